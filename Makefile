@@ -1,0 +1,36 @@
+# noid: everything a newcomer types. Needs root, Debian and Python 3.11 or newer.
+#
+#   make demo    installs what is missing and shows a connection outlive its provider
+#   make test    installs what is missing and runs every check
+#   make lint    format, lint and types alone
+#   make clean   removes the virtual environment and what the tools left
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint clean debian
+
+demo: debian $(READY)
+	$(BIN)/noid lab demo
+
+test: lint debian
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+
+# The lab runs real servers and programs; the tests watch them with real tools.
+debian:
+	@scripts/install-debian-packages
+
+$(READY): pyproject.toml scripts/make-venv
+	@scripts/make-venv $(PYTHON) $(VENV)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,7 @@
+"""``python -m noid`` is the ``noid`` command."""
+
+import sys
+
+from noid.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,103 @@
+"""``noid status``, ``noid contexts``, ``noid monitor``: what a running daemon says of itself."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from noid.config import DEFAULT_SOCKET
+from noid.control import ask, stream_events
+from noid.reports import line_of
+
+COLUMNS = ("AID(local)", "AID(peer)", "state", "Lp(local)", "Lp(peer)", "Lsv(peer)", "name")
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``status``, ``contexts`` and ``monitor``."""
+    for name, handler, summary in (
+        ("status", status, "what the running daemon does, and what it dropped"),
+        ("contexts", contexts, "the host-pair contexts, as ip shows neighbours"),
+        ("monitor", monitor, "what happens, as it happens; ends with Ctrl-C"),
+    ):
+        parser = commands.add_parser(
+            name,
+            help=summary,
+            description=f"Shows {summary}.",
+            epilog=f"example:\n  noid {name} --json",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("--json", action="store_true", help="JSON, for programs")
+        parser.add_argument(
+            "--socket", type=Path, default=DEFAULT_SOCKET, help="default: %(default)s"
+        )
+        parser.set_defaults(handler=handler)
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Prints the daemon's status."""
+    answer = ask(arguments.socket, "status")
+    if arguments.json:
+        _print_json(answer)
+        return 0
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for key, value in _flat(answer):
+        table.add_row(key, value)
+    _print_table(table)
+    return 0
+
+
+def contexts(arguments: argparse.Namespace) -> int:
+    """Prints the contexts, one a line."""
+    answer = ask(arguments.socket, "contexts")
+    if arguments.json:
+        _print_json(answer)
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for one in answer:
+        table.add_row(
+            one["local_aid"],
+            one["peer_aid"],
+            one["state"],
+            one["local_locator"],
+            one["peer_locator"],
+            str(len(one["lsv_peer"])),
+            one["peer_name"],
+        )
+    _print_table(table)
+    return 0
+
+
+def monitor(arguments: argparse.Namespace) -> int:
+    """Prints events until the daemon stops or the reader has enough."""
+    for event in stream_events(arguments.socket):
+        if arguments.json:
+            _print_json(event)
+        elif event["event"] != "monitoring":
+            print(line_of(event), flush=True)
+    return 0
+
+
+def _print_table(table: Table) -> None:
+    # As it is: rich would take the ":a:" of an IPv6 address for the name of an emoji.
+    Console(emoji=False, markup=False).print(table)
+
+
+def _print_json(value: Any) -> None:
+    print(msgspec.json.encode(value).decode(), flush=True)
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested object as rows: ``plane.kind`` and its value."""
+    rows: list[tuple[str, str]] = []
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            rows += _flat(inner, f"{prefix}{key}.")
+        else:
+            text = " ".join(map(str, inner)) if isinstance(inner, list) else str(inner)
+            rows.append((prefix + key, text))
+    return rows

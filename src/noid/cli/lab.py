@@ -1,0 +1,280 @@
+"""``noid lab``: a network of real hosts on this machine, and what happens to them."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
+
+from noid.errors import UsageError
+from noid.lab import blackhole, inventory, machine
+from noid.lab.blackhole import Outcome, Run, Watch
+from noid.lab.demo import demonstrate, table_of
+from noid.lab.interruption import interruptible
+from noid.lab.lab import Lab
+from noid.lab.topology import NODES
+
+DEFAULT_NAME: Final = "lab"
+PLANES: Final = ("tun", "none")
+SCENARIOS: Final = (blackhole.NAME,)
+CAPTURED: Final = (("isp1", "core"), ("isp1", "custa"), ("isp2", "core"), ("isp2", "custa"))
+"""Between them every packet between a and b passes, by whatever pair of addresses."""
+CAPTURED_OCTETS: Final = 192
+"""Of each packet: every header, little of the download."""
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``lab`` with its own commands."""
+    lab = commands.add_parser(
+        "lab",
+        help="two multihomed hosts and their providers, in network namespaces of this machine",
+        description=(
+            "Builds two multihomed hosts, a and b, their providers isp1 and isp2, a core and a\n"
+            "name server out of network namespaces, and lets things happen to them. Needs root;\n"
+            "nothing outside the namespaces is touched."
+        ),
+        epilog="Start with: noid lab demo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    leaves = lab.add_subparsers(metavar="COMMAND", required=True)
+    _add_up(leaves)
+    _add_down(leaves)
+    _add_exec(leaves)
+    _add_status(leaves)
+    _add_run(leaves)
+    _add_demo(leaves)
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Builds a lab that stays."""
+    with interruptible(), Console(stderr=True).status("building the lab"):
+        Lab.up(arguments.name, plane=arguments.plane)
+    name = "" if arguments.name == DEFAULT_NAME else f"--name {arguments.name} "
+    print(f"lab {arguments.name} is up; try: noid lab exec {name}a -- ping -c3 b.example")
+    return 0
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """Removes a lab, or what is left of one."""
+    machine.check_root()
+    there = inventory.remove(arguments.name)
+    print(f"lab {arguments.name} {'is gone' if there else 'is not up; there is nothing to remove'}")
+    return 0
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Becomes a command on a node, so that its terminal, signals and exit status are its own."""
+    machine.check_root()
+    words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
+    if not words:
+        raise UsageError("no command to execute; such as: noid lab exec a -- ping -c3 b.example")
+    command = Lab.attach(arguments.name).command(arguments.host, words)
+    sys.stdout.flush()
+    os.execv(machine.find_program(command[0]), command)
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Prints what is there of one lab or of all."""
+    found = [inventory.survey(name) for name in inventory.names()]
+    if arguments.name is not None:
+        found = [inventory.survey(arguments.name)]
+    if arguments.json:
+        print(json.dumps(found))
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for column in ("lab", "plane", "namespaces", "processes"):
+        table.add_column(column, overflow="fold")
+    for lab in found:
+        table.add_row(
+            lab["name"],
+            lab["plane"] or "?",
+            " ".join(lab["nodes"]) or "none",
+            " ".join(map(_process_text, lab["processes"])) or "none",
+        )
+    Console().print(table if found else "no lab is up")
+    return 0
+
+
+def run_scenario(arguments: argparse.Namespace) -> int:
+    """Runs a scenario in a lab of its own."""
+    machine.check_machine("ip", "nsd", "nginx", "curl")
+    if arguments.keep_captures is not None:
+        machine.find_program("dumpcap")
+        arguments.keep_captures.mkdir(parents=True, exist_ok=True)
+    with interruptible(), contextlib.ExitStack() as stack:
+        watch = stack.enter_context(_progress(arguments.scenario))
+        lab = stack.enter_context(Lab.create(plane=arguments.plane))
+        if arguments.keep_captures is not None:
+            for node, interface in CAPTURED:
+                path = arguments.keep_captures / f"{node}-{interface}.pcapng"
+                stack.enter_context(lab.capture(node, interface, path, octets_each=CAPTURED_OCTETS))
+        outcome = blackhole.run(lab, stall_after_s=arguments.stall_after, watch=watch)
+    return _print_outcome(outcome, as_json=arguments.json)
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Shows what noid is for."""
+    machine.check_machine("ip", "nsd", "nginx", "curl")
+    with interruptible():
+        return 0 if demonstrate(Console()) else 1
+
+
+def _add_up(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    leaf = _leaf(
+        leaves,
+        "up",
+        up,
+        "build a lab that stays until `noid lab down`",
+        "noid lab up --plane none",
+    )
+    _add_name(leaf)
+    _add_plane(leaf)
+
+
+def _add_down(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    leaf = _leaf(
+        leaves,
+        "down",
+        down,
+        "remove a lab, also what a killed one has left behind",
+        "noid lab down",
+    )
+    _add_name(leaf)
+
+
+def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    leaf = _leaf(
+        leaves,
+        "exec",
+        execute,
+        "run a command on a host of a lab; its exit status is the command's",
+        "noid lab exec a -- ping -c3 b.example",
+    )
+    _add_name(leaf)
+    leaf.add_argument("host", metavar="HOST", choices=NODES, help=", ".join(sorted(NODES)))
+    leaf.add_argument("words", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="and its words")
+
+
+def _add_status(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    leaf = _leaf(leaves, "status", status, "show which labs there are", "noid lab status --json")
+    leaf.add_argument("--name", help="only this lab; all of them by default")
+    leaf.add_argument("--json", action="store_true", help="JSON, for programs")
+
+
+def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    leaf = _leaf(
+        leaves,
+        "run",
+        run_scenario,
+        "run a scenario in a lab of its own, which is gone afterwards",
+        "noid lab run blackhole --plane none --stall-after 5 --json",
+    )
+    leaf.add_argument(
+        "scenario",
+        metavar="SCENARIO",
+        choices=SCENARIOS,
+        help=f"{blackhole.NAME}: provider 1 dies in silence in the middle of a download",
+    )
+    _add_plane(leaf)
+    leaf.add_argument("--json", action="store_true", help="the result as one line of JSON")
+    leaf.add_argument(
+        "--stall-after",
+        type=_seconds,
+        default=blackhole.STALL_AFTER_S,
+        metavar="SECONDS",
+        help="give up after this long without a byte; default: %(default)s",
+    )
+    leaf.add_argument(
+        "--keep-captures", type=Path, metavar="DIR", help="keep pcapng files of both providers"
+    )
+
+
+def _add_demo(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    _leaf(
+        leaves,
+        "demo",
+        demo,
+        "a download outlives its provider: first without noid, then with it",
+        "noid lab demo | tee demo.txt",
+    )
+
+
+def _leaf(
+    leaves: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    handler: Callable[[argparse.Namespace], int],
+    summary: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    leaf = leaves.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    leaf.set_defaults(handler=handler)
+    return leaf
+
+
+def _add_name(leaf: argparse.ArgumentParser) -> None:
+    leaf.add_argument("--name", default=DEFAULT_NAME, help="of the lab; default: %(default)s")
+
+
+def _add_plane(leaf: argparse.ArgumentParser) -> None:
+    leaf.add_argument(
+        "--plane",
+        choices=PLANES,
+        default=PLANES[0],
+        help="what rewrites packets on a and b; none is plain IPv6; default: %(default)s",
+    )
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if 0 < seconds < float("inf"):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+
+
+def _process_text(process: dict[str, Any]) -> str:
+    return f"{process['name']}({process['pid'] if process['running'] else 'ended'})"
+
+
+@contextlib.contextmanager
+def _progress(title: str) -> Iterator[Watch]:
+    """Shows on standard error how far a scenario is, if that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(f"{title}: building the lab", total=None)
+
+        def watch(run: Run) -> None:
+            state = "downloading" if run.cut_ns is None else "provider 1 is dead"
+            bar.update(
+                task,
+                description=f"{title}: {state}",
+                completed=run.octets,
+                total=run.octets_expected,
+            )
+
+        yield watch
+
+
+def _print_outcome(outcome: Outcome, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(asdict(outcome)))
+    else:
+        Console().print(table_of([outcome]))
+    return 0 if outcome.good else 1

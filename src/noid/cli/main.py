@@ -1,0 +1,47 @@
+"""The ``noid`` command: what is typed, turned into a call, and its failure into one line.
+
+Exit status: 0 done; 1 a clear refusal or failure, said in one line on standard error; 2 the words
+of the call are off; 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+
+from noid import __version__
+from noid.cli import inspect, lab, run, sim
+from noid.errors import ShimError
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command line; ``arguments`` without the program's name, the process's if None."""
+    parsed = parser().parse_args(arguments)
+    try:
+        return int(parsed.handler(parsed))
+    except ShimError as error:
+        print(f"noid: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left, as `head` does. Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="noid",
+        description="IPv6 multihoming without IP identifiers: connections that outlive a provider.",
+        epilog="Start with: noid lab demo",
+    )
+    top.add_argument("--version", action="version", version=f"noid {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    run.add_commands(commands)
+    inspect.add_commands(commands)
+    lab.add_commands(commands)
+    sim.add_commands(commands)
+    return top

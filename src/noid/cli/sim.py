@@ -1,0 +1,201 @@
+"""``noid sim``: the protocol in virtual time, under faults and attacks, from seeds."""
+
+import argparse
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from noid.errors import UsageError
+from noid.sim.coverage import every_entry
+from noid.sim.runs import Run, Tally, plan, play
+from noid.sim.scenarios import SCENARIOS
+
+SEED_DEFAULT: Final = 1
+FAULTS_SHOWN_MAX: Final = 24
+EXAMPLE: Final = """\
+example:
+  noid sim run --seeds 100
+  noid sim run --seed 7
+  noid sim run --scenario list
+"""
+
+Step = Callable[[Tally], None]
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``sim`` with its own commands."""
+    sim = commands.add_parser(
+        "sim",
+        help="many hosts, a bad network and attackers, in virtual time",
+        description=(
+            "Plays the protocol's own engines against loss, outages, reboots, a lying DNS and\n"
+            "attackers, in virtual time, and checks after every step that nothing is wrong.\n"
+            "Needs no privileges and touches nothing."
+        ),
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    leaves = sim.add_subparsers(metavar="COMMAND", required=True)
+    run = leaves.add_parser(
+        "run",
+        help="play seeds, and say which failed and how to play them again",
+        description="Plays seeds; exit status 1 where one fails.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "--seed", type=_count, metavar="N", help=f"the first seed; default: {SEED_DEFAULT}"
+    )
+    run.add_argument(
+        "--seeds", type=_positive, default=1, metavar="COUNT", help="how many; default: 1"
+    )
+    run.add_argument(
+        "--scenario", metavar="NAME", help="only this one; `list` says which there are"
+    )
+    run.add_argument("--json", action="store_true", help="JSON, for programs")
+    run.set_defaults(handler=run_seeds)
+
+
+def run_seeds(arguments: argparse.Namespace) -> int:
+    """Plays the seeds asked for."""
+    if arguments.scenario == "list":
+        _print_scenarios(as_json=arguments.json)
+        return 0
+    if arguments.scenario is not None and arguments.scenario not in SCENARIOS:
+        raise UsageError(f"no scenario {arguments.scenario!r}; see: noid sim run --scenario list")
+    first = SEED_DEFAULT if arguments.seed is None else arguments.seed
+    runs = plan(first, arguments.seeds, arguments.scenario)
+    started_ns = time.perf_counter_ns()
+    with _progress(len(runs)) as step:
+        tally = _play_all(runs, step)
+    result = Result(tally, first, arguments.seeds, (time.perf_counter_ns() - started_ns) / 1e9)
+    if arguments.json:
+        print(json.dumps(result.as_json()))
+    else:
+        result.print()
+    return 1 if tally.failed else 0
+
+
+def _play_all(runs: list[tuple[int, str]], step: Step) -> Tally:
+    tally = Tally()
+    for seed, scenario in runs:
+        tally.add(play(seed, scenario))
+        step(tally)
+    return tally
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the runs came to, and how long they took."""
+
+    tally: Tally
+    first: int
+    count: int
+    seconds: float
+
+    @property
+    def events_per_second(self) -> int:
+        """The pace."""
+        return round(self.tally.events / self.seconds) if self.seconds else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        tally = self.tally
+        return {
+            "seeds": self.count,
+            "first_seed": self.first,
+            "runs": tally.passed + len(tally.failed) + len(tally.known),
+            "passed": tally.passed,
+            "failed": [_run_as_json(run) for run in tally.failed],
+            "known_to_fail": [{**_run_as_json(run), "known": run.known} for run in tally.known],
+            "events": tally.events,
+            "seconds": round(self.seconds, 3),
+            "events_per_second": self.events_per_second,
+            "faults": dict(sorted(tally.injected.items())),
+            "law": {
+                "entries": len(every_entry()),
+                "covered": len(every_entry()) - len(tally.never),
+                "states": sorted({state.value for state, _ in tally.seen}),
+                "never": [[state.value, trigger.value] for state, trigger in tally.never],
+            },
+        }
+
+    def print(self) -> None:
+        """For people."""
+        tally = self.tally
+        for run in tally.failed:
+            print(f"FAILED seed {run.seed}, scenario {run.scenario}")
+            print(f"  drawn: {run.faults or 'nothing'}")
+            print(f"  {run.violation}")
+            print(run.ladder)
+            print(f"  again: {run.command}\n")
+        table = Table(box=None, pad_edge=False, show_header=False)
+        entries = len(every_entry())
+        table.add_row("seeds", f"{self.count} from {self.first}")
+        table.add_row("runs", f"{tally.passed} passed, {len(tally.failed)} failed")
+        for run in tally.known:
+            table.add_row("known to fail", escape(f"{run.command}: {run.known}"))
+        pace = f"{tally.events} in {self.seconds:.1f} s, {self.events_per_second} a second"
+        table.add_row("events", pace)
+        table.add_row("law", f"{entries - len(tally.never)} of {entries} entries reached")
+        common = tally.injected.most_common(FAULTS_SHOWN_MAX)
+        table.add_row("faults", escape(", ".join(f"{kind} {count}" for kind, count in common)))
+        Console().print(table)
+
+
+def _run_as_json(run: Run) -> dict[str, Any]:
+    return {
+        "seed": run.seed,
+        "scenario": run.scenario,
+        "violation": run.violation,
+        "faults": run.faults,
+        "replay": run.command,
+        "ladder": run.ladder.splitlines(),
+    }
+
+
+def _print_scenarios(*, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({name: one.summary for name, one in SCENARIOS.items()}))
+        return
+    width = max(map(len, SCENARIOS))
+    for name, one in SCENARIOS.items():
+        print(f"{name:{width}}  {one.summary}")
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Step]:
+    """Shows on standard error how far it is, if that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("playing", total=total)
+
+        def step(tally: Tally) -> None:
+            failed = f", {len(tally.failed)} failed" if tally.failed else ""
+            bar.update(task, advance=1, description=f"playing{failed}")
+
+        yield step
+
+
+def _count(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        if int(text) >= 0:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a seed: a whole number, 0 or more")
+
+
+def _positive(text: str) -> int:
+    if _count(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError("at least one seed")

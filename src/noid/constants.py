@@ -1,0 +1,135 @@
+"""Every number with a meaning: the protocol's first, then the limits we set ourselves.
+
+Each limit on a buffer, table, retry, rate or set has its name here, and a test that reaches it.
+Times are integer nanoseconds, sizes are octets unless the name says otherwise.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+MILLISECOND: Final = 1_000_000
+SECOND: Final = 1_000 * MILLISECOND
+MINUTE: Final = 60 * SECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codepoints:
+    """The numbers the draft leaves to IANA [draft §3.3, §6; D1, D2, D3].
+
+    Attributes:
+        icmpv6_type: ICMPv6 type of the control messages.
+        rewritable_first: P1, the first of the eight next headers that say "rewrite ok".
+        fixed_first: P2, the first of the eight next headers that say "no rewrite".
+        m6_rrtype: DNS type of the record whose existence says "this host speaks M6".
+    """
+
+    icmpv6_type: int = 200
+    rewritable_first: int = 224
+    fixed_first: int = 232
+    m6_rrtype: int = 65286
+
+
+# --- the protocol ---------------------------------------------------------------------------------
+
+FLOW_LABEL_BITS: Final = 20
+FLOW_LABEL_MASK: Final = (1 << FLOW_LABEL_BITS) - 1
+CONTROL_FLOW_LABEL: Final = 0
+"""A packet in the ICMPv6 slot with this label is control; any other label is data [D6]."""
+
+LOCATORS_MAX: Final = 16
+"""Locators in one set [D5]."""
+CONTROL_OCTETS_MAX: Final = 1280
+"""A control message with its IPv6 header, without its piggyback [D5]; the minimum IPv6 MTU."""
+
+COOKIE_LIFETIME: Final = 30 * SECOND
+"""How old a CC may be when its CCR arrives [D8]."""
+COOKIE_KEY_LIFETIME: Final = 10 * MINUTE
+"""How long a key of the keyed hash signs new CCs; it is accepted once as long again [D8]."""
+
+RETRANSMIT_FIRST: Final = 4 * SECOND
+"""First retransmission, doubled each time, times a random factor 0.5 to 1.5 [draft §7.10, D16]."""
+RETRANSMIT_WAITING: Final = 250 * MILLISECOND
+"""Instead, while a ULP packet waits because the AID does not answer [D16]."""
+CONTEXT_IDLE_TIME: Final = 15 * MINUTE
+"""Retransmission of anything ends after this [draft §7.10, D16]. Also the X of [draft App. A]: a
+context that has received nothing for so long is closed [D19]."""
+SEGMENT_LIFETIME: Final = 2 * MINUTE
+"""MSL: how long the network may sit on a packet [D19]."""
+CLOSE_TIME: Final = CONTEXT_IDLE_TIME + SEGMENT_LIFETIME
+"""CLOSE is repeated, and a label that is free again not used, for so long [draft App. A, D19]."""
+INIT_ROUNDS_MAX: Final = 4
+"""Rounds of INIT over the locators before the peer is held unable [D16]."""
+CCR_TRIES_MAX: Final = 2
+"""Unanswered CCRs before starting over with INIT [D16]."""
+UPDATE_RETRANSMIT_MAX: Final = 120 * SECOND
+"""Cap on the delay between retransmissions of an Update Request [D16]."""
+PEER_UNABLE_TIME: Final = 60 * SECOND
+"""How long a peer that answered no INIT is reached as a plain IPv6 host [D15]."""
+PEER_REJECTED_TIME: Final = 10 * MINUTE
+"""The same after it said it does not know the M6 next headers [D15]."""
+
+SILENCE_MIN: Final = 5 * MILLISECOND
+SILENCE_MAX: Final = 3 * SECOND
+"""Bounds of T, the silence after a packet that makes a context probe [D20]."""
+SILENCE_UNMEASURED: Final = 500 * MILLISECOND
+"""T while no round trip of the context has been measured."""
+PROBE_INTERVAL_FIRST: Final = 100 * MILLISECOND
+PROBE_INTERVAL_MAX: Final = 30 * SECOND
+"""Rounds of probes of one context back off from the one to the other, doubling [D20]."""
+REPEATED_PIGGYBACK_TIME: Final = 1 * SECOND
+"""The same packet on several probes within this time is delivered once."""
+SEARCH_INTERVAL_MAX: Final = 1 * SECOND
+"""Searches that found the pair in use alive are no further apart than this, nor any closer than
+PROBE_INTERVAL_FIRST; in between the interval doubles with each."""
+TOLERANCE_MAX: Final = 500 * MILLISECOND
+"""T grows to twice a silence that proved harmless, but by that no further than this."""
+TOLERANCE_TIME: Final = 60 * SECOND
+"""What needless searches taught is forgotten when there was none for so long."""
+FIREWALL_WAIT: Final = 20 * MILLISECOND
+"""How much later than a plain probe one in a slot may be answered, at the least."""
+FIREWALL_SIGNS: Final = 3
+"""So many searches in a row that come through plainly alone are a firewall's work [D15]."""
+SUSPICION_TIME: Final = 60 * SECOND
+"""Probing ends this long after the last sign that it is needed."""
+
+# --- limits of this implementation ----------------------------------------------------------------
+
+CONTEXTS_MAX: Final = 1_000_000
+"""Contexts of one host; the 20-bit label allows no more than 2**20 - 1 [draft §3.2]."""
+KNOWN_PEERS_MAX: Final = 65_536
+"""M6 hosts the resolver has told us of and that no context uses yet; the oldest goes first."""
+UNABLE_PEERS_MAX: Final = 65_536
+"""Entries of the negative cache [D15]; the oldest goes first."""
+PROVISIONAL_CONTEXTS_MAX: Final = 1_024
+"""Contexts whose CC was not sent to the AID, at one time [D37]."""
+PROVISIONAL_LIFETIME: Final = 30 * SECOND
+"""How long DNS may take to prove such a context [D37]."""
+HELD_PACKETS_MAX: Final = 4
+"""Packets held undelivered by a provisional context [D37]."""
+PROBES_PER_ROUND_MAX: Final = 4
+"""Alternative pairs probed at one time, besides the current one [D20]."""
+PIGGYBACK_OCTETS_MAX: Final = 65_535
+"""A quoted or piggybacked packet as read from the wire; what is sent must fit the MTU [D7]."""
+CC_AMPLIFICATION_MAX: Final = 3
+"""A CC is at most this many times the INIT that caused it [D9]."""
+ERROR_RATE_PER_SECOND: Final = 100
+ERROR_BURST: Final = 200
+"""UCs and CLOSEACKs without a context, in total [D9]."""
+CC_RATE_PER_SECOND: Final = 50_000
+CC_BURST: Final = 50_000
+"""CCs in total: what a processor core can make, so that others get their turn [D9]."""
+PREFIX_RATE_PER_SECOND: Final = 200
+PREFIX_BURST: Final = 400
+"""All of these to one source prefix: what a spoofer can reflect at it [D9]."""
+PREFIX_OCTETS: Final = 6
+PREFIX_BUCKETS: Final = 4_096
+"""Source prefixes are /48s, in so many buckets; two that meet in one share its rate."""
+QUARANTINED_LABELS_MAX: Final = 262_144
+"""Labels that are free but not used again yet; a quarter of them all, the oldest goes first."""
+NAMES_PER_LOCATOR_MAX: Final = 4
+"""PTR records of one locator that are looked at [draft §16.2, D29]."""
+LOOK_AGAIN_MIN: Final = 30 * SECOND
+"""A peer is looked up again no sooner than this after the last time, whatever the TTL [D31]."""
+DNS_RETRY_FIRST: Final = 1 * SECOND
+DNS_RETRY_MAX: Final = 10 * MINUTE
+"""Backoff of a verification that met a transient error [D30]."""

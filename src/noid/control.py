@@ -1,0 +1,242 @@
+r"""The control socket: how ``noid status`` and its like reach the daemon.
+
+One JSON object a line over a unix stream socket. A client sends ``{"command": NAME}`` and gets
+one line back, or, from ``monitor``, a line for each event until either side closes. An answer that
+is an object with the single key ``error`` is a refusal. Any program can say the same words:
+
+    printf '{"command":"status"}\n' | socat - UNIX:/run/noid/noid.sock
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noid.errors import PlatformError
+
+REQUEST_OCTETS_MAX = 4096
+ANSWER_OCTETS_MAX = 1 << 30
+"""A million contexts in one answer stay below this."""
+CLIENTS_MAX = 32
+"""Clients at one time; one more is told so and closed."""
+MONITOR_BACKLOG_MAX = 1000
+"""Events waiting for a monitor that does not read; it is closed beyond this."""
+
+Answer = dict[str, Any] | list[dict[str, Any]]
+Handler = Callable[[], Answer]
+
+
+class ControlServer:
+    """Answers commands on a unix socket, readable and writable by its owner alone.
+
+    Args:
+        path: where the socket stands; a stale one is replaced, a live one is not.
+        commands: what each command answers.
+    """
+
+    def __init__(self, path: Path, commands: dict[str, Handler]) -> None:
+        self.path = path
+        self.commands = commands
+        self.clients: set[asyncio.StreamWriter] = set()
+        self.monitors: dict[asyncio.Queue[bytes], asyncio.StreamWriter] = {}
+        self.server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Opens the socket.
+
+        Raises:
+            PlatformError: another daemon answers there, or the path cannot be used.
+        """
+        if await self._alive():
+            raise PlatformError(
+                f"control socket {self.path}",
+                errno.EADDRINUSE,
+                "another noid answers there; stop it first or set control.socket",
+            )
+        if self.path.exists() and not self.path.is_socket():
+            raise PlatformError(
+                f"control socket {self.path}",
+                errno.EEXIST,
+                "something else stands there; move it away or set control.socket",
+            )
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.unlink(missing_ok=True)
+            previous = os.umask(0o077)
+            try:
+                self.server = await asyncio.start_unix_server(
+                    self._serve, str(self.path), limit=REQUEST_OCTETS_MAX
+                )
+            finally:
+                os.umask(previous)
+        except OSError as error:
+            raise PlatformError(
+                f"control socket {self.path}",
+                error.errno or 0,
+                f"{error.strerror}; set control.socket to a path that can be written",
+            ) from None
+
+    async def stop(self) -> None:
+        """Closes the socket and every client, and removes the path."""
+        if self.server is not None:
+            self.server.close()
+            for writer in self.clients - set(self.monitors.values()):
+                writer.close()
+            for queue, writer in self.monitors.items():
+                _end_monitor(queue, writer)
+            self.path.unlink(missing_ok=True)
+            self.server = None
+
+    def publish(self, event: dict[str, Any]) -> None:
+        """Sends one event to every monitor; a monitor that does not read is closed."""
+        if not self.monitors:
+            return
+        line = msgspec.json.encode(event) + b"\n"
+        for queue, writer in tuple(self.monitors.items()):
+            if queue.full():
+                del self.monitors[queue]
+                _end_monitor(queue, writer)
+            else:
+                queue.put_nowait(line)
+
+    async def _alive(self) -> bool:
+        try:
+            _, writer = await asyncio.open_unix_connection(str(self.path))
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.clients.add(writer)
+        try:
+            if len(self.clients) > CLIENTS_MAX:
+                writer.write(msgspec.json.encode({"error": "too many clients"}) + b"\n")
+            else:
+                await self._converse(reader, writer)
+            await writer.drain()
+        except (OSError, ValueError, asyncio.IncompleteReadError):
+            pass  # the client went away, or sent a line longer than a request may be
+        finally:
+            self.clients.discard(writer)
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            try:
+                request = msgspec.json.decode(line, type=dict[str, Any])
+                command = str(request["command"])
+            except (ValueError, KeyError, RecursionError):
+                writer.write(b'{"error":"a request is one JSON object with a command"}\n')
+                return
+            if command == "monitor":
+                await self._monitor(reader, writer)
+                return
+            handler = self.commands.get(command)
+            if handler is None:
+                answer: Answer = {"error": f"unknown command {command!r}"}
+            else:
+                answer = handler()
+            writer.write(msgspec.json.encode(answer) + b"\n")
+            await writer.drain()
+
+    async def _monitor(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        queue: asyncio.Queue[bytes] = asyncio.Queue(MONITOR_BACKLOG_MAX)
+        self.monitors[queue] = writer
+        departure = asyncio.create_task(_await_departure(reader, queue, writer))
+        try:
+            writer.write(b'{"event":"monitoring"}\n')
+            while line := await queue.get():
+                writer.write(line)
+                await writer.drain()
+        finally:
+            self.monitors.pop(queue, None)
+            departure.cancel()
+
+
+async def _await_departure(
+    reader: asyncio.StreamReader, queue: asyncio.Queue[bytes], writer: asyncio.StreamWriter
+) -> None:
+    """A monitor that closes is gone at once, not at the next event, which may be far away."""
+    with contextlib.suppress(OSError):
+        while await reader.read(REQUEST_OCTETS_MAX):
+            pass  # a monitor has nothing more to say
+    _end_monitor(queue, writer)
+
+
+def _end_monitor(queue: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> None:
+    """Ends a monitor after what still waits for it, or at once where it does not read."""
+    if queue.full():
+        writer.transport.abort()
+    else:
+        queue.put_nowait(b"")
+
+
+def ask(path: Path, command: str, *, timeout_s: float = 5.0) -> Any:
+    """One command to a running daemon, and its answer decoded.
+
+    Raises:
+        PlatformError: no daemon answers there, or it refuses.
+    """
+    with _connection(path, timeout_s) as (stream, connection):
+        try:
+            # A daemon that refuses to listen has closed already, and said why.
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(msgspec.json.encode({"command": command}) + b"\n")
+            line = stream.readline(ANSWER_OCTETS_MAX)
+        except TimeoutError:
+            raise PlatformError(
+                f"control socket {path}", errno.ETIMEDOUT, f"no answer within {timeout_s:g} s"
+            ) from None
+        except ConnectionError:
+            line = b""
+        if not line:
+            raise PlatformError(f"control socket {path}", 0, "the daemon closed without answering")
+    return _unless_refused(command, msgspec.json.decode(line))
+
+
+def stream_events(path: Path, *, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
+    """The daemon's events as they happen, the first being ``{"event": "monitoring"}``.
+
+    Ends when the daemon stops. With a timeout, raises TimeoutError after that long without one.
+
+    Raises:
+        PlatformError: no daemon answers there, or it refuses.
+    """
+    with _connection(path, timeout_s) as (stream, connection):
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(b'{"command":"monitor"}\n')
+        for line in stream:
+            yield _unless_refused("monitor", msgspec.json.decode(line, type=dict[str, Any]))
+
+
+def _unless_refused(command: str, answer: Any) -> Any:
+    if isinstance(answer, dict) and set(answer) == {"error"}:
+        raise PlatformError(f"command {command}", 0, str(answer["error"]))
+    return answer
+
+
+@contextlib.contextmanager
+def _connection(path: Path, timeout_s: float | None) -> Iterator[tuple[Any, socket.socket]]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(str(path))
+        except PermissionError:
+            raise PlatformError(
+                f"control socket {path}", errno.EACCES, "permission denied; run as root"
+            ) from None
+        except OSError as error:
+            raise PlatformError(
+                f"control socket {path}",
+                error.errno or 0,
+                "no noid answers there; start one with: noid run --config FILE",
+            ) from None
+        with connection.makefile("rb") as stream:
+            yield stream, connection

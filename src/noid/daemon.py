@@ -1,0 +1,280 @@
+"""The daemon: carries events to the engine, and its orders to plane, DNS and timers.
+
+It decides nothing. Opening and closing go through one stack, so that whatever was opened is closed
+again in reverse, after a failure as after a signal.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from noid import __version__
+from noid.config import Config, upstream_resolvers
+from noid.constants import LOCATORS_MAX
+from noid.control import ControlServer
+from noid.dns.records import Question
+from noid.dns.stub import Stub
+from noid.dns.upstream import Upstream
+from noid.engine.core import MTU_MIN, HostOptions
+from noid.engine.events import (
+    AnswerArrived,
+    AskDns,
+    CheckIdle,
+    DeliverToUlp,
+    IdleChecked,
+    Input,
+    InstallFlow,
+    LocatorsChanged,
+    Output,
+    PeerResolved,
+    RemoveFlow,
+    SendAgain,
+    SendControl,
+    TimePassed,
+    UnwatchPeer,
+    WatchPeer,
+)
+from noid.engine.host import Host
+from noid.errors import PlatformError
+from noid.locators import Locator, format_locator, parse_locator
+from noid.netlink import HostNetwork, address_changes
+from noid.plane.base import DataPlane
+from noid.plane.tun import TunPlane, check_permission
+from noid.reports import LEVELS, context_report, event_of, line_of
+from noid.storage import be_born
+
+DEFAULT_MTU = 1500
+DNS_PORT = 53
+
+logger = logging.getLogger("noid")
+
+
+class Daemon:
+    """One host's noid, from start to stop.
+
+    Args:
+        config: what the operator wants.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.codepoints = config.code_points()
+        self.network = HostNetwork()
+        self.locators: tuple[Locator, ...] = ()
+        self.started_ns = time.monotonic_ns()
+        self.stopping = asyncio.Event()
+        self.timer: asyncio.TimerHandle | None = None
+        self.inquiries: set[asyncio.Task[None]] = set()
+        self.host: Host
+        self.plane: DataPlane
+        self.upstream: Upstream
+        self.stub: Stub
+        self.control = ControlServer(
+            Path(config.control.socket), {"status": self.status, "contexts": self.contexts}
+        )
+
+    async def run(self) -> None:
+        """Starts, serves until SIGINT or SIGTERM, and leaves the host as it was.
+
+        Raises:
+            ShimError: something is missing or refused; nothing is left behind.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stopping.set)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self.network.close)
+            await self._start(stack)
+            logger.info(
+                "ready: locators %s, plane %s",
+                " ".join(format_locator(locator) for locator in self.locators) or "none",
+                self.config.plane.kind,
+            )
+            _tell_systemd("READY=1")
+            await self.stopping.wait()
+            _tell_systemd("STOPPING=1")
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        check_permission(config.plane.mark)
+        birth = be_born(Path(config.state.directory))
+        if birth.warning:
+            logger.warning(birth.warning)
+        mtu = self.network.least_mtu(config.host.interfaces, DEFAULT_MTU)
+        options = HostOptions(
+            codepoints=self.codepoints,
+            birthday=birth.birthday,
+            reset_key=birth.reset_key,
+            mtu=max(mtu, MTU_MIN),
+        )
+        self.host = Host(options, secrets.token_bytes)
+        servers = tuple((address, DNS_PORT) for address in upstream_resolvers(config))
+        self.upstream = Upstream(servers, self.codepoints, lambda: self.locators, config.plane.mark)
+        stack.push_async_callback(self.upstream.close)
+        await self._check_upstream()
+        await self.control.start()
+        stack.push_async_callback(self.control.stop)
+        self.plane = TunPlane(
+            config.plane, self.codepoints, self.network, mtu, self.handle, lambda: self.locators
+        )
+        self.plane.open()
+        stack.callback(self.plane.close)
+        self._take_locators()
+        watching = address_changes()
+        stack.callback(watching.close)
+        asyncio.get_running_loop().add_reader(watching, self._on_address_change, watching)
+        stack.callback(asyncio.get_running_loop().remove_reader, watching)
+        stack.callback(self._cancel)
+        self.stub = Stub(
+            config.dns.listen,
+            config.dns.port,
+            self.upstream,
+            self._on_peer,
+            lambda: self.locators,
+        )
+        await self.stub.start()
+        stack.push_async_callback(self.stub.stop)
+
+    async def _check_upstream(self) -> None:
+        """A resolver that answers nothing is found out now, not with the first lookup."""
+        if not await self.upstream.reachable():
+            names = ", ".join(upstream_resolvers(self.config))
+            raise PlatformError(
+                "dns.upstream", 0, f"no answer from {names}; check the address and the network"
+            )
+
+    def _cancel(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        for task in self.inquiries:
+            task.cancel()
+
+    # --- events in, orders out ----------------------------------------------------------------
+
+    def handle(self, event: Input) -> None:
+        """Gives the engine an event and carries out what it says, in order."""
+        for output in self.host.handle(event, time.monotonic_ns()):
+            self._carry_out(output)
+        self._arm()
+
+    def _carry_out(self, output: Output) -> None:
+        match output:
+            case SendControl():
+                self.plane.send(output.packet)
+            case DeliverToUlp():
+                self.plane.deliver(output.packet)
+            case InstallFlow():
+                self.plane.install(output.flow)
+            case RemoveFlow():
+                self.plane.remove(output.local_label)
+            case WatchPeer():
+                self.plane.watch(output.aid)
+            case UnwatchPeer():
+                self.plane.unwatch(output.aid)
+            case SendAgain():
+                self.plane.send_again(output.local_label, output.packet)
+            case CheckIdle():
+                self.handle(self._checked_idle(output.local_label))
+            case AskDns():
+                task = asyncio.get_running_loop().create_task(self._inquire(output.question))
+                self.inquiries.add(task)
+                task.add_done_callback(self.inquiries.discard)
+            case _:
+                self._report(output)
+
+    def _checked_idle(self, local_label: int) -> IdleChecked:
+        """When a context last received something, and whether the kernel still needs it [D19]."""
+        context = self.host.core.labels[local_label]
+        in_use = self.network.has_connection(context.local_aid, context.peer_aid)
+        return IdleChecked(local_label, self.plane.received_ns(local_label), in_use)
+
+    def _report(self, output: Output) -> None:
+        event = event_of(output)
+        assert event is not None, f"{output} is neither order nor report"
+        level = LEVELS[event["event"]]
+        if logger.isEnabledFor(level):
+            logger.log(level, line_of(event))
+        self.control.publish({"at_ns": time.monotonic_ns(), **event})
+
+    def _arm(self) -> None:
+        """Sets the loop's timer to the engine's deadline."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        deadline = self.host.deadline()
+        if deadline is not None:
+            delay_s = max(0, deadline.at_ns - time.monotonic_ns()) / 1e9
+            loop = asyncio.get_running_loop()
+            self.timer = loop.call_later(delay_s, self.handle, TimePassed())
+
+    async def _inquire(self, question: Question) -> None:
+        answer = await self.upstream.ask(question)
+        self.handle(AnswerArrived(question, answer))
+
+    def _on_peer(
+        self, name: str, aid: Locator, locators: tuple[Locator, ...], ttl_seconds: int
+    ) -> None:
+        self.handle(PeerResolved(name, aid, locators))
+
+    # --- own locators -------------------------------------------------------------------------
+
+    def _on_address_change(self, watching: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while watching.recv(65536):
+                pass
+        self._take_locators()
+
+    def _take_locators(self) -> None:
+        """Reads this host's locators, and tells the engine when they are others than before."""
+        host = self.config.host
+        present = self.network.locators(host.interfaces, excluded=self.config.plane.device)
+        if host.locators:
+            wanted = [parse_locator(text) for text in host.locators]
+            present = tuple(locator for locator in wanted if locator in present)
+        present = present[:LOCATORS_MAX]
+        if present != self.locators:
+            self.locators = present
+            self.handle(LocatorsChanged(present))
+
+    # --- answers on the control socket --------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What ``noid status`` shows."""
+        states: dict[str, int] = {}
+        for context in self.host.contexts:
+            states[context.state.value] = states.get(context.state.value, 0) + 1
+        return {
+            "version": __version__,
+            "name": self.config.host.name,
+            "uptime_seconds": (time.monotonic_ns() - self.started_ns) // 1_000_000_000,
+            "birthday": self.host.core.options.birthday,
+            "locators": [format_locator(locator) for locator in self.locators],
+            "plane": {
+                "kind": self.config.plane.kind,
+                "device": self.config.plane.device,
+                "counters": self.plane.counters(),
+            },
+            "contexts": states,
+            "dropped": self.host.drops,
+            "dns": {"stub": dict(self.stub.counters), "upstream": dict(self.upstream.counters)},
+        }
+
+    def contexts(self) -> list[dict[str, Any]]:
+        """What ``noid contexts`` shows."""
+        return [context_report(context) for context in self.host.contexts]
+
+
+def _tell_systemd(state: str) -> None:
+    """The service manager's notification protocol (sd_notify(3)), where there is one."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, contextlib.suppress(OSError):
+        notify.sendto(state.encode(), address.replace("@", "\0", 1))

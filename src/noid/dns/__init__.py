@@ -1,0 +1,1 @@
+"""Names and locators: records and verification (pure), the stub resolver (not)."""

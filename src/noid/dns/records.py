@@ -1,0 +1,70 @@
+"""DNS questions and answers as the protocol sees them. Pure.
+
+The protocol asks three things: which locators has this name (AAAA), which names has this locator
+(PTR), does this name speak M6 (the M6 record, [draft §3, D3]). An answer is found, absent for good,
+or not to be had just now; the difference between the last two is what [draft §7.13] turns on.
+"""
+
+import enum
+import ipaddress
+from dataclasses import dataclass
+
+from noid.locators import Locator
+
+
+class Kind(enum.Enum):
+    """What is asked."""
+
+    LOCATORS = "AAAA"
+    NAMES = "PTR"
+    CAPABILITY = "M6"
+
+
+class Status(enum.Enum):
+    """How a question ended [D30]."""
+
+    FOUND = "found"
+    ABSENT = "absent"
+    """NXDOMAIN or NODATA: permanent, believed."""
+    UNREACHABLE = "unreachable"
+    """SERVFAIL, REFUSED, timeout, malformed: transient, asked again, believed of nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question; two that are equal are the same question and are asked once.
+
+    Attributes:
+        kind: what is asked.
+        name: absolute domain name in lower case, without the final dot.
+    """
+
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The end of a question.
+
+    Attributes:
+        status: found, absent or unreachable.
+        locators: AAAA records, in the order received, for ``LOCATORS``.
+        names: PTR targets, canonical as in ``Question.name``, for ``NAMES``.
+        ttl_seconds: the least TTL on the way to the answer (negative TTL where absent).
+    """
+
+    status: Status
+    locators: tuple[Locator, ...] = ()
+    names: tuple[str, ...] = ()
+    ttl_seconds: int = 0
+
+
+def canonical_name(name: str) -> str:
+    """A domain name as ``Question`` holds it: lower case, without the final dot."""
+    return name.lower().rstrip(".")
+
+
+def reverse_name(locator: Locator) -> str:
+    """The name under ip6.arpa at which the PTR records of ``locator`` stand (RFC 3596)."""
+    return ipaddress.IPv6Address(locator).reverse_pointer

@@ -1,0 +1,152 @@
+"""Which locators are really one host's, by forward and reverse DNS [draft §3.1, §7.13; D14, D29].
+
+A locator of a peer may become a destination only when the name of the peer lists it (forward) and
+it names the peer (reverse). The initiator begins with the name it resolved; the responder begins
+with the AID, whose reverse record leads to the name. **Nothing a peer says about itself enters
+here.**
+
+One ``Verification`` is one such inquiry: it says what to ask next and takes what was answered, in
+any order. It knows no socket, clock or cache. A transient failure leaves the question unanswered,
+to be asked again when the caller thinks fit; a permanent one excludes the locator [D30].
+"""
+
+from noid.constants import LOCATORS_MAX, NAMES_PER_LOCATOR_MAX
+from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
+from noid.locators import Locator
+
+
+class Verification:
+    """One inquiry about one peer.
+
+    Args:
+        aid: AID(peer).
+        name: FQDN(peer), where the caller resolved it; None for a responder, who has to find it.
+        locators: the AAAA records of ``name``; empty for a responder.
+    """
+
+    def __init__(self, aid: Locator, name: str | None, locators: tuple[Locator, ...] = ()) -> None:
+        self.aid = aid
+        self.name = canonical_name(name) if name else ""
+        self.remote: tuple[Locator, ...] = ()
+        """Lsr(peer) as far as known; the AID first."""
+        self.verified: set[Locator] = set()
+        """Locators whose reverse record names the peer, once the AID's own does [D33]."""
+        self.ttl_seconds = 0
+        """The least TTL of what was answered; 0 until something was."""
+        self.open: set[Question] = set()
+        self.failed: set[Question] = set()
+        self._candidates: dict[Question, str] = {}
+        self._reverse: dict[Question, Locator] = {}
+        self._listed = False
+        self._pointing: set[Locator] = set()
+        if self.name:
+            self._forward_found(locators)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to ask, now or later."""
+        return not self.open and not self.failed
+
+    def begin(self) -> list[Question]:
+        """The first questions, and those that an inquiry taken over left open."""
+        self.open.clear()
+        self.failed.clear()
+        if self.name and not self._listed:
+            return []  # the DNS says nothing about this peer [D14]
+        if self.name:
+            return self._ask_reverse(self.remote)
+        return self._ask_reverse((self.aid,))
+
+    def retry(self) -> list[Question]:
+        """The questions that failed for now, to be asked once more."""
+        again = sorted(self.failed, key=lambda question: (question.kind.value, question.name))
+        self.failed.clear()
+        self.open.update(again)
+        return again
+
+    def receive(self, question: Question, answer: Answer) -> list[Question]:
+        """Takes one answer; an answer to a question that is not open is ignored.
+
+        Returns:
+            What to ask next.
+        """
+        if question not in self.open:
+            return []
+        self.open.discard(question)
+        if answer.status is Status.UNREACHABLE:
+            self.failed.add(question)
+            return []
+        self.ttl_seconds = min(self.ttl_seconds or answer.ttl_seconds, answer.ttl_seconds)
+        if question.kind is Kind.LOCATORS:
+            return self._forward(question, answer)
+        if self.name:
+            self._reverse_found(question, answer)
+            return []
+        return self._names_found(answer)
+
+    def _ask(self, questions: list[Question]) -> list[Question]:
+        fresh = [question for question in questions if question not in self.open]
+        self.open.update(fresh)
+        return fresh
+
+    def _ask_reverse(self, locators: tuple[Locator, ...]) -> list[Question]:
+        for locator in locators:
+            self._reverse[Question(Kind.NAMES, reverse_name(locator))] = locator
+        return self._ask([Question(Kind.NAMES, reverse_name(locator)) for locator in locators])
+
+    def _names_found(self, answer: Answer) -> list[Question]:
+        """The responder learned the names of the AID; which of them lists it?"""
+        names = answer.names[:NAMES_PER_LOCATOR_MAX]
+        if not names:
+            # "it will assume that the peer has no FQDN. In this case the Lsr(peer) will contain
+            # only the AID(peer)" [draft §7.13]
+            self.remote = (self.aid,)
+            return []
+        self._candidates = {
+            Question(Kind.LOCATORS, canonical_name(name)): canonical_name(name) for name in names
+        }
+        return self._ask(list(self._candidates))
+
+    def _forward(self, question: Question, answer: Answer) -> list[Question]:
+        """One name's locators; the first name found to list the AID is the peer's."""
+        name = self._candidates.pop(question)
+        if self.name:
+            return []
+        if self.aid in answer.locators:
+            self.name = name
+            self._confirm()
+            self._forward_found(answer.locators)
+            return self._ask_reverse(self.remote[1:])
+        if not self._candidates:
+            # Otherwise whoever owns a reverse zone could make a victim's addresses his own [D14].
+            self.remote = (self.aid,)
+        return []
+
+    def _forward_found(self, locators: tuple[Locator, ...]) -> None:
+        if self.aid not in locators:
+            self.remote = (self.aid,)
+            return
+        self._listed = True
+        others = tuple(locator for locator in dict.fromkeys(locators) if locator != self.aid)
+        self.remote = (self.aid, *others[: LOCATORS_MAX - 1])
+
+    def _reverse_found(self, question: Question, answer: Answer) -> None:
+        locator = self._reverse[question]
+        names = {canonical_name(name) for name in answer.names[:NAMES_PER_LOCATOR_MAX]}
+        if locator == self.aid:
+            if self.name in names:
+                self._confirm()
+            else:
+                # Whoever lists a stranger's address beside his own must not get its traffic [D33].
+                self.remote = (self.aid,)
+        elif self.name not in names:
+            # "it should exclude those locator(s) from the set" [draft §7.13]
+            self.remote = tuple(other for other in self.remote if other != locator)
+        elif self.aid in self.verified:
+            self.verified.add(locator)
+        else:
+            self._pointing.add(locator)
+
+    def _confirm(self) -> None:
+        """The AID names the peer too: what points at the name is the peer's."""
+        self.verified |= {self.aid} | self._pointing

@@ -1,0 +1,1 @@
+"""The M6 protocol: events in, outputs out. Pure."""

@@ -1,0 +1,141 @@
+"""The close exchange [draft Appendix A, D19].
+
+A context that has received nothing for X is closed: it sends no data any more, tells the peer with
+CLOSE until it is acknowledged or X + MSL have passed, and is gone. "The network doesn't
+spontaneously generate packets": the peer, hearing nothing either, closes too, so that in the end
+**no data arrives where there is no context**, whatever was lost.
+
+What was received the data plane knows, and whether a program still holds the pair of AIDs open the
+kernel does; the engine asks when it is time, and is told.
+"""
+
+from dataclasses import replace
+
+from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
+from noid.engine.context import Closing, Context
+from noid.engine.core import Core
+from noid.engine.events import CheckIdle, ControlMessageReceived, IdleChecked
+from noid.engine.selection import alternatives
+from noid.engine.state import State, Timer
+from noid.engine.update import authenticated, is_authentic, labels
+from noid.wire.control import Code, ControlMessage
+from noid.wire.options import HASH_OCTETS, ContextOption
+
+
+def on_idle_timer(core: Core, context: Context) -> None:
+    """X has passed since something was received, as far as the engine knows: asks who knows."""
+    core.emit(CheckIdle(context.local_label))
+
+
+def on_idle_checked(core: Core, event: IdleChecked) -> None:
+    """Closes a context that is idle; looks again later at one that is not [draft App. A 1]."""
+    context = core.labels.get(event.local_label)
+    if context is None or not context.is_settled or context.is_provisional:
+        return
+    last_ns = max(event.received_ns, max(context.heard_ns.values(), default=0))
+    idle_ns = core.now_ns - max(last_ns, context.established_ns)
+    if event.in_use or idle_ns < CONTEXT_IDLE_TIME:
+        remaining_ns = CONTEXT_IDLE_TIME if event.in_use else CONTEXT_IDLE_TIME - idle_ns
+        core.set_timer(context, Timer.IDLE, remaining_ns)
+        return
+    context.closing = Closing(core.nonce(), core.now_ns)
+    core.enter(context, State.CLOSING, "nothing received for long")
+    core.set_aside(context)
+    _send_close(core, context, context.closing)
+
+
+def on_close_timer(core: Core, context: Context) -> None:
+    """No CLOSEACK yet: again, until X + MSL have passed [draft App. A 4]."""
+    closing = context.closing
+    assert closing is not None
+    if core.now_ns - closing.started_ns >= CLOSE_TIME:
+        core.discard(context, "CLOSE unacknowledged")
+        return
+    _send_close(core, context, closing)
+
+
+def _send_close(core: Core, context: Context, closing: Closing) -> None:
+    """CLOSE, over each pair in turn: the one in use may be why nothing was received."""
+    message = ControlMessage(
+        code=Code.CLOSE,
+        nonce=closing.nonce,
+        sender_aid=context.local_aid,
+        receiver_aid=context.peer_aid,
+        context=labels(core, context),
+        authentication=bytes(HASH_OCTETS),
+    )
+    pairs = [context.pair, *alternatives(context)]
+    turn = closing.tries % len(pairs)
+    if pairs[turn][1] in context.peer_verified:
+        core.send(authenticated(core, context, message), pairs[turn])
+    closing.tries += 1
+    delay_ns = min(RETRANSMIT_FIRST << min(closing.tries - 1, 16), UPDATE_RETRANSMIT_MAX)
+    left_ns = closing.started_ns + CLOSE_TIME - core.now_ns
+    core.set_timer(context, Timer.CLOSE, min(core.jittered(delay_ns), left_ns))
+
+
+def on_close(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """The peer closes: the context goes, and the peer is told [draft App. A 2, 3]."""
+    context = core.labels.get(message.context.receiver_label)
+    if context is None or not context.is_about(message):
+        if event.destination in core.locators and core.may_answer(event.source, core.errors):
+            _acknowledge(core, event, message, None)
+        else:
+            core.drop("CLOSE over the rate")
+        return
+    if context.state in (State.INIT_SENT, State.CCR_SENT):
+        core.drop("CLOSE while starting over")
+        return
+    if event.source not in context.peer_acceptable or event.destination not in context.own_local:
+        core.drop("CLOSE between unknown locators")
+        return
+    if not is_authentic(context, event, message):
+        core.drop("CLOSE not authentic")
+        return
+    _acknowledge(core, event, message, context)
+    core.discard(context, "closed by the peer")
+
+
+def _acknowledge(
+    core: Core, event: ControlMessageReceived, message: ControlMessage, context: Context | None
+) -> None:
+    """CLOSEACK, back over the pair that CLOSE came by; authenticated as long as there is a key."""
+    answer = ControlMessage(
+        code=Code.CLOSEACK,
+        nonce=message.nonce,
+        sender_aid=message.receiver_aid,
+        receiver_aid=message.sender_aid,
+        context=ContextOption(
+            sender_label=message.context.receiver_label,
+            receiver_label=message.context.sender_label,
+            sender_birthday=core.options.birthday,
+            receiver_birthday=message.context.sender_birthday,
+        ),
+    )
+    if context is not None:
+        answer = authenticated(core, context, replace(answer, authentication=bytes(HASH_OCTETS)))
+        if event.source not in context.peer_verified:
+            return
+    core.send(answer, (event.destination, event.source))
+
+
+def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """The peer has closed too [draft App. A 5].
+
+    After its first CLOSEACK the peer has no key left, so one without authentication is believed if
+    its nonce is that of our CLOSE.
+    """
+    context = core.labels.get(message.context.receiver_label)
+    if (
+        context is None
+        or context.closing is None
+        or not context.is_about(message)
+        or context.closing.nonce != message.nonce
+    ):
+        core.drop("CLOSEACK without CLOSE")
+    elif event.source not in context.peer_acceptable:
+        core.drop("CLOSEACK from unknown locator")
+    elif message.authentication and not is_authentic(context, event, message):
+        core.drop("CLOSEACK not authentic")
+    else:
+        core.discard(context, "CLOSE acknowledged")

@@ -1,0 +1,357 @@
+"""The host-pair context: everything one host knows about one pair of AIDs [draft §3.2].
+
+The sets have the draft's names: Lsl(peer) is what the peer says of itself, Lsr(peer) what the DNS
+says of it, Ls(peer) their intersection, Lsv(peer) the part of that which is proven. **Only members
+of Lsv(peer) are ever sent data**; only members of Lsl(peer) are ever believed as sources. "If this
+intersection does not contain AID(peer) it is an error and the AID is added to the set" [draft
+§7.4].
+
+A context changes state through ``enter`` alone. What belongs to one state (an exchange, a search
+for a working pair) is an object of its own that goes with it.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from noid.constants import SILENCE_MAX, SILENCE_MIN, SILENCE_UNMEASURED, TOLERANCE_MAX
+from noid.dns.verification import Verification
+from noid.engine.state import LAW, State, Trigger
+from noid.locators import Locator
+from noid.plane.rewrite import Flow
+from noid.wire.control import ControlMessage
+from noid.wire.options import Entries, LocatorFlag
+
+SEEN_NONCES_MAX = 32
+"""Nonces of the peer's Update Requests that are remembered."""
+
+Pair = tuple[Locator, Locator]
+"""A source locator of ours and a destination locator of the peer's."""
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """A set-up under way: INIT, CC, CCR, CONF [draft §4.1].
+
+    Attributes:
+        nonce: of our INIT and CCR; what answers must carry.
+        started_ns: when the first INIT went.
+        sent_ns: when the message now waiting for its answer went.
+        tries: INITs sent so far.
+        ccr_tries: CCRs sent so far.
+        waiting: the latest packet of the ULP that went plainly meanwhile, between AIDs.
+        carried: the one of these that rode on the last INIT.
+        peer_token: the peer's token out of its CC.
+        reply: the CCR, for sending again, and the pair it goes over.
+    """
+
+    nonce: int
+    started_ns: int
+    sent_ns: int
+    tries: int = 0
+    ccr_tries: int = 0
+    waiting: bytes = b""
+    carried: bytes = b""
+    peer_token: int = 0
+    reply: tuple[ControlMessage, Pair] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Update:
+    """An Update Request with new sets that waits for its acknowledgement [draft §7.7]."""
+
+    nonce: int
+    started_ns: int
+    sent_ns: int
+    tries: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class Search:
+    """A search for a pair of locators that works [D20].
+
+    Attributes:
+        why: what started it.
+        told_by_peer: the peer hears nothing from us, so what we hear proves nothing.
+        until_ns: when to give up.
+        packet: the unanswered packet of the ULP, piggybacked on the probes; may be empty.
+        silent_ns: the silence that started it, where one did.
+        nonces: nonce of a probe -> the pair it was sent over.
+        sent_ns: when the last round went.
+        rounds: rounds so far.
+        slot_nonce: of the probe of the pair in use that went as data goes, in a slot.
+        answered_plainly: the pair in use answered, but not to that one yet.
+    """
+
+    why: str
+    told_by_peer: bool
+    until_ns: int
+    packet: bytes
+    silent_ns: int
+    nonces: dict[int, Pair] = field(default_factory=dict)
+    sent_ns: int = 0
+    rounds: int = 0
+    slot_nonce: int = 0
+    answered_plainly: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Closing:
+    """A context that is going away [draft App. A]."""
+
+    nonce: int
+    started_ns: int
+    tries: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Probation:
+    """A context that the DNS has yet to prove [D37].
+
+    Attributes:
+        locator: where the CC went, which must turn out to belong to the AID's name.
+        held: packets that arrived meanwhile, undelivered, between AIDs.
+    """
+
+    locator: Locator
+    held: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Context:
+    """One host-pair context.
+
+    Attributes:
+        local_aid: AID(local).
+        peer_aid: AID(peer).
+        local_label: F(local).
+        own_local: Lsl(local), the AID among them, preferred first.
+        own_deprecated: those of them that are to be left.
+        local_token: our random token [D10].
+        local_locator: Lp(local).
+        peer_locator: Lp(peer).
+        peer_label: F(peer); 0 until known.
+        peer_token: the peer's random token.
+        peer_birthday: the peer's birthday counter.
+        peer_reset_token: what would prove a UC of the peer's.
+        peer_local: Lsl(peer) with its flags; empty until the peer has spoken.
+        own_remote: Lsr(local), what the peer found in the DNS about us; None until it said so.
+        aid_proven: the AID answered at the AID, which counts as verified [draft §7.13, D8].
+        verification: what the DNS says about the peer: FQDN(peer), Lsr(peer), and what it proves.
+        renewal: a second inquiry, in the first one's place once it is settled.
+        renewal_wanted: whether one is to be begun when the TTL of the last has passed.
+        settled_ns: when the last inquiry was over.
+        exchange: the set-up under way, if one is.
+        update: the Update Request that waits for its acknowledgement, if one does.
+        search: the search for a working pair, if one is under way.
+        closing: the close exchange, if one is under way.
+        probation: what makes the context provisional, until it is proven.
+        established_ns: when the context was last set up.
+        update_nonce: the last nonce of a UR of ours; only grows [D17].
+        peer_update_nonce: the greatest nonce in a UR of the peer's.
+        peer_update_seen: the latest such nonces, to know one that comes again [D20].
+        round_trip_ns: the smoothed round-trip time of control messages; 0 until measured.
+        heard_ns: when a control message last came over a pair.
+        tolerated_ns: the longest silence lately that proved harmless.
+        searches_for_nothing: searches in a row that found the pair in use alive.
+        next_search_ns: no search begins before this.
+        firewall_signs: searches in a row that came through plainly and not in a slot.
+        plainly: packets of the ULP go plainly for a while, though the context stands [D15].
+        repeating: the packet to send again after a switch.
+        piggybacked: the last packet a probe of the peer's brought, and when.
+        dns_tries: how often the DNS was asked again after transient errors.
+    """
+
+    local_aid: Locator
+    peer_aid: Locator
+    local_label: int
+    own_local: tuple[Locator, ...]
+    local_token: int
+    local_locator: Locator
+    peer_locator: Locator
+    verification: Verification
+    own_deprecated: frozenset[Locator] = frozenset()
+    renewal: Verification | None = None
+    renewal_wanted: bool = False
+    settled_ns: int = 0
+    state: State = State.IDLE
+    peer_label: int = 0
+    peer_token: int = 0
+    peer_birthday: int = 0
+    peer_reset_token: bytes = b""
+    peer_local: dict[Locator, LocatorFlag] = field(default_factory=dict)
+    own_remote: frozenset[Locator] | None = None
+    aid_proven: bool = False
+    exchange: Exchange | None = None
+    update: Update | None = None
+    search: Search | None = None
+    closing: Closing | None = None
+    probation: Probation | None = None
+    established_ns: int = 0
+    update_nonce: int = 0
+    peer_update_nonce: int = 0
+    peer_update_seen: deque[int] = field(default_factory=lambda: deque(maxlen=SEEN_NONCES_MAX))
+    round_trip_ns: int = 0
+    heard_ns: dict[Pair, int] = field(default_factory=dict)
+    tolerated_ns: int = 0
+    searches_for_nothing: int = 0
+    next_search_ns: int = 0
+    firewall_signs: int = 0
+    plainly: bool = False
+    repeating: bytes = b""
+    piggybacked: tuple[bytes, int] = (b"", 0)
+    dns_tries: int = 0
+
+    @property
+    def key(self) -> bytes:
+        """What finds the context on transmit: <AID(local), AID(peer)> [draft §3.2]."""
+        return self.local_aid + self.peer_aid
+
+    @property
+    def is_known_to_peer(self) -> bool:
+        """Whether the peer has a context too, as far as we know."""
+        return self.peer_label != 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether set-up is over and data may flow."""
+        return self.state in (State.ESTABLISHED, State.UR_SENT)
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether the DNS has yet to prove that the peer is the peer [D37]."""
+        return self.probation is not None
+
+    def is_about(self, message: ControlMessage) -> bool:
+        """Whether a message between settled hosts means this context: AID pair and label pair."""
+        return (
+            self.local_aid == message.receiver_aid
+            and self.peer_aid == message.sender_aid
+            and self.local_label == message.context.receiver_label
+            and self.peer_label == message.context.sender_label
+        )
+
+    @property
+    def peer_remote(self) -> tuple[Locator, ...]:
+        """Lsr(peer), the AID first; the AID alone while the DNS has said nothing."""
+        return self.verification.remote or (self.peer_aid,)
+
+    @property
+    def peer_set(self) -> tuple[Locator, ...]:
+        """Ls(peer), the AID first."""
+        both = tuple(
+            locator
+            for locator in self.peer_remote
+            if not self.peer_local or locator in self.peer_local
+        )
+        return both if self.peer_aid in both else (self.peer_aid, *both)
+
+    @property
+    def peer_verified(self) -> frozenset[Locator]:
+        """Lsv(peer)."""
+        return frozenset(
+            locator
+            for locator in self.peer_set
+            if locator in self.verification.verified
+            or (locator == self.peer_aid and self.aid_proven)
+        )
+
+    @property
+    def peer_acceptable(self) -> frozenset[Locator]:
+        """Lsl(peer), the sources that are believed."""
+        return frozenset(self.peer_local) | {self.peer_aid}
+
+    @property
+    def own_set(self) -> tuple[Locator, ...]:
+        """Ls(local), the AID among them."""
+        remote = self.own_remote
+        return tuple(
+            locator
+            for locator in self.own_local
+            if remote is None or locator in remote or locator == self.local_aid
+        )
+
+    @property
+    def silence_ns(self) -> int:
+        """T: how long a packet may stay unanswered before we look for another pair [D20].
+
+        Twice the round-trip time; or twice a silence that proved harmless, such as the time a
+        receiver may sit on its acknowledgements, so that the same silence is no news again.
+        """
+        if not self.round_trip_ns:
+            return SILENCE_UNMEASURED
+        tolerated_ns = min(2 * self.tolerated_ns, TOLERANCE_MAX)
+        return max(SILENCE_MIN, min(max(2 * self.round_trip_ns, tolerated_ns), SILENCE_MAX))
+
+    @property
+    def pair(self) -> Pair:
+        """The pair in use: Lp(local), Lp(peer)."""
+        return self.local_locator, self.peer_locator
+
+    def enter(self, state: State, trigger: Trigger) -> State:
+        """Goes to another state, if the law allows it; returns the one it was in."""
+        old = self.state
+        allowed = LAW[old][trigger].next
+        assert state in allowed, f"{old} may not become {state} by {trigger}"
+        self.state = state
+        return old
+
+    def measure(self, round_trip_ns: int) -> None:
+        """Takes a round-trip time into the smoothed one (RFC 6298 §2)."""
+        if round_trip_ns <= 0:
+            return
+        if self.round_trip_ns:
+            self.round_trip_ns += (round_trip_ns - self.round_trip_ns) // 8
+        else:
+            self.round_trip_ns = round_trip_ns
+
+    def learn_peer_locators(self, entries: Entries) -> None:
+        """Takes Lsl(peer) from a message; what it no longer lists is no longer used."""
+        said = {e.locator: e.flags for e in entries if e.flags & LocatorFlag.LOCAL}
+        # "The sender should ensure that the AID is always included" [draft §4.1 step 6]
+        said.setdefault(self.peer_aid, LocatorFlag.LOCAL)
+        self.peer_local = said
+
+    def learn_own_locators(self, entries: Entries) -> None:
+        """Takes Lsr(local) from a message, where it says one."""
+        said = frozenset(e.locator for e in entries if e.flags & LocatorFlag.REMOTE)
+        if said:
+            self.own_remote = said | {self.local_aid}
+
+    def settle_pair(self) -> None:
+        """Moves Lp(local) and Lp(peer) back into their sets when those have shrunk."""
+        if self.local_locator not in self.own_set:
+            self.local_locator = self.local_aid
+        verified = self.peer_verified
+        if verified and self.peer_locator not in verified:
+            peer_set = self.peer_set
+            self.peer_locator = next(one for one in peer_set if one in verified)
+
+    def flow(self) -> Flow:
+        """The context as the data plane needs it."""
+        own = frozenset(self.own_local)
+        # Data follows the peer's source to what is verified, unless the peer calls it broken [D21].
+        verified = frozenset(
+            locator
+            for locator in self.peer_verified
+            if locator == self.peer_locator
+            or not self.peer_local.get(locator, LocatorFlag.LOCAL) & LocatorFlag.BROKEN
+        )
+        # A context that is being set up anew still receives, but its packets go plainly [D18].
+        return Flow(
+            local_aid=self.local_aid,
+            peer_aid=self.peer_aid,
+            local_label=self.local_label,
+            peer_label=self.peer_label,
+            local_locator=self.local_locator,
+            peer_locator=self.peer_locator,
+            local_locators=own,
+            peer_locators=self.peer_acceptable,
+            verified_locators=verified,
+            rewritable=len(self.own_set) > 1,
+            transmits=self.is_settled
+            and not (self.is_provisional or self.plainly)
+            and self.peer_locator in verified,
+            aside=self.state is State.CLOSING or self.is_provisional,
+            holds=self.is_provisional,
+            silence_ns=self.silence_ns,
+        )

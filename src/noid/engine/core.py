@@ -1,0 +1,461 @@
+"""What the rooms of the engine share: the tables, the time, the outputs of the event at hand.
+
+The front door (host.py) sets ``now_ns`` and ``trigger`` for each event; the rooms (handshake,
+update, reachability, verifying) change contexts through the few verbs below and nowhere else, so
+that each change reaches the data plane, the timers and the operator.
+"""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+
+from noid.constants import (
+    CC_BURST,
+    CC_RATE_PER_SECOND,
+    CLOSE_TIME,
+    CONTEXT_IDLE_TIME,
+    CONTEXTS_MAX,
+    ERROR_BURST,
+    ERROR_RATE_PER_SECOND,
+    FLOW_LABEL_MASK,
+    HELD_PACKETS_MAX,
+    KNOWN_PEERS_MAX,
+    PREFIX_BUCKETS,
+    PREFIX_BURST,
+    PREFIX_OCTETS,
+    PREFIX_RATE_PER_SECOND,
+    PROVISIONAL_CONTEXTS_MAX,
+    QUARANTINED_LABELS_MAX,
+    SECOND,
+    UNABLE_PEERS_MAX,
+    Codepoints,
+)
+from noid.dns.records import Question
+from noid.dns.verification import Verification
+from noid.engine.context import Context, Pair, Probation
+from noid.engine.events import (
+    AskDns,
+    DeliverToUlp,
+    Dropped,
+    InstallFlow,
+    Output,
+    PeerUnable,
+    RemoveFlow,
+    SendControl,
+    StateChanged,
+    Switched,
+    UnwatchPeer,
+    WatchPeer,
+)
+from noid.engine.secrets import CookieKeys, Entropy
+from noid.engine.state import TIMERS_OF, State, Timer, Trigger
+from noid.engine.timers import Timers
+from noid.locators import Locator
+from noid.wire.control import ControlMessage, Piggyback, encode_packet
+from noid.wire.ipv6 import HEADER_OCTETS, NO_NEXT_HEADER
+from noid.wire.options import Entries, LocatorEntry, LocatorFlag
+
+NONCE_OCTETS = 8
+MTU_MIN = 1280
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOptions:
+    """What a host is born with.
+
+    Attributes:
+        codepoints: the numbers in use.
+        birthday: the birthday counter, 32 bits, one more than when state was last lost [D35].
+        reset_key: 32 octets out of stable storage [D10].
+        mtu: the least MTU of the uplinks; what is piggybacked must fit it.
+    """
+
+    codepoints: Codepoints
+    birthday: int
+    reset_key: bytes
+    mtu: int = 1500
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.birthday < 1 << 32
+        assert self.mtu >= MTU_MIN
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPeer:
+    """An M6 host the resolver told us of: the proto-context of [draft §4.1 step 1]."""
+
+    name: str
+    locators: tuple[Locator, ...]
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """A rate with a burst: whether one more may go now [D9].
+
+    Args:
+        per_second: how many come back each second.
+        burst: how many there are at most.
+    """
+
+    per_second: int
+    burst: int
+    level_ns: int = -1
+    at_ns: int = 0
+
+    def take(self, now_ns: int) -> bool:
+        """Takes one, if there is one."""
+        cost = SECOND // self.per_second
+        full = self.burst * cost
+        if self.level_ns < 0:
+            self.level_ns = full
+        self.level_ns = min(full, self.level_ns + now_ns - self.at_ns)
+        self.at_ns = now_ns
+        if self.level_ns < cost:
+            return False
+        self.level_ns -= cost
+        return True
+
+
+@dataclass(slots=True, eq=False)
+class Core:
+    """The state of one host.
+
+    Attributes:
+        options: what the host was born with.
+        entropy: where nonces, labels, tokens and keys come from.
+        locators: this host's locators, the preferred one first.
+        contexts: by <AID(local), AID(peer)>.
+        labels: by F(local).
+        by_peer_label: by F(peer), which several peers may have chosen alike [draft §5.1].
+        peers: what the resolver told us, by AID; the oldest goes first.
+        unable: peers reached plainly, and until when; the oldest goes first [D15].
+        questions: who waits for which DNS answer, in the order in which they asked.
+        timers: the deadlines of every context.
+        uses: how many contexts an AID of a peer has.
+        drops: what from the network had no effect, counted by reason.
+        cookies: the keys of the stateless cookie.
+        errors: the rate of UC and of CLOSEACK without a context.
+        checks: the rate of CC.
+        prefixes: the rate of all these to each source prefix, by bucket.
+        prefix_key: what keeps a sender from choosing whose bucket it empties.
+        quarantine: labels that are free, and when they may be used again [D19].
+        deprecated: those of our locators that are to be left.
+        provisional: how many contexts are so [D37].
+    """
+
+    options: HostOptions
+    entropy: Entropy
+    locators: tuple[Locator, ...] = ()
+    now_ns: int = 0
+    trigger: Trigger = Trigger.ULP_PACKET
+    outputs: list[Output] = field(default_factory=list)
+    contexts: dict[bytes, Context] = field(default_factory=dict)
+    labels: dict[int, Context] = field(default_factory=dict)
+    by_peer_label: dict[int, list[Context]] = field(default_factory=dict)
+    peers: OrderedDict[Locator, KnownPeer] = field(default_factory=OrderedDict)
+    unable: OrderedDict[Locator, int] = field(default_factory=OrderedDict)
+    questions: dict[Question, dict[Context, None]] = field(default_factory=dict)
+    timers: Timers[tuple[Context, Timer]] = field(default_factory=Timers)
+    uses: Counter[Locator] = field(default_factory=Counter)
+    drops: Counter[str] = field(default_factory=Counter)
+    cookies: CookieKeys = field(init=False)
+    errors: TokenBucket = field(init=False)
+    checks: TokenBucket = field(init=False)
+    prefixes: dict[int, TokenBucket] = field(default_factory=dict)
+    prefix_key: int = field(init=False)
+    quarantine: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    deprecated: frozenset[Locator] = frozenset()
+    provisional: int = 0
+
+    def __post_init__(self) -> None:
+        self.cookies = CookieKeys(self.entropy)
+        self.errors = TokenBucket(ERROR_RATE_PER_SECOND, ERROR_BURST)
+        self.checks = TokenBucket(CC_RATE_PER_SECOND, CC_BURST)
+        self.prefix_key = int.from_bytes(self.entropy(NONCE_OCTETS), "big") | 1
+
+    # --- outputs ----------------------------------------------------------------------------------
+
+    def emit(self, output: Output) -> None:
+        """Adds an output to those of the event at hand."""
+        self.outputs.append(output)
+
+    def drop(self, reason: str) -> None:
+        """Counts and reports something from the network that has no effect."""
+        self.drops[reason] += 1
+        self.emit(Dropped(reason))
+
+    def may_answer(self, source: Locator, total: TokenBucket) -> bool:
+        """Whether something nobody asked for may be sent to ``source`` now [D9]."""
+        prefix = int.from_bytes(source[:PREFIX_OCTETS], "big")
+        place = (prefix * self.prefix_key >> 20) % PREFIX_BUCKETS
+        bucket = self.prefixes.get(place)
+        if bucket is None:
+            bucket = self.prefixes[place] = TokenBucket(PREFIX_RATE_PER_SECOND, PREFIX_BURST)
+        return bucket.take(self.now_ns) and total.take(self.now_ns)
+
+    def deliver(self, context: Context, packet: bytes) -> None:
+        """Gives the ULP a packet that came on a context, or keeps it until that is proven [D37]."""
+        if context.probation is None:
+            self.emit(DeliverToUlp(packet))
+        elif len(context.probation.held) < HELD_PACKETS_MAX:
+            context.probation.held.append(packet)
+        else:
+            self.drop("too many packets held")
+
+    def send(
+        self,
+        message: ControlMessage,
+        pair: Pair,
+        *,
+        rewritable: bool = False,
+        in_slot: bool = False,
+    ) -> None:
+        """Sends a control message over a pair of locators."""
+        packet = encode_packet(
+            message, *pair, self.options.codepoints, rewritable=rewritable, in_slot=in_slot
+        )
+        self.emit(SendControl(packet))
+
+    def ask(self, context: Context, questions: list[Question]) -> None:
+        """Asks the DNS on behalf of a context; a question already under way is shared [D31]."""
+        for question in questions:
+            waiting = self.questions.setdefault(question, {})
+            if not waiting:
+                self.emit(AskDns(question))
+            waiting[context] = None
+
+    # --- entropy ----------------------------------------------------------------------------------
+
+    def nonce(self) -> int:
+        """A random 64-bit nonce; never 0, which stands for none."""
+        return int.from_bytes(self.entropy(NONCE_OCTETS), "big") or 1
+
+    def jittered(self, delay_ns: int) -> int:
+        """A delay times a random factor 0.5 to 1.5 [D16]."""
+        return delay_ns // 2 + delay_ns * int.from_bytes(self.entropy(2), "big") // 0xFFFF
+
+    def free_label(self) -> int:
+        """A flow label that no context of ours has, from the cryptographic source [D19]."""
+        while True:
+            label = int.from_bytes(self.entropy(3), "big") & FLOW_LABEL_MASK
+            if label and label not in self.labels and label not in self.quarantine:
+                return label
+
+    def quarantine_label(self, label: int) -> None:
+        """Keeps a label from being used again while packets with it may be about [D19]."""
+        while self.quarantine:
+            oldest, until_ns = next(iter(self.quarantine.items()))
+            if until_ns > self.now_ns and len(self.quarantine) < QUARANTINED_LABELS_MAX:
+                break
+            del self.quarantine[oldest]
+        self.quarantine[label] = self.now_ns + CLOSE_TIME
+
+    # --- contexts ---------------------------------------------------------------------------------
+
+    def create(
+        self,
+        local_aid: Locator,
+        peer_aid: Locator,
+        verification: Verification,
+        own_local: tuple[Locator, ...],
+        probation: Probation | None = None,
+    ) -> Context | None:
+        """A new context in IDLE, in both tables; None where there is no room for one more.
+
+        One that is on probation is not found by its AIDs, and so stands in nobody's way [D37].
+        """
+        if len(self.labels) >= CONTEXTS_MAX:
+            self.drop("too many contexts")
+            return None
+        if probation is not None and self.provisional >= PROVISIONAL_CONTEXTS_MAX:
+            self.drop("too many provisional contexts")
+            return None
+        context = Context(
+            local_aid=local_aid,
+            peer_aid=peer_aid,
+            local_label=self.free_label(),
+            own_local=own_local if local_aid in own_local else (local_aid, *own_local),
+            local_token=self.nonce(),
+            local_locator=local_aid,
+            peer_locator=peer_aid,
+            verification=verification,
+            probation=probation,
+            own_deprecated=self.deprecated,
+        )
+        self.labels[context.local_label] = context
+        if probation is None:
+            self._take_pair(context)
+        else:
+            self.provisional += 1
+        return context
+
+    def _take_pair(self, context: Context) -> None:
+        """Lets a context be found by its AIDs, by which packets of the ULP find it."""
+        assert context.key not in self.contexts
+        self.contexts[context.key] = context
+        self.uses[context.peer_aid] += 1
+        self.emit(WatchPeer(context.peer_aid))
+
+    def _leave_pair(self, context: Context) -> None:
+        if self.contexts.get(context.key) is context:
+            del self.contexts[context.key]
+            self.uses[context.peer_aid] -= 1
+            self.release(context.peer_aid)
+
+    def set_aside(self, context: Context) -> None:
+        """Leaves the AID pair to a context to come; this one only receives [draft App. A]."""
+        self._leave_pair(context)
+        self.emit(InstallFlow(context.flow()))
+
+    def prove(self, context: Context) -> None:
+        """Makes a provisional context one like any other; what it held is delivered [D37]."""
+        assert context.probation is not None
+        held = context.probation.held
+        # The locator that got the CC is the one known to work.
+        context.peer_locator = context.probation.locator
+        context.probation = None
+        self.provisional -= 1
+        self.timers.stop((context, Timer.PROVISIONAL))
+        self._take_pair(context)
+        self.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
+        self.install(context)
+        for packet in held:
+            self.emit(DeliverToUlp(packet))
+
+    def enter(self, context: Context, state: State, why: str) -> None:
+        """Takes a context to another state, and stops what that state does not wait for."""
+        old = context.enter(state, self.trigger)
+        if old is state:
+            return
+        for timer in TIMERS_OF[old] - TIMERS_OF[state]:
+            self.timers.stop((context, timer))
+        if state is not State.UR_SENT:
+            context.update = context.search = None
+        if state not in (State.INIT_SENT, State.CCR_SENT):
+            context.exchange = None
+        if state is not State.CLOSING:
+            context.closing = None
+        self.emit(StateChanged(context.local_aid, context.peer_aid, old, state, why))
+
+    def discard(self, context: Context, why: str) -> None:
+        """Removes a context and everything that knows it."""
+        self.enter(context, State.IDLE, why)
+        renewing = context.renewal.open if context.renewal is not None else set()
+        for question in (*context.verification.open, *renewing):
+            waiting = self.questions.get(question)
+            if waiting is not None:
+                waiting.pop(context, None)
+        if context.is_provisional:
+            self.provisional -= 1
+        if context.is_known_to_peer:
+            self.quarantine_label(context.local_label)
+        self.know_peer_label(context, 0)
+        del self.labels[context.local_label]
+        self.emit(RemoveFlow(context.local_label))
+        self._leave_pair(context)
+
+    def know_peer_label(self, context: Context, label: int) -> None:
+        """Records F(peer), in the context and in the table that finds it; 0 forgets it."""
+        if context.peer_label:
+            alike = self.by_peer_label[context.peer_label]
+            alike.remove(context)
+            if not alike:
+                del self.by_peer_label[context.peer_label]
+        if label and label != context.peer_label:
+            # A peer that comes with another label has begun anew, and so have its nonces [D17].
+            context.peer_update_nonce = 0
+            context.peer_update_seen.clear()
+        context.peer_label = label
+        if label:
+            self.by_peer_label.setdefault(label, []).append(context)
+
+    def install(self, context: Context) -> None:
+        """Tells the data plane how a context stands now, if the peer knows the context."""
+        context.settle_pair()
+        if context.is_known_to_peer:
+            self.emit(InstallFlow(context.flow()))
+
+    def switch(self, context: Context, pair: Pair, why: str) -> None:
+        """Sends by another pair of locators from now on."""
+        old = context.pair
+        if pair == old:
+            return
+        assert pair[1] in context.peer_verified
+        context.local_locator, context.peer_locator = pair
+        self.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))
+        self.install(context)
+
+    def set_timer(self, context: Context, timer: Timer, delay_ns: int) -> None:
+        """Sets one of a context's timers, in place of what it was set to."""
+        assert timer in TIMERS_OF[context.state]
+        self.timers.set((context, timer), self.now_ns + delay_ns)
+
+    # --- peers ------------------------------------------------------------------------------------
+
+    def remember_peer(self, aid: Locator, peer: KnownPeer) -> None:
+        """Keeps what the resolver told us; the oldest is forgotten when there are too many."""
+        self.peers[aid] = peer
+        self.peers.move_to_end(aid)
+        if not self.is_unable(aid):
+            self.emit(WatchPeer(aid))
+        if len(self.peers) > KNOWN_PEERS_MAX:
+            oldest, _ = self.peers.popitem(last=False)
+            self.release(oldest)
+
+    def release(self, aid: Locator) -> None:
+        """Lets what goes to a peer bypass the shim, unless a context or the resolver wants it."""
+        if self.uses[aid] > 0:
+            return
+        del self.uses[aid]
+        if aid not in self.peers or self.is_unable(aid):
+            self.emit(UnwatchPeer(aid))
+
+    def hold_unable(self, aid: Locator, duration_ns: int, why: str) -> None:
+        """Reaches a peer plainly for a while [D15]."""
+        self.unable[aid] = self.now_ns + duration_ns
+        self.unable.move_to_end(aid)
+        if len(self.unable) > UNABLE_PEERS_MAX:
+            self.unable.popitem(last=False)
+        self.emit(PeerUnable(aid, why))
+        self.release(aid)
+
+    def is_unable(self, aid: Locator) -> bool:
+        """Whether a peer is reached plainly just now."""
+        until_ns = self.unable.get(aid)
+        if until_ns is None:
+            return False
+        if until_ns > self.now_ns:
+            return True
+        del self.unable[aid]
+        return False
+
+    # --- pieces of messages -----------------------------------------------------------------------
+
+    def fitting(self, message_octets: int, packet: bytes) -> Piggyback | None:
+        """A ULP packet as a piggyback, where there is one and it fits the MTU [D7].
+
+        A packet with no next header cannot be told from no packet.
+        """
+        payload = packet[HEADER_OCTETS:]
+        if not packet or packet[6] == NO_NEXT_HEADER:
+            return None
+        if HEADER_OCTETS + message_octets + len(payload) > self.options.mtu:
+            return None
+        return Piggyback(packet[6], payload)
+
+
+def own_entries(context: Context) -> Entries:
+    """Lsl of ours, as a message says it."""
+    return tuple(
+        LocatorEntry(
+            locator,
+            LocatorFlag.LOCAL | LocatorFlag.DEPRECATED
+            if locator in context.own_deprecated
+            else LocatorFlag.LOCAL,
+        )
+        for locator in context.own_local
+    )
+
+
+def peer_entries(context: Context) -> Entries:
+    """Lsr of the peer, as a message says it."""
+    return tuple(LocatorEntry(locator, LocatorFlag.REMOTE) for locator in context.peer_remote)

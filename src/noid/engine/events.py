@@ -1,0 +1,337 @@
+"""What goes into the engine and what comes out of it: the whole of its interface, as data.
+
+Inputs are facts in the past tense, outputs are orders. The shell hands over one input at a time
+with the time it happened, and carries the outputs out in the order they come. Nothing else passes.
+"""
+
+from dataclasses import dataclass
+
+from noid.dns.records import Answer, Question
+from noid.engine.state import State
+from noid.locators import Locator
+from noid.plane.rewrite import Flow
+
+# --- inputs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PeerResolved:
+    """A program of this host resolved an M6 capable name [draft §4.1 step 1].
+
+    Attributes:
+        name: FQDN(peer), canonical.
+        aid: the locator the program was given, AID(peer).
+        locators: every AAAA record of the name, Lsr(peer).
+    """
+
+    name: str
+    aid: Locator
+    locators: tuple[Locator, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UlpPacketSeen:
+    """The ULP sent a packet to a watched peer and no flow carried it; it went plainly.
+
+    Attributes:
+        packet: the whole IPv6 packet, at most PIGGYBACK_OCTETS_MAX after its header.
+    """
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnansweredPacket:
+    """A flow sent this packet more than T after one that nothing has answered since [D20].
+
+    Attributes:
+        local_label: which flow.
+        packet: a copy of it as the ULP sent it, between AIDs.
+        silent_ns: how long before it that other packet went.
+    """
+
+    local_label: int
+    packet: bytes
+    silent_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ControlMessageReceived:
+    """An ICMPv6 message of the M6 type arrived.
+
+    Attributes:
+        source: source address field.
+        destination: destination address field.
+        in_slot: whether it came in the ICMPv6 slot rather than plainly [D6].
+        octets: from the ICMPv6 type to the end of the packet.
+    """
+
+    source: Locator
+    destination: Locator
+    in_slot: bool
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpErrorReceived:
+    """An ICMPv6 error arrived.
+
+    Attributes:
+        source: source address field.
+        destination: destination address field.
+        octets: from the ICMPv6 type to the end of the packet.
+    """
+
+    source: Locator
+    destination: Locator
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownLabelSeen:
+    """A data packet came with a label no flow has [draft §7.11 1a].
+
+    Attributes:
+        packet: the whole packet as it arrived, locators and all.
+    """
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMoved:
+    """Data came from another locator than Lp(peer) [draft §7.11 step 3].
+
+    Attributes:
+        local_label: which flow.
+        source: where it came from; a member of Lsl(peer).
+        followed: whether the plane already sends there, which it does to members of Lsv(peer).
+    """
+
+    local_label: int
+    source: Locator
+    followed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerArrived:
+    """The end of a question the engine asked."""
+
+    question: Question
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class LocatorsChanged:
+    """This host's own locators are now these, the preferred one first [draft §4.5].
+
+    Attributes:
+        locators: all of them.
+        deprecated: those that are to be left, but still work [D25].
+    """
+
+    locators: tuple[Locator, ...]
+    deprecated: frozenset[Locator] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class IdleChecked:
+    """The answer to CheckIdle.
+
+    Attributes:
+        local_label: which context.
+        received_ns: when the data plane last received something on it; 0 if never.
+        in_use: whether the host's stack has a connection open between its AIDs [D19].
+    """
+
+    local_label: int
+    received_ns: int
+    in_use: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PacketHeld:
+    """A flow that holds its packets received one [D37].
+
+    Attributes:
+        local_label: which flow.
+        packet: the whole packet, restored between AIDs.
+    """
+
+    local_label: int
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The deadline came, or may have; early or needless ones do nothing."""
+
+
+Input = (
+    PeerResolved
+    | UlpPacketSeen
+    | UnansweredPacket
+    | ControlMessageReceived
+    | IcmpErrorReceived
+    | UnknownLabelSeen
+    | SourceMoved
+    | AnswerArrived
+    | LocatorsChanged
+    | IdleChecked
+    | PacketHeld
+    | TimePassed
+)
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendControl:
+    """Send this whole packet, as it is, out by the uplink of its source locator."""
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverToUlp:
+    """Give this packet between AIDs to the host's own stack."""
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WatchPeer:
+    """Lead what the host sends to this AID through the shim."""
+
+    aid: Locator
+
+
+@dataclass(frozen=True, slots=True)
+class UnwatchPeer:
+    """Stop doing so."""
+
+    aid: Locator
+
+
+@dataclass(frozen=True, slots=True)
+class InstallFlow:
+    """Use this flow, in place of the one with the same AIDs or the same label."""
+
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFlow:
+    """Forget this flow; what it carried goes plainly, what arrives on it is unknown."""
+
+    local_label: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendAgain:
+    """Send a packet of the ULP by its flow once more.
+
+    Attributes:
+        local_label: which flow.
+        packet: as the ULP sent it, between AIDs.
+    """
+
+    local_label: int
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CheckIdle:
+    """Find out whether this context is idle, and say IdleChecked."""
+
+    local_label: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskDns:
+    """Ask this, and say AnswerArrived in the end, whatever the end is."""
+
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """Report: a context went from one state to another."""
+
+    local_aid: Locator
+    peer_aid: Locator
+    old: State
+    new: State
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStarted:
+    """Report: a context looks for a pair of locators that works."""
+
+    local_aid: Locator
+    peer_aid: Locator
+    why: str
+    pairs: tuple[tuple[Locator, Locator], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """Report: a context uses another pair of locators from now on."""
+
+    local_aid: Locator
+    peer_aid: Locator
+    old: tuple[Locator, Locator]
+    new: tuple[Locator, Locator]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUnable:
+    """Report: this peer is reached as a plain IPv6 host for a while [D15]."""
+
+    peer_aid: Locator
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocatorsVerified:
+    """Report: what the DNS proved about a peer [draft §7.13]."""
+
+    peer_aid: Locator
+    name: str
+    verified: tuple[Locator, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Report: something from the network was dropped, and counted under this reason."""
+
+    reason: str
+
+
+Output = (
+    SendControl
+    | DeliverToUlp
+    | WatchPeer
+    | UnwatchPeer
+    | InstallFlow
+    | RemoveFlow
+    | SendAgain
+    | CheckIdle
+    | AskDns
+    | StateChanged
+    | ProbeStarted
+    | Switched
+    | PeerUnable
+    | LocatorsVerified
+    | Dropped
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When to say TimePassed, and what for."""
+
+    at_ns: int
+    why: str

@@ -1,0 +1,503 @@
+"""Setting a context up: INIT, CC, CCR, CONF [draft §4.1, §7.2-7.6].
+
+The initiator sends INIT when the ULP sends to a peer that the resolver called M6 capable. The
+responder answers with CC and keeps nothing; everything it would have kept comes back in CCR, under
+its own keyed hash. CCR makes the context at the responder, CONF at the initiator. The packets of
+the ULP meanwhile go plainly between the AIDs: **no round trip is added, and a peer that does not
+answer is no worse off than without us** [D15].
+"""
+
+from dataclasses import replace
+
+from noid.constants import (
+    CC_AMPLIFICATION_MAX,
+    CCR_TRIES_MAX,
+    CONTEXT_IDLE_TIME,
+    INIT_ROUNDS_MAX,
+    LOCATORS_MAX,
+    PEER_UNABLE_TIME,
+    PROVISIONAL_LIFETIME,
+    RETRANSMIT_FIRST,
+    RETRANSMIT_WAITING,
+)
+from noid.dns.verification import Verification
+from noid.engine.context import Context, Exchange, Pair, Probation
+from noid.engine.core import Core, own_entries, peer_entries
+from noid.engine.events import ControlMessageReceived, DeliverToUlp, UlpPacketSeen
+from noid.engine.secrets import cookie_state, reset_token
+from noid.engine.selection import first_contacts
+from noid.engine.state import State, Timer
+from noid.engine.verifying import begin, tell_smaller_set
+from noid.locators import Locator, is_global_unicast
+from noid.wire import ipv6
+from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
+from noid.wire.options import (
+    HASH_OCTETS,
+    ContextOption,
+    Cookie,
+    Entries,
+    LocatorEntry,
+    LocatorFlag,
+    Tokens,
+)
+
+# --- the initiator --------------------------------------------------------------------------------
+
+
+def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
+    """The ULP sent to a peer; where it is M6 capable, a context is begun [draft §4.1 step 3]."""
+    packet = event.packet
+    local_aid = Locator(packet[8:24])
+    peer_aid = Locator(packet[24:40])
+    context = core.contexts.get(local_aid + peer_aid)
+    if context is not None:
+        if context.exchange is not None:
+            context.exchange.waiting = packet
+        return
+    peer = core.peers.get(peer_aid)
+    if peer is None or local_aid not in core.locators or core.is_unable(peer_aid):
+        return
+    verification = Verification(peer_aid, peer.name, peer.locators)
+    context = core.create(local_aid, peer_aid, verification, core.locators)
+    if context is not None:
+        begin(core, context)
+        start(core, context, packet, "the ULP sends")
+
+
+def start(
+    core: Core, context: Context, waiting: bytes, why: str, *, started_ns: int | None = None
+) -> None:
+    """Begins the exchange, or begins it anew, which gives it no more time than it had."""
+    started_ns = core.now_ns if started_ns is None else started_ns
+    context.exchange = Exchange(core.nonce(), started_ns, core.now_ns, waiting=waiting)
+    core.enter(context, State.INIT_SENT, why)
+    _send_init(core, context, context.exchange)
+
+
+def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
+    """Sends INIT over the pair whose turn it is, and waits [draft §7.2, §4.4; D16]."""
+    pairs = first_contacts(context)
+    round_number, turn = divmod(exchange.tries, len(pairs))
+    pair = pairs[turn]
+    message = ControlMessage(
+        code=Code.INIT,
+        nonce=exchange.nonce,
+        sender_aid=context.local_aid,
+        receiver_aid=context.peer_aid,
+        context=ContextOption(
+            sender_label=context.local_label,
+            sender_birthday=core.options.birthday,
+            receiver_birthday=context.peer_birthday,
+        ),
+        tokens=Tokens(sender=context.local_token),
+        sender_locators=own_entries(context),
+        receiver_locators=peer_entries(context),
+    )
+    if pair[1] != context.peer_aid and pair[0] == context.local_aid:
+        # The packet went plainly to an AID that does not answer; here it has another chance [D7].
+        message = with_piggyback(core, message, exchange.waiting)
+    exchange.carried = exchange.waiting if message.piggyback is not None else b""
+    exchange.sent_ns = core.now_ns
+    exchange.tries += 1
+    # Some networks drop what they do not know, others rewrite sources: each gets its turn [D6].
+    core.send(message, pair, rewritable=len(context.own_local) > 1 and round_number % 2 == 1)
+    # A peer that lost its context is being talked to, whether or not a packet waits just now.
+    is_urgent = bool(exchange.waiting) or context.is_known_to_peer
+    if is_urgent and turn + 1 < len(pairs):
+        delay_ns = RETRANSMIT_WAITING
+    else:
+        delay_ns = core.jittered(RETRANSMIT_FIRST << min(round_number, 16))
+    core.set_timer(context, Timer.RETRANSMIT, delay_ns)
+
+
+def with_piggyback(core: Core, message: ControlMessage, packet: bytes) -> ControlMessage:
+    """The message with a packet of the ULP on it, where that fits."""
+    octets = len(message.encode(core.options.codepoints.icmpv6_type))
+    return replace(message, piggyback=core.fitting(octets, packet))
+
+
+def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """The responder gave us its state to keep [draft §7.4]."""
+    context = core.contexts.get(message.receiver_aid + message.sender_aid)
+    exchange = context.exchange if context is not None else None
+    if context is None or exchange is None or context.state is not State.INIT_SENT:
+        core.drop("CC without INIT")
+        return
+    assert message.tokens is not None
+    if message.nonce != exchange.nonce or message.tokens.receiver != context.local_token:
+        core.drop("CC with another nonce")
+        return
+    if message.context.receiver_label != context.local_label:
+        core.drop("CC with another label")
+        return
+    context.learn_peer_locators(message.sender_locators)
+    context.peer_birthday = message.context.sender_birthday
+    exchange.peer_token = message.tokens.sender
+    if message.piggyback is not None and event.source in context.peer_set:
+        core.deliver(context, ulp_packet(message))
+    if event.source == context.peer_aid:
+        context.aid_proven = True
+    context.measure(core.now_ns - exchange.sent_ns)
+    core.enter(context, State.CCR_SENT, "CC received")
+    reply = ControlMessage(
+        code=Code.CCR,
+        nonce=exchange.nonce,
+        sender_aid=context.local_aid,
+        receiver_aid=context.peer_aid,
+        context=ContextOption(
+            sender_label=context.local_label,
+            sender_birthday=message.context.receiver_birthday,
+            receiver_birthday=message.context.sender_birthday,
+        ),
+        tokens=Tokens(sender=context.local_token, receiver=exchange.peer_token),
+        sender_locators=message.receiver_locators,
+        receiver_locators=message.sender_locators,
+        cookie=message.cookie,
+        reset_token=reset_token(core.options.reset_key, context.local_label, context.peer_aid),
+    )
+    delivered = exchange.carried and not message.flags & Flag.ULP_PACKET_DISCARDED
+    if event.source != context.peer_aid and not (
+        delivered and exchange.carried == exchange.waiting
+    ):
+        reply = with_piggyback(core, reply, exchange.waiting)
+    exchange.reply = reply, (event.destination, event.source)
+    _send_ccr(core, context, exchange)
+
+
+def _send_ccr(core: Core, context: Context, exchange: Exchange) -> None:
+    assert exchange.reply is not None
+    reply, pair = exchange.reply
+    exchange.sent_ns = core.now_ns
+    exchange.ccr_tries += 1
+    again = exchange.ccr_tries % 2 == 0 and len(context.own_local) > 1
+    core.send(reply, pair, rewritable=again)
+    delay_ns = core.jittered(RETRANSMIT_FIRST << (exchange.ccr_tries - 1))
+    core.set_timer(context, Timer.RETRANSMIT, delay_ns)
+
+
+def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """The responder has its context; ours is complete [draft §7.6]."""
+    context = core.contexts.get(message.receiver_aid + message.sender_aid)
+    exchange = context.exchange if context is not None else None
+    if context is None or exchange is None:
+        core.drop("CONF without INIT")
+        return
+    assert message.tokens is not None
+    if message.nonce != exchange.nonce or message.tokens.receiver != context.local_token:
+        core.drop("CONF with another nonce")
+        return
+    if message.context.receiver_label != context.local_label or not message.context.sender_label:
+        core.drop("CONF with another label")
+        return
+    if event.source == context.peer_aid:
+        context.aid_proven = True
+    if message.sender_locators:
+        context.learn_peer_locators(message.sender_locators)
+    context.learn_own_locators(message.receiver_locators)
+    core.know_peer_label(context, message.context.sender_label)
+    context.peer_birthday = message.context.sender_birthday
+    context.peer_token = message.tokens.sender
+    context.peer_reset_token = message.reset_token
+    context.measure(core.now_ns - exchange.sent_ns)
+    _establish(core, context, "CONF received", (event.destination, event.source))
+    tell_smaller_set(core, context)
+    if message.piggyback is not None and event.source in context.peer_set:
+        core.deliver(context, ulp_packet(message))
+
+
+def on_retransmit(core: Core, context: Context) -> None:
+    """Nothing came back in time [draft §7.10, D16]."""
+    exchange = context.exchange
+    assert exchange is not None
+    rounds = exchange.tries / len(first_contacts(context))
+    in_time = core.now_ns - exchange.started_ns < CONTEXT_IDLE_TIME
+    if context.state is State.CCR_SENT and exchange.ccr_tries < CCR_TRIES_MAX:
+        _send_ccr(core, context, exchange)
+    elif context.state is State.CCR_SENT and in_time:
+        started_ns = exchange.started_ns
+        start(core, context, exchange.waiting, "CCR unanswered", started_ns=started_ns)
+    elif context.state is State.INIT_SENT and rounds < INIT_ROUNDS_MAX and in_time:
+        _send_init(core, context, exchange)
+    elif context.is_known_to_peer:
+        # The peer that was said to have lost the context never spoke: go on with it [D18].
+        core.enter(context, State.ESTABLISHED, "INIT unanswered, context restored")
+        core.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
+        core.install(context)
+    else:
+        core.discard(context, "INIT unanswered")
+        core.hold_unable(context.peer_aid, PEER_UNABLE_TIME, "no answer to INIT")
+
+
+# --- the responder --------------------------------------------------------------------------------
+
+
+def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """Somebody wants a context: CC without state, or CONF for one we have [draft §7.3, D13]."""
+    local_aid, peer_aid = message.receiver_aid, message.sender_aid
+    if local_aid not in core.locators or event.destination not in core.locators:
+        core.drop("INIT for an AID that is not ours")
+        return
+    if not message.context.sender_label or not is_global_unicast(peer_aid):
+        core.drop("INIT without label or AID")
+        return
+    context = core.contexts.get(local_aid + peer_aid)
+    if context is None:
+        _answer_statelessly(core, event, message)
+        return
+    if event.source not in context.peer_acceptable | set(context.peer_set):
+        core.drop("INIT from outside Lsl(peer)")
+        return
+    match context.state:
+        case State.CCR_SENT | State.IDLE:
+            # "Since A has sent the CCR it knows that B will soon complete" [draft §4.3.2 step 5]
+            core.drop("INIT while CCR is sent")
+        case State.INIT_SENT:
+            # Nothing changes here: the CONF that carries our nonce completes our side [D13].
+            _send_conf(core, context, message, event, with_sets=True)
+            if message.piggyback is not None and event.source == peer_aid:
+                core.deliver(context, ulp_packet(message))
+        case State.ESTABLISHED | State.UR_SENT:
+            if message.context.sender_label == context.peer_label:
+                _send_conf(core, context, message, event, with_sets=True)
+                if message.piggyback is not None:
+                    core.deliver(context, ulp_packet(message))
+            else:
+                _answer_statelessly(core, event, message)
+
+
+def _answer_statelessly(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """CC, which "effectively contains the state it would have allocated" [draft §3.3.2, D8]."""
+    assert message.tokens is not None
+    if not core.may_answer(event.source, core.checks):
+        core.drop("INIT over the rate")
+        return
+    # "It is safe to pass it to the ULP when the source and destination address fields in the INIT
+    # packet are the AIDs, and ... when the destination ... [is] different than the AID" [§7.3]
+    deliverable = event.source == message.sender_aid
+    flags = NO_FLAGS
+    if message.piggyback is not None:
+        if deliverable:
+            core.emit(DeliverToUlp(ulp_packet(message)))
+        else:
+            flags = Flag.ULP_PACKET_DISCARDED
+    initiator_said = {entry.locator for entry in message.receiver_locators}
+    reply = ControlMessage(
+        code=Code.CC,
+        nonce=message.nonce,
+        sender_aid=message.receiver_aid,
+        receiver_aid=message.sender_aid,
+        flags=flags,
+        context=ContextOption(
+            receiver_label=message.context.sender_label,
+            sender_birthday=core.options.birthday,
+            receiver_birthday=message.context.sender_birthday,
+        ),
+        tokens=Tokens(sender=core.nonce(), receiver=message.tokens.sender),
+        sender_locators=_own_entries_for(core, message.receiver_aid, initiator_said),
+        receiver_locators=message.sender_locators,
+        cookie=Cookie(timestamp=0, locator=event.source, keyed_hash=bytes(HASH_OCTETS)),
+    )
+    state = cookie_state(reply, initiator_is_sender=False)
+    reply = replace(reply, cookie=core.cookies.seal(state, event.source, core.now_ns))
+    kind = core.options.codepoints.icmpv6_type
+    if len(reply.encode(kind)) > CC_AMPLIFICATION_MAX * len(event.octets):
+        core.drop("INIT too small for its CC")
+        return
+    core.send(reply, (event.destination, event.source))
+
+
+def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
+    """Lsl of ours, each member marked that the initiator found in the DNS too.
+
+    What is in Lsr alone is in no intersection and is left out.
+    """
+    locators = (aid, *(locator for locator in core.locators if locator != aid))
+    return tuple(
+        LocatorEntry(
+            locator,
+            LocatorFlag.LOCAL | LocatorFlag.REMOTE if locator in remote else LocatorFlag.LOCAL,
+        )
+        for locator in locators[:LOCATORS_MAX]
+    )
+
+
+def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """Our own state comes back; if it is ours, it becomes a context [draft §7.5, D8]."""
+    assert message.tokens is not None
+    cookie = message.cookie
+    assert cookie is not None
+    state = cookie_state(message, initiator_is_sender=True)
+    if not core.cookies.opens(cookie, state, core.now_ns):
+        core.drop("CCR with a bad or old cookie")
+        return
+    local_aid, peer_aid = message.receiver_aid, message.sender_aid
+    if local_aid not in core.locators or event.destination not in core.locators:
+        core.drop("CCR for an AID that is not ours")
+        return
+    context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
+    if context is not None and context.is_settled:
+        if message.context.sender_label != context.peer_label:
+            if cookie.locator not in context.peer_verified:
+                core.drop("CCR would replace a context, unproven")
+                return
+            # What the DNS proved about the peer stays proven, whatever label it has now.
+            verification = context.verification
+            core.discard(context, "replaced by the peer")
+            context = _context_from(core, message, cookie, verification)
+        elif message.tokens.sender != context.peer_token:
+            core.drop("CCR with another token")
+            return
+        # else the CONF was lost: say it again [D12]
+    elif context is not None:
+        context = _completed_by_ccr(core, context, event, message, cookie)
+    elif cookie.locator == peer_aid:
+        context = _context_from(core, message, cookie, Verification(peer_aid, None))
+    else:
+        # Anybody can come so far in the name of somebody else's AID [D37].
+        probation = Probation(cookie.locator)
+        context = _context_from(
+            core, message, cookie, Verification(peer_aid, None), probation=probation
+        )
+    if context is None:
+        return
+    _send_conf(core, context, message, event, with_sets=False)
+    if message.piggyback is not None:
+        core.deliver(context, ulp_packet(message))
+
+
+def _on_probation(core: Core, message: ControlMessage) -> Context | None:
+    """The provisional context that a CCR made before, if this is that CCR again [D12, D37]."""
+    for context in core.by_peer_label.get(message.context.sender_label, ()):
+        same = (context.local_aid, context.peer_aid) == (message.receiver_aid, message.sender_aid)
+        if same and context.is_provisional:
+            return context
+    return None
+
+
+def _completed_by_ccr(
+    core: Core,
+    context: Context,
+    event: ControlMessageReceived,
+    message: ControlMessage,
+    cookie: Cookie,
+) -> Context | None:
+    """The second form of concurrent establishment: our INIT crossed their CCR [draft §4.3.2].
+
+    The CC must have gone to a locator that is the peer's for certain, or anybody could complete our
+    context in the peer's name [D37].
+    """
+    if context.state is not State.INIT_SENT or event.source not in context.peer_set:
+        core.drop("CCR in another state")
+        return None
+    if cookie.locator not in context.peer_verified | {context.peer_aid}:
+        core.drop("CCR would complete a context, unproven")
+        return None
+    if cookie.locator == context.peer_aid:
+        context.aid_proven = True
+    _take_ccr(core, context, message)
+    _establish(core, context, "CCR received", (event.destination, cookie.locator))
+    return context
+
+
+def _context_from(
+    core: Core,
+    message: ControlMessage,
+    cookie: Cookie,
+    verification: Verification,
+    *,
+    probation: Probation | None = None,
+) -> Context | None:
+    """A responder's context, out of the CCR; where the CC went is proven [D8]."""
+    own_local = tuple(
+        entry.locator for entry in message.receiver_locators if entry.locator in core.locators
+    )
+    context = core.create(
+        message.receiver_aid, message.sender_aid, verification, own_local, probation
+    )
+    if context is None:
+        return None
+    context.aid_proven = cookie.locator == context.peer_aid
+    # The token of ours in the CC was drawn without state; the CCR brings it back. A context that
+    # was there before keeps its own, perhaps said in a CONF already, and says it in this one's.
+    assert message.tokens is not None
+    context.local_token = message.tokens.receiver
+    # The cookie remembers, in our place, when the CC went.
+    context.measure(core.now_ns - cookie.timestamp)
+    _take_ccr(core, context, message)
+    _establish(core, context, "CCR received", context.pair)
+    begin(core, context)
+    return context
+
+
+def _take_ccr(core: Core, context: Context, message: ControlMessage) -> None:
+    """What a CCR says about the peer, into the context."""
+    assert message.tokens is not None
+    context.learn_peer_locators(message.sender_locators)
+    context.learn_own_locators(message.receiver_locators)
+    core.know_peer_label(context, message.context.sender_label)
+    context.peer_birthday = message.context.sender_birthday
+    context.peer_token = message.tokens.sender
+    context.peer_reset_token = message.reset_token
+
+
+def _send_conf(
+    core: Core,
+    context: Context,
+    message: ControlMessage,
+    event: ControlMessageReceived,
+    *,
+    with_sets: bool,
+) -> None:
+    """CONF, in answer to a CCR, or with our sets in answer to an INIT [draft §3.3.4]."""
+    assert message.tokens is not None
+    reply = ControlMessage(
+        code=Code.CONF,
+        nonce=message.nonce,
+        sender_aid=context.local_aid,
+        receiver_aid=context.peer_aid,
+        context=ContextOption(
+            sender_label=context.local_label,
+            receiver_label=message.context.sender_label,
+            sender_birthday=core.options.birthday,
+            receiver_birthday=message.context.sender_birthday,
+        ),
+        tokens=Tokens(sender=context.local_token, receiver=message.tokens.sender),
+        sender_locators=own_entries(context) if with_sets else (),
+        receiver_locators=peer_entries(context) if context.verification.settled else (),
+        reset_token=reset_token(core.options.reset_key, context.local_label, context.peer_aid),
+    )
+    # A CCR's source field proves nothing; where its CC went is proven [D8]. A cookie on an INIT is
+    # whatever its sender wrote there.
+    cookie = message.cookie if message.code is Code.CCR else None
+    destination = event.source if cookie is None else cookie.locator
+    core.send(reply, (event.destination, destination))
+
+
+# --- both -----------------------------------------------------------------------------------------
+
+
+def _establish(core: Core, context: Context, why: str, pair: Pair) -> None:
+    """The context carries data from now on, over the pair that just worked if it may."""
+    if pair[0] in context.own_set and pair[1] in context.peer_verified:
+        context.local_locator, context.peer_locator = pair
+    core.enter(context, State.ESTABLISHED, why)
+    context.established_ns = core.now_ns
+    context.plainly = False
+    if context.is_provisional:
+        core.set_timer(context, Timer.PROVISIONAL, PROVISIONAL_LIFETIME)
+    else:
+        core.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
+    core.install(context)
+
+
+def ulp_packet(message: ControlMessage) -> bytes:
+    """The piggybacked packet as it was before it rode on a message: between the AIDs."""
+    assert message.piggyback is not None
+    payload = message.piggyback.payload
+    header = ipv6.Header(
+        source=message.sender_aid,
+        destination=message.receiver_aid,
+        next_header=message.piggyback.next_header,
+        payload_octets=len(payload),
+    )
+    return header.encode() + payload

@@ -1,0 +1,206 @@
+"""The front door: one event in, the outputs it causes out.
+
+``Host.handle(event, now_ns)`` and ``Host.deadline()`` are all there is. The host has no clock,
+randomness, socket or log; what arrives from the network never makes it raise: it is answered,
+applied, or dropped and counted.
+"""
+
+from typing import assert_never
+
+from noid.constants import LOCATORS_MAX
+from noid.engine import close, handshake, loss, reachability, unknown, update, verifying
+from noid.engine.context import Context
+from noid.engine.core import Core, HostOptions, KnownPeer
+from noid.engine.events import (
+    AnswerArrived,
+    ControlMessageReceived,
+    Deadline,
+    IcmpErrorReceived,
+    IdleChecked,
+    Input,
+    LocatorsChanged,
+    Output,
+    PacketHeld,
+    PeerResolved,
+    SourceMoved,
+    TimePassed,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+)
+from noid.engine.secrets import Entropy
+from noid.engine.state import State, Timer, Trigger
+from noid.errors import WireError
+from noid.wire.control import Code, decode_message
+
+
+class Host:
+    """The M6 protocol of one host.
+
+    Args:
+        options: what the host is born with.
+        entropy: so many random octets, each time it is asked.
+    """
+
+    def __init__(self, options: HostOptions, entropy: Entropy) -> None:
+        self.core = Core(options, entropy)
+
+    def handle(self, event: Input, now_ns: int) -> list[Output]:
+        """Takes one event.
+
+        Args:
+            event: what happened.
+            now_ns: when, by a monotonic clock; never less than the time before.
+
+        Returns:
+            What to do about it, in order.
+        """
+        core = self.core
+        assert now_ns >= core.now_ns, "time goes back"
+        core.now_ns = now_ns
+        self._dispatch(event)
+        outputs, core.outputs = core.outputs, []
+        return outputs
+
+    def deadline(self) -> Deadline | None:
+        """When ``TimePassed`` is wanted next, and what for."""
+        upcoming = self.core.timers.next()
+        if upcoming is None:
+            return None
+        at_ns, (_, timer) = upcoming
+        return Deadline(at_ns, timer.value)
+
+    @property
+    def contexts(self) -> list[Context]:
+        """Every context, for those who look; not to be changed."""
+        return list(self.core.labels.values())
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """How much from the network had no effect, by reason."""
+        return dict(self.core.drops)
+
+    def _dispatch(self, event: Input) -> None:
+        core = self.core
+        match event:
+            case UlpPacketSeen():
+                core.trigger = Trigger.ULP_PACKET
+                handshake.on_ulp_packet(core, event)
+            case ControlMessageReceived():
+                self._control(event)
+            case UnansweredPacket():
+                core.trigger = Trigger.UNANSWERED
+                reachability.on_unanswered(core, event)
+            case SourceMoved():
+                core.trigger = Trigger.SOURCE_MOVED
+                reachability.on_source_moved(core, event)
+            case UnknownLabelSeen():
+                unknown.on_unknown_label(core, event)
+            case IdleChecked():
+                core.trigger = Trigger.IDLE_CHECKED
+                close.on_idle_checked(core, event)
+            case PacketHeld():
+                core.trigger = Trigger.PACKET_HELD
+                self._held(event)
+            case IcmpErrorReceived():
+                core.trigger = Trigger.ICMP_ERROR
+                loss.on_icmp_error(core, event)
+            case PeerResolved():
+                self._resolved(event)
+            case AnswerArrived():
+                core.trigger = Trigger.DNS_ANSWER
+                verifying.on_answer(core, event)
+            case LocatorsChanged():
+                core.trigger = Trigger.LOCATORS_CHANGED
+                self._locators_changed(event)
+            case TimePassed():
+                self._time_passed()
+            case _:
+                assert_never(event)
+
+    def _control(self, event: ControlMessageReceived) -> None:
+        core = self.core
+        try:
+            message = decode_message(
+                event.octets, event.source, event.destination, in_slot=event.in_slot
+            )
+        except WireError as error:
+            core.drop(error.reason)
+            return
+        core.trigger = Trigger(message.code.name)
+        match message.code:
+            case Code.INIT:
+                handshake.on_init(core, event, message)
+            case Code.CC:
+                handshake.on_cc(core, event, message)
+            case Code.CCR:
+                handshake.on_ccr(core, event, message)
+            case Code.CONF:
+                handshake.on_conf(core, event, message)
+            case Code.UR:
+                reachability.on_ur(core, event, message)
+            case Code.UA:
+                reachability.on_ua(core, event, message)
+            case Code.UC:
+                loss.on_uc(core, event, message)
+            case Code.CLOSE:
+                close.on_close(core, event, message)
+            case Code.CLOSEACK:
+                close.on_closeack(core, event, message)
+            case _:
+                assert_never(message.code)
+
+    def _held(self, event: PacketHeld) -> None:
+        """What arrived on a provisional context is kept, if that still is one [D37]."""
+        context = self.core.labels.get(event.local_label)
+        if context is not None:
+            self.core.deliver(context, event.packet)
+
+    def _resolved(self, event: PeerResolved) -> None:
+        others = tuple(locator for locator in event.locators if locator != event.aid)
+        locators = (event.aid, *others)[:LOCATORS_MAX]
+        self.core.remember_peer(event.aid, KnownPeer(event.name, locators))
+
+    def _locators_changed(self, event: LocatorsChanged) -> None:
+        """The host's own sets; each peer is told of what changed [draft §4.5]."""
+        core = self.core
+        core.locators = event.locators[:LOCATORS_MAX]
+        core.deprecated = event.deprecated
+        for context in core.labels.values():
+            others = tuple(one for one in core.locators if one != context.local_aid)
+            own_local = (context.local_aid, *others)[:LOCATORS_MAX]
+            deprecated = frozenset(own_local) & event.deprecated
+            if (set(own_local), deprecated) == (set(context.own_local), context.own_deprecated):
+                continue
+            context.own_local, context.own_deprecated = own_local, deprecated
+            core.install(context)
+            if context.is_settled and not context.is_provisional:
+                update.send_update(core, context)
+
+    def _time_passed(self) -> None:
+        core = self.core
+        while (expired := core.timers.expired(core.now_ns)) is not None:
+            context, timer = expired
+            core.trigger = Trigger(timer.value)
+            match timer:
+                case Timer.RETRANSMIT:
+                    if context.state is State.UR_SENT:
+                        update.on_retransmit(core, context)
+                    else:
+                        handshake.on_retransmit(core, context)
+                case Timer.PROBE:
+                    reachability.on_probe_timer(core, context)
+                case Timer.PLAINLY:
+                    reachability.on_plainly_timer(core, context)
+                case Timer.IDLE:
+                    close.on_idle_timer(core, context)
+                case Timer.CLOSE:
+                    close.on_close_timer(core, context)
+                case Timer.PROVISIONAL:
+                    core.discard(context, "not proven in time")
+                case Timer.REPEAT:
+                    reachability.on_repeat_timer(core, context)
+                case Timer.DNS_RETRY:
+                    verifying.on_retry(core, context)
+                case _:
+                    assert_never(timer)

@@ -1,0 +1,61 @@
+"""The law of the state machine as documentation: a table and a diagram, made from the data."""
+
+from noid.engine.state import LAW, State, Trigger
+
+
+def law_table() -> str:
+    """``LAW`` as a Markdown table: what may follow each trigger in each state.
+
+    A dot stands for a trigger that leaves the state as it is.
+    """
+    lines = [
+        "| | " + " | ".join(state.value for state in State) + " |",
+        "|---" * (len(State) + 1) + "|",
+    ]
+    for trigger in Trigger:
+        cells = []
+        for state in State:
+            following = [other.value for other in State if other in LAW[state][trigger].next]
+            cells.append("·" if following == [state.value] else ", ".join(following))
+        lines.append(f"| {trigger.value} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def law_references() -> str:
+    """Where each entry of ``LAW`` that can change something is written, as a Markdown list."""
+    lines = []
+    for state in State:
+        for trigger in Trigger:
+            rule = LAW[state][trigger]
+            if rule.next != {state}:
+                lines.append(f"* {state.value}, {trigger.value}: {rule.reference}")
+    return "\n".join(lines)
+
+
+def law_diagram() -> str:
+    """``LAW`` as a Mermaid state diagram: every change there can be, and by what."""
+    lines = ["stateDiagram-v2", "    [*] --> idle"]
+    for state in State:
+        for other in State:
+            causes = [
+                trigger.value
+                for trigger in Trigger
+                if other is not state and other in LAW[state][trigger].next
+            ]
+            if causes:
+                names = f"{state.value.replace('-', '_')} --> {other.value.replace('-', '_')}"
+                lines.append(f"    {names}: {', '.join(causes)}")
+    return "\n".join(lines)
+
+
+def law_section() -> str:
+    """The section of docs/protocol.md that is made from the law."""
+    return "\n\n".join(
+        (
+            "A dot: the state stays what it is.",
+            law_table(),
+            "```mermaid\n" + law_diagram() + "\n```",
+            "Where the changes are written:",
+            law_references(),
+        )
+    )

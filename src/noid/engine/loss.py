@@ -1,0 +1,97 @@
+"""When one end has lost its state, or never had any [draft §5, §7.12; D15, D18, D20].
+
+Who gets an Unknown Context starts over, if it is proven to be the peer's: by the reset token the
+peer gave at set-up, or by a birthday that fits and a quote of what this context sends. A host
+without the shim says so with an ICMPv6 parameter problem, and is then reached plainly.
+"""
+
+from noid.constants import PEER_REJECTED_TIME
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import ControlMessageReceived, IcmpErrorReceived
+from noid.engine.handshake import start
+from noid.engine.reachability import search
+from noid.engine.secrets import equal
+from noid.engine.state import State
+from noid.errors import WireError
+from noid.wire import icmpv6, ipv6
+from noid.wire.control import FIXED_OCTETS, ControlMessage
+from noid.wire.options import HEAD_OCTETS
+from noid.wire.slots import slot_of
+
+MAX_BIRTHDAY_INCR = 900
+"""How often a peer may have rebooted while we kept a context [draft §7.14, D18]."""
+BIRTHDAYS = 1 << 32
+LABEL_AT = FIXED_OCTETS + HEAD_OCTETS
+"""Where the sender's label stands in a message of ours."""
+
+
+def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """The peer says that it does not have our context; is it the peer? [draft §7.12, D18]."""
+    try:
+        quote = ipv6.Header.decode_unchecked(
+            message.piggyback.payload if message.piggyback else b""
+        )
+    except WireError:
+        core.drop("UC without the packet that caused it")
+        return
+    packet = message.piggyback.payload if message.piggyback else b""
+    context = _quoted(core, quote, packet[ipv6.HEADER_OCTETS :])
+    if context is None or context.peer_label != message.context.receiver_label:
+        core.drop("UC about no packet of ours")
+        return
+    if event.source not in context.peer_acceptable:
+        core.drop("UC from elsewhere")
+        return
+    token = context.peer_reset_token
+    ahead = (message.context.sender_birthday - context.peer_birthday) % BIRTHDAYS
+    if not (token and equal(token, message.reset_token)) and ahead > MAX_BIRTHDAY_INCR:
+        core.drop("UC with another birthday")
+        return
+    if context.state is State.CLOSING:
+        core.discard(context, "the peer has nothing to close")
+    elif not context.is_settled or context.is_provisional:
+        core.drop("UC while starting over")
+    else:
+        start(core, context, b"", "the peer lost the context")
+        core.install(context)
+
+
+def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
+    """An error about a packet of a context of ours [D15, D20, D26]."""
+    try:
+        error = icmpv6.decode_error(event.octets, event.source, event.destination)
+        quote = ipv6.Header.decode_unchecked(error.quote)
+    except WireError as wire_error:
+        core.drop(wire_error.reason)
+        return
+    context = _quoted(core, quote, error.quote[ipv6.HEADER_OCTETS :])
+    if context is None or not context.is_settled or context.is_provisional:
+        return  # about plain packets: the kernel's own affair
+    if error.type == icmpv6.DESTINATION_UNREACHABLE:
+        if (quote.source, quote.destination) == context.pair:
+            search(core, context, "destination unreachable")
+        return
+    rejected = (icmpv6.PARAMETER_PROBLEM, icmpv6.UNRECOGNIZED_NEXT_HEADER)
+    if (error.type, error.code) == rejected and event.source == quote.destination:
+        core.discard(context, "the peer does not know M6")
+        core.hold_unable(context.peer_aid, PEER_REJECTED_TIME, "it does not know M6 next headers")
+
+
+def _quoted(core: Core, quote: ipv6.Header, payload: bytes) -> Context | None:
+    """The context that could have sent a quoted packet: by labels and locators [D26]."""
+    slot = slot_of(quote.next_header, core.options.codepoints)
+    if quote.next_header == ipv6.ICMPV6 or (slot is not None and not quote.flow_label):
+        # A control message of ours: its first option, and so its labels, are where we put them.
+        label = int.from_bytes(payload[LABEL_AT : LABEL_AT + 4], "big")
+        context = core.labels.get(label)
+        named = b"" if context is None else context.local_aid + context.peer_aid
+        candidates = [context] if context is not None and payload[16:48] == named else []
+    elif slot is not None:
+        candidates = core.by_peer_label.get(quote.flow_label, [])
+    else:
+        candidates = []
+    for one in candidates:
+        if quote.source in one.own_local and quote.destination in one.peer_verified:
+            return one
+    return None

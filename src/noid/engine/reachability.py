@@ -1,0 +1,255 @@
+"""Noticing that a pair of locators is dead, and finding one that works [draft §4.4, D20, D21].
+
+A context that sends and hears nothing, or whose peer says so, or that is told of an error,
+**probes, then switches**: an Update Request goes at once over the pair in use and over the best
+others, each with a nonce of its own and with the unanswered packet of the ULP on it. The pair in
+use answers, and all is well; or another answers first, and is used from then on. Probes promote,
+they never demote.
+
+The path there and the path back fail separately. Whoever hears nothing says so in its probes, and
+the peer, who may be hearing everything, then looks for a pair of its own that gets through.
+"""
+
+from noid.constants import (
+    FIREWALL_SIGNS,
+    FIREWALL_WAIT,
+    PEER_UNABLE_TIME,
+    PROBE_INTERVAL_FIRST,
+    PROBE_INTERVAL_MAX,
+    PROBES_PER_ROUND_MAX,
+    REPEATED_PIGGYBACK_TIME,
+    SEARCH_INTERVAL_MAX,
+    SILENCE_MIN,
+    SUSPICION_TIME,
+    TOLERANCE_TIME,
+)
+from noid.engine.context import Context, Pair, Search
+from noid.engine.core import Core
+from noid.engine.events import (
+    ControlMessageReceived,
+    PeerUnable,
+    ProbeStarted,
+    SendAgain,
+    SourceMoved,
+    UnansweredPacket,
+)
+from noid.engine.handshake import ulp_packet
+from noid.engine.selection import alternatives
+from noid.engine.state import State, Timer
+from noid.engine.unknown import tell_unknown
+from noid.engine.update import (
+    acknowledge,
+    apply,
+    calm,
+    matching,
+    next_nonce,
+    request,
+)
+from noid.engine.verifying import look_again
+from noid.wire.control import NO_FLAGS, ControlMessage, Flag
+from noid.wire.options import LocatorFlag
+
+
+def on_unanswered(core: Core, event: UnansweredPacket) -> None:
+    """The data plane sent a packet into silence [D20, trigger 3]."""
+    context = core.labels.get(event.local_label)
+    if context is not None:
+        search(core, context, "nothing heard", event.packet, silent_ns=event.silent_ns)
+
+
+def search(
+    core: Core,
+    context: Context,
+    why: str,
+    packet: bytes = b"",
+    *,
+    told_by_peer: bool = False,
+    silent_ns: int = 0,
+) -> None:
+    """Begins to look for a working pair, or goes on looking for it.
+
+    Searches that found the pair in use alive make the next one wait longer.
+    """
+    until_ns = core.now_ns + SUSPICION_TIME
+    if context.search is not None:
+        context.search.until_ns = until_ns
+        context.search.packet = packet or context.search.packet
+        context.search.told_by_peer |= told_by_peer
+        return
+    if not context.is_settled or context.is_provisional or not context.peer_verified:
+        return
+    if core.now_ns < context.next_search_ns:
+        return
+    if core.now_ns - context.next_search_ns > TOLERANCE_TIME:
+        context.searches_for_nothing = context.tolerated_ns = 0
+    context.search = Search(why, told_by_peer, until_ns, packet, silent_ns)
+    core.enter(context, State.UR_SENT, why)
+    _probe(core, context, context.search)
+
+
+def on_probe_timer(core: Core, context: Context) -> None:
+    """No probe was answered: another round, ever more slowly, until it is time to give up."""
+    under_way = context.search
+    assert under_way is not None
+    if under_way.answered_plainly:
+        _firewalled(core, context, under_way)
+        return
+    if core.now_ns >= under_way.until_ns:
+        context.search = None
+        calm(core, context, "no pair answers")
+        return
+    _probe(core, context, under_way)
+
+
+def _probe(core: Core, context: Context, under_way: Search) -> None:
+    """One round: the pair in use and the best others, each with a nonce of its own.
+
+    A pair keeps its nonce from round to round: the peer answers a repeated one over every pair.
+    """
+    pairs = (context.pair, *alternatives(context)[:PROBES_PER_ROUND_MAX])
+    nonce_of = {
+        pair: nonce for nonce, pair in under_way.nonces.items() if nonce != under_way.slot_nonce
+    }
+    flags = NO_FLAGS if under_way.told_by_peer else Flag.HEARS_NOTHING
+    if under_way.rounds == 0:
+        core.emit(ProbeStarted(context.local_aid, context.peer_aid, under_way.why, pairs))
+    for pair in pairs:
+        nonce = nonce_of.get(pair) or next_nonce(context)
+        under_way.nonces[nonce] = pair
+        message = request(core, context, nonce, flags=flags, packet=under_way.packet)
+        core.send(message, pair)
+    if not under_way.told_by_peer:
+        # The same as data goes: what is lost may be lost for its next header alone [D15].
+        under_way.slot_nonce = under_way.slot_nonce or next_nonce(context)
+        under_way.nonces[under_way.slot_nonce] = pairs[0]
+        message = request(core, context, under_way.slot_nonce, flags=flags)
+        core.send(message, pairs[0], rewritable=len(context.own_set) > 1, in_slot=True)
+    under_way.sent_ns = core.now_ns
+    delay_ns = min(PROBE_INTERVAL_FIRST << min(under_way.rounds, 16), PROBE_INTERVAL_MAX)
+    under_way.rounds += 1
+    core.set_timer(context, Timer.PROBE, core.jittered(delay_ns))
+
+
+def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """A change of the peer's, a probe, or both [draft §7.8, D17]."""
+    context = matching(core, event, message)
+    if context is None:
+        if message.context.receiver_label not in core.labels:
+            tell_unknown(core, event, message.context.receiver_label)
+        return
+    context.heard_ns[(event.destination, event.source)] = core.now_ns
+    repeated = message.nonce in context.peer_update_seen
+    context.peer_update_seen.append(message.nonce)
+    if message.nonce > context.peer_update_nonce:
+        context.peer_update_nonce = message.nonce
+        apply(core, context, message)
+        if frozenset(context.peer_local) - frozenset(context.peer_remote):
+            look_again(core, context)
+    acknowledge(core, context, event, message, repeated=repeated)
+    if message.piggyback is not None:
+        _deliver_once(core, context, ulp_packet(message))
+    if message.flags & Flag.HEARS_NOTHING:
+        search(core, context, "the peer hears nothing", told_by_peer=True)
+
+
+def _deliver_once(core: Core, context: Context, packet: bytes) -> None:
+    """Gives the ULP the packet of a probe, which comes by every pair that works, one time."""
+    previous, at_ns = context.piggybacked
+    if packet != previous or core.now_ns - at_ns > REPEATED_PIGGYBACK_TIME:
+        context.piggybacked = packet, core.now_ns
+        core.deliver(context, packet)
+
+
+def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """An answer: to a change of ours, or to a probe [draft §7.9]."""
+    context = matching(core, event, message)
+    if context is None:
+        return
+    context.heard_ns[(event.destination, event.source)] = core.now_ns
+    update, under_way = context.update, context.search
+    if update is not None and update.nonce == message.nonce:
+        context.measure(core.now_ns - update.sent_ns)
+        context.update = None
+        core.timers.stop((context, Timer.RETRANSMIT))
+        calm(core, context, "update acknowledged")
+    elif under_way is not None and message.nonce in under_way.nonces:
+        _found(core, context, under_way, message.nonce)
+    elif message.nonce > context.update_nonce:
+        core.drop("UA without UR")
+    # else one of several probes, whose search another has ended: it was heard, no more
+
+
+def _found(core: Core, context: Context, under_way: Search, nonce: int) -> None:
+    """A probe came through: its pair works, and is used unless the one in use works too."""
+    pair = under_way.nonces[nonce]
+    if under_way.rounds == 1:
+        context.measure(core.now_ns - under_way.sent_ns)
+    if under_way.slot_nonce and nonce != under_way.slot_nonce and pair == context.pair:
+        under_way.answered_plainly = True
+        core.set_timer(context, Timer.PROBE, max(2 * context.round_trip_ns, FIREWALL_WAIT))
+        return
+    if under_way.answered_plainly and pair != context.pair:
+        return  # the pair in use works too
+    if nonce == under_way.slot_nonce:
+        context.firewall_signs = 0
+    _finish(core, context, under_way, pair)
+
+
+def _firewalled(core: Core, context: Context, under_way: Search) -> None:
+    """The pair in use answers what is plain, and not what goes as data does [D15].
+
+    Once may be loss. Several times it is a firewall that drops what it does not know: then packets
+    go plainly, and it is tried again after a while.
+    """
+    context.firewall_signs += 1
+    if context.firewall_signs >= FIREWALL_SIGNS:
+        context.firewall_signs = 0
+        context.plainly = True
+        core.set_timer(context, Timer.PLAINLY, PEER_UNABLE_TIME)
+        core.emit(PeerUnable(context.peer_aid, "M6 packets are dropped on the way"))
+    _finish(core, context, under_way, context.pair)
+
+
+def on_plainly_timer(core: Core, context: Context) -> None:
+    """The firewall may have learned: data goes by the context again."""
+    context.plainly = False
+    core.install(context)
+
+
+def _finish(core: Core, context: Context, under_way: Search, pair: Pair) -> None:
+    """The search is over: the pair in use works, or another does and is used from now on."""
+    context.search = None
+    core.timers.stop((context, Timer.PROBE))
+    if pair == context.pair:
+        wait_ns = PROBE_INTERVAL_FIRST << min(context.searches_for_nothing, 16)
+        context.next_search_ns = core.now_ns + min(wait_ns, SEARCH_INTERVAL_MAX)
+        context.searches_for_nothing += 1
+        context.tolerated_ns = max(context.tolerated_ns, under_way.silent_ns)
+        core.install(context)
+        calm(core, context, "the pair in use answers")
+        return
+    context.searches_for_nothing = context.tolerated_ns = 0
+    if pair[0] in context.own_set and pair[1] in context.peer_verified:
+        core.switch(context, pair, under_way.why)
+        if under_way.packet:
+            # A full-sized packet fits no probe, and the ULP would send it again only when its own
+            # timer has run out twice. By then the peer, who answers it, has switched as well.
+            context.repeating = under_way.packet
+            core.set_timer(context, Timer.REPEAT, max(2 * context.round_trip_ns, SILENCE_MIN))
+    calm(core, context, "another pair answers")
+
+
+def on_repeat_timer(core: Core, context: Context) -> None:
+    """The packet whose silence led to a switch goes once more, by the new pair."""
+    core.emit(SendAgain(context.local_label, context.repeating))
+    context.repeating = b""
+
+
+def on_source_moved(core: Core, event: SourceMoved) -> None:
+    """Data comes from another locator of the peer's: send there, if it is proven [D21]."""
+    context = core.labels.get(event.local_label)
+    if context is None:
+        return
+    broken = context.peer_local.get(event.source, LocatorFlag.LOCAL) & LocatorFlag.BROKEN
+    if event.source in context.peer_verified and not broken:
+        core.switch(context, (context.local_locator, event.source), "the peer's source moved")

@@ -1,0 +1,55 @@
+"""Saying that a context is unknown here: the UC message [draft §3.3.7, §7.11 1a; D9, D10, D17]."""
+
+from noid.constants import CONTROL_OCTETS_MAX
+from noid.engine.core import Core
+from noid.engine.events import ControlMessageReceived, UnknownLabelSeen
+from noid.engine.secrets import reset_token
+from noid.errors import WireError
+from noid.locators import UNSPECIFIED
+from noid.wire import ipv6
+from noid.wire.control import FIXED_OCTETS, Code, ControlMessage, Piggyback
+from noid.wire.options import ContextOption
+from noid.wire.slots import SLOT_ICMPV6, next_header_of
+
+OPTIONS_OCTETS = 48
+"""The two options of a UC, padded."""
+QUOTE_OCTETS_MAX = CONTROL_OCTETS_MAX - ipv6.HEADER_OCTETS - FIXED_OCTETS - OPTIONS_OCTETS
+
+
+def on_unknown_label(core: Core, event: UnknownLabelSeen) -> None:
+    """A data packet of a context we do not have."""
+    try:
+        header = ipv6.Header.decode(event.packet)
+    except WireError as error:
+        core.drop(error.reason)
+        return
+    core.drop("unknown flow label")
+    if header.destination in core.locators:
+        _send(core, header, event.packet, header.flow_label)
+
+
+def tell_unknown(core: Core, event: ControlMessageReceived, label: int) -> None:
+    """An Update Request of a context we do not have [D17]."""
+    slot = next_header_of(SLOT_ICMPV6, core.options.codepoints, rewritable=True)
+    header = ipv6.Header(
+        source=event.source,
+        destination=event.destination,
+        next_header=slot if event.in_slot else ipv6.ICMPV6,
+        payload_octets=len(event.octets),
+    )
+    _send(core, header, header.encode() + event.octets, label)
+
+
+def _send(core: Core, header: ipv6.Header, packet: bytes, label: int) -> None:
+    if not core.may_answer(header.source, core.errors):
+        return
+    message = ControlMessage(
+        code=Code.UC,
+        nonce=core.nonce(),
+        sender_aid=UNSPECIFIED,
+        receiver_aid=UNSPECIFIED,
+        context=ContextOption(receiver_label=label, sender_birthday=core.options.birthday),
+        reset_token=reset_token(core.options.reset_key, label, header.source),
+        piggyback=Piggyback(ipv6.IPV6, packet[:QUOTE_OCTETS_MAX]),
+    )
+    core.send(message, (header.destination, header.source))

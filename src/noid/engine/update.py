@@ -1,0 +1,168 @@
+"""Update Request and Update Acknowledgement [draft §3.3.5-3.3.6, §7.7-7.9; D10, D17, D22].
+
+One message serves two ends. With new sets it tells the peer what changed, and is repeated until it
+is acknowledged; with unchanged sets it is a probe of one pair of locators (reachability.py).
+Either way it is authenticated with both ends' tokens, carries a nonce that only grows, and is
+answered by the receiver from the locator that was probed to the locator that probed.
+"""
+
+from dataclasses import replace
+
+from noid.constants import CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
+from noid.engine.context import Context, Pair, Update
+from noid.engine.core import Core, own_entries, peer_entries
+from noid.engine.events import ControlMessageReceived
+from noid.engine.secrets import authentication, equal
+from noid.engine.selection import alternatives
+from noid.engine.state import State, Timer
+from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, blank_authentication
+from noid.wire.options import HASH_OCTETS, ContextOption
+
+ANSWERED_OVER_EVERY_PAIR_MAX = 4
+"""Pairs over which a repeated UR is acknowledged, besides the one it came by [D20]."""
+
+
+def send_update(core: Core, context: Context) -> None:
+    """Tells the peer our sets as they stand; supersedes an earlier telling [draft §7.7, D17]."""
+    context.update = Update(next_nonce(context), core.now_ns, core.now_ns)
+    core.enter(context, State.UR_SENT, "telling the peer new sets")
+    _transmit(core, context, context.update)
+
+
+def on_retransmit(core: Core, context: Context) -> None:
+    """No acknowledgement yet: say it again, or stop after CONTEXT_IDLE_TIME [draft §7.10]."""
+    update = context.update
+    assert update is not None
+    if core.now_ns - update.started_ns >= CONTEXT_IDLE_TIME:
+        context.update = None
+        calm(core, context, "update unacknowledged")
+        return
+    update.tries += 1
+    _transmit(core, context, update)
+
+
+def _transmit(core: Core, context: Context, update: Update) -> None:
+    update.sent_ns = core.now_ns
+    message = request(core, context, update.nonce)
+    again = update.tries % 2 == 0 and len(context.own_set) > 1
+    core.send(message, context.pair, rewritable=again)
+    delay_ns = min(RETRANSMIT_FIRST << (update.tries - 1), UPDATE_RETRANSMIT_MAX)
+    core.set_timer(context, Timer.RETRANSMIT, core.jittered(delay_ns))
+
+
+def next_nonce(context: Context) -> int:
+    """The nonce of the next UR of ours: greater than any before [D17]."""
+    context.update_nonce += 1
+    return context.update_nonce
+
+
+def request(
+    core: Core, context: Context, nonce: int, *, flags: Flag = NO_FLAGS, packet: bytes = b""
+) -> ControlMessage:
+    """An authenticated Update Request with the sets as they stand."""
+    message = ControlMessage(
+        code=Code.UR,
+        nonce=nonce,
+        sender_aid=context.local_aid,
+        receiver_aid=context.peer_aid,
+        flags=flags,
+        context=labels(core, context),
+        sender_locators=own_entries(context),
+        receiver_locators=peer_entries(context),
+        authentication=bytes(HASH_OCTETS),
+    )
+    octets = len(message.encode(core.options.codepoints.icmpv6_type))
+    return authenticated(core, context, replace(message, piggyback=core.fitting(octets, packet)))
+
+
+def labels(core: Core, context: Context) -> ContextOption:
+    """Which context a message of ours is about, and how often we have come up."""
+    return ContextOption(
+        sender_label=context.local_label,
+        receiver_label=context.peer_label,
+        sender_birthday=core.options.birthday,
+        receiver_birthday=context.peer_birthday,
+    )
+
+
+def authenticated(core: Core, context: Context, message: ControlMessage) -> ControlMessage:
+    """The message with the keyed hash that only this context's two ends can make [D10]."""
+    octets = message.encode(core.options.codepoints.icmpv6_type)
+    digest = authentication(context.local_token, context.peer_token, blank_authentication(octets))
+    return replace(message, authentication=digest)
+
+
+def matching(core: Core, event: ControlMessageReceived, message: ControlMessage) -> Context | None:
+    """The context of an authentic UR or UA, or None, counted.
+
+    "The host looks for a matching context based on the AID pair and the flow label pair"; both
+    addresses must be in the Lsl sets [draft §7.8].
+    """
+    context = core.labels.get(message.context.receiver_label)
+    talking = context is not None and (context.is_settled or context.closing is not None)
+    if context is None or not talking or not context.is_about(message):
+        core.drop(f"{message.code.name} for no context of ours")
+        return None
+    if event.source not in context.peer_acceptable or event.destination not in context.own_local:
+        core.drop(f"{message.code.name} between unknown locators")
+        return None
+    if not is_authentic(context, event, message):
+        core.drop(f"{message.code.name} not authentic")
+        return None
+    return context
+
+
+def is_authentic(context: Context, event: ControlMessageReceived, message: ControlMessage) -> bool:
+    """Whether the keyed hash of a message is the peer's [D10]."""
+    blanked = blank_authentication(event.octets)
+    expected = authentication(context.peer_token, context.local_token, blanked)
+    return equal(expected, message.authentication)
+
+
+def apply(core: Core, context: Context, message: ControlMessage) -> None:
+    """Takes the sets of a UR that is newer than any before it [draft §7.8]."""
+    before = (context.peer_local, context.own_remote)
+    context.learn_peer_locators(message.sender_locators)
+    context.learn_own_locators(message.receiver_locators)
+    if (context.peer_local, context.own_remote) != before:
+        core.install(context)
+
+
+def acknowledge(
+    core: Core,
+    context: Context,
+    event: ControlMessageReceived,
+    message: ControlMessage,
+    *,
+    repeated: bool,
+) -> None:
+    """Answers a UR: from the locator that was probed to the locator that probed [D20].
+
+    A UR that comes again with its nonce was answered into the void: the path back may be dead while
+    the path here is not, so it is answered over the other pairs too. **Nothing is sent to a locator
+    that is not proven**; a probe from one is answered over the pair in use.
+    """
+    answer = ControlMessage(
+        code=Code.UA,
+        nonce=message.nonce,
+        sender_aid=context.local_aid,
+        receiver_aid=context.peer_aid,
+        context=labels(core, context),
+        authentication=bytes(HASH_OCTETS),
+    )
+    answer = authenticated(core, context, answer)
+    back: Pair = (event.destination, event.source)
+    pairs = [back] if event.source in context.peer_verified else []
+    if repeated or not pairs:
+        pairs += [pair for pair in (context.pair, *alternatives(context)) if pair != back]
+    rewritable = event.in_slot and len(context.own_set) > 1
+    for pair in pairs[: 1 + ANSWERED_OVER_EVERY_PAIR_MAX]:
+        if pair[1] in context.peer_verified:
+            # In the form of the question, so that the answer says that this form comes through.
+            core.send(answer, pair, rewritable=rewritable, in_slot=event.in_slot)
+
+
+def calm(core: Core, context: Context, why: str) -> None:
+    """Back to ESTABLISHED once neither an update nor a search is under way [draft §7.9]."""
+    if context.state is State.UR_SENT and context.update is None and context.search is None:
+        core.enter(context, State.ESTABLISHED, why)

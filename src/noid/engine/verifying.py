@@ -1,0 +1,108 @@
+"""The contexts' questions to the DNS and what their answers change [draft §4.1 step 7, §7.13].
+
+Questions are asked because of a context that exists, never because of an INIT or of a data packet
+with an unknown locator [D31]. What is proven becomes usable at once; what the DNS refutes the peer
+is told in an Update Request, so that it stops using it as a source.
+"""
+
+from noid.constants import DNS_RETRY_FIRST, DNS_RETRY_MAX, LOOK_AGAIN_MIN, SECOND
+from noid.dns.verification import Verification
+from noid.engine.context import Context, Probation
+from noid.engine.core import Core
+from noid.engine.events import AnswerArrived, LocatorsVerified
+from noid.engine.state import State, Timer
+from noid.engine.update import send_update
+
+
+def begin(core: Core, context: Context) -> None:
+    """Asks the first questions about a new context's peer."""
+    core.ask(context, context.verification.begin())
+
+
+def on_answer(core: Core, event: AnswerArrived) -> None:
+    """One answer, for every context that waits for it."""
+    for context in core.questions.pop(event.question, {}):
+        if context.state is State.CLOSING:
+            continue  # of no use any more
+        verified = context.peer_verified
+        for inquiry in _inquiries(context):
+            core.ask(context, inquiry.receive(event.question, event.answer))
+            if inquiry.failed and not core.timers.is_set((context, Timer.DNS_RETRY)):
+                delay_ns = min(DNS_RETRY_FIRST << min(context.dns_tries, 16), DNS_RETRY_MAX)
+                core.set_timer(context, Timer.DNS_RETRY, core.jittered(delay_ns))
+        renewed = context.renewal is not None and context.renewal.settled
+        if context.renewal is not None and renewed:
+            context.verification, context.renewal = context.renewal, None
+        if context.peer_verified != verified:
+            core.install(context)
+        if context.probation is not None:
+            _judge(core, context, context.probation)
+        elif context.verification.settled:
+            _settled(core, context)
+
+
+def _inquiries(context: Context) -> list[Verification]:
+    return [one for one in (context.verification, context.renewal) if one is not None]
+
+
+def on_retry(core: Core, context: Context) -> None:
+    """Asks again what met a transient error [D30], or begins the inquiry that is due."""
+    failed = any(inquiry.failed for inquiry in _inquiries(context))
+    context.dns_tries += failed
+    for inquiry in _inquiries(context):
+        core.ask(context, inquiry.retry())
+    if context.renewal_wanted and not failed:
+        look_again(core, context)
+
+
+def look_again(core: Core, context: Context) -> None:
+    """The peer has a locator that the DNS did not list: has it been added there since?
+
+    The DNS is asked when "the remaining DNS TTL for the FQDN has reached zero" [draft §7.8]; until
+    then nothing is known that was not, and what is proven stays so until the answer is complete.
+    """
+    if not context.verification.settled or context.renewal is not None:
+        return
+    ttl_ns = max(context.verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
+    due_ns = context.settled_ns + ttl_ns
+    if core.now_ns < due_ns:
+        context.renewal_wanted = True
+        core.set_timer(context, Timer.DNS_RETRY, due_ns - core.now_ns)
+        return
+    context.renewal_wanted = False
+    context.renewal = Verification(context.peer_aid, None)
+    core.ask(context, context.renewal.begin())
+
+
+def _judge(core: Core, context: Context, probation: Probation) -> None:
+    """Whether the locator that got the CC belongs to the AID's name [D37]."""
+    if probation.locator in context.verification.verified:
+        if context.key in core.contexts:
+            core.discard(context, "another one is proven")
+        else:
+            core.prove(context)
+            if context.verification.settled:
+                _settled(core, context)
+    elif context.verification.settled:
+        core.discard(context, "the peer is not who it says")
+
+
+def _settled(core: Core, context: Context) -> None:
+    """The inquiry is over: the operator is told, and the peer if its sets are smaller."""
+    context.dns_tries = 0
+    context.settled_ns = core.now_ns
+    verification = context.verification
+    proven = tuple(locator for locator in context.peer_set if locator in context.peer_verified)
+    core.emit(LocatorsVerified(context.peer_aid, verification.name, proven))
+    tell_smaller_set(core, context)
+
+
+def tell_smaller_set(core: Core, context: Context) -> None:
+    """Tells the peer which of its locators the DNS does not know [draft §7.7, §7.13].
+
+    During set-up there is nobody to tell yet; it is told once that is over.
+    """
+    if not context.is_settled or not context.verification.settled:
+        return
+    if frozenset(context.peer_local) - frozenset(context.peer_remote):
+        send_update(core, context)

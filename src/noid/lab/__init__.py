@@ -1,0 +1,1 @@
+"""Networks of real hosts in network namespaces, and what happens to them."""

@@ -1,0 +1,140 @@
+"""The files a lab's programs are started with, as text: name server, web server, resolver, noid.
+
+Every file says only what the lab needs to be otherwise than the program's own default; every path
+is inside the lab's directory, so that nothing of the machine's own servers is touched.
+"""
+
+import ipaddress
+import json
+from pathlib import Path
+from typing import Final
+
+from noid.lab import topology
+from noid.lab.topology import NAME_SERVER, Name
+
+ZONE: Final = "example"
+TTL_SECONDS: Final = 60
+M6_RRTYPE: Final = 65286
+
+
+def nsd_conf(directory: Path) -> str:
+    """NSD: authoritative for the names of the lab and both ways round, writing nowhere else."""
+    zones = "".join(
+        f'zone:\n  name: "{zone}"\n  zonefile: "{zone}.zone"\n' for zone in zone_names()
+    )
+    return f"""\
+server:
+  ip-address: {NAME_SERVER}
+  port: 53
+  do-ip4: no
+  server-count: 1
+  username: ""
+  chroot: ""
+  database: ""
+  zonesdir: "{directory}"
+  logfile: "{directory}/nsd.log"
+  pidfile: "{directory}/nsd.pid"
+  xfrdfile: "{directory}/xfrd.state"
+  xfrdir: "{directory}"
+  zonelistfile: "{directory}/zone.list"
+  cookie-secret-file: "{directory}/cookie.secrets"
+remote-control:
+  control-enable: no
+{zones}"""
+
+
+def zone_names() -> tuple[str, ...]:
+    """The zones: the forward one and the reverse one of each provider."""
+    reverse = (reverse_zone(prefix) for prefix in topology.PROVIDER_PREFIXES.values())
+    return (ZONE, *reverse)
+
+
+def reverse_zone(prefix: str) -> str:
+    """The name under ip6.arpa of a prefix that ends on a nibble."""
+    network = ipaddress.IPv6Network(prefix)
+    labels = network.network_address.reverse_pointer.split(".")
+    return ".".join(labels[32 - network.prefixlen // 4 :])
+
+
+def zone_file(zone: str, names: tuple[Name, ...]) -> str:
+    """A zone's master file: address and M6 records of the names, or the way back to them."""
+    lines = [
+        f"$ORIGIN {zone}.",
+        f"$TTL {TTL_SECONDS}",
+        f"@ SOA ns.{ZONE}. hostmaster.{ZONE}. 1 3600 600 86400 {TTL_SECONDS}",
+        f"@ NS ns.{ZONE}.",
+    ]
+    if zone == ZONE:
+        lines.append(f"ns.{ZONE}. AAAA {NAME_SERVER}")
+    for name in names:
+        lines += _forward(name) if zone == ZONE else _reverse(name, zone)
+    return "\n".join(lines) + "\n"
+
+
+def nginx_conf(directory: Path) -> str:
+    """nginx: one foreground process that serves ``directory``/content on port 80."""
+    temporary = "".join(
+        f"  {kind}_temp_path {directory}/{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    return f"""\
+daemon off;
+master_process off;
+user root;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{
+  worker_connections 256;
+}}
+http {{
+{temporary}  access_log {directory}/access.log;
+  default_type application/octet-stream;
+  sendfile on;
+  server {{
+    listen [::]:80;
+    root {directory}/content;
+  }}
+}}
+"""
+
+
+def resolv_conf(server: str) -> str:
+    """A resolver configuration that asks one server, and gives up soon enough to notice."""
+    return f"nameserver {server}\noptions timeout:2 attempts:2\n"
+
+
+def nsswitch_conf() -> str:
+    """Names come from the DNS alone: no cache or service of the machine answers for it."""
+    return "passwd: files\ngroup: files\nhosts: files dns\n"
+
+
+def noid_toml(host: str, directory: Path) -> str:
+    """The daemon's configuration on a host."""
+    lines = ["[host]", f'name = "{host}.{ZONE}"', 'interfaces = ["up*"]']
+    if host == "b":
+        # plain.example is an address of b too, of a host that does not speak M6.
+        lines.append(f"locators = {json.dumps(topology.locators(host))}")
+    lines += [
+        "[dns]",
+        'listen = "::1"',
+        f'upstream = ["{NAME_SERVER}"]',
+        "[plane]",
+        'kind = "tun"',
+        "[control]",
+        f'socket = "{directory}/{host}.sock"',
+        "[state]",
+        f'directory = "{directory}/{host}-state"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _forward(name: Name) -> list[str]:
+    lines = [f"{name.text}. AAAA {address}" for address in name.addresses]
+    if name.m6:
+        lines.append(f"{name.text}. TYPE{M6_RRTYPE} \\# 0")
+    return lines
+
+
+def _reverse(name: Name, zone: str) -> list[str]:
+    pointers = (ipaddress.IPv6Address(address).reverse_pointer for address in name.addresses)
+    return [f"{pointer}. PTR {name.text}." for pointer in pointers if pointer.endswith(f".{zone}")]

@@ -1,0 +1,90 @@
+"""The demonstration: the same death of the same provider, without noid and with it."""
+
+import contextlib
+import time
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from noid.lab import blackhole
+from noid.lab.blackhole import Outcome, Run
+from noid.lab.inventory import Plane
+from noid.lab.lab import Lab
+from noid.lab.timeline import Kind, Timeline
+
+STALL_AFTER_S: Final = 5.0
+PLANES: Final[tuple[Plane, ...]] = ("none", "tun")
+TITLES: Final[dict[Plane, str]] = {"none": "without noid", "tun": "with noid"}
+STYLES: Final[dict[Kind, str]] = {"rates": "green", "silence": "red", "event": "bold yellow"}
+
+
+def demonstrate(console: Console) -> bool:
+    """Runs ``blackhole`` twice, telling it live, and compares.
+
+    Returns:
+        Whether both went as they should: a stall without noid, a whole file with it.
+
+    Raises:
+        ShimError: a lab could not be built, or a run did not come as far as the cut.
+    """
+    console.print(
+        Text(
+            "Host a downloads a file from b. Halfway, their common provider dies in silence.\n"
+            "Every bar is 100 ms of bytes as the application receives them."
+        )
+    )
+    outcomes = [_tell(console, plane) for plane in PLANES]
+    console.print()
+    console.print(table_of(outcomes))
+    without, with_noid = outcomes
+    return not without.survived and with_noid.good
+
+
+def table_of(outcomes: list[Outcome]) -> Table:
+    """The outcomes side by side."""
+    table = Table("")
+    for outcome in outcomes:
+        table.add_column(TITLES[outcome.plane], justify="right")
+    for title, cells in (
+        ("download survived", [_yes(outcome.survived) for outcome in outcomes]),
+        ("longest silence", [_silence(outcome) for outcome in outcomes]),
+        ("bytes received", [f"{outcome.bytes:,}" for outcome in outcomes]),
+        ("SHA-256 right", [_yes(outcome.sha256_ok) for outcome in outcomes]),
+        ("contexts", [str(outcome.contexts) for outcome in outcomes]),
+        ("seconds", [f"{outcome.seconds:.1f}" for outcome in outcomes]),
+    ):
+        table.add_row(title, *cells)
+    return table
+
+
+def _tell(console: Console, plane: Plane) -> Outcome:
+    console.print()
+    console.print(Text(TITLES[plane], style="bold"))
+    timeline = Timeline()
+
+    def watch(run: Run) -> None:
+        for line in timeline.advance(run, time.monotonic_ns()):
+            console.print(Text(line.text, style=STYLES[line.kind]), soft_wrap=True)
+
+    with contextlib.ExitStack() as stack:
+        with Console(stderr=True).status("building the lab"):
+            lab = stack.enter_context(Lab.create(plane=plane))
+        outcome = blackhole.run(lab, stall_after_s=STALL_AFTER_S, watch=watch)
+    if outcome.survived:
+        verdict = f"whole file after {outcome.seconds:.1f} s"
+    else:
+        verdict = f"given up after {outcome.gap_ms / 1000:.1f} s without a byte"
+    console.print(Text(f"            {verdict}", style="bold"))
+    return outcome
+
+
+def _yes(value: bool) -> Text:
+    return Text("yes", style="green") if value else Text("no", style="red")
+
+
+def _silence(outcome: Outcome) -> str:
+    if outcome.survived:
+        return f"{outcome.gap_ms:.1f} ms"
+    return f"> {outcome.gap_ms / 1000:.1f} s"

@@ -1,0 +1,173 @@
+"""What a lab leaves on the machine, and how it goes again, with no more known than its name.
+
+Everything of a lab carries its name and is in three places: the network namespaces
+``noid-NAME-NODE``, the directories of that name under /etc/netns, and /run/noid-lab/NAME. So a lab
+whose program was killed can be removed as well as any other.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from noid.errors import UsageError
+from noid.lab import namespaces, processes
+from noid.lab.topology import NODES
+
+Plane = Literal["none", "tun"]
+
+DIRECTORY: Final = Path("/run/noid-lab")
+NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+STRANGER_ROUNDS_MAX: Final = 5
+"""How often we look again for processes that were started while we ended the others."""
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written down about a lab as a whole.
+
+    Attributes:
+        name: its name.
+        plane: the data plane of its hosts.
+        content_octets: size of the file b serves; 0 until it is complete.
+        content_sha256: its hash in hexadecimal.
+    """
+
+    name: str
+    plane: Plane
+    content_octets: int = 0
+    content_sha256: str = ""
+
+
+def claim(description: Description) -> Path:
+    """Makes the directory of a lab, which nobody else may have made, and returns it.
+
+    Raises:
+        UsageError: the name cannot be one, or is taken.
+    """
+    directory = directory_of(description.name)
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        raise UsageError(
+            f"lab {description.name!r} is already up, or was left behind; "
+            f"remove it with: noid lab down --name {description.name}"
+        ) from None
+    for part in ("processes", "logs"):
+        (directory / part).mkdir()
+    write_description(description)
+    return directory
+
+
+def directory_of(name: str) -> Path:
+    """Where the files of a lab are.
+
+    Raises:
+        UsageError: the name cannot be one.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a lab; take up to 32 of a-z, 0-9 and -, not - at first"
+        )
+    return DIRECTORY / name
+
+
+def write_description(description: Description) -> None:
+    """Writes the description of a lab, in one step for whoever reads it."""
+    path = directory_of(description.name) / "lab.json"
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(description))
+    fresh.rename(path)
+
+
+def read_description(name: str) -> Description:
+    """The description of a lab.
+
+    Raises:
+        UsageError: there is no such lab.
+    """
+    path = directory_of(name) / "lab.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Description)
+    except (OSError, msgspec.DecodeError):
+        raise UsageError(
+            f"lab {name!r} is not up; build it with: noid lab up --name {name}"
+        ) from None
+
+
+def names() -> list[str]:
+    """The labs there are, or of which something is left."""
+    found = {path.name for path in DIRECTORY.glob("*")} if DIRECTORY.is_dir() else set()
+    return sorted(name for name in found if NAME_PATTERN.fullmatch(name))
+
+
+def survey(name: str) -> dict[str, Any]:
+    """What is there of a lab: its data plane, its namespaces and its processes.
+
+    Raises:
+        UsageError: the name cannot be one.
+    """
+    directory = directory_of(name)
+    try:
+        plane: str | None = read_description(name).plane
+    except UsageError:
+        plane = None
+    return {
+        "name": name,
+        "plane": plane,
+        "directory": str(directory),
+        "nodes": namespaces.present(name, NODES),
+        "processes": [
+            {
+                "name": record.name,
+                "node": record.node,
+                "pid": record.pid,
+                "running": processes.is_running(record),
+            }
+            for record in processes.read_records(directory / "processes")
+        ],
+    }
+
+
+def remove(name: str) -> bool:
+    """Removes all there is of a lab, in the reverse of the order it was built.
+
+    Every step is taken, also after one that failed.
+
+    Returns:
+        Whether there was anything.
+
+    Raises:
+        UsageError: the name cannot be one.
+        PlatformError: something would not go.
+    """
+    directory = directory_of(name)
+    there = directory.exists() or bool(namespaces.present(name, NODES))
+    with contextlib.ExitStack() as steps:
+        steps.callback(shutil.rmtree, directory, ignore_errors=True)
+        steps.callback(namespaces.remove, name, tuple(reversed(NODES)))
+        steps.callback(_end_strangers, name)
+        for record in processes.read_records(directory / "processes"):
+            steps.callback(processes.end_processes, [record])
+    with contextlib.suppress(OSError):
+        DIRECTORY.rmdir()  # only if this was the last
+    return there
+
+
+def _end_strangers(name: str) -> None:
+    """Ends what still runs on the nodes: children of our programs and what users started."""
+    for _ in range(STRANGER_ROUNDS_MAX):
+        members = namespaces.members(name, NODES)
+        members.pop(os.getpid(), None)
+        found = [
+            processes.record_of(pid, sequence=0, name=f"process {pid} on {node}", node=node)
+            for pid, node in members.items()
+        ]
+        strangers = [record for record in found if record is not None]
+        if not strangers:
+            return
+        processes.end_processes(strangers)

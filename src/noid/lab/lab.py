@@ -1,0 +1,388 @@
+"""A lab: the network of ``topology`` with its name server, its web server and, if wanted, noid.
+
+    with Lab.create(plane="tun") as lab:
+        lab.run("a", ["ping", "-c1", "b.example"])
+        lab.cut_provider(1)
+
+What it leaves on the machine, and how that goes again, is in ``inventory``.
+"""
+
+import contextlib
+import errno
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from noid.control import ask
+from noid.errors import PlatformError, UsageError
+from noid.lab import (
+    configuration,
+    inventory,
+    machine,
+    namespaces,
+    processes,
+    servers,
+    topology,
+)
+from noid.lab.inventory import Description, Plane
+from noid.lab.processes import Process
+from noid.lab.waiting import wait_for
+
+Found = TypeVar("Found")
+
+START_TIMEOUT_S: Final = 10.0
+RUN_TIMEOUT_S: Final = 30.0
+CAPTURE_QUIET_S: Final = 0.5
+"""dumpcap gets its packets a quarter of a second late; twice that without one is the end."""
+CAPTURE_FLUSH_TIMEOUT_S: Final = 3.0
+
+
+class Lab:
+    """A lab that is up.
+
+    Made by ``create``, ``up`` or ``attach``, never by hand.
+
+    Args:
+        description: what is known of it.
+    """
+
+    def __init__(self, description: Description) -> None:
+        self.description = description
+        self.name = description.name
+        self.plane = description.plane
+        self.directory = inventory.directory_of(self.name)
+        self._children: list[Process] = []
+
+    @classmethod
+    @contextlib.contextmanager
+    def create(cls, *, plane: Plane = "none", name: str | None = None) -> Iterator["Lab"]:
+        """A lab for the time of a ``with``, under a random name unless one is given.
+
+        Raises:
+            ShimError: as ``up``.
+        """
+        lab = cls.up(name or f"run-{secrets.token_hex(4)}", plane=plane)
+        try:
+            yield lab
+        finally:
+            lab.down()
+
+    @classmethod
+    def up(cls, name: str, *, plane: Plane) -> "Lab":
+        """Builds a lab that stays; whatever was built is removed again if not all could be.
+
+        Raises:
+            UsageError: the name cannot be one, or a lab of that name is there.
+            Unsupported: a program is missing.
+            PlatformError: not root, the kernel refuses, or a program does not come up.
+        """
+        machine.check_machine("ip", "nsd", "nginx")
+        description = Description(name=name, plane=plane)
+        inventory.claim(description)
+        lab = cls(description)
+        try:
+            lab._build()
+        except BaseException:
+            lab.down()
+            raise
+        return lab
+
+    @classmethod
+    def attach(cls, name: str) -> "Lab":
+        """A lab that somebody else has built.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        return cls(inventory.read_description(name))
+
+    def down(self) -> None:
+        """Removes the lab.
+
+        Raises:
+            PlatformError: something would not go; everything else is gone.
+        """
+        try:
+            inventory.remove(self.name)
+        finally:
+            for child in self._children:
+                child.popen.poll()
+
+    # --- what runs on the nodes -------------------------------------------------------------------
+
+    def run(
+        self, node: str, arguments: Sequence[str], *, timeout_s: float = RUN_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command on a node to its end, and returns its exit status and its output.
+
+        Raises:
+            PlatformError: it does not end in time.
+        """
+        try:
+            return subprocess.run(
+                self.command(node, arguments),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise PlatformError(
+                f"{' '.join(arguments)} on {node}",
+                errno.ETIMEDOUT,
+                f"did not end within {timeout_s:g} s",
+            ) from None
+
+    def spawn(self, node: str, arguments: Sequence[str], *, name: str = "") -> Process:
+        """Starts a command on a node; it ends with the lab at the latest.
+
+        Raises:
+            PlatformError: it cannot be started.
+        """
+        records = processes.read_records(self._records)
+        sequence = 1 + max((record.sequence for record in records), default=0)
+        called = name or f"{node}-{sequence}-{Path(arguments[0]).name}"
+        process = processes.start(
+            self.command(node, arguments),
+            sequence=sequence,
+            name=called,
+            node=node,
+            log_path=self._log_path(called),
+        )
+        processes.write_record(self._records, process.record)
+        self._children.append(process)
+        return process
+
+    def command(self, node: str, arguments: Sequence[str]) -> list[str]:
+        """The command line that runs a command on a node.
+
+        Raises:
+            UsageError: there is no such node.
+        """
+        if node not in topology.NODES:
+            raise UsageError(f"no host {node!r} in a lab; there are {', '.join(topology.NODES)}")
+        return ["ip", "netns", "exec", namespaces.namespace(self.name, node), *arguments]
+
+    @contextlib.contextmanager
+    def capture(
+        self, node: str, interface: str, path: Path, *, octets_each: int = 0
+    ) -> Iterator[None]:
+        """Captures what passes an interface, or ``any``, into a pcapng file.
+
+        Args:
+            node: where.
+            interface: its name there.
+            path: the file to write.
+            octets_each: how much to keep of each packet; all of it if 0.
+
+        Raises:
+            Unsupported: dumpcap is missing.
+            PlatformError: it does not start capturing.
+        """
+        program = machine.find_program("dumpcap")
+        arguments = [program, "-q", "-i", interface, "-s", str(octets_each), "-w", str(path)]
+        process = self.spawn(node, arguments)
+        try:
+            self._await_ready(
+                process, f"dumpcap captures on {node}", lambda: "File:" in process.output()
+            )
+            yield
+            _await_quiet(path)
+        finally:
+            process.end()
+
+    # --- noid on the hosts ------------------------------------------------------------------------
+
+    def start_daemon(self, host: str) -> Process:
+        """Starts noid on a host and waits until it answers.
+
+        Raises:
+            PlatformError: it cannot start, for the reason it gives itself.
+        """
+        arguments = [
+            sys.executable,
+            "-m",
+            "noid",
+            "run",
+            "--config",
+            f"{self.directory}/{host}.toml",
+        ]
+        process = self.spawn(host, arguments, name=f"noid-{host}")
+        self._await_ready(
+            process, f"noid answers on {host}", lambda: _answers(self.control_socket(host))
+        )
+        return process
+
+    def stop_daemon(self, host: str) -> None:
+        """Ends noid on a host.
+
+        Raises:
+            PlatformError: it cannot be ended.
+        """
+        records = processes.read_records(self._records)
+        processes.end_processes(record for record in records if record.name == f"noid-{host}")
+        for child in self._children:
+            child.popen.poll()
+
+    def control_socket(self, host: str) -> Path:
+        """The control socket of noid on a host."""
+        return self.directory / f"{host}.sock"
+
+    def contexts(self, host: str) -> list[dict[str, Any]]:
+        """The contexts noid holds on a host; none where there is no noid.
+
+        Raises:
+            PlatformError: noid should answer and does not.
+        """
+        if self.plane == "none":
+            return []
+        answer: list[dict[str, Any]] = ask(self.control_socket(host), "contexts")
+        return answer
+
+    def status(self, host: str) -> dict[str, Any]:
+        """What noid says of itself on a host.
+
+        Raises:
+            PlatformError: noid does not answer.
+        """
+        answer: dict[str, Any] = ask(self.control_socket(host), "status")
+        return answer
+
+    def log(self, host: str) -> str:
+        """Everything noid has written on a host since the lab is up."""
+        path = self._log_path(f"noid-{host}")
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    # --- what happens to the network --------------------------------------------------------------
+
+    def cut_provider(self, number: int) -> int:
+        """Makes a provider forward nothing, silently, its links up; returns when, in ns.
+
+        Args:
+            number: 1 or 2.
+
+        Raises:
+            ShimError: there is no such provider, or the kernel refuses.
+        """
+        rules = topology.provider_cut(number)
+        return namespaces.add_rules(self.name, rules[0].node, rules)
+
+    def heal_provider(self, number: int) -> int:
+        """Undoes ``cut_provider``; returns when, in ns.
+
+        Args:
+            number: 1 or 2.
+
+        Raises:
+            ShimError: there is no such provider, or the kernel refuses.
+        """
+        rules = topology.provider_cut(number)
+        return namespaces.remove_rules(self.name, rules[0].node, rules)
+
+    def delivered_octets(self, number: int, host: str) -> int:
+        """What a provider has sent to a customer so far, in octets.
+
+        Args:
+            number: 1 or 2.
+            host: the customer.
+
+        Raises:
+            PlatformError: the kernel refuses.
+        """
+        return namespaces.sent_octets(self.name, f"isp{number}", f"cust{host}")
+
+    def wait_for(self, description: str, condition: Callable[[], Found], timeout_s: float) -> Found:
+        """Waits until a condition holds and returns what it answered.
+
+        Raises:
+            PlatformError: it did not hold in time; the description says what.
+        """
+        return wait_for(description, condition, timeout_s)
+
+    # --- building ---------------------------------------------------------------------------------
+
+    @property
+    def _records(self) -> Path:
+        return self.directory / "processes"
+
+    def _log_path(self, name: str) -> Path:
+        return self.directory / "logs" / f"{name}.log"
+
+    def _build(self) -> None:
+        namespaces.build(self.name, topology.topology())
+        for node in topology.NODES:
+            shimmed = self.plane != "none" and node in topology.HOSTS
+            server = "::1" if shimmed else topology.NAME_SERVER
+            files = {
+                "resolv.conf": configuration.resolv_conf(server),
+                "nsswitch.conf": configuration.nsswitch_conf(),
+                "gai.conf": "",
+                "hosts": "::1 localhost\n",
+            }
+            namespaces.write_etc(self.name, node, files)
+        self._start_servers()
+        if self.plane != "none":
+            for host in reversed(topology.HOSTS):
+                text = configuration.noid_toml(host, self.directory)
+                (self.directory / f"{host}.toml").write_text(text, encoding="utf-8")
+                self.start_daemon(host)
+
+    def _start_servers(self) -> None:
+        arguments = servers.prepare_name_server(self.directory / "dns")
+        nsd = self.spawn("dns", [machine.find_program("nsd"), *arguments], name="nsd")
+        arguments = servers.prepare_web_server(self.directory / "web")
+        nginx = self.spawn("b", [machine.find_program("nginx"), *arguments], name="nginx")
+        self.description = Description(
+            name=self.name,
+            plane=self.plane,
+            content_octets=servers.CONTENT_OCTETS,
+            content_sha256=servers.make_content(self.directory / "web"),
+        )
+        inventory.write_description(self.description)
+        self._await_ready(nsd, "nsd answers on dns", lambda: servers.name_server_answers(self.name))
+        self._await_ready(
+            nginx, "nginx answers on b", lambda: servers.web_server_answers(self.name)
+        )
+
+    def _await_ready(
+        self, process: Process, description: str, condition: Callable[[], bool]
+    ) -> None:
+        """Waits for a program to come up; one that ends instead is quoted with its last line."""
+        wait_for(description, lambda: condition() or not process.running, START_TIMEOUT_S)
+        if not process.running:
+            lines = process.output().splitlines() or ["it said nothing"]
+            raise PlatformError(
+                f"start {process.record.name}",
+                process.popen.returncode,
+                lines[-1].removeprefix("noid: "),
+            )
+
+
+def _answers(path: Path) -> bool:
+    try:
+        ask(path, "status")
+    except (PlatformError, OSError):
+        return False
+    return True
+
+
+def _await_quiet(path: Path) -> None:
+    """Waits until a capture file has stopped growing, for a while at most."""
+    octets, since = path.stat().st_size, time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal octets, since
+        if path.stat().st_size != octets:
+            octets, since = path.stat().st_size, time.monotonic()
+        return time.monotonic() - since >= CAPTURE_QUIET_S
+
+    # Traffic that does not end is no fault: the capture is then cut off where it stands.
+    with contextlib.suppress(PlatformError):
+        wait_for(f"{path} stops growing", quiet, CAPTURE_FLUSH_TIMEOUT_S)

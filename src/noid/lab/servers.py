@@ -1,0 +1,92 @@
+"""The servers of a lab: NSD, which knows its names, and nginx, which serves one large file."""
+
+import hashlib
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import dns.exception
+import dns.message
+import dns.query
+
+from noid.errors import PlatformError
+from noid.lab import configuration, namespaces, topology
+
+CONTENT_NAME: Final = "file.bin"
+CONTENT_OCTETS: Final = 200 * 2**20
+CHUNK_OCTETS: Final = 2**20
+SPARE_OCTETS: Final = 32 * 2**20
+"""What we leave free where the file goes; /run is memory on most machines."""
+ANSWER_TIMEOUT_S: Final = 1.0
+
+
+def prepare_name_server(directory: Path) -> list[str]:
+    """Writes NSD's files and returns the arguments it is started with."""
+    directory.mkdir()
+    path = directory / "nsd.conf"
+    path.write_text(configuration.nsd_conf(directory), encoding="utf-8")
+    for zone in configuration.zone_names():
+        text = configuration.zone_file(zone, topology.topology().names)
+        (directory / f"{zone}.zone").write_text(text, encoding="utf-8")
+    return ["-d", "-c", str(path)]
+
+
+def prepare_web_server(directory: Path) -> list[str]:
+    """Writes nginx's files, all but the content, and returns the arguments it is started with."""
+    (directory / "content").mkdir(parents=True)
+    path = directory / "nginx.conf"
+    path.write_text(configuration.nginx_conf(directory), encoding="utf-8")
+    return ["-p", str(directory), "-e", str(directory / "error.log"), "-c", str(path)]
+
+
+def make_content(directory: Path) -> str:
+    """Writes the file nginx serves, of random octets, and returns its SHA-256 in hexadecimal.
+
+    Raises:
+        PlatformError: there is no room for it.
+    """
+    path = directory / "content" / CONTENT_NAME
+    free = shutil.disk_usage(path.parent).free
+    if free < CONTENT_OCTETS + SPARE_OCTETS:
+        raise PlatformError(
+            f"write {path}", 0, f"only {free >> 20} MiB free, {CONTENT_OCTETS >> 20} MiB needed"
+        )
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for _ in range(CONTENT_OCTETS // CHUNK_OCTETS):
+            chunk = os.urandom(CHUNK_OCTETS)
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()
+
+
+def name_server_answers(lab: str) -> bool:
+    """Whether NSD answers for the lab's zone."""
+    query = dns.message.make_query(f"{configuration.ZONE}.", "SOA")
+
+    def answers() -> bool:
+        response = dns.query.udp(query, topology.NAME_SERVER, timeout=ANSWER_TIMEOUT_S)
+        return bool(response.answer)
+
+    return _succeeds(namespaces.namespace(lab, "dns"), answers)
+
+
+def web_server_answers(lab: str) -> bool:
+    """Whether nginx accepts connections."""
+    address = (topology.locators("b")[0], 80)
+
+    def answers() -> bool:
+        with socket.create_connection(address, timeout=ANSWER_TIMEOUT_S):
+            return True
+
+    return _succeeds(namespaces.namespace(lab, "b"), answers)
+
+
+def _succeeds(namespace: str, attempt: Callable[[], bool]) -> bool:
+    try:
+        return namespaces.inside(namespace, attempt)
+    except (OSError, dns.exception.DNSException):
+        return False

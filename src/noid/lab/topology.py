@@ -1,0 +1,240 @@
+r"""What the lab looks like, as data: nothing here touches the machine.
+
+Two hosts, a and b, each a customer of the same two providers; every host is multihomed and none of
+them routes for the others. The name server stands behind the backbone.
+
+                   +----------- isp1 -----------+         2001:db8:1::/48
+              up1 /              |               \ up1
+        a -------+     dns ---- core              +------- b
+              up2 \              |               / up2
+                   +----------- isp2 -----------+         2001:db8:2::/48
+
+A packet leaves a host over the provider whose address it carries, because a provider drops what
+claims a source outside its own prefix (BCP 38). A pair of addresses of both providers is possible
+too: it travels isp1 - core - isp2. A provider that dies here keeps its links up and forwards
+nothing: the host is told nothing, which is the case a shim exists for.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from noid.errors import UsageError
+
+HOSTS: Final = ("a", "b")
+PROVIDERS: Final = ("isp1", "isp2")
+NODES: Final = ("core", *PROVIDERS, "dns", *HOSTS)
+"""In the order they are built."""
+
+PROVIDER_PREFIXES: Final = {"isp1": "2001:db8:1::/48", "isp2": "2001:db8:2::/48"}
+NAME_SERVER: Final = "2001:db8:c::53"
+PLAIN_ADDRESS: Final = "2001:db8:1:b::c"
+"""Of b, and of the name plain.example, which has no M6 record."""
+MTU_OCTETS: Final = 1500
+
+MAIN_TABLE: Final = 254
+CUT_PRIORITY: Final = 1
+"""Right behind the kernel's rule 0, so that neighbour discovery and the router itself live on."""
+INGRESS_PRIORITY: Final = 100
+SOURCE_PRIORITY: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A veth pair between two nodes; an end is (node, interface)."""
+
+    left: tuple[str, str]
+    right: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """An address of an interface, with its prefix length.
+
+    Attributes:
+        node: whose it is.
+        interface: where it is.
+        text: address and prefix length, such as ``2001:db8:c::53/64``.
+        deprecated: packets may be sent to it, but nobody takes it as a source unasked.
+    """
+
+    node: str
+    interface: str
+    text: str
+    deprecated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route through a gateway."""
+
+    node: str
+    destination: str
+    gateway: str
+    metric: int = 1024
+    table: int = MAIN_TABLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A routing policy rule.
+
+    Attributes:
+        node: where it stands.
+        priority: the lowest is asked first.
+        source: prefix the source must be in; any if empty.
+        incoming: interface the packet came in on; any if empty.
+        table: the table to look in, or None: drop the packet and say nothing.
+    """
+
+    node: str
+    priority: int
+    source: str = ""
+    incoming: str = ""
+    table: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Name:
+    """A name in the DNS, with its addresses and whether it announces M6."""
+
+    text: str
+    addresses: tuple[str, ...]
+    m6: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """The whole network."""
+
+    nodes: tuple[str, ...]
+    links: tuple[Link, ...]
+    addresses: tuple[Address, ...]
+    routes: tuple[Route, ...]
+    rules: tuple[Rule, ...]
+    names: tuple[Name, ...]
+
+
+def locators(host: str) -> tuple[str, ...]:
+    """The addresses of a host that may be locators, the first provider's first."""
+    return tuple(f"2001:db8:{number}:{host}::{host}" for number in _numbers())
+
+
+def forwards(node: str) -> bool:
+    """Whether a node is a router."""
+    return node == "core" or node in PROVIDERS
+
+
+def interfaces(node: str) -> tuple[str, ...]:
+    """The names of a node's ends of links."""
+    ends = (end for link in _links() for end in (link.left, link.right))
+    return tuple(interface for owner, interface in ends if owner == node)
+
+
+def provider_cut(number: int) -> tuple[Rule, ...]:
+    """The rules that make provider ``number``, counted from 1, forward nothing in any direction.
+
+    Raises:
+        UsageError: there is no such provider.
+    """
+    if number not in _numbers():
+        raise UsageError(f"there is no provider {number}; there are {_numbers()[-1]}")
+    node = f"isp{number}"
+    return tuple(
+        Rule(node=node, priority=CUT_PRIORITY, incoming=interface) for interface in interfaces(node)
+    )
+
+
+def topology() -> Topology:
+    """The network of the drawing above."""
+    return Topology(
+        nodes=NODES,
+        links=_links(),
+        addresses=_addresses(),
+        routes=_routes(),
+        rules=_ingress_rules() + _source_rules(),
+        names=(
+            *(Name(text=f"{host}.example", addresses=locators(host), m6=True) for host in HOSTS),
+            Name(text="plain.example", addresses=(PLAIN_ADDRESS,), m6=False),
+        ),
+    )
+
+
+def _numbers() -> range:
+    return range(1, len(PROVIDERS) + 1)
+
+
+def _links() -> tuple[Link, ...]:
+    customers = tuple(
+        Link(left=(host, f"up{number}"), right=(f"isp{number}", f"cust{host}"))
+        for host in HOSTS
+        for number in _numbers()
+    )
+    backbone = tuple(Link(left=("core", isp), right=(isp, "core")) for isp in PROVIDERS)
+    return (*backbone, Link(left=("core", "dns"), right=("dns", "core")), *customers)
+
+
+def _addresses() -> tuple[Address, ...]:
+    found = [
+        Address(node="core", interface="dns", text="2001:db8:c::1/64"),
+        Address(node="dns", interface="core", text=f"{NAME_SERVER}/64"),
+    ]
+    for number in _numbers():
+        isp, backbone = f"isp{number}", f"2001:db8:ff:{number}"
+        found.append(Address(node="core", interface=isp, text=f"{backbone}::1/64"))
+        found.append(Address(node=isp, interface="core", text=f"{backbone}::2/64"))
+        for host in HOSTS:
+            site = f"2001:db8:{number}:{host}"
+            found.append(Address(node=isp, interface=f"cust{host}", text=f"{site}::1/64"))
+            found.append(Address(node=host, interface=f"up{number}", text=f"{site}::{host}/64"))
+    found.append(
+        # Deprecated, or b would take it as the source of its own connections.
+        Address(node="b", interface="up1", text=f"{PLAIN_ADDRESS}/64", deprecated=True)
+    )
+    return tuple(found)
+
+
+def _routes() -> tuple[Route, ...]:
+    found = [Route(node="dns", destination="::/0", gateway="2001:db8:c::1")]
+    for number in _numbers():
+        isp, backbone = f"isp{number}", f"2001:db8:ff:{number}"
+        prefix = PROVIDER_PREFIXES[isp]
+        found.append(Route(node="core", destination=prefix, gateway=f"{backbone}::2"))
+        found.append(Route(node=isp, destination="::/0", gateway=f"{backbone}::1"))
+        for host in HOSTS:
+            gateway = f"2001:db8:{number}:{host}::1"
+            own = Route(node=host, destination="::/0", gateway=gateway, table=100 + number)
+            shared = Route(node=host, destination="::/0", gateway=gateway, metric=100 * number)
+            found += [own, shared]
+    return tuple(found)
+
+
+def _ingress_rules() -> tuple[Rule, ...]:
+    """BCP 38: a customer's packets are routed if the provider's prefix holds their source."""
+    found: list[Rule] = []
+    for isp in PROVIDERS:
+        for host in HOSTS:
+            customer = f"cust{host}"
+            allowed = Rule(
+                node=isp,
+                priority=INGRESS_PRIORITY,
+                source=PROVIDER_PREFIXES[isp],
+                incoming=customer,
+                table=MAIN_TABLE,
+            )
+            refused = Rule(node=isp, priority=INGRESS_PRIORITY + 1, incoming=customer)
+            found += [allowed, refused]
+    return tuple(found)
+
+
+def _source_rules() -> tuple[Rule, ...]:
+    """The source address chooses the uplink."""
+    return tuple(
+        Rule(
+            node=host,
+            priority=SOURCE_PRIORITY + number,
+            source=f"2001:db8:{number}:{host}::/64",
+            table=100 + number,
+        )
+        for host in HOSTS
+        for number in _numbers()
+    )

@@ -1,0 +1,257 @@
+"""Everything noid says to rtnetlink; the one room besides the lab that imports pyroute2."""
+
+import contextlib
+import errno
+import fnmatch
+import functools
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from noid.errors import PlatformError
+from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
+
+LOOPBACK = "lo"
+SCOPE_GLOBAL = 0
+FLAG_TEMPORARY = 0x01
+FLAG_NO_DAD = 0x02
+FLAG_DAD_FAILED = 0x08
+FLAG_DEPRECATED = 0x20
+FLAG_TENTATIVE = 0x40
+UNUSABLE = FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_DEPRECATED | FLAG_TENTATIVE
+PASSING_ADDRESS = "fe80::6d36"
+RULE_INVERT = 0x02
+GROUP_IPV6_ADDRESSES = 0x100
+"""RTMGRP_IPV6_IFADDR, from linux/rtnetlink.h."""
+TCP6 = Path("/proc/net/tcp6")
+UDP6 = Path("/proc/net/udp6")
+TCP_GONE = ("06", "07")
+"""TIME_WAIT and CLOSE: nothing will be sent any more that anybody waits for."""
+IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
+ADDRESS_GENERATION_NONE = "1"
+
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def _on_worker(method: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Runs a method of HostNetwork on its worker thread, and waits for it.
+
+    The netlink library runs an event loop of its own, which it cannot do on the thread of ours. A
+    call takes about a millisecond, and few are made.
+    """
+
+    @functools.wraps(method)
+    def call(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        network = arguments[0]
+        assert isinstance(network, HostNetwork)
+        return network.worker.submit(method, *arguments, **options).result()
+
+    return call
+
+
+class HostNetwork:
+    """The addresses, routes, rules and devices of this host."""
+
+    def __init__(self) -> None:
+        self.worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
+        self._route = self.worker.submit(IPRoute).result()
+
+    def close(self) -> None:
+        """Closes the netlink socket."""
+        self.worker.submit(self._route.close).result()
+        self.worker.shutdown()
+
+    @_on_worker
+    def locators(self, interfaces: Sequence[str], *, excluded: str) -> tuple[Locator, ...]:
+        """The addresses that may be locators [D23], in the kernel's order.
+
+        Global unicast, preferred, permanent or public, on an interface one of the globs names.
+
+        Args:
+            interfaces: globs such as ``eth*``.
+            excluded: a device of our own that never counts.
+        """
+        names = {link["index"]: link.get("ifname") for link in self._route.get_links()}
+        found: list[Locator] = []
+        for address in self._route.get_addr(family=socket.AF_INET6):
+            name = str(names.get(address["index"], ""))
+            flags = address.get("flags") or 0
+            if name in (LOOPBACK, excluded) or address["scope"] != SCOPE_GLOBAL or flags & UNUSABLE:
+                continue
+            locator = parse_locator(str(address.get("address")))
+            if is_global_unicast(locator) and any(
+                fnmatch.fnmatchcase(name, pattern) for pattern in interfaces
+            ):
+                found.append(locator)
+        return tuple(found)
+
+    @_on_worker
+    def least_mtu(self, interfaces: Sequence[str], default: int) -> int:
+        """The least MTU among the interfaces that are up and that one of the globs names."""
+        mtus = [
+            int(link.get("mtu"))
+            for link in self._route.get_links()
+            if link.get("ifname") != LOOPBACK
+            and link["flags"] & 1
+            and any(fnmatch.fnmatchcase(str(link.get("ifname")), one) for one in interfaces)
+        ]
+        return min(mtus, default=default)
+
+    @_on_worker
+    def bring_up(self, device: str, mtu: int) -> int:
+        """Takes a device of ours into use, without addresses; returns its index."""
+        with _explained(f"device {device}"):
+            (IPV6_CONF / device / "addr_gen_mode").write_text(ADDRESS_GENERATION_NONE)
+            index = int(self._route.link_lookup(ifname=device)[0])
+            self._route.link("set", index=index, mtu=mtu, state="up")
+            return index
+
+    @_on_worker
+    def add_rule(self, *, priority: int, table: int, except_mark: int) -> None:
+        """Lets every packet but those with a mark consult a routing table, at a priority.
+
+        A rule that an earlier run left behind is taken over.
+        """
+        self._remove_rule(priority, table)
+        with _explained(f"ip -6 rule priority {priority}"):
+            self._route.rule(
+                "add",
+                family=socket.AF_INET6,
+                priority=priority,
+                table=table,
+                fwmark=except_mark,
+                flags=RULE_INVERT,
+            )
+
+    @_on_worker
+    def remove_rule(self, *, priority: int, table: int) -> None:
+        """Removes the rules at a priority that consult a table, and the routes of the table."""
+        self._remove_rule(priority, table)
+
+    def _remove_rule(self, priority: int, table: int) -> None:
+        with contextlib.suppress(NetlinkError):
+            self._route.flush_routes(family=socket.AF_INET6, table=table)
+        for rule in self._route.get_rules(family=socket.AF_INET6):
+            if rule.get("priority") == priority and rule.get("table") == table:
+                with contextlib.suppress(NetlinkError):
+                    self._route.rule("del", family=socket.AF_INET6, priority=priority, table=table)
+
+    @_on_worker
+    def lead(self, aid: Locator, *, device: int, table: int, source: Locator | None) -> None:
+        """Routes one address to a device, with the source that programs get by default."""
+        with _explained(f"route to {format_locator(aid)}"):
+            self._route.route(
+                "replace",
+                family=socket.AF_INET6,
+                dst=f"{format_locator(aid)}/128",
+                oif=device,
+                table=table,
+                **({} if source is None else {"prefsrc": format_locator(source)}),
+            )
+
+    @_on_worker
+    def unlead(self, aid: Locator, *, table: int) -> None:
+        """Removes such a route; one that is gone already is no error."""
+        with contextlib.suppress(NetlinkError):
+            self._route.route(
+                "del", family=socket.AF_INET6, dst=f"{format_locator(aid)}/128", table=table
+            )
+
+    @_on_worker
+    def forget_cached_routes(self, device: int) -> None:
+        """Makes every socket of the host look its route up again.
+
+        A connected socket keeps the route it found, and a more specific one that appears later in
+        another table does not disturb it. Whenever an address comes or goes, the kernel forgets all
+        such routes; so one comes and goes, on a device of ours, where nobody can use it.
+        """
+        with _explained("forgetting cached routes"):
+            for command in ("add", "del"):
+                self._route.addr(
+                    command,
+                    index=device,
+                    family=socket.AF_INET6,
+                    address=PASSING_ADDRESS,
+                    prefixlen=128,
+                    flags=FLAG_NO_DAD,
+                )
+
+    def has_connection(self, local: Locator, peer: Locator) -> bool:
+        """Whether a TCP connection, or a connected UDP socket, is open between two addresses."""
+        ends = (_proc_address(local), _proc_address(peer))
+        return any(
+            (words[1].partition(":")[0], words[2].partition(":")[0]) == ends
+            and not (table is TCP6 and words[3] in TCP_GONE)
+            for table in (TCP6, UDP6)
+            for words in _words(table)
+        )
+
+    @_on_worker
+    def default_source(self, destination: Locator, *, mark: int) -> Locator | None:
+        """The source the kernel would choose for a destination, the shim apart."""
+        try:
+            routes = list(
+                self._route.route(
+                    "get", family=socket.AF_INET6, dst=format_locator(destination), mark=mark
+                )
+            )
+        except NetlinkError:
+            return None
+        text = routes[0].get("prefsrc") if routes else None
+        return None if text is None else parse_locator(str(text))
+
+
+def _words(path: Path) -> Iterator[list[str]]:
+    """The words of each line of a table under /proc, its heading left out."""
+    try:
+        lines = path.read_text().splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        yield line.split()
+
+
+def _proc_address(locator: Locator) -> str:
+    """An address as /proc/net writes it: four words, each in the machine's own order."""
+    words = (locator[at : at + 4] for at in range(0, len(locator), 4))
+    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
+
+
+def address_changes() -> socket.socket:
+    """A socket that becomes readable whenever an IPv6 address of the host comes, goes or changes.
+
+    What is read from it says no more than that; ``HostNetwork.locators`` says what there is now.
+    """
+    watching = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    watching.setblocking(False)
+    watching.bind((0, GROUP_IPV6_ADDRESSES))
+    return watching
+
+
+@contextlib.contextmanager
+def _explained(operation: str) -> Iterator[None]:
+    """A refusal by the kernel, as a PlatformError that says what to do."""
+    try:
+        yield
+    except NetlinkError as error:
+        number = int(error.code)
+        raise PlatformError(operation, number, _advice(number, str(error))) from None
+    except OSError as error:
+        number = error.errno or 0
+        raise PlatformError(operation, number, _advice(number, str(error.strerror))) from None
+
+
+def _advice(number: int, text: str) -> str:
+    if number in (errno.EPERM, errno.EACCES):
+        return "permission denied; run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
+    if number == errno.EAFNOSUPPORT:
+        return "this kernel has no IPv6 policy routing (CONFIG_IPV6_MULTIPLE_TABLES)"
+    return text

@@ -1,0 +1,1 @@
+"""Data planes: what rewrites packets, and the law it follows."""

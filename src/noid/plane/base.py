@@ -1,0 +1,57 @@
+"""What a data plane is: the few things the daemon asks of one, whatever moves the packets."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from noid.engine.events import Input
+from noid.locators import Locator
+from noid.plane.rewrite import Flow
+
+Notify = Callable[[Input], None]
+"""Where a data plane reports what the engine must know."""
+
+
+class DataPlane(Protocol):
+    """Carries packets by the flows it is given, and reports what has none.
+
+    Every method returns at once; what cannot be done is counted, never raised, once the plane is
+    open.
+    """
+
+    def open(self) -> None:
+        """Takes the plane into use.
+
+        Raises:
+            Unsupported: the machine lacks something the plane needs.
+            PlatformError: the system refuses something.
+        """
+
+    def close(self) -> None:
+        """Leaves the host's networking as it was before ``open``."""
+
+    def install(self, flow: Flow) -> None:
+        """Uses a flow, in place of the one with its AIDs or its label."""
+
+    def remove(self, local_label: int) -> None:
+        """Forgets a flow."""
+
+    def watch(self, aid: Locator) -> None:
+        """Leads what the host sends to this AID through the shim."""
+
+    def unwatch(self, aid: Locator) -> None:
+        """Stops doing so."""
+
+    def send_again(self, local_label: int, packet: bytes) -> None:
+        """Sends a packet of the ULP by its flow once more."""
+
+    def send(self, packet: bytes) -> None:
+        """Sends a whole packet out by the uplink of its source."""
+
+    def deliver(self, packet: bytes) -> None:
+        """Gives a whole packet to the host's own stack."""
+
+    def received_ns(self, local_label: int) -> int:
+        """When a flow last received something, by the monotonic clock; 0 if never."""
+
+    def counters(self) -> dict[str, int]:
+        """What happened so far, by name."""

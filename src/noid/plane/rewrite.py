@@ -1,0 +1,257 @@
+"""The law of the data plane: what becomes of one packet, given the flows. Pure.
+
+Every data plane does exactly this. On the way out a packet between the AIDs of a flow gets the
+flow's locators, the peer's label and the slot of its protocol; on the way in the label finds the
+flow, both locators are checked, and the AIDs and the protocol are put back [draft §6, §7.11]. The
+packet neither grows nor shrinks, but for a protocol without a slot [D2].
+
+"The M6 shim layer behaves as if it is associated with an extension header, which would be ordered
+immediately after any hop-by-hop options in the packet" [draft §3]: the next header that changes is
+the one after those options.
+
+What this room must not know: where packets come from, what time it is, who decides about flows.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from noid.constants import FLOW_LABEL_MASK, Codepoints
+from noid.locators import Locator
+from noid.wire import ipv6
+from noid.wire.slots import (
+    ESCAPE_OCTETS,
+    PROTOCOL_OF_SLOT,
+    SLOT_ESCAPE,
+    SLOT_OF_PROTOCOL,
+    SLOT_RDDP,
+    escape_header,
+    m6_next_headers,
+    next_header_of,
+    slot_of,
+)
+
+NEXT_HEADER_AT = 6
+ADDRESSES_AT = 8
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Flow:
+    """One host-pair context as a data plane needs it [draft §3.2].
+
+    The engine replaces a flow as a whole. The plane itself moves only ``peer_locator``, to the
+    source of the last packet [draft §7.11 3c, D21].
+
+    Attributes:
+        local_aid: AID(local).
+        peer_aid: AID(peer).
+        local_label: F(local), which packets for us carry; unique on this host.
+        peer_label: F(peer), which packets for the peer carry.
+        local_locator: Lp(local), source of what is sent.
+        peer_locator: Lp(peer), destination of what is sent.
+        local_locators: Lsl(local), destinations that are ours.
+        peer_locators: Lsl(peer), sources that are the peer's.
+        verified_locators: Lsv(peer), the sources that may become destinations.
+        rewritable: whether data says "rewrite ok" [D4].
+        transmits: whether data may leave by this flow; otherwise it goes plainly [D15].
+        aside: whether the flow only receives, and leaves the AID pair to another: it is closing
+            [draft App. A], or not proven yet [D37].
+        holds: whether what arrives is for the engine to keep, and not for the ULP [D37].
+        silence_ns: T, how long a packet may stay unanswered before that is reported [D20].
+    """
+
+    local_aid: Locator
+    peer_aid: Locator
+    local_label: int
+    peer_label: int
+    local_locator: Locator
+    peer_locator: Locator
+    local_locators: frozenset[Locator]
+    peer_locators: frozenset[Locator]
+    verified_locators: frozenset[Locator]
+    rewritable: bool
+    transmits: bool
+    silence_ns: int
+    aside: bool = False
+    holds: bool = False
+
+    def __post_init__(self) -> None:
+        assert 0 < self.local_label <= FLOW_LABEL_MASK
+        assert 0 < self.peer_label <= FLOW_LABEL_MASK
+        assert self.local_locator in self.local_locators
+        assert not (self.transmits and self.aside)
+        assert self.aside or not self.holds
+        assert not self.transmits or self.peer_locator in self.verified_locators
+
+
+class Refusal(enum.Enum):
+    """Why a data packet from the network is not delivered; the name under which it is counted."""
+
+    UNKNOWN_LABEL = "unknown flow label"
+    """The one refusal that is answered, with a UC [draft §7.11 1a]."""
+    DESTINATION_NOT_OURS = "destination not in Lsl(local)"
+    SOURCE_NOT_THE_PEERS = "source not in Lsl(peer)"
+    RESERVED_SLOT = "reserved slot"
+    BAD_ESCAPE = "malformed escape header"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A data packet from the network, taken apart.
+
+    Attributes:
+        source: source address field.
+        destination: destination address field.
+        next_header: its M6 next header.
+        flow_label: 20 bits.
+        traffic_class: 8 bits.
+        hop_limit: 8 bits.
+        payload: what follows the M6 next header.
+    """
+
+    source: Locator
+    destination: Locator
+    next_header: int
+    flow_label: int
+    traffic_class: int
+    hop_limit: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A packet for the ULP.
+
+    Attributes:
+        flow: the flow it came on.
+        packet: the whole IPv6 packet between AIDs.
+        verified: whether its source may become a destination.
+    """
+
+    flow: Flow
+    packet: bytes
+    verified: bool
+
+
+class Rewriter:
+    """The flows of one host and the two functions over them.
+
+    Args:
+        codepoints: the next headers in use.
+    """
+
+    def __init__(self, codepoints: Codepoints) -> None:
+        self.by_aids: dict[bytes, Flow] = {}
+        self.by_label: dict[int, Flow] = {}
+        # Both directions are one look-up in a table of small integers, made once.
+        self._slot_heads = {
+            rewritable: {
+                protocol: next_header_of(slot, codepoints, rewritable=rewritable)
+                for protocol, slot in SLOT_OF_PROTOCOL.items()
+            }
+            for rewritable in (True, False)
+        }
+        self._escapes = {
+            rewritable: next_header_of(SLOT_ESCAPE, codepoints, rewritable=rewritable)
+            for rewritable in (True, False)
+        }
+        slots = {number: slot_of(number, codepoints) for number in m6_next_headers(codepoints)}
+        self._slots = {number: slot.number for number, slot in slots.items() if slot is not None}
+
+    def install(self, flow: Flow) -> None:
+        """Puts a flow in the place of the one with its AIDs, and of the one with its label."""
+        key = flow.local_aid + flow.peer_aid
+        if flow.aside:
+            self._forget_pair(key, flow.local_label)
+            self.by_label[flow.local_label] = flow
+            return
+        previous = self.by_aids.get(key)
+        if previous is not None and previous.local_label != flow.local_label:
+            self.by_label.pop(previous.local_label, None)
+        self.by_aids[key] = flow
+        self.by_label[flow.local_label] = flow
+
+    def remove(self, local_label: int) -> Flow | None:
+        """Takes a flow out; returns it, or None where there was none."""
+        flow = self.by_label.pop(local_label, None)
+        if flow is not None:
+            self._forget_pair(flow.local_aid + flow.peer_aid, local_label)
+        return flow
+
+    def _forget_pair(self, key: bytes, local_label: int) -> None:
+        """Takes the flow with a label from its pair of AIDs, if it is the one that has it."""
+        having = self.by_aids.get(key)
+        if having is not None and having.local_label == local_label:
+            del self.by_aids[key]
+
+    def flow_of(self, packet: bytes) -> Flow | None:
+        """The flow that carries a packet of the ULP, or None where it goes plainly."""
+        flow = self.by_aids.get(packet[ADDRESSES_AT : ipv6.HEADER_OCTETS])
+        return flow if flow is not None and flow.transmits else None
+
+    def outbound(self, packet: bytes, flow: Flow) -> bytes:
+        """The packet of a ULP between AIDs, as it travels between locators.
+
+        Args:
+            packet: a whole IPv6 packet whose addresses are the flow's AIDs.
+            flow: the flow that carries it.
+
+        Returns:
+            The same number of octets, or 8 more where the protocol needs the escape slot.
+        """
+        at = NEXT_HEADER_AT
+        body_at = ipv6.HEADER_OCTETS
+        if packet[at] == ipv6.HOP_BY_HOP and len(packet) >= ipv6.HEADER_OCTETS + 8:
+            at = ipv6.HEADER_OCTETS
+            body_at += 8 + packet[at + 1] * 8
+        protocol = packet[at]
+        head = self._slot_heads[flow.rewritable].get(protocol)
+        octets = bytearray(packet)
+        first = int.from_bytes(packet[:4], "big") & ~FLOW_LABEL_MASK | flow.peer_label
+        octets[0:4] = first.to_bytes(4, "big")
+        octets[ADDRESSES_AT : ipv6.HEADER_OCTETS] = flow.local_locator + flow.peer_locator
+        if head is not None:
+            octets[at] = head
+            return bytes(octets)
+        octets[at] = self._escapes[flow.rewritable]
+        octets[body_at:body_at] = escape_header(protocol)
+        payload_octets = len(octets) - ipv6.HEADER_OCTETS
+        octets[4:6] = payload_octets.to_bytes(2, "big")
+        return bytes(octets)
+
+    def inbound(self, arrival: Arrival) -> Delivery | Refusal:
+        """A data packet from the network, as the ULP may see it [draft §7.11].
+
+        Returns:
+            The packet between AIDs, or why there is none.
+        """
+        flow = self.by_label.get(arrival.flow_label)
+        if flow is None:
+            return Refusal.UNKNOWN_LABEL
+        if arrival.destination not in flow.local_locators:
+            return Refusal.DESTINATION_NOT_OURS
+        if arrival.source not in flow.peer_locators:
+            return Refusal.SOURCE_NOT_THE_PEERS
+        slot = self._slots[arrival.next_header]
+        payload = arrival.payload
+        if slot == SLOT_RDDP:
+            return Refusal.RESERVED_SLOT
+        if slot == SLOT_ESCAPE:
+            # An escape that names a protocol with a slot, or M6 again, is nobody's honest packet.
+            if len(payload) < ESCAPE_OCTETS or payload[1] != 0:
+                return Refusal.BAD_ESCAPE
+            protocol = payload[0]
+            if protocol in SLOT_OF_PROTOCOL or protocol in self._slots:
+                return Refusal.BAD_ESCAPE
+            payload = payload[ESCAPE_OCTETS:]
+        else:
+            protocol = PROTOCOL_OF_SLOT[slot]
+        first = ipv6.VERSION << 28 | arrival.traffic_class << 20
+        packet = (
+            first.to_bytes(4, "big")
+            + len(payload).to_bytes(2, "big")
+            + bytes((protocol, arrival.hop_limit))
+            + flow.peer_aid
+            + flow.local_aid
+            + payload
+        )
+        return Delivery(flow, packet, arrival.source in flow.verified_locators)

@@ -1,0 +1,115 @@
+"""The engine's and the daemon's facts as people and programs read them: JSON objects, log lines."""
+
+import logging
+from typing import Any
+
+from noid.engine.context import Context
+from noid.engine.events import (
+    Dropped,
+    LocatorsVerified,
+    Output,
+    PeerUnable,
+    ProbeStarted,
+    StateChanged,
+    Switched,
+)
+from noid.locators import Locator, format_locator
+
+Event = dict[str, Any]
+
+LEVELS = {
+    "state_changed": logging.INFO,
+    "switched": logging.INFO,
+    "probe_started": logging.INFO,
+    "locators_verified": logging.INFO,
+    "peer_unable": logging.WARNING,
+    "dropped": logging.DEBUG,
+}
+"""How loud each event is: what a user would see INFO, what a single packet causes DEBUG."""
+
+
+def pair_text(pair: tuple[Locator, Locator]) -> str:
+    """A pair of locators as people read it."""
+    return f"{format_locator(pair[0])} -> {format_locator(pair[1])}"
+
+
+def event_of(output: Output) -> Event | None:
+    """The event that an output reports, or None where it is an order."""
+    match output:
+        case StateChanged():
+            return {
+                "event": "state_changed",
+                "local_aid": format_locator(output.local_aid),
+                "peer_aid": format_locator(output.peer_aid),
+                "old": output.old.value,
+                "new": output.new.value,
+                "why": output.why,
+            }
+        case Switched():
+            return {
+                "event": "switched",
+                "local_aid": format_locator(output.local_aid),
+                "peer_aid": format_locator(output.peer_aid),
+                "old": pair_text(output.old),
+                "new": pair_text(output.new),
+                "why": output.why,
+            }
+        case ProbeStarted():
+            return {
+                "event": "probe_started",
+                "local_aid": format_locator(output.local_aid),
+                "peer_aid": format_locator(output.peer_aid),
+                "pairs": [pair_text(pair) for pair in output.pairs],
+                "why": output.why,
+            }
+        case LocatorsVerified():
+            return {
+                "event": "locators_verified",
+                "peer_aid": format_locator(output.peer_aid),
+                "peer_name": output.name,
+                "verified": [format_locator(locator) for locator in output.verified],
+            }
+        case PeerUnable():
+            return {
+                "event": "peer_unable",
+                "peer_aid": format_locator(output.peer_aid),
+                "why": output.why,
+            }
+        case Dropped():
+            return {"event": "dropped", "reason": output.reason}
+        case _:
+            return None
+
+
+def line_of(event: Event) -> str:
+    """An event as one line of log: what happened, then each fact as key=value."""
+    facts = " ".join(
+        f"{key}={','.join(value) if isinstance(value, list) else value!s}"
+        for key, value in event.items()
+        if key not in ("event", "at_ns")
+    )
+    return f"{event['event'].replace('_', ' ')}: {facts}"
+
+
+def context_report(context: Context) -> dict[str, Any]:
+    """One context as ``noid contexts --json`` shows it; the sets have the draft's meaning."""
+    return {
+        "state": context.state.value,
+        "local_aid": format_locator(context.local_aid),
+        "peer_aid": format_locator(context.peer_aid),
+        "peer_name": context.verification.name,
+        "local_locator": format_locator(context.local_locator),
+        "peer_locator": format_locator(context.peer_locator),
+        "local_label": context.local_label,
+        "peer_label": context.peer_label,
+        "ls_local": [format_locator(locator) for locator in context.own_set],
+        "lsl_peer": [format_locator(locator) for locator in context.peer_local],
+        "lsr_peer": [format_locator(locator) for locator in context.peer_remote],
+        "lsv_peer": [
+            format_locator(locator)
+            for locator in context.peer_set
+            if locator in context.peer_verified
+        ],
+        "round_trip_us": context.round_trip_ns // 1000,
+        "peer_birthday": context.peer_birthday,
+    }

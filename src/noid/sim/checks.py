@@ -1,0 +1,329 @@
+"""What must hold at every moment, and what must hold once all is quiet. Sees every node.
+
+A check that fails raises ``Violation`` at the step at which it fails. What the protocol cannot know
+(whose a locator really is, which packets were really sent) the checks do.
+"""
+
+from typing import TYPE_CHECKING
+
+from noid.constants import CC_AMPLIFICATION_MAX, CONTROL_OCTETS_MAX
+from noid.engine.context import Context
+from noid.engine.events import (
+    ControlMessageReceived,
+    DeliverToUlp,
+    Input,
+    Output,
+    RemoveFlow,
+    SendControl,
+    StateChanged,
+    TimePassed,
+    UlpPacketSeen,
+    UnknownLabelSeen,
+)
+from noid.engine.state import State
+from noid.locators import Locator
+from noid.plane.rewrite import Flow
+from noid.sim.parcel import Parcel, is_control, label_of
+from noid.sim.ulp import number_of, number_said
+from noid.wire import ipv6
+from noid.wire.control import Code
+
+if TYPE_CHECKING:
+    from noid.sim.node import Node
+    from noid.sim.world import World
+
+UC_OVERHEAD_MAX = 160
+"""Octets a UC has besides what it quotes: IPv6 header, message, options."""
+CODE_AT = ipv6.HEADER_OCTETS + 1
+CARRIED_AT = ipv6.HEADER_OCTETS + 4
+Sizes = tuple[int, int, int, int, int]
+
+
+class Violation(Exception):
+    """Something that must never happen has.
+
+    Args:
+        check: which check failed.
+        what: what it saw.
+    """
+
+    def __init__(self, check: str, what: str) -> None:
+        super().__init__(f"{check}: {what}")
+        self.check = check
+        self.what = what
+
+
+class Checks:
+    """The checks of one world."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.closed_ns: dict[tuple[str, int], int] = {}
+        """(node, label) -> when a context of it was closed by both ends' agreement [App. A]."""
+        self.removed: set[tuple[str, int]] = set()
+        self.sizes: Sizes = (0, 0, 0, 0, 0)
+        self.tainted: set[bytes] = set()
+        """Packets between AIDs that came broken or forged and were held, to be delivered later."""
+        self.due = False
+
+    def require(self, holds: bool, check: str, what: str) -> None:
+        """Raises unless it holds."""
+        if not holds:
+            raise Violation(check, what)
+
+    def held(self, packet: bytes, parcel: Parcel | None) -> None:
+        """A packet is held; who delivers it later will not know what it came in [D37]."""
+        if parcel is not None and (parcel.corrupted or parcel.forged):
+            self.tainted.add(packet)
+
+    # --- around one event -----------------------------------------------------------------------
+
+    def before(self, node: "Node", event: Input) -> None:
+        """Remembers what ``after`` compares with."""
+        self.sizes = _sizes(node)
+        if isinstance(event, TimePassed):
+            upcoming = node.host.core.timers.next()
+            self.due = upcoming is not None and upcoming[0] <= self.world.now_ns
+
+    def raised(self, node: "Node", event: Input, error: Exception) -> None:
+        """The engine raised; nothing may make it."""
+        if isinstance(error, Violation):
+            return
+        reason = str(error).partition("\n")[0]
+        text = f"{node.name}: {type(error).__name__}: {reason} at {type(event).__name__}"
+        raise Violation("handle() never raises", text) from error
+
+    def after(self, node: "Node", event: Input, outputs: list[Output]) -> None:
+        """One event and what came of it."""
+        match event:
+            case ControlMessageReceived():
+                self._control_received(node, event, outputs)
+            case UnknownLabelSeen():
+                self._answer_bounded(event.packet, outputs)
+            case TimePassed():
+                self.require(
+                    self.due or not outputs, "a needless alarm does nothing", f"{node.name}"
+                )
+            case UlpPacketSeen():
+                delivered = any(isinstance(one, DeliverToUlp) for one in outputs)
+                self.require(not delivered, "what is sent is not delivered here", node.name)
+            case _:
+                pass
+        for output in outputs:
+            if isinstance(output, StateChanged) and output.new is State.IDLE:
+                self._note_removal(node, output, outputs)
+
+    def _control_received(
+        self, node: "Node", event: ControlMessageReceived, outputs: list[Output]
+    ) -> None:
+        code = event.octets[1] if len(event.octets) > 1 else 0
+        answers = [one.packet for one in outputs if isinstance(one, SendControl)]
+        octets = sum(len(packet) - ipv6.HEADER_OCTETS for packet in answers)
+        if code == Code.INIT:
+            self.require(
+                _sizes(node) == self.sizes, "no state from INIT", f"{node.name} keeps something"
+            )
+            self.require(
+                octets <= CC_AMPLIFICATION_MAX * len(event.octets),
+                "no amplification",
+                f"{node.name} answers INIT of {len(event.octets)} octets with {octets}",
+            )
+            for packet in answers:
+                carries = packet[CARRIED_AT] != ipv6.NO_NEXT_HEADER
+                self.require(not carries, "no piggyback is reflected", node.name)
+        if code in (Code.UC, Code.CLOSEACK):
+            errors = any(packet[CODE_AT] == Code.UC for packet in answers)
+            self.require(not errors, "errors cause no errors", node.name)
+
+    def _answer_bounded(self, packet: bytes, outputs: list[Output]) -> None:
+        octets = sum(len(one.packet) for one in outputs if isinstance(one, SendControl))
+        limit = min(len(packet) + UC_OVERHEAD_MAX, CONTROL_OCTETS_MAX)
+        self.require(octets <= limit, "no amplification", f"UC of {octets} for {len(packet)}")
+
+    def _note_removal(self, node: "Node", output: StateChanged, outputs: list[Output]) -> None:
+        for one in outputs:
+            if isinstance(one, RemoveFlow) and output.old is State.CLOSING:
+                self.closed_ns[node.name, one.local_label] = self.world.now_ns
+
+    # --- tables ---------------------------------------------------------------------------------
+
+    def standing(self, node: "Node") -> None:
+        """The tables of one node, after its orders were carried out."""
+        core = node.host.core
+        for label, context in core.labels.items():
+            where = f"{node.name} label {label:05x}"
+            self.require(label == context.local_label != 0, "tables agree", where)
+            aside = context.state is State.CLOSING or context.is_provisional
+            found = core.contexts.get(context.key) is context
+            self.require(found is not aside, "tables agree", where)
+            self._context(node, context, where)
+        for key, context in core.contexts.items():
+            where = f"{node.name} by AIDs"
+            self.require(context.key == key, "tables agree", where)
+            known = core.labels.get(context.local_label) is context
+            self.require(known, "tables agree", where)
+        for label, contexts in core.by_peer_label.items():
+            fits = all(
+                one.peer_label == label and core.labels.get(one.local_label) is one
+                for one in contexts
+            )
+            self.require(fits and bool(contexts), "tables agree", f"{node.name} by peer's label")
+        for label in node.rewriter.by_label:
+            self.require(
+                label in core.labels, "no flow without a context", f"{node.name} {label:05x}"
+            )
+        upcoming = core.timers.next()
+        if upcoming is not None:
+            context, _ = upcoming[1]
+            lives = core.labels.get(context.local_label) is context
+            self.require(lives, "no timer without a context", node.name)
+
+    def _context(self, node: "Node", context: Context, where: str) -> None:
+        flow = node.rewriter.by_label.get(context.local_label)
+        if context.is_settled:
+            self.require(flow is not None, "a settled context has its flow", where)
+            self.require(context.exchange is None, "no exchange once settled", where)
+        if flow is None:
+            return
+        verified = context.peer_verified
+        self.require(flow.peer_label == context.peer_label, "flow and context agree", where)
+        if context.is_settled:
+            self.require(flow.verified_locators <= verified, "destinations are verified", where)
+        if flow.transmits:
+            self.require(flow.peer_locator in verified, "destinations are verified", where)
+            self.require(context.is_settled, "only settled contexts transmit", where)
+        said = frozenset(context.peer_local) | {context.peer_aid}
+        settled = context.is_settled
+        self.require(
+            not settled or flow.peer_locators <= said, "sources are what the peer said", where
+        )
+
+    # --- packets --------------------------------------------------------------------------------
+
+    def data_sent(self, node: "Node", flow: Flow, packet: bytes) -> None:
+        """A data packet leaves by a flow."""
+        destination = Locator(packet[24:40])
+        where = f"{node.name} sends to {self.world.trace.names.get(destination, '?')}"
+        context = node.host.core.labels.get(flow.local_label)
+        self.require(context is not None, "data needs a context", where)
+        assert context is not None
+        self.require(destination in context.peer_verified, "destinations are in Lsv", where)
+        self.require(context.state is not State.CLOSING, "no data while CLOSING", where)
+        holder = self.world.holder
+        self.require(
+            holder.get(destination) == holder.get(flow.peer_aid),
+            "nothing goes to a third party",
+            where,
+        )
+
+    def control_sent(self, node: "Node", packet: bytes) -> None:
+        """A control message leaves; a packet of the ULP on a probe goes to proven locators only."""
+        if packet[CODE_AT] != Code.UR or packet[CARRIED_AT] == ipv6.NO_NEXT_HEADER:
+            return
+        destination = Locator(packet[24:40])
+        peer_aid = Locator(packet[ipv6.HEADER_OCTETS + 32 : ipv6.HEADER_OCTETS + 48])
+        holder = self.world.holder
+        self.require(
+            holder.get(destination) == holder.get(peer_aid),
+            "nothing goes to a third party",
+            f"{node.name}, piggybacked",
+        )
+
+    def delivered(self, node: "Node", packet: bytes, parcel: Parcel | None) -> None:
+        """A program gets a packet."""
+        number = number_of(packet)
+        if parcel is None and packet in self.tainted:
+            return
+        if parcel is not None and parcel.forged:
+            self._forged(node, packet, parcel)
+            return
+        if number is None:
+            corrupted = parcel is not None and parcel.corrupted
+            self.require(
+                corrupted,
+                "a packet arrives with the AIDs it was sent with",
+                f"{node.name}, packet {number_said(packet)}",
+            )
+            return
+        sent = self.world.ledger.sent.get(number)
+        self.require(sent is not None, "only what was sent arrives", f"{node.name}, {number}")
+        assert sent is not None
+        self.require(
+            sent.receiver == node.name,
+            "a packet arrives where it was sent to",
+            f"packet {number} for {sent.receiver} at {node.name}",
+        )
+        same = packet[8:40] == sent.packet[8:40] and packet[6] == sent.packet[6]
+        corrupted = parcel is not None and parcel.corrupted
+        self.require(
+            corrupted or (same and packet[40:] == sent.packet[40:]),
+            "a packet arrives as it was sent",
+            f"{node.name}, packet {number}",
+        )
+
+    def _forged(self, node: "Node", packet: bytes, parcel: Parcel) -> None:
+        """What an attacker makes is worth no more than a plain packet with a forged source."""
+        if parcel.informed or number_of(packet) in self.world.ledger.sent:
+            return
+        plain = packet[8:24] == parcel.octets[8:24]
+        self.require(
+            plain,
+            "forgeries reach no program",
+            f"{node.name} got one as from {self.world.trace.names.get(Locator(packet[8:24]))}",
+        )
+
+    def unknown_label(self, node: "Node", parcel: Parcel) -> None:
+        """Data without a context; after a CLOSE there is none [App. A]."""
+        if parcel.forged or parcel.corrupted:
+            return
+        closed_ns = self.closed_ns.get((node.name, label_of(parcel.octets)))
+        self.require(
+            closed_ns is None or parcel.sent_ns <= closed_ns,
+            "after CLOSE no data arrives without a context",
+            f"{node.name}, label {label_of(parcel.octets):05x}",
+        )
+
+    # --- when all is quiet ----------------------------------------------------------------------
+
+    def disagreement(self) -> str:
+        """What the ends of a context see differently, or nothing."""
+        for node in self.world.nodes.values():
+            if not node.honest or not node.running:
+                continue
+            for context in node.host.core.contexts.values():
+                text = self._disagreement(node, context)
+                if text:
+                    return text
+        return ""
+
+    def _disagreement(self, node: "Node", context: Context) -> str:
+        peer = self.world.nodes.get(self.world.holder.get(context.peer_aid, ""))
+        if peer is None or not peer.honest or not peer.running:
+            return ""
+        where = f"{node.name} and {peer.name}"
+        other = peer.host.core.contexts.get(context.peer_aid + context.local_aid)
+        if not context.is_settled:
+            return f"{where}: {context.state.value}"
+        if other is None:
+            # The first data by it would tell [D18]; if none is sent, the pair talks plainly.
+            return ""
+        if (context.local_label, context.peer_label) != (other.peer_label, other.local_label):
+            return f"{where}: labels"
+        if (context.local_token, context.peer_token) != (other.peer_token, other.local_token):
+            return f"{where}: tokens"
+        if set(context.own_local) != set(other.peer_acceptable):
+            return f"{where}: Lsl"
+        if other.peer_reset_token and other.peer_birthday != node.birthday:
+            return f"{where}: birthday"
+        return ""
+
+
+def _sizes(node: "Node") -> Sizes:
+    core = node.host.core
+    tables = (core.contexts, core.labels, core.peers, core.unable, core.questions)
+    return (len(tables[0]), len(tables[1]), len(tables[2]), len(tables[3]), len(tables[4]))
+
+
+def is_answer(packet: bytes) -> bool:
+    """Whether a packet is a control message that answers one."""
+    return is_control(packet) and packet[CODE_AT] in (Code.CC, Code.CONF, Code.UA)

@@ -1,0 +1,112 @@
+"""Which entries of the law a run has reached: what happened, to a context in which state."""
+
+from collections import Counter
+
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import (
+    AnswerArrived,
+    ControlMessageReceived,
+    IcmpErrorReceived,
+    IdleChecked,
+    Input,
+    LocatorsChanged,
+    PacketHeld,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+)
+from noid.engine.state import LAW, State, Trigger
+from noid.locators import Locator
+from noid.sim.parcel import CONTEXT_VALUE_AT, is_data, label_of, labels_said
+from noid.wire.control import Code
+
+Entry = tuple[State, Trigger]
+QUOTE_AT = 8
+BY_LABEL = frozenset({"UR", "UA", "CLOSE", "CLOSEACK"})
+
+
+class Coverage:
+    """The entries seen so far, and how often."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[Entry] = Counter()
+
+    def note(self, core: Core, event: Input) -> None:
+        """Counts an event, before the engine has it."""
+        match event:
+            case ControlMessageReceived():
+                self._control(core, event.octets)
+            case UlpPacketSeen():
+                self._count(_of_pair(core, event.packet[8:40]), Trigger.ULP_PACKET)
+            case UnansweredPacket():
+                self._count(_labelled(core, event.local_label), Trigger.UNANSWERED)
+            case SourceMoved():
+                self._count(_labelled(core, event.local_label), Trigger.SOURCE_MOVED)
+            case IcmpErrorReceived():
+                self._count(_quoted(core, event.octets[QUOTE_AT:]), Trigger.ICMP_ERROR)
+            case AnswerArrived():
+                waiting = core.questions.get(event.question, ())
+                self._count(list(waiting), Trigger.DNS_ANSWER)
+            case LocatorsChanged():
+                self._count(list(core.labels.values()), Trigger.LOCATORS_CHANGED)
+            case IdleChecked():
+                self._count(_labelled(core, event.local_label), Trigger.IDLE_CHECKED)
+            case PacketHeld():
+                self._count(_labelled(core, event.local_label), Trigger.PACKET_HELD)
+            case _:
+                pass
+
+    def rang(self, state: State, trigger: Trigger) -> None:
+        """Counts an alarm that rang for a context, whether it was still wanted or not."""
+        self.seen[state, trigger] += 1
+
+    def _control(self, core: Core, octets: bytes) -> None:
+        if len(octets) < CONTEXT_VALUE_AT + 8 or octets[1] not in Code.__members__.values():
+            return
+        name = Code(octets[1]).name
+        _, receiver_label = labels_said(octets)
+        if name == "UC":
+            contexts = [one for one in core.labels.values() if one.peer_label == receiver_label]
+        else:
+            contexts = _of_pair(core, octets[32:48] + octets[16:32])
+            if name in BY_LABEL:
+                contexts = [
+                    one
+                    for one in contexts
+                    if one.local_label == receiver_label or not one.peer_label
+                ]
+        self._count(contexts, Trigger(name))
+
+    def _count(self, contexts: list[Context], trigger: Trigger) -> None:
+        if not contexts:
+            self.seen[State.IDLE, trigger] += 1
+        for context in contexts:
+            self.seen[context.state, trigger] += 1
+
+
+def every_entry() -> list[Entry]:
+    """Every entry of the law, in its order."""
+    return [(state, trigger) for state, row in LAW.items() for trigger in row]
+
+
+def _of_pair(core: Core, key: bytes) -> list[Context]:
+    return [one for one in core.labels.values() if one.key == key]
+
+
+def _labelled(core: Core, label: int) -> list[Context]:
+    context = core.labels.get(label)
+    return [] if context is None else [context]
+
+
+def _quoted(core: Core, quote: bytes) -> list[Context]:
+    if len(quote) < 40:
+        return []
+    label = label_of(quote)
+    source, destination = Locator(quote[8:24]), Locator(quote[24:40])
+    return [
+        one
+        for one in core.labels.values()
+        if (is_data(quote) and one.peer_label == label)
+        or (source in one.own_local and destination in one.peer_set and not is_data(quote))
+    ]

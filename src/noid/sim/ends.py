@@ -1,0 +1,361 @@
+"""One end of a small world: an engine and its data plane, and every step of it computed once.
+
+An end is a function of its own state and of what happens to it. ``Ends`` numbers the states and
+remembers the steps between them, so that the walk over both ends and the network (explore.py) is
+made of look-ups. Two states are the same when they are written the same; what only remembers how a
+state came about is removed first.
+
+An end's clock moves by its own timers alone. The DNS answers at once and is right, and the rates of
+what nobody asked for are set aside.
+"""
+
+import hashlib
+import io
+import pickle
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from noid.constants import SECOND, Codepoints
+from noid.dns.records import Answer, Kind, Question, Status, reverse_name
+from noid.engine.core import HostOptions, TokenBucket
+from noid.engine.events import (
+    AnswerArrived,
+    AskDns,
+    CheckIdle,
+    ControlMessageReceived,
+    DeliverToUlp,
+    IdleChecked,
+    Input,
+    InstallFlow,
+    LocatorsChanged,
+    Output,
+    PacketHeld,
+    PeerResolved,
+    RemoveFlow,
+    SendAgain,
+    SendControl,
+    TimePassed,
+    UlpPacketSeen,
+    UnknownLabelSeen,
+)
+from noid.engine.host import Host
+from noid.locators import parse_locator
+from noid.plane.rewrite import Arrival, Delivery, Refusal, Rewriter
+from noid.wire import ipv6
+from noid.wire.control import Code
+from noid.wire.slots import SLOT_ICMPV6, slot_of
+
+CODEPOINTS: Final = Codepoints()
+NAMES: Final = ("a.example", "b.example")
+LOCATORS: Final = (
+    (parse_locator("2001:db8:1:a::a"), parse_locator("2001:db8:2:a::a")),
+    (parse_locator("2001:db8:1:b::b"), parse_locator("2001:db8:2:b::b")),
+)
+START_NS: Final = SECOND
+JITTER_OCTETS: Final = 2
+"""What the engine draws to jitter a delay; no delay is jittered here."""
+
+
+@dataclass(slots=True)
+class Entropy:
+    """Octets that follow from a seed and from how many were drawn; no delay is jittered."""
+
+    seed: int
+    drawn: int = 0
+
+    def __call__(self, octets: int) -> bytes:
+        """The next octets."""
+        if octets == JITTER_OCTETS:
+            return b"\x80\0"
+        self.drawn += 1
+        material = self.seed.to_bytes(4, "big") + self.drawn.to_bytes(8, "big")
+        return hashlib.blake2b(material, digest_size=octets).digest()
+
+
+@dataclass(slots=True, eq=False)
+class End:
+    """An engine and its data plane's tables."""
+
+    side: int
+    host: Host
+    rewriter: Rewriter
+    lives: int = 1
+    now_ns: int = START_NS
+    sent: list[bytes] = field(default_factory=list)
+    delivered: list[bytes] = field(default_factory=list)
+
+    def give(self, event: Input) -> None:
+        """Hands the engine an event, and carries out what it says, the DNS's answers included."""
+        events = deque([event])
+        while events:
+            for output in self.host.handle(events.popleft(), self.now_ns):
+                following = self._carry_out(output)
+                if following is not None:
+                    events.append(following)
+
+    def _carry_out(self, output: Output) -> Input | None:
+        match output:
+            case SendControl():
+                self.sent.append(output.packet)
+            case DeliverToUlp():
+                self.delivered.append(output.packet)
+            case InstallFlow():
+                self.rewriter.install(output.flow)
+            case RemoveFlow():
+                self.rewriter.remove(output.local_label)
+            case SendAgain():
+                flow = self.rewriter.by_label[output.local_label]
+                self.sent.append(self.rewriter.outbound(output.packet, flow))
+            case AskDns():
+                return AnswerArrived(output.question, truth(output.question))
+            case CheckIdle():
+                return IdleChecked(output.local_label, 0, False)
+            case _:
+                pass
+        return None
+
+    def ulp_sends(self) -> None:
+        """A program sends to the other end's AID. What goes plainly is no affair of ours."""
+        packet = ulp_packet(self.side)
+        flow = self.rewriter.flow_of(packet)
+        if flow is None:
+            self.give(UlpPacketSeen(packet))
+        else:
+            self.sent.append(self.rewriter.outbound(packet, flow))
+
+    def arrive(self, packet: bytes) -> None:
+        """What a data plane does with a packet from the network."""
+        header = ipv6.Header.decode(packet)
+        payload = packet[ipv6.HEADER_OCTETS :]
+        slot = slot_of(header.next_header, CODEPOINTS)
+        if is_control(packet):
+            in_slot = slot is not None
+            self.give(ControlMessageReceived(header.source, header.destination, in_slot, payload))
+            return
+        result = self.rewriter.inbound(
+            Arrival(
+                header.source,
+                header.destination,
+                header.next_header,
+                header.flow_label,
+                header.traffic_class,
+                header.hop_limit,
+                payload,
+            )
+        )
+        if isinstance(result, Delivery):
+            if result.flow.holds:
+                self.give(PacketHeld(result.flow.local_label, result.packet))
+            else:
+                self.delivered.append(result.packet)
+        elif result is Refusal.UNKNOWN_LABEL:
+            self.give(UnknownLabelSeen(packet))
+
+    def fire(self) -> None:
+        """The next timer fires; the clock jumps there."""
+        deadline = self.host.deadline()
+        assert deadline is not None
+        self.now_ns = max(self.now_ns, deadline.at_ns)
+        self.give(TimePassed())
+
+    def wait(self, duration_ns: int) -> None:
+        """Time passes, and whatever is due with it happens."""
+        self.now_ns += duration_ns
+        self.give(TimePassed())
+
+    def reboot(self) -> None:
+        """Everything is lost but what stands in stable storage."""
+        self.lives += 1
+        fresh = new_end(self.side, self.lives, type(self.host))
+        self.host, self.rewriter = fresh.host, fresh.rewriter
+        self.host.handle(TimePassed(), self.now_ns)
+
+    def change_sets(self) -> None:
+        """The second locator is to be left [D25]."""
+        own = LOCATORS[self.side]
+        self.give(LocatorsChanged(own, frozenset(own[1:])))
+
+    def tidy(self) -> None:
+        """Removes what only remembers how the state came about."""
+        core = self.host.core
+        core.drops.clear()
+        core.prefixes.clear()
+        for rate in (core.errors, core.checks):
+            rate.level_ns, rate.at_ns = TokenBucket(1, 1).level_ns, 0
+        timers = type(core.timers)()
+        while (upcoming := core.timers.next()) is not None:
+            at_ns, key = upcoming
+            core.timers.stop(key)
+            timers.set(key, at_ns)
+        core.timers = timers
+
+
+def new_end(side: int, life: int = 1, engine: type[Host] = Host) -> End:
+    """A host that has just come up, and knows of the other."""
+    own, other = LOCATORS[side], LOCATORS[1 - side]
+    options = HostOptions(codepoints=CODEPOINTS, birthday=life, reset_key=bytes((side + 1,)) * 32)
+    end = End(side, engine(options, Entropy(side + 2 * life)), Rewriter(CODEPOINTS), life)
+    end.give(LocatorsChanged(own))
+    end.give(PeerResolved(NAMES[1 - side], other[0], other))
+    return end
+
+
+def ulp_packet(side: int) -> bytes:
+    """What a program at one end sends to the other."""
+    payload = f"a packet from {NAMES[side]}".encode()
+    header = ipv6.Header(
+        source=LOCATORS[side][0],
+        destination=LOCATORS[1 - side][0],
+        next_header=ipv6.TCP,
+        payload_octets=len(payload),
+    )
+    return header.encode() + payload
+
+
+def truth(question: Question) -> Answer:
+    """What the DNS says."""
+    for name, own in zip(NAMES, LOCATORS, strict=True):
+        if question.kind is Kind.NAMES and question.name in map(reverse_name, own):
+            return Answer(status=Status.FOUND, names=(name,))
+        if question.kind is Kind.LOCATORS and question.name == name:
+            return Answer(status=Status.FOUND, locators=own)
+    return Answer(status=Status.ABSENT)
+
+
+def is_control(packet: bytes) -> bool:
+    """Whether a packet is a control message, plain or in the slot [D6]."""
+    header = ipv6.Header.decode_unchecked(packet)
+    slot = slot_of(header.next_header, CODEPOINTS)
+    in_slot = slot is not None and slot.number == SLOT_ICMPV6 and header.flow_label == 0
+    return in_slot or header.next_header == ipv6.ICMPV6
+
+
+def is_init(packet: object) -> bool:
+    """Whether this is an INIT."""
+    if not isinstance(packet, bytes) or not is_control(packet):
+        return False
+    return packet[ipv6.HEADER_OCTETS + 1] == Code.INIT
+
+
+def name_of(packet: bytes) -> str:
+    """A packet, for people."""
+    header = ipv6.Header.decode_unchecked(packet)
+    ends = {one: f"{'ab'[side]}{at}" for side in (0, 1) for at, one in enumerate(LOCATORS[side], 1)}
+    way = f"{ends[header.source]} to {ends[header.destination]}"
+    if is_control(packet):
+        return f"{Code(packet[ipv6.HEADER_OCTETS + 1]).name} {way}"
+    return f"data {header.flow_label:05x} {way}"
+
+
+# --- both ends, each step computed once -----------------------------------------------------------
+
+Do = tuple[str, bytes | int | None]
+"""What happens to an end: the name of a method of End, and its argument where it has one."""
+View = tuple[bool, int, int, int, int]
+"""Of a context: whether it is settled; its two labels and its two tokens, local first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the laws look at in a state of one end."""
+
+    delay_ns: int
+    """Until the next timer; -1 where there is none."""
+    now_ns: int
+    contexts: tuple[View, ...]
+    proven: tuple[View, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step of one end led to; ``fault`` is the law it broke, and how."""
+
+    end: int
+    sent: tuple[bytes, ...]
+    fault: tuple[str, str] | None = None
+
+
+class Ends:
+    """The states of ends and the steps between them, each computed once."""
+
+    def __init__(self) -> None:
+        self.facts: list[Facts] = []
+        self.steps: dict[tuple[int, Do], Step] = {}
+        self._kept: list[bytes] = []
+        self._number: dict[bytes, int] = {}
+
+    def put(self, end: End) -> int:
+        """The number of an end's state."""
+        end.tidy()
+        end.sent, end.delivered = [], []
+        stream = io.BytesIO()
+        # Without its memory of what it has written already, pickle writes equal things equally.
+        plainly = pickle.Pickler(stream, protocol=5)
+        plainly.fast = True
+        plainly.dump(end)
+        key = hashlib.blake2b(stream.getvalue(), digest_size=16).digest()
+        number = self._number.setdefault(key, len(self._kept))
+        if number == len(self._kept):
+            self._kept.append(pickle.dumps(end, protocol=5))
+            self.facts.append(facts_of(end))
+        return number
+
+    def take(self, number: int) -> End:
+        """A copy of an end in a state."""
+        end = pickle.loads(self._kept[number])
+        assert isinstance(end, End)
+        return end
+
+    def step(self, number: int, do: Do) -> Step:
+        """What comes of something that happens to an end in a state."""
+        known = self.steps.get((number, do))
+        if known is None:
+            known = self.steps[number, do] = self._compute(number, do)
+        return known
+
+    def _compute(self, number: int, do: Do) -> Step:
+        end = self.take(number)
+        method, argument = do
+        try:
+            getattr(end, method)(*(() if argument is None else (argument,)))
+        except Exception as error:  # whatever it is, it is a counterexample
+            return Step(number, (), ("no exception", repr(error)))
+        fault = None
+        expected = ulp_packet(1 - end.side)[8:]
+        if any(one[8:] != expected for one in end.delivered):
+            fault = "what is delivered is what was sent", f"{end.delivered[-1][8:].hex()}"
+        contexts = len(end.host.contexts)
+        if is_init(argument) and contexts > len(self.facts[number].contexts):
+            fault = "no state from INIT alone", f"{contexts} contexts"
+        sent = tuple(end.sent)
+        return Step(self.put(end), sent, fault)
+
+
+def facts_of(end: End) -> Facts:
+    """What the laws look at."""
+    deadline = end.host.deadline()
+    views = {
+        context.local_label: (
+            context.is_settled and not context.is_provisional,
+            context.local_label,
+            context.peer_label,
+            context.local_token,
+            context.peer_token,
+        )
+        for context in end.host.contexts
+    }
+    return Facts(
+        -1 if deadline is None else max(0, deadline.at_ns - end.now_ns),
+        end.now_ns,
+        tuple(views.values()),
+        tuple(view for view in views.values() if view[0]),
+    )
+
+
+def agree(one: Facts, other: Facts) -> bool:
+    """Whether two ends have the same contexts, and neither anything else."""
+    if len(one.proven) != len(one.contexts) or len(other.proven) != len(other.contexts):
+        return False
+    turned = {(True, theirs, ours, their, our) for _, ours, theirs, our, their in one.proven}
+    return turned == set(other.proven)

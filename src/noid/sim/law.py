@@ -1,0 +1,230 @@
+"""Every entry of the law, tried: each thing that can happen, to a context in each state.
+
+The swarm reaches the common entries by itself. Here each entry gets a small world of its own, in
+which one host is brought into the state, cut off, and then given the event; where it stands
+afterwards must be where the law says.
+"""
+
+import random
+
+from noid.constants import MILLISECOND, MINUTE, SECOND
+from noid.dns.records import Answer, Kind, Question, Status
+from noid.engine.context import Context
+from noid.engine.events import (
+    AnswerArrived,
+    ControlMessageReceived,
+    IcmpErrorReceived,
+    IdleChecked,
+    LocatorsChanged,
+    PacketHeld,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+)
+from noid.engine.state import LAW, TIMERS_OF, State, Timer, Trigger
+from noid.locators import UNSPECIFIED
+from noid.sim.checks import Violation
+from noid.sim.names import TIMEOUT_NS
+from noid.sim.node import Node
+from noid.sim.parcel import CODEPOINTS
+from noid.sim.stage import EVERYWHERE, add_hosts, reach, talk
+from noid.sim.world import World
+from noid.wire import icmpv6, ipv6
+from noid.wire.control import Code, ControlMessage, Piggyback, encode_packet
+from noid.wire.options import ContextOption, Cookie, LocatorEntry, LocatorFlag, Tokens
+from noid.wire.slots import next_header_of
+
+NOBODY = 0xFFFFE
+"""A label that no context has: there would have to be a million."""
+CLOSING_WITHIN_NS = 20 * MINUTE
+UPDATING = frozenset({Timer.RETRANSMIT, Timer.IDLE, Timer.DNS_RETRY})
+"""Timers that a context in UR-SENT has when it tells new sets, rather than searches."""
+
+
+def every_entry(world: World) -> None:
+    """Tries every entry, each in a world of its own; all of them, even when one fails."""
+    failed: list[tuple[World, Violation]] = []
+    for state, row in LAW.items():
+        for trigger, rule in row.items():
+            small = World(world.seed, world.make_host)
+            small.faults = f"{state.value}, {trigger.value}"
+            try:
+                happened, after = _try(small, state, trigger)
+                small.checks.require(
+                    not happened or after in rule.next,
+                    "the law holds",
+                    f"{state.value} became {after.value} by {trigger.value}",
+                )
+            except Violation as violation:
+                failed.append((small, violation))
+            world.events += small.events
+            world.coverage.seen += small.coverage.seen
+    if failed:
+        small, first = failed[0]
+        world.trace, world.nodes, world.now_ns = small.trace, small.nodes, small.now_ns
+        world.faults = "; ".join(f"{one.faults}: {why}" for one, why in failed)
+        raise first
+
+
+def _try(world: World, state: State, trigger: Trigger) -> tuple[bool, State]:
+    """One entry; returns whether it happened, and the state afterwards."""
+    timers = {timer.value: timer for timer in Timer}
+    timer = timers.get(trigger.value)
+    context = bring(world, state, timer)
+    node = world.nodes["a"]
+    happened = True
+    if timer is not None:
+        happened = _alarm(world, node, context, timer)
+    else:
+        _happen(world, node, None if state is State.IDLE else context, trigger)
+    known = node.host.core.labels.get(context.local_label) is context
+    return happened, context.state if known else State.IDLE
+
+
+def bring(world: World, state: State, timer: Timer | None) -> Context:
+    """Host a with a context in a state, and cut off; for IDLE, one that is gone.
+
+    Where a timer is wanted, in a way that sets it.
+    """
+    add_hosts(world)
+    if timer is Timer.DNS_RETRY:
+        world.names.timeouts = 1.0
+    else:
+        world.names.silent = True
+    talk(world)
+    if state is State.INIT_SENT:
+        context = reach(world, "a", State.INIT_SENT, SECOND)
+    elif state is State.CCR_SENT:
+        context = reach(world, "a", State.CCR_SENT, SECOND)
+    else:
+        context = reach(world, "a", State.ESTABLISHED, SECOND)
+    world.talking = False
+    if state is State.IDLE:
+        world.nodes["a"].reboot(remembers=True)
+        return context
+    if state not in (State.INIT_SENT, State.CCR_SENT):
+        world.run(SECOND)
+    world.network.down |= EVERYWHERE
+    if state is State.UR_SENT and timer in UPDATING:
+        world.nodes["a"].have(world.nodes["a"].locators[:1])
+    elif state is State.UR_SENT:
+        packet = world.say(0, by_server=False)
+        world.nodes["a"].give(UnansweredPacket(context.local_label, packet, SECOND))
+        context = reach(world, "a", State.UR_SENT, SECOND)
+    if state is State.CLOSING:
+        context = reach(world, "a", State.CLOSING, CLOSING_WITHIN_NS)
+    return context
+
+
+def _alarm(world: World, node: Node, context: Context, timer: Timer) -> bool:
+    """The timer expires, where it is set; otherwise its alarm rings for nothing.
+
+    Returns:
+        Whether one or the other happened in the state that was wanted.
+    """
+    key = (context, timer)
+    state = context.state
+    timers = node.host.core.timers
+    # That it is time is one thing, that the context is idle another.
+    node.in_use = True
+    if timer is Timer.DNS_RETRY and timer in TIMERS_OF[state]:
+        world.run(TIMEOUT_NS + MILLISECOND)  # a question must fail first
+    if timer is Timer.PLAINLY and node.host.core.labels.get(context.local_label) is context:
+        # What makes the engine set it is the firewall scenario's; here it is enough that it is due.
+        if timer in TIMERS_OF[state]:
+            timers.set(key, world.now_ns)
+        node.ring(context, timer)
+        return True
+    for _ in range(CLOSING_WITHIN_NS // SECOND):
+        if not timers.is_set(key):
+            break
+        if context.state is not state:
+            return False
+        upcoming = timers.next()
+        assert upcoming is not None
+        world.run(max(MILLISECOND, upcoming[0] - world.now_ns))
+        if upcoming[1] == key:
+            return True
+    node.ring(context, timer)
+    return timer not in TIMERS_OF[state]
+
+
+def _happen(world: World, node: Node, context: Context | None, trigger: Trigger) -> None:
+    """Something happens to the context, or to nobody's."""
+    label = NOBODY if context is None else context.local_label
+    peer = world.nodes["b"]
+    conversation = world.ledger.conversations[0]
+    outgoing = world.ledger.packet(conversation, 0, by_server=False, now_ns=world.now_ns)
+    incoming = world.ledger.packet(conversation, 0, by_server=True, now_ns=world.now_ns)
+    match trigger:
+        case Trigger.ULP_PACKET:
+            node.give(UlpPacketSeen(outgoing))
+        case Trigger.UNANSWERED:
+            node.give(UnansweredPacket(label, outgoing, SECOND))
+        case Trigger.SOURCE_MOVED:
+            node.give(SourceMoved(label, peer.locators[1], followed=False))
+        case Trigger.PACKET_HELD:
+            node.give(PacketHeld(label, incoming))
+        case Trigger.IDLE_CHECKED:
+            node.give(IdleChecked(label, world.now_ns, in_use=False))
+        case Trigger.LOCATORS_CHANGED:
+            node.give(LocatorsChanged(node.locators[:1]))
+        case Trigger.DNS_ANSWER:
+            node.give(AnswerArrived(_question(node, context), Answer(status=Status.UNREACHABLE)))
+        case Trigger.ICMP_ERROR:
+            node.give(_icmp_error(node, peer, context))
+        case _:
+            node.give(_control(world, node, peer, context, Code[trigger.value]))
+
+
+def _question(node: Node, context: Context | None) -> Question:
+    for question, waiting in node.host.core.questions.items():
+        if context in waiting:
+            return question
+    return Question(Kind.NAMES, "nobody.example")
+
+
+def _icmp_error(node: Node, peer: Node, context: Context | None) -> IcmpErrorReceived:
+    header = ipv6.Header(
+        source=node.locators[0],
+        destination=peer.locators[0],
+        next_header=next_header_of(0, CODEPOINTS, rewritable=True),
+        payload_octets=8,
+        flow_label=context.peer_label if context is not None else NOBODY,
+    )
+    error = icmpv6.ErrorMessage(
+        type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=header.encode() + bytes(8)
+    )
+    packet = error.encode_packet(peer.locators[0], node.locators[0])
+    return IcmpErrorReceived(peer.locators[0], node.locators[0], packet[ipv6.HEADER_OCTETS :])
+
+
+def _control(
+    world: World, node: Node, peer: Node, context: Context | None, code: Code
+) -> ControlMessageReceived:
+    """A message that is well-formed and about the context, and that only its peer could prove."""
+    chance = random.Random(f"{world.seed}/law")
+    entries = tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in peer.locators)
+    labels = ContextOption(
+        sender_label=(context.peer_label if context is not None else 0) or 1,
+        receiver_label=context.local_label if context is not None else NOBODY,
+    )
+    about = code is not Code.UC
+    if code is Code.UC:
+        labels = ContextOption(receiver_label=context.peer_label if context is not None else NOBODY)
+    message = ControlMessage(
+        code=code,
+        nonce=chance.getrandbits(63),
+        sender_aid=peer.locators[0] if about else UNSPECIFIED,
+        receiver_aid=node.locators[0] if about else UNSPECIFIED,
+        context=labels,
+        tokens=Tokens(sender=1, receiver=2) if about else None,
+        sender_locators=entries if about else (),
+        receiver_locators=entries if about else (),
+        cookie=Cookie(timestamp=world.now_ns, locator=peer.locators[0], keyed_hash=bytes(16)),
+        authentication=chance.randbytes(16),
+        piggyback=None if about else Piggyback(ipv6.IPV6, bytes(48)),
+    )
+    packet = encode_packet(message, peer.locators[0], node.locators[0], CODEPOINTS)
+    octets = packet[ipv6.HEADER_OCTETS :]
+    return ControlMessageReceived(peer.locators[0], node.locators[0], False, octets)

@@ -1,0 +1,81 @@
+"""The DNS of the simulated world: a table, always right, until it is told to misbehave."""
+
+import random
+from collections import Counter
+
+from noid.constants import MILLISECOND, SECOND
+from noid.dns.records import Answer, Kind, Question, Status, reverse_name
+from noid.locators import Locator
+
+TTL_SECONDS = 60
+TIMEOUT_NS = 3 * SECOND
+NEVER_NS = 3_600 * SECOND
+
+
+class Names:
+    """Forward and reverse zones.
+
+    Attributes:
+        forward: name -> its AAAA records.
+        reverse: locator -> its PTR records.
+        timeouts: share of questions that are never answered.
+        lies: share of questions whose answer is that there is nothing.
+        slow_ns: how long an answer takes at most.
+        mute: zones whose server does not answer.
+        silent: no question is ever answered, not even by its failure.
+    """
+
+    def __init__(self, source: random.Random, injected: Counter[str]) -> None:
+        self.random = source
+        self.injected = injected
+        self.forward: dict[str, tuple[Locator, ...]] = {}
+        self.reverse: dict[Locator, tuple[str, ...]] = {}
+        self.timeouts = 0.0
+        self.lies = 0.0
+        self.slow_ns = 20 * MILLISECOND
+        self.silent = False
+        self.mute: set[str] = set()
+
+    def publish(self, name: str, locators: tuple[Locator, ...]) -> None:
+        """Puts a host's locators into both zones."""
+        for locator in self.forward.get(name, ()):
+            if locator not in locators:
+                self.reverse.pop(locator, None)
+        self.forward[name] = locators
+        for locator in locators:
+            self.reverse[locator] = (name,)
+
+    def heal(self) -> None:
+        """Answers everything, truly and soon."""
+        self.timeouts = self.lies = 0.0
+        self.silent = False
+        self.mute.clear()
+        self.slow_ns = 20 * MILLISECOND
+
+    def ask(self, question: Question) -> tuple[int, Answer]:
+        """How long an answer takes, and the answer."""
+        if self.silent:
+            return NEVER_NS, Answer(status=Status.UNREACHABLE)
+        delay_ns = self.random.randrange(MILLISECOND, self.slow_ns)
+        fails = self.timeouts and self.random.random() < self.timeouts
+        if fails or question.name in self.mute:
+            self.injected["DNS timeout"] += 1
+            return TIMEOUT_NS, Answer(status=Status.UNREACHABLE)
+        if self.lies and self.random.random() < self.lies:
+            self.injected["DNS lie"] += 1
+            return delay_ns, Answer(status=Status.ABSENT, ttl_seconds=TTL_SECONDS)
+        return delay_ns, self._truth(question)
+
+    def _truth(self, question: Question) -> Answer:
+        if question.kind is Kind.NAMES:
+            for locator, names in self.reverse.items():
+                if reverse_name(locator) == question.name:
+                    return Answer(status=Status.FOUND, names=names, ttl_seconds=TTL_SECONDS)
+            return Answer(status=Status.ABSENT, ttl_seconds=TTL_SECONDS)
+        if question.kind is Kind.LOCATORS and self.forward.get(question.name):
+            return Answer(
+                status=Status.FOUND,
+                locators=self.forward[question.name],
+                ttl_seconds=TTL_SECONDS,
+            )
+        return Answer(status=Status.ABSENT, ttl_seconds=TTL_SECONDS)

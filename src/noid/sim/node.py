@@ -1,0 +1,365 @@
+"""A host of the simulated world: a real engine, the law of the data plane, and its programs.
+
+The data plane does what the TUN plane does: it carries packets by the law of ``plane.rewrite``,
+leaves alone what goes to an AID nobody watches, follows the peer's source at most once a second,
+and notices the packet that leaves later than T after the first unanswered one [D20, D21].
+"""
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from noid.constants import SECOND
+from noid.dns.records import Answer, Question
+from noid.engine.context import Context
+from noid.engine.core import HostOptions
+from noid.engine.events import (
+    AnswerArrived,
+    AskDns,
+    CheckIdle,
+    ControlMessageReceived,
+    DeliverToUlp,
+    IcmpErrorReceived,
+    IdleChecked,
+    Input,
+    InstallFlow,
+    LocatorsChanged,
+    Output,
+    PacketHeld,
+    PeerResolved,
+    PeerUnable,
+    RemoveFlow,
+    SendAgain,
+    SendControl,
+    SourceMoved,
+    StateChanged,
+    Switched,
+    TimePassed,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+    UnwatchPeer,
+    WatchPeer,
+)
+from noid.engine.state import TIMERS_OF, State, Timer, Trigger
+from noid.locators import Locator
+from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter
+from noid.sim.network import rejection_of
+from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel, label_of
+from noid.wire import icmpv6, ipv6
+from noid.wire.slots import SLOT_ICMPV6
+
+if TYPE_CHECKING:
+    from noid.sim.world import World
+
+FOLLOW_INTERVAL_NS = SECOND
+
+
+@dataclass(slots=True)
+class Watch:
+    """What the plane remembers of a flow besides the flow, as plane/tun.py does."""
+
+    unanswered_ns: int = 0
+    received_ns: int = 0
+    reported_ns: int = 0
+    followed_ns: int = 0
+
+
+class Node:
+    """One host.
+
+    Args:
+        world: where it lives.
+        name: short name, shown in the ladder; its DNS name is ``name.example``.
+        locators: every locator it ever has, the preferred one first.
+        mtu: what the engine believes of the uplinks.
+        honest: whether the checks hold for it; attackers are not.
+
+    Attributes:
+        present: the locators it has now.
+        incarnation: how often it came up.
+        running: whether the shim runs; a host without it is a plain IPv6 host.
+        claimed: those it says it has; an attacker's need not be its own.
+        stale_alarms: whether its shell rings alarms that were cancelled.
+        in_use: whether its stack has connections open, and so no context is idle [D19].
+    """
+
+    def __init__(
+        self,
+        world: "World",
+        name: str,
+        locators: tuple[Locator, ...],
+        *,
+        mtu: int = 1500,
+        honest: bool = True,
+    ) -> None:
+        self.world = world
+        self.name = name
+        self.locators = locators
+        self.present = locators
+        self.claimed = locators
+        self.mtu = mtu
+        self.honest = honest
+        self.running = True
+        self.incarnation = 0
+        self.random = random.Random(f"{world.seed}/{name}")
+        self.birthday = self.random.getrandbits(32)
+        self.reset_key = self.random.randbytes(32)
+        self.stale_alarms = False
+        self.in_use = False
+        self.start()
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Comes up with no contexts."""
+        options = HostOptions(
+            codepoints=CODEPOINTS, birthday=self.birthday, reset_key=self.reset_key, mtu=self.mtu
+        )
+        self.incarnation += 1
+        self.host = self.world.make_host(options, self.random.randbytes)
+        self.rewriter = Rewriter(CODEPOINTS)
+        self.watches: dict[int, Watch] = {}
+        self.watched: set[Locator] = set()
+        self.armed: tuple[int, tuple[Context, Timer]] | None = None
+        self.parcel: Parcel | None = None
+        if self.running:
+            self.give(LocatorsChanged(self.claimed))
+
+    def reboot(self, *, remembers: bool) -> None:
+        """Loses every context; with stable storage it knows that it did [D35]."""
+        if remembers:
+            self.birthday = (self.birthday + 1) % (1 << 32)
+        else:
+            self.birthday = self.random.getrandbits(32)
+            self.reset_key = self.random.randbytes(32)
+        self.world.remark(self.name, f"reboots {'with' if remembers else 'without'} its storage")
+        self.start()
+
+    def have(self, locators: tuple[Locator, ...]) -> None:
+        """Its addresses are these from now on."""
+        self.present = self.claimed = locators
+        self.world.remark(self.name, f"has {len(locators)} locators")
+        self.world.place(self)
+        if self.running:
+            self.give(LocatorsChanged(locators))
+
+    # --- the shell ----------------------------------------------------------------------------
+
+    def give(self, event: Input) -> list[Output]:
+        """Hands one event to the engine, and carries out what it says."""
+        world = self.world
+        core = self.host.core
+        if self.honest:
+            world.checks.before(self, event)
+            world.coverage.note(core, event)
+        try:
+            outputs = self.host.handle(event, world.now_ns)
+        except Exception as error:
+            world.checks.raised(self, event, error)
+            raise
+        if self.honest:
+            world.checks.after(self, event, outputs)
+        for output in outputs:
+            self._carry_out(output)
+        if self.honest:
+            world.checks.standing(self)
+        self._arm()
+        return outputs
+
+    def _carry_out(self, output: Output) -> None:
+        match output:
+            case SendControl():
+                self._send_control(output.packet)
+            case DeliverToUlp():
+                self.deliver(output.packet)
+            case InstallFlow():
+                self._install(output.flow)
+            case RemoveFlow():
+                self.rewriter.remove(output.local_label)
+                self.watches.pop(output.local_label, None)
+            case SendAgain():
+                flow = self.rewriter.by_label.get(output.local_label)
+                if flow is not None and flow.transmits:
+                    self._transmit_data(output.packet, flow)
+            case AskDns():
+                self._ask(output.question)
+            case CheckIdle():
+                watch = self.watches.get(output.local_label, Watch())
+                self.give(IdleChecked(output.local_label, watch.received_ns, self.in_use))
+            case WatchPeer():
+                self.watched.add(output.aid)
+            case UnwatchPeer():
+                self.watched.discard(output.aid)
+            case StateChanged():
+                text = f"{output.old.value} -> {output.new.value}: {output.why}"
+                self.world.remark(self.name, text)
+            case Switched() | PeerUnable():
+                self.world.remark(self.name, f"{type(output).__name__}: {output.why}")
+            case _:
+                pass
+
+    def _install(self, flow: Flow) -> None:
+        self.rewriter.install(flow)
+        self.watches.setdefault(flow.local_label, Watch())
+
+    def _send_control(self, packet: bytes) -> None:
+        if self.honest:
+            self.world.checks.control_sent(self, packet)
+        self.world.send(self._parcel(packet))
+
+    def _parcel(self, packet: bytes) -> Parcel:
+        return Parcel(packet, self.name, self.world.now_ns, forged=not self.honest)
+
+    def _ask(self, question: Question) -> None:
+        delay_ns, answer = self.world.names.ask(question)
+        incarnation = self.incarnation
+        self.world.after(delay_ns, lambda: self._answered(incarnation, question, answer))
+
+    def _answered(self, incarnation: int, question: Question, answer: Answer) -> None:
+        if incarnation == self.incarnation:
+            self.give(AnswerArrived(question, answer))
+
+    def _arm(self) -> None:
+        upcoming = self.host.core.timers.next()
+        if upcoming == self.armed or upcoming is None:
+            self.armed = upcoming
+            return
+        self.armed = upcoming
+        incarnation = self.incarnation
+        delay_ns = max(0, upcoming[0] - self.world.now_ns)
+        self.world.after(delay_ns, lambda: self._alarm(incarnation, upcoming))
+
+    def _alarm(self, incarnation: int, due: tuple[int, tuple[Context, Timer]]) -> None:
+        if incarnation != self.incarnation:
+            return
+        wanted = self.armed == due
+        if not wanted and not self.stale_alarms:
+            return
+        context, timer = due[1]
+        self.ring(context, timer)
+
+    def ring(self, context: Context, timer: Timer) -> None:
+        """The alarm of one timer rings; the shell need not have cancelled one that is stopped."""
+        core = self.host.core
+        known = core.labels.get(context.local_label) is context
+        state = context.state if known else State.IDLE
+        key = (context, timer)
+        upcoming = core.timers.next()
+        due = upcoming is not None and upcoming == (min(upcoming[0], self.world.now_ns), key)
+        if timer not in TIMERS_OF[state] or due:
+            self.world.coverage.rang(state, Trigger(timer.value))
+        self.armed = None
+        self.give(TimePassed())
+
+    # --- out ----------------------------------------------------------------------------------
+
+    def resolve(self, peer: "Node", aid: Locator) -> None:
+        """A program looks a peer up, and is given one of its locators."""
+        if not self.running:
+            return
+        name = f"{peer.name}.example"
+        locators = self.world.names.forward.get(name, ())
+        if aid in locators:
+            self.give(PeerResolved(name, aid, locators))
+
+    def ulp_sends(self, packet: bytes) -> None:
+        """A program sends a packet between AIDs."""
+        world = self.world
+        if not self.running or Locator(packet[24:40]) not in self.watched:
+            world.send(self._parcel(packet))
+            return
+        flow = self.rewriter.flow_of(packet)
+        if flow is None:
+            world.send(self._parcel(packet))
+            self.give(UlpPacketSeen(packet))
+            return
+        self._transmit_data(packet, flow)
+        watch = self.watches[flow.local_label]
+        now_ns = world.now_ns
+        if not watch.unanswered_ns:
+            watch.unanswered_ns = now_ns
+        elif (
+            now_ns - watch.unanswered_ns > flow.silence_ns
+            and now_ns - watch.reported_ns > flow.silence_ns
+        ):
+            watch.reported_ns = now_ns
+            silent_ns = now_ns - watch.unanswered_ns
+            self.give(UnansweredPacket(flow.local_label, packet, silent_ns))
+
+    def _transmit_data(self, packet: bytes, flow: Flow) -> None:
+        rewritten = self.rewriter.outbound(packet, flow)
+        if self.honest:
+            self.world.checks.data_sent(self, flow, rewritten)
+        self.world.send(self._parcel(rewritten))
+
+    # --- in -----------------------------------------------------------------------------------
+
+    def arrive(self, parcel: Parcel) -> None:
+        """A packet comes in from the network."""
+        octets = parcel.octets
+        self.parcel = parcel
+        slot = SLOTS[octets[6]]
+        if slot is not None:
+            if not self.running:
+                self.world.send(self._parcel(rejection_of(octets)))
+            elif slot.number == SLOT_ICMPV6 and label_of(octets) == 0:
+                self._icmp(octets, in_slot=True)
+            else:
+                self._inbound(octets)
+        elif octets[6] == ipv6.ICMPV6 and (octets[40] in icmpv6.ERROR_TYPES or octets[40] == 200):
+            self._icmp(octets, in_slot=False)
+        else:
+            self.deliver(octets)
+        self.parcel = None
+
+    def _icmp(self, octets: bytes, *, in_slot: bool) -> None:
+        if not self.running:
+            return
+        source, destination = Locator(octets[8:24]), Locator(octets[24:40])
+        payload = octets[40:]
+        if payload[:1] == bytes((CODEPOINTS.icmpv6_type,)):
+            self.give(ControlMessageReceived(source, destination, in_slot, payload))
+        elif not in_slot and payload:
+            self.give(IcmpErrorReceived(source, destination, payload))
+
+    def _inbound(self, octets: bytes) -> None:
+        arrival = Arrival(
+            source=Locator(octets[8:24]),
+            destination=Locator(octets[24:40]),
+            next_header=octets[6],
+            flow_label=label_of(octets),
+            traffic_class=0,
+            hop_limit=octets[7],
+            payload=octets[40:],
+        )
+        delivery = self.rewriter.inbound(arrival)
+        if isinstance(delivery, Refusal):
+            if delivery is Refusal.UNKNOWN_LABEL:
+                if self.honest and self.parcel is not None:
+                    self.world.checks.unknown_label(self, self.parcel)
+                self.give(UnknownLabelSeen(octets))
+            return
+        flow = delivery.flow
+        if flow.holds:
+            self.world.checks.held(delivery.packet, self.parcel)
+            self.give(PacketHeld(flow.local_label, delivery.packet))
+            return
+        watch = self.watches[flow.local_label]
+        watch.received_ns, watch.unanswered_ns = self.world.now_ns, 0
+        if arrival.source != flow.peer_locator:
+            self._moved(flow, watch, arrival.source, verified=delivery.verified)
+        self.deliver(delivery.packet)
+
+    def _moved(self, flow: Flow, watch: Watch, source: Locator, *, verified: bool) -> None:
+        now_ns = self.world.now_ns
+        if now_ns - watch.followed_ns < FOLLOW_INTERVAL_NS:
+            return
+        watch.followed_ns = now_ns
+        if verified:
+            flow.peer_locator = source
+        self.give(SourceMoved(flow.local_label, source, verified))
+
+    def deliver(self, packet: bytes) -> None:
+        """A program gets a packet; the ULP drops what its own checksum says is broken."""
+        self.world.delivered(self, packet, self.parcel)

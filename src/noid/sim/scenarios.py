@@ -1,0 +1,306 @@
+"""The scenarios by name: the swarm, the directed ones, and every attack."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
+from noid.dns.records import reverse_name
+from noid.engine.state import State
+from noid.sim import attacks, law, swarm
+from noid.sim.stage import add_hosts, context_of, established, talk
+from noid.sim.world import World
+
+SWARM = "swarm"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Something to play.
+
+    Attributes:
+        summary: what happens, in a line.
+        play: lets it happen; raises Violation where something is wrong.
+        known: why it fails, where it is known to; it is played all the same, and it is an error
+            if it does not fail any more.
+    """
+
+    summary: str
+    play: Callable[[World], None]
+    known: str = ""
+
+
+def blackhole(world: World) -> None:
+    """Provider 1 dies in silence; no more than a few packets are lost."""
+    context = established(world)
+    world.network.down.add(1)
+    world.run(10 * SECOND)
+    world.checks.require(
+        context.local_locator != context.local_aid, "a context switches", "b still uses its AID"
+    )
+    first = len(world.ledger.sent) + 1
+    world.run(10 * SECOND)
+    world.run(SECOND)
+    late = [n for n, one in world.ledger.sent.items() if n >= first and not one.copies]
+    late = [n for n in late if world.ledger.sent[n].at_ns < world.now_ns - SECOND]
+    world.checks.require(not late, "after a switch all arrives", f"lost: {late}")
+    world.heal()
+    world.demand_liveness()
+
+
+def one_way(world: World) -> None:
+    """What a sends by its pair vanishes, what b sends arrives."""
+    add_hosts(world)
+    talk(world)
+    world.run(3 * SECOND)
+    world.network.cuts.add((1, 1))
+    world.run(10 * SECOND)
+    world.network.cuts.clear()
+    world.network.cuts |= {(1, 1), (2, 1), (2, 2)}
+    world.run(10 * SECOND)
+    world.heal()
+    world.demand_liveness()
+
+
+def crossing(world: World) -> None:
+    """Both ends begin at the same moment [draft §4.3]."""
+    add_hosts(world)
+    talk(world, "a", "b")
+    talk(world, "b", "a")
+    world.run(3 * SECOND)
+    world.demand_liveness()
+
+
+def crossing_late(world: World) -> None:
+    """The second to begin has already answered the first, without state [draft §4.3].
+
+    The INIT of b is answered with CC, its repetition with CONF, since a has begun meanwhile; a then
+    takes what its CC said, and b what the CONF says.
+    """
+    world.network.weather.delay_ns = 140 * MILLISECOND
+    world.network.weather.jitter_ns = 0
+    add_hosts(world)
+    talk(world, "b", "a")
+    world.run(150 * MILLISECOND)
+    talk(world, "a", "b")
+    world.run(3 * SECOND)
+    disagreement = world.checks.disagreement()
+    world.checks.require(not disagreement, "both ends agree", disagreement)
+    world.demand_liveness()
+
+
+def close(world: World) -> None:
+    """Nobody speaks for long; contexts are closed at both ends; then somebody speaks again."""
+    established(world)
+    world.talking = False
+    world.network.weather.loss = 0.5
+    world.run(CONTEXT_IDLE_TIME + CLOSE_TIME + 2 * MINUTE)
+    for node in world.nodes.values():
+        count = len(node.host.core.labels)
+        world.checks.require(count == 0, "idle contexts are closed", f"{node.name} has {count}")
+    world.heal()
+    world.demand_liveness()
+
+
+def close_one_way(world: World) -> None:
+    """Only b hears nothing; it closes, while a goes on sending [draft App. A, example 2]."""
+    established(world)
+    world.ledger.conversations[0].interval_ns = 20 * SECOND
+    world.network.cuts |= {(1, 1), (1, 2), (2, 1), (2, 2)}
+    world.run(CONTEXT_IDLE_TIME + CLOSE_TIME + MINUTE)
+    world.ledger.conversations[0].interval_ns = SECOND
+    world.heal()
+    world.run(MINUTE)
+    world.demand_liveness()
+
+
+def reboot(world: World) -> None:
+    """Host b loses its contexts, first with its storage and then, a while later, again."""
+    established(world)
+    for _ in range(2):
+        world.nodes["b"].reboot(remembers=True)
+        world.run(2 * SECOND)
+        context = context_of(world, "b")
+        world.checks.require(context.is_settled, "a lost context is made anew", context.state.value)
+    world.demand_liveness(10 * SECOND)
+
+
+def update_after_reboot(world: World) -> None:
+    """Host b changes its locators, reboots, changes them again: a must hear of it [D17, D18]."""
+    established(world)
+    b = world.nodes["b"]
+    for locators in (b.locators[:1], b.locators) * 8:
+        b.have(locators)
+        world.run(2 * SECOND)
+    b.reboot(remembers=True)
+    world.run(5 * SECOND)
+    b.have(b.locators[:1])
+    world.run(5 * SECOND)
+    disagreement = world.checks.disagreement()
+    world.checks.require(not disagreement, "an update is applied", disagreement)
+    world.demand_liveness()
+
+
+def amnesia(world: World) -> None:
+    """Host b loses contexts and storage; nothing it says is believed until X has passed."""
+    established(world)
+    world.nodes["b"].reboot(remembers=False)
+    world.wait_for_idle()
+    world.demand_liveness()
+
+
+def firewall(world: World) -> None:
+    """A firewall drops the M6 next headers and lets everything else pass [D15]."""
+    add_hosts(world)
+    world.network.filtered |= {1, 2}
+    talk(world)
+    world.run(5 * SECOND)
+    world.demand_liveness(MINUTE)
+
+
+def no_shim(world: World) -> None:
+    """Host b has an M6 record and no shim: it is reached plainly from the first packet [D15]."""
+    add_hosts(world)
+    node = world.nodes["b"]
+    node.running = False
+    node.start()
+    talk(world)
+    world.run(3 * MINUTE)
+    lost = [number for number, sent in world.ledger.sent.items() if not sent.copies]
+    recent = [n for n in lost if world.ledger.sent[n].at_ns < world.now_ns - SECOND]
+    world.checks.require(not recent, "a peer without a shim is reached", f"lost: {recent}")
+
+
+def shim_stops(world: World) -> None:
+    """The shim of b stops: its kernel rejects M6 packets, and a goes on plainly [D15]."""
+    established(world)
+    node = world.nodes["b"]
+    node.running = False
+    node.start()
+    world.run(2 * SECOND)
+    world.demand_liveness(20 * SECOND)
+
+
+def dead_aid(world: World) -> None:
+    """The AIDs reach nothing from the start; the other locators do [draft §4.4, D37]."""
+    add_hosts(world)
+    world.network.down.add(1)
+    talk(world)
+    world.run(20 * SECOND)
+    context = context_of(world, "a")
+    world.checks.require(context.is_settled, "other locators are tried", context.state.value)
+    first = len(world.ledger.sent)
+    world.run(5 * SECOND)
+    arrived = any(one.copies for n, one in world.ledger.sent.items() if n > first)
+    world.checks.require(arrived, "other locators carry", "nothing arrives")
+    world.heal()
+    world.demand_liveness()
+
+
+def unproven(world: World) -> None:
+    """As dead-aid, and the DNS answers nobody: what is provisional does not stay [D37]."""
+    add_hosts(world)
+    world.network.down.add(1)
+    world.names.timeouts = 1.0
+    talk(world)
+    world.run(MINUTE)
+    provisional = [one for one in world.nodes["b"].host.contexts if one.is_provisional]
+    old = [one for one in provisional if world.now_ns - one.established_ns > 31 * SECOND]
+    world.checks.require(not old, "provisional contexts go", f"{len(old)} stay")
+    world.heal()
+    world.demand_liveness()
+
+
+def half_proven(world: World) -> None:
+    """As dead-aid, and the DNS proves a's AID and not the locator it comes from [D37]."""
+    add_hosts(world)
+    world.network.down.add(1)
+    world.names.mute.add(reverse_name(world.nodes["a"].locators[1]))
+    talk(world)
+    world.run(50 * SECOND)
+    world.heal()
+    world.demand_liveness()
+
+
+def rewriting(world: World) -> None:
+    """Borders rewrite the sources of half of what they may [draft §6, §7.11]."""
+    add_hosts(world)
+    for node in world.nodes.values():
+        world.network.borders[node.name] = node.locators
+    world.network.weather.rewriting = 0.5
+    talk(world)
+    world.run(30 * SECOND)
+    world.network.down.add(1)
+    world.run(20 * SECOND)
+    world.heal()
+    world.demand_liveness()
+
+
+def renumbering(world: World) -> None:
+    """Host a loses the locator that is its AID, and later the other, and gets them back."""
+    established(world)
+    a = world.nodes["a"]
+    a.have(a.locators[1:])
+    world.run(20 * SECOND)
+    first = len(world.ledger.sent)
+    world.run(5 * SECOND)
+    world.run(SECOND)
+    lost = [n for n, one in world.ledger.sent.items() if n > first and not one.copies]
+    lost = [n for n in lost if world.ledger.sent[n].at_ns < world.now_ns - SECOND]
+    world.checks.require(not lost, "an AID outlives its address", f"lost: {lost}")
+    a.have(a.locators[:1])
+    world.run(20 * SECOND)
+    world.heal()
+    world.demand_liveness()
+
+
+def switch_at_once(world: World) -> None:
+    """After a switch the next search begins before the packet is sent again [D20]."""
+    context = established(world)
+    world.network.weather.delay_ns = 100 * MILLISECOND
+    world.run(10 * SECOND)
+    world.network.down.add(1)
+    for _ in range(400):
+        world.run(5 * MILLISECOND)
+        if context.repeating and context.state is State.ESTABLISHED:
+            world.nodes["b"].have(world.nodes["b"].locators[1:])
+            break
+    world.run(2 * SECOND)
+    world.heal()
+    world.demand_liveness()
+
+
+SCENARIOS: dict[str, Scenario] = {
+    SWARM: Scenario("faults, attacks and their times drawn from the seed", swarm.run),
+    "law": Scenario(
+        "every entry of the state machine's law, one by one",
+        law.every_entry,
+    ),
+    "blackhole": Scenario("a provider dies in silence", blackhole),
+    "one-way": Scenario("paths die in one direction", one_way),
+    "crossing": Scenario("both ends begin at the same moment", crossing),
+    "crossing-late": Scenario(
+        "both ends begin, one after it has answered the other",
+        crossing_late,
+    ),
+    "close": Scenario("contexts are idle, and half of everything is lost", close),
+    "close-one-way": Scenario("one end hears nothing and closes, the other goes on", close_one_way),
+    "reboot": Scenario("a host loses its contexts", reboot),
+    "update-after-reboot": Scenario(
+        "a host tells new sets, loses its contexts, and tells new sets",
+        update_after_reboot,
+    ),
+    "amnesia": Scenario("a host loses its contexts and its stable storage", amnesia),
+    "firewall": Scenario(
+        "a firewall drops M6 packets and nothing else",
+        firewall,
+    ),
+    "no-shim": Scenario("a host has the DNS record, and no shim", no_shim),
+    "shim-stops": Scenario("the shim of a host stops", shim_stops),
+    "dead-aid": Scenario("the AIDs reach nothing from the start", dead_aid),
+    "unproven": Scenario("the same, and the DNS is silent", unproven),
+    "half-proven": Scenario("the same, and the DNS proves half of what it should", half_proven),
+    "rewriting": Scenario("borders rewrite sources", rewriting),
+    "renumbering": Scenario("locators go and come", renumbering),
+    "switch-at-once": Scenario("sets change right after a switch", switch_at_once),
+    **{name: Scenario(summary, play) for name, (summary, play) in attacks.ATTACKS.items()},
+}

@@ -1,0 +1,123 @@
+"""The programs on the hosts: numbered packets between AIDs, some of which are answered.
+
+Every packet can be told from every other, so that whoever sees one delivered knows whether it was
+sent, by whom, and between which AIDs.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+
+from noid.locators import Locator
+from noid.wire import ipv6
+
+GRE = 47
+PROTOCOLS = (ipv6.TCP, ipv6.UDP, ipv6.SCTP, ipv6.ESP, ipv6.ICMPV6, GRE)
+ECHO_REQUEST = 128
+HEAD_OCTETS = 20
+REQUEST, REPLY = 1, 2
+SIZE_MIN = 24
+
+
+@dataclass(slots=True)
+class Sent:
+    """One packet a program sent.
+
+    Attributes:
+        packet: as the program sent it.
+        at_ns: when.
+        sender: name of the node.
+        receiver: name of the node its destination belongs to.
+        copies: how often it was delivered.
+        wants_reply: whether the receiver answers.
+        conversation: index of the conversation it is part of.
+    """
+
+    packet: bytes
+    at_ns: int
+    sender: str
+    receiver: str
+    conversation: int
+    wants_reply: bool
+    copies: int = 0
+
+
+@dataclass(slots=True)
+class Conversation:
+    """Two programs that talk.
+
+    Attributes:
+        client: name of the node that begins.
+        server: name of the other.
+        client_aid: the client's address, for good.
+        server_aid: the server's.
+        protocol: the ULP's number.
+        interval_ns: between two packets of the client.
+        size: octets of payload.
+        replies: whether the server answers.
+        server_talks: whether the server sends of its own accord, too.
+    """
+
+    client: str
+    server: str
+    client_aid: Locator
+    server_aid: Locator
+    protocol: int
+    interval_ns: int
+    size: int
+    replies: bool
+    server_talks: bool = False
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Every packet that any program sent, by number."""
+
+    sent: dict[int, Sent] = field(default_factory=dict)
+    conversations: list[Conversation] = field(default_factory=list)
+
+    def packet(self, talk: Conversation, index: int, *, by_server: bool, now_ns: int) -> bytes:
+        """The next packet of a conversation, entered in the ledger."""
+        number = len(self.sent) + 1
+        ends = (
+            (talk.server_aid, talk.client_aid) if by_server else (talk.client_aid, talk.server_aid)
+        )
+        packet = build(number, *ends, talk.protocol, talk.size)
+        names = (talk.server, talk.client) if by_server else (talk.client, talk.server)
+        wants_reply = talk.replies and not by_server
+        self.sent[number] = Sent(packet, now_ns, *names, index, wants_reply)
+        return packet
+
+
+def build(number: int, source: Locator, destination: Locator, protocol: int, size: int) -> bytes:
+    """The packet of that number."""
+    payload = bytes((ECHO_REQUEST, 0, 0, 0)) + number.to_bytes(8, "big")
+    payload += _digest(payload, source, destination)
+    payload += bytes(max(0, size - len(payload)))
+    header = (
+        b"\x60\0\0\0"
+        + len(payload).to_bytes(2, "big")
+        + bytes((protocol, ipv6.DEFAULT_HOP_LIMIT))
+        + source
+        + destination
+    )
+    return header + payload
+
+
+def number_of(packet: bytes) -> int | None:
+    """Which packet it is, or None where its own checksum says that it is none as it was sent."""
+    payload = packet[ipv6.HEADER_OCTETS :]
+    if len(payload) < HEAD_OCTETS:
+        return None
+    expected = _digest(payload[:12], Locator(packet[8:24]), Locator(packet[24:40]))
+    if payload[12:HEAD_OCTETS] != expected:
+        return None
+    return int.from_bytes(payload[4:12], "big")
+
+
+def number_said(packet: bytes) -> int:
+    """Which packet it claims to be."""
+    return int.from_bytes(packet[ipv6.HEADER_OCTETS + 4 : ipv6.HEADER_OCTETS + 12], "big")
+
+
+def _digest(head: bytes, source: Locator, destination: Locator) -> bytes:
+    return hashlib.blake2b(head + source + destination, digest_size=8).digest()

@@ -1,0 +1,231 @@
+"""The clock, the queue and the nodes: one world, out of one seed.
+
+Time is virtual. Whatever happens is an entry in one queue, ordered by time and then by when it was
+entered, so that a world is a function of its seed.
+"""
+
+import heapq
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable
+
+from noid.constants import CLOSE_TIME, MILLISECOND, SECOND
+from noid.engine.core import HostOptions
+from noid.engine.host import Host
+from noid.engine.secrets import Entropy
+from noid.locators import Locator
+from noid.sim.checks import Checks, Violation
+from noid.sim.coverage import Coverage
+from noid.sim.names import Names
+from noid.sim.network import Network, Weather
+from noid.sim.node import Node
+from noid.sim.parcel import Parcel
+from noid.sim.trace import Trace, milliseconds
+from noid.sim.ulp import Conversation, Ledger, number_of
+
+START_NS = 1_000 * SECOND
+WINDOW_NS = 9 * SECOND
+GRACE_NS = 2 * SECOND
+LIVE_WITHIN_NS = 240 * SECOND
+"""How long after healing every pair must get its packets through: an Update Request that says which
+locators are gone is repeated no further apart than 180 s [D16]."""
+SELDOM_NS = 20 * SECOND
+PAUSE_NS = 2 * SECOND
+"""How often somebody who must not talk asks whether he may again."""
+TURNAROUND_NS = 3 * MILLISECOND
+
+MakeHost = Callable[[HostOptions, Entropy], Host]
+
+
+class World:
+    """One simulated world.
+
+    Args:
+        seed: everything comes from it.
+        make_host: makes the engines; a test may put a broken one in.
+    """
+
+    def __init__(self, seed: int, make_host: MakeHost = Host) -> None:
+        self.seed = seed
+        self.make_host = make_host
+        self.now_ns = START_NS
+        self.events = 0
+        self.injected: Counter[str] = Counter()
+        self.random = random.Random(f"{seed}/world")
+        self.names = Names(random.Random(f"{seed}/names"), self.injected)
+        self.network = Network(random.Random(f"{seed}/network"), self.injected, Weather())
+        self.ledger = Ledger()
+        self.trace = Trace()
+        self.coverage = Coverage()
+        self.checks = Checks(self)
+        self.nodes: dict[str, Node] = {}
+        self.holder: dict[Locator, str] = {}
+        """Whose a locator is, whether it is in use or not; never changes."""
+        self.talking = True
+        self.quiet_until_ns = 0
+        """Nobody says anything before."""
+        self.faults = ""
+        """What was drawn for this run, in words."""
+        self._queue: list[tuple[int, int, Callable[[], object]]] = []
+        self._serial = itertools.count()
+
+    # --- building -----------------------------------------------------------------------------
+
+    def add(
+        self, name: str, locators: tuple[Locator, ...], *, mtu: int = 1500, honest: bool = True
+    ) -> Node:
+        """A new host, with its place in the DNS."""
+        for index, locator in enumerate(locators):
+            self.holder[locator] = name
+            self.trace.names[locator] = f"{name}{index + 1}"
+        self.names.publish(f"{name}.example", locators)
+        node = Node(self, name, locators, mtu=mtu, honest=honest)
+        self.nodes[name] = node
+        self.place(node)
+        return node
+
+    def place(self, node: Node) -> None:
+        """Puts a node's addresses on the network, and takes those away it has no more."""
+        for locator in node.locators:
+            if locator in node.present:
+                self.network.present[locator] = node.name
+            else:
+                self.network.present.pop(locator, None)
+
+    def converse(self, talk: Conversation) -> None:
+        """Lets two programs talk from now on; the client's looks the server up."""
+        index = len(self.ledger.conversations)
+        self.ledger.conversations.append(talk)
+        self.nodes[talk.client].resolve(self.nodes[talk.server], talk.server_aid)
+        self._speak(index)
+
+    def _speak(self, index: int) -> None:
+        talk = self.ledger.conversations[index]
+        if self.talking and self.now_ns >= self.quiet_until_ns:
+            client = self.nodes[talk.client]
+            if talk.server_aid not in client.watched and self.random.random() < 0.2:
+                client.resolve(self.nodes[talk.server], talk.server_aid)
+            self.say(index, by_server=False)
+            if talk.server_talks:
+                self.say(index, by_server=True)
+        delay_ns = self.random.randrange(talk.interval_ns // 2, talk.interval_ns * 3 // 2)
+        delay_ns += max(0, self.quiet_until_ns - self.now_ns) if self.talking else PAUSE_NS
+        self.after(delay_ns, lambda: self._speak(index))
+
+    def say(self, index: int, *, by_server: bool) -> bytes:
+        """One packet of a conversation."""
+        talk = self.ledger.conversations[index]
+        packet = self.ledger.packet(talk, index, by_server=by_server, now_ns=self.now_ns)
+        self.nodes[talk.server if by_server else talk.client].ulp_sends(packet)
+        return packet
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def after(self, delay_ns: int, action: Callable[[], object]) -> None:
+        """Lets something happen later."""
+        heapq.heappush(self._queue, (self.now_ns + delay_ns, next(self._serial), action))
+
+    def run(self, duration_ns: int) -> None:
+        """Lets time pass."""
+        until_ns = self.now_ns + duration_ns
+        queue = self._queue
+        while queue and queue[0][0] <= until_ns:
+            self.now_ns, _, action = heapq.heappop(queue)
+            self.events += 1
+            action()
+        self.now_ns = until_ns
+
+    # --- packets ------------------------------------------------------------------------------
+
+    def send(self, parcel: Parcel) -> None:
+        """Puts a packet on the network."""
+        for listener in self.network.listeners:
+            listener(parcel)
+        parcel, delays, fate = self.network.carry(parcel)
+        octets = parcel.octets
+        target = self.network.present.get(Locator(octets[24:40]), "")
+        if delays:
+            fate = f"{milliseconds(delays[0])} {fate}"
+        self.trace.packet(self.now_ns, parcel.sender, target, octets, fate.rstrip())
+        for delay_ns in delays:
+            self.after(delay_ns, lambda: self._arrive(parcel))
+        if not delays:
+            error = self.network.error_about(parcel, fate)
+            if error is not None:
+                self.injected["ICMPv6 error"] += 1
+                self.send(Parcel(error, "router", self.now_ns))
+
+    def _arrive(self, parcel: Parcel) -> None:
+        name = self.network.present.get(Locator(parcel.octets[24:40]))
+        if name is not None:
+            self.nodes[name].arrive(parcel)
+
+    def delivered(self, node: Node, packet: bytes, parcel: Parcel | None) -> None:
+        """A program was given a packet."""
+        if node.honest:
+            self.checks.delivered(node, packet, parcel)
+        number = number_of(packet)
+        sent = self.ledger.sent.get(number) if number is not None else None
+        if sent is None:
+            return
+        sent.copies += 1
+        if sent.wants_reply and sent.copies == 1 and sent.receiver == node.name:
+            self.after(TURNAROUND_NS, lambda: self.say(sent.conversation, by_server=True))
+
+    def remark(self, name: str, text: str) -> None:
+        """A line in the trace."""
+        self.trace.remark(self.now_ns, name, text)
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """Everything works from now on."""
+        self.remark("", "the network heals")
+        self.network.heal()
+        self.names.heal()
+        self.talking = True
+        self.quiet_until_ns = 0
+        for node in self.nodes.values():
+            if node.present != node.locators and node.honest:
+                node.have(node.locators)
+
+    def wait_for_idle(self) -> None:
+        """Lets so much time pass that a context on which nothing arrives is closed and forgotten.
+
+        Meanwhile everybody says a word now and then.
+        """
+        intervals = [talk.interval_ns for talk in self.ledger.conversations]
+        for talk in self.ledger.conversations:
+            talk.interval_ns = SELDOM_NS
+        self.run(CLOSE_TIME + SELDOM_NS)
+        for talk, interval_ns in zip(self.ledger.conversations, intervals, strict=True):
+            talk.interval_ns = interval_ns
+        self.run(2 * SELDOM_NS)
+
+    def demand_liveness(self, within_ns: int = LIVE_WITHIN_NS) -> None:
+        """Every conversation gets all its packets through, within a time, and all agree."""
+        until_ns = self.now_ns + within_ns
+        while True:
+            first = len(self.ledger.sent) + 1
+            self.run(WINDOW_NS)
+            last = len(self.ledger.sent)
+            self.run(GRACE_NS)
+            silent = self._silent(first, last)
+            disagreement = "" if silent else self.checks.disagreement()
+            if not silent and not disagreement:
+                return
+            if self.now_ns >= until_ns:
+                raise Violation("liveness", silent or disagreement)
+
+    def _silent(self, first: int, last: int) -> str:
+        """Who of those that sent packets in a window got one not through."""
+        for number in range(first, last + 1):
+            sent = self.ledger.sent[number]
+            if not sent.copies:
+                return f"packet {number} from {sent.sender} does not reach {sent.receiver}"
+        spoken = {self.ledger.sent[number].conversation for number in range(first, last + 1)}
+        for index, talk in enumerate(self.ledger.conversations):
+            if index not in spoken and talk.interval_ns <= WINDOW_NS // 2:
+                return f"nothing was said in conversation {index}"
+        return ""

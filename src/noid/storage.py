@@ -1,0 +1,102 @@
+"""Stable storage: the birthday counter and the key of the reset tokens [draft §7.14, D35].
+
+One small file, written beside and renamed over, so that a crash leaves the old or the new one. The
+counter grows by one each time the host comes up without its contexts; a file that cannot be read is
+told to the operator and begun afresh, at random.
+"""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from noid.engine.secrets import KEY_OCTETS
+from noid.errors import PlatformError
+
+FILE_NAME = "state.json"
+BIRTHDAYS = 1 << 32
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """The file's contents.
+
+    Attributes:
+        birthday: the counter as of the last start, 32 bits.
+        reset_key: 32 octets in hexadecimal.
+    """
+
+    birthday: int
+    reset_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a start of the host is given.
+
+    Attributes:
+        birthday: the counter of this life.
+        reset_key: the key of the reset tokens, the same in every life.
+        warning: what was wrong with the file, or empty.
+    """
+
+    birthday: int
+    reset_key: bytes
+    warning: str
+
+
+def be_born(directory: Path) -> Birth:
+    """Counts a new birthday, durably, before anything is said to anybody.
+
+    Raises:
+        PlatformError: the directory cannot be made or written.
+    """
+    path = directory / FILE_NAME
+    warning = ""
+    stored: Stored | None = None
+    try:
+        stored = _checked(msgspec.json.decode(path.read_bytes(), type=Stored))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        warning = f"{path} could not be used ({error}); starting with a fresh birthday and key"
+    if stored is None:
+        birthday = int.from_bytes(secrets.token_bytes(4), "big")
+        reset_key = secrets.token_bytes(KEY_OCTETS)
+    else:
+        birthday = (stored.birthday + 1) % BIRTHDAYS
+        reset_key = bytes.fromhex(stored.reset_key)
+    _write(path, Stored(birthday=birthday, reset_key=reset_key.hex()))
+    return Birth(birthday, reset_key, warning)
+
+
+def _checked(stored: Stored) -> Stored:
+    if not 0 <= stored.birthday < BIRTHDAYS:
+        raise ValueError("birthday out of range")
+    if len(bytes.fromhex(stored.reset_key)) != KEY_OCTETS:
+        raise ValueError("reset_key of another length")
+    return stored
+
+
+def _write(path: Path, stored: Stored) -> None:
+    """Write, fsync, rename, fsync of the directory."""
+    beside = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(msgspec.json.encode(stored) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise PlatformError(
+            f"state file {path}",
+            error.errno or 0,
+            f"{error.strerror}; set state.directory to a directory that can be written",
+        ) from None

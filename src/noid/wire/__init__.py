@@ -1,0 +1,1 @@
+"""The M6 wire formats: octets to values and back. Pure."""

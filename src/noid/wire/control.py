@@ -1,0 +1,411 @@
+"""The M6 control messages: one layout, nine codes [draft §3.3, D5].
+
+::
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +---------------+---------------+-------------------------------+
+    |  Type (200)   |     Code      |           Checksum            |
+    +---------------+---------------+-------+-----------------------+
+    |  Next Header  | Header Length |Version|         Flags         |
+    +---------------+---------------+-------+-----------------------+
+    |                          Nonce (64)                           |
+    +---------------------------------------------------------------+
+    |                      Sender's AID (128)                       |
+    +---------------------------------------------------------------+
+    |                     Receiver's AID (128)                      |
+    +---------------------------------------------------------------+
+    |                          Options ...                          |
+    +---------------------------------------------------------------+
+    |                 Piggybacked ULP packet ...                    |
+    +---------------------------------------------------------------+
+
+Next Header is the protocol of the piggybacked packet, 59 where there is none, 41 for the packet
+that a UC quotes whole. Header Length counts everything before the piggyback, in units of 8 octets.
+Version is 0. Flags not listed in ``Flag`` are sent as zero and ignored.
+
+**Which checksum** [D6]. A plain message (next header 58) has RFC 4443's, over the address fields. A
+rewritable one travels in the ICMPv6 slot with flow label 0, and its pseudo-header holds the two
+AIDs in place of the address fields, so that a router may rewrite the source and the sum still fits.
+"""
+
+import enum
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from noid.constants import (
+    CONTROL_FLOW_LABEL,
+    CONTROL_OCTETS_MAX,
+    LOCATORS_MAX,
+    Codepoints,
+)
+from noid.errors import UsageError, WireError
+from noid.locators import UNSPECIFIED, Locator
+from noid.wire import ipv6
+from noid.wire.options import (
+    ALIGNMENT,
+    CRITICAL,
+    HASH_OCTETS,
+    HEAD_OCTETS,
+    NOT_CRITICAL,
+    ContextOption,
+    Cookie,
+    Entries,
+    OptionType,
+    Tokens,
+    UnknownOption,
+    decode_entries,
+    encode_entries,
+    encode_option,
+)
+from noid.wire.reader import Reader
+from noid.wire.slots import SLOT_ICMPV6, next_header_of
+
+VERSION = 0
+FIXED_OCTETS = 48
+HEADER_OCTETS_MAX = CONTROL_OCTETS_MAX - ipv6.HEADER_OCTETS
+UNKNOWN_OPTIONS_MAX = 16
+"""Options of the future that one message may carry past us; the rest makes it an error."""
+
+
+class Code(enum.IntEnum):
+    """ICMPv6 codes [D1]. Any other "MUST" be silently ignored [draft §3.3]."""
+
+    INIT = 1
+    CC = 2
+    CCR = 3
+    CONF = 4
+    UR = 5
+    UA = 6
+    UC = 7
+    CLOSE = 8
+    CLOSEACK = 9
+
+
+class Flag(enum.IntFlag):
+    """The twelve flag bits."""
+
+    ULP_PACKET_DISCARDED = 0x800
+    """In CC: the packet piggybacked on the INIT was not delivered [draft §7.3]."""
+    HEARS_NOTHING = 0x400
+    """In UR: its sender hears nothing from the receiver; the receiver's path may be dead [D20]."""
+
+
+NO_FLAGS = Flag(0)
+KNOWN_FLAGS = Flag.ULP_PACKET_DISCARDED | Flag.HEARS_NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Piggyback:
+    """A ULP packet on a control message; its addresses are the message's two AIDs [D7].
+
+    Attributes:
+        next_header: the ULP's protocol number.
+        payload: everything after the packet's IPv6 header.
+    """
+
+    next_header: int
+    payload: bytes
+
+
+Contents = frozenset[OptionType]
+_BOTH_SETS = {OptionType.SENDER_LOCATORS, OptionType.RECEIVER_LOCATORS}
+REQUIRED: dict[Code, Contents] = {
+    Code.INIT: frozenset({OptionType.CONTEXT, OptionType.TOKENS, *_BOTH_SETS}),
+    Code.CC: frozenset({OptionType.CONTEXT, OptionType.TOKENS, OptionType.COOKIE, *_BOTH_SETS}),
+    Code.CCR: frozenset({OptionType.CONTEXT, OptionType.TOKENS, OptionType.COOKIE, *_BOTH_SETS}),
+    Code.CONF: frozenset({OptionType.CONTEXT, OptionType.TOKENS}),
+    Code.UR: frozenset({OptionType.CONTEXT, OptionType.AUTHENTICATION, *_BOTH_SETS}),
+    Code.UA: frozenset({OptionType.CONTEXT, OptionType.AUTHENTICATION}),
+    Code.UC: frozenset({OptionType.CONTEXT}),
+    Code.CLOSE: frozenset({OptionType.CONTEXT, OptionType.AUTHENTICATION}),
+    Code.CLOSEACK: frozenset({OptionType.CONTEXT}),
+}
+"""What each message cannot do without [draft §3.3.1-3.3.7, App. A]. Other options are allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlMessage:
+    """One control message, of any code; an option that is absent has its empty value.
+
+    Attributes:
+        code: which message.
+        nonce: 64 bits; matches an answer to its question.
+        sender_aid: AID of the host that sends this message; ``::`` in UC.
+        receiver_aid: AID of the host it is for; ``::`` in UC.
+        context: labels and birthday counters.
+        flags: see ``Flag``.
+        sender_locators: what is said of the sender's locators.
+        receiver_locators: what is said of the receiver's.
+        tokens: both ends' random tokens; None where the message has none.
+        cookie: the responder's, in CC and CCR.
+        authentication: keyed hash from both tokens, 16 octets.
+        reset_token: what proves a later UC of the sender's, 16 octets [D10].
+        unknown: options without the critical bit that this version does not know.
+        piggyback: the ULP packet, or in UC the packet that caused it.
+    """
+
+    code: Code
+    nonce: int
+    sender_aid: Locator
+    receiver_aid: Locator
+    context: ContextOption
+    flags: Flag = NO_FLAGS
+    sender_locators: Entries = ()
+    receiver_locators: Entries = ()
+    tokens: Tokens | None = None
+    cookie: Cookie | None = None
+    authentication: bytes = b""
+    reset_token: bytes = b""
+    unknown: tuple[UnknownOption, ...] = ()
+    piggyback: Piggyback | None = None
+
+    def __post_init__(self) -> None:
+        missing = REQUIRED[self.code] - self._present()
+        if missing:
+            names = ", ".join(sorted(option.name for option in missing))
+            raise UsageError(f"{self.code.name} without {names}")
+        for entries in (self.sender_locators, self.receiver_locators):
+            if len(entries) > LOCATORS_MAX:
+                raise UsageError(f"more than {LOCATORS_MAX} locators in a set")
+        if (self.code is Code.UC) != (self.sender_aid == self.receiver_aid == UNSPECIFIED):
+            raise UsageError("the AIDs are :: in UC and nowhere else")
+
+    def _present(self) -> Contents:
+        values: dict[OptionType, object] = {
+            OptionType.CONTEXT: self.context,
+            OptionType.SENDER_LOCATORS: self.sender_locators,
+            OptionType.RECEIVER_LOCATORS: self.receiver_locators,
+            OptionType.TOKENS: self.tokens,
+            OptionType.COOKIE: self.cookie,
+            OptionType.AUTHENTICATION: self.authentication,
+            OptionType.RESET_TOKEN: self.reset_token,
+        }
+        return frozenset(option for option, value in values.items() if value)
+
+    def _options(self) -> bytes:
+        present = self._present()
+        values: dict[OptionType, bytes] = {OptionType.CONTEXT: self.context.encode()}
+        if self.sender_locators:
+            values[OptionType.SENDER_LOCATORS] = encode_entries(self.sender_locators)
+        if self.receiver_locators:
+            values[OptionType.RECEIVER_LOCATORS] = encode_entries(self.receiver_locators)
+        if self.tokens is not None:
+            values[OptionType.TOKENS] = self.tokens.encode()
+        if self.cookie is not None:
+            values[OptionType.COOKIE] = self.cookie.encode()
+        values[OptionType.AUTHENTICATION] = self.authentication
+        values[OptionType.RESET_TOKEN] = self.reset_token
+        known = b"".join(
+            encode_option(option, values[option], critical=option not in NOT_CRITICAL)
+            for option in OptionType
+            if option in present
+        )
+        return known + b"".join(
+            encode_option(option.number, option.value, critical=False) for option in self.unknown
+        )
+
+    def encode(self, icmpv6_type: int) -> bytes:
+        """The message from its type to the end of its piggyback, with a checksum of zero.
+
+        Raises:
+            UsageError: without the piggyback it would not fit CONTROL_OCTETS_MAX.
+        """
+        options = self._options()
+        header_octets = FIXED_OCTETS + len(options)
+        if header_octets > HEADER_OCTETS_MAX:
+            raise UsageError(f"a control message of {header_octets} octets")
+        piggyback = self.piggyback or Piggyback(ipv6.NO_NEXT_HEADER, b"")
+        return (
+            bytes((icmpv6_type, self.code, 0, 0))
+            + bytes((piggyback.next_header, header_octets // ALIGNMENT))
+            + (VERSION << 12 | self.flags).to_bytes(2, "big")
+            + self.nonce.to_bytes(8, "big")
+            + self.sender_aid
+            + self.receiver_aid
+            + options
+            + piggyback.payload
+        )
+
+
+def encode_packet(
+    message: ControlMessage,
+    source: Locator,
+    destination: Locator,
+    codepoints: Codepoints,
+    *,
+    rewritable: bool = False,
+    in_slot: bool = False,
+) -> bytes:
+    """The IPv6 packet that carries ``message`` from ``source`` to ``destination``.
+
+    Args:
+        message: what to say.
+        source: source locator.
+        destination: destination locator.
+        codepoints: the numbers in use.
+        rewritable: sent so that routers may rewrite the source [D6]; never for UC.
+        in_slot: sent in the ICMPv6 slot also where they may not.
+    """
+    in_slot = in_slot or rewritable
+    assert not (in_slot and message.code is Code.UC), "UC is always plain [D6]"
+    octets = bytearray(message.encode(codepoints.icmpv6_type))
+    if in_slot:
+        ends = message.sender_aid, message.receiver_aid
+        next_header = next_header_of(SLOT_ICMPV6, codepoints, rewritable=rewritable)
+    else:
+        ends = source, destination
+        next_header = ipv6.ICMPV6
+    octets[2:4] = ipv6.checksum(*ends, ipv6.ICMPV6, bytes(octets)).to_bytes(2, "big")
+    header = ipv6.Header(
+        source=source,
+        destination=destination,
+        next_header=next_header,
+        payload_octets=len(octets),
+        flow_label=CONTROL_FLOW_LABEL,
+    )
+    return header.encode() + octets
+
+
+def decode_message(
+    octets: bytes, source: Locator, destination: Locator, *, in_slot: bool
+) -> ControlMessage:
+    """The message that ``octets`` hold, from the ICMPv6 type to the end of the packet.
+
+    Args:
+        octets: as received.
+        source: source address field.
+        destination: destination address field.
+        in_slot: whether it came in the ICMPv6 slot, and so sums over its AIDs [D6].
+
+    Raises:
+        WireError: malformed, a wrong checksum, an unknown code, version or critical option.
+    """
+    reader = Reader(octets)
+    reader.take(1, "type")
+    number = reader.integer(1, "code")
+    reader.take(2, "checksum")
+    next_header = reader.integer(1, "next header")
+    header_octets = reader.integer(1, "header length") * ALIGNMENT
+    version_and_flags = reader.integer(2, "flags")
+    nonce = reader.integer(8, "nonce")
+    sender_aid = reader.locator("sender's AID")
+    receiver_aid = reader.locator("receiver's AID")
+    ends = (sender_aid, receiver_aid) if in_slot else (source, destination)
+    if ipv6.checksum(*ends, ipv6.ICMPV6, octets) != 0:
+        raise WireError(2, "wrong checksum")
+    if number not in Code.__members__.values():
+        raise WireError(1, "unknown code")
+    if version_and_flags >> 12 != VERSION:
+        raise WireError(6, "unknown version")
+    if not FIXED_OCTETS <= header_octets <= HEADER_OCTETS_MAX:
+        raise WireError(5, "header length out of range")
+    with reader.restricted(header_octets - FIXED_OCTETS, "options"):
+        options = _decode_options(reader)
+    payload = reader.rest()
+    if next_header == ipv6.NO_NEXT_HEADER and payload:
+        raise WireError(4, "octets after the message")
+    try:
+        return ControlMessage(
+            code=Code(number),
+            nonce=nonce,
+            sender_aid=sender_aid,
+            receiver_aid=receiver_aid,
+            flags=Flag(version_and_flags & KNOWN_FLAGS),
+            context=options.context,
+            sender_locators=options.sender_locators,
+            receiver_locators=options.receiver_locators,
+            tokens=options.tokens,
+            cookie=options.cookie,
+            authentication=options.authentication,
+            reset_token=options.reset_token,
+            unknown=tuple(options.unknown),
+            piggyback=None
+            if next_header == ipv6.NO_NEXT_HEADER
+            else Piggyback(next_header, payload),
+        )
+    except UsageError as error:
+        raise WireError(FIXED_OCTETS, str(error)) from None
+
+
+def blank_authentication(octets: bytes) -> bytes:
+    """A well-formed message with its checksum and authentication as zeros, which is what is hashed.
+
+    Args:
+        octets: a message that ``encode`` made or ``decode_message`` accepted.
+    """
+    blanked = bytearray(octets)
+    blanked[2:4] = bytes(2)
+    at = FIXED_OCTETS
+    end = octets[5] * ALIGNMENT
+    while at < end:
+        number = int.from_bytes(octets[at : at + 2], "big") & ~CRITICAL
+        length = int.from_bytes(octets[at + 2 : at + 4], "big")
+        value_at = at + HEAD_OCTETS
+        if number == OptionType.AUTHENTICATION:
+            blanked[value_at : value_at + HASH_OCTETS] = bytes(HASH_OCTETS)
+        at = value_at + length + -(HEAD_OCTETS + length) % ALIGNMENT
+    return bytes(blanked)
+
+
+@dataclass(slots=True)
+class _Options:
+    """The options of a message while they are being read."""
+
+    context: ContextOption = field(default_factory=ContextOption)
+    sender_locators: Entries = ()
+    receiver_locators: Entries = ()
+    tokens: Tokens | None = None
+    cookie: Cookie | None = None
+    authentication: bytes = b""
+    reset_token: bytes = b""
+    unknown: list[UnknownOption] = field(default_factory=list)
+
+
+def _decode_options(reader: Reader) -> _Options:
+    """Every option up to the end of the header; none stands twice, a context is always there."""
+    options = _Options()
+    seen: set[int] = set()
+    while reader.remaining:
+        start = reader.position
+        head = reader.integer(2, "option type")
+        length = reader.integer(2, "option length")
+        number = head & ~CRITICAL
+        if number in seen:
+            raise WireError(start, "option stands twice")
+        seen.add(number)
+        if number in OptionType.__members__.values():
+            with reader.restricted(length, "option"):
+                _decode_option(OptionType(number), reader, options)
+                reader.rest()  # what a later version appended to a layout we know
+        elif head & CRITICAL:
+            raise WireError(start, "unknown critical option")
+        elif len(options.unknown) == UNKNOWN_OPTIONS_MAX:
+            raise WireError(start, "too many unknown options")
+        else:
+            options.unknown.append(UnknownOption(number, reader.take(length, "option")))
+        reader.take(-(HEAD_OCTETS + length) % ALIGNMENT, "option padding")
+    if OptionType.CONTEXT not in seen:
+        raise WireError(reader.position, "no context option")
+    return options
+
+
+def _decode_option(number: OptionType, reader: Reader, options: _Options) -> None:
+    """One option we know, into its place."""
+    match number:
+        case OptionType.CONTEXT:
+            options.context = ContextOption.decode(reader)
+        case OptionType.SENDER_LOCATORS:
+            options.sender_locators = decode_entries(reader)
+        case OptionType.RECEIVER_LOCATORS:
+            options.receiver_locators = decode_entries(reader)
+        case OptionType.TOKENS:
+            options.tokens = Tokens.decode(reader)
+        case OptionType.COOKIE:
+            options.cookie = Cookie.decode(reader)
+        case OptionType.AUTHENTICATION:
+            options.authentication = reader.take(HASH_OCTETS, "authentication")
+        case OptionType.RESET_TOKEN:
+            options.reset_token = reader.take(HASH_OCTETS, "reset token")
+        case _:
+            assert_never(number)

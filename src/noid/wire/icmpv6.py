@@ -1,0 +1,74 @@
+"""The ICMPv6 errors (RFC 4443 §3) that noid reads and, towards its own host, writes.
+
+An error carries the start of the packet that caused it. About an M6 packet, that quote holds
+locators and an M6 next header [D26].
+"""
+
+from dataclasses import dataclass
+
+from noid.constants import CONTROL_OCTETS_MAX
+from noid.errors import WireError
+from noid.locators import Locator
+from noid.wire import ipv6
+
+DESTINATION_UNREACHABLE = 1
+PACKET_TOO_BIG = 2
+TIME_EXCEEDED = 3
+PARAMETER_PROBLEM = 4
+UNRECOGNIZED_NEXT_HEADER = 1
+"""The code of a parameter problem from a host that does not know a next header."""
+ERROR_TYPES = frozenset({DESTINATION_UNREACHABLE, PACKET_TOO_BIG, TIME_EXCEEDED, PARAMETER_PROBLEM})
+HEAD_OCTETS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorMessage:
+    """An ICMPv6 error.
+
+    ::
+
+        |     Type (8)  |    Code (8)   |         Checksum (16)         |
+        |    Value (32): the MTU of a Packet Too Big, a pointer, or 0   |
+        |           As much of the offending packet as fits             |
+    """
+
+    type: int
+    code: int
+    value: int = 0
+    quote: bytes
+
+    def encode_packet(self, source: Locator, destination: Locator) -> bytes:
+        """The IPv6 packet, cut so that it is no longer than the minimum MTU (RFC 4443 §2.4)."""
+        room = CONTROL_OCTETS_MAX - ipv6.HEADER_OCTETS - HEAD_OCTETS
+        octets = bytearray(
+            bytes((self.type, self.code, 0, 0)) + self.value.to_bytes(4, "big") + self.quote[:room]
+        )
+        total = ipv6.checksum(source, destination, ipv6.ICMPV6, bytes(octets))
+        octets[2:4] = total.to_bytes(2, "big")
+        header = ipv6.Header(
+            source=source,
+            destination=destination,
+            next_header=ipv6.ICMPV6,
+            payload_octets=len(octets),
+        )
+        return header.encode() + octets
+
+
+def decode_error(octets: bytes, source: Locator, destination: Locator) -> ErrorMessage:
+    """The error that ``octets`` hold, from the ICMPv6 type on.
+
+    Raises:
+        WireError: too short, a wrong checksum, or not an error.
+    """
+    if len(octets) < HEAD_OCTETS:
+        raise WireError(len(octets), "truncated ICMPv6 error")
+    if ipv6.checksum(source, destination, ipv6.ICMPV6, octets) != 0:
+        raise WireError(2, "wrong checksum")
+    if octets[0] not in ERROR_TYPES:
+        raise WireError(0, "not an ICMPv6 error")
+    return ErrorMessage(
+        type=octets[0],
+        code=octets[1],
+        value=int.from_bytes(octets[4:8], "big"),
+        quote=octets[HEAD_OCTETS:],
+    )

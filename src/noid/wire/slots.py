@@ -1,0 +1,72 @@
+"""How a next header says "M6", "may be rewritten" and which protocol follows, in eight bits.
+
+"We pick two unused ranges of IP protocol values with 8 numbers each" [draft §6]: the eight from P1
+say "rewrite ok", the eight from P2 "no rewrite", and the place within the eight is the slot [D2].
+The common protocols cost no octet; any other pays the escape slot's 8-octet extension header::
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +---------------+---------------+---------------+---------------+
+    |  Next Header  | Header Length |   PadN (1)    |   Length (4)  |
+    +---------------+---------------+---------------+---------------+
+    |                               0                               |
+    +---------------------------------------------------------------+
+
+Header Length is 0, as in every extension header of 8 octets; the padding is ignored on receipt.
+"""
+
+from dataclasses import dataclass
+
+from noid.constants import Codepoints
+from noid.wire.ipv6 import ESP, FRAGMENT, ICMPV6, SCTP, TCP, UDP
+
+SLOTS = 8
+SLOT_RDDP = 3
+"""RDDP never got a protocol number: reserved, never sent, dropped on receipt [D2]."""
+SLOT_ICMPV6 = 6
+SLOT_ESCAPE = 7
+SLOT_OF_PROTOCOL = {TCP: 0, UDP: 1, SCTP: 2, ESP: 4, FRAGMENT: 5, ICMPV6: SLOT_ICMPV6}
+PROTOCOL_OF_SLOT = {slot: protocol for protocol, slot in SLOT_OF_PROTOCOL.items()}
+ESCAPE_OCTETS = 8
+ESCAPE_TAIL = bytes((0, 1, 4, 0, 0, 0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What an M6 next header says.
+
+    Attributes:
+        number: 0 to 7.
+        rewritable: whether routers may rewrite the source locator.
+    """
+
+    number: int
+    rewritable: bool
+
+
+def slot_of(next_header: int, codepoints: Codepoints) -> Slot | None:
+    """The slot that ``next_header`` names, or None where it is not an M6 number."""
+    number = next_header - codepoints.rewritable_first
+    if 0 <= number < SLOTS:
+        return Slot(number, True)
+    number = next_header - codepoints.fixed_first
+    if 0 <= number < SLOTS:
+        return Slot(number, False)
+    return None
+
+
+def next_header_of(slot: int, codepoints: Codepoints, *, rewritable: bool) -> int:
+    """The M6 next header of a slot."""
+    assert 0 <= slot < SLOTS
+    return (codepoints.rewritable_first if rewritable else codepoints.fixed_first) + slot
+
+
+def m6_next_headers(codepoints: Codepoints) -> tuple[int, ...]:
+    """The sixteen M6 next headers, P1 first."""
+    firsts = (codepoints.rewritable_first, codepoints.fixed_first)
+    return tuple(first + slot for first in firsts for slot in range(SLOTS))
+
+
+def escape_header(protocol: int) -> bytes:
+    """The 8-octet extension header that carries a protocol without a slot of its own."""
+    return bytes((protocol,)) + ESCAPE_TAIL

@@ -1,0 +1,460 @@
+"""Real servers for the DNS tests: NSD with a zone of ours, and servers that misbehave on order."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shutil
+import socket
+import socketserver
+import subprocess
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import dns.asyncquery
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+import pytest
+
+from noid.constants import Codepoints
+from noid.dns.stub import Stub
+from noid.dns.upstream import MESSAGE_OCTETS_MAX, Server, Upstream
+from noid.locators import Locator, parse_locator
+
+Handle = Callable[[bytes, bool], bytes | list[bytes] | None]
+"""Takes a query and whether it came over TCP; gives what to send back, several messages even."""
+Pretend = Callable[[Handle], Server]
+
+Result = TypeVar("Result")
+
+LOOPBACK = "::1"
+NAME = "host.example.test"
+RESOLVER = "2001:db8:9::53"
+DEAD, ALIVE = "2001:db8:1::1", "2001:db8:2::1"
+MARK = 0x6D36
+NOBODY: Server = (LOOPBACK, 9)
+"""A port where nothing listens: the network says so at once."""
+NSD_DIRECTORIES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+
+ZONE = r"""
+$ORIGIN example.test.
+$TTL 300
+@ SOA ns admin 1 3600 600 86400 120
+@ NS ns
+ns AAAA 2001:db8::53
+m6 AAAA 2001:db8:1::1
+m6 AAAA 2001:db8:2::1
+m6 TYPE65286 \# 0
+plain AAAA 2001:db8:1::2
+plain AAAA 2001:db8:2::2
+alias 60 CNAME m6
+text AAAA 2001:db8:1::3
+text AAAA 2001:db8:2::3
+_m6.text TXT "v=m6"
+textalias CNAME text
+othertext AAAA 2001:db8:1::4
+_m6.othertext TXT "v=spf1 -all"
+linklocal AAAA 2001:db8:1::5
+linklocal AAAA fe80::5
+linklocal TYPE65286 \# 0
+"""
+MANY = "".join(
+    [*(f"many AAAA 2001:db8:1::{index:x}\n" for index in range(256, 276)), "many TYPE65286 \\# 0\n"]
+)
+BIG = "".join(f'big TXT "{index:03}{"x" * 200}"\n' for index in range(20))
+
+REVERSE_ZONE = r"""
+$ORIGIN 8.b.d.0.1.0.0.2.ip6.arpa.
+$TTL 300
+@ SOA ns.example.test. admin.example.test. 1 3600 600 86400 120
+@ NS ns.example.test.
+1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0 PTR M6.Example.Test.
+1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0 PTR www.example.test.
+"""
+
+CONFIGURATION = """
+server:
+  ip-address: {address}@{port}
+  server-count: 1
+  username: ""
+  chroot: ""
+  zonesdir: "{directory}"
+  database: ""
+  pidfile: "{directory}/nsd.pid"
+  xfrdfile: "{directory}/xfrd.state"
+  xfrdir: "{directory}"
+  zonelistfile: "{directory}/zone.list"
+  rrl-ratelimit: 0
+  verbosity: 1
+remote-control:
+  control-enable: no
+zone:
+  name: example.test
+  zonefile: forward.zone
+zone:
+  name: 8.b.d.0.1.0.0.2.ip6.arpa
+  zonefile: reverse.zone
+"""
+
+
+def free_port() -> int:
+    """A port that is free on loopback for UDP and TCP at this moment."""
+    for _ in range(16):
+        with (
+            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as datagrams,
+            socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as stream,
+            contextlib.suppress(OSError),
+        ):
+            datagrams.bind((LOOPBACK, 0))
+            port = int(datagrams.getsockname()[1])
+            stream.bind((LOOPBACK, port))
+            return port
+    raise AssertionError("no port of loopback is free for both UDP and TCP")
+
+
+@pytest.fixture(scope="session")
+def nsd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An authoritative server with the zones above."""
+    program = shutil.which("nsd", path=NSD_DIRECTORIES)
+    if program is None:
+        pytest.skip("nsd is not installed (Debian package nsd)")
+    directory = tmp_path_factory.mktemp("nsd")
+    port = free_port()
+    (directory / "forward.zone").write_text(ZONE + MANY + BIG)
+    (directory / "reverse.zone").write_text(REVERSE_ZONE)
+    configuration = directory / "nsd.conf"
+    configuration.write_text(CONFIGURATION.format(address=LOOPBACK, port=port, directory=directory))
+    process = subprocess.Popen(
+        [program, "-d", "-c", str(configuration)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        _wait_until_started(process, directory)
+        yield LOOPBACK, port
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+def _wait_until_started(process: subprocess.Popen[str], directory: Path) -> None:
+    """Reads the log until NSD says that it serves; its end without that is a failure."""
+    assert process.stderr is not None
+    log = []
+    for line in process.stderr:
+        log.append(line)
+        if "nsd started" in line:
+            return
+    raise AssertionError(f"nsd in {directory} did not start:\n{''.join(log)}")
+
+
+class _Datagrams(socketserver.ThreadingUDPServer):
+    address_family = socket.AF_INET6
+    daemon_threads = True
+    handle_query: Handle
+
+
+class _Stream(socketserver.ThreadingTCPServer):
+    address_family = socket.AF_INET6
+    daemon_threads = True
+    allow_reuse_address = True
+    handle_query: Handle
+
+
+class _DatagramHandler(socketserver.DatagramRequestHandler):
+    def handle(self) -> None:
+        query, answering = self.request
+        assert isinstance(self.server, _Datagrams)
+        for response in _messages(self.server.handle_query(query, False)):
+            answering.sendto(response, self.client_address)
+
+
+class _StreamHandler(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        octets = int.from_bytes(self.rfile.read(2), "big")
+        assert isinstance(self.server, _Stream)
+        for response in _messages(self.server.handle_query(self.rfile.read(octets), True)):
+            self.wfile.write(len(response).to_bytes(2, "big") + response)
+
+
+def _messages(answer: bytes | list[bytes] | None) -> list[bytes]:
+    if answer is None:
+        return []
+    return [answer] if isinstance(answer, bytes) else answer
+
+
+@pytest.fixture
+def pretend() -> Iterator[Pretend]:
+    """Starts servers, each answering as its function says."""
+    with contextlib.ExitStack() as stack:
+
+        def start(handle: Handle) -> Server:
+            port = free_port()
+            for server in (
+                stack.enter_context(_Datagrams((LOOPBACK, port), _DatagramHandler)),
+                stack.enter_context(_Stream((LOOPBACK, port), _StreamHandler)),
+            ):
+                server.handle_query = handle
+                thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+                thread.start()
+                stack.callback(thread.join)
+                stack.callback(server.shutdown)
+            return LOOPBACK, port
+
+        yield start
+
+
+# --- the resolver client and the stub at work ---
+
+
+def locators(*texts: str) -> tuple[Locator, ...]:
+    return tuple(parse_locator(text) for text in texts)
+
+
+def with_upstream(
+    scenario: Callable[[Upstream], Awaitable[Result]],
+    *servers: Server,
+    sources: Sequence[Locator] = (),
+    total_s: float = 1.0,
+) -> Result:
+    """Runs a scenario with a client of these servers, which is closed at the end."""
+
+    async def run() -> Result:
+        client = Upstream(
+            servers, Codepoints(), lambda: sources, 0, hedge_s=0.02, repeat_s=0.2, total_s=total_s
+        )
+        try:
+            return await scenario(client)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+def response(
+    query: bytes,
+    *records: str,
+    code: dns.rcode.Rcode = dns.rcode.NOERROR,
+    flags: int = 0,
+) -> bytes:
+    """A response to a query; a record is ``NAME TTL IN TYPE RDATA``."""
+    message = dns.message.make_response(dns.message.from_wire(query))
+    message.flags |= flags
+    message.set_rcode(code)
+    for record in records:
+        name, ttl, record_class, record_type, rdata = record.split(maxsplit=4)
+        rrset = dns.rrset.from_text(name, 0, record_class, record_type, rdata)
+        found = message.find_rrset(
+            message.answer, rrset.name, rrset.rdclass, rrset.rdtype, create=True
+        )
+        found.add(rrset[0])
+        found.ttl = int(ttl)
+    return message.to_wire(max_size=MESSAGE_OCTETS_MAX, want_shuffle=False)
+
+
+def answering(*records: str) -> Handle:
+    return lambda query, _: response(query, *records)
+
+
+def refusing(code: dns.rcode.Rcode = dns.rcode.SERVFAIL) -> Handle:
+    return lambda query, _: response(query, code=code)
+
+
+def silent(_query: bytes, _stream: bool) -> None:
+    return None
+
+
+def wrong_id(query: bytes) -> bytes:
+    return bytes([query[0] ^ 0xFF]) + response(query, f"{NAME}. 60 IN AAAA 2001:db8::bad")[1:]
+
+
+def wrong_question(query: bytes) -> bytes:
+    other = dns.message.make_query(
+        "other.example.test", "AAAA", id=int.from_bytes(query[:2], "big")
+    )
+    return response(other.to_wire(), "other.example.test. 60 IN AAAA 2001:db8::bad")
+
+
+def no_question(query: bytes) -> bytes:
+    return query[:2] + b"\x80\x00" + bytes(8)
+
+
+def not_a_response(query: bytes) -> bytes:
+    return query
+
+
+def garbage(query: bytes) -> bytes:
+    return query[:2] + b"\xff" * 40
+
+
+STRAYS = [wrong_id, wrong_question, no_question, not_a_response, garbage, lambda _: b""]
+
+
+class Peer(NamedTuple):
+    """One call of ``on_peer``."""
+
+    name: str
+    aid: Locator
+    locators: tuple[Locator, ...]
+    ttl_seconds: int
+
+
+class Program:
+    """A program of the host, and what the shim was told meanwhile."""
+
+    def __init__(self, stub: Stub) -> None:
+        self.stub = stub
+        self.peers: list[Peer] = []
+
+    def take_peer(
+        self, name: str, aid: Locator, locators: tuple[Locator, ...], ttl_seconds: int
+    ) -> None:
+        self.peers.append(Peer(name, aid, locators, ttl_seconds))
+
+    async def resolve(self, query: dns.message.Message) -> dns.message.Message:
+        return await dns.asyncquery.udp(query, LOOPBACK, port=self.stub.port, timeout=3)
+
+    async def resolve_tcp(self, query: dns.message.Message) -> dns.message.Message:
+        return await dns.asyncquery.tcp(query, LOOPBACK, port=self.stub.port, timeout=3)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(LOOPBACK, self.stub.port)
+
+
+def as_program(
+    scenario: Callable[[Program], Awaitable[Result]],
+    server: Server,
+    *,
+    own: Sequence[str] = (),
+    total_s: float = 1.0,
+    grace_s: float = 0.05,
+    idle_s: float = 2.0,
+) -> Result:
+    """Runs a scenario beside a stub that asks one server."""
+
+    async def run() -> Result:
+        upstream = Upstream([server], Codepoints(), tuple, 0, repeat_s=0.3, total_s=total_s)
+        own_locators = {parse_locator(text) for text in own}
+        told: list[Program] = []
+        stub = Stub(
+            LOOPBACK,
+            free_port(),
+            upstream,
+            lambda *peer: told[0].take_peer(*peer),
+            lambda: own_locators,
+            grace_s=grace_s,
+            idle_s=idle_s,
+        )
+        told.append(Program(stub))
+        await stub.start()
+        try:
+            return await scenario(told[0])
+        finally:
+            await stub.stop()
+            await upstream.close()
+
+    return asyncio.run(run())
+
+
+def resolved(
+    query: dns.message.Message, server: Server, *, own: Sequence[str] = ()
+) -> tuple[dns.message.Message, list[Peer]]:
+    async def scenario(program: Program) -> tuple[dns.message.Message, list[Peer]]:
+        return await program.resolve(query), program.peers
+
+    return as_program(scenario, server, own=own)
+
+
+def aaaa(name: str, *, want_dnssec: bool = False) -> dns.message.QueryMessage:
+    return dns.message.make_query(f"{name}.example.test", "AAAA", want_dnssec=want_dnssec)
+
+
+class ShiftedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock can be put forward."""
+
+    shift_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.shift_s
+
+
+def in_network_namespace(scenario: Callable[[], Result]) -> Result:
+    """Runs a function in a thread that has a network of its own, with only a loopback in it."""
+    if os.geteuid() != 0:
+        pytest.skip("a network namespace needs root")
+    results: list[Result] = []
+
+    def run() -> None:
+        clone_new_network = 0x40000000
+        assert ctypes.CDLL(None, use_errno=True).unshare(clone_new_network) == 0
+        results.append(scenario())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def ip(arguments: str) -> None:
+    subprocess.run(["ip", "-6", *arguments.split()], check=True)
+
+
+def addresses(message: dns.message.Message) -> list[str]:
+    return [
+        record.to_text()
+        for rrset in message.answer
+        if rrset.rdtype == dns.rdatatype.AAAA
+        for record in rrset
+    ]
+
+
+def answered(query: bytes, *rrsets: dns.rrset.RRset, flags: int = 0) -> bytes:
+    message = dns.message.make_response(dns.message.from_wire(query))
+    message.flags |= flags
+    message.answer.extend(rrsets)
+    return message.to_wire(max_size=MESSAGE_OCTETS_MAX, want_shuffle=False)
+
+
+def kind_of(query: bytes) -> dns.rdatatype.RdataType:
+    return dns.message.from_wire(query).question[0].rdtype
+
+
+M6_RECORD = dns.rrset.from_text(f"{NAME}.", 60, "IN", "TYPE65286", r"\# 0")
+TWO = dns.rrset.from_text(f"{NAME}.", 77, "IN", "AAAA", "2001:db8:1::1", "2001:db8:2::1")
+
+
+def m6_host(*rrsets: dns.rrset.RRset, flags: int = 0) -> Handle:
+    """A server that has these for AAAA, and the M6 record at the same name."""
+    aliases = [rrset for rrset in rrsets if rrset.rdtype == dns.rdatatype.CNAME]
+
+    def handle(query: bytes, _: bool) -> bytes:
+        if kind_of(query) == dns.rdatatype.AAAA:
+            return answered(query, *rrsets, flags=flags)
+        if kind_of(query) == dns.rdatatype.TXT:
+            return answered(query)
+        return answered(query, *aliases, M6_RECORD)
+
+    return handle
+
+
+async def answer_only(listening: socket.socket, source: str, sources: list[str]) -> None:
+    """Answers AAAA to one address, as if what comes from any other were lost on the way."""
+    loop = asyncio.get_running_loop()
+    while True:
+        query, client = await loop.sock_recvfrom(listening, 512)
+        sources.append(client[0])
+        if client[0] == source:
+            answer = response(query, f"{NAME}. 60 IN AAAA 2001:db8::1")
+            await loop.sock_sendto(listening, answer, client)
+
+
+def prepare_loopback() -> None:
+    ip("link set lo up")
+    for address in (RESOLVER, DEAD, ALIVE):
+        ip(f"address add {address}/128 dev lo nodad")

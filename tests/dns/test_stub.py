@@ -1,0 +1,600 @@
+"""The resolver of the host's programs, asked as a program would ask it."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterator
+
+import dns.asyncquery
+import dns.flags
+import dns.message
+import dns.opcode
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from noid.constants import LOCATORS_MAX, Codepoints
+from noid.dns import stub as room
+from noid.dns.stub import Stub
+from noid.dns.upstream import LENGTH, Server, Upstream
+from noid.errors import PlatformError
+from noid.locators import parse_locator
+from tests.dns.conftest import (
+    LOOPBACK,
+    M6_RECORD,
+    NAME,
+    NOBODY,
+    TWO,
+    Peer,
+    Pretend,
+    Program,
+    aaaa,
+    addresses,
+    answered,
+    as_program,
+    free_port,
+    kind_of,
+    m6_host,
+    resolved,
+    silent,
+)
+
+# --- names that speak M6 ---
+
+
+def test_of_a_name_that_speaks_m6_the_program_gets_one_address(nsd: Server) -> None:
+    message, peers = resolved(aaaa("m6"), nsd)
+    assert len(addresses(message)) == 1
+    assert message.answer[0].ttl == 300
+    assert [peer.aid for peer in peers] == [parse_locator(addresses(message)[0])]
+
+
+def test_the_shim_is_told_of_every_locator_before_the_program_is_answered(nsd: Server) -> None:
+    _, peers = resolved(aaaa("m6"), nsd)
+    (peer,) = peers
+    assert (peer.name, peer.ttl_seconds) == ("m6.example.test", 300)
+    assert set(peer.locators) == {parse_locator("2001:db8:1::1"), parse_locator("2001:db8:2::1")}
+
+
+def test_the_first_address_of_the_answer_is_the_aid(pretend: Pretend) -> None:
+    message, peers = resolved(aaaa("host"), pretend(m6_host(TWO)))
+    assert addresses(message) == ["2001:db8:1::1"]
+    assert peers[0].locators == (parse_locator("2001:db8:1::1"), parse_locator("2001:db8:2::1"))
+
+
+def test_behind_an_alias_the_peer_has_its_final_name_and_the_alias_stays(nsd: Server) -> None:
+    message, peers = resolved(aaaa("alias"), nsd)
+    assert [rrset.rdtype for rrset in message.answer] == [
+        dns.rdatatype.CNAME,
+        dns.rdatatype.AAAA,
+    ]
+    assert len(addresses(message)) == 1
+    assert peers[0].name == "m6.example.test"
+
+
+def test_the_text_does_for_the_record(nsd: Server) -> None:
+    message, peers = resolved(aaaa("text"), nsd)
+    assert len(addresses(message)) == 1
+    assert len(peers[0].locators) == 2
+
+
+def test_the_name_of_a_peer_is_canonical_while_the_question_keeps_its_case(nsd: Server) -> None:
+    message, peers = resolved(aaaa("M6"), nsd)
+    assert message.question[0].name.to_text() == "M6.example.test."
+    assert peers[0].name == "m6.example.test"
+
+
+def test_over_tcp_it_is_the_same(nsd: Server) -> None:
+    async def scenario(program: Program) -> tuple[dns.message.Message, list[Peer]]:
+        return await program.resolve_tcp(aaaa("m6")), program.peers
+
+    message, peers = as_program(scenario, nsd)
+    assert len(addresses(message)) == 1
+    assert len(peers) == 1
+
+
+def test_of_many_locators_the_shim_is_told_as_many_as_a_set_may_have(nsd: Server) -> None:
+    message, peers = resolved(aaaa("many"), nsd)
+    assert len(addresses(message)) == 1
+    assert len(peers[0].locators) == LOCATORS_MAX
+    assert peers[0].aid in peers[0].locators
+
+
+def test_hundreds_of_addresses_come_down_to_one(pretend: Pretend) -> None:
+    hundreds = dns.rrset.from_text_list(
+        f"{NAME}.", 60, "IN", "AAAA", [f"2001:db8::{index:x}" for index in range(1, 400)]
+    )
+    whole = m6_host(hundreds)
+
+    def handle(query: bytes, stream: bool) -> bytes | list[bytes] | None:
+        if stream or kind_of(query) != dns.rdatatype.AAAA:
+            return whole(query, stream)
+        return answered(query, flags=dns.flags.TC)
+
+    message, peers = resolved(aaaa("host"), pretend(handle))
+    assert addresses(message) == ["2001:db8::1"]
+    assert len(peers[0].locators) == LOCATORS_MAX
+
+
+def test_a_signature_over_the_whole_set_goes_and_with_it_the_claim(pretend: Pretend) -> None:
+    signatures = [
+        dns.rrset.from_text(
+            name,
+            77,
+            "IN",
+            "RRSIG",
+            f"{kind} 8 3 77 20300101000000 20200101000000 1 example.test. AAAA",
+        )
+        for name, kind in ((f"{NAME}.", "AAAA"), ("www.example.test.", "CNAME"))
+    ]
+    alias = dns.rrset.from_text("www.example.test.", 77, "IN", "CNAME", f"{NAME}.")
+    server = pretend(m6_host(alias, signatures[1], TWO, signatures[0], flags=dns.flags.AD))
+    message, _ = resolved(aaaa("www"), server)
+    covered = [rrset.covers for rrset in message.answer if rrset.rdtype == dns.rdatatype.RRSIG]
+    assert covered == [dns.rdatatype.CNAME]
+    assert not message.flags & dns.flags.AD
+
+
+def test_a_ttl_with_the_top_bit_is_none(pretend: Pretend) -> None:
+    endless = dns.rrset.from_text(f"{NAME}.", 2**31, "IN", "AAAA", "2001:db8::1")
+    _, peers = resolved(aaaa("host"), pretend(m6_host(endless)))
+    assert peers[0].ttl_seconds == 0
+
+
+# --- a host is never worse off than without noid ---
+
+
+def test_of_any_other_name_the_program_gets_every_address(nsd: Server) -> None:
+    message, peers = resolved(aaaa("plain"), nsd)
+    assert len(addresses(message)) == 2
+    assert peers == []
+
+
+@pytest.mark.parametrize("want_dnssec", [True, False])
+def test_who_checks_signatures_or_disables_checking_gets_the_whole_set(
+    nsd: Server, want_dnssec: bool
+) -> None:
+    query = aaaa("m6", want_dnssec=want_dnssec)
+    query.flags |= 0 if want_dnssec else dns.flags.CD
+    message, peers = resolved(query, nsd)
+    assert len(addresses(message)) == 2
+    assert peers == []
+
+
+def test_the_hosts_own_name_is_left_alone(nsd: Server) -> None:
+    message, peers = resolved(aaaa("m6"), nsd, own=["2001:db8:2::1"])
+    assert len(addresses(message)) == 2
+    assert peers == []
+
+
+def test_a_set_with_an_address_that_is_no_locator_is_left_alone(nsd: Server) -> None:
+    message, peers = resolved(aaaa("linklocal"), nsd)
+    assert len(addresses(message)) == 2
+    assert peers == []
+
+
+@pytest.mark.parametrize("broken", ["silent", "servfail", "garbage"])
+def test_where_the_m6_question_has_no_answer_the_set_is_whole(
+    pretend: Pretend, broken: str
+) -> None:
+    def handle(query: bytes, _: bool) -> bytes | None:
+        if kind_of(query) == dns.rdatatype.AAAA:
+            return answered(query, TWO)
+        servfail = query[:2] + b"\x80\x02" + bytes(8)
+        return {"silent": None, "servfail": servfail, "garbage": query[:2] + b"\xff"}[broken]
+
+    async def scenario(program: Program) -> tuple[dns.message.Message, list[Peer], int]:
+        message = await program.resolve(aaaa("host"))
+        return message, program.peers, program.stub.counters["capability_unknown"]
+
+    message, peers, unknown = as_program(scenario, pretend(handle))
+    assert addresses(message) == ["2001:db8:1::1", "2001:db8:2::1"]
+    assert peers == []
+    assert unknown == 1
+
+
+def test_an_answer_cut_short_by_the_resolver_reaches_the_program_as_it_is(
+    pretend: Pretend,
+) -> None:
+    message, peers = resolved(aaaa("host"), pretend(m6_host(TWO, flags=dns.flags.TC)))
+    assert len(addresses(message)) == 2
+    assert peers == []
+
+
+def test_an_answer_that_cannot_be_read_reaches_the_program_as_it_is(pretend: Pretend) -> None:
+    whole = m6_host(TWO)
+
+    def handle(query: bytes, stream: bool) -> bytes | list[bytes] | None:
+        if kind_of(query) != dns.rdatatype.AAAA:
+            return whole(query, stream)
+        return answered(query, TWO) + b"trailing"
+
+    async def scenario(program: Program) -> bytes | None:
+        return await program.stub.answer(query.to_wire())
+
+    query = aaaa("host")
+    octets = as_program(scenario, pretend(handle))
+    assert octets is not None
+    assert octets.endswith(b"trailing")
+
+
+@pytest.mark.parametrize("kind", ["TXT", "A", "NS", "TYPE65286", "TYPE4711"])
+def test_every_other_type_is_passed_through(nsd: Server, kind: str) -> None:
+    query = dns.message.make_query("text.example.test", kind)
+
+    async def scenario(program: Program) -> dns.message.Message:
+        return await program.resolve(query)
+
+    async def directly() -> dns.message.Message:
+        return await dns.asyncquery.udp(query, nsd[0], port=nsd[1], timeout=3)
+
+    assert as_program(scenario, nsd).to_wire() == asyncio.run(directly()).to_wire()
+
+
+def test_a_name_that_is_not_there_is_not_there(nsd: Server) -> None:
+    message, _ = resolved(aaaa("nobody"), nsd)
+    assert message.rcode() == dns.rcode.NXDOMAIN
+    assert message.authority[0].rdtype == dns.rdatatype.SOA
+
+
+def test_without_any_resolver_the_program_hears_servfail_with_its_question() -> None:
+    query = aaaa("m6")
+    message, _ = resolved(query, NOBODY)
+    assert message.rcode() == dns.rcode.SERVFAIL
+    assert message.question == query.question
+
+
+def test_a_resolver_that_is_silent_is_servfail_in_the_end(pretend: Pretend) -> None:
+    async def scenario(program: Program) -> dns.rcode.Rcode:
+        return (await program.resolve(aaaa("m6"))).rcode()
+
+    assert as_program(scenario, pretend(silent), total_s=0.15) == dns.rcode.SERVFAIL
+
+
+# --- sizes ---
+
+
+def test_a_response_larger_than_the_client_takes_is_truncated(nsd: Server) -> None:
+    query = dns.message.make_query("big.example.test", "TXT", payload=1232)
+    message, _ = resolved(query, nsd)
+    assert message.flags & dns.flags.TC
+    assert message.answer == []
+    assert message.edns == 0
+
+
+def test_a_client_without_edns_takes_512_octets(nsd: Server) -> None:
+    query = dns.message.make_query("many.example.test", "AAAA")
+    query.flags |= dns.flags.CD
+    message, _ = resolved(query, nsd)
+    assert message.flags & dns.flags.TC
+    assert message.edns == -1
+
+
+def test_over_tcp_a_large_response_is_whole(nsd: Server) -> None:
+    async def scenario(program: Program) -> dns.message.Message:
+        return await program.resolve_tcp(dns.message.make_query("big.example.test", "TXT"))
+
+    assert len(as_program(scenario, nsd).answer[0]) == 20
+
+
+# --- what is not a query ---
+
+
+def answer_to(octets: bytes) -> bytes | None:
+    return as_program(lambda program: program.stub.answer(octets), NOBODY)
+
+
+def code_of(octets: bytes | None) -> dns.rcode.Rcode:
+    assert octets is not None
+    return dns.message.from_wire(octets).rcode()
+
+
+@pytest.mark.parametrize("octets", [b"", b"\x12", b"\x12\x34\x01\x00\x00\x01"])
+def test_less_than_a_header_is_dropped(octets: bytes) -> None:
+    assert answer_to(octets) is None
+
+
+def test_a_response_is_not_answered() -> None:
+    query = aaaa("m6")
+    query.flags |= dns.flags.QR
+    assert answer_to(query.to_wire()) is None
+
+
+def test_a_query_that_cannot_be_read_is_a_format_error_under_its_id() -> None:
+    octets = answer_to(b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\xff")
+    assert code_of(octets) == dns.rcode.FORMERR
+    assert octets is not None
+    assert octets[:2] == b"\x12\x34"
+
+
+def test_two_questions_are_a_format_error() -> None:
+    query = aaaa("m6")
+    query.question.extend(aaaa("plain").question)
+    assert code_of(answer_to(query.to_wire())) == dns.rcode.FORMERR
+
+
+def test_no_question_is_a_format_error() -> None:
+    query = dns.message.QueryMessage(1)
+    assert code_of(answer_to(query.to_wire())) == dns.rcode.FORMERR
+
+
+@pytest.mark.parametrize(
+    "opcode", [dns.opcode.IQUERY, dns.opcode.STATUS, dns.opcode.NOTIFY, dns.opcode.UPDATE]
+)
+def test_what_is_not_a_lookup_is_not_implemented(opcode: dns.opcode.Opcode) -> None:
+    octets = b"\x12\x34" + dns.opcode.to_flags(opcode).to_bytes(2, "big") + bytes(8)
+    assert code_of(answer_to(octets)) == dns.rcode.NOTIMP
+
+
+# --- whatever arrives ---
+
+
+@pytest.fixture(scope="module")
+def answer() -> Iterator[Callable[[bytes], bytes | None]]:
+    """The query handler of a stub without a resolver; each call runs to its end."""
+    with asyncio.Runner() as runner:
+
+        async def make() -> Stub:
+            upstream = Upstream([NOBODY], Codepoints(), tuple, 0)
+            return Stub(LOOPBACK, 53, upstream, lambda *_: None, tuple)
+
+        stub = runner.run(make())
+        yield lambda octets: runner.run(stub.answer(octets))
+
+
+def is_response_to(query: bytes | bytearray, response: bytes | None) -> bool:
+    return response is None or (response[:2] == query[:2] and response[2] & 0x80 != 0)
+
+
+@given(octets=st.binary(max_size=600))
+def test_any_octets_are_answered_or_dropped(
+    answer: Callable[[bytes], bytes | None], octets: bytes
+) -> None:
+    assert is_response_to(octets, answer(octets))
+
+
+@given(
+    header=st.tuples(*[st.sampled_from([0, 1, 2, 0xFFFF])] * 4),
+    flags=st.integers(0, 0x7FFF),
+    body=st.binary(max_size=120),
+)
+def test_any_octets_behind_a_header_are_answered(
+    answer: Callable[[bytes], bytes | None],
+    header: tuple[int, ...],
+    flags: int,
+    body: bytes,
+) -> None:
+    counts = b"".join(count.to_bytes(2, "big") for count in header)
+    octets = b"\x12\x34" + flags.to_bytes(2, "big") + counts + body
+    response = answer(octets)
+    assert response is not None
+    assert is_response_to(octets, response)
+
+
+@pytest.mark.slow
+@given(data=st.data())
+def test_a_query_with_octets_changed_is_answered_or_dropped(
+    answer: Callable[[bytes], bytes | None], data: st.DataObject
+) -> None:
+    octets = bytearray(dns.message.make_query(NAME, "AAAA", want_dnssec=True, id=7).to_wire())
+    for _ in range(data.draw(st.integers(1, 4))):
+        octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
+    assert is_response_to(octets, answer(bytes(octets)))
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(data=st.data())
+def test_any_answer_of_a_resolver_reaches_the_program_or_is_servfail(data: st.DataObject) -> None:
+    """Resolvers may say anything behind the question that was asked."""
+    query = dns.message.make_query(NAME, "AAAA", id=7).to_wire()
+    tail = answered(query, TWO)[len(query) :]
+    altered = bytearray(tail)
+    for _ in range(data.draw(st.integers(0, 6))):
+        altered[data.draw(st.integers(0, len(tail) - 1))] = data.draw(st.integers(0, 255))
+    counts = data.draw(st.sampled_from([b"\x00\x02", b"\x00\x03", b"\xff\xff"]))
+    end = data.draw(st.sampled_from([b"", b"\x00", b"\xc0\x0c" * 9]))
+    body = counts + bytes(4) + query[12:] + bytes(altered) + end
+
+    async def scenario() -> bytes | None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as resolver:
+            resolver.setblocking(False)
+            resolver.bind((LOOPBACK, 0))
+            server = LOOPBACK, resolver.getsockname()[1]
+
+            async def serve() -> None:
+                while True:
+                    octets, client = await loop.sock_recvfrom(resolver, 600)
+                    reply = answered(octets, M6_RECORD)
+                    if kind_of(octets) == dns.rdatatype.AAAA:
+                        reply = octets[:2] + b"\x81\x80\x00\x01" + body
+                    await loop.sock_sendto(resolver, reply, client)
+
+            serving = asyncio.create_task(serve())
+            upstream = Upstream([server], Codepoints(), tuple, 0, total_s=0.5)
+            stub = Stub(LOOPBACK, 53, upstream, lambda *_: None, tuple)
+            response = await stub.answer(query)
+            serving.cancel()
+            await asyncio.wait({serving})
+            await upstream.close()
+            return response
+
+    response = asyncio.run(scenario())
+    assert response is not None
+    assert is_response_to(query, response)
+
+
+# --- limits ---
+
+
+def test_one_query_more_than_at_once_is_servfail_at_once(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "DATAGRAMS_AT_ONCE_MAX", 1)
+
+    async def scenario(program: Program) -> tuple[dns.rcode.Rcode, int]:
+        first = asyncio.create_task(program.resolve(aaaa("m6")))
+        await asyncio.wait({first}, timeout=0.05)
+        second = await program.resolve(aaaa("plain"))
+        first.cancel()
+        return second.rcode(), program.stub.counters["overflow"]
+
+    code, overflow = as_program(scenario, pretend(silent), total_s=5)
+    assert code == dns.rcode.SERVFAIL
+    assert overflow == 1
+
+
+def test_one_client_more_than_at_once_is_closed(
+    nsd: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "CLIENTS_MAX", 1)
+
+    async def scenario(program: Program) -> tuple[bytes, int]:
+        _, first = await program.connect()
+        reader, second = await program.connect()
+        rest = await reader.read()
+        for writer in (first, second):
+            writer.close()
+        return rest, program.stub.counters["overflow"]
+
+    assert as_program(scenario, nsd) == (b"", 1)
+
+
+def test_a_client_that_leaves_makes_room_for_the_next(
+    nsd: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "CLIENTS_MAX", 1)
+
+    async def scenario(program: Program) -> list[dns.rcode.Rcode]:
+        codes = []
+        for _ in range(3):
+            reader, writer = await program.connect()
+            query = aaaa("m6").to_wire()
+            writer.write(LENGTH.pack(len(query)) + query)
+            writer.write_eof()
+            codes.append(dns.message.from_wire((await reader.read())[2:]).rcode())
+            writer.close()
+        return codes
+
+    assert as_program(scenario, nsd) == [dns.rcode.NOERROR] * 3
+
+
+def test_a_client_that_says_nothing_is_closed(nsd: Server) -> None:
+    async def scenario(program: Program) -> bytes:
+        reader, writer = await program.connect()
+        writer.write(b"\x00\xff only a part")
+        rest = await reader.read()
+        writer.close()
+        return rest
+
+    assert as_program(scenario, nsd, idle_s=0.05) == b""
+
+
+def test_a_client_that_reads_nothing_is_closed(pretend: Pretend) -> None:
+    texts = ["x" * 250 + str(index) for index in range(200)]
+    big = dns.rrset.from_text_list(f"{NAME}.", 60, "IN", "TXT", texts)
+
+    query = dns.message.make_query(NAME, "TXT").to_wire()
+    whole = answered(query, big)
+
+    def handle(asked: bytes, stream: bool) -> bytes:
+        return asked[:2] + whole[2:] if stream else answered(asked, flags=dns.flags.TC)
+
+    async def scenario(program: Program) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as client:
+            client.setblocking(False)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            await loop.sock_connect(client, (LOOPBACK, program.stub.port))
+            while True:
+                await loop.sock_sendall(client, (LENGTH.pack(len(query)) + query) * 100)
+
+    with pytest.raises(ConnectionError):
+        as_program(scenario, pretend(handle), idle_s=0.05)
+
+
+def test_queries_on_one_connection_are_answered_in_their_order(nsd: Server) -> None:
+    names = ["m6", "big", "plain", "nobody", "alias"]
+
+    async def scenario(program: Program) -> list[int]:
+        reader, writer = await program.connect()
+        for identifier, name in enumerate(names):
+            query = aaaa(name)
+            query.id = identifier
+            writer.write(LENGTH.pack(len(query.to_wire())) + query.to_wire())
+        identifiers = []
+        for _ in names:
+            (octets,) = LENGTH.unpack(await reader.readexactly(2))
+            identifiers.append(dns.message.from_wire(await reader.readexactly(octets)).id)
+        writer.close()
+        return identifiers
+
+    assert as_program(scenario, nsd) == [0, 1, 2, 3, 4]
+
+
+def test_what_is_no_query_ends_the_connection(nsd: Server) -> None:
+    async def scenario(program: Program) -> bytes:
+        reader, writer = await program.connect()
+        writer.write(b"\x00\x03abc")
+        rest = await reader.read()
+        writer.close()
+        return rest
+
+    assert as_program(scenario, nsd) == b""
+
+
+# --- starting and stopping ---
+
+
+async def start_at(listen: str, port: int) -> None:
+    upstream = Upstream([NOBODY], Codepoints(), tuple, 0)
+    stub = Stub(listen, port, upstream, lambda *_: None, tuple)
+    try:
+        await stub.start()
+    finally:
+        await stub.stop()
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+def test_an_occupied_port_is_refused_with_advice(kind: socket.SocketKind) -> None:
+    port = free_port()
+    with socket.socket(socket.AF_INET6, kind) as occupant:
+        occupant.bind((LOOPBACK, port))
+        if kind == socket.SOCK_STREAM:
+            occupant.listen()
+        with pytest.raises(PlatformError, match=r"is in use; set dns\.port or stop what") as error:
+            asyncio.run(start_at(LOOPBACK, port))
+    assert error.value.errno == errno.EADDRINUSE
+
+
+def test_an_address_of_another_host_is_refused_with_advice() -> None:
+    with pytest.raises(PlatformError, match=r"no such address; set dns\.listen"):
+        asyncio.run(start_at("2001:db8:ffff::1", free_port()))
+
+
+def test_it_listens_on_ipv4_where_told(nsd: Server) -> None:
+    asyncio.run(start_at("127.0.0.1", free_port()))
+
+
+def test_stopping_ends_what_is_being_answered(pretend: Pretend) -> None:
+    async def scenario(program: Program) -> bytes:
+        asking = asyncio.create_task(program.resolve(aaaa("m6")))
+        reader, writer = await program.connect()
+        await asyncio.wait({asking}, timeout=0.02)
+        await program.stub.stop()
+        asking.cancel()
+        rest = await reader.read()
+        writer.close()
+        return rest
+
+    assert as_program(scenario, pretend(silent), total_s=30) == b""
+
+
+def test_a_port_is_free_again_after_stopping(nsd: Server) -> None:
+    port = free_port()
+    asyncio.run(start_at(LOOPBACK, port))
+    asyncio.run(start_at(LOOPBACK, port))

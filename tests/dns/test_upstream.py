@@ -1,0 +1,587 @@
+"""The client of the resolvers, against a real server and against servers that misbehave."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+
+from noid.constants import Codepoints
+from noid.dns import upstream as room
+from noid.dns.records import Answer, Kind, Question, Status, reverse_name
+from noid.dns.upstream import Server, Upstream
+from tests.dns.conftest import (
+    ALIVE,
+    DEAD,
+    MARK,
+    NAME,
+    RESOLVER,
+    STRAYS,
+    Pretend,
+    ShiftedLoop,
+    answer_only,
+    answering,
+    in_network_namespace,
+    ip,
+    locators,
+    prepare_loopback,
+    refusing,
+    response,
+    silent,
+    with_upstream,
+    wrong_id,
+)
+
+HOST = Question(Kind.LOCATORS, NAME)
+SILENCE_S = 0.15
+"""All the time a query has where nothing answers."""
+
+
+def asked(question: Question, *servers: Server) -> Answer:
+    return with_upstream(lambda client: client.ask(question), *servers)
+
+
+def asked_and_counted(question: Question, *servers: Server) -> tuple[Answer, dict[str, int]]:
+    async def scenario(client: Upstream) -> tuple[Answer, dict[str, int]]:
+        return await client.ask(question), client.counters
+
+    return with_upstream(scenario, *servers, total_s=SILENCE_S)
+
+
+# --- what the protocol asks, answered by a real server ---
+
+
+def test_the_locators_of_a_name_are_found_with_their_ttl(nsd: Server) -> None:
+    answer = asked(Question(Kind.LOCATORS, "m6.example.test"), nsd)
+    assert answer.status is Status.FOUND
+    assert sorted(answer.locators) == sorted(locators("2001:db8:1::1", "2001:db8:2::1"))
+    assert answer.ttl_seconds == 300
+
+
+def test_locators_stay_in_the_order_received(pretend: Pretend) -> None:
+    texts = ("2001:db8::9", "2001:db8::1", "2001:db8::5")
+    server = pretend(answering(*(f"{NAME}. 60 IN AAAA {text}" for text in texts)))
+    assert asked(HOST, server).locators == locators(*texts)
+
+
+def test_the_names_of_a_locator_are_canonical(nsd: Server) -> None:
+    (locator,) = locators("2001:db8:1::1")
+    answer = asked(Question(Kind.NAMES, reverse_name(locator)), nsd)
+    assert sorted(answer.names) == ["m6.example.test", "www.example.test"]
+
+
+def test_a_name_that_is_not_there_is_absent_for_the_negative_ttl(nsd: Server) -> None:
+    answer = asked(Question(Kind.LOCATORS, "nobody.example.test"), nsd)
+    assert answer == Answer(status=Status.ABSENT, ttl_seconds=120)
+
+
+def test_a_name_without_such_a_record_is_absent(nsd: Server) -> None:
+    assert asked(Question(Kind.NAMES, "m6.example.test"), nsd).status is Status.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        pytest.param("m6", Status.FOUND, id="the record"),
+        pytest.param("alias", Status.FOUND, id="the record behind an alias"),
+        pytest.param("text", Status.FOUND, id="the text"),
+        pytest.param("textalias", Status.FOUND, id="the text of what an alias names"),
+        pytest.param("othertext", Status.ABSENT, id="a text that says something else"),
+        pytest.param("plain", Status.ABSENT, id="neither"),
+        pytest.param("nobody", Status.ABSENT, id="no such name"),
+    ],
+)
+def test_a_name_speaks_m6_if_the_record_or_the_text_says_so(
+    nsd: Server, name: str, status: Status
+) -> None:
+    assert asked(Question(Kind.CAPABILITY, f"{name}.example.test"), nsd).status is status
+
+
+def test_the_text_counts_where_the_private_type_is_not_served(pretend: Pretend) -> None:
+    def handle(query: bytes, _: bool) -> bytes:
+        if dns.message.from_wire(query).question[0].name.labels[0] == b"_m6":
+            return response(query, f"_m6.{NAME}. 60 IN TXT v=m6")
+        return response(query, code=dns.rcode.NOTIMP)
+
+    assert asked(Question(Kind.CAPABILITY, NAME), pretend(handle)).status is Status.FOUND
+
+
+def test_capability_is_not_denied_while_one_of_its_questions_fails(pretend: Pretend) -> None:
+    def handle(query: bytes, _: bool) -> bytes:
+        refused = dns.message.from_wire(query).question[0].name.labels[0] == b"_m6"
+        return response(query, code=dns.rcode.SERVFAIL if refused else dns.rcode.NOERROR)
+
+    assert asked(Question(Kind.CAPABILITY, NAME), pretend(handle)).status is Status.UNREACHABLE
+
+
+def test_a_name_too_long_for_the_text_has_none(pretend: Pretend) -> None:
+    name = ".".join(["x" * 61] * 4)
+    answer = asked(Question(Kind.CAPABILITY, f"{name}.test"), pretend(answering()))
+    assert answer.status is Status.ABSENT
+
+
+@pytest.mark.parametrize("name", ["a..b", "x" * 64, "y." * 200, "\\300", "\udcff"])
+def test_what_cannot_be_a_name_is_absent(nsd: Server, name: str) -> None:
+    assert asked(Question(Kind.LOCATORS, name), nsd).status is Status.ABSENT
+
+
+def test_a_truncated_answer_is_fetched_over_tcp(nsd: Server) -> None:
+    query = dns.message.make_query("big.example.test", "TXT")
+
+    async def scenario(client: Upstream) -> bytes | None:
+        return await client.forward(query.to_wire())
+
+    octets = with_upstream(scenario, nsd)
+    assert octets is not None
+    message = dns.message.from_wire(octets)
+    assert message.id == query.id
+    assert not message.flags & dns.flags.TC
+    assert len(message.answer[0]) == 20
+
+
+def test_a_query_is_passed_through_as_it_stands_but_for_its_id(pretend: Pretend) -> None:
+    seen: list[bytes] = []
+
+    def handle(query: bytes, _: bool) -> bytes:
+        seen.append(query)
+        return response(query)
+
+    message = dns.message.make_query(NAME, "TYPE4711", want_dnssec=True, payload=1400)
+    message.flags |= dns.flags.CD
+    query = message.to_wire()
+    with_upstream(lambda client: client.forward(query), pretend(handle))
+    assert [octets[2:] for octets in seen] == [query[2:]]
+
+
+# --- servers that misbehave ---
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_what_does_not_answer_the_question_is_ignored(
+    pretend: Pretend, stray: Callable[[bytes], bytes]
+) -> None:
+    good = f"{NAME}. 60 IN AAAA 2001:db8::1"
+    server = pretend(lambda query, _: [stray(query), response(query, good)])
+    answer, counters = asked_and_counted(HOST, server)
+    assert answer.locators == locators("2001:db8::1")
+    assert counters["malformed"] == 1
+
+
+@pytest.mark.parametrize("stray", STRAYS[:3])
+def test_over_tcp_what_does_not_answer_the_question_is_no_answer(
+    pretend: Pretend, stray: Callable[[bytes], bytes]
+) -> None:
+    def handle(query: bytes, stream: bool) -> bytes:
+        return stray(query) if stream else response(query, flags=dns.flags.TC)
+
+    answer, counters = asked_and_counted(HOST, pretend(handle))
+    assert answer.status is Status.UNREACHABLE
+    assert counters["malformed"] == 1
+
+
+@pytest.mark.parametrize("part", [b"", b"\x00", b"\x12\x34"])
+def test_a_resolver_that_hangs_up_over_tcp_is_no_answer(pretend: Pretend, part: bytes) -> None:
+    def handle(query: bytes, stream: bool) -> bytes | None:
+        if not stream:
+            return response(query, flags=dns.flags.TC)
+        return part or None
+
+    answer, counters = asked_and_counted(HOST, pretend(handle))
+    assert answer.status is Status.UNREACHABLE
+    assert counters["failed"] + counters["malformed"] == 1
+
+
+def test_an_answer_that_is_truncated_even_over_tcp_is_not_believed(pretend: Pretend) -> None:
+    half = f"{NAME}. 60 IN AAAA 2001:db8::1"
+    server = pretend(lambda query, _: response(query, half, flags=dns.flags.TC))
+    assert asked(HOST, server).status is Status.UNREACHABLE
+
+
+def test_a_flood_of_strays_ends_the_try(pretend: Pretend) -> None:
+    server = pretend(lambda query, _: [wrong_id(query)] * (room.STRAYS_MAX + 5))
+    answer, counters = asked_and_counted(HOST, server)
+    assert answer.status is Status.UNREACHABLE
+    assert counters["malformed"] == room.STRAYS_MAX
+
+
+def test_silence_ends_as_unreachable_after_the_whole_wait(pretend: Pretend) -> None:
+    answer, counters = asked_and_counted(HOST, pretend(silent))
+    assert answer.status is Status.UNREACHABLE
+    assert counters["timed_out"] == 1
+
+
+def test_a_port_where_nobody_listens_is_unreachable_at_once(pretend: Pretend) -> None:
+    answer, counters = asked_and_counted(HOST, ("::1", 9))
+    assert answer.status is Status.UNREACHABLE
+    assert counters["timed_out"] == 0
+
+
+def test_an_address_that_is_none_is_unreachable() -> None:
+    answer, counters = asked_and_counted(HOST, ("resolver", 53))
+    assert answer.status is Status.UNREACHABLE
+    assert counters["failed"] == 1
+
+
+def test_without_a_resolver_everything_is_unreachable() -> None:
+    assert asked(HOST).status is Status.UNREACHABLE
+
+
+@pytest.mark.parametrize("code", [dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP])
+def test_where_one_resolver_refuses_the_next_is_asked(
+    pretend: Pretend, code: dns.rcode.Rcode
+) -> None:
+    good = pretend(answering(f"{NAME}. 60 IN AAAA 2001:db8::1"))
+    answer, counters = asked_and_counted(HOST, pretend(refusing(code)), good)
+    assert answer.status is Status.FOUND
+    assert counters["refused"] == 1
+
+
+def test_a_resolver_that_refuses_is_asked_once(pretend: Pretend) -> None:
+    answer, counters = asked_and_counted(HOST, pretend(refusing()))
+    assert answer.status is Status.UNREACHABLE
+    assert counters["refused"] == 1
+
+
+def test_a_program_is_told_what_the_last_resolver_said(pretend: Pretend) -> None:
+    query = dns.message.make_query(NAME, "AAAA").to_wire()
+    octets = with_upstream(
+        lambda client: client.forward(query), pretend(refusing(dns.rcode.REFUSED))
+    )
+    assert octets is not None
+    assert dns.message.from_wire(octets).rcode() == dns.rcode.REFUSED
+
+
+def test_a_silent_resolver_delays_only_until_the_next_is_tried(pretend: Pretend) -> None:
+    good = pretend(answering(f"{NAME}. 60 IN AAAA 2001:db8::1"))
+    answer, counters = asked_and_counted(HOST, pretend(silent), good)
+    assert answer.status is Status.FOUND
+    assert counters["timed_out"] == 0
+
+
+def test_the_resolver_that_answered_goes_first_the_next_time(pretend: Pretend) -> None:
+    seen: list[str] = []
+
+    def dead(query: bytes, _: bool) -> None:
+        seen.append("dead")
+
+    def good(query: bytes, _: bool) -> bytes:
+        seen.append("good")
+        return response(query)
+
+    async def scenario(client: Upstream) -> None:
+        await client.ask(HOST)
+        await client.ask(Question(Kind.LOCATORS, "other.example.test"))
+
+    with_upstream(scenario, pretend(dead), pretend(good))
+    assert seen == ["dead", "good", "good"]
+
+
+def test_a_slow_answer_to_the_first_try_still_counts(pretend: Pretend) -> None:
+    second = threading.Event()
+    tries: list[bytes] = []
+
+    def handle(query: bytes, _: bool) -> bytes | None:
+        tries.append(query)
+        if len(tries) > 1:
+            second.set()
+            return None
+        assert second.wait(2)
+        return response(query, f"{NAME}. 60 IN AAAA 2001:db8::1")
+
+    assert asked(HOST, pretend(handle)).status is Status.FOUND
+
+
+def test_a_circle_of_aliases_is_no_answer(pretend: Pretend) -> None:
+    server = pretend(answering(f"{NAME}. 60 IN CNAME b.test.", f"b.test. 60 IN CNAME {NAME}."))
+    answer, counters = asked_and_counted(HOST, server)
+    assert answer.status is Status.UNREACHABLE
+    assert counters["malformed"] == 1
+
+
+def test_no_more_records_are_kept_than_the_limit(pretend: Pretend) -> None:
+    many = [f"{NAME}. 60 IN AAAA 2001:db8::{index:x}" for index in range(1, 301)]
+
+    def handle(query: bytes, stream: bool) -> bytes:
+        return response(query, *many) if stream else response(query, flags=dns.flags.TC)
+
+    assert len(asked(HOST, pretend(handle)).locators) == room.RECORDS_MAX
+
+
+@pytest.mark.parametrize(("ttl", "taken"), [(2**31 - 1, 2**31 - 1), (2**31, 0), (2**32 - 1, 0)])
+def test_a_ttl_with_the_top_bit_is_none(pretend: Pretend, ttl: int, taken: int) -> None:
+    answer = asked(HOST, pretend(answering(f"{NAME}. {ttl} IN AAAA 2001:db8::1")))
+    assert answer.ttl_seconds == taken
+
+
+def test_what_is_absent_without_an_soa_is_so_for_a_bounded_time(pretend: Pretend) -> None:
+    answer = asked(HOST, pretend(answering()))
+    assert answer.status is Status.ABSENT
+    assert 0 <= answer.ttl_seconds <= room.NEGATIVE_TTL_MAX
+
+
+def test_records_beside_the_question_are_not_taken(pretend: Pretend) -> None:
+    answer = asked(HOST, pretend(answering("other.example.test. 60 IN AAAA 2001:db8::bad")))
+    assert answer.locators == ()
+
+
+def test_any_word_of_a_resolver_shows_that_it_can_be_reached(pretend: Pretend) -> None:
+    assert with_upstream(lambda client: client.reachable(), pretend(refusing()))
+
+
+def test_a_resolver_that_is_silent_cannot_be_reached(pretend: Pretend) -> None:
+    server = pretend(silent)
+    assert not with_upstream(lambda client: client.reachable(), server, total_s=SILENCE_S)
+
+
+# --- coalescing, cache, limits ---
+
+
+def test_equal_questions_at_one_time_are_asked_once(pretend: Pretend) -> None:
+    seen: list[bytes] = []
+
+    def handle(query: bytes, _: bool) -> bytes:
+        seen.append(query)
+        return response(query, f"{NAME}. 60 IN AAAA 2001:db8::1")
+
+    async def scenario(client: Upstream) -> tuple[list[Answer], dict[str, int]]:
+        answers = await asyncio.gather(*(client.ask(HOST) for _ in range(3)))
+        return answers, client.counters
+
+    answers, counters = with_upstream(scenario, pretend(handle))
+    assert len(set(answers)) == 1
+    assert len(seen) == 1
+    assert counters["coalesced"] == 2
+
+
+def test_a_caller_that_goes_away_does_not_take_the_question_with_it(pretend: Pretend) -> None:
+    async def scenario(client: Upstream) -> Answer:
+        hasty = asyncio.create_task(client.ask(HOST))
+        patient = asyncio.create_task(client.ask(HOST))
+        await asyncio.wait({hasty}, timeout=0)
+        hasty.cancel()
+        return await patient
+
+    server = pretend(answering(f"{NAME}. 60 IN AAAA 2001:db8::1"))
+    assert with_upstream(scenario, server).status is Status.FOUND
+
+
+def test_an_answer_is_remembered_for_its_ttl_but_at_least_for_the_floor(pretend: Pretend) -> None:
+    seen: list[bytes] = []
+
+    def handle(query: bytes, _: bool) -> bytes:
+        seen.append(query)
+        return response(query, f"{NAME}. 0 IN AAAA 2001:db8::1")
+
+    server = pretend(handle)
+
+    async def scenario() -> list[int]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, ShiftedLoop)
+        client = Upstream([server], Codepoints(), tuple, 0)
+        asked_in_all = []
+        for forward_s in (0, room.CACHE_FLOOR_S - 1, 2):
+            loop.shift_s += forward_s
+            await client.ask(HOST)
+            asked_in_all.append(len(seen))
+        await client.close()
+        return asked_in_all
+
+    with asyncio.Runner(loop_factory=ShiftedLoop) as runner:
+        assert runner.run(scenario()) == [1, 1, 2]
+
+
+def test_a_remembered_answer_has_grown_older(pretend: Pretend) -> None:
+    server = pretend(answering(f"{NAME}. 300 IN AAAA 2001:db8::1"))
+
+    async def scenario() -> int:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, ShiftedLoop)
+        client = Upstream([server], Codepoints(), tuple, 0)
+        await client.ask(HOST)
+        loop.shift_s += 100.5
+        answer = await client.ask(HOST)
+        await client.close()
+        return answer.ttl_seconds
+
+    with asyncio.Runner(loop_factory=ShiftedLoop) as runner:
+        assert runner.run(scenario()) == 200
+
+
+def test_that_a_verification_failed_is_not_remembered(pretend: Pretend) -> None:
+    async def scenario(client: Upstream) -> int:
+        await client.ask(HOST)
+        await client.ask(HOST)
+        return client.counters["asked"]
+
+    assert with_upstream(scenario, pretend(refusing())) == 2
+
+
+def test_that_capability_failed_is_remembered_briefly(pretend: Pretend) -> None:
+    async def scenario(client: Upstream) -> dict[str, int]:
+        question = Question(Kind.CAPABILITY, NAME)
+        assert [(await client.ask(question)).status for _ in "ab"] == [Status.UNREACHABLE] * 2
+        return client.counters
+
+    assert with_upstream(scenario, pretend(refusing()))["cache_hits"] == 1
+
+
+def test_the_cache_lets_the_oldest_go(pretend: Pretend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "CACHE_ENTRIES_MAX", 2)
+
+    async def scenario(client: Upstream) -> dict[str, int]:
+        for name in ("a.test", "b.test", "c.test", "b.test", "a.test"):
+            await client.ask(Question(Kind.LOCATORS, name))
+        return client.counters
+
+    counters = with_upstream(scenario, pretend(answering()))
+    assert counters["asked"] == 4
+    assert counters["cache_hits"] == 1
+
+
+def test_one_question_more_than_may_wait_is_turned_away(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "QUESTIONS_WAITING_MAX", 2)
+
+    async def scenario(client: Upstream) -> dict[str, int]:
+        names = ("a.test", "b.test", "c.test")
+        await asyncio.gather(*(client.ask(Question(Kind.LOCATORS, name)) for name in names))
+        return client.counters
+
+    counters = with_upstream(scenario, pretend(silent), total_s=SILENCE_S)
+    assert counters["overflow"] == 1
+    assert counters["asked"] == 2
+
+
+NAMES = ("a.test", "b.test", "c.test")
+
+
+def names_on_the_way(
+    pretend: Pretend, begin: Callable[[Upstream, str], Awaitable[object]]
+) -> set[str]:
+    """The names of which a silent server heard while all of them were to be asked for."""
+    seen: set[str] = set()
+
+    def handle(query: bytes, _: bool) -> None:
+        seen.add(dns.message.from_wire(query).question[0].name.to_text(omit_final_dot=True))
+
+    async def scenario(client: Upstream) -> None:
+        await asyncio.gather(*(begin(client, name) for name in NAMES))
+
+    with_upstream(scenario, pretend(handle), total_s=SILENCE_S)
+    return seen
+
+
+def test_no_more_questions_are_on_the_way_than_may_be(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "QUESTIONS_AT_ONCE_MAX", 2)
+    seen = names_on_the_way(pretend, lambda client, name: client.ask(Question(Kind.LOCATORS, name)))
+    assert seen == set(NAMES[:2])
+
+
+def test_no_more_queries_are_passed_through_at_once_than_may_be(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "FORWARDS_AT_ONCE_MAX", 2)
+    seen = names_on_the_way(
+        pretend,
+        lambda client, name: client.forward(dns.message.make_query(name, "AAAA").to_wire()),
+    )
+    assert seen == set(NAMES[:2])
+
+
+def test_closing_ends_every_wait(pretend: Pretend) -> None:
+    query = dns.message.make_query(NAME, "AAAA").to_wire()
+
+    async def scenario(client: Upstream) -> tuple[Answer, bytes | None]:
+        asking = asyncio.create_task(client.ask(HOST))
+        forwarding = asyncio.create_task(client.forward(query))
+        await asyncio.wait({asking, forwarding}, timeout=0.02)
+        await client.close()
+        return await asking, await forwarding
+
+    answer, octets = with_upstream(scenario, pretend(silent), total_s=30)
+    assert answer.status is Status.UNREACHABLE
+    assert octets is None
+
+
+def test_after_closing_nothing_is_asked(pretend: Pretend) -> None:
+    async def scenario(client: Upstream) -> Status:
+        await client.close()
+        return (await client.ask(HOST)).status
+
+    assert with_upstream(scenario, pretend(answering())) is Status.UNREACHABLE
+
+
+def test_what_is_no_query_is_not_forwarded(pretend: Pretend) -> None:
+    assert with_upstream(lambda client: client.forward(b"\x00" * 5), pretend(answering())) is None
+
+
+# --- sources ---
+
+
+async def ask_through_a_dead_provider(mark: int) -> tuple[list[Answer], list[str]]:
+    """Two questions to a resolver that hears only what comes from the second locator."""
+    sources: list[str] = []
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as listening:
+        listening.setblocking(False)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        listening.bind((RESOLVER, 53))
+        server = asyncio.create_task(answer_only(listening, ALIVE, sources))
+        client = Upstream(
+            [(RESOLVER, 53)], Codepoints(), lambda: locators(DEAD, ALIVE), mark, hedge_s=0.02
+        )
+        questions = [HOST, Question(Kind.LOCATORS, f"again.{NAME}")]
+        answers = [await client.ask(question) for question in questions]
+        await client.close()
+        server.cancel()
+        await asyncio.wait({server})
+    return answers, sources
+
+
+@pytest.mark.lab
+def test_where_the_first_provider_is_dead_the_next_locator_asks_and_is_remembered() -> None:
+    def scenario() -> tuple[list[Answer], list[str]]:
+        prepare_loopback()
+        return asyncio.run(ask_through_a_dead_provider(0))
+
+    answers, sources = in_network_namespace(scenario)
+    assert [answer.status for answer in answers] == [Status.FOUND, Status.ABSENT]
+    assert sources == [RESOLVER, DEAD, ALIVE, ALIVE]
+
+
+@pytest.mark.lab
+def test_every_query_carries_the_mark() -> None:
+    def scenario() -> tuple[list[Answer], list[str]]:
+        prepare_loopback()
+        ip(f"rule add preference 1 fwmark {MARK:#x} lookup local")
+        ip("rule delete preference 0")
+        return asyncio.run(ask_through_a_dead_provider(MARK))
+
+    answers, _ = in_network_namespace(scenario)
+    assert answers[0].status is Status.FOUND
+
+
+def failed_tries(*sources: str) -> int:
+    """Tries at a resolver far away that the system refuses: none of the sources is ours."""
+
+    async def scenario(client: Upstream) -> int:
+        await client.ask(HOST)
+        return client.counters["failed"]
+
+    return with_upstream(scenario, (RESOLVER, 53), sources=locators(*sources), total_s=SILENCE_S)
+
+
+def test_every_locator_is_tried_as_a_source() -> None:
+    assert failed_tries("2001:db8:a::1", "2001:db8:b::1") >= 2
+
+
+def test_there_are_no_more_tries_than_the_limit() -> None:
+    failed = failed_tries(*(f"2001:db8:a::{index}" for index in range(1, 10)))
+    assert room.TRIES_MAX - 1 <= failed <= room.TRIES_MAX

@@ -1,0 +1,337 @@
+"""Which locators are really one host's: from both ends, in every order [D14, D29, D30]."""
+
+from dataclasses import dataclass
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noid.constants import LOCATORS_MAX, NAMES_PER_LOCATOR_MAX
+from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
+from noid.dns.verification import Verification
+from noid.locators import Locator, parse_locator
+
+NAME = "host.example"
+A1, A2, A3 = (parse_locator(f"2001:db8:{number}::a") for number in (1, 2, 3))
+VICTIM = parse_locator("2001:db8:bad::1")
+ABSENT = Answer(status=Status.ABSENT)
+UNREACHABLE = Answer(status=Status.UNREACHABLE)
+
+
+def names(*found: str) -> Answer:
+    return Answer(status=Status.FOUND, names=found)
+
+
+def locators(*found: Locator) -> Answer:
+    return Answer(status=Status.FOUND, locators=found)
+
+
+def reverse(locator: Locator) -> Question:
+    return Question(Kind.NAMES, reverse_name(locator))
+
+
+def forward(name: str) -> Question:
+    return Question(Kind.LOCATORS, name)
+
+
+def initiator(*found: Locator) -> Verification:
+    return Verification(found[0], NAME, found)
+
+
+def responder() -> Verification:
+    return Verification(A1, None)
+
+
+def test_a_name_is_compared_without_its_case_and_its_final_dot() -> None:
+    assert canonical_name("Host.Example.") == NAME
+
+
+def test_a_locator_asks_under_ip6_arpa() -> None:
+    assert reverse_name(A1) == ("a" + ".0" * 19 + ".1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa")
+
+
+# --- the initiator, who begins with the name ------------------------------------------------------
+
+
+def test_an_initiator_asks_for_the_reverse_of_every_locator_the_aid_first() -> None:
+    inquiry = Verification(A2, NAME, (A1, A2, A1, A3))
+    assert inquiry.begin() == [reverse(A2), reverse(A1), reverse(A3)]
+    assert inquiry.remote == (A2, A1, A3)
+    assert inquiry.verified == set()
+
+
+def test_a_locator_that_names_the_peer_is_verified_once_the_aid_does_too() -> None:
+    inquiry = initiator(A1, A2, A3)
+    inquiry.begin()
+    assert inquiry.receive(reverse(A2), names("other.example", "HOST.example.")) == []
+    assert inquiry.verified == set()
+    inquiry.receive(reverse(A1), names(NAME))
+    assert inquiry.verified == {A1, A2}
+    inquiry.receive(reverse(A3), names(NAME))
+    assert inquiry.verified == {A1, A2, A3}
+
+
+def test_an_inquiry_is_settled_once_everything_is_answered() -> None:
+    inquiry = initiator(A1, A2)
+    for question in inquiry.begin():
+        inquiry.receive(question, names(NAME))
+    assert inquiry.settled
+    assert inquiry.verified == {A1, A2}
+
+
+@pytest.mark.parametrize("answer", [ABSENT, names("stranger.example")])
+def test_a_locator_that_does_not_name_the_peer_is_excluded(answer: Answer) -> None:
+    inquiry = initiator(A1, A2)
+    inquiry.begin()
+    inquiry.receive(reverse(A2), answer)
+    assert inquiry.remote == (A1,)
+    assert inquiry.verified == set()
+
+
+@pytest.mark.parametrize("answer", [ABSENT, names("stranger.example")])
+def test_of_an_aid_that_does_not_name_the_peer_nothing_else_is_believed(answer: Answer) -> None:
+    inquiry = initiator(A1, A2, A3)
+    inquiry.begin()
+    inquiry.receive(reverse(A2), names(NAME))
+    inquiry.receive(reverse(A1), answer)
+    inquiry.receive(reverse(A3), names(NAME))
+    assert inquiry.remote == (A1,)
+    assert inquiry.verified == set()
+
+
+def test_of_an_aid_the_name_does_not_list_the_dns_says_nothing() -> None:
+    inquiry = Verification(A1, NAME, (A2, A3))
+    assert inquiry.begin() == []
+    assert inquiry.remote == (A1,)
+    assert inquiry.settled
+
+
+# --- the responder, who begins with the AID -------------------------------------------------------
+
+
+def test_a_responder_goes_from_the_aid_to_the_name_to_the_others() -> None:
+    inquiry = responder()
+    assert inquiry.begin() == [reverse(A1)]
+    assert inquiry.receive(reverse(A1), names("Host.Example.")) == [forward(NAME)]
+    assert inquiry.receive(forward(NAME), locators(A2, A1)) == [reverse(A2)]
+    assert inquiry.name == NAME
+    assert inquiry.remote == (A1, A2)
+    assert inquiry.verified == {A1}
+    assert inquiry.receive(reverse(A2), names(NAME)) == []
+    assert inquiry.verified == {A1, A2}
+    assert inquiry.settled
+
+
+def test_a_peer_without_a_name_has_its_aid_alone() -> None:
+    inquiry = responder()
+    inquiry.begin()
+    assert inquiry.receive(reverse(A1), ABSENT) == []
+    assert (inquiry.remote, inquiry.verified, inquiry.name) == ((A1,), set(), "")
+    assert inquiry.settled
+
+
+@pytest.mark.parametrize("answer", [ABSENT, locators(VICTIM)])
+def test_whoever_owns_a_reverse_zone_cannot_make_a_victims_addresses_his_own(
+    answer: Answer,
+) -> None:
+    inquiry = responder()
+    inquiry.begin()
+    inquiry.receive(reverse(A1), names("victim.example"))
+    assert inquiry.receive(forward("victim.example"), answer) == []
+    assert (inquiry.remote, inquiry.verified, inquiry.name) == ((A1,), set(), "")
+
+
+def test_any_one_of_several_names_may_be_the_peers() -> None:
+    inquiry = responder()
+    inquiry.begin()
+    asked = inquiry.receive(reverse(A1), names("one.example", "two.example"))
+    assert asked == [forward("one.example"), forward("two.example")]
+    assert inquiry.receive(forward("one.example"), ABSENT) == []
+    assert inquiry.remote == ()
+    assert inquiry.receive(forward("two.example"), locators(A1, A2)) == [reverse(A2)]
+    assert inquiry.name == "two.example"
+
+
+def test_the_first_name_found_to_list_the_aid_is_the_peers() -> None:
+    inquiry = responder()
+    inquiry.begin()
+    inquiry.receive(reverse(A1), names("one.example", "two.example"))
+    inquiry.receive(forward("two.example"), locators(A1))
+    assert inquiry.receive(forward("one.example"), locators(A1, A2)) == []
+    assert inquiry.name == "two.example"
+    assert inquiry.remote == (A1,)
+
+
+# --- errors that pass -----------------------------------------------------------------------------
+
+
+def test_a_transient_error_excludes_nothing_and_is_asked_again() -> None:
+    inquiry = initiator(A1, A2)
+    for question in inquiry.begin():
+        inquiry.receive(question, UNREACHABLE)
+    assert inquiry.remote == (A1, A2)
+    assert not inquiry.settled
+    again = inquiry.retry()
+    assert set(again) == {reverse(A1), reverse(A2)}
+    assert inquiry.failed == set()
+    for question in again:
+        inquiry.receive(question, names(NAME))
+    assert inquiry.verified == {A1, A2}
+
+
+def test_a_transient_error_withdraws_nothing_that_was_verified() -> None:
+    inquiry = initiator(A1, A2)
+    inquiry.begin()
+    inquiry.receive(reverse(A1), names(NAME))
+    inquiry.begin()
+    inquiry.receive(reverse(A1), UNREACHABLE)
+    assert inquiry.verified == {A1}
+
+
+def test_every_step_of_a_responder_may_fail_for_a_while() -> None:
+    inquiry = responder()
+    inquiry.begin()
+    for question, answer in (
+        (reverse(A1), names(NAME)),
+        (forward(NAME), locators(A1, A2)),
+        (reverse(A2), names(NAME)),
+    ):
+        assert inquiry.receive(question, UNREACHABLE) == []
+        assert inquiry.retry() == [question]
+        inquiry.receive(question, answer)
+    assert inquiry.verified == {A1, A2}
+    assert inquiry.settled
+
+
+def test_an_answer_to_no_open_question_is_ignored() -> None:
+    inquiry = initiator(A1, A2)
+    assert inquiry.receive(reverse(A1), names(NAME)) == []
+    inquiry.begin()
+    assert inquiry.receive(reverse(VICTIM), names(NAME)) == []
+    inquiry.receive(reverse(A1), names(NAME))
+    assert inquiry.receive(reverse(A1), ABSENT) == []
+    assert inquiry.verified == {A1}
+
+
+def test_a_question_already_open_is_not_asked_twice() -> None:
+    inquiry = responder()
+    inquiry.begin()
+    asked = inquiry.receive(reverse(A1), names(NAME, "HOST.EXAMPLE", "host.example."))
+    assert asked == [forward(NAME)]
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_an_inquiry_taken_over_unfinished_asks_again_what_was_open(failed: bool) -> None:
+    inquiry = initiator(A1, A2)
+    asked = inquiry.begin()
+    if failed:
+        for question in asked:
+            inquiry.receive(question, UNREACHABLE)
+    assert inquiry.begin() == asked
+    assert inquiry.open == set(asked)
+    assert inquiry.failed == set()
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("place", "believed"), [(-1, True), (0, False)])
+def test_so_many_names_of_a_locator_are_looked_at_and_no_more(place: int, believed: bool) -> None:
+    others = [f"{number}.example" for number in range(NAMES_PER_LOCATOR_MAX + place)]
+    inquiry = initiator(A1, A2)
+    inquiry.begin()
+    inquiry.receive(reverse(A1), names(NAME))
+    inquiry.receive(reverse(A2), names(*others, NAME))
+    assert (A2 in inquiry.verified) is believed
+
+
+def test_a_responder_tries_so_many_names_and_no_more() -> None:
+    inquiry = responder()
+    inquiry.begin()
+    many = [f"{number}.example" for number in range(NAMES_PER_LOCATOR_MAX + 1)]
+    assert inquiry.receive(reverse(A1), names(*many)) == [forward(one) for one in many[:-1]]
+
+
+def test_so_many_locators_of_a_name_are_looked_at_and_no_more() -> None:
+    many = [Locator(A1[:15] + bytes((number,))) for number in range(1, LOCATORS_MAX + 2)]
+    inquiry = Verification(many[-1], NAME, tuple(many))
+    assert len(inquiry.begin()) == LOCATORS_MAX
+    assert inquiry.remote == (many[-1], *many[: LOCATORS_MAX - 1])
+
+
+# --- whatever the DNS says, and in whatever order -------------------------------------------------
+
+POOL = [A1, A2, A3, VICTIM]
+NAMES = [NAME, "victim.example", "third.example"]
+
+
+@dataclass
+class Zone:
+    """What the DNS holds."""
+
+    forward: dict[str, list[Locator]]
+    reverse: dict[Locator, list[str]]
+
+    def answer(self, question: Question) -> Answer:
+        if question.kind is Kind.LOCATORS:
+            listed = tuple(self.forward.get(question.name, ()))
+            return Answer(status=Status.FOUND if listed else Status.ABSENT, locators=listed)
+        (locator,) = [one for one in POOL if reverse_name(one) == question.name]
+        named = tuple(self.reverse.get(locator, ()))
+        return Answer(status=Status.FOUND if named else Status.ABSENT, names=named)
+
+    def inquiry(self, *, is_initiator: bool) -> Verification:
+        if is_initiator:
+            return Verification(A1, NAME, tuple(self.forward.get(NAME, ())))
+        return Verification(A1, None)
+
+
+def zones() -> st.SearchStrategy[Zone]:
+    listed = st.lists(st.sampled_from(POOL), unique=True)
+    named = st.lists(st.sampled_from(NAMES), unique=True)
+    return st.builds(
+        Zone,
+        st.dictionaries(st.sampled_from(NAMES), listed),
+        st.dictionaries(st.sampled_from(POOL), named),
+    )
+
+
+@pytest.mark.slow
+@given(zones(), st.booleans(), st.data())
+def test_nothing_is_verified_that_forward_and_reverse_do_not_both_say(
+    zone: Zone, is_initiator: bool, data: st.DataObject
+) -> None:
+    inquiry = zone.inquiry(is_initiator=is_initiator)
+    waiting = inquiry.begin()
+    for _ in range(100):
+        waiting = waiting or inquiry.retry()
+        if not waiting:
+            break
+        question = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
+        fails = data.draw(st.integers(0, 3)) == 0
+        waiting += inquiry.receive(question, UNREACHABLE if fails else zone.answer(question))
+        assert inquiry.open == set(waiting)
+        assert inquiry.remote[:1] in ((), (A1,)), "the AID first"
+        assert inquiry.verified <= set(inquiry.remote)
+        for locator in inquiry.verified:
+            assert {locator, A1} <= set(zone.forward[inquiry.name])
+            assert inquiry.name in zone.reverse[locator]
+
+
+@pytest.mark.slow
+@given(zones(), st.booleans(), st.randoms(use_true_random=False))
+def test_without_errors_everything_that_both_say_is_verified_in_any_order(
+    zone: Zone, is_initiator: bool, order: Random
+) -> None:
+    zone.reverse[A1] = [NAME]
+    zone.forward[NAME] = list({*zone.forward.get(NAME, ()), A1})
+    inquiry = zone.inquiry(is_initiator=is_initiator)
+    waiting = inquiry.begin()
+    while waiting:
+        order.shuffle(waiting)
+        question = waiting.pop()
+        waiting += inquiry.receive(question, zone.answer(question))
+    both = {one for one in zone.forward[NAME] if NAME in zone.reverse.get(one, ())}
+    assert inquiry.settled
+    assert inquiry.verified == set(inquiry.remote) == both

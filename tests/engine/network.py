@@ -1,0 +1,256 @@
+"""Two real engines and the network between them, for scenarios that read as prose.
+
+Time is virtual and moves only when a test says so. The DNS is a small table, always right.
+"""
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+from noid.constants import Codepoints
+from noid.dns.records import Answer, Kind, Question, Status, reverse_name
+from noid.engine.context import Context
+from noid.engine.core import HostOptions
+from noid.engine.events import (
+    AnswerArrived,
+    AskDns,
+    CheckIdle,
+    ControlMessageReceived,
+    DeliverToUlp,
+    IdleChecked,
+    Input,
+    InstallFlow,
+    LocatorsChanged,
+    Output,
+    PacketHeld,
+    PeerResolved,
+    RemoveFlow,
+    SendAgain,
+    SendControl,
+    TimePassed,
+    UlpPacketSeen,
+    UnknownLabelSeen,
+)
+from noid.engine.host import Host
+from noid.engine.state import State
+from noid.locators import Locator, parse_locator
+from noid.plane.rewrite import Arrival, Delivery, Refusal, Rewriter
+from noid.wire import ipv6
+from noid.wire.slots import slot_of
+
+CODEPOINTS = Codepoints()
+A1, A2 = parse_locator("2001:db8:1:a::a"), parse_locator("2001:db8:2:a::a")
+B1, B2 = parse_locator("2001:db8:1:b::b"), parse_locator("2001:db8:2:b::b")
+X1 = parse_locator("2001:db8:3:c::c")
+DELAY_NS = 10_000_000
+DNS_DELAY_NS = 3_000_000
+START_NS = 1_000_000_000
+
+
+@dataclass(eq=False)
+class Station:
+    """One engine, its data plane's tables, and what came out of it."""
+
+    name: str
+    locators: tuple[Locator, ...]
+    seed: int
+    outputs: list[Output] = field(default_factory=list)
+    delivered: list[bytes] = field(default_factory=list)
+    received_ns: dict[int, int] = field(default_factory=dict)
+    in_use: bool = False
+    unknown: int = 0
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        options = HostOptions(codepoints=CODEPOINTS, birthday=self.seed, reset_key=bytes(32))
+        self.host = Host(options, self.random.randbytes)
+        self.rewriter = Rewriter(CODEPOINTS)
+
+    @property
+    def context(self) -> Context:
+        """The one context of this station."""
+        (only,) = self.host.contexts
+        return only
+
+
+class Network:
+    """Stations a and b, a wire of 10 ms, and a DNS."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.now_ns = START_NS
+        self.a = Station("a.example", (A1, A2), seed * 2)
+        self.b = Station("b.example", (B1, B2), seed * 2 + 1)
+        self.stations = [self.a, self.b]
+        self.wire: deque[tuple[int, bytes]] = deque()
+        self.inquiries: deque[tuple[int, Station, Question]] = deque()
+        self.dead: set[tuple[Locator, Locator]] = set()
+        self.trace: list[bytes] = []
+        self.names = {self.a.name: list(self.a.locators), self.b.name: list(self.b.locators)}
+        self.reverse = {one: name for name, all_ in self.names.items() for one in all_}
+        self.dns_works = True
+        self.drops_m6 = False
+        for station in self.stations:
+            self.give(station, LocatorsChanged(station.locators))
+
+    def resolve(self, station: Station, peer: Station) -> None:
+        """A program of ``station`` looks the peer up."""
+        locators = tuple(self.names[peer.name])
+        self.give(station, PeerResolved(peer.name, locators[0], locators))
+
+    def give(self, station: Station, event: Input) -> list[Output]:
+        """Hands one event to an engine, and carries out what it says."""
+        outputs = station.host.handle(event, self.now_ns)
+        station.outputs += outputs
+        for output in outputs:
+            match output:
+                case SendControl():
+                    self.put(output.packet)
+                case DeliverToUlp():
+                    station.delivered.append(output.packet)
+                case InstallFlow():
+                    station.rewriter.install(output.flow)
+                case CheckIdle():
+                    label = output.local_label
+                    received_ns = station.received_ns.get(label, 0)
+                    self.give(station, IdleChecked(label, received_ns, station.in_use))
+                case SendAgain():
+                    flow = station.rewriter.by_label[output.local_label]
+                    self.put(station.rewriter.outbound(output.packet, flow))
+                case RemoveFlow():
+                    station.rewriter.remove(output.local_label)
+                case AskDns():
+                    self.inquiries.append((self.now_ns + DNS_DELAY_NS, station, output.question))
+                case _:
+                    pass
+        return outputs
+
+    def answer(self, question: Question) -> Answer:
+        """What the DNS says."""
+        if not self.dns_works:
+            return Answer(status=Status.UNREACHABLE)
+        if question.kind is Kind.NAMES:
+            names = tuple(
+                n for one, n in self.reverse.items() if reverse_name(one) == question.name
+            )
+            return Answer(status=Status.FOUND if names else Status.ABSENT, names=names)
+        locators = tuple(self.names.get(question.name, ()))
+        return Answer(status=Status.FOUND if locators else Status.ABSENT, locators=locators)
+
+    def put(self, packet: bytes) -> None:
+        """A packet onto the wire."""
+        self.wire.append((self.now_ns + DELAY_NS, packet))
+
+    def ulp_sends(self, station: Station, packet: bytes) -> None:
+        """A program sends a packet between AIDs."""
+        flow = station.rewriter.flow_of(packet)
+        if flow is not None:
+            self.put(station.rewriter.outbound(packet, flow))
+            return
+        self.put(packet)
+        self.give(station, UlpPacketSeen(packet))
+
+    def run(self, duration_ns: int) -> None:
+        """Lets time pass: packets arrive, deadlines come."""
+        until_ns = self.now_ns + duration_ns
+        while True:
+            moments = [self.wire[0][0]] if self.wire else []
+            moments += [self.inquiries[0][0]] if self.inquiries else []
+            for station in self.stations:
+                deadline = station.host.deadline()
+                if deadline is not None:
+                    moments.append(max(deadline.at_ns, self.now_ns))
+            if not moments or min(moments) > until_ns:
+                break
+            self.now_ns = min(moments)
+            while self.wire and self.wire[0][0] <= self.now_ns:
+                self.arrive(self.wire.popleft()[1])
+            while self.inquiries and self.inquiries[0][0] <= self.now_ns:
+                _, station, question = self.inquiries.popleft()
+                self.give(station, AnswerArrived(question, self.answer(question)))
+            for station in self.stations:
+                deadline = station.host.deadline()
+                if deadline is not None and deadline.at_ns <= self.now_ns:
+                    self.give(station, TimePassed())
+        self.now_ns = until_ns
+
+    def arrive(self, packet: bytes) -> None:
+        """A packet reaches whoever has its destination, if its pair is alive."""
+        header = ipv6.Header.decode(packet)
+        self.trace.append(packet)
+        if (header.source, header.destination) in self.dead:
+            return
+        if self.drops_m6 and slot_of(header.next_header, CODEPOINTS) is not None:
+            return
+        for station in self.stations:
+            if header.destination in station.locators:
+                self.receive(station, header, packet[40:])
+
+    def receive(self, station: Station, header: ipv6.Header, payload: bytes) -> None:
+        """What a data plane does with a packet from the network."""
+        slot = slot_of(header.next_header, CODEPOINTS)
+        plain = header.next_header == ipv6.ICMPV6 and payload[0] == CODEPOINTS.icmpv6_type
+        in_slot = slot is not None and slot.number == 6 and header.flow_label == 0
+        if plain or in_slot:
+            self.give(
+                station,
+                ControlMessageReceived(header.source, header.destination, in_slot, payload),
+            )
+        elif slot is None:
+            station.delivered.append(header.encode() + payload)
+        else:
+            result = station.rewriter.inbound(
+                Arrival(
+                    header.source,
+                    header.destination,
+                    header.next_header,
+                    header.flow_label,
+                    header.traffic_class,
+                    header.hop_limit,
+                    payload,
+                )
+            )
+            if isinstance(result, Delivery) and result.flow.holds:
+                self.give(station, PacketHeld(result.flow.local_label, result.packet))
+            elif isinstance(result, Delivery):
+                station.received_ns[result.flow.local_label] = self.now_ns
+                station.delivered.append(result.packet)
+            elif result is Refusal.UNKNOWN_LABEL:
+                station.unknown += 1
+                self.give(station, UnknownLabelSeen(header.encode() + payload))
+            else:
+                assert isinstance(result, Refusal)
+
+    def kill_provider(self, number: int) -> None:
+        """Nothing that touches an address of this provider arrives any more."""
+        gone = [(A1, B1), (A2, B2)][number - 1]
+        for one in (*self.a.locators, *self.b.locators):
+            for other in (*self.a.locators, *self.b.locators):
+                if one in gone or other in gone:
+                    self.dead.add((one, other))
+
+
+def packet(
+    source: Locator, destination: Locator, payload: bytes = b"twenty octets of TCP"
+) -> bytes:
+    """A packet of the ULP."""
+    header = ipv6.Header(
+        source=source,
+        destination=destination,
+        next_header=ipv6.TCP,
+        payload_octets=len(payload),
+    )
+    return header.encode() + payload
+
+
+def established(seed: int = 1) -> Network:
+    """A network whose two stations have a context, and whose DNS has proven everything."""
+    network = Network(seed)
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(100_000_000)
+    return network
+
+
+def state_of(station: Station) -> State:
+    """The state of the one context of a station, as it is now."""
+    return station.context.state

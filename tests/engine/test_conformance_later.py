@@ -1,0 +1,451 @@
+"""What the draft says of UR, UA, UC, CLOSE and data [draft §7.7-7.12, Appendix A], by sentence."""
+
+import dataclasses
+import itertools
+
+import pytest
+
+from noid.constants import (
+    CONTEXT_IDLE_TIME,
+    MILLISECOND,
+    MINUTE,
+    PEER_REJECTED_TIME,
+    RETRANSMIT_FIRST,
+    SECOND,
+    UPDATE_RETRANSMIT_MAX,
+)
+from noid.engine.events import (
+    ControlMessageReceived,
+    Dropped,
+    IcmpErrorReceived,
+    LocatorsChanged,
+    Output,
+    SendControl,
+    StateChanged,
+    UnknownLabelSeen,
+)
+from noid.engine.selection import rank
+from noid.engine.state import State
+from noid.engine.update import authenticated
+from noid.locators import Locator
+from noid.wire import icmpv6, ipv6
+from noid.wire.control import Code, ControlMessage, encode_packet
+from noid.wire.options import LocatorEntry, LocatorFlag
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    X1,
+    Network,
+    established,
+    packet,
+    state_of,
+)
+from tests.engine.test_conformance_setup import receive, sent_by
+
+X = CONTEXT_IDLE_TIME
+EVERYWHERE = {(one, other) for one in (A1, A2) for other in (B1, B2)}
+EVERYWHERE |= {(other, one) for one, other in EVERYWHERE}
+LOCAL = LocatorFlag.LOCAL
+
+
+def update_from_a(network: Network, **changes: object) -> ControlMessage:
+    """An authentic Update Request of a's, newer than any before."""
+    network.give(network.a, LocatorsChanged((A2, A1)))
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.wire.clear()
+    _, message = sent_by(network.a, Code.UR)[-1]
+    fields: dict[str, object] = {"nonce": message.nonce + 1, **changes}
+    changed = dataclasses.replace(message, **fields)  # type: ignore[arg-type]
+    return authenticated(network.a.host.core, network.a.context, changed)
+
+
+# --- Update Request -------------------------------------------------------------------------------
+
+
+def test_new_sets_go_to_the_preferred_locator_and_the_state_is_ur_sent() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    ((header, message),) = sent_by(network.a, Code.UR)
+    assert (header.source, header.destination) == network.a.context.pair
+    assert message.sender_locators == (LocatorEntry(A1, LOCAL),)
+    assert {entry.locator for entry in message.receiver_locators} == {B1, B2}
+    assert state_of(network.a) is State.UR_SENT
+    network.run(SECOND)
+    assert state_of(network.a) is State.ESTABLISHED
+
+
+def test_an_update_is_repeated_ever_more_slowly_until_the_idle_time_has_passed() -> None:
+    network = established()
+    network.dead |= EVERYWHERE
+    network.a.in_use = True
+    network.give(network.a, LocatorsChanged((A1,)))
+    times = [network.now_ns]
+    while network.a.context.state is State.UR_SENT:
+        before = len(network.a.outputs)
+        network.run(SECOND)
+        fresh = network.a.outputs[before:]
+        times += [network.now_ns for output in fresh if isinstance(output, SendControl)]
+    nonces = {message.nonce for _, message in sent_by(network.a, Code.UR)}
+    assert len(nonces) == 1
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    for number, gap in enumerate(gaps):
+        delay = min(RETRANSMIT_FIRST << number, UPDATE_RETRANSMIT_MAX)
+        assert delay // 2 - SECOND <= gap <= delay * 3 // 2 + SECOND
+    elapsed = network.now_ns - times[0]
+    assert X <= elapsed <= X + 2 * UPDATE_RETRANSMIT_MAX
+
+
+def test_a_newer_update_supersedes_the_one_that_waits() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.wire.clear()
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.wire.clear()
+    network.run(20 * SECOND)
+    (first, second, *repeated) = [message for _, message in sent_by(network.a, Code.UR)]
+    assert first.nonce < second.nonce
+    assert {message.nonce for message in repeated} == {second.nonce}
+    assert network.a.context.state is State.ESTABLISHED
+    assert network.b.context.peer_acceptable == {A1, A2}
+
+
+def test_the_acknowledgement_copies_nonce_aids_and_labels() -> None:
+    network = established()
+    message = update_from_a(network)
+    receive(network, network.b, message, A2, B2)
+    ((header, answer),) = sent_by(network.b, Code.UA)
+    assert (header.source, header.destination) == (B2, A2)
+    assert answer.nonce == message.nonce
+    assert (answer.sender_aid, answer.receiver_aid) == (B1, A1)
+    assert answer.context.sender_label == message.context.receiver_label
+    assert answer.context.receiver_label == message.context.sender_label
+
+
+@pytest.mark.parametrize(("source", "to"), [(X1, B1), (A1, X1)])
+def test_an_update_between_unknown_locators_is_dropped(source: Locator, to: Locator) -> None:
+    network = established()
+    message = update_from_a(network, sender_locators=(LocatorEntry(A1, LOCAL),))
+    receive(network, network.b, message, source, to)
+    assert network.b.outputs[-1] == Dropped("UR between unknown locators")
+    assert network.b.context.peer_acceptable == {A1, A2}
+
+
+@pytest.mark.parametrize("change", ["sender_label", "receiver_label"])
+def test_an_update_needs_both_labels(change: str) -> None:
+    network = established()
+    before = network.b.context.peer_local
+    message = update_from_a(network)
+    wrong = dataclasses.replace(message.context, **{change: 0x77777})
+    message = update_from_a(network, context=wrong, sender_locators=(LocatorEntry(A1, LOCAL),))
+    receive(network, network.b, message, A1, B1)
+    assert network.b.outputs[-1] != Dropped("UR not authentic")
+    assert sent_by(network.b, Code.UA) == []
+    assert network.b.context.peer_local == before
+
+
+def test_an_update_for_an_unknown_context_is_answered_with_uc() -> None:
+    network = established()
+    message = update_from_a(network)
+    fresh = Network(seed=5)
+    receive(fresh, fresh.b, message, A1, B1)
+    ((header, answer),) = sent_by(fresh.b, Code.UC)
+    assert (header.source, header.destination) == (B1, A1)
+    assert answer.context.receiver_label == message.context.receiver_label
+
+
+def test_an_aid_that_an_update_forgets_is_added() -> None:
+    network = established()
+    message = update_from_a(
+        network,
+        sender_locators=(LocatorEntry(A2, LOCAL),),
+        receiver_locators=(LocatorEntry(B2, LocatorFlag.REMOTE),),
+    )
+    receive(network, network.b, message, A1, B1)
+    assert network.b.context.peer_acceptable == {A1, A2}
+    assert set(network.b.context.own_set) == {B1, B2}
+
+
+def test_what_an_update_takes_away_is_no_destination_from_that_moment() -> None:
+    network = established()
+    message = update_from_a(network, sender_locators=(LocatorEntry(A1, LOCAL),))
+    receive(network, network.b, message, A1, B1)
+    flow = network.b.context.flow()
+    assert flow.verified_locators == flow.peer_locators == {A1}
+
+
+def test_data_does_not_follow_to_a_locator_that_the_peer_calls_broken() -> None:
+    network = established()
+    broken = LocatorEntry(A2, LOCAL | LocatorFlag.BROKEN)
+    message = update_from_a(network, sender_locators=(LocatorEntry(A1, LOCAL), broken))
+    receive(network, network.b, message, A1, B1)
+    flow = network.b.context.flow()
+    assert flow.verified_locators == {A1}
+    assert flow.peer_locators == {A1, A2}
+
+
+# --- Update Acknowledgement -----------------------------------------------------------------------
+
+
+def test_an_acknowledgement_with_another_nonce_changes_nothing() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.run(15 * MILLISECOND)
+    _, answer = sent_by(network.b, Code.UA)[-1]
+    network.wire.clear()
+    other = dataclasses.replace(answer, nonce=answer.nonce + 5)
+    other = authenticated(network.b.host.core, network.b.context, other)
+    receive(network, network.a, other, B1, A1)
+    assert network.a.outputs[-1] == Dropped("UA without UR")
+    assert state_of(network.a) is State.UR_SENT
+    receive(network, network.a, answer, B1, A1)
+    assert state_of(network.a) is State.ESTABLISHED
+
+
+def test_an_acknowledgement_of_no_context_is_dropped() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.run(15 * MILLISECOND)
+    _, answer = sent_by(network.b, Code.UA)[-1]
+    fresh = Network(seed=5)
+    assert receive(fresh, fresh.a, answer, B1, A1) == [Dropped("UA for no context of ours")]
+
+
+# --- the choice of a pair -------------------------------------------------------------------------
+
+
+def test_pairs_are_ranked_by_what_is_said_of_them_before_what_was_heard() -> None:
+    context = established().a.context
+    context.own_local = (A1, A2)
+    worst_to_best = []
+    for flag in (LocatorFlag.BROKEN, LocatorFlag.DEPRECATED, LocatorFlag.BACKUP, LocatorFlag(0)):
+        context.peer_local = {B1: LOCAL, B2: LOCAL | flag}
+        worst_to_best.append(rank(context, (A2, B2)))
+    context.heard_ns[(A2, B2)] = 5
+    worst_to_best.append(rank(context, (A2, B2)))
+    assert worst_to_best == sorted(worst_to_best, reverse=True)
+    assert len(set(worst_to_best)) == len(worst_to_best)
+
+
+# --- Unknown Context ------------------------------------------------------------------------------
+
+
+def unknown_context(network: Network) -> ControlMessage:
+    """The UC by which a b without its contexts answers data of a's."""
+    flow = network.a.rewriter.flow_of(packet(A1, B1))
+    assert flow is not None
+    fresh = Network(seed=5)
+    fresh.b.host.core.options = dataclasses.replace(
+        network.b.host.core.options, birthday=network.b.host.core.options.birthday + 1
+    )
+    data = network.a.rewriter.outbound(packet(A1, B1), flow)
+    fresh.give(fresh.b, UnknownLabelSeen(data))
+    ((_, message),) = sent_by(fresh.b, Code.UC)
+    return message
+
+
+def test_a_uc_has_the_label_the_birthday_and_the_packet_and_goes_back_where_it_came_from() -> None:
+    network = established()
+    flow = network.a.rewriter.flow_of(packet(A1, B1))
+    assert flow is not None
+    message = unknown_context(network)
+    assert message.context.receiver_label == network.a.context.peer_label
+    assert message.context.sender_birthday == network.b.host.core.options.birthday + 1
+    assert message.piggyback is not None
+    assert message.piggyback.payload == network.a.rewriter.outbound(packet(A1, B1), flow)
+
+
+def test_a_uc_from_outside_the_set_of_the_peer_is_dropped() -> None:
+    network = established()
+    message = unknown_context(network)
+    assert receive(network, network.a, message, X1, A1) == [Dropped("UC from elsewhere")]
+    assert network.a.context.state is State.ESTABLISHED
+
+
+def test_the_reset_token_is_believed_whatever_the_birthday() -> None:
+    network = established()
+    message = unknown_context(network)
+    far = dataclasses.replace(message.context, sender_birthday=1 << 31)
+    receive(network, network.a, dataclasses.replace(message, context=far), B1, A1)
+    assert network.a.context.state is State.INIT_SENT
+
+
+def test_a_peer_that_rejected_m6_is_tried_again_after_ten_minutes() -> None:
+    network = established()
+    flow = network.a.rewriter.flow_of(packet(A1, B1))
+    assert flow is not None
+    error = icmpv6.ErrorMessage(
+        type=icmpv6.PARAMETER_PROBLEM,
+        code=icmpv6.UNRECOGNIZED_NEXT_HEADER,
+        value=6,
+        quote=network.a.rewriter.outbound(packet(A1, B1), flow),
+    )
+    octets = error.encode_packet(B1, A1)[40:]
+    network.give(network.a, IcmpErrorReceived(B1, A1, octets))
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    assert network.a.host.contexts == []
+    network.run(PEER_REJECTED_TIME)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.context.state is State.ESTABLISHED
+
+
+# --- closing --------------------------------------------------------------------------------------
+
+
+def closing(seed: int = 1) -> Network:
+    """A network both of whose ends are in CLOSING; their messages are lost."""
+    network = established(seed)
+    network.dead |= EVERYWHERE
+    network.run(X + SECOND)
+    assert network.a.context.state is network.b.context.state is State.CLOSING
+    return network
+
+
+def test_two_closes_that_cross_end_both_contexts() -> None:
+    network = closing()
+    _, one = sent_by(network.a, Code.CLOSE)[-1]
+    _, other = sent_by(network.b, Code.CLOSE)[-1]
+    receive(network, network.b, one, A1, B1)
+    receive(network, network.a, other, B1, A1)
+    assert network.a.host.contexts == network.b.host.contexts == []
+    assert sent_by(network.a, Code.CLOSEACK)
+    assert sent_by(network.b, Code.CLOSEACK)
+
+
+def test_a_close_is_repeated_for_x_and_the_life_of_a_segment() -> None:
+    network = closing()
+    began = network.now_ns - SECOND
+    while network.a.host.contexts:
+        network.run(SECOND)
+    assert X <= network.now_ns - began <= X + 2 * MINUTE + 2 * SECOND
+    assert len(sent_by(network.a, Code.CLOSE)) >= 5
+
+
+def closeack(network: Network, **changes: object) -> list[Output]:
+    """Station a gets what would be the answer to its CLOSE, with changes."""
+    _, close = sent_by(network.a, Code.CLOSE)[-1]
+    answer = ControlMessage(
+        code=Code.CLOSEACK,
+        nonce=close.nonce,
+        sender_aid=close.receiver_aid,
+        receiver_aid=close.sender_aid,
+        context=dataclasses.replace(
+            close.context,
+            sender_label=close.context.receiver_label,
+            receiver_label=close.context.sender_label,
+        ),
+    )
+    message = dataclasses.replace(answer, **changes)  # type: ignore[arg-type]
+    return receive(network, network.a, message, B1, A1)
+
+
+def test_a_closeack_ends_the_context_if_it_answers_the_close() -> None:
+    network = closing()
+    assert closeack(network, nonce=1) == [Dropped("CLOSEACK without CLOSE")]
+    assert closeack(network, authentication=bytes(16)) == [Dropped("CLOSEACK not authentic")]
+    assert network.a.context.state is State.CLOSING
+    closeack(network)
+    assert network.a.host.contexts == []
+
+
+def test_a_closeack_in_any_other_state_is_dropped() -> None:
+    network = closing()
+    _, close = sent_by(network.a, Code.CLOSE)[-1]
+    fresh = established()
+    answer = dataclasses.replace(close, code=Code.CLOSEACK, authentication=b"")
+    octets = encode_packet(answer, B1, A1, CODEPOINTS)[40:]
+    outputs = fresh.give(fresh.a, ControlMessageReceived(B1, A1, False, octets))
+    assert outputs == [Dropped("CLOSEACK without CLOSE")]
+    assert fresh.a.context.state is State.ESTABLISHED
+
+
+def test_a_close_between_unknown_locators_is_dropped() -> None:
+    network = closing()
+    _, close = sent_by(network.b, Code.CLOSE)[-1]
+    outputs = receive(network, network.a, close, X1, A1)
+    assert outputs == [Dropped("CLOSE between unknown locators")]
+    assert network.a.context.state is State.CLOSING
+
+
+def test_a_uc_for_a_context_that_is_closing_ends_it() -> None:
+    network = closing()
+    _, close = sent_by(network.a, Code.CLOSE)[-1]
+    quote = encode_packet(close, A1, B1, CODEPOINTS)
+    header = ipv6.Header.decode(quote)
+    assert header.next_header == ipv6.ICMPV6
+    fresh = established(seed=3)
+    message = dataclasses.replace(
+        unknown_context(fresh),
+        context=dataclasses.replace(
+            unknown_context(fresh).context,
+            receiver_label=network.a.context.peer_label,
+            sender_birthday=network.a.context.peer_birthday,
+        ),
+        piggyback=dataclasses.replace(unknown_context(fresh).piggyback, payload=quote),  # type: ignore[type-var]
+    )
+    receive(network, network.a, message, B1, A1)
+    assert network.a.host.contexts == []
+
+
+def test_an_update_is_acknowledged_in_closing_too() -> None:
+    network = established()
+    network.a.in_use = True
+    network.dead |= EVERYWHERE
+    network.run(X + SECOND)
+    assert network.b.context.state is State.CLOSING
+    message = update_from_a(network)
+    outputs = receive(network, network.b, message, A1, B1)
+    assert any(isinstance(output, SendControl) for output in outputs)
+    assert not any(isinstance(output, StateChanged) for output in outputs)
+
+
+def test_after_a_close_a_packet_of_the_ulp_begins_a_new_context() -> None:
+    network = closing()
+    _, close = sent_by(network.b, Code.CLOSE)[-1]
+    receive(network, network.a, close, B1, A1)
+    assert network.a.host.contexts == []
+    network.dead.clear()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.context.state is State.ESTABLISHED
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def test_a_locator_the_peer_names_but_the_dns_does_not_is_accepted_and_not_sent_to() -> None:
+    network = established()
+    listed = tuple(LocatorEntry(one, LOCAL) for one in (A1, A2, X1))
+    receive(network, network.b, update_from_a(network, sender_locators=listed), A1, B1)
+    flow = network.a.rewriter.flow_of(packet(A1, B1))
+    assert flow is not None
+    travelling = network.a.rewriter.outbound(packet(A1, B1, b"from X1"), flow)
+    network.put(travelling[:8] + X1 + travelling[24:])
+    network.run(10 * MILLISECOND)
+    assert network.b.delivered[-1] == packet(A1, B1, b"from X1")
+    assert network.b.context.pair == (B1, A1)
+    assert X1 not in network.b.context.flow().verified_locators
+
+
+@pytest.mark.parametrize(("source", "destination"), [(X1, B1), (A1, B2)])
+def test_data_between_locators_outside_the_sets_is_dropped_in_silence(
+    source: Locator, destination: Locator
+) -> None:
+    network = established()
+    network.give(network.b, LocatorsChanged((B1,)))
+    network.run(SECOND)
+    flow = network.a.rewriter.flow_of(packet(A1, B1))
+    assert flow is not None
+    travelling = network.a.rewriter.outbound(packet(A1, B1, b"stray"), flow)
+    before = len(network.b.outputs)
+    network.put(travelling[:8] + source + destination + travelling[40:])
+    network.run(10 * MILLISECOND)
+    assert packet(A1, B1, b"stray") not in network.b.delivered
+    assert len(network.b.outputs) == before
+    assert B2 not in network.b.context.own_local

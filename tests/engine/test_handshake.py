@@ -1,0 +1,317 @@
+"""Setting a context up [draft §4.1, §4.3, §7.2-7.6]."""
+
+import dataclasses
+
+import pytest
+
+from noid.constants import (
+    COOKIE_LIFETIME,
+    INIT_ROUNDS_MAX,
+    MILLISECOND,
+    MINUTE,
+    PEER_UNABLE_TIME,
+    SECOND,
+)
+from noid.engine.events import (
+    ControlMessageReceived,
+    DeliverToUlp,
+    PeerUnable,
+    SendControl,
+    UlpPacketSeen,
+    UnwatchPeer,
+    WatchPeer,
+)
+from noid.engine.state import State
+from noid.locators import Locator
+from noid.wire import ipv6
+from noid.wire.control import Code, ControlMessage, Flag, Piggyback, decode_message, encode_packet
+from noid.wire.options import LocatorEntry, LocatorFlag
+from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, X1, Network, established, packet
+
+
+def messages_on(network: Network) -> list[ControlMessage]:
+    """Every control message that arrived, in order."""
+    found = []
+    for one in network.trace:
+        header = ipv6.Header.decode(one)
+        if header.next_header == ipv6.ICMPV6:
+            found.append(decode_message(one[40:], header.source, header.destination, in_slot=False))
+    return found
+
+
+def codes_on(network: Network) -> list[Code]:
+    return [message.code for message in messages_on(network)]
+
+
+def receive(
+    network: Network, message: ControlMessage, source: Locator, destination: Locator
+) -> list[object]:
+    """Station b gets a message."""
+    octets = encode_packet(message, source, destination, CODEPOINTS)[40:]
+    event = ControlMessageReceived(source, destination, False, octets)
+    return list(network.give(network.b, event))
+
+
+def init_on(network: Network) -> ControlMessage:
+    return next(m for m in messages_on(network) if m.code is Code.INIT)
+
+
+def test_four_messages_make_a_context_at_both_ends() -> None:
+    network = established()
+    assert codes_on(network) == [Code.INIT, Code.CC, Code.CCR, Code.CONF]
+    a, b = network.a.context, network.b.context
+    assert a.state is b.state is State.ESTABLISHED
+    assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
+    assert (a.local_token, a.peer_token) == (b.peer_token, b.local_token)
+
+
+def test_both_ends_agree_on_each_others_sets() -> None:
+    network = established()
+    a, b = network.a.context, network.b.context
+    assert set(a.own_set) == set(b.peer_set) == b.peer_verified == {A1, A2}
+    assert set(b.own_set) == set(a.peer_set) == a.peer_verified == {B1, B2}
+
+
+def test_the_first_packet_goes_plainly_and_is_not_delayed() -> None:
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(10 * MILLISECOND)
+    assert network.b.delivered == [packet(A1, B1)]
+
+
+def test_data_flows_by_the_context_once_it_stands() -> None:
+    network = established()
+    network.trace.clear()
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(10 * MILLISECOND)
+    (travelling,) = network.trace
+    assert travelling[6] == CODEPOINTS.rewritable_first
+    assert network.b.delivered[-1] == packet(A1, B1)
+
+
+def test_a_peer_the_resolver_never_named_is_left_alone() -> None:
+    network = Network()
+    assert network.give(network.a, UlpPacketSeen(packet(A1, B1))) == []
+
+
+def test_a_packet_from_an_address_that_is_no_locator_is_left_alone() -> None:
+    network = Network()
+    network.resolve(network.a, network.b)
+    assert network.give(network.a, UlpPacketSeen(packet(X1, B1))) == []
+
+
+def test_an_init_leaves_no_state_behind() -> None:
+    network = established()
+    init = init_on(network)
+    fresh = Network(seed=7)
+    outputs = receive(fresh, init, A1, B1)
+    assert [type(output) for output in outputs] == [SendControl]
+    assert fresh.b.host.contexts == []
+    assert fresh.b.host.deadline() is None
+
+
+def test_an_init_for_an_aid_that_is_not_ours_is_dropped() -> None:
+    network = established()
+    init = dataclasses.replace(init_on(network), receiver_aid=X1)
+    fresh = Network(seed=7)
+    receive(fresh, init, A1, B1)
+    assert fresh.b.host.drops == {"INIT for an AID that is not ours": 1}
+
+
+def test_a_packet_on_an_init_from_the_aid_is_delivered() -> None:
+    network = established()
+    init = dataclasses.replace(init_on(network), piggyback=Piggyback(6, b"SYN"))
+    fresh = Network(seed=7)
+    outputs = receive(fresh, init, A1, B2)
+    assert DeliverToUlp(packet(A1, B1, b"SYN")) in outputs
+
+
+def test_a_packet_on_an_init_from_elsewhere_is_discarded_and_the_cc_says_so() -> None:
+    network = established()
+    init = dataclasses.replace(init_on(network), piggyback=Piggyback(6, b"SYN"))
+    fresh = Network(seed=7)
+    (answer,) = receive(fresh, init, A2, B1)
+    assert isinstance(answer, SendControl)
+    reply = decode_message(answer.packet[40:], B1, A2, in_slot=False)
+    assert reply.code is Code.CC
+    assert reply.flags & Flag.ULP_PACKET_DISCARDED
+
+
+def ccr_for(network: Network) -> ControlMessage:
+    return next(m for m in messages_on(network) if m.code is Code.CCR)
+
+
+def half_way() -> tuple[Network, ControlMessage]:
+    """A network in which b has answered INIT, and the CCR that a sent to it."""
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(25 * MILLISECOND)
+    _, waiting = network.wire.pop()
+    assert not network.b.host.contexts
+    return network, decode_message(waiting[40:], A1, B1, in_slot=False)
+
+
+def test_a_ccr_that_was_altered_makes_no_context() -> None:
+    network, ccr = half_way()
+    stranger = (*ccr.sender_locators, LocatorEntry(X1, LocatorFlag.LOCAL))
+    receive(network, dataclasses.replace(ccr, sender_locators=stranger), A1, B1)
+    assert network.b.host.contexts == []
+    assert network.b.host.drops == {"CCR with a bad or old cookie": 1}
+
+
+def test_a_ccr_in_the_name_of_another_aid_makes_no_context() -> None:
+    network, ccr = half_way()
+    receive(network, dataclasses.replace(ccr, sender_aid=X1), A1, B1)
+    assert network.b.host.contexts == []
+
+
+def test_a_ccr_that_comes_too_late_makes_no_context() -> None:
+    network, ccr = half_way()
+    network.now_ns += COOKIE_LIFETIME + SECOND
+    receive(network, ccr, A1, B1)
+    assert network.b.host.contexts == []
+
+
+def test_a_lost_conf_is_said_again() -> None:
+    network, ccr = half_way()
+    receive(network, ccr, A1, B1)
+    label = network.b.context.local_label
+    outputs = receive(network, ccr, A1, B1)
+    assert [type(output) for output in outputs] == [SendControl]
+    assert network.b.context.local_label == label
+
+
+def test_crossing_inits_complete_each_other() -> None:
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(SECOND)
+    a, b = network.a.context, network.b.context
+    assert a.state is b.state is State.ESTABLISHED
+    assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
+    assert (a.local_token, a.peer_token) == (b.peer_token, b.local_token)
+    assert codes_on(network).count(Code.CONF) == 2
+    assert Code.CC not in codes_on(network)
+
+
+def test_an_init_sent_after_a_cc_is_completed_by_the_ccr() -> None:
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(15 * MILLISECOND)
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(SECOND)
+    a, b = network.a.context, network.b.context
+    assert a.state is b.state is State.ESTABLISHED
+    assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
+    assert (a.local_token, a.peer_token) == (b.peer_token, b.local_token)
+    assert network.a.host.drops == {"INIT while CCR is sent": 1}
+
+
+def test_inits_that_cross_late_leave_both_ends_with_the_same_tokens() -> None:
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(15 * MILLISECOND)
+    init = init_on(network)
+    network.dead |= {(B1, A1)}
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.dead.clear()
+    network.run(3 * MILLISECOND)
+    receive(network, init, A1, B1)
+    network.run(SECOND)
+    a, b = network.a.context, network.b.context
+    assert a.state is b.state is State.ESTABLISHED
+    assert (a.local_token, a.peer_token) == (b.peer_token, b.local_token)
+
+
+def test_an_aid_that_does_not_answer_is_gone_round_within_a_second() -> None:
+    network = Network()
+    network.dead |= {(A1, B1), (A2, B1)}
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.context.state is State.ESTABLISHED
+    assert network.a.context.pair == (A1, B2)
+    assert network.b.delivered[0] == packet(A1, B1), "on the INIT to the other locator"
+
+
+def test_a_peer_that_never_answers_is_reached_plainly_from_then_on() -> None:
+    network = Network()
+    network.dead |= {(one, other) for one in (A1, A2) for other in (B1, B2)}
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(5 * MINUTE)
+    assert network.a.host.contexts == []
+    assert any(isinstance(output, PeerUnable) for output in network.a.outputs)
+    assert codes_on(network).count(Code.INIT) <= 4 * INIT_ROUNDS_MAX
+    assert isinstance(network.a.outputs[-1], UnwatchPeer)
+
+
+def test_an_unable_peer_is_tried_again_after_a_while() -> None:
+    network = Network()
+    network.dead |= {(one, other) for one in (A1, A2) for other in (B1, B2)}
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    while network.a.host.contexts:
+        network.run(SECOND)
+    network.dead.clear()
+    network.resolve(network.a, network.b)
+    assert not isinstance(network.a.outputs[-1], WatchPeer)
+    network.run(PEER_UNABLE_TIME)
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.context.state is State.ESTABLISHED
+
+
+@pytest.mark.parametrize("lost", list(range(4)))
+def test_any_one_lost_message_is_made_good(lost: int) -> None:
+    network = Network()
+    network.dns_works = True
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.wire.popleft()  # the plain packet of the ULP, or the INIT, whichever went first
+    seen = 0
+    for _ in range(4 * SECOND // (10 * MILLISECOND)):
+        network.run(10 * MILLISECOND)
+        if network.wire and seen <= lost:
+            if seen == lost:
+                network.wire.clear()
+            seen += 1
+    network.run(30 * SECOND)
+    assert network.a.context.state is State.ESTABLISHED
+    assert network.b.context.state is State.ESTABLISHED
+
+
+def test_a_spoofed_init_at_a_live_context_changes_nothing() -> None:
+    network = established()
+    before = network.b.context
+    stranger = dataclasses.replace(init_on(network), nonce=666)
+    receive(network, stranger, X1, B1)
+    assert network.b.host.drops == {"INIT from outside Lsl(peer)": 1}
+    other_label = dataclasses.replace(
+        stranger, context=dataclasses.replace(stranger.context, sender_label=0x77777)
+    )
+    outputs = receive(network, other_label, A1, B1)
+    assert [type(output) for output in outputs] == [SendControl]
+    assert network.b.context is before
+    assert network.b.context.peer_label == network.a.context.local_label
+
+
+def test_a_peer_that_lost_its_context_replaces_it() -> None:
+    network = established()
+    network.a.host = Network(seed=9).a.host
+    network.a.rewriter.by_aids.clear()
+    network.a.rewriter.by_label.clear()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.b.context.peer_label == network.a.context.local_label
+    assert network.b.context.peer_verified == {A1, A2}

@@ -1,0 +1,445 @@
+"""Every limit of the engine has a name, and is reached here or in the test of what it limits."""
+
+import ast
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+import noid
+from noid.constants import (
+    CC_BURST,
+    CC_RATE_PER_SECOND,
+    CCR_TRIES_MAX,
+    CONTEXT_IDLE_TIME,
+    CONTEXTS_MAX,
+    CONTROL_OCTETS_MAX,
+    ERROR_BURST,
+    ERROR_RATE_PER_SECOND,
+    FLOW_LABEL_MASK,
+    INIT_ROUNDS_MAX,
+    KNOWN_PEERS_MAX,
+    LOCATORS_MAX,
+    MILLISECOND,
+    MINUTE,
+    PREFIX_BUCKETS,
+    PREFIX_BURST,
+    PREFIX_OCTETS,
+    PREFIX_RATE_PER_SECOND,
+    PROBE_INTERVAL_FIRST,
+    PROBE_INTERVAL_MAX,
+    PROBES_PER_ROUND_MAX,
+    QUARANTINED_LABELS_MAX,
+    REPEATED_PIGGYBACK_TIME,
+    RETRANSMIT_FIRST,
+    RETRANSMIT_WAITING,
+    SEARCH_INTERVAL_MAX,
+    SECOND,
+    SILENCE_MAX,
+    SILENCE_MIN,
+    SILENCE_UNMEASURED,
+    TOLERANCE_TIME,
+    UNABLE_PEERS_MAX,
+)
+from noid.engine.context import SEEN_NONCES_MAX
+from noid.engine.core import MTU_MIN, Core, HostOptions, KnownPeer, TokenBucket
+from noid.engine.events import (
+    LocatorsChanged,
+    PeerResolved,
+    PeerUnable,
+    ProbeStarted,
+    SendControl,
+    UnansweredPacket,
+    UnknownLabelSeen,
+    UnwatchPeer,
+)
+from noid.engine.unknown import QUOTE_OCTETS_MAX
+from noid.engine.update import ANSWERED_OVER_EVERY_PAIR_MAX
+from noid.locators import Locator, parse_locator
+from noid.wire import ipv6
+from noid.wire.control import Code
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    X1,
+    Network,
+    Station,
+    established,
+    packet,
+)
+
+SOURCE = Path(noid.__file__).parent
+LIMITING = ("constants.py", "control.py", "dns/verification.py", "engine/*.py")
+ENDINGS = ("_MAX", "_MIN", "_TIME", "_LIFETIME", "_BURST", "_PER_SECOND", "_BUCKETS", "_WAITING")
+A3 = parse_locator("2001:db8:3:a::a")
+
+
+def names_in(path: Path) -> set[str]:
+    """Every name that a file's code mentions."""
+    tree = ast.walk(ast.parse(path.read_text()))
+    return {node.id for node in tree if isinstance(node, ast.Name)}
+
+
+def limits() -> Iterator[str]:
+    """Names of numbers that the code of another file, or of their own, obeys."""
+    files = [path for pattern in LIMITING for path in sorted(SOURCE.glob(pattern))]
+    obeyed = {
+        name
+        for path in SOURCE.rglob("*.py")
+        if path.name != "constants.py" and "lab" not in path.parts
+        for name in names_in(path)
+    }
+    for path in files:
+        for node in ast.parse(path.read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            targets += [node.target] if isinstance(node, ast.AnnAssign) else []
+            for target in targets:
+                name = target.id if isinstance(target, ast.Name) else ""
+                if name.endswith(ENDINGS) and name in obeyed:
+                    yield name
+
+
+TESTED = {
+    name for path in Path(__file__).parent.parent.rglob("test_*.py") for name in names_in(path)
+}
+
+
+@pytest.mark.parametrize("limit", sorted(set(limits())))
+def test_a_limit_that_is_obeyed_is_named_by_a_test(limit: str) -> None:
+    assert limit in TESTED, f"{limit} has no test that reaches it"
+
+
+# --- setting up -----------------------------------------------------------------------------------
+
+
+def begun() -> Network:
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    return network
+
+
+def codes_sent(station: Station) -> list[int]:
+    """The codes of the control messages a station sent."""
+    return [one.packet[41] for one in station.outputs if isinstance(one, SendControl)]
+
+
+def test_while_a_packet_waits_the_next_pair_is_tried_soon() -> None:
+    network = begun()
+    deadline = network.a.host.deadline()
+    assert deadline is not None
+    assert deadline.at_ns == network.now_ns + RETRANSMIT_WAITING
+
+
+def test_without_one_the_first_retransmission_takes_its_time() -> None:
+    network = established()
+    network.dead |= {(one, other) for one in (A1, A2) for other in (B1, B2)}
+    network.give(network.a, LocatorsChanged((A1,)))
+    deadline = network.a.host.deadline()
+    assert deadline is not None
+    assert RETRANSMIT_FIRST // 2 <= deadline.at_ns - network.now_ns <= RETRANSMIT_FIRST * 3 // 2
+
+
+def lose(network: Network, code: Code, duration_ns: int) -> None:
+    """Lets time pass in a network that swallows one kind of message."""
+    until_ns = network.now_ns + duration_ns
+    while network.now_ns < until_ns:
+        kept = [one for one in network.wire if one[1][6] == ipv6.TCP or one[1][41] != code]
+        network.wire.clear()
+        network.wire.extend(kept)
+        network.run(5 * MILLISECOND)
+
+
+def test_a_ccr_is_said_so_often_and_then_it_begins_again_with_init() -> None:
+    network = begun()
+    lose(network, Code.CONF, 60 * SECOND)
+    codes = codes_sent(network.a)
+    first = codes.index(Code.CCR)
+    again = codes.index(Code.INIT, first)
+    assert codes[first:again] == [Code.CCR] * CCR_TRIES_MAX
+
+
+@pytest.mark.slow
+def test_a_peer_that_answers_init_and_never_ccr_is_left_after_the_idle_time() -> None:
+    network = begun()
+    lose(network, Code.CCR, CONTEXT_IDLE_TIME + MINUTE)
+    assert network.a.host.contexts == []
+    assert PeerUnable(B1, "no answer to INIT") in network.a.outputs
+    assert codes_sent(network.a).count(Code.INIT) > 2 * INIT_ROUNDS_MAX
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def core() -> Core:
+    options = HostOptions(codepoints=CODEPOINTS, birthday=0, reset_key=bytes(32))
+    return Core(options, Random(1).randbytes)
+
+
+def numbered(number: int) -> Locator:
+    """A locator of a prefix of its own."""
+    return Locator(b"\x20\x01" + number.to_bytes(4, "big") + bytes(9) + b"\x01")
+
+
+@pytest.mark.slow
+def test_there_is_no_room_for_one_context_more() -> None:
+    network = begun()
+    network.run(25 * MILLISECOND)
+    other = established(seed=5).b.context
+    network.b.host.core.labels = dict.fromkeys(range(1, CONTEXTS_MAX + 1), other)
+    network.run(10 * MILLISECOND)
+    assert network.b.host.drops == {"too many contexts": 1}
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
+    assert network.b.host.core.contexts == {}
+    assert CONTEXTS_MAX <= FLOW_LABEL_MASK
+
+
+@pytest.mark.slow
+def test_of_too_many_known_peers_the_oldest_is_forgotten() -> None:
+    host = core()
+    for number in range(KNOWN_PEERS_MAX):
+        host.remember_peer(numbered(number), KnownPeer("a.example", ()))
+    host.remember_peer(numbered(0), KnownPeer("b.example", ()))
+    assert len(host.peers) == KNOWN_PEERS_MAX
+    host.remember_peer(numbered(KNOWN_PEERS_MAX), KnownPeer("c.example", ()))
+    assert len(host.peers) == KNOWN_PEERS_MAX
+    assert numbered(0) in host.peers, "it was resolved again"
+    assert numbered(1) not in host.peers
+    assert host.outputs[-1] == UnwatchPeer(numbered(1))
+
+
+@pytest.mark.slow
+def test_of_too_many_unable_peers_the_oldest_is_forgotten() -> None:
+    host = core()
+    for number in range(UNABLE_PEERS_MAX + 1):
+        host.hold_unable(numbered(number), MINUTE, "no answer")
+    assert len(host.unable) == UNABLE_PEERS_MAX
+    assert not host.is_unable(numbered(0))
+    assert host.is_unable(numbered(1))
+
+
+@pytest.mark.slow
+def test_of_too_many_labels_in_quarantine_the_oldest_is_free_again() -> None:
+    host = core()
+    for label in range(QUARANTINED_LABELS_MAX + 1):
+        host.quarantine_label(label)
+    assert len(host.quarantine) == QUARANTINED_LABELS_MAX
+    assert 0 not in host.quarantine
+    assert 1 in host.quarantine
+
+
+def test_a_set_has_no_more_locators_than_it_may() -> None:
+    network = Network()
+    many = tuple(numbered(number) for number in range(LOCATORS_MAX + 1))
+    network.give(network.a, LocatorsChanged(many))
+    assert network.a.host.core.locators == many[:-1]
+    network.give(network.a, PeerResolved("many.example", many[-1], many))
+    assert network.a.host.core.peers[many[-1]].locators == (many[-1], *many[: LOCATORS_MAX - 1])
+    network.ulp_sends(network.a, packet(many[0], many[-1]))
+    network.give(network.a, LocatorsChanged(many[1:]))
+    assert len(network.a.context.own_local) == LOCATORS_MAX
+
+
+# --- rates ----------------------------------------------------------------------------------------
+
+
+def test_unknown_contexts_are_told_at_their_rate_once_the_burst_is_gone() -> None:
+    network = Network()
+    data = established().a.rewriter.outbound(
+        packet(A1, B1), established().a.rewriter.by_aids[A1 + B1]
+    )
+
+    def answers(count: int) -> int:
+        outputs = [network.give(network.b, UnknownLabelSeen(data)) for _ in range(count)]
+        return sum(isinstance(one, SendControl) for each in outputs for one in each)
+
+    assert answers(2 * ERROR_BURST) == ERROR_BURST
+    network.now_ns += SECOND
+    assert answers(2 * ERROR_BURST) == ERROR_RATE_PER_SECOND
+
+
+def test_one_prefix_gets_its_rate_whatever_the_total() -> None:
+    host = core()
+    total = TokenBucket(CC_RATE_PER_SECOND, CC_BURST)
+    sources = [Locator(X1[:PREFIX_OCTETS] + bytes(9) + bytes((n % 256,))) for n in range(1000)]
+    assert sum(host.may_answer(source, total) for source in sources) == PREFIX_BURST
+    host.now_ns += SECOND
+    assert sum(host.may_answer(source, total) for source in sources) == PREFIX_RATE_PER_SECOND
+
+
+def test_prefixes_share_so_many_buckets() -> None:
+    host = core()
+    total = TokenBucket(CC_RATE_PER_SECOND, CC_BURST)
+    for number in range(4 * PREFIX_BUCKETS):
+        host.may_answer(numbered(number), total)
+    assert len(host.prefixes) <= PREFIX_BUCKETS
+
+
+@pytest.mark.slow
+def test_all_prefixes_together_get_no_more_than_the_total() -> None:
+    host = core()
+    sources = [numbered(number) for number in range(2 * CC_BURST)]
+    assert sum(host.may_answer(source, host.checks) for source in sources) == CC_BURST
+    host.now_ns += SECOND
+    assert sum(host.may_answer(source, host.checks) for source in sources) == CC_RATE_PER_SECOND
+
+
+# --- silence and searches -------------------------------------------------------------------------
+
+
+def silence(station: Station, payload: bytes = b"unanswered") -> UnansweredPacket:
+    """What a data plane says of a packet that went unanswered too long."""
+    context = station.context
+    one = packet(context.local_aid, context.peer_aid, payload)
+    return UnansweredPacket(context.local_label, one, context.silence_ns)
+
+
+@pytest.mark.parametrize(
+    ("round_trip_ns", "silence_ns"),
+    [
+        (0, SILENCE_UNMEASURED),
+        (1, SILENCE_MIN),
+        (SILENCE_MIN, 2 * SILENCE_MIN),
+        (SILENCE_MAX, SILENCE_MAX),
+    ],
+)
+def test_silence_is_twice_the_round_trip_within_bounds(round_trip_ns: int, silence_ns: int) -> None:
+    context = established().a.context
+    context.round_trip_ns = round_trip_ns
+    assert context.silence_ns == silence_ns
+
+
+def rounds_of_probes(network: Network, duration_ns: int) -> list[int]:
+    """When b sends probes into the void, while its ULP keeps on trying."""
+    moments = []
+    until_ns = network.now_ns + duration_ns
+    while network.now_ns < until_ns:
+        network.give(network.b, silence(network.b))
+        before = len(network.b.outputs)
+        network.run(50 * MILLISECOND)
+        if any(isinstance(one, SendControl) for one in network.b.outputs[before:]):
+            moments.append(network.now_ns)
+    return moments
+
+
+def test_rounds_of_probes_back_off_from_the_first_interval_to_the_greatest() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.kill_provider(2)
+    moments = rounds_of_probes(network, 5 * MINUTE)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert gaps[0] <= 2 * PROBE_INTERVAL_FIRST + 50 * MILLISECOND
+    assert PROBE_INTERVAL_MAX // 2 <= max(gaps) <= PROBE_INTERVAL_MAX * 3 // 2 + 50 * MILLISECOND
+
+
+def with_six_pairs() -> Network:
+    """A network in which b has six pairs of locators to a."""
+    network = Network()
+    network.names[network.a.name].append(A3)
+    network.reverse[A3] = network.a.name
+    network.a.locators = (A1, A2, A3)
+    network.give(network.a, LocatorsChanged(network.a.locators))
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(SECOND)
+    assert len(network.b.context.peer_verified) * len(network.b.context.own_set) == 6
+    return network
+
+
+def test_so_many_other_pairs_are_probed_at_one_time() -> None:
+    network = with_six_pairs()
+    network.give(network.b, silence(network.b))
+    (started,) = [one for one in network.b.outputs if isinstance(one, ProbeStarted)]
+    assert len(started.pairs) == 1 + PROBES_PER_ROUND_MAX
+
+
+def test_a_repeated_request_is_answered_over_so_many_pairs() -> None:
+    network = with_six_pairs()
+    network.give(network.a, silence(network.a))
+    probe = network.wire[0][1]
+    network.run(SECOND)
+    network.b.outputs.clear()
+    network.put(probe)
+    network.run(10 * MILLISECOND)
+    assert codes_sent(network.b).count(Code.UA) == 1 + ANSWERED_OVER_EVERY_PAIR_MAX
+
+
+def test_so_many_nonces_of_the_peer_are_remembered() -> None:
+    network = established()
+    for number in range(2 * SEEN_NONCES_MAX):
+        network.give(network.a, LocatorsChanged((A1, A2)[: 1 + number % 2]))
+        network.run(SECOND)
+    assert len(network.b.context.peer_update_seen) == SEEN_NONCES_MAX
+
+
+@pytest.mark.parametrize(("later_ns", "times"), [(0, 1), (REPEATED_PIGGYBACK_TIME, 2)])
+def test_the_same_packet_on_later_probes_is_another_packet(later_ns: int, times: int) -> None:
+    network = established()
+    network.give(network.b, silence(network.b))
+    network.run(REPEATED_PIGGYBACK_TIME // 2 + later_ns)
+    network.give(network.b, silence(network.b))
+    network.run(REPEATED_PIGGYBACK_TIME // 2)
+    assert network.a.delivered == [packet(B1, A1, b"unanswered")] * times
+
+
+def test_needless_searches_are_no_further_apart_than_their_greatest_interval() -> None:
+    network = established()
+    for _ in range(10):
+        network.give(network.b, silence(network.b))
+        network.run(SECOND)
+        context = network.b.context
+        assert context.next_search_ns - network.now_ns <= SEARCH_INTERVAL_MAX
+        network.now_ns = max(network.now_ns, context.next_search_ns)
+    network.give(network.b, silence(network.b))
+    network.run(21 * MILLISECOND)
+    wait_ns = network.b.context.next_search_ns - network.now_ns
+    assert SEARCH_INTERVAL_MAX - 2 * MILLISECOND <= wait_ns <= SEARCH_INTERVAL_MAX
+
+
+def test_what_needless_searches_taught_is_forgotten_after_a_while() -> None:
+    network = established()
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.b.context.tolerated_ns > 0
+    assert network.b.context.searches_for_nothing == 1
+    network.run(TOLERANCE_TIME)
+    network.give(network.b, silence(network.b))
+    assert network.b.context.tolerated_ns == 0
+
+
+# --- octets ---------------------------------------------------------------------------------------
+
+
+def test_no_uplink_has_less_than_the_least_mtu() -> None:
+    HostOptions(codepoints=CODEPOINTS, birthday=0, reset_key=bytes(32), mtu=MTU_MIN)
+    with pytest.raises(AssertionError):
+        HostOptions(codepoints=CODEPOINTS, birthday=0, reset_key=bytes(32), mtu=MTU_MIN - 1)
+
+
+@pytest.mark.parametrize(("beyond", "rides"), [(0, True), (1, False)])
+def test_a_packet_rides_on_a_message_only_if_both_fit_the_mtu(beyond: int, rides: bool) -> None:
+    network = established()
+    mtu = network.b.host.core.options.mtu
+    network.give(network.b, silence(network.b, b""))
+    probe = next(one for one in network.b.outputs[::-1] if isinstance(one, SendControl))
+    room = mtu - len(probe.packet)
+    network = established()
+    network.give(network.b, silence(network.b, bytes(room + beyond)))
+    longest = max(len(one.packet) for one in network.b.outputs if isinstance(one, SendControl))
+    assert (longest == mtu) is rides
+
+
+def test_a_quote_is_cut_so_that_the_message_fits_the_least_mtu() -> None:
+    network = Network()
+    a = established().a
+    data = a.rewriter.outbound(packet(A1, B1, bytes(1400)), a.rewriter.by_aids[A1 + B1])
+    network.give(network.b, UnknownLabelSeen(data))
+    (answer,) = [one for one in network.b.outputs if isinstance(one, SendControl)]
+    assert len(answer.packet) == CONTROL_OCTETS_MAX
+    assert answer.packet.endswith(data[:QUOTE_OCTETS_MAX])

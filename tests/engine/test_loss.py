@@ -1,0 +1,212 @@
+"""State that one end has lost [draft §5, §7.12; D15, D18]."""
+
+import dataclasses
+
+import pytest
+
+from noid.constants import ERROR_BURST, MILLISECOND, SECOND
+from noid.engine.events import IcmpErrorReceived, PeerUnable, SendControl, UnknownLabelSeen
+from noid.engine.loss import MAX_BIRTHDAY_INCR
+from noid.engine.state import State
+from noid.wire import icmpv6, ipv6
+from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
+from tests.engine.network import A1, A2, B1, CODEPOINTS, X1, Network, established, packet
+
+
+def lose_context(network: Network, birthday: int | None = None) -> None:
+    """Station b comes up again without its contexts."""
+    options = network.b.host.core.options
+    fresh = Network(seed=11)
+    core = fresh.b.host.core
+    core.options = dataclasses.replace(
+        options, birthday=options.birthday + 1 if birthday is None else birthday
+    )
+    network.b.host = fresh.b.host
+    network.b.host.core.now_ns = 0
+    network.b.rewriter.by_aids.clear()
+    network.b.rewriter.by_label.clear()
+
+
+def sent_data(network: Network) -> bytes:
+    """A data packet of a's, as it travels."""
+    flow = network.a.rewriter.flow_of(packet(A1, B1))
+    assert flow is not None
+    return network.a.rewriter.outbound(packet(A1, B1), flow)
+
+
+def unknown_context(network: Network, data: bytes) -> ControlMessage:
+    """What b answers to it."""
+    outputs = network.b.host.handle(UnknownLabelSeen(data), network.now_ns)
+    (order,) = [output for output in outputs if isinstance(output, SendControl)]
+    header = ipv6.Header.decode(order.packet)
+    network.put(order.packet)
+    return decode_message(order.packet[40:], header.source, header.destination, in_slot=False)
+
+
+def test_a_peer_that_lost_the_context_gets_a_new_one() -> None:
+    network = established()
+    lose_context(network)
+    message = unknown_context(network, sent_data(network))
+    assert message.code is Code.UC
+    network.run(SECOND)
+    a, b = network.a.context, network.b.context
+    assert a.state is b.state is State.ESTABLISHED
+    assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
+    network.ulp_sends(network.a, packet(A1, B1, b"after"))
+    network.run(SECOND)
+    assert network.b.delivered[-1] == packet(A1, B1, b"after")
+
+
+def test_meanwhile_packets_go_plainly() -> None:
+    network = established()
+    lose_context(network)
+    unknown_context(network, sent_data(network))
+    network.run(10 * MILLISECOND)
+    assert network.a.context.state is State.INIT_SENT
+    assert network.a.rewriter.flow_of(packet(A1, B1)) is None
+
+
+def forged(network: Network, **changes: object) -> None:
+    """A UC that somebody else makes up, with the right label and quote."""
+    lost = Network(seed=13)
+    data = sent_data(network)
+    birthday = network.a.context.peer_birthday
+    lost.b.host.core.options = dataclasses.replace(
+        lost.b.host.core.options, birthday=birthday, reset_key=b"another key, of 32 octets length"
+    )
+    message = unknown_context(lost, data)
+    message = dataclasses.replace(message, **changes)  # type: ignore[arg-type]
+    network.put(encode_packet(message, B1, A1, CODEPOINTS))
+    network.run(10 * MILLISECOND)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, MAX_BIRTHDAY_INCR])
+def test_a_birthday_within_the_window_is_believed(ahead: int) -> None:
+    network = established()
+    birthday = network.a.context.peer_birthday + ahead
+    lose_context(network, birthday)
+    network.b.host.core.options = dataclasses.replace(
+        network.b.host.core.options, reset_key=b"another key, of 32 octets length"
+    )
+    unknown_context(network, sent_data(network))
+    network.run(10 * MILLISECOND)
+    assert network.a.context.state is State.INIT_SENT
+
+
+@pytest.mark.parametrize("ahead", [-1, MAX_BIRTHDAY_INCR + 1, 1 << 31])
+def test_a_birthday_outside_the_window_is_not(ahead: int) -> None:
+    network = established()
+    birthday = (network.a.context.peer_birthday + ahead) % (1 << 32)
+    lose_context(network, birthday)
+    network.b.host.core.options = dataclasses.replace(
+        network.b.host.core.options, reset_key=b"another key, of 32 octets length"
+    )
+    unknown_context(network, sent_data(network))
+    network.run(10 * MILLISECOND)
+    assert network.a.context.state is State.ESTABLISHED
+    assert network.a.host.drops == {"UC with another birthday": 1}
+
+
+def test_a_uc_without_the_packet_it_is_about_is_dropped() -> None:
+    network = established()
+    forged(network, piggyback=None)
+    assert network.a.context.state is State.ESTABLISHED
+
+
+def test_a_uc_about_a_packet_we_did_not_send_is_dropped() -> None:
+    network = established()
+    forged(network, context=dataclasses.replace(ControlMessageContext, receiver_label=0x99999))
+    assert network.a.context.state is State.ESTABLISHED
+    assert network.a.host.drops == {"UC about no packet of ours": 1}
+
+
+ControlMessageContext = decode_message(
+    encode_packet(unknown_context(Network(seed=3), sent_data(established())), B1, A1, CODEPOINTS)[
+        40:
+    ],
+    B1,
+    A1,
+    in_slot=False,
+).context
+
+
+def test_a_believed_uc_that_leads_nowhere_leaves_the_context_as_it_was() -> None:
+    network = established()
+    label = network.a.context.peer_label
+    lose_context(network)
+    unknown_context(network, sent_data(network))
+    network.run(10 * MILLISECOND)
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.run(300 * SECOND)
+    assert network.a.context.state is State.ESTABLISHED
+    assert network.a.context.peer_label == label
+
+
+def test_unknown_labels_are_answered_at_a_limited_rate() -> None:
+    network = established()
+    lose_context(network)
+    data = sent_data(network)
+    answers = 0
+    for _ in range(3 * ERROR_BURST):
+        outputs = network.b.host.handle(UnknownLabelSeen(data), network.now_ns)
+        answers += sum(isinstance(output, SendControl) for output in outputs)
+    assert answers == ERROR_BURST
+
+
+def test_a_uc_is_no_longer_than_its_cause_plus_its_header() -> None:
+    network = established()
+    lose_context(network)
+    data = sent_data(network)
+    outputs = network.b.host.handle(UnknownLabelSeen(data), network.now_ns)
+    (order,) = [output for output in outputs if isinstance(output, SendControl)]
+    assert len(order.packet) <= len(data) + 40 + 48 + 24 + 24
+
+
+def rejected(network: Network, source: bytes, quote: bytes) -> None:
+    error = icmpv6.ErrorMessage(
+        type=icmpv6.PARAMETER_PROBLEM,
+        code=icmpv6.UNRECOGNIZED_NEXT_HEADER,
+        value=6,
+        quote=quote,
+    )
+    octets = error.encode_packet(source, A1)[40:]  # type: ignore[arg-type]
+    network.give(network.a, IcmpErrorReceived(source, A1, octets))  # type: ignore[arg-type]
+
+
+def test_a_host_that_does_not_know_m6_any_more_is_reached_plainly() -> None:
+    network = established()
+    rejected(network, B1, sent_data(network))
+    assert network.a.host.contexts == []
+    assert any(isinstance(output, PeerUnable) for output in network.a.outputs)
+    assert network.a.rewriter.flow_of(packet(A1, B1)) is None
+
+
+@pytest.mark.parametrize("cut", [0, 39, 40])
+def test_somebody_else_cannot_say_so(cut: int) -> None:
+    network = established()
+    data = sent_data(network)
+    rejected(network, X1, data)
+    rejected(network, B1, data[:cut] if cut < 40 else data[:3] + b"\x01" + data[4:])
+    assert network.a.context.state is State.ESTABLISHED
+
+
+def test_an_unreachable_pair_makes_the_context_look_for_another() -> None:
+    network = established()
+    error = icmpv6.ErrorMessage(
+        type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=sent_data(network)
+    )
+    network.kill_provider(1)
+    network.give(network.a, IcmpErrorReceived(X1, A1, error.encode_packet(X1, A1)[40:]))
+    network.run(SECOND)
+    assert network.a.context.pair[0] == A2
+
+
+def test_a_lost_context_is_made_anew_over_whatever_pair_works_within_a_second() -> None:
+    network = established()
+    network.ulp_sends(network.a, packet(A1, B1))
+    lose_context(network)
+    network.dead |= {(A1, B1), (A2, B1)}
+    unknown_context(network, sent_data(network))
+    network.run(SECOND)
+    assert network.a.context.state is State.ESTABLISHED

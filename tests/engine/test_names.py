@@ -1,0 +1,126 @@
+"""What names and the DNS can and cannot do to a context [draft §3.1, §7.13, §16.2; D31, D33]."""
+
+import dataclasses
+
+from noid.constants import LOOK_AGAIN_MIN, MINUTE, SECOND
+from noid.engine.events import AskDns, LocatorsChanged, PeerResolved
+from noid.locators import Locator
+from noid.wire.control import Piggyback
+from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet
+from tests.engine.test_handshake import init_on, receive
+from tests.engine.test_loss import lose_context, sent_data, unknown_context
+
+
+def stranger_with_our_peers_address(network: Network) -> Station:
+    """Host x, whose name lists B1 beside its own address; B1 itself does not speak M6."""
+    stranger = Station("x.example", (X1,), 77)
+    network.stations.remove(network.b)
+    network.stations.append(stranger)
+    network.names["x.example"] = [B1, X1]
+    network.reverse[X1] = "x.example"
+    network.give(stranger, LocatorsChanged((B1, X1)))
+    return stranger
+
+
+def test_a_name_that_lists_somebody_elses_address_does_not_get_its_traffic() -> None:
+    network = Network()
+    stranger = stranger_with_our_peers_address(network)
+    network.give(network.a, PeerResolved("x.example", B1, (B1, X1)))
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(5 * SECOND)
+    secret = packet(A1, B1, b"secret for b")
+    network.ulp_sends(network.a, secret)
+    network.run(SECOND)
+    assert secret not in stranger.delivered
+
+
+def test_an_initiator_tells_the_responder_what_the_dns_does_not_know() -> None:
+    network = Network()
+    del network.reverse[B2]
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.context.peer_verified == {B1}
+    assert network.b.context.own_set == (B1,)
+
+
+def without_second_address() -> Network:
+    """A network whose a has two addresses, of which the DNS lists one."""
+    network = Network()
+    network.names["a.example"] = [A1]
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.b.context.peer_verified == {A1}
+    return network
+
+
+def announce(network: Network, *locators: Locator) -> None:
+    network.give(network.a, LocatorsChanged(locators))
+    network.run(SECOND)
+
+
+def test_a_locator_added_to_the_dns_later_is_found_when_the_peer_announces_it() -> None:
+    network = without_second_address()
+    announce(network, A1)
+    network.names["a.example"] = [A1, A2]
+    network.run(LOOK_AGAIN_MIN)
+    announce(network, A1, A2)
+    assert network.b.context.peer_verified == {A1, A2}
+
+
+def test_it_is_looked_up_no_sooner_than_the_last_answer_allows() -> None:
+    network = without_second_address()
+    network.names["a.example"] = [A1, A2]
+    network.b.outputs.clear()
+    announce(network, A1)
+    announce(network, A1, A2)
+    assert not any(isinstance(output, AskDns) for output in network.b.outputs)
+    network.run(LOOK_AGAIN_MIN)
+    assert network.b.context.peer_verified == {A1, A2}
+
+
+def test_what_is_proven_stays_so_while_it_is_looked_up_again() -> None:
+    network = without_second_address()
+    network.dns_works = False
+    network.run(LOOK_AGAIN_MIN)
+    announce(network, A1)
+    announce(network, A1, A2)
+    network.run(MINUTE)
+    assert network.b.context.peer_verified == {A1}
+    network.names["a.example"] = [A1, A2]
+    network.dns_works = True
+    network.run(5 * MINUTE)
+    assert network.b.context.peer_verified == {A1, A2}
+
+
+def test_a_rebooted_peers_updates_count_from_one_again() -> None:
+    network = established()
+    for _ in range(3):
+        for locators in ((B1,), (B1, B2)):
+            network.give(network.b, LocatorsChanged(locators))
+            network.run(SECOND)
+    lose_context(network)
+    network.give(network.b, LocatorsChanged((B1, B2)))
+    unknown_context(network, sent_data(network))
+    network.run(SECOND)
+    network.give(network.b, LocatorsChanged((B1,)))
+    network.run(SECOND)
+    assert network.a.context.peer_acceptable == {B1}
+
+
+def test_a_packet_on_an_init_for_an_existing_context_is_delivered() -> None:
+    network = established()
+    network.b.delivered.clear()
+    init = dataclasses.replace(init_on(network), piggyback=Piggyback(6, b"SYN"))
+    receive(network, init, A1, B1)
+    assert network.b.delivered == [packet(A1, B1, b"SYN")]
+
+
+def test_a_packet_that_an_init_brought_does_not_ride_again() -> None:
+    network = Network()
+    network.dead |= {(A1, B1), (A2, B1)}
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.b.delivered == [packet(A1, B1)]

@@ -1,0 +1,158 @@
+"""Contexts whose CC did not go to the AID: nothing until the DNS has spoken [D37]."""
+
+import dataclasses
+
+from noid.constants import (
+    HELD_PACKETS_MAX,
+    MILLISECOND,
+    PROVISIONAL_CONTEXTS_MAX,
+    PROVISIONAL_LIFETIME,
+    SECOND,
+)
+from noid.engine.events import ControlMessageReceived, PacketHeld, SendControl
+from noid.engine.state import State
+from noid.locators import Locator
+from noid.wire import ipv6
+from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
+from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag, Tokens
+from tests.engine.network import A1, A2, B1, CODEPOINTS, X1, Network, packet
+
+
+def send(network: Network, message: ControlMessage, source: Locator) -> list[ControlMessage]:
+    """Station b gets a message; what it answers."""
+    octets = encode_packet(message, source, B1, CODEPOINTS)[40:]
+    outputs = network.give(network.b, ControlMessageReceived(source, B1, False, octets))
+    answers = []
+    for output in outputs:
+        if isinstance(output, SendControl):
+            header = ipv6.Header.decode(output.packet)
+            ends = header.source, header.destination
+            answers.append(decode_message(output.packet[40:], *ends, in_slot=False))
+    return answers
+
+
+def ccr_from(network: Network, source: Locator, label: int = 0x123) -> ControlMessage:
+    """The CCR of somebody at ``source`` who says that his AID is A1."""
+    init = ControlMessage(
+        code=Code.INIT,
+        nonce=label,
+        sender_aid=A1,
+        receiver_aid=B1,
+        context=ContextOption(sender_label=label),
+        tokens=Tokens(sender=5),
+        sender_locators=tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in {A1: 0, source: 0}),
+        receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
+    )
+    (cc,) = send(network, init, source)
+    assert cc.tokens is not None
+    return ControlMessage(
+        code=Code.CCR,
+        nonce=cc.nonce,
+        sender_aid=A1,
+        receiver_aid=B1,
+        context=dataclasses.replace(
+            cc.context,
+            sender_label=label,
+            receiver_label=0,
+            sender_birthday=cc.context.receiver_birthday,
+            receiver_birthday=cc.context.sender_birthday,
+        ),
+        tokens=Tokens(sender=cc.tokens.receiver, receiver=cc.tokens.sender),
+        sender_locators=cc.receiver_locators,
+        receiver_locators=cc.sender_locators,
+        cookie=cc.cookie,
+        piggyback=Piggyback(6, b"held"),
+    )
+
+
+def provisional(source: Locator) -> Network:
+    """A network whose b has a provisional context with whoever is at ``source``."""
+    network = Network()
+    send(network, ccr_from(network, source), source)
+    assert network.b.context.is_provisional
+    return network
+
+
+def test_nothing_is_delivered_or_sent_until_it_is_proven() -> None:
+    network = provisional(A2)
+    assert network.b.delivered == []
+    assert network.b.rewriter.flow_of(packet(B1, A1)) is None
+    assert network.b.host.core.contexts == {}
+
+
+def test_proven_it_is_a_context_like_any_other() -> None:
+    network = provisional(A2)
+    network.run(100 * MILLISECOND)
+    assert not network.b.context.is_provisional
+    assert network.b.delivered == [packet(A1, B1, b"held")]
+    assert network.b.context.peer_verified == {A1, A2}
+    assert network.b.rewriter.flow_of(packet(B1, A1)) is not None
+
+
+def test_refuted_it_is_gone_and_nothing_was_delivered() -> None:
+    network = provisional(X1)
+    network.run(100 * MILLISECOND)
+    assert network.b.host.contexts == []
+    assert network.b.delivered == []
+
+
+def test_not_proven_in_time_it_is_gone() -> None:
+    network = Network()
+    network.dns_works = False
+    send(network, ccr_from(network, A2), A2)
+    network.run(PROVISIONAL_LIFETIME + SECOND)
+    assert network.b.host.contexts == []
+    assert network.b.host.core.provisional == 0
+
+
+def test_it_stands_in_nobodys_way() -> None:
+    network = provisional(X1)
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.context.state is network.b.context.state is State.ESTABLISHED
+    assert network.b.context.peer_label == network.a.context.local_label
+
+
+def test_the_same_ccr_again_makes_no_second_one() -> None:
+    network = Network()
+    ccr = ccr_from(network, A2)
+    send(network, ccr, A2)
+    (conf,) = send(network, ccr, A2)
+    assert conf.code is Code.CONF
+    assert len(network.b.host.contexts) == 1
+
+
+def test_only_so_many_packets_are_held() -> None:
+    network = provisional(A2)
+    label = network.b.context.local_label
+    for number in range(10):
+        network.give(network.b, PacketHeld(label, packet(A1, B1, bytes((number,)))))
+    network.run(100 * MILLISECOND)
+    assert len(network.b.delivered) == HELD_PACKETS_MAX
+
+
+def test_there_are_only_so_many() -> None:
+    network = Network()
+    network.dns_works = False
+    for number in range(PROVISIONAL_CONTEXTS_MAX + 1):
+        network.now_ns += 10 * MILLISECOND
+        send(network, ccr_from(network, A2, label=number + 1), A2)
+    assert len(network.b.host.contexts) == PROVISIONAL_CONTEXTS_MAX
+    assert network.b.host.drops["too many provisional contexts"] == 1
+
+
+def test_an_initiator_whose_aid_is_dead_gets_a_context_nevertheless() -> None:
+    network = Network()
+    network.dead |= {(A1, B1), (B1, A1)}
+    network.dead |= {(one, A1) for one in network.b.locators}
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(5 * SECOND)
+    assert network.a.context.state is State.ESTABLISHED
+    network.ulp_sends(network.a, packet(A1, B1, b"after"))
+    network.run(SECOND)
+    assert network.b.delivered[-1] == packet(A1, B1, b"after")
+    network.ulp_sends(network.b, packet(B1, A1, b"back"))
+    network.run(SECOND)
+    assert network.a.delivered[-1] == packet(B1, A1, b"back")

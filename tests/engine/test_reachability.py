@@ -1,0 +1,280 @@
+"""Pairs of locators that die, and pairs that take their place [draft §4.4, D20, D21]."""
+
+import pytest
+
+from noid.constants import (
+    FIREWALL_SIGNS,
+    FIREWALL_WAIT,
+    MILLISECOND,
+    MINUTE,
+    PEER_UNABLE_TIME,
+    SECOND,
+    SUSPICION_TIME,
+    TOLERANCE_MAX,
+)
+from noid.engine.events import (
+    Dropped,
+    Input,
+    LocatorsChanged,
+    PeerUnable,
+    ProbeStarted,
+    SendAgain,
+    SourceMoved,
+    Switched,
+    UnansweredPacket,
+)
+from noid.engine.state import State
+from noid.wire import ipv6
+from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet
+
+
+def silence(station: Station) -> Input:
+    """What a data plane says when a packet of this station went unanswered too long."""
+    context = station.context
+    return UnansweredPacket(
+        context.local_label,
+        packet(context.local_aid, context.peer_aid, b"unanswered"),
+        context.silence_ns,
+    )
+
+
+def reports(station: Station, kind: type) -> list[object]:
+    return [output for output in station.outputs if isinstance(output, kind)]
+
+
+def test_a_dead_provider_is_left_by_both_ends_within_a_few_round_trips() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.give(network.b, silence(network.b))
+    network.run(100 * MILLISECOND)
+    assert network.b.context.pair == (B2, A2)
+    assert network.a.context.pair == (A2, B2), "who heard everything switched too"
+    assert network.a.context.state is network.b.context.state is State.ESTABLISHED
+
+
+def test_the_unanswered_packet_rides_on_the_probes() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.give(network.b, silence(network.b))
+    network.run(10 * MILLISECOND)
+    assert network.a.delivered == [packet(B1, A1, b"unanswered")]
+
+
+def test_a_packet_too_long_for_a_probe_is_sent_again_once_both_have_switched() -> None:
+    network = established()
+    network.kill_provider(1)
+    long = packet(B1, A1, bytes(1460))
+    label = network.b.context.local_label
+    network.give(network.b, UnansweredPacket(label, long, 50 * MILLISECOND))
+    network.run(SECOND)
+    assert SendAgain(label, long) in network.b.outputs
+    assert network.a.delivered == [long]
+
+
+def test_a_packet_on_several_probes_is_delivered_once() -> None:
+    network = established()
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.a.delivered == [packet(B1, A1, b"unanswered")]
+
+
+def test_a_pair_that_answers_is_kept() -> None:
+    network = established()
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.b.context.pair == (B1, A1)
+    assert reports(network.b, Switched) == []
+    assert network.b.context.state is State.ESTABLISHED
+
+
+def test_needless_searches_become_rare() -> None:
+    network = established()
+    for _ in range(1000):
+        network.give(network.b, silence(network.b))
+        network.run(10 * MILLISECOND)
+    assert len(reports(network.b, ProbeStarted)) <= 15
+
+
+def test_a_silence_that_proved_harmless_is_no_news_again() -> None:
+    network = established()
+    before_ns = network.b.context.silence_ns
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.b.context.silence_ns == 2 * before_ns
+    for _ in range(20):
+        network.give(network.b, silence(network.b))
+        network.run(2 * SECOND)
+    assert network.b.context.silence_ns == TOLERANCE_MAX
+
+
+@pytest.mark.parametrize(
+    "dead",
+    [
+        {(B1, A1)},
+        {(B1, A1), (B2, A1)},
+        {(B1, A1), (B1, A2)},
+        {(B1, A1), (B1, A2), (B2, A1)},
+    ],
+)
+def test_a_path_that_dies_in_one_direction_only_is_left(dead: set[tuple[bytes, bytes]]) -> None:
+    network = established()
+    network.dead |= dead  # type: ignore[arg-type]
+    network.give(network.b, silence(network.b))
+    network.run(5 * SECOND)
+    pair = network.b.context.pair
+    assert pair not in network.dead
+    network.trace.clear()
+    network.ulp_sends(network.b, packet(B1, A1, b"after"))
+    network.run(10 * MILLISECOND)
+    assert network.a.delivered[-1] == packet(B1, A1, b"after")
+
+
+def test_one_way_failures_in_both_directions_are_survived() -> None:
+    network = established()
+    network.dead |= {(B1, A1), (B2, A1), (B1, A2), (A2, B2), (A1, B1), (A1, B2)}
+    network.give(network.b, silence(network.b))
+    network.run(10 * SECOND)
+    assert network.b.context.pair == (B2, A2)
+    assert network.a.context.pair == (A2, B1)
+
+
+def test_a_search_ends_when_nothing_answers_for_long() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.give(network.b, silence(network.b))
+    network.run(SUSPICION_TIME + MINUTE)
+    assert network.b.context.state is State.ESTABLISHED
+    assert network.b.context.search is None
+    assert network.b.context.pair == (B1, A1)
+
+
+def test_a_provider_that_comes_back_during_the_search_is_found() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.give(network.b, silence(network.b))
+    network.run(5 * SECOND)
+    network.dead.clear()
+    network.run(10 * SECOND)
+    assert network.b.context.state is State.ESTABLISHED
+
+
+def test_data_follows_the_peers_new_source() -> None:
+    network = established()
+    network.give(network.a, SourceMoved(network.a.context.local_label, B2, True))
+    assert network.a.context.pair == (A1, B2)
+
+
+def test_data_never_follows_to_what_is_not_verified() -> None:
+    network = established()
+    network.give(network.a, SourceMoved(network.a.context.local_label, X1, False))
+    assert network.a.context.pair == (A1, B1)
+
+
+def test_a_removed_locator_is_not_used_any_more() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.run(SECOND)
+    assert network.b.context.peer_verified == {A1}
+    assert network.a.context.state is State.ESTABLISHED
+
+
+def test_an_added_locator_is_used_once_the_dns_proves_it() -> None:
+    network = Network()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.b.context.peer_verified == {A1}
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(SECOND)
+    assert network.b.context.peer_acceptable == {A1, A2}
+    assert network.b.context.peer_verified == {A1, A2}
+
+
+def test_a_locator_the_dns_does_not_know_is_accepted_but_never_used() -> None:
+    network = Network()
+    del network.reverse[A2]
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.b.context.peer_acceptable == {A1, A2}
+    assert network.b.context.peer_verified == {A1}
+    assert network.a.context.own_set == (A1,), "the peer said what the DNS knows"
+
+
+def test_a_transient_dns_error_is_tried_again() -> None:
+    network = Network()
+    network.dns_works = False
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND // 4)
+    assert network.b.context.peer_verified == {A1}
+    network.dns_works = True
+    network.run(5 * SECOND)
+    assert network.b.context.peer_verified == {A1, A2}
+    assert network.a.context.peer_verified == {B1, B2}
+
+
+def test_a_forged_update_is_dropped() -> None:
+    network = established()
+    network.give(network.b, silence(network.b))
+    forged = network.wire[0][1]
+    octets = bytearray(forged[40:])
+    octets[8:16] = (1 << 40).to_bytes(8, "big")
+    octets[2:4] = bytes(2)
+    header = ipv6.Header.decode(forged)
+    total = ipv6.checksum(header.source, header.destination, 58, bytes(octets))
+    octets[2:4] = total.to_bytes(2, "big")
+    network.wire.clear()
+    network.put(forged[:40] + bytes(octets))
+    network.run(10 * MILLISECOND)
+    assert network.a.outputs[-1] == Dropped("UR not authentic")
+
+
+def test_an_older_update_is_acknowledged_and_not_applied() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    older = network.wire[-1][1]
+    network.run(SECOND)
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(SECOND)
+    network.put(older)
+    network.run(SECOND)
+    assert network.b.context.peer_verified == {A1, A2}
+
+
+def test_a_firewall_that_drops_m6_packets_alone_is_gone_round_plainly() -> None:
+    network = established()
+    network.drops_m6 = True
+    for _ in range(FIREWALL_SIGNS):
+        assert network.b.rewriter.flow_of(packet(B1, A1)) is not None
+        network.give(network.b, silence(network.b))
+        network.run(2 * SECOND)
+    assert network.b.rewriter.flow_of(packet(B1, A1)) is None
+    assert len(reports(network.b, PeerUnable)) == 1
+    network.ulp_sends(network.b, packet(B1, A1, b"plain"))
+    network.run(10 * MILLISECOND)
+    assert network.a.delivered[-1] == packet(B1, A1, b"plain")
+    assert network.b.context.pair == (B1, A1)
+
+
+def test_it_is_tried_again_after_a_while() -> None:
+    network = established()
+    network.drops_m6 = True
+    for _ in range(FIREWALL_SIGNS):
+        network.give(network.b, silence(network.b))
+        network.run(2 * SECOND)
+    network.drops_m6 = False
+    network.run(PEER_UNABLE_TIME)
+    assert network.b.rewriter.flow_of(packet(B1, A1)) is not None
+
+
+def test_a_lost_probe_in_a_slot_is_not_a_firewall() -> None:
+    network = established()
+    for _ in range(3 * FIREWALL_SIGNS):
+        network.drops_m6 = not network.drops_m6
+        network.give(network.b, silence(network.b))
+        network.run(FIREWALL_WAIT + 2 * SECOND)
+    assert reports(network.b, PeerUnable) == []

@@ -1,0 +1,562 @@
+"""What the network may say and gain nothing by: forged, late, repeated, broken [D8, D13, D37]."""
+
+import dataclasses
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
+from noid.dns.verification import Verification
+from noid.engine.core import Core, HostOptions
+from noid.engine.events import (
+    ControlMessageReceived,
+    DeliverToUlp,
+    Dropped,
+    IcmpErrorReceived,
+    IdleChecked,
+    LocatorsChanged,
+    Output,
+    PacketHeld,
+    SendControl,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+)
+from noid.engine.state import State
+from noid.locators import Locator
+from noid.wire import icmpv6, ipv6
+from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
+from noid.wire.options import ContextOption, Cookie, LocatorEntry, LocatorFlag, Tokens
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    X1,
+    Network,
+    Station,
+    established,
+    packet,
+    state_of,
+)
+from tests.wire.messages import EXAMPLES
+
+EVERY_PAIR = {(one, other) for one in (A1, A2) for other in (B1, B2)}
+
+
+def receive(
+    network: Network, station: Station, message: ControlMessage, source: Locator, to: Locator
+) -> list[Output]:
+    """A station gets a message."""
+    octets = encode_packet(message, source, to, CODEPOINTS)[40:]
+    return network.give(station, ControlMessageReceived(source, to, False, octets))
+
+
+def message_in(output: Output) -> tuple[ipv6.Header, ControlMessage]:
+    """The control message that an order sends."""
+    assert isinstance(output, SendControl)
+    header = ipv6.Header.decode(output.packet)
+    ends = header.source, header.destination
+    return header, decode_message(output.packet[40:], *ends, in_slot=False)
+
+
+def sent(station: Station, code: Code) -> ControlMessage:
+    """The last message of a code that a station sent plainly."""
+    packets = [one for one in station.outputs if isinstance(one, SendControl)]
+    return next(
+        message_in(one)[1]
+        for one in reversed(packets)
+        if one.packet[6] == ipv6.ICMPV6 and one.packet[41] == code
+    )
+
+
+def ccr_answering(cc: ControlMessage) -> ControlMessage:
+    """What an initiator makes of a CC."""
+    assert cc.tokens is not None
+    return ControlMessage(
+        code=Code.CCR,
+        nonce=cc.nonce,
+        sender_aid=cc.receiver_aid,
+        receiver_aid=cc.sender_aid,
+        context=ContextOption(
+            sender_label=cc.context.receiver_label,
+            sender_birthday=cc.context.receiver_birthday,
+            receiver_birthday=cc.context.sender_birthday,
+        ),
+        tokens=Tokens(sender=cc.tokens.receiver, receiver=cc.tokens.sender),
+        sender_locators=cc.receiver_locators,
+        receiver_locators=cc.sender_locators,
+        cookie=cc.cookie,
+    )
+
+
+def ccr_of_a_stranger(network: Network, label: int) -> ControlMessage:
+    """The CCR of somebody at X1 who says he is A1, got while b had no context with A1."""
+    init = ControlMessage(
+        code=Code.INIT,
+        nonce=666,
+        sender_aid=A1,
+        receiver_aid=B1,
+        context=ContextOption(sender_label=label),
+        tokens=Tokens(sender=777),
+        sender_locators=(LocatorEntry(A1, LocatorFlag.LOCAL),),
+        receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
+    )
+    (answer,) = receive(network, network.b, init, X1, B1)
+    return ccr_answering(message_in(answer)[1])
+
+
+def begun() -> Network:
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    return network
+
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes", [{"context": ContextOption()}, {"sender_aid": Locator(b"\xff\x02" + bytes(14))}]
+)
+def test_an_init_without_a_label_or_from_no_unicast_aid_is_dropped(
+    changes: dict[str, object],
+) -> None:
+    network = begun()
+    init = dataclasses.replace(sent(network.a, Code.INIT), **changes)  # type: ignore[arg-type]
+    assert receive(network, network.b, init, A1, B1) == [Dropped("INIT without label or AID")]
+
+
+def test_a_cookie_on_an_init_does_not_lead_the_answer_astray() -> None:
+    network = established()
+    stranger = Cookie(timestamp=0, locator=X1, keyed_hash=bytes(16))
+    init = dataclasses.replace(sent(network.a, Code.INIT), cookie=stranger)
+    (answer,) = receive(network, network.b, init, A1, B1)
+    header, message = message_in(answer)
+    assert message.code is Code.CONF
+    assert header.destination == A1
+
+
+@pytest.mark.parametrize(("source", "delivered"), [(A1, True), (A2, False)])
+def test_a_packet_on_a_crossing_init_is_delivered_if_it_comes_from_the_aid(
+    source: Locator, delivered: bool
+) -> None:
+    network = begun()
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
+    init = dataclasses.replace(sent(network.a, Code.INIT), piggyback=Piggyback(6, b"SYN"))
+    outputs = receive(network, network.b, init, source, B1)
+    assert (DeliverToUlp(packet(A1, B1, b"SYN")) in outputs) is delivered
+
+
+def test_locators_that_change_while_init_waits_are_said_in_the_next() -> None:
+    network = begun()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.dead |= EVERY_PAIR
+    network.run(SECOND)
+    assert [one.locator for one in sent(network.a, Code.INIT).sender_locators] == [A1]
+
+
+def test_a_cc_for_another_label_is_dropped() -> None:
+    network = begun()
+    network.run(20 * MILLISECOND - 1)
+    cc = sent(network.b, Code.CC)
+    other = dataclasses.replace(cc, context=dataclasses.replace(cc.context, receiver_label=1))
+    assert receive(network, network.a, other, B1, A1) == [Dropped("CC with another label")]
+    assert network.a.context.state is State.INIT_SENT
+
+
+@pytest.mark.parametrize("changes", [{"receiver_label": 1}, {"sender_label": 0}])
+def test_a_conf_for_another_label_is_dropped(changes: dict[str, int]) -> None:
+    network = begun()
+    network.run(40 * MILLISECOND - 1)
+    conf = sent(network.b, Code.CONF)
+    other = dataclasses.replace(conf, context=dataclasses.replace(conf.context, **changes))
+    assert receive(network, network.a, other, B1, A1) == [Dropped("CONF with another label")]
+    assert network.a.context.state is State.CCR_SENT
+
+
+def test_a_ccr_for_an_aid_that_has_gone_since_is_dropped() -> None:
+    network = begun()
+    network.run(30 * MILLISECOND - 1)
+    network.b.locators = (B2,)
+    network.give(network.b, LocatorsChanged((B2,)))
+    outputs = receive(network, network.b, sent(network.a, Code.CCR), A1, B2)
+    assert outputs == [Dropped("CCR for an AID that is not ours")]
+
+
+def test_nobody_completes_our_exchange_in_the_name_of_the_peer() -> None:
+    network = Network()
+    ccr = ccr_of_a_stranger(network, label=0x666)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
+    assert receive(network, network.b, ccr, A1, B1) == [
+        Dropped("CCR would complete a context, unproven")
+    ]
+    assert network.b.context.state is State.INIT_SENT
+    network.run(SECOND)
+    assert network.b.context.peer_label == network.a.context.local_label
+
+
+def test_a_locator_that_is_proven_completes_it_as_the_aid_does() -> None:
+    network = Network()
+    network.dead.add((A1, B1))
+    network.resolve(network.b, network.a)
+    init_of_a = dataclasses.replace(
+        sent(begun().a, Code.INIT), context=ContextOption(sender_label=0x123)
+    )
+    (answer,) = receive(network, network.b, init_of_a, A2, B1)
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(5 * MILLISECOND)
+    assert network.b.context.peer_verified == {A1, A2}
+    receive(network, network.b, ccr_answering(message_in(answer)[1]), A2, B1)
+    assert state_of(network.b) is State.ESTABLISHED
+    assert network.b.context.pair == (B1, A2)
+    assert not network.b.context.aid_proven
+
+
+def test_nobody_replaces_a_context_in_the_name_of_the_peer() -> None:
+    network = begun()
+    ccr = ccr_of_a_stranger(network, label=0x666)
+    network.run(SECOND)
+    label = network.a.context.local_label
+    outputs = receive(network, network.b, ccr, A1, B1)
+    assert outputs == [Dropped("CCR would replace a context, unproven")]
+    assert network.b.context.peer_label == label
+
+
+def test_nobody_is_told_our_tokens_who_only_guessed_the_label() -> None:
+    network = begun()
+    ccr = ccr_of_a_stranger(network, label=network.a.context.local_label)
+    network.run(SECOND)
+    assert receive(network, network.b, ccr, A1, B1) == [Dropped("CCR with another token")]
+
+
+def test_a_second_aid_of_the_peer_with_the_same_label_is_another_context() -> None:
+    network = established()
+    label = network.a.context.local_label
+    network.run(SECOND)
+    init = dataclasses.replace(
+        sent(network.a, Code.INIT), sender_aid=A2, context=ContextOption(sender_label=label)
+    )
+    (answer,) = receive(network, network.b, init, A1, B1)
+    receive(network, network.b, ccr_answering(message_in(answer)[1]), A1, B1)
+    assert [one.peer_label for one in network.b.host.contexts] == [label, label]
+    assert [one.is_provisional for one in network.b.host.contexts] == [False, True]
+
+
+def test_a_ulp_packet_with_no_next_header_rides_on_nothing() -> None:
+    header = ipv6.Header(
+        source=A1, destination=B1, next_header=ipv6.NO_NEXT_HEADER, payload_octets=4
+    )
+    network = Network()
+    network.dead |= {(A1, B1), (A2, B1)}
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, header.encode() + b"none")
+    network.run(SECOND)
+    assert state_of(network.a) is State.ESTABLISHED
+
+
+# --- later ----------------------------------------------------------------------------------------
+
+
+def test_an_update_that_takes_the_pair_in_use_away_moves_data_at_once() -> None:
+    network = established()
+    network.give(network.a, SourceMoved(network.a.context.local_label, B2, True))
+    assert network.a.context.pair == (A1, B2)
+    network.give(network.b, LocatorsChanged((B1,)))
+    network.run(SECOND)
+    assert network.a.context.pair == (A1, B1)
+
+
+def test_a_source_that_has_gone_is_left_for_the_aid() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.give(network.a, unanswered(network.a))
+    network.run(SECOND)
+    assert network.a.context.pair == (A2, B2)
+    network.give(network.a, LocatorsChanged((A1,)))
+    assert network.a.context.pair == (A1, B2)
+
+
+def unanswered(station: Station) -> UnansweredPacket:
+    context = station.context
+    one = packet(context.local_aid, context.peer_aid, b"unanswered")
+    return UnansweredPacket(context.local_label, one, context.silence_ns)
+
+
+def test_a_probe_of_a_pair_that_has_gone_since_changes_nothing() -> None:
+    network = established()
+    network.dead |= {(A1, B1), (B1, A1), (A1, B2), (B2, A1), (A2, B1), (B1, A2)}
+    network.give(network.a, unanswered(network.a))
+    network.run(15 * MILLISECOND)
+    network.a.context.own_remote = frozenset({A1})
+    network.run(10 * MILLISECOND)
+    assert network.a.context.pair == (A1, B1)
+    assert network.a.context.search is None
+    assert state_of(network.a) is State.ESTABLISHED
+
+
+def test_a_probe_while_an_update_waits_ends_neither_before_its_time() -> None:
+    network = established()
+    network.give(network.a, unanswered(network.a))
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.run(15 * MILLISECOND)
+    assert network.a.context.state is State.UR_SENT
+    network.run(SECOND)
+    assert state_of(network.a) is State.ESTABLISHED
+
+
+def test_a_source_that_is_in_use_already_is_no_move() -> None:
+    network = established()
+    assert network.give(network.a, SourceMoved(network.a.context.local_label, B1, True)) == []
+
+
+def test_an_error_about_another_pair_than_the_one_in_use_starts_no_search() -> None:
+    network = established()
+    data = network.a.rewriter.outbound(
+        packet(A1, B1), dataclasses.replace(network.a.rewriter.by_aids[A1 + B1], local_locator=A2)
+    )
+    error = icmpv6.ErrorMessage(type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=data)
+    octets = error.encode_packet(X1, A1)[40:]
+    assert network.give(network.a, IcmpErrorReceived(X1, A1, octets)) == []
+
+
+def test_a_silence_while_the_context_is_being_set_up_starts_no_search() -> None:
+    network = begun()
+    assert network.give(network.a, unanswered(network.a)) == []
+
+
+@pytest.mark.parametrize(("source", "destination"), [(X1, B1), (A1, X1)])
+def test_an_error_about_a_packet_between_other_hosts_is_no_concern_of_ours(
+    source: Locator, destination: Locator
+) -> None:
+    network = established()
+    data = network.a.rewriter.outbound(packet(A1, B1), network.a.rewriter.by_aids[A1 + B1])
+    quote = data[:8] + source + destination + data[40:]
+    error = icmpv6.ErrorMessage(type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=quote)
+    octets = error.encode_packet(X1, A1)[40:]
+    assert network.give(network.a, IcmpErrorReceived(X1, A1, octets)) == []
+
+
+def test_an_update_is_not_answered_to_a_locator_that_is_not_proven() -> None:
+    network = nothing_proven()
+    network.give(network.b, LocatorsChanged((B1,)))
+    update = sent(network.b, Code.UR)
+    for source in (B2, B1):
+        outputs = receive(network, network.a, update, source, A1)
+        assert not any(isinstance(one, SendControl) for one in outputs)
+    assert network.a.context.peer_acceptable == {B1}
+
+
+def test_a_second_uc_while_starting_over_is_dropped() -> None:
+    network = established()
+    data = network.a.rewriter.outbound(packet(A1, B1), network.a.rewriter.by_aids[A1 + B1])
+    birthday = network.b.host.core.options.birthday
+    (told,) = [
+        one
+        for one in network.b.host.handle(UnknownLabelSeen(data), network.now_ns)
+        if isinstance(one, SendControl)
+    ]
+    assert message_in(told)[1].context.sender_birthday == birthday
+    for _ in range(2):
+        network.put(told.packet)
+    network.run(10 * MILLISECOND)
+    assert network.a.host.drops == {"UC while starting over": 1}
+
+
+@pytest.mark.parametrize("octets", [b"", b"\x60" + bytes(39), bytes(60)])
+def test_what_is_no_message_is_dropped_and_counted(octets: bytes) -> None:
+    network = established()
+    for event in (
+        ControlMessageReceived(B1, A1, False, octets),
+        IcmpErrorReceived(B1, A1, octets),
+    ):
+        (output,) = network.give(network.a, event)
+        assert isinstance(output, Dropped)
+    (output,) = network.give(network.a, UnknownLabelSeen(octets[:30]))
+    assert output == Dropped("truncated IPv6 header")
+
+
+def test_data_with_an_unknown_label_for_somebody_else_is_not_answered() -> None:
+    network = established()
+    data = network.a.rewriter.outbound(packet(A1, B1), network.a.rewriter.by_aids[A1 + B1])
+    outputs = network.give(network.b, UnknownLabelSeen(data[:24] + X1 + data[40:]))
+    assert outputs == [Dropped("unknown flow label")]
+
+
+# --- after a context has gone ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        UnansweredPacket(1, packet(A1, B1), SECOND),
+        SourceMoved(1, B2, True),
+        IdleChecked(1, 0, False),
+        PacketHeld(1, packet(B1, A1)),
+    ],
+)
+def test_what_the_plane_says_of_a_flow_that_has_gone_is_too_late(
+    event: UnansweredPacket | SourceMoved | IdleChecked | PacketHeld,
+) -> None:
+    network = established()
+    assert network.give(network.a, event) == []
+
+
+def test_a_packet_seen_before_its_flow_was_there_begins_nothing_anew() -> None:
+    network = established()
+    assert network.give(network.a, UlpPacketSeen(packet(A1, B1))) == []
+
+
+def test_contexts_whose_peers_chose_alike_do_not_forget_each_other() -> None:
+    options = HostOptions(codepoints=CODEPOINTS, birthday=0, reset_key=bytes(32))
+    core = Core(options, Random(1).randbytes)
+    contexts = [core.create(A1, peer, Verification(peer, None), (A1,)) for peer in (B1, B2)]
+    for context in contexts:
+        assert context is not None
+        core.know_peer_label(context, 5)
+    assert contexts[0] is not None
+    core.know_peer_label(contexts[0], 0)
+    assert core.by_peer_label == {5: [contexts[1]]}
+
+
+# --- closing --------------------------------------------------------------------------------------
+
+
+def closing() -> Network:
+    """A network whose a is in CLOSING while b holds on to its context."""
+    network = established()
+    network.b.in_use = True
+    network.dead |= EVERY_PAIR | {(other, one) for one, other in EVERY_PAIR}
+    network.run(CONTEXT_IDLE_TIME + SECOND)
+    assert network.a.context.state is State.CLOSING
+    return network
+
+
+def test_a_close_while_starting_over_is_dropped() -> None:
+    network = closing()
+    close = sent(network.a, Code.CLOSE)
+    data = network.b.rewriter.outbound(packet(B1, A1), network.b.rewriter.by_aids[B1 + A1])
+    (told,) = [
+        one
+        for one in Network(seed=5).a.host.handle(UnknownLabelSeen(data), network.now_ns)
+        if isinstance(one, SendControl)
+    ]
+    birthday = network.b.context.peer_birthday
+    uc = message_in(told)[1]
+    uc = dataclasses.replace(
+        uc, context=dataclasses.replace(uc.context, sender_birthday=birthday), reset_token=b""
+    )
+    receive(network, network.b, uc, A1, B1)
+    assert network.b.context.state is State.INIT_SENT
+    assert receive(network, network.b, close, A1, B1) == [Dropped("CLOSE while starting over")]
+
+
+def test_a_close_for_somebody_else_is_not_answered() -> None:
+    network = closing()
+    close = dataclasses.replace(
+        sent(network.a, Code.CLOSE), context=ContextOption(receiver_label=1)
+    )
+    assert receive(network, network.b, close, A1, X1) == [Dropped("CLOSE over the rate")]
+
+
+def test_a_forged_closeack_is_dropped() -> None:
+    network = closing()
+    close = sent(network.a, Code.CLOSE)
+    forged = ControlMessage(
+        code=Code.CLOSEACK,
+        nonce=close.nonce,
+        sender_aid=B1,
+        receiver_aid=A1,
+        context=ContextOption(
+            sender_label=close.context.receiver_label, receiver_label=close.context.sender_label
+        ),
+        authentication=bytes(16),
+    )
+    assert receive(network, network.a, forged, B1, A1) == [Dropped("CLOSEACK not authentic")]
+    unsigned = dataclasses.replace(forged, authentication=b"")
+    assert receive(network, network.a, unsigned, X1, A1) == [
+        Dropped("CLOSEACK from unknown locator")
+    ]
+
+
+def test_a_close_from_a_locator_that_is_not_proven_is_obeyed_and_not_answered() -> None:
+    network = Network()
+    del network.reverse[A2]
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    network.b.in_use = True
+    network.dead |= EVERY_PAIR
+    network.run(CONTEXT_IDLE_TIME + SECOND)
+    outputs = receive(network, network.b, sent(network.a, Code.CLOSE), A2, B1)
+    assert not any(isinstance(one, SendControl) for one in outputs)
+    assert network.b.host.contexts == []
+
+
+def nothing_proven() -> Network:
+    """A network whose a has a context with b, by B2, and does not know that B2 is b's."""
+    network = Network()
+    network.dns_works = False
+    network.dead |= {(A1, B1), (A2, B1)}
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.context.state is State.ESTABLISHED
+    assert network.a.context.peer_verified == frozenset()
+    return network
+
+
+def test_where_no_locator_is_proven_a_context_closes_without_a_word() -> None:
+    network = nothing_proven()
+    network.b.in_use = True
+    network.run(CONTEXT_IDLE_TIME + SECOND)
+    assert network.a.context.state is State.CLOSING
+    network.a.outputs.clear()
+    network.run(CLOSE_TIME + MINUTE)
+    assert network.a.host.contexts == []
+    assert not any(isinstance(one, SendControl) for one in network.a.outputs)
+
+
+# --- anything -------------------------------------------------------------------------------------
+
+
+SITUATIONS = (Network, begun, established, closing)
+labels = st.sampled_from([0, 1, 0xFFFFF])
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_message_makes_the_engine_raise(data: st.DataObject) -> None:
+    network = data.draw(st.sampled_from(SITUATIONS))()
+    network.run(data.draw(st.sampled_from([0, 15, 25, 35, 1000])) * MILLISECOND)
+    genuine = [
+        message_in(one)[1]
+        for station in network.stations
+        for one in station.outputs
+        if isinstance(one, SendControl) and one.packet[6] == ipv6.ICMPV6
+    ]
+    numbers = [one.local_label for each in network.stations for one in each.host.contexts]
+    for _ in range(data.draw(st.integers(1, 5))):
+        message = data.draw(st.sampled_from([*genuine, *EXAMPLES.values()]))
+        label = labels | st.sampled_from(numbers) if numbers else labels
+        if data.draw(st.booleans()):
+            context = dataclasses.replace(
+                message.context, sender_label=data.draw(label), receiver_label=data.draw(label)
+            )
+            message = dataclasses.replace(message, context=context)
+        if data.draw(st.booleans()):
+            piggyback = st.none() | st.builds(Piggyback, st.just(6), st.binary(max_size=60))
+            message = dataclasses.replace(message, piggyback=data.draw(piggyback))
+        station = data.draw(st.sampled_from(network.stations))
+        source, to = (data.draw(st.sampled_from([A1, A2, B1, B2, X1])) for _ in range(2))
+        for output in receive(network, station, message, source, to):
+            if isinstance(output, DeliverToUlp):
+                assert output.packet[24:40] in (A1, A2, B1, B2)
+        network.run(data.draw(st.sampled_from([0, 10, 1000])) * MILLISECOND)

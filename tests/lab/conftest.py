@@ -1,0 +1,58 @@
+"""Labs for tests: built once a module, skipped where they cannot be, failed where they must be."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from noid.errors import ShimError
+from noid.lab import machine
+from noid.lab.lab import Lab
+from noid.lab.topology import HOSTS
+
+PROGRAMS = ("ip", "nsd", "nginx", "curl", "dumpcap")
+TUN_DEVICE = Path("/dev/net/tun")
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.fixture(scope="session")
+def lab_machine() -> None:
+    """A machine on which labs can be built."""
+    try:
+        machine.check_machine(*PROGRAMS)
+    except ShimError as error:
+        _cannot(str(error))
+
+
+@pytest.fixture(scope="module")
+def plain_lab(lab_machine: None) -> Iterator[Lab]:
+    """A lab without noid."""
+    with Lab.create(plane="none") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def lab(lab_machine: None) -> Iterator[Lab]:
+    """A lab with noid on both hosts."""
+    if not TUN_DEVICE.exists():
+        _cannot(f"{TUN_DEVICE} is not there: load the kernel module tun")
+    with Lab.create(plane="tun") as lab:
+        yield lab
+        for host in HOSTS:
+            log = lab.log(host)
+            assert " ERROR " not in log, log
+            assert "Traceback" not in log, log
+
+
+def _cannot(reason: str) -> None:
+    """Skips; but where everything is required, a skip would hide a fault."""
+    if os.environ.get("REQUIRE_ALL") == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

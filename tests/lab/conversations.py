@@ -1,0 +1,208 @@
+"""Programs on one host whose words come back from the other, for as long as a test wants."""
+
+import contextlib
+import itertools
+import os
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from noid.errors import PlatformError
+from noid.lab.lab import Lab
+from noid.lab.processes import Process
+from noid.lab.topology import HOSTS
+from noid.lab.waiting import wait_for
+
+TCP_PORT: Final = 7000
+UDP_PORT: Final = 7001
+START_TIMEOUT_S: Final = 5.0
+ECHO_TIMEOUT_S: Final = 10.0
+AGAIN_TIMEOUT_S: Final = 0.3
+READ_OCTETS: Final = 65536
+PEERS: Final = {"a": "b", "b": "a"}
+
+
+class Conversation:
+    """A program whose standard input goes to the other end and whose standard output comes back.
+
+    Args:
+        lab: where.
+        host: on which host.
+        words: the command line.
+    """
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, lab: Lab, host: str, words: Sequence[str]) -> None:
+        self.host = host
+        self.heard = b""
+        self._popen = subprocess.Popen(
+            lab.command(host, words),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        assert self._popen.stdout is not None, "we asked for a pipe"
+        os.set_blocking(self._popen.stdout.fileno(), False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._popen.kill()
+        self._popen.communicate()
+
+    def echoes(self, *, octets: int = 0, timeout_s: float = ECHO_TIMEOUT_S) -> None:
+        """Says a line that was never said and waits until it comes back.
+
+        Raises:
+            PlatformError: it does not come back in time.
+        """
+        line = self._say(octets)
+        wait_for(f"{self.host} hears its own words again", lambda: self._hears(line), timeout_s)
+
+    def echoes_at_last(self, *, timeout_s: float = ECHO_TIMEOUT_S) -> None:
+        """Says line after line, as one whose datagrams may be lost, until one comes back.
+
+        Raises:
+            PlatformError: none comes back in time.
+        """
+
+        def one_comes_back() -> bool:
+            with contextlib.suppress(PlatformError):
+                self.echoes(timeout_s=AGAIN_TIMEOUT_S)
+                return True
+            return False
+
+        wait_for(f"{self.host} hears its own words again", one_comes_back, timeout_s)
+
+    def _say(self, octets: int) -> bytes:
+        line = f"word {next(self._numbers)} of {self.host} ".encode()
+        line = line.ljust(octets - 1, b".") + b"\n"
+        assert self._popen.stdin is not None, "we asked for a pipe"
+        self._popen.stdin.write(line)
+        return line
+
+    def _hears(self, line: bytes) -> bool:
+        assert self._popen.stdout is not None, "we asked for a pipe"
+        with contextlib.suppress(BlockingIOError):
+            self.heard += os.read(self._popen.stdout.fileno(), READ_OCTETS)
+        return line in self.heard
+
+
+def serve_echoes(lab: Lab) -> None:
+    """Starts a TCP and a UDP echo server on both hosts; they end with the lab."""
+    for host in HOSTS:
+        lab.spawn(host, ["socat", f"TCP6-LISTEN:{TCP_PORT},reuseaddr,fork", "PIPE"])
+        lab.spawn(host, ["socat", f"UDP6-LISTEN:{UDP_PORT},reuseaddr,fork", "PIPE"])
+    wait_for("socat listens", lambda: all(_listens(lab, host) for host in HOSTS), START_TIMEOUT_S)
+
+
+def tcp(lab: Lab, host: str, to: str = "") -> Conversation:
+    """A TCP connection from a host to the echo server of the other, or of a name or address."""
+    return Conversation(lab, host, ["socat", "-", f"TCP6:{to or _peer_name(host)}:{TCP_PORT}"])
+
+
+def udp(lab: Lab, host: str) -> Conversation:
+    """A UDP conversation from a host with the echo server of the other."""
+    return Conversation(lab, host, ["socat", "-", f"UDP6:{_peer_name(host)}:{UDP_PORT}"])
+
+
+class Pinging:
+    """A ping that goes on and on.
+
+    Args:
+        lab: where.
+        host: from which host, to the other.
+    """
+
+    def __init__(self, lab: Lab, host: str) -> None:
+        self._process: Process = lab.spawn(host, ["ping", "-n", "-i0.1", _peer_name(host)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.end()
+
+    def goes_on(self, *, answers: int = 5, timeout_s: float = ECHO_TIMEOUT_S) -> None:
+        """Waits for that many more answers.
+
+        Raises:
+            PlatformError: they do not come in time.
+        """
+        enough = self._answers() + answers
+        wait_for("the ping is answered", lambda: self._answers() >= enough, timeout_s)
+
+    def _answers(self) -> int:
+        return len(re.findall(r"bytes from .* icmp_seq=", self._process.output()))
+
+
+# --- contexts -------------------------------------------------------------------------------------
+
+
+def restart_daemons(lab: Lab) -> None:
+    """Ends noid on both hosts and starts it again: no contexts, no peers known."""
+    for host in HOSTS:
+        lab.stop_daemon(host)
+    for host in reversed(HOSTS):
+        lab.start_daemon(host)
+
+
+def established(lab: Lab, host: str) -> bool:
+    """Whether a host has an established context, all of its peer's locators verified."""
+    return any(
+        context["state"] == "established" and len(context["lsv_peer"]) == 2
+        for context in lab.contexts(host)
+    )
+
+
+def establish_context(lab: Lab, host: str = "a") -> None:
+    """Lets a host speak to the other and waits for the context on both, all locators verified.
+
+    Raises:
+        PlatformError: it is not there in time.
+    """
+    answer = lab.run(host, ["ping", "-c1", "-W5", _peer_name(host)])
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    wait_for("the context is up", lambda: all(established(lab, one) for one in HOSTS), 5)
+
+
+def counters(lab: Lab, host: str) -> Counter[str]:
+    """The counters of a host's data plane."""
+    return Counter(lab.status(host)["plane"]["counters"])
+
+
+@contextlib.contextmanager
+def carried_by_context(lab: Lab, *, packets: int) -> Iterator[None]:
+    """Asserts that each host sends and receives so many packets by contexts, and none without."""
+    before = {host: counters(lab, host) for host in HOSTS}
+    yield
+    for host in HOSTS:
+        after = counters(lab, host)
+        for name in ("packets sent", "packets received"):
+            assert after[name] - before[host][name] >= packets, (host, name, before[host], after)
+        assert after["packets sent plainly"] == before[host]["packets sent plainly"], host
+
+
+def _peer_name(host: str) -> str:
+    return f"{PEERS[host]}.example"
+
+
+def _listens(lab: Lab, host: str) -> bool:
+    found = lab.run(host, ["ss", "-6", "-H", "-n", "-l", "-t", "-u"]).stdout
+    return all(re.search(rf":{port}\s", found) for port in (TCP_PORT, UDP_PORT))

@@ -1,0 +1,169 @@
+"""What a provider sees of noid, read by tshark."""
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from noid.lab.download import Download
+from noid.lab.lab import Lab
+from noid.lab.topology import locators
+from noid.wire.control import Code
+from tests.lab.captures import CONTROL_TYPE, GOOD, M6_TCP, Row, read_capture
+from tests.lab.conversations import established
+
+A_1, A_2 = locators("a")
+B_1, B_2 = locators("b")
+BEFORE_CUT_OCTETS = 2 * 2**20
+AFTER_CUT_OCTETS = 4 * 2**20
+HEADERS = ("ipv6.nxt", "ipv6.flow", "ipv6.plen", "ipv6.src", "ipv6.dst")
+SEGMENT = ("tcp.seq_raw", "tcp.ack_raw", "tcp.len", "tcp.checksum")
+CHECKSUM = "tcp.checksum.status"
+
+
+@dataclass(frozen=True)
+class Captures:
+    """A download whose provider died half way, seen from four places.
+
+    Attributes:
+        provider_1: on the provider that died, at a's link.
+        provider_2: on the other, at a's link.
+        shim: on b, which sends the data, between its programs and the shim.
+        label: F of a, which the packets for a carry.
+        octets: what had arrived when the provider died, and at the end.
+    """
+
+    provider_1: Path
+    provider_2: Path
+    shim: Path
+    label: int
+    octets: tuple[int, int]
+
+
+@pytest.fixture(scope="module")
+def captures(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Captures:
+    directory = tmp_path_factory.mktemp("captures")
+    places = {"isp1": "custa", "isp2": "custa", "b": "noid0"}
+    paths = {node: directory / f"{node}.pcapng" for node in places}
+    with contextlib.ExitStack() as stack:
+        for node, interface in places.items():
+            stack.enter_context(lab.capture(node, interface, paths[node]))
+        with Download(lab, "a", "b.example") as download:
+            lab.wait_for(
+                "the context is up and some of the file has come",
+                lambda: download.octets >= BEFORE_CUT_OCTETS and established(lab, "a"),
+                10,
+            )
+            before = download.octets
+            lab.cut_provider(1)
+            lab.wait_for(
+                "more of the file has come",
+                lambda: download.octets >= before + AFTER_CUT_OCTETS,
+                20,
+            )
+        (context,) = lab.contexts("a")
+        octets = (before, download.octets)
+    return Captures(paths["isp1"], paths["isp2"], paths["b"], int(context["local_label"]), octets)
+
+
+@pytest.fixture(scope="module")
+def plain_capture(plain_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same download without noid, captured on provider 1."""
+    path = tmp_path_factory.mktemp("plain") / "isp1.pcapng"
+    # Or the kernel hands over trains of segments, which only real hardware would take apart.
+    single = ["ip", "link", "set", "dev", "up1", "gso_max_segs", "1"]
+    assert plain_lab.run("b", single).returncode == 0
+    with (
+        plain_lab.capture("isp1", "custa", path),
+        Download(plain_lab, "a", "b.example") as download,
+    ):
+        plain_lab.wait_for("some has come", lambda: download.octets >= BEFORE_CUT_OCTETS, 10)
+    return path
+
+
+def test_after_the_switch_every_tcp_packet_has_an_m6_next_header_and_a_label(
+    captures: Captures,
+) -> None:
+    rows = _segments(captures.provider_2)
+    assert not read_capture(captures.provider_2, "ipv6.nxt == 6", *HEADERS)
+    assert {int(row["ipv6.nxt"]) for row in rows} == {M6_TCP}
+    labels = {int(row["ipv6.flow"], 16) for row in rows if row["ipv6.dst"] == A_2}
+    assert labels == {captures.label}
+    others = {int(row["ipv6.flow"], 16) for row in rows if row["ipv6.dst"] == B_2}
+    assert len(others) == 1
+    assert 0 not in labels | others
+
+
+def test_after_the_switch_the_packets_carry_the_other_providers_locators(
+    captures: Captures,
+) -> None:
+    rows = _segments(captures.provider_2)
+    pairs = {(row["ipv6.src"], row["ipv6.dst"]) for row in rows}
+    assert pairs == {(A_2, B_2), (B_2, A_2)}
+    octets = sum(int(row["tcp.len"]) for row in rows if row["ipv6.dst"] == A_2)
+    before, after = captures.octets
+    assert octets >= after - before - 2**20, "what came after the cut came by this provider"
+
+
+def test_a_full_segment_is_as_long_with_noid_as_without(
+    captures: Captures, plain_capture: Path
+) -> None:
+    to_a = f"tcp.srcport == 80 && ipv6.dst in {{{A_1}, {A_2}}}"
+    fields = ("ipv6.nxt", "ipv6.plen", "tcp.len")
+    plain = _fullest(read_capture(plain_capture, f"{to_a} && ipv6.nxt == 6", *fields))
+    shimmed = _fullest(read_capture(captures.provider_2, to_a, *fields))
+    assert plain == ("6", "1460", "1428")
+    assert shimmed == (str(M6_TCP), *plain[1:])
+
+
+def test_every_segment_is_as_long_on_the_wire_as_it_left_tcp(captures: Captures) -> None:
+    fields = (*HEADERS, *SEGMENT)
+    before = {
+        tuple(row[field] for field in SEGMENT): row["ipv6.plen"]
+        for row in read_capture(captures.shim, f"tcp && ipv6.src == {B_1}", *fields)
+    }
+    assert len(before) > 2000
+    wire = [row for row in _segments(captures.provider_2) if row["ipv6.src"] == B_2]
+    assert len(wire) > 2000
+    for row in wire:
+        segment = tuple(row[field] for field in SEGMENT)
+        assert before[segment] == row["ipv6.plen"], row
+
+
+def test_the_tcp_checksum_fits_the_identifiers_whatever_the_locators(captures: Captures) -> None:
+    def statuses(path: Path, display_filter: str) -> Counter[str]:
+        return Counter(row[CHECKSUM] for row in read_capture(path, display_filter, CHECKSUM))
+
+    shimmed = f"ipv6.nxt == {M6_TCP}"
+    assert set(statuses(captures.shim, "tcp")) == {GOOD}
+    assert set(statuses(captures.provider_1, shimmed)) == {GOOD}, "the AIDs are the locators"
+    assert GOOD not in statuses(captures.provider_2, shimmed), "the sum is over the AIDs still"
+
+
+@pytest.mark.parametrize("code", [Code.INIT, Code.CC, Code.CCR, Code.CONF, Code.UR, Code.UA])
+def test_tshark_calls_the_checksum_of_a_control_message_correct(
+    captures: Captures, code: Code
+) -> None:
+    control = f"icmpv6.type == {CONTROL_TYPE} && icmpv6.code == {code.value}"
+    fields = ("ipv6.nxt", "icmpv6.checksum.status")
+    rows = [
+        row
+        for path in (captures.provider_1, captures.provider_2)
+        for row in read_capture(path, control, *fields)
+    ]
+    assert rows
+    assert {(row["ipv6.nxt"], row["icmpv6.checksum.status"]) for row in rows} == {("58", GOOD)}
+
+
+def _segments(path: Path) -> list[Row]:
+    """The TCP segments of a capture between the hosts, plain or not."""
+    return read_capture(path, "tcp", *HEADERS, *SEGMENT)
+
+
+def _fullest(rows: list[Row]) -> tuple[str, ...]:
+    """Next header, payload length and TCP length of most of the packets."""
+    ((most, count),) = Counter(tuple(row.values()) for row in rows).most_common(1)
+    assert count > len(rows) / 2
+    return most

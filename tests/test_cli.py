@@ -1,0 +1,263 @@
+"""The command line: what is typed, what is printed, and with which status it ends."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noid import __version__
+from noid.cli.main import INTERRUPTED, main, parser
+from tests.canned import Canned, serving
+
+STATUS = {
+    "version": "1",
+    "locators": ["2001:db8:1::1", "2001:db8:2::1"],
+    "plane": {"kind": "tun", "counters": {"packets out": 3}},
+    "contexts": {},
+}
+CONTEXT = {
+    "local_aid": "2001:db8:1::a",
+    "peer_aid": "2001:db8:1::b",
+    "state": "established",
+    "local_locator": "2001:db8:2::a",
+    "peer_locator": "2001:db8:2::b",
+    "lsv_peer": ["2001:db8:1::b", "2001:db8:2::b"],
+    "peer_name": "b.example",
+}
+
+
+def interrupt() -> dict[str, Any]:
+    """What Ctrl-C does while an answer is waited for."""
+    thread = threading.main_thread().ident
+    assert thread is not None
+    signal.pthread_kill(thread, signal.SIGINT)
+    return {}
+
+
+def commands() -> dict[str, Callable[[], Any]]:
+    return {"status": lambda: STATUS, "contexts": lambda: [CONTEXT]}
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "noid.sock"
+
+
+@pytest.fixture
+def canned(path: Path) -> Iterator[Canned]:
+    with serving(path, commands()) as server:
+        yield server
+
+
+def leaves(top: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command that does something, with its parser."""
+    groups = [one for one in top._actions if isinstance(one, argparse._SubParsersAction)]
+    if not groups:
+        yield top.prog, top
+    for group in groups:
+        for inner in group.choices.values():
+            yield from leaves(inner)
+
+
+COMMANDS = dict(leaves(parser()))
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def test_these_are_the_commands() -> None:
+    assert {"noid run", "noid status", "noid contexts", "noid monitor"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split()[1:], "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert f"example:\n  {command}" in said
+    for action in COMMANDS[command]._actions:
+        assert action.help, f"{command} {action.dest}"
+
+
+@pytest.mark.parametrize("group", [[], ["lab"]])
+def test_a_group_of_commands_says_where_to_start(
+    group: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*group, "--help"])
+    assert ended.value.code == 0
+    assert "Start with: noid lab demo" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"noid {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["fly"], ["run"], ["status", "--xml"], ["lab", "exec", "z"]])
+def test_words_that_are_off_end_with_status_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "usage: noid" in capsys.readouterr().err
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["status", "contexts", "monitor"])
+def test_without_a_daemon_one_line_says_so(
+    command: str, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--socket", str(path)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        f"noid: control socket {path}: no noid answers there; "
+        "start one with: noid run --config FILE\n"
+    )
+
+
+def test_a_refusal_of_the_daemon_is_one_line(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(path, {}):
+        assert main(["status", "--socket", str(path)]) == 1
+    assert capsys.readouterr().err == "noid: command status: unknown command 'status'\n"
+
+
+def test_ctrl_c_ends_a_command_with_its_own_status(path: Path) -> None:
+    with serving(path, {"status": interrupt}):
+        assert main(["status", "--socket", str(path)]) == INTERRUPTED
+
+
+def test_a_reader_that_left_ends_a_command_without_a_word(
+    canned: Canned,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", output)
+        assert main(["status", "--json", "--socket", str(path)]) == 1
+    assert capsys.readouterr().err == ""
+
+
+# --- what the daemon says -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("canned")
+def test_the_status_is_a_row_for_each_fact(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--socket", str(path)]) == 0
+    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == [
+        "version",
+        "locators",
+        "plane.kind",
+        "plane.counters.packets",
+    ]
+    assert rows[0][1].strip() == "1"
+    assert rows[1][1].strip() == "2001:db8:1::1 2001:db8:2::1"
+
+
+@pytest.mark.usefixtures("canned")
+def test_the_contexts_are_a_line_each(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["contexts", "--socket", str(path)]) == 0
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading.split()[:3] == ["AID(local)", "AID(peer)", "state"]
+    assert line.split() == [
+        "2001:db8:1::a",
+        "2001:db8:1::b",
+        "established",
+        "2001:db8:2::a",
+        "2001:db8:2::b",
+        "2",
+        "b.example",
+    ]
+
+
+@pytest.mark.usefixtures("canned")
+@pytest.mark.parametrize(("command", "answer"), [("status", STATUS), ("contexts", [CONTEXT])])
+def test_programs_get_json(
+    command: str, answer: object, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--json", "--socket", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out) == answer
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "peer unable: peer_aid=2001:db8::1 why=so\n"),
+        (
+            ["--json"],
+            '{"event":"monitoring"}\n'
+            '{"event":"peer_unable","at_ns":5,"peer_aid":"2001:db8::1","why":"so"}\n',
+        ),
+    ],
+)
+def test_the_monitor_prints_events_until_the_daemon_stops(
+    options: list[str],
+    expected: str,
+    canned: Canned,
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    event = {"event": "peer_unable", "at_ns": 5, "peer_aid": "2001:db8::1", "why": "so"}
+
+    def publish_once_monitored() -> None:
+        if not canned.server.monitors:
+            canned.loop.call_soon(publish_once_monitored)
+            return
+        canned.server.publish(event)
+        canned.loop.create_task(canned.server.stop())
+
+    canned.call(publish_once_monitored)
+    assert main(["monitor", *options, "--socket", str(path)]) == 0
+    assert capsys.readouterr().out == expected
+
+
+# --- the daemon -----------------------------------------------------------------------------------
+
+
+def test_a_configuration_that_is_refused_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "noid.toml"
+    path.write_text("[dns]\nport = 0")
+    assert main(["run", "--config", str(path)]) == 1
+    assert capsys.readouterr().err == "noid: dns.port: expected `int` >= 1\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--verbose"]])
+def test_a_daemon_that_cannot_start_says_why_in_one_line(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "noid.toml"
+    path.write_text(f'[state]\ndirectory = "{path}/below"\n[dns]\nupstream = ["2001:db8::53"]')
+    assert main(["run", "--config", str(path), *options]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"noid: state file {path}/below/state.json: ")
+    assert said.count("\n") == 1

@@ -1,0 +1,230 @@
+"""The pages under docs/, held against the code, the tests and the draft they speak of."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+from noid.engine.illustration import law_section
+from noid.engine.secrets import authentication
+from noid.locators import Locator, parse_locator
+from noid.wire import ipv6
+from noid.wire.control import Code, ControlMessage, blank_authentication, decode_message
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "noid"
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+CONFORMANCE = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SOURCES = sorted(SOURCE.rglob("*.py"))
+
+DECISIONS = [f"D{number}" for number in range(1, 38)]
+CHAPTERS = {3: 3, 4: 6, 5: 2, 7: 14, 15: 3, 16: 2}
+"""The sections of the draft that have parts, and how many."""
+SECTIONS = {
+    *map(str, range(1, 20)),
+    "1.1", "1.2", "2.1", "18.1", "18.2", "4.3.1", "4.3.2",
+    *(f"{chapter}.{part}" for chapter, parts in CHAPTERS.items() for part in range(1, parts + 1)),
+    *(f"3.3.{message}" for message in range(1, 8)),
+}  # fmt: skip
+"""The draft's table of contents."""
+
+STATUSES = ("done", "partly: ", "not done: ", "not applicable: ")
+
+
+# --- the conformance table ------------------------------------------------------------------------
+
+
+def rows() -> list[list[str]]:
+    """The cells of every row of the conformance table, headings left out."""
+    lines = [line for line in CONFORMANCE.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [row for row in cells if row[0] != "id"]
+
+
+ROWS = rows()
+
+
+def names_in(tree: ast.Module | ast.ClassDef) -> set[str]:
+    """What a module defines: functions, classes, their methods and their annotated fields."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+        elif isinstance(node, ast.ClassDef):
+            found |= {node.name} | {f"{node.name}.{name}" for name in names_in(node)}
+    return found
+
+
+@functools.cache
+def defined_in(path: Path) -> set[str]:
+    """The same of a file, read once."""
+    return names_in(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def quoted(cell: str) -> list[str]:
+    """What stands in backquotes in a cell; a dash stands for nothing."""
+    found = re.findall(r"`([^`]+)`", cell)
+    assert found or cell == "-", cell
+    return found
+
+
+def test_every_row_has_five_cells_and_a_status() -> None:
+    for row in ROWS:
+        assert len(row) == 5, row
+        assert row[4].startswith(STATUSES), row
+
+
+def test_no_row_stands_twice() -> None:
+    ids = [row[0] for row in ROWS]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_function_the_table_names_exists() -> None:
+    for row in ROWS:
+        for place in quoted(row[2]):
+            path, name = place.split(": ")
+            assert (SOURCE / path).is_file(), row
+            assert name in defined_in(SOURCE / path), place
+
+
+def test_every_test_the_table_names_exists() -> None:
+    for row in ROWS:
+        for place in quoted(row[3]):
+            path, name = place.split("::")
+            assert (ROOT / path).is_file(), row
+            assert name in defined_in(ROOT / path), place
+
+
+def test_what_is_done_is_done_somewhere_and_shown_by_a_test() -> None:
+    for row in ROWS:
+        if row[4].startswith("done"):
+            assert quoted(row[2]), row
+            assert quoted(row[3]), row
+
+
+def test_every_decision_has_a_row() -> None:
+    ids = {row[0] for row in ROWS}
+    assert [decision for decision in DECISIONS if decision not in ids] == []
+
+
+@pytest.mark.parametrize("section", [*(f"7.{part}" for part in range(1, 15)), "4.1", "4.4", "4.5"])
+def test_every_section_that_asks_for_something_has_rows(section: str) -> None:
+    assert any(row[0].startswith(f"§{section}-") for row in ROWS)
+
+
+# --- what the code cites --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_what_the_code_cites_exists(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for tag in re.findall(r"\[draft ([^\]]+)\]", text):
+        sections = re.findall(r"§(\d+(?:\.\d+)*)(?:-(\d+(?:\.\d+)*))?", tag)
+        assert sections or tag.startswith("App"), f"[draft {tag}]"
+        for ends in sections:
+            assert {end for end in ends if end} <= SECTIONS, f"[draft {tag}]"
+    assert set(re.findall(r"\bD\d+\b", text)) <= set(DECISIONS)
+
+
+# --- the pages ------------------------------------------------------------------------------------
+
+
+def test_the_law_in_the_page_is_the_law_of_the_code() -> None:
+    found = re.search(r"<!-- law: [^\n]* -->\n\n(.*?)\n\n<!-- /law -->", PROTOCOL, re.DOTALL)
+    assert found is not None
+    assert found[1] == law_section(), "run scripts/update-documentation"
+
+
+def test_the_sections_of_the_protocol_are_numbered_in_order() -> None:
+    numbers = [int(number) for number in re.findall(r"^## (\d+)\.", PROTOCOL, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def anchors(path: Path) -> set[str]:
+    """What a page's headings can be linked to as."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_between_the_pages_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+# --- the hexadecimal examples ---------------------------------------------------------------------
+
+A1, A2 = parse_locator("2001:db8:1:a::a"), parse_locator("2001:db8:2:a::a")
+B1, B2 = parse_locator("2001:db8:1:b::b"), parse_locator("2001:db8:2:b::b")
+ENDS = {Code.UR: (A2, B2), Code.UA: (B2, A2)}
+"""Between which locators a message of the examples goes, where it is not the AIDs."""
+HEX_LINE = re.compile(r"^ {4,}((?:[0-9a-f]{2})+(?: (?:[0-9a-f]{2})+)*)(?: {2,}\S.*)?$")
+
+
+def examples() -> list[bytes]:
+    """The octets of every annotated message of the page, in order."""
+    found: list[str] = []
+    inside = False
+    for line in PROTOCOL.splitlines():
+        match = HEX_LINE.match(line)
+        if match is not None and not inside:
+            found.append("")
+        if match is not None:
+            found[-1] += match[1]
+        inside = match is not None
+    return [bytes.fromhex(text) for text in found]
+
+
+EXAMPLES = examples()
+
+
+def locators_of(octets: bytes) -> tuple[Locator, Locator]:
+    """The address fields that an example travels with."""
+    sent_by_b = Locator(octets[16:32]) == B1 or octets[1] == Code.UC
+    return ENDS.get(Code(octets[1]), (B1, A1) if sent_by_b else (A1, B1))
+
+
+def decoded(octets: bytes) -> ControlMessage:
+    """An example as a message; a checksum that is left out is filled in."""
+    ends = locators_of(octets)
+    if octets[2:4] == bytes(2):
+        total = ipv6.checksum(*ends, ipv6.ICMPV6, octets).to_bytes(2, "big")
+        octets = octets[:2] + total + octets[4:]
+    return decode_message(octets, *ends, in_slot=False)
+
+
+def test_there_is_an_example_of_every_message() -> None:
+    assert {Code(octets[1]) for octets in EXAMPLES} == set(Code)
+
+
+@pytest.mark.parametrize("octets", EXAMPLES, ids=lambda octets: Code(octets[1]).name)
+def test_an_example_is_the_message_it_says_and_comes_back_as_it_stands(octets: bytes) -> None:
+    again = decoded(octets).encode(200)
+    assert again[:2] + octets[2:4] + again[4:] == octets
+
+
+def test_the_examples_are_authentic_under_the_tokens_they_show() -> None:
+    conversation = EXAMPLES[-len(Code) :]
+    init, cc = decoded(conversation[0]), decoded(conversation[1])
+    assert init.tokens is not None
+    assert cc.tokens is not None
+    token = {A1: init.tokens.sender, B1: cc.tokens.sender}
+    authenticated = 0
+    for octets in conversation:
+        message = decoded(octets)
+        if message.authentication:
+            keys = token[message.sender_aid], token[message.receiver_aid]
+            assert message.authentication == authentication(*keys, blank_authentication(octets))
+            authenticated += 1
+    assert authenticated == 4

@@ -1,0 +1,79 @@
+"""Octets that say one thing in their lengths and another in what follows."""
+
+import pytest
+
+from noid.constants import LOCATORS_MAX
+from noid.errors import WireError
+from noid.locators import Locator
+from noid.wire import icmpv6, ipv6
+from noid.wire.control import Code, decode_message
+from noid.wire.options import (
+    LocatorEntry,
+    LocatorFlag,
+    decode_entries,
+    encode_entries,
+    encode_option,
+    locators_octets,
+)
+from noid.wire.reader import Reader
+from tests.wire.messages import A1, B1, EXAMPLES
+
+
+def summed(octets: bytes) -> bytes:
+    """The message with the checksum a sender would have put in."""
+    blank = octets[:2] + bytes(2) + octets[4:]
+    return blank[:2] + ipv6.checksum(A1, B1, ipv6.ICMPV6, blank).to_bytes(2, "big") + blank[4:]
+
+
+def test_octets_after_a_message_that_carries_nothing_are_refused() -> None:
+    octets = summed(EXAMPLES[Code.UA].encode(200) + b"and more")
+    with pytest.raises(WireError, match="octets after the message"):
+        decode_message(octets, A1, B1, in_slot=False)
+
+
+def test_a_message_without_what_its_code_demands_is_refused() -> None:
+    octets = bytearray(EXAMPLES[Code.CLOSEACK].encode(200))
+    octets[1] = Code.UA
+    with pytest.raises(WireError, match="UA without AUTHENTICATION"):
+        decode_message(summed(bytes(octets)), A1, B1, in_slot=False)
+
+
+def test_what_is_left_of_a_part_that_was_read_is_refused() -> None:
+    reader = Reader(bytes(8))
+    with pytest.raises(WireError, match="overlong part at octet 2"), reader.restricted(4, "part"):
+        reader.take(2, "two")
+
+
+def test_a_part_longer_than_the_whole_is_refused() -> None:
+    with (
+        pytest.raises(WireError, match="truncated part"),
+        Reader(bytes(8)).restricted(9, "part"),
+    ):
+        pytest.fail("there are only eight")
+
+
+def test_a_locator_listed_twice_is_refused() -> None:
+    entry = LocatorEntry(A1, LocatorFlag.LOCAL)
+    with pytest.raises(WireError, match="locator listed twice at octet 0"):
+        decode_entries(Reader(encode_entries((entry, entry))))
+
+
+def test_a_set_of_none_is_refused() -> None:
+    with pytest.raises(WireError, match="locator count out of range"):
+        decode_entries(Reader(encode_entries(())))
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, LOCATORS_MAX])
+def test_a_set_takes_as_many_octets_as_foretold(count: int) -> None:
+    entries = tuple(
+        LocatorEntry(Locator(bytes(15) + bytes((number,))), LocatorFlag.LOCAL)
+        for number in range(count)
+    )
+    option = encode_option(2, encode_entries(entries), critical=True)
+    assert len(option) == locators_octets(count)
+
+
+def test_an_icmpv6_message_that_is_no_error_is_refused() -> None:
+    echo = summed(bytes((128, 0, 0, 0)) + bytes(4))
+    with pytest.raises(WireError, match="not an ICMPv6 error"):
+        icmpv6.decode_error(echo, A1, B1)
