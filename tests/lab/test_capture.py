@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from noid.constants import CONTROL_FLOW_LABEL
 from noid.lab.download import Download
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
 from noid.wire.control import Code
-from tests.lab.captures import CONTROL_TYPE, GOOD, M6_TCP, Row, read_capture
+from tests.lab.captures import CONTROL_TYPE, GOOD, M6_ICMPV6, M6_TCP, Row, read_capture
 from tests.lab.conversations import established
 
 A_1, A_2 = locators("a")
@@ -147,14 +148,17 @@ def test_tshark_calls_the_checksum_of_a_control_message_correct(
     captures: Captures, code: Code
 ) -> None:
     control = f"icmpv6.type == {CONTROL_TYPE} && icmpv6.code == {code.value}"
-    fields = ("ipv6.nxt", "icmpv6.checksum.status")
-    rows = [
-        row
-        for path in (captures.provider_1, captures.provider_2)
-        for row in read_capture(path, control, *fields)
-    ]
-    assert rows
-    assert {(row["ipv6.nxt"], row["icmpv6.checksum.status"]) for row in rows} == {("58", GOOD)}
+    fields = ("ipv6.nxt", "ipv6.flow", "icmpv6.checksum.status")
+    rows_1 = read_capture(captures.provider_1, control, *fields)
+    rows_2 = read_capture(captures.provider_2, control, *fields)
+    plain = [row for row in rows_1 + rows_2 if row["ipv6.nxt"] == "58"]
+    assert plain
+    assert {row["icmpv6.checksum.status"] for row in plain} == {GOOD}
+    # In a slot the sum is over the AIDs [D6], which are the locators at provider 1 alone.
+    in_slot = [row for row in rows_1 if row["ipv6.nxt"] != "58"]
+    assert {int(row["ipv6.nxt"]) for row in in_slot} <= {M6_ICMPV6}
+    assert {int(row["ipv6.flow"], 16) for row in in_slot} <= {CONTROL_FLOW_LABEL}
+    assert {row["icmpv6.checksum.status"] for row in in_slot} <= {GOOD}
 
 
 def _segments(path: Path) -> list[Row]:
