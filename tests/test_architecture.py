@@ -34,8 +34,13 @@ FORBIDDEN: dict[str, tuple[tuple[str, ...], str]] = {
     "plane.rewrite": (("engine", "dns", "config"), "the law knows flows, not who made them"),
     "dns": (("engine", "plane", "daemon"), "the DNS part answers questions, whoever asks"),
     "plane": (("daemon", "control", "cli", "lab", "dns"), "a plane reports, it does not call"),
-    "daemon": (("cli", "lab"), "the daemon does not know who started it"),
-    "sim": (("daemon", "control", "cli", "lab", "dns.stub", "dns.upstream"), "a world of its own"),
+    "daemon": (("cli", "lab", "bench"), "the daemon does not know who started it"),
+    "sim": (
+        ("daemon", "control", "cli", "lab", "bench", "dns.stub", "dns.upstream"),
+        "a world of its own",
+    ),
+    "lab": (("cli", "bench"), "the lab does not know who looks at it"),
+    "bench": (("cli",), "a bench measures, it does not print"),
     "control": (("daemon", "engine", "plane"), "the socket carries answers, it has none"),
 }
 """Room -> rooms it may not import, and why."""
@@ -101,7 +106,7 @@ def test_the_engine_is_entered_by_its_doors() -> None:
     for name, path in MODULES.items():
         if is_in(name, "engine"):
             continue
-        doors = ENGINE_DOORS | ({"engine.state"} if is_in(name, "sim") else set())
+        doors = ENGINE_DOORS | ({"engine.state"} if name.startswith(("sim", "bench")) else set())
         for one in imports_of(path):
             target = one.removeprefix("noid.")
             if target in MODULES and is_in(target, "engine") and target != "engine":

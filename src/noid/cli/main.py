@@ -9,7 +9,7 @@ import os
 import sys
 
 from noid import __version__
-from noid.cli import inspect, lab, run, sim
+from noid.cli import bench, inspect, lab, run, sim
 from noid.errors import ShimError
 
 INTERRUPTED = 130
@@ -44,4 +44,5 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_commands(commands)
     lab.add_commands(commands)
     sim.add_commands(commands)
+    bench.add_commands(commands)
     return top

@@ -1,0 +1,1 @@
+"""Every figure the documentation quotes, measured again with one command."""

@@ -1,0 +1,63 @@
+"""The benches: each runs small, and says what it should, as JSON and as a table."""
+
+import json
+from typing import Any
+
+import pytest
+
+from noid.bench.report import Bench
+from noid.cli.bench import BENCHES
+from noid.cli.main import main
+
+SMALL = {"setup": ["--runs", "3", "--contexts", "5"]}
+SERIES = {"n", "median", "min", "max"}
+
+
+def answer(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["bench", name, *SMALL[name], "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert found["bench"] == name
+    return found
+
+
+def test_every_bench_is_run_here() -> None:
+    assert {bench.name for bench in BENCHES} == set(SMALL)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_bench_prints_a_table(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", name, *SMALL[name]]) == 0
+    said = capsys.readouterr()
+    assert "counted" in said.out
+    assert said.err == ""
+
+
+@pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: bench.name)
+def test_the_help_has_an_example_that_is_understood(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", bench.name, "--help"])
+    assert caught.value.code == 0
+    assert f"example:\n  {bench.example}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", ""])
+def test_what_counts_nothing_is_refused_in_one_line(
+    value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "setup", "--runs", value])
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"argument --runs: {value!r} is not a whole number, 1 or more")
+
+
+def test_set_ups_are_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer("setup", capsys)
+    rate = found["set_ups_per_second"]
+    assert set(rate) == SERIES
+    assert rate["n"] == 3
+    assert 0 < rate["min"] <= rate["median"] <= rate["max"]
+    assert found["messages_per_set_up"] == 4
+    assert found["dns_answers_per_set_up"] == 5
