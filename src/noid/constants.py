@@ -89,6 +89,8 @@ FIREWALL_WAIT: Final = 20 * MILLISECOND
 """How much later than a plain probe one in a slot may be answered, at the least."""
 FIREWALL_SIGNS: Final = 3
 """So many searches in a row that come through plainly alone are a firewall's work [D15]."""
+FOLLOW_INTERVAL: Final = 1 * SECOND
+"""Lp(peer) follows the source of what arrives at most this often [D21]."""
 SUSPICION_TIME: Final = 60 * SECOND
 """Probing ends this long after the last sign that it is needed."""
 

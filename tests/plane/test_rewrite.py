@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noid.plane.rewrite import Arrival, Delivery, Flow, Refusal, Rewriter
+from noid.constants import FOLLOW_INTERVAL
+from noid.locators import Locator
+from noid.plane.rewrite import Arrival, Delivery, Flow, Refusal, Rewriter, Watch
 from noid.wire import ipv6
 from noid.wire.slots import ESCAPE_OCTETS, SLOT_OF_PROTOCOL, m6_next_headers
 from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS
@@ -204,3 +206,56 @@ def test_a_flow_replaces_the_one_with_its_aids_under_another_label() -> None:
     assert rewriter.remove(0x44444) is not None
     assert rewriter.remove(0x44444) is None
     assert not rewriter.by_aids
+
+
+def arrived_at_b(source: Locator, destination: Locator = B2, **changes: object) -> Delivery:
+    """What the peer sends from one of its locators, delivered."""
+    flow = dataclasses.replace(FLOW_B, **changes)  # type: ignore[arg-type]
+    packet = side(FLOW_A).outbound(ulp_packet(ipv6.TCP, bytes(20)), FLOW_A)
+    delivery = side(flow).inbound(arrival_of(packet, source=source, destination=destination))
+    assert isinstance(delivery, Delivery)
+    return delivery
+
+
+NOW = 100 * FOLLOW_INTERVAL
+
+
+def test_a_source_is_followed_at_most_once_a_second() -> None:
+    both = frozenset({A1, A2})
+    delivery = arrived_at_b(A1, verified_locators=both)
+    flow, watch = delivery.flow, Watch()
+    assert watch.received(delivery, NOW)
+    assert flow.peer_locator == A1
+    back = dataclasses.replace(delivery, source=A2)
+    assert not watch.received(back, NOW + FOLLOW_INTERVAL - 1)
+    assert flow.peer_locator == A1
+    assert watch.received(back, NOW + FOLLOW_INTERVAL)
+    assert flow.peer_locator == A2
+
+
+def test_a_source_that_is_not_verified_is_reported_and_not_followed() -> None:
+    delivery = arrived_at_b(A2, peer_locator=A1)
+    assert Watch().received(delivery, NOW)
+    assert delivery.flow.peer_locator == A1
+
+
+def test_the_source_in_use_is_no_news() -> None:
+    assert not Watch().received(arrived_at_b(A1, peer_locator=A1), NOW)
+
+
+def test_an_arrival_elsewhere_is_said_to_be_so_and_moves_nothing() -> None:
+    delivery = arrived_at_b(A1, B1)
+    assert delivery.elsewhere
+    Watch().received(delivery, NOW)
+    assert delivery.flow.local_locator == B2
+    assert not arrived_at_b(A1, B2).elsewhere
+
+
+def test_silence_is_reported_once_in_each_t_until_something_is_heard() -> None:
+    flow, watch = dataclasses.replace(FLOW_A, silence_ns=10), Watch()
+    assert [watch.sent(flow, NOW + after) for after in (0, 10, 11, 20, 21, 22)] == [
+        *(0, 0, 11, 0, 0, 22),
+    ]
+    watch.received(arrived_at_b(A1), NOW + 23)
+    assert watch.received_ns == NOW + 23
+    assert [watch.sent(flow, NOW + after) for after in (30, 40, 41)] == [0, 0, 11]

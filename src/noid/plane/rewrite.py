@@ -9,13 +9,15 @@ packet neither grows nor shrinks, but for a protocol without a slot [D2].
 immediately after any hop-by-hop options in the packet" [draft §3]: the next header that changes is
 the one after those options.
 
+``Watch`` is the rest of the law: what a plane notices of a flow as time goes by.
+
 What this room must not know: where packets come from, what time it is, who decides about flows.
 """
 
 import enum
 from dataclasses import dataclass
 
-from noid.constants import FLOW_LABEL_MASK, Codepoints
+from noid.constants import FLOW_LABEL_MASK, FOLLOW_INTERVAL, Codepoints
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.slots import (
@@ -124,12 +126,68 @@ class Delivery:
     Attributes:
         flow: the flow it came on.
         packet: the whole IPv6 packet between AIDs.
-        verified: whether its source may become a destination.
+        source: the locator it came from.
+        verified: whether that may become a destination.
+        elsewhere: whether it came to another locator than Lp(local), which changes nothing and is
+            counted [draft §7.11 2c, D21].
     """
 
     flow: Flow
     packet: bytes
+    source: Locator
     verified: bool
+    elsewhere: bool
+
+
+@dataclass(slots=True)
+class Watch:
+    """What a plane remembers of a flow besides the flow, and what it notices by that.
+
+    A plane has one for each label it has a flow for, and keeps it when the flow is replaced.
+
+    Attributes:
+        unanswered_ns: when the first packet went that nothing has answered since; 0 if none.
+        received_ns: when something was last received; 0 if never.
+        reported_ns: when silence was last reported.
+        followed_ns: when another source was last followed or reported.
+    """
+
+    unanswered_ns: int = 0
+    received_ns: int = 0
+    reported_ns: int = 0
+    followed_ns: int = 0
+
+    def sent(self, flow: Flow, now_ns: int) -> int:
+        """A packet leaves by the flow.
+
+        Returns:
+            0, or how long nothing has been heard, where that is to be reported with a copy of the
+            packet: it leaves later than T after the first unanswered one [D20].
+        """
+        if not self.unanswered_ns:
+            self.unanswered_ns = now_ns
+            return 0
+        silent_ns = now_ns - self.unanswered_ns
+        if silent_ns <= flow.silence_ns or now_ns - self.reported_ns <= flow.silence_ns:
+            return 0
+        self.reported_ns = now_ns
+        return silent_ns
+
+    def received(self, delivery: Delivery, now_ns: int) -> bool:
+        """A packet was delivered.
+
+        Returns:
+            Whether its source is to be reported, being another than Lp(peer): where it is verified
+            Lp(peer) has become it, "at most once a second back and forth" [draft §7.11 3, D21].
+        """
+        self.received_ns, self.unanswered_ns = now_ns, 0
+        flow = delivery.flow
+        if delivery.source == flow.peer_locator or now_ns - self.followed_ns < FOLLOW_INTERVAL:
+            return False
+        self.followed_ns = now_ns
+        if delivery.verified:
+            flow.peer_locator = delivery.source
+        return True
 
 
 class Rewriter:
@@ -254,4 +312,10 @@ class Rewriter:
             + flow.local_aid
             + payload
         )
-        return Delivery(flow, packet, arrival.source in flow.verified_locators)
+        return Delivery(
+            flow,
+            packet,
+            arrival.source,
+            verified=arrival.source in flow.verified_locators,
+            elsewhere=arrival.destination != flow.local_locator,
+        )

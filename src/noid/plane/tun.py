@@ -20,7 +20,6 @@ import struct
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from noid.config import PlaneSection
 from noid.constants import CONTROL_FLOW_LABEL, CONTROL_OCTETS_MAX, FLOW_LABEL_MASK, Codepoints
@@ -37,7 +36,7 @@ from noid.errors import PlatformError, Unsupported
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
 from noid.plane.base import Notify
-from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter
+from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter, Watch
 from noid.wire import icmpv6, ipv6
 from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
 
@@ -65,25 +64,6 @@ UNKNOWN_REPORTS_PER_SECOND = 200
 """Packets with an unknown label that are reported; the others are only counted."""
 REFRESH_S = 0.01
 """New routes are made known to connected sockets together, this long after the first of them."""
-FOLLOW_INTERVAL_NS = 1_000_000_000
-"""Lp(peer) follows the peer's source at most this often [D21]."""
-
-
-@dataclass(slots=True)
-class Watch:
-    """What the plane remembers of a flow besides the flow.
-
-    Attributes:
-        received_ns: when something was last received; 0 if never.
-        unanswered_ns: when the first packet went that nothing has answered since; 0 if none.
-        reported_ns: when that was last reported.
-        followed_ns: when Lp(peer) last followed the peer's source.
-    """
-
-    unanswered_ns: int = 0
-    received_ns: int = 0
-    reported_ns: int = 0
-    followed_ns: int = 0
 
 
 class TunPlane:
@@ -280,17 +260,9 @@ class TunPlane:
         mtu = self._transmit(rewritten)
         if mtu:
             self._too_big(packet, mtu - (len(rewritten) - len(packet)))
-        watch = self.watches[flow.local_label]
-        now_ns = time.monotonic_ns()
-        if not watch.unanswered_ns:
-            watch.unanswered_ns = now_ns
-        elif (
-            now_ns - watch.unanswered_ns > flow.silence_ns
-            and now_ns - watch.reported_ns > flow.silence_ns
-        ):
-            watch.reported_ns = now_ns
+        silent_ns = self.watches[flow.local_label].sent(flow, time.monotonic_ns())
+        if silent_ns:
             self.counts["unanswered packets"] += 1
-            silent_ns = now_ns - watch.unanswered_ns
             self.notify(UnansweredPacket(flow.local_label, packet, silent_ns))
 
     def _transmit(self, packet: bytes) -> int:
@@ -382,19 +354,10 @@ class TunPlane:
             self.notify(PacketHeld(flow.local_label, delivery.packet))
             return
         self.deliver(delivery.packet)
-        watch = self.watches[flow.local_label]
-        watch.received_ns, watch.unanswered_ns = time.monotonic_ns(), 0
-        if arrival.source != flow.peer_locator:
-            self._moved(flow, watch, arrival.source, verified=delivery.verified)
-
-    def _moved(self, flow: Flow, watch: Watch, source: Locator, *, verified: bool) -> None:
-        now_ns = time.monotonic_ns()
-        if now_ns - watch.followed_ns < FOLLOW_INTERVAL_NS:
-            return
-        watch.followed_ns = now_ns
-        if verified:
-            flow.peer_locator = source
-        self.notify(SourceMoved(flow.local_label, source, verified))
+        if delivery.elsewhere:
+            self.counts["packets received elsewhere than at Lp(local)"] += 1
+        if self.watches[flow.local_label].received(delivery, time.monotonic_ns()):
+            self.notify(SourceMoved(flow.local_label, delivery.source, delivery.verified))
 
     def _unknown(self, arrival: Arrival) -> None:
         second = time.monotonic_ns() // 1_000_000_000

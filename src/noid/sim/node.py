@@ -1,15 +1,12 @@
 """A host of the simulated world: a real engine, the law of the data plane, and its programs.
 
-The data plane does what the TUN plane does: it carries packets by the law of ``plane.rewrite``,
-leaves alone what goes to an AID nobody watches, follows the peer's source at most once a second,
-and notices the packet that leaves later than T after the first unanswered one [D20, D21].
+The data plane does what the TUN plane does: it carries packets by the law of ``plane.rewrite`` and
+leaves alone what goes to an AID nobody watches.
 """
 
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from noid.constants import SECOND
 from noid.dns.records import Answer, Question
 from noid.engine.context import Context
 from noid.engine.core import HostOptions
@@ -43,7 +40,7 @@ from noid.engine.events import (
 )
 from noid.engine.state import TIMERS_OF, State, Timer, Trigger
 from noid.locators import Locator
-from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter
+from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter, Watch
 from noid.sim.network import rejection_of
 from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel, label_of
 from noid.wire import icmpv6, ipv6
@@ -51,18 +48,6 @@ from noid.wire.slots import SLOT_ICMPV6
 
 if TYPE_CHECKING:
     from noid.sim.world import World
-
-FOLLOW_INTERVAL_NS = SECOND
-
-
-@dataclass(slots=True)
-class Watch:
-    """What the plane remembers of a flow besides the flow, as plane/tun.py does."""
-
-    unanswered_ns: int = 0
-    received_ns: int = 0
-    reported_ns: int = 0
-    followed_ns: int = 0
 
 
 class Node:
@@ -275,16 +260,8 @@ class Node:
             self.give(UlpPacketSeen(packet))
             return
         self._transmit_data(packet, flow)
-        watch = self.watches[flow.local_label]
-        now_ns = world.now_ns
-        if not watch.unanswered_ns:
-            watch.unanswered_ns = now_ns
-        elif (
-            now_ns - watch.unanswered_ns > flow.silence_ns
-            and now_ns - watch.reported_ns > flow.silence_ns
-        ):
-            watch.reported_ns = now_ns
-            silent_ns = now_ns - watch.unanswered_ns
+        silent_ns = self.watches[flow.local_label].sent(flow, world.now_ns)
+        if silent_ns:
             self.give(UnansweredPacket(flow.local_label, packet, silent_ns))
 
     def _transmit_data(self, packet: bytes, flow: Flow) -> None:
@@ -345,20 +322,9 @@ class Node:
             self.world.checks.held(delivery.packet, self.parcel)
             self.give(PacketHeld(flow.local_label, delivery.packet))
             return
-        watch = self.watches[flow.local_label]
-        watch.received_ns, watch.unanswered_ns = self.world.now_ns, 0
-        if arrival.source != flow.peer_locator:
-            self._moved(flow, watch, arrival.source, verified=delivery.verified)
+        if self.watches[flow.local_label].received(delivery, self.world.now_ns):
+            self.give(SourceMoved(flow.local_label, delivery.source, delivery.verified))
         self.deliver(delivery.packet)
-
-    def _moved(self, flow: Flow, watch: Watch, source: Locator, *, verified: bool) -> None:
-        now_ns = self.world.now_ns
-        if now_ns - watch.followed_ns < FOLLOW_INTERVAL_NS:
-            return
-        watch.followed_ns = now_ns
-        if verified:
-            flow.peer_locator = source
-        self.give(SourceMoved(flow.local_label, source, verified))
 
     def deliver(self, packet: bytes) -> None:
         """A program gets a packet; the ULP drops what its own checksum says is broken."""
