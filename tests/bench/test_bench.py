@@ -5,11 +5,18 @@ from typing import Any
 
 import pytest
 
+from noid.bench.flood import Flood
 from noid.bench.report import Bench
 from noid.cli.bench import BENCHES
 from noid.cli.main import main
+from noid.engine.events import LocatorsChanged
+from noid.errors import ShimError
 
-SMALL = {"setup": ["--runs", "3", "--contexts", "5"]}
+SMALL = {
+    "setup": ["--runs", "3", "--contexts", "5"],
+    "flood": ["--runs", "2", "--inits", "20"],
+    "contexts": ["--contexts", "100"],
+}
 SERIES = {"n", "median", "min", "max"}
 
 
@@ -61,3 +68,28 @@ def test_set_ups_are_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 < rate["min"] <= rate["median"] <= rate["max"]
     assert found["messages_per_set_up"] == 4
     assert found["dns_answers_per_set_up"] == 5
+
+
+def test_a_flood_is_answered_and_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer("flood", capsys)
+    assert found["inits_in_all"] == 40
+    for name in ("inits_answered_per_second", "inits_refused_per_second"):
+        assert set(found[name]) == SERIES
+        assert found[name]["n"] == 2
+        assert 0 < found[name]["min"] <= found[name]["max"]
+    assert found["resident_octets"] > 0
+    assert found["table_entries_growth"] <= 40  # a bucket of a prefix that was not there yet
+
+
+def test_contexts_have_a_size(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer("contexts", capsys)
+    assert found["contexts"] == 100
+    assert found["allocated_octets_each"] > 500
+    assert "resident_octets_each" in found
+
+
+def test_a_flood_that_is_not_answered_is_no_figure() -> None:
+    flood = Flood()
+    flood.responder.handle(LocatorsChanged(()), 0)
+    with pytest.raises(ShimError, match="5 INITs were not answered"):
+        flood.answered(5)

@@ -8,7 +8,7 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
-from noid.constants import MILLISECOND, SECOND, Codepoints
+from noid.constants import MILLISECOND, PREFIX_OCTETS, SECOND, Codepoints
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.core import HostOptions
 from noid.engine.events import (
@@ -28,10 +28,9 @@ from noid.wire import ipv6
 CODEPOINTS = Codepoints()
 KEY_OCTETS = 32
 SERVER = 0
-"""The number of the host that stays."""
+"""The number of the host that stays, and of its site."""
 PROVIDERS = (0x3FFF_0000_0000, 0x3FFF_0800_0000)
 """The first /48 of each, within the documentation's own prefix (RFC 9637)."""
-INTERFACE = 1
 TTL_SECONDS = 3_600
 STEP_NS = MILLISECOND
 """How long a message is under way, in the engines' own time."""
@@ -39,13 +38,11 @@ FIRST_PACKET = bytes(40)
 """What the ULP begins with: as many octets as a TCP SYN."""
 
 
-def locators_of(number: int) -> tuple[Locator, ...]:
-    """The locators of host ``number``, each in a /48 of its own, one from each provider."""
+def locators_of(site: int, interface: int = 1) -> tuple[Locator, ...]:
+    """The locators of a host: each site has a /48 of its own from each provider."""
+    suffix = interface.to_bytes(LOCATOR_OCTETS - PREFIX_OCTETS, "big")
     return tuple(
-        Locator(
-            (provider + number).to_bytes(6, "big") + INTERFACE.to_bytes(LOCATOR_OCTETS - 6, "big")
-        )
-        for provider in PROVIDERS
+        Locator((provider + site).to_bytes(PREFIX_OCTETS, "big") + suffix) for provider in PROVIDERS
     )
 
 

@@ -1,0 +1,86 @@
+"""How much memory a context takes, of many that stand in one process."""
+
+import argparse
+from collections.abc import Callable
+
+from noid.bench.encounter import Encounter
+from noid.bench.memory import allocated_octets, resident_octets, traced
+from noid.bench.report import Bench, Report, Watch, positive
+from noid.engine.host import Host
+from noid.engine.state import State
+from noid.errors import ShimError
+
+WARMING_UP = 1_000
+"""Contexts of a server that is thrown away, for what is made once."""
+STEP = 500
+"""Contexts from one word about the progress to the next."""
+NOTE = (
+    "the contexts of one server, ESTABLISHED, two locators at each end, all of them proven by the "
+    "DNS; in the figures: everything that the engine keeps of them, tables and timers included; "
+    "not in the figures: the flows, which the engine makes and the data plane keeps; resident "
+    "memory, as the kernel counts it, has besides what the allocator did not give back after the "
+    "set-ups, and was taken of a process that traces nothing"
+)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--contexts",
+        type=positive,
+        default=100_000,
+        metavar="COUNT",
+        help="how many the server has in the end; default: %(default)s",
+    )
+
+
+def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
+    """Fills a server twice: once to see the process grow, once to see what is allocated."""
+    count: int = arguments.contexts
+    _filled(min(WARMING_UP, count), lambda done: None)
+    before = resident_octets()
+    server = _filled(count, lambda done: watch(done, 2 * count))
+    resident = resident_octets() - before
+    del server
+    with traced():
+        server = _filled(count, lambda done: watch(count + done, 2 * count))
+        allocated = allocated_octets()
+        del server
+    return Report(
+        facts={
+            "contexts": count,
+            "resident_octets_each": round(resident / count),
+            "allocated_octets_each": round(allocated / count),
+            "counted": NOTE,
+        }
+    )
+
+
+def _filled(count: int, watch: Callable[[int], None]) -> Host:
+    """A server with so many contexts; of the clients nothing is left.
+
+    Raises:
+        ShimError: some of them are not as they should be.
+    """
+    encounter = Encounter(seed=0)
+    for number in range(1, count + 1):
+        encounter.meet(encounter.client(number))
+        if number % STEP == 0:
+            watch(number)
+    good = [
+        one
+        for one in encounter.server.contexts
+        if one.state is State.ESTABLISHED and len(one.peer_verified) == len(one.own_local)
+    ]
+    if len(good) != count:
+        raise ShimError(f"{count - len(good)} contexts are not established")
+    return encounter.server
+
+
+BENCH = Bench(
+    name="contexts",
+    summary="the memory that each of many established contexts takes",
+    explanation=f"What is counted: {NOTE}.",
+    example="noid bench contexts --contexts 20000 --json",
+    add_options=_add_options,
+    measure=measure,
+)
