@@ -1,5 +1,6 @@
 """The configuration file: taken as a whole, or refused with the key and the reason."""
 
+from ipaddress import IPv6Network
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from noid.config import (
     DEFAULT_SOCKET,
     DEFAULT_STATE_DIRECTORY,
     load_config,
+    never_looked_up,
     parse_config,
     upstream_resolvers,
 )
@@ -91,6 +93,8 @@ REFUSED = [
     ('[dns]\nport = "53"', "dns.port", "expected `int`"),
     ('[dns]\nupstream = ["192.0.2.1"]', "dns.upstream", "not an IPv6 address"),
     ('[dns]\nupstream = "2001:db8::53"', "dns.upstream", "expected `array`"),
+    ('[dns]\nnever_look_up = ["10.0.0.0/8"]', "dns.never_look_up", "no IPv6 prefix"),
+    ('[dns]\nnever_look_up = ["2001:db8::1/64"]', "dns.never_look_up", "has host bits set"),
     ("[plane]\nx = 1", "plane.x", "is no known key; here are kind"),
     ('[plane]\nkind = "ebpf"', "plane.kind", "must be tun"),
     ('[plane]\ndevice = "a/b"', "plane.device", "matching regex"),
@@ -197,3 +201,8 @@ def test_a_host_without_any_resolver_is_refused(tmp_path: Path, text: str | None
     with pytest.raises(ConfigError, match="names no other resolver") as caught:
         upstream_resolvers(parse_config(""), resolv_conf)
     assert caught.value.key == "dns.upstream"
+
+
+def test_the_resolvers_are_never_looked_up() -> None:
+    config = parse_config('[dns]\nupstream = ["2001:db8::53"]\nnever_look_up = ["fd00::/8"]')
+    assert never_looked_up(config) == (IPv6Network("fd00::/8"), IPv6Network("2001:db8::53/128"))

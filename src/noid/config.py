@@ -6,6 +6,7 @@ the file names none. Every refusal names the key and the reason.
 
 import re
 import tomllib
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -46,11 +47,14 @@ class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
         listen: address the stub answers on.
         port: its port, for UDP and TCP.
         upstream: addresses of the resolvers it asks; those of /etc/resolv.conf if empty.
+        never_look_up: prefixes of addresses about which nothing is asked because a program sends
+            there without having asked for a name [D34].
     """
 
     listen: str = "::1"
     port: Port = 53
     upstream: list[str] = msgspec.field(default_factory=list)
+    never_look_up: list[str] = msgspec.field(default_factory=list)
 
 
 class PlaneSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -110,6 +114,13 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
             fixed_first=self.codepoints.fixed_first,
             m6_rrtype=self.codepoints.m6_rrtype,
         )
+
+
+def never_looked_up(config: Config) -> tuple[IPv6Network, ...]:
+    """The prefixes about which nothing is asked: the configured ones, and the resolvers."""
+    prefixes = [IPv6Network(text) for text in config.dns.never_look_up]
+    resolvers = [IPv6Network(text) for text in upstream_resolvers(config) if ":" in text]
+    return (*prefixes, *resolvers)
 
 
 def load_config(path: Path) -> Config:
@@ -191,6 +202,11 @@ def _check(config: Config) -> None:
     _locator("dns.listen", config.dns.listen)
     for text in config.dns.upstream:
         _locator("dns.upstream", text)
+    for text in config.dns.never_look_up:
+        try:
+            IPv6Network(text)
+        except ValueError as error:
+            raise ConfigError("dns.never_look_up", f"has no IPv6 prefix there: {error}") from None
     first = config.codepoints.rewritable_first
     second = config.codepoints.fixed_first
     for key, value in (("rewritable_first", first), ("fixed_first", second)):

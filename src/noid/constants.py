@@ -102,6 +102,12 @@ KNOWN_PEERS_MAX: Final = 65_536
 """M6 hosts the resolver has told us of and that no context uses yet; the oldest goes first."""
 UNABLE_PEERS_MAX: Final = 65_536
 """Entries of the negative cache [D15]; the oldest goes first."""
+LOOKUPS_MAX: Final = 64
+"""Strangers that are looked up at one time; about one more nothing is asked [D34]."""
+STRANGERS_MAX: Final = 65_536
+"""Strangers that are known to speak no M6; the oldest goes first."""
+STRANGER_TIME: Final = 10 * MINUTE
+"""For how long that is believed, and nothing asked about them [D34]."""
 PROVISIONAL_CONTEXTS_MAX: Final = 1_024
 """Contexts whose CC was not sent to the AID, at one time [D37]."""
 PROVISIONAL_LIFETIME: Final = 30 * SECOND

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from noid import __version__
-from noid.config import Config, upstream_resolvers
+from noid.config import Config, never_looked_up, upstream_resolvers
 from noid.constants import LOCATORS_MAX
 from noid.control import ControlServer
 from noid.dns.records import Question
@@ -113,6 +113,7 @@ class Daemon:
             birthday=birth.birthday,
             reset_key=birth.reset_key,
             mtu=max(mtu, MTU_MIN),
+            never_looked_up=never_looked_up(config),
         )
         self.host = Host(options, secrets.token_bytes)
         servers = tuple((address, DNS_PORT) for address in upstream_resolvers(config))
@@ -220,8 +221,11 @@ class Daemon:
 
     def _on_peer(
         self, name: str, aid: Locator, locators: tuple[Locator, ...], ttl_seconds: int
-    ) -> None:
+    ) -> bool:
+        if self.host.belongs_to_another(name, aid):
+            return False
         self.handle(PeerResolved(name, aid, locators))
+        return True
 
     # --- own locators -------------------------------------------------------------------------
 

@@ -311,11 +311,13 @@ class Program:
     def __init__(self, stub: Stub) -> None:
         self.stub = stub
         self.peers: list[Peer] = []
+        self.believes = True
 
     def take_peer(
         self, name: str, aid: Locator, locators: tuple[Locator, ...], ttl_seconds: int
-    ) -> None:
+    ) -> bool:
         self.peers.append(Peer(name, aid, locators, ttl_seconds))
+        return self.believes
 
     async def resolve(self, query: dns.message.Message) -> dns.message.Message:
         return await dns.asyncquery.udp(query, LOOPBACK, port=self.stub.port, timeout=3)

@@ -94,10 +94,30 @@ def test_of_an_aid_that_does_not_name_the_peer_nothing_else_is_believed(answer: 
     inquiry = initiator(A1, A2, A3)
     inquiry.begin()
     inquiry.receive(reverse(A2), names(NAME))
-    inquiry.receive(reverse(A1), answer)
+    for question in inquiry.receive(reverse(A1), answer):
+        inquiry.receive(question, ABSENT)
     inquiry.receive(reverse(A3), names(NAME))
     assert inquiry.remote == (A1,)
     assert inquiry.verified == set()
+
+
+def test_of_two_names_that_list_the_aid_the_one_it_names_wins() -> None:
+    inquiry = Verification(A1, "other.example", (A1, VICTIM))
+    inquiry.begin()
+    inquiry.receive(reverse(VICTIM), names("other.example"))
+    assert inquiry.receive(reverse(A1), names(NAME)) == [forward(NAME)]
+    assert inquiry.receive(forward(NAME), locators(A1, A2)) == [reverse(A2)]
+    inquiry.receive(reverse(A2), names(NAME))
+    assert (inquiry.name, inquiry.remote, inquiry.verified) == (NAME, (A1, A2), {A1, A2})
+
+
+def test_a_locator_that_pointed_at_the_name_that_lost_is_asked_about_again() -> None:
+    inquiry = Verification(A1, "other.example", (A1, A2))
+    inquiry.begin()
+    inquiry.receive(reverse(A2), names("other.example"))
+    inquiry.receive(reverse(A1), names(NAME))
+    assert inquiry.receive(forward(NAME), locators(A1, A2)) == [reverse(A2)]
+    assert inquiry.verified == {A1}
 
 
 def test_of_an_aid_the_name_does_not_list_the_dns_says_nothing() -> None:

@@ -87,6 +87,7 @@ class Network:
         self.trace: list[bytes] = []
         self.names = {self.a.name: list(self.a.locators), self.b.name: list(self.b.locators)}
         self.reverse = {one: name for name, all_ in self.names.items() for one in all_}
+        self.without_m6: set[str] = set()
         self.dns_works = True
         self.drops_m6 = False
         for station in self.stations:
@@ -133,6 +134,9 @@ class Network:
                 n for one, n in self.reverse.items() if reverse_name(one) == question.name
             )
             return Answer(status=Status.FOUND if names else Status.ABSENT, names=names)
+        if question.kind is Kind.CAPABILITY:
+            capable = question.name in self.names and question.name not in self.without_m6
+            return Answer(status=Status.FOUND if capable else Status.ABSENT)
         locators = tuple(self.names.get(question.name, ()))
         return Answer(status=Status.FOUND if locators else Status.ABSENT, locators=locators)
 

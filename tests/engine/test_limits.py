@@ -234,6 +234,21 @@ def test_of_too_many_labels_in_quarantine_the_oldest_is_free_again() -> None:
     assert 1 in host.quarantine
 
 
+@pytest.mark.slow
+def test_with_every_context_there_may_be_a_label_is_found_soon_all_the_same() -> None:
+    host = core()
+    drawn = itertools.count()
+    random = Random(1)
+    host.entropy = lambda octets: (next(drawn), random.randbytes(octets))[1]
+    context = established(seed=5).b.context
+    host.labels = dict.fromkeys(range(1, CONTEXTS_MAX), context)
+    for label in range(CONTEXTS_MAX, FLOW_LABEL_MASK + 1):
+        host.quarantine_label(label)
+    assert host.free_label() not in host.labels
+    assert next(drawn) < 1000
+    assert CONTEXTS_MAX <= len(host.labels) + len(host.quarantine) + 1 <= CONTEXTS_MAX + 1
+
+
 def test_a_set_has_no_more_locators_than_it_may() -> None:
     network = Network()
     many = tuple(numbered(number) for number in range(LOCATORS_MAX + 1))

@@ -67,8 +67,9 @@ COUNTED: Final = {
 }
 """The counters, for ``noid status``."""
 
-OnPeer = Callable[[str, Locator, tuple[Locator, ...], int], None]
-"""Takes a peer's name, its AID, its locators (the AID among them) and their TTL in seconds."""
+OnPeer = Callable[[str, Locator, tuple[Locator, ...], int], bool]
+"""Takes a peer's name, its AID, its locators (the AID among them) and their TTL in seconds; says
+whether they are the peer's, as far as is known: the AID may be another name's [D33]."""
 
 
 class _Peer(NamedTuple):
@@ -211,9 +212,11 @@ class Stub:
         reduced = _reduced(peer)
         if reduced is None:
             return response
+        name = canonical_name(peer.rrset.name.to_text())
+        ttl_seconds = min(peer.rrset.ttl, TTL_MAX)
+        if not self.on_peer(name, peer.locators[0], peer.locators, ttl_seconds):
+            return response
         self.counters["peers"] += 1
-        final_name = canonical_name(peer.rrset.name.to_text())
-        self.on_peer(final_name, peer.locators[0], peer.locators, min(peer.rrset.ttl, TTL_MAX))
         return reduced
 
     async def _speaks_m6(self, capability: asyncio.Task[Answer]) -> bool:

@@ -79,10 +79,11 @@ class Verification:
         self.ttl_seconds = min(self.ttl_seconds or answer.ttl_seconds, answer.ttl_seconds)
         if question.kind is Kind.LOCATORS:
             return self._forward(question, answer)
-        if self.name:
-            self._reverse_found(question, answer)
-            return []
-        return self._names_found(answer)
+        locator = self._reverse[question]
+        if locator == self.aid:
+            return self._aid_found(answer)
+        self._reverse_found(locator, answer)
+        return []
 
     def _ask(self, questions: list[Question]) -> list[Question]:
         fresh = [question for question in questions if question not in self.open]
@@ -94,9 +95,21 @@ class Verification:
             self._reverse[Question(Kind.NAMES, reverse_name(locator))] = locator
         return self._ask([Question(Kind.NAMES, reverse_name(locator)) for locator in locators])
 
-    def _names_found(self, answer: Answer) -> list[Question]:
-        """The responder learned the names of the AID; which of them lists it?"""
+    def _aid_found(self, answer: Answer) -> list[Question]:
+        """The names of the AID; is the one we began with among them, and if not, which lists it?
+
+        Whoever lists a stranger's address beside his own must not get its traffic: the name that
+        the reverse lookup confirms wins [draft §16.2, D33].
+        """
         names = answer.names[:NAMES_PER_LOCATOR_MAX]
+        if self.name and self.name in {canonical_name(name) for name in names}:
+            self._confirm()
+            return []
+        self.name = ""
+        self._listed = False
+        self._pointing.clear()
+        self.verified.clear()
+        self.remote = ()
         if not names:
             # "it will assume that the peer has no FQDN. In this case the Lsr(peer) will contain
             # only the AID(peer)" [draft §7.13]
@@ -130,16 +143,9 @@ class Verification:
         others = tuple(locator for locator in dict.fromkeys(locators) if locator != self.aid)
         self.remote = (self.aid, *others[: LOCATORS_MAX - 1])
 
-    def _reverse_found(self, question: Question, answer: Answer) -> None:
-        locator = self._reverse[question]
+    def _reverse_found(self, locator: Locator, answer: Answer) -> None:
         names = {canonical_name(name) for name in answer.names[:NAMES_PER_LOCATOR_MAX]}
-        if locator == self.aid:
-            if self.name in names:
-                self._confirm()
-            else:
-                # Whoever lists a stranger's address beside his own must not get its traffic [D33].
-                self.remote = (self.aid,)
-        elif self.name not in names:
+        if self.name not in names:
             # "it should exclude those locator(s) from the set" [draft §7.13]
             self.remote = tuple(other for other in self.remote if other != locator)
         elif self.aid in self.verified:

@@ -7,6 +7,7 @@ that each change reaches the data plane, the timers and the operator.
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address, IPv6Network
 
 from noid.constants import (
     CC_BURST,
@@ -67,24 +68,55 @@ class HostOptions:
         birthday: the birthday counter, 32 bits, one more than when state was last lost [D35].
         reset_key: 32 octets out of stable storage [D10].
         mtu: the least MTU of the uplinks; what is piggybacked must fit it.
+        never_looked_up: prefixes of which nothing is asked because a packet goes there [D34].
     """
 
     codepoints: Codepoints
     birthday: int
     reset_key: bytes
     mtu: int = 1500
+    never_looked_up: tuple[IPv6Network, ...] = ()
 
     def __post_init__(self) -> None:
         assert 0 <= self.birthday < 1 << 32
         assert self.mtu >= MTU_MIN
 
+    def excludes(self, aid: Locator) -> bool:
+        """Whether the operator wants nothing asked about an address [D34]."""
+        address = IPv6Address(aid)
+        return any(address in network for network in self.never_looked_up)
+
 
 @dataclass(frozen=True, slots=True)
 class KnownPeer:
-    """An M6 host the resolver told us of: the proto-context of [draft §4.1 step 1]."""
+    """An M6 host the resolver told us of: the proto-context of [draft §4.1 step 1].
+
+    Attributes:
+        name: FQDN(peer), canonical.
+        locators: what it lists, the AID first.
+        confirmed_until_ns: until when the reverse lookup of the AID is known to say so too [D33].
+    """
 
     name: str
     locators: tuple[Locator, ...]
+    confirmed_until_ns: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Lookup:
+    """What is being found out about a stranger [D34].
+
+    Attributes:
+        open: questions without an answer yet.
+        listing: names found to list the stranger's address -> all the addresses they list.
+        capable: names found to have the M6 record.
+        failed: whether a question met a transient error.
+    """
+
+    open: set[Question]
+    listing: dict[str, tuple[Locator, ...]] = field(default_factory=dict)
+    capable: set[str] = field(default_factory=set)
+    failed: bool = False
 
 
 @dataclass(slots=True)
@@ -128,6 +160,8 @@ class Core:
         by_peer_label: by F(peer), which several peers may have chosen alike [draft §5.1].
         peers: what the resolver told us, by AID; the oldest goes first.
         unable: peers reached plainly, and until when; the oldest goes first [D15].
+        lookups: strangers that are being looked up [D34].
+        strangers: those that turned out to speak no M6, and until when that is believed.
         questions: who waits for which DNS answer, in the order in which they asked.
         timers: the deadlines of every context.
         uses: how many contexts an AID of a peer has.
@@ -153,6 +187,8 @@ class Core:
     by_peer_label: dict[int, list[Context]] = field(default_factory=dict)
     peers: OrderedDict[Locator, KnownPeer] = field(default_factory=OrderedDict)
     unable: OrderedDict[Locator, int] = field(default_factory=OrderedDict)
+    lookups: dict[Locator, Lookup] = field(default_factory=dict)
+    strangers: OrderedDict[Locator, int] = field(default_factory=OrderedDict)
     questions: dict[Question, dict[Context, None]] = field(default_factory=dict)
     timers: Timers[tuple[Context, Timer]] = field(default_factory=Timers)
     uses: Counter[Locator] = field(default_factory=Counter)
@@ -234,7 +270,12 @@ class Core:
         return delay_ns // 2 + delay_ns * int.from_bytes(self.entropy(2), "big") // 0xFFFF
 
     def free_label(self) -> int:
-        """A flow label that no context of ours has, from the cryptographic source [D19]."""
+        """A flow label that no context of ours has, from the cryptographic source [D19].
+
+        So many are always free that one is found soon, whatever must be let out of quarantine.
+        """
+        while self.quarantine and len(self.labels) + len(self.quarantine) >= CONTEXTS_MAX:
+            self.quarantine.popitem(last=False)
         while True:
             label = int.from_bytes(self.entropy(3), "big") & FLOW_LABEL_MASK
             if label and label not in self.labels and label not in self.quarantine:
@@ -400,6 +441,16 @@ class Core:
         if len(self.peers) > KNOWN_PEERS_MAX:
             oldest, _ = self.peers.popitem(last=False)
             self.release(oldest)
+
+    def confirm_peer(self, aid: Locator, peer: KnownPeer) -> None:
+        """The reverse lookup of a known peer's AID said its name; for a while no other counts."""
+        if aid in self.peers:
+            self.peers[aid] = peer
+
+    def confirmed_name(self, aid: Locator) -> str:
+        """The name that the reverse lookup of an AID is known to say; empty if none is [D33]."""
+        peer = self.peers.get(aid)
+        return peer.name if peer is not None and peer.confirmed_until_ns > self.now_ns else ""
 
     def release(self, aid: Locator) -> None:
         """Lets what goes to a peer bypass the shim, unless a context or the resolver wants it."""

@@ -41,6 +41,20 @@ class UlpPacketSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownPeerSeen:
+    """The ULP sent a packet to an address that is not watched; it went plainly [D34].
+
+    A plane that sees such packets says so at most now and then for each address; one that sees none
+    never does.
+
+    Attributes:
+        aid: where it went.
+    """
+
+    aid: Locator
+
+
+@dataclass(frozen=True, slots=True)
 class UnansweredPacket:
     """A flow sent this packet more than T after one that nothing has answered since [D20].
 
@@ -170,6 +184,7 @@ class TimePassed:
 Input = (
     PeerResolved
     | UlpPacketSeen
+    | UnknownPeerSeen
     | UnansweredPacket
     | ControlMessageReceived
     | IcmpErrorReceived

@@ -8,9 +8,10 @@ applied, or dropped and counted.
 from typing import assert_never
 
 from noid.constants import LOCATORS_MAX
-from noid.engine import close, handshake, loss, reachability, unknown, update, verifying
+from noid.dns.records import canonical_name
+from noid.engine import close, handshake, loss, peers, reachability, unknown, update, verifying
 from noid.engine.context import Context
-from noid.engine.core import Core, HostOptions, KnownPeer
+from noid.engine.core import Core, HostOptions
 from noid.engine.events import (
     AnswerArrived,
     ControlMessageReceived,
@@ -27,10 +28,12 @@ from noid.engine.events import (
     UlpPacketSeen,
     UnansweredPacket,
     UnknownLabelSeen,
+    UnknownPeerSeen,
 )
 from noid.engine.secrets import Entropy
 from noid.engine.state import State, Timer, Trigger
 from noid.errors import WireError
+from noid.locators import Locator
 from noid.wire.control import Code, decode_message
 
 
@@ -75,6 +78,10 @@ class Host:
         """Every context, for those who look; not to be changed."""
         return list(self.core.labels.values())
 
+    def belongs_to_another(self, name: str, aid: Locator) -> bool:
+        """Whether an address that a name lists is another name's, as the DNS proved [D33]."""
+        return self.core.confirmed_name(aid) not in ("", canonical_name(name))
+
     @property
     def drops(self) -> dict[str, int]:
         """How much from the network had no effect, by reason."""
@@ -106,9 +113,12 @@ class Host:
                 core.trigger = Trigger.ICMP_ERROR
                 loss.on_icmp_error(core, event)
             case PeerResolved():
-                self._resolved(event)
+                peers.on_resolved(core, event)
+            case UnknownPeerSeen():
+                peers.on_unknown_peer(core, event)
             case AnswerArrived():
                 core.trigger = Trigger.DNS_ANSWER
+                peers.on_answer(core, event)
                 verifying.on_answer(core, event)
             case LocatorsChanged():
                 core.trigger = Trigger.LOCATORS_CHANGED
@@ -155,11 +165,6 @@ class Host:
         context = self.core.labels.get(event.local_label)
         if context is not None:
             self.core.deliver(context, event.packet)
-
-    def _resolved(self, event: PeerResolved) -> None:
-        others = tuple(locator for locator in event.locators if locator != event.aid)
-        locators = (event.aid, *others)[:LOCATORS_MAX]
-        self.core.remember_peer(event.aid, KnownPeer(event.name, locators))
 
     def _locators_changed(self, event: LocatorsChanged) -> None:
         """The host's own sets; each peer is told of what changed [draft §4.5]."""

@@ -8,7 +8,7 @@ is told in an Update Request, so that it stops using it as a source.
 from noid.constants import DNS_RETRY_FIRST, DNS_RETRY_MAX, LOOK_AGAIN_MIN, SECOND
 from noid.dns.verification import Verification
 from noid.engine.context import Context, Probation
-from noid.engine.core import Core
+from noid.engine.core import Core, KnownPeer
 from noid.engine.events import AnswerArrived, LocatorsVerified
 from noid.engine.state import State, Timer
 from noid.engine.update import send_update
@@ -94,6 +94,10 @@ def _settled(core: Core, context: Context) -> None:
     verification = context.verification
     proven = tuple(locator for locator in context.peer_set if locator in context.peer_verified)
     core.emit(LocatorsVerified(context.peer_aid, verification.name, proven))
+    if verification.name and context.peer_aid in verification.verified:
+        until_ns = core.now_ns + max(verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
+        known = KnownPeer(verification.name, verification.remote, until_ns)
+        core.confirm_peer(context.peer_aid, known)
     tell_smaller_set(core, context)
 
 

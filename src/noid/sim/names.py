@@ -78,4 +78,6 @@ class Names:
                 locators=self.forward[question.name],
                 ttl_seconds=TTL_SECONDS,
             )
+        if question.kind is Kind.CAPABILITY and question.name in self.forward:
+            return Answer(status=Status.FOUND, ttl_seconds=TTL_SECONDS)
         return Answer(status=Status.ABSENT, ttl_seconds=TTL_SECONDS)

@@ -35,6 +35,7 @@ from noid.engine.events import (
     UlpPacketSeen,
     UnansweredPacket,
     UnknownLabelSeen,
+    UnknownPeerSeen,
     UnwatchPeer,
     WatchPeer,
 )
@@ -66,6 +67,7 @@ class Node:
         running: whether the shim runs; a host without it is a plain IPv6 host.
         claimed: those it says it has; an attacker's need not be its own.
         stale_alarms: whether its shell rings alarms that were cancelled.
+        attentive: whether its plane tells of packets to addresses nobody watches [D34].
         in_use: whether its stack has connections open, and so no context is idle [D19].
     """
 
@@ -92,6 +94,7 @@ class Node:
         self.reset_key = self.random.randbytes(32)
         self.stale_alarms = False
         self.in_use = False
+        self.attentive = False
         self.start()
 
     # --- life ---------------------------------------------------------------------------------
@@ -253,6 +256,8 @@ class Node:
         world = self.world
         if not self.running or Locator(packet[24:40]) not in self.watched:
             world.send(self._parcel(packet))
+            if self.running and self.attentive:
+                self.give(UnknownPeerSeen(Locator(packet[24:40])))
             return
         flow = self.rewriter.flow_of(packet)
         if flow is None:

@@ -235,6 +235,24 @@ def rewriting(world: World) -> None:
     world.demand_liveness()
 
 
+def stranger(world: World) -> None:
+    """No program asks for a name; the shim finds out by itself, once the DNS answers [D34]."""
+    add_hosts(world)
+    for node in world.nodes.values():
+        node.attentive = True
+    world.names.timeouts = 1.0
+    talk(world)
+    world.run(10 * SECOND)
+    world.checks.require(
+        not world.nodes["a"].host.contexts, "no DNS, no context", "a has one all the same"
+    )
+    world.names.timeouts = 0.0
+    world.run(MINUTE)
+    context = context_of(world, "a")
+    world.checks.require(context.is_settled, "a stranger is found out", context.state.value)
+    world.demand_liveness()
+
+
 def renumbering(world: World) -> None:
     """Host a loses the locator that is its AID, and later the other, and gets them back."""
     established(world)
@@ -300,6 +318,7 @@ SCENARIOS: dict[str, Scenario] = {
     "unproven": Scenario("the same, and the DNS is silent", unproven),
     "half-proven": Scenario("the same, and the DNS proves half of what it should", half_proven),
     "rewriting": Scenario("borders rewrite sources", rewriting),
+    "stranger": Scenario("programs send to addresses that no name led to", stranger),
     "renumbering": Scenario("locators go and come", renumbering),
     "switch-at-once": Scenario("sets change right after a switch", switch_at_once),
     **{name: Scenario(summary, play) for name, (summary, play) in attacks.ATTACKS.items()},

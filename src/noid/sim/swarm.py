@@ -49,6 +49,7 @@ class Faults:
         dns_lies: share of questions answered by nothing.
         dns_changes: how often a name changes its records.
         stale_alarms: shells do not cancel alarms.
+        attentive: programs had their peers' addresses from elsewhere; the shims find out.
         silences: how often nobody says anything for more than half an hour.
         off_path: attacks by somebody who sees nothing.
         on_path: attacks by somebody who sees everything.
@@ -74,6 +75,7 @@ class Faults:
     dns_lies: float
     dns_changes: int
     stale_alarms: bool
+    attentive: bool
     silences: int
     off_path: int
     on_path: int
@@ -113,6 +115,7 @@ def draw(source: random.Random) -> Faults:
         dns_lies=share(0.4),
         dns_changes=times(2, 0.2),
         stale_alarms=source.random() < 0.3,
+        attentive=source.random() < 0.2,
         silences=times(1, 0.15),
         off_path=times(12, 0.3),
         on_path=times(12, 0.25),
@@ -147,6 +150,7 @@ def build(world: World) -> Faults:
         )
         node = world.add(NAMES[index], locators, mtu=source.choice((faults.mtu or 1500, 1500)))
         node.stale_alarms = faults.stale_alarms
+        node.attentive = faults.attentive
         if faults.rewriting:
             world.network.borders[node.name] = locators
     _talk(world, faults, source)

@@ -94,17 +94,22 @@ class World:
                 self.network.present.pop(locator, None)
 
     def converse(self, talk: Conversation) -> None:
-        """Lets two programs talk from now on; the client's looks the server up."""
+        """Lets two programs talk from now on; the client's looks the server up, or its shim does.
+
+        Where the client's plane is attentive its program had the address from elsewhere [D34].
+        """
         index = len(self.ledger.conversations)
         self.ledger.conversations.append(talk)
-        self.nodes[talk.client].resolve(self.nodes[talk.server], talk.server_aid)
+        if not self.nodes[talk.client].attentive:
+            self.nodes[talk.client].resolve(self.nodes[talk.server], talk.server_aid)
         self._speak(index)
 
     def _speak(self, index: int) -> None:
         talk = self.ledger.conversations[index]
         if self.talking and self.now_ns >= self.quiet_until_ns:
             client = self.nodes[talk.client]
-            if talk.server_aid not in client.watched and self.random.random() < 0.2:
+            known = client.attentive or talk.server_aid in client.watched
+            if not known and self.random.random() < 0.2:
                 client.resolve(self.nodes[talk.server], talk.server_aid)
             self.say(index, by_server=False)
             if talk.server_talks:

@@ -1,0 +1,93 @@
+"""Who speaks M6: what the resolver says of a name, and what is found out about a stranger.
+
+A peer is usually known because a program resolved its name [draft §4.1 step 1]. A program that had
+the address from elsewhere sends to a stranger; whether that one "is M6 capable" is then looked up
+in the background: PTR, then AAAA and M6 [draft §5.2, D34]. **No packet waits for that**: those that
+go meanwhile go plainly, and a stranger that is found to be a peer is one from the next packet on.
+"""
+
+from noid.constants import (
+    LOCATORS_MAX,
+    LOOKUPS_MAX,
+    NAMES_PER_LOCATOR_MAX,
+    PEER_UNABLE_TIME,
+    STRANGER_TIME,
+    STRANGERS_MAX,
+)
+from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
+from noid.engine.core import Core, KnownPeer, Lookup
+from noid.engine.events import AnswerArrived, AskDns, PeerResolved, UnknownPeerSeen
+from noid.locators import Locator, is_global_unicast
+
+
+def on_resolved(core: Core, event: PeerResolved) -> None:
+    """A program was given an address of a name that speaks M6.
+
+    Of two names that list one address the reverse lookup's is the peer's [draft §16.2, D33]; what
+    that found is not undone by the other name's being resolved.
+    """
+    name = canonical_name(event.name)
+    confirmed = core.confirmed_name(event.aid)
+    if confirmed and confirmed != name:
+        return
+    others = tuple(locator for locator in event.locators if locator != event.aid)
+    core.remember_peer(event.aid, KnownPeer(name, (event.aid, *others)[:LOCATORS_MAX]))
+
+
+def on_unknown_peer(core: Core, event: UnknownPeerSeen) -> None:
+    """The ULP sent to somebody nobody told us of: who is that? [D34]."""
+    aid = event.aid
+    if aid in core.peers or aid in core.lookups or core.is_unable(aid):
+        return
+    if not is_global_unicast(aid) or aid in core.locators or core.options.excludes(aid):
+        return
+    if core.strangers.get(aid, 0) > core.now_ns or len(core.lookups) >= LOOKUPS_MAX:
+        return
+    core.lookups[aid] = Lookup(set())
+    _ask(core, core.lookups[aid], Question(Kind.NAMES, reverse_name(aid)))
+
+
+def on_answer(core: Core, event: AnswerArrived) -> None:
+    """One answer, for every stranger it is about."""
+    waiting = [(aid, one) for aid, one in core.lookups.items() if event.question in one.open]
+    for aid, lookup in waiting:
+        lookup.open.discard(event.question)
+        _take(core, aid, lookup, event.question, event.answer)
+        name = next((one for one in lookup.listing if one in lookup.capable), None)
+        if name is not None:
+            del core.lookups[aid]
+            on_resolved(core, PeerResolved(name, aid, lookup.listing[name]))
+        elif not lookup.open:
+            del core.lookups[aid]
+            duration_ns = PEER_UNABLE_TIME if lookup.failed else STRANGER_TIME
+            _remember_stranger(core, aid, duration_ns)
+
+
+def _ask(core: Core, lookup: Lookup, question: Question) -> None:
+    lookup.open.add(question)
+    core.emit(AskDns(question))
+
+
+def _take(core: Core, aid: Locator, lookup: Lookup, question: Question, answer: Answer) -> None:
+    """What one answer says, and what there is to ask after it."""
+    lookup.failed |= answer.status is Status.UNREACHABLE
+    match question.kind:
+        case Kind.NAMES:
+            for text in answer.names[:NAMES_PER_LOCATOR_MAX]:
+                _ask(core, lookup, Question(Kind.LOCATORS, canonical_name(text)))
+                _ask(core, lookup, Question(Kind.CAPABILITY, canonical_name(text)))
+        case Kind.LOCATORS if aid in answer.locators:
+            # A name that does not list the address may be anybody's [D14].
+            lookup.listing[question.name] = answer.locators
+        case Kind.CAPABILITY if answer.status is Status.FOUND:
+            lookup.capable.add(question.name)
+        case _:
+            pass
+
+
+def _remember_stranger(core: Core, aid: Locator, duration_ns: int) -> None:
+    """Asks nothing about it for a while."""
+    core.strangers[aid] = core.now_ns + duration_ns
+    core.strangers.move_to_end(aid)
+    if len(core.strangers) > STRANGERS_MAX:
+        core.strangers.popitem(last=False)
