@@ -339,7 +339,7 @@ def answer() -> Iterator[Callable[[bytes], bytes | None]]:
 
         async def make() -> Stub:
             upstream = Upstream([NOBODY], Codepoints(), tuple, 0)
-            return Stub(LOOPBACK, 53, upstream, lambda *_: None, tuple)
+            return Stub(LOOPBACK, 53, upstream, lambda *_: True, tuple)
 
         stub = runner.run(make())
         yield lambda octets: runner.run(stub.answer(octets))
@@ -416,7 +416,7 @@ def test_any_answer_of_a_resolver_reaches_the_program_or_is_servfail(data: st.Da
 
             serving = asyncio.create_task(serve())
             upstream = Upstream([server], Codepoints(), tuple, 0, total_s=0.5)
-            stub = Stub(LOOPBACK, 53, upstream, lambda *_: None, tuple)
+            stub = Stub(LOOPBACK, 53, upstream, lambda *_: True, tuple)
             response = await stub.answer(query)
             serving.cancel()
             await asyncio.wait({serving})
@@ -552,7 +552,7 @@ def test_what_is_no_query_ends_the_connection(nsd: Server) -> None:
 
 async def start_at(listen: str, port: int) -> None:
     upstream = Upstream([NOBODY], Codepoints(), tuple, 0)
-    stub = Stub(listen, port, upstream, lambda *_: None, tuple)
+    stub = Stub(listen, port, upstream, lambda *_: True, tuple)
     try:
         await stub.start()
     finally:
