@@ -138,6 +138,12 @@ NAMES_PER_LOCATOR_MAX: Final = 4
 """PTR records of one locator that are looked at [draft §16.2, D29]."""
 LOOK_AGAIN_MIN: Final = 30 * SECOND
 """A peer is looked up again no sooner than this after the last time, whatever the TTL [D31]."""
+VERIFY_AGAIN_MIN: Final = 5 * MINUTE
+"""A peer in use is looked up again after this, or the TTL if that is longer, times 1 to 2 [D31]."""
+VERIFY_AGAIN_QUESTIONS_MAX: Final = 256
+"""Questions under way at which looking up again waits for its turn [D31]."""
+VERIFY_AGAIN_WAITING: Final = 1 * SECOND
+"""How long, times 0.5 to 1.5."""
 DNS_RETRY_FIRST: Final = 1 * SECOND
 DNS_RETRY_MAX: Final = 10 * MINUTE
 """Backoff of a verification that met a transient error [D30]."""

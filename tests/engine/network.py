@@ -89,6 +89,7 @@ class Network:
         self.reverse = {one: name for name, all_ in self.names.items() for one in all_}
         self.without_m6: set[str] = set()
         self.dns_works = True
+        self.ttl_seconds = 0
         self.drops_m6 = False
         for station in self.stations:
             self.give(station, LocatorsChanged(station.locators))
@@ -129,16 +130,19 @@ class Network:
         """What the DNS says."""
         if not self.dns_works:
             return Answer(status=Status.UNREACHABLE)
+        names: tuple[str, ...] = ()
+        locators: tuple[Locator, ...] = ()
+        found = question.name in self.names and question.name not in self.without_m6
         if question.kind is Kind.NAMES:
             names = tuple(
                 n for one, n in self.reverse.items() if reverse_name(one) == question.name
             )
-            return Answer(status=Status.FOUND if names else Status.ABSENT, names=names)
-        if question.kind is Kind.CAPABILITY:
-            capable = question.name in self.names and question.name not in self.without_m6
-            return Answer(status=Status.FOUND if capable else Status.ABSENT)
-        locators = tuple(self.names.get(question.name, ()))
-        return Answer(status=Status.FOUND if locators else Status.ABSENT, locators=locators)
+            found = bool(names)
+        elif question.kind is Kind.LOCATORS:
+            locators = tuple(self.names.get(question.name, ()))
+            found = bool(locators)
+        status = Status.FOUND if found else Status.ABSENT
+        return Answer(status=status, names=names, locators=locators, ttl_seconds=self.ttl_seconds)
 
     def put(self, packet: bytes) -> None:
         """A packet onto the wire."""

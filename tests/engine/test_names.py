@@ -2,8 +2,17 @@
 
 import dataclasses
 
-from noid.constants import LOOK_AGAIN_MIN, MINUTE, SECOND
+from noid.constants import (
+    LOOK_AGAIN_MIN,
+    MINUTE,
+    SECOND,
+    VERIFY_AGAIN_MIN,
+    VERIFY_AGAIN_QUESTIONS_MAX,
+    VERIFY_AGAIN_WAITING,
+)
+from noid.dns.records import Kind, Question
 from noid.engine.events import AskDns, LocatorsChanged, PeerResolved
+from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire.control import Piggyback
 from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet
@@ -124,3 +133,103 @@ def test_a_packet_that_an_init_brought_does_not_ride_again() -> None:
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(SECOND)
     assert network.b.delivered == [packet(A1, B1)]
+
+
+# --- verified again -------------------------------------------------------------------------------
+
+
+def questions(station: Station) -> int:
+    return sum(isinstance(output, AskDns) for output in station.outputs)
+
+
+def used(network: Network, duration_ns: int) -> None:
+    """Lets time pass in which both hosts go on talking."""
+    network.a.in_use = network.b.in_use = True
+    network.run(duration_ns)
+
+
+def test_a_context_in_use_is_verified_again_after_a_while_at_both_ends() -> None:
+    network = established()
+    for station in network.stations:
+        station.outputs.clear()
+    used(network, VERIFY_AGAIN_MIN - MINUTE)
+    assert questions(network.a) == questions(network.b) == 0
+    used(network, VERIFY_AGAIN_MIN + 2 * MINUTE)
+    assert questions(network.a) > 0
+    assert questions(network.b) > 0
+    assert network.a.context.peer_verified == {B1, B2}
+
+
+def test_a_longer_ttl_is_waited_for() -> None:
+    network = Network()
+    network.ttl_seconds = 3600
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    network.a.outputs.clear()
+    used(network, 59 * MINUTE)
+    assert questions(network.a) == 0
+    used(network, 61 * MINUTE)
+    assert questions(network.a) > 0
+
+
+def test_what_the_dns_has_lost_is_used_no_more_and_the_peer_is_told() -> None:
+    network = established()
+    del network.reverse[B2]
+    used(network, 11 * MINUTE)
+    assert network.a.context.peer_verified == {B1}
+    assert network.b.context.own_set == (B1,)
+    assert network.a.context.state is State.ESTABLISHED
+
+
+def test_what_has_come_back_is_used_again_and_the_peer_is_told() -> None:
+    network = established()
+    del network.reverse[B2]
+    used(network, 11 * MINUTE)
+    network.reverse[B2] = "b.example"
+    used(network, 11 * MINUTE)
+    assert network.a.context.peer_verified == {B1, B2}
+    assert network.b.context.own_set == (B1, B2)
+
+
+def test_nothing_is_told_when_nothing_has_changed() -> None:
+    network = established()
+    del network.reverse[B2]
+    used(network, 11 * MINUTE)
+    nonce = network.a.context.update_nonce
+    used(network, 40 * MINUTE)
+    assert network.a.context.update_nonce == nonce
+
+
+def test_a_dns_that_fails_then_takes_nothing_away() -> None:
+    network = established()
+    network.dns_works = False
+    used(network, 30 * MINUTE)
+    assert network.a.context.peer_verified == {B1, B2}
+    network.dns_works = True
+    del network.reverse[B2]
+    used(network, 21 * MINUTE)
+    assert network.a.context.peer_verified == {B1}
+
+
+def test_while_many_questions_are_under_way_looking_again_waits_for_its_turn() -> None:
+    network = established()
+    core = network.a.host.core
+    for number in range(VERIFY_AGAIN_QUESTIONS_MAX):
+        core.questions[Question(Kind.NAMES, f"{number}.example")] = {}
+    network.a.outputs.clear()
+    used(network, 11 * MINUTE)
+    assert questions(network.a) == 0
+    core.questions.popitem()
+    used(network, 2 * VERIFY_AGAIN_WAITING)
+    assert questions(network.a) > 0
+
+
+def test_of_a_peer_with_its_proven_aid_alone_nothing_is_asked() -> None:
+    network = Network()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    used(network, 11 * MINUTE)
+    assert network.b.context.peer_verified == {A1}
+    assert questions(network.b) == 0

@@ -135,11 +135,11 @@ class Context:
         peer_reset_token: what would prove a UC of the peer's.
         peer_local: Lsl(peer) with its flags; empty until the peer has spoken.
         own_remote: Lsr(local), what the peer found in the DNS about us; None until it said so.
+        told_remote: Lsr(peer) as we last told it to the peer; empty if we never did.
         aid_proven: the AID answered at the AID, which counts as verified [draft §7.13, D8].
         verification: what the DNS says about the peer: FQDN(peer), Lsr(peer), and what it proves.
         renewal: a second inquiry, in the first one's place once it is settled.
-        renewal_wanted: whether one is to be begun when the TTL of the last has passed.
-        settled_ns: when the last inquiry was over.
+        settled_ns: when the last inquiry was over; 0 if there was none.
         exchange: the set-up under way, if one is.
         update: the Update Request that waits for its acknowledgement, if one does.
         search: the search for a working pair, if one is under way.
@@ -171,7 +171,6 @@ class Context:
     verification: Verification
     own_deprecated: frozenset[Locator] = frozenset()
     renewal: Verification | None = None
-    renewal_wanted: bool = False
     settled_ns: int = 0
     state: State = State.IDLE
     peer_label: int = 0
@@ -180,6 +179,7 @@ class Context:
     peer_reset_token: bytes = b""
     peer_local: dict[Locator, LocatorFlag] = field(default_factory=dict)
     own_remote: frozenset[Locator] | None = None
+    told_remote: tuple[Locator, ...] = ()
     aid_proven: bool = False
     exchange: Exchange | None = None
     update: Update | None = None
@@ -215,6 +215,14 @@ class Context:
     def is_settled(self) -> bool:
         """Whether set-up is over and data may flow."""
         return self.state in (State.ESTABLISHED, State.UR_SENT)
+
+    @property
+    def is_all_proven(self) -> bool:
+        """Whether the peer has its AID alone, and that is proven.
+
+        Then "there is no need to perform any DNS verification" [draft §7.13].
+        """
+        return self.aid_proven and len(self.peer_local) == 1
 
     @property
     def is_provisional(self) -> bool:

@@ -27,7 +27,7 @@ from noid.engine.events import ControlMessageReceived, DeliverToUlp, UlpPacketSe
 from noid.engine.secrets import cookie_state, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
-from noid.engine.verifying import begin, tell_smaller_set
+from noid.engine.verifying import begin, tell_remote
 from noid.locators import Locator, is_global_unicast
 from noid.wire import ipv6
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
@@ -69,6 +69,7 @@ def start(
 ) -> None:
     """Begins the exchange, or begins it anew, which gives it no more time than it had."""
     started_ns = core.now_ns if started_ns is None else started_ns
+    context.told_remote = ()
     context.exchange = Exchange(core.nonce(), started_ns, core.now_ns, waiting=waiting)
     core.enter(context, State.INIT_SENT, why)
     _send_init(core, context, context.exchange)
@@ -200,7 +201,7 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     context.peer_reset_token = message.reset_token
     context.measure(core.now_ns - exchange.sent_ns)
     _establish(core, context, "CONF received", (event.destination, event.source))
-    tell_smaller_set(core, context)
+    tell_remote(core, context)
     if message.piggyback is not None and event.source in context.peer_set:
         core.deliver(context, ulp_packet(message))
 
@@ -470,6 +471,8 @@ def _send_conf(
     # whatever its sender wrote there.
     cookie = message.cookie if message.code is Code.CCR else None
     destination = event.source if cookie is None else cookie.locator
+    if cookie is not None and reply.receiver_locators:
+        context.told_remote = context.peer_remote
     core.send(reply, (event.destination, destination))
 
 

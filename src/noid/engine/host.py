@@ -207,5 +207,7 @@ class Host:
                     reachability.on_repeat_timer(core, context)
                 case Timer.DNS_RETRY:
                     verifying.on_retry(core, context)
+                case Timer.VERIFY_AGAIN:
+                    verifying.on_verify_again(core, context)
                 case _:
                     assert_never(timer)

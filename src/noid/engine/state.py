@@ -33,6 +33,8 @@ class Timer(enum.Enum):
     """The peer has had time to switch too; what went unanswered is sent again [D20]."""
     DNS_RETRY = "dns retry"
     """A transient error is to be tried again [draft §7.13, D30]."""
+    VERIFY_AGAIN = "verification again"
+    """What the DNS said of the peer may have changed [draft §4.5, D31]."""
     PLAINLY = "time of going plainly"
     """A firewall that dropped M6 packets may be gone [D15]."""
     IDLE = "idle time"
@@ -67,6 +69,7 @@ class Trigger(enum.Enum):
     PROBE = Timer.PROBE.value
     REPEAT = Timer.REPEAT.value
     DNS_RETRY = Timer.DNS_RETRY.value
+    VERIFY_AGAIN = Timer.VERIFY_AGAIN.value
     PLAINLY = Timer.PLAINLY.value
     IDLE = Timer.IDLE.value
     CLOSE = Timer.CLOSE.value
@@ -111,6 +114,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PROBE: _rule("spurious", _IDLE),
         Trigger.REPEAT: _rule("spurious", _IDLE),
         Trigger.DNS_RETRY: _rule("spurious", _IDLE),
+        Trigger.VERIFY_AGAIN: _rule("spurious", _IDLE),
         Trigger.CLOSE_MESSAGE: _rule("acknowledged all the same [draft App. A 3]", _IDLE),
         Trigger.CLOSEACK: _rule("in response to nothing [draft App. A 5]", _IDLE),
         Trigger.IDLE_CHECKED: _rule("too late", _IDLE),
@@ -138,6 +142,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PROBE: _rule("spurious", _INIT),
         Trigger.REPEAT: _rule("spurious", _INIT),
         Trigger.DNS_RETRY: _rule("[draft §7.13, D30]", _INIT),
+        Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _INIT),
         Trigger.CLOSE_MESSAGE: _rule("already starting over [D18]", _INIT),
         Trigger.CLOSEACK: _rule("not in CLOSING [draft App. A 5]", _INIT),
         Trigger.IDLE_CHECKED: _rule("too late", _INIT),
@@ -168,6 +173,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PROBE: _rule("spurious", _CCR),
         Trigger.REPEAT: _rule("spurious", _CCR),
         Trigger.DNS_RETRY: _rule("[draft §7.13, D30]", _CCR),
+        Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _CCR),
         Trigger.CLOSE_MESSAGE: _rule("already starting over [D18]", _CCR),
         Trigger.CLOSEACK: _rule("not in CLOSING [draft App. A 5]", _CCR),
         Trigger.IDLE_CHECKED: _rule("too late", _CCR),
@@ -195,6 +201,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PROBE: _rule("spurious", _ESTABLISHED),
         Trigger.REPEAT: _rule("[D20]", _ESTABLISHED),
         Trigger.DNS_RETRY: _rule("[draft §7.13, D30]", _ESTABLISHED),
+        Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _ESTABLISHED),
         Trigger.CLOSE_MESSAGE: _rule("[draft App. A 2]", _IDLE, _ESTABLISHED),
         Trigger.CLOSEACK: _rule("not in CLOSING [draft App. A 5]", _ESTABLISHED),
         Trigger.IDLE_CHECKED: _rule("[draft App. A 1, D19]", _CLOSING, _ESTABLISHED),
@@ -222,6 +229,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PROBE: _rule("next round, or enough [D20]", _UR, _ESTABLISHED),
         Trigger.REPEAT: _rule("[D20]", _UR),
         Trigger.DNS_RETRY: _rule("[draft §7.13, D30]", _UR),
+        Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _UR),
         Trigger.CLOSE_MESSAGE: _rule("[draft App. A 2]", _IDLE, _UR),
         Trigger.CLOSEACK: _rule("not in CLOSING [draft App. A 5]", _UR),
         Trigger.IDLE_CHECKED: _rule("[draft App. A 1, D19]", _CLOSING, _UR),
@@ -253,6 +261,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PROBE: _rule("spurious", _CLOSING),
         Trigger.REPEAT: _rule("spurious", _CLOSING),
         Trigger.DNS_RETRY: _rule("spurious", _CLOSING),
+        Trigger.VERIFY_AGAIN: _rule("spurious", _CLOSING),
         Trigger.PLAINLY: _rule("spurious", _CLOSING),
         Trigger.IDLE: _rule("spurious", _CLOSING),
         Trigger.CLOSE: _rule("again, or enough [draft App. A 4, D19]", _CLOSING, _IDLE),
@@ -260,12 +269,13 @@ LAW: dict[State, dict[Trigger, Rule]] = {
     },
 }
 
-_SETTLED = frozenset({Timer.REPEAT, Timer.DNS_RETRY, Timer.PLAINLY, Timer.IDLE})
+_ASKING = frozenset({Timer.DNS_RETRY, Timer.VERIFY_AGAIN})
+_SETTLED = _ASKING | {Timer.REPEAT, Timer.PLAINLY, Timer.IDLE}
 
 TIMERS_OF: dict[State, frozenset[Timer]] = {
     State.IDLE: frozenset(),
-    State.INIT_SENT: frozenset({Timer.RETRANSMIT, Timer.DNS_RETRY}),
-    State.CCR_SENT: frozenset({Timer.RETRANSMIT, Timer.DNS_RETRY}),
+    State.INIT_SENT: _ASKING | {Timer.RETRANSMIT},
+    State.CCR_SENT: _ASKING | {Timer.RETRANSMIT},
     State.ESTABLISHED: _SETTLED | {Timer.PROVISIONAL},
     State.UR_SENT: _SETTLED | {Timer.RETRANSMIT, Timer.PROBE},
     State.CLOSING: frozenset({Timer.CLOSE}),

@@ -5,7 +5,15 @@ with an unknown locator [D31]. What is proven becomes usable at once; what the D
 is told in an Update Request, so that it stops using it as a source.
 """
 
-from noid.constants import DNS_RETRY_FIRST, DNS_RETRY_MAX, LOOK_AGAIN_MIN, SECOND
+from noid.constants import (
+    DNS_RETRY_FIRST,
+    DNS_RETRY_MAX,
+    LOOK_AGAIN_MIN,
+    SECOND,
+    VERIFY_AGAIN_MIN,
+    VERIFY_AGAIN_QUESTIONS_MAX,
+    VERIFY_AGAIN_WAITING,
+)
 from noid.dns.verification import Verification
 from noid.engine.context import Context, Probation
 from noid.engine.core import Core, KnownPeer
@@ -15,8 +23,11 @@ from noid.engine.update import send_update
 
 
 def begin(core: Core, context: Context) -> None:
-    """Asks the first questions about a new context's peer."""
-    core.ask(context, context.verification.begin())
+    """Asks the first questions about a new context's peer, if there is anything to ask."""
+    if context.is_all_proven:
+        context.verification = Verification(context.peer_aid, None)
+    else:
+        core.ask(context, context.verification.begin())
 
 
 def on_answer(core: Core, event: AnswerArrived) -> None:
@@ -46,32 +57,38 @@ def _inquiries(context: Context) -> list[Verification]:
 
 
 def on_retry(core: Core, context: Context) -> None:
-    """Asks again what met a transient error [D30], or begins the inquiry that is due."""
-    failed = any(inquiry.failed for inquiry in _inquiries(context))
-    context.dns_tries += failed
+    """Asks again what met a transient error [D30]."""
+    context.dns_tries += 1
     for inquiry in _inquiries(context):
         core.ask(context, inquiry.retry())
-    if context.renewal_wanted and not failed:
-        look_again(core, context)
 
 
 def look_again(core: Core, context: Context) -> None:
     """The peer has a locator that the DNS did not list: has it been added there since?
 
     The DNS is asked when "the remaining DNS TTL for the FQDN has reached zero" [draft §7.8]; until
-    then nothing is known that was not, and what is proven stays so until the answer is complete.
+    then nothing is known that was not.
     """
-    if not context.verification.settled or context.renewal is not None:
+    if context.is_settled and not _is_asking(context):
+        ttl_ns = max(context.verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
+        due_ns = context.settled_ns + ttl_ns if context.settled_ns else 0
+        core.set_timer(context, Timer.VERIFY_AGAIN, max(0, due_ns - core.now_ns))
+
+
+def on_verify_again(core: Core, context: Context) -> None:
+    """Makes the inquiry anew; what is proven stays so until it is over [draft §4.5, D31]."""
+    if _is_asking(context) or context.is_all_proven:
         return
-    ttl_ns = max(context.verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
-    due_ns = context.settled_ns + ttl_ns
-    if core.now_ns < due_ns:
-        context.renewal_wanted = True
-        core.set_timer(context, Timer.DNS_RETRY, due_ns - core.now_ns)
+    if len(core.questions) >= VERIFY_AGAIN_QUESTIONS_MAX:
+        core.set_timer(context, Timer.VERIFY_AGAIN, core.jittered(VERIFY_AGAIN_WAITING))
         return
-    context.renewal_wanted = False
     context.renewal = Verification(context.peer_aid, None)
     core.ask(context, context.renewal.begin())
+
+
+def _is_asking(context: Context) -> bool:
+    """Whether an inquiry is under way, at whose end the next one is arranged."""
+    return not context.verification.settled or context.renewal is not None
 
 
 def _judge(core: Core, context: Context, probation: Probation) -> None:
@@ -98,15 +115,22 @@ def _settled(core: Core, context: Context) -> None:
         until_ns = core.now_ns + max(verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
         known = KnownPeer(verification.name, verification.remote, until_ns)
         core.confirm_peer(context.peer_aid, known)
-    tell_smaller_set(core, context)
+    lifetime_ns = max(verification.ttl_seconds * SECOND, VERIFY_AGAIN_MIN)
+    again_ns = lifetime_ns // 2 + core.jittered(lifetime_ns)
+    core.set_timer(context, Timer.VERIFY_AGAIN, again_ns)
+    tell_remote(core, context)
 
 
-def tell_smaller_set(core: Core, context: Context) -> None:
-    """Tells the peer which of its locators the DNS does not know [draft §7.7, §7.13].
+def tell_remote(core: Core, context: Context) -> None:
+    """Tells the peer which of its locators the DNS knows, where it thinks otherwise.
 
-    During set-up there is nobody to tell yet; it is told once that is over.
+    They are fewer than it has [draft §7.7, §7.13], or others than it was told [draft §4.5]. During
+    set-up there is nobody to tell yet; it is told once that is over.
     """
     if not context.is_settled or not context.verification.settled:
         return
-    if frozenset(context.peer_local) - frozenset(context.peer_remote):
+    said = frozenset(context.peer_local)
+    told = said.intersection(context.told_remote) if context.told_remote else said
+    if said.intersection(context.peer_remote) != told:
+        context.told_remote = context.peer_remote
         send_update(core, context)

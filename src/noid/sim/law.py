@@ -89,7 +89,7 @@ def bring(world: World, state: State, timer: Timer | None) -> Context:
     add_hosts(world)
     if timer is Timer.DNS_RETRY:
         world.names.timeouts = 1.0
-    else:
+    elif timer is not Timer.VERIFY_AGAIN:
         world.names.silent = True
     talk(world)
     if state is State.INIT_SENT:
@@ -129,8 +129,11 @@ def _alarm(world: World, node: Node, context: Context, timer: Timer) -> bool:
     node.in_use = True
     if timer is Timer.DNS_RETRY and timer in TIMERS_OF[state]:
         world.run(TIMEOUT_NS + MILLISECOND)  # a question must fail first
-    if timer is Timer.PLAINLY and node.host.core.labels.get(context.local_label) is context:
-        # What makes the engine set it is the firewall scenario's; here it is enough that it is due.
+    if (
+        timer in (Timer.PLAINLY, Timer.VERIFY_AGAIN)
+        and node.host.core.labels.get(context.local_label) is context
+    ):
+        # What makes the engine set them is other scenarios'; here it is enough that it is time.
         if timer in TIMERS_OF[state]:
             timers.set(key, world.now_ns)
         node.ring(context, timer)

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
+from noid.constants import (
+    CLOSE_TIME,
+    CONTEXT_IDLE_TIME,
+    MILLISECOND,
+    MINUTE,
+    SECOND,
+    VERIFY_AGAIN_MIN,
+)
 from noid.dns.records import reverse_name
 from noid.engine.state import State
 from noid.sim import attacks, law, swarm
@@ -235,6 +242,22 @@ def rewriting(world: World) -> None:
     world.demand_liveness()
 
 
+def verified_again(world: World) -> None:
+    """One of b's locators leaves the DNS, and comes back; both ends find out by the clock [D31]."""
+    established(world)
+    world.ledger.conversations[0].interval_ns = 10 * SECOND
+    context, own = context_of(world, "a"), world.nodes["b"].locators
+    for listed in (own[:1], own):
+        world.names.publish("b.example", listed)
+        world.run(2 * VERIFY_AGAIN_MIN + MINUTE)
+        verified = context.peer_verified
+        world.checks.require(verified == set(listed), "the DNS is believed", f"{len(verified)}")
+        known = context_of(world, "b").own_set
+        world.checks.require(set(known) == set(listed), "the peer is told", f"{len(known)}")
+    world.ledger.conversations[0].interval_ns = SECOND
+    world.demand_liveness()
+
+
 def stranger(world: World) -> None:
     """No program asks for a name; the shim finds out by itself, once the DNS answers [D34]."""
     add_hosts(world)
@@ -318,6 +341,7 @@ SCENARIOS: dict[str, Scenario] = {
     "unproven": Scenario("the same, and the DNS is silent", unproven),
     "half-proven": Scenario("the same, and the DNS proves half of what it should", half_proven),
     "rewriting": Scenario("borders rewrite sources", rewriting),
+    "verified-again": Scenario("the DNS takes a locator away and brings it back", verified_again),
     "stranger": Scenario("programs send to addresses that no name led to", stranger),
     "renumbering": Scenario("locators go and come", renumbering),
     "switch-at-once": Scenario("sets change right after a switch", switch_at_once),
