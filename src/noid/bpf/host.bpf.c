@@ -1,0 +1,470 @@
+/* The data plane of a host in the kernel, by the law of noid.plane.rewrite.
+ *
+ * host_egress and host_ingress stand on every uplink. What is rare goes to the daemon: packets are
+ * redirected, as they are, into a device behind which it does the same in Python. When the daemon is
+ * gone so is that device, and these few packets are lost; all others go on. In doubt a packet
+ * passes as it is.
+ */
+#include "parse.h"
+
+#define SECOND 1000000000ULL
+#define FOLLOW_INTERVAL SECOND		/* [D21] */
+#define PLAIN_INTERVAL (SECOND / 100)	/* between two reports about one watched AID */
+#define REPORTS_PER_SECOND 1000		/* of each kind */
+#define UNKNOWN_LABELS_PER_SECOND 200
+#define NOT_SUMMED (-524)		/* packet_sum_update(): the device did not sum up */
+
+const volatile struct settings settings SEC(".rodata");
+
+struct {
+	FIXED(type, MAP_HASH);
+	FIXED(map_flags, ALLOCATED_WHEN_USED);
+	FIXED(max_entries, 1024); /* the daemon says how many */
+	TYPE(key, struct aids);
+	TYPE(value, struct outbound);
+} outbound SEC(".maps");
+
+struct {
+	FIXED(type, MAP_HASH);
+	FIXED(map_flags, ALLOCATED_WHEN_USED);
+	FIXED(max_entries, 1024);
+	TYPE(key, u32); /* F(local) */
+	TYPE(value, struct inbound);
+} inbound SEC(".maps");
+
+struct {
+	FIXED(type, MAP_HASH);
+	FIXED(map_flags, ALLOCATED_WHEN_USED);
+	FIXED(max_entries, 1024);
+	TYPE(key, u32);
+	TYPE(value, struct far);
+} far SEC(".maps");
+
+struct {
+	FIXED(type, MAP_HASH);
+	FIXED(map_flags, ALLOCATED_WHEN_USED);
+	FIXED(max_entries, 1024);
+	TYPE(key, struct address);
+	TYPE(value, struct watched);
+} watched SEC(".maps");
+
+struct {
+	FIXED(type, MAP_PERCPU_ARRAY);
+	FIXED(max_entries, COUNTS);
+	TYPE(key, u32);
+	TYPE(value, u64);
+} counts SEC(".maps");
+
+struct {
+	FIXED(type, MAP_ARRAY);
+	FIXED(max_entries, 8);
+	TYPE(key, u32);
+	TYPE(value, struct window);
+} windows SEC(".maps");
+
+struct {
+	FIXED(type, MAP_RINGBUF);
+	FIXED(max_entries, REPORTS_OCTETS);
+} reports SEC(".maps");
+
+INLINE void count(u32 what)
+{
+	u64 *counter = map_find(&counts, &what);
+
+	if (counter)
+		*counter += 1;
+}
+
+INLINE int drop(u32 why)
+{
+	count(why);
+	return TC_DROP;
+}
+
+/* Whether one more of a kind may be reported in this second. */
+INLINE int may_report(u32 kind, u64 now, u64 limit)
+{
+	struct window *window = map_find(&windows, &kind);
+	u64 second = now / SECOND;
+
+	if (!window)
+		return 0;
+	if (window->second != second) {
+		window->second = second;
+		window->used = 0;
+	}
+	window->used += 1;
+	return window->used <= limit;
+}
+
+/* A report with as much of the packet as it holds; null where there is no room or too many went. */
+INLINE struct report *begin_report(struct __sk_buff *packet, u32 kind, u32 label, u32 at, u64 now)
+{
+	u32 octets = packet->len - at;
+	struct report *report;
+
+	if (!may_report(kind, now, REPORTS_PER_SECOND))
+		return 0;
+	report = ring_reserve(&reports, sizeof(*report), 0);
+	if (!report) {
+		count(REPORTS_LOST);
+		return 0;
+	}
+	report->kind = kind;
+	report->local_label = label;
+	report->silent_ns = 0;
+	report->followed = 0;
+	report->segment_octets = super_octets(packet);
+	if (octets > REPORT_OCTETS)
+		octets = REPORT_OCTETS;
+	if (octets < IPV6_OCTETS || octets > REPORT_OCTETS ||
+	    packet_read(packet, at, report->packet, octets))
+		octets = 0;
+	report->octets = octets;
+	return report;
+}
+
+/* To the daemon, as it is. */
+INLINE int go_slowly(void)
+{
+	count(GONE_SLOWLY);
+	return redirect(settings.slow_ifindex, 0);
+}
+
+INLINE int is_m6(u8 next_header)
+{
+	return (u8)(next_header - settings.rewritable_first) < SLOTS ||
+	       (u8)(next_header - settings.fixed_first) < SLOTS;
+}
+
+/* --- out --------------------------------------------------------------------------------------- */
+
+/* A packet that no flow carries passes; the daemon may want to know of it. */
+INLINE int plainly(struct __sk_buff *packet, struct ipv6 *ip, u32 at)
+{
+	struct address peer = ip->destination;
+	struct watched *known = map_find(&watched, &peer);
+	struct report *report;
+	u64 now;
+
+	if (!known)
+		return TC_PASS;
+	count(SENT_PLAINLY);
+	now = time_ns();
+	if (now - known->reported_ns < PLAIN_INTERVAL)
+		return TC_PASS;
+	known->reported_ns = now;
+	report = begin_report(packet, PLAIN_PACKET, 0, at, now);
+	if (report)
+		ring_submit(report, 0);
+	return TC_PASS;
+}
+
+/* Notices a packet that leaves later than T after one that nothing has answered [D20].
+ *
+ * Looks at what came in only once in T, so the first unanswered packet is known to T.
+ */
+INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, u32 at)
+{
+	u64 now = time_ns(), since = flow->unanswered_ns;
+	struct inbound *back;
+	struct report *report;
+
+	if (now - since <= flow->silence_ns)
+		return;
+	back = map_find(&inbound, &flow->local_label);
+	if (!back)
+		return;
+	if (!since || back->received_ns >= since) {
+		flow->unanswered_ns = now;
+		return;
+	}
+	if (now - flow->reported_ns <= flow->silence_ns)
+		return;
+	flow->reported_ns = now;
+	report = begin_report(packet, UNANSWERED_PACKET, flow->local_label, at, now);
+	if (!report)
+		return;
+	report->silent_ns = now - since;
+	ring_submit(report, 0);
+}
+
+/* Whether a packet is longer than its uplink's MTU, as a whole or in the segments it is cut to. */
+INLINE int is_too_long(struct __sk_buff *packet, u8 protocol, u32 at, u32 mtu)
+{
+	u32 segment = super_octets(packet);
+	u8 words;
+
+	if (!segment)
+		return packet->len - at > mtu;
+	if (protocol != TCP)
+		return segment + IPV6_OCTETS + 8 > mtu;
+	if (packet_read(packet, at + IPV6_OCTETS + 12, &words, 1))
+		return 1;
+	return segment + IPV6_OCTETS + (words >> 4) * 4 > mtu;
+}
+
+/* A packet of the ULP.
+ *
+ * at: octets of its link-layer header.
+ * cut: whether it comes out of the segmenter, and not from the stack.
+ */
+INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
+{
+	struct outbound *flow;
+	struct aids aids;
+	struct ipv6 *ip;
+	u8 slot, protocol, chosen;
+	int as_it_is;
+
+	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6) || packet->mark == settings.mark)
+		return TC_PASS;
+	ip = header(packet, at);
+	if (!ip || is_m6(ip->next_header))
+		return TC_PASS; /* our own work comes by again on its way to another uplink */
+	aids.local = ip->source;
+	aids.peer = ip->destination;
+	flow = map_find(&outbound, &aids);
+	if (!flow)
+		return plainly(packet, ip, at);
+
+	protocol = ip->next_header;
+	slot = slot_of(protocol);
+	if (slot == NO_SLOT)
+		return go_slowly();
+	if (!cut && settings.segmenter_ifindex &&
+	    ((flow->flags & OUT_SUM_FIRST) ||
+	     ((flow->flags & OUT_CUT_FIRST) && super_octets(packet)))) {
+		count(CUT_FIRST);
+		return redirect(settings.segmenter_ifindex, 0);
+	}
+	chosen = flow->chosen & 1;
+	as_it_is = !cut && packet->ifindex == flow->ifindex &&
+		   same(&aids.local, &flow->local_locator) &&
+		   same(&aids.peer, &flow->peer_locators[chosen]);
+	if (!as_it_is && is_too_long(packet, protocol, at, flow->mtu))
+		return go_slowly();
+	watch_silence(packet, flow, at);
+
+	ip = header(packet, at);
+	if (!ip)
+		return TC_PASS;
+	ip->first = (ip->first & ~LABEL_MASK) | flow->peer_label;
+	ip->next_header = flow->next_header_first + slot;
+	ip->source = flow->local_locator;
+	ip->destination = flow->peer_locators[chosen];
+	count(SENT);
+	if (as_it_is)
+		return TC_PASS;
+	return redirect_to_neighbour(flow->ifindex, 0, 0, 0);
+}
+
+SEC("tc")
+int host_egress(struct __sk_buff *packet)
+{
+	return outward(packet, ETHERNET_OCTETS, 0);
+}
+
+SEC("tc")
+int host_egress_bare(struct __sk_buff *packet)
+{
+	return outward(packet, 0, 0);
+}
+
+SEC("tc")
+int host_segments(struct __sk_buff *packet)
+{
+	int verdict = outward(packet, ETHERNET_OCTETS, 1);
+
+	/* What has lost its flow on the way here would go to nobody. */
+	return verdict == TC_PASS ? TC_DROP : verdict;
+}
+
+/* --- in ---------------------------------------------------------------------------------------- */
+
+enum { NOWHERE = 0xff };
+
+/* The place of a locator in the set of a flow, or NOWHERE. */
+INLINE u8 place(const struct address *near, u8 near_count, const struct address *rest, u8 far_count,
+		const struct address *wanted)
+{
+	u8 at;
+
+#pragma unroll
+	for (at = 0; at < LOCATORS_NEAR; at++)
+		if (at < near_count && same(&near[at], wanted))
+			return at;
+	if (!rest)
+		return NOWHERE;
+#pragma unroll
+	for (at = 0; at < LOCATORS_FAR; at++)
+		if (at < far_count && same(&rest[at], wanted))
+			return LOCATORS_NEAR + at;
+	return NOWHERE;
+}
+
+/* Puts the AIDs and the protocol back. */
+INLINE void restore(struct ipv6 *ip, const struct inbound *flow, u8 slot)
+{
+	ip->first &= ~LABEL_MASK;
+	ip->next_header = protocol_of(slot);
+	ip->source = flow->peer[0];
+	ip->destination = flow->local[0];
+}
+
+/* Lets Lp(peer) follow to where the peer sends from, if that is verified, and says so [D21]. */
+INLINE void follow(struct __sk_buff *packet, struct inbound *flow, u32 label, u8 from,
+		   const struct address *source, u32 at, u64 now)
+{
+	struct aids aids = { .local = flow->local[0], .peer = flow->peer[0] };
+	struct outbound *out;
+	struct report *report;
+	u8 followed = 0;
+
+	if (now - flow->moved_ns < FOLLOW_INTERVAL)
+		return;
+	flow->moved_ns = now;
+	if (flow->verified >> (from & 15) & 1) {
+		out = map_find(&outbound, &aids);
+		if (out && out->local_label == label) {
+			u8 beside = ~out->chosen & 1;
+
+			out->peer_locators[beside] = *source;
+			out->chosen = beside;
+		}
+		flow->current = from;
+		followed = 1;
+	}
+	report = begin_report(packet, SOURCE_MOVED, label, at, now);
+	if (!report)
+		return;
+	report->source = *source;
+	report->followed = followed;
+	ring_submit(report, 0);
+}
+
+/* A packet from the network. */
+INLINE int inward(struct __sk_buff *packet, u32 at)
+{
+	struct address source, destination;
+	struct far *rest = 0;
+	struct inbound *flow;
+	struct ipv6 *ip, before;
+	u32 label;
+	u8 slot, from;
+	u64 now;
+
+	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6))
+		return TC_PASS;
+	ip = header(packet, at);
+	if (!ip)
+		return TC_PASS;
+	if (ip->next_header == HOP_BY_HOP) {
+		u8 after;
+
+		if (packet_read(packet, at + IPV6_OCTETS, &after, 1) || !is_m6(after))
+			return TC_PASS;
+		return go_slowly();
+	}
+	if (!is_m6(ip->next_header))
+		return TC_PASS;
+	if (packet->vlan_present) {
+		count(TAGGED); /* for another device, whose own programs will see it */
+		return TC_PASS;
+	}
+	slot = ip->next_header - settings.rewritable_first;
+	if (slot >= SLOTS)
+		slot = ip->next_header - settings.fixed_first;
+	label = ip->first & LABEL_MASK;
+	if (slot == SLOT_ICMPV6 && !label)
+		return go_slowly(); /* control [D6] */
+
+	flow = map_find(&inbound, &label);
+	if (!flow) {
+		if (!may_report(0, time_ns(), UNKNOWN_LABELS_PER_SECOND))
+			return drop(UNKNOWN_LABEL);
+		return go_slowly();
+	}
+	source = ip->source;
+	destination = ip->destination;
+	if (flow->flags & IN_FAR)
+		rest = map_find(&far, &label);
+	if (place(flow->local, flow->local_count, rest ? rest->local : 0,
+		  rest ? rest->local_count : 0, &destination) == NOWHERE)
+		return drop(DESTINATION_NOT_OURS);
+	from = place(flow->peer, flow->peer_count, rest ? rest->peer : 0,
+		     rest ? rest->peer_count : 0, &source);
+	if (from == NOWHERE)
+		return drop(SOURCE_NOT_THE_PEERS);
+	if (slot == SLOT_RESERVED)
+		return drop(RESERVED_SLOT);
+	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
+		return go_slowly();
+
+	now = time_ns();
+	flow->received_ns = now;
+	if (from != flow->current)
+		follow(packet, flow, label, from, &source, at, now);
+	ip = header(packet, at);
+	if (!ip)
+		return TC_PASS;
+	before = *ip;
+	restore(ip, flow, slot);
+	/* A device that has summed up the whole packet must not find it wrong now. */
+	if (packet_sum_update(packet, 0) != NOT_SUMMED) {
+		long difference = sum_difference(&before, IPV6_OCTETS, ip, IPV6_OCTETS, 0);
+
+		if (difference >= 0)
+			packet_sum_update(packet, difference);
+	}
+	count(RECEIVED);
+	return TC_PASS;
+}
+
+SEC("tc")
+int host_ingress(struct __sk_buff *packet)
+{
+	return inward(packet, ETHERNET_OCTETS);
+}
+
+SEC("tc")
+int host_ingress_bare(struct __sk_buff *packet)
+{
+	return inward(packet, 0);
+}
+
+/* Before the stack puts segments together, which it does not with an M6 next header (GRO). Only the
+ * plainest case; what is left goes through host_ingress as if this were not here.
+ */
+SEC("xdp")
+int host_ingress_early(struct xdp_md *frame)
+{
+	void *data = (void *)(long)frame->data, *end = (void *)(long)frame->data_end;
+	struct ipv6 *ip = data + ETHERNET_OCTETS;
+	struct address source, destination;
+	struct inbound *flow;
+	u32 label;
+	u8 slot;
+
+	if ((void *)(ip + 1) > end || *(u16 *)(data + 12) != NETWORK16(ETHERTYPE_IPV6))
+		return XDP_TO_STACK;
+	slot = ip->next_header - settings.rewritable_first;
+	if (slot >= SLOTS)
+		slot = ip->next_header - settings.fixed_first;
+	label = ip->first & LABEL_MASK;
+	if (slot >= SLOTS || slot == SLOT_RESERVED || slot == SLOT_ESCAPE ||
+	    (slot == SLOT_ICMPV6 && !label))
+		return XDP_TO_STACK;
+	flow = map_find(&inbound, &label);
+	if (!flow || flow->flags & IN_HOLDS)
+		return XDP_TO_STACK;
+	source = ip->source;
+	destination = ip->destination;
+	if (place(flow->local, flow->local_count, 0, 0, &destination) == NOWHERE ||
+	    place(flow->peer, flow->peer_count, 0, 0, &source) != flow->current)
+		return XDP_TO_STACK;
+	flow->received_ns = time_ns();
+	restore(ip, flow, slot);
+	count(RECEIVED);
+	return XDP_TO_STACK;
+}

@@ -1,0 +1,84 @@
+/* The little that the programs take from the kernel's UAPI (linux/bpf.h, linux/pkt_cls.h), written
+ * out so that the object builds on a machine without kernel headers. Numbers and layouts are ABI.
+ */
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+
+/* A map's definition is a struct whose members libbpf reads out of the BTF. */
+#define FIXED(name, value) int(*name)[value]
+#define TYPE(name, type) type *name
+
+enum { MAP_HASH = 1, MAP_ARRAY = 2, MAP_PERCPU_ARRAY = 6, MAP_RINGBUF = 27 };
+enum { ALLOCATED_WHEN_USED = 1 }; /* BPF_F_NO_PREALLOC */
+enum { TC_PASS = 0, TC_DROP = 2 };
+enum { XDP_TO_STACK = 2 };
+enum { ETHERTYPE_IPV6 = 0x86dd, ETHERNET_OCTETS = 14 };
+
+struct __sk_buff {
+	u32 len;
+	u32 pkt_type;
+	u32 mark;
+	u32 queue_mapping;
+	u32 protocol;
+	u32 vlan_present;
+	u32 vlan_tci;
+	u32 vlan_proto;
+	u32 priority;
+	u32 ingress_ifindex;
+	u32 ifindex;
+	u32 tc_index;
+	u32 cb[5];
+	u32 hash;
+	u32 tc_classid;
+	u32 data;
+	u32 data_end;
+	u32 napi_id;
+	u32 family;
+	u32 remote_ip4;
+	u32 local_ip4;
+	u32 remote_ip6[4];
+	u32 local_ip6[4];
+	u32 remote_port;
+	u32 local_port;
+	u32 data_meta;
+	u64 flow_keys;
+	u64 tstamp;
+	u32 wire_len;
+	u32 gso_segs;
+	u64 sk;
+	u32 gso_size;
+};
+
+struct xdp_md {
+	u32 data;
+	u32 data_end;
+};
+
+static void *(*const map_find)(void *map, const void *key) = (void *)1;
+static u64 (*const time_ns)(void) = (void *)5;
+static long (*const redirect)(u32 ifindex, u64 flags) = (void *)23;
+static long (*const packet_read)(const void *packet, u32 at, void *to, u32 octets) = (void *)26;
+static long (*const sum_difference)(const void *from, u32 from_octets, const void *to,
+				    u32 to_octets, u32 seed) = (void *)28;
+static long (*const packet_pull)(struct __sk_buff *packet, u32 octets) = (void *)39;
+static long (*const packet_sum_update)(struct __sk_buff *packet, u32 sum) = (void *)40;
+static void *(*const ring_reserve)(void *ring, u64 octets, u64 flags) = (void *)131;
+static void (*const ring_submit)(void *record, u64 flags) = (void *)132;
+static void (*const ring_discard)(void *record, u64 flags) = (void *)133;
+static long (*const redirect_to_neighbour)(u32 ifindex, const void *next_hop, int octets,
+					   u64 flags) = (void *)152;
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define NETWORK16(value) __builtin_bswap16(value)
+#define NETWORK32(value) __builtin_bswap32(value)
+#else
+#define NETWORK16(value) (value)
+#define NETWORK32(value) (value)
+#endif

@@ -1,0 +1,96 @@
+/* Where things are in a packet. */
+#pragma once
+#include "shim.h"
+
+enum {
+	IPV6_OCTETS = 40,
+	HOP_BY_HOP = 0,
+	TCP = 6,
+	UDP = 17,
+	FRAGMENT = 44,
+	ESP = 50,
+	ICMPV6 = 58,
+	SCTP = 132,
+};
+enum { SLOT_RESERVED = 3, SLOT_ICMPV6 = 6, SLOT_ESCAPE = 7, SLOTS = 8, NO_SLOT = 0xff };
+
+struct ipv6 {
+	u32 first; /* version, traffic class, flow label */
+	u16 payload_octets;
+	u8 next_header;
+	u8 hop_limit;
+	struct address source;
+	struct address destination;
+};
+
+#define LABEL_MASK NETWORK32(0xfffff)
+
+/* The header `at` octets into the packet, which may be read and written; null: there is none. */
+INLINE struct ipv6 *header(struct __sk_buff *packet, u32 at)
+{
+	struct ipv6 *ip = (void *)(long)packet->data + at;
+
+	if ((void *)(ip + 1) > (void *)(long)packet->data_end) {
+		if (packet_pull(packet, at + IPV6_OCTETS))
+			return 0;
+		ip = (void *)(long)packet->data + at;
+		if ((void *)(ip + 1) > (void *)(long)packet->data_end)
+			return 0;
+	}
+	return ip;
+}
+
+/* What each segment of a super-packet will carry; 0 for any other packet. */
+INLINE u32 super_octets(const struct __sk_buff *packet)
+{
+	u32 octets;
+
+	/* The verifier wants the offset in the instruction; a compiler may add it up beforehand. */
+	asm volatile("%0 = *(u32 *)(%1 + %2)"
+		     : "=r"(octets)
+		     : "r"(packet), "i"(__builtin_offsetof(struct __sk_buff, gso_size)));
+	return octets;
+}
+
+/* The slot of a protocol that has one [D2]. */
+INLINE u8 slot_of(u8 protocol)
+{
+	switch (protocol) {
+	case TCP:
+		return 0;
+	case UDP:
+		return 1;
+	case SCTP:
+		return 2;
+	case ESP:
+		return 4;
+	case FRAGMENT:
+		return 5;
+	case ICMPV6:
+		return SLOT_ICMPV6;
+	}
+	return NO_SLOT;
+}
+
+/* The protocol of a slot; only for those that slot_of() gives. */
+INLINE u8 protocol_of(u8 slot)
+{
+	switch (slot) {
+	case 0:
+		return TCP;
+	case 1:
+		return UDP;
+	case 2:
+		return SCTP;
+	case 4:
+		return ESP;
+	case 5:
+		return FRAGMENT;
+	}
+	return ICMPV6;
+}
+
+INLINE int same(const struct address *one, const struct address *other)
+{
+	return one->half[0] == other->half[0] && one->half[1] == other->half[1];
+}

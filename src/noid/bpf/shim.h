@@ -1,0 +1,131 @@
+/* What the programs and the daemon share: the tables, the reports, the settings.
+ *
+ * noid.plane.layout has the same layouts for Python, and a test holds the two together by the BTF of
+ * the object. Labels, addresses and next headers are as packets carry them, in network order; all
+ * else is in the machine's order; times are of the monotonic clock.
+ */
+#pragma once
+#include "kernel.h"
+
+enum {
+	LOCATORS_NEAR = 4,	/* of each set, in the inbound entry itself */
+	LOCATORS_FAR = 12,	/* the others, up to 16 in all [D5] */
+	REPORT_OCTETS = 2048,	/* of a packet, in a report */
+	REPORTS_OCTETS = 1 << 20,
+	UPLINKS_MAX = 256,
+};
+
+struct address {
+	u64 half[2];
+};
+
+/* The settings of this load; constants to the verifier. */
+struct settings {
+	u32 mark;		/* of the daemon's own packets, which pass as they are */
+	u32 slow_ifindex;	/* the device behind which the daemon does what is rare */
+	u32 segmenter_ifindex;	/* the device that cuts super-packets, or 0 */
+	u8 rewritable_first;	/* P1 [D2] */
+	u8 fixed_first;		/* P2 [D2] */
+	u8 referrals;		/* whether unknown peers are of interest [D34] */
+	u8 reserved;
+};
+
+/* Transmit: <AID(local), AID(peer)> finds the locators [draft 3.2]. */
+struct aids {
+	struct address local;
+	struct address peer;
+};
+
+enum outbound_flags {
+	OUT_CUT_FIRST = 1,	/* the uplink cannot cut super-packets with an M6 next header */
+	OUT_SUM_FIRST = 2,	/* the uplink cannot sum up packets with an M6 next header */
+};
+
+struct outbound {
+	struct address local_locator;	/* Lp(local) */
+	struct address peer_locators[2]; /* Lp(peer) is the chosen one; a new one is written beside */
+	u64 silence_ns;			/* T [D20] */
+	u64 unanswered_ns;		/* about when the first unanswered packet went; 0: none yet */
+	u64 reported_ns;		/* when that was last reported */
+	u32 peer_label;			/* F(peer) */
+	u32 local_label;		/* F(local), the key of the inbound entry */
+	u32 ifindex;			/* the uplink of Lp(local) */
+	u32 mtu;			/* its MTU, octets of IPv6 */
+	u8 next_header_first;		/* P1 or P2 [D4] */
+	u8 chosen;			/* which of peer_locators */
+	u8 flags;
+	u8 reserved[5];
+};
+
+/* Receive: F(local) finds the AIDs [draft 7.11]. */
+enum inbound_flags {
+	IN_HOLDS = 1,	/* provisional: what arrives is for the daemon [D37] */
+	IN_FAR = 2,	/* some locators are in the table `far` */
+};
+
+struct inbound {
+	struct address local[LOCATORS_NEAR];	/* Lsl(local), the AID first */
+	struct address peer[LOCATORS_NEAR];	/* Lsl(peer), the AID first */
+	u64 received_ns;			/* when something last came; 0: never */
+	u64 moved_ns;				/* when a move of the peer was last noticed */
+	u16 verified;				/* bit n: peer locator n is in Lsv(peer) */
+	u8 local_count;				/* of those near */
+	u8 peer_count;
+	u8 current;				/* which peer locator is Lp(peer) */
+	u8 flags;
+	u8 reserved[2];
+};
+
+struct far {
+	struct address local[LOCATORS_FAR];
+	struct address peer[LOCATORS_FAR];
+	u8 local_count;
+	u8 peer_count;
+	u8 reserved[6];
+};
+
+/* A peer the shim knows of and has no context with. */
+struct watched {
+	u64 reported_ns;
+};
+
+enum count {
+	SENT,
+	SENT_PLAINLY,
+	RECEIVED,
+	DESTINATION_NOT_OURS,
+	SOURCE_NOT_THE_PEERS,
+	RESERVED_SLOT,
+	UNKNOWN_LABEL,
+	GONE_SLOWLY,
+	CUT_FIRST,
+	REPORTS_LOST,
+	TAGGED,
+	COUNTS,
+};
+
+enum report_kind {
+	PLAIN_PACKET = 1,	/* towards a watched AID, without a flow */
+	UNANSWERED_PACKET = 2,	/* sent and nothing heard [D20] */
+	SOURCE_MOVED = 3,	/* the peer sends from another locator [D21] */
+	UNKNOWN_PEER = 4,	/* towards an AID nobody has told us of [D34] */
+};
+
+struct report {
+	u32 kind;
+	u32 local_label;
+	u64 silent_ns;
+	struct address source;	/* SOURCE_MOVED: from where; UNKNOWN_PEER: to whom */
+	u8 followed;		/* SOURCE_MOVED: whether Lp(peer) is there already */
+	u8 reserved[3];
+	u32 segment_octets;	/* of a super-packet: what each segment carries; else 0 */
+	u32 octets;		/* of the packet that follow */
+	u32 reserved_too;
+	u8 packet[REPORT_OCTETS];
+};
+
+/* How many reports of a kind went in the second at hand. */
+struct window {
+	u64 second;
+	u64 used;
+};
