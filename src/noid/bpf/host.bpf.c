@@ -204,6 +204,16 @@ INLINE int is_too_long(struct __sk_buff *packet, u8 protocol, u32 at, u32 mtu)
 	return segment + IPV6_OCTETS + (words >> 4) * 4 > mtu;
 }
 
+/* Whether the uplink could not finish a packet once its next header is M6. The segmenter can before:
+ * the kernel cuts and sums up there what its device does not do.
+ */
+INLINE int needs_segmenter(struct __sk_buff *packet, u8 flags, u8 protocol)
+{
+	if (flags & OUT_SUM)
+		return 1;
+	return (flags & (protocol == TCP ? OUT_CUT_TCP : OUT_CUT_UDP)) && super_octets(packet);
+}
+
 /* A packet of the ULP.
  *
  * at: octets of its link-layer header.
@@ -232,9 +242,7 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 	slot = slot_of(protocol);
 	if (slot == NO_SLOT)
 		return go_slowly();
-	if (!cut && settings.segmenter_ifindex &&
-	    ((flow->flags & OUT_SUM_FIRST) ||
-	     ((flow->flags & OUT_CUT_FIRST) && super_octets(packet)))) {
+	if (!cut && flow->flags && needs_segmenter(packet, flow->flags, protocol)) {
 		count(CUT_FIRST);
 		return redirect(settings.segmenter_ifindex, 0);
 	}
@@ -351,7 +359,7 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	struct inbound *flow;
 	struct ipv6 *ip, before;
 	u32 label;
-	u8 slot, from;
+	u8 slot, from, to;
 	u64 now;
 
 	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6))
@@ -389,8 +397,9 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	destination = ip->destination;
 	if (flow->flags & IN_FAR)
 		rest = map_find(&far, &label);
-	if (place(flow->local, flow->local_count, rest ? rest->local : 0,
-		  rest ? rest->local_count : 0, &destination) == NOWHERE)
+	to = place(flow->local, flow->local_count, rest ? rest->local : 0,
+		   rest ? rest->local_count : 0, &destination);
+	if (to == NOWHERE)
 		return drop(DESTINATION_NOT_OURS);
 	from = place(flow->peer, flow->peer_count, rest ? rest->peer : 0,
 		     rest ? rest->peer_count : 0, &source);
@@ -418,6 +427,8 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 			packet_sum_update(packet, difference);
 	}
 	count(RECEIVED);
+	if (to != flow->own)
+		count(RECEIVED_ELSEWHERE); /* changes nothing [draft 7.11 2c] */
 	return TC_PASS;
 }
 
@@ -444,7 +455,7 @@ int host_ingress_early(struct xdp_md *frame)
 	struct address source, destination;
 	struct inbound *flow;
 	u32 label;
-	u8 slot;
+	u8 slot, from;
 
 	if ((void *)(ip + 1) > end || *(u16 *)(data + 12) != NETWORK16(ETHERTYPE_IPV6))
 		return XDP_TO_STACK;
@@ -460,8 +471,9 @@ int host_ingress_early(struct xdp_md *frame)
 		return XDP_TO_STACK;
 	source = ip->source;
 	destination = ip->destination;
-	if (place(flow->local, flow->local_count, 0, 0, &destination) == NOWHERE ||
-	    place(flow->peer, flow->peer_count, 0, 0, &source) != flow->current)
+	from = place(flow->peer, flow->peer_count, 0, 0, &source);
+	if (from == NOWHERE || from != flow->current ||
+	    place(flow->local, flow->local_count, 0, 0, &destination) != flow->own)
 		return XDP_TO_STACK;
 	flow->received_ns = time_ns();
 	restore(ip, flow, slot);

@@ -37,8 +37,9 @@ struct aids {
 };
 
 enum outbound_flags {
-	OUT_CUT_FIRST = 1,	/* the uplink cannot cut super-packets with an M6 next header */
-	OUT_SUM_FIRST = 2,	/* the uplink cannot sum up packets with an M6 next header */
+	OUT_CUT_TCP = 1,	/* the uplink cannot cut super-packets of TCP with an M6 next header */
+	OUT_CUT_UDP = 2,	/* nor of UDP */
+	OUT_SUM = 4,		/* nor sum up any packet with an M6 next header */
 };
 
 struct outbound {
@@ -72,8 +73,9 @@ struct inbound {
 	u8 local_count;				/* of those near */
 	u8 peer_count;
 	u8 current;				/* which peer locator is Lp(peer) */
+	u8 own;					/* which local locator is Lp(local) */
 	u8 flags;
-	u8 reserved[2];
+	u8 reserved;
 };
 
 struct far {
@@ -93,6 +95,7 @@ enum count {
 	SENT,
 	SENT_PLAINLY,
 	RECEIVED,
+	RECEIVED_ELSEWHERE,
 	DESTINATION_NOT_OURS,
 	SOURCE_NOT_THE_PEERS,
 	RESERVED_SLOT,

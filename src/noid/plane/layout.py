@@ -1,0 +1,183 @@
+"""The entries of the kernel's tables, as octets: what ``bpf/shim.h`` declares, for Python. Pure.
+
+Addresses and labels are in network order, as packets carry them; everything else is in the order of
+the machine. A test compares the layouts here with the type information of the compiled object.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from noid.constants import FLOW_LABEL_MASK, Codepoints
+from noid.locators import LOCATOR_OCTETS, Locator
+from noid.plane.rewrite import Flow
+
+LOCATORS_NEAR = 4
+"""Locators of each set that stand in the inbound entry itself; any others are in ``far``."""
+LOCATORS_FAR = 12
+NOT_ONE_OF_THEM = 0xFF
+
+CUT_TCP, CUT_UDP, SUM = 1, 2, 4
+"""What an uplink cannot do to packets with an M6 next header, so that it is done before."""
+HOLDS, FAR = 1, 2
+
+OUTBOUND = struct.Struct("=16s16s16sQQQ4s4sIIBBB5x")
+INBOUND = struct.Struct("=64s64sQQHBBBBBx")
+FAR_ENTRY = struct.Struct("=192s192sBB6x")
+WATCHED = struct.Struct("=Q")
+SETTINGS = struct.Struct("=IIIBBBx")
+REPORT = struct.Struct("=I4sQ16sB3xIII")
+"""The head of a report; the packet follows."""
+LABEL_OCTETS = 4
+AIDS_OCTETS = 2 * LOCATOR_OCTETS
+COUNT = struct.Struct("=Q")
+
+COUNTS = (
+    "packets sent",
+    "packets sent plainly",
+    "packets received",
+    "packets received elsewhere than at Lp(local)",
+    "refused: destination not in Lsl(local)",
+    "refused: source not in Lsl(peer)",
+    "refused: reserved slot",
+    "refused: unknown flow label",
+    "packets handed to the daemon",
+    "packets cut before the uplink",
+    "reports lost",
+    "packets of another VLAN",
+)
+"""What the programs count, in the order of ``enum count``."""
+
+PLAIN_PACKET, UNANSWERED_PACKET, SOURCE_MOVED, UNKNOWN_PEER = 1, 2, 3, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """Where packets with one source locator leave.
+
+    Attributes:
+        ifindex: the uplink; 0 where there is none.
+        mtu: octets of IPv6 it carries.
+        lacks: CUT_TCP, CUT_UDP and SUM, as far as it cannot do these.
+    """
+
+    ifindex: int
+    mtu: int
+    lacks: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """The times in the entries of a flow, which outlive the entries' replacement."""
+
+    unanswered_ns: int = 0
+    reported_ns: int = 0
+    received_ns: int = 0
+    moved_ns: int = 0
+
+
+def label_key(label: int) -> bytes:
+    """A flow label as a key: 4 octets, network order."""
+    assert 0 < label <= FLOW_LABEL_MASK
+    return label.to_bytes(LABEL_OCTETS, "big")
+
+
+def aids_key(flow: Flow) -> bytes:
+    """What finds a flow on transmit: AID(local), AID(peer)."""
+    return flow.local_aid + flow.peer_aid
+
+
+def settings(
+    codepoints: Codepoints, *, mark: int, slow_ifindex: int, segmenter_ifindex: int, referrals: bool
+) -> bytes:
+    """The constants of a load."""
+    return SETTINGS.pack(
+        mark,
+        slow_ifindex,
+        segmenter_ifindex,
+        codepoints.rewritable_first,
+        codepoints.fixed_first,
+        referrals,
+    )
+
+
+def outbound_entry(flow: Flow, way: Way, codepoints: Codepoints, clock: Clock) -> bytes:
+    """The entry by which packets of a flow leave."""
+    first = codepoints.rewritable_first if flow.rewritable else codepoints.fixed_first
+    return OUTBOUND.pack(
+        flow.local_locator,
+        flow.peer_locator,
+        flow.peer_locator,
+        flow.silence_ns,
+        clock.unanswered_ns,
+        clock.reported_ns,
+        label_key(flow.peer_label),
+        label_key(flow.local_label),
+        way.ifindex,
+        way.mtu,
+        first,
+        0,
+        way.lacks,
+    )
+
+
+def inbound_entries(flow: Flow, clock: Clock) -> tuple[bytes, bytes]:
+    """The entry by which packets for a flow arrive, and the one of its further locators.
+
+    The second is empty where the first holds them all.
+    """
+    local = _ordered(flow.local_aid, flow.local_locators)
+    peer = _ordered(flow.peer_aid, flow.peer_locators)
+    verified = sum(1 << at for at, one in enumerate(peer) if one in flow.verified_locators)
+    near = slice(0, LOCATORS_NEAR)
+    further = slice(LOCATORS_NEAR, LOCATORS_NEAR + LOCATORS_FAR)
+    is_far = max(len(local), len(peer)) > LOCATORS_NEAR
+    entry = INBOUND.pack(
+        b"".join(local[near]),
+        b"".join(peer[near]),
+        clock.received_ns,
+        clock.moved_ns,
+        verified,
+        len(local[near]),
+        len(peer[near]),
+        _place(flow.peer_locator, peer),
+        _place(flow.local_locator, local),
+        HOLDS * flow.holds | FAR * is_far,
+    )
+    if not is_far:
+        return entry, b""
+    more = FAR_ENTRY.pack(
+        b"".join(local[further]),
+        b"".join(peer[further]),
+        len(local[further]),
+        len(peer[further]),
+    )
+    return entry, more
+
+
+def clock_of(outbound: bytes | None, inbound: bytes | None) -> Clock:
+    """The times in the entries that are to be replaced, where there are any."""
+    sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 13
+    came = INBOUND.unpack(inbound) if inbound else (0,) * 9
+    return Clock(
+        unanswered_ns=sent[4], reported_ns=sent[5], received_ns=came[2], moved_ns=came[3]
+    )
+
+
+def received_ns(inbound: bytes) -> int:
+    """When something last came by an inbound entry; 0 if never."""
+    return int(INBOUND.unpack(inbound)[2])
+
+
+def peer_locator_of(outbound: bytes) -> Locator:
+    """Lp(peer) in an outbound entry, which the kernel moves by itself [D21]."""
+    fields = OUTBOUND.unpack(outbound)
+    return Locator(fields[1 + (fields[11] & 1)])
+
+
+def _ordered(aid: Locator, locators: frozenset[Locator]) -> list[Locator]:
+    """A set with its AID first, the rest in an order that is always the same."""
+    return [aid, *sorted(locators - {aid})]
+
+
+def _place(locator: Locator, among: list[Locator]) -> int:
+    return among.index(locator) if locator in among else NOT_ONE_OF_THEM
