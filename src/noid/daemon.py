@@ -46,7 +46,8 @@ from noid.errors import PlatformError
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork, address_changes
 from noid.plane.base import DataPlane
-from noid.plane.tun import TunPlane, check_permission
+from noid.plane.slow import check_permission
+from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of
 from noid.storage import be_born
 

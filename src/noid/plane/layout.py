@@ -158,9 +158,7 @@ def clock_of(outbound: bytes | None, inbound: bytes | None) -> Clock:
     """The times in the entries that are to be replaced, where there are any."""
     sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 13
     came = INBOUND.unpack(inbound) if inbound else (0,) * 9
-    return Clock(
-        unanswered_ns=sent[4], reported_ns=sent[5], received_ns=came[2], moved_ns=came[3]
-    )
+    return Clock(unanswered_ns=sent[4], reported_ns=sent[5], received_ns=came[2], moved_ns=came[3])
 
 
 def received_ns(inbound: bytes) -> int:

@@ -1,10 +1,8 @@
 """The TUN data plane: works on every Linux, in user space, by the law of rewrite.py.
 
-Routes towards the AIDs of known peers lead into a TUN device. What comes out of it is rewritten by
-its flow, or sent on as it is where there is none, through raw sockets whose firewall mark keeps
-noid's own packets out of the device. M6 packets arrive on sixteen raw sockets, one for each next
-header, which also keeps the kernel from answering them with a parameter problem; restored, they go
-to the host's stack through the same device.
+Routes towards the AIDs of known peers lead into the TUN device of the slow path, which is all there
+is here. M6 packets arrive on sixteen raw sockets, one for each next header, which also keeps the
+kernel from answering them with a parameter problem.
 
 When the process ends, however it ends, the device goes and its routes with it: the host is as
 before.
@@ -12,108 +10,29 @@ before.
 
 import asyncio
 import contextlib
-import errno
-import fcntl
-import os
 import socket
-import struct
-import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
 
-from noid.config import PlaneSection
-from noid.constants import CONTROL_FLOW_LABEL, CONTROL_OCTETS_MAX, FLOW_LABEL_MASK, Codepoints
-from noid.engine.events import (
-    ControlMessageReceived,
-    IcmpErrorReceived,
-    PacketHeld,
-    SourceMoved,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
-)
-from noid.errors import PlatformError, Unsupported
-from noid.locators import Locator, format_locator
-from noid.netlink import HostNetwork
-from noid.plane.base import Notify
-from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter, Watch
-from noid.wire import icmpv6, ipv6
-from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
+from noid.errors import PlatformError
+from noid.locators import Locator
+from noid.plane.slow import BATCH_MAX, SlowPath, raw_socket_errors, receive, receiver
 
-TUN_PATH = "/dev/net/tun"
-TUNSETIFF = 0x400454CA
-IFF_TUN = 0x0001
-IFF_NO_PI = 0x1000
-IFF_TUN_EXCL = 0x8000
-"""Refuse a device of that name that somebody else has made, instead of taking it over."""
-IPV6_FLOWINFO = 11
-IPV6_MTU = 24
-IPV6_FREEBIND = 78
-ICMPV6_FILTER = 1
-SO_RCVBUFFORCE = 33
-
-PACKET_OCTETS_MAX = 65_575
-"""An IPv6 header and the longest payload it can announce."""
-BATCH_MAX = 64
-"""Packets taken from one descriptor before the others get their turn."""
-RECEIVE_BUFFER_OCTETS = 8 << 20
-ANCILLARY_OCTETS = 256
-SENDERS_MAX = 4096
-"""Sockets kept, one for each pair of locators; the least recently used is closed."""
-UNKNOWN_REPORTS_PER_SECOND = 200
-"""Packets with an unknown label that are reported; the others are only counted."""
 REFRESH_S = 0.01
 """New routes are made known to connected sockets together, this long after the first of them."""
 
 
-class TunPlane:
-    """See ``noid.plane.base.DataPlane``.
+class TunPlane(SlowPath):
+    """See ``noid.plane.base.DataPlane``; made like any ``SlowPath``."""
 
-    Args:
-        section: the ``[plane]`` of the configuration.
-        codepoints: the numbers in use.
-        network: the host's routes and devices.
-        mtu: of the device: the least of the uplinks'.
-        notify: where to report.
-        locators: this host's locators, for a default source.
-    """
-
-    def __init__(
-        self,
-        section: PlaneSection,
-        codepoints: Codepoints,
-        network: HostNetwork,
-        mtu: int,
-        notify: Notify,
-        locators: Callable[[], tuple[Locator, ...]],
-    ) -> None:
-        self.section = section
-        self.codepoints = codepoints
-        self.network = network
-        self.mtu = mtu
-        self.notify = notify
-        self.locators = locators
-        self.rewriter = Rewriter(codepoints)
-        self.watches: dict[int, Watch] = {}
-        self.watched: set[Locator] = set()
-        self.counts: Counter[str] = Counter()
-        self.device = -1
-        self.device_index = 0
-        self.receivers: list[socket.socket] = []
-        self.senders: OrderedDict[bytes, socket.socket] = OrderedDict()
-        self.unknown_reports = 0
-        self.unknown_second = 0
-        self.rule_added = False
-        self.refresh: asyncio.TimerHandle | None = None
-
-    # --- life ---------------------------------------------------------------------------------
+    watched: set[Locator]
+    rule_added = False
+    refresh: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Makes the device, the sockets and the routing rule; see ``DataPlane.open``."""
+        self.watched = set()
         section = self.section
+        super().open()
         try:
-            self.device = _open_tun(section.device)
-            self.device_index = self.network.bring_up(section.device, self.mtu)
             self._open_receivers()
             self.network.add_rule(
                 priority=section.rule_priority, table=section.table, except_mark=section.mark
@@ -122,8 +41,6 @@ class TunPlane:
         except BaseException:
             self.close()
             raise
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self.device, self._on_device)
 
     def close(self) -> None:
         """Removes everything ``open`` made; may be called at any time, any number of times."""
@@ -133,45 +50,22 @@ class TunPlane:
         if self.rule_added:
             self.network.remove_rule(priority=section.rule_priority, table=section.table)
             self.rule_added = False
-        with contextlib.suppress(RuntimeError):
-            loop = asyncio.get_running_loop()
-            for descriptor in (self.device, *(one.fileno() for one in self.receivers)):
-                if descriptor >= 0:
-                    loop.remove_reader(descriptor)
-        if self.device >= 0:
-            os.close(self.device)
-            self.device = -1
-        for one in (*self.receivers, *self.senders.values()):
-            one.close()
-        self.receivers.clear()
-        self.senders.clear()
+        super().close()
 
     def _open_receivers(self) -> None:
         loop = asyncio.get_running_loop()
-        with _raw_socket_errors():
-            for next_header in m6_next_headers(self.codepoints):
-                slot = slot_of(next_header, self.codepoints)
-                in_slot = slot is not None and slot.number == SLOT_ICMPV6
-                one = _receiver(next_header)
+        with raw_socket_errors():
+            for next_header in self.m6_next_headers:
+                one = receiver(next_header)
                 self.receivers.append(one)
-                loop.add_reader(one, self._on_m6, one, next_header, in_slot)
-            icmp = _receiver(ipv6.ICMPV6)
-            self.receivers.append(icmp)
-            wanted = (self.codepoints.icmpv6_type, *sorted(icmpv6.ERROR_TYPES))
-            icmp.setsockopt(ipv6.ICMPV6, ICMPV6_FILTER, _icmp_filter(*wanted))
-            loop.add_reader(icmp, self._on_icmp, icmp)
+                loop.add_reader(one, self._on_m6, one, next_header)
 
-    # --- orders -------------------------------------------------------------------------------
-
-    def install(self, flow: Flow) -> None:
-        """Uses a flow."""
-        self.rewriter.install(flow)
-        self.watches.setdefault(flow.local_label, Watch())
-
-    def remove(self, local_label: int) -> None:
-        """Forgets a flow."""
-        self.rewriter.remove(local_label)
-        self.watches.pop(local_label, None)
+    def _on_m6(self, one: socket.socket, next_header: int) -> None:
+        for _ in range(BATCH_MAX):
+            arrival = receive(one, next_header)
+            if arrival is None:
+                return
+            self.arrived(arrival)
 
     def watch(self, aid: Locator) -> None:
         """Leads an AID into the device, with the source address it would have had anyway."""
@@ -203,276 +97,3 @@ class TunPlane:
         if aid in self.watched:
             self.watched.discard(aid)
             self.network.unlead(aid, table=self.section.table)
-
-    def send_again(self, local_label: int, packet: bytes) -> None:
-        """Sends a packet of the ULP by its flow once more, unless the flow is gone."""
-        flow = self.rewriter.by_label.get(local_label)
-        if flow is not None and flow.transmits:
-            self._transmit(self.rewriter.outbound(packet, flow))
-
-    def send(self, packet: bytes) -> None:
-        """Sends a packet; one that is too long for its path is counted."""
-        if self._transmit(packet):
-            self.counts["control messages too big"] += 1
-
-    def deliver(self, packet: bytes) -> None:
-        """Writes a packet into the device, as if it had come from there."""
-        try:
-            os.write(self.device, packet)
-        except OSError:
-            self.counts["deliveries refused"] += 1
-
-    def received_ns(self, local_label: int) -> int:
-        """When a flow last received something, by the monotonic clock; 0 if never."""
-        watch = self.watches.get(local_label)
-        return 0 if watch is None else watch.received_ns
-
-    def counters(self) -> dict[str, int]:
-        """What happened so far."""
-        return dict(self.counts)
-
-    # --- out ----------------------------------------------------------------------------------
-
-    def _on_device(self) -> None:
-        """Packets of the host's programs towards watched AIDs."""
-        for _ in range(BATCH_MAX):
-            try:
-                packet = os.read(self.device, PACKET_OCTETS_MAX)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.counts["device errors"] += 1
-                return
-            if len(packet) >= ipv6.HEADER_OCTETS and packet[0] >> 4 == ipv6.VERSION:
-                self._outbound(packet)
-
-    def _outbound(self, packet: bytes) -> None:
-        flow = self.rewriter.flow_of(packet)
-        if flow is None:
-            self.counts["packets sent plainly"] += 1
-            mtu = self._transmit(packet)
-            if mtu:
-                self._too_big(packet, mtu)
-            self.notify(UlpPacketSeen(packet))
-            return
-        self.counts["packets sent"] += 1
-        rewritten = self.rewriter.outbound(packet, flow)
-        mtu = self._transmit(rewritten)
-        if mtu:
-            self._too_big(packet, mtu - (len(rewritten) - len(packet)))
-        silent_ns = self.watches[flow.local_label].sent(flow, time.monotonic_ns())
-        if silent_ns:
-            self.counts["unanswered packets"] += 1
-            self.notify(UnansweredPacket(flow.local_label, packet, silent_ns))
-
-    def _transmit(self, packet: bytes) -> int:
-        """Sends a packet from the socket of its pair of addresses.
-
-        Returns:
-            0, or the path's MTU where the packet is longer than that.
-        """
-        pair = packet[8:40]
-        sender = self.senders.get(pair)
-        try:
-            if sender is None:
-                sender = self._sender(pair)
-            sender.send(packet)
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE and sender is not None:
-                return sender.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
-            self.counts[f"sends refused: {errno.errorcode.get(error.errno or 0, '?')}"] += 1
-        return 0
-
-    def _sender(self, pair: bytes) -> socket.socket:
-        """The socket of one pair: bound to its source, whose uplink policy routing then chooses."""
-        sender = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        try:
-            sender.setblocking(False)
-            sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.section.mark)
-            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
-            sender.bind((format_locator(Locator(pair[:16])), 0))
-            sender.connect((format_locator(Locator(pair[16:])), 0))
-        except OSError:
-            sender.close()
-            raise
-        self.senders[pair] = sender
-        if len(self.senders) > SENDERS_MAX:
-            _, oldest = self.senders.popitem(last=False)
-            oldest.close()
-        return sender
-
-    def _too_big(self, packet: bytes, mtu: int) -> None:
-        """Tells the ULP how long its packets may be, quoting what it sent [D27]."""
-        self.counts["packets too big"] += 1
-        header = ipv6.Header.decode_unchecked(packet)
-        error = icmpv6.ErrorMessage(
-            type=icmpv6.PACKET_TOO_BIG,
-            code=0,
-            value=max(mtu, CONTROL_OCTETS_MAX),
-            quote=packet,
-        )
-        self.deliver(error.encode_packet(header.destination, header.source))
-
-    # --- in -----------------------------------------------------------------------------------
-
-    def _on_m6(self, receiver: socket.socket, next_header: int, in_slot: bool) -> None:
-        """M6 packets: control in the ICMPv6 slot with label 0, data otherwise [D6]."""
-        for _ in range(BATCH_MAX):
-            arrival = _receive(receiver, next_header)
-            if arrival is None:
-                return
-            if in_slot and arrival.flow_label == CONTROL_FLOW_LABEL:
-                self._control(arrival, in_slot=True)
-            else:
-                self._inbound(arrival)
-
-    def _on_icmp(self, receiver: socket.socket) -> None:
-        """Plain control messages and ICMPv6 errors."""
-        for _ in range(BATCH_MAX):
-            arrival = _receive(receiver, ipv6.ICMPV6)
-            if arrival is None:
-                return
-            self._control(arrival, in_slot=False)
-
-    def _control(self, arrival: Arrival, *, in_slot: bool) -> None:
-        source, destination, octets = arrival.source, arrival.destination, arrival.payload
-        if octets[:1] == bytes((self.codepoints.icmpv6_type,)):
-            self.notify(ControlMessageReceived(source, destination, in_slot, octets))
-        elif not in_slot and octets:
-            self.notify(IcmpErrorReceived(source, destination, octets))
-
-    def _inbound(self, arrival: Arrival) -> None:
-        delivery = self.rewriter.inbound(arrival)
-        if isinstance(delivery, Refusal):
-            self.counts[f"refused: {delivery.value}"] += 1
-            if delivery is Refusal.UNKNOWN_LABEL:
-                self._unknown(arrival)
-            return
-        self.counts["packets received"] += 1
-        flow = delivery.flow
-        if flow.holds:
-            self.notify(PacketHeld(flow.local_label, delivery.packet))
-            return
-        self.deliver(delivery.packet)
-        if delivery.elsewhere:
-            self.counts["packets received elsewhere than at Lp(local)"] += 1
-        if self.watches[flow.local_label].received(delivery, time.monotonic_ns()):
-            self.notify(SourceMoved(flow.local_label, delivery.source, delivery.verified))
-
-    def _unknown(self, arrival: Arrival) -> None:
-        second = time.monotonic_ns() // 1_000_000_000
-        if second != self.unknown_second:
-            self.unknown_second, self.unknown_reports = second, 0
-        self.unknown_reports += 1
-        if self.unknown_reports <= UNKNOWN_REPORTS_PER_SECOND:
-            header = ipv6.Header(
-                source=arrival.source,
-                destination=arrival.destination,
-                next_header=arrival.next_header,
-                payload_octets=len(arrival.payload),
-                flow_label=arrival.flow_label,
-                traffic_class=arrival.traffic_class,
-                hop_limit=arrival.hop_limit,
-            )
-            self.notify(UnknownLabelSeen(header.encode() + arrival.payload))
-
-
-def check_permission(mark: int) -> None:
-    """Finds out before anything is made whether this process may send marked raw packets.
-
-    Raises:
-        PlatformError: it may not.
-    """
-    with (
-        _raw_socket_errors(),
-        socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender,
-    ):
-        sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-
-
-@contextlib.contextmanager
-def _raw_socket_errors() -> Iterator[None]:
-    try:
-        yield
-    except PermissionError as error:
-        raise PlatformError(
-            "raw sockets",
-            error.errno or 0,
-            "permission denied; run as root, or with CAP_NET_ADMIN and CAP_NET_RAW",
-        ) from None
-    except OSError as error:
-        raise PlatformError("raw sockets", error.errno or 0, str(error.strerror)) from None
-
-
-def _open_tun(device: str) -> int:
-    """A new TUN device of that name, as a descriptor that does not block."""
-    try:
-        descriptor = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise Unsupported("the TUN driver", f"{TUN_PATH} is missing; try: modprobe tun") from None
-    except OSError as error:
-        raise PlatformError(TUN_PATH, error.errno or 0, _tun_advice(error, device)) from None
-    try:
-        request = struct.pack("16sH22x", device.encode(), IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL)
-        fcntl.ioctl(descriptor, TUNSETIFF, request)
-    except OSError as error:
-        os.close(descriptor)
-        raise PlatformError(
-            f"device {device}", error.errno or 0, _tun_advice(error, device)
-        ) from None
-    return descriptor
-
-
-def _tun_advice(error: OSError, device: str) -> str:
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return "permission denied; run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
-    if error.errno in (errno.EBUSY, errno.EINVAL):
-        return f"is in use; stop what made it (ip link show {device}) or set plane.device"
-    return str(error.strerror)
-
-
-def _receiver(next_header: int) -> socket.socket:
-    """A raw socket for one next header that tells everything the header said."""
-    one = socket.socket(socket.AF_INET6, socket.SOCK_RAW, next_header)
-    one.setblocking(False)
-    one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
-    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
-    one.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO, 1)
-    return one
-
-
-def _receive(receiver: socket.socket, next_header: int) -> Arrival | None:
-    """The next packet of a raw socket, or None where there is none."""
-    try:
-        payload, ancillary, _, sender = receiver.recvmsg(PACKET_OCTETS_MAX, ANCILLARY_OCTETS)
-    except OSError:
-        return None
-    flow_information = hop_limit = 0
-    destination = b""
-    for level, kind, value in ancillary:
-        if level != socket.IPPROTO_IPV6:
-            continue
-        if kind == socket.IPV6_PKTINFO:
-            destination = value[:16]
-        elif kind == IPV6_FLOWINFO:
-            flow_information = int.from_bytes(value[:4], "big")
-        elif kind == socket.IPV6_HOPLIMIT:
-            hop_limit = int.from_bytes(value[:4], "little")
-    return Arrival(
-        source=Locator(socket.inet_pton(socket.AF_INET6, sender[0].partition("%")[0])),
-        destination=Locator(destination),
-        next_header=next_header,
-        flow_label=flow_information & FLOW_LABEL_MASK,
-        traffic_class=flow_information >> 20 & 0xFF,
-        hop_limit=hop_limit & 0xFF,
-        payload=payload,
-    )
-
-
-def _icmp_filter(*types: int) -> bytes:
-    """An ICMPv6 filter (RFC 3542 §3.2) that lets these types through and no others."""
-    words = [0xFFFFFFFF] * 8
-    for kind in types:
-        words[kind >> 5] &= ~(1 << (kind & 31)) & 0xFFFFFFFF
-    return struct.pack("=8I", *words)
