@@ -104,27 +104,31 @@ class Network:
         outputs = station.host.handle(event, self.now_ns)
         station.outputs += outputs
         for output in outputs:
-            match output:
-                case SendControl():
-                    self.put(output.packet)
-                case DeliverToUlp():
-                    station.delivered.append(output.packet)
-                case InstallFlow():
-                    station.rewriter.install(output.flow)
-                case CheckIdle():
-                    label = output.local_label
-                    received_ns = station.received_ns.get(label, 0)
-                    self.give(station, IdleChecked(label, received_ns, station.in_use))
-                case SendAgain():
-                    flow = station.rewriter.by_label[output.local_label]
-                    self.put(station.rewriter.outbound(output.packet, flow))
-                case RemoveFlow():
-                    station.rewriter.remove(output.local_label)
-                case AskDns():
-                    self.inquiries.append((self.now_ns + DNS_DELAY_NS, station, output.question))
-                case _:
-                    pass
+            self.carry_out(station, output)
         return outputs
+
+    def carry_out(self, station: Station, output: Output) -> None:
+        """Does what an engine says."""
+        match output:
+            case SendControl():
+                self.put(output.packet)
+            case DeliverToUlp():
+                station.delivered.append(output.packet)
+            case InstallFlow():
+                station.rewriter.install(output.flow)
+            case CheckIdle():
+                label = output.local_label
+                received_ns = station.received_ns.get(label, 0)
+                self.give(station, IdleChecked(label, received_ns, station.in_use))
+            case SendAgain():
+                flow = station.rewriter.by_label[output.local_label]
+                self.put(station.rewriter.outbound(output.packet, flow))
+            case RemoveFlow():
+                station.rewriter.remove(output.local_label)
+            case AskDns():
+                self.inquiries.append((self.now_ns + DNS_DELAY_NS, station, output.question))
+            case _:
+                pass
 
     def answer(self, question: Question) -> Answer:
         """What the DNS says."""

@@ -318,6 +318,12 @@ class Context:
         # "The sender should ensure that the AID is always included" [draft §4.1 step 6]
         said.setdefault(self.peer_aid, LocatorFlag.LOCAL)
         self.peer_local = said
+        # A peer that says other sets all the time must not make this one grow.
+        self.heard_ns = {
+            pair: at_ns
+            for pair, at_ns in self.heard_ns.items()
+            if pair[0] in self.own_local and pair[1] in said
+        }
 
     def learn_own_locators(self, entries: Entries) -> None:
         """Takes Lsr(local) from a message, where it says one."""

@@ -487,7 +487,7 @@ class Core:
         A packet with no next header cannot be told from no packet.
         """
         payload = packet[HEADER_OCTETS:]
-        if not packet or packet[6] == NO_NEXT_HEADER:
+        if len(packet) < HEADER_OCTETS or packet[6] == NO_NEXT_HEADER:
             return None
         if HEADER_OCTETS + message_octets + len(payload) > self.options.mtu:
             return None

@@ -106,7 +106,12 @@ def _probe(core: Core, context: Context, under_way: Search) -> None:
 
     A pair keeps its nonce from round to round: the peer answers a repeated one over every pair.
     """
-    pairs = (context.pair, *alternatives(context)[:PROBES_PER_ROUND_MAX])
+    others = alternatives(context)
+    pairs = (context.pair, *others[:PROBES_PER_ROUND_MAX])
+    possible = {context.pair, *others}
+    under_way.nonces = {
+        nonce: pair for nonce, pair in under_way.nonces.items() if pair in possible
+    }
     nonce_of = {
         pair: nonce for nonce, pair in under_way.nonces.items() if nonce != under_way.slot_nonce
     }
@@ -137,7 +142,6 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         if message.context.receiver_label not in core.labels:
             tell_unknown(core, event, message.context.receiver_label)
         return
-    context.heard_ns[(event.destination, event.source)] = core.now_ns
     repeated = message.nonce in context.peer_update_seen
     context.peer_update_seen.append(message.nonce)
     if message.nonce > context.peer_update_nonce:
@@ -145,6 +149,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         apply(core, context, message)
         if frozenset(context.peer_local) - frozenset(context.peer_remote):
             look_again(core, context)
+    context.heard_ns[(event.destination, event.source)] = core.now_ns
     acknowledge(core, context, event, message, repeated=repeated)
     if message.piggyback is not None:
         _deliver_once(core, context, ulp_packet(message))

@@ -1,0 +1,57 @@
+"""What a peer of ours may say for as long as it likes: nothing here grows with it, or breaks."""
+
+import dataclasses
+
+import pytest
+
+from noid.constants import LOCATORS_MAX, SECOND
+from noid.engine.events import LocatorsChanged, UnansweredPacket
+from noid.engine.secrets import authentication
+from noid.locators import Locator
+from noid.wire.control import Code, ControlMessage, blank_authentication
+from noid.wire.options import LocatorEntry, LocatorFlag
+from tests.engine.network import A1, B1, B2, CODEPOINTS, X1, Station, established, packet
+from tests.engine.test_refusals import EVERY_PAIR, receive, sent, unanswered
+
+
+def signed(station: Station, message: ControlMessage) -> ControlMessage:
+    """A message as the peer of a station would have authenticated it."""
+    context = station.context
+    blanked = blank_authentication(message.encode(CODEPOINTS.icmpv6_type))
+    digest = authentication(context.peer_token, context.local_token, blanked)
+    return dataclasses.replace(message, authentication=digest)
+
+
+def test_a_peer_that_says_other_sets_all_the_time_makes_nothing_grow() -> None:
+    network = established()
+    network.give(network.b, LocatorsChanged((B1,)))
+    update = sent(network.b, Code.UR)
+    source = B1
+    for number in range(3 * LOCATORS_MAX):
+        other = Locator(X1[:-1] + bytes((number,)))
+        entries = tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in (B1, other))
+        changed = dataclasses.replace(update, nonce=update.nonce + number, sender_locators=entries)
+        receive(network, network.a, signed(network.a, changed), source, A1)
+        assert network.a.context.peer_acceptable == {B1, other}
+        source = other
+    assert len(network.a.context.heard_ns) <= LOCATORS_MAX
+
+
+def test_a_search_forgets_the_probes_of_pairs_that_are_gone() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.give(network.a, unanswered(network.a))
+    under_way = network.a.context.search
+    assert under_way is not None
+    assert set(under_way.nonces.values()) == EVERY_PAIR
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.run(SECOND)
+    assert set(under_way.nonces.values()) == {(A1, B1), (A1, B2)}
+
+
+@pytest.mark.parametrize("octets", [b"", b"\x60", packet(A1, B1)[:39]])
+def test_what_is_no_packet_rides_on_nothing(octets: bytes) -> None:
+    network = established()
+    network.give(network.a, UnansweredPacket(network.a.context.local_label, octets, SECOND))
+    assert sent(network.a, Code.UR).piggyback is None
