@@ -3,6 +3,7 @@
 #   make demo    installs what is missing and shows a connection outlive its provider
 #   make test    installs what is missing and runs every check
 #   make lint    format, lint and types alone
+#   make fuzz    fuzzes every decoder and the engine for a minute each: make fuzz SECONDS=600
 #   make clean   removes the virtual environment and what the tools left
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint clean debian
+.PHONY: demo test lint fuzz clean debian
 
 demo: debian $(READY)
 	$(BIN)/noid lab demo
@@ -23,6 +24,10 @@ lint: $(READY)
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
 
+fuzz: $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(SECONDS) $(TARGETS)
+
 # The lab runs real servers and programs; the tests watch them with real tools.
 debian:
 	@scripts/install-debian-packages
@@ -32,5 +37,5 @@ $(READY): pyproject.toml scripts/make-venv
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .coverage
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

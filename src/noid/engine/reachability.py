@@ -109,9 +109,7 @@ def _probe(core: Core, context: Context, under_way: Search) -> None:
     others = alternatives(context)
     pairs = (context.pair, *others[:PROBES_PER_ROUND_MAX])
     possible = {context.pair, *others}
-    under_way.nonces = {
-        nonce: pair for nonce, pair in under_way.nonces.items() if pair in possible
-    }
+    under_way.nonces = {nonce: pair for nonce, pair in under_way.nonces.items() if pair in possible}
     nonce_of = {
         pair: nonce for nonce, pair in under_way.nonces.items() if nonce != under_way.slot_nonce
     }

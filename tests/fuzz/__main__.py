@@ -1,0 +1,78 @@
+"""``python -m tests.fuzz [SECONDS] [TARGET ...]``: fuzzes targets, guided by coverage.
+
+An input that raises, hangs for ten seconds or takes more memory than there is for one ends the run:
+its octets are kept in ``.fuzz/`` and the command that replays them is printed. What was learned
+in earlier runs is kept there too.
+"""
+
+import contextlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+SECONDS = 60
+DIRECTORY = Path(".fuzz")
+STORY_OCTETS_MAX = 1024
+MEMORY_MB_MAX = 1024
+"""Of the whole process; one that fuzzes a target for hours stays below."""
+ALLOCATION_MB_MAX = 64
+"""Of one allocation."""
+SEEDS = {
+    "control": [b'{"command":"status"}\n', b'{"command":"monitor"}\n'],
+    "host": [Random(number).randbytes(STORY_OCTETS_MAX // 2) for number in range(64)],
+}
+"""Inputs that coverage alone would be long in finding."""
+
+
+def fuzz(target: str, *options: str) -> None:
+    """Fuzzes one target in this process, which ends with it."""
+    import atheris
+
+    quietly = contextlib.redirect_stderr(io.StringIO())
+    with quietly, atheris.instrument_imports(include=["noid"]):
+        from tests.fuzz.targets import TARGETS
+    atheris.Setup([target, *options], TARGETS[target])
+    atheris.Fuzz()
+
+
+def run(target: str, seconds: int) -> int:
+    """Fuzzes one target in a process of its own; its exit code."""
+    corpus = DIRECTORY / target
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(SEEDS.get(target, ())):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    print(f"--- {target}: {seconds} s", flush=True)
+    command = [sys.executable, "-m", "tests.fuzz", "--one", target]
+    limits = [
+        f"-max_total_time={seconds}",
+        f"-max_len={STORY_OCTETS_MAX}",
+        "-len_control=0",
+        f"-rss_limit_mb={MEMORY_MB_MAX}",
+        f"-malloc_limit_mb={ALLOCATION_MB_MAX}",
+        "-timeout=10",
+        "-print_final_stats=1",
+        "-verbosity=0",
+        f"-artifact_prefix={corpus}.",
+    ]
+    code = subprocess.run([*command, *limits, str(corpus)], check=False).returncode
+    if code:
+        print(f"replay: {' '.join(command)} {corpus}.crash-...", flush=True)
+    return code
+
+
+def main(arguments: list[str]) -> int:
+    """Whatever the arguments say; how many targets failed."""
+    if arguments[:1] == ["--one"]:
+        fuzz(*arguments[1:])
+    seconds = int(arguments.pop(0)) if arguments and arguments[0].isdigit() else SECONDS
+    if not arguments:
+        from tests.fuzz.targets import TARGETS
+
+        arguments = list(TARGETS)
+    return sum(bool(run(target, seconds)) for target in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

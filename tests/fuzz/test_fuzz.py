@@ -1,0 +1,74 @@
+"""Whatever the octets, nothing raises and nothing grows: each target of ``make fuzz``, in short."""
+
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from noid.engine.state import State
+from tests.fuzz import decoders, engine, servers
+from tests.fuzz.situations import SITUATIONS
+from tests.fuzz.targets import TARGETS
+
+octets = st.binary(max_size=400)
+stories = octets | st.builds(lambda seed: Random(seed).randbytes(600), st.integers(0, 1 << 32))
+deeply = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+lightly = settings(max_examples=200, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["message", "options", "headers", "data"])
+@deeply
+@given(octets=octets)
+def test_any_octets_are_a_value_or_refused(name: str, octets: bytes) -> None:
+    TARGETS[name](octets)
+
+
+@pytest.mark.slow
+@lightly
+@given(octets)
+@example(b"\x00" * 11)
+def test_a_program_may_ask_the_stub_anything(octets: bytes) -> None:
+    servers.question(octets)
+
+
+@pytest.mark.slow
+@lightly
+@given(octets)
+def test_a_resolver_may_answer_anything(octets: bytes) -> None:
+    servers.response(octets)
+
+
+@pytest.mark.slow
+@lightly
+@given(octets | octets.map(lambda one: b'{"command":"status"}\n' + one))
+@example(b'{"command":"monitor"}\n')
+@example(b'{"command":' + b"[" * 2000)
+@example(bytes(10_000))
+def test_a_client_may_say_anything_to_the_control_socket(octets: bytes) -> None:
+    servers.control(octets)
+
+
+@pytest.mark.slow
+@deeply
+@given(stories)
+def test_anything_may_happen_to_a_host(octets: bytes) -> None:
+    engine.host(octets)
+
+
+def test_there_is_a_situation_for_every_state() -> None:
+    contexts = [one for each in SITUATIONS for one in each()[1].host.contexts]
+    assert {one.state for one in contexts} == set(State) - {State.IDLE}
+    assert any(one.is_provisional for one in contexts)
+    assert any(one.update is not None for one in contexts)
+    assert any(one.search is not None for one in contexts)
+    assert any(one.state is State.INIT_SENT and one.is_known_to_peer for one in contexts)
+    assert any(one.is_settled and not one.peer_verified for one in contexts)
+
+
+def test_every_target_is_run_here_too() -> None:
+    assert set(TARGETS.values()) == {
+        *(decoders.message, decoders.options, decoders.headers, decoders.data),
+        *(servers.question, servers.response, servers.control, engine.host),
+    }
