@@ -294,7 +294,7 @@ def test_a_probe_of_a_pair_that_has_gone_since_changes_nothing() -> None:
     network.dead |= {(A1, B1), (B1, A1), (A1, B2), (B2, A1), (A2, B1), (B1, A2)}
     network.give(network.a, unanswered(network.a))
     network.run(15 * MILLISECOND)
-    network.a.context.own_remote = frozenset({A1})
+    network.a.context.own_remote = (A1,)
     network.run(10 * MILLISECOND)
     assert network.a.context.pair == (A1, B1)
     assert network.a.context.search is None
@@ -422,7 +422,7 @@ def test_contexts_whose_peers_chose_alike_do_not_forget_each_other() -> None:
         core.know_peer_label(context, 5)
     assert contexts[0] is not None
     core.know_peer_label(contexts[0], 0)
-    assert core.by_peer_label == {5: [contexts[1]]}
+    assert core.by_peer_label == {5: (contexts[1],)}
 
 
 # --- closing --------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ or not to be had just now; the difference between the last two is what [draft §
 """
 
 import enum
-import ipaddress
 from dataclasses import dataclass
 
 from noid.locators import Locator
+
+REVERSE_ZONE = ".ip6.arpa"
 
 
 class Kind(enum.Enum):
@@ -66,5 +67,10 @@ def canonical_name(name: str) -> str:
 
 
 def reverse_name(locator: Locator) -> str:
-    """The name under ip6.arpa at which the PTR records of ``locator`` stand (RFC 3596)."""
-    return ipaddress.IPv6Address(locator).reverse_pointer
+    """The name under ip6.arpa at which the PTR records of ``locator`` stand (RFC 3596 §2.5)."""
+    return ".".join(reversed(locator.hex())) + REVERSE_ZONE
+
+
+def locator_at(name: str) -> Locator:
+    """The locator whose ``reverse_name`` this is."""
+    return Locator(bytes.fromhex(name.removesuffix(REVERSE_ZONE)[::-2]))

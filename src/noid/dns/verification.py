@@ -11,36 +11,59 @@ to be asked again when the caller thinks fit; a permanent one excludes the locat
 """
 
 from noid.constants import LOCATORS_MAX, NAMES_PER_LOCATOR_MAX
-from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
+from noid.dns.records import (
+    Answer,
+    Kind,
+    Question,
+    Status,
+    canonical_name,
+    locator_at,
+    reverse_name,
+)
 from noid.locators import Locator
 
 
 class Verification:
     """One inquiry about one peer.
 
+    Many thousand that are settled are kept, one in each context: what is empty takes no room, and
+    every set is a tuple, in the order in which it came about.
+
     Args:
         aid: AID(peer).
         name: FQDN(peer), where the caller resolved it; None for a responder, who has to find it.
         locators: the AAAA records of ``name``; empty for a responder.
+
+    Attributes:
+        aid: AID(peer).
+        name: FQDN(peer); empty while the responder does not know it.
+        remote: Lsr(peer) as far as known; the AID first.
+        ttl_seconds: the least TTL of what was answered; 0 until something was.
+        open: the questions that were asked and not answered.
+        failed: those that were answered for now, to be asked again.
     """
+
+    __slots__ = (
+        "_listed", "_pointing", "_proven", "aid", "failed", "name", "open", "remote", "ttl_seconds",
+    )  # fmt: skip
 
     def __init__(self, aid: Locator, name: str | None, locators: tuple[Locator, ...] = ()) -> None:
         self.aid = aid
         self.name = canonical_name(name) if name else ""
         self.remote: tuple[Locator, ...] = ()
-        """Lsr(peer) as far as known; the AID first."""
-        self.verified: set[Locator] = set()
-        """Locators whose reverse record names the peer, once the AID's own does [D33]."""
         self.ttl_seconds = 0
-        """The least TTL of what was answered; 0 until something was."""
-        self.open: set[Question] = set()
-        self.failed: set[Question] = set()
-        self._candidates: dict[Question, str] = {}
-        self._reverse: dict[Question, Locator] = {}
+        self.open: tuple[Question, ...] = ()
+        self.failed: tuple[Question, ...] = ()
+        self._proven: tuple[Locator, ...] = ()
+        self._pointing: tuple[Locator, ...] = ()
         self._listed = False
-        self._pointing: set[Locator] = set()
         if self.name:
             self._forward_found(locators)
+
+    @property
+    def verified(self) -> frozenset[Locator]:
+        """Locators whose reverse record names the peer, once the AID's own does [D33]."""
+        return frozenset(self._proven)
 
     @property
     def settled(self) -> bool:
@@ -49,8 +72,7 @@ class Verification:
 
     def begin(self) -> list[Question]:
         """The first questions, and those that an inquiry taken over left open."""
-        self.open.clear()
-        self.failed.clear()
+        self.open = self.failed = ()
         if self.name and not self._listed:
             return []  # the DNS says nothing about this peer [D14]
         if self.name:
@@ -59,9 +81,9 @@ class Verification:
 
     def retry(self) -> list[Question]:
         """The questions that failed for now, to be asked once more."""
-        again = sorted(self.failed, key=lambda question: (question.kind.value, question.name))
-        self.failed.clear()
-        self.open.update(again)
+        again = list(self.failed)
+        self.open += self.failed
+        self.failed = ()
         return again
 
     def receive(self, question: Question, answer: Answer) -> list[Question]:
@@ -72,27 +94,25 @@ class Verification:
         """
         if question not in self.open:
             return []
-        self.open.discard(question)
+        self.open = tuple(other for other in self.open if other != question)
         if answer.status is Status.UNREACHABLE:
-            self.failed.add(question)
+            self.failed += (question,)
             return []
         self.ttl_seconds = min(self.ttl_seconds or answer.ttl_seconds, answer.ttl_seconds)
         if question.kind is Kind.LOCATORS:
-            return self._forward(question, answer)
-        locator = self._reverse[question]
+            return self._forward(question.name, answer)
+        locator = locator_at(question.name)
         if locator == self.aid:
             return self._aid_found(answer)
         self._reverse_found(locator, answer)
         return []
 
     def _ask(self, questions: list[Question]) -> list[Question]:
-        fresh = [question for question in questions if question not in self.open]
-        self.open.update(fresh)
+        fresh = [one for one in dict.fromkeys(questions) if one not in self.open]
+        self.open = (*self.open, *fresh)
         return fresh
 
     def _ask_reverse(self, locators: tuple[Locator, ...]) -> list[Question]:
-        for locator in locators:
-            self._reverse[Question(Kind.NAMES, reverse_name(locator))] = locator
         return self._ask([Question(Kind.NAMES, reverse_name(locator)) for locator in locators])
 
     def _aid_found(self, answer: Answer) -> list[Question]:
@@ -101,36 +121,30 @@ class Verification:
         Whoever lists a stranger's address beside his own must not get its traffic: the name that
         the reverse lookup confirms wins [draft §16.2, D33].
         """
-        names = answer.names[:NAMES_PER_LOCATOR_MAX]
-        if self.name and self.name in {canonical_name(name) for name in names}:
+        names = [canonical_name(name) for name in answer.names[:NAMES_PER_LOCATOR_MAX]]
+        if self.name and self.name in names:
             self._confirm()
             return []
         self.name = ""
         self._listed = False
-        self._pointing.clear()
-        self.verified.clear()
-        self.remote = ()
+        self._pointing = self._proven = self.remote = ()
         if not names:
             # "it will assume that the peer has no FQDN. In this case the Lsr(peer) will contain
             # only the AID(peer)" [draft §7.13]
             self.remote = (self.aid,)
             return []
-        self._candidates = {
-            Question(Kind.LOCATORS, canonical_name(name)): canonical_name(name) for name in names
-        }
-        return self._ask(list(self._candidates))
+        return self._ask([Question(Kind.LOCATORS, name) for name in names])
 
-    def _forward(self, question: Question, answer: Answer) -> list[Question]:
+    def _forward(self, name: str, answer: Answer) -> list[Question]:
         """One name's locators; the first name found to list the AID is the peer's."""
-        name = self._candidates.pop(question)
         if self.name:
             return []
         if self.aid in answer.locators:
             self.name = name
-            self._confirm()
             self._forward_found(answer.locators)
+            self._confirm()
             return self._ask_reverse(self.remote[1:])
-        if not self._candidates:
+        if not any(one.kind is Kind.LOCATORS for one in (*self.open, *self.failed)):
             # Otherwise whoever owns a reverse zone could make a victim's addresses his own [D14].
             self.remote = (self.aid,)
         return []
@@ -144,15 +158,23 @@ class Verification:
         self.remote = (self.aid, *others[: LOCATORS_MAX - 1])
 
     def _reverse_found(self, locator: Locator, answer: Answer) -> None:
-        names = {canonical_name(name) for name in answer.names[:NAMES_PER_LOCATOR_MAX]}
+        names = [canonical_name(name) for name in answer.names[:NAMES_PER_LOCATOR_MAX]]
         if self.name not in names:
             # "it should exclude those locator(s) from the set" [draft §7.13]
             self.remote = tuple(other for other in self.remote if other != locator)
-        elif self.aid in self.verified:
-            self.verified.add(locator)
+        elif self.aid in self._proven:
+            self._prove(locator)
         else:
-            self._pointing.add(locator)
+            self._pointing += (locator,)
 
     def _confirm(self) -> None:
         """The AID names the peer too: what points at the name is the peer's."""
-        self.verified |= {self.aid} | self._pointing
+        self._prove(self.aid, *self._pointing)
+        self._pointing = ()
+
+    def _prove(self, *locators: Locator) -> None:
+        proven = {*self._proven, *locators}
+        if proven.issuperset(self.remote):
+            self._proven = self.remote
+        else:
+            self._proven = tuple(one for one in self.remote if one in proven)

@@ -10,7 +10,6 @@ A context changes state through ``enter`` alone. What belongs to one state (an e
 for a working pair) is an object of its own that goes with it.
 """
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from noid.constants import SILENCE_MAX, SILENCE_MIN, SILENCE_UNMEASURED, TOLERANCE_MAX
@@ -19,10 +18,12 @@ from noid.engine.state import LAW, State, Trigger
 from noid.locators import Locator
 from noid.plane.rewrite import Flow
 from noid.wire.control import ControlMessage
-from noid.wire.options import Entries, LocatorFlag
+from noid.wire.options import Entries, LocatorEntry, LocatorFlag
 
 SEEN_NONCES_MAX = 32
 """Nonces of the peer's Update Requests that are remembered."""
+MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP
+NO_MARKS = LocatorFlag(0)
 
 Pair = tuple[Locator, Locator]
 """A source locator of ours and a destination locator of the peer's."""
@@ -133,7 +134,8 @@ class Context:
         peer_token: the peer's random token.
         peer_birthday: the peer's birthday counter.
         peer_reset_token: what would prove a UC of the peer's.
-        peer_local: Lsl(peer) with its flags; empty until the peer has spoken.
+        peer_local: Lsl(peer); empty until the peer has spoken.
+        peer_marks: those of them that the peer calls deprecated, broken or backup.
         own_remote: Lsr(local), what the peer found in the DNS about us; None until it said so.
         told_remote: Lsr(peer) as we last told it to the peer; empty if we never did.
         aid_proven: the AID answered at the AID, which counts as verified [draft §7.13, D8].
@@ -177,8 +179,9 @@ class Context:
     peer_token: int = 0
     peer_birthday: int = 0
     peer_reset_token: bytes = b""
-    peer_local: dict[Locator, LocatorFlag] = field(default_factory=dict)
-    own_remote: frozenset[Locator] | None = None
+    peer_local: tuple[Locator, ...] = ()
+    peer_marks: tuple[LocatorEntry, ...] = ()
+    own_remote: tuple[Locator, ...] | None = None
     told_remote: tuple[Locator, ...] = ()
     aid_proven: bool = False
     exchange: Exchange | None = None
@@ -189,7 +192,7 @@ class Context:
     established_ns: int = 0
     update_nonce: int = 0
     peer_update_nonce: int = 0
-    peer_update_seen: deque[int] = field(default_factory=lambda: deque(maxlen=SEEN_NONCES_MAX))
+    peer_update_seen: tuple[int, ...] = ()
     round_trip_ns: int = 0
     heard_ns: dict[Pair, int] = field(default_factory=dict)
     tolerated_ns: int = 0
@@ -246,22 +249,20 @@ class Context:
     @property
     def peer_set(self) -> tuple[Locator, ...]:
         """Ls(peer), the AID first."""
-        both = tuple(
-            locator
-            for locator in self.peer_remote
-            if not self.peer_local or locator in self.peer_local
-        )
+        remote, local = self.peer_remote, self.peer_local
+        if not local or local is remote:
+            both = remote
+        else:
+            both = tuple(locator for locator in remote if locator in local)
         return both if self.peer_aid in both else (self.peer_aid, *both)
 
     @property
     def peer_verified(self) -> frozenset[Locator]:
         """Lsv(peer)."""
-        return frozenset(
-            locator
-            for locator in self.peer_set
-            if locator in self.verification.verified
-            or (locator == self.peer_aid and self.aid_proven)
-        )
+        proven = self.verification.verified
+        if self.aid_proven:
+            proven |= {self.peer_aid}
+        return proven.intersection(self.peer_set)
 
     @property
     def peer_acceptable(self) -> frozenset[Locator]:
@@ -271,12 +272,10 @@ class Context:
     @property
     def own_set(self) -> tuple[Locator, ...]:
         """Ls(local), the AID among them."""
-        remote = self.own_remote
-        return tuple(
-            locator
-            for locator in self.own_local
-            if remote is None or locator in remote or locator == self.local_aid
-        )
+        remote, local = self.own_remote, self.own_local
+        if remote is None or remote is local:
+            return local
+        return tuple(one for one in local if one in remote or one == self.local_aid)
 
     @property
     def silence_ns(self) -> int:
@@ -312,24 +311,47 @@ class Context:
         else:
             self.round_trip_ns = round_trip_ns
 
+    def is_repeated(self, nonce: int) -> bool:
+        """Whether a UR of the peer's came before; from now on it has [D17, D20]."""
+        repeated = nonce in self.peer_update_seen
+        self.peer_update_seen = (*self.peer_update_seen, nonce)[-SEEN_NONCES_MAX:]
+        return repeated
+
+    def marks_of(self, locator: Locator) -> LocatorFlag:
+        """What the peer says of one of its locators, besides that it is one."""
+        for entry in self.peer_marks:
+            if entry.locator == locator:
+                return entry.flags & MARKS
+        return NO_MARKS
+
     def learn_peer_locators(self, entries: Entries) -> None:
         """Takes Lsl(peer) from a message; what it no longer lists is no longer used."""
-        said = {e.locator: e.flags for e in entries if e.flags & LocatorFlag.LOCAL}
+        entries = tuple(one for one in entries if one.flags & LocatorFlag.LOCAL)
+        said = tuple(one.locator for one in entries)
         # "The sender should ensure that the AID is always included" [draft §4.1 step 6]
-        said.setdefault(self.peer_aid, LocatorFlag.LOCAL)
-        self.peer_local = said
+        self.peer_local = said if self.peer_aid in said else (*said, self.peer_aid)
+        self.peer_marks = tuple(one for one in entries if one.flags & MARKS)
+        self.share_sets()
         # A peer that says other sets all the time must not make this one grow.
         self.heard_ns = {
             pair: at_ns
             for pair, at_ns in self.heard_ns.items()
-            if pair[0] in self.own_local and pair[1] in said
+            if pair[0] in self.own_local and pair[1] in self.peer_local
         }
 
     def learn_own_locators(self, entries: Entries) -> None:
         """Takes Lsr(local) from a message, where it says one."""
-        said = frozenset(e.locator for e in entries if e.flags & LocatorFlag.REMOTE)
+        said = tuple(one.locator for one in entries if one.flags & LocatorFlag.REMOTE)
         if said:
-            self.own_remote = said | {self.local_aid}
+            self.own_remote = said if self.local_aid in said else (*said, self.local_aid)
+        self.share_sets()
+
+    def share_sets(self) -> None:
+        """Keeps sets that are alike once: most hosts are in the DNS as they are on the wire."""
+        if self.peer_local == self.verification.remote:
+            self.peer_local = self.verification.remote
+        if self.own_remote == self.own_local:
+            self.own_remote = self.own_local
 
     def settle_pair(self) -> None:
         """Moves Lp(local) and Lp(peer) back into their sets when those have shrunk."""
@@ -347,8 +369,7 @@ class Context:
         verified = frozenset(
             locator
             for locator in self.peer_verified
-            if locator == self.peer_locator
-            or not self.peer_local.get(locator, LocatorFlag.LOCAL) & LocatorFlag.BROKEN
+            if locator == self.peer_locator or not self.marks_of(locator) & LocatorFlag.BROKEN
         )
         # A context that is being set up anew still receives, but its packets go plainly [D18].
         return Flow(

@@ -155,6 +155,7 @@ class Core:
         options: what the host was born with.
         entropy: where nonces, labels, tokens and keys come from.
         locators: this host's locators, the preferred one first.
+        own_sets: the sets of our locators that contexts have, each kept once.
         contexts: by <AID(local), AID(peer)>.
         labels: by F(local).
         by_peer_label: by F(peer), which several peers may have chosen alike [draft §5.1].
@@ -182,9 +183,10 @@ class Core:
     now_ns: int = 0
     trigger: Trigger = Trigger.ULP_PACKET
     outputs: list[Output] = field(default_factory=list)
+    own_sets: dict[tuple[Locator, ...], tuple[Locator, ...]] = field(default_factory=dict)
     contexts: dict[bytes, Context] = field(default_factory=dict)
     labels: dict[int, Context] = field(default_factory=dict)
-    by_peer_label: dict[int, list[Context]] = field(default_factory=dict)
+    by_peer_label: dict[int, tuple[Context, ...]] = field(default_factory=dict)
     peers: OrderedDict[Locator, KnownPeer] = field(default_factory=OrderedDict)
     unable: OrderedDict[Locator, int] = field(default_factory=OrderedDict)
     lookups: dict[Locator, Lookup] = field(default_factory=dict)
@@ -310,11 +312,15 @@ class Core:
         if probation is not None and self.provisional >= PROVISIONAL_CONTEXTS_MAX:
             self.drop("too many provisional contexts")
             return None
+        if local_aid not in own_local:
+            own_local = (local_aid, *own_local)
+        own_local = self.shared(own_local)
+        local_aid = own_local[own_local.index(local_aid)]
         context = Context(
             local_aid=local_aid,
             peer_aid=peer_aid,
             local_label=self.free_label(),
-            own_local=own_local if local_aid in own_local else (local_aid, *own_local),
+            own_local=own_local,
             local_token=self.nonce(),
             local_locator=local_aid,
             peer_locator=peer_aid,
@@ -328,6 +334,10 @@ class Core:
         else:
             self.provisional += 1
         return context
+
+    def shared(self, own_local: tuple[Locator, ...]) -> tuple[Locator, ...]:
+        """The same locators of ours, as one tuple for all contexts that have these."""
+        return self.own_sets.setdefault(own_local, own_local)
 
     def _take_pair(self, context: Context) -> None:
         """Lets a context be found by its AIDs, by which packets of the ULP find it."""
@@ -380,7 +390,7 @@ class Core:
     def discard(self, context: Context, why: str) -> None:
         """Removes a context and everything that knows it."""
         self.enter(context, State.IDLE, why)
-        renewing = context.renewal.open if context.renewal is not None else set()
+        renewing = context.renewal.open if context.renewal is not None else ()
         for question in (*context.verification.open, *renewing):
             waiting = self.questions.get(question)
             if waiting is not None:
@@ -397,17 +407,17 @@ class Core:
     def know_peer_label(self, context: Context, label: int) -> None:
         """Records F(peer), in the context and in the table that finds it; 0 forgets it."""
         if context.peer_label:
-            alike = self.by_peer_label[context.peer_label]
-            alike.remove(context)
-            if not alike:
-                del self.by_peer_label[context.peer_label]
+            alike = self.by_peer_label.pop(context.peer_label)
+            others = tuple(other for other in alike if other is not context)
+            if others:
+                self.by_peer_label[context.peer_label] = others
         if label and label != context.peer_label:
             # A peer that comes with another label has begun anew, and so have its nonces [D17].
             context.peer_update_nonce = 0
-            context.peer_update_seen.clear()
+            context.peer_update_seen = ()
         context.peer_label = label
         if label:
-            self.by_peer_label.setdefault(label, []).append(context)
+            self.by_peer_label[label] = (*self.by_peer_label.get(label, ()), context)
 
     def install(self, context: Context) -> None:
         """Tells the data plane how a context stands now, if the peer knows the context."""

@@ -171,9 +171,10 @@ class Host:
         core = self.core
         core.locators = event.locators[:LOCATORS_MAX]
         core.deprecated = event.deprecated
+        core.own_sets.clear()
         for context in core.labels.values():
             others = tuple(one for one in core.locators if one != context.local_aid)
-            own_local = (context.local_aid, *others)[:LOCATORS_MAX]
+            own_local = core.shared((context.local_aid, *others)[:LOCATORS_MAX])
             deprecated = frozenset(own_local) & event.deprecated
             if (set(own_local), deprecated) == (set(context.own_local), context.own_deprecated):
                 continue

@@ -81,16 +81,16 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
 def _quoted(core: Core, quote: ipv6.Header, payload: bytes) -> Context | None:
     """The context that could have sent a quoted packet: by labels and locators [D26]."""
     slot = slot_of(quote.next_header, core.options.codepoints)
+    candidates: tuple[Context, ...] = ()
     if quote.next_header == ipv6.ICMPV6 or (slot is not None and not quote.flow_label):
         # A control message of ours: its first option, and so its labels, are where we put them.
         label = int.from_bytes(payload[LABEL_AT : LABEL_AT + 4], "big")
         context = core.labels.get(label)
         named = b"" if context is None else context.local_aid + context.peer_aid
-        candidates = [context] if context is not None and payload[16:48] == named else []
+        if context is not None and payload[16:48] == named:
+            candidates = (context,)
     elif slot is not None:
-        candidates = core.by_peer_label.get(quote.flow_label, [])
-    else:
-        candidates = []
+        candidates = core.by_peer_label.get(quote.flow_label, ())
     for one in candidates:
         if quote.source in one.own_local and quote.destination in one.peer_verified:
             return one

@@ -140,8 +140,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         if message.context.receiver_label not in core.labels:
             tell_unknown(core, event, message.context.receiver_label)
         return
-    repeated = message.nonce in context.peer_update_seen
-    context.peer_update_seen.append(message.nonce)
+    repeated = context.is_repeated(message.nonce)
     if message.nonce > context.peer_update_nonce:
         context.peer_update_nonce = message.nonce
         apply(core, context, message)
@@ -253,6 +252,6 @@ def on_source_moved(core: Core, event: SourceMoved) -> None:
     context = core.labels.get(event.local_label)
     if context is None:
         return
-    broken = context.peer_local.get(event.source, LocatorFlag.LOCAL) & LocatorFlag.BROKEN
+    broken = context.marks_of(event.source) & LocatorFlag.BROKEN
     if event.source in context.peer_verified and not broken:
         core.switch(context, (context.local_locator, event.source), "the peer's source moved")

@@ -16,7 +16,7 @@ def rank(context: Context, pair: Pair) -> tuple[bool, bool, bool, bool, int]:
     no locator with the pair in use, whose silence speaks against both its ends; it was heard from
     most recently, where a pair never heard from comes last.
     """
-    flags = context.peer_local.get(pair[1], LocatorFlag.LOCAL)
+    flags = context.marks_of(pair[1])
     shared = pair[0] == context.local_locator or pair[1] == context.peer_locator
     return (
         bool(flags & LocatorFlag.BROKEN),

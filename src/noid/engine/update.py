@@ -121,10 +121,10 @@ def is_authentic(context: Context, event: ControlMessageReceived, message: Contr
 
 def apply(core: Core, context: Context, message: ControlMessage) -> None:
     """Takes the sets of a UR that is newer than any before it [draft §7.8]."""
-    before = (context.peer_local, context.own_remote)
+    before = (context.peer_local, context.peer_marks, context.own_remote)
     context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
-    if (context.peer_local, context.own_remote) != before:
+    if (context.peer_local, context.peer_marks, context.own_remote) != before:
         core.install(context)
 
 

@@ -108,6 +108,7 @@ def _settled(core: Core, context: Context) -> None:
     """The inquiry is over: the operator is told, and the peer if its sets are smaller."""
     context.dns_tries = 0
     context.settled_ns = core.now_ns
+    context.share_sets()
     verification = context.verification
     proven = tuple(locator for locator in context.peer_set if locator in context.peer_verified)
     core.emit(LocatorsVerified(context.peer_aid, verification.name, proven))
