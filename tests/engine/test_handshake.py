@@ -15,6 +15,8 @@ from noid.constants import (
 from noid.engine.events import (
     ControlMessageReceived,
     DeliverToUlp,
+    Dropped,
+    LocatorsChanged,
     PeerUnable,
     SendControl,
     UlpPacketSeen,
@@ -288,6 +290,20 @@ def test_any_one_lost_message_is_made_good(lost: int) -> None:
     network.run(30 * SECOND)
     assert network.a.context.state is State.ESTABLISHED
     assert network.b.context.state is State.ESTABLISHED
+
+
+def test_an_init_to_a_locator_that_the_context_does_not_have_is_dropped() -> None:
+    network = established()
+    network.b.host.core.locators += (X1,)
+    assert Dropped("INIT for an AID that is not ours") in receive(network, init_on(network), A1, X1)
+
+
+def test_an_init_is_taken_for_an_aid_that_has_left_the_host() -> None:
+    network = established()
+    network.give(network.b, LocatorsChanged((B2,)))
+    (answer,) = receive(network, init_on(network), A1, B2)
+    assert isinstance(answer, SendControl)
+    assert answer.packet[41] == Code.CONF
 
 
 def test_a_spoofed_init_at_a_live_context_changes_nothing() -> None:

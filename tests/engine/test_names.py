@@ -4,14 +4,15 @@ import dataclasses
 
 from noid.constants import (
     LOOK_AGAIN_MIN,
+    MILLISECOND,
     MINUTE,
     SECOND,
     VERIFY_AGAIN_MIN,
     VERIFY_AGAIN_QUESTIONS_MAX,
     VERIFY_AGAIN_WAITING,
 )
-from noid.dns.records import Kind, Question
-from noid.engine.events import AskDns, LocatorsChanged, PeerResolved
+from noid.dns.records import Kind, Question, reverse_name
+from noid.engine.events import AskDns, LocatorsChanged, PeerResolved, SourceMoved
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire.control import Piggyback
@@ -133,6 +134,51 @@ def test_a_packet_that_an_init_brought_does_not_ride_again() -> None:
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(SECOND)
     assert network.b.delivered == [packet(A1, B1)]
+
+
+def half_proven() -> Network:
+    """The DNS has said nothing yet about the second locator of b but that it is in its name."""
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.dns_works = False
+    network.run(SECOND)
+    assert network.a.context.peer_verified == {B1}
+    network.a.outputs.clear()
+    return network
+
+
+def moved(network: Network, source: Locator) -> list[Question]:
+    event = SourceMoved(network.a.context.local_label, source, followed=False)
+    outputs = network.give(network.a, event)
+    return [output.question for output in outputs if isinstance(output, AskDns)]
+
+
+def test_a_source_that_is_not_proven_is_asked_about_first() -> None:
+    network = half_proven()
+    first, second = moved(network, B2)
+    assert (first.name, second.name) == (reverse_name(B2), reverse_name(B1))
+    network.dns_works = True
+    network.run(10 * MILLISECOND)
+    assert network.a.context.peer_verified == {B1, B2}
+
+
+def test_while_it_is_asked_about_it_is_not_asked_about_again() -> None:
+    network = half_proven()
+    assert moved(network, B2)
+    assert moved(network, B2) == []
+
+
+def test_a_source_that_the_dns_did_not_list_is_looked_up_when_its_ttl_allows() -> None:
+    network = without_second_address()
+    network.names["a.example"] = [A1, A2]
+    network.give(network.b, SourceMoved(network.b.context.local_label, A2, followed=False))
+    network.run(LOOK_AGAIN_MIN)
+    assert network.b.context.peer_verified == {A1, A2}
+
+
+def test_a_source_outside_the_set_of_the_peer_asks_nothing() -> None:
+    assert moved(half_proven(), X1) == []
 
 
 # --- verified again -------------------------------------------------------------------------------

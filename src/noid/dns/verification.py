@@ -79,9 +79,10 @@ class Verification:
             return self._ask_reverse(self.remote)
         return self._ask_reverse((self.aid,))
 
-    def retry(self) -> list[Question]:
-        """The questions that failed for now, to be asked once more."""
-        again = list(self.failed)
+    def retry(self, first: Locator | None = None) -> list[Question]:
+        """The questions that failed for now, to be asked once more; one about a locator first."""
+        name = reverse_name(first) if first is not None else ""
+        again = sorted(self.failed, key=lambda question: question.name != name)
         self.open += self.failed
         self.failed = ()
         return again

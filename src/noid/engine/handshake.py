@@ -235,13 +235,15 @@ def on_retransmit(core: Core, context: Context) -> None:
 def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
     """Somebody wants a context: CC without state, or CONF for one we have [draft §7.3, D13]."""
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
-    if local_aid not in core.locators or event.destination not in core.locators:
+    context = core.contexts.get(local_aid + peer_aid)
+    # It must come to "a locator which is part of Lsl(host)": the context's, if there is one.
+    own = core.locators if context is None else context.own_local
+    if local_aid not in own or event.destination not in own:
         core.drop("INIT for an AID that is not ours")
         return
     if not message.context.sender_label or not is_global_unicast(peer_aid):
         core.drop("INIT without label or AID")
         return
-    context = core.contexts.get(local_aid + peer_aid)
     if context is None:
         _answer_statelessly(core, event, message)
         return

@@ -45,7 +45,7 @@ from noid.engine.update import (
     next_nonce,
     request,
 )
-from noid.engine.verifying import look_again
+from noid.engine.verifying import look_again, put_first
 from noid.wire.control import NO_FLAGS, ControlMessage, Flag
 from noid.wire.options import LocatorFlag
 
@@ -253,5 +253,7 @@ def on_source_moved(core: Core, event: SourceMoved) -> None:
     if context is None:
         return
     broken = context.marks_of(event.source) & LocatorFlag.BROKEN
-    if event.source in context.peer_verified and not broken:
+    if event.source not in context.peer_verified:
+        put_first(core, context, event.source)
+    elif not broken:
         core.switch(context, (context.local_locator, event.source), "the peer's source moved")

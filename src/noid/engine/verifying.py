@@ -20,6 +20,7 @@ from noid.engine.core import Core, KnownPeer
 from noid.engine.events import AnswerArrived, LocatorsVerified
 from noid.engine.state import State, Timer
 from noid.engine.update import send_update
+from noid.locators import Locator
 
 
 def begin(core: Core, context: Context) -> None:
@@ -56,11 +57,26 @@ def _inquiries(context: Context) -> list[Verification]:
     return [one for one in (context.verification, context.renewal) if one is not None]
 
 
-def on_retry(core: Core, context: Context) -> None:
+def on_retry(core: Core, context: Context, first: Locator | None = None) -> None:
     """Asks again what met a transient error [D30]."""
     context.dns_tries += 1
     for inquiry in _inquiries(context):
-        core.ask(context, inquiry.retry())
+        core.ask(context, inquiry.retry(first))
+
+
+def put_first(core: Core, context: Context, locator: Locator) -> None:
+    """The peer sends from a locator of its own that is not proven: that is next to be found out.
+
+    It is "put first in the list of asynchronous DNS verifications" [draft §4.2, §7.11 3b, D21]:
+    what failed is asked again without waiting, what the DNS did not list when its TTL allows.
+    """
+    if not context.is_settled or locator not in context.peer_acceptable:
+        return
+    if any(inquiry.failed for inquiry in _inquiries(context)):
+        core.timers.stop((context, Timer.DNS_RETRY))
+        on_retry(core, context, locator)
+    elif locator not in context.peer_remote:
+        look_again(core, context)
 
 
 def look_again(core: Core, context: Context) -> None:
