@@ -12,18 +12,20 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from noid.constants import LOCATORS_MAX, Codepoints
+from noid.constants import CONTEXTS_MAX, LOCATORS_MAX, Codepoints
 from noid.errors import ConfigError, UsageError
 from noid.locators import Locator, is_global_unicast, parse_locator
 
 DEFAULT_SOCKET = Path("/run/noid/noid.sock")
 DEFAULT_STATE_DIRECTORY = Path("/var/lib/noid")
+DEFAULT_PINS = Path("/sys/fs/bpf/noid")
 RESOLV_CONF = Path("/etc/resolv.conf")
 NEXT_HEADERS_UNASSIGNED = range(146, 253)
 """Next headers 146-252 are unassigned (RFC 5237 and IANA's register); 253 and 254 are for tests."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-PlaneKind = Literal["tun"]
+PlaneKind = Literal["auto", "bpf", "tun"]
+Hook = Literal["auto", "tcx", "clsact"]
 
 
 class HostSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -61,18 +63,24 @@ class PlaneSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     """``[plane]``: what rewrites packets.
 
     Attributes:
-        kind: the data plane.
-        device: name of the TUN device.
+        kind: the data plane; ``auto`` is ``bpf`` where the kernel can, else ``tun``.
+        device: name of the TUN device; the names of the other devices of ours begin like it.
         mark: firewall mark of noid's own packets, which must not come back in.
         table: number of the routing table that leads known AIDs into the shim.
         rule_priority: preference of the routing rule that consults it.
+        hook: how the programs are attached; ``auto`` is ``tcx`` where the kernel has it.
+        pins: directory on a BPF file system, where the programs outlive the daemon [D36].
+        contexts: room in the kernel's tables; contexts beyond that go through the daemon.
     """
 
-    kind: PlaneKind = "tun"
-    device: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,15}$")] = "noid0"
+    kind: PlaneKind = "auto"
+    device: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,11}$")] = "noid0"
     mark: Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)] = 0x6D36
     table: Annotated[int, msgspec.Meta(ge=256, le=0xFFFFFFFE)] = 0x6D36
     rule_priority: Annotated[int, msgspec.Meta(ge=1, le=32765)] = 60
+    hook: Hook = "auto"
+    pins: str = str(DEFAULT_PINS)
+    contexts: Annotated[int, msgspec.Meta(ge=16, le=CONTEXTS_MAX)] = 65_536
 
 
 class ControlSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -186,7 +194,7 @@ def _refusal(message: str, origin: str) -> ConfigError:
         name = f"{key}.{unknown[1]}" if key else unknown[1]
         return ConfigError(name, f"is no known key; here are {', '.join(known)}")
     if key == "plane.kind":
-        why = f"must be {' or '.join(get_args(PlaneKind))}"
+        why = f"must be one of {', '.join(get_args(PlaneKind))}"
     return ConfigError(key or origin, why[:1].lower() + why[1:])
 
 

@@ -8,10 +8,12 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from pyroute2 import IPRoute
+from pyroute2.ethtool import Ethtool
 from pyroute2.netlink.exceptions import NetlinkError
 
 from noid.errors import PlatformError
@@ -35,6 +37,37 @@ TCP_GONE = ("06", "07")
 """TIME_WAIT and CLOSE: nothing will be sent any more that anybody waits for."""
 IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
 ADDRESS_GENERATION_NONE = "1"
+ARPHRD_ETHER = 1
+IFF_UP = 0x1
+IFF_NOARP = 0x80
+CLSACT_HANDLE = 0xFFFF0000
+CLSACT_EGRESS = 0xFFFFFFF3
+CLSACT_INGRESS = 0xFFFFFFF2
+FILTER_PRIORITY = 0x6D36
+"""Of our filters on clsact: what is there with another is somebody else's."""
+CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation")
+SUMMING = "tx-checksum-ip-generic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A network device whose packets the shim is to see.
+
+    Attributes:
+        index: its number.
+        name: its name.
+        mtu: octets of IPv6 it carries.
+        has_ethernet: whether its packets have a link-layer header, of 14 octets.
+        addresses: the IPv6 addresses on it.
+        features: the names of what it does for the stack, as ``ethtool -k`` calls them.
+    """
+
+    index: int
+    name: str
+    mtu: int
+    has_ethernet: bool
+    addresses: frozenset[Locator]
+    features: frozenset[str]
 
 
 Parameters = ParamSpec("Parameters")
@@ -104,6 +137,95 @@ class HostNetwork:
             and any(fnmatch.fnmatchcase(str(link.get("ifname")), one) for one in interfaces)
         ]
         return min(mtus, default=default)
+
+    @_on_worker
+    def devices(self, interfaces: Sequence[str], *, excluded: Sequence[str]) -> tuple[Device, ...]:
+        """The devices one of the globs names, that are up, loopback and ``excluded`` apart."""
+        addresses: dict[int, set[Locator]] = {}
+        for one in self._route.get_addr(family=socket.AF_INET6):
+            addresses.setdefault(one["index"], set()).add(parse_locator(str(one.get("address"))))
+        with Ethtool() as ethtool:
+            return tuple(
+                Device(
+                    index=int(link["index"]),
+                    name=name,
+                    mtu=int(link.get("mtu")),
+                    has_ethernet=link["ifi_type"] == ARPHRD_ETHER,
+                    addresses=frozenset(addresses.get(link["index"], ())),
+                    features=_features(ethtool, name),
+                )
+                for link in self._route.get_links()
+                if (name := str(link.get("ifname"))) not in (LOOPBACK, *excluded)
+                and link["flags"] & IFF_UP
+                and any(fnmatch.fnmatchcase(name, one) for one in interfaces)
+            )
+
+    @_on_worker
+    def make_pair(self, name: str, other: str, *, mtu: int, sums: bool) -> tuple[int, int]:
+        """Two devices of ours, joined; those an earlier run left behind are taken over.
+
+        What is sent on ``name`` arrives on ``other`` cut to segments, since neither says it could
+        take super-packets, and summed up unless ``sums`` says that a later device will do that.
+
+        Returns:
+            The index of each.
+        """
+        with _explained(f"devices {name} and {other}"):
+            if not self._route.link_lookup(ifname=name):
+                self._route.link("add", ifname=name, kind="veth", peer={"ifname": other})
+            found = []
+            for one in (name, other):
+                index = int(self._route.link_lookup(ifname=one)[0])
+                (IPV6_CONF / one / "addr_gen_mode").write_text(ADDRESS_GENERATION_NONE)
+                self._route.link("set", index=index, mtu=mtu, flags=IFF_NOARP, change=IFF_NOARP)
+                self._route.link("set", index=index, state="up")
+                found.append(index)
+            with Ethtool() as ethtool:
+                answer = ethtool.get_features(name)
+                for feature in CUTTING:
+                    answer.features[feature].enable = False
+                answer.features[SUMMING].enable = sums
+                ethtool.set_features(name, answer)
+            return found[0], found[1]
+
+    @_on_worker
+    def remove_device(self, name: str) -> None:
+        """Removes a device of ours; one that is gone already is no error."""
+        for index in self._route.link_lookup(ifname=name):
+            with contextlib.suppress(NetlinkError):
+                self._route.link("del", index=index)
+
+    @_on_worker
+    def attach_filter(self, ifindex: int, program: int, *, egress: bool) -> None:
+        """Puts a BPF program on a device by clsact, in the place of ours that may be there."""
+        with _explained("attach the BPF programs by clsact"):
+            with contextlib.suppress(NetlinkError):
+                self._route.tc("add", "clsact", ifindex)
+            self._route.tc(
+                "replace-filter",
+                "bpf",
+                ifindex,
+                handle=1,
+                fd=program,
+                name="noid",
+                parent=CLSACT_EGRESS if egress else CLSACT_INGRESS,
+                prio=FILTER_PRIORITY,
+                classid=1,
+                direct_action=True,
+            )
+
+    @_on_worker
+    def detach_filters(self, ifindex: int) -> None:
+        """Removes our programs from a device's clsact, and that too if nobody else uses it."""
+        left = 0
+        for parent in (CLSACT_EGRESS, CLSACT_INGRESS):
+            with contextlib.suppress(NetlinkError):
+                self._route.tc("del-filter", "bpf", ifindex, parent=parent, prio=FILTER_PRIORITY)
+            with contextlib.suppress(NetlinkError):
+                left += len(list(self._route.get_filters(index=ifindex, parent=parent)))
+        if not left:
+            with contextlib.suppress(NetlinkError):
+                self._route.tc("del", "clsact", ifindex)
 
     @_on_worker
     def bring_up(self, device: str, mtu: int) -> int:
@@ -207,6 +329,15 @@ class HostNetwork:
             return None
         text = routes[0].get("prefsrc") if routes else None
         return None if text is None else parse_locator(str(text))
+
+
+def _features(ethtool: Ethtool, name: str) -> frozenset[str]:
+    """What a device does for the stack; nothing where it does not say."""
+    try:
+        answer = ethtool.get_features(name)
+    except (NetlinkError, OSError):
+        return frozenset()
+    return frozenset(name for name, feature in answer.features.items() if feature.enable)
 
 
 def _words(path: Path) -> Iterator[list[str]]:

@@ -272,6 +272,11 @@ class Reports:
         return 0
 
 
+def processors() -> int:
+    """How many processors there may be, each of which has its own value in a per-processor map."""
+    return int(library().libbpf_num_possible_cpus())
+
+
 def attach(program: int, ifindex: int, kind: int, *, flags: int = 0) -> int:
     """Attaches a program to a device by a link, which detaches it when its last descriptor goes.
 

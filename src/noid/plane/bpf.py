@@ -1,0 +1,343 @@
+"""The data plane in the kernel: eBPF programs on the uplinks, which go on without the daemon.
+
+The programs (``noid/bpf/host.bpf.c``) do to packets what rewrite.py says, by two tables: AIDs find
+the locators on the way out, the flow label finds the AIDs on the way in. This room fills the tables
+and hears the programs' reports. What is rare they hand over to the slow path: protocols without a
+slot, control messages in a slot, packets for a context that is not proven, packets too long for the
+uplink of their flow.
+
+Programs, tables and attachments are pinned on a BPF file system. When the daemon ends, however it
+ends, they go on; the next daemon puts its own in their place between two packets [D36], and
+``take_down`` removes everything.
+"""
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+from noid.config import PlaneSection
+from noid.constants import KNOWN_PEERS_MAX, Codepoints
+from noid.engine.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
+from noid.errors import PlatformError, ShimError, Unsupported
+from noid.locators import LOCATOR_OCTETS, Locator
+from noid.netlink import Device, HostNetwork
+from noid.plane import layout, libbpf
+from noid.plane.base import Notify
+from noid.plane.copies import finished
+from noid.plane.rewrite import Flow
+from noid.plane.slow import SlowPath
+from noid.plane.uplinks import Uplinks, lacks, ways
+from noid.wire import ipv6
+
+OBJECT = "host.bpf.o"
+TABLES = {
+    "outbound": (layout.AIDS_OCTETS, layout.OUTBOUND.size),
+    "inbound": (layout.LABEL_OCTETS, layout.INBOUND.size),
+    "far": (layout.LABEL_OCTETS, layout.FAR_ENTRY.size),
+    "watched": (LOCATOR_OCTETS, layout.WATCHED.size),
+}
+LAST_RULE_PRIORITY = 40_000
+"""Of the rule that leads what has no route any more to the shim; behind every other."""
+LOG_NAME = "verifier.log"
+NO_WAY = layout.Way(ifindex=0, mtu=0)
+
+
+def segmenter_names(device: str) -> tuple[str, str]:
+    """The two ends of the pair that cuts super-packets: where they go in, where segments come out."""
+    return f"{device}-out", f"{device}-cut"
+
+
+class BpfPlane(SlowPath):
+    """See ``noid.plane.base.DataPlane``.
+
+    Args:
+        section: the ``[plane]`` of the configuration.
+        codepoints: the numbers in use.
+        network: the host's routes and devices.
+        mtu: of the device of the slow path.
+        notify: where to report.
+        locators: this host's locators.
+        interfaces: globs of the uplinks.
+        directory: where the verifier's log goes when the kernel refuses.
+        referrals: whether packets to peers nobody has told us of are to be reported [D34].
+    """
+
+    def __init__(
+        self,
+        section: PlaneSection,
+        codepoints: Codepoints,
+        network: HostNetwork,
+        mtu: int,
+        notify: Notify,
+        locators: Callable[[], tuple[Locator, ...]],
+        *,
+        interfaces: Sequence[str],
+        directory: Path,
+        referrals: bool,
+    ) -> None:
+        super().__init__(section, codepoints, network, mtu, notify, locators)
+        self.interfaces = interfaces
+        self.directory = directory
+        self.referrals = referrals
+        self.pins = Path(section.pins)
+        self.uplinks = Uplinks(network, self.pins, section.hook)
+        self.devices: tuple[Device, ...] = ()
+        self.ways: dict[bytes, layout.Way] = {}
+        self.segmenter = 0
+        self.watched: set[Locator] = set()
+        self.programs: libbpf.Programs | None = None
+        self.tables: dict[str, libbpf.Table] = {}
+        self.kernel_counts: libbpf.Table | None = None
+        self.reports: libbpf.Reports | None = None
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Loads the programs; see ``DataPlane.open``.
+
+        They are attached by ``take_over``, when the flows there are have been installed.
+        """
+        code = object_code()
+        prepare_pins(self.pins)
+        super().open()
+        try:
+            self._make_segmenter()
+            section = self.section
+            self.network.add_rule(
+                priority=LAST_RULE_PRIORITY, table=section.table, except_mark=section.mark
+            )
+            self._load(code)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_segmenter(self) -> None:
+        """The pair of devices that cuts super-packets, and sums up where an uplink would not."""
+        sums = not any(lacks(device) & layout.SUM for device in self._present())
+        self.segmenter, self.segments = self.network.make_pair(
+            *segmenter_names(self.section.device), mtu=self.mtu, sums=sums
+        )
+
+    def _load(self, code: bytes) -> None:
+        contexts = self.section.contexts
+        self.programs = libbpf.Programs(
+            code,
+            sizes={
+                "outbound": contexts,
+                "inbound": contexts,
+                "far": contexts,
+                "watched": KNOWN_PEERS_MAX,
+            },
+            constants=layout.settings(
+                self.codepoints,
+                mark=self.section.mark,
+                slow_ifindex=self.device_index,
+                segmenter_ifindex=self.segmenter,
+                referrals=self.referrals,
+            ),
+            log_path=self.directory / LOG_NAME,
+        )
+        maps = self.programs.maps
+        self.tables = {name: libbpf.Table(maps[name], *sizes) for name, sizes in TABLES.items()}
+        processors = libbpf.processors()
+        self.kernel_counts = libbpf.Table(maps["counts"], 4, layout.COUNT.size * processors)
+        self.reports = libbpf.Reports(maps["reports"], self._on_report)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.reports.fileno(), self.reports.consume)
+
+    def take_over(self) -> None:
+        """Attaches the programs, in the place of those of an earlier daemon.
+
+        Raises:
+            ShimError: the kernel has no hook for them, or refuses.
+        """
+        assert self.programs is not None
+        programs = self.programs.programs
+        self.uplinks.attach_segmenter(self.segments, programs["host_segments"])
+        self.links_changed()
+        for name, table in self.tables.items():
+            libbpf.pin(table.descriptor, self.pins / f"map-{name}")
+
+    def close(self) -> None:
+        """Ends the slow path; the programs, if they are attached, go on without it."""
+        if self.reports is not None:
+            with contextlib.suppress(RuntimeError):
+                asyncio.get_running_loop().remove_reader(self.reports.fileno())
+            self.reports.close()
+            self.reports = None
+        super().close()
+        if self.programs is not None:
+            self.programs.close()
+            self.programs = None
+
+    def links_changed(self) -> None:
+        """Puts the programs on uplinks that have come, and sends by what there is now."""
+        assert self.programs is not None
+        self.devices = self._present()
+        gone = set(self.uplinks.modes) - {device.name for device in self.devices}
+        self.uplinks.leave(gone)
+        for device in self.devices:
+            self.uplinks.attach(device, self.programs.programs)
+        before, self.ways = self.ways, {**self.ways, **ways(self.devices)}
+        for flow in list(self.rewriter.by_aids.values()):
+            if before.get(flow.local_locator) != self.ways.get(flow.local_locator):
+                self._put_outbound(flow)
+
+    def _present(self) -> tuple[Device, ...]:
+        ours = (self.section.device, *segmenter_names(self.section.device))
+        return self.network.devices(self.interfaces, excluded=ours)
+
+    # --- orders -------------------------------------------------------------------------------
+
+    def install(self, flow: Flow) -> None:
+        """Uses a flow."""
+        previous = self.rewriter.by_aids.get(layout.aids_key(flow))
+        super().install(flow)
+        if previous is not None and previous.local_label not in self.rewriter.by_label:
+            self._forget_label(previous.local_label)
+        key = layout.label_key(flow.local_label)
+        inbound, outbound = self.tables["inbound"], self.tables["outbound"]
+        clock = layout.clock_of(outbound.find(layout.aids_key(flow)), inbound.find(key))
+        entry, far = layout.inbound_entries(flow, clock)
+        if far:
+            self.tables["far"].put(key, far)
+        if not inbound.put(key, entry):
+            self.counts["flows the kernel has no room for"] += 1
+        self._put_outbound(flow)
+
+    def remove(self, local_label: int) -> None:
+        """Forgets a flow."""
+        flow = self.rewriter.by_label.get(local_label)
+        super().remove(local_label)
+        self._forget_label(local_label)
+        if flow is not None:
+            self._put_outbound(flow)
+
+    def _put_outbound(self, flow: Flow) -> None:
+        """Lets the kernel send by the flow that has the AIDs of this one now, if one does."""
+        key = layout.aids_key(flow)
+        table = self.tables["outbound"]
+        having = self.rewriter.by_aids.get(key)
+        way = NO_WAY if having is None else self.ways.get(having.local_locator, NO_WAY)
+        if having is None or not having.transmits or not way.ifindex:
+            table.remove(key)
+            return
+        clock = layout.clock_of(table.find(key), None)
+        table.put(key, layout.outbound_entry(having, way, self.codepoints, clock))
+
+    def _forget_label(self, local_label: int) -> None:
+        key = layout.label_key(local_label)
+        self.tables["inbound"].remove(key)
+        self.tables["far"].remove(key)
+
+    def watch(self, aid: Locator) -> None:
+        """Lets the kernel report what goes to this AID plainly, and catches what has no route."""
+        if aid in self.watched:
+            return
+        self.tables["watched"].put(aid, layout.WATCHED.pack(0))
+        try:
+            self.network.lead(aid, device=self.segmenter, table=self.section.table, source=None)
+        except PlatformError:
+            self.counts["routes refused"] += 1
+        self.watched.add(aid)
+
+    def unwatch(self, aid: Locator) -> None:
+        """Stops doing so."""
+        if aid in self.watched:
+            self.watched.discard(aid)
+            self.tables["watched"].remove(aid)
+            self.network.unlead(aid, table=self.section.table)
+
+    def received_ns(self, local_label: int) -> int:
+        """When a flow last received something, by the monotonic clock; 0 if never."""
+        entry = self.tables["inbound"].find(layout.label_key(local_label))
+        in_kernel = layout.received_ns(entry) if entry is not None else 0
+        return max(in_kernel, super().received_ns(local_label))
+
+    def counters(self) -> dict[str, int]:
+        """What happened so far, in the kernel and here."""
+        counts = self.counts.copy()
+        assert self.kernel_counts is not None
+        for number, name in enumerate(layout.COUNTS):
+            each = self.kernel_counts.find(number.to_bytes(4, "little")) or b""
+            counts[name] += sum(value for (value,) in layout.COUNT.iter_unpack(each))
+        return dict(+counts)
+
+    # --- reports ------------------------------------------------------------------------------
+
+    def _on_report(self, report: bytes) -> None:
+        """What a program says."""
+        head = layout.REPORT.unpack_from(report)
+        kind, label, silent_ns, source, followed, segment_octets, octets, _ = head
+        copy = report[layout.REPORT.size : layout.REPORT.size + octets]
+        local_label = int.from_bytes(label, "big")
+        match kind:
+            case layout.SOURCE_MOVED:
+                flow = self.rewriter.by_label.get(local_label)
+                if flow is not None and followed:
+                    flow.peer_locator = Locator(source)
+                self.notify(SourceMoved(local_label, Locator(source), bool(followed)))
+            case layout.UNKNOWN_PEER:
+                self.notify(UnknownPeerSeen(Locator(source)))
+            case layout.PLAIN_PACKET if octets >= ipv6.HEADER_OCTETS:
+                self.notify(UlpPacketSeen(finished(copy, segment_octets)))
+            case layout.UNANSWERED_PACKET if octets >= ipv6.HEADER_OCTETS:
+                self.counts["unanswered packets"] += 1
+                packet = finished(copy, segment_octets)
+                self.notify(UnansweredPacket(local_label, packet, silent_ns))
+
+
+def object_code() -> bytes:
+    """The compiled programs.
+
+    Raises:
+        Unsupported: this installation has none.
+    """
+    try:
+        return resources.files("noid.bpf").joinpath(OBJECT).read_bytes()
+    except FileNotFoundError:
+        raise Unsupported(
+            "the compiled data plane", "install noid again; its build makes it with clang or ziglang"
+        ) from None
+
+
+def prepare_pins(pins: Path) -> None:
+    """Makes the directory of the pins, on a BPF file system, mounting one where there is none.
+
+    Raises:
+        PlatformError: it cannot be made.
+    """
+    try:
+        pins.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlatformError(
+            f"plane.pins {pins}",
+            error.errno or 0,
+            f"{error.strerror}; name a directory on a BPF file system (mount -t bpf)",
+        ) from None
+    if not libbpf.is_bpffs(pins):
+        libbpf.mount_bpffs(pins)
+    with contextlib.suppress(OSError):
+        os.chmod(pins, stat.S_IRWXU)
+
+
+def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
+    """Removes everything a plane in the kernel left behind; says what, piece by piece."""
+    pins = Path(section.pins)
+    for path in sorted(pins.glob("*")):
+        path.unlink(missing_ok=True)
+        yield f"pin {path}"
+    ours = segmenter_names(section.device)
+    for device in network.devices(["*"], excluded=ours):
+        with contextlib.suppress(ShimError):
+            if network.detach_filters(device.index):
+                yield f"filters on {device.name}"
+    for name in ours:
+        if network.remove_device(name):
+            yield f"device {name}"
+    network.remove_rule(priority=LAST_RULE_PRIORITY, table=section.table)
+    yield f"rule {LAST_RULE_PRIORITY}"

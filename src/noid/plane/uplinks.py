@@ -1,0 +1,147 @@
+"""The programs on the uplinks: attached, kept alive, replaced and taken away.
+
+A program hangs on a device by a link of the kernel's (tcx, XDP), whose pin keeps it there when the
+daemon is gone, or by a filter of clsact, which stays by itself. Either leaves other programs on the
+device as they are.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from noid.errors import PlatformError, Unsupported
+from noid.netlink import SUMMING, Device, HostNetwork
+from noid.plane import layout, libbpf
+
+CUTS_TCP = "tx-tcp6-segmentation"
+CUTS_UDP = "tx-udp-segmentation"
+SUMS = frozenset({SUMMING, "tx-checksum-ipv6"})
+
+
+def lacks(device: Device) -> int:
+    """What a device cannot do to packets with an M6 next header.
+
+    It cuts super-packets and sums up by what the stack tells it, not by the next header, or it does
+    not. Where it does not cut, the kernel would, and knows no M6 next header. Summing up the kernel
+    does as well for any; but a device that does it for the protocols it knows (tx-checksum-ipv6,
+    without the generic one) would leave out ours.
+    """
+    by_protocol = SUMMING not in device.features and bool(SUMS & device.features)
+    return (
+        layout.CUT_TCP * (CUTS_TCP not in device.features)
+        | layout.CUT_UDP * (CUTS_UDP not in device.features)
+        | layout.SUM * by_protocol
+    )
+
+
+def ways(devices: Iterable[Device]) -> dict[bytes, layout.Way]:
+    """Where packets leave, by their source locator."""
+    return {
+        address: layout.Way(ifindex=device.index, mtu=device.mtu, lacks=lacks(device))
+        for device in devices
+        for address in device.addresses
+    }
+
+
+class Uplinks:
+    """The programs on the devices of one host.
+
+    Args:
+        network: the host's devices.
+        pins: where links are pinned.
+        hook: ``tcx``, ``clsact``, or ``auto``: the first the kernel has.
+    """
+
+    def __init__(self, network: HostNetwork, pins: Path, hook: str) -> None:
+        self.network = network
+        self.pins = pins
+        self.hook = hook
+        self.modes: dict[str, str] = {}
+        self._indexes: dict[str, int] = {}
+
+    def attach(self, device: Device, programs: Mapping[str, int]) -> None:
+        """Puts the programs on an uplink, in the place of those that are there.
+
+        Raises:
+            ShimError: the kernel has no hook for them, or refuses.
+        """
+        bare = "" if device.has_ethernet else "_bare"
+        egress, ingress = programs[f"host_egress{bare}"], programs[f"host_ingress{bare}"]
+        hook = self._attach_both(device.index, egress, ingress)
+        said = [hook]
+        if device.has_ethernet and CUTS_TCP not in device.features:
+            # XDP runs before segments are put together; but attaching it can cost a device its
+            # ability to cut them, so only where there is none to lose.
+            try:
+                early = programs["host_ingress_early"]
+                self._link(device.index, "early", early, libbpf.XDP, flags=libbpf.XDP_NATIVE)
+                said.append("XDP")
+            except (Unsupported, PlatformError):
+                said.append("no XDP")
+        lacking = lacks(device)
+        if lacking & layout.SUM:
+            said.append("summed up before")
+        elif lacking & layout.CUT_TCP:
+            said.append("super-packets cut before")
+        else:
+            said.append("super-packets whole")
+        self.modes[device.name] = ", ".join(said)
+        self._indexes[device.name] = device.index
+
+    def attach_segmenter(self, index: int, program: int) -> None:
+        """Puts the program behind the segmenter.
+
+        Raises:
+            ShimError: as ``attach``.
+        """
+        if self.hook != "clsact":
+            try:
+                self._link(index, "segments", program, libbpf.TCX_INGRESS)
+                return
+            except Unsupported:
+                if self.hook == "tcx":
+                    raise
+        self.network.attach_filter(index, program, egress=False)
+
+    def leave(self, names: Iterable[str]) -> None:
+        """Takes our programs off devices, whether these are still there or not."""
+        for name in names:
+            index = self._indexes.pop(name)
+            del self.modes[name]
+            for path in self.pins.glob(f"link-{index}-*"):
+                path.unlink(missing_ok=True)
+            with contextlib.suppress(PlatformError):
+                self.network.detach_filters(index)
+
+    def _attach_both(self, index: int, egress: int, ingress: int) -> str:
+        if self.hook != "clsact":
+            try:
+                self._link(index, "egress", egress, libbpf.TCX_EGRESS)
+                self._link(index, "ingress", ingress, libbpf.TCX_INGRESS)
+                return "tcx"
+            except Unsupported:
+                if self.hook == "tcx":
+                    raise
+        self.network.attach_filter(index, egress, egress=True)
+        self.network.attach_filter(index, ingress, egress=False)
+        return "clsact"
+
+    def _link(self, index: int, where: str, program: int, kind: int, *, flags: int = 0) -> None:
+        """Attaches by a link, or puts the program into the link that is pinned already."""
+        path = self.pins / f"link-{index}-{where}"
+        old = libbpf.pinned(path)
+        if old is not None:
+            try:
+                libbpf.replace(old, program)
+                return
+            except PlatformError:
+                pass  # its device is gone, and another has the index now
+            finally:
+                os.close(old)
+            path.unlink(missing_ok=True)
+        link = libbpf.attach(program, index, kind, flags=flags)
+        try:
+            libbpf.pin(link, path)
+        finally:
+            os.close(link)
