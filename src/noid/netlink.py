@@ -189,11 +189,13 @@ class HostNetwork:
             return found[0], found[1]
 
     @_on_worker
-    def remove_device(self, name: str) -> None:
-        """Removes a device of ours; one that is gone already is no error."""
-        for index in self._route.link_lookup(ifname=name):
+    def remove_device(self, name: str) -> bool:
+        """Removes a device of ours; returns whether it was there."""
+        indexes = self._route.link_lookup(ifname=name)
+        for index in indexes:
             with contextlib.suppress(NetlinkError):
                 self._route.link("del", index=index)
+        return bool(indexes)
 
     @_on_worker
     def attach_filter(self, ifindex: int, program: int, *, egress: bool) -> None:
@@ -215,17 +217,24 @@ class HostNetwork:
             )
 
     @_on_worker
-    def detach_filters(self, ifindex: int) -> None:
-        """Removes our programs from a device's clsact, and that too if nobody else uses it."""
-        left = 0
+    def detach_filters(self, ifindex: int) -> bool:
+        """Removes our programs from a device's clsact, and that too if nobody else uses it.
+
+        Returns:
+            Whether there were any.
+        """
+        found = left = 0
         for parent in (CLSACT_EGRESS, CLSACT_INGRESS):
-            with contextlib.suppress(NetlinkError):
+            try:
                 self._route.tc("del-filter", "bpf", ifindex, parent=parent, prio=FILTER_PRIORITY)
-            with contextlib.suppress(NetlinkError):
-                left += len(list(self._route.get_filters(index=ifindex, parent=parent)))
-        if not left:
+                found += 1
+            except NetlinkError:
+                continue
+            left += len(list(self._route.get_filters(index=ifindex, parent=parent)))
+        if found and not left:
             with contextlib.suppress(NetlinkError):
                 self._route.tc("del", "clsact", ifindex)
+        return bool(found)
 
     @_on_worker
     def bring_up(self, device: str, mtu: int) -> int:

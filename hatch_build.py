@@ -1,0 +1,54 @@
+"""Compiles the data plane for the kernel while the package is built.
+
+Debian's clang does it where it is installed; elsewhere the compiler in PyPI's ziglang, which the
+build then asks for. The programs need no header of the system's.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = Path("src/noid/bpf/host.bpf.c")
+OBJECT = Path("src/noid/bpf/host.bpf.o")
+FLAGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fno-asynchronous-unwind-tables")
+
+
+class ObjectBuilder(BuildHookInterface):
+    """Makes ``host.bpf.o`` beside its source, where an editable installation finds it too."""
+
+    def dependencies(self) -> list[str]:
+        """The compiler, where the machine has none."""
+        return [] if _clang() else ["ziglang>=0.13"]
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compiles; the build fails with the compiler's words where that fails."""
+        root = Path(self.root)
+        clang = _clang()
+        if clang:
+            compiler = [clang, "-target", "bpfel" if sys.byteorder == "little" else "bpfeb"]
+        else:
+            target = "bpfel-freestanding" if sys.byteorder == "little" else "bpfeb-freestanding"
+            compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target]
+        with tempfile.TemporaryDirectory() as cache:
+            # ziglang keeps a cache, which would stay in the home directory of whoever builds.
+            environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+            subprocess.run(
+                [*compiler, *FLAGS, "-c", str(root / SOURCE), "-o", str(root / OBJECT)],
+                env=environment,
+                check=True,
+            )
+        build_data["artifacts"].append(str(OBJECT))
+
+    def clean(self, versions: list[str]) -> None:
+        """Removes the object."""
+        (Path(self.root) / OBJECT).unlink(missing_ok=True)
+
+
+def _clang() -> str | None:
+    return shutil.which("clang")

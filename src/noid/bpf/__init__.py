@@ -1,0 +1,1 @@
+"""The data plane for the kernel: C that is compiled when the package is built."""
