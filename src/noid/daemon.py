@@ -42,10 +42,11 @@ from noid.engine.events import (
     WatchPeer,
 )
 from noid.engine.host import Host
-from noid.errors import PlatformError
+from noid.errors import PlatformError, ShimError
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork, address_changes
 from noid.plane.base import DataPlane
+from noid.plane.bpf import BpfPlane
 from noid.plane.slow import check_permission
 from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of
@@ -75,6 +76,7 @@ class Daemon:
         self.inquiries: set[asyncio.Task[None]] = set()
         self.host: Host
         self.plane: DataPlane
+        self.why_tun = ""
         self.upstream: Upstream
         self.stub: Stub
         self.control = ControlServer(
@@ -96,7 +98,7 @@ class Daemon:
             logger.info(
                 "ready: locators %s, plane %s",
                 " ".join(format_locator(locator) for locator in self.locators) or "none",
-                self.config.plane.kind,
+                self.plane.kind,
             )
             _tell_systemd("READY=1")
             await self.stopping.wait()
@@ -123,12 +125,10 @@ class Daemon:
         await self._check_upstream()
         await self.control.start()
         stack.push_async_callback(self.control.stop)
-        self.plane = TunPlane(
-            config.plane, self.codepoints, self.network, mtu, self.handle, lambda: self.locators
-        )
-        self.plane.open()
+        self.plane = self._open_plane(mtu)
         stack.callback(self.plane.close)
         self._take_locators()
+        self.plane.start()
         watching = address_changes()
         stack.callback(watching.close)
         asyncio.get_running_loop().add_reader(watching, self._on_address_change, watching)
@@ -143,6 +143,31 @@ class Daemon:
         )
         await self.stub.start()
         stack.push_async_callback(self.stub.stop)
+
+    def _open_plane(self, mtu: int) -> DataPlane:
+        """The plane that is wanted; where any is welcome, that in the kernel if it can be had."""
+        config = self.config
+        common = (
+            config.plane, self.codepoints, self.network, mtu, self.handle, lambda: self.locators
+        )  # fmt: skip
+        if config.plane.kind != "tun":
+            in_kernel = BpfPlane(
+                *common,
+                interfaces=config.host.interfaces,
+                directory=Path(config.state.directory),
+                referrals=True,
+            )
+            try:
+                in_kernel.open()
+                return in_kernel
+            except ShimError as error:
+                if config.plane.kind == "bpf":
+                    raise
+                self.why_tun = str(error)
+                logger.warning("no data plane in the kernel, so in user space: %s", error)
+        plane = TunPlane(*common)
+        plane.open()
+        return plane
 
     async def _check_upstream(self) -> None:
         """A resolver that answers nothing is found out now, not with the first lookup."""
@@ -234,6 +259,7 @@ class Daemon:
         with contextlib.suppress(OSError):
             while watching.recv(65536):
                 pass
+        self.plane.links_changed()
         self._take_locators()
 
     def _take_locators(self) -> None:
@@ -262,7 +288,9 @@ class Daemon:
             "birthday": self.host.core.options.birthday,
             "locators": [format_locator(locator) for locator in self.locators],
             "plane": {
-                "kind": self.config.plane.kind,
+                "kind": self.plane.kind,
+                "why": self.why_tun or f"plane.kind is {self.config.plane.kind}",
+                "uplinks": self.plane.modes(),
                 "device": self.config.plane.device,
                 "counters": self.plane.counters(),
             },

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from noid.lab import topology
+from noid.lab.inventory import PINS
 from noid.lab.topology import NAME_SERVER, Name
 
 ZONE: Final = "example"
@@ -108,8 +109,8 @@ def nsswitch_conf() -> str:
     return "passwd: files\ngroup: files\nhosts: files dns\n"
 
 
-def noid_toml(host: str, directory: Path) -> str:
-    """The daemon's configuration on a host."""
+def noid_toml(host: str, directory: Path, plane: str) -> str:
+    """The daemon's configuration on a host, with a data plane."""
     lines = ["[host]", f'name = "{host}.{ZONE}"', 'interfaces = ["up*"]']
     if host == "b":
         # plain.example is an address of b too, of a host that does not speak M6.
@@ -119,7 +120,8 @@ def noid_toml(host: str, directory: Path) -> str:
         'listen = "::1"',
         f'upstream = ["{NAME_SERVER}"]',
         "[plane]",
-        'kind = "tun"',
+        f'kind = "{plane}"',
+        f'pins = "{directory}/{PINS}/{host}"',
         "[control]",
         f'socket = "{directory}/{host}.sock"',
         "[state]",

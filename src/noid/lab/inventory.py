@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,10 +19,12 @@ from noid.errors import UsageError
 from noid.lab import namespaces, processes
 from noid.lab.topology import NODES
 
-Plane = Literal["none", "tun"]
+Plane = Literal["none", "tun", "bpf"]
 
 DIRECTORY: Final = Path("/run/noid-lab")
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+PINS: Final = "pins"
+"""Where in the directory of a lab the data planes in the kernel are pinned."""
 STRANGER_ROUNDS_MAX: Final = 5
 """How often we look again for processes that were started while we ended the others."""
 
@@ -149,6 +152,7 @@ def remove(name: str) -> bool:
     there = directory.exists() or bool(namespaces.present(name, NODES))
     with contextlib.ExitStack() as steps:
         steps.callback(shutil.rmtree, directory, ignore_errors=True)
+        steps.callback(unmount, directory / PINS)
         steps.callback(namespaces.remove, name, tuple(reversed(NODES)))
         steps.callback(_end_strangers, name)
         for record in processes.read_records(directory / "processes"):
@@ -156,6 +160,12 @@ def remove(name: str) -> bool:
     with contextlib.suppress(OSError):
         DIRECTORY.rmdir()  # only if this was the last
     return there
+
+
+def unmount(directory: Path) -> None:
+    """Unmounts the BPF file system of a lab, where there is one, and all that is pinned with it."""
+    if directory.is_mount():
+        subprocess.run(["umount", str(directory)], check=False)
 
 
 def _end_strangers(name: str) -> None:

@@ -31,6 +31,7 @@ from noid.lab import (
 from noid.lab.inventory import Description, Plane
 from noid.lab.processes import Process
 from noid.lab.waiting import wait_for
+from noid.plane.bpf import prepare_pins
 
 Found = TypeVar("Found")
 
@@ -328,9 +329,12 @@ class Lab:
             }
             namespaces.write_etc(self.name, node, files)
         self._start_servers()
+        if self.plane == "bpf":
+            # What is mounted in the namespace of one program would go with that program.
+            prepare_pins(self.directory / inventory.PINS)
         if self.plane != "none":
             for host in reversed(topology.HOSTS):
-                text = configuration.noid_toml(host, self.directory)
+                text = configuration.noid_toml(host, self.directory, self.plane)
                 (self.directory / f"{host}.toml").write_text(text, encoding="utf-8")
                 self.start_daemon(host)
 

@@ -18,16 +18,32 @@ class DataPlane(Protocol):
     open.
     """
 
+    kind: str
+    """What the configuration calls it."""
+
     def open(self) -> None:
-        """Takes the plane into use.
+        """Makes everything the plane needs; no packet comes through it yet.
 
         Raises:
             Unsupported: the machine lacks something the plane needs.
             PlatformError: the system refuses something.
         """
 
+    def start(self) -> None:
+        """Lets packets through, by the flows that are installed by now.
+
+        Raises:
+            ShimError: as ``open``.
+        """
+
     def close(self) -> None:
-        """Leaves the host's networking as it was before ``open``."""
+        """Lets go of everything; what a plane keeps going without us is its own affair."""
+
+    def links_changed(self) -> None:
+        """Looks at the host's devices again: some have come, gone or changed."""
+
+    def modes(self) -> dict[str, str]:
+        """How it works on each uplink, for people; empty where there is but one way."""
 
     def install(self, flow: Flow) -> None:
         """Uses a flow, in place of the one with its AIDs or its label."""

@@ -47,7 +47,7 @@ NO_WAY = layout.Way(ifindex=0, mtu=0)
 
 
 def segmenter_names(device: str) -> tuple[str, str]:
-    """The two ends of the pair that cuts super-packets: where they go in, where segments come out."""
+    """The pair that cuts super-packets: where they go in, and where their segments come out."""
     return f"{device}-out", f"{device}-cut"
 
 
@@ -94,13 +94,12 @@ class BpfPlane(SlowPath):
         self.kernel_counts: libbpf.Table | None = None
         self.reports: libbpf.Reports | None = None
 
+    kind = "bpf"
+
     # --- life ---------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Loads the programs; see ``DataPlane.open``.
-
-        They are attached by ``take_over``, when the flows there are have been installed.
-        """
+        """Loads the programs; see ``DataPlane.open``."""
         code = object_code()
         prepare_pins(self.pins)
         super().open()
@@ -149,12 +148,8 @@ class BpfPlane(SlowPath):
         loop = asyncio.get_running_loop()
         loop.add_reader(self.reports.fileno(), self.reports.consume)
 
-    def take_over(self) -> None:
-        """Attaches the programs, in the place of those of an earlier daemon.
-
-        Raises:
-            ShimError: the kernel has no hook for them, or refuses.
-        """
+    def start(self) -> None:
+        """Attaches the programs, in the place of those of an earlier daemon."""
         assert self.programs is not None
         programs = self.programs.programs
         self.uplinks.attach_segmenter(self.segments, programs["host_segments"])
@@ -186,6 +181,10 @@ class BpfPlane(SlowPath):
         for flow in list(self.rewriter.by_aids.values()):
             if before.get(flow.local_locator) != self.ways.get(flow.local_locator):
                 self._put_outbound(flow)
+
+    def modes(self) -> dict[str, str]:
+        """How packets pass each uplink."""
+        return dict(self.uplinks.modes)
 
     def _present(self) -> tuple[Device, ...]:
         ours = (self.section.device, *segmenter_names(self.section.device))
@@ -301,7 +300,8 @@ def object_code() -> bytes:
         return resources.files("noid.bpf").joinpath(OBJECT).read_bytes()
     except FileNotFoundError:
         raise Unsupported(
-            "the compiled data plane", "install noid again; its build makes it with clang or ziglang"
+            "the compiled data plane",
+            "install noid again; its build makes it with clang or ziglang",
         ) from None
 
 

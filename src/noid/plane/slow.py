@@ -118,6 +118,13 @@ class SlowPath:
         loop.add_reader(icmp, self._on_icmp, icmp)
         loop.add_reader(self.device, self._on_device)
 
+    def links_changed(self) -> None:
+        """Nothing here depends on the devices."""
+
+    def modes(self) -> dict[str, str]:
+        """There is but one way."""
+        return {}
+
     def close(self) -> None:
         """Removes everything ``open`` made; may be called at any time, any number of times."""
         with contextlib.suppress(RuntimeError):

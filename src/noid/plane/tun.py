@@ -23,24 +23,28 @@ REFRESH_S = 0.01
 class TunPlane(SlowPath):
     """See ``noid.plane.base.DataPlane``; made like any ``SlowPath``."""
 
+    kind = "tun"
     watched: set[Locator]
     rule_added = False
     refresh: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
-        """Makes the device, the sockets and the routing rule; see ``DataPlane.open``."""
+        """Makes the device and the sockets; see ``DataPlane.open``."""
         self.watched = set()
-        section = self.section
         super().open()
         try:
             self._open_receivers()
-            self.network.add_rule(
-                priority=section.rule_priority, table=section.table, except_mark=section.mark
-            )
-            self.rule_added = True
         except BaseException:
             self.close()
             raise
+
+    def start(self) -> None:
+        """Adds the routing rule."""
+        section = self.section
+        self.network.add_rule(
+            priority=section.rule_priority, table=section.table, except_mark=section.mark
+        )
+        self.rule_added = True
 
     def close(self) -> None:
         """Removes everything ``open`` made; may be called at any time, any number of times."""
