@@ -33,7 +33,7 @@ def test_an_empty_file_is_a_whole_configuration() -> None:
     assert config.host.interfaces == ["*"]
     assert config.host.locators == []
     assert (config.dns.listen, config.dns.port, config.dns.upstream) == ("::1", 53, [])
-    assert config.plane.kind == "tun"
+    assert config.plane.kind == "auto"
     assert config.control.socket == str(DEFAULT_SOCKET)
     assert config.state.directory == str(DEFAULT_STATE_DIRECTORY)
     assert config.code_points() == Codepoints()
@@ -96,7 +96,7 @@ REFUSED = [
     ('[dns]\nnever_look_up = ["10.0.0.0/8"]', "dns.never_look_up", "no IPv6 prefix"),
     ('[dns]\nnever_look_up = ["2001:db8::1/64"]', "dns.never_look_up", "has host bits set"),
     ("[plane]\nx = 1", "plane.x", "is no known key; here are kind"),
-    ('[plane]\nkind = "ebpf"', "plane.kind", "must be tun"),
+    ('[plane]\nkind = "ebpf"', "plane.kind", "must be one of auto, bpf, tun"),
     ('[plane]\ndevice = "a/b"', "plane.device", "matching regex"),
     ('[plane]\ndevice = "sixteen_letters_"', "plane.device", "matching regex"),
     ('[plane]\ndevice = ""', "plane.device", "matching regex"),

@@ -201,6 +201,15 @@ def ask(path: Path, command: str, *, timeout_s: float = 5.0) -> Any:
     return _unless_refused(command, msgspec.json.decode(line))
 
 
+def answers(path: Path) -> bool:
+    """Whether a daemon answers there."""
+    try:
+        ask(path, "status")
+    except (PlatformError, OSError):
+        return False
+    return True
+
+
 def stream_events(path: Path, *, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
     """The daemon's events as they happen, the first being ``{"event": "monitoring"}``.
 

@@ -128,7 +128,6 @@ class Daemon:
         self.plane = self._open_plane(mtu)
         stack.callback(self.plane.close)
         self._take_locators()
-        self.plane.start()
         watching = address_changes()
         stack.callback(watching.close)
         asyncio.get_running_loop().add_reader(watching, self._on_address_change, watching)
@@ -143,6 +142,7 @@ class Daemon:
         )
         await self.stub.start()
         stack.push_async_callback(self.stub.stop)
+        self.plane.start()
 
     def _open_plane(self, mtu: int) -> DataPlane:
         """The plane that is wanted; where any is welcome, that in the kernel if it can be had."""

@@ -263,17 +263,24 @@ class HostNetwork:
             )
 
     @_on_worker
-    def remove_rule(self, *, priority: int, table: int) -> None:
-        """Removes the rules at a priority that consult a table, and the routes of the table."""
-        self._remove_rule(priority, table)
+    def remove_rule(self, *, priority: int, table: int) -> bool:
+        """Removes the rules at a priority that consult a table, and the routes of the table.
 
-    def _remove_rule(self, priority: int, table: int) -> None:
+        Returns:
+            Whether there were such rules.
+        """
+        return self._remove_rule(priority, table)
+
+    def _remove_rule(self, priority: int, table: int) -> bool:
+        found = False
         with contextlib.suppress(NetlinkError):
             self._route.flush_routes(family=socket.AF_INET6, table=table)
         for rule in self._route.get_rules(family=socket.AF_INET6):
             if rule.get("priority") == priority and rule.get("table") == table:
+                found = True
                 with contextlib.suppress(NetlinkError):
                     self._route.rule("del", family=socket.AF_INET6, priority=priority, table=table)
+        return found
 
     @_on_worker
     def lead(self, aid: Locator, *, device: int, table: int, source: Locator | None) -> None:

@@ -8,11 +8,13 @@ import pytest
 
 from noid.errors import ShimError
 from noid.lab import machine
+from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS
 
 PROGRAMS = ("ip", "nsd", "nginx", "curl", "dumpcap")
 TUN_DEVICE = Path("/dev/net/tun")
+PLANES: tuple[Plane, ...] = ("tun", "bpf")
 HERE = Path(__file__).parent
 
 
@@ -38,12 +40,12 @@ def plain_lab(lab_machine: None) -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture(scope="module")
-def lab(lab_machine: None) -> Iterator[Lab]:
-    """A lab with noid on both hosts."""
+@pytest.fixture(scope="module", params=PLANES)
+def lab(lab_machine: None, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A lab with noid on both hosts, on each data plane in turn."""
     if not TUN_DEVICE.exists():
         _cannot(f"{TUN_DEVICE} is not there: load the kernel module tun")
-    with Lab.create(plane="tun") as lab:
+    with Lab.create(plane=request.param) as lab:
         yield lab
         for host in HOSTS:
             log = lab.log(host)

@@ -53,7 +53,7 @@ def forgetful(echoing: Lab) -> Lab:
 def late_lab(plain_lab: Lab) -> Iterator[Lab]:
     """A lab without noid that is ready for ``start_daemon``; noid is stopped again afterwards."""
     for host in HOSTS:
-        text = configuration.noid_toml(host, plain_lab.directory)
+        text = configuration.noid_toml(host, plain_lab.directory, "tun")
         (plain_lab.directory / f"{host}.toml").write_text(text, encoding="utf-8")
     yield plain_lab
     for host in HOSTS:
@@ -159,7 +159,7 @@ def test_a_host_whose_peer_has_stopped_reaches_it_plainly(forgetful: Lab, client
         with Pinging(forgetful, client) as ping:
             ping.goes_on()
             known = len(forgetful.log(client))
-            forgetful.stop_daemon(PEERS[client])
+            forgetful.take_noid_down(PEERS[client])
             ping.goes_on()
             forgetful.wait_for("it has no context", lambda: not forgetful.contexts(client), 5)
             assert "it does not know M6 next headers" in forgetful.log(client)[known:]
@@ -174,7 +174,7 @@ def test_a_connection_goes_on_when_one_end_stops_noid(forgetful: Lab, client: st
     establish_context(forgetful)
     with tcp(forgetful, client) as conversation:
         conversation.echoes()
-        forgetful.stop_daemon("a")
+        forgetful.take_noid_down("a")
         try:
             conversation.echoes()
         finally:

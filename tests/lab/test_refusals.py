@@ -43,7 +43,7 @@ def bare_lab(plain_lab: Lab) -> Iterator[Lab]:
         (("[dns]", "[dns]\nport = 65536"), "dns.port: expected `int` <= 65535"),
         (('listen = "::1"', 'listen = "home"'), "dns.listen: 'home' is not an IPv6 address"),
         ((NAME_SERVER, "ns.example"), "dns.upstream: 'ns.example' is not an IPv6 address"),
-        (('kind = "tun"', 'kind = "wings"'), "plane.kind: must be tun"),
+        (('kind = "tun"', 'kind = "wings"'), "plane.kind: must be one of auto, bpf, tun"),
         (("[plane]", '[plane]\ndevice = "a/b"'), "plane.device: expected `str` matching"),
         (("[plane]", "[plane]\nrule_priority = 0"), "plane.rule_priority: expected `int` >= 1"),
         (('["up*"]', "[]"), 'host.interfaces: is empty; ["*"] means every interface'),
@@ -198,7 +198,7 @@ def test_the_status_is_one_json_object(lab: Lab) -> None:
     status = json.loads(_ask(lab, "status", "--json"))
     assert status["name"] == "a.example"
     assert status["locators"] == list(locators("a"))
-    assert (status["plane"]["kind"], status["plane"]["device"]) == ("tun", "noid0")
+    assert (status["plane"]["kind"], status["plane"]["device"]) == (lab.plane, "noid0")
 
 
 def test_the_status_is_a_table_for_people(lab: Lab) -> None:
@@ -253,7 +253,7 @@ def _run(
     lab: Lab, directory: Path, *edits: Edit, prefix: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Runs noid on a, its configuration edited, to its end."""
-    text = configuration.noid_toml("a", lab.directory)
+    text = configuration.noid_toml("a", lab.directory, "tun")
     for old, new in edits:
         assert old in text
         text = text.replace(old, new)
@@ -307,7 +307,7 @@ def _device(lab: Lab, kind: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _running(lab: Lab) -> Iterator[None]:
     """A running noid on a of a lab that has none."""
-    text = configuration.noid_toml("a", lab.directory)
+    text = configuration.noid_toml("a", lab.directory, "tun")
     (lab.directory / "a.toml").write_text(text, encoding="utf-8")
     lab.start_daemon("a")
     try:

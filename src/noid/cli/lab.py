@@ -23,7 +23,7 @@ from noid.lab.lab import Lab
 from noid.lab.topology import NODES
 
 DEFAULT_NAME: Final = "lab"
-PLANES: Final = ("bpf", "tun", "none")
+PLANES: Final = ("auto", "bpf", "tun", "none")
 SCENARIOS: Final = (blackhole.NAME,)
 CAPTURED: Final = (("isp1", "core"), ("isp1", "custa"), ("isp2", "core"), ("isp2", "custa"))
 """Between them every packet between a and b passes, by whatever pair of addresses."""

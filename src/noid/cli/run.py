@@ -1,12 +1,15 @@
-"""``noid run``: the daemon in the foreground, as systemd likes it."""
+"""``noid run``: the daemon in the foreground, as systemd likes it; ``noid down``: its undoing."""
 
 import argparse
 import asyncio
+import json
 import logging
 import sys
 from pathlib import Path
 
 from noid.config import Config, load_config
+from noid.control import answers
+from noid.errors import UsageError
 
 EXAMPLE = """\
 example:
@@ -21,7 +24,7 @@ A complete configuration needs no more than this, and often not even this:
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds ``run``."""
+    """Adds ``run`` and ``down``."""
     run = commands.add_parser(
         "run",
         help="run the shim on this host, in the foreground",
@@ -32,6 +35,19 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     run.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
     run.add_argument("--verbose", action="store_true", help="also log what single packets cause")
     run.set_defaults(handler=run_daemon)
+    down = commands.add_parser(
+        "down",
+        help="remove what the data plane in the kernel keeps going without a daemon",
+        description=(
+            "Removes the programs, tables, devices and rules of the data plane in the kernel,\n"
+            "which go on when the daemon has ended. Connections go on as plain IPv6."
+        ),
+        epilog="example:\n  noid down --config /etc/noid.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    down.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
+    down.add_argument("--json", action="store_true", help="what was removed, for programs")
+    down.set_defaults(handler=take_down)
 
 
 def run_daemon(arguments: argparse.Namespace) -> int:
@@ -43,6 +59,27 @@ def run_daemon(arguments: argparse.Namespace) -> int:
         format="%(asctime)s %(levelname)s %(message)s",
     )
     asyncio.run(_run(config))
+    return 0
+
+
+def take_down(arguments: argparse.Namespace) -> int:
+    """Removes what a daemon's plane left behind, while no daemon runs."""
+    from noid.netlink import HostNetwork
+    from noid.plane.bpf import take_down as leave_kernel
+
+    config = load_config(arguments.config)
+    path = Path(config.control.socket)
+    if answers(path):
+        raise UsageError(f"noid is running and answers at {path}; stop it first")
+    network = HostNetwork()
+    try:
+        removed = list(leave_kernel(config.plane, network))
+    finally:
+        network.close()
+    if arguments.json:
+        print(json.dumps({"removed": removed}))
+    else:
+        print("\n".join(f"removed {one}" for one in removed) or "there was nothing to remove")
     return 0
 
 

@@ -15,8 +15,8 @@ from noid.lab.lab import Lab
 from noid.lab.timeline import Kind, Timeline
 
 STALL_AFTER_S: Final = 5.0
-PLANES: Final[tuple[Plane, ...]] = ("none", "tun")
-TITLES: Final[dict[Plane, str]] = {"none": "without noid", "tun": "with noid"}
+PLANES: Final[dict[Plane, str]] = {"none": "without noid", "auto": "with noid"}
+"""What is shown, and under which title."""
 STYLES: Final[dict[Kind, str]] = {"rates": "green", "silence": "red", "event": "bold yellow"}
 
 
@@ -45,8 +45,8 @@ def demonstrate(console: Console) -> bool:
 def table_of(outcomes: list[Outcome]) -> Table:
     """The outcomes side by side."""
     table = Table("")
-    for outcome in outcomes:
-        table.add_column(TITLES[outcome.plane], justify="right")
+    for title in PLANES.values():
+        table.add_column(title, justify="right")
     for title, cells in (
         ("download survived", [_yes(outcome.survived) for outcome in outcomes]),
         ("longest silence", [_silence(outcome) for outcome in outcomes]),
@@ -61,7 +61,7 @@ def table_of(outcomes: list[Outcome]) -> Table:
 
 def _tell(console: Console, plane: Plane) -> Outcome:
     console.print()
-    console.print(Text(TITLES[plane], style="bold"))
+    console.print(Text(PLANES[plane], style="bold"))
     timeline = Timeline()
 
     def watch(run: Run) -> None:

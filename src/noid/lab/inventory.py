@@ -19,7 +19,7 @@ from noid.errors import UsageError
 from noid.lab import namespaces, processes
 from noid.lab.topology import NODES
 
-Plane = Literal["none", "tun", "bpf"]
+Plane = Literal["none", "auto", "tun", "bpf"]
 
 DIRECTORY: Final = Path("/run/noid-lab")
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")

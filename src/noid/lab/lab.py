@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from noid.control import ask
+import msgspec
+
+from noid.control import answers, ask
 from noid.errors import PlatformError, UsageError
 from noid.lab import (
     configuration,
@@ -217,7 +219,7 @@ class Lab:
         ]
         process = self.spawn(host, arguments, name=f"noid-{host}")
         self._await_ready(
-            process, f"noid answers on {host}", lambda: _answers(self.control_socket(host))
+            process, f"noid answers on {host}", lambda: answers(self.control_socket(host))
         )
         return process
 
@@ -231,6 +233,18 @@ class Lab:
         processes.end_processes(record for record in records if record.name == f"noid-{host}")
         for child in self._children:
             child.popen.poll()
+
+    def take_noid_down(self, host: str) -> None:
+        """Ends noid on a host, and what its plane would keep going without it.
+
+        Raises:
+            PlatformError: something would not go.
+        """
+        self.stop_daemon(host)
+        config = f"{self.directory}/{host}.toml"
+        done = self.run(host, [sys.executable, "-m", "noid", "down", "--config", config])
+        if done.returncode != 0:
+            raise PlatformError(f"noid down on {host}", done.returncode, done.stderr.strip())
 
     def control_socket(self, host: str) -> Path:
         """The control socket of noid on a host."""
@@ -329,7 +343,7 @@ class Lab:
             }
             namespaces.write_etc(self.name, node, files)
         self._start_servers()
-        if self.plane == "bpf":
+        if self.plane in ("auto", "bpf"):
             # What is mounted in the namespace of one program would go with that program.
             prepare_pins(self.directory / inventory.PINS)
         if self.plane != "none":
@@ -337,6 +351,14 @@ class Lab:
                 text = configuration.noid_toml(host, self.directory, self.plane)
                 (self.directory / f"{host}.toml").write_text(text, encoding="utf-8")
                 self.start_daemon(host)
+            self._settle_plane()
+
+    def _settle_plane(self) -> None:
+        """Which plane the hosts took, where they were to take the best there is."""
+        if self.plane == "auto":
+            self.plane = self.status(topology.HOSTS[0])["plane"]["kind"]
+            self.description = msgspec.structs.replace(self.description, plane=self.plane)
+            inventory.write_description(self.description)
 
     def _start_servers(self) -> None:
         arguments = servers.prepare_name_server(self.directory / "dns")
@@ -367,14 +389,6 @@ class Lab:
                 process.popen.returncode,
                 lines[-1].removeprefix("noid: "),
             )
-
-
-def _answers(path: Path) -> bool:
-    try:
-        ask(path, "status")
-    except (PlatformError, OSError):
-        return False
-    return True
 
 
 def _await_quiet(path: Path) -> None:

@@ -88,6 +88,7 @@ class BpfPlane(SlowPath):
         self.devices: tuple[Device, ...] = ()
         self.ways: dict[bytes, layout.Way] = {}
         self.segmenter = 0
+        self.stays = True
         self.watched: set[Locator] = set()
         self.programs: libbpf.Programs | None = None
         self.tables: dict[str, libbpf.Table] = {}
@@ -102,6 +103,7 @@ class BpfPlane(SlowPath):
         """Loads the programs; see ``DataPlane.open``."""
         code = object_code()
         prepare_pins(self.pins)
+        self.stays = any(self.pins.iterdir())
         super().open()
         try:
             self._make_segmenter()
@@ -156,9 +158,10 @@ class BpfPlane(SlowPath):
         self.links_changed()
         for name, table in self.tables.items():
             libbpf.pin(table.descriptor, self.pins / f"map-{name}")
+        self.stays = True
 
     def close(self) -> None:
-        """Ends the slow path; the programs, if they are attached, go on without it."""
+        """Ends the slow path; the programs go on without it, if there were any before or now."""
         if self.reports is not None:
             with contextlib.suppress(RuntimeError):
                 asyncio.get_running_loop().remove_reader(self.reports.fileno())
@@ -168,6 +171,8 @@ class BpfPlane(SlowPath):
         if self.programs is not None:
             self.programs.close()
             self.programs = None
+        if not self.stays:
+            list(take_down(self.section, self.network))
 
     def links_changed(self) -> None:
         """Puts the programs on uplinks that have come, and sends by what there is now."""
@@ -339,5 +344,5 @@ def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
     for name in ours:
         if network.remove_device(name):
             yield f"device {name}"
-    network.remove_rule(priority=LAST_RULE_PRIORITY, table=section.table)
-    yield f"rule {LAST_RULE_PRIORITY}"
+    if network.remove_rule(priority=LAST_RULE_PRIORITY, table=section.table):
+        yield f"rule {LAST_RULE_PRIORITY}"
