@@ -44,7 +44,7 @@ from noid.engine.events import (
 from noid.engine.host import Host
 from noid.errors import PlatformError, ShimError
 from noid.locators import Locator, format_locator, parse_locator
-from noid.netlink import HostNetwork, address_changes
+from noid.netlink import HostNetwork, network_changes
 from noid.plane.base import DataPlane
 from noid.plane.bpf import BpfPlane
 from noid.plane.slow import check_permission
@@ -128,9 +128,9 @@ class Daemon:
         self.plane = self._open_plane(mtu)
         stack.callback(self.plane.close)
         self._take_locators()
-        watching = address_changes()
+        watching = network_changes()
         stack.callback(watching.close)
-        asyncio.get_running_loop().add_reader(watching, self._on_address_change, watching)
+        asyncio.get_running_loop().add_reader(watching, self._on_network_change, watching)
         stack.callback(asyncio.get_running_loop().remove_reader, watching)
         stack.callback(self._cancel)
         self.stub = Stub(
@@ -255,7 +255,7 @@ class Daemon:
 
     # --- own locators -------------------------------------------------------------------------
 
-    def _on_address_change(self, watching: socket.socket) -> None:
+    def _on_network_change(self, watching: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while watching.recv(65536):
                 pass

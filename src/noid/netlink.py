@@ -29,8 +29,9 @@ FLAG_TENTATIVE = 0x40
 UNUSABLE = FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_DEPRECATED | FLAG_TENTATIVE
 PASSING_ADDRESS = "fe80::6d36"
 RULE_INVERT = 0x02
+GROUP_LINKS = 0x1
 GROUP_IPV6_ADDRESSES = 0x100
-"""RTMGRP_IPV6_IFADDR, from linux/rtnetlink.h."""
+"""RTMGRP_LINK and RTMGRP_IPV6_IFADDR, from linux/rtnetlink.h."""
 TCP6 = Path("/proc/net/tcp6")
 UDP6 = Path("/proc/net/udp6")
 TCP_GONE = ("06", "07")
@@ -372,14 +373,14 @@ def _proc_address(locator: Locator) -> str:
     return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
 
 
-def address_changes() -> socket.socket:
-    """A socket that becomes readable whenever an IPv6 address of the host comes, goes or changes.
+def network_changes() -> socket.socket:
+    """A socket that becomes readable whenever a device or an IPv6 address of the host changes.
 
-    What is read from it says no more than that; ``HostNetwork.locators`` says what there is now.
+    What is read from it says no more than that; HostNetwork says what there is now.
     """
     watching = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     watching.setblocking(False)
-    watching.bind((0, GROUP_IPV6_ADDRESSES))
+    watching.bind((0, GROUP_LINKS | GROUP_IPV6_ADDRESSES))
     return watching
 
 

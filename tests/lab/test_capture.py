@@ -11,9 +11,11 @@ from noid.constants import CONTROL_FLOW_LABEL
 from noid.lab.download import Download
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
+from noid.netlink import SUMMING
 from noid.wire.control import Code
 from tests.lab.captures import CONTROL_TYPE, GOOD, M6_ICMPV6, M6_TCP, Row, read_capture
 from tests.lab.conversations import established
+from tests.lab.devices import set_features
 
 A_1, A_2 = locators("a")
 B_1, B_2 = locators("b")
@@ -52,6 +54,10 @@ def captures(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Captures:
         places["b"] = "noid0"
     paths = {node: directory / f"{node}.pcapng" for node in places}
     _send_single_segments(lab)
+    if lab.plane == "bpf":
+        # Or the sums would be left to a device at the far end that there is not.
+        for host in ("a", "b"):
+            set_features(lab, host, on=False, names=(SUMMING,))
     with contextlib.ExitStack() as stack:
         for node, interface in places.items():
             stack.enter_context(lab.capture(node, interface, paths[node]))

@@ -177,11 +177,11 @@ class BpfPlane(SlowPath):
     def links_changed(self) -> None:
         """Puts the programs on uplinks that have come, and sends by what there is now."""
         assert self.programs is not None
-        self.devices = self._present()
-        gone = set(self.uplinks.modes) - {device.name for device in self.devices}
-        self.uplinks.leave(gone)
+        known, self.devices = self.devices, self._present()
+        self.uplinks.leave(set(self.uplinks.modes) - {device.name for device in self.devices})
         for device in self.devices:
-            self.uplinks.attach(device, self.programs.programs)
+            if device not in known:
+                self.uplinks.attach(device, self.programs.programs)
         before, self.ways = self.ways, {**self.ways, **ways(self.devices)}
         for flow in list(self.rewriter.by_aids.values()):
             if before.get(flow.local_locator) != self.ways.get(flow.local_locator):

@@ -79,6 +79,8 @@ class Uplinks:
                 said.append("XDP")
             except (Unsupported, PlatformError):
                 said.append("no XDP")
+        else:
+            (self.pins / f"link-{device.index}-early").unlink(missing_ok=True)
         lacking = lacks(device)
         if lacking & layout.SUM:
             said.append("summed up before")
