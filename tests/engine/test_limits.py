@@ -10,6 +10,7 @@ import pytest
 
 import noid
 from noid.constants import (
+    CC_AMPLIFICATION_MAX,
     CC_BURST,
     CC_RATE_PER_SECOND,
     CCR_TRIES_MAX,
@@ -46,6 +47,7 @@ from noid.constants import (
 from noid.engine.context import SEEN_NONCES_MAX
 from noid.engine.core import MTU_MIN, Core, HostOptions, KnownPeer, TokenBucket
 from noid.engine.events import (
+    ControlMessageReceived,
     LocatorsChanged,
     PeerResolved,
     PeerUnable,
@@ -59,7 +61,8 @@ from noid.engine.unknown import QUOTE_OCTETS_MAX
 from noid.engine.update import ANSWERED_OVER_EVERY_PAIR_MAX
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
-from noid.wire.control import Code
+from noid.wire.control import Code, ControlMessage, encode_packet
+from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag, Tokens
 from tests.engine.network import (
     A1,
     A2,
@@ -259,6 +262,26 @@ def test_a_set_has_no_more_locators_than_it_may() -> None:
     network.ulp_sends(network.a, packet(many[0], many[-1]))
     network.give(network.a, LocatorsChanged(many[1:]))
     assert len(network.a.context.own_local) == LOCATORS_MAX
+
+
+def test_the_smallest_init_is_answered_by_no_more_than_so_many_times_its_octets() -> None:
+    network = Network()
+    network.give(network.b, LocatorsChanged((B1, *map(numbered, range(LOCATORS_MAX)))))
+    init = ControlMessage(
+        code=Code.INIT,
+        nonce=1,
+        sender_aid=A1,
+        receiver_aid=B1,
+        context=ContextOption(sender_label=1),
+        tokens=Tokens(sender=1),
+        sender_locators=(LocatorEntry(A1, LocatorFlag.LOCAL),),
+        receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
+    )
+    question = encode_packet(init, A1, B1, CODEPOINTS)
+    event = ControlMessageReceived(A1, B1, False, question[ipv6.HEADER_OCTETS :])
+    (answer,) = network.give(network.b, event)
+    assert isinstance(answer, SendControl)
+    assert len(answer.packet) <= CC_AMPLIFICATION_MAX * len(question)
 
 
 # --- rates ----------------------------------------------------------------------------------------

@@ -80,6 +80,14 @@ def test_nothing_is_delivered_or_sent_until_it_is_proven() -> None:
     assert network.b.host.core.contexts == {}
 
 
+def test_the_aid_is_not_proven_by_a_cc_that_went_elsewhere() -> None:
+    network = Network()
+    network.dns_works = False
+    send(network, ccr_from(network, A2), A2)
+    network.run(SECOND)
+    assert network.b.context.peer_verified == frozenset()
+
+
 def test_proven_it_is_a_context_like_any_other() -> None:
     network = provisional(A2)
     network.run(100 * MILLISECOND)

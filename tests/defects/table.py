@@ -1,0 +1,236 @@
+"""Deliberate defects: what is taken out of the code, and the tests that must notice."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One defect.
+
+    Attributes:
+        name: what is wrong with the code that has it.
+        module: the file under ``src/noid``.
+        old: what stands there, once.
+        new: what stands there instead.
+        test: where it must be noticed.
+    """
+
+    name: str
+    module: str
+    old: str
+    new: str
+    test: str
+
+
+DEFECTS = (
+    Defect(
+        "the cookie is not checked",
+        "engine/handshake.py",
+        "if not core.cookies.opens(cookie, state, core.now_ns):",
+        "if False:",
+        "engine/test_handshake.py::test_a_ccr_that_was_altered_makes_no_context",
+    ),
+    Defect(
+        "the cookie is not bound to where the CC went",
+        "engine/secrets.py",
+        'timestamp.to_bytes(8, "big") + locator + state',
+        'timestamp.to_bytes(8, "big") + state',
+        "engine/test_state.py::test_an_altered_cookie_does_not_open",
+    ),
+    Defect(
+        "a CCR is accepted after 30 seconds",
+        "engine/secrets.py",
+        "<= COOKIE_LIFETIME:",
+        "<= 10 * COOKIE_LIFETIME:",
+        "engine/test_handshake.py::test_a_ccr_that_comes_too_late_makes_no_context",
+    ),
+    Defect(
+        "an INIT for a live context is answered wherever it comes from",
+        "engine/handshake.py",
+        'core.drop("INIT from outside Lsl(peer)")\n        return\n',
+        'core.drop("INIT from outside Lsl(peer)")\n',
+        "engine/test_handshake.py::test_a_spoofed_init_at_a_live_context_changes_nothing",
+    ),
+    Defect(
+        "an Update Request is taken wherever it comes from",
+        "engine/update.py",
+        "event.source not in context.peer_acceptable or ",
+        "",
+        "engine/test_conformance_later.py::test_an_update_between_unknown_locators_is_dropped",
+    ),
+    Defect(
+        "data is delivered wherever it comes from",
+        "plane/rewrite.py",
+        "return Refusal.SOURCE_NOT_THE_PEERS",
+        "pass",
+        "plane/test_rewrite.py::test_what_does_not_fit_the_context_is_refused",
+    ),
+    Defect(
+        "the nonce of a CC is not checked",
+        "engine/handshake.py",
+        'core.drop("CC with another nonce")\n        return\n',
+        'core.drop("CC with another nonce")\n',
+        "engine/test_conformance_setup.py::test_a_cc_that_answers_no_init_is_dropped",
+    ),
+    Defect(
+        "the nonce of a CONF is not checked",
+        "engine/handshake.py",
+        'core.drop("CONF with another nonce")\n        return\n',
+        'core.drop("CONF with another nonce")\n',
+        "engine/test_conformance_setup.py::test_a_conf_that_answers_nothing_is_dropped",
+    ),
+    Defect(
+        "a label in quarantine is used again",
+        "engine/core.py",
+        " and label not in self.quarantine",
+        "",
+        "engine/test_conformance_setup.py::test_a_label_is_never_nought_nor_one_that_is_taken",
+    ),
+    Defect(
+        "the AID is in Lsv although nothing proves it",
+        "engine/handshake.py",
+        "context.aid_proven = cookie.locator == context.peer_aid",
+        "context.aid_proven = True",
+        "engine/test_provisional.py::test_the_aid_is_not_proven_by_a_cc_that_went_elsewhere",
+    ),
+    Defect(
+        "a locator is proven although its reverse record does not name the peer",
+        "dns/verification.py",
+        "if self.name not in names:",
+        "if not self.name:",
+        "dns/test_verification.py::test_a_locator_that_does_not_name_the_peer_is_excluded",
+    ),
+    Defect(
+        "a name that does not list the AID is the peer's",
+        "dns/verification.py",
+        "if self.aid in answer.locators:",
+        "if answer.locators:",
+        "engine/test_conformance_setup.py::test_a_reverse_zone_that_points_at_a_victims_name_proves_nothing",
+    ),
+    Defect(
+        "an Unknown Context is believed blindly",
+        "engine/loss.py",
+        'core.drop("UC with another birthday")\n        return\n',
+        'core.drop("UC with another birthday")\n',
+        "engine/test_loss.py::test_a_birthday_outside_the_window_is_not",
+    ),
+    Defect(
+        "an Unknown Context is believed wherever it comes from",
+        "engine/loss.py",
+        'core.drop("UC from elsewhere")\n        return\n',
+        'core.drop("UC from elsewhere")\n',
+        "engine/test_conformance_later.py::test_a_uc_from_outside_the_set_of_the_peer_is_dropped",
+    ),
+    Defect(
+        "a CLOSE without authentication is believed",
+        "engine/close.py",
+        'core.drop("CLOSE not authentic")\n        return\n',
+        'core.drop("CLOSE not authentic")\n',
+        "engine/test_close.py::test_a_forged_close_is_dropped",
+    ),
+    Defect(
+        "a CLOSEACK with wrong authentication is believed",
+        "engine/close.py",
+        "elif message.authentication and not is_authentic(context, event, message):",
+        "elif False:",
+        "engine/test_refusals.py::test_a_forged_closeack_is_dropped",
+    ),
+    Defect(
+        "an old Update Request is applied again",
+        "engine/reachability.py",
+        "if message.nonce > context.peer_update_nonce:",
+        "if True:",
+        "engine/test_reachability.py::test_an_older_update_is_acknowledged_and_not_applied",
+    ),
+    Defect(
+        "the authentication of an Update Request is not checked",
+        "engine/update.py",
+        "if not is_authentic(context, event, message):",
+        "if False:",
+        "engine/test_reachability.py::test_a_forged_update_is_dropped",
+    ),
+    Defect(
+        "a provisional context delivers",
+        "engine/core.py",
+        "if context.probation is None:\n            self.emit(DeliverToUlp(packet))",
+        "if True:\n            self.emit(DeliverToUlp(packet))",
+        "engine/test_provisional.py::test_nothing_is_delivered_or_sent_until_it_is_proven",
+    ),
+    Defect(
+        "a packet on an INIT from elsewhere than the AID is delivered",
+        "engine/handshake.py",
+        "deliverable = event.source == message.sender_aid",
+        "deliverable = True",
+        "engine/test_handshake.py::test_a_packet_on_an_init_from_elsewhere_is_discarded_and_the_cc_says_so",
+    ),
+    Defect(
+        "data follows a source that is not proven",
+        "plane/rewrite.py",
+        "if delivery.verified:",
+        "if True:",
+        "plane/test_rewrite.py::test_a_source_that_is_not_verified_is_reported_and_not_followed",
+    ),
+    Defect(
+        "a source that is not proven becomes the destination",
+        "engine/reachability.py",
+        "if event.source not in context.peer_verified:",
+        "if False:",
+        "engine/test_reachability.py::test_data_never_follows_to_what_is_not_verified",
+    ),
+    Defect(
+        "a CC may be larger than three times its INIT",
+        "constants.py",
+        "LOCATORS_MAX: Final = 16",
+        "LOCATORS_MAX: Final = 24",
+        "engine/test_limits.py::test_the_smallest_init_is_answered_by_no_more_than_so_many_times_its_octets",
+    ),
+    Defect(
+        "an unknown critical option is passed over",
+        "wire/control.py",
+        "elif head & CRITICAL:",
+        "elif False:",
+        "wire/test_control.py::test_an_unknown_critical_option_drops_the_message",
+    ),
+    Defect(
+        "the checksum of a message is not checked",
+        "wire/control.py",
+        "if ipv6.checksum(*ends, ipv6.ICMPV6, octets) != 0:",
+        "if False:",
+        "wire/test_control.py::test_a_plain_message_does_not",
+    ),
+    Defect(
+        "a CCR of somebody who has only the label replaces a context",
+        "engine/handshake.py",
+        "if cookie.locator not in context.peer_verified:",
+        "if False:",
+        "engine/test_refusals.py::test_nobody_replaces_a_context_in_the_name_of_the_peer",
+    ),
+    Defect(
+        "a CCR of somebody who has only the label is told our token",
+        "engine/handshake.py",
+        "elif message.tokens.sender != context.peer_token:",
+        "elif False:",
+        "engine/test_refusals.py::test_nobody_is_told_our_tokens_who_only_guessed_the_label",
+    ),
+    Defect(
+        "CONF goes to where the CCR says it comes from",
+        "engine/handshake.py",
+        "destination = event.source if cookie is None else cookie.locator",
+        "destination = event.source",
+        "engine/test_conformance_setup.py::test_the_conf_goes_where_the_cc_went_whatever_the_ccr_says_of_its_source",
+    ),
+    Defect(
+        "UCs are sent at any rate",
+        "engine/unknown.py",
+        "if not core.may_answer(header.source, core.errors):",
+        "if False:",
+        "engine/test_limits.py::test_unknown_contexts_are_told_at_their_rate_once_the_burst_is_gone",
+    ),
+    Defect(
+        "what a context cannot carry yet goes by it",
+        "engine/context.py",
+        "and self.peer_locator in verified,",
+        "and True,",
+        "engine/test_refusals.py::test_where_no_locator_is_proven_a_context_closes_without_a_word",
+    ),
+)
