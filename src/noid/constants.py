@@ -91,6 +91,8 @@ FIREWALL_SIGNS: Final = 3
 """So many searches in a row that come through plainly alone are a firewall's work [D15]."""
 FOLLOW_INTERVAL: Final = 1 * SECOND
 """Lp(peer) follows the source of what arrives at most this often [D21]."""
+HEARD_TOGETHER: Final = 1 * SECOND
+"""Pairs heard from within the same such time are ranked by their round-trip times [D20]."""
 SUSPICION_TIME: Final = 60 * SECOND
 """Probing ends this long after the last sign that it is needed."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from noid.constants import (
     CONTEXT_IDLE_TIME,
+    HEARD_TOGETHER,
     MILLISECOND,
     MINUTE,
     PEER_REJECTED_TIME,
@@ -225,8 +226,11 @@ def test_pairs_are_ranked_by_what_is_said_of_them_before_what_was_heard() -> Non
         entries = (LocatorEntry(B1, LOCAL), LocatorEntry(B2, LOCAL | flag))
         context.learn_peer_locators(entries)
         worst_to_best.append(rank(context, (A2, B2)))
-    context.heard_ns[(A2, B2)] = 5
+    context.hear((A2, B2), 5 * HEARD_TOGETHER)
     worst_to_best.append(rank(context, (A2, B2)))
+    for round_trip_ns in (20 * MILLISECOND, 1 * MILLISECOND):
+        context.hear((A2, B2), 6 * HEARD_TOGETHER - 1, round_trip_ns)
+        worst_to_best.append(rank(context, (A2, B2)))
     assert worst_to_best == sorted(worst_to_best, reverse=True)
     assert len(set(worst_to_best)) == len(worst_to_best)
 

@@ -34,7 +34,7 @@ def test_a_peer_that_says_other_sets_all_the_time_makes_nothing_grow() -> None:
         receive(network, network.a, signed(network.a, changed), source, A1)
         assert network.a.context.peer_acceptable == {B1, other}
         source = other
-    assert len(network.a.context.heard_ns) <= LOCATORS_MAX
+    assert len(network.a.context.heard) <= LOCATORS_MAX
 
 
 def test_a_search_forgets_the_probes_of_pairs_that_are_gone() -> None:

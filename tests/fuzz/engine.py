@@ -119,7 +119,7 @@ def check_context(context: Context) -> None:
     assert len(context.peer_local) <= LOCATORS_MAX + 1
     assert len(context.peer_remote) <= LOCATORS_MAX
     assert len(context.own_remote or ()) <= LOCATORS_MAX + 1
-    assert len(context.heard_ns) <= PAIRS_MAX
+    assert len(context.heard) <= PAIRS_MAX
     assert len(context.peer_update_seen) <= SEEN_NONCES_MAX
     assert len(context.verification.open) <= LOCATORS_MAX + NAMES_PER_LOCATOR_MAX
     if context.search is not None:

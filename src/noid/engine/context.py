@@ -11,6 +11,7 @@ for a working pair) is an object of its own that goes with it.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from noid.constants import SILENCE_MAX, SILENCE_MIN, SILENCE_UNMEASURED, TOLERANCE_MAX
 from noid.dns.verification import Verification
@@ -18,7 +19,7 @@ from noid.engine.state import LAW, State, Trigger
 from noid.locators import Locator
 from noid.plane.rewrite import Flow
 from noid.wire.control import ControlMessage
-from noid.wire.options import Entries, LocatorEntry, LocatorFlag
+from noid.wire.options import Entries, LocatorFlag
 
 SEEN_NONCES_MAX = 32
 """Nonces of the peer's Update Requests that are remembered."""
@@ -66,6 +67,18 @@ class Update:
     tries: int = 1
 
 
+class Heard(NamedTuple):
+    """What is known of a pair by what came over it.
+
+    Attributes:
+        at_ns: when a control message last did.
+        round_trip_ns: how long a probe of it took to be answered; 0 if that was never measured.
+    """
+
+    at_ns: int
+    round_trip_ns: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Search:
     """A search for a pair of locators that works [D20].
@@ -73,6 +86,7 @@ class Search:
     Attributes:
         why: what started it.
         told_by_peer: the peer hears nothing from us, so what we hear proves nothing.
+        leaving: the pair in use is to be left though it may work, and is not probed.
         until_ns: when to give up.
         packet: the unanswered packet of the ULP, piggybacked on the probes; may be empty.
         silent_ns: the silence that started it, where one did.
@@ -85,6 +99,7 @@ class Search:
 
     why: str
     told_by_peer: bool
+    leaving: bool
     until_ns: int
     packet: bytes
     silent_ns: int
@@ -126,7 +141,7 @@ class Context:
         peer_aid: AID(peer).
         local_label: F(local).
         own_local: Lsl(local), the AID among them, preferred first.
-        own_deprecated: those of them that are to be left.
+        own_marks: those of them that are deprecated or broken.
         local_token: our random token [D10].
         local_locator: Lp(local).
         peer_locator: Lp(peer).
@@ -152,7 +167,7 @@ class Context:
         peer_update_nonce: the greatest nonce in a UR of the peer's.
         peer_update_seen: the latest such nonces, to know one that comes again [D20].
         round_trip_ns: the smoothed round-trip time of control messages; 0 until measured.
-        heard_ns: when a control message last came over a pair.
+        heard: what came over which pair.
         tolerated_ns: the longest silence lately that proved harmless.
         searches_for_nothing: searches in a row that found the pair in use alive.
         next_search_ns: no search begins before this.
@@ -171,7 +186,7 @@ class Context:
     local_locator: Locator
     peer_locator: Locator
     verification: Verification
-    own_deprecated: frozenset[Locator] = frozenset()
+    own_marks: Entries = ()
     renewal: Verification | None = None
     settled_ns: int = 0
     state: State = State.IDLE
@@ -180,7 +195,7 @@ class Context:
     peer_birthday: int = 0
     peer_reset_token: bytes = b""
     peer_local: tuple[Locator, ...] = ()
-    peer_marks: tuple[LocatorEntry, ...] = ()
+    peer_marks: Entries = ()
     own_remote: tuple[Locator, ...] | None = None
     told_remote: tuple[Locator, ...] = ()
     aid_proven: bool = False
@@ -194,7 +209,7 @@ class Context:
     peer_update_nonce: int = 0
     peer_update_seen: tuple[int, ...] = ()
     round_trip_ns: int = 0
-    heard_ns: dict[Pair, int] = field(default_factory=dict)
+    heard: dict[Pair, Heard] = field(default_factory=dict)
     tolerated_ns: int = 0
     searches_for_nothing: int = 0
     next_search_ns: int = 0
@@ -303,13 +318,8 @@ class Context:
         return old
 
     def measure(self, round_trip_ns: int) -> None:
-        """Takes a round-trip time into the smoothed one (RFC 6298 §2)."""
-        if round_trip_ns <= 0:
-            return
-        if self.round_trip_ns:
-            self.round_trip_ns += (round_trip_ns - self.round_trip_ns) // 8
-        else:
-            self.round_trip_ns = round_trip_ns
+        """Takes a round-trip time into the smoothed one."""
+        self.round_trip_ns = smoothed(self.round_trip_ns, round_trip_ns)
 
     def is_repeated(self, nonce: int) -> bool:
         """Whether a UR of the peer's came before; from now on it has [D17, D20]."""
@@ -317,12 +327,19 @@ class Context:
         self.peer_update_seen = (*self.peer_update_seen, nonce)[-SEEN_NONCES_MAX:]
         return repeated
 
+    def hear(self, pair: Pair, at_ns: int, round_trip_ns: int = 0) -> None:
+        """Notes that a control message came over a pair, and how fast that answered a probe."""
+        before = self.heard.get(pair)
+        smoothed_ns = before.round_trip_ns if before is not None else 0
+        self.heard[pair] = Heard(at_ns, smoothed(smoothed_ns, round_trip_ns))
+
     def marks_of(self, locator: Locator) -> LocatorFlag:
         """What the peer says of one of its locators, besides that it is one."""
-        for entry in self.peer_marks:
-            if entry.locator == locator:
-                return entry.flags & MARKS
-        return NO_MARKS
+        return _flags_in(self.peer_marks, locator) & MARKS
+
+    def own_marks_of(self, locator: Locator) -> LocatorFlag:
+        """The same of one of our own."""
+        return _flags_in(self.own_marks, locator)
 
     def learn_peer_locators(self, entries: Entries) -> None:
         """Takes Lsl(peer) from a message; what it no longer lists is no longer used."""
@@ -333,9 +350,9 @@ class Context:
         self.peer_marks = tuple(one for one in entries if one.flags & MARKS)
         self.share_sets()
         # A peer that says other sets all the time must not make this one grow.
-        self.heard_ns = {
-            pair: at_ns
-            for pair, at_ns in self.heard_ns.items()
+        self.heard = {
+            pair: heard
+            for pair, heard in self.heard.items()
             if pair[0] in self.own_local and pair[1] in self.peer_local
         }
 
@@ -390,3 +407,17 @@ class Context:
             holds=self.is_provisional,
             silence_ns=self.silence_ns,
         )
+
+
+def smoothed(before_ns: int, round_trip_ns: int) -> int:
+    """A smoothed round-trip time after one more measurement, if it is one (RFC 6298 §2)."""
+    if round_trip_ns <= 0:
+        return before_ns
+    return before_ns + (round_trip_ns - before_ns) // 8 if before_ns else round_trip_ns
+
+
+def _flags_in(entries: Entries, locator: Locator) -> LocatorFlag:
+    for entry in entries:
+        if entry.locator == locator:
+            return entry.flags
+    return NO_MARKS

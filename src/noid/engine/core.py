@@ -32,7 +32,7 @@ from noid.constants import (
 )
 from noid.dns.records import Question
 from noid.dns.verification import Verification
-from noid.engine.context import Context, Pair, Probation
+from noid.engine.context import NO_MARKS, Context, Pair, Probation
 from noid.engine.events import (
     AskDns,
     DeliverToUlp,
@@ -174,6 +174,7 @@ class Core:
         prefix_key: what keeps a sender from choosing whose bucket it empties.
         quarantine: labels that are free, and when they may be used again [D19].
         deprecated: those of our locators that are to be left.
+        broken: those of our locators whose link is gone.
         provisional: how many contexts are so [D37].
     """
 
@@ -202,6 +203,7 @@ class Core:
     prefix_key: int = field(init=False)
     quarantine: OrderedDict[int, int] = field(default_factory=OrderedDict)
     deprecated: frozenset[Locator] = frozenset()
+    broken: frozenset[Locator] = frozenset()
     provisional: int = 0
 
     def __post_init__(self) -> None:
@@ -326,8 +328,8 @@ class Core:
             peer_locator=peer_aid,
             verification=verification,
             probation=probation,
-            own_deprecated=self.deprecated,
         )
+        context.own_marks = self.marks(context.own_local)
         self.labels[context.local_label] = context
         if probation is None:
             self._take_pair(context)
@@ -338,6 +340,19 @@ class Core:
     def shared(self, own_local: tuple[Locator, ...]) -> tuple[Locator, ...]:
         """The same locators of ours, as one tuple for all contexts that have these."""
         return self.own_sets.setdefault(own_local, own_local)
+
+    def marks(self, own_local: tuple[Locator, ...]) -> Entries:
+        """Which locators of a context are to be left; its AID is, once the host has it no more."""
+        gone = self.broken | (frozenset(own_local) - frozenset(self.locators))
+        return tuple(
+            LocatorEntry(
+                locator,
+                (LocatorFlag.DEPRECATED if locator in self.deprecated else NO_MARKS)
+                | (LocatorFlag.BROKEN if locator in gone else NO_MARKS),
+            )
+            for locator in own_local
+            if locator in self.deprecated or locator in gone
+        )
 
     def _take_pair(self, context: Context) -> None:
         """Lets a context be found by its AIDs, by which packets of the ULP find it."""
@@ -507,12 +522,7 @@ class Core:
 def own_entries(context: Context) -> Entries:
     """Lsl of ours, as a message says it."""
     return tuple(
-        LocatorEntry(
-            locator,
-            LocatorFlag.LOCAL | LocatorFlag.DEPRECATED
-            if locator in context.own_deprecated
-            else LocatorFlag.LOCAL,
-        )
+        LocatorEntry(locator, LocatorFlag.LOCAL | context.own_marks_of(locator))
         for locator in context.own_local
     )
 

@@ -142,10 +142,12 @@ class LocatorsChanged:
     Attributes:
         locators: all of them.
         deprecated: those that are to be left, but still work [D25].
+        broken: those whose link or route is gone for now [D20].
     """
 
     locators: tuple[Locator, ...]
     deprecated: frozenset[Locator] = frozenset()
+    broken: frozenset[Locator] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

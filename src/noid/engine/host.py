@@ -170,18 +170,19 @@ class Host:
         """The host's own sets; each peer is told of what changed [draft §4.5]."""
         core = self.core
         core.locators = event.locators[:LOCATORS_MAX]
-        core.deprecated = event.deprecated
+        core.deprecated, core.broken = event.deprecated, event.broken
         core.own_sets.clear()
         for context in core.labels.values():
             others = tuple(one for one in core.locators if one != context.local_aid)
             own_local = core.shared((context.local_aid, *others)[:LOCATORS_MAX])
-            deprecated = frozenset(own_local) & event.deprecated
-            if (set(own_local), deprecated) == (set(context.own_local), context.own_deprecated):
+            marks = core.marks(own_local)
+            if set(own_local) == set(context.own_local) and set(marks) == set(context.own_marks):
                 continue
-            context.own_local, context.own_deprecated = own_local, deprecated
+            context.own_local, context.own_marks = own_local, marks
             core.install(context)
             if context.is_settled and not context.is_provisional:
                 update.send_update(core, context)
+                reachability.leave(core, context, "a locator of ours is to be left")
 
     def _time_passed(self) -> None:
         core = self.core

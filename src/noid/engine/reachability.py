@@ -34,7 +34,7 @@ from noid.engine.events import (
     UnansweredPacket,
 )
 from noid.engine.handshake import ulp_packet
-from noid.engine.selection import alternatives
+from noid.engine.selection import alternatives, instead
 from noid.engine.state import State, Timer
 from noid.engine.unknown import tell_unknown
 from noid.engine.update import (
@@ -64,27 +64,39 @@ def search(
     packet: bytes = b"",
     *,
     told_by_peer: bool = False,
+    leaving: bool = False,
     silent_ns: int = 0,
 ) -> None:
     """Begins to look for a working pair, or goes on looking for it.
 
-    Searches that found the pair in use alive make the next one wait longer.
+    Searches that found the pair in use alive make the next one wait longer, unless it is to be
+    left whether it is alive or not.
     """
     until_ns = core.now_ns + SUSPICION_TIME
     if context.search is not None:
         context.search.until_ns = until_ns
         context.search.packet = packet or context.search.packet
         context.search.told_by_peer |= told_by_peer
+        context.search.leaving |= leaving
         return
     if not context.is_settled or context.is_provisional or not context.peer_verified:
         return
-    if core.now_ns < context.next_search_ns:
+    if core.now_ns < context.next_search_ns and not leaving:
         return
     if core.now_ns - context.next_search_ns > TOLERANCE_TIME:
         context.searches_for_nothing = context.tolerated_ns = 0
-    context.search = Search(why, told_by_peer, until_ns, packet, silent_ns)
+    context.search = Search(why, told_by_peer, leaving, until_ns, packet, silent_ns)
     core.enter(context, State.UR_SENT, why)
     _probe(core, context, context.search)
+
+
+def leave(core: Core, context: Context, why: str) -> None:
+    """Looks for another pair, if the one in use is to be left and there is one [D20, D25].
+
+    "It is recommended that the host stop using the deprecated locator(s)" [draft §4.5].
+    """
+    if instead(context):
+        search(core, context, why, leaving=True)
 
 
 def on_probe_timer(core: Core, context: Context) -> None:
@@ -107,13 +119,15 @@ def _probe(core: Core, context: Context, under_way: Search) -> None:
     A pair keeps its nonce from round to round: the peer answers a repeated one over every pair.
     """
     others = alternatives(context)
-    pairs = (context.pair, *others[:PROBES_PER_ROUND_MAX])
+    better = instead(context) if under_way.leaving else []
+    pairs = tuple(better or (context.pair, *others))[: 1 + PROBES_PER_ROUND_MAX]
     possible = {context.pair, *others}
     under_way.nonces = {nonce: pair for nonce, pair in under_way.nonces.items() if pair in possible}
     nonce_of = {
         pair: nonce for nonce, pair in under_way.nonces.items() if nonce != under_way.slot_nonce
     }
-    flags = NO_FLAGS if under_way.told_by_peer else Flag.HEARS_NOTHING
+    doubtful = not under_way.told_by_peer and not better
+    flags = Flag.HEARS_NOTHING if doubtful else NO_FLAGS
     if under_way.rounds == 0:
         core.emit(ProbeStarted(context.local_aid, context.peer_aid, under_way.why, pairs))
     for pair in pairs:
@@ -121,7 +135,7 @@ def _probe(core: Core, context: Context, under_way: Search) -> None:
         under_way.nonces[nonce] = pair
         message = request(core, context, nonce, flags=flags, packet=under_way.packet)
         core.send(message, pair)
-    if not under_way.told_by_peer:
+    if doubtful:
         # The same as data goes: what is lost may be lost for its next header alone [D15].
         under_way.slot_nonce = under_way.slot_nonce or next_nonce(context)
         under_way.nonces[under_way.slot_nonce] = pairs[0]
@@ -146,12 +160,13 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         apply(core, context, message)
         if frozenset(context.peer_local) - frozenset(context.peer_remote):
             look_again(core, context)
-    context.heard_ns[(event.destination, event.source)] = core.now_ns
+    context.hear((event.destination, event.source), core.now_ns)
     acknowledge(core, context, event, message, repeated=repeated)
     if message.piggyback is not None:
         _deliver_once(core, context, ulp_packet(message))
     if message.flags & Flag.HEARS_NOTHING:
         search(core, context, "the peer hears nothing", told_by_peer=True)
+    leave(core, context, "a locator of the peer's is to be left")
 
 
 def _deliver_once(core: Core, context: Context, packet: bytes) -> None:
@@ -167,7 +182,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     context = matching(core, event, message)
     if context is None:
         return
-    context.heard_ns[(event.destination, event.source)] = core.now_ns
+    context.hear((event.destination, event.source), core.now_ns)
     update, under_way = context.update, context.search
     if update is not None and update.nonce == message.nonce:
         context.measure(core.now_ns - update.sent_ns)
@@ -186,6 +201,7 @@ def _found(core: Core, context: Context, under_way: Search, nonce: int) -> None:
     pair = under_way.nonces[nonce]
     if under_way.rounds == 1:
         context.measure(core.now_ns - under_way.sent_ns)
+        context.hear(pair, core.now_ns, core.now_ns - under_way.sent_ns)
     if under_way.slot_nonce and nonce != under_way.slot_nonce and pair == context.pair:
         under_way.answered_plainly = True
         core.set_timer(context, Timer.PROBE, max(2 * context.round_trip_ns, FIREWALL_WAIT))

@@ -13,7 +13,7 @@ from noid.engine.context import Context, Pair, Update
 from noid.engine.core import Core, own_entries, peer_entries
 from noid.engine.events import ControlMessageReceived
 from noid.engine.secrets import authentication, equal
-from noid.engine.selection import alternatives
+from noid.engine.selection import alternatives, instead
 from noid.engine.state import State, Timer
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, blank_authentication
 from noid.wire.options import HASH_OCTETS, ContextOption
@@ -45,7 +45,9 @@ def _transmit(core: Core, context: Context, update: Update) -> None:
     update.sent_ns = core.now_ns
     message = request(core, context, update.nonce)
     again = update.tries % 2 == 0 and len(context.own_set) > 1
-    core.send(message, context.pair, rewritable=again)
+    # What says that a locator is gone does not go by that locator.
+    pair = (*instead(context), context.pair)[0]
+    core.send(message, pair, rewritable=again)
     delay_ns = min(RETRANSMIT_FIRST << (update.tries - 1), UPDATE_RETRANSMIT_MAX)
     core.set_timer(context, Timer.RETRANSMIT, core.jittered(delay_ns))
 

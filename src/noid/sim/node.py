@@ -67,6 +67,7 @@ class Node:
         running: whether the shim runs; a host without it is a plain IPv6 host.
         claimed: those it says it has; an attacker's need not be its own.
         stale_alarms: whether its shell rings alarms that were cancelled.
+        marked: whether it calls one of its addresses deprecated or broken.
         attentive: whether its plane tells of packets to addresses nobody watches [D34].
         in_use: whether its stack has connections open, and so no context is idle [D19].
     """
@@ -95,6 +96,7 @@ class Node:
         self.stale_alarms = False
         self.in_use = False
         self.attentive = False
+        self.marked = False
         self.start()
 
     # --- life ---------------------------------------------------------------------------------
@@ -127,10 +129,17 @@ class Node:
     def have(self, locators: tuple[Locator, ...]) -> None:
         """Its addresses are these from now on."""
         self.present = self.claimed = locators
+        self.marked = False
         self.world.remark(self.name, f"has {len(locators)} locators")
         self.world.place(self)
         if self.running:
             self.give(LocatorsChanged(locators))
+
+    def mark(self, *, deprecated: frozenset[Locator], broken: frozenset[Locator]) -> None:
+        """Those of its addresses are to be left, and those have lost their link, as it notices."""
+        self.marked = bool(deprecated or broken)
+        if self.running:
+            self.give(LocatorsChanged(self.claimed, deprecated, broken))
 
     # --- the shell ----------------------------------------------------------------------------
 

@@ -276,6 +276,21 @@ def stranger(world: World) -> None:
     world.demand_liveness()
 
 
+def link_gone(world: World) -> None:
+    """Host a sees its first link go down: it leaves it before a packet is lost [D20]."""
+    established(world)
+    a = world.nodes["a"]
+    world.network.down.add(1)
+    a.mark(deprecated=frozenset(), broken=frozenset(a.locators[:1]))
+    world.run(SECOND)
+    context = context_of(world, "a")
+    world.checks.require(
+        context.local_locator != context.local_aid, "a link that is gone is left", "a uses it still"
+    )
+    world.heal()
+    world.demand_liveness()
+
+
 def renumbering(world: World) -> None:
     """Host a loses the locator that is its AID, and later the other, and gets them back."""
     established(world)
@@ -343,6 +358,7 @@ SCENARIOS: dict[str, Scenario] = {
     "rewriting": Scenario("borders rewrite sources", rewriting),
     "verified-again": Scenario("the DNS takes a locator away and brings it back", verified_again),
     "stranger": Scenario("programs send to addresses that no name led to", stranger),
+    "link-gone": Scenario("a host notices that its link is gone", link_gone),
     "renumbering": Scenario("locators go and come", renumbering),
     "switch-at-once": Scenario("sets change right after a switch", switch_at_once),
     **{name: Scenario(summary, play) for name, (summary, play) in attacks.ATTACKS.items()},

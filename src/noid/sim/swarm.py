@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.locators import Locator
 from noid.sim.attackers import OffPath, OnPath
-from noid.sim.network import Weather
+from noid.sim.network import Weather, provider_of
 from noid.sim.ulp import PROTOCOLS, Conversation
 from noid.sim.world import World
 
@@ -236,6 +236,19 @@ def _outage(world: World, source: random.Random) -> None:
     world.remark("", f"provider {provider} dies")
     world.network.down.add(provider)
     world.after(_while(world, source), lambda: world.network.down.discard(provider))
+    if source.random() < 0.3:
+        _notice(world, source, provider)
+
+
+def _notice(world: World, source: random.Random, provider: int) -> None:
+    """A host sees that its link to a provider is gone, or is told to leave it."""
+    node = world.nodes[_honest(world, source)]
+    hit = frozenset(one for one in node.present if provider_of(one) == provider)
+    world.injected["locator marked"] += 1
+    if source.random() < 0.5:
+        node.mark(deprecated=hit, broken=frozenset())
+    else:
+        node.mark(deprecated=frozenset(), broken=hit)
 
 
 def _cut(world: World, source: random.Random) -> None:

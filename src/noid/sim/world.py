@@ -192,7 +192,7 @@ class World:
         self.talking = True
         self.quiet_until_ns = 0
         for node in self.nodes.values():
-            if node.present != node.locators and node.honest:
+            if (node.present != node.locators or node.marked) and node.honest:
                 node.have(node.locators)
 
     def wait_for_idle(self) -> None:

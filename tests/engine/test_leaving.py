@@ -1,0 +1,83 @@
+"""Locators whose owner calls them deprecated or broken are left in time [D20, D25]."""
+
+import pytest
+
+from noid.constants import MILLISECOND, SECOND
+from noid.engine.context import Pair
+from noid.engine.events import LocatorsChanged, SendControl
+from noid.engine.state import State
+from noid.locators import Locator
+from noid.wire.options import LocatorFlag
+from tests.engine.network import A1, A2, B1, B2, Station, established, packet
+
+NONE: frozenset[Locator] = frozenset()
+ONE = frozenset({A1})
+
+
+def pairs_of(station: Station) -> set[Pair]:
+    """The pairs over which a station sent something lately."""
+    sent = [one.packet for one in station.outputs if isinstance(one, SendControl)]
+    return {(Locator(one[8:24]), Locator(one[24:40])) for one in sent}
+
+
+@pytest.mark.parametrize(("deprecated", "broken"), [(ONE, NONE), (NONE, ONE)])
+def test_a_locator_of_ours_that_is_to_be_left_is_left_by_both_ends(
+    deprecated: frozenset[Locator], broken: frozenset[Locator]
+) -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated, broken))
+    network.run(100 * MILLISECOND)
+    assert network.a.context.local_locator == A2
+    assert network.b.context.peer_locator == A2
+    assert network.a.context.state is network.b.context.state is State.ESTABLISHED
+
+
+def test_what_says_that_a_link_is_gone_does_not_go_by_that_link() -> None:
+    network = established()
+    network.a.outputs.clear()
+    network.give(network.a, LocatorsChanged((A1, A2), broken=ONE))
+    assert {source for source, _ in pairs_of(network.a)} == {A2}
+    flags = LocatorFlag.LOCAL | LocatorFlag.BROKEN
+    network.run(20 * MILLISECOND)
+    assert network.b.context.marks_of(A1) | LocatorFlag.LOCAL == flags
+
+
+def test_an_aid_that_has_left_the_host_is_left() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A2,)))
+    network.run(100 * MILLISECOND)
+    assert network.a.context.pair[0] == A2
+    assert network.b.context.peer_locator == A2
+    network.ulp_sends(network.b, packet(B1, A1, b"to the AID"))
+    network.run(20 * MILLISECOND)
+    assert network.a.delivered[-1] == packet(B1, A1, b"to the AID")
+
+
+def test_while_no_other_pair_answers_the_pair_in_use_stays() -> None:
+    network = established()
+    network.dead |= {(A2, B1), (A2, B2)}
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=ONE))
+    network.run(3 * SECOND)
+    assert network.a.context.pair == (A1, B1)
+    network.dead.clear()
+    network.run(5 * SECOND)
+    assert network.a.context.local_locator == A2
+
+
+def test_where_everything_is_to_be_left_nothing_is() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=frozenset({A1, A2})))
+    network.run(SECOND)
+    assert network.a.context.pair == (A1, B1)
+    assert network.a.context.state is State.ESTABLISHED
+
+
+def test_what_comes_back_is_said_and_nothing_moves() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), broken=ONE))
+    network.run(SECOND)
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(SECOND)
+    assert network.b.context.peer_marks == ()
+    assert network.a.context.local_locator == A2
+    assert network.b.context.pair[0] in (B1, B2)
