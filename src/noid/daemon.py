@@ -70,6 +70,7 @@ class Daemon:
         self.codepoints = config.code_points()
         self.network = HostNetwork()
         self.locators: tuple[Locator, ...] = ()
+        self.own = LocatorsChanged(())
         self.started_ns = time.monotonic_ns()
         self.stopping = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
@@ -265,14 +266,22 @@ class Daemon:
     def _take_locators(self) -> None:
         """Reads this host's locators, and tells the engine when they are others than before."""
         host = self.config.host
-        present = self.network.locators(host.interfaces, excluded=self.config.plane.device)
+        found = self.network.locators(host.interfaces, excluded=self.config.plane.device)
+        # An address that was never preferred is somebody's way of having it for nothing but itself;
+        # one that no longer is stays a locator, and is left [draft §4.5, D25].
+        usable = [one for one in found if not one.deprecated or one.locator in self.locators]
+        present = tuple(one.locator for one in usable)
         if host.locators:
             wanted = [parse_locator(text) for text in host.locators]
             present = tuple(locator for locator in wanted if locator in present)
-        present = present[:LOCATORS_MAX]
-        if present != self.locators:
-            self.locators = present
-            self.handle(LocatorsChanged(present))
+        event = LocatorsChanged(
+            present[:LOCATORS_MAX],
+            deprecated=frozenset(one.locator for one in usable if one.deprecated),
+            broken=frozenset(one.locator for one in usable if one.broken),
+        )
+        if event != self.own:
+            self.own, self.locators = event, event.locators
+            self.handle(event)
 
     # --- answers on the control socket --------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.ethtool import Ethtool
@@ -26,7 +26,9 @@ FLAG_NO_DAD = 0x02
 FLAG_DAD_FAILED = 0x08
 FLAG_DEPRECATED = 0x20
 FLAG_TENTATIVE = 0x40
-UNUSABLE = FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_DEPRECATED | FLAG_TENTATIVE
+UNUSABLE = FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_TENTATIVE
+LINK_CARRIES = 0x1 | 0x10000
+"""IFF_UP and IFF_LOWER_UP: the link is wanted, and there is something at its other end."""
 PASSING_ADDRESS = "fe80::6d36"
 RULE_INVERT = 0x02
 GROUP_LINKS = 0x1
@@ -75,6 +77,20 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
+class OwnAddress(NamedTuple):
+    """An address of this host that may be a locator.
+
+    Attributes:
+        locator: the address.
+        deprecated: nothing new should use it (RFC 4862 §5.5.4).
+        broken: its link is down, or has lost its carrier [D20].
+    """
+
+    locator: Locator
+    deprecated: bool
+    broken: bool
+
+
 def _on_worker(method: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Runs a method of HostNetwork on its worker thread, and waits for it.
 
@@ -104,19 +120,22 @@ class HostNetwork:
         self.worker.shutdown()
 
     @_on_worker
-    def locators(self, interfaces: Sequence[str], *, excluded: str) -> tuple[Locator, ...]:
+    def locators(self, interfaces: Sequence[str], *, excluded: str) -> tuple[OwnAddress, ...]:
         """The addresses that may be locators [D23], in the kernel's order.
 
-        Global unicast, preferred, permanent or public, on an interface one of the globs names.
+        Global unicast, permanent or public, on an interface one of the globs names.
 
         Args:
             interfaces: globs such as ``eth*``.
             excluded: a device of our own that never counts.
         """
-        names = {link["index"]: link.get("ifname") for link in self._route.get_links()}
-        found: list[Locator] = []
+        links = {link["index"]: link for link in self._route.get_links()}
+        found: list[OwnAddress] = []
         for address in self._route.get_addr(family=socket.AF_INET6):
-            name = str(names.get(address["index"], ""))
+            link = links.get(address["index"])
+            if link is None:
+                continue
+            name = str(link.get("ifname"))
             flags = address.get("flags") or 0
             if name in (LOOPBACK, excluded) or address["scope"] != SCOPE_GLOBAL or flags & UNUSABLE:
                 continue
@@ -124,7 +143,9 @@ class HostNetwork:
             if is_global_unicast(locator) and any(
                 fnmatch.fnmatchcase(name, pattern) for pattern in interfaces
             ):
-                found.append(locator)
+                carries = (link["flags"] & LINK_CARRIES) == LINK_CARRIES
+                deprecated = bool(flags & FLAG_DEPRECATED)
+                found.append(OwnAddress(locator, deprecated=deprecated, broken=not carries))
         return tuple(found)
 
     @_on_worker
