@@ -222,7 +222,7 @@ def test_pairs_are_ranked_by_what_is_said_of_them_before_what_was_heard() -> Non
     context = established().a.context
     context.own_local = (A1, A2)
     worst_to_best = []
-    for flag in (LocatorFlag.BROKEN, LocatorFlag.DEPRECATED, LocatorFlag.BACKUP, LocatorFlag(0)):
+    for flag in (LocatorFlag.BROKEN, LocatorFlag.DEPRECATED, LocatorFlag.BACKUP, 0):
         entries = (LocatorEntry(B1, LOCAL), LocatorEntry(B2, LOCAL | flag))
         context.learn_peer_locators(entries)
         worst_to_best.append(rank(context, (A2, B2)))

@@ -67,7 +67,7 @@ words = st.integers(0, 0xFFFFFFFF)
 nonces = st.integers(0, 0xFFFFFFFFFFFFFFFF)
 hashes = st.binary(min_size=16, max_size=16)
 entries = st.lists(
-    st.builds(LocatorEntry, locators, st.integers(0, 0xF8).map(LocatorFlag)),
+    st.builds(LocatorEntry, locators, st.integers(0, 0xF8)),
     min_size=1,
     max_size=16,
     unique_by=lambda entry: entry.locator,

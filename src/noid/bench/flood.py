@@ -141,7 +141,7 @@ class Flood:
         return encode_packet(message, here[0], there[0], CODEPOINTS)
 
 
-def _entries(locators: tuple[Locator, ...], flags: LocatorFlag) -> Entries:
+def _entries(locators: tuple[Locator, ...], flags: int) -> Entries:
     return tuple(LocatorEntry(locator, flags) for locator in locators)
 
 

@@ -24,7 +24,7 @@ from noid.wire.options import Entries, LocatorFlag
 SEEN_NONCES_MAX = 32
 """Nonces of the peer's Update Requests that are remembered."""
 MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP
-NO_MARKS = LocatorFlag(0)
+NO_MARKS = 0
 
 Pair = tuple[Locator, Locator]
 """A source locator of ours and a destination locator of the peer's."""
@@ -333,11 +333,11 @@ class Context:
         smoothed_ns = before.round_trip_ns if before is not None else 0
         self.heard[pair] = Heard(at_ns, smoothed(smoothed_ns, round_trip_ns))
 
-    def marks_of(self, locator: Locator) -> LocatorFlag:
+    def marks_of(self, locator: Locator) -> int:
         """What the peer says of one of its locators, besides that it is one."""
         return _flags_in(self.peer_marks, locator) & MARKS
 
-    def own_marks_of(self, locator: Locator) -> LocatorFlag:
+    def own_marks_of(self, locator: Locator) -> int:
         """The same of one of our own."""
         return _flags_in(self.own_marks, locator)
 
@@ -416,7 +416,7 @@ def smoothed(before_ns: int, round_trip_ns: int) -> int:
     return before_ns + (round_trip_ns - before_ns) // 8 if before_ns else round_trip_ns
 
 
-def _flags_in(entries: Entries, locator: Locator) -> LocatorFlag:
+def _flags_in(entries: Entries, locator: Locator) -> int:
     for entry in entries:
         if entry.locator == locator:
             return entry.flags

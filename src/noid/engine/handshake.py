@@ -23,16 +23,15 @@ from noid.constants import (
 from noid.dns.verification import Verification
 from noid.engine.context import Context, Exchange, Pair, Probation
 from noid.engine.core import Core, own_entries, peer_entries
-from noid.engine.events import ControlMessageReceived, DeliverToUlp, UlpPacketSeen
-from noid.engine.secrets import cookie_state, reset_token
+from noid.engine.events import ControlMessageReceived, DeliverToUlp, SendControl, UlpPacketSeen
+from noid.engine.secrets import CookieEnd, cookie_state, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
 from noid.engine.verifying import begin, tell_remote
 from noid.locators import Locator, is_global_unicast
 from noid.wire import ipv6
-from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
+from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, encode_packet
 from noid.wire.options import (
-    HASH_OCTETS,
     ContextOption,
     Cookie,
     Entries,
@@ -284,6 +283,19 @@ def _answer_statelessly(core: Core, event: ControlMessageReceived, message: Cont
         else:
             flags = Flag.ULP_PACKET_DISCARDED
     initiator_said = {entry.locator for entry in message.receiver_locators}
+    own = _own_entries_for(core, message.receiver_aid, initiator_said)
+    tokens = Tokens(sender=core.nonce(), receiver=message.tokens.sender)
+    labels = message.context
+    state = cookie_state(
+        CookieEnd(
+            message.sender_aid,
+            labels.sender_label,
+            labels.sender_birthday,
+            tokens.receiver,
+            message.sender_locators,
+        ),
+        CookieEnd(message.receiver_aid, 0, core.options.birthday, tokens.sender, own),
+    )
     reply = ControlMessage(
         code=Code.CC,
         nonce=message.nonce,
@@ -291,22 +303,20 @@ def _answer_statelessly(core: Core, event: ControlMessageReceived, message: Cont
         receiver_aid=message.sender_aid,
         flags=flags,
         context=ContextOption(
-            receiver_label=message.context.sender_label,
+            receiver_label=labels.sender_label,
             sender_birthday=core.options.birthday,
-            receiver_birthday=message.context.sender_birthday,
+            receiver_birthday=labels.sender_birthday,
         ),
-        tokens=Tokens(sender=core.nonce(), receiver=message.tokens.sender),
-        sender_locators=_own_entries_for(core, message.receiver_aid, initiator_said),
+        tokens=tokens,
+        sender_locators=own,
         receiver_locators=message.sender_locators,
-        cookie=Cookie(timestamp=0, locator=event.source, keyed_hash=bytes(HASH_OCTETS)),
+        cookie=core.cookies.seal(state, event.source, core.now_ns),
     )
-    state = cookie_state(reply, initiator_is_sender=False)
-    reply = replace(reply, cookie=core.cookies.seal(state, event.source, core.now_ns))
-    kind = core.options.codepoints.icmpv6_type
-    if len(reply.encode(kind)) > CC_AMPLIFICATION_MAX * len(event.octets):
+    answer = encode_packet(reply, event.destination, event.source, core.options.codepoints)
+    if len(answer) - ipv6.HEADER_OCTETS > CC_AMPLIFICATION_MAX * len(event.octets):
         core.drop("INIT too small for its CC")
         return
-    core.send(reply, (event.destination, event.source))
+    core.emit(SendControl(answer))
 
 
 def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
@@ -329,7 +339,23 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     assert message.tokens is not None
     cookie = message.cookie
     assert cookie is not None
-    state = cookie_state(message, initiator_is_sender=True)
+    labels, tokens = message.context, message.tokens
+    state = cookie_state(
+        CookieEnd(
+            message.sender_aid,
+            labels.sender_label,
+            labels.sender_birthday,
+            tokens.sender,
+            message.sender_locators,
+        ),
+        CookieEnd(
+            message.receiver_aid,
+            labels.receiver_label,
+            labels.receiver_birthday,
+            tokens.receiver,
+            message.receiver_locators,
+        ),
+    )
     if not core.cookies.opens(cookie, state, core.now_ns):
         core.drop("CCR with a bad or old cookie")
         return

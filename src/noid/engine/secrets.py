@@ -6,18 +6,20 @@ entropy the engine was given.
 
 import hashlib
 import hmac
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from noid.constants import COOKIE_KEY_LIFETIME, COOKIE_LIFETIME
 from noid.locators import Locator
-from noid.wire.control import ControlMessage
-from noid.wire.options import HASH_OCTETS, TOKEN_OCTETS, Cookie, encode_entries
+from noid.wire.options import HASH_OCTETS, TOKENS, Cookie, Entries, encode_entries
 
 Entropy = Callable[[int], bytes]
 """So many random octets."""
 
 KEY_OCTETS = 32
+COOKIE_END = struct.Struct(">16sIIQ")
 
 
 def keyed_hash(key: bytes, octets: bytes) -> bytes:
@@ -41,8 +43,7 @@ def authentication(sender_token: int, receiver_token: int, blanked: bytes) -> by
         receiver_token: of the other.
         blanked: the message as ``wire.control.blank_authentication`` leaves it.
     """
-    key = sender_token.to_bytes(TOKEN_OCTETS, "big") + receiver_token.to_bytes(TOKEN_OCTETS, "big")
-    return keyed_hash(key, blanked)
+    return keyed_hash(TOKENS.pack(sender_token, receiver_token), blanked)
 
 
 def reset_token(reset_key: bytes, label: int, peer: Locator) -> bytes:
@@ -57,23 +58,25 @@ def reset_token(reset_key: bytes, label: int, peer: Locator) -> bytes:
     return keyed_hash(reset_key, label.to_bytes(4, "big") + peer)
 
 
-def cookie_state(message: ControlMessage, *, initiator_is_sender: bool) -> bytes:
-    """The state that a CC carries and its CCR returns, in one order for both [draft §3.3.2]."""
-    assert message.tokens is not None
-    context, tokens = message.context, message.tokens
-    ends = [
-        (message.sender_aid, context.sender_label, context.sender_birthday, tokens.sender),
-        (message.receiver_aid, context.receiver_label, context.receiver_birthday, tokens.receiver),
-    ]
-    sets = [encode_entries(message.sender_locators), encode_entries(message.receiver_locators)]
-    if not initiator_is_sender:
-        ends.reverse()
-        sets.reverse()
-    fields = [
-        aid + label.to_bytes(4, "big") + birthday.to_bytes(4, "big") + token.to_bytes(8, "big")
-        for aid, label, birthday, token in ends
-    ]
-    return b"".join(fields + sets)
+class CookieEnd(NamedTuple):
+    """What a cookie covers of one end of the context to be."""
+
+    aid: Locator
+    label: int
+    birthday: int
+    token: int
+    locators: Entries
+
+
+def cookie_state(initiator: CookieEnd, responder: CookieEnd) -> bytes:
+    """The state that a CC carries and its CCR returns [draft §3.3.2]."""
+    return b"".join(
+        [
+            COOKIE_END.pack(end.aid, end.label, end.birthday, end.token)
+            + encode_entries(end.locators)
+            for end in (initiator, responder)
+        ]
+    )
 
 
 @dataclass(slots=True)

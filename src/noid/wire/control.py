@@ -30,8 +30,8 @@ AIDs in place of the address fields, so that a router may rewrite the source and
 """
 
 import enum
+import struct
 from dataclasses import dataclass, field
-from typing import assert_never
 
 from noid.constants import (
     CONTROL_FLOW_LABEL,
@@ -46,8 +46,8 @@ from noid.wire.options import (
     ALIGNMENT,
     CRITICAL,
     HASH_OCTETS,
+    HEAD,
     HEAD_OCTETS,
-    NOT_CRITICAL,
     ContextOption,
     Cookie,
     Entries,
@@ -61,6 +61,7 @@ from noid.wire.options import (
 from noid.wire.reader import Reader
 from noid.wire.slots import SLOT_ICMPV6, next_header_of
 
+FIXED = struct.Struct(">BBHBBHQ16s16s")
 VERSION = 0
 FIXED_OCTETS = 48
 HEADER_OCTETS_MAX = CONTROL_OCTETS_MAX - ipv6.HEADER_OCTETS
@@ -92,7 +93,10 @@ class Flag(enum.IntFlag):
 
 
 NO_FLAGS = Flag(0)
-KNOWN_FLAGS = Flag.ULP_PACKET_DISCARDED | Flag.HEARS_NOTHING
+KNOWN_FLAGS = (Flag.ULP_PACKET_DISCARDED | Flag.HEARS_NOTHING).value
+CODES: dict[int, Code] = {code.value: code for code in Code}
+FLAGS = {bits: Flag(bits) for bits in range(KNOWN_FLAGS + 1) if not bits & ~KNOWN_FLAGS}
+"""Enumerations look their members up in Python; these are made once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +112,22 @@ class Piggyback:
     payload: bytes
 
 
-Contents = frozenset[OptionType]
-_BOTH_SETS = {OptionType.SENDER_LOCATORS, OptionType.RECEIVER_LOCATORS}
-REQUIRED: dict[Code, Contents] = {
-    Code.INIT: frozenset({OptionType.CONTEXT, OptionType.TOKENS, *_BOTH_SETS}),
-    Code.CC: frozenset({OptionType.CONTEXT, OptionType.TOKENS, OptionType.COOKIE, *_BOTH_SETS}),
-    Code.CCR: frozenset({OptionType.CONTEXT, OptionType.TOKENS, OptionType.COOKIE, *_BOTH_SETS}),
-    Code.CONF: frozenset({OptionType.CONTEXT, OptionType.TOKENS}),
-    Code.UR: frozenset({OptionType.CONTEXT, OptionType.AUTHENTICATION, *_BOTH_SETS}),
-    Code.UA: frozenset({OptionType.CONTEXT, OptionType.AUTHENTICATION}),
-    Code.UC: frozenset({OptionType.CONTEXT}),
-    Code.CLOSE: frozenset({OptionType.CONTEXT, OptionType.AUTHENTICATION}),
-    Code.CLOSEACK: frozenset({OptionType.CONTEXT}),
+NO_PIGGYBACK = Piggyback(ipv6.NO_NEXT_HEADER, b"")
+
+_BOTH_SETS = ("sender_locators", "receiver_locators")
+REQUIRED: dict[Code, tuple[str, ...]] = {
+    Code.INIT: ("tokens", *_BOTH_SETS),
+    Code.CC: ("tokens", "cookie", *_BOTH_SETS),
+    Code.CCR: ("tokens", "cookie", *_BOTH_SETS),
+    Code.CONF: ("tokens",),
+    Code.UR: ("authentication", *_BOTH_SETS),
+    Code.UA: ("authentication",),
+    Code.UC: (),
+    Code.CLOSE: ("authentication",),
+    Code.CLOSEACK: (),
 }
-"""What each message cannot do without [draft §3.3.1-3.3.7, App. A]. Other options are allowed."""
+"""What each message cannot do without, besides its context [draft §3.3.1-3.3.7, App. A]. Other
+options are allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,49 +167,37 @@ class ControlMessage:
     piggyback: Piggyback | None = None
 
     def __post_init__(self) -> None:
-        missing = REQUIRED[self.code] - self._present()
-        if missing:
-            names = ", ".join(sorted(option.name for option in missing))
-            raise UsageError(f"{self.code.name} without {names}")
+        for option in REQUIRED[self.code]:
+            if not getattr(self, option):
+                raise UsageError(f"{self.code.name} without {option.replace('_', ' ')}")
         for entries in (self.sender_locators, self.receiver_locators):
             if len(entries) > LOCATORS_MAX:
                 raise UsageError(f"more than {LOCATORS_MAX} locators in a set")
         if (self.code is Code.UC) != (self.sender_aid == self.receiver_aid == UNSPECIFIED):
             raise UsageError("the AIDs are :: in UC and nowhere else")
 
-    def _present(self) -> Contents:
-        values: dict[OptionType, object] = {
-            OptionType.CONTEXT: self.context,
-            OptionType.SENDER_LOCATORS: self.sender_locators,
-            OptionType.RECEIVER_LOCATORS: self.receiver_locators,
-            OptionType.TOKENS: self.tokens,
-            OptionType.COOKIE: self.cookie,
-            OptionType.AUTHENTICATION: self.authentication,
-            OptionType.RESET_TOKEN: self.reset_token,
-        }
-        return frozenset(option for option, value in values.items() if value)
-
     def _options(self) -> bytes:
-        present = self._present()
-        values: dict[OptionType, bytes] = {OptionType.CONTEXT: self.context.encode()}
+        """The options, in the order of their numbers, those we do not know last."""
+        parts = [encode_option(OptionType.CONTEXT, self.context.encode(), critical=True)]
         if self.sender_locators:
-            values[OptionType.SENDER_LOCATORS] = encode_entries(self.sender_locators)
+            value = encode_entries(self.sender_locators)
+            parts.append(encode_option(OptionType.SENDER_LOCATORS, value, critical=True))
         if self.receiver_locators:
-            values[OptionType.RECEIVER_LOCATORS] = encode_entries(self.receiver_locators)
+            value = encode_entries(self.receiver_locators)
+            parts.append(encode_option(OptionType.RECEIVER_LOCATORS, value, critical=True))
         if self.tokens is not None:
-            values[OptionType.TOKENS] = self.tokens.encode()
+            parts.append(encode_option(OptionType.TOKENS, self.tokens.encode(), critical=True))
         if self.cookie is not None:
-            values[OptionType.COOKIE] = self.cookie.encode()
-        values[OptionType.AUTHENTICATION] = self.authentication
-        values[OptionType.RESET_TOKEN] = self.reset_token
-        known = b"".join(
-            encode_option(option, values[option], critical=option not in NOT_CRITICAL)
-            for option in OptionType
-            if option in present
-        )
-        return known + b"".join(
-            encode_option(option.number, option.value, critical=False) for option in self.unknown
-        )
+            parts.append(encode_option(OptionType.COOKIE, self.cookie.encode(), critical=True))
+        if self.authentication:
+            value = self.authentication
+            parts.append(encode_option(OptionType.AUTHENTICATION, value, critical=True))
+        if self.reset_token:
+            # Who does not know it can still have a context; a UC of ours is then harder to believe.
+            parts.append(encode_option(OptionType.RESET_TOKEN, self.reset_token, critical=False))
+        for option in self.unknown:
+            parts.append(encode_option(option.number, option.value, critical=False))
+        return b"".join(parts)
 
     def encode(self, icmpv6_type: int) -> bytes:
         """The message from its type to the end of its piggyback, with a checksum of zero.
@@ -215,17 +209,19 @@ class ControlMessage:
         header_octets = FIXED_OCTETS + len(options)
         if header_octets > HEADER_OCTETS_MAX:
             raise UsageError(f"a control message of {header_octets} octets")
-        piggyback = self.piggyback or Piggyback(ipv6.NO_NEXT_HEADER, b"")
-        return (
-            bytes((icmpv6_type, self.code, 0, 0))
-            + bytes((piggyback.next_header, header_octets // ALIGNMENT))
-            + (VERSION << 12 | self.flags).to_bytes(2, "big")
-            + self.nonce.to_bytes(8, "big")
-            + self.sender_aid
-            + self.receiver_aid
-            + options
-            + piggyback.payload
+        piggyback = self.piggyback or NO_PIGGYBACK
+        fixed = FIXED.pack(
+            icmpv6_type,
+            self.code,
+            0,
+            piggyback.next_header,
+            header_octets // ALIGNMENT,
+            VERSION << 12 | self.flags.value,
+            self.nonce,
+            self.sender_aid,
+            self.receiver_aid,
         )
+        return fixed + options + piggyback.payload
 
 
 def encode_packet(
@@ -282,36 +278,39 @@ def decode_message(
         WireError: malformed, a wrong checksum, an unknown code, version or critical option.
     """
     reader = Reader(octets)
-    reader.take(1, "type")
-    number = reader.integer(1, "code")
-    reader.take(2, "checksum")
-    next_header = reader.integer(1, "next header")
-    header_octets = reader.integer(1, "header length") * ALIGNMENT
-    version_and_flags = reader.integer(2, "flags")
-    nonce = reader.integer(8, "nonce")
-    sender_aid = reader.locator("sender's AID")
-    receiver_aid = reader.locator("receiver's AID")
-    ends = (sender_aid, receiver_aid) if in_slot else (source, destination)
+    (
+        _,
+        number,
+        _,
+        next_header,
+        header_length,
+        version_and_flags,
+        nonce,
+        sender_aid,
+        receiver_aid,
+    ) = reader.unpack(FIXED, "message")
+    header_octets = header_length * ALIGNMENT
+    ends: tuple[Locator, Locator] = (sender_aid, receiver_aid) if in_slot else (source, destination)
     if ipv6.checksum(*ends, ipv6.ICMPV6, octets) != 0:
         raise WireError(2, "wrong checksum")
-    if number not in Code.__members__.values():
+    code = CODES.get(number)
+    if code is None:
         raise WireError(1, "unknown code")
     if version_and_flags >> 12 != VERSION:
         raise WireError(6, "unknown version")
     if not FIXED_OCTETS <= header_octets <= HEADER_OCTETS_MAX:
         raise WireError(5, "header length out of range")
-    with reader.restricted(header_octets - FIXED_OCTETS, "options"):
-        options = _decode_options(reader)
+    options = _decode_options(reader.part(header_octets - FIXED_OCTETS, "options"))
     payload = reader.rest()
     if next_header == ipv6.NO_NEXT_HEADER and payload:
         raise WireError(4, "octets after the message")
     try:
         return ControlMessage(
-            code=Code(number),
+            code=code,
             nonce=nonce,
             sender_aid=sender_aid,
             receiver_aid=receiver_aid,
-            flags=Flag(version_and_flags & KNOWN_FLAGS),
+            flags=FLAGS[version_and_flags & KNOWN_FLAGS],
             context=options.context,
             sender_locators=options.sender_locators,
             receiver_locators=options.receiver_locators,
@@ -366,32 +365,29 @@ def _decode_options(reader: Reader) -> _Options:
     """Every option up to the end of the header; none stands twice, a context is always there."""
     options = _Options()
     seen: set[int] = set()
-    while reader.remaining:
+    while reader.position < reader.end:
         start = reader.position
-        head = reader.integer(2, "option type")
-        length = reader.integer(2, "option length")
+        head, length = reader.unpack(HEAD, "option head")
         number = head & ~CRITICAL
         if number in seen:
             raise WireError(start, "option stands twice")
         seen.add(number)
-        if number in OptionType.__members__.values():
-            with reader.restricted(length, "option"):
-                _decode_option(OptionType(number), reader, options)
-                reader.rest()  # what a later version appended to a layout we know
-        elif head & CRITICAL:
-            raise WireError(start, "unknown critical option")
-        elif len(options.unknown) == UNKNOWN_OPTIONS_MAX:
-            raise WireError(start, "too many unknown options")
-        else:
-            options.unknown.append(UnknownOption(number, reader.take(length, "option")))
-        reader.take(-(HEAD_OCTETS + length) % ALIGNMENT, "option padding")
+        # What a later version appended to a layout we know is left unread.
+        if not _decode_option(number, reader.part(length, "option"), options):
+            if head & CRITICAL:
+                raise WireError(start, "unknown critical option")
+            if len(options.unknown) == UNKNOWN_OPTIONS_MAX:
+                raise WireError(start, "too many unknown options")
+            value = reader.octets[start + HEAD_OCTETS : reader.position]
+            options.unknown.append(UnknownOption(number, value))
+        reader.skip(-(HEAD_OCTETS + length) % ALIGNMENT, "option padding")
     if OptionType.CONTEXT not in seen:
         raise WireError(reader.position, "no context option")
     return options
 
 
-def _decode_option(number: OptionType, reader: Reader, options: _Options) -> None:
-    """One option we know, into its place."""
+def _decode_option(number: int, reader: Reader, options: _Options) -> bool:
+    """One option into its place; False where we do not know it."""
     match number:
         case OptionType.CONTEXT:
             options.context = ContextOption.decode(reader)
@@ -408,4 +404,5 @@ def _decode_option(number: OptionType, reader: Reader, options: _Options) -> Non
         case OptionType.RESET_TOKEN:
             options.reset_token = reader.take(HASH_OCTETS, "reset token")
         case _:
-            assert_never(number)
+            return False
+    return True

@@ -17,7 +17,9 @@ tail ignored, so that layouts can grow; a shorter one is an error. No option sta
 """
 
 import enum
+import struct
 from dataclasses import dataclass
+from typing import Final
 
 from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
 from noid.errors import WireError
@@ -29,6 +31,13 @@ HEAD_OCTETS = 4
 ALIGNMENT = 8
 HASH_OCTETS = 16
 TOKEN_OCTETS = 8
+
+HEAD = struct.Struct(">HH")
+CONTEXT = struct.Struct(">IIII")
+TOKENS = struct.Struct(">QQ")
+COOKIE = struct.Struct(">Q16s16s")
+COUNT = struct.Struct(">B3x")
+PADDING = tuple(bytes(count) for count in range(ALIGNMENT))
 
 
 class OptionType(enum.IntEnum):
@@ -43,19 +52,19 @@ class OptionType(enum.IntEnum):
     RESET_TOKEN = 7
 
 
-NOT_CRITICAL = frozenset({OptionType.RESET_TOKEN})
+class LocatorFlag:
+    """What is said of one locator [draft §3.3.2, D22]; other bits are reserved.
 
+    Plain integers: several are looked at for each message, and those of ``enum`` do so in Python.
+    """
 
-class LocatorFlag(enum.IntFlag):
-    """What is said of one locator [draft §3.3.2, D22]; other bits are reserved."""
-
-    LOCAL = 0x80
+    LOCAL: Final = 0x80
     """In Lsl of its owner."""
-    REMOTE = 0x40
+    REMOTE: Final = 0x40
     """In Lsr of its owner: the other end found it in the DNS."""
-    DEPRECATED = 0x20
-    BROKEN = 0x10
-    BACKUP = 0x08
+    DEPRECATED: Final = 0x20
+    BROKEN: Final = 0x10
+    BACKUP: Final = 0x08
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class LocatorEntry:
     """One locator of a set, and its flags."""
 
     locator: Locator
-    flags: LocatorFlag
+    flags: int
 
 
 Entries = tuple[LocatorEntry, ...]
@@ -97,24 +106,21 @@ class ContextOption:
 
     def encode(self) -> bytes:
         """The value's octets."""
-        return b"".join(
-            field.to_bytes(4, "big")
-            for field in (
-                self.sender_label,
-                self.receiver_label,
-                self.sender_birthday,
-                self.receiver_birthday,
-            )
+        return CONTEXT.pack(
+            self.sender_label, self.receiver_label, self.sender_birthday, self.receiver_birthday
         )
 
     @classmethod
     def decode(cls, reader: Reader) -> "ContextOption":
         """Reads the value."""
+        sender_label, receiver_label, sender_birthday, receiver_birthday = reader.unpack(
+            CONTEXT, "context"
+        )
         return cls(
-            sender_label=reader.integer(4, "flow label") & FLOW_LABEL_MASK,
-            receiver_label=reader.integer(4, "flow label") & FLOW_LABEL_MASK,
-            sender_birthday=reader.integer(4, "birthday counter"),
-            receiver_birthday=reader.integer(4, "birthday counter"),
+            sender_label=sender_label & FLOW_LABEL_MASK,
+            receiver_label=receiver_label & FLOW_LABEL_MASK,
+            sender_birthday=sender_birthday,
+            receiver_birthday=receiver_birthday,
         )
 
 
@@ -132,17 +138,13 @@ class Tokens:
 
     def encode(self) -> bytes:
         """The value's octets."""
-        return self.sender.to_bytes(TOKEN_OCTETS, "big") + self.receiver.to_bytes(
-            TOKEN_OCTETS, "big"
-        )
+        return TOKENS.pack(self.sender, self.receiver)
 
     @classmethod
     def decode(cls, reader: Reader) -> "Tokens":
         """Reads the value."""
-        return cls(
-            sender=reader.integer(TOKEN_OCTETS, "token"),
-            receiver=reader.integer(TOKEN_OCTETS, "token"),
-        )
+        sender, receiver = reader.unpack(TOKENS, "tokens")
+        return cls(sender=sender, receiver=receiver)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,16 +167,13 @@ class Cookie:
 
     def encode(self) -> bytes:
         """The value's octets."""
-        return self.timestamp.to_bytes(8, "big") + self.locator + self.keyed_hash
+        return COOKIE.pack(self.timestamp, self.locator, self.keyed_hash)
 
     @classmethod
     def decode(cls, reader: Reader) -> "Cookie":
         """Reads the value."""
-        return cls(
-            timestamp=reader.integer(8, "timestamp"),
-            locator=reader.locator("cookie locator"),
-            keyed_hash=reader.take(HASH_OCTETS, "keyed hash"),
-        )
+        timestamp, locator, keyed_hash = reader.unpack(COOKIE, "cookie")
+        return cls(timestamp=timestamp, locator=locator, keyed_hash=keyed_hash)
 
 
 def encode_entries(entries: Entries) -> bytes:
@@ -187,13 +186,9 @@ def encode_entries(entries: Entries) -> bytes:
         |                 Locator (128) x Count                         |
     """
     count = len(entries)
-    flags = bytes(entry.flags & 0xFF for entry in entries)
-    return (
-        bytes((count, 0, 0, 0))
-        + flags
-        + bytes(-count % ALIGNMENT)
-        + b"".join(entry.locator for entry in entries)
-    )
+    flags = bytes([entry.flags for entry in entries])
+    locators = b"".join([entry.locator for entry in entries])
+    return COUNT.pack(count) + flags + PADDING[-count % ALIGNMENT] + locators
 
 
 def decode_entries(reader: Reader) -> Entries:
@@ -203,8 +198,7 @@ def decode_entries(reader: Reader) -> Entries:
         WireError: truncated, empty, more than LOCATORS_MAX, or a locator that stands twice.
     """
     start = reader.position
-    count = reader.integer(1, "locator count")
-    reader.take(3, "locator set")
+    (count,) = reader.unpack(COUNT, "locator set")
     if not 1 <= count <= LOCATORS_MAX:
         raise WireError(start, "locator count out of range")
     flags = reader.take(count, "locator flags")
@@ -212,10 +206,7 @@ def decode_entries(reader: Reader) -> Entries:
     locators = [reader.locator("locator") for _ in range(count)]
     if len(set(locators)) != count:
         raise WireError(start, "locator listed twice")
-    return tuple(
-        LocatorEntry(locator, LocatorFlag(flag))
-        for locator, flag in zip(locators, flags, strict=True)
-    )
+    return tuple(map(LocatorEntry, locators, flags))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +219,9 @@ class UnknownOption:
 
 def encode_option(number: int, value: bytes, *, critical: bool) -> bytes:
     """Head, value and padding."""
-    head = (number | CRITICAL if critical else number).to_bytes(2, "big")
-    padding = bytes(-(HEAD_OCTETS + len(value)) % ALIGNMENT)
-    return head + len(value).to_bytes(2, "big") + value + padding
+    octets = len(value)
+    head = HEAD.pack(number | CRITICAL if critical else number, octets)
+    return head + value + PADDING[-(HEAD_OCTETS + octets) % ALIGNMENT]
 
 
 def locators_octets(count: int) -> int:

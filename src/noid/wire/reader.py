@@ -3,27 +3,28 @@
 Decoding either consumes exactly what a length field declared or raises WireError; nothing else.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+from typing import Any
 
 from noid.errors import WireError
 from noid.locators import LOCATOR_OCTETS, Locator
 
 
 class Reader:
-    """Reads ``octets`` from the front; ``position`` counts from the first octet of all."""
+    """Reads ``octets`` from ``position`` up to ``end``; both count from the first octet of all.
+
+    Args:
+        octets: what is read; never copied as a whole.
+        position: where to begin.
+        end: where to end; the end of the octets if None.
+    """
 
     __slots__ = ("end", "octets", "position")
 
-    def __init__(self, octets: bytes) -> None:
+    def __init__(self, octets: bytes, position: int = 0, end: int | None = None) -> None:
         self.octets = octets
-        self.position = 0
-        self.end = len(octets)
-
-    @property
-    def remaining(self) -> int:
-        """Octets left before the end of the innermost restriction."""
-        return self.end - self.position
+        self.position = position
+        self.end = len(octets) if end is None else end
 
     def take(self, count: int, what: str) -> bytes:
         """The next ``count`` octets.
@@ -31,15 +32,14 @@ class Reader:
         Raises:
             WireError: fewer are left; ``what`` names the thing that is truncated.
         """
-        if count > self.remaining:
-            raise WireError(self.position, f"truncated {what}")
         start = self.position
-        self.position = start + count
-        return self.octets[start : self.position]
+        return self.octets[start : self.skip(count, what)]
 
-    def integer(self, count: int, what: str) -> int:
-        """An unsigned integer of ``count`` octets in network order."""
-        return int.from_bytes(self.take(count, what), "big")
+    def unpack(self, layout: struct.Struct, what: str) -> tuple[Any, ...]:
+        """The next fields, as a layout has them."""
+        start = self.position
+        self.skip(layout.size, what)
+        return layout.unpack_from(self.octets, start)
 
     def locator(self, what: str) -> Locator:
         """The next 16 octets as a locator."""
@@ -47,20 +47,17 @@ class Reader:
 
     def rest(self) -> bytes:
         """Everything up to the end."""
-        return self.take(self.remaining, "rest")
+        return self.take(self.end - self.position, "rest")
 
-    @contextmanager
-    def restricted(self, count: int, what: str) -> Iterator[None]:
-        """Confines the reads of a ``with`` block to ``count`` octets, all of which it must take.
+    def part(self, count: int, what: str) -> "Reader":
+        """A reader of the next ``count`` octets, which this one skips."""
+        start = self.position
+        return Reader(self.octets, start, self.skip(count, what))
 
-        Raises:
-            WireError: fewer are left than ``count``, or the block left some unread.
-        """
-        if count > self.remaining:
+    def skip(self, count: int, what: str) -> int:
+        """Leaves ``count`` octets unread; returns where it is then."""
+        after = self.position + count
+        if after > self.end:
             raise WireError(self.position, f"truncated {what}")
-        outer = self.end
-        self.end = self.position + count
-        yield
-        if self.position != self.end:
-            raise WireError(self.position, f"overlong {what}")
-        self.end = outer
+        self.position = after
+        return after
