@@ -292,6 +292,30 @@ def test_any_one_lost_message_is_made_good(lost: int) -> None:
     assert network.b.context.state is State.ESTABLISHED
 
 
+def test_a_conf_carries_the_packet_that_waits_where_the_aids_do_not_answer() -> None:
+    network = Network()
+    network.kill_provider(1)
+    to_b, to_a = packet(A1, B1, b"from a"), packet(B1, A1, b"from b")
+    network.resolve(network.a, network.b)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.a, to_b)
+    network.ulp_sends(network.b, to_a)
+    network.run(SECOND)
+    carried = {m.sender_aid for m in messages_on(network) if m.code is Code.CONF and m.piggyback}
+    assert carried == {A1, B1}
+    assert (network.a.delivered, network.b.delivered) == ([to_a], [to_b])
+
+
+def test_a_conf_to_the_aid_carries_nothing_since_the_packet_went_there() -> None:
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(SECOND)
+    assert not any(m.piggyback for m in messages_on(network) if m.code is Code.CONF)
+
+
 def test_an_init_to_a_locator_that_the_context_does_not_have_is_dropped() -> None:
     network = established()
     network.b.host.core.locators += (X1,)

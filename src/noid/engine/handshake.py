@@ -255,7 +255,8 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
             core.drop("INIT while CCR is sent")
         case State.INIT_SENT:
             # Nothing changes here: the CONF that carries our nonce completes our side [D13].
-            _send_conf(core, context, message, event, with_sets=True)
+            waiting = context.exchange.waiting if context.exchange is not None else b""
+            _send_conf(core, context, message, event, with_sets=True, waiting=waiting)
             if message.piggyback is not None and event.source == peer_aid:
                 core.deliver(context, ulp_packet(message))
         case State.ESTABLISHED | State.UR_SENT:
@@ -363,6 +364,7 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     if local_aid not in core.locators or event.destination not in core.locators:
         core.drop("CCR for an AID that is not ours")
         return
+    waiting = b""
     context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
     if context is not None and context.is_settled:
         if message.context.sender_label != context.peer_label:
@@ -378,6 +380,7 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
             return
         # else the CONF was lost: say it again [D12]
     elif context is not None:
+        waiting = context.exchange.waiting if context.exchange is not None else b""
         context = _completed_by_ccr(core, context, event, message, cookie)
     elif cookie.locator == peer_aid:
         context = _context_from(core, message, cookie, Verification(peer_aid, None))
@@ -389,7 +392,7 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
         )
     if context is None:
         return
-    _send_conf(core, context, message, event, with_sets=False)
+    _send_conf(core, context, message, event, with_sets=False, waiting=waiting)
     if message.piggyback is not None:
         core.deliver(context, ulp_packet(message))
 
@@ -476,8 +479,18 @@ def _send_conf(
     event: ControlMessageReceived,
     *,
     with_sets: bool,
+    waiting: bytes = b"",
 ) -> None:
-    """CONF, in answer to a CCR, or with our sets in answer to an INIT [draft §3.3.4]."""
+    """CONF, in answer to a CCR, or with our sets in answer to an INIT [draft §3.3.4].
+
+    Args:
+        core: of the host.
+        context: the one it is about.
+        message: what it answers.
+        event: how that came.
+        with_sets: whether the peer does not have our sets from a CC.
+        waiting: the packet of the ULP that went plainly to an AID that does not answer [D7].
+    """
     assert message.tokens is not None
     reply = ControlMessage(
         code=Code.CONF,
@@ -501,6 +514,8 @@ def _send_conf(
     destination = event.source if cookie is None else cookie.locator
     if cookie is not None and reply.receiver_locators:
         context.told_remote = context.peer_remote
+    if destination != context.peer_aid:
+        reply = with_piggyback(core, reply, waiting)
     core.send(reply, (event.destination, destination))
 
 
