@@ -34,7 +34,7 @@ def test_octets_after_a_message_that_carries_nothing_are_refused() -> None:
 def test_a_message_without_what_its_code_demands_is_refused() -> None:
     octets = bytearray(EXAMPLES[Code.CLOSEACK].encode(200))
     octets[1] = Code.UA
-    with pytest.raises(WireError, match="UA without authentication"):
+    with pytest.raises(WireError, match="UA without AUTHENTICATION"):
         decode_message(summed(bytes(octets)), A1, B1, in_slot=False)
 
 

@@ -30,7 +30,6 @@ AIDs in place of the address fields, so that a router may rewrite the source and
 """
 
 import enum
-import struct
 from dataclasses import dataclass, field
 
 from noid.constants import (
@@ -58,10 +57,20 @@ from noid.wire.options import (
     encode_entries,
     encode_option,
 )
-from noid.wire.reader import Reader
+from noid.wire.reader import Layout, Reader
 from noid.wire.slots import SLOT_ICMPV6, next_header_of
 
-FIXED = struct.Struct(">BBHBBHQ16s16s")
+FIXED = Layout(
+    ("B", "type"),
+    ("B", "code"),
+    ("H", "checksum"),
+    ("B", "next header"),
+    ("B", "header length"),
+    ("H", "flags"),
+    ("Q", "nonce"),
+    ("16s", "sender's AID"),
+    ("16s", "receiver's AID"),
+)
 VERSION = 0
 FIXED_OCTETS = 48
 HEADER_OCTETS_MAX = CONTROL_OCTETS_MAX - ipv6.HEADER_OCTETS
@@ -167,9 +176,9 @@ class ControlMessage:
     piggyback: Piggyback | None = None
 
     def __post_init__(self) -> None:
-        for option in REQUIRED[self.code]:
-            if not getattr(self, option):
-                raise UsageError(f"{self.code.name} without {option.replace('_', ' ')}")
+        missing = [option for option in REQUIRED[self.code] if not getattr(self, option)]
+        if missing:
+            raise UsageError(f"{self.code.name} without {', '.join(sorted(missing)).upper()}")
         for entries in (self.sender_locators, self.receiver_locators):
             if len(entries) > LOCATORS_MAX:
                 raise UsageError(f"more than {LOCATORS_MAX} locators in a set")
@@ -288,7 +297,7 @@ def decode_message(
         nonce,
         sender_aid,
         receiver_aid,
-    ) = reader.unpack(FIXED, "message")
+    ) = reader.unpack(FIXED)
     header_octets = header_length * ALIGNMENT
     ends: tuple[Locator, Locator] = (sender_aid, receiver_aid) if in_slot else (source, destination)
     if ipv6.checksum(*ends, ipv6.ICMPV6, octets) != 0:
@@ -367,7 +376,7 @@ def _decode_options(reader: Reader) -> _Options:
     seen: set[int] = set()
     while reader.position < reader.end:
         start = reader.position
-        head, length = reader.unpack(HEAD, "option head")
+        head, length = reader.unpack(HEAD)
         number = head & ~CRITICAL
         if number in seen:
             raise WireError(start, "option stands twice")

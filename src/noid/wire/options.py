@@ -17,14 +17,13 @@ tail ignored, so that layouts can grow; a shorter one is an error. No option sta
 """
 
 import enum
-import struct
 from dataclasses import dataclass
 from typing import Final
 
 from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
 from noid.errors import WireError
 from noid.locators import LOCATOR_OCTETS, Locator
-from noid.wire.reader import Reader
+from noid.wire.reader import Layout, Reader
 
 CRITICAL = 0x8000
 HEAD_OCTETS = 4
@@ -32,11 +31,13 @@ ALIGNMENT = 8
 HASH_OCTETS = 16
 TOKEN_OCTETS = 8
 
-HEAD = struct.Struct(">HH")
-CONTEXT = struct.Struct(">IIII")
-TOKENS = struct.Struct(">QQ")
-COOKIE = struct.Struct(">Q16s16s")
-COUNT = struct.Struct(">B3x")
+HEAD = Layout(("H", "option type"), ("H", "option length"))
+CONTEXT = Layout(
+    ("I", "flow label"), ("I", "flow label"), ("I", "birthday counter"), ("I", "birthday counter")
+)
+TOKENS = Layout(("Q", "token"), ("Q", "token"))
+COOKIE = Layout(("Q", "timestamp"), ("16s", "cookie locator"), ("16s", "keyed hash"))
+COUNT = Layout(("B", "locator count"), ("3x", "locator set"))
 PADDING = tuple(bytes(count) for count in range(ALIGNMENT))
 
 
@@ -113,9 +114,7 @@ class ContextOption:
     @classmethod
     def decode(cls, reader: Reader) -> "ContextOption":
         """Reads the value."""
-        sender_label, receiver_label, sender_birthday, receiver_birthday = reader.unpack(
-            CONTEXT, "context"
-        )
+        sender_label, receiver_label, sender_birthday, receiver_birthday = reader.unpack(CONTEXT)
         return cls(
             sender_label=sender_label & FLOW_LABEL_MASK,
             receiver_label=receiver_label & FLOW_LABEL_MASK,
@@ -143,7 +142,7 @@ class Tokens:
     @classmethod
     def decode(cls, reader: Reader) -> "Tokens":
         """Reads the value."""
-        sender, receiver = reader.unpack(TOKENS, "tokens")
+        sender, receiver = reader.unpack(TOKENS)
         return cls(sender=sender, receiver=receiver)
 
 
@@ -172,7 +171,7 @@ class Cookie:
     @classmethod
     def decode(cls, reader: Reader) -> "Cookie":
         """Reads the value."""
-        timestamp, locator, keyed_hash = reader.unpack(COOKIE, "cookie")
+        timestamp, locator, keyed_hash = reader.unpack(COOKIE)
         return cls(timestamp=timestamp, locator=locator, keyed_hash=keyed_hash)
 
 
@@ -198,7 +197,7 @@ def decode_entries(reader: Reader) -> Entries:
         WireError: truncated, empty, more than LOCATORS_MAX, or a locator that stands twice.
     """
     start = reader.position
-    (count,) = reader.unpack(COUNT, "locator set")
+    (count,) = reader.unpack(COUNT)
     if not 1 <= count <= LOCATORS_MAX:
         raise WireError(start, "locator count out of range")
     flags = reader.take(count, "locator flags")

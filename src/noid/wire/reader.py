@@ -10,6 +10,28 @@ from noid.errors import WireError
 from noid.locators import LOCATOR_OCTETS, Locator
 
 
+class Layout:
+    """Fields that stand one after another, read and written in one go.
+
+    Args:
+        fields: the format of each, as ``struct`` writes it, and its name.
+    """
+
+    __slots__ = ("names", "octets", "pack", "unpack_from")
+
+    def __init__(self, *fields: tuple[str, str]) -> None:
+        whole = struct.Struct(">" + "".join(field for field, _ in fields))
+        self.octets = whole.size
+        self.pack = whole.pack
+        self.unpack_from = whole.unpack_from
+        self.names: list[tuple[int, str]] = []
+        """Where each field begins, and its name."""
+        start = 0
+        for field, name in fields:
+            self.names.append((start, name))
+            start += struct.calcsize(">" + field)
+
+
 class Reader:
     """Reads ``octets`` from ``position`` up to ``end``; both count from the first octet of all.
 
@@ -35,10 +57,19 @@ class Reader:
         start = self.position
         return self.octets[start : self.skip(count, what)]
 
-    def unpack(self, layout: struct.Struct, what: str) -> tuple[Any, ...]:
-        """The next fields, as a layout has them."""
+    def unpack(self, layout: Layout) -> tuple[Any, ...]:
+        """The next fields, as a layout has them.
+
+        Raises:
+            WireError: they are not all there; it says at which of them the octets end.
+        """
         start = self.position
-        self.skip(layout.size, what)
+        after = start + layout.octets
+        if after > self.end:
+            there = [field for field in layout.names if start + field[0] <= self.end]
+            at, name = there[-1]
+            raise WireError(start + at, f"truncated {name}")
+        self.position = after
         return layout.unpack_from(self.octets, start)
 
     def locator(self, what: str) -> Locator:
