@@ -26,6 +26,7 @@ NEXT_HEADERS_UNASSIGNED = range(146, 253)
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 PlaneKind = Literal["auto", "bpf", "tun"]
 Hook = Literal["auto", "tcx", "clsact"]
+Encapsulation = Literal["always", "on-switch"]
 
 
 class HostSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -35,11 +36,13 @@ class HostSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
         name: its FQDN, for people; the protocol needs none.
         interfaces: globs of the interfaces whose addresses may be locators [D23].
         locators: the locators themselves, where the addresses of the interfaces are not meant.
+        encapsulation: whether packets between AIDs that work go plainly, as on-switch says [D28].
     """
 
     name: str = ""
     interfaces: list[str] = msgspec.field(default_factory=lambda: ["*"])
     locators: list[str] = msgspec.field(default_factory=list)
+    encapsulation: Encapsulation = "always"
 
 
 class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

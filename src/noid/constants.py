@@ -91,6 +91,9 @@ FIREWALL_SIGNS: Final = 3
 """So many searches in a row that come through plainly alone are a firewall's work [D15]."""
 FOLLOW_INTERVAL: Final = 1 * SECOND
 """Lp(peer) follows the source of what arrives at most this often [D21]."""
+PLAIN_SILENCE_MAX: Final = 3 * SECOND
+"""With encapsulation "on-switch", programs send plainly for no longer than this without a word of
+the peer's: no plane sees the answers [D28]."""
 HEARD_TOGETHER: Final = 1 * SECOND
 """Pairs heard from within the same such time are ranked by their round-trip times [D20]."""
 SUSPICION_TIME: Final = 60 * SECOND

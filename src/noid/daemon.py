@@ -117,6 +117,7 @@ class Daemon:
             birthday=birth.birthday,
             reset_key=birth.reset_key,
             mtu=max(mtu, MTU_MIN),
+            on_switch=config.host.encapsulation == "on-switch",
             never_looked_up=never_looked_up(config),
         )
         self.host = Host(options, secrets.token_bytes)

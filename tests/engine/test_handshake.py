@@ -10,6 +10,7 @@ from noid.constants import (
     MILLISECOND,
     MINUTE,
     PEER_UNABLE_TIME,
+    RETRANSMIT_WAITING,
     SECOND,
 )
 from noid.engine.events import (
@@ -292,18 +293,34 @@ def test_any_one_lost_message_is_made_good(lost: int) -> None:
     assert network.b.context.state is State.ESTABLISHED
 
 
+def conf_of_b(network: Network) -> list[ControlMessage]:
+    return [m for m in messages_on(network) if m.code is Code.CONF and m.sender_aid == B1]
+
+
 def test_a_conf_carries_the_packet_that_waits_where_the_aids_do_not_answer() -> None:
     network = Network()
     network.kill_provider(1)
-    to_b, to_a = packet(A1, B1, b"from a"), packet(B1, A1, b"from b")
     network.resolve(network.a, network.b)
     network.resolve(network.b, network.a)
-    network.ulp_sends(network.a, to_b)
-    network.ulp_sends(network.b, to_a)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(3 * RETRANSMIT_WAITING + 15 * MILLISECOND)
+    assert codes_on(network)[-1] is Code.INIT, "b has answered it, and has not heard more"
+    network.ulp_sends(network.b, packet(B1, A1, b"from b"))
     network.run(SECOND)
-    carried = {m.sender_aid for m in messages_on(network) if m.code is Code.CONF and m.piggyback}
-    assert carried == {A1, B1}
-    assert (network.a.delivered, network.b.delivered) == ([to_a], [to_b])
+    (conf,) = conf_of_b(network)
+    assert conf.piggyback == Piggyback(ipv6.TCP, b"from b")
+    assert network.a.delivered == [packet(B1, A1, b"from b")]
+
+
+def test_a_conf_that_answers_an_init_carries_nothing() -> None:
+    network = Network()
+    network.kill_provider(1)
+    network.resolve(network.a, network.b)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(SECOND)
+    assert [conf.piggyback for conf in conf_of_b(network)] == [None]
 
 
 def test_a_conf_to_the_aid_carries_nothing_since_the_packet_went_there() -> None:

@@ -95,6 +95,7 @@ class Search:
         rounds: rounds so far.
         slot_nonce: of the probe of the pair in use that went as data goes, in a slot.
         answered_plainly: the pair in use answered, but not to that one yet.
+        cautious: nothing speaks against the pair in use yet; it alone is asked first.
     """
 
     why: str
@@ -108,6 +109,7 @@ class Search:
     rounds: int = 0
     slot_nonce: int = 0
     answered_plainly: bool = False
+    cautious: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -379,8 +381,13 @@ class Context:
             peer_set = self.peer_set
             self.peer_locator = next(one for one in peer_set if one in verified)
 
-    def flow(self) -> Flow:
-        """The context as the data plane needs it."""
+    @property
+    def is_on_aids(self) -> bool:
+        """Whether the locators in use are the AIDs, so that plain packets go the same way."""
+        return self.pair == (self.local_aid, self.peer_aid)
+
+    def flow(self, *, on_switch: bool = False) -> Flow:
+        """The context as the data plane needs it; plain while on its AIDs where so wanted [D28]."""
         own = frozenset(self.own_local)
         # Data follows the peer's source to what is verified, unless the peer calls it broken [D21].
         verified = frozenset(
@@ -401,7 +408,7 @@ class Context:
             verified_locators=verified,
             rewritable=len(self.own_set) > 1,
             transmits=self.is_settled
-            and not (self.is_provisional or self.plainly)
+            and not (self.is_provisional or self.plainly or (on_switch and self.is_on_aids))
             and self.peer_locator in verified,
             aside=self.state is State.CLOSING or self.is_provisional,
             holds=self.is_provisional,

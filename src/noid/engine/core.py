@@ -68,6 +68,7 @@ class HostOptions:
         birthday: the birthday counter, 32 bits, one more than when state was last lost [D35].
         reset_key: 32 octets out of stable storage [D10].
         mtu: the least MTU of the uplinks; what is piggybacked must fit it.
+        on_switch: whether packets go plainly for as long as the locators in use are the AIDs [D28].
         never_looked_up: prefixes of which nothing is asked because a packet goes there [D34].
     """
 
@@ -75,6 +76,7 @@ class HostOptions:
     birthday: int
     reset_key: bytes
     mtu: int = 1500
+    on_switch: bool = False
     never_looked_up: tuple[IPv6Network, ...] = ()
 
     def __post_init__(self) -> None:
@@ -438,7 +440,7 @@ class Core:
         """Tells the data plane how a context stands now, if the peer knows the context."""
         context.settle_pair()
         if context.is_known_to_peer:
-            self.emit(InstallFlow(context.flow()))
+            self.emit(InstallFlow(context.flow(on_switch=self.options.on_switch)))
 
     def switch(self, context: Context, pair: Pair, why: str) -> None:
         """Sends by another pair of locators from now on."""

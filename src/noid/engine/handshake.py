@@ -255,8 +255,7 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
             core.drop("INIT while CCR is sent")
         case State.INIT_SENT:
             # Nothing changes here: the CONF that carries our nonce completes our side [D13].
-            waiting = context.exchange.waiting if context.exchange is not None else b""
-            _send_conf(core, context, message, event, with_sets=True, waiting=waiting)
+            _send_conf(core, context, message, event, with_sets=True)
             if message.piggyback is not None and event.source == peer_aid:
                 core.deliver(context, ulp_packet(message))
         case State.ESTABLISHED | State.UR_SENT:
@@ -514,7 +513,8 @@ def _send_conf(
     destination = event.source if cookie is None else cookie.locator
     if cookie is not None and reply.receiver_locators:
         context.told_remote = context.peer_remote
-    if destination != context.peer_aid:
+    if cookie is not None and destination != context.peer_aid:
+        # Not in answer to an INIT: where that came from nobody has proven [D9].
         reply = with_piggyback(core, reply, waiting)
     core.send(reply, (event.destination, destination))
 

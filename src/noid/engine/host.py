@@ -93,6 +93,7 @@ class Host:
             case UlpPacketSeen():
                 core.trigger = Trigger.ULP_PACKET
                 handshake.on_ulp_packet(core, event)
+                reachability.on_plain_packet(core, event)
             case ControlMessageReceived():
                 self._control(event)
             case UnansweredPacket():

@@ -14,6 +14,7 @@ from noid.constants import (
     FIREWALL_SIGNS,
     FIREWALL_WAIT,
     PEER_UNABLE_TIME,
+    PLAIN_SILENCE_MAX,
     PROBE_INTERVAL_FIRST,
     PROBE_INTERVAL_MAX,
     PROBES_PER_ROUND_MAX,
@@ -31,6 +32,7 @@ from noid.engine.events import (
     ProbeStarted,
     SendAgain,
     SourceMoved,
+    UlpPacketSeen,
     UnansweredPacket,
 )
 from noid.engine.handshake import ulp_packet
@@ -65,6 +67,7 @@ def search(
     *,
     told_by_peer: bool = False,
     leaving: bool = False,
+    cautious: bool = False,
     silent_ns: int = 0,
 ) -> None:
     """Begins to look for a working pair, or goes on looking for it.
@@ -85,9 +88,26 @@ def search(
         return
     if core.now_ns - context.next_search_ns > TOLERANCE_TIME:
         context.searches_for_nothing = context.tolerated_ns = 0
-    context.search = Search(why, told_by_peer, leaving, until_ns, packet, silent_ns)
+    context.search = Search(
+        why, told_by_peer, leaving, until_ns, packet, silent_ns, cautious=cautious
+    )
     core.enter(context, State.UR_SENT, why)
     _probe(core, context, context.search)
+
+
+def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
+    """A packet went plainly because the context is on its AIDs: is the peer still there [D28]?
+
+    No plane sees what answers it, so the engine asks, as long as programs send and no more often
+    than PLAIN_SILENCE_MAX; first over the pair in use alone.
+    """
+    context = core.contexts.get(event.packet[8:40])
+    if context is None or not core.options.on_switch or not context.is_on_aids:
+        return
+    heard = context.heard.get(context.pair)
+    heard_ns = max(context.established_ns, heard.at_ns if heard is not None else 0)
+    if context.search is None and core.now_ns - heard_ns >= PLAIN_SILENCE_MAX:
+        search(core, context, "long since anything was heard", cautious=True)
 
 
 def leave(core: Core, context: Context, why: str) -> None:
@@ -120,13 +140,14 @@ def _probe(core: Core, context: Context, under_way: Search) -> None:
     """
     others = alternatives(context)
     better = instead(context) if under_way.leaving else []
-    pairs = tuple(better or (context.pair, *others))[: 1 + PROBES_PER_ROUND_MAX]
+    asking = under_way.cautious and not under_way.rounds
+    pairs = tuple(better or (context.pair, *others))[: 1 if asking else 1 + PROBES_PER_ROUND_MAX]
     possible = {context.pair, *others}
     under_way.nonces = {nonce: pair for nonce, pair in under_way.nonces.items() if pair in possible}
     nonce_of = {
         pair: nonce for nonce, pair in under_way.nonces.items() if nonce != under_way.slot_nonce
     }
-    doubtful = not under_way.told_by_peer and not better
+    doubtful = not (under_way.told_by_peer or better or asking)
     flags = Flag.HEARS_NOTHING if doubtful else NO_FLAGS
     if under_way.rounds == 0:
         core.emit(ProbeStarted(context.local_aid, context.peer_aid, under_way.why, pairs))

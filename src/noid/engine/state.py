@@ -184,7 +184,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PROVISIONAL: _rule("spurious", _CCR),
     },
     State.ESTABLISHED: {
-        Trigger.ULP_PACKET: _rule("no verified locator yet, goes plainly [D15]", _ESTABLISHED),
+        Trigger.ULP_PACKET: _rule("goes plainly [D15]; silence [D28]", _ESTABLISHED, _UR),
         Trigger.UNANSWERED: _rule("[draft §4.4, D20]", _UR, _ESTABLISHED),
         Trigger.SOURCE_MOVED: _rule("[draft §7.11 3b, 3c, D21]", _ESTABLISHED),
         Trigger.INIT: _rule("CONF, or CC and nothing else [D13]", _ESTABLISHED),

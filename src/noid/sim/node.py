@@ -104,7 +104,11 @@ class Node:
     def start(self) -> None:
         """Comes up with no contexts."""
         options = HostOptions(
-            codepoints=CODEPOINTS, birthday=self.birthday, reset_key=self.reset_key, mtu=self.mtu
+            codepoints=CODEPOINTS,
+            birthday=self.birthday,
+            reset_key=self.reset_key,
+            mtu=self.mtu,
+            on_switch=self.world.on_switch,
         )
         self.incarnation += 1
         self.host = self.world.make_host(options, self.random.randbytes)

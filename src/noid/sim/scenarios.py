@@ -276,6 +276,23 @@ def stranger(world: World) -> None:
     world.demand_liveness()
 
 
+def on_switch(world: World) -> None:
+    """Packets go plainly, until a provider dies; then by the other, within seconds [D28]."""
+    world.on_switch = True
+    context = established(world)
+    world.checks.require(not context.flow(on_switch=True).transmits, "plain on the AIDs", "not so")
+    world.network.down.add(1)
+    world.run(10 * SECOND)
+    first = len(world.ledger.sent) + 1
+    world.run(5 * SECOND)
+    world.run(SECOND)
+    late = [n for n, one in world.ledger.sent.items() if n >= first and not one.copies]
+    late = [n for n in late if world.ledger.sent[n].at_ns < world.now_ns - SECOND]
+    world.checks.require(not late, "after a switch all arrives", f"lost: {late}")
+    world.heal()
+    world.demand_liveness()
+
+
 def link_gone(world: World) -> None:
     """Host a sees its first link go down: it leaves it before a packet is lost [D20]."""
     established(world)
@@ -358,6 +375,7 @@ SCENARIOS: dict[str, Scenario] = {
     "rewriting": Scenario("borders rewrite sources", rewriting),
     "verified-again": Scenario("the DNS takes a locator away and brings it back", verified_again),
     "stranger": Scenario("programs send to addresses that no name led to", stranger),
+    "on-switch": Scenario("a provider dies, and packets went plainly", on_switch),
     "link-gone": Scenario("a host notices that its link is gone", link_gone),
     "renumbering": Scenario("locators go and come", renumbering),
     "switch-at-once": Scenario("sets change right after a switch", switch_at_once),

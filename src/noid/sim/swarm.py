@@ -50,6 +50,7 @@ class Faults:
         dns_changes: how often a name changes its records.
         stale_alarms: shells do not cancel alarms.
         attentive: programs had their peers' addresses from elsewhere; the shims find out.
+        on_switch: packets go plainly for as long as the locators in use are the AIDs.
         silences: how often nobody says anything for more than half an hour.
         off_path: attacks by somebody who sees nothing.
         on_path: attacks by somebody who sees everything.
@@ -76,6 +77,7 @@ class Faults:
     dns_changes: int
     stale_alarms: bool
     attentive: bool
+    on_switch: bool
     silences: int
     off_path: int
     on_path: int
@@ -116,6 +118,7 @@ def draw(source: random.Random) -> Faults:
         dns_changes=times(2, 0.2),
         stale_alarms=source.random() < 0.3,
         attentive=source.random() < 0.2,
+        on_switch=source.random() < 0.2,
         silences=times(1, 0.15),
         off_path=times(12, 0.3),
         on_path=times(12, 0.25),
@@ -141,6 +144,7 @@ def build(world: World) -> Faults:
         rewriting=faults.rewriting,
         tells=faults.tells,
     )
+    world.on_switch = faults.on_switch
     world.names.timeouts = faults.dns_timeouts
     world.names.lies = faults.dns_lies
     for index in range(faults.hosts):

@@ -62,6 +62,8 @@ class World:
         self.nodes: dict[str, Node] = {}
         self.holder: dict[Locator, str] = {}
         """Whose a locator is, whether it is in use or not; never changes."""
+        self.on_switch = False
+        """Hosts added from now on encapsulate when they have switched, and no sooner [D28]."""
         self.talking = True
         self.quiet_until_ns = 0
         """Nobody says anything before."""

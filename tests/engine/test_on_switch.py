@@ -1,0 +1,68 @@
+"""Plain packets for as long as the locators in use are the AIDs [D28]."""
+
+import dataclasses
+
+from noid.constants import MILLISECOND, PLAIN_SILENCE_MAX, SECOND
+from noid.engine.context import Pair
+from noid.engine.events import SendControl
+from noid.engine.state import State
+from noid.locators import Locator
+from tests.engine.network import A1, A2, B1, B2, Network, packet
+
+
+def plain() -> Network:
+    """A network whose hosts have a context and encapsulate when they have switched, no sooner."""
+    network = Network()
+    for station in network.stations:
+        core = station.host.core
+        core.options = dataclasses.replace(core.options, on_switch=True)
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(100 * MILLISECOND)
+    network.a.outputs.clear()
+    return network
+
+
+def probed(network: Network) -> list[Pair]:
+    sent = [one.packet for one in network.a.outputs if isinstance(one, SendControl)]
+    return [(Locator(one[8:24]), Locator(one[24:40])) for one in sent]
+
+
+def test_on_the_aids_packets_go_plainly_and_nothing_is_asked_while_something_is_heard() -> None:
+    network = plain()
+    network.ulp_sends(network.a, packet(A1, B1, b"plain"))
+    assert network.wire[-1][1] == packet(A1, B1, b"plain")
+    assert probed(network) == []
+
+
+def test_after_a_silence_the_pair_in_use_alone_is_asked() -> None:
+    network = plain()
+    network.run(PLAIN_SILENCE_MAX)
+    network.ulp_sends(network.a, packet(A1, B1))
+    assert probed(network) == [(A1, B1)]
+    network.run(50 * MILLISECOND)
+    assert network.a.context.state is State.ESTABLISHED
+    assert network.b.context.state is State.ESTABLISHED
+    network.ulp_sends(network.a, packet(A1, B1))
+    assert len(probed(network)) == 1
+
+
+def test_a_dead_provider_is_left_and_packets_go_by_the_context() -> None:
+    network = plain()
+    network.kill_provider(1)
+    network.run(PLAIN_SILENCE_MAX)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.context.pair == (A2, B2)
+    network.ulp_sends(network.a, packet(A1, B1, b"by the context"))
+    network.run(20 * MILLISECOND)
+    assert network.b.delivered[-1] == packet(A1, B1, b"by the context")
+
+
+def test_packets_of_a_context_that_always_encapsulates_ask_nothing() -> None:
+    network = plain()
+    core = network.a.host.core
+    core.options = dataclasses.replace(core.options, on_switch=False)
+    network.run(PLAIN_SILENCE_MAX)
+    network.ulp_sends(network.a, packet(A1, B1))
+    assert probed(network) == []
