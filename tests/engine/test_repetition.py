@@ -1,0 +1,222 @@
+"""What is said again: how soon, over which pair, in which form [D6, D16, D19, D20]."""
+
+import itertools
+
+import pytest
+
+from noid.constants import (
+    CLOSE_TIME,
+    CONTEXT_IDLE_TIME,
+    DNS_RETRY_FIRST,
+    INIT_ROUNDS_MAX,
+    MILLISECOND,
+    MINUTE,
+    RETRANSMIT_FIRST,
+    SECOND,
+    UPDATE_RETRANSMIT_MAX,
+)
+from noid.engine.events import LocatorsChanged, SendControl
+from noid.engine.state import State
+from noid.locators import Locator
+from noid.wire import ipv6
+from noid.wire.control import Code, decode_message
+from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, state_of
+from tests.engine.test_limits import lose
+from tests.engine.test_refusals import EVERY_PAIR, begun, closing, unanswered
+
+PLAIN, REWRITABLE, FIXED = 58, 230, 238
+WAYS = EVERY_PAIR | {(other, one) for one, other in EVERY_PAIR}
+
+
+class Sayings:
+    """What a station says with one code, and when, while time passes in small steps."""
+
+    def __init__(self, network: Network, station: Station, code: Code) -> None:
+        self.network, self.station, self.code = network, station, code
+        self.at_ns: list[int] = []
+        self.packets: list[bytes] = []
+
+    def listen(self, duration_ns: int, step_ns: int = 100 * MILLISECOND) -> "Sayings":
+        self._take(0)
+        until_ns = self.network.now_ns + duration_ns
+        while self.network.now_ns < until_ns:
+            before = len(self.station.outputs)
+            self.network.run(step_ns)
+            self._take(before)
+        return self
+
+    def _take(self, start: int) -> None:
+        for output in self.station.outputs[start:]:
+            if isinstance(output, SendControl) and output.packet[41] == self.code:
+                self.at_ns.append(self.network.now_ns)
+                self.packets.append(output.packet)
+
+    @property
+    def gaps_ns(self) -> list[int]:
+        return [later - earlier for earlier, later in itertools.pairwise(self.at_ns)]
+
+    @property
+    def forms(self) -> list[int]:
+        return [one[6] for one in self.packets]
+
+    @property
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        return [(one[8:24], one[24:40]) for one in self.packets]
+
+
+def silent(network: Network) -> Network:
+    """The network with every way dead from now on, and nothing said so far."""
+    network.dead |= WAYS
+    network.a.outputs.clear()
+    network.a.in_use = True
+    return network
+
+
+def doubling(gaps_ns: list[int], most_ns: int) -> bool:
+    """Whether each gap is 4 s, doubled each time, within the jitter of D16."""
+    delays = [min(RETRANSMIT_FIRST << number, most_ns) for number in range(len(gaps_ns))]
+    tolerance_ns = 100 * MILLISECOND
+    return all(
+        delay // 2 - tolerance_ns <= gap <= delay * 3 // 2 + tolerance_ns
+        for gap, delay in zip(gaps_ns, delays, strict=True)
+    )
+
+
+def test_an_update_is_said_at_4_s_doubling_to_2_min_in_turns_plain_and_rewritable() -> None:
+    network = silent(established())
+    network.give(network.a, LocatorsChanged((A2, A1), frozenset({A2})))
+    said = Sayings(network, network.a, Code.UR).listen(CONTEXT_IDLE_TIME - SECOND)
+    assert doubling(said.gaps_ns, UPDATE_RETRANSMIT_MAX)
+    assert said.forms == list(
+        itertools.islice(itertools.cycle((PLAIN, REWRITABLE)), len(said.forms))
+    )
+    assert set(said.pairs) == {(A1, B1)}
+
+
+def test_a_host_with_one_locator_says_everything_plainly() -> None:
+    network = silent(established())
+    network.give(network.a, LocatorsChanged((A1,)))
+    said = Sayings(network, network.a, Code.UR).listen(MINUTE)
+    assert len(said.forms) > 3
+    assert set(said.forms) == {PLAIN}
+
+
+def test_a_host_that_has_talked_for_long_repeats_an_update_all_the_same() -> None:
+    network = established()
+    network.a.in_use = network.b.in_use = True
+    network.run(3 * CONTEXT_IDLE_TIME)
+    silent(network).give(network.a, LocatorsChanged((A1,)))
+    assert len(Sayings(network, network.a, Code.UR).listen(MINUTE).forms) > 3
+    assert state_of(network.a) is State.UR_SENT
+
+
+def test_close_is_said_at_4_s_doubling_to_2_min_over_each_pair_in_turn() -> None:
+    network = closing()
+    network.a.outputs.clear()
+    began_ns = network.now_ns
+    said = Sayings(network, network.a, Code.CLOSE).listen(CLOSE_TIME)
+    assert doubling([said.at_ns[0] - began_ns + SECOND, *said.gaps_ns[:-1]], UPDATE_RETRANSMIT_MAX)
+    assert len(set(said.pairs[:4])) == 4
+    assert said.pairs[3] == (A1, B1)
+    assert said.pairs[4:8] == said.pairs[:4]
+    assert network.a.host.contexts == []
+
+
+def test_init_is_said_over_every_pair_in_every_round_and_then_no_more() -> None:
+    network = begun()
+    network.dead |= WAYS
+    network.run(SECOND)
+    said = Sayings(network, network.a, Code.INIT).listen(10 * MINUTE)
+    pairs = [(A1, B1), (A1, B2), (A2, B1), (A2, B2)]
+    assert said.pairs == pairs * INIT_ROUNDS_MAX
+    assert said.forms == ([PLAIN] * 4 + [REWRITABLE] * 4) * (INIT_ROUNDS_MAX // 2)
+
+
+def test_between_rounds_of_init_it_waits_4_s_doubling() -> None:
+    network = begun()
+    network.dead |= WAYS
+    said = Sayings(network, network.a, Code.INIT).listen(10 * MINUTE, 10 * MILLISECOND)
+    rounds = [said.at_ns[4 * number] - said.at_ns[4 * number - 1] for number in range(1, 4)]
+    assert doubling(rounds, MINUTE)
+    within = [gap for number, gap in enumerate(said.gaps_ns) if number % 4 != 3]
+    assert all(abs(gap - 250 * MILLISECOND) <= 10 * MILLISECOND for gap in within)
+
+
+def test_a_ccr_is_said_a_second_time_in_the_other_form_after_4_s() -> None:
+    network = begun()
+    network.run(25 * MILLISECOND)
+    network.dead |= WAYS
+    said = Sayings(network, network.a, Code.CCR).listen(20 * SECOND)
+    assert said.forms == [PLAIN, REWRITABLE]
+    assert doubling(said.gaps_ns, MINUTE)
+
+
+def test_starting_over_gives_a_set_up_no_more_time_than_it_had() -> None:
+    network = begun()
+    began_ns = network.now_ns
+    lose(network, Code.CONF, MINUTE)
+    exchange = network.a.context.exchange
+    assert exchange is not None
+    assert exchange.tries + exchange.ccr_tries > 0
+    assert exchange.started_ns == began_ns
+
+
+def probes(network: Network) -> list[bytes]:
+    """The packets of a's first round of probes."""
+    network.a.outputs.clear()
+    network.give(network.a, unanswered(network.a))
+    return [one.packet for one in network.a.outputs if isinstance(one, SendControl)]
+
+
+def test_the_pair_in_use_is_probed_as_data_goes_too() -> None:
+    said = probes(silent(established()))
+    assert [one[6] for one in said] == [PLAIN] * 4 + [REWRITABLE]
+    assert [(one[8:24], one[24:40]) for one in said][-1] == (A1, B1)
+    nonces = {one[48:56] for one in said}
+    assert len(nonces) == len(said)
+
+
+def test_a_host_with_one_locator_probes_in_the_form_that_no_router_rewrites() -> None:
+    network = Network()
+    network.a.locators = (A1,)
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    said = probes(silent(network))
+    assert [one[6] for one in said] == [PLAIN, PLAIN, FIXED]
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_probe_says_that_nothing_is_heard_in_whatever_form(number: int) -> None:
+    octets = probes(silent(established()))[number]
+    ends = Locator(octets[8:24]), Locator(octets[24:40])
+    message = decode_message(octets[40:], *ends, in_slot=octets[6] != ipv6.ICMPV6)
+    assert message.flags.name == "HEARS_NOTHING"
+
+
+def test_a_probe_keeps_its_nonce_from_round_to_round() -> None:
+    network = silent(established())
+    first = probes(network)
+    network.run(300 * MILLISECOND)
+    again = [one.packet for one in network.a.outputs if isinstance(one, SendControl)]
+    assert {one[48:56] for one in again} == {one[48:56] for one in first}
+
+
+def test_the_dns_is_asked_again_after_1_s_doubling() -> None:
+    network = Network()
+    network.dns_works = False
+    network.a.in_use = network.b.in_use = True
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    asked_ns = []
+    for _ in range(600):
+        before = network.a.context.dns_tries
+        network.run(100 * MILLISECOND)
+        if network.a.context.dns_tries > before:
+            asked_ns.append(network.now_ns)
+    for number, (earlier, later) in enumerate(itertools.pairwise(asked_ns), start=1):
+        delay_ns = DNS_RETRY_FIRST << number
+        assert delay_ns // 2 <= later - earlier + 100 * MILLISECOND
+        assert later - earlier <= delay_ns * 3 // 2 + 100 * MILLISECOND
+    assert len(asked_ns) >= 5

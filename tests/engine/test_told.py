@@ -1,0 +1,249 @@
+"""What the operator is told, word for word: ``noid monitor`` is all of an engine that he sees."""
+
+import dataclasses
+
+import pytest
+
+from noid.constants import (
+    CLOSE_TIME,
+    CONTEXT_IDLE_TIME,
+    FIREWALL_SIGNS,
+    MILLISECOND,
+    MINUTE,
+    PROVISIONAL_LIFETIME,
+    SECOND,
+    SUSPICION_TIME,
+)
+from noid.engine.events import (
+    Dropped,
+    IcmpErrorReceived,
+    LocatorsChanged,
+    PeerUnable,
+    ProbeStarted,
+    SourceMoved,
+    StateChanged,
+    Switched,
+)
+from noid.engine.state import State
+from noid.wire import icmpv6
+from noid.wire.control import Code
+from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet
+from tests.engine.test_limits import lose
+from tests.engine.test_loss import lose_context, rejected, sent_data, unknown_context
+from tests.engine.test_provisional import ccr_from, provisional, send
+from tests.engine.test_refusals import EVERY_PAIR, begun, closing, receive, sent, unanswered
+
+WAYS = EVERY_PAIR | {(other, one) for one, other in EVERY_PAIR}
+IDLE, INIT, CCR, ESTABLISHED, UR, CLOSING = State
+
+
+def changes(station: Station) -> list[tuple[State, State, str]]:
+    """Every change of state so far, and why."""
+    return [(o.old, o.new, o.why) for o in station.outputs if isinstance(o, StateChanged)]
+
+
+def changes_after(station: Station) -> list[tuple[State, State, str]]:
+    """The same, without those of the set-up."""
+    return changes(station)[3:]
+
+
+def test_a_context_that_is_set_up() -> None:
+    network = established()
+    assert changes(network.a) == [
+        (IDLE, INIT, "the ULP sends"),
+        (INIT, CCR, "CC received"),
+        (CCR, ESTABLISHED, "CONF received"),
+    ]
+    assert changes(network.b) == [(IDLE, ESTABLISHED, "CCR received")]
+
+
+def test_a_set_up_that_our_init_and_their_ccr_complete() -> None:
+    network = begun()
+    network.run(15 * MILLISECOND)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(SECOND)
+    assert changes(network.b)[-1] == (INIT, ESTABLISHED, "CCR received")
+
+
+def test_a_ccr_that_is_not_answered() -> None:
+    network = begun()
+    lose(network, Code.CONF, 30 * SECOND)
+    assert changes(network.a)[2] == (CCR, INIT, "CCR unanswered")
+
+
+def test_an_init_that_is_not_answered() -> None:
+    network = begun()
+    network.dead |= EVERY_PAIR
+    network.run(CONTEXT_IDLE_TIME)
+    assert changes(network.a)[1:] == [(INIT, IDLE, "INIT unanswered")]
+    assert PeerUnable(B1, "no answer to INIT") in network.a.outputs
+
+
+def test_a_peer_that_lost_the_context_and_is_not_heard_of_again() -> None:
+    network = established()
+    lose_context(network)
+    unknown_context(network, sent_data(network))
+    network.run(10 * MILLISECOND)
+    network.dead |= EVERY_PAIR
+    network.run(CONTEXT_IDLE_TIME)
+    assert changes_after(network.a)[:2] == [
+        (ESTABLISHED, INIT, "the peer lost the context"),
+        (INIT, ESTABLISHED, "INIT unanswered, context restored"),
+    ]
+
+
+def test_a_context_that_the_peer_replaces() -> None:
+    network = established()
+    network.a.host = Network(seed=9).a.host
+    network.a.rewriter.by_aids.clear()
+    network.a.rewriter.by_label.clear()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert changes(network.b)[1] == (ESTABLISHED, IDLE, "replaced by the peer")
+
+
+@pytest.mark.parametrize(
+    ("dead", "end"),
+    [
+        (set(), "the pair in use answers"),
+        ({(A1, B1), (B1, A1)}, "another pair answers"),
+        (WAYS, "no pair answers"),
+    ],
+)
+def test_a_search(dead: set[tuple[bytes, bytes]], end: str) -> None:
+    network = established()
+    network.dead |= dead  # type: ignore[arg-type] # locators are bytes
+    network.give(network.a, unanswered(network.a))
+    network.run(2 * SUSPICION_TIME)
+    assert changes_after(network.a) == [
+        (ESTABLISHED, UR, "nothing heard"),
+        (UR, ESTABLISHED, end),
+    ]
+    (started,) = [one for one in network.a.outputs if isinstance(one, ProbeStarted)]
+    assert (started.why, started.pairs[0]) == ("nothing heard", (A1, B1))
+
+
+def test_a_switch_tells_both_pairs_and_its_reason() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.give(network.a, unanswered(network.a))
+    network.run(SECOND)
+    (switched,) = [one for one in network.a.outputs if isinstance(one, Switched)]
+    assert (switched.old, switched.new, switched.why) == ((A1, B1), (A2, B2), "nothing heard")
+    assert changes(network.b)[1] == (ESTABLISHED, UR, "the peer hears nothing")
+
+
+def test_a_source_that_moves() -> None:
+    network = established()
+    label = network.a.context.local_label
+    assert Switched(A1, B1, (A1, B1), (A1, B2), "the peer's source moved") in network.give(
+        network.a, SourceMoved(label, B2, True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("dead", "end"), [(set(), "update acknowledged"), (WAYS, "update unacknowledged")]
+)
+def test_new_sets(dead: set[tuple[bytes, bytes]], end: str) -> None:
+    network = established()
+    network.a.in_use = network.b.in_use = True
+    network.dead |= dead  # type: ignore[arg-type] # locators are bytes
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.run(CONTEXT_IDLE_TIME + 3 * MINUTE)
+    assert changes_after(network.a) == [
+        (ESTABLISHED, UR, "telling the peer new sets"),
+        (UR, ESTABLISHED, end),
+    ]
+
+
+def test_a_pair_that_is_said_to_be_unreachable() -> None:
+    network = established()
+    error = icmpv6.ErrorMessage(
+        type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=sent_data(network)
+    )
+    network.give(network.a, IcmpErrorReceived(X1, A1, error.encode_packet(X1, A1)[40:]))
+    assert changes_after(network.a) == [(ESTABLISHED, UR, "destination unreachable")]
+
+
+def test_a_peer_that_does_not_know_m6() -> None:
+    network = established()
+    rejected(network, B1, sent_data(network))
+    assert changes_after(network.a) == [(ESTABLISHED, IDLE, "the peer does not know M6")]
+    assert PeerUnable(B1, "it does not know M6 next headers") in network.a.outputs
+
+
+def test_a_firewall() -> None:
+    network = established()
+    network.drops_m6 = True
+    for _ in range(FIREWALL_SIGNS):
+        network.give(network.a, unanswered(network.a))
+        network.run(2 * SECOND)
+    assert PeerUnable(B1, "M6 packets are dropped on the way") in network.a.outputs
+
+
+def test_two_ends_that_close() -> None:
+    network = established()
+    network.run(CONTEXT_IDLE_TIME + MINUTE)
+    both = changes_after(network.a) + changes(network.b)[1:]
+    assert (ESTABLISHED, CLOSING, "nothing received for long") in both
+    assert (CLOSING, IDLE, "CLOSE acknowledged") in both
+    assert (ESTABLISHED, IDLE, "closed by the peer") in both
+
+
+def test_an_end_that_closes_and_hears_nothing() -> None:
+    network = closing()
+    network.run(CLOSE_TIME)
+    assert changes_after(network.a)[1:] == [(CLOSING, IDLE, "CLOSE unacknowledged")]
+
+
+def test_an_end_that_closes_what_the_peer_has_lost() -> None:
+    network = established()
+    uc = unknown_context(Network(seed=3), sent_data(network))
+    uc = dataclasses.replace(uc, reset_token=network.a.context.peer_reset_token)
+    network.b.in_use = True
+    network.dead |= WAYS
+    network.run(CONTEXT_IDLE_TIME + SECOND)
+    receive(network, network.a, uc, B1, A1)
+    assert changes_after(network.a)[1:] == [(CLOSING, IDLE, "the peer has nothing to close")]
+
+
+def test_a_provisional_context_that_the_dns_refutes() -> None:
+    network = provisional(X1)
+    network.run(SECOND)
+    assert changes(network.b)[1:] == [(ESTABLISHED, IDLE, "the peer is not who it says")]
+
+
+def test_a_provisional_context_of_which_the_dns_says_nothing() -> None:
+    network = Network()
+    network.dns_works = False
+    send(network, ccr_from(network, A2), A2)
+    network.run(PROVISIONAL_LIFETIME)
+    assert changes(network.b)[1:] == [(ESTABLISHED, IDLE, "not proven in time")]
+
+
+def test_of_two_provisional_contexts_one_is_proven() -> None:
+    network = Network()
+    send(network, ccr_from(network, A2, label=1), A2)
+    send(network, ccr_from(network, A2, label=2), A2)
+    network.run(SECOND)
+    assert len(network.b.host.contexts) == 1
+    assert network.b.host.core.provisional == 0
+    assert (ESTABLISHED, IDLE, "another one is proven") in changes(network.b)
+
+
+def test_a_uc_that_quotes_nothing() -> None:
+    network = established()
+    uc = unknown_context(Network(seed=3), sent_data(network))
+    bare = dataclasses.replace(uc, piggyback=None)
+    said = receive(network, network.a, bare, B1, A1)
+    assert said == [Dropped("UC without the packet that caused it")]
+
+
+def test_every_refusal_is_told_and_counted() -> None:
+    network = established()
+    stray = sent(network.b, Code.CONF)
+    assert receive(network, network.a, stray, B1, A1) == [Dropped("CONF without INIT")]
+    assert receive(network, network.a, stray, B1, A1) == [Dropped("CONF without INIT")]
+    assert network.a.host.drops == {"CONF without INIT": 2}
