@@ -71,6 +71,7 @@ class Daemon:
         self.network = HostNetwork()
         self.locators: tuple[Locator, ...] = ()
         self.own = LocatorsChanged(())
+        self.kept: set[Locator] = set()
         self.started_ns = time.monotonic_ns()
         self.stopping = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
@@ -135,6 +136,7 @@ class Daemon:
         asyncio.get_running_loop().add_reader(watching, self._on_network_change, watching)
         stack.callback(asyncio.get_running_loop().remove_reader, watching)
         stack.callback(self._cancel)
+        stack.callback(self._leave_aids)
         self.stub = Stub(
             config.dns.listen,
             config.dns.port,
@@ -178,6 +180,10 @@ class Daemon:
             raise PlatformError(
                 "dns.upstream", 0, f"no answer from {names}; check the address and the network"
             )
+
+    def _leave_aids(self) -> None:
+        for aid in self.kept:
+            self.network.leave_local(aid)
 
     def _cancel(self) -> None:
         if self.timer is not None:
@@ -283,6 +289,17 @@ class Daemon:
         if event != self.own:
             self.own, self.locators = event, event.locators
             self.handle(event)
+            self._keep_aids(frozenset(one.locator for one in found))
+
+    def _keep_aids(self, present: frozenset[Locator]) -> None:
+        """AIDs of live contexts stay deliverable though their addresses are gone [D23]."""
+        in_use = {context.local_aid for context in self.host.contexts} - present
+        with contextlib.suppress(PlatformError):
+            for aid in in_use - self.kept:
+                self.network.keep_local(aid)
+        for aid in self.kept - in_use:
+            self.network.leave_local(aid)
+        self.kept = in_use
 
     # --- answers on the control socket --------------------------------------------------------
 

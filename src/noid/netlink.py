@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.ethtool import Ethtool
@@ -21,6 +21,7 @@ from noid.locators import Locator, format_locator, is_global_unicast, parse_loca
 
 LOOPBACK = "lo"
 SCOPE_GLOBAL = 0
+TABLE_LOCAL = 255
 FLAG_TEMPORARY = 0x01
 FLAG_NO_DAD = 0x02
 FLAG_DAD_FAILED = 0x08
@@ -324,6 +325,27 @@ class HostNetwork:
             self._route.route(
                 "del", family=socket.AF_INET6, dst=f"{format_locator(aid)}/128", table=table
             )
+
+    @_on_worker
+    def keep_local(self, aid: Locator) -> None:
+        """Lets the host take in what comes for an address that it has no more [D23]."""
+        with _explained(f"local route to {format_locator(aid)}"):
+            self._route.route("replace", **self._local_route(aid))
+
+    @_on_worker
+    def leave_local(self, aid: Locator) -> None:
+        """Ends that; where it has ended already that is no error."""
+        with contextlib.suppress(NetlinkError):
+            self._route.route("del", **self._local_route(aid))
+
+    def _local_route(self, aid: Locator) -> dict[str, Any]:
+        return {
+            "family": socket.AF_INET6,
+            "type": "local",
+            "table": TABLE_LOCAL,
+            "dst": f"{format_locator(aid)}/128",
+            "oif": self._route.link_lookup(ifname=LOOPBACK)[0],
+        }
 
     @_on_worker
     def forget_cached_routes(self, device: int) -> None:

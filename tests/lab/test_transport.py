@@ -187,6 +187,24 @@ def test_a_tcp_connection_outlives_its_provider(forgetful: Lab, client: str) -> 
 
 
 @both_roles
+def test_a_tcp_connection_outlives_the_address_it_was_made_with(
+    forgetful: Lab, client: str
+) -> None:
+    address = [f"{locators(client)[0]}/64", "dev", "up1"]
+    establish_context(forgetful, client)
+    with tcp(forgetful, client) as conversation:
+        conversation.echoes()
+        forgetful.run(client, ["ip", "addr", "del", *address])
+        try:
+            conversation.echoes()
+            with carried_by_context(forgetful, packets=2):
+                conversation.echoes(octets=LONG_OCTETS)
+            assert _pair(forgetful, client)[0] == locators(client)[1]
+        finally:
+            forgetful.run(client, ["ip", "addr", "add", *address, "nodad"])
+
+
+@both_roles
 def test_a_ping_outlives_its_provider(forgetful: Lab, client: str) -> None:
     establish_context(forgetful, client)
     with Pinging(forgetful, client) as ping:
