@@ -45,7 +45,7 @@ def test_what_the_law_forbids_cannot_be_done() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 100), st.booleans())))
 def test_timers_expire_in_order_and_once(operations: list[tuple[int, int, bool]]) -> None:
-    timers: Timers[int] = Timers()
+    timers = Timers()
     expected: dict[int, int] = {}
     for key, at_ns, stop in operations:
         if stop:
@@ -57,14 +57,16 @@ def test_timers_expire_in_order_and_once(operations: list[tuple[int, int, bool]]
     upcoming = timers.next()
     assert (upcoming[0] if upcoming else None) == min(expected.values(), default=None)
     expired = []
-    while (key_or_none := timers.expired(50)) is not None:
-        expired.append(expected.pop(key_or_none))
+    while (upcoming := timers.next()) is not None and upcoming[0] <= 50:
+        assert expected.pop(upcoming[1]) == upcoming[0]
+        expired.append(upcoming[0])
+        timers.stop(upcoming[1])
     assert expired == sorted(expired)
     assert all(at_ns > 50 for at_ns in expected.values())
 
 
 def test_timers_set_again_and_again_do_not_pile_up() -> None:
-    timers: Timers[int] = Timers()
+    timers = Timers()
     for at_ns in range(10_000):
         timers.set(1, at_ns)
     assert timers.next() == (9_999, 1)

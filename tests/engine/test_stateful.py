@@ -265,13 +265,13 @@ class TwoHosts(RuleBasedStateMachine):
             core = station.host.core
             alive = core.labels.get(context.local_label) is context
             if not alive:
-                assert not any(core.timers.is_set((context, timer)) for timer in Timer)
+                assert not any(core.is_timer_set(context, timer) for timer in Timer)
                 del self.world.known[context]
                 continue
             for timer in set(Timer) - TIMERS_OF[context.state]:
-                assert not core.timers.is_set((context, timer))
-            waits = core.timers.is_set((context, Timer.RETRANSMIT))
-            probes = core.timers.is_set((context, Timer.PROBE))
+                assert not core.is_timer_set(context, timer)
+            waits = core.is_timer_set(context, Timer.RETRANSMIT)
+            probes = core.is_timer_set(context, Timer.PROBE)
             if context.state is State.UR_SENT:
                 assert waits == (context.update is not None)
                 assert probes == (context.search is not None)
@@ -291,7 +291,7 @@ class TwoHosts(RuleBasedStateMachine):
                     assert context in core.questions[question]
                     assert question in asked
                 if context.verification.failed:
-                    assert core.timers.is_set((context, Timer.DNS_RETRY))
+                    assert core.is_timer_set(context, Timer.DNS_RETRY)
 
     def teardown(self) -> None:
         """The network heals, and everything must work again within minutes."""

@@ -16,6 +16,8 @@ REVERSE_ZONE = ".ip6.arpa"
 class Kind(enum.Enum):
     """What is asked."""
 
+    __hash__ = object.__hash__  # as members are compared; that of Enum runs in Python
+
     LOCATORS = "AAAA"
     NAMES = "PTR"
     CAPABILITY = "M6"

@@ -38,13 +38,14 @@ class Verification:
         aid: AID(peer).
         name: FQDN(peer); empty while the responder does not know it.
         remote: Lsr(peer) as far as known; the AID first.
+        proven: those of them whose reverse record names the peer, once the AID's own does [D33].
         ttl_seconds: the least TTL of what was answered; 0 until something was.
         open: the questions that were asked and not answered.
         failed: those that were answered for now, to be asked again.
     """
 
     __slots__ = (
-        "_listed", "_pointing", "_proven", "aid", "failed", "name", "open", "remote", "ttl_seconds",
+        "_listed", "_pointing", "aid", "failed", "name", "open", "proven", "remote", "ttl_seconds",
     )  # fmt: skip
 
     def __init__(self, aid: Locator, name: str | None, locators: tuple[Locator, ...] = ()) -> None:
@@ -54,7 +55,7 @@ class Verification:
         self.ttl_seconds = 0
         self.open: tuple[Question, ...] = ()
         self.failed: tuple[Question, ...] = ()
-        self._proven: tuple[Locator, ...] = ()
+        self.proven: tuple[Locator, ...] = ()
         self._pointing: tuple[Locator, ...] = ()
         self._listed = False
         if self.name:
@@ -62,8 +63,8 @@ class Verification:
 
     @property
     def verified(self) -> frozenset[Locator]:
-        """Locators whose reverse record names the peer, once the AID's own does [D33]."""
-        return frozenset(self._proven)
+        """What is proven, as a set."""
+        return frozenset(self.proven)
 
     @property
     def settled(self) -> bool:
@@ -128,7 +129,7 @@ class Verification:
             return []
         self.name = ""
         self._listed = False
-        self._pointing = self._proven = self.remote = ()
+        self._pointing = self.proven = self.remote = ()
         if not names:
             # "it will assume that the peer has no FQDN. In this case the Lsr(peer) will contain
             # only the AID(peer)" [draft §7.13]
@@ -163,7 +164,7 @@ class Verification:
         if self.name not in names:
             # "it should exclude those locator(s) from the set" [draft §7.13]
             self.remote = tuple(other for other in self.remote if other != locator)
-        elif self.aid in self._proven:
+        elif self.aid in self.proven:
             self._prove(locator)
         else:
             self._pointing += (locator,)
@@ -174,8 +175,8 @@ class Verification:
         self._pointing = ()
 
     def _prove(self, *locators: Locator) -> None:
-        proven = {*self._proven, *locators}
+        proven = {*self.proven, *locators}
         if proven.issuperset(self.remote):
-            self._proven = self.remote
+            self.proven = self.remote
         else:
-            self._proven = tuple(one for one in self.remote if one in proven)
+            self.proven = tuple(one for one in self.remote if one in proven)

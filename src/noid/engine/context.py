@@ -10,6 +10,7 @@ A context changes state through ``enter`` alone. What belongs to one state (an e
 for a working pair) is an object of its own that goes with it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -77,6 +78,10 @@ class Heard(NamedTuple):
 
     at_ns: int
     round_trip_ns: int = 0
+
+
+NOTHING_HEARD: Mapping[Pair, Heard] = {}
+"""Where a context begins; most stay there."""
 
 
 @dataclass(slots=True, eq=False)
@@ -211,7 +216,7 @@ class Context:
     peer_update_nonce: int = 0
     peer_update_seen: tuple[int, ...] = ()
     round_trip_ns: int = 0
-    heard: dict[Pair, Heard] = field(default_factory=dict)
+    heard: Mapping[Pair, Heard] = field(default_factory=lambda: NOTHING_HEARD)
     tolerated_ns: int = 0
     searches_for_nothing: int = 0
     next_search_ns: int = 0
@@ -267,19 +272,19 @@ class Context:
     def peer_set(self) -> tuple[Locator, ...]:
         """Ls(peer), the AID first."""
         remote, local = self.peer_remote, self.peer_local
-        if not local or local is remote:
-            both = remote
-        else:
-            both = tuple(locator for locator in remote if locator in local)
+        if local is remote:
+            return remote  # as it mostly is; both begin with the AID
+        both = tuple([one for one in remote if one in local]) if local else remote
         return both if self.peer_aid in both else (self.peer_aid, *both)
 
     @property
     def peer_verified(self) -> frozenset[Locator]:
         """Lsv(peer)."""
-        proven = self.verification.verified
-        if self.aid_proven:
-            proven |= {self.peer_aid}
-        return proven.intersection(self.peer_set)
+        proven = self.verification.proven
+        if self.aid_proven and self.peer_aid not in proven:
+            proven = (self.peer_aid, *proven)
+        peer_set = self.peer_set
+        return frozenset([one for one in proven if one in peer_set])
 
     @property
     def peer_acceptable(self) -> frozenset[Locator]:
@@ -333,7 +338,8 @@ class Context:
         """Notes that a control message came over a pair, and how fast that answered a probe."""
         before = self.heard.get(pair)
         smoothed_ns = before.round_trip_ns if before is not None else 0
-        self.heard[pair] = Heard(at_ns, smoothed(smoothed_ns, round_trip_ns))
+        latest = Heard(at_ns, smoothed(smoothed_ns, round_trip_ns))
+        self.heard = {**self.heard, pair: latest}
 
     def marks_of(self, locator: Locator) -> int:
         """What the peer says of one of its locators, besides that it is one."""
@@ -351,12 +357,13 @@ class Context:
         self.peer_local = said if self.peer_aid in said else (*said, self.peer_aid)
         self.peer_marks = tuple(one for one in entries if one.flags & MARKS)
         self.share_sets()
-        # A peer that says other sets all the time must not make this one grow.
-        self.heard = {
-            pair: heard
-            for pair, heard in self.heard.items()
-            if pair[0] in self.own_local and pair[1] in self.peer_local
-        }
+        if self.heard:
+            # A peer that says other sets all the time must not make this one grow.
+            self.heard = {
+                pair: heard
+                for pair, heard in self.heard.items()
+                if pair[0] in self.own_local and pair[1] in self.peer_local
+            }
 
     def learn_own_locators(self, entries: Entries) -> None:
         """Takes Lsr(local) from a message, where it says one."""

@@ -56,6 +56,7 @@ from noid.wire.ipv6 import HEADER_OCTETS, NO_NEXT_HEADER
 from noid.wire.options import Entries, LocatorEntry, LocatorFlag
 
 NONCE_OCTETS = 8
+TIMERS = tuple(Timer)
 MTU_MIN = 1280
 
 
@@ -195,7 +196,7 @@ class Core:
     lookups: dict[Locator, Lookup] = field(default_factory=dict)
     strangers: OrderedDict[Locator, int] = field(default_factory=OrderedDict)
     questions: dict[Question, dict[Context, None]] = field(default_factory=dict)
-    timers: Timers[tuple[Context, Timer]] = field(default_factory=Timers)
+    timers: Timers = field(default_factory=Timers)
     uses: Counter[Locator] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
     cookies: CookieKeys = field(init=False)
@@ -382,7 +383,7 @@ class Core:
         context.peer_locator = context.probation.locator
         context.probation = None
         self.provisional -= 1
-        self.timers.stop((context, Timer.PROVISIONAL))
+        self.stop_timer(context, Timer.PROVISIONAL)
         self._take_pair(context)
         self.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
         self.install(context)
@@ -395,7 +396,7 @@ class Core:
         if old is state:
             return
         for timer in TIMERS_OF[old] - TIMERS_OF[state]:
-            self.timers.stop((context, timer))
+            self.stop_timer(context, timer)
         if state is not State.UR_SENT:
             context.update = context.search = None
         if state not in (State.INIT_SENT, State.CCR_SENT):
@@ -455,7 +456,24 @@ class Core:
     def set_timer(self, context: Context, timer: Timer, delay_ns: int) -> None:
         """Sets one of a context's timers, in place of what it was set to."""
         assert timer in TIMERS_OF[context.state]
-        self.timers.set((context, timer), self.now_ns + delay_ns)
+        self.timers.set(_timer_key(context, timer), self.now_ns + delay_ns)
+
+    def stop_timer(self, context: Context, timer: Timer) -> None:
+        """Stops one of a context's timers, if it is set."""
+        self.timers.stop(_timer_key(context, timer))
+
+    def is_timer_set(self, context: Context, timer: Timer) -> bool:
+        """Whether one of a context's timers is set."""
+        return self.timers.is_set(_timer_key(context, timer))
+
+    def next_timer(self) -> tuple[int, tuple[Context, Timer]] | None:
+        """When the next timer expires, and which of which context."""
+        upcoming = self.timers.next()
+        if upcoming is None:
+            return None
+        at_ns, key = upcoming
+        label, number = divmod(key, len(TIMERS))
+        return at_ns, (self.labels[label], TIMERS[number])
 
     # --- peers ------------------------------------------------------------------------------------
 
@@ -519,6 +537,10 @@ class Core:
         if HEADER_OCTETS + message_octets + len(payload) > self.options.mtu:
             return None
         return Piggyback(packet[6], payload)
+
+
+def _timer_key(context: Context, timer: Timer) -> int:
+    return context.local_label * len(TIMERS) + timer.number
 
 
 def own_entries(context: Context) -> Entries:

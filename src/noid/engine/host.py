@@ -36,6 +36,8 @@ from noid.errors import WireError
 from noid.locators import Locator
 from noid.wire.control import Code, decode_message
 
+TRIGGER_OF = {code: Trigger(code.name) for code in Code}
+
 
 class Host:
     """The M6 protocol of one host.
@@ -67,7 +69,7 @@ class Host:
 
     def deadline(self) -> Deadline | None:
         """When ``TimePassed`` is wanted next, and what for."""
-        upcoming = self.core.timers.next()
+        upcoming = self.core.next_timer()
         if upcoming is None:
             return None
         at_ns, (_, timer) = upcoming
@@ -138,7 +140,7 @@ class Host:
         except WireError as error:
             core.drop(error.reason)
             return
-        core.trigger = Trigger(message.code.name)
+        core.trigger = TRIGGER_OF[message.code]
         match message.code:
             case Code.INIT:
                 handshake.on_init(core, event, message)
@@ -187,8 +189,9 @@ class Host:
 
     def _time_passed(self) -> None:
         core = self.core
-        while (expired := core.timers.expired(core.now_ns)) is not None:
-            context, timer = expired
+        while (upcoming := core.next_timer()) is not None and upcoming[0] <= core.now_ns:
+            context, timer = upcoming[1]
+            core.stop_timer(context, timer)
             core.trigger = Trigger(timer.value)
             match timer:
                 case Timer.RETRANSMIT:

@@ -208,7 +208,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if update is not None and update.nonce == message.nonce:
         context.measure(core.now_ns - update.sent_ns)
         context.update = None
-        core.timers.stop((context, Timer.RETRANSMIT))
+        core.stop_timer(context, Timer.RETRANSMIT)
         calm(core, context, "update acknowledged")
     elif under_way is not None and message.nonce in under_way.nonces:
         _found(core, context, under_way, message.nonce)
@@ -258,7 +258,7 @@ def on_plainly_timer(core: Core, context: Context) -> None:
 def _finish(core: Core, context: Context, under_way: Search, pair: Pair) -> None:
     """The search is over: the pair in use works, or another does and is used from now on."""
     context.search = None
-    core.timers.stop((context, Timer.PROBE))
+    core.stop_timer(context, Timer.PROBE)
     if pair == context.pair:
         wait_ns = PROBE_INTERVAL_FIRST << min(context.searches_for_nothing, 16)
         context.next_search_ns = core.now_ns + min(wait_ns, SEARCH_INTERVAL_MAX)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 class State(enum.Enum):
     """Where a context stands; no context at all is IDLE."""
 
+    __hash__ = object.__hash__  # as members are compared; that of Enum runs in Python
+
     IDLE = "idle"
     INIT_SENT = "init-sent"
     CCR_SENT = "ccr-sent"
@@ -23,7 +25,16 @@ class State(enum.Enum):
 
 
 class Timer(enum.Enum):
-    """What a context may be waiting for."""
+    """What a context may be waiting for.
+
+    Attributes:
+        number: its place among all.
+    """
+
+    __hash__ = object.__hash__  # as members are compared; that of Enum runs in Python
+
+    def __init__(self, why: str) -> None:
+        self.number: int = len(type(self).__members__)
 
     RETRANSMIT = "retransmission"
     """The answer to INIT, CCR or an Update Request that changes sets is overdue [draft §7.10]."""
@@ -47,6 +58,8 @@ class Timer(enum.Enum):
 
 class Trigger(enum.Enum):
     """What can happen to a context."""
+
+    __hash__ = object.__hash__  # as members are compared; that of Enum runs in Python
 
     ULP_PACKET = "ULP packet"
     UNANSWERED = "unanswered packet"

@@ -39,7 +39,7 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
         verified = context.peer_verified
         for inquiry in _inquiries(context):
             core.ask(context, inquiry.receive(event.question, event.answer))
-            if inquiry.failed and not core.timers.is_set((context, Timer.DNS_RETRY)):
+            if inquiry.failed and not core.is_timer_set(context, Timer.DNS_RETRY):
                 delay_ns = min(DNS_RETRY_FIRST << min(context.dns_tries, 16), DNS_RETRY_MAX)
                 core.set_timer(context, Timer.DNS_RETRY, core.jittered(delay_ns))
         renewed = context.renewal is not None and context.renewal.settled
@@ -73,7 +73,7 @@ def put_first(core: Core, context: Context, locator: Locator) -> None:
     if not context.is_settled or locator not in context.peer_acceptable:
         return
     if any(inquiry.failed for inquiry in _inquiries(context)):
-        core.timers.stop((context, Timer.DNS_RETRY))
+        core.stop_timer(context, Timer.DNS_RETRY)
         on_retry(core, context, locator)
     elif locator not in context.peer_remote:
         look_again(core, context)
@@ -126,7 +126,8 @@ def _settled(core: Core, context: Context) -> None:
     context.settled_ns = core.now_ns
     context.share_sets()
     verification = context.verification
-    proven = tuple(locator for locator in context.peer_set if locator in context.peer_verified)
+    verified = context.peer_verified
+    proven = tuple(locator for locator in context.peer_set if locator in verified)
     core.emit(LocatorsVerified(context.peer_aid, verification.name, proven))
     if verification.name and context.peer_aid in verification.verified:
         until_ns = core.now_ns + max(verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)

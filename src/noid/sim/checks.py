@@ -82,7 +82,7 @@ class Checks:
         """Remembers what ``after`` compares with."""
         self.sizes = _sizes(node)
         if isinstance(event, TimePassed):
-            upcoming = node.host.core.timers.next()
+            upcoming = node.host.core.next_timer()
             self.due = upcoming is not None and upcoming[0] <= self.world.now_ns
 
     def raised(self, node: "Node", event: Input, error: Exception) -> None:
@@ -172,7 +172,7 @@ class Checks:
             self.require(
                 label in core.labels, "no flow without a context", f"{node.name} {label:05x}"
             )
-        upcoming = core.timers.next()
+        upcoming = core.next_timer()
         if upcoming is not None:
             context, _ = upcoming[1]
             lives = core.labels.get(context.local_label) is context

@@ -124,7 +124,7 @@ def _alarm(world: World, node: Node, context: Context, timer: Timer) -> bool:
     """
     key = (context, timer)
     state = context.state
-    timers = node.host.core.timers
+    core = node.host.core
     # That it is time is one thing, that the context is idle another.
     node.in_use = True
     if timer is Timer.DNS_RETRY and timer in TIMERS_OF[state]:
@@ -135,15 +135,15 @@ def _alarm(world: World, node: Node, context: Context, timer: Timer) -> bool:
     ):
         # What makes the engine set them is other scenarios'; here it is enough that it is time.
         if timer in TIMERS_OF[state]:
-            timers.set(key, world.now_ns)
+            core.set_timer(context, timer, 0)
         node.ring(context, timer)
         return True
     for _ in range(CLOSING_WITHIN_NS // SECOND):
-        if not timers.is_set(key):
+        if not core.is_timer_set(context, timer):
             break
         if context.state is not state:
             return False
-        upcoming = timers.next()
+        upcoming = core.next_timer()
         assert upcoming is not None
         world.run(max(MILLISECOND, upcoming[0] - world.now_ns))
         if upcoming[1] == key:

@@ -222,7 +222,7 @@ class Node:
             self.give(AnswerArrived(question, answer))
 
     def _arm(self) -> None:
-        upcoming = self.host.core.timers.next()
+        upcoming = self.host.core.next_timer()
         if upcoming == self.armed or upcoming is None:
             self.armed = upcoming
             return
@@ -246,7 +246,7 @@ class Node:
         known = core.labels.get(context.local_label) is context
         state = context.state if known else State.IDLE
         key = (context, timer)
-        upcoming = core.timers.next()
+        upcoming = core.next_timer()
         due = upcoming is not None and upcoming == (min(upcoming[0], self.world.now_ns), key)
         if timer not in TIMERS_OF[state] or due:
             self.world.coverage.rang(state, Trigger(timer.value))
