@@ -1,0 +1,335 @@
+"""What a host keeps count of, and forgets in time: labels, peers in use, probation, questions."""
+
+import dataclasses
+
+import pytest
+
+from noid.constants import (
+    CLOSE_TIME,
+    FIREWALL_SIGNS,
+    FIREWALL_WAIT,
+    MILLISECOND,
+    PEER_UNABLE_TIME,
+    REPEATED_PIGGYBACK_TIME,
+    SECOND,
+    SILENCE_MIN,
+)
+from noid.engine.events import (
+    ControlMessageReceived,
+    IcmpErrorReceived,
+    LocatorsChanged,
+    Output,
+    SendAgain,
+    SendControl,
+    UnwatchPeer,
+    WatchPeer,
+)
+from noid.engine.state import State, Timer, Trigger
+from noid.wire import icmpv6, ipv6
+from noid.wire.control import Code, decode_message, encode_packet
+from noid.wire.options import ContextOption
+from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, X1, Network, established, packet
+from tests.engine.test_limits import core
+from tests.engine.test_loss import lose_context, rejected, sent_data, unknown_context
+from tests.engine.test_provisional import ccr_from, send
+from tests.engine.test_refusals import begun, closing, receive, sent, unanswered
+
+# --- labels and peers -----------------------------------------------------------------------------
+
+
+def test_a_label_is_in_quarantine_for_just_as_long_as_close_takes() -> None:
+    host = core()
+    host.now_ns = SECOND
+    host.quarantine_label(1)
+    host.now_ns += CLOSE_TIME - 1
+    host.quarantine_label(2)
+    assert list(host.quarantine) == [1, 2]
+    host.now_ns += 1
+    host.quarantine_label(3)
+    assert list(host.quarantine) == [2, 3]
+
+
+def two_contexts_with_one_peer() -> Network:
+    network = established()
+    network.ulp_sends(network.a, packet(A2, B1))
+    network.run(SECOND)
+    assert len(network.a.host.contexts) == 2
+    assert network.a.host.core.uses == {B1: 2}
+    return network
+
+
+def test_a_peer_is_watched_as_long_as_any_context_is_with_it() -> None:
+    network = two_contexts_with_one_peer()
+    host = network.a.host.core
+    host.peers.clear()
+    first, second = network.a.host.contexts
+    host.trigger = Trigger.ICMP_ERROR
+    host.discard(first, "a test")
+    assert UnwatchPeer(B1) not in host.outputs
+    assert host.uses == {B1: 1}
+    host.discard(second, "a test")
+    assert UnwatchPeer(B1) in host.outputs
+    assert host.uses == {}
+    assert host.by_peer_label == {}
+    assert host.labels == {}
+
+
+def test_a_peer_the_resolver_told_of_is_watched_without_a_context_too() -> None:
+    network = established()
+    host = network.a.host.core
+    host.trigger = Trigger.ICMP_ERROR
+    host.discard(network.a.context, "a test")
+    assert UnwatchPeer(B1) not in host.outputs
+    host.hold_unable(B1, PEER_UNABLE_TIME, "a test")
+    assert host.outputs[-1] == UnwatchPeer(B1)
+
+
+def test_an_unable_peer_is_not_watched_when_the_resolver_tells_of_it_again() -> None:
+    network = Network()
+    host = network.a.host.core
+    network.resolve(network.a, network.b)
+    assert WatchPeer(B1) in network.a.outputs
+    host.hold_unable(B1, PEER_UNABLE_TIME, "a test")
+    host.outputs.clear()
+    network.a.outputs.clear()
+    network.resolve(network.a, network.b)
+    assert network.a.outputs == []
+    host.now_ns += PEER_UNABLE_TIME - 1
+    assert host.is_unable(B1)
+    host.now_ns += 1
+    assert not host.is_unable(B1)
+    assert host.unable == {}
+
+
+def test_what_is_proven_is_no_longer_counted_as_provisional() -> None:
+    network = Network()
+    send(network, ccr_from(network, A2, label=1), A2)
+    network.dns_works = False
+    send(network, ccr_from(network, X1, label=2), X1)
+    assert network.b.host.core.provisional == 2
+    proven, other = network.b.host.contexts
+    network.b.host.core.prove(proven)
+    assert network.b.host.core.provisional == 1
+    assert not network.b.host.core.is_timer_set(proven, Timer.PROVISIONAL)
+    assert network.b.host.core.is_timer_set(proven, Timer.IDLE)
+    network.b.host.core.discard(other, "a test")
+    assert network.b.host.core.provisional == 0
+
+
+def test_a_context_that_is_gone_waits_for_no_answer() -> None:
+    network = begun()
+    host = network.a.host.core
+    assert all(host.questions.values())
+    host.trigger = Trigger.RETRANSMIT
+    host.discard(network.a.context, "a test")
+    assert not any(host.questions.values())
+    network.run(SECOND)
+    assert network.a.host.contexts == []
+
+
+# --- what is quoted -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("in_slot", "next_header"), [(False, 58), (True, 230)])
+def test_a_uc_quotes_an_update_as_it_came(in_slot: bool, next_header: int) -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    update = dataclasses.replace(
+        sent(network.a, Code.UR), context=ContextOption(receiver_label=0x54321)
+    )
+    whole = encode_packet(update, A2, B2, CODEPOINTS, rewritable=in_slot)
+    event = ControlMessageReceived(A2, B2, in_slot, whole[40:])
+    (_, answer) = network.give(network.b, event)
+    assert isinstance(answer, SendControl)
+    uc = decode_message(answer.packet[40:], B2, A2, in_slot=False)
+    assert uc.context == ContextOption(
+        receiver_label=0x54321, sender_birthday=network.b.host.core.options.birthday
+    )
+    assert uc.piggyback is not None
+    assert (uc.piggyback.next_header, uc.piggyback.payload) == (ipv6.IPV6, whole)
+    assert uc.piggyback.payload[6] == next_header
+
+
+def unreachable(network: Network, quote: bytes) -> list[Output]:
+    """Station a is told that a packet of its did not arrive."""
+    error = icmpv6.ErrorMessage(type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=quote)
+    octets = error.encode_packet(X1, A1)[40:]
+    return network.give(network.a, IcmpErrorReceived(X1, A1, octets))
+
+
+@pytest.mark.parametrize("form", [{}, {"rewritable": True}, {"in_slot": True}])
+def test_an_error_about_a_message_of_ours_is_about_its_context(form: dict[str, bool]) -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    quote = encode_packet(sent(network.a, Code.UR), A1, B1, CODEPOINTS, **form)
+    network.run(SECOND)
+    assert network.a.context.state is State.ESTABLISHED
+    unreachable(network, quote)
+    assert network.a.context.search is not None
+
+
+def test_an_error_about_a_message_of_somebody_else_is_not() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    quote = encode_packet(sent(network.a, Code.UR), A1, B1, CODEPOINTS)
+    network.run(SECOND)
+    for changed in (quote[:56] + B2 + quote[72:], quote[:92] + bytes(4) + quote[96:]):
+        assert unreachable(network, changed) == []
+
+
+@pytest.mark.parametrize(("source", "destination"), [(X1, B1), (A1, X1)])
+def test_a_rejection_of_what_was_never_sent_is_not_believed(
+    source: bytes, destination: bytes
+) -> None:
+    network = established()
+    data = sent_data(network)
+    rejected(network, destination, data[:8] + source + destination + data[40:])
+    assert network.a.context.state is State.ESTABLISHED
+
+
+def test_a_rejection_while_starting_over_changes_nothing() -> None:
+    network = established()
+    data = sent_data(network)
+    lose_context(network)
+    unknown_context(network, data)
+    network.run(10 * MILLISECOND)
+    rejected(network, B1, data)
+    assert network.a.context.state is State.INIT_SENT
+
+
+def test_a_closeack_says_whose_context_it_was_and_how_often_both_came_up() -> None:
+    network = closing()
+    close = sent(network.a, Code.CLOSE)
+    receive(network, network.b, close, A1, B1)
+    ack = sent(network.b, Code.CLOSEACK)
+    assert ack.context == ContextOption(
+        sender_label=close.context.receiver_label,
+        receiver_label=close.context.sender_label,
+        sender_birthday=network.b.host.core.options.birthday,
+        receiver_birthday=close.context.sender_birthday,
+    )
+    assert (ack.nonce, ack.sender_aid, ack.receiver_aid) == (close.nonce, B1, A1)
+
+
+# --- what is proven by who answers ----------------------------------------------------------------
+
+
+def test_a_crossing_ccr_whose_cc_went_to_the_aid_proves_the_aid() -> None:
+    network = begun()
+    network.dns_works = False
+    network.run(15 * MILLISECOND)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(200 * MILLISECOND)
+    assert network.b.context.state is State.ESTABLISHED
+    assert network.b.context.peer_verified == {A1}
+
+
+# --- searches -------------------------------------------------------------------------------------
+
+
+def test_a_search_measures_by_its_first_round_alone() -> None:
+    network = established()
+    network.a.context.round_trip_ns = 0
+    network.give(network.a, unanswered(network.a))
+    network.run(SECOND)
+    assert network.a.context.round_trip_ns == 20 * MILLISECOND
+    network.a.context.round_trip_ns = 0
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.give(network.a, unanswered(network.a))
+    network.run(SECOND)
+    network.dead.clear()
+    network.run(5 * SECOND)
+    assert network.a.context.search is None
+    assert network.a.context.round_trip_ns == 0
+
+
+def test_a_switch_forgets_what_needless_searches_taught() -> None:
+    network = established()
+    network.give(network.a, unanswered(network.a))
+    network.run(SECOND)
+    assert network.a.context.searches_for_nothing == 1
+    network.kill_provider(1)
+    network.give(network.a, unanswered(network.a))
+    network.run(SECOND)
+    assert (network.a.context.searches_for_nothing, network.a.context.tolerated_ns) == (0, 0)
+
+
+def test_after_a_switch_the_packet_goes_once_more_two_round_trips_later() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.a.outputs.clear()
+    event = unanswered(network.a)
+    network.give(network.a, event)
+    network.run(20 * MILLISECOND)
+    assert network.a.context.pair == (A2, B2)
+    wait_ns = max(2 * network.a.context.round_trip_ns, SILENCE_MIN)
+    network.run(wait_ns - 1)
+    again = SendAgain(network.a.context.local_label, event.packet)
+    assert again not in network.a.outputs
+    network.run(1)
+    assert again in network.a.outputs
+    assert network.a.context.repeating == b""
+
+
+def goes_plainly(network: Network) -> bool:
+    return network.a.context.plainly
+
+
+def silences(network: Network, count: int) -> None:
+    for _ in range(count):
+        network.give(network.a, unanswered(network.a))
+        network.run(2 * SECOND)
+
+
+def test_a_firewall_shows_in_so_many_searches_in_a_row() -> None:
+    network = established()
+    network.drops_m6 = True
+    silences(network, FIREWALL_SIGNS - 1)
+    network.drops_m6 = False
+    silences(network, 1)
+    network.drops_m6 = True
+    silences(network, FIREWALL_SIGNS - 1)
+    assert not goes_plainly(network)
+    silences(network, 1)
+    assert goes_plainly(network)
+
+
+def test_after_a_time_of_going_plainly_the_signs_are_counted_from_nought() -> None:
+    network = established()
+    network.a.in_use = network.b.in_use = True
+    network.drops_m6 = True
+    silences(network, FIREWALL_SIGNS)
+    assert goes_plainly(network)
+    network.run(PEER_UNABLE_TIME)
+    assert not goes_plainly(network)
+    silences(network, FIREWALL_SIGNS - 1)
+    assert not goes_plainly(network)
+
+
+def test_a_probe_in_a_slot_may_be_answered_a_little_later() -> None:
+    network = established()
+    network.drops_m6 = True
+    network.give(network.a, unanswered(network.a))
+    network.run(20 * MILLISECOND)
+    deadline = network.a.host.deadline()
+    assert deadline is not None
+    wait_ns = max(2 * network.a.context.round_trip_ns, FIREWALL_WAIT)
+    assert deadline.at_ns - network.now_ns == wait_ns
+
+
+@pytest.mark.parametrize(("later_ns", "times"), [(0, 1), (1, 2)])
+def test_the_same_packet_on_a_probe_is_delivered_anew_when_the_time_is_over(
+    later_ns: int, times: int
+) -> None:
+    network = established()
+    network.give(network.b, unanswered(network.b))
+    probe = sent(network.b, Code.UR)
+    network.run(SECOND)
+    network.a.delivered.clear()
+    context = network.a.context
+    context.piggybacked = packet(B1, A1, b"unanswered"), network.now_ns
+    network.now_ns += REPEATED_PIGGYBACK_TIME + later_ns
+    receive(network, network.a, probe, B1, A1)
+    assert len(network.a.delivered) == times - 1
