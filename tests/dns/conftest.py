@@ -21,8 +21,10 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
+from noid.dns.messages import MESSAGE_OCTETS_MAX
+from noid.dns.resolvers import Server
 from noid.dns.stub import Stub
-from noid.dns.upstream import MESSAGE_OCTETS_MAX, Server, Upstream
+from noid.dns.upstream import Upstream
 from noid.locators import Locator, parse_locator
 
 Handle = Callable[[bytes, bool], bytes | list[bytes] | None]

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from noid.constants import LOCATORS_MAX, Codepoints
 from noid.dns import stub as room
+from noid.dns.resolvers import LENGTH, Server
 from noid.dns.stub import Stub
-from noid.dns.upstream import LENGTH, Server, Upstream
+from noid.dns.upstream import Upstream
 from noid.errors import PlatformError
 from noid.locators import parse_locator
 from tests.dns.conftest import (

@@ -15,9 +15,10 @@ import dns.rcode
 
 from noid.constants import Codepoints
 from noid.control import REQUEST_OCTETS_MAX, ControlServer
+from noid.dns.messages import MESSAGE_OCTETS_MAX, TTL_MAX
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.dns.stub import Stub
-from noid.dns.upstream import MESSAGE_OCTETS_MAX, RECORDS_MAX, TTL_MAX, Upstream
+from noid.dns.upstream import RECORDS_MAX, Upstream
 from tests.dns.conftest import LOOPBACK, M6_RECORD, NAME, TWO, answered
 from tests.fuzz.choices import Choices, altered
 

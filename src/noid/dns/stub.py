@@ -10,15 +10,20 @@ gets the whole set. Nothing that arrives raises, hangs or grows: each wait and n
 """
 
 import asyncio
+import copy
 import errno
+import functools
 import ipaddress
 import socket
+from collections import OrderedDict
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import dns.exception
 import dns.flags
 import dns.message
+import dns.name
 import dns.opcode
 import dns.rcode
 import dns.rdataclass
@@ -27,19 +32,22 @@ import dns.rdtypes.IN.AAAA
 import dns.rrset
 
 from noid.constants import LOCATORS_MAX
-from noid.dns.records import Answer, Kind, Question, Status, canonical_name
-from noid.dns.upstream import (
-    EDNS_OCTETS,
+from noid.dns.messages import (
     HEADER_OCTETS,
-    LENGTH,
     MESSAGE_OCTETS_MAX,
-    TTL_MAX,
-    Upstream,
+    Query,
+    Response,
+    bare_response,
+    brief_response,
     follow_aliases,
+    message_flags,
     read_message,
+    read_query,
     response_code,
-    response_flags,
 )
+from noid.dns.records import Answer, Kind, Question, Status, canonical_name
+from noid.dns.resolvers import LENGTH
+from noid.dns.upstream import Upstream
 from noid.errors import PlatformError
 from noid.locators import Locator, is_global_unicast, parse_locator
 
@@ -53,12 +61,15 @@ CLIENT_IDLE_S: Final = 10.0
 """A TCP client that sends no whole query, or reads no answer, for so long is closed."""
 BACKLOG_MAX: Final = 64
 """TCP connections not yet accepted."""
-DATAGRAM_OCTETS_MIN: Final = 512
-"""A UDP response that every client can take [RFC 1035 §4.2.1]."""
+RECEIVED_AT_ONCE_MAX: Final = 32
+"""UDP queries taken before others get their turn."""
+NAMES_MAX: Final = 4_096
+"""Peers of which is remembered what was said of them; the oldest goes first."""
 
 COUNTED: Final = {
     "queries": "queries that came in and could be read",
     "peers": "AAAA answers reduced to an AID, the shim having been told",
+    "unauthentic": "AAAA answers given whole because no trusted resolver vouches for them",
     "capability_unknown": "AAAA answers given whole because the M6 question had no answer in time",
     "failed": "queries answered SERVFAIL because no resolver answered",
     "truncated": "UDP responses cut because the client takes no more",
@@ -72,12 +83,26 @@ OnPeer = Callable[[str, Locator, tuple[Locator, ...], int], bool]
 whether they are the peer's, as far as is known: the AID may be another name's [D33]."""
 
 
-class _Peer(NamedTuple):
-    """An AAAA answer that can be reduced to one address, should the name speak M6."""
+Policy = Literal["first", "rotate"]
+"""Which locator of a peer becomes the AID: the first of the answer, or each in its turn [D24]."""
 
+
+class _Peer(NamedTuple):
+    """An AAAA answer that can be reduced to one address, should the name speak M6.
+
+    Attributes:
+        name: where the chain of aliases ends.
+        message: the response.
+        rrset: of it, the addresses.
+        locators: these, in the order received.
+        reduced: the response with one of them alone, made when it is first needed.
+    """
+
+    name: str
     message: dns.message.QueryMessage
     rrset: dns.rrset.RRset
     locators: tuple[Locator, ...]
+    reduced: dict[Locator, Response]
 
 
 class Stub:
@@ -89,6 +114,8 @@ class Stub:
         upstream: where answers come from.
         on_peer: told of a peer before the program is.
         own_locators: the host's own locators of this moment.
+        policy: which locator of a peer becomes the AID.
+        works: whether a locator of a peer is worth beginning with, as far as the shim knows.
         grace_s: how much longer than AAAA the M6 question may take.
         idle_s: how long a TCP client may do nothing.
     """
@@ -101,6 +128,8 @@ class Stub:
         on_peer: OnPeer,
         own_locators: Callable[[], Collection[Locator]],
         *,
+        policy: Policy = "first",
+        works: Callable[[Locator], bool] = lambda _: True,
         grace_s: float = CAPABILITY_GRACE_S,
         idle_s: float = CLIENT_IDLE_S,
     ) -> None:
@@ -109,6 +138,8 @@ class Stub:
         self.upstream = upstream
         self.on_peer = on_peer
         self.own_locators = own_locators
+        self.policy = policy
+        self.works = works
         self.grace_s = grace_s
         self.idle_s = idle_s
         self.counters = dict.fromkeys(COUNTED, 0)
@@ -116,6 +147,8 @@ class Stub:
         self._server: asyncio.Server | None = None
         self._answering: set[asyncio.Task[None]] = set()
         self._clients: set[asyncio.Task[None]] = set()
+        self._peers: WeakKeyDictionary[Response, _Peer | None] = WeakKeyDictionary()
+        self._turns: OrderedDict[str, int] = OrderedDict()
 
     async def start(self) -> None:
         """Begins to listen.
@@ -171,109 +204,177 @@ class Stub:
             A response with the query's id; None for what deserves none: less than a header, or a
             response (to answer those is to play ping-pong with another server).
         """
-        if len(octets) < HEADER_OCTETS or response_flags(octets) & dns.flags.QR:
+        query = self._read(octets)
+        if not isinstance(query, Query):
+            return query
+        response = self._from_memory(query) or await self._ask(query)
+        return self._fitting(query, response, response_octets_max or query.response_octets_max)
+
+    def _read(self, octets: bytes) -> Query | bytes | None:
+        """The query in a message, or the refusal of one that is none; None for neither."""
+        if len(octets) < HEADER_OCTETS or message_flags(octets) & dns.flags.QR:
             self.counters["malformed"] += 1
             return None
-        if dns.opcode.from_flags(response_flags(octets)) != dns.opcode.QUERY:
+        if dns.opcode.from_flags(message_flags(octets)) != dns.opcode.QUERY:
             self.counters["malformed"] += 1
             return bare_response(octets, dns.rcode.NOTIMP)
-        query = read_message(octets)
-        if query is None or len(query.question) != 1:
+        query = read_query(octets)
+        if query is None:
             self.counters["malformed"] += 1
             return bare_response(octets, dns.rcode.FORMERR)
         self.counters["queries"] += 1
-        if _is_for_locators(query):
-            response = await self._locators(octets, query)
-        else:
-            response = await self.upstream.forward(octets)
+        return query
+
+    def _from_memory(self, query: Query) -> bytes | None:
+        """The response, where nobody has to be asked for it."""
+        response = self.upstream.kept(query)
         if response is None:
+            return None
+        if not response.found or not _is_for_locators(query):
+            return response.answer(query, self._now_s())
+        capability = self.upstream.remembered(_capability_of(query.name.lower()))
+        if capability is None:
+            return None
+        peer = self._peer(query, response) if self._is_capable(capability) else None
+        if peer is None:
+            return response.answer(query, self._now_s())
+        if self.upstream.trusted is not None:
+            return None  # more has to be asked
+        return self._reduced(query, response, peer)
+
+    async def _ask(self, query: Query) -> bytes:
+        """The response, from the resolvers."""
+        if _is_for_locators(query):
+            octets = await self._locators(query)
+        else:
+            response = await self.upstream.forward(query)
+            octets = None if response is None else response.answer(query, self._now_s())
+        if octets is None:
             self.counters["failed"] += 1
-            return _skeleton(query, dns.rcode.SERVFAIL).to_wire()
-        if response_octets_max is None:
-            response_octets_max = max(query.payload, DATAGRAM_OCTETS_MIN)
-        if len(response) > response_octets_max:
-            self.counters["truncated"] += 1
-            return _truncated(query, response)
-        return response
+            return brief_response(query, dns.rcode.SERVFAIL)
+        return octets
+
+    def _fitting(self, query: Query, response: bytes, octets_max: int) -> bytes:
+        """The response, or that it is too large, with no part of it to be misunderstood."""
+        if len(response) <= octets_max:
+            return response
+        self.counters["truncated"] += 1
+        return brief_response(query, response_code(response), flags=dns.flags.TC)
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
 
     # --- AAAA ---
 
-    async def _locators(self, octets: bytes, query: dns.message.QueryMessage) -> bytes | None:
+    async def _locators(self, query: Query) -> bytes | None:
         """The answer to AAAA: one address if the name speaks M6, else what upstream says."""
-        name = canonical_name(query.question[0].name.to_text())
-        capability = asyncio.create_task(self.upstream.ask(Question(Kind.CAPABILITY, name)))
+        question = _capability_of(query.name.lower())
+        capability = asyncio.create_task(self.upstream.ask(question))
         try:
-            response = await self.upstream.forward(octets)
-            peer = None if response is None else self._peer(response)
-            if peer is None or not await self._speaks_m6(capability):
-                return response
+            response = await self.upstream.forward(query)
+            if response is None:
+                return None
+            speaks_m6 = response.found and await self._speaks_m6(capability)
         finally:
             capability.cancel()
-        reduced = _reduced(peer)
-        if reduced is None:
-            return response
-        name = canonical_name(peer.rrset.name.to_text())
-        ttl_seconds = min(peer.rrset.ttl, TTL_MAX)
-        if not self.on_peer(name, peer.locators[0], peer.locators, ttl_seconds):
-            return response
-        self.counters["peers"] += 1
-        return reduced
+        peer = self._peer(query, response) if speaks_m6 else None
+        if peer is None:
+            return response.answer(query, self._now_s())
+        if self.upstream.trusted is not None and not await self._is_authentic(peer):
+            self.counters["unauthentic"] += 1
+            return response.answer(query, self._now_s())
+        return self._reduced(query, response, peer)
 
     async def _speaks_m6(self, capability: asyncio.Task[Answer]) -> bool:
         """Waits for the M6 answer as long as a program can be kept waiting for it."""
         try:
             async with asyncio.timeout(self.grace_s):
-                status = (await capability).status
+                return self._is_capable(await capability)
         except TimeoutError:
-            status = Status.UNREACHABLE
-        if status is Status.UNREACHABLE:
             self.counters["capability_unknown"] += 1
-        return status is Status.FOUND
+            return False
 
-    def _peer(self, response: bytes) -> _Peer | None:
+    def _is_capable(self, capability: Answer) -> bool:
+        if capability.status is Status.UNREACHABLE:
+            self.counters["capability_unknown"] += 1
+        return capability.status is Status.FOUND
+
+    def _peer(self, query: Query, response: Response) -> _Peer | None:
         """The locators in a response, or None where it must not be touched."""
-        message = read_message(response)
-        if message is None or message.rcode() != dns.rcode.NOERROR or message.had_tsig:
-            return None
-        if message.flags & dns.flags.TC:
-            return None
-        result = follow_aliases(message)
-        if result is None or result.answer is None:
-            return None
-        locators = tuple(
-            parse_locator(record.address)
-            for record in result.answer
-            if isinstance(record, dns.rdtypes.IN.AAAA.AAAA)
-        )
-        if not all(is_global_unicast(locator) for locator in locators):
-            return None
-        if not set(self.own_locators()).isdisjoint(locators):
+        if response not in self._peers:
+            self._peers[response] = _read_peer(response.octets)
+        peer = self._peers[response]
+        if peer is not None and not set(self.own_locators()).isdisjoint(peer.locators):
             return None  # the host talks to itself
-        return _Peer(message, result.answer, locators[:LOCATORS_MAX])
+        return peer
+
+    def _choose(self, peer: _Peer) -> Locator:
+        """The locator that becomes the AID [D24]."""
+        if self.policy == "first":
+            return peer.locators[0]
+        working = sorted(filter(self.works, peer.locators)) or sorted(peer.locators)
+        turn = self._turns.pop(peer.name, 0)
+        self._turns[peer.name] = turn + 1
+        if len(self._turns) > NAMES_MAX:
+            self._turns.popitem(last=False)
+        return working[turn % len(working)]
+
+    async def _is_authentic(self, peer: _Peer) -> bool:
+        """Whether the locators are signed, where only what is signed is believed [D32]."""
+        answer = await self.upstream.ask(Question(Kind.LOCATORS, peer.name))
+        return set(peer.locators) <= set(answer.locators)
+
+    def _reduced(self, query: Query, response: Response, peer: _Peer) -> bytes:
+        """The response with the AID alone, once the shim has heard of the peer and believes it."""
+        now_s = self._now_s()
+        aid = self._choose(peer)
+        if aid not in peer.reduced:
+            octets = _with_one(peer, aid)
+            if octets is None:
+                return response.answer(query, now_s)
+            peer.reduced[aid] = Response(query, octets, response.received_s)
+        ttl_seconds = max(peer.rrset.ttl - int(now_s - response.received_s), 0)
+        if not self.on_peer(peer.name, aid, peer.locators, ttl_seconds):
+            return response.answer(query, now_s)
+        self.counters["peers"] += 1
+        return peer.reduced[aid].answer(query, now_s)
 
     # --- UDP ---
 
     def _receive(self, datagrams: socket.socket) -> None:
-        """Takes one datagram and answers it in a task of its own."""
-        try:
-            octets, client = datagrams.recvfrom(MESSAGE_OCTETS_MAX)
-        except OSError:
-            return  # nothing there after all, or an error of an earlier response
-        if len(self._answering) >= DATAGRAMS_AT_ONCE_MAX:
-            self.counters["overflow"] += 1
-            if len(octets) >= HEADER_OCTETS and not response_flags(octets) & dns.flags.QR:
-                _send(datagrams, bare_response(octets, dns.rcode.SERVFAIL), client)
-            return
-        task = asyncio.create_task(self._serve_datagram(datagrams, octets, client))
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
+        """Takes what has come, as far as it is the turn of this socket."""
+        for _ in range(RECEIVED_AT_ONCE_MAX):
+            try:
+                octets, client = datagrams.recvfrom(MESSAGE_OCTETS_MAX)
+            except OSError:
+                return  # nothing there any more, or an error of an earlier response
+            self._take_datagram(datagrams, octets, client)
 
-    async def _serve_datagram(
+    def _take_datagram(
         self, datagrams: socket.socket, octets: bytes, client: tuple[str | int, ...]
     ) -> None:
-        response = await self.answer(octets)
+        """Answers one datagram from memory, or in a task of its own."""
+        query = self._read(octets)
+        if not isinstance(query, Query):
+            if query is not None:
+                _send(datagrams, query, client)
+            return
+        response = self._from_memory(query)
         if response is not None:
-            _send(datagrams, response, client)
+            _send(datagrams, self._fitting(query, response, query.response_octets_max), client)
+        elif len(self._answering) >= DATAGRAMS_AT_ONCE_MAX:
+            self.counters["overflow"] += 1
+            _send(datagrams, brief_response(query, dns.rcode.SERVFAIL), client)
+        else:
+            task = asyncio.create_task(self._serve_datagram(datagrams, query, client))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _serve_datagram(
+        self, datagrams: socket.socket, query: Query, client: tuple[str | int, ...]
+    ) -> None:
+        response = await self._ask(query)
+        _send(datagrams, self._fitting(query, response, query.response_octets_max), client)
 
     # --- TCP ---
 
@@ -327,73 +428,69 @@ class Stub:
         return PlatformError(f"DNS on {self.listen} port {self.port}", error.errno or 0, advice)
 
 
-# --- responses ---
+# --- queries and responses ---
 
 
-def bare_response(octets: bytes, code: dns.rcode.Rcode) -> bytes:
-    """A response of a header alone, to a message of which no more than that was read."""
-    asked = response_flags(octets)
-    opcode_and_recursion = asked & (0x7800 | dns.flags.RD)
-    flags = dns.flags.QR | opcode_and_recursion | dns.flags.RA | code
-    return octets[:2] + int(flags).to_bytes(2, "big") + bytes(HEADER_OCTETS - 4)
-
-
-def _is_for_locators(query: dns.message.QueryMessage) -> bool:
+def _is_for_locators(query: Query) -> bool:
     """Whether a program asks for addresses that it will take as they are.
 
     One that sets DO checks the signature over the whole set; one that sets CD does not trust the
     resolver's own check. Neither is served by a part of the set.
     """
-    question = query.question[0]
     return (
-        question.rdtype == dns.rdatatype.AAAA
-        and question.rdclass == dns.rdataclass.IN
+        query.kind == dns.rdatatype.AAAA
+        and query.record_class == dns.rdataclass.IN
         and not query.flags & dns.flags.CD
-        and not query.ednsflags & dns.flags.DO
+        and not query.dnssec_ok
     )
 
 
-def _skeleton(query: dns.message.QueryMessage, code: dns.rcode.Rcode) -> dns.message.QueryMessage:
-    """A response of ours that has the question and no answer."""
-    response = dns.message.QueryMessage(query.id)
-    kept = query.flags & (dns.flags.RD | dns.flags.CD)
-    response.flags = dns.flags.QR | dns.flags.RA | kept
-    response.question = list(query.question)
-    if query.edns >= 0:
-        response.use_edns(0, payload=EDNS_OCTETS)
-    response.set_rcode(code)
-    return response
+@functools.lru_cache(maxsize=NAMES_MAX)
+def _capability_of(name: bytes) -> Question:
+    """The question whether a name, in wire form and lower case, speaks M6."""
+    return Question(Kind.CAPABILITY, canonical_name(dns.name.from_wire(name, 0)[0].to_text()))
 
 
-def _truncated(query: dns.message.QueryMessage, response: bytes) -> bytes:
-    """What a client gets that has to come again over TCP: no part of an answer to misunderstand."""
-    short = _skeleton(query, response_code(response))
-    short.flags |= dns.flags.TC
-    return short.to_wire()
+def _read_peer(octets: bytes) -> _Peer | None:
+    """The locators in a response, or None where it must not be touched."""
+    message = read_message(octets)
+    if message is None or message.rcode() != dns.rcode.NOERROR or message.had_tsig:
+        return None
+    if message.flags & dns.flags.TC:
+        return None
+    result = follow_aliases(message)
+    if result is None or result.answer is None:
+        return None
+    locators = tuple(
+        parse_locator(record.address)
+        for record in result.answer
+        if isinstance(record, dns.rdtypes.IN.AAAA.AAAA)
+    )
+    if not all(is_global_unicast(locator) for locator in locators):
+        return None
+    name = canonical_name(result.canonical_name.to_text())
+    return _Peer(name, message, result.answer, locators[:LOCATORS_MAX], {})
 
 
-def _reduced(peer: _Peer) -> bytes | None:
+def _with_one(peer: _Peer, aid: Locator) -> bytes | None:
     """The response with one address of the final name; None if it cannot be written again.
 
     The chain of CNAMEs stays, and so does the TTL. A signature over the whole set would be wrong
     and goes, and with it the claim that the data are authentic (AD).
     """
-    message, whole = peer.message, peer.rrset
-    one = dns.rrset.from_rdata(whole.name, whole.ttl, whole[0])
-    answer: list[dns.rrset.RRset] = []
-    for rrset in message.answer:
-        if rrset is whole:
-            answer.append(one)
-        elif not (
-            rrset.rdtype == dns.rdatatype.RRSIG
-            and rrset.covers == dns.rdatatype.AAAA
-            and rrset.name == whole.name
-        ):
-            answer.append(rrset)
-    message.answer = answer
-    message.flags &= ~dns.flags.AD
+    whole = peer.rrset
+    one = dns.rrset.from_rdata(whole.name, whole.ttl, whole[peer.locators.index(aid)])
+    response = copy.copy(peer.message)
+    response.sections = list(peer.message.sections)
+    response.answer = [
+        one if rrset is whole else rrset
+        for rrset in peer.message.answer
+        if (rrset.rdtype, rrset.covers, rrset.name)
+        != (dns.rdatatype.RRSIG, dns.rdatatype.AAAA, whole.name)
+    ]
+    response.flags &= ~dns.flags.AD
     try:
-        return message.to_wire(max_size=MESSAGE_OCTETS_MAX, want_shuffle=False)
+        return response.to_wire(max_size=MESSAGE_OCTETS_MAX, want_shuffle=False)
     except dns.exception.DNSException:
         return None
 
