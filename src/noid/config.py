@@ -54,11 +54,18 @@ class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
         upstream: addresses of the resolvers it asks; those of /etc/resolv.conf if empty.
         never_look_up: prefixes of addresses about which nothing is asked because a program sends
             there without having asked for a name [D34].
+        policy: which locator of a peer programs get: the first, or each in its turn [D24].
+        require_dnssec: whether the protocol believes only what is signed [D32].
+        trusted: those of the upstream resolvers that validate and cannot be impersonated on the
+            way, because they run on this host or behind a tunnel [D32].
     """
 
     listen: str = "::1"
     port: Port = 53
     upstream: list[str] = msgspec.field(default_factory=list)
+    policy: Literal["first", "rotate"] = "first"
+    require_dnssec: bool = False
+    trusted: list[str] = msgspec.field(default_factory=list)
     never_look_up: list[str] = msgspec.field(default_factory=list)
 
 
@@ -213,6 +220,11 @@ def _check(config: Config) -> None:
     _locator("dns.listen", config.dns.listen)
     for text in config.dns.upstream:
         _locator("dns.upstream", text)
+    for text in config.dns.trusted:
+        if text not in config.dns.upstream:
+            raise ConfigError("dns.trusted", f"{text} is not in dns.upstream")
+    if config.dns.require_dnssec and not config.dns.trusted:
+        raise ConfigError("dns.require_dnssec", "needs dns.trusted: resolvers that validate")
     for text in config.dns.never_look_up:
         try:
             IPv6Network(text)

@@ -123,7 +123,14 @@ class Daemon:
         )
         self.host = Host(options, secrets.token_bytes)
         servers = tuple((address, DNS_PORT) for address in upstream_resolvers(config))
-        self.upstream = Upstream(servers, self.codepoints, lambda: self.locators, config.plane.mark)
+        trusted = frozenset((address, DNS_PORT) for address in config.dns.trusted)
+        self.upstream = Upstream(
+            servers,
+            self.codepoints,
+            lambda: self.locators,
+            config.plane.mark,
+            trusted=trusted if config.dns.require_dnssec else None,
+        )
         stack.push_async_callback(self.upstream.close)
         await self._check_upstream()
         await self.control.start()
@@ -143,6 +150,7 @@ class Daemon:
             self.upstream,
             self._on_peer,
             lambda: self.locators,
+            policy=config.dns.policy,
         )
         await self.stub.start()
         stack.push_async_callback(self.stub.stop)

@@ -339,6 +339,7 @@ def as_program(
     total_s: float = 1.0,
     grace_s: float = 0.05,
     idle_s: float = 2.0,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> Result:
     """Runs a scenario beside a stub that asks one server."""
 
@@ -363,7 +364,8 @@ def as_program(
             await stub.stop()
             await upstream.close()
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(run())
 
 
 def resolved(

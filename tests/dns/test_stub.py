@@ -104,6 +104,14 @@ def test_of_many_locators_the_shim_is_told_as_many_as_a_set_may_have(nsd: Server
     assert peers[0].aid in peers[0].locators
 
 
+def test_by_turns_every_locator_of_a_peer_is_given_out(nsd: Server) -> None:
+    async def scenario(program: Program) -> list[str]:
+        program.stub.policy = "rotate"
+        return [addresses(await program.resolve(aaaa("m6")))[0] for _ in range(4)]
+
+    assert as_program(scenario, nsd) == ["2001:db8:1::1", "2001:db8:2::1"] * 2
+
+
 def test_hundreds_of_addresses_come_down_to_one(pretend: Pretend) -> None:
     hundreds = dns.rrset.from_text_list(
         f"{NAME}.", 60, "IN", "AAAA", [f"2001:db8::{index:x}" for index in range(1, 400)]

@@ -115,7 +115,6 @@ class Stub:
         on_peer: told of a peer before the program is.
         own_locators: the host's own locators of this moment.
         policy: which locator of a peer becomes the AID.
-        works: whether a locator of a peer is worth beginning with, as far as the shim knows.
         grace_s: how much longer than AAAA the M6 question may take.
         idle_s: how long a TCP client may do nothing.
     """
@@ -129,7 +128,6 @@ class Stub:
         own_locators: Callable[[], Collection[Locator]],
         *,
         policy: Policy = "first",
-        works: Callable[[Locator], bool] = lambda _: True,
         grace_s: float = CAPABILITY_GRACE_S,
         idle_s: float = CLIENT_IDLE_S,
     ) -> None:
@@ -139,7 +137,6 @@ class Stub:
         self.on_peer = on_peer
         self.own_locators = own_locators
         self.policy = policy
-        self.works = works
         self.grace_s = grace_s
         self.idle_s = idle_s
         self.counters = dict.fromkeys(COUNTED, 0)
@@ -312,12 +309,12 @@ class Stub:
         """The locator that becomes the AID [D24]."""
         if self.policy == "first":
             return peer.locators[0]
-        working = sorted(filter(self.works, peer.locators)) or sorted(peer.locators)
+        locators = sorted(peer.locators)  # resolvers shuffle them
         turn = self._turns.pop(peer.name, 0)
         self._turns[peer.name] = turn + 1
         if len(self._turns) > NAMES_MAX:
             self._turns.popitem(last=False)
-        return working[turn % len(working)]
+        return locators[turn % len(locators)]
 
     async def _is_authentic(self, peer: _Peer) -> bool:
         """Whether the locators are signed, where only what is signed is believed [D32]."""
