@@ -479,9 +479,11 @@ def names_on_the_way(
         seen.add(name.to_text(omit_final_dot=True).lower())
 
     async def scenario(client: Upstream) -> None:
-        await asyncio.gather(*(begin(client, name) for name in NAMES))
+        await asyncio.wait(
+            [asyncio.ensure_future(begin(client, name)) for name in NAMES], timeout=0.1
+        )
 
-    with_upstream(scenario, pretend(handle), total_s=SILENCE_S)
+    with_upstream(scenario, pretend(handle), total_s=30)
     return seen
 
 
@@ -502,6 +504,23 @@ def test_no_more_queries_are_passed_through_at_once_than_may_be(
         lambda client, name: forwarded(client, dns.message.make_query(name, "AAAA").to_wire()),
     )
     assert seen == set(NAMES[:2])
+
+
+def test_a_question_that_is_slow_does_not_hold_up_the_others(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "QUESTIONS_AT_ONCE_MAX", 1)
+
+    def handle(query: bytes, _: bool) -> bytes | None:
+        name = dns.message.from_wire(query).question[0].name
+        return None if name.labels[0].lower() == b"a" else response(query)
+
+    async def scenario(client: Upstream) -> list[Status]:
+        questions = [Question(Kind.LOCATORS, name) for name in NAMES]
+        return [one.status for one in await asyncio.gather(*map(client.ask, questions))]
+
+    statuses = with_upstream(scenario, pretend(handle), total_s=0.6)
+    assert statuses == [Status.UNREACHABLE, Status.ABSENT, Status.ABSENT]
 
 
 def test_closing_ends_every_wait(pretend: Pretend) -> None:
