@@ -4,6 +4,7 @@
 #   make test    installs what is missing and runs every check
 #   make lint    format, lint and types alone
 #   make fuzz    fuzzes every decoder and the engine for a minute each: make fuzz SECONDS=600
+#   make mutation  says which changes of wire/ and engine/ no test would notice; an hour, docs/mutation.md
 #   make clean   removes the virtual environment and what the tools left
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint fuzz clean debian
+.PHONY: demo test lint fuzz mutation clean debian
 
 demo: debian $(READY)
 	$(BIN)/noid lab demo
@@ -28,6 +29,11 @@ fuzz: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz $(SECONDS) $(TARGETS)
 
+mutation: $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[mutation]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" HYPOTHESIS_PROFILE=ci nice -n 15 $(BIN)/mutmut run --max-children 1
+	@$(BIN)/python scripts/mutation-score --survivors
+
 # The lab runs real servers and programs; the tests watch them with real tools.
 debian:
 	@scripts/install-debian-packages
@@ -37,5 +43,5 @@ $(READY): pyproject.toml scripts/make-venv
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .coverage
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .coverage mutants
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -21,13 +21,14 @@ from noid.engine.events import (
     Output,
     SendAgain,
     SendControl,
+    SourceMoved,
     UnwatchPeer,
     WatchPeer,
 )
 from noid.engine.state import State, Timer, Trigger
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, decode_message, encode_packet
-from noid.wire.options import ContextOption
+from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag
 from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, X1, Network, established, packet
 from tests.engine.test_limits import core
 from tests.engine.test_loss import lose_context, rejected, sent_data, unknown_context
@@ -225,6 +226,19 @@ def test_a_crossing_ccr_whose_cc_went_to_the_aid_proves_the_aid() -> None:
     assert network.b.context.peer_verified == {A1}
 
 
+def test_data_from_a_locator_that_the_peer_calls_broken_moves_nothing() -> None:
+    network = established()
+    context = network.a.context
+    context.learn_peer_locators(
+        (
+            LocatorEntry(B1, LocatorFlag.LOCAL),
+            LocatorEntry(B2, LocatorFlag.LOCAL | LocatorFlag.BROKEN),
+        )
+    )
+    assert network.give(network.a, SourceMoved(context.local_label, B2, False)) == []
+    assert context.pair == (A1, B1)
+
+
 # --- searches -------------------------------------------------------------------------------------
 
 
@@ -243,6 +257,16 @@ def test_a_search_measures_by_its_first_round_alone() -> None:
     network.run(5 * SECOND)
     assert network.a.context.search is None
     assert network.a.context.round_trip_ns == 0
+
+
+def test_each_pair_that_answers_a_probe_is_measured_for_itself() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.give(network.a, unanswered(network.a))
+    network.run(SECOND)
+    heard = network.a.context.heard[(A2, B2)]
+    assert heard.round_trip_ns == 20 * MILLISECOND
+    assert 0 < network.now_ns - heard.at_ns < SECOND
 
 
 def test_a_switch_forgets_what_needless_searches_taught() -> None:

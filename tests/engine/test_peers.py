@@ -4,7 +4,14 @@ from ipaddress import IPv6Network
 
 import pytest
 
-from noid.constants import LOOKUPS_MAX, MINUTE, SECOND, STRANGER_TIME, STRANGERS_MAX
+from noid.constants import (
+    LOOKUPS_MAX,
+    MINUTE,
+    PEER_UNABLE_TIME,
+    SECOND,
+    STRANGER_TIME,
+    STRANGERS_MAX,
+)
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.core import HostOptions
 from noid.engine.events import (
@@ -70,6 +77,30 @@ def test_what_met_a_transient_error_is_asked_about_sooner() -> None:
     assert network.give(network.a, UnknownPeerSeen(B1)) == []
     network.run(SECOND)
     assert asked(network.give(network.a, UnknownPeerSeen(B1)))
+
+
+def test_a_stranger_is_asked_about_again_when_its_time_is_over_and_not_before() -> None:
+    network = Network()
+    network.without_m6.add("b.example")
+    network.give(network.a, UnknownPeerSeen(B1))
+    network.run(SECOND)
+    until_ns = network.a.host.core.strangers[B1]
+    network.now_ns = until_ns - 1
+    assert network.give(network.a, UnknownPeerSeen(B1)) == []
+    network.now_ns = until_ns
+    assert asked(network.give(network.a, UnknownPeerSeen(B1)))
+
+
+@pytest.mark.parametrize("failing", [Kind.LOCATORS, Kind.CAPABILITY])
+def test_one_transient_error_among_the_answers_is_enough_to_ask_again_sooner(failing: Kind) -> None:
+    network = Network()
+    (question,) = asked(network.give(network.a, UnknownPeerSeen(B1)))
+    names = Answer(status=Status.FOUND, names=("b.example",))
+    both = asked(network.give(network.a, AnswerArrived(question, names)))
+    for one in sorted(both, key=lambda one: one.kind is not failing):
+        status = Status.UNREACHABLE if one.kind is failing else Status.ABSENT
+        network.give(network.a, AnswerArrived(one, Answer(status=status)))
+    assert network.a.host.core.strangers[B1] == network.now_ns + PEER_UNABLE_TIME
 
 
 def test_a_stranger_is_asked_about_once_at_a_time() -> None:
