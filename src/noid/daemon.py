@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from noid import __version__
-from noid.config import Config, never_looked_up, upstream_resolvers
+from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.constants import LOCATORS_MAX
 from noid.control import ControlServer
 from noid.dns.records import Question
@@ -50,6 +50,7 @@ from noid.plane.bpf import BpfPlane
 from noid.plane.slow import check_permission
 from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of
+from noid.resolvconf import resolvers_before
 from noid.storage import be_born
 
 DEFAULT_MTU = 1500
@@ -122,7 +123,10 @@ class Daemon:
             never_looked_up=never_looked_up(config),
         )
         self.host = Host(options, secrets.token_bytes)
-        servers = tuple((address, DNS_PORT) for address in upstream_resolvers(config))
+        servers = tuple(
+            (address, DNS_PORT)
+            for address in upstream_resolvers(config, resolvers_before(RESOLV_CONF))
+        )
         trusted = frozenset((address, DNS_PORT) for address in config.dns.trusted)
         self.upstream = Upstream(
             servers,
@@ -184,7 +188,7 @@ class Daemon:
     async def _check_upstream(self) -> None:
         """A resolver that answers nothing is found out now, not with the first lookup."""
         if not await self.upstream.reachable():
-            names = ", ".join(upstream_resolvers(self.config))
+            names = ", ".join(self._resolvers())
             raise PlatformError(
                 "dns.upstream", 0, f"no answer from {names}; check the address and the network"
             )
@@ -192,6 +196,10 @@ class Daemon:
     def _leave_aids(self) -> None:
         for aid in self.kept:
             self.network.leave_local(aid)
+
+    def _resolvers(self) -> tuple[str, ...]:
+        """Those of the configuration, else those of before ``noid resolver on``."""
+        return upstream_resolvers(self.config, resolvers_before(RESOLV_CONF))
 
     def _cancel(self) -> None:
         if self.timer is not None:

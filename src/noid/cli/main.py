@@ -9,7 +9,7 @@ import os
 import sys
 
 from noid import __version__
-from noid.cli import bench, inspect, lab, run, sim
+from noid.cli import bench, inspect, lab, names, run, sim
 from noid.errors import ShimError
 
 INTERRUPTED = 130
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     run.add_commands(commands)
     inspect.add_commands(commands)
+    names.add_commands(commands)
     lab.add_commands(commands)
     sim.add_commands(commands)
     bench.add_commands(commands)

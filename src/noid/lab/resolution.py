@@ -162,6 +162,7 @@ server:
   access-control: ::1 allow
   do-not-query-localhost: no
   qname-minimisation: no
+  rrset-roundrobin: no
   infra-host-ttl: 1
   num-threads: 1
 {kept}remote-control:

@@ -1,0 +1,203 @@
+"""``noid zone``, ``noid lookup``, ``noid resolver``: the administrator's side of the DNS."""
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+from typing import Final
+
+from noid.config import RESOLV_CONF, Config, load_config, upstream_resolvers
+from noid.constants import LOCATORS_MAX
+from noid.dns.inquiry import Findings, look_up, look_up_address
+from noid.dns.records import Answer, Kind, Question, canonical_name
+from noid.dns.upstream import Upstream
+from noid.dns.zone import forward_records, reverse_records, text_record
+from noid.errors import ConfigError, UsageError
+from noid.locators import Locator, format_locator, parse_locator
+from noid.netlink import HostNetwork
+from noid.resolvconf import is_on, resolvers_before, turn_off, turn_on
+
+DNS_PORT: Final = 53
+TTL_SECONDS: Final = 300
+
+ZONE_EXAMPLE: Final = "example:\n  noid zone a.example"
+LOOKUP_EXAMPLE: Final = "example:\n  noid lookup b.example\n  noid lookup 2001:db8:1:b::b"
+RESOLVER_EXAMPLE: Final = "example:\n  noid resolver on\n  noid resolver off"
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``zone``, ``lookup`` and ``resolver``."""
+    zone = _add(commands, "zone", "the records this host needs in the DNS, in zone-file form")
+    zone.epilog = ZONE_EXAMPLE
+    zone.add_argument("name", metavar="NAME", nargs="?", help="default: host.name")
+    zone.add_argument("--ttl", type=int, default=TTL_SECONDS, help="default: %(default)s s")
+    zone.add_argument(
+        "--locator", action="append", default=[], help="instead of the addresses of this host"
+    )
+    zone.set_defaults(handler=print_zone)
+    lookup = _add(commands, "lookup", "how the shim verifies a peer, step by step")
+    lookup.epilog = LOOKUP_EXAMPLE
+    lookup.add_argument("peer", metavar="NAME|ADDRESS")
+    lookup.add_argument("--resolver", metavar="ADDRESS", help="default: those of the configuration")
+    lookup.add_argument("--port", type=int, default=DNS_PORT, help="its port; default: %(default)s")
+    lookup.set_defaults(handler=print_lookup)
+    resolver = _add(commands, "resolver", "whether programs ask noid: /etc/resolv.conf")
+    resolver.epilog = RESOLVER_EXAMPLE
+    resolver.add_argument("wanted", choices=("on", "off", "status"))
+    resolver.add_argument(
+        "--resolv-conf", type=Path, default=RESOLV_CONF, help="default: %(default)s"
+    )
+    resolver.set_defaults(handler=set_resolver)
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file; default: none")
+    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    return parser
+
+
+def configuration(arguments: argparse.Namespace) -> Config:
+    """The configuration that was named, or the defaults."""
+    return Config() if arguments.config is None else load_config(arguments.config)
+
+
+def own_locators(config: Config) -> tuple[Locator, ...]:
+    """The locators of this host, as the daemon would take them."""
+    if config.host.locators:
+        return tuple(parse_locator(text) for text in config.host.locators)
+    network = HostNetwork()
+    try:
+        found = network.locators(config.host.interfaces, excluded=config.plane.device)
+    finally:
+        network.close()
+    return tuple(address.locator for address in found)[:LOCATORS_MAX]
+
+
+def print_zone(arguments: argparse.Namespace) -> int:
+    """Prints the records to add."""
+    config = configuration(arguments)
+    name = canonical_name(arguments.name or config.host.name)
+    if not name:
+        raise ConfigError("host.name", "is empty; name the host: noid zone a.example")
+    locators = tuple(map(parse_locator, arguments.locator)) or own_locators(config)
+    if not locators:
+        raise UsageError("this host has no address that may be a locator; name them: --locator")
+    forward = forward_records(name, locators, config.codepoints.m6_rrtype)
+    reverse = reverse_records(name, locators)
+    text = text_record(name)
+    if arguments.json:
+        sections = {"forward": forward, "reverse": reverse, "instead_of_m6": [text]}
+        lines = {key: [one.line(arguments.ttl) for one in these] for key, these in sections.items()}
+        print(json.dumps({"name": name, **lines}))
+        return 0
+    print(f"; in the zone of {name}")
+    print(*(record.line(arguments.ttl) for record in forward), sep="\n")
+    print(f"; instead of the TYPE{config.codepoints.m6_rrtype} record, where it is not taken:")
+    print(f"; {text.line(arguments.ttl)}")
+    print("; in the reverse zone of each provider's prefix")
+    print(*(record.line(arguments.ttl) for record in reverse), sep="\n")
+    return 0
+
+
+def print_lookup(arguments: argparse.Namespace) -> int:
+    """Prints what the shim finds out about a peer; 0 if it may be sent to by M6."""
+    config = configuration(arguments)
+    findings = asyncio.run(_look_up(arguments, config))
+    well = bool(findings.verified and findings.speaks_m6)
+    if arguments.json:
+        print(json.dumps(_as_json(findings)))
+        return 0 if well else 1
+    for question, answer in findings.steps:
+        print(f"{question.kind.value:5} {question.name}\n      {_answer_text(answer)}")
+    for locator in findings.remote:
+        proven = "verified" if locator in findings.verified else "not verified, not sent to"
+        print(f"{format_locator(locator)}: {proven}")
+    print(_verdict(findings))
+    return 0 if well else 1
+
+
+async def _look_up(arguments: argparse.Namespace, config: Config) -> Findings:
+    if arguments.resolver is not None:
+        servers = [(arguments.resolver, arguments.port)]
+    else:
+        found = upstream_resolvers(config, resolvers_before(RESOLV_CONF))
+        servers = [(address, arguments.port) for address in found]
+    trusted = frozenset(server for server in servers if server[0] in config.dns.trusted)
+    upstream = Upstream(
+        servers,
+        config.code_points(),
+        tuple,
+        0,
+        trusted=trusted if config.dns.require_dnssec else None,
+    )
+    try:
+        if ":" in arguments.peer:
+            return await look_up_address(upstream, parse_locator(arguments.peer))
+        return await look_up(upstream, canonical_name(arguments.peer))
+    finally:
+        await upstream.close()
+
+
+def _answer_text(answer: Answer) -> str:
+    found = [*map(format_locator, answer.locators), *answer.names]
+    return f"{answer.status.value}, {answer.ttl_seconds} s{': ' * bool(found)}{' '.join(found)}"
+
+
+def _verdict(findings: Findings) -> str:
+    if findings.aid is None:
+        return "no address"
+    if findings.speaks_m6 is None:
+        return "whether it speaks M6 could not be found out: plain IPv6"
+    if not findings.speaks_m6:
+        return "does not say that it speaks M6: plain IPv6"
+    if not findings.verified:
+        return "speaks M6, but no locator is verified: the AID alone"
+    return f"speaks M6, {len(findings.verified)} of {len(findings.remote)} locators verified"
+
+
+def _as_json(findings: Findings) -> dict[str, object]:
+    return {
+        "name": findings.name,
+        "aid": None if findings.aid is None else format_locator(findings.aid),
+        "speaks_m6": findings.speaks_m6,
+        "remote": [format_locator(locator) for locator in findings.remote],
+        "verified": [format_locator(locator) for locator in findings.verified],
+        "steps": [_step_as_json(question, answer) for question, answer in findings.steps],
+    }
+
+
+def _step_as_json(question: Question, answer: Answer) -> dict[str, object]:
+    found = answer.names if question.kind is Kind.NAMES else map(format_locator, answer.locators)
+    return {
+        "kind": question.kind.value,
+        "name": question.name,
+        "status": answer.status.value,
+        "ttl_seconds": answer.ttl_seconds,
+        "found": list(found),
+    }
+
+
+def set_resolver(arguments: argparse.Namespace) -> int:
+    """Turns it on or off, or says which it is; 1 if it is off."""
+    path: Path = arguments.resolv_conf
+    config = configuration(arguments)
+    if arguments.wanted == "on":
+        if config.dns.port != DNS_PORT:
+            raise ConfigError("dns.port", f"is not {DNS_PORT}, and resolv.conf names no other port")
+        turn_on(path, config.dns.listen)
+    elif arguments.wanted == "off":
+        turn_off(path)
+    on = is_on(path)
+    if arguments.json:
+        print(json.dumps({"resolv_conf": str(path), "on": on}))
+    else:
+        print(f"{path}: programs ask {'noid' if on else 'as if noid were not there'}")
+    return int(arguments.wanted == "status" and not on)
