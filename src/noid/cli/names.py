@@ -37,13 +37,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     zone.set_defaults(handler=print_zone)
     lookup = _add(commands, "lookup", "how the shim verifies a peer, step by step")
     lookup.epilog = LOOKUP_EXAMPLE
-    lookup.add_argument("peer", metavar="NAME|ADDRESS")
+    lookup.add_argument("peer", metavar="NAME|ADDRESS", help="of the peer")
     lookup.add_argument("--resolver", metavar="ADDRESS", help="default: those of the configuration")
     lookup.add_argument("--port", type=int, default=DNS_PORT, help="its port; default: %(default)s")
     lookup.set_defaults(handler=print_lookup)
     resolver = _add(commands, "resolver", "whether programs ask noid: /etc/resolv.conf")
     resolver.epilog = RESOLVER_EXAMPLE
-    resolver.add_argument("wanted", choices=("on", "off", "status"))
+    resolver.add_argument("wanted", choices=("on", "off", "status"), help="which it shall be")
     resolver.add_argument(
         "--resolv-conf", type=Path, default=RESOLV_CONF, help="default: %(default)s"
     )
