@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from noid.bench import dns_stub
 from noid.bench.flood import Flood
 from noid.bench.report import Bench
 from noid.cli.bench import BENCHES
@@ -16,6 +17,8 @@ SMALL = {
     "setup": ["--runs", "3", "--contexts", "5"],
     "flood": ["--runs", "2", "--inits", "20"],
     "contexts": ["--contexts", "100"],
+    "dns-stub": ["--runs", "1", "--seconds", "1"],
+    "dns-verify": ["--runs", "1", "--peers", "10"],
 }
 SERIES = {"n", "median", "min", "max"}
 
@@ -32,7 +35,10 @@ def test_every_bench_is_run_here() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_bench_prints_a_table(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bench_prints_a_table(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dns_stub, "NAMES", 500)
     assert main(["bench", name, *SMALL[name]]) == 0
     said = capsys.readouterr()
     assert "counted" in said.out
@@ -86,6 +92,23 @@ def test_contexts_have_a_size(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["contexts"] == 100
     assert found["allocated_octets_each"] > 500
     assert "resident_octets_each" in found
+
+
+def test_the_stub_answers_and_loses_nothing_at_half_of_what_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dns_stub, "NAMES", 500)
+    found = answer("dns-stub", capsys)
+    for name in dns_stub.LOADS:
+        assert found[name]["min"] > 0
+    for name in dns_stub.HALVES:
+        assert found[name] == 0
+
+
+def test_peers_are_verified_beside_dead_name_servers(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer("dns-verify", capsys)
+    assert found["peers_per_second"]["min"] > 0
+    assert "slower_than_where_all_answer" in found
 
 
 def test_a_flood_that_is_not_answered_is_no_figure() -> None:

@@ -12,6 +12,7 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
+from noid.dns import turns
 from noid.dns import upstream as room
 from noid.dns.messages import NEGATIVE_TTL_MAX, read_query
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
@@ -521,6 +522,28 @@ def test_a_question_that_is_slow_does_not_hold_up_the_others(
 
     statuses = with_upstream(scenario, pretend(handle), total_s=0.6)
     assert statuses == [Status.UNREACHABLE, Status.ABSENT, Status.ABSENT]
+
+
+def test_a_site_whose_server_is_dead_does_not_use_up_the_resolver(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "SITE_QUERIES_MAX", 2)
+    dead = [reverse_name(one) for one in locators(*(f"2001:db8:1::{i}" for i in range(1, 6)))]
+    other = reverse_name(*locators("2001:db8:2::1"))
+    seen: set[str] = set()
+
+    def handle(query: bytes, _: bool) -> bytes | None:
+        name = dns.message.from_wire(query).question[0].name.to_text(omit_final_dot=True).lower()
+        seen.add(name)
+        return response(query) if name == other else None
+
+    async def scenario(client: Upstream) -> list[Status]:
+        questions = [Question(Kind.NAMES, name) for name in [*dead, other]]
+        return [one.status for one in await asyncio.gather(*map(client.ask, questions))]
+
+    statuses = with_upstream(scenario, pretend(handle), total_s=0.2)
+    assert statuses == [Status.UNREACHABLE] * 5 + [Status.ABSENT]
+    assert other in seen
 
 
 def test_closing_ends_every_wait(pretend: Pretend) -> None:

@@ -12,10 +12,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from noid.bench import contexts, flood, setup
+from noid.bench import contexts, dns_stub, dns_verify, flood, setup
 from noid.bench.report import Bench, Report, Watch
 
-BENCHES: Final[tuple[Bench, ...]] = (setup.BENCH, flood.BENCH, contexts.BENCH)
+BENCHES: Final[tuple[Bench, ...]] = (
+    setup.BENCH,
+    flood.BENCH,
+    contexts.BENCH,
+    dns_stub.BENCH,
+    dns_verify.BENCH,
+)
 EXPLANATION_COLUMNS: Final = 78
 
 

@@ -12,10 +12,10 @@ a port that few queries share, and to repeat a random id and the random case of 
 
 import asyncio
 import contextlib
+import random
 import secrets
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -32,15 +32,17 @@ from noid.dns.messages import (
     message_flags,
     response_code,
 )
+from noid.dns.turns import Turns, site_of
 from noid.errors import UsageError
 from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
 
 TRIES_MAX: Final = 6
 """Tries of one query, over all resolvers and sources together."""
 HEDGE_S: Final = 0.3
-"""Wait before the next path is tried too, without giving up on the last."""
-REPEAT_S: Final = 1.0
-"""The same where every path has been tried and the first is taken again."""
+"""Longest wait before the next path is tried too, without giving up on the last."""
+REPEAT_S: Final = 0.8
+"""The same where every path has been tried and the first is taken again, doubled each time; less
+than a program waits for the M6 question, so that one lost datagram does not make a peer plain."""
 TOTAL_S: Final = 4.5
 """Wait for one query, all tries and the queue included: less than the 5 s after which the resolver
 libraries of programs ask again, so that they hear a failure rather than nothing."""
@@ -79,54 +81,6 @@ class _Path:
 
     server: Server
     source: Locator | None
-
-
-class Turns:
-    """So many queries on their way at one time; the others wait, in order.
-
-    A query that is slow no longer counts: those that a dead server leaves unanswered must not hold
-    up the others. Whoever asks sees to it that there are not too many in all.
-
-    Args:
-        at_once_max: queries on their way that are not slow.
-        slow_s: after this long without a response a query is.
-    """
-
-    def __init__(self, at_once_max: int, slow_s: float = HEDGE_S) -> None:
-        self.at_once_max = at_once_max
-        self.slow_s = slow_s
-        self._running: dict[Exchange, float] = {}
-        self._waiting: deque[Exchange] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def enter(self, exchange: "Exchange") -> None:
-        """Begins the exchange, now or when it is its turn."""
-        self._waiting.append(exchange)
-        self._admit()
-
-    def leave(self, exchange: "Exchange") -> None:
-        """The exchange is over."""
-        self._running.pop(exchange, None)
-        if self._waiting:
-            self._admit()
-
-    def _admit(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        while self._waiting:
-            if len(self._running) >= self.at_once_max:
-                oldest = next(iter(self._running))
-                slow_at = self._running[oldest] + self.slow_s
-                if loop.time() < slow_at:
-                    self._timer = loop.call_at(slow_at, self._admit)
-                    return
-                del self._running[oldest]
-            exchange = self._waiting.popleft()
-            if not exchange.response.done():
-                self._running[exchange] = loop.time()
-                exchange.begin()
 
 
 class Resolvers:
@@ -208,8 +162,12 @@ class Resolvers:
             paths = [path for path in paths if path.server in only]
         paths = paths[:TRIES_MAX]
         for index in range(TRIES_MAX if paths else 0):
-            last_of_round = index % len(paths) == len(paths) - 1
-            yield paths[index % len(paths)], self.repeat_s if last_of_round else self.hedge_s
+            rounds, place = divmod(index, len(paths))
+            patience_s = self.hedge_s
+            if place == len(paths) - 1:
+                patience_s = self.repeat_s * 2**rounds
+            # By chance, lest those that wait for one dead server all come again at one time.
+            yield paths[place], patience_s * (1 + random.random()) / 2
 
     def port(self, path: _Path) -> "Port":
         """A port to ask from: a new one, unless there are many.
@@ -290,6 +248,9 @@ class Exchange:
     ) -> None:
         self.resolvers = resolvers
         self.query = query
+        self.site = site_of(query)
+        self.counts = False
+        """Whether it is one of its site's that are on their way."""
         self.streams: set[asyncio.Task[None]] = set()
         loop = asyncio.get_running_loop()
         self.response: asyncio.Future[bytes | None] = loop.create_future()

@@ -41,12 +41,16 @@ from noid.dns.messages import (
     response_code,
 )
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
-from noid.dns.resolvers import HEDGE_S, REPEAT_S, TOTAL_S, Resolvers, Server, Turns
+from noid.dns.resolvers import HEDGE_S, REPEAT_S, TOTAL_S, Resolvers, Server
 from noid.dns.responses import Responses
+from noid.dns.turns import Turns
 from noid.locators import Locator, parse_locator
 
 QUESTIONS_AT_ONCE_MAX: Final = 512
 """Queries of ours on the way at one time that are not slow."""
+QUESTION_SLOW_S: Final = 0.1
+"""After this long a query of ours is slow: most are answered much sooner, those of a dead name
+server never, and the others need not wait to find that out."""
 QUESTIONS_WAITING_MAX: Final = 4_096
 """Different questions of ours not yet answered; one more is answered "unreachable" [D31]."""
 FORWARDS_AT_ONCE_MAX: Final = 128
@@ -129,7 +133,7 @@ class Upstream:
         self._answers: OrderedDict[Question, tuple[float, float, Answer]] = OrderedDict()
         self._asking: dict[Question, asyncio.Task[Answer]] = {}
         self._forwarding: dict[bytes, asyncio.Task[Response | None]] = {}
-        self._question_turns = Turns(QUESTIONS_AT_ONCE_MAX)
+        self._question_turns = Turns(QUESTIONS_AT_ONCE_MAX, QUESTION_SLOW_S)
         self._forward_turns = Turns(FORWARDS_AT_ONCE_MAX)
 
     async def ask(self, question: Question) -> Answer:

@@ -163,7 +163,6 @@ server:
   do-not-query-localhost: no
   qname-minimisation: no
   rrset-roundrobin: no
-  infra-host-ttl: 1
   num-threads: 1
 {kept}remote-control:
   control-enable: no
