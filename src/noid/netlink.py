@@ -390,6 +390,17 @@ class HostNetwork:
         text = routes[0].get("prefsrc") if routes else None
         return None if text is None else parse_locator(str(text))
 
+    @_on_worker
+    def uplink(self, source: Locator, destination: Locator) -> str | None:
+        """The device by which a packet between these leaves, as policy routing has it."""
+        ends = {"src": format_locator(source), "dst": format_locator(destination)}
+        try:
+            routes = list(self._route.route("get", family=socket.AF_INET6, **ends))
+            links = list(self._route.link("get", index=int(routes[0].get("oif")))) if routes else []
+        except NetlinkError:
+            return None
+        return str(links[0].get("ifname")) if links else None
+
 
 def _features(ethtool: Ethtool, name: str) -> frozenset[str]:
     """What a device does for the stack; nothing where it does not say."""

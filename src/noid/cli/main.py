@@ -9,7 +9,7 @@ import os
 import sys
 
 from noid import __version__
-from noid.cli import bench, inspect, lab, names, run, sim
+from noid.cli import bench, doctor, inspect, lab, names, run, sim
 from noid.errors import ShimError
 
 INTERRUPTED = 130
@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_commands(commands)
     inspect.add_commands(commands)
     names.add_commands(commands)
+    doctor.add_commands(commands)
     lab.add_commands(commands)
     sim.add_commands(commands)
     bench.add_commands(commands)

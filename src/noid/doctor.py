@@ -1,0 +1,268 @@
+"""What a host needs to be reached by M6, looked at as a peer would see it [D25].
+
+Each check says that a thing is well, or what is wrong and the command or record that mends it. It
+changes nothing; the only packets it sends are questions to the resolvers, and some to the host
+itself that show whether its own firewall lets M6 through.
+"""
+
+import enum
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from noid.config import RESOLV_CONF, Config, upstream_resolvers
+from noid.control import ask
+from noid.dns.records import Kind, Question, Status, canonical_name, reverse_name
+from noid.dns.upstream import Upstream
+from noid.dns.zone import ZoneRecord, forward_records, reverse_records
+from noid.errors import ConfigError, ShimError
+from noid.locators import Locator, format_locator, parse_locator
+from noid.netlink import HostNetwork, OwnAddress
+from noid.resolvconf import resolvers_before
+
+MTU_MIN: Final = 1280
+TTL_SECONDS: Final = 300
+DNS_PORT: Final = 53
+SLOTS: Final = 8
+ECHO_S: Final = 0.3
+TUN: Final = Path("/dev/net/tun")
+SOMEWHERE: Final = parse_locator("2000::1")
+"""A destination that only a default route leads to."""
+INTERFACE_IDENTIFIER: Final = slice(8, 16)
+
+
+class Health(enum.Enum):
+    """How a check ended."""
+
+    OK = "ok"
+    WRONG = "wrong"
+    UNKNOWN = "unknown"
+    """It could not be found out; that alone is no reason to fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The end of one check.
+
+    Attributes:
+        check: what was looked at.
+        health: how it is.
+        text: what was found.
+        mend: the command or record that puts it right; empty where there is nothing to do.
+    """
+
+    check: str
+    health: Health
+    text: str
+    mend: str = ""
+
+
+class Doctor:
+    """Looks at one host.
+
+    Args:
+        config: as the daemon has it.
+        name: FQDN of the host.
+        servers: the resolvers to ask; those of the configuration if None.
+        resolv_conf: the file that says where programs ask.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        name: str,
+        *,
+        servers: list[tuple[str, int]] | None = None,
+        resolv_conf: Path = RESOLV_CONF,
+    ) -> None:
+        self.config = config
+        self.name = canonical_name(name)
+        self.servers = servers
+        self.resolv_conf = resolv_conf
+
+    async def examine(self) -> list[Finding]:
+        """Everything there is to look at, in the order in which it is best mended."""
+        network = HostNetwork()
+        try:
+            host = self.config.host
+            own = network.locators(host.interfaces, excluded=self.config.plane.device)
+            if host.locators:
+                wanted = [parse_locator(text) for text in host.locators]
+                own = tuple(address for address in own if address.locator in wanted)
+            findings = [*self._addresses(own), *self._routes(network, own)]
+            mtu = network.least_mtu(host.interfaces, MTU_MIN)
+        finally:
+            network.close()
+        locators = tuple(address.locator for address in own)
+        findings += [self._mtu(mtu), self._identifiers(locators), *await self._names(locators)]
+        return [
+            *findings,
+            self._resolver(),
+            self._firewall(locators),
+            self._kernel(),
+            self._daemon(),
+        ]
+
+    def _addresses(self, own: tuple[OwnAddress, ...]) -> list[Finding]:
+        good = [one for one in own if not one.deprecated and not one.broken]
+        text = " ".join(format_locator(one.locator) for one in own) or "none"
+        if len(good) >= 2:
+            return [Finding("addresses", Health.OK, text)]
+        why = "an address from each of two providers is needed"
+        mend = "ip -6 address add ADDRESS/64 dev DEVICE"
+        return [Finding("addresses", Health.WRONG, f"{text}: {why}", mend)]
+
+    def _routes(self, network: HostNetwork, own: tuple[OwnAddress, ...]) -> list[Finding]:
+        """Each locator has to leave by the device it stands on."""
+        devices = network.devices(self.config.host.interfaces, excluded=[self.config.plane.device])
+        place = {address: device.name for device in devices for address in device.addresses}
+        findings = []
+        for address in own:
+            text, device = format_locator(address.locator), place.get(address.locator, "")
+            uplink = network.uplink(address.locator, SOMEWHERE)
+            if uplink is not None and uplink == device:
+                findings.append(Finding(f"route from {text}", Health.OK, f"by {uplink}"))
+                continue
+            found = "none" if uplink is None else f"by {uplink}, not {device}"
+            mend = (
+                f"ip -6 rule add from {text} lookup TABLE; "
+                f"ip -6 route add default via ROUTER dev {device or 'DEVICE'} table TABLE"
+            )
+            findings.append(Finding(f"route from {text}", Health.WRONG, found, mend))
+        return findings
+
+    def _mtu(self, mtu: int) -> Finding:
+        if mtu >= MTU_MIN:
+            return Finding("mtu", Health.OK, f"{mtu} octets at the least")
+        return Finding(
+            "mtu", Health.WRONG, f"{mtu} octets", f"ip link set DEVICE mtu {MTU_MIN} or more"
+        )
+
+    def _identifiers(self, locators: tuple[Locator, ...]) -> Finding:
+        """Routers that rewrite replace the prefix and keep what is behind it."""
+        if len({locator[INTERFACE_IDENTIFIER] for locator in locators}) <= 1:
+            return Finding("interface identifier", Health.OK, "the same under every prefix")
+        text = "differs between prefixes, which only matters where routers rewrite"
+        return Finding("interface identifier", Health.UNKNOWN, text, "ip token set ::1 dev DEVICE")
+
+    # --- the DNS, as a peer asks it ---
+
+    async def _names(self, locators: tuple[Locator, ...]) -> list[Finding]:
+        if not self.name:
+            mend = '[host] name = "a.example", or noid doctor --name a.example'
+            return [Finding("name", Health.WRONG, "this host has none", mend)]
+        try:
+            servers = self.servers or [
+                (address, DNS_PORT)
+                for address in upstream_resolvers(self.config, resolvers_before(self.resolv_conf))
+            ]
+        except ConfigError as error:
+            return [Finding("resolvers", Health.WRONG, str(error), '[dns] upstream = ["ADDRESS"]')]
+        upstream = Upstream(servers, self.config.code_points(), tuple, 0)
+        try:
+            return [
+                *await self._forward(upstream, locators),
+                *[await self._reverse(upstream, locator) for locator in locators],
+            ]
+        finally:
+            await upstream.close()
+
+    async def _forward(self, upstream: Upstream, locators: tuple[Locator, ...]) -> list[Finding]:
+        answer = await upstream.ask(Question(Kind.LOCATORS, self.name))
+        *addresses, m6 = forward_records(self.name, locators, self.config.codepoints.m6_rrtype)
+        findings = [
+            _of_record(f"forward {record.data}", locator in answer.locators, answer.status, record)
+            for locator, record in zip(locators, addresses, strict=True)
+        ]
+        for other in answer.locators:
+            if other not in locators:
+                text = f"{self.name} lists it, but it is no locator of this host"
+                check = f"forward {format_locator(other)}"
+                findings.append(Finding(check, Health.WRONG, text, "remove its AAAA record"))
+        capability = await upstream.ask(Question(Kind.CAPABILITY, self.name))
+        found = capability.status is Status.FOUND
+        return [*findings, _of_record("m6 record", found, capability.status, m6)]
+
+    async def _reverse(self, upstream: Upstream, locator: Locator) -> Finding:
+        answer = await upstream.ask(Question(Kind.NAMES, reverse_name(locator)))
+        (record,) = reverse_records(self.name, (locator,))
+        found = self.name in answer.names
+        return _of_record(f"reverse {format_locator(locator)}", found, answer.status, record)
+
+    # --- this host ---
+
+    def _resolver(self) -> Finding:
+        try:
+            text = self.resolv_conf.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            return Finding("resolver", Health.UNKNOWN, f"{self.resolv_conf}: {error.strerror}")
+        servers = [line.split()[1] for line in text.splitlines() if line.startswith("nameserver ")]
+        if servers[:1] == [self.config.dns.listen]:
+            return Finding("resolver", Health.OK, "programs ask noid")
+        found = f"programs ask {' '.join(servers) or 'nobody'}"
+        return Finding("resolver", Health.WRONG, found, "noid resolver on")
+
+    def _firewall(self, locators: tuple[Locator, ...]) -> Finding:
+        """Whether what M6 uses comes back from this host to itself."""
+        points = self.config.code_points()
+        firsts = points.rewritable_first, points.fixed_first
+        headers = [first + slot for first in firsts for slot in range(SLOTS)]
+        if not locators:
+            return Finding("firewall", Health.UNKNOWN, "no address to try it with")
+        try:
+            lost = [str(header) for header in headers if not _comes_back(locators[0], header, b"")]
+            control = bytes([points.icmpv6_type]) + bytes(7)
+            if not _comes_back(locators[0], socket.IPPROTO_ICMPV6, control):
+                lost.append(f"ICMPv6 {points.icmpv6_type}")
+        except PermissionError:
+            return Finding("firewall", Health.UNKNOWN, "trying it takes root", "run it as root")
+        except OSError as error:
+            return Finding("firewall", Health.UNKNOWN, str(error.strerror))
+        if not lost:
+            return Finding("firewall", Health.OK, "lets M6 through, as far as this host's own goes")
+        mend = (
+            "nft insert rule inet TABLE CHAIN meta l4proto "
+            f"{firsts[0]}-{firsts[1] + SLOTS - 1} accept; the same with "
+            f"icmpv6 type {points.icmpv6_type}"
+        )
+        return Finding("firewall", Health.WRONG, f"eats next header {' '.join(lost)}", mend)
+
+    def _kernel(self) -> Finding:
+        if TUN.exists():
+            return Finding("kernel", Health.OK, f"{TUN} is there")
+        return Finding("kernel", Health.WRONG, f"{TUN} is missing", "modprobe tun")
+
+    def _daemon(self) -> Finding:
+        try:
+            status = ask(Path(self.config.control.socket), "status")
+        except ShimError as error:
+            return Finding("daemon", Health.WRONG, str(error), "noid run --config FILE")
+        return Finding("daemon", Health.OK, f"noid {status['version']} is running")
+
+
+def _of_record(check: str, found: bool, status: Status, record: ZoneRecord) -> Finding:
+    if found:
+        return Finding(check, Health.OK, f"{record.kind} record is there")
+    if status is Status.UNREACHABLE:
+        return Finding(check, Health.UNKNOWN, "the DNS gives no answer", "ask again later")
+    return Finding(check, Health.WRONG, f"no such {record.kind} record", record.line(TTL_SECONDS))
+
+
+def _comes_back(locator: Locator, next_header: int, payload: bytes) -> bool:
+    """Whether a packet from this host to itself arrives.
+
+    Raises:
+        OSError: it cannot be tried.
+    """
+    place = (format_locator(locator), 0)
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, next_header) as raw:
+        raw.bind(place)
+        raw.settimeout(ECHO_S)
+        try:
+            raw.sendto(payload or b"\x00" * 8, place)
+            while True:
+                if raw.recv(64)[:1] == (payload or b"\x00")[:1]:
+                    return True
+        except (TimeoutError, PermissionError):
+            return False  # a firewall that rejects on the way out says so with EPERM

@@ -1,0 +1,97 @@
+"""``noid doctor`` in a network of its own, in front of a real resolver."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from noid.cli.main import main
+from noid.dns.zone import ZoneRecord, forward_records, reverse_records
+from noid.lab.resolution import ROOT_ZONE, serving
+from tests.dns.conftest import in_network_namespace, locators
+
+OWN = locators("2001:db8:1:a::a", "2001:db8:2:a::a")
+REVERSE = "8.b.d.0.1.0.0.2.ip6.arpa"
+LINKS = """\
+link set lo up
+link add up1 type veth peer name provider1
+link add up2 type veth peer name provider2
+link set up1 up
+link set up2 up
+link set provider1 up
+link set provider2 up
+address add 2001:db8:1:a::a/64 dev up1 nodad
+address add 2001:db8:2:a::a/64 dev up2 nodad
+route add default via 2001:db8:1:a::1 dev up1
+"""
+SECOND_PROVIDER = """\
+route add default via 2001:db8:2:a::1 dev up2 table 102
+rule add from 2001:db8:2:a::a lookup 102
+"""
+
+
+def lines(records: list[ZoneRecord]) -> str:
+    return ROOT_ZONE + "".join(record.line(300) + "\n" for record in records)
+
+
+def examined(
+    capsys: pytest.CaptureFixture[str],
+    links: str,
+    forward: list[ZoneRecord],
+    reverse: list[ZoneRecord],
+) -> dict[str, str]:
+    """What is wrong, and how it is mended."""
+
+    def look() -> int:
+        subprocess.run(["ip", "-6", "-batch", "-"], input=links, text=True, check=True)
+        with tempfile.TemporaryDirectory() as directory:
+            resolv_conf = Path(directory, "resolv.conf")
+            resolv_conf.write_text("nameserver ::1\n")
+            zones = {"example.test": lines(forward), REVERSE: lines(reverse)}
+            with serving(Path(directory), zones) as places:
+                address, port = places.resolver
+                options = ["--resolver", address, "--port", str(port), "--json"]
+                options += ["--name", "a.example.test", "--resolv-conf", str(resolv_conf)]
+                return main(["doctor", *options])
+
+    assert in_network_namespace(look) == 1, "no noid is running"
+    findings = json.loads(capsys.readouterr().out)
+    assert {"ok", "wrong"} <= {one["health"] for one in findings} <= {"ok", "wrong", "unknown"}
+    return {one["check"]: one["mend"] for one in findings if one["health"] == "wrong"}
+
+
+@pytest.mark.lab
+def test_where_all_is_well_only_the_daemon_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    forward = forward_records("a.example.test", OWN, 65286)
+    reverse = reverse_records("a.example.test", OWN)
+    wrong = examined(capsys, LINKS + SECOND_PROVIDER, forward, reverse)
+    assert wrong == {"daemon": "noid run --config FILE"}
+
+
+@pytest.mark.lab
+def test_what_is_wrong_comes_with_what_mends_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second provider is forgotten everywhere, and the name says nothing of M6."""
+    forward = [*forward_records("a.example.test", OWN[:1], 65286)[:1]]
+    forward += forward_records("a.example.test", locators("2001:db8:9::9"), 65286)[:1]
+    wrong = examined(capsys, LINKS, forward, reverse_records("a.example.test", OWN[:1]))
+    second = "2001:db8:2:a::a"
+    (pointer,) = reverse_records("a.example.test", OWN[1:])
+    assert wrong[f"route from {second}"].startswith(f"ip -6 rule add from {second} lookup")
+    assert wrong[f"forward {second}"] == f"a.example.test. 300 IN AAAA {second}"
+    assert wrong["forward 2001:db8:9::9"] == "remove its AAAA record"
+    assert wrong["m6 record"] == r"a.example.test. 300 IN TYPE65286 \# 0"
+    assert wrong[f"reverse {second}"] == pointer.line(300)
+    assert "forward 2001:db8:1:a::a" not in wrong
+
+
+@pytest.mark.lab
+def test_a_host_without_a_name_or_an_address_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--resolv-conf", str(tmp_path / "none")]
+    assert in_network_namespace(lambda: main(["doctor", *options])) == 1
+    said = capsys.readouterr().out
+    assert "wrong   addresses: none" in said
+    assert 'mend: [host] name = "a.example"' in said
