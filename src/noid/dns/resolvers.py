@@ -20,11 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import dns.flags
-
 from noid.dns.messages import (
     MESSAGE_OCTETS_MAX,
     REFUSALS,
+    TC,
     Echo,
     Query,
     disguised,
@@ -285,7 +284,7 @@ class Exchange:
         if self.response.done():
             return
         guessed = case is Echo.OTHER_CASE and attempt.path.server not in self.resolvers.caseless
-        if guessed or message_flags(octets) & dns.flags.TC:
+        if guessed or message_flags(octets) & TC:
             # Over TCP there is room for all of it, and nobody can slip anything in.
             del self._tries[attempt.path]
             attempt.port.forget(attempt)
@@ -440,7 +439,7 @@ class Port:
         except OSError:
             self.connection.close()
             raise
-        asyncio.get_running_loop().add_reader(self.connection, self._receive)
+        asyncio.get_running_loop().add_reader(self.connection.fileno(), self._receive)
         self._waiting: dict[bytes, _Try] = {}
         self._queries = 0
         self._strays_left = STRAYS_MAX - 1
@@ -476,7 +475,7 @@ class Port:
     def _close(self) -> None:
         if self.connection.fileno() >= 0:
             self.resolvers.retire(self)
-            asyncio.get_running_loop().remove_reader(self.connection)
+            asyncio.get_running_loop().remove_reader(self.connection.fileno())
             self.connection.close()
 
     def _receive(self) -> None:
