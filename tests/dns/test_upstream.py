@@ -581,7 +581,7 @@ async def ask_through_a_dead_provider(mark: int) -> tuple[list[Answer], list[str
         listening.bind((RESOLVER, 53))
         server = asyncio.create_task(answer_only(listening, ALIVE, sources))
         client = Upstream(
-            [(RESOLVER, 53)], Codepoints(), lambda: locators(DEAD, ALIVE), mark, hedge_s=0.02
+            [(RESOLVER, 53)], Codepoints(), lambda: locators(DEAD, ALIVE), mark, hedge_s=0.2
         )
         questions = [HOST, Question(Kind.LOCATORS, f"again.{NAME}")]
         answers = [await client.ask(question) for question in questions]
