@@ -15,7 +15,6 @@ from noid.netlink import SUMMING
 from noid.wire.control import Code
 from tests.lab.captures import CONTROL_TYPE, GOOD, M6_ICMPV6, M6_TCP, Row, read_capture
 from tests.lab.conversations import established
-from tests.lab.devices import set_features
 
 A_1, A_2 = locators("a")
 B_1, B_2 = locators("b")
@@ -57,7 +56,7 @@ def captures(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Captures:
     if lab.plane == "bpf":
         # Or the sums would be left to a device at the far end that there is not.
         for host in ("a", "b"):
-            set_features(lab, host, on=False, names=(SUMMING,))
+            lab.set_features(host, [SUMMING], on=False)
     with contextlib.ExitStack() as stack:
         for node, interface in places.items():
             stack.enter_context(lab.capture(node, interface, paths[node]))

@@ -12,7 +12,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from noid.bench import contexts, dns_stub, dns_verify, flood, setup
+from noid.bench import (
+    contexts,
+    dns_stub,
+    dns_verify,
+    flood,
+    latency,
+    packets,
+    setup,
+    throughput,
+)
 from noid.bench.report import Bench, Report, Watch
 
 BENCHES: Final[tuple[Bench, ...]] = (
@@ -21,6 +30,9 @@ BENCHES: Final[tuple[Bench, ...]] = (
     contexts.BENCH,
     dns_stub.BENCH,
     dns_verify.BENCH,
+    throughput.BENCH,
+    latency.BENCH,
+    packets.BENCH,
 )
 EXPLANATION_COLUMNS: Final = 78
 
@@ -67,7 +79,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 
 def _print(report: Report) -> None:
-    console = Console()
+    console = Console(emoji=False)  # "2001:db8:1:a::a" holds no picture
     if report.series:
         table = Table(box=None, pad_edge=False)
         for column in ("", "n", "median", "min", "max"):

@@ -301,6 +301,20 @@ class Lab:
         rules = topology.provider_cut(number)
         return namespaces.remove_rules(self.name, rules[0].node, rules)
 
+    def set_features(self, host: str, features: Sequence[str], *, on: bool) -> None:
+        """Turns features of a host's uplinks on or off, as ethtool -K does.
+
+        Args:
+            host: whose uplinks.
+            features: their names, as ``ethtool -k`` shows them.
+            on: what they are to be.
+
+        Raises:
+            PlatformError: the kernel refuses.
+        """
+        for interface in topology.interfaces(host):
+            namespaces.set_features(self.name, host, interface, features, on=on)
+
     def delivered_octets(self, number: int, host: str) -> int:
         """What a provider has sent to a customer so far, in octets.
 

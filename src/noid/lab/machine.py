@@ -13,6 +13,7 @@ PACKAGES: Final = {
     "nginx": "nginx",
     "curl": "curl",
     "dumpcap": "tshark",
+    "iperf3": "iperf3",
 }
 """Programs and the Debian packages they come in."""
 SERVER_PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pyroute2 import IPRoute, netns
+from pyroute2.ethtool import Ethtool
 from pyroute2.netlink.exceptions import NetlinkError
 
 from noid.errors import PlatformError
@@ -123,6 +124,23 @@ def sent_octets(lab: str, node: str, interface: str) -> int:
             return int(link.get_attr("IFLA_STATS64")["tx_bytes"])
 
     return inside(namespace(lab, node), read)
+
+
+def set_features(lab: str, node: str, interface: str, features: Iterable[str], *, on: bool) -> None:
+    """Turns features of an interface on or off, as ethtool -K does.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+
+    def turn() -> None:
+        with _kernel_errors(f"features of {interface}"), Ethtool() as ethtool:
+            answer = ethtool.get_features(interface)
+            for name in features:
+                answer.features[name].enable = on
+            ethtool.set_features(interface, answer)
+
+    inside(namespace(lab, node), turn)
 
 
 def inside(name: str, function: Callable[[], Returned]) -> Returned:
