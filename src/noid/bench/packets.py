@@ -19,7 +19,7 @@ BENCH = Bench(
     name="packets",
     summary="how many small UDP packets arrive in a second, noid to plain IPv6",
     explanation=(
-        "64 octets as fast as one iperf3 sends them, in two labs by turns, one of them without noid."
+        "64 octets as fast as one iperf3 sends them, in two labs by turns, one without noid."
     ),
     example="noid bench packets --json",
     add_options=add_options,
