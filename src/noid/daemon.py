@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from noid.engine.events import (
     AnswerArrived,
     AskDns,
     CheckIdle,
+    ContextFound,
     DeliverToUlp,
     IdleChecked,
     Input,
     InstallFlow,
     LocatorsChanged,
+    Memory,
     Output,
     PeerResolved,
     RemoveFlow,
@@ -44,14 +47,16 @@ from noid.engine.events import (
 from noid.engine.host import Host
 from noid.errors import PlatformError, ShimError
 from noid.locators import Locator, format_locator, parse_locator
+from noid.memories import Memories
 from noid.netlink import HostNetwork, network_changes
 from noid.plane.base import DataPlane
-from noid.plane.bpf import BpfPlane
+from noid.plane.bpf import BpfPlane, carried
+from noid.plane.layout import label_key
 from noid.plane.slow import check_permission
 from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of
 from noid.resolvconf import resolvers_before
-from noid.storage import be_born
+from noid.storage import be_born, prepare_state
 
 DEFAULT_MTU = 1500
 DNS_PORT = 53
@@ -73,6 +78,8 @@ class Daemon:
         self.locators: tuple[Locator, ...] = ()
         self.own = LocatorsChanged(())
         self.kept: set[Locator] = set()
+        self.changed: set[int] = set()
+        self.memories: Memories
         self.started_ns = time.monotonic_ns()
         self.stopping = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
@@ -110,7 +117,12 @@ class Daemon:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
         check_permission(config.plane.mark)
-        birth = be_born(Path(config.state.directory))
+        directory = Path(config.state.directory)
+        prepare_state(directory)
+        self.memories = Memories(directory)
+        stack.callback(self.memories.close)
+        taken_up = self._still_carried()
+        birth = be_born(directory, goes_on=bool(taken_up))
         if birth.warning:
             logger.warning(birth.warning)
         mtu = self.network.least_mtu(config.host.interfaces, DEFAULT_MTU)
@@ -142,6 +154,8 @@ class Daemon:
         self.plane = self._open_plane(mtu)
         stack.callback(self.plane.close)
         self._take_locators()
+        self._take_up(taken_up)
+        stack.callback(self._keep_memories)
         watching = network_changes()
         stack.callback(watching.close)
         asyncio.get_running_loop().add_reader(watching, self._on_network_change, watching)
@@ -159,6 +173,38 @@ class Daemon:
         await self.stub.start()
         stack.push_async_callback(self.stub.stop)
         self.plane.start()
+
+    def _still_carried(self) -> list[Memory]:
+        """What is remembered of contexts that the kernel has carried until now [D36]."""
+        plane = self.config.plane
+        flows = {} if plane.kind == "tun" else carried(Path(plane.pins))
+        found = []
+        for memory in self.memories.all():
+            key = memory.local_aid + memory.peer_aid + label_key(memory.local_label)
+            if key in flows:
+                # The kernel has followed the peer meanwhile [D21].
+                peer_locator = flows[key] or memory.peer_locator
+                found.append(replace(memory, peer_locator=peer_locator))
+        return found
+
+    def _take_up(self, memories: list[Memory]) -> None:
+        """Goes on with the contexts an earlier daemon left, and forgets those that are gone."""
+        self.memories.forget_all()
+        for memory in memories:
+            self.handle(ContextFound(memory))
+        if memories:
+            logger.info("took up %d contexts of an earlier daemon", len(memories))
+            self.handle(self.own)  # other locators than it had, perhaps
+
+    def _keep_memories(self) -> None:
+        """Writes down what has changed of the contexts since the last time."""
+        changed, self.changed = self.changed, set()
+        self.memories.keep((label, self.host.memory_of(label)) for label in changed)
+
+    def _changes(self, local_label: int) -> None:
+        if not self.changed:
+            asyncio.get_running_loop().call_soon(self._keep_memories)
+        self.changed.add(local_label)
 
     def _open_plane(self, mtu: int) -> DataPlane:
         """The plane that is wanted; where any is welcome, that in the kernel if it can be had."""
@@ -223,8 +269,10 @@ class Daemon:
                 self.plane.deliver(output.packet)
             case InstallFlow():
                 self.plane.install(output.flow)
+                self._changes(output.flow.local_label)
             case RemoveFlow():
                 self.plane.remove(output.local_label)
+                self._changes(output.local_label)
             case WatchPeer():
                 self.plane.watch(output.aid)
             case UnwatchPeer():

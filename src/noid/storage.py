@@ -5,8 +5,10 @@ counter grows by one each time the host comes up without its contexts; a file th
 told to the operator and begun afresh, at random.
 """
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +48,12 @@ class Birth:
     warning: str
 
 
-def be_born(directory: Path) -> Birth:
+def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
     """Counts a new birthday, durably, before anything is said to anybody.
+
+    Args:
+        directory: where the file is.
+        goes_on: whether contexts of the life before are taken up, so that it is the same [D36].
 
     Raises:
         PlatformError: the directory cannot be made or written.
@@ -65,10 +71,20 @@ def be_born(directory: Path) -> Birth:
         birthday = int.from_bytes(secrets.token_bytes(4), "big")
         reset_key = secrets.token_bytes(KEY_OCTETS)
     else:
-        birthday = (stored.birthday + 1) % BIRTHDAYS
+        birthday = (stored.birthday + (0 if goes_on else 1)) % BIRTHDAYS
         reset_key = bytes.fromhex(stored.reset_key)
     _write(path, Stored(birthday=birthday, reset_key=reset_key.hex()))
     return Birth(birthday, reset_key, warning)
+
+
+def prepare_state(directory: Path) -> None:
+    """Makes the state directory.
+
+    Raises:
+        PlatformError: it cannot be made.
+    """
+    with _explained(directory):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _checked(stored: Stored) -> Stored:
@@ -82,7 +98,7 @@ def _checked(stored: Stored) -> Stored:
 def _write(path: Path, stored: Stored) -> None:
     """Write, fsync, rename, fsync of the directory."""
     beside = path.with_suffix(".new")
-    try:
+    with _explained(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(msgspec.json.encode(stored) + b"\n")
@@ -94,6 +110,13 @@ def _write(path: Path, stored: Stored) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """A refusal by the system, as a PlatformError that says what to do."""
+    try:
+        yield
     except OSError as error:
         raise PlatformError(
             f"state file {path}",

@@ -158,7 +158,10 @@ class Pinging:
 def restart_daemons(lab: Lab) -> None:
     """Ends noid on both hosts and starts it again: no contexts, no peers known."""
     for host in HOSTS:
-        lab.stop_daemon(host)
+        if lab.plane == "bpf":
+            lab.take_noid_down(host)
+        else:
+            lab.stop_daemon(host)
     for host in reversed(HOSTS):
         lab.start_daemon(host)
 

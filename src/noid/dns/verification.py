@@ -61,6 +61,15 @@ class Verification:
         if self.name:
             self._forward_found(locators)
 
+    @classmethod
+    def recalled(
+        cls, aid: Locator, name: str, remote: tuple[Locator, ...], proven: tuple[Locator, ...]
+    ) -> "Verification":
+        """An inquiry that was over in an earlier life, with what came of it [D36]."""
+        inquiry = cls(aid, None)
+        inquiry.name, inquiry.remote, inquiry.proven = name, remote, proven
+        return inquiry
+
     @property
     def verified(self) -> frozenset[Locator]:
         """What is proven, as a set."""

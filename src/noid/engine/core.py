@@ -306,10 +306,13 @@ class Core:
         verification: Verification,
         own_local: tuple[Locator, ...],
         probation: Probation | None = None,
+        *,
+        label: int = 0,
     ) -> Context | None:
         """A new context in IDLE, in both tables; None where there is no room for one more.
 
-        One that is on probation is not found by its AIDs, and so stands in nobody's way [D37].
+        One that is on probation is not found by its AIDs, and so stands in nobody's way [D37]. Its
+        label is a fresh one, unless it has one already that is free.
         """
         if len(self.labels) >= CONTEXTS_MAX:
             self.drop("too many contexts")
@@ -324,7 +327,7 @@ class Core:
         context = Context(
             local_aid=local_aid,
             peer_aid=peer_aid,
-            local_label=self.free_label(),
+            local_label=label or self.free_label(),
             own_local=own_local,
             local_token=self.nonce(),
             local_locator=local_aid,

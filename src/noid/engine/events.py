@@ -10,6 +10,7 @@ from noid.dns.records import Answer, Question
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.plane.rewrite import Flow
+from noid.wire.options import Entries, LocatorEntry
 
 # --- inputs ---------------------------------------------------------------------------------------
 
@@ -178,6 +179,53 @@ class PacketHeld:
     packet: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What is kept of a context while no daemon runs; the names are those of ``Context`` [D36].
+
+    Attributes:
+        peer_marks: those of Lsl(peer) with flags, and the flags.
+        name: FQDN(peer), or empty.
+        remote: Lsr(peer).
+        proven: those of them that the DNS proved.
+    """
+
+    local_aid: Locator
+    peer_aid: Locator
+    local_label: int
+    peer_label: int
+    local_token: int
+    peer_token: int
+    peer_birthday: int
+    peer_reset_token: bytes
+    local_locator: Locator
+    peer_locator: Locator
+    own_local: tuple[Locator, ...]
+    own_remote: tuple[Locator, ...] | None
+    told_remote: tuple[Locator, ...]
+    peer_local: tuple[Locator, ...]
+    peer_marks: tuple[tuple[Locator, int], ...]
+    aid_proven: bool
+    name: str
+    remote: tuple[Locator, ...]
+    proven: tuple[Locator, ...]
+    update_nonce: int
+    peer_update_nonce: int
+    round_trip_ns: int
+
+    @property
+    def peer_entries(self) -> Entries:
+        """The marks as messages say them."""
+        return tuple(LocatorEntry(locator, flags) for locator, flags in self.peer_marks)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFound:
+    """The data plane still carries a context of an earlier daemon's [D36]."""
+
+    memory: Memory
+
+
 @dataclass(frozen=True, slots=True)
 class TimePassed:
     """The deadline came, or may have; early or needless ones do nothing."""
@@ -196,6 +244,7 @@ Input = (
     | LocatorsChanged
     | IdleChecked
     | PacketHeld
+    | ContextFound
     | TimePassed
 )
 

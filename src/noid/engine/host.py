@@ -9,17 +9,29 @@ from typing import assert_never
 
 from noid.constants import LOCATORS_MAX
 from noid.dns.records import canonical_name
-from noid.engine import close, handshake, loss, peers, reachability, unknown, update, verifying
+from noid.engine import (
+    adoption,
+    close,
+    handshake,
+    loss,
+    peers,
+    reachability,
+    unknown,
+    update,
+    verifying,
+)
 from noid.engine.context import Context
 from noid.engine.core import Core, HostOptions
 from noid.engine.events import (
     AnswerArrived,
+    ContextFound,
     ControlMessageReceived,
     Deadline,
     IcmpErrorReceived,
     IdleChecked,
     Input,
     LocatorsChanged,
+    Memory,
     Output,
     PacketHeld,
     PeerResolved,
@@ -84,6 +96,11 @@ class Host:
         """Whether an address that a name lists is another name's, as the DNS proved [D33]."""
         return self.core.confirmed_name(aid) not in ("", canonical_name(name))
 
+    def memory_of(self, local_label: int) -> Memory | None:
+        """What is to be kept of a context for the next daemon; None where nothing is [D36]."""
+        context = self.core.labels.get(local_label)
+        return None if context is None else adoption.remember(context)
+
     @property
     def drops(self) -> dict[str, int]:
         """How much from the network had no effect, by reason."""
@@ -126,6 +143,9 @@ class Host:
             case LocatorsChanged():
                 core.trigger = Trigger.LOCATORS_CHANGED
                 self._locators_changed(event)
+            case ContextFound():
+                core.trigger = Trigger.CONTEXT_FOUND
+                adoption.on_context_found(core, event)
             case TimePassed():
                 self._time_passed()
             case _:

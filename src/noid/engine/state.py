@@ -78,6 +78,7 @@ class Trigger(enum.Enum):
     ICMP_ERROR = "ICMPv6 error"
     DNS_ANSWER = "DNS answer"
     LOCATORS_CHANGED = "own locators changed"
+    CONTEXT_FOUND = "context of an earlier daemon"
     RETRANSMIT = Timer.RETRANSMIT.value
     PROBE = Timer.PROBE.value
     REPEAT = Timer.REPEAT.value
@@ -123,6 +124,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ICMP_ERROR: _rule("about nothing of ours", _IDLE),
         Trigger.DNS_ANSWER: _rule("about nobody any more", _IDLE),
         Trigger.LOCATORS_CHANGED: _rule("nobody to tell", _IDLE),
+        Trigger.CONTEXT_FOUND: _rule("taken up again [D36]", _ESTABLISHED, _IDLE),
         Trigger.RETRANSMIT: _rule("spurious", _IDLE),
         Trigger.PROBE: _rule("spurious", _IDLE),
         Trigger.REPEAT: _rule("spurious", _IDLE),
@@ -151,6 +153,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ICMP_ERROR: _rule("about nothing of ours", _INIT),
         Trigger.DNS_ANSWER: _rule("[draft §7.13]", _INIT),
         Trigger.LOCATORS_CHANGED: _rule("said in the next INIT", _INIT),
+        Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _INIT),
         Trigger.RETRANSMIT: _rule("[draft §7.10, D16]; restored [D18]", _INIT, _IDLE, _ESTABLISHED),
         Trigger.PROBE: _rule("spurious", _INIT),
         Trigger.REPEAT: _rule("spurious", _INIT),
@@ -179,6 +182,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ICMP_ERROR: _rule("about nothing of ours", _CCR),
         Trigger.DNS_ANSWER: _rule("[draft §7.13]", _CCR),
         Trigger.LOCATORS_CHANGED: _rule("said in the first UR", _CCR),
+        Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _CCR),
         Trigger.RETRANSMIT: _rule(
             "[draft §7.10]; back to INIT, or enough [D16]; restored [D18]",
             *(_CCR, _INIT, _IDLE, _ESTABLISHED),
@@ -210,6 +214,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ICMP_ERROR: _rule("[D15, D20]", _UR, _IDLE, _ESTABLISHED),
         Trigger.DNS_ANSWER: _rule("[draft §7.7, §7.13]; refuted [D37]", _UR, _ESTABLISHED, _IDLE),
         Trigger.LOCATORS_CHANGED: _rule("[draft §4.5, §7.7]", _UR, _ESTABLISHED),
+        Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _ESTABLISHED),
         Trigger.RETRANSMIT: _rule("spurious", _ESTABLISHED),
         Trigger.PROBE: _rule("spurious", _ESTABLISHED),
         Trigger.REPEAT: _rule("[D20]", _ESTABLISHED),
@@ -238,6 +243,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ICMP_ERROR: _rule("[D15, D20]", _IDLE, _UR),
         Trigger.DNS_ANSWER: _rule("[draft §7.7, D17]", _UR),
         Trigger.LOCATORS_CHANGED: _rule("supersedes [D17]", _UR),
+        Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _UR),
         Trigger.RETRANSMIT: _rule("[draft §7.10, D16]", _UR, _ESTABLISHED),
         Trigger.PROBE: _rule("next round, or enough [D20]", _UR, _ESTABLISHED),
         Trigger.REPEAT: _rule("[D20]", _UR),
@@ -270,6 +276,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ICMP_ERROR: _rule("nothing is sent by the flow", _CLOSING),
         Trigger.DNS_ANSWER: _rule("of no use any more", _CLOSING),
         Trigger.LOCATORS_CHANGED: _rule("of no use any more", _CLOSING),
+        Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _CLOSING),
         Trigger.RETRANSMIT: _rule("spurious", _CLOSING),
         Trigger.PROBE: _rule("spurious", _CLOSING),
         Trigger.REPEAT: _rule("spurious", _CLOSING),

@@ -157,7 +157,7 @@ class BpfPlane(SlowPath):
         self.uplinks.attach_segmenter(self.segments, programs["host_segments"])
         self.links_changed()
         for name, table in self.tables.items():
-            libbpf.pin(table.descriptor, self.pins / f"map-{name}")
+            libbpf.pin(table.descriptor, _pin_of(self.pins, name))
         self.stays = True
 
     def close(self) -> None:
@@ -328,6 +328,36 @@ def prepare_pins(pins: Path) -> None:
         libbpf.mount_bpffs(pins)
     with contextlib.suppress(OSError):
         os.chmod(pins, stat.S_IRWXU)
+
+
+def carried(pins: Path) -> dict[bytes, Locator | None]:
+    """The flows an earlier daemon left in the kernel: AIDs and F(local) -> Lp(peer), if it sends.
+
+    Tables with entries of another layout are not read.
+    """
+    outbound, inbound = (_pinned_table(pins, name) for name in ("outbound", "inbound"))
+    found: dict[bytes, Locator | None] = {}
+    if outbound is None or inbound is None:
+        return found
+    for label in list(inbound.keys()):
+        entry = inbound.find(label)
+        if entry is not None:
+            aids = layout.aids_of(entry)
+            sent = outbound.find(aids)
+            found[aids + label] = None if sent is None else layout.peer_locator_of(sent)
+    for table in (outbound, inbound):
+        os.close(table.descriptor)
+    return found
+
+
+def _pinned_table(pins: Path, name: str) -> libbpf.Table | None:
+    descriptor = libbpf.pinned(_pin_of(pins, name)) if pins.is_dir() else None
+    return None if descriptor is None else libbpf.Table(descriptor, *TABLES[name])
+
+
+def _pin_of(pins: Path, name: str) -> Path:
+    """Where a table is pinned; its layout is part of the name."""
+    return pins / f"map-{name}-{TABLES[name][1]}"
 
 
 def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:

@@ -172,6 +172,12 @@ def peer_locator_of(outbound: bytes) -> Locator:
     return Locator(fields[1 + (fields[11] & 1)])
 
 
+def aids_of(inbound: bytes) -> bytes:
+    """AID(local) and AID(peer) of an inbound entry."""
+    fields = INBOUND.unpack(inbound)
+    return bytes(fields[0][:LOCATOR_OCTETS] + fields[1][:LOCATOR_OCTETS])
+
+
 def _ordered(aid: Locator, locators: frozenset[Locator]) -> list[Locator]:
     """A set with its AID first, the rest in an order that is always the same."""
     return [aid, *sorted(locators - {aid})]

@@ -6,6 +6,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import (
     AnswerArrived,
+    ContextFound,
     ControlMessageReceived,
     IcmpErrorReceived,
     IdleChecked,
@@ -52,6 +53,8 @@ class Coverage:
                 self._count(list(core.labels.values()), Trigger.LOCATORS_CHANGED)
             case IdleChecked():
                 self._count(_labelled(core, event.local_label), Trigger.IDLE_CHECKED)
+            case ContextFound():
+                self._count(_labelled(core, event.memory.local_label), Trigger.CONTEXT_FOUND)
             case PacketHeld():
                 self._count(_labelled(core, event.local_label), Trigger.PACKET_HELD)
             case _:

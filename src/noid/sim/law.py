@@ -12,10 +12,12 @@ from noid.dns.records import Answer, Kind, Question, Status
 from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
+    ContextFound,
     ControlMessageReceived,
     IcmpErrorReceived,
     IdleChecked,
     LocatorsChanged,
+    Memory,
     PacketHeld,
     SourceMoved,
     UlpPacketSeen,
@@ -172,12 +174,43 @@ def _happen(world: World, node: Node, context: Context | None, trigger: Trigger)
             node.give(IdleChecked(label, world.now_ns, in_use=False))
         case Trigger.LOCATORS_CHANGED:
             node.give(LocatorsChanged(node.locators[:1]))
+        case Trigger.CONTEXT_FOUND:
+            node.give(ContextFound(_memory(node, peer, label)))
         case Trigger.DNS_ANSWER:
             node.give(AnswerArrived(_question(node, context), Answer(status=Status.UNREACHABLE)))
         case Trigger.ICMP_ERROR:
             node.give(_icmp_error(node, peer, context))
         case _:
             node.give(_control(world, node, peer, context, Code[trigger.value]))
+
+
+def _memory(node: Node, peer: Node, label: int) -> Memory:
+    """What an earlier daemon would have kept of a context with that label."""
+    own, theirs = node.locators, peer.locators
+    return Memory(
+        local_aid=own[0],
+        peer_aid=theirs[0],
+        local_label=label,
+        peer_label=NOBODY,
+        local_token=1,
+        peer_token=2,
+        peer_birthday=peer.birthday,
+        peer_reset_token=b"",
+        local_locator=own[0],
+        peer_locator=theirs[0],
+        own_local=own,
+        own_remote=None,
+        told_remote=(),
+        peer_local=theirs,
+        peer_marks=(),
+        aid_proven=True,
+        name="",
+        remote=(),
+        proven=(),
+        update_nonce=0,
+        peer_update_nonce=0,
+        round_trip_ns=0,
+    )
 
 
 def _question(node: Node, context: Context | None) -> Question:

@@ -14,6 +14,7 @@ from noid.engine.events import (
     AnswerArrived,
     AskDns,
     CheckIdle,
+    ContextFound,
     ControlMessageReceived,
     DeliverToUlp,
     IcmpErrorReceived,
@@ -21,6 +22,7 @@ from noid.engine.events import (
     Input,
     InstallFlow,
     LocatorsChanged,
+    Memory,
     Output,
     PacketHeld,
     PeerResolved,
@@ -129,6 +131,23 @@ class Node:
             self.reset_key = self.random.randbytes(32)
         self.world.remark(self.name, f"reboots {'with' if remembers else 'without'} its storage")
         self.start()
+
+    def restart(self) -> None:
+        """Another daemon takes up the contexts that the plane has carried meanwhile [D36]."""
+        rewriter, watches, watched = self.rewriter, self.watches, self.watched
+        memories = self.memories()
+        self.world.remark(self.name, "its daemon is another now")
+        self.start()
+        self.watched |= watched
+        for memory in memories:
+            self.give(ContextFound(memory))
+        for label in set(rewriter.by_label) & set(self.rewriter.by_label):
+            self.watches[label] = watches[label]
+
+    def memories(self) -> list[Memory]:
+        """What the shell would keep of the contexts there are."""
+        kept = [self.host.memory_of(label) for label in list(self.host.core.labels)]
+        return [one for one in kept if one is not None]
 
     def have(self, locators: tuple[Locator, ...]) -> None:
         """Its addresses are these from now on."""

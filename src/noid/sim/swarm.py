@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
+from noid.engine.events import ContextFound
 from noid.locators import Locator
 from noid.sim.attackers import OffPath, OnPath
 from noid.sim.network import Weather, provider_of
@@ -220,6 +221,10 @@ def _schedule(world: World, faults: Faults, source: random.Random) -> None:
     for count, action in events:
         for _ in range(count):
             world.after(source.randrange(faults.seconds * SECOND), action)
+    # Drawn apart, so that seeds from before there were restarts play as they did.
+    apart = random.Random(f"{world.seed}/restarts")
+    for _ in range(apart.choice((0, 0, 0, 1, 3))):
+        world.after(apart.randrange(faults.seconds * SECOND), lambda: _restart(world, apart))
     if faults.off_path:
         off_path = OffPath(world)
         for _ in range(faults.off_path):
@@ -280,6 +285,20 @@ def _reboot(world: World, source: random.Random, *, remembers: bool) -> None:
     node = world.nodes[_honest(world, source)]
     world.injected["reboot" if remembers else "reboot without storage"] += 1
     node.reboot(remembers=remembers)
+
+
+def _restart(world: World, source: random.Random) -> None:
+    """A daemon ends and another takes its contexts up; or it is told of some it has already."""
+    node = world.nodes[_honest(world, source)]
+    if not node.running:
+        return
+    if source.random() < 0.5:
+        world.injected["daemon restarts"] += 1
+        node.restart()
+    else:
+        world.injected["context told twice"] += 1
+        for memory in node.memories():
+            node.give(ContextFound(memory))
 
 
 def _renumber(world: World, source: random.Random) -> None:

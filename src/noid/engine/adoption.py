@@ -1,0 +1,83 @@
+"""Contexts that outlive their daemon: what is kept of each, and how the next one takes it up [D36].
+
+While a daemon is away the data plane in the kernel goes on by the flows it has. What only the
+engine knows of a context (tokens, birthdays, what the DNS proved) is kept by the shell as a
+``Memory``, written whenever a flow is installed, and given back as ``ContextFound``. A context that
+comes back so is ESTABLISHED, and is verified anew before long.
+"""
+
+from noid.constants import CONTEXT_IDLE_TIME
+from noid.dns.verification import Verification
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import ContextFound, Memory
+from noid.engine.state import State, Timer
+from noid.engine.verifying import look_again
+
+UPDATE_NONCE_LEAP = 1 << 20
+"""More Update Requests than go between two memories of a context: its nonces only grow [D17]."""
+
+
+def remember(context: Context) -> Memory | None:
+    """What has to be kept of a context; None of one that is not worth it: unproven, or leaving."""
+    if not context.is_known_to_peer or context.is_provisional or context.state is State.CLOSING:
+        return None
+    return Memory(
+        local_aid=context.local_aid,
+        peer_aid=context.peer_aid,
+        local_label=context.local_label,
+        peer_label=context.peer_label,
+        local_token=context.local_token,
+        peer_token=context.peer_token,
+        peer_birthday=context.peer_birthday,
+        peer_reset_token=context.peer_reset_token,
+        local_locator=context.local_locator,
+        peer_locator=context.peer_locator,
+        own_local=context.own_local,
+        own_remote=context.own_remote,
+        told_remote=context.told_remote,
+        peer_local=context.peer_local,
+        peer_marks=tuple((one.locator, one.flags) for one in context.peer_marks),
+        aid_proven=context.aid_proven,
+        name=context.verification.name,
+        remote=context.verification.remote,
+        proven=context.verification.proven,
+        update_nonce=context.update_nonce,
+        peer_update_nonce=context.peer_update_nonce,
+        round_trip_ns=context.round_trip_ns,
+    )
+
+
+def on_context_found(core: Core, event: ContextFound) -> None:
+    """Takes a context up where an earlier daemon left it, unless there is one in its place."""
+    memory = event.memory
+    if memory.local_label in core.labels or memory.local_aid + memory.peer_aid in core.contexts:
+        core.drop("context found that is there already")
+        return
+    verification = Verification.recalled(memory.peer_aid, memory.name, memory.remote, memory.proven)
+    context = core.create(
+        memory.local_aid,
+        memory.peer_aid,
+        verification,
+        memory.own_local,
+        label=memory.local_label,
+    )
+    if context is None:
+        return
+    context.local_token, context.peer_token = memory.local_token, memory.peer_token
+    context.peer_birthday = memory.peer_birthday
+    context.peer_reset_token = memory.peer_reset_token
+    context.own_remote, context.told_remote = memory.own_remote, memory.told_remote
+    context.peer_local, context.peer_marks = memory.peer_local, memory.peer_entries
+    context.aid_proven = memory.aid_proven
+    context.update_nonce = memory.update_nonce + UPDATE_NONCE_LEAP
+    context.round_trip_ns = memory.round_trip_ns
+    context.local_locator, context.peer_locator = memory.local_locator, memory.peer_locator
+    context.share_sets()
+    core.know_peer_label(context, memory.peer_label)
+    context.peer_update_nonce = memory.peer_update_nonce
+    core.enter(context, State.ESTABLISHED, "taken up again")
+    context.established_ns = core.now_ns
+    core.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
+    core.install(context)
+    look_again(core, context)

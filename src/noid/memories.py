@@ -1,0 +1,108 @@
+"""What the engine knows of its contexts, kept where the next daemon finds it [D36].
+
+A small SQLite file in the state directory, written after each change. It need not survive the
+machine, only the daemon: after a reboot the contexts are gone, so what an earlier boot left is
+forgotten. A file that cannot be used is told to the operator once; noid goes on without.
+"""
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from noid.engine.events import Memory
+
+FILE_NAME = "contexts.sqlite"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+LAYOUT = 1
+"""Of the rows; those of another are not read."""
+
+logger = logging.getLogger("noid")
+
+
+class Memories:
+    """The memories of one host.
+
+    Args:
+        directory: the state directory, which exists.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+        self._database: sqlite3.Connection | None = None
+        try:
+            self._database = self._open()
+        except sqlite3.Error as error:
+            self._complain(error)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._database is not None:
+            self._database.close()
+
+    def all(self) -> list[Memory]:
+        """Every memory there is; a row that cannot be read is passed over."""
+        found: list[Memory] = []
+        if self._database is not None:
+            with self._caught():
+                for (row,) in self._database.execute("SELECT memory FROM contexts"):
+                    with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
+                        found.append(msgspec.msgpack.decode(row, type=Memory))
+        return found
+
+    def keep(self, changes: Iterable[tuple[int, Memory | None]]) -> None:
+        """Writes memories, by F(local), in one step; None forgets one."""
+        if self._database is None:
+            return
+        with self._caught(), self._database:
+            for label, memory in changes:
+                if memory is None:
+                    self._database.execute("DELETE FROM contexts WHERE label = ?", (label,))
+                else:
+                    row = (label, msgspec.msgpack.encode(memory))
+                    self._database.execute("INSERT OR REPLACE INTO contexts VALUES (?, ?)", row)
+
+    def forget_all(self) -> None:
+        """Forgets everything."""
+        if self._database is not None:
+            with self._caught(), self._database:
+                self._database.execute("DELETE FROM contexts")
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self.path)
+        try:
+            # The machine need not be survived, so nothing has to reach the disk.
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute("PRAGMA journal_mode = WAL")
+            with database:
+                database.execute("CREATE TABLE IF NOT EXISTS life (boot TEXT, layout INTEGER)")
+                database.execute(
+                    "CREATE TABLE IF NOT EXISTS contexts (label INTEGER PRIMARY KEY, memory BLOB)"
+                )
+                life = (BOOT_ID.read_text(encoding="ascii").strip(), LAYOUT)
+                if database.execute("SELECT boot, layout FROM life").fetchall() != [life]:
+                    database.execute("DELETE FROM contexts")
+                    database.execute("DELETE FROM life")
+                    database.execute("INSERT INTO life VALUES (?, ?)", life)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @contextlib.contextmanager
+    def _caught(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._complain(error)
+
+    def _complain(self, error: sqlite3.Error) -> None:
+        """Says that nothing is kept from now on, and keeps nothing."""
+        logger.warning(
+            "%s could not be used (%s); contexts will not outlive the daemon", self.path, error
+        )
+        self.close()
+        self._database = None
