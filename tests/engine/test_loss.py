@@ -5,7 +5,13 @@ import dataclasses
 import pytest
 
 from noid.constants import ERROR_BURST, MILLISECOND, SECOND
-from noid.engine.events import IcmpErrorReceived, PeerUnable, SendControl, UnknownLabelSeen
+from noid.engine.events import (
+    DeliverToUlp,
+    IcmpErrorReceived,
+    PeerUnable,
+    SendControl,
+    UnknownLabelSeen,
+)
 from noid.engine.loss import MAX_BIRTHDAY_INCR
 from noid.engine.state import State
 from noid.wire import icmpv6, ipv6
@@ -210,3 +216,46 @@ def test_a_lost_context_is_made_anew_over_whatever_pair_works_within_a_second() 
     unknown_context(network, sent_data(network))
     network.run(SECOND)
     assert network.a.context.state is State.ESTABLISHED
+
+
+# --- errors about packets of the ULP [D26] --------------------------------------------------------
+
+
+def told_to_ulp(network: Network, data: bytes, kind: int, value: int = 0) -> list[bytes]:
+    """What the ULP of a hears of an error about a packet that travels."""
+    error = icmpv6.ErrorMessage(type=kind, code=0, value=value, quote=data)
+    octets = error.encode_packet(X1, A1)[ipv6.HEADER_OCTETS :]
+    outputs = network.give(network.a, IcmpErrorReceived(X1, A1, octets))
+    return [output.packet for output in outputs if isinstance(output, DeliverToUlp)]
+
+
+def test_the_ulp_hears_of_a_packet_that_was_too_big_as_it_sent_it() -> None:
+    network = established()
+    (told,) = told_to_ulp(network, sent_data(network), icmpv6.PACKET_TOO_BIG, 1400)
+    header = ipv6.Header.decode(told)
+    assert (header.source, header.destination) == (X1, A1)
+    error = icmpv6.decode_error(told[ipv6.HEADER_OCTETS :], X1, A1)
+    assert (error.type, error.value) == (icmpv6.PACKET_TOO_BIG, 1400)
+    assert error.quote == packet(A1, B1)
+
+
+def test_what_the_escape_header_takes_is_not_for_the_ulp() -> None:
+    network = established()
+    flow = network.a.rewriter.by_aids[A1 + B1]
+    sent = packet(A1, B1)
+    odd = sent[:6] + bytes((47,)) + sent[7:]
+    (told,) = told_to_ulp(
+        network, network.a.rewriter.outbound(odd, flow), icmpv6.PACKET_TOO_BIG, 1400
+    )
+    error = icmpv6.decode_error(told[ipv6.HEADER_OCTETS :], X1, A1)
+    assert error.value == 1392
+    assert error.quote[6] == 47
+    assert error.quote[ipv6.HEADER_OCTETS :] == odd[ipv6.HEADER_OCTETS :]
+
+
+def test_the_ulp_hears_nothing_of_an_escape_header_that_is_cut_off() -> None:
+    network = established()
+    flow = network.a.rewriter.by_aids[A1 + B1]
+    sent = packet(A1, B1)
+    odd = network.a.rewriter.outbound(sent[:6] + bytes((47,)) + sent[7:], flow)
+    assert told_to_ulp(network, odd[: ipv6.HEADER_OCTETS + 4], icmpv6.TIME_EXCEEDED) == []

@@ -323,7 +323,8 @@ def test_an_error_about_another_pair_than_the_one_in_use_starts_no_search() -> N
     )
     error = icmpv6.ErrorMessage(type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=data)
     octets = error.encode_packet(X1, A1)[40:]
-    assert network.give(network.a, IcmpErrorReceived(X1, A1, octets)) == []
+    (told,) = network.give(network.a, IcmpErrorReceived(X1, A1, octets))
+    assert isinstance(told, DeliverToUlp)
 
 
 def test_a_silence_while_the_context_is_being_set_up_starts_no_search() -> None:

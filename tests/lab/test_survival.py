@@ -11,7 +11,7 @@ from noid.constants import MILLISECOND
 from noid.lab import inventory
 from noid.lab.download import Download, longest_silence_ns
 from noid.lab.lab import Lab
-from noid.lab.topology import HOSTS
+from noid.lab.topology import HOSTS, locators
 from tests.lab.conversations import (
     establish_context,
     established,
@@ -105,3 +105,13 @@ def test_a_connection_goes_on_when_the_uplinks_stop_cutting_super_packets(kernel
 def _cuts(lab: Lab) -> bool:
     modes = [mode for host in HOSTS for mode in lab.status(host)["plane"]["uplinks"].values()]
     return all("cut before" in mode for mode in modes)
+
+
+def test_a_peer_that_no_program_asked_the_resolver_for_gets_a_context(kernel_lab: Lab) -> None:
+    lab = kernel_lab
+    restart_daemons(lab)
+    ping = lab.spawn("a", ["ping", "-n", "-i0.1", locators("b")[0]])
+    try:
+        lab.wait_for("the context is up", lambda: established(lab, "a"), 10)
+    finally:
+        ping.end()

@@ -274,7 +274,9 @@ def test_a_connection_older_than_its_context_is_carried_by_it(
 ) -> None:
     with tcp(forgetful, client, f"[{locators(PEERS[client])[0]}]") as conversation:
         conversation.echoes()
-        assert forgetful.contexts("a") == forgetful.contexts("b") == []
+        # The plane in the kernel finds out about strangers by itself [D34].
+        if forgetful.plane == "tun":
+            assert forgetful.contexts("a") == forgetful.contexts("b") == []
         establish_context(forgetful, initiator)
         with carried_by_context(forgetful, packets=2):
             conversation.echoes()

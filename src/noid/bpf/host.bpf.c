@@ -10,6 +10,8 @@
 #define SECOND 1000000000ULL
 #define FOLLOW_INTERVAL SECOND		/* [D21] */
 #define PLAIN_INTERVAL (SECOND / 100)	/* between two reports about one watched AID */
+#define STRANGER_INTERVAL (60 * SECOND)	/* the same about one stranger */
+#define GLOBAL_UNICAST 0x20		/* in the three first bits of an address (2000::/3) */
 #define REPORTS_PER_SECOND 1000		/* of each kind */
 #define UNKNOWN_LABELS_PER_SECOND 200
 #define NOT_SUMMED (-524)		/* packet_sum_update(): the device did not sum up */
@@ -47,6 +49,14 @@ struct {
 	TYPE(key, struct address);
 	TYPE(value, struct watched);
 } watched SEC(".maps");
+
+/* When a peer nobody has told us of was last reported; the least recently seen one goes first. */
+struct {
+	FIXED(type, MAP_LRU_HASH);
+	FIXED(max_entries, STRANGERS_MAX);
+	TYPE(key, struct address);
+	TYPE(value, struct watched);
+} strangers SEC(".maps");
 
 struct {
 	FIXED(type, MAP_PERCPU_ARRAY);
@@ -139,6 +149,25 @@ INLINE int is_m6(u8 next_header)
 
 /* --- out --------------------------------------------------------------------------------------- */
 
+/* Asks the daemon whether a peer nobody has told us of is an M6 host [D34]; seldom. */
+INLINE void report_stranger(struct __sk_buff *packet, const struct address *peer, u32 at)
+{
+	struct watched *known, seen = { .reported_ns = time_ns() };
+	struct report *report;
+
+	if ((*(const u8 *)peer & 0xe0) != GLOBAL_UNICAST)
+		return;
+	known = map_find(&strangers, peer);
+	if (known && seen.reported_ns - known->reported_ns < STRANGER_INTERVAL)
+		return;
+	map_put(&strangers, peer, &seen, 0);
+	report = begin_report(packet, UNKNOWN_PEER, 0, at, seen.reported_ns);
+	if (!report)
+		return;
+	report->source = *peer;
+	ring_submit(report, 0);
+}
+
 /* A packet that no flow carries passes; the daemon may want to know of it. */
 INLINE int plainly(struct __sk_buff *packet, struct ipv6 *ip, u32 at)
 {
@@ -147,8 +176,11 @@ INLINE int plainly(struct __sk_buff *packet, struct ipv6 *ip, u32 at)
 	struct report *report;
 	u64 now;
 
-	if (!known)
+	if (!known) {
+		if (settings.referrals)
+			report_stranger(packet, &peer, at);
 		return TC_PASS;
+	}
 	count(SENT_PLAINLY);
 	now = time_ns();
 	if (now - known->reported_ns < PLAIN_INTERVAL)
@@ -172,10 +204,14 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, u32 a
 
 	if (now - since <= flow->silence_ns)
 		return;
+	if (!since) {
+		flow->unanswered_ns = now;
+		return;
+	}
 	back = map_find(&inbound, &flow->local_label);
 	if (!back)
 		return;
-	if (!since || back->received_ns >= since) {
+	if (back->received_ns >= since) {
 		flow->unanswered_ns = now;
 		return;
 	}

@@ -15,7 +15,7 @@ typedef unsigned long long u64;
 #define FIXED(name, value) int(*name)[value]
 #define TYPE(name, type) type *name
 
-enum { MAP_HASH = 1, MAP_ARRAY = 2, MAP_PERCPU_ARRAY = 6, MAP_RINGBUF = 27 };
+enum { MAP_HASH = 1, MAP_ARRAY = 2, MAP_PERCPU_ARRAY = 6, MAP_LRU_HASH = 9, MAP_RINGBUF = 27 };
 enum { ALLOCATED_WHEN_USED = 1 }; /* BPF_F_NO_PREALLOC */
 enum { TC_PASS = 0, TC_DROP = 2 };
 enum { XDP_TO_STACK = 2 };
@@ -62,6 +62,7 @@ struct xdp_md {
 };
 
 static void *(*const map_find)(void *map, const void *key) = (void *)1;
+static long (*const map_put)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static u64 (*const time_ns)(void) = (void *)5;
 static long (*const redirect)(u32 ifindex, u64 flags) = (void *)23;
 static long (*const packet_read)(const void *packet, u32 at, void *to, u32 octets) = (void *)26;

@@ -12,7 +12,7 @@ enum {
 	LOCATORS_FAR = 12,	/* the others, up to 16 in all [D5] */
 	REPORT_OCTETS = 2048,	/* of a packet, in a report */
 	REPORTS_OCTETS = 1 << 20,
-	UPLINKS_MAX = 256,
+	STRANGERS_MAX = 4096,	/* peers nobody has told us of, remembered as reported */
 };
 
 struct address {

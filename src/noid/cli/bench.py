@@ -19,6 +19,7 @@ from noid.bench import (
     flood,
     latency,
     packets,
+    scale,
     setup,
     throughput,
 )
@@ -33,6 +34,7 @@ BENCHES: Final[tuple[Bench, ...]] = (
     throughput.BENCH,
     latency.BENCH,
     packets.BENCH,
+    scale.BENCH,
 )
 EXPLANATION_COLUMNS: Final = 78
 

@@ -5,19 +5,21 @@ peer gave at set-up, or by a birthday that fits and a quote of what this context
 without the shim says so with an ICMPv6 parameter problem, and is then reached plainly.
 """
 
-from noid.constants import PEER_REJECTED_TIME
+from noid.constants import FLOW_LABEL_MASK, PEER_REJECTED_TIME
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import ControlMessageReceived, IcmpErrorReceived
+from noid.engine.events import ControlMessageReceived, DeliverToUlp, IcmpErrorReceived
 from noid.engine.handshake import start
 from noid.engine.reachability import search
 from noid.engine.secrets import equal
 from noid.engine.state import State
 from noid.errors import WireError
+from noid.locators import Locator
+from noid.plane.rewrite import NEXT_HEADER_AT
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import FIXED_OCTETS, ControlMessage
 from noid.wire.options import HEAD_OCTETS
-from noid.wire.slots import slot_of
+from noid.wire.slots import ESCAPE_OCTETS, PROTOCOL_OF_SLOT, SLOT_ESCAPE, slot_of
 
 MAX_BIRTHDAY_INCR = 900
 """How often a peer may have rebooted while we kept a context [draft §7.14, D18]."""
@@ -68,14 +70,48 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
     context = _quoted(core, quote, error.quote[ipv6.HEADER_OCTETS :])
     if context is None or not context.is_settled or context.is_provisional:
         return  # about plain packets: the kernel's own affair
+    rejected = (icmpv6.PARAMETER_PROBLEM, icmpv6.UNRECOGNIZED_NEXT_HEADER)
+    if (error.type, error.code) != rejected:
+        _deliver(core, context, error, event.source)
     if error.type == icmpv6.DESTINATION_UNREACHABLE:
         if (quote.source, quote.destination) == context.pair:
             search(core, context, "destination unreachable")
         return
-    rejected = (icmpv6.PARAMETER_PROBLEM, icmpv6.UNRECOGNIZED_NEXT_HEADER)
     if (error.type, error.code) == rejected and event.source == quote.destination:
         core.discard(context, "the peer does not know M6")
         core.hold_unable(context.peer_aid, PEER_REJECTED_TIME, "it does not know M6 next headers")
+
+
+def _deliver(core: Core, context: Context, error: icmpv6.ErrorMessage, source: Locator) -> None:
+    """Tells the ULP of an error about its packet, which it knows between AIDs [D26].
+
+    So path MTU discovery works, and a closed port is known to be closed. An error about a control
+    message, or about a packet with options before its M6 next header, is nothing to the ULP.
+    """
+    quote = error.quote
+    slot = slot_of(quote[NEXT_HEADER_AT], core.options.codepoints)
+    label = int.from_bytes(quote[:4], "big") & FLOW_LABEL_MASK
+    body = quote[ipv6.HEADER_OCTETS :]
+    if slot is None or not label:
+        return
+    protocol, value = PROTOCOL_OF_SLOT.get(slot.number, ipv6.NO_NEXT_HEADER), error.value
+    if slot.number == SLOT_ESCAPE:
+        if len(body) < ESCAPE_OCTETS:
+            return
+        protocol, body = body[0], body[ESCAPE_OCTETS:]
+        if error.type == icmpv6.PACKET_TOO_BIG:
+            value -= ESCAPE_OCTETS
+    first = int.from_bytes(quote[:4], "big") & ~FLOW_LABEL_MASK
+    packet = (
+        first.to_bytes(4, "big")
+        + quote[4:NEXT_HEADER_AT]
+        + bytes((protocol, quote[NEXT_HEADER_AT + 1]))
+        + context.local_aid
+        + context.peer_aid
+        + body
+    )
+    told = icmpv6.ErrorMessage(type=error.type, code=error.code, value=value, quote=packet)
+    core.emit(DeliverToUlp(told.encode_packet(source, context.local_aid)))
 
 
 def _quoted(core: Core, quote: ipv6.Header, payload: bytes) -> Context | None:

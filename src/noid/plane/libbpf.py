@@ -23,6 +23,8 @@ XDP_NATIVE = 1 << 2
 """XDP_FLAGS_DRV_MODE: by the driver itself, before the stack has a packet."""
 BPFFS_MAGIC = 0xCAFE4A11
 STATFS_OCTETS = 256
+RUN_TIME = 0
+"""BPF_STATS_RUN_TIME."""
 LOG_LINES_MAX = 200_000
 
 SampleCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -322,6 +324,38 @@ def pinned(path: Path) -> int | None:
     """A descriptor of what is pinned there, or None."""
     descriptor = library().bpf_obj_get(os.fsencode(path))
     return None if descriptor < 0 else int(descriptor)
+
+
+@contextlib.contextmanager
+def statistics() -> Iterator[None]:
+    """Lets the kernel measure every program meanwhile; it costs each run a little.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    descriptor = library().bpf_enable_stats(RUN_TIME)
+    if descriptor < 0:
+        raise _failure("bpf statistics")
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def run_time_ns(program: int) -> int:
+    """How long a program has run in all, while the kernel measured."""
+    return int(_described(program)["run_time_ns"])
+
+
+def memory_octets(table: int) -> int:
+    """What the kernel has allocated for a map."""
+    return int(_described(table)["memlock"])
+
+
+def _described(descriptor: int) -> dict[str, str]:
+    """What the kernel says of a descriptor of ours."""
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def is_bpffs(directory: Path) -> bool:

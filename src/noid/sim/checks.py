@@ -23,7 +23,7 @@ from noid.engine.events import (
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.plane.rewrite import Flow
-from noid.sim.parcel import Parcel, is_control, label_of
+from noid.sim.parcel import SLOTS, Parcel, is_control, label_of
 from noid.sim.ulp import number_of, number_said
 from noid.wire import ipv6
 from noid.wire.control import Code
@@ -36,6 +36,8 @@ UC_OVERHEAD_MAX = 160
 """Octets a UC has besides what it quotes: IPv6 header, message, options."""
 CODE_AT = ipv6.HEADER_OCTETS + 1
 CARRIED_AT = ipv6.HEADER_OCTETS + 4
+QUOTE_AT = ipv6.HEADER_OCTETS + 8
+"""Where an ICMPv6 error has the packet it is about."""
 Sizes = tuple[int, int, int, int, int]
 
 
@@ -227,6 +229,15 @@ class Checks:
             holder.get(destination) == holder.get(peer_aid),
             "nothing goes to a third party",
             f"{node.name}, piggybacked",
+        )
+
+    def told(self, node: "Node", packet: bytes) -> None:
+        """A program hears of an error about its packet, which it knows between AIDs [D26]."""
+        quote = packet[QUOTE_AT:]
+        self.require(
+            quote[8:24] in node.locators and SLOTS[quote[6]] is None and label_of(quote) == 0,
+            "an error is about a packet as it was sent",
+            f"{node.name}, {quote[:48].hex()}",
         )
 
     def delivered(self, node: "Node", packet: bytes, parcel: Parcel | None) -> None:

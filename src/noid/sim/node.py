@@ -365,4 +365,7 @@ class Node:
 
     def deliver(self, packet: bytes) -> None:
         """A program gets a packet; the ULP drops what its own checksum says is broken."""
+        if packet[6] == ipv6.ICMPV6 and packet[40] in icmpv6.ERROR_TYPES:
+            self.world.checks.told(self, packet)
+            return
         self.world.delivered(self, packet, self.parcel)
