@@ -15,6 +15,7 @@ from noid.netlink import SUMMING, Device, HostNetwork
 from noid.plane import layout, libbpf
 
 CUTS_TCP = "tx-tcp6-segmentation"
+GATHERS = "rx-gro"
 CUTS_UDP = "tx-udp-segmentation"
 SUMS = frozenset({SUMMING, "tx-checksum-ipv6"})
 
@@ -70,9 +71,9 @@ class Uplinks:
         egress, ingress = programs[f"host_egress{bare}"], programs[f"host_ingress{bare}"]
         hook = self._attach_both(device.index, egress, ingress)
         said = [hook]
-        if device.has_ethernet and CUTS_TCP not in device.features:
-            # XDP runs before segments are put together; but attaching it can cost a device its
-            # ability to cut them, so only where there is none to lose.
+        if device.has_ethernet and GATHERS in device.features and CUTS_TCP not in device.features:
+            # XDP runs before segments are put together, so it pays where that is done; but it can
+            # cost a device its ability to cut them, so only where there is none to lose.
             try:
                 early = programs["host_ingress_early"]
                 self._link(device.index, "early", early, libbpf.XDP, flags=libbpf.XDP_NATIVE)
