@@ -38,7 +38,7 @@ mutation: $(READY)
 debian:
 	@scripts/install-debian-packages
 
-$(READY): pyproject.toml scripts/make-venv
+$(READY): pyproject.toml scripts/make-venv hatch_build.py $(wildcard src/noid/bpf/*.[ch])
 	@scripts/make-venv $(PYTHON) $(VENV)
 	@touch $@
 
