@@ -19,9 +19,9 @@ SMALL = {
     "contexts": ["--contexts", "100"],
     "dns-stub": ["--runs", "1", "--seconds", "1"],
     "dns-verify": ["--runs", "1", "--peers", "10"],
-    "throughput": ["--runs", "1", "--seconds", "0.3"],
-    "latency": ["--runs", "1", "--seconds", "0.3", "--moved"],
-    "packets": ["--runs", "1", "--seconds", "0.3", "--plane", "tun"],
+    "throughput": ["--runs", "1", "--seconds", "1"],
+    "latency": ["--runs", "1", "--seconds", "1", "--moved"],
+    "packets": ["--runs", "1", "--seconds", "1", "--plane", "tun"],
     "scale": ["--runs", "1", "--contexts", "1000"],
 }
 SERIES = {"n", "median", "min", "max"}

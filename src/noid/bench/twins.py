@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from noid.bench.report import Report, Series, Watch, add_runs
+from noid.bench.report import Report, Series, Watch, add_runs, positive
 from noid.errors import PlatformError
 from noid.lab import machine, namespaces, topology
 from noid.lab.inventory import Plane
@@ -28,7 +28,7 @@ START_TIMEOUT_S = 10.0
 ANSWERS_TIMEOUT_S = 20.0
 TURN_TIMEOUT_S = 60.0
 
-Measure = Callable[[Lab, float], float]
+Measure = Callable[[Lab, int], float]
 """What a bench measures in one lab for so many seconds."""
 
 
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--plane", choices=PLANES, default=PLANES[0], help="of the lab with noid; default: auto"
     )
     parser.add_argument(
-        "--seconds", type=float, default=2.0, help="of each measurement; default: %(default)s"
+        "--seconds", type=positive, default=2, help="of each measurement; default: %(default)s"
     )
     parser.add_argument(
         "--moved", action="store_true", help="after the context has moved to the other uplink"
@@ -70,7 +70,7 @@ def compare(
     ):
         _prepare(arguments, without, with_noid)
         for lab in (without, with_noid):
-            measure(lab, min(arguments.seconds, 1.0))
+            measure(lab, 1)
         for run in range(arguments.runs):
             watch(run, arguments.runs)
             turn = [(without, plain), (with_noid, shimmed)]
@@ -96,20 +96,20 @@ def compare(
     )
 
 
-def stream(lab: Lab, seconds: float) -> float:
+def stream(lab: Lab, seconds: int) -> float:
     """One TCP stream, by iperf3: Gbit/s received."""
-    answer = _iperf3(lab, "-t", f"{seconds:g}")
+    answer = _iperf3(lab, "-t", str(seconds))
     return float(answer["end"]["sum_received"]["bits_per_second"]) / 1e9
 
 
-def small_packets(lab: Lab, seconds: float) -> float:
+def small_packets(lab: Lab, seconds: int) -> float:
     """UDP with 64 octets as fast as one sender can, by iperf3: packets received in a second."""
-    answer = _iperf3(lab, "-t", f"{seconds:g}", "-u", "-l", "64", "-b", "0")
+    answer = _iperf3(lab, "-t", str(seconds), "-u", "-l", "64", "-b", "0")
     total = answer["end"]["sum"]
     return float(total["packets"] - total["lost_packets"]) / float(total["seconds"])
 
 
-def exchanges(lab: Lab, seconds: float) -> float:
+def exchanges(lab: Lab, seconds: int) -> float:
     """One octet there and one back over TCP, again and again: exchanges in a second."""
     there, back = _connected(lab)
     with there, back:
