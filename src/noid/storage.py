@@ -83,7 +83,7 @@ def prepare_state(directory: Path) -> None:
     Raises:
         PlatformError: it cannot be made.
     """
-    with _explained(directory):
+    with _explained(directory / FILE_NAME):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
