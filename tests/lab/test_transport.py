@@ -13,8 +13,10 @@ from noid.lab.topology import HOSTS, locators
 from tests.lab.captures import M6_ESCAPE, M6_FRAGMENT, Row, read_capture
 from tests.lab.conversations import (
     PEERS,
+    Conversation,
     Pinging,
     carried_by_context,
+    counters,
     establish_context,
     restart_daemons,
     serve_echoes,
@@ -278,6 +280,8 @@ def test_a_connection_older_than_its_context_is_carried_by_it(
         if forgetful.plane == "tun":
             assert forgetful.contexts("a") == forgetful.contexts("b") == []
         establish_context(forgetful, initiator)
+        # The kernel forgets the route the connection had a moment after the context is there.
+        forgetful.wait_for("it is carried", lambda: _is_carried(forgetful, conversation), 5)
         with carried_by_context(forgetful, packets=2):
             conversation.echoes()
             conversation.echoes()
@@ -286,6 +290,13 @@ def test_a_connection_older_than_its_context_is_carried_by_it(
 
 
 # --- what the tests above stand on ----------------------------------------------------------------
+
+
+def _is_carried(lab: Lab, conversation: Conversation) -> bool:
+    """Whether both ends say the next words by the context."""
+    before = {host: counters(lab, host)["packets sent"] for host in HOSTS}
+    conversation.echoes()
+    return all(counters(lab, host)["packets sent"] > before[host] for host in HOSTS)
 
 
 def _pair(lab: Lab, host: str) -> tuple[str, str]:
