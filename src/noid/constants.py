@@ -74,8 +74,10 @@ SILENCE_MAX: Final = 3 * SECOND
 SILENCE_UNMEASURED: Final = 500 * MILLISECOND
 """T while no round trip of the context has been measured."""
 PROBE_INTERVAL_FIRST: Final = 100 * MILLISECOND
-PROBE_INTERVAL_MAX: Final = 30 * SECOND
+PROBE_INTERVAL_MAX: Final = 10 * SECOND
 """Rounds of probes of one context back off from the one to the other, doubling [D20]."""
+PROBE_INTERVAL_WANTED: Final = 1 * SECOND
+"""A packet of the ULP, or of a peer that hears nothing, brings the next round forward to this."""
 REPEATED_PIGGYBACK_TIME: Final = 1 * SECOND
 """The same packet on several probes within this time is delivered once."""
 SEARCH_INTERVAL_MAX: Final = 1 * SECOND

@@ -31,6 +31,7 @@ from noid.constants import (
     PREFIX_RATE_PER_SECOND,
     PROBE_INTERVAL_FIRST,
     PROBE_INTERVAL_MAX,
+    PROBE_INTERVAL_WANTED,
     PROBES_PER_ROUND_MAX,
     QUARANTINED_LABELS_MAX,
     REPEATED_PIGGYBACK_TIME,
@@ -41,6 +42,7 @@ from noid.constants import (
     SILENCE_MAX,
     SILENCE_MIN,
     SILENCE_UNMEASURED,
+    SUSPICION_TIME,
     TOLERANCE_TIME,
     UNABLE_PEERS_MAX,
 )
@@ -353,12 +355,16 @@ def test_silence_is_twice_the_round_trip_within_bounds(round_trip_ns: int, silen
     assert context.silence_ns == silence_ns
 
 
-def rounds_of_probes(network: Network, duration_ns: int) -> list[int]:
-    """When b sends probes into the void, while its ULP keeps on trying."""
+def rounds_of_probes(network: Network, duration_ns: int, *, tries: int) -> list[int]:
+    """When b sends probes into the void, while its ULP tries so often, 50 ms apart."""
+    network.kill_provider(1)
+    network.kill_provider(2)
     moments = []
     until_ns = network.now_ns + duration_ns
     while network.now_ns < until_ns:
-        network.give(network.b, silence(network.b))
+        if tries:
+            network.give(network.b, silence(network.b))
+            tries -= 1
         before = len(network.b.outputs)
         network.run(50 * MILLISECOND)
         if any(isinstance(one, SendControl) for one in network.b.outputs[before:]):
@@ -367,13 +373,18 @@ def rounds_of_probes(network: Network, duration_ns: int) -> list[int]:
 
 
 def test_rounds_of_probes_back_off_from_the_first_interval_to_the_greatest() -> None:
-    network = established()
-    network.kill_provider(1)
-    network.kill_provider(2)
-    moments = rounds_of_probes(network, 5 * MINUTE)
+    moments = rounds_of_probes(established(), SUSPICION_TIME, tries=1)
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert gaps[0] <= 2 * PROBE_INTERVAL_FIRST + 50 * MILLISECOND
     assert PROBE_INTERVAL_MAX // 2 <= max(gaps) <= PROBE_INTERVAL_MAX * 3 // 2 + 50 * MILLISECOND
+    assert len(gaps) < 20
+
+
+def test_while_the_ulp_tries_rounds_of_probes_are_so_far_apart_and_no_further() -> None:
+    moments = rounds_of_probes(established(), MINUTE, tries=1200)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert max(gaps) == PROBE_INTERVAL_WANTED
+    assert set(gaps[10:]) == {PROBE_INTERVAL_WANTED}
 
 
 def with_six_pairs() -> Network:

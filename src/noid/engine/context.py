@@ -167,6 +167,7 @@ class Context:
         exchange: the set-up under way, if one is.
         update: the Update Request that waits for its acknowledgement, if one does.
         search: the search for a working pair, if one is under way.
+        fruitless: the last one, if it was given up and nothing was heard since.
         closing: the close exchange, if one is under way.
         probation: what makes the context provisional, until it is proven.
         established_ns: when the context was last set up.
@@ -209,6 +210,7 @@ class Context:
     exchange: Exchange | None = None
     update: Update | None = None
     search: Search | None = None
+    fruitless: Search | None = None
     closing: Closing | None = None
     probation: Probation | None = None
     established_ns: int = 0

@@ -402,6 +402,8 @@ class Core:
             self.stop_timer(context, timer)
         if state is not State.UR_SENT:
             context.update = context.search = None
+        if state not in (State.UR_SENT, State.ESTABLISHED):
+            context.fruitless = None
         if state not in (State.INIT_SENT, State.CCR_SENT):
             context.exchange = None
         if state is not State.CLOSING:
@@ -460,6 +462,10 @@ class Core:
         """Sets one of a context's timers, in place of what it was set to."""
         assert timer in TIMERS_OF[context.state]
         self.timers.set(_timer_key(context, timer), self.now_ns + delay_ns)
+
+    def bring_forward(self, context: Context, timer: Timer, at_ns: int) -> None:
+        """Lets a timer that is set expire no later than this, if that is not past already."""
+        self.timers.bring_forward(_timer_key(context, timer), max(at_ns, self.now_ns))
 
     def stop_timer(self, context: Context, timer: Timer) -> None:
         """Stops one of a context's timers, if it is set."""

@@ -192,8 +192,10 @@ class Host:
     def _locators_changed(self, event: LocatorsChanged) -> None:
         """The host's own sets; each peer is told of what changed [draft §4.5]."""
         core = self.core
+        before = frozenset(core.locators) - core.broken
         core.locators = event.locators[:LOCATORS_MAX]
         core.deprecated, core.broken = event.deprecated, event.broken
+        is_more = bool(frozenset(core.locators) - core.broken - before)
         core.own_sets.clear()
         for context in core.labels.values():
             others = tuple(one for one in core.locators if one != context.local_aid)
@@ -206,6 +208,8 @@ class Host:
             if context.is_settled and not context.is_provisional:
                 update.send_update(core, context)
                 reachability.leave(core, context, "a locator of ours is to be left")
+                if is_more:
+                    reachability.returned(core, context, "a locator of ours is back")
 
     def _time_passed(self) -> None:
         core = self.core

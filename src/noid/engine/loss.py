@@ -74,7 +74,8 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
     if (error.type, error.code) != rejected:
         _deliver(core, context, error, event.source)
     if error.type == icmpv6.DESTINATION_UNREACHABLE:
-        if (quote.source, quote.destination) == context.pair:
+        # While a search is under way it is the probes that are told of, which is no news.
+        if (quote.source, quote.destination) == context.pair and context.search is None:
             search(core, context, "destination unreachable")
         return
     if (error.type, error.code) == rejected and event.source == quote.destination:

@@ -17,9 +17,11 @@ from noid.constants import (
     PLAIN_SILENCE_MAX,
     PROBE_INTERVAL_FIRST,
     PROBE_INTERVAL_MAX,
+    PROBE_INTERVAL_WANTED,
     PROBES_PER_ROUND_MAX,
     REPEATED_PIGGYBACK_TIME,
     SEARCH_INTERVAL_MAX,
+    SEGMENT_LIFETIME,
     SILENCE_MIN,
     SUSPICION_TIME,
     TOLERANCE_TIME,
@@ -48,6 +50,7 @@ from noid.engine.update import (
     request,
 )
 from noid.engine.verifying import look_again, put_first
+from noid.locators import Locator
 from noid.wire.control import NO_FLAGS, ControlMessage, Flag
 from noid.wire.options import LocatorFlag
 
@@ -70,7 +73,7 @@ def search(
     cautious: bool = False,
     silent_ns: int = 0,
 ) -> None:
-    """Begins to look for a working pair, or goes on looking for it.
+    """Begins to look for a working pair, or goes on looking for it, and the next round comes soon.
 
     Searches that found the pair in use alive make the next one wait longer, unless it is to be
     left whether it is alive or not.
@@ -81,6 +84,7 @@ def search(
         context.search.packet = packet or context.search.packet
         context.search.told_by_peer |= told_by_peer
         context.search.leaving |= leaving
+        _hasten(core, context, context.search, PROBE_INTERVAL_WANTED)
         return
     if not context.is_settled or context.is_provisional or not context.peer_verified:
         return
@@ -88,11 +92,34 @@ def search(
         return
     if core.now_ns - context.next_search_ns > TOLERANCE_TIME:
         context.searches_for_nothing = context.tolerated_ns = 0
+    context.fruitless = None
     context.search = Search(
         why, told_by_peer, leaving, until_ns, packet, silent_ns, cautious=cautious
     )
     core.enter(context, State.UR_SENT, why)
     _probe(core, context, context.search)
+
+
+def _hasten(core: Core, context: Context, under_way: Search, interval_ns: int) -> None:
+    """The next round is no later than so long after the last one."""
+    if not under_way.answered_plainly:
+        core.bring_forward(context, Timer.PROBE, under_way.sent_ns + interval_ns)
+
+
+def returned(core: Core, context: Context, why: str) -> None:
+    """A locator of ours or of the peer's has come, or is back: what found nothing may find it.
+
+    A search that is under way goes on as if it had just begun; one that was given up begins again,
+    with its packet unless that has grown too old.
+    """
+    under_way, before = context.search, context.fruitless
+    if under_way is not None:
+        under_way.rounds = 1
+        _hasten(core, context, under_way, PROBE_INTERVAL_FIRST)
+    elif before is not None:
+        unanswered_ns = before.until_ns - SUSPICION_TIME
+        is_old = core.now_ns - unanswered_ns > SEGMENT_LIFETIME
+        search(core, context, why, b"" if is_old else before.packet)
 
 
 def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
@@ -106,7 +133,7 @@ def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
         return
     heard = context.heard.get(context.pair)
     heard_ns = max(context.established_ns, heard.at_ns if heard is not None else 0)
-    if context.search is None and core.now_ns - heard_ns >= PLAIN_SILENCE_MAX:
+    if context.search is not None or core.now_ns - heard_ns >= PLAIN_SILENCE_MAX:
         search(core, context, "long since anything was heard", cautious=True)
 
 
@@ -127,7 +154,7 @@ def on_probe_timer(core: Core, context: Context) -> None:
         _firewalled(core, context, under_way)
         return
     if core.now_ns >= under_way.until_ns:
-        context.search = None
+        context.search, context.fruitless = None, under_way
         calm(core, context, "no pair answers")
         return
     _probe(core, context, under_way)
@@ -136,14 +163,18 @@ def on_probe_timer(core: Core, context: Context) -> None:
 def _probe(core: Core, context: Context, under_way: Search) -> None:
     """One round: the pair in use and the best others, each with a nonce of its own.
 
-    A pair keeps its nonce from round to round: the peer answers a repeated one over every pair.
+    A pair keeps its nonce from round to round: the peer answers a repeated one over every pair. But
+    to what came before the latest sets it would not listen any more.
     """
+    said = context.update.nonce if context.update is not None else 0
     others = alternatives(context)
     better = instead(context) if under_way.leaving else []
     asking = under_way.cautious and not under_way.rounds
     pairs = tuple(better or (context.pair, *others))[: 1 if asking else 1 + PROBES_PER_ROUND_MAX]
     possible = {context.pair, *others}
-    under_way.nonces = {nonce: pair for nonce, pair in under_way.nonces.items() if pair in possible}
+    under_way.nonces = {
+        nonce: pair for nonce, pair in under_way.nonces.items() if pair in possible and nonce > said
+    }
     nonce_of = {
         pair: nonce for nonce, pair in under_way.nonces.items() if nonce != under_way.slot_nonce
     }
@@ -158,7 +189,8 @@ def _probe(core: Core, context: Context, under_way: Search) -> None:
         core.send(message, pair)
     if doubtful:
         # The same as data goes: what is lost may be lost for its next header alone [D15].
-        under_way.slot_nonce = under_way.slot_nonce or next_nonce(context)
+        if under_way.slot_nonce not in under_way.nonces:
+            under_way.slot_nonce = next_nonce(context)
         under_way.nonces[under_way.slot_nonce] = pairs[0]
         message = request(core, context, under_way.slot_nonce, flags=flags)
         core.send(message, pairs[0], rewritable=len(context.own_set) > 1, in_slot=True)
@@ -178,16 +210,27 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     repeated = context.is_repeated(message.nonce)
     if message.nonce > context.peer_update_nonce:
         context.peer_update_nonce = message.nonce
+        before = _usable(context)
         apply(core, context, message)
+        if _usable(context) - before:
+            returned(core, context, "a locator of the peer's is back")
         if frozenset(context.peer_local) - frozenset(context.peer_remote):
             look_again(core, context)
     context.hear((event.destination, event.source), core.now_ns)
+    if context.fruitless is not None:
+        returned(core, context, "the peer is heard again")
     acknowledge(core, context, event, message, repeated=repeated)
     if message.piggyback is not None:
         _deliver_once(core, context, ulp_packet(message))
     if message.flags & Flag.HEARS_NOTHING:
         search(core, context, "the peer hears nothing", told_by_peer=True)
     leave(core, context, "a locator of the peer's is to be left")
+
+
+def _usable(context: Context) -> frozenset[Locator]:
+    """The locators that the peer says it has and can be reached at."""
+    gone = {one.locator for one in context.peer_marks if one.flags & LocatorFlag.BROKEN}
+    return frozenset(context.peer_local) - gone
 
 
 def _deliver_once(core: Core, context: Context, packet: bytes) -> None:
@@ -204,16 +247,19 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if context is None:
         return
     context.hear((event.destination, event.source), core.now_ns)
+    if message.nonce > context.update_nonce:
+        core.drop("UA without UR")
+        return
     update, under_way = context.update, context.search
-    if update is not None and update.nonce == message.nonce:
-        context.measure(core.now_ns - update.sent_ns)
+    if update is not None and update.nonce <= message.nonce:
+        # A probe that was sent later said the same.
+        if update.nonce == message.nonce:
+            context.measure(core.now_ns - update.sent_ns)
         context.update = None
         core.stop_timer(context, Timer.RETRANSMIT)
         calm(core, context, "update acknowledged")
-    elif under_way is not None and message.nonce in under_way.nonces:
+    if under_way is not None and message.nonce in under_way.nonces:
         _found(core, context, under_way, message.nonce)
-    elif message.nonce > context.update_nonce:
-        core.drop("UA without UR")
     # else one of several probes, whose search another has ended: it was heard, no more
 
 
@@ -265,21 +311,30 @@ def _finish(core: Core, context: Context, under_way: Search, pair: Pair) -> None
         context.searches_for_nothing += 1
         context.tolerated_ns = max(context.tolerated_ns, under_way.silent_ns)
         core.install(context)
+        if under_way.rounds > 1:
+            _repeat(core, context, under_way.packet)  # it was dead, and is not any more
         calm(core, context, "the pair in use answers")
         return
     context.searches_for_nothing = context.tolerated_ns = 0
     if pair[0] in context.own_set and pair[1] in context.peer_verified:
         core.switch(context, pair, under_way.why)
-        if under_way.packet:
-            # A full-sized packet fits no probe, and the ULP would send it again only when its own
-            # timer has run out twice. By then the peer, who answers it, has switched as well.
-            context.repeating = under_way.packet
-            core.set_timer(context, Timer.REPEAT, max(2 * context.round_trip_ns, SILENCE_MIN))
+        _repeat(core, context, under_way.packet)
     calm(core, context, "another pair answers")
 
 
+def _repeat(core: Core, context: Context, packet: bytes) -> None:
+    """Sends the packet again whose silence was the trouble, if there is one, before long.
+
+    A full-sized one fits no probe, and the ULP would send it again only when its own timer has run
+    out. By then the peer, who answers it, has switched as well.
+    """
+    if packet:
+        context.repeating = packet
+        core.set_timer(context, Timer.REPEAT, max(2 * context.round_trip_ns, SILENCE_MIN))
+
+
 def on_repeat_timer(core: Core, context: Context) -> None:
-    """The packet whose silence led to a switch goes once more, by the new pair."""
+    """The packet whose silence led to a search goes once more, by the pair that was found."""
     core.emit(SendAgain(context.local_label, context.repeating))
     context.repeating = b""
 

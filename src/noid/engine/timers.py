@@ -28,6 +28,11 @@ class Timers:
         if len(self._heap) > 64 + 4 * len(self._entries):
             self._heap = sorted(self._entries.values())
 
+    def bring_forward(self, key: int, at_ns: int) -> None:
+        """Makes the deadline of ``key``, which has one, no later than this."""
+        if at_ns < self._entries[key] >> KEY_BITS:
+            self.set(key, at_ns)
+
     def stop(self, key: int) -> None:
         """Removes the deadline of ``key``, if it has one."""
         self._entries.pop(key, None)

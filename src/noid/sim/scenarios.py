@@ -308,6 +308,45 @@ def link_gone(world: World) -> None:
     world.demand_liveness()
 
 
+def long_outage(world: World) -> None:
+    """Nothing works for long; then the other provider does, and is used within seconds [D20]."""
+    context = established(world)
+    world.network.down |= {1, 2}
+    world.run(5 * MINUTE)
+    world.network.down.discard(2)
+    world.run(3 * SECOND)
+    world.checks.require(
+        context.pair == (world.nodes["b"].locators[1], world.nodes["a"].locators[1]),
+        "a provider that is back is found",
+        "b does not use it",
+    )
+    world.heal()
+    world.demand_liveness()
+
+
+def link_back(world: World) -> None:
+    """Host b has no link for long, and its ULP hardly tries any more; a link comes back [D20]."""
+    context = established(world)
+    world.ledger.conversations[0].interval_ns = MINUTE
+    b = world.nodes["b"]
+    world.network.down |= {1, 2}
+    b.mark(deprecated=frozenset(), broken=frozenset(b.locators))
+    world.say(0, by_server=True)
+    world.run(SECOND)
+    world.say(0, by_server=True)
+    world.run(50 * SECOND)
+    world.network.down.discard(2)
+    b.mark(deprecated=frozenset(), broken=frozenset(b.locators[:1]))
+    world.run(SECOND)
+    world.checks.require(
+        context.local_locator == b.locators[1], "a link that is back is used", "b does not use it"
+    )
+    world.heal()
+    world.ledger.conversations[0].interval_ns = SECOND
+    world.run(MINUTE)
+    world.demand_liveness()
+
+
 def renumbering(world: World) -> None:
     """Host a loses the locator that is its AID, and later the other, and gets them back."""
     established(world)
@@ -377,6 +416,8 @@ SCENARIOS: dict[str, Scenario] = {
     "stranger": Scenario("programs send to addresses that no name led to", stranger),
     "on-switch": Scenario("a provider dies, and packets went plainly", on_switch),
     "link-gone": Scenario("a host notices that its link is gone", link_gone),
+    "long-outage": Scenario("nothing works for minutes, then one provider does", long_outage),
+    "link-back": Scenario("a host that had no link gets one back", link_back),
     "renumbering": Scenario("locators go and come", renumbering),
     "switch-at-once": Scenario("sets change right after a switch", switch_at_once),
     **{name: Scenario(summary, play) for name, (summary, play) in attacks.ATTACKS.items()},
