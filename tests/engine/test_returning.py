@@ -14,7 +14,7 @@ from noid.engine.events import IcmpErrorReceived, LocatorsChanged, SendAgain, Se
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire import icmpv6
-from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet
+from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, state_of
 from tests.engine.test_reachability import silence
 
 UNANSWERED = packet(B1, A1, b"unanswered")
@@ -178,9 +178,9 @@ def test_a_probe_that_was_sent_after_an_update_acknowledges_it_too() -> None:
     network = dead(for_ns=SECOND)
     network.give(network.b, LocatorsChanged((B1, B2), deprecated=frozenset({B1})))
     network.run(MINUTE)
-    assert network.b.context.state is State.UR_SENT
+    assert state_of(network.b) is State.UR_SENT
     revive(network, (B2, A2))
     network.give(network.b, silence(network.b))
     network.run(2 * SECOND)
-    assert network.b.context.state is State.ESTABLISHED
+    assert state_of(network.b) is State.ESTABLISHED
     assert network.a.context.marks_of(B1)
