@@ -1,15 +1,10 @@
 """The data plane in the kernel goes on without its daemon, and the next one takes it up [D36]."""
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from noid.constants import MILLISECOND
-from noid.lab import inventory
-from noid.lab.download import Download, longest_silence_ns
+from noid.lab import restart
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, locators
 from tests.lab.conversations import (
@@ -20,8 +15,6 @@ from tests.lab.conversations import (
     tcp,
 )
 
-BEFORE_OCTETS = 4 * 2**20
-AFTER_OCTETS = 4 * 2**20
 GAP_MAX_MS = 1000
 
 
@@ -32,46 +25,22 @@ def kernel_lab(lab_machine: None) -> Iterator[Lab]:
         yield lab
 
 
-def _kill(lab: Lab, host: str) -> None:
-    """Ends a daemon with no time to tidy up."""
-    processes = inventory.survey(lab.name)["processes"]
-    (pid,) = (one["pid"] for one in processes if one["name"] == f"noid-{host}" and one["running"])
-    os.kill(pid, signal.SIGKILL)
-    lab.stop_daemon(host)
-
-
 def test_a_download_goes_on_while_its_daemons_are_killed_and_outlives_its_provider_after(
     kernel_lab: Lab,
 ) -> None:
     lab = kernel_lab
     restart_daemons(lab)
-    with Download(lab, "a", "b.example") as download:
-        lab.wait_for(
-            "the context is up and some has come",
-            lambda: download.octets >= BEFORE_OCTETS and all(established(lab, h) for h in HOSTS),
-            10,
-        )
-        labels = {host: lab.contexts(host)[0]["local_label"] for host in HOSTS}
-        birthday = lab.status("a")["birthday"]
-        killed_ns = time.monotonic_ns()
-        for host in HOSTS:
-            _kill(lab, host)
-        before = download.octets
-        lab.wait_for("it goes on", lambda: download.octets >= before + AFTER_OCTETS, 10)
-        for host in HOSTS:
-            lab.start_daemon(host)
-        gap_ms = longest_silence_ns(download.arrivals, killed_ns, time.monotonic_ns()) / MILLISECOND
-        assert {host: lab.contexts(host)[0]["local_label"] for host in HOSTS} == labels
-        assert {lab.contexts(host)[0]["state"] for host in HOSTS} <= {"established", "ur-sent"}
-        assert lab.status("a")["birthday"] == birthday
-        assert "took up 1 contexts" in lab.log("a")
-        assert gap_ms < GAP_MAX_MS
-        lab.cut_provider(1)
-        try:
-            before = download.octets
-            lab.wait_for("it survives", lambda: download.octets >= before + AFTER_OCTETS, 10)
-        finally:
-            lab.heal_provider(1)
+    births = {host: lab.status(host)["birthday"] for host in HOSTS}
+    try:
+        outcome = restart.run(lab)
+    finally:
+        lab.heal_provider(1)
+    assert outcome.good
+    assert outcome.adopted == 1
+    assert {host: lab.status(host)["birthday"] for host in HOSTS} == births
+    assert "took up 1 contexts" in lab.log("a")
+    # A segment that is lost is sent again after 200 ms; the machine may be busy besides.
+    assert max(outcome.restart_gap_ms, outcome.gap_ms) < GAP_MAX_MS
 
 
 def test_what_was_taken_down_is_not_taken_up(kernel_lab: Lab) -> None:

@@ -269,6 +269,14 @@ def test_without_noid_a_download_stalls_when_its_provider_dies(lab_machine: None
     assert done.stderr == ""
 
 
+def test_where_there_is_no_daemon_none_can_be_killed() -> None:
+    done = _noid("run", "restart", "--plane", "none")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "noid: restart: without noid there is no daemon to kill; take another --plane\n"
+    )
+
+
 # --- what the tests above stand on ----------------------------------------------------------------
 
 

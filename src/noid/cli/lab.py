@@ -15,16 +15,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from noid.errors import UsageError
-from noid.lab import blackhole, inventory, machine
-from noid.lab.blackhole import Outcome, Run, Watch
+from noid.lab import blackhole, inventory, machine, restart
 from noid.lab.demo import demonstrate, table_of
 from noid.lab.interruption import interruptible
 from noid.lab.lab import Lab
 from noid.lab.topology import NODES
+from noid.lab.transfer import STALL_AFTER_S, Outcome, Run, Watch
 
 DEFAULT_NAME: Final = "lab"
 PLANES: Final = ("auto", "bpf", "tun", "none")
-SCENARIOS: Final = (blackhole.NAME,)
+SCENARIOS: Final = {blackhole.NAME: blackhole.run, restart.NAME: restart.run}
 CAPTURED: Final = (("isp1", "core"), ("isp1", "custa"), ("isp2", "core"), ("isp2", "custa"))
 """Between them every packet between a and b passes, by whatever pair of addresses."""
 CAPTURED_OCTETS: Final = 192
@@ -109,6 +109,8 @@ def run_scenario(arguments: argparse.Namespace) -> int:
     if arguments.keep_captures is not None:
         machine.find_program("dumpcap")
         arguments.keep_captures.mkdir(parents=True, exist_ok=True)
+    if arguments.scenario == restart.NAME:
+        restart.check_plane(arguments.plane)
     with interruptible(), contextlib.ExitStack() as stack:
         watch = stack.enter_context(_progress(arguments.scenario))
         lab = stack.enter_context(Lab.create(plane=arguments.plane))
@@ -116,7 +118,8 @@ def run_scenario(arguments: argparse.Namespace) -> int:
             for node, interface in CAPTURED:
                 path = arguments.keep_captures / f"{node}-{interface}.pcapng"
                 stack.enter_context(lab.capture(node, interface, path, octets_each=CAPTURED_OCTETS))
-        outcome = blackhole.run(lab, stall_after_s=arguments.stall_after, watch=watch)
+        scenario = SCENARIOS[arguments.scenario]
+        outcome = scenario(lab, stall_after_s=arguments.stall_after, watch=watch)
     return _print_outcome(outcome, as_json=arguments.json)
 
 
@@ -181,14 +184,17 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "scenario",
         metavar="SCENARIO",
         choices=SCENARIOS,
-        help=f"{blackhole.NAME}: provider 1 dies in silence in the middle of a download",
+        help=(
+            f"{blackhole.NAME}: provider 1 dies in silence in the middle of a download; "
+            f"{restart.NAME}: before that both daemons are killed and started again"
+        ),
     )
     _add_plane(leaf)
     leaf.add_argument("--json", action="store_true", help="the result as one line of JSON")
     leaf.add_argument(
         "--stall-after",
         type=_seconds,
-        default=blackhole.STALL_AFTER_S,
+        default=STALL_AFTER_S,
         metavar="SECONDS",
         help="give up after this long without a byte; default: %(default)s",
     )

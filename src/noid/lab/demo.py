@@ -9,15 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from noid.lab import blackhole
-from noid.lab.blackhole import Outcome, Run
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 from noid.lab.timeline import Kind, Timeline
+from noid.lab.transfer import Outcome, Run
 
 STALL_AFTER_S: Final = 5.0
 PLANES: Final[dict[Plane, str]] = {"none": "without noid", "auto": "with noid"}
 """What is shown, and under which title."""
 STYLES: Final[dict[Kind, str]] = {"rates": "green", "silence": "red", "event": "bold yellow"}
+VERDICTS: Final = {"yes": "green", "no": "red"}
 
 
 def demonstrate(console: Console) -> bool:
@@ -43,19 +44,14 @@ def demonstrate(console: Console) -> bool:
 
 
 def table_of(outcomes: list[Outcome]) -> Table:
-    """The outcomes side by side."""
+    """The outcomes of one scenario side by side."""
     table = Table("")
-    for title in PLANES.values():
+    for outcome in outcomes:
+        title = "without noid" if outcome.plane == "none" else "with noid"
         table.add_column(title, justify="right")
-    for title, cells in (
-        ("download survived", [_yes(outcome.survived) for outcome in outcomes]),
-        ("longest silence", [_silence(outcome) for outcome in outcomes]),
-        ("bytes received", [f"{outcome.bytes:,}" for outcome in outcomes]),
-        ("SHA-256 right", [_yes(outcome.sha256_ok) for outcome in outcomes]),
-        ("contexts", [str(outcome.contexts) for outcome in outcomes]),
-        ("seconds", [f"{outcome.seconds:.1f}" for outcome in outcomes]),
-    ):
-        table.add_row(title, *cells)
+    for title in outcomes[0].figures:
+        cells = (outcome.figures[title] for outcome in outcomes)
+        table.add_row(title, *(Text(cell, style=VERDICTS.get(cell, "")) for cell in cells))
     return table
 
 
@@ -78,13 +74,3 @@ def _tell(console: Console, plane: Plane) -> Outcome:
         verdict = f"given up after {outcome.gap_ms / 1000:.1f} s without a byte"
     console.print(Text(f"            {verdict}", style="bold"))
     return outcome
-
-
-def _yes(value: bool) -> Text:
-    return Text("yes", style="green") if value else Text("no", style="red")
-
-
-def _silence(outcome: Outcome) -> str:
-    if outcome.survived:
-        return f"{outcome.gap_ms:.1f} ms"
-    return f"> {outcome.gap_ms / 1000:.1f} s"

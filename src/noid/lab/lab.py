@@ -229,8 +229,20 @@ class Lab:
         Raises:
             PlatformError: it cannot be ended.
         """
+        self._end_daemon(host, kill=False)
+
+    def kill_daemon(self, host: str) -> None:
+        """Ends noid on a host without a moment to tidy up, as ``kill -9`` does.
+
+        Raises:
+            PlatformError: it cannot be ended.
+        """
+        self._end_daemon(host, kill=True)
+
+    def _end_daemon(self, host: str, *, kill: bool) -> None:
         records = processes.read_records(self._records)
-        processes.end_processes(record for record in records if record.name == f"noid-{host}")
+        ours = [record for record in records if record.name == f"noid-{host}"]
+        processes.end_processes(ours, kill=kill)
         for child in self._children:
             child.popen.poll()
 

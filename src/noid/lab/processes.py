@@ -150,8 +150,15 @@ def is_running(record: Record) -> bool:
     return int(fields[START_TICKS_FIELD]) == record.start_ticks
 
 
-def end_processes(records: Iterable[Record], *, grace_s: float = GRACE_S) -> None:
+def end_processes(
+    records: Iterable[Record], *, grace_s: float = GRACE_S, kill: bool = False
+) -> None:
     """Asks all to end, waits, and ends those that do not; a stranger under an old pid lives on.
+
+    Args:
+        records: which processes.
+        grace_s: how long they have to end when asked.
+        kill: they are not asked.
 
     Raises:
         PlatformError: a process outlived a SIGKILL.
@@ -166,7 +173,8 @@ def end_processes(records: Iterable[Record], *, grace_s: float = GRACE_S) -> Non
             stack.callback(os.close, handle)
             if is_running(record):
                 handles[handle] = record
-        for sign, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_S)):
+        steps = ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_S))
+        for sign, patience_s in steps[kill:]:
             for handle in handles:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(handle, sign)

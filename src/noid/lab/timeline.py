@@ -1,4 +1,4 @@
-"""A run of ``blackhole`` told as it happens.
+"""A run of a scenario told as it happens.
 
 There is a row of rates for every half second, and finer rows after the cut, with what the daemons
 report in between. Pure: it is shown a run and a moment and says which lines have become due. It
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from noid.constants import MILLISECOND, SECOND
-from noid.lab.blackhole import Run
 from noid.lab.download import RATE_OCTETS_PER_SECOND
+from noid.lab.transfer import Run
 
 BIN_NS: Final = 100 * MILLISECOND
 BINS_PER_ROW: Final = 5
