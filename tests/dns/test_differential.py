@@ -92,10 +92,15 @@ def queries() -> list[dns.message.QueryMessage]:
 
 
 def content(message: dns.message.Message) -> tuple[object, ...]:
-    """All of a message but the ids, the order of records and the run of time."""
+    """All of a message but the ids, the order of records, the run of time and the case of names.
+
+    A server compresses names into those of the question, and the resolver asked with another
+    mixture of cases each time [RFC 4343 §4.1].
+    """
     sections = [
         sorted(
-            (str(rrset.name).lower(), rrset.rdtype, sorted(map(str, rrset))) for rrset in section
+            (str(rrset.name).lower(), rrset.rdtype, sorted(data.to_digestable() for data in rrset))
+            for rrset in section
         )
         for section in message.sections[1:]
     ]

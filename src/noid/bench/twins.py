@@ -27,6 +27,8 @@ SEGMENTING = (*CUTTING, "tx-generic-segmentation")
 START_TIMEOUT_S = 10.0
 ANSWERS_TIMEOUT_S = 20.0
 TURN_TIMEOUT_S = 60.0
+QUIET_S = 0.2
+"""Without a datagram for so long, none is on the way."""
 
 Measure = Callable[[Lab, int], float]
 """What a bench measures in one lab for so many seconds."""
@@ -104,6 +106,7 @@ def stream(lab: Lab, seconds: int) -> float:
 
 def small_packets(lab: Lab, seconds: int) -> float:
     """UDP with 64 octets as fast as one sender can, by iperf3: packets received in a second."""
+    _let_arrive(lab)
     answer = _iperf3(lab, "-t", str(seconds), "-u", "-l", "64", "-b", "0")
     total = answer["end"]["sum"]
     return float(total["packets"] - total["lost_packets"]) / float(total["seconds"])
@@ -162,6 +165,23 @@ def _iperf3(lab: Lab, *options: str) -> dict[str, Any]:
     if done.returncode != 0 or "error" in answer:
         raise PlatformError("iperf3", done.returncode, answer.get("error", done.stderr.strip()))
     return answer
+
+
+def _let_arrive(lab: Lab) -> None:
+    """Waits for what a turn before has left on the way.
+
+    iperf3's server takes the first datagram it sees for the greeting of a new client.
+    """
+
+    def datagrams() -> str:
+        return lab.run(SERVER, ["grep", "^Udp6InDatagrams\\|^Udp6NoPorts", "/proc/net/snmp6"]).stdout
+
+    def arrived() -> bool:
+        before = datagrams()
+        time.sleep(QUIET_S)
+        return datagrams() == before
+
+    lab.wait_for("no datagram is on the way", arrived, ANSWERS_TIMEOUT_S)
 
 
 @contextlib.contextmanager
