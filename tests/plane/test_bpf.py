@@ -19,7 +19,8 @@ from noid.wire import ipv6
 from noid.wire.slots import SLOT_ICMPV6, SLOT_OF_PROTOCOL, slot_of
 
 CODEPOINTS = Codepoints()
-PASS, DROP, REDIRECT = 0, 2, 7
+PASS, DROP, REDIRECT = 0xFFFFFFFF, 2, 7
+"""The first is -1 in the kernel: let the next program on the hook have it."""
 ETHERNET = bytes(12) + b"\x86\xdd"
 MARK = 0x6D36
 THERE, ELSEWHERE = 1, 2

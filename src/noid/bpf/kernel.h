@@ -17,7 +17,8 @@ typedef unsigned long long u64;
 
 enum { MAP_HASH = 1, MAP_ARRAY = 2, MAP_PERCPU_ARRAY = 6, MAP_LRU_HASH = 9, MAP_RINGBUF = 27 };
 enum { ALLOCATED_WHEN_USED = 1 }; /* BPF_F_NO_PREALLOC */
-enum { TC_PASS = 0, TC_DROP = 2 };
+/* Not 0, which would hide packets from whoever else hangs on the hook behind us (TCX_NEXT). */
+enum { TC_PASS = -1, TC_DROP = 2 };
 enum { XDP_TO_STACK = 2 };
 enum { ETHERTYPE_IPV6 = 0x86dd, ETHERNET_OCTETS = 14 };
 

@@ -14,6 +14,7 @@ ends, they go on; the next daemon puts its own in their place between two packet
 import asyncio
 import contextlib
 import os
+import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
@@ -367,10 +368,10 @@ def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
         path.unlink(missing_ok=True)
         yield f"pin {path}"
     ours = segmenter_names(section.device)
-    for device in network.devices(["*"], excluded=ours):
+    for index, name in socket.if_nameindex():
         with contextlib.suppress(ShimError):
-            if network.detach_filters(device.index):
-                yield f"filters on {device.name}"
+            if network.detach_filters(index):
+                yield f"filters on {name}"
     for name in ours:
         if network.remove_device(name):
             yield f"device {name}"

@@ -18,6 +18,7 @@ CUTS_TCP = "tx-tcp6-segmentation"
 GATHERS = "rx-gro"
 CUTS_UDP = "tx-udp-segmentation"
 SUMS = frozenset({SUMMING, "tx-checksum-ipv6"})
+TCX = {"egress": libbpf.TCX_EGRESS, "ingress": libbpf.TCX_INGRESS}
 
 
 def lacks(device: Device) -> int:
@@ -69,7 +70,7 @@ class Uplinks:
         """
         bare = "" if device.has_ethernet else "_bare"
         egress, ingress = programs[f"host_egress{bare}"], programs[f"host_ingress{bare}"]
-        hook = self._attach_both(device.index, egress, ingress)
+        hook = self._attach(device.index, {"egress": egress, "ingress": ingress})
         said = [hook]
         if device.has_ethernet and GATHERS in device.features and CUTS_TCP not in device.features:
             # XDP runs before segments are put together, so it pays where that is done; but it can
@@ -98,14 +99,7 @@ class Uplinks:
         Raises:
             ShimError: as ``attach``.
         """
-        if self.hook != "clsact":
-            try:
-                self._link(index, "segments", program, libbpf.TCX_INGRESS)
-                return
-            except Unsupported:
-                if self.hook == "tcx":
-                    raise
-        self.network.attach_filter(index, program, egress=False)
+        self._attach(index, {"ingress": program})
 
     def leave(self, names: Iterable[str]) -> None:
         """Takes our programs off devices, whether these are still there or not."""
@@ -117,17 +111,21 @@ class Uplinks:
             with contextlib.suppress(PlatformError):
                 self.network.detach_filters(index)
 
-    def _attach_both(self, index: int, egress: int, ingress: int) -> str:
+    def _attach(self, index: int, programs: Mapping[str, int]) -> str:
+        """Hangs programs on a device by the hook there is, and none of ours on the other."""
         if self.hook != "clsact":
             try:
-                self._link(index, "egress", egress, libbpf.TCX_EGRESS)
-                self._link(index, "ingress", ingress, libbpf.TCX_INGRESS)
+                for where, program in programs.items():
+                    self._link(index, where, program, TCX[where])
+                with contextlib.suppress(PlatformError):
+                    self.network.detach_filters(index)
                 return "tcx"
             except Unsupported:
                 if self.hook == "tcx":
                     raise
-        self.network.attach_filter(index, egress, egress=True)
-        self.network.attach_filter(index, ingress, egress=False)
+        for where, program in programs.items():
+            self.network.attach_filter(index, program, egress=where == "egress")
+            (self.pins / f"link-{index}-{where}").unlink(missing_ok=True)
         return "clsact"
 
     def _link(self, index: int, where: str, program: int, kind: int, *, flags: int = 0) -> None:
