@@ -78,6 +78,12 @@ PROBE_INTERVAL_MAX: Final = 10 * SECOND
 """Rounds of probes of one context back off from the one to the other, doubling [D20]."""
 PROBE_INTERVAL_WANTED: Final = 1 * SECOND
 """A packet of the ULP, or of a peer that hears nothing, brings the next round forward to this."""
+BETTER_PAIR_FIRST: Final = 1 * SECOND
+BETTER_PAIR_INTERVAL: Final = 30 * SECOND
+"""While a pair is in use that its owners call worse than another, that one is tried after the first
+and then every so often, times 0.5 to 1.5 [D20, D22]."""
+BETTER_PAIR_PATIENCE: Final = 200 * MILLISECOND
+"""How long such a try may take to be answered before it is not repeated."""
 REPEATED_PIGGYBACK_TIME: Final = 1 * SECOND
 """The same packet on several probes within this time is delivered once."""
 SEARCH_INTERVAL_MAX: Final = 1 * SECOND

@@ -2,13 +2,14 @@
 
 import pytest
 
-from noid.constants import MILLISECOND, SECOND
+from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.engine.context import Pair
 from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire.options import LocatorFlag
-from tests.engine.network import A1, A2, B1, B2, Station, established, packet
+from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet
+from tests.engine.test_reachability import silence
 
 NONE: frozenset[Locator] = frozenset()
 ONE = frozenset({A1})
@@ -42,6 +43,20 @@ def test_what_says_that_a_link_is_gone_does_not_go_by_that_link() -> None:
     assert network.b.context.marks_of(A1) | LocatorFlag.LOCAL == flags
 
 
+def test_what_says_that_a_new_locator_is_better_goes_by_the_old_one_in_its_turn() -> None:
+    network = Network()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=ONE))
+    network.run(20 * MILLISECOND)
+    assert network.b.context.peer_acceptable == {A1, A2}
+    network.run(MINUTE)
+    assert network.a.context.local_locator == A2
+    assert network.b.context.peer_locator == A2
+
+
 def test_an_aid_that_has_left_the_host_is_left() -> None:
     network = established()
     network.give(network.a, LocatorsChanged((A2,)))
@@ -70,6 +85,26 @@ def test_where_everything_is_to_be_left_nothing_is() -> None:
     network.run(SECOND)
     assert network.a.context.pair == (A1, B1)
     assert network.a.context.state is State.ESTABLISHED
+
+
+def test_what_is_broken_is_left_for_what_is_deprecated() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=frozenset({A2}), broken=ONE))
+    network.run(SECOND)
+    assert network.a.context.local_locator == A2
+    assert network.b.context.peer_locator == A2
+
+
+def test_in_doubt_a_pair_that_is_to_be_left_is_asked_as_well() -> None:
+    network = established()
+    network.dead |= {(A2, B1), (A2, B2)}
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=ONE))
+    network.run(10 * SECOND)
+    network.a.outputs.clear()
+    network.give(network.a, silence(network.a))
+    network.run(SECOND)
+    assert (A1, B1) in pairs_of(network.a)
+    assert network.a.context.search is None, "the pair in use answers"
 
 
 def test_what_comes_back_is_said_and_nothing_moves() -> None:

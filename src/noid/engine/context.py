@@ -91,7 +91,7 @@ class Search:
     Attributes:
         why: what started it.
         told_by_peer: the peer hears nothing from us, so what we hear proves nothing.
-        leaving: the pair in use is to be left though it may work, and is not probed.
+        leaving: another pair is said to be better than that in use, which is not probed.
         until_ns: when to give up.
         packet: the unanswered packet of the ULP, piggybacked on the probes; may be empty.
         silent_ns: the silence that started it, where one did.

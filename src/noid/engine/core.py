@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network
 
 from noid.constants import (
+    BETTER_PAIR_FIRST,
     CC_BURST,
     CC_RATE_PER_SECOND,
     CLOSE_TIME,
@@ -48,6 +49,7 @@ from noid.engine.events import (
     WatchPeer,
 )
 from noid.engine.secrets import CookieKeys, Entropy
+from noid.engine.selection import instead
 from noid.engine.state import TIMERS_OF, State, Timer, Trigger
 from noid.engine.timers import Timers
 from noid.locators import Locator
@@ -177,7 +179,8 @@ class Core:
         prefix_key: what keeps a sender from choosing whose bucket it empties.
         quarantine: labels that are free, and when they may be used again [D19].
         deprecated: those of our locators that are to be left.
-        broken: those of our locators whose link is gone.
+        broken: those of our locators whose link or route is gone.
+        backup: those of our locators to be used only where no other works.
         provisional: how many contexts are so [D37].
     """
 
@@ -207,6 +210,7 @@ class Core:
     quarantine: OrderedDict[int, int] = field(default_factory=OrderedDict)
     deprecated: frozenset[Locator] = frozenset()
     broken: frozenset[Locator] = frozenset()
+    backup: frozenset[Locator] = frozenset()
     provisional: int = 0
 
     def __post_init__(self) -> None:
@@ -348,16 +352,18 @@ class Core:
         return self.own_sets.setdefault(own_local, own_local)
 
     def marks(self, own_local: tuple[Locator, ...]) -> Entries:
-        """Which locators of a context are to be left; its AID is, once the host has it no more."""
+        """What is to be said of a context's locators; its AID is broken once the host lacks it."""
         gone = self.broken | (frozenset(own_local) - frozenset(self.locators))
+        marked = self.deprecated | gone | self.backup
         return tuple(
             LocatorEntry(
                 locator,
                 (LocatorFlag.DEPRECATED if locator in self.deprecated else NO_MARKS)
-                | (LocatorFlag.BROKEN if locator in gone else NO_MARKS),
+                | (LocatorFlag.BROKEN if locator in gone else NO_MARKS)
+                | (LocatorFlag.BACKUP if locator in self.backup else NO_MARKS),
             )
             for locator in own_local
-            if locator in self.deprecated or locator in gone
+            if locator in marked
         )
 
     def _take_pair(self, context: Context) -> None:
@@ -447,6 +453,11 @@ class Core:
         context.settle_pair()
         if context.is_known_to_peer:
             self.emit(InstallFlow(context.flow(on_switch=self.options.on_switch)))
+        if context.is_settled and not context.is_provisional and instead(context):
+            if not self.is_timer_set(context, Timer.BETTER):
+                self.set_timer(context, Timer.BETTER, self.jittered(BETTER_PAIR_FIRST))
+        else:
+            self.stop_timer(context, Timer.BETTER)
 
     def switch(self, context: Context, pair: Pair, why: str) -> None:
         """Sends by another pair of locators from now on."""

@@ -144,11 +144,13 @@ class LocatorsChanged:
         locators: all of them.
         deprecated: those that are to be left, but still work [D25].
         broken: those whose link or route is gone for now [D20].
+        backup: those to be used only where no other works [D22].
     """
 
     locators: tuple[Locator, ...]
     deprecated: frozenset[Locator] = frozenset()
     broken: frozenset[Locator] = frozenset()
+    backup: frozenset[Locator] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

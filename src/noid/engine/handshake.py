@@ -21,7 +21,7 @@ from noid.constants import (
     RETRANSMIT_WAITING,
 )
 from noid.dns.verification import Verification
-from noid.engine.context import Context, Exchange, Pair, Probation
+from noid.engine.context import NO_MARKS, Context, Exchange, Pair, Probation
 from noid.engine.core import Core, own_entries, peer_entries
 from noid.engine.events import ControlMessageReceived, DeliverToUlp, SendControl, UlpPacketSeen
 from noid.engine.secrets import CookieEnd, cookie_state, reset_token
@@ -324,13 +324,16 @@ def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
 
     What is in Lsr alone is in no intersection and is left out.
     """
-    locators = (aid, *(locator for locator in core.locators if locator != aid))
+    locators = (aid, *(locator for locator in core.locators if locator != aid))[:LOCATORS_MAX]
+    marks = {entry.locator: entry.flags for entry in core.marks(locators)}
     return tuple(
         LocatorEntry(
             locator,
-            LocatorFlag.LOCAL | LocatorFlag.REMOTE if locator in remote else LocatorFlag.LOCAL,
+            LocatorFlag.LOCAL
+            | (LocatorFlag.REMOTE if locator in remote else NO_MARKS)
+            | marks.get(locator, NO_MARKS),
         )
-        for locator in locators[:LOCATORS_MAX]
+        for locator in locators
     )
 
 

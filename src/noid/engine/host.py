@@ -195,6 +195,7 @@ class Host:
         before = frozenset(core.locators) - core.broken
         core.locators = event.locators[:LOCATORS_MAX]
         core.deprecated, core.broken = event.deprecated, event.broken
+        core.backup = event.backup
         is_more = bool(frozenset(core.locators) - core.broken - before)
         core.own_sets.clear()
         for context in core.labels.values():
@@ -207,7 +208,7 @@ class Host:
             core.install(context)
             if context.is_settled and not context.is_provisional:
                 update.send_update(core, context)
-                reachability.leave(core, context, "a locator of ours is to be left")
+                reachability.leave(core, context, "of our locators others are better")
                 if is_more:
                     reachability.returned(core, context, "a locator of ours is back")
 
@@ -225,6 +226,8 @@ class Host:
                         handshake.on_retransmit(core, context)
                 case Timer.PROBE:
                     reachability.on_probe_timer(core, context)
+                case Timer.BETTER:
+                    reachability.on_better_timer(core, context)
                 case Timer.PLAINLY:
                     reachability.on_plainly_timer(core, context)
                 case Timer.IDLE:

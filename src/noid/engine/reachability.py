@@ -11,6 +11,8 @@ the peer, who may be hearing everything, then looks for a pair of its own that g
 """
 
 from noid.constants import (
+    BETTER_PAIR_INTERVAL,
+    BETTER_PAIR_PATIENCE,
     FIREWALL_SIGNS,
     FIREWALL_WAIT,
     PEER_UNABLE_TIME,
@@ -72,18 +74,19 @@ def search(
     leaving: bool = False,
     cautious: bool = False,
     silent_ns: int = 0,
+    patience_ns: int = SUSPICION_TIME,
 ) -> None:
     """Begins to look for a working pair, or goes on looking for it, and the next round comes soon.
 
     Searches that found the pair in use alive make the next one wait longer, unless it is to be
     left whether it is alive or not.
     """
-    until_ns = core.now_ns + SUSPICION_TIME
+    until_ns = core.now_ns + patience_ns
     if context.search is not None:
-        context.search.until_ns = until_ns
+        context.search.until_ns = max(context.search.until_ns, until_ns)
         context.search.packet = packet or context.search.packet
         context.search.told_by_peer |= told_by_peer
-        context.search.leaving |= leaving
+        context.search.leaving &= leaving  # in doubt the pair in use is asked as well
         _hasten(core, context, context.search, PROBE_INTERVAL_WANTED)
         return
     if not context.is_settled or context.is_provisional or not context.peer_verified:
@@ -138,12 +141,20 @@ def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
 
 
 def leave(core: Core, context: Context, why: str) -> None:
-    """Looks for another pair, if the one in use is to be left and there is one [D20, D25].
+    """Looks for another pair, if one is said to be better than the one in use [D20, D22, D25].
 
     "It is recommended that the host stop using the deprecated locator(s)" [draft §4.5].
     """
     if instead(context):
         search(core, context, why, leaving=True)
+
+
+def on_better_timer(core: Core, context: Context) -> None:
+    """A pair that is said to be better than the one in use may work by now: a try, no more."""
+    core.set_timer(context, Timer.BETTER, core.jittered(BETTER_PAIR_INTERVAL))
+    if instead(context) and context.search is None:
+        why = "a better pair may work"
+        search(core, context, why, leaving=True, patience_ns=BETTER_PAIR_PATIENCE)
 
 
 def on_probe_timer(core: Core, context: Context) -> None:
@@ -154,7 +165,8 @@ def on_probe_timer(core: Core, context: Context) -> None:
         _firewalled(core, context, under_way)
         return
     if core.now_ns >= under_way.until_ns:
-        context.search, context.fruitless = None, under_way
+        context.search = None
+        context.fruitless = None if under_way.leaving else under_way
         calm(core, context, "no pair answers")
         return
     _probe(core, context, under_way)
@@ -207,11 +219,11 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         if message.context.receiver_label not in core.labels:
             tell_unknown(core, event, message.context.receiver_label)
         return
-    repeated = context.is_repeated(message.nonce)
+    repeated, is_other = context.is_repeated(message.nonce), False
     if message.nonce > context.peer_update_nonce:
         context.peer_update_nonce = message.nonce
         before = _usable(context)
-        apply(core, context, message)
+        is_other = apply(core, context, message)
         if _usable(context) - before:
             returned(core, context, "a locator of the peer's is back")
         if frozenset(context.peer_local) - frozenset(context.peer_remote):
@@ -224,7 +236,8 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         _deliver_once(core, context, ulp_packet(message))
     if message.flags & Flag.HEARS_NOTHING:
         search(core, context, "the peer hears nothing", told_by_peer=True)
-    leave(core, context, "a locator of the peer's is to be left")
+    if is_other:
+        leave(core, context, "of the peer's locators others are better")
 
 
 def _usable(context: Context) -> frozenset[Locator]:

@@ -11,39 +11,46 @@ from noid.locators import Locator
 from noid.wire.options import LocatorFlag
 
 NEVER_HEARD = Heard(0)
+BROKEN = (True, False, False)
+"""The best standing of a pair with a broken end."""
 
 
-def rank(context: Context, pair: Pair) -> tuple[bool, bool, bool, bool, int, int]:
+def standing(context: Context, pair: Pair) -> tuple[bool, bool, bool]:
+    """What a pair's owners say of it: broken, deprecated, backup; the smaller the better.
+
+    What is broken is to be left for what is deprecated, and that for a backup [D20, D22, D25].
+    """
+    flags = context.marks_of(pair[1]) | context.own_marks_of(pair[0])
+    return (
+        bool(flags & LocatorFlag.BROKEN),
+        bool(flags & LocatorFlag.DEPRECATED),
+        bool(flags & LocatorFlag.BACKUP),
+    )
+
+
+def rank(context: Context, pair: Pair) -> tuple[tuple[bool, bool, bool], bool, int, int]:
     """How good a pair is; the smaller the better.
 
     In order: neither end is broken; neither is deprecated; it is no backup; it shares no locator
     with the pair in use, whose silence speaks against both its ends; it was heard from most
     recently, where a pair never heard from comes last; its round-trip time is the shortest.
     """
-    flags = context.marks_of(pair[1]) | context.own_marks_of(pair[0])
     shared = pair[0] == context.local_locator or pair[1] == context.peer_locator
     heard = context.heard.get(pair, NEVER_HEARD)
     return (
-        bool(flags & LocatorFlag.BROKEN),
-        bool(flags & LocatorFlag.DEPRECATED),
-        bool(flags & LocatorFlag.BACKUP),
+        standing(context, pair),
         shared,
         -(heard.at_ns // HEARD_TOGETHER),
         heard.round_trip_ns or SILENCE_MAX,
     )
 
 
-def is_to_be_left(context: Context, pair: Pair) -> bool:
-    """Whether an end of a pair is said to be broken or deprecated [draft §4.5, D20, D25]."""
-    flags = context.marks_of(pair[1]) | context.own_marks_of(pair[0])
-    return bool(flags & (LocatorFlag.BROKEN | LocatorFlag.DEPRECATED))
-
-
 def instead(context: Context) -> list[Pair]:
-    """Where to go from a pair in use that is to be left, the best first; empty if nowhere."""
-    if not is_to_be_left(context, context.pair):
+    """The pairs that are said to be better than the one in use, the best first [draft §4.5]."""
+    now = standing(context, context.pair)
+    if not any(now):
         return []
-    return [pair for pair in alternatives(context) if not is_to_be_left(context, pair)]
+    return [pair for pair in alternatives(context) if standing(context, pair) < now]
 
 
 def alternatives(context: Context) -> list[Pair]:
@@ -64,6 +71,7 @@ def first_contacts(context: Context) -> list[Pair]:
     "The first INIT message is sent to the destination locator which is the AID." Then the other
     destinations, then the other sources too, "as it is retransmitting the INIT message".
     """
-    locals_: list[Locator] = [context.local_aid]
-    locals_ += [locator for locator in context.own_set if locator != context.local_aid]
+    others = [locator for locator in context.own_set if locator != context.local_aid]
+    others.sort(key=lambda locator: standing(context, (locator, context.peer_aid)))
+    locals_: list[Locator] = [context.local_aid, *others]
     return [(local, peer) for local in locals_ for peer in context.peer_set]

@@ -40,6 +40,8 @@ class Timer(enum.Enum):
     """The answer to INIT, CCR or an Update Request that changes sets is overdue [draft §7.10]."""
     PROBE = "next round of probes"
     """No probe has been answered yet [D20]."""
+    BETTER = "time for a better pair"
+    """A pair that its owners call better than the one in use may work now [D20, D22]."""
     REPEAT = "packet after a switch"
     """The peer has had time to switch too; what went unanswered is sent again [D20]."""
     DNS_RETRY = "dns retry"
@@ -81,6 +83,7 @@ class Trigger(enum.Enum):
     CONTEXT_FOUND = "context of an earlier daemon"
     RETRANSMIT = Timer.RETRANSMIT.value
     PROBE = Timer.PROBE.value
+    BETTER = Timer.BETTER.value
     REPEAT = Timer.REPEAT.value
     DNS_RETRY = Timer.DNS_RETRY.value
     VERIFY_AGAIN = Timer.VERIFY_AGAIN.value
@@ -127,6 +130,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.CONTEXT_FOUND: _rule("taken up again [D36]", _ESTABLISHED, _IDLE),
         Trigger.RETRANSMIT: _rule("spurious", _IDLE),
         Trigger.PROBE: _rule("spurious", _IDLE),
+        Trigger.BETTER: _rule("spurious", _IDLE),
         Trigger.REPEAT: _rule("spurious", _IDLE),
         Trigger.DNS_RETRY: _rule("spurious", _IDLE),
         Trigger.VERIFY_AGAIN: _rule("spurious", _IDLE),
@@ -156,6 +160,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _INIT),
         Trigger.RETRANSMIT: _rule("[draft §7.10, D16]; restored [D18]", _INIT, _IDLE, _ESTABLISHED),
         Trigger.PROBE: _rule("spurious", _INIT),
+        Trigger.BETTER: _rule("spurious", _INIT),
         Trigger.REPEAT: _rule("spurious", _INIT),
         Trigger.DNS_RETRY: _rule("[draft §7.13, D30]", _INIT),
         Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _INIT),
@@ -188,6 +193,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
             *(_CCR, _INIT, _IDLE, _ESTABLISHED),
         ),
         Trigger.PROBE: _rule("spurious", _CCR),
+        Trigger.BETTER: _rule("spurious", _CCR),
         Trigger.REPEAT: _rule("spurious", _CCR),
         Trigger.DNS_RETRY: _rule("[draft §7.13, D30]", _CCR),
         Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _CCR),
@@ -217,6 +223,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _ESTABLISHED),
         Trigger.RETRANSMIT: _rule("spurious", _ESTABLISHED),
         Trigger.PROBE: _rule("spurious", _ESTABLISHED),
+        Trigger.BETTER: _rule("[D20, D22]", _UR, _ESTABLISHED),
         Trigger.REPEAT: _rule("[D20]", _ESTABLISHED),
         Trigger.DNS_RETRY: _rule("[draft §7.13, D30]", _ESTABLISHED),
         Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _ESTABLISHED),
@@ -246,6 +253,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _UR),
         Trigger.RETRANSMIT: _rule("[draft §7.10, D16]", _UR, _ESTABLISHED),
         Trigger.PROBE: _rule("next round, or enough [D20]", _UR, _ESTABLISHED),
+        Trigger.BETTER: _rule("[D20, D22]", _UR),
         Trigger.REPEAT: _rule("[D20]", _UR),
         Trigger.DNS_RETRY: _rule("[draft §7.13, D30]", _UR),
         Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _UR),
@@ -279,6 +287,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _CLOSING),
         Trigger.RETRANSMIT: _rule("spurious", _CLOSING),
         Trigger.PROBE: _rule("spurious", _CLOSING),
+        Trigger.BETTER: _rule("spurious", _CLOSING),
         Trigger.REPEAT: _rule("spurious", _CLOSING),
         Trigger.DNS_RETRY: _rule("spurious", _CLOSING),
         Trigger.VERIFY_AGAIN: _rule("spurious", _CLOSING),
@@ -290,7 +299,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
 }
 
 _ASKING = frozenset({Timer.DNS_RETRY, Timer.VERIFY_AGAIN})
-_SETTLED = _ASKING | {Timer.REPEAT, Timer.PLAINLY, Timer.IDLE}
+_SETTLED = _ASKING | {Timer.BETTER, Timer.REPEAT, Timer.PLAINLY, Timer.IDLE}
 
 TIMERS_OF: dict[State, frozenset[Timer]] = {
     State.IDLE: frozenset(),

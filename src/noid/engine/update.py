@@ -13,7 +13,7 @@ from noid.engine.context import Context, Pair, Update
 from noid.engine.core import Core, own_entries, peer_entries
 from noid.engine.events import ControlMessageReceived
 from noid.engine.secrets import authentication, equal
-from noid.engine.selection import alternatives, instead
+from noid.engine.selection import BROKEN, alternatives, instead, standing
 from noid.engine.state import State, Timer
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, blank_authentication
 from noid.wire.options import HASH_OCTETS, ContextOption
@@ -45,9 +45,12 @@ def _transmit(core: Core, context: Context, update: Update) -> None:
     update.sent_ns = core.now_ns
     message = request(core, context, update.nonce)
     again = update.tries % 2 == 0 and len(context.own_set) > 1
-    # What says that a locator is gone does not go by that locator.
-    pair = (*instead(context), context.pair)[0]
-    core.send(message, pair, rewritable=again)
+    # What says that a locator is gone does not go by that locator. But the peer accepts nothing
+    # from one that it has not been told of yet, so each has its turn.
+    pairs = [context.pair, *instead(context)[:1]]
+    if standing(context, context.pair) >= BROKEN:
+        pairs.reverse()
+    core.send(message, pairs[(update.tries - 1) % len(pairs)], rewritable=again)
     delay_ns = min(RETRANSMIT_FIRST << (update.tries - 1), UPDATE_RETRANSMIT_MAX)
     core.set_timer(context, Timer.RETRANSMIT, core.jittered(delay_ns))
 
@@ -121,13 +124,19 @@ def is_authentic(context: Context, event: ControlMessageReceived, message: Contr
     return equal(expected, message.authentication)
 
 
-def apply(core: Core, context: Context, message: ControlMessage) -> None:
-    """Takes the sets of a UR that is newer than any before it [draft §7.8]."""
+def apply(core: Core, context: Context, message: ControlMessage) -> bool:
+    """Takes the sets of a UR that is newer than any before it [draft §7.8].
+
+    Returns:
+        Whether they are others than before.
+    """
     before = (context.peer_local, context.peer_marks, context.own_remote)
     context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
-    if (context.peer_local, context.peer_marks, context.own_remote) != before:
+    is_other = (context.peer_local, context.peer_marks, context.own_remote) != before
+    if is_other:
         core.install(context)
+    return is_other
 
 
 def acknowledge(

@@ -132,7 +132,7 @@ def _alarm(world: World, node: Node, context: Context, timer: Timer) -> bool:
     if timer is Timer.DNS_RETRY and timer in TIMERS_OF[state]:
         world.run(TIMEOUT_NS + MILLISECOND)  # a question must fail first
     if (
-        timer in (Timer.PLAINLY, Timer.VERIFY_AGAIN)
+        timer in (Timer.BETTER, Timer.PLAINLY, Timer.VERIFY_AGAIN)
         and node.host.core.labels.get(context.local_label) is context
     ):
         # What makes the engine set them is other scenarios'; here it is enough that it is time.

@@ -70,6 +70,7 @@ class Node:
         claimed: those it says it has; an attacker's need not be its own.
         stale_alarms: whether its shell rings alarms that were cancelled.
         marked: whether it calls one of its addresses deprecated or broken.
+        backup: those of its addresses it wants used only where no other works [D22].
         attentive: whether its plane tells of packets to addresses nobody watches [D34].
         in_use: whether its stack has connections open, and so no context is idle [D19].
     """
@@ -99,6 +100,7 @@ class Node:
         self.in_use = False
         self.attentive = False
         self.marked = False
+        self.backup: frozenset[Locator] = frozenset()
         self.start()
 
     # --- life ---------------------------------------------------------------------------------
@@ -119,8 +121,7 @@ class Node:
         self.watched: set[Locator] = set()
         self.armed: tuple[int, tuple[Context, Timer]] | None = None
         self.parcel: Parcel | None = None
-        if self.running:
-            self.give(LocatorsChanged(self.claimed))
+        self._say_locators()
 
     def reboot(self, *, remembers: bool) -> None:
         """Loses every context; with stable storage it knows that it did [D35]."""
@@ -155,14 +156,25 @@ class Node:
         self.marked = False
         self.world.remark(self.name, f"has {len(locators)} locators")
         self.world.place(self)
-        if self.running:
-            self.give(LocatorsChanged(locators))
+        self._say_locators()
 
     def mark(self, *, deprecated: frozenset[Locator], broken: frozenset[Locator]) -> None:
         """Those of its addresses are to be left, and those have lost their link, as it notices."""
         self.marked = bool(deprecated or broken)
+        self._say_locators(deprecated, broken)
+
+    def keep_back(self, locators: frozenset[Locator]) -> None:
+        """These are to be used only where no other works, from now on."""
+        self.backup = locators
+        self._say_locators()
+
+    def _say_locators(
+        self,
+        deprecated: frozenset[Locator] = frozenset(),
+        broken: frozenset[Locator] = frozenset(),
+    ) -> None:
         if self.running:
-            self.give(LocatorsChanged(self.claimed, deprecated, broken))
+            self.give(LocatorsChanged(self.claimed, deprecated, broken, self.backup))
 
     # --- the shell ----------------------------------------------------------------------------
 

@@ -347,6 +347,31 @@ def link_back(world: World) -> None:
     world.demand_liveness()
 
 
+def backup(world: World) -> None:
+    """Host a's second locator is for the worst case: it is used then, and left after it [D22]."""
+    context = established(world)
+    a, b = world.nodes["a"], world.nodes["b"]
+    a.keep_back(frozenset(a.locators[1:]))
+    for down, wanted, seconds in ((set[int](), 0, 5), ({1}, 1, 5), (set[int](), 0, 60)):
+        world.network.down = down
+        world.run(seconds * SECOND)
+        places = context.peer_locator, context_of(world, "a").local_locator
+        world.checks.require(
+            places == (a.locators[wanted],) * 2,
+            "a backup is used where no other works, and nowhere else",
+            f"{seconds} s after providers {down or 'none'} died it is not so",
+        )
+    a.keep_back(frozenset(a.locators[:1]))
+    b.keep_back(frozenset(b.locators[:1]))
+    world.run(5 * SECOND)
+    used = context.pair
+    world.checks.require(
+        used == (b.locators[1], a.locators[1]), "what is better is used", "b does not"
+    )
+    world.heal()
+    world.demand_liveness()
+
+
 def renumbering(world: World) -> None:
     """Host a loses the locator that is its AID, and later the other, and gets them back."""
     established(world)
@@ -418,6 +443,7 @@ SCENARIOS: dict[str, Scenario] = {
     "link-gone": Scenario("a host notices that its link is gone", link_gone),
     "long-outage": Scenario("nothing works for minutes, then one provider does", long_outage),
     "link-back": Scenario("a host that had no link gets one back", link_back),
+    "backup": Scenario("a locator is for the worst case, which comes and goes", backup),
     "renumbering": Scenario("locators go and come", renumbering),
     "switch-at-once": Scenario("sets change right after a switch", switch_at_once),
     **{name: Scenario(summary, play) for name, (summary, play) in attacks.ATTACKS.items()},

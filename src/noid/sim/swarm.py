@@ -13,6 +13,7 @@ from noid.engine.events import ContextFound
 from noid.locators import Locator
 from noid.sim.attackers import OffPath, OnPath
 from noid.sim.network import Weather, provider_of
+from noid.sim.node import Node
 from noid.sim.ulp import PROTOCOLS, Conversation
 from noid.sim.world import World
 
@@ -221,6 +222,7 @@ def _schedule(world: World, faults: Faults, source: random.Random) -> None:
     for count, action in events:
         for _ in range(count):
             world.after(source.randrange(faults.seconds * SECOND), action)
+    _keep_back(world)
     # Drawn apart, so that seeds from before there were restarts play as they did.
     apart = random.Random(f"{world.seed}/restarts")
     for _ in range(apart.choice((0, 0, 0, 1, 3))):
@@ -233,6 +235,21 @@ def _schedule(world: World, faults: Faults, source: random.Random) -> None:
         on_path = OnPath(world)
         for _ in range(faults.on_path):
             world.after(source.randrange(faults.seconds * SECOND), on_path.attack)
+
+
+def _keep_back(world: World) -> None:
+    """Some hosts have a locator for the worst case, and some of them change their mind [D22]."""
+    apart = random.Random(f"{world.seed}/backups")
+    for node in world.nodes.values():
+        if apart.random() < 0.2:
+            world.injected["locator kept back"] += 1
+            node.keep_back(frozenset({apart.choice(node.locators)}))
+            if apart.random() < 0.3:
+                world.after(apart.randrange(20 * SECOND), _changing(node))
+
+
+def _changing(node: Node) -> Callable[[], None]:
+    return lambda: node.keep_back(frozenset(node.locators) - node.backup)
 
 
 def _while(world: World, source: random.Random) -> int:
