@@ -36,12 +36,14 @@ class HostSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
         name: its FQDN, for people; the protocol needs none.
         interfaces: globs of the interfaces whose addresses may be locators [D23].
         locators: the locators themselves, where the addresses of the interfaces are not meant.
+        backup: interfaces (globs) and addresses to be used only where no other works [D22].
         encapsulation: whether packets between AIDs that work go plainly, as on-switch says [D28].
     """
 
     name: str = ""
     interfaces: list[str] = msgspec.field(default_factory=lambda: ["*"])
     locators: list[str] = msgspec.field(default_factory=list)
+    backup: list[str] = msgspec.field(default_factory=list)
     encapsulation: Encapsulation = "always"
 
 
@@ -210,13 +212,7 @@ def _refusal(message: str, origin: str) -> ConfigError:
 
 def _check(config: Config) -> None:
     """What a type cannot say."""
-    if len(config.host.locators) > LOCATORS_MAX:
-        raise ConfigError("host.locators", f"has more than {LOCATORS_MAX} entries")
-    if not config.host.interfaces:
-        raise ConfigError("host.interfaces", 'is empty; ["*"] means every interface')
-    for text in config.host.locators:
-        if not is_global_unicast(_locator("host.locators", text)):
-            raise ConfigError("host.locators", f"{text} is not a global unicast address")
+    _check_host(config.host)
     _locator("dns.listen", config.dns.listen)
     for text in config.dns.upstream:
         _locator("dns.upstream", text)
@@ -238,6 +234,19 @@ def _check(config: Config) -> None:
             raise ConfigError(f"codepoints.{key}", f"must be {low} to {high}, not {value}")
     if abs(first - second) < 8:
         raise ConfigError("codepoints.fixed_first", "overlaps the eight of rewritable_first")
+
+
+def _check_host(host: HostSection) -> None:
+    if len(host.locators) > LOCATORS_MAX:
+        raise ConfigError("host.locators", f"has more than {LOCATORS_MAX} entries")
+    if not host.interfaces:
+        raise ConfigError("host.interfaces", 'is empty; ["*"] means every interface')
+    for text in host.locators:
+        if not is_global_unicast(_locator("host.locators", text)):
+            raise ConfigError("host.locators", f"{text} is not a global unicast address")
+    for text in host.backup:
+        if ":" in text:
+            _locator("host.backup", text)
 
 
 def _locator(key: str, text: str) -> Locator:

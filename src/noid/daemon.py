@@ -18,7 +18,6 @@ from typing import Any
 
 from noid import __version__
 from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
-from noid.constants import LOCATORS_MAX
 from noid.control import ControlServer
 from noid.dns.records import Question
 from noid.dns.stub import Stub
@@ -33,7 +32,6 @@ from noid.engine.events import (
     IdleChecked,
     Input,
     InstallFlow,
-    LocatorsChanged,
     Memory,
     Output,
     PeerResolved,
@@ -46,9 +44,10 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.errors import PlatformError, ShimError
-from noid.locators import Locator, format_locator, parse_locator
+from noid.locators import Locator, format_locator
 from noid.memories import Memories
-from noid.netlink import HostNetwork, network_changes
+from noid.netlink import HostNetwork, heard_change, network_changes
+from noid.own import OwnLocators
 from noid.plane.base import DataPlane
 from noid.plane.bpf import BpfPlane, carried
 from noid.plane.layout import label_key
@@ -75,8 +74,7 @@ class Daemon:
         self.config = config
         self.codepoints = config.code_points()
         self.network = HostNetwork()
-        self.locators: tuple[Locator, ...] = ()
-        self.own = LocatorsChanged(())
+        self.own = OwnLocators(config.host, self.network, config.plane.device)
         self.kept: set[Locator] = set()
         self.changed: set[int] = set()
         self.memories: Memories
@@ -194,7 +192,7 @@ class Daemon:
             self.handle(ContextFound(memory))
         if memories:
             logger.info("took up %d contexts of an earlier daemon", len(memories))
-            self.handle(self.own)  # other locators than it had, perhaps
+            self.handle(self.own.said)  # other locators than it had, perhaps
 
     def _keep_memories(self) -> None:
         """Writes down what has changed of the contexts since the last time."""
@@ -327,33 +325,22 @@ class Daemon:
 
     # --- own locators -------------------------------------------------------------------------
 
+    @property
+    def locators(self) -> tuple[Locator, ...]:
+        """This host's locators, the preferred one first."""
+        return self.own.locators
+
     def _on_network_change(self, watching: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while watching.recv(65536):
-                pass
-        self.plane.links_changed()
-        self._take_locators()
+        if heard_change(watching):
+            self.plane.links_changed()
+            self._take_locators()
 
     def _take_locators(self) -> None:
         """Reads this host's locators, and tells the engine when they are others than before."""
-        host = self.config.host
-        found = self.network.locators(host.interfaces, excluded=self.config.plane.device)
-        # An address that was never preferred is somebody's way of having it for nothing but itself;
-        # one that no longer is stays a locator, and is left [draft §4.5, D25].
-        usable = [one for one in found if not one.deprecated or one.locator in self.locators]
-        present = tuple(one.locator for one in usable)
-        if host.locators:
-            wanted = [parse_locator(text) for text in host.locators]
-            present = tuple(locator for locator in wanted if locator in present)
-        event = LocatorsChanged(
-            present[:LOCATORS_MAX],
-            deprecated=frozenset(one.locator for one in usable if one.deprecated),
-            broken=frozenset(one.locator for one in usable if one.broken),
-        )
-        if event != self.own:
-            self.own, self.locators = event, event.locators
+        event = self.own.look()
+        if event is not None:
             self.handle(event)
-            self._keep_aids(frozenset(one.locator for one in found))
+            self._keep_aids(frozenset(self.own.addresses))
 
     def _keep_aids(self, present: frozenset[Locator]) -> None:
         """AIDs of live contexts stay deliverable though their addresses are gone [D23]."""

@@ -5,6 +5,7 @@ import errno
 import fnmatch
 import functools
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,9 +33,17 @@ LINK_CARRIES = 0x1 | 0x10000
 """IFF_UP and IFF_LOWER_UP: the link is wanted, and there is something at its other end."""
 PASSING_ADDRESS = "fe80::6d36"
 RULE_INVERT = 0x02
-GROUP_LINKS = 0x1
-GROUP_IPV6_ADDRESSES = 0x100
-"""RTMGRP_LINK and RTMGRP_IPV6_IFADDR, from linux/rtnetlink.h."""
+GROUPS = 0x1 | 0x100 | 0x400 | 0x40000
+"""RTMGRP_LINK, _IPV6_IFADDR, _IPV6_ROUTE, and that of RTNLGRP_IPV6_RULE (linux/rtnetlink.h)."""
+MESSAGE = struct.Struct("=IHHII")
+"""struct nlmsghdr: octets, type, flags, sequence number, port."""
+ROUTE_MESSAGES = frozenset({24, 25})
+"""RTM_NEWROUTE, RTM_DELROUTE."""
+ROUTE_UNICAST = 1
+FAR_AWAY = "2000::"
+"""An address of nobody's, to which the route of the wide world leads."""
+FAR_AWAY_BITS = 16
+"""A route that leads there has a prefix no longer than this."""
 TCP6 = Path("/proc/net/tcp6")
 UDP6 = Path("/proc/net/udp6")
 TCP_GONE = ("06", "07")
@@ -83,13 +92,17 @@ class OwnAddress(NamedTuple):
 
     Attributes:
         locator: the address.
+        interface: where it is.
         deprecated: nothing new should use it (RFC 4862 §5.5.4).
         broken: its link is down, or has lost its carrier [D20].
+        leads_out: packets from it to the wide world leave by that interface.
     """
 
     locator: Locator
+    interface: str
     deprecated: bool
     broken: bool
+    leads_out: bool
 
 
 def _on_worker(method: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -144,10 +157,32 @@ class HostNetwork:
             if is_global_unicast(locator) and any(
                 fnmatch.fnmatchcase(name, pattern) for pattern in interfaces
             ):
-                carries = (link["flags"] & LINK_CARRIES) == LINK_CARRIES
-                deprecated = bool(flags & FLAG_DEPRECATED)
-                found.append(OwnAddress(locator, deprecated=deprecated, broken=not carries))
+                found.append(
+                    OwnAddress(
+                        locator,
+                        name,
+                        deprecated=bool(flags & FLAG_DEPRECATED),
+                        broken=(link["flags"] & LINK_CARRIES) != LINK_CARRIES,
+                        leads_out=self._leads_out(locator, link["index"]),
+                    )
+                )
         return tuple(found)
+
+    def _leads_out(self, source: Locator, index: int) -> bool:
+        """Whether policy routing takes packets from an address out by a certain interface."""
+        try:
+            routes = list(
+                self._route.route(
+                    "get",
+                    family=socket.AF_INET6,
+                    dst=FAR_AWAY,
+                    src=format_locator(source),
+                    oif=index,
+                )
+            )
+        except NetlinkError:
+            return False
+        return any(route.get("oif") == index and route["type"] == ROUTE_UNICAST for route in routes)
 
     @_on_worker
     def least_mtu(self, interfaces: Sequence[str], default: int) -> int:
@@ -428,14 +463,35 @@ def _proc_address(locator: Locator) -> str:
 
 
 def network_changes() -> socket.socket:
-    """A socket that becomes readable whenever a device or an IPv6 address of the host changes.
+    """A socket that becomes readable when a device, address, route or rule of IPv6 changes.
 
-    What is read from it says no more than that; HostNetwork says what there is now.
+    ``heard_change`` reads it; HostNetwork says what there is now.
     """
     watching = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     watching.setblocking(False)
-    watching.bind((0, GROUP_LINKS | GROUP_IPV6_ADDRESSES))
+    watching.bind((0, GROUPS))
     return watching
+
+
+def heard_change(watching: socket.socket) -> bool:
+    """Reads all there is to read, and whether any of it may matter.
+
+    Routes to somewhere in particular do not: many come and go, and some are ours.
+    """
+    matters = False
+    while True:
+        try:
+            data = watching.recv(65536)
+        except BlockingIOError:
+            return matters
+        except OSError:
+            return True  # there was too much of it to keep
+        at = 0
+        while at + MESSAGE.size < len(data):
+            octets, kind, *_ = MESSAGE.unpack_from(data, at)
+            prefix_bits = data[at + MESSAGE.size + 1]
+            matters |= kind not in ROUTE_MESSAGES or prefix_bits <= FAR_AWAY_BITS
+            at += max(octets + 3 & ~3, MESSAGE.size)
 
 
 @contextlib.contextmanager

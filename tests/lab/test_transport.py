@@ -207,6 +207,34 @@ def test_a_tcp_connection_outlives_the_address_it_was_made_with(
 
 
 @both_roles
+def test_a_route_that_goes_while_its_link_stays_is_left_before_anything_is_sent(
+    forgetful: Lab, client: str
+) -> None:
+    gateway = f"2001:db8:1:{client}::1"
+    routes = [["default", "via", gateway, "dev", "up1", "table", "101"]]
+    routes.append(["default", "via", gateway, "dev", "up1", "metric", "100"])
+    establish_context(forgetful, client)
+    peer = PEERS[client]
+    with tcp(forgetful, client) as conversation:
+        conversation.echoes()
+        assert _pair(forgetful, client)[0] == locators(client)[0]
+        for route in routes:
+            forgetful.run(client, ["ip", "-6", "route", "del", *route])
+        try:
+            forgetful.wait_for(
+                "it is left", lambda: _pair(forgetful, client)[0] == locators(client)[1], 10
+            )
+            forgetful.wait_for(
+                "the peer follows", lambda: _pair(forgetful, peer)[1] == locators(client)[1], 10
+            )
+            conversation.echoes(octets=LONG_OCTETS)
+        finally:
+            for route in routes:
+                forgetful.run(client, ["ip", "-6", "route", "add", *route])
+        conversation.echoes()
+
+
+@both_roles
 def test_a_ping_outlives_its_provider(forgetful: Lab, client: str) -> None:
     establish_context(forgetful, client)
     with Pinging(forgetful, client) as ping:
