@@ -174,7 +174,9 @@ def _let_arrive(lab: Lab) -> None:
     """
 
     def datagrams() -> str:
-        return lab.run(SERVER, ["grep", "^Udp6InDatagrams\\|^Udp6NoPorts", "/proc/net/snmp6"]).stdout
+        return lab.run(
+            SERVER, ["grep", "^Udp6InDatagrams\\|^Udp6NoPorts", "/proc/net/snmp6"]
+        ).stdout
 
     def arrived() -> bool:
         before = datagrams()
