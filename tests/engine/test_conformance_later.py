@@ -140,7 +140,7 @@ def test_an_update_needs_both_labels(change: str) -> None:
     network = established()
     before = network.b.context.peer_local
     message = update_from_a(network)
-    wrong = dataclasses.replace(message.context, **{change: 0x77777})
+    wrong = message.context._replace(**{change: 0x77777})
     message = update_from_a(network, context=wrong, sender_locators=(LocatorEntry(A1, LOCAL),))
     receive(network, network.b, message, A1, B1)
     assert network.b.outputs[-1] != Dropped("UR not authentic")
@@ -273,7 +273,7 @@ def test_a_uc_from_outside_the_set_of_the_peer_is_dropped() -> None:
 def test_the_reset_token_is_believed_whatever_the_birthday() -> None:
     network = established()
     message = unknown_context(network)
-    far = dataclasses.replace(message.context, sender_birthday=1 << 31)
+    far = message.context._replace(sender_birthday=1 << 31)
     receive(network, network.a, dataclasses.replace(message, context=far), B1, A1)
     assert network.a.context.state is State.INIT_SENT
 
@@ -339,8 +339,7 @@ def closeack(network: Network, **changes: object) -> list[Output]:
         nonce=close.nonce,
         sender_aid=close.receiver_aid,
         receiver_aid=close.sender_aid,
-        context=dataclasses.replace(
-            close.context,
+        context=close.context._replace(
             sender_label=close.context.receiver_label,
             receiver_label=close.context.sender_label,
         ),
@@ -386,8 +385,7 @@ def test_a_uc_for_a_context_that_is_closing_ends_it() -> None:
     fresh = established(seed=3)
     message = dataclasses.replace(
         unknown_context(fresh),
-        context=dataclasses.replace(
-            unknown_context(fresh).context,
+        context=unknown_context(fresh).context._replace(
             receiver_label=network.a.context.peer_label,
             sender_birthday=network.a.context.peer_birthday,
         ),

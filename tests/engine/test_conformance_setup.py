@@ -317,7 +317,7 @@ def test_a_conf_in_any_other_state_is_dropped() -> None:
     network, message = answered(Code.CONF)
     receive(network, network.a, message, B1, A1)
     assert network.a.context.state is State.ESTABLISHED
-    other = dataclasses.replace(message.context, sender_label=0x77777)
+    other = message.context._replace(sender_label=0x77777)
     receive(network, network.a, dataclasses.replace(message, context=other), B1, A1)
     assert network.a.outputs[-1] == Dropped("CONF without INIT")
     assert network.a.context.peer_label == message.context.sender_label

@@ -353,7 +353,7 @@ def test_a_spoofed_init_at_a_live_context_changes_nothing() -> None:
     stranger = dataclasses.replace(init_on(network), nonce=666)
     assert receive(network, stranger, X1, B1) == [Dropped("INIT from outside Lsl(peer)")]
     other_label = dataclasses.replace(
-        stranger, context=dataclasses.replace(stranger.context, sender_label=0x77777)
+        stranger, context=stranger.context._replace(sender_label=0x77777)
     )
     outputs = receive(network, other_label, A1, B1)
     assert [type(output) for output in outputs] == [SendControl]

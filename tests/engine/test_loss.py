@@ -121,7 +121,7 @@ def test_a_uc_without_the_packet_it_is_about_is_dropped() -> None:
 
 def test_a_uc_about_a_packet_we_did_not_send_is_dropped() -> None:
     network = established()
-    forged(network, context=dataclasses.replace(ControlMessageContext, receiver_label=0x99999))
+    forged(network, context=ControlMessageContext._replace(receiver_label=0x99999))
     assert network.a.context.state is State.ESTABLISHED
     assert network.a.host.drops == {"UC about no packet of ours": 1}
 

@@ -1,7 +1,5 @@
 """Contexts whose CC did not go to the AID: nothing until the DNS has spoken [D37]."""
 
-import dataclasses
-
 from noid.constants import (
     HELD_PACKETS_MAX,
     MILLISECOND,
@@ -50,8 +48,7 @@ def ccr_from(network: Network, source: Locator, label: int = 0x123) -> ControlMe
         nonce=cc.nonce,
         sender_aid=A1,
         receiver_aid=B1,
-        context=dataclasses.replace(
-            cc.context,
+        context=cc.context._replace(
             sender_label=label,
             receiver_label=0,
             sender_birthday=cc.context.receiver_birthday,

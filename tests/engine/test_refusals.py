@@ -165,7 +165,7 @@ def test_a_cc_for_another_label_is_dropped() -> None:
     network = begun()
     network.run(20 * MILLISECOND - 1)
     cc = sent(network.b, Code.CC)
-    other = dataclasses.replace(cc, context=dataclasses.replace(cc.context, receiver_label=1))
+    other = dataclasses.replace(cc, context=cc.context._replace(receiver_label=1))
     assert receive(network, network.a, other, B1, A1) == [Dropped("CC with another label")]
     assert network.a.context.state is State.INIT_SENT
 
@@ -175,7 +175,7 @@ def test_a_conf_for_another_label_is_dropped(changes: dict[str, int]) -> None:
     network = begun()
     network.run(40 * MILLISECOND - 1)
     conf = sent(network.b, Code.CONF)
-    other = dataclasses.replace(conf, context=dataclasses.replace(conf.context, **changes))
+    other = dataclasses.replace(conf, context=conf.context._replace(**changes))
     assert receive(network, network.a, other, B1, A1) == [Dropped("CONF with another label")]
     assert network.a.context.state is State.CCR_SENT
 
@@ -451,7 +451,7 @@ def test_a_close_while_starting_over_is_dropped() -> None:
     birthday = network.b.context.peer_birthday
     uc = message_in(told)[1]
     uc = dataclasses.replace(
-        uc, context=dataclasses.replace(uc.context, sender_birthday=birthday), reset_token=b""
+        uc, context=uc.context._replace(sender_birthday=birthday), reset_token=b""
     )
     receive(network, network.b, uc, A1, B1)
     assert network.b.context.state is State.INIT_SENT
@@ -548,8 +548,8 @@ def test_no_message_makes_the_engine_raise(data: st.DataObject) -> None:
         message = data.draw(st.sampled_from([*genuine, *EXAMPLES.values()]))
         label = labels | st.sampled_from(numbers) if numbers else labels
         if data.draw(st.booleans()):
-            context = dataclasses.replace(
-                message.context, sender_label=data.draw(label), receiver_label=data.draw(label)
+            context = message.context._replace(
+                sender_label=data.draw(label), receiver_label=data.draw(label)
             )
             message = dataclasses.replace(message, context=context)
         if data.draw(st.booleans()):

@@ -1,6 +1,6 @@
 """The law, the timers and the keyed hashes."""
 
-import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -86,12 +86,12 @@ def test_a_cookie_outlives_one_change_of_keys_and_not_its_time() -> None:
 
 
 @pytest.mark.parametrize("change", [{"timestamp": 1}, {"locator": A2}, {"keyed_hash": bytes(16)}])
-def test_an_altered_cookie_does_not_open(change: dict[str, object]) -> None:
+def test_an_altered_cookie_does_not_open(change: dict[str, Any]) -> None:
     keys = CookieKeys(lambda count: b"k" * count)
     cookie = keys.seal(b"state", A1, 5)
     assert keys.opens(cookie, b"state", 6)
     assert not keys.opens(cookie, b"other", 6)
-    assert not keys.opens(dataclasses.replace(cookie, **change), b"state", 6)  # type: ignore[arg-type]
+    assert not keys.opens(cookie._replace(**change), b"state", 6)
 
 
 def test_a_cookie_from_the_future_does_not_open() -> None:

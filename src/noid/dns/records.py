@@ -7,6 +7,7 @@ or not to be had just now; the difference between the last two is what [draft §
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from noid.locators import Locator
 
@@ -33,8 +34,7 @@ class Status(enum.Enum):
     """SERVFAIL, REFUSED, timeout, malformed: transient, asked again, believed of nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """One question; two that are equal are the same question and are asked once.
 
     Attributes:

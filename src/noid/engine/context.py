@@ -399,11 +399,13 @@ class Context:
         """The context as the data plane needs it; plain while on its AIDs where so wanted [D28]."""
         own = frozenset(self.own_local)
         # Data follows the peer's source to what is verified, unless the peer calls it broken [D21].
-        verified = frozenset(
-            locator
-            for locator in self.peer_verified
-            if locator == self.peer_locator or not self.marks_of(locator) & LocatorFlag.BROKEN
-        )
+        verified = self.peer_verified
+        if self.peer_marks:
+            verified = frozenset(
+                locator
+                for locator in verified
+                if locator == self.peer_locator or not self.marks_of(locator) & LocatorFlag.BROKEN
+            )
         # A context that is being set up anew still receives, but its packets go plainly [D18].
         return Flow(
             local_aid=self.local_aid,

@@ -30,7 +30,9 @@ AIDs in place of the address fields, so that a router may rewrite the source and
 """
 
 import enum
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from noid.constants import (
     CONTROL_FLOW_LABEL,
@@ -309,7 +311,7 @@ def decode_message(
         raise WireError(6, "unknown version")
     if not FIXED_OCTETS <= header_octets <= HEADER_OCTETS_MAX:
         raise WireError(5, "header length out of range")
-    options = _decode_options(reader.part(header_octets - FIXED_OCTETS, "options"))
+    said = _decode_options(reader.part(header_octets - FIXED_OCTETS, "options"))
     payload = reader.rest()
     if next_header == ipv6.NO_NEXT_HEADER and payload:
         raise WireError(4, "octets after the message")
@@ -320,17 +322,10 @@ def decode_message(
             sender_aid=sender_aid,
             receiver_aid=receiver_aid,
             flags=FLAGS[version_and_flags & KNOWN_FLAGS],
-            context=options.context,
-            sender_locators=options.sender_locators,
-            receiver_locators=options.receiver_locators,
-            tokens=options.tokens,
-            cookie=options.cookie,
-            authentication=options.authentication,
-            reset_token=options.reset_token,
-            unknown=tuple(options.unknown),
             piggyback=None
             if next_header == ipv6.NO_NEXT_HEADER
             else Piggyback(next_header, payload),
+            **said,
         )
     except UsageError as error:
         raise WireError(FIXED_OCTETS, str(error)) from None
@@ -356,23 +351,28 @@ def blank_authentication(octets: bytes) -> bytes:
     return bytes(blanked)
 
 
-@dataclass(slots=True)
-class _Options:
-    """The options of a message while they are being read."""
+DECODERS: dict[int, tuple[str, Callable[[Reader], object]]] = {
+    OptionType.CONTEXT: ("context", ContextOption.decode),
+    OptionType.SENDER_LOCATORS: ("sender_locators", decode_entries),
+    OptionType.RECEIVER_LOCATORS: ("receiver_locators", decode_entries),
+    OptionType.TOKENS: ("tokens", Tokens.decode),
+    OptionType.COOKIE: ("cookie", Cookie.decode),
+    OptionType.AUTHENTICATION: (
+        "authentication",
+        lambda reader: reader.take(HASH_OCTETS, "authentication"),
+    ),
+    OptionType.RESET_TOKEN: ("reset_token", lambda reader: reader.take(HASH_OCTETS, "reset token")),
+}
+"""Where each option we know stands in a message, and how its value is read."""
 
-    context: ContextOption = field(default_factory=ContextOption)
-    sender_locators: Entries = ()
-    receiver_locators: Entries = ()
-    tokens: Tokens | None = None
-    cookie: Cookie | None = None
-    authentication: bytes = b""
-    reset_token: bytes = b""
-    unknown: list[UnknownOption] = field(default_factory=list)
 
+def _decode_options(reader: Reader) -> dict[str, Any]:
+    """Every option up to the end of the header, by its place in the message.
 
-def _decode_options(reader: Reader) -> _Options:
-    """Every option up to the end of the header; none stands twice, a context is always there."""
-    options = _Options()
+    None stands twice, and a context is always there.
+    """
+    said: dict[str, Any] = {}
+    unknown: list[UnknownOption] = []
     seen: set[int] = set()
     while reader.position < reader.end:
         start = reader.position
@@ -381,37 +381,23 @@ def _decode_options(reader: Reader) -> _Options:
         if number in seen:
             raise WireError(start, "option stands twice")
         seen.add(number)
-        # What a later version appended to a layout we know is left unread.
-        if not _decode_option(number, reader.part(length, "option"), options):
-            if head & CRITICAL:
-                raise WireError(start, "unknown critical option")
-            if len(options.unknown) == UNKNOWN_OPTIONS_MAX:
-                raise WireError(start, "too many unknown options")
-            value = reader.octets[start + HEAD_OCTETS : reader.position]
-            options.unknown.append(UnknownOption(number, value))
-        reader.skip(-(HEAD_OCTETS + length) % ALIGNMENT, "option padding")
-    if OptionType.CONTEXT not in seen:
+        value = reader.part(length, "option")
+        known = DECODERS.get(number)
+        if known is not None:
+            # What a later version appended to a layout we know is left unread.
+            name, decode = known
+            said[name] = decode(value)
+        elif head & CRITICAL:
+            raise WireError(start, "unknown critical option")
+        elif len(unknown) == UNKNOWN_OPTIONS_MAX:
+            raise WireError(start, "too many unknown options")
+        else:
+            unknown.append(UnknownOption(number, value.rest()))
+        padding = -(HEAD_OCTETS + length) % ALIGNMENT
+        if padding:
+            reader.skip(padding, "option padding")
+    if "context" not in said:
         raise WireError(reader.position, "no context option")
-    return options
-
-
-def _decode_option(number: int, reader: Reader, options: _Options) -> bool:
-    """One option into its place; False where we do not know it."""
-    match number:
-        case OptionType.CONTEXT:
-            options.context = ContextOption.decode(reader)
-        case OptionType.SENDER_LOCATORS:
-            options.sender_locators = decode_entries(reader)
-        case OptionType.RECEIVER_LOCATORS:
-            options.receiver_locators = decode_entries(reader)
-        case OptionType.TOKENS:
-            options.tokens = Tokens.decode(reader)
-        case OptionType.COOKIE:
-            options.cookie = Cookie.decode(reader)
-        case OptionType.AUTHENTICATION:
-            options.authentication = reader.take(HASH_OCTETS, "authentication")
-        case OptionType.RESET_TOKEN:
-            options.reset_token = reader.take(HASH_OCTETS, "reset token")
-        case _:
-            return False
-    return True
+    if unknown:
+        said["unknown"] = tuple(unknown)
+    return said

@@ -1,11 +1,13 @@
 """The IPv6 header (RFC 8200 §3) and the Internet checksum over its pseudo-header (§8.1)."""
 
+import struct
 from dataclasses import dataclass
 
 from noid.constants import FLOW_LABEL_MASK
 from noid.errors import WireError
 from noid.locators import LOCATOR_OCTETS, Locator
 
+HEADER = struct.Struct(">IHBB16s16s")
 HEADER_OCTETS = 40
 VERSION = 6
 DEFAULT_HOP_LIMIT = 64
@@ -67,13 +69,13 @@ class Header:
 
     def encode(self) -> bytes:
         """The 40 octets."""
-        first = VERSION << 28 | self.traffic_class << 20 | self.flow_label
-        return (
-            first.to_bytes(4, "big")
-            + self.payload_octets.to_bytes(2, "big")
-            + bytes((self.next_header, self.hop_limit))
-            + self.source
-            + self.destination
+        return HEADER.pack(
+            VERSION << 28 | self.traffic_class << 20 | self.flow_label,
+            self.payload_octets,
+            self.next_header,
+            self.hop_limit,
+            self.source,
+            self.destination,
         )
 
     @classmethod

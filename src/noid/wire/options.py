@@ -14,11 +14,14 @@ Length counts the octets of the value alone. C is the critical bit: a message wi
 that has it is dropped, without it the option is skipped and kept for re-encoding. An option we know
 is known with or without its critical bit. A value longer than its layout says is accepted and its
 tail ignored, so that layouts can grow; a shorter one is an error. No option stands twice.
+
+What is read and written for every message is a named tuple, which is made several times as fast as
+a frozen dataclass.
 """
 
 import enum
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
 from noid.errors import WireError
@@ -38,6 +41,15 @@ CONTEXT = Layout(
 TOKENS = Layout(("Q", "token"), ("Q", "token"))
 COOKIE = Layout(("Q", "timestamp"), ("16s", "cookie locator"), ("16s", "keyed hash"))
 COUNT = Layout(("B", "locator count"), ("3x", "locator set"))
+SETS = tuple(
+    Layout(
+        (f"{count}s", "locator flags"),
+        (f"{-count % ALIGNMENT}x", "locator flags"),
+        *[("16s", "locator")] * count,
+    )
+    for count in range(LOCATORS_MAX + 1)
+)
+"""What follows the count in a set of so many locators."""
 PADDING = tuple(bytes(count) for count in range(ALIGNMENT))
 
 
@@ -68,8 +80,7 @@ class LocatorFlag:
     BACKUP: Final = 0x08
 
 
-@dataclass(frozen=True, slots=True)
-class LocatorEntry:
+class LocatorEntry(NamedTuple):
     """One locator of a set, and its flags."""
 
     locator: Locator
@@ -79,8 +90,7 @@ class LocatorEntry:
 Entries = tuple[LocatorEntry, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextOption:
+class ContextOption(NamedTuple):
     """Which context, and whether its owner has rebooted since; in every message. 16 octets.
 
     ::
@@ -114,17 +124,11 @@ class ContextOption:
     @classmethod
     def decode(cls, reader: Reader) -> "ContextOption":
         """Reads the value."""
-        sender_label, receiver_label, sender_birthday, receiver_birthday = reader.unpack(CONTEXT)
-        return cls(
-            sender_label=sender_label & FLOW_LABEL_MASK,
-            receiver_label=receiver_label & FLOW_LABEL_MASK,
-            sender_birthday=sender_birthday,
-            receiver_birthday=receiver_birthday,
-        )
+        sender_label, receiver_label, *birthdays = reader.unpack(CONTEXT)
+        return cls(sender_label & FLOW_LABEL_MASK, receiver_label & FLOW_LABEL_MASK, *birthdays)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+class Tokens(NamedTuple):
     """The random tokens from which later messages are authenticated [D10]. 16 octets.
 
     Attributes:
@@ -142,12 +146,10 @@ class Tokens:
     @classmethod
     def decode(cls, reader: Reader) -> "Tokens":
         """Reads the value."""
-        sender, receiver = reader.unpack(TOKENS)
-        return cls(sender=sender, receiver=receiver)
+        return cls(*reader.unpack(TOKENS))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cookie:
+class Cookie(NamedTuple):
     """What lets a responder keep no state between CC and CCR [draft §3.3.2, D8]. 40 octets.
 
     ::
@@ -171,8 +173,7 @@ class Cookie:
     @classmethod
     def decode(cls, reader: Reader) -> "Cookie":
         """Reads the value."""
-        timestamp, locator, keyed_hash = reader.unpack(COOKIE)
-        return cls(timestamp=timestamp, locator=locator, keyed_hash=keyed_hash)
+        return cls(*reader.unpack(COOKIE))
 
 
 def encode_entries(entries: Entries) -> bytes:
@@ -186,8 +187,7 @@ def encode_entries(entries: Entries) -> bytes:
     """
     count = len(entries)
     flags = bytes([entry.flags for entry in entries])
-    locators = b"".join([entry.locator for entry in entries])
-    return COUNT.pack(count) + flags + PADDING[-count % ALIGNMENT] + locators
+    return COUNT.pack(count) + SETS[count].pack(flags, *[entry.locator for entry in entries])
 
 
 def decode_entries(reader: Reader) -> Entries:
@@ -200,9 +200,7 @@ def decode_entries(reader: Reader) -> Entries:
     (count,) = reader.unpack(COUNT)
     if not 1 <= count <= LOCATORS_MAX:
         raise WireError(start, "locator count out of range")
-    flags = reader.take(count, "locator flags")
-    reader.take(-count % ALIGNMENT, "locator flags")
-    locators = [reader.locator("locator") for _ in range(count)]
+    flags, *locators = reader.unpack(SETS[count])
     if len(set(locators)) != count:
         raise WireError(start, "locator listed twice")
     return tuple(map(LocatorEntry, locators, flags))

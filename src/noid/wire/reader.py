@@ -7,7 +7,6 @@ import struct
 from typing import Any
 
 from noid.errors import WireError
-from noid.locators import LOCATOR_OCTETS, Locator
 
 
 class Layout:
@@ -55,7 +54,8 @@ class Reader:
             WireError: fewer are left; ``what`` names the thing that is truncated.
         """
         start = self.position
-        return self.octets[start : self.skip(count, what)]
+        self.skip(count, what)
+        return self.octets[start : self.position]
 
     def unpack(self, layout: Layout) -> tuple[Any, ...]:
         """The next fields, as a layout has them.
@@ -72,10 +72,6 @@ class Reader:
         self.position = after
         return layout.unpack_from(self.octets, start)
 
-    def locator(self, what: str) -> Locator:
-        """The next 16 octets as a locator."""
-        return Locator(self.take(LOCATOR_OCTETS, what))
-
     def rest(self) -> bytes:
         """Everything up to the end."""
         return self.take(self.end - self.position, "rest")
@@ -83,12 +79,15 @@ class Reader:
     def part(self, count: int, what: str) -> "Reader":
         """A reader of the next ``count`` octets, which this one skips."""
         start = self.position
-        return Reader(self.octets, start, self.skip(count, what))
+        after = start + count
+        if after > self.end:
+            raise WireError(start, f"truncated {what}")
+        self.position = after
+        return Reader(self.octets, start, after)
 
-    def skip(self, count: int, what: str) -> int:
-        """Leaves ``count`` octets unread; returns where it is then."""
+    def skip(self, count: int, what: str) -> None:
+        """Leaves ``count`` octets unread."""
         after = self.position + count
         if after > self.end:
             raise WireError(self.position, f"truncated {what}")
         self.position = after
-        return after
