@@ -60,7 +60,7 @@ def update_from_a(network: Network, **changes: object) -> ControlMessage:
     network.wire.clear()
     _, message = sent_by(network.a, Code.UR)[-1]
     fields: dict[str, object] = {"nonce": message.nonce + 1, **changes}
-    changed = dataclasses.replace(message, **fields)  # type: ignore[arg-type]
+    changed = dataclasses.replace(message, **fields)  # type: ignore[arg-type] # a case
     return authenticated(network.a.host.core, network.a.context, changed)
 
 
@@ -344,7 +344,7 @@ def closeack(network: Network, **changes: object) -> list[Output]:
             receiver_label=close.context.sender_label,
         ),
     )
-    message = dataclasses.replace(answer, **changes)  # type: ignore[arg-type]
+    message = dataclasses.replace(answer, **changes)  # type: ignore[arg-type] # a case
     return receive(network, network.a, message, B1, A1)
 
 
@@ -389,7 +389,7 @@ def test_a_uc_for_a_context_that_is_closing_ends_it() -> None:
             receiver_label=network.a.context.peer_label,
             sender_birthday=network.a.context.peer_birthday,
         ),
-        piggyback=dataclasses.replace(unknown_context(fresh).piggyback, payload=quote),  # type: ignore[type-var]
+        piggyback=dataclasses.replace(unknown_context(fresh).piggyback, payload=quote),  # type: ignore[type-var] # a UC has one
     )
     receive(network, network.a, message, B1, A1)
     assert network.a.host.contexts == []

@@ -85,7 +85,7 @@ def answered(code: Code, **changes: object) -> tuple[Network, ControlMessage]:
         network.run(5 * MILLISECOND)
     network.wire.clear()
     _, message = sent_by(sender, code)[-1]
-    return network, dataclasses.replace(message, **changes)  # type: ignore[arg-type]
+    return network, dataclasses.replace(message, **changes)  # type: ignore[arg-type] # a case
 
 
 # --- INIT -----------------------------------------------------------------------------------------

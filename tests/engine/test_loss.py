@@ -81,7 +81,7 @@ def forged(network: Network, **changes: object) -> None:
         lost.b.host.core.options, birthday=birthday, reset_key=b"another key, of 32 octets length"
     )
     message = unknown_context(lost, data)
-    message = dataclasses.replace(message, **changes)  # type: ignore[arg-type]
+    message = dataclasses.replace(message, **changes)  # type: ignore[arg-type] # a case
     network.put(encode_packet(message, B1, A1, CODEPOINTS))
     network.run(10 * MILLISECOND)
 
@@ -176,8 +176,8 @@ def rejected(network: Network, source: bytes, quote: bytes) -> None:
         value=6,
         quote=quote,
     )
-    octets = error.encode_packet(source, A1)[40:]  # type: ignore[arg-type]
-    network.give(network.a, IcmpErrorReceived(source, A1, octets))  # type: ignore[arg-type]
+    octets = error.encode_packet(source, A1)[40:]  # type: ignore[arg-type] # a case
+    network.give(network.a, IcmpErrorReceived(source, A1, octets))  # type: ignore[arg-type] # a case
 
 
 def test_a_host_that_does_not_know_m6_any_more_is_reached_plainly() -> None:

@@ -118,7 +118,7 @@ def test_a_silence_that_proved_harmless_is_no_news_again() -> None:
 )
 def test_a_path_that_dies_in_one_direction_only_is_left(dead: set[tuple[bytes, bytes]]) -> None:
     network = established()
-    network.dead |= dead  # type: ignore[arg-type]
+    network.dead |= dead  # type: ignore[arg-type] # locators are bytes
     network.give(network.b, silence(network.b))
     network.run(5 * SECOND)
     pair = network.b.context.pair

@@ -127,7 +127,7 @@ def test_an_init_without_a_label_or_from_no_unicast_aid_is_dropped(
     changes: dict[str, object],
 ) -> None:
     network = begun()
-    init = dataclasses.replace(sent(network.a, Code.INIT), **changes)  # type: ignore[arg-type]
+    init = dataclasses.replace(sent(network.a, Code.INIT), **changes)  # type: ignore[arg-type] # a case
     assert receive(network, network.b, init, A1, B1) == [Dropped("INIT without label or AID")]
 
 

@@ -66,7 +66,7 @@ def test_a_pair_in_use_that_was_dead_carries_the_packet_again() -> None:
     network = dead(for_ns=40 * SECOND)
     long = packet(B1, A1, bytes(1460))
     revive(network, (B1, A1))
-    network.b.context.search.packet = long  # type: ignore[union-attr]
+    network.b.context.search.packet = long  # type: ignore[union-attr] # it searches
     network.give(network.b, LocatorsChanged((B1,)))
     network.give(network.b, LocatorsChanged((B1, B2)))
     network.run(SECOND)

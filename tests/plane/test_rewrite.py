@@ -72,7 +72,7 @@ def arrival_of(packet: bytes, **changes: object) -> Arrival:
         header.hop_limit,
         packet[40:],
     )
-    return dataclasses.replace(arrival, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(arrival, **changes)  # type: ignore[arg-type] # a case
 
 
 protocols = st.integers(0, 255).filter(
@@ -210,7 +210,7 @@ def test_a_flow_replaces_the_one_with_its_aids_under_another_label() -> None:
 
 def arrived_at_b(source: Locator, destination: Locator = B2, **changes: object) -> Delivery:
     """What the peer sends from one of its locators, delivered."""
-    flow = dataclasses.replace(FLOW_B, **changes)  # type: ignore[arg-type]
+    flow = dataclasses.replace(FLOW_B, **changes)  # type: ignore[arg-type] # a case
     packet = side(FLOW_A).outbound(ulp_packet(ipv6.TCP, bytes(20)), FLOW_A)
     delivery = side(flow).inbound(arrival_of(packet, source=source, destination=destination))
     assert isinstance(delivery, Delivery)

@@ -146,7 +146,7 @@ def test_what_a_message_cannot_do_without_is_demanded(code: Code) -> None:
     fields = {"code": code, "nonce": 1, "sender_aid": A1, "receiver_aid": B1}
     if REQUIRED[code]:
         with pytest.raises(UsageError, match="without"):
-            ControlMessage(context=ContextOption(), **fields)  # type: ignore[arg-type]
+            ControlMessage(context=ContextOption(), **fields)  # type: ignore[arg-type] # a case
 
 
 def test_a_message_without_context_option_is_refused() -> None:
