@@ -159,6 +159,7 @@ class Context:
         peer_local: Lsl(peer); empty until the peer has spoken.
         peer_marks: those of them that the peer calls deprecated, broken or backup.
         own_remote: Lsr(local), what the peer found in the DNS about us; None until it said so.
+        untold: our sets are others than the set-up told the peer.
         told_remote: Lsr(peer) as we last told it to the peer; empty if we never did.
         aid_proven: the AID answered at the AID, which counts as verified [draft §7.13, D8].
         verification: what the DNS says about the peer: FQDN(peer), Lsr(peer), and what it proves.
@@ -205,6 +206,7 @@ class Context:
     peer_local: tuple[Locator, ...] = ()
     peer_marks: Entries = ()
     own_remote: tuple[Locator, ...] | None = None
+    untold: bool = False
     told_remote: tuple[Locator, ...] = ()
     aid_proven: bool = False
     exchange: Exchange | None = None

@@ -21,6 +21,7 @@ from noid.constants import (
     FLOW_LABEL_MASK,
     HELD_PACKETS_MAX,
     KNOWN_PEERS_MAX,
+    LOCATORS_MAX,
     PREFIX_BUCKETS,
     PREFIX_BURST,
     PREFIX_OCTETS,
@@ -346,6 +347,10 @@ class Core:
         else:
             self.provisional += 1
         return context
+
+    def locators_with(self, aid: Locator) -> tuple[Locator, ...]:
+        """Lsl of a context of ours: its AID, and then the others we have [draft §4.1 step 6]."""
+        return (aid, *[one for one in self.locators if one != aid])[:LOCATORS_MAX]
 
     def shared(self, own_local: tuple[Locator, ...]) -> tuple[Locator, ...]:
         """The same locators of ours, as one tuple for all contexts that have these."""

@@ -14,7 +14,6 @@ from noid.constants import (
     CCR_TRIES_MAX,
     CONTEXT_IDLE_TIME,
     INIT_ROUNDS_MAX,
-    LOCATORS_MAX,
     PEER_UNABLE_TIME,
     PROVISIONAL_LIFETIME,
     RETRANSMIT_FIRST,
@@ -27,6 +26,7 @@ from noid.engine.events import ControlMessageReceived, DeliverToUlp, SendControl
 from noid.engine.secrets import CookieEnd, cookie_state, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
+from noid.engine.update import tell_untold
 from noid.engine.verifying import begin, tell_remote
 from noid.locators import Locator, is_global_unicast
 from noid.wire import ipv6
@@ -69,6 +69,8 @@ def start(
     """Begins the exchange, or begins it anew, which gives it no more time than it had."""
     started_ns = core.now_ns if started_ns is None else started_ns
     context.told_remote = ()
+    # A peer that still has the context answers INIT with CONF, and takes no sets from it [D13].
+    context.untold |= context.is_known_to_peer
     context.exchange = Exchange(core.nonce(), started_ns, core.now_ns, waiting=waiting)
     core.enter(context, State.INIT_SENT, why)
     _send_init(core, context, context.exchange)
@@ -131,6 +133,8 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.drop("CC with another label")
         return
     context.learn_peer_locators(message.sender_locators)
+    # What the responder has of ours is what some INIT said, unless somebody has altered it.
+    context.untold = message.receiver_locators != own_entries(context)
     context.peer_birthday = message.context.sender_birthday
     exchange.peer_token = message.tokens.sender
     if message.piggyback is not None and event.source in context.peer_set:
@@ -201,6 +205,7 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     context.measure(core.now_ns - exchange.sent_ns)
     _establish(core, context, "CONF received", (event.destination, event.source))
     tell_remote(core, context)
+    tell_untold(core, context)
     if message.piggyback is not None and event.source in context.peer_set:
         core.deliver(context, ulp_packet(message))
 
@@ -324,7 +329,7 @@ def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
 
     What is in Lsr alone is in no intersection and is left out.
     """
-    locators = (aid, *(locator for locator in core.locators if locator != aid))[:LOCATORS_MAX]
+    locators = core.locators_with(aid)
     marks = {entry.locator: entry.flags for entry in core.marks(locators)}
     return tuple(
         LocatorEntry(
@@ -395,6 +400,7 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     if context is None:
         return
     _send_conf(core, context, message, event, with_sets=False, waiting=waiting)
+    tell_untold(core, context)
     if message.piggyback is not None:
         core.deliver(context, ulp_packet(message))
 
@@ -442,9 +448,7 @@ def _context_from(
     probation: Probation | None = None,
 ) -> Context | None:
     """A responder's context, out of the CCR; where the CC went is proven [D8]."""
-    own_local = tuple(
-        entry.locator for entry in message.receiver_locators if entry.locator in core.locators
-    )
+    own_local = core.locators_with(message.receiver_aid)
     context = core.create(
         message.receiver_aid, message.sender_aid, verification, own_local, probation
     )
@@ -468,6 +472,9 @@ def _take_ccr(core: Core, context: Context, message: ControlMessage) -> None:
     assert message.tokens is not None
     context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
+    # What the initiator has of ours is what the CC said.
+    said = {(one.locator, one.flags & ~LocatorFlag.REMOTE) for one in message.receiver_locators}
+    context.untold = said != set(own_entries(context))
     core.know_peer_label(context, message.context.sender_label)
     context.peer_birthday = message.context.sender_birthday
     context.peer_token = message.tokens.sender

@@ -199,15 +199,15 @@ class Host:
         is_more = bool(frozenset(core.locators) - core.broken - before)
         core.own_sets.clear()
         for context in core.labels.values():
-            others = tuple(one for one in core.locators if one != context.local_aid)
-            own_local = core.shared((context.local_aid, *others)[:LOCATORS_MAX])
+            own_local = core.shared(core.locators_with(context.local_aid))
             marks = core.marks(own_local)
             if set(own_local) == set(context.own_local) and set(marks) == set(context.own_marks):
                 continue
             context.own_local, context.own_marks = own_local, marks
             core.install(context)
+            context.untold = True
+            update.tell_untold(core, context)
             if context.is_settled and not context.is_provisional:
-                update.send_update(core, context)
                 reachability.leave(core, context, "of our locators others are better")
                 if is_more:
                     reachability.returned(core, context, "a locator of ours is back")

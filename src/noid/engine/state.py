@@ -212,7 +212,10 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.SOURCE_MOVED: _rule("[draft §7.11 3b, 3c, D21]", _ESTABLISHED),
         Trigger.INIT: _rule("CONF, or CC and nothing else [D13]", _ESTABLISHED),
         Trigger.CC: _rule("not in INIT-SENT [draft §7.4]", _ESTABLISHED),
-        Trigger.CCR: _rule("CONF again [D12], or replaced [D13]", _ESTABLISHED, _IDLE),
+        Trigger.CCR: _rule(
+            "CONF again [D12], or replaced [D13]; sets that changed meanwhile [draft §7.7]",
+            *(_ESTABLISHED, _IDLE, _UR),
+        ),
         Trigger.CONF: _rule("discarded [draft §7.6]; the one just taken [§7.7]", _ESTABLISHED, _UR),
         Trigger.UR: _rule("[draft §7.8, D17]; the peer hears nothing [D20]", _ESTABLISHED, _UR),
         Trigger.UA: _rule("not in UR-SENT [draft §7.9]", _ESTABLISHED),

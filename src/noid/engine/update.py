@@ -24,9 +24,16 @@ ANSWERED_OVER_EVERY_PAIR_MAX = 4
 
 def send_update(core: Core, context: Context) -> None:
     """Tells the peer our sets as they stand; supersedes an earlier telling [draft §7.7, D17]."""
+    context.untold = False
     context.update = Update(next_nonce(context), core.now_ns, core.now_ns)
     core.enter(context, State.UR_SENT, "telling the peer new sets")
     _transmit(core, context, context.update)
+
+
+def tell_untold(core: Core, context: Context) -> None:
+    """Tells the peer our sets where they have changed since the set-up told them."""
+    if context.untold and context.is_settled and not context.is_provisional:
+        send_update(core, context)
 
 
 def on_retransmit(core: Core, context: Context) -> None:

@@ -19,7 +19,7 @@ from noid.engine.context import Context, Probation
 from noid.engine.core import Core, KnownPeer
 from noid.engine.events import AnswerArrived, LocatorsVerified
 from noid.engine.state import State, Timer
-from noid.engine.update import send_update
+from noid.engine.update import send_update, tell_untold
 from noid.locators import Locator
 
 
@@ -114,6 +114,7 @@ def _judge(core: Core, context: Context, probation: Probation) -> None:
             core.discard(context, "another one is proven")
         else:
             core.prove(context)
+            tell_untold(core, context)
             if context.verification.settled:
                 _settled(core, context)
     elif context.verification.settled:
