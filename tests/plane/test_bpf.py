@@ -1,6 +1,5 @@
 """The programs in the kernel do to packets what rewrite.py says, bit for bit."""
 
-import ctypes
 import os
 import random
 import time
@@ -220,30 +219,6 @@ def test_the_peer_is_followed_to_a_verified_source_in_the_kernel(
     entry = kernel.tables["outbound"].find(layout.aids_key(flow))
     assert entry is not None
     assert layout.peer_locator_of(entry) == other
-
-
-def test_layouts_are_those_of_the_object() -> None:
-    bpf = libbpf.library()
-    pointer = ctypes.c_void_p
-    bpf.bpf_object__btf.restype, bpf.bpf_object__btf.argtypes = pointer, [pointer]
-    code = object_code()
-    opened = bpf.bpf_object__open_mem(code, len(code), None)
-    btf = bpf.bpf_object__btf(opened)
-    bpf.btf__find_by_name_kind.argtypes = [pointer, ctypes.c_char_p, ctypes.c_uint32]
-    bpf.btf__resolve_size.restype = ctypes.c_int64
-    bpf.btf__resolve_size.argtypes = [pointer, ctypes.c_uint32]
-    kind_struct = 4
-    for name, expected in (
-        (b"outbound", layout.OUTBOUND.size),
-        (b"inbound", layout.INBOUND.size),
-        (b"far", layout.FAR_ENTRY.size),
-        (b"watched", layout.WATCHED.size),
-        (b"settings", layout.SETTINGS.size),
-    ):
-        found = bpf.btf__find_by_name_kind(btf, name, kind_struct)
-        assert found > 0, name
-        assert bpf.btf__resolve_size(btf, found) == expected, name
-    bpf.bpf_object__close(opened)
 
 
 def test_a_load_that_is_refused_leaves_the_verifiers_words(tmp_path: Path) -> None:

@@ -1,0 +1,290 @@
+"""Entries and reports have every value where the other side looks for it, in C and in Python."""
+
+import ctypes
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noid.constants import Codepoints
+from noid.locators import Locator
+from noid.plane import layout, libbpf
+from noid.plane.bpf import TABLES, object_code
+from noid.plane.rewrite import Flow
+from noid.wire import ipv6
+
+CODEPOINTS = Codepoints()
+ETHERNET = bytes(12) + b"\x86\xdd"
+BTF_KIND_STRUCT = 4
+TYPE_HEAD_OCTETS = 12
+MEMBER_OCTETS = 12
+MEMBERS_MASK = 0xFFFF
+PADDING = "reserved"
+"""What members of no meaning are called, at the beginning."""
+
+
+class Structures:
+    """The structs of the compiled object: where each has its members."""
+
+    def __init__(self) -> None:
+        self.bpf = libbpf.library()
+        pointer, number = ctypes.c_void_p, ctypes.c_uint32
+        for name, returned, arguments in (
+            ("bpf_object__btf", pointer, [pointer]),
+            ("btf__find_by_name_kind", ctypes.c_int32, [pointer, ctypes.c_char_p, number]),
+            ("btf__type_by_id", pointer, [pointer, number]),
+            ("btf__name_by_offset", ctypes.c_char_p, [pointer, number]),
+            ("btf__resolve_size", ctypes.c_int64, [pointer, number]),
+        ):
+            function = getattr(self.bpf, name)
+            function.restype, function.argtypes = returned, arguments
+        code = object_code()
+        self._object = self.bpf.bpf_object__open_mem(code, len(code), None)
+        self._btf = self.bpf.bpf_object__btf(self._object)
+
+    def close(self) -> None:
+        self.bpf.bpf_object__close(self._object)
+
+    def octets(self, name: str) -> int:
+        """The size of a struct."""
+        return int(self.bpf.btf__resolve_size(self._btf, self._identity(name)))
+
+    def places(self, name: str) -> dict[str, slice]:
+        """Where the members of a struct are, those apart that mean nothing."""
+        at = self.bpf.btf__type_by_id(self._btf, self._identity(name))
+        _, info, _ = self._words(at)
+        found = {}
+        for index in range(info & MEMBERS_MASK):
+            member_at = at + TYPE_HEAD_OCTETS + index * MEMBER_OCTETS
+            name_at, member_type, bits = self._words(member_at)
+            member = self.bpf.btf__name_by_offset(self._btf, name_at).decode()
+            first = bits // 8
+            octets = self.bpf.btf__resolve_size(self._btf, member_type)
+            found[member] = slice(first, first + octets)
+        return {member: at for member, at in found.items() if not member.startswith(PADDING)}
+
+    def read(self, name: str, entry: bytes) -> dict[str, bytes]:
+        """What the programs would find in each member."""
+        assert len(entry) == self.octets(name)
+        return {member: entry[place] for member, place in self.places(name).items()}
+
+    def _identity(self, name: str) -> int:
+        found = self.bpf.btf__find_by_name_kind(self._btf, name.encode(), BTF_KIND_STRUCT)
+        assert found > 0, name
+        return int(found)
+
+    def _words(self, at: int) -> list[int]:
+        octets = ctypes.string_at(at, 12)
+        return [int.from_bytes(octets[word : word + 4], sys.byteorder) for word in (0, 4, 8)]
+
+
+@pytest.fixture(scope="module")
+def structures() -> Iterator[Structures]:
+    found = Structures()
+    yield found
+    found.close()
+
+
+def number(value: int, octets: int) -> bytes:
+    return value.to_bytes(octets, sys.byteorder)
+
+
+def locator(last: int) -> Locator:
+    return Locator(bytes.fromhex("20010db8") + bytes(11) + bytes([last]))
+
+
+LOCAL = [locator(one) for one in range(1, 7)]
+PEER = [locator(one) for one in range(17, 24)]
+FLOW = Flow(
+    local_aid=LOCAL[0],
+    peer_aid=PEER[0],
+    local_label=0x12345,
+    peer_label=0x54321,
+    local_locator=LOCAL[2],
+    peer_locator=PEER[1],
+    local_locators=frozenset(LOCAL),
+    peer_locators=frozenset(PEER),
+    verified_locators=frozenset((PEER[0], PEER[1], PEER[5])),
+    rewritable=False,
+    transmits=False,
+    silence_ns=0x1122334455,
+    aside=True,
+    holds=True,
+)
+CLOCK = layout.Clock(
+    unanswered_ns=0x1111111111, reported_ns=0x2222222222, received_ns=0x3333333333, moved_ns=4
+)
+
+
+def test_an_outbound_entry(structures: Structures) -> None:
+    way = layout.Way(ifindex=77, mtu=1492, lacks=layout.CUT_UDP | layout.SUM)
+    entry = layout.outbound_entry(FLOW, way, CODEPOINTS, CLOCK)
+    assert structures.read("outbound", entry) == {
+        "local_locator": LOCAL[2],
+        "peer_locators": PEER[1] * 2,
+        "silence_ns": number(0x1122334455, 8),
+        "unanswered_ns": number(CLOCK.unanswered_ns, 8),
+        "reported_ns": number(CLOCK.reported_ns, 8),
+        "peer_label": bytes.fromhex("00054321"),
+        "local_label": bytes.fromhex("00012345"),
+        "ifindex": number(77, 4),
+        "mtu": number(1492, 4),
+        "next_header_first": number(CODEPOINTS.fixed_first, 1),
+        "chosen": bytes(1),
+        "flags": number(2 | 4, 1),
+    }
+
+
+def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Structures) -> None:
+    entry, far = layout.inbound_entries(FLOW, CLOCK)
+    assert structures.read("inbound", entry) == {
+        "local": b"".join(LOCAL[:4]),
+        "peer": b"".join(PEER[:4]),
+        "received_ns": number(CLOCK.received_ns, 8),
+        "moved_ns": number(CLOCK.moved_ns, 8),
+        "verified": number(1 << 0 | 1 << 1 | 1 << 5, 2),
+        "local_count": b"\4",
+        "peer_count": b"\4",
+        "current": b"\1",
+        "own": b"\2",
+        "flags": number(1 | 2, 1),
+    }
+    assert structures.read("far", far) == {
+        "local": b"".join(LOCAL[4:]) + bytes(16 * (layout.LOCATORS_FAR - 2)),
+        "peer": b"".join(PEER[4:]) + bytes(16 * (layout.LOCATORS_FAR - 3)),
+        "local_count": b"\2",
+        "peer_count": b"\3",
+    }
+
+
+def test_the_clock_is_read_where_the_programs_write_it(structures: Structures) -> None:
+    outbound = bytearray(structures.octets("outbound"))
+    inbound = bytearray(structures.octets("inbound"))
+    for entry, name, members in (
+        (outbound, "outbound", ("unanswered_ns", "reported_ns")),
+        (inbound, "inbound", ("received_ns", "moved_ns")),
+    ):
+        for member in members:
+            entry[structures.places(name)[member]] = number(getattr(CLOCK, member), 8)
+    assert layout.clock_of(bytes(outbound), bytes(inbound)) == CLOCK
+    assert layout.received_ns(bytes(inbound)) == CLOCK.received_ns
+
+
+@pytest.mark.parametrize("chosen", [0, 1])
+def test_the_peer_locator_is_the_one_the_programs_have_chosen(
+    structures: Structures, chosen: int
+) -> None:
+    entry = bytearray(structures.octets("outbound"))
+    places = structures.places("outbound")
+    entry[places["peer_locators"]] = PEER[0] + PEER[1]
+    entry[places["chosen"]] = bytes([chosen])
+    assert layout.peer_locator_of(bytes(entry)) == PEER[chosen]
+
+
+def test_the_settings(structures: Structures) -> None:
+    given = layout.settings(
+        CODEPOINTS, mark=0x6D36, slow_ifindex=11, segmenter_ifindex=12, referrals=True
+    )
+    assert structures.read("settings", given) == {
+        "mark": number(0x6D36, 4),
+        "slow_ifindex": number(11, 4),
+        "segmenter_ifindex": number(12, 4),
+        "rewritable_first": number(CODEPOINTS.rewritable_first, 1),
+        "fixed_first": number(CODEPOINTS.fixed_first, 1),
+        "referrals": b"\1",
+    }
+
+
+def test_a_watched_aid(structures: Structures) -> None:
+    assert structures.read("watched", layout.WATCHED.pack(7)) == {"reported_ns": number(7, 8)}
+
+
+# --- reports, of which the object has no type -----------------------------------------------------
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[libbpf.Programs]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: loads programs into the kernel")
+    loaded = libbpf.Programs(
+        object_code(),
+        sizes={name: 16 for name in TABLES},
+        constants=layout.settings(
+            CODEPOINTS, mark=1, slow_ifindex=1, segmenter_ifindex=1, referrals=True
+        ),
+        log_path=tmp_path / "log",
+    )
+    yield loaded
+    loaded.close()
+
+
+def reported(programs: libbpf.Programs, program: str, packet: bytes) -> tuple[list[Any], bytes]:
+    """The head of the one report a program makes of a packet, and the copy behind it."""
+    taken: list[bytes] = []
+    reports = libbpf.Reports(programs.maps["reports"], taken.append)
+    programs.try_out(program, ETHERNET + packet)
+    reports.consume()
+    reports.close()
+    (report,) = taken
+    *head, octets, _ = layout.REPORT.unpack_from(report)
+    return head, report[layout.REPORT.size :][:octets]
+
+
+def packet_of(source: Locator, destination: Locator, next_header: int, label: int = 0) -> bytes:
+    header = ipv6.Header(
+        source=source,
+        destination=destination,
+        next_header=next_header,
+        payload_octets=20,
+        flow_label=label,
+    )
+    return header.encode() + bytes(range(20))
+
+
+def install(programs: libbpf.Programs, flow: Flow, clock: layout.Clock) -> None:
+    way = layout.Way(ifindex=1, mtu=1500)
+    key = layout.label_key(flow.local_label)
+    entry, far = layout.inbound_entries(flow, clock)
+    for name, at, value in (
+        ("outbound", layout.aids_key(flow), layout.outbound_entry(flow, way, CODEPOINTS, clock)),
+        ("inbound", key, entry),
+        ("far", key, far),
+    ):
+        assert libbpf.Table(programs.maps[name], *TABLES[name]).put(at, value)
+
+
+SENDING = replace(FLOW, transmits=True, aside=False, holds=False, silence_ns=1)
+
+
+def test_the_report_of_a_source_that_moved(programs: libbpf.Programs) -> None:
+    install(programs, SENDING, layout.Clock())
+    packet = packet_of(PEER[5], LOCAL[2], 224, SENDING.local_label)
+    head, copy = reported(programs, "host_ingress", packet)
+    label = layout.label_key(SENDING.local_label)
+    assert head == [layout.SOURCE_MOVED, label, 0, PEER[5], 1, 0]
+    assert copy == packet
+
+
+def test_the_report_of_a_packet_that_nothing_has_answered(programs: libbpf.Programs) -> None:
+    sent_ns = time.monotonic_ns()
+    install(programs, SENDING, layout.Clock(unanswered_ns=sent_ns))
+    packet = packet_of(LOCAL[0], PEER[0], 6)
+    head, copy = reported(programs, "host_egress", packet)
+    kind, label, silent_ns, *_, segment_octets = head
+    assert (kind, label) == (layout.UNANSWERED_PACKET, layout.label_key(SENDING.local_label))
+    assert 0 < silent_ns <= time.monotonic_ns() - sent_ns
+    assert segment_octets == 0
+    assert copy == packet
+
+
+def test_the_report_of_a_packet_to_a_stranger(programs: libbpf.Programs) -> None:
+    packet = packet_of(LOCAL[0], locator(99), 6)
+    head, copy = reported(programs, "host_egress", packet)
+    assert head[0] == layout.UNKNOWN_PEER
+    assert head[3] == locator(99)
+    assert copy == packet
