@@ -4,7 +4,6 @@ import contextlib
 import json
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,19 +14,18 @@ from noid.lab.lab import Lab
 from noid.lab.topology import NAME_SERVER, locators
 from tests.lab.conversations import establish_context, restart_daemons
 from tests.lab.privilege import NOBODY
+from tests.lab.refusals import NOID, Edit, left, one_line, refusal, run_noid
 
-NOID = (sys.executable, "-m", "noid")
 UNREACHABLE = "2001:db8:1:a::dead"
 EXEC = 'exec "$0" "$@"'
-Edit = tuple[str, str]
 
 
 @pytest.fixture
 def bare_lab(plain_lab: Lab) -> Iterator[Lab]:
     """A lab without noid, and nothing of noid on a before and after."""
-    assert _left(plain_lab) == []
+    assert left(plain_lab) == []
     yield plain_lab
-    assert _left(plain_lab) == []
+    assert left(plain_lab) == []
 
 
 # --- a configuration that cannot be ---------------------------------------------------------------
@@ -64,13 +62,13 @@ def bare_lab(plain_lab: Lab) -> Iterator[Lab]:
 def test_a_configuration_that_cannot_be_is_refused_by_its_key(
     bare_lab: Lab, tmp_path: Path, edit: Edit, expected: str
 ) -> None:
-    assert expected in _refusal(bare_lab, tmp_path, edit)
+    assert expected in refusal(bare_lab, tmp_path, edit)
 
 
 def test_a_configuration_that_is_missing_is_refused(bare_lab: Lab, tmp_path: Path) -> None:
     words = [*NOID, "run", "--config", f"{tmp_path}/none.toml"]
-    refusal = _one_line(bare_lab.run("a", words))
-    assert refusal == f"{tmp_path}/none.toml: cannot be read: No such file or directory"
+    said = one_line(bare_lab.run("a", words))
+    assert said == f"{tmp_path}/none.toml: cannot be read: No such file or directory"
 
 
 # --- a machine that will not ----------------------------------------------------------------------
@@ -87,19 +85,19 @@ def test_a_configuration_that_is_missing_is_refused(bare_lab: Lab, tmp_path: Pat
     ids=["nobody", "neither capability", "no CAP_NET_ADMIN", "no CAP_NET_RAW"],
 )
 def test_a_missing_privilege_is_named(bare_lab: Lab, tmp_path: Path, prefix: Sequence[str]) -> None:
-    refusal = _refusal(bare_lab, tmp_path, prefix=prefix)
-    assert "run as root, or with CAP_NET_ADMIN and CAP_NET_RAW" in refusal
+    said = refusal(bare_lab, tmp_path, prefix=prefix)
+    assert "run as root, or with CAP_NET_ADMIN and CAP_NET_RAW" in said
 
 
 def test_a_missing_tun_driver_is_named(bare_lab: Lab, tmp_path: Path) -> None:
     hidden = ("unshare", "--mount", "sh", "-c", f"mount -t tmpfs none /dev/net; {EXEC}")
-    refusal = _refusal(bare_lab, tmp_path, prefix=hidden)
-    assert refusal.endswith("/dev/net/tun is missing; try: modprobe tun")
+    said = refusal(bare_lab, tmp_path, prefix=hidden)
+    assert said.endswith("/dev/net/tun is missing; try: modprobe tun")
 
 
 def test_name_servers_that_do_not_answer_are_named(bare_lab: Lab, tmp_path: Path) -> None:
-    refusal = _refusal(bare_lab, tmp_path, (NAME_SERVER, UNREACHABLE))
-    assert refusal.startswith(f"dns.upstream: no answer from {UNREACHABLE}; check the address")
+    said = refusal(bare_lab, tmp_path, (NAME_SERVER, UNREACHABLE))
+    assert said.startswith(f"dns.upstream: no answer from {UNREACHABLE}; check the address")
 
 
 def test_a_missing_name_server_is_named(bare_lab: Lab, tmp_path: Path) -> None:
@@ -110,8 +108,8 @@ def test_a_missing_name_server_is_named(bare_lab: Lab, tmp_path: Path) -> None:
         "-c",
         f"umount /etc/resolv.conf; mount --bind /dev/null /etc/resolv.conf; {EXEC}",
     )
-    refusal = _refusal(bare_lab, tmp_path, (f'"{NAME_SERVER}"', ""), prefix=hidden)
-    assert refusal == "dns.upstream: is empty and /etc/resolv.conf names no other resolver"
+    said = refusal(bare_lab, tmp_path, (f'"{NAME_SERVER}"', ""), prefix=hidden)
+    assert said == "dns.upstream: is empty and /etc/resolv.conf names no other resolver"
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
@@ -126,8 +124,8 @@ def test_an_occupied_dns_port_is_named(
         return one
 
     with namespaces.inside(namespaces.namespace(bare_lab.name, "a"), occupy):
-        refusal = _refusal(bare_lab, tmp_path)
-    assert refusal == ("DNS on ::1 port 53: is in use; set dns.port or stop what listens there")
+        said = refusal(bare_lab, tmp_path)
+    assert said == ("DNS on ::1 port 53: is in use; set dns.port or stop what listens there")
 
 
 @pytest.mark.parametrize("kind", ["veth", "tap", "tun"])
@@ -135,21 +133,21 @@ def test_an_occupied_device_name_is_named_and_left_alone(
     bare_lab: Lab, tmp_path: Path, kind: str
 ) -> None:
     with _device(bare_lab, kind):
-        refusal = _one_line(_run(bare_lab, tmp_path))
+        said = one_line(run_noid(bare_lab, tmp_path))
         assert "noid0" in bare_lab.run("a", ["ip", "-o", "link"]).stdout
-    assert refusal.startswith("device noid0: ")
-    assert "plane.device" in refusal
+    assert said.startswith("device noid0: ")
+    assert "plane.device" in said
 
 
 def test_an_occupied_control_socket_is_named_and_its_owner_goes_on(
     bare_lab: Lab, tmp_path: Path
 ) -> None:
     with _running(bare_lab):
-        refusal = _one_line(_run(bare_lab, tmp_path))
+        said = one_line(run_noid(bare_lab, tmp_path))
         assert bare_lab.status("a")["name"] == "a.example"
-        assert len(_left(bare_lab)) == 3, "the device, the rule and the socket of the first"
+        assert len(left(bare_lab)) == 3, "the device, the rule and the socket of the first"
     socket_path = bare_lab.control_socket("a")
-    assert refusal == (
+    assert said == (
         f"control socket {socket_path}: another noid answers there; "
         "stop it first or set control.socket"
     )
@@ -159,10 +157,10 @@ def test_a_second_noid_with_the_same_device_leaves_the_first_alone(
     bare_lab: Lab, tmp_path: Path
 ) -> None:
     with _running(bare_lab):
-        left = _left(bare_lab)
-        refusal = _one_line(_run(bare_lab, tmp_path, ("a.sock", "second.sock")))
-        assert _left(bare_lab) == left
-    assert refusal.startswith("device noid0: ")
+        before = left(bare_lab)
+        said = one_line(run_noid(bare_lab, tmp_path, ("a.sock", "second.sock")))
+        assert left(bare_lab) == before
+    assert said.startswith("device noid0: ")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +176,7 @@ def test_a_path_that_cannot_be_used_is_named(
     bare_lab: Lab, tmp_path: Path, edit: Edit, expected: str
 ) -> None:
     (bare_lab.directory / "a.toml").touch()
-    assert expected in _refusal(bare_lab, tmp_path, edit)
+    assert expected in refusal(bare_lab, tmp_path, edit)
 
 
 # --- what a running daemon tells ------------------------------------------------------------------
@@ -187,8 +185,8 @@ def test_a_path_that_cannot_be_used_is_named(
 @pytest.mark.parametrize("command", ["status", "contexts", "monitor"])
 def test_without_a_daemon_there_is_one_clear_line(tmp_path: Path, command: str) -> None:
     words = [*NOID, command, "--socket", f"{tmp_path}/none.sock"]
-    refusal = _one_line(subprocess.run(words, capture_output=True, text=True, timeout=20))
-    assert refusal == (
+    said = one_line(subprocess.run(words, capture_output=True, text=True, timeout=20))
+    assert said == (
         f"control socket {tmp_path}/none.sock: "
         "no noid answers there; start one with: noid run --config FILE"
     )
@@ -247,46 +245,6 @@ def test_the_monitor_tells_of_a_context_as_it_is_made(lab: Lab) -> None:
 
 
 # --- what the tests above stand on ----------------------------------------------------------------
-
-
-def _run(
-    lab: Lab, directory: Path, *edits: Edit, prefix: Sequence[str] = ()
-) -> subprocess.CompletedProcess[str]:
-    """Runs noid on a, its configuration edited, to its end."""
-    text = configuration.noid_toml("a", lab.directory, "tun")
-    for old, new in edits:
-        assert old in text
-        text = text.replace(old, new)
-    path = directory / "noid.toml"
-    path.write_text(text, encoding="utf-8")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)  # nobody reads it too
-    return lab.run("a", [*prefix, *NOID, "run", "--config", str(path)], timeout_s=15)
-
-
-def _refusal(lab: Lab, directory: Path, *edits: Edit, prefix: Sequence[str] = ()) -> str:
-    """Why noid refuses to run, nothing being left behind."""
-    refusal = _one_line(_run(lab, directory, *edits, prefix=prefix))
-    assert _left(lab) == []
-    return refusal
-
-
-def _one_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line a command that fails says, without ``noid:``."""
-    assert done.returncode == 1, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.startswith("noid: "), done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr.removeprefix("noid: ").removesuffix("\n")
-
-
-def _left(lab: Lab) -> list[str]:
-    """Devices, rules and sockets of noid on a."""
-    links = lab.run("a", ["ip", "-o", "link"]).stdout.splitlines()
-    rules = lab.run("a", ["ip", "-6", "rule"]).stdout.splitlines()
-    found = [line for line in links if ": noid" in line]
-    found += [line for line in rules if "27958" in line]
-    return found + [str(path) for path in lab.directory.glob("*.sock")]
 
 
 @contextlib.contextmanager

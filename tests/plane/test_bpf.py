@@ -4,7 +4,6 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -219,11 +218,6 @@ def test_the_peer_is_followed_to_a_verified_source_in_the_kernel(
     entry = kernel.tables["outbound"].find(layout.aids_key(flow))
     assert entry is not None
     assert layout.peer_locator_of(entry) == other
-
-
-def test_a_load_that_is_refused_leaves_the_verifiers_words(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="is not one; reinstall"):
-        libbpf.Programs(b"\x7fELF", sizes={}, constants=b"", log_path=tmp_path / "log")
 
 
 @pytest.mark.parametrize("segment", [0, 100])

@@ -29,6 +29,7 @@ from noid.netlink import Device, HostNetwork
 from noid.plane import layout, libbpf
 from noid.plane.base import Notify
 from noid.plane.copies import finished
+from noid.plane.requirements import explained
 from noid.plane.rewrite import Flow
 from noid.plane.slow import SlowPath
 from noid.plane.uplinks import Uplinks, lacks, ways
@@ -104,7 +105,7 @@ class BpfPlane(SlowPath):
         """Loads the programs; see ``DataPlane.open``."""
         code = object_code()
         prepare_pins(self.pins)
-        self.stays = any(self.pins.iterdir())
+        self.stays = bool(our_pins(self.pins))
         super().open()
         try:
             self._make_segmenter()
@@ -126,23 +127,24 @@ class BpfPlane(SlowPath):
 
     def _load(self, code: bytes) -> None:
         contexts = self.section.contexts
-        self.programs = libbpf.Programs(
-            code,
-            sizes={
-                "outbound": contexts,
-                "inbound": contexts,
-                "far": contexts,
-                "watched": KNOWN_PEERS_MAX,
-            },
-            constants=layout.settings(
-                self.codepoints,
-                mark=self.section.mark,
-                slow_ifindex=self.device_index,
-                segmenter_ifindex=self.segmenter,
-                referrals=self.referrals,
-            ),
-            log_path=self.directory / LOG_NAME,
-        )
+        with explained():
+            self.programs = libbpf.Programs(
+                code,
+                sizes={
+                    "outbound": contexts,
+                    "inbound": contexts,
+                    "far": contexts,
+                    "watched": KNOWN_PEERS_MAX,
+                },
+                constants=layout.settings(
+                    self.codepoints,
+                    mark=self.section.mark,
+                    slow_ifindex=self.device_index,
+                    segmenter_ifindex=self.segmenter,
+                    referrals=self.referrals,
+                ),
+                log_path=self.directory / LOG_NAME,
+            )
         maps = self.programs.maps
         self.tables = {name: libbpf.Table(maps[name], *sizes) for name, sizes in TABLES.items()}
         processors = libbpf.processors()
@@ -361,10 +363,21 @@ def _pin_of(pins: Path, name: str) -> Path:
     return pins / f"map-{name}-{TABLES[name][1]}"
 
 
+def our_pins(pins: Path) -> list[Path]:
+    """What a plane has pinned there; the kernel's own files and others' pins apart."""
+    patterns = (
+        "link-*-egress",
+        "link-*-ingress",
+        "link-*-early",
+        *(f"map-{one}-*" for one in TABLES),
+    )
+    return sorted(path for pattern in patterns for path in pins.glob(pattern))
+
+
 def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
     """Removes everything a plane in the kernel left behind; says what, piece by piece."""
     pins = Path(section.pins)
-    for path in sorted(pins.glob("*")):
+    for path in our_pins(pins):
         path.unlink(missing_ok=True)
         yield f"pin {path}"
     ours = segmenter_names(section.device)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from noid.errors import PlatformError, Unsupported
+from noid.plane.privileges import advice, lacking
 
 LIBRARY = "libbpf.so.1"
 PACKAGE = "libbpf1"
@@ -25,7 +26,13 @@ BPFFS_MAGIC = 0xCAFE4A11
 STATFS_OCTETS = 256
 RUN_TIME = 0
 """BPF_STATS_RUN_TIME."""
-LOG_LINES_MAX = 200_000
+VERIFIER = "BEGIN PROG LOAD LOG"
+"""In what libbpf says, where the words of the verifier are."""
+PRINT_DEBUG = 2
+"""LIBBPF_DEBUG: what libbpf says about itself, all the time."""
+LOG_LINES_MAX = 1000
+LOG_OCTETS_MAX = 16 << 20
+"""Of one thing it says; the whole log of the verifier is one, its reason at the end."""
 
 SampleCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 PrintCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
@@ -279,6 +286,30 @@ def processors() -> int:
     return int(library().libbpf_num_possible_cpus())
 
 
+def knows_map(kind: int) -> bool:
+    """Whether the kernel has a type of maps, by its number; asking takes privileges."""
+    return bool(library().libbpf_probe_bpf_map_type(kind, None) == 1)
+
+
+def knows_function(program_kind: int, number: int) -> bool:
+    """Whether programs of a type may call a function of the kernel's; asking takes privileges."""
+    return bool(library().libbpf_probe_bpf_helper(program_kind, number, None) == 1)
+
+
+def has_tcx(ifindex: int) -> bool:
+    """Whether the kernel has the hook tcx; asks who hangs there on a device, and changes nothing.
+
+    Raises:
+        PlatformError: it does not say.
+    """
+    count = ctypes.c_uint32(0)
+    if library().bpf_prog_query(ifindex, TCX_INGRESS, 0, None, None, ctypes.byref(count)) == 0:
+        return True
+    if ctypes.get_errno() in (errno.EPERM, errno.EACCES):
+        raise _failure("look at the hooks")
+    return False
+
+
 def attach(program: int, ifindex: int, kind: int, *, flags: int = 0) -> int:
     """Attaches a program to a device by a link, which detaches it when its last descriptor goes.
 
@@ -294,8 +325,9 @@ def attach(program: int, ifindex: int, kind: int, *, flags: int = 0) -> int:
     if link < 0:
         number = -link
         if number in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise Unsupported("the hook", os.strerror(number))
-        raise PlatformError("attach the BPF programs", number, os.strerror(number))
+            what = "native XDP" if kind == XDP else "the hook tcx"
+            raise Unsupported(what, "its driver has none" if kind == XDP else "Linux 6.6 has it")
+        raise PlatformError("attach the BPF programs", number, advice(number))
     return int(link)
 
 
@@ -375,30 +407,28 @@ def mount_bpffs(directory: Path) -> None:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"bpf", os.fsencode(directory), b"bpf", 0, b"mode=0700") != 0:
-        raise _failure(f"mount a BPF file system on {directory}")
+        number = ctypes.get_errno()
+        words = os.strerror(number)
+        if number in (errno.EPERM, errno.EACCES):
+            words = f"permission denied; as root: mount -t bpf bpf {directory}"
+        raise PlatformError(f"mount a BPF file system on {directory}", number, words)
 
 
 def _failure(operation: str) -> PlatformError:
     number = ctypes.get_errno()
-    advice = os.strerror(number)
-    if number in (errno.EPERM, errno.EACCES):
-        advice = "permission denied; run as root, or with CAP_BPF and CAP_NET_ADMIN"
-    return PlatformError(operation, number, advice)
+    return PlatformError(operation, number, advice(number))
 
 
 def _refused_load(number: int, log: list[str], log_path: Path) -> PlatformError:
     """Why the programs could not be loaded, with the verifier's words in a file."""
-    if number in (errno.EPERM, errno.EACCES) and not any("processed" in line for line in log):
-        return PlatformError(
-            "load the BPF programs",
-            number,
-            "permission denied; run as root, or with CAP_BPF and CAP_NET_ADMIN",
-        )
-    advice = os.strerror(number)
-    with contextlib.suppress(OSError):
-        log_path.write_text("".join(log), encoding="utf-8")
-        advice += f"; the verifier's log is {log_path}"
-    return PlatformError("load the BPF programs", number, advice)
+    words = advice(number)
+    if any(VERIFIER in line for line in log):
+        if not lacking():
+            words = "the verifier refuses them"
+        with contextlib.suppress(OSError):
+            log_path.write_text("".join(log), encoding="utf-8")
+            words += f"; its log is {log_path}"
+    return PlatformError("load the BPF programs", number, words)
 
 
 @contextlib.contextmanager
@@ -406,11 +436,11 @@ def _collected_log(bpf: ctypes.CDLL) -> Iterator[list[str]]:
     """What libbpf says meanwhile, instead of on standard error."""
     lines: list[str] = []
     libc = ctypes.CDLL(None)
-    room = ctypes.create_string_buffer(1 << 16)
+    room = ctypes.create_string_buffer(LOG_OCTETS_MAX)
 
     def say(level: int, template: bytes, arguments: int) -> int:
-        libc.vsnprintf(room, len(room), template, ctypes.c_void_p(arguments))
-        if len(lines) < LOG_LINES_MAX:
+        if level < PRINT_DEBUG and len(lines) < LOG_LINES_MAX:
+            libc.vsnprintf(room, len(room), template, ctypes.c_void_p(arguments))
             lines.append(room.value.decode(errors="replace"))
         return 0
 

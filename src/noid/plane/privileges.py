@@ -1,0 +1,44 @@
+"""What a process must be allowed for the data plane in the kernel, and which of it is missing."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+STATUS: Final = Path("/proc/self/status")
+CAP_NET_ADMIN: Final = 12
+CAP_SYS_ADMIN: Final = 21
+CAPABILITIES: Final = {"CAP_BPF": 39, "CAP_PERFMON": 38, "CAP_NET_ADMIN": CAP_NET_ADMIN}
+"""By name; without CAP_PERFMON the verifier takes less than the programs do."""
+IMPLIED: Final = ("CAP_BPF", "CAP_PERFMON")
+"""By CAP_SYS_ADMIN, which had their meaning before Linux 5.8."""
+
+
+def lacking(path: Path = STATUS) -> list[str]:
+    """The capabilities that this process lacks, by name.
+
+    Args:
+        path: where the kernel says which it has.
+    """
+    words = next(
+        (
+            line.split()
+            for line in path.read_text(encoding="ascii").splitlines()
+            if line.startswith("CapEff:")
+        ),
+        ["CapEff:", "0"],
+    )
+    held = int(words[1], 16)
+    lacked = [name for name, number in CAPABILITIES.items() if not held >> number & 1]
+    if held >> CAP_SYS_ADMIN & 1:
+        lacked = [name for name in lacked if name not in IMPLIED]
+    return lacked
+
+
+def advice(number: int) -> str:
+    """What a refusal of the kernel's means, as an error number, and what to do about it."""
+    if number not in (errno.EPERM, errno.EACCES):
+        return os.strerror(number)
+    missing = lacking()
+    found = f" (lacking: {', '.join(missing)})" if missing else ""
+    return f"permission denied{found}; run as root, or with {', '.join(CAPABILITIES)}"

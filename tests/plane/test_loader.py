@@ -1,0 +1,106 @@
+"""What the programs need is found out by asking; a refusal says why, with the words in a file."""
+
+import os
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from noid.constants import Codepoints
+from noid.errors import PlatformError, Unsupported
+from noid.plane import layout, libbpf, privileges, requirements
+from noid.plane.bpf import TABLES, object_code, our_pins
+from noid.plane.requirements import FUNCTIONS, MAPS, Feature, explained
+
+CALL = bytes((0x85, 0, 0, 0))
+REDIRECT_NEIGHBOUR, UNKNOWN = 152, 9999
+HEADER = resources.files("noid.bpf").joinpath("kernel.h").read_text(encoding="utf-8")
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: asks the kernel")
+
+
+def load(code: bytes, directory: Path) -> None:
+    libbpf.Programs(
+        code,
+        sizes={name: 16 for name in TABLES},
+        constants=layout.settings(
+            Codepoints(), mark=1, slow_ifindex=1, segmenter_ifindex=1, referrals=False
+        ),
+        log_path=directory / "log",
+    ).close()
+
+
+def calling_another(code: bytes, number: int) -> bytes:
+    """The object, with calls of a function that it needs turned into those of another."""
+    old, new = (CALL + one.to_bytes(4, "little") for one in (REDIRECT_NEIGHBOUR, number))
+    assert old in code
+    return code.replace(old, new)
+
+
+@as_root
+def test_what_the_verifier_refuses_leaves_its_words_in_a_file(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError) as refused:
+        load(calling_another(object_code(), UNKNOWN), tmp_path)
+    assert str(refused.value) == (
+        f"load the BPF programs: the verifier refuses them; its log is {tmp_path}/log"
+    )
+    words = (tmp_path / "log").read_text()
+    assert f"#{UNKNOWN}" in words, "the reason, which stands at the end"
+    assert "found program" not in words, "what libbpf says about itself"
+
+
+def test_what_is_no_object_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError, match="is not one; reinstall"):
+        load(b"\x7fELF", tmp_path)
+
+
+def test_the_features_are_those_the_programs_use() -> None:
+    called = {int(number) for number in re.findall(r"= \(void \*\)(\d+);", HEADER)}
+    assert called == {one.number for one in FUNCTIONS}
+    maps = {int(number) for number in re.findall(r"\bMAP_\w+ = (\d+)", HEADER)}
+    assert maps == {one.number for one in MAPS}
+
+
+@as_root
+def test_this_kernel_has_all_of_them_and_none_that_there_is_not() -> None:
+    assert requirements.missing() == []
+    strange = Feature("bpf_tell_fortunes", UNKNOWN, "9.9")
+    assert requirements.missing(functions=[FUNCTIONS[0], strange]) == [strange]
+    strange_map = Feature("crystal balls", 250, "9.9")
+    assert requirements.missing(maps=[MAPS[0], strange_map]) == [strange_map]
+
+
+@as_root
+def test_a_refusal_is_explained_by_what_the_kernel_lacks() -> None:
+    refusal = PlatformError("load the BPF programs", 22, "the verifier refuses them")
+    with pytest.raises(PlatformError, match="the verifier refuses them"), explained():
+        raise refusal
+    lacked = (Feature("bpf_tell_fortunes", UNKNOWN, "9.9"), Feature("bpf_guess", UNKNOWN, "9.10"))
+    with pytest.raises(Unsupported) as said, explained(functions=lacked):
+        raise refusal
+    assert str(said.value) == (
+        "bpf_tell_fortunes, bpf_guess of the kernel is not available: Linux 9.10 or newer has it "
+        "(load the BPF programs: the verifier refuses them)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("held", "lacking"),
+    [
+        (0, ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]),
+        (1 << 21, ["CAP_NET_ADMIN"]),
+        (1 << 39 | 1 << 12, ["CAP_PERFMON"]),
+        (1 << 39 | 1 << 38 | 1 << 12, []),
+    ],
+)
+def test_the_capabilities_that_are_lacking(tmp_path: Path, held: int, lacking: list[str]) -> None:
+    status = tmp_path / "status"
+    status.write_text(f"CapPrm:\t0000000000000000\nCapEff:\t{held:016x}\n")
+    assert privileges.lacking(status) == lacking
+
+
+def test_what_others_have_pinned_is_not_ours(tmp_path: Path) -> None:
+    for name in ("link-3-egress", "map-inbound-152", "maps.debug", "cilium_ipcache"):
+        (tmp_path / name).touch()
+    assert [path.name for path in our_pins(tmp_path)] == ["link-3-egress", "map-inbound-152"]
