@@ -82,7 +82,7 @@ class PlaneSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
         rule_priority: preference of the routing rule that consults it.
         hook: how the programs are attached; ``auto`` is ``tcx`` where the kernel has it.
         pins: directory on a BPF file system, where the programs outlive the daemon [D36].
-        contexts: room in the kernel's tables; contexts beyond that go through the daemon.
+        contexts: as many as this host has at most, and the kernel's tables have room for.
     """
 
     kind: PlaneKind = "auto"

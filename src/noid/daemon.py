@@ -51,7 +51,7 @@ from noid.own import OwnLocators
 from noid.plane.base import DataPlane
 from noid.plane.bpf import BpfPlane, carried
 from noid.plane.layout import label_key
-from noid.plane.slow import check_permission
+from noid.plane.slow import Surroundings, check_permission
 from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of
 from noid.resolvconf import resolvers_before
@@ -131,6 +131,7 @@ class Daemon:
             mtu=max(mtu, MTU_MIN),
             on_switch=config.host.encapsulation == "on-switch",
             never_looked_up=never_looked_up(config),
+            contexts_max=config.plane.contexts,
         )
         self.host = Host(options, secrets.token_bytes)
         servers = tuple(
@@ -207,12 +208,17 @@ class Daemon:
     def _open_plane(self, mtu: int) -> DataPlane:
         """The plane that is wanted; where any is welcome, that in the kernel if it can be had."""
         config = self.config
-        common = (
-            config.plane, self.codepoints, self.network, mtu, self.handle, lambda: self.locators
-        )  # fmt: skip
+        surroundings = Surroundings(
+            section=config.plane,
+            codepoints=self.codepoints,
+            network=self.network,
+            mtu=mtu,
+            notify=self.handle,
+            locators=lambda: self.locators,
+        )
         if config.plane.kind != "tun":
             in_kernel = BpfPlane(
-                *common,
+                surroundings,
                 interfaces=config.host.interfaces,
                 directory=Path(config.state.directory),
                 referrals=True,
@@ -225,7 +231,7 @@ class Daemon:
                     raise
                 self.why_tun = str(error)
                 logger.warning("no data plane in the kernel, so in user space: %s", error)
-        plane = TunPlane(*common)
+        plane = TunPlane(surroundings)
         plane.open()
         return plane
 

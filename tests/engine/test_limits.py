@@ -46,6 +46,7 @@ from noid.constants import (
     TOLERANCE_TIME,
     UNABLE_PEERS_MAX,
 )
+from noid.dns.verification import Verification
 from noid.engine.context import SEEN_NONCES_MAX
 from noid.engine.core import MTU_MIN, Core, HostOptions, KnownPeer, TokenBucket
 from noid.engine.events import (
@@ -181,8 +182,10 @@ def test_a_peer_that_answers_init_and_never_ccr_is_left_after_the_idle_time() ->
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def core() -> Core:
-    options = HostOptions(codepoints=CODEPOINTS, birthday=0, reset_key=bytes(32))
+def core(contexts_max: int = CONTEXTS_MAX) -> Core:
+    options = HostOptions(
+        codepoints=CODEPOINTS, birthday=0, reset_key=bytes(32), contexts_max=contexts_max
+    )
     return Core(options, Random(1).randbytes)
 
 
@@ -203,6 +206,14 @@ def test_there_is_no_room_for_one_context_more() -> None:
     network.ulp_sends(network.b, packet(B1, A1))
     assert network.b.host.core.contexts == {}
     assert CONTEXTS_MAX <= FLOW_LABEL_MASK
+
+
+def test_there_are_no_more_contexts_than_the_plane_has_room_for() -> None:
+    host = core(contexts_max=2)
+    for number in range(3):
+        host.create(A1, numbered(number), Verification(numbered(number), None), (A1,))
+    assert len(host.contexts) == 2
+    assert host.drops == {"too many contexts": 1}
 
 
 @pytest.mark.slow

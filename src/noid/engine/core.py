@@ -74,6 +74,7 @@ class HostOptions:
         mtu: the least MTU of the uplinks; what is piggybacked must fit it.
         on_switch: whether packets go plainly for as long as the locators in use are the AIDs [D28].
         never_looked_up: prefixes of which nothing is asked because a packet goes there [D34].
+        contexts_max: contexts the data plane has room for.
     """
 
     codepoints: Codepoints
@@ -82,8 +83,10 @@ class HostOptions:
     mtu: int = 1500
     on_switch: bool = False
     never_looked_up: tuple[IPv6Network, ...] = ()
+    contexts_max: int = CONTEXTS_MAX
 
     def __post_init__(self) -> None:
+        assert 0 < self.contexts_max <= CONTEXTS_MAX
         assert 0 <= self.birthday < 1 << 32
         assert self.mtu >= MTU_MIN
 
@@ -319,7 +322,7 @@ class Core:
         One that is on probation is not found by its AIDs, and so stands in nobody's way [D37]. Its
         label is a fresh one, unless it has one already that is free.
         """
-        if len(self.labels) >= CONTEXTS_MAX:
+        if len(self.labels) >= self.options.contexts_max:
             self.drop("too many contexts")
             return None
         if probation is not None and self.provisional >= PROVISIONAL_CONTEXTS_MAX:

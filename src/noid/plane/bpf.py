@@ -16,22 +16,21 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
 from noid.config import PlaneSection
-from noid.constants import KNOWN_PEERS_MAX, Codepoints
+from noid.constants import KNOWN_PEERS_MAX
 from noid.engine.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
 from noid.errors import PlatformError, ShimError, Unsupported
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.netlink import Device, HostNetwork
 from noid.plane import layout, libbpf
-from noid.plane.base import Notify
 from noid.plane.copies import finished
 from noid.plane.requirements import explained
 from noid.plane.rewrite import Flow
-from noid.plane.slow import SlowPath
+from noid.plane.slow import SlowPath, Surroundings
 from noid.plane.uplinks import Uplinks, lacks, ways
 from noid.wire import ipv6
 
@@ -45,6 +44,7 @@ TABLES = {
 LAST_RULE_PRIORITY = 40_000
 """Of the rule that leads what has no route any more to the shim; behind every other."""
 LOG_NAME = "verifier.log"
+NO_ROOM = "flows the kernel has no room for"
 NO_WAY = layout.Way(ifindex=0, mtu=0)
 
 
@@ -57,12 +57,7 @@ class BpfPlane(SlowPath):
     """See ``noid.plane.base.DataPlane``.
 
     Args:
-        section: the ``[plane]`` of the configuration.
-        codepoints: the numbers in use.
-        network: the host's routes and devices.
-        mtu: of the device of the slow path.
-        notify: where to report.
-        locators: this host's locators.
+        surroundings: what it stands in.
         interfaces: globs of the uplinks.
         directory: where the verifier's log goes when the kernel refuses.
         referrals: whether packets to peers nobody has told us of are to be reported [D34].
@@ -70,23 +65,18 @@ class BpfPlane(SlowPath):
 
     def __init__(
         self,
-        section: PlaneSection,
-        codepoints: Codepoints,
-        network: HostNetwork,
-        mtu: int,
-        notify: Notify,
-        locators: Callable[[], tuple[Locator, ...]],
+        surroundings: Surroundings,
         *,
         interfaces: Sequence[str],
         directory: Path,
         referrals: bool,
     ) -> None:
-        super().__init__(section, codepoints, network, mtu, notify, locators)
+        super().__init__(surroundings)
         self.interfaces = interfaces
         self.directory = directory
         self.referrals = referrals
-        self.pins = Path(section.pins)
-        self.uplinks = Uplinks(network, self.pins, section.hook)
+        self.pins = Path(self.section.pins)
+        self.uplinks = Uplinks(self.network, self.pins, self.section.hook)
         self.devices: tuple[Device, ...] = ()
         self.ways: dict[bytes, layout.Way] = {}
         self.segmenter = 0
@@ -185,8 +175,12 @@ class BpfPlane(SlowPath):
         for device in self.devices:
             if device not in known:
                 self.uplinks.attach(device, self.programs.programs)
-        before, self.ways = self.ways, {**self.ways, **ways(self.devices)}
-        for flow in list(self.rewriter.by_aids.values()):
+        flows = list(self.rewriter.by_aids.values())
+        # What an uplink has lost still leaves by it until the engine has found another locator.
+        used = {flow.local_locator for flow in flows}
+        last = {locator: way for locator, way in self.ways.items() if locator in used}
+        before, self.ways = self.ways, {**last, **ways(self.devices)}
+        for flow in flows:
             if before.get(flow.local_locator) != self.ways.get(flow.local_locator):
                 self._put_outbound(flow)
 
@@ -213,7 +207,7 @@ class BpfPlane(SlowPath):
         if far:
             self.tables["far"].put(key, far)
         if not inbound.put(key, entry):
-            self.counts["flows the kernel has no room for"] += 1
+            self.counts[NO_ROOM] += 1
         self._put_outbound(flow)
 
     def remove(self, local_label: int) -> None:
@@ -234,7 +228,8 @@ class BpfPlane(SlowPath):
             table.remove(key)
             return
         clock = layout.clock_of(table.find(key), None)
-        table.put(key, layout.outbound_entry(having, way, self.codepoints, clock))
+        if not table.put(key, layout.outbound_entry(having, way, self.codepoints, clock)):
+            self.counts[NO_ROOM] += 1
 
     def _forget_label(self, local_label: int) -> None:
         key = layout.label_key(local_label)

@@ -16,6 +16,7 @@ import struct
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from noid.config import PlaneSection
 from noid.constants import CONTROL_FLOW_LABEL, CONTROL_OCTETS_MAX, FLOW_LABEL_MASK, Codepoints
@@ -60,35 +61,44 @@ UNKNOWN_REPORTS_PER_SECOND = 200
 """Packets with an unknown label that are reported; the others are only counted."""
 
 
-class SlowPath:
-    """What planes have in common; see ``noid.plane.base.DataPlane``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a plane stands in.
 
-    Args:
+    Attributes:
         section: the ``[plane]`` of the configuration.
         codepoints: the numbers in use.
         network: the host's routes and devices.
-        mtu: of the device: the least of the uplinks'.
+        mtu: of the device of the slow path: the least of the uplinks'.
         notify: where to report.
         locators: this host's locators, for a default source.
     """
 
-    def __init__(
-        self,
-        section: PlaneSection,
-        codepoints: Codepoints,
-        network: HostNetwork,
-        mtu: int,
-        notify: Notify,
-        locators: Callable[[], tuple[Locator, ...]],
-    ) -> None:
-        self.section = section
-        self.codepoints = codepoints
-        self.network = network
-        self.mtu = mtu
-        self.notify = notify
-        self.locators = locators
-        self.rewriter = Rewriter(codepoints)
-        slots = {number: slot_of(number, codepoints) for number in m6_next_headers(codepoints)}
+    section: PlaneSection
+    codepoints: Codepoints
+    network: HostNetwork
+    mtu: int
+    notify: Notify
+    locators: Callable[[], tuple[Locator, ...]]
+
+
+class SlowPath:
+    """What planes have in common; see ``noid.plane.base.DataPlane``.
+
+    Args:
+        surroundings: what it stands in.
+    """
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self.section = surroundings.section
+        self.codepoints = surroundings.codepoints
+        self.network = surroundings.network
+        self.mtu = surroundings.mtu
+        self.notify = surroundings.notify
+        self.locators = surroundings.locators
+        self.rewriter = Rewriter(self.codepoints)
+        numbers = m6_next_headers(self.codepoints)
+        slots = {number: slot_of(number, self.codepoints) for number in numbers}
         self.m6_next_headers = {number: slot.number for number, slot in slots.items() if slot}
         self.watches: dict[int, Watch] = {}
         self.counts: Counter[str] = Counter()
