@@ -16,6 +16,9 @@ from tests.lab.conversations import (
 )
 
 GAP_MAX_MS = 1000
+ROUTER = "2001:db8:2:a::1"
+"""Of provider 2, where a is connected."""
+ANOTHER_LINK = "02:00:00:00:6d:36"
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,34 @@ def test_a_connection_goes_on_when_the_uplinks_stop_cutting_super_packets(kernel
         lab.wait_for("XDP is there", lambda: all("XDP" in mode for mode in _modes(lab)), 10)
         conversation.echoes(octets=60_000)
         conversation.echoes(octets=60_000)
+
+
+def test_without_its_daemon_a_moved_context_follows_its_router_to_another_link_address(
+    kernel_lab: Lab,
+) -> None:
+    lab = kernel_lab
+    restart_daemons(lab)
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        establish_context(lab)
+        lab.cut_provider(1)
+        try:
+            conversation.echoes()
+            lab.wait_for("both ends have moved", lambda: all(_moved(lab, at) for at in HOSTS), 10)
+            lab.kill_daemon("a")
+            conversation.echoes(octets=60_000)
+            lab.run("isp2", ["ip", "link", "set", "custa", "address", ANOTHER_LINK])
+            entry = [ROUTER, "lladdr", ANOTHER_LINK, "dev", "up2", "nud", "reachable"]
+            lab.run("a", ["ip", "-6", "neigh", "replace", *entry])
+            conversation.echoes(octets=60_000)
+        finally:
+            lab.heal_provider(1)
+            lab.start_daemon("a")
+
+
+def _moved(lab: Lab, host: str) -> bool:
+    """Whether the one context of a host sends by the second provider."""
+    return [one["local_locator"] for one in lab.contexts(host)] == [locators(host)[1]]
 
 
 def _cuts(lab: Lab) -> bool:

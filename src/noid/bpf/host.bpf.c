@@ -9,6 +9,7 @@
 
 #define SECOND 1000000000ULL
 #define FOLLOW_INTERVAL SECOND		/* [D21] */
+#define LINK_INTERVAL (SECOND / 10)	/* how long an Ethernet header that was learnt is used */
 #define PLAIN_INTERVAL (SECOND / 100)	/* between two reports about one watched AID */
 #define STRANGER_INTERVAL (60 * SECOND)	/* the same about one stranger */
 #define GLOBAL_UNICAST 0x20		/* in the three first bits of an address (2000::/3) */
@@ -57,6 +58,13 @@ struct {
 	TYPE(key, struct address);
 	TYPE(value, struct watched);
 } strangers SEC(".maps");
+
+struct {
+	FIXED(type, MAP_PERCPU_ARRAY);
+	FIXED(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, struct scout);
+} scouts SEC(".maps");
 
 struct {
 	FIXED(type, MAP_PERCPU_ARRAY);
@@ -196,9 +204,9 @@ INLINE int plainly(struct __sk_buff *packet, struct ipv6 *ip, u32 at)
  *
  * Looks at what came in only once in T, so the first unanswered packet is known to T.
  */
-INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, u32 at)
+INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, u32 at, u64 now)
 {
-	u64 now = time_ns(), since = flow->unanswered_ns;
+	u64 since = flow->unanswered_ns;
 	struct inbound *back;
 	struct report *report;
 
@@ -250,6 +258,55 @@ INLINE int needs_segmenter(struct __sk_buff *packet, u8 flags, u8 protocol)
 	return (flags & (protocol == TCP ? OUT_CUT_TCP : OUT_CUT_UDP)) && super_octets(packet);
 }
 
+/* Sends a packet with its new header out by the uplink of its flow.
+ *
+ * The kernel finds route and neighbour, and the packet shows what it found when it comes by again
+ * on the uplink; those that follow go the same way, for as long as that holds.
+ */
+INLINE int send_by(struct __sk_buff *packet, struct ipv6 *ip, u32 at, u32 ifindex,
+		   struct towards *peer, const struct aids *aids, u64 now)
+{
+	u32 first = 0;
+	struct scout *scout;
+
+	/* Packets with a mark may have routes of their own. */
+	if (at == ETHERNET_OCTETS && !packet->mark) {
+		if (now < peer->until_ns) {
+			__builtin_memcpy((u8 *)ip - at, peer->link, sizeof(peer->link));
+			return redirect(ifindex, 0);
+		}
+		scout = map_find(&scouts, &first);
+		if (scout) {
+			scout->aids = *aids;
+			scout->is_out = 1;
+		}
+	}
+	return redirect_to_neighbour(ifindex, 0, 0, 0);
+}
+
+/* Learns the Ethernet header of a packet that comes by again, if it is out for that. */
+INLINE void learn_link(struct __sk_buff *packet, const struct ipv6 *ip)
+{
+	const u8 *link = (const u8 *)ip - ETHERNET_OCTETS;
+	struct outbound *flow;
+	struct towards *peer;
+	struct scout *scout;
+	u32 first = 0;
+
+	scout = map_find(&scouts, &first);
+	if (!scout || !scout->is_out)
+		return;
+	scout->is_out = 0;
+	flow = map_find(&outbound, &scout->aids);
+	if (!flow || flow->ifindex != packet->ifindex || !same(&flow->local_locator, &ip->source))
+		return;
+	peer = &flow->peer[flow->chosen & 1];
+	if (!same(&peer->locator, &ip->destination))
+		return; /* another packet; that one waits for its neighbour */
+	__builtin_memcpy(peer->link, link, sizeof(peer->link));
+	peer->until_ns = time_ns() + LINK_INTERVAL;
+}
+
 /* A packet of the ULP.
  *
  * at: octets of its link-layer header.
@@ -258,16 +315,24 @@ INLINE int needs_segmenter(struct __sk_buff *packet, u8 flags, u8 protocol)
 INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 {
 	struct outbound *flow;
+	struct towards *peer;
 	struct aids aids;
 	struct ipv6 *ip;
-	u8 slot, protocol, chosen;
+	u8 slot, protocol;
 	int as_it_is;
+	u64 now;
 
 	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6) || packet->mark == settings.mark)
 		return TC_PASS;
 	ip = header(packet, at);
-	if (!ip || is_m6(ip->next_header))
-		return TC_PASS; /* our own work comes by again on its way to another uplink */
+	if (!ip)
+		return TC_PASS;
+	if (is_m6(ip->next_header)) {
+		/* Our own work comes by again on its way to another uplink. */
+		if (at == ETHERNET_OCTETS)
+			learn_link(packet, ip);
+		return TC_PASS;
+	}
 	aids.local = ip->source;
 	aids.peer = ip->destination;
 	flow = map_find(&outbound, &aids);
@@ -282,13 +347,14 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 		count(CUT_FIRST);
 		return redirect(settings.segmenter_ifindex, 0);
 	}
-	chosen = flow->chosen & 1;
+	peer = &flow->peer[flow->chosen & 1];
 	as_it_is = !cut && packet->ifindex == flow->ifindex &&
 		   same(&aids.local, &flow->local_locator) &&
-		   same(&aids.peer, &flow->peer_locators[chosen]);
+		   same(&aids.peer, &peer->locator);
 	if (!as_it_is && is_too_long(packet, protocol, at, flow->mtu))
 		return go_slowly();
-	watch_silence(packet, flow, at);
+	now = time_ns();
+	watch_silence(packet, flow, at, now);
 
 	ip = header(packet, at);
 	if (!ip)
@@ -296,11 +362,11 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 	ip->first = (ip->first & ~LABEL_MASK) | flow->peer_label;
 	ip->next_header = flow->next_header_first + slot;
 	ip->source = flow->local_locator;
-	ip->destination = flow->peer_locators[chosen];
+	ip->destination = peer->locator;
 	count(SENT);
 	if (as_it_is)
 		return TC_PASS;
-	return redirect_to_neighbour(flow->ifindex, 0, 0, 0);
+	return send_by(packet, ip, at, flow->ifindex, peer, &aids, now);
 }
 
 SEC("tc")
@@ -373,7 +439,8 @@ INLINE void follow(struct __sk_buff *packet, struct inbound *flow, u32 label, u8
 		if (out && out->local_label == label) {
 			u8 beside = ~out->chosen & 1;
 
-			out->peer_locators[beside] = *source;
+			out->peer[beside].locator = *source;
+			out->peer[beside].until_ns = 0;
 			out->chosen = beside;
 		}
 		flow->current = from;

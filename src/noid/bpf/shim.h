@@ -42,9 +42,17 @@ enum outbound_flags {
 	OUT_SUM = 4,		/* nor sum up any packet with an M6 next header */
 };
 
+/* A locator of the peer, and the Ethernet header that leads there from the uplink. */
+struct towards {
+	struct address locator;
+	u32 link[3];			/* the addresses to and from which, 6 octets each */
+	u32 reserved;
+	u64 until_ns;			/* for so long they hold; 0: they are not known */
+};
+
 struct outbound {
 	struct address local_locator;	/* Lp(local) */
-	struct address peer_locators[2]; /* Lp(peer) is the chosen one; a new one is written beside */
+	struct towards peer[2];		/* Lp(peer) is the chosen one; a new one is written beside */
 	u64 silence_ns;			/* T [D20] */
 	u64 unanswered_ns;		/* about when the first unanswered packet went; 0: none yet */
 	u64 reported_ns;		/* when that was last reported */
@@ -53,7 +61,7 @@ struct outbound {
 	u32 ifindex;			/* the uplink of Lp(local) */
 	u32 mtu;			/* its MTU, octets of IPv6 */
 	u8 next_header_first;		/* P1 or P2 [D4] */
-	u8 chosen;			/* which of peer_locators */
+	u8 chosen;			/* which of peer */
 	u8 flags;
 	u8 reserved[5];
 };
@@ -84,6 +92,12 @@ struct far {
 	u8 local_count;
 	u8 peer_count;
 	u8 reserved[6];
+};
+
+/* Whose packet is on its way to another uplink, to show the Ethernet header it gets there. */
+struct scout {
+	struct aids aids;
+	u64 is_out;
 };
 
 /* A peer the shim knows of and has no context with. */

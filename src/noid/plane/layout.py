@@ -20,7 +20,7 @@ CUT_TCP, CUT_UDP, SUM = 1, 2, 4
 """What an uplink cannot do to packets with an M6 next header, so that it is done before."""
 HOLDS, FAR = 1, 2
 
-OUTBOUND = struct.Struct("=16s16s16sQQQ4s4sIIBBB5x")
+OUTBOUND = struct.Struct("=16s16s24x16s24xQQQ4s4sIIBBB5x")
 INBOUND = struct.Struct("=64s64sQQHBBBBBx")
 FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
