@@ -480,6 +480,8 @@ def names_on_the_way(
         seen.add(name.to_text(omit_final_dot=True).lower())
 
     async def scenario(client: Upstream) -> None:
+        for waiting in (client._question_turns, client._forward_turns):
+            waiting.slow_s = 60  # none of them stops counting meanwhile
         await asyncio.wait(
             [asyncio.ensure_future(begin(client, name)) for name in NAMES], timeout=0.1
         )

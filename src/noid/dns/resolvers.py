@@ -31,7 +31,7 @@ from noid.dns.messages import (
     message_flags,
     response_code,
 )
-from noid.dns.turns import Turns, site_of
+from noid.dns.turns import Sites, Turns, site_of
 from noid.errors import UsageError
 from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
 
@@ -117,6 +117,7 @@ class Resolvers:
         self.exchanges: set[Exchange] = set()
         self._ports: dict[_Path, list[Port]] = {}
         self._distant = frozenset(server for server in self.servers if _is_distant(server))
+        self._sites = Sites()
         self._closed = False
 
     async def ask(
@@ -136,7 +137,22 @@ class Resolvers:
         if self._closed:
             return None
         self.counters["asked"] += 1
-        exchange = Exchange(self, query, turns, only)
+        deadline_s = asyncio.get_running_loop().time() + self.total_s
+        site = site_of(query)
+        if site is None:
+            return await self._converse(query, turns, only, deadline_s)
+        if not await self._sites.enter(site, deadline_s):
+            self.counters["timed_out"] += 1
+            return None
+        try:
+            return await self._converse(query, turns, only, deadline_s)
+        finally:
+            self._sites.leave(site)
+
+    async def _converse(
+        self, query: Query, turns: Turns, only: frozenset[Server] | None, deadline_s: float
+    ) -> bytes | None:
+        exchange = Exchange(self, query, only, deadline_s)
         self.exchanges.add(exchange)
         try:
             turns.enter(exchange)
@@ -149,6 +165,7 @@ class Resolvers:
     async def close(self) -> None:
         """Gives up everything on the way; whoever waits hears that there was no response."""
         self._closed = True
+        self._sites.close()
         streams = [task for exchange in self.exchanges for task in exchange.streams]
         for exchange in tuple(self.exchanges):
             exchange.give_up()
@@ -238,22 +255,23 @@ class Exchange:
     Args:
         resolvers: the way to them.
         query: what is asked.
-        turns: those among whom it waits.
         only: the resolvers that may be asked.
+        deadline_s: when it is given up, by the clock of the loop.
     """
 
     def __init__(
-        self, resolvers: Resolvers, query: Query, turns: Turns, only: frozenset[Server] | None
+        self,
+        resolvers: Resolvers,
+        query: Query,
+        only: frozenset[Server] | None,
+        deadline_s: float,
     ) -> None:
         self.resolvers = resolvers
         self.query = query
-        self.site = site_of(query)
-        self.counts = False
-        """Whether it is one of its site's that are on their way."""
         self.streams: set[asyncio.Task[None]] = set()
         loop = asyncio.get_running_loop()
         self.response: asyncio.Future[bytes | None] = loop.create_future()
-        self._deadline = loop.time() + resolvers.total_s
+        self._deadline = deadline_s
         self._timer = loop.call_at(self._deadline, self._next)
         self._schedule = resolvers.schedule(only)
         self._refusal: bytes | None = None

@@ -19,8 +19,6 @@ class Exchange(Protocol):
     """A query that takes its turn."""
 
     response: "asyncio.Future[bytes | None]"
-    site: bytes | None
-    counts: bool
 
     def begin(self) -> None:
         """It is its turn."""
@@ -30,9 +28,7 @@ class Turns:
     """So many queries on their way at one time; the others wait, in order.
 
     A query that is slow no longer counts: those that a dead server leaves unanswered must not hold
-    up the others. Nor may they use up what the resolver itself can have on its way (Unbound: about
-    1,000): of the reverse names of one site, which one server knows, only some are asked for at a
-    time. Whoever asks sees to it that there are not too many in all.
+    up the others. Whoever asks sees to it that there are not too many in all.
 
     Args:
         at_once_max: queries on their way that are not slow.
@@ -42,46 +38,20 @@ class Turns:
     def __init__(self, at_once_max: int, slow_s: float = SLOW_S) -> None:
         self.at_once_max = at_once_max
         self.slow_s = slow_s
-        self._sites: dict[bytes, int] = {}
-        self._behind: dict[bytes, deque[Exchange]] = {}
         self._running: dict[Exchange, float] = {}
         self._waiting: deque[Exchange] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, exchange: Exchange) -> None:
         """Begins the exchange, now or when it is its turn."""
-        site = exchange.site
-        if site is not None:
-            if self._sites.get(site, 0) >= SITE_QUERIES_MAX:
-                self._behind.setdefault(site, deque()).append(exchange)
-                return
-            self._sites[site] = self._sites.get(site, 0) + 1
-            exchange.counts = True
         self._waiting.append(exchange)
         self._admit()
 
     def leave(self, exchange: Exchange) -> None:
         """The exchange is over."""
         self._running.pop(exchange, None)
-        if exchange.site is not None and exchange.counts:
-            self._leave_site(exchange.site)
         if self._waiting:
             self._admit()
-
-    def _leave_site(self, site: bytes) -> None:
-        """The next of those behind comes forward, if there is one that is still wanted."""
-        self._sites[site] -= 1
-        behind = self._behind.get(site)
-        while behind:
-            exchange = behind.popleft()
-            if not exchange.response.done():
-                self._sites[site] += 1
-                exchange.counts = True
-                self._waiting.append(exchange)
-                return
-        self._behind.pop(site, None)
-        if not self._sites[site]:
-            del self._sites[site]
 
     def _admit(self) -> None:
         loop = asyncio.get_running_loop()
@@ -100,6 +70,70 @@ class Turns:
             if not exchange.response.done():
                 self._running[exchange] = loop.time()
                 exchange.begin()
+
+
+class Sites:
+    """Of one site's reverse names so many are asked for at one time; the others wait, in order.
+
+    One server knows them all. Where it is dead, queries for them must not use up what the resolver
+    itself can have on its way (Unbound: about 1,000), nor cost the living much: what waits here is
+    a future and no more.
+    """
+
+    def __init__(self) -> None:
+        self._on_their_way: dict[bytes, int] = {}
+        self._behind: dict[bytes, deque[asyncio.Future[bool]]] = {}
+
+    async def enter(self, site: bytes, until_s: float) -> bool:
+        """Waits for the turn of one query.
+
+        Args:
+            site: whose names it is about, as ``site_of`` has it.
+            until_s: when to give up, by the clock of the loop.
+
+        Returns:
+            Whether it may begin; it then has to ``leave``.
+        """
+        count = self._on_their_way.get(site, 0)
+        if count < SITE_QUERIES_MAX:
+            self._on_their_way[site] = count + 1
+            return True
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._behind.setdefault(site, deque()).append(turn)
+        timer = loop.call_at(until_s, _refuse, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.result():
+                self.leave(site)
+            raise
+        finally:
+            timer.cancel()
+
+    def leave(self, site: bytes) -> None:
+        """A query is over: the next of those behind comes forward, if there is one."""
+        behind = self._behind.get(site, ())
+        while behind:
+            turn = behind.popleft()
+            if not turn.done():
+                turn.set_result(True)
+                return
+        self._behind.pop(site, None)
+        self._on_their_way[site] -= 1
+        if not self._on_their_way[site]:
+            del self._on_their_way[site]
+
+    def close(self) -> None:
+        """Whoever waits hears that nothing will come of it."""
+        for behind in self._behind.values():
+            for turn in behind:
+                _refuse(turn)
+
+
+def _refuse(turn: "asyncio.Future[bool]") -> None:
+    if not turn.done():
+        turn.set_result(False)
 
 
 def site_of(query: Query) -> bytes | None:
