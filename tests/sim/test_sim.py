@@ -19,7 +19,7 @@ from noid.sim.scenarios import SCENARIOS, SWARM
 from noid.sim.world import World
 from noid.wire.options import Cookie
 
-SEEDS = (*range(1, 13), 58, 298, 3810, 4588, 8758, 10838)
+SEEDS = (*range(1, 13), 58, 298, 3810, 4588, 8758, 10838, 11357, 13539)
 DIRECTED = [name for name in SCENARIOS if name != SWARM]
 DIGEST_OF_SEED_5 = """
 from noid.sim.scenarios import SCENARIOS

@@ -375,7 +375,9 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
     if context is not None and context.is_settled:
         if message.context.sender_label != context.peer_label:
-            if cookie.locator not in context.peer_verified:
+            # Where nothing is proven there is nobody whose traffic could be captured; then the
+            # exchange itself proves the AID, as it does the first time [D8].
+            if cookie.locator not in (context.peer_verified or {context.peer_aid}):
                 core.drop("CCR would replace a context, unproven")
                 return
             # What the DNS proved about the peer stays proven, whatever label it has now.

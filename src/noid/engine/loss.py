@@ -129,6 +129,8 @@ def _quoted(core: Core, quote: ipv6.Header, payload: bytes) -> Context | None:
     elif slot is not None:
         candidates = core.by_peer_label.get(quote.flow_label, ())
     for one in candidates:
-        if quote.source in one.own_local and quote.destination in one.peer_verified:
+        # A control message goes by the pair in use also while nothing is proven.
+        destinations = one.peer_verified or {one.peer_locator}
+        if quote.source in one.own_local and quote.destination in destinations:
             return one
     return None

@@ -121,6 +121,8 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if not is_authentic(context, event, message):
         core.drop(f"{message.code.name} not authentic")
         return None
+    # The one in the set-up nobody had authenticated.
+    context.peer_birthday = message.context.sender_birthday
     return context
 
 

@@ -1,0 +1,57 @@
+"""A context whose peer's locators are all refuted must not keep the peer from beginning anew."""
+
+from noid.constants import SECOND, VERIFY_AGAIN_MIN
+from noid.engine.events import LocatorsChanged
+from noid.engine.state import State
+from tests.engine.network import A1, B1, B2, Network, established, packet, state_of
+from tests.engine.test_reachability import silence
+
+
+def refuted() -> Network:
+    """Host b has a context made by way of a's second locator; the DNS has lost a since."""
+    network = Network()
+    network.kill_provider(1)
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(5 * SECOND)
+    network.dead.clear()
+    network.names[network.a.name].clear()
+    network.reverse = {one: name for one, name in network.reverse.items() if name != "a.example"}
+    network.run(2 * VERIFY_AGAIN_MIN + SECOND)
+    assert network.b.context.peer_verified == set()
+    return network
+
+
+def forget(network: Network) -> None:
+    """Host a loses its contexts."""
+    network.a.host = Network(seed=9).a.host
+    network.a.rewriter.by_aids.clear()
+    network.a.rewriter.by_label.clear()
+
+
+def test_a_peer_that_lost_its_context_replaces_one_of_which_nothing_is_proven() -> None:
+    network = refuted()
+    forget(network)
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert state_of(network.a) is State.ESTABLISHED
+    assert network.b.context.peer_label == network.a.context.local_label
+    assert network.b.context.peer_verified == {A1}
+
+
+def test_a_uc_about_a_control_message_of_such_a_context_is_believed() -> None:
+    network = refuted()
+    forget(network)
+    network.give(network.b, LocatorsChanged((B1, B2), backup=frozenset({B2})))
+    network.run(SECOND)
+    assert network.b.context.peer_label == network.a.context.local_label
+
+
+def test_a_birthday_that_was_altered_during_set_up_is_put_right_by_what_is_authentic() -> None:
+    network = established()
+    birthday = network.a.host.core.options.birthday
+    network.b.context.peer_birthday = birthday + 7
+    network.give(network.a, silence(network.a))
+    network.run(SECOND)
+    assert network.b.context.peer_birthday == birthday
