@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
 
 from noid.constants import MILLISECOND, SECOND
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
@@ -23,6 +24,7 @@ class Names:
         slow_ns: how long an answer takes at most.
         mute: zones whose server does not answer.
         silent: no question is ever answered, not even by its failure.
+        listeners: told of every question.
     """
 
     def __init__(self, source: random.Random, injected: Counter[str]) -> None:
@@ -35,6 +37,7 @@ class Names:
         self.slow_ns = 20 * MILLISECOND
         self.silent = False
         self.mute: set[str] = set()
+        self.listeners: list[Callable[[Question], None]] = []
 
     def publish(self, name: str, locators: tuple[Locator, ...]) -> None:
         """Puts a host's locators into both zones."""
@@ -54,6 +57,8 @@ class Names:
 
     def ask(self, question: Question) -> tuple[int, Answer]:
         """How long an answer takes, and the answer."""
+        for listener in self.listeners:
+            listener(question)
         if self.silent:
             return NEVER_NS, Answer(status=Status.UNREACHABLE)
         delay_ns = self.random.randrange(MILLISECOND, self.slow_ns)

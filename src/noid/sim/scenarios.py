@@ -13,7 +13,7 @@ from noid.constants import (
 )
 from noid.dns.records import reverse_name
 from noid.engine.state import State
-from noid.sim import attacks, law, swarm
+from noid.sim import attacks, law, proofs, swarm
 from noid.sim.stage import add_hosts, context_of, established, talk
 from noid.sim.world import World
 
@@ -446,5 +446,8 @@ SCENARIOS: dict[str, Scenario] = {
     "backup": Scenario("a locator is for the worst case, which comes and goes", backup),
     "renumbering": Scenario("locators go and come", renumbering),
     "switch-at-once": Scenario("sets change right after a switch", switch_at_once),
-    **{name: Scenario(summary, play) for name, (summary, play) in attacks.ATTACKS.items()},
+    **{
+        name: Scenario(summary, play)
+        for name, (summary, play) in (proofs.PROOFS | attacks.ATTACKS).items()
+    },
 }
