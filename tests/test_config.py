@@ -1,5 +1,6 @@
 """The configuration file: taken as a whole, or refused with the key and the reason."""
 
+import json
 from ipaddress import IPv6Network
 from pathlib import Path
 
@@ -86,12 +87,11 @@ REFUSED = [
     ('[host]\nlocators = ["ff02::1"]', "host.locators", "not a global unicast address"),
     (locators(LOCATORS_MAX + 1), "host.locators", f"more than {LOCATORS_MAX}"),
     ("[dns]\nx = 1", "dns.x", "is no known key; here are listen"),
-    ('[dns]\nlisten = "localhost"', "dns.listen", "not an IPv6 address"),
-    ('[dns]\nlisten = "fe80::1%eth0"', "dns.listen", "has a zone"),
+    ('[dns]\nlisten = "localhost"', "dns.listen", "not an IPv4 or IPv6 address"),
     ("[dns]\nport = 0", "dns.port", ">= 1"),
     ("[dns]\nport = 65536", "dns.port", "<= 65535"),
     ('[dns]\nport = "53"', "dns.port", "expected `int`"),
-    ('[dns]\nupstream = ["192.0.2.1"]', "dns.upstream", "not an IPv6 address"),
+    ('[dns]\nupstream = ["192.0.2.256"]', "dns.upstream", "not an IPv4 or IPv6 address"),
     ('[dns]\nupstream = "2001:db8::53"', "dns.upstream", "expected `array`"),
     ('[dns]\npolicy = "random"', "dns.policy", "invalid enum value"),
     ("[dns]\nrequire_dnssec = true", "dns.require_dnssec", "needs dns.trusted"),
@@ -206,6 +206,14 @@ def test_a_host_without_any_resolver_is_refused(tmp_path: Path, text: str | None
     assert caught.value.key == "dns.upstream"
 
 
+def test_a_resolver_may_be_asked_over_ipv4_or_on_a_link(tmp_path: Path) -> None:
+    servers = ("127.0.0.53", "fe80::1%eth0")
+    config = parse_config(f'[dns]\nlisten = "127.0.0.2"\nupstream = {json.dumps(servers)}')
+    assert upstream_resolvers(config, tmp_path / "none") == servers
+
+
 def test_the_resolvers_are_never_looked_up() -> None:
-    config = parse_config('[dns]\nupstream = ["2001:db8::53"]\nnever_look_up = ["fd00::/8"]')
-    assert never_looked_up(config) == (IPv6Network("fd00::/8"), IPv6Network("2001:db8::53/128"))
+    config = parse_config('[dns]\nnever_look_up = ["fd00::/8"]')
+    excluded = never_looked_up(config, ["2001:db8::53", "192.0.2.53", "fe80::1%eth0"])
+    expected = ("fd00::/8", "2001:db8::53/128", "fe80::1/128")
+    assert excluded == tuple(map(IPv6Network, expected))

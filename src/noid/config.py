@@ -6,7 +6,8 @@ the file names none. Every refusal names the key and the reason.
 
 import re
 import tomllib
-from ipaddress import IPv6Network
+from collections.abc import Iterable
+from ipaddress import IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -51,7 +52,7 @@ class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     """``[dns]``: the stub resolver for this host's programs and where it asks.
 
     Attributes:
-        listen: address the stub answers on.
+        listen: address the stub answers on, IPv4 or IPv6, as are those of ``upstream``.
         port: its port, for UDP and TCP.
         upstream: addresses of the resolvers it asks; those of /etc/resolv.conf if empty.
         never_look_up: prefixes of addresses about which nothing is asked because a program sends
@@ -136,11 +137,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
         )
 
 
-def never_looked_up(config: Config) -> tuple[IPv6Network, ...]:
+def never_looked_up(config: Config, resolvers: Iterable[str]) -> tuple[IPv6Network, ...]:
     """The prefixes about which nothing is asked: the configured ones, and the resolvers."""
     prefixes = [IPv6Network(text) for text in config.dns.never_look_up]
-    resolvers = [IPv6Network(text) for text in upstream_resolvers(config) if ":" in text]
-    return (*prefixes, *resolvers)
+    addresses = [text.partition("%")[0] for text in resolvers if ":" in text]
+    return (*prefixes, *map(IPv6Network, addresses))
 
 
 def load_config(path: Path) -> Config:
@@ -213,9 +214,9 @@ def _refusal(message: str, origin: str) -> ConfigError:
 def _check(config: Config) -> None:
     """What a type cannot say."""
     _check_host(config.host)
-    _locator("dns.listen", config.dns.listen)
-    for text in config.dns.upstream:
-        _locator("dns.upstream", text)
+    for key, texts in (("listen", [config.dns.listen]), ("upstream", config.dns.upstream)):
+        for text in texts:
+            _check_address(f"dns.{key}", text)
     for text in config.dns.trusted:
         if text not in config.dns.upstream:
             raise ConfigError("dns.trusted", f"{text} is not in dns.upstream")
@@ -247,6 +248,14 @@ def _check_host(host: HostSection) -> None:
     for text in host.backup:
         if ":" in text:
             _locator("host.backup", text)
+
+
+def _check_address(key: str, text: str) -> None:
+    """Of a resolver: programs and noid may ask over IPv4, whatever they ask for."""
+    try:
+        ip_address(text)
+    except ValueError:
+        raise ConfigError(key, f"{text!r} is not an IPv4 or IPv6 address") from None
 
 
 def _locator(key: str, text: str) -> Locator:

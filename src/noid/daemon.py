@@ -130,14 +130,11 @@ class Daemon:
             reset_key=birth.reset_key,
             mtu=max(mtu, MTU_MIN),
             on_switch=config.host.encapsulation == "on-switch",
-            never_looked_up=never_looked_up(config),
+            never_looked_up=never_looked_up(config, self._resolvers()),
             contexts_max=config.plane.contexts,
         )
         self.host = Host(options, secrets.token_bytes)
-        servers = tuple(
-            (address, DNS_PORT)
-            for address in upstream_resolvers(config, resolvers_before(RESOLV_CONF))
-        )
+        servers = tuple((address, DNS_PORT) for address in self._resolvers())
         trusted = frozenset((address, DNS_PORT) for address in config.dns.trusted)
         self.upstream = Upstream(
             servers,

@@ -618,6 +618,25 @@ def test_every_query_carries_the_mark() -> None:
     assert answers[0].status is Status.FOUND
 
 
+def test_a_resolver_is_asked_over_ipv4_too() -> None:
+    async def scenario() -> tuple[Answer, list[str]]:
+        sources: list[str] = []
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+            listening.setblocking(False)
+            listening.bind(("127.0.0.1", 0))
+            server = asyncio.create_task(answer_only(listening, "127.0.0.1", sources))
+            client = Upstream([listening.getsockname()], Codepoints(), lambda: locators(ALIVE), 0)
+            answer = await client.ask(HOST)
+            await client.close()
+            server.cancel()
+            await asyncio.wait({server})
+        return answer, sources
+
+    answer, sources = asyncio.run(scenario())
+    assert answer.status is Status.FOUND
+    assert set(sources) == {"127.0.0.1"}
+
+
 def failed_tries(*sources: str) -> int:
     """Tries at a resolver far away that the system refuses: none of the sources is ours."""
 

@@ -39,8 +39,11 @@ def bare_lab(plain_lab: Lab) -> Iterator[Lab]:
         (("[dns]", "[colours]\n[dns]"), "colours: is no known key; here are host, dns, plane"),
         (("[dns]", '[dns]\nport = "53"'), "dns.port: expected `int`, got `str`"),
         (("[dns]", "[dns]\nport = 65536"), "dns.port: expected `int` <= 65535"),
-        (('listen = "::1"', 'listen = "home"'), "dns.listen: 'home' is not an IPv6 address"),
-        ((NAME_SERVER, "ns.example"), "dns.upstream: 'ns.example' is not an IPv6 address"),
+        (
+            ('listen = "::1"', 'listen = "home"'),
+            "dns.listen: 'home' is not an IPv4 or IPv6 address",
+        ),
+        ((NAME_SERVER, "ns.example"), "dns.upstream: 'ns.example' is not an IPv4 or IPv6 address"),
         (('kind = "tun"', 'kind = "wings"'), "plane.kind: must be one of auto, bpf, tun"),
         (("[plane]", '[plane]\ndevice = "a/b"'), "plane.device: expected `str` matching"),
         (("[plane]", "[plane]\nrule_priority = 0"), "plane.rule_priority: expected `int` >= 1"),
