@@ -1,7 +1,10 @@
 """A context an earlier daemon left is taken up: it goes on under its label and sets [D36]."""
 
+from dataclasses import replace
+
+from noid.constants import CONTEXT_IDLE_TIME, MINUTE, SECOND
 from noid.engine.adoption import UPDATE_NONCE_LEAP
-from noid.engine.events import ContextFound, LocatorsChanged, Memory
+from noid.engine.events import ContextFound, LocatorsChanged, Memory, StateChanged
 from noid.engine.host import Host
 from noid.engine.state import State
 from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet
@@ -34,6 +37,26 @@ def test_a_context_is_taken_up_as_it_was() -> None:
     assert after.verification.name == "b.example"
 
 
+def test_it_is_told_as_a_change_of_state() -> None:
+    network = established()
+    memory = memory_of(network.a)
+    network.a.outputs.clear()
+    restart(network, network.a, memory)
+    change = StateChanged(A1, B1, State.IDLE, State.ESTABLISHED, "taken up again")
+    assert change in network.a.outputs
+
+
+def test_what_the_peer_found_in_the_dns_about_us_is_remembered() -> None:
+    network = Network()
+    del network.reverse[A2]
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.context.own_set == (A1,)
+    restart(network, network.a, memory_of(network.a))
+    assert network.a.context.own_set == (A1,)
+
+
 def test_the_peer_believes_its_updates() -> None:
     network = established()
     restart(network, network.a, memory_of(network.a))
@@ -50,6 +73,35 @@ def test_a_context_that_is_there_already_is_not_taken_up_twice() -> None:
     network.give(network.a, ContextFound(memory_of(network.a)))
     assert network.a.context is before
     assert network.a.host.drops["context found that is there already"] == 1
+
+
+def test_one_with_the_same_label_or_the_same_aids_is_in_its_way() -> None:
+    network = established()
+    memory = memory_of(network.a)
+    for other in (replace(memory, local_label=7), replace(memory, peer_aid=B2)):
+        network.give(network.a, ContextFound(other))
+    assert network.a.host.drops["context found that is there already"] == 2
+    assert len(network.a.host.contexts) == 1
+
+
+def test_a_context_that_is_not_proven_is_not_remembered() -> None:
+    network = Network()
+    network.kill_provider(1)
+    network.dns_works = False
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(2 * SECOND)
+    assert network.b.context.is_provisional
+    assert network.b.host.memory_of(network.b.context.local_label) is None
+
+
+def test_a_context_that_is_closing_is_not_remembered() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.run(CONTEXT_IDLE_TIME + MINUTE)
+    assert network.a.context.state is State.CLOSING
+    assert network.a.host.memory_of(network.a.context.local_label) is None
 
 
 def test_a_context_that_is_being_set_up_is_not_remembered() -> None:

@@ -16,7 +16,9 @@ from noid.engine.loss import MAX_BIRTHDAY_INCR
 from noid.engine.state import State
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
+from noid.wire.slots import SLOT_ICMPV6
 from tests.engine.network import A1, A2, B1, CODEPOINTS, X1, Network, established, packet
+from tests.engine.test_reachability import silence
 
 
 def lose_context(network: Network, birthday: int | None = None) -> None:
@@ -259,3 +261,24 @@ def test_the_ulp_hears_nothing_of_an_escape_header_that_is_cut_off() -> None:
     sent = packet(A1, B1)
     odd = network.a.rewriter.outbound(sent[:6] + bytes((47,)) + sent[7:], flow)
     assert told_to_ulp(network, odd[: ipv6.HEADER_OCTETS + 4], icmpv6.TIME_EXCEEDED) == []
+
+
+def test_an_escape_header_with_nothing_behind_it_is_told_with_nothing_behind() -> None:
+    network = established()
+    flow = network.a.rewriter.by_aids[A1 + B1]
+    sent = packet(A1, B1)
+    odd = network.a.rewriter.outbound(sent[:6] + bytes((47,)) + sent[7:], flow)
+    (told,) = told_to_ulp(network, odd[: ipv6.HEADER_OCTETS + 8], icmpv6.TIME_EXCEEDED)
+    error = icmpv6.decode_error(told[ipv6.HEADER_OCTETS :], X1, A1)
+    assert error.quote[6] == 47
+    assert len(error.quote) == ipv6.HEADER_OCTETS
+
+
+@pytest.mark.parametrize("payload_octets", [200, 300])
+def test_the_ulp_hears_nothing_of_a_control_message_in_a_slot(payload_octets: int) -> None:
+    network = established()
+    network.give(network.a, silence(network.a))
+    sent = [one.packet for one in network.a.outputs if isinstance(one, SendControl)]
+    (in_slot,) = [one for one in sent if one[6] == CODEPOINTS.rewritable_first + SLOT_ICMPV6]
+    quote = in_slot[:4] + payload_octets.to_bytes(2, "big") + in_slot[6:]
+    assert told_to_ulp(network, quote, icmpv6.TIME_EXCEEDED) == []

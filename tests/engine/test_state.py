@@ -10,7 +10,7 @@ from noid.constants import COOKIE_KEY_LIFETIME, COOKIE_LIFETIME, SECOND
 from noid.engine.core import TokenBucket
 from noid.engine.secrets import CookieKeys, authentication
 from noid.engine.state import LAW, TIMERS_OF, State, Timer, Trigger
-from noid.engine.timers import Timers
+from noid.engine.timers import KEY_MASK, Timers
 from tests.engine.network import A1, A2, established
 
 
@@ -63,6 +63,21 @@ def test_timers_expire_in_order_and_once(operations: list[tuple[int, int, bool]]
         timers.stop(upcoming[1])
     assert expired == sorted(expired)
     assert all(at_ns > 50 for at_ns in expected.values())
+
+
+def test_a_deadline_is_brought_forward_and_never_put_off() -> None:
+    timers = Timers()
+    timers.set(1, 10)
+    timers.bring_forward(1, 20)
+    assert timers.next() == (10, 1)
+    timers.bring_forward(1, 5)
+    assert timers.next() == (5, 1)
+
+
+def test_the_greatest_key_has_its_deadline() -> None:
+    timers = Timers()
+    timers.set(KEY_MASK, 10)
+    assert timers.next() == (10, KEY_MASK)
 
 
 def test_timers_set_again_and_again_do_not_pile_up() -> None:

@@ -172,9 +172,9 @@ def acknowledge(
     )
     answer = authenticated(core, context, answer)
     back: Pair = (event.destination, event.source)
-    pairs = [back] if event.source in context.peer_verified else []
-    if repeated or not pairs:
-        pairs += [pair for pair in (context.pair, *alternatives(context)) if pair != back]
+    pairs = [back if event.source in context.peer_verified else context.pair]
+    if repeated:
+        pairs += [pair for pair in (context.pair, *alternatives(context)) if pair not in pairs]
     rewritable = event.in_slot and len(context.own_set) > 1
     for pair in pairs[: 1 + ANSWERED_OVER_EVERY_PAIR_MAX]:
         if pair[1] in context.peer_verified:

@@ -270,6 +270,8 @@ class OnPath(OffPath):
         at = self.random.randrange(48, len(octets))
         octets[at] ^= 1 << self.random.randrange(8)
         altered = summed(bytes(octets))
+        if altered[41] == Code.CONF:
+            self.world.checks.conf_altered(altered)
         self.world.send(Parcel(altered, "mallory", self.world.now_ns, forged=True, informed=True))
 
     def misplace(self) -> None:

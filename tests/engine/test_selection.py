@@ -1,0 +1,63 @@
+"""In which order pairs of locators are tried [D20]."""
+
+from noid.engine.context import Heard, Pair
+from noid.engine.selection import alternatives, instead, standing
+from noid.locators import Locator
+from noid.wire.options import LocatorEntry, LocatorFlag
+from tests.engine.network import A1, A2, B1, B2, established
+
+
+def test_what_shares_no_locator_with_the_pair_in_use_comes_first() -> None:
+    context = established().a.context
+    assert context.pair == (A1, B1)
+    assert alternatives(context) == [(A2, B2), (A1, B2), (A2, B1)]
+
+
+def test_among_those_what_was_heard_of_later_comes_first() -> None:
+    context = established().a.context
+    context.heard = {(A2, B1): Heard(9_000_000_000), (A1, B2): Heard(5_000_000_000)}
+    assert alternatives(context) == [(A2, B2), (A2, B1), (A1, B2)]
+
+
+def test_what_was_heard_of_within_the_same_second_is_ordered_by_its_round_trip_time() -> None:
+    context = established().a.context
+    context.heard = {(A1, B2): Heard(5_000_000_000, 30), (A2, B1): Heard(5_900_000_000, 20)}
+    assert alternatives(context) == [(A2, B2), (A2, B1), (A1, B2)]
+    context.heard = {(A1, B2): Heard(5_000_000_000), (A2, B1): Heard(5_900_000_000, 20)}
+    assert alternatives(context) == [(A2, B2), (A2, B1), (A1, B2)], "one was never measured"
+
+
+def marked(flags: dict[Locator, int]) -> list[Pair]:
+    """The alternatives where these locators have these flags, a's or b's."""
+    context = established().a.context
+    entries = tuple(LocatorEntry(*one) for one in flags.items())
+    context.own_marks = tuple(one for one in entries if one.locator in (A1, A2))
+    context.peer_marks = tuple(one for one in entries if one.locator in (B1, B2))
+    return alternatives(context)
+
+
+def test_what_is_said_of_either_end_counts_before_everything_else() -> None:
+    for flag in (LocatorFlag.BROKEN, LocatorFlag.DEPRECATED, LocatorFlag.BACKUP):
+        assert marked({A2: flag}) == [(A1, B2), (A2, B2), (A2, B1)]
+        assert marked({B2: flag}) == [(A2, B1), (A2, B2), (A1, B2)]
+
+
+def test_broken_is_worse_than_deprecated_and_that_than_a_backup() -> None:
+    broken, deprecated = LocatorFlag.BROKEN, LocatorFlag.DEPRECATED
+    backup = LocatorFlag.BACKUP
+    assert marked({A2: broken, B2: deprecated | backup})[0] == (A1, B2)
+    assert marked({A2: deprecated, B2: backup})[0] == (A1, B2)
+    assert marked({A2: deprecated | backup, B2: broken})[0] == (A2, B1)
+
+
+def test_nothing_is_better_than_a_pair_of_which_nothing_is_said() -> None:
+    context = established().a.context
+    assert standing(context, context.pair) == (False, False, False)
+    assert instead(context) == []
+
+
+def test_only_what_stands_better_is_taken_instead() -> None:
+    context = established().a.context
+    context.own_marks = (LocatorEntry(A1, LocatorFlag.DEPRECATED),)
+    context.peer_marks = (LocatorEntry(B2, LocatorFlag.DEPRECATED),)
+    assert instead(context) == [(A2, B1)]

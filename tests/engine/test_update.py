@@ -1,0 +1,110 @@
+"""How Update Requests are acknowledged, and in which form [draft §7.8, D20]."""
+
+import pytest
+
+from noid.constants import MILLISECOND
+from noid.engine.context import Pair
+from noid.engine.events import LocatorsChanged, SendControl, UnansweredPacket
+from noid.locators import Locator
+from noid.wire import ipv6
+from noid.wire.control import Code
+from noid.wire.slots import SLOT_ICMPV6
+from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, X1, Network, Station, established
+from tests.engine.test_conformance_setup import sent_by
+from tests.engine.test_reachability import silence
+
+REWRITABLE = CODEPOINTS.rewritable_first + SLOT_ICMPV6
+FIXED = CODEPOINTS.fixed_first + SLOT_ICMPV6
+
+
+def forms(station: Station, code: Code) -> list[int]:
+    """The next headers of what a station sent of one kind."""
+    sent = [one.packet for one in station.outputs if isinstance(one, SendControl)]
+    return [one[6] for one in sent if one[ipv6.HEADER_OCTETS + 1] == code]
+
+
+def pairs(station: Station, code: Code) -> list[Pair]:
+    return [(header.source, header.destination) for header, _ in sent_by(station, code)]
+
+
+@pytest.mark.parametrize(("locators", "slot"), [((A1, A2), REWRITABLE), ((A1,), FIXED)])
+def test_an_acknowledgement_has_the_form_of_the_request(
+    locators: tuple[Locator, ...], slot: int
+) -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged(locators))
+    network.run(1000 * MILLISECOND)
+    network.a.outputs.clear()
+    network.give(network.b, silence(network.b))
+    assert set(forms(network.b, Code.UR)) == {ipv6.ICMPV6, REWRITABLE}
+    network.run(15 * MILLISECOND)
+    answers = forms(network.a, Code.UA)
+    assert answers.count(slot) == 1
+    assert answers.count(ipv6.ICMPV6) == len(answers) - 1 == 2 * len(locators)
+
+
+def test_who_cannot_be_rewritten_sends_what_must_not_be() -> None:
+    network = established()
+    network.give(network.b, LocatorsChanged((B1,)))
+    network.run(1000 * MILLISECOND)
+    network.b.outputs.clear()
+    network.give(network.b, silence(network.b))
+    assert FIXED in forms(network.b, Code.UR)
+    assert REWRITABLE not in forms(network.b, Code.UR)
+
+
+def from_unproven() -> Network:
+    """Host b probes a from a locator that a has been told of, and the DNS does not know."""
+    network = established()
+    network.b.locators = (B1, B2, X1)
+    network.give(network.b, LocatorsChanged((B1, B2, X1)))
+    network.run(1000 * MILLISECOND)
+    assert network.a.context.peer_acceptable == {B1, B2, X1}
+    assert X1 not in network.a.context.peer_verified
+    network.a.outputs.clear()
+    network.b.context.own_remote = None
+    network.b.context.local_locator = X1
+    network.dead |= {(one, two) for one in (B1, B2) for two in (A1, A2)}
+    network.dead |= {(one, two) for one in (A1, A2) for two in (B1, B2)}
+    network.dead |= {(X1, A2)}
+    return network
+
+
+def test_a_request_from_an_unproven_locator_is_answered_over_the_pair_in_use_alone() -> None:
+    network = from_unproven()
+    network.give(network.b, silence(network.b))
+    network.run(20 * MILLISECOND)
+    assert set(pairs(network.a, Code.UA)) == {(A1, B1)}
+
+
+def test_if_it_is_repeated_it_is_answered_over_the_others_too() -> None:
+    network = from_unproven()
+    network.give(network.b, silence(network.b))
+    network.run(400 * MILLISECOND)
+    assert set(pairs(network.a, Code.UA)) == {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}
+
+
+def test_a_repeated_request_is_answered_the_way_it_came_first() -> None:
+    network = established()
+    network.dead |= {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}
+    label = network.b.context.local_label
+    network.give(network.b, UnansweredPacket(label, b"", 50 * MILLISECOND))
+    network.run(400 * MILLISECOND)
+    seen = pairs(network.a, Code.UA)
+    assert set(seen) == {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}
+    assert all(destination != X1 for _, destination in seen)
+
+
+def test_a_request_says_both_labels_and_both_birthdays() -> None:
+    network = established()
+    network.give(network.b, silence(network.b))
+    network.run(15 * MILLISECOND)
+    for station, peer, code in (
+        (network.b, network.a, Code.UR),
+        (network.a, network.b, Code.UA),
+    ):
+        for _, message in sent_by(station, code):
+            assert message.context.sender_label == station.context.local_label
+            assert message.context.receiver_label == peer.context.local_label
+            assert message.context.sender_birthday == station.host.core.options.birthday
+            assert message.context.receiver_birthday == peer.host.core.options.birthday
