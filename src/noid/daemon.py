@@ -165,6 +165,7 @@ class Daemon:
             self._on_peer,
             lambda: self.locators,
             policy=config.dns.policy,
+            working=self.host.working,
         )
         await self.stub.start()
         stack.push_async_callback(self.stub.stop)

@@ -112,6 +112,15 @@ def test_by_turns_every_locator_of_a_peer_is_given_out(nsd: Server) -> None:
     assert as_program(scenario, nsd) == ["2001:db8:1::1", "2001:db8:2::1"] * 2
 
 
+def test_what_is_known_not_to_work_has_no_turn(nsd: Server) -> None:
+    async def scenario(program: Program) -> list[str]:
+        program.stub.policy = "rotate"
+        program.stub.working = lambda locators: tuple(sorted(locators)[1:])
+        return [addresses(await program.resolve(aaaa("m6")))[0] for _ in range(3)]
+
+    assert as_program(scenario, nsd) == ["2001:db8:2::1"] * 3
+
+
 def test_hundreds_of_addresses_come_down_to_one(pretend: Pretend) -> None:
     hundreds = dns.rrset.from_text_list(
         f"{NAME}.", 60, "IN", "AAAA", [f"2001:db8::{index:x}" for index in range(1, 400)]

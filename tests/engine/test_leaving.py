@@ -8,7 +8,7 @@ from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire.options import LocatorFlag
-from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet
+from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet
 from tests.engine.test_reachability import silence
 
 NONE: frozenset[Locator] = frozenset()
@@ -116,3 +116,24 @@ def test_what_comes_back_is_said_and_nothing_moves() -> None:
     assert network.b.context.peer_marks == ()
     assert network.a.context.local_locator == A2
     assert network.b.context.pair[0] in (B1, B2)
+
+
+@pytest.mark.parametrize(("deprecated", "broken"), [(ONE, NONE), (NONE, ONE)])
+def test_no_new_connection_begins_where_the_peer_says_none_should(
+    deprecated: frozenset[Locator], broken: frozenset[Locator]
+) -> None:
+    network = established()
+    assert network.b.host.working((A1, A2)) == (A1, A2)
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated, broken))
+    network.run(100 * MILLISECOND)
+    assert network.b.host.working((A1, A2)) == (A2,)
+    assert network.b.host.working((A1,)) == (A1,), "better than none"
+
+
+def test_nor_where_a_context_had_to_be_left_or_the_dns_knows_better() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.a.context.pair == (A2, B2)
+    assert network.a.host.working((B1, B2, X1)) == (B2,)

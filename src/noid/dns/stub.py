@@ -115,6 +115,8 @@ class Stub:
         on_peer: told of a peer before the program is.
         own_locators: the host's own locators of this moment.
         policy: which locator of a peer becomes the AID.
+        working: those of a peer's locators that are not known to be of no use; of these the policy
+            that takes turns chooses.
         grace_s: how much longer than AAAA the M6 question may take.
         idle_s: how long a TCP client may do nothing.
     """
@@ -128,6 +130,7 @@ class Stub:
         own_locators: Callable[[], Collection[Locator]],
         *,
         policy: Policy = "first",
+        working: Callable[[tuple[Locator, ...]], tuple[Locator, ...]] = tuple,
         grace_s: float = CAPABILITY_GRACE_S,
         idle_s: float = CLIENT_IDLE_S,
     ) -> None:
@@ -137,6 +140,7 @@ class Stub:
         self.on_peer = on_peer
         self.own_locators = own_locators
         self.policy = policy
+        self.working = working
         self.grace_s = grace_s
         self.idle_s = idle_s
         self.counters = dict.fromkeys(COUNTED, 0)
@@ -306,10 +310,14 @@ class Stub:
         return peer
 
     def _choose(self, peer: _Peer) -> Locator:
-        """The locator that becomes the AID [D24]."""
+        """The locator that becomes the AID [D24].
+
+        The first may be one that does not work any more: the context it had to be left by takes
+        new connections too.
+        """
         if self.policy == "first":
             return peer.locators[0]
-        locators = sorted(peer.locators)  # resolvers shuffle them
+        locators = sorted(self.working(peer.locators))  # resolvers shuffle them
         turn = self._turns.pop(peer.name, 0)
         self._turns[peer.name] = turn + 1
         if len(self._turns) > NAMES_MAX:

@@ -5,6 +5,7 @@ randomness, socket or log; what arrives from the network never makes it raise: i
 applied, or dropped and counted.
 """
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from noid.constants import LOCATORS_MAX
@@ -16,6 +17,7 @@ from noid.engine import (
     loss,
     peers,
     reachability,
+    selection,
     unknown,
     update,
     verifying,
@@ -95,6 +97,13 @@ class Host:
     def belongs_to_another(self, name: str, aid: Locator) -> bool:
         """Whether an address that a name lists is another name's, as the DNS proved [D33]."""
         return self.core.confirmed_name(aid) not in ("", canonical_name(name))
+
+    def working(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
+        """Those of a peer's locators at which a connection may well begin [D24]."""
+        found = (
+            self.core.contexts.get(own + aid) for own in self.core.locators for aid in locators
+        )
+        return selection.working(filter(None, found), locators)
 
     def memory_of(self, local_label: int) -> Memory | None:
         """What is to be kept of a context for the next daemon; None where nothing is [D36]."""

@@ -5,6 +5,8 @@ context look around at all. So nothing here needs a threshold, and two ends that
 facts choose alike.
 """
 
+from collections.abc import Iterable, Sequence
+
 from noid.constants import HEARD_TOGETHER, SILENCE_MAX
 from noid.engine.context import Context, Heard, Pair
 from noid.locators import Locator
@@ -75,3 +77,24 @@ def first_contacts(context: Context) -> list[Pair]:
     others.sort(key=lambda locator: standing(context, (locator, context.peer_aid)))
     locals_: list[Locator] = [context.local_aid, *others]
     return [(local, peer) for local in locals_ for peer in context.peer_set]
+
+
+def working(contexts: Iterable[Context], locators: Sequence[Locator]) -> tuple[Locator, ...]:
+    """Those of a peer's locators at which a connection may well begin, as its contexts know [D24].
+
+    Not there: what the peer calls broken or deprecated; what the DNS has shown not to be the
+    peer's; an AID that its own context had to leave. All of them where nothing else is left.
+    """
+    kept = list(locators)
+    for context in contexts:
+        if context.is_settled:
+            kept = [locator for locator in kept if _is_good(context, locator)]
+    return tuple(kept or locators)
+
+
+def _is_good(context: Context, locator: Locator) -> bool:
+    if context.marks_of(locator) & (LocatorFlag.BROKEN | LocatorFlag.DEPRECATED):
+        return False
+    if locator not in context.peer_set:
+        return False
+    return locator != context.peer_aid or locator == context.peer_locator
