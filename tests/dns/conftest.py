@@ -4,13 +4,11 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import shutil
 import socket
 import socketserver
 import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import dns.asyncquery
@@ -25,6 +23,7 @@ from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.resolvers import Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
+from noid.lab.resolution import LOOPBACK, free_port, knowing
 from noid.locators import Locator, parse_locator
 
 Handle = Callable[[bytes, bool], bytes | list[bytes] | None]
@@ -33,17 +32,14 @@ Pretend = Callable[[Handle], Server]
 
 Result = TypeVar("Result")
 
-LOOPBACK = "::1"
 NAME = "host.example.test"
 RESOLVER = "2001:db8:9::53"
 DEAD, ALIVE = "2001:db8:1::1", "2001:db8:2::1"
 MARK = 0x6D36
 NOBODY: Server = (LOOPBACK, 9)
 """A port where nothing listens: the network says so at once."""
-NSD_DIRECTORIES = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
 ZONE = r"""
-$ORIGIN example.test.
 $TTL 300
 @ SOA ns admin 1 3600 600 86400 120
 @ NS ns
@@ -70,7 +66,6 @@ MANY = "".join(
 BIG = "".join(f'big TXT "{index:03}{"x" * 200}"\n' for index in range(20))
 
 REVERSE_ZONE = r"""
-$ORIGIN 8.b.d.0.1.0.0.2.ip6.arpa.
 $TTL 300
 @ SOA ns.example.test. admin.example.test. 1 3600 600 86400 120
 @ NS ns.example.test.
@@ -78,82 +73,13 @@ $TTL 300
 1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0 PTR www.example.test.
 """
 
-CONFIGURATION = """
-server:
-  ip-address: {address}@{port}
-  server-count: 1
-  username: ""
-  chroot: ""
-  zonesdir: "{directory}"
-  database: ""
-  pidfile: "{directory}/nsd.pid"
-  xfrdfile: "{directory}/xfrd.state"
-  xfrdir: "{directory}"
-  zonelistfile: "{directory}/zone.list"
-  rrl-ratelimit: 0
-  verbosity: 1
-remote-control:
-  control-enable: no
-zone:
-  name: example.test
-  zonefile: forward.zone
-zone:
-  name: 8.b.d.0.1.0.0.2.ip6.arpa
-  zonefile: reverse.zone
-"""
-
-
-def free_port() -> int:
-    """A port that is free on loopback for UDP and TCP at this moment."""
-    for _ in range(16):
-        with (
-            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as datagrams,
-            socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as stream,
-            contextlib.suppress(OSError),
-        ):
-            datagrams.bind((LOOPBACK, 0))
-            port = int(datagrams.getsockname()[1])
-            stream.bind((LOOPBACK, port))
-            return port
-    raise AssertionError("no port of loopback is free for both UDP and TCP")
-
 
 @pytest.fixture(scope="session")
 def nsd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An authoritative server with the zones above."""
-    program = shutil.which("nsd", path=NSD_DIRECTORIES)
-    if program is None:
-        pytest.skip("nsd is not installed (Debian package nsd)")
-    directory = tmp_path_factory.mktemp("nsd")
-    port = free_port()
-    (directory / "forward.zone").write_text(ZONE + MANY + BIG)
-    (directory / "reverse.zone").write_text(REVERSE_ZONE)
-    configuration = directory / "nsd.conf"
-    configuration.write_text(CONFIGURATION.format(address=LOOPBACK, port=port, directory=directory))
-    process = subprocess.Popen(
-        [program, "-d", "-c", str(configuration)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        _wait_until_started(process, directory)
-        yield LOOPBACK, port
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
-
-
-def _wait_until_started(process: subprocess.Popen[str], directory: Path) -> None:
-    """Reads the log until NSD says that it serves; its end without that is a failure."""
-    assert process.stderr is not None
-    log = []
-    for line in process.stderr:
-        log.append(line)
-        if "nsd started" in line:
-            return
-    raise AssertionError(f"nsd in {directory} did not start:\n{''.join(log)}")
+    zones = {"example.test": ZONE + MANY + BIG, "8.b.d.0.1.0.0.2.ip6.arpa": REVERSE_ZONE}
+    with knowing(tmp_path_factory.mktemp("nsd"), zones) as place:
+        yield place
 
 
 class _Datagrams(socketserver.ThreadingUDPServer):

@@ -10,8 +10,8 @@ from noid.constants import Codepoints
 from noid.dns.resolvers import Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
-from noid.lab.resolution import ROOT_ZONE, Resolution, serving
-from tests.dns.conftest import LOOPBACK, in_network_namespace, ip
+from noid.lab.resolution import LOOPBACK, ROOT_ZONE, Resolution, serving
+from tests.dns.conftest import in_network_namespace, ip
 
 ZONE = (
     ROOT_ZONE

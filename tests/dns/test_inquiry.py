@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from noid.cli.main import main
 from noid.dns.records import reverse_name
 from noid.dns.zone import forward_records, reverse_records
-from noid.lab.resolution import Resolution, serving
+from noid.lab.resolution import Resolution, knowing, serving
 from noid.locators import parse_locator
-from tests.dns.conftest import locators
+from tests.dns.conftest import in_network_namespace, ip, locators
 
 TOP = "$TTL 300\n@ SOA ns.peers.test. root.peers.test. 1 3600 600 86400 120\n@ NS ns.peers.test.\n"
 REVERSE = "8.b.d.0.1.0.0.2.ip6.arpa"
@@ -20,6 +21,9 @@ X = locators("2001:db8:1:b::b", "2001:db8:9::1")
 HALF = locators("2001:db8:1:c::c", "2001:db8:2:c::c")
 MANY = locators("2001:db8:1:d::d", "2001:db8:2:d::d")
 DELEGATED = locators("2001:db8:5::e", "2001:db8:2:e::e")
+CUSTOMER = locators("2001:db8:6::e", "2001:db8:6:1::e")
+CUSTOMER_ZONE = f"6.0.0.0.{REVERSE}"
+CUSTOMER_SERVER = "2001:db8:6::53"
 
 
 def pointer(address: str, data: str) -> str:
@@ -49,6 +53,38 @@ def resolution(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resolution]
     zones = {"peers.test": forward, REVERSE: reverse, "part.test": part}
     with serving(tmp_path_factory.mktemp("peers"), zones) as places:
         yield places
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("peer", ["customer.peers.test", "2001:db8:6::e"])
+def test_a_part_of_the_reverse_tree_may_be_another_servers(
+    peer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The provider's zone delegates the customer's prefix; the customer has aliases in it."""
+    forward = TOP + f"ns AAAA ::1\nns.customer AAAA {CUSTOMER_SERVER}\n"
+    for record in forward_records("customer.peers.test", CUSTOMER, 65286):
+        forward += record.line(300) + "\n"
+    provider = TOP + f"{CUSTOMER_ZONE}. NS ns.customer.peers.test.\n"
+    customer = TOP.replace("NS ns.peers", "NS ns.customer.peers")
+    customer += pointer("2001:db8:6::e", "PTR customer.peers.test.")
+    customer += pointer("2001:db8:6:1::e", f"CNAME e.aliases.{CUSTOMER_ZONE}.")
+    customer += "e.aliases PTR customer.peers.test.\n"
+
+    def scenario() -> tuple[int, Any]:
+        ip("link set lo up")
+        ip(f"address add {CUSTOMER_SERVER}/128 dev lo nodad")
+        place = CUSTOMER_SERVER, 53
+        for name in ("provider", "customer"):
+            (tmp_path / name).mkdir()
+        with (
+            knowing(tmp_path / "customer", {CUSTOMER_ZONE: customer}, place),
+            serving(tmp_path / "provider", {"peers.test": forward, REVERSE: provider}) as places,
+        ):
+            return looked_up(places, peer, capsys)
+
+    code, found = in_network_namespace(scenario)
+    assert (code, found["name"]) == (0, "customer.peers.test"), found["steps"]
+    assert set(found["verified"]) == {"2001:db8:6::e", "2001:db8:6:1::e"}
 
 
 def looked_up(

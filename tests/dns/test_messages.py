@@ -27,8 +27,8 @@ from noid.dns.messages import (
     read_query,
 )
 from noid.dns.responses import Responses
+from noid.lab.resolution import LOOPBACK
 from tests.dns.conftest import (
-    LOOPBACK,
     NAME,
     Handle,
     Pretend,

@@ -22,9 +22,9 @@ from noid.dns.resolvers import LENGTH, Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.errors import PlatformError
+from noid.lab.resolution import LOOPBACK, free_port
 from noid.locators import parse_locator
 from tests.dns.conftest import (
-    LOOPBACK,
     M6_RECORD,
     NAME,
     NOBODY,
@@ -36,7 +36,6 @@ from tests.dns.conftest import (
     addresses,
     answered,
     as_program,
-    free_port,
     kind_of,
     m6_host,
     resolved,

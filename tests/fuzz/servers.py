@@ -19,7 +19,8 @@ from noid.dns.messages import MESSAGE_OCTETS_MAX, TTL_MAX
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.dns.stub import Stub
 from noid.dns.upstream import RECORDS_MAX, Upstream
-from tests.dns.conftest import LOOPBACK, M6_RECORD, NAME, TWO, answered
+from noid.lab.resolution import LOOPBACK
+from tests.dns.conftest import M6_RECORD, NAME, TWO, answered
 from tests.fuzz.choices import Choices, altered
 
 REVERSE = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"

@@ -26,11 +26,15 @@ ROOT_ZONE: Final = "@ 60 SOA ns. root. 1 3600 600 86400 60\n@ 60 NS ns.\nns AAAA
 DIRECTORIES: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
 
-class Resolution(NamedTuple):
-    """Where the two servers listen: address and port."""
+Place = tuple[str, int]
+"""Where a server listens: address and port."""
 
-    authority: tuple[str, int]
-    resolver: tuple[str, int]
+
+class Resolution(NamedTuple):
+    """Where the two servers listen."""
+
+    authority: Place
+    resolver: Place
 
 
 def free_port() -> int:
@@ -72,23 +76,41 @@ def serving(
         Unsupported: a server is not installed.
         PlatformError: one of them does not start.
     """
-    nsd, unbound = _program("nsd"), _program("unbound")
+    unbound = _program("unbound")
     with contextlib.ExitStack() as stack:
         deaf = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
         deaf.bind((LOOPBACK, 0))
-        places = Resolution((LOOPBACK, free_port()), (LOOPBACK, free_port()))
-        for zone, text in {**zones, "": ROOT_ZONE}.items():
-            (directory / f"{zone or 'root'}.zone").write_text(f"$ORIGIN {zone}.\n{text}")
+        authority = stack.enter_context(knowing(directory, {"": ROOT_ZONE, **zones}))
+        resolver = (LOOPBACK, free_port())
         (directory / "anchors").write_text("".join(f"{anchor}\n" for anchor in anchors))
-        configuration = directory / "nsd.conf"
-        configuration.write_text(_nsd_conf(directory, places.authority[1], ["", *zones]))
-        _start(stack, directory, [nsd, "-d", "-c", str(configuration)], places.authority)
-        asked = dict.fromkeys(["", *zones], places.authority[1])
+        asked = dict.fromkeys(["", *zones], authority[1])
         asked.update(dict.fromkeys(silent, int(deaf.getsockname()[1])))
         configuration = directory / "unbound.conf"
-        configuration.write_text(_unbound_conf(directory, places.resolver[1], asked))
-        _start(stack, directory, [unbound, "-d", "-c", str(configuration)], places.resolver)
-        yield places
+        configuration.write_text(_unbound_conf(directory, resolver[1], asked))
+        _start(stack, directory, [unbound, "-d", "-c", str(configuration)], resolver)
+        yield Resolution(authority, resolver)
+
+
+@contextlib.contextmanager
+def knowing(
+    directory: Path, zones: Mapping[str, str], place: Place | None = None
+) -> Iterator[Place]:
+    """NSD with zones, for as long as the block lasts; what it is given and raises as ``serving``.
+
+    Args:
+        directory: for its files.
+        zones: name of each without the final dot, and its master file.
+        place: where it listens; on some port of loopback if None.
+    """
+    nsd = _program("nsd")
+    place = place or (LOOPBACK, free_port())
+    for zone, text in zones.items():
+        (directory / f"{zone or 'root'}.zone").write_text(f"$ORIGIN {zone}.\n{text}")
+    configuration = directory / "nsd.conf"
+    configuration.write_text(_nsd_conf(directory, place, [*zones]))
+    with contextlib.ExitStack() as stack:
+        _start(stack, directory, [nsd, "-d", "-c", str(configuration)], place)
+        yield place
 
 
 def _program(name: str) -> str:
@@ -99,7 +121,7 @@ def _program(name: str) -> str:
 
 
 def _start(
-    stack: contextlib.ExitStack, directory: Path, arguments: list[str], place: tuple[str, int]
+    stack: contextlib.ExitStack, directory: Path, arguments: list[str], place: Place
 ) -> None:
     """Starts a server and waits until it answers."""
     name = Path(arguments[0]).name
@@ -118,13 +140,13 @@ def _start(
     raise PlatformError(f"start {name}", 0, process.output().strip() or "it does not answer")
 
 
-def _nsd_conf(directory: Path, port: int, zones: Sequence[str]) -> str:
+def _nsd_conf(directory: Path, place: Place, zones: Sequence[str]) -> str:
     entries = "".join(
         f'zone:\n  name: "{zone}."\n  zonefile: "{zone or "root"}.zone"\n' for zone in zones
     )
     return f"""\
 server:
-  ip-address: {LOOPBACK}@{port}
+  ip-address: {place[0]}@{place[1]}
   server-count: 1
   username: ""
   chroot: ""
