@@ -50,6 +50,14 @@ loc LOC 52 22 23.000 N 4 53 32.000 E -2.00m 0.00m 10000m 10m
 unknown TYPE4711 \# 4 00010203
 private TYPE65300 \# 0
 *.wild A 192.0.2.9
+hinfo HINFO "amd64" "linux"
+rp RP admin text
+cert CERT 1 12345 8 MIIB
+uri URI 10 1 "https://names.test/"
+eui EUI48 00-00-5e-00-53-2a
+afsdb AFSDB 1 mail
+below.empty A 192.0.2.12
+dname DNAME wild
 zero 0 A 192.0.2.10
 long 2147483647 A 192.0.2.11
 """ + "".join(f'big TXT "{index:03}{"x" * 200}"\n' for index in range(20))
@@ -57,12 +65,13 @@ long 2147483647 A 192.0.2.11
 NAMES = [
     "", "ns", "mail", "plain", "alias", "first", "nowhere", "circle", "text", "svc", "web", "srv",
     "caa", "naptr", "ssh", "tlsa", "loc", "unknown", "private", "any.wild", "zero", "long", "big",
+    "hinfo", "rp", "cert", "uri", "eui", "afsdb", "empty", "below.empty", "dname", "any.dname",
     "gone", "m6", "PLAIN", f"{'x' * 63}.{'y' * 63}.{'z' * 63}",
 ]  # fmt: skip
 KINDS = [
     "A", "AAAA", "NS", "SOA", "CNAME", "DNAME", "MX", "PTR", "TXT", "SRV", "SVCB", "HTTPS", "CAA",
     "NAPTR", "SSHFP", "TLSA", "LOC", "DS", "DNSKEY", "NSEC", "RRSIG", "ANY", "TYPE4711",
-    "TYPE65286", "TYPE65300",
+    "TYPE65286", "TYPE65300", "HINFO", "RP", "CERT", "URI", "EUI48", "AFSDB",
 ]  # fmt: skip
 EDNS = [None, False, True]
 """Without, with, and with DO."""
@@ -139,6 +148,7 @@ def test_through_the_stub_every_answer_is_the_resolvers_own(resolution: Resoluti
                 differences.append(f"{query}\n--- directly\n{direct}\n--- through\n{through}")
 
         waiting = queries()
+        assert len(waiting) > 3_000
         # Once for the answers of the resolver, once more for those the stub remembers.
         for first in range(0, 2 * len(waiting), QUERIES_AT_ONCE):
             batch = (waiting * 2)[first : first + QUERIES_AT_ONCE]
