@@ -4,10 +4,11 @@ import dataclasses
 
 from noid.constants import MILLISECOND, PLAIN_SILENCE_MAX, SECOND
 from noid.engine.context import Pair
-from noid.engine.events import SendControl
+from noid.engine.events import ProbeStarted, SendControl
 from noid.engine.state import State
 from noid.locators import Locator
 from tests.engine.network import A1, A2, B1, B2, Network, packet
+from tests.engine.test_reachability import silence
 
 
 def plain() -> Network:
@@ -18,7 +19,7 @@ def plain() -> Network:
         core.options = dataclasses.replace(core.options, on_switch=True)
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
-    network.run(100 * MILLISECOND)
+    network.run(PLAIN_SILENCE_MAX // 4)
     network.a.outputs.clear()
     return network
 
@@ -45,6 +46,26 @@ def test_after_a_silence_the_pair_in_use_alone_is_asked() -> None:
     assert network.b.context.state is State.ESTABLISHED
     network.ulp_sends(network.a, packet(A1, B1))
     assert len(probed(network)) == 1
+
+
+def test_a_word_of_the_peers_is_as_good_as_a_new_context() -> None:
+    network = plain()
+    network.run(PLAIN_SILENCE_MAX // 2)
+    network.ulp_sends(network.a, packet(A1, B1))
+    assert probed(network) == [], "it is long since the clock began, and not since the set-up"
+    network.give(network.b, silence(network.b))
+    network.run(PLAIN_SILENCE_MAX // 2 + 100 * MILLISECOND)
+    network.a.outputs.clear()
+    network.ulp_sends(network.a, packet(A1, B1))
+    assert probed(network) == []
+
+
+def test_the_operator_is_told_why() -> None:
+    network = plain()
+    network.run(PLAIN_SILENCE_MAX)
+    network.ulp_sends(network.a, packet(A1, B1))
+    whys = [one.why for one in network.a.outputs if isinstance(one, ProbeStarted)]
+    assert whys == ["long since anything was heard"]
 
 
 def test_a_dead_provider_is_left_and_packets_go_by_the_context() -> None:

@@ -25,6 +25,7 @@ ROUND_TRIP = 25 * MILLISECOND
 def dead(*, for_ns: int) -> Network:
     """Two hosts; b has sent into silence, and nothing has come through for a while."""
     network = established()
+    network.run(5 * MINUTE)
     network.kill_provider(1)
     network.kill_provider(2)
     network.give(network.b, silence(network.b))

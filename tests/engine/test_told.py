@@ -158,6 +158,50 @@ def test_new_sets(dead: set[tuple[bytes, bytes]], end: str) -> None:
     ]
 
 
+def whys(station: Station) -> list[str]:
+    """Why a station looked for another pair, each time."""
+    return [one.why for one in station.outputs if isinstance(one, ProbeStarted)]
+
+
+def test_a_pair_that_is_worse_than_another() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), backup=frozenset({A1})))
+    network.run(SECOND)
+    assert whys(network.a) == ["of our locators others are better"]
+    assert whys(network.b) == ["of the peer's locators others are better"]
+
+
+def test_a_locator_that_is_back() -> None:
+    network = established()
+    network.dead |= WAYS
+    network.give(network.a, unanswered(network.a))
+    network.give(network.b, unanswered(network.b))
+    network.run(2 * SUSPICION_TIME)
+    network.a.outputs.clear()
+    network.b.outputs.clear()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.run(5 * MILLISECOND)
+    network.dead.clear()
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(SECOND)
+    assert whys(network.a) == ["a locator of ours is back"]
+    assert whys(network.b) == ["the peer is heard again"]
+
+
+def test_a_locator_of_the_peers_that_is_back() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.run(SECOND)
+    network.dead |= WAYS
+    network.give(network.b, unanswered(network.b))
+    network.run(2 * SUSPICION_TIME)
+    network.b.outputs.clear()
+    network.dead.clear()
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(SECOND)
+    assert whys(network.b) == ["a locator of the peer's is back"]
+
+
 def test_a_pair_that_is_said_to_be_unreachable() -> None:
     network = established()
     error = icmpv6.ErrorMessage(

@@ -4,7 +4,9 @@ import pytest
 
 from noid.constants import MILLISECOND
 from noid.engine.context import Pair
-from noid.engine.events import LocatorsChanged, SendControl, UnansweredPacket
+from noid.engine.events import InstallFlow, LocatorsChanged, SendControl, UnansweredPacket
+from noid.engine.state import Trigger
+from noid.engine.update import send_update
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code
@@ -108,3 +110,43 @@ def test_a_request_says_both_labels_and_both_birthdays() -> None:
             assert message.context.receiver_label == peer.context.local_label
             assert message.context.sender_birthday == station.host.core.options.birthday
             assert message.context.receiver_birthday == peer.host.core.options.birthday
+
+
+def test_sets_that_are_told_again_are_no_news_to_the_plane_of_who_gets_them() -> None:
+    network = established()
+    core = network.b.host.core
+    for _ in range(2):  # the first tells what b has found in the DNS, which a did not know
+        network.a.outputs.clear()
+        core.trigger = Trigger.LOCATORS_CHANGED
+        send_update(core, network.b.context)
+        outputs, core.outputs = core.outputs, []
+        for output in outputs:
+            network.carry_out(network.b, output)
+        network.run(100 * MILLISECOND)
+    assert sent_by(network.a, Code.UA)
+    assert not any(isinstance(one, InstallFlow) for one in network.a.outputs)
+
+
+def test_new_sets_are_told_once_and_not_again_with_what_comes_later() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.run(1000 * MILLISECOND)
+    assert not network.a.context.untold
+    assert len(sent_by(network.a, Code.UR)) == 1
+
+
+def test_an_update_goes_by_the_pair_in_use_and_the_best_other_in_turns() -> None:
+    network = established()
+    a3 = Locator(A2[:5] + bytes([3]) + A2[6:])
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.give(network.a, LocatorsChanged((A1, A2, a3), deprecated=frozenset({A1})))
+    update = network.a.context.update
+    assert update is not None
+    network.run(60_000 * MILLISECOND)
+    ways = [
+        header.source
+        for header, message in sent_by(network.a, Code.UR)
+        if message.nonce == update.nonce
+    ]
+    assert ways[:4] == [A1, A2, A1, A2]
