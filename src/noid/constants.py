@@ -160,3 +160,5 @@ VERIFY_AGAIN_WAITING: Final = 1 * SECOND
 DNS_RETRY_FIRST: Final = 1 * SECOND
 DNS_RETRY_MAX: Final = 10 * MINUTE
 """Backoff of a verification that met a transient error [D30]."""
+TRIAL_SUFFIX: Final = "-try"
+"""Behind the name of the shim's device: the one by which ``noid doctor`` tries the firewall."""

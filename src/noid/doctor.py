@@ -1,17 +1,17 @@
 """What a host needs to be reached by M6, looked at as a peer would see it [D25].
 
 Each check says that a thing is well, or what is wrong and the command or record that mends it. It
-changes nothing; the only packets it sends are questions to the resolvers, and some to the host
-itself that show whether its own firewall lets M6 through.
+changes nothing that stays; the only packets that leave are questions to the resolvers.
 """
 
 import enum
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from noid import firewall
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
+from noid.constants import Codepoints
 from noid.control import ask
 from noid.dns.records import Kind, Question, Status, canonical_name, reverse_name
 from noid.dns.upstream import Upstream
@@ -24,8 +24,6 @@ from noid.resolvconf import resolvers_before
 MTU_MIN: Final = 1280
 TTL_SECONDS: Final = 300
 DNS_PORT: Final = 53
-SLOTS: Final = 8
-ECHO_S: Final = 0.3
 TUN: Final = Path("/dev/net/tun")
 SOMEWHERE: Final = parse_locator("2000::1")
 """A destination that only a default route leads to."""
@@ -92,14 +90,15 @@ class Doctor:
                 own = tuple(address for address in own if address.locator in wanted)
             findings = [*self._addresses(own), *self._routes(network, own)]
             mtu = network.least_mtu(host.interfaces, MTU_MIN)
+            locators = tuple(address.locator for address in own)
+            eaten = self._firewall(network, locators)
         finally:
             network.close()
-        locators = tuple(address.locator for address in own)
         findings += [self._mtu(mtu), self._identifiers(locators), *await self._names(locators)]
         return [
             *findings,
             self._resolver(),
-            self._firewall(locators),
+            *eaten,
             self._kernel(),
             self._daemon(),
         ]
@@ -203,30 +202,26 @@ class Doctor:
         found = f"programs ask {' '.join(servers) or 'nobody'}"
         return Finding("resolver", Health.WRONG, found, "noid resolver on")
 
-    def _firewall(self, locators: tuple[Locator, ...]) -> Finding:
-        """Whether what M6 uses comes back from this host to itself."""
+    def _firewall(self, network: HostNetwork, locators: tuple[Locator, ...]) -> list[Finding]:
+        """Whether what M6 uses may come in and leave."""
         points = self.config.code_points()
-        firsts = points.rewritable_first, points.fixed_first
-        headers = [first + slot for first in firsts for slot in range(SLOTS)]
+        device = self.config.plane.device
         if not locators:
-            return Finding("firewall", Health.UNKNOWN, "no address to try it with")
+            return [Finding("firewall", Health.UNKNOWN, "no address to try it with")]
         try:
-            lost = [str(header) for header in headers if not _comes_back(locators[0], header, b"")]
-            control = bytes([points.icmpv6_type]) + bytes(7)
-            if not _comes_back(locators[0], socket.IPPROTO_ICMPV6, control):
-                lost.append(f"ICMPv6 {points.icmpv6_type}")
-        except PermissionError:
-            return Finding("firewall", Health.UNKNOWN, "trying it takes root", "run it as root")
+            eaten = firewall.try_out(network, device, points, locators[0], SOMEWHERE)
+        except ShimError as error:
+            return [Finding("firewall", Health.UNKNOWN, str(error), "run it as root")]
         except OSError as error:
-            return Finding("firewall", Health.UNKNOWN, str(error.strerror))
-        if not lost:
-            return Finding("firewall", Health.OK, "lets M6 through, as far as this host's own goes")
-        mend = (
-            "nft insert rule inet TABLE CHAIN meta l4proto "
-            f"{firsts[0]}-{firsts[1] + SLOTS - 1} accept; the same with "
-            f"icmpv6 type {points.icmpv6_type}"
-        )
-        return Finding("firewall", Health.WRONG, f"eats next header {' '.join(lost)}", mend)
+            mend = "run it as root" * isinstance(error, PermissionError)
+            return [Finding("firewall", Health.UNKNOWN, str(error.strerror), mend)]
+        if not eaten:
+            text = "lets M6 in and out, as far as this host's own goes"
+            return [Finding("firewall", Health.OK, text)]
+        return [
+            Finding("firewall", Health.WRONG, _eaten_text(one, points), firewall.mend(one, points))
+            for one in eaten
+        ]
 
     def _kernel(self) -> Finding:
         if TUN.exists():
@@ -249,20 +244,8 @@ def _of_record(check: str, found: bool, status: Status, record: ZoneRecord) -> F
     return Finding(check, Health.WRONG, f"no such {record.kind} record", record.line(TTL_SECONDS))
 
 
-def _comes_back(locator: Locator, next_header: int, payload: bytes) -> bool:
-    """Whether a packet from this host to itself arrives.
-
-    Raises:
-        OSError: it cannot be tried.
-    """
-    place = (format_locator(locator), 0)
-    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, next_header) as raw:
-        raw.bind(place)
-        raw.settimeout(ECHO_S)
-        try:
-            raw.sendto(payload or b"\x00" * 8, place)
-            while True:
-                if raw.recv(64)[:1] == (payload or b"\x00")[:1]:
-                    return True
-        except (TimeoutError, PermissionError):
-            return False  # a firewall that rejects on the way out says so with EPERM
+def _eaten_text(eaten: firewall.Eaten, points: Codepoints) -> str:
+    kinds = [f"next headers {', '.join(firewall.ranges(eaten.headers))}"] * bool(eaten.headers)
+    kinds += [f"ICMPv6 type {points.icmpv6_type}"] * eaten.control
+    how = "comes in" if eaten.direction is firewall.Direction.IN else "leaves"
+    return f"eats what {how} of {' and '.join(kinds)}"

@@ -21,7 +21,7 @@ from importlib import resources
 from pathlib import Path
 
 from noid.config import PlaneSection
-from noid.constants import KNOWN_PEERS_MAX
+from noid.constants import KNOWN_PEERS_MAX, TRIAL_SUFFIX
 from noid.engine.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
 from noid.errors import PlatformError, ShimError, Unsupported
 from noid.locators import LOCATOR_OCTETS, Locator
@@ -189,7 +189,8 @@ class BpfPlane(SlowPath):
         return dict(self.uplinks.modes)
 
     def _present(self) -> tuple[Device, ...]:
-        ours = (self.section.device, *segmenter_names(self.section.device))
+        device = self.section.device
+        ours = (device, *segmenter_names(device), f"{device}{TRIAL_SUFFIX}")
         return self.network.devices(self.interfaces, excluded=ours)
 
     # --- orders -------------------------------------------------------------------------------

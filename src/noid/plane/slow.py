@@ -115,7 +115,7 @@ class SlowPath:
         """Makes the device and the sockets; see ``DataPlane.open``."""
         loop = asyncio.get_running_loop()
         try:
-            self.device = _open_tun(self.section.device)
+            self.device = open_tun(self.section.device)
             self.device_index = self.network.bring_up(self.section.device, self.mtu)
             with raw_socket_errors():
                 icmp = receiver(ipv6.ICMPV6)
@@ -383,7 +383,7 @@ def raw_socket_errors() -> Iterator[None]:
         raise PlatformError("raw sockets", error.errno or 0, str(error.strerror)) from None
 
 
-def _open_tun(device: str) -> int:
+def open_tun(device: str) -> int:
     """A new TUN device of that name, as a descriptor that does not block."""
     try:
         descriptor = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
