@@ -100,6 +100,8 @@ def locator(last: int) -> Locator:
 
 LOCAL = [locator(one) for one in range(1, 7)]
 PEER = [locator(one) for one in range(17, 24)]
+NO_LINK = bytes(24)
+"""Behind a locator of the peer: that no Ethernet header is known that leads there."""
 FLOW = Flow(
     local_aid=LOCAL[0],
     peer_aid=PEER[0],
@@ -126,7 +128,7 @@ def test_an_outbound_entry(structures: Structures) -> None:
     entry = layout.outbound_entry(FLOW, way, CODEPOINTS, CLOCK)
     assert structures.read("outbound", entry) == {
         "local_locator": LOCAL[2],
-        "peer_locators": PEER[1] * 2,
+        "peer": (PEER[1] + NO_LINK) * 2,
         "silence_ns": number(0x1122334455, 8),
         "unanswered_ns": number(CLOCK.unanswered_ns, 8),
         "reported_ns": number(CLOCK.reported_ns, 8),
@@ -181,7 +183,7 @@ def test_the_peer_locator_is_the_one_the_programs_have_chosen(
 ) -> None:
     entry = bytearray(structures.octets("outbound"))
     places = structures.places("outbound")
-    entry[places["peer_locators"]] = PEER[0] + PEER[1]
+    entry[places["peer"]] = PEER[0] + NO_LINK + PEER[1] + NO_LINK
     entry[places["chosen"]] = bytes([chosen])
     assert layout.peer_locator_of(bytes(entry)) == PEER[chosen]
 
