@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from noid.cli import names
 from noid.cli.main import main
 from noid.dns.records import reverse_name
 from noid.dns.zone import forward_records, reverse_records
 from noid.lab.resolution import Resolution, knowing, serving
 from noid.locators import parse_locator
-from tests.dns.conftest import in_network_namespace, ip, locators
+from tests.dns.conftest import NOBODY, in_network_namespace, ip, locators
 
 TOP = "$TTL 300\n@ SOA ns.peers.test. root.peers.test. 1 3600 600 86400 120\n@ NS ns.peers.test.\n"
 REVERSE = "8.b.d.0.1.0.0.2.ip6.arpa"
@@ -163,6 +164,29 @@ def test_the_lookup_reads_as_steps_and_a_verdict(
     assert capsys.readouterr().out.endswith("no locator is verified: the AID alone\n")
     assert main(["lookup", "gone.peers.test", "--resolver", address, "--port", str(port)]) == 1
     assert capsys.readouterr().out.endswith("no address\n")
+    assert main(["lookup", "192.0.2.1", "--resolver", address, "--port", str(port)]) == 1
+    assert "'192.0.2.1' is not an IPv6 address" in capsys.readouterr().err
+
+
+def test_a_lookup_without_an_answer_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lookup", "b.peers.test", "--resolver", NOBODY[0], "--port", str(NOBODY[1])]) == 1
+    assert capsys.readouterr().out.endswith("the DNS gives no answer\n")
+
+
+def test_the_usual_configuration_is_read_unless_another_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = tmp_path / "noid.toml"
+    monkeypatch.setattr(names, "USUAL_CONFIG", usual)
+    options = ["zone", "--locator", "2001:db8:1:b::b"]
+    assert main(options) == 1
+    usual.write_text('[host]\nname = "usual.test"\n')
+    other = tmp_path / "other.toml"
+    other.write_text('[host]\nname = "other.test"\n')
+    for more, name in (([], "usual.test"), (["--config", str(other)], "other.test")):
+        capsys.readouterr()
+        assert main([*options, *more]) == 0
+        assert f"; in the zone of {name}" in capsys.readouterr().out
 
 
 def test_the_zone_is_what_a_name_server_takes(capsys: pytest.CaptureFixture[str]) -> None:

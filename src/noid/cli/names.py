@@ -9,7 +9,7 @@ from typing import Final
 from noid.config import RESOLV_CONF, Config, load_config, upstream_resolvers
 from noid.constants import LOCATORS_MAX
 from noid.dns.inquiry import Findings, look_up, look_up_address
-from noid.dns.records import Answer, Kind, Question, canonical_name
+from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.upstream import Upstream
 from noid.dns.zone import forward_records, reverse_records, text_record
 from noid.errors import ConfigError, UsageError
@@ -17,6 +17,8 @@ from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork
 from noid.resolvconf import is_on, resolvers_before, turn_off, turn_on
 
+USUAL_CONFIG: Final = Path("/etc/noid.toml")
+CONFIG_HELP: Final = f"TOML file; default: {USUAL_CONFIG}, where it is there"
 DNS_PORT: Final = 53
 TTL_SECONDS: Final = 300
 
@@ -59,14 +61,16 @@ def _add(
         description=f"{summary[0].upper()}{summary[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file; default: none")
+    parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.add_argument("--json", action="store_true", help="JSON, for programs")
     return parser
 
 
 def configuration(arguments: argparse.Namespace) -> Config:
-    """The configuration that was named, or the defaults."""
-    return Config() if arguments.config is None else load_config(arguments.config)
+    """The configuration that was named, or the usual one, or the defaults where there is none."""
+    if arguments.config is not None:
+        return load_config(arguments.config)
+    return load_config(USUAL_CONFIG) if USUAL_CONFIG.exists() else Config()
 
 
 def own_locators(config: Config) -> tuple[Locator, ...]:
@@ -139,11 +143,16 @@ async def _look_up(arguments: argparse.Namespace, config: Config) -> Findings:
         trusted=trusted if config.dns.require_dnssec else None,
     )
     try:
-        if ":" in arguments.peer:
+        if _is_address(arguments.peer):
             return await look_up_address(upstream, parse_locator(arguments.peer))
         return await look_up(upstream, canonical_name(arguments.peer))
     finally:
         await upstream.close()
+
+
+def _is_address(text: str) -> bool:
+    """Whether somebody means an address, be it one of IPv4, and not a name."""
+    return ":" in text or all(part.isdecimal() for part in text.split("."))
 
 
 def _answer_text(answer: Answer) -> str:
@@ -153,7 +162,8 @@ def _answer_text(answer: Answer) -> str:
 
 def _verdict(findings: Findings) -> str:
     if findings.aid is None:
-        return "no address"
+        unanswered = findings.steps[0][1].status is Status.UNREACHABLE
+        return "the DNS gives no answer" if unanswered else "no address"
     if findings.speaks_m6 is None:
         return "whether it speaks M6 could not be found out: plain IPv6"
     if not findings.speaks_m6:
