@@ -21,7 +21,7 @@ FAILED = 1
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package, in a directory of its own."""
     package = tmp_path_factory.mktemp("copy") / "noid"
-    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__", "lab", "cli"))
+    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
     return package
 
 
