@@ -106,3 +106,13 @@ def test_the_command_turns_it_on_and_off(path: Path, capsys: pytest.CaptureFixtu
     assert main(["resolver", "off", *option]) == 1
     assert path.read_text() == BEFORE
     assert '"on": true' in capsys.readouterr().out
+
+
+def test_a_file_that_names_noid_by_itself_is_told_apart(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path.write_text("nameserver ::1\nnameserver 192.0.2.53\n")
+    assert main(["resolver", "status", "--resolv-conf", str(path)]) == 0
+    assert "not because of noid resolver on" in capsys.readouterr().out
+    path.write_text("nameserver 192.0.2.53\nnameserver ::1\n")
+    assert main(["resolver", "status", "--resolv-conf", str(path)]) == 1

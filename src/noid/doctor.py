@@ -19,7 +19,7 @@ from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.errors import ConfigError, ShimError
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork, OwnAddress
-from noid.resolvconf import resolvers_before
+from noid.resolvconf import asked, resolvers_before
 
 MTU_MIN: Final = 1280
 TTL_SECONDS: Final = 300
@@ -193,10 +193,9 @@ class Doctor:
 
     def _resolver(self) -> Finding:
         try:
-            text = self.resolv_conf.read_text(encoding="utf-8", errors="replace")
+            servers = asked(self.resolv_conf)
         except OSError as error:
             return Finding("resolver", Health.UNKNOWN, f"{self.resolv_conf}: {error.strerror}")
-        servers = [line.split()[1] for line in text.splitlines() if line.startswith("nameserver ")]
         if servers[:1] == [self.config.dns.listen]:
             return Finding("resolver", Health.OK, "programs ask noid")
         found = f"programs ask {' '.join(servers) or 'nobody'}"

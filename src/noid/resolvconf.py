@@ -27,6 +27,17 @@ def is_on(path: Path) -> bool:
         return False
 
 
+def asked(path: Path) -> list[str]:
+    """Whom programs ask, in order.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    words = [line.split() for line in lines]
+    return [one[1] for one in words if len(one) > 1 and one[0] == "nameserver"]
+
+
 def turn_on(path: Path, listen: str) -> None:
     """Makes programs ask the stub; its search list and options stay.
 

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from noid.dns.zone import forward_records, reverse_records, text_record
 from noid.errors import ConfigError, UsageError
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork
-from noid.resolvconf import is_on, resolvers_before, turn_off, turn_on
+from noid.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
 
 USUAL_CONFIG: Final = Path("/etc/noid.toml")
 CONFIG_HELP: Final = f"TOML file; default: {USUAL_CONFIG}, where it is there"
@@ -206,8 +207,17 @@ def set_resolver(arguments: argparse.Namespace) -> int:
     elif arguments.wanted == "off":
         turn_off(path)
     on = is_on(path)
+    by_itself = not on and _names_first(path, config.dns.listen)
     if arguments.json:
-        print(json.dumps({"resolv_conf": str(path), "on": on}))
+        print(json.dumps({"resolv_conf": str(path), "on": on, "by_itself": by_itself}))
+    elif by_itself:
+        print(f"{path}: programs ask noid, and not because of noid resolver on")
     else:
         print(f"{path}: programs ask {'noid' if on else 'as if noid were not there'}")
-    return int(arguments.wanted == "status" and not on)
+    return int(arguments.wanted == "status" and not on and not by_itself)
+
+
+def _names_first(path: Path, listen: str) -> bool:
+    with contextlib.suppress(OSError):
+        return asked(path)[:1] == [listen]
+    return False
