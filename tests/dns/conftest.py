@@ -19,7 +19,8 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
-from noid.dns.messages import MESSAGE_OCTETS_MAX
+from noid.dns.messages import MESSAGE_OCTETS_MAX, read_query
+from noid.dns.records import Answer, Kind, Question
 from noid.dns.resolvers import Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
@@ -390,3 +391,29 @@ def prepare_loopback() -> None:
     ip("link set lo up")
     for address in (RESOLVER, DEAD, ALIVE):
         ip(f"address add {address}/128 dev lo nodad")
+
+
+# --- the resolver client at work ---
+
+HOST = Question(Kind.LOCATORS, NAME)
+SILENCE_S = 0.15
+"""All the time a query has where nothing answers."""
+
+
+def asked(question: Question, *servers: Server) -> Answer:
+    return with_upstream(lambda client: client.ask(question), *servers)
+
+
+def asked_and_counted(question: Question, *servers: Server) -> tuple[Answer, dict[str, int]]:
+    async def scenario(client: Upstream) -> tuple[Answer, dict[str, int]]:
+        return await client.ask(question), client.counters
+
+    return with_upstream(scenario, *servers, total_s=SILENCE_S)
+
+
+async def forwarded(client: Upstream, octets: bytes) -> bytes | None:
+    """What a program gets that sends these octets."""
+    query = read_query(octets)
+    assert query is not None
+    response = await client.forward(query)
+    return None if response is None else response.answer(query, response.received_s)
