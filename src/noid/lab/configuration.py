@@ -6,6 +6,7 @@ is inside the lab's directory, so that nothing of the machine's own servers is t
 
 import ipaddress
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,30 +19,39 @@ TTL_SECONDS: Final = 60
 M6_RRTYPE: Final = 65286
 
 
-def nsd_conf(directory: Path) -> str:
-    """NSD: authoritative for the names of the lab and both ways round, writing nowhere else."""
-    zones = "".join(
-        f'zone:\n  name: "{zone}"\n  zonefile: "{zone}.zone"\n' for zone in zone_names()
+def nsd_conf(directory: Path, place: tuple[str, int], zones: Iterable[str]) -> str:
+    """NSD: authoritative for zones, writing nowhere else.
+
+    Args:
+        directory: where ``zone_path`` has the zones, and everything else goes.
+        place: address and port to listen on.
+        zones: without the final dot, the root empty.
+    """
+    entries = "".join(
+        f'zone:\n  name: "{zone}."\n  zonefile: "{zone_path(directory, zone)}"\n' for zone in zones
     )
     return f"""\
 server:
-  ip-address: {NAME_SERVER}
-  port: 53
-  do-ip4: no
+  ip-address: {place[0]}@{place[1]}
   server-count: 1
   username: ""
   chroot: ""
   database: ""
   zonesdir: "{directory}"
-  logfile: "{directory}/nsd.log"
   pidfile: "{directory}/nsd.pid"
   xfrdfile: "{directory}/xfrd.state"
   xfrdir: "{directory}"
   zonelistfile: "{directory}/zone.list"
   cookie-secret-file: "{directory}/cookie.secrets"
+  rrl-ratelimit: 0
 remote-control:
   control-enable: no
-{zones}"""
+{entries}"""
+
+
+def zone_path(directory: Path, zone: str) -> Path:
+    """Where a zone's master file is."""
+    return directory / f"{zone or 'root'}.zone"
 
 
 def zone_names() -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import dns.query
 
 from noid.errors import PlatformError, Unsupported
 from noid.lab import processes
+from noid.lab.configuration import nsd_conf, zone_path
 
 LOOPBACK: Final = "::1"
 START_S: Final = 10.0
@@ -105,9 +106,9 @@ def knowing(
     nsd = _program("nsd")
     place = place or (LOOPBACK, free_port())
     for zone, text in zones.items():
-        (directory / f"{zone or 'root'}.zone").write_text(f"$ORIGIN {zone}.\n{text}")
+        zone_path(directory, zone).write_text(f"$ORIGIN {zone}.\n{text}")
     configuration = directory / "nsd.conf"
-    configuration.write_text(_nsd_conf(directory, place, [*zones]))
+    configuration.write_text(nsd_conf(directory, place, zones))
     with contextlib.ExitStack() as stack:
         _start(stack, directory, [nsd, "-d", "-c", str(configuration)], place)
         yield place
@@ -138,29 +139,6 @@ def _start(
         else:
             return
     raise PlatformError(f"start {name}", 0, process.output().strip() or "it does not answer")
-
-
-def _nsd_conf(directory: Path, place: Place, zones: Sequence[str]) -> str:
-    entries = "".join(
-        f'zone:\n  name: "{zone}."\n  zonefile: "{zone or "root"}.zone"\n' for zone in zones
-    )
-    return f"""\
-server:
-  ip-address: {place[0]}@{place[1]}
-  server-count: 1
-  username: ""
-  chroot: ""
-  database: ""
-  zonesdir: "{directory}"
-  pidfile: "{directory}/nsd.pid"
-  xfrdfile: "{directory}/xfrd.state"
-  xfrdir: "{directory}"
-  zonelistfile: "{directory}/zone.list"
-  cookie-secret-file: "{directory}/cookie.secrets"
-  rrl-ratelimit: 0
-remote-control:
-  control-enable: no
-{entries}"""
 
 
 def _unbound_conf(directory: Path, port: int, zones: Mapping[str, int]) -> str:

@@ -20,6 +20,7 @@ CONTENT_OCTETS: Final = 200 * 2**20
 CHUNK_OCTETS: Final = 2**20
 SPARE_OCTETS: Final = 32 * 2**20
 """What we leave free where the file goes; /run is memory on most machines."""
+DNS_PORT: Final = 53
 ANSWER_TIMEOUT_S: Final = 1.0
 
 
@@ -27,10 +28,11 @@ def prepare_name_server(directory: Path) -> list[str]:
     """Writes NSD's files and returns the arguments it is started with."""
     directory.mkdir()
     path = directory / "nsd.conf"
-    path.write_text(configuration.nsd_conf(directory), encoding="utf-8")
-    for zone in configuration.zone_names():
+    zones, place = configuration.zone_names(), (topology.NAME_SERVER, DNS_PORT)
+    path.write_text(configuration.nsd_conf(directory, place, zones), encoding="utf-8")
+    for zone in zones:
         text = configuration.zone_file(zone, topology.topology().names)
-        (directory / f"{zone}.zone").write_text(text, encoding="utf-8")
+        configuration.zone_path(directory, zone).write_text(text, encoding="utf-8")
     return ["-d", "-c", str(path)]
 
 
