@@ -84,6 +84,14 @@ def test_one_with_the_same_label_or_the_same_aids_is_in_its_way() -> None:
     assert len(network.a.host.contexts) == 1
 
 
+def test_one_with_fewer_locators_than_the_host_has_is_given_them_behind_one_that_has_all() -> None:
+    network = established()
+    memory = replace(memory_of(network.a), local_label=7, peer_aid=B2, own_local=(A1,))
+    network.give(network.a, ContextFound(memory))
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    assert [set(one.own_local) for one in network.a.host.contexts] == [{A1, A2}, {A1, A2}]
+
+
 def test_a_context_that_is_not_proven_is_not_remembered() -> None:
     network = Network()
     network.kill_provider(1)

@@ -216,10 +216,9 @@ class Host:
             core.install(context)
             context.untold = True
             update.tell_untold(core, context)
-            if context.is_settled and not context.is_provisional:
-                reachability.leave(core, context, "of our locators others are better")
-                if is_more:
-                    reachability.returned(core, context, "a locator of ours is back")
+            reachability.leave(core, context, "of our locators others are better")
+            if is_more:
+                reachability.returned(core, context, "a locator of ours is back")
 
     def _time_passed(self) -> None:
         core = self.core

@@ -35,7 +35,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from noid.constants import (
-    CONTROL_FLOW_LABEL,
     CONTROL_OCTETS_MAX,
     LOCATORS_MAX,
     Codepoints,
@@ -256,22 +255,16 @@ def encode_packet(
     """
     in_slot = in_slot or rewritable
     assert not (in_slot and message.code is Code.UC), "UC is always plain [D6]"
-    octets = bytearray(message.encode(codepoints.icmpv6_type))
+    octets = message.encode(codepoints.icmpv6_type)
     if in_slot:
         ends = message.sender_aid, message.receiver_aid
         next_header = next_header_of(SLOT_ICMPV6, codepoints, rewritable=rewritable)
     else:
         ends = source, destination
         next_header = ipv6.ICMPV6
-    octets[2:4] = ipv6.checksum(*ends, ipv6.ICMPV6, bytes(octets)).to_bytes(2, "big")
-    header = ipv6.Header(
-        source=source,
-        destination=destination,
-        next_header=next_header,
-        payload_octets=len(octets),
-        flow_label=CONTROL_FLOW_LABEL,
-    )
-    return header.encode() + octets
+    total = ipv6.checksum(*ends, ipv6.ICMPV6, octets)
+    header = ipv6.plain_header(source, destination, next_header, len(octets))
+    return header + octets[:2] + total.to_bytes(2, "big") + octets[4:]
 
 
 def decode_message(

@@ -117,6 +117,16 @@ class Header:
         )
 
 
+def plain_header(
+    source: Locator, destination: Locator, next_header: int, payload_octets: int
+) -> bytes:
+    """The 40 octets of a header of ours: no traffic class, flow label 0, the usual hop limit."""
+    assert payload_octets <= PAYLOAD_OCTETS_MAX
+    return HEADER.pack(
+        VERSION << 28, payload_octets, next_header, DEFAULT_HOP_LIMIT, source, destination
+    )
+
+
 def checksum(source: Locator, destination: Locator, next_header: int, payload: bytes) -> int:
     """The Internet checksum of an upper-layer packet (RFC 8200 §8.1).
 

@@ -1,0 +1,71 @@
+"""What a context makes of sets and flags [draft §3.2, §4.1 step 6, D21, D37]."""
+
+import pytest
+
+from noid.engine.context import Context
+from noid.locators import Locator
+from noid.wire.options import Entries, LocatorEntry, LocatorFlag
+from tests.engine.network import A1, A2, B1, B2, established
+from tests.engine.test_provisional import provisional
+
+LOCAL, REMOTE = LocatorFlag.LOCAL, LocatorFlag.REMOTE
+
+
+def entries(flags: int, *locators: Locator) -> Entries:
+    return tuple(LocatorEntry(one, flags) for one in locators)
+
+
+@pytest.fixture
+def context() -> Context:
+    return established().a.context
+
+
+def test_an_aid_that_is_not_said_is_put_behind_what_is(context: Context) -> None:
+    context.learn_peer_locators(entries(LOCAL, B2))
+    assert context.peer_local == (B2, B1)
+    context.learn_peer_locators(entries(LOCAL, B2, B1))
+    assert context.peer_local == (B2, B1)
+    context.learn_own_locators(entries(REMOTE, A2))
+    assert context.own_remote == (A2, A1)
+    context.learn_own_locators(entries(REMOTE, A2, A1))
+    assert context.own_remote == (A2, A1)
+
+
+def test_what_is_not_said_to_be_there_is_not(context: Context) -> None:
+    context.learn_peer_locators(entries(LOCAL, B1) + entries(REMOTE, B2))
+    assert context.peer_local == (B1,)
+    context.learn_own_locators(entries(REMOTE, A1) + entries(LOCAL, A2))
+    assert context.own_remote == (A1,)
+
+
+def test_sets_that_are_alike_are_kept_once(context: Context) -> None:
+    context.learn_own_locators(entries(REMOTE, A1, A2))
+    assert context.own_remote is context.own_local
+    context.learn_peer_locators(entries(LOCAL, B1, B2))
+    assert context.peer_local is context.verification.remote
+
+
+@pytest.mark.parametrize(
+    ("marked", "flag", "followed"),
+    [
+        (B2, LocatorFlag.BROKEN, {B1}),
+        (B2, LocatorFlag.DEPRECATED, {B1, B2}),
+        (B2, LocatorFlag.BACKUP, {B1, B2}),
+        (B1, LocatorFlag.BROKEN, {B1, B2}),
+    ],
+)
+def test_data_follows_to_what_is_not_broken_and_stays_where_it_is(
+    context: Context, marked: Locator, flag: int, followed: set[Locator]
+) -> None:
+    assert context.peer_locator == B1
+    context.learn_peer_locators(
+        (LocatorEntry(marked, LOCAL | flag), LocatorEntry(B1 if marked == B2 else B2, LOCAL))
+    )
+    flow = context.flow()
+    assert flow.verified_locators == followed
+    assert flow.transmits
+
+
+def test_the_flow_of_a_provisional_context_holds_what_arrives() -> None:
+    assert provisional(A2).b.context.flow().holds
+    assert not established().b.context.flow().holds
