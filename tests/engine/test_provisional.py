@@ -135,6 +135,7 @@ def test_only_so_many_packets_are_held() -> None:
         network.give(network.b, PacketHeld(label, packet(A1, B1, bytes((number,)))))
     network.run(100 * MILLISECOND)
     assert len(network.b.delivered) == HELD_PACKETS_MAX
+    assert network.b.host.drops["too many packets held"] == 11 - HELD_PACKETS_MAX
 
 
 def test_there_are_only_so_many() -> None:
