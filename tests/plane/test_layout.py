@@ -145,8 +145,7 @@ def test_an_outbound_entry(structures: Structures) -> None:
 def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Structures) -> None:
     entry, far = layout.inbound_entries(FLOW, CLOCK)
     assert structures.read("inbound", entry) == {
-        "local": b"".join(LOCAL[:4]),
-        "peer": b"".join(PEER[:4]),
+        "near": b"".join(b"".join(pair) for pair in zip(LOCAL[:4], PEER[:4], strict=True)),
         "received_ns": number(CLOCK.received_ns, 8),
         "moved_ns": number(CLOCK.moved_ns, 8),
         "verified": number(1 << 0 | 1 << 1 | 1 << 5, 2),

@@ -1,15 +1,21 @@
-"""What a packet costs in the kernel with one context, and with a million."""
+"""What a packet costs in the kernel with one context, and with a million, under traffic."""
 
 import argparse
+import contextlib
+import dataclasses
 import os
 import random
+import socket
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from noid.bench.report import Bench, Report, Series, Watch, add_runs, positive
 from noid.constants import Codepoints
 from noid.errors import PlatformError
+from noid.lab import namespaces
+from noid.lab.lab import Lab
 from noid.locators import Locator
 from noid.plane import layout, libbpf
 from noid.plane.bpf import TABLES, object_code
@@ -19,19 +25,21 @@ from noid.wire import ipv6
 CODEPOINTS = Codepoints()
 BATCH = 10_000
 PACKETS = 20_000
+HOST = "a"
 ETHERNET = bytes(12) + b"\x86\xdd"
 SPREAD = 0x9E3779B1
 """Odd, so that multiplying by it modulo 2**20 gives every label once."""
 NOTE = (
-    "the kernel's own count of nanoseconds (bpf_stats), of one run of host_egress and one of "
-    "host_ingress for each packet, tried out from user space, whose calls between them cool the "
-    "caches; one among many: every packet is of the same context; all of many: each is of another "
-    "at random, as bad as it gets; memory is what the kernel says of the two tables"
+    "packets sent one by one through a device pair of a lab, host_egress on the one end and "
+    "host_ingress on the other; the kernel's own statistics of the programs (bpf_stats): their "
+    "nanoseconds for each run, both added; one among many: every packet is of the same context; "
+    "all of many: each is of another at random, and hardly any is met twice, as bad as it gets; "
+    "memory is what the kernel says of the two tables"
 )
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    add_runs(parser, default=3)
+    add_runs(parser, default=7)
     parser.add_argument(
         "--contexts",
         type=positive,
@@ -42,7 +50,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
-    """Fills the tables, and tries packets out.
+    """Fills the tables, and sends packets by them.
 
     Raises:
         ShimError: not root, or the kernel refuses the programs.
@@ -50,31 +58,29 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
     if os.geteuid() != 0:
         raise PlatformError("bench scale", 1, "loading programs takes privileges; run as root")
     total = arguments.contexts
-    with tempfile.TemporaryDirectory() as directory:
-        one = _Tables(1, Path(directory))
-        many = _Tables(total, Path(directory))
-    began = time.perf_counter()
-    many.fill(total, watch)
-    took_s = time.perf_counter() - began
-    one.fill(1, lambda done, of: None)
     with_one, among_many, with_many = [], [], []
-    with libbpf.statistics():
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Lab.create(plane="none") as lab,
+        _tables(lab, 1, 1, Path(directory)) as one,
+        _tables(lab, 2, total, Path(directory)) as many,
+        libbpf.statistics(),
+    ):
+        began = time.perf_counter()
+        many.fill(total, watch)
+        took_s = time.perf_counter() - began
+        one.fill(1, lambda done, of: None)
         for run in range(arguments.runs):
             watch(run, arguments.runs)
             chance = random.Random(run)
             with_one.append(one.packet_ns([0] * PACKETS))
             among_many.append(many.packet_ns([chance.randrange(total)] * PACKETS))
             with_many.append(many.packet_ns([chance.randrange(total) for _ in range(PACKETS)]))
-    ratios = [mine / other for mine, other in zip(with_many, with_one, strict=True)]
-    octets = many.memory_octets()
-    one.close()
-    many.close()
+        octets = many.memory_octets()
     return Report(
         series={
-            "one_among_many_to_one": Series(
-                tuple(mine / other for mine, other in zip(among_many, with_one, strict=True))
-            ),
-            "all_of_many_to_one": Series(tuple(ratios)),
+            "one_among_many_to_one": _ratios(among_many, with_one),
+            "all_of_many_to_one": _ratios(with_many, with_one),
             "nanoseconds_with_one": Series(tuple(with_one)),
             "nanoseconds_of_one_among_many": Series(tuple(among_many)),
             "nanoseconds_of_all_of_many": Series(tuple(with_many)),
@@ -88,35 +94,78 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
     )
 
 
-class _Tables:
-    """Programs with tables of their own, attached to nothing."""
+def _ratios(values: list[float], to: list[float]) -> Series:
+    return Series(tuple(mine / other for mine, other in zip(values, to, strict=True)))
 
-    def __init__(self, room: int, directory: Path) -> None:
-        self.programs = libbpf.Programs(
-            object_code(),
-            sizes={"outbound": room, "inbound": room, "far": 1, "watched": 1},
-            constants=layout.settings(
-                CODEPOINTS, mark=1, slow_ifindex=1, segmenter_ifindex=1, referrals=False
-            ),
-            log_path=directory / "log",
+
+@contextlib.contextmanager
+def _tables(lab: Lab, number: int, room: int, directory: Path) -> Iterator["_Tables"]:
+    """Programs with tables of their own, on both ends of the host's link to a provider."""
+    programs = libbpf.Programs(
+        object_code(),
+        sizes={"outbound": room, "inbound": room, "far": 1, "watched": 1},
+        constants=layout.settings(
+            CODEPOINTS, mark=1, slow_ifindex=1, segmenter_ifindex=1, referrals=False
+        ),
+        log_path=directory / "log",
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(programs.close)
+        near, far = f"up{number}", f"cust{HOST}"
+        for node, device, name, hook in (
+            (HOST, near, "host_egress", libbpf.TCX_EGRESS),
+            (f"isp{number}", far, "host_ingress", libbpf.TCX_INGRESS),
+        ):
+            stack.callback(os.close, _attach(lab, node, device, programs.programs[name], hook))
+        sending, ifindex = namespaces.inside(
+            namespaces.namespace(lab.name, HOST), lambda: _sender(near)
         )
-        maps = self.programs.maps
+        stack.enter_context(sending)
+        yield _Tables(programs, sending, ifindex)
+
+
+def _attach(lab: Lab, node: str, device: str, program: int, hook: int) -> int:
+    """Attaches a program to a device of a node, for as long as the descriptor is open."""
+    return namespaces.inside(
+        namespaces.namespace(lab.name, node),
+        lambda: libbpf.attach(program, socket.if_nametoindex(device), hook),
+    )
+
+
+def _sender(device: str) -> tuple[socket.socket, int]:
+    """A socket for whole frames out of a device, and the device's number."""
+    sending = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sending.bind((device, 0))
+    return sending, socket.if_nametoindex(device)
+
+
+class _Tables:
+    """Tables, the programs that go by them, and a socket whose packets both programs see.
+
+    Args:
+        programs: loaded and attached.
+        sending: for frames.
+        ifindex: of the device they leave by.
+    """
+
+    def __init__(self, programs: libbpf.Programs, sending: socket.socket, ifindex: int) -> None:
+        self.programs = programs
+        self.sending = sending
+        self.ifindex = ifindex
+        maps = programs.maps
         self.outbound = libbpf.Table(maps["outbound"], *TABLES["outbound"])
         self.inbound = libbpf.Table(maps["inbound"], *TABLES["inbound"])
 
-    def close(self) -> None:
-        self.programs.close()
-
     def fill(self, total: int, watch: Watch) -> None:
         """Installs contexts, as a plane would that has them all at once."""
-        way, clock = layout.Way(ifindex=1, mtu=1500), layout.Clock()
+        way, clock = layout.Way(ifindex=self.ifindex, mtu=1500), layout.Clock()
         for first in range(0, total, BATCH):
             watch(first, total)
             flows = [_flow(number) for number in range(first, min(first + BATCH, total))]
             aids = b"".join(layout.aids_key(flow) for flow in flows)
             labels = b"".join(layout.label_key(flow.local_label) for flow in flows)
             sent = b"".join(layout.outbound_entry(flow, way, CODEPOINTS, clock) for flow in flows)
-            came = b"".join(layout.inbound_entries(flow, clock)[0] for flow in flows)
+            came = b"".join(layout.inbound_entries(_other_end(flow), clock)[0] for flow in flows)
             for table, keys, values in (
                 (self.outbound, aids, sent),
                 (self.inbound, labels, came),
@@ -125,27 +174,24 @@ class _Tables:
                     raise PlatformError("bench scale", 0, "the kernel has no room for so many")
 
     def packet_ns(self, numbers: list[int]) -> float:
-        """What one packet out and one in cost, on average over contexts."""
-        spent = -sum(libbpf.run_time_ns(self.programs.programs[name]) for name in PROGRAMS)
-        for number in numbers:
-            flow = _flow(number)
-            self._try("host_egress", flow.local_aid, flow.peer_aid, 6, 0)
-            label = flow.local_label
-            self._try("host_ingress", flow.peer_locator, flow.local_locator, 224, label)
-        spent += sum(libbpf.run_time_ns(self.programs.programs[name]) for name in PROGRAMS)
-        return spent / len(numbers)
+        """What one packet out and one in cost, on average over contexts.
 
-    def _try(
-        self, program: str, source: Locator, destination: Locator, next_header: int, label: int
-    ) -> None:
-        header = ipv6.Header(
-            source=source,
-            destination=destination,
-            next_header=next_header,
-            payload_octets=20,
-            flow_label=label,
-        )
-        self.programs.try_out(program, ETHERNET + header.encode() + bytes(20))
+        Raises:
+            PlatformError: not all of them were seen by both programs.
+        """
+        frames = [_frame(_flow(number)) for number in numbers]
+        programs = [self.programs.programs[name] for name in PROGRAMS]
+        counts = [libbpf.run_count(one) for one in programs]
+        times = [libbpf.run_time_ns(one) for one in programs]
+        for frame in frames:
+            self.sending.send(frame)
+        spent = 0.0
+        for one, count, time_ns in zip(programs, counts, times, strict=True):
+            count, time_ns = libbpf.run_count(one) - count, libbpf.run_time_ns(one) - time_ns
+            if count < len(frames):
+                raise PlatformError("bench scale", 0, "a program has not seen every packet")
+            spent += time_ns / count
+        return spent
 
     def memory_octets(self) -> int:
         """What the kernel has allocated for the two tables."""
@@ -155,6 +201,14 @@ class _Tables:
 
 
 PROGRAMS = ("host_egress", "host_ingress")
+
+
+def _frame(flow: Flow) -> bytes:
+    """A packet of the ULP, as it leaves the stack."""
+    header = ipv6.Header(
+        source=flow.local_aid, destination=flow.peer_aid, next_header=6, payload_octets=20
+    )
+    return ETHERNET + header.encode() + bytes(20)
 
 
 def _flow(number: int) -> Flow:
@@ -181,12 +235,26 @@ def _flow(number: int) -> Flow:
     )
 
 
+def _other_end(flow: Flow) -> Flow:
+    """The flow that the peer has."""
+    return dataclasses.replace(
+        flow,
+        local_aid=flow.peer_aid,
+        peer_aid=flow.local_aid,
+        local_locator=flow.peer_locator,
+        peer_locator=flow.local_locator,
+        local_locators=flow.peer_locators,
+        peer_locators=flow.local_locators,
+        verified_locators=flow.local_locators,
+    )
+
+
 BENCH = Bench(
     name="scale",
     summary="what a packet costs in the kernel with a million contexts, to what with one",
     explanation=(
-        "Fills the tables of the data plane in the kernel, and tries packets of contexts at random "
-        "out on its programs."
+        "Fills the tables of the data plane in the kernel, and sends packets of contexts at random "
+        "through its programs, in a lab."
     ),
     example="noid bench scale --json",
     add_options=_add_options,

@@ -23,7 +23,7 @@ struct {
 	FIXED(type, MAP_HASH);
 	FIXED(map_flags, ALLOCATED_WHEN_USED);
 	FIXED(max_entries, 1024); /* the daemon says how many */
-	TYPE(key, struct aids);
+	TYPE(key, struct pair);
 	TYPE(value, struct outbound);
 } outbound SEC(".maps");
 
@@ -264,7 +264,7 @@ INLINE int needs_segmenter(struct __sk_buff *packet, u8 flags, u8 protocol)
  * on the uplink; those that follow go the same way, for as long as that holds.
  */
 INLINE int send_by(struct __sk_buff *packet, struct ipv6 *ip, u32 at, u32 ifindex,
-		   struct towards *peer, const struct aids *aids, u64 now)
+		   struct towards *peer, const struct pair *aids, u64 now)
 {
 	u32 first = 0;
 	struct scout *scout;
@@ -316,7 +316,7 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 {
 	struct outbound *flow;
 	struct towards *peer;
-	struct aids aids;
+	struct pair aids;
 	struct ipv6 *ip;
 	u8 slot, protocol;
 	int as_it_is;
@@ -335,6 +335,7 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 	}
 	aids.local = ip->source;
 	aids.peer = ip->destination;
+	now = time_ns();
 	flow = map_find(&outbound, &aids);
 	if (!flow)
 		return plainly(packet, ip, at);
@@ -353,7 +354,6 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 		   same(&aids.peer, &peer->locator);
 	if (!as_it_is && is_too_long(packet, protocol, at, flow->mtu))
 		return go_slowly();
-	now = time_ns();
 	watch_silence(packet, flow, at, now);
 
 	ip = header(packet, at);
@@ -394,7 +394,9 @@ int host_segments(struct __sk_buff *packet)
 
 enum { NOWHERE = 0xff };
 
-/* The place of a locator in the set of a flow, or NOWHERE. */
+/* The place of a locator in the set of a flow, or NOWHERE; of those near, every other is the other
+ * end's.
+ */
 INLINE u8 place(const struct address *near, u8 near_count, const struct address *rest, u8 far_count,
 		const struct address *wanted)
 {
@@ -402,7 +404,7 @@ INLINE u8 place(const struct address *near, u8 near_count, const struct address 
 
 #pragma unroll
 	for (at = 0; at < LOCATORS_NEAR; at++)
-		if (at < near_count && same(&near[at], wanted))
+		if (at < near_count && same(&near[2 * at], wanted))
 			return at;
 	if (!rest)
 		return NOWHERE;
@@ -418,15 +420,15 @@ INLINE void restore(struct ipv6 *ip, const struct inbound *flow, u8 slot)
 {
 	ip->first &= ~LABEL_MASK;
 	ip->next_header = protocol_of(slot);
-	ip->source = flow->peer[0];
-	ip->destination = flow->local[0];
+	ip->source = flow->near[0].peer;
+	ip->destination = flow->near[0].local;
 }
 
 /* Lets Lp(peer) follow to where the peer sends from, if that is verified, and says so [D21]. */
 INLINE void follow(struct __sk_buff *packet, struct inbound *flow, u32 label, u8 from,
 		   const struct address *source, u32 at, u64 now)
 {
-	struct aids aids = { .local = flow->local[0], .peer = flow->peer[0] };
+	struct pair aids = flow->near[0];
 	struct outbound *out;
 	struct report *report;
 	u8 followed = 0;
@@ -490,9 +492,10 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	if (slot == SLOT_ICMPV6 && !label)
 		return go_slowly(); /* control [D6] */
 
+	now = time_ns();
 	flow = map_find(&inbound, &label);
 	if (!flow) {
-		if (!may_report(0, time_ns(), UNKNOWN_LABELS_PER_SECOND))
+		if (!may_report(0, now, UNKNOWN_LABELS_PER_SECOND))
 			return drop(UNKNOWN_LABEL);
 		return go_slowly();
 	}
@@ -500,11 +503,11 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	destination = ip->destination;
 	if (flow->flags & IN_FAR)
 		rest = map_find(&far, &label);
-	to = place(flow->local, flow->local_count, rest ? rest->local : 0,
+	to = place(&flow->near[0].local, flow->local_count, rest ? rest->local : 0,
 		   rest ? rest->local_count : 0, &destination);
 	if (to == NOWHERE)
 		return drop(DESTINATION_NOT_OURS);
-	from = place(flow->peer, flow->peer_count, rest ? rest->peer : 0,
+	from = place(&flow->near[0].peer, flow->peer_count, rest ? rest->peer : 0,
 		     rest ? rest->peer_count : 0, &source);
 	if (from == NOWHERE)
 		return drop(SOURCE_NOT_THE_PEERS);
@@ -513,7 +516,6 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
 		return go_slowly();
 
-	now = time_ns();
 	flow->received_ns = now;
 	if (from != flow->current)
 		follow(packet, flow, label, from, &source, at, now);
@@ -574,9 +576,9 @@ int host_ingress_early(struct xdp_md *frame)
 		return XDP_TO_STACK;
 	source = ip->source;
 	destination = ip->destination;
-	from = place(flow->peer, flow->peer_count, 0, 0, &source);
+	from = place(&flow->near[0].peer, flow->peer_count, 0, 0, &source);
 	if (from == NOWHERE || from != flow->current ||
-	    place(flow->local, flow->local_count, 0, 0, &destination) != flow->own)
+	    place(&flow->near[0].local, flow->local_count, 0, 0, &destination) != flow->own)
 		return XDP_TO_STACK;
 	flow->received_ns = time_ns();
 	restore(ip, flow, slot);

@@ -31,7 +31,7 @@ struct settings {
 };
 
 /* Transmit: <AID(local), AID(peer)> finds the locators [draft 3.2]. */
-struct aids {
+struct pair {
 	struct address local;
 	struct address peer;
 };
@@ -50,12 +50,8 @@ struct towards {
 	u64 until_ns;			/* for so long they hold; 0: they are not known */
 };
 
+/* What each packet needs comes first; entry and key are in as few lines of the cache as may be. */
 struct outbound {
-	struct address local_locator;	/* Lp(local) */
-	struct towards peer[2];		/* Lp(peer) is the chosen one; a new one is written beside */
-	u64 silence_ns;			/* T [D20] */
-	u64 unanswered_ns;		/* about when the first unanswered packet went; 0: none yet */
-	u64 reported_ns;		/* when that was last reported */
 	u32 peer_label;			/* F(peer) */
 	u32 local_label;		/* F(local), the key of the inbound entry */
 	u32 ifindex;			/* the uplink of Lp(local) */
@@ -64,6 +60,11 @@ struct outbound {
 	u8 chosen;			/* which of peer */
 	u8 flags;
 	u8 reserved[5];
+	struct address local_locator;	/* Lp(local) */
+	u64 silence_ns;			/* T [D20] */
+	u64 unanswered_ns;		/* about when the first unanswered packet went; 0: none yet */
+	struct towards peer[2];		/* Lp(peer) is the chosen one; a new one is written beside */
+	u64 reported_ns;		/* when unanswered_ns was last reported */
 };
 
 /* Receive: F(local) finds the AIDs [draft 7.11]. */
@@ -73,17 +74,16 @@ enum inbound_flags {
 };
 
 struct inbound {
-	struct address local[LOCATORS_NEAR];	/* Lsl(local), the AID first */
-	struct address peer[LOCATORS_NEAR];	/* Lsl(peer), the AID first */
-	u64 received_ns;			/* when something last came; 0: never */
-	u64 moved_ns;				/* when a move of the peer was last noticed */
-	u16 verified;				/* bit n: peer locator n is in Lsv(peer) */
-	u8 local_count;				/* of those near */
+	u16 verified;		/* bit n: peer locator n is in Lsv(peer) */
+	u8 local_count;		/* of those near */
 	u8 peer_count;
-	u8 current;				/* which peer locator is Lp(peer) */
-	u8 own;					/* which local locator is Lp(local) */
+	u8 current;		/* which peer locator is Lp(peer) */
+	u8 own;			/* which local locator is Lp(local) */
 	u8 flags;
 	u8 reserved;
+	u64 received_ns;	/* when something last came; 0: never */
+	struct pair near[LOCATORS_NEAR]; /* Lsl(local) and Lsl(peer), the AIDs first */
+	u64 moved_ns;		/* when a move of the peer was last noticed */
 };
 
 struct far {
@@ -96,7 +96,7 @@ struct far {
 
 /* Whose packet is on its way to another uplink, to show the Ethernet header it gets there. */
 struct scout {
-	struct aids aids;
+	struct pair aids;
 	u64 is_out;
 };
 

@@ -356,7 +356,7 @@ def _pinned_table(pins: Path, name: str) -> libbpf.Table | None:
 
 def _pin_of(pins: Path, name: str) -> Path:
     """Where a table is pinned; its layout is part of the name."""
-    return pins / f"map-{name}-{TABLES[name][1]}"
+    return pins / f"map-{name}-{layout.EDITION}-{TABLES[name][1]}"
 
 
 def our_pins(pins: Path) -> list[Path]:

@@ -6,6 +6,7 @@ the machine. A test compares the layouts here with the type information of the c
 
 import struct
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from noid.constants import FLOW_LABEL_MASK, Codepoints
 from noid.locators import LOCATOR_OCTETS, Locator
@@ -20,8 +21,10 @@ CUT_TCP, CUT_UDP, SUM = 1, 2, 4
 """What an uplink cannot do to packets with an M6 next header, so that it is done before."""
 HOLDS, FAR = 1, 2
 
-OUTBOUND = struct.Struct("=16s16s24x16s24xQQQ4s4sIIBBB5x")
-INBOUND = struct.Struct("=64s64sQQHBBBBBx")
+EDITION = 2
+"""Of the layouts; the name of what is pinned has it, since sizes alone do not tell them apart."""
+OUTBOUND = struct.Struct("=4s4sIIBBB5x16sQQ16s24x16s24xQ")
+INBOUND = struct.Struct("=HBBBBBxQ128sQ")
 FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
 SETTINGS = struct.Struct("=IIIBBBx")
@@ -104,12 +107,6 @@ def outbound_entry(flow: Flow, way: Way, codepoints: Codepoints, clock: Clock) -
     """The entry by which packets of a flow leave."""
     first = codepoints.rewritable_first if flow.rewritable else codepoints.fixed_first
     return OUTBOUND.pack(
-        flow.local_locator,
-        flow.peer_locator,
-        flow.peer_locator,
-        flow.silence_ns,
-        clock.unanswered_ns,
-        clock.reported_ns,
         label_key(flow.peer_label),
         label_key(flow.local_label),
         way.ifindex,
@@ -117,6 +114,12 @@ def outbound_entry(flow: Flow, way: Way, codepoints: Codepoints, clock: Clock) -
         first,
         0,
         way.lacks,
+        flow.local_locator,
+        flow.silence_ns,
+        clock.unanswered_ns,
+        flow.peer_locator,
+        flow.peer_locator,
+        clock.reported_ns,
     )
 
 
@@ -131,17 +134,17 @@ def inbound_entries(flow: Flow, clock: Clock) -> tuple[bytes, bytes]:
     near = slice(0, LOCATORS_NEAR)
     further = slice(LOCATORS_NEAR, LOCATORS_NEAR + LOCATORS_FAR)
     is_far = max(len(local), len(peer)) > LOCATORS_NEAR
+    pairs = zip_longest(local[near], peer[near], fillvalue=bytes(LOCATOR_OCTETS))
     entry = INBOUND.pack(
-        b"".join(local[near]),
-        b"".join(peer[near]),
-        clock.received_ns,
-        clock.moved_ns,
         verified,
         len(local[near]),
         len(peer[near]),
         _place(flow.peer_locator, peer),
         _place(flow.local_locator, local),
         HOLDS * flow.holds | FAR * is_far,
+        clock.received_ns,
+        b"".join(own + other for own, other in pairs),
+        clock.moved_ns,
     )
     if not is_far:
         return entry, b""
@@ -158,24 +161,23 @@ def clock_of(outbound: bytes | None, inbound: bytes | None) -> Clock:
     """The times in the entries that are to be replaced, where there are any."""
     sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 13
     came = INBOUND.unpack(inbound) if inbound else (0,) * 9
-    return Clock(unanswered_ns=sent[4], reported_ns=sent[5], received_ns=came[2], moved_ns=came[3])
+    return Clock(unanswered_ns=sent[9], reported_ns=sent[12], received_ns=came[6], moved_ns=came[8])
 
 
 def received_ns(inbound: bytes) -> int:
     """When something last came by an inbound entry; 0 if never."""
-    return int(INBOUND.unpack(inbound)[2])
+    return int(INBOUND.unpack(inbound)[6])
 
 
 def peer_locator_of(outbound: bytes) -> Locator:
     """Lp(peer) in an outbound entry, which the kernel moves by itself [D21]."""
     fields = OUTBOUND.unpack(outbound)
-    return Locator(fields[1 + (fields[11] & 1)])
+    return Locator(fields[10 + (fields[5] & 1)])
 
 
 def aids_of(inbound: bytes) -> bytes:
     """AID(local) and AID(peer) of an inbound entry."""
-    fields = INBOUND.unpack(inbound)
-    return bytes(fields[0][:LOCATOR_OCTETS] + fields[1][:LOCATOR_OCTETS])
+    return bytes(INBOUND.unpack(inbound)[7][: 2 * LOCATOR_OCTETS])
 
 
 def _ordered(aid: Locator, locators: frozenset[Locator]) -> list[Locator]:

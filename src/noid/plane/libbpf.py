@@ -379,6 +379,11 @@ def run_time_ns(program: int) -> int:
     return int(_described(program)["run_time_ns"])
 
 
+def run_count(program: int) -> int:
+    """How often a program has run, while the kernel measured."""
+    return int(_described(program)["run_cnt"])
+
+
 def memory_octets(table: int) -> int:
     """What the kernel has allocated for a map."""
     return int(_described(table)["memlock"])
