@@ -157,6 +157,8 @@ VERIFY_AGAIN_QUESTIONS_MAX: Final = 256
 """Questions under way at which looking up again waits for its turn [D31]."""
 VERIFY_AGAIN_WAITING: Final = 1 * SECOND
 """How long, times 0.5 to 1.5."""
+VERIFY_FOUND_INTERVAL: Final = 4 * MILLISECOND
+"""Peers of contexts that an earlier daemon left are looked up one after another, so far apart."""
 DNS_RETRY_FIRST: Final = 1 * SECOND
 DNS_RETRY_MAX: Final = 10 * MINUTE
 """Backoff of a verification that met a transient error [D30]."""

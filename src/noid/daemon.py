@@ -6,13 +6,14 @@ again in reverse, after a failure as after a signal.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
 import signal
 import socket
 import time
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ from noid.engine.events import (
     IdleChecked,
     Input,
     InstallFlow,
-    Memory,
     Output,
     PeerResolved,
     RemoveFlow,
     SendAgain,
     SendControl,
+    StateChanged,
     TimePassed,
     UnwatchPeer,
     WatchPeer,
@@ -49,16 +50,20 @@ from noid.memories import Memories
 from noid.netlink import HostNetwork, heard_change, network_changes
 from noid.own import OwnLocators
 from noid.plane.base import DataPlane
-from noid.plane.bpf import BpfPlane, carried
-from noid.plane.layout import label_key
+from noid.plane.bpf import BpfPlane
+from noid.plane.layout import Clock
+from noid.plane.rewrite import Flow
 from noid.plane.slow import Surroundings, check_permission
 from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of
 from noid.resolvconf import resolvers_before
 from noid.storage import be_born, prepare_state
+from noid.takeover import Found, Takeover
 
 DEFAULT_MTU = 1500
 DNS_PORT = 53
+PROGRESS_S = 5.0
+"""How often it is said how far the taking up of contexts is."""
 
 logger = logging.getLogger("noid")
 
@@ -78,6 +83,7 @@ class Daemon:
         self.kept: set[Locator] = set()
         self.changed: set[int] = set()
         self.memories: Memories
+        self.taking_up: Takeover | None = None
         self.started_ns = time.monotonic_ns()
         self.stopping = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
@@ -103,6 +109,8 @@ class Daemon:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.network.close)
             await self._start(stack)
+            if self.stopping.is_set():
+                return
             logger.info(
                 "ready: locators %s, plane %s",
                 " ".join(format_locator(locator) for locator in self.locators) or "none",
@@ -119,8 +127,10 @@ class Daemon:
         prepare_state(directory)
         self.memories = Memories(directory)
         stack.callback(self.memories.close)
-        taken_up = self._still_carried()
-        birth = be_born(directory, goes_on=bool(taken_up))
+        takeover = Takeover(self.memories, Path(config.plane.pins))
+        stack.callback(takeover.close)
+        goes_on = config.plane.kind != "tun" and takeover.is_worth_it()
+        birth = be_born(directory, goes_on=goes_on)
         if birth.warning:
             logger.warning(birth.warning)
         mtu = self.network.least_mtu(config.host.interfaces, DEFAULT_MTU)
@@ -149,15 +159,10 @@ class Daemon:
         stack.push_async_callback(self.control.stop)
         self.plane = self._open_plane(mtu)
         stack.callback(self.plane.close)
-        self._take_locators()
-        self._take_up(taken_up)
-        stack.callback(self._keep_memories)
-        watching = network_changes()
-        stack.callback(watching.close)
-        asyncio.get_running_loop().add_reader(watching, self._on_network_change, watching)
-        stack.callback(asyncio.get_running_loop().remove_reader, watching)
-        stack.callback(self._cancel)
         stack.callback(self._leave_aids)
+        stack.callback(self._cancel)
+        stack.callback(self._keep_memories)
+        self._take_locators()
         self.stub = Stub(
             config.dns.listen,
             config.dns.port,
@@ -169,29 +174,61 @@ class Daemon:
         )
         await self.stub.start()
         stack.push_async_callback(self.stub.stop)
+        if goes_on:
+            await self._take_up(takeover)
+        else:
+            self.memories.forget_all()
+        takeover.close()
+        if self.stopping.is_set():
+            return  # the kernel goes on as it did
+        watching = network_changes()
+        stack.callback(watching.close)
+        asyncio.get_running_loop().add_reader(watching, self._on_network_change, watching)
+        stack.callback(asyncio.get_running_loop().remove_reader, watching)
+        self._take_locators()
         self.plane.start()
 
-    def _still_carried(self) -> list[Memory]:
-        """What is remembered of contexts that the kernel has carried until now [D36]."""
-        plane = self.config.plane
-        flows = {} if plane.kind == "tun" else carried(Path(plane.pins))
-        found = []
-        for memory in self.memories.all():
-            key = memory.local_aid + memory.peer_aid + label_key(memory.local_label)
-            if key in flows:
-                # The kernel has followed the peer meanwhile [D21].
-                peer_locator = flows[key] or memory.peer_locator
-                found.append(replace(memory, peer_locator=peer_locator))
-        return found
+    async def _take_up(self, takeover: Takeover) -> None:
+        """Goes on with the contexts an earlier daemon left, doing everything else in between."""
+        told_s = time.monotonic()
+        self.taking_up = takeover
+        gc.disable()  # it would look through all of them again and again, and find no garbage
+        for page in takeover.pages():
+            self._take_up_page(page)
+            if time.monotonic() - told_s > PROGRESS_S:
+                told_s = time.monotonic()
+                so_far = f"{takeover.looked_at:,} of {takeover.total:,}"
+                logger.info("taking up the contexts of an earlier daemon: %s", so_far)
+                microseconds = round(2e6 * PROGRESS_S)
+                _tell_systemd(f"EXTEND_TIMEOUT_USEC={microseconds}\nSTATUS=taking up {so_far}")
+            await asyncio.sleep(0)
+            if self.stopping.is_set():
+                break
+        gc.freeze()
+        gc.enable()
+        self.taking_up = None
+        logger.info("took up %d contexts of an earlier daemon", len(self.host.contexts))
 
-    def _take_up(self, memories: list[Memory]) -> None:
-        """Goes on with the contexts an earlier daemon left, and forgets those that are gone."""
-        self.memories.forget_all()
-        for memory in memories:
-            self.handle(ContextFound(memory))
-        if memories:
-            logger.info("took up %d contexts of an earlier daemon", len(memories))
-            self.handle(self.own.said)  # other locators than it had, perhaps
+    def _take_up_page(self, page: list[Found]) -> None:
+        flows: list[Flow] = []
+        clocks: list[Clock] = []
+        aids: list[Locator] = []
+        for memory, clock in page:
+            for output in self.host.handle(ContextFound(memory), time.monotonic_ns()):
+                match output:
+                    case InstallFlow():
+                        flows.append(output.flow)
+                        clocks.append(clock)
+                    case WatchPeer():
+                        aids.append(output.aid)
+                    case StateChanged():
+                        pass  # a line for all of them will do
+                    case _:
+                        self._carry_out(output)
+        self.plane.take_up(flows, clocks, aids)
+        labels = [memory.local_label for memory, _ in page]
+        self.memories.keep((label, self.host.memory_of(label)) for label in labels)
+        self._arm()
 
     def _keep_memories(self) -> None:
         """Writes down what has changed of the contexts since the last time."""
@@ -360,9 +397,7 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """What ``noid status`` shows."""
-        states: dict[str, int] = {}
-        for context in self.host.contexts:
-            states[context.state.value] = states.get(context.state.value, 0) + 1
+        states = Counter(context.state for context in self.host.contexts)
         return {
             "version": __version__,
             "name": self.config.host.name,
@@ -376,10 +411,17 @@ class Daemon:
                 "device": self.config.plane.device,
                 "counters": self.plane.counters(),
             },
-            "contexts": states,
+            "contexts": {state.value: count for state, count in states.items()},
+            "taking_up": self._progress(),
             "dropped": self.host.drops,
             "dns": {"stub": dict(self.stub.counters), "upstream": dict(self.upstream.counters)},
         }
+
+    def _progress(self) -> dict[str, int] | None:
+        """How far the taking up of contexts is, while it goes on."""
+        if self.taking_up is None:
+            return None
+        return {"done": self.taking_up.looked_at, "of": self.taking_up.total}
 
     def contexts(self) -> list[dict[str, Any]]:
         """What ``noid contexts`` shows."""

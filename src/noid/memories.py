@@ -43,27 +43,42 @@ class Memories:
         if self._database is not None:
             self._database.close()
 
-    def all(self) -> list[Memory]:
-        """Every memory there is; a row that cannot be read is passed over."""
-        found: list[Memory] = []
+    def count(self) -> int:
+        """How many there are."""
+        count = 0
         if self._database is not None:
             with self._caught():
-                for (row,) in self._database.execute("SELECT memory FROM contexts"):
-                    with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
-                        found.append(msgspec.msgpack.decode(row, type=Memory))
-        return found
+                ((count,),) = self._database.execute("SELECT COUNT(*) FROM contexts")
+        return count
+
+    def page(self, after: int, count: int) -> list[tuple[int, Memory | None]]:
+        """The first so many whose F(local) is above a number, in its order.
+
+        Where there would be a memory there is None if it cannot be read.
+        """
+        rows: list[tuple[int, bytes]] = []
+        if self._database is not None:
+            with self._caught():
+                rows = self._database.execute(
+                    "SELECT label, memory FROM contexts WHERE label > ? ORDER BY label LIMIT ?",
+                    (after, count),
+                ).fetchall()
+        return [(label, _decoded(octets)) for label, octets in rows]
 
     def keep(self, changes: Iterable[tuple[int, Memory | None]]) -> None:
         """Writes memories, by F(local), in one step; None forgets one."""
         if self._database is None:
             return
+        kept = dict(changes)
+        gone = [(label,) for label, memory in kept.items() if memory is None]
+        rows = [
+            (label, msgspec.msgpack.encode(memory))
+            for label, memory in kept.items()
+            if memory is not None
+        ]
         with self._caught(), self._database:
-            for label, memory in changes:
-                if memory is None:
-                    self._database.execute("DELETE FROM contexts WHERE label = ?", (label,))
-                else:
-                    row = (label, msgspec.msgpack.encode(memory))
-                    self._database.execute("INSERT OR REPLACE INTO contexts VALUES (?, ?)", row)
+            self._database.executemany("DELETE FROM contexts WHERE label = ?", gone)
+            self._database.executemany("INSERT OR REPLACE INTO contexts VALUES (?, ?)", rows)
 
     def forget_all(self) -> None:
         """Forgets everything."""
@@ -106,3 +121,9 @@ class Memories:
         )
         self.close()
         self._database = None
+
+
+def _decoded(octets: bytes) -> Memory | None:
+    with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
+        return msgspec.msgpack.decode(octets, type=Memory)
+    return None

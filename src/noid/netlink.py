@@ -17,6 +17,7 @@ from pyroute2 import IPRoute
 from pyroute2.ethtool import Ethtool
 from pyroute2.netlink.exceptions import NetlinkError
 
+from noid import routes
 from noid.errors import PlatformError
 from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
 
@@ -304,11 +305,15 @@ class HostNetwork:
             return index
 
     @_on_worker
-    def add_rule(self, *, priority: int, table: int, except_mark: int) -> None:
+    def add_rule(
+        self, *, priority: int, table: int, except_mark: int, keep_routes: bool = False
+    ) -> None:
         """Lets every packet but those with a mark consult a routing table, at a priority.
 
-        A rule that an earlier run left behind is taken over.
+        A rule that an earlier run left behind is taken over, and its routes if they are to be kept.
         """
+        if keep_routes and self._rules(priority, table):
+            return
         self._remove_rule(priority, table)
         with _explained(f"ip -6 rule priority {priority}"):
             self._route.rule(
@@ -333,12 +338,18 @@ class HostNetwork:
         found = False
         with contextlib.suppress(NetlinkError):
             self._route.flush_routes(family=socket.AF_INET6, table=table)
-        for rule in self._route.get_rules(family=socket.AF_INET6):
-            if rule.get("priority") == priority and rule.get("table") == table:
-                found = True
-                with contextlib.suppress(NetlinkError):
-                    self._route.rule("del", family=socket.AF_INET6, priority=priority, table=table)
+        for _ in range(self._rules(priority, table)):
+            found = True
+            with contextlib.suppress(NetlinkError):
+                self._route.rule("del", family=socket.AF_INET6, priority=priority, table=table)
         return found
+
+    def _rules(self, priority: int, table: int) -> int:
+        """How many rules there are at a priority that consult a table."""
+        return sum(
+            rule.get("priority") == priority and rule.get("table") == table
+            for rule in self._route.get_rules(family=socket.AF_INET6)
+        )
 
     @_on_worker
     def lead(self, aid: Locator, *, device: int, table: int, source: Locator | None) -> None:
@@ -352,6 +363,24 @@ class HostNetwork:
                 table=table,
                 **({} if source is None else {"prefsrc": format_locator(source)}),
             )
+
+    @_on_worker
+    def lead_all(self, aids: Sequence[Locator], *, device: int, table: int) -> int:
+        """Routes very many addresses to a device; returns how many the kernel refused."""
+        with _explained("routes to the peers"):
+            return routes.change(aids, device=device, table=table)
+
+    @_on_worker
+    def unlead_all(self, aids: Sequence[Locator], *, device: int, table: int) -> None:
+        """Removes very many such routes."""
+        with _explained("routes to the peers"):
+            routes.change(aids, device=device, table=table, remove=True)
+
+    @_on_worker
+    def led(self, *, device: int, table: int) -> set[Locator]:
+        """The addresses that a routing table leads to a device, one by one."""
+        with _explained(f"routes of table {table}"):
+            return routes.leading_to(device, table)
 
     @_on_worker
     def unlead(self, aid: Locator, *, table: int) -> None:

@@ -10,7 +10,8 @@ import pytest
 from noid.constants import Codepoints
 from noid.locators import Locator
 from noid.plane import layout, libbpf
-from noid.plane.bpf import TABLES, object_code
+from noid.plane.bpf import object_code
+from noid.plane.carried import TABLES
 from noid.plane.copies import finished
 from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter, Watch
 from noid.wire import ipv6

@@ -10,7 +10,8 @@ import pytest
 from noid.constants import Codepoints
 from noid.errors import PlatformError, Unsupported
 from noid.plane import layout, libbpf, privileges, requirements
-from noid.plane.bpf import TABLES, object_code, our_pins
+from noid.plane.bpf import object_code, our_pins
+from noid.plane.carried import TABLES
 from noid.plane.requirements import FUNCTIONS, MAPS, Feature, explained
 
 CALL = bytes((0x85, 0, 0, 0))

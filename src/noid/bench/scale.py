@@ -18,7 +18,8 @@ from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.locators import Locator
 from noid.plane import layout, libbpf
-from noid.plane.bpf import TABLES, object_code
+from noid.plane.bpf import object_code
+from noid.plane.carried import TABLES
 from noid.plane.rewrite import Flow
 from noid.wire import ipv6
 

@@ -6,13 +6,12 @@ engine knows of a context (tokens, birthdays, what the DNS proved) is kept by th
 comes back so is ESTABLISHED, and is verified anew before long.
 """
 
-from noid.constants import CONTEXT_IDLE_TIME
+from noid.constants import CONTEXT_IDLE_TIME, VERIFY_FOUND_INTERVAL
 from noid.dns.verification import Verification
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import ContextFound, Memory
 from noid.engine.state import State, Timer
-from noid.engine.verifying import look_again
 
 UPDATE_NONCE_LEAP = 1 << 20
 """More Update Requests than go between two memories of a context: its nonces only grow [D17]."""
@@ -48,12 +47,12 @@ def remember(context: Context) -> Memory | None:
     )
 
 
-def on_context_found(core: Core, event: ContextFound) -> None:
+def on_context_found(core: Core, event: ContextFound) -> Context | None:
     """Takes a context up where an earlier daemon left it, unless there is one in its place."""
     memory = event.memory
     if memory.local_label in core.labels or memory.local_aid + memory.peer_aid in core.contexts:
         core.drop("context found that is there already")
-        return
+        return None
     verification = Verification.recalled(memory.peer_aid, memory.name, memory.remote, memory.proven)
     context = core.create(
         memory.local_aid,
@@ -63,7 +62,7 @@ def on_context_found(core: Core, event: ContextFound) -> None:
         label=memory.local_label,
     )
     if context is None:
-        return
+        return None
     context.local_token, context.peer_token = memory.local_token, memory.peer_token
     context.peer_birthday = memory.peer_birthday
     context.peer_reset_token = memory.peer_reset_token
@@ -78,6 +77,8 @@ def on_context_found(core: Core, event: ContextFound) -> None:
     context.peer_update_nonce = memory.peer_update_nonce
     core.enter(context, State.ESTABLISHED, "taken up again")
     context.established_ns = core.now_ns
-    core.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
+    # There may be very many, which should not all want something at one time from now on.
+    core.set_timer(context, Timer.IDLE, core.jittered(CONTEXT_IDLE_TIME))
+    core.set_timer(context, Timer.VERIFY_AGAIN, len(core.labels) * VERIFY_FOUND_INTERVAL)
     core.install(context)
-    look_again(core, context)
+    return context

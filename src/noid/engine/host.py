@@ -208,17 +208,22 @@ class Host:
         is_more = bool(frozenset(core.locators) - core.broken - before)
         core.own_sets.clear()
         for context in core.labels.values():
-            own_local = core.shared(core.locators_with(context.local_aid))
-            marks = core.marks(own_local)
-            if set(own_local) == set(context.own_local) and set(marks) == set(context.own_marks):
-                continue
-            context.own_local, context.own_marks = own_local, marks
-            core.install(context)
-            context.untold = True
-            update.tell_untold(core, context)
-            reachability.leave(core, context, "of our locators others are better")
-            if is_more:
-                reachability.returned(core, context, "a locator of ours is back")
+            self._renew_own(context, is_more=is_more)
+
+    def _renew_own(self, context: Context, *, is_more: bool) -> None:
+        """Gives a context the locators that the host has now, and tells its peer of a change."""
+        core = self.core
+        own_local = core.shared(core.locators_with(context.local_aid))
+        marks = core.marks(own_local)
+        if set(own_local) == set(context.own_local) and set(marks) == set(context.own_marks):
+            return
+        context.own_local, context.own_marks = own_local, marks
+        core.install(context)
+        context.untold = True
+        update.tell_untold(core, context)
+        reachability.leave(core, context, "of our locators others are better")
+        if is_more:
+            reachability.returned(core, context, "a locator of ours is back")
 
     def _time_passed(self) -> None:
         core = self.core

@@ -1,10 +1,11 @@
 """What a data plane is: the few things the daemon asks of one, whatever moves the packets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from noid.engine.events import Input
 from noid.locators import Locator
+from noid.plane.layout import Clock
 from noid.plane.rewrite import Flow
 
 Notify = Callable[[Input], None]
@@ -47,6 +48,17 @@ class DataPlane(Protocol):
 
     def install(self, flow: Flow) -> None:
         """Uses a flow, in place of the one with its AIDs or its label."""
+
+    def take_up(
+        self, flows: Sequence[Flow], clocks: Sequence[Clock], aids: Sequence[Locator]
+    ) -> None:
+        """Uses many flows of an earlier daemon at once, and watches many AIDs [D36].
+
+        Args:
+            flows: none of them with AIDs or a label that another has.
+            clocks: the times of each.
+            aids: as ``watch`` takes them.
+        """
 
     def remove(self, local_label: int) -> None:
         """Forgets a flow."""

@@ -24,10 +24,12 @@ from noid.config import PlaneSection
 from noid.constants import KNOWN_PEERS_MAX, TRIAL_SUFFIX
 from noid.engine.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
 from noid.errors import PlatformError, ShimError, Unsupported
-from noid.locators import LOCATOR_OCTETS, Locator
+from noid.locators import Locator
 from noid.netlink import Device, HostNetwork
 from noid.plane import layout, libbpf
+from noid.plane.carried import TABLES, pin_of
 from noid.plane.copies import finished
+from noid.plane.layout import Clock
 from noid.plane.requirements import explained
 from noid.plane.rewrite import Flow
 from noid.plane.slow import SlowPath, Surroundings
@@ -35,16 +37,11 @@ from noid.plane.uplinks import Uplinks, lacks, ways
 from noid.wire import ipv6
 
 OBJECT = "host.bpf.o"
-TABLES = {
-    "outbound": (layout.AIDS_OCTETS, layout.OUTBOUND.size),
-    "inbound": (layout.LABEL_OCTETS, layout.INBOUND.size),
-    "far": (layout.LABEL_OCTETS, layout.FAR_ENTRY.size),
-    "watched": (LOCATOR_OCTETS, layout.WATCHED.size),
-}
 LAST_RULE_PRIORITY = 40_000
 """Of the rule that leads what has no route any more to the shim; behind every other."""
 LOG_NAME = "verifier.log"
 NO_ROOM = "flows the kernel has no room for"
+REFUSED = "routes refused"
 NO_WAY = layout.Way(ifindex=0, mtu=0)
 
 
@@ -82,6 +79,7 @@ class BpfPlane(SlowPath):
         self.segmenter = 0
         self.stays = True
         self.watched: set[Locator] = set()
+        self.led: set[Locator] = set()
         self.programs: libbpf.Programs | None = None
         self.tables: dict[str, libbpf.Table] = {}
         self.kernel_counts: libbpf.Table | None = None
@@ -101,9 +99,14 @@ class BpfPlane(SlowPath):
             self._make_segmenter()
             section = self.section
             self.network.add_rule(
-                priority=LAST_RULE_PRIORITY, table=section.table, except_mark=section.mark
+                priority=LAST_RULE_PRIORITY,
+                table=section.table,
+                except_mark=section.mark,
+                keep_routes=True,
             )
+            self.led = self.network.led(device=self.segmenter, table=section.table)
             self._load(code)
+            self.ways = ways(self._present())
         except BaseException:
             self.close()
             raise
@@ -150,8 +153,12 @@ class BpfPlane(SlowPath):
         self.uplinks.attach_segmenter(self.segments, programs["host_segments"])
         self.links_changed()
         for name, table in self.tables.items():
-            libbpf.pin(table.descriptor, _pin_of(self.pins, name))
+            libbpf.pin(table.descriptor, pin_of(self.pins, name))
         self.stays = True
+        stale = sorted(self.led - self.watched)
+        self.network.unlead_all(stale, device=self.segmenter, table=self.section.table)
+        self.led.clear()
+        super().start()
 
     def close(self) -> None:
         """Ends the slow path; the programs go on without it, if there were any before or now."""
@@ -211,6 +218,42 @@ class BpfPlane(SlowPath):
             self.counts[NO_ROOM] += 1
         self._put_outbound(flow)
 
+    def take_up(
+        self, flows: Sequence[Flow], clocks: Sequence[Clock], aids: Sequence[Locator]
+    ) -> None:
+        """Uses many flows at once, and watches many AIDs; see ``DataPlane.take_up``."""
+        labels, came, pairs, sent = [], [], [], []
+        for flow, clock in zip(flows, clocks, strict=True):
+            super().install(flow)
+            key = layout.label_key(flow.local_label)
+            entry, far = layout.inbound_entries(flow, clock)
+            if far:
+                self.tables["far"].put(key, far)
+            labels.append(key)
+            came.append(entry)
+            way = self.ways.get(flow.local_locator, NO_WAY)
+            if flow.transmits and way.ifindex:
+                pairs.append(layout.aids_key(flow))
+                sent.append(layout.outbound_entry(flow, way, self.codepoints, clock))
+        outbound, inbound = self.tables["outbound"], self.tables["inbound"]
+        room = inbound.put_all(b"".join(labels), b"".join(came))
+        room += outbound.put_all(b"".join(pairs), b"".join(sent))
+        self.counts[NO_ROOM] += len(labels) + len(pairs) - room
+        fresh = [aid for aid in dict.fromkeys(aids) if aid not in self.watched]
+        self.tables["watched"].put_all(b"".join(fresh), layout.WATCHED.pack(0) * len(fresh))
+        self.watched.update(fresh)
+        self._lead([aid for aid in fresh if aid not in self.led])
+
+    def _lead(self, aids: Sequence[Locator]) -> None:
+        """Catches what has no other route to any of these."""
+        if not aids:
+            return
+        try:
+            table = self.section.table
+            self.counts[REFUSED] += self.network.lead_all(aids, device=self.segmenter, table=table)
+        except PlatformError:
+            self.counts[REFUSED] += len(aids)
+
     def remove(self, local_label: int) -> None:
         """Forgets a flow."""
         flow = self.rewriter.by_label.get(local_label)
@@ -242,16 +285,15 @@ class BpfPlane(SlowPath):
         if aid in self.watched:
             return
         self.tables["watched"].put(aid, layout.WATCHED.pack(0))
-        try:
-            self.network.lead(aid, device=self.segmenter, table=self.section.table, source=None)
-        except PlatformError:
-            self.counts["routes refused"] += 1
         self.watched.add(aid)
+        if aid not in self.led:
+            self._lead([aid])
 
     def unwatch(self, aid: Locator) -> None:
         """Stops doing so."""
         if aid in self.watched:
             self.watched.discard(aid)
+            self.led.discard(aid)
             self.tables["watched"].remove(aid)
             self.network.unlead(aid, table=self.section.table)
 
@@ -327,36 +369,6 @@ def prepare_pins(pins: Path) -> None:
         libbpf.mount_bpffs(pins)
     with contextlib.suppress(OSError):
         os.chmod(pins, stat.S_IRWXU)
-
-
-def carried(pins: Path) -> dict[bytes, Locator | None]:
-    """The flows an earlier daemon left in the kernel: AIDs and F(local) -> Lp(peer), if it sends.
-
-    Tables with entries of another layout are not read.
-    """
-    outbound, inbound = (_pinned_table(pins, name) for name in ("outbound", "inbound"))
-    found: dict[bytes, Locator | None] = {}
-    if outbound is None or inbound is None:
-        return found
-    for label in list(inbound.keys()):
-        entry = inbound.find(label)
-        if entry is not None:
-            aids = layout.aids_of(entry)
-            sent = outbound.find(aids)
-            found[aids + label] = None if sent is None else layout.peer_locator_of(sent)
-    for table in (outbound, inbound):
-        os.close(table.descriptor)
-    return found
-
-
-def _pinned_table(pins: Path, name: str) -> libbpf.Table | None:
-    descriptor = libbpf.pinned(_pin_of(pins, name)) if pins.is_dir() else None
-    return None if descriptor is None else libbpf.Table(descriptor, *TABLES[name])
-
-
-def _pin_of(pins: Path, name: str) -> Path:
-    """Where a table is pinned; its layout is part of the name."""
-    return pins / f"map-{name}-{layout.EDITION}-{TABLES[name][1]}"
 
 
 def our_pins(pins: Path) -> list[Path]:

@@ -113,7 +113,6 @@ class SlowPath:
 
     def open(self) -> None:
         """Makes the device and the sockets; see ``DataPlane.open``."""
-        loop = asyncio.get_running_loop()
         try:
             self.device = open_tun(self.section.device)
             self.device_index = self.network.bring_up(self.section.device, self.mtu)
@@ -125,6 +124,11 @@ class SlowPath:
         except BaseException:
             self.close()
             raise
+
+    def start(self) -> None:
+        """Takes what has come since ``open``, and what comes from now on."""
+        loop = asyncio.get_running_loop()
+        (icmp, *_) = self.receivers
         loop.add_reader(icmp, self._on_icmp, icmp)
         loop.add_reader(self.device, self._on_device)
 

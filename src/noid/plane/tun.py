@@ -11,9 +11,12 @@ before.
 import asyncio
 import contextlib
 import socket
+from collections.abc import Sequence
 
 from noid.errors import PlatformError
 from noid.locators import Locator
+from noid.plane.layout import Clock
+from noid.plane.rewrite import Flow
 from noid.plane.slow import BATCH_MAX, SlowPath, raw_socket_errors, receive, receiver
 
 REFRESH_S = 0.01
@@ -40,6 +43,7 @@ class TunPlane(SlowPath):
 
     def start(self) -> None:
         """Adds the routing rule."""
+        super().start()
         section = self.section
         self.network.add_rule(
             priority=section.rule_priority, table=section.table, except_mark=section.mark
@@ -70,6 +74,15 @@ class TunPlane(SlowPath):
             if arrival is None:
                 return
             self.arrived(arrival)
+
+    def take_up(
+        self, flows: Sequence[Flow], clocks: Sequence[Clock], aids: Sequence[Locator]
+    ) -> None:
+        """Uses many flows at once, and watches many AIDs."""
+        for flow in flows:
+            self.install(flow)
+        for aid in aids:
+            self.watch(aid)
 
     def watch(self, aid: Locator) -> None:
         """Leads an AID into the device, with the source address it would have had anyway."""

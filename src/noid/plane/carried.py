@@ -1,0 +1,75 @@
+"""The kernel's tables by name, and what an earlier daemon left in them [D36]."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from noid.locators import LOCATOR_OCTETS, Locator
+from noid.plane import layout, libbpf
+from noid.plane.layout import Clock
+
+TABLES = {
+    "outbound": (layout.AIDS_OCTETS, layout.OUTBOUND.size),
+    "inbound": (layout.LABEL_OCTETS, layout.INBOUND.size),
+    "far": (layout.LABEL_OCTETS, layout.FAR_ENTRY.size),
+    "watched": (LOCATOR_OCTETS, layout.WATCHED.size),
+}
+"""The octets of their keys and values."""
+
+
+class Left(NamedTuple):
+    """What the kernel has of a flow of an earlier daemon's.
+
+    Attributes:
+        peer_locator: Lp(peer), which the kernel may have moved [D21]; None if it does not send.
+        clock: its times.
+    """
+
+    peer_locator: Locator | None
+    clock: Clock
+
+
+class Carried:
+    """The flows that the kernel carries though nobody is there to look after them.
+
+    Tables with entries of another layout are not read.
+
+    Args:
+        pins: where they are pinned.
+    """
+
+    def __init__(self, pins: Path) -> None:
+        self._outbound, self._inbound = (_pinned(pins, name) for name in ("outbound", "inbound"))
+
+    def close(self) -> None:
+        """Lets go of the tables."""
+        for table in (self._outbound, self._inbound):
+            if table is not None:
+                os.close(table.descriptor)
+        self._outbound = self._inbound = None
+
+    def find(self, local_label: int, aids: bytes) -> Left | None:
+        """What there is of a flow, by F(local); None if it is gone, or is another's by now.
+
+        Args:
+            local_label: F(local).
+            aids: AID(local) and AID(peer).
+        """
+        if self._outbound is None or self._inbound is None:
+            return None
+        inbound = self._inbound.find(layout.label_key(local_label))
+        if inbound is None or layout.aids_of(inbound) != aids:
+            return None
+        outbound = self._outbound.find(aids)
+        peer_locator = None if outbound is None else layout.peer_locator_of(outbound)
+        return Left(peer_locator, layout.clock_of(outbound, inbound))
+
+
+def pin_of(pins: Path, name: str) -> Path:
+    """Where a table is pinned; its layout is part of the name."""
+    return pins / f"map-{name}-{layout.EDITION}-{TABLES[name][1]}"
+
+
+def _pinned(pins: Path, name: str) -> libbpf.Table | None:
+    descriptor = libbpf.pinned(pin_of(pins, name)) if pins.is_dir() else None
+    return None if descriptor is None else libbpf.Table(descriptor, *TABLES[name])
