@@ -1,12 +1,20 @@
 """The data plane in the kernel goes on without its daemon, and the next one takes it up [D36]."""
 
+import os
+import shutil
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from noid.lab import restart
+import noid
+from noid.constants import MILLISECOND, SECOND
+from noid.lab import inventory, restart
+from noid.lab.download import Download, longest_silence_ns
 from noid.lab.lab import Lab
-from noid.lab.topology import HOSTS, locators
+from noid.lab.topology import HOSTS, interfaces, locators
+from noid.plane import libbpf
 from tests.lab.conversations import (
     establish_context,
     established,
@@ -15,6 +23,7 @@ from tests.lab.conversations import (
     tcp,
 )
 
+SOME_OCTETS = 4 * 2**20
 GAP_MAX_MS = 1000
 ROUTER = "2001:db8:2:a::1"
 """Of provider 2, where a is connected."""
@@ -44,6 +53,58 @@ def test_a_download_goes_on_while_its_daemons_are_killed_and_outlives_its_provid
     assert "took up 1 contexts" in lab.log("a")
     # A segment that is lost is sent again after 200 ms; the machine may be busy besides.
     assert max(outcome.restart_gap_ms, outcome.gap_ms) < GAP_MAX_MS
+
+
+def test_a_download_goes_on_while_a_newer_version_puts_its_programs_in_place(
+    kernel_lab: Lab, tmp_path: Path
+) -> None:
+    lab = kernel_lab
+    restart_daemons(lab)
+    newer = _newer_version(tmp_path)
+    with Download(lab, "a", "b.example") as download:
+        lab.wait_for(
+            "the context is up and some has come",
+            lambda: download.octets >= SOME_OCTETS and all(established(lab, h) for h in HOSTS),
+            10,
+        )
+        labels = {host: lab.contexts(host)[0]["local_label"] for host in HOSTS}
+        tags = {host: _program_tags(lab, host) for host in HOSTS}
+        began_ns = time.monotonic_ns()
+        for host in HOSTS:
+            lab.stop_daemon(host)
+            lab.start_daemon(host, environment={"PYTHONPATH": str(newer)})
+        before = download.octets
+        lab.wait_for("it goes on", lambda: download.octets >= before + SOME_OCTETS, 10)
+        gap_ms = longest_silence_ns(download.arrivals, began_ns, time.monotonic_ns()) / MILLISECOND
+        assert {host: lab.contexts(host)[0]["local_label"] for host in HOSTS} == labels
+        for host in HOSTS:
+            assert not set(_program_tags(lab, host)) & set(tags[host]), "all of them are others"
+        assert gap_ms < GAP_MAX_MS
+
+
+def _newer_version(directory: Path) -> Path:
+    """A copy of noid whose programs are others: they report a watched AID a bit more seldom."""
+    copy = directory / "newer"
+    shutil.copytree(Path(noid.__file__).parent, copy / "noid")
+    path = copy / "noid" / "bpf" / "host.bpf.o"
+    old, new = ((SECOND // 100 + more).to_bytes(4, "little") for more in (0, 1))
+    code = path.read_bytes()
+    assert old in code
+    path.write_bytes(code.replace(old, new))
+    return copy
+
+
+def _program_tags(lab: Lab, host: str) -> list[str]:
+    """By which the kernel tells the programs on the way out of a host."""
+    tags = []
+    for path in sorted((lab.directory / inventory.PINS / host).glob("link-*-egress")):
+        link = libbpf.pinned(path)
+        assert link is not None
+        words = Path(f"/proc/self/fdinfo/{link}").read_text().split()
+        os.close(link)
+        tags.append(words[words.index("prog_tag:") + 1])
+    assert len(tags) == len(interfaces(host))
+    return tags
 
 
 def test_what_was_taken_down_is_not_taken_up(kernel_lab: Lab) -> None:

@@ -13,7 +13,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -203,8 +203,12 @@ class Lab:
 
     # --- noid on the hosts ------------------------------------------------------------------------
 
-    def start_daemon(self, host: str) -> Process:
+    def start_daemon(self, host: str, *, environment: Mapping[str, str] | None = None) -> Process:
         """Starts noid on a host and waits until it answers.
+
+        Args:
+            host: where.
+            environment: variables it has besides ours.
 
         Raises:
             PlatformError: it cannot start, for the reason it gives itself.
@@ -217,6 +221,12 @@ class Lab:
             "--config",
             f"{self.directory}/{host}.toml",
         ]
+        if environment:
+            arguments = [
+                "env",
+                *(f"{name}={value}" for name, value in environment.items()),
+                *arguments,
+            ]
         process = self.spawn(host, arguments, name=f"noid-{host}")
         self._await_ready(
             process, f"noid answers on {host}", lambda: answers(self.control_socket(host))
