@@ -12,7 +12,10 @@ from noid.config import PlaneSection
 from noid.constants import Codepoints
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
+from noid.plane import layout
 from noid.plane.bpf import NO_ROOM, BpfPlane, take_down
+from noid.plane.carried import Carried, Left
+from noid.plane.layout import Clock
 from noid.plane.slow import Surroundings
 from tests.dns.conftest import in_network_namespace, ip
 from tests.plane.test_bpf import random_flow
@@ -29,8 +32,11 @@ def pins(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", path], check=True)
 
 
-def with_plane(pins: Path, scenario: Callable[[BpfPlane], None]) -> None:
-    """Runs a scenario on a host with a plane and an uplink, from which nothing is left."""
+def with_plane(pins: Path, *scenarios: Callable[[BpfPlane], None]) -> None:
+    """Runs scenarios on a host with an uplink, each with a plane of its own that is then killed.
+
+    Each plays between ``open`` and ``start``; nothing is left of the last.
+    """
 
     async def play() -> None:
         ip("link add up1 type veth peer name far1")
@@ -38,25 +44,29 @@ def with_plane(pins: Path, scenario: Callable[[BpfPlane], None]) -> None:
             ip(f"link set {device} up")
         section = PlaneSection(kind="bpf", pins=str(pins), contexts=CONTEXTS)
         network = HostNetwork()
-        plane = BpfPlane(
-            Surroundings(
-                section=section,
-                codepoints=Codepoints(),
-                network=network,
-                mtu=1500,
-                notify=lambda event: None,
-                locators=tuple,
-            ),
-            interfaces=["up*"],
-            directory=pins.parent,
-            referrals=False,
-        )
-        plane.open()
         try:
-            plane.start()
-            scenario(plane)
+            for scenario in scenarios:
+                plane = BpfPlane(
+                    Surroundings(
+                        section=section,
+                        codepoints=Codepoints(),
+                        network=network,
+                        mtu=1500,
+                        notify=lambda event: None,
+                        locators=tuple,
+                    ),
+                    interfaces=["up*"],
+                    directory=pins.parent,
+                    referrals=False,
+                )
+                plane.open()
+                try:
+                    scenario(plane)
+                    plane.start()
+                    assert not plane.led
+                finally:
+                    plane.close()
         finally:
-            plane.close()
             assert list(take_down(section, network))
             network.close()
 
@@ -102,3 +112,34 @@ def test_a_flow_too_many_is_counted(pins: Path) -> None:
         assert plane.counters()[NO_ROOM] == 1
 
     with_plane(pins, scenario)
+
+
+def test_what_one_plane_has_taken_up_the_next_one_finds(pins: Path) -> None:
+    chance = random.Random(3)
+    flows = [random_flow(chance) for _ in range(CONTEXTS)]
+    clocks = [Clock(received_ns=number) for number in range(1, CONTEXTS + 1)]
+    aids = LOCATORS[:5]
+
+    def first(plane: BpfPlane) -> None:
+        for flow in flows:
+            ip(f"addr add {format_locator(flow.local_locator)}/64 dev up1 nodad")
+        plane.links_changed()
+        plane.take_up(flows, clocks, aids)
+        plane.take_up([], [], [])
+        assert [plane.received_ns(one.local_label) for one in flows] == [*range(1, CONTEXTS + 1)]
+        assert NO_ROOM not in plane.counters()
+
+    def second(plane: BpfPlane) -> None:
+        carried = Carried(pins)
+        for flow, clock in zip(flows, clocks, strict=True):
+            left = carried.find(flow.local_label, layout.aids_key(flow))
+            assert left == Left(flow.peer_locator if flow.transmits else None, clock)
+        carried.close()
+        assert plane.led == set(aids)
+        plane.take_up(flows, clocks, aids[:2])
+        plane.unwatch(aids[0])
+
+    def third(plane: BpfPlane) -> None:
+        assert plane.led == {aids[1]}, "those that nobody asked for again are gone"
+
+    with_plane(pins, first, second, third)
