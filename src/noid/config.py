@@ -58,6 +58,8 @@ class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
         never_look_up: prefixes of addresses about which nothing is asked because a program sends
             there without having asked for a name [D34].
         policy: which locator of a peer programs get: the first, or each in its turn [D24].
+        probe: whether hosts of which the DNS does not say that they speak M6 are sent an INIT to
+            find out, once a program sends to them [draft §15.1, D3].
         require_dnssec: whether the protocol believes only what is signed [D32].
         trusted: those of the upstream resolvers that validate and cannot be impersonated on the
             way, because they run on this host or behind a tunnel [D32].
@@ -67,6 +69,7 @@ class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     port: Port = 53
     upstream: list[str] = msgspec.field(default_factory=list)
     policy: Literal["first", "rotate"] = "first"
+    probe: bool = False
     require_dnssec: bool = False
     trusted: list[str] = msgspec.field(default_factory=list)
     never_look_up: list[str] = msgspec.field(default_factory=list)
@@ -220,6 +223,8 @@ def _check(config: Config) -> None:
     for text in config.dns.trusted:
         if text not in config.dns.upstream:
             raise ConfigError("dns.trusted", f"{text} is not in dns.upstream")
+    if config.dns.require_dnssec and config.dns.probe:
+        raise ConfigError("dns.probe", "goes without the DNS; it cannot be had with require_dnssec")
     if config.dns.require_dnssec and not config.dns.trusted:
         raise ConfigError("dns.require_dnssec", "needs dns.trusted: resolvers that validate")
     for text in config.dns.never_look_up:

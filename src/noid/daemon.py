@@ -170,6 +170,7 @@ class Daemon:
             self._on_peer,
             lambda: self.locators,
             policy=config.dns.policy,
+            probe=config.dns.probe,
             working=self.host.working,
         )
         await self.stub.start()

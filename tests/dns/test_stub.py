@@ -26,6 +26,7 @@ from tests.dns.conftest import (
     answered,
     as_program,
     kind_of,
+    locators,
     m6_host,
     resolved,
     silent,
@@ -258,6 +259,31 @@ def test_a_resolver_that_is_silent_is_servfail_in_the_end(pretend: Pretend) -> N
         return (await program.resolve(aaaa("m6"))).rcode()
 
     assert as_program(scenario, pretend(silent), total_s=0.15) == dns.rcode.SERVFAIL
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_where_it_is_to_be_probed_the_shim_is_told_of_every_address_and_the_set_is_whole(
+    nsd: Server, probe: bool
+) -> None:
+    """The second time from memory."""
+
+    async def scenario(program: Program) -> list[tuple[int, list[Peer]]]:
+        program.stub.probe = probe
+        said = []
+        for _ in range(2):
+            count = len(addresses(await program.resolve(aaaa("plain"))))
+            said.append((count, program.peers[:]))
+            program.peers.clear()
+        return said
+
+    for count, peers in as_program(scenario, nsd, grace_s=2):
+        assert count == 2
+        told = {(peer.name, peer.aid) for peer in peers}
+        both = {
+            ("plain.example.test", locator)
+            for locator in locators("2001:db8:1::2", "2001:db8:2::2")
+        }
+        assert told == (both if probe else set())
 
 
 # --- sizes ---

@@ -117,6 +117,8 @@ class Stub:
         policy: which locator of a peer becomes the AID.
         working: those of a peer's locators that are not known to be of no use; of these the policy
             that takes turns chooses.
+        probe: whether the shim is to find out by an INIT of names of which the DNS does not say
+            that they speak M6 [draft §15.1].
         grace_s: how much longer than AAAA the M6 question may take.
         idle_s: how long a TCP client may do nothing.
     """
@@ -131,6 +133,7 @@ class Stub:
         *,
         policy: Policy = "first",
         working: Callable[[tuple[Locator, ...]], tuple[Locator, ...]] = tuple,
+        probe: bool = False,
         grace_s: float = CAPABILITY_GRACE_S,
         idle_s: float = CLIENT_IDLE_S,
     ) -> None:
@@ -141,6 +144,7 @@ class Stub:
         self.own_locators = own_locators
         self.policy = policy
         self.working = working
+        self.probe = probe
         self.grace_s = grace_s
         self.idle_s = idle_s
         self.counters = dict.fromkeys(COUNTED, 0)
@@ -236,7 +240,9 @@ class Stub:
         capability = self.upstream.remembered(_capability_of(query.name.lower()))
         if capability is None:
             return None
-        peer = self._peer(query, response) if self._is_capable(capability) else None
+        if not self._is_capable(capability):
+            return self._whole(query, response)
+        peer = self._peer(query, response)
         if peer is None:
             return response.answer(query, self._now_s())
         if self.upstream.trusted is not None:
@@ -278,7 +284,9 @@ class Stub:
             speaks_m6 = response.found and await self._speaks_m6(capability)
         finally:
             capability.cancel()
-        peer = self._peer(query, response) if speaks_m6 else None
+        if not speaks_m6:
+            return self._whole(query, response)
+        peer = self._peer(query, response)
         if peer is None:
             return response.answer(query, self._now_s())
         if self.upstream.trusted is not None and not await self._is_authentic(peer):
@@ -309,6 +317,22 @@ class Stub:
             return None  # the host talks to itself
         return peer
 
+    def _whole(self, query: Query, response: Response) -> bytes:
+        """The response as it came, of a name that does not say it speaks M6; it may all the same.
+
+        Whichever address the program takes may then be an AID. Where only what is signed is
+        believed the shim is told nothing: there is no signature that says so.
+        """
+        probed = self.probe and self.upstream.trusted is None and response.found
+        peer = self._peer(query, response) if probed else None
+        if peer is not None:
+            for aid in peer.locators:
+                self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response))
+        return response.answer(query, self._now_s())
+
+    def _ttl_seconds(self, peer: _Peer, response: Response) -> int:
+        return max(peer.rrset.ttl - int(self._now_s() - response.received_s), 0)
+
     def _choose(self, peer: _Peer) -> Locator:
         """The locator that becomes the AID [D24].
 
@@ -338,8 +362,7 @@ class Stub:
             if octets is None:
                 return response.answer(query, now_s)
             peer.reduced[aid] = Response(query, octets, response.received_s)
-        ttl_seconds = max(peer.rrset.ttl - int(now_s - response.received_s), 0)
-        if not self.on_peer(peer.name, aid, peer.locators, ttl_seconds):
+        if not self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response)):
             return response.answer(query, now_s)
         self.counters["peers"] += 1
         return peer.reduced[aid].answer(query, now_s)
