@@ -158,7 +158,7 @@ class Doctor:
             ]
         except ConfigError as error:
             return [Finding("resolvers", Health.WRONG, str(error), '[dns] upstream = ["ADDRESS"]')]
-        upstream = Upstream(servers, self.config.code_points(), tuple, 0)
+        upstream = Upstream(servers, self.config.code_points(), lambda: locators, 0)
         try:
             return [
                 *await self._forward(upstream, locators),

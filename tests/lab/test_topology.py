@@ -244,6 +244,26 @@ def test_exec_ends_with_the_status_of_the_command(plain_lab: Lab) -> None:
     assert (done.returncode, done.stdout) == (7, "hello\n")
 
 
+def test_a_provider_is_cut_and_healed_by_hand(plain_lab: Lab) -> None:
+    named = ("--name", plain_lab.name)
+    ends = (topology.locators("a")[0], topology.locators("b")[0])
+    assert _ping(plain_lab, *ends)
+    try:
+        done = _noid("cut", *named, "1")
+        undo = f"noid lab heal --name {plain_lab.name} 1"
+        assert done.stdout == f"provider 1 forwards nothing any more; undo: {undo}\n"
+        assert not _ping(plain_lab, *ends)
+    finally:
+        healed = _noid("heal", *named, "1")
+    assert healed.stdout == "provider 1 forwards again\n"
+    assert _ping(plain_lab, *ends)
+
+
+def test_a_provider_that_is_not_there_cannot_be_cut(plain_lab: Lab) -> None:
+    done = _noid("cut", "--name", plain_lab.name, "3")
+    assert (done.returncode, done.stderr) == (1, "noid: there is no provider 3; there are 2\n")
+
+
 def test_without_root_there_is_one_clear_line() -> None:
     prefix = NOBODY if os.geteuid() == 0 else ()
     words = [*prefix, sys.executable, "-m", "noid", "lab", "up"]

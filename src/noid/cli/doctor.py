@@ -5,7 +5,8 @@ import asyncio
 import json
 from pathlib import Path
 
-from noid.cli.names import CONFIG_HELP, DNS_PORT, configuration
+from noid.cli.names import DNS_PORT, configuration
+from noid.cli.places import CONFIG_HELP, NAMED_CONFIG
 from noid.config import RESOLV_CONF
 from noid.doctor import Doctor, Finding, Health
 
@@ -24,7 +25,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    doctor.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
+    doctor.add_argument(
+        "--config", type=Path, metavar="FILE", default=NAMED_CONFIG, help=CONFIG_HELP
+    )
     doctor.add_argument("--name", default="", help="of this host; default: host.name")
     doctor.add_argument("--resolver", metavar="ADDRESS", help="default: those of the configuration")
     doctor.add_argument("--port", type=int, default=DNS_PORT, help="its port; default: %(default)s")

@@ -8,10 +8,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from noid.config import DEFAULT_SOCKET
+from noid.cli.places import SOCKET_HELP, USUAL_SOCKET
 from noid.control import ask, stream_events
 from noid.reports import line_of
 
+LINE_COLUMNS = 400
+"""More than any line has; a terminal wraps what is too long for it."""
 COLUMNS = ("AID(local)", "AID(peer)", "state", "Lp(local)", "Lp(peer)", "Lsv(peer)", "name")
 
 
@@ -30,9 +32,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.add_argument("--json", action="store_true", help="JSON, for programs")
-        parser.add_argument(
-            "--socket", type=Path, default=DEFAULT_SOCKET, help="default: %(default)s"
-        )
+        parser.add_argument("--socket", type=Path, default=USUAL_SOCKET, help=SOCKET_HELP)
         parser.set_defaults(handler=handler)
 
 
@@ -57,7 +57,7 @@ def contexts(arguments: argparse.Namespace) -> int:
         return 0
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     for one in answer:
         table.add_row(
             one["local_aid"],
@@ -83,8 +83,9 @@ def monitor(arguments: argparse.Namespace) -> int:
 
 
 def _print_table(table: Table) -> None:
-    # As it is: rich would take the ":a:" of an IPv6 address for the name of an emoji.
-    Console(emoji=False, markup=False).print(table)
+    # As it is: rich would take the ":a:" of an IPv6 address for the name of an emoji, and fold
+    # addresses, which nobody can then copy or grep for.
+    Console(emoji=False, markup=False, width=LINE_COLUMNS).print(table)
 
 
 def _print_json(value: Any) -> None:

@@ -48,6 +48,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_up(leaves)
     _add_down(leaves)
     _add_exec(leaves)
+    _add_provider(leaves, "cut", cut, "let a provider forward nothing, silently, its links up")
+    _add_provider(leaves, "heal", heal, "let a provider that was cut forward again")
     _add_status(leaves)
     _add_run(leaves)
     _add_demo(leaves)
@@ -57,7 +59,7 @@ def up(arguments: argparse.Namespace) -> int:
     """Builds a lab that stays."""
     with interruptible(), Console(stderr=True).status("building the lab"):
         Lab.up(arguments.name, plane=arguments.plane)
-    name = "" if arguments.name == DEFAULT_NAME else f"--name {arguments.name} "
+    name = _named(arguments)
     print(f"lab {arguments.name} is up; try: noid lab exec {name}a -- ping -c3 b.example")
     return 0
 
@@ -76,9 +78,28 @@ def execute(arguments: argparse.Namespace) -> int:
     words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
     if not words:
         raise UsageError("no command to execute; such as: noid lab exec a -- ping -c3 b.example")
-    command = Lab.attach(arguments.name).command(arguments.host, words)
+    lab = Lab.attach(arguments.name)
+    command = lab.command(arguments.host, words)
     sys.stdout.flush()
-    os.execv(machine.find_program(command[0]), command)
+    environment = os.environ | lab.environment(arguments.host)
+    os.execve(machine.find_program(command[0]), command, environment)
+
+
+def cut(arguments: argparse.Namespace) -> int:
+    """Lets a provider die in silence."""
+    machine.check_root()
+    Lab.attach(arguments.name).cut_provider(arguments.provider)
+    undo = f"noid lab heal {_named(arguments)}{arguments.provider}"
+    print(f"provider {arguments.provider} forwards nothing any more; undo: {undo}")
+    return 0
+
+
+def heal(arguments: argparse.Namespace) -> int:
+    """Undoes what ``cut`` did."""
+    machine.check_root()
+    Lab.attach(arguments.name).heal_provider(arguments.provider)
+    print(f"provider {arguments.provider} forwards again")
+    return 0
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -166,6 +187,17 @@ def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     leaf.add_argument("words", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="and its words")
 
 
+def _add_provider(
+    leaves: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    handler: Callable[[argparse.Namespace], int],
+    summary: str,
+) -> None:
+    leaf = _leaf(leaves, name, handler, summary, f"noid lab {name} 1")
+    _add_name(leaf)
+    leaf.add_argument("provider", metavar="NUMBER", type=int, help="of the provider: 1 or 2")
+
+
 def _add_status(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     leaf = _leaf(leaves, "status", status, "show which labs there are", "noid lab status --json")
     leaf.add_argument("--name", help="only this lab; all of them by default")
@@ -242,6 +274,11 @@ def _add_plane(leaf: argparse.ArgumentParser) -> None:
         default=PLANES[0],
         help="what rewrites packets on a and b; none is plain IPv6; default: %(default)s",
     )
+
+
+def _named(arguments: argparse.Namespace) -> str:
+    """The option that a command needs to find the same lab."""
+    return "" if arguments.name == DEFAULT_NAME else f"--name {arguments.name} "
 
 
 def _seconds(text: str) -> float:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from noid.cli.places import CONFIG_HELP, NAMED_CONFIG, USUAL_CONFIG
 from noid.config import RESOLV_CONF, Config, load_config, upstream_resolvers
 from noid.constants import LOCATORS_MAX
 from noid.dns.inquiry import Findings, look_up, look_up_address
@@ -18,8 +19,6 @@ from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork
 from noid.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
 
-USUAL_CONFIG: Final = Path("/etc/noid.toml")
-CONFIG_HELP: Final = f"TOML file; default: {USUAL_CONFIG}, where it is there"
 DNS_PORT: Final = 53
 TTL_SECONDS: Final = 300
 
@@ -62,7 +61,9 @@ def _add(
         description=f"{summary[0].upper()}{summary[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG_HELP)
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", default=NAMED_CONFIG, help=CONFIG_HELP
+    )
     parser.add_argument("--json", action="store_true", help="JSON, for programs")
     return parser
 
@@ -136,10 +137,11 @@ async def _look_up(arguments: argparse.Namespace, config: Config) -> Findings:
         found = upstream_resolvers(config, resolvers_before(RESOLV_CONF))
         servers = [(address, arguments.port) for address in found]
     trusted = frozenset(server for server in servers if server[0] in config.dns.trusted)
+    sources = own_locators(config)
     upstream = Upstream(
         servers,
         config.code_points(),
-        tuple,
+        lambda: sources,
         0,
         trusted=trusted if config.dns.require_dnssec else None,
     )

@@ -213,20 +213,10 @@ class Lab:
         Raises:
             PlatformError: it cannot start, for the reason it gives itself.
         """
-        arguments = [
-            sys.executable,
-            "-m",
-            "noid",
-            "run",
-            "--config",
-            f"{self.directory}/{host}.toml",
-        ]
+        arguments = [sys.executable, "-m", "noid", "run", "--config", str(self._config(host))]
         if environment:
-            arguments = [
-                "env",
-                *(f"{name}={value}" for name, value in environment.items()),
-                *arguments,
-            ]
+            settings = (f"{name}={value}" for name, value in environment.items())
+            arguments = ["env", *settings, *arguments]
         process = self.spawn(host, arguments, name=f"noid-{host}")
         self._await_ready(
             process, f"noid answers on {host}", lambda: answers(self.control_socket(host))
@@ -263,14 +253,23 @@ class Lab:
             PlatformError: something would not go.
         """
         self.stop_daemon(host)
-        config = f"{self.directory}/{host}.toml"
-        done = self.run(host, [sys.executable, "-m", "noid", "down", "--config", config])
+        down = [sys.executable, "-m", "noid", "down", "--config", str(self._config(host))]
+        done = self.run(host, down)
         if done.returncode != 0:
             raise PlatformError(f"noid down on {host}", done.returncode, done.stderr.strip())
 
     def control_socket(self, host: str) -> Path:
         """The control socket of noid on a host."""
         return self.directory / f"{host}.sock"
+
+    def environment(self, node: str) -> dict[str, str]:
+        """What tells noid's own commands on a node where its daemon is, if it has one."""
+        if self.plane == "none" or node not in topology.HOSTS:
+            return {}
+        return {
+            "NOID_CONFIG": str(self._config(node)),
+            "NOID_SOCKET": str(self.control_socket(node)),
+        }
 
     def contexts(self, host: str) -> list[dict[str, Any]]:
         """The contexts noid holds on a host; none where there is no noid.
@@ -363,6 +362,9 @@ class Lab:
     def _records(self) -> Path:
         return self.directory / "processes"
 
+    def _config(self, host: str) -> Path:
+        return self.directory / f"{host}.toml"
+
     def _log_path(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.log"
 
@@ -385,7 +387,7 @@ class Lab:
         if self.plane != "none":
             for host in reversed(topology.HOSTS):
                 text = configuration.noid_toml(host, self.directory, self.plane)
-                (self.directory / f"{host}.toml").write_text(text, encoding="utf-8")
+                self._config(host).write_text(text, encoding="utf-8")
                 self.start_daemon(host)
             self._settle_plane()
 
