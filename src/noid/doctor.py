@@ -19,6 +19,8 @@ from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.errors import ConfigError, ShimError
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork, OwnAddress
+from noid.plane.bpf import segmenter_names
+from noid.plane.prospects import prospects
 from noid.resolvconf import asked, resolvers_before
 
 MTU_MIN: Final = 1280
@@ -90,6 +92,7 @@ class Doctor:
                 own = tuple(address for address in own if address.locator in wanted)
             findings = [*self._addresses(own), *self._routes(network, own)]
             mtu = network.least_mtu(host.interfaces, MTU_MIN)
+            planes = self._plane(network)
             locators = tuple(address.locator for address in own)
             eaten = self._firewall(network, locators)
         finally:
@@ -100,6 +103,7 @@ class Doctor:
             self._resolver(),
             *eaten,
             self._kernel(),
+            *planes,
             self._daemon(),
         ]
 
@@ -226,6 +230,18 @@ class Doctor:
         if TUN.exists():
             return Finding("kernel", Health.OK, f"{TUN} is there")
         return Finding("kernel", Health.WRONG, f"{TUN} is missing", "modprobe tun")
+
+    def _plane(self, network: HostNetwork) -> list[Finding]:
+        """Which plane this host would get, and how packets would pass each uplink."""
+        section = self.config.plane
+        ours = (section.device, *segmenter_names(section.device))
+        devices = network.devices(self.config.host.interfaces, excluded=ours)
+        directory = Path(self.config.state.directory)
+        health = {True: Health.OK, False: Health.WRONG, None: Health.UNKNOWN}
+        return [
+            Finding(one.what, health[one.good], one.text, one.mend)
+            for one in prospects(section, self.config.code_points(), devices, directory)
+        ]
 
     def _daemon(self) -> Finding:
         try:

@@ -1,6 +1,7 @@
 """A kernel or an operator that does not let the programs in: one line that says what is missing."""
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -101,11 +102,46 @@ def test_the_kernels_own_types_are_not_needed(bare_lab: Lab, tmp_path: Path) -> 
         assert bare_lab.status("a")["plane"]["kind"] == "bpf"
 
 
+@pytest.mark.parametrize(
+    ("kind", "health", "begins"), [("bpf", "wrong", "none: "), ("auto", "unknown", "in user space")]
+)
+def test_the_doctor_knows_before_what_the_kernel_lacks(
+    bare_lab: Lab, tmp_path: Path, kind: str, health: str, begins: str
+) -> None:
+    edit = ('kind = "tun"', f'kind = "{kind}"')
+    (plane,) = _doctor(bare_lab, tmp_path, edit, noid=_as_on_a_kernel_without("map"))
+    assert plane["health"] == health
+    assert plane["text"].startswith(begins)
+    assert "ring buffers of the kernel is not available" in plane["text"]
+
+
+def test_the_doctor_says_how_each_uplink_would_be_served(bare_lab: Lab, tmp_path: Path) -> None:
+    plane, *uplinks = _doctor(bare_lab, tmp_path, IN_KERNEL, noid=NOID)
+    assert plane["health"] == "ok"
+    assert [one["check"] for one in uplinks] == ["uplink up1", "uplink up2"]
+    assert all("super-packets whole" in one["text"] for one in uplinks)
+
+
+def test_the_doctor_needs_the_privileges_of_the_daemon(bare_lab: Lab, tmp_path: Path) -> None:
+    noid = ("setpriv", "--bounding-set=-bpf,-sys_admin", *NOID)
+    (plane,) = _doctor(bare_lab, tmp_path, IN_KERNEL, noid=noid)
+    assert plane["health"] == "unknown"
+    assert plane["text"].endswith("lacking: CAP_BPF")
+
+
 # --- what the tests above stand on ----------------------------------------------------------------
 
 
 def _as_on_a_kernel_without(commands: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "tests.lab.old_kernel", commands)
+
+
+def _doctor(lab: Lab, directory: Path, edit: Edit, *, noid: Sequence[str]) -> list[dict[str, str]]:
+    """What the doctor finds of plane and uplinks."""
+    path = write_configuration(lab, directory, edit)
+    done = lab.run("a", [*noid, "doctor", "--config", str(path), "--json"])
+    findings: list[dict[str, str]] = json.loads(done.stdout)
+    return [one for one in findings if one["check"].split()[0] in ("plane", "uplink")]
 
 
 @contextlib.contextmanager

@@ -310,6 +310,11 @@ def has_tcx(ifindex: int) -> bool:
     return False
 
 
+def no_tcx() -> Unsupported:
+    """What to say where there is no tcx."""
+    return Unsupported("the hook tcx", "Linux 6.6 has it")
+
+
 def attach(program: int, ifindex: int, kind: int, *, flags: int = 0) -> int:
     """Attaches a program to a device by a link, which detaches it when its last descriptor goes.
 
@@ -325,8 +330,7 @@ def attach(program: int, ifindex: int, kind: int, *, flags: int = 0) -> int:
     if link < 0:
         number = -link
         if number in (errno.EINVAL, errno.EOPNOTSUPP):
-            what = "native XDP" if kind == XDP else "the hook tcx"
-            raise Unsupported(what, "its driver has none" if kind == XDP else "Linux 6.6 has it")
+            raise Unsupported("native XDP", "its driver has none") if kind == XDP else no_tcx()
         raise PlatformError("attach the BPF programs", number, advice(number))
     return int(link)
 
