@@ -23,6 +23,7 @@ SMALL = {
     "latency": ["--runs", "1", "--seconds", "1", "--moved"],
     "packets": ["--runs", "1", "--seconds", "1", "--plane", "tun"],
     "scale": ["--runs", "1", "--contexts", "1000"],
+    "adoption": ["--contexts", "1000"],
 }
 SERIES = {"n", "median", "min", "max"}
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from noid.bench import (
+    adoption,
     contexts,
     dns_stub,
     dns_verify,
@@ -35,6 +36,7 @@ BENCHES: Final[tuple[Bench, ...]] = (
     latency.BENCH,
     packets.BENCH,
     scale.BENCH,
+    adoption.BENCH,
 )
 EXPLANATION_COLUMNS: Final = 78
 

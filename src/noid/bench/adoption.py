@@ -1,0 +1,207 @@
+"""How long a daemon that starts again takes over very many contexts, and if it answers then."""
+
+import argparse
+import itertools
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from noid.bench.report import Bench, Report, Watch, positive
+from noid.constants import CONTEXTS_MAX, Codepoints
+from noid.control import ask
+from noid.engine.events import Memory
+from noid.errors import PlatformError, UsageError
+from noid.lab import machine, namespaces
+from noid.lab.inventory import PINS
+from noid.lab.lab import Lab
+from noid.lab.waiting import wait_for
+from noid.locators import Locator
+from noid.memories import Memories
+from noid.plane import layout, libbpf
+from noid.plane.carried import TABLES, pin_of
+from noid.plane.rewrite import Flow
+
+HOST, PEER = "a", "b"
+UPLINK = "up1"
+SPARE: Final = 16
+"""Room for contexts beside those that are made up."""
+BATCH: Final = 5_000
+ASK_EVERY_S: Final = 0.02
+TIMEOUT_S: Final = 600.0
+NOTE = (
+    "a real daemon on a host of a lab, whose one real context was multiplied in memory file and "
+    "kernel tables while there was none; from its start until it has taken all of them up; "
+    "meanwhile its status is asked for fifty times a second, which costs it time as well"
+)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--contexts",
+        type=positive,
+        default=100_000,
+        metavar="COUNT",
+        help="how many are there; default: %(default)s",
+    )
+
+
+def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
+    """Kills a daemon, gives it many contexts, and starts it again.
+
+    Raises:
+        ShimError: a lab cannot be built, or the daemon does not take them up.
+    """
+    total: int = arguments.contexts
+    if total + SPARE > CONTEXTS_MAX:
+        raise UsageError(f"--contexts: a host has no more than {CONTEXTS_MAX - SPARE:,} beside one")
+    machine.check_machine("ip", "nsd", "nginx")
+    with Lab.create(plane="bpf") as lab:
+        _make_room(lab, total + SPARE)
+        lab.kill_daemon(HOST)
+        _multiply(lab, total)
+        return _adopted(lab, total, watch)
+
+
+def _make_room(lab: Lab, contexts: int) -> None:
+    """A daemon with room for so many contexts, and one of them."""
+    lab.take_noid_down(HOST)
+    path = lab.directory / f"{HOST}.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        text.replace("[plane]\n", f"[plane]\ncontexts = {contexts}\n"), encoding="utf-8"
+    )
+    lab.start_daemon(HOST)
+    lab.run(HOST, ["ping", "-c1", "-W5", f"{PEER}.example"])
+
+    def is_there() -> bool:
+        return any(one["state"] == "established" for one in lab.contexts(HOST))
+
+    wait_for("there is a context", is_there, 10)
+
+
+def _multiply(lab: Lab, total: int) -> None:
+    """Writes down and installs contexts like the one there is, each with a peer of its own."""
+    memories = Memories(lab.directory / f"{HOST}-state")
+    ((_, model),) = memories.page(0, 2)
+    assert model is not None
+    pins = lab.directory / PINS / HOST
+    outbound, inbound = (_table(pins, name) for name in ("outbound", "inbound"))
+    ifindex = namespaces.inside(namespaces.namespace(lab.name, HOST), _uplink_index)
+    way, clock = layout.Way(ifindex=ifindex, mtu=1500), layout.Clock()
+    alike = _alike(model, total - 1)
+    while batch := list(itertools.islice(alike, BATCH)):
+        memories.keep((memory.local_label, memory) for memory in batch)
+        flows = [_flow(memory) for memory in batch]
+        came = [layout.inbound_entries(flow, clock)[0] for flow in flows]
+        sent = [layout.outbound_entry(flow, way, Codepoints(), clock) for flow in flows]
+        labels = [layout.label_key(flow.local_label) for flow in flows]
+        pairs = [layout.aids_key(flow) for flow in flows]
+        for table, keys, values in ((inbound, labels, came), (outbound, pairs, sent)):
+            if table.put_all(b"".join(keys), b"".join(values)) != len(flows):
+                raise PlatformError("bench adoption", 0, "the kernel has no room for so many")
+    for table in (outbound, inbound):
+        os.close(table.descriptor)
+    memories.close()
+
+
+def _table(pins: Path, name: str) -> libbpf.Table:
+    descriptor = libbpf.pinned(pin_of(pins, name))
+    assert descriptor is not None, "the daemon has pinned it"
+    return libbpf.Table(descriptor, *TABLES[name])
+
+
+def _uplink_index() -> int:
+    return socket.if_nametoindex(UPLINK)
+
+
+def _alike(model: Memory, count: int) -> Iterator[Memory]:
+    labels = (label for label in itertools.count(1) if label != model.local_label)
+    for number, label in zip(range(count), labels, strict=False):
+        first, second = (
+            Locator(bytes.fromhex(f"20010db8{site:04x}") + number.to_bytes(10, "big"))
+            for site in (3, 4)
+        )
+        yield replace(
+            model,
+            peer_aid=first,
+            local_label=label,
+            peer_label=label,
+            peer_locator=first,
+            peer_local=(first, second),
+            name=f"peer{number}.example",
+            remote=(first, second),
+            proven=(first, second),
+        )
+
+
+def _flow(memory: Memory) -> Flow:
+    return Flow(
+        local_aid=memory.local_aid,
+        peer_aid=memory.peer_aid,
+        local_label=memory.local_label,
+        peer_label=memory.peer_label,
+        local_locator=memory.local_locator,
+        peer_locator=memory.peer_locator,
+        local_locators=frozenset(memory.own_local),
+        peer_locators=frozenset(memory.peer_local),
+        verified_locators=frozenset(memory.proven),
+        rewritable=True,
+        transmits=True,
+        silence_ns=10**9,
+    )
+
+
+def _adopted(lab: Lab, total: int, watch: Watch) -> Report:
+    """Starts the daemon and asks it for its status again and again until it has them all."""
+    command = [sys.executable, "-m", "noid", "run", "--config", f"{lab.directory}/{HOST}.toml"]
+    began = time.monotonic()
+    process = lab.spawn(HOST, command, name=f"noid-{HOST}")
+    first = longest = 0.0
+    while True:
+        asked = time.monotonic()
+        if asked - began > TIMEOUT_S or not process.running:
+            raise PlatformError("bench adoption", 0, f"not taken up: {process.output()[-200:]}")
+        try:
+            status = ask(lab.control_socket(HOST), "status")
+        except PlatformError:
+            time.sleep(ASK_EVERY_S)
+            continue
+        answered = time.monotonic()
+        longest = max(longest, answered - asked) if first else 0.0
+        first = first or answered - began
+        done = sum(status["contexts"].values())
+        watch(done, total)
+        if done >= total and status["taking_up"] is None:
+            break
+        time.sleep(ASK_EVERY_S)
+    return Report(
+        facts={
+            "contexts": total,
+            "seconds_to_take_up": round(answered - began, 2),
+            "seconds_to_first_answer": round(first, 2),
+            "longest_answer_milliseconds": round(longest * 1000),
+            "resident_octets_each": round(_resident_octets(process.record.pid) / total),
+            "counted": NOTE,
+        }
+    )
+
+
+def _resident_octets(pid: int) -> int:
+    """Of a process, as the kernel counts."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+BENCH = Bench(
+    name="adoption",
+    summary="how long a daemon that starts again takes over very many contexts",
+    explanation=f"What is counted: {NOTE}.",
+    example="noid bench adoption --contexts 20000 --json",
+    add_options=_add_options,
+    measure=measure,
+)
