@@ -10,11 +10,13 @@ from noid.constants import (
     SECOND,
     SEGMENT_LIFETIME,
 )
-from noid.engine.events import LocatorsChanged, StateChanged, TimePassed
+from noid.engine.events import IdleChecked, LocatorsChanged, StateChanged, TimePassed
 from noid.engine.state import State
 from noid.wire import ipv6
 from noid.wire.control import Code, decode_message
-from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet
+from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, state_of
+from tests.engine.test_conformance_later import unknown_context
+from tests.engine.test_conformance_setup import receive
 
 X = CONTEXT_IDLE_TIME
 EVERY_A_TO_B = {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}
@@ -196,3 +198,13 @@ def test_a_close_without_a_context_is_acknowledged_all_the_same() -> None:
     network.run(10 * MINUTE)
     assert network.b.host.contexts == []
     assert (State.IDLE, "CLOSE acknowledged") in changes(network.b)
+
+
+def test_what_is_said_of_a_context_that_begins_anew_meanwhile_comes_too_late() -> None:
+    network = established()
+    network.a.in_use = network.b.in_use = True
+    network.run(CONTEXT_IDLE_TIME + MINUTE)
+    receive(network, network.a, unknown_context(network), B1, A1)
+    assert state_of(network.a) is State.INIT_SENT
+    network.give(network.a, IdleChecked(network.a.context.local_label, 0, False))
+    assert state_of(network.a) is State.INIT_SENT
