@@ -318,7 +318,7 @@ def test_a_question_that_is_slow_does_not_hold_up_the_others(
 def test_a_site_whose_server_is_dead_does_not_use_up_the_resolver(
     pretend: Pretend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "SITE_QUERIES_MAX", 2)
+    monkeypatch.setattr(turns, "SITE_QUERIES_FIRST", 2)
     dead = [reverse_name(one) for one in locators(*(f"2001:db8:1::{i}" for i in range(1, 6)))]
     other = reverse_name(*locators("2001:db8:2::1"))
     seen: set[str] = set()

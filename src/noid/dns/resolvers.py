@@ -31,7 +31,7 @@ from noid.dns.messages import (
     message_flags,
     response_code,
 )
-from noid.dns.turns import Sites, Turns, site_of
+from noid.dns.turns import Turns
 from noid.errors import UsageError
 from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
 
@@ -117,11 +117,15 @@ class Resolvers:
         self.exchanges: set[Exchange] = set()
         self._ports: dict[_Path, list[Port]] = {}
         self._distant = frozenset(server for server in self.servers if _is_distant(server))
-        self._sites = Sites()
         self._closed = False
 
     async def ask(
-        self, query: Query, turns: Turns, *, only: frozenset[Server] | None = None
+        self,
+        query: Query,
+        turns: Turns,
+        *,
+        only: frozenset[Server] | None = None,
+        deadline_s: float | None = None,
     ) -> bytes | None:
         """Puts a query to the resolvers.
 
@@ -129,6 +133,7 @@ class Resolvers:
             query: what to ask.
             turns: those among whom it has to wait.
             only: the resolvers that may be asked; None for all.
+            deadline_s: when to give up, by the clock of the loop; None for the usual wait from now.
 
         Returns:
             The response, under some id and case; where every resolver refuses, what the last one
@@ -137,22 +142,7 @@ class Resolvers:
         if self._closed:
             return None
         self.counters["asked"] += 1
-        deadline_s = asyncio.get_running_loop().time() + self.total_s
-        site = site_of(query)
-        if site is None:
-            return await self._converse(query, turns, only, deadline_s)
-        if not await self._sites.enter(site, deadline_s):
-            self.counters["timed_out"] += 1
-            return None
-        try:
-            return await self._converse(query, turns, only, deadline_s)
-        finally:
-            self._sites.leave(site)
-
-    async def _converse(
-        self, query: Query, turns: Turns, only: frozenset[Server] | None, deadline_s: float
-    ) -> bytes | None:
-        exchange = Exchange(self, query, only, deadline_s)
+        exchange = Exchange(self, query, only, deadline_s or self.deadline_s())
         self.exchanges.add(exchange)
         try:
             turns.enter(exchange)
@@ -162,10 +152,13 @@ class Resolvers:
             self.exchanges.discard(exchange)
             turns.leave(exchange)
 
+    def deadline_s(self) -> float:
+        """When a query that begins now is given up, by the clock of the loop."""
+        return asyncio.get_running_loop().time() + self.total_s
+
     async def close(self) -> None:
         """Gives up everything on the way; whoever waits hears that there was no response."""
         self._closed = True
-        self._sites.close()
         streams = [task for exchange in self.exchanges for task in exchange.streams]
         for exchange in tuple(self.exchanges):
             exchange.give_up()

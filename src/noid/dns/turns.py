@@ -2,17 +2,24 @@
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from noid.dns.messages import Query
+from noid.dns.records import REVERSE_ZONE as REVERSE_ZONE_TEXT
+from noid.dns.records import Kind, Question
 
 SLOW_S: Final = 0.3
 """After so long without a response a query of a program is slow."""
 SITE_QUERIES_MAX: Final = 64
 """Queries on their way for the reverse names of one site, slow ones included."""
+SITE_QUERIES_FIRST: Final = 8
+"""The same of a site whose server has not answered yet; each answer allows one more."""
 REVERSE_ZONE: Final = b"\x03ip6\x04arpa\x00"
 SITE_OCTETS: Final = 12 * 2 + len(REVERSE_ZONE)
 """Of a name in wire form: 12 labels of a digit each, and what is behind them."""
+SITE_CHARACTERS: Final = 12 * 2 - 1 + len(REVERSE_ZONE_TEXT)
+"""The same of its text."""
 
 
 class Exchange(Protocol):
@@ -72,62 +79,77 @@ class Turns:
                 exchange.begin()
 
 
+@dataclass(slots=True)
+class _Site:
+    """One site's queries.
+
+    Attributes:
+        allowed: so many may be on their way.
+        count: so many are.
+        behind: those that wait.
+    """
+
+    allowed: int
+    count: int = 0
+    behind: "deque[asyncio.Future[bool]]" = field(default_factory=deque)
+
+
 class Sites:
     """Of one site's reverse names so many are asked for at one time; the others wait, in order.
 
     One server knows them all. Where it is dead, queries for them must not use up what the resolver
-    itself can have on its way (Unbound: about 1,000), nor cost the living much: what waits here is
-    a future and no more.
+    itself can have on its way (Unbound: about 1,000), nor cost the living much: few are asked until
+    one is answered, and what waits here is a future and no more.
     """
 
     def __init__(self) -> None:
-        self._on_their_way: dict[bytes, int] = {}
-        self._behind: dict[bytes, deque[asyncio.Future[bool]]] = {}
+        self._sites: dict[bytes, _Site] = {}
 
-    async def enter(self, site: bytes, until_s: float) -> bool:
+    async def enter(self, name: bytes, until_s: float) -> bool:
         """Waits for the turn of one query.
 
         Args:
-            site: whose names it is about, as ``site_of`` has it.
+            name: whose names it is about, as ``site_of`` has it.
             until_s: when to give up, by the clock of the loop.
 
         Returns:
             Whether it may begin; it then has to ``leave``.
         """
-        count = self._on_their_way.get(site, 0)
-        if count < SITE_QUERIES_MAX:
-            self._on_their_way[site] = count + 1
+        site = self._sites.setdefault(name, _Site(SITE_QUERIES_FIRST))
+        if site.count < site.allowed:
+            site.count += 1
             return True
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
-        self._behind.setdefault(site, deque()).append(turn)
+        site.behind.append(turn)
         timer = loop.call_at(until_s, _refuse, turn)
         try:
             return await turn
         except asyncio.CancelledError:
             if not turn.cancelled() and turn.result():
-                self.leave(site)
+                self.leave(name, answered=False)
             raise
         finally:
             timer.cancel()
 
-    def leave(self, site: bytes) -> None:
-        """A query is over: the next of those behind comes forward, if there is one."""
-        behind = self._behind.get(site, ())
-        while behind:
-            turn = behind.popleft()
+    def leave(self, name: bytes, *, answered: bool) -> None:
+        """A query is over: the next of those behind comes forward, and one more if it may."""
+        site = self._sites[name]
+        site.count -= 1
+        if answered:
+            site.allowed = min(site.allowed + 1, SITE_QUERIES_MAX)
+        while site.behind and site.count < site.allowed:
+            turn = site.behind.popleft()
             if not turn.done():
+                site.count += 1
                 turn.set_result(True)
-                return
-        self._behind.pop(site, None)
-        self._on_their_way[site] -= 1
-        if not self._on_their_way[site]:
-            del self._on_their_way[site]
+        if not site.count:
+            del self._sites[name]
 
     def close(self) -> None:
         """Whoever waits hears that nothing will come of it."""
-        for behind in self._behind.values():
-            for turn in behind:
+        for site in self._sites.values():
+            for turn in site.behind:
                 _refuse(turn)
 
 
@@ -137,6 +159,14 @@ def _refuse(turn: "asyncio.Future[bool]") -> None:
 
 
 def site_of(query: Query) -> bytes | None:
-    """The part of a name under ip6.arpa that a site of 48 bits has; None for any other name."""
+    """The site of a name under ip6.arpa, its 12 digits of 48 bits; None for any other name."""
     name = query.name.lower()
-    return name[-SITE_OCTETS:] if name.endswith(REVERSE_ZONE) else None
+    return name[-SITE_OCTETS : -len(REVERSE_ZONE)][1::2] if name.endswith(REVERSE_ZONE) else None
+
+
+def site_asked(question: Question) -> bytes | None:
+    """The same of a question of the protocol's, before anything is made of it."""
+    name = question.name
+    if question.kind is not Kind.NAMES or not name.endswith(REVERSE_ZONE_TEXT):
+        return None
+    return name[-SITE_CHARACTERS : -len(REVERSE_ZONE_TEXT)][::2].encode(errors="replace")

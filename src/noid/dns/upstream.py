@@ -30,6 +30,7 @@ from noid.dns.messages import (
     BELIEVED_RCODES,
     LIFETIME_MAX_S,
     NEGATIVE_TTL_MAX,
+    REFUSALS,
     TTL_MAX,
     Query,
     Response,
@@ -43,7 +44,7 @@ from noid.dns.messages import (
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.resolvers import HEDGE_S, REPEAT_S, TOTAL_S, Resolvers, Server
 from noid.dns.responses import Responses
-from noid.dns.turns import Turns
+from noid.dns.turns import Sites, Turns, site_asked, site_of
 from noid.locators import Locator, parse_locator
 
 QUESTIONS_AT_ONCE_MAX: Final = 512
@@ -134,6 +135,7 @@ class Upstream:
         self._asking: dict[Question, asyncio.Task[Answer]] = {}
         self._forwarding: dict[bytes, asyncio.Task[Response | None]] = {}
         self._question_turns = Turns(QUESTIONS_AT_ONCE_MAX, QUESTION_SLOW_S)
+        self._sites = Sites()
         self._forward_turns = Turns(FORWARDS_AT_ONCE_MAX)
 
     async def ask(self, question: Question) -> Answer:
@@ -210,11 +212,23 @@ class Upstream:
         """Gives up everything on the way; whoever waits hears "unreachable"."""
         self._closed = True
         tasks = [*self._asking.values(), *self._forwarding.values()]
+        self._sites.close()
         await self.resolvers.close()
         await asyncio.gather(*tasks)
 
     async def _forward(self, query: Query) -> Response | None:
-        octets = await self.resolvers.ask(query, self._forward_turns)
+        site = site_of(query)
+        deadline_s = self.resolvers.deadline_s()
+        if site is not None and not await self._sites.enter(site, deadline_s):
+            self.counters["timed_out"] += 1
+            return None
+        octets = None
+        try:
+            octets = await self.resolvers.ask(query, self._forward_turns, deadline_s=deadline_s)
+        finally:
+            if site is not None:
+                answered = octets is not None and response_code(octets) not in REFUSALS
+                self._sites.leave(site, answered=answered)
         if octets is None:
             return None
         response = Response(query, octets, asyncio.get_running_loop().time())
@@ -224,14 +238,30 @@ class Upstream:
     # --- what the protocol asks ---
 
     async def _resolve(self, question: Question) -> Answer:
-        """One question to its end, and into memory."""
+        """One question to its end, and into memory; first of all it waits for its site's turn."""
+        site = site_asked(question)
+        deadline_s = self.resolvers.deadline_s()
+        if site is None:
+            return await self._inquire(question, deadline_s)
+        if not await self._sites.enter(site, deadline_s):
+            self.counters["timed_out"] += 1
+            return NO_ANSWER
+        answer = NO_ANSWER
+        try:
+            answer = await self._inquire(question, deadline_s)
+            return answer
+        finally:
+            self._sites.leave(site, answered=answer.status is not Status.UNREACHABLE)
+
+    async def _inquire(self, question: Question, deadline_s: float) -> Answer:
         name = _parse_name(question.name)
         if name is None:
             answer = Answer(status=Status.ABSENT, ttl_seconds=NEGATIVE_TTL_MAX)
         elif question.kind is Kind.CAPABILITY:
             answer = await self._capability(name)
         else:
-            answer = _answer(await self._look_up(name, RECORD_TYPES[question.kind]))
+            found = await self._look_up(name, RECORD_TYPES[question.kind], deadline_s)
+            answer = _answer(found)
         if answer.status is not Status.UNREACHABLE:
             lifetime_s = min(max(answer.ttl_seconds, ANSWER_FLOOR_S), LIFETIME_MAX_S)
             self._remember(question, answer, lifetime_s)
@@ -285,11 +315,15 @@ class Upstream:
                 return found
         return found._replace(status=Status.ABSENT, records=())
 
-    async def _look_up(self, name: dns.name.Name, record_type: int) -> _Found:
+    async def _look_up(
+        self, name: dns.name.Name, record_type: int, deadline_s: float | None = None
+    ) -> _Found:
         # AD in a query asks to be told whether the answer is authentic [RFC 6840 §5.7].
         flags = dns.flags.RD | (0 if self.trusted is None else dns.flags.AD)
         query = make_query(_wire_name(name), record_type, flags=flags)
-        octets = await self.resolvers.ask(query, self._question_turns, only=self.trusted)
+        octets = await self.resolvers.ask(
+            query, self._question_turns, only=self.trusted, deadline_s=deadline_s
+        )
         if octets is None or response_code(octets) not in BELIEVED_RCODES:
             return _Found(Status.UNREACHABLE, name)
         if self.trusted is not None and not message_flags(octets) & dns.flags.AD:
