@@ -139,6 +139,7 @@ def test_an_outbound_entry(structures: Structures) -> None:
         "mtu": number(1492, 4),
         "next_header_first": number(CODEPOINTS.fixed_first, 1),
         "chosen": bytes(1),
+        "tick": bytes(4),
         "flags": number(2 | 4, 1),
     }
 
@@ -149,6 +150,8 @@ def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Struct
         "near": b"".join(b"".join(pair) for pair in zip(LOCAL[:4], PEER[:4], strict=True)),
         "received_ns": number(CLOCK.received_ns, 8),
         "moved_ns": number(CLOCK.moved_ns, 8),
+        "answered": bytes(1),
+        "tick": bytes(8),
         "verified": number(1 << 0 | 1 << 1 | 1 << 5, 2),
         "local_count": b"\4",
         "peer_count": b"\4",
@@ -282,6 +285,38 @@ def test_the_report_of_a_packet_that_nothing_has_answered(programs: libbpf.Progr
     assert 0 < silent_ns <= time.monotonic_ns() - sent_ns
     assert segment_octets == 0
     assert copy == packet
+
+
+def test_what_came_is_an_answer_although_the_clock_was_asked_before_it(
+    structures: Structures, programs: libbpf.Programs
+) -> None:
+    sent_ns = time.monotonic_ns() - 1_000_000_000
+    install(programs, SENDING, layout.Clock(unanswered_ns=sent_ns, received_ns=sent_ns - 1))
+    tables = {name: libbpf.Table(programs.maps[name], *TABLES[name]) for name in TABLES}
+    label = layout.label_key(SENDING.local_label)
+    answered = structures.places("inbound")["answered"]
+
+    programs.try_out("host_ingress", ETHERNET + packet_of(PEER[1], LOCAL[2], 224, 0x12345))
+    came = tables["inbound"].find(label)
+    assert came is not None
+    assert came[answered] == b"\1"
+    heard_ns = layout.received_ns(came)
+    assert sent_ns < heard_ns <= time.monotonic_ns()
+    # As if the clock had been asked for a packet before the one that nothing has answered.
+    place = structures.places("inbound")["received_ns"]
+    tables["inbound"].put(label, came[: place.start] + bytes(8) + came[place.stop :])
+
+    reports: list[bytes] = []
+    taken = libbpf.Reports(programs.maps["reports"], reports.append)
+    programs.try_out("host_egress", ETHERNET + packet_of(LOCAL[0], PEER[0], 6))
+    taken.consume()
+    taken.close()
+    assert reports == []
+    looked = tables["inbound"].find(label)
+    assert looked is not None
+    assert looked[answered] == b"\0"
+    left = tables["outbound"].find(layout.aids_key(SENDING))
+    assert layout.clock_of(left, looked).unanswered_ns >= heard_ns
 
 
 def test_the_report_of_a_packet_to_a_stranger(programs: libbpf.Programs) -> None:

@@ -202,14 +202,20 @@ INLINE int plainly(struct __sk_buff *packet, struct ipv6 *ip, u32 at)
 
 /* Notices a packet that leaves later than T after one that nothing has answered [D20].
  *
- * Looks at what came in only once in T, so the first unanswered packet is known to T.
+ * Looks at what came in only once in T, so the first unanswered packet is known to T; and at the
+ * clock, which costs more than a table, for the first packet of each tick.
  */
-INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, u32 at, u64 now)
+INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, u32 at)
 {
-	u64 since = flow->unanswered_ns;
+	u64 now, since = flow->unanswered_ns;
+	u32 tick = ticks();
 	struct inbound *back;
 	struct report *report;
 
+	if (flow->tick == tick)
+		return;
+	flow->tick = tick;
+	now = time_ns();
 	if (now - since <= flow->silence_ns)
 		return;
 	if (!since) {
@@ -219,7 +225,8 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, u32 a
 	back = map_find(&inbound, &flow->local_label);
 	if (!back)
 		return;
-	if (back->received_ns >= since) {
+	if (back->answered || back->received_ns >= since) {
+		back->answered = 0;
 		flow->unanswered_ns = now;
 		return;
 	}
@@ -264,14 +271,14 @@ INLINE int needs_segmenter(struct __sk_buff *packet, u8 flags, u8 protocol)
  * on the uplink; those that follow go the same way, for as long as that holds.
  */
 INLINE int send_by(struct __sk_buff *packet, struct ipv6 *ip, u32 at, u32 ifindex,
-		   struct towards *peer, const struct pair *aids, u64 now)
+		   struct towards *peer, const struct pair *aids)
 {
 	u32 first = 0;
 	struct scout *scout;
 
 	/* Packets with a mark may have routes of their own. */
 	if (at == ETHERNET_OCTETS && !packet->mark) {
-		if (now < peer->until_ns) {
+		if (time_ns() < peer->until_ns) {
 			__builtin_memcpy((u8 *)ip - at, peer->link, sizeof(peer->link));
 			return redirect(ifindex, 0);
 		}
@@ -320,7 +327,6 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 	struct ipv6 *ip;
 	u8 slot, protocol;
 	int as_it_is;
-	u64 now;
 
 	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6) || packet->mark == settings.mark)
 		return TC_PASS;
@@ -335,7 +341,6 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 	}
 	aids.local = ip->source;
 	aids.peer = ip->destination;
-	now = time_ns();
 	flow = map_find(&outbound, &aids);
 	if (!flow)
 		return plainly(packet, ip, at);
@@ -354,7 +359,7 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 		   same(&aids.peer, &peer->locator);
 	if (!as_it_is && is_too_long(packet, protocol, at, flow->mtu))
 		return go_slowly();
-	watch_silence(packet, flow, at, now);
+	watch_silence(packet, flow, at);
 
 	ip = header(packet, at);
 	if (!ip)
@@ -366,7 +371,7 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 	count(SENT);
 	if (as_it_is)
 		return TC_PASS;
-	return send_by(packet, ip, at, flow->ifindex, peer, &aids, now);
+	return send_by(packet, ip, at, flow->ifindex, peer, &aids);
 }
 
 SEC("tc")
@@ -415,6 +420,19 @@ INLINE u8 place(const struct address *near, u8 near_count, const struct address 
 	return NOWHERE;
 }
 
+/* Remembers that something came; asks the clock for the first packet of each tick. */
+INLINE void hear(struct inbound *flow)
+{
+	u64 tick = ticks();
+
+	if (!flow->answered)
+		flow->answered = 1;
+	if (flow->tick == tick)
+		return;
+	flow->tick = tick;
+	flow->received_ns = time_ns();
+}
+
 /* Puts the AIDs and the protocol back. */
 INLINE void restore(struct ipv6 *ip, const struct inbound *flow, u8 slot)
 {
@@ -426,9 +444,10 @@ INLINE void restore(struct ipv6 *ip, const struct inbound *flow, u8 slot)
 
 /* Lets Lp(peer) follow to where the peer sends from, if that is verified, and says so [D21]. */
 INLINE void follow(struct __sk_buff *packet, struct inbound *flow, u32 label, u8 from,
-		   const struct address *source, u32 at, u64 now)
+		   const struct address *source, u32 at)
 {
 	struct pair aids = flow->near[0];
+	u64 now = time_ns();
 	struct outbound *out;
 	struct report *report;
 	u8 followed = 0;
@@ -465,7 +484,6 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	struct ipv6 *ip, before;
 	u32 label;
 	u8 slot, from, to;
-	u64 now;
 
 	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6))
 		return TC_PASS;
@@ -492,10 +510,9 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	if (slot == SLOT_ICMPV6 && !label)
 		return go_slowly(); /* control [D6] */
 
-	now = time_ns();
 	flow = map_find(&inbound, &label);
 	if (!flow) {
-		if (!may_report(0, now, UNKNOWN_LABELS_PER_SECOND))
+		if (!may_report(0, time_ns(), UNKNOWN_LABELS_PER_SECOND))
 			return drop(UNKNOWN_LABEL);
 		return go_slowly();
 	}
@@ -516,9 +533,9 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
 		return go_slowly();
 
-	flow->received_ns = now;
+	hear(flow);
 	if (from != flow->current)
-		follow(packet, flow, label, from, &source, at, now);
+		follow(packet, flow, label, from, &source, at);
 	ip = header(packet, at);
 	if (!ip)
 		return TC_PASS;
@@ -580,7 +597,7 @@ int host_ingress_early(struct xdp_md *frame)
 	if (from == NOWHERE || from != flow->current ||
 	    place(&flow->near[0].local, flow->local_count, 0, 0, &destination) != flow->own)
 		return XDP_TO_STACK;
-	flow->received_ns = time_ns();
+	hear(flow);
 	restore(ip, flow, slot);
 	count(RECEIVED);
 	return XDP_TO_STACK;

@@ -74,6 +74,7 @@ static long (*const packet_sum_update)(struct __sk_buff *packet, u32 sum) = (voi
 static void *(*const ring_reserve)(void *ring, u64 octets, u64 flags) = (void *)131;
 static void (*const ring_submit)(void *record, u64 flags) = (void *)132;
 static void (*const ring_discard)(void *record, u64 flags) = (void *)133;
+static u64 (*const ticks)(void) = (void *)118;
 static long (*const redirect_to_neighbour)(u32 ifindex, const void *next_hop, int octets,
 					   u64 flags) = (void *)152;
 

@@ -59,7 +59,8 @@ struct outbound {
 	u8 next_header_first;		/* P1 or P2 [D4] */
 	u8 chosen;			/* which of peer */
 	u8 flags;
-	u8 reserved[5];
+	u8 reserved;
+	u32 tick;			/* of the kernel, in which the clock was last asked */
 	struct address local_locator;	/* Lp(local) */
 	u64 silence_ns;			/* T [D20] */
 	u64 unanswered_ns;		/* about when the first unanswered packet went; 0: none yet */
@@ -80,10 +81,11 @@ struct inbound {
 	u8 current;		/* which peer locator is Lp(peer) */
 	u8 own;			/* which local locator is Lp(local) */
 	u8 flags;
-	u8 reserved;
-	u64 received_ns;	/* when something last came; 0: never */
+	u8 answered;		/* something has come since the sender last looked */
+	u64 received_ns;	/* when something last came, to one tick; 0: never */
 	struct pair near[LOCATORS_NEAR]; /* Lsl(local) and Lsl(peer), the AIDs first */
 	u64 moved_ns;		/* when a move of the peer was last noticed */
+	u64 tick;		/* of the kernel, in which the clock was last asked */
 };
 
 struct far {

@@ -21,10 +21,10 @@ CUT_TCP, CUT_UDP, SUM = 1, 2, 4
 """What an uplink cannot do to packets with an M6 next header, so that it is done before."""
 HOLDS, FAR = 1, 2
 
-EDITION = 2
+EDITION = 3
 """Of the layouts; the name of what is pinned has it, since sizes alone do not tell them apart."""
 OUTBOUND = struct.Struct("=4s4sIIBBB5x16sQQ16s24x16s24xQ")
-INBOUND = struct.Struct("=HBBBBBxQ128sQ")
+INBOUND = struct.Struct("=HBBBBBxQ128sQ8x")
 FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
 SETTINGS = struct.Struct("=IIIBBBx")

@@ -45,6 +45,7 @@ FUNCTIONS: Final = (
     Feature("bpf_csum_diff", 28, "4.6"),
     Feature("bpf_skb_pull_data", 39, "4.9"),
     Feature("bpf_csum_update", 40, "4.9"),
+    Feature("bpf_jiffies64", 118, "5.6"),
     Feature("bpf_ringbuf_reserve", 131, "5.8"),
     Feature("bpf_ringbuf_submit", 132, "5.8"),
     Feature("bpf_ringbuf_discard", 133, "5.8"),
