@@ -1,0 +1,140 @@
+/* What the programs share with the daemon: its settings, the tables it fills, the counters and reports
+ * it reads.
+ */
+#pragma once
+#include "parse.h"
+
+#define SECOND 1000000000ULL
+#define REPORTS_PER_SECOND 1000		/* of each kind */
+
+const volatile struct settings settings SEC(".rodata");
+
+struct {
+	FIXED(type, MAP_HASH);
+	FIXED(map_flags, ALLOCATED_WHEN_USED);
+	FIXED(max_entries, 1024); /* the daemon says how many */
+	TYPE(key, struct pair);
+	TYPE(value, struct outbound);
+} outbound SEC(".maps");
+
+struct {
+	FIXED(type, MAP_HASH);
+	FIXED(map_flags, ALLOCATED_WHEN_USED);
+	FIXED(max_entries, 1024);
+	TYPE(key, u32); /* F(local) */
+	TYPE(value, struct inbound);
+} inbound SEC(".maps");
+
+struct {
+	FIXED(type, MAP_HASH);
+	FIXED(map_flags, ALLOCATED_WHEN_USED);
+	FIXED(max_entries, 1024);
+	TYPE(key, u32);
+	TYPE(value, struct far);
+} far SEC(".maps");
+
+struct {
+	FIXED(type, MAP_HASH);
+	FIXED(map_flags, ALLOCATED_WHEN_USED);
+	FIXED(max_entries, 1024);
+	TYPE(key, struct address);
+	TYPE(value, struct watched);
+} watched SEC(".maps");
+
+/* When a peer nobody has told us of was last reported; the least recently seen one goes first. */
+struct {
+	FIXED(type, MAP_LRU_HASH);
+	FIXED(max_entries, STRANGERS_MAX);
+	TYPE(key, struct address);
+	TYPE(value, struct watched);
+} strangers SEC(".maps");
+
+struct {
+	FIXED(type, MAP_PERCPU_ARRAY);
+	FIXED(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, struct scout);
+} scouts SEC(".maps");
+
+struct {
+	FIXED(type, MAP_PERCPU_ARRAY);
+	FIXED(max_entries, COUNTS);
+	TYPE(key, u32);
+	TYPE(value, u64);
+} counts SEC(".maps");
+
+struct {
+	FIXED(type, MAP_ARRAY);
+	FIXED(max_entries, 8);
+	TYPE(key, u32);
+	TYPE(value, struct window);
+} windows SEC(".maps");
+
+struct {
+	FIXED(type, MAP_RINGBUF);
+	FIXED(max_entries, REPORTS_OCTETS);
+} reports SEC(".maps");
+
+INLINE void count(u32 what)
+{
+	u64 *counter = map_find(&counts, &what);
+
+	if (counter)
+		*counter += 1;
+}
+
+INLINE int drop(u32 why)
+{
+	count(why);
+	return TC_DROP;
+}
+
+/* Whether one more of a kind may be reported in this second. */
+INLINE int may_report(u32 kind, u64 now, u64 limit)
+{
+	struct window *window = map_find(&windows, &kind);
+	u64 second = now / SECOND;
+
+	if (!window)
+		return 0;
+	if (window->second != second) {
+		window->second = second;
+		window->used = 0;
+	}
+	window->used += 1;
+	return window->used <= limit;
+}
+
+/* A report with as much of the packet as it holds; null where there is no room or too many went. */
+INLINE struct report *begin_report(struct __sk_buff *packet, u32 kind, u32 label, u32 at, u64 now)
+{
+	u32 octets = packet->len - at;
+	struct report *report;
+
+	if (!may_report(kind, now, REPORTS_PER_SECOND))
+		return 0;
+	report = ring_reserve(&reports, sizeof(*report), 0);
+	if (!report) {
+		count(REPORTS_LOST);
+		return 0;
+	}
+	report->kind = kind;
+	report->local_label = label;
+	report->silent_ns = 0;
+	report->followed = 0;
+	report->segment_octets = super_octets(packet);
+	if (octets > REPORT_OCTETS)
+		octets = REPORT_OCTETS;
+	if (octets < IPV6_OCTETS || octets > REPORT_OCTETS ||
+	    packet_read(packet, at, report->packet, octets))
+		octets = 0;
+	report->octets = octets;
+	return report;
+}
+
+/* To the daemon, as it is. */
+INLINE int go_slowly(void)
+{
+	count(GONE_SLOWLY);
+	return redirect(settings.slow_ifindex, 0);
+}
