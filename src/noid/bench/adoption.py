@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from noid.bench.report import Bench, Report, Watch, positive
+from noid.bench.report import Bench, Report, Watch, add_contexts
 from noid.constants import CONTEXTS_MAX, Codepoints
 from noid.control import ask
 from noid.engine.events import Memory
@@ -41,13 +41,7 @@ NOTE = (
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--contexts",
-        type=positive,
-        default=100_000,
-        metavar="COUNT",
-        help="how many are there; default: %(default)s",
-    )
+    add_contexts(parser, 100_000, "are there")
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:

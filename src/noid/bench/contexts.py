@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from noid.bench.encounter import Encounter
 from noid.bench.memory import allocated_octets, resident_octets, traced
-from noid.bench.report import Bench, Report, Watch, positive
+from noid.bench.report import Bench, Report, Watch, add_contexts
 from noid.engine.host import Host
 from noid.engine.state import State
 from noid.errors import ShimError
@@ -27,13 +27,7 @@ NOTE = (
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--contexts",
-        type=positive,
-        default=100_000,
-        metavar="COUNT",
-        help="how many the server has in the end; default: %(default)s",
-    )
+    add_contexts(parser, 100_000, "the server has in the end")
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:

@@ -96,3 +96,14 @@ def add_runs(parser: argparse.ArgumentParser, default: int = 5) -> None:
         metavar="COUNT",
         help="how often it is measured; default: %(default)s",
     )
+
+
+def add_contexts(parser: argparse.ArgumentParser, default: int, which: str) -> None:
+    """Adds ``--contexts``: how many there are; ``which`` says of what."""
+    parser.add_argument(
+        "--contexts",
+        type=positive,
+        default=default,
+        metavar="COUNT",
+        help=f"how many {which}; default: %(default)s",
+    )

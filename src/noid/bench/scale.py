@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from noid.bench.report import Bench, Report, Series, Watch, add_runs, positive
+from noid.bench.report import Bench, Report, Series, Watch, add_contexts, add_runs
 from noid.constants import Codepoints
 from noid.errors import PlatformError
 from noid.lab import namespaces
@@ -41,13 +41,7 @@ NOTE = (
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_runs(parser, default=7)
-    parser.add_argument(
-        "--contexts",
-        type=positive,
-        default=1_000_000,
-        metavar="COUNT",
-        help="how many are installed; default: %(default)s",
-    )
+    add_contexts(parser, 1_000_000, "are installed")
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:

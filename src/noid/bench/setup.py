@@ -4,7 +4,7 @@ import argparse
 import time
 
 from noid.bench.encounter import Client, Encounter
-from noid.bench.report import Bench, Report, Series, Watch, add_runs, positive
+from noid.bench.report import Bench, Report, Series, Watch, add_contexts, add_runs
 from noid.engine.state import State
 from noid.errors import ShimError
 
@@ -20,13 +20,7 @@ NOTE = (
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_runs(parser)
-    parser.add_argument(
-        "--contexts",
-        type=positive,
-        default=5_000,
-        metavar="COUNT",
-        help="how many clients set one up with the server in each run; default: %(default)s",
-    )
+    add_contexts(parser, 5_000, "clients set one up with the server in each run")
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
