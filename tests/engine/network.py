@@ -263,6 +263,18 @@ def established(seed: int = 1) -> Network:
     return network
 
 
+def unproven() -> Network:
+    """A network whose second station has a provisional context: the DNS has said nothing [D37]."""
+    network = Network()
+    network.kill_provider(1)
+    network.dns_works = False
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(2_000_000_000)
+    assert network.b.context.is_provisional
+    return network
+
+
 def state_of(station: Station) -> State:
     """The state of the one context of a station, as it is now."""
     return station.context.state

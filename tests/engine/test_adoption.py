@@ -7,7 +7,7 @@ from noid.engine.adoption import UPDATE_NONCE_LEAP
 from noid.engine.events import ContextFound, LocatorsChanged, Memory, StateChanged
 from noid.engine.host import Host
 from noid.engine.state import State
-from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet
+from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, unproven
 
 
 def memory_of(station: Station) -> Memory:
@@ -93,13 +93,7 @@ def test_one_with_fewer_locators_than_the_host_has_is_given_them_behind_one_that
 
 
 def test_a_context_that_is_not_proven_is_not_remembered() -> None:
-    network = Network()
-    network.kill_provider(1)
-    network.dns_works = False
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.run(2 * SECOND)
-    assert network.b.context.is_provisional
+    network = unproven()
     assert network.b.host.memory_of(network.b.context.local_label) is None
 
 

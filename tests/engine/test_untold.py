@@ -20,6 +20,7 @@ from tests.engine.network import (
     established,
     packet,
     state_of,
+    unproven,
 )
 from tests.engine.test_conformance_later import unknown_context
 from tests.engine.test_conformance_setup import receive, sent_by
@@ -75,13 +76,7 @@ def test_an_initiator_whose_init_was_altered_says_its_sets_again() -> None:
 
 
 def test_a_provisional_context_tells_when_it_is_proven() -> None:
-    network = Network()
-    network.kill_provider(1)
-    network.dns_works = False
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.run(2 * SECOND)
-    assert network.b.context.is_provisional
+    network = unproven()
     network.give(network.b, LocatorsChanged((B1, B2), backup=frozenset({B1})))
     assert sent_by(network.b, Code.UR) == []
     network.dns_works = True
