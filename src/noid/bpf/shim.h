@@ -83,9 +83,9 @@ struct inbound {
 	u8 flags;
 	u8 answered;		/* something has come since the sender last looked */
 	u64 received_ns;	/* when something last came, to one tick; 0: never */
+	u64 tick;		/* of the kernel, in which the clock was last asked */
 	struct pair near[LOCATORS_NEAR]; /* Lsl(local) and Lsl(peer), the AIDs first */
 	u64 moved_ns;		/* when a move of the peer was last noticed */
-	u64 tick;		/* of the kernel, in which the clock was last asked */
 };
 
 struct far {

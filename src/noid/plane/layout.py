@@ -24,7 +24,7 @@ HOLDS, FAR = 1, 2
 EDITION = 3
 """Of the layouts; the name of what is pinned has it, since sizes alone do not tell them apart."""
 OUTBOUND = struct.Struct("=4s4sIIBBB5x16sQQ16s24x16s24xQ")
-INBOUND = struct.Struct("=HBBBBBxQ128sQ8x")
+INBOUND = struct.Struct("=HBBBBBxQ8x128sQ")
 FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
 SETTINGS = struct.Struct("=IIIBBBx")
