@@ -26,6 +26,8 @@ from noid.wire import ipv6
 CODEPOINTS = Codepoints()
 BATCH = 10_000
 PACKETS = 20_000
+IN_USE = (1_000, 10_000)
+"""Of very many contexts, so many have packets at a time; the others are idle."""
 HOST = "a"
 ETHERNET = bytes(12) + b"\x86\xdd"
 SPREAD = 0x9E3779B1
@@ -34,8 +36,9 @@ NOTE = (
     "packets sent one by one through a device pair of a lab, host_egress on the one end and "
     "host_ingress on the other; the kernel's own statistics of the programs (bpf_stats): their "
     "nanoseconds for each run, both added; one among many: every packet is of the same context; "
-    "all of many: each is of another at random, and hardly any is met twice, as bad as it gets; "
-    "memory is what the kernel says of the two tables"
+    "so many among many: each is of one of so many at random, all met before; all of many: each is "
+    "of any at random, and hardly any is met twice, as bad as it gets; memory is what the kernel "
+    "says of the two tables"
 )
 
 
@@ -53,7 +56,9 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
     if os.geteuid() != 0:
         raise PlatformError("bench scale", 1, "loading programs takes privileges; run as root")
     total = arguments.contexts
-    with_one, among_many, with_many = [], [], []
+    in_use = sorted({1, *(count for count in IN_USE if count < total), total})
+    with_one: list[float] = []
+    among_many: dict[int, list[float]] = {count: [] for count in in_use}
     with (
         tempfile.TemporaryDirectory() as directory,
         Lab.create(plane="none") as lab,
@@ -69,16 +74,19 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
             watch(run, arguments.runs)
             chance = random.Random(run)
             with_one.append(one.packet_ns([0] * PACKETS))
-            among_many.append(many.packet_ns([chance.randrange(total)] * PACKETS))
-            with_many.append(many.packet_ns([chance.randrange(total) for _ in range(PACKETS)]))
+            for count in in_use:
+                used = chance.sample(range(total), count)
+                if count < total:
+                    many.packet_ns(used)
+                among_many[count].append(many.packet_ns(chance.choices(used, k=PACKETS)))
         octets = many.memory_octets()
+    names = {count: f"{count}_among_many" for count in in_use}
+    names |= {1: "one_among_many", total: "all_of_many"}
     return Report(
         series={
-            "one_among_many_to_one": _ratios(among_many, with_one),
-            "all_of_many_to_one": _ratios(with_many, with_one),
+            **{f"{names[n]}_to_one": _ratios(among_many[n], with_one) for n in in_use},
             "nanoseconds_with_one": Series(tuple(with_one)),
-            "nanoseconds_of_one_among_many": Series(tuple(among_many)),
-            "nanoseconds_of_all_of_many": Series(tuple(with_many)),
+            **{f"nanoseconds_of_{names[n]}": Series(tuple(among_many[n])) for n in in_use},
         },
         facts={
             "contexts": total,
