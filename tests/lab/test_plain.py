@@ -1,5 +1,6 @@
 """Where there is no M6, everything is as without noid: peers, the host itself, what it leaves."""
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,32 @@ def _assert_plain(lab: Lab, directory: Path, *, contexts: int) -> None:
     assert not read_capture(outside, f"icmpv6.type == {CONTROL_TYPE}", "ipv6.nxt")
     assert [len(lab.contexts(host)) for host in HOSTS] == [contexts, contexts]
     assert counters(lab, "a") == before
+
+
+# --- a peer of which the DNS does not say that it speaks M6 ---------------------------------------
+
+
+def test_a_peer_without_the_record_is_asked_with_an_init_where_that_is_wanted(
+    late_lab: Lab,
+) -> None:
+    _look_for_no_record(late_lab, probe=True)
+    _establish_by_stub(late_lab)
+    assert [late_lab.status(host)["contexts"] for host in HOSTS] == [{"established": 1}] * 2
+
+
+def test_a_peer_without_the_record_is_left_alone_where_it_is_not(late_lab: Lab) -> None:
+    _look_for_no_record(late_lab, probe=False)
+    assert _ask(late_lab, "a", "::1", "b.example", "AAAA").answer
+    done = late_lab.run("a", ["ping", "-c10", "-i0.2", "-w5", B_1])
+    assert "10 received" in done.stdout
+    assert [late_lab.status(host)["contexts"] for host in HOSTS] == [{}, {}]
+
+
+def test_a_host_that_does_not_answer_an_init_is_reached_all_the_same(late_lab: Lab) -> None:
+    _look_for_no_record(late_lab, probe=True)
+    assert _ask(late_lab, "a", "::1", "plain.example", "AAAA").answer
+    done = late_lab.run("a", ["ping", "-c20", "-i0.2", "-w10", PLAIN_ADDRESS])
+    assert "20 received" in done.stdout
 
 
 # --- the host before and after --------------------------------------------------------------------
@@ -238,6 +265,16 @@ def _networking(lab: Lab) -> dict[str, str]:
         assert done.returncode == 0, done.stderr
         found[words[2]] = done.stdout
     return found
+
+
+def _look_for_no_record(lab: Lab, *, probe: bool) -> None:
+    """Starts noid on both hosts; for a, no name has the record that says it speaks M6."""
+    place = lab.directory / "a.toml"
+    text = configuration.noid_toml("a", lab.directory, "tun")
+    text = text.replace("[dns]", f"[dns]\nprobe = {json.dumps(probe)}")
+    place.write_text(f"{text}[codepoints]\nm6_rrtype = 65287\n", encoding="utf-8")
+    for host in HOSTS:
+        lab.start_daemon(host)
 
 
 def _establish_by_stub(lab: Lab) -> None:
