@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from noid import __version__
+from noid.cli.inspect import ROWS_MEASURED
 from noid.cli.main import INTERRUPTED, main, parser
 from tests.canned import Canned, serving
 
@@ -42,7 +43,7 @@ def interrupt() -> dict[str, Any]:
 
 
 def commands() -> dict[str, Callable[[], Any]]:
-    return {"status": lambda: STATUS, "contexts": lambda: [CONTEXT]}
+    return {"status": lambda: STATUS, "contexts": lambda: iter([CONTEXT])}
 
 
 @pytest.fixture(autouse=True)
@@ -195,6 +196,30 @@ def test_the_contexts_are_a_line_each(path: Path, capsys: pytest.CaptureFixture[
         "2",
         "b.example",
     ]
+
+
+def test_without_contexts_there_is_a_heading_and_an_empty_list(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(path, {"contexts": lambda: iter([])}):
+        assert main(["contexts", "--socket", str(path)]) == 0
+        assert capsys.readouterr().out.split()[:2] == ["AID(local)", "AID(peer)"]
+        assert main(["contexts", "--json", "--socket", str(path)]) == 0
+        assert json.loads(capsys.readouterr().out) == []
+
+
+def test_very_many_contexts_are_in_columns_as_wide_as_the_first_of_them(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = [CONTEXT] * ROWS_MEASURED + [{**CONTEXT, "local_aid": "2001:db8:1:2:3:4:5:6"}]
+    with serving(path, {"contexts": lambda: iter(many)}):
+        assert main(["contexts", "--socket", str(path)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert main(["contexts", "--json", "--socket", str(path)]) == 0
+        assert json.loads(capsys.readouterr().out) == many
+    assert len(lines) == 1 + len(many)
+    assert {line.index("established") for line in lines[1:-1]} == {lines[0].index("state")}
+    assert lines[-1].startswith("2001:db8:1:2:3:4:5:6  2001:db8:1::b  established")
 
 
 @pytest.mark.usefixtures("canned")

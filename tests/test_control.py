@@ -1,9 +1,11 @@
 """The control socket, over a real unix socket."""
 
 import asyncio
+import itertools
 import json
 import socket
 import stat
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from noid.control import (
     CLIENTS_MAX,
     MONITOR_BACKLOG_MAX,
     REQUEST_OCTETS_MAX,
+    ROWS_PER_LINE,
     ControlServer,
     ask,
+    ask_rows,
     stream_events,
 )
 from noid.errors import PlatformError
@@ -28,7 +32,7 @@ Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def commands() -> dict[str, Callable[[], Any]]:
-    return {"status": lambda: ANSWER, "contexts": lambda: [ANSWER, ANSWER]}
+    return {"status": lambda: ANSWER, "contexts": lambda: iter([ANSWER] * (ROWS_PER_LINE + 1))}
 
 
 def play(path: Path, scenario: Scenario) -> None:
@@ -91,9 +95,30 @@ def test_a_command_is_answered_with_one_line(path: Path) -> None:
 def test_one_client_may_ask_again_and_again(path: Path) -> None:
     async def scenario(server: ControlServer, path: Path) -> None:
         said = await conversation(path, b'{"command":"status"}\n', b'{"command":"contexts"}\n')
-        assert [json.loads(line) for line in said.splitlines()] == [ANSWER, [ANSWER, ANSWER]]
+        assert [json.loads(line) for line in said.splitlines()] == [
+            ANSWER,
+            [ANSWER] * ROWS_PER_LINE,
+            [ANSWER],
+            [],
+        ]
 
     play(path, scenario)
+
+
+def test_a_long_answer_leaves_others_their_turn_and_ends_with_its_client(path: Path) -> None:
+    made = itertools.count()
+
+    async def scenario(server: ControlServer, path: Path) -> None:
+        server.commands["contexts"] = lambda: ({"number": number} for number in made)
+        reader, writer = await connected(path)
+        writer.write(b'{"command":"contexts"}\n')
+        assert json.loads(await reader.readline())[0] == {"number": 0}
+        assert json.loads(await conversation(path, b'{"command":"status"}\n')) == ANSWER
+        writer.close()
+        await until(lambda: not server.clients)
+
+    play(path, scenario)
+    assert next(made) < 1_000_000
 
 
 def test_an_unknown_command_is_named_in_the_refusal(path: Path) -> None:
@@ -318,7 +343,7 @@ def test_stopping_does_not_wait_for_a_monitor_that_does_not_read(path: Path) -> 
 def test_asking_gives_the_answer(path: Path) -> None:
     with serving(path, commands()):
         assert ask(path, "status") == ANSWER
-        assert ask(path, "contexts") == [ANSWER, ANSWER]
+        assert list(ask_rows(path, "contexts")) == [ANSWER] * (ROWS_PER_LINE + 1)
 
 
 def test_a_refusal_is_an_error_with_its_reason(path: Path) -> None:
@@ -361,6 +386,15 @@ def test_a_daemon_that_closes_without_answering_is_an_error(path: Path, reads: b
         loop.run_until_complete(ended)
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
+
+
+def test_a_daemon_that_ends_in_the_middle_of_an_answer_is_an_error(path: Path) -> None:
+    with serving(path, {"contexts": lambda: itertools.repeat(ANSWER)}) as canned:
+        rows = ask_rows(path, "contexts")
+        assert next(rows) == ANSWER
+        canned.stop()
+        with pytest.raises(PlatformError, match="closed without answering"):
+            deque(rows, maxlen=0)
 
 
 def test_events_come_as_a_stream_that_ends_with_the_daemon(path: Path) -> None:

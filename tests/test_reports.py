@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from noid.constants import CONTEXTS_MAX, SECOND
-from noid.control import ANSWER_OCTETS_MAX
+from noid.constants import LOCATORS_MAX, SECOND
+from noid.control import ANSWER_OCTETS_MAX, ROWS_PER_LINE
 from noid.dns.records import Kind, Question
 from noid.engine.events import (
     AskDns,
@@ -160,4 +160,6 @@ def test_a_context_is_shown_with_its_sets() -> None:
         "round_trip_us": 20000,
         "peer_birthday": network.b.host.core.options.birthday,
     }
-    assert CONTEXTS_MAX * len(json.dumps(report)) < ANSWER_OCTETS_MAX
+    sets = {key: ["x" * 39] * LOCATORS_MAX for key in report if key.startswith("ls")}
+    longest = {**report, **sets, "peer_name": "x" * 255}
+    assert ROWS_PER_LINE * len(json.dumps(longest)) < ANSWER_OCTETS_MAX

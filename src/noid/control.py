@@ -1,8 +1,9 @@
 r"""The control socket: how ``noid status`` and its like reach the daemon.
 
-One JSON object a line over a unix stream socket. A client sends ``{"command": NAME}`` and gets
-one line back, or, from ``monitor``, a line for each event until either side closes. An answer that
-is an object with the single key ``error`` is a refusal. Any program can say the same words:
+One JSON value a line over a unix stream socket. A client sends ``{"command": NAME}`` and gets one
+object back; or, where there may be very many rows (``contexts``), arrays of rows, the last of them
+empty; or, from ``monitor``, an object for each event until either side closes. An object with the
+single key ``error`` is a refusal. Any program can say the same words:
 
     printf '{"command":"status"}\n' | socat - UNIX:/run/noid/noid.sock
 """
@@ -10,9 +11,10 @@ is an object with the single key ``error`` is a refusal. Any program can say the
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,19 @@ import msgspec
 from noid.errors import PlatformError
 
 REQUEST_OCTETS_MAX = 4096
-ANSWER_OCTETS_MAX = 1 << 30
-"""A million contexts in one answer stay below this."""
+ROWS_PER_LINE = 200
+"""So many are made and sent at once, some ten milliseconds' work; then others have their turn."""
+ANSWER_OCTETS_MAX = 1 << 20
+"""Of a line of an answer: so many rows stay below, whatever locators and names are in them."""
+TIMEOUT_S = 5.0
+"""How long a client waits for the next octet of an answer."""
 CLIENTS_MAX = 32
 """Clients at one time; one more is told so and closed."""
 MONITOR_BACKLOG_MAX = 1000
 """Events waiting for a monitor that does not read; it is closed beyond this."""
 
-Answer = dict[str, Any] | list[dict[str, Any]]
+Row = dict[str, Any]
+Answer = Row | Iterator[Row]
 Handler = Callable[[], Answer]
 
 
@@ -139,12 +146,11 @@ class ControlServer:
                 await self._monitor(reader, writer)
                 return
             handler = self.commands.get(command)
-            if handler is None:
-                answer: Answer = {"error": f"unknown command {command!r}"}
-            else:
-                answer = handler()
-            writer.write(msgspec.json.encode(answer) + b"\n")
-            await writer.drain()
+            answer = handler() if handler else {"error": f"unknown command {command!r}"}
+            for part in [answer] if isinstance(answer, dict) else _parts(answer):
+                writer.write(msgspec.json.encode(part) + b"\n")
+                await writer.drain()
+                await asyncio.sleep(0)
 
     async def _monitor(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         queue: asyncio.Queue[bytes] = asyncio.Queue(MONITOR_BACKLOG_MAX)
@@ -158,6 +164,13 @@ class ControlServer:
         finally:
             self.monitors.pop(queue, None)
             departure.cancel()
+
+
+def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Rows, a line's worth at a time; the last line has none."""
+    while part := list(itertools.islice(rows, ROWS_PER_LINE)):
+        yield part
+    yield []
 
 
 async def _await_departure(
@@ -178,27 +191,38 @@ def _end_monitor(queue: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> N
         queue.put_nowait(b"")
 
 
-def ask(path: Path, command: str, *, timeout_s: float = 5.0) -> Any:
-    """One command to a running daemon, and its answer decoded.
+def ask(path: Path, command: str, *, timeout_s: float = TIMEOUT_S) -> Any:
+    """One command to a running daemon, and the first line of its answer decoded.
 
     Raises:
         PlatformError: no daemon answers there, or it refuses.
     """
-    with _connection(path, timeout_s) as (stream, connection):
-        try:
-            # A daemon that refuses to listen has closed already, and said why.
-            with contextlib.suppress(BrokenPipeError):
-                connection.sendall(msgspec.json.encode({"command": command}) + b"\n")
-            line = stream.readline(ANSWER_OCTETS_MAX)
-        except TimeoutError:
-            raise PlatformError(
-                f"control socket {path}", errno.ETIMEDOUT, f"no answer within {timeout_s:g} s"
-            ) from None
-        except ConnectionError:
-            line = b""
-        if not line:
-            raise PlatformError(f"control socket {path}", 0, "the daemon closed without answering")
-    return _unless_refused(command, msgspec.json.decode(line))
+    with contextlib.closing(_answered(path, command, timeout_s)) as lines:
+        return next(lines)
+
+
+def ask_rows(path: Path, command: str, *, timeout_s: float = TIMEOUT_S) -> Iterator[Row]:
+    """The rows with which a running daemon answers a command, as they come.
+
+    Raises:
+        PlatformError: no daemon answers there, it refuses, or it ends in the middle.
+    """
+    with contextlib.closing(_answered(path, command, timeout_s)) as lines:
+        while rows := next(lines):
+            yield from rows
+
+
+def _answered(path: Path, command: str, timeout_s: float) -> Generator[Any]:
+    """The lines of an answer, of which the daemon is not to close before who asks has enough."""
+    try:
+        yield from _lines(path, command, timeout_s)
+    except TimeoutError:
+        raise PlatformError(
+            f"control socket {path}", errno.ETIMEDOUT, f"no answer within {timeout_s:g} s"
+        ) from None
+    except ConnectionError:
+        pass
+    raise PlatformError(f"control socket {path}", 0, "the daemon closed without answering")
 
 
 def answers(path: Path) -> bool:
@@ -218,11 +242,17 @@ def stream_events(path: Path, *, timeout_s: float | None = None) -> Iterator[dic
     Raises:
         PlatformError: no daemon answers there, or it refuses.
     """
+    yield from _lines(path, "monitor", timeout_s)
+
+
+def _lines(path: Path, command: str, timeout_s: float | None) -> Iterator[Any]:
+    """What a daemon says to a command, line by line, until it closes."""
     with _connection(path, timeout_s) as (stream, connection):
+        # A daemon that refuses to listen has closed already, and said why.
         with contextlib.suppress(BrokenPipeError):
-            connection.sendall(b'{"command":"monitor"}\n')
-        for line in stream:
-            yield _unless_refused("monitor", msgspec.json.decode(line, type=dict[str, Any]))
+            connection.sendall(msgspec.json.encode({"command": command}) + b"\n")
+        while line := stream.readline(ANSWER_OCTETS_MAX):
+            yield _unless_refused(command, msgspec.json.decode(line))
 
 
 def _unless_refused(command: str, answer: Any) -> Any:

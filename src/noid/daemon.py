@@ -14,15 +14,18 @@ import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 from noid import __version__
 from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
+from noid.connections import Connections
 from noid.control import ControlServer
 from noid.dns.records import Question
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
+from noid.engine.context import Context
 from noid.engine.core import MTU_MIN, HostOptions
 from noid.engine.events import (
     AnswerArrived,
@@ -80,6 +83,7 @@ class Daemon:
         self.codepoints = config.code_points()
         self.network = HostNetwork()
         self.own = OwnLocators(config.host, self.network, config.plane.device)
+        self.connections = Connections()
         self.kept: set[Locator] = set()
         self.changed: set[int] = set()
         self.memories: Memories
@@ -87,7 +91,7 @@ class Daemon:
         self.started_ns = time.monotonic_ns()
         self.stopping = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
-        self.inquiries: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self.host: Host
         self.plane: DataPlane
         self.why_tun = ""
@@ -290,7 +294,7 @@ class Daemon:
     def _cancel(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        for task in self.inquiries:
+        for task in self.tasks:
             task.cancel()
 
     # --- events in, orders out ----------------------------------------------------------------
@@ -320,19 +324,24 @@ class Daemon:
             case SendAgain():
                 self.plane.send_again(output.local_label, output.packet)
             case CheckIdle():
-                self.handle(self._checked_idle(output.local_label))
+                self._begin(self._check_idle(self.host.core.labels[output.local_label]))
             case AskDns():
-                task = asyncio.get_running_loop().create_task(self._inquire(output.question))
-                self.inquiries.add(task)
-                task.add_done_callback(self.inquiries.discard)
+                self._begin(self._inquire(output.question))
             case _:
                 self._report(output)
 
-    def _checked_idle(self, local_label: int) -> IdleChecked:
-        """When a context last received something, and whether the kernel still needs it [D19]."""
-        context = self.host.core.labels[local_label]
-        in_use = self.network.has_connection(context.local_aid, context.peer_aid)
-        return IdleChecked(local_label, self.plane.received_ns(local_label), in_use)
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does something that takes a while beside everything else."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _check_idle(self, context: Context) -> None:
+        """Tells when a context last received something, and whether a program needs it [D19]."""
+        in_use = await self.connections.exist(context.local_aid, context.peer_aid)
+        label = context.local_label
+        if self.host.core.labels.get(label) is context:
+            self.handle(IdleChecked(label, self.plane.received_ns(label), in_use))
 
     def _report(self, output: Output) -> None:
         event = event_of(output)
@@ -424,9 +433,9 @@ class Daemon:
             return None
         return {"done": self.taking_up.looked_at, "of": self.taking_up.total}
 
-    def contexts(self) -> list[dict[str, Any]]:
-        """What ``noid contexts`` shows."""
-        return [context_report(context) for context in self.host.contexts]
+    def contexts(self) -> Iterator[dict[str, Any]]:
+        """What ``noid contexts`` shows: those there are now, each as it is when its turn comes."""
+        return map(context_report, self.host.contexts)
 
 
 def _tell_systemd(state: str) -> None:

@@ -5,6 +5,7 @@ octets in network order. Octets compare, hash and copy faster than any address o
 what packets carry; text appears only where people read.
 """
 
+import functools
 import ipaddress
 from typing import NewType
 
@@ -14,6 +15,9 @@ Locator = NewType("Locator", bytes)
 """16 octets, network order [draft §2: locator, AID]."""
 
 LOCATOR_OCTETS = 16
+
+FORMATTED_MAX = 4096
+"""The texts of so many locators are remembered, which are asked for again and again."""
 
 UNSPECIFIED = Locator(bytes(LOCATOR_OCTETS))
 """``::``, in the place of the AIDs of an Unknown Context message [D5]."""
@@ -34,6 +38,7 @@ def parse_locator(text: str) -> Locator:
     return Locator(address.packed)
 
 
+@functools.lru_cache(maxsize=FORMATTED_MAX)
 def format_locator(locator: Locator) -> str:
     """The locator as RFC 5952 writes it."""
     return str(ipaddress.IPv6Address(locator))

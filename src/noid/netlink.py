@@ -6,7 +6,6 @@ import fnmatch
 import functools
 import socket
 import struct
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -45,10 +44,6 @@ FAR_AWAY = "2000::"
 """An address of nobody's, to which the route of the wide world leads."""
 FAR_AWAY_BITS = 16
 """A route that leads there has a prefix no longer than this."""
-TCP6 = Path("/proc/net/tcp6")
-UDP6 = Path("/proc/net/udp6")
-TCP_GONE = ("06", "07")
-"""TIME_WAIT and CLOSE: nothing will be sent any more that anybody waits for."""
 IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
 ADDRESS_GENERATION_NONE = "1"
 ARPHRD_ETHER = 1
@@ -430,16 +425,6 @@ class HostNetwork:
                     flags=FLAG_NO_DAD,
                 )
 
-    def has_connection(self, local: Locator, peer: Locator) -> bool:
-        """Whether a TCP connection, or a connected UDP socket, is open between two addresses."""
-        ends = (_proc_address(local), _proc_address(peer))
-        return any(
-            (words[1].partition(":")[0], words[2].partition(":")[0]) == ends
-            and not (table is TCP6 and words[3] in TCP_GONE)
-            for table in (TCP6, UDP6)
-            for words in _words(table)
-        )
-
     @_on_worker
     def default_source(self, destination: Locator, *, mark: int) -> Locator | None:
         """The source the kernel would choose for a destination, the shim apart."""
@@ -473,22 +458,6 @@ def _features(ethtool: Ethtool, name: str) -> frozenset[str]:
     except (NetlinkError, OSError):
         return frozenset()
     return frozenset(name for name, feature in answer.features.items() if feature.enable)
-
-
-def _words(path: Path) -> Iterator[list[str]]:
-    """The words of each line of a table under /proc, its heading left out."""
-    try:
-        lines = path.read_text().splitlines()[1:]
-    except OSError:
-        return
-    for line in lines:
-        yield line.split()
-
-
-def _proc_address(locator: Locator) -> str:
-    """An address as /proc/net writes it: four words, each in the machine's own order."""
-    words = (locator[at : at + 4] for at in range(0, len(locator), 4))
-    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
 
 
 def network_changes() -> socket.socket:

@@ -1,6 +1,8 @@
 """``noid status``, ``noid contexts``, ``noid monitor``: what a running daemon says of itself."""
 
 import argparse
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from noid.cli.places import SOCKET_HELP, USUAL_SOCKET
-from noid.control import ask, stream_events
+from noid.control import ask, ask_rows, stream_events
 from noid.reports import line_of
 
 LINE_COLUMNS = 400
 """More than any line has; a terminal wraps what is too long for it."""
+ROWS_MEASURED = 200
+"""By so many rows columns are made wide enough, before any is printed."""
 COLUMNS = ("AID(local)", "AID(peer)", "state", "Lp(local)", "Lp(peer)", "Lsv(peer)", "name")
 
 
@@ -51,25 +55,25 @@ def status(arguments: argparse.Namespace) -> int:
 
 def contexts(arguments: argparse.Namespace) -> int:
     """Prints the contexts, one a line."""
-    answer = ask(arguments.socket, "contexts")
+    found = ask_rows(arguments.socket, "contexts")
     if arguments.json:
-        _print_json(answer)
-        return 0
-    table = Table(box=None, pad_edge=False)
-    for column in COLUMNS:
-        table.add_column(column, no_wrap=True)
-    for one in answer:
-        table.add_row(
-            one["local_aid"],
-            one["peer_aid"],
-            one["state"],
-            one["local_locator"],
-            one["peer_locator"],
-            str(len(one["lsv_peer"])),
-            one["peer_name"],
-        )
-    _print_table(table)
+        _print_json_list(found)
+    else:
+        _print_columns(COLUMNS, map(_cells, found))
     return 0
+
+
+def _cells(context: dict[str, Any]) -> tuple[str, ...]:
+    """A context as a line of ``noid contexts`` has it."""
+    return (
+        context["local_aid"],
+        context["peer_aid"],
+        context["state"],
+        context["local_locator"],
+        context["peer_locator"],
+        str(len(context["lsv_peer"])),
+        context["peer_name"],
+    )
 
 
 def monitor(arguments: argparse.Namespace) -> int:
@@ -86,6 +90,24 @@ def _print_table(table: Table) -> None:
     # As it is: rich would take the ":a:" of an IPv6 address for the name of an emoji, and fold
     # addresses, which nobody can then copy or grep for.
     Console(emoji=False, markup=False, width=LINE_COLUMNS).print(table)
+
+
+def _print_columns(heading: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
+    """Prints lines as they come, in columns as wide as the first of them take."""
+    first = [heading, *itertools.islice(rows, ROWS_MEASURED)]
+    widths = [max(map(len, column)) for column in zip(*first, strict=True)]
+    for row in itertools.chain(first, rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _print_json_list(values: Iterator[Any]) -> None:
+    """Prints one list as its values come."""
+    separator = "["
+    for value in values:
+        print(separator, msgspec.json.encode(value).decode(), sep="", end="")
+        separator = ","
+    print("[]" if separator == "[" else "]")
 
 
 def _print_json(value: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from noid.control import answers, ask
+from noid.control import answers, ask, ask_rows
 from noid.errors import PlatformError, UsageError
 from noid.lab import (
     configuration,
@@ -279,8 +279,7 @@ class Lab:
         """
         if self.plane == "none":
             return []
-        answer: list[dict[str, Any]] = ask(self.control_socket(host), "contexts")
-        return answer
+        return list(ask_rows(self.control_socket(host), "contexts"))
 
     def status(self, host: str) -> dict[str, Any]:
         """What noid says of itself on a host.
