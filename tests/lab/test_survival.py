@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import noid
+from noid.bench import adoption
 from noid.constants import MILLISECOND, SECOND
 from noid.lab import inventory, restart
 from noid.lab.download import Download, longest_silence_ns
@@ -25,6 +26,7 @@ from tests.lab.conversations import (
 
 SOME_OCTETS = 4 * 2**20
 GAP_MAX_MS = 1000
+VERY_MANY = 20_000
 ROUTER = "2001:db8:2:a::1"
 """Of provider 2, where a is connected."""
 ANOTHER_LINK = "02:00:00:00:6d:36"
@@ -105,6 +107,29 @@ def _program_tags(lab: Lab, host: str) -> list[str]:
         tags.append(words[words.index("prog_tag:") + 1])
     assert len(tags) == len(interfaces(host))
     return tags
+
+
+def test_a_daemon_that_is_stopped_while_it_takes_contexts_up_leaves_them_to_the_next(
+    lab_machine: None,
+) -> None:
+    with Lab.create(plane="bpf") as lab:
+        adoption.make_room(lab, VERY_MANY)
+        lab.kill_daemon("a")
+        adoption.multiply(lab, VERY_MANY)
+        lab.start_daemon("a")
+        lab.wait_for("some are taken up", lambda: 0 < _taken_up(lab) < VERY_MANY, 10)
+        lab.stop_daemon("a")
+        assert f"took up {VERY_MANY}" not in lab.log("a")
+        lab.start_daemon("a")
+        lab.wait_for("all are taken up", lambda: _taken_up(lab) == VERY_MANY, 60)
+        lab.wait_for("it is ready", lambda: lab.status("a")["taking_up"] is None, 10)
+        done = lab.run("a", ["ping", "-c2", "-i0.1", "-w5", "b.example"])
+        assert "2 received" in done.stdout
+        assert lab.status("a")["contexts"] == {"established": VERY_MANY}
+
+
+def _taken_up(lab: Lab) -> int:
+    return int(lab.status("a")["contexts"].get("established", 0))
 
 
 def test_what_was_taken_down_is_not_taken_up(kernel_lab: Lab) -> None:

@@ -55,13 +55,13 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
         raise UsageError(f"--contexts: a host has no more than {CONTEXTS_MAX - SPARE:,} beside one")
     machine.check_machine("ip", "nsd", "nginx")
     with Lab.create(plane="bpf") as lab:
-        _make_room(lab, total + SPARE)
+        make_room(lab, total + SPARE)
         lab.kill_daemon(HOST)
-        _multiply(lab, total)
+        multiply(lab, total)
         return _adopted(lab, total, watch)
 
 
-def _make_room(lab: Lab, contexts: int) -> None:
+def make_room(lab: Lab, contexts: int) -> None:
     """A daemon with room for so many contexts, and one of them."""
     lab.take_noid_down(HOST)
     path = lab.directory / f"{HOST}.toml"
@@ -78,7 +78,7 @@ def _make_room(lab: Lab, contexts: int) -> None:
     wait_for("there is a context", is_there, 10)
 
 
-def _multiply(lab: Lab, total: int) -> None:
+def multiply(lab: Lab, total: int) -> None:
     """Writes down and installs contexts like the one there is, each with a peer of its own."""
     memories = Memories(lab.directory / f"{HOST}-state")
     ((_, model),) = memories.page(0, 2)
