@@ -127,6 +127,10 @@ PROVISIONAL_LIFETIME: Final = 30 * SECOND
 """How long DNS may take to prove such a context [D37]."""
 HELD_PACKETS_MAX: Final = 4
 """Packets held undelivered by a provisional context [D37]."""
+TIMERS_PER_TURN: Final = 50
+"""Timers that expire at one event; others have their turn before the rest do."""
+CONTEXTS_PER_TURN: Final = 20
+"""Contexts that hear of new locators of the host at one event; the same."""
 PROBES_PER_ROUND_MAX: Final = 4
 """Alternative pairs probed at one time, besides the current one [D20]."""
 PIGGYBACK_OCTETS_MAX: Final = 65_535

@@ -352,15 +352,25 @@ class Daemon:
         self.control.publish({"at_ns": time.monotonic_ns(), **event})
 
     def _arm(self) -> None:
-        """Sets the loop's timer to the engine's deadline."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        """Sets the loop's timer to the engine's deadline, if that is earlier.
+
+        A timer that is due is left alone: where events never end it would be set anew for ever.
+        """
         deadline = self.host.deadline()
-        if deadline is not None:
-            delay_s = max(0, deadline.at_ns - time.monotonic_ns()) / 1e9
-            loop = asyncio.get_running_loop()
-            self.timer = loop.call_later(delay_s, self.handle, TimePassed())
+        if deadline is None:
+            return
+        loop = asyncio.get_running_loop()
+        at_s = loop.time() + max(0, deadline.at_ns - time.monotonic_ns()) / 1e9
+        if self.timer is not None:
+            if self.timer.when() <= at_s:
+                return
+            self.timer.cancel()
+        self.timer = loop.call_at(at_s, self._wake)
+
+    def _wake(self) -> None:
+        """The engine's time has come, or an earlier one of which it thought before."""
+        self.timer = None
+        self.handle(TimePassed())
 
     async def _inquire(self, question: Question) -> None:
         answer = await self.upstream.ask(question)

@@ -304,6 +304,12 @@ class Context:
         return tuple(one for one in local if one in remote or one == self.local_aid)
 
     @property
+    def own_usable(self) -> frozenset[Locator]:
+        """Those of Lsl(local) that are not said to be broken."""
+        gone = {one.locator for one in self.own_marks if one.flags & LocatorFlag.BROKEN}
+        return frozenset(self.own_local) - gone
+
+    @property
     def silence_ns(self) -> int:
         """T: how long a packet may stay unanswered before we look for another pair [D20].
 

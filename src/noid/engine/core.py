@@ -185,6 +185,7 @@ class Core:
         deprecated: those of our locators that are to be left.
         broken: those of our locators whose link or route is gone.
         backup: those of our locators to be used only where no other works.
+        outdated: labels of contexts that have yet to hear of a change of our locators.
         provisional: how many contexts are so [D37].
     """
 
@@ -215,6 +216,7 @@ class Core:
     deprecated: frozenset[Locator] = frozenset()
     broken: frozenset[Locator] = frozenset()
     backup: frozenset[Locator] = frozenset()
+    outdated: dict[int, None] = field(default_factory=dict)
     provisional: int = 0
 
     def __post_init__(self) -> None:

@@ -6,9 +6,10 @@ applied, or dropped and counted.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import assert_never
 
-from noid.constants import LOCATORS_MAX
+from noid.constants import CONTEXTS_PER_TURN, LOCATORS_MAX, TIMERS_PER_TURN
 from noid.dns.records import canonical_name
 from noid.engine import (
     adoption,
@@ -82,7 +83,9 @@ class Host:
         return outputs
 
     def deadline(self) -> Deadline | None:
-        """When ``TimePassed`` is wanted next, and what for."""
+        """When ``TimePassed`` is wanted next, and what for; at once if there is more to do."""
+        if self.core.outdated:
+            return Deadline(self.core.now_ns, Trigger.LOCATORS_CHANGED.value)
         upcoming = self.core.next_timer()
         if upcoming is None:
             return None
@@ -125,6 +128,7 @@ class Host:
             case ControlMessageReceived():
                 self._control(event)
             case UnansweredPacket():
+                self._renew([event.local_label])
                 core.trigger = Trigger.UNANSWERED
                 reachability.on_unanswered(core, event)
             case SourceMoved():
@@ -150,7 +154,6 @@ class Host:
                 peers.on_answer(core, event)
                 verifying.on_answer(core, event)
             case LocatorsChanged():
-                core.trigger = Trigger.LOCATORS_CHANGED
                 self._locators_changed(event)
             case ContextFound():
                 core.trigger = Trigger.CONTEXT_FOUND
@@ -199,20 +202,37 @@ class Host:
             self.core.deliver(context, event.packet)
 
     def _locators_changed(self, event: LocatorsChanged) -> None:
-        """The host's own sets; each peer is told of what changed [draft §4.5]."""
+        """The host's own sets; each peer is told of what changed [draft §4.5].
+
+        With very many contexts that takes seconds, so they have their turns, whatever happens in
+        between happens, and one that loses packets is not kept waiting.
+        """
         core = self.core
-        before = frozenset(core.locators) - core.broken
         core.locators = event.locators[:LOCATORS_MAX]
         core.deprecated, core.broken = event.deprecated, event.broken
         core.backup = event.backup
-        is_more = bool(frozenset(core.locators) - core.broken - before)
         core.own_sets.clear()
-        for context in core.labels.values():
-            self._renew_own(context, is_more=is_more)
+        core.outdated = dict.fromkeys(core.labels)
+        self._renew_some()
 
-    def _renew_own(self, context: Context, *, is_more: bool) -> None:
+    def _renew_some(self) -> None:
+        """Those contexts whose turn it is hear of a change of the host's locators."""
+        self._renew(list(islice(self.core.outdated, CONTEXTS_PER_TURN)))
+
+    def _renew(self, labels: Sequence[int]) -> None:
+        """These contexts hear of it now, if they have not yet."""
+        core = self.core
+        core.trigger = Trigger.LOCATORS_CHANGED
+        for label in labels:
+            if label in core.outdated:
+                del core.outdated[label]
+                if label in core.labels:
+                    self._renew_own(core.labels[label])
+
+    def _renew_own(self, context: Context) -> None:
         """Gives a context the locators that the host has now, and tells its peer of a change."""
         core = self.core
+        before = context.own_usable
         own_local = core.shared(core.locators_with(context.local_aid))
         marks = core.marks(own_local)
         if set(own_local) == set(context.own_local) and set(marks) == set(context.own_marks):
@@ -222,12 +242,16 @@ class Host:
         context.untold = True
         update.tell_untold(core, context)
         reachability.leave(core, context, "of our locators others are better")
-        if is_more:
+        if context.own_usable - before:
             reachability.returned(core, context, "a locator of ours is back")
 
     def _time_passed(self) -> None:
         core = self.core
-        while (upcoming := core.next_timer()) is not None and upcoming[0] <= core.now_ns:
+        self._renew_some()
+        for _ in range(TIMERS_PER_TURN):
+            upcoming = core.next_timer()
+            if upcoming is None or upcoming[0] > core.now_ns:
+                break
             context, timer = upcoming[1]
             core.stop_timer(context, timer)
             core.trigger = Trigger(timer.value)
