@@ -10,6 +10,7 @@ from noid.constants import (
     MILLISECOND,
     MINUTE,
     PEER_UNABLE_TIME,
+    PREFIX_BURST,
     RETRANSMIT_WAITING,
     SECOND,
 )
@@ -24,6 +25,7 @@ from noid.engine.events import (
     UnwatchPeer,
     WatchPeer,
 )
+from noid.engine.secrets import reset_token
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire import ipv6
@@ -139,6 +141,30 @@ def test_a_packet_on_an_init_from_elsewhere_is_discarded_and_the_cc_says_so() ->
     reply = decode_message(answer.packet[40:], B1, A2, in_slot=False)
     assert reply.code is Code.CC
     assert reply.flags & Flag.ULP_PACKET_DISCARDED
+
+
+def test_both_ends_learn_what_would_prove_a_uc_of_the_other() -> None:
+    network = established()
+    for own, other in ((network.a, network.b), (network.b, network.a)):
+        context, key = own.context, own.host.core.options.reset_key
+        token = reset_token(key, context.local_label, context.peer_aid)
+        assert other.context.peer_reset_token == token
+
+
+def test_inits_over_the_rate_of_their_prefix_are_dropped() -> None:
+    init = init_on(established())
+    fresh = Network(seed=7)
+    for _ in range(PREFIX_BURST):
+        assert [type(one) for one in receive(fresh, init, A1, B1)] == [SendControl]
+    assert receive(fresh, init, A1, B1) == [Dropped("INIT over the rate")]
+
+
+def test_a_conf_that_answers_an_init_has_the_sets_that_no_cc_brought() -> None:
+    network = established()
+    (answer,) = receive(network, init_on(network), A1, B1)
+    assert isinstance(answer, SendControl)
+    conf = decode_message(answer.packet[40:], B1, A1, in_slot=False)
+    assert {one.locator for one in conf.sender_locators} == {B1, B2}
 
 
 def ccr_for(network: Network) -> ControlMessage:

@@ -1,10 +1,12 @@
 """In which order pairs of locators are tried [D20]."""
 
+from noid.constants import SECOND
 from noid.engine.context import Heard, Pair
+from noid.engine.events import LocatorsChanged
 from noid.engine.selection import alternatives, instead, standing
 from noid.locators import Locator
 from noid.wire.options import LocatorEntry, LocatorFlag
-from tests.engine.network import A1, A2, B1, B2, established
+from tests.engine.network import A1, A2, B1, B2, X1, Network, established, packet
 
 
 def test_what_shares_no_locator_with_the_pair_in_use_comes_first() -> None:
@@ -61,3 +63,26 @@ def test_only_what_stands_better_is_taken_instead() -> None:
     context.own_marks = (LocatorEntry(A1, LocatorFlag.DEPRECATED),)
     context.peer_marks = (LocatorEntry(B2, LocatorFlag.DEPRECATED),)
     assert instead(context) == [(A2, B1)]
+
+
+def test_a_connection_may_begin_at_whatever_is_not_said_to_be_left() -> None:
+    network = established()
+    context = network.a.context
+    for flag in (LocatorFlag.BROKEN, LocatorFlag.DEPRECATED):
+        context.peer_marks = (LocatorEntry(B2, flag),)
+        assert network.a.host.working((B1, B2)) == (B1,)
+    context.peer_marks = (LocatorEntry(B2, LocatorFlag.BACKUP),)
+    assert network.a.host.working((B1, B2)) == (B1, B2)
+
+
+def test_no_connection_begins_at_an_aid_that_its_context_had_to_leave() -> None:
+    network = Network()
+    network.b.locators = (B1, B2, X1)
+    network.names["b.example"], network.reverse[X1] = [B1, B2, X1], "b.example"
+    network.give(network.b, LocatorsChanged(network.b.locators))
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.host.working((B1, B2, X1)) == (B1, B2, X1)
+    network.a.context.peer_locator = B2
+    assert network.a.host.working((B1, B2, X1)) == (B2, X1)

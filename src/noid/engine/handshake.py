@@ -10,7 +10,6 @@ answer is no worse off than without us** [D15].
 from dataclasses import replace
 
 from noid.constants import (
-    CC_AMPLIFICATION_MAX,
     CCR_TRIES_MAX,
     CONTEXT_IDLE_TIME,
     INIT_ROUNDS_MAX,
@@ -22,7 +21,7 @@ from noid.constants import (
 from noid.dns.verification import Verification
 from noid.engine.context import NO_MARKS, Context, Exchange, Pair, Probation
 from noid.engine.core import Core, own_entries, peer_entries
-from noid.engine.events import ControlMessageReceived, DeliverToUlp, SendControl, UlpPacketSeen
+from noid.engine.events import ControlMessageReceived, DeliverToUlp, UlpPacketSeen
 from noid.engine.secrets import CookieEnd, cookie_state, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
@@ -30,7 +29,7 @@ from noid.engine.update import tell_untold
 from noid.engine.verifying import begin, tell_remote
 from noid.locators import Locator, is_global_unicast
 from noid.wire import ipv6
-from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, encode_packet
+from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
 from noid.wire.options import (
     ContextOption,
     Cookie,
@@ -317,11 +316,8 @@ def _answer_statelessly(core: Core, event: ControlMessageReceived, message: Cont
         receiver_locators=message.sender_locators,
         cookie=core.cookies.seal(state, event.source, core.now_ns),
     )
-    answer = encode_packet(reply, event.destination, event.source, core.options.codepoints)
-    if len(answer) - ipv6.HEADER_OCTETS > CC_AMPLIFICATION_MAX * len(event.octets):
-        core.drop("INIT too small for its CC")
-        return
-    core.emit(SendControl(answer))
+    # With as many locators as there may be it is still less than three of the smallest INIT [D9].
+    core.send(reply, (event.destination, event.source))
 
 
 def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
