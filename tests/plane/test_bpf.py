@@ -1,5 +1,6 @@
 """The programs in the kernel do to packets what rewrite.py says, bit for bit."""
 
+import errno
 import os
 import random
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from noid.constants import Codepoints
+from noid.errors import PlatformError
 from noid.locators import Locator
 from noid.plane import layout, libbpf
 from noid.plane.bpf import object_code
@@ -27,8 +29,8 @@ THERE, ELSEWHERE = 1, 2
 CASES = 24_000
 SEED = 1
 PROTOCOLS = (*SLOT_OF_PROTOCOL, 0, 43, 47, 51, 59, 60, 135, 253)
-CONTEXT_OCTETS = 192
-IFINDEX_AT = 40
+ANOTHER_HOST = bytes((2, 0, 0, 0, 0, 9))
+"""A link address that is not the one of the interface."""
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +78,8 @@ class Kernel:
             sent = layout.outbound_entry(flow, way, CODEPOINTS, clock)
             self.tables["outbound"].put(layout.aids_key(flow), sent)
 
-    def run(self, program: str, packet: bytes) -> tuple[int, bytes]:
-        verdict, after = self.programs.try_out(program, ETHERNET + packet)
+    def run(self, program: str, packet: bytes, *, flags: int = 0) -> tuple[int, bytes]:
+        verdict, after = self.programs.try_out(program, ETHERNET + packet, flags=flags)
         return verdict, after[len(ETHERNET) :]
 
 
@@ -103,6 +105,9 @@ def _compare_outbound(kernel: Kernel, flows: list[Flow], seen: dict[str, int]) -
     source = chance.choice((flow.local_aid, flow.local_aid, flow.peer_aid))
     destination = chance.choice((flow.peer_aid, flow.peer_aid, random_locator(chance)))
     packet = random_packet(chance, source, destination, chance.choice(PROTOCOLS))
+    if packet[6] == ipv6.ICMPV6 and len(packet) > 40 and chance.random() < 0.5:
+        kind = bytes((chance.randrange(128, 142),))
+        packet = packet[:40] + kind + packet[41:]
     verdict, after = kernel.run("host_egress", packet)
     carrying = kernel.rewriter.flow_of(packet)
     story = f"seed {SEED}: {packet.hex()} -> {verdict} {after.hex()}"
@@ -166,6 +171,39 @@ def _compare_inbound(kernel: Kernel, flows: list[Flow], seen: dict[str, int]) ->
         # The kernel follows the peer's source; so does the law.
         kernel.watches[delivery.flow.local_label].received(delivery, time.monotonic_ns())
         seen["in"] += 1
+
+
+@pytest.mark.parametrize("slot", [*SLOT_OF_PROTOCOL.values(), 3, 7])
+def test_the_sum_of_a_device_holds_after_each_slot(programs: libbpf.Programs, slot: int) -> None:
+    chance = random.Random(SEED)
+    for _ in range(50):
+        kernel = Kernel(programs, chance)
+        flow = random_flow(chance)
+        kernel.install(flow)
+        source = chance.choice(sorted(flow.peer_locators))
+        packet = random_packet(
+            chance, source, flow.local_locator, 224 + slot, label=flow.local_label
+        )
+        try:
+            after = kernel.run("host_ingress", packet, flags=libbpf.SUMMED_UP)
+        except PlatformError as error:
+            if error.errno == errno.EINVAL:
+                pytest.skip("this kernel has no BPF_F_TEST_SKB_CHECKSUM_COMPLETE")
+            raise
+        assert after == kernel.run("host_ingress", packet), packet.hex()
+
+
+def test_what_goes_to_another_host_on_the_link_is_left_alone(programs: libbpf.Programs) -> None:
+    chance = random.Random(SEED)
+    kernel = Kernel(programs, chance)
+    for label, next_header in ((0, 230), (7, 224), (7, 227), (7, 231), (7, 0)):
+        packet = random_packet(
+            chance, random_locator(chance), random_locator(chance), next_header, label=label
+        )
+        packet = packet[:40] + bytes((224, 0, 1, 4, 0, 0, 0, 0)) + packet[48:]
+        frame = ANOTHER_HOST + ETHERNET[6:] + packet
+        assert programs.try_out("host_ingress", frame) == (PASS, frame)
+        assert kernel.run("host_ingress", packet)[0] != PASS, "this one is for us"
 
 
 def test_the_early_program_does_the_same_or_nothing(programs: libbpf.Programs) -> None:
@@ -284,7 +322,7 @@ def random_packet(
     *,
     label: int = -1,
 ) -> bytes:
-    payload = chance.randbytes(chance.choice((8, 20, 64, 200)))
+    payload = chance.randbytes(chance.choice((0, 1, 7, 8, 20, 64, 200)))
     header = ipv6.Header(
         source=source,
         destination=destination,

@@ -199,6 +199,14 @@ def test_a_flow_that_does_not_transmit_carries_nothing_out() -> None:
     assert side(dataclasses.replace(FLOW_A, transmits=False)).flow_of(packet) is None
 
 
+@pytest.mark.parametrize("kind", range(256))
+def test_neighbour_discovery_stays_out_of_the_shim(kind: int) -> None:
+    packet = ulp_packet(ipv6.ICMPV6, bytes((kind,)) + bytes(23))
+    carries = side(FLOW_A).flow_of(packet) is FLOW_A
+    assert carries is (kind not in range(133, 138))
+    assert side(FLOW_A).flow_of(ulp_packet(ipv6.TCP, packet[40:])) is FLOW_A
+
+
 def test_a_flow_replaces_the_one_with_its_aids_under_another_label() -> None:
     rewriter = side(FLOW_B)
     rewriter.install(dataclasses.replace(FLOW_B, local_label=0x44444))

@@ -180,6 +180,15 @@ INLINE void learn_link(struct __sk_buff *packet, const struct ipv6 *ip)
 	peer->until_ns = time_ns() + LINK_INTERVAL;
 }
 
+/* Whether a packet is for neighbour discovery, which is the link's own and stays out [D23]. */
+INLINE int is_of_the_link(struct __sk_buff *packet, const struct ipv6 *ip, u32 at)
+{
+	u8 type;
+
+	return ip->next_header == ICMPV6 && !packet_read(packet, at + IPV6_OCTETS, &type, 1) &&
+	       type >= ROUTER_SOLICITATION && type <= LINK_REDIRECT;
+}
+
 /* A packet of the ULP.
  *
  * at: octets of its link-layer header.
@@ -205,6 +214,8 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 			learn_link(packet, ip);
 		return TC_PASS;
 	}
+	if (is_of_the_link(packet, ip, at))
+		return TC_PASS;
 	aids.local = ip->source;
 	aids.peer = ip->destination;
 	flow = map_find(&outbound, &aids);
@@ -351,7 +362,8 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	u32 label;
 	u8 slot, from, to;
 
-	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6))
+	/* What has the link address of another host is for a bridge, a macvlan or nobody. */
+	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6) || packet->pkt_type == TO_ANOTHER_HOST)
 		return TC_PASS;
 	ip = header(packet, at);
 	if (!ip)

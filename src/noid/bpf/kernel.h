@@ -20,6 +20,7 @@ enum { ALLOCATED_WHEN_USED = 1 }; /* BPF_F_NO_PREALLOC */
 /* Not 0, which would hide packets from whoever else hangs on the hook behind us (TCX_NEXT). */
 enum { TC_PASS = -1, TC_DROP = 2 };
 enum { XDP_TO_STACK = 2 };
+enum { TO_ANOTHER_HOST = 3 }; /* a pkt_type */
 enum { ETHERTYPE_IPV6 = 0x86dd, ETHERNET_OCTETS = 14 };
 
 struct __sk_buff {

@@ -12,6 +12,7 @@ enum {
 	ICMPV6 = 58,
 	SCTP = 132,
 };
+enum { ROUTER_SOLICITATION = 133, LINK_REDIRECT = 137 }; /* all of neighbour discovery */
 enum { SLOT_RESERVED = 3, SLOT_ICMPV6 = 6, SLOT_ESCAPE = 7, SLOTS = 8, NO_SLOT = 0xff };
 
 struct ipv6 {

@@ -24,6 +24,8 @@ XDP_NATIVE = 1 << 2
 """XDP_FLAGS_DRV_MODE: by the driver itself, before the stack has a packet."""
 BPFFS_MAGIC = 0xCAFE4A11
 STATFS_OCTETS = 256
+SUMMED_UP = 1 << 2
+"""BPF_F_TEST_SKB_CHECKSUM_COMPLETE: the device has summed up the packet; checked afterwards."""
 RUN_TIME = 0
 """BPF_STATS_RUN_TIME."""
 VERIFIER = "BEGIN PROG LOAD LOG"
@@ -173,16 +175,22 @@ class Programs:
             yield self.bpf.bpf_program__name(one).decode(), self.bpf.bpf_program__fd(one)
             one = self.bpf.bpf_object__next_program(self._object, one)
 
-    def try_out(self, program: str, packet: bytes, context: bytes = b"") -> tuple[int, bytes]:
+    def try_out(
+        self, program: str, packet: bytes, context: bytes = b"", *, flags: int = 0
+    ) -> tuple[int, bytes]:
         """Runs a program on a packet, which goes nowhere (BPF_PROG_TEST_RUN).
 
         Args:
             program: its name.
             packet: with its link-layer header.
             context: the head of a ``struct __sk_buff``, of which the kernel takes some fields.
+            flags: SUMMED_UP, or none.
 
         Returns:
             The verdict, and the packet afterwards.
+
+        Raises:
+            PlatformError: the kernel refuses, or the sum is wrong afterwards.
         """
         room = ctypes.create_string_buffer(len(packet) + 256)
         taken = ctypes.create_string_buffer(packet, len(packet))
@@ -195,6 +203,7 @@ class Programs:
             data_size_out=len(room),
             ctx_in=ctypes.addressof(given) if given is not None else None,
             ctx_size_in=len(context),
+            flags=flags,
         )
         if self.bpf.bpf_prog_test_run_opts(self.programs[program], ctypes.byref(options)) < 0:
             raise _failure(f"try out {program}")

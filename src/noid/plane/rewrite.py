@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from noid.constants import FLOW_LABEL_MASK, FOLLOW_INTERVAL, Codepoints
 from noid.locators import Locator
 from noid.wire import ipv6
+from noid.wire.icmpv6 import NEIGHBOUR_DISCOVERY
 from noid.wire.slots import (
     ESCAPE_OCTETS,
     PROTOCOL_OF_SLOT,
@@ -242,7 +243,13 @@ class Rewriter:
             del self.by_aids[key]
 
     def flow_of(self, packet: bytes) -> Flow | None:
-        """The flow that carries a packet of the ULP, or None where it goes plainly."""
+        """The flow that carries a packet of the ULP, or None where it goes plainly.
+
+        Neighbour discovery between AIDs on one link always does: it is about that link [D23].
+        """
+        kind = packet[ipv6.HEADER_OCTETS : ipv6.HEADER_OCTETS + 1]
+        if packet[NEXT_HEADER_AT] == ipv6.ICMPV6 and kind and kind[0] in NEIGHBOUR_DISCOVERY:
+            return None
         flow = self.by_aids.get(packet[ADDRESSES_AT : ipv6.HEADER_OCTETS])
         return flow if flow is not None and flow.transmits else None
 
