@@ -49,6 +49,8 @@ ADDRESS_GENERATION_NONE = "1"
 ARPHRD_ETHER = 1
 IFF_UP = 0x1
 IFF_NOARP = 0x80
+MTU_MAX = 65_535
+"""Of a device of Ethernet's kind in Linux (ETH_MAX_MTU)."""
 CLSACT_HANDLE = 0xFFFF0000
 CLSACT_EGRESS = 0xFFFFFFF3
 CLSACT_INGRESS = 0xFFFFFFF2
@@ -219,7 +221,14 @@ class HostNetwork:
         """Two devices of ours, joined; those an earlier run left behind are taken over.
 
         What is sent on ``name`` arrives on ``other`` cut to segments, since neither says it could
-        take super-packets, and summed up unless ``sums`` says that a later device will do that.
+        take super-packets, and summed up unless ``sums`` says that a later device will do that. How
+        long they may be the uplinks say, each for its own: ``other`` takes any.
+
+        Args:
+            name: of the device that packets are sent to.
+            other: of the one they come out of.
+            mtu: of the first, for what has no other route.
+            sums: whether sums may be left to a later device.
 
         Returns:
             The index of each.
@@ -228,10 +237,10 @@ class HostNetwork:
             if not self._route.link_lookup(ifname=name):
                 self._route.link("add", ifname=name, kind="veth", peer={"ifname": other})
             found = []
-            for one in (name, other):
+            for one, octets in ((name, mtu), (other, MTU_MAX)):
                 index = int(self._route.link_lookup(ifname=one)[0])
                 (IPV6_CONF / one / "addr_gen_mode").write_text(ADDRESS_GENERATION_NONE)
-                self._route.link("set", index=index, mtu=mtu, flags=IFF_NOARP, change=IFF_NOARP)
+                self._route.link("set", index=index, mtu=octets, flags=IFF_NOARP, change=IFF_NOARP)
                 self._route.link("set", index=index, state="up")
                 found.append(index)
             with Ethtool() as ethtool:

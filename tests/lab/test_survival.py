@@ -1,5 +1,6 @@
 """The data plane in the kernel goes on without its daemon, and the next one takes it up [D36]."""
 
+import json
 import os
 import shutil
 import time
@@ -17,6 +18,7 @@ from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, interfaces, locators
 from noid.plane import libbpf
 from tests.lab.conversations import (
+    counters,
     establish_context,
     established,
     restart_daemons,
@@ -30,6 +32,9 @@ VERY_MANY = 20_000
 ROUTER = "2001:db8:2:a::1"
 """Of provider 2, where a is connected."""
 ANOTHER_LINK = "02:00:00:00:6d:36"
+ANOTHER_ROUTER, YET_ANOTHER_LINK = "2001:db8:2:a::2", "02:00:00:00:6d:37"
+NARROW, WIDE = 1400, 1500
+CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-generic-segmentation")
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +153,11 @@ def test_what_was_taken_down_is_not_taken_up(kernel_lab: Lab) -> None:
 def test_a_connection_goes_on_when_the_uplinks_stop_cutting_super_packets(kernel_lab: Lab) -> None:
     lab = kernel_lab
     restart_daemons(lab)
-    features = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-generic-segmentation")
     with tcp(lab, "a") as conversation:
         conversation.echoes()
         establish_context(lab)
         for host in HOSTS:
-            lab.set_features(host, features, on=False)
+            lab.set_features(host, CUTTING, on=False)
         lab.wait_for("the plane has noticed", lambda: _cuts(lab), 10)
         conversation.echoes(octets=60_000)
         conversation.echoes(octets=60_000)
@@ -164,6 +168,72 @@ def test_a_connection_goes_on_when_the_uplinks_stop_cutting_super_packets(kernel
         lab.wait_for("XDP is there", lambda: all("XDP" in mode for mode in _modes(lab)), 10)
         conversation.echoes(octets=60_000)
         conversation.echoes(octets=60_000)
+
+
+def test_segments_cut_before_a_wide_uplink_pass_though_another_is_narrow(kernel_lab: Lab) -> None:
+    lab = kernel_lab
+    _set_mtu(lab, NARROW)
+    for host in HOSTS:
+        lab.set_features(host, CUTTING, on=False)
+    try:
+        restart_daemons(lab)
+        with tcp(lab, "a") as conversation:
+            conversation.echoes()
+            establish_context(lab)
+            conversation.echoes(octets=60_000)
+            assert counters(lab, "a")["packets cut before the uplink"] > 0
+        (into,) = json.loads(lab.run("a", ["ip", "-s", "-j", "link", "show", "noid0-out"]).stdout)
+        assert into["stats64"]["tx"]["dropped"] == 0
+    finally:
+        _set_mtu(lab, WIDE)
+        for host in HOSTS:
+            lab.set_features(host, CUTTING, on=True)
+
+
+def _set_mtu(lab: Lab, octets: int) -> None:
+    """Narrows or widens the link between a and provider 2, at both ends."""
+    for node, name in (("a", "up2"), ("isp2", "custa")):
+        done = lab.run(node, ["ip", "link", "set", name, "mtu", str(octets)])
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_moved_context_follows_to_a_router_of_another_address(kernel_lab: Lab) -> None:
+    lab = kernel_lab
+    restart_daemons(lab)
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        establish_context(lab)
+        lab.cut_provider(1)
+        try:
+            conversation.echoes()
+            lab.wait_for("both ends have moved", lambda: all(_moved(lab, at) for at in HOSTS), 10)
+            lab.run("isp2", ["ip", "link", "set", "custa", "address", YET_ANOTHER_LINK])
+            _replace_router(lab, ROUTER, ANOTHER_ROUTER)
+            conversation.echoes(octets=60_000)
+            assert _moved(lab, "a")
+        finally:
+            _replace_router(lab, ANOTHER_ROUTER, ROUTER)
+            lab.heal_provider(1)
+
+
+def _replace_router(lab: Lab, old: str, new: str) -> None:
+    """Gives the router of provider 2 towards a another address; the routes of a follow."""
+    lab.run("isp2", ["ip", "addr", "add", f"{new}/64", "dev", "custa", "nodad"])
+    shown = lab.run("a", ["ip", "-6", "route", "show", "table", "all"]).stdout.splitlines()
+    routes = [line.split() for line in shown if f" via {old} " in line]
+    for to, *rest in routes:
+        said = dict(zip(rest[::2], rest[1::2], strict=False)) | {"via": new}
+        words = [
+            word
+            for key in ("via", "dev", "table", "metric")
+            if key in said
+            for word in (key, said[key])
+        ]
+        done = lab.run("a", ["ip", "-6", "route", "replace", to, *words])
+        assert done.returncode == 0, done.stderr
+    lab.run("isp2", ["ip", "addr", "del", f"{old}/64", "dev", "custa"])
+    # Or the kernel would sit out its timers with what it knew of the new address.
+    lab.run("a", ["ip", "-6", "neigh", "flush", "dev", "up2"])
 
 
 def test_without_its_daemon_a_moved_context_follows_its_router_to_another_link_address(
