@@ -1,23 +1,30 @@
 """The plane in the kernel on a host of its own: what it keeps is bounded."""
 
 import asyncio
+import contextlib
+import os
 import random
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from noid.config import PlaneSection
 from noid.constants import Codepoints
+from noid.errors import PlatformError
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
 from noid.plane import layout
-from noid.plane.bpf import NO_ROOM, BpfPlane, take_down
+from noid.plane.bpf import NO_ROOM, UPLINKS_REFUSED, BpfPlane, take_down
 from noid.plane.carried import Carried, Left
 from noid.plane.layout import Clock
 from noid.plane.slow import Surroundings
 from tests.dns.conftest import in_network_namespace, ip
+from tests.plane.foreign import PROGRAMS_MAX, Hanging, hang, hanging, program
 from tests.plane.test_bpf import random_flow
 
 LOCATORS = [Locator(bytes.fromhex("20010db8") + bytes(11) + bytes([one])) for one in range(1, 40)]
@@ -32,17 +39,20 @@ def pins(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", path], check=True)
 
 
-def with_plane(pins: Path, *scenarios: Callable[[BpfPlane], None]) -> None:
+def with_plane(
+    pins: Path, *scenarios: Callable[[BpfPlane], None], hook: Literal["auto", "clsact"] = "auto"
+) -> None:
     """Runs scenarios on a host with an uplink, each with a plane of its own that is then killed.
 
-    Each plays between ``open`` and ``start``; nothing is left of the last.
+    Each plays between ``open`` and ``start``, after which nothing hangs on devices that are gone;
+    nothing is left of the last.
     """
 
     async def play() -> None:
         ip("link add up1 type veth peer name far1")
         for device in ("up1", "far1", "lo"):
             ip(f"link set {device} up")
-        section = PlaneSection(kind="bpf", pins=str(pins), contexts=CONTEXTS)
+        section = PlaneSection(kind="bpf", pins=str(pins), contexts=CONTEXTS, hook=hook)
         network = HostNetwork()
         try:
             for scenario in scenarios:
@@ -64,6 +74,8 @@ def with_plane(pins: Path, *scenarios: Callable[[BpfPlane], None]) -> None:
                     scenario(plane)
                     plane.start()
                     assert not plane.led
+                    present = {str(index) for index, _ in socket.if_nameindex()}
+                    assert {path.name.split("-")[1] for path in pins.glob("link-*")} <= present
                 finally:
                     plane.close()
         finally:
@@ -110,6 +122,79 @@ def test_a_flow_too_many_is_counted(pins: Path) -> None:
         assert NO_ROOM not in plane.counters()
         plane.install(random_flow(chance))
         assert plane.counters()[NO_ROOM] == 1
+
+    with_plane(pins, scenario)
+
+
+def test_an_uplink_may_come_again_under_its_name_while_somebody_looks_or_nobody_does(
+    pins: Path,
+) -> None:
+    def scenario(plane: BpfPlane) -> None:
+        plane.links_changed()
+        (before,) = plane.devices
+        ip("link del up1")
+        ip("link add up1 type veth peer name far1")
+        ip("link set up1 up")
+        ip("link set far1 up")
+        plane.links_changed()
+        (after,) = plane.devices
+        assert before.index != after.index
+
+    def again(plane: BpfPlane) -> None:
+        ip("link del up1")
+        ip("link add up1 type veth peer name far1")
+        ip("link set up1 up")
+
+    with_plane(pins, scenario, again)
+
+
+@pytest.mark.parametrize("hook", ["auto", "clsact"])
+def test_nothing_stays_on_a_device_that_is_no_uplink_any_more_for_the_next_daemon(
+    pins: Path, hook: Literal["auto", "clsact"]
+) -> None:
+    def first(plane: BpfPlane) -> None:
+        plane.links_changed()
+        assert sum(_hanging("up1", "egress")) == 1
+
+    def second(plane: BpfPlane) -> None:
+        assert sum(_hanging("up1", "egress")) == 1, "that of the first, which goes on"
+        ip("link set up1 down")
+        ip("link set up1 name away1")
+        ip("link set away1 up")
+
+    def third(plane: BpfPlane) -> None:
+        for side in ("egress", "ingress"):
+            assert sum(_hanging("away1", side)) == 0
+
+    with_plane(pins, first, second, third, hook=hook)
+
+
+def _hanging(interface: str, side: str) -> Hanging:
+    """Who hangs there, asked on a thread of its own: the netlink library has its own event loop."""
+    with ThreadPoolExecutor(1) as worker:
+        return worker.submit(hanging, interface, side).result()
+
+
+def test_an_uplink_that_refuses_the_programs_is_counted_and_asked_again(pins: Path) -> None:
+    def scenario(plane: BpfPlane) -> None:
+        plane.links_changed()
+        ip("link add up2 type veth peer name up3")
+        with contextlib.ExitStack() as kept:
+            with contextlib.suppress(PlatformError):  # until there is no room
+                for _ in range(PROGRAMS_MAX):
+                    another = program()
+                    kept.callback(os.close, another)
+                    kept.callback(os.close, hang("tcx", "up2", "ingress", another, priority=0))
+            ip("link set up2 up")
+            ip("link set up3 up")
+            plane.links_changed()
+            assert plane.counters()[UPLINKS_REFUSED] == 1
+            assert plane.modes()["up2"].startswith("none: "), plane.modes()
+            assert plane.modes()["up3"].startswith("tcx")
+            assert _hanging("up2", "egress").tcx == 0, "half of them would be worse"
+        plane.links_changed()
+        assert plane.modes()["up2"].startswith("tcx")
+        assert plane.counters()[UPLINKS_REFUSED] == 1
 
     with_plane(pins, scenario)
 

@@ -42,6 +42,7 @@ LAST_RULE_PRIORITY = 40_000
 LOG_NAME = "verifier.log"
 NO_ROOM = "flows the kernel has no room for"
 REFUSED = "routes refused"
+UPLINKS_REFUSED = "uplinks that refused the programs"
 NO_WAY = layout.Way(ifindex=0, mtu=0)
 
 
@@ -75,6 +76,7 @@ class BpfPlane(SlowPath):
         self.pins = Path(self.section.pins)
         self.uplinks = Uplinks(self.network, self.pins, self.section.hook)
         self.devices: tuple[Device, ...] = ()
+        self.refused: dict[str, ShimError] = {}
         self.ways: dict[bytes, layout.Way] = {}
         self.segmenter = 0
         self.stays = True
@@ -152,6 +154,10 @@ class BpfPlane(SlowPath):
         programs = self.programs.programs
         self.uplinks.attach_segmenter(self.segments, programs["host_segments"])
         self.links_changed()
+        if self.refused:
+            raise next(iter(self.refused.values()))
+        if self.stays:
+            self.uplinks.leave_others(self.segments)
         for name, table in self.tables.items():
             libbpf.pin(table.descriptor, pin_of(self.pins, name))
         self.stays = True
@@ -175,13 +181,22 @@ class BpfPlane(SlowPath):
             list(take_down(self.section, self.network))
 
     def links_changed(self) -> None:
-        """Puts the programs on uplinks that have come, and sends by what there is now."""
+        """Puts the programs on uplinks that have come, and sends by what there is now.
+
+        An uplink that refuses them, such as one that has gone meanwhile, is asked again next time.
+        """
         assert self.programs is not None
         known, self.devices = self.devices, self._present()
         self.uplinks.leave(set(self.uplinks.modes) - {device.name for device in self.devices})
+        asked_before, self.refused = self.refused, {}
         for device in self.devices:
-            if device not in known:
+            if device in known and device.name not in asked_before:
+                continue
+            try:
                 self.uplinks.attach(device, self.programs.programs)
+            except ShimError as error:
+                self.refused[device.name] = error
+                self.counts[UPLINKS_REFUSED] += 1
         flows = list(self.rewriter.by_aids.values())
         # What an uplink has lost still leaves by it until the engine has found another locator.
         used = {flow.local_locator for flow in flows}

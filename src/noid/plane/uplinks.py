@@ -7,10 +7,11 @@ device as they are.
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from noid.errors import PlatformError, Unsupported
+from noid.errors import PlatformError, ShimError, Unsupported
 from noid.netlink import SUMMING, Device, HostNetwork
 from noid.plane import layout, libbpf
 
@@ -66,8 +67,20 @@ class Uplinks:
         """Puts the programs on an uplink, in the place of those that are there.
 
         Raises:
-            ShimError: the kernel has no hook for them, or refuses.
+            ShimError: the kernel has no hook for them, or refuses; none of ours is there then.
         """
+        if self._indexes.get(device.name, device.index) != device.index:
+            self.leave([device.name])  # another device has the name now
+        self._indexes[device.name] = device.index
+        try:
+            self.modes[device.name] = self._attach_all(device, programs)
+        except ShimError as error:
+            self.modes[device.name] = f"none: {error}"
+            self._take_off(device.index)
+            raise
+
+    def _attach_all(self, device: Device, programs: Mapping[str, int]) -> str:
+        """Does so, and says how packets pass the uplink now."""
         bare = "" if device.has_ethernet else "_bare"
         egress, ingress = programs[f"host_egress{bare}"], programs[f"host_ingress{bare}"]
         hook = self._attach(device.index, {"egress": egress, "ingress": ingress})
@@ -90,8 +103,7 @@ class Uplinks:
             said.append("super-packets cut before")
         else:
             said.append("super-packets whole")
-        self.modes[device.name] = ", ".join(said)
-        self._indexes[device.name] = device.index
+        return ", ".join(said)
 
     def attach_segmenter(self, index: int, program: int) -> None:
         """Puts the program behind the segmenter.
@@ -104,12 +116,28 @@ class Uplinks:
     def leave(self, names: Iterable[str]) -> None:
         """Takes our programs off devices, whether these are still there or not."""
         for name in names:
-            index = self._indexes.pop(name)
             del self.modes[name]
-            for path in self.pins.glob(f"link-{index}-*"):
-                path.unlink(missing_ok=True)
-            with contextlib.suppress(PlatformError):
-                self.network.detach_filters(index)
+            self._take_off(self._indexes.pop(name))
+
+    def leave_others(self, segmenter: int) -> None:
+        """Takes off what an earlier daemon left on devices that are no uplinks now.
+
+        It would go on with the tables of that daemon; and a link to a device that is gone keeps
+        these tables in memory.
+
+        Args:
+            segmenter: index of the device that has one of our programs and is no uplink.
+        """
+        pinned = {int(path.name.split("-")[1]) for path in self.pins.glob("link-*-*")}
+        present = {index for index, _ in socket.if_nameindex()}
+        for index in (pinned | present) - {segmenter, *self._indexes.values()}:
+            self._take_off(index)
+
+    def _take_off(self, index: int) -> None:
+        for path in self.pins.glob(f"link-{index}-*"):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(PlatformError):
+            self.network.detach_filters(index)
 
     def _attach(self, index: int, programs: Mapping[str, int]) -> str:
         """Hangs programs on a device by the hook there is, and none of ours on the other."""
