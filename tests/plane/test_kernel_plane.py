@@ -18,9 +18,9 @@ from noid.constants import Codepoints
 from noid.errors import PlatformError
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
-from noid.plane import layout
+from noid.plane import layout, libbpf
 from noid.plane.bpf import NO_ROOM, UPLINKS_REFUSED, BpfPlane, take_down
-from noid.plane.carried import Carried, Left
+from noid.plane.carried import TABLES, Carried, Left, pin_of
 from noid.plane.layout import Clock
 from noid.plane.slow import Surroundings
 from tests.dns.conftest import in_network_namespace, ip
@@ -167,6 +167,23 @@ def test_nothing_stays_on_a_device_that_is_no_uplink_any_more_for_the_next_daemo
             assert sum(_hanging("away1", side)) == 0
 
     with_plane(pins, first, second, third, hook=hook)
+
+
+def test_tables_of_an_older_edition_go_when_nobody_can_read_them(pins: Path) -> None:
+    old = pins / f"map-outbound-{layout.EDITION - 1}-{layout.OUTBOUND.size}"
+    others = pins / "map-of-somebody-else"
+
+    def upgraded(plane: BpfPlane) -> None:
+        for path in (old, others):
+            libbpf.pin(plane.tables["outbound"].descriptor, path)
+
+    def next_one(plane: BpfPlane) -> None:
+        assert sorted(pins.glob("map-*")) == sorted(
+            [others, *(pin_of(pins, name) for name in TABLES)]
+        )
+        others.unlink()
+
+    with_plane(pins, upgraded, next_one)
 
 
 def _hanging(interface: str, side: str) -> Hanging:

@@ -158,8 +158,11 @@ class BpfPlane(SlowPath):
             raise next(iter(self.refused.values()))
         if self.stays:
             self.uplinks.leave_others(self.segments)
-        for name, table in self.tables.items():
-            libbpf.pin(table.descriptor, pin_of(self.pins, name))
+        pinned = {pin_of(self.pins, name): table for name, table in self.tables.items()}
+        for path, table in pinned.items():
+            libbpf.pin(table.descriptor, path)
+        for path in set(our_tables(self.pins)).difference(pinned):
+            path.unlink(missing_ok=True)  # of another edition
         self.stays = True
         stale = sorted(self.led - self.watched)
         self.network.unlead_all(stale, device=self.segmenter, table=self.section.table)
@@ -388,13 +391,14 @@ def prepare_pins(pins: Path) -> None:
 
 def our_pins(pins: Path) -> list[Path]:
     """What a plane has pinned there; the kernel's own files and others' pins apart."""
-    patterns = (
-        "link-*-egress",
-        "link-*-ingress",
-        "link-*-early",
-        *(f"map-{one}-*" for one in TABLES),
-    )
-    return sorted(path for pattern in patterns for path in pins.glob(pattern))
+    sides = ("egress", "ingress", "early")
+    links = (path for side in sides for path in pins.glob(f"link-*-{side}"))
+    return sorted([*links, *our_tables(pins)])
+
+
+def our_tables(pins: Path) -> list[Path]:
+    """The tables among them, of whatever edition."""
+    return [path for name in TABLES for path in pins.glob(f"map-{name}-*")]
 
 
 def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
