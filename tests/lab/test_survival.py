@@ -33,6 +33,7 @@ ROUTER = "2001:db8:2:a::1"
 """Of provider 2, where a is connected."""
 ANOTHER_LINK = "02:00:00:00:6d:36"
 ANOTHER_ROUTER, YET_ANOTHER_LINK = "2001:db8:2:a::2", "02:00:00:00:6d:37"
+SUPER_OCTETS = 65_536
 NARROW, WIDE = 1400, 1500
 CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-generic-segmentation")
 
@@ -188,6 +189,32 @@ def test_segments_cut_before_a_wide_uplink_pass_though_another_is_narrow(kernel_
         _set_mtu(lab, WIDE)
         for host in HOSTS:
             lab.set_features(host, CUTTING, on=True)
+
+
+def test_super_packets_of_more_than_64_kib_are_cut_by_the_kernel(kernel_lab: Lab) -> None:
+    lab = kernel_lab
+    restart_daemons(lab)
+    server = lab.spawn("b", ["iperf3", "-6", "-s"])
+    _set_super_packets(lab, 4 * SUPER_OCTETS)
+    try:
+        establish_context(lab)
+        before = counters(lab, "a")
+        send = ["iperf3", "-6", "-c", "b.example", "-n", "20M"]
+        lab.wait_for("all of it is sent", lambda: lab.run("a", send).returncode == 0, 10)
+        after = counters(lab, "a")
+        cut, slowly = "packets cut before the uplink", "packets handed to the daemon"
+        assert after[cut] > before[cut]
+        assert after[slowly] == before[slowly]
+    finally:
+        _set_super_packets(lab, SUPER_OCTETS)
+        server.end()
+
+
+def _set_super_packets(lab: Lab, octets: int) -> None:
+    """Says how long super-packets may be on the uplinks of a (BIG TCP)."""
+    for name in interfaces("a"):
+        done = lab.run("a", ["ip", "link", "set", name, "gso_max_size", str(octets)])
+        assert done.returncode == 0, done.stderr
 
 
 def _set_mtu(lab: Lab, octets: int) -> None:

@@ -131,6 +131,12 @@ INLINE int needs_segmenter(struct __sk_buff *packet, u8 flags, u8 protocol)
 	return (flags & (protocol == TCP ? OUT_CUT_TCP : OUT_CUT_UDP)) && super_octets(packet);
 }
 
+INLINE int cut_first(void)
+{
+	count(CUT_FIRST);
+	return redirect(settings.segmenter_ifindex, 0);
+}
+
 /* Sends a packet with its new header out by the uplink of its flow.
  *
  * The kernel finds route and neighbour, and the packet shows what it found when it comes by again
@@ -224,12 +230,14 @@ INLINE int outward(struct __sk_buff *packet, u32 at, int cut)
 
 	protocol = ip->next_header;
 	slot = slot_of(protocol);
-	if (slot == NO_SLOT)
+	if (slot == NO_SLOT) {
+		/* An option in front of more than 64 KiB is the kernel's, and goes with the cutting. */
+		if (!cut && protocol == HOP_BY_HOP && super_octets(packet))
+			return cut_first();
 		return go_slowly();
-	if (!cut && flow->flags && needs_segmenter(packet, flow->flags, protocol)) {
-		count(CUT_FIRST);
-		return redirect(settings.segmenter_ifindex, 0);
 	}
+	if (!cut && flow->flags && needs_segmenter(packet, flow->flags, protocol))
+		return cut_first();
 	peer = &flow->peer[flow->chosen & 1];
 	as_it_is = !cut && packet->ifindex == flow->ifindex &&
 		   same(&aids.local, &flow->local_locator) &&
