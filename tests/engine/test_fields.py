@@ -147,6 +147,13 @@ def test_a_provisional_context_of_another_aid_does_not_answer_for_this_one() -> 
     assert label in labels
 
 
+def test_a_label_that_two_peers_chose_leads_to_the_context_of_each() -> None:
+    network = provisional(A2)
+    other = ccr_from(network, A2, aid=X1)
+    receive(network, network.b, other, A2, B1)
+    assert [one.peer_aid for one in network.b.host.contexts] == [A1, X1]
+
+
 def test_only_a_context_in_ur_sent_can_calm_down() -> None:
     network = established()
     network.a.outputs.clear()

@@ -29,16 +29,18 @@ def send(network: Network, message: ControlMessage, source: Locator) -> list[Con
     return answers
 
 
-def ccr_from(network: Network, source: Locator, label: int = 0x123) -> ControlMessage:
-    """The CCR of somebody at ``source`` who says that his AID is A1."""
+def ccr_from(
+    network: Network, source: Locator, label: int = 0x123, aid: Locator = A1
+) -> ControlMessage:
+    """The CCR of somebody at ``source`` who says that his AID is ``aid``."""
     init = ControlMessage(
         code=Code.INIT,
         nonce=label,
-        sender_aid=A1,
+        sender_aid=aid,
         receiver_aid=B1,
         context=ContextOption(sender_label=label),
         tokens=Tokens(sender=5),
-        sender_locators=tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in {A1: 0, source: 0}),
+        sender_locators=tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in {aid: 0, source: 0}),
         receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
     )
     (cc,) = send(network, init, source)
@@ -46,7 +48,7 @@ def ccr_from(network: Network, source: Locator, label: int = 0x123) -> ControlMe
     return ControlMessage(
         code=Code.CCR,
         nonce=cc.nonce,
-        sender_aid=A1,
+        sender_aid=aid,
         receiver_aid=B1,
         context=cc.context._replace(
             sender_label=label,

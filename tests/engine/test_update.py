@@ -2,9 +2,15 @@
 
 import pytest
 
-from noid.constants import MILLISECOND
+from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.engine.context import Pair
-from noid.engine.events import InstallFlow, LocatorsChanged, SendControl, UnansweredPacket
+from noid.engine.events import (
+    ControlMessageReceived,
+    InstallFlow,
+    LocatorsChanged,
+    SendControl,
+    UnansweredPacket,
+)
 from noid.engine.state import Trigger
 from noid.engine.update import send_update
 from noid.locators import Locator
@@ -150,3 +156,24 @@ def test_an_update_goes_by_the_pair_in_use_and_the_best_other_in_turns() -> None
         if message.nonce == update.nonce
     ]
     assert ways[:4] == [A1, A2, A1, A2]
+
+
+def test_a_request_that_comes_again_is_no_reason_to_look_for_another_pair() -> None:
+    network = established()
+    every = {(one, other) for one in (A1, A2, B1, B2) for other in (A1, A2, B1, B2)}
+    network.dead = every - {(A1, B1), (B1, A1)}
+    network.give(network.b, LocatorsChanged((B1, B2), deprecated=frozenset({B1})))
+    network.run(MINUTE + 10 * SECOND)  # until the search for another pair is given up
+    assert network.a.context.search is None
+    last = next(
+        one.packet[ipv6.HEADER_OCTETS :]
+        for one in reversed(network.b.outputs)
+        if isinstance(one, SendControl)
+        and one.packet[6] == ipv6.ICMPV6
+        and one.packet[ipv6.HEADER_OCTETS + 1] == Code.UR
+        and one.packet[8:40] == B1 + A1
+    )
+    network.a.outputs.clear()
+    network.give(network.a, ControlMessageReceived(B1, A1, False, last))
+    assert pairs(network.a, Code.UA)
+    assert pairs(network.a, Code.UR) == []

@@ -130,7 +130,7 @@ def _settled(core: Core, context: Context) -> None:
     verified = context.peer_verified
     proven = tuple(locator for locator in context.peer_set if locator in verified)
     core.emit(LocatorsVerified(context.peer_aid, verification.name, proven))
-    if verification.name and context.peer_aid in verification.verified:
+    if context.peer_aid in verification.verified:
         until_ns = core.now_ns + max(verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
         known = KnownPeer(verification.name, verification.remote, until_ns)
         core.confirm_peer(context.peer_aid, known)

@@ -1,0 +1,126 @@
+"""Set-up where messages are lost or come from elsewhere [draft §4.4, §7.4; D7, D16]."""
+
+import dataclasses
+
+import pytest
+
+from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
+from noid.engine.events import ControlMessageReceived, LocatorsChanged, SendControl
+from noid.engine.state import State
+from noid.wire import ipv6
+from noid.wire.control import (
+    NO_FLAGS,
+    Code,
+    ControlMessage,
+    Flag,
+    Piggyback,
+    decode_message,
+    encode_packet,
+)
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    X1,
+    Network,
+    packet,
+    state_of,
+)
+
+SYN = Piggyback(6, b"SYN")
+
+
+def plain_on(network: Network, code: Code) -> list[ControlMessage]:
+    """The messages of one kind that were on the wire in their plain form, lost ones too."""
+    found = []
+    for octets in network.trace:
+        header = ipv6.Header.decode(octets)
+        if header.next_header == ipv6.ICMPV6:
+            ends = header.source, header.destination
+            found.append(decode_message(octets[40:], *ends, in_slot=False))
+    return [one for one in found if one.code is code]
+
+
+def begun(network: Network) -> Network:
+    """The network, where a program of a's has sent its first packet to b."""
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1, b"SYN"))
+    return network
+
+
+def test_a_packet_that_no_init_carried_goes_on_the_ccr() -> None:
+    network = Network()
+    network.kill_provider(1)
+    begun(network).run(2 * SECOND)
+    assert [one.piggyback for one in plain_on(network, Code.INIT) if one.piggyback] == [SYN]
+    assert {one.piggyback for one in plain_on(network, Code.CCR)} == {SYN}
+
+
+@pytest.mark.parametrize(("flags", "carried"), [(NO_FLAGS, None), (Flag.ULP_PACKET_DISCARDED, SYN)])
+def test_a_packet_goes_on_the_ccr_again_only_if_the_cc_says_it_was_discarded(
+    flags: Flag, carried: Piggyback | None
+) -> None:
+    network = Network()
+    network.dead = {(A1, B1), (B2, A1)}
+    begun(network).run(300 * MILLISECOND)
+    (cc,) = plain_on(network, Code.CC)
+    cc = dataclasses.replace(cc, flags=flags)
+    octets = encode_packet(cc, B2, A1, CODEPOINTS)[40:]
+    outputs = network.give(network.a, ControlMessageReceived(B2, A1, False, octets))
+    (sent,) = (one.packet for one in outputs if isinstance(one, SendControl))
+    assert decode_message(sent[40:], A1, B2, in_slot=False).piggyback == carried
+
+
+def test_an_aid_that_sent_the_cc_is_proven_wherever_the_conf_comes_from() -> None:
+    network = Network()
+    network.dns_works = False
+    begun(network).run(35 * MILLISECOND)
+    _, octets = network.wire.pop()
+    conf = decode_message(octets[40:], B1, A1, in_slot=False)
+    assert conf.code is Code.CONF
+    network.put(encode_packet(conf, B2, A1, CODEPOINTS))
+    network.run(SECOND)
+    assert state_of(network.a) is State.ESTABLISHED
+    assert network.a.context.peer_verified == {B1}
+
+
+def test_a_host_that_has_been_up_for_long_gives_a_peer_no_less_time() -> None:
+    network = Network()
+    network.run(CONTEXT_IDLE_TIME)
+    network.dead = {(A1, B1)}
+    begun(network).run(SECOND)
+    assert state_of(network.a) is State.ESTABLISHED
+
+
+def test_sets_that_change_while_the_conf_is_lost_are_told_in_the_end() -> None:
+    network = begun(Network())
+    network.run(25 * MILLISECOND)
+    dead = {(B1, A1), (B1, A2), (B2, A1), (B2, A2)}
+    network.dead = set(dead)
+    network.run(SECOND)
+    assert state_of(network.a) is State.CCR_SENT
+    network.a.locators = (A1, A2, X1)
+    network.names["a.example"], network.reverse[X1] = [A1, A2, X1], "a.example"
+    network.give(network.a, LocatorsChanged(network.a.locators))
+    while state_of(network.a) is State.CCR_SENT:
+        network.run(SECOND)
+    network.dead = set()
+    network.run(60 * SECOND)
+    assert state_of(network.a) is State.ESTABLISHED
+    assert set(network.b.context.peer_local) == {A1, A2, X1}
+
+
+def test_what_a_conf_says_of_the_locators_of_a_peer_is_not_said_again() -> None:
+    network = Network()
+    network.names["a.example"] = [A1]
+    network.resolve(network.b, network.a)
+    begun(network).run(15 * MILLISECOND)
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(10 * MINUTE)  # the DNS has been asked anew meanwhile, and says the same
+    confs = [one for one in plain_on(network, Code.CONF) if one.receiver_locators]
+    assert [one.locator for conf in confs for one in conf.receiver_locators] == [A1]
+    assert state_of(network.b) is State.ESTABLISHED
+    assert network.a.context.own_set == (A1,)
+    assert not [one for one in plain_on(network, Code.UR) if one.receiver_locators]
