@@ -223,6 +223,7 @@ def test_crossing_inits_complete_each_other() -> None:
     assert a.state is b.state is State.ESTABLISHED
     assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
     assert (a.local_token, a.peer_token) == (b.peer_token, b.local_token)
+    assert (set(a.peer_local), set(b.peer_local)) == ({B1, B2}, {A1, A2})
     assert codes_on(network).count(Code.CONF) == 2
     assert Code.CC not in codes_on(network)
 

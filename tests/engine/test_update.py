@@ -175,5 +175,5 @@ def test_a_request_that_comes_again_is_no_reason_to_look_for_another_pair() -> N
     )
     network.a.outputs.clear()
     network.give(network.a, ControlMessageReceived(B1, A1, False, last))
-    assert pairs(network.a, Code.UA)
+    assert pairs(network.a, Code.UA)[0] == (A1, B1)
     assert pairs(network.a, Code.UR) == []
