@@ -42,6 +42,7 @@ ROUTE_MESSAGES = frozenset({24, 25})
 ROUTE_UNICAST = 1
 FAR_AWAY = "2000::"
 """An address of nobody's, to which the route of the wide world leads."""
+WHOLE_BITS = 128
 FAR_AWAY_BITS = 16
 """A route that leads there has a prefix no longer than this."""
 IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
@@ -433,6 +434,17 @@ class HostNetwork:
                     prefixlen=128,
                     flags=FLAG_NO_DAD,
                 )
+
+    @_on_worker
+    def local_addresses(self) -> frozenset[Locator]:
+        """Every address at which packets are this host's own, whatever device has it."""
+        with _explained("reading local addresses"):
+            found = self._route.route(
+                "dump", family=socket.AF_INET6, table=TABLE_LOCAL, type="local"
+            )
+            return frozenset(
+                parse_locator(str(one.get("dst"))) for one in found if one["dst_len"] == WHOLE_BITS
+            )
 
     @_on_worker
     def default_source(self, destination: Locator, *, mark: int) -> Locator | None:

@@ -63,8 +63,16 @@ class Kernel:
         self.rewriter = Rewriter(CODEPOINTS)
         self.watches: dict[int, Watch] = {}
         self.chance = chance
+        self.ours: set[Locator] = set()
+
+    def own(self, address: Locator) -> None:
+        """It is one of this host's."""
+        self.ours.add(address)
+        self.tables["ours"].put(address, layout.PRESENT.pack(1))
 
     def install(self, flow: Flow) -> None:
+        for address in flow.local_locators:
+            self.own(address)
         self.rewriter.install(flow)
         self.watches[flow.local_label] = Watch()
         clock = layout.Clock()
@@ -130,13 +138,15 @@ def _compare_inbound(kernel: Kernel, flows: list[Flow], seen: dict[str, int]) ->
     flow = chance.choice(flows)
     source = chance.choice((*sorted(flow.peer_locators) * 3, random_locator(chance)))
     destination = chance.choice((*sorted(flow.local_locators) * 3, random_locator(chance)))
+    if chance.random() < 0.5:
+        kernel.own(destination)
     label = chance.choice((flow.local_label,) * 8 + (0, chance.randrange(1 << 20)))
     next_header = chance.randrange(222, 242)
     packet = random_packet(chance, source, destination, next_header, label=label)
     verdict, after = kernel.run("host_ingress", packet)
     story = f"seed {SEED}: {packet.hex()} -> {verdict} {after.hex()}"
     slot = slot_of(next_header, CODEPOINTS)
-    if slot is None:
+    if slot is None or destination not in kernel.ours:
         assert (verdict, after) == (PASS, packet), story
         seen["plain"] += 1
         return
@@ -203,6 +213,8 @@ def test_what_goes_to_another_host_on_the_link_is_left_alone(programs: libbpf.Pr
         packet = packet[:40] + bytes((224, 0, 1, 4, 0, 0, 0, 0)) + packet[48:]
         frame = ANOTHER_HOST + ETHERNET[6:] + packet
         assert programs.try_out("host_ingress", frame) == (PASS, frame)
+        assert kernel.run("host_ingress", packet) == (PASS, packet), "we are its router"
+        kernel.own(Locator(packet[24:40]))
         assert kernel.run("host_ingress", packet)[0] != PASS, "this one is for us"
 
 

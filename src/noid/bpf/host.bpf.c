@@ -347,6 +347,7 @@ INLINE void follow(struct __sk_buff *packet, struct inbound *flow, u32 label, u8
 
 			out->peer[beside].locator = *source;
 			out->peer[beside].until_ns = 0;
+			in_this_order();
 			out->chosen = beside;
 		}
 		flow->current = from;
@@ -358,6 +359,13 @@ INLINE void follow(struct __sk_buff *packet, struct inbound *flow, u32 label, u8
 	report->source = *source;
 	report->followed = followed;
 	ring_submit(report, 0);
+}
+
+INLINE int is_ours(const struct ipv6 *ip)
+{
+	struct address destination = ip->destination;
+
+	return map_find(&ours, &destination) != 0;
 }
 
 /* A packet from the network. */
@@ -379,7 +387,7 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	if (ip->next_header == HOP_BY_HOP) {
 		u8 after;
 
-		if (packet_read(packet, at + IPV6_OCTETS, &after, 1) || !is_m6(after))
+		if (packet_read(packet, at + IPV6_OCTETS, &after, 1) || !is_m6(after) || !is_ours(ip))
 			return TC_PASS;
 		return go_slowly();
 	}
@@ -394,10 +402,12 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 		slot = ip->next_header - settings.fixed_first;
 	label = ip->first & LABEL_MASK;
 	if (slot == SLOT_ICMPV6 && !label)
-		return go_slowly(); /* control [D6] */
+		return is_ours(ip) ? go_slowly() : TC_PASS; /* control [D6] */
 
 	flow = map_find(&inbound, &label);
 	if (!flow) {
+		if (!is_ours(ip))
+			return TC_PASS;
 		if (!may_report(0, time_ns(), UNKNOWN_LABELS_PER_SECOND))
 			return drop(UNKNOWN_LABEL);
 		return go_slowly();
@@ -409,7 +419,7 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	to = place(&flow->near[0].local, flow->local_count, rest ? rest->local : 0,
 		   rest ? rest->local_count : 0, &destination);
 	if (to == NOWHERE)
-		return drop(DESTINATION_NOT_OURS);
+		return is_ours(ip) ? drop(DESTINATION_NOT_OURS) : TC_PASS;
 	from = place(&flow->near[0].peer, flow->peer_count, rest ? rest->peer : 0,
 		     rest ? rest->peer_count : 0, &source);
 	if (from == NOWHERE)

@@ -11,6 +11,12 @@ typedef unsigned long long u64;
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
 
+/* What stands before it is written before what stands behind it, as far as the compiler goes. */
+INLINE void in_this_order(void)
+{
+	asm volatile("" ::: "memory");
+}
+
 /* A map's definition is a struct whose members libbpf reads out of the BTF. */
 #define FIXED(name, value) int(*name)[value]
 #define TYPE(name, type) type *name

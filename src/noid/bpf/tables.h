@@ -41,6 +41,15 @@ struct {
 	TYPE(value, struct watched);
 } watched SEC(".maps");
 
+/* The addresses of this host; what is for another is on its way there. */
+struct {
+	FIXED(type, MAP_HASH);
+	FIXED(map_flags, ALLOCATED_WHEN_USED);
+	FIXED(max_entries, 1024);
+	TYPE(key, struct address);
+	TYPE(value, u32);
+} ours SEC(".maps");
+
 /* When a peer nobody has told us of was last reported; the least recently seen one goes first. */
 struct {
 	FIXED(type, MAP_LRU_HASH);

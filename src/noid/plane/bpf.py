@@ -40,6 +40,9 @@ OBJECT = "host.bpf.o"
 LAST_RULE_PRIORITY = 40_000
 """Of the rule that leads what has no route any more to the shim; behind every other."""
 LOG_NAME = "verifier.log"
+OWN_ADDRESSES_MAX = 4_096
+"""Addresses of this host at which it takes M6 packets of unknown contexts."""
+NO_ROOM_FOR_OURS = "addresses of this host the kernel has no room for"
 NO_ROOM = "flows the kernel has no room for"
 REFUSED = "routes refused"
 UPLINKS_REFUSED = "uplinks that refused the programs"
@@ -81,6 +84,7 @@ class BpfPlane(SlowPath):
         self.segmenter = 0
         self.stays = True
         self.watched: set[Locator] = set()
+        self.ours: frozenset[Locator] = frozenset()
         self.led: set[Locator] = set()
         self.programs: libbpf.Programs | None = None
         self.tables: dict[str, libbpf.Table] = {}
@@ -130,6 +134,7 @@ class BpfPlane(SlowPath):
                     "inbound": contexts,
                     "far": contexts,
                     "watched": KNOWN_PEERS_MAX,
+                    "ours": OWN_ADDRESSES_MAX,
                 },
                 constants=layout.settings(
                     self.codepoints,
@@ -189,6 +194,7 @@ class BpfPlane(SlowPath):
         An uplink that refuses them, such as one that has gone meanwhile, is asked again next time.
         """
         assert self.programs is not None
+        self._know_ours()
         known, self.devices = self.devices, self._present()
         self.uplinks.leave(set(self.uplinks.modes) - {device.name for device in self.devices})
         asked_before, self.refused = self.refused, {}
@@ -208,6 +214,16 @@ class BpfPlane(SlowPath):
         for flow in flows:
             if before.get(flow.local_locator) != self.ways.get(flow.local_locator):
                 self._put_outbound(flow)
+
+    def _know_ours(self) -> None:
+        """Tells the programs which addresses are this host's; what is for another passes them."""
+        now = self.network.local_addresses()
+        for address in now - self.ours:
+            if not self.tables["ours"].put(address, layout.PRESENT.pack(1)):
+                self.counts[NO_ROOM_FOR_OURS] += 1
+        for address in self.ours - now:
+            self.tables["ours"].remove(address)
+        self.ours = now
 
     def modes(self) -> dict[str, str]:
         """How packets pass each uplink."""

@@ -13,6 +13,7 @@ TABLES = {
     "inbound": (layout.LABEL_OCTETS, layout.INBOUND.size),
     "far": (layout.LABEL_OCTETS, layout.FAR_ENTRY.size),
     "watched": (LOCATOR_OCTETS, layout.WATCHED.size),
+    "ours": (LOCATOR_OCTETS, layout.PRESENT.size),
 }
 """The octets of their keys and values."""
 

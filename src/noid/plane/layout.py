@@ -27,6 +27,8 @@ OUTBOUND = struct.Struct("=4s4sIIBBB5x16sQQ16s24x16s24xQ")
 INBOUND = struct.Struct("=HBBBBBxQ8x128sQ")
 FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
+PRESENT = struct.Struct("=I")
+"""The value where only the key says anything."""
 SETTINGS = struct.Struct("=IIIBBBx")
 REPORT = struct.Struct("=I4sQ16sB3xIII")
 """The head of a report; the packet follows."""
