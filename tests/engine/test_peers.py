@@ -85,6 +85,7 @@ def test_a_stranger_is_asked_about_again_when_its_time_is_over_and_not_before() 
     network.give(network.a, UnknownPeerSeen(B1))
     network.run(SECOND)
     until_ns = network.a.host.core.strangers[B1]
+    assert STRANGER_TIME - SECOND <= until_ns - network.now_ns <= STRANGER_TIME
     network.now_ns = until_ns - 1
     assert network.give(network.a, UnknownPeerSeen(B1)) == []
     network.now_ns = until_ns

@@ -1,5 +1,7 @@
 """Control messages: octets and values, both ways, and everything that is not a message."""
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +31,8 @@ from noid.wire.options import (
 )
 from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS, EXAMPLES, HASH, messages
 
+OPTIONS_AT = 48
+OPTION_HEAD_OCTETS = 4
 UA_HEX = """
 c8 06 0000  3b 0c 0000  0a0b0c0d0e0f1011
 20010db80001000a000000000000000a
@@ -67,6 +71,18 @@ def body(message: ControlMessage) -> bytes:
 @pytest.mark.parametrize(("code", "text"), [(Code.UA, UA_HEX), (Code.INIT, INIT_HEX)])
 def test_the_layout_is_the_documented_one(code: Code, text: str) -> None:
     assert EXAMPLES[code].encode(200).hex() == "".join(text.split())
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_a_reset_token_alone_may_be_passed_over_by_who_does_not_know_it(code: Code) -> None:
+    octets = EXAMPLES[code].encode(200)
+    at, critical = OPTIONS_AT, set()
+    while at < octets[5] * 8:
+        number, length = struct.unpack_from("!HH", octets, at)
+        critical.add((number & 0x7FFF, bool(number & 0x8000)))
+        at += (OPTION_HEAD_OCTETS + length + 7) // 8 * 8
+    assert {number for number, is_critical in critical if not is_critical} <= {7}
+    assert {number for number, is_critical in critical if is_critical} <= {1, 2, 3, 4, 5, 6}
 
 
 @pytest.mark.parametrize("code", list(Code))

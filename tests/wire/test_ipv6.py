@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6, in6_chksum
 
+from noid.constants import FLOW_LABEL_MASK
 from noid.errors import WireError
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
@@ -49,6 +50,19 @@ def test_a_header_is_what_scapy_reads(
         hop_limit,
         len(payload),
     )
+
+
+def test_the_largest_label_and_the_longest_payload_are_ones_like_any_other() -> None:
+    longest = bytes(ipv6.PAYLOAD_OCTETS_MAX)
+    header = ipv6.Header(
+        source=A1,
+        destination=B1,
+        next_header=59,
+        payload_octets=len(longest),
+        flow_label=FLOW_LABEL_MASK,
+    )
+    assert ipv6.Header.decode(header.encode() + longest) == header
+    assert ipv6.plain_header(A1, B1, 59, len(longest))[4:6] == b"\xff\xff"
 
 
 @given(locators, locators, st.binary(max_size=101))
