@@ -100,6 +100,14 @@ def test_a_cookie_outlives_one_change_of_keys_and_not_its_time() -> None:
     assert not keys.opens(cookie, b"state", late + COOKIE_LIFETIME + 1)
 
 
+def test_a_key_is_forgotten_when_nothing_that_it_signed_can_be_accepted() -> None:
+    for age, forgotten in ((2 * COOKIE_KEY_LIFETIME - 1, False), (2 * COOKIE_KEY_LIFETIME, True)):
+        keys = CookieKeys(lambda count: b"k" * count)
+        keys.seal(b"", A1, 0)
+        keys.seal(b"", A1, age)
+        assert (keys.previous == b"") is forgotten
+
+
 @pytest.mark.parametrize("change", [{"timestamp": 1}, {"locator": A2}, {"keyed_hash": bytes(16)}])
 def test_an_altered_cookie_does_not_open(change: dict[str, Any]) -> None:
     keys = CookieKeys(lambda count: b"k" * count)

@@ -270,6 +270,13 @@ def test_the_authentication_is_blanked_after_an_option_of_any_length(octets: int
         assert blank_authentication(message) == expected[:2] + bytes(2) + expected[4:]
 
 
+def test_nothing_in_an_option_is_taken_for_an_authentication() -> None:
+    """Wherever in it one seems to begin."""
+    disguised = bytes(4) + b"\x80\x06\x00\x10\xff\xff\xff\xff" * 40
+    message = with_options(encode_option(99, disguised, critical=False))
+    assert blank_authentication(message) == message[:2] + bytes(2) + message[4:]
+
+
 def test_what_is_piggybacked_is_hashed_and_never_blanked() -> None:
     looks_like_one = encode_option(OptionType.AUTHENTICATION, HASH, critical=True)
     message = EXAMPLES[Code.UA].encode(200)[:4] + b"\x06" + EXAMPLES[Code.UA].encode(200)[5:]
