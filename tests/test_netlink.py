@@ -2,12 +2,14 @@
 
 import select
 import socket
+import subprocess
+import time
 
 import pytest
 
 from noid.config import HostSection
 from noid.engine.events import LocatorsChanged
-from noid.locators import format_locator, parse_locator
+from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork, heard_change, network_changes
 from noid.own import OwnLocators
 from tests.dns.conftest import in_network_namespace, ip
@@ -183,3 +185,27 @@ def test_routes_to_somewhere_in_particular_are_not_heard() -> None:
     # What the kernel has to say of new links comes late, and is heard with one of them or another.
     routes = [f"route add 2001:db8:{n:x}::/48 via fe80::1 dev up1" for n in range(16, 36)]
     assert not all(heard(*routes))
+
+
+def test_the_addresses_of_a_router_are_read_without_its_routes() -> None:
+    kept = parse_locator("2001:db8:9::9")
+
+    def scenario() -> tuple[frozenset[Locator], float]:
+        make_links()
+        ip("link set lo up")
+        routes = (f"route add 2a00:{number:x}::/32 dev up1\n" for number in range(10_000))
+        subprocess.run(
+            ["ip", "-6", "-batch", "-"], input="".join(routes), text=True, check=True, timeout=60
+        )
+        network = HostNetwork()
+        try:
+            network.keep_local(kept)
+            before = time.process_time()
+            found = network.local_addresses()
+            return found, time.process_time() - before
+        finally:
+            network.close()
+
+    found, seconds = in_network_namespace(scenario)
+    assert {kept, parse_locator("2001:db8:1::1")} <= found
+    assert seconds < 0.2
