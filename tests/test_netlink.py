@@ -2,8 +2,6 @@
 
 import select
 import socket
-import subprocess
-import time
 
 import pytest
 
@@ -187,25 +185,16 @@ def test_routes_to_somewhere_in_particular_are_not_heard() -> None:
     assert not all(heard(*routes))
 
 
-def test_the_addresses_of_a_router_are_read_without_its_routes() -> None:
-    kept = parse_locator("2001:db8:9::9")
-
-    def scenario() -> tuple[frozenset[Locator], float]:
+def test_the_addresses_of_this_host_are_those_of_every_device() -> None:
+    def scenario() -> frozenset[Locator]:
         make_links()
         ip("link set lo up")
-        routes = (f"route add 2a00:{number:x}::/32 dev up1\n" for number in range(10_000))
-        subprocess.run(
-            ["ip", "-6", "-batch", "-"], input="".join(routes), text=True, check=True, timeout=60
-        )
         network = HostNetwork()
         try:
-            network.keep_local(kept)
-            before = time.process_time()
-            found = network.local_addresses()
-            return found, time.process_time() - before
+            return network.local_addresses()
         finally:
             network.close()
 
-    found, seconds = in_network_namespace(scenario)
-    assert {kept, parse_locator("2001:db8:1::1")} <= found
-    assert seconds < 0.2
+    found = in_network_namespace(scenario)
+    assert {parse_locator("::1"), parse_locator("2001:db8:1::1")} <= found
+    assert parse_locator("2001:db8:1::2") not in found

@@ -125,7 +125,6 @@ class HostNetwork:
     def __init__(self) -> None:
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._route = self.worker.submit(IPRoute).result()
-        self._kept: frozenset[Locator] = frozenset()
 
     def close(self) -> None:
         """Closes the netlink socket."""
@@ -400,12 +399,10 @@ class HostNetwork:
         """Lets the host take in what comes for an address that it has no more [D23]."""
         with _explained(f"local route to {format_locator(aid)}"):
             self._route.route("replace", **self._local_route(aid))
-        self._kept |= {aid}
 
     @_on_worker
     def leave_local(self, aid: Locator) -> None:
         """Ends that; where it has ended already that is no error."""
-        self._kept -= {aid}
         with contextlib.suppress(NetlinkError):
             self._route.route("del", **self._local_route(aid))
 
@@ -439,13 +436,13 @@ class HostNetwork:
 
     @_on_worker
     def local_addresses(self) -> frozenset[Locator]:
-        """Every address at which packets are this host's own, whatever device has it.
+        """Every address of this host's, whatever device has it.
 
         Not read out of the local routes: with them come all others, and a router has very many.
         """
         with _explained("reading local addresses"):
             found = self._route.get_addr(family=socket.AF_INET6)
-            return self._kept.union(parse_locator(str(one.get("address"))) for one in found)
+            return frozenset(parse_locator(str(one.get("address"))) for one in found)
 
     @_on_worker
     def default_source(self, destination: Locator, *, mark: int) -> Locator | None:

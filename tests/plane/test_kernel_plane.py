@@ -18,8 +18,8 @@ from noid.constants import Codepoints
 from noid.errors import PlatformError
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
-from noid.plane import layout, libbpf
-from noid.plane.bpf import NO_ROOM, UPLINKS_REFUSED, BpfPlane, take_down
+from noid.plane import bpf, layout, libbpf
+from noid.plane.bpf import NO_ROOM, NO_ROOM_FOR_OURS, UPLINKS_REFUSED, BpfPlane, take_down
 from noid.plane.carried import TABLES, Carried, Left, pin_of
 from noid.plane.layout import Clock
 from noid.plane.slow import Surroundings
@@ -110,6 +110,45 @@ def test_of_addresses_that_came_and_went_those_in_use_alone_are_remembered(pins:
         plane.remove(flow.local_label)
         plane.links_changed()
         assert of_ours(plane) == set()
+
+    with_plane(pins, scenario)
+
+
+def test_an_aid_in_use_is_ours_though_its_address_has_gone(pins: Path) -> None:
+    def scenario(plane: BpfPlane) -> None:
+        flow = random_flow(random.Random(1))
+        flow.local_aid = LOCATORS[0]
+        ip(f"addr add {format_locator(LOCATORS[0])}/64 dev up1 nodad")
+        ip(f"addr add {format_locator(LOCATORS[1])}/64 dev up1 nodad")
+        plane.links_changed()
+        plane.install(flow)
+        for locator in LOCATORS[:2]:
+            assert plane.tables["ours"].find(locator)
+            ip(f"addr del {format_locator(locator)}/64 dev up1")
+        plane.links_changed()
+        assert plane.tables["ours"].find(LOCATORS[0])
+        assert not plane.tables["ours"].find(LOCATORS[1])
+        plane.remove(flow.local_label)
+        plane.links_changed()
+        assert not plane.tables["ours"].find(LOCATORS[0])
+
+    with_plane(pins, scenario)
+
+
+def test_an_address_too_many_is_counted_and_tried_again(
+    pins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bpf, "OWN_ADDRESSES_MAX", 8)
+
+    def scenario(plane: BpfPlane) -> None:
+        for locator in LOCATORS[:8]:
+            ip(f"addr add {format_locator(locator)}/64 dev up1 nodad")
+        plane.links_changed()
+        assert plane.counters()[NO_ROOM_FOR_OURS] > 0
+        for locator in LOCATORS[:7]:
+            ip(f"addr del {format_locator(locator)}/64 dev up1")
+        plane.links_changed()
+        assert plane.tables["ours"].find(LOCATORS[7])
 
     with_plane(pins, scenario)
 

@@ -84,7 +84,7 @@ class BpfPlane(SlowPath):
         self.segmenter = 0
         self.stays = True
         self.watched: set[Locator] = set()
-        self.ours: frozenset[Locator] = frozenset()
+        self.ours: set[Locator] = set()
         self.led: set[Locator] = set()
         self.programs: libbpf.Programs | None = None
         self.tables: dict[str, libbpf.Table] = {}
@@ -216,14 +216,20 @@ class BpfPlane(SlowPath):
                 self._put_outbound(flow)
 
     def _know_ours(self) -> None:
-        """Tells the programs which addresses are this host's; what is for another passes them."""
-        now = self.network.local_addresses()
-        for address in now - self.ours:
-            if not self.tables["ours"].put(address, layout.PRESENT.pack(1)):
-                self.counts[NO_ROOM_FOR_OURS] += 1
+        """Tells the programs which addresses are this host's; what is for another passes them.
+
+        AIDs of flows are, though their address may have left its interface [D23].
+        """
+        aids = {flow.local_aid for flow in self.rewriter.by_label.values()}
+        now = self.network.local_addresses() | aids
         for address in self.ours - now:
             self.tables["ours"].remove(address)
-        self.ours = now
+        self.ours &= now
+        for address in now - self.ours:
+            if self.tables["ours"].put(address, layout.PRESENT.pack(1)):
+                self.ours.add(address)
+            else:
+                self.counts[NO_ROOM_FOR_OURS] += 1
 
     def modes(self) -> dict[str, str]:
         """How packets pass each uplink."""
