@@ -27,8 +27,7 @@ from tests.lab.conversations import (
 )
 
 SOME_OCTETS = 4 * 2**20
-GAP_MAX_MS = 3000
-"""Far more than `noid lab run restart` measures: the machine may be busy besides."""
+GAP_MAX_MS = 1000
 VERY_MANY = 50_000
 """It takes seconds to take up so many."""
 ROUTER = "2001:db8:2:a::1"
