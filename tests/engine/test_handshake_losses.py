@@ -7,7 +7,6 @@ import pytest
 from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
 from noid.engine.events import ControlMessageReceived, LocatorsChanged, SendControl
 from noid.engine.state import State
-from noid.wire import ipv6
 from noid.wire.control import (
     NO_FLAGS,
     Code,
@@ -28,19 +27,14 @@ from tests.engine.network import (
     packet,
     state_of,
 )
+from tests.engine.test_handshake import messages_on
 
 SYN = Piggyback(6, b"SYN")
 
 
 def plain_on(network: Network, code: Code) -> list[ControlMessage]:
     """The messages of one kind that were on the wire in their plain form, lost ones too."""
-    found = []
-    for octets in network.trace:
-        header = ipv6.Header.decode(octets)
-        if header.next_header == ipv6.ICMPV6:
-            ends = header.source, header.destination
-            found.append(decode_message(octets[40:], *ends, in_slot=False))
-    return [one for one in found if one.code is code]
+    return [one for one in messages_on(network) if one.code is code]
 
 
 def begun(network: Network) -> Network:

@@ -1,5 +1,6 @@
 """The data plane in the kernel goes on without its daemon, and the next one takes it up [D36]."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, interfaces, locators
 from noid.plane import libbpf
 from tests.lab.conversations import (
+    Conversation,
     counters,
     establish_context,
     established,
@@ -227,21 +229,14 @@ def _set_mtu(lab: Lab, octets: int) -> None:
 
 def test_a_moved_context_follows_to_a_router_of_another_address(kernel_lab: Lab) -> None:
     lab = kernel_lab
-    restart_daemons(lab)
-    with tcp(lab, "a") as conversation:
-        conversation.echoes()
-        establish_context(lab)
-        lab.cut_provider(1)
+    with _moved_conversation(lab) as conversation:
+        lab.run("isp2", ["ip", "link", "set", "custa", "address", YET_ANOTHER_LINK])
         try:
-            conversation.echoes()
-            lab.wait_for("both ends have moved", lambda: all(_moved(lab, at) for at in HOSTS), 10)
-            lab.run("isp2", ["ip", "link", "set", "custa", "address", YET_ANOTHER_LINK])
             _replace_router(lab, ROUTER, ANOTHER_ROUTER)
             conversation.echoes(octets=60_000)
             assert _moved(lab, "a")
         finally:
             _replace_router(lab, ANOTHER_ROUTER, ROUTER)
-            lab.heal_provider(1)
 
 
 def _replace_router(lab: Lab, old: str, new: str) -> None:
@@ -268,6 +263,21 @@ def test_without_its_daemon_a_moved_context_follows_its_router_to_another_link_a
     kernel_lab: Lab,
 ) -> None:
     lab = kernel_lab
+    try:
+        with _moved_conversation(lab) as conversation:
+            lab.kill_daemon("a")
+            conversation.echoes(octets=60_000)
+            lab.run("isp2", ["ip", "link", "set", "custa", "address", ANOTHER_LINK])
+            entry = [ROUTER, "lladdr", ANOTHER_LINK, "dev", "up2", "nud", "reachable"]
+            lab.run("a", ["ip", "-6", "neigh", "replace", *entry])
+            conversation.echoes(octets=60_000)
+    finally:
+        lab.start_daemon("a")
+
+
+@contextlib.contextmanager
+def _moved_conversation(lab: Lab) -> Iterator[Conversation]:
+    """A conversation of a whose context has left provider 1, which works again afterwards."""
     restart_daemons(lab)
     with tcp(lab, "a") as conversation:
         conversation.echoes()
@@ -276,15 +286,9 @@ def test_without_its_daemon_a_moved_context_follows_its_router_to_another_link_a
         try:
             conversation.echoes()
             lab.wait_for("both ends have moved", lambda: all(_moved(lab, at) for at in HOSTS), 10)
-            lab.kill_daemon("a")
-            conversation.echoes(octets=60_000)
-            lab.run("isp2", ["ip", "link", "set", "custa", "address", ANOTHER_LINK])
-            entry = [ROUTER, "lladdr", ANOTHER_LINK, "dev", "up2", "nud", "reachable"]
-            lab.run("a", ["ip", "-6", "neigh", "replace", *entry])
-            conversation.echoes(octets=60_000)
+            yield conversation
         finally:
             lab.heal_provider(1)
-            lab.start_daemon("a")
 
 
 def _moved(lab: Lab, host: str) -> bool:
