@@ -38,8 +38,10 @@ CONTROL_FLOW_LABEL: Final = 0
 
 LOCATORS_MAX: Final = 16
 """Locators in one set [D5]."""
-CONTROL_OCTETS_MAX: Final = 1280
-"""A control message with its IPv6 header, without its piggyback [D5]; the minimum IPv6 MTU."""
+MTU_MIN: Final = 1280
+"""What every IPv6 link carries (RFC 8200 §5)."""
+CONTROL_OCTETS_MAX: Final = MTU_MIN
+"""A control message with its IPv6 header, without its piggyback [D5]."""
 
 COOKIE_LIFETIME: Final = 30 * SECOND
 """How old a CC may be when its CCR arrives [D8]."""

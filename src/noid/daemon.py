@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from noid import __version__
+from noid.changes import NetworkChanges
 from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.connections import Connections
+from noid.constants import MTU_MIN
 from noid.control import ControlServer
 from noid.dns.records import Question
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.engine.context import Context
-from noid.engine.core import MTU_MIN, HostOptions
+from noid.engine.core import HostOptions
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
@@ -50,21 +52,27 @@ from noid.engine.host import Host
 from noid.errors import PlatformError, ShimError
 from noid.locators import Locator, format_locator
 from noid.memories import Memories
-from noid.netlink import HostNetwork, heard_change, network_changes
+from noid.netlink import IFF_UP, LINK_CARRIES, HostNetwork
 from noid.own import OwnLocators
 from noid.plane.base import DataPlane
 from noid.plane.bpf import BpfPlane
 from noid.plane.layout import Clock
+from noid.plane.pins import own_devices
 from noid.plane.rewrite import Flow
 from noid.plane.slow import Surroundings, check_permission
 from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of
 from noid.resolvconf import resolvers_before
 from noid.storage import be_born, prepare_state
+from noid.survey import Survey
 from noid.takeover import Found, Takeover
 
 DEFAULT_MTU = 1500
 DNS_PORT = 53
+SURVEY_DELAY_S = 0.03
+"""How long after the first of several changes the host is surveyed."""
+COMPARE_INTERVAL_S = 10.0
+"""How often it is surveyed though nothing is heard of a change."""
 PROGRESS_S = 5.0
 """How often it is said how far the taking up of contexts is."""
 
@@ -82,9 +90,10 @@ class Daemon:
         self.config = config
         self.codepoints = config.code_points()
         self.network = HostNetwork()
-        self.own = OwnLocators(config.host, self.network, config.plane.device)
+        self.own = OwnLocators(config.host)
         self.connections = Connections()
         self.kept: set[Locator] = set()
+        self.surveying: asyncio.Task[None] | None = None
         self.changed: set[int] = set()
         self.memories: Memories
         self.taking_up: Takeover | None = None
@@ -137,7 +146,7 @@ class Daemon:
         birth = be_born(directory, goes_on=goes_on)
         if birth.warning:
             logger.warning(birth.warning)
-        mtu = self.network.least_mtu(config.host.interfaces, DEFAULT_MTU)
+        mtu = self._survey().mtu or DEFAULT_MTU
         options = HostOptions(
             codepoints=self.codepoints,
             birthday=birth.birthday,
@@ -163,10 +172,10 @@ class Daemon:
         stack.push_async_callback(self.control.stop)
         self.plane = self._open_plane(mtu)
         stack.callback(self.plane.close)
-        stack.callback(self._leave_aids)
         stack.callback(self._cancel)
         stack.callback(self._keep_memories)
-        self._take_locators()
+        self.kept = set(self.plane.kept_addresses())
+        self._take_locators(self._survey())
         self.stub = Stub(
             config.dns.listen,
             config.dns.port,
@@ -186,12 +195,13 @@ class Daemon:
         takeover.close()
         if self.stopping.is_set():
             return  # the kernel goes on as it did
-        watching = network_changes()
-        stack.callback(watching.close)
-        asyncio.get_running_loop().add_reader(watching, self._on_network_change, watching)
-        stack.callback(asyncio.get_running_loop().remove_reader, watching)
-        self._take_locators()
+        changes = NetworkChanges()
+        stack.callback(changes.close)
+        asyncio.get_running_loop().add_reader(changes, self._on_network_change, changes)
+        stack.callback(asyncio.get_running_loop().remove_reader, changes)
         self.plane.start()
+        self._take_survey(self._survey())
+        self._begin(self._compare())
 
     async def _take_up(self, takeover: Takeover) -> None:
         """Goes on with the contexts an earlier daemon left, doing everything else in between."""
@@ -283,10 +293,6 @@ class Daemon:
                 "dns.upstream", 0, f"no answer from {names}; check the address and the network"
             )
 
-    def _leave_aids(self) -> None:
-        for aid in self.kept:
-            self.network.leave_local(aid)
-
     def _resolvers(self) -> tuple[str, ...]:
         """Those of the configuration, else those of before ``noid resolver on``."""
         return upstream_resolvers(self.config, resolvers_before(RESOLV_CONF))
@@ -330,11 +336,12 @@ class Daemon:
             case _:
                 self._report(output)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Does something that takes a while beside everything else."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
     async def _check_idle(self, context: Context) -> None:
         """Tells when a context last received something, and whether a program needs it [D19]."""
@@ -391,26 +398,60 @@ class Daemon:
         """This host's locators, the preferred one first."""
         return self.own.locators
 
-    def _on_network_change(self, watching: socket.socket) -> None:
-        if heard_change(watching):
-            self.plane.links_changed()
-            self._take_locators()
+    def _on_network_change(self, changes: NetworkChanges) -> None:
+        """What is lost is acted on at once; then one survey follows, for all that has changed."""
+        found = changes.read()
+        for index, flags in found.links.items():
+            if flags & LINK_CARRIES != LINK_CARRIES:
+                self._lose_link(index, is_up=bool(flags & IFF_UP))
+        if found.deleted:
+            self.plane.routes_deleted(found.deleted)
+        if found.matters and self.surveying is None:
+            self.surveying = self._begin(self._survey_soon())
 
-    def _take_locators(self) -> None:
-        """Reads this host's locators, and tells the engine when they are others than before."""
-        event = self.own.look()
+    def _lose_link(self, index: int, *, is_up: bool) -> None:
+        self.plane.link_lost(index, is_up=is_up)
+        event = self.own.lost(index)
         if event is not None:
             self.handle(event)
-            self._keep_aids(frozenset(self.own.addresses))
+            self.network.drop_queued(index)
+
+    async def _survey_soon(self) -> None:
+        """Waits for the rest of what is happening, and takes it in by one survey."""
+        await asyncio.sleep(SURVEY_DELAY_S)
+        self.surveying = None
+        with contextlib.suppress(PlatformError):
+            self._take_survey(await asyncio.to_thread(self._survey))
+
+    async def _compare(self) -> None:
+        """Compares everything with how it is to be, now and then: not every change is heard of."""
+        while True:
+            await asyncio.sleep(COMPARE_INTERVAL_S)
+            with contextlib.suppress(PlatformError):
+                self._take_survey(await asyncio.to_thread(self._survey))
+                self.plane.compare_routes()
+
+    def _survey(self) -> Survey:
+        excluded = own_devices(self.config.plane.device)
+        return self.network.survey(self.config.host.interfaces, excluded=excluded)
+
+    def _take_survey(self, survey: Survey) -> None:
+        self.plane.network_changed(survey)
+        self._take_locators(survey)
+
+    def _take_locators(self, survey: Survey) -> None:
+        """Tells the engine of this host's locators when they are others than before."""
+        event = self.own.look(survey)
+        if event is not None:
+            self.handle(event)
+        self._keep_aids(frozenset(self.own.addresses))
 
     def _keep_aids(self, present: frozenset[Locator]) -> None:
         """AIDs of live contexts stay deliverable though their addresses are gone [D23]."""
         in_use = {context.local_aid for context in self.host.contexts} - present
-        with contextlib.suppress(PlatformError):
-            for aid in in_use - self.kept:
-                self.network.keep_local(aid)
-        for aid in self.kept - in_use:
-            self.network.leave_local(aid)
+        for aid in in_use ^ self.kept:
+            with contextlib.suppress(PlatformError):
+                self.plane.keep_address(aid, kept=aid in in_use)
         self.kept = in_use
 
     # --- answers on the control socket --------------------------------------------------------

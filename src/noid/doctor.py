@@ -18,10 +18,11 @@ from noid.dns.upstream import Upstream
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.errors import ConfigError, ShimError
 from noid.locators import Locator, format_locator, parse_locator
-from noid.netlink import HostNetwork, OwnAddress
-from noid.plane.bpf import segmenter_names
+from noid.netlink import HostNetwork
+from noid.plane.pins import own_devices
 from noid.plane.prospects import prospects
 from noid.resolvconf import asked, resolvers_before
+from noid.survey import OwnAddress, Survey
 
 MTU_MIN: Final = 1280
 TTL_SECONDS: Final = 300
@@ -86,13 +87,14 @@ class Doctor:
         network = HostNetwork()
         try:
             host = self.config.host
-            own = network.locators(host.interfaces, excluded=self.config.plane.device)
+            survey = network.survey(host.interfaces, excluded=own_devices(self.config.plane.device))
+            own = survey.locators
             if host.locators:
                 wanted = [parse_locator(text) for text in host.locators]
                 own = tuple(address for address in own if address.locator in wanted)
-            findings = [*self._addresses(own), *self._routes(network, own)]
-            mtu = network.least_mtu(host.interfaces, MTU_MIN)
-            planes = self._plane(network)
+            findings = [*self._addresses(own), *self._routes(network, survey)]
+            mtu = survey.mtu or MTU_MIN
+            planes = self._plane(survey)
             locators = tuple(address.locator for address in own)
             eaten = self._firewall(network, locators)
         finally:
@@ -116,9 +118,9 @@ class Doctor:
         mend = "ip -6 address add ADDRESS/64 dev DEVICE"
         return [Finding("addresses", Health.WRONG, f"{text}: {why}", mend)]
 
-    def _routes(self, network: HostNetwork, own: tuple[OwnAddress, ...]) -> list[Finding]:
+    def _routes(self, network: HostNetwork, survey: Survey) -> list[Finding]:
         """Each locator has to leave by the device it stands on."""
-        devices = network.devices(self.config.host.interfaces, excluded=[self.config.plane.device])
+        own, devices = survey.locators, survey.devices
         place = {address: device.name for device in devices for address in device.addresses}
         findings = []
         for address in own:
@@ -231,16 +233,14 @@ class Doctor:
             return Finding("kernel", Health.OK, f"{TUN} is there")
         return Finding("kernel", Health.WRONG, f"{TUN} is missing", "modprobe tun")
 
-    def _plane(self, network: HostNetwork) -> list[Finding]:
+    def _plane(self, survey: Survey) -> list[Finding]:
         """Which plane this host would get, and how packets would pass each uplink."""
         section = self.config.plane
-        ours = (section.device, *segmenter_names(section.device))
-        devices = network.devices(self.config.host.interfaces, excluded=ours)
         directory = Path(self.config.state.directory)
         health = {True: Health.OK, False: Health.WRONG, None: Health.UNKNOWN}
         return [
             Finding(one.what, health[one.good], one.text, one.mend)
-            for one in prospects(section, self.config.code_points(), devices, directory)
+            for one in prospects(section, self.config.code_points(), survey.devices, directory)
         ]
 
     def _daemon(self) -> Finding:

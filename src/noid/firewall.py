@@ -22,7 +22,7 @@ from typing import Any, Final
 from noid.constants import TRIAL_SUFFIX, Codepoints
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
-from noid.plane.slow import open_tun
+from noid.plane.devices import open_tun
 from noid.wire import ipv6
 
 SLOTS: Final = 8
@@ -145,7 +145,7 @@ def _device(network: HostNetwork, name: str, stranger: Locator) -> Iterator[int]
     """A TUN device by which the stranger is reached; it goes with the block."""
     tun = open_tun(name)
     try:
-        network.lead(stranger, device=network.bring_up(name, MTU), table=MAIN_TABLE, source=None)
+        network.add_routes([stranger], [None], device=network.bring_up(name, MTU), table=MAIN_TABLE)
         yield tun
     finally:
         os.close(tun)

@@ -5,12 +5,10 @@ import errno
 import fnmatch
 import functools
 import socket
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.ethtool import Ethtool
@@ -19,12 +17,14 @@ from pyroute2.netlink.exceptions import NetlinkError
 from noid import routes
 from noid.errors import PlatformError
 from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
+from noid.rules import Rule, read_rule
+from noid.survey import Device, OwnAddress, Survey
 
 LOOPBACK = "lo"
 SCOPE_GLOBAL = 0
-TABLE_LOCAL = 255
 FLAG_TEMPORARY = 0x01
 FLAG_NO_DAD = 0x02
+FLAG_NO_PREFIX_ROUTE = 0x200
 FLAG_DAD_FAILED = 0x08
 FLAG_DEPRECATED = 0x20
 FLAG_TENTATIVE = 0x40
@@ -32,13 +32,8 @@ UNUSABLE = FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_TENTATIVE
 LINK_CARRIES = 0x1 | 0x10000
 """IFF_UP and IFF_LOWER_UP: the link is wanted, and there is something at its other end."""
 PASSING_ADDRESS = "fe80::6d36"
-RULE_INVERT = 0x02
-GROUPS = 0x1 | 0x100 | 0x400 | 0x40000
-"""RTMGRP_LINK, _IPV6_IFADDR, _IPV6_ROUTE, and that of RTNLGRP_IPV6_RULE (linux/rtnetlink.h)."""
-MESSAGE = struct.Struct("=IHHII")
-"""struct nlmsghdr: octets, type, flags, sequence number, port."""
-ROUTE_MESSAGES = frozenset({24, 25})
-"""RTM_NEWROUTE, RTM_DELROUTE."""
+FOREVER = 0xFFFFFFFF
+NEIGHBOUR_INCOMPLETE = 0x01
 ROUTE_UNICAST = 1
 FAR_AWAY = "2000::"
 """An address of nobody's, to which the route of the wide world leads."""
@@ -60,47 +55,8 @@ CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation")
 SUMMING = "tx-checksum-ip-generic"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """A network device whose packets the shim is to see.
-
-    Attributes:
-        index: its number.
-        name: its name.
-        mtu: octets of IPv6 it carries.
-        has_ethernet: whether its packets have a link-layer header, of 14 octets.
-        addresses: the IPv6 addresses on it.
-        features: the names of what it does for the stack, as ``ethtool -k`` calls them.
-    """
-
-    index: int
-    name: str
-    mtu: int
-    has_ethernet: bool
-    addresses: frozenset[Locator]
-    features: frozenset[str]
-
-
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
-
-
-class OwnAddress(NamedTuple):
-    """An address of this host that may be a locator.
-
-    Attributes:
-        locator: the address.
-        interface: where it is.
-        deprecated: nothing new should use it (RFC 4862 §5.5.4).
-        broken: its link is down, or has lost its carrier [D20].
-        leads_out: packets from it to the wide world leave by that interface.
-    """
-
-    locator: Locator
-    interface: str
-    deprecated: bool
-    broken: bool
-    leads_out: bool
 
 
 def _on_worker(method: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -125,46 +81,82 @@ class HostNetwork:
     def __init__(self) -> None:
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._route = self.worker.submit(IPRoute).result()
+        self._ethtool = self.worker.submit(Ethtool).result()
 
     def close(self) -> None:
         """Closes the netlink socket."""
+        self.worker.submit(self._ethtool.close).result()
         self.worker.submit(self._route.close).result()
         self.worker.shutdown()
 
     @_on_worker
-    def locators(self, interfaces: Sequence[str], *, excluded: str) -> tuple[OwnAddress, ...]:
-        """The addresses that may be locators [D23], in the kernel's order.
-
-        Global unicast, permanent or public, on an interface one of the globs names.
+    def survey(self, interfaces: Sequence[str], *, excluded: Sequence[str]) -> Survey:
+        """What there is now.
 
         Args:
-            interfaces: globs such as ``eth*``.
-            excluded: a device of our own that never counts.
+            interfaces: globs of the uplinks, such as ``eth*``.
+            excluded: devices of our own, which never count.
+
+        Raises:
+            PlatformError: the kernel does not say.
         """
-        links = {link["index"]: link for link in self._route.get_links()}
-        found: list[OwnAddress] = []
-        for address in self._route.get_addr(family=socket.AF_INET6):
-            link = links.get(address["index"])
-            if link is None:
-                continue
-            name = str(link.get("ifname"))
-            flags = address.get("flags") or 0
-            if name in (LOOPBACK, excluded) or address["scope"] != SCOPE_GLOBAL or flags & UNUSABLE:
-                continue
-            locator = parse_locator(str(address.get("address")))
-            if is_global_unicast(locator) and any(
-                fnmatch.fnmatchcase(name, pattern) for pattern in interfaces
-            ):
-                found.append(
-                    OwnAddress(
-                        locator,
-                        name,
-                        deprecated=bool(flags & FLAG_DEPRECATED),
-                        broken=(link["flags"] & LINK_CARRIES) != LINK_CARRIES,
-                        leads_out=self._leads_out(locator, link["index"]),
-                    )
-                )
-        return tuple(found)
+        with _explained("reading links, addresses and rules"):
+            return self._survey(interfaces, excluded)
+
+    def _survey(self, interfaces: Sequence[str], excluded: Sequence[str]) -> Survey:
+        links = {int(link["index"]): link for link in self._route.get_links()}
+        ours = {index for index, link in links.items() if link.get("ifname") in excluded}
+        addresses = [
+            (int(one["index"]), parse_locator(str(one.get("address"))), one)
+            for one in self._route.get_addr(family=socket.AF_INET6)
+        ]
+        uplinks = {
+            index: link
+            for index, link in links.items()
+            if index not in ours
+            and link.get("ifname") != LOOPBACK
+            and any(fnmatch.fnmatchcase(str(link.get("ifname")), one) for one in interfaces)
+        }
+        up = [link for link in uplinks.values() if link["flags"] & IFF_UP]
+        by_device: dict[int, set[Locator]] = {}
+        for index, locator, _ in addresses:
+            by_device.setdefault(index, set()).add(locator)
+        return Survey(
+            devices=tuple(
+                self._device(link, frozenset(by_device.get(int(link["index"]), ()))) for link in up
+            ),
+            locators=tuple(
+                self._own_address(locator, uplinks[index], one)
+                for index, locator, one in addresses
+                if index in uplinks and _may_be_locator(locator, one)
+            ),
+            addresses=frozenset(one for index, one, _ in addresses if index not in ours),
+            rules=tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6))),
+            mtu=min((int(link.get("mtu")) for link in up), default=0),
+        )
+
+    def _device(self, link: Any, addresses: frozenset[Locator]) -> Device:
+        name = str(link.get("ifname"))
+        has_ethernet = link["ifi_type"] == ARPHRD_ETHER
+        return Device(
+            index=int(link["index"]),
+            name=name,
+            mtu=int(link.get("mtu")),
+            has_ethernet=has_ethernet,
+            carries=(link["flags"] & LINK_CARRIES) == LINK_CARRIES,
+            link=bytes.fromhex(link.get("address").replace(":", "")) if has_ethernet else b"",
+            addresses=addresses,
+            features=_features(self._ethtool, name),
+        )
+
+    def _own_address(self, locator: Locator, link: Any, address: Any) -> OwnAddress:
+        return OwnAddress(
+            locator,
+            str(link.get("ifname")),
+            deprecated=bool((address.get("flags") or 0) & FLAG_DEPRECATED),
+            broken=(link["flags"] & LINK_CARRIES) != LINK_CARRIES,
+            leads_out=self._leads_out(locator, link["index"]),
+        )
 
     def _leads_out(self, source: Locator, index: int) -> bool:
         """Whether policy routing takes packets from an address out by a certain interface."""
@@ -181,40 +173,6 @@ class HostNetwork:
         except NetlinkError:
             return False
         return any(route.get("oif") == index and route["type"] == ROUTE_UNICAST for route in routes)
-
-    @_on_worker
-    def least_mtu(self, interfaces: Sequence[str], default: int) -> int:
-        """The least MTU among the interfaces that are up and that one of the globs names."""
-        mtus = [
-            int(link.get("mtu"))
-            for link in self._route.get_links()
-            if link.get("ifname") != LOOPBACK
-            and link["flags"] & 1
-            and any(fnmatch.fnmatchcase(str(link.get("ifname")), one) for one in interfaces)
-        ]
-        return min(mtus, default=default)
-
-    @_on_worker
-    def devices(self, interfaces: Sequence[str], *, excluded: Sequence[str]) -> tuple[Device, ...]:
-        """The devices one of the globs names, that are up, loopback and ``excluded`` apart."""
-        addresses: dict[int, set[Locator]] = {}
-        for one in self._route.get_addr(family=socket.AF_INET6):
-            addresses.setdefault(one["index"], set()).add(parse_locator(str(one.get("address"))))
-        with Ethtool() as ethtool:
-            return tuple(
-                Device(
-                    index=int(link["index"]),
-                    name=name,
-                    mtu=int(link.get("mtu")),
-                    has_ethernet=link["ifi_type"] == ARPHRD_ETHER,
-                    addresses=frozenset(addresses.get(link["index"], ())),
-                    features=_features(ethtool, name),
-                )
-                for link in self._route.get_links()
-                if (name := str(link.get("ifname"))) not in (LOOPBACK, *excluded)
-                and link["flags"] & IFF_UP
-                and any(fnmatch.fnmatchcase(name, one) for one in interfaces)
-            )
 
     @_on_worker
     def make_pair(self, name: str, other: str, *, mtu: int, sums: bool) -> tuple[int, int]:
@@ -280,6 +238,16 @@ class HostNetwork:
             )
 
     @_on_worker
+    def has_filter(self, ifindex: int, *, egress: bool) -> bool:
+        """Whether our program is still on a device by clsact."""
+        parent = CLSACT_EGRESS if egress else CLSACT_INGRESS
+        try:
+            found = list(self._route.get_filters(index=ifindex, parent=parent))
+        except NetlinkError:
+            return False
+        return any(one["info"] >> 16 == FILTER_PRIORITY for one in found)
+
+    @_on_worker
     def detach_filters(self, ifindex: int) -> bool:
         """Removes our programs from a device's clsact, and that too if nobody else uses it.
 
@@ -301,119 +269,117 @@ class HostNetwork:
 
     @_on_worker
     def bring_up(self, device: str, mtu: int) -> int:
-        """Takes a device of ours into use, without addresses; returns its index."""
+        """Takes a device of ours into use, without addresses or neighbours; returns its index."""
         with _explained(f"device {device}"):
             (IPV6_CONF / device / "addr_gen_mode").write_text(ADDRESS_GENERATION_NONE)
             index = int(self._route.link_lookup(ifname=device)[0])
-            self._route.link("set", index=index, mtu=mtu, state="up")
+            self._route.link("set", index=index, mtu=mtu, flags=IFF_NOARP, change=IFF_NOARP)
+            self._route.link("set", index=index, state="up")
             return index
 
     @_on_worker
-    def add_rule(
-        self, *, priority: int, table: int, except_mark: int, keep_routes: bool = False
-    ) -> None:
-        """Lets every packet but those with a mark consult a routing table, at a priority.
+    def add_rules(self, rules: Collection[Rule]) -> None:
+        """Adds rules, the ones tried last first; one that is there already is no error.
 
-        A rule that an earlier run left behind is taken over, and its routes if they are to be kept.
+        Raises:
+            PlatformError: the kernel refuses one.
         """
-        if keep_routes and self._rules(priority, table):
-            return
-        self._remove_rule(priority, table)
-        with _explained(f"ip -6 rule priority {priority}"):
-            self._route.rule(
-                "add",
-                family=socket.AF_INET6,
-                priority=priority,
-                table=table,
-                fwmark=except_mark,
-                flags=RULE_INVERT,
-            )
+        for rule in sorted(rules, key=lambda one: one.priority, reverse=True):
+            with _explained(f"ip -6 rule priority {rule.priority}"):
+                try:
+                    self._route.rule("add", **rule.arguments())
+                except NetlinkError as error:
+                    if error.code != errno.EEXIST:
+                        raise
 
     @_on_worker
-    def remove_rule(self, *, priority: int, table: int) -> bool:
-        """Removes the rules at a priority that consult a table, and the routes of the table.
+    def remove_rules(self, rules: Collection[Rule]) -> None:
+        """Removes rules, the ones tried first first; one that is gone already is no error."""
+        for rule in sorted(rules, key=lambda one: one.priority):
+            with contextlib.suppress(NetlinkError):
+                self._route.rule("del", **rule.arguments())
 
-        Returns:
-            Whether there were such rules.
-        """
-        return self._remove_rule(priority, table)
+    @_on_worker
+    def rules(self) -> tuple[Rule, ...]:
+        """Every policy routing rule for IPv6."""
+        with _explained("reading rules"):
+            return tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6)))
 
-    def _remove_rule(self, priority: int, table: int) -> bool:
-        found = False
+    @_on_worker
+    def flush_table(self, table: int) -> None:
+        """Removes all routes of a routing table."""
         with contextlib.suppress(NetlinkError):
             self._route.flush_routes(family=socket.AF_INET6, table=table)
-        for _ in range(self._rules(priority, table)):
-            found = True
-            with contextlib.suppress(NetlinkError):
-                self._route.rule("del", family=socket.AF_INET6, priority=priority, table=table)
-        return found
-
-    def _rules(self, priority: int, table: int) -> int:
-        """How many rules there are at a priority that consult a table."""
-        return sum(
-            rule.get("priority") == priority and rule.get("table") == table
-            for rule in self._route.get_rules(family=socket.AF_INET6)
-        )
 
     @_on_worker
-    def lead(self, aid: Locator, *, device: int, table: int, source: Locator | None) -> None:
-        """Routes one address to a device, with the source that programs get by default."""
-        with _explained(f"route to {format_locator(aid)}"):
-            self._route.route(
-                "replace",
-                family=socket.AF_INET6,
-                dst=f"{format_locator(aid)}/128",
-                oif=device,
-                table=table,
-                **({} if source is None else {"prefsrc": format_locator(source)}),
-            )
+    def drop_queued(self, device: int) -> None:
+        """Drops the packets that wait for a neighbour on a device, which may never answer.
+
+        TCP sends nothing again that is still in a queue of its own host.
+        """
+        with contextlib.suppress(NetlinkError):
+            for one in self._route.get_neighbours(family=socket.AF_INET6, ifindex=device):
+                if one["state"] & NEIGHBOUR_INCOMPLETE:
+                    self._route.neigh("del", ifindex=device, dst=one.get("dst"))
 
     @_on_worker
-    def lead_all(self, aids: Sequence[Locator], *, device: int, table: int) -> int:
-        """Routes very many addresses to a device; returns how many the kernel refused."""
+    def set_mtu(self, device: str, mtu: int, *, only_ipv6: bool = False) -> None:
+        """Sets the MTU of a device of ours, in octets; of its IPv6 packets alone if so wanted."""
+        with _explained(f"MTU of {device}"):
+            if only_ipv6:
+                (IPV6_CONF / device / "mtu").write_text(str(mtu))
+            else:
+                self._route.link("set", index=self._route.link_lookup(ifname=device)[0], mtu=mtu)
+
+    @_on_worker
+    def add_routes(
+        self, aids: Sequence[Locator], sources: Sequence[Locator | None], *, device: int, table: int
+    ) -> int:
+        """Routes addresses to a device, each with the source that programs get by default.
+
+        Returns:
+            How many the kernel refused.
+        """
         with _explained("routes to the peers"):
-            return routes.change(aids, device=device, table=table)
+            return routes.add(aids, sources, device=device, table=table)
 
     @_on_worker
-    def unlead_all(self, aids: Sequence[Locator], *, device: int, table: int) -> None:
-        """Removes very many such routes."""
+    def remove_routes(self, aids: Sequence[Locator], *, device: int, table: int) -> None:
+        """Removes such routes; one that is gone already is no error."""
         with _explained("routes to the peers"):
-            routes.change(aids, device=device, table=table, remove=True)
+            routes.remove(aids, device=device, table=table)
 
     @_on_worker
-    def led(self, *, device: int, table: int) -> set[Locator]:
-        """The addresses that a routing table leads to a device, one by one."""
+    def routed(self, *, device: int, table: int) -> dict[Locator, Locator | None]:
+        """The addresses that a routing table leads to a device, one by one, and their sources."""
         with _explained(f"routes of table {table}"):
             return routes.leading_to(device, table)
 
     @_on_worker
-    def unlead(self, aid: Locator, *, table: int) -> None:
-        """Removes such a route; one that is gone already is no error."""
-        with contextlib.suppress(NetlinkError):
-            self._route.route(
-                "del", family=socket.AF_INET6, dst=f"{format_locator(aid)}/128", table=table
-            )
+    def add_address(self, aid: Locator, device: int) -> None:
+        """Keeps an address of this host on a device of ours, for what has it already [D23].
+
+        It is deprecated there, so that nothing new is sent from it.
+        """
+        with _explained(f"address {format_locator(aid)}"):
+            self._route.addr("replace", preferred=0, valid=FOREVER, **_host_address(aid, device))
 
     @_on_worker
-    def keep_local(self, aid: Locator) -> None:
-        """Lets the host take in what comes for an address that it has no more [D23]."""
-        with _explained(f"local route to {format_locator(aid)}"):
-            self._route.route("replace", **self._local_route(aid))
-
-    @_on_worker
-    def leave_local(self, aid: Locator) -> None:
+    def remove_address(self, aid: Locator, device: int) -> None:
         """Ends that; where it has ended already that is no error."""
         with contextlib.suppress(NetlinkError):
-            self._route.route("del", **self._local_route(aid))
+            self._route.addr("del", **_host_address(aid, device))
 
-    def _local_route(self, aid: Locator) -> dict[str, Any]:
-        return {
-            "family": socket.AF_INET6,
-            "type": "local",
-            "table": TABLE_LOCAL,
-            "dst": f"{format_locator(aid)}/128",
-            "oif": self._route.link_lookup(ifname=LOOPBACK)[0],
-        }
+    @_on_worker
+    def addresses_on(self, device: int) -> frozenset[Locator]:
+        """The addresses of global scope on a device."""
+        with _explained("reading addresses"):
+            found = self._route.get_addr(family=socket.AF_INET6, index=device)
+            return frozenset(
+                parse_locator(str(one.get("address")))
+                for one in found
+                if one["scope"] == SCOPE_GLOBAL and one["index"] == device
+            )
 
     @_on_worker
     def forget_cached_routes(self, device: int) -> None:
@@ -433,16 +399,6 @@ class HostNetwork:
                     prefixlen=128,
                     flags=FLAG_NO_DAD,
                 )
-
-    @_on_worker
-    def local_addresses(self) -> frozenset[Locator]:
-        """Every address of this host's, whatever device has it.
-
-        Not read out of the local routes: with them come all others, and a router has very many.
-        """
-        with _explained("reading local addresses"):
-            found = self._route.get_addr(family=socket.AF_INET6)
-            return frozenset(parse_locator(str(one.get("address"))) for one in found)
 
     @_on_worker
     def default_source(self, destination: Locator, *, mark: int) -> Locator | None:
@@ -470,6 +426,22 @@ class HostNetwork:
         return str(links[0].get("ifname")) if links else None
 
 
+def _may_be_locator(locator: Locator, address: Any) -> bool:
+    """Whether an address is global unicast, permanent or public, and known to be unique."""
+    flags = address.get("flags") or 0
+    return address["scope"] == SCOPE_GLOBAL and not flags & UNUSABLE and is_global_unicast(locator)
+
+
+def _host_address(aid: Locator, device: int) -> dict[str, Any]:
+    return {
+        "index": device,
+        "family": socket.AF_INET6,
+        "address": format_locator(aid),
+        "prefixlen": 128,
+        "flags": FLAG_NO_DAD | FLAG_NO_PREFIX_ROUTE,
+    }
+
+
 def _features(ethtool: Ethtool, name: str) -> frozenset[str]:
     """What a device does for the stack; nothing where it does not say."""
     try:
@@ -477,38 +449,6 @@ def _features(ethtool: Ethtool, name: str) -> frozenset[str]:
     except (NetlinkError, OSError):
         return frozenset()
     return frozenset(name for name, feature in answer.features.items() if feature.enable)
-
-
-def network_changes() -> socket.socket:
-    """A socket that becomes readable when a device, address, route or rule of IPv6 changes.
-
-    ``heard_change`` reads it; HostNetwork says what there is now.
-    """
-    watching = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    watching.setblocking(False)
-    watching.bind((0, GROUPS))
-    return watching
-
-
-def heard_change(watching: socket.socket) -> bool:
-    """Reads all there is to read, and whether any of it may matter.
-
-    Routes to somewhere in particular do not: many come and go, and some are ours.
-    """
-    matters = False
-    while True:
-        try:
-            data = watching.recv(65536)
-        except BlockingIOError:
-            return matters
-        except OSError:
-            return True  # there was too much of it to keep
-        at = 0
-        while at + MESSAGE.size < len(data):
-            octets, kind, *_ = MESSAGE.unpack_from(data, at)
-            prefix_bits = data[at + MESSAGE.size + 1]
-            matters |= kind not in ROUTE_MESSAGES or prefix_bits <= FAR_AWAY_BITS
-            at += max(octets + 3 & ~3, MESSAGE.size)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,13 @@ for nothing but itself, and one whose link never led out of itself needs no rout
 """
 
 import fnmatch
+from dataclasses import replace
 
 from noid.config import HostSection
 from noid.constants import LOCATORS_MAX
 from noid.engine.events import LocatorsChanged
 from noid.locators import Locator, parse_locator
-from noid.netlink import HostNetwork, OwnAddress
+from noid.survey import OwnAddress, Survey
 
 
 class OwnLocators:
@@ -19,20 +20,18 @@ class OwnLocators:
 
     Args:
         host: what the operator wants of them.
-        network: where they are read.
-        device: a device of our own that never counts.
 
     Attributes:
         said: what the engine was told last.
         addresses: every address read last that could be a locator.
+        links: the addresses of each uplink, by its index.
     """
 
-    def __init__(self, host: HostSection, network: HostNetwork, device: str) -> None:
+    def __init__(self, host: HostSection) -> None:
         self.host = host
-        self.network = network
-        self.device = device
         self.said = LocatorsChanged(())
         self.addresses: tuple[Locator, ...] = ()
+        self.links: dict[int, frozenset[Locator]] = {}
         self._led_out: frozenset[Locator] = frozenset()
 
     @property
@@ -40,10 +39,11 @@ class OwnLocators:
         """The locators, the preferred one first."""
         return self.said.locators
 
-    def look(self) -> LocatorsChanged | None:
-        """Reads them; returns what is to be said to the engine, or None where nothing changed."""
-        found = self.network.locators(self.host.interfaces, excluded=self.device)
+    def look(self, survey: Survey) -> LocatorsChanged | None:
+        """Takes what there is; returns what is to be said to the engine, or None if nothing is."""
+        found = survey.locators
         self.addresses = tuple(one.locator for one in found)
+        self.links = {device.index: device.addresses for device in survey.devices}
         usable = [one for one in found if not one.deprecated or one.locator in self.locators]
         present = tuple(one.locator for one in usable)
         if self.host.locators:
@@ -62,6 +62,14 @@ class OwnLocators:
             return None
         self.said = event
         return event
+
+    def lost(self, index: int) -> LocatorsChanged | None:
+        """The same of a link that has just been lost, by its index."""
+        gone = self.links.get(index, frozenset()).intersection(self.locators)
+        if gone <= self.said.broken:
+            return None
+        self.said = replace(self.said, broken=self.said.broken | gone)
+        return self.said
 
     def _is_backup(self, address: OwnAddress) -> bool:
         """Whether the operator keeps an address for the worst case, by itself or its interface."""

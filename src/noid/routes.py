@@ -22,7 +22,7 @@ ROUTE: Final = struct.Struct("=BBBBBBBBI")
 DESTINATION: Final = struct.Struct("=HH16s")
 ATTRIBUTE: Final = struct.Struct("=HH")
 NUMBER: Final = struct.Struct("=HHI")
-RTA_DESTINATION, RTA_DEVICE, RTA_TABLE = 1, 4, 15
+RTA_DESTINATION, RTA_DEVICE, RTA_SOURCE, RTA_TABLE = 1, 4, 7, 15
 STATIC, UNIVERSE, UNICAST = 4, 0, 1
 HOST_BITS: Final = 128
 AT_ONCE: Final = 100
@@ -31,14 +31,16 @@ ANSWER_OCTETS: Final = 1 << 16
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 
 
-def change(aids: Sequence[Locator], *, device: int, table: int, remove: bool = False) -> int:
-    """Routes each address to a device, by a table; or removes such routes.
+def add(
+    aids: Sequence[Locator], sources: Sequence[Locator | None], *, device: int, table: int
+) -> int:
+    """Routes each address to a device, by a table; a route that is there is replaced.
 
     Args:
         aids: the addresses.
+        sources: for each the source that programs get by default; None leaves it to the kernel.
         device: its index.
         table: number of the routing table.
-        remove: whether the routes are to go; one that is gone already is no error.
 
     Returns:
         How many the kernel refused.
@@ -46,18 +48,56 @@ def change(aids: Sequence[Locator], *, device: int, table: int, remove: bool = F
     Raises:
         OSError: it takes no such messages at all.
     """
+    bodies = [_body(*one, device, table) for one in zip(aids, sources, strict=True)]
+    return _tell(NEW_ROUTE, CREATE | REPLACE, bodies)
+
+
+def remove(aids: Sequence[Locator], *, device: int, table: int) -> None:
+    """Removes such routes; one that is gone already is no error.
+
+    Raises:
+        OSError: the kernel takes no such messages at all.
+    """
+    _tell(DELETE_ROUTE, 0, [_body(aid, None, device, table) for aid in aids])
+
+
+def _tell(kind: int, flags: int, bodies: Sequence[bytes]) -> int:
+    """Tells the kernel so about many routes; returns how many it refused."""
     refused = 0
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.bind((0, 0))
-        for first in range(0, len(aids), AT_ONCE):
-            some = aids[first : first + AT_ONCE]
-            kernel.sendto(_messages(some, device, table, remove=remove), (0, 0))
+        for first in range(0, len(bodies), AT_ONCE):
+            some = bodies[first : first + AT_ONCE]
+            messages = (
+                HEADER.pack(
+                    HEADER.size + len(body),
+                    kind,
+                    REQUEST | flags | ACKNOWLEDGE * (number == len(some)),
+                    number,
+                    0,
+                )
+                + body
+                for number, body in enumerate(some, start=1)
+            )
+            kernel.sendto(b"".join(messages), (0, 0))
             refused += sum(error != 0 for error in _errors(kernel, len(some)))
-    return 0 if remove else refused
+    return refused
 
 
-def leading_to(device: int, table: int) -> set[Locator]:
-    """The addresses that a routing table leads to a device, one by one.
+def _body(aid: Locator, source: Locator | None, device: int, table: int) -> bytes:
+    return b"".join(
+        (
+            ROUTE.pack(socket.AF_INET6, HOST_BITS, 0, 0, 0, STATIC, UNIVERSE, UNICAST, 0),
+            DESTINATION.pack(DESTINATION.size, RTA_DESTINATION, aid),
+            NUMBER.pack(NUMBER.size, RTA_DEVICE, device),
+            NUMBER.pack(NUMBER.size, RTA_TABLE, table),
+            b"" if source is None else DESTINATION.pack(DESTINATION.size, RTA_SOURCE, source),
+        )
+    )
+
+
+def leading_to(device: int, table: int) -> dict[Locator, Locator | None]:
+    """The addresses that a routing table leads to a device, one by one, each with its source.
 
     Args:
         device: its index.
@@ -66,7 +106,7 @@ def leading_to(device: int, table: int) -> set[Locator]:
     Raises:
         OSError: the kernel does not say.
     """
-    found: set[Locator] = set()
+    found: dict[Locator, Locator | None] = {}
     request = HEADER.pack(HEADER.size + ROUTE.size + NUMBER.size, GET_ROUTE, REQUEST | DUMP, 1, 0)
     route = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
@@ -81,14 +121,17 @@ def leading_to(device: int, table: int) -> set[Locator]:
                 octets, kind, *_ = HEADER.unpack_from(answer, at)
                 if kind != NEW_ROUTE:
                     return found
-                attributes = _attributes(answer[at + HEADER.size + ROUTE.size : at + octets])
+                attributes = attributes_of(answer[at + HEADER.size + ROUTE.size : at + octets])
                 to = int.from_bytes(attributes.get(RTA_DEVICE, b""), sys.byteorder)
                 if answer[at + HEADER.size + 1] == HOST_BITS and to == device:
-                    found.add(Locator(attributes[RTA_DESTINATION]))
+                    source = attributes.get(RTA_SOURCE)
+                    found[Locator(attributes[RTA_DESTINATION])] = (
+                        Locator(source) if source else None
+                    )
                 at += octets
 
 
-def _attributes(octets: bytes) -> dict[int, bytes]:
+def attributes_of(octets: bytes) -> dict[int, bytes]:
     """The attributes of a message, by their kind."""
     found = {}
     at = 0
@@ -97,20 +140,6 @@ def _attributes(octets: bytes) -> dict[int, bytes]:
         found[kind] = octets[at + ATTRIBUTE.size : at + length]
         at += (length + 3) & ~3
     return found
-
-
-def _messages(aids: Sequence[Locator], device: int, table: int, *, remove: bool) -> bytes:
-    kind, flags = (DELETE_ROUTE, 0) if remove else (NEW_ROUTE, CREATE | REPLACE)
-    octets = HEADER.size + ROUTE.size + DESTINATION.size + 2 * NUMBER.size
-    route = ROUTE.pack(socket.AF_INET6, HOST_BITS, 0, 0, 0, STATIC, UNIVERSE, UNICAST, 0)
-    rest = NUMBER.pack(NUMBER.size, RTA_DEVICE, device) + NUMBER.pack(NUMBER.size, RTA_TABLE, table)
-    return b"".join(
-        HEADER.pack(octets, kind, REQUEST | flags | ACKNOWLEDGE * (number == len(aids)), number, 0)
-        + route
-        + DESTINATION.pack(DESTINATION.size, RTA_DESTINATION, aid)
-        + rest
-        for number, aid in enumerate(aids, start=1)
-    )
 
 
 def _errors(kernel: socket.socket, last: int) -> Iterator[int]:

@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from noid.constants import CONTEXTS_MAX, Codepoints
 from noid.control import ask
 from noid.engine.events import Memory
 from noid.errors import PlatformError, UsageError
-from noid.lab import machine, namespaces
+from noid.lab import machine
 from noid.lab.inventory import PINS
 from noid.lab.lab import Lab
 from noid.lab.waiting import wait_for
@@ -27,7 +26,8 @@ from noid.plane.carried import TABLES, pin_of
 from noid.plane.rewrite import Flow
 
 HOST, PEER = "a", "b"
-UPLINK = "up1"
+ROW = 1
+"""Of the first uplink, in the table of uplinks."""
 SPARE: Final = 16
 """Room for contexts beside those that are made up."""
 BATCH: Final = 5_000
@@ -85,14 +85,13 @@ def multiply(lab: Lab, total: int) -> None:
     assert model is not None
     pins = lab.directory / PINS / HOST
     outbound, inbound = (_table(pins, name) for name in ("outbound", "inbound"))
-    ifindex = namespaces.inside(namespaces.namespace(lab.name, HOST), _uplink_index)
-    way, clock = layout.Way(ifindex=ifindex, mtu=1500), layout.Clock()
+    clock = layout.Clock()
     alike = _alike(model, total - 1)
     while batch := list(itertools.islice(alike, BATCH)):
         memories.keep((memory.local_label, memory) for memory in batch)
         flows = [_flow(memory) for memory in batch]
-        came = [layout.inbound_entries(flow, clock)[0] for flow in flows]
-        sent = [layout.outbound_entry(flow, way, Codepoints(), clock) for flow in flows]
+        came = [layout.inbound_entries(flow, ROW, clock)[0] for flow in flows]
+        sent = [layout.outbound_entry(flow, ROW, Codepoints(), clock) for flow in flows]
         labels = [layout.label_key(flow.local_label) for flow in flows]
         pairs = [layout.aids_key(flow) for flow in flows]
         for table, keys, values in ((inbound, labels, came), (outbound, pairs, sent)):
@@ -107,10 +106,6 @@ def _table(pins: Path, name: str) -> libbpf.Table:
     descriptor = libbpf.pinned(pin_of(pins, name))
     assert descriptor is not None, "the daemon has pinned it"
     return libbpf.Table(descriptor, *TABLES[name])
-
-
-def _uplink_index() -> int:
-    return socket.if_nametoindex(UPLINK)
 
 
 def _alike(model: Memory, count: int) -> Iterator[Memory]:

@@ -18,8 +18,8 @@ from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.locators import Locator
 from noid.plane import layout, libbpf
-from noid.plane.bpf import object_code
 from noid.plane.carried import TABLES
+from noid.plane.pins import object_code
 from noid.plane.rewrite import Flow
 from noid.wire import ipv6
 
@@ -108,7 +108,7 @@ def _tables(lab: Lab, number: int, room: int, directory: Path) -> Iterator["_Tab
         object_code(),
         sizes={"outbound": room, "inbound": room, "far": 1, "watched": 1},
         constants=layout.settings(
-            CODEPOINTS, mark=1, slow_ifindex=1, segmenter_ifindex=1, referrals=False
+            CODEPOINTS, mark=1, devices=layout.Interfaces(1, 1, 1), referrals=False, timers=False
         ),
         log_path=directory / "log",
     )
@@ -161,20 +161,28 @@ class _Tables:
 
     def fill(self, total: int, watch: Watch) -> None:
         """Installs contexts, as a plane would that has them all at once."""
-        way, clock = layout.Way(ifindex=self.ifindex, mtu=1500), layout.Clock()
+        clock = layout.Clock()
+        self._take_uplink()
         for first in range(0, total, BATCH):
             watch(first, total)
             flows = [_flow(number) for number in range(first, min(first + BATCH, total))]
             aids = b"".join(layout.aids_key(flow) for flow in flows)
             labels = b"".join(layout.label_key(flow.local_label) for flow in flows)
-            sent = b"".join(layout.outbound_entry(flow, way, CODEPOINTS, clock) for flow in flows)
-            came = b"".join(layout.inbound_entries(_other_end(flow), clock)[0] for flow in flows)
+            sent = b"".join(layout.outbound_entry(flow, ROW, CODEPOINTS, clock) for flow in flows)
+            came = b"".join(layout.inbound_entries(_other_end(flow), 0, clock)[0] for flow in flows)
             for table, keys, values in (
                 (self.outbound, aids, sent),
                 (self.inbound, labels, came),
             ):
                 if table.put_all(keys, values) != len(flows):
                     raise PlatformError("bench scale", 0, "the kernel has no room for so many")
+
+    def _take_uplink(self) -> None:
+        """The device the frames leave by is the uplink of all contexts."""
+        flags = layout.ETHERNET | layout.SENDS | layout.RECEIVES
+        uplink = layout.Uplink(self.ifindex, 1500, bytes(layout.LINK_OCTETS), flags)
+        table = libbpf.Table(self.programs.maps["uplinks"], *TABLES["uplinks"])
+        table.put(layout.ROW.pack(ROW), layout.uplink_row(uplink))
 
     def packet_ns(self, numbers: list[int]) -> float:
         """What one packet out and one in cost, on average over contexts.
@@ -204,6 +212,8 @@ class _Tables:
 
 
 PROGRAMS = ("host_egress", "host_ingress")
+ROW = 1
+"""Of the one uplink."""
 
 
 def _frame(flow: Flow) -> bytes:

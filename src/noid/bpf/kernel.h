@@ -23,6 +23,9 @@ INLINE void in_this_order(void)
 
 enum { MAP_HASH = 1, MAP_ARRAY = 2, MAP_PERCPU_ARRAY = 6, MAP_LRU_HASH = 9, MAP_RINGBUF = 27 };
 enum { ALLOCATED_WHEN_USED = 1 }; /* BPF_F_NO_PREALLOC */
+enum { IF_ABSENT = 1 };		   /* BPF_NOEXIST */
+enum { TO_INGRESS = 1 };	   /* BPF_F_INGRESS */
+enum { MONOTONIC = 1 };		   /* CLOCK_MONOTONIC */
 /* Not 0, which would hide packets from whoever else hangs on the hook behind us (TCX_NEXT). */
 enum { TC_PASS = -1, TC_DROP = 2 };
 enum { XDP_TO_STACK = 2 };
@@ -67,17 +70,30 @@ struct __sk_buff {
 struct xdp_md {
 	u32 data;
 	u32 data_end;
+	u32 data_meta;
+	u32 ingress_ifindex;
 };
+
+struct bpf_timer {
+	u64 opaque[2];
+} __attribute__((aligned(8)));
 
 static void *(*const map_find)(void *map, const void *key) = (void *)1;
 static long (*const map_put)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static u64 (*const time_ns)(void) = (void *)5;
 static long (*const redirect)(u32 ifindex, u64 flags) = (void *)23;
+static long (*const packet_write)(struct __sk_buff *packet, u32 at, const void *from, u32 octets,
+				  u64 flags) = (void *)9;
 static long (*const packet_read)(const void *packet, u32 at, void *to, u32 octets) = (void *)26;
 static long (*const sum_difference)(const void *from, u32 from_octets, const void *to,
 				    u32 to_octets, u32 seed) = (void *)28;
 static long (*const packet_pull)(struct __sk_buff *packet, u32 octets) = (void *)39;
 static long (*const packet_sum_update)(struct __sk_buff *packet, u32 sum) = (void *)40;
+static long (*const packet_grow_head)(struct __sk_buff *packet, u32 octets, u64 flags) = (void *)43;
+static long (*const timer_init)(struct bpf_timer *timer, void *map, u64 flags) = (void *)169;
+static long (*const timer_set_callback)(struct bpf_timer *timer, void *callback) = (void *)170;
+static long (*const timer_start)(struct bpf_timer *timer, u64 ns, u64 flags) = (void *)171;
+static long (*const ring_output)(void *ring, void *from, u64 octets, u64 flags) = (void *)130;
 static void *(*const ring_reserve)(void *ring, u64 octets, u64 flags) = (void *)131;
 static void (*const ring_submit)(void *record, u64 flags) = (void *)132;
 static void (*const ring_discard)(void *record, u64 flags) = (void *)133;

@@ -13,6 +13,8 @@ enum {
 	REPORT_OCTETS = 2048,	/* of a packet, in a report */
 	REPORTS_OCTETS = 1 << 20,
 	STRANGERS_MAX = 4096,	/* peers nobody has told us of, remembered as reported */
+	UPLINKS_MAX = 256,	/* rows of the table of uplinks; row 0 is no uplink */
+	ACTIVITIES_MAX = 4096,	/* flows with unanswered TCP data, the least recent one evicted */
 };
 
 struct address {
@@ -24,9 +26,28 @@ struct settings {
 	u32 mark;		/* of the daemon's own packets, which pass as they are */
 	u32 slow_ifindex;	/* the device behind which the daemon does what is rare */
 	u32 segmenter_ifindex;	/* the device that cuts super-packets, or 0 */
+	u32 own_ifindex;	/* the device that takes packets to M6 peers, and its segments */
 	u8 rewritable_first;	/* P1 [D2] */
 	u8 fixed_first;		/* P2 [D2] */
 	u8 referrals;		/* whether unknown peers are of interest [D34] */
+	u8 timers;		/* whether the kernel has timers for programs */
+};
+
+enum uplink_flags {
+	OUT_CUT_TCP = 1,	/* cannot cut super-packets of TCP with an M6 next header */
+	OUT_CUT_UDP = 2,	/* nor of UDP */
+	OUT_SUM = 4,		/* nor sum up any packet with an M6 next header */
+	UPLINK_ETHERNET = 8,	/* has a link-layer header, of 14 octets */
+	UPLINK_SENDS = 16,	/* is up and has a carrier */
+	UPLINK_RECEIVES = 32,	/* is up, so that packets may appear on it */
+};
+
+/* An uplink. Flows name its row, so what happens to it costs one update, however many they are. */
+struct uplink {
+	u32 ifindex;		/* 0: it is not there */
+	u32 mtu;		/* octets of IPv6 */
+	u8 link[6];		/* its link-layer address */
+	u8 flags;
 	u8 reserved;
 };
 
@@ -34,12 +55,6 @@ struct settings {
 struct pair {
 	struct address local;
 	struct address peer;
-};
-
-enum outbound_flags {
-	OUT_CUT_TCP = 1,	/* the uplink cannot cut super-packets of TCP with an M6 next header */
-	OUT_CUT_UDP = 2,	/* nor of UDP */
-	OUT_SUM = 4,		/* nor sum up any packet with an M6 next header */
 };
 
 /* A locator of the peer, and the Ethernet header that leads there from the uplink. */
@@ -54,16 +69,14 @@ struct towards {
 struct outbound {
 	u32 peer_label;			/* F(peer) */
 	u32 local_label;		/* F(local), the key of the inbound entry */
-	u32 ifindex;			/* the uplink of Lp(local) */
-	u32 mtu;			/* its MTU, octets of IPv6 */
+	u8 uplink;			/* row of the uplink of Lp(local) */
 	u8 next_header_first;		/* P1 or P2 [D4] */
 	u8 chosen;			/* which of peer */
-	u8 flags;
-	u8 reserved;
-	u32 tick;			/* of the kernel, in which the clock was last asked */
+	u8 unanswered;			/* packets that want an answer since unanswered_ns, or many */
+	u32 tick;			/* of the kernel, in which silence was last looked for */
 	struct address local_locator;	/* Lp(local) */
 	u64 silence_ns;			/* T [D20] */
-	u64 unanswered_ns;		/* about when the first unanswered packet went; 0: none yet */
+	u64 unanswered_ns;		/* when the first unanswered packet went; 0: none yet */
 	struct towards peer[2];		/* Lp(peer) is the chosen one; a new one is written beside */
 	u64 reported_ns;		/* when unanswered_ns was last reported */
 };
@@ -83,7 +96,8 @@ struct inbound {
 	u8 flags;
 	u8 answered;		/* something has come since the sender last looked */
 	u64 received_ns;	/* when something last came, to one tick; 0: never */
-	u64 tick;		/* of the kernel, in which the clock was last asked */
+	u32 tick;		/* of the kernel, in which the clock was last asked */
+	u32 home;		/* row of the uplink that AID(local) belongs to */
 	struct pair near[LOCATORS_NEAR]; /* Lsl(local) and Lsl(peer), the AIDs first */
 	u64 moved_ns;		/* when a move of the peer was last noticed */
 };
@@ -96,10 +110,15 @@ struct far {
 	u8 reserved[6];
 };
 
-/* Whose packet is on its way to another uplink, to show the Ethernet header it gets there. */
+/* A packet whose route and neighbour the kernel looks up, under our mark, so that neither our rules
+ * nor those for its own mark apply. When it comes by again on its uplink it has its mark back, and
+ * shows the Ethernet header that leads there.
+ */
 struct scout {
-	struct pair aids;
-	u64 is_out;
+	struct pair aids;	/* of its flow */
+	struct pair addresses;	/* as it is sent */
+	u32 is_out;
+	u32 mark;
 };
 
 /* A peer the shim knows of and has no context with. */
@@ -120,6 +139,8 @@ enum count {
 	CUT_FIRST,
 	REPORTS_LOST,
 	TAGGED,
+	NO_UPLINK,
+	DELIVERED_AT_HOME,
 	COUNTS,
 };
 
@@ -141,6 +162,17 @@ struct report {
 	u32 octets;		/* of the packet that follow */
 	u32 reserved_too;
 	u8 packet[REPORT_OCTETS];
+};
+
+/* The last TCP segment of a flow that wants an answer, as it is reported when none comes, and the
+ * timer that notices that.
+ */
+struct activity {
+	struct bpf_timer timer;
+	struct pair aids;
+	u32 is_armed;
+	u32 reserved;
+	struct report report;
 };
 
 /* How many reports of a kind went in the second at hand. */

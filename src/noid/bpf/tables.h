@@ -41,7 +41,9 @@ struct {
 	TYPE(value, struct watched);
 } watched SEC(".maps");
 
-/* The addresses of this host; what is for another is on its way there. */
+/* The addresses of this host, and the rows of their uplinks; what is for another address is on its
+ * way there.
+ */
 struct {
 	FIXED(type, MAP_HASH);
 	FIXED(map_flags, ALLOCATED_WHEN_USED);
@@ -49,6 +51,28 @@ struct {
 	TYPE(key, struct address);
 	TYPE(value, u32);
 } ours SEC(".maps");
+
+struct {
+	FIXED(type, MAP_ARRAY);
+	FIXED(max_entries, UPLINKS_MAX);
+	TYPE(key, u32);
+	TYPE(value, struct uplink);
+} uplinks SEC(".maps");
+
+struct {
+	FIXED(type, MAP_LRU_HASH);
+	FIXED(max_entries, ACTIVITIES_MAX);
+	TYPE(key, u32); /* F(local) */
+	TYPE(value, struct activity);
+} activities SEC(".maps");
+
+/* What a new activity is copied from: octets that are 0, too many for the stack. */
+struct {
+	FIXED(type, MAP_ARRAY);
+	FIXED(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, struct { u8 octets[sizeof(struct activity)]; });
+} blanks SEC(".maps");
 
 /* When a peer nobody has told us of was last reported; the least recently seen one goes first. */
 struct {
@@ -141,9 +165,20 @@ INLINE struct report *begin_report(struct __sk_buff *packet, u32 kind, u32 label
 	return report;
 }
 
+INLINE struct uplink *uplink_of(u32 row)
+{
+	return map_find(&uplinks, &row);
+}
+
 /* To the daemon, as it is. */
 INLINE int go_slowly(void)
 {
 	count(GONE_SLOWLY);
 	return redirect(settings.slow_ifindex, 0);
+}
+
+INLINE int is_m6(u8 next_header)
+{
+	return (u8)(next_header - settings.rewritable_first) < SLOTS ||
+	       (u8)(next_header - settings.fixed_first) < SLOTS;
 }

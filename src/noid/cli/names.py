@@ -17,6 +17,7 @@ from noid.dns.zone import forward_records, reverse_records, text_record
 from noid.errors import ConfigError, UsageError
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork
+from noid.plane.pins import own_devices
 from noid.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
 
 DNS_PORT: Final = 53
@@ -81,7 +82,8 @@ def own_locators(config: Config) -> tuple[Locator, ...]:
         return tuple(parse_locator(text) for text in config.host.locators)
     network = HostNetwork()
     try:
-        found = network.locators(config.host.interfaces, excluded=config.plane.device)
+        excluded = own_devices(config.plane.device)
+        found = network.survey(config.host.interfaces, excluded=excluded).locators
     finally:
         network.close()
     return tuple(address.locator for address in found)[:LOCATORS_MAX]

@@ -65,7 +65,7 @@ def run_daemon(arguments: argparse.Namespace) -> int:
 def take_down(arguments: argparse.Namespace) -> int:
     """Removes what a daemon's plane left behind, while no daemon runs."""
     from noid.netlink import HostNetwork
-    from noid.plane.bpf import take_down as leave_kernel
+    from noid.plane.pins import take_down as leave_kernel
 
     config = load_config(arguments.config)
     path = Path(config.control.socket)

@@ -22,6 +22,7 @@ from noid.constants import (
     HELD_PACKETS_MAX,
     KNOWN_PEERS_MAX,
     LOCATORS_MAX,
+    MTU_MIN,
     PREFIX_BUCKETS,
     PREFIX_BURST,
     PREFIX_OCTETS,
@@ -60,7 +61,6 @@ from noid.wire.options import Entries, LocatorEntry, LocatorFlag
 
 NONCE_OCTETS = 8
 TIMERS = tuple(Timer)
-MTU_MIN = 1280
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

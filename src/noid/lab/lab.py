@@ -33,7 +33,7 @@ from noid.lab import (
 from noid.lab.inventory import Description, Plane
 from noid.lab.processes import Process
 from noid.lab.waiting import wait_for
-from noid.plane.bpf import prepare_pins
+from noid.plane.pins import prepare_pins
 
 Found = TypeVar("Found")
 

@@ -1,12 +1,13 @@
 """What a data plane is: the few things the daemon asks of one, whatever moves the packets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from noid.engine.events import Input
 from noid.locators import Locator
 from noid.plane.layout import Clock
 from noid.plane.rewrite import Flow
+from noid.survey import Survey
 
 Notify = Callable[[Input], None]
 """Where a data plane reports what the engine must know."""
@@ -40,8 +41,32 @@ class DataPlane(Protocol):
     def close(self) -> None:
         """Lets go of everything; what a plane keeps going without us is its own affair."""
 
-    def links_changed(self) -> None:
-        """Looks at the host's devices again: some have come, gone or changed."""
+    @property
+    def own_devices(self) -> tuple[str, ...]:
+        """The names of every device of ours."""
+
+    def network_changed(self, survey: Survey) -> None:
+        """Makes everything on this host as it is to be, whatever has changed it."""
+
+    def link_lost(self, index: int, *, is_up: bool) -> None:
+        """Sends nothing by a device that has lost its carrier, or has gone down.
+
+        Args:
+            index: of the device.
+            is_up: whether it has lost its carrier alone.
+        """
+
+    def routes_deleted(self, deleted: Iterable[tuple[int, Locator]]) -> None:
+        """Restores routes of ours that others have deleted: routing tables and addresses."""
+
+    def compare_routes(self) -> None:
+        """Compares every route of ours with what there is; takes long where they are many."""
+
+    def keep_address(self, aid: Locator, *, kept: bool) -> None:
+        """Keeps an AID deliverable whose uplink has lost the address, or ends that [D23]."""
+
+    def kept_addresses(self) -> frozenset[Locator]:
+        """The AIDs that are kept so, by an earlier daemon too."""
 
     def modes(self) -> dict[str, str]:
         """How it works on each uplink, for people; empty where there is but one way."""

@@ -13,7 +13,9 @@ TABLES = {
     "inbound": (layout.LABEL_OCTETS, layout.INBOUND.size),
     "far": (layout.LABEL_OCTETS, layout.FAR_ENTRY.size),
     "watched": (LOCATOR_OCTETS, layout.WATCHED.size),
-    "ours": (LOCATOR_OCTETS, layout.PRESENT.size),
+    "ours": (LOCATOR_OCTETS, layout.ROW.size),
+    "uplinks": (layout.ROW.size, layout.UPLINK.size),
+    "activities": (layout.LABEL_OCTETS, layout.ACTIVITY_OCTETS),
 }
 """The octets of their keys and values."""
 

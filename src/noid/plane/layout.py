@@ -7,6 +7,7 @@ the machine. A test compares the layouts here with the type information of the c
 import struct
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import NamedTuple
 
 from noid.constants import FLOW_LABEL_MASK, Codepoints
 from noid.locators import LOCATOR_OCTETS, Locator
@@ -19,19 +20,29 @@ NOT_ONE_OF_THEM = 0xFF
 
 CUT_TCP, CUT_UDP, SUM = 1, 2, 4
 """What an uplink cannot do to packets with an M6 next header, so that it is done before."""
+ETHERNET, SENDS, RECEIVES = 8, 16, 32
+"""Whether an uplink has a link-layer header, whether packets can leave by it, and appear on it."""
+UPLINKS_MAX = 256
+"""Rows of the table of uplinks; row 0 stands for none."""
+LINK_OCTETS = 6
 HOLDS, FAR = 1, 2
 
-EDITION = 3
+EDITION = 4
 """Of the layouts; the name of what is pinned has it, since sizes alone do not tell them apart."""
-OUTBOUND = struct.Struct("=4s4sIIBBB5x16sQQ16s24x16s24xQ")
-INBOUND = struct.Struct("=HBBBBBxQ8x128sQ")
+OUTBOUND = struct.Struct("=4s4sBBBB4x16sQQ16s24x16s24xQ")
+INBOUND = struct.Struct("=HBBBBBxQ4xI128sQ")
+UPLINK = struct.Struct("=II6sBx")
 FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
-PRESENT = struct.Struct("=I")
-"""The value where only the key says anything."""
-SETTINGS = struct.Struct("=IIIBBBx")
+ROW = struct.Struct("=I")
+"""A row of the table of uplinks: its key there, and the value of an address of this host."""
+SETTINGS = struct.Struct("=IIIIBBBB")
 REPORT = struct.Struct("=I4sQ16sB3xIII")
 """The head of a report; the packet follows."""
+ACTIVITY_HEAD_OCTETS = 56
+"""What an activity has before its report: a timer, AIDs, and whether the timer is set."""
+REPORTED_OCTETS_MAX = 2048
+ACTIVITY_OCTETS = ACTIVITY_HEAD_OCTETS + REPORT.size + REPORTED_OCTETS_MAX
 LABEL_OCTETS = 4
 AIDS_OCTETS = 2 * LOCATOR_OCTETS
 COUNT = struct.Struct("=Q")
@@ -49,25 +60,31 @@ COUNTS = (
     "packets cut before the uplink",
     "reports lost",
     "packets of another VLAN",
+    "packets without an uplink",
+    "packets delivered on the uplink of their AID",
 )
 """What the programs count, in the order of ``enum count``."""
 
 PLAIN_PACKET, UNANSWERED_PACKET, SOURCE_MOVED, UNKNOWN_PEER = 1, 2, 3, 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """Where packets with one source locator leave.
+class Uplink(NamedTuple):
+    """An uplink, as the programs see it.
 
     Attributes:
-        ifindex: the uplink; 0 where there is none.
+        ifindex: its device; 0 where there is none.
         mtu: octets of IPv6 it carries.
-        lacks: CUT_TCP, CUT_UDP and SUM, as far as it cannot do these.
+        link: its link-layer address, 6 octets; zeros where it has none.
+        flags: CUT_TCP, CUT_UDP and SUM, as far as it cannot do these; ETHERNET, SENDS, RECEIVES.
     """
 
     ifindex: int
     mtu: int
-    lacks: int = 0
+    link: bytes
+    flags: int
+
+
+NO_UPLINK = Uplink(0, 0, bytes(LINK_OCTETS), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,31 +108,49 @@ def aids_key(flow: Flow) -> bytes:
     return flow.local_aid + flow.peer_aid
 
 
+class Interfaces(NamedTuple):
+    """The devices of ours that programs send packets to, by index.
+
+    Attributes:
+        slow: behind which the daemon does what is rare.
+        segmenter: which cuts super-packets.
+        own: where its segments come out, and to which packets to M6 peers are routed.
+    """
+
+    slow: int
+    segmenter: int
+    own: int
+
+
 def settings(
-    codepoints: Codepoints, *, mark: int, slow_ifindex: int, segmenter_ifindex: int, referrals: bool
+    codepoints: Codepoints, *, mark: int, devices: Interfaces, referrals: bool, timers: bool
 ) -> bytes:
     """The constants of a load."""
     return SETTINGS.pack(
         mark,
-        slow_ifindex,
-        segmenter_ifindex,
+        *devices,
         codepoints.rewritable_first,
         codepoints.fixed_first,
         referrals,
+        timers,
     )
 
 
-def outbound_entry(flow: Flow, way: Way, codepoints: Codepoints, clock: Clock) -> bytes:
-    """The entry by which packets of a flow leave."""
+def uplink_row(uplink: Uplink) -> bytes:
+    """A row of the table of uplinks."""
+    return UPLINK.pack(*uplink)
+
+
+def outbound_entry(flow: Flow, row: int, codepoints: Codepoints, clock: Clock) -> bytes:
+    """The entry by which packets of a flow leave, by the uplink in a row."""
     first = codepoints.rewritable_first if flow.rewritable else codepoints.fixed_first
     return OUTBOUND.pack(
         label_key(flow.peer_label),
         label_key(flow.local_label),
-        way.ifindex,
-        way.mtu,
+        row,
         first,
         0,
-        way.lacks,
+        0,
         flow.local_locator,
         flow.silence_ns,
         clock.unanswered_ns,
@@ -125,10 +160,15 @@ def outbound_entry(flow: Flow, way: Way, codepoints: Codepoints, clock: Clock) -
     )
 
 
-def inbound_entries(flow: Flow, clock: Clock) -> tuple[bytes, bytes]:
+def inbound_entries(flow: Flow, home: int, clock: Clock) -> tuple[bytes, bytes]:
     """The entry by which packets for a flow arrive, and the one of its further locators.
 
     The second is empty where the first holds them all.
+
+    Args:
+        flow: the flow.
+        home: row of the uplink of AID(local), where they are to appear; 0 for where they arrive.
+        clock: its times.
     """
     local = _ordered(flow.local_aid, flow.local_locators)
     peer = _ordered(flow.peer_aid, flow.peer_locators)
@@ -145,6 +185,7 @@ def inbound_entries(flow: Flow, clock: Clock) -> tuple[bytes, bytes]:
         _place(flow.local_locator, local),
         HOLDS * flow.holds | FAR * is_far,
         clock.received_ns,
+        home,
         b"".join(own + other for own, other in pairs),
         clock.moved_ns,
     )
@@ -161,9 +202,9 @@ def inbound_entries(flow: Flow, clock: Clock) -> tuple[bytes, bytes]:
 
 def clock_of(outbound: bytes | None, inbound: bytes | None) -> Clock:
     """The times in the entries that are to be replaced, where there are any."""
-    sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 13
-    came = INBOUND.unpack(inbound) if inbound else (0,) * 9
-    return Clock(unanswered_ns=sent[9], reported_ns=sent[12], received_ns=came[6], moved_ns=came[8])
+    sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 12
+    came = INBOUND.unpack(inbound) if inbound else (0,) * 10
+    return Clock(unanswered_ns=sent[8], reported_ns=sent[11], received_ns=came[6], moved_ns=came[9])
 
 
 def received_ns(inbound: bytes) -> int:
@@ -174,12 +215,12 @@ def received_ns(inbound: bytes) -> int:
 def peer_locator_of(outbound: bytes) -> Locator:
     """Lp(peer) in an outbound entry, which the kernel moves by itself [D21]."""
     fields = OUTBOUND.unpack(outbound)
-    return Locator(fields[10 + (fields[5] & 1)])
+    return Locator(fields[9 + (fields[4] & 1)])
 
 
 def aids_of(inbound: bytes) -> bytes:
     """AID(local) and AID(peer) of an inbound entry."""
-    return bytes(INBOUND.unpack(inbound)[7][: 2 * LOCATOR_OCTETS])
+    return bytes(INBOUND.unpack(inbound)[8][: 2 * LOCATOR_OCTETS])
 
 
 def _ordered(aid: Locator, locators: frozenset[Locator]) -> list[Locator]:
@@ -189,3 +230,14 @@ def _ordered(aid: Locator, locators: frozenset[Locator]) -> list[Locator]:
 
 def _place(locator: Locator, among: list[Locator]) -> int:
     return among.index(locator) if locator in among else NOT_ONE_OF_THEM
+
+
+def latest_of(activity: bytes) -> tuple[bytes, int]:
+    """The last TCP segment that a flow has sent, and what each is cut to if it is a super-packet.
+
+    Args:
+        activity: an entry of that table.
+    """
+    *_, segment_octets, octets, _ = REPORT.unpack_from(activity, ACTIVITY_HEAD_OCTETS)
+    first = ACTIVITY_HEAD_OCTETS + REPORT.size
+    return activity[first : first + octets], segment_octets

@@ -24,6 +24,8 @@ XDP_NATIVE = 1 << 2
 """XDP_FLAGS_DRV_MODE: by the driver itself, before the stack has a packet."""
 BPFFS_MAGIC = 0xCAFE4A11
 STATFS_OCTETS = 256
+ATTACHED_MAX = 64
+"""Programs on one hook: the kernel takes no more (BPF_MPROG_MAX)."""
 SUMMED_UP = 1 << 2
 """BPF_F_TEST_SKB_CHECKSUM_COMPLETE: the device has summed up the packet; checked afterwards."""
 RUN_TIME = 0
@@ -317,6 +319,24 @@ def has_tcx(ifindex: int) -> bool:
     if ctypes.get_errno() in (errno.EPERM, errno.EACCES):
         raise _failure("look at the hooks")
     return False
+
+
+def attached(ifindex: int, kind: int) -> frozenset[int]:
+    """The numbers of the programs on a hook of a device.
+
+    Raises:
+        PlatformError: the kernel does not say.
+    """
+    numbers = (ctypes.c_uint32 * ATTACHED_MAX)()
+    count = ctypes.c_uint32(ATTACHED_MAX)
+    if library().bpf_prog_query(ifindex, kind, 0, None, numbers, ctypes.byref(count)) != 0:
+        raise _failure("look at the hooks")
+    return frozenset(numbers[: count.value])
+
+
+def program_id(program: int) -> int:
+    """The number by which the kernel knows a program."""
+    return int(_described(program)["prog_id"])
 
 
 def no_tcx() -> Unsupported:

@@ -10,13 +10,15 @@ from typing import NamedTuple
 from noid.config import PlaneSection
 from noid.constants import Codepoints
 from noid.errors import ShimError
-from noid.netlink import Device
 from noid.plane import layout, libbpf
-from noid.plane.bpf import LOG_NAME, object_code
+from noid.plane.bpf import LOG_NAME
 from noid.plane.carried import TABLES
+from noid.plane.pins import object_code
 from noid.plane.privileges import CAPABILITIES, lacking
 from noid.plane.requirements import explained
-from noid.plane.uplinks import CUTS_TCP, GATHERS, lacks
+from noid.plane.rows import CUTS_TCP, lacks
+from noid.plane.uplinks import GATHERS
+from noid.survey import Device
 
 FEW = 16
 """Room in the tables of the programs that are loaded for a moment."""
@@ -77,7 +79,11 @@ def _load(section: PlaneSection, codepoints: Codepoints, directory: Path) -> Non
             object_code(),
             sizes=dict.fromkeys(TABLES, FEW),
             constants=layout.settings(
-                codepoints, mark=section.mark, slow_ifindex=1, segmenter_ifindex=1, referrals=True
+                codepoints,
+                mark=section.mark,
+                devices=layout.Interfaces(1, 1, 1),
+                referrals=True,
+                timers=False,
             ),
             log_path=directory / LOG_NAME,
         ).close()

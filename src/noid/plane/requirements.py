@@ -40,17 +40,26 @@ FUNCTIONS: Final = (
     Feature("bpf_map_lookup_elem", 1, "4.1"),
     Feature("bpf_map_update_elem", 2, "4.1"),
     Feature("bpf_ktime_get_ns", 5, "4.1"),
+    Feature("bpf_skb_store_bytes", 9, "4.1"),
     Feature("bpf_redirect", 23, "4.4"),
     Feature("bpf_skb_load_bytes", 26, "4.5"),
     Feature("bpf_csum_diff", 28, "4.6"),
     Feature("bpf_skb_pull_data", 39, "4.9"),
     Feature("bpf_csum_update", 40, "4.9"),
+    Feature("bpf_skb_change_head", 43, "4.10"),
     Feature("bpf_jiffies64", 118, "5.6"),
+    Feature("bpf_ringbuf_output", 130, "5.8"),
     Feature("bpf_ringbuf_reserve", 131, "5.8"),
     Feature("bpf_ringbuf_submit", 132, "5.8"),
     Feature("bpf_ringbuf_discard", 133, "5.8"),
     Feature("bpf_redirect_neigh", 152, "5.10"),
 )
+TIMERS: Final = (
+    Feature("bpf_timer_init", 169, "5.15"),
+    Feature("bpf_timer_set_callback", 170, "5.15"),
+    Feature("bpf_timer_start", 171, "5.15"),
+)
+"""Without these the daemon looks for silent flows itself."""
 
 
 def missing(

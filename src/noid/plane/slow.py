@@ -9,7 +9,6 @@ of the device as it is, whether it was on its way out or in.
 import asyncio
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import struct
@@ -19,7 +18,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from noid.config import PlaneSection
-from noid.constants import CONTROL_FLOW_LABEL, CONTROL_OCTETS_MAX, FLOW_LABEL_MASK, Codepoints
+from noid.constants import (
+    CONTROL_FLOW_LABEL,
+    CONTROL_OCTETS_MAX,
+    FLOW_LABEL_MASK,
+    TRIAL_SUFFIX,
+    Codepoints,
+)
 from noid.engine.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
@@ -29,20 +34,16 @@ from noid.engine.events import (
     UnansweredPacket,
     UnknownLabelSeen,
 )
-from noid.errors import PlatformError, Unsupported
+from noid.errors import PlatformError
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
 from noid.plane.base import Notify
+from noid.plane.devices import open_tun
 from noid.plane.rewrite import NEXT_HEADER_AT, Arrival, Flow, Refusal, Rewriter, Watch
+from noid.survey import Survey
 from noid.wire import icmpv6, ipv6
 from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
 
-TUN_PATH = "/dev/net/tun"
-TUNSETIFF = 0x400454CA
-IFF_TUN = 0x0001
-IFF_NO_PI = 0x1000
-IFF_TUN_EXCL = 0x8000
-"""Refuse a device of that name that somebody else has made, instead of taking it over."""
 IPV6_FLOWINFO = 11
 IPV6_MTU = 24
 IPV6_FREEBIND = 78
@@ -132,8 +133,24 @@ class SlowPath:
         loop.add_reader(icmp, self._on_icmp, icmp)
         loop.add_reader(self.device, self._on_device)
 
-    def links_changed(self) -> None:
+    @property
+    def own_devices(self) -> tuple[str, ...]:
+        """The names of every device of ours."""
+        return (self.section.device, f"{self.section.device}{TRIAL_SUFFIX}")
+
+    def network_changed(self, survey: Survey) -> None:
         """Nothing here depends on the devices."""
+
+    def link_lost(self, index: int, *, is_up: bool) -> None:
+        """Nothing here depends on the devices."""
+
+    def keep_address(self, aid: Locator, *, kept: bool) -> None:
+        """Keeps an AID deliverable whose uplink has lost the address, or ends that [D23]."""
+        (self.network.add_address if kept else self.network.remove_address)(aid, self.device_index)
+
+    def kept_addresses(self) -> frozenset[Locator]:
+        """The AIDs that are kept so, by an earlier daemon too."""
+        return self.network.addresses_on(self.device_index)
 
     def modes(self) -> dict[str, str]:
         """There is but one way."""
@@ -385,33 +402,6 @@ def raw_socket_errors() -> Iterator[None]:
         ) from None
     except OSError as error:
         raise PlatformError("raw sockets", error.errno or 0, str(error.strerror)) from None
-
-
-def open_tun(device: str) -> int:
-    """A new TUN device of that name, as a descriptor that does not block."""
-    try:
-        descriptor = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise Unsupported("the TUN driver", f"{TUN_PATH} is missing; try: modprobe tun") from None
-    except OSError as error:
-        raise PlatformError(TUN_PATH, error.errno or 0, _tun_advice(error, device)) from None
-    try:
-        request = struct.pack("16sH22x", device.encode(), IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL)
-        fcntl.ioctl(descriptor, TUNSETIFF, request)
-    except OSError as error:
-        os.close(descriptor)
-        raise PlatformError(
-            f"device {device}", error.errno or 0, _tun_advice(error, device)
-        ) from None
-    return descriptor
-
-
-def _tun_advice(error: OSError, device: str) -> str:
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return "permission denied; run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
-    if error.errno in (errno.EBUSY, errno.EINVAL):
-        return f"is in use; stop what made it (ip link show {device}) or set plane.device"
-    return str(error.strerror)
 
 
 def receiver(next_header: int) -> socket.socket:

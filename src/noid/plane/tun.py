@@ -11,14 +11,19 @@ before.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from noid.errors import PlatformError
 from noid.locators import Locator
+from noid.plane import steering
 from noid.plane.layout import Clock
 from noid.plane.rewrite import Flow
 from noid.plane.slow import BATCH_MAX, SlowPath, raw_socket_errors, receive, receiver
+from noid.plane.steering import Routes, keep_rules, ours_among, rules_of
+from noid.survey import Survey
 
+REFUSED = "routes refused"
+RESTORED = "things restored that were removed"
 REFRESH_S = 0.01
 """New routes are made known to connected sockets together, this long after the first of them."""
 
@@ -27,37 +32,55 @@ class TunPlane(SlowPath):
     """See ``noid.plane.base.DataPlane``; made like any ``SlowPath``."""
 
     kind = "tun"
-    watched: set[Locator]
-    rule_added = False
+    routes: Routes
+    is_steering = False
     refresh: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Makes the device and the sockets; see ``DataPlane.open``."""
-        self.watched = set()
         super().open()
         try:
+            self.routes = Routes(
+                self.network, self.section.table, self.device_index, self._routes_refused
+            )
             self._open_receivers()
         except BaseException:
             self.close()
             raise
 
+    def _routes_refused(self, count: int) -> None:
+        self.counts[REFUSED] += count
+
     def start(self) -> None:
-        """Adds the routing rule."""
+        """Adds the routing rules."""
         super().start()
-        section = self.section
-        self.network.add_rule(
-            priority=section.rule_priority, table=section.table, except_mark=section.mark
-        )
-        self.rule_added = True
+        self.is_steering = True
+        keep_rules(self.network, self.section, rules_of(self.section), self.network.rules())
+
+    def network_changed(self, survey: Survey) -> None:
+        """Restores the rules that others have removed."""
+        if self.is_steering:
+            had = ours_among(self.section, survey.rules)
+            with contextlib.suppress(PlatformError):
+                lost = keep_rules(self.network, self.section, rules_of(self.section), survey.rules)
+                self.counts[RESTORED] += lost if had else 0
+
+    def routes_deleted(self, deleted: Iterable[tuple[int, Locator]]) -> None:
+        """Restores routes of ours that others have deleted."""
+        aids = [aid for table, aid in deleted if table == self.section.table]
+        self.counts[RESTORED] += self.routes.restore(aids)
+
+    def compare_routes(self) -> None:
+        """Compares every route of ours with what there is."""
+        self.counts[RESTORED] += self.routes.compare(set(self.routes.actual()))
 
     def close(self) -> None:
         """Removes everything ``open`` made; may be called at any time, any number of times."""
-        section = self.section
         if self.refresh is not None:
             self.refresh.cancel()
-        if self.rule_added:
-            self.network.remove_rule(priority=section.rule_priority, table=section.table)
-            self.rule_added = False
+        if self.is_steering:
+            steering.take_down(self.network, self.section)
+            self.is_steering = False
         super().close()
 
     def _open_receivers(self) -> None:
@@ -86,20 +109,13 @@ class TunPlane(SlowPath):
 
     def watch(self, aid: Locator) -> None:
         """Leads an AID into the device, with the source address it would have had anyway."""
-        if aid in self.watched:
+        if aid in self.routes.wanted:
             return
         source = self.network.default_source(aid, mark=self.section.mark)
         locators = self.locators()
         if locators and source not in locators:
             source = locators[0]
-        try:
-            self.network.lead(
-                aid, device=self.device_index, table=self.section.table, source=source
-            )
-        except PlatformError:
-            self.counts["routes refused"] += 1
-            return
-        self.watched.add(aid)
+        self.routes.add({aid: source})
         if self.refresh is None:
             self.refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._refresh)
 
@@ -111,6 +127,4 @@ class TunPlane(SlowPath):
 
     def unwatch(self, aid: Locator) -> None:
         """Lets an AID be reached without the shim."""
-        if aid in self.watched:
-            self.watched.discard(aid)
-            self.network.unlead(aid, table=self.section.table)
+        self.routes.remove([aid])

@@ -8,43 +8,17 @@ device as they are.
 import contextlib
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from noid.errors import PlatformError, ShimError, Unsupported
-from noid.netlink import SUMMING, Device, HostNetwork
+from noid.netlink import HostNetwork
 from noid.plane import layout, libbpf
+from noid.plane.rows import CUTS_TCP, lacks
+from noid.survey import Device
 
-CUTS_TCP = "tx-tcp6-segmentation"
 GATHERS = "rx-gro"
-CUTS_UDP = "tx-udp-segmentation"
-SUMS = frozenset({SUMMING, "tx-checksum-ipv6"})
 TCX = {"egress": libbpf.TCX_EGRESS, "ingress": libbpf.TCX_INGRESS}
-
-
-def lacks(device: Device) -> int:
-    """What a device cannot do to packets with an M6 next header.
-
-    It cuts super-packets and sums up by what the stack tells it, not by the next header, or it does
-    not. Where it does not cut, the kernel would, and knows no M6 next header. Summing up the kernel
-    does as well for any; but a device that does it for the protocols it knows (tx-checksum-ipv6,
-    without the generic one) would leave out ours.
-    """
-    by_protocol = SUMMING not in device.features and bool(SUMS & device.features)
-    return (
-        layout.CUT_TCP * (CUTS_TCP not in device.features)
-        | layout.CUT_UDP * (CUTS_UDP not in device.features)
-        | layout.SUM * by_protocol
-    )
-
-
-def ways(devices: Iterable[Device]) -> dict[bytes, layout.Way]:
-    """Where packets leave, by their source locator."""
-    return {
-        address: layout.Way(ifindex=device.index, mtu=device.mtu, lacks=lacks(device))
-        for device in devices
-        for address in device.addresses
-    }
 
 
 class Uplinks:
@@ -62,6 +36,8 @@ class Uplinks:
         self.hook = hook
         self.modes: dict[str, str] = {}
         self._indexes: dict[str, int] = {}
+        self._ethernet: dict[str, bool] = {}
+        self._passing: list[int] = []
 
     def attach(self, device: Device, programs: Mapping[str, int]) -> None:
         """Puts the programs on an uplink, in the place of those that are there.
@@ -72,6 +48,7 @@ class Uplinks:
         if self._indexes.get(device.name, device.index) != device.index:
             self.leave([device.name])  # another device has the name now
         self._indexes[device.name] = device.index
+        self._ethernet[device.name] = device.has_ethernet
         try:
             self.modes[device.name] = self._attach_all(device, programs)
         except ShimError as error:
@@ -105,32 +82,78 @@ class Uplinks:
             said.append("super-packets whole")
         return ", ".join(said)
 
-    def attach_segmenter(self, index: int, program: int) -> None:
-        """Puts the program behind the segmenter.
+    def attach_own(self, index: int, programs: Mapping[str, int]) -> None:
+        """Puts programs on a device of ours that stays, egress, ingress or both.
 
         Raises:
             ShimError: as ``attach``.
         """
-        self._attach(index, {"ingress": program})
+        self._attach(index, programs)
+
+    def attach_passing(self, index: int, where: str, program: int) -> None:
+        """Puts a program on a device of ours that goes with this process.
+
+        Raises:
+            ShimError: as ``attach``.
+        """
+        if self.hook != "clsact":
+            try:
+                self._passing.append(libbpf.attach(program, index, TCX[where]))
+                return
+            except Unsupported:
+                if self.hook == "tcx":
+                    raise
+        self.network.attach_filter(index, program, egress=where == "egress")
+
+    def lost(self, programs: Mapping[str, int]) -> list[str]:
+        """The uplinks that lack one of our programs, which others have taken off.
+
+        Args:
+            programs: those that ``attach`` was given.
+        """
+        return [
+            name
+            for name, index in self._indexes.items()
+            if not self.modes[name].startswith("none") and not self._has_all(name, index, programs)
+        ]
+
+    def _has_all(self, name: str, index: int, programs: Mapping[str, int]) -> bool:
+        bare = "" if self._ethernet[name] else "_bare"
+        wanted = {where: programs[f"host_{where}{bare}"] for where in TCX}
+        if self.modes[name].startswith("clsact"):
+            return all(self.network.has_filter(index, egress=where == "egress") for where in wanted)
+        try:
+            return all(
+                libbpf.program_id(program) in libbpf.attached(index, TCX[where])
+                for where, program in wanted.items()
+            )
+        except PlatformError:
+            return True  # the device is gone, and so we are told
+
+    def close(self) -> None:
+        """Takes the programs off devices that go with this process."""
+        for link in self._passing:
+            os.close(link)
+        self._passing.clear()
 
     def leave(self, names: Iterable[str]) -> None:
         """Takes our programs off devices, whether these are still there or not."""
         for name in names:
-            del self.modes[name]
+            del self.modes[name], self._ethernet[name]
             self._take_off(self._indexes.pop(name))
 
-    def leave_others(self, segmenter: int) -> None:
+    def leave_others(self, ours: Sequence[int]) -> None:
         """Takes off what an earlier daemon left on devices that are no uplinks now.
 
         It would go on with the tables of that daemon; and a link to a device that is gone keeps
         these tables in memory.
 
         Args:
-            segmenter: index of the device that has one of our programs and is no uplink.
+            ours: indexes of the devices that have programs of ours and are no uplinks.
         """
         pinned = {int(path.name.split("-")[1]) for path in self.pins.glob("link-*-*")}
         present = {index for index, _ in socket.if_nameindex()}
-        for index in (pinned | present) - {segmenter, *self._indexes.values()}:
+        for index in (pinned | present) - {*ours, *self._indexes.values()}:
             self._take_off(index)
 
     def _take_off(self, index: int) -> None:

@@ -1,0 +1,210 @@
+/* A packet that arrives: from between locators to between AIDs. */
+#pragma once
+#include "tables.h"
+
+#define FOLLOW_INTERVAL SECOND		/* [D21] */
+#define UNKNOWN_LABELS_PER_SECOND 200
+#define NOT_SUMMED (-524)		/* packet_sum_update(): the device did not sum up */
+
+enum { NOWHERE = 0xff };
+
+/* The place of a locator in the set of a flow, or NOWHERE; of those near, every other is the other
+ * end's.
+ */
+INLINE u8 place(const struct address *near, u8 near_count, const struct address *rest, u8 far_count,
+		const struct address *wanted)
+{
+	u8 at;
+
+#pragma unroll
+	for (at = 0; at < LOCATORS_NEAR; at++)
+		if (at < near_count && same(&near[2 * at], wanted))
+			return at;
+	if (!rest)
+		return NOWHERE;
+#pragma unroll
+	for (at = 0; at < LOCATORS_FAR; at++)
+		if (at < far_count && same(&rest[at], wanted))
+			return LOCATORS_NEAR + at;
+	return NOWHERE;
+}
+
+/* Remembers that something came; asks the clock for the first packet of each tick. */
+INLINE void hear(struct inbound *flow)
+{
+	u32 tick = ticks();
+
+	if (!flow->answered)
+		flow->answered = 1;
+	if (flow->tick == tick)
+		return;
+	flow->tick = tick;
+	flow->received_ns = time_ns();
+}
+
+/* Puts the AIDs and the protocol back. */
+INLINE void restore(struct ipv6 *ip, const struct inbound *flow, u8 slot)
+{
+	ip->first &= ~LABEL_MASK;
+	ip->next_header = protocol_of(slot);
+	ip->source = flow->near[0].peer;
+	ip->destination = flow->near[0].local;
+}
+
+/* Lets Lp(peer) follow to where the peer sends from, if that is verified, and says so [D21]. */
+INLINE void follow(struct __sk_buff *packet, struct inbound *flow, u32 label, u8 from,
+		   const struct address *source, u32 at)
+{
+	struct pair aids = flow->near[0];
+	u64 now = time_ns();
+	struct outbound *out;
+	struct report *report;
+	u8 followed = 0;
+
+	if (now - flow->moved_ns < FOLLOW_INTERVAL)
+		return;
+	flow->moved_ns = now;
+	if (flow->verified >> (from & 15) & 1) {
+		out = map_find(&outbound, &aids);
+		if (out && out->local_label == label) {
+			u8 beside = ~out->chosen & 1;
+
+			out->peer[beside].locator = *source;
+			out->peer[beside].until_ns = 0;
+			in_this_order();
+			out->chosen = beside;
+		}
+		flow->current = from;
+		followed = 1;
+	}
+	report = begin_report(packet, SOURCE_MOVED, label, at, now);
+	if (!report)
+		return;
+	report->source = *source;
+	report->followed = followed;
+	ring_submit(report, 0);
+}
+
+INLINE int is_ours(const struct ipv6 *ip)
+{
+	struct address destination = ip->destination;
+
+	return map_find(&ours, &destination) != 0;
+}
+
+/* A packet for a program appears where it would without us: on the uplink that its address belongs
+ * to, for as long as that is up; so filters of reverse paths, rules for devices and bound sockets
+ * see nothing unusual.
+ */
+INLINE int at_home(struct __sk_buff *packet, const struct uplink *home, u32 at)
+{
+	u16 ethertype = NETWORK16(ETHERTYPE_IPV6);
+
+	if (!home || home->ifindex == packet->ifindex || !(home->flags & UPLINK_RECEIVES))
+		return TC_PASS;
+	if (home->flags & UPLINK_ETHERNET) {
+		if (!at && (packet_grow_head(packet, ETHERNET_OCTETS, 0) ||
+			    packet_write(packet, 12, &ethertype, sizeof(ethertype), 0)))
+			return TC_PASS;
+		if (packet_write(packet, 0, home->link, sizeof(home->link), 0))
+			return TC_PASS;
+	}
+	count(DELIVERED_AT_HOME);
+	return redirect(home->ifindex, TO_INGRESS);
+}
+
+/* A packet from the network. */
+INLINE int inward(struct __sk_buff *packet, u32 at)
+{
+	struct address source, destination;
+	struct far *rest = 0;
+	struct inbound *flow;
+	struct ipv6 *ip, before;
+	u32 label;
+	u8 slot, from, to;
+
+	/* What has the link address of another host is for a bridge, a macvlan or nobody. */
+	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6) || packet->pkt_type == TO_ANOTHER_HOST)
+		return TC_PASS;
+	ip = header(packet, at);
+	if (!ip)
+		return TC_PASS;
+	if (ip->next_header == HOP_BY_HOP) {
+		u8 after;
+
+		if (packet_read(packet, at + IPV6_OCTETS, &after, 1) || !is_m6(after) || !is_ours(ip))
+			return TC_PASS;
+		return go_slowly();
+	}
+	if (!is_m6(ip->next_header))
+		return TC_PASS;
+	if (packet->vlan_present) {
+		count(TAGGED); /* for another device, whose own programs will see it */
+		return TC_PASS;
+	}
+	slot = ip->next_header - settings.rewritable_first;
+	if (slot >= SLOTS)
+		slot = ip->next_header - settings.fixed_first;
+	label = ip->first & LABEL_MASK;
+	if (slot == SLOT_ICMPV6 && !label)
+		return is_ours(ip) ? go_slowly() : TC_PASS; /* control [D6] */
+
+	flow = map_find(&inbound, &label);
+	if (!flow) {
+		if (!is_ours(ip))
+			return TC_PASS;
+		if (!may_report(0, time_ns(), UNKNOWN_LABELS_PER_SECOND))
+			return drop(UNKNOWN_LABEL);
+		return go_slowly();
+	}
+	source = ip->source;
+	destination = ip->destination;
+	if (flow->flags & IN_FAR)
+		rest = map_find(&far, &label);
+	to = place(&flow->near[0].local, flow->local_count, rest ? rest->local : 0,
+		   rest ? rest->local_count : 0, &destination);
+	if (to == NOWHERE)
+		return is_ours(ip) ? drop(DESTINATION_NOT_OURS) : TC_PASS;
+	from = place(&flow->near[0].peer, flow->peer_count, rest ? rest->peer : 0,
+		     rest ? rest->peer_count : 0, &source);
+	if (from == NOWHERE)
+		return drop(SOURCE_NOT_THE_PEERS);
+	if (slot == SLOT_RESERVED)
+		return drop(RESERVED_SLOT);
+	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
+		return go_slowly();
+
+	hear(flow);
+	if (from != flow->current)
+		follow(packet, flow, label, from, &source, at);
+	ip = header(packet, at);
+	if (!ip)
+		return TC_PASS;
+	before = *ip;
+	restore(ip, flow, slot);
+	/* A device that has summed up the whole packet must not find it wrong now. */
+	if (packet_sum_update(packet, 0) != NOT_SUMMED) {
+		long difference = sum_difference(&before, IPV6_OCTETS, ip, IPV6_OCTETS, 0);
+
+		if (difference >= 0)
+			packet_sum_update(packet, difference);
+	}
+	count(RECEIVED);
+	if (to != flow->own)
+		count(RECEIVED_ELSEWHERE); /* changes nothing [draft 7.11 2c] */
+	return at_home(packet, uplink_of(flow->home), at);
+}
+
+/* A packet that the daemon delivers. */
+INLINE int delivered(struct __sk_buff *packet)
+{
+	struct ipv6 *ip = header(packet, 0);
+	struct address destination;
+	u32 *row;
+
+	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6) || !ip)
+		return TC_PASS;
+	destination = ip->destination;
+	row = map_find(&ours, &destination);
+	return row && *row ? at_home(packet, uplink_of(*row), 0) : TC_PASS;
+}

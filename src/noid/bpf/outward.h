@@ -1,0 +1,285 @@
+/* A packet that leaves: from between AIDs to between locators. */
+#pragma once
+#include "silence.h"
+
+#define LINK_INTERVAL (SECOND / 10)	/* how long an Ethernet header that was learnt is used */
+#define PLAIN_INTERVAL (SECOND / 100)	/* between two reports about one watched AID */
+#define STRANGER_INTERVAL (60 * SECOND)	/* the same about one stranger */
+#define GLOBAL_UNICAST 0x20		/* in the three first bits of an address (2000::/3) */
+#define OUT_ANY (OUT_CUT_TCP | OUT_CUT_UDP | OUT_SUM)
+
+/* Asks the daemon whether a peer nobody has told us of is an M6 host [D34]; seldom. */
+INLINE void report_stranger(struct __sk_buff *packet, const struct address *peer, u32 at)
+{
+	struct watched *known, seen = { .reported_ns = time_ns() };
+	struct report *report;
+
+	if ((*(const u8 *)peer & 0xe0) != GLOBAL_UNICAST)
+		return;
+	known = map_find(&strangers, peer);
+	if (known && seen.reported_ns - known->reported_ns < STRANGER_INTERVAL)
+		return;
+	map_put(&strangers, peer, &seen, 0);
+	report = begin_report(packet, UNKNOWN_PEER, 0, at, seen.reported_ns);
+	if (!report)
+		return;
+	report->source = *peer;
+	ring_submit(report, 0);
+}
+
+/* A packet that no flow carries passes; the daemon may want to know of it. */
+INLINE int plainly(struct __sk_buff *packet, struct ipv6 *ip, u32 at)
+{
+	struct address peer = ip->destination;
+	struct watched *known = map_find(&watched, &peer);
+	struct report *report;
+	u64 now;
+
+	if (!known) {
+		if (settings.referrals)
+			report_stranger(packet, &peer, at);
+		return TC_PASS;
+	}
+	count(SENT_PLAINLY);
+	now = time_ns();
+	if (now - known->reported_ns < PLAIN_INTERVAL)
+		return TC_PASS;
+	known->reported_ns = now;
+	report = begin_report(packet, PLAIN_PACKET, 0, at, now);
+	if (report)
+		ring_submit(report, 0);
+	return TC_PASS;
+}
+
+/* Whether a packet is longer than its uplink's MTU, as a whole or in the segments it is cut to. */
+INLINE int is_too_long(struct __sk_buff *packet, u8 protocol, u32 at, u32 mtu)
+{
+	u32 segment = super_octets(packet);
+	u8 words;
+
+	if (!segment)
+		return packet->len - at > mtu;
+	if (protocol != TCP)
+		return segment + IPV6_OCTETS + 8 > mtu;
+	if (packet_read(packet, at + IPV6_OCTETS + 12, &words, 1))
+		return 1;
+	return segment + IPV6_OCTETS + (words >> 4) * 4 > mtu;
+}
+
+/* Whether the uplink could not finish a packet once its next header is M6. The segmenter can before:
+ * the kernel cuts and sums up there what its device does not do.
+ */
+INLINE int needs_segmenter(struct __sk_buff *packet, u8 flags, u8 protocol)
+{
+	if (flags & OUT_SUM)
+		return 1;
+	return (flags & (protocol == TCP ? OUT_CUT_TCP : OUT_CUT_UDP)) && super_octets(packet);
+}
+
+INLINE int cut_first(void)
+{
+	count(CUT_FIRST);
+	return redirect(settings.segmenter_ifindex, 0);
+}
+
+/* Takes a packet that no uplink carries now. Dropped, it would be a local congestion to TCP, which
+ * then waits before it sends again; redirected to no device, it is lost like any other.
+ */
+INLINE int lose(void)
+{
+	count(NO_UPLINK);
+	return redirect(~0U >> 1, 0);
+}
+
+/* Has the kernel find route and neighbour of a packet, and send it by an uplink. */
+INLINE int scout_out(struct __sk_buff *packet, const struct ipv6 *ip, u32 ifindex,
+		     const struct pair *aids)
+{
+	u32 first = 0;
+	struct scout *scout = map_find(&scouts, &first);
+
+	if (scout) {
+		scout->aids = *aids;
+		scout->addresses.local = ip->source;
+		scout->addresses.peer = ip->destination;
+		scout->mark = packet->mark;
+		scout->is_out = 1;
+	}
+	packet->mark = settings.mark;
+	return redirect_to_neighbour(ifindex, 0, 0, 0);
+}
+
+/* Whether a packet with our mark is a scout, and not the daemon's own; it has its mark back then. */
+INLINE struct scout *returned_scout(struct __sk_buff *packet, const struct ipv6 *ip)
+{
+	u32 first = 0;
+	struct scout *scout = map_find(&scouts, &first);
+
+	if (!scout || !scout->is_out || !same(&scout->addresses.local, &ip->source) ||
+	    !same(&scout->addresses.peer, &ip->destination))
+		return 0;
+	scout->is_out = 0;
+	packet->mark = scout->mark;
+	return scout;
+}
+
+/* Sends a packet with its new header out by the uplink of its flow. */
+INLINE int send_by(struct __sk_buff *packet, struct ipv6 *ip, u32 at, const struct uplink *uplink,
+		   struct towards *peer, const struct pair *aids)
+{
+	if (!(uplink->flags & UPLINK_ETHERNET))
+		return redirect(uplink->ifindex, 0);
+	if (at == ETHERNET_OCTETS && time_ns() < peer->until_ns) {
+		__builtin_memcpy((u8 *)ip - at, peer->link, sizeof(peer->link));
+		return redirect(uplink->ifindex, 0);
+	}
+	return scout_out(packet, ip, uplink->ifindex, aids);
+}
+
+/* Learns the Ethernet header of a scout; those that follow have the same for as long as that holds. */
+INLINE void learn_link(const struct ipv6 *ip, struct scout *scout)
+{
+	const u8 *link = (const u8 *)ip - ETHERNET_OCTETS;
+	struct outbound *flow = map_find(&outbound, &scout->aids);
+	struct towards *peer;
+
+	if (!flow || !same(&flow->local_locator, &ip->source))
+		return;
+	peer = &flow->peer[flow->chosen & 1];
+	if (!same(&peer->locator, &ip->destination))
+		return;
+	__builtin_memcpy(peer->link, link, sizeof(peer->link));
+	peer->until_ns = time_ns() + LINK_INTERVAL;
+}
+
+/* An M6 packet on an uplink: our own work, which has come as far as we see. */
+INLINE int is_away(struct __sk_buff *packet, const struct ipv6 *ip, u32 at, struct scout *scout)
+{
+	u32 from = packet->ingress_ifindex;
+
+	if (scout && at == ETHERNET_OCTETS)
+		learn_link(ip, scout);
+	if (!from || from == settings.own_ifindex) /* not one that we forward for others */
+		count(SENT);
+	return TC_PASS;
+}
+
+/* A packet to a peer, that no flow carries, on a device of ours: to the uplink of its source, where
+ * it is looked at like any other. Of an unknown source the daemon knows the route.
+ */
+INLINE int to_its_uplink(struct __sk_buff *packet, struct ipv6 *ip, u32 at,
+			 const struct pair *aids)
+{
+	struct address source = ip->source;
+	u32 *row = map_find(&ours, &source);
+	struct uplink *uplink = row && *row ? uplink_of(*row) : 0;
+
+	if (!uplink)
+		return go_slowly();
+	if (!(uplink->flags & UPLINK_SENDS)) {
+		plainly(packet, ip, at);
+		return lose();
+	}
+	if (!(uplink->flags & UPLINK_ETHERNET))
+		return redirect(uplink->ifindex, 0);
+	return scout_out(packet, ip, uplink->ifindex, aids);
+}
+
+/* Whether a packet is for neighbour discovery, which is the link's own and stays out [D23]. */
+INLINE int is_of_the_link(struct __sk_buff *packet, const struct ipv6 *ip, u32 at)
+{
+	u8 type;
+
+	return ip->next_header == ICMPV6 && !packet_read(packet, at + IPV6_OCTETS, &type, 1) &&
+	       type >= ROUTER_SOLICITATION && type <= LINK_REDIRECT;
+}
+
+/* Where a packet of the ULP is seen. */
+enum place {
+	ON_UPLINK,	/* its route leads out there */
+	ON_OURS,	/* its route leads to a device of ours */
+	CUT,		/* it comes out of the segmenter */
+};
+
+/* A packet of the ULP.
+ *
+ * at: octets of its link-layer header.
+ */
+INLINE int outward(struct __sk_buff *packet, u32 at, enum place place)
+{
+	struct scout *scout = 0;
+	struct outbound *flow;
+	struct uplink *uplink;
+	struct towards *peer;
+	struct pair aids;
+	struct ipv6 *ip;
+	u8 slot, protocol;
+	int as_it_is;
+
+	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6))
+		return TC_PASS;
+	ip = header(packet, at);
+	if (!ip)
+		return TC_PASS;
+	if (packet->mark == settings.mark) {
+		scout = returned_scout(packet, ip);
+		if (!scout)
+			return TC_PASS;
+	}
+	if (is_m6(ip->next_header))
+		return place == ON_UPLINK ? is_away(packet, ip, at, scout) : TC_PASS;
+	if (is_of_the_link(packet, ip, at))
+		return TC_PASS;
+	aids.local = ip->source;
+	aids.peer = ip->destination;
+	flow = map_find(&outbound, &aids);
+	if (!flow)
+		return place == ON_UPLINK ? plainly(packet, ip, at) :
+					    to_its_uplink(packet, ip, at, &aids);
+	uplink = uplink_of(flow->uplink);
+	if (!uplink)
+		return TC_PASS;
+
+	protocol = ip->next_header;
+	slot = slot_of(protocol);
+	if (slot == NO_SLOT) {
+		/* An option in front of more than 64 KiB is the kernel's, and goes with the cutting. */
+		if (place != CUT && protocol == HOP_BY_HOP && super_octets(packet))
+			return cut_first();
+		return go_slowly();
+	}
+	if (place != CUT && uplink->flags & OUT_ANY && needs_segmenter(packet, uplink->flags, protocol))
+		return cut_first();
+	peer = &flow->peer[flow->chosen & 1];
+	as_it_is = place == ON_UPLINK && packet->ifindex == uplink->ifindex &&
+		   same(&aids.local, &flow->local_locator) &&
+		   same(&aids.peer, &peer->locator);
+	if (!as_it_is && is_too_long(packet, protocol, at, uplink->mtu))
+		return go_slowly();
+	watch_silence(packet, flow, &aids, protocol, at);
+	if (!(uplink->flags & UPLINK_SENDS)) {
+		report_silence(packet, flow, at, time_ns());
+		return lose();
+	}
+
+	ip = header(packet, at);
+	if (!ip)
+		return TC_PASS;
+	ip->first = (ip->first & ~LABEL_MASK) | flow->peer_label;
+	ip->next_header = flow->next_header_first + slot;
+	ip->source = flow->local_locator;
+	ip->destination = peer->locator;
+	if (as_it_is) {
+		count(SENT);
+		return TC_PASS;
+	}
+	return send_by(packet, ip, at, uplink, peer, &aids);
+}
+
+/* The same on a device of ours, from which nothing leads on: a packet that was not for it is lost. */
+INLINE int outward_from_ours(struct __sk_buff *packet, enum place place)
+{
+	int verdict = outward(packet, ETHERNET_OCTETS, place);
+
+	return verdict == TC_PASS ? TC_DROP : verdict;
+}

@@ -1,0 +1,176 @@
+/* Notices that what a flow sends stays without an answer [D20].
+ *
+ * Each packet that leaves is a chance to look. TCP with a full window sends none before its own
+ * timer expires, 200 ms or more; so a timer of the kernel looks as well, and the last segment is
+ * kept for the daemon to repeat on another pair of locators.
+ */
+#pragma once
+#include "tables.h"
+
+#define MANY 4			/* unanswered packets that no receiver delays its answer to */
+#define FEW_PATIENCE (SECOND / 16) /* longer than a receiver delays the answer to fewer */
+#define ACK_PATIENCE SECOND	/* between two acknowledgements that are owed no answer */
+#define TCP_SYN_FIN 0x03
+
+/* Whether a packet of a flow wants an answer: any but a bare acknowledgement of TCP. */
+INLINE int wants_answer(struct __sk_buff *packet, u8 protocol, u32 at)
+{
+	u8 head[2];
+
+	if (protocol != TCP || super_octets(packet))
+		return 1;
+	if (packet_read(packet, at + IPV6_OCTETS + 12, head, 2))
+		return 1;
+	return head[1] & TCP_SYN_FIN ||
+	       packet->len - at > IPV6_OCTETS + (u32)(head[0] >> 4) * 4;
+}
+
+/* Whether anything came after the first unanswered packet went. */
+INLINE int is_answered(const struct outbound *flow, const struct inbound *back)
+{
+	return back->answered || back->received_ns >= flow->unanswered_ns;
+}
+
+INLINE u64 patience_of(const struct outbound *flow)
+{
+	if (flow->unanswered < MANY && flow->silence_ns < FEW_PATIENCE)
+		return FEW_PATIENCE;
+	return flow->silence_ns;
+}
+
+/* The timer of a flow has expired. */
+static int on_timer(void *map, u32 *label, struct activity *active)
+{
+	struct outbound *flow = map_find(&outbound, &active->aids);
+	struct inbound *back = map_find(&inbound, label);
+	u64 now = time_ns(), silent, patience;
+
+	(void)map;
+	active->is_armed = 0;
+	if (!flow || !back || flow->local_label != *label || !flow->unanswered ||
+	    is_answered(flow, back))
+		return 0;
+	silent = now - flow->unanswered_ns;
+	patience = patience_of(flow);
+	if (silent < patience) {
+		active->is_armed = 1;
+		timer_start(&active->timer, patience - silent, 0);
+		return 0;
+	}
+	if (now - flow->reported_ns <= flow->silence_ns)
+		return 0;
+	flow->reported_ns = now;
+	if (!may_report(UNANSWERED_PACKET, now, REPORTS_PER_SECOND))
+		return 0;
+	active->report.silent_ns = silent;
+	if (ring_output(&reports, &active->report, sizeof(active->report), 0))
+		count(REPORTS_LOST);
+	return 0;
+}
+
+INLINE struct activity *new_activity(const u32 *label)
+{
+	struct activity *active;
+	u32 first = 0;
+	void *blank = map_find(&blanks, &first);
+
+	if (!blank || map_put(&activities, label, blank, IF_ABSENT))
+		return 0;
+	active = map_find(&activities, label);
+	if (!active)
+		return 0;
+	active->report.kind = UNANSWERED_PACKET;
+	active->report.local_label = *label;
+	if (settings.timers) {
+		timer_init(&active->timer, &activities, MONOTONIC);
+		timer_set_callback(&active->timer, on_timer);
+	}
+	return active;
+}
+
+/* Keeps a segment that wants an answer, and has the timer look for that; once in a tick. */
+INLINE void keep(struct __sk_buff *packet, const struct outbound *flow, const struct pair *aids,
+		 u32 at)
+{
+	u32 octets = packet->len - at, label = flow->local_label;
+	struct activity *active = map_find(&activities, &label);
+
+	if (!active)
+		active = new_activity(&label);
+	if (!active)
+		return;
+	if (octets > REPORT_OCTETS)
+		octets = REPORT_OCTETS;
+	if (octets < IPV6_OCTETS || octets > REPORT_OCTETS ||
+	    packet_read(packet, at, active->report.packet, octets))
+		octets = 0;
+	active->report.octets = octets;
+	active->report.segment_octets = super_octets(packet);
+	active->aids = *aids;
+	if (settings.timers && !active->is_armed) {
+		active->is_armed = 1;
+		timer_start(&active->timer, flow->silence_ns, 0);
+	}
+}
+
+/* Says that a packet went unanswered, with a copy of the one at hand. */
+INLINE void report_silence(struct __sk_buff *packet, struct outbound *flow, u32 at, u64 now)
+{
+	struct report *report;
+
+	if (now - flow->reported_ns <= flow->silence_ns)
+		return;
+	flow->reported_ns = now;
+	report = begin_report(packet, UNANSWERED_PACKET, flow->local_label, at, now);
+	if (!report)
+		return;
+	report->silent_ns = flow->unanswered_ns ? now - flow->unanswered_ns : 0;
+	ring_submit(report, 0);
+}
+
+/* A packet of a flow leaves.
+ *
+ * TCP segments with data are looked at one by one, since the last of them may be the last for long.
+ * All others once in a tick: the clock costs more than a table.
+ */
+INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, const struct pair *aids,
+			  u8 protocol, u32 at)
+{
+	u32 tick = ticks();
+	int is_new_tick = flow->tick != tick, wants;
+	struct inbound *back;
+	u64 now;
+
+	if (protocol != TCP && !is_new_tick)
+		return;
+	wants = wants_answer(packet, protocol, at);
+	if (!wants && !is_new_tick)
+		return;
+	back = map_find(&inbound, &flow->local_label);
+	if (!back)
+		return;
+	if (flow->unanswered_ns && is_answered(flow, back)) {
+		back->answered = 0;
+		flow->unanswered_ns = 0;
+		flow->unanswered = 0;
+	}
+	if (!is_new_tick && flow->unanswered) {
+		if (flow->unanswered < MANY)
+			flow->unanswered++;
+		return;
+	}
+	flow->tick = tick;
+	now = time_ns();
+	if (wants && protocol == TCP)
+		keep(packet, flow, aids, at);
+	if (!flow->unanswered_ns || (wants && !flow->unanswered)) {
+		back->answered = 0;
+		flow->unanswered_ns = now;
+		flow->unanswered = wants;
+		return;
+	}
+	if (wants && flow->unanswered < MANY)
+		flow->unanswered++;
+	if (now - flow->unanswered_ns > (flow->unanswered ? flow->silence_ns : ACK_PATIENCE))
+		report_silence(packet, flow, at, now);
+}

@@ -1,0 +1,102 @@
+"""What outlives the daemon: the compiled programs, and what a plane has pinned [D36]."""
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from noid.config import PlaneSection
+from noid.constants import TRIAL_SUFFIX
+from noid.errors import PlatformError, ShimError, Unsupported
+from noid.netlink import HostNetwork
+from noid.plane import libbpf, steering
+from noid.plane.carried import TABLES
+
+OBJECT = "host.bpf.o"
+NEW_SUFFIX = "-new"
+"""Behind the name of the shim's device: the one for packets whose source is yet to be chosen."""
+
+
+def segmenter_names(device: str) -> tuple[str, str]:
+    """The pair that cuts super-packets: where they go in, and where their segments come out.
+
+    Packets to M6 peers are routed to the second.
+    """
+    return f"{device}-out", f"{device}-cut"
+
+
+def own_devices(device: str) -> tuple[str, ...]:
+    """The names of every device of ours, whatever makes it.
+
+    Args:
+        device: that of the slow path.
+    """
+    return (device, *segmenter_names(device), f"{device}{NEW_SUFFIX}", f"{device}{TRIAL_SUFFIX}")
+
+
+def object_code() -> bytes:
+    """The compiled programs.
+
+    Raises:
+        Unsupported: this installation has none.
+    """
+    try:
+        return resources.files("noid.bpf").joinpath(OBJECT).read_bytes()
+    except FileNotFoundError:
+        raise Unsupported(
+            "the compiled data plane",
+            "install noid again; its build makes it with clang or ziglang",
+        ) from None
+
+
+def prepare_pins(pins: Path) -> None:
+    """Makes the directory of the pins, on a BPF file system, mounting one where there is none.
+
+    Raises:
+        PlatformError: it cannot be made.
+    """
+    try:
+        pins.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlatformError(
+            f"plane.pins {pins}",
+            error.errno or 0,
+            f"{error.strerror}; name a directory on a BPF file system (mount -t bpf)",
+        ) from None
+    if not libbpf.is_bpffs(pins):
+        libbpf.mount_bpffs(pins)
+    with contextlib.suppress(OSError):
+        os.chmod(pins, stat.S_IRWXU)
+
+
+def our_pins(pins: Path) -> list[Path]:
+    """What a plane has pinned there; the kernel's own files and others' pins apart."""
+    sides = ("egress", "ingress", "early")
+    links = (path for side in sides for path in pins.glob(f"link-*-{side}"))
+    return sorted([*links, *our_tables(pins)])
+
+
+def our_tables(pins: Path) -> list[Path]:
+    """The tables among them, of whatever edition."""
+    return [path for name in TABLES for path in pins.glob(f"map-{name}-*")]
+
+
+def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
+    """Removes everything a plane in the kernel left behind; says what, piece by piece."""
+    pins = Path(section.pins)
+    for path in our_pins(pins):
+        path.unlink(missing_ok=True)
+        yield f"pin {path}"
+    for index, name in socket.if_nameindex():
+        with contextlib.suppress(ShimError):
+            if network.detach_filters(index):
+                yield f"filters on {name}"
+    removed = steering.take_down(network, section)
+    if removed:
+        yield f"{removed} rules of priority {section.rule_priority} and after"
+    for name in segmenter_names(section.device):
+        if network.remove_device(name):
+            yield f"device {name}"

@@ -1,0 +1,127 @@
+"""Which uplink has which row of the kernel's table of uplinks. Pure.
+
+Flows name the row of their locator's uplink, so that whatever happens to an uplink costs the kernel
+one update, however many flows there are. A row stays with the name of its uplink: a device that
+goes and comes again under its name has the same.
+"""
+
+from collections.abc import Collection, Iterable
+
+from noid.locators import Locator, is_global_unicast
+from noid.plane import layout
+from noid.plane.layout import NO_UPLINK, Uplink
+from noid.survey import Device
+
+NO_ROW = 0
+CUTS_TCP = "tx-tcp6-segmentation"
+CUTS_UDP = "tx-udp-segmentation"
+SUMMING = "tx-checksum-ip-generic"
+SUMS = frozenset({SUMMING, "tx-checksum-ipv6"})
+
+
+def lacks(device: Device) -> int:
+    """What a device cannot do to packets with an M6 next header.
+
+    It cuts super-packets and sums up by what the stack tells it, not by the next header, or it does
+    not. Where it does not cut, the kernel would, and knows no M6 next header. Summing up the kernel
+    does as well for any; but a device that does it for the protocols it knows (tx-checksum-ipv6,
+    without the generic one) would leave out ours.
+    """
+    by_protocol = SUMMING not in device.features and bool(SUMS & device.features)
+    return (
+        layout.CUT_TCP * (CUTS_TCP not in device.features)
+        | layout.CUT_UDP * (CUTS_UDP not in device.features)
+        | layout.SUM * by_protocol
+    )
+
+
+def uplink_of(device: Device) -> Uplink:
+    """A device that is up, as the programs see it."""
+    flags = layout.RECEIVES | layout.SENDS * device.carries | layout.ETHERNET * device.has_ethernet
+    link = device.link if device.has_ethernet else bytes(layout.LINK_OCTETS)
+    return Uplink(device.index, device.mtu, link, flags | lacks(device))
+
+
+class Rows:
+    """The rows of one host.
+
+    Attributes:
+        uplinks: what each row in use says.
+        of: the row of each address of an uplink, and of those in use that have lost theirs.
+    """
+
+    def __init__(self) -> None:
+        self.uplinks: dict[int, Uplink] = {}
+        self.of: dict[Locator, int] = {}
+        self._names: dict[str, int] = {}
+
+    def update(
+        self, devices: Iterable[Device], in_use: Collection[Locator]
+    ) -> tuple[dict[int, Uplink], set[Locator]]:
+        """Takes what there is now.
+
+        Args:
+            devices: the uplinks that are up.
+            in_use: addresses whose row is remembered though no uplink has them.
+
+        Returns:
+            The rows that have changed, and the addresses whose row is another now.
+        """
+        present = {device.name: device for device in devices if any(map(_counts, device.addresses))}
+        before = self.of
+        of = {address: row for address, row in before.items() if address in in_use}
+        self._forget(set(present), set(of.values()))
+        for device in present.values():
+            row = self._row(device.name)
+            of |= dict.fromkeys(filter(_counts, device.addresses), row)
+        self.of = of
+        rows = {
+            row: uplink_of(present[name]) if name in present else NO_UPLINK
+            for name, row in self._names.items()
+        }
+        gone = dict.fromkeys(set(self.uplinks) - set(rows), NO_UPLINK)
+        changed = {row: one for row, one in rows.items() if self.uplinks.get(row) != one} | gone
+        self.uplinks = rows
+        return changed, {address for address in {*of, *before} if _moved(address, before, of)}
+
+    def lose(self, ifindex: int, flags: int) -> dict[int, Uplink]:
+        """A device has gone down or has lost its carrier; returns the rows that have changed.
+
+        Args:
+            ifindex: its index.
+            flags: what is left of SENDS and RECEIVES.
+        """
+        lost = layout.SENDS | layout.RECEIVES
+        changed = {
+            row: one._replace(flags=one.flags & (~lost | flags))
+            for row, one in self.uplinks.items()
+            if one.ifindex == ifindex and one.flags & lost & ~flags
+        }
+        self.uplinks |= changed
+        return changed
+
+    def name_of(self, row: int) -> str:
+        """The uplink that has a row; empty where none has."""
+        return next((name for name, one in self._names.items() if one == row), "")
+
+    def _row(self, name: str) -> int:
+        """The row of an uplink; NO_ROW where there are too many."""
+        if name not in self._names:
+            free = set(range(1, layout.UPLINKS_MAX)) - set(self._names.values())
+            if not free:
+                return NO_ROW
+            self._names[name] = min(free)
+        return self._names[name]
+
+    def _forget(self, present: set[str], used: set[int]) -> None:
+        for name, row in list(self._names.items()):
+            if name not in present and row not in used:
+                del self._names[name]
+
+
+def _counts(address: Locator) -> bool:
+    return is_global_unicast(address)
+
+
+def _moved(address: Locator, before: dict[Locator, int], now: dict[Locator, int]) -> bool:
+    return before.get(address, NO_ROW) != now.get(address, NO_ROW)

@@ -1,0 +1,73 @@
+"""Policy routing rules of ours, as values: what is wanted, and what the kernel has.
+
+The kernel tries rules in the order of their priorities. A rule leads a packet to a routing table,
+or past other rules.
+"""
+
+import socket
+from typing import Any, Final, NamedTuple
+
+from noid.locators import Locator, format_locator, parse_locator
+
+TO_TABLE: Final = 1
+GOTO: Final = 2
+NOTHING: Final = 3
+"""FR_ACT_TO_TBL, FR_ACT_GOTO and FR_ACT_NOP of linux/fib_rules.h."""
+LOOPBACK: Final = "lo"
+ADDRESS_BITS: Final = 128
+
+
+class Rule(NamedTuple):
+    """One rule for IPv6.
+
+    Attributes:
+        priority: the smaller, the earlier it is tried.
+        action: TO_TABLE, GOTO or NOTHING.
+        table: the routing table, for TO_TABLE.
+        target: priority of the rule to go on with, for GOTO.
+        source: the one source address it is for; None for any.
+        mark: the firewall mark it is for; 0 for any.
+        is_local: whether it is only for packets of this host's own programs.
+    """
+
+    priority: int
+    action: int = TO_TABLE
+    table: int = 0
+    target: int = 0
+    source: Locator | None = None
+    mark: int = 0
+    is_local: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """The rule as the netlink library takes it."""
+        found: dict[str, Any] = {
+            "family": socket.AF_INET6,
+            "priority": self.priority,
+            "action": self.action,
+        }
+        if self.action == TO_TABLE:
+            found["table"] = self.table
+        if self.action == GOTO:
+            found["goto"] = self.target
+        if self.source is not None:
+            found |= {"src": format_locator(self.source), "src_len": ADDRESS_BITS}
+        if self.mark:
+            found["fwmark"] = self.mark
+        if self.is_local:
+            found["iifname"] = LOOPBACK
+        return found
+
+
+def read_rule(message: Any) -> Rule:
+    """A rule as the kernel lists it; whatever else it has is left out."""
+    source = message.get("src")
+    whole = source is not None and message["src_len"] == ADDRESS_BITS
+    return Rule(
+        priority=message.get("priority") or 0,
+        action=message["action"],
+        table=message.get("table") or 0 if message["action"] == TO_TABLE else 0,
+        target=message.get("goto") or 0,
+        source=parse_locator(str(source)) if whole else None,
+        mark=message.get("fwmark") or 0,
+        is_local=message.get("iifname") == LOOPBACK,
+    )

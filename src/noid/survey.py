@@ -1,0 +1,73 @@
+"""What there is on this host, as values: its uplinks, its addresses, our rules.
+
+``HostNetwork.survey`` reads it at once, so that everything that is decided by it is decided by the
+same state.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from noid.locators import Locator
+from noid.rules import Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A network device whose packets the shim is to see.
+
+    Attributes:
+        index: its number.
+        name: its name.
+        mtu: octets of IPv6 it carries.
+        has_ethernet: whether its packets have a link-layer header, of 14 octets.
+        carries: whether something is at the other end of its link.
+        link: its link-layer address; empty where it has none.
+        addresses: the IPv6 addresses on it.
+        features: the names of what it does for the stack, as ``ethtool -k`` calls them.
+    """
+
+    index: int
+    name: str
+    mtu: int
+    has_ethernet: bool
+    addresses: frozenset[Locator]
+    features: frozenset[str]
+    carries: bool = True
+    link: bytes = b""
+
+
+class OwnAddress(NamedTuple):
+    """An address of this host that may be a locator.
+
+    Attributes:
+        locator: the address.
+        interface: where it is.
+        deprecated: nothing new should use it (RFC 4862 §5.5.4).
+        broken: its link is down, or has lost its carrier [D20].
+        leads_out: packets from it to the wide world leave by that interface.
+    """
+
+    locator: Locator
+    interface: str
+    deprecated: bool
+    broken: bool
+    leads_out: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What there is at one moment.
+
+    Attributes:
+        devices: the uplinks that are up.
+        locators: the addresses that may be locators [D23], in the kernel's order.
+        addresses: every address of this host, whatever device has it, but for our own devices'.
+        rules: every policy routing rule for IPv6.
+        mtu: the least MTU of the uplinks that are up, in octets.
+    """
+
+    devices: tuple[Device, ...]
+    locators: tuple[OwnAddress, ...]
+    addresses: frozenset[Locator]
+    rules: tuple[Rule, ...]
+    mtu: int
