@@ -1,14 +1,15 @@
 """Which addresses of a host are locators, and what is to be said of them [D20, D22, D23, D25]."""
 
+import contextlib
 import select
-import socket
 
 import pytest
 
+from noid.changes import NetworkChanges
 from noid.config import HostSection
 from noid.engine.events import LocatorsChanged
 from noid.locators import Locator, format_locator, parse_locator
-from noid.netlink import HostNetwork, heard_change, network_changes
+from noid.netlink import HostNetwork
 from noid.own import OwnLocators
 from tests.dns.conftest import in_network_namespace, ip
 
@@ -31,7 +32,7 @@ def seen(*commands: str, interfaces: tuple[str, ...] = ("up*",)) -> dict[str, st
             ip(command)
         network = HostNetwork()
         try:
-            found = network.locators(interfaces, excluded="noid0")
+            found = network.survey(interfaces, excluded=["noid0"]).locators
         finally:
             network.close()
         return {
@@ -87,13 +88,13 @@ def told(*steps: tuple[str, ...], host: HostSection | None = None) -> list[Locat
     def scenario() -> list[LocatorsChanged | None]:
         make_links()
         network = HostNetwork()
-        own = OwnLocators(wanted, network, "noid0")
+        own = OwnLocators(wanted)
         said = []
         try:
             for commands in steps:
                 for command in commands:
                     ip(command)
-                said.append(own.look())
+                said.append(own.look(network.survey(wanted.interfaces, excluded=["noid0"])))
         finally:
             network.close()
         return said
@@ -144,8 +145,8 @@ def test_what_the_operator_keeps_for_the_worst_case_is_said_to_be_so(backup: lis
 def heard(*commands: str, within_s: float = 0) -> list[bool]:
     """Whether each of some changes is heard, one after the other, at once or in some time."""
 
-    def is_heard(watching: socket.socket) -> bool:
-        while not heard_change(watching):
+    def is_heard(watching: NetworkChanges) -> bool:
+        while not watching.read().matters:
             if not select.select([watching], [], [], within_s)[0]:
                 return False
         return True
@@ -154,10 +155,10 @@ def heard(*commands: str, within_s: float = 0) -> list[bool]:
         make_links()
         for one in ROUTED:
             ip(one)
-        with network_changes() as watching:
+        with contextlib.closing(NetworkChanges()) as watching:
             found = []
             for command in commands:
-                heard_change(watching)
+                watching.read()
                 ip(command)
                 found.append(is_heard(watching))
             return found
@@ -191,7 +192,7 @@ def test_the_addresses_of_this_host_are_those_of_every_device() -> None:
         ip("link set lo up")
         network = HostNetwork()
         try:
-            return network.local_addresses()
+            return network.survey(["up*"], excluded=[]).addresses
         finally:
             network.close()
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from noid.constants import Codepoints
 from noid.engine.events import Memory
 from noid.locators import Locator
 from noid.memories import Memories
 from noid.plane import layout, libbpf
-from noid.plane.bpf import object_code, prepare_pins
 from noid.plane.carried import TABLES, pin_of
 from noid.plane.layout import Clock
+from noid.plane.pins import prepare_pins
 from noid.plane.rewrite import Flow
 from noid.takeover import PAGE, Found, Takeover
+from tests.plane.loading import CODEPOINTS, HERE, load
 from tests.test_memories import A1, B2, memory
 
 COUNT = 2 * PAGE + 7
@@ -31,14 +31,7 @@ def pins(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs root: makes tables in the kernel")
     path = tmp_path / "pins"
     prepare_pins(path)
-    programs = libbpf.Programs(
-        object_code(),
-        sizes={name: 2 * COUNT for name in TABLES},
-        constants=layout.settings(
-            Codepoints(), mark=1, slow_ifindex=1, segmenter_ifindex=1, referrals=False
-        ),
-        log_path=tmp_path / "log",
-    )
+    programs = load(tmp_path, room=2 * COUNT)
     for name in TABLES:
         libbpf.pin(programs.maps[name], pin_of(path, name))
     programs.close()
@@ -68,10 +61,11 @@ def carry(pins: Path, one: Memory, *, peer_locator: Locator = B2) -> None:
         transmits=True,
         silence_ns=1,
     )
-    sent = layout.outbound_entry(flow, layout.Way(ifindex=1, mtu=1500), Codepoints(), CLOCK)
+    sent = layout.outbound_entry(flow, HERE, CODEPOINTS, CLOCK)
+    came, _ = layout.inbound_entries(flow, HERE, CLOCK)
     for name, key, value in (
         ("outbound", layout.aids_key(flow), sent),
-        ("inbound", layout.label_key(flow.local_label), layout.inbound_entries(flow, CLOCK)[0]),
+        ("inbound", layout.label_key(flow.local_label), came),
     ):
         descriptor = libbpf.pinned(pin_of(pins, name))
         assert descriptor is not None

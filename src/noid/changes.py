@@ -42,7 +42,7 @@ class Changes:
 
     Attributes:
         matters: whether anything may have changed that is worth a survey.
-        links: flags of the devices that were named, by index; 0 for one that is gone.
+        links: flags that the devices named have had all the time, by index; 0 for one that is gone.
         deleted: routes to single addresses that were deleted: routing table and address.
     """
 
@@ -94,7 +94,7 @@ def _take(data: bytes, found: Changes) -> None:
 def _take_one(kind: int, body: bytes, found: Changes) -> None:
     if kind in (NEW_LINK, DELETE_LINK) and len(body) >= LINK.size:
         _, _, index, flags, _ = LINK.unpack_from(body)
-        found.links[index] = flags if kind == NEW_LINK else 0
+        found.links[index] = found.links.get(index, ~0) & (flags if kind == NEW_LINK else 0)
     elif kind in (NEW_ROUTE, DELETE_ROUTE) and body[1] > FAR_AWAY_BITS:
         # Many routes to somewhere in particular come and go, and some are ours.
         if kind == DELETE_ROUTE and body[1] == HOST_BITS:

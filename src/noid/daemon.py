@@ -429,7 +429,9 @@ class Daemon:
             await asyncio.sleep(COMPARE_INTERVAL_S)
             with contextlib.suppress(PlatformError):
                 self._take_survey(await asyncio.to_thread(self._survey))
-                self.plane.compare_routes()
+                for table in self.plane.tables_of_routes():
+                    actual = await asyncio.to_thread(self.network.routes, table)
+                    self.plane.compare_table(table, actual)
 
     def _survey(self) -> Survey:
         excluded = own_devices(self.config.plane.device)

@@ -23,6 +23,7 @@ from noid.constants import TRIAL_SUFFIX, Codepoints
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
 from noid.plane.devices import open_tun
+from noid.routes import PeerRoute
 from noid.wire import ipv6
 
 SLOTS: Final = 8
@@ -145,7 +146,7 @@ def _device(network: HostNetwork, name: str, stranger: Locator) -> Iterator[int]
     """A TUN device by which the stranger is reached; it goes with the block."""
     tun = open_tun(name)
     try:
-        network.add_routes([stranger], [None], device=network.bring_up(name, MTU), table=MAIN_TABLE)
+        network.add_routes([PeerRoute(stranger, MAIN_TABLE, network.bring_up(name, MTU), 1024)])
         yield tun
     finally:
         os.close(tun)

@@ -17,6 +17,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from noid import routes
 from noid.errors import PlatformError
 from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
+from noid.routes import PeerRoute
 from noid.rules import Rule, read_rule
 from noid.survey import Device, OwnAddress, Survey
 
@@ -34,6 +35,7 @@ LINK_CARRIES = 0x1 | 0x10000
 PASSING_ADDRESS = "fe80::6d36"
 FOREVER = 0xFFFFFFFF
 NEIGHBOUR_INCOMPLETE = 0x01
+NEIGHBOUR_PERMANENT = 0x80
 ROUTE_UNICAST = 1
 FAR_AWAY = "2000::"
 """An address of nobody's, to which the route of the wide world leads."""
@@ -175,7 +177,7 @@ class HostNetwork:
         return any(route.get("oif") == index and route["type"] == ROUTE_UNICAST for route in routes)
 
     @_on_worker
-    def make_pair(self, name: str, other: str, *, mtu: int, sums: bool) -> tuple[int, int]:
+    def make_pair(self, name: str, other: str, *, mtu: int, sums: bool) -> tuple[int, int, bytes]:
         """Two devices of ours, joined; those an earlier run left behind are taken over.
 
         What is sent on ``name`` arrives on ``other`` cut to segments, since neither says it could
@@ -189,7 +191,7 @@ class HostNetwork:
             sums: whether sums may be left to a later device.
 
         Returns:
-            The index of each.
+            The index of each, and the link-layer address of the second.
         """
         with _explained(f"devices {name} and {other}"):
             if not self._route.link_lookup(ifname=name):
@@ -207,7 +209,8 @@ class HostNetwork:
                     answer.features[feature].enable = False
                 answer.features[SUMMING].enable = sums
                 ethtool.set_features(name, answer)
-            return found[0], found[1]
+            (link,) = self._route.link("get", index=found[1])
+            return found[0], found[1], bytes.fromhex(link.get("address").replace(":", ""))
 
     @_on_worker
     def remove_device(self, name: str) -> bool:
@@ -306,12 +309,6 @@ class HostNetwork:
             return tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6)))
 
     @_on_worker
-    def flush_table(self, table: int) -> None:
-        """Removes all routes of a routing table."""
-        with contextlib.suppress(NetlinkError):
-            self._route.flush_routes(family=socket.AF_INET6, table=table)
-
-    @_on_worker
     def drop_queued(self, device: int) -> None:
         """Drops the packets that wait for a neighbour on a device, which may never answer.
 
@@ -332,28 +329,62 @@ class HostNetwork:
                 self._route.link("set", index=self._route.link_lookup(ifname=device)[0], mtu=mtu)
 
     @_on_worker
-    def add_routes(
-        self, aids: Sequence[Locator], sources: Sequence[Locator | None], *, device: int, table: int
-    ) -> int:
-        """Routes addresses to a device, each with the source that programs get by default.
-
-        Returns:
-            How many the kernel refused.
-        """
+    def add_routes(self, wanted: Sequence[PeerRoute]) -> int:
+        """Adds routes to single addresses; returns how many the kernel refused."""
         with _explained("routes to the peers"):
-            return routes.add(aids, sources, device=device, table=table)
+            return routes.add(wanted)
 
     @_on_worker
-    def remove_routes(self, aids: Sequence[Locator], *, device: int, table: int) -> None:
+    def remove_routes(self, gone: Sequence[PeerRoute]) -> None:
         """Removes such routes; one that is gone already is no error."""
         with _explained("routes to the peers"):
-            routes.remove(aids, device=device, table=table)
+            routes.remove(gone)
 
     @_on_worker
-    def routed(self, *, device: int, table: int) -> dict[Locator, Locator | None]:
-        """The addresses that a routing table leads to a device, one by one, and their sources."""
+    def routes(self, table: int) -> set[PeerRoute]:
+        """The routes to single addresses of a routing table."""
         with _explained(f"routes of table {table}"):
-            return routes.leading_to(device, table)
+            return routes.listed(table)
+
+    @_on_worker
+    def keep_neighbour(self, device: int, address: Locator, link: bytes) -> bool:
+        """Makes sure of a permanent neighbour on a device; returns whether it was missing.
+
+        Raises:
+            PlatformError: the kernel refuses, such as when the device is gone.
+        """
+        entry = {
+            "family": socket.AF_INET6,
+            "ifindex": device,
+            "dst": format_locator(address),
+            "lladdr": link.hex(":"),
+            "state": NEIGHBOUR_PERMANENT,
+        }
+        with _explained(f"neighbour {entry['dst']}"):
+            try:
+                self._route.neigh("add", **entry)
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise
+                return False
+        return True
+
+    @_on_worker
+    def remove_neighbour(self, device: int, address: Locator) -> None:
+        """Removes a neighbour; one that is gone already is no error."""
+        with contextlib.suppress(NetlinkError):
+            text = format_locator(address)
+            self._route.neigh("del", family=socket.AF_INET6, ifindex=device, dst=text)
+
+    @_on_worker
+    def neighbour_devices(self, address: Locator) -> frozenset[int]:
+        """The devices that have a certain permanent neighbour."""
+        with _explained("reading neighbours"):
+            text = format_locator(address)
+            found = self._route.get_neighbours(family=socket.AF_INET6, dst=text)
+            return frozenset(
+                int(one["ifindex"]) for one in found if one["state"] == NEIGHBOUR_PERMANENT
+            )
 
     @_on_worker
     def add_address(self, aid: Locator, device: int) -> None:

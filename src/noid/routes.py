@@ -1,6 +1,6 @@
-"""Very many host routes at once: one message to the kernel for each, one answer for all of them.
+"""Very many routes to single addresses: one message to the kernel for each, one answer for all.
 
-What HostNetwork does for one route takes half a millisecond, most of it in Python; a daemon that
+The netlink library takes half a millisecond for one route, most of it in Python; a daemon that
 takes up a hundred thousand contexts has as many routes to see to.
 """
 
@@ -8,7 +8,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from noid.locators import Locator
 
@@ -19,10 +19,10 @@ REQUEST, ACKNOWLEDGE, REPLACE, CREATE, DUMP = 0x1, 0x4, 0x100, 0x400, 0x300
 ERROR: Final = 2
 HEADER: Final = struct.Struct("=IHHII")
 ROUTE: Final = struct.Struct("=BBBBBBBBI")
-DESTINATION: Final = struct.Struct("=HH16s")
+ADDRESS: Final = struct.Struct("=HH16s")
 ATTRIBUTE: Final = struct.Struct("=HH")
 NUMBER: Final = struct.Struct("=HHI")
-RTA_DESTINATION, RTA_DEVICE, RTA_SOURCE, RTA_TABLE = 1, 4, 7, 15
+RTA_DESTINATION, RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE, RTA_TABLE = 1, 4, 5, 6, 7, 15
 STATIC, UNIVERSE, UNICAST = 4, 0, 1
 HOST_BITS: Final = 128
 AT_ONCE: Final = 100
@@ -31,16 +31,28 @@ ANSWER_OCTETS: Final = 1 << 16
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 
 
-def add(
-    aids: Sequence[Locator], sources: Sequence[Locator | None], *, device: int, table: int
-) -> int:
-    """Routes each address to a device, by a table; a route that is there is replaced.
+class PeerRoute(NamedTuple):
+    """A route to one address.
 
-    Args:
-        aids: the addresses.
-        sources: for each the source that programs get by default; None leaves it to the kernel.
-        device: its index.
+    Attributes:
+        aid: the address.
         table: number of the routing table.
+        device: index of the device it leads to.
+        metric: of several routes to an address, the one with the least is taken.
+        gateway: the neighbour on the device that packets are sent to; None for the address itself.
+        source: the source that programs get by default; None leaves it to the kernel.
+    """
+
+    aid: Locator
+    table: int
+    device: int
+    metric: int
+    gateway: Locator | None = None
+    source: Locator | None = None
+
+
+def add(routes: Sequence[PeerRoute]) -> int:
+    """Adds routes; one with the address, table and metric of another is put in its place.
 
     Returns:
         How many the kernel refused.
@@ -48,26 +60,84 @@ def add(
     Raises:
         OSError: it takes no such messages at all.
     """
-    bodies = [_body(*one, device, table) for one in zip(aids, sources, strict=True)]
-    return _tell(NEW_ROUTE, CREATE | REPLACE, bodies)
+    return _tell(NEW_ROUTE, CREATE | REPLACE, routes)
 
 
-def remove(aids: Sequence[Locator], *, device: int, table: int) -> None:
-    """Removes such routes; one that is gone already is no error.
+def remove(routes: Sequence[PeerRoute]) -> None:
+    """Removes routes; one that is gone already is no error.
 
     Raises:
         OSError: the kernel takes no such messages at all.
     """
-    _tell(DELETE_ROUTE, 0, [_body(aid, None, device, table) for aid in aids])
+    _tell(DELETE_ROUTE, 0, routes)
 
 
-def _tell(kind: int, flags: int, bodies: Sequence[bytes]) -> int:
+def listed(table: int) -> set[PeerRoute]:
+    """The routes to single addresses of a routing table.
+
+    Args:
+        table: its number.
+
+    Raises:
+        OSError: the kernel does not say.
+    """
+    found: set[PeerRoute] = set()
+    request = HEADER.pack(HEADER.size + ROUTE.size + NUMBER.size, GET_ROUTE, REQUEST | DUMP, 1, 0)
+    route = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.bind((0, 0))
+        # Or it would ignore which table we ask for, and tell all of them.
+        kernel.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+        kernel.sendto(request + route + NUMBER.pack(NUMBER.size, RTA_TABLE, table), (0, 0))
+        while True:
+            answer = kernel.recv(ANSWER_OCTETS)
+            at = 0
+            while at < len(answer):
+                octets, kind, *_ = HEADER.unpack_from(answer, at)
+                if kind != NEW_ROUTE:
+                    return found
+                if answer[at + HEADER.size + 1] == HOST_BITS:
+                    found.add(_read(answer[at + HEADER.size + ROUTE.size : at + octets], table))
+                at += octets
+
+
+def attributes_of(octets: bytes) -> dict[int, bytes]:
+    """The attributes of a message, by their kind."""
+    found = {}
+    at = 0
+    while at + ATTRIBUTE.size <= len(octets):
+        length, kind = ATTRIBUTE.unpack_from(octets, at)
+        found[kind] = octets[at + ATTRIBUTE.size : at + length]
+        at += max((length + 3) & ~3, ATTRIBUTE.size)
+    return found
+
+
+def _read(octets: bytes, table: int) -> PeerRoute:
+    attributes = attributes_of(octets)
+
+    def address(kind: int) -> Locator | None:
+        return Locator(attributes[kind]) if kind in attributes else None
+
+    def number(kind: int) -> int:
+        return int.from_bytes(attributes.get(kind, b""), sys.byteorder)
+
+    return PeerRoute(
+        aid=Locator(attributes[RTA_DESTINATION]),
+        table=table,
+        device=number(RTA_DEVICE),
+        metric=number(RTA_METRIC),
+        gateway=address(RTA_GATEWAY),
+        source=address(RTA_SOURCE),
+    )
+
+
+def _tell(kind: int, flags: int, routes: Sequence[PeerRoute]) -> int:
     """Tells the kernel so about many routes; returns how many it refused."""
     refused = 0
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.bind((0, 0))
-        for first in range(0, len(bodies), AT_ONCE):
-            some = bodies[first : first + AT_ONCE]
+        for first in range(0, len(routes), AT_ONCE):
+            some = [_body(route) for route in routes[first : first + AT_ONCE]]
             messages = (
                 HEADER.pack(
                     HEADER.size + len(body),
@@ -84,62 +154,19 @@ def _tell(kind: int, flags: int, bodies: Sequence[bytes]) -> int:
     return refused
 
 
-def _body(aid: Locator, source: Locator | None, device: int, table: int) -> bytes:
-    return b"".join(
-        (
-            ROUTE.pack(socket.AF_INET6, HOST_BITS, 0, 0, 0, STATIC, UNIVERSE, UNICAST, 0),
-            DESTINATION.pack(DESTINATION.size, RTA_DESTINATION, aid),
-            NUMBER.pack(NUMBER.size, RTA_DEVICE, device),
-            NUMBER.pack(NUMBER.size, RTA_TABLE, table),
-            b"" if source is None else DESTINATION.pack(DESTINATION.size, RTA_SOURCE, source),
-        )
-    )
-
-
-def leading_to(device: int, table: int) -> dict[Locator, Locator | None]:
-    """The addresses that a routing table leads to a device, one by one, each with its source.
-
-    Args:
-        device: its index.
-        table: number of the routing table.
-
-    Raises:
-        OSError: the kernel does not say.
-    """
-    found: dict[Locator, Locator | None] = {}
-    request = HEADER.pack(HEADER.size + ROUTE.size + NUMBER.size, GET_ROUTE, REQUEST | DUMP, 1, 0)
-    route = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.bind((0, 0))
-        # Or it would ignore which table we ask for, and tell all of them.
-        kernel.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-        kernel.sendto(request + route + NUMBER.pack(NUMBER.size, RTA_TABLE, table), (0, 0))
-        while True:
-            answer = kernel.recv(ANSWER_OCTETS)
-            at = 0
-            while at < len(answer):
-                octets, kind, *_ = HEADER.unpack_from(answer, at)
-                if kind != NEW_ROUTE:
-                    return found
-                attributes = attributes_of(answer[at + HEADER.size + ROUTE.size : at + octets])
-                to = int.from_bytes(attributes.get(RTA_DEVICE, b""), sys.byteorder)
-                if answer[at + HEADER.size + 1] == HOST_BITS and to == device:
-                    source = attributes.get(RTA_SOURCE)
-                    found[Locator(attributes[RTA_DESTINATION])] = (
-                        Locator(source) if source else None
-                    )
-                at += octets
-
-
-def attributes_of(octets: bytes) -> dict[int, bytes]:
-    """The attributes of a message, by their kind."""
-    found = {}
-    at = 0
-    while at < len(octets):
-        length, kind = ATTRIBUTE.unpack_from(octets, at)
-        found[kind] = octets[at + ATTRIBUTE.size : at + length]
-        at += (length + 3) & ~3
-    return found
+def _body(route: PeerRoute) -> bytes:
+    body = ROUTE.pack(socket.AF_INET6, HOST_BITS, 0, 0, 0, STATIC, UNIVERSE, UNICAST, 0)
+    body += ADDRESS.pack(ADDRESS.size, RTA_DESTINATION, route.aid)
+    for kind, value in (
+        (RTA_TABLE, route.table),
+        (RTA_DEVICE, route.device),
+        (RTA_METRIC, route.metric),
+    ):
+        body += NUMBER.pack(NUMBER.size, kind, value)
+    for kind, address in ((RTA_GATEWAY, route.gateway), (RTA_SOURCE, route.source)):
+        if address is not None:
+            body += ADDRESS.pack(ADDRESS.size, kind, address)
+    return body
 
 
 def _errors(kernel: socket.socket, last: int) -> Iterator[int]:

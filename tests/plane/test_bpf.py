@@ -8,24 +8,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from noid.constants import Codepoints
 from noid.errors import PlatformError
 from noid.locators import Locator
 from noid.plane import layout, libbpf
-from noid.plane.bpf import object_code
 from noid.plane.carried import TABLES
 from noid.plane.copies import finished
 from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter, Watch
 from noid.wire import ipv6
 from noid.wire.slots import SLOT_ICMPV6, SLOT_OF_PROTOCOL, slot_of
+from tests.plane.loading import CODEPOINTS, ELSEWHERE, HERE, constants, load, put_uplinks
 
-CODEPOINTS = Codepoints()
 PASS, DROP, REDIRECT = 0xFFFFFFFF, 2, 7
 """The first is -1 in the kernel: let the next program on the hook have it."""
 ETHERNET = bytes(12) + b"\x86\xdd"
 MARK = 0x6D36
-THERE, ELSEWHERE = 1, 2
-"""The interface a packet tried out leaves by, and one it does not."""
 CASES = 24_000
 SEED = 1
 PROTOCOLS = (*SLOT_OF_PROTOCOL, 0, 43, 47, 51, 59, 60, 135, 253)
@@ -37,14 +33,8 @@ ANOTHER_HOST = bytes((2, 0, 0, 0, 0, 9))
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[libbpf.Programs]:
     if os.geteuid() != 0:
         pytest.skip("needs root: loads programs into the kernel")
-    loaded = libbpf.Programs(
-        object_code(),
-        sizes={name: 256 for name in TABLES},
-        constants=layout.settings(
-            CODEPOINTS, mark=MARK, slow_ifindex=1, segmenter_ifindex=1, referrals=False
-        ),
-        log_path=tmp_path_factory.mktemp("bpf") / "log",
-    )
+    loaded = load(tmp_path_factory.mktemp("bpf"), room=256, settings=constants(mark=MARK))
+    put_uplinks(loaded)
     yield loaded
     loaded.close()
 
@@ -68,7 +58,7 @@ class Kernel:
     def own(self, address: Locator) -> None:
         """It is one of this host's."""
         self.ours.add(address)
-        self.tables["ours"].put(address, layout.PRESENT.pack(1))
+        self.tables["ours"].put(address, layout.ROW.pack(HERE))
 
     def install(self, flow: Flow) -> None:
         for address in flow.local_locators:
@@ -77,13 +67,13 @@ class Kernel:
         self.watches[flow.local_label] = Watch()
         clock = layout.Clock()
         key = layout.label_key(flow.local_label)
-        entry, far = layout.inbound_entries(flow, clock)
+        entry, far = layout.inbound_entries(flow, HERE, clock)
         self.tables["inbound"].put(key, entry)
         if far:
             self.tables["far"].put(key, far)
         if flow.transmits:
-            way = layout.Way(ifindex=self.chance.choice((THERE, ELSEWHERE)), mtu=1500)
-            sent = layout.outbound_entry(flow, way, CODEPOINTS, clock)
+            row = self.chance.choice((HERE, ELSEWHERE))
+            sent = layout.outbound_entry(flow, row, CODEPOINTS, clock)
             self.tables["outbound"].put(layout.aids_key(flow), sent)
 
     def run(self, program: str, packet: bytes, *, flags: int = 0) -> tuple[int, bytes]:

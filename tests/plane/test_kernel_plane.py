@@ -19,9 +19,10 @@ from noid.errors import PlatformError
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
 from noid.plane import bpf, layout, libbpf
-from noid.plane.bpf import NO_ROOM, NO_ROOM_FOR_OURS, UPLINKS_REFUSED, BpfPlane, take_down
+from noid.plane.bpf import NO_ROOM, NO_ROOM_FOR_OURS, UPLINKS_REFUSED, BpfPlane
 from noid.plane.carried import TABLES, Carried, Left, pin_of
 from noid.plane.layout import Clock
+from noid.plane.pins import own_devices, take_down
 from noid.plane.slow import Surroundings
 from tests.dns.conftest import in_network_namespace, ip
 from tests.plane.foreign import PROGRAMS_MAX, Hanging, hang, hanging, program
@@ -73,7 +74,7 @@ def with_plane(
                 try:
                     scenario(plane)
                     plane.start()
-                    assert not plane.led
+                    assert not plane.left
                     present = {str(index) for index, _ in socket.if_nameindex()}
                     assert {path.name.split("-")[1] for path in pins.glob("link-*")} <= present
                 finally:
@@ -85,9 +86,15 @@ def with_plane(
     in_network_namespace(lambda: asyncio.run(play()))
 
 
-def of_ours(plane: BpfPlane) -> set[bytes]:
-    """The addresses whose uplink the plane remembers, but for link-local ones."""
-    return set(plane.ways) & set(LOCATORS)
+def changed(plane: BpfPlane) -> None:
+    """Tells the plane that the network has changed."""
+    survey = plane.network.survey(["up*"], excluded=own_devices(plane.section.device))
+    plane.network_changed(survey)
+
+
+def of_ours(plane: BpfPlane) -> set[Locator]:
+    """The addresses whose uplink the plane remembers."""
+    return set(plane.rows.of) & set(LOCATORS)
 
 
 def test_of_addresses_that_came_and_went_those_in_use_alone_are_remembered(pins: Path) -> None:
@@ -97,18 +104,18 @@ def test_of_addresses_that_came_and_went_those_in_use_alone_are_remembered(pins:
         flow.local_locators |= {LOCATORS[0]}
         for number, locator in enumerate(LOCATORS):
             ip(f"addr add {format_locator(locator)}/64 dev up1 nodad")
-            plane.links_changed()
+            changed(plane)
             if number == 0:
                 plane.install(flow)
             else:
                 ip(f"addr del {format_locator(locator)}/64 dev up1")
-                plane.links_changed()
+                changed(plane)
         assert of_ours(plane) == {LOCATORS[0]}
         ip(f"addr del {format_locator(LOCATORS[0])}/64 dev up1")
-        plane.links_changed()
+        changed(plane)
         assert of_ours(plane) == {LOCATORS[0]}, "packets of the flow still leave by that uplink"
         plane.remove(flow.local_label)
-        plane.links_changed()
+        changed(plane)
         assert of_ours(plane) == set()
 
     with_plane(pins, scenario)
@@ -120,16 +127,16 @@ def test_an_aid_in_use_is_ours_though_its_address_has_gone(pins: Path) -> None:
         flow.local_aid = LOCATORS[0]
         ip(f"addr add {format_locator(LOCATORS[0])}/64 dev up1 nodad")
         ip(f"addr add {format_locator(LOCATORS[1])}/64 dev up1 nodad")
-        plane.links_changed()
+        changed(plane)
         plane.install(flow)
         for locator in LOCATORS[:2]:
             assert plane.tables["ours"].find(locator)
             ip(f"addr del {format_locator(locator)}/64 dev up1")
-        plane.links_changed()
+        changed(plane)
         assert plane.tables["ours"].find(LOCATORS[0])
         assert not plane.tables["ours"].find(LOCATORS[1])
         plane.remove(flow.local_label)
-        plane.links_changed()
+        changed(plane)
         assert not plane.tables["ours"].find(LOCATORS[0])
 
     with_plane(pins, scenario)
@@ -143,11 +150,11 @@ def test_an_address_too_many_is_counted_and_tried_again(
     def scenario(plane: BpfPlane) -> None:
         for locator in LOCATORS[:8]:
             ip(f"addr add {format_locator(locator)}/64 dev up1 nodad")
-        plane.links_changed()
+        changed(plane)
         assert plane.counters()[NO_ROOM_FOR_OURS] > 0
         for locator in LOCATORS[:7]:
             ip(f"addr del {format_locator(locator)}/64 dev up1")
-        plane.links_changed()
+        changed(plane)
         assert plane.tables["ours"].find(LOCATORS[7])
 
     with_plane(pins, scenario)
@@ -169,14 +176,14 @@ def test_an_uplink_may_come_again_under_its_name_while_somebody_looks_or_nobody_
     pins: Path,
 ) -> None:
     def scenario(plane: BpfPlane) -> None:
-        plane.links_changed()
-        (before,) = plane.devices
+        changed(plane)
+        (before,) = plane.seen.devices
         ip("link del up1")
         ip("link add up1 type veth peer name far1")
         ip("link set up1 up")
         ip("link set far1 up")
-        plane.links_changed()
-        (after,) = plane.devices
+        changed(plane)
+        (after,) = plane.seen.devices
         assert before.index != after.index
 
     def again(plane: BpfPlane) -> None:
@@ -192,7 +199,7 @@ def test_nothing_stays_on_a_device_that_is_no_uplink_any_more_for_the_next_daemo
     pins: Path, hook: Literal["auto", "clsact"]
 ) -> None:
     def first(plane: BpfPlane) -> None:
-        plane.links_changed()
+        changed(plane)
         assert sum(_hanging("up1", "egress")) == 1
 
     def second(plane: BpfPlane) -> None:
@@ -233,7 +240,7 @@ def _hanging(interface: str, side: str) -> Hanging:
 
 def test_an_uplink_that_refuses_the_programs_is_counted_and_asked_again(pins: Path) -> None:
     def scenario(plane: BpfPlane) -> None:
-        plane.links_changed()
+        changed(plane)
         ip("link add up2 type veth peer name up3")
         with contextlib.ExitStack() as kept:
             with contextlib.suppress(PlatformError):  # until there is no room
@@ -243,12 +250,12 @@ def test_an_uplink_that_refuses_the_programs_is_counted_and_asked_again(pins: Pa
                     kept.callback(os.close, hang("tcx", "up2", "ingress", another, priority=0))
             ip("link set up2 up")
             ip("link set up3 up")
-            plane.links_changed()
+            changed(plane)
             assert plane.counters()[UPLINKS_REFUSED] == 1
             assert plane.modes()["up2"].startswith("none: "), plane.modes()
             assert plane.modes()["up3"].startswith("tcx")
             assert _hanging("up2", "egress").tcx == 0, "half of them would be worse"
-        plane.links_changed()
+        changed(plane)
         assert plane.modes()["up2"].startswith("tcx")
         assert plane.counters()[UPLINKS_REFUSED] == 1
 
@@ -264,7 +271,7 @@ def test_what_one_plane_has_taken_up_the_next_one_finds(pins: Path) -> None:
     def first(plane: BpfPlane) -> None:
         for flow in flows:
             ip(f"addr add {format_locator(flow.local_locator)}/64 dev up1 nodad")
-        plane.links_changed()
+        changed(plane)
         plane.take_up(flows, clocks, aids)
         plane.take_up([], [], [])
         assert [plane.received_ns(one.local_label) for one in flows] == [*range(1, CONTEXTS + 1)]
@@ -276,11 +283,13 @@ def test_what_one_plane_has_taken_up_the_next_one_finds(pins: Path) -> None:
             left = carried.find(flow.local_label, layout.aids_key(flow))
             assert left == Left(flow.peer_locator if flow.transmits else None, clock)
         carried.close()
-        assert plane.led == set(aids)
-        plane.take_up(flows, clocks, aids[:2])
+        assert plane.left == {flow.peer_aid for flow in flows if not flow.aside}
+        plane.take_up(flows[:2], clocks[:2], aids[:2])
         plane.unwatch(aids[0])
 
     def third(plane: BpfPlane) -> None:
-        assert plane.led == {aids[1]}, "those that nobody asked for again are gone"
+        assert plane.left == {flow.peer_aid for flow in flows[:2] if not flow.aside}, (
+            "the rest is gone"
+        )
 
     with_plane(pins, first, second, third)

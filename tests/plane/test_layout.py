@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from noid.constants import Codepoints
 from noid.locators import Locator
 from noid.plane import layout, libbpf
-from noid.plane.bpf import object_code
 from noid.plane.carried import TABLES
+from noid.plane.pins import object_code
 from noid.plane.rewrite import Flow
 from noid.wire import ipv6
+from tests.plane.loading import CODEPOINTS, HERE, constants, load, put_uplinks
 
-CODEPOINTS = Codepoints()
 ETHERNET = bytes(12) + b"\x86\xdd"
 BTF_KIND_STRUCT = 4
 TYPE_HEAD_OCTETS = 12
@@ -120,13 +119,16 @@ FLOW = Flow(
     holds=True,
 )
 CLOCK = layout.Clock(
-    unanswered_ns=0x1111111111, reported_ns=0x2222222222, received_ns=0x3333333333, moved_ns=4
+    unanswered_ns=0x1111111111,
+    unanswered=3,
+    reported_ns=0x2222222222,
+    received_ns=0x3333333333,
+    moved_ns=4,
 )
 
 
 def test_an_outbound_entry(structures: Structures) -> None:
-    way = layout.Way(ifindex=77, mtu=1492, lacks=layout.CUT_UDP | layout.SUM)
-    entry = layout.outbound_entry(FLOW, way, CODEPOINTS, CLOCK)
+    entry = layout.outbound_entry(FLOW, 77, CODEPOINTS, CLOCK)
     assert structures.read("outbound", entry) == {
         "local_locator": LOCAL[2],
         "peer": (PEER[1] + NO_LINK) * 2,
@@ -135,23 +137,44 @@ def test_an_outbound_entry(structures: Structures) -> None:
         "reported_ns": number(CLOCK.reported_ns, 8),
         "peer_label": bytes.fromhex("00054321"),
         "local_label": bytes.fromhex("00012345"),
-        "ifindex": number(77, 4),
-        "mtu": number(1492, 4),
+        "uplink": number(77, 1),
         "next_header_first": number(CODEPOINTS.fixed_first, 1),
         "chosen": bytes(1),
+        "unanswered": number(3, 1),
         "tick": bytes(4),
-        "flags": number(2 | 4, 1),
     }
 
 
+def test_a_row_of_the_uplinks(structures: Structures) -> None:
+    link = bytes(range(1, 7))
+    row = layout.uplink_row(layout.Uplink(77, 1492, link, layout.CUT_UDP | layout.SENDS))
+    assert structures.read("uplink", row) == {
+        "ifindex": number(77, 4),
+        "mtu": number(1492, 4),
+        "link": link,
+        "flags": number(2 | 16, 1),
+    }
+
+
+def test_the_last_segment_of_an_activity(structures: Structures) -> None:
+    octets = structures.octets("activity")
+    assert octets == layout.ACTIVITY_OCTETS
+    report = structures.places("activity")["report"]
+    assert report.start == layout.ACTIVITY_HEAD_OCTETS
+    head = layout.REPORT.pack(layout.UNANSWERED_PACKET, bytes(4), 0, bytes(16), 0, 1428, 5, 0)
+    entry = (bytes(report.start) + head + b"12345").ljust(octets, b"-")
+    assert layout.latest_of(entry) == (b"12345", 1428)
+
+
 def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Structures) -> None:
-    entry, far = layout.inbound_entries(FLOW, CLOCK)
+    entry, far = layout.inbound_entries(FLOW, 78, CLOCK)
     assert structures.read("inbound", entry) == {
         "near": b"".join(b"".join(pair) for pair in zip(LOCAL[:4], PEER[:4], strict=True)),
         "received_ns": number(CLOCK.received_ns, 8),
         "moved_ns": number(CLOCK.moved_ns, 8),
         "answered": bytes(1),
-        "tick": bytes(8),
+        "tick": bytes(4),
+        "home": number(78, 4),
         "verified": number(1 << 0 | 1 << 1 | 1 << 5, 2),
         "local_count": b"\4",
         "peer_count": b"\4",
@@ -171,11 +194,12 @@ def test_the_clock_is_read_where_the_programs_write_it(structures: Structures) -
     outbound = bytearray(structures.octets("outbound"))
     inbound = bytearray(structures.octets("inbound"))
     for entry, name, members in (
-        (outbound, "outbound", ("unanswered_ns", "reported_ns")),
+        (outbound, "outbound", ("unanswered_ns", "unanswered", "reported_ns")),
         (inbound, "inbound", ("received_ns", "moved_ns")),
     ):
         for member in members:
-            entry[structures.places(name)[member]] = number(getattr(CLOCK, member), 8)
+            place = structures.places(name)[member]
+            entry[place] = number(getattr(CLOCK, member), place.stop - place.start)
     assert layout.clock_of(bytes(outbound), bytes(inbound)) == CLOCK
     assert layout.received_ns(bytes(inbound)) == CLOCK.received_ns
 
@@ -193,15 +217,21 @@ def test_the_peer_locator_is_the_one_the_programs_have_chosen(
 
 def test_the_settings(structures: Structures) -> None:
     given = layout.settings(
-        CODEPOINTS, mark=0x6D36, slow_ifindex=11, segmenter_ifindex=12, referrals=True
+        CODEPOINTS,
+        mark=0x6D36,
+        devices=layout.Interfaces(slow=11, segmenter=12, own=13),
+        referrals=True,
+        timers=True,
     )
     assert structures.read("settings", given) == {
         "mark": number(0x6D36, 4),
         "slow_ifindex": number(11, 4),
         "segmenter_ifindex": number(12, 4),
+        "own_ifindex": number(13, 4),
         "rewritable_first": number(CODEPOINTS.rewritable_first, 1),
         "fixed_first": number(CODEPOINTS.fixed_first, 1),
         "referrals": b"\1",
+        "timers": b"\1",
     }
 
 
@@ -216,14 +246,8 @@ def test_a_watched_aid(structures: Structures) -> None:
 def programs(tmp_path: Path) -> Iterator[libbpf.Programs]:
     if os.geteuid() != 0:
         pytest.skip("needs root: loads programs into the kernel")
-    loaded = libbpf.Programs(
-        object_code(),
-        sizes={name: 16 for name in TABLES},
-        constants=layout.settings(
-            CODEPOINTS, mark=1, slow_ifindex=1, segmenter_ifindex=1, referrals=True
-        ),
-        log_path=tmp_path / "log",
-    )
+    loaded = load(tmp_path, settings=constants(referrals=True))
+    put_uplinks(loaded)
     yield loaded
     loaded.close()
 
@@ -252,11 +276,10 @@ def packet_of(source: Locator, destination: Locator, next_header: int, label: in
 
 
 def install(programs: libbpf.Programs, flow: Flow, clock: layout.Clock) -> None:
-    way = layout.Way(ifindex=1, mtu=1500)
     key = layout.label_key(flow.local_label)
-    entry, far = layout.inbound_entries(flow, clock)
+    entry, far = layout.inbound_entries(flow, HERE, clock)
     for name, at, value in (
-        ("outbound", layout.aids_key(flow), layout.outbound_entry(flow, way, CODEPOINTS, clock)),
+        ("outbound", layout.aids_key(flow), layout.outbound_entry(flow, HERE, CODEPOINTS, clock)),
         ("inbound", key, entry),
         ("far", key, far),
     ):
@@ -277,7 +300,7 @@ def test_the_report_of_a_source_that_moved(programs: libbpf.Programs) -> None:
 
 def test_the_report_of_a_packet_that_nothing_has_answered(programs: libbpf.Programs) -> None:
     sent_ns = time.monotonic_ns()
-    install(programs, SENDING, layout.Clock(unanswered_ns=sent_ns))
+    install(programs, SENDING, layout.Clock(unanswered_ns=sent_ns, unanswered=1))
     packet = packet_of(LOCAL[0], PEER[0], 6)
     head, copy = reported(programs, "host_egress", packet)
     kind, label, silent_ns, *_, segment_octets = head
@@ -291,7 +314,11 @@ def test_what_came_is_an_answer_although_the_clock_was_asked_before_it(
     structures: Structures, programs: libbpf.Programs
 ) -> None:
     sent_ns = time.monotonic_ns() - 1_000_000_000
-    install(programs, SENDING, layout.Clock(unanswered_ns=sent_ns, received_ns=sent_ns - 1))
+    install(
+        programs,
+        SENDING,
+        layout.Clock(unanswered_ns=sent_ns, unanswered=1, received_ns=sent_ns - 1),
+    )
     tables = {name: libbpf.Table(programs.maps[name], *TABLES[name]) for name in TABLES}
     label = layout.label_key(SENDING.local_label)
     answered = structures.places("inbound")["answered"]

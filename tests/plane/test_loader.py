@@ -7,29 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from noid.constants import Codepoints
 from noid.errors import PlatformError, Unsupported
-from noid.plane import layout, libbpf, privileges, requirements
-from noid.plane.bpf import object_code, our_pins
-from noid.plane.carried import TABLES
-from noid.plane.requirements import FUNCTIONS, MAPS, Feature, explained
+from noid.plane import privileges, requirements
+from noid.plane.pins import object_code, our_pins
+from noid.plane.requirements import FUNCTIONS, MAPS, TIMERS, Feature, explained
+from tests.plane.loading import load
 
 CALL = bytes((0x85, 0, 0, 0))
 REDIRECT_NEIGHBOUR, UNKNOWN = 152, 9999
 HEADER = resources.files("noid.bpf").joinpath("kernel.h").read_text(encoding="utf-8")
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: asks the kernel")
-
-
-def load(code: bytes, directory: Path) -> None:
-    libbpf.Programs(
-        code,
-        sizes={name: 16 for name in TABLES},
-        constants=layout.settings(
-            Codepoints(), mark=1, slow_ifindex=1, segmenter_ifindex=1, referrals=False
-        ),
-        log_path=directory / "log",
-    ).close()
 
 
 def calling_another(code: bytes, number: int) -> bytes:
@@ -42,7 +30,7 @@ def calling_another(code: bytes, number: int) -> bytes:
 @as_root
 def test_what_the_verifier_refuses_leaves_its_words_in_a_file(tmp_path: Path) -> None:
     with pytest.raises(PlatformError) as refused:
-        load(calling_another(object_code(), UNKNOWN), tmp_path)
+        load(tmp_path, code=calling_another(object_code(), UNKNOWN))
     assert str(refused.value) == (
         f"load the BPF programs: the verifier refuses them; its log is {tmp_path}/log"
     )
@@ -53,12 +41,12 @@ def test_what_the_verifier_refuses_leaves_its_words_in_a_file(tmp_path: Path) ->
 
 def test_what_is_no_object_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match="is not one; reinstall"):
-        load(b"\x7fELF", tmp_path)
+        load(tmp_path, code=b"\x7fELF")
 
 
 def test_the_features_are_those_the_programs_use() -> None:
     called = {int(number) for number in re.findall(r"= \(void \*\)(\d+);", HEADER)}
-    assert called == {one.number for one in FUNCTIONS}
+    assert called == {one.number for one in (*FUNCTIONS, *TIMERS)}
     maps = {int(number) for number in re.findall(r"\bMAP_\w+ = (\d+)", HEADER)}
     assert maps == {one.number for one in MAPS}
 

@@ -8,9 +8,10 @@ import pytest
 
 from noid.config import PlaneSection
 from noid.constants import Codepoints
-from noid.netlink import SUMMING, Device
 from noid.plane.prospects import Prospect, prospects
-from noid.plane.uplinks import CUTS_TCP, CUTS_UDP, GATHERS
+from noid.plane.rows import CUTS_TCP, CUTS_UDP, SUMMING
+from noid.plane.uplinks import GATHERS
+from noid.survey import Device
 
 WHOLE = (CUTS_TCP, CUTS_UDP, SUMMING)
 

@@ -18,7 +18,7 @@ from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.locators import Locator
 from noid.plane import layout, libbpf
-from noid.plane.carried import TABLES
+from noid.plane.carried import PASSING_TABLES, TABLES
 from noid.plane.pins import object_code
 from noid.plane.rewrite import Flow
 from noid.wire import ipv6
@@ -181,7 +181,7 @@ class _Tables:
         """The device the frames leave by is the uplink of all contexts."""
         flags = layout.ETHERNET | layout.SENDS | layout.RECEIVES
         uplink = layout.Uplink(self.ifindex, 1500, bytes(layout.LINK_OCTETS), flags)
-        table = libbpf.Table(self.programs.maps["uplinks"], *TABLES["uplinks"])
+        table = libbpf.Table(self.programs.maps["uplinks"], *PASSING_TABLES["uplinks"])
         table.put(layout.ROW.pack(ROW), layout.uplink_row(uplink))
 
     def packet_ns(self, numbers: list[int]) -> float:

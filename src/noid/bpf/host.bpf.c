@@ -1,7 +1,7 @@
 /* The data plane of a host in the kernel, by the law of noid.plane.rewrite.
  *
- * host_egress and host_ingress are attached to every uplink, host_own to the devices of ours that
- * routes to M6 peers lead to. What is rare goes to the daemon: packets are redirected, as they are,
+ * host_egress and host_ingress are attached to every uplink, host_own to the device of ours that
+ * packets to M6 peers are routed to while their uplink is down. What is rare goes to the daemon: packets are redirected, as they are,
  * into a device behind which it does the same in Python. When the daemon is gone so is that device,
  * and these few packets are lost; all others go on. In doubt a packet passes as it is.
  */
@@ -85,7 +85,7 @@ int host_ingress_early(struct xdp_md *frame)
 	    place(&flow->near[0].local, flow->local_count, 0, 0, &destination) != flow->own)
 		return XDP_TO_STACK;
 	home = uplink_of(flow->home);
-	if (home && home->ifindex != frame->ingress_ifindex && home->flags & UPLINK_RECEIVES)
+	if (flow->home && home && home->ifindex != frame->ingress_ifindex)
 		return XDP_TO_STACK; /* it is to appear there */
 	hear(flow);
 	restore(ip, flow, slot);

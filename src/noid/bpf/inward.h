@@ -70,7 +70,7 @@ INLINE void follow(struct __sk_buff *packet, struct inbound *flow, u32 label, u8
 			u8 beside = ~out->chosen & 1;
 
 			out->peer[beside].locator = *source;
-			out->peer[beside].until_ns = 0;
+			out->peer[beside].until = 0;
 			in_this_order();
 			out->chosen = beside;
 		}
@@ -93,18 +93,17 @@ INLINE int is_ours(const struct ipv6 *ip)
 }
 
 /* A packet for a program appears where it would without us: on the uplink that its address belongs
- * to, for as long as that is up; so filters of reverse paths, rules for devices and bound sockets
- * see nothing unusual.
+ * to; so filters of reverse paths, rules for devices and bound sockets see nothing unusual. While
+ * that is down, it appears on the device of ours that has the address then.
  */
 INLINE int at_home(struct __sk_buff *packet, const struct uplink *home, u32 at)
 {
-	u16 ethertype = NETWORK16(ETHERTYPE_IPV6);
-
-	if (!home || home->ifindex == packet->ifindex || !(home->flags & UPLINK_RECEIVES))
+	if (home && !(home->flags & UPLINK_RECEIVES))
+		home = uplink_of(OWN_ROW);
+	if (!home || !home->ifindex || home->ifindex == packet->ifindex)
 		return TC_PASS;
 	if (home->flags & UPLINK_ETHERNET) {
-		if (!at && (packet_grow_head(packet, ETHERNET_OCTETS, 0) ||
-			    packet_write(packet, 12, &ethertype, sizeof(ethertype), 0)))
+		if (!at && add_link_header(packet))
 			return TC_PASS;
 		if (packet_write(packet, 0, home->link, sizeof(home->link), 0))
 			return TC_PASS;
@@ -192,7 +191,7 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	count(RECEIVED);
 	if (to != flow->own)
 		count(RECEIVED_ELSEWHERE); /* changes nothing [draft 7.11 2c] */
-	return at_home(packet, uplink_of(flow->home), at);
+	return flow->home ? at_home(packet, uplink_of(flow->home), at) : TC_PASS;
 }
 
 /* A packet that the daemon delivers. */

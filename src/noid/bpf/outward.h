@@ -2,7 +2,7 @@
 #pragma once
 #include "silence.h"
 
-#define LINK_INTERVAL (SECOND / 10)	/* how long an Ethernet header that was learnt is used */
+#define LINK_TICKS 25			/* how long an Ethernet header that was learnt is used */
 #define PLAIN_INTERVAL (SECOND / 100)	/* between two reports about one watched AID */
 #define STRANGER_INTERVAL (60 * SECOND)	/* the same about one stranger */
 #define GLOBAL_UNICAST 0x20		/* in the three first bits of an address (2000::/3) */
@@ -123,17 +123,43 @@ INLINE struct scout *returned_scout(struct __sk_buff *packet, const struct ipv6 
 	return scout;
 }
 
+/* Puts the Ethernet header that leads to a peer, if it is known. */
+INLINE int put_link(struct ipv6 *ip, u32 at, const struct towards *peer)
+{
+	if (at != ETHERNET_OCTETS || ticks() >= peer->until)
+		return 0;
+	__builtin_memcpy((u8 *)ip - at, peer->link, sizeof(peer->link));
+	return 1;
+}
+
 /* Sends a packet with its new header out by the uplink of its flow. */
 INLINE int send_by(struct __sk_buff *packet, struct ipv6 *ip, u32 at, const struct uplink *uplink,
 		   struct towards *peer, const struct pair *aids)
 {
 	if (!(uplink->flags & UPLINK_ETHERNET))
 		return redirect(uplink->ifindex, 0);
-	if (at == ETHERNET_OCTETS && time_ns() < peer->until_ns) {
-		__builtin_memcpy((u8 *)ip - at, peer->link, sizeof(peer->link));
-		return redirect(uplink->ifindex, 0);
+	if (!at) {
+		if (add_link_header(packet))
+			return lose();
+		at = ETHERNET_OCTETS;
+		ip = header(packet, at);
+		if (!ip)
+			return lose();
 	}
+	if (put_link(ip, at, peer))
+		return redirect(uplink->ifindex, 0);
 	return scout_out(packet, ip, uplink->ifindex, aids);
+}
+
+/* Whether a packet was routed to an M6 peer by us: to a neighbour that is none, so that it came here
+ * whatever the neighbours of this uplink do.
+ */
+INLINE int is_led(const struct ipv6 *ip, u32 at)
+{
+	const u8 *to = (const u8 *)ip - ETHERNET_OCTETS;
+
+	return at == ETHERNET_OCTETS && to[0] == 2 && !to[1] && !to[2] && !to[3] &&
+	       to[4] == 0x6d && to[5] == 0x36;
 }
 
 /* Learns the Ethernet header of a scout; those that follow have the same for as long as that holds. */
@@ -149,7 +175,7 @@ INLINE void learn_link(const struct ipv6 *ip, struct scout *scout)
 	if (!same(&peer->locator, &ip->destination))
 		return;
 	__builtin_memcpy(peer->link, link, sizeof(peer->link));
-	peer->until_ns = time_ns() + LINK_INTERVAL;
+	peer->until = ticks() + LINK_TICKS;
 }
 
 /* An M6 packet on an uplink: our own work, which has come as far as we see. */
@@ -164,8 +190,8 @@ INLINE int is_away(struct __sk_buff *packet, const struct ipv6 *ip, u32 at, stru
 	return TC_PASS;
 }
 
-/* A packet to a peer, that no flow carries, on a device of ours: to the uplink of its source, where
- * it is looked at like any other. Of an unknown source the daemon knows the route.
+/* A packet to a peer, that no flow carries, and that was routed by us: to the uplink of its source.
+ * Of an unknown source the daemon knows the route.
  */
 INLINE int to_its_uplink(struct __sk_buff *packet, struct ipv6 *ip, u32 at,
 			 const struct pair *aids)
@@ -176,10 +202,10 @@ INLINE int to_its_uplink(struct __sk_buff *packet, struct ipv6 *ip, u32 at,
 
 	if (!uplink)
 		return go_slowly();
-	if (!(uplink->flags & UPLINK_SENDS)) {
-		plainly(packet, ip, at);
+	plainly(packet, ip, at);
+	ip = header(packet, at);
+	if (!ip || !(uplink->flags & UPLINK_SENDS))
 		return lose();
-	}
 	if (!(uplink->flags & UPLINK_ETHERNET))
 		return redirect(uplink->ifindex, 0);
 	return scout_out(packet, ip, uplink->ifindex, aids);
@@ -197,7 +223,7 @@ INLINE int is_of_the_link(struct __sk_buff *packet, const struct ipv6 *ip, u32 a
 /* Where a packet of the ULP is seen. */
 enum place {
 	ON_UPLINK,	/* its route leads out there */
-	ON_OURS,	/* its route leads to a device of ours */
+	ON_OURS,	/* its route leads to the device of ours */
 	CUT,		/* it comes out of the segmenter */
 };
 
@@ -214,7 +240,7 @@ INLINE int outward(struct __sk_buff *packet, u32 at, enum place place)
 	struct pair aids;
 	struct ipv6 *ip;
 	u8 slot, protocol;
-	int as_it_is;
+	int is_native, as_it_is;
 
 	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6))
 		return TC_PASS;
@@ -223,7 +249,7 @@ INLINE int outward(struct __sk_buff *packet, u32 at, enum place place)
 		return TC_PASS;
 	if (packet->mark == settings.mark) {
 		scout = returned_scout(packet, ip);
-		if (!scout)
+		if (!scout || !is_m6(ip->next_header))
 			return TC_PASS;
 	}
 	if (is_m6(ip->next_header))
@@ -233,9 +259,9 @@ INLINE int outward(struct __sk_buff *packet, u32 at, enum place place)
 	aids.local = ip->source;
 	aids.peer = ip->destination;
 	flow = map_find(&outbound, &aids);
+	is_native = place == ON_UPLINK && !is_led(ip, at);
 	if (!flow)
-		return place == ON_UPLINK ? plainly(packet, ip, at) :
-					    to_its_uplink(packet, ip, at, &aids);
+		return is_native ? plainly(packet, ip, at) : to_its_uplink(packet, ip, at, &aids);
 	uplink = uplink_of(flow->uplink);
 	if (!uplink)
 		return TC_PASS;
@@ -269,7 +295,7 @@ INLINE int outward(struct __sk_buff *packet, u32 at, enum place place)
 	ip->next_header = flow->next_header_first + slot;
 	ip->source = flow->local_locator;
 	ip->destination = peer->locator;
-	if (as_it_is) {
+	if (as_it_is && (is_native || put_link(ip, at, peer))) {
 		count(SENT);
 		return TC_PASS;
 	}

@@ -41,6 +41,17 @@ INLINE struct ipv6 *header(struct __sk_buff *packet, u32 at)
 	return ip;
 }
 
+/* Gives a packet from a device without a link-layer header an Ethernet header, yet to be filled in;
+ * returns 0 if it has one now.
+ */
+INLINE long add_link_header(struct __sk_buff *packet)
+{
+	u16 ethertype = NETWORK16(ETHERTYPE_IPV6);
+	long failed = packet_grow_head(packet, ETHERNET_OCTETS, 0);
+
+	return failed ? failed : packet_write(packet, 12, &ethertype, sizeof(ethertype), 0);
+}
+
 /* What each segment of a super-packet will carry; 0 for any other packet. */
 INLINE u32 super_octets(const struct __sk_buff *packet)
 {

@@ -14,6 +14,7 @@ enum {
 	REPORTS_OCTETS = 1 << 20,
 	STRANGERS_MAX = 4096,	/* peers nobody has told us of, remembered as reported */
 	UPLINKS_MAX = 256,	/* rows of the table of uplinks; row 0 is no uplink */
+	OWN_ROW = UPLINKS_MAX - 1, /* the row of the device of ours that routes lead to */
 	ACTIVITIES_MAX = 4096,	/* flows with unanswered TCP data, the least recent one evicted */
 };
 
@@ -62,7 +63,7 @@ struct towards {
 	struct address locator;
 	u32 link[3];			/* the addresses to and from which, 6 octets each */
 	u32 reserved;
-	u64 until_ns;			/* for so long they hold; 0: they are not known */
+	u64 until;			/* the tick until which they hold; 0: they are not known */
 };
 
 /* What each packet needs comes first; entry and key are in as few lines of the cache as may be. */

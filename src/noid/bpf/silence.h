@@ -9,7 +9,7 @@
 
 #define MANY 4			/* unanswered packets that no receiver delays its answer to */
 #define FEW_PATIENCE (SECOND / 16) /* longer than a receiver delays the answer to fewer */
-#define ACK_PATIENCE SECOND	/* between two acknowledgements that are owed no answer */
+#define ACK_DELAY (SECOND / 5)	/* no acknowledgement leaves later than what it acknowledges */
 #define TCP_SYN_FIN 0x03
 
 /* Whether a packet of a flow wants an answer: any but a bare acknowledgement of TCP. */
@@ -31,6 +31,15 @@ INLINE int is_answered(const struct outbound *flow, const struct inbound *back)
 	return back->answered || back->received_ns >= flow->unanswered_ns;
 }
 
+/* Counts a packet that wants an answer; a super-packet is many. */
+INLINE void count_unanswered(struct __sk_buff *packet, struct outbound *flow)
+{
+	if (super_octets(packet))
+		flow->unanswered = MANY;
+	else if (flow->unanswered < MANY)
+		flow->unanswered++;
+}
+
 INLINE u64 patience_of(const struct outbound *flow)
 {
 	if (flow->unanswered < MANY && flow->silence_ns < FEW_PATIENCE)
@@ -47,7 +56,7 @@ static int on_timer(void *map, u32 *label, struct activity *active)
 
 	(void)map;
 	active->is_armed = 0;
-	if (!flow || !back || flow->local_label != *label || !flow->unanswered ||
+	if (!flow || !back || flow->local_label != *label || !flow->unanswered_ns ||
 	    is_answered(flow, back))
 		return 0;
 	silent = now - flow->unanswered_ns;
@@ -128,6 +137,12 @@ INLINE void report_silence(struct __sk_buff *packet, struct outbound *flow, u32 
 	ring_submit(report, 0);
 }
 
+/* Whether a bare acknowledgement is a probe of TCP's own: it leaves long after anything came. */
+INLINE int is_probe(const struct inbound *back, u64 now)
+{
+	return back->received_ns && now - back->received_ns > ACK_DELAY;
+}
+
 /* A packet of a flow leaves.
  *
  * TCP segments with data are looked at one by one, since the last of them may be the last for long.
@@ -154,23 +169,21 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, const
 		flow->unanswered_ns = 0;
 		flow->unanswered = 0;
 	}
-	if (!is_new_tick && flow->unanswered) {
-		if (flow->unanswered < MANY)
-			flow->unanswered++;
+	if (!is_new_tick && flow->unanswered_ns) {
+		count_unanswered(packet, flow);
 		return;
 	}
 	flow->tick = tick;
 	now = time_ns();
-	if (wants && protocol == TCP)
+	if (!wants && !flow->unanswered_ns && !is_probe(back, now))
+		return;
+	if (protocol == TCP)
 		keep(packet, flow, aids, at);
-	if (!flow->unanswered_ns || (wants && !flow->unanswered)) {
+	if (!flow->unanswered_ns) {
 		back->answered = 0;
 		flow->unanswered_ns = now;
-		flow->unanswered = wants;
-		return;
-	}
-	if (wants && flow->unanswered < MANY)
-		flow->unanswered++;
-	if (now - flow->unanswered_ns > (flow->unanswered ? flow->silence_ns : ACK_PATIENCE))
+	} else if (now - flow->unanswered_ns > flow->silence_ns) {
 		report_silence(packet, flow, at, now);
+	}
+	count_unanswered(packet, flow);
 }

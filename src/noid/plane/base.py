@@ -1,12 +1,13 @@
 """What a data plane is: the few things the daemon asks of one, whatever moves the packets."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from noid.engine.events import Input
 from noid.locators import Locator
 from noid.plane.layout import Clock
 from noid.plane.rewrite import Flow
+from noid.routes import PeerRoute
 from noid.survey import Survey
 
 Notify = Callable[[Input], None]
@@ -59,8 +60,11 @@ class DataPlane(Protocol):
     def routes_deleted(self, deleted: Iterable[tuple[int, Locator]]) -> None:
         """Restores routes of ours that others have deleted: routing tables and addresses."""
 
-    def compare_routes(self) -> None:
-        """Compares every route of ours with what there is; takes long where they are many."""
+    def tables_of_routes(self) -> list[int]:
+        """The routing tables that have routes of ours."""
+
+    def compare_table(self, table: int, actual: Collection[PeerRoute]) -> None:
+        """Makes a routing table as it is to be; ``actual`` says which routes it has."""
 
     def keep_address(self, aid: Locator, *, kept: bool) -> None:
         """Keeps an AID deliverable whose uplink has lost the address, or ends that [D23]."""

@@ -6,8 +6,8 @@ and hears the programs' reports. What is rare they hand over to the slow path: p
 slot, control messages in a slot, packets for a context that is not proven, packets too long for the
 uplink of their flow.
 
-Packets to M6 peers are routed into devices of ours (steering.py), so that they reach the programs
-whatever becomes of the uplinks. Flows name rows of the table of uplinks (rows.py), so that a
+Packets to M6 peers have routes of ours (steering.py), so that they reach the programs whatever
+becomes of the uplinks. Flows name rows of the table of uplinks (rows.py), so that a
 failure of an uplink is one update.
 
 Programs, tables and attachments are pinned on a BPF file system. When the daemon ends, however it
@@ -17,22 +17,18 @@ ends, they go on; the next daemon puts its own in their place between two packet
 
 import asyncio
 import contextlib
-import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from noid.constants import KNOWN_PEERS_MAX, MTU_MIN
 from noid.engine.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
 from noid.errors import PlatformError, ShimError
-from noid.locators import Locator
+from noid.locators import Locator, is_global_unicast
 from noid.plane import layout, libbpf, steering
-from noid.plane.carried import TABLES, pin_of
+from noid.plane.carried import PASSING_TABLES, TABLES, pin_of
 from noid.plane.copies import finished
-from noid.plane.devices import open_tap
 from noid.plane.layout import Clock, Interfaces
 from noid.plane.pins import (
-    NEW_SUFFIX,
     object_code,
     our_pins,
     our_tables,
@@ -45,14 +41,18 @@ from noid.plane.requirements import TIMERS, explained, missing
 from noid.plane.rewrite import Flow
 from noid.plane.rows import NO_ROW, Rows, lacks
 from noid.plane.slow import SlowPath, Surroundings
-from noid.plane.steering import Routes, keep_rules, rules_of
+from noid.plane.steering import Steering, keep_rules, rules_of
 from noid.plane.uplinks import Uplinks
+from noid.plane.uses import Uses
+from noid.routes import PeerRoute
 from noid.survey import Survey
 from noid.wire import ipv6
 
 LOG_NAME = "verifier.log"
 OWN_ADDRESSES_MAX = 4_096
 """Addresses of this host at which it takes M6 packets of unknown contexts."""
+REFRESH_S = 0.1
+"""Connections older than their route are led by it so long after it was added, all together."""
 SCAN_INTERVAL_S = 0.02
 SCANNED_MAX = 256
 """How often, and how many, flows are looked at for silence where the kernel has no timers."""
@@ -92,16 +92,13 @@ class BpfPlane(SlowPath):
         self.refused: dict[str, ShimError] = {}
         self.rows = Rows()
         self.seen: Survey
-        self.in_use: Counter[Locator] = Counter()
-        self.local_of: dict[Locator, Locator] = {}
-        self.peers: Counter[Locator] = Counter()
-        self.new_device = -1
+        self.uses = Uses()
         self.stays = True
         self.has_timers = True
         self.watched: set[Locator] = set()
         self.ours: dict[Locator, int] = {}
-        self.left: set[Locator] = set()
         self.scanning: asyncio.TimerHandle | None = None
+        self.refreshing: asyncio.TimerHandle | None = None
         self.programs: libbpf.Programs | None = None
         self.tables: dict[str, libbpf.Table] = {}
         self.kernel_counts: libbpf.Table | None = None
@@ -135,19 +132,13 @@ class BpfPlane(SlowPath):
         return self.network.survey(self.interfaces, excluded=self.own_devices)
 
     def _make_devices(self) -> None:
-        """The devices that packets are routed to, and the one that cuts super-packets before."""
+        """The pair of devices that cuts super-packets; its far end takes what has no uplink."""
         sums = not any(lacks(device) & layout.SUM for device in self.seen.devices)
         out, cut = segmenter_names(self.section.device)
-        segmenter, own = self.network.make_pair(out, cut, mtu=self.mtu, sums=sums)
+        segmenter, own, self.own_link = self.network.make_pair(out, cut, mtu=self.mtu, sums=sums)
         self.network.set_mtu(cut, self.mtu, only_ipv6=True)
-        name = f"{self.section.device}{NEW_SUFFIX}"
-        self.new_device = open_tap(name)
-        self.new_index = self.network.bring_up(name, self.mtu)
         self.interfaces_of_ours = Interfaces(self.device_index, segmenter, own)
-        table = self.section.table
-        self.new_routes = Routes(self.network, table, self.new_index, self._routes_refused)
-        self.routes = Routes(self.network, table + 1, own, self._routes_refused)
-        self.left = set(self.routes.actual())
+        self.steering = Steering(self.network, self.section, own, self._routes_refused)
 
     def _routes_refused(self, count: int) -> None:
         self.counts[REFUSED] += count
@@ -175,7 +166,11 @@ class BpfPlane(SlowPath):
                 log_path=self.directory / LOG_NAME,
             )
         maps = self.programs.maps
-        self.tables = {name: libbpf.Table(maps[name], *sizes) for name, sizes in TABLES.items()}
+        every = {**TABLES, **PASSING_TABLES}
+        self.tables = {name: libbpf.Table(maps[name], *sizes) for name, sizes in every.items()}
+        flags = layout.ETHERNET | layout.RECEIVES
+        ours = layout.Uplink(self.interfaces_of_ours.own, self.mtu, self.own_link, flags)
+        self._put_row(layout.OWN_ROW, ours)
         processors = libbpf.processors()
         self.kernel_counts = libbpf.Table(maps["counts"], 4, layout.COUNT.size * processors)
         self.reports = libbpf.Reports(maps["reports"], self._on_report)
@@ -189,29 +184,29 @@ class BpfPlane(SlowPath):
         slow, _, own = self.interfaces_of_ours
         both = {"egress": programs["host_own"], "ingress": programs["host_segments"]}
         self.uplinks.attach_own(own, both)
-        self.uplinks.attach_passing(self.new_index, "egress", programs["host_own"])
         self.uplinks.attach_passing(slow, "ingress", programs["host_delivered"])
         self.network_changed(self._survey())
         if self.refused:
             raise next(iter(self.refused.values()))
         if self.stays:
-            self.uplinks.leave_others((own, self.new_index, slow))
-        pinned = {pin_of(self.pins, name): table for name, table in self.tables.items()}
+            self.uplinks.leave_others((own, slow))
+        pinned = {pin_of(self.pins, name): self.tables[name] for name in TABLES}
         for path, table in pinned.items():
             libbpf.pin(table.descriptor, path)
         for path in set(our_tables(self.pins)).difference(pinned):
             path.unlink(missing_ok=True)  # of another edition
         self.stays = True
-        self.routes.compare(self.left | set(self.routes.wanted))
-        self.left.clear()
+        for row in range(1, layout.UPLINKS_MAX):
+            self.compare_table(self.steering.table_of(row))
         if not self.has_timers:
             self._scan()
         super().start()
 
     def close(self) -> None:
         """Ends the slow path; the programs go on without it, if there were any before or now."""
-        if self.scanning is not None:
-            self.scanning.cancel()
+        for timer in (self.scanning, self.refreshing):
+            if timer is not None:
+                timer.cancel()
         if self.reports is not None:
             with contextlib.suppress(RuntimeError):
                 asyncio.get_running_loop().remove_reader(self.reports.fileno())
@@ -219,9 +214,6 @@ class BpfPlane(SlowPath):
             self.reports = None
         super().close()
         self.uplinks.close()
-        if self.new_device >= 0:
-            os.close(self.new_device)
-            self.new_device = -1
         if self.programs is not None:
             self.programs.close()
             self.programs = None
@@ -257,18 +249,24 @@ class BpfPlane(SlowPath):
     def link_lost(self, index: int, *, is_up: bool) -> None:
         """Sends nothing by a device that has lost its carrier, or has gone down; at once."""
         for row, uplink in self.rows.lose(index, layout.RECEIVES * is_up).items():
-            self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink))
+            self._put_row(row, uplink)
+            if not is_up:
+                self.steering.lose_uplink(row)
 
     def routes_deleted(self, deleted: Iterable[tuple[int, Locator]]) -> None:
         """Restores routes of ours that others have deleted."""
-        aids = [aid for table, aid in deleted if table == self.section.table]
-        kept = [aid for table, aid in deleted if table == self.section.table + 1]
-        self.counts[RESTORED] += self.new_routes.restore(aids) + self.routes.restore(kept)
+        self.counts[RESTORED] += self.steering.restore(deleted)
 
-    def compare_routes(self) -> None:
-        """Compares every route of ours with what there is."""
-        for routes in (self.new_routes, self.routes):
-            self.counts[RESTORED] += routes.compare(set(routes.actual()))
+    def tables_of_routes(self) -> list[int]:
+        """The routing tables that have routes of ours."""
+        return self.steering.tables()
+
+    def compare_table(self, table: int, actual: Collection[PeerRoute] | None = None) -> None:
+        """Makes a routing table as it is to be."""
+        if actual is None:
+            with contextlib.suppress(PlatformError):
+                actual = self.network.routes(table)
+        self.counts[RESTORED] += self.steering.compare(table, actual or ())
 
     def keep_address(self, aid: Locator, *, kept: bool) -> None:
         """Keeps an AID deliverable whose uplink has lost the address, or ends that [D23]."""
@@ -285,14 +283,15 @@ class BpfPlane(SlowPath):
 
     def _know(self, survey: Survey) -> None:
         """Tells the programs what there is: the uplinks, and which addresses are this host's."""
-        changed, moved = self.rows.update(survey.devices, self.in_use)
+        in_use = self.uses.addresses
+        changed, moved = self.rows.update(survey.devices, in_use)
         for row, uplink in changed.items():
-            self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink))
+            self._take_uplink(row, uplink)
         if survey.mtu and survey.mtu != self.mtu:
             self._resize(max(survey.mtu, MTU_MIN))
         rows = self.rows.of
         now = {address: rows.get(address, NO_ROW) for address in survey.addresses}
-        now |= {address: rows.get(address, NO_ROW) for address in self.in_use}
+        now |= {address: rows.get(address, NO_ROW) for address in in_use}
         for address in self.ours.keys() - now.keys():
             self.tables["ours"].remove(address)
             del self.ours[address]
@@ -303,45 +302,64 @@ class BpfPlane(SlowPath):
                 self.ours[address] = row
             else:
                 self.counts[NO_ROOM_FOR_OURS] += 1
-        if moved & self.in_use.keys():
+        if moved & in_use.keys():
             for flow in list(self.rewriter.by_label.values()):
                 if flow.local_aid in moved or flow.local_locator in moved:
                     self._put(flow)
+                    self._lead([flow])
+
+    def _take_uplink(self, row: int, uplink: layout.Uplink) -> None:
+        """Uses an uplink as it is now. Packets appear on it once all its routes are there."""
+        if self.steering.set_uplink(row, uplink):
+            self._put_row(row, uplink)
+            return
+        self._put_row(row, uplink._replace(flags=uplink.flags & ~layout.RECEIVES))
+        asyncio.get_running_loop().call_soon(self._add_routes, row)
+
+    def _add_routes(self, row: int) -> None:
+        """Goes on adding the very many routes of an uplink that has come back."""
+        if self.steering.go_on(row):
+            self._put_row(row, self.rows.uplinks.get(row, layout.NO_UPLINK))
+        else:
+            asyncio.get_running_loop().call_soon(self._add_routes, row)
+
+    def _put_row(self, row: int, uplink: layout.Uplink) -> None:
+        self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink))
 
     def _resize(self, mtu: int) -> None:
         """The least MTU of the uplinks is another now."""
         self.mtu = mtu
         out, cut = segmenter_names(self.section.device)
         try:
-            for name in (out, self.section.device, f"{self.section.device}{NEW_SUFFIX}"):
+            for name in (out, self.section.device):
                 self.network.set_mtu(name, mtu)
             self.network.set_mtu(cut, mtu, only_ipv6=True)
         except PlatformError:
             self.counts[REFUSED] += 1
 
     def _keep_rules(self, survey: Survey) -> None:
-        sources = frozenset(one.locator for one in survey.locators) | self.in_use.keys()
-        wanted = rules_of(self.section, sources)
+        locators = {one.locator for one in survey.locators} | self.uses.addresses.keys()
+        rows = {one: row for one in locators if (row := self.rows.of.get(one, NO_ROW))}
+        given = {one for one in survey.addresses | locators if is_global_unicast(one)}
+        wanted = rules_of(self.section, rows, given)
         had = steering.ours_among(self.section, survey.rules)
         try:
-            missing_rules = keep_rules(self.network, self.section, wanted, survey.rules)
+            lost = keep_rules(self.network, self.section, wanted, survey.rules)
         except PlatformError:
             self.counts[RULES_REFUSED] += 1
             return
+        neighbours = sum(map(self.steering.keep_neighbour, list(self.steering.uplinks)))
         if had:
-            self.counts[RESTORED] += missing_rules
+            self.counts[RESTORED] += lost + neighbours
 
     # --- orders -------------------------------------------------------------------------------
 
     def install(self, flow: Flow) -> None:
         """Uses a flow."""
         previous = self.rewriter.by_aids.get(layout.aids_key(flow))
-        is_new = flow.local_label not in self.rewriter.by_label
-        self._forget_uses(flow.local_label)
         super().install(flow)
-        self._use(flow)
+        is_new = self.uses.take(flow)
         if previous is not None and previous.local_label not in self.rewriter.by_label:
-            self._forget_uses(previous.local_label, previous)
             self._forget_label(previous.local_label)
         self._put(flow)
         if is_new:
@@ -354,7 +372,7 @@ class BpfPlane(SlowPath):
         labels, came, pairs, sent = [], [], [], []
         for flow, clock in zip(flows, clocks, strict=True):
             super().install(flow)
-            self._use(flow)
+            self.uses.take(flow)
             key = layout.label_key(flow.local_label)
             entry, far = layout.inbound_entries(flow, self._home(flow), clock)
             if far:
@@ -375,39 +393,45 @@ class BpfPlane(SlowPath):
         self._lead(flows)
 
     def _lead(self, flows: Iterable[Flow]) -> None:
-        """Routes the peers of flows into devices of ours, with the AID they speak to as source."""
-        aids = {flow.peer_aid: flow.local_aid for flow in flows if not flow.aside}
-        self.local_of |= aids
-        self.routes.add({aid: None for aid in aids})
-        self.new_routes.add({aid: own for aid, own in aids.items() if aid in self.watched})
+        """Routes packets to the peers of flows, and chooses the AID they speak to as the source."""
+        by_row: dict[int, list[Locator]] = {}
+        for flow in flows:
+            row = self._home(flow)
+            if flow.aside or not row:
+                continue
+            by_row.setdefault(row, []).append(flow.peer_aid)
+            self.uses.local_of[flow.peer_aid] = flow.local_aid
+            self._unlead(self.uses.lead(flow.local_label, (row, flow.peer_aid)))
+        fresh = [self.steering.add_peers(row, aids) for row, aids in by_row.items()]
+        aids = [aid for some in by_row.values() for aid in some if aid in self.watched]
+        self.steering.choose(dict(filter(None, map(self._choice, aids))))
+        if any(fresh) and self.refreshing is None:
+            # Connections that are older than their routes take these too.
+            loop = asyncio.get_running_loop()
+            self.refreshing = loop.call_later(REFRESH_S, self._refresh)
+
+    def _unlead(self, route: tuple[int, Locator] | None) -> None:
+        if route is not None:
+            self.steering.remove_peer(*route)
+
+    def _refresh(self) -> None:
+        self.refreshing = None
+        with contextlib.suppress(PlatformError):
+            self.network.forget_cached_routes(self.interfaces_of_ours.own)
+
+    def _choice(self, aid: Locator) -> tuple[Locator, tuple[int, Locator]] | None:
+        """Uplink and source for packets to a peer whose source is yet to be chosen."""
+        source = self.uses.local_of.get(aid) or self._default_source(aid)
+        row = NO_ROW if source is None else self.rows.of.get(source, NO_ROW)
+        return (aid, (row, source)) if source is not None and row else None
 
     def remove(self, local_label: int) -> None:
         """Forgets a flow."""
         flow = self.rewriter.by_label.get(local_label)
-        self._forget_uses(local_label)
         super().remove(local_label)
         self._forget_label(local_label)
         if flow is not None:
             self._put_outbound(flow)
-            if not self.peers[flow.peer_aid]:
-                del self.peers[flow.peer_aid]
-                self.local_of.pop(flow.peer_aid, None)
-                self.routes.remove([flow.peer_aid])
-
-    def _use(self, flow: Flow) -> None:
-        self.peers[flow.peer_aid] += 1
-        self.in_use[flow.local_aid] += 1
-        self.in_use[flow.local_locator] += 1
-
-    def _forget_uses(self, local_label: int, flow: Flow | None = None) -> None:
-        flow = flow or self.rewriter.by_label.get(local_label)
-        if flow is None:
-            return
-        self.peers[flow.peer_aid] -= 1
-        for one in (flow.local_aid, flow.local_locator):
-            self.in_use[one] -= 1
-            if not self.in_use[one]:
-                del self.in_use[one]
 
     def _row(self, flow: Flow) -> int:
         return self.rows.of.get(flow.local_locator, NO_ROW)
@@ -444,6 +468,7 @@ class BpfPlane(SlowPath):
         key = layout.label_key(local_label)
         for name in ("inbound", "far", "activities"):
             self.tables[name].remove(key)
+        self._unlead(self.uses.drop(local_label))
 
     def watch(self, aid: Locator) -> None:
         """Lets the kernel report what goes to this AID plainly, and routes it to a device of ours.
@@ -454,7 +479,9 @@ class BpfPlane(SlowPath):
             if not self.tables["watched"].put(aid, layout.WATCHED.pack(0)):
                 self.counts[NO_ROOM_TO_WATCH] += 1
             self.watched.add(aid)
-        self.new_routes.add({aid: self.local_of.get(aid) or self._default_source(aid)})
+        choice = self._choice(aid)
+        if choice is not None:
+            self.steering.choose(dict([choice]))
 
     def _default_source(self, aid: Locator) -> Locator | None:
         """The locator that programs get as their source: of the uplink the kernel would take.
@@ -479,7 +506,8 @@ class BpfPlane(SlowPath):
         if aid in self.watched:
             self.watched.discard(aid)
             self.tables["watched"].remove(aid)
-            self.new_routes.remove([aid])
+            self.uses.local_of.pop(aid, None)
+            self.steering.unchoose(aid)
 
     def send_again(self, local_label: int, packet: bytes) -> None:
         """Sends the last TCP segment of a flow once more, or the packet where there is none."""

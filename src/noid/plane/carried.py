@@ -14,10 +14,13 @@ TABLES = {
     "far": (layout.LABEL_OCTETS, layout.FAR_ENTRY.size),
     "watched": (LOCATOR_OCTETS, layout.WATCHED.size),
     "ours": (LOCATOR_OCTETS, layout.ROW.size),
+}
+"""The tables that the next daemon finds: the octets of their keys and values."""
+PASSING_TABLES = {
     "uplinks": (layout.ROW.size, layout.UPLINK.size),
     "activities": (layout.LABEL_OCTETS, layout.ACTIVITY_OCTETS),
 }
-"""The octets of their keys and values."""
+"""Those that each daemon fills anew."""
 
 
 class Left(NamedTuple):

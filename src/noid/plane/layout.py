@@ -23,7 +23,8 @@ CUT_TCP, CUT_UDP, SUM = 1, 2, 4
 ETHERNET, SENDS, RECEIVES = 8, 16, 32
 """Whether an uplink has a link-layer header, whether packets can leave by it, and appear on it."""
 UPLINKS_MAX = 256
-"""Rows of the table of uplinks; row 0 stands for none."""
+"""Rows of the table of uplinks; row 0 stands for none, the last for the device of ours."""
+OWN_ROW = UPLINKS_MAX - 1
 LINK_OCTETS = 6
 HOLDS, FAR = 1, 2
 
@@ -89,9 +90,18 @@ NO_UPLINK = Uplink(0, 0, bytes(LINK_OCTETS), 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """The times in the entries of a flow, which outlive the entries' replacement."""
+    """What the entries of a flow have seen, which outlives their replacement.
+
+    Attributes:
+        unanswered_ns: when the first packet went that nothing has answered since; 0 if none.
+        unanswered: packets since then that want an answer; the programs do not count far.
+        reported_ns: when that was last reported.
+        received_ns: when something was last received; 0 if never.
+        moved_ns: when a move of the peer was last noticed.
+    """
 
     unanswered_ns: int = 0
+    unanswered: int = 0
     reported_ns: int = 0
     received_ns: int = 0
     moved_ns: int = 0
@@ -150,7 +160,7 @@ def outbound_entry(flow: Flow, row: int, codepoints: Codepoints, clock: Clock) -
         row,
         first,
         0,
-        0,
+        clock.unanswered,
         flow.local_locator,
         flow.silence_ns,
         clock.unanswered_ns,
@@ -204,7 +214,13 @@ def clock_of(outbound: bytes | None, inbound: bytes | None) -> Clock:
     """The times in the entries that are to be replaced, where there are any."""
     sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 12
     came = INBOUND.unpack(inbound) if inbound else (0,) * 10
-    return Clock(unanswered_ns=sent[8], reported_ns=sent[11], received_ns=came[6], moved_ns=came[9])
+    return Clock(
+        unanswered_ns=sent[8],
+        unanswered=sent[5],
+        reported_ns=sent[11],
+        received_ns=came[6],
+        moved_ns=came[9],
+    )
 
 
 def received_ns(inbound: bytes) -> int:

@@ -16,14 +16,12 @@ from noid.plane import libbpf, steering
 from noid.plane.carried import TABLES
 
 OBJECT = "host.bpf.o"
-NEW_SUFFIX = "-new"
-"""Behind the name of the shim's device: the one for packets whose source is yet to be chosen."""
 
 
 def segmenter_names(device: str) -> tuple[str, str]:
     """The pair that cuts super-packets: where they go in, and where their segments come out.
 
-    Packets to M6 peers are routed to the second.
+    Packets to M6 peers are routed to the second while their uplink is down.
     """
     return f"{device}-out", f"{device}-cut"
 
@@ -34,7 +32,7 @@ def own_devices(device: str) -> tuple[str, ...]:
     Args:
         device: that of the slow path.
     """
-    return (device, *segmenter_names(device), f"{device}{NEW_SUFFIX}", f"{device}{TRIAL_SUFFIX}")
+    return (device, *segmenter_names(device), f"{device}{TRIAL_SUFFIX}")
 
 
 def object_code() -> bytes:

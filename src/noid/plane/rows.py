@@ -107,7 +107,7 @@ class Rows:
     def _row(self, name: str) -> int:
         """The row of an uplink; NO_ROW where there are too many."""
         if name not in self._names:
-            free = set(range(1, layout.UPLINKS_MAX)) - set(self._names.values())
+            free = set(range(1, layout.OWN_ROW)) - set(self._names.values())
             if not free:
                 return NO_ROW
             self._names[name] = min(free)

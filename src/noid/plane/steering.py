@@ -1,132 +1,275 @@
-"""Leads packets to M6 peers into devices of ours, whatever becomes of the uplinks [D50].
+"""Lets packets to M6 peers reach our programs, whatever becomes of the uplinks [D50].
 
 The kernel resolves the route and the neighbour of a packet before programs on the uplink see it. A
-packet that is to leave by another uplink must not wait for the neighbours of the first, so it is
-routed into a device of ours, which has none. Four kinds of rules stand before all others, and only
-for packets of the host's own programs:
+packet that is to leave by another uplink must not wait for the neighbours of the first. So packets
+to M6 peers have routes of their own, by the uplink they would leave by anyway, to a neighbour that
+is none: its entry is permanent, and the programs put the real one in its place. Rules, routes of
+programs and filters that go by the uplink see nothing unusual. When the uplink goes down the kernel
+deletes these routes, and what is left leads to a device of ours that has no neighbours.
 
-    P      from all fwmark MARK goto P+3      noid's own packets
-    P+1    from LOCATOR lookup TABLE+1        one for each locator: it is the source already
-    P+2    from all lookup TABLE              a source is yet to be chosen
-    P+3    from all nop
+Five kinds of rules stand before all others, the last four only for this host's own packets:
 
-Routes in TABLE choose a locator as the source. They lead into a device that goes with the daemon:
-without it, the kernel chooses the source as it does without noid. Routes in TABLE+1 lead into a
-device that stays. A failure of an uplink changes none of them.
+    P      from all fwmark MARK goto P+4         noid's own packets
+    P+1    from LOCATOR lookup TABLE+ROW         the source is a locator: one rule for each
+    P+2    from ADDRESS goto P+4                 the source is given: one for each address
+    P+3    from all lookup TABLE                 the source is yet to be chosen: a locator
+    P+4    from all nop
+
+ROW is that of the locator's uplink (rows.py). A route in TABLE+ROW is there for each peer of a
+context, and in TABLE for each peer that programs may connect to.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 from noid.config import PlaneSection
 from noid.errors import PlatformError
-from noid.locators import Locator
+from noid.locators import Locator, parse_locator
 from noid.netlink import HostNetwork
+from noid.plane import layout
+from noid.plane.layout import NO_UPLINK, Uplink
+from noid.plane.rows import NO_ROW
+from noid.routes import PeerRoute
 from noid.rules import GOTO, NOTHING, Rule
 
-RULES = 4
+RULES = 5
 """Priorities that our rules take, from ``rule_priority`` on."""
+SOURCES_MAX = 256
+"""Addresses of this host that have a rule of their own."""
+GATEWAY = parse_locator("fe80::6e6f:6964")
+GATEWAY_LINK = bytes.fromhex("020000006d36")
+"""The neighbour that is none; the programs know it by its link-layer address."""
+BY_UPLINK, BY_OURS = 100, 200
+"""Metrics: the uplink is taken while it is up, the device of ours otherwise."""
+AT_ONCE = 500
+"""Routes added in one turn, when an uplink comes back that very many had."""
 
 
-class Routes:
-    """The routes of one table: wanted, and made known to the kernel.
+class Steering:
+    """The routes of a plane: wanted, and made known to the kernel.
 
     Args:
         network: the host's.
-        table: number of the routing table.
-        device: index of the device they lead to.
-        refused: is told how many the kernel refused.
+        section: the ``[plane]`` of the configuration.
+        own: index of the device of ours.
+        refused: is told how many routes the kernel refused.
     """
 
     def __init__(
-        self, network: HostNetwork, table: int, device: int, refused: Callable[[int], None]
+        self,
+        network: HostNetwork,
+        section: PlaneSection,
+        own: int,
+        refused: Callable[[int], None],
     ) -> None:
         self.network = network
-        self.table = table
-        self.device = device
+        self.section = section
+        self.own = own
         self.refused = refused
-        self.wanted: dict[Locator, Locator | None] = {}
+        self.uplinks: dict[int, Uplink] = {}
+        self.peers: dict[int, set[Locator]] = {}
+        self.new: dict[Locator, tuple[int, Locator]] = {}
+        self._waiting: dict[int, Iterator[PeerRoute]] = {}
 
-    def add(self, sources: dict[Locator, Locator | None]) -> None:
-        """Wants routes to these AIDs, each with its default source, None for none."""
-        fresh = {
-            aid: source
-            for aid, source in sources.items()
-            if aid not in self.wanted or self.wanted[aid] != source
-        }
-        self.wanted |= fresh
-        self._tell(fresh)
+    # --- what is wanted -----------------------------------------------------------------------
 
-    def remove(self, aids: Iterable[Locator]) -> None:
-        """Wants no routes to these any more."""
-        gone = [aid for aid in aids if aid in self.wanted]
-        for aid in gone:
-            del self.wanted[aid]
-        if gone:
-            try:
-                self.network.remove_routes(gone, device=self.device, table=self.table)
-            except PlatformError:
-                self.refused(len(gone))
+    def table_of(self, row: int) -> int:
+        """The routing table of an uplink."""
+        return self.section.table + row
 
-    def adopt(self) -> None:
-        """Takes the routes of an earlier daemon as wanted, until ``remove`` says otherwise."""
-        self.wanted = dict(self.actual())
+    def tables(self) -> list[int]:
+        """Every table that has routes of ours, or may have."""
+        return [self.section.table, *map(self.table_of, self.peers)]
 
-    def actual(self) -> dict[Locator, Locator | None]:
-        """What the kernel has; nothing where it does not say."""
+    def wanted(self, table: int) -> set[PeerRoute]:
+        """The routes that a table is to have now."""
+        if table == self.section.table:
+            return set(self._routes_of_new(self.new))
+        row = table - self.section.table
+        aids = self.peers.get(row, ())
+        return {*self._by_uplink(row, aids), *self._by_ours(row, aids)}
+
+    def _by_uplink(self, row: int, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
+        uplink = self.uplinks.get(row, NO_UPLINK)
+        table, gateway = self.table_of(row), _gateway(uplink)
+        if uplink.ifindex:
+            for aid in aids:
+                yield PeerRoute(aid, table, uplink.ifindex, BY_UPLINK, gateway)
+
+    def _by_ours(self, row: int, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
+        table = self.table_of(row)
+        return (PeerRoute(aid, table, self.own, BY_OURS) for aid in aids)
+
+    def _routes_of_new(self, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
+        table = self.section.table
+        for aid in aids:
+            row, source = self.new[aid]
+            uplink = self.uplinks.get(row, NO_UPLINK)
+            if uplink.ifindex:
+                yield PeerRoute(aid, table, uplink.ifindex, BY_UPLINK, _gateway(uplink), source)
+
+    # --- orders -------------------------------------------------------------------------------
+
+    def add_peers(self, row: int, aids: Iterable[Locator]) -> bool:
+        """Routes to peers for packets from the locators of an uplink; returns if any is new."""
+        known = self.peers.setdefault(row, set())
+        fresh = [aid for aid in dict.fromkeys(aids) if aid not in known]
+        known.update(fresh)
+        self._add([*self._by_ours(row, fresh), *self._by_uplink(row, fresh)])
+        return bool(fresh)
+
+    def remove_peer(self, row: int, aid: Locator) -> None:
+        """Ends that."""
+        if aid in self.peers.get(row, ()):
+            self._remove([*self._by_uplink(row, [aid]), *self._by_ours(row, [aid])])
+            self.peers[row].discard(aid)
+            if not self.peers[row]:
+                del self.peers[row]
+
+    def choose(self, choices: dict[Locator, tuple[int, Locator]]) -> bool:
+        """Chooses uplink and source for packets to peers whose source is yet to be chosen.
+
+        Args:
+            choices: for each peer the row of the uplink, and the locator.
+
+        Returns:
+            Whether anything is other than before.
+        """
+        fresh = {aid: one for aid, one in choices.items() if self.new.get(aid) != one}
+        self.new |= fresh
+        self._add(list(self._routes_of_new(fresh)))
+        return bool(fresh)
+
+    def unchoose(self, aid: Locator) -> None:
+        """Leaves that to the kernel again."""
+        if aid in self.new:
+            self._remove(list(self._routes_of_new([aid])))
+            del self.new[aid]
+
+    def set_uplink(self, row: int, uplink: Uplink) -> bool:
+        """Takes what an uplink is now.
+
+        Returns:
+            Whether its routes are complete; otherwise ``go_on`` adds the rest.
+        """
+        before = self.uplinks.get(row, NO_UPLINK)
+        self.uplinks[row] = uplink
+        is_other = (before.ifindex, _gateway(before)) != (uplink.ifindex, _gateway(uplink))
+        if is_other:
+            self._waiting.pop(row, None)
+            self.keep_neighbour(row)
+            mine = [aid for aid, (where, _) in self.new.items() if where == row]
+            every = [*self._routes_of_new(mine), *self._by_uplink(row, self.peers.get(row, ()))]
+            self._waiting[row] = iter(every)
+            self.go_on(row)
+        return row not in self._waiting
+
+    def keep_neighbour(self, row: int) -> bool:
+        """Makes sure of the neighbour that is none; returns whether it was missing."""
+        uplink = self.uplinks[row]
+        if not uplink.ifindex or _gateway(uplink) is None:
+            return False
         try:
-            return self.network.routed(device=self.device, table=self.table)
+            return self.network.keep_neighbour(uplink.ifindex, GATEWAY, GATEWAY_LINK)
         except PlatformError:
-            return {}
+            return False  # the device is gone, and so we are told
 
-    def restore(self, aids: Iterable[Locator]) -> int:
-        """Adds those of these that are wanted once more; returns how many that are."""
-        lost = {aid: self.wanted[aid] for aid in aids if aid in self.wanted}
-        self._tell(lost)
+    def go_on(self, row: int) -> bool:
+        """Adds some of the routes of an uplink that has come back; returns whether that is all."""
+        some = list(islice(self._waiting.get(row, iter(())), AT_ONCE))
+        self._add(some)
+        if len(some) < AT_ONCE:
+            self._waiting.pop(row, None)
+        return row not in self._waiting
+
+    def lose_uplink(self, row: int) -> None:
+        """An uplink is down: the kernel has deleted its routes, or does so now."""
+        self.uplinks[row] = NO_UPLINK
+        self._waiting.pop(row, None)
+
+    # --- what others have done ----------------------------------------------------------------
+
+    def restore(self, deleted: Iterable[tuple[int, Locator]]) -> int:
+        """Adds routes that are wanted and were deleted; returns how many."""
+        lost: list[PeerRoute] = []
+        for table, aid in deleted:
+            row = table - self.section.table
+            if row == NO_ROW and aid in self.new:
+                lost += self._routes_of_new([aid])
+            elif aid in self.peers.get(row, ()):
+                lost += [*self._by_uplink(row, [aid]), *self._by_ours(row, [aid])]
+        self._add(lost)
         return len(lost)
 
-    def compare(self, actual: Collection[Locator]) -> int:
-        """Restores what is wanted and not there, removes the rest; returns how many were lost."""
-        stale = [aid for aid in actual if aid not in self.wanted]
-        if stale:
-            self.network.remove_routes(stale, device=self.device, table=self.table)
-        return self.restore([aid for aid in self.wanted if aid not in actual])
+    def compare(self, table: int, actual: Collection[PeerRoute]) -> int:
+        """Adds what a table lacks and removes the rest; returns how many it lacked."""
+        if table - self.section.table in self._waiting:
+            return 0
+        wanted, there = self.wanted(table), set(actual)
+        self._remove(list(there - wanted))
+        self._add(list(wanted - there))
+        return len(wanted - there)
 
-    def _tell(self, some: dict[Locator, Locator | None]) -> None:
-        if not some:
-            return
-        aids, sources = list(some), list(some.values())
-        try:
-            refused = self.network.add_routes(aids, sources, device=self.device, table=self.table)
-        except PlatformError:
-            refused = len(some)
-        if refused:
-            self.refused(refused)
+    def _add(self, routes: Sequence[PeerRoute]) -> None:
+        if routes:
+            try:
+                refused = self.network.add_routes(routes)
+            except PlatformError:
+                refused = len(routes)
+            if refused:
+                self.refused(refused)
+
+    def _remove(self, routes: Sequence[PeerRoute]) -> None:
+        if routes:
+            try:
+                self.network.remove_routes(routes)
+            except PlatformError:
+                self.refused(len(routes))
 
 
-def rules_of(section: PlaneSection, locators: Collection[Locator] = ()) -> frozenset[Rule]:
+def _gateway(uplink: Uplink) -> Locator | None:
+    """The neighbour for packets to M6 peers; None where a device has no neighbours."""
+    return GATEWAY if uplink.flags & layout.ETHERNET else None
+
+
+def rules_of(
+    section: PlaneSection, rows: dict[Locator, int], addresses: Iterable[Locator]
+) -> frozenset[Rule]:
     """The rules a plane wants.
 
     Args:
         section: the ``[plane]`` of the configuration.
-        locators: sources whose packets go to the device that stays, if there is one.
+        rows: the row of the uplink of each locator whose packets have routes of ours.
+        addresses: every address that a program may have chosen as its source.
     """
     first, table = section.rule_priority, section.table
+    last = first + RULES - 1
+    given = islice(sorted(addresses), SOURCES_MAX)
     return frozenset(
         {
-            Rule(first, GOTO, target=first + RULES - 1, mark=section.mark),
-            *(Rule(first + 1, table=table + 1, source=one, is_local=True) for one in locators),
-            Rule(first + 2, table=table, is_local=True),
-            Rule(first + RULES - 1, NOTHING),
+            Rule(first, GOTO, target=last, mark=section.mark),
+            *(
+                Rule(first + 1, table=table + row, source=one, is_local=True)
+                for one, row in rows.items()
+            ),
+            *(Rule(first + 2, GOTO, target=last, source=one, is_local=True) for one in given),
+            Rule(first + 3, table=table, is_local=True),
+            Rule(last, NOTHING),
         }
     )
 
 
 def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
-    """Those of some rules that a plane has made, with whatever locators."""
-    fixed = rules_of(section)
-    by_source = (section.rule_priority + 1, section.table + 1)
+    """Those of some rules that a plane has made, whatever the addresses."""
+    fixed = rules_of(section, {}, ())
+    first, last = section.rule_priority, section.rule_priority + RULES - 1
+    tables = range(section.table + 1, section.table + layout.UPLINKS_MAX)
     return frozenset(
-        rule for rule in rules if rule in fixed or (rule.priority, rule.table) == by_source
+        rule
+        for rule in rules
+        if rule in fixed
+        or (rule.priority == first + 1 and rule.table in tables)
+        or (rule.priority == first + 2 and rule.target == last)
     )
 
 
@@ -148,9 +291,11 @@ def keep_rules(
 
 
 def take_down(network: HostNetwork, section: PlaneSection) -> int:
-    """Removes all rules of a plane and empties its tables; returns how many rules there were."""
+    """Removes all rules and routes of a plane; returns how many rules there were."""
     there = ours_among(section, network.rules())
     network.remove_rules(there)
-    for table in (section.table, section.table + 1):
-        network.flush_table(table)
+    for table in range(section.table, section.table + layout.UPLINKS_MAX):
+        network.remove_routes(list(network.routes(table)))
+    for index in network.neighbour_devices(GATEWAY):
+        network.remove_neighbour(index, GATEWAY)
     return len(there)

@@ -11,7 +11,7 @@ before.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from noid.errors import PlatformError
 from noid.locators import Locator
@@ -19,7 +19,9 @@ from noid.plane import steering
 from noid.plane.layout import Clock
 from noid.plane.rewrite import Flow
 from noid.plane.slow import BATCH_MAX, SlowPath, raw_socket_errors, receive, receiver
-from noid.plane.steering import Routes, keep_rules, ours_among, rules_of
+from noid.plane.steering import BY_OURS, keep_rules, ours_among, rules_of
+from noid.routes import PeerRoute
+from noid.rules import Rule
 from noid.survey import Survey
 
 REFUSED = "routes refused"
@@ -32,47 +34,62 @@ class TunPlane(SlowPath):
     """See ``noid.plane.base.DataPlane``; made like any ``SlowPath``."""
 
     kind = "tun"
-    routes: Routes
+    wanted: dict[Locator, PeerRoute]
     is_steering = False
     refresh: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Makes the device and the sockets; see ``DataPlane.open``."""
+        self.wanted = {}
         super().open()
         try:
-            self.routes = Routes(
-                self.network, self.section.table, self.device_index, self._routes_refused
-            )
             self._open_receivers()
         except BaseException:
             self.close()
             raise
 
-    def _routes_refused(self, count: int) -> None:
-        self.counts[REFUSED] += count
-
     def start(self) -> None:
         """Adds the routing rules."""
         super().start()
         self.is_steering = True
-        keep_rules(self.network, self.section, rules_of(self.section), self.network.rules())
+        keep_rules(self.network, self.section, self._rules(), self.network.rules())
+
+    def _rules(self) -> frozenset[Rule]:
+        return rules_of(self.section, {}, ())
 
     def network_changed(self, survey: Survey) -> None:
         """Restores the rules that others have removed."""
         if self.is_steering:
             had = ours_among(self.section, survey.rules)
             with contextlib.suppress(PlatformError):
-                lost = keep_rules(self.network, self.section, rules_of(self.section), survey.rules)
+                lost = keep_rules(self.network, self.section, self._rules(), survey.rules)
                 self.counts[RESTORED] += lost if had else 0
 
     def routes_deleted(self, deleted: Iterable[tuple[int, Locator]]) -> None:
         """Restores routes of ours that others have deleted."""
-        aids = [aid for table, aid in deleted if table == self.section.table]
-        self.counts[RESTORED] += self.routes.restore(aids)
+        lost = [
+            self.wanted[aid]
+            for table, aid in deleted
+            if table == self.section.table and aid in self.wanted
+        ]
+        self._add(lost)
+        self.counts[RESTORED] += len(lost)
 
-    def compare_routes(self) -> None:
-        """Compares every route of ours with what there is."""
-        self.counts[RESTORED] += self.routes.compare(set(self.routes.actual()))
+    def tables_of_routes(self) -> list[int]:
+        """The routing tables that have routes of ours."""
+        return [self.section.table]
+
+    def compare_table(self, table: int, actual: Collection[PeerRoute] | None = None) -> None:
+        """Makes a routing table as it is to be."""
+        lost = set(self.wanted.values()) - set(actual or ())
+        self._add(list(lost))
+        self.counts[RESTORED] += len(lost)
+
+    def _add(self, routes: Sequence[PeerRoute]) -> None:
+        try:
+            self.counts[REFUSED] += self.network.add_routes(routes) if routes else 0
+        except PlatformError:
+            self.counts[REFUSED] += len(routes)
 
     def close(self) -> None:
         """Removes everything ``open`` made; may be called at any time, any number of times."""
@@ -109,13 +126,15 @@ class TunPlane(SlowPath):
 
     def watch(self, aid: Locator) -> None:
         """Leads an AID into the device, with the source address it would have had anyway."""
-        if aid in self.routes.wanted:
+        if aid in self.wanted:
             return
         source = self.network.default_source(aid, mark=self.section.mark)
         locators = self.locators()
         if locators and source not in locators:
             source = locators[0]
-        self.routes.add({aid: source})
+        route = PeerRoute(aid, self.section.table, self.device_index, BY_OURS, source=source)
+        self.wanted[aid] = route
+        self._add([route])
         if self.refresh is None:
             self.refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._refresh)
 
@@ -127,4 +146,7 @@ class TunPlane(SlowPath):
 
     def unwatch(self, aid: Locator) -> None:
         """Lets an AID be reached without the shim."""
-        self.routes.remove([aid])
+        route = self.wanted.pop(aid, None)
+        if route is not None:
+            with contextlib.suppress(PlatformError):
+                self.network.remove_routes([route])
