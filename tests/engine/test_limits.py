@@ -25,6 +25,7 @@ from noid.constants import (
     LOCATORS_MAX,
     MILLISECOND,
     MINUTE,
+    MTU_MIN,
     PREFIX_BUCKETS,
     PREFIX_BURST,
     PREFIX_OCTETS,
@@ -48,7 +49,7 @@ from noid.constants import (
 )
 from noid.dns.verification import Verification
 from noid.engine.context import SEEN_NONCES_MAX
-from noid.engine.core import MTU_MIN, Core, HostOptions, KnownPeer, TokenBucket
+from noid.engine.core import Core, HostOptions, KnownPeer, TokenBucket
 from noid.engine.events import (
     ControlMessageReceived,
     LocatorsChanged,
