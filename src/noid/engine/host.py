@@ -13,6 +13,7 @@ from noid.constants import CONTEXTS_PER_TURN, LOCATORS_MAX, TIMERS_PER_TURN
 from noid.dns.records import canonical_name
 from noid.engine import (
     adoption,
+    announcing,
     close,
     handshake,
     loss,
@@ -141,7 +142,7 @@ class Host:
                 close.on_idle_checked(core, event)
             case PacketHeld():
                 core.trigger = Trigger.PACKET_HELD
-                self._held(event)
+                announcing.on_packet_held(core, event)
             case IcmpErrorReceived():
                 core.trigger = Trigger.ICMP_ERROR
                 loss.on_icmp_error(core, event)
@@ -194,12 +195,6 @@ class Host:
                 close.on_closeack(core, event, message)
             case _:
                 assert_never(message.code)
-
-    def _held(self, event: PacketHeld) -> None:
-        """What arrived on a provisional context is kept, if that still is one [D37]."""
-        context = self.core.labels.get(event.local_label)
-        if context is not None:
-            self.core.deliver(context, event.packet)
 
     def _locators_changed(self, event: LocatorsChanged) -> None:
         """The host's own sets; each peer is told of what changed [draft §4.5].
