@@ -2,7 +2,8 @@
 
 One small file, written beside and renamed over, so that a crash leaves the old or the new one. The
 counter grows by one each time the host comes up without its contexts; a file that cannot be read is
-told to the operator and begun afresh, at random.
+told to the operator and begun afresh, at random. A file that cannot be written does not prevent the
+start: a random birthday is as good as a new one [D49].
 """
 
 import contextlib
@@ -54,9 +55,6 @@ def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
     Args:
         directory: where the file is.
         goes_on: whether contexts of the life before are taken up, so that it is the same [D36].
-
-    Raises:
-        PlatformError: the directory cannot be made or written.
     """
     path = directory / FILE_NAME
     warning = ""
@@ -68,13 +66,23 @@ def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
     except (OSError, ValueError) as error:
         warning = f"{path} could not be used ({error}); starting with a fresh birthday and key"
     if stored is None:
-        birthday = int.from_bytes(secrets.token_bytes(4), "big")
+        birthday = _random_birthday()
         reset_key = secrets.token_bytes(KEY_OCTETS)
     else:
         birthday = (stored.birthday + (0 if goes_on else 1)) % BIRTHDAYS
         reset_key = bytes.fromhex(stored.reset_key)
-    _write(path, Stored(birthday=birthday, reset_key=reset_key.hex()))
+    try:
+        _write(path, Stored(birthday=birthday, reset_key=reset_key.hex()))
+    except PlatformError as error:
+        # One more than before would be said at each start; what goes on says what it said.
+        if stored is None or not goes_on:
+            birthday = _random_birthday()
+        warning = f"{error}; noid runs with a random birthday, which nothing remembers"
     return Birth(birthday, reset_key, warning)
+
+
+def _random_birthday() -> int:
+    return int.from_bytes(secrets.token_bytes(4), "big")
 
 
 def prepare_state(directory: Path) -> None:
