@@ -5,7 +5,7 @@ randomness, socket or log; what arrives from the network never makes it raise: i
 applied, or dropped and counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import assert_never
 
@@ -104,10 +104,17 @@ class Host:
 
     def working(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
         """Those of a peer's locators at which a connection may well begin [D24]."""
+        return selection.working(self._contexts_at(locators), locators)
+
+    def answering(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
+        """Those of a peer's locators at which it is known to answer by M6 now [D49]."""
+        return selection.answering(self._contexts_at(locators))
+
+    def _contexts_at(self, locators: Sequence[Locator]) -> Iterator[Context]:
         found = (
-            self.core.contexts.get(own + aid) for own in self.core.locators for aid in locators
+            self.core.contexts.get(own + aid) for aid in locators for own in self.core.locators
         )
-        return selection.working(filter(None, found), locators)
+        return filter(None, found)
 
     def memory_of(self, local_label: int) -> Memory | None:
         """What is to be kept of a context for the next daemon; None where nothing is [D36]."""
