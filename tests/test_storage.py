@@ -2,6 +2,8 @@
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,42 +86,57 @@ def test_the_file_is_its_owners_alone_and_nothing_lies_beside_it(tmp_path: Path)
     assert stat.S_IMODE(directory.stat().st_mode) & 0o077 == 0
 
 
-def unwritable(directory: Path) -> Path:
-    """Makes the file one that cannot be replaced, and says where it is."""
-    (directory / FILE_NAME).with_suffix(".new").mkdir()
-    return directory / FILE_NAME
-
-
-def test_a_directory_that_cannot_be_made_is_told_with_advice(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    births = [be_born(tmp_path / "file" / "state") for _ in range(2)]
-    assert all("set state.directory" in birth.warning for birth in births)
-    assert births[0].birthday != births[1].birthday
-    assert births[0].reset_key != births[1].reset_key
+    for begin in (be_born, prepare_state):
+        with pytest.raises(PlatformError, match=r"set state\.directory"):
+            begin(tmp_path / "file" / "state")
 
 
-def test_a_file_that_cannot_be_written_gives_a_random_birthday_and_its_key(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_replaced_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME / "full").mkdir(parents=True)
+    with pytest.raises(PlatformError, match="state file") as caught:
+        be_born(tmp_path)
+    assert caught.value.errno != 0
+
+
+def fill(directory: Path) -> None:
+    """Lets the file of a directory meet a full disk."""
+    (directory / FILE_NAME).with_suffix(".new").symlink_to("/dev/full")
+
+
+def test_on_a_full_disk_the_birthday_is_random_and_the_key_stays(tmp_path: Path) -> None:
     write(tmp_path, birthday=41)
-    path = unwritable(tmp_path)
+    fill(tmp_path)
     births = [be_born(tmp_path) for _ in range(2)]
-    assert all(f"state file {path}" in birth.warning for birth in births)
     assert births[0].birthday != births[1].birthday
     assert [birth.reset_key for birth in births] == [bytes(KEY_OCTETS)] * 2
+    for birth in births:
+        assert "No space left on device; set state.directory" in birth.warning
 
 
-def test_contexts_that_go_on_keep_a_birthday_that_cannot_be_written(tmp_path: Path) -> None:
+def test_on_a_full_disk_contexts_that_go_on_keep_their_birthday(tmp_path: Path) -> None:
     write(tmp_path, birthday=41)
-    unwritable(tmp_path)
+    fill(tmp_path)
     assert be_born(tmp_path, goes_on=True).birthday == 41
 
 
-def test_a_full_disk_does_not_prevent_the_start(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).with_suffix(".new").symlink_to("/dev/full")
-    birth = be_born(tmp_path)
-    assert "No space left on device" in birth.warning
+def test_a_full_disk_without_a_file_does_not_prevent_the_start(tmp_path: Path) -> None:
+    fill(tmp_path)
+    births = [be_born(tmp_path, goes_on=True) for _ in range(2)]
+    assert births[0].birthday != births[1].birthday
 
 
-def test_a_directory_that_cannot_be_prepared_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(PlatformError, match=r"set state\.directory"):
-        prepare_state(tmp_path / "file" / "state")
+@pytest.mark.lab
+def test_a_read_only_disk_does_not_prevent_the_start(tmp_path: Path) -> None:
+    """In a mount namespace of its own, as a program of its own: threads share their mounts."""
+    program = (
+        "from pathlib import Path; from noid.storage import be_born, prepare_state; "
+        f"place = Path({str(tmp_path)!r}) / 'state'; prepare_state(place); "
+        "print(be_born(place).warning)"
+    )
+    mount = f'mount -t tmpfs -o ro none {tmp_path} && exec {sys.executable} -c "$0"'
+    command = ["unshare", "--mount", "sh", "-c", mount, program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Read-only file system; set state.directory" in done.stdout

@@ -131,8 +131,7 @@ class Daemon:
         config = self.config
         check_permission(config.plane.mark)
         directory = Path(config.state.directory)
-        with contextlib.suppress(PlatformError):  # be_born reports it
-            prepare_state(directory)
+        prepare_state(directory)
         self.memories = Memories(directory)
         stack.callback(self.memories.close)
         takeover = Takeover(self.memories, Path(config.plane.pins))

@@ -2,11 +2,12 @@
 
 One small file, written beside and renamed over, so that a crash leaves the old or the new one. The
 counter grows by one each time the host comes up without its contexts; a file that cannot be read is
-told to the operator and begun afresh, at random. A file that cannot be written does not prevent the
+told to the operator and begun afresh, at random. A disk that takes nothing does not prevent the
 start: a random birthday is as good as a new one [D49].
 """
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from noid.errors import PlatformError
 
 FILE_NAME = "state.json"
 BIRTHDAYS = 1 << 32
+DISK_TROUBLE = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What a disk may say that is read-only, full or failing; nothing is wrong with what was asked."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +58,9 @@ def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
     Args:
         directory: where the file is.
         goes_on: whether contexts of the life before are taken up, so that it is the same [D36].
+
+    Raises:
+        PlatformError: the directory is none, or may not be written.
     """
     path = directory / FILE_NAME
     warning = ""
@@ -74,6 +80,8 @@ def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
     try:
         _write(path, Stored(birthday=birthday, reset_key=reset_key.hex()))
     except PlatformError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
         # One more than before would be said at each start; what goes on says what it said.
         if stored is None or not goes_on:
             birthday = _random_birthday()
@@ -86,13 +94,17 @@ def _random_birthday() -> int:
 
 
 def prepare_state(directory: Path) -> None:
-    """Makes the state directory.
+    """Makes the state directory, unless the disk takes nothing.
 
     Raises:
-        PlatformError: it cannot be made.
+        PlatformError: it cannot be made for another reason.
     """
-    with _explained(directory / FILE_NAME):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with _explained(directory / FILE_NAME):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except PlatformError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
 
 
 def _checked(stored: Stored) -> Stored:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from noid.engine.secrets import KEY_OCTETS
+from noid.errors import PlatformError
 from noid.storage import BIRTHDAYS, FILE_NAME, be_born
 
 
@@ -63,6 +64,7 @@ def test_nothing_is_left_beside_the_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
-def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "state file" in be_born(tmp_path / "file" / "directory").warning
+    with pytest.raises(PlatformError, match="state file"):
+        be_born(tmp_path / "file" / "directory")
