@@ -2,13 +2,15 @@
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
-from noid.storage import BIRTHDAYS, FILE_NAME, be_born
+from noid.storage import BIRTHDAYS, FILE_NAME, be_born, prepare_state
 
 
 def write(directory: Path, **fields: object) -> None:
@@ -86,8 +88,9 @@ def test_the_file_is_its_owners_alone_and_nothing_lies_beside_it(tmp_path: Path)
 
 def test_a_directory_that_cannot_be_made_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PlatformError, match=r"set state\.directory"):
-        be_born(tmp_path / "file" / "state")
+    for begin in (be_born, prepare_state):
+        with pytest.raises(PlatformError, match=r"set state\.directory"):
+            begin(tmp_path / "file" / "state")
 
 
 def test_a_file_that_cannot_be_replaced_is_refused(tmp_path: Path) -> None:
@@ -95,3 +98,45 @@ def test_a_file_that_cannot_be_replaced_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match="state file") as caught:
         be_born(tmp_path)
     assert caught.value.errno != 0
+
+
+def fill(directory: Path) -> None:
+    """Lets the file of a directory meet a full disk."""
+    (directory / FILE_NAME).with_suffix(".new").symlink_to("/dev/full")
+
+
+def test_on_a_full_disk_the_birthday_is_random_and_the_key_stays(tmp_path: Path) -> None:
+    write(tmp_path, birthday=41)
+    fill(tmp_path)
+    births = [be_born(tmp_path) for _ in range(2)]
+    assert births[0].birthday != births[1].birthday
+    assert [birth.reset_key for birth in births] == [bytes(KEY_OCTETS)] * 2
+    for birth in births:
+        assert "No space left on device; set state.directory" in birth.warning
+
+
+def test_on_a_full_disk_contexts_that_go_on_keep_their_birthday(tmp_path: Path) -> None:
+    write(tmp_path, birthday=41)
+    fill(tmp_path)
+    assert be_born(tmp_path, goes_on=True).birthday == 41
+
+
+def test_a_full_disk_without_a_file_does_not_prevent_the_start(tmp_path: Path) -> None:
+    fill(tmp_path)
+    births = [be_born(tmp_path, goes_on=True) for _ in range(2)]
+    assert births[0].birthday != births[1].birthday
+
+
+@pytest.mark.lab
+def test_a_read_only_disk_does_not_prevent_the_start(tmp_path: Path) -> None:
+    """In a mount namespace of its own, as a program of its own: threads share their mounts."""
+    program = (
+        "from pathlib import Path; from noid.storage import be_born, prepare_state; "
+        f"place = Path({str(tmp_path)!r}) / 'state'; prepare_state(place); "
+        "print(be_born(place).warning)"
+    )
+    mount = f'mount -t tmpfs -o ro none {tmp_path} && exec {sys.executable} -c "$0"'
+    command = ["unshare", "--mount", "sh", "-c", mount, program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Read-only file system; set state.directory" in done.stdout

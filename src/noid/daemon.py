@@ -24,7 +24,9 @@ from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.connections import Connections
 from noid.constants import MTU_MIN
 from noid.control import ControlServer
+from noid.dns.availability import Availability
 from noid.dns.records import Question
+from noid.dns.resolvers import Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.engine.context import Context
@@ -49,7 +51,7 @@ from noid.engine.events import (
     WatchPeer,
 )
 from noid.engine.host import Host
-from noid.errors import PlatformError, ShimError
+from noid.errors import ConfigError, PlatformError, ShimError
 from noid.locators import Locator, format_locator
 from noid.memories import Memories
 from noid.netlink import IFF_UP, LINK_CARRIES, HostNetwork
@@ -105,6 +107,7 @@ class Daemon:
         self.plane: DataPlane
         self.why_tun = ""
         self.upstream: Upstream
+        self.availability: Availability
         self.stub: Stub
         self.control = ControlServer(
             Path(config.control.socket), {"status": self.status, "contexts": self.contexts}
@@ -146,7 +149,8 @@ class Daemon:
         birth = be_born(directory, goes_on=goes_on)
         if birth.warning:
             logger.warning(birth.warning)
-        mtu = self._survey().mtu or DEFAULT_MTU
+        survey = self._survey()
+        mtu = survey.mtu or DEFAULT_MTU
         options = HostOptions(
             codepoints=self.codepoints,
             birthday=birth.birthday,
@@ -157,17 +161,17 @@ class Daemon:
             contexts_max=config.plane.contexts,
         )
         self.host = Host(options, secrets.token_bytes)
-        servers = tuple((address, DNS_PORT) for address in self._resolvers())
         trusted = frozenset((address, DNS_PORT) for address in config.dns.trusted)
         self.upstream = Upstream(
-            servers,
+            self._servers(),
             self.codepoints,
             lambda: self.locators,
             config.plane.mark,
             trusted=trusted if config.dns.require_dnssec else None,
         )
         stack.push_async_callback(self.upstream.close)
-        await self._check_upstream()
+        self.availability = Availability(self.upstream, self._servers)
+        self._take_locators(survey)
         await self.control.start()
         stack.push_async_callback(self.control.stop)
         self.plane = self._open_plane(mtu)
@@ -175,7 +179,7 @@ class Daemon:
         stack.callback(self._cancel)
         stack.callback(self._keep_memories)
         self.kept = set(self.plane.kept_addresses())
-        self._take_locators(self._survey())
+        self._begin(self.availability.watch())
         self.stub = Stub(
             config.dns.listen,
             config.dns.port,
@@ -185,6 +189,7 @@ class Daemon:
             policy=config.dns.policy,
             probe=config.dns.probe,
             working=self.host.working,
+            answering=self.host.answering,
         )
         await self.stub.start()
         stack.push_async_callback(self.stub.stop)
@@ -285,17 +290,16 @@ class Daemon:
         plane.open()
         return plane
 
-    async def _check_upstream(self) -> None:
-        """A resolver that answers nothing is found out now, not with the first lookup."""
-        if not await self.upstream.reachable():
-            names = ", ".join(self._resolvers())
-            raise PlatformError(
-                "dns.upstream", 0, f"no answer from {names}; check the address and the network"
-            )
-
     def _resolvers(self) -> tuple[str, ...]:
         """Those of the configuration, else those of before ``noid resolver on``."""
         return upstream_resolvers(self.config, resolvers_before(RESOLV_CONF))
+
+    def _servers(self) -> tuple[Server, ...]:
+        """The same, as they are asked; those asked until now where none is named any more."""
+        try:
+            return tuple((address, DNS_PORT) for address in self._resolvers())
+        except ConfigError:
+            return self.upstream.resolvers.servers
 
     def _cancel(self) -> None:
         if self.timer is not None:
@@ -446,6 +450,7 @@ class Daemon:
         event = self.own.look(survey)
         if event is not None:
             self.handle(event)
+            self.availability.check_soon()
         self._keep_aids(frozenset(self.own.addresses))
 
     def _keep_aids(self, present: frozenset[Locator]) -> None:
@@ -477,7 +482,12 @@ class Daemon:
             "contexts": {state.value: count for state, count in states.items()},
             "taking_up": self._progress(),
             "dropped": self.host.drops,
-            "dns": {"stub": dict(self.stub.counters), "upstream": dict(self.upstream.counters)},
+            "dns": {
+                "resolver": self.availability.describe(),
+                "m6_record": "dropped by the resolver" if self.upstream.drops_record else "asked",
+                "stub": dict(self.stub.counters),
+                "upstream": dict(self.upstream.counters),
+            },
         }
 
     def _progress(self) -> dict[str, int] | None:

@@ -2,10 +2,12 @@
 
 One small file, written beside and renamed over, so that a crash leaves the old or the new one. The
 counter grows by one each time the host comes up without its contexts; a file that cannot be read is
-told to the operator and begun afresh, at random.
+told to the operator and begun afresh, at random. A disk that takes nothing does not prevent the
+start: a random birthday is as good as a new one [D49].
 """
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -19,6 +21,8 @@ from noid.errors import PlatformError
 
 FILE_NAME = "state.json"
 BIRTHDAYS = 1 << 32
+DISK_TROUBLE = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What a disk may say that is read-only, full or failing; nothing is wrong with what was asked."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +60,7 @@ def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
         goes_on: whether contexts of the life before are taken up, so that it is the same [D36].
 
     Raises:
-        PlatformError: the directory cannot be made or written.
+        PlatformError: the directory is none, or may not be written.
     """
     path = directory / FILE_NAME
     warning = ""
@@ -68,23 +72,39 @@ def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
     except (OSError, ValueError) as error:
         warning = f"{path} could not be used ({error}); starting with a fresh birthday and key"
     if stored is None:
-        birthday = int.from_bytes(secrets.token_bytes(4), "big")
+        birthday = _random_birthday()
         reset_key = secrets.token_bytes(KEY_OCTETS)
     else:
         birthday = (stored.birthday + (0 if goes_on else 1)) % BIRTHDAYS
         reset_key = bytes.fromhex(stored.reset_key)
-    _write(path, Stored(birthday=birthday, reset_key=reset_key.hex()))
+    try:
+        _write(path, Stored(birthday=birthday, reset_key=reset_key.hex()))
+    except PlatformError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        # One more than before would be said at each start; what goes on says what it said.
+        if stored is None or not goes_on:
+            birthday = _random_birthday()
+        warning = f"{error}; noid runs with a random birthday, which nothing remembers"
     return Birth(birthday, reset_key, warning)
 
 
+def _random_birthday() -> int:
+    return int.from_bytes(secrets.token_bytes(4), "big")
+
+
 def prepare_state(directory: Path) -> None:
-    """Makes the state directory.
+    """Makes the state directory, unless the disk takes nothing.
 
     Raises:
-        PlatformError: it cannot be made.
+        PlatformError: it cannot be made for another reason.
     """
-    with _explained(directory / FILE_NAME):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with _explained(directory / FILE_NAME):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except PlatformError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
 
 
 def _checked(stored: Stored) -> Stored:

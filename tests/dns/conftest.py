@@ -7,8 +7,10 @@ import os
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import dns.asyncquery
@@ -83,17 +85,27 @@ def nsd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield place
 
 
-class _Datagrams(socketserver.ThreadingUDPServer):
+class _Faulty(socketserver.BaseServer):
+    """A server that keeps what its threads raise, but for clients that go away."""
+
+    handle_query: Handle
+    faults: list[BaseException]
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        fault = sys.exc_info()[1]
+        if fault is not None and not isinstance(fault, OSError):
+            self.faults.append(fault)
+
+
+class _Datagrams(_Faulty, socketserver.ThreadingUDPServer):
     address_family = socket.AF_INET6
     daemon_threads = True
-    handle_query: Handle
 
 
-class _Stream(socketserver.ThreadingTCPServer):
+class _Stream(_Faulty, socketserver.ThreadingTCPServer):
     address_family = socket.AF_INET6
     daemon_threads = True
     allow_reuse_address = True
-    handle_query: Handle
 
 
 class _DatagramHandler(socketserver.DatagramRequestHandler):
@@ -120,7 +132,8 @@ def _messages(answer: bytes | list[bytes] | None) -> list[bytes]:
 
 @pytest.fixture
 def pretend() -> Iterator[Pretend]:
-    """Starts servers, each answering as its function says."""
+    """Starts servers, each answering as its function says; what one raises fails the test."""
+    faults: list[BaseException] = []
     with contextlib.ExitStack() as stack:
 
         def start(handle: Handle) -> Server:
@@ -129,7 +142,7 @@ def pretend() -> Iterator[Pretend]:
                 stack.enter_context(_Datagrams((LOOPBACK, port), _DatagramHandler)),
                 stack.enter_context(_Stream((LOOPBACK, port), _StreamHandler)),
             ):
-                server.handle_query = handle
+                server.handle_query, server.faults = handle, faults
                 thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
                 thread.start()
                 stack.callback(thread.join)
@@ -137,6 +150,8 @@ def pretend() -> Iterator[Pretend]:
             return LOOPBACK, port
 
         yield start
+    for fault in faults:
+        raise fault
 
 
 # --- the resolver client and the stub at work ---
@@ -146,17 +161,31 @@ def locators(*texts: str) -> tuple[Locator, ...]:
     return tuple(parse_locator(text) for text in texts)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for something that has to happen."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 def with_upstream(
     scenario: Callable[[Upstream], Awaitable[Result]],
     *servers: Server,
     sources: Sequence[Locator] = (),
     total_s: float = 1.0,
+    repeat_s: float = 0.2,
 ) -> Result:
     """Runs a scenario with a client of these servers, which is closed at the end."""
 
     async def run() -> Result:
         client = Upstream(
-            servers, Codepoints(), lambda: sources, 0, hedge_s=0.02, repeat_s=0.2, total_s=total_s
+            servers,
+            Codepoints(),
+            lambda: sources,
+            0,
+            hedge_s=0.02,
+            repeat_s=repeat_s,
+            total_s=total_s,
         )
         try:
             return await scenario(client)
@@ -318,20 +347,20 @@ class ShiftedLoop(asyncio.SelectorEventLoop):
 
 
 def in_network_namespace(scenario: Callable[[], Result]) -> Result:
-    """Runs a function in a thread that has a network of its own, with only a loopback in it."""
+    """Runs a function in a thread that has a network of its own, with only a loopback in it.
+
+    What the function raises is raised here.
+    """
     if os.geteuid() != 0:
         pytest.skip("a network namespace needs root")
-    results: list[Result] = []
 
-    def run() -> None:
+    def run() -> Result:
         clone_new_network = 0x40000000
         assert ctypes.CDLL(None, use_errno=True).unshare(clone_new_network) == 0
-        results.append(scenario())
+        return scenario()
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return results[0]
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(run).result()
 
 
 def ip(arguments: str) -> None:

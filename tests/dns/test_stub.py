@@ -286,6 +286,32 @@ def test_where_it_is_to_be_probed_the_shim_is_told_of_every_address_and_the_set_
         assert told == (both if probe else set())
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_peer_that_has_not_answered_by_m6_gets_the_whole_set(nsd: Server, times: int) -> None:
+    """The second time from memory."""
+
+    async def scenario(program: Program) -> tuple[list[str], dict[str, int]]:
+        program.stub.answering = lambda _: ()
+        for _ in range(times):
+            program.peers.clear()
+            found = addresses(await program.resolve(aaaa("m6")))
+        assert {peer.aid for peer in program.peers} == set(locators(*found))
+        assert {peer.name for peer in program.peers} == {"m6.example.test"}
+        return found, program.stub.counters
+
+    found, counters = as_program(scenario, nsd)
+    assert sorted(found) == ["2001:db8:1::1", "2001:db8:2::1"]
+    assert (counters["untried"], counters["peers"]) == (times, 0)
+
+
+def test_a_peer_that_answers_at_one_of_its_addresses_gets_that_one(pretend: Pretend) -> None:
+    async def scenario(program: Program) -> list[str]:
+        program.stub.answering = lambda locators: locators[1:]
+        return addresses(await program.resolve(aaaa("host")))
+
+    assert as_program(scenario, pretend(m6_host(TWO))) == ["2001:db8:2::1"]
+
+
 # --- sizes ---
 
 

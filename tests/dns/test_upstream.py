@@ -28,6 +28,7 @@ from tests.dns.conftest import (
     refusing,
     response,
     silent,
+    until,
     with_upstream,
 )
 
@@ -95,6 +96,83 @@ def test_capability_is_not_denied_while_one_of_its_questions_fails(pretend: Pret
         return response(query, code=dns.rcode.SERVFAIL if refused else dns.rcode.NOERROR)
 
     assert asked(Question(Kind.CAPABILITY, NAME), pretend(handle)).status is Status.UNREACHABLE
+
+
+class Forwarder:
+    """A resolver that drops the M6 type; only the text of names that begin with t says M6."""
+
+    def __init__(self) -> None:
+        self.drops = True
+        self.records: set[str] = set()
+
+    def __call__(self, query: bytes, _stream: bool) -> bytes | None:
+        question = dns.message.from_wire(query).question[0]
+        name = question.name.to_text().lower()
+        if question.rdtype == Codepoints().m6_rrtype:
+            self.records.add(name)
+            return None if self.drops else response(query)
+        return response(query, f"{name} 60 IN TXT v=m6") if name[4] == "t" else response(query)
+
+
+async def learn(client: Upstream) -> list[asyncio.Task[Answer]]:
+    """Asks until the client knows that its resolver drops the type; these are still waiting."""
+    asks = [Question(Kind.CAPABILITY, f"{letter}.test") for letter in "abc"]
+    begun = [asyncio.create_task(client.ask(one)) for one in asks]
+    await until(lambda: client.drops_record)
+    return begun
+
+
+def test_a_resolver_that_drops_the_m6_type_is_not_waited_for_again(pretend: Pretend) -> None:
+    forwarder = Forwarder()
+
+    async def scenario(client: Upstream) -> None:
+        client.record_wait_s = 0.0
+        await learn(client)
+        for name, status in (("d", Status.ABSENT), ("e", Status.ABSENT), ("t", Status.FOUND)):
+            answer = await client.ask(Question(Kind.CAPABILITY, f"{name}.test"))
+            assert answer.status is status
+        assert forwarder.records <= {"a.test.", "b.test.", "c.test."}
+        assert client.counters["record_unanswered"] == room.RECORD_UNANSWERED_MAX
+
+    with_upstream(scenario, pretend(forwarder), total_s=60, repeat_s=60)
+
+
+def test_a_resolver_that_answers_the_m6_type_again_is_waited_for(pretend: Pretend) -> None:
+    forwarder = Forwarder()
+    server = pretend(forwarder)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, ShiftedLoop)
+        client = Upstream([server], Codepoints(), tuple, 0, total_s=600, record_wait_s=0.0)
+        await learn(client)
+        forwarder.drops = False
+        loop.shift_s += room.RECORD_AGAIN_S
+        await client.ask(Question(Kind.CAPABILITY, "d.test"))
+        await until(lambda: not client.drops_record)
+        await client.close()
+
+    with asyncio.Runner(loop_factory=ShiftedLoop) as runner:
+        runner.run(scenario())
+
+
+def test_one_zone_that_drops_the_m6_type_says_nothing_of_the_resolver(pretend: Pretend) -> None:
+    forwarder = Forwarder()
+
+    def handle(query: bytes, stream: bool) -> bytes | None:
+        forwarder.drops = b"dropping" in query.lower()
+        return forwarder(query, stream)
+
+    async def scenario(client: Upstream) -> None:
+        for letter in "abcd":
+            client.record_wait_s = 0.0
+            await client.ask(Question(Kind.CAPABILITY, f"{letter}.dropping.test"))
+            client.record_wait_s = 30.0
+            await client.ask(Question(Kind.CAPABILITY, f"{letter}.test"))
+        assert client.counters["record_unanswered"] == 4
+        assert not client.drops_record
+
+    with_upstream(scenario, pretend(handle), total_s=SILENCE_S)
 
 
 def test_a_name_too_long_for_the_text_has_none(pretend: Pretend) -> None:

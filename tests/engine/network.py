@@ -222,7 +222,9 @@ class Network:
                 )
             )
             if isinstance(result, Delivery) and result.flow.holds:
-                self.give(station, PacketHeld(result.flow.local_label, result.packet))
+                self.give(
+                    station, PacketHeld(result.flow.local_label, result.packet, result.source)
+                )
             elif isinstance(result, Delivery):
                 station.received_ns[result.flow.local_label] = self.now_ns
                 station.delivered.append(result.packet)

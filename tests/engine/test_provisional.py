@@ -134,7 +134,7 @@ def test_only_so_many_packets_are_held() -> None:
     network = provisional(A2)
     label = network.b.context.local_label
     for number in range(10):
-        network.give(network.b, PacketHeld(label, packet(A1, B1, bytes((number,)))))
+        network.give(network.b, PacketHeld(label, packet(A1, B1, bytes((number,))), A2))
     network.run(100 * MILLISECOND)
     assert len(network.b.delivered) == HELD_PACKETS_MAX
     assert network.b.host.drops["too many packets held"] == 11 - HELD_PACKETS_MAX

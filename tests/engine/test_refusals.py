@@ -399,7 +399,7 @@ def test_data_with_an_unknown_label_for_somebody_else_is_not_answered() -> None:
         UnansweredPacket(1, packet(A1, B1), SECOND),
         SourceMoved(1, B2, True),
         IdleChecked(1, 0, False),
-        PacketHeld(1, packet(B1, A1)),
+        PacketHeld(1, packet(B1, A1), B1),
     ],
 )
 def test_what_the_plane_says_of_a_flow_that_has_gone_is_too_late(

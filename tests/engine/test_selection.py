@@ -1,12 +1,24 @@
 """In which order pairs of locators are tried [D20]."""
 
-from noid.constants import SECOND
+from noid.constants import MINUTE, SECOND
 from noid.engine.context import Heard, Pair
-from noid.engine.events import LocatorsChanged
+from noid.engine.events import LocatorsChanged, UnansweredPacket
 from noid.engine.selection import alternatives, instead, standing
+from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire.options import LocatorEntry, LocatorFlag
-from tests.engine.network import A1, A2, B1, B2, X1, Network, established, packet
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    X1,
+    Network,
+    established,
+    packet,
+    state_of,
+    unproven,
+)
 
 
 def test_what_shares_no_locator_with_the_pair_in_use_comes_first() -> None:
@@ -86,3 +98,33 @@ def test_no_connection_begins_at_an_aid_that_its_context_had_to_leave() -> None:
     assert network.a.host.working((B1, B2, X1)) == (B1, B2, X1)
     network.a.context.peer_locator = B2
     assert network.a.host.working((B1, B2, X1)) == (B2, X1)
+
+
+def test_a_peer_answers_by_m6_once_its_context_is_established() -> None:
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    assert network.a.host.answering((B2, B1)) == ()
+    network.run(SECOND)
+    assert network.a.host.answering((B2, B1)) == (B1,)
+    assert network.b.host.answering((A2, A1)) == (A1,)
+
+
+def test_a_peer_that_is_silent_or_provisional_is_not_known_to_answer() -> None:
+    assert unproven().b.host.answering((A1, A2)) == ()
+    network = established()
+    label = network.a.context.local_label
+    for number in (1, 2):
+        network.kill_provider(number)
+    network.give(network.a, UnansweredPacket(label, packet(A1, B1), SECOND))
+    assert state_of(network.a) is State.UR_SENT
+    assert network.a.host.answering((B1, B2)) == ()
+    network.run(10 * MINUTE)
+    assert state_of(network.a) is State.ESTABLISHED
+    assert network.a.host.answering((B1, B2)) == ()
+
+
+def test_a_peer_that_is_reached_plainly_is_not_known_to_answer() -> None:
+    network = established()
+    network.a.context.plainly = True
+    assert network.a.host.answering((B1, B2)) == ()

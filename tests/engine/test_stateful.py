@@ -254,7 +254,8 @@ class TwoHosts(RuleBasedStateMachine):
             known = [one for one in core.labels.values() if one.peer_label]
             assert sum(map(len, core.by_peer_label.values())) == len(known)
             assert all(core.by_peer_label.values())
-            assert set(station.rewriter.by_label) == {one.local_label for one in known}
+            usable = [one for one in core.labels.values() if one.peer_label or one.announced]
+            assert set(station.rewriter.by_label) == {one.local_label for one in usable}
             counted = {aid: count for aid, count in core.uses.items() if count}
             peers = [one.peer_aid for one in core.contexts.values()]
             assert counted == {aid: peers.count(aid) for aid in peers}

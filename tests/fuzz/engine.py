@@ -243,7 +243,8 @@ def a_packet_is_unanswered(choices: Choices, arena: Arena, station: Station) -> 
 
 
 def a_packet_is_held(choices: Choices, arena: Arena, station: Station) -> Input:
-    return PacketHeld(any_label(choices, station), any_packet(choices, station))
+    label, packet = any_label(choices, station), any_packet(choices, station)
+    return PacketHeld(label, packet, any_locator(choices))
 
 
 def the_source_moves(choices: Choices, arena: Arena, station: Station) -> Input:

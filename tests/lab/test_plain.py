@@ -76,6 +76,7 @@ def test_the_stub_answers_programs_what_the_name_server_would(
 
 
 def test_the_stub_answers_with_one_address_of_a_peer_with_m6(echoing: Lab) -> None:
+    establish_context(echoing)
     assert _texts(_ask(echoing, "a", "::1", "b.example", "AAAA")) == {B_1}
 
 

@@ -42,6 +42,12 @@ HEDGE_S: Final = 0.3
 REPEAT_S: Final = 0.8
 """The same where every path has been tried and the first is taken again, doubled each time; less
 than a program waits for the M6 question, so that one lost datagram does not make a peer plain."""
+PATHS_MAX: Final = 64
+"""Paths of a query that is asked over all of them."""
+RACE_S: Final = 0.01
+"""Wait between two tries of such a query."""
+RACE_ROUNDS_MAX: Final = 4
+"""How often it is sent over each path."""
 TOTAL_S: Final = 4.5
 """Wait for one query, all tries and the queue included: less than the 5 s after which the resolver
 libraries of programs ask again, so that they hear a failure rather than nothing."""
@@ -104,7 +110,6 @@ class Resolvers:
         repeat_s: float = REPEAT_S,
         total_s: float = TOTAL_S,
     ) -> None:
-        self.servers = tuple(servers)
         self.sources = sources
         self.mark = mark
         self.hedge_s = hedge_s
@@ -114,10 +119,17 @@ class Resolvers:
         self.last_good: _Path | None = None
         self.caseless: set[Server] = set()
         """Resolvers that do not repeat the case of a name."""
+        self.on_outcome: Callable[[bool], None] = lambda answered: None
+        """Told of each query that has ended: whether a resolver said anything."""
         self.exchanges: set[Exchange] = set()
         self._ports: dict[_Path, list[Port]] = {}
-        self._distant = frozenset(server for server in self.servers if _is_distant(server))
         self._closed = False
+        self.use(servers)
+
+    def use(self, servers: Sequence[Server]) -> None:
+        """Asks these resolvers from now on."""
+        self.servers = tuple(servers)
+        self._distant = frozenset(server for server in self.servers if _is_distant(server))
 
     async def ask(
         self,
@@ -126,6 +138,7 @@ class Resolvers:
         *,
         only: frozenset[Server] | None = None,
         deadline_s: float | None = None,
+        everywhere: bool = False,
     ) -> bytes | None:
         """Puts a query to the resolvers.
 
@@ -134,6 +147,7 @@ class Resolvers:
             turns: those among whom it has to wait.
             only: the resolvers that may be asked; None for all.
             deadline_s: when to give up, by the clock of the loop; None for the usual wait from now.
+            everywhere: whether to ask over all paths at once, rather than over one after the other.
 
         Returns:
             The response, under some id and case; where every resolver refuses, what the last one
@@ -142,11 +156,14 @@ class Resolvers:
         if self._closed:
             return None
         self.counters["asked"] += 1
-        exchange = Exchange(self, query, only, deadline_s or self.deadline_s())
+        schedule = self.race() if everywhere else self.schedule(only)
+        exchange = Exchange(self, query, schedule, deadline_s or self.deadline_s())
         self.exchanges.add(exchange)
         try:
             turns.enter(exchange)
-            return await exchange.response
+            response = await exchange.response
+            self.on_outcome(response is not None)
+            return response
         finally:
             exchange.end()
             self.exchanges.discard(exchange)
@@ -177,6 +194,14 @@ class Resolvers:
                 patience_s = self.repeat_s * 2**rounds
             # By chance, lest those that wait for one dead server all come again at one time.
             yield paths[place], patience_s * (1 + random.random()) / 2
+
+    def race(self) -> Iterator[tuple[_Path, float]]:
+        """Every path at once, and again after a while, for as long as the query may take."""
+        paths = self._paths()[:PATHS_MAX]
+        for round_number in range(RACE_ROUNDS_MAX if paths else 0):
+            for path in paths[:-1]:
+                yield path, RACE_S
+            yield paths[-1], self.repeat_s * 2**round_number
 
     def port(self, path: _Path) -> "Port":
         """A port to ask from: a new one, unless there are many.
@@ -248,7 +273,7 @@ class Exchange:
     Args:
         resolvers: the way to them.
         query: what is asked.
-        only: the resolvers that may be asked.
+        schedule: the paths to try, and how long to wait after each.
         deadline_s: when it is given up, by the clock of the loop.
     """
 
@@ -256,7 +281,7 @@ class Exchange:
         self,
         resolvers: Resolvers,
         query: Query,
-        only: frozenset[Server] | None,
+        schedule: Iterator[tuple[_Path, float]],
         deadline_s: float,
     ) -> None:
         self.resolvers = resolvers
@@ -266,7 +291,7 @@ class Exchange:
         self.response: asyncio.Future[bytes | None] = loop.create_future()
         self._deadline = deadline_s
         self._timer = loop.call_at(self._deadline, self._next)
-        self._schedule = resolvers.schedule(only)
+        self._schedule = schedule
         self._refusal: bytes | None = None
         self._refusing: set[Server] = set()
         self._failed: set[_Path] = set()

@@ -69,6 +69,7 @@ NAMES_MAX: Final = 4_096
 COUNTED: Final = {
     "queries": "queries that came in and could be read",
     "peers": "AAAA answers reduced to an AID, the shim having been told",
+    "untried": "AAAA answers given whole because the peer has not answered by M6 yet",
     "unauthentic": "AAAA answers given whole because no trusted resolver vouches for them",
     "capability_unknown": "AAAA answers given whole because the M6 question had no answer in time",
     "failed": "queries answered SERVFAIL because no resolver answered",
@@ -117,6 +118,8 @@ class Stub:
         policy: which locator of a peer becomes the AID.
         working: those of a peer's locators that are not known to be of no use; of these the policy
             that takes turns chooses.
+        answering: those of a peer's locators at which it is known to answer by M6; an answer is
+            reduced only if there is one.
         probe: whether the shim is to find out by an INIT of names of which the DNS does not say
             that they speak M6 [draft §15.1].
         grace_s: how much longer than AAAA the M6 question may take.
@@ -133,6 +136,7 @@ class Stub:
         *,
         policy: Policy = "first",
         working: Callable[[tuple[Locator, ...]], tuple[Locator, ...]] = tuple,
+        answering: Callable[[tuple[Locator, ...]], tuple[Locator, ...]] = tuple,
         probe: bool = False,
         grace_s: float = CAPABILITY_GRACE_S,
         idle_s: float = CLIENT_IDLE_S,
@@ -144,6 +148,7 @@ class Stub:
         self.own_locators = own_locators
         self.policy = policy
         self.working = working
+        self.answering = answering
         self.probe = probe
         self.grace_s = grace_s
         self.idle_s = idle_s
@@ -320,27 +325,31 @@ class Stub:
     def _whole(self, query: Query, response: Response) -> bytes:
         """The response as it came, of a name that does not say it speaks M6; it may all the same.
 
-        Whichever address the program takes may then be an AID. Where only what is signed is
-        believed the shim is told nothing: there is no signature that says so.
+        Where only what is signed is believed the shim is told nothing: there is no signature that
+        says so.
         """
         probed = self.probe and self.upstream.trusted is None and response.found
         peer = self._peer(query, response) if probed else None
         if peer is not None:
-            for aid in peer.locators:
-                self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response))
+            self._tell(response, peer)
         return response.answer(query, self._now_s())
+
+    def _tell(self, response: Response, peer: _Peer) -> None:
+        """Tells the shim of a peer of which the program may take any address as the AID."""
+        for aid in peer.locators:
+            self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response))
 
     def _ttl_seconds(self, peer: _Peer, response: Response) -> int:
         return max(peer.rrset.ttl - int(self._now_s() - response.received_s), 0)
 
-    def _choose(self, peer: _Peer) -> Locator:
+    def _choose(self, peer: _Peer, answering: tuple[Locator, ...]) -> Locator:
         """The locator that becomes the AID [D24].
 
         The first may be one that does not work any more: the context it had to be left by takes
         new connections too.
         """
         if self.policy == "first":
-            return peer.locators[0]
+            return answering[0]
         locators = sorted(self.working(peer.locators))  # resolvers shuffle them
         turn = self._turns.pop(peer.name, 0)
         self._turns[peer.name] = turn + 1
@@ -354,9 +363,19 @@ class Stub:
         return set(peer.locators) <= set(answer.locators)
 
     def _reduced(self, query: Query, response: Response, peer: _Peer) -> bytes:
-        """The response with the AID alone, once the shim has heard of the peer and believes it."""
+        """The response with the AID alone, once the shim has heard of the peer and believes it.
+
+        A peer that is not known to answer by M6 may have stopped to speak it, and one of its
+        addresses may be dead: the program gets every address, as without noid, and takes whichever
+        works. The shim is told that each may be an AID [D49].
+        """
         now_s = self._now_s()
-        aid = self._choose(peer)
+        answering = self.answering(peer.locators)
+        if not answering:
+            self.counters["untried"] += 1
+            self._tell(response, peer)
+            return response.answer(query, now_s)
+        aid = self._choose(peer, answering)
         if aid not in peer.reduced:
             octets = _with_one(peer, aid)
             if octets is None:

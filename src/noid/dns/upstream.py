@@ -13,7 +13,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import dns.exception
 import dns.flags
@@ -65,6 +65,13 @@ ANSWER_FLOOR_S: Final = 30
 CAPABILITY_FAILURE_S: Final = 10
 """A failed capability question is not asked again so soon [RFC 9520]: a DNS host that drops types
 it does not know would delay every lookup of its names. Verification has its own backoff [D30]."""
+RECORD_UNANSWERED_MAX: Final = 3
+"""So many names in a row whose M6 record has no answer although their text has one show that the
+resolvers drop the type; no name waits for the record then."""
+RECORD_WAIT_S: Final = 1.0
+"""How much later than the text the record may come before it counts as unanswered."""
+RECORD_AGAIN_S: Final = 60.0
+"""Then the record of one name in this time is asked for nevertheless, without waiting."""
 
 M6_TEXT_LABEL: Final = "_m6"
 M6_TEXT_VALUE: Final = b"v=m6"
@@ -79,6 +86,7 @@ COUNTED: Final = resolvers.COUNTED | {
     "coalesced": "questions that joined an equal one on its way",
     "cache_hits": "questions answered from memory",
     "overflow": "questions turned away because too many were waiting",
+    "record_unanswered": "names whose M6 record had no answer although their text had one",
 }
 """The counters, for ``noid status``."""
 
@@ -108,6 +116,7 @@ class Upstream:
         hedge_s: wait before another path is tried too.
         repeat_s: wait before the same paths are tried again.
         total_s: wait for one query in all.
+        record_wait_s: how much later than the text the M6 record may come.
     """
 
     def __init__(
@@ -121,8 +130,10 @@ class Upstream:
         hedge_s: float = HEDGE_S,
         repeat_s: float = REPEAT_S,
         total_s: float = TOTAL_S,
+        record_wait_s: float = RECORD_WAIT_S,
     ) -> None:
         self.codepoints = codepoints
+        self.record_wait_s = record_wait_s
         self.trusted = trusted
         self.resolvers = Resolvers(
             servers, sources, mark, hedge_s=hedge_s, repeat_s=repeat_s, total_s=total_s
@@ -137,6 +148,9 @@ class Upstream:
         self._question_turns = Turns(QUESTIONS_AT_ONCE_MAX, QUESTION_SLOW_S)
         self._sites = Sites()
         self._forward_turns = Turns(FORWARDS_AT_ONCE_MAX)
+        self._record_unanswered = 0
+        self._record_again_s = 0.0
+        self._record_test: asyncio.Task[_Found] | None = None
 
     async def ask(self, question: Question) -> Answer:
         """Asks one of the protocol's own questions, or remembers what it was answered.
@@ -205,13 +219,21 @@ class Upstream:
         return response
 
     async def reachable(self) -> bool:
-        """Whether any resolver says anything at all, be it that it refuses."""
-        return await self._forward(make_query(ROOT, dns.rdatatype.NS)) is not None
+        """Whether any resolver says anything over any path, even if it refuses."""
+        query = make_query(ROOT, dns.rdatatype.NS)
+        return await self.resolvers.ask(query, self._forward_turns, everywhere=True) is not None
+
+    @property
+    def drops_record(self) -> bool:
+        """Whether the resolvers are known to drop queries for the M6 record."""
+        return self._record_unanswered >= RECORD_UNANSWERED_MAX
 
     async def close(self) -> None:
         """Gives up everything on the way; whoever waits hears "unreachable"."""
         self._closed = True
-        tasks = [*self._asking.values(), *self._forwarding.values()]
+        tasks: list[asyncio.Task[Any]] = [*self._asking.values(), *self._forwarding.values()]
+        if self._record_test is not None:
+            tasks.append(self._record_test)
         self._sites.close()
         await self.resolvers.close()
         await asyncio.gather(*tasks)
@@ -281,14 +303,22 @@ class Upstream:
         The record and the text that may stand in for it are asked for at the same time: most of the
         world has neither, and none of it should wait for us twice.
         """
+        if self.drops_record:
+            self._test_record(name)
+            return _answer(await self._text_capability(name))
         text_task = asyncio.create_task(self._text_capability(name))
+        record_task = asyncio.create_task(self._look_up(name, self.codepoints.m6_rrtype))
         try:
-            record = await self._look_up(name, self.codepoints.m6_rrtype)
+            await asyncio.wait({record_task, text_task}, return_when=asyncio.FIRST_COMPLETED)
+            if text_task.done() and await self._is_enough(text_task.result(), record_task):
+                return _answer(text_task.result())
+            record = await record_task
             if record.status is Status.FOUND:
                 return _answer(record)
             text = await text_task
         finally:
             text_task.cancel()
+            record_task.cancel()
         if record.status is Status.ABSENT and record.end != name:
             text = await self._text_capability(record.end)
         if text.status is Status.FOUND or record.status is not Status.UNREACHABLE:
@@ -297,6 +327,33 @@ class Upstream:
                 ttl_seconds = min(ttl_seconds, record.ttl_seconds)
             return Answer(status=text.status, ttl_seconds=ttl_seconds)
         return NO_ANSWER
+
+    async def _is_enough(self, text: _Found, record_task: "asyncio.Task[_Found]") -> bool:
+        """Whether the text of a name does, or the record is worth waiting for."""
+        if text.status is not Status.ABSENT:
+            return text.status is Status.FOUND
+        await asyncio.wait({record_task}, timeout=self.record_wait_s)
+        if record_task.done():
+            self._record_unanswered = 0
+            return False
+        self.counters["record_unanswered"] += 1
+        self._record_unanswered += 1
+        self._record_again_s = asyncio.get_running_loop().time() + RECORD_AGAIN_S
+        return self.drops_record
+
+    def _test_record(self, name: dns.name.Name) -> None:
+        """Asks for the record of a name, if it is time; an answer shows that the type passes."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._record_again_s or self._closed:
+            return
+        self._record_again_s = now_s + RECORD_AGAIN_S
+        self._record_test = asyncio.create_task(self._look_up(name, self.codepoints.m6_rrtype))
+        self._record_test.add_done_callback(self._record_tested)
+
+    def _record_tested(self, task: "asyncio.Task[_Found]") -> None:
+        self._record_test = None
+        if not task.cancelled() and task.result().status is not Status.UNREACHABLE:
+            self._record_unanswered = 0
 
     async def _text_capability(self, name: dns.name.Name) -> _Found:
         """The TXT record of a name whose DNS host cannot serve private types [D3]."""

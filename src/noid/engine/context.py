@@ -45,6 +45,7 @@ class Exchange:
         carried: the one of these that rode on the last INIT.
         peer_token: the peer's token out of its CC.
         reply: the CCR, for sending again, and the pair it goes over.
+        held: packets that arrived from sources not proven yet, and these sources [D48].
     """
 
     nonce: int
@@ -56,6 +57,7 @@ class Exchange:
     carried: bytes = b""
     peer_token: int = 0
     reply: tuple[ControlMessage, Pair] | None = None
+    held: list[tuple[Locator, bytes]] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -165,6 +167,7 @@ class Context:
         verification: what the DNS says about the peer: FQDN(peer), Lsr(peer), and what it proves.
         renewal: a second inquiry, in the first one's place once it is settled.
         settled_ns: when the last inquiry was over; 0 if there was none.
+        announced: whether the peer may send by F(local), although it has not said F(peer) [D48].
         exchange: the set-up under way, if one is.
         update: the Update Request that waits for its acknowledgement, if one does.
         search: the search for a working pair, if one is under way.
@@ -209,6 +212,7 @@ class Context:
     untold: bool = False
     told_remote: tuple[Locator, ...] = ()
     aid_proven: bool = False
+    announced: bool = False
     exchange: Exchange | None = None
     update: Update | None = None
     search: Search | None = None
@@ -415,6 +419,7 @@ class Context:
                 if locator == self.peer_locator or not self.marks_of(locator) & LocatorFlag.BROKEN
             )
         # A context that is being set up anew still receives, but its packets go plainly [D18].
+        incomplete = not self.is_known_to_peer
         return Flow(
             local_aid=self.local_aid,
             peer_aid=self.peer_aid,
@@ -423,14 +428,15 @@ class Context:
             local_locator=self.local_locator,
             peer_locator=self.peer_locator,
             local_locators=own,
-            peer_locators=self.peer_acceptable,
+            # Before the peer has said Lsl(peer), its locators are those that the DNS lists [D48].
+            peer_locators=self.peer_acceptable if self.peer_local else frozenset(self.peer_set),
             verified_locators=verified,
             rewritable=len(self.own_set) > 1,
             transmits=self.is_settled
             and not (self.is_provisional or self.plainly or (on_switch and self.is_on_aids))
             and self.peer_locator in verified,
-            aside=self.state is State.CLOSING or self.is_provisional,
-            holds=self.is_provisional,
+            aside=self.state is State.CLOSING or self.is_provisional or incomplete,
+            holds=self.is_provisional or incomplete,
             silence_ns=self.silence_ns,
         )
 

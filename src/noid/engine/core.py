@@ -436,7 +436,7 @@ class Core:
                 waiting.pop(context, None)
         if context.is_provisional:
             self.provisional -= 1
-        if context.is_known_to_peer:
+        if context.is_known_to_peer or context.announced:
             self.quarantine_label(context.local_label)
         self.know_peer_label(context, 0)
         del self.labels[context.local_label]
@@ -459,9 +459,9 @@ class Core:
             self.by_peer_label[label] = (*self.by_peer_label.get(label, ()), context)
 
     def install(self, context: Context) -> None:
-        """Tells the data plane how a context stands now, if the peer knows the context."""
+        """Tells the data plane how a context stands now, if the peer may send by it."""
         context.settle_pair()
-        if context.is_known_to_peer:
+        if context.is_known_to_peer or context.announced:
             self.emit(InstallFlow(context.flow(on_switch=self.options.on_switch)))
         if context.is_settled and not context.is_provisional and instead(context):
             if not self.is_timer_set(context, Timer.BETTER):

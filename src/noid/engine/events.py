@@ -170,15 +170,17 @@ class IdleChecked:
 
 @dataclass(frozen=True, slots=True)
 class PacketHeld:
-    """A flow that holds its packets received one [D37].
+    """A flow that holds its packets received one [D37, D48].
 
     Attributes:
         local_label: which flow.
         packet: the whole packet, restored between AIDs.
+        source: the locator it came from, a member of the flow's peer_locators.
     """
 
     local_label: int
     packet: bytes
+    source: Locator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from noid.constants import (
     RETRANSMIT_WAITING,
 )
 from noid.dns.verification import Verification
+from noid.engine.announcing import announce, deliver_held
 from noid.engine.context import NO_MARKS, Context, Exchange, Pair, Probation
 from noid.engine.core import Core, own_entries, peer_entries
 from noid.engine.events import ControlMessageReceived, DeliverToUlp, UlpPacketSeen
@@ -63,14 +64,23 @@ def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
 
 
 def start(
-    core: Core, context: Context, waiting: bytes, why: str, *, started_ns: int | None = None
+    core: Core, context: Context, waiting: bytes, why: str, *, before: Exchange | None = None
 ) -> None:
-    """Begins the exchange, or begins it anew, which gives it no more time than it had."""
-    started_ns = core.now_ns if started_ns is None else started_ns
+    """Begins the exchange, or begins it anew, which gives it no more time than it had.
+
+    Args:
+        core: of the host.
+        context: the one it is about.
+        waiting: the latest packet of the ULP that went plainly.
+        why: what to report.
+        before: the exchange that this one continues.
+    """
     context.told_remote = ()
     # A peer that still has the context answers INIT with CONF, and takes no sets from it [D13].
     context.untold |= context.is_known_to_peer
-    context.exchange = Exchange(core.nonce(), started_ns, core.now_ns, waiting=waiting)
+    context.exchange = Exchange(core.nonce(), core.now_ns, core.now_ns, waiting=waiting)
+    if before is not None:
+        context.exchange.started_ns, context.exchange.held = before.started_ns, before.held
     core.enter(context, State.INIT_SENT, why)
     _send_init(core, context, context.exchange)
 
@@ -164,6 +174,7 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     ):
         reply = with_piggyback(core, reply, exchange.waiting)
     exchange.reply = reply, (event.destination, event.source)
+    announce(core, context)
     _send_ccr(core, context, exchange)
 
 
@@ -218,8 +229,7 @@ def on_retransmit(core: Core, context: Context) -> None:
     if context.state is State.CCR_SENT and exchange.ccr_tries < CCR_TRIES_MAX:
         _send_ccr(core, context, exchange)
     elif context.state is State.CCR_SENT and in_time:
-        started_ns = exchange.started_ns
-        start(core, context, exchange.waiting, "CCR unanswered", started_ns=started_ns)
+        start(core, context, exchange.waiting, "CCR unanswered", before=exchange)
     elif context.state is State.INIT_SENT and rounds < INIT_ROUNDS_MAX and in_time:
         _send_init(core, context, exchange)
     elif context.is_known_to_peer:
@@ -258,7 +268,8 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
             # "Since A has sent the CCR it knows that B will soon complete" [draft §4.3.2 step 5]
             core.drop("INIT while CCR is sent")
         case State.INIT_SENT:
-            # Nothing changes here: the CONF that carries our nonce completes our side [D13].
+            # Nothing is taken from the INIT: the CONF with our nonce completes our side [D13, D48].
+            announce(core, context)
             _send_conf(core, context, message, event, with_sets=True)
             if message.piggyback is not None and event.source == peer_aid:
                 core.deliver(context, ulp_packet(message))
@@ -534,6 +545,7 @@ def _establish(core: Core, context: Context, why: str, pair: Pair) -> None:
     """The context carries data from now on, over the pair that just worked if it may."""
     if pair[0] in context.own_set and pair[1] in context.peer_verified:
         context.local_locator, context.peer_locator = pair
+    held = context.exchange.held if context.exchange is not None else []
     core.enter(context, State.ESTABLISHED, why)
     context.established_ns = core.now_ns
     context.plainly = False
@@ -542,6 +554,7 @@ def _establish(core: Core, context: Context, why: str, pair: Pair) -> None:
     else:
         core.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
     core.install(context)
+    deliver_held(core, context, held)
 
 
 def ulp_packet(message: ControlMessage) -> bytes:

@@ -5,7 +5,7 @@ randomness, socket or log; what arrives from the network never makes it raise: i
 applied, or dropped and counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import assert_never
 
@@ -13,6 +13,7 @@ from noid.constants import CONTEXTS_PER_TURN, LOCATORS_MAX, TIMERS_PER_TURN
 from noid.dns.records import canonical_name
 from noid.engine import (
     adoption,
+    announcing,
     close,
     handshake,
     loss,
@@ -103,10 +104,17 @@ class Host:
 
     def working(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
         """Those of a peer's locators at which a connection may well begin [D24]."""
+        return selection.working(self._contexts_at(locators), locators)
+
+    def answering(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
+        """Those of a peer's locators at which it is known to answer by M6 now [D49]."""
+        return selection.answering(self._contexts_at(locators))
+
+    def _contexts_at(self, locators: Sequence[Locator]) -> Iterator[Context]:
         found = (
-            self.core.contexts.get(own + aid) for own in self.core.locators for aid in locators
+            self.core.contexts.get(own + aid) for aid in locators for own in self.core.locators
         )
-        return selection.working(filter(None, found), locators)
+        return filter(None, found)
 
     def memory_of(self, local_label: int) -> Memory | None:
         """What is to be kept of a context for the next daemon; None where nothing is [D36]."""
@@ -141,7 +149,7 @@ class Host:
                 close.on_idle_checked(core, event)
             case PacketHeld():
                 core.trigger = Trigger.PACKET_HELD
-                self._held(event)
+                announcing.on_packet_held(core, event)
             case IcmpErrorReceived():
                 core.trigger = Trigger.ICMP_ERROR
                 loss.on_icmp_error(core, event)
@@ -194,12 +202,6 @@ class Host:
                 close.on_closeack(core, event, message)
             case _:
                 assert_never(message.code)
-
-    def _held(self, event: PacketHeld) -> None:
-        """What arrived on a provisional context is kept, if that still is one [D37]."""
-        context = self.core.labels.get(event.local_label)
-        if context is not None:
-            self.core.deliver(context, event.packet)
 
     def _locators_changed(self, event: LocatorsChanged) -> None:
         """The host's own sets; each peer is told of what changed [draft §4.5].

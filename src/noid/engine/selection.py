@@ -92,6 +92,21 @@ def working(contexts: Iterable[Context], locators: Sequence[Locator]) -> tuple[L
     return tuple(kept or locators)
 
 
+def answering(contexts: Iterable[Context]) -> tuple[Locator, ...]:
+    """The AIDs of those contexts whose peer is known to speak M6, and to be reached by it [D49].
+
+    Not a peer that is only being asked, and not one that has been silent.
+    """
+    return tuple(
+        context.peer_aid
+        for context in contexts
+        if context.is_settled
+        and not (context.is_provisional or context.plainly)
+        and context.search is None
+        and context.fruitless is None
+    )
+
+
 def _is_good(context: Context, locator: Locator) -> bool:
     if context.marks_of(locator) & (LocatorFlag.BROKEN | LocatorFlag.DEPRECATED):
         return False

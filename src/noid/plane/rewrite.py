@@ -48,7 +48,7 @@ class Flow:
         local_aid: AID(local).
         peer_aid: AID(peer).
         local_label: F(local), which packets for us carry; unique on this host.
-        peer_label: F(peer), which packets for the peer carry.
+        peer_label: F(peer), which packets for the peer carry; 0 until the peer has said it.
         local_locator: Lp(local), source of what is sent.
         peer_locator: Lp(peer), destination of what is sent.
         local_locators: Lsl(local), destinations that are ours.
@@ -57,8 +57,8 @@ class Flow:
         rewritable: whether data says "rewrite ok" [D4].
         transmits: whether data may leave by this flow; otherwise it goes plainly [D15].
         aside: whether the flow only receives, and leaves the AID pair to another: it is closing
-            [draft App. A], or not proven yet [D37].
-        holds: whether what arrives is for the engine to keep, and not for the ULP [D37].
+            [draft App. A], not proven yet [D37], or not yet complete [D48].
+        holds: whether what arrives goes to the engine, and not to the ULP [D37, D48].
         silence_ns: T, how long a packet may stay unanswered before that is reported [D20].
     """
 
@@ -79,7 +79,8 @@ class Flow:
 
     def __post_init__(self) -> None:
         assert 0 < self.local_label <= FLOW_LABEL_MASK
-        assert 0 < self.peer_label <= FLOW_LABEL_MASK
+        assert 0 <= self.peer_label <= FLOW_LABEL_MASK
+        assert self.peer_label or not self.transmits
         assert self.local_locator in self.local_locators
         assert not (self.transmits and self.aside)
         assert self.aside or not self.holds

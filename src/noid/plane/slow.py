@@ -350,7 +350,7 @@ class SlowPath:
         self.counts["packets received"] += 1
         flow = delivery.flow
         if flow.holds:
-            self.notify(PacketHeld(flow.local_label, delivery.packet))
+            self.notify(PacketHeld(flow.local_label, delivery.packet, delivery.source))
             return
         self.deliver(delivery.packet)
         if delivery.elsewhere:

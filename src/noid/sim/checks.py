@@ -195,8 +195,9 @@ class Checks:
 
     def _context(self, node: "Node", context: Context, where: str) -> None:
         flow = node.rewriter.by_label.get(context.local_label)
+        if context.is_settled or context.state is State.CCR_SENT:
+            self.require(flow is not None, "what the peer may send by has its flow", where)
         if context.is_settled:
-            self.require(flow is not None, "a settled context has its flow", where)
             self.require(context.exchange is None, "no exchange once settled", where)
         if flow is None:
             return

@@ -146,7 +146,7 @@ class End:
         )
         if isinstance(result, Delivery):
             if result.flow.holds:
-                self.give(PacketHeld(result.flow.local_label, result.packet))
+                self.give(PacketHeld(result.flow.local_label, result.packet, result.source))
             else:
                 self.delivered.append(result.packet)
         elif result is Refusal.UNKNOWN_LABEL:

@@ -169,7 +169,7 @@ def _happen(world: World, node: Node, context: Context | None, trigger: Trigger)
         case Trigger.SOURCE_MOVED:
             node.give(SourceMoved(label, peer.locators[1], followed=False))
         case Trigger.PACKET_HELD:
-            node.give(PacketHeld(label, incoming))
+            node.give(PacketHeld(label, incoming, peer.locators[0]))
         case Trigger.IDLE_CHECKED:
             node.give(IdleChecked(label, world.now_ns, in_use=False))
         case Trigger.LOCATORS_CHANGED:

@@ -369,7 +369,7 @@ class Node:
         flow = delivery.flow
         if flow.holds:
             self.world.checks.held(delivery.packet, self.parcel)
-            self.give(PacketHeld(flow.local_label, delivery.packet))
+            self.give(PacketHeld(flow.local_label, delivery.packet, delivery.source))
             return
         if self.watches[flow.local_label].received(delivery, self.world.now_ns):
             self.give(SourceMoved(flow.local_label, delivery.source, delivery.verified))

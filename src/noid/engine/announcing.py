@@ -1,0 +1,39 @@
+"""Receiving before a context is complete: install before announcing [D48].
+
+CCR, and CONF in INIT-SENT, let the peer send data by our label before we know its label. The
+inbound flow exists before such a message leaves. It holds what arrives: the engine delivers what
+comes from the AID or from a verified locator, and keeps the rest until the set-up is complete.
+"""
+
+from noid.constants import HELD_PACKETS_MAX
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import PacketHeld
+from noid.locators import Locator
+
+
+def announce(core: Core, context: Context) -> None:
+    """Installs the inbound flow of a context whose label the next message gives the peer."""
+    context.announced = True
+    core.install(context)
+
+
+def on_packet_held(core: Core, event: PacketHeld) -> None:
+    """A packet came by a flow that holds: it is delivered, kept or dropped [D37, D48]."""
+    context = core.labels.get(event.local_label)
+    if context is None:
+        return
+    exchange, source = context.exchange, event.source
+    if exchange is None or source == context.peer_aid or source in context.peer_verified:
+        core.deliver(context, event.packet)
+    elif len(exchange.held) < HELD_PACKETS_MAX:
+        exchange.held.append((source, event.packet))
+    else:
+        core.drop("too many packets held")
+
+
+def deliver_held(core: Core, context: Context, held: list[tuple[Locator, bytes]]) -> None:
+    """The set-up is complete: what came from members of Lsl(peer) is delivered."""
+    for source, packet in held:
+        if source in context.peer_acceptable:
+            core.deliver(context, packet)

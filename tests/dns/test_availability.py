@@ -1,0 +1,218 @@
+"""Whether a resolver answers: found out beside everything else, reported once [D49]."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from noid.constants import Codepoints
+from noid.dns.availability import RETRY_FIRST_S, RETRY_MAX_S, Availability
+from noid.dns.resolvers import PATHS_MAX, RACE_ROUNDS_MAX, TRIES_MAX, Server
+from noid.dns.upstream import Upstream
+from tests.dns.conftest import (
+    HOST,
+    NOBODY,
+    RESOLVER,
+    Handle,
+    Pretend,
+    answer_only,
+    answering,
+    in_network_namespace,
+    ip,
+    locators,
+    prepare_loopback,
+    refusing,
+    silent,
+    until,
+)
+
+Scenario = Callable[[Availability], Awaitable[None]]
+
+
+def watching(scenario: Scenario, *servers: Server, retry_s: float = 0.002) -> None:
+    """Runs a scenario beside the watch over some resolvers."""
+
+    async def run() -> None:
+        upstream = Upstream(servers, Codepoints(), tuple, 0, repeat_s=0.02, total_s=0.05)
+        availability = Availability(
+            upstream,
+            lambda: servers,
+            retry_first_s=retry_s,
+            retry_max_s=4 * retry_s,
+            check_interval_s=0.001,
+        )
+        task = asyncio.create_task(availability.watch())
+        try:
+            await scenario(availability)
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await upstream.close()
+
+    asyncio.run(run())
+
+
+class Switch:
+    """A resolver that is silent until it is switched on."""
+
+    def __init__(self, handle: Handle = silent) -> None:
+        self.handle = handle
+
+    def __call__(self, query: bytes, stream: bool) -> bytes | list[bytes] | None:
+        return self.handle(query, stream)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    """What was logged of the resolvers."""
+    return [(one.levelno, one.getMessage()) for one in caplog.records if one.name == "noid"]
+
+
+def test_a_resolver_that_refuses_answers(
+    pretend: Pretend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(availability: Availability) -> None:
+        assert availability.describe() == "not asked yet"
+        await until(lambda: availability.describe() == "answers")
+
+    watching(scenario, pretend(refusing()))
+    assert said(caplog) == []
+
+
+def test_an_outage_is_reported_once_and_so_is_its_end(
+    pretend: Pretend, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    switch = Switch()
+
+    async def scenario(availability: Availability) -> None:
+        await until(lambda: availability.checks > 3)
+        assert availability.describe().startswith("no answer since ")
+        switch.handle = refusing()
+        await until(lambda: availability.describe() == "answers")
+
+    server = pretend(switch)
+    watching(scenario, server)
+    (warning, outage), (information, end) = said(caplog)
+    assert (warning, information) == (logging.WARNING, logging.INFO)
+    assert outage.startswith(f"dns.upstream: no answer from {server[0]} over any uplink; check")
+    assert end == f"dns.upstream: a resolver answers again: {server[0]}"
+
+
+def test_a_query_without_an_answer_causes_a_check(pretend: Pretend) -> None:
+    switch = Switch(refusing())
+
+    async def scenario(availability: Availability) -> None:
+        await until(lambda: availability.describe() == "answers")
+        switch.handle = silent
+        await availability.upstream.ask(HOST)
+        await until(lambda: availability.describe().startswith("no answer since "))
+
+    watching(scenario, pretend(switch), retry_s=1000)
+
+
+def test_a_query_with_an_answer_ends_the_outage(pretend: Pretend) -> None:
+    switch = Switch()
+
+    async def scenario(availability: Availability) -> None:
+        await until(lambda: availability.describe().startswith("no answer since "))
+        switch.handle = answering()
+        await availability.upstream.ask(HOST)
+        await until(lambda: availability.describe() == "answers")
+
+    watching(scenario, pretend(switch), retry_s=1000)
+
+
+def test_a_change_of_the_network_ends_the_wait(pretend: Pretend) -> None:
+    switch = Switch()
+
+    async def scenario(availability: Availability) -> None:
+        await until(lambda: availability.describe().startswith("no answer since "))
+        switch.handle = refusing()
+        availability.check_soon()
+        await until(lambda: availability.describe() == "answers")
+
+    watching(scenario, pretend(switch), retry_s=1000)
+
+
+def test_resolvers_that_are_named_later_are_asked(pretend: Pretend) -> None:
+    async def scenario(availability: Availability) -> None:
+        await until(lambda: availability.describe().startswith("no answer since "))
+        availability.find = lambda: (server,)
+        await until(lambda: availability.describe() == "answers")
+
+    server = pretend(refusing())
+    watching(scenario, NOBODY)
+
+
+def test_without_any_resolver_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(availability: Availability) -> None:
+        await until(lambda: availability.checks > 3)
+
+    watching(scenario)
+    assert len(said(caplog)) == 1
+
+
+def test_the_wait_between_two_checks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float | None] = []
+    timeout = asyncio.timeout
+
+    def noting(delay_s: float | None) -> asyncio.Timeout:
+        waits.append(delay_s)
+        return timeout(0)
+
+    async def scenario(availability: Availability) -> None:
+        availability.retry_first_s, availability.retry_max_s = RETRY_FIRST_S, RETRY_MAX_S
+        async with timeout(30):
+            while len(waits) < 10:
+                await asyncio.sleep(0.001)
+
+    monkeypatch.setattr(asyncio, "timeout", noting)
+    watching(scenario, retry_s=RETRY_FIRST_S)
+    assert waits[:3] == [RETRY_FIRST_S, 2 * RETRY_FIRST_S, 4 * RETRY_FIRST_S]
+    assert max(filter(None, waits)) <= RETRY_MAX_S
+
+
+# --- every path ---
+
+
+async def reach_over(count: int) -> tuple[bool, list[str]]:
+    """Whether a resolver is reached that hears only the last of so many locators."""
+    sources: list[str] = []
+    texts = [f"2001:db8:{number:x}::1" for number in range(1, count + 1)]
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as listening:
+        listening.setblocking(False)
+        listening.bind((RESOLVER, 53))
+        server = asyncio.create_task(answer_only(listening, texts[-1], sources))
+        client = Upstream([(RESOLVER, 53)], Codepoints(), lambda: locators(*texts), 0)
+        reached = await client.reachable()
+        await client.close()
+        server.cancel()
+        await asyncio.wait({server})
+    return reached, sources
+
+
+@pytest.mark.lab
+def test_every_locator_is_tried_at_once() -> None:
+    count = 2 * TRIES_MAX
+
+    def scenario() -> tuple[bool, list[str]]:
+        prepare_loopback()
+        for number in range(3, count + 1):
+            ip(f"address add 2001:db8:{number:x}::1/128 dev lo nodad")
+        return asyncio.run(reach_over(count))
+
+    reached, sources = in_network_namespace(scenario)
+    assert reached
+    assert len(set(sources)) >= count
+
+
+def test_the_race_has_so_many_tries_and_no_more() -> None:
+    sources = locators(*(f"2001:db8:{number:x}::1" for number in range(1, 100)))
+    client = Upstream([(RESOLVER, 53)], Codepoints(), lambda: sources, 0)
+    tries = list(client.resolvers.race())
+    assert len(tries) == PATHS_MAX * RACE_ROUNDS_MAX
+    assert len({path for path, _ in tries}) == PATHS_MAX
