@@ -17,9 +17,10 @@ from rich.table import Table
 from noid.errors import UsageError
 from noid.lab import blackhole, inventory, machine, restart
 from noid.lab.demo import demonstrate, table_of
+from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.interruption import interruptible
 from noid.lab.lab import Lab
-from noid.lab.topology import NODES
+from noid.lab.topology import HOSTS, NODES
 from noid.lab.transfer import STALL_AFTER_S, Outcome, Run, Watch
 
 DEFAULT_NAME: Final = "lab"
@@ -48,8 +49,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_up(leaves)
     _add_down(leaves)
     _add_exec(leaves)
-    _add_provider(leaves, "cut", cut, "let a provider forward nothing, silently, its links up")
-    _add_provider(leaves, "heal", heal, "let a provider that was cut forward again")
+    _add_cut(leaves)
+    _add_heal(leaves)
     _add_status(leaves)
     _add_run(leaves)
     _add_demo(leaves)
@@ -86,19 +87,23 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def cut(arguments: argparse.Namespace) -> int:
-    """Lets a provider die in silence."""
+    """Brings a fault into force."""
     machine.check_root()
-    Lab.attach(arguments.name).cut_provider(arguments.provider)
+    fault = Fault(arguments.how)
+    Lab.attach(arguments.name).cut(arguments.provider, fault, arguments.host)
     undo = f"noid lab heal {_named(arguments)}{arguments.provider}"
-    print(f"provider {arguments.provider} forwards nothing any more; undo: {undo}")
+    print(f"provider {arguments.provider}: {FAULT_TEXTS[fault]}; undo: {undo}")
     return 0
 
 
 def heal(arguments: argparse.Namespace) -> int:
     """Undoes what ``cut`` did."""
     machine.check_root()
-    Lab.attach(arguments.name).heal_provider(arguments.provider)
-    print(f"provider {arguments.provider} forwards again")
+    lab = Lab.attach(arguments.name)
+    fault = None if arguments.how is None else Fault(arguments.how)
+    for host in HOSTS:
+        lab.heal(arguments.provider, host, how=fault)
+    print(f"provider {arguments.provider}: {arguments.how or 'every fault'} is undone")
     return 0
 
 
@@ -187,15 +192,41 @@ def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     leaf.add_argument("words", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="and its words")
 
 
-def _add_provider(
-    leaves: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    handler: Callable[[argparse.Namespace], int],
-    summary: str,
-) -> None:
-    leaf = _leaf(leaves, name, handler, summary, f"noid lab {name} 1")
+def _add_cut(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    summary = "let something happen to a provider, silently and with its links up by default"
+    leaf = _leaf(leaves, "cut", cut, summary, "noid lab cut 1 --how carrier --host b")
     _add_name(leaf)
+    _add_provider(leaf)
+    _add_how(leaf, default=Fault.SILENT.value)
+    leaf.add_argument(
+        "--host",
+        choices=HOSTS,
+        default=HOSTS[0],
+        help="whose access line or uplink is hit, unless the whole provider is; "
+        "default: %(default)s",
+    )
+
+
+def _add_heal(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    leaf = _leaf(leaves, "heal", heal, "undo what was cut of a provider", "noid lab heal 1")
+    _add_name(leaf)
+    _add_provider(leaf)
+    _add_how(leaf, default=None)
+
+
+def _add_provider(leaf: argparse.ArgumentParser) -> None:
     leaf.add_argument("provider", metavar="NUMBER", type=int, help="of the provider: 1 or 2")
+
+
+def _add_how(leaf: argparse.ArgumentParser, *, default: str | None) -> None:
+    leaf.add_argument(
+        "--how",
+        metavar="FAULT",
+        choices=[fault.value for fault in Fault],
+        default=default,
+        help="; ".join(f"{fault.value}: {text}" for fault, text in FAULT_TEXTS.items())
+        + f"; default: {default or 'every fault in force'}",
+    )
 
 
 def _add_status(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

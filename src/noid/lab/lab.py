@@ -2,7 +2,7 @@
 
     with Lab.create(plane="tun") as lab:
         lab.run("a", ["ping", "-c1", "b.example"])
-        lab.cut_provider(1)
+        lab.cut(1)
 
 What it leaves on the machine, and how that goes again, is in ``inventory``.
 """
@@ -22,6 +22,7 @@ import msgspec
 from noid.control import answers, ask, ask_rows
 from noid.errors import PlatformError, UsageError
 from noid.lab import (
+    changes,
     configuration,
     inventory,
     machine,
@@ -30,6 +31,7 @@ from noid.lab import (
     servers,
     topology,
 )
+from noid.lab.faults import Fault
 from noid.lab.inventory import Description, Plane
 from noid.lab.processes import Process
 from noid.lab.waiting import wait_for
@@ -58,6 +60,7 @@ class Lab:
         self.name = description.name
         self.plane = description.plane
         self.directory = inventory.directory_of(self.name)
+        self.plan = topology.topology()
         self._children: list[Process] = []
 
     @classmethod
@@ -297,29 +300,53 @@ class Lab:
 
     # --- what happens to the network --------------------------------------------------------------
 
-    def cut_provider(self, number: int) -> int:
-        """Makes a provider forward nothing, silently, its links up; returns when, in ns.
+    def cut(self, number: int, how: Fault = Fault.SILENT, host: str = "a") -> int:
+        """Brings a fault into force; ``heal`` undoes it.
 
         Args:
-            number: 1 or 2.
+            number: of the provider, 1 or 2.
+            how: which fault.
+            host: whose access line or uplink is hit; for most faults not the whole provider.
+
+        Returns:
+            The monotonic time in ns just before the change took effect.
 
         Raises:
-            ShimError: there is no such provider, or the kernel refuses.
+            UsageError: there is no such provider or host, or this lab cannot have that fault.
+            Unsupported: nftables is not installed.
+            PlatformError: the kernel refuses.
         """
-        rules = topology.provider_cut(number)
-        return namespaces.add_rules(self.name, rules[0].node, rules)
+        return changes.cut(self.name, self.plan, self._faults, how, number, host)
+
+    def heal(self, number: int, host: str = "a", *, how: Fault | None = None) -> int:
+        """Undoes faults of a provider that are in force, the latest first.
+
+        Args:
+            number: of the provider, 1 or 2.
+            host: faults of the whole provider and those of this host are undone.
+            how: which fault; all of them if None.
+
+        Returns:
+            The monotonic time in ns just before the first change took effect.
+
+        Raises:
+            ShimError: as ``cut``.
+        """
+        topology.check_provider(number)
+        began_ns = [
+            changes.heal(self.name, self.plan, self._faults, fault, number, host)
+            for fault, provider, hit in changes.in_force(self._faults)
+            if provider == number and hit in (host, changes.EVERY_HOST) and how in (fault, None)
+        ]
+        return began_ns[0] if began_ns else time.monotonic_ns()
+
+    def cut_provider(self, number: int) -> int:
+        """Makes a provider forward nothing, silently, its links up; as ``cut``."""
+        return self.cut(number)
 
     def heal_provider(self, number: int) -> int:
-        """Undoes ``cut_provider``; returns when, in ns.
-
-        Args:
-            number: 1 or 2.
-
-        Raises:
-            ShimError: there is no such provider, or the kernel refuses.
-        """
-        rules = topology.provider_cut(number)
-        return namespaces.remove_rules(self.name, rules[0].node, rules)
+        """Undoes the faults of a provider; as ``heal``."""
+        return self.heal(number)
 
     def set_features(self, host: str, features: Sequence[str], *, on: bool) -> None:
         """Turns features of a host's uplinks on or off, as ethtool -K does.
@@ -332,7 +359,7 @@ class Lab:
         Raises:
             PlatformError: the kernel refuses.
         """
-        for interface in topology.interfaces(host):
+        for interface in self.plan.interfaces(host):
             namespaces.set_features(self.name, host, interface, features, on=on)
 
     def delivered_octets(self, number: int, host: str) -> int:
@@ -361,6 +388,10 @@ class Lab:
     def _records(self) -> Path:
         return self.directory / "processes"
 
+    @property
+    def _faults(self) -> Path:
+        return self.directory / "faults"
+
     def _config(self, host: str) -> Path:
         return self.directory / f"{host}.toml"
 
@@ -368,7 +399,7 @@ class Lab:
         return self.directory / "logs" / f"{name}.log"
 
     def _build(self) -> None:
-        namespaces.build(self.name, topology.topology())
+        namespaces.build(self.name, self.plan)
         for node in topology.NODES:
             shimmed = self.plane != "none" and node in topology.HOSTS
             server = "::1" if shimmed else topology.NAME_SERVER

@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pyroute2 import IPRoute, netns
 from pyroute2.ethtool import Ethtool
 from pyroute2.netlink.exceptions import NetlinkError
 
 from noid.errors import PlatformError
-from noid.lab.topology import MTU_OCTETS, Address, Route, Rule, Topology, forwards, interfaces
+from noid.lab.topology import MTU_OCTETS, Address, Route, Rule, Topology, forwards
 
 PREFIX: Final = "noid-"
 RUN_DIRECTORY: Final = Path("/run/netns")
@@ -56,7 +56,7 @@ def build(lab: str, plan: Topology) -> None:
     Raises:
         PlatformError: the kernel refuses.
     """
-    with _kernel_errors("build the network"):
+    with kernel_errors("build the network"):
         for node in plan.nodes:
             _create(namespace(lab, node))
             inside(namespace(lab, node), functools.partial(_set_switches, node))
@@ -73,7 +73,7 @@ def remove(lab: str, nodes: Iterable[str]) -> None:
     Raises:
         PlatformError: the kernel refuses.
     """
-    with _kernel_errors("remove the network"):
+    with kernel_errors("remove the network"):
         for node in nodes:
             name = namespace(lab, node)
             if (RUN_DIRECTORY / name).exists():
@@ -89,26 +89,6 @@ def write_etc(lab: str, node: str, files: dict[str, str]) -> None:
         # Bound over the machine's own file, which has to be there for that.
         if Path("/etc", name).exists():
             (directory / name).write_text(text, encoding="utf-8")
-
-
-def add_rules(lab: str, node: str, rules: Iterable[Rule]) -> int:
-    """Adds policy rules, those that are not there, and returns when it began, in ns.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    change = functools.partial(_change_rules, "add", rules, errno.EEXIST)
-    return inside(namespace(lab, node), change)
-
-
-def remove_rules(lab: str, node: str, rules: Iterable[Rule]) -> int:
-    """Removes policy rules, those that are there, and returns when it began, in ns.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    change = functools.partial(_change_rules, "del", rules, errno.ENOENT)
-    return inside(namespace(lab, node), change)
 
 
 def sent_octets(lab: str, node: str, interface: str) -> int:
@@ -134,7 +114,7 @@ def set_features(lab: str, node: str, interface: str, features: Iterable[str], *
     """
 
     def turn() -> None:
-        with _kernel_errors(f"features of {interface}"), Ethtool() as ethtool:
+        with kernel_errors(f"features of {interface}"), Ethtool() as ethtool:
             answer = ethtool.get_features(interface)
             for name in features:
                 answer.features[name].enable = on
@@ -155,7 +135,7 @@ def inside(name: str, function: Callable[[], Returned]) -> Returned:
     """
 
     def enter_and_call() -> Returned:
-        with _kernel_errors(f"enter {name}"):
+        with kernel_errors(f"enter {name}"):
             netns.setns(name, flags=0)
         return function()
 
@@ -228,28 +208,29 @@ def _add_links(lab: str, node: str, plan: Topology) -> None:
 
 def _set_up(lab: str, node: str, plan: Topology) -> None:
     with IPRoute() as kernel:
-        for interface in ("lo", *interfaces(node)):
-            kernel.link("set", index=_index(kernel, interface), state="up")
+        for interface in ("lo", *plan.interfaces(node)):
+            kernel.link("set", index=index(kernel, interface), state="up")
 
 
 def _configure(lab: str, node: str, plan: Topology) -> None:
     with IPRoute() as kernel:
         for address in plan.addresses:
             if address.node == node:
-                _add_address(kernel, address)
+                change_address("add", kernel, address)
         for route in plan.routes:
             if route.node == node:
-                _add_route(kernel, route)
+                change_route("add", kernel, route)
         for rule in plan.rules:
             if rule.node == node:
                 kernel.rule("add", **_rule_arguments(rule))
 
 
-def _add_address(kernel: IPRoute, address: Address) -> None:
+def change_address(command: Literal["add", "del"], kernel: IPRoute, address: Address) -> None:
+    """Adds an address that is usable at once, or deletes it, in the namespace we are in."""
     text, _, length = address.text.partition("/")
     kernel.addr(
-        "add",
-        index=_index(kernel, address.interface),
+        command,
+        index=index(kernel, address.interface),
         family=socket.AF_INET6,
         address=text,
         prefixlen=int(length),
@@ -259,9 +240,10 @@ def _add_address(kernel: IPRoute, address: Address) -> None:
     )
 
 
-def _add_route(kernel: IPRoute, route: Route) -> None:
+def change_route(command: Literal["add", "del"], kernel: IPRoute, route: Route) -> None:
+    """Adds or deletes a route in the namespace we are in."""
     kernel.route(
-        "add",
+        command,
         family=socket.AF_INET6,
         dst=route.destination,
         gateway=route.gateway,
@@ -270,16 +252,18 @@ def _add_route(kernel: IPRoute, route: Route) -> None:
     )
 
 
-def _change_rules(command: str, rules: Iterable[Rule], done: int) -> int:
-    """Adds or removes rules in the namespace we are in; ``done`` says a rule was so before."""
-    with _kernel_errors(f"{command} rules"), IPRoute() as kernel:
+def change_rules(command: Literal["add", "del"], rules: Iterable[Rule]) -> int:
+    """Adds or removes policy rules in the namespace we are in, those that are to be changed.
+
+    Returns:
+        The monotonic time in ns just before the first change.
+    """
+    done = errno.EEXIST if command == "add" else errno.ENOENT
+    with IPRoute() as kernel:
         began_ns = time.monotonic_ns()
         for rule in rules:
-            try:
+            with unless(done):
                 kernel.rule(command, **_rule_arguments(rule))
-            except NetlinkError as error:
-                if error.code != done:
-                    raise
     return began_ns
 
 
@@ -288,6 +272,9 @@ def _rule_arguments(rule: Rule) -> dict[str, Any]:
     if rule.source:
         wanted["src"], _, length = rule.source.partition("/")
         wanted["src_len"] = int(length)
+    if rule.destination:
+        wanted["dst"], _, length = rule.destination.partition("/")
+        wanted["dst_len"] = int(length)
     if rule.incoming:
         wanted["iifname"] = rule.incoming
     if rule.table is None:
@@ -297,13 +284,24 @@ def _rule_arguments(rule: Rule) -> dict[str, Any]:
     return wanted
 
 
-def _index(kernel: IPRoute, interface: str) -> int:
-    (index,) = kernel.link_lookup(ifname=interface)
-    return int(index)
+def index(kernel: IPRoute, interface: str) -> int:
+    """The index of an interface of the namespace we are in."""
+    (found,) = kernel.link_lookup(ifname=interface)
+    return int(found)
 
 
 @contextlib.contextmanager
-def _kernel_errors(operation: str) -> Iterator[None]:
+def unless(*numbers: int) -> Iterator[None]:
+    """Passes over errors of the kernel that say there was nothing to change."""
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code not in numbers:
+            raise
+
+
+@contextlib.contextmanager
+def kernel_errors(operation: str) -> Iterator[None]:
     """The one place where the errors of the kernel become ours."""
     try:
         yield

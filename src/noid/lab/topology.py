@@ -16,6 +16,7 @@ nothing: the host is told nothing, which is the case a shim exists for.
 """
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
 from noid.errors import UsageError
@@ -34,6 +35,8 @@ MTU_OCTETS: Final = 1500
 MAIN_TABLE: Final = 254
 CUT_PRIORITY: Final = 1
 """Right behind the kernel's rule 0, so that neighbour discovery and the router itself live on."""
+DOWNSTREAM_PRIORITY: Final = 2
+UPSTREAM_PRIORITY: Final = 3
 INGRESS_PRIORITY: Final = 100
 SOURCE_PRIORITY: Final = 1000
 
@@ -82,6 +85,7 @@ class Rule:
         node: where it stands.
         priority: the lowest is asked first.
         source: prefix the source must be in; any if empty.
+        destination: prefix the destination must be in; any if empty.
         incoming: interface the packet came in on; any if empty.
         table: the table to look in, or None: drop the packet and say nothing.
     """
@@ -89,6 +93,7 @@ class Rule:
     node: str
     priority: int
     source: str = ""
+    destination: str = ""
     incoming: str = ""
     table: int | None = None
 
@@ -113,6 +118,29 @@ class Topology:
     rules: tuple[Rule, ...]
     names: tuple[Name, ...]
 
+    def interfaces(self, node: str) -> tuple[str, ...]:
+        """The names of a node's ends of links."""
+        return _ends(self.links, node)
+
+    def uplink(self, host: str, number: int) -> str:
+        """The name of a host's interface towards provider ``number``, counted from 1."""
+        return f"up{number}"
+
+    def addresses_of(self, node: str, interface: str, number: int) -> tuple[Address, ...]:
+        """The addresses of an interface that are of provider ``number``."""
+        return tuple(
+            address
+            for address in self.addresses
+            if (address.node, address.interface) == (node, interface)
+            and _is_of(number, address.text)
+        )
+
+    def routes_through(self, node: str, number: int) -> tuple[Route, ...]:
+        """The routes of a node with a next hop of provider ``number``."""
+        return tuple(
+            route for route in self.routes if route.node == node and _is_of(number, route.gateway)
+        )
+
 
 def locators(host: str) -> tuple[str, ...]:
     """The addresses of a host that may be locators, the first provider's first."""
@@ -126,8 +154,17 @@ def forwards(node: str) -> bool:
 
 def interfaces(node: str) -> tuple[str, ...]:
     """The names of a node's ends of links."""
-    ends = (end for link in _links() for end in (link.left, link.right))
-    return tuple(interface for owner, interface in ends if owner == node)
+    return _ends(_links(), node)
+
+
+def check_provider(number: int) -> None:
+    """Refuses the number of a provider that is not there.
+
+    Raises:
+        UsageError: there is no such provider.
+    """
+    if number not in _numbers():
+        raise UsageError(f"there is no provider {number}; there are {_numbers()[-1]}")
 
 
 def provider_cut(number: int) -> tuple[Rule, ...]:
@@ -136,12 +173,36 @@ def provider_cut(number: int) -> tuple[Rule, ...]:
     Raises:
         UsageError: there is no such provider.
     """
-    if number not in _numbers():
-        raise UsageError(f"there is no provider {number}; there are {_numbers()[-1]}")
+    check_provider(number)
     node = f"isp{number}"
     return tuple(
         Rule(node=node, priority=CUT_PRIORITY, incoming=interface) for interface in interfaces(node)
     )
+
+
+def downstream_cut(number: int, host: str) -> tuple[Rule, ...]:
+    """The rules that make provider ``number`` forward nothing to a host."""
+    node = f"isp{number}"
+    return tuple(
+        Rule(
+            node=node,
+            priority=DOWNSTREAM_PRIORITY,
+            incoming=interface,
+            destination=site(number, host),
+        )
+        for interface in interfaces(node)
+        if interface != f"cust{host}"
+    )
+
+
+def upstream_cut(number: int, host: str) -> tuple[Rule, ...]:
+    """The rules that make provider ``number`` forward nothing from a host."""
+    return (Rule(node=f"isp{number}", priority=UPSTREAM_PRIORITY, incoming=f"cust{host}"),)
+
+
+def site(number: int, host: str) -> str:
+    """The prefix that provider ``number`` has delegated to a host."""
+    return f"2001:db8:{number}:{host}::/64"
 
 
 def topology() -> Topology:
@@ -157,6 +218,17 @@ def topology() -> Topology:
             Name(text="plain.example", addresses=(PLAIN_ADDRESS,), m6=False),
         ),
     )
+
+
+def _ends(links: tuple[Link, ...], node: str) -> tuple[str, ...]:
+    ends = (end for link in links for end in (link.left, link.right))
+    return tuple(interface for owner, interface in ends if owner == node)
+
+
+def _is_of(number: int, text: str) -> bool:
+    """Whether an address, with or without a prefix length, is of a provider."""
+    prefix = IPv6Network(PROVIDER_PREFIXES[f"isp{number}"])
+    return IPv6Address(text.partition("/")[0]) in prefix
 
 
 def _numbers() -> range:
@@ -232,7 +304,7 @@ def _source_rules() -> tuple[Rule, ...]:
         Rule(
             node=host,
             priority=SOURCE_PRIORITY + number,
-            source=f"2001:db8:{number}:{host}::/64",
+            source=site(number, host),
             table=100 + number,
         )
         for host in HOSTS
