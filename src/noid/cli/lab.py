@@ -20,8 +20,9 @@ from noid.lab.demo import demonstrate, table_of
 from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.interruption import interruptible
 from noid.lab.lab import Lab
-from noid.lab.topology import HOSTS, NODES
+from noid.lab.topology import ALL_NODES, HOSTS
 from noid.lab.transfer import STALL_AFTER_S, Outcome, Run, Watch
+from noid.lab.variants import VARIANT_TEXTS, VARIANTS
 
 DEFAULT_NAME: Final = "lab"
 PLANES: Final = ("auto", "bpf", "tun", "none")
@@ -59,7 +60,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def up(arguments: argparse.Namespace) -> int:
     """Builds a lab that stays."""
     with interruptible(), Console(stderr=True).status("building the lab"):
-        Lab.up(arguments.name, plane=arguments.plane)
+        Lab.up(arguments.name, plane=arguments.plane, variant=arguments.variant)
     name = _named(arguments)
     print(f"lab {arguments.name} is up; try: noid lab exec {name}a -- ping -c3 b.example")
     return 0
@@ -116,12 +117,13 @@ def status(arguments: argparse.Namespace) -> int:
         print(json.dumps(found))
         return 0
     table = Table(box=None, pad_edge=False)
-    for column in ("lab", "plane", "namespaces", "processes"):
+    for column in ("lab", "plane", "variant", "namespaces", "processes"):
         table.add_column(column, overflow="fold")
     for lab in found:
         table.add_row(
             lab["name"],
             lab["plane"] or "?",
+            lab["variant"] or "?",
             " ".join(lab["nodes"]) or "none",
             " ".join(map(_process_text, lab["processes"])) or "none",
         )
@@ -166,6 +168,13 @@ def _add_up(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     )
     _add_name(leaf)
     _add_plane(leaf)
+    leaf.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        default=VARIANTS[0],
+        help="; ".join(f"{variant}: {text}" for variant, text in VARIANT_TEXTS.items())
+        + "; default: %(default)s",
+    )
 
 
 def _add_down(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -188,7 +197,7 @@ def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "noid lab exec a -- ping -c3 b.example",
     )
     _add_name(leaf)
-    leaf.add_argument("host", metavar="HOST", choices=NODES, help=", ".join(sorted(NODES)))
+    leaf.add_argument("host", metavar="HOST", choices=ALL_NODES, help=", ".join(sorted(ALL_NODES)))
     leaf.add_argument("words", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="and its words")
 
 

@@ -13,7 +13,7 @@ from typing import Final, assert_never
 
 from pyroute2 import IPRoute
 
-from noid.lab import faults, namespaces, nft
+from noid.lab import advertisement, faults, namespaces, nft
 from noid.lab.faults import (
     OF_THE_PROVIDER,
     Blackholed,
@@ -24,9 +24,10 @@ from noid.lab.faults import (
     Relinked,
     Unaddressed,
     Unrouted,
+    Withdrawn,
 )
 from noid.lab.namespaces import Returned
-from noid.lab.topology import Address, Route, Topology
+from noid.lab.topology import Address, Route, Topology, site
 
 EVERY_HOST: Final = "all"
 """In a record, in place of the host, of a fault that hits all customers of a provider."""
@@ -66,6 +67,8 @@ def heal(lab: str, plan: Topology, records: Path, fault: Fault, number: int, hos
     with namespaces.kernel_errors(f"heal {fault.value}"):
         undo = functools.partial(_undo, plan, effect, record.read_text())
         began_ns = _inside(lab, effect, undo)
+        if isinstance(effect, Down | Unaddressed | Unrouted) and plan.learns(host, number):
+            namespaces.advertise(lab, number, host)
     record.unlink(missing_ok=True)
     return began_ns
 
@@ -102,7 +105,7 @@ def _apply(plan: Topology, effect: Effect, original: str) -> int:
         case Dropped():
             return nft.run(f"{faults.pass_commands(effect)}\n{faults.drop_commands(effect)}")
         case Down():
-            return _set_link(effect.interface, state="down")
+            return _set_link(effect.line, state="down")
         case Relinked():
             return _set_link(effect.interface, address=faults.replacement(original))
         case Unaddressed():
@@ -110,7 +113,9 @@ def _apply(plan: Topology, effect: Effect, original: str) -> int:
                 plan.addresses_of(effect.node, effect.interface, effect.number)
             )
         case Unrouted():
-            return _remove_routes(plan.routes_through(effect.node, effect.number))
+            return _remove_routes(plan.routes_through(effect.node, effect.interface, effect.number))
+        case Withdrawn():
+            return _advertise(effect, lifetime_s=0)
     assert_never(effect)
 
 
@@ -121,14 +126,23 @@ def _undo(plan: Topology, effect: Effect, original: str) -> int:
         case Dropped():
             return nft.run(faults.pass_commands(effect))
         case Down():
-            began_ns = _set_link(effect.interface, state="up")
+            began_ns = _set_link(effect.line, state="up")
+            _set_link(effect.interface, state="up")
             _restore(plan, effect)
             return began_ns
         case Relinked():
             return _set_link(effect.interface, address=original)
         case Unaddressed() | Unrouted():
             return _restore(plan, effect)
+        case Withdrawn():
+            return _advertise(effect, lifetime_s=advertisement.LIFETIME_S)
     assert_never(effect)
+
+
+def _advertise(effect: Withdrawn, *, lifetime_s: int) -> int:
+    prefix = site(effect.number, effect.host)
+    message = advertisement.advertisement(prefix, lifetime_s=lifetime_s)
+    return advertisement.send(f"cust{effect.host}", message)
 
 
 def _set_link(interface: str, **values: str) -> int:
@@ -144,7 +158,7 @@ def _remove_addresses(addresses: Iterable[Address]) -> int:
         began_ns = time.monotonic_ns()
         for address in addresses:
             with namespaces.unless(errno.EADDRNOTAVAIL):
-                namespaces.change_address("del", kernel, address)
+                namespaces.delete_address(kernel, address)
     return began_ns
 
 
@@ -153,7 +167,7 @@ def _remove_routes(routes: Iterable[Route]) -> int:
         began_ns = time.monotonic_ns()
         for route in routes:
             with namespaces.unless(errno.ESRCH):
-                namespaces.change_route("del", kernel, route)
+                namespaces.delete_route(kernel, route)
     return began_ns
 
 
@@ -163,8 +177,8 @@ def _restore(plan: Topology, effect: Down | Unaddressed | Unrouted) -> int:
         began_ns = time.monotonic_ns()
         for address in plan.addresses_of(effect.node, effect.interface, effect.number):
             with namespaces.unless(errno.EEXIST):
-                namespaces.change_address("add", kernel, address)
-        for route in plan.routes_through(effect.node, effect.number):
+                namespaces.add_address(kernel, address)
+        for route in plan.routes_through(effect.node, effect.interface, effect.number):
             with namespaces.unless(errno.EEXIST):
-                namespaces.change_route("add", kernel, route)
+                namespaces.add_route(kernel, route)
     return began_ns

@@ -58,6 +58,10 @@ FAULT_TEXTS: Final = {
 }
 """Each fault in one line, for people."""
 
+OF_THE_LINK: Final = frozenset({Fault.CARRIER, Fault.ROUTER_REPLACED})
+"""Faults of links with a link-layer header."""
+OF_THE_CARD: Final = frozenset({Fault.CARRIER, Fault.ADMIN})
+"""Faults that hit everything behind a card."""
 REPLACED_BIT: Final = 0x04
 """Neither the bit of groups nor that of local administration."""
 OF_THE_PROVIDER: Final = frozenset({Fault.SILENT, Fault.ROUTER})
@@ -87,9 +91,17 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Down:
-    """An interface is set down; its addresses and routes return when it is set up."""
+    """An interface is set down; its addresses and routes return when it is set up.
+
+    Attributes:
+        node: where.
+        line: the interface that is set down.
+        interface: the one above it, or the same, which loses addresses and routes.
+        number: of the provider, from 1.
+    """
 
     node: str
+    line: str
     interface: str
     number: int
 
@@ -120,7 +132,16 @@ class Unrouted:
     number: int
 
 
-Effect = Blackholed | Dropped | Down | Relinked | Unaddressed | Unrouted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """The router of a provider is no default router of a host any more."""
+
+    node: str
+    host: str
+    number: int
+
+
+Effect = Blackholed | Dropped | Down | Relinked | Unaddressed | Unrouted | Withdrawn
 
 
 def effect(plan: Topology, fault: Fault, number: int, host: str) -> Effect:
@@ -138,6 +159,7 @@ def effect(plan: Topology, fault: Fault, number: int, host: str) -> Effect:
     if host not in HOSTS:
         raise UsageError(f"there is no host {host!r}; there are {', '.join(HOSTS)}")
     topology.check_provider(number)
+    _check(plan, fault, number, host)
     isp, customer, uplink = f"isp{number}", f"cust{host}", plan.uplink(host, number)
     match fault:
         case Fault.SILENT:
@@ -151,9 +173,10 @@ def effect(plan: Topology, fault: Fault, number: int, host: str) -> Effect:
         case Fault.ROUTER:
             return Dropped(node=isp, interfaces=plan.interfaces(isp), table="noid_router")
         case Fault.CARRIER:
-            return Down(node=isp, interface=customer, number=number)
+            line = plan.card(isp, customer)
+            return Down(node=isp, line=line, interface=customer, number=number)
         case Fault.ADMIN:
-            return Down(node=host, interface=uplink, number=number)
+            return Down(node=host, line=uplink, interface=uplink, number=number)
         case Fault.ROUTER_REPLACED:
             return Relinked(node=isp, interface=customer)
         case Fault.ADDRESS:
@@ -161,7 +184,20 @@ def effect(plan: Topology, fault: Fault, number: int, host: str) -> Effect:
         case Fault.ROUTE:
             return Unrouted(node=host, interface=uplink, number=number)
         case Fault.RA:
-            raise UsageError("no router of this lab advertises itself; build it with --variant ra")
+            return Withdrawn(node=isp, host=host, number=number)
+
+
+def _check(plan: Topology, fault: Fault, number: int, host: str) -> None:
+    """Refuses a fault that a network cannot have, or that would hit both providers."""
+    if fault in OF_THE_LINK and plan.link(f"isp{number}", f"cust{host}").kind == "tun":
+        raise UsageError(f"{fault.value}: this uplink has neither carrier nor link-layer address")
+    if fault in OF_THE_CARD and plan.uplink(host, 1) == plan.uplink(host, 2):
+        raise UsageError(f"{fault.value}: {host} has one card for both providers")
+    if fault is Fault.RA and not plan.learns(host, number):
+        raise UsageError(
+            f"ra: {host} does not learn from router {number}; build the lab with --variant ra, "
+            "where a learns from router 1"
+        )
 
 
 def replacement(link_address: str) -> str:

@@ -30,10 +30,13 @@ from noid.lab import (
     processes,
     servers,
     topology,
+    variants,
 )
 from noid.lab.faults import Fault
 from noid.lab.inventory import Description, Plane
 from noid.lab.processes import Process
+from noid.lab.topology import Link
+from noid.lab.variants import Variant
 from noid.lab.waiting import wait_for
 from noid.plane.bpf import prepare_pins
 
@@ -60,34 +63,36 @@ class Lab:
         self.name = description.name
         self.plane = description.plane
         self.directory = inventory.directory_of(self.name)
-        self.plan = topology.topology()
+        self.plan = variants.plan_of(description.variant)
         self._children: list[Process] = []
 
     @classmethod
     @contextlib.contextmanager
-    def create(cls, *, plane: Plane = "none", name: str | None = None) -> Iterator["Lab"]:
+    def create(
+        cls, *, plane: Plane = "none", variant: Variant = "plain", name: str | None = None
+    ) -> Iterator["Lab"]:
         """A lab for the time of a ``with``, under a random name unless one is given.
 
         Raises:
             ShimError: as ``up``.
         """
-        lab = cls.up(name or f"run-{secrets.token_hex(4)}", plane=plane)
+        lab = cls.up(name or f"run-{secrets.token_hex(4)}", plane=plane, variant=variant)
         try:
             yield lab
         finally:
             lab.down()
 
     @classmethod
-    def up(cls, name: str, *, plane: Plane) -> "Lab":
+    def up(cls, name: str, *, plane: Plane, variant: Variant = "plain") -> "Lab":
         """Builds a lab that stays; whatever was built is removed again if not all could be.
 
         Raises:
             UsageError: the name cannot be one, or a lab of that name is there.
-            Unsupported: a program is missing.
+            Unsupported: a program is missing, or the kernel lacks what the variant needs.
             PlatformError: not root, the kernel refuses, or a program does not come up.
         """
         machine.check_machine("ip", "nsd", "nginx")
-        description = Description(name=name, plane=plane)
+        description = Description(name=name, plane=plane, variant=variant)
         inventory.claim(description)
         lab = cls(description)
         try:
@@ -172,8 +177,8 @@ class Lab:
         Raises:
             UsageError: there is no such node.
         """
-        if node not in topology.NODES:
-            raise UsageError(f"no host {node!r} in a lab; there are {', '.join(topology.NODES)}")
+        if node not in self.plan.nodes:
+            raise UsageError(f"no host {node!r} in a lab; there are {', '.join(self.plan.nodes)}")
         return ["ip", "netns", "exec", namespaces.namespace(self.name, node), *arguments]
 
     @contextlib.contextmanager
@@ -399,8 +404,10 @@ class Lab:
         return self.directory / "logs" / f"{name}.log"
 
     def _build(self) -> None:
-        namespaces.build(self.name, self.plan)
-        for node in topology.NODES:
+        namespaces.create(self.name, self.plan)
+        self._join_tunnels()
+        namespaces.configure(self.name, self.plan)
+        for node in self.plan.nodes:
             shimmed = self.plane != "none" and node in topology.HOSTS
             server = "::1" if shimmed else topology.NAME_SERVER
             files = {
@@ -421,6 +428,20 @@ class Lab:
                 self.start_daemon(host)
             self._settle_plane()
 
+    def _join_tunnels(self) -> None:
+        for link in self.plan.links:
+            if link.kind == "tun":
+                self._join_tunnel(link)
+
+    def _join_tunnel(self, link: Link) -> None:
+        """Starts the program that a link of TUN devices consists of."""
+        (left, left_interface), (right, right_interface) = link.left, link.right
+        ends = [namespaces.namespace(self.name, left), left_interface]
+        ends += [namespaces.namespace(self.name, right), right_interface]
+        arguments = [sys.executable, "-m", "noid.lab.wire", *ends]
+        process = self.spawn(left, arguments, name=f"wire-{left}-{left_interface}")
+        self._await_ready(process, "the tunnel is up", lambda: "up" in process.output())
+
     def _settle_plane(self) -> None:
         """Which plane the hosts took, where they were to take the best there is."""
         if self.plane == "auto":
@@ -433,9 +454,8 @@ class Lab:
         nsd = self.spawn("dns", [machine.find_program("nsd"), *arguments], name="nsd")
         arguments = servers.prepare_web_server(self.directory / "web")
         nginx = self.spawn("b", [machine.find_program("nginx"), *arguments], name="nginx")
-        self.description = Description(
-            name=self.name,
-            plane=self.plane,
+        self.description = msgspec.structs.replace(
+            self.description,
             content_octets=servers.CONTENT_OCTETS,
             content_sha256=servers.make_content(self.directory / "web"),
         )

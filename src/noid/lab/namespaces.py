@@ -8,13 +8,16 @@ import contextlib
 import ctypes
 import errno
 import functools
+import itertools
 import os
 import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -22,8 +25,20 @@ from pyroute2 import IPRoute, netns
 from pyroute2.ethtool import Ethtool
 from pyroute2.netlink.exceptions import NetlinkError
 
-from noid.errors import PlatformError
-from noid.lab.topology import MTU_OCTETS, Address, Route, Rule, Topology, forwards
+from noid.errors import PlatformError, Unsupported
+from noid.lab import advertisement, nft
+from noid.lab.topology import (
+    HOSTS,
+    MTU_OCTETS,
+    Address,
+    Layer,
+    Route,
+    Rule,
+    Ruleset,
+    Topology,
+    forwards,
+    site,
+)
 
 PREFIX: Final = "noid-"
 RUN_DIRECTORY: Final = Path("/run/netns")
@@ -34,10 +49,17 @@ NO_DUPLICATE_DETECTION: Final = 0x02
 """IFA_F_NODAD: the address is usable at once."""
 CLONE_NEWNET: Final = 0x40000000
 FOREVER: Final = 0xFFFFFFFF
+VLAN: Final = 10
+MARK_MASK: Final = 0xFF00
+LEARNED_METRIC: Final = 100
+"""Of a default route that is learnt of provider 1, as of the planned one."""
+OPTIONS: Final = {"bridge": "CONFIG_BRIDGE", "vlan": "CONFIG_VLAN_8021Q"}
+"""What a kernel is to be built with for each kind of interface."""
 RECEIVE_BUFFER: Final = "4096 131072 262144"
 """Small receive windows: what has already arrived must not hide for long that nothing comes."""
 
 Returned = TypeVar("Returned")
+Planned = TypeVar("Planned", Address, Layer, Route, Rule, Ruleset)
 
 
 def namespace(lab: str, node: str) -> str:
@@ -50,21 +72,65 @@ def present(lab: str, nodes: Iterable[str]) -> list[str]:
     return [node for node in nodes if (RUN_DIRECTORY / namespace(lab, node)).exists()]
 
 
-def build(lab: str, plan: Topology) -> None:
-    """Makes the whole network, ready for packets when it returns.
+def create(lab: str, plan: Topology) -> None:
+    """Makes the nodes and their links, as far as the kernel makes them alone.
 
     Raises:
+        Unsupported: the kernel has no interfaces of a kind.
         PlatformError: the kernel refuses.
     """
     with kernel_errors("build the network"):
         for node in plan.nodes:
             _create(namespace(lab, node))
             inside(namespace(lab, node), functools.partial(_set_switches, node))
-        # Each step everywhere before the next: a link carries nothing until both ends are up, and a
-        # route needs a link that does.
-        for step in (_add_links, _set_up, _configure):
-            for node in plan.nodes:
-                inside(namespace(lab, node), functools.partial(step, lab, node, plan))
+        _everywhere(lab, plan, _add_links, _add_layers)
+
+
+def configure(lab: str, plan: Topology) -> None:
+    """Makes the network ready for packets, once all its links are there.
+
+    Raises:
+        Unsupported: nftables is not installed.
+        PlatformError: the kernel refuses.
+    """
+    with kernel_errors("configure the network"):
+        _everywhere(lab, plan, _set_up, _configure)
+    for number, host in itertools.product((1, 2), HOSTS):
+        if plan.learns(host, number):
+            advertise(lab, number, host)
+
+
+def _everywhere(lab: str, plan: Topology, *steps: Callable[[str, str, Topology], None]) -> None:
+    """Each step on all nodes before the next step.
+
+    A link carries nothing until both ends are up, and a route needs a link that does.
+    """
+    for step in steps:
+        for node in plan.nodes:
+            inside(namespace(lab, node), functools.partial(step, lab, node, plan))
+
+
+def advertise(
+    lab: str, number: int, host: str, *, lifetime_s: int = advertisement.LIFETIME_S
+) -> int:
+    """Lets the router of a provider advertise itself to a host, once.
+
+    Args:
+        lab: the name of the lab.
+        number: of the provider, from 1.
+        host: to which customer.
+        lifetime_s: how long it is a default router; 0 withdraws it.
+
+    Returns:
+        The monotonic time in ns just before.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    message = advertisement.advertisement(site(number, host), lifetime_s=lifetime_s)
+    send = functools.partial(advertisement.send, f"cust{host}", message)
+    with kernel_errors("advertise a router"):
+        return inside(namespace(lab, f"isp{number}"), send)
 
 
 def remove(lab: str, nodes: Iterable[str]) -> None:
@@ -197,13 +263,36 @@ def _add_links(lab: str, node: str, plan: Topology) -> None:
     with IPRoute() as kernel:
         for link in plan.links:
             (left, interface), (right, right_interface) = link.left, link.right
-            if left == node:
+            if left == node and link.kind == "veth":
                 peer = {
                     "ifname": right_interface,
                     "net_ns_fd": namespace(lab, right),
                     "mtu": MTU_OCTETS,
                 }
                 kernel.link("add", ifname=interface, kind="veth", mtu=MTU_OCTETS, peer=peer)
+
+
+def _add_layers(lab: str, node: str, plan: Topology) -> None:
+    """Bridges and VLAN devices, above the links."""
+    with IPRoute() as kernel:
+        for layer in _of(node, plan.layers):
+            _add_layer(kernel, layer)
+
+
+def _add_layer(kernel: IPRoute, layer: Layer) -> None:
+    below = [index(kernel, name) for name in layer.over]
+    of_vlan = {"link": below[0], "vlan_id": VLAN} if layer.kind == "vlan" else {}
+    try:
+        kernel.link("add", ifname=layer.interface, kind=layer.kind, **of_vlan)
+    except NetlinkError as error:
+        if error.code != errno.EOPNOTSUPP:
+            raise
+        raise Unsupported(
+            f"{layer.kind} interfaces", f"a kernel with {OPTIONS[layer.kind]}"
+        ) from None
+    if layer.kind == "bridge":
+        for port in below:
+            kernel.link("set", index=port, master=index(kernel, layer.interface))
 
 
 def _set_up(lab: str, node: str, plan: Topology) -> None:
@@ -214,42 +303,82 @@ def _set_up(lab: str, node: str, plan: Topology) -> None:
 
 def _configure(lab: str, node: str, plan: Topology) -> None:
     with IPRoute() as kernel:
-        for address in plan.addresses:
-            if address.node == node:
-                change_address("add", kernel, address)
-        for route in plan.routes:
-            if route.node == node:
-                change_route("add", kernel, route)
-        for rule in plan.rules:
-            if rule.node == node:
-                kernel.rule("add", **_rule_arguments(rule))
+        for address in _of(node, plan.addresses):
+            if address.learned:
+                _let_learn(address)
+            add_address(kernel, address)
+        for route in _of(node, plan.routes):
+            add_route(kernel, route)
+        for rule in _of(node, plan.rules):
+            kernel.rule("add", **_rule_arguments(rule))
+    for ruleset in _of(node, plan.rulesets):
+        nft.run(ruleset.text)
 
 
-def change_address(command: Literal["add", "del"], kernel: IPRoute, address: Address) -> None:
-    """Adds an address that is usable at once, or deletes it, in the namespace we are in."""
+def _of(node: str, planned: Iterable[Planned]) -> Iterator[Planned]:
+    return (one for one in planned if one.node == node)
+
+
+def _let_learn(address: Address) -> None:
+    """Lets an interface listen to router advertisements, and make that very address of them."""
+    switches = SYSCTL_DIRECTORY / "ipv6/conf" / address.interface
+    for switch, value in (("autoconf", 1), ("ra_defrtr_metric", LEARNED_METRIC), ("accept_ra", 1)):
+        (switches / switch).write_text(str(value))
+    token = IPv6Address(int(IPv6Interface(address.text).ip) & (2**64 - 1))
+    words = ["ip", "token", "set", str(token), "dev", address.interface]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise PlatformError("learn an address", done.returncode, done.stderr.strip())
+
+
+def add_address(kernel: IPRoute, address: Address) -> None:
+    """Adds an address that is usable at once, unless the node is to learn it."""
+    if not address.learned:
+        kernel.addr(
+            "add",
+            **_address_arguments(kernel, address),
+            flags=NO_DUPLICATE_DETECTION,
+            preferred_lft=0 if address.deprecated else FOREVER,
+            valid_lft=FOREVER,
+        )
+
+
+def delete_address(kernel: IPRoute, address: Address) -> None:
+    """Deletes an address, however the node came by it."""
+    kernel.addr("del", **_address_arguments(kernel, address))
+
+
+def add_route(kernel: IPRoute, route: Route) -> None:
+    """Adds a route, unless the node is to learn it."""
+    if not route.learned:
+        kernel.route("add", **_route_arguments(kernel, route))
+
+
+def delete_route(kernel: IPRoute, route: Route) -> None:
+    """Deletes a route, however the node came by it."""
+    kernel.route("del", **_route_arguments(kernel, route))
+
+
+def _address_arguments(kernel: IPRoute, address: Address) -> dict[str, Any]:
     text, _, length = address.text.partition("/")
-    kernel.addr(
-        command,
-        index=index(kernel, address.interface),
-        family=socket.AF_INET6,
-        address=text,
-        prefixlen=int(length),
-        flags=NO_DUPLICATE_DETECTION,
-        preferred_lft=0 if address.deprecated else FOREVER,
-        valid_lft=FOREVER,
-    )
+    return {
+        "index": index(kernel, address.interface),
+        "family": socket.AF_INET6,
+        "address": text,
+        "prefixlen": int(length),
+    }
 
 
-def change_route(command: Literal["add", "del"], kernel: IPRoute, route: Route) -> None:
-    """Adds or deletes a route in the namespace we are in."""
-    kernel.route(
-        command,
-        family=socket.AF_INET6,
-        dst=route.destination,
-        gateway=route.gateway,
-        priority=route.metric,
-        table=route.table,
-    )
+def _route_arguments(kernel: IPRoute, route: Route) -> dict[str, Any]:
+    wanted: dict[str, Any] = {
+        "family": socket.AF_INET6,
+        "dst": route.destination,
+        "priority": route.metric,
+        "table": route.table,
+    }
+    if route.gateway:
+        return wanted | {"gateway": route.gateway}
+    return wanted | {"oif": index(kernel, route.interface)}
 
 
 def change_rules(command: Literal["add", "del"], rules: Iterable[Rule]) -> int:
@@ -277,6 +406,8 @@ def _rule_arguments(rule: Rule) -> dict[str, Any]:
         wanted["dst_len"] = int(length)
     if rule.incoming:
         wanted["iifname"] = rule.incoming
+    if rule.mark:
+        wanted |= {"fwmark": rule.mark, "fwmask": MARK_MASK}
     if rule.table is None:
         wanted["action"] = "blackhole"
     else:

@@ -17,7 +17,7 @@ nothing: the host is told nothing, which is the case a shim exists for.
 
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
-from typing import Final
+from typing import Final, Literal
 
 from noid.errors import UsageError
 
@@ -25,6 +25,9 @@ HOSTS: Final = ("a", "b")
 PROVIDERS: Final = ("isp1", "isp2")
 NODES: Final = ("core", *PROVIDERS, "dns", *HOSTS)
 """In the order they are built."""
+LAN: Final = "lan"
+"""A node of its own for a switch, in the one network that has one."""
+ALL_NODES: Final = (*NODES, LAN)
 
 PROVIDER_PREFIXES: Final = {"isp1": "2001:db8:1::/48", "isp2": "2001:db8:2::/48"}
 NAME_SERVER: Final = "2001:db8:c::53"
@@ -43,10 +46,27 @@ SOURCE_PRIORITY: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A veth pair between two nodes; an end is (node, interface)."""
+    """A link between two nodes; an end is (node, interface).
+
+    Attributes:
+        left: one end.
+        right: the other end.
+        kind: a veth pair, or a pair of TUN devices, which have no link-layer header.
+    """
 
     left: tuple[str, str]
     right: tuple[str, str]
+    kind: Literal["veth", "tun"] = "veth"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """An interface above others: a bridge over its ports, or a VLAN device over a card."""
+
+    node: str
+    interface: str
+    over: tuple[str, ...]
+    kind: Literal["bridge", "vlan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,23 +78,37 @@ class Address:
         interface: where it is.
         text: address and prefix length, such as ``2001:db8:c::53/64``.
         deprecated: packets may be sent to it, but nobody takes it as a source unasked.
+        learned: the node makes it itself, of the prefix of a router advertisement.
     """
 
     node: str
     interface: str
     text: str
     deprecated: bool = False
+    learned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route through a gateway."""
+    """A route through a gateway, or out of an interface whose link has no next hops.
+
+    Attributes:
+        node: where it stands.
+        destination: a prefix.
+        gateway: the next hop, or empty.
+        interface: where there is no gateway.
+        metric: the lowest is taken.
+        table: where it stands.
+        learned: the node makes it itself, of a router advertisement.
+    """
 
     node: str
     destination: str
     gateway: str
+    interface: str = ""
     metric: int = 1024
     table: int = MAIN_TABLE
+    learned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +121,7 @@ class Rule:
         source: prefix the source must be in; any if empty.
         destination: prefix the destination must be in; any if empty.
         incoming: interface the packet came in on; any if empty.
+        mark: firewall mark of the packet, under the mask 0xff00; any if 0.
         table: the table to look in, or None: drop the packet and say nothing.
     """
 
@@ -95,7 +130,16 @@ class Rule:
     source: str = ""
     destination: str = ""
     incoming: str = ""
+    mark: int = 0
     table: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruleset:
+    """nftables rules of a node, in the syntax of ``nft -f``."""
+
+    node: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +161,37 @@ class Topology:
     routes: tuple[Route, ...]
     rules: tuple[Rule, ...]
     names: tuple[Name, ...]
+    layers: tuple[Layer, ...] = ()
+    rulesets: tuple[Ruleset, ...] = ()
 
     def interfaces(self, node: str) -> tuple[str, ...]:
-        """The names of a node's ends of links."""
-        return _ends(self.links, node)
+        """The names of a node's ends of links, and of what is above them."""
+        above = (layer.interface for layer in self.layers if layer.node == node)
+        return (*_ends(self.links, node), *above)
 
     def uplink(self, host: str, number: int) -> str:
         """The name of a host's interface towards provider ``number``, counted from 1."""
-        return f"up{number}"
+        own = f"up{number}"
+        return own if own in self.interfaces(host) else "up0"
+
+    def card(self, node: str, interface: str) -> str:
+        """The interface that is the end of a link: itself, or the first of those below it."""
+        below = (
+            layer.over[0]
+            for layer in self.layers
+            if (layer.node, layer.interface) == (node, interface)
+        )
+        return next(below, interface)
+
+    def link(self, node: str, interface: str) -> Link:
+        """The link of an interface, or of what is below it."""
+        end = (node, self.card(node, interface))
+        return next(link for link in self.links if end in (link.left, link.right))
+
+    def learns(self, host: str, number: int) -> bool:
+        """Whether a host has its address of a provider by router advertisements."""
+        addresses = self.addresses_of(host, self.uplink(host, number), number)
+        return any(address.learned for address in addresses)
 
     def addresses_of(self, node: str, interface: str, number: int) -> tuple[Address, ...]:
         """The addresses of an interface that are of provider ``number``."""
@@ -135,10 +202,19 @@ class Topology:
             and _is_of(number, address.text)
         )
 
-    def routes_through(self, node: str, number: int) -> tuple[Route, ...]:
-        """The routes of a node with a next hop of provider ``number``."""
+    def routes_through(self, node: str, interface: str, number: int) -> tuple[Route, ...]:
+        """The routes of a node through provider ``number``.
+
+        Args:
+            node: whose routes.
+            interface: of the node; routes without a gateway belong to the provider behind it.
+            number: of the provider, from 1.
+        """
         return tuple(
-            route for route in self.routes if route.node == node and _is_of(number, route.gateway)
+            route
+            for route in self.routes
+            if route.node == node
+            and (_is_of(number, route.gateway) if route.gateway else route.interface == interface)
         )
 
 
