@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -20,13 +20,20 @@ from noid.lab.demo import demonstrate, table_of
 from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.interruption import interruptible
 from noid.lab.lab import Lab
+from noid.lab.scenarios import SCENARIOS, Talk, play
 from noid.lab.topology import ALL_NODES, HOSTS
 from noid.lab.transfer import STALL_AFTER_S, Outcome, Run, Watch
 from noid.lab.variants import VARIANT_TEXTS, VARIANTS
 
 DEFAULT_NAME: Final = "lab"
 PLANES: Final = ("auto", "bpf", "tun", "none")
-SCENARIOS: Final = {blackhole.NAME: blackhole.run, restart.NAME: restart.run}
+DOWNLOADS: Final = {blackhole.NAME: blackhole.run, restart.NAME: restart.run}
+DOWNLOAD_TEXTS: Final = {
+    blackhole.NAME: "provider 1 dies in silence in the middle of a download",
+    restart.NAME: "the same, after both daemons were killed and started again",
+}
+SCENARIO_TEXTS: Final = DOWNLOAD_TEXTS | {row.name: row.text for row in SCENARIOS.values()}
+"""Each scenario in one line; those of ``DOWNLOADS`` have a download, the others a conversation."""
 CAPTURED: Final = (("isp1", "core"), ("isp1", "custa"), ("isp2", "core"), ("isp2", "custa"))
 """Between them every packet between a and b passes, by whatever pair of addresses."""
 CAPTURED_OCTETS: Final = 192
@@ -133,22 +140,40 @@ def status(arguments: argparse.Namespace) -> int:
 
 def run_scenario(arguments: argparse.Namespace) -> int:
     """Runs a scenario in a lab of its own."""
-    machine.check_machine("ip", "nsd", "nginx", "curl")
+    machine.check_machine("ip", "nsd", "nginx", "curl", "socat")
     if arguments.keep_captures is not None:
         machine.find_program("dumpcap")
         arguments.keep_captures.mkdir(parents=True, exist_ok=True)
     if arguments.scenario == restart.NAME:
         restart.check_plane(arguments.plane)
-    with interruptible(), contextlib.ExitStack() as stack:
+    run = _run_download if arguments.scenario in DOWNLOADS else _run_talk
+    with interruptible():
+        return _print_outcome(run(arguments), as_json=arguments.json)
+
+
+def _run_download(arguments: argparse.Namespace) -> Outcome:
+    with contextlib.ExitStack() as stack:
         watch = stack.enter_context(_progress(arguments.scenario))
         lab = stack.enter_context(Lab.create(plane=arguments.plane))
-        if arguments.keep_captures is not None:
-            for node, interface in CAPTURED:
-                path = arguments.keep_captures / f"{node}-{interface}.pcapng"
-                stack.enter_context(lab.capture(node, interface, path, octets_each=CAPTURED_OCTETS))
-        scenario = SCENARIOS[arguments.scenario]
-        outcome = scenario(lab, stall_after_s=arguments.stall_after, watch=watch)
-    return _print_outcome(outcome, as_json=arguments.json)
+        _keep_captures(stack, lab, arguments.keep_captures)
+        scenario = DOWNLOADS[arguments.scenario]
+        return scenario(lab, stall_after_s=arguments.stall_after, watch=watch)
+
+
+def _run_talk(arguments: argparse.Namespace) -> Talk:
+    scenario = SCENARIOS[arguments.scenario]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(Console(stderr=True).status(f"{scenario.name}: {scenario.text}"))
+        lab = stack.enter_context(Lab.create(plane=arguments.plane, variant=scenario.variant))
+        _keep_captures(stack, lab, arguments.keep_captures)
+        return play(lab, scenario, stall_after_s=arguments.stall_after)
+
+
+def _keep_captures(stack: contextlib.ExitStack, lab: Lab, directory: Path | None) -> None:
+    for node, interface in CAPTURED if directory else ():
+        assert directory is not None, "there is nothing to capture into no directory"
+        path = directory / f"{node}-{interface}.pcapng"
+        stack.enter_context(lab.capture(node, interface, path, octets_each=CAPTURED_OCTETS))
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -250,17 +275,15 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "run",
         run_scenario,
         "run a scenario in a lab of its own, which is gone afterwards",
-        "noid lab run blackhole --plane none --stall-after 5 --json",
+        "noid lab run carrier --plane none --stall-after 5 --json",
     )
     leaf.add_argument(
         "scenario",
         metavar="SCENARIO",
-        choices=SCENARIOS,
-        help=(
-            f"{blackhole.NAME}: provider 1 dies in silence in the middle of a download; "
-            f"{restart.NAME}: before that both daemons are killed and started again"
-        ),
+        choices=SCENARIO_TEXTS,
+        help="its name; --list shows all of them",
     )
+    leaf.add_argument("--list", action=_List, help="show the scenarios and leave")
     _add_plane(leaf)
     leaf.add_argument("--json", action="store_true", help="the result as one line of JSON")
     leaf.add_argument(
@@ -268,11 +291,24 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         type=_seconds,
         default=STALL_AFTER_S,
         metavar="SECONDS",
-        help="give up after this long without a byte; default: %(default)s",
+        help="give up after this long without a byte or word; default: %(default)s",
     )
     leaf.add_argument(
         "--keep-captures", type=Path, metavar="DIR", help="keep pcapng files of both providers"
     )
+
+
+class _List(argparse.Action):
+    """Prints the scenarios, one a line, and ends the program, as --version does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        width = max(map(len, SCENARIO_TEXTS))
+        for name, text in SCENARIO_TEXTS.items():
+            print(f"{name:{width}}  {text}")
+        parser.exit()
 
 
 def _add_demo(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -355,7 +391,7 @@ def _progress(title: str) -> Iterator[Watch]:
         yield watch
 
 
-def _print_outcome(outcome: Outcome, *, as_json: bool) -> int:
+def _print_outcome(outcome: Outcome | Talk, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(asdict(outcome)))
     else:

@@ -288,7 +288,7 @@ def _add_layer(kernel: IPRoute, layer: Layer) -> None:
         if error.code != errno.EOPNOTSUPP:
             raise
         raise Unsupported(
-            f"{layer.kind} interfaces", f"a kernel with {OPTIONS[layer.kind]}"
+            f"interface kind {layer.kind}", f"it needs a kernel with {OPTIONS[layer.kind]}"
         ) from None
     if layer.kind == "bridge":
         for port in below:
