@@ -13,7 +13,7 @@ from typing import Final, assert_never
 
 from pyroute2 import IPRoute
 
-from noid.lab import advertisement, faults, namespaces, nft
+from noid.lab import advertisement, faults, namespaces, nft, routing
 from noid.lab.faults import (
     OF_THE_PROVIDER,
     Blackholed,
@@ -51,7 +51,7 @@ def cut(lab: str, plan: Topology, records: Path, fault: Fault, number: int, host
     """
     effect = faults.effect(plan, fault, number, host)
     record = _record(records, fault, number, host)
-    with namespaces.kernel_errors(f"fault {fault.value}"):
+    with routing.kernel_errors(f"fault {fault.value}"):
         if not record.exists():
             records.mkdir(exist_ok=True)
             record.write_text(_inside(lab, effect, functools.partial(_original, effect)))
@@ -64,9 +64,13 @@ def heal(lab: str, plan: Topology, records: Path, fault: Fault, number: int, hos
     record = _record(records, fault, number, host)
     if not record.exists():
         return time.monotonic_ns()
-    with namespaces.kernel_errors(f"heal {fault.value}"):
+    with routing.kernel_errors(f"heal {fault.value}"):
         undo = functools.partial(_undo, plan, effect, record.read_text())
         began_ns = _inside(lab, effect, undo)
+        if isinstance(effect, Relinked):
+            # The host knows the router by the address it had.
+            forget = functools.partial(routing.forget_neighbours, plan.uplink(host, number))
+            namespaces.inside(namespaces.namespace(lab, host), forget)
         if isinstance(effect, Down | Unaddressed | Unrouted) and plan.learns(host, number):
             namespaces.advertise(lab, number, host)
     record.unlink(missing_ok=True)
@@ -101,7 +105,7 @@ def _original(effect: Effect) -> str:
 def _apply(plan: Topology, effect: Effect, original: str) -> int:
     match effect:
         case Blackholed():
-            return namespaces.change_rules("add", effect.rules)
+            return routing.change_rules("add", effect.rules)
         case Dropped():
             return nft.run(f"{faults.pass_commands(effect)}\n{faults.drop_commands(effect)}")
         case Down():
@@ -122,7 +126,7 @@ def _apply(plan: Topology, effect: Effect, original: str) -> int:
 def _undo(plan: Topology, effect: Effect, original: str) -> int:
     match effect:
         case Blackholed():
-            return namespaces.change_rules("del", effect.rules)
+            return routing.change_rules("del", effect.rules)
         case Dropped():
             return nft.run(faults.pass_commands(effect))
         case Down():
@@ -147,7 +151,7 @@ def _advertise(effect: Withdrawn, *, lifetime_s: int) -> int:
 
 def _set_link(interface: str, **values: str) -> int:
     with IPRoute() as kernel:
-        index = namespaces.index(kernel, interface)
+        index = routing.index(kernel, interface)
         began_ns = time.monotonic_ns()
         kernel.link("set", index=index, **values)
     return began_ns
@@ -157,8 +161,8 @@ def _remove_addresses(addresses: Iterable[Address]) -> int:
     with IPRoute() as kernel:
         began_ns = time.monotonic_ns()
         for address in addresses:
-            with namespaces.unless(errno.EADDRNOTAVAIL):
-                namespaces.delete_address(kernel, address)
+            with routing.unless(errno.EADDRNOTAVAIL):
+                routing.delete_address(kernel, address)
     return began_ns
 
 
@@ -166,8 +170,8 @@ def _remove_routes(routes: Iterable[Route]) -> int:
     with IPRoute() as kernel:
         began_ns = time.monotonic_ns()
         for route in routes:
-            with namespaces.unless(errno.ESRCH):
-                namespaces.delete_route(kernel, route)
+            with routing.unless(errno.ESRCH):
+                routing.delete_route(kernel, route)
     return began_ns
 
 
@@ -176,9 +180,9 @@ def _restore(plan: Topology, effect: Down | Unaddressed | Unrouted) -> int:
     with IPRoute() as kernel:
         began_ns = time.monotonic_ns()
         for address in plan.addresses_of(effect.node, effect.interface, effect.number):
-            with namespaces.unless(errno.EEXIST):
-                namespaces.add_address(kernel, address)
+            with routing.unless(errno.EEXIST):
+                routing.add_address(kernel, address)
         for route in plan.routes_through(effect.node, effect.interface, effect.number):
-            with namespaces.unless(errno.EEXIST):
-                namespaces.add_route(kernel, route)
+            with routing.unless(errno.EEXIST):
+                routing.add_route(kernel, route)
     return began_ns

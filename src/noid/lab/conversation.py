@@ -52,7 +52,7 @@ class Conversation:
             lab.command(host, ["socat", "-", f"TCP6:{to}:{PORT},nodelay{bound}"]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
         )
@@ -85,6 +85,12 @@ class Conversation:
     def running(self) -> bool:
         """Whether more words may come back."""
         return self._popen.poll() is None
+
+    def complaint(self) -> str:
+        """Why it has ended: the last line of socat; to be asked once, when it is not running."""
+        assert self._popen.stderr is not None, "we asked for a pipe"
+        lines = self._popen.stderr.read().decode(errors="replace").splitlines()
+        return lines[-1] if lines else "socat ended without a word"
 
     def heard_of(self, since_ns: int) -> bool:
         """Whether a word has come back that was said at a time or later."""

@@ -6,27 +6,20 @@ in the namespace of the machine. What is asked of the kernel here comes from ``t
 
 import contextlib
 import ctypes
-import errno
 import functools
 import itertools
 import os
 import shutil
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 from pyroute2 import IPRoute, netns
 from pyroute2.ethtool import Ethtool
-from pyroute2.netlink.exceptions import NetlinkError
 
-from noid.errors import PlatformError, Unsupported
-from noid.lab import advertisement, nft
+from noid.lab import advertisement, nft, routing
 from noid.lab.topology import (
     HOSTS,
     MTU_OCTETS,
@@ -43,18 +36,8 @@ from noid.lab.topology import (
 PREFIX: Final = "noid-"
 RUN_DIRECTORY: Final = Path("/run/netns")
 ETC_DIRECTORY: Final = Path("/etc/netns")
-SYSCTL_DIRECTORY: Final = Path("/proc/sys/net")
 
-NO_DUPLICATE_DETECTION: Final = 0x02
-"""IFA_F_NODAD: the address is usable at once."""
 CLONE_NEWNET: Final = 0x40000000
-FOREVER: Final = 0xFFFFFFFF
-VLAN: Final = 10
-MARK_MASK: Final = 0xFF00
-LEARNED_METRIC: Final = 100
-"""Of a default route that is learnt of provider 1, as of the planned one."""
-OPTIONS: Final = {"bridge": "CONFIG_BRIDGE", "vlan": "CONFIG_VLAN_8021Q"}
-"""What a kernel is to be built with for each kind of interface."""
 RECEIVE_BUFFER: Final = "4096 131072 262144"
 """Small receive windows: what has already arrived must not hide for long that nothing comes."""
 
@@ -79,7 +62,7 @@ def create(lab: str, plan: Topology) -> None:
         Unsupported: the kernel has no interfaces of a kind.
         PlatformError: the kernel refuses.
     """
-    with kernel_errors("build the network"):
+    with routing.kernel_errors("build the network"):
         for node in plan.nodes:
             _create(namespace(lab, node))
             inside(namespace(lab, node), functools.partial(_set_switches, node))
@@ -93,7 +76,7 @@ def configure(lab: str, plan: Topology) -> None:
         Unsupported: nftables is not installed.
         PlatformError: the kernel refuses.
     """
-    with kernel_errors("configure the network"):
+    with routing.kernel_errors("configure the network"):
         _everywhere(lab, plan, _set_up, _configure)
     for number, host in itertools.product((1, 2), HOSTS):
         if plan.learns(host, number):
@@ -129,7 +112,7 @@ def advertise(
     """
     message = advertisement.advertisement(site(number, host), lifetime_s=lifetime_s)
     send = functools.partial(advertisement.send, f"cust{host}", message)
-    with kernel_errors("advertise a router"):
+    with routing.kernel_errors("advertise a router"):
         return inside(namespace(lab, f"isp{number}"), send)
 
 
@@ -139,7 +122,7 @@ def remove(lab: str, nodes: Iterable[str]) -> None:
     Raises:
         PlatformError: the kernel refuses.
     """
-    with kernel_errors("remove the network"):
+    with routing.kernel_errors("remove the network"):
         for node in nodes:
             name = namespace(lab, node)
             if (RUN_DIRECTORY / name).exists():
@@ -180,7 +163,7 @@ def set_features(lab: str, node: str, interface: str, features: Iterable[str], *
     """
 
     def turn() -> None:
-        with kernel_errors(f"features of {interface}"), Ethtool() as ethtool:
+        with routing.kernel_errors(f"features of {interface}"), Ethtool() as ethtool:
             answer = ethtool.get_features(interface)
             for name in features:
                 answer.features[name].enable = on
@@ -201,7 +184,7 @@ def inside(name: str, function: Callable[[], Returned]) -> Returned:
     """
 
     def enter_and_call() -> Returned:
-        with kernel_errors(f"enter {name}"):
+        with routing.kernel_errors(f"enter {name}"):
             netns.setns(name, flags=0)
         return function()
 
@@ -254,8 +237,8 @@ def _set_switches(node: str) -> None:
             ("dad_transmits", 0),
             ("forwarding", int(forwards(node))),
         ):
-            (SYSCTL_DIRECTORY / "ipv6/conf" / scope / switch).write_text(str(value))
-    (SYSCTL_DIRECTORY / "ipv4/tcp_rmem").write_text(RECEIVE_BUFFER)
+            (routing.SYSCTL_DIRECTORY / "ipv6/conf" / scope / switch).write_text(str(value))
+    (routing.SYSCTL_DIRECTORY / "ipv4/tcp_rmem").write_text(RECEIVE_BUFFER)
 
 
 def _add_links(lab: str, node: str, plan: Topology) -> None:
@@ -276,170 +259,27 @@ def _add_layers(lab: str, node: str, plan: Topology) -> None:
     """Bridges and VLAN devices, above the links."""
     with IPRoute() as kernel:
         for layer in _of(node, plan.layers):
-            _add_layer(kernel, layer)
-
-
-def _add_layer(kernel: IPRoute, layer: Layer) -> None:
-    below = [index(kernel, name) for name in layer.over]
-    of_vlan = {"link": below[0], "vlan_id": VLAN} if layer.kind == "vlan" else {}
-    try:
-        kernel.link("add", ifname=layer.interface, kind=layer.kind, **of_vlan)
-    except NetlinkError as error:
-        if error.code != errno.EOPNOTSUPP:
-            raise
-        raise Unsupported(
-            f"interface kind {layer.kind}", f"it needs a kernel with {OPTIONS[layer.kind]}"
-        ) from None
-    if layer.kind == "bridge":
-        for port in below:
-            kernel.link("set", index=port, master=index(kernel, layer.interface))
+            routing.add_layer(kernel, layer)
 
 
 def _set_up(lab: str, node: str, plan: Topology) -> None:
     with IPRoute() as kernel:
         for interface in ("lo", *plan.interfaces(node)):
-            kernel.link("set", index=index(kernel, interface), state="up")
+            kernel.link("set", index=routing.index(kernel, interface), state="up")
 
 
 def _configure(lab: str, node: str, plan: Topology) -> None:
     with IPRoute() as kernel:
         for address in _of(node, plan.addresses):
             if address.learned:
-                _let_learn(address)
-            add_address(kernel, address)
+                routing.let_learn(address)
+            routing.add_address(kernel, address)
         for route in _of(node, plan.routes):
-            add_route(kernel, route)
-        for rule in _of(node, plan.rules):
-            kernel.rule("add", **_rule_arguments(rule))
+            routing.add_route(kernel, route)
+    routing.change_rules("add", _of(node, plan.rules))
     for ruleset in _of(node, plan.rulesets):
         nft.run(ruleset.text)
 
 
 def _of(node: str, planned: Iterable[Planned]) -> Iterator[Planned]:
     return (one for one in planned if one.node == node)
-
-
-def _let_learn(address: Address) -> None:
-    """Lets an interface listen to router advertisements, and make that very address of them."""
-    switches = SYSCTL_DIRECTORY / "ipv6/conf" / address.interface
-    for switch, value in (("autoconf", 1), ("ra_defrtr_metric", LEARNED_METRIC), ("accept_ra", 1)):
-        (switches / switch).write_text(str(value))
-    token = IPv6Address(int(IPv6Interface(address.text).ip) & (2**64 - 1))
-    words = ["ip", "token", "set", str(token), "dev", address.interface]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise PlatformError("learn an address", done.returncode, done.stderr.strip())
-
-
-def add_address(kernel: IPRoute, address: Address) -> None:
-    """Adds an address that is usable at once, unless the node is to learn it."""
-    if not address.learned:
-        kernel.addr(
-            "add",
-            **_address_arguments(kernel, address),
-            flags=NO_DUPLICATE_DETECTION,
-            preferred_lft=0 if address.deprecated else FOREVER,
-            valid_lft=FOREVER,
-        )
-
-
-def delete_address(kernel: IPRoute, address: Address) -> None:
-    """Deletes an address, however the node came by it."""
-    kernel.addr("del", **_address_arguments(kernel, address))
-
-
-def add_route(kernel: IPRoute, route: Route) -> None:
-    """Adds a route, unless the node is to learn it."""
-    if not route.learned:
-        kernel.route("add", **_route_arguments(kernel, route))
-
-
-def delete_route(kernel: IPRoute, route: Route) -> None:
-    """Deletes a route, however the node came by it."""
-    kernel.route("del", **_route_arguments(kernel, route))
-
-
-def _address_arguments(kernel: IPRoute, address: Address) -> dict[str, Any]:
-    text, _, length = address.text.partition("/")
-    return {
-        "index": index(kernel, address.interface),
-        "family": socket.AF_INET6,
-        "address": text,
-        "prefixlen": int(length),
-    }
-
-
-def _route_arguments(kernel: IPRoute, route: Route) -> dict[str, Any]:
-    wanted: dict[str, Any] = {
-        "family": socket.AF_INET6,
-        "dst": route.destination,
-        "priority": route.metric,
-        "table": route.table,
-    }
-    if route.gateway:
-        return wanted | {"gateway": route.gateway}
-    return wanted | {"oif": index(kernel, route.interface)}
-
-
-def change_rules(command: Literal["add", "del"], rules: Iterable[Rule]) -> int:
-    """Adds or removes policy rules in the namespace we are in, those that are to be changed.
-
-    Returns:
-        The monotonic time in ns just before the first change.
-    """
-    done = errno.EEXIST if command == "add" else errno.ENOENT
-    with IPRoute() as kernel:
-        began_ns = time.monotonic_ns()
-        for rule in rules:
-            with unless(done):
-                kernel.rule(command, **_rule_arguments(rule))
-    return began_ns
-
-
-def _rule_arguments(rule: Rule) -> dict[str, Any]:
-    wanted: dict[str, Any] = {"family": socket.AF_INET6, "priority": rule.priority}
-    if rule.source:
-        wanted["src"], _, length = rule.source.partition("/")
-        wanted["src_len"] = int(length)
-    if rule.destination:
-        wanted["dst"], _, length = rule.destination.partition("/")
-        wanted["dst_len"] = int(length)
-    if rule.incoming:
-        wanted["iifname"] = rule.incoming
-    if rule.mark:
-        wanted |= {"fwmark": rule.mark, "fwmask": MARK_MASK}
-    if rule.table is None:
-        wanted["action"] = "blackhole"
-    else:
-        wanted["table"] = rule.table
-    return wanted
-
-
-def index(kernel: IPRoute, interface: str) -> int:
-    """The index of an interface of the namespace we are in."""
-    (found,) = kernel.link_lookup(ifname=interface)
-    return int(found)
-
-
-@contextlib.contextmanager
-def unless(*numbers: int) -> Iterator[None]:
-    """Passes over errors of the kernel that say there was nothing to change."""
-    try:
-        yield
-    except NetlinkError as error:
-        if error.code not in numbers:
-            raise
-
-
-@contextlib.contextmanager
-def kernel_errors(operation: str) -> Iterator[None]:
-    """The one place where the errors of the kernel become ours."""
-    try:
-        yield
-    except NetlinkError as error:
-        raise PlatformError(operation, error.code, str(error.args[-1])) from None
-    except OSError as error:
-        advice = error.strerror or str(error)
-        if error.errno in (errno.EPERM, errno.EACCES):
-            advice += "; run as root"
-        raise PlatformError(operation, error.errno or 0, advice) from None

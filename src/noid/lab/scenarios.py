@@ -167,7 +167,8 @@ def _await_ready(lab: Lab, scenario: Scenario, talk: Conversation) -> None:
 
     def is_ready() -> bool:
         if not talk.running:
-            raise PlatformError(scenario.name, 0, "the conversation failed before the fault")
+            why = f"the conversation failed before the fault: {talk.complaint()}"
+            raise PlatformError(scenario.name, 0, why)
         return len(talk.heard) >= READY_WORDS and (lab.plane == "none" or _can_move(lab))
 
     lab.wait_for("the hosts talk", is_ready, READY_S)

@@ -40,6 +40,8 @@ CUT_PRIORITY: Final = 1
 """Right behind the kernel's rule 0, so that neighbour discovery and the router itself live on."""
 DOWNSTREAM_PRIORITY: Final = 2
 UPSTREAM_PRIORITY: Final = 3
+MARK_MASK: Final = 0xFF00
+"""The bits of a firewall mark that rules look at."""
 INGRESS_PRIORITY: Final = 100
 SOURCE_PRIORITY: Final = 1000
 
@@ -121,7 +123,7 @@ class Rule:
         source: prefix the source must be in; any if empty.
         destination: prefix the destination must be in; any if empty.
         incoming: interface the packet came in on; any if empty.
-        mark: firewall mark of the packet, under the mask 0xff00; any if 0.
+        mark: firewall mark of the packet, under ``MARK_MASK``; any if 0.
         table: the table to look in, or None: drop the packet and say nothing.
     """
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 from noid.lab.topology import (
     HOSTS,
     LAN,
+    MARK_MASK,
     Layer,
     Link,
     Route,
@@ -38,7 +39,6 @@ VARIANT_TEXTS: Final[dict[Variant, str]] = {
 MARK_PRIORITY: Final = 500
 """Before the source rules."""
 MARK_SHIFT: Final = 8
-MARK_MASK: Final = 0xFF00
 FIREWALL: Final = """\
 table inet firewall {
   chain prerouting {
