@@ -18,6 +18,7 @@ import pytest
 from noid.errors import PlatformError, Unsupported, UsageError
 from noid.lab import configuration, inventory, machine, namespaces, processes, topology
 from noid.lab.download import Arrival, longest_silence_ns
+from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.lab import Lab
 from noid.lab.waiting import wait_for
 from tests.lab.privilege import NOBODY
@@ -251,11 +252,11 @@ def test_a_provider_is_cut_and_healed_by_hand(plain_lab: Lab) -> None:
     try:
         done = _noid("cut", *named, "1")
         undo = f"noid lab heal --name {plain_lab.name} 1"
-        assert done.stdout == f"provider 1 forwards nothing any more; undo: {undo}\n"
+        assert done.stdout == f"provider 1: {FAULT_TEXTS[Fault.SILENT]}; undo: {undo}\n"
         assert not _ping(plain_lab, *ends)
     finally:
         healed = _noid("heal", *named, "1")
-    assert healed.stdout == "provider 1 forwards again\n"
+    assert healed.stdout == "provider 1: every fault is undone\n"
     assert _ping(plain_lab, *ends)
 
 

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -17,14 +17,23 @@ from rich.table import Table
 from noid.errors import UsageError
 from noid.lab import blackhole, inventory, machine, restart
 from noid.lab.demo import demonstrate, table_of
+from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.interruption import interruptible
 from noid.lab.lab import Lab
-from noid.lab.topology import NODES
+from noid.lab.scenarios import SCENARIOS, Talk, play
+from noid.lab.topology import ALL_NODES, HOSTS
 from noid.lab.transfer import STALL_AFTER_S, Outcome, Run, Watch
+from noid.lab.variants import VARIANT_TEXTS, VARIANTS
 
 DEFAULT_NAME: Final = "lab"
 PLANES: Final = ("auto", "bpf", "tun", "none")
-SCENARIOS: Final = {blackhole.NAME: blackhole.run, restart.NAME: restart.run}
+DOWNLOADS: Final = {blackhole.NAME: blackhole.run, restart.NAME: restart.run}
+DOWNLOAD_TEXTS: Final = {
+    blackhole.NAME: "provider 1 dies in silence in the middle of a download",
+    restart.NAME: "the same, after both daemons were killed and started again",
+}
+SCENARIO_TEXTS: Final = DOWNLOAD_TEXTS | {row.name: row.text for row in SCENARIOS.values()}
+"""Each scenario in one line; those of ``DOWNLOADS`` have a download, the others a conversation."""
 CAPTURED: Final = (("isp1", "core"), ("isp1", "custa"), ("isp2", "core"), ("isp2", "custa"))
 """Between them every packet between a and b passes, by whatever pair of addresses."""
 CAPTURED_OCTETS: Final = 192
@@ -48,8 +57,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_up(leaves)
     _add_down(leaves)
     _add_exec(leaves)
-    _add_provider(leaves, "cut", cut, "let a provider forward nothing, silently, its links up")
-    _add_provider(leaves, "heal", heal, "let a provider that was cut forward again")
+    _add_cut(leaves)
+    _add_heal(leaves)
     _add_status(leaves)
     _add_run(leaves)
     _add_demo(leaves)
@@ -58,7 +67,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def up(arguments: argparse.Namespace) -> int:
     """Builds a lab that stays."""
     with interruptible(), Console(stderr=True).status("building the lab"):
-        Lab.up(arguments.name, plane=arguments.plane)
+        Lab.up(arguments.name, plane=arguments.plane, variant=arguments.variant)
     name = _named(arguments)
     print(f"lab {arguments.name} is up; try: noid lab exec {name}a -- ping -c3 b.example")
     return 0
@@ -86,19 +95,23 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def cut(arguments: argparse.Namespace) -> int:
-    """Lets a provider die in silence."""
+    """Brings a fault into force."""
     machine.check_root()
-    Lab.attach(arguments.name).cut_provider(arguments.provider)
+    fault = Fault(arguments.how)
+    Lab.attach(arguments.name).cut(arguments.provider, fault, arguments.host)
     undo = f"noid lab heal {_named(arguments)}{arguments.provider}"
-    print(f"provider {arguments.provider} forwards nothing any more; undo: {undo}")
+    print(f"provider {arguments.provider}: {FAULT_TEXTS[fault]}; undo: {undo}")
     return 0
 
 
 def heal(arguments: argparse.Namespace) -> int:
     """Undoes what ``cut`` did."""
     machine.check_root()
-    Lab.attach(arguments.name).heal_provider(arguments.provider)
-    print(f"provider {arguments.provider} forwards again")
+    lab = Lab.attach(arguments.name)
+    fault = None if arguments.how is None else Fault(arguments.how)
+    for host in HOSTS:
+        lab.heal(arguments.provider, host, how=fault)
+    print(f"provider {arguments.provider}: {arguments.how or 'every fault'} is undone")
     return 0
 
 
@@ -111,12 +124,13 @@ def status(arguments: argparse.Namespace) -> int:
         print(json.dumps(found))
         return 0
     table = Table(box=None, pad_edge=False)
-    for column in ("lab", "plane", "namespaces", "processes"):
+    for column in ("lab", "plane", "variant", "namespaces", "processes"):
         table.add_column(column, overflow="fold")
     for lab in found:
         table.add_row(
             lab["name"],
             lab["plane"] or "?",
+            lab["variant"] or "?",
             " ".join(lab["nodes"]) or "none",
             " ".join(map(_process_text, lab["processes"])) or "none",
         )
@@ -126,22 +140,40 @@ def status(arguments: argparse.Namespace) -> int:
 
 def run_scenario(arguments: argparse.Namespace) -> int:
     """Runs a scenario in a lab of its own."""
-    machine.check_machine("ip", "nsd", "nginx", "curl")
+    machine.check_machine("ip", "nsd", "nginx", "curl", "socat")
     if arguments.keep_captures is not None:
         machine.find_program("dumpcap")
         arguments.keep_captures.mkdir(parents=True, exist_ok=True)
     if arguments.scenario == restart.NAME:
         restart.check_plane(arguments.plane)
-    with interruptible(), contextlib.ExitStack() as stack:
+    run = _run_download if arguments.scenario in DOWNLOADS else _run_talk
+    with interruptible():
+        return _print_outcome(run(arguments), as_json=arguments.json)
+
+
+def _run_download(arguments: argparse.Namespace) -> Outcome:
+    with contextlib.ExitStack() as stack:
         watch = stack.enter_context(_progress(arguments.scenario))
         lab = stack.enter_context(Lab.create(plane=arguments.plane))
-        if arguments.keep_captures is not None:
-            for node, interface in CAPTURED:
-                path = arguments.keep_captures / f"{node}-{interface}.pcapng"
-                stack.enter_context(lab.capture(node, interface, path, octets_each=CAPTURED_OCTETS))
-        scenario = SCENARIOS[arguments.scenario]
-        outcome = scenario(lab, stall_after_s=arguments.stall_after, watch=watch)
-    return _print_outcome(outcome, as_json=arguments.json)
+        _keep_captures(stack, lab, arguments.keep_captures)
+        scenario = DOWNLOADS[arguments.scenario]
+        return scenario(lab, stall_after_s=arguments.stall_after, watch=watch)
+
+
+def _run_talk(arguments: argparse.Namespace) -> Talk:
+    scenario = SCENARIOS[arguments.scenario]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(Console(stderr=True).status(f"{scenario.name}: {scenario.text}"))
+        lab = stack.enter_context(Lab.create(plane=arguments.plane, variant=scenario.variant))
+        _keep_captures(stack, lab, arguments.keep_captures)
+        return play(lab, scenario, stall_after_s=arguments.stall_after)
+
+
+def _keep_captures(stack: contextlib.ExitStack, lab: Lab, directory: Path | None) -> None:
+    for node, interface in CAPTURED if directory else ():
+        assert directory is not None, "there is nothing to capture into no directory"
+        path = directory / f"{node}-{interface}.pcapng"
+        stack.enter_context(lab.capture(node, interface, path, octets_each=CAPTURED_OCTETS))
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -161,6 +193,13 @@ def _add_up(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     )
     _add_name(leaf)
     _add_plane(leaf)
+    leaf.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        default=VARIANTS[0],
+        help="; ".join(f"{variant}: {text}" for variant, text in VARIANT_TEXTS.items())
+        + "; default: %(default)s",
+    )
 
 
 def _add_down(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -183,19 +222,45 @@ def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "noid lab exec a -- ping -c3 b.example",
     )
     _add_name(leaf)
-    leaf.add_argument("host", metavar="HOST", choices=NODES, help=", ".join(sorted(NODES)))
+    leaf.add_argument("host", metavar="HOST", choices=ALL_NODES, help=", ".join(sorted(ALL_NODES)))
     leaf.add_argument("words", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="and its words")
 
 
-def _add_provider(
-    leaves: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    handler: Callable[[argparse.Namespace], int],
-    summary: str,
-) -> None:
-    leaf = _leaf(leaves, name, handler, summary, f"noid lab {name} 1")
+def _add_cut(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    summary = "let something happen to a provider, silently and with its links up by default"
+    leaf = _leaf(leaves, "cut", cut, summary, "noid lab cut 1 --how carrier --host b")
     _add_name(leaf)
+    _add_provider(leaf)
+    _add_how(leaf, default=Fault.SILENT.value)
+    leaf.add_argument(
+        "--host",
+        choices=HOSTS,
+        default=HOSTS[0],
+        help="whose access line or uplink is hit, unless the whole provider is; "
+        "default: %(default)s",
+    )
+
+
+def _add_heal(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    leaf = _leaf(leaves, "heal", heal, "undo what was cut of a provider", "noid lab heal 1")
+    _add_name(leaf)
+    _add_provider(leaf)
+    _add_how(leaf, default=None)
+
+
+def _add_provider(leaf: argparse.ArgumentParser) -> None:
     leaf.add_argument("provider", metavar="NUMBER", type=int, help="of the provider: 1 or 2")
+
+
+def _add_how(leaf: argparse.ArgumentParser, *, default: str | None) -> None:
+    leaf.add_argument(
+        "--how",
+        metavar="FAULT",
+        choices=[fault.value for fault in Fault],
+        default=default,
+        help="; ".join(f"{fault.value}: {text}" for fault, text in FAULT_TEXTS.items())
+        + f"; default: {default or 'every fault in force'}",
+    )
 
 
 def _add_status(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -210,17 +275,15 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "run",
         run_scenario,
         "run a scenario in a lab of its own, which is gone afterwards",
-        "noid lab run blackhole --plane none --stall-after 5 --json",
+        "noid lab run carrier --plane none --stall-after 5 --json",
     )
     leaf.add_argument(
         "scenario",
         metavar="SCENARIO",
-        choices=SCENARIOS,
-        help=(
-            f"{blackhole.NAME}: provider 1 dies in silence in the middle of a download; "
-            f"{restart.NAME}: before that both daemons are killed and started again"
-        ),
+        choices=SCENARIO_TEXTS,
+        help="its name; --list shows all of them",
     )
+    leaf.add_argument("--list", action=_List, help="show the scenarios and leave")
     _add_plane(leaf)
     leaf.add_argument("--json", action="store_true", help="the result as one line of JSON")
     leaf.add_argument(
@@ -228,11 +291,24 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         type=_seconds,
         default=STALL_AFTER_S,
         metavar="SECONDS",
-        help="give up after this long without a byte; default: %(default)s",
+        help="give up after this long without a byte or word; default: %(default)s",
     )
     leaf.add_argument(
         "--keep-captures", type=Path, metavar="DIR", help="keep pcapng files of both providers"
     )
+
+
+class _List(argparse.Action):
+    """Prints the scenarios, one a line, and ends the program, as --version does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        width = max(map(len, SCENARIO_TEXTS))
+        for name, text in SCENARIO_TEXTS.items():
+            print(f"{name:{width}}  {text}")
+        parser.exit()
 
 
 def _add_demo(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -315,7 +391,7 @@ def _progress(title: str) -> Iterator[Watch]:
         yield watch
 
 
-def _print_outcome(outcome: Outcome, *, as_json: bool) -> int:
+def _print_outcome(outcome: Outcome | Talk, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(asdict(outcome)))
     else:

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.text import Text
 from noid.lab import blackhole
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
+from noid.lab.scenarios import Talk
 from noid.lab.timeline import Kind, Timeline
 from noid.lab.transfer import Outcome, Run
 
@@ -43,7 +45,7 @@ def demonstrate(console: Console) -> bool:
     return not without.survived and with_noid.good
 
 
-def table_of(outcomes: list[Outcome]) -> Table:
+def table_of(outcomes: Sequence[Outcome | Talk]) -> Table:
     """The outcomes of one scenario side by side."""
     table = Table("")
     for outcome in outcomes:

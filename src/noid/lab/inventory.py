@@ -17,7 +17,8 @@ import msgspec
 
 from noid.errors import UsageError
 from noid.lab import namespaces, processes
-from noid.lab.topology import NODES
+from noid.lab.topology import ALL_NODES
+from noid.lab.variants import Variant
 
 Plane = Literal["none", "auto", "tun", "bpf"]
 
@@ -35,12 +36,14 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: its name.
         plane: the data plane of its hosts.
+        variant: which network it is.
         content_octets: size of the file b serves; 0 until it is complete.
         content_sha256: its hash in hexadecimal.
     """
 
     name: str
     plane: Plane
+    variant: Variant = "plain"
     content_octets: int = 0
     content_sha256: str = ""
 
@@ -109,21 +112,25 @@ def names() -> list[str]:
 
 
 def survey(name: str) -> dict[str, Any]:
-    """What is there of a lab: its data plane, its namespaces and its processes.
+    """What is there of a lab: its data plane, its variant, its namespaces and its processes.
 
     Raises:
         UsageError: the name cannot be one.
     """
     directory = directory_of(name)
+    plane: Plane | None
+    variant: Variant | None
     try:
-        plane: str | None = read_description(name).plane
+        description = read_description(name)
+        plane, variant = description.plane, description.variant
     except UsageError:
-        plane = None
+        plane = variant = None
     return {
         "name": name,
         "plane": plane,
+        "variant": variant,
         "directory": str(directory),
-        "nodes": namespaces.present(name, NODES),
+        "nodes": namespaces.present(name, ALL_NODES),
         "processes": [
             {
                 "name": record.name,
@@ -149,11 +156,11 @@ def remove(name: str) -> bool:
         PlatformError: something would not go.
     """
     directory = directory_of(name)
-    there = directory.exists() or bool(namespaces.present(name, NODES))
+    there = directory.exists() or bool(namespaces.present(name, ALL_NODES))
     with contextlib.ExitStack() as steps:
         steps.callback(shutil.rmtree, directory, ignore_errors=True)
         steps.callback(unmount, directory / PINS)
-        steps.callback(namespaces.remove, name, tuple(reversed(NODES)))
+        steps.callback(namespaces.remove, name, tuple(reversed(ALL_NODES)))
         steps.callback(_end_strangers, name)
         for record in processes.read_records(directory / "processes"):
             steps.callback(processes.end_processes, [record])
@@ -171,7 +178,7 @@ def unmount(directory: Path) -> None:
 def _end_strangers(name: str) -> None:
     """Ends what still runs on the nodes: children of our programs and what users started."""
     for _ in range(STRANGER_ROUNDS_MAX):
-        members = namespaces.members(name, NODES)
+        members = namespaces.members(name, ALL_NODES)
         members.pop(os.getpid(), None)
         found = [
             processes.record_of(pid, sequence=0, name=f"process {pid} on {node}", node=node)

@@ -2,7 +2,7 @@
 
     with Lab.create(plane="tun") as lab:
         lab.run("a", ["ping", "-c1", "b.example"])
-        lab.cut_provider(1)
+        lab.cut(1)
 
 What it leaves on the machine, and how that goes again, is in ``inventory``.
 """
@@ -22,6 +22,7 @@ import msgspec
 from noid.control import answers, ask, ask_rows
 from noid.errors import PlatformError, UsageError
 from noid.lab import (
+    changes,
     configuration,
     inventory,
     machine,
@@ -29,9 +30,13 @@ from noid.lab import (
     processes,
     servers,
     topology,
+    variants,
 )
+from noid.lab.faults import Fault
 from noid.lab.inventory import Description, Plane
 from noid.lab.processes import Process
+from noid.lab.topology import Link
+from noid.lab.variants import Variant
 from noid.lab.waiting import wait_for
 from noid.plane.pins import prepare_pins
 
@@ -58,33 +63,36 @@ class Lab:
         self.name = description.name
         self.plane = description.plane
         self.directory = inventory.directory_of(self.name)
+        self.plan = variants.plan_of(description.variant)
         self._children: list[Process] = []
 
     @classmethod
     @contextlib.contextmanager
-    def create(cls, *, plane: Plane = "none", name: str | None = None) -> Iterator["Lab"]:
+    def create(
+        cls, *, plane: Plane = "none", variant: Variant = "plain", name: str | None = None
+    ) -> Iterator["Lab"]:
         """A lab for the time of a ``with``, under a random name unless one is given.
 
         Raises:
             ShimError: as ``up``.
         """
-        lab = cls.up(name or f"run-{secrets.token_hex(4)}", plane=plane)
+        lab = cls.up(name or f"run-{secrets.token_hex(4)}", plane=plane, variant=variant)
         try:
             yield lab
         finally:
             lab.down()
 
     @classmethod
-    def up(cls, name: str, *, plane: Plane) -> "Lab":
+    def up(cls, name: str, *, plane: Plane, variant: Variant = "plain") -> "Lab":
         """Builds a lab that stays; whatever was built is removed again if not all could be.
 
         Raises:
             UsageError: the name cannot be one, or a lab of that name is there.
-            Unsupported: a program is missing.
+            Unsupported: a program is missing, or the kernel lacks what the variant needs.
             PlatformError: not root, the kernel refuses, or a program does not come up.
         """
         machine.check_machine("ip", "nsd", "nginx")
-        description = Description(name=name, plane=plane)
+        description = Description(name=name, plane=plane, variant=variant)
         inventory.claim(description)
         lab = cls(description)
         try:
@@ -169,8 +177,8 @@ class Lab:
         Raises:
             UsageError: there is no such node.
         """
-        if node not in topology.NODES:
-            raise UsageError(f"no host {node!r} in a lab; there are {', '.join(topology.NODES)}")
+        if node not in self.plan.nodes:
+            raise UsageError(f"no host {node!r} in a lab; there are {', '.join(self.plan.nodes)}")
         return ["ip", "netns", "exec", namespaces.namespace(self.name, node), *arguments]
 
     @contextlib.contextmanager
@@ -297,29 +305,53 @@ class Lab:
 
     # --- what happens to the network --------------------------------------------------------------
 
-    def cut_provider(self, number: int) -> int:
-        """Makes a provider forward nothing, silently, its links up; returns when, in ns.
+    def cut(self, number: int, how: Fault = Fault.SILENT, host: str = "a") -> int:
+        """Brings a fault into force; ``heal`` undoes it.
 
         Args:
-            number: 1 or 2.
+            number: of the provider, 1 or 2.
+            how: which fault.
+            host: whose access line or uplink is hit; for most faults not the whole provider.
+
+        Returns:
+            The monotonic time in ns just before the change took effect.
 
         Raises:
-            ShimError: there is no such provider, or the kernel refuses.
+            UsageError: there is no such provider or host, or this lab cannot have that fault.
+            Unsupported: nftables is not installed.
+            PlatformError: the kernel refuses.
         """
-        rules = topology.provider_cut(number)
-        return namespaces.add_rules(self.name, rules[0].node, rules)
+        return changes.cut(self.name, self.plan, self._faults, how, number, host)
+
+    def heal(self, number: int, host: str = "a", *, how: Fault | None = None) -> int:
+        """Undoes faults of a provider that are in force, the latest first.
+
+        Args:
+            number: of the provider, 1 or 2.
+            host: faults of the whole provider and those of this host are undone.
+            how: which fault; all of them if None.
+
+        Returns:
+            The monotonic time in ns just before the first change took effect.
+
+        Raises:
+            ShimError: as ``cut``.
+        """
+        topology.check_provider(number)
+        began_ns = [
+            changes.heal(self.name, self.plan, self._faults, fault, number, host)
+            for fault, provider, hit in changes.in_force(self._faults)
+            if provider == number and hit in (host, changes.EVERY_HOST) and how in (fault, None)
+        ]
+        return began_ns[0] if began_ns else time.monotonic_ns()
+
+    def cut_provider(self, number: int) -> int:
+        """Makes a provider forward nothing, silently, its links up; as ``cut``."""
+        return self.cut(number)
 
     def heal_provider(self, number: int) -> int:
-        """Undoes ``cut_provider``; returns when, in ns.
-
-        Args:
-            number: 1 or 2.
-
-        Raises:
-            ShimError: there is no such provider, or the kernel refuses.
-        """
-        rules = topology.provider_cut(number)
-        return namespaces.remove_rules(self.name, rules[0].node, rules)
+        """Undoes the faults of a provider; as ``heal``."""
+        return self.heal(number)
 
     def set_features(self, host: str, features: Sequence[str], *, on: bool) -> None:
         """Turns features of a host's uplinks on or off, as ethtool -K does.
@@ -332,7 +364,7 @@ class Lab:
         Raises:
             PlatformError: the kernel refuses.
         """
-        for interface in topology.interfaces(host):
+        for interface in self.plan.interfaces(host):
             namespaces.set_features(self.name, host, interface, features, on=on)
 
     def delivered_octets(self, number: int, host: str) -> int:
@@ -361,6 +393,10 @@ class Lab:
     def _records(self) -> Path:
         return self.directory / "processes"
 
+    @property
+    def _faults(self) -> Path:
+        return self.directory / "faults"
+
     def _config(self, host: str) -> Path:
         return self.directory / f"{host}.toml"
 
@@ -368,8 +404,10 @@ class Lab:
         return self.directory / "logs" / f"{name}.log"
 
     def _build(self) -> None:
-        namespaces.build(self.name, topology.topology())
-        for node in topology.NODES:
+        namespaces.create(self.name, self.plan)
+        self._join_tunnels()
+        namespaces.configure(self.name, self.plan)
+        for node in self.plan.nodes:
             shimmed = self.plane != "none" and node in topology.HOSTS
             server = "::1" if shimmed else topology.NAME_SERVER
             files = {
@@ -390,6 +428,20 @@ class Lab:
                 self.start_daemon(host)
             self._settle_plane()
 
+    def _join_tunnels(self) -> None:
+        for link in self.plan.links:
+            if link.kind == "tun":
+                self._join_tunnel(link)
+
+    def _join_tunnel(self, link: Link) -> None:
+        """Starts the program that a link of TUN devices consists of."""
+        (left, left_interface), (right, right_interface) = link.left, link.right
+        ends = [namespaces.namespace(self.name, left), left_interface]
+        ends += [namespaces.namespace(self.name, right), right_interface]
+        arguments = [sys.executable, "-m", "noid.lab.wire", *ends]
+        process = self.spawn(left, arguments, name=f"wire-{left}-{left_interface}")
+        self._await_ready(process, "the tunnel is up", lambda: "up" in process.output())
+
     def _settle_plane(self) -> None:
         """Which plane the hosts took, where they were to take the best there is."""
         if self.plane == "auto":
@@ -402,9 +454,8 @@ class Lab:
         nsd = self.spawn("dns", [machine.find_program("nsd"), *arguments], name="nsd")
         arguments = servers.prepare_web_server(self.directory / "web")
         nginx = self.spawn("b", [machine.find_program("nginx"), *arguments], name="nginx")
-        self.description = Description(
-            name=self.name,
-            plane=self.plane,
+        self.description = msgspec.structs.replace(
+            self.description,
             content_octets=servers.CONTENT_OCTETS,
             content_sha256=servers.make_content(self.directory / "web"),
         )

@@ -14,6 +14,7 @@ PACKAGES: Final = {
     "curl": "curl",
     "dumpcap": "tshark",
     "iperf3": "iperf3",
+    "socat": "socat",
 }
 """Programs and the Debian packages they come in."""
 SERVER_PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"

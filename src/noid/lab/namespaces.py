@@ -6,38 +6,43 @@ in the namespace of the machine. What is asked of the kernel here comes from ``t
 
 import contextlib
 import ctypes
-import errno
 import functools
+import itertools
 import os
 import shutil
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from pyroute2 import IPRoute, netns
 from pyroute2.ethtool import Ethtool
-from pyroute2.netlink.exceptions import NetlinkError
 
-from noid.errors import PlatformError
-from noid.lab.topology import MTU_OCTETS, Address, Route, Rule, Topology, forwards, interfaces
+from noid.lab import advertisement, nft, routing
+from noid.lab.topology import (
+    HOSTS,
+    MTU_OCTETS,
+    Address,
+    Layer,
+    Route,
+    Rule,
+    Ruleset,
+    Topology,
+    forwards,
+    site,
+)
 
 PREFIX: Final = "noid-"
 RUN_DIRECTORY: Final = Path("/run/netns")
 ETC_DIRECTORY: Final = Path("/etc/netns")
-SYSCTL_DIRECTORY: Final = Path("/proc/sys/net")
 
-NO_DUPLICATE_DETECTION: Final = 0x02
-"""IFA_F_NODAD: the address is usable at once."""
 CLONE_NEWNET: Final = 0x40000000
-FOREVER: Final = 0xFFFFFFFF
 RECEIVE_BUFFER: Final = "4096 131072 262144"
 """Small receive windows: what has already arrived must not hide for long that nothing comes."""
 
 Returned = TypeVar("Returned")
+Planned = TypeVar("Planned", Address, Layer, Route, Rule, Ruleset)
 
 
 def namespace(lab: str, node: str) -> str:
@@ -50,21 +55,65 @@ def present(lab: str, nodes: Iterable[str]) -> list[str]:
     return [node for node in nodes if (RUN_DIRECTORY / namespace(lab, node)).exists()]
 
 
-def build(lab: str, plan: Topology) -> None:
-    """Makes the whole network, ready for packets when it returns.
+def create(lab: str, plan: Topology) -> None:
+    """Makes the nodes and their links, as far as the kernel makes them alone.
+
+    Raises:
+        Unsupported: the kernel has no interfaces of a kind.
+        PlatformError: the kernel refuses.
+    """
+    with routing.kernel_errors("build the network"):
+        for node in plan.nodes:
+            _create(namespace(lab, node))
+            inside(namespace(lab, node), functools.partial(_set_switches, node))
+        _everywhere(lab, plan, _add_links, _add_layers)
+
+
+def configure(lab: str, plan: Topology) -> None:
+    """Makes the network ready for packets, once all its links are there.
+
+    Raises:
+        Unsupported: nftables is not installed.
+        PlatformError: the kernel refuses.
+    """
+    with routing.kernel_errors("configure the network"):
+        _everywhere(lab, plan, _set_up, _configure)
+    for number, host in itertools.product((1, 2), HOSTS):
+        if plan.learns(host, number):
+            advertise(lab, number, host)
+
+
+def _everywhere(lab: str, plan: Topology, *steps: Callable[[str, str, Topology], None]) -> None:
+    """Each step on all nodes before the next step.
+
+    A link carries nothing until both ends are up, and a route needs a link that does.
+    """
+    for step in steps:
+        for node in plan.nodes:
+            inside(namespace(lab, node), functools.partial(step, lab, node, plan))
+
+
+def advertise(
+    lab: str, number: int, host: str, *, lifetime_s: int = advertisement.LIFETIME_S
+) -> int:
+    """Lets the router of a provider advertise itself to a host, once.
+
+    Args:
+        lab: the name of the lab.
+        number: of the provider, from 1.
+        host: to which customer.
+        lifetime_s: how long it is a default router; 0 withdraws it.
+
+    Returns:
+        The monotonic time in ns just before.
 
     Raises:
         PlatformError: the kernel refuses.
     """
-    with _kernel_errors("build the network"):
-        for node in plan.nodes:
-            _create(namespace(lab, node))
-            inside(namespace(lab, node), functools.partial(_set_switches, node))
-        # Each step everywhere before the next: a link carries nothing until both ends are up, and a
-        # route needs a link that does.
-        for step in (_add_links, _set_up, _configure):
-            for node in plan.nodes:
-                inside(namespace(lab, node), functools.partial(step, lab, node, plan))
+    message = advertisement.advertisement(site(number, host), lifetime_s=lifetime_s)
+    send = functools.partial(advertisement.send, f"cust{host}", message)
+    with routing.kernel_errors("advertise a router"):
+        return inside(namespace(lab, f"isp{number}"), send)
 
 
 def remove(lab: str, nodes: Iterable[str]) -> None:
@@ -73,7 +122,7 @@ def remove(lab: str, nodes: Iterable[str]) -> None:
     Raises:
         PlatformError: the kernel refuses.
     """
-    with _kernel_errors("remove the network"):
+    with routing.kernel_errors("remove the network"):
         for node in nodes:
             name = namespace(lab, node)
             if (RUN_DIRECTORY / name).exists():
@@ -89,26 +138,6 @@ def write_etc(lab: str, node: str, files: dict[str, str]) -> None:
         # Bound over the machine's own file, which has to be there for that.
         if Path("/etc", name).exists():
             (directory / name).write_text(text, encoding="utf-8")
-
-
-def add_rules(lab: str, node: str, rules: Iterable[Rule]) -> int:
-    """Adds policy rules, those that are not there, and returns when it began, in ns.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    change = functools.partial(_change_rules, "add", rules, errno.EEXIST)
-    return inside(namespace(lab, node), change)
-
-
-def remove_rules(lab: str, node: str, rules: Iterable[Rule]) -> int:
-    """Removes policy rules, those that are there, and returns when it began, in ns.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    change = functools.partial(_change_rules, "del", rules, errno.ENOENT)
-    return inside(namespace(lab, node), change)
 
 
 def sent_octets(lab: str, node: str, interface: str) -> int:
@@ -134,7 +163,7 @@ def set_features(lab: str, node: str, interface: str, features: Iterable[str], *
     """
 
     def turn() -> None:
-        with _kernel_errors(f"features of {interface}"), Ethtool() as ethtool:
+        with routing.kernel_errors(f"features of {interface}"), Ethtool() as ethtool:
             answer = ethtool.get_features(interface)
             for name in features:
                 answer.features[name].enable = on
@@ -155,7 +184,7 @@ def inside(name: str, function: Callable[[], Returned]) -> Returned:
     """
 
     def enter_and_call() -> Returned:
-        with _kernel_errors(f"enter {name}"):
+        with routing.kernel_errors(f"enter {name}"):
             netns.setns(name, flags=0)
         return function()
 
@@ -208,8 +237,8 @@ def _set_switches(node: str) -> None:
             ("dad_transmits", 0),
             ("forwarding", int(forwards(node))),
         ):
-            (SYSCTL_DIRECTORY / "ipv6/conf" / scope / switch).write_text(str(value))
-    (SYSCTL_DIRECTORY / "ipv4/tcp_rmem").write_text(RECEIVE_BUFFER)
+            (routing.SYSCTL_DIRECTORY / "ipv6/conf" / scope / switch).write_text(str(value))
+    (routing.SYSCTL_DIRECTORY / "ipv4/tcp_rmem").write_text(RECEIVE_BUFFER)
 
 
 def _add_links(lab: str, node: str, plan: Topology) -> None:
@@ -217,7 +246,7 @@ def _add_links(lab: str, node: str, plan: Topology) -> None:
     with IPRoute() as kernel:
         for link in plan.links:
             (left, interface), (right, right_interface) = link.left, link.right
-            if left == node:
+            if left == node and link.kind == "veth":
                 peer = {
                     "ifname": right_interface,
                     "net_ns_fd": namespace(lab, right),
@@ -226,91 +255,31 @@ def _add_links(lab: str, node: str, plan: Topology) -> None:
                 kernel.link("add", ifname=interface, kind="veth", mtu=MTU_OCTETS, peer=peer)
 
 
+def _add_layers(lab: str, node: str, plan: Topology) -> None:
+    """Bridges and VLAN devices, above the links."""
+    with IPRoute() as kernel:
+        for layer in _of(node, plan.layers):
+            routing.add_layer(kernel, layer)
+
+
 def _set_up(lab: str, node: str, plan: Topology) -> None:
     with IPRoute() as kernel:
-        for interface in ("lo", *interfaces(node)):
-            kernel.link("set", index=_index(kernel, interface), state="up")
+        for interface in ("lo", *plan.interfaces(node)):
+            kernel.link("set", index=routing.index(kernel, interface), state="up")
 
 
 def _configure(lab: str, node: str, plan: Topology) -> None:
     with IPRoute() as kernel:
-        for address in plan.addresses:
-            if address.node == node:
-                _add_address(kernel, address)
-        for route in plan.routes:
-            if route.node == node:
-                _add_route(kernel, route)
-        for rule in plan.rules:
-            if rule.node == node:
-                kernel.rule("add", **_rule_arguments(rule))
+        for address in _of(node, plan.addresses):
+            if address.learned:
+                routing.let_learn(address)
+            routing.add_address(kernel, address)
+        for route in _of(node, plan.routes):
+            routing.add_route(kernel, route)
+    routing.change_rules("add", _of(node, plan.rules))
+    for ruleset in _of(node, plan.rulesets):
+        nft.run(ruleset.text)
 
 
-def _add_address(kernel: IPRoute, address: Address) -> None:
-    text, _, length = address.text.partition("/")
-    kernel.addr(
-        "add",
-        index=_index(kernel, address.interface),
-        family=socket.AF_INET6,
-        address=text,
-        prefixlen=int(length),
-        flags=NO_DUPLICATE_DETECTION,
-        preferred_lft=0 if address.deprecated else FOREVER,
-        valid_lft=FOREVER,
-    )
-
-
-def _add_route(kernel: IPRoute, route: Route) -> None:
-    kernel.route(
-        "add",
-        family=socket.AF_INET6,
-        dst=route.destination,
-        gateway=route.gateway,
-        priority=route.metric,
-        table=route.table,
-    )
-
-
-def _change_rules(command: str, rules: Iterable[Rule], done: int) -> int:
-    """Adds or removes rules in the namespace we are in; ``done`` says a rule was so before."""
-    with _kernel_errors(f"{command} rules"), IPRoute() as kernel:
-        began_ns = time.monotonic_ns()
-        for rule in rules:
-            try:
-                kernel.rule(command, **_rule_arguments(rule))
-            except NetlinkError as error:
-                if error.code != done:
-                    raise
-    return began_ns
-
-
-def _rule_arguments(rule: Rule) -> dict[str, Any]:
-    wanted: dict[str, Any] = {"family": socket.AF_INET6, "priority": rule.priority}
-    if rule.source:
-        wanted["src"], _, length = rule.source.partition("/")
-        wanted["src_len"] = int(length)
-    if rule.incoming:
-        wanted["iifname"] = rule.incoming
-    if rule.table is None:
-        wanted["action"] = "blackhole"
-    else:
-        wanted["table"] = rule.table
-    return wanted
-
-
-def _index(kernel: IPRoute, interface: str) -> int:
-    (index,) = kernel.link_lookup(ifname=interface)
-    return int(index)
-
-
-@contextlib.contextmanager
-def _kernel_errors(operation: str) -> Iterator[None]:
-    """The one place where the errors of the kernel become ours."""
-    try:
-        yield
-    except NetlinkError as error:
-        raise PlatformError(operation, error.code, str(error.args[-1])) from None
-    except OSError as error:
-        advice = error.strerror or str(error)
-        if error.errno in (errno.EPERM, errno.EACCES):
-            advice += "; run as root"
-        raise PlatformError(operation, error.errno or 0, advice) from None
+def _of(node: str, planned: Iterable[Planned]) -> Iterator[Planned]:
+    return (one for one in planned if one.node == node)

@@ -16,7 +16,8 @@ nothing: the host is told nothing, which is the case a shim exists for.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from ipaddress import IPv6Address, IPv6Network
+from typing import Final, Literal
 
 from noid.errors import UsageError
 
@@ -24,6 +25,9 @@ HOSTS: Final = ("a", "b")
 PROVIDERS: Final = ("isp1", "isp2")
 NODES: Final = ("core", *PROVIDERS, "dns", *HOSTS)
 """In the order they are built."""
+LAN: Final = "lan"
+"""A node of its own for a switch, in the one network that has one."""
+ALL_NODES: Final = (*NODES, LAN)
 
 PROVIDER_PREFIXES: Final = {"isp1": "2001:db8:1::/48", "isp2": "2001:db8:2::/48"}
 NAME_SERVER: Final = "2001:db8:c::53"
@@ -34,16 +38,37 @@ MTU_OCTETS: Final = 1500
 MAIN_TABLE: Final = 254
 CUT_PRIORITY: Final = 1
 """Right behind the kernel's rule 0, so that neighbour discovery and the router itself live on."""
+DOWNSTREAM_PRIORITY: Final = 2
+UPSTREAM_PRIORITY: Final = 3
+MARK_MASK: Final = 0xFF00
+"""The bits of a firewall mark that rules look at."""
 INGRESS_PRIORITY: Final = 100
 SOURCE_PRIORITY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A veth pair between two nodes; an end is (node, interface)."""
+    """A link between two nodes; an end is (node, interface).
+
+    Attributes:
+        left: one end.
+        right: the other end.
+        kind: a veth pair, or a pair of TUN devices, which have no link-layer header.
+    """
 
     left: tuple[str, str]
     right: tuple[str, str]
+    kind: Literal["veth", "tun"] = "veth"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """An interface above others: a bridge over its ports, or a VLAN device over a card."""
+
+    node: str
+    interface: str
+    over: tuple[str, ...]
+    kind: Literal["bridge", "vlan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,23 +80,37 @@ class Address:
         interface: where it is.
         text: address and prefix length, such as ``2001:db8:c::53/64``.
         deprecated: packets may be sent to it, but nobody takes it as a source unasked.
+        learned: the node makes it itself, of the prefix of a router advertisement.
     """
 
     node: str
     interface: str
     text: str
     deprecated: bool = False
+    learned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route through a gateway."""
+    """A route through a gateway, or out of an interface whose link has no next hops.
+
+    Attributes:
+        node: where it stands.
+        destination: a prefix.
+        gateway: the next hop, or empty.
+        interface: where there is no gateway.
+        metric: the lowest is taken.
+        table: where it stands.
+        learned: the node makes it itself, of a router advertisement.
+    """
 
     node: str
     destination: str
     gateway: str
+    interface: str = ""
     metric: int = 1024
     table: int = MAIN_TABLE
+    learned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +121,27 @@ class Rule:
         node: where it stands.
         priority: the lowest is asked first.
         source: prefix the source must be in; any if empty.
+        destination: prefix the destination must be in; any if empty.
         incoming: interface the packet came in on; any if empty.
+        mark: firewall mark of the packet, under ``MARK_MASK``; any if 0.
         table: the table to look in, or None: drop the packet and say nothing.
     """
 
     node: str
     priority: int
     source: str = ""
+    destination: str = ""
     incoming: str = ""
+    mark: int = 0
     table: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruleset:
+    """nftables rules of a node, in the syntax of ``nft -f``."""
+
+    node: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +163,61 @@ class Topology:
     routes: tuple[Route, ...]
     rules: tuple[Rule, ...]
     names: tuple[Name, ...]
+    layers: tuple[Layer, ...] = ()
+    rulesets: tuple[Ruleset, ...] = ()
+
+    def interfaces(self, node: str) -> tuple[str, ...]:
+        """The names of a node's ends of links, and of what is above them."""
+        above = (layer.interface for layer in self.layers if layer.node == node)
+        return (*_ends(self.links, node), *above)
+
+    def uplink(self, host: str, number: int) -> str:
+        """The name of a host's interface towards provider ``number``, counted from 1."""
+        own = f"up{number}"
+        return own if own in self.interfaces(host) else "up0"
+
+    def card(self, node: str, interface: str) -> str:
+        """The interface that is the end of a link: itself, or the first of those below it."""
+        below = (
+            layer.over[0]
+            for layer in self.layers
+            if (layer.node, layer.interface) == (node, interface)
+        )
+        return next(below, interface)
+
+    def link(self, node: str, interface: str) -> Link:
+        """The link of an interface, or of what is below it."""
+        end = (node, self.card(node, interface))
+        return next(link for link in self.links if end in (link.left, link.right))
+
+    def learns(self, host: str, number: int) -> bool:
+        """Whether a host has its address of a provider by router advertisements."""
+        addresses = self.addresses_of(host, self.uplink(host, number), number)
+        return any(address.learned for address in addresses)
+
+    def addresses_of(self, node: str, interface: str, number: int) -> tuple[Address, ...]:
+        """The addresses of an interface that are of provider ``number``."""
+        return tuple(
+            address
+            for address in self.addresses
+            if (address.node, address.interface) == (node, interface)
+            and _is_of(number, address.text)
+        )
+
+    def routes_through(self, node: str, interface: str, number: int) -> tuple[Route, ...]:
+        """The routes of a node through provider ``number``.
+
+        Args:
+            node: whose routes.
+            interface: of the node; routes without a gateway belong to the provider behind it.
+            number: of the provider, from 1.
+        """
+        return tuple(
+            route
+            for route in self.routes
+            if route.node == node
+            and (_is_of(number, route.gateway) if route.gateway else route.interface == interface)
+        )
 
 
 def locators(host: str) -> tuple[str, ...]:
@@ -126,8 +232,17 @@ def forwards(node: str) -> bool:
 
 def interfaces(node: str) -> tuple[str, ...]:
     """The names of a node's ends of links."""
-    ends = (end for link in _links() for end in (link.left, link.right))
-    return tuple(interface for owner, interface in ends if owner == node)
+    return _ends(_links(), node)
+
+
+def check_provider(number: int) -> None:
+    """Refuses the number of a provider that is not there.
+
+    Raises:
+        UsageError: there is no such provider.
+    """
+    if number not in _numbers():
+        raise UsageError(f"there is no provider {number}; there are {_numbers()[-1]}")
 
 
 def provider_cut(number: int) -> tuple[Rule, ...]:
@@ -136,12 +251,36 @@ def provider_cut(number: int) -> tuple[Rule, ...]:
     Raises:
         UsageError: there is no such provider.
     """
-    if number not in _numbers():
-        raise UsageError(f"there is no provider {number}; there are {_numbers()[-1]}")
+    check_provider(number)
     node = f"isp{number}"
     return tuple(
         Rule(node=node, priority=CUT_PRIORITY, incoming=interface) for interface in interfaces(node)
     )
+
+
+def downstream_cut(number: int, host: str) -> tuple[Rule, ...]:
+    """The rules that make provider ``number`` forward nothing to a host."""
+    node = f"isp{number}"
+    return tuple(
+        Rule(
+            node=node,
+            priority=DOWNSTREAM_PRIORITY,
+            incoming=interface,
+            destination=site(number, host),
+        )
+        for interface in interfaces(node)
+        if interface != f"cust{host}"
+    )
+
+
+def upstream_cut(number: int, host: str) -> tuple[Rule, ...]:
+    """The rules that make provider ``number`` forward nothing from a host."""
+    return (Rule(node=f"isp{number}", priority=UPSTREAM_PRIORITY, incoming=f"cust{host}"),)
+
+
+def site(number: int, host: str) -> str:
+    """The prefix that provider ``number`` has delegated to a host."""
+    return f"2001:db8:{number}:{host}::/64"
 
 
 def topology() -> Topology:
@@ -157,6 +296,17 @@ def topology() -> Topology:
             Name(text="plain.example", addresses=(PLAIN_ADDRESS,), m6=False),
         ),
     )
+
+
+def _ends(links: tuple[Link, ...], node: str) -> tuple[str, ...]:
+    ends = (end for link in links for end in (link.left, link.right))
+    return tuple(interface for owner, interface in ends if owner == node)
+
+
+def _is_of(number: int, text: str) -> bool:
+    """Whether an address, with or without a prefix length, is of a provider."""
+    prefix = IPv6Network(PROVIDER_PREFIXES[f"isp{number}"])
+    return IPv6Address(text.partition("/")[0]) in prefix
 
 
 def _numbers() -> range:
@@ -232,7 +382,7 @@ def _source_rules() -> tuple[Rule, ...]:
         Rule(
             node=host,
             priority=SOURCE_PRIORITY + number,
-            source=f"2001:db8:{number}:{host}::/64",
+            source=site(number, host),
             table=100 + number,
         )
         for host in HOSTS
