@@ -22,6 +22,7 @@ from noid.engine.events import (
     RemoveFlow,
     SendAgain,
     SendControl,
+    SourceNotCovered,
     StateChanged,
     Switched,
     UnwatchPeer,
@@ -90,6 +91,17 @@ REPORTS: list[tuple[Output, Event, str]] = [
         PeerUnable(B1, "no answer to INIT"),
         {"event": "peer_unable", "peer_aid": "2001:db8:1:b::b", "why": "no answer to INIT"},
         "peer unable: peer_aid=2001:db8:1:b::b why=no answer to INIT",
+    ),
+    (
+        SourceNotCovered(A2, B1),
+        {
+            "event": "source_not_covered",
+            "source": "2001:db8:2:a::a",
+            "peer_aid": "2001:db8:1:b::b",
+            "why": "it is no locator of this host",
+        },
+        "source not covered: source=2001:db8:2:a::a peer_aid=2001:db8:1:b::b "
+        "why=it is no locator of this host",
     ),
     (
         Dropped("wrong checksum"),

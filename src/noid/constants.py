@@ -168,5 +168,8 @@ VERIFY_FOUND_INTERVAL: Final = 4 * MILLISECOND
 DNS_RETRY_FIRST: Final = 1 * SECOND
 DNS_RETRY_MAX: Final = 10 * MINUTE
 """Backoff of a verification that met a transient error [D30]."""
+SOURCES_MAX: Final = 64
+"""Addresses that programs sent to M6 peers from and that are no locators: reported once each; more
+are not recorded."""
 TRIAL_SUFFIX: Final = "-try"
 """Behind the name of the shim's device: the one by which ``noid doctor`` tries the firewall."""

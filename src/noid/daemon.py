@@ -472,6 +472,7 @@ class Daemon:
             "uptime_seconds": (time.monotonic_ns() - self.started_ns) // 1_000_000_000,
             "birthday": self.host.core.options.birthday,
             "locators": [format_locator(locator) for locator in self.locators],
+            "sources_not_covered": [format_locator(one) for one in self.host.uncovered],
             "plane": {
                 "kind": self.plane.kind,
                 "why": self.why_tun or f"plane.kind is {self.config.plane.kind}",

@@ -10,6 +10,7 @@ from noid.engine.events import (
     Output,
     PeerUnable,
     ProbeStarted,
+    SourceNotCovered,
     StateChanged,
     Switched,
 )
@@ -23,6 +24,7 @@ LEVELS = {
     "probe_started": logging.INFO,
     "locators_verified": logging.INFO,
     "peer_unable": logging.WARNING,
+    "source_not_covered": logging.WARNING,
     "dropped": logging.DEBUG,
 }
 """How loud each event is: what a user would see INFO, what a single packet causes DEBUG."""
@@ -74,6 +76,13 @@ def event_of(output: Output) -> Event | None:
                 "event": "peer_unable",
                 "peer_aid": format_locator(output.peer_aid),
                 "why": output.why,
+            }
+        case SourceNotCovered():
+            return {
+                "event": "source_not_covered",
+                "source": format_locator(output.source),
+                "peer_aid": format_locator(output.peer_aid),
+                "why": "it is no locator of this host",
             }
         case Dropped():
             return {"event": "dropped", "reason": output.reason}

@@ -21,13 +21,14 @@ from noid.engine.events import (
     LocatorsChanged,
     PeerUnable,
     SendControl,
+    SourceNotCovered,
     UlpPacketSeen,
     UnwatchPeer,
     WatchPeer,
 )
 from noid.engine.secrets import reset_token
 from noid.engine.state import State
-from noid.locators import Locator
+from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag, Piggyback, decode_message, encode_packet
 from noid.wire.options import LocatorEntry, LocatorFlag
@@ -100,10 +101,38 @@ def test_a_peer_the_resolver_never_named_is_left_alone() -> None:
     assert network.give(network.a, UlpPacketSeen(packet(A1, B1))) == []
 
 
-def test_a_packet_from_an_address_that_is_no_locator_is_left_alone() -> None:
+def test_a_source_that_is_no_locator_is_reported_once() -> None:
     network = Network()
     network.resolve(network.a, network.b)
+    report = [SourceNotCovered(X1, B1)]
+    assert network.give(network.a, UlpPacketSeen(packet(X1, B1))) == report
     assert network.give(network.a, UlpPacketSeen(packet(X1, B1))) == []
+    assert network.a.host.uncovered == (X1,)
+
+
+def test_a_source_that_is_no_locator_is_reported_beside_a_context() -> None:
+    network = established()
+    report = [SourceNotCovered(X1, B1)]
+    assert network.give(network.a, UlpPacketSeen(packet(X1, B1))) == report
+
+
+@pytest.mark.parametrize("source", ["fe80::1", "::1", "ff02::1"])
+def test_a_source_that_cannot_be_a_locator_is_not_reported(source: str) -> None:
+    network = established()
+    assert network.give(network.a, UlpPacketSeen(packet(parse_locator(source), B1))) == []
+
+
+def test_a_source_is_not_reported_for_a_host_that_speaks_no_m6() -> None:
+    network = Network()
+    assert network.give(network.a, UlpPacketSeen(packet(X1, B1))) == []
+    assert network.a.host.uncovered == ()
+
+
+def test_a_source_that_becomes_a_locator_is_covered() -> None:
+    network = established()
+    network.give(network.a, UlpPacketSeen(packet(X1, B1)))
+    network.give(network.a, LocatorsChanged((A1, A2, X1)))
+    assert network.a.host.uncovered == ()
 
 
 def test_an_init_leaves_no_state_behind() -> None:

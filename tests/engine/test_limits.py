@@ -43,6 +43,7 @@ from noid.constants import (
     SILENCE_MAX,
     SILENCE_MIN,
     SILENCE_UNMEASURED,
+    SOURCES_MAX,
     SUSPICION_TIME,
     TOLERANCE_TIME,
     UNABLE_PEERS_MAX,
@@ -57,6 +58,8 @@ from noid.engine.events import (
     PeerUnable,
     ProbeStarted,
     SendControl,
+    SourceNotCovered,
+    UlpPacketSeen,
     UnansweredPacket,
     UnknownLabelSeen,
     UnwatchPeer,
@@ -504,3 +507,12 @@ def test_a_quote_is_cut_so_that_the_message_fits_the_least_mtu() -> None:
     (answer,) = [one for one in network.b.outputs if isinstance(one, SendControl)]
     assert len(answer.packet) == CONTROL_OCTETS_MAX
     assert answer.packet.endswith(data[:QUOTE_OCTETS_MAX])
+
+
+def test_only_so_many_sources_that_are_no_locators_are_recorded() -> None:
+    network = established()
+    sources = [Locator(X1[:14] + number.to_bytes(2)) for number in range(SOURCES_MAX + 1)]
+    outputs = [network.give(network.a, UlpPacketSeen(packet(one, B1))) for one in sources]
+    assert outputs[:-1] == [[SourceNotCovered(one, B1)] for one in sources[:-1]]
+    assert outputs[-1] == []
+    assert network.a.host.uncovered == tuple(sources[:-1])

@@ -187,6 +187,7 @@ class Core:
         backup: those of our locators to be used only where no other works.
         outdated: labels of contexts that have yet to hear of a change of our locators.
         provisional: how many contexts are so [D37].
+        uncovered: addresses of ours that programs send to M6 peers from and that are no locators.
     """
 
     options: HostOptions
@@ -218,6 +219,7 @@ class Core:
     backup: frozenset[Locator] = frozenset()
     outdated: dict[int, None] = field(default_factory=dict)
     provisional: int = 0
+    uncovered: dict[Locator, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cookies = CookieKeys(self.entropy)

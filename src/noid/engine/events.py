@@ -365,6 +365,22 @@ class PeerUnable:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceNotCovered:
+    """Report: a program sends to an M6 peer from an address that is no locator of this host.
+
+    Such packets stay plain: no context has them. Reported once per address, for at most
+    SOURCES_MAX addresses.
+
+    Attributes:
+        source: the address.
+        peer_aid: where the first such packet went.
+    """
+
+    source: Locator
+    peer_aid: Locator
+
+
+@dataclass(frozen=True, slots=True)
 class LocatorsVerified:
     """Report: what the DNS proved about a peer [draft §7.13]."""
 
@@ -394,6 +410,7 @@ Output = (
     | ProbeStarted
     | Switched
     | PeerUnable
+    | SourceNotCovered
     | LocatorsVerified
     | Dropped
 )

@@ -17,12 +17,18 @@ from noid.constants import (
     PROVISIONAL_LIFETIME,
     RETRANSMIT_FIRST,
     RETRANSMIT_WAITING,
+    SOURCES_MAX,
 )
 from noid.dns.verification import Verification
 from noid.engine.announcing import announce, deliver_held
 from noid.engine.context import NO_MARKS, Context, Exchange, Pair, Probation
 from noid.engine.core import Core, own_entries, peer_entries
-from noid.engine.events import ControlMessageReceived, DeliverToUlp, UlpPacketSeen
+from noid.engine.events import (
+    ControlMessageReceived,
+    DeliverToUlp,
+    SourceNotCovered,
+    UlpPacketSeen,
+)
 from noid.engine.secrets import CookieEnd, cookie_state, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
@@ -54,13 +60,28 @@ def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
             context.exchange.waiting = packet
         return
     peer = core.peers.get(peer_aid)
-    if peer is None or local_aid not in core.locators or core.is_unable(peer_aid):
+    if core.is_unable(peer_aid):
+        return
+    if local_aid not in core.locators:
+        if peer is not None or core.uses[peer_aid]:
+            _not_covered(core, local_aid, peer_aid)
+        return
+    if peer is None:
         return
     verification = Verification(peer_aid, peer.name, peer.locators)
     context = core.create(local_aid, peer_aid, verification, core.locators)
     if context is not None:
         begin(core, context)
         start(core, context, packet, "the ULP sends")
+
+
+def _not_covered(core: Core, source: Locator, peer_aid: Locator) -> None:
+    """Reports an address that no context can be made for, once."""
+    if not is_global_unicast(source) or source in core.uncovered:
+        return
+    if len(core.uncovered) < SOURCES_MAX:
+        core.uncovered[source] = None
+        core.emit(SourceNotCovered(source, peer_aid))
 
 
 def start(

@@ -122,6 +122,11 @@ class Host:
         return None if context is None else adoption.remember(context)
 
     @property
+    def uncovered(self) -> tuple[Locator, ...]:
+        """Addresses that programs send to M6 peers from and that are no locators."""
+        return tuple(self.core.uncovered)
+
+    @property
     def drops(self) -> dict[str, int]:
         """How much from the network had no effect, by reason."""
         return dict(self.core.drops)
@@ -213,6 +218,7 @@ class Host:
         core.locators = event.locators[:LOCATORS_MAX]
         core.deprecated, core.broken = event.deprecated, event.broken
         core.backup = event.backup
+        core.uncovered = {one: None for one in core.uncovered if one not in core.locators}
         core.own_sets.clear()
         core.outdated = dict.fromkeys(core.labels)
         self._renew_some()
