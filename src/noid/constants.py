@@ -91,7 +91,7 @@ REPEATED_PIGGYBACK_TIME: Final = 1 * SECOND
 SEARCH_INTERVAL_MAX: Final = 1 * SECOND
 """Searches that found the pair in use alive are no further apart than this, nor any closer than
 PROBE_INTERVAL_FIRST; in between the interval doubles with each."""
-TOLERANCE_MAX: Final = 500 * MILLISECOND
+TOLERANCE_MAX: Final = 100 * MILLISECOND
 """T grows to twice a silence that proved harmless, but by that no further than this."""
 TOLERANCE_TIME: Final = 60 * SECOND
 """What needless searches taught is forgotten when there was none for so long."""

@@ -44,15 +44,31 @@ class Report:
     Attributes:
         series: name of a quantity, with its unit in words -> its measurements.
         facts: what was counted or set, and what is in the figures and what not.
+        rows: where the figures are of many combinations, one for each, for programs.
+        table: the same for people: rows with equal columns.
     """
 
     series: dict[str, Series] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    table: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure by its name: the medians, and the facts that are numbers."""
+        medians = {name: statistics.median(one.values) for name, one in self.series.items()}
+        numbers = {
+            name: fact
+            for name, fact in self.facts.items()
+            if isinstance(fact, int | float) and not isinstance(fact, bool)
+        }
+        return {**medians, **numbers}
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         measured = {name: one.as_json() for name, one in self.series.items()}
-        return {**measured, **self.facts}
+        rows = {"rows": self.rows} if self.rows else {}
+        return {**measured, **self.facts, **rows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,22 +9,27 @@ from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from noid.bench import (
     adoption,
+    against,
     contexts,
     dns_stub,
     dns_verify,
+    failover,
     flood,
     latency,
+    mass_failover,
     packets,
     scale,
     setup,
     throughput,
 )
-from noid.bench.report import Bench, Report, Watch
+from noid.bench.report import Bench, Report, Watch, positive
+from noid.bench.yardstick import Yardstick
+from noid.lab.interruption import interruptible
 
 BENCHES: Final[tuple[Bench, ...]] = (
     setup.BENCH,
@@ -37,8 +42,15 @@ BENCHES: Final[tuple[Bench, ...]] = (
     packets.BENCH,
     scale.BENCH,
     adoption.BENCH,
+    failover.BENCH,
+    mass_failover.BENCH,
 )
 EXPLANATION_COLUMNS: Final = 78
+TURNS: Final = 5
+ESTIMATE_PERIOD_S: Final = 600.0
+"""The time that is left is estimated from the progress of this long: a turn may take a minute."""
+NOT_PASSED: Final = ("handler", "bench", "leaf", "json", "against", "turns", "runs")
+"""What of the command line is not an option of a turn."""
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -67,36 +79,93 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         )
         one.add_options(leaf)
         leaf.add_argument("--json", action="store_true", help="JSON, for programs")
-        leaf.set_defaults(handler=run_bench, bench=one)
+        leaf.add_argument(
+            "--against",
+            metavar="COMMIT",
+            help="measures an earlier commit too, by turns, and prints the ratio now to then",
+        )
+        leaf.add_argument(
+            "--turns",
+            type=positive,
+            metavar="COUNT",
+            help=f"of each commit; default: --runs where there is one, else {TURNS}",
+        )
+        leaf.set_defaults(handler=run_bench, bench=one, leaf=leaf)
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
     """Measures, and prints what came of it."""
     bench: Bench = arguments.bench
-    with _progress(bench.name) as watch:
-        report = bench.measure(arguments, watch)
+    with interruptible(), _progress(bench.name) as watch:
+        yardstick = Yardstick.measure()
+        report = _measure(arguments, watch)
+        yardstick += Yardstick.measure()
     if arguments.json:
-        print(json.dumps({"bench": bench.name, **report.as_json()}))
+        print(json.dumps({"bench": bench.name, **report.as_json(), **_compared(report, yardstick)}))
     else:
-        _print(report)
+        _print(report, yardstick)
     return 0
 
 
-def _print(report: Report) -> None:
+def _measure(arguments: argparse.Namespace, watch: Watch) -> Report:
+    bench: Bench = arguments.bench
+    if not arguments.against:
+        return bench.measure(arguments, watch)
+    options = _options(arguments)
+    turns = arguments.turns or getattr(arguments, "runs", TURNS)
+    if hasattr(arguments, "runs"):
+        options += ["--runs", "1"]
+    return against.compare(arguments.against, bench.name, options, turns, watch)
+
+
+def _options(arguments: argparse.Namespace) -> list[str]:
+    """The bench's own options that differ from their defaults, as words; but for ``--runs``."""
+    words = []
+    for name, value in vars(arguments).items():
+        if name in NOT_PASSED or value == arguments.leaf.get_default(name):
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words.append(",".join(value) if isinstance(value, tuple) else str(value))
+    return words
+
+
+def _compared(report: Report, yardstick: Yardstick) -> dict[str, dict[str, float]]:
+    """The yardstick and the figures divided by it, for programs."""
+    return {"yardstick": yardstick.as_json(), "per_yardstick": yardstick.ratios(report.figures)}
+
+
+def _print(report: Report, yardstick: Yardstick) -> None:
     console = Console(emoji=False)  # "2001:db8:1:a::a" holds no picture
     if report.series:
         table = Table(box=None, pad_edge=False)
-        for column in ("", "n", "median", "min", "max"):
+        for column in ("", "n", "median", "min", "max", "median per yardstick"):
             table.add_column(column, justify="right" if column else "left")
+        ratios = yardstick.ratios(report.figures)
         for name, series in report.series.items():
             cells = [_number_text(number) for number in series.as_json().values()]
-            table.add_row(name.replace("_", " "), *cells)
+            ratio = _number_text(ratios[name]) if name in ratios else ""
+            table.add_row(name.replace("_", " "), *cells, ratio)
         console.print(table)
+    if report.table:
+        console.print(_table(report.table))
     facts = Table(box=None, pad_edge=False, show_header=False)
     for name, fact in report.facts.items():
         text = fact if isinstance(fact, str) else _number_text(fact)
         facts.add_row(name.replace("_", " "), escape(text))
+    facts.add_row("yardstick", f"{_number_text(yardstick.seconds * 1000)} ms of processor time")
     console.print(facts)
+
+
+def _table(rows: list[dict[str, str]]) -> Table:
+    """Rows with equal columns, without those columns that are empty in every row."""
+    table = Table(box=None, pad_edge=False)
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        table.add_row(*(escape(row[name]) for name in names))
+    return table
 
 
 def _number_text(number: float) -> str:
@@ -110,9 +179,18 @@ def _number_text(number: float) -> str:
 def _progress(title: str) -> Iterator[Watch]:
     """Shows on standard error how far it is, if that is a terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        speed_estimate_period=ESTIMATE_PERIOD_S,
     ) as bar:
         task = bar.add_task(f"measuring {title}", total=None)
 
