@@ -8,6 +8,7 @@ import pytest
 
 from noid.cli.main import main
 from noid.firewall import ranges
+from noid.lab.waiting import wait_for
 from tests.dns.conftest import in_network_namespace
 
 LINKS = """\
@@ -39,13 +40,24 @@ def run(program: str, text: str) -> None:
     subprocess.run(arguments, input=text, text=True, check=True)
 
 
+def make_links() -> None:
+    """An uplink, once the kernel says that it is up: it finds that out a while after."""
+    run("ip", LINKS)
+    wait_for("the links are up", lambda: shown().count("state UP") == 2, 30)
+
+
+def shown() -> str:
+    """Every link as ip shows it."""
+    return subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
+
+
 def examined(capsys: pytest.CaptureFixture[str], directory: Path) -> list[dict[str, str]]:
     """What doctor says of the firewall, and nothing is left behind."""
-    before = subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
+    before = shown()
     capsys.readouterr()
     assert main(["doctor", "--json", "--resolv-conf", str(directory / "none")]) == 1
     findings = json.loads(capsys.readouterr().out)
-    after = subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
+    after = shown()
     assert before == after
     return [one for one in findings if one["check"] == "firewall"]
 
@@ -57,7 +69,7 @@ def test_a_firewall_that_eats_m6_is_found_out_and_mended(
 ) -> None:
 
     def scenario() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-        run("ip", LINKS)
+        make_links()
         run("nft", BASE.format(hook=hook, rules=rules))
         ill = examined(capsys, tmp_path)
         for one in ill:
@@ -73,7 +85,7 @@ def test_a_firewall_that_eats_m6_is_found_out_and_mended(
 @pytest.mark.lab
 def test_without_a_firewall_all_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def scenario() -> list[dict[str, str]]:
-        run("ip", LINKS)
+        make_links()
         return examined(capsys, tmp_path)
 
     assert [one["health"] for one in in_network_namespace(scenario)] == ["ok"]
