@@ -51,8 +51,14 @@ DROPPED = [
         [
             "inbound ICMPv6 type 200 on up1 up2",
             "inbound next headers 224-239 on up1 up2",
+            NO_REPLIES.replace("up1 up2", "noid0-try"),
             NO_REPLIES,
         ],
+    ),
+    (
+        "input",
+        'iifname "noid0*" drop',
+        ["inbound restored packets (TCP, UDP) on noid0-try"],
     ),
     (
         "output",

@@ -172,7 +172,7 @@ def with_upstream(
     scenario: Callable[[Upstream], Awaitable[Result]],
     *servers: Server,
     sources: Sequence[Locator] = (),
-    total_s: float = 1.0,
+    total_s: float = 30.0,
     repeat_s: float = 0.2,
 ) -> Result:
     """Runs a scenario with a client of these servers, which is closed at the end."""
@@ -278,10 +278,10 @@ class Program:
         return self.believes
 
     async def resolve(self, query: dns.message.Message) -> dns.message.Message:
-        return await dns.asyncquery.udp(query, LOOPBACK, port=self.stub.port, timeout=3)
+        return await dns.asyncquery.udp(query, LOOPBACK, port=self.stub.port, timeout=30)
 
     async def resolve_tcp(self, query: dns.message.Message) -> dns.message.Message:
-        return await dns.asyncquery.tcp(query, LOOPBACK, port=self.stub.port, timeout=3)
+        return await dns.asyncquery.tcp(query, LOOPBACK, port=self.stub.port, timeout=30)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(LOOPBACK, self.stub.port)
@@ -292,8 +292,8 @@ def as_program(
     server: Server,
     *,
     own: Sequence[str] = (),
-    total_s: float = 1.0,
-    grace_s: float = 0.05,
+    total_s: float = 30.0,
+    grace_s: float = 30.0,
     idle_s: float = 2.0,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> Result:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -16,7 +16,6 @@ from tests.dns.conftest import (
     HOST,
     NOBODY,
     RESOLVER,
-    Handle,
     Pretend,
     answer_only,
     answering,
@@ -25,45 +24,53 @@ from tests.dns.conftest import (
     locators,
     prepare_loopback,
     refusing,
-    silent,
     until,
 )
 
-Scenario = Callable[[Availability], Awaitable[None]]
 
+class Watched:
+    """A watch over resolvers that can be replaced; NOBODY refuses at once, as an outage.
 
-def watching(scenario: Scenario, *servers: Server, retry_s: float = 0.002) -> None:
-    """Runs a scenario beside the watch over some resolvers."""
+    Attributes:
+        servers: the resolvers of the moment.
+        availability: the watch.
+    """
 
-    async def run() -> None:
-        upstream = Upstream(servers, Codepoints(), tuple, 0, repeat_s=0.02, total_s=0.05)
-        availability = Availability(
-            upstream,
-            lambda: servers,
+    def __init__(self, servers: Sequence[Server], retry_s: float) -> None:
+        self.servers = tuple(servers)
+        self.upstream = Upstream(servers, Codepoints(), tuple, 0, total_s=60)
+        self.availability = Availability(
+            self.upstream,
+            lambda: self.servers,
             retry_first_s=retry_s,
             retry_max_s=4 * retry_s,
             check_interval_s=0.001,
         )
-        task = asyncio.create_task(availability.watch())
+
+    async def answers(self) -> None:
+        await until(lambda: self.availability.describe() == "answers")
+
+    async def fails(self) -> None:
+        await until(lambda: self.availability.describe().startswith("no answer since "))
+
+
+def watching(
+    scenario: Callable[[Watched], Awaitable[None]], *servers: Server, retry_s: float = 0.002
+) -> None:
+    """Runs a scenario beside the watch over some resolvers."""
+
+    async def run() -> None:
+        watched = Watched(servers, retry_s)
+        task = asyncio.create_task(watched.availability.watch())
         try:
-            await scenario(availability)
+            await scenario(watched)
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            await upstream.close()
+            await watched.upstream.close()
 
     asyncio.run(run())
-
-
-class Switch:
-    """A resolver that is silent until it is switched on."""
-
-    def __init__(self, handle: Handle = silent) -> None:
-        self.handle = handle
-
-    def __call__(self, query: bytes, stream: bool) -> bytes | list[bytes] | None:
-        return self.handle(query, stream)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
@@ -74,9 +81,9 @@ def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
 def test_a_resolver_that_refuses_answers(
     pretend: Pretend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario(availability: Availability) -> None:
-        assert availability.describe() == "not asked yet"
-        await until(lambda: availability.describe() == "answers")
+    async def scenario(watched: Watched) -> None:
+        assert watched.availability.describe() == "not asked yet"
+        await watched.answers()
 
     watching(scenario, pretend(refusing()))
     assert said(caplog) == []
@@ -86,71 +93,60 @@ def test_an_outage_is_reported_once_and_so_is_its_end(
     pretend: Pretend, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    switch = Switch()
+    server = pretend(refusing())
 
-    async def scenario(availability: Availability) -> None:
-        await until(lambda: availability.checks > 3)
-        assert availability.describe().startswith("no answer since ")
-        switch.handle = refusing()
-        await until(lambda: availability.describe() == "answers")
+    async def scenario(watched: Watched) -> None:
+        await until(lambda: watched.availability.checks > 3)
+        await watched.fails()
+        watched.servers = (server,)
+        await watched.answers()
 
-    server = pretend(switch)
-    watching(scenario, server)
+    watching(scenario, NOBODY)
     (warning, outage), (information, end) = said(caplog)
     assert (warning, information) == (logging.WARNING, logging.INFO)
-    assert outage.startswith(f"dns.upstream: no answer from {server[0]} over any uplink; check")
+    assert outage.startswith(f"dns.upstream: no answer from {NOBODY[0]} over any uplink; check")
     assert end == f"dns.upstream: a resolver answers again: {server[0]}"
 
 
 def test_a_query_without_an_answer_causes_a_check(pretend: Pretend) -> None:
-    switch = Switch(refusing())
+    async def scenario(watched: Watched) -> None:
+        await watched.answers()
+        watched.servers = (NOBODY,)
+        watched.upstream.resolvers.use(watched.servers)
+        await watched.upstream.ask(HOST)
+        await watched.fails()
 
-    async def scenario(availability: Availability) -> None:
-        await until(lambda: availability.describe() == "answers")
-        switch.handle = silent
-        await availability.upstream.ask(HOST)
-        await until(lambda: availability.describe().startswith("no answer since "))
-
-    watching(scenario, pretend(switch), retry_s=1000)
+    watching(scenario, pretend(refusing()), retry_s=1000)
 
 
 def test_a_query_with_an_answer_ends_the_outage(pretend: Pretend) -> None:
-    switch = Switch()
+    server = pretend(answering())
 
-    async def scenario(availability: Availability) -> None:
-        await until(lambda: availability.describe().startswith("no answer since "))
-        switch.handle = answering()
-        await availability.upstream.ask(HOST)
-        await until(lambda: availability.describe() == "answers")
+    async def scenario(watched: Watched) -> None:
+        await watched.fails()
+        watched.servers = (server,)
+        watched.upstream.resolvers.use(watched.servers)
+        await watched.upstream.ask(HOST)
+        await watched.answers()
 
-    watching(scenario, pretend(switch), retry_s=1000)
+    watching(scenario, NOBODY, retry_s=1000)
 
 
 def test_a_change_of_the_network_ends_the_wait(pretend: Pretend) -> None:
-    switch = Switch()
-
-    async def scenario(availability: Availability) -> None:
-        await until(lambda: availability.describe().startswith("no answer since "))
-        switch.handle = refusing()
-        availability.check_soon()
-        await until(lambda: availability.describe() == "answers")
-
-    watching(scenario, pretend(switch), retry_s=1000)
-
-
-def test_resolvers_that_are_named_later_are_asked(pretend: Pretend) -> None:
-    async def scenario(availability: Availability) -> None:
-        await until(lambda: availability.describe().startswith("no answer since "))
-        availability.find = lambda: (server,)
-        await until(lambda: availability.describe() == "answers")
-
     server = pretend(refusing())
-    watching(scenario, NOBODY)
+
+    async def scenario(watched: Watched) -> None:
+        await watched.fails()
+        watched.servers = (server,)
+        watched.availability.check_soon()
+        await watched.answers()
+
+    watching(scenario, NOBODY, retry_s=1000)
 
 
 def test_without_any_resolver_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario(availability: Availability) -> None:
-        await until(lambda: availability.checks > 3)
+    async def scenario(watched: Watched) -> None:
+        await until(lambda: watched.availability.checks > 3)
 
     watching(scenario)
     assert len(said(caplog)) == 1
@@ -164,8 +160,8 @@ def test_the_wait_between_two_checks_is_bounded(monkeypatch: pytest.MonkeyPatch)
         waits.append(delay_s)
         return timeout(0)
 
-    async def scenario(availability: Availability) -> None:
-        availability.retry_first_s, availability.retry_max_s = RETRY_FIRST_S, RETRY_MAX_S
+    async def scenario(watched: Watched) -> None:
+        watched.availability.retry_max_s = RETRY_MAX_S
         async with timeout(30):
             while len(waits) < 10:
                 await asyncio.sleep(0.001)

@@ -197,7 +197,7 @@ def test_where_the_m6_question_has_no_answer_the_set_is_whole(
         message = await program.resolve(aaaa("host"))
         return message, program.peers, program.stub.counters["capability_unknown"]
 
-    message, peers, unknown = as_program(scenario, pretend(handle))
+    message, peers, unknown = as_program(scenario, pretend(handle), grace_s=0.05)
     assert addresses(message) == ["2001:db8:1::1", "2001:db8:2::1"]
     assert peers == []
     assert unknown == 1
