@@ -49,11 +49,14 @@ def examined(
         with tempfile.TemporaryDirectory() as directory:
             resolv_conf = Path(directory, "resolv.conf")
             resolv_conf.write_text("nameserver ::1\n")
+            config = Path(directory, "noid.toml")
+            config.write_text(f'[control]\nsocket = "{directory}/none.sock"\n')
             zones = {"example.test": lines(forward), REVERSE: lines(reverse)}
             with serving(Path(directory), zones) as places:
                 address, port = places.resolver
                 options = ["--resolver", address, "--port", str(port), "--json"]
                 options += ["--name", "a.example.test", "--resolv-conf", str(resolv_conf)]
+                options += ["--config", str(config)]
                 return main(["doctor", *options])
 
     assert in_network_namespace(look) == 1, "no noid is running"

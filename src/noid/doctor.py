@@ -1,28 +1,30 @@
 """What a host needs to be reached by M6, looked at as a peer would see it [D25].
 
-Each check says that a thing is well, or what is wrong and the command or record that mends it. It
-changes nothing that stays; the only packets that leave are questions to the resolvers.
+Each check says that a thing is well, or what is wrong and the command or record that corrects it.
+Unless it is asked to fix the firewall, it changes nothing that stays. The only packets that leave
+are questions to the resolvers.
 """
 
 import enum
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from noid import firewall
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
-from noid.constants import Codepoints
+from noid.constants import SOURCES_MAX
 from noid.control import ask
 from noid.dns.records import Kind, Question, Status, canonical_name, reverse_name
 from noid.dns.upstream import Upstream
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.errors import ConfigError, ShimError
+from noid.firewall import PORT, Firewall, Fix, Loss, describe
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork, OwnAddress
 from noid.plane.bpf import segmenter_names
 from noid.plane.prospects import prospects
 from noid.resolvconf import asked, resolvers_before
 
+DaemonStatus = dict[str, Any]
 MTU_MIN: Final = 1280
 TTL_SECONDS: Final = 300
 DNS_PORT: Final = 53
@@ -30,6 +32,12 @@ TUN: Final = Path("/dev/net/tun")
 SOMEWHERE: Final = parse_locator("2000::1")
 """A destination that only a default route leads to."""
 INTERFACE_IDENTIFIER: Final = slice(8, 16)
+_HELPED: Final = "inserted, and the same test passes now; add it to the file your rules come from"
+_USELESS: Final = "inserted, did not help, and deleted again"
+_COVER: Final = (
+    "bind to a locator, or list the address in host.locators; against temporary addresses: "
+    "sysctl net.ipv6.conf.DEVICE.use_tempaddr=0"
+)
 
 
 class Health(enum.Enum):
@@ -66,6 +74,7 @@ class Doctor:
         name: FQDN of the host.
         servers: the resolvers to ask; those of the configuration if None.
         resolv_conf: the file that says where programs ask.
+        fix: whether to insert the rules that the firewall lacks, and keep those that help.
     """
 
     def __init__(
@@ -75,11 +84,13 @@ class Doctor:
         *,
         servers: list[tuple[str, int]] | None = None,
         resolv_conf: Path = RESOLV_CONF,
+        fix: bool = False,
     ) -> None:
         self.config = config
         self.name = canonical_name(name)
         self.servers = servers
         self.resolv_conf = resolv_conf
+        self.fix = fix
 
     async def examine(self) -> list[Finding]:
         """Everything there is to look at, in the order in which it is best mended."""
@@ -94,17 +105,18 @@ class Doctor:
             mtu = network.least_mtu(host.interfaces, MTU_MIN)
             planes = self._plane(network)
             locators = tuple(address.locator for address in own)
-            eaten = self._firewall(network, locators)
+            status = self._status()
+            rules = self._firewall(network, own, status)
         finally:
             network.close()
         findings += [self._mtu(mtu), self._identifiers(locators), *await self._names(locators)]
         return [
             *findings,
             self._resolver(),
-            *eaten,
+            *rules,
             self._kernel(),
             *planes,
-            self._daemon(),
+            *_daemon(status),
         ]
 
     def _addresses(self, own: tuple[OwnAddress, ...]) -> list[Finding]:
@@ -205,26 +217,48 @@ class Doctor:
         found = f"programs ask {' '.join(servers) or 'nobody'}"
         return Finding("resolver", Health.WRONG, found, "noid resolver on")
 
-    def _firewall(self, network: HostNetwork, locators: tuple[Locator, ...]) -> list[Finding]:
-        """Whether what M6 uses may come in and leave."""
-        points = self.config.code_points()
-        device = self.config.plane.device
-        if not locators:
+    def _firewall(
+        self, network: HostNetwork, own: tuple[OwnAddress, ...], status: DaemonStatus | ShimError
+    ) -> list[Finding]:
+        """Whether packets of M6 pass this host's own rules, in both directions."""
+        places = {one.locator: one.interface for one in own if not one.broken}
+        if not places:
             return [Finding("firewall", Health.UNKNOWN, "no address to try it with")]
+        points = self.config.code_points()
+        firewall = Firewall(network, self.config.plane, points, places, self._kind(status))
+        helped: list[Fix] = []
+        useless: list[Fix] = []
         try:
-            eaten = firewall.try_out(network, device, points, locators[0], SOMEWHERE)
-        except ShimError as error:
-            return [Finding("firewall", Health.UNKNOWN, str(error), "run it as root")]
-        except OSError as error:
-            mend = "run it as root" * isinstance(error, PermissionError)
-            return [Finding("firewall", Health.UNKNOWN, str(error.strerror), mend)]
-        if not eaten:
-            text = "lets M6 in and out, as far as this host's own goes"
-            return [Finding("firewall", Health.OK, text)]
-        return [
-            Finding("firewall", Health.WRONG, _eaten_text(one, points), firewall.mend(one, points))
-            for one in eaten
+            if self.fix:
+                helped, useless, outcome = firewall.fix()
+            else:
+                outcome = firewall.try_out()
+        except (ShimError, OSError) as error:
+            return [_untried(error)]
+        changes = [
+            *(_of_fix(fix, Health.OK, _HELPED) for fix in helped),
+            *(_of_fix(fix, Health.UNKNOWN, _USELESS) for fix in useless),
         ]
+        findings = [
+            _of_loss(one, describe(one, points), useless={fix.loss.rule for fix in useless})
+            for one in outcome.lost
+        ]
+        if outcome.untried:
+            what = f"{', '.join(outcome.untried)} to port {PORT}"
+            text = f"restored packets are not tried: this host's rules let no {what} out"
+            findings.append(Finding("firewall", Health.UNKNOWN, text))
+        if any(one.health is Health.WRONG for one in findings):
+            return [*changes, *findings]
+        uplinks = " ".join(sorted(set(places.values())))
+        text = f"packets of M6 pass this host's own rules on {uplinks}, in both directions"
+        return [*changes, Finding("firewall", Health.OK, text), *findings]
+
+    def _kind(self, status: DaemonStatus | ShimError) -> str:
+        """The data plane that carries packets now; the one in the kernel outlives its daemon."""
+        if not isinstance(status, ShimError):
+            return str(status["plane"]["kind"])
+        pins = Path(self.config.plane.pins)
+        return "bpf" if pins.is_dir() and any(pins.iterdir()) else ""
 
     def _kernel(self) -> Finding:
         if TUN.exists():
@@ -243,12 +277,26 @@ class Doctor:
             for one in prospects(section, self.config.code_points(), devices, directory)
         ]
 
-    def _daemon(self) -> Finding:
+    def _status(self) -> DaemonStatus | ShimError:
+        """What the daemon says, or why it says nothing."""
         try:
-            status = ask(Path(self.config.control.socket), "status")
+            status: DaemonStatus = ask(Path(self.config.control.socket), "status")
+            return status
         except ShimError as error:
-            return Finding("daemon", Health.WRONG, str(error), "noid run --config FILE")
-        return Finding("daemon", Health.OK, f"noid {status['version']} is running")
+            return error
+
+
+def _daemon(status: DaemonStatus | ShimError) -> list[Finding]:
+    if isinstance(status, ShimError):
+        return [Finding("daemon", Health.WRONG, str(status), "noid run --config FILE")]
+    findings = [Finding("daemon", Health.OK, f"noid {status['version']} is running")]
+    sources = list(status.get("sources_not_covered", ()))
+    if sources:
+        text = f"programs send to M6 peers from {' '.join(sources)}, no locator: not protected"
+        if len(sources) >= SOURCES_MAX:
+            text += f" (the first {SOURCES_MAX})"
+        findings.append(Finding("sources", Health.WRONG, text, _COVER))
+    return findings
 
 
 def _of_record(check: str, found: bool, status: Status, record: ZoneRecord) -> Finding:
@@ -259,8 +307,21 @@ def _of_record(check: str, found: bool, status: Status, record: ZoneRecord) -> F
     return Finding(check, Health.WRONG, f"no such {record.kind} record", record.line(TTL_SECONDS))
 
 
-def _eaten_text(eaten: firewall.Eaten, points: Codepoints) -> str:
-    kinds = [f"next headers {', '.join(firewall.ranges(eaten.headers))}"] * bool(eaten.headers)
-    kinds += [f"ICMPv6 type {points.icmpv6_type}"] * eaten.control
-    how = "comes in" if eaten.direction is firewall.Direction.IN else "leaves"
-    return f"eats what {how} of {' and '.join(kinds)}"
+def _untried(error: ShimError | OSError) -> Finding:
+    """Why the firewall could not be tried."""
+    if isinstance(error, OSError):
+        advice = "run it as root" * isinstance(error, PermissionError)
+        return Finding("firewall", Health.UNKNOWN, str(error.strerror), advice)
+    return Finding("firewall", Health.UNKNOWN, f"not tried: {error}", "run it as root")
+
+
+def _of_fix(fix: Fix, health: Health, end: str) -> Finding:
+    return Finding("firewall fix", health, f"{fix.loss.command}: {end}")
+
+
+def _of_loss(loss: Loss, text: str, *, useless: set[str]) -> Finding:
+    """A rule that drops; a command that was tried in vain is not suggested again."""
+    health = Health.UNKNOWN if loss.in_outage else Health.WRONG
+    if loss.rule in useless:
+        return Finding("firewall", health, f"{text}; accepting it there does not help", "")
+    return Finding("firewall", health, text, loss.command)

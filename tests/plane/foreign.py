@@ -15,6 +15,12 @@ from noid.plane import libbpf
 SCHED_CLS: Final = 3
 LET_THE_NEXT_HAVE_IT: Final = bytes.fromhex("b7000000ffffffff9500000000000000")
 """r0 = -1; exit."""
+DROP_CONTROL: Final = bytes.fromhex(
+    "bf160000000000003000000014000000550004003a0000003000000036000000"
+    "55000200c8000000b7000000020000009500000000000000b7000000ffffffff"
+    "9500000000000000"
+)
+"""Drops ICMPv6 type 200 behind an Ethernet header; as above for all others."""
 PROGRAMS_MAX: Final = 64
 BEFORE: Final = 7
 BEHIND: Final = FILTER_PRIORITY + 7
@@ -29,11 +35,11 @@ class Hanging(NamedTuple):
     clsact: int
 
 
-def program() -> int:
-    """A program of somebody else's that lets every packet pass; its descriptor."""
-    instructions = ctypes.create_string_buffer(LET_THE_NEXT_HAVE_IT)
+def program(code: bytes = LET_THE_NEXT_HAVE_IT) -> int:
+    """A program of somebody else's, which lets every packet pass by default; its descriptor."""
+    instructions = ctypes.create_string_buffer(code, len(code))
     descriptor = libbpf.library().bpf_prog_load(
-        SCHED_CLS, b"foreign", b"GPL", instructions, len(LET_THE_NEXT_HAVE_IT) // 8, None
+        SCHED_CLS, b"foreign", b"GPL", instructions, len(code) // 8, None
     )
     assert descriptor >= 0
     return int(descriptor)

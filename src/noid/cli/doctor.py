@@ -1,4 +1,4 @@
-"""``noid doctor``: everything a host needs, checked, and how to mend what is wrong."""
+"""``noid doctor``: everything a host needs, checked, and how to correct what is wrong."""
 
 import argparse
 import asyncio
@@ -10,17 +10,22 @@ from noid.cli.places import CONFIG_HELP, NAMED_CONFIG
 from noid.config import RESOLV_CONF
 from noid.doctor import Doctor, Finding, Health
 
-EXAMPLE = "example:\n  noid doctor --config /etc/noid.toml"
+EXAMPLE = """\
+example:
+  noid doctor --config /etc/noid.toml
+  noid doctor --config /etc/noid.toml --fix"""
+AGAIN = "The firewall: run noid doctor again after a change, or let noid doctor --fix try it."
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``doctor``."""
     doctor = commands.add_parser(
         "doctor",
-        help="checks everything this host needs, and says how to mend what is wrong",
+        help="checks everything this host needs, and says how to correct what is wrong",
         description=(
             "Looks at addresses, routes, DNS, resolver, firewall and kernel, the DNS as a peer\n"
-            "would see it. Exit status 0 if nothing is wrong, else 1."
+            "would see it. Packets of M6 are sent through the host's own rules; none of them\n"
+            "leaves the host. Exit status 0 if nothing is wrong, else 1."
         ),
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -34,6 +39,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     doctor.add_argument(
         "--resolv-conf", type=Path, default=RESOLV_CONF, help="default: %(default)s"
     )
+    doctor.add_argument(
+        "--fix",
+        action="store_true",
+        help="insert the nftables rules that M6 needs, test again, delete those that do not help",
+    )
     doctor.add_argument("--json", action="store_true", help="JSON, for programs")
     doctor.set_defaults(handler=examine)
 
@@ -46,16 +56,27 @@ def examine(arguments: argparse.Namespace) -> int:
         arguments.name or config.host.name,
         servers=[(arguments.resolver, arguments.port)] if arguments.resolver else None,
         resolv_conf=arguments.resolv_conf,
+        fix=arguments.fix,
     )
     findings = asyncio.run(doctor.examine())
     if arguments.json:
         print(json.dumps([_as_json(finding) for finding in findings]))
     else:
         for finding in findings:
-            print(f"{finding.health.value:8}{finding.check}: {finding.text}")
-            if finding.mend and finding.health is not Health.OK:
-                print(f"        mend: {finding.mend}")
+            _print(finding)
+        if not arguments.fix and any(_is_wrong_firewall(one) for one in findings):
+            print(AGAIN)
     return int(any(finding.health is Health.WRONG for finding in findings))
+
+
+def _print(finding: Finding) -> None:
+    print(f"{finding.health.value:8}{finding.check}: {finding.text}")
+    if finding.mend and finding.health is not Health.OK:
+        print(f"        mend: {finding.mend}")
+
+
+def _is_wrong_firewall(finding: Finding) -> bool:
+    return finding.check == "firewall" and finding.health is Health.WRONG
 
 
 def _as_json(finding: Finding) -> dict[str, str]:
