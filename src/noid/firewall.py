@@ -6,8 +6,9 @@ A peer's packets pass the rules of a host in three forms, and each is tried on e
 - the M6 next headers, out of the host, and into it unless the data plane in the kernel takes them
   off the uplink before any rule sees them;
 - plain packets between AIDs: out by the shim's device, and in where the data plane restores them,
-  which is the uplink that owns AID(local), or the shim's device with the TUN plane. TCP and UDP
-  conversations are tried, so connection tracking and reverse-path filters have their say.
+  which is the uplink that owns AID(local), or the shim's device with the TUN plane and for packets
+  of the slow path. TCP and UDP conversations are tried, so connection tracking and reverse-path
+  filters take part.
 
 A restored packet keeps to the uplink it arrived on while the AID's own is down. Whether rules
 allow that is tried too, with the routes that the host has now.
@@ -32,7 +33,7 @@ from typing import Final
 
 from noid import nftables
 from noid.config import PlaneSection
-from noid.constants import LOCATORS_MAX, Codepoints
+from noid.constants import LOCATORS_MAX, TRIAL_SUFFIX, Codepoints
 from noid.errors import ShimError
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
@@ -249,9 +250,10 @@ def losses(lost: Lost, points: Codepoints, device: str) -> list[Loss]:
         points: the code points of M6.
         device: name of the shim's device.
     """
-    groups: dict[tuple[Drop | None, Form, Direction], list[Probe]] = {}
+    groups: dict[tuple[Drop | None, Form, Direction, bool], list[Probe]] = {}
     for probe, drop in lost.items():
-        groups.setdefault((drop, probe.form, probe.direction), []).append(probe)
+        key = drop, probe.form, probe.direction, _is_ours(probe.device, device)
+        groups.setdefault(key, []).append(probe)
     found = []
     for (drop, *_), probes in groups.items():
         rule = "" if drop is None else _rule(drop, probes, points, device)
@@ -306,12 +308,19 @@ def _rule(drop: Drop, probes: Sequence[Probe], points: Codepoints, device: str) 
         case _, Direction.OUT:
             match = f'oifname "{device}*"'
         case _:
-            devices = sorted({f'"{one.device}"' for one in probes})
+            names = {one.device for one in probes}
+            ours = _is_ours(first.device, device)
+            devices = [f'"{device}*"'] if ours else [f'"{one}"' for one in sorted(names)]
             aids = sorted({format_locator(one.locator) for one in probes})
             match = f"iifname {_set(devices)} ip6 daddr {_set(aids)}"
             if nftables.sees_connections(drop.chain):
                 match += " ct state established,related"
     return f"{drop.chain} {match} accept"
+
+
+def _is_ours(name: str, device: str) -> bool:
+    """Whether a name is that of the trial device, which stands for the shim's."""
+    return name == f"{device}{TRIAL_SUFFIX}"
 
 
 def _set(values: Sequence[str]) -> str:
@@ -416,8 +425,8 @@ class _Attempt:
 
     def _restoring(self, locator: Locator) -> Iterator[tuple[str, bool]]:
         """Where packets for an AID appear, and whether only in an outage."""
+        yield self.trial.device, False  # what the slow path restores, of either plane
         if self.kind == "tun":
-            yield self.trial.device, False
             return
         own = self.places[locator]
         yield own, False
