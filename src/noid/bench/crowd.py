@@ -37,8 +37,8 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.locators import Locator
-from noid.plane.rewrite import Arrival, Delivery, Rewriter, Watch
 from noid.plane.devices import open_tun
+from noid.plane.rewrite import Arrival, Delivery, Rewriter, Watch
 from noid.wire import ipv6
 from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
 
