@@ -415,6 +415,8 @@ class Daemon:
 
     def _lose_link(self, index: int, *, is_up: bool) -> None:
         self.plane.link_lost(index, is_up=is_up)
+        if not is_up:
+            self._keep_aids(frozenset(self.own.addresses) - self.own.links.get(index, frozenset()))
         event = self.own.lost(index)
         if event is not None:
             self.handle(event)

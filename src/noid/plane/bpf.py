@@ -17,10 +17,11 @@ ends, they go on; the next daemon puts its own in their place between two packet
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from noid.constants import KNOWN_PEERS_MAX, MTU_MIN
+from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND
 from noid.engine.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
 from noid.errors import PlatformError, ShimError
 from noid.locators import Locator, is_global_unicast
@@ -56,6 +57,8 @@ REFRESH_S = 0.1
 SCAN_INTERVAL_S = 0.02
 SCANNED_MAX = 256
 """How often, and how many, flows are looked at for silence where the kernel has no timers."""
+KEPT_TIME = 120 * SECOND
+"""How old a segment may be that is sent again: TCP itself gives up later."""
 NO_ROOM_FOR_OURS = "addresses of this host the kernel has no room for"
 NO_ROOM = "flows the kernel has no room for"
 NO_ROOM_TO_WATCH = "peers the kernel has no room to watch"
@@ -510,13 +513,16 @@ class BpfPlane(SlowPath):
             self.steering.unchoose(aid)
 
     def send_again(self, local_label: int, packet: bytes) -> None:
-        """Sends the last TCP segment of a flow once more, or the packet where there is none."""
+        """Sends the last TCP segment of a flow once more, else the packet if there is one."""
         entry = self.tables["activities"].find(layout.label_key(local_label))
-        copy, segment_octets = (b"", 0) if entry is None else layout.latest_of(entry)
         flow = self.rewriter.by_label.get(local_label)
-        if flow is not None and copy[8 : ipv6.HEADER_OCTETS] == layout.aids_key(flow):
-            packet = finished(copy, segment_octets)
-        super().send_again(local_label, packet)
+        if entry is not None and flow is not None:
+            kept = layout.kept_in(entry)
+            is_its_own = kept.packet[8 : ipv6.HEADER_OCTETS] == layout.aids_key(flow)
+            if is_its_own and time.monotonic_ns() - kept.at_ns < KEPT_TIME:
+                packet = finished(kept.packet, kept.segment_octets)
+        if packet:
+            super().send_again(local_label, packet)
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""

@@ -40,10 +40,10 @@ ROW = struct.Struct("=I")
 SETTINGS = struct.Struct("=IIIIBBBB")
 REPORT = struct.Struct("=I4sQ16sB3xIII")
 """The head of a report; the packet follows."""
-ACTIVITY_HEAD_OCTETS = 56
-"""What an activity has before its report: a timer, AIDs, and whether the timer is set."""
+ACTIVITY_HEAD = struct.Struct("=16x32xQI4x")
+"""What an activity has before its report: a timer, AIDs, since when, and if the timer is set."""
 REPORTED_OCTETS_MAX = 2048
-ACTIVITY_OCTETS = ACTIVITY_HEAD_OCTETS + REPORT.size + REPORTED_OCTETS_MAX
+ACTIVITY_OCTETS = ACTIVITY_HEAD.size + REPORT.size + REPORTED_OCTETS_MAX
 LABEL_OCTETS = 4
 AIDS_OCTETS = 2 * LOCATOR_OCTETS
 COUNT = struct.Struct("=Q")
@@ -248,12 +248,23 @@ def _place(locator: Locator, among: list[Locator]) -> int:
     return among.index(locator) if locator in among else NOT_ONE_OF_THEM
 
 
-def latest_of(activity: bytes) -> tuple[bytes, int]:
-    """The last TCP segment that a flow has sent, and what each is cut to if it is a super-packet.
+class Kept(NamedTuple):
+    """The last TCP segment that a flow has sent.
 
-    Args:
-        activity: an entry of that table.
+    Attributes:
+        packet: as the stack sent it, between AIDs.
+        segment_octets: what each segment of a super-packet carries; 0 for any other packet.
+        at_ns: when, by the monotonic clock.
     """
-    *_, segment_octets, octets, _ = REPORT.unpack_from(activity, ACTIVITY_HEAD_OCTETS)
-    first = ACTIVITY_HEAD_OCTETS + REPORT.size
-    return activity[first : first + octets], segment_octets
+
+    packet: bytes
+    segment_octets: int
+    at_ns: int
+
+
+def kept_in(activity: bytes) -> Kept:
+    """What an activity has kept."""
+    at_ns, _ = ACTIVITY_HEAD.unpack_from(activity)
+    *_, segment_octets, octets, _ = REPORT.unpack_from(activity, ACTIVITY_HEAD.size)
+    first = ACTIVITY_HEAD.size + REPORT.size
+    return Kept(activity[first : first + octets], segment_octets, at_ns)
