@@ -324,7 +324,7 @@ class Lab:
         return changes.cut(self.name, self.plan, self._faults, how, number, host)
 
     def heal(self, number: int, host: str = "a", *, how: Fault | None = None) -> int:
-        """Undoes faults of a provider that are in force, the latest first.
+        """Undoes faults of a provider that are in force.
 
         Args:
             number: of the provider, 1 or 2.
