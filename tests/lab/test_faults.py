@@ -224,6 +224,7 @@ def test_a_variant_carries_packets_by_every_pair_and_a_fault_of_it_is_undone(
     with Lab.create(variant=variant) as lab:
         _await_pings(lab)
         assert _pings(lab, A2, B1)
+        assert lab.run("a", ["ping", "-c1", "-W5", "b.example"]).returncode == 0, "by name"
         before = _state(lab)
         lab.cut(1, Fault.ACCESS)
         assert not _pings(lab, A1, B1)
