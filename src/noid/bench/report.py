@@ -44,15 +44,18 @@ class Report:
     Attributes:
         series: name of a quantity, with its unit in words -> its measurements.
         facts: what was counted or set, and what is in the figures and what not.
+        rows: a table of equal rows, where the figures are of many combinations.
     """
 
     series: dict[str, Series] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         measured = {name: one.as_json() for name, one in self.series.items()}
-        return {**measured, **self.facts}
+        rows = {"rows": self.rows} if self.rows else {}
+        return {**measured, **self.facts, **rows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from noid.bench import (
     contexts,
     dns_stub,
     dns_verify,
+    failover,
     flood,
     latency,
     packets,
@@ -37,6 +38,7 @@ BENCHES: Final[tuple[Bench, ...]] = (
     packets.BENCH,
     scale.BENCH,
     adoption.BENCH,
+    failover.BENCH,
 )
 EXPLANATION_COLUMNS: Final = 78
 

@@ -1,0 +1,212 @@
+"""How long an application waits when its provider, its access line or its uplink fails."""
+
+import argparse
+import contextlib
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from noid.bench.conversation import Conversation, Direction
+from noid.bench.report import Bench, Fact, Report, Watch, add_runs, positive
+from noid.bench.silence import Observation, observe, summary
+from noid.bench.stage import READY_TIMEOUT_S, WAYS, Stage, Way, available
+from noid.bench.traffic import KINDS
+from noid.constants import SECOND
+from noid.errors import UsageError
+from noid.lab import machine
+from noid.lab.lab import Lab
+from noid.lab.waiting import POLL_S
+
+Key = tuple[str, str, Way]
+"""Fault, traffic, way."""
+
+FAULTS: Final = ("silent",)
+TRAFFIC_BEFORE_S: Final = 1.0
+PHASE_MAX_S: Final = 0.1
+"""The fault comes up to this much later, at random: no timer has a fixed phase to it."""
+PAUSE_NS: Final = 200_000_000
+"""A conversation that has been silent this long is observed further."""
+NOTE: Final = (
+    "the longest silence in ms at the receiving application between the fault and the end of the "
+    "observation; disturbed: from the fault to the end of the last silence of 50 ms or more; a "
+    "conversation that is silent in the end has not survived, and its silence is a lower bound; "
+    "every run starts with new daemons, an established context and verified locators"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        faults: which faults.
+        traffic: which kinds of it.
+        direction: of the data of TCP connections.
+        seconds: how long a conversation is observed after the fault, at least.
+        patience_s: how long a silent one is observed.
+    """
+
+    faults: tuple[str, ...]
+    traffic: tuple[str, ...]
+    direction: Direction
+    seconds: int
+    patience_s: int
+
+
+@dataclass(slots=True)
+class Results:
+    """The observations so far."""
+
+    runs: dict[Key, list[Observation]] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each combination, for programs."""
+        return [
+            {"fault": fault, "traffic": traffic, "way": way, **summary(runs)}
+            for (fault, traffic, way), runs in self.runs.items()
+        ]
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_runs(parser, default=7)
+    for name, choices in (("fault", FAULTS), ("traffic", tuple(KINDS)), ("planes", WAYS)):
+        parser.add_argument(
+            f"--{name}",
+            type=_some_of(choices),
+            default=choices,
+            metavar=f"{name.upper()},...",
+            help=f"of {', '.join(choices)}; default: all",
+        )
+    parser.add_argument(
+        "--data",
+        choices=("to_a", "from_a"),
+        default="to_a",
+        help="whether host a, whose uplink fails, receives or sends over TCP; default: %(default)s",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=positive,
+        default=3,
+        help="observed after a fault, at least; default: %(default)s",
+    )
+    parser.add_argument(
+        "--patience",
+        type=positive,
+        default=8,
+        metavar="SECONDS",
+        help="after which a silent conversation is given up; default: %(default)s",
+    )
+
+
+def _some_of(choices: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of comma-separated choices."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(text.split(","))
+        for one in found:
+            if one not in choices:
+                raise argparse.ArgumentTypeError(f"{one!r} is not one of {', '.join(choices)}")
+        return found
+
+    return parse
+
+
+def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
+    """Lets every fault meet every kind of traffic, the planes by turns.
+
+    Raises:
+        ShimError: a lab cannot be built, or a conversation does not start.
+    """
+    machine.check_machine("ip", "nsd", "nginx")
+    plan = Plan(
+        faults=arguments.fault,
+        traffic=arguments.traffic,
+        direction=arguments.data,
+        seconds=arguments.seconds,
+        patience_s=arguments.patience,
+    )
+    results = Results()
+    with contextlib.ExitStack() as stack:
+        stages, missing = available(arguments.planes, stack)
+        if not stages:
+            raise UsageError(missing)
+        todo = list(_turns(plan, stages, arguments.runs))
+        for done, (stage, fault, traffic) in enumerate(todo):
+            watch(done, len(todo))
+            runs = results.runs.setdefault((fault, traffic, stage.way), [])
+            runs.append(run(stage, plan, fault, traffic, done))
+        watch(len(todo), len(todo))
+    facts: dict[str, Fact] = {"data": plan.direction, "counted": NOTE}
+    if missing:
+        facts["mptcp"] = missing
+    return Report(facts=facts, rows=results.rows())
+
+
+def _turns(plan: Plan, stages: list[Stage], runs: int) -> Iterator[tuple[Stage, str, str]]:
+    """Every combination once in each run, the stages in a different order each time."""
+    for fault, traffic in itertools.product(plan.faults, plan.traffic):
+        usable = [one for one in stages if _applies(one.way, traffic)]
+        for number in range(runs):
+            turn = number % max(1, len(usable))
+            for stage in usable[turn:] + usable[:turn]:
+                yield stage, fault, traffic
+
+
+def _applies(way: Way, traffic: str) -> bool:
+    return way != "mptcp" or not KINDS[traffic].datagrams
+
+
+def run(stage: Stage, plan: Plan, fault: str, traffic: str, number: int) -> Observation:
+    """One fault in one conversation; the network is whole again afterwards.
+
+    Raises:
+        ShimError: the conversation does not start, or the kernel refuses.
+    """
+    stage.reset()
+    with Conversation(stage, traffic, plan.direction, number) as conversation:
+        conversation.await_start(READY_TIMEOUT_S)
+        stage.lab.wait_for(f"{stage.way}: the context is ready", stage.is_ready, READY_TIMEOUT_S)
+        time.sleep(TRAFFIC_BEFORE_S + random.uniform(0, PHASE_MAX_S))
+        conversation.check()
+        with _cut(stage.lab, fault) as fault_ns:
+            end_ns = _await_end(conversation, plan, fault_ns)
+            conversation.stop()
+            losses = conversation.losses(fault_ns, end_ns)
+            return observe(list(conversation.arrivals().values()), fault_ns, end_ns, losses)
+
+
+@contextlib.contextmanager
+def _cut(lab: Lab, fault: str) -> Iterator[int]:
+    """Breaks the network and makes it whole again; when it broke, in ns."""
+    fault_ns = lab.cut_provider(1)
+    try:
+        yield fault_ns
+    finally:
+        lab.heal_provider(1)
+
+
+def _await_end(conversation: Conversation, plan: Plan, fault_ns: int) -> int:
+    """Observes until the time is over and data arrives, or until patience is over; when, in ns."""
+    end_ns = fault_ns + plan.seconds * SECOND
+    given_up_ns = fault_ns + max(plan.seconds, plan.patience_s) * SECOND
+    while (now_ns := time.monotonic_ns()) < given_up_ns:
+        quiet_ns = now_ns - conversation.last_ns()
+        if quiet_ns > PAUSE_NS:
+            end_ns = max(end_ns, now_ns + SECOND)
+        elif now_ns >= end_ns:
+            break
+        time.sleep(POLL_S)
+    return now_ns
+
+
+BENCH = Bench(
+    name="failover",
+    summary="how long an application waits when a path fails: plain TCP, MPTCP, noid",
+    explanation=f"What is counted: {NOTE}.",
+    example="noid bench failover --fault silent --traffic paced --planes none,bpf --runs 3 --json",
+    add_options=_add_options,
+    measure=measure,
+)
