@@ -60,10 +60,12 @@ def main() -> int:
     try:
         if kind.datagrams:
             _exchange_datagrams(arguments, kind)
-        elif arguments.data == "in":
-            _receive(_stream(arguments), arguments.record)
         else:
-            _send(_stream(arguments), kind)
+            with _stream(arguments) as stream:
+                if arguments.data == "in":
+                    _receive(stream, arguments.record)
+                else:
+                    _send(stream, kind)
     except OSError as error:
         print(f"{arguments.role}: {error.strerror or error}", file=sys.stderr, flush=True)
         return 1
@@ -83,21 +85,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _stream(arguments: argparse.Namespace) -> socket.socket:
+@contextlib.contextmanager
+def _stream(arguments: argparse.Namespace) -> Iterator[socket.socket]:
     """A TCP connection; a client tries until the server listens.
+
+    A server listens on every address and does not stop: MPTCP's further subflows need that.
 
     Raises:
         OSError: there is none in time.
     """
-    place = (arguments.address, arguments.port)
-    if arguments.role == "server":
-        with socket.create_server(place, family=socket.AF_INET6) as listening:
+    with contextlib.ExitStack() as stack:
+        if arguments.role == "server":
+            place = ("::", arguments.port)
+            listening = stack.enter_context(socket.create_server(place, family=socket.AF_INET6))
             stream, _ = listening.accept()
-    else:
-        _look_up(arguments.name)
-        stream = _connected(place)
-    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return stream
+        else:
+            _look_up(arguments.name)
+            stream = _connected((arguments.address, arguments.port))
+        stack.enter_context(stream)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield stream
 
 
 def _look_up(name: str | None) -> None:
