@@ -1,8 +1,8 @@
 """One conversation between the hosts of a lab, run by the two ends of ``traffic``."""
 
+import math
 import os
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -10,7 +10,6 @@ from typing import Final, Literal, Self
 from noid.bench.silence import Losses, count_losses, read_records
 from noid.bench.stage import CLIENT, SERVER, Stage
 from noid.bench.traffic import KINDS, RECORD
-from noid.constants import SECOND
 from noid.errors import PlatformError
 from noid.lab import topology
 from noid.lab.configuration import ZONE
@@ -43,7 +42,7 @@ class Conversation:
         )
         self._directory = stage.lab.directory / "traffic"
         self._directory.mkdir(exist_ok=True)
-        self._port = PORT_FIRST + number % PORTS
+        self.port = PORT_FIRST + number % PORTS
         self._ends = {
             SERVER: self._spawn(kind, "server", SERVER, "in" if direction == "from_a" else "out"),
             CLIENT: self._spawn(kind, "client", CLIENT, "in" if direction == "to_a" else "out"),
@@ -109,6 +108,15 @@ class Conversation:
             for one, received in self.arrivals().items()
         }
 
+    def connect_ms(self) -> float:
+        """What a new connection takes; infinite if there is none in time."""
+        words = ("-m", "noid.bench.traffic", "connect", "paced", "in", *self._place())
+        done = self.stage.lab.run(CLIENT, self.stage.command(sys.executable, *words))
+        return round(float(done.stdout), 1) if done.returncode == 0 else math.inf
+
+    def _place(self) -> tuple[str, ...]:
+        return ("--address", ADDRESS, "--port", str(self.port), "--name", f"{SERVER}.{ZONE}")
+
     def _has_started(self) -> bool:
         self.check()
         return self.last_ns() > 0
@@ -117,25 +125,13 @@ class Conversation:
         words = [
             *("nice", "-n", NICENESS),
             *self.stage.command(sys.executable, "-m", "noid.bench.traffic", role, kind, data),
-            *("--address", ADDRESS, "--port", str(self._port)),
+            *self._place(),
             *("--record", str(self._path("in", host)), "--sent", str(self._path("out", host))),
         ]
-        if role == "client":
-            words += ["--name", f"{SERVER}.{ZONE}"]
         return self.stage.lab.spawn(host, words)
 
     def _path(self, data: str, host: str) -> Path:
-        return self._directory / f"{self._port}-{host}-{data}"
-
-
-def now_ns() -> int:
-    """The clock of the records."""
-    return time.monotonic_ns()
-
-
-def seconds(ns: int) -> float:
-    """The same time in seconds."""
-    return ns / SECOND
+        return self._directory / f"{self.port}-{host}-{data}"
 
 
 def _receiver(direction: Direction) -> str:

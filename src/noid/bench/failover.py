@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,13 +17,18 @@ from noid.bench.traffic import KINDS
 from noid.constants import SECOND
 from noid.errors import UsageError
 from noid.lab import machine
-from noid.lab.lab import Lab
+from noid.lab.faults import Fault
 from noid.lab.waiting import POLL_S
 
-Key = tuple[str, str, Way]
+Key = tuple[Fault, str, Way]
 """Fault, traffic, way."""
 
-FAULTS: Final = ("silent",)
+FAULTS: Final = tuple(one for one in Fault if one is not Fault.RA)
+"""No router of this lab advertises itself."""
+USUAL_FAULTS: Final = (Fault.SILENT, Fault.ACCESS, Fault.CARRIER, Fault.ADMIN, Fault.ROUTER)
+ROUTER_SECONDS: Final = 62
+"""The kernel takes about 38 s to find that a router behind a switch is dead."""
+ROUTER_TRAFFIC: Final = "paced"
 TRAFFIC_BEFORE_S: Final = 1.0
 PHASE_MAX_S: Final = 0.1
 """The fault comes up to this much later, at random: no timer has a fixed phase to it."""
@@ -49,7 +54,7 @@ class Plan:
         patience_s: how long a silent one is observed.
     """
 
-    faults: tuple[str, ...]
+    faults: tuple[Fault, ...]
     traffic: tuple[str, ...]
     direction: Direction
     seconds: int
@@ -65,21 +70,18 @@ class Results:
     def rows(self) -> list[dict[str, Any]]:
         """One row for each combination, for programs."""
         return [
-            {"fault": fault, "traffic": traffic, "way": way, **summary(runs)}
+            {"fault": fault.value, "traffic": traffic, "plane": way, **summary(runs)}
             for (fault, traffic, way), runs in self.runs.items()
         ]
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_runs(parser, default=7)
-    for name, choices in (("fault", FAULTS), ("traffic", tuple(KINDS)), ("planes", WAYS)):
-        parser.add_argument(
-            f"--{name}",
-            type=_some_of(choices),
-            default=choices,
-            metavar=f"{name.upper()},...",
-            help=f"of {', '.join(choices)}; default: all",
-        )
+    faults = tuple(one.value for one in FAULTS)
+    usual = tuple(one.value for one in USUAL_FAULTS)
+    _add_choice(parser, "fault", faults, usual)
+    _add_choice(parser, "traffic", tuple(KINDS), tuple(KINDS))
+    _add_choice(parser, "planes", WAYS, WAYS)
     parser.add_argument(
         "--data",
         choices=("to_a", "from_a"),
@@ -101,8 +103,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _some_of(choices: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """A parser of comma-separated choices."""
+def _add_choice(
+    parser: argparse.ArgumentParser, name: str, choices: tuple[str, ...], usual: tuple[str, ...]
+) -> None:
+    """Adds an option that takes some of several words, separated by commas."""
 
     def parse(text: str) -> tuple[str, ...]:
         found = tuple(text.split(","))
@@ -111,7 +115,13 @@ def _some_of(choices: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
                 raise argparse.ArgumentTypeError(f"{one!r} is not one of {', '.join(choices)}")
         return found
 
-    return parse
+    parser.add_argument(
+        f"--{name}",
+        type=parse,
+        default=usual,
+        metavar=f"{name.upper()},...",
+        help=f"some of {', '.join(choices)}; default: {','.join(usual)}",
+    )
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
@@ -122,7 +132,7 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
     """
     machine.check_machine("ip", "nsd", "nginx")
     plan = Plan(
-        faults=arguments.fault,
+        faults=tuple(map(Fault, arguments.fault)),
         traffic=arguments.traffic,
         direction=arguments.data,
         seconds=arguments.seconds,
@@ -145,21 +155,24 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
     return Report(facts=facts, rows=results.rows())
 
 
-def _turns(plan: Plan, stages: list[Stage], runs: int) -> Iterator[tuple[Stage, str, str]]:
+def _turns(plan: Plan, stages: list[Stage], runs: int) -> Iterator[tuple[Stage, Fault, str]]:
     """Every combination once in each run, the stages in a different order each time."""
     for fault, traffic in itertools.product(plan.faults, plan.traffic):
-        usable = [one for one in stages if _applies(one.way, traffic)]
+        usable = [one for one in stages if _applies(fault, traffic, one.way)]
         for number in range(runs):
             turn = number % max(1, len(usable))
             for stage in usable[turn:] + usable[:turn]:
                 yield stage, fault, traffic
 
 
-def _applies(way: Way, traffic: str) -> bool:
+def _applies(fault: Fault, traffic: str, way: Way) -> bool:
+    """Whether a combination is measured: MPTCP has no datagrams, and a dead router takes long."""
+    if fault is Fault.ROUTER and traffic != ROUTER_TRAFFIC:
+        return False
     return way != "mptcp" or not KINDS[traffic].datagrams
 
 
-def run(stage: Stage, plan: Plan, fault: str, traffic: str, number: int) -> Observation:
+def run(stage: Stage, plan: Plan, fault: Fault, traffic: str, number: int) -> Observation:
     """One fault in one conversation; the network is whole again afterwards.
 
     Raises:
@@ -168,32 +181,38 @@ def run(stage: Stage, plan: Plan, fault: str, traffic: str, number: int) -> Obse
     stage.reset()
     with Conversation(stage, traffic, plan.direction, number) as conversation:
         conversation.await_start(READY_TIMEOUT_S)
-        stage.lab.wait_for(f"{stage.way}: the context is ready", stage.is_ready, READY_TIMEOUT_S)
+        stage.lab.wait_for(
+            f"{stage.way}: every path is ready",
+            lambda: stage.is_ready(conversation.port),
+            READY_TIMEOUT_S,
+        )
         time.sleep(TRAFFIC_BEFORE_S + random.uniform(0, PHASE_MAX_S))
         conversation.check()
-        with _cut(stage.lab, fault) as fault_ns:
-            end_ns = _await_end(conversation, plan, fault_ns)
-            conversation.stop()
-            losses = conversation.losses(fault_ns, end_ns)
-            return observe(list(conversation.arrivals().values()), fault_ns, end_ns, losses)
+        fault_ns = stage.lab.cut(1, fault)
+        try:
+            end_ns = _await_end(conversation, plan, fault, fault_ns)
+            connect_ms = conversation.connect_ms() if fault is Fault.ROUTER else None
+        finally:
+            stage.lab.heal(1)
+        conversation.stop()
+        arrivals = list(conversation.arrivals().values())
+        losses = conversation.losses(fault_ns, end_ns)
+        return observe(arrivals, fault_ns, end_ns, losses, connect_ms)
 
 
-@contextlib.contextmanager
-def _cut(lab: Lab, fault: str) -> Iterator[int]:
-    """Breaks the network and makes it whole again; when it broke, in ns."""
-    fault_ns = lab.cut_provider(1)
-    try:
-        yield fault_ns
-    finally:
-        lab.heal_provider(1)
+def _await_end(conversation: Conversation, plan: Plan, fault: Fault, fault_ns: int) -> int:
+    """Observes a conversation for as long as it should be; returns the end of that, in ns.
 
-
-def _await_end(conversation: Conversation, plan: Plan, fault_ns: int) -> int:
-    """Observes until the time is over and data arrives, or until patience is over; when, in ns."""
-    end_ns = fault_ns + plan.seconds * SECOND
-    given_up_ns = fault_ns + max(plan.seconds, plan.patience_s) * SECOND
-    while (now_ns := time.monotonic_ns()) < given_up_ns:
-        quiet_ns = now_ns - conversation.last_ns()
+    One that is silent is observed until it has not been for a second, or until patience is over.
+    """
+    enough = ROUTER_SECONDS if fault is Fault.ROUTER else plan.seconds
+    end_ns = fault_ns + enough * SECOND
+    patience_ns = plan.patience_s * SECOND
+    latest_ns = end_ns + patience_ns
+    while (now_ns := time.monotonic_ns()) < latest_ns:
+        quiet_ns = now_ns - max(fault_ns, conversation.last_ns())
+        if quiet_ns > patience_ns:
+            break
         if quiet_ns > PAUSE_NS:
             end_ns = max(end_ns, now_ns + SECOND)
         elif now_ns >= end_ns:

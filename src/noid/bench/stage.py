@@ -19,6 +19,8 @@ Way = Literal["none", "mptcp", "tun", "bpf"]
 WAYS: Final[tuple[Way, ...]] = get_args(Way)
 CLIENT, SERVER = "a", "b"
 READY_TIMEOUT_S: Final = 20.0
+SUBFLOWS: Final = 4
+"""Of a full mesh."""
 MPTCP_LIMIT: Final = "8"
 """Additional subflows, and addresses of the peer: more than a full mesh of two by two needs."""
 
@@ -74,10 +76,16 @@ class Stage:
             self._must(host, "ip", "tcp_metrics", "flush")
         self._fresh = False
 
-    def is_ready(self) -> bool:
-        """Whether the conversation is protected as well as it will be, and on its AIDs."""
-        if self.lab.plane == "none":
+    def is_ready(self, port: int) -> bool:
+        """Whether a conversation is protected as well as it will be, and on its AIDs.
+
+        Args:
+            port: of its server.
+        """
+        if self.way == "none":
             return True
+        if self.way == "mptcp":
+            return self._count_subflows(port) == SUBFLOWS
         first = {host: topology.locators(host)[0] for host in topology.HOSTS}
         for host, peer in ((CLIENT, SERVER), (SERVER, CLIENT)):
             contexts = self.lab.contexts(host)
@@ -87,6 +95,11 @@ class Stage:
             if len(contexts[0]["lsv_peer"]) < 2 or contexts[0]["state"] != "established":
                 return False
         return True
+
+    def _count_subflows(self, port: int) -> int:
+        """How many TCP connections a has to a port of b, once MPTCP has made them."""
+        words = ["ss", "-6", "-t", "-n", "-H", "state", "established", "dport", "=", f":{port}"]
+        return len(self.lab.run(CLIENT, words).stdout.splitlines())
 
     def _set_up_mptcp(self) -> None:
         """Subflows between each address of a and each of b, by the kernel's path manager."""

@@ -23,7 +23,7 @@ RECORD: Final = struct.Struct("<qq")
 """When something arrived or was sent, in ns of the monotonic clock; its octets or its number."""
 SEQUENCE: Final = struct.Struct("!Q")
 READ_OCTETS: Final = 2**18
-CONNECT_TIMEOUT_S: Final = 20.0
+CONNECT_TIMEOUT_S: Final = 10.0
 RETRY_S: Final = 0.02
 NS_PER_S: Final = 1_000_000_000
 
@@ -58,7 +58,9 @@ def main() -> int:
     gc.disable()  # a collection is a pause of ours, not of the network
     kind = KINDS[arguments.kind]
     try:
-        if kind.datagrams:
+        if arguments.role == "connect":
+            print(_connect_ms(arguments))
+        elif kind.datagrams:
             _exchange_datagrams(arguments, kind)
         else:
             with _stream(arguments) as stream:
@@ -74,12 +76,12 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="noid.bench.traffic", description=__doc__)
-    parser.add_argument("role", choices=("client", "server"))
+    parser.add_argument("role", choices=("client", "server", "connect"))
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("data", choices=("in", "out"), help="whether this end receives or sends")
     parser.add_argument("--address", required=True, help="of the server")
     parser.add_argument("--port", required=True, type=int, help="of the server")
-    parser.add_argument("--record", required=True, help="file for the arrivals")
+    parser.add_argument("--record", default=os.devnull, help="file for the arrivals")
     parser.add_argument("--sent", default=os.devnull, help="file for the datagrams sent")
     parser.add_argument("--name", help="of the server; the client looks it up first")
     return parser
@@ -125,6 +127,17 @@ def _connected(place: tuple[str, int]) -> socket.socket:
         else:
             stream.settimeout(None)
             return stream
+
+
+def _connect_ms(arguments: argparse.Namespace) -> float:
+    """How long a program waits for a new connection, the look-up of the name included.
+
+    Raises:
+        OSError: no address of the name answers in time.
+    """
+    began_ns = time.monotonic_ns()
+    socket.create_connection((arguments.name, arguments.port), CONNECT_TIMEOUT_S).close()
+    return (time.monotonic_ns() - began_ns) / 1e6
 
 
 def _receive(stream: socket.socket, path: str) -> None:

@@ -5,11 +5,11 @@ import contextlib
 import json
 import textwrap
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from noid.bench import (
@@ -26,6 +26,7 @@ from noid.bench import (
     throughput,
 )
 from noid.bench.report import Bench, Report, Watch
+from noid.lab.interruption import interruptible
 
 BENCHES: Final[tuple[Bench, ...]] = (
     setup.BENCH,
@@ -75,7 +76,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run_bench(arguments: argparse.Namespace) -> int:
     """Measures, and prints what came of it."""
     bench: Bench = arguments.bench
-    with _progress(bench.name) as watch:
+    with interruptible(), _progress(bench.name) as watch:
         report = bench.measure(arguments, watch)
     if arguments.json:
         print(json.dumps({"bench": bench.name, **report.as_json()}))
@@ -94,11 +95,33 @@ def _print(report: Report) -> None:
             cells = [_number_text(number) for number in series.as_json().values()]
             table.add_row(name.replace("_", " "), *cells)
         console.print(table)
+    if report.rows:
+        console.print(_rows_table(report.rows))
     facts = Table(box=None, pad_edge=False, show_header=False)
     for name, fact in report.facts.items():
         text = fact if isinstance(fact, str) else _number_text(fact)
         facts.add_row(name.replace("_", " "), escape(text))
     console.print(facts)
+
+
+def _rows_table(rows: list[dict[str, Any]]) -> Table:
+    """Rows with equal columns; a spread is one cell, and single runs are left to JSON."""
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "runs"))
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name.replace("_", " "))
+    for row in rows:
+        table.add_row(*(_cell(row.get(name, "")) for name in names))
+    return table
+
+
+def _cell(value: dict[str, float] | str | float) -> str:
+    if isinstance(value, str):
+        return escape(value)
+    if isinstance(value, dict):
+        middle, least, most = (_number_text(value[name]) for name in ("median", "min", "max"))
+        return f"{middle} ({least}-{most})"
+    return _number_text(value)
 
 
 def _number_text(number: float) -> str:
@@ -112,7 +135,12 @@ def _number_text(number: float) -> str:
 def _progress(title: str) -> Iterator[Watch]:
     """Shows on standard error how far it is, if that is a terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
