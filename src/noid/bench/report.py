@@ -51,6 +51,17 @@ class Report:
     facts: dict[str, Fact] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure by its name: the medians, and the facts that are numbers."""
+        medians = {name: statistics.median(one.values) for name, one in self.series.items()}
+        numbers = {
+            name: fact
+            for name, fact in self.facts.items()
+            if isinstance(fact, int | float) and not isinstance(fact, bool)
+        }
+        return {**medians, **numbers}
+
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         measured = {name: one.as_json() for name, one in self.series.items()}

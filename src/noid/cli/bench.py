@@ -14,6 +14,7 @@ from rich.table import Table
 
 from noid.bench import (
     adoption,
+    against,
     contexts,
     dns_stub,
     dns_verify,
@@ -25,7 +26,8 @@ from noid.bench import (
     setup,
     throughput,
 )
-from noid.bench.report import Bench, Report, Watch
+from noid.bench.report import Bench, Report, Watch, positive
+from noid.bench.yardstick import Yardstick
 from noid.lab.interruption import interruptible
 
 BENCHES: Final[tuple[Bench, ...]] = (
@@ -42,6 +44,9 @@ BENCHES: Final[tuple[Bench, ...]] = (
     failover.BENCH,
 )
 EXPLANATION_COLUMNS: Final = 78
+TURNS: Final = 5
+NOT_PASSED: Final = ("handler", "bench", "leaf", "json", "against", "turns", "runs")
+"""What of the command line is not an option of a turn."""
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -70,30 +75,73 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         )
         one.add_options(leaf)
         leaf.add_argument("--json", action="store_true", help="JSON, for programs")
-        leaf.set_defaults(handler=run_bench, bench=one)
+        leaf.add_argument(
+            "--against",
+            metavar="COMMIT",
+            help="measures an earlier commit too, by turns, and prints the ratio now to then",
+        )
+        leaf.add_argument(
+            "--turns",
+            type=positive,
+            metavar="COUNT",
+            help=f"of each commit; default: --runs where there is one, else {TURNS}",
+        )
+        leaf.set_defaults(handler=run_bench, bench=one, leaf=leaf)
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
     """Measures, and prints what came of it."""
     bench: Bench = arguments.bench
     with interruptible(), _progress(bench.name) as watch:
-        report = bench.measure(arguments, watch)
+        yardstick = Yardstick.measure()
+        report = _measure(arguments, watch)
+        yardstick += Yardstick.measure()
     if arguments.json:
-        print(json.dumps({"bench": bench.name, **report.as_json()}))
+        print(json.dumps({"bench": bench.name, **report.as_json(), **_compared(report, yardstick)}))
     else:
-        _print(report)
+        _print(report, yardstick)
     return 0
 
 
-def _print(report: Report) -> None:
+def _measure(arguments: argparse.Namespace, watch: Watch) -> Report:
+    bench: Bench = arguments.bench
+    if not arguments.against:
+        return bench.measure(arguments, watch)
+    options = _options(arguments)
+    turns = arguments.turns or getattr(arguments, "runs", TURNS)
+    if hasattr(arguments, "runs"):
+        options += ["--runs", "1"]
+    return against.compare(arguments.against, bench.name, options, turns, watch)
+
+
+def _options(arguments: argparse.Namespace) -> list[str]:
+    """The bench's own options that differ from their defaults, as words; but for ``--runs``."""
+    words = []
+    for name, value in vars(arguments).items():
+        if name in NOT_PASSED or value == arguments.leaf.get_default(name):
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words.append(",".join(value) if isinstance(value, tuple) else str(value))
+    return words
+
+
+def _compared(report: Report, yardstick: Yardstick) -> dict[str, dict[str, float]]:
+    """The yardstick and the figures divided by it, for programs."""
+    return {"yardstick": yardstick.as_json(), "per_yardstick": yardstick.ratios(report.figures)}
+
+
+def _print(report: Report, yardstick: Yardstick) -> None:
     console = Console(emoji=False)  # "2001:db8:1:a::a" holds no picture
     if report.series:
         table = Table(box=None, pad_edge=False)
-        for column in ("", "n", "median", "min", "max"):
+        for column in ("", "n", "median", "min", "max", "median per yardstick"):
             table.add_column(column, justify="right" if column else "left")
+        ratios = yardstick.ratios(report.figures)
         for name, series in report.series.items():
             cells = [_number_text(number) for number in series.as_json().values()]
-            table.add_row(name.replace("_", " "), *cells)
+            ratio = _number_text(ratios[name]) if name in ratios else ""
+            table.add_row(name.replace("_", " "), *cells, ratio)
         console.print(table)
     if report.rows:
         console.print(_rows_table(report.rows))
@@ -101,6 +149,7 @@ def _print(report: Report) -> None:
     for name, fact in report.facts.items():
         text = fact if isinstance(fact, str) else _number_text(fact)
         facts.add_row(name.replace("_", " "), escape(text))
+    facts.add_row("yardstick", f"{_number_text(yardstick.seconds * 1000)} ms of processor time")
     console.print(facts)
 
 

@@ -1,0 +1,154 @@
+"""One bench at this commit and at an earlier one by turns: ``noid bench NAME --against COMMIT``.
+
+What else the machine does meets both. The earlier commit is built into a temporary directory, and
+every turn is a process of its own, so that the earlier code needs to know nothing of all this.
+"""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import noid
+from noid.bench.report import Fact, Report, Series, Watch
+from noid.errors import PlatformError, UsageError
+
+PARTS: Final = ("src", "pyproject.toml", "hatch_build.py", "README.md")
+"""What of a commit its package is built from."""
+END_TIMEOUT_S: Final = 60.0
+"""A turn that is interrupted removes its labs first."""
+
+
+def compare(commit: str, name: str, options: Sequence[str], turns: int, watch: Watch) -> Report:
+    """Runs a bench at both commits by turns.
+
+    Args:
+        commit: the earlier commit, as git knows it.
+        name: of the bench.
+        options: its options, the same for both.
+        turns: how often each commit has a turn.
+        watch: told how far it is.
+
+    Raises:
+        UsageError: there is no such commit, or noid runs outside its git repository.
+        PlatformError: the commit cannot be built, or a turn fails.
+    """
+    now: list[dict[str, float]] = []
+    then: list[dict[str, float]] = []
+    with _built(commit) as earlier:
+        sides = ((_source(), now), (earlier, then))
+        for turn in range(turns):
+            watch(turn, turns)
+            for source, figures in sides if turn % 2 else reversed(sides):
+                figures.append(figures_of(_run(source, name, options)))
+    watch(turns, turns)
+    facts: dict[str, Fact] = {"against": commit, "counted": "now to then, turn by turn"}
+    return Report(series=ratios(now, then), facts=facts)
+
+
+def figures_of(answer: dict[str, Any]) -> dict[str, float]:
+    """The figures in the JSON of a bench: the medians, and the facts that are numbers."""
+    found: dict[str, float] = {}
+    for name, value in answer.items():
+        if isinstance(value, dict) and "median" in value:
+            found[name] = float(value["median"])
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = float(value)
+    return found
+
+
+def ratios(now: Sequence[dict[str, float]], then: Sequence[dict[str, float]]) -> dict[str, Series]:
+    """For each figure of both sides that is not a constant: now to then, and both.
+
+    Args:
+        now: the figures of this commit, turn by turn.
+        then: those of the earlier one.
+    """
+    found: dict[str, Series] = {}
+    for name in now[0]:
+        ours = [turn[name] for turn in now if name in turn]
+        theirs = [turn[name] for turn in then if name in turn]
+        if len(ours) != len(theirs) or len({*ours, *theirs}) < 2:
+            continue
+        if all(theirs):
+            quotients = (mine / other for mine, other in zip(ours, theirs, strict=True))
+            found[f"{name}_now_to_then"] = Series(tuple(quotients))
+        found[f"{name}_now"] = Series(tuple(ours))
+        found[f"{name}_then"] = Series(tuple(theirs))
+    return found
+
+
+@contextlib.contextmanager
+def _built(commit: str) -> Iterator[Path]:
+    """The package of a commit, in a directory that Python finds it in."""
+    with tempfile.TemporaryDirectory(prefix="noid-bench-") as name:
+        tree, site = Path(name, "tree"), Path(name, "site")
+        _check_out(commit, tree)
+        words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        words += ["--disable-pip-version-check", "--target", str(site), str(tree)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise PlatformError(f"build {commit}", done.returncode, _last_line(done.stderr))
+        yield site
+
+
+def _check_out(commit: str, tree: Path) -> None:
+    repository = _source().parent
+    if not (repository / ".git").exists():
+        raise UsageError("--against needs noid's git repository; run noid from a clone of it")
+    words = ["git", "-C", str(repository), "archive", "--format=tar", commit, "--", *PARTS]
+    done = subprocess.run(words, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise UsageError(f"--against {commit}: {_last_line(done.stderr.decode(errors='replace'))}")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(tree, filter="data")
+
+
+def _source() -> Path:
+    """The directory this package is in."""
+    return Path(noid.__file__).parent.parent
+
+
+def _run(source: Path, name: str, options: Sequence[str]) -> dict[str, Any]:
+    """One turn: the answer of a bench whose code is in a directory.
+
+    Raises:
+        PlatformError: it fails.
+    """
+    words = [sys.executable, "-m", "noid", "bench", name, *options, "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    # Its own session: a Ctrl-C comes once, from us, and it has the time to remove its labs.
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=source,  # which Python searches first, here and in what the lab starts
+        start_new_session=True,
+    ) as process:
+        try:
+            out, complaint = process.communicate()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_TIMEOUT_S)
+            process.kill()
+            raise
+    if process.returncode != 0:
+        what = f"noid bench {name} of {source}"
+        raise PlatformError(what, process.returncode, _last_line(complaint))
+    answer: dict[str, Any] = json.loads(out)
+    return answer
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
