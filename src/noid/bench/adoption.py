@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from noid.bench.report import Bench, Report, Watch, add_contexts
-from noid.constants import CONTEXTS_MAX, Codepoints
+from noid.constants import CONTEXTS_MAX, FLOW_LABEL_MASK, Codepoints
 from noid.control import ask
 from noid.engine.events import Memory
 from noid.errors import PlatformError, UsageError
@@ -28,6 +28,8 @@ from noid.plane.rewrite import Flow
 
 HOST, PEER = "a", "b"
 UPLINK = "up1"
+PEER_PREFIXES: Final = ("20010db80003", "20010db80004")
+NUMBER_OCTETS: Final = 10
 SPARE: Final = 16
 """Room for contexts beside those that are made up."""
 BATCH: Final = 5_000
@@ -58,7 +60,7 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
         make_room(lab, total + SPARE)
         lab.kill_daemon(HOST)
         multiply(lab, total)
-        return _adopted(lab, total, watch)
+        return take_up(lab, total, watch)
 
 
 def make_room(lab: Lab, contexts: int) -> None:
@@ -78,8 +80,12 @@ def make_room(lab: Lab, contexts: int) -> None:
     wait_for("there is a context", is_there, 10)
 
 
-def multiply(lab: Lab, total: int) -> None:
-    """Writes down and installs contexts like the one there is, each with a peer of its own."""
+def multiply(lab: Lab, total: int) -> Memory:
+    """Writes down and installs contexts like the one there is, each with a peer of its own.
+
+    Returns:
+        The one there is.
+    """
     memories = Memories(lab.directory / f"{HOST}-state")
     ((_, model),) = memories.page(0, 2)
     assert model is not None
@@ -87,7 +93,7 @@ def multiply(lab: Lab, total: int) -> None:
     outbound, inbound = (_table(pins, name) for name in ("outbound", "inbound"))
     ifindex = namespaces.inside(namespaces.namespace(lab.name, HOST), _uplink_index)
     way, clock = layout.Way(ifindex=ifindex, mtu=1500), layout.Clock()
-    alike = _alike(model, total - 1)
+    alike = (like(model, label) for label in itertools.islice(labels_beside(model), total - 1))
     while batch := list(itertools.islice(alike, BATCH)):
         memories.keep((memory.local_label, memory) for memory in batch)
         flows = [_flow(memory) for memory in batch]
@@ -101,6 +107,7 @@ def multiply(lab: Lab, total: int) -> None:
     for table in (outbound, inbound):
         os.close(table.descriptor)
     memories.close()
+    return model
 
 
 def _table(pins: Path, name: str) -> libbpf.Table:
@@ -113,24 +120,34 @@ def _uplink_index() -> int:
     return socket.if_nametoindex(UPLINK)
 
 
-def _alike(model: Memory, count: int) -> Iterator[Memory]:
-    labels = (label for label in itertools.count(1) if label != model.local_label)
-    for number, label in zip(range(count), labels, strict=False):
-        first, second = (
-            Locator(bytes.fromhex(f"20010db8{site:04x}") + number.to_bytes(10, "big"))
-            for site in (3, 4)
-        )
-        yield replace(
-            model,
-            peer_aid=first,
-            local_label=label,
-            peer_label=label,
-            peer_locator=first,
-            peer_local=(first, second),
-            name=f"peer{number}.example",
-            remote=(first, second),
-            proven=(first, second),
-        )
+def like(model: Memory, label: int) -> Memory:
+    """A context like another, under another label and with a peer of its own."""
+    first, second = (
+        Locator(bytes.fromhex(prefix) + label.to_bytes(NUMBER_OCTETS, "big"))
+        for prefix in PEER_PREFIXES
+    )
+    return replace(
+        model,
+        peer_aid=first,
+        local_label=label,
+        peer_label=label,
+        peer_locator=first,
+        peer_local=(first, second),
+        name=f"peer{label}.example",
+        remote=(first, second),
+        proven=(first, second),
+    )
+
+
+def number_of(locator: Locator) -> int:
+    """The label of the context with a peer that has a locator; 0 if no such peer has it."""
+    known = locator[:-NUMBER_OCTETS].hex() in PEER_PREFIXES
+    return int.from_bytes(locator[-NUMBER_OCTETS:], "big") & FLOW_LABEL_MASK if known else 0
+
+
+def labels_beside(model: Memory) -> Iterator[int]:
+    """The labels of contexts that are like another."""
+    return (label for label in itertools.count(1) if label != model.local_label)
 
 
 def _flow(memory: Memory) -> Flow:
@@ -150,7 +167,7 @@ def _flow(memory: Memory) -> Flow:
     )
 
 
-def _adopted(lab: Lab, total: int, watch: Watch) -> Report:
+def take_up(lab: Lab, total: int, watch: Watch) -> Report:
     """Starts the daemon and asks it for its status again and again until it has them all."""
     command = [sys.executable, "-m", "noid", "run", "--config", f"{lab.directory}/{HOST}.toml"]
     began = time.monotonic()

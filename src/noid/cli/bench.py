@@ -21,6 +21,7 @@ from noid.bench import (
     failover,
     flood,
     latency,
+    mass_failover,
     packets,
     scale,
     setup,
@@ -42,6 +43,7 @@ BENCHES: Final[tuple[Bench, ...]] = (
     scale.BENCH,
     adoption.BENCH,
     failover.BENCH,
+    mass_failover.BENCH,
 )
 EXPLANATION_COLUMNS: Final = 78
 TURNS: Final = 5

@@ -1,0 +1,234 @@
+"""How long traffic waits when very many contexts lose their uplink at once."""
+
+import argparse
+import contextlib
+import itertools
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from noid.bench.adoption import (
+    HOST,
+    PEER_PREFIXES,
+    SPARE,
+    labels_beside,
+    like,
+    make_room,
+    multiply,
+    take_up,
+)
+from noid.bench.crowd import DEVICE
+from noid.bench.report import Bench, Report, Series, Watch, add_contexts, positive
+from noid.bench.silence import Observation, observe, read_records
+from noid.constants import CONTEXTS_MAX, SECOND
+from noid.control import ask
+from noid.engine.events import Memory
+from noid.errors import PlatformError, UsageError
+from noid.lab import machine
+from noid.lab.faults import Fault
+from noid.lab.lab import Lab
+from noid.lab.processes import Process
+
+CORE: Final = "core"
+PORT: Final = 7
+ASK_EVERY_S: Final = 0.05
+START_TIMEOUT_S: Final = 30.0
+FAULTS: Final = tuple(one.value for one in (Fault.CARRIER, Fault.ADMIN, Fault.ACCESS, Fault.SILENT))
+BEFORE_S: Final = 1.0
+AFTER_S: Final = 10.0
+"""The status is asked for at least this long after the fault."""
+POLL_S: Final = 0.05
+NOTE: Final = (
+    "a real daemon and the plane in the kernel on a host of a lab, whose contexts are all on the "
+    "uplink that fails; a process behind the providers answers for every peer; some "
+    "of the contexts, chosen at random, carry 50 UDP packets a second each way; the longest "
+    "silence of each after the fault, and how long the daemon takes to answer `noid status` then"
+)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_contexts(parser, 100_000, "are on the uplink")
+    parser.add_argument(
+        "--samples",
+        type=positive,
+        default=8,
+        metavar="COUNT",
+        help="contexts that carry traffic; default: %(default)s",
+    )
+    parser.add_argument(
+        "--fault",
+        choices=FAULTS,
+        default=FAULTS[0],
+        help="what happens to the uplink; default: %(default)s",
+    )
+    parser.add_argument(
+        "--patience",
+        type=positive,
+        default=30,
+        metavar="SECONDS",
+        help="after which silent traffic is given up; default: %(default)s",
+    )
+
+
+def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
+    """Cuts the carrier of an uplink with very many contexts.
+
+    Raises:
+        ShimError: a lab cannot be built, or the traffic does not start.
+    """
+    total: int = arguments.contexts
+    if total + SPARE > CONTEXTS_MAX:
+        raise UsageError(f"--contexts: a host has no more than {CONTEXTS_MAX - SPARE:,} beside one")
+    if arguments.samples >= total:
+        raise UsageError("--samples: fewer than --contexts")
+    machine.check_machine("ip", "nsd", "nginx")
+    with Lab.create(plane="bpf") as lab:
+        make_room(lab, total + SPARE)
+        lab.kill_daemon(HOST)
+        model = multiply(lab, total)
+        _start_crowd(lab, model)
+        taken = take_up(lab, total, watch)
+        chosen = random.sample(
+            list(itertools.islice(labels_beside(model), total - 1)), arguments.samples
+        )
+        samples = [Sample(lab, model, label) for label in chosen]
+        lab.wait_for(
+            "every sample gets answers",
+            lambda: all(one.last_ns() for one in samples),
+            START_TIMEOUT_S,
+        )
+        time.sleep(BEFORE_S)
+        with _status_times(lab) as answers:
+            fault_ns = lab.cut(1, Fault(arguments.fault), HOST)
+            end_ns = _await_end(samples, fault_ns, arguments.patience)
+        found = [one.observe(fault_ns, end_ns) for one in samples]
+    return _report(found, answers, fault_ns, total, Fault(arguments.fault), taken)
+
+
+class Sample:
+    """Traffic on one of the contexts.
+
+    Args:
+        lab: where.
+        model: the context it is like.
+        label: its label.
+    """
+
+    def __init__(self, lab: Lab, model: Memory, label: int) -> None:
+        peer = like(model, label).peer_aid
+        self.path: Path = lab.directory / f"sample-{label}"
+        words = [sys.executable, "-m", "noid.bench.traffic", "client", "udp", "in"]
+        words += [
+            "--address",
+            str(IPv6Address(peer)),
+            "--port",
+            str(PORT),
+            "--record",
+            str(self.path),
+        ]
+        self.process: Process = lab.spawn(HOST, words)
+
+    def last_ns(self) -> int:
+        """When an answer came last; 0 if never.
+
+        Raises:
+            PlatformError: the program has ended.
+        """
+        if not self.process.running:
+            words = self.process.output().splitlines() or ["it said nothing"]
+            raise PlatformError("traffic", self.process.popen.returncode, words[-1])
+        arrivals = read_records(self.path.read_bytes()) if self.path.exists() else []
+        return arrivals[-1].at_ns if arrivals else 0
+
+    def observe(self, fault_ns: int, end_ns: int) -> Observation:
+        """What its program noticed."""
+        return observe([read_records(self.path.read_bytes())], fault_ns, end_ns, {})
+
+
+def _start_crowd(lab: Lab, model: Memory) -> None:
+    """The process that answers for the peers, and the routes to it."""
+    path = lab.directory / "model"
+    path.write_bytes(msgspec.msgpack.encode(model))
+    process = lab.spawn(CORE, [sys.executable, "-m", "noid.bench.crowd", str(path)])
+    lab.wait_for("the peers are there", lambda: "ready" in process.output(), START_TIMEOUT_S)
+    commands = [["link", "set", DEVICE, "up"]]
+    for prefix in PEER_PREFIXES:
+        words = [prefix[at : at + 4] for at in range(0, len(prefix), 4)]
+        commands.append(["-6", "route", "add", f"{':'.join(words)}::/48", "dev", DEVICE])
+    for command in commands:
+        done = lab.run(CORE, ["ip", *command])
+        if done.returncode != 0:
+            raise PlatformError(f"ip {' '.join(command)}", done.returncode, done.stderr.strip())
+
+
+@contextlib.contextmanager
+def _status_times(lab: Lab) -> Iterator[list[tuple[int, float]]]:
+    """Asks for the status again and again: when in ns, and how many seconds the answer took."""
+    answers: list[tuple[int, float]] = []
+    over = threading.Event()
+
+    def ask_on() -> None:
+        while not over.wait(ASK_EVERY_S):
+            asked_ns = time.monotonic_ns()
+            with contextlib.suppress(PlatformError):
+                ask(lab.control_socket(HOST), "status")
+            answers.append((asked_ns, (time.monotonic_ns() - asked_ns) / SECOND))
+
+    thread = threading.Thread(target=ask_on, name="status", daemon=True)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        thread.join()
+
+
+def _await_end(samples: list[Sample], fault_ns: int, patience_s: int) -> int:
+    """Waits until all samples get answers again, and for a while more; when that was, in ns."""
+    resumed = False
+    while (now_ns := time.monotonic_ns()) < fault_ns + max(patience_s, AFTER_S) * SECOND:
+        resumed = all(now_ns - one.last_ns() < SECOND // 2 for one in samples)
+        if resumed and now_ns > fault_ns + AFTER_S * SECOND:
+            break
+        time.sleep(POLL_S)
+    return now_ns
+
+
+def _report(
+    found: list[Observation],
+    answers: list[tuple[int, float]],
+    fault_ns: int,
+    total: int,
+    fault: Fault,
+    taken: Report,
+) -> Report:
+    after = [took for asked_ns, took in answers if asked_ns + took * SECOND >= fault_ns]
+    return Report(
+        series={"silence_milliseconds": Series(tuple(one.silence_ms for one in found))},
+        facts={
+            "contexts": total,
+            "fault": fault.value,
+            "samples_that_continued": sum(one.survived for one in found),
+            "longest_status_milliseconds": round(max(after) * 1000),
+            "status_answers": len(after),
+            "seconds_to_take_up": taken.facts["seconds_to_take_up"],
+            "counted": NOTE,
+        },
+    )
+
+
+BENCH = Bench(
+    name="mass-failover",
+    summary="how long traffic waits when very many contexts lose their uplink at once",
+    explanation=f"What is counted: {NOTE}.",
+    example="noid bench mass-failover --contexts 20000 --json",
+    add_options=_add_options,
+    measure=measure,
+)
