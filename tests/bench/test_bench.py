@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from noid.bench import dns_stub
+from noid.bench import dns_stub, mass_failover
 from noid.bench.flood import Flood
 from noid.bench.report import Bench
 from noid.cli.bench import BENCHES
@@ -24,6 +24,8 @@ SMALL = {
     "packets": ["--runs", "1", "--seconds", "1", "--plane", "tun"],
     "scale": ["--runs", "1", "--contexts", "1000"],
     "adoption": ["--contexts", "1000"],
+    "failover": ["--runs", "1", "--fault", "silent", "--traffic", "paced", "--planes", "none,bpf"],
+    "mass-failover": ["--contexts", "1000", "--samples", "2", "--fault", "silent"],
 }
 SERIES = {"n", "median", "min", "max"}
 
@@ -44,6 +46,7 @@ def test_a_bench_prints_a_table(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(dns_stub, "NAMES", 500)
+    monkeypatch.setattr(mass_failover, "AFTER_S", 1.0)
     assert main(["bench", name, *SMALL[name]]) == 0
     said = capsys.readouterr()
     assert "counted" in said.out
@@ -69,6 +72,14 @@ def test_what_counts_nothing_is_refused_in_one_line(
     assert caught.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.endswith(f"argument --runs: {value!r} is not a whole number, 1 or more")
+
+
+def test_figures_are_divided_by_the_yardstick(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer("setup", capsys)
+    speed = found["yardstick"]["milliseconds"] / 1000
+    rate = found["set_ups_per_second"]["median"]
+    assert found["per_yardstick"]["set_ups_per_second"] == pytest.approx(rate * speed, rel=0.01)
+    assert set(found["per_yardstick"]) == {"set_ups_per_second"}
 
 
 def test_set_ups_are_complete(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from noid.errors import PlatformError, UsageError
 
 PARTS: Final = ("src", "pyproject.toml", "hatch_build.py", "README.md")
 """What of a commit its package is built from."""
+OBJECT: Final = Path("noid/bpf/host.bpf.o")
+PREFIX: Final = "noid-bench-"
 END_TIMEOUT_S: Final = 60.0
 """A turn that is interrupted removes its labs first."""
 
@@ -89,9 +92,13 @@ def ratios(now: Sequence[dict[str, float]], then: Sequence[dict[str, float]]) ->
 @contextlib.contextmanager
 def _built(commit: str) -> Iterator[Path]:
     """The package of a commit, in a directory that Python finds it in."""
-    with tempfile.TemporaryDirectory(prefix="noid-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
         tree, site = Path(name, "tree"), Path(name, "site")
         _check_out(commit, tree)
+        if _programs(tree) == _programs(_source().parent):
+            shutil.copy(_source() / OBJECT, tree / "src" / OBJECT)
+            yield tree / "src"
+            return
         words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
         words += ["--disable-pip-version-check", "--target", str(site), str(tree)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -100,14 +107,25 @@ def _built(commit: str) -> Iterator[Path]:
         yield site
 
 
+def _programs(tree: Path) -> dict[str, bytes]:
+    """What the object for the kernel is built from: where it is equal, so is the object."""
+    paths = [tree / "hatch_build.py", *(tree / "src/noid/bpf").glob("*.[ch]")]
+    return {path.name: path.read_bytes() for path in paths}
+
+
 def _check_out(commit: str, tree: Path) -> None:
     repository = _source().parent
     if not (repository / ".git").exists():
         raise UsageError("--against needs noid's git repository; run noid from a clone of it")
-    words = ["git", "-C", str(repository), "archive", "--format=tar", commit, "--", *PARTS]
+    git = ["git", "-C", str(repository)]
+    words = [*git, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}"]
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        raise UsageError(f"--against {commit}: there is no such commit in {repository}")
+    words = [*git, "archive", "--format=tar", found.stdout.strip(), "--", *PARTS]
     done = subprocess.run(words, capture_output=True, check=False)
     if done.returncode != 0:
-        raise UsageError(f"--against {commit}: {_last_line(done.stderr.decode(errors='replace'))}")
+        raise PlatformError("git archive", done.returncode, done.stderr.decode(errors="replace"))
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(tree, filter="data")
 

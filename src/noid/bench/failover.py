@@ -7,11 +7,13 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from noid.bench.conversation import Conversation, Direction
+from noid.bench.picture import check_matplotlib, draw
 from noid.bench.report import Bench, Fact, Report, Watch, add_runs, positive
-from noid.bench.silence import Observation, observe, summary
+from noid.bench.silence import Observation, bins, middle, observe, summary, texts
 from noid.bench.stage import READY_TIMEOUT_S, WAYS, Stage, Way, available
 from noid.bench.traffic import KINDS
 from noid.constants import SECOND
@@ -63,9 +65,15 @@ class Plan:
 
 @dataclass(slots=True)
 class Results:
-    """The observations so far."""
+    """The observations so far, and what arrived in each direction, in bins."""
 
     runs: dict[Key, list[Observation]] = field(default_factory=dict)
+    curves: dict[Key, list[dict[Direction, list[int]]]] = field(default_factory=dict)
+
+    def add(self, key: Key, seen: Observation, curves: dict[Direction, list[int]]) -> None:
+        """Keeps what came of one run."""
+        self.runs.setdefault(key, []).append(seen)
+        self.curves.setdefault(key, []).append(curves)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each combination, for programs."""
@@ -73,6 +81,26 @@ class Results:
             {"fault": fault.value, "traffic": traffic, "plane": way, **summary(runs)}
             for (fault, traffic, way), runs in self.runs.items()
         ]
+
+    def table(self) -> list[dict[str, str]]:
+        """The same for people."""
+        return [
+            {"fault": fault.value, "traffic": traffic, "plane": way, **texts(runs)}
+            for (fault, traffic, way), runs in self.runs.items()
+        ]
+
+    def draw(self, directory: Path) -> None:
+        """Draws the median run of every way, a file for each fault, traffic and direction."""
+        directory.mkdir(parents=True, exist_ok=True)
+        drawings: dict[tuple[Fault, str, Direction], dict[str, list[int]]] = {}
+        for (fault, traffic, way), runs in self.runs.items():
+            for direction, curve in self.curves[fault, traffic, way][middle(runs)].items():
+                drawings.setdefault((fault, traffic, direction), {})[way] = curve
+        for (fault, traffic, direction), curves in drawings.items():
+            words = (fault.value, traffic, direction.replace("_", "-"))
+            packets = KINDS[traffic].datagrams
+            path = directory / f"failover-{'-'.join(words)}.svg"
+            draw(path, ", ".join(words), curves, packets=packets)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +128,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=8,
         metavar="SECONDS",
         help="after which a silent conversation is given up; default: %(default)s",
+    )
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="DIRECTORY",
+        help="draws what arrived around each fault, as SVG",
     )
 
 
@@ -131,6 +165,8 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
         ShimError: a lab cannot be built, or a conversation does not start.
     """
     machine.check_machine("ip", "nsd", "nginx")
+    if arguments.plot:
+        check_matplotlib()
     plan = Plan(
         faults=tuple(map(Fault, arguments.fault)),
         traffic=arguments.traffic,
@@ -146,13 +182,14 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
         todo = list(_turns(plan, stages, arguments.runs))
         for done, (stage, fault, traffic) in enumerate(todo):
             watch(done, len(todo))
-            runs = results.runs.setdefault((fault, traffic, stage.way), [])
-            runs.append(run(stage, plan, fault, traffic, done))
+            results.add((fault, traffic, stage.way), *run(stage, plan, fault, traffic, done))
         watch(len(todo), len(todo))
+    if arguments.plot:
+        results.draw(arguments.plot)
     facts: dict[str, Fact] = {"data": plan.direction, "counted": NOTE}
     if missing:
         facts["mptcp"] = missing
-    return Report(facts=facts, rows=results.rows())
+    return Report(facts=facts, rows=results.rows(), table=results.table())
 
 
 def _turns(plan: Plan, stages: list[Stage], runs: int) -> Iterator[tuple[Stage, Fault, str]]:
@@ -172,8 +209,20 @@ def _applies(fault: Fault, traffic: str, way: Way) -> bool:
     return way != "mptcp" or not KINDS[traffic].datagrams
 
 
-def run(stage: Stage, plan: Plan, fault: Fault, traffic: str, number: int) -> Observation:
+def run(
+    stage: Stage, plan: Plan, fault: Fault, traffic: str, number: int
+) -> tuple[Observation, dict[Direction, list[int]]]:
     """One fault in one conversation; the network is whole again afterwards.
+
+    Args:
+        stage: where.
+        plan: what is measured.
+        fault: which fault.
+        traffic: which kind of it.
+        number: counts the runs.
+
+    Returns:
+        What was observed, and what arrived around the fault in each direction, in bins.
 
     Raises:
         ShimError: the conversation does not start, or the kernel refuses.
@@ -195,9 +244,12 @@ def run(stage: Stage, plan: Plan, fault: Fault, traffic: str, number: int) -> Ob
         finally:
             stage.lab.heal(1)
         conversation.stop()
-        arrivals = list(conversation.arrivals().values())
+        arrivals = conversation.arrivals()
         losses = conversation.losses(fault_ns, end_ns)
-        return observe(arrivals, fault_ns, end_ns, losses, connect_ms)
+    seen = observe(list(arrivals.values()), fault_ns, end_ns, losses, connect_ms)
+    packets = KINDS[traffic].datagrams
+    curves = {way: bins(one, fault_ns, packets=packets) for way, one in arrivals.items()}
+    return seen, curves
 
 
 def _await_end(conversation: Conversation, plan: Plan, fault: Fault, fault_ns: int) -> int:

@@ -44,12 +44,14 @@ class Report:
     Attributes:
         series: name of a quantity, with its unit in words -> its measurements.
         facts: what was counted or set, and what is in the figures and what not.
-        rows: a table of equal rows, where the figures are of many combinations.
+        rows: where the figures are of many combinations, one for each, for programs.
+        table: the same for people: rows with equal columns.
     """
 
     series: dict[str, Series] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    table: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def figures(self) -> dict[str, float]:

@@ -17,6 +17,10 @@ ALIVE_NS: Final = SECOND
 """A conversation whose last silence is longer than this has not survived."""
 IN_FLIGHT_NS: Final = 500 * MILLISECOND
 """What was sent this shortly before the end is not counted as lost."""
+BIN_NS: Final = 10 * MILLISECOND
+DRAWN_BEFORE_NS: Final = 200 * MILLISECOND
+DRAWN_AFTER_NS: Final = 1_800 * MILLISECOND
+"""What is drawn, around the fault."""
 BEFORE_NS: Final = SECOND
 """Losses are counted from this long before the fault."""
 
@@ -129,6 +133,28 @@ def count_losses(
     return Losses(lost=len(numbers - set(times)), duplicated=times.total() - len(times))
 
 
+def bins(arrivals: Iterable[Arrival], fault_ns: int, *, packets: bool) -> list[int]:
+    """What arrived around a fault, in bins of equal length.
+
+    Args:
+        arrivals: what arrived.
+        fault_ns: when the fault happened.
+        packets: whether each arrival counts as one, rather than by its octets.
+    """
+    found = [0] * ((DRAWN_BEFORE_NS + DRAWN_AFTER_NS) // BIN_NS)
+    for one in arrivals:
+        at = (one.at_ns - fault_ns + DRAWN_BEFORE_NS) // BIN_NS
+        if 0 <= at < len(found):
+            found[at] += 1 if packets else one.octets
+    return found
+
+
+def middle(runs: Sequence[Observation]) -> int:
+    """The index of the run with the median silence; of two, that with the shorter one."""
+    order = sorted(range(len(runs)), key=lambda index: runs[index].silence_ms)
+    return order[(len(order) - 1) // 2]
+
+
 def summary(runs: Sequence[Observation]) -> dict[str, Any]:
     """Median, minimum and maximum over runs, and each run."""
     found: dict[str, Any] = {"n": len(runs), "survived": sum(one.survived for one in runs)}
@@ -138,6 +164,30 @@ def summary(runs: Sequence[Observation]) -> dict[str, Any]:
         if name not in ("survived", "observed_ms") and values:
             found[name] = _spread(values)
     return {**found, "runs": rows}
+
+
+def texts(runs: Sequence[Observation]) -> dict[str, str]:
+    """The same for people: ``median (min-max)`` in whole ms, and datagrams as ``to a/from a``."""
+    found = summary(runs)
+    connects = "connect_ms" in found
+    return {
+        "lives": f"{found['survived']}/{found['n']}",
+        "silence ms": _text(found["silence_ms"]),
+        "disturbed ms": _text(found["disturbed_ms"]),
+        "lost": _both(found, "lost"),
+        "twice": _both(found, "duplicated"),
+        "connect ms": _text(found["connect_ms"]) if connects else "",
+    }
+
+
+def _text(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.0f} ({spread['min']:.0f}-{spread['max']:.0f})"
+
+
+def _both(found: dict[str, Any], what: str) -> str:
+    """The medians of both directions, where there are datagrams."""
+    spreads = [found.get(f"{what}_{direction}") for direction in ("to_a", "from_a")]
+    return "/".join(f"{one['median']:g}" for one in spreads if one)
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

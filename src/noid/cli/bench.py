@@ -5,7 +5,7 @@ import contextlib
 import json
 import textwrap
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -47,6 +47,8 @@ BENCHES: Final[tuple[Bench, ...]] = (
 )
 EXPLANATION_COLUMNS: Final = 78
 TURNS: Final = 5
+ESTIMATE_PERIOD_S: Final = 600.0
+"""The time that is left is estimated from the progress of this long: a turn may take a minute."""
 NOT_PASSED: Final = ("handler", "bench", "leaf", "json", "against", "turns", "runs")
 """What of the command line is not an option of a turn."""
 
@@ -145,8 +147,8 @@ def _print(report: Report, yardstick: Yardstick) -> None:
             ratio = _number_text(ratios[name]) if name in ratios else ""
             table.add_row(name.replace("_", " "), *cells, ratio)
         console.print(table)
-    if report.rows:
-        console.print(_rows_table(report.rows))
+    if report.table:
+        console.print(_table(report.table))
     facts = Table(box=None, pad_edge=False, show_header=False)
     for name, fact in report.facts.items():
         text = fact if isinstance(fact, str) else _number_text(fact)
@@ -155,24 +157,15 @@ def _print(report: Report, yardstick: Yardstick) -> None:
     console.print(facts)
 
 
-def _rows_table(rows: list[dict[str, Any]]) -> Table:
-    """Rows with equal columns; a spread is one cell, and single runs are left to JSON."""
-    names = list(dict.fromkeys(name for row in rows for name in row if name != "runs"))
+def _table(rows: list[dict[str, str]]) -> Table:
+    """Rows with equal columns, without those columns that are empty in every row."""
     table = Table(box=None, pad_edge=False)
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
     for name in names:
-        table.add_column(name.replace("_", " "))
+        table.add_column(name, no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(row.get(name, "")) for name in names))
+        table.add_row(*(escape(row[name]) for name in names))
     return table
-
-
-def _cell(value: dict[str, float] | str | float) -> str:
-    if isinstance(value, str):
-        return escape(value)
-    if isinstance(value, dict):
-        middle, least, most = (_number_text(value[name]) for name in ("median", "min", "max"))
-        return f"{middle} ({least}-{most})"
-    return _number_text(value)
 
 
 def _number_text(number: float) -> str:
@@ -193,7 +186,11 @@ def _progress(title: str) -> Iterator[Watch]:
         TimeRemainingColumn(),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        speed_estimate_period=ESTIMATE_PERIOD_S,
     ) as bar:
         task = bar.add_task(f"measuring {title}", total=None)
 
