@@ -24,7 +24,7 @@ SMALL = {
     "packets": ["--runs", "1", "--seconds", "1", "--plane", "tun"],
     "scale": ["--runs", "1", "--contexts", "1000"],
     "adoption": ["--contexts", "1000"],
-    "failover": ["--runs", "1", "--fault", "silent", "--traffic", "paced", "--planes", "none,bpf"],
+    "failover": ["--runs", "1", "--fault", "silent", "--traffic", "paced", "--planes", "bpf"],
     "mass-failover": ["--contexts", "1000", "--samples", "2", "--fault", "silent"],
 }
 SERIES = {"n", "median", "min", "max"}
