@@ -127,6 +127,16 @@ def test_peers_are_verified_beside_dead_name_servers(capsys: pytest.CaptureFixtu
     assert "slower_than_where_all_answer" in found
 
 
+def test_every_sample_of_very_many_contexts_continues(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mass_failover, "AFTER_S", 1.0)
+    found = answer("mass-failover", capsys)
+    assert found["samples_that_continued"] == 2
+    assert found["status_answers"] > 0
+    assert found["silence_milliseconds"]["n"] == 2
+
+
 def test_a_flood_that_is_not_answered_is_no_figure() -> None:
     flood = Flood()
     flood.responder.handle(LocatorsChanged(()), 0)
