@@ -58,13 +58,19 @@ def compare(commit: str, name: str, options: Sequence[str], turns: int, watch: W
 
 
 def figures_of(answer: dict[str, Any]) -> dict[str, float]:
-    """The figures in the JSON of a bench: the medians, and the facts that are numbers."""
+    """The figures in the JSON of a bench: the medians, and the facts that are numbers.
+
+    A figure of a row has the words of the row before its name.
+    """
     found: dict[str, float] = {}
     for name, value in answer.items():
         if isinstance(value, dict) and "median" in value:
             found[name] = float(value["median"])
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[name] = float(value)
+    for row in answer.get("rows", ()):
+        words = "_".join(value for value in row.values() if isinstance(value, str))
+        found |= {f"{words}_{name}": figure for name, figure in figures_of(row).items()}
     return found
 
 

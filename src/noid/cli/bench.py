@@ -59,8 +59,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "bench",
         help="how fast and how large: the figures of the documentation, measured again",
         description=(
-            "Measures on this machine what docs/performance.md says of another. Whatever is a\n"
-            "rate is measured several times. Let the machine do nothing else meanwhile."
+            "Measures the figures of docs/performance.md on this machine. A rate is measured\n"
+            "several times. Let the machine do nothing else. Compare machines and commits by\n"
+            "ratios: to plain IPv6, per yardstick of the machine, or with --against COMMIT."
         ),
         epilog="example:\n  noid bench setup --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
