@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from noid.bench.against import PREFIX, figures_of, ratios
+from noid.bench.against import PREFIX, figures_of, ratios, table
 from noid.cli.main import main
 
 
@@ -36,6 +36,8 @@ def test_ratios_are_taken_turn_by_turn() -> None:
 def test_there_is_no_ratio_to_nothing() -> None:
     found = ratios([{"a": 2.0, "new": 1.0}], [{"a": 0.0}])
     assert set(found) == {"a_now", "a_then"}
+    (row,) = table(found)
+    assert row == {"figure": "a", "now to then": "-", "now": "2 (2-2)", "then": "0 (0-0)"}
 
 
 @pytest.mark.slow
