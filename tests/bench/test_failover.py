@@ -16,6 +16,7 @@ from noid.cli.main import main
     [
         ("--fault", "silent,fire", "'fire' is not one of silent, "),
         ("--traffic", "bulk,", "'' is not one of bulk, paced, unlimited, udp"),
+        ("--data", "up", "'up' is not one of to_a, from_a"),
         ("--planes", "xdp", "'xdp' is not one of none, mptcp, tun, bpf"),
     ],
 )

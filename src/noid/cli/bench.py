@@ -51,7 +51,7 @@ TABLE_COLUMNS: Final = 140
 TURNS: Final = 5
 ESTIMATE_PERIOD_S: Final = 600.0
 """The time that is left is estimated from the progress of this long: a turn may take a minute."""
-WORDS: Final = ("figure", "fault", "traffic", "plane")
+WORDS: Final = ("figure", "fault", "traffic", "data", "plane")
 """Columns that hold no numbers."""
 NOT_PASSED: Final = ("handler", "bench", "leaf", "json", "against", "turns", "runs")
 """What of the command line is not an option of a turn."""
