@@ -19,8 +19,9 @@ from noid.errors import PlatformError
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
 from noid.plane import bpf, layout, libbpf
-from noid.plane.bpf import NO_ROOM, NO_ROOM_FOR_OURS, UPLINKS_REFUSED, BpfPlane
+from noid.plane.bpf import NO_ROOM_FOR_OURS, UPLINKS_REFUSED, BpfPlane
 from noid.plane.carried import TABLES, Carried, Left, pin_of
+from noid.plane.flows import NO_ROOM
 from noid.plane.layout import Clock
 from noid.plane.pins import own_devices, take_down
 from noid.plane.slow import Surroundings

@@ -28,7 +28,8 @@ from noid.locators import Locator, is_global_unicast
 from noid.plane import layout, libbpf, steering
 from noid.plane.carried import PASSING_TABLES, TABLES, pin_of
 from noid.plane.copies import finished
-from noid.plane.layout import Clock, Interfaces
+from noid.plane.flows import FlowTables
+from noid.plane.layout import Interfaces
 from noid.plane.pins import (
     object_code,
     our_pins,
@@ -39,12 +40,10 @@ from noid.plane.pins import (
     take_down,
 )
 from noid.plane.requirements import TIMERS, explained, missing
-from noid.plane.rewrite import Flow
-from noid.plane.rows import NO_ROW, Rows, lacks
-from noid.plane.slow import SlowPath, Surroundings
+from noid.plane.rows import NO_ROW, lacks
+from noid.plane.slow import Surroundings
 from noid.plane.steering import Steering, keep_rules, rules_of
 from noid.plane.uplinks import Uplinks
-from noid.plane.uses import Uses
 from noid.routes import PeerRoute
 from noid.survey import Survey
 from noid.wire import ipv6
@@ -52,23 +51,19 @@ from noid.wire import ipv6
 LOG_NAME = "verifier.log"
 OWN_ADDRESSES_MAX = 4_096
 """Addresses of this host at which it takes M6 packets of unknown contexts."""
-REFRESH_S = 0.1
-"""Connections older than their route are led by it so long after it was added, all together."""
 SCAN_INTERVAL_S = 0.02
 SCANNED_MAX = 256
 """How often, and how many, flows are looked at for silence where the kernel has no timers."""
 KEPT_TIME = 120 * SECOND
 """How old a segment may be that is sent again: TCP itself gives up later."""
 NO_ROOM_FOR_OURS = "addresses of this host the kernel has no room for"
-NO_ROOM = "flows the kernel has no room for"
-NO_ROOM_TO_WATCH = "peers the kernel has no room to watch"
 REFUSED = "routes refused"
 RULES_REFUSED = "rules refused"
 UPLINKS_REFUSED = "uplinks that refused the programs"
 RESTORED = "things restored that were removed"
 
 
-class BpfPlane(SlowPath):
+class BpfPlane(FlowTables):
     """See ``noid.plane.base.DataPlane``.
 
     Args:
@@ -93,17 +88,12 @@ class BpfPlane(SlowPath):
         self.pins = Path(self.section.pins)
         self.uplinks = Uplinks(self.network, self.pins, self.section.hook)
         self.refused: dict[str, ShimError] = {}
-        self.rows = Rows()
         self.seen: Survey
-        self.uses = Uses()
         self.stays = True
         self.has_timers = True
-        self.watched: set[Locator] = set()
         self.ours: dict[Locator, int] = {}
         self.scanning: asyncio.TimerHandle | None = None
-        self.refreshing: asyncio.TimerHandle | None = None
         self.programs: libbpf.Programs | None = None
-        self.tables: dict[str, libbpf.Table] = {}
         self.kernel_counts: libbpf.Table | None = None
         self.reports: libbpf.Reports | None = None
 
@@ -355,162 +345,7 @@ class BpfPlane(SlowPath):
         if had:
             self.counts[RESTORED] += lost + neighbours
 
-    # --- orders -------------------------------------------------------------------------------
-
-    def install(self, flow: Flow) -> None:
-        """Uses a flow."""
-        previous = self.rewriter.by_aids.get(layout.aids_key(flow))
-        super().install(flow)
-        is_new = self.uses.take(flow)
-        if previous is not None and previous.local_label not in self.rewriter.by_label:
-            self._forget_label(previous.local_label)
-        self._put(flow)
-        if is_new:
-            self._lead([flow])
-
-    def take_up(
-        self, flows: Sequence[Flow], clocks: Sequence[Clock], aids: Sequence[Locator]
-    ) -> None:
-        """Uses many flows at once, and watches many AIDs; see ``DataPlane.take_up``."""
-        labels, came, pairs, sent = [], [], [], []
-        for flow, clock in zip(flows, clocks, strict=True):
-            super().install(flow)
-            self.uses.take(flow)
-            key = layout.label_key(flow.local_label)
-            entry, far = layout.inbound_entries(flow, self._home(flow), clock)
-            if far:
-                self.tables["far"].put(key, far)
-            labels.append(key)
-            came.append(entry)
-            if flow.transmits:
-                pairs.append(layout.aids_key(flow))
-                sent.append(layout.outbound_entry(flow, self._row(flow), self.codepoints, clock))
-        outbound, inbound = self.tables["outbound"], self.tables["inbound"]
-        room = inbound.put_all(b"".join(labels), b"".join(came))
-        room += outbound.put_all(b"".join(pairs), b"".join(sent))
-        self.counts[NO_ROOM] += len(labels) + len(pairs) - room
-        fresh = [aid for aid in dict.fromkeys(aids) if aid not in self.watched]
-        room = self.tables["watched"].put_all(b"".join(fresh), layout.WATCHED.pack(0) * len(fresh))
-        self.counts[NO_ROOM_TO_WATCH] += len(fresh) - room
-        self.watched.update(fresh)
-        self._lead(flows)
-
-    def _lead(self, flows: Iterable[Flow]) -> None:
-        """Routes packets to the peers of flows, and chooses the AID they speak to as the source."""
-        by_row: dict[int, list[Locator]] = {}
-        for flow in flows:
-            row = self._home(flow)
-            if flow.aside or not row:
-                continue
-            by_row.setdefault(row, []).append(flow.peer_aid)
-            self.uses.local_of[flow.peer_aid] = flow.local_aid
-            self._unlead(self.uses.lead(flow.local_label, (row, flow.peer_aid)))
-        fresh = [self.steering.add_peers(row, aids) for row, aids in by_row.items()]
-        aids = [aid for some in by_row.values() for aid in some if aid in self.watched]
-        self.steering.choose(dict(filter(None, map(self._choice, aids))))
-        if any(fresh) and self.refreshing is None:
-            # Connections that are older than their routes take these too.
-            loop = asyncio.get_running_loop()
-            self.refreshing = loop.call_later(REFRESH_S, self._refresh)
-
-    def _unlead(self, route: tuple[int, Locator] | None) -> None:
-        if route is not None:
-            self.steering.remove_peer(*route)
-
-    def _refresh(self) -> None:
-        self.refreshing = None
-        with contextlib.suppress(PlatformError):
-            self.network.forget_cached_routes(self.interfaces_of_ours.own)
-
-    def _choice(self, aid: Locator) -> tuple[Locator, tuple[int, Locator]] | None:
-        """Uplink and source for packets to a peer whose source is yet to be chosen."""
-        source = self.uses.local_of.get(aid) or self._default_source(aid)
-        row = NO_ROW if source is None else self.rows.of.get(source, NO_ROW)
-        return (aid, (row, source)) if source is not None and row else None
-
-    def remove(self, local_label: int) -> None:
-        """Forgets a flow."""
-        flow = self.rewriter.by_label.get(local_label)
-        super().remove(local_label)
-        self._forget_label(local_label)
-        if flow is not None:
-            self._put_outbound(flow)
-
-    def _row(self, flow: Flow) -> int:
-        return self.rows.of.get(flow.local_locator, NO_ROW)
-
-    def _home(self, flow: Flow) -> int:
-        return self.rows.of.get(flow.local_aid, NO_ROW)
-
-    def _put(self, flow: Flow) -> None:
-        """Lets the kernel receive and send by a flow."""
-        key = layout.label_key(flow.local_label)
-        inbound, outbound = self.tables["inbound"], self.tables["outbound"]
-        clock = layout.clock_of(outbound.find(layout.aids_key(flow)), inbound.find(key))
-        entry, far = layout.inbound_entries(flow, self._home(flow), clock)
-        if far:
-            self.tables["far"].put(key, far)
-        if not inbound.put(key, entry):
-            self.counts[NO_ROOM] += 1
-        self._put_outbound(flow)
-
-    def _put_outbound(self, flow: Flow) -> None:
-        """Lets the kernel send by the flow that has the AIDs of this one now, if one does."""
-        key = layout.aids_key(flow)
-        table = self.tables["outbound"]
-        having = self.rewriter.by_aids.get(key)
-        if having is None or not having.transmits:
-            table.remove(key)
-            return
-        clock = layout.clock_of(table.find(key), None)
-        entry = layout.outbound_entry(having, self._row(having), self.codepoints, clock)
-        if not table.put(key, entry):
-            self.counts[NO_ROOM] += 1
-
-    def _forget_label(self, local_label: int) -> None:
-        key = layout.label_key(local_label)
-        for name in ("inbound", "far", "activities"):
-            self.tables[name].remove(key)
-        self._unlead(self.uses.drop(local_label))
-
-    def watch(self, aid: Locator) -> None:
-        """Lets the kernel report what goes to this AID plainly, and routes it to a device of ours.
-
-        A peer that is watched already may get another default source: uplinks come and go.
-        """
-        if aid not in self.watched:
-            if not self.tables["watched"].put(aid, layout.WATCHED.pack(0)):
-                self.counts[NO_ROOM_TO_WATCH] += 1
-            self.watched.add(aid)
-        choice = self._choice(aid)
-        if choice is not None:
-            self.steering.choose(dict([choice]))
-
-    def _default_source(self, aid: Locator) -> Locator | None:
-        """The locator that programs get as their source: of the uplink the kernel would take.
-
-        Another if nothing leaves by that now.
-        """
-        locators = self.locators()
-        first = self.network.default_source(aid, mark=self.section.mark)
-        if first in locators and self._sends(first):
-            return first
-        row = NO_ROW if first is None else self.rows.of.get(first, NO_ROW)
-        nearest = [one for one in locators if self.rows.of.get(one) == row and self._sends(one)]
-        working = [one for one in locators if self._sends(one)]
-        return next(iter((*nearest, *working, *locators)), None)
-
-    def _sends(self, locator: Locator) -> bool:
-        uplink = self.rows.uplinks.get(self.rows.of.get(locator, NO_ROW))
-        return uplink is not None and bool(uplink.flags & layout.SENDS)
-
-    def unwatch(self, aid: Locator) -> None:
-        """Stops doing so."""
-        if aid in self.watched:
-            self.watched.discard(aid)
-            self.tables["watched"].remove(aid)
-            self.uses.local_of.pop(aid, None)
-            self.steering.unchoose(aid)
+    # --- orders -----------------------------------------------------------------------------------
 
     def send_again(self, local_label: int, packet: bytes) -> None:
         """Sends the last TCP segment of a flow once more, else the packet if there is one."""
@@ -523,12 +358,6 @@ class BpfPlane(SlowPath):
                 packet = finished(kept.packet, kept.segment_octets)
         if packet:
             super().send_again(local_label, packet)
-
-    def received_ns(self, local_label: int) -> int:
-        """When a flow last received something, by the monotonic clock; 0 if never."""
-        entry = self.tables["inbound"].find(layout.label_key(local_label))
-        in_kernel = layout.received_ns(entry) if entry is not None else 0
-        return max(in_kernel, super().received_ns(local_label))
 
     def counters(self) -> dict[str, int]:
         """What happened so far, in the kernel and here."""
