@@ -344,6 +344,12 @@ def no_tcx() -> Unsupported:
     return Unsupported("the hook tcx", "Linux 6.6 has it")
 
 
+def target(link: int) -> tuple[int, int]:
+    """The program of a link, by its number, and the index of its device; 0 if that has none."""
+    found = _described(link)
+    return int(found.get("prog_id", 0)), int(found.get("ifindex", 0))
+
+
 def attach(program: int, ifindex: int, kind: int, *, flags: int = 0) -> int:
     """Attaches a program to a device by a link, which detaches it when its last descriptor goes.
 

@@ -36,8 +36,9 @@ class Uplinks:
         self.hook = hook
         self.modes: dict[str, str] = {}
         self._indexes: dict[str, int] = {}
-        self._ethernet: dict[str, bool] = {}
-        self._passing: list[int] = []
+        self._links: dict[Path, tuple[int, int]] = {}
+        self._filters: set[tuple[int, bool]] = set()
+        self._passing: dict[int, int] = {}
 
     def attach(self, device: Device, programs: Mapping[str, int]) -> None:
         """Puts the programs on an uplink, in the place of those that are there.
@@ -45,10 +46,7 @@ class Uplinks:
         Raises:
             ShimError: the kernel has no hook for them, or refuses; none of ours is there then.
         """
-        if self._indexes.get(device.name, device.index) != device.index:
-            self.leave([device.name])  # another device has the name now
         self._indexes[device.name] = device.index
-        self._ethernet[device.name] = device.has_ethernet
         try:
             self.modes[device.name] = self._attach_all(device, programs)
         except ShimError as error:
@@ -72,7 +70,7 @@ class Uplinks:
             except (Unsupported, PlatformError):
                 said.append("no XDP")
         else:
-            (self.pins / f"link-{device.index}-early").unlink(missing_ok=True)
+            self._unlink(self.pins / f"link-{device.index}-early")
         lacking = lacks(device)
         if lacking & layout.SUM:
             said.append("summed up before")
@@ -98,48 +96,62 @@ class Uplinks:
         """
         if self.hook != "clsact":
             try:
-                self._passing.append(libbpf.attach(program, index, TCX[where]))
+                link = libbpf.attach(program, index, TCX[where])
+                self._close_passing(index)
+                self._passing[index] = link
                 return
             except Unsupported:
                 if self.hook == "tcx":
                     raise
-        self.network.attach_filter(index, program, egress=where == "egress")
+        self._add_filter(index, where, program)
 
-    def lost(self, programs: Mapping[str, int]) -> list[str]:
-        """The uplinks that lack one of our programs, which others have taken off.
+    def others(self, devices: Iterable[Device]) -> list[str]:
+        """The names of uplinks that are gone, or that another device has now."""
+        now = {device.name: device.index for device in devices}
+        return [name for name, index in self._indexes.items() if now.get(name) != index]
 
-        Args:
-            programs: those that ``attach`` was given.
+    def lost_links(self) -> set[int]:
+        """The devices, by their indexes, that lack a link of ours; asks by no message."""
+        lost = {index for path, (_, index) in self._links.items() if not self._is_there(path)}
+        gone = (index for index, link in self._passing.items() if not libbpf.target(link)[1])
+        return lost.union(gone)
+
+    def lost(self) -> set[int]:
+        """The devices, by their indexes, that lack one of our programs.
+
+        Raises:
+            PlatformError: the kernel does not say.
         """
-        return [
-            name
-            for name, index in self._indexes.items()
-            if not self.modes[name].startswith("none") and not self._has_all(name, index, programs)
-        ]
+        return self.lost_links() | {
+            index
+            for index, egress in self._filters
+            if not self.network.has_filter(index, egress=egress)
+        }
 
-    def _has_all(self, name: str, index: int, programs: Mapping[str, int]) -> bool:
-        bare = "" if self._ethernet[name] else "_bare"
-        wanted = {where: programs[f"host_{where}{bare}"] for where in TCX}
-        if self.modes[name].startswith("clsact"):
-            return all(self.network.has_filter(index, egress=where == "egress") for where in wanted)
+    def _is_there(self, path: Path) -> bool:
+        """Whether a link is pinned, and its device has the program that we attached."""
+        link = libbpf.pinned(path)
+        if link is None:
+            return False
         try:
-            return all(
-                libbpf.program_id(program) in libbpf.attached(index, TCX[where])
-                for where, program in wanted.items()
-            )
-        except PlatformError:
-            return True  # the device is gone, and so we are told
+            return libbpf.target(link) == self._links[path]
+        finally:
+            os.close(link)
 
     def close(self) -> None:
         """Takes the programs off devices that go with this process."""
-        for link in self._passing:
+        for index in list(self._passing):
+            self._close_passing(index)
+
+    def _close_passing(self, index: int) -> None:
+        link = self._passing.pop(index, None)
+        if link is not None:
             os.close(link)
-        self._passing.clear()
 
     def leave(self, names: Iterable[str]) -> None:
         """Takes our programs off devices, whether these are still there or not."""
         for name in names:
-            del self.modes[name], self._ethernet[name]
+            del self.modes[name]
             self._take_off(self._indexes.pop(name))
 
     def leave_others(self, ours: Sequence[int]) -> None:
@@ -158,7 +170,9 @@ class Uplinks:
 
     def _take_off(self, index: int) -> None:
         for path in self.pins.glob(f"link-{index}-*"):
-            path.unlink(missing_ok=True)
+            self._unlink(path)
+        self._links = {path: one for path, one in self._links.items() if one[1] != index}
+        self._filters = {one for one in self._filters if one[0] != index}
         with contextlib.suppress(PlatformError):
             self.network.detach_filters(index)
 
@@ -168,6 +182,7 @@ class Uplinks:
             try:
                 for where, program in programs.items():
                     self._link(index, where, program, TCX[where])
+                self._filters = {one for one in self._filters if one[0] != index}
                 with contextlib.suppress(PlatformError):
                     self.network.detach_filters(index)
                 return "tcx"
@@ -175,13 +190,30 @@ class Uplinks:
                 if self.hook == "tcx":
                     raise
         for where, program in programs.items():
-            self.network.attach_filter(index, program, egress=where == "egress")
-            (self.pins / f"link-{index}-{where}").unlink(missing_ok=True)
+            self._add_filter(index, where, program)
+            self._unlink(self.pins / f"link-{index}-{where}")
         return "clsact"
+
+    def _add_filter(self, index: int, where: str, program: int) -> None:
+        egress = where == "egress"
+        self._filters.add((index, egress))
+        self.network.attach_filter(index, program, egress=egress)
+
+    def _unlink(self, path: Path) -> None:
+        self._links.pop(path, None)
+        path.unlink(missing_ok=True)
 
     def _link(self, index: int, where: str, program: int, kind: int, *, flags: int = 0) -> None:
         """Attaches by a link, or puts the program into the link that is pinned already."""
         path = self.pins / f"link-{index}-{where}"
+        self._links[path] = libbpf.program_id(program), index
+        try:
+            self._link_pinned(path, index, program, kind, flags)
+        except ShimError:
+            del self._links[path]
+            raise
+
+    def _link_pinned(self, path: Path, index: int, program: int, kind: int, flags: int) -> None:
         old = libbpf.pinned(path)
         if old is not None:
             try:
