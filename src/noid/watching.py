@@ -26,14 +26,16 @@ INSPECT_INTERVAL_S = 0.5
 again."""
 COMPARE_INTERVAL_S = 10.0
 """How often everything is compared though nothing is heard of a change."""
+REPORT_DELAY_S = 0.5
+"""How long after the first thing was restored that is said, at the least."""
 REPORT_INTERVAL_S = 10.0
 """Between two lines of log about what was restored."""
 STALE_SURVEYS_MAX = 3
 """Surveys in a row that are not used because a link was lost while they were made."""
 OVERFLOWS = "times the kernel had more messages than could be held"
 SURVEYS_REFUSED = "surveys of the host refused"
-COMPARISONS_REFUSED = "routing tables that could not be read"
-QUEUES_REFUSED = "queues of lost links that could not be emptied"
+COMPARISONS_REFUSED = "comparisons of routing tables refused"
+QUEUES_REFUSED = "emptying of queues refused"
 
 logger = logging.getLogger("noid")
 
@@ -74,6 +76,7 @@ class Watching:
         self._changed = asyncio.Event()
         self._losses = self._stale = 0
         self._is_due = False
+        self._report_at_s = 0.0
         self._reported_at_s = float("-inf")
         asyncio.get_running_loop().add_reader(self.changes, self.hear)
 
@@ -92,7 +95,7 @@ class Watching:
             self.plane.routes_deleted(found.deleted)
         if found.overflows:
             self.plane.counts[OVERFLOWS] += found.overflows
-            self._is_due = True
+            self.compare_soon()
         if found.matters:
             self._changed.set()
 
@@ -104,6 +107,11 @@ class Watching:
             self.handle(event)
             with self.plane.counted(QUEUES_REFUSED):
                 self.network.drop_queued(index)
+
+    def compare_soon(self) -> None:
+        """Everything is compared as soon as may be, without a change that is heard of."""
+        self._is_due = True
+        self._changed.set()
 
     async def watch(self) -> None:
         """Watches until it is cancelled."""
@@ -178,9 +186,10 @@ class Watching:
         self.kept = wanted
 
     def _report(self, now_s: float) -> None:
-        """Says what was restored, in one line for all of it."""
-        if now_s >= self._reported_at_s + REPORT_INTERVAL_S:
+        """Says what was restored, in one line for all of it, once there may be no more."""
+        if not self.plane.restored:
+            self._report_at_s = max(now_s + REPORT_DELAY_S, self._reported_at_s + REPORT_INTERVAL_S)
+        elif now_s >= self._report_at_s:
+            self._reported_at_s = now_s
             line = self.plane.restored.take()
-            if line:
-                self._reported_at_s = now_s
-                logger.warning("restored what others had removed or changed: %s", line)
+            logger.warning("restored what others had removed or changed: %s", line)

@@ -90,6 +90,7 @@ class BpfPlane(FlowTables):
         self.pins = Path(self.section.pins)
         self.uplinks = Uplinks(self.network, self.pins, self.section.hook)
         self.refused: dict[str, ShimError] = {}
+        self.missing: set[int] = set()
         self.seen: Survey
         self.stays = True
         self.is_started = False
@@ -186,7 +187,7 @@ class BpfPlane(FlowTables):
         for path in set(our_tables(self.pins)).difference(self._pins()):
             path.unlink(missing_ok=True)  # of another edition
         self.stays = self.is_started = True
-        self._compare_all(layout.UPLINKS_MAX)
+        self._compare_all(map(self.steering.table_of, range(layout.UPLINKS_MAX)))
         if not self.has_timers:
             self._scan()
         super().start()
@@ -216,30 +217,31 @@ class BpfPlane(FlowTables):
         known, self.seen = self.seen.devices, survey
         self._keep_devices(survey)
         self._keep_pins()
-        self.uplinks.leave(self.uplinks.others(survey.devices))
-        lost: set[int] = set()
+        indexes = {device.index for device in survey.devices}
+        self.uplinks.leave(self.uplinks.others(survey.devices), staying=indexes)
         with self.counted(QUESTIONS_REFUSED):
-            lost = self.uplinks.lost()
-        self._attach_uplinks(survey.devices, known, lost)
+            self.missing |= self.uplinks.lost()
+        self.missing &= {*self.interfaces_of_ours, *indexes}
+        self._attach_uplinks(survey.devices, known)
         with self.counted(UPLINKS_REFUSED):
-            self._attach_ours(lost.intersection(self.interfaces_of_ours))
+            self._attach_ours(self.missing.intersection(self.interfaces_of_ours))
         self._know(survey)
         self._watch_again()
         self._keep_rules(survey)
 
-    def _attach_uplinks(
-        self, devices: Collection[Device], known: Collection[Device], lost: set[int]
-    ) -> None:
+    def _attach_uplinks(self, devices: Iterable[Device], known: Collection[Device]) -> None:
         """Attaches the programs to what has changed; an uplink that refused is asked again."""
         assert self.programs is not None
         asked_before, self.refused = self.refused, {}
         for device in devices:
             is_as_before = device in known and device.name in self.uplinks.modes
-            if is_as_before and device.name not in asked_before and device.index not in lost:
+            is_missing = device.index in self.missing
+            if is_as_before and device.name not in asked_before and not is_missing:
                 continue
             try:
                 self.uplinks.attach(device, self.programs.programs)
-                self.has_restored("programs", [device.name] * (device.index in lost))
+                self.missing.discard(device.index)
+                self.has_restored("programs", [device.name] * is_missing)
             except ShimError as error:
                 self.refused[device.name] = error
                 self.counts[UPLINKS_REFUSED] += 1
@@ -254,6 +256,7 @@ class BpfPlane(FlowTables):
             self.uplinks.attach_own(own, both)
         if slow in indexes:
             self.uplinks.attach_passing(slow, "ingress", programs["host_delivered"])
+        self.missing.difference_update(indexes)
         names = (name for name, index in self._own_indexes() if index in indexes)
         self.has_restored("programs", names if self.is_started else ())
 
@@ -272,8 +275,8 @@ class BpfPlane(FlowTables):
                 changed += [f"MTU of {self.section.device}"] * (mtu == self.mtu)
             self.mtu = mtu
             self.has_restored("devices", changed)
-            if set(changed).intersection(self.segmenter.names):
-                self._compare_all(layout.UPLINKS_MAX)
+            if changed:
+                self._compare_all(self.steering.tables())
 
     def _pins(self) -> dict[Path, libbpf.Table]:
         return {pin_of(self.pins, name): self.tables[name] for name in TABLES}
@@ -292,7 +295,8 @@ class BpfPlane(FlowTables):
 
     def is_intact(self) -> bool:
         """Whether links and pins are there, of whose removal the kernel sends no message."""
-        return not self.uplinks.lost_links() and all(path.exists() for path in self._pins())
+        lost = self.missing or self.uplinks.lost_links()
+        return not lost and all(path.exists() for path in self._pins())
 
     def link_lost(self, index: int, *, is_up: bool) -> None:
         """Sends nothing by a device that has lost its carrier, or has gone down; at once."""
@@ -319,9 +323,9 @@ class BpfPlane(FlowTables):
         """Makes a routing table as it is to be."""
         self.has_restored("routes", self.steering.compare(table, actual, before))
 
-    def _compare_all(self, count: int) -> None:
-        """The same with so many tables, of uplinks that are there or were."""
-        for table in map(self.steering.table_of, range(count)):
+    def _compare_all(self, tables: Iterable[int]) -> None:
+        """The same with many tables."""
+        for table in tables:
             with self.counted(QUESTIONS_REFUSED):
                 before = self.wanted_routes(table) if self.is_started else ()
                 self.compare_table(table, self.network.routes(table), before)

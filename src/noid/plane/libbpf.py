@@ -386,9 +386,15 @@ def pin(descriptor: int, path: Path) -> None:
     Raises:
         PlatformError: the kernel refuses.
     """
-    path.unlink(missing_ok=True)
+    unpin(path)
     if library().bpf_obj_pin(descriptor, os.fsencode(path)) < 0:
         raise _failure(f"pin {path}")
+
+
+def unpin(path: Path) -> None:
+    """Removes a pin, as far as it is there and can be removed."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def pinned(path: Path) -> int | None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-NAMES_MAX = 4
+NAMES_MAX = 6
 """Things of one kind that a line names; of the others it gives the number."""
 
 
@@ -14,10 +14,14 @@ class Restored:
         self._counts: Counter[str] = Counter()
         self._names: dict[str, list[str]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to say."""
+        return bool(+self._counts)
+
     def note(self, kind: str, names: Iterable[str]) -> int:
         """Notes things of a kind, such as ``rules``; returns how many."""
         count = 0
-        for name in names:
+        for name in sorted(names):
             count += 1
             known = self._names.setdefault(kind, [])
             if len(known) <= NAMES_MAX and name not in known:

@@ -8,7 +8,8 @@ device as they are.
 import contextlib
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from noid.errors import PlatformError, ShimError, Unsupported
@@ -18,6 +19,8 @@ from noid.plane.rows import CUTS_TCP, lacks
 from noid.survey import Device
 
 GATHERS = "rx-gro"
+TRIES_MAX = 4
+"""How often XDP is tried where it was and is gone."""
 TCX = {"egress": libbpf.TCX_EGRESS, "ingress": libbpf.TCX_INGRESS}
 
 
@@ -39,6 +42,7 @@ class Uplinks:
         self._links: dict[Path, tuple[int, int]] = {}
         self._filters: set[tuple[int, bool]] = set()
         self._passing: dict[int, int] = {}
+        self._tries: Counter[int] = Counter()
 
     def attach(self, device: Device, programs: Mapping[str, int]) -> None:
         """Puts the programs on an uplink, in the place of those that are there.
@@ -63,12 +67,7 @@ class Uplinks:
         if device.has_ethernet and GATHERS in device.features and CUTS_TCP not in device.features:
             # XDP runs before segments are put together, so it pays where that is done; but it can
             # cost a device its ability to cut them, so only where there is none to lose.
-            try:
-                early = programs["host_ingress_early"]
-                self._link(device.index, "early", early, libbpf.XDP, flags=libbpf.XDP_NATIVE)
-                said.append("XDP")
-            except (Unsupported, PlatformError):
-                said.append("no XDP")
+            said.append(self._attach_early(device.index, programs["host_ingress_early"]))
         else:
             self._unlink(self.pins / f"link-{device.index}-early")
         lacking = lacks(device)
@@ -79,6 +78,17 @@ class Uplinks:
         else:
             said.append("super-packets whole")
         return ", ".join(said)
+
+    def _attach_early(self, index: int, program: int) -> str:
+        """Does so by XDP; where ours is gone, that it still occupies its place for a moment."""
+        had = self.pins / f"link-{index}-early" in self._links or self._tries[index]
+        try:
+            self._link(index, "early", program, libbpf.XDP, flags=libbpf.XDP_NATIVE)
+        except (Unsupported, PlatformError):
+            self._tries[index] += bool(had)
+            return "no XDP"
+        del self._tries[index]
+        return "XDP"
 
     def attach_own(self, index: int, programs: Mapping[str, int]) -> None:
         """Puts programs on a device of ours that stays, egress, ingress or both.
@@ -114,7 +124,8 @@ class Uplinks:
         """The devices, by their indexes, that lack a link of ours; asks by no message."""
         lost = {index for path, (_, index) in self._links.items() if not self._is_there(path)}
         gone = (index for index, link in self._passing.items() if not libbpf.target(link)[1])
-        return lost.union(gone)
+        tried = (index for index, tries in self._tries.items() if 0 < tries < TRIES_MAX)
+        return lost.union(gone, tried)
 
     def lost(self) -> set[int]:
         """The devices, by their indexes, that lack one of our programs.
@@ -148,11 +159,18 @@ class Uplinks:
         if link is not None:
             os.close(link)
 
-    def leave(self, names: Iterable[str]) -> None:
-        """Takes our programs off devices, whether these are still there or not."""
+    def leave(self, names: Iterable[str], *, staying: Collection[int]) -> None:
+        """Takes our programs off devices, whether these are still there or not.
+
+        Args:
+            names: what they were called.
+            staying: indexes of the devices that are uplinks, whatever they are called now.
+        """
         for name in names:
             del self.modes[name]
-            self._take_off(self._indexes.pop(name))
+            index = self._indexes.pop(name)
+            if index not in staying:
+                self._take_off(index)
 
     def leave_others(self, ours: Sequence[int]) -> None:
         """Takes off what an earlier daemon left on devices that are no uplinks now.
@@ -173,6 +191,7 @@ class Uplinks:
             self._unlink(path)
         self._links = {path: one for path, one in self._links.items() if one[1] != index}
         self._filters = {one for one in self._filters if one[0] != index}
+        del self._tries[index]
         with contextlib.suppress(PlatformError):
             self.network.detach_filters(index)
 
@@ -201,7 +220,7 @@ class Uplinks:
 
     def _unlink(self, path: Path) -> None:
         self._links.pop(path, None)
-        path.unlink(missing_ok=True)
+        libbpf.unpin(path)
 
     def _link(self, index: int, where: str, program: int, kind: int, *, flags: int = 0) -> None:
         """Attaches by a link, or puts the program into the link that is pinned already."""
@@ -223,7 +242,7 @@ class Uplinks:
                 pass  # its device is gone, and another has the index now
             finally:
                 os.close(old)
-            path.unlink(missing_ok=True)
+            libbpf.unpin(path)
         link = libbpf.attach(program, index, kind, flags=flags)
         try:
             libbpf.pin(link, path)
