@@ -380,6 +380,22 @@ def replace(link: int, program: int) -> None:
         raise _failure("replace the BPF programs")
 
 
+def drop(path: Path, link: int | None = None) -> None:
+    """Detaches what a link attaches, and removes its pin.
+
+    The pin alone would leave it attached for a moment.
+
+    Args:
+        path: of the pin, if there is one.
+        link: the descriptor of the link, if it is open; it is closed.
+    """
+    link = pinned(path) if link is None else link
+    if link is not None:
+        library().bpf_link_detach(link)
+        os.close(link)
+    unpin(path)
+
+
 def pin(descriptor: int, path: Path) -> None:
     """Keeps a map or link alive under a name, in the place of what had it.
 

@@ -9,7 +9,6 @@ before.
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Collection, Iterable, Sequence
 
@@ -19,6 +18,7 @@ from noid.plane import steering
 from noid.plane.layout import Clock
 from noid.plane.rewrite import Flow
 from noid.plane.slow import (
+    ADDRESSES_REFUSED,
     BATCH_MAX,
     QUESTIONS_REFUSED,
     REFUSED,
@@ -99,14 +99,19 @@ class TunPlane(SlowPath):
         self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
     ) -> None:
         """Makes a routing table as it is to be."""
-        lost = set(self.wanted.values()).intersection(before).difference(actual)
-        self._restore(list(lost))
+        wanted = set(self.wanted.values())
+        self._remove(list(set(actual) - wanted))
+        self._restore(list(wanted.intersection(before).difference(actual)))
 
     def _add(self, routes: Sequence[PeerRoute]) -> None:
         try:
             self.counts[REFUSED] += self.network.add_routes(routes) if routes else 0
         except PlatformError:
             self.counts[REFUSED] += len(routes)
+
+    def _remove(self, routes: Sequence[PeerRoute]) -> None:
+        with self.counted(REFUSED):
+            self.network.remove_routes(routes)
 
     def close(self) -> None:
         """Removes everything ``open`` made; may be called at any time, any number of times."""
@@ -161,12 +166,11 @@ class TunPlane(SlowPath):
     def _refresh(self) -> None:
         """Leads connections that are older than their route into the device too."""
         self.refresh = None
-        with contextlib.suppress(PlatformError):
+        with self.counted(ADDRESSES_REFUSED):
             self.network.forget_cached_routes(self.device_index)
 
     def unwatch(self, aid: Locator) -> None:
         """Lets an AID be reached without the shim."""
         route = self.wanted.pop(aid, None)
         if route is not None:
-            with contextlib.suppress(PlatformError):
-                self.network.remove_routes([route])
+            self._remove([route])

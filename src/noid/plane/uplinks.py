@@ -8,9 +8,9 @@ device as they are.
 import contextlib
 import os
 import socket
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from noid.errors import PlatformError, ShimError, Unsupported
 from noid.netlink import HostNetwork
@@ -19,9 +19,15 @@ from noid.plane.rows import CUTS_TCP, lacks
 from noid.survey import Device
 
 GATHERS = "rx-gro"
-TRIES_MAX = 4
-"""How often XDP is tried where it was and is gone."""
 TCX = {"egress": libbpf.TCX_EGRESS, "ingress": libbpf.TCX_INGRESS}
+
+
+class _Link(NamedTuple):
+    """A link that the daemon has open: what is attached by it, and where."""
+
+    descriptor: int
+    program: int
+    device: int
 
 
 class Uplinks:
@@ -39,10 +45,9 @@ class Uplinks:
         self.hook = hook
         self.modes: dict[str, str] = {}
         self._indexes: dict[str, int] = {}
-        self._links: dict[Path, tuple[int, int]] = {}
+        self._links: dict[Path, _Link] = {}
         self._filters: set[tuple[int, bool]] = set()
         self._passing: dict[int, int] = {}
-        self._tries: Counter[int] = Counter()
 
     def attach(self, device: Device, programs: Mapping[str, int]) -> None:
         """Puts the programs on an uplink, in the place of those that are there.
@@ -80,14 +85,10 @@ class Uplinks:
         return ", ".join(said)
 
     def _attach_early(self, index: int, program: int) -> str:
-        """Does so by XDP; where ours is gone, that it still occupies its place for a moment."""
-        had = self.pins / f"link-{index}-early" in self._links or self._tries[index]
         try:
             self._link(index, "early", program, libbpf.XDP, flags=libbpf.XDP_NATIVE)
         except (Unsupported, PlatformError):
-            self._tries[index] += bool(had)
             return "no XDP"
-        del self._tries[index]
         return "XDP"
 
     def attach_own(self, index: int, programs: Mapping[str, int]) -> None:
@@ -122,10 +123,13 @@ class Uplinks:
 
     def lost_links(self) -> set[int]:
         """The devices, by their indexes, that lack a link of ours; asks by no message."""
-        lost = {index for path, (_, index) in self._links.items() if not self._is_there(path)}
+        lost = {
+            link.device
+            for path, link in self._links.items()
+            if libbpf.target(link.descriptor) != link[1:] or not path.exists()
+        }
         gone = (index for index, link in self._passing.items() if not libbpf.target(link)[1])
-        tried = (index for index, tries in self._tries.items() if 0 < tries < TRIES_MAX)
-        return lost.union(gone, tried)
+        return lost.union(gone)
 
     def lost(self) -> set[int]:
         """The devices, by their indexes, that lack one of our programs.
@@ -139,20 +143,13 @@ class Uplinks:
             if not self.network.has_filter(index, egress=egress)
         }
 
-    def _is_there(self, path: Path) -> bool:
-        """Whether a link is pinned, and its device has the program that we attached."""
-        link = libbpf.pinned(path)
-        if link is None:
-            return False
-        try:
-            return libbpf.target(link) == self._links[path]
-        finally:
-            os.close(link)
-
     def close(self) -> None:
-        """Takes the programs off devices that go with this process."""
+        """Takes the programs off devices that go with this process; the pins keep the others."""
         for index in list(self._passing):
             self._close_passing(index)
+        for link in self._links.values():
+            os.close(link.descriptor)
+        self._links.clear()
 
     def _close_passing(self, index: int) -> None:
         link = self._passing.pop(index, None)
@@ -187,11 +184,10 @@ class Uplinks:
             self._take_off(index)
 
     def _take_off(self, index: int) -> None:
-        for path in self.pins.glob(f"link-{index}-*"):
+        mine = (path for path, link in self._links.items() if link.device == index)
+        for path in {*mine, *self.pins.glob(f"link-{index}-*")}:
             self._unlink(path)
-        self._links = {path: one for path, one in self._links.items() if one[1] != index}
         self._filters = {one for one in self._filters if one[0] != index}
-        del self._tries[index]
         with contextlib.suppress(PlatformError):
             self.network.detach_filters(index)
 
@@ -219,32 +215,28 @@ class Uplinks:
         self.network.attach_filter(index, program, egress=egress)
 
     def _unlink(self, path: Path) -> None:
-        self._links.pop(path, None)
-        libbpf.unpin(path)
+        """Detaches a link, ours or that of an earlier daemon, and removes its pin."""
+        ours = self._links.pop(path, None)
+        libbpf.drop(path, None if ours is None else ours.descriptor)
 
     def _link(self, index: int, where: str, program: int, kind: int, *, flags: int = 0) -> None:
-        """Attaches by a link, or puts the program into the link that is pinned already."""
-        path = self.pins / f"link-{index}-{where}"
-        self._links[path] = libbpf.program_id(program), index
-        try:
-            self._link_pinned(path, index, program, kind, flags)
-        except ShimError:
-            del self._links[path]
-            raise
+        """Attaches by a link, or puts the program into the link that is there already.
 
-    def _link_pinned(self, path: Path, index: int, program: int, kind: int, flags: int) -> None:
-        old = libbpf.pinned(path)
-        if old is not None:
+        The daemon keeps the link open, so that the program stays though its pin is removed.
+        """
+        path = self.pins / f"link-{index}-{where}"
+        ours = self._links.get(path)
+        link = libbpf.pinned(path) if ours is None else ours.descriptor
+        if link is not None:
+            self._links[path] = _Link(link, libbpf.program_id(program), index)
             try:
-                libbpf.replace(old, program)
-                return
+                libbpf.replace(link, program)
             except PlatformError:
-                pass  # its device is gone, and another has the index now
-            finally:
-                os.close(old)
-            libbpf.unpin(path)
-        link = libbpf.attach(program, index, kind, flags=flags)
-        try:
+                # Others have detached it, or its device is gone and another has the index now.
+                self._unlink(path)
+                link = None
+        if link is None:
+            link = libbpf.attach(program, index, kind, flags=flags)
+            self._links[path] = _Link(link, libbpf.program_id(program), index)
+        if not path.exists():
             libbpf.pin(link, path)
-        finally:
-            os.close(link)
