@@ -11,6 +11,7 @@ from noid.engine.events import LocatorsChanged
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork
 from noid.own import OwnLocators
+from noid.plane.steering import GATEWAY
 from tests.dns.conftest import in_network_namespace, ip
 
 
@@ -155,7 +156,7 @@ def heard(*commands: str, within_s: float = 0) -> list[bool]:
         make_links()
         for one in ROUTED:
             ip(one)
-        with contextlib.closing(NetworkChanges()) as watching:
+        with contextlib.closing(NetworkChanges(GATEWAY)) as watching:
             found = []
             for command in commands:
                 watching.read()

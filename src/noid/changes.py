@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from noid.locators import LOCATOR_OCTETS, Locator
-from noid.routes import attributes_of
+from noid.routes import DeletedRoute, attributes_of
 
-GROUPS: Final = 0x1 | 0x8 | 0x100 | 0x400 | 0x40000
-"""RTMGRP_LINK, _TC, _IPV6_IFADDR, _IPV6_ROUTE, and RTNLGRP_IPV6_RULE (linux/rtnetlink.h)."""
+GROUPS: Final = 0x1 | 0x4 | 0x8 | 0x100 | 0x400 | 0x40000
+"""RTMGRP_LINK, _NEIGH, _TC, _IPV6_IFADDR, _IPV6_ROUTE, and RTNLGRP_IPV6_RULE (rtnetlink.h)."""
 RECEIVE_BUFFER_OCTETS: Final = 4 << 20
 SO_RCVBUFFORCE: Final = 33
 READ_OCTETS: Final = 65_536
@@ -25,11 +25,16 @@ MESSAGE: Final = struct.Struct("=IHHII")
 LINK: Final = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change."""
 ROUTE_OCTETS: Final = 12
+NEIGHBOUR_OCTETS: Final = 12
 NEW_LINK: Final = 16
 DELETE_LINK: Final = 17
 NEW_ROUTE: Final = 24
 DELETE_ROUTE: Final = 25
+NEW_NEIGHBOUR: Final = 28
+DELETE_NEIGHBOUR: Final = 29
+NDA_DESTINATION: Final = 1
 RTA_DESTINATION: Final = 1
+RTA_METRIC: Final = 6
 RTA_TABLE: Final = 15
 HOST_BITS: Final = 128
 FAR_AWAY_BITS: Final = 16
@@ -43,18 +48,25 @@ class Changes:
     Attributes:
         matters: whether anything may have changed that is worth a survey.
         links: flags that the devices named have had all the time, by index; 0 for one that is gone.
-        deleted: routes to single addresses that were deleted: routing table and address.
+        deleted: routes to single addresses that were deleted.
+        overflows: how often the kernel had more messages than the socket could hold.
     """
 
     matters: bool = False
     links: dict[int, int] = field(default_factory=dict)
-    deleted: set[tuple[int, Locator]] = field(default_factory=set)
+    deleted: set[DeletedRoute] = field(default_factory=set)
+    overflows: int = 0
 
 
 class NetworkChanges:
-    """A subscription to the kernel's messages."""
+    """A subscription to the kernel's messages.
 
-    def __init__(self) -> None:
+    Args:
+        neighbour: the address whose entries as a neighbour matter; those of others do not.
+    """
+
+    def __init__(self, neighbour: Locator) -> None:
+        self._neighbour = neighbour
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
@@ -77,35 +89,45 @@ class NetworkChanges:
             except BlockingIOError:
                 break
             except OSError:
-                found.matters = True  # the kernel had more to say than it could keep
+                found.matters = True
+                found.overflows += 1
                 continue
-            _take(data, found)
+            take(data, found, self._neighbour)
         return found
 
 
-def _take(data: bytes, found: Changes) -> None:
+def take(data: bytes, found: Changes, neighbour: Locator) -> None:
+    """Adds what one datagram says; what is truncated or unknown is left out."""
     at = 0
-    while at + MESSAGE.size < len(data):
+    while at + MESSAGE.size <= len(data):
         octets, kind, *_ = MESSAGE.unpack_from(data, at)
-        _take_one(kind, data[at + MESSAGE.size : at + octets], found)
+        _take_one(kind, data[at + MESSAGE.size : at + octets], found, neighbour)
         at += max(octets + 3 & ~3, MESSAGE.size)
 
 
-def _take_one(kind: int, body: bytes, found: Changes) -> None:
-    if kind in (NEW_LINK, DELETE_LINK) and len(body) >= LINK.size:
-        _, _, index, flags, _ = LINK.unpack_from(body)
-        found.links[index] = found.links.get(index, ~0) & (flags if kind == NEW_LINK else 0)
-    elif kind in (NEW_ROUTE, DELETE_ROUTE) and body[1] > FAR_AWAY_BITS:
-        # Many routes to somewhere in particular come and go, and some are ours.
-        if kind == DELETE_ROUTE and body[1] == HOST_BITS:
-            _take_deleted(body, found)
-        return
-    found.matters = True
+def _take_one(kind: int, body: bytes, found: Changes, neighbour: Locator) -> None:
+    if kind in (NEW_ROUTE, DELETE_ROUTE):
+        _take_route(kind, body, found)
+    elif kind in (NEW_NEIGHBOUR, DELETE_NEIGHBOUR):
+        attributes = attributes_of(body[NEIGHBOUR_OCTETS:])
+        found.matters |= attributes.get(NDA_DESTINATION) == neighbour
+    else:
+        found.matters = True
+        if kind in (NEW_LINK, DELETE_LINK) and len(body) >= LINK.size:
+            _, _, index, flags, _ = LINK.unpack_from(body)
+            found.links[index] = found.links.get(index, ~0) & (flags if kind == NEW_LINK else 0)
 
 
-def _take_deleted(body: bytes, found: Changes) -> None:
-    attributes = attributes_of(body[ROUTE_OCTETS:])
-    table = attributes.get(RTA_TABLE, b"")
-    aid = attributes.get(RTA_DESTINATION, b"")
-    if len(aid) == LOCATOR_OCTETS:
-        found.deleted.add((int.from_bytes(table, sys.byteorder), Locator(aid)))
+def _take_route(kind: int, body: bytes, found: Changes) -> None:
+    """Many routes to somewhere in particular come and go, and some are ours."""
+    if len(body) < ROUTE_OCTETS or body[1] <= FAR_AWAY_BITS:
+        found.matters = True
+    elif kind == DELETE_ROUTE and body[1] == HOST_BITS:
+        attributes = attributes_of(body[ROUTE_OCTETS:])
+        table, metric = (
+            int.from_bytes(attributes.get(one, b""), sys.byteorder)
+            for one in (RTA_TABLE, RTA_METRIC)
+        )
+        aid = attributes.get(RTA_DESTINATION, b"")
+        if len(aid) == LOCATOR_OCTETS:
+            found.deleted.add(DeletedRoute(table, Locator(aid), metric))

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from noid import __version__
-from noid.changes import NetworkChanges
 from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.connections import Connections
 from noid.constants import MTU_MIN
@@ -51,10 +50,10 @@ from noid.engine.events import (
     WatchPeer,
 )
 from noid.engine.host import Host
-from noid.errors import ConfigError, PlatformError, ShimError
+from noid.errors import ConfigError, ShimError
 from noid.locators import Locator, format_locator
 from noid.memories import Memories
-from noid.netlink import IFF_UP, LINK_CARRIES, HostNetwork
+from noid.netlink import HostNetwork
 from noid.own import OwnLocators
 from noid.plane.base import DataPlane
 from noid.plane.bpf import BpfPlane
@@ -65,16 +64,13 @@ from noid.plane.slow import Surroundings, check_permission
 from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of
 from noid.resolvconf import resolvers_before
-from noid.storage import be_born, prepare_state
+from noid.storage import Birth, be_born, prepare_state
 from noid.survey import Survey
 from noid.takeover import Found, Takeover
+from noid.watching import Watching
 
 DEFAULT_MTU = 1500
 DNS_PORT = 53
-SURVEY_DELAY_S = 0.03
-"""How long after the first of several changes the host is surveyed."""
-COMPARE_INTERVAL_S = 10.0
-"""How often it is surveyed though nothing is heard of a change."""
 PROGRESS_S = 5.0
 """How often it is said how far the taking up of contexts is."""
 
@@ -94,8 +90,6 @@ class Daemon:
         self.network = HostNetwork()
         self.own = OwnLocators(config.host)
         self.connections = Connections()
-        self.kept: set[Locator] = set()
-        self.surveying: asyncio.Task[None] | None = None
         self.changed: set[int] = set()
         self.memories: Memories
         self.taking_up: Takeover | None = None
@@ -151,24 +145,8 @@ class Daemon:
             logger.warning(birth.warning)
         survey = self._survey()
         mtu = survey.mtu or DEFAULT_MTU
-        options = HostOptions(
-            codepoints=self.codepoints,
-            birthday=birth.birthday,
-            reset_key=birth.reset_key,
-            mtu=max(mtu, MTU_MIN),
-            on_switch=config.host.encapsulation == "on-switch",
-            never_looked_up=never_looked_up(config, self._resolvers()),
-            contexts_max=config.plane.contexts,
-        )
-        self.host = Host(options, secrets.token_bytes)
-        trusted = frozenset((address, DNS_PORT) for address in config.dns.trusted)
-        self.upstream = Upstream(
-            self._servers(),
-            self.codepoints,
-            lambda: self.locators,
-            config.plane.mark,
-            trusted=trusted if config.dns.require_dnssec else None,
-        )
+        self.host = self._make_host(birth, mtu)
+        self.upstream = self._make_upstream()
         stack.push_async_callback(self.upstream.close)
         self.availability = Availability(self.upstream, self._servers)
         self._take_locators(survey)
@@ -178,19 +156,8 @@ class Daemon:
         stack.callback(self.plane.close)
         stack.callback(self._cancel)
         stack.callback(self._keep_memories)
-        self.kept = set(self.plane.kept_addresses())
         self._begin(self.availability.watch())
-        self.stub = Stub(
-            config.dns.listen,
-            config.dns.port,
-            self.upstream,
-            self._on_peer,
-            lambda: self.locators,
-            policy=config.dns.policy,
-            probe=config.dns.probe,
-            working=self.host.working,
-            answering=self.host.answering,
-        )
+        self.stub = self._make_stub()
         await self.stub.start()
         stack.push_async_callback(self.stub.stop)
         if goes_on:
@@ -200,13 +167,48 @@ class Daemon:
         takeover.close()
         if self.stopping.is_set():
             return  # the kernel goes on as it did
-        changes = NetworkChanges()
-        stack.callback(changes.close)
-        asyncio.get_running_loop().add_reader(changes, self._on_network_change, changes)
-        stack.callback(asyncio.get_running_loop().remove_reader, changes)
+        watching = self._watching()
+        stack.callback(watching.close)
         self.plane.start()
-        self._take_survey(self._survey())
-        self._begin(self._compare())
+        watching.take(self._survey())
+        self._begin(watching.watch())
+
+    def _make_host(self, birth: Birth, mtu: int) -> Host:
+        options = HostOptions(
+            codepoints=self.codepoints,
+            birthday=birth.birthday,
+            reset_key=birth.reset_key,
+            mtu=max(mtu, MTU_MIN),
+            on_switch=self.config.host.encapsulation == "on-switch",
+            never_looked_up=never_looked_up(self.config, self._resolvers()),
+            contexts_max=self.config.plane.contexts,
+        )
+        return Host(options, secrets.token_bytes)
+
+    def _make_upstream(self) -> Upstream:
+        dns = self.config.dns
+        trusted = frozenset((address, DNS_PORT) for address in dns.trusted)
+        return Upstream(
+            self._servers(),
+            self.codepoints,
+            lambda: self.locators,
+            self.config.plane.mark,
+            trusted=trusted if dns.require_dnssec else None,
+        )
+
+    def _make_stub(self) -> Stub:
+        dns = self.config.dns
+        return Stub(
+            dns.listen,
+            dns.port,
+            self.upstream,
+            self._on_peer,
+            lambda: self.locators,
+            policy=dns.policy,
+            probe=dns.probe,
+            working=self.host.working,
+            answering=self.host.answering,
+        )
 
     async def _take_up(self, takeover: Takeover) -> None:
         """Goes on with the contexts an earlier daemon left, doing everything else in between."""
@@ -402,66 +404,27 @@ class Daemon:
         """This host's locators, the preferred one first."""
         return self.own.locators
 
-    def _on_network_change(self, changes: NetworkChanges) -> None:
-        """What is lost is acted on at once; then one survey follows, for all that has changed."""
-        found = changes.read()
-        for index, flags in found.links.items():
-            if flags & LINK_CARRIES != LINK_CARRIES:
-                self._lose_link(index, is_up=bool(flags & IFF_UP))
-        if found.deleted:
-            self.plane.routes_deleted(found.deleted)
-        if found.matters and self.surveying is None:
-            self.surveying = self._begin(self._survey_soon())
-
-    def _lose_link(self, index: int, *, is_up: bool) -> None:
-        self.plane.link_lost(index, is_up=is_up)
-        if not is_up:
-            self._keep_aids(frozenset(self.own.addresses) - self.own.links.get(index, frozenset()))
-        event = self.own.lost(index)
-        if event is not None:
-            self.handle(event)
-            self.network.drop_queued(index)
-
-    async def _survey_soon(self) -> None:
-        """Waits for the rest of what is happening, and takes it in by one survey."""
-        await asyncio.sleep(SURVEY_DELAY_S)
-        self.surveying = None
-        with contextlib.suppress(PlatformError):
-            self._take_survey(await asyncio.to_thread(self._survey))
-
-    async def _compare(self) -> None:
-        """Compares everything with how it is to be, now and then: not every change is heard of."""
-        while True:
-            await asyncio.sleep(COMPARE_INTERVAL_S)
-            with contextlib.suppress(PlatformError):
-                self._take_survey(await asyncio.to_thread(self._survey))
-                for table in self.plane.tables_of_routes():
-                    actual = await asyncio.to_thread(self.network.routes, table)
-                    self.plane.compare_table(table, actual)
-
     def _survey(self) -> Survey:
         excluded = own_devices(self.config.plane.device)
         return self.network.survey(self.config.host.interfaces, excluded=excluded)
 
-    def _take_survey(self, survey: Survey) -> None:
-        self.plane.network_changed(survey)
-        self._take_locators(survey)
-
     def _take_locators(self, survey: Survey) -> None:
-        """Tells the engine of this host's locators when they are others than before."""
+        """Tells the engine of this host's locators before there is a plane."""
         event = self.own.look(survey)
         if event is not None:
             self.handle(event)
             self.availability.check_soon()
-        self._keep_aids(frozenset(self.own.addresses))
 
-    def _keep_aids(self, present: frozenset[Locator]) -> None:
-        """AIDs of live contexts stay deliverable though their addresses are gone [D23]."""
-        in_use = {context.local_aid for context in self.host.contexts} - present
-        for aid in in_use ^ self.kept:
-            with contextlib.suppress(PlatformError):
-                self.plane.keep_address(aid, kept=aid in in_use)
-        self.kept = in_use
+    def _watching(self) -> Watching:
+        return Watching(
+            self.network,
+            self.plane,
+            self.own,
+            survey=self._survey,
+            handle=self.handle,
+            told=self.availability.check_soon,
+            in_use=lambda: {context.local_aid for context in self.host.contexts},
+        )
 
     # --- answers on the control socket --------------------------------------------------------
 

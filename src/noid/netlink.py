@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.ethtool import Ethtool
@@ -19,7 +19,7 @@ from noid.errors import PlatformError
 from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
 from noid.routes import PeerRoute
 from noid.rules import Rule, read_rule
-from noid.survey import Device, OwnAddress, Survey
+from noid.survey import Device, OwnAddress, OwnDevice, Survey
 
 LOOPBACK = "lo"
 SCOPE_GLOBAL = 0
@@ -57,6 +57,20 @@ CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation")
 SUMMING = "tx-checksum-ip-generic"
 
 
+class Pair(NamedTuple):
+    """Two devices of ours, joined.
+
+    Attributes:
+        entry: index of the one that packets are sent to.
+        exit: index of the one they come out of.
+        link: the link-layer address of the second.
+    """
+
+    entry: int
+    exit: int
+    link: bytes
+
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -65,14 +79,15 @@ def _on_worker(method: Callable[Parameters, Result]) -> Callable[Parameters, Res
     """Runs a method of HostNetwork on its worker thread, and waits for it.
 
     The netlink library runs an event loop of its own, which it cannot do on the thread of ours. A
-    call takes about a millisecond, and few are made.
+    call takes about a millisecond, and few are made. A refusal is raised as PlatformError.
     """
 
     @functools.wraps(method)
     def call(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
         network = arguments[0]
         assert isinstance(network, HostNetwork)
-        return network.worker.submit(method, *arguments, **options).result()
+        with _explained(method.__name__):
+            return network.worker.submit(method, *arguments, **options).result()
 
     return call
 
@@ -135,6 +150,30 @@ class HostNetwork:
             addresses=frozenset(one for index, one, _ in addresses if index not in ours),
             rules=tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6))),
             mtu=min((int(link.get("mtu")) for link in up), default=0),
+            ours={
+                str(links[index].get("ifname")): self._own_device(
+                    links[index],
+                    frozenset(
+                        locator
+                        for where, locator, one in addresses
+                        if where == index and one["scope"] == SCOPE_GLOBAL
+                    ),
+                )
+                for index in ours
+            },
+        )
+
+    def _own_device(self, link: Any, addresses: frozenset[Locator]) -> OwnDevice:
+        name, mtu_ipv6 = str(link.get("ifname")), 0
+        with contextlib.suppress(OSError, ValueError):
+            mtu_ipv6 = int((IPV6_CONF / name / "mtu").read_text())
+        return OwnDevice(
+            index=int(link["index"]),
+            is_up=bool(link["flags"] & IFF_UP),
+            mtu=int(link.get("mtu")),
+            mtu_ipv6=mtu_ipv6,
+            addresses=addresses,
+            features=_features(self._ethtool, name),
         )
 
     def _device(self, link: Any, addresses: frozenset[Locator]) -> Device:
@@ -177,25 +216,25 @@ class HostNetwork:
         return any(route.get("oif") == index and route["type"] == ROUTE_UNICAST for route in routes)
 
     @_on_worker
-    def make_pair(self, name: str, other: str, *, mtu: int, sums: bool) -> tuple[int, int, bytes]:
+    def make_pair(
+        self, name: str, other: str, *, mtu: int, sums: bool, before: Pair | None = None
+    ) -> Pair:
         """Two devices of ours, joined; those an earlier run left behind are taken over.
 
         What is sent on ``name`` arrives on ``other`` cut to segments, since neither says it could
         take super-packets, and summed up unless ``sums`` says that a later device will do that. How
-        long they may be the uplinks say, each for its own: ``other`` takes any.
+        long they may be the uplinks say, each for its own: ``other`` takes any, but for IPv6.
 
         Args:
             name: of the device that packets are sent to.
             other: of the one they come out of.
             mtu: of the first, for what has no other route.
             sums: whether sums may be left to a later device.
-
-        Returns:
-            The index of each, and the link-layer address of the second.
+            before: what they were before others removed them, and are to be again.
         """
         with _explained(f"devices {name} and {other}"):
             if not self._route.link_lookup(ifname=name):
-                self._route.link("add", ifname=name, kind="veth", peer={"ifname": other})
+                self._route.link("add", **_veth(name, other, before))
             found = []
             for one, octets in ((name, mtu), (other, MTU_MAX)):
                 index = int(self._route.link_lookup(ifname=one)[0])
@@ -210,7 +249,8 @@ class HostNetwork:
                 answer.features[SUMMING].enable = sums
                 ethtool.set_features(name, answer)
             (link,) = self._route.link("get", index=found[1])
-            return found[0], found[1], bytes.fromhex(link.get("address").replace(":", ""))
+            (IPV6_CONF / other / "mtu").write_text(str(mtu))
+            return Pair(found[0], found[1], bytes.fromhex(link.get("address").replace(":", "")))
 
     @_on_worker
     def remove_device(self, name: str) -> bool:
@@ -320,13 +360,11 @@ class HostNetwork:
                     self._route.neigh("del", ifindex=device, dst=one.get("dst"))
 
     @_on_worker
-    def set_mtu(self, device: str, mtu: int, *, only_ipv6: bool = False) -> None:
-        """Sets the MTU of a device of ours, in octets; of its IPv6 packets alone if so wanted."""
+    def set_mtu(self, device: str, mtu: int) -> None:
+        """Sets the MTU of a device of ours, in octets."""
         with _explained(f"MTU of {device}"):
-            if only_ipv6:
-                (IPV6_CONF / device / "mtu").write_text(str(mtu))
-            else:
-                self._route.link("set", index=self._route.link_lookup(ifname=device)[0], mtu=mtu)
+            for index in self._route.link_lookup(ifname=device):
+                self._route.link("set", index=index, mtu=mtu)
 
     @_on_worker
     def add_routes(self, wanted: Sequence[PeerRoute]) -> int:
@@ -361,12 +399,12 @@ class HostNetwork:
             "state": NEIGHBOUR_PERMANENT,
         }
         with _explained(f"neighbour {entry['dst']}"):
-            try:
-                self._route.neigh("add", **entry)
-            except NetlinkError as error:
-                if error.code != errno.EEXIST:
-                    raise
-                return False
+            # What is looked for right after a deletion is there, and not permanent.
+            for one in self._route.get_neighbours(family=socket.AF_INET6, ifindex=device):
+                is_it = one.get("dst") == entry["dst"] and one.get("lladdr") == entry["lladdr"]
+                if is_it and one["state"] & NEIGHBOUR_PERMANENT:
+                    return False
+            self._route.neigh("replace", **entry)
         return True
 
     @_on_worker
@@ -455,6 +493,18 @@ class HostNetwork:
         except NetlinkError:
             return None
         return str(links[0].get("ifname")) if links else None
+
+
+def _veth(name: str, other: str, before: Pair | None) -> dict[str, Any]:
+    """A pair of devices as the netlink library takes it, with the numbers it had before."""
+    attributes = [["IFLA_IFNAME", other]]
+    if before is not None:
+        attributes.append(["IFLA_ADDRESS", before.link.hex(":")])
+    peer = {"index": 0 if before is None else before.exit, "attrs": attributes}
+    data = {"attrs": [["VETH_INFO_PEER", peer]]}
+    information = {"attrs": [["IFLA_INFO_KIND", "veth"], ["IFLA_INFO_DATA", data]]}
+    index = {} if before is None else {"index": before.entry}
+    return {"ifname": name, "linkinfo": information, **index}
 
 
 def _may_be_locator(locator: Locator, address: Any) -> bool:

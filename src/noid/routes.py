@@ -51,6 +51,20 @@ class PeerRoute(NamedTuple):
     source: Locator | None = None
 
 
+class DeletedRoute(NamedTuple):
+    """A route to one address that is gone.
+
+    Attributes:
+        table: number of the routing table.
+        aid: the address.
+        metric: the route's.
+    """
+
+    table: int
+    aid: Locator
+    metric: int
+
+
 def add(routes: Sequence[PeerRoute]) -> int:
     """Adds routes; one with the address, table and metric of another is put in its place.
 

@@ -55,6 +55,27 @@ class OwnAddress(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnDevice:
+    """A device of ours.
+
+    Attributes:
+        index: its number.
+        is_up: whether it is in use.
+        mtu: octets of a packet it carries.
+        mtu_ipv6: the same of IPv6 alone, as far as that is set.
+        addresses: the addresses of global scope on it.
+        features: as those of ``Device``.
+    """
+
+    index: int
+    is_up: bool
+    mtu: int
+    mtu_ipv6: int
+    addresses: frozenset[Locator]
+    features: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
     """What there is at one moment.
 
@@ -64,6 +85,7 @@ class Survey:
         addresses: every address of this host, whatever device has it, but for our own devices'.
         rules: every policy routing rule for IPv6.
         mtu: the least MTU of the uplinks that are up, in octets.
+        ours: the devices of ours, by their names.
     """
 
     devices: tuple[Device, ...]
@@ -71,3 +93,4 @@ class Survey:
     addresses: frozenset[Locator]
     rules: tuple[Rule, ...]
     mtu: int
+    ours: dict[str, OwnDevice]

@@ -99,7 +99,6 @@ def test_an_uplink_that_is_lost_leaves_the_route_by_our_device() -> None:
         by_ours = PeerRoute(B1, TABLE, steering.own, BY_OURS)
         assert steering.network.routes(TABLE) == {by_ours}
         assert steering.network.routes(SECTION.table) == set()
-        assert steering.restore([(TABLE, B1), (SECTION.table, B1)]) == 1, "that by our device"
         steering.add_peers(ROW, [B2])
         assert steering.network.routes(TABLE) == {by_ours, by_ours._replace(aid=B2)}
         ip("link set up1 up")
@@ -118,7 +117,7 @@ def test_very_many_routes_come_back_in_turns() -> None:
         steering.add_peers(ROW, many)
         assert not steering.set_uplink(ROW, up1)
         assert len(steering.network.routes(TABLE)) == len(many) + AT_ONCE
-        assert steering.compare(TABLE, ()) == 0, "it is being filled"
+        assert steering.compare(TABLE, (), ()) == [], "it is being filled"
         assert not steering.go_on(ROW)
         assert steering.go_on(ROW)
         assert len(steering.network.routes(TABLE)) == 2 * len(many)
@@ -148,11 +147,12 @@ def test_what_is_missing_is_restored_and_what_is_too_much_removed() -> None:
         network.remove_routes([PeerRoute(B1, TABLE, up1.ifindex, BY_UPLINK, gateway=GATEWAY)])
         network.add_routes([PeerRoute(B2, TABLE, steering.own, BY_OURS)])
         network.remove_neighbour(up1.ifindex, GATEWAY)
-        assert steering.compare(TABLE, network.routes(TABLE)) == 1
+        wanted = steering.wanted(TABLE)
+        assert steering.compare(TABLE, network.routes(TABLE), wanted) == [f"table {TABLE}"]
         assert network.routes(TABLE) == steering.wanted(TABLE)
         assert steering.keep_neighbour(ROW)
         assert not steering.keep_neighbour(ROW)
-        assert steering.compare(TABLE + 5, [PeerRoute(B2, TABLE + 5, steering.own, 1)]) == 0
+        assert steering.compare(TABLE + 5, [PeerRoute(B2, TABLE + 5, steering.own, 1)], ()) == []
 
     assert on_a_host(scenario) == []
 
@@ -185,11 +185,11 @@ def test_rules_are_kept_and_those_of_others_are_left() -> None:
         others = {Rule(SECTION.rule_priority + 1, table=4711), Rule(7, table=4711, source=A1)}
         network.add_rules(others)
         wanted = rules_of(SECTION, {A1: ROW}, [A1])
-        assert keep_rules(network, SECTION, wanted, network.rules()) == len(wanted)
-        assert keep_rules(network, SECTION, wanted, network.rules()) == 0
+        assert keep_rules(network, SECTION, wanted, network.rules()) == wanted
+        assert keep_rules(network, SECTION, wanted, network.rules()) == frozenset()
         network.remove_rules([Rule(SECTION.rule_priority + 4, NOTHING)])
         other = rules_of(SECTION, {A2: ROW}, [A2])
-        assert keep_rules(network, SECTION, other, network.rules()) == 3
+        assert len(keep_rules(network, SECTION, other, network.rules())) == 3
         assert ours_among(SECTION, network.rules()) == other
         assert take_down(network, SECTION) == len(other)
         assert ours_among(SECTION, network.rules()) == set()

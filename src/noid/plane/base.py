@@ -1,13 +1,16 @@
 """What a data plane is: the few things the daemon asks of one, whatever moves the packets."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from noid.engine.events import Input
 from noid.locators import Locator
 from noid.plane.layout import Clock
+from noid.plane.restored import Restored
 from noid.plane.rewrite import Flow
-from noid.routes import PeerRoute
+from noid.routes import DeletedRoute, PeerRoute
 from noid.survey import Survey
 
 Notify = Callable[[Input], None]
@@ -23,6 +26,10 @@ class DataPlane(Protocol):
 
     kind: str
     """What the configuration calls it."""
+    counts: Counter[str]
+    """What happened so far, by name, as far as it is counted here; see ``counters``."""
+    restored: Restored
+    """What was restored."""
 
     def open(self) -> None:
         """Makes everything the plane needs; no packet comes through it yet.
@@ -57,20 +64,41 @@ class DataPlane(Protocol):
             is_up: whether it has lost its carrier alone.
         """
 
-    def routes_deleted(self, deleted: Iterable[tuple[int, Locator]]) -> None:
-        """Restores routes of ours that others have deleted: routing tables and addresses."""
+    def routes_deleted(self, deleted: Iterable[DeletedRoute]) -> None:
+        """Restores routes of ours that others have deleted."""
 
     def tables_of_routes(self) -> list[int]:
         """The routing tables that have routes of ours."""
 
-    def compare_table(self, table: int, actual: Collection[PeerRoute]) -> None:
-        """Makes a routing table as it is to be; ``actual`` says which routes it has."""
+    def wanted_routes(self, table: int) -> Collection[PeerRoute]:
+        """The routes that a routing table is to have now."""
+
+    def compare_table(
+        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
+    ) -> None:
+        """Makes a routing table as it is to be.
+
+        Args:
+            table: its number.
+            actual: the routes it has.
+            before: what ``wanted_routes`` said when that was asked for.
+        """
+
+    def is_intact(self) -> bool:
+        """Whether everything is there of whose removal the kernel sends no message."""
 
     def keep_address(self, aid: Locator, *, kept: bool) -> None:
         """Keeps an AID deliverable whose uplink has lost the address, or ends that [D23]."""
 
-    def kept_addresses(self) -> frozenset[Locator]:
-        """The AIDs that are kept so, by an earlier daemon too."""
+    @property
+    def keeping(self) -> str:
+        """The name of the device that AIDs are kept on."""
+
+    def has_restored(self, kind: str, names: Iterable[str]) -> None:
+        """Counts things of a kind that others had removed or changed, and notes their names."""
+
+    def counted(self, refusal: str) -> AbstractContextManager[None]:
+        """Counts what the kernel refuses, under a name, and goes on."""
 
     def modes(self) -> dict[str, str]:
         """How it works on each uplink, for people; empty where there is but one way."""

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND
 from noid.engine.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
-from noid.errors import PlatformError, ShimError
+from noid.errors import ShimError
 from noid.locators import Locator, is_global_unicast
-from noid.plane import layout, libbpf, steering
+from noid.plane import layout, libbpf
 from noid.plane.carried import PASSING_TABLES, TABLES, pin_of
 from noid.plane.copies import finished
 from noid.plane.flows import FlowTables
@@ -37,16 +37,22 @@ from noid.plane.pins import (
     our_tables,
     own_devices,
     prepare_pins,
-    segmenter_names,
     take_down,
 )
 from noid.plane.requirements import TIMERS, explained, missing
-from noid.plane.rows import NO_ROW, lacks
-from noid.plane.slow import Surroundings
+from noid.plane.rows import NO_ROW, sums
+from noid.plane.segmenter import Segmenter
+from noid.plane.slow import (
+    DEVICES_REFUSED,
+    QUESTIONS_REFUSED,
+    REFUSED,
+    RULES_REFUSED,
+    Surroundings,
+)
 from noid.plane.steering import Steering, keep_rules, rules_of
 from noid.plane.uplinks import Uplinks
-from noid.routes import PeerRoute
-from noid.survey import Survey
+from noid.routes import DeletedRoute, PeerRoute
+from noid.survey import Device, Survey
 from noid.wire import ipv6
 
 LOG_NAME = "verifier.log"
@@ -60,10 +66,9 @@ FEW_PATIENCE = SECOND // 16
 KEPT_TIME = 120 * SECOND
 """How old a segment may be that is sent again: TCP itself gives up later."""
 NO_ROOM_FOR_OURS = "addresses of this host the kernel has no room for"
-REFUSED = "routes refused"
-RULES_REFUSED = "rules refused"
 UPLINKS_REFUSED = "uplinks that refused the programs"
-RESTORED = "things restored that were removed"
+PINS_REFUSED = "pins refused"
+NO_ROWS = "uplinks the kernel's table has no row for"
 
 
 class BpfPlane(FlowTables):
@@ -93,8 +98,10 @@ class BpfPlane(FlowTables):
         self.pins = Path(self.section.pins)
         self.uplinks = Uplinks(self.network, self.pins, self.section.hook)
         self.refused: dict[str, ShimError] = {}
+        self.missing: set[int] = set()
         self.seen: Survey
         self.stays = True
+        self.is_started = False
         self.has_timers = timers
         self.ours: dict[Locator, int] = {}
         self.scanning: asyncio.TimerHandle | None = None
@@ -131,12 +138,10 @@ class BpfPlane(FlowTables):
         return self.network.survey(self.interfaces, excluded=self.own_devices)
 
     def _make_devices(self) -> None:
-        """The pair of devices that cuts super-packets; its far end takes what has no uplink."""
-        sums = not any(lacks(device) & layout.SUM for device in self.seen.devices)
-        out, cut = segmenter_names(self.section.device)
-        segmenter, own, self.own_link = self.network.make_pair(out, cut, mtu=self.mtu, sums=sums)
-        self.network.set_mtu(cut, self.mtu, only_ipv6=True)
-        self.interfaces_of_ours = Interfaces(self.device_index, segmenter, own)
+        self.segmenter = Segmenter(self.network, self.section.device)
+        pair = self.segmenter.make(self.mtu, sums=sums(self.seen))
+        self.interfaces_of_ours = Interfaces(self.device_index, pair.entry, pair.exit)
+        own = pair.exit
         self.steering = Steering(self.network, self.section, own, self._routes_refused)
 
     def _routes_refused(self, count: int) -> None:
@@ -152,7 +157,7 @@ class BpfPlane(FlowTables):
                     "outbound": contexts,
                     "inbound": contexts,
                     "far": contexts,
-                    "watched": contexts + KNOWN_PEERS_MAX,
+                    "watched": contexts + KNOWN_PEERS_MAX + 1,  # one more until the oldest goes
                     "ours": OWN_ADDRESSES_MAX,
                 },
                 constants=layout.settings(
@@ -168,7 +173,8 @@ class BpfPlane(FlowTables):
         every = {**TABLES, **PASSING_TABLES}
         self.tables = {name: libbpf.Table(maps[name], *sizes) for name, sizes in every.items()}
         flags = layout.ETHERNET | layout.RECEIVES
-        ours = layout.Uplink(self.interfaces_of_ours.own, self.mtu, self.own_link, flags)
+        pair = self.segmenter.pair
+        ours = layout.Uplink(pair.exit, self.mtu, pair.link, flags)
         self._put_row(layout.OWN_ROW, ours)
         processors = libbpf.processors()
         self.kernel_counts = libbpf.Table(maps["counts"], 4, layout.COUNT.size * processors)
@@ -178,25 +184,19 @@ class BpfPlane(FlowTables):
 
     def start(self) -> None:
         """Attaches the programs, in the place of those of an earlier daemon."""
-        assert self.programs is not None
-        programs = self.programs.programs
         slow, _, own = self.interfaces_of_ours
-        both = {"egress": programs["host_own"], "ingress": programs["host_segments"]}
-        self.uplinks.attach_own(own, both)
-        self.uplinks.attach_passing(slow, "ingress", programs["host_delivered"])
+        self._attach_ours({slow, own})
         self.network_changed(self._survey())
         if self.refused:
             raise next(iter(self.refused.values()))
         if self.stays:
             self.uplinks.leave_others((own, slow))
-        pinned = {pin_of(self.pins, name): self.tables[name] for name in TABLES}
-        for path, table in pinned.items():
-            libbpf.pin(table.descriptor, path)
-        for path in set(our_tables(self.pins)).difference(pinned):
+        for name in TABLES:
+            libbpf.pin(self.tables[name].descriptor, pin_of(self.pins, name))
+        for path in set(our_tables(self.pins)).difference(self._pins()):
             path.unlink(missing_ok=True)  # of another edition
-        self.stays = True
-        for row in range(1, layout.UPLINKS_MAX):
-            self.compare_table(self.steering.table_of(row))
+        self.stays = self.is_started = True
+        self._compare_all(map(self.steering.table_of, range(layout.UPLINKS_MAX)))
         if not self.has_timers:
             self._scan()
         super().start()
@@ -222,28 +222,90 @@ class BpfPlane(FlowTables):
     # --- the host -----------------------------------------------------------------------------
 
     def network_changed(self, survey: Survey) -> None:
-        """Makes everything as it is to be, whatever has changed it; counts what others removed.
-
-        An uplink that refuses the programs, such as one that has gone by now, is asked again.
-        """
-        assert self.programs is not None
-        programs = self.programs.programs
+        """Makes everything as it is to be, whatever has changed it; counts what others removed."""
         known, self.seen = self.seen.devices, survey
-        lost = set(self.uplinks.lost(programs))
-        self.uplinks.leave(set(self.uplinks.modes) - {device.name for device in survey.devices})
+        self._keep_devices(survey)
+        self._keep_pins()
+        indexes = {device.index for device in survey.devices}
+        self.uplinks.leave(self.uplinks.others(survey.devices), staying=indexes)
+        with self.counted(QUESTIONS_REFUSED):
+            self.missing |= self.uplinks.lost()
+        self.missing &= {*self.interfaces_of_ours, *indexes}
+        self._attach_uplinks(survey.devices, known)
+        with self.counted(UPLINKS_REFUSED):
+            self._attach_ours(self.missing.intersection(self.interfaces_of_ours))
+        self._know(survey)
+        self._watch_again()
+        self._keep_rules(survey)
+
+    def _attach_uplinks(self, devices: Iterable[Device], known: Collection[Device]) -> None:
+        """Attaches the programs to what has changed; an uplink that refused is asked again."""
+        assert self.programs is not None
         asked_before, self.refused = self.refused, {}
-        for device in survey.devices:
+        for device in devices:
             is_as_before = device in known and device.name in self.uplinks.modes
-            if is_as_before and device.name not in {*asked_before, *lost}:
+            is_missing = device.index in self.missing
+            if is_as_before and device.name not in asked_before and not is_missing:
                 continue
             try:
-                self.uplinks.attach(device, programs)
+                self.uplinks.attach(device, self.programs.programs)
+                self.missing.discard(device.index)
+                self.has_restored("programs", [device.name] * is_missing)
             except ShimError as error:
                 self.refused[device.name] = error
                 self.counts[UPLINKS_REFUSED] += 1
-        self.counts[RESTORED] += len(lost)
-        self._know(survey)
-        self._keep_rules(survey)
+
+    def _attach_ours(self, indexes: Collection[int]) -> None:
+        """Attaches the programs of those of our own devices."""
+        assert self.programs is not None
+        programs = self.programs.programs
+        slow, _, own = self.interfaces_of_ours
+        if own in indexes:
+            both = {"egress": programs["host_own"], "ingress": programs["host_segments"]}
+            self.uplinks.attach_own(own, both)
+        if slow in indexes:
+            self.uplinks.attach_passing(slow, "ingress", programs["host_delivered"])
+        self.missing.difference_update(indexes)
+        names = (name for name, index in self._own_indexes() if index in indexes)
+        self.has_restored("programs", names if self.is_started else ())
+
+    def _own_indexes(self) -> Iterator[tuple[str, int]]:
+        out, cut = self.segmenter.names
+        return zip((self.section.device, out, cut), self.interfaces_of_ours, strict=True)
+
+    def _keep_devices(self, survey: Survey) -> None:
+        """The devices of ours; routes by one that was removed went with it."""
+        mtu = max(survey.mtu, MTU_MIN) if survey.mtu else self.mtu
+        with self.counted(DEVICES_REFUSED):
+            changed = self.segmenter.keep(survey.ours, mtu, sums=sums(survey))
+            slow = survey.ours.get(self.section.device)
+            if slow is not None and slow.mtu != mtu:
+                self.network.set_mtu(self.section.device, mtu)
+                changed += [f"MTU of {self.section.device}"] * (mtu == self.mtu)
+            self.mtu = mtu
+            self.has_restored("devices", changed)
+            if changed:
+                self._compare_all(self.steering.tables())
+
+    def _pins(self) -> dict[Path, libbpf.Table]:
+        return {pin_of(self.pins, name): self.tables[name] for name in TABLES}
+
+    def _keep_pins(self) -> None:
+        """The pins of the tables; those of the programs are the uplinks' affair."""
+        if not self.is_started:
+            return
+        missing = {path: table for path, table in self._pins().items() if not path.exists()}
+        with self.counted(PINS_REFUSED):
+            if missing:
+                prepare_pins(self.pins)
+            for path, table in missing.items():
+                libbpf.pin(table.descriptor, path)
+            self.has_restored("pins", (path.name for path in missing))
+
+    def is_intact(self) -> bool:
+        """Whether links and pins are there, of whose removal the kernel sends no message."""
+        lost = self.missing or self.uplinks.lost_links()
+        return not lost and all(path.exists() for path in self._pins())
 
     def link_lost(self, index: int, *, is_up: bool) -> None:
         """Sends nothing by a device that has lost its carrier, or has gone down; at once."""
@@ -252,29 +314,35 @@ class BpfPlane(FlowTables):
             if not is_up:
                 self.steering.lose_uplink(row)
 
-    def routes_deleted(self, deleted: Iterable[tuple[int, Locator]]) -> None:
+    def routes_deleted(self, deleted: Iterable[DeletedRoute]) -> None:
         """Restores routes of ours that others have deleted."""
-        self.counts[RESTORED] += self.steering.restore(deleted)
+        self.has_restored("routes", self.steering.restore(deleted))
 
     def tables_of_routes(self) -> list[int]:
         """The routing tables that have routes of ours."""
         return self.steering.tables()
 
-    def compare_table(self, table: int, actual: Collection[PeerRoute] | None = None) -> None:
+    def wanted_routes(self, table: int) -> Collection[PeerRoute]:
+        """The routes that a routing table is to have now."""
+        return self.steering.wanted(table)
+
+    def compare_table(
+        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
+    ) -> None:
         """Makes a routing table as it is to be."""
-        if actual is None:
-            with contextlib.suppress(PlatformError):
-                actual = self.network.routes(table)
-        self.counts[RESTORED] += self.steering.compare(table, actual or ())
+        self.has_restored("routes", self.steering.compare(table, actual, before))
 
-    def keep_address(self, aid: Locator, *, kept: bool) -> None:
-        """Keeps an AID deliverable whose uplink has lost the address, or ends that [D23]."""
-        own = self.interfaces_of_ours.own
-        (self.network.add_address if kept else self.network.remove_address)(aid, own)
+    def _compare_all(self, tables: Iterable[int]) -> None:
+        """The same with many tables."""
+        for table in tables:
+            with self.counted(QUESTIONS_REFUSED):
+                before = self.wanted_routes(table) if self.is_started else ()
+                self.compare_table(table, self.network.routes(table), before)
 
-    def kept_addresses(self) -> frozenset[Locator]:
-        """The AIDs that are kept so, by an earlier daemon too."""
-        return self.network.addresses_on(self.interfaces_of_ours.own)
+    @property
+    def keeping(self) -> str:
+        """The name of the device that AIDs are kept on."""
+        return self.segmenter.names[1]
 
     def modes(self) -> dict[str, str]:
         """How packets pass each uplink."""
@@ -284,10 +352,9 @@ class BpfPlane(FlowTables):
         """Tells the programs what there is: the uplinks, and which addresses are this host's."""
         in_use = self.uses.addresses
         changed, moved = self.rows.update(survey.devices, in_use)
+        self.counts[NO_ROWS] += len(self.rows.without)
         for row, uplink in changed.items():
             self._take_uplink(row, uplink)
-        if survey.mtu and survey.mtu != self.mtu:
-            self._resize(max(survey.mtu, MTU_MIN))
         rows = self.rows.of
         now = {address: rows.get(address, NO_ROW) for address in survey.addresses}
         now |= {address: rows.get(address, NO_ROW) for address in in_use}
@@ -325,31 +392,19 @@ class BpfPlane(FlowTables):
     def _put_row(self, row: int, uplink: layout.Uplink) -> None:
         self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink))
 
-    def _resize(self, mtu: int) -> None:
-        """The least MTU of the uplinks is another now."""
-        self.mtu = mtu
-        out, cut = segmenter_names(self.section.device)
-        try:
-            for name in (out, self.section.device):
-                self.network.set_mtu(name, mtu)
-            self.network.set_mtu(cut, mtu, only_ipv6=True)
-        except PlatformError:
-            self.counts[REFUSED] += 1
-
     def _keep_rules(self, survey: Survey) -> None:
         locators = {one.locator for one in survey.locators} | self.uses.addresses.keys()
         rows = {one: row for one in locators if (row := self.rows.of.get(one, NO_ROW))}
         given = {one for one in survey.addresses | locators if is_global_unicast(one)}
         wanted = rules_of(self.section, rows, given)
-        had = steering.ours_among(self.section, survey.rules)
-        try:
-            lost = keep_rules(self.network, self.section, wanted, survey.rules)
-        except PlatformError:
-            self.counts[RULES_REFUSED] += 1
-            return
-        neighbours = sum(map(self.steering.keep_neighbour, list(self.steering.uplinks)))
-        if had:
-            self.counts[RESTORED] += lost + neighbours
+        before = self.steering.rules
+        with self.counted(RULES_REFUSED):
+            lost = before & keep_rules(self.network, self.section, wanted, survey.rules)
+            self.steering.rules = wanted
+            self.has_restored("rules", (str(rule.priority) for rule in lost))
+        missing = filter(self.steering.keep_neighbour, list(self.steering.uplinks))
+        names = map(self.rows.name_of, missing)
+        self.has_restored("neighbours", list(names) if self.is_started else ())
 
     # --- orders -----------------------------------------------------------------------------------
 

@@ -5,16 +5,14 @@ there from ``open`` on; what they need of the host, ``bpf.py`` sees to.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Sequence
 
-from noid.errors import PlatformError
 from noid.locators import Locator
 from noid.plane import layout, libbpf
 from noid.plane.layout import Clock, Interfaces
 from noid.plane.rewrite import Flow
 from noid.plane.rows import NO_ROW, Rows
-from noid.plane.slow import SlowPath, Surroundings
+from noid.plane.slow import ADDRESSES_REFUSED, QUESTIONS_REFUSED, SlowPath, Surroundings
 from noid.plane.steering import Steering
 from noid.plane.uses import Uses
 
@@ -39,6 +37,7 @@ class FlowTables(SlowPath):
         self.rows = Rows()
         self.uses = Uses()
         self.watched: set[Locator] = set()
+        self.unwatched: set[Locator] = set()
         self.refreshing: asyncio.TimerHandle | None = None
         self.tables: dict[str, libbpf.Table] = {}
 
@@ -77,6 +76,7 @@ class FlowTables(SlowPath):
         fresh = [aid for aid in dict.fromkeys(aids) if aid not in self.watched]
         room = self.tables["watched"].put_all(b"".join(fresh), layout.WATCHED.pack(0) * len(fresh))
         self.counts[NO_ROOM_TO_WATCH] += len(fresh) - room
+        self.unwatched.update(fresh[room:])
         self.watched.update(fresh)
         self._lead(flows)
 
@@ -104,7 +104,7 @@ class FlowTables(SlowPath):
 
     def _refresh(self) -> None:
         self.refreshing = None
-        with contextlib.suppress(PlatformError):
+        with self.counted(ADDRESSES_REFUSED):
             self.network.forget_cached_routes(self.interfaces_of_ours.own)
 
     def _choice(self, aid: Locator) -> tuple[Locator, tuple[int, Locator]] | None:
@@ -166,10 +166,19 @@ class FlowTables(SlowPath):
         if aid not in self.watched:
             if not self.tables["watched"].put(aid, layout.WATCHED.pack(0)):
                 self.counts[NO_ROOM_TO_WATCH] += 1
+                self.unwatched.add(aid)
             self.watched.add(aid)
         choice = self._choice(aid)
         if choice is not None:
             self.steering.choose(dict([choice]))
+
+    def _watch_again(self) -> None:
+        """Watches those for which there was no room, as far as there is now."""
+        unwatched = list(self.unwatched)
+        room = self.tables["watched"].put_all(
+            b"".join(unwatched), layout.WATCHED.pack(0) * len(unwatched)
+        )
+        self.unwatched.difference_update(unwatched[:room])
 
     def _default_source(self, aid: Locator) -> Locator | None:
         """The locator that programs get as their source: of the uplink the kernel would take.
@@ -177,7 +186,9 @@ class FlowTables(SlowPath):
         Another if nothing leaves by that now.
         """
         locators = self.locators()
-        first = self.network.default_source(aid, mark=self.section.mark)
+        first = None
+        with self.counted(QUESTIONS_REFUSED):
+            first = self.network.default_source(aid, mark=self.section.mark)
         if first in locators and self._sends(first):
             return first
         row = NO_ROW if first is None else self.rows.of.get(first, NO_ROW)
@@ -193,6 +204,7 @@ class FlowTables(SlowPath):
         """Stops doing so."""
         if aid in self.watched:
             self.watched.discard(aid)
+            self.unwatched.discard(aid)
             self.tables["watched"].remove(aid)
             self.uses.local_of.pop(aid, None)
             self.steering.unchoose(aid)

@@ -344,6 +344,12 @@ def no_tcx() -> Unsupported:
     return Unsupported("the hook tcx", "Linux 6.6 has it")
 
 
+def target(link: int) -> tuple[int, int]:
+    """The program of a link, by its number, and the index of its device; 0 if that has none."""
+    found = _described(link)
+    return int(found.get("prog_id", 0)), int(found.get("ifindex", 0))
+
+
 def attach(program: int, ifindex: int, kind: int, *, flags: int = 0) -> int:
     """Attaches a program to a device by a link, which detaches it when its last descriptor goes.
 
@@ -374,15 +380,37 @@ def replace(link: int, program: int) -> None:
         raise _failure("replace the BPF programs")
 
 
+def drop(path: Path, link: int | None = None) -> None:
+    """Detaches what a link attaches, and removes its pin.
+
+    The pin alone would leave it attached for a moment.
+
+    Args:
+        path: of the pin, if there is one.
+        link: the descriptor of the link, if it is open; it is closed.
+    """
+    link = pinned(path) if link is None else link
+    if link is not None:
+        library().bpf_link_detach(link)
+        os.close(link)
+    unpin(path)
+
+
 def pin(descriptor: int, path: Path) -> None:
     """Keeps a map or link alive under a name, in the place of what had it.
 
     Raises:
         PlatformError: the kernel refuses.
     """
-    path.unlink(missing_ok=True)
+    unpin(path)
     if library().bpf_obj_pin(descriptor, os.fsencode(path)) < 0:
         raise _failure(f"pin {path}")
+
+
+def unpin(path: Path) -> None:
+    """Removes a pin, as far as it is there and can be removed."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def pinned(path: Path) -> int | None:

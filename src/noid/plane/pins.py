@@ -85,8 +85,12 @@ def our_tables(pins: Path) -> list[Path]:
 def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
     """Removes everything a plane in the kernel left behind; says what, piece by piece."""
     pins = Path(section.pins)
+    tables = set(our_tables(pins))
     for path in our_pins(pins):
-        path.unlink(missing_ok=True)
+        if path in tables:
+            libbpf.unpin(path)
+        else:
+            libbpf.drop(path)
         yield f"pin {path}"
     for index, name in socket.if_nameindex():
         with contextlib.suppress(ShimError):

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from noid.locators import Locator, is_global_unicast
 from noid.plane import layout
 from noid.plane.layout import NO_UPLINK, Uplink
-from noid.survey import Device
+from noid.survey import Device, Survey
 
 NO_ROW = 0
 CUTS_TCP = "tx-tcp6-segmentation"
@@ -42,10 +42,16 @@ def uplink_of(device: Device) -> Uplink:
     return Uplink(device.index, device.mtu, link, flags | lacks(device))
 
 
+def sums(survey: Survey) -> bool:
+    """Whether every uplink sums up packets with an M6 next header."""
+    return not any(lacks(device) & layout.SUM for device in survey.devices)
+
+
 class Rows:
     """The rows of one host.
 
     Attributes:
+        without: the names of uplinks for which there is no row, and that the last update found.
         uplinks: what each row in use says.
         of: the row of each address of an uplink, and of those in use that have lost theirs.
     """
@@ -53,6 +59,8 @@ class Rows:
     def __init__(self) -> None:
         self.uplinks: dict[int, Uplink] = {}
         self.of: dict[Locator, int] = {}
+        self.without: set[str] = set()
+        self._known_without: set[str] = set()
         self._names: dict[str, int] = {}
 
     def update(
@@ -75,6 +83,8 @@ class Rows:
             row = self._row(device.name)
             of |= dict.fromkeys(filter(_counts, device.addresses), row)
         self.of = of
+        left = set(present) - set(self._names)
+        self.without, self._known_without = left - self._known_without, left
         rows = {
             row: uplink_of(present[name]) if name in present else NO_UPLINK
             for name, row in self._names.items()

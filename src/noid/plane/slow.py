@@ -14,7 +14,7 @@ import socket
 import struct
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from noid.config import PlaneSection
@@ -39,6 +39,7 @@ from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
 from noid.plane.base import Notify
 from noid.plane.devices import open_tun
+from noid.plane.restored import Restored
 from noid.plane.rewrite import NEXT_HEADER_AT, Arrival, Flow, Refusal, Rewriter, Watch
 from noid.survey import Survey
 from noid.wire import icmpv6, ipv6
@@ -60,6 +61,12 @@ SENDERS_MAX = 4096
 """Sockets kept, one for each pair of locators; the least recently used is closed."""
 KEPT_MAX = 4096
 """Flows whose last TCP segment is kept."""
+RESTORED = "things restored that were removed"
+REFUSED = "routes refused"
+RULES_REFUSED = "rules refused"
+DEVICES_REFUSED = "changes of our devices refused"
+ADDRESSES_REFUSED = "addresses refused"
+QUESTIONS_REFUSED = "questions to the kernel refused"
 UNKNOWN_REPORTS_PER_SECOND = 200
 """Packets with an unknown label that are reported; the others are only counted."""
 
@@ -106,6 +113,7 @@ class SlowPath:
         self.watches: dict[int, Watch] = {}
         self.kept: OrderedDict[int, bytes] = OrderedDict()
         self.counts: Counter[str] = Counter()
+        self.restored = Restored()
         self.device = -1
         self.device_index = 0
         self.receivers: list[socket.socket] = []
@@ -147,13 +155,32 @@ class SlowPath:
     def link_lost(self, index: int, *, is_up: bool) -> None:
         """Nothing here depends on the devices."""
 
+    @property
+    def keeping(self) -> str:
+        """The name of the device that AIDs are kept on."""
+        return self.section.device
+
     def keep_address(self, aid: Locator, *, kept: bool) -> None:
         """Keeps an AID deliverable whose uplink has lost the address, or ends that [D23]."""
-        (self.network.add_address if kept else self.network.remove_address)(aid, self.device_index)
+        with self.counted(ADDRESSES_REFUSED):
+            index = socket.if_nametoindex(self.keeping)
+            (self.network.add_address if kept else self.network.remove_address)(aid, index)
 
-    def kept_addresses(self) -> frozenset[Locator]:
-        """The AIDs that are kept so, by an earlier daemon too."""
-        return self.network.addresses_on(self.device_index)
+    def is_intact(self) -> bool:
+        """There is nothing here of which no message tells."""
+        return True
+
+    def has_restored(self, kind: str, names: Iterable[str]) -> None:
+        """Counts things of a kind that others had removed or changed, and notes their names."""
+        self.counts[RESTORED] += self.restored.note(kind, names)
+
+    @contextlib.contextmanager
+    def counted(self, refusal: str) -> Iterator[None]:
+        """Counts what the kernel refuses, under a name, and goes on."""
+        try:
+            yield
+        except (PlatformError, OSError):
+            self.counts[refusal] += 1
 
     def modes(self) -> dict[str, str]:
         """There is but one way."""

@@ -29,7 +29,7 @@ from noid.netlink import HostNetwork
 from noid.plane import layout
 from noid.plane.layout import NO_UPLINK, Uplink
 from noid.plane.rows import NO_ROW
-from noid.routes import PeerRoute
+from noid.routes import DeletedRoute, PeerRoute
 from noid.rules import GOTO, NOTHING, Rule
 
 RULES = 5
@@ -69,7 +69,9 @@ class Steering:
         self.uplinks: dict[int, Uplink] = {}
         self.peers: dict[int, set[Locator]] = {}
         self.new: dict[Locator, tuple[int, Locator]] = {}
+        self.rules: frozenset[Rule] = frozenset()
         self._waiting: dict[int, Iterator[PeerRoute]] = {}
+        self._removed: set[DeletedRoute] = set()
 
     # --- what is wanted -----------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class Steering:
         """Makes sure of the neighbour that is none; returns whether it was missing."""
         uplink = self.uplinks[row]
         if not uplink.ifindex or _gateway(uplink) is None:
-            return False
+            return False  # it has no neighbours
         try:
             return self.network.keep_neighbour(uplink.ifindex, GATEWAY, GATEWAY_LINK)
         except PlatformError:
@@ -189,38 +191,65 @@ class Steering:
 
     # --- what others have done ----------------------------------------------------------------
 
-    def restore(self, deleted: Iterable[tuple[int, Locator]]) -> int:
-        """Adds routes that are wanted and were deleted; returns how many."""
+    def restore(self, deleted: Iterable[DeletedRoute]) -> list[str]:
+        """Adds routes that are wanted and that others deleted; returns their tables."""
         lost: list[PeerRoute] = []
-        for table, aid in deleted:
-            row = table - self.section.table
-            if row == NO_ROW and aid in self.new:
-                lost += self._routes_of_new([aid])
-            elif aid in self.peers.get(row, ()):
-                lost += [*self._by_uplink(row, [aid]), *self._by_ours(row, [aid])]
-        self._add(lost)
-        return len(lost)
+        for one in deleted:
+            if one in self._removed:
+                self._removed.discard(one)
+            else:
+                routes = self._routes_of(one.table, one.aid)
+                lost += (route for route in routes if route.metric == one.metric)
+        return [f"table {route.table}" for route in lost[: self._add(lost)]]
 
-    def compare(self, table: int, actual: Collection[PeerRoute]) -> int:
-        """Adds what a table lacks and removes the rest; returns how many it lacked."""
+    def _routes_of(self, table: int, aid: Locator) -> Iterator[PeerRoute]:
+        """The routes to a peer that a table is to have."""
+        row = table - self.section.table
+        if row == NO_ROW and aid in self.new:
+            yield from self._routes_of_new([aid])
+        elif aid in self.peers.get(row, ()):
+            yield from self._by_uplink(row, [aid])
+            yield from self._by_ours(row, [aid])
+
+    def compare(
+        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
+    ) -> list[str]:
+        """Adds what a table lacks and removes the rest.
+
+        Args:
+            table: its number.
+            actual: the routes it has.
+            before: those it was to have when that was asked for; what has been added since is not
+                missing.
+
+        Returns:
+            The table, as often as a route was missing.
+        """
         if table - self.section.table in self._waiting:
-            return 0
+            return []
         wanted, there = self.wanted(table), set(actual)
         self._remove(list(there - wanted))
-        self._add(list(wanted - there))
-        return len(wanted - there)
+        self._removed = {one for one in self._removed if one.table != table}
+        missing = wanted - there
+        added = self._add(list(missing))
+        return [f"table {table}"] * min(added, len(missing.intersection(before)))
 
-    def _add(self, routes: Sequence[PeerRoute]) -> None:
+    def _add(self, routes: Sequence[PeerRoute]) -> int:
+        """Adds routes; returns how many the kernel took."""
+        refused = 0
         if routes:
             try:
                 refused = self.network.add_routes(routes)
             except PlatformError:
                 refused = len(routes)
-            if refused:
-                self.refused(refused)
+        if refused:
+            self.refused(refused)
+        return len(routes) - refused
 
     def _remove(self, routes: Sequence[PeerRoute]) -> None:
         if routes:
+            # The kernel's messages about these are not to be taken for what others do.
+            self._removed.update(DeletedRoute(one.table, one.aid, one.metric) for one in routes)
             try:
                 self.network.remove_routes(routes)
             except PlatformError:
@@ -275,11 +304,11 @@ def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
 
 def keep_rules(
     network: HostNetwork, section: PlaneSection, wanted: frozenset[Rule], actual: Sequence[Rule]
-) -> int:
+) -> frozenset[Rule]:
     """Adds rules that are wanted and removes those of ours that are not.
 
     Returns:
-        How many were missing.
+        Those that were missing.
 
     Raises:
         PlatformError: the kernel refuses one.
@@ -287,7 +316,7 @@ def keep_rules(
     there = ours_among(section, actual)
     network.add_rules(wanted - there)
     network.remove_rules(there - wanted)
-    return len(wanted - there)
+    return wanted - there
 
 
 def take_down(network: HostNetwork, section: PlaneSection) -> int:

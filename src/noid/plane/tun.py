@@ -9,7 +9,6 @@ before.
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Collection, Iterable, Sequence
 
@@ -18,14 +17,22 @@ from noid.locators import Locator
 from noid.plane import steering
 from noid.plane.layout import Clock
 from noid.plane.rewrite import Flow
-from noid.plane.slow import BATCH_MAX, SlowPath, raw_socket_errors, receive, receiver
-from noid.plane.steering import BY_OURS, keep_rules, ours_among, rules_of
-from noid.routes import PeerRoute
+from noid.plane.slow import (
+    ADDRESSES_REFUSED,
+    BATCH_MAX,
+    QUESTIONS_REFUSED,
+    REFUSED,
+    RULES_REFUSED,
+    SlowPath,
+    raw_socket_errors,
+    receive,
+    receiver,
+)
+from noid.plane.steering import BY_OURS, keep_rules, rules_of
+from noid.routes import DeletedRoute, PeerRoute
 from noid.rules import Rule
 from noid.survey import Survey
 
-REFUSED = "routes refused"
-RESTORED = "things restored that were removed"
 REFRESH_S = 0.01
 """New routes are made known to connected sockets together, this long after the first of them."""
 
@@ -35,6 +42,7 @@ class TunPlane(SlowPath):
 
     kind = "tun"
     wanted: dict[Locator, PeerRoute]
+    rules: frozenset[Rule] = frozenset()
     is_steering = False
     refresh: asyncio.TimerHandle | None = None
 
@@ -52,38 +60,48 @@ class TunPlane(SlowPath):
         """Adds the routing rules."""
         super().start()
         self.is_steering = True
-        keep_rules(self.network, self.section, self._rules(), self.network.rules())
-
-    def _rules(self) -> frozenset[Rule]:
-        return rules_of(self.section, {}, ())
+        self._keep_rules(self.network.rules())
 
     def network_changed(self, survey: Survey) -> None:
         """Restores the rules that others have removed."""
         if self.is_steering:
-            had = ours_among(self.section, survey.rules)
-            with contextlib.suppress(PlatformError):
-                lost = keep_rules(self.network, self.section, self._rules(), survey.rules)
-                self.counts[RESTORED] += lost if had else 0
+            with self.counted(RULES_REFUSED):
+                self._keep_rules(survey.rules)
 
-    def routes_deleted(self, deleted: Iterable[tuple[int, Locator]]) -> None:
+    def _keep_rules(self, actual: Sequence[Rule]) -> None:
+        wanted = rules_of(self.section, {}, ())
+        lost = self.rules & keep_rules(self.network, self.section, wanted, actual)
+        self.has_restored("rules", (str(rule.priority) for rule in lost))
+        self.rules = wanted
+
+    def routes_deleted(self, deleted: Iterable[DeletedRoute]) -> None:
         """Restores routes of ours that others have deleted."""
         lost = [
-            self.wanted[aid]
-            for table, aid in deleted
-            if table == self.section.table and aid in self.wanted
+            self.wanted[one.aid]
+            for one in deleted
+            if one.table == self.section.table and one.aid in self.wanted
         ]
+        self._restore(lost)
+
+    def _restore(self, lost: Sequence[PeerRoute]) -> None:
         self._add(lost)
-        self.counts[RESTORED] += len(lost)
+        self.has_restored("routes", (f"table {route.table}" for route in lost))
 
     def tables_of_routes(self) -> list[int]:
         """The routing tables that have routes of ours."""
         return [self.section.table]
 
-    def compare_table(self, table: int, actual: Collection[PeerRoute] | None = None) -> None:
+    def wanted_routes(self, table: int) -> Collection[PeerRoute]:
+        """The routes that the table is to have now."""
+        return set(self.wanted.values())
+
+    def compare_table(
+        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
+    ) -> None:
         """Makes a routing table as it is to be."""
-        lost = set(self.wanted.values()) - set(actual or ())
-        self._add(list(lost))
-        self.counts[RESTORED] += len(lost)
+        wanted = set(self.wanted.values())
+        self._remove(list(set(actual) - wanted))
+        self._restore(list(wanted.intersection(before).difference(actual)))
 
     def _add(self, routes: Sequence[PeerRoute]) -> None:
         try:
@@ -91,13 +109,18 @@ class TunPlane(SlowPath):
         except PlatformError:
             self.counts[REFUSED] += len(routes)
 
+    def _remove(self, routes: Sequence[PeerRoute]) -> None:
+        with self.counted(REFUSED):
+            self.network.remove_routes(routes)
+
     def close(self) -> None:
         """Removes everything ``open`` made; may be called at any time, any number of times."""
         if self.refresh is not None:
             self.refresh.cancel()
         if self.is_steering:
-            steering.take_down(self.network, self.section)
             self.is_steering = False
+            with self.counted(RULES_REFUSED):
+                steering.take_down(self.network, self.section)
         super().close()
 
     def _open_receivers(self) -> None:
@@ -128,7 +151,9 @@ class TunPlane(SlowPath):
         """Leads an AID into the device, with the source address it would have had anyway."""
         if aid in self.wanted:
             return
-        source = self.network.default_source(aid, mark=self.section.mark)
+        source = None
+        with self.counted(QUESTIONS_REFUSED):
+            source = self.network.default_source(aid, mark=self.section.mark)
         locators = self.locators()
         if locators and source not in locators:
             source = locators[0]
@@ -141,12 +166,11 @@ class TunPlane(SlowPath):
     def _refresh(self) -> None:
         """Leads connections that are older than their route into the device too."""
         self.refresh = None
-        with contextlib.suppress(PlatformError):
+        with self.counted(ADDRESSES_REFUSED):
             self.network.forget_cached_routes(self.device_index)
 
     def unwatch(self, aid: Locator) -> None:
         """Lets an AID be reached without the shim."""
         route = self.wanted.pop(aid, None)
         if route is not None:
-            with contextlib.suppress(PlatformError):
-                self.network.remove_routes([route])
+            self._remove([route])

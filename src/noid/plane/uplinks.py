@@ -8,8 +8,9 @@ device as they are.
 import contextlib
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from noid.errors import PlatformError, ShimError, Unsupported
 from noid.netlink import HostNetwork
@@ -19,6 +20,14 @@ from noid.survey import Device
 
 GATHERS = "rx-gro"
 TCX = {"egress": libbpf.TCX_EGRESS, "ingress": libbpf.TCX_INGRESS}
+
+
+class _Link(NamedTuple):
+    """A link that the daemon has open: what is attached by it, and where."""
+
+    descriptor: int
+    program: int
+    device: int
 
 
 class Uplinks:
@@ -36,8 +45,9 @@ class Uplinks:
         self.hook = hook
         self.modes: dict[str, str] = {}
         self._indexes: dict[str, int] = {}
-        self._ethernet: dict[str, bool] = {}
-        self._passing: list[int] = []
+        self._links: dict[Path, _Link] = {}
+        self._filters: set[tuple[int, bool]] = set()
+        self._passing: dict[int, int] = {}
 
     def attach(self, device: Device, programs: Mapping[str, int]) -> None:
         """Puts the programs on an uplink, in the place of those that are there.
@@ -45,10 +55,7 @@ class Uplinks:
         Raises:
             ShimError: the kernel has no hook for them, or refuses; none of ours is there then.
         """
-        if self._indexes.get(device.name, device.index) != device.index:
-            self.leave([device.name])  # another device has the name now
         self._indexes[device.name] = device.index
-        self._ethernet[device.name] = device.has_ethernet
         try:
             self.modes[device.name] = self._attach_all(device, programs)
         except ShimError as error:
@@ -65,14 +72,9 @@ class Uplinks:
         if device.has_ethernet and GATHERS in device.features and CUTS_TCP not in device.features:
             # XDP runs before segments are put together, so it pays where that is done; but it can
             # cost a device its ability to cut them, so only where there is none to lose.
-            try:
-                early = programs["host_ingress_early"]
-                self._link(device.index, "early", early, libbpf.XDP, flags=libbpf.XDP_NATIVE)
-                said.append("XDP")
-            except (Unsupported, PlatformError):
-                said.append("no XDP")
+            said.append(self._attach_early(device.index, programs["host_ingress_early"]))
         else:
-            (self.pins / f"link-{device.index}-early").unlink(missing_ok=True)
+            self._unlink(self.pins / f"link-{device.index}-early")
         lacking = lacks(device)
         if lacking & layout.SUM:
             said.append("summed up before")
@@ -81,6 +83,13 @@ class Uplinks:
         else:
             said.append("super-packets whole")
         return ", ".join(said)
+
+    def _attach_early(self, index: int, program: int) -> str:
+        try:
+            self._link(index, "early", program, libbpf.XDP, flags=libbpf.XDP_NATIVE)
+        except (Unsupported, PlatformError):
+            return "no XDP"
+        return "XDP"
 
     def attach_own(self, index: int, programs: Mapping[str, int]) -> None:
         """Puts programs on a device of ours that stays, egress, ingress or both.
@@ -98,49 +107,67 @@ class Uplinks:
         """
         if self.hook != "clsact":
             try:
-                self._passing.append(libbpf.attach(program, index, TCX[where]))
+                link = libbpf.attach(program, index, TCX[where])
+                self._close_passing(index)
+                self._passing[index] = link
                 return
             except Unsupported:
                 if self.hook == "tcx":
                     raise
-        self.network.attach_filter(index, program, egress=where == "egress")
+        self._add_filter(index, where, program)
 
-    def lost(self, programs: Mapping[str, int]) -> list[str]:
-        """The uplinks that lack one of our programs, which others have taken off.
+    def others(self, devices: Iterable[Device]) -> list[str]:
+        """The names of uplinks that are gone, or that another device has now."""
+        now = {device.name: device.index for device in devices}
+        return [name for name, index in self._indexes.items() if now.get(name) != index]
 
-        Args:
-            programs: those that ``attach`` was given.
+    def lost_links(self) -> set[int]:
+        """The devices, by their indexes, that lack a link of ours; asks by no message."""
+        lost = {
+            link.device
+            for path, link in self._links.items()
+            if libbpf.target(link.descriptor) != link[1:] or not path.exists()
+        }
+        gone = (index for index, link in self._passing.items() if not libbpf.target(link)[1])
+        return lost.union(gone)
+
+    def lost(self) -> set[int]:
+        """The devices, by their indexes, that lack one of our programs.
+
+        Raises:
+            PlatformError: the kernel does not say.
         """
-        return [
-            name
-            for name, index in self._indexes.items()
-            if not self.modes[name].startswith("none") and not self._has_all(name, index, programs)
-        ]
-
-    def _has_all(self, name: str, index: int, programs: Mapping[str, int]) -> bool:
-        bare = "" if self._ethernet[name] else "_bare"
-        wanted = {where: programs[f"host_{where}{bare}"] for where in TCX}
-        if self.modes[name].startswith("clsact"):
-            return all(self.network.has_filter(index, egress=where == "egress") for where in wanted)
-        try:
-            return all(
-                libbpf.program_id(program) in libbpf.attached(index, TCX[where])
-                for where, program in wanted.items()
-            )
-        except PlatformError:
-            return True  # the device is gone, and so we are told
+        return self.lost_links() | {
+            index
+            for index, egress in self._filters
+            if not self.network.has_filter(index, egress=egress)
+        }
 
     def close(self) -> None:
-        """Takes the programs off devices that go with this process."""
-        for link in self._passing:
-            os.close(link)
-        self._passing.clear()
+        """Takes the programs off devices that go with this process; the pins keep the others."""
+        for index in list(self._passing):
+            self._close_passing(index)
+        for link in self._links.values():
+            os.close(link.descriptor)
+        self._links.clear()
 
-    def leave(self, names: Iterable[str]) -> None:
-        """Takes our programs off devices, whether these are still there or not."""
+    def _close_passing(self, index: int) -> None:
+        link = self._passing.pop(index, None)
+        if link is not None:
+            os.close(link)
+
+    def leave(self, names: Iterable[str], *, staying: Collection[int]) -> None:
+        """Takes our programs off devices, whether these are still there or not.
+
+        Args:
+            names: what they were called.
+            staying: indexes of the devices that are uplinks, whatever they are called now.
+        """
         for name in names:
-            del self.modes[name], self._ethernet[name]
-            self._take_off(self._indexes.pop(name))
+            del self.modes[name]
+            index = self._indexes.pop(name)
+            if index not in staying:
+                self._take_off(index)
 
     def leave_others(self, ours: Sequence[int]) -> None:
         """Takes off what an earlier daemon left on devices that are no uplinks now.
@@ -157,8 +184,10 @@ class Uplinks:
             self._take_off(index)
 
     def _take_off(self, index: int) -> None:
-        for path in self.pins.glob(f"link-{index}-*"):
-            path.unlink(missing_ok=True)
+        mine = (path for path, link in self._links.items() if link.device == index)
+        for path in {*mine, *self.pins.glob(f"link-{index}-*")}:
+            self._unlink(path)
+        self._filters = {one for one in self._filters if one[0] != index}
         with contextlib.suppress(PlatformError):
             self.network.detach_filters(index)
 
@@ -168,6 +197,7 @@ class Uplinks:
             try:
                 for where, program in programs.items():
                     self._link(index, where, program, TCX[where])
+                self._filters = {one for one in self._filters if one[0] != index}
                 with contextlib.suppress(PlatformError):
                     self.network.detach_filters(index)
                 return "tcx"
@@ -175,25 +205,38 @@ class Uplinks:
                 if self.hook == "tcx":
                     raise
         for where, program in programs.items():
-            self.network.attach_filter(index, program, egress=where == "egress")
-            (self.pins / f"link-{index}-{where}").unlink(missing_ok=True)
+            self._add_filter(index, where, program)
+            self._unlink(self.pins / f"link-{index}-{where}")
         return "clsact"
 
+    def _add_filter(self, index: int, where: str, program: int) -> None:
+        egress = where == "egress"
+        self._filters.add((index, egress))
+        self.network.attach_filter(index, program, egress=egress)
+
+    def _unlink(self, path: Path) -> None:
+        """Detaches a link, ours or that of an earlier daemon, and removes its pin."""
+        ours = self._links.pop(path, None)
+        libbpf.drop(path, None if ours is None else ours.descriptor)
+
     def _link(self, index: int, where: str, program: int, kind: int, *, flags: int = 0) -> None:
-        """Attaches by a link, or puts the program into the link that is pinned already."""
+        """Attaches by a link, or puts the program into the link that is there already.
+
+        The daemon keeps the link open, so that the program stays though its pin is removed.
+        """
         path = self.pins / f"link-{index}-{where}"
-        old = libbpf.pinned(path)
-        if old is not None:
+        ours = self._links.get(path)
+        link = libbpf.pinned(path) if ours is None else ours.descriptor
+        if link is not None:
+            self._links[path] = _Link(link, libbpf.program_id(program), index)
             try:
-                libbpf.replace(old, program)
-                return
+                libbpf.replace(link, program)
             except PlatformError:
-                pass  # its device is gone, and another has the index now
-            finally:
-                os.close(old)
-            path.unlink(missing_ok=True)
-        link = libbpf.attach(program, index, kind, flags=flags)
-        try:
+                # Others have detached it, or its device is gone and another has the index now.
+                self._unlink(path)
+                link = None
+        if link is None:
+            link = libbpf.attach(program, index, kind, flags=flags)
+            self._links[path] = _Link(link, libbpf.program_id(program), index)
+        if not path.exists():
             libbpf.pin(link, path)
-        finally:
-            os.close(link)

@@ -1,0 +1,204 @@
+"""Keeps plane and engine in step with this host's network, and restores what others remove.
+
+What the kernel says is lost is acted on at once. Everything else is one survey, shortly after the
+first of several changes; there is never more than one under way, so that each is compared with what
+all before it have led to. What the kernel sends no message about is looked at now and then.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from noid.changes import NetworkChanges
+from noid.engine.events import Input
+from noid.errors import PlatformError
+from noid.locators import Locator, format_locator
+from noid.netlink import IFF_UP, LINK_CARRIES, HostNetwork
+from noid.own import OwnLocators
+from noid.plane.base import DataPlane
+from noid.plane.steering import GATEWAY
+from noid.survey import Survey
+
+SURVEY_DELAY_S = 0.03
+"""How long after the first of several changes the host is surveyed."""
+INSPECT_INTERVAL_S = 0.5
+"""How often that is looked at of which no message tells; also until a survey that failed is tried
+again."""
+COMPARE_INTERVAL_S = 10.0
+"""How often everything is compared though nothing is heard of a change."""
+REPORT_DELAY_S = 0.5
+"""How long after the first thing was restored that is said, at the least."""
+REPORT_INTERVAL_S = 10.0
+"""Between two lines of log about what was restored."""
+STALE_SURVEYS_MAX = 3
+"""Surveys in a row that are not used because a link was lost while they were made."""
+OVERFLOWS = "times the kernel had more messages than could be held"
+SURVEYS_REFUSED = "surveys of the host refused"
+COMPARISONS_REFUSED = "comparisons of routing tables refused"
+QUEUES_REFUSED = "emptying of queues refused"
+
+logger = logging.getLogger("noid")
+
+
+class Watching:
+    """The watch over one host's network.
+
+    Args:
+        network: the host's.
+        plane: is told what there is, and restores what is its own.
+        own: what is known of the host's locators.
+        survey: tells what there is; runs on a thread of its own.
+        handle: takes events for the engine.
+        told: is called after an event of a survey.
+        in_use: the local AIDs of the contexts there are.
+    """
+
+    def __init__(
+        self,
+        network: HostNetwork,
+        plane: DataPlane,
+        own: OwnLocators,
+        *,
+        survey: Callable[[], Survey],
+        handle: Callable[[Input], None],
+        told: Callable[[], None],
+        in_use: Callable[[], set[Locator]],
+    ) -> None:
+        self.network = network
+        self.plane = plane
+        self.own = own
+        self.survey = survey
+        self.handle = handle
+        self.told = told
+        self.in_use = in_use
+        self.kept: frozenset[Locator] = frozenset()
+        self.changes = NetworkChanges(GATEWAY)
+        self._changed = asyncio.Event()
+        self._losses = self._stale = 0
+        self._is_due = False
+        self._report_at_s = 0.0
+        self._reported_at_s = float("-inf")
+        asyncio.get_running_loop().add_reader(self.changes, self.hear)
+
+    def close(self) -> None:
+        """Ends the subscription to the kernel's messages."""
+        asyncio.get_running_loop().remove_reader(self.changes)
+        self.changes.close()
+
+    def hear(self) -> None:
+        """Acts on what is lost; everything else is for the next survey."""
+        found = self.changes.read()
+        for index, flags in found.links.items():
+            if flags & LINK_CARRIES != LINK_CARRIES:
+                self._lose_link(index, is_up=bool(flags & IFF_UP))
+        if found.deleted:
+            self.plane.routes_deleted(found.deleted)
+        if found.overflows:
+            self.plane.counts[OVERFLOWS] += found.overflows
+            self.compare_soon()
+        if found.matters:
+            self._changed.set()
+
+    def _lose_link(self, index: int, *, is_up: bool) -> None:
+        self._losses += 1
+        self.plane.link_lost(index, is_up=is_up)
+        if not is_up:
+            self._keep_aids_of(index)
+        event = self.own.lost(index)
+        if event is not None:
+            self.handle(event)
+            with self.plane.counted(QUEUES_REFUSED):
+                self.network.drop_queued(index)
+
+    def _keep_aids_of(self, index: int) -> None:
+        """The kernel removes the addresses of a link that is down; packets for AIDs still come."""
+        gone = self.own.links.get(index, frozenset()) & frozenset(self.in_use())
+        for aid in gone - self.kept:
+            self.plane.keep_address(aid, kept=True)
+        self.kept |= gone
+
+    def compare_soon(self) -> None:
+        """Everything is compared as soon as may be, without a change that is heard of."""
+        self._is_due = True
+        self._changed.set()
+
+    async def watch(self) -> None:
+        """Watches until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        compare_at_s = loop.time() + COMPARE_INTERVAL_S
+        again = False
+        while True:
+            await self._wait()
+            self._is_due |= loop.time() >= compare_at_s
+            if again or self._is_due or self._changed.is_set() or not self.plane.is_intact():
+                again = not await self._survey()
+            if self._is_due and not again:
+                self._is_due = False
+                await self._compare_tables()
+                compare_at_s = loop.time() + COMPARE_INTERVAL_S
+            self._report(loop.time())
+
+    async def _wait(self) -> None:
+        """Waits for a change, and then for the rest of what is happening."""
+        try:
+            async with asyncio.timeout(INSPECT_INTERVAL_S):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(SURVEY_DELAY_S)
+
+    async def _survey(self) -> bool:
+        """Takes what there is, unless that is over before it is known; returns whether it did."""
+        self._changed.clear()
+        losses = self._losses
+        try:
+            survey = await asyncio.to_thread(self.survey)
+        except PlatformError:
+            self.plane.counts[SURVEYS_REFUSED] += 1
+            return False
+        self.hear()
+        if self._losses != losses and self._stale < STALE_SURVEYS_MAX:
+            self._stale += 1
+            return False
+        self._stale = 0
+        self.take(survey)
+        return True
+
+    async def _compare_tables(self) -> None:
+        for table in self.plane.tables_of_routes():
+            before = self.plane.wanted_routes(table)
+            try:
+                actual = await asyncio.to_thread(self.network.routes, table)
+            except PlatformError:
+                self.plane.counts[COMPARISONS_REFUSED] += 1
+            else:
+                self.plane.compare_table(table, actual, before)
+
+    def take(self, survey: Survey) -> None:
+        """Tells plane and engine what there is, and keeps the AIDs that have lost their link."""
+        self.plane.network_changed(survey)
+        event = self.own.look(survey)
+        if event is not None:
+            self.handle(event)
+            self.told()
+        self._keep_aids(survey)
+
+    def _keep_aids(self, survey: Survey) -> None:
+        """AIDs of live contexts stay deliverable though their addresses are gone [D23]."""
+        device = survey.ours.get(self.plane.keeping)
+        there = frozenset() if device is None else device.addresses
+        wanted = frozenset(self.in_use()).difference(self.own.addresses)
+        for aid in wanted ^ there:
+            self.plane.keep_address(aid, kept=aid in wanted)
+        lost = (wanted & self.kept) - there
+        self.plane.has_restored("addresses", map(format_locator, lost))
+        self.kept = wanted
+
+    def _report(self, now_s: float) -> None:
+        """Says what was restored, in one line for all of it, once there may be no more."""
+        if not self.plane.restored:
+            self._report_at_s = max(now_s + REPORT_DELAY_S, self._reported_at_s + REPORT_INTERVAL_S)
+        elif now_s >= self._report_at_s:
+            self._reported_at_s = now_s
+            line = self.plane.restored.take()
+            logger.warning("restored what others had removed or changed: %s", line)
