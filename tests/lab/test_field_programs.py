@@ -10,6 +10,7 @@ from tests.lab.conversations import tcp, udp
 from tests.lab.field import (
     A_1,
     A_2,
+    B_1,
     PATIENCE_S,
     assert_outlives,
     bound,
@@ -21,6 +22,9 @@ from tests.lab.field import (
 
 SECOND_1 = "2001:db8:1:a::2"
 """Another address of uplink 1, which is no locator of the DNS."""
+
+SOURCES_S = 5.0
+"""Less than the interval at which all routes are compared."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,8 @@ def test_connections_start_from_a_locator_beside_temporary_addresses(lab: Lab) -
     """mumble-voip/mumble #1377; systemd/systemd #20050, #19838: use_tempaddr is 2."""
     temporary = [address for number in (1, 2) if (address := _make_temporary(lab, number))]
     assert len(temporary) == 2
+    # The addresses are others than before, so the routes have lost their sources for a moment.
+    lab.wait_for("programs get a locator", lambda: f" src {A_1} " in _route(lab), SOURCES_S)
     try:
         with tcp(lab, "a") as conversation, udp(lab, "a") as datagrams:
             conversation.echoes()
@@ -159,6 +165,11 @@ def _make_temporary(lab: Lab, number: int) -> str:
         return words[3].partition("/")[0] if words else ""
 
     return lab.wait_for("a temporary address is there", made, PATIENCE_S)
+
+
+def _route(lab: Lab) -> str:
+    """The route of a new connection to b, with its source."""
+    return lab.run("a", ["ip", "-6", "route", "get", B_1]).stdout
 
 
 def _addresses(lab: Lab) -> str:
