@@ -15,7 +15,7 @@ import os
 import secrets
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -232,7 +232,12 @@ def set_up(
         stack.callback(os.close, program)
         network.attach_filter(index, program, egress=False)
         tables = dict(enumerate(places, start=section.table + UPLINKS_MAX))
-        stack.callback(_steer(network, section.rule_priority, tables))
+        rules = [  # in front of those of a plane
+            Rule(section.rule_priority, table=table, source=locator, is_local=True)
+            for table, locator in tables.items()
+        ]
+        stack.callback(network.remove_rules, rules)
+        network.add_rules(rules)
         by_uplink = [
             PeerRoute(peer, table, socket.if_nametoindex(places[locator]), BY_UPLINK)
             for table, locator in tables.items()
@@ -247,18 +252,6 @@ def set_up(
         trial = Trial(network, kind, places, stranger, peer, device, index, tap, by_uplink, trace)
         trial.catch_up()
         yield trial
-
-
-def _steer(
-    network: HostNetwork, priority: int, tables: Mapping[int, Locator]
-) -> Callable[[], None]:
-    """Adds a rule for each locator, in front of those of a plane; returns what removes them."""
-    rules = [
-        Rule(priority, table=table, source=locator, is_local=True)
-        for table, locator in tables.items()
-    ]
-    network.add_rules(rules)
-    return lambda: network.remove_rules(rules)
 
 
 @contextlib.contextmanager
