@@ -356,6 +356,25 @@ def test_our_devices_are_as_they_were(pins: Path, command: str) -> None:
     keeping(pins, scenario)
 
 
+@pytest.mark.parametrize("hook", ["auto", "clsact"])
+@pytest.mark.parametrize("kind", ["bpf", "tun"])
+@pytest.mark.parametrize("command", ["link del noid0", "link set noid0 down"])
+def test_the_device_of_the_slow_path_is_restored(
+    pins: Path, kind: Literal["bpf", "tun"], hook: Literal["auto", "clsact"], command: str
+) -> None:
+    async def scenario(kept: Kept) -> None:
+        def state() -> object:
+            device = kept.watching.survey().ours.get("noid0")
+            hooks = attached() if device is not None and kind == "bpf" else {}
+            return device and (device.index, device.is_up, device.mtu), hooks, routes(kept)
+
+        await is_restored(kept, state, lambda: ip(command))
+        kept.plane.deliver(bytes([0x60, 0, 0, 0, 0, 0, 59, 64]) + PEER + AID)
+        assert not kept.plane.counts["deliveries refused"]
+
+    keeping(pins, scenario, kind=kind, hook=hook)
+
+
 def test_features_of_our_device_are_restored(pins: Path) -> None:
     async def scenario(kept: Kept) -> None:
         await is_restored(
@@ -479,7 +498,7 @@ def test_more_messages_than_can_be_held_are_counted_and_followed_by_a_comparison
     keeping(pins, scenario)
 
 
-NOT_WHILE_RUNNING = ("close", "bring_up", "addresses_on", "uplink", "neighbour_devices", "rules",
+NOT_WHILE_RUNNING = ("close", "addresses_on", "uplink", "neighbour_devices", "rules",
     "remove_device", "remove_neighbour")  # fmt: skip
 """What is asked at the start and at the end alone."""
 QUIET = ("has_filter", "detach_filters", "keep_neighbour")
