@@ -123,6 +123,11 @@ class Memories:
         self._database = None
 
 
+def files_of(directory: Path) -> list[Path]:
+    """The files that memories in a state directory may consist of."""
+    return [directory / f"{FILE_NAME}{end}" for end in ("", "-wal", "-shm")]
+
+
 def _decoded(octets: bytes) -> Memory | None:
     with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
         return msgspec.msgpack.decode(octets, type=Memory)

@@ -362,13 +362,6 @@ class HostNetwork:
                     self._route.neigh("del", ifindex=device, dst=one.get("dst"))
 
     @_on_worker
-    def set_mtu(self, device: str, mtu: int) -> None:
-        """Sets the MTU of a device of ours, in octets."""
-        with _explained(f"MTU of {device}"):
-            for index in self._route.link_lookup(ifname=device):
-                self._route.link("set", index=index, mtu=mtu)
-
-    @_on_worker
     def add_routes(self, wanted: Sequence[PeerRoute]) -> int:
         """Adds routes to single addresses; returns how many the kernel refused."""
         with _explained("routes to the peers"):

@@ -20,9 +20,10 @@ from noid.config import PlaneSection
 from noid.errors import PlatformError
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import CUTTING, MTU_MAX, SUMMING, HostNetwork
-from noid.plane import layout, libbpf, steering
-from noid.plane.bpf import PINS_REFUSED, UPLINKS_REFUSED
+from noid.plane import bpf, layout, libbpf, steering
+from noid.plane.bpf import NO_ROWS, PINS_REFUSED, UPLINKS_REFUSED
 from noid.plane.carried import TABLES, pin_of
+from noid.plane.flows import NO_ROOM_TO_WATCH
 from noid.plane.rows import CUTS_TCP
 from noid.plane.steering import BY_UPLINK, GATEWAY
 from noid.routes import PeerRoute
@@ -355,6 +356,25 @@ def test_our_devices_are_as_they_were(pins: Path, command: str) -> None:
     keeping(pins, scenario)
 
 
+@pytest.mark.parametrize("hook", ["auto", "clsact"])
+@pytest.mark.parametrize("kind", ["bpf", "tun"])
+@pytest.mark.parametrize("command", ["link del noid0", "link set noid0 down"])
+def test_the_device_of_the_slow_path_is_restored(
+    pins: Path, kind: Literal["bpf", "tun"], hook: Literal["auto", "clsact"], command: str
+) -> None:
+    async def scenario(kept: Kept) -> None:
+        def state() -> object:
+            device = kept.watching.survey().ours.get("noid0")
+            hooks = attached() if device is not None and kind == "bpf" else {}
+            return device and (device.index, device.is_up, device.mtu), hooks, routes(kept)
+
+        await is_restored(kept, state, lambda: ip(command))
+        kept.plane.deliver(bytes([0x60, 0, 0, 0, 0, 0, 59, 64]) + PEER + AID)
+        assert not kept.plane.counts["deliveries refused"]
+
+    keeping(pins, scenario, kind=kind, hook=hook)
+
+
 def test_features_of_our_device_are_restored(pins: Path) -> None:
     async def scenario(kept: Kept) -> None:
         await is_restored(
@@ -478,7 +498,7 @@ def test_more_messages_than_can_be_held_are_counted_and_followed_by_a_comparison
     keeping(pins, scenario)
 
 
-NOT_WHILE_RUNNING = ("close", "bring_up", "addresses_on", "uplink", "neighbour_devices", "rules",
+NOT_WHILE_RUNNING = ("close", "addresses_on", "uplink", "neighbour_devices", "rules",
     "remove_device", "remove_neighbour")  # fmt: skip
 """What is asked at the start and at the end alone."""
 QUIET = ("has_filter", "detach_filters", "keep_neighbour")
@@ -546,3 +566,57 @@ def disturb(kept: Kept) -> None:
     kept.plane.watch(OTHER)
     kept.plane.unwatch(OTHER)
     ip("link set up1 mtu 1500")
+
+
+# --- full tables ----------------------------------------------------------------------------------
+
+
+def test_a_peer_too_many_is_counted_and_watched_once_there_is_room(
+    pins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bpf, "KNOWN_PEERS_MAX", 3)
+    room = 16 + 3 + 1
+    peers = [Locator(PEER[:14] + number.to_bytes(2, "big")) for number in range(2, room + 4)]
+
+    async def scenario(kept: Kept) -> None:
+        table = kept.bpf.tables["watched"]
+        for peer in peers[:8]:
+            kept.plane.watch(peer)
+        kept.plane.take_up([], [], peers[8:])
+        assert len(list(table.keys())) == room
+        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1 + len(peers) - room
+        assert not table.find(peers[-1])
+        kept.plane.watch(peers[-1])
+        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1 + len(peers) - room, "it is no other"
+        for peer in peers[:4]:
+            kept.plane.unwatch(peer)
+        kept.watching.compare_soon()
+        await until(lambda: bool(table.find(peers[-1])))
+
+    keeping(pins, scenario)
+
+
+def test_one_peer_too_many_is_counted(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bpf, "KNOWN_PEERS_MAX", 0)
+
+    async def scenario(kept: Kept) -> None:
+        for number in range(2, 19):
+            kept.plane.watch(Locator(PEER[:14] + number.to_bytes(2, "big")))
+        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1
+        kept.plane.unwatch(Locator(PEER[:14] + (18).to_bytes(2, "big")))
+        kept.watching.compare_soon()
+        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1
+
+    keeping(pins, scenario)
+
+
+def test_an_uplink_without_a_row_is_counted(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "OWN_ROW", 2)
+
+    async def scenario(kept: Kept) -> None:
+        assert kept.plane.counts[NO_ROWS] == 1
+        kept.watching.take(kept.watching.survey())
+        assert kept.plane.counts[NO_ROWS] == 1
+        assert set(kept.plane.modes()) == set(UPLINKS)
+
+    keeping(pins, scenario)

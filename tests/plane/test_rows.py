@@ -1,96 +1,219 @@
-"""Rows of the table of uplinks: what happens to an uplink is one update for all flows."""
+"""Rows of uplinks, what flows need, routes and rules that are wanted: values alone."""
 
 import pytest
 
+from noid.config import PlaneSection
 from noid.locators import Locator, parse_locator
 from noid.plane import layout
 from noid.plane.layout import NO_UPLINK
-from noid.plane.rows import NO_ROW, Rows, uplink_of
-from noid.survey import Device
+from noid.plane.restored import NAMES_MAX, Restored
+from noid.plane.rewrite import Flow
+from noid.plane.rows import CUTS_TCP, CUTS_UDP, NO_ROW, SUMMING, Rows, lacks, sums, uplink_of
+from noid.plane.steering import RULES, SOURCES_MAX, ours_among, rules_of
+from noid.plane.uses import Uses
+from noid.rules import GOTO, NOTHING, Rule
+from noid.survey import Device, Survey
+from tests.plane.keeping import flow_to_peer
 
-A1, A2, LINK_LOCAL = map(parse_locator, ("2001:db8:1::a", "2001:db8:2::a", "fe80::1"))
-WHOLE = frozenset({"tx-tcp6-segmentation", "tx-udp-segmentation", "tx-checksum-ip-generic"})
+ONE, TWO, LINK = map(parse_locator, ("2001:db8:1::1", "2001:db8:2::1", "fe80::1"))
+CARD = bytes.fromhex("020000000001")
+SECTION = PlaneSection()
 
 
-def device(name: str, index: int, *addresses: Locator, **other: object) -> Device:
-    values = {"mtu": 1500, "has_ethernet": True, "features": WHOLE, "link": bytes(range(6))} | other
-    return Device(index=index, name=name, addresses=frozenset(addresses), **values)  # type: ignore[arg-type] # the values of a test
+def device(
+    name: str,
+    index: int,
+    *addresses: Locator,
+    features: tuple[str, ...] = (),
+    has_ethernet: bool = True,
+    carries: bool = True,
+) -> Device:
+    return Device(
+        index=index,
+        name=name,
+        mtu=1500,
+        has_ethernet=has_ethernet,
+        carries=carries,
+        link=CARD if has_ethernet else b"",
+        addresses=frozenset(addresses),
+        features=frozenset(features),
+    )
 
 
-UP1, UP2 = device("up1", 3, A1, LINK_LOCAL), device("up2", 4, A2)
+def survey(*devices: Device) -> Survey:
+    return Survey(devices=devices, locators=(), addresses=frozenset(), rules=(), mtu=0, ours={})
 
 
-def test_each_uplink_with_an_address_has_a_row() -> None:
+@pytest.mark.parametrize(
+    ("features", "lacking"),
+    [
+        ((), layout.CUT_TCP | layout.CUT_UDP),
+        ((CUTS_TCP,), layout.CUT_UDP),
+        ((CUTS_TCP, CUTS_UDP), 0),
+        ((CUTS_TCP, CUTS_UDP, SUMMING), 0),
+        ((CUTS_TCP, CUTS_UDP, "tx-checksum-ipv6"), layout.SUM),
+        ((CUTS_TCP, CUTS_UDP, "tx-checksum-ipv6", SUMMING), 0),
+    ],
+)
+def test_a_device_lacks_what_it_does_not_do_for_every_next_header(
+    features: tuple[str, ...], lacking: int
+) -> None:
+    found = device("up1", 3, features=features)
+    assert lacks(found) == lacking
+    assert sums(survey(found)) is not bool(lacking & layout.SUM)
+
+
+def test_an_uplink_says_whether_it_sends_and_has_neighbours() -> None:
+    both = layout.CUT_TCP | layout.CUT_UDP | layout.RECEIVES
+    assert uplink_of(device("up1", 3)) == layout.Uplink(
+        3, 1500, CARD, both | layout.SENDS | layout.ETHERNET
+    )
+    bare = device("tun1", 4, has_ethernet=False, carries=False)
+    assert uplink_of(bare) == layout.Uplink(4, 1500, bytes(6), both)
+
+
+def test_a_row_stays_with_the_name_of_its_uplink() -> None:
     rows = Rows()
-    changed, moved = rows.update([UP1, UP2, device("docker0", 5, LINK_LOCAL)], ())
-    assert changed == {1: uplink_of(UP1), 2: uplink_of(UP2)}
-    assert moved == {A1, A2}
-    assert rows.of == {A1: 1, A2: 2}
-    assert rows.update([UP1, UP2], ()) == ({}, set())
+    changed, moved = rows.update([device("up1", 3, ONE, LINK), device("up2", 4, TWO)], ())
+    assert set(changed) == {1, 2}
+    assert moved == {ONE, TWO}
+    assert rows.of == {ONE: 1, TWO: 2}
+    assert (rows.name_of(1), rows.name_of(2), rows.name_of(3)) == ("up1", "up2", "")
+    assert rows.update([device("up1", 3, ONE), device("up2", 4, TWO)], ()) == ({}, set())
+    changed, moved = rows.update([device("up1", 7, ONE), device("up2", 4, TWO)], ())
+    assert set(changed) == {1}
+    assert moved == set()
+    assert rows.uplinks[1].ifindex == 7
 
 
-def test_a_device_that_comes_again_under_its_name_has_the_same_row() -> None:
+def test_an_address_in_use_keeps_the_row_of_an_uplink_that_is_gone() -> None:
     rows = Rows()
-    rows.update([UP1, UP2], ())
-    assert rows.update([UP2], [A1]) == ({1: NO_UPLINK}, set())
-    again = device("up1", 9, A1)
-    assert rows.update([again, UP2], [A1]) == ({1: uplink_of(again)}, set())
+    rows.update([device("up1", 3, ONE), device("up2", 4, TWO)], ())
+    changed, moved = rows.update([], {ONE})
+    assert changed == {1: NO_UPLINK, 2: NO_UPLINK}
+    assert moved == {TWO}
+    assert rows.of == {ONE: 1}
+    changed, _ = rows.update([device("other", 5, TWO)], {ONE})
+    assert set(changed) == {2}, "the first row is still of the uplink that is gone"
+    assert rows.update([], ()) == ({2: NO_UPLINK, 1: NO_UPLINK}, {ONE, TWO})
 
 
-def test_an_address_that_is_not_in_use_gives_its_row_back() -> None:
+def test_an_uplink_without_addresses_has_no_row() -> None:
     rows = Rows()
-    rows.update([UP1, UP2], ())
-    changed, moved = rows.update([UP2], ())
-    assert (changed, moved, rows.of) == ({1: NO_UPLINK}, {A1}, {A2: 2})
-    rows.update([device("up3", 7, A1), UP2], ())
-    assert rows.of[A1] == 1
+    assert rows.update([device("up1", 3, LINK)], ()) == ({}, set())
 
 
 def test_an_address_that_moves_to_another_uplink_has_another_row() -> None:
     rows = Rows()
-    rows.update([UP1, UP2], [A1])
-    _, moved = rows.update([device("up1", 3, A2), device("up2", 4, A1)], [A1])
-    assert moved == {A1, A2}
-    assert rows.of == {A1: 2, A2: 1}
+    rows.update([device("up1", 3, ONE), device("up2", 4, TWO)], ())
+    _, moved = rows.update([device("up1", 3, TWO), device("up2", 4, ONE)], {ONE})
+    assert moved == {ONE, TWO}
 
 
-def test_a_lost_carrier_is_one_update() -> None:
+def test_an_uplink_too_many_has_no_row_and_is_named_once() -> None:
     rows = Rows()
-    rows.update([UP1, UP2], ())
-    lost = rows.lose(3, layout.RECEIVES)
-    (uplink,) = lost.values()
-    assert list(lost) == [1]
-    assert uplink.flags & (layout.SENDS | layout.RECEIVES) == layout.RECEIVES
-    assert rows.lose(3, layout.RECEIVES) == {}, "it is known"
-    assert rows.lose(77, 0) == {}, "that device has no row"
-    assert rows.update([UP1, UP2], ())[0] == {1: uplink_of(UP1)}
-
-
-def test_there_are_so_many_rows_and_no_more() -> None:
-    rows = Rows()
-    devices = [
-        device(f"up{n}", n, Locator(bytes.fromhex("20010db8") + n.to_bytes(12, "big")))
-        for n in range(1, layout.UPLINKS_MAX + 2)
+    many = [
+        device(f"up{number}", number, Locator(ONE[:14] + number.to_bytes(2, "big")))
+        for number in range(1, layout.UPLINKS_MAX + 1)
     ]
-    rows.update(devices, ())
-    assert len(set(rows.of.values())) == layout.OWN_ROW
-    assert sorted(rows.uplinks) == list(range(1, layout.OWN_ROW))
-    assert list(rows.of.values()).count(NO_ROW) == len(devices) - layout.OWN_ROW + 1
+    rows.update(many, ())
+    assert len(rows.uplinks) == layout.OWN_ROW - 1
+    assert rows.without == {f"up{layout.OWN_ROW}", f"up{layout.UPLINKS_MAX}"}
+    assert rows.of[next(iter(many[-1].addresses))] == NO_ROW
+    rows.update(many, ())
+    assert rows.without == set()
+    rows.update(many[1:], ())
+    assert len(rows.uplinks) == layout.OWN_ROW - 1, "there is room for one more"
 
 
-@pytest.mark.parametrize(
-    ("other", "flags"),
-    [
-        ({}, layout.ETHERNET | layout.SENDS),
-        ({"carries": False}, layout.ETHERNET),
-        ({"has_ethernet": False, "link": b""}, layout.SENDS),
-        (
-            {"features": frozenset()},
-            layout.ETHERNET | layout.SENDS | layout.CUT_TCP | layout.CUT_UDP,
-        ),
-    ],
-)
-def test_a_device_as_the_programs_see_it(other: dict[str, object], flags: int) -> None:
-    uplink = uplink_of(device("up1", 3, A1, **other))
-    assert uplink.flags == flags | layout.RECEIVES
-    assert len(uplink.link) == layout.LINK_OCTETS
+def test_a_lost_link_costs_flags_once() -> None:
+    rows = Rows()
+    rows.update([device("up1", 3, ONE), device("up2", 4, TWO)], ())
+    (changed,) = rows.lose(3, layout.RECEIVES).values()
+    assert changed.flags & (layout.SENDS | layout.RECEIVES) == layout.RECEIVES
+    assert rows.lose(3, layout.RECEIVES) == {}
+    (changed,) = rows.lose(3, 0).values()
+    assert not changed.flags & (layout.SENDS | layout.RECEIVES)
+    assert rows.lose(9, 0) == {}
+
+
+# --- uses -----------------------------------------------------------------------------------------
+
+
+def flow(label: int, local: Locator = ONE) -> Flow:
+    made = flow_to_peer()
+    made.local_label = label
+    made.local_aid, made.local_locator = local, local
+    return made
+
+
+def test_addresses_are_in_use_while_flows_have_them() -> None:
+    uses = Uses()
+    assert uses.take(flow(1))
+    assert not uses.take(flow(1, TWO)), "in its place"
+    assert set(uses.addresses) == {TWO}
+    assert uses.take(flow(2, TWO))
+    assert uses.addresses[TWO] == 4
+    assert uses.drop(1) is None
+    assert uses.addresses[TWO] == 2
+    assert uses.drop(2) is None
+    assert not uses.addresses
+    assert uses.drop(2) is None
+
+
+def test_a_route_goes_when_the_last_flow_that_needs_it_does() -> None:
+    uses = Uses()
+    for label in (1, 2):
+        uses.take(flow(label))
+        assert uses.lead(label, (1, TWO)) is None
+    assert uses.lead(1, (1, TWO)) is None, "it is needed as before"
+    assert uses.lead(1, (2, TWO)) is None, "the other flow needs the first"
+    assert uses.drop(2) == (1, TWO)
+    assert uses.drop(1) == (2, TWO)
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def test_the_rules_of_a_plane_are_told_from_those_of_others() -> None:
+    first, last = SECTION.rule_priority, SECTION.rule_priority + RULES - 1
+    wanted = rules_of(SECTION, {ONE: 1}, [ONE, TWO])
+    assert wanted == {
+        Rule(first, GOTO, target=last, mark=SECTION.mark),
+        Rule(first + 1, table=SECTION.table + 1, source=ONE, is_local=True),
+        Rule(first + 2, GOTO, target=last, source=ONE, is_local=True),
+        Rule(first + 2, GOTO, target=last, source=TWO, is_local=True),
+        Rule(first + 3, table=SECTION.table, is_local=True),
+        Rule(last, NOTHING),
+    }
+    others = {
+        Rule(first + 1, table=254, source=ONE),
+        Rule(first + 2, GOTO, target=32766, source=ONE),
+        Rule(first, GOTO, target=last, mark=1),
+        Rule(32766, table=254),
+    }
+    assert ours_among(SECTION, {*wanted, *others}) == wanted
+
+
+def test_so_many_addresses_have_a_rule_at_most() -> None:
+    addresses = [Locator(ONE[:14] + one.to_bytes(2, "big")) for one in range(SOURCES_MAX + 9)]
+    wanted = rules_of(SECTION, {}, addresses)
+    sources = [rule.source for rule in wanted if rule.priority == SECTION.rule_priority + 2]
+    assert sorted(filter(None, sources)) == addresses[:SOURCES_MAX]
+
+
+# --- what is said about what was restored ---------------------------------------------------------
+
+
+def test_things_restored_are_in_one_line_with_some_of_their_names() -> None:
+    restored = Restored()
+    assert not restored
+    assert restored.note("rules", []) == 0
+    assert not restored
+    assert restored.note("rules", ["61", "60", "61"]) == 3
+    assert restored.note("routes", [f"table {one}" for one in range(NAMES_MAX + 3)]) == 9
+    assert restored
+    names = ", ".join(f"table {one}" for one in range(NAMES_MAX))
+    assert restored.take() == f"rules: 3 (60, 61); routes: 9 ({names}, ...)"
+    assert restored.take() == ""
+    assert not restored

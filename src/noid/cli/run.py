@@ -39,8 +39,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "down",
         help="remove what the data plane in the kernel keeps going without a daemon",
         description=(
-            "Removes the programs, tables, devices and rules of the data plane in the kernel,\n"
-            "which go on when the daemon has ended. Connections go on as plain IPv6."
+            "Removes the programs, tables, devices, routes and rules of the data plane in the\n"
+            "kernel, which go on when the daemon has ended, and the files that only the next\n"
+            "daemon would use. Connections go on as plain IPv6. The identity of the host stays:\n"
+            "its birthday and its key, in state.json."
         ),
         epilog="example:\n  noid down --config /etc/noid.toml",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,11 +78,24 @@ def take_down(arguments: argparse.Namespace) -> int:
         removed = list(leave_kernel(config.plane, network))
     finally:
         network.close()
+    for file in _files_left(config):
+        if file.exists():
+            file.unlink(missing_ok=True)
+            removed.append(f"file {file}")
     if arguments.json:
         print(json.dumps({"removed": removed}))
     else:
         print("\n".join(f"removed {one}" for one in removed) or "there was nothing to remove")
     return 0
+
+
+def _files_left(config: Config) -> list[Path]:
+    """The files of a daemon but the one that must persist [D35]."""
+    from noid.memories import files_of
+    from noid.plane.bpf import LOG_NAME
+
+    directory = Path(config.state.directory)
+    return [*files_of(directory), directory / LOG_NAME, Path(config.control.socket)]
 
 
 async def _run(config: Config) -> None:

@@ -276,13 +276,10 @@ class BpfPlane(FlowTables):
     def _keep_devices(self, survey: Survey) -> None:
         """The devices of ours; routes by one that was removed went with it."""
         mtu = max(survey.mtu, MTU_MIN) if survey.mtu else self.mtu
+        self.keep_device(survey, mtu)
+        self.mtu = mtu
         with self.counted(DEVICES_REFUSED):
             changed = self.segmenter.keep(survey.ours, mtu, sums=sums(survey))
-            slow = survey.ours.get(self.section.device)
-            if slow is not None and slow.mtu != mtu:
-                self.network.set_mtu(self.section.device, mtu)
-                changed += [f"MTU of {self.section.device}"] * (mtu == self.mtu)
-            self.mtu = mtu
             self.has_restored("devices", changed)
             if changed:
                 self._compare_all(self.steering.tables())

@@ -9,14 +9,19 @@ from noid.errors import PlatformError, Unsupported
 
 TUN_PATH = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
+TUNSETIFINDEX = 0x400454DA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 IFF_TUN_EXCL = 0x8000
 """Refuse a device of that name that another program has made, instead of taking it over."""
 
 
-def open_tun(device: str) -> int:
+def open_tun(device: str, index: int = 0) -> int:
     """A new TUN device of that name, as a descriptor that does not block.
+
+    Args:
+        device: the name.
+        index: the number it is to have; 0 leaves that to the kernel.
 
     Raises:
         ShimError: there is no such driver, or it refuses.
@@ -29,6 +34,8 @@ def open_tun(device: str) -> int:
         raise PlatformError(TUN_PATH, error.errno or 0, _tun_advice(error, device)) from None
     try:
         request = struct.pack("16sH22x", device.encode(), IFF_TUN | IFF_NO_PI | IFF_TUN_EXCL)
+        if index:
+            fcntl.ioctl(descriptor, TUNSETIFINDEX, struct.pack("=I", index))
         fcntl.ioctl(descriptor, TUNSETIFF, request)
     except OSError as error:
         os.close(descriptor)

@@ -102,3 +102,5 @@ def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
     for name in segmenter_names(section.device):
         if network.remove_device(name):
             yield f"device {name}"
+    with contextlib.suppress(OSError):  # it is gone, or has something of others in it
+        pins.rmdir()

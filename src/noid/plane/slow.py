@@ -149,8 +149,32 @@ class SlowPath:
         """The names of every device of ours."""
         return (self.section.device, f"{self.section.device}{TRIAL_SUFFIX}")
 
-    def network_changed(self, survey: Survey) -> None:
-        """Nothing here depends on the devices."""
+    def keep_device(self, survey: Survey, mtu: int) -> bool:
+        """Makes the device as it is to be; returns whether others had changed it."""
+        name = self.section.device
+        found = survey.ours.get(name)
+        is_there = found is not None and found.index == self.device_index
+        if found is None or not is_there:
+            changed = [name]
+        else:
+            changed = [f"state of {name}"] * (not found.is_up)
+            changed += [f"MTU of {name}"] * (found.mtu != self.mtu)
+        if changed or mtu != self.mtu:
+            with self.counted(DEVICES_REFUSED):
+                if not is_there:
+                    self._open_again()
+                self.network.bring_up(name, mtu)
+                self.has_restored("devices", changed)
+        return bool(changed)
+
+    def _open_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.device >= 0:
+            loop.remove_reader(self.device)
+            os.close(self.device)
+            self.device = -1
+        self.device = open_tun(self.section.device, self.device_index)
+        loop.add_reader(self.device, self._on_device)
 
     def link_lost(self, index: int, *, is_up: bool) -> None:
         """Nothing here depends on the devices."""
@@ -251,8 +275,10 @@ class SlowPath:
                 packet = os.read(self.device, PACKET_OCTETS_MAX)
             except BlockingIOError:
                 return
-            except OSError:
+            except OSError as error:
                 self.counts["device errors"] += 1
+                if error.errno == errno.EBADFD:  # others have removed it
+                    asyncio.get_running_loop().remove_reader(self.device)
                 return
             if len(packet) < ipv6.HEADER_OCTETS or packet[0] >> 4 != ipv6.VERSION:
                 continue

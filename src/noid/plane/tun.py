@@ -63,8 +63,10 @@ class TunPlane(SlowPath):
         self._keep_rules(self.network.rules())
 
     def network_changed(self, survey: Survey) -> None:
-        """Restores the rules that others have removed."""
+        """Restores what others have removed: the device, its routes, the rules."""
         if self.is_steering:
+            if self.keep_device(survey, self.mtu):
+                self._restore(list(self.wanted.values()))
             with self.counted(RULES_REFUSED):
                 self._keep_rules(survey.rules)
 

@@ -1,0 +1,231 @@
+"""``noid down`` leaves a host as it was; a host whose noid has ended reaches what it did [D49]."""
+
+import functools
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyroute2.ethtool import Ethtool
+
+from noid.errors import PlatformError
+from noid.lab import configuration, inventory, namespaces
+from noid.lab.faults import Fault
+from noid.lab.lab import Lab
+from noid.lab.topology import HOSTS, PLAIN_ADDRESS, interfaces, locators
+from noid.plane.pins import prepare_pins
+from tests.lab.conversations import establish_context, restart_daemons, serve_echoes, tcp
+from tests.plane.foreign import hanging
+
+REACHED_WITHIN_S = 5.0
+ATTEMPT_S = 2.0
+TARGETS = (*locators("b"), PLAIN_ADDRESS)
+FAULTS = (Fault.ADMIN, Fault.CARRIER, Fault.SILENT, Fault.ROUTE, Fault.ADDRESS)
+SHOWN = (
+    "ip -6 rule",
+    "ip -6 route show table all",
+    "ip -6 addr",
+    "ip -6 neigh show nud permanent",
+    "ip -o -d link",
+    "tc qdisc show",
+    "nft list ruleset",
+)
+Snapshot = dict[str, object]
+
+
+def snapshot(lab: Lab) -> Snapshot:
+    """What there is on a, as far as noid could change it."""
+    shown: Snapshot = {}
+    for command in SHOWN:
+        done = lab.run("a", command.split())
+        assert done.returncode == 0, done.stderr
+        shown[command] = sorted(done.stdout.splitlines())
+    for interface in interfaces("a"):
+        for side in ("egress", "ingress"):
+            shown[f"{interface} {side}"] = inside(lab, functools.partial(hanging, interface, side))
+    shown["features"] = inside(lab, features)
+    shown["pins"] = files(lab.directory / inventory.PINS)
+    shown["state"] = files(lab.directory / "a-state")
+    shown["socket"] = lab.control_socket("a").exists()
+    return shown
+
+
+def features() -> dict[str, list[str]]:
+    with Ethtool() as ethtool:
+        return {
+            name: [
+                one
+                for one, feature in ethtool.get_features(name).features.items()
+                if feature.enable
+            ]
+            for _, name in socket.if_nameindex()
+        }
+
+
+def inside(lab: Lab, function: Callable[[], object]) -> object:
+    return namespaces.inside(namespaces.namespace(lab.name, "a"), function)
+
+
+def files(directory: Path) -> list[str]:
+    """What is in a directory, but the identity, which persists [D35]."""
+    found = (str(path.relative_to(directory)) for path in directory.rglob("*"))
+    return sorted(one for one in found if one != "state.json" and not one.startswith("b"))
+
+
+def noid_down(lab: Lab) -> list[str]:
+    """What ``noid down`` removes on a."""
+    config = lab.directory / "a.toml"
+    arguments = [sys.executable, "-m", "noid", "down", "--json", "--config", str(config)]
+    done = lab.run("a", arguments)
+    assert done.returncode == 0, done.stderr
+    removed: list[str] = json.loads(done.stdout)["removed"]
+    return removed
+
+
+# --- noid down ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["bpf", "tun"])
+def fresh_lab(
+    lab_machine: None, request: pytest.FixtureRequest
+) -> Iterator[tuple[Lab, Snapshot, Snapshot]]:
+    """A lab, and what there was before the first start, also with an uplink that is down."""
+    with Lab.create(plane="none") as lab:
+        serve_echoes(lab)
+        prepare_pins(lab.directory / inventory.PINS)
+        before = snapshot(lab)
+        lab.cut(1, Fault.ADMIN)
+        before_down = snapshot(lab)
+        lab.heal(1)
+        assert snapshot(lab) == before
+        lab.plane = request.param
+        for host in HOSTS:
+            text = configuration.noid_toml(host, lab.directory, request.param)
+            (lab.directory / f"{host}.toml").write_text(text, encoding="utf-8")
+            etc = {"resolv.conf": configuration.resolv_conf("::1")}
+            namespaces.write_etc(lab.name, host, etc)
+        yield lab, before, before_down
+
+
+def in_use(lab: Lab) -> None:
+    """Starts noid where it does not run, and uses it."""
+    restart_daemons(lab)
+    establish_context(lab)
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+
+
+@pytest.mark.parametrize("end", [Lab.stop_daemon, Lab.kill_daemon], ids=["stop", "kill"])
+def test_noid_down_leaves_nothing_after_use(
+    fresh_lab: tuple[Lab, Snapshot, Snapshot], end: Callable[[Lab, str], None]
+) -> None:
+    lab, before, _ = fresh_lab
+    in_use(lab)
+    end(lab, "a")
+    assert noid_down(lab) or lab.plane == "tun"
+    assert snapshot(lab) == before
+    assert noid_down(lab) == [], "it is down"
+    assert snapshot(lab) == before
+
+
+@pytest.mark.parametrize("end", [Lab.stop_daemon, Lab.kill_daemon], ids=["stop", "kill"])
+def test_noid_down_leaves_nothing_while_a_provider_is_down(
+    fresh_lab: tuple[Lab, Snapshot, Snapshot], end: Callable[[Lab, str], None]
+) -> None:
+    lab, before, _ = fresh_lab
+    in_use(lab)
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        lab.cut(1)
+        try:
+            conversation.echoes()
+            end(lab, "a")
+            noid_down(lab)
+            assert snapshot(lab) == before
+        finally:
+            lab.heal(1)
+
+
+@pytest.mark.parametrize("end", [Lab.stop_daemon, Lab.kill_daemon], ids=["stop", "kill"])
+@pytest.mark.parametrize("is_lost_after", [False, True], ids=["before", "after"])
+def test_noid_down_leaves_nothing_while_an_uplink_is_down(
+    fresh_lab: tuple[Lab, Snapshot, Snapshot],
+    end: Callable[[Lab, str], None],
+    is_lost_after: bool,
+) -> None:
+    lab, before, before_down = fresh_lab
+    in_use(lab)
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        if is_lost_after:
+            end(lab, "a")
+        lab.cut(1, Fault.ADMIN)
+        try:
+            if not is_lost_after:
+                conversation.echoes()
+                end(lab, "a")
+            noid_down(lab)
+            assert snapshot(lab) == before_down
+        finally:
+            lab.heal(1)
+    assert snapshot(lab) == before
+
+
+# --- without a daemon -----------------------------------------------------------------------------
+
+
+def reaches(lab: Lab, target: str) -> bool:
+    """Whether a new connection from a to an address is answered in time, at some attempt."""
+    until_s = time.monotonic() + REACHED_WITHIN_S
+    while time.monotonic() < until_s:
+        try:
+            with tcp(lab, "a", f"[{target}]") as conversation:
+                conversation.echoes(timeout_s=ATTEMPT_S)
+                return True
+        except (PlatformError, OSError):
+            time.sleep(0.1)
+    return False
+
+
+@pytest.fixture(scope="module")
+def reached(lab_machine: None) -> dict[Fault, list[str]]:
+    """What a host without noid reaches, for each fault of its first provider."""
+    found = {}
+    with Lab.create(plane="none") as lab:
+        serve_echoes(lab)
+        for fault in FAULTS:
+            lab.cut(1, fault)
+            found[fault] = [target for target in TARGETS if reaches(lab, target)]
+            lab.heal(1)
+    assert any(found.values())
+    return found
+
+
+@pytest.fixture(scope="module")
+def kernel_lab(lab_machine: None) -> Iterator[Lab]:
+    with Lab.create(plane="bpf") as lab:
+        serve_echoes(lab)
+        yield lab
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("end", [Lab.stop_daemon, Lab.kill_daemon], ids=["stop", "kill"])
+def test_without_its_daemon_a_host_reaches_what_it_reaches_without_noid(
+    kernel_lab: Lab,
+    reached: dict[Fault, list[str]],
+    fault: Fault,
+    end: Callable[[Lab, str], None],
+) -> None:
+    lab = kernel_lab
+    restart_daemons(lab)
+    establish_context(lab)
+    end(lab, "a")
+    try:
+        assert [one for one in TARGETS if reaches(lab, one)] == list(TARGETS)
+        lab.cut(1, fault)
+        assert [one for one in reached[fault] if not reaches(lab, one)] == []
+    finally:
+        lab.heal(1)
