@@ -152,6 +152,7 @@ class HostNetwork:
             addresses=frozenset(one for index, one, _ in addresses if index not in ours),
             rules=tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6))),
             mtu=min((int(link.get("mtu")) for link in up), default=0),
+            default_device=self._default_route(FAR_AWAY)[1],
             ours={
                 str(links[index].get("ifname")): self._own_device(
                     links[index],
@@ -487,18 +488,23 @@ class HostNetwork:
                 )
 
     @_on_worker
-    def default_source(self, destination: Locator, *, mark: int) -> Locator | None:
-        """The source the kernel would choose for a destination, the shim apart."""
+    def default_route(self, destination: Locator, *, mark: int) -> tuple[Locator | None, int]:
+        """How the kernel would send to a destination, the shim apart.
+
+        Returns:
+            The source it would choose, and the index of the device; None and 0 if it would not.
+        """
+        return self._default_route(format_locator(destination), mark=mark)
+
+    def _default_route(self, destination: str, **ends: int) -> tuple[Locator | None, int]:
         try:
-            routes = list(
-                self._route.route(
-                    "get", family=socket.AF_INET6, dst=format_locator(destination), mark=mark
-                )
-            )
+            found = list(self._route.route("get", family=socket.AF_INET6, dst=destination, **ends))
         except NetlinkError:
-            return None
-        text = routes[0].get("prefsrc") if routes else None
-        return None if text is None else parse_locator(str(text))
+            return None, 0
+        if not found or found[0]["type"] != ROUTE_UNICAST:
+            return None, 0
+        source = found[0].get("prefsrc")
+        return source and parse_locator(str(source)), int(found[0].get("oif") or 0)
 
     @_on_worker
     def uplink(self, source: Locator, destination: Locator) -> str | None:

@@ -15,6 +15,7 @@ NOTHING: Final = 3
 """FR_ACT_TO_TBL, FR_ACT_GOTO and FR_ACT_NOP of linux/fib_rules.h."""
 LOOPBACK: Final = "lo"
 ADDRESS_BITS: Final = 128
+EVERY_BIT: Final = 0xFFFFFFFF
 
 
 class Rule(NamedTuple):
@@ -27,6 +28,7 @@ class Rule(NamedTuple):
         target: priority of the rule to go on with, for GOTO.
         source: the one source address it is for; None for any.
         mark: the firewall mark it is for; 0 for any.
+        is_unmarked: whether it is only for packets without a mark.
         is_local: whether it is only for packets of this host's own programs.
     """
 
@@ -37,6 +39,7 @@ class Rule(NamedTuple):
     source: Locator | None = None
     mark: int = 0
     is_local: bool = False
+    is_unmarked: bool = False
 
     def arguments(self) -> dict[str, Any]:
         """The rule as the netlink library takes it."""
@@ -53,6 +56,8 @@ class Rule(NamedTuple):
             found |= {"src": format_locator(self.source), "src_len": ADDRESS_BITS}
         if self.mark:
             found["fwmark"] = self.mark
+        if self.is_unmarked:
+            found |= {"fwmark": 0, "fwmask": EVERY_BIT}
         if self.is_local:
             found["iifname"] = LOOPBACK
         return found
@@ -70,4 +75,5 @@ def read_rule(message: Any) -> Rule:
         source=parse_locator(str(source)) if whole else None,
         mark=message.get("fwmark") or 0,
         is_local=message.get("iifname") == LOOPBACK,
+        is_unmarked=not message.get("fwmark") and message.get("fwmask") == EVERY_BIT,
     )

@@ -84,6 +84,7 @@ class Survey:
         locators: the addresses that may be locators [D23], in the kernel's order.
         addresses: every address of this host, whatever device has it, but for our own devices'.
         rules: every policy routing rule for IPv6.
+        default_device: index of the device by which the host reaches the wide world; 0 if none.
         mtu: the least MTU of the uplinks that are up, in octets.
         ours: the devices of ours, by their names.
     """
@@ -94,3 +95,10 @@ class Survey:
     rules: tuple[Rule, ...]
     mtu: int
     ours: dict[str, OwnDevice]
+    default_device: int = 0
+
+    @property
+    def is_led_elsewhere(self) -> bool:
+        """Whether the host's packets leave by a device that is no uplink, such as a VPN's."""
+        uplinks = {device.index for device in self.devices}
+        return self.default_device not in {0, *uplinks}

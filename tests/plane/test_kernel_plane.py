@@ -17,7 +17,7 @@ import pytest
 from noid.config import PlaneSection
 from noid.constants import Codepoints
 from noid.errors import PlatformError
-from noid.locators import Locator, format_locator
+from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork
 from noid.plane import bpf, layout, libbpf
 from noid.plane.bpf import NO_ROOM_FOR_OURS, UPLINKS_REFUSED, BpfPlane
@@ -318,3 +318,32 @@ def test_what_one_plane_has_taken_up_the_next_one_finds(pins: Path) -> None:
         assert led(plane) == rest, "those that are not taken up are gone"
 
     with_plane(pins, first, second, third)
+
+
+def test_a_peer_that_the_host_reaches_through_a_vpn_is_left_to_it(pins: Path) -> None:
+    """The default route leads to a device that is no uplink; then it does not any more."""
+    peer = parse_locator("2001:db8:77::1")
+
+    def chosen(plane: BpfPlane) -> set[Locator]:
+        return {route.aid for route in plane.network.routes(plane.section.table)}
+
+    def scenario(plane: BpfPlane) -> None:
+        ip("link add vpn type veth peer name far-vpn")
+        for device in ("vpn", "far-vpn"):
+            ip(f"link set {device} up")
+        ip(f"addr add {format_locator(LOCATORS[0])}/64 dev up1 nodad")
+        ip("addr add 2001:db8:99::1/64 dev vpn nodad")
+        ip("route add default via fe80::1 dev up1 metric 200")
+        ip("route add default via fe80::2 dev vpn metric 100")
+        changed(plane)
+        plane.locators = lambda: (LOCATORS[0],)
+        plane.watch(peer)
+        assert chosen(plane) == set()
+        ip("route del default via fe80::2 dev vpn")
+        changed(plane)
+        assert chosen(plane) == {peer}
+        ip("route add default via fe80::2 dev vpn metric 100")
+        changed(plane)
+        assert chosen(plane) == set()
+
+    with_plane(pins, scenario)

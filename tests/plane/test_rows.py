@@ -183,7 +183,7 @@ def test_the_rules_of_a_plane_are_told_from_those_of_others() -> None:
         Rule(first + 1, table=SECTION.table + 1, source=ONE, is_local=True),
         Rule(first + 2, GOTO, target=last, source=ONE, is_local=True),
         Rule(first + 2, GOTO, target=last, source=TWO, is_local=True),
-        Rule(first + 3, table=SECTION.table, is_local=True),
+        Rule(first + 3, table=SECTION.table, is_local=True, is_unmarked=True),
         Rule(last, NOTHING),
     }
     others = {

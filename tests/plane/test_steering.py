@@ -172,7 +172,7 @@ def test_the_rules_lead_what_has_a_locator_or_no_source_yet() -> None:
         Rule(first + 1, table=TABLE, source=A1, is_local=True),
         Rule(first + 2, GOTO, target=last, source=A1, is_local=True),
         Rule(first + 2, GOTO, target=last, source=A2, is_local=True),
-        Rule(first + 3, table=SECTION.table, is_local=True),
+        Rule(first + 3, table=SECTION.table, is_local=True, is_unmarked=True),
         Rule(last, NOTHING),
     }
     many = peers(SOURCES_MAX + 1)

@@ -352,6 +352,7 @@ class BpfPlane(FlowTables):
         self.counts[NO_ROWS] += len(self.rows.without)
         for row, uplink in changed.items():
             self._take_uplink(row, uplink)
+        self.lead_elsewhere(survey.is_led_elsewhere)
         rows = self.rows.of
         now = {address: rows.get(address, NO_ROW) for address in survey.addresses}
         now |= {address: rows.get(address, NO_ROW) for address in in_use}

@@ -38,6 +38,7 @@ class FlowTables(SlowPath):
         self.uses = Uses()
         self.watched: set[Locator] = set()
         self.unwatched: set[Locator] = set()
+        self.is_led_elsewhere = False
         self.refreshing: asyncio.TimerHandle | None = None
         self.tables: dict[str, libbpf.Table] = {}
 
@@ -109,10 +110,28 @@ class FlowTables(SlowPath):
             self.network.forget_cached_routes(self.interfaces_of_ours.own)
 
     def _choice(self, aid: Locator) -> tuple[Locator, tuple[int, Locator]] | None:
-        """Uplink and source for packets to a peer whose source is yet to be chosen."""
-        source = self.uses.local_of.get(aid) or self._default_source(aid)
+        """Uplink and source for packets to a peer whose source is yet to be chosen, if any.
+
+        Where the host sends to the peer by a device that is no uplink, that is left as it is.
+        """
+        source = None if self.is_led_elsewhere else self.uses.local_of.get(aid)
+        source = source or self._default_source(aid)
         row = NO_ROW if source is None else self.rows.of.get(source, NO_ROW)
         return (aid, (row, source)) if source is not None and row else None
+
+    def _choose(self, aid: Locator) -> None:
+        choice = self._choice(aid)
+        if choice is None:
+            self.steering.unchoose(aid)
+        else:
+            self.steering.choose(dict([choice]))
+
+    def lead_elsewhere(self, is_led: bool) -> None:
+        """The host's packets leave by a device that is no uplink from now on, or no longer do."""
+        if is_led != self.is_led_elsewhere:
+            self.is_led_elsewhere = is_led
+            for aid in list(self.watched):
+                self._choose(aid)
 
     def remove(self, local_label: int) -> None:
         """Forgets a flow."""
@@ -169,9 +188,7 @@ class FlowTables(SlowPath):
                 self.counts[NO_ROOM_TO_WATCH] += 1
                 self.unwatched.add(aid)
             self.watched.add(aid)
-        choice = self._choice(aid)
-        if choice is not None:
-            self.steering.choose(dict([choice]))
+        self._choose(aid)
 
     def _watch_again(self) -> None:
         """Watches those for which there was no room, as far as there is now."""
@@ -184,12 +201,14 @@ class FlowTables(SlowPath):
     def _default_source(self, aid: Locator) -> Locator | None:
         """The locator that programs get as their source: of the uplink the kernel would take.
 
-        Another if nothing leaves by that now.
+        Another if nothing leaves by that now; None if the kernel would take no uplink.
         """
         locators = self.locators()
-        first = None
+        first, device = None, 0
         with self.counted(QUESTIONS_REFUSED):
-            first = self.network.default_source(aid, mark=self.section.mark)
+            first, device = self.network.default_route(aid, mark=self.section.mark)
+        if device and device not in {uplink.ifindex for uplink in self.rows.uplinks.values()}:
+            return None
         if first in locators and self._sends(first):
             return first
         row = NO_ROW if first is None else self.rows.of.get(first, NO_ROW)

@@ -12,11 +12,12 @@ Five kinds of rules stand before all others, the last four only for this host's 
     P      from all fwmark MARK goto P+4         noid's own packets
     P+1    from LOCATOR lookup TABLE+ROW         the source is a locator: one rule for each
     P+2    from ADDRESS goto P+4                 the source is given: one for each address
-    P+3    from all lookup TABLE                 the source is yet to be chosen: a locator
+    P+3    from all fwmark 0 lookup TABLE        the source is yet to be chosen: a locator
     P+4    from all nop
 
 ROW is that of the locator's uplink (rows.py). A route in TABLE+ROW is there for each peer of a
-context, and in TABLE for each peer that programs may connect to.
+context, and in TABLE for each peer that programs may connect to, unless the host reaches it by a
+device that is no uplink, such as a VPN's.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -282,7 +283,7 @@ def rules_of(
                 for one, row in rows.items()
             ),
             *(Rule(first + 2, GOTO, target=last, source=one, is_local=True) for one in given),
-            Rule(first + 3, table=table, is_local=True),
+            Rule(first + 3, table=table, is_local=True, is_unmarked=True),
             Rule(last, NOTHING),
         }
     )

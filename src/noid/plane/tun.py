@@ -43,6 +43,7 @@ class TunPlane(SlowPath):
     kind = "tun"
     wanted: dict[Locator, PeerRoute]
     rules: frozenset[Rule] = frozenset()
+    devices: frozenset[int] = frozenset()
     is_steering = False
     refresh: asyncio.TimerHandle | None = None
 
@@ -64,6 +65,7 @@ class TunPlane(SlowPath):
 
     def network_changed(self, survey: Survey) -> None:
         """Restores what others have removed: the device, its routes, the rules."""
+        self.devices = frozenset(device.index for device in survey.devices)
         if self.is_steering:
             if self.keep_device(survey, self.mtu):
                 self._restore(list(self.wanted.values()))
@@ -153,9 +155,11 @@ class TunPlane(SlowPath):
         """Leads an AID into the device, with the source address it would have had anyway."""
         if aid in self.wanted:
             return
-        source = None
+        source, device = None, 0
         with self.counted(QUESTIONS_REFUSED):
-            source = self.network.default_source(aid, mark=self.section.mark)
+            source, device = self.network.default_route(aid, mark=self.section.mark)
+        if device and self.devices and device not in self.devices:
+            return  # the host sends there by a device that is no uplink, such as a VPN's
         locators = self.locators()
         if locators and source not in locators:
             source = locators[0]
