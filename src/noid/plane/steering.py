@@ -15,6 +15,8 @@ Five kinds of rules stand before all others, the last four only for this host's 
     P+3    from all lookup TABLE                 the source is yet to be chosen: a locator
     P+4    from all nop
 
+The daemon removes P+3 when it ends.
+
 ROW is that of the locator's uplink (rows.py). A route in TABLE+ROW is there for each peer of a
 context, and in TABLE for each peer that programs may connect to.
 """
@@ -282,10 +284,18 @@ def rules_of(
                 for one, row in rows.items()
             ),
             *(Rule(first + 2, GOTO, target=last, source=one, is_local=True) for one in given),
-            Rule(first + 3, table=table, is_local=True),
+            choosing(section),
             Rule(last, NOTHING),
         }
     )
+
+
+def choosing(section: PlaneSection) -> Rule:
+    """The rule for packets whose source is yet to be chosen.
+
+    Without a daemon the kernel chooses, since nothing would choose another source after a failure.
+    """
+    return Rule(section.rule_priority + 3, table=section.table, is_local=True)
 
 
 def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
