@@ -22,12 +22,15 @@ READS_MAX: Final = 64
 """Datagrams read before other work gets its turn."""
 MESSAGE: Final = struct.Struct("=IHHII")
 """struct nlmsghdr: octets, type, flags, sequence number, port."""
+ADDRESS_OCTETS: Final = 8
+IFA_ADDRESS: Final = 1
 LINK: Final = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change."""
 ROUTE_OCTETS: Final = 12
 NEIGHBOUR_OCTETS: Final = 12
 NEW_LINK: Final = 16
 DELETE_LINK: Final = 17
+DELETE_ADDRESS: Final = 21
 NEW_ROUTE: Final = 24
 DELETE_ROUTE: Final = 25
 NEW_NEIGHBOUR: Final = 28
@@ -49,12 +52,15 @@ class Changes:
         matters: whether anything may have changed that is worth a survey.
         links: flags that the devices named have had all the time, by index; 0 for one that is gone.
         deleted: routes to single addresses that were deleted.
+        unaddressed: addresses that were deleted. The kernel takes them out of the routes that have
+            them as the source, and sends no message about that.
         overflows: how often the kernel had more messages than the socket could hold.
     """
 
     matters: bool = False
     links: dict[int, int] = field(default_factory=dict)
     deleted: set[DeletedRoute] = field(default_factory=set)
+    unaddressed: set[Locator] = field(default_factory=set)
     overflows: int = 0
 
 
@@ -116,6 +122,10 @@ def _take_one(kind: int, body: bytes, found: Changes, neighbour: Locator) -> Non
         if kind in (NEW_LINK, DELETE_LINK) and len(body) >= LINK.size:
             _, _, index, flags, _ = LINK.unpack_from(body)
             found.links[index] = found.links.get(index, ~0) & (flags if kind == NEW_LINK else 0)
+        elif kind == DELETE_ADDRESS:
+            address = attributes_of(body[ADDRESS_OCTETS:]).get(IFA_ADDRESS, b"")
+            if len(address) == LOCATOR_OCTETS:
+                found.unaddressed.add(Locator(address))
 
 
 def _take_route(kind: int, body: bytes, found: Changes) -> None:

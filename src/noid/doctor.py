@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from noid.attempt import PORT
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
 from noid.constants import SOURCES_MAX
 from noid.control import ask
@@ -17,13 +18,15 @@ from noid.dns.records import Kind, Question, Status, canonical_name, reverse_nam
 from noid.dns.upstream import Upstream
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.errors import ConfigError, ShimError
-from noid.firewall import PORT, Firewall, Fix, Loss, describe
+from noid.firewall import Firewall, Fix
 from noid.locators import Locator, format_locator, parse_locator
+from noid.losses import Loss, describe
 from noid.netlink import HostNetwork
-from noid.plane.pins import own_devices
+from noid.plane.pins import our_pins, own_devices
 from noid.plane.prospects import prospects
 from noid.resolvconf import asked, resolvers_before
 from noid.survey import OwnAddress, Survey
+from noid.trial import PlaneKind
 
 DaemonStatus = dict[str, Any]
 MTU_MIN: Final = 1280
@@ -108,7 +111,7 @@ class Doctor:
             planes = self._plane(survey)
             locators = tuple(address.locator for address in own)
             status = self._status()
-            rules = self._firewall(network, own, status)
+            rules = self._firewall(network, own, self._kind(status, planes))
         finally:
             network.close()
         findings += [self._mtu(mtu), self._identifiers(locators), *await self._names(locators)]
@@ -220,14 +223,14 @@ class Doctor:
         return Finding("resolver", Health.WRONG, found, "noid resolver on")
 
     def _firewall(
-        self, network: HostNetwork, own: tuple[OwnAddress, ...], status: DaemonStatus | ShimError
+        self, network: HostNetwork, own: tuple[OwnAddress, ...], kind: PlaneKind
     ) -> list[Finding]:
         """Whether packets of M6 pass this host's own rules, in both directions."""
         places = {one.locator: one.interface for one in own if not one.broken}
         if not places:
             return [Finding("firewall", Health.UNKNOWN, "no address to try it with")]
         points = self.config.code_points()
-        firewall = Firewall(network, self.config.plane, points, places, self._kind(status))
+        firewall = Firewall(network, self.config.plane, points, places, kind)
         helped: list[Fix] = []
         useless: list[Fix] = []
         try:
@@ -253,14 +256,23 @@ class Doctor:
             return [*changes, *findings]
         uplinks = " ".join(sorted(set(places.values())))
         text = f"packets of M6 pass this host's own rules on {uplinks}, in both directions"
+        text += f" (plane {kind})"
         return [*changes, Finding("firewall", Health.OK, text), *findings]
 
-    def _kind(self, status: DaemonStatus | ShimError) -> str:
-        """The data plane that carries packets now; the one in the kernel outlives its daemon."""
+    def _kind(self, status: DaemonStatus | ShimError, planes: list[Finding]) -> PlaneKind:
+        """The data plane that carries packets now, or that this host would get.
+
+        The one in the kernel outlives its daemon.
+        """
         if not isinstance(status, ShimError):
-            return str(status["plane"]["kind"])
-        pins = Path(self.config.plane.pins)
-        return "bpf" if pins.is_dir() and any(pins.iterdir()) else ""
+            return "bpf" if status["plane"]["kind"] == "bpf" else "tun"
+        section = self.config.plane
+        pins = Path(section.pins)
+        if pins.is_dir() and our_pins(pins):
+            return "bpf"
+        if section.kind != "auto":
+            return "bpf" if section.kind == "bpf" else "tun"
+        return "bpf" if planes[0].health is Health.OK else "tun"
 
     def _kernel(self) -> Finding:
         if TUN.exists():
@@ -321,7 +333,6 @@ def _of_fix(fix: Fix, health: Health, end: str) -> Finding:
 
 def _of_loss(loss: Loss, text: str, *, useless: set[str]) -> Finding:
     """A rule that drops; a command that was tried in vain is not suggested again."""
-    health = Health.UNKNOWN if loss.in_outage else Health.WRONG
     if loss.rule in useless:
-        return Finding("firewall", health, f"{text}; accepting it there does not help", "")
-    return Finding("firewall", health, text, loss.command)
+        return Finding("firewall", Health.WRONG, f"{text}; accepting it there does not help", "")
+    return Finding("firewall", Health.WRONG, text, loss.command)

@@ -36,6 +36,8 @@ PASSING_ADDRESS = "fe80::6d36"
 FOREVER = 0xFFFFFFFF
 NEIGHBOUR_INCOMPLETE = 0x01
 NEIGHBOUR_PERMANENT = 0x80
+NEIGHBOUR_USE = 0x01
+"""NTF_USE (linux/neighbour.h): what happens to an entry when a packet is sent by it happens now."""
 ROUTE_UNICAST = 1
 FAR_AWAY = "2000::"
 """An address of nobody's, to which the route of the wide world leads."""
@@ -406,6 +408,28 @@ class HostNetwork:
         with contextlib.suppress(NetlinkError):
             text = format_locator(address)
             self._route.neigh("del", family=socket.AF_INET6, ifindex=device, dst=text)
+
+    @_on_worker
+    def ask_for_gateways(self, sources: Collection[Locator]) -> None:
+        """Has the kernel verify that the gateways of some addresses are there.
+
+        It does so by itself only when something is sent to them. A gateway that is replaced while
+        everything leaves by another uplink would be known by the link-layer address it had.
+        """
+        for source in sources:
+            with contextlib.suppress(NetlinkError):
+                for route in self._route.route(
+                    "get", family=socket.AF_INET6, dst=FAR_AWAY, src=format_locator(source)
+                ):
+                    if route.get("gateway") is not None:
+                        self._route.neigh(
+                            "replace",
+                            family=socket.AF_INET6,
+                            ifindex=route.get("oif"),
+                            dst=route.get("gateway"),
+                            flags=NEIGHBOUR_USE,
+                            state=0,
+                        )
 
     @_on_worker
     def neighbour_devices(self, address: Locator) -> frozenset[int]:

@@ -1,10 +1,11 @@
 """A place to try packets: they pass the host's own rules, and none of them leaves the host.
 
-One TAP device of our own stands for the shim's: what programs send to its peer comes out of it, as
-what they send to a peer comes out of the shim's device. A packet is put on the ingress of an uplink
-by a BPF program on that device, so it arrives there as from the network. An nftables table of our
-own traces the packets, records those that have passed every chain, and drops those to its
-stranger behind all others. Device, table and rule are removed afterwards.
+Packets to a peer have routes as a data plane makes them: with the plane in the kernel by the uplink
+of their source, and by a device of ours while that is down; with the TUN plane always by a device
+of ours. A TAP device stands for ours. A packet is put on the ingress of an uplink by a BPF program
+on the TAP device, so it arrives there as from the network. An nftables table traces the packets,
+and behind all other chains it records what goes to the peer or to a stranger, and keeps it here.
+Device, table, routes and rules are removed afterwards.
 """
 
 import contextlib
@@ -12,13 +13,11 @@ import ctypes
 import fcntl
 import os
 import secrets
-import select
 import socket
 import struct
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal
 
 from noid import nftables
 from noid.config import PlaneSection
@@ -27,9 +26,15 @@ from noid.errors import PlatformError, ShimError, Unsupported
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork
 from noid.plane import libbpf
+from noid.plane.layout import UPLINKS_MAX
 from noid.plane.requirements import SCHED_CLS
+from noid.plane.steering import BY_OURS, BY_UPLINK
 from noid.routes import PeerRoute
 from noid.rules import Rule
+from noid.wire import ipv6
+
+PlaneKind = Literal["bpf", "tun"]
+"""A data plane: the one in the kernel, or the one in user space."""
 
 TUN_PATH: Final = "/dev/net/tun"
 TUNSETIFF: Final = 0x400454CA
@@ -40,9 +45,7 @@ SIOCSIFFLAGS: Final = 0x8914
 SIOCGIFHWADDR: Final = 0x8927
 IFF_NOARP: Final = 0x80
 INTERFACE_REQUEST: Final = "16s24s"
-ETHERNET_OCTETS: Final = 14
 ETHERTYPE_IPV6: Final = b"\x86\xdd"
-FRAME_OCTETS_MAX: Final = 2_048
 MTU: Final = 1_500
 WAIT_S: Final = 0.5
 """A packet that has not arrived after so long was dropped: none of them leaves this host."""
@@ -50,9 +53,17 @@ WAIT_S: Final = 0.5
 NOWHERE: Final = parse_locator("2000::")
 """Addresses that begin like this are of no host, and only a default route leads to them."""
 RANDOM_OCTETS: Final = 8
+STAYS: Final = "ff01::6d36"
+"""A multicast address of interface-local scope: Linux sends nothing there (RFC 4291 §2.7.1).
+
+The first packet of a conversation gets it. Were it dropped by our table, connection tracking would
+forget the connection: it confirms new ones behind every chain.
+"""
 TABLE: Final = "noid-try"
 LEFT_MAX: Final = 32 * LOCATORS_MAX
 """Room for every protocol that is tried from every locator."""
+BEGUN_MAX: Final = 2 * LOCATORS_MAX
+"""Room for a conversation from every locator, with its uplink up and down."""
 CANARY_PORT: Final = 9
 """UDP port (discard) of the packets that show how far the trace has come."""
 
@@ -61,6 +72,16 @@ table inet {TABLE} {{{{
     set left {{{{
         typeof meta l4proto . ip6 saddr
         size {LEFT_MAX}
+        flags dynamic
+    }}}}
+    set begun {{{{
+        typeof ip6 saddr . tcp sport . tcp sequence
+        size {BEGUN_MAX}
+        flags dynamic
+    }}}}
+    set said {{{{
+        typeof ip6 saddr . udp sport
+        size {BEGUN_MAX}
         flags dynamic
     }}}}
     chain arrived {{{{
@@ -75,6 +96,11 @@ table inet {TABLE} {{{{
         type filter hook postrouting priority 2147483647
         ip6 daddr {{stranger}} udp dport {CANARY_PORT} drop
         ip6 daddr {{stranger}} add @left {{{{ meta l4proto . ip6 saddr }}}} drop
+        ip6 daddr {{peer}} tcp flags & (syn | ack) == syn \
+            add @begun {{{{ ip6 saddr . tcp sport . tcp sequence }}}} ip6 daddr set {STAYS} accept
+        ip6 daddr {{peer}} meta l4proto udp \
+            add @said {{{{ ip6 saddr . udp sport }}}} ip6 daddr set {STAYS} accept
+        ip6 daddr {{peer}} drop
     }}}}
 }}}}
 """
@@ -95,18 +121,42 @@ class Trial:
     The addresses are others each time: connection tracking knows nothing of them.
 
     Attributes:
-        stranger: of no host; the table of our own drops what goes there.
-        peer: of no host; routed into the trial device, as the shim routes its peers.
+        network: the host's.
+        kind: the data plane whose routes there are.
+        places: the locators, and the uplink of each.
+        stranger: of no host; there is no route of ours to it.
+        peer: of no host; routed as a data plane routes its peers.
         device: name of the trial device.
+        index: its number.
         tap: its descriptor.
+        by_uplink: the routes to the peer that are there while the uplinks are up.
         trace: the decisions of the host's rules so far.
     """
 
+    network: HostNetwork
+    kind: PlaneKind
+    places: Mapping[Locator, str]
     stranger: Locator
     peer: Locator
     device: str
+    index: int
     tap: int
+    by_uplink: list[PeerRoute]
     trace: nftables.Trace
+
+    def device_of(self, locator: Locator, *, in_outage: bool) -> str:
+        """By what packets between a locator and the peer pass."""
+        return self.device if in_outage or self.kind == "tun" else self.places[locator]
+
+    def begin_outage(self) -> None:
+        """Makes the trial device what the device of ours is while uplinks are down.
+
+        Raises:
+            PlatformError: the kernel refuses.
+        """
+        self.network.remove_routes(self.by_uplink)
+        for locator in self.places:
+            self.network.add_address(locator, self.index)
 
     def inject(self, device: str, packet: bytes) -> None:
         """Lets an IPv6 packet arrive on a device, the trial device included."""
@@ -114,25 +164,24 @@ class Trial:
         source = b"\x02\x00" + index.to_bytes(4)
         os.write(self.tap, _link_address(device) + source + ETHERTYPE_IPV6 + packet)
 
-    def sent_by_device(self, protocol: int, source_port: int) -> bytes | None:
-        """The next IPv6 packet of a socket that comes out of the trial device, or None."""
-        until_s = time.monotonic() + WAIT_S
-        while (left_s := until_s - time.monotonic()) > 0:
-            if not select.select([self.tap], [], [], left_s)[0]:
-                break
-            packet = os.read(self.tap, FRAME_OCTETS_MAX)[ETHERNET_OCTETS:]
-            if packet[6:7] == bytes((protocol,)) and packet[40:42] == source_port.to_bytes(2):
-                return packet
-        return None
-
     def left(self) -> set[tuple[int, Locator]]:
         """Next header and source of the packets to the stranger that passed every chain."""
-        found = set()
-        for entry in nftables.listed(f"list set inet {TABLE} left"):
-            for element in entry.get("set", {}).get("elem", ()):
-                protocol, source = element.get("elem", {}).get("val", element)["concat"]
-                found.add((int(protocol), parse_locator(source)))
-        return found
+        return {(int(protocol), parse_locator(source)) for protocol, source in _elements("left")}
+
+    def begun(self) -> dict[tuple[int, Locator, int], int]:
+        """Conversations with the peer whose first packet passed every chain.
+
+        Returns:
+            For the protocol, source and port of each, the sequence number of the SYN, or 0.
+        """
+        found = {
+            (ipv6.TCP, parse_locator(source), int(port)): int(sequence)
+            for source, port, sequence in _elements("begun")
+        }
+        said = {
+            (ipv6.UDP, parse_locator(source), int(port)): 0 for source, port in _elements("said")
+        }
+        return found | said
 
     def drops(self) -> dict[nftables.Traced, nftables.Drop]:
         """What the host's rules have dropped so far."""
@@ -158,20 +207,22 @@ class Trial:
 
 
 @contextlib.contextmanager
-def set_up(network: HostNetwork, section: PlaneSection, uplinks: Sequence[str]) -> Iterator[Trial]:
+def set_up(
+    network: HostNetwork, section: PlaneSection, places: Mapping[Locator, str], kind: PlaneKind
+) -> Iterator[Trial]:
     """Sets the place up while the block runs.
 
     Args:
         network: the host's.
         section: the ``[plane]`` of the configuration.
-        uplinks: names of the devices on which packets will arrive.
+        places: the host's locators, and the name of the uplink of each.
+        kind: the data plane whose routes to make.
 
     Raises:
         ShimError, OSError: it cannot be set up.
     """
     device = f"{section.device}{TRIAL_SUFFIX}"
     stranger, peer = _nobody(), _nobody()
-    table = section.table ^ 1
     with contextlib.ExitStack() as stack:
         tap = _open_tap(device)
         stack.callback(os.close, tap)
@@ -180,26 +231,55 @@ def set_up(network: HostNetwork, section: PlaneSection, uplinks: Sequence[str]) 
         program = _injector()
         stack.callback(os.close, program)
         network.attach_filter(index, program, egress=False)
-        rule = Rule(section.rule_priority, table=table, is_local=True)
-        network.add_rules([rule])
-        stack.callback(network.remove_rules, [rule])
-        network.add_routes([PeerRoute(peer, table, index, 1)])
-        _remove_tables()
-        stack.callback(_remove_tables)
-        ends = {"stranger": format_locator(stranger), "peer": format_locator(peer)}
-        nftables.run(OWN_TABLE.format_map(ends))
-        with contextlib.suppress(ShimError):  # a kernel without such chains
-            devices = ", ".join(f'"{one}"' for one in uplinks)
-            nftables.run(EARLY_TABLE.format(devices=devices, **ends))
-        trial = Trial(stranger, peer, device, tap, stack.enter_context(nftables.tracing()))
+        tables = dict(enumerate(places, start=section.table + UPLINKS_MAX))
+        rules = [  # in front of those of a plane
+            Rule(section.rule_priority, table=table, source=locator, is_local=True)
+            for table, locator in tables.items()
+        ]
+        stack.callback(network.remove_rules, rules)
+        network.add_rules(rules)
+        by_uplink = [
+            PeerRoute(peer, table, socket.if_nametoindex(places[locator]), BY_UPLINK)
+            for table, locator in tables.items()
+            if kind == "bpf"
+        ]
+        by_ours = [PeerRoute(peer, table, index, BY_OURS) for table in tables]
+        stack.callback(network.remove_routes, by_uplink)
+        if network.add_routes([*by_uplink, *by_ours]):
+            raise PlatformError("routes for the trial", 0, "the kernel refuses them")
+        stack.enter_context(_own_tables(stranger, peer, places.values()))
+        trace = stack.enter_context(nftables.tracing())
+        trial = Trial(network, kind, places, stranger, peer, device, index, tap, by_uplink, trace)
         trial.catch_up()
         yield trial
+
+
+@contextlib.contextmanager
+def _own_tables(stranger: Locator, peer: Locator, uplinks: Iterable[str]) -> Iterator[None]:
+    """The nftables tables, while the block runs; those of a trial that was killed are replaced."""
+    ends = {"stranger": format_locator(stranger), "peer": format_locator(peer)}
+    _remove_tables()
+    try:
+        nftables.run(OWN_TABLE.format_map(ends))
+        with contextlib.suppress(ShimError):  # a kernel without such chains
+            devices = ", ".join(f'"{one}"' for one in sorted(set(uplinks)))
+            nftables.run(EARLY_TABLE.format(devices=devices, **ends))
+        yield
+    finally:
+        _remove_tables()
 
 
 def _remove_tables() -> None:
     for family in ("inet", "netdev"):
         with contextlib.suppress(ShimError):
             nftables.run(f"delete table {family} {TABLE}\n")
+
+
+def _elements(name: str) -> Iterator[list[Any]]:
+    """The elements of a set of the own table."""
+    for entry in nftables.listed(f"list set inet {TABLE} {name}"):
+        for element in entry.get("set", {}).get("elem", ()):
+            yield element.get("elem", {}).get("val", element)["concat"]
 
 
 def _nobody() -> Locator:

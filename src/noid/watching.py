@@ -35,6 +35,7 @@ STALE_SURVEYS_MAX = 3
 OVERFLOWS = "times the kernel had more messages than could be held"
 SURVEYS_REFUSED = "surveys of the host refused"
 COMPARISONS_REFUSED = "comparisons of routing tables refused"
+GATEWAYS_REFUSED = "verifications of gateways refused"
 QUEUES_REFUSED = "emptying of queues refused"
 
 logger = logging.getLogger("noid")
@@ -93,6 +94,8 @@ class Watching:
                 self._lose_link(index, is_up=bool(flags & IFF_UP))
         if found.deleted:
             self.plane.routes_deleted(found.deleted)
+        if found.unaddressed.intersection(self.own.addresses):
+            self.compare_soon()
         if found.overflows:
             self.plane.counts[OVERFLOWS] += found.overflows
             self.compare_soon()
@@ -102,11 +105,20 @@ class Watching:
     def _lose_link(self, index: int, *, is_up: bool) -> None:
         self._losses += 1
         self.plane.link_lost(index, is_up=is_up)
+        if not is_up:
+            self._keep_aids_of(index)
         event = self.own.lost(index)
         if event is not None:
             self.handle(event)
             with self.plane.counted(QUEUES_REFUSED):
                 self.network.drop_queued(index)
+
+    def _keep_aids_of(self, index: int) -> None:
+        """The kernel removes the addresses of a link that is down; packets for AIDs still come."""
+        gone = self.own.links.get(index, frozenset()) & frozenset(self.in_use())
+        for aid in gone - self.kept:
+            self.plane.keep_address(aid, kept=True)
+        self.kept |= gone
 
     def compare_soon(self) -> None:
         """Everything is compared as soon as may be, without a change that is heard of."""
@@ -156,6 +168,8 @@ class Watching:
         return True
 
     async def _compare_tables(self) -> None:
+        with self.plane.counted(GATEWAYS_REFUSED):
+            await asyncio.to_thread(self.network.ask_for_gateways, self.own.locators)
         for table in self.plane.tables_of_routes():
             before = self.plane.wanted_routes(table)
             try:
@@ -168,8 +182,10 @@ class Watching:
     def take(self, survey: Survey) -> None:
         """Tells plane and engine what there is, and keeps the AIDs that have lost their link."""
         self.plane.network_changed(survey)
+        before = set(self.own.locators)
         event = self.own.look(survey)
         if event is not None:
+            self._is_due |= not before.issuperset(event.locators)  # routes may have lost a source
             self.handle(event)
             self.told()
         self._keep_aids(survey)

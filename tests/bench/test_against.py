@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from noid.bench.against import PREFIX, figures_of, ratios
+from noid.bench.against import PREFIX, figures_of, ratios, table
 from noid.cli.main import main
 
 
@@ -20,6 +20,12 @@ def test_the_figures_of_an_answer_are_medians_and_numbers() -> None:
     assert figures_of(answer) == {"a": 2.0, "b": 7.0}
 
 
+def test_a_figure_of_a_row_is_named_after_the_row() -> None:
+    spread = {"median": 30.0, "min": 1.0, "max": 90.0}
+    row = {"fault": "silent", "plane": "bpf", "n": 7, "silence_ms": spread, "runs": [{}]}
+    assert figures_of({"rows": [row]}) == {"silent_bpf_n": 7.0, "silent_bpf_silence_ms": 30.0}
+
+
 def test_ratios_are_taken_turn_by_turn() -> None:
     now = [{"a": 2.0, "same": 5.0}, {"a": 6.0, "same": 5.0}]
     then = [{"a": 1.0, "same": 5.0}, {"a": 4.0, "same": 5.0}]
@@ -30,6 +36,8 @@ def test_ratios_are_taken_turn_by_turn() -> None:
 def test_there_is_no_ratio_to_nothing() -> None:
     found = ratios([{"a": 2.0, "new": 1.0}], [{"a": 0.0}])
     assert set(found) == {"a_now", "a_then"}
+    (row,) = table(found)
+    assert row == {"figure": "a", "now to then": "-", "now": "2 (2-2)", "then": "0 (0-0)"}
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ SMALL = {
     "packets": ["--runs", "1", "--seconds", "1", "--plane", "tun"],
     "scale": ["--runs", "1", "--contexts", "1000"],
     "adoption": ["--contexts", "1000"],
-    "failover": ["--runs", "1", "--fault", "silent", "--traffic", "paced", "--planes", "none,bpf"],
+    "failover": ["--runs", "1", "--fault", "silent", "--traffic", "paced", "--planes", "bpf"],
     "mass-failover": ["--contexts", "1000", "--samples", "2", "--fault", "silent"],
 }
 SERIES = {"n", "median", "min", "max"}
@@ -125,6 +125,16 @@ def test_peers_are_verified_beside_dead_name_servers(capsys: pytest.CaptureFixtu
     found = answer("dns-verify", capsys)
     assert found["peers_per_second"]["min"] > 0
     assert "slower_than_where_all_answer" in found
+
+
+def test_every_sample_of_very_many_contexts_continues(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mass_failover, "AFTER_S", 1.0)
+    found = answer("mass-failover", capsys)
+    assert found["samples_that_continued"] == 2
+    assert found["status_answers"] > 0
+    assert found["silence_milliseconds"]["n"] == 2
 
 
 def test_a_flood_that_is_not_answered_is_no_figure() -> None:

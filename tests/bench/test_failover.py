@@ -1,11 +1,13 @@
 """The failover bench: its options, its pictures, and one small run."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 
 from noid.bench.picture import draw
+from noid.bench.stage import available
 from noid.cli.main import main
 
 
@@ -14,6 +16,7 @@ from noid.cli.main import main
     [
         ("--fault", "silent,fire", "'fire' is not one of silent, "),
         ("--traffic", "bulk,", "'' is not one of bulk, paced, unlimited, udp"),
+        ("--data", "up", "'up' is not one of to_a, from_a"),
         ("--planes", "xdp", "'xdp' is not one of none, mptcp, tun, bpf"),
     ],
 )
@@ -38,6 +41,14 @@ def test_a_silent_provider_ends_plain_tcp_and_not_noid(
     assert (shimmed["plane"], shimmed["survived"], shimmed["n"]) == ("bpf", 1, 1)
     assert plain["silence_ms"]["min"] > shimmed["silence_ms"]["max"]
     assert [path.name for path in tmp_path.iterdir()] == ["failover-silent-paced-to-a.svg"]
+
+
+def test_missing_mptcp_is_reported_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with contextlib.ExitStack() as stack:
+        stages, missing = available(("mptcp",), stack)
+    assert stages == []
+    assert missing == "mptcpize is not available: install the Debian package mptcpize"
 
 
 def test_the_same_figures_make_the_same_picture(tmp_path: Path) -> None:

@@ -129,4 +129,5 @@ def test_people_see_whole_milliseconds_and_both_directions() -> None:
     found = silence.texts([run(30.4), run(10.0), run(80.0, survived=False)])
     assert found["silence ms"] == "30 (10-80)"
     assert found["lives"] == "2/3"
+    assert silence.texts([run(1.0, connect_ms=float("inf"))])["connect ms"] == "never"
     assert (found["lost"], found["twice"], found["connect ms"]) == ("2/1", "0/3", "")

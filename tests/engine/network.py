@@ -120,6 +120,8 @@ class Network:
                 label = output.local_label
                 received_ns = station.received_ns.get(label, 0)
                 self.give(station, IdleChecked(label, received_ns, station.in_use))
+            case SendAgain() if not output.packet:
+                pass  # no plane has kept one
             case SendAgain():
                 flow = station.rewriter.by_label[output.local_label]
                 self.put(station.rewriter.outbound(output.packet, flow))

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from noid.errors import PlatformError
+from noid.lab.faults import Fault
 from noid.lab.lab import Lab
-from noid.lab.topology import locators
+from noid.lab.topology import HOSTS, locators
 from tests.lab.conversations import (
     carried_by_context,
     establish_context,
@@ -35,6 +37,16 @@ table inet fw {
     }
 }
 """
+PASS = "packets of M6 pass this host's own rules on up1 up2, in both directions (plane bpf)"
+STALL_S = 4.0
+DROPS = {
+    "bpf": "inet fw input (ct state invalid counter drop) drops inbound ICMPv6 type 200",
+    "tun": (
+        "inet fw pre (meta nfproto ipv6 fib saddr . mark . iif oif missing counter drop)"
+        " drops inbound plain packets (TCP, UDP)"
+    ),
+}
+"""What STATEFUL drops first, by plane: the routes of the TUN plane lead to its device."""
 NOT_A_LOCATOR = "2001:db8:1:a::77"
 SEND_FROM = f"""\
 import socket, sys
@@ -44,10 +56,10 @@ one.sendto(b"word", (sys.argv[1], 7001))
 """
 
 
-def examined(lab: Lab, *options: str) -> list[dict[str, Any]]:
-    environment = [f"{key}={value}" for key, value in lab.environment("a").items()]
+def examined(lab: Lab, *options: str, host: str = "a") -> list[dict[str, Any]]:
+    environment = [f"{key}={value}" for key, value in lab.environment(host).items()]
     words = ["env", *environment, *NOID, "doctor", "--json", *options]
-    done = lab.run("a", words, timeout_s=120)
+    done = lab.run(host, words, timeout_s=120)
     findings: list[dict[str, Any]] = json.loads(done.stdout)
     return findings
 
@@ -81,8 +93,7 @@ def test_the_fixes_let_a_context_be_made_and_used(lab: Lab) -> None:
             establish_context(lab)
             with carried_by_context(lab, packets=1):
                 conversation.echoes()
-    dropped = "inet fw input (ct state invalid counter drop) drops inbound ICMPv6 type 200"
-    assert ("wrong", f"{dropped} on up1 up2") in of("firewall", before)
+    assert ("wrong", f"{DROPS[lab.plane]} on up1 up2") in of("firewall", before)
     assert {health for health, _ in of("firewall fix", fixed)} == {"ok"}
     assert [health for health, _ in of("firewall", fixed)] == ["ok"]
     assert [health for health, _ in of("firewall", after)] == ["ok"]
@@ -94,6 +105,78 @@ def test_next_headers_are_tried_inbound_where_rules_see_them(lab: Lab) -> None:
         texts = [text for _, text in of("firewall", examined(lab))]
     seen = [text for text in texts if "inbound next headers" in text]
     assert len(seen) == (1 if lab.plane == "tun" else 0), texts
+
+
+@pytest.fixture(scope="module")
+def filtered_lab(lab_machine: None) -> Iterator[Lab]:
+    """Hosts behind a strict reverse-path filter and a stateful firewall, plane bpf."""
+    with Lab.create(plane="bpf", variant="firewall") as lab:
+        serve_echoes(lab)
+        yield lab
+
+
+def assert_rules_pass(lab: Lab) -> None:
+    """Doctor says so on both hosts, and the reverse-path filter has dropped nothing."""
+    for host in HOSTS:
+        assert of("firewall", examined(lab, host=host)) == [("ok", PASS)]
+        rules = lab.run(host, ["nft", "list", "table", "inet", "firewall"]).stdout
+        (filtered,) = [line for line in rules.splitlines() if "iif oif missing" in line]
+        assert "counter packets 0 bytes 0 drop" in filtered
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENT, Fault.ADMIN])
+def test_a_conversation_survives_behind_a_firewall_that_doctor_calls_ok(
+    filtered_lab: Lab, fault: Fault
+) -> None:
+    lab = filtered_lab
+    restart_daemons(lab)
+    assert_rules_pass(lab)
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        establish_context(lab)
+        with carried_by_context(lab, packets=1):
+            conversation.echoes()
+        lab.cut(1, fault)
+        try:
+            conversation.echoes()
+            with tcp(lab, "a") as new:
+                new.echoes()
+        finally:
+            lab.heal(1)
+        conversation.echoes()
+    assert_rules_pass(lab)
+
+
+def test_a_rule_that_doctor_names_stops_a_conversation_and_the_fix_lets_it_go_on(
+    filtered_lab: Lab,
+) -> None:
+    lab = filtered_lab
+    restart_daemons(lab)
+    rule = ["nft", "insert", "rule", "inet", "firewall", "input", "iifname", "noid0*", "drop"]
+    assert lab.run("a", rule).returncode == 0
+    ((health, text),) = of("firewall", examined(lab))
+    assert health == "wrong"
+    assert "drops inbound restored packets (TCP, UDP) on noid0-try" in text
+    assert text.endswith("while its own uplink is down")
+    establish_context(lab)
+    assert not survives_the_loss_of_an_uplink(lab)
+    assert {health for health, _ in of("firewall fix", examined(lab, "--fix"))} == {"ok"}
+    assert survives_the_loss_of_an_uplink(lab)
+
+
+def survives_the_loss_of_an_uplink(lab: Lab) -> bool:
+    """Whether a conversation of a goes on within some seconds after its uplink is set down."""
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        lab.cut(1, Fault.ADMIN)
+        try:
+            conversation.echoes(timeout_s=STALL_S)
+            return True
+        except PlatformError:
+            return False
+        finally:
+            lab.heal(1)
+            conversation.echoes()
 
 
 @pytest.fixture

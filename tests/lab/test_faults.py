@@ -25,6 +25,7 @@ STATIC = [fault for fault in Fault if fault is not Fault.RA]
 ROUTER_ANSWERS = {Fault.SILENT, Fault.ONE_WAY, Fault.ONE_WAY_UP, Fault.ROUTER_REPLACED, Fault.ROUTE}
 """The faults that leave the router a neighbour."""
 WITHOUT_CARRIER = {Fault.CARRIER, Fault.ADMIN}
+HOST_FAULTS = [Fault.ADMIN, Fault.ADDRESS, Fault.ROUTE, Fault.CARRIER, Fault.ACCESS, Fault.ROUTER]
 BUILDABLE = [variant for variant in VARIANTS if variant != "vlan"]
 SETTLE_S = 10.0
 PATIENCE_S = 2.0
@@ -146,6 +147,16 @@ def test_heal_undoes_the_faults_of_one_provider_and_one_host(healed: Lab) -> Non
     assert not _pings(healed, B1, ROUTER_OF_B, host="b")
 
 
+def test_faults_of_one_uplink_are_undone_together_in_whatever_order_they_came(healed: Lab) -> None:
+    before = _state(healed)
+    for faults in (HOST_FAULTS, reversed(HOST_FAULTS)):
+        for fault in faults:
+            healed.cut(1, fault)
+        healed.heal(1)
+        _await_pings(healed)
+        assert _state(healed) == before
+
+
 def test_heal_without_a_fault_changes_nothing(healed: Lab) -> None:
     before = _state(healed)
     healed.heal(1)
@@ -213,6 +224,7 @@ def test_a_variant_carries_packets_by_every_pair_and_a_fault_of_it_is_undone(
     with Lab.create(variant=variant) as lab:
         _await_pings(lab)
         assert _pings(lab, A2, B1)
+        assert lab.run("a", ["ping", "-c1", "-W5", "b.example"]).returncode == 0, "by name"
         before = _state(lab)
         lab.cut(1, Fault.ACCESS)
         assert not _pings(lab, A1, B1)
@@ -321,7 +333,7 @@ def _learnt_route(lab: Lab) -> bool:
 
 
 def _in_force(lab: Lab) -> list[tuple[Fault, int, str]]:
-    return list(changes.in_force(lab.directory / "faults"))
+    return changes.in_force(lab.directory / "faults")
 
 
 def _state(lab: Lab) -> dict[tuple[str, str], list[str]]:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -123,6 +124,23 @@ def test_of_addresses_that_came_and_went_those_in_use_alone_are_remembered(pins:
         plane.remove(flow.local_label)
         changed(plane)
         assert of_ours(plane) == set()
+
+    with_plane(pins, scenario)
+
+
+def test_the_peer_of_a_flow_has_routes_once_the_flow_is_no_more_provisional(pins: Path) -> None:
+    def scenario(plane: BpfPlane) -> None:
+        ip(f"addr add {format_locator(LOCATORS[0])}/64 dev up1 nodad")
+        changed(plane)
+        flow = random_flow(random.Random(1))
+        flow.local_aid = LOCATORS[0]
+        settled = replace(flow, aside=False, holds=False)
+        plane.install(replace(flow, transmits=False, aside=True, holds=True))
+        assert led(plane) == set()
+        plane.install(settled)
+        assert led(plane) == {flow.peer_aid}
+        plane.remove(flow.local_label)
+        assert led(plane) == set()
 
     with_plane(pins, scenario)
 

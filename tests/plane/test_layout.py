@@ -156,14 +156,16 @@ def test_a_row_of_the_uplinks(structures: Structures) -> None:
     }
 
 
-def test_the_last_segment_of_an_activity(structures: Structures) -> None:
+def test_the_segment_that_an_activity_has_kept(structures: Structures) -> None:
     octets = structures.octets("activity")
     assert octets == layout.ACTIVITY_OCTETS
-    report = structures.places("activity")["report"]
-    assert report.start == layout.ACTIVITY_HEAD_OCTETS
+    places = structures.places("activity")
+    assert places["report"].start == layout.ACTIVITY_HEAD.size
+    entry = bytearray(octets)
+    entry[places["kept_ns"]] = number(77, 8)
     head = layout.REPORT.pack(layout.UNANSWERED_PACKET, bytes(4), 0, bytes(16), 0, 1428, 5, 0)
-    entry = (bytes(report.start) + head + b"12345").ljust(octets, b"-")
-    assert layout.latest_of(entry) == (b"12345", 1428)
+    entry[places["report"]] = (head + b"12345").ljust(octets - places["report"].start, b"-")
+    assert layout.kept_in(bytes(entry)) == layout.Kept(b"12345", 1428, 77)
 
 
 def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Structures) -> None:

@@ -164,7 +164,7 @@ def test_a_flushed_table_is_restored_and_reported(
             kept, lambda: routes(kept), lambda: ip(f"route flush table {table}"), count=1198
         )
         await until(lambda: bool(lines(caplog)))
-        assert f"routes: 1198 (table {table})" in lines(caplog)[0]
+        assert f"(table {table})" in lines(caplog)[0]
 
     keeping(pins, scenario)
 

@@ -25,6 +25,7 @@ from noid.errors import PlatformError, UsageError
 PARTS: Final = ("src", "pyproject.toml", "hatch_build.py", "README.md")
 """What of a commit its package is built from."""
 OBJECT: Final = Path("noid/bpf/host.bpf.o")
+SIDES: Final = ("now to then", "now", "then")
 PREFIX: Final = "noid-bench-"
 END_TIMEOUT_S: Final = 60.0
 """A turn that is interrupted removes its labs first."""
@@ -54,17 +55,24 @@ def compare(commit: str, name: str, options: Sequence[str], turns: int, watch: W
                 figures.append(figures_of(_run(source, name, options)))
     watch(turns, turns)
     facts: dict[str, Fact] = {"against": commit, "counted": "now to then, turn by turn"}
-    return Report(series=ratios(now, then), facts=facts)
+    series = ratios(now, then)
+    return Report(series=series, facts=facts, table=table(series))
 
 
 def figures_of(answer: dict[str, Any]) -> dict[str, float]:
-    """The figures in the JSON of a bench: the medians, and the facts that are numbers."""
+    """The figures in the JSON of a bench: the medians, and the facts that are numbers.
+
+    A figure of a row has the words of the row before its name.
+    """
     found: dict[str, float] = {}
     for name, value in answer.items():
         if isinstance(value, dict) and "median" in value:
             found[name] = float(value["median"])
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found[name] = float(value)
+    for row in answer.get("rows", ()):
+        words = "_".join(value for value in row.values() if isinstance(value, str))
+        found |= {f"{words}_{name}": figure for name, figure in figures_of(row).items()}
     return found
 
 
@@ -87,6 +95,34 @@ def ratios(now: Sequence[dict[str, float]], then: Sequence[dict[str, float]]) ->
         found[f"{name}_now"] = Series(tuple(ours))
         found[f"{name}_then"] = Series(tuple(theirs))
     return found
+
+
+def table(series: dict[str, Series]) -> list[dict[str, str]]:
+    """The same for people: a row for each figure.
+
+    Args:
+        series: what ``ratios`` gives.
+    """
+    names = [name.removesuffix("_now") for name in series if name.endswith("_now")]
+    return [
+        {
+            "figure": name.replace("_", " "),
+            **{side: _text(series.get(f"{name}_{side.replace(' ', '_')}")) for side in SIDES},
+        }
+        for name in names
+    ]
+
+
+def _text(series: Series | None) -> str:
+    if series is None:
+        return "-"
+    spread = series.as_json()
+    middle, least, most = (_number(spread[name]) for name in ("median", "min", "max"))
+    return f"{middle} ({least}-{most})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 @contextlib.contextmanager

@@ -22,8 +22,8 @@ from noid.lab import machine
 from noid.lab.faults import Fault
 from noid.lab.waiting import POLL_S
 
-Key = tuple[Fault, str, Way]
-"""Fault, traffic, way."""
+Key = tuple[Fault, str, str, Way]
+"""Fault, traffic, direction of the data, way."""
 
 FAULTS: Final = tuple(one for one in Fault if one is not Fault.RA)
 """No router of this lab advertises itself."""
@@ -31,6 +31,9 @@ USUAL_FAULTS: Final = (Fault.SILENT, Fault.ACCESS, Fault.CARRIER, Fault.ADMIN, F
 ROUTER_SECONDS: Final = 62
 """The kernel takes about 38 s to find that a router behind a switch is dead."""
 ROUTER_TRAFFIC: Final = "paced"
+DIRECTIONS: Final[tuple[Direction, ...]] = ("to_a", "from_a")
+"""Of data over TCP: host a, whose uplink fails, receives or sends."""
+BOTH: Final = "both"
 TRAFFIC_BEFORE_S: Final = 1.0
 PHASE_MAX_S: Final = 0.1
 """The fault comes up to this much later, at random: no timer has a fixed phase to it."""
@@ -51,14 +54,14 @@ class Plan:
     Attributes:
         faults: which faults.
         traffic: which kinds of it.
-        direction: of the data of TCP connections.
+        directions: of the data of TCP connections; datagrams have both at once.
         seconds: how long a conversation is observed after the fault, at least.
         patience_s: how long a silent one is observed.
     """
 
     faults: tuple[Fault, ...]
     traffic: tuple[str, ...]
-    direction: Direction
+    directions: tuple[Direction, ...]
     seconds: int
     patience_s: int
 
@@ -77,30 +80,31 @@ class Results:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each combination, for programs."""
-        return [
-            {"fault": fault.value, "traffic": traffic, "plane": way, **summary(runs)}
-            for (fault, traffic, way), runs in self.runs.items()
-        ]
+        return [{**_words(key), **summary(runs)} for key, runs in self.runs.items()]
 
     def table(self) -> list[dict[str, str]]:
         """The same for people."""
-        return [
-            {"fault": fault.value, "traffic": traffic, "plane": way, **texts(runs)}
-            for (fault, traffic, way), runs in self.runs.items()
-        ]
+        return [{**_words(key), **texts(runs)} for key, runs in self.runs.items()]
 
     def draw(self, directory: Path) -> None:
         """Draws the median run of every way, a file for each fault, traffic and direction."""
         directory.mkdir(parents=True, exist_ok=True)
         drawings: dict[tuple[Fault, str, Direction], dict[str, list[int]]] = {}
-        for (fault, traffic, way), runs in self.runs.items():
-            for direction, curve in self.curves[fault, traffic, way][middle(runs)].items():
+        for key, runs in self.runs.items():
+            fault, traffic, _, way = key
+            for direction, curve in self.curves[key][middle(runs)].items():
                 drawings.setdefault((fault, traffic, direction), {})[way] = curve
         for (fault, traffic, direction), curves in drawings.items():
             words = (fault.value, traffic, direction.replace("_", "-"))
             packets = KINDS[traffic].datagrams
             path = directory / f"failover-{'-'.join(words)}.svg"
             draw(path, ", ".join(words), curves, packets=packets)
+
+
+def _words(key: Key) -> dict[str, str]:
+    """What a row is about."""
+    fault, traffic, direction, way = key
+    return {"fault": fault.value, "traffic": traffic, "data": direction, "plane": way}
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -110,12 +114,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     _add_choice(parser, "fault", faults, usual)
     _add_choice(parser, "traffic", tuple(KINDS), tuple(KINDS))
     _add_choice(parser, "planes", WAYS, WAYS)
-    parser.add_argument(
-        "--data",
-        choices=("to_a", "from_a"),
-        default="to_a",
-        help="whether host a, whose uplink fails, receives or sends over TCP; default: %(default)s",
-    )
+    _add_choice(parser, "data", DIRECTIONS, DIRECTIONS[:1])
     parser.add_argument(
         "--seconds",
         type=positive,
@@ -170,7 +169,7 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
     plan = Plan(
         faults=tuple(map(Fault, arguments.fault)),
         traffic=arguments.traffic,
-        direction=arguments.data,
+        directions=arguments.data,
         seconds=arguments.seconds,
         patience_s=arguments.patience,
     )
@@ -180,26 +179,31 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
         if not stages:
             raise UsageError(missing)
         todo = list(_turns(plan, stages, arguments.runs))
-        for done, (stage, fault, traffic) in enumerate(todo):
+        for done, (stage, fault, traffic, direction) in enumerate(todo):
             watch(done, len(todo))
-            results.add((fault, traffic, stage.way), *run(stage, plan, fault, traffic, done))
+            words = BOTH if KINDS[traffic].datagrams else direction
+            seen = run(stage, plan, fault, traffic, direction, done)
+            results.add((fault, traffic, words, stage.way), *seen)
         watch(len(todo), len(todo))
     if arguments.plot:
         results.draw(arguments.plot)
-    facts: dict[str, Fact] = {"data": plan.direction, "counted": NOTE}
+    facts: dict[str, Fact] = {"counted": NOTE}
     if missing:
         facts["mptcp"] = missing
     return Report(facts=facts, rows=results.rows(), table=results.table())
 
 
-def _turns(plan: Plan, stages: list[Stage], runs: int) -> Iterator[tuple[Stage, Fault, str]]:
+def _turns(
+    plan: Plan, stages: list[Stage], runs: int
+) -> Iterator[tuple[Stage, Fault, str, Direction]]:
     """Every combination once in each run, the stages in a different order each time."""
     for fault, traffic in itertools.product(plan.faults, plan.traffic):
         usable = [one for one in stages if _applies(fault, traffic, one.way)]
-        for number in range(runs):
+        directions = plan.directions[:1] if KINDS[traffic].datagrams else plan.directions
+        for direction, number in itertools.product(directions, range(runs)):
             turn = number % max(1, len(usable))
             for stage in usable[turn:] + usable[:turn]:
-                yield stage, fault, traffic
+                yield stage, fault, traffic, direction
 
 
 def _applies(fault: Fault, traffic: str, way: Way) -> bool:
@@ -210,7 +214,7 @@ def _applies(fault: Fault, traffic: str, way: Way) -> bool:
 
 
 def run(
-    stage: Stage, plan: Plan, fault: Fault, traffic: str, number: int
+    stage: Stage, plan: Plan, fault: Fault, traffic: str, direction: Direction, number: int
 ) -> tuple[Observation, dict[Direction, list[int]]]:
     """One fault in one conversation; the network is whole again afterwards.
 
@@ -219,6 +223,7 @@ def run(
         plan: what is measured.
         fault: which fault.
         traffic: which kind of it.
+        direction: of the data of a TCP connection.
         number: counts the runs.
 
     Returns:
@@ -228,7 +233,7 @@ def run(
         ShimError: the conversation does not start, or the kernel refuses.
     """
     stage.reset()
-    with Conversation(stage, traffic, plan.direction, number) as conversation:
+    with Conversation(stage, traffic, direction, number) as conversation:
         conversation.await_start(READY_TIMEOUT_S)
         stage.lab.wait_for(
             f"{stage.way}: every path is ready",

@@ -169,14 +169,15 @@ def summary(runs: Sequence[Observation]) -> dict[str, Any]:
 def texts(runs: Sequence[Observation]) -> dict[str, str]:
     """The same for people: ``median (min-max)`` in whole ms, and datagrams as ``to a/from a``."""
     found = summary(runs)
-    connects = "connect_ms" in found
+    tried = any(one.connect_ms is not None for one in runs)
+    connect = _text(found["connect_ms"]) if "connect_ms" in found else "never"
     return {
         "lives": f"{found['survived']}/{found['n']}",
         "silence ms": _text(found["silence_ms"]),
         "disturbed ms": _text(found["disturbed_ms"]),
         "lost": _both(found, "lost"),
         "twice": _both(found, "duplicated"),
-        "connect ms": _text(found["connect_ms"]) if connects else "",
+        "connect ms": connect if tried else "",
     }
 
 

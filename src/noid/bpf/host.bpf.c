@@ -31,6 +31,11 @@ int host_own(struct __sk_buff *packet)
 SEC("tc")
 int host_segments(struct __sk_buff *packet)
 {
+	struct ipv6 *ip = header(packet, ETHERNET_OCTETS);
+
+	/* Restored packets arrive here too while their uplink is down (at_home). */
+	if (ip && is_ours(ip))
+		return TC_PASS;
 	return outward_from_ours(packet, CUT);
 }
 

@@ -171,6 +171,7 @@ struct report {
 struct activity {
 	struct bpf_timer timer;
 	struct pair aids;
+	u64 kept_ns;
 	u32 is_armed;
 	u32 reserved;
 	struct report report;

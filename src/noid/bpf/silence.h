@@ -99,7 +99,7 @@ INLINE struct activity *new_activity(const u32 *label)
 
 /* Keeps a segment that wants an answer, and has the timer look for that; once in a tick. */
 INLINE void keep(struct __sk_buff *packet, const struct outbound *flow, const struct pair *aids,
-		 u32 at)
+		 u32 at, u64 now)
 {
 	u32 octets = packet->len - at, label = flow->local_label;
 	struct activity *active = map_find(&activities, &label);
@@ -116,6 +116,7 @@ INLINE void keep(struct __sk_buff *packet, const struct outbound *flow, const st
 	active->report.octets = octets;
 	active->report.segment_octets = super_octets(packet);
 	active->aids = *aids;
+	active->kept_ns = now;
 	if (settings.timers && !active->is_armed) {
 		active->is_armed = 1;
 		timer_start(&active->timer, flow->silence_ns, 0);
@@ -178,7 +179,7 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, const
 	if (!wants && !flow->unanswered_ns && !is_probe(back, now))
 		return;
 	if (protocol == TCP)
-		keep(packet, flow, aids, at);
+		keep(packet, flow, aids, at, now);
 	if (!flow->unanswered_ns) {
 		back->answered = 0;
 		flow->unanswered_ns = now;

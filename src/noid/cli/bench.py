@@ -46,9 +46,13 @@ BENCHES: Final[tuple[Bench, ...]] = (
     mass_failover.BENCH,
 )
 EXPLANATION_COLUMNS: Final = 78
+TABLE_COLUMNS: Final = 140
+"""Of a table of figures, at most: a narrow terminal wraps its lines, and cuts nothing off."""
 TURNS: Final = 5
 ESTIMATE_PERIOD_S: Final = 600.0
 """The time that is left is estimated from the progress of this long: a turn may take a minute."""
+WORDS: Final = ("figure", "fault", "traffic", "data", "plane")
+"""Columns that hold no numbers."""
 NOT_PASSED: Final = ("handler", "bench", "leaf", "json", "against", "turns", "runs")
 """What of the command line is not an option of a turn."""
 
@@ -59,8 +63,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "bench",
         help="how fast and how large: the figures of the documentation, measured again",
         description=(
-            "Measures on this machine what docs/performance.md says of another. Whatever is a\n"
-            "rate is measured several times. Let the machine do nothing else meanwhile."
+            "Measures the figures of docs/performance.md on this machine. A rate is measured\n"
+            "several times. Let the machine do nothing else. Compare machines and commits by\n"
+            "ratios: to plain IPv6, per yardstick of the machine, or with --against COMMIT."
         ),
         epilog="example:\n  noid bench setup --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -137,18 +142,9 @@ def _compared(report: Report, yardstick: Yardstick) -> dict[str, dict[str, float
 
 def _print(report: Report, yardstick: Yardstick) -> None:
     console = Console(emoji=False)  # "2001:db8:1:a::a" holds no picture
-    if report.series:
-        table = Table(box=None, pad_edge=False)
-        for column in ("", "n", "median", "min", "max", "median per yardstick"):
-            table.add_column(column, justify="right" if column else "left")
-        ratios = yardstick.ratios(report.figures)
-        for name, series in report.series.items():
-            cells = [_number_text(number) for number in series.as_json().values()]
-            ratio = _number_text(ratios[name]) if name in ratios else ""
-            table.add_row(name.replace("_", " "), *cells, ratio)
-        console.print(table)
-    if report.table:
-        console.print(_table(report.table))
+    rows = report.table or _series_rows(report, yardstick)
+    if rows:
+        Console(emoji=False, width=TABLE_COLUMNS).print(_table(rows))
     facts = Table(box=None, pad_edge=False, show_header=False)
     for name, fact in report.facts.items():
         text = fact if isinstance(fact, str) else _number_text(fact)
@@ -157,12 +153,23 @@ def _print(report: Report, yardstick: Yardstick) -> None:
     console.print(facts)
 
 
+def _series_rows(report: Report, yardstick: Yardstick) -> list[dict[str, str]]:
+    """A row for each series; its median per yardstick is first, where it has one."""
+    ratios = yardstick.ratios(report.figures)
+    rows = []
+    for name, series in report.series.items():
+        per_yardstick = _number_text(ratios[name]) if name in ratios else ""
+        numbers = {key: _number_text(number) for key, number in series.as_json().items()}
+        rows.append({"figure": name.replace("_", " "), "per yardstick": per_yardstick, **numbers})
+    return rows
+
+
 def _table(rows: list[dict[str, str]]) -> Table:
     """Rows with equal columns, without those columns that are empty in every row."""
     table = Table(box=None, pad_edge=False)
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     for name in names:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=True, justify="left" if name in WORDS else "right")
     for row in rows:
         table.add_row(*(escape(row[name]) for name in names))
     return table

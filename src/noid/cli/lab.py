@@ -140,7 +140,8 @@ def status(arguments: argparse.Namespace) -> int:
 
 def run_scenario(arguments: argparse.Namespace) -> int:
     """Runs a scenario in a lab of its own."""
-    machine.check_machine("ip", "nsd", "nginx", "curl", "socat")
+    talker = "curl" if arguments.scenario in DOWNLOADS else "socat"
+    machine.check_machine("ip", "nsd", "nginx", talker)
     if arguments.keep_captures is not None:
         machine.find_program("dumpcap")
         arguments.keep_captures.mkdir(parents=True, exist_ok=True)

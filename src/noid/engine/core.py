@@ -30,6 +30,7 @@ from noid.constants import (
     PROVISIONAL_CONTEXTS_MAX,
     QUARANTINED_LABELS_MAX,
     SECOND,
+    SILENCE_MIN,
     UNABLE_PEERS_MAX,
     Codepoints,
 )
@@ -44,6 +45,7 @@ from noid.engine.events import (
     Output,
     PeerUnable,
     RemoveFlow,
+    SendAgain,
     SendControl,
     StateChanged,
     Switched,
@@ -471,8 +473,8 @@ class Core:
         else:
             self.stop_timer(context, Timer.BETTER)
 
-    def switch(self, context: Context, pair: Pair, why: str) -> None:
-        """Sends by another pair of locators from now on."""
+    def switch(self, context: Context, pair: Pair, why: str, packet: bytes = b"") -> None:
+        """Sends by another pair of locators from now on, beginning with an unanswered packet."""
         old = context.pair
         if pair == old:
             return
@@ -480,6 +482,14 @@ class Core:
         context.local_locator, context.peer_locator = pair
         self.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))
         self.install(context)
+        self.repeat(context, packet)
+
+    def repeat(self, context: Context, packet: bytes = b"") -> None:
+        """Sends a packet of the ULP, or what the plane has kept, at once and when both switched."""
+        if context.is_settled:
+            context.repeating = packet
+            self.emit(SendAgain(context.local_label, packet))
+            self.set_timer(context, Timer.REPEAT, max(2 * context.round_trip_ns, SILENCE_MIN))
 
     def set_timer(self, context: Context, timer: Timer, delay_ns: int) -> None:
         """Sets one of a context's timers, in place of what it was set to."""

@@ -303,7 +303,7 @@ class SendAgain:
 
     Attributes:
         local_label: which flow.
-        packet: as the ULP sent it, between AIDs.
+        packet: as the ULP sent it, between AIDs; empty for what the data plane has kept, if any.
     """
 
     local_label: int

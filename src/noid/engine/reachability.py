@@ -24,7 +24,6 @@ from noid.constants import (
     REPEATED_PIGGYBACK_TIME,
     SEARCH_INTERVAL_MAX,
     SEGMENT_LIFETIME,
-    SILENCE_MIN,
     SUSPICION_TIME,
     TOLERANCE_TIME,
 )
@@ -53,15 +52,26 @@ from noid.engine.update import (
 )
 from noid.engine.verifying import look_again, put_first
 from noid.locators import Locator
+from noid.plane.rewrite import NEXT_HEADER_AT
+from noid.wire import ipv6
 from noid.wire.control import NO_FLAGS, ControlMessage, Flag
 from noid.wire.options import LocatorFlag
 
+REPEATABLE = frozenset(map(int.to_bytes, (ipv6.TCP, ipv6.SCTP, ipv6.ESP)))
+"""Protocols whose receivers know a packet that comes twice."""
+
 
 def on_unanswered(core: Core, event: UnansweredPacket) -> None:
-    """The data plane sent a packet into silence [D20, trigger 3]."""
+    """The data plane sent a packet into silence [D20, trigger 3].
+
+    It may have arrived, and only its answer was lost. So it is sent once more only if its protocol
+    knows a packet that comes twice.
+    """
     context = core.labels.get(event.local_label)
     if context is not None:
-        search(core, context, "nothing heard", event.packet, silent_ns=event.silent_ns)
+        known = event.packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] in REPEATABLE
+        packet = event.packet if known else b""
+        search(core, context, "nothing heard", packet, silent_ns=event.silent_ns)
 
 
 def search(
@@ -325,25 +335,13 @@ def _finish(core: Core, context: Context, under_way: Search, pair: Pair) -> None
         context.tolerated_ns = max(context.tolerated_ns, under_way.silent_ns)
         core.install(context)
         if under_way.rounds > 1:
-            _repeat(core, context, under_way.packet)  # it was dead, and is not any more
+            core.repeat(context, under_way.packet)  # it was dead, and is not any more
         calm(core, context, "the pair in use answers")
         return
     context.searches_for_nothing = context.tolerated_ns = 0
     if pair[0] in context.own_set and pair[1] in context.peer_verified:
-        core.switch(context, pair, under_way.why)
-        _repeat(core, context, under_way.packet)
+        core.switch(context, pair, under_way.why, under_way.packet)
     calm(core, context, "another pair answers")
-
-
-def _repeat(core: Core, context: Context, packet: bytes) -> None:
-    """Sends the packet again whose silence was the trouble, if there is one, before long.
-
-    A full-sized one fits no probe, and the ULP would send it again only when its own timer has run
-    out. By then the peer, who answers it, has switched as well.
-    """
-    if packet:
-        context.repeating = packet
-        core.set_timer(context, Timer.REPEAT, max(2 * context.round_trip_ns, SILENCE_MIN))
 
 
 def on_repeat_timer(core: Core, context: Context) -> None:

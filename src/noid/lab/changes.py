@@ -7,7 +7,7 @@ of the lab, so that another process can undo it.
 import errno
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -15,6 +15,7 @@ from pyroute2 import IPRoute
 
 from noid.lab import advertisement, faults, namespaces, nft, routing
 from noid.lab.faults import (
+    OF_THE_CARD,
     OF_THE_PROVIDER,
     Blackholed,
     Down,
@@ -77,12 +78,17 @@ def heal(lab: str, plan: Topology, records: Path, fault: Fault, number: int, hos
     return began_ns
 
 
-def in_force(records: Path) -> Iterator[tuple[Fault, int, str]]:
-    """The faults on record, the latest first: fault, provider, and host or ``EVERY_HOST``."""
+def in_force(records: Path) -> list[tuple[Fault, int, str]]:
+    """The faults on record: fault, provider, and host or ``EVERY_HOST``.
+
+    They are in the order in which they can be undone: links that are down first, because routes
+    need them, then the latest first.
+    """
     found = [path for path in records.glob("*") if path.name.count(".") == RECORD_PARTS - 1]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        number, host, how = path.name.split(".")
-        yield Fault(how), int(number), host
+    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    parts = [path.name.split(".") for path in found]
+    faults_found = [(Fault(how), int(number), host) for number, host, how in parts]
+    return sorted(faults_found, key=lambda one: one[0] not in OF_THE_CARD)
 
 
 def _record(records: Path, fault: Fault, number: int, host: str) -> Path:

@@ -22,6 +22,7 @@ import msgspec
 from noid.control import answers, ask, ask_rows
 from noid.errors import PlatformError, UsageError
 from noid.lab import (
+    capturing,
     changes,
     configuration,
     inventory,
@@ -35,6 +36,7 @@ from noid.lab import (
 from noid.lab.faults import Fault
 from noid.lab.inventory import Description, Plane
 from noid.lab.processes import Process
+from noid.lab.starting import await_ready
 from noid.lab.topology import Link
 from noid.lab.variants import Variant
 from noid.lab.waiting import wait_for
@@ -42,11 +44,7 @@ from noid.plane.pins import prepare_pins
 
 Found = TypeVar("Found")
 
-START_TIMEOUT_S: Final = 10.0
 RUN_TIMEOUT_S: Final = 30.0
-CAPTURE_QUIET_S: Final = 0.5
-"""dumpcap gets its packets a quarter of a second late; twice that without one is the end."""
-CAPTURE_FLUSH_TIMEOUT_S: Final = 3.0
 
 
 class Lab:
@@ -197,15 +195,12 @@ class Lab:
             Unsupported: dumpcap is missing.
             PlatformError: it does not start capturing.
         """
-        program = machine.find_program("dumpcap")
-        arguments = [program, "-q", "-i", interface, "-s", str(octets_each), "-w", str(path)]
+        arguments = capturing.command(interface, path, octets_each)
         process = self.spawn(node, arguments)
         try:
-            self._await_ready(
-                process, f"dumpcap captures on {node}", lambda: "File:" in process.output()
-            )
+            await_ready(process, f"dumpcap captures on {node}", lambda: "File:" in process.output())
             yield
-            _await_quiet(path)
+            capturing.await_quiet(path)
         finally:
             process.end()
 
@@ -226,9 +221,7 @@ class Lab:
             settings = (f"{name}={value}" for name, value in environment.items())
             arguments = ["env", *settings, *arguments]
         process = self.spawn(host, arguments, name=f"noid-{host}")
-        self._await_ready(
-            process, f"noid answers on {host}", lambda: answers(self.control_socket(host))
-        )
+        await_ready(process, f"noid answers on {host}", lambda: answers(self.control_socket(host)))
         return process
 
     def stop_daemon(self, host: str) -> None:
@@ -290,11 +283,7 @@ class Lab:
         return list(ask_rows(self.control_socket(host), "contexts"))
 
     def status(self, host: str) -> dict[str, Any]:
-        """What noid says of itself on a host.
-
-        Raises:
-            PlatformError: noid does not answer.
-        """
+        """What noid says of itself on a host; PlatformError if it does not answer."""
         answer: dict[str, Any] = ask(self.control_socket(host), "status")
         return answer
 
@@ -324,7 +313,7 @@ class Lab:
         return changes.cut(self.name, self.plan, self._faults, how, number, host)
 
     def heal(self, number: int, host: str = "a", *, how: Fault | None = None) -> int:
-        """Undoes faults of a provider that are in force, the latest first.
+        """Undoes faults of a provider that are in force.
 
         Args:
             number: of the provider, 1 or 2.
@@ -405,7 +394,9 @@ class Lab:
 
     def _build(self) -> None:
         namespaces.create(self.name, self.plan)
-        self._join_tunnels()
+        for link in self.plan.links:
+            if link.kind == "tun":
+                self._join_tunnel(link)
         namespaces.configure(self.name, self.plan)
         for node in self.plan.nodes:
             shimmed = self.plane != "none" and node in topology.HOSTS
@@ -428,11 +419,6 @@ class Lab:
                 self.start_daemon(host)
             self._settle_plane()
 
-    def _join_tunnels(self) -> None:
-        for link in self.plan.links:
-            if link.kind == "tun":
-                self._join_tunnel(link)
-
     def _join_tunnel(self, link: Link) -> None:
         """Starts the program that a link of TUN devices consists of."""
         (left, left_interface), (right, right_interface) = link.left, link.right
@@ -440,7 +426,7 @@ class Lab:
         ends += [namespaces.namespace(self.name, right), right_interface]
         arguments = [sys.executable, "-m", "noid.lab.wire", *ends]
         process = self.spawn(left, arguments, name=f"wire-{left}-{left_interface}")
-        self._await_ready(process, "the tunnel is up", lambda: "up" in process.output())
+        await_ready(process, "the tunnel is up", lambda: "up" in process.output())
 
     def _settle_plane(self) -> None:
         """Which plane the hosts took, where they were to take the best there is."""
@@ -460,35 +446,5 @@ class Lab:
             content_sha256=servers.make_content(self.directory / "web"),
         )
         inventory.write_description(self.description)
-        self._await_ready(nsd, "nsd answers on dns", lambda: servers.name_server_answers(self.name))
-        self._await_ready(
-            nginx, "nginx answers on b", lambda: servers.web_server_answers(self.name)
-        )
-
-    def _await_ready(
-        self, process: Process, description: str, condition: Callable[[], bool]
-    ) -> None:
-        """Waits for a program to come up; one that ends instead is quoted with its last line."""
-        wait_for(description, lambda: condition() or not process.running, START_TIMEOUT_S)
-        if not process.running:
-            lines = process.output().splitlines() or ["it said nothing"]
-            raise PlatformError(
-                f"start {process.record.name}",
-                process.popen.returncode,
-                lines[-1].removeprefix("noid: "),
-            )
-
-
-def _await_quiet(path: Path) -> None:
-    """Waits until a capture file has stopped growing, for a while at most."""
-    octets, since = path.stat().st_size, time.monotonic()
-
-    def quiet() -> bool:
-        nonlocal octets, since
-        if path.stat().st_size != octets:
-            octets, since = path.stat().st_size, time.monotonic()
-        return time.monotonic() - since >= CAPTURE_QUIET_S
-
-    # Traffic that does not end is no fault: the capture is then cut off where it stands.
-    with contextlib.suppress(PlatformError):
-        wait_for(f"{path} stops growing", quiet, CAPTURE_FLUSH_TIMEOUT_S)
+        await_ready(nsd, "nsd answers on dns", lambda: servers.name_server_answers(self.name))
+        await_ready(nginx, "nginx answers on b", lambda: servers.web_server_answers(self.name))

@@ -124,6 +124,8 @@ def _route_arguments(kernel: IPRoute, route: Route) -> dict[str, Any]:
         "priority": route.metric,
         "table": route.table,
     }
+    if route.source:
+        wanted["prefsrc"] = route.source
     if route.gateway:
         return wanted | {"gateway": route.gateway}
     return wanted | {"oif": index(kernel, route.interface)}

@@ -25,6 +25,8 @@ READY_S: Final = 15.0
 READY_WORDS: Final = 50
 STEADY_NS: Final = SECOND
 """A conversation goes on if it hears a word that was said so long after the fault."""
+MINUTE_NS: Final = 60 * SECOND
+"""Long enough for a host to find out that its neighbour is dead."""
 STALL_AFTER_S: Final = 20.0
 NEW_CONNECTION_S: Final = 5.0
 
@@ -39,6 +41,7 @@ class Scenario:
         fault: what happens to provider 1 and host a.
         variant: in which network.
         device: the interface the talker's socket is bound to; none if empty.
+        steady_ns: how long after the fault a word has to be said that comes back.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Scenario:
     fault: Fault = Fault.SILENT
     variant: Variant = "plain"
     device: str = ""
+    steady_ns: int = STEADY_NS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +123,13 @@ def _rows() -> tuple[Scenario, ...]:
     bound = Scenario(
         name="bound", text="silent, and the socket is bound to the uplink", device="up1"
     )
-    return (*of_faults, *of_variants, bound)
+    minute = Scenario(
+        name="router-minute",
+        text="the router is dead behind a switch, and is so for a minute",
+        fault=Fault.ROUTER,
+        steady_ns=MINUTE_NS,
+    )
+    return (*of_faults, *of_variants, bound, minute)
 
 
 SCENARIOS: Final = {row.name: row for row in _rows()}
@@ -142,7 +152,7 @@ def play(lab: Lab, scenario: Scenario, *, stall_after_s: float = STALL_AFTER_S) 
         _await_ready(lab, scenario, talk)
         cut_ns = lab.cut(1, scenario.fault, TALKER)
         try:
-            survived = _goes_on(talk, cut_ns + STEADY_NS, stall_after_s)
+            survived = _goes_on(talk, cut_ns + scenario.steady_ns, stall_after_s)
             ended_ns = time.monotonic_ns()
             fresh_ms = _new_connection_ms(lab, peer, scenario.device)
         finally:

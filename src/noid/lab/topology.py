@@ -99,6 +99,7 @@ class Route:
         destination: a prefix.
         gateway: the next hop, or empty.
         interface: where there is no gateway.
+        source: the preferred source address; the kernel's own choice if empty.
         metric: the lowest is taken.
         table: where it stands.
         learned: the node makes it itself, of a router advertisement.
@@ -108,6 +109,7 @@ class Route:
     destination: str
     gateway: str
     interface: str = ""
+    source: str = ""
     metric: int = 1024
     table: int = MAIN_TABLE
     learned: bool = False

@@ -17,6 +17,7 @@ from noid.lab.topology import (
     Rule,
     Ruleset,
     Topology,
+    locators,
     site,
     topology,
 )
@@ -121,7 +122,10 @@ def _with_vlan(plan: Topology) -> Topology:
 
 
 def _with_one_lan(plan: Topology) -> Topology:
-    """A switch between one card of a and the routers of both providers."""
+    """A switch between one card of a and the routers of both providers.
+
+    Both addresses are on one card, so that the route has to say which one goes to which router.
+    """
     others = tuple(link for link in plan.links if link.left[0] != "a")
     card = Link(left=(LAN, "hosta"), right=("a", "up0"))
     routers = tuple(Link(left=(LAN, isp), right=(isp, "custa")) for isp in ("isp1", "isp2"))
@@ -129,12 +133,19 @@ def _with_one_lan(plan: Topology) -> Topology:
         replace(address, interface="up0") if address.node == "a" else address
         for address in plan.addresses
     )
+    sources = {
+        route: source
+        for number, source in enumerate(locators("a"), start=1)
+        for route in plan.routes_through("a", f"up{number}", number)
+    }
+    routes = tuple(replace(route, source=sources.get(route, "")) for route in plan.routes)
     return replace(
         plan,
         nodes=(*plan.nodes, LAN),
         links=(*others, card, *routers),
         layers=(_layer(LAN, "switch", "hosta isp1 isp2", "bridge"),),
         addresses=addresses,
+        routes=routes,
     )
 
 

@@ -17,10 +17,12 @@ ends, they go on; the next daemon puts its own in their place between two packet
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
-from noid.constants import KNOWN_PEERS_MAX, MTU_MIN
+from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND
 from noid.engine.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
 from noid.errors import ShimError
 from noid.locators import Locator, is_global_unicast
@@ -56,9 +58,13 @@ from noid.wire import ipv6
 LOG_NAME = "verifier.log"
 OWN_ADDRESSES_MAX = 4_096
 """Addresses of this host at which it takes M6 packets of unknown contexts."""
-SCAN_INTERVAL_S = 0.02
-SCANNED_MAX = 256
+SCAN_INTERVAL_S = 0.05
+SCANNED_MAX = 64
 """How often, and how many, flows are looked at for silence where the kernel has no timers."""
+FEW_PATIENCE = SECOND // 16
+"""Receivers answer a few packets later than many, but not so late."""
+KEPT_TIME = 120 * SECOND
+"""How old a segment may be that is sent again: TCP itself gives up later."""
 NO_ROOM_FOR_OURS = "addresses of this host the kernel has no room for"
 UPLINKS_REFUSED = "uplinks that refused the programs"
 PINS_REFUSED = "pins refused"
@@ -73,6 +79,7 @@ class BpfPlane(FlowTables):
         interfaces: globs of the uplinks.
         directory: where the verifier's log goes when the kernel refuses.
         referrals: whether packets to peers nobody has told us of are to be reported [D34].
+        timers: whether timers of the kernel are used, where it has any.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class BpfPlane(FlowTables):
         interfaces: Sequence[str],
         directory: Path,
         referrals: bool,
+        timers: bool = True,
     ) -> None:
         super().__init__(surroundings)
         self.interfaces = interfaces
@@ -94,9 +102,10 @@ class BpfPlane(FlowTables):
         self.seen: Survey
         self.stays = True
         self.is_started = False
-        self.has_timers = True
+        self.has_timers = timers
         self.ours: dict[Locator, int] = {}
         self.scanning: asyncio.TimerHandle | None = None
+        self.scan: Iterator[bytes] = iter(())
         self.programs: libbpf.Programs | None = None
         self.kernel_counts: libbpf.Table | None = None
         self.reports: libbpf.Reports | None = None
@@ -141,7 +150,7 @@ class BpfPlane(FlowTables):
     def _load(self, code: bytes) -> None:
         contexts = self.section.contexts
         with explained():
-            self.has_timers = not missing(maps=(), functions=TIMERS)
+            self.has_timers &= not missing(maps=(), functions=TIMERS)
             self.programs = libbpf.Programs(
                 code,
                 sizes={
@@ -401,13 +410,16 @@ class BpfPlane(FlowTables):
     # --- orders -----------------------------------------------------------------------------------
 
     def send_again(self, local_label: int, packet: bytes) -> None:
-        """Sends the last TCP segment of a flow once more, or the packet where there is none."""
+        """Sends the last TCP segment of a flow once more, else the packet if there is one."""
         entry = self.tables["activities"].find(layout.label_key(local_label))
-        copy, segment_octets = (b"", 0) if entry is None else layout.latest_of(entry)
         flow = self.rewriter.by_label.get(local_label)
-        if flow is not None and copy[8 : ipv6.HEADER_OCTETS] == layout.aids_key(flow):
-            packet = finished(copy, segment_octets)
-        super().send_again(local_label, packet)
+        if entry is not None and flow is not None:
+            kept = layout.kept_in(entry)
+            is_its_own = kept.packet[8 : ipv6.HEADER_OCTETS] == layout.aids_key(flow)
+            if is_its_own and time.monotonic_ns() - kept.at_ns < KEPT_TIME:
+                packet = finished(kept.packet, kept.segment_octets)
+        if packet:
+            super().send_again(local_label, packet)
 
     def counters(self) -> dict[str, int]:
         """What happened so far, in the kernel and here."""
@@ -442,5 +454,23 @@ class BpfPlane(FlowTables):
                 self.notify(UnansweredPacket(local_label, packet, silent_ns))
 
     def _scan(self) -> None:
-        """Looks for flows whose last segment stays unanswered, in the place of the timers."""
+        """Looks for flows whose last segment stays unanswered, where the kernel has no timers."""
         self.scanning = asyncio.get_running_loop().call_later(SCAN_INTERVAL_S, self._scan)
+        some = list(islice(self.scan, SCANNED_MAX))
+        for key in some:
+            self._look_at(key)
+        if len(some) < SCANNED_MAX:
+            self.scan = self.tables["activities"].keys()
+
+    def _look_at(self, key: bytes) -> None:
+        flow = self.rewriter.by_label.get(int.from_bytes(key, "big"))
+        activity = self.tables["activities"].find(key)
+        if flow is None or activity is None:
+            return
+        sent = self.tables["outbound"].find(layout.aids_key(flow))
+        came = self.tables["inbound"].find(key)
+        silent_ns = layout.silence(sent, came, time.monotonic_ns())
+        if silent_ns > max(flow.silence_ns, FEW_PATIENCE):
+            kept = layout.kept_in(activity)
+            packet = finished(kept.packet, kept.segment_octets)
+            self.notify(UnansweredPacket(flow.local_label, packet, silent_ns))

@@ -44,12 +44,13 @@ class FlowTables(SlowPath):
     def install(self, flow: Flow) -> None:
         """Uses a flow."""
         previous = self.rewriter.by_aids.get(layout.aids_key(flow))
+        before = self.rewriter.by_label.get(flow.local_label)
         super().install(flow)
-        is_new = self.uses.take(flow)
+        self.uses.take(flow)
         if previous is not None and previous.local_label not in self.rewriter.by_label:
             self._forget_label(previous.local_label)
         self._put(flow)
-        if is_new:
+        if before is None or before.aside:  # a provisional flow has no route yet
             self._lead([flow])
 
     def take_up(

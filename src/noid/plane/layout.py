@@ -31,7 +31,7 @@ HOLDS, FAR = 1, 2
 EDITION = 4
 """Of the layouts; the name of what is pinned has it, since sizes alone do not tell them apart."""
 OUTBOUND = struct.Struct("=4s4sBBBB4x16sQQ16s24x16s24xQ")
-INBOUND = struct.Struct("=HBBBBBxQ4xI128sQ")
+INBOUND = struct.Struct("=HBBBBBBQ4xI128sQ")
 UPLINK = struct.Struct("=II6sBx")
 FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
@@ -40,10 +40,10 @@ ROW = struct.Struct("=I")
 SETTINGS = struct.Struct("=IIIIBBBB")
 REPORT = struct.Struct("=I4sQ16sB3xIII")
 """The head of a report; the packet follows."""
-ACTIVITY_HEAD_OCTETS = 56
-"""What an activity has before its report: a timer, AIDs, and whether the timer is set."""
+ACTIVITY_HEAD = struct.Struct("=16x32xQI4x")
+"""What an activity has before its report: a timer, AIDs, since when, and if the timer is set."""
 REPORTED_OCTETS_MAX = 2048
-ACTIVITY_OCTETS = ACTIVITY_HEAD_OCTETS + REPORT.size + REPORTED_OCTETS_MAX
+ACTIVITY_OCTETS = ACTIVITY_HEAD.size + REPORT.size + REPORTED_OCTETS_MAX
 LABEL_OCTETS = 4
 AIDS_OCTETS = 2 * LOCATOR_OCTETS
 COUNT = struct.Struct("=Q")
@@ -194,6 +194,7 @@ def inbound_entries(flow: Flow, home: int, clock: Clock) -> tuple[bytes, bytes]:
         _place(flow.peer_locator, peer),
         _place(flow.local_locator, local),
         HOLDS * flow.holds | FAR * is_far,
+        False,
         clock.received_ns,
         home,
         b"".join(own + other for own, other in pairs),
@@ -213,19 +214,28 @@ def inbound_entries(flow: Flow, home: int, clock: Clock) -> tuple[bytes, bytes]:
 def clock_of(outbound: bytes | None, inbound: bytes | None) -> Clock:
     """The times in the entries that are to be replaced, where there are any."""
     sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 12
-    came = INBOUND.unpack(inbound) if inbound else (0,) * 10
+    came = INBOUND.unpack(inbound) if inbound else (0,) * 11
     return Clock(
         unanswered_ns=sent[8],
         unanswered=sent[5],
         reported_ns=sent[11],
-        received_ns=came[6],
-        moved_ns=came[9],
+        received_ns=came[7],
+        moved_ns=came[10],
     )
+
+
+def silence(outbound: bytes | None, inbound: bytes | None, now_ns: int) -> int:
+    """For how many ns the packets of a flow have been unanswered; 0 if they are not."""
+    if outbound is None or inbound is None:
+        return 0
+    clock = clock_of(outbound, inbound)
+    is_answered = INBOUND.unpack(inbound)[6] or clock.received_ns >= clock.unanswered_ns
+    return 0 if is_answered or not clock.unanswered_ns else now_ns - clock.unanswered_ns
 
 
 def received_ns(inbound: bytes) -> int:
     """When something last came by an inbound entry; 0 if never."""
-    return int(INBOUND.unpack(inbound)[6])
+    return int(INBOUND.unpack(inbound)[7])
 
 
 def peer_locator_of(outbound: bytes) -> Locator:
@@ -236,7 +246,7 @@ def peer_locator_of(outbound: bytes) -> Locator:
 
 def aids_of(inbound: bytes) -> bytes:
     """AID(local) and AID(peer) of an inbound entry."""
-    return bytes(INBOUND.unpack(inbound)[8][: 2 * LOCATOR_OCTETS])
+    return bytes(INBOUND.unpack(inbound)[9][: 2 * LOCATOR_OCTETS])
 
 
 def _ordered(aid: Locator, locators: frozenset[Locator]) -> list[Locator]:
@@ -248,12 +258,23 @@ def _place(locator: Locator, among: list[Locator]) -> int:
     return among.index(locator) if locator in among else NOT_ONE_OF_THEM
 
 
-def latest_of(activity: bytes) -> tuple[bytes, int]:
-    """The last TCP segment that a flow has sent, and what each is cut to if it is a super-packet.
+class Kept(NamedTuple):
+    """The last TCP segment that a flow has sent.
 
-    Args:
-        activity: an entry of that table.
+    Attributes:
+        packet: as the stack sent it, between AIDs.
+        segment_octets: what each segment of a super-packet carries; 0 for any other packet.
+        at_ns: when, by the monotonic clock.
     """
-    *_, segment_octets, octets, _ = REPORT.unpack_from(activity, ACTIVITY_HEAD_OCTETS)
-    first = ACTIVITY_HEAD_OCTETS + REPORT.size
-    return activity[first : first + octets], segment_octets
+
+    packet: bytes
+    segment_octets: int
+    at_ns: int
+
+
+def kept_in(activity: bytes) -> Kept:
+    """What an activity has kept."""
+    at_ns, _ = ACTIVITY_HEAD.unpack_from(activity)
+    *_, segment_octets, octets, _ = REPORT.unpack_from(activity, ACTIVITY_HEAD.size)
+    first = ACTIVITY_HEAD.size + REPORT.size
+    return Kept(activity[first : first + octets], segment_octets, at_ns)

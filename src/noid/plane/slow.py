@@ -59,6 +59,8 @@ RECEIVE_BUFFER_OCTETS = 8 << 20
 ANCILLARY_OCTETS = 256
 SENDERS_MAX = 4096
 """Sockets kept, one for each pair of locators; the least recently used is closed."""
+KEPT_MAX = 4096
+"""Flows whose last TCP segment is kept."""
 RESTORED = "things restored that were removed"
 REFUSED = "routes refused"
 RULES_REFUSED = "rules refused"
@@ -109,6 +111,7 @@ class SlowPath:
         slots = {number: slot_of(number, self.codepoints) for number in numbers}
         self.m6_next_headers = {number: slot.number for number, slot in slots.items() if slot}
         self.watches: dict[int, Watch] = {}
+        self.kept: OrderedDict[int, bytes] = OrderedDict()
         self.counts: Counter[str] = Counter()
         self.restored = Restored()
         self.device = -1
@@ -233,11 +236,13 @@ class SlowPath:
         """Forgets a flow."""
         self.rewriter.remove(local_label)
         self.watches.pop(local_label, None)
+        self.kept.pop(local_label, None)
 
     def send_again(self, local_label: int, packet: bytes) -> None:
         """Sends a packet of the ULP by its flow once more, unless the flow is gone."""
         flow = self.rewriter.by_label.get(local_label)
-        if flow is not None and flow.transmits:
+        packet = packet or self.kept.get(local_label, b"")
+        if flow is not None and flow.transmits and packet:
             self._transmit(self.rewriter.outbound(packet, flow))
 
     def send(self, packet: bytes) -> None:
@@ -311,6 +316,8 @@ class SlowPath:
             self.notify(UlpPacketSeen(packet))
             return
         self.counts["packets sent"] += 1
+        if packet[NEXT_HEADER_AT] == ipv6.TCP:
+            self._keep(flow.local_label, packet)
         rewritten = self.rewriter.outbound(packet, flow)
         mtu = self._transmit(rewritten)
         if mtu:
@@ -319,6 +326,13 @@ class SlowPath:
         if silent_ns:
             self.counts["unanswered packets"] += 1
             self.notify(UnansweredPacket(flow.local_label, packet, silent_ns))
+
+    def _keep(self, local_label: int, packet: bytes) -> None:
+        """Keeps the last TCP segment of a flow, to be sent again on another pair of locators."""
+        self.kept[local_label] = packet
+        self.kept.move_to_end(local_label)
+        if len(self.kept) > KEPT_MAX:
+            self.kept.popitem(last=False)
 
     def _transmit(self, packet: bytes) -> int:
         """Sends a packet from the socket of its pair of addresses.

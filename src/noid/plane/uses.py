@@ -21,13 +21,12 @@ class Uses:
         self._led: dict[int, tuple[int, Locator]] = {}
         self._leading: Counter[tuple[int, Locator]] = Counter()
 
-    def take(self, flow: Flow) -> bool:
-        """Counts a flow, in the place of the one with its label; returns whether there was none."""
-        is_new = not self._leave(flow.local_label)
+    def take(self, flow: Flow) -> None:
+        """Counts a flow, in the place of the one with its label."""
+        self._leave(flow.local_label)
         self._flows[flow.local_label] = flow.local_aid, flow.local_locator
         for one in self._flows[flow.local_label]:
             self.addresses[one] += 1
-        return is_new
 
     def drop(self, local_label: int) -> tuple[int, Locator] | None:
         """Forgets a flow; returns row and peer if no other flow needs that route."""
@@ -52,10 +51,8 @@ class Uses:
         del self._leading[before]
         return before
 
-    def _leave(self, local_label: int) -> bool:
-        before = self._flows.pop(local_label, ())
-        for one in before:
+    def _leave(self, local_label: int) -> None:
+        for one in self._flows.pop(local_label, ()):
             self.addresses[one] -= 1
             if not self.addresses[one]:
                 del self.addresses[one]
-        return bool(before)

@@ -104,7 +104,7 @@ class End:
                 self.rewriter.install(output.flow)
             case RemoveFlow():
                 self.rewriter.remove(output.local_label)
-            case SendAgain():
+            case SendAgain() if output.packet:
                 flow = self.rewriter.by_label[output.local_label]
                 self.sent.append(self.rewriter.outbound(output.packet, flow))
             case AskDns():

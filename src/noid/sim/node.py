@@ -212,7 +212,7 @@ class Node:
                 self.watches.pop(output.local_label, None)
             case SendAgain():
                 flow = self.rewriter.by_label.get(output.local_label)
-                if flow is not None and flow.transmits:
+                if flow is not None and flow.transmits and output.packet:
                     self._transmit_data(output.packet, flow)
             case AskDns():
                 self._ask(output.question)

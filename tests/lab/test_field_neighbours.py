@@ -1,0 +1,118 @@
+"""The router of an uplink dies or is replaced, while its connections are idle or busy [D50]."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from noid.lab.faults import Fault
+from noid.lab.lab import Lab
+from tests.lab.conversations import establish_context, tcp
+from tests.lab.field import (
+    A_2,
+    B_1,
+    PATIENCE_S,
+    assert_outlives,
+    echoing_lab,
+    made_whole,
+    neighbour,
+    pair,
+    quick_neighbours,
+    shell,
+)
+
+ROUTER = "2001:db8:1:a::1"
+IDLE_S = 42.0
+"""A neighbour that is not spoken to is asked for again after 15 to 45 s."""
+
+
+@pytest.fixture(scope="module")
+def kernel_lab(lab_machine: None) -> Iterator[Lab]:
+    with echoing_lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(kernel_lab: Lab) -> Iterator[Lab]:
+    with made_whole(kernel_lab) as lab, quick_neighbours(lab):
+        yield lab
+
+
+def test_the_first_word_after_a_pause_is_answered_though_the_router_has_died(lab: Lab) -> None:
+    """slackhq/nebula #259; tailscale/tailscale #17930."""
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        lab.cut(1, Fault.ROUTER)
+        _await_failed_router(lab)
+        conversation.echoes()
+
+
+def test_connections_are_made_while_the_router_of_the_preferred_uplink_is_dead(lab: Lab) -> None:
+    lab.cut(1, Fault.ROUTER)
+    _await_failed_router(lab)
+    with tcp(lab, "a") as by_name, tcp(lab, "a", f"[{B_1}]") as by_address:
+        by_name.echoes()
+        by_address.echoes()
+        with tcp(lab, "b") as opposite:
+            opposite.echoes()
+
+
+@pytest.mark.slow
+def test_a_router_that_was_replaced_is_used_again_while_a_connection_is_busy(lab: Lab) -> None:
+    """opnsense/core #3601; acassen/keepalived #648: the acknowledgements confirm no router."""
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        known = neighbour(lab, ROUTER)
+        assert "lladdr" in known
+        lab.cut(1, Fault.ROUTER_REPLACED)
+        deadline = time.monotonic() + 6 * PATIENCE_S
+        while _link(lab) in ("", known.split("lladdr ")[1].split()[0]):
+            conversation.echoes()
+            assert time.monotonic() < deadline, neighbour(lab, ROUTER)
+        assert_outlives(lab, 2, conversation)
+
+
+def test_a_moved_connection_follows_a_router_that_was_replaced(lab: Lab) -> None:
+    with tcp(lab, "a") as conversation:
+        lab.cut(1)
+        conversation.echoes()
+        lab.wait_for("it has moved", lambda: pair(lab)[0] == A_2, PATIENCE_S)
+        shell(lab, "isp2", "ip link set custa address 02:00:00:00:6d:42")
+        conversation.echoes(timeout_s=6 * PATIENCE_S)
+
+
+@pytest.mark.slow
+def test_the_first_word_after_a_minute_is_answered(lab_machine: None) -> None:
+    """In one lab the provider has died in between, in the other its router."""
+    with ExitStack() as stack:
+        labs = [stack.enter_context(echoing_lab()) for _ in range(2)]
+        conversations = [stack.enter_context(tcp(lab, "a")) for lab in labs]
+        for lab, conversation, fault in zip(
+            labs, conversations, (Fault.SILENT, Fault.ROUTER), strict=True
+        ):
+            conversation.echoes()
+            establish_context(lab)
+            conversation.echoes()
+            lab.cut(1, fault)
+        time.sleep(IDLE_S)
+        for lab, conversation in zip(labs, conversations, strict=True):
+            conversation.echoes()
+            assert pair(lab)[0] == A_2
+
+
+def _await_failed_router(lab: Lab) -> None:
+    """Has a ask for its dead router in vain."""
+
+    def has_failed() -> bool:
+        lab.run("a", ["ping", "-c1", "-W1", "-I", "up1", ROUTER])
+        return "FAILED" in neighbour(lab, ROUTER)
+
+    lab.run("a", ["ip", "neigh", "flush", "dev", "up1"])
+    lab.wait_for("neighbour discovery fails", has_failed, PATIENCE_S)
+
+
+def _link(lab: Lab) -> str:
+    """The link-layer address by which a knows its router; empty if it knows none."""
+    _, has, rest = neighbour(lab, ROUTER).partition("lladdr ")
+    return rest.split()[0] if has else ""

@@ -1,0 +1,190 @@
+"""Networks with an uplink without a link layer, one LAN, many routes, narrow or filtered paths."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from noid.lab.faults import Fault
+from noid.lab.lab import Lab
+from tests.lab.conversations import establish_context, established, serve_echoes, tcp, udp
+from tests.lab.field import (
+    A_1,
+    A_2,
+    B_2,
+    PATIENCE_S,
+    assert_outlives,
+    await_locators,
+    bound,
+    echoing_lab,
+    made_whole,
+    pair,
+    shell,
+)
+
+LONG_OCTETS = 60_000
+NEW_1 = "2001:db8:1:aa::a"
+"""The address of a in another prefix of provider 1."""
+M6_DATA = "224-239"
+FILTER = "'{ type filter hook forward priority 0; policy accept; }'"
+
+
+@pytest.fixture(scope="module")
+def kernel_lab(lab_machine: None) -> Iterator[Lab]:
+    with echoing_lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(kernel_lab: Lab) -> Iterator[Lab]:
+    with made_whole(kernel_lab) as lab:
+        yield lab
+
+
+def test_connections_go_on_from_and_to_an_uplink_without_link_layer_header(
+    lab_machine: None,
+) -> None:
+    """cilium/cilium #45703: PPP, a modem with raw IP, a tunnel."""
+    with Lab.create(plane="bpf", variant="l3") as lab:
+        serve_echoes(lab)
+        establish_context(lab)
+        with tcp(lab, "a") as from_l3, udp(lab, "a") as datagrams:
+            from_l3.echoes()
+            datagrams.echoes()
+            assert_outlives(lab, 1, from_l3, datagrams)
+            assert_outlives(lab, 2, from_l3, datagrams)
+            with bound(lab, f"bind=[{A_2}]") as from_ethernet:
+                from_ethernet.echoes()
+                lab.wait_for("it has a context", lambda: _has_context(lab, A_2), PATIENCE_S)
+                assert_outlives(lab, 2, from_ethernet, from_l3)
+                lab.cut(1, Fault.ADMIN)
+                from_ethernet.echoes(octets=LONG_OCTETS)
+                from_l3.echoes(octets=LONG_OCTETS)
+
+
+def test_connections_go_on_by_the_other_router_of_a_lan(lab_machine: None) -> None:
+    """freifunk-gluon/gluon #2180: one card, two routers with a prefix each."""
+    with Lab.create(plane="bpf", variant="one-lan") as lab:
+        serve_echoes(lab)
+        establish_context(lab)
+        with tcp(lab, "a") as conversation, udp(lab, "a") as datagrams:
+            conversation.echoes()
+            datagrams.echoes()
+            for number in (1, 2, 1):
+                assert_outlives(lab, number, conversation, datagrams)
+            lab.cut(1, Fault.ROUTER)
+            conversation.echoes()
+            datagrams.echoes_at_last()
+            with tcp(lab, "a") as new:
+                new.echoes()
+
+
+def test_connections_go_on_by_a_multipath_route(lab: Lab) -> None:
+    """systemd/systemd #21781, #33470: router advertisements make one route of two next hops."""
+    gateways = [f"via 2001:db8:{number}:a::1 dev up{number}" for number in (1, 2)]
+    hops = " ".join(f"nexthop {gateway}" for gateway in gateways)
+    shell(
+        lab,
+        "a",
+        "ip -6 route del default metric 100; ip -6 route del default metric 200\n"
+        f"ip -6 route add default {hops}",
+    )
+    try:
+        with tcp(lab, "a") as one, tcp(lab, "a") as two, tcp(lab, "a") as three:
+            for conversation in (one, two, three):
+                conversation.echoes()
+            lab.wait_for("a context is up", lambda: established(lab, "a"), PATIENCE_S)
+            for number in (1, 2):
+                lab.cut(number)
+                for conversation in (one, two, three):
+                    conversation.echoes()
+                for _ in range(3):
+                    with tcp(lab, "a") as short:
+                        short.echoes()
+                lab.heal(number)
+    finally:
+        shell(
+            lab,
+            "a",
+            f"ip -6 route del default {hops}\n"
+            f"ip -6 route add default {gateways[0]} metric 100\n"
+            f"ip -6 route add default {gateways[1]} metric 200",
+        )
+
+
+def test_long_segments_adapt_to_a_path_that_is_narrow_behind_the_uplink(lab: Lab) -> None:
+    """opnsense/core #9398, #4484: PPPoE; the links of the hosts say 1500 octets."""
+    narrow = "\n".join(_replace_site(host, "mtu lock 1280") for host in ("a", "b"))
+    shell(lab, "isp2", narrow)
+    try:
+        with tcp(lab, "a") as conversation:
+            conversation.echoes(octets=LONG_OCTETS)
+            lab.cut(1)
+            conversation.echoes(octets=LONG_OCTETS)
+            assert pair(lab) == (A_2, B_2)
+            conversation.echoes(octets=LONG_OCTETS)
+    finally:
+        shell(lab, "isp2", "\n".join(_replace_site(host, "") for host in ("a", "b")))
+
+
+def test_connections_pass_a_middlebox_that_drops_m6_data(lab: Lab) -> None:
+    """multipath-tcp/mptcp_net-next #477, #57: ICMPv6 passes, next headers 224 to 239 do not."""
+    for isp in ("isp1", "isp2"):
+        shell(
+            lab,
+            isp,
+            f"nft add table inet field\nnft add chain inet field forward {FILTER}\n"
+            f"nft add rule inet field forward meta l4proto {M6_DATA} drop",
+        )
+    try:
+        with tcp(lab, "a") as first:
+            first.echoes(timeout_s=2 * PATIENCE_S)
+            with tcp(lab, "a") as second:
+                second.echoes()
+            first.echoes()
+    finally:
+        for isp in ("isp1", "isp2"):
+            shell(lab, isp, "nft delete table inet field")
+
+
+def test_a_connection_outlives_the_prefix_it_was_made_with(lab: Lab) -> None:
+    """openwrt/odhcpd #247; systemd/systemd #29651; openwrt/openwrt #9811 (RFC 8978)."""
+    with tcp(lab, "a") as conversation, udp(lab, "b") as datagrams:
+        conversation.echoes()
+        datagrams.echoes()
+        shell(lab, "isp1", "ip addr add 2001:db8:1:aa::1/64 dev custa nodad")
+        shell(
+            lab,
+            "a",
+            f"ip addr add {NEW_1}/64 dev up1 nodad\n"
+            "ip -6 rule add priority 1003 from 2001:db8:1:aa::/64 lookup 101\n"
+            f"ip addr change {A_1}/64 dev up1 preferred_lft 0 valid_lft 7200",
+        )
+        try:
+            await_locators(lab, A_1, A_2, NEW_1)
+            conversation.echoes()
+            lab.cut(1, Fault.ADDRESS)
+            await_locators(lab, A_2, NEW_1)
+            conversation.echoes()
+            datagrams.echoes_at_last()
+            with bound(lab, f"bind=[{NEW_1}]") as new:
+                new.echoes()
+            lab.heal(1)
+        finally:
+            shell(
+                lab,
+                "a",
+                "ip -6 rule del priority 1003\n"
+                f"ip addr del {NEW_1}/64 dev up1\nip addr change {A_1}/64 dev up1",
+            )
+            shell(lab, "isp1", "ip addr del 2001:db8:1:aa::1/64 dev custa")
+
+
+def _replace_site(host: str, what: str) -> str:
+    """The command that routes the site of a host at provider 2 anew."""
+    return f"ip -6 route replace 2001:db8:2:{host}::/64 dev cust{host} metric 256 {what}"
+
+
+def _has_context(lab: Lab, local_aid: str) -> bool:
+    return any(
+        one["local_aid"] == local_aid and one["state"] == "established" for one in lab.contexts("a")
+    )

@@ -1,0 +1,176 @@
+"""Programs with sources and devices of their own choice, and servers that answer by any address."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from noid.lab.faults import Fault
+from noid.lab.lab import Lab
+from tests.lab.conversations import tcp, udp
+from tests.lab.field import (
+    A_1,
+    A_2,
+    B_1,
+    PATIENCE_S,
+    assert_outlives,
+    bound,
+    echoing_lab,
+    made_whole,
+    pair,
+    shell,
+)
+
+SECOND_1 = "2001:db8:1:a::2"
+"""Another address of uplink 1, which is no locator of the DNS."""
+
+SOURCES_S = 5.0
+"""Less than the interval at which all routes are compared."""
+
+
+@pytest.fixture(scope="module")
+def kernel_lab(lab_machine: None) -> Iterator[Lab]:
+    with echoing_lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(kernel_lab: Lab) -> Iterator[Lab]:
+    with made_whole(kernel_lab) as lab:
+        yield lab
+
+
+def test_connections_start_from_a_locator_beside_temporary_addresses(lab: Lab) -> None:
+    """mumble-voip/mumble #1377; systemd/systemd #20050, #19838: use_tempaddr is 2."""
+    temporary = [address for number in (1, 2) if (address := _make_temporary(lab, number))]
+    assert len(temporary) == 2
+    # The addresses are others than before, so the routes have lost their sources for a moment.
+    lab.wait_for("programs get a locator", lambda: f" src {A_1} " in _route(lab), SOURCES_S)
+    try:
+        with tcp(lab, "a") as conversation, udp(lab, "a") as datagrams:
+            conversation.echoes()
+            datagrams.echoes()
+            lab.cut(1)
+            conversation.echoes()
+            datagrams.echoes_at_last()
+            assert pair(lab)[0] == A_2
+    finally:
+        for number in (1, 2):
+            shell(
+                lab,
+                "a",
+                f"sysctl -qw net.ipv6.conf.up{number}.use_tempaddr=0\n"
+                f"ip -6 addr flush dev up{number} temporary\n"
+                f"ip addr change 2001:db8:{number}:a::a/64 dev up{number}",
+            )
+
+
+@pytest.mark.parametrize("protocol", ["TCP6", "UDP6"])
+def test_a_socket_bound_to_a_device_goes_on_by_the_other(lab: Lab, protocol: str) -> None:
+    """openwrt/packages #13050; iputils/iputils #56; sqm-autorate/sqm-autorate #144."""
+    with bound(lab, "so-bindtodevice=up1", protocol=protocol) as conversation:
+        conversation.echoes()
+        assert_outlives(lab, 1, conversation)
+        assert_outlives(lab, 2, conversation)
+        lab.cut(1, Fault.ROUTER)
+        conversation.echoes_at_last()
+
+
+def test_a_bound_socket_goes_on_without_carrier(lab: Lab) -> None:
+    with bound(lab, "so-bindtodevice=up1") as conversation:
+        conversation.echoes()
+        lab.cut(1, Fault.CARRIER)
+        conversation.echoes()
+        lab.heal(1)
+        conversation.echoes()
+
+
+def test_a_marked_connection_goes_on_though_its_mark_leads_to_the_dead_uplink(lab: Lab) -> None:
+    shell(lab, "a", "ip -6 rule add priority 500 fwmark 0x100 lookup 101")
+    try:
+        with bound(lab, "setsockopt-int=1:36:256") as conversation:
+            conversation.echoes()
+            for fault in (Fault.SILENT, Fault.ROUTER, Fault.CARRIER):
+                lab.cut(1, fault)
+                conversation.echoes()
+                lab.heal(1)
+            assert_outlives(lab, 2, conversation)
+    finally:
+        shell(lab, "a", "ip -6 rule del priority 500")
+
+
+def test_filters_by_the_outgoing_device_pass_a_moved_connection(lab: Lab) -> None:
+    """Only what programs send by uplink 1 may leave, as far as the filter sees."""
+    rules = (
+        "nft add table inet field\n"
+        "nft add chain inet field output '{ type filter hook output priority 0; policy accept; }'\n"
+        "nft add rule inet field output tcp dport 7000 oifname != up1 counter drop"
+    )
+    shell(lab, "a", rules)
+    try:
+        with tcp(lab, "a") as conversation:
+            conversation.echoes()
+            assert_outlives(lab, 1, conversation)
+            assert_outlives(lab, 2, conversation)
+    finally:
+        shell(lab, "a", "nft delete table inet field")
+
+
+def test_a_server_on_any_address_answers_by_the_one_its_client_used(lab: Lab) -> None:
+    """The client is on b: its datagrams go on when the address of a expires, and after."""
+    with udp(lab, "b") as datagrams, tcp(lab, "b") as conversation:
+        datagrams.echoes()
+        conversation.echoes()
+        shell(lab, "a", f"ip addr change {A_1}/64 dev up1 valid_lft 2 preferred_lft 1")
+        try:
+            lab.wait_for("the address expires", lambda: A_1 not in _addresses(lab), PATIENCE_S)
+            datagrams.echoes_at_last()
+            conversation.echoes()
+            assert pair(lab)[0] == A_2
+        finally:
+            lab.cut(1, Fault.ADDRESS)
+            lab.heal(1)
+        assert_outlives(lab, 2, datagrams, conversation)
+
+
+def test_a_connection_from_a_second_address_of_an_uplink_has_a_context(lab: Lab) -> None:
+    shell(lab, "a", f"ip addr add {SECOND_1}/64 dev up1 nodad")
+    try:
+        with bound(lab, f"bind=[{SECOND_1}]") as conversation:
+            conversation.echoes()
+            lab.wait_for("it is known", lambda: SECOND_1 in lab.status("a")["locators"], PATIENCE_S)
+            with tcp(lab, "a") as other:
+                other.echoes()
+                assert_outlives(lab, 1, other)
+    finally:
+        shell(lab, "a", f"ip addr del {SECOND_1}/64 dev up1")
+
+
+def _make_temporary(lab: Lab, number: int) -> str:
+    """Has the kernel make a temporary address on an uplink, as of a router advertisement."""
+    address = f"2001:db8:{number}:a::a/64"
+    gateway = f"2001:db8:{number}:a::1 dev up{number}"
+    shell(
+        lab,
+        "a",
+        f"sysctl -qw net.ipv6.conf.up{number}.use_tempaddr=2\n"
+        f"ip addr del {address} dev up{number}\n"
+        f"ip addr add {address} dev up{number} mngtmpaddr nodad valid_lft 3600 preferred_lft 1800\n"
+        f"ip -6 route replace default via {gateway} table {100 + number}\n"
+        f"ip -6 route replace default via {gateway} metric {100 * number}",
+    )
+    shown = ["ip", "-6", "-o", "addr", "show", "dev", f"up{number}", "temporary"]
+
+    def made() -> str:
+        words = lab.run("a", shown).stdout.split()
+        return words[3].partition("/")[0] if words else ""
+
+    return lab.wait_for("a temporary address is there", made, PATIENCE_S)
+
+
+def _route(lab: Lab) -> str:
+    """The route of a new connection to b, with its source."""
+    return lab.run("a", ["ip", "-6", "route", "get", B_1]).stdout
+
+
+def _addresses(lab: Lab) -> str:
+    return lab.run("a", ["ip", "-6", "addr", "show", "dev", "up1"]).stdout
