@@ -158,19 +158,22 @@ def test_noid_down_leaves_nothing_while_an_uplink_is_down(
 ) -> None:
     lab, before, before_down = fresh_lab
     in_use(lab)
+    if is_lost_after:
+        end(lab, "a")
     with tcp(lab, "a") as conversation:
         conversation.echoes()
+        if not is_lost_after:
+            lab.cut(1, Fault.ADMIN)
+            conversation.echoes()
+    try:
         if is_lost_after:
+            lab.cut(1, Fault.ADMIN)
+        else:
             end(lab, "a")
-        lab.cut(1, Fault.ADMIN)
-        try:
-            if not is_lost_after:
-                conversation.echoes()
-                end(lab, "a")
-            noid_down(lab)
-            assert snapshot(lab) == before_down
-        finally:
-            lab.heal(1)
+        noid_down(lab)
+        assert snapshot(lab) == before_down
+    finally:
+        lab.heal(1)
     assert snapshot(lab) == before
 
 

@@ -49,7 +49,7 @@ from noid.plane.slow import (
     RULES_REFUSED,
     Surroundings,
 )
-from noid.plane.steering import Steering, keep_rules, rules_of
+from noid.plane.steering import Steering, choosing, keep_rules, rules_of
 from noid.plane.uplinks import Uplinks
 from noid.routes import DeletedRoute, PeerRoute
 from noid.survey import Device, Survey
@@ -212,6 +212,10 @@ class BpfPlane(FlowTables):
             self.reports.close()
             self.reports = None
         super().close()
+        if self.is_started:
+            self.is_started = False
+            with self.counted(RULES_REFUSED):
+                self.network.remove_rules([choosing(self.section)])
         self.uplinks.close()
         if self.programs is not None:
             self.programs.close()

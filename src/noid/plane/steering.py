@@ -15,6 +15,8 @@ Five kinds of rules stand before all others, the last four only for this host's 
     P+3    from all fwmark 0 lookup TABLE        the source is yet to be chosen: a locator
     P+4    from all nop
 
+The daemon removes P+3 when it ends.
+
 ROW is that of the locator's uplink (rows.py). A route in TABLE+ROW is there for each peer of a
 context, and in TABLE for each peer that programs may connect to, unless the host reaches it by a
 device that is no uplink, such as a VPN's.
@@ -283,10 +285,19 @@ def rules_of(
                 for one, row in rows.items()
             ),
             *(Rule(first + 2, GOTO, target=last, source=one, is_local=True) for one in given),
-            Rule(first + 3, table=table, is_local=True, is_unmarked=True),
+            choosing(section),
             Rule(last, NOTHING),
         }
     )
+
+
+def choosing(section: PlaneSection) -> Rule:
+    """The rule for packets whose source is yet to be chosen.
+
+    Without a daemon the kernel chooses, since nothing would choose another source after a failure.
+    """
+    priority = section.rule_priority + 3
+    return Rule(priority, table=section.table, is_local=True, is_unmarked=True)
 
 
 def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
