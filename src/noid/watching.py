@@ -16,6 +16,7 @@ from noid.locators import Locator, format_locator
 from noid.netlink import IFF_UP, LINK_CARRIES, HostNetwork
 from noid.own import OwnLocators
 from noid.plane.base import DataPlane
+from noid.plane.slow import QUEUES_REFUSED
 from noid.plane.steering import GATEWAY
 from noid.survey import Survey
 
@@ -36,7 +37,6 @@ OVERFLOWS = "times the kernel had more messages than could be held"
 SURVEYS_REFUSED = "surveys of the host refused"
 COMPARISONS_REFUSED = "comparisons of routing tables refused"
 GATEWAYS_REFUSED = "verifications of gateways refused"
-QUEUES_REFUSED = "emptying of queues refused"
 
 logger = logging.getLogger("noid")
 

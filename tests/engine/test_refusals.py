@@ -316,15 +316,19 @@ def test_a_source_that_is_in_use_already_is_no_move() -> None:
     assert network.give(network.a, SourceMoved(network.a.context.local_label, B1, True)) == []
 
 
-def test_an_error_about_another_pair_than_the_one_in_use_starts_no_search() -> None:
+@pytest.mark.parametrize(("code", "is_told"), [(0, False), (3, False), (1, True), (4, True)])
+def test_an_error_about_another_pair_than_the_one_in_use_starts_no_search(
+    code: int, is_told: bool
+) -> None:
+    """Nor is the ULP told of it, if it says that there is no way: there is one now."""
     network = established()
     data = network.a.rewriter.outbound(
         packet(A1, B1), dataclasses.replace(network.a.rewriter.by_aids[A1 + B1], local_locator=A2)
     )
-    error = icmpv6.ErrorMessage(type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=data)
+    error = icmpv6.ErrorMessage(type=icmpv6.DESTINATION_UNREACHABLE, code=code, quote=data)
     octets = error.encode_packet(X1, A1)[40:]
-    (told,) = network.give(network.a, IcmpErrorReceived(X1, A1, octets))
-    assert isinstance(told, DeliverToUlp)
+    told = network.give(network.a, IcmpErrorReceived(X1, A1, octets))
+    assert [type(one) for one in told] == [DeliverToUlp] * is_told
 
 
 def test_a_silence_while_the_context_is_being_set_up_starts_no_search() -> None:

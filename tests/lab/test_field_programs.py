@@ -138,7 +138,7 @@ def test_a_connection_from_a_second_address_of_an_uplink_has_a_context(lab: Lab)
         with bound(lab, f"bind=[{SECOND_1}]") as conversation:
             conversation.echoes()
             lab.wait_for("it is known", lambda: SECOND_1 in lab.status("a")["locators"], PATIENCE_S)
-            with tcp(lab, "a") as other:
+            with bound(lab, f"bind=[{A_1}]") as other:
                 other.echoes()
                 assert_outlives(lab, 1, other)
     finally:

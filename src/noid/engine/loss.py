@@ -71,7 +71,10 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
     if context is None or not context.is_settled or context.is_provisional:
         return  # about plain packets: the kernel's own affair
     rejected = (icmpv6.PARAMETER_PROBLEM, icmpv6.UNRECOGNIZED_NEXT_HEADER)
-    if (error.type, error.code) != rejected:
+    has_left = (quote.source, quote.destination) != context.pair
+    # A connection that is being made would fail by it, though the pair in use now works.
+    is_of_path = (error.type, error.code) in icmpv6.PATH_ERRORS
+    if (error.type, error.code) != rejected and not (is_of_path and has_left):
         _deliver(core, context, error, event.source)
     if error.type == icmpv6.DESTINATION_UNREACHABLE:
         # While a search is under way it is the probes that are told of, which is no news.

@@ -203,7 +203,7 @@ class BpfPlane(FlowTables):
 
     def close(self) -> None:
         """Ends the slow path; the programs go on without it, if there were any before or now."""
-        for timer in (self.scanning, self.refreshing):
+        for timer in (self.scanning, self.refreshing, self.dropping):
             if timer is not None:
                 timer.cancel()
         if self.reports is not None:

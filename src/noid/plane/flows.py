@@ -12,10 +12,18 @@ from noid.plane import layout, libbpf
 from noid.plane.layout import Clock, Interfaces
 from noid.plane.rewrite import Flow
 from noid.plane.rows import NO_ROW, Rows
-from noid.plane.slow import ADDRESSES_REFUSED, QUESTIONS_REFUSED, SlowPath, Surroundings
+from noid.plane.slow import (
+    ADDRESSES_REFUSED,
+    QUESTIONS_REFUSED,
+    QUEUES_REFUSED,
+    SlowPath,
+    Surroundings,
+)
 from noid.plane.steering import Steering
 from noid.plane.uses import Uses
 
+LEFT_S = 0.05
+"""What waits on uplinks that flows have left is dropped so long after the first of them left."""
 REFRESH_S = 0.1
 """Connections older than their route are led by it so long after it was added, all together."""
 NO_ROOM = "flows the kernel has no room for"
@@ -39,6 +47,8 @@ class FlowTables(SlowPath):
         self.watched: set[Locator] = set()
         self.unwatched: set[Locator] = set()
         self.is_led_elsewhere = False
+        self.left: set[int] = set()
+        self.dropping: asyncio.TimerHandle | None = None
         self.refreshing: asyncio.TimerHandle | None = None
         self.tables: dict[str, libbpf.Table] = {}
 
@@ -48,11 +58,29 @@ class FlowTables(SlowPath):
         before = self.rewriter.by_label.get(flow.local_label)
         super().install(flow)
         self.uses.take(flow)
+        if previous is not None and previous.local_locator != flow.local_locator:
+            self._drop_soon(self.rows.of.get(previous.local_locator, NO_ROW))
         if previous is not None and previous.local_label not in self.rewriter.by_label:
             self._forget_label(previous.local_label)
         self._put(flow)
         if before is None or before.aside:  # a provisional flow has no route yet
             self._lead([flow])
+
+    def _drop_soon(self, row: int) -> None:
+        """Drops what waits for a neighbour on an uplink that flows have left, once for all of them.
+
+        The neighbour may be dead, and TCP sends nothing again that is still in a queue of its host.
+        """
+        if self.dropping is None:
+            self.dropping = asyncio.get_running_loop().call_later(LEFT_S, self._drop_left)
+        self.left.add(row)
+
+    def _drop_left(self) -> None:
+        left, self.left, self.dropping = self.left, set(), None
+        for row in left & self.rows.uplinks.keys():
+            if self.rows.uplinks[row].ifindex:
+                with self.counted(QUEUES_REFUSED):
+                    self.network.drop_queued(self.rows.uplinks[row].ifindex)
 
     def take_up(
         self, flows: Sequence[Flow], clocks: Sequence[Clock], aids: Sequence[Locator]

@@ -66,6 +66,7 @@ REFUSED = "routes refused"
 RULES_REFUSED = "rules refused"
 DEVICES_REFUSED = "changes of our devices refused"
 ADDRESSES_REFUSED = "addresses refused"
+QUEUES_REFUSED = "emptying of queues refused"
 QUESTIONS_REFUSED = "questions to the kernel refused"
 UNKNOWN_REPORTS_PER_SECOND = 200
 """Packets with an unknown label that are reported; the others are only counted."""

@@ -17,6 +17,8 @@ TIME_EXCEEDED = 3
 PARAMETER_PROBLEM = 4
 UNRECOGNIZED_NEXT_HEADER = 1
 """The code of a parameter problem from a host that does not know a next header."""
+PATH_ERRORS = frozenset({(DESTINATION_UNREACHABLE, 0), (DESTINATION_UNREACHABLE, 3)})
+"""No route to destination, and address unreachable (RFC 4443 §3.1)."""
 ERROR_TYPES = frozenset({DESTINATION_UNREACHABLE, PACKET_TOO_BIG, TIME_EXCEEDED, PARAMETER_PROBLEM})
 NEIGHBOUR_DISCOVERY = frozenset(range(133, 138))
 """The messages of RFC 4861, which are about one link and never leave it."""
