@@ -166,7 +166,7 @@ def test_noid_down_leaves_nothing_while_an_uplink_is_down(
     in_use(lab)
     if is_lost_after:
         end(lab, "a")
-    with tcp(lab, "a") as conversation:
+    with tcp(lab, "a", f"[{TARGETS[0]}]") as conversation:
         conversation.echoes()
         if not is_lost_after:
             lab.cut(1, Fault.ADMIN)
