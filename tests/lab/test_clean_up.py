@@ -222,10 +222,11 @@ def kernel_lab(lab_machine: None) -> Iterator[Lab]:
         yield lab
 
 
+UNSEEN = (Fault.CARRIER, Fault.ROUTE)
 ENDS = [
     *((Lab.stop_daemon, fault) for fault in FAULTS),
     # Nothing removes the rule that chooses the source when a daemon is killed.
-    *((Lab.kill_daemon, fault) for fault in FAULTS if fault is not Fault.CARRIER),
+    *((Lab.kill_daemon, fault) for fault in FAULTS if fault not in UNSEEN),
 ]
 
 
