@@ -96,11 +96,12 @@ def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
         with contextlib.suppress(ShimError):
             if network.detach_filters(index):
                 yield f"filters on {name}"
-    for name in segmenter_names(section.device):
-        if network.remove_device(name):
-            yield f"device {name}"
     removed = steering.take_down(network, section)
     if removed:
         yield f"{removed} rules of priority {section.rule_priority} and after"
     with contextlib.suppress(OSError):  # it is gone, or has something of others in it
         pins.rmdir()
+    # Last: the kernel may wait here for sockets that have used the address of an AID there.
+    for name in segmenter_names(section.device):
+        if network.remove_device(name):
+            yield f"device {name}"
