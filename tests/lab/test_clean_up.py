@@ -185,6 +185,27 @@ def test_noid_down_leaves_nothing_while_an_uplink_is_down(
     assert snapshot(lab) == before
 
 
+def test_noid_down_ends_the_connections_whose_address_it_takes_away(
+    fresh_lab: tuple[Lab, Snapshot, Snapshot],
+) -> None:
+    """The kernel would wait for them, without a limit, before it removes the device."""
+    lab, before, before_down = fresh_lab
+    in_use(lab)
+    with tcp(lab, "a", f"[{TARGETS[0]}]") as conversation:
+        conversation.echoes()
+        lab.cut(1, Fault.ADMIN)
+        try:
+            conversation.echoes()
+            lab.stop_daemon("a")
+            noid_down(lab)
+            if lab.plane != "tun":  # whose device goes by itself, and nothing waits for it
+                lab.wait_for("the connection is gone", lambda: not connections(lab), 20)
+            assert snapshot(lab) == before_down
+        finally:
+            lab.heal(1)
+    assert snapshot(lab) == before
+
+
 # --- without a daemon -----------------------------------------------------------------------------
 
 
@@ -222,12 +243,7 @@ def kernel_lab(lab_machine: None) -> Iterator[Lab]:
         yield lab
 
 
-UNSEEN = (Fault.CARRIER, Fault.ROUTE)
-ENDS = [
-    *((Lab.stop_daemon, fault) for fault in FAULTS),
-    # Nothing removes the rule that chooses the source when a daemon is killed.
-    *((Lab.kill_daemon, fault) for fault in FAULTS if fault not in UNSEEN),
-]
+ENDS = [(end, fault) for end in (Lab.stop_daemon, Lab.kill_daemon) for fault in FAULTS]
 
 
 @pytest.mark.parametrize(("end", "fault"), ENDS)

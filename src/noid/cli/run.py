@@ -10,6 +10,7 @@ from pathlib import Path
 from noid.config import Config, load_config
 from noid.control import answers
 from noid.errors import UsageError
+from noid.guardian import stand_guard
 
 EXAMPLE = """\
 example:
@@ -60,6 +61,8 @@ def run_daemon(arguments: argparse.Namespace) -> int:
         level=logging.DEBUG if arguments.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
     )
+    if config.plane.kind != "tun":
+        stand_guard(config.plane)
     asyncio.run(_run(config))
     return 0
 

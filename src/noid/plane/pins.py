@@ -14,6 +14,7 @@ from noid.errors import PlatformError, ShimError, Unsupported
 from noid.netlink import HostNetwork
 from noid.plane import libbpf, steering
 from noid.plane.carried import TABLES
+from noid.socket_diag import end_connections
 
 OBJECT = "host.bpf.o"
 
@@ -101,7 +102,12 @@ def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
         yield f"{removed} rules of priority {section.rule_priority} and after"
     with contextlib.suppress(OSError):  # it is gone, or has something of others in it
         pins.rmdir()
-    # Last: the kernel may wait here for sockets that have used the address of an AID there.
+    # The kernel would wait for connections that have used the address of an AID there.
+    with contextlib.suppress(OSError, ShimError):
+        index = socket.if_nametoindex(segmenter_names(section.device)[1])
+        ended = end_connections(network.addresses_on(index))
+        if ended:
+            yield f"{ended} connections from addresses that no uplink has"
     for name in segmenter_names(section.device):
         if network.remove_device(name):
             yield f"device {name}"

@@ -1,0 +1,54 @@
+"""A child of the daemon that outlives it, however it ends, and hands the choice of sources back.
+
+A daemon that is killed cannot remove the rule by which new connections get a locator as their
+source; without a daemon nothing would choose another one after a failure. The child waits for the
+end of the daemon on a pipe, removes that rule, and ends. Connections are not touched [D36, D49].
+"""
+
+import contextlib
+import os
+import signal
+
+from noid.config import PlaneSection
+
+ENDED = b""
+
+
+def stand_guard(section: PlaneSection) -> None:
+    """Starts the child; to be called before this process has threads.
+
+    Args:
+        section: the ``[plane]`` of the configuration.
+    """
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(reading)  # the other end is open as long as this process lives
+        return
+    status = 1
+    try:
+        os.close(writing)
+        _wait(reading)
+        _hand_back(section)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _wait(reading: int) -> None:
+    """Waits for the end of the daemon, which signals to all its processes do not bring forward."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while os.read(reading, 1) != ENDED:
+        pass
+
+
+def _hand_back(section: PlaneSection) -> None:
+    from noid.errors import ShimError
+    from noid.netlink import HostNetwork
+    from noid.plane.steering import choosing
+
+    network = HostNetwork()
+    with contextlib.suppress(ShimError):
+        network.remove_rules([choosing(section)])
+    network.close()
