@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Final
 
-from noid.locators import LOCATOR_OCTETS, Locator
+from noid.locators import LOCATOR_OCTETS, Locator, parse_locator
 from noid.routes import DeletedRoute, attributes_of
 
 GROUPS: Final = 0x1 | 0x4 | 0x8 | 0x100 | 0x400 | 0x40000
@@ -30,7 +30,10 @@ ROUTE_OCTETS: Final = 12
 NEIGHBOUR_OCTETS: Final = 12
 NEW_LINK: Final = 16
 DELETE_LINK: Final = 17
+NEW_ADDRESS: Final = 20
 DELETE_ADDRESS: Final = 21
+PASSING_ADDRESS: Final = parse_locator("fe80::6d36")
+"""It comes and goes on a device of ours (HostNetwork.forget_cached_routes)."""
 NEW_ROUTE: Final = 24
 DELETE_ROUTE: Final = 25
 NEW_NEIGHBOUR: Final = 28
@@ -118,14 +121,17 @@ def _take_one(kind: int, body: bytes, found: Changes, neighbour: Locator) -> Non
         attributes = attributes_of(body[NEIGHBOUR_OCTETS:])
         found.matters |= attributes.get(NDA_DESTINATION) == neighbour
     else:
+        address = attributes_of(body[ADDRESS_OCTETS:]).get(IFA_ADDRESS, b"")
+        if kind in (NEW_ADDRESS, DELETE_ADDRESS) and address == PASSING_ADDRESS:
+            return  # which makes connections look up their routes again
         found.matters = True
         if kind in (NEW_LINK, DELETE_LINK) and len(body) >= LINK.size:
-            _, _, index, flags, _ = LINK.unpack_from(body)
-            found.links[index] = found.links.get(index, ~0) & (flags if kind == NEW_LINK else 0)
-        elif kind == DELETE_ADDRESS:
-            address = attributes_of(body[ADDRESS_OCTETS:]).get(IFA_ADDRESS, b"")
-            if len(address) == LOCATOR_OCTETS:
-                found.unaddressed.add(Locator(address))
+            family, _, index, flags, _ = LINK.unpack_from(body)
+            if family == socket.AF_UNSPEC:  # and not about a port of a bridge
+                flags = flags if kind == NEW_LINK else 0
+                found.links[index] = found.links.get(index, ~0) & flags
+        elif kind == DELETE_ADDRESS and len(address) == LOCATOR_OCTETS:
+            found.unaddressed.add(Locator(address))
 
 
 def _take_route(kind: int, body: bytes, found: Changes) -> None:

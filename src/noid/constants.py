@@ -73,7 +73,7 @@ PEER_REJECTED_TIME: Final = 10 * MINUTE
 SILENCE_MIN: Final = 5 * MILLISECOND
 SILENCE_MAX: Final = 3 * SECOND
 """Bounds of T, the silence after a packet that makes a context probe [D20]."""
-SILENCE_UNMEASURED: Final = 500 * MILLISECOND
+SILENCE_UNMEASURED: Final = 250 * MILLISECOND
 """T while no round trip of the context has been measured."""
 PROBE_INTERVAL_FIRST: Final = 100 * MILLISECOND
 PROBE_INTERVAL_MAX: Final = 10 * SECOND

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fnmatch
 import functools
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,20 +15,17 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from noid import routes
 from noid.errors import PlatformError
-from noid.locators import Locator, format_locator, is_global_unicast, parse_locator
+from noid.links import is_meant, may_be_locator
+from noid.locators import Locator, format_locator, parse_locator
 from noid.routes import PeerRoute
 from noid.rules import Rule, read_rule
 from noid.survey import Device, OwnAddress, OwnDevice, Survey
 
 LOOPBACK = "lo"
 SCOPE_GLOBAL = 0
-FLAG_TEMPORARY = 0x01
 FLAG_NO_DAD = 0x02
 FLAG_NO_PREFIX_ROUTE = 0x200
-FLAG_DAD_FAILED = 0x08
 FLAG_DEPRECATED = 0x20
-FLAG_TENTATIVE = 0x40
-UNUSABLE = FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_TENTATIVE
 LINK_CARRIES = 0x1 | 0x10000
 """IFF_UP and IFF_LOWER_UP: the link is wanted, and there is something at its other end."""
 PASSING_ADDRESS = "fe80::6d36"
@@ -134,7 +130,7 @@ class HostNetwork:
             for index, link in links.items()
             if index not in ours
             and link.get("ifname") != LOOPBACK
-            and any(fnmatch.fnmatchcase(str(link.get("ifname")), one) for one in interfaces)
+            and any(is_meant(link, one) for one in interfaces)
         }
         up = [link for link in uplinks.values() if link["flags"] & IFF_UP]
         by_device: dict[int, set[Locator]] = {}
@@ -147,7 +143,7 @@ class HostNetwork:
             locators=tuple(
                 self._own_address(locator, uplinks[index], one)
                 for index, locator, one in addresses
-                if index in uplinks and _may_be_locator(locator, one)
+                if index in uplinks and may_be_locator(locator, one)
             ),
             addresses=frozenset(one for index, one, _ in addresses if index not in ours),
             rules=tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6))),
@@ -200,6 +196,7 @@ class HostNetwork:
             deprecated=bool((address.get("flags") or 0) & FLAG_DEPRECATED),
             broken=(link["flags"] & LINK_CARRIES) != LINK_CARRIES,
             leads_out=self._leads_out(locator, link["index"]),
+            leaves_by=self._default_route(FAR_AWAY, src=format_locator(locator))[1],
         )
 
     def _leads_out(self, source: Locator, index: int) -> bool:
@@ -270,6 +267,12 @@ class HostNetwork:
         with _explained("attach the BPF programs by clsact"):
             with contextlib.suppress(NetlinkError):
                 self._route.tc("add", "clsact", ifindex)
+            if not self._has_clsact(ifindex):
+                raise PlatformError(
+                    f"clsact on device {ifindex}",
+                    errno.EEXIST,
+                    "an ingress qdisc is in its place: tc qdisc del dev DEVICE ingress",
+                )
             self._route.tc(
                 "replace-filter",
                 "bpf",
@@ -283,11 +286,17 @@ class HostNetwork:
                 direct_action=True,
             )
 
+    def _has_clsact(self, ifindex: int) -> bool:
+        """Whether a device has clsact, and not the ingress qdisc, which takes its place."""
+        return any(qdisc.get("kind") == "clsact" for qdisc in self._route.get_qdiscs(index=ifindex))
+
     @_on_worker
     def has_filter(self, ifindex: int, *, egress: bool) -> bool:
         """Whether our program is still on a device by clsact."""
         parent = CLSACT_EGRESS if egress else CLSACT_INGRESS
         try:
+            if not self._has_clsact(ifindex):
+                return False
             found = list(self._route.get_filters(index=ifindex, parent=parent))
         except NetlinkError:
             return False
@@ -396,12 +405,21 @@ class HostNetwork:
         }
         with _explained(f"neighbour {entry['dst']}"):
             # What is looked for right after a deletion is there, and not permanent.
-            for one in self._route.get_neighbours(family=socket.AF_INET6, ifindex=device):
-                is_it = one.get("dst") == entry["dst"] and one.get("lladdr") == entry["lladdr"]
-                if is_it and one["state"] & NEIGHBOUR_PERMANENT:
+            for one in self._neighbour(device, format_locator(address)):
+                if one.get("lladdr") == entry["lladdr"] and one["state"] & NEIGHBOUR_PERMANENT:
                     return False
             self._route.neigh("replace", **entry)
         return True
+
+    def _neighbour(self, device: int, address: str) -> list[Any]:
+        """One entry, not all: a network can fill the table."""
+        try:
+            ends = {"family": socket.AF_INET6, "ifindex": device, "dst": address}
+            return list(self._route.neigh("get", **ends))
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:
+                raise
+            return []
 
     @_on_worker
     def remove_neighbour(self, device: int, address: Locator) -> None:
@@ -496,7 +514,7 @@ class HostNetwork:
         """
         return self._default_route(format_locator(destination), mark=mark)
 
-    def _default_route(self, destination: str, **ends: int) -> tuple[Locator | None, int]:
+    def _default_route(self, destination: str, **ends: Any) -> tuple[Locator | None, int]:
         try:
             found = list(self._route.route("get", family=socket.AF_INET6, dst=destination, **ends))
         except NetlinkError:
@@ -528,12 +546,6 @@ def _veth(name: str, other: str, before: Pair | None) -> dict[str, Any]:
     information = {"attrs": [["IFLA_INFO_KIND", "veth"], ["IFLA_INFO_DATA", data]]}
     index = {} if before is None else {"index": before.entry}
     return {"ifname": name, "linkinfo": information, **index}
-
-
-def _may_be_locator(locator: Locator, address: Any) -> bool:
-    """Whether an address is global unicast, permanent or public, and known to be unique."""
-    flags = address.get("flags") or 0
-    return address["scope"] == SCOPE_GLOBAL and not flags & UNUSABLE and is_global_unicast(locator)
 
 
 def _host_address(aid: Locator, device: int) -> dict[str, Any]:

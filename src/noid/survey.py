@@ -44,7 +44,8 @@ class OwnAddress(NamedTuple):
         interface: where it is.
         deprecated: nothing new should use it (RFC 4862 §5.5.4).
         broken: its link is down, or has lost its carrier [D20].
-        leads_out: packets from it to the wide world leave by that interface.
+        leads_out: packets from it to the wide world can leave by that interface.
+        leaves_by: index of the device by which they do leave, noid apart; 0 if by none.
     """
 
     locator: Locator
@@ -52,6 +53,7 @@ class OwnAddress(NamedTuple):
     deprecated: bool
     broken: bool
     leads_out: bool
+    leaves_by: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,16 @@ class Survey:
     mtu: int
     ours: dict[str, OwnDevice]
     default_device: int = 0
+
+    @property
+    def leaving(self) -> dict[Locator, int]:
+        """The locators whose packets leave by another device, and its index."""
+        index = {device.name: device.index for device in self.devices}
+        return {
+            one.locator: one.leaves_by
+            for one in self.locators
+            if one.leads_out and one.leaves_by not in {0, index.get(one.interface, one.leaves_by)}
+        }
 
     @property
     def is_led_elsewhere(self) -> bool:

@@ -76,7 +76,8 @@ class Watching:
         self.changes = NetworkChanges(GATEWAY)
         self._changed = asyncio.Event()
         self._losses = self._stale = 0
-        self._is_due = False
+        self._is_due = self._again = False
+        self._compare_at_s = 0.0
         self._report_at_s = 0.0
         self._reported_at_s = float("-inf")
         asyncio.get_running_loop().add_reader(self.changes, self.hear)
@@ -127,19 +128,27 @@ class Watching:
 
     async def watch(self) -> None:
         """Watches until it is cancelled."""
-        loop = asyncio.get_running_loop()
-        compare_at_s = loop.time() + COMPARE_INTERVAL_S
-        again = False
+        self._compare_at_s = asyncio.get_running_loop().time() + COMPARE_INTERVAL_S
         while True:
-            await self._wait()
-            self._is_due |= loop.time() >= compare_at_s
-            if again or self._is_due or self._changed.is_set() or not self.plane.is_intact():
-                again = not await self._survey()
-            if self._is_due and not again:
-                self._is_due = False
-                await self._compare_tables()
-                compare_at_s = loop.time() + COMPARE_INTERVAL_S
-            self._report(loop.time())
+            try:
+                await self._look()
+            except Exception:
+                # The top of a task: one odd answer of the kernel must not end the watch.
+                logger.exception("the host's network could not be looked at")
+                self._again = True
+                await asyncio.sleep(INSPECT_INTERVAL_S)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._wait()
+        self._is_due |= loop.time() >= self._compare_at_s
+        if self._again or self._is_due or self._changed.is_set() or not self.plane.is_intact():
+            self._again = not await self._survey()
+        if self._is_due and not self._again:
+            self._is_due = False
+            await self._compare_tables()
+            self._compare_at_s = loop.time() + COMPARE_INTERVAL_S
+        self._report(loop.time())
 
     async def _wait(self) -> None:
         """Waits for a change, and then for the rest of what is happening."""

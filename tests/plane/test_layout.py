@@ -163,9 +163,10 @@ def test_the_segment_that_an_activity_has_kept(structures: Structures) -> None:
     assert places["report"].start == layout.ACTIVITY_HEAD.size
     entry = bytearray(octets)
     entry[places["kept_ns"]] = number(77, 8)
+    entry[places["version"]] = number(6, 4)
     head = layout.REPORT.pack(layout.UNANSWERED_PACKET, bytes(4), 0, bytes(16), 0, 1428, 5, 0)
     entry[places["report"]] = (head + b"12345").ljust(octets - places["report"].start, b"-")
-    assert layout.kept_in(bytes(entry)) == layout.Kept(b"12345", 1428, 77)
+    assert layout.kept_in(bytes(entry)) == layout.Kept(b"12345", 1428, 77, 6)
 
 
 def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Structures) -> None:

@@ -190,18 +190,48 @@ INLINE int is_away(struct __sk_buff *packet, const struct ipv6 *ip, u32 at, stru
 	return TC_PASS;
 }
 
-/* A packet to a peer, that no flow carries, and that was routed by us: to the uplink of its source.
- * Of an unknown source the daemon knows the route.
+/* Where a packet of the ULP is seen. */
+enum place {
+	ON_UPLINK,	/* its route leads out there */
+	ON_OURS,	/* its route leads to the device of ours */
+	CUT,		/* it comes out of the segmenter */
+};
+
+/* Whether a packet does not go beyond its link, and so is not for a peer. */
+INLINE int stays_on_link(const struct ipv6 *ip)
+{
+	const u8 *to = (const u8 *)&ip->destination;
+
+	return to[0] == 0xff || (to[0] == 0xfe && (to[1] & 0xc0) == 0x80);
+}
+
+/* Whether the uplink of a packet's source is up: then only a program that is bound to the device of
+ * ours, past the rules for that uplink, sends it there.
  */
-INLINE int to_its_uplink(struct __sk_buff *packet, struct ipv6 *ip, u32 at,
-			 const struct pair *aids)
+INLINE int is_astray(const struct ipv6 *ip)
 {
 	struct address source = ip->source;
 	u32 *row = map_find(&ours, &source);
 	struct uplink *uplink = row && *row ? uplink_of(*row) : 0;
 
-	if (!uplink)
-		return go_slowly();
+	return uplink && uplink->flags & UPLINK_RECEIVES;
+}
+
+/* A packet to a peer, that no flow carries, and that was routed by us: to the uplink of its source.
+ * Of an unknown source the daemon knows the route.
+ */
+INLINE int to_its_uplink(struct __sk_buff *packet, struct ipv6 *ip, u32 at,
+			 const struct pair *aids, enum place place)
+{
+	struct address source = ip->source;
+	u32 *row = map_find(&ours, &source);
+	struct uplink *uplink = row && *row ? uplink_of(*row) : 0;
+
+	if (stays_on_link(ip))
+		return TC_DROP; /* such as one to the neighbour that is none itself */
+	if (!uplink) /* the daemon may be gone, and the address new */
+		return place == ON_UPLINK ? scout_out(packet, ip, packet->ifindex, aids) :
+					    go_slowly();
 	plainly(packet, ip, at);
 	ip = header(packet, at);
 	if (!ip || !(uplink->flags & UPLINK_SENDS))
@@ -219,13 +249,6 @@ INLINE int is_of_the_link(struct __sk_buff *packet, const struct ipv6 *ip, u32 a
 	return ip->next_header == ICMPV6 && !packet_read(packet, at + IPV6_OCTETS, &type, 1) &&
 	       type >= ROUTER_SOLICITATION && type <= LINK_REDIRECT;
 }
-
-/* Where a packet of the ULP is seen. */
-enum place {
-	ON_UPLINK,	/* its route leads out there */
-	ON_OURS,	/* its route leads to the device of ours */
-	CUT,		/* it comes out of the segmenter */
-};
 
 /* A packet of the ULP.
  *
@@ -256,12 +279,15 @@ INLINE int outward(struct __sk_buff *packet, u32 at, enum place place)
 		return place == ON_UPLINK ? is_away(packet, ip, at, scout) : TC_PASS;
 	if (is_of_the_link(packet, ip, at))
 		return TC_PASS;
+	if (place == ON_OURS && is_astray(ip))
+		return TC_PASS;
 	aids.local = ip->source;
 	aids.peer = ip->destination;
 	flow = map_find(&outbound, &aids);
 	is_native = place == ON_UPLINK && !is_led(ip, at);
 	if (!flow)
-		return is_native ? plainly(packet, ip, at) : to_its_uplink(packet, ip, at, &aids);
+		return is_native ? plainly(packet, ip, at) : 
+				   to_its_uplink(packet, ip, at, &aids, place);
 	uplink = uplink_of(flow->uplink);
 	if (!uplink)
 		return TC_PASS;

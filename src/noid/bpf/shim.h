@@ -173,7 +173,9 @@ struct activity {
 	struct pair aids;
 	u64 kept_ns;
 	u32 is_armed;
-	u32 reserved;
+	u32 version;		/* odd while the report is written */
+	u32 writers;		/* one at a time; another gives up */
+	u32 tick;		/* of the kernel, in which the report was last written */
 	struct report report;
 };
 

@@ -47,6 +47,21 @@ INLINE u64 patience_of(const struct outbound *flow)
 	return flow->silence_ns;
 }
 
+/* Takes the report of an activity to write or to send it; whoever does not get it gives up. */
+INLINE int take_report(struct activity *active)
+{
+	__sync_fetch_and_add(&active->writers, 1);
+	if (*(volatile u32 *)&active->writers == 1)
+		return 1;
+	__sync_fetch_and_add(&active->writers, -1);
+	return 0;
+}
+
+INLINE void leave_report(struct activity *active)
+{
+	__sync_fetch_and_add(&active->writers, -1);
+}
+
 /* The timer of a flow has expired. */
 static int on_timer(void *map, u32 *label, struct activity *active)
 {
@@ -62,18 +77,22 @@ static int on_timer(void *map, u32 *label, struct activity *active)
 	silent = now - flow->unanswered_ns;
 	patience = patience_of(flow);
 	if (silent < patience) {
-		active->is_armed = 1;
-		timer_start(&active->timer, patience - silent, 0);
+		active->is_armed = !timer_start(&active->timer, patience - silent, 0);
 		return 0;
 	}
 	if (now - flow->reported_ns <= flow->silence_ns)
 		return 0;
-	flow->reported_ns = now;
-	if (!may_report(UNANSWERED_PACKET, now, REPORTS_PER_SECOND))
+	if (!take_report(active)) {
+		active->is_armed = !timer_start(&active->timer, SECOND / 1000, 0);
 		return 0;
-	active->report.silent_ns = silent;
-	if (ring_output(&reports, &active->report, sizeof(active->report), 0))
-		count(REPORTS_LOST);
+	}
+	flow->reported_ns = now;
+	if (may_report(UNANSWERED_PACKET, now, REPORTS_PER_SECOND)) {
+		active->report.silent_ns = silent;
+		if (ring_output(&reports, &active->report, sizeof(active->report), 0))
+			count(REPORTS_LOST);
+	}
+	leave_report(active);
 	return 0;
 }
 
@@ -97,17 +116,12 @@ INLINE struct activity *new_activity(const u32 *label)
 	return active;
 }
 
-/* Keeps a segment that wants an answer, and has the timer look for that; once in a tick. */
-INLINE void keep(struct __sk_buff *packet, const struct outbound *flow, const struct pair *aids,
-		 u32 at, u64 now)
+INLINE void copy_segment(struct __sk_buff *packet, struct activity *active,
+			 const struct pair *aids, u32 at, u64 now)
 {
-	u32 octets = packet->len - at, label = flow->local_label;
-	struct activity *active = map_find(&activities, &label);
+	u32 octets = packet->len - at;
 
-	if (!active)
-		active = new_activity(&label);
-	if (!active)
-		return;
+	__sync_fetch_and_add(&active->version, 1);
 	if (octets > REPORT_OCTETS)
 		octets = REPORT_OCTETS;
 	if (octets < IPV6_OCTETS || octets > REPORT_OCTETS ||
@@ -117,10 +131,27 @@ INLINE void keep(struct __sk_buff *packet, const struct outbound *flow, const st
 	active->report.segment_octets = super_octets(packet);
 	active->aids = *aids;
 	active->kept_ns = now;
-	if (settings.timers && !active->is_armed) {
-		active->is_armed = 1;
-		timer_start(&active->timer, flow->silence_ns, 0);
+	__sync_fetch_and_add(&active->version, 1);
+}
+
+/* Keeps a segment that wants an answer, and has the timer look for that; once in a tick. */
+INLINE void keep(struct __sk_buff *packet, const struct outbound *flow, const struct pair *aids,
+		 u32 at, u64 now)
+{
+	u32 label = flow->local_label, tick = ticks();
+	struct activity *active = map_find(&activities, &label);
+
+	if (!active)
+		active = new_activity(&label);
+	if (!active)
+		return;
+	if (active->tick != tick && take_report(active)) {
+		active->tick = tick;
+		copy_segment(packet, active, aids, at, now);
+		leave_report(active);
 	}
+	if (settings.timers && !active->is_armed)
+		active->is_armed = !timer_start(&active->timer, flow->silence_ns, 0);
 }
 
 /* Says that a packet went unanswered, with a copy of the one at hand. */

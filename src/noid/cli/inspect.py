@@ -121,6 +121,6 @@ def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(inner, dict):
             rows += _flat(inner, f"{prefix}{key}.")
         else:
-            text = " ".join(map(str, inner)) if isinstance(inner, list) else str(inner)
+            text = " ".join(map(str, inner)) or "none" if isinstance(inner, list) else str(inner)
             rows.append((prefix + key, text))
     return rows

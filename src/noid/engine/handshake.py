@@ -464,6 +464,7 @@ def _completed_by_ccr(
         return None
     if cookie.locator == context.peer_aid:
         context.aid_proven = True
+    context.measure(core.now_ns - cookie.timestamp)
     _take_ccr(core, context, message)
     _establish(core, context, "CCR received", (event.destination, cookie.locator))
     return context

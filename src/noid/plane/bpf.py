@@ -352,7 +352,8 @@ class BpfPlane(FlowTables):
     def _know(self, survey: Survey) -> None:
         """Tells the programs what there is: the uplinks, and which addresses are this host's."""
         in_use = self.uses.addresses
-        changed, moved = self.rows.update(survey.devices, in_use)
+        devices = [one for one in survey.devices if one.name not in self.refused]
+        changed, moved = self.rows.update(devices, in_use, survey.leaving)
         self.counts[NO_ROWS] += len(self.rows.without)
         for row, uplink in changed.items():
             self._take_uplink(row, uplink)
@@ -395,8 +396,14 @@ class BpfPlane(FlowTables):
         self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink))
 
     def _keep_rules(self, survey: Survey) -> None:
-        locators = {one.locator for one in survey.locators} | self.uses.addresses.keys()
-        rows = {one: row for one in locators if (row := self.rows.of.get(one, NO_ROW))}
+        locators = {*self.locators(), *self.uses.addresses}
+        bare = {
+            address
+            for device in survey.devices
+            if device.name in self.refused
+            for address in device.addresses
+        }
+        rows = {one: row for one in locators - bare if (row := self.rows.home(one))}
         given = {one for one in survey.addresses | locators if is_global_unicast(one)}
         wanted = rules_of(self.section, rows, given)
         before = self.steering.rules
@@ -412,15 +419,21 @@ class BpfPlane(FlowTables):
 
     def send_again(self, local_label: int, packet: bytes) -> None:
         """Sends the last TCP segment of a flow once more, else the packet if there is one."""
-        entry = self.tables["activities"].find(layout.label_key(local_label))
         flow = self.rewriter.by_label.get(local_label)
-        if entry is not None and flow is not None:
-            kept = layout.kept_in(entry)
+        kept = self._kept(layout.label_key(local_label))
+        if kept is not None and flow is not None:
             is_its_own = kept.packet[8 : ipv6.HEADER_OCTETS] == layout.aids_key(flow)
             if is_its_own and time.monotonic_ns() - kept.at_ns < KEPT_TIME:
                 packet = finished(kept.packet, kept.segment_octets)
         if packet:
             super().send_again(local_label, packet)
+
+    def _kept(self, key: bytes) -> layout.Kept | None:
+        """What an activity has kept; None if there is none, or it is written at this moment."""
+        entries = [self.tables["activities"].find(key) for _ in range(2)]
+        kept = [layout.kept_in(entry) for entry in entries if entry is not None]
+        versions = {one.version for one in kept}
+        return kept[0] if len(kept) == 2 and len(versions) == 1 and not versions.pop() % 2 else None
 
     def counters(self) -> dict[str, int]:
         """What happened so far, in the kernel and here."""
@@ -465,13 +478,12 @@ class BpfPlane(FlowTables):
 
     def _look_at(self, key: bytes) -> None:
         flow = self.rewriter.by_label.get(int.from_bytes(key, "big"))
-        activity = self.tables["activities"].find(key)
-        if flow is None or activity is None:
+        kept = self._kept(key)
+        if flow is None or kept is None:
             return
         sent = self.tables["outbound"].find(layout.aids_key(flow))
         came = self.tables["inbound"].find(key)
         silent_ns = layout.silence(sent, came, time.monotonic_ns())
         if silent_ns > max(flow.silence_ns, FEW_PATIENCE):
-            kept = layout.kept_in(activity)
             packet = finished(kept.packet, kept.segment_octets)
             self.notify(UnansweredPacket(flow.local_label, packet, silent_ns))

@@ -173,7 +173,7 @@ class FlowTables(SlowPath):
         return self.rows.of.get(flow.local_locator, NO_ROW)
 
     def _home(self, flow: Flow) -> int:
-        return self.rows.of.get(flow.local_aid, NO_ROW)
+        return self.rows.home(flow.local_aid)
 
     def _put(self, flow: Flow) -> None:
         """Lets the kernel receive and send by a flow."""

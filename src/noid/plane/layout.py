@@ -40,8 +40,8 @@ ROW = struct.Struct("=I")
 SETTINGS = struct.Struct("=IIIIBBBB")
 REPORT = struct.Struct("=I4sQ16sB3xIII")
 """The head of a report; the packet follows."""
-ACTIVITY_HEAD = struct.Struct("=16x32xQI4x")
-"""What an activity has before its report: a timer, AIDs, since when, and if the timer is set."""
+ACTIVITY_HEAD = struct.Struct("=16x32xQ4xI8x")
+"""What an activity has before its report; since when, and its version, are of interest here."""
 REPORTED_OCTETS_MAX = 2048
 ACTIVITY_OCTETS = ACTIVITY_HEAD.size + REPORT.size + REPORTED_OCTETS_MAX
 LABEL_OCTETS = 4
@@ -265,16 +265,18 @@ class Kept(NamedTuple):
         packet: as the stack sent it, between AIDs.
         segment_octets: what each segment of a super-packet carries; 0 for any other packet.
         at_ns: when, by the monotonic clock.
+        version: even if it is whole; another once another one is kept.
     """
 
     packet: bytes
     segment_octets: int
     at_ns: int
+    version: int
 
 
 def kept_in(activity: bytes) -> Kept:
     """What an activity has kept."""
-    at_ns, _ = ACTIVITY_HEAD.unpack_from(activity)
+    at_ns, version = ACTIVITY_HEAD.unpack_from(activity)
     *_, segment_octets, octets, _ = REPORT.unpack_from(activity, ACTIVITY_HEAD.size)
     first = ACTIVITY_HEAD.size + REPORT.size
-    return Kept(activity[first : first + octets], segment_octets, at_ns)
+    return Kept(activity[first : first + octets], segment_octets, at_ns, version)

@@ -86,6 +86,10 @@ def our_tables(pins: Path) -> list[Path]:
 def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
     """Removes everything a plane in the kernel left behind; says what, piece by piece."""
     pins = Path(section.pins)
+    # First, or packets would be led to programs that are gone.
+    removed = steering.take_down(network, section)
+    if removed:
+        yield f"{removed} rules of priority {section.rule_priority} and after"
     tables = set(our_tables(pins))
     for path in our_pins(pins):
         if path in tables:
@@ -97,9 +101,6 @@ def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
         with contextlib.suppress(ShimError):
             if network.detach_filters(index):
                 yield f"filters on {name}"
-    removed = steering.take_down(network, section)
-    if removed:
-        yield f"{removed} rules of priority {section.rule_priority} and after"
     with contextlib.suppress(OSError):  # it is gone, or has something of others in it
         pins.rmdir()
     # The kernel would wait for connections that have used the address of an AID there.

@@ -5,7 +5,7 @@ one update, however many flows there are. A row stays with the name of its uplin
 goes and comes again under its name has the same.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from noid.locators import Locator, is_global_unicast
 from noid.plane import layout
@@ -13,6 +13,7 @@ from noid.plane.layout import NO_UPLINK, Uplink
 from noid.survey import Device, Survey
 
 NO_ROW = 0
+NONE_LEAVE_ELSEWHERE: Mapping[Locator, int] = {}
 CUTS_TCP = "tx-tcp6-segmentation"
 CUTS_UDP = "tx-udp-segmentation"
 SUMMING = "tx-checksum-ip-generic"
@@ -53,24 +54,32 @@ class Rows:
     Attributes:
         without: the names of uplinks for which there is no row, and that the last update found.
         uplinks: what each row in use says.
-        of: the row of each address of an uplink, and of those in use that have lost theirs.
+        of: the row of the uplink by which packets from each address leave, also from those in use
+            that no uplink has any more.
+        away: the addresses whose packets leave by another device than the one that has them.
     """
 
     def __init__(self) -> None:
         self.uplinks: dict[int, Uplink] = {}
         self.of: dict[Locator, int] = {}
+        self.away: frozenset[Locator] = frozenset()
         self.without: set[str] = set()
         self._known_without: set[str] = set()
         self._names: dict[str, int] = {}
 
     def update(
-        self, devices: Iterable[Device], in_use: Collection[Locator]
+        self,
+        devices: Iterable[Device],
+        in_use: Collection[Locator],
+        leaving: Mapping[Locator, int] = NONE_LEAVE_ELSEWHERE,
     ) -> tuple[dict[int, Uplink], set[Locator]]:
         """Takes what there is now.
 
         Args:
             devices: the uplinks that are up.
             in_use: addresses whose row is remembered though no uplink has them.
+            leaving: indexes of the devices that packets from some addresses leave by, other than
+                those that have the addresses: the host has no routes by source.
 
         Returns:
             The rows that have changed, and the addresses whose row is another now.
@@ -82,6 +91,9 @@ class Rows:
         for device in present.values():
             row = self._row(device.name)
             of |= dict.fromkeys(filter(_counts, device.addresses), row)
+        by_index = {device.index: self._row(device.name) for device in present.values()}
+        self.away = frozenset(leaving.keys() & of.keys())
+        of |= {address: by_index.get(leaving[address], NO_ROW) for address in self.away}
         self.of = of
         left = set(present) - set(self._names)
         self.without, self._known_without = left - self._known_without, left
@@ -93,6 +105,10 @@ class Rows:
         changed = {row: one for row, one in rows.items() if self.uplinks.get(row) != one} | gone
         self.uplinks = rows
         return changed, {address for address in {*of, *before} if _moved(address, before, of)}
+
+    def home(self, address: Locator) -> int:
+        """The row of the uplink on which packets for an address are to appear; NO_ROW if any."""
+        return NO_ROW if address in self.away else self.of.get(address, NO_ROW)
 
     def lose(self, ifindex: int, flags: int) -> dict[int, Uplink]:
         """A device has gone down or has lost its carrier; returns the rows that have changed.

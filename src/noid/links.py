@@ -1,0 +1,27 @@
+"""Which links and addresses count, by what the kernel says of them. Pure."""
+
+import fnmatch
+from typing import Any
+
+from noid.locators import Locator, is_global_unicast
+
+EVERYTHING = "*"
+TUNNELS = frozenset({"wireguard", "tun", "ip6tnl", "sit", "ipip", "gre", "ip6gre", "vti6", "xfrm"})
+"""Kinds of devices whose packets travel inside those of other devices."""
+SCOPE_GLOBAL = 0
+FLAG_TEMPORARY = 0x01
+FLAG_DAD_FAILED = 0x08
+FLAG_TENTATIVE = 0x40
+UNUSABLE = FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_TENTATIVE
+
+
+def is_meant(link: Any, pattern: str) -> bool:
+    """Whether a glob names a device; the glob for all names no tunnels, which lead elsewhere."""
+    is_tunnel = pattern == EVERYTHING and link.get(("linkinfo", "kind")) in TUNNELS
+    return fnmatch.fnmatchcase(str(link.get("ifname")), pattern) and not is_tunnel
+
+
+def may_be_locator(locator: Locator, address: Any) -> bool:
+    """Whether an address is global unicast, permanent or public, and known to be unique."""
+    flags = address.get("flags") or 0
+    return address["scope"] == SCOPE_GLOBAL and not flags & UNUSABLE and is_global_unicast(locator)
