@@ -11,12 +11,12 @@ import pytest
 from noid.errors import PlatformError
 from noid.locators import Locator
 from noid.plane import layout, libbpf
-from noid.plane.carried import TABLES
+from noid.plane.carried import PASSING_TABLES, TABLES
 from noid.plane.copies import finished
 from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter, Watch
 from noid.wire import ipv6
 from noid.wire.slots import SLOT_ICMPV6, SLOT_OF_PROTOCOL, slot_of
-from tests.plane.loading import CODEPOINTS, ELSEWHERE, HERE, constants, load, put_uplinks
+from tests.plane.loading import CODEPOINTS, ELSEWHERE, HERE, constants, load, put_uplinks, uplink
 
 PASS, DROP, REDIRECT = 0xFFFFFFFF, 2, 7
 """The first is -1 in the kernel: let the next program on the hook have it."""
@@ -335,3 +335,38 @@ def random_packet(
         hop_limit=chance.randrange(256),
     )
     return header.encode() + payload
+
+
+NO_NEIGHBOUR = bytes.fromhex("020000006d36") + bytes(6) + b"\x86\xdd"
+"""The Ethernet header of a packet that a route of ours led to the uplink."""
+
+
+def test_our_device_takes_packets_only_while_the_uplink_of_their_source_is_down(
+    programs: libbpf.Programs,
+) -> None:
+    """A program that is bound to it would pass the rules for the uplink."""
+    chance = random.Random(SEED)
+    kernel = Kernel(programs, chance)
+    flow = next(one for one in iter(lambda: random_flow(chance), None) if one.transmits)
+    kernel.install(flow)
+    packet = random_packet(chance, flow.local_aid, flow.peer_aid, ipv6.UDP)
+    assert kernel.run("host_own", packet) == (DROP, packet)
+    uplinks = libbpf.Table(programs.maps["uplinks"], *PASSING_TABLES["uplinks"])
+    try:
+        uplinks.put(layout.ROW.pack(HERE), uplink(1, layout.ETHERNET))
+        assert kernel.run("host_own", packet)[0] == REDIRECT
+    finally:
+        put_uplinks(programs)
+
+
+def test_packets_to_the_neighbour_itself_are_dropped(programs: libbpf.Programs) -> None:
+    chance = random.Random(SEED)
+    kernel = Kernel(programs, chance)
+    source = random_locator(chance)
+    for first in ("fe80", "ff02"):
+        destination = Locator(bytes.fromhex(first) + bytes(13) + b"\1")
+        packet = random_packet(chance, source, destination, ipv6.UDP)
+        assert programs.try_out("host_egress", NO_NEIGHBOUR + packet)[0] == DROP
+        assert kernel.run("host_egress", packet) == (PASS, packet)
+    packet = random_packet(chance, source, random_locator(chance), ipv6.UDP)
+    assert programs.try_out("host_egress", NO_NEIGHBOUR + packet)[0] == REDIRECT

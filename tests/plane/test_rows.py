@@ -217,3 +217,17 @@ def test_things_restored_are_in_one_line_with_some_of_their_names() -> None:
     assert restored.take() == f"rules: 3 (60, 61); routes: 9 ({names}, ...)"
     assert restored.take() == ""
     assert not restored
+
+
+def test_an_address_whose_packets_leave_by_another_uplink_has_the_row_of_that() -> None:
+    """The host has no routes by source: what it sends from TWO leaves by the first uplink."""
+    rows = Rows()
+    devices = [device("up1", 3, ONE), device("up2", 4, TWO)]
+    rows.update(devices, (), {TWO: 3})
+    assert rows.of == {ONE: 1, TWO: 1}
+    assert (rows.home(ONE), rows.home(TWO)) == (1, NO_ROW)
+    rows.update(devices, (), {TWO: 77})
+    assert rows.of == {ONE: 1, TWO: NO_ROW}, "by a device that is no uplink"
+    rows.update(devices, ())
+    assert rows.of == {ONE: 1, TWO: 2}
+    assert rows.home(TWO) == 2
