@@ -152,7 +152,7 @@ INLINE int send_by(struct __sk_buff *packet, struct ipv6 *ip, u32 at, const stru
 }
 
 /* Whether a packet was routed to an M6 peer by us: to a neighbour that is none, so that it came here
- * whatever the neighbours of this uplink do.
+ * without waiting for a neighbour of this uplink.
  */
 INLINE int is_led(const struct ipv6 *ip, u32 at)
 {

@@ -47,7 +47,7 @@ INLINE u64 patience_of(const struct outbound *flow)
 	return flow->silence_ns;
 }
 
-/* Takes the report of an activity to write or to send it; whoever does not get it gives up. */
+/* Takes the report of an activity to write or to send it; a second writer gives up. */
 INLINE int take_report(struct activity *active)
 {
 	__sync_fetch_and_add(&active->writers, 1);
