@@ -38,9 +38,10 @@ class Lossy(Network):
             super().arrive(packet)
 
 
-def without_conf() -> Lossy:
+def without_conf(*, dns_works: bool = True) -> Lossy:
     """Station b has a context, a is in CCR-SENT: the CONF is lost."""
     network = Lossy((A1, Code.CONF))
+    network.dns_works = dns_works
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(45 * MILLISECOND)
@@ -125,11 +126,7 @@ def test_nothing_is_taken_from_the_sets_of_an_init() -> None:
 
 
 def test_a_packet_from_an_unproven_source_waits_for_the_conf() -> None:
-    network = Lossy((A1, Code.CONF))
-    network.dns_works = False
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.run(45 * MILLISECOND)
+    network = without_conf(dns_works=False)
     network.give(network.a, held(network.a, b"early", B2))
     network.give(network.a, held(network.a, b"at once", B1))
     assert network.a.delivered == [packet(B1, A1, b"at once")]
@@ -139,11 +136,7 @@ def test_a_packet_from_an_unproven_source_waits_for_the_conf() -> None:
 
 
 def test_a_packet_that_is_held_survives_a_new_exchange() -> None:
-    network = Lossy((A1, Code.CONF))
-    network.dns_works = False
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.run(45 * MILLISECOND)
+    network = without_conf(dns_works=False)
     network.give(network.a, held(network.a, b"early", B2))
     network.run(MINUTE)
     assert any("CCR unanswered" in str(one) for one in network.a.outputs)
@@ -164,11 +157,7 @@ def test_a_packet_from_outside_the_peers_set_is_not_delivered() -> None:
 
 
 def test_at_most_four_packets_wait() -> None:
-    network = Lossy((A1, Code.CONF))
-    network.dns_works = False
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.run(45 * MILLISECOND)
+    network = without_conf(dns_works=False)
     for number in range(HELD_PACKETS_MAX):
         assert network.give(network.a, held(network.a, bytes((number,)), B2)) == []
     outputs = network.give(network.a, held(network.a, b"one more", B2))

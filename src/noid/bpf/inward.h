@@ -122,7 +122,7 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	u32 label;
 	u8 slot, from, to;
 
-	/* What has the link address of another host is for a bridge, a macvlan or nobody. */
+	/* A frame to another link address is not for this host: for a bridge, a macvlan or nobody. */
 	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6) || packet->pkt_type == TO_ANOTHER_HOST)
 		return TC_PASS;
 	ip = header(packet, at);

@@ -8,7 +8,7 @@
 #define GLOBAL_UNICAST 0x20		/* in the three first bits of an address (2000::/3) */
 #define OUT_ANY (OUT_CUT_TCP | OUT_CUT_UDP | OUT_SUM)
 
-/* Asks the daemon whether a peer nobody has told us of is an M6 host [D34]; seldom. */
+/* Asks the daemon whether an unknown peer is an M6 host [D34], once in STRANGER_INTERVAL. */
 INLINE void report_stranger(struct __sk_buff *packet, const struct address *peer, u32 at)
 {
 	struct watched *known, seen = { .reported_ns = time_ns() };

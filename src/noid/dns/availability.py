@@ -19,7 +19,7 @@ RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
 """The longest such wait."""
 CHECK_INTERVAL_S: Final = 1.0
-"""Shortest time between two checks, whatever happens."""
+"""Shortest time between two checks."""
 
 logger = logging.getLogger("noid")
 

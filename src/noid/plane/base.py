@@ -54,7 +54,7 @@ class DataPlane(Protocol):
         """The names of every device of ours."""
 
     def network_changed(self, survey: Survey) -> None:
-        """Makes everything on this host as it is to be, whatever has changed it."""
+        """Restores everything of the plane that differs on this host."""
 
     def link_lost(self, index: int, *, is_up: bool) -> None:
         """Sends nothing by a device that has lost its carrier, or has gone down.

@@ -6,8 +6,8 @@ and hears the programs' reports. What is rare they hand over to the slow path: p
 slot, control messages in a slot, packets for a context that is not proven, packets too long for the
 uplink of their flow.
 
-Packets to M6 peers have routes of ours (steering.py), so that they reach the programs whatever
-becomes of the uplinks. Flows name rows of the table of uplinks (rows.py), so that a
+Packets to M6 peers have routes of ours (steering.py), so that they reach the programs after any
+failure of an uplink. Flows name rows of the table of uplinks (rows.py), so that a
 failure of an uplink is one update.
 
 Programs, tables and attachments are pinned on a BPF file system. When the daemon ends, however it
@@ -226,7 +226,7 @@ class BpfPlane(FlowTables):
     # --- the host -----------------------------------------------------------------------------
 
     def network_changed(self, survey: Survey) -> None:
-        """Makes everything as it is to be, whatever has changed it; counts what others removed."""
+        """Restores everything of the plane that differs; counts what others removed."""
         known, self.seen = self.seen.devices, survey
         self._keep_devices(survey)
         self._keep_pins()

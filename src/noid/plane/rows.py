@@ -1,6 +1,6 @@
 """Which uplink has which row of the kernel's table of uplinks. Pure.
 
-Flows name the row of their locator's uplink, so that whatever happens to an uplink costs the kernel
+Flows name the row of their locator's uplink, so that any event of an uplink costs the kernel
 one update, however many flows there are. A row stays with the name of its uplink: a device that
 goes and comes again under its name has the same.
 """

@@ -1,4 +1,4 @@
-"""Lets packets to M6 peers reach our programs, whatever becomes of the uplinks [D50].
+"""Lets packets to M6 peers reach our programs after any failure of an uplink [D50].
 
 The kernel resolves the route and the neighbour of a packet before programs on the uplink see it. A
 packet that is to leave by another uplink must not wait for the neighbours of the first. So packets
