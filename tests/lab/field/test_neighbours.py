@@ -9,13 +9,12 @@ import pytest
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from tests.lab.conversations import establish_context, tcp
-from tests.lab.field import (
+from tests.lab.field.situations import (
     A_2,
     B_1,
     PATIENCE_S,
     assert_outlives,
     echoing_lab,
-    made_whole,
     neighbour,
     pair,
     quick_neighbours,
@@ -27,15 +26,9 @@ IDLE_S = 42.0
 """A neighbour that is not spoken to is asked for again after 15 to 45 s."""
 
 
-@pytest.fixture(scope="module")
-def kernel_lab(lab_machine: None) -> Iterator[Lab]:
-    with echoing_lab() as lab:
-        yield lab
-
-
 @pytest.fixture
-def lab(kernel_lab: Lab) -> Iterator[Lab]:
-    with made_whole(kernel_lab) as lab, quick_neighbours(lab):
+def lab(lab: Lab) -> Iterator[Lab]:
+    with quick_neighbours(lab):
         yield lab
 
 

@@ -1,21 +1,17 @@
 """Programs with sources and devices of their own choice, and servers that answer by any address."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from tests.lab.conversations import tcp, udp
-from tests.lab.field import (
+from tests.lab.field.situations import (
     A_1,
     A_2,
     B_1,
     PATIENCE_S,
     assert_outlives,
     bound,
-    echoing_lab,
-    made_whole,
     pair,
     shell,
 )
@@ -25,18 +21,6 @@ SECOND_1 = "2001:db8:1:a::2"
 
 SOURCES_S = 5.0
 """Less than the interval at which all routes are compared."""
-
-
-@pytest.fixture(scope="module")
-def kernel_lab(lab_machine: None) -> Iterator[Lab]:
-    with echoing_lab() as lab:
-        yield lab
-
-
-@pytest.fixture
-def lab(kernel_lab: Lab) -> Iterator[Lab]:
-    with made_whole(kernel_lab) as lab:
-        yield lab
 
 
 def test_connections_start_from_a_locator_beside_temporary_addresses(lab: Lab) -> None:

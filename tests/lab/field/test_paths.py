@@ -1,13 +1,9 @@
 """Networks with an uplink without a link layer, one LAN, many routes, narrow or filtered paths."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from tests.lab.conversations import establish_context, established, serve_echoes, tcp, udp
-from tests.lab.field import (
+from tests.lab.field.situations import (
     A_1,
     A_2,
     B_2,
@@ -15,8 +11,6 @@ from tests.lab.field import (
     assert_outlives,
     await_locators,
     bound,
-    echoing_lab,
-    made_whole,
     pair,
     shell,
 )
@@ -26,18 +20,6 @@ NEW_1 = "2001:db8:1:aa::a"
 """The address of a in another prefix of provider 1."""
 M6_DATA = "224-239"
 FILTER = "'{ type filter hook forward priority 0; policy accept; }'"
-
-
-@pytest.fixture(scope="module")
-def kernel_lab(lab_machine: None) -> Iterator[Lab]:
-    with echoing_lab() as lab:
-        yield lab
-
-
-@pytest.fixture
-def lab(kernel_lab: Lab) -> Iterator[Lab]:
-    with made_whole(kernel_lab) as lab:
-        yield lab
 
 
 def test_connections_go_on_from_and_to_an_uplink_without_link_layer_header(

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,7 +10,7 @@ from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.processes import read_records
 from tests.lab.conversations import tcp
-from tests.lab.field import (
+from tests.lab.field.situations import (
     A_1,
     A_2,
     PATIENCE_S,
@@ -19,8 +18,6 @@ from tests.lab.field import (
     await_home,
     await_locators,
     configure,
-    echoing_lab,
-    made_whole,
     pair,
     shell,
 )
@@ -37,18 +34,6 @@ while :; do
     sleep 0.1
 done
 """
-
-
-@pytest.fixture(scope="module")
-def kernel_lab(lab_machine: None) -> Iterator[Lab]:
-    with echoing_lab() as lab:
-        yield lab
-
-
-@pytest.fixture
-def lab(kernel_lab: Lab) -> Iterator[Lab]:
-    with made_whole(kernel_lab) as lab:
-        yield lab
 
 
 @pytest.mark.parametrize("number", [1, 2])

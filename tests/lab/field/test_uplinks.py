@@ -1,15 +1,12 @@
 """Uplinks vanish, lose their carrier, are set down or renamed, and come again."""
 
 import time
-from collections.abc import Iterator
-
-import pytest
 
 from noid.lab import namespaces
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from tests.lab.conversations import Conversation, tcp, udp
-from tests.lab.field import (
+from tests.lab.field.situations import (
     A_1,
     A_2,
     B_1,
@@ -17,8 +14,6 @@ from tests.lab.field import (
     assert_outlives,
     await_locators,
     bound,
-    echoing_lab,
-    made_whole,
     pair,
     shell,
 )
@@ -26,18 +21,6 @@ from tests.lab.field import (
 PARKED_S = 2.5
 """Less than a packet waits for a neighbour that does not answer, which is 3 s."""
 OTHER = {1: 2, 2: 1}
-
-
-@pytest.fixture(scope="module")
-def kernel_lab(lab_machine: None) -> Iterator[Lab]:
-    with echoing_lab() as lab:
-        yield lab
-
-
-@pytest.fixture
-def lab(kernel_lab: Lab) -> Iterator[Lab]:
-    with made_whole(kernel_lab) as lab:
-        yield lab
 
 
 def test_a_connection_follows_an_uplink_that_vanishes_and_comes_again(lab: Lab) -> None:

@@ -1,0 +1,20 @@
+"""A lab for each module of field cases, made whole before each test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from noid.lab.lab import Lab
+from tests.lab.field.situations import echoing_lab, made_whole
+
+
+@pytest.fixture(scope="module")
+def kernel_lab(lab_machine: None) -> Iterator[Lab]:
+    with echoing_lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(kernel_lab: Lab) -> Iterator[Lab]:
+    with made_whole(kernel_lab) as lab:
+        yield lab
