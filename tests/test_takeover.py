@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from noid.datapath.flow import Flow
 from noid.engine.events import Memory
 from noid.locators import Locator
 from noid.memories import Memories
@@ -15,7 +16,6 @@ from noid.plane import layout, libbpf
 from noid.plane.carried import TABLES, pin_of
 from noid.plane.layout import Clock
 from noid.plane.pins import prepare_pins
-from noid.plane.rewrite import Flow
 from noid.takeover import PAGE, Found, Takeover
 from tests.plane.loading import CODEPOINTS, HERE, load
 from tests.test_memories import A1, B2, memory

@@ -23,6 +23,7 @@ from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.connections import Connections
 from noid.constants import MTU_MIN
 from noid.control import ControlServer
+from noid.datapath.flow import Flow
 from noid.dns.availability import Availability
 from noid.dns.records import Question
 from noid.dns.resolvers import Server
@@ -59,7 +60,6 @@ from noid.plane.base import DataPlane
 from noid.plane.bpf import BpfPlane
 from noid.plane.layout import Clock
 from noid.plane.pins import own_devices
-from noid.plane.rewrite import Flow
 from noid.plane.slow import Surroundings, check_permission
 from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of

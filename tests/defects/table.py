@@ -60,7 +60,7 @@ DEFECTS = (
     ),
     Defect(
         "data is delivered wherever it comes from",
-        "plane/rewrite.py",
+        "datapath/rewrite.py",
         "return Refusal.SOURCE_NOT_THE_PEERS",
         "pass",
         "plane/test_rewrite.py::test_what_does_not_fit_the_context_is_refused",
@@ -165,7 +165,7 @@ DEFECTS = (
     ),
     Defect(
         "data follows a source that is not proven",
-        "plane/rewrite.py",
+        "datapath/rewrite.py",
         "if delivery.verified:",
         "if True:",
         "plane/test_rewrite.py::test_a_source_that_is_not_verified_is_reported_and_not_followed",

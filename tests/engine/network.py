@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from noid.constants import Codepoints
+from noid.datapath.events import ControlMessageReceived, PacketHeld, UlpPacketSeen, UnknownLabelSeen
+from noid.datapath.rewrite import Arrival, Delivery, Refusal, Rewriter
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.context import Context
 from noid.engine.core import HostOptions
@@ -15,26 +17,21 @@ from noid.engine.events import (
     AnswerArrived,
     AskDns,
     CheckIdle,
-    ControlMessageReceived,
     DeliverToUlp,
     IdleChecked,
     Input,
     InstallFlow,
     LocatorsChanged,
     Output,
-    PacketHeld,
     PeerResolved,
     RemoveFlow,
     SendAgain,
     SendControl,
     TimePassed,
-    UlpPacketSeen,
-    UnknownLabelSeen,
 )
 from noid.engine.host import Host
 from noid.engine.state import State
 from noid.locators import Locator, parse_locator
-from noid.plane.rewrite import Arrival, Delivery, Refusal, Rewriter
 from noid.wire import ipv6
 from noid.wire.slots import slot_of
 

@@ -14,14 +14,12 @@ from noid.constants import (
     SECOND,
     SILENCE_MIN,
 )
+from noid.datapath.events import ControlMessageReceived, IcmpErrorReceived, SourceMoved
 from noid.engine.events import (
-    ControlMessageReceived,
-    IcmpErrorReceived,
     LocatorsChanged,
     Output,
     SendAgain,
     SendControl,
-    SourceMoved,
     UnwatchPeer,
     WatchPeer,
 )

@@ -5,16 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from noid.constants import HELD_PACKETS_MAX, MILLISECOND, MINUTE, SECOND
-from noid.engine.events import (
-    ControlMessageReceived,
-    Dropped,
-    InstallFlow,
-    PacketHeld,
-    SendControl,
-)
+from noid.datapath.events import ControlMessageReceived, PacketHeld
+from noid.datapath.flow import Flow
+from noid.engine.events import Dropped, InstallFlow, SendControl
 from noid.engine.state import State
 from noid.locators import Locator
-from noid.plane.rewrite import Flow
 from noid.wire import ipv6
 from noid.wire.control import Code
 from tests.engine.network import A1, B1, B2, CODEPOINTS, X1, Network, Station, packet, state_of

@@ -15,16 +15,8 @@ from noid.constants import (
     SECOND,
     UPDATE_RETRANSMIT_MAX,
 )
-from noid.engine.events import (
-    ControlMessageReceived,
-    Dropped,
-    IcmpErrorReceived,
-    LocatorsChanged,
-    Output,
-    SendControl,
-    StateChanged,
-    UnknownLabelSeen,
-)
+from noid.datapath.events import ControlMessageReceived, IcmpErrorReceived, UnknownLabelSeen
+from noid.engine.events import Dropped, LocatorsChanged, Output, SendControl, StateChanged
 from noid.engine.selection import rank
 from noid.engine.state import State
 from noid.engine.update import authenticated

@@ -5,18 +5,10 @@ import dataclasses
 import pytest
 
 from noid.constants import MILLISECOND, MINUTE, PREFIX_BURST, SECOND
+from noid.datapath.events import ControlMessageReceived, UnknownLabelSeen
 from noid.engine.context import Context
 from noid.engine.core import Core, HostOptions
-from noid.engine.events import (
-    AskDns,
-    ControlMessageReceived,
-    DeliverToUlp,
-    Dropped,
-    LocatorsChanged,
-    Output,
-    SendControl,
-    UnknownLabelSeen,
-)
+from noid.engine.events import AskDns, DeliverToUlp, Dropped, LocatorsChanged, Output, SendControl
 from noid.engine.state import State
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6

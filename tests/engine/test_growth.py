@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from noid.constants import LOCATORS_MAX, SECOND
-from noid.engine.events import LocatorsChanged, UnansweredPacket
+from noid.datapath.events import UnansweredPacket
+from noid.engine.events import LocatorsChanged
 from noid.engine.secrets import authentication
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, blank_authentication

@@ -14,15 +14,14 @@ from noid.constants import (
     RETRANSMIT_WAITING,
     SECOND,
 )
+from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
 from noid.engine.events import (
-    ControlMessageReceived,
     DeliverToUlp,
     Dropped,
     LocatorsChanged,
     PeerUnable,
     SendControl,
     SourceNotCovered,
-    UlpPacketSeen,
     UnwatchPeer,
     WatchPeer,
 )

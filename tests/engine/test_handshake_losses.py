@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
-from noid.engine.events import ControlMessageReceived, LocatorsChanged, SendControl
+from noid.datapath.events import ControlMessageReceived
+from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.state import State
 from noid.wire.control import (
     NO_FLAGS,

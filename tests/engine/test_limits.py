@@ -48,20 +48,22 @@ from noid.constants import (
     TOLERANCE_TIME,
     UNABLE_PEERS_MAX,
 )
+from noid.datapath.events import (
+    ControlMessageReceived,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+)
 from noid.dns.verification import Verification
 from noid.engine.context import SEEN_NONCES_MAX
 from noid.engine.core import Core, HostOptions, KnownPeer, TokenBucket
 from noid.engine.events import (
-    ControlMessageReceived,
     LocatorsChanged,
     PeerResolved,
     PeerUnable,
     ProbeStarted,
     SendControl,
     SourceNotCovered,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
     UnwatchPeer,
 )
 from noid.engine.unknown import QUOTE_OCTETS_MAX

@@ -5,13 +5,8 @@ import dataclasses
 import pytest
 
 from noid.constants import ERROR_BURST, MILLISECOND, SECOND
-from noid.engine.events import (
-    DeliverToUlp,
-    IcmpErrorReceived,
-    PeerUnable,
-    SendControl,
-    UnknownLabelSeen,
-)
+from noid.datapath.events import IcmpErrorReceived, UnknownLabelSeen
+from noid.engine.events import DeliverToUlp, PeerUnable, SendControl
 from noid.engine.loss import MAX_BIRTHDAY_INCR
 from noid.engine.state import State
 from noid.wire import icmpv6, ipv6

@@ -11,8 +11,9 @@ from noid.constants import (
     VERIFY_AGAIN_QUESTIONS_MAX,
     VERIFY_AGAIN_WAITING,
 )
+from noid.datapath.events import SourceMoved
 from noid.dns.records import Kind, Question, reverse_name
-from noid.engine.events import AskDns, LocatorsChanged, PeerResolved, SourceMoved
+from noid.engine.events import AskDns, LocatorsChanged, PeerResolved
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire.control import Piggyback

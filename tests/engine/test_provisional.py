@@ -7,7 +7,8 @@ from noid.constants import (
     PROVISIONAL_LIFETIME,
     SECOND,
 )
-from noid.engine.events import ControlMessageReceived, PacketHeld, SendControl
+from noid.datapath.events import ControlMessageReceived, PacketHeld
+from noid.engine.events import SendControl
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire import ipv6

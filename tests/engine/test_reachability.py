@@ -12,6 +12,7 @@ from noid.constants import (
     SUSPICION_TIME,
     TOLERANCE_MAX,
 )
+from noid.datapath.events import SourceMoved, UnansweredPacket
 from noid.engine.events import (
     Dropped,
     Input,
@@ -19,9 +20,7 @@ from noid.engine.events import (
     PeerUnable,
     ProbeStarted,
     SendAgain,
-    SourceMoved,
     Switched,
-    UnansweredPacket,
 )
 from noid.engine.state import State
 from noid.wire import ipv6

@@ -8,22 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
-from noid.dns.verification import Verification
-from noid.engine.core import Core, HostOptions
-from noid.engine.events import (
+from noid.datapath.events import (
     ControlMessageReceived,
-    DeliverToUlp,
-    Dropped,
     IcmpErrorReceived,
-    IdleChecked,
-    LocatorsChanged,
-    Output,
     PacketHeld,
-    SendControl,
     SourceMoved,
     UlpPacketSeen,
     UnansweredPacket,
     UnknownLabelSeen,
+)
+from noid.dns.verification import Verification
+from noid.engine.core import Core, HostOptions
+from noid.engine.events import (
+    DeliverToUlp,
+    Dropped,
+    IdleChecked,
+    LocatorsChanged,
+    Output,
+    SendControl,
 )
 from noid.engine.state import State
 from noid.locators import Locator

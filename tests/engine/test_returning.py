@@ -9,8 +9,9 @@ from noid.constants import (
     SEGMENT_LIFETIME,
     SUSPICION_TIME,
 )
+from noid.datapath.events import IcmpErrorReceived
 from noid.engine.context import Pair
-from noid.engine.events import IcmpErrorReceived, LocatorsChanged, SendAgain, SendControl
+from noid.engine.events import LocatorsChanged, SendAgain, SendControl
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire import icmpv6

@@ -1,12 +1,9 @@
 """A search for a working pair that is under way, and what else happens meanwhile [D20]."""
 
 from noid.constants import MILLISECOND, MINUTE, SECOND, SUSPICION_TIME
+from noid.datapath.events import UnansweredPacket
 from noid.engine.context import Search
-from noid.engine.events import (
-    LocatorsChanged,
-    ProbeStarted,
-    UnansweredPacket,
-)
+from noid.engine.events import LocatorsChanged, ProbeStarted
 from noid.engine.reachability import search as look
 from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import request

@@ -1,8 +1,9 @@
 """In which order pairs of locators are tried [D20]."""
 
 from noid.constants import MINUTE, SECOND
+from noid.datapath.events import UnansweredPacket
 from noid.engine.context import Heard, Pair
-from noid.engine.events import LocatorsChanged, UnansweredPacket
+from noid.engine.events import LocatorsChanged
 from noid.engine.selection import alternatives, instead, standing
 from noid.engine.state import State
 from noid.locators import Locator

@@ -19,19 +19,13 @@ from hypothesis.stateful import (
 )
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
+from noid.datapath.events import SourceMoved, UnansweredPacket
+from noid.datapath.rewrite import Rewriter
 from noid.engine.context import Context
-from noid.engine.events import (
-    Input,
-    LocatorsChanged,
-    Output,
-    PeerResolved,
-    SourceMoved,
-    UnansweredPacket,
-)
+from noid.engine.events import Input, LocatorsChanged, Output, PeerResolved
 from noid.engine.host import Host
 from noid.engine.state import TIMERS_OF, State, Timer
 from noid.locators import Locator, parse_locator
-from noid.plane.rewrite import Rewriter
 from noid.wire import ipv6
 from noid.wire.slots import slot_of
 from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, Network, Station, packet

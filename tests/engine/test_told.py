@@ -14,13 +14,12 @@ from noid.constants import (
     SECOND,
     SUSPICION_TIME,
 )
+from noid.datapath.events import IcmpErrorReceived, SourceMoved
 from noid.engine.events import (
     Dropped,
-    IcmpErrorReceived,
     LocatorsChanged,
     PeerUnable,
     ProbeStarted,
-    SourceMoved,
     StateChanged,
     Switched,
 )

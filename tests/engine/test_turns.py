@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from noid.constants import CONTEXTS_PER_TURN, SECOND, TIMERS_PER_TURN
+from noid.datapath.events import UnansweredPacket
 from noid.engine.events import (
     ContextFound,
     InstallFlow,
@@ -10,7 +11,6 @@ from noid.engine.events import (
     Output,
     SendControl,
     TimePassed,
-    UnansweredPacket,
 )
 from noid.locators import Locator
 from tests.engine.network import A1, A2, B1, Network, established, packet

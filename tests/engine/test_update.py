@@ -3,14 +3,9 @@
 import pytest
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
+from noid.datapath.events import ControlMessageReceived, UnansweredPacket
 from noid.engine.context import Pair
-from noid.engine.events import (
-    ControlMessageReceived,
-    InstallFlow,
-    LocatorsChanged,
-    SendControl,
-    UnansweredPacket,
-)
+from noid.engine.events import InstallFlow, LocatorsChanged, SendControl
 from noid.engine.state import Trigger
 from noid.engine.update import send_update
 from noid.locators import Locator

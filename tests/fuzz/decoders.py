@@ -2,8 +2,9 @@
 
 import contextlib
 
+from noid.datapath.flow import Flow
+from noid.datapath.rewrite import Arrival, Delivery, Rewriter
 from noid.errors import WireError
-from noid.plane.rewrite import Arrival, Delivery, Flow, Rewriter
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import (
     FIXED_OCTETS,

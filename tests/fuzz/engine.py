@@ -16,25 +16,27 @@ from noid.constants import (
     NAMES_PER_LOCATOR_MAX,
     SECOND,
 )
+from noid.datapath.events import (
+    ControlMessageReceived,
+    IcmpErrorReceived,
+    PacketHeld,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+)
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.engine.context import SEEN_NONCES_MAX, Context
 from noid.engine.events import (
     AnswerArrived,
-    ControlMessageReceived,
     Dropped,
-    IcmpErrorReceived,
     IdleChecked,
     Input,
     LocatorsChanged,
     Output,
-    PacketHeld,
     PeerResolved,
     SendControl,
-    SourceMoved,
     TimePassed,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
 )
 from noid.engine.secrets import authentication
 from noid.locators import UNSPECIFIED, Locator

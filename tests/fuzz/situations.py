@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, SECOND
-from noid.engine.events import LocatorsChanged, Output, SendAgain, UnansweredPacket
+from noid.datapath.events import UnansweredPacket
+from noid.engine.events import LocatorsChanged, Output, SendAgain
 from noid.errors import WireError
 from noid.wire import ipv6
 from tests.engine.network import A1, A2, B1, B2, Network, Station, packet

@@ -11,6 +11,7 @@ from typing import Literal
 
 from noid.config import HostSection, PlaneSection
 from noid.constants import Codepoints
+from noid.datapath.flow import Flow
 from noid.engine.events import Input
 from noid.locators import Locator, parse_locator
 from noid.netlink import HostNetwork
@@ -18,7 +19,6 @@ from noid.own import OwnLocators
 from noid.plane import steering
 from noid.plane.bpf import BpfPlane
 from noid.plane.pins import own_devices, take_down
-from noid.plane.rewrite import Flow
 from noid.plane.slow import RESTORED, Surroundings
 from noid.plane.tun import TunPlane
 from noid.watching import Watching

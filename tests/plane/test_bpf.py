@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from noid.datapath.flow import Flow
+from noid.datapath.rewrite import Arrival, Refusal, Rewriter, Watch
 from noid.errors import PlatformError
 from noid.locators import Locator
 from noid.plane import layout, libbpf
 from noid.plane.carried import PASSING_TABLES, TABLES
 from noid.plane.copies import finished
-from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter, Watch
 from noid.wire import ipv6
 from noid.wire.slots import SLOT_ICMPV6, SLOT_OF_PROTOCOL, slot_of
 from tests.plane.loading import CODEPOINTS, ELSEWHERE, HERE, constants, load, put_uplinks, uplink

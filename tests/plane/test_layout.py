@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from noid.datapath.flow import Flow
 from noid.locators import Locator
 from noid.plane import layout, libbpf
 from noid.plane.carried import TABLES
 from noid.plane.pins import object_code
-from noid.plane.rewrite import Flow
 from noid.wire import ipv6
 from tests.plane.loading import CODEPOINTS, HERE, constants, load, put_uplinks
 

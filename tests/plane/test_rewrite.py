@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noid.constants import FOLLOW_INTERVAL
+from noid.datapath.flow import Flow
+from noid.datapath.rewrite import Arrival, Delivery, Refusal, Rewriter, Watch
 from noid.locators import Locator
-from noid.plane.rewrite import Arrival, Delivery, Flow, Refusal, Rewriter, Watch
 from noid.wire import ipv6
 from noid.wire.slots import ESCAPE_OCTETS, SLOT_OF_PROTOCOL, m6_next_headers
 from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS

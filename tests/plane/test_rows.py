@@ -3,11 +3,11 @@
 import pytest
 
 from noid.config import PlaneSection
+from noid.datapath.flow import Flow
 from noid.locators import Locator, parse_locator
 from noid.plane import layout
 from noid.plane.layout import NO_UPLINK
 from noid.plane.restored import NAMES_MAX, Restored
-from noid.plane.rewrite import Flow
 from noid.plane.rows import CUTS_TCP, CUTS_UDP, NO_ROW, SUMMING, Rows, lacks, sums, uplink_of
 from noid.plane.steering import RULES, SOURCES_MAX, ours_among, rules_of
 from noid.plane.uses import Uses

@@ -12,12 +12,13 @@ import pytest
 
 from noid.config import PlaneSection
 from noid.constants import MILLISECOND, Codepoints
-from noid.engine.events import Input, UnansweredPacket
+from noid.datapath.events import UnansweredPacket
+from noid.datapath.flow import Flow
+from noid.engine.events import Input
 from noid.locators import parse_locator
 from noid.netlink import HostNetwork
 from noid.plane.bpf import BpfPlane
 from noid.plane.pins import take_down
-from noid.plane.rewrite import Flow
 from noid.plane.slow import Surroundings
 from tests.dns.conftest import in_network_namespace, ip
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from noid.datapath.events import ControlMessageReceived
 from noid.dns.verification import Verification
-from noid.engine.events import ControlMessageReceived, Input, Output
+from noid.engine.events import Input, Output
 from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.sim.explore import WORLDS, Bounds, explore, run

@@ -13,6 +13,7 @@ from typing import Final
 from noid.bench.report import Bench, Report, Watch, add_contexts
 from noid.constants import CONTEXTS_MAX, FLOW_LABEL_MASK, Codepoints
 from noid.control import ask
+from noid.datapath.flow import Flow
 from noid.engine.events import Memory
 from noid.errors import PlatformError, UsageError
 from noid.lab import machine
@@ -23,7 +24,6 @@ from noid.locators import Locator
 from noid.memories import Memories
 from noid.plane import layout, libbpf
 from noid.plane.carried import TABLES, pin_of
-from noid.plane.rewrite import Flow
 
 HOST, PEER = "a", "b"
 ROW = 1

@@ -21,10 +21,11 @@ import msgspec
 
 from noid.bench.adoption import like, number_of
 from noid.constants import FLOW_LABEL_MASK, Codepoints
+from noid.datapath.events import ControlMessageReceived, SourceMoved
+from noid.datapath.rewrite import Arrival, Delivery, Rewriter, Watch
 from noid.engine.core import HostOptions
 from noid.engine.events import (
     ContextFound,
-    ControlMessageReceived,
     DeliverToUlp,
     Input,
     InstallFlow,
@@ -32,13 +33,11 @@ from noid.engine.events import (
     Output,
     RemoveFlow,
     SendControl,
-    SourceMoved,
     TimePassed,
 )
 from noid.engine.host import Host
 from noid.locators import Locator
 from noid.plane.devices import open_tun
-from noid.plane.rewrite import Arrival, Delivery, Rewriter, Watch
 from noid.wire import ipv6
 from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
 

@@ -9,17 +9,16 @@ from collections import deque
 from dataclasses import dataclass
 
 from noid.constants import MILLISECOND, PREFIX_OCTETS, SECOND, Codepoints
+from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.core import HostOptions
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
-    ControlMessageReceived,
     Input,
     LocatorsChanged,
     PeerResolved,
     SendControl,
-    UlpPacketSeen,
 )
 from noid.engine.host import Host
 from noid.locators import LOCATOR_OCTETS, Locator

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from noid.bench.report import Bench, Report, Series, Watch, add_contexts, add_runs
 from noid.constants import Codepoints
+from noid.datapath.flow import Flow
 from noid.errors import PlatformError
 from noid.lab import namespaces
 from noid.lab.lab import Lab
@@ -20,7 +21,6 @@ from noid.locators import Locator
 from noid.plane import layout, libbpf
 from noid.plane.carried import PASSING_TABLES, TABLES
 from noid.plane.pins import object_code
-from noid.plane.rewrite import Flow
 from noid.wire import ipv6
 
 CODEPOINTS = Codepoints()

@@ -1,4 +1,4 @@
-/* The data plane of a host in the kernel, by the law of noid.plane.rewrite.
+/* The data plane of a host in the kernel, by the law of noid.datapath.rewrite.
  *
  * host_egress and host_ingress are attached to every uplink, host_own to the device of ours that
  * packets to M6 peers are routed to while their uplink is down. What is rare goes to the daemon: packets are redirected, as they are,

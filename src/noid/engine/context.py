@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from noid.constants import SILENCE_MAX, SILENCE_MIN, SILENCE_UNMEASURED, TOLERANCE_MAX
+from noid.datapath.flow import Flow
 from noid.dns.verification import Verification
 from noid.engine.state import LAW, State, Trigger
 from noid.locators import Locator
-from noid.plane.rewrite import Flow
 from noid.wire.control import ControlMessage
 from noid.wire.options import Entries, LocatorFlag
 

@@ -19,16 +19,12 @@ from noid.constants import (
     RETRANSMIT_WAITING,
     SOURCES_MAX,
 )
+from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
 from noid.dns.verification import Verification
 from noid.engine.announcing import announce, deliver_held
 from noid.engine.context import NO_MARKS, Context, Exchange, Pair, Probation
 from noid.engine.core import Core, own_entries, peer_entries
-from noid.engine.events import (
-    ControlMessageReceived,
-    DeliverToUlp,
-    SourceNotCovered,
-    UlpPacketSeen,
-)
+from noid.engine.events import DeliverToUlp, SourceNotCovered
 from noid.engine.secrets import CookieEnd, cookie_state, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer

@@ -10,6 +10,16 @@ from itertools import islice
 from typing import assert_never
 
 from noid.constants import CONTEXTS_PER_TURN, LOCATORS_MAX, TIMERS_PER_TURN
+from noid.datapath.events import (
+    ControlMessageReceived,
+    IcmpErrorReceived,
+    PacketHeld,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+    UnknownPeerSeen,
+)
 from noid.dns.records import canonical_name
 from noid.engine import (
     adoption,
@@ -29,22 +39,14 @@ from noid.engine.core import Core, HostOptions
 from noid.engine.events import (
     AnswerArrived,
     ContextFound,
-    ControlMessageReceived,
     Deadline,
-    IcmpErrorReceived,
     IdleChecked,
     Input,
     LocatorsChanged,
     Memory,
     Output,
-    PacketHeld,
     PeerResolved,
-    SourceMoved,
     TimePassed,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
-    UnknownPeerSeen,
 )
 from noid.engine.secrets import Entropy
 from noid.engine.state import State, Timer, Trigger

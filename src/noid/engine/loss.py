@@ -6,18 +6,19 @@ without the shim says so with an ICMPv6 parameter problem, and is then reached p
 """
 
 from noid.constants import FLOW_LABEL_MASK, PEER_REJECTED_TIME
+from noid.datapath.events import ControlMessageReceived, IcmpErrorReceived
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import ControlMessageReceived, DeliverToUlp, IcmpErrorReceived
+from noid.engine.events import DeliverToUlp
 from noid.engine.handshake import start
 from noid.engine.reachability import search
 from noid.engine.secrets import equal
 from noid.engine.state import State
 from noid.errors import WireError
 from noid.locators import Locator
-from noid.plane.rewrite import NEXT_HEADER_AT
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import FIXED_OCTETS, ControlMessage
+from noid.wire.ipv6 import NEXT_HEADER_AT
 from noid.wire.options import HEAD_OCTETS
 from noid.wire.slots import ESCAPE_OCTETS, PROTOCOL_OF_SLOT, SLOT_ESCAPE, slot_of
 

@@ -14,9 +14,10 @@ from noid.constants import (
     STRANGER_TIME,
     STRANGERS_MAX,
 )
+from noid.datapath.events import UnknownPeerSeen
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
 from noid.engine.core import Core, KnownPeer, Lookup
-from noid.engine.events import AnswerArrived, AskDns, PeerResolved, UnknownPeerSeen
+from noid.engine.events import AnswerArrived, AskDns, PeerResolved
 from noid.locators import Locator, is_global_unicast
 
 

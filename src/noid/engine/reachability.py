@@ -27,17 +27,15 @@ from noid.constants import (
     SUSPICION_TIME,
     TOLERANCE_TIME,
 )
-from noid.engine.context import Context, Pair, Search
-from noid.engine.core import Core
-from noid.engine.events import (
+from noid.datapath.events import (
     ControlMessageReceived,
-    PeerUnable,
-    ProbeStarted,
-    SendAgain,
     SourceMoved,
     UlpPacketSeen,
     UnansweredPacket,
 )
+from noid.engine.context import Context, Pair, Search
+from noid.engine.core import Core
+from noid.engine.events import PeerUnable, ProbeStarted, SendAgain
 from noid.engine.handshake import ulp_packet
 from noid.engine.selection import alternatives, instead
 from noid.engine.state import State, Timer
@@ -52,9 +50,9 @@ from noid.engine.update import (
 )
 from noid.engine.verifying import look_again, put_first
 from noid.locators import Locator
-from noid.plane.rewrite import NEXT_HEADER_AT
 from noid.wire import ipv6
 from noid.wire.control import NO_FLAGS, ControlMessage, Flag
+from noid.wire.ipv6 import NEXT_HEADER_AT
 from noid.wire.options import LocatorFlag
 
 REPEATABLE = frozenset(map(int.to_bytes, (ipv6.TCP, ipv6.SCTP, ipv6.ESP)))

@@ -1,8 +1,8 @@
 """Saying that a context is unknown here: the UC message [draft §3.3.7, §7.11 1a; D9, D10, D17]."""
 
 from noid.constants import CONTROL_OCTETS_MAX
+from noid.datapath.events import ControlMessageReceived, UnknownLabelSeen
 from noid.engine.core import Core
-from noid.engine.events import ControlMessageReceived, UnknownLabelSeen
 from noid.engine.secrets import reset_token
 from noid.errors import WireError
 from noid.locators import UNSPECIFIED

@@ -9,9 +9,9 @@ answered by the receiver from the locator that was probed to the locator that pr
 from dataclasses import replace
 
 from noid.constants import CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
+from noid.datapath.events import ControlMessageReceived
 from noid.engine.context import Context, Pair, Update
 from noid.engine.core import Core, own_entries, peer_entries
-from noid.engine.events import ControlMessageReceived
 from noid.engine.secrets import authentication, equal
 from noid.engine.selection import BROKEN, alternatives, instead, standing
 from noid.engine.state import State, Timer

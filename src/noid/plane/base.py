@@ -5,15 +5,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from noid.engine.events import Input
+from noid.datapath.events import DatapathEvent
+from noid.datapath.flow import Flow
 from noid.locators import Locator
 from noid.plane.layout import Clock
 from noid.plane.restored import Restored
-from noid.plane.rewrite import Flow
 from noid.routes import DeletedRoute, PeerRoute
 from noid.survey import Survey
 
-Notify = Callable[[Input], None]
+Notify = Callable[[DatapathEvent], None]
 """Where a data plane reports what the engine must know."""
 
 

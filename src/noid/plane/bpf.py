@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 
 from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND
-from noid.engine.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
+from noid.datapath.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
 from noid.errors import ShimError
 from noid.locators import Locator, is_global_unicast
 from noid.plane import layout, libbpf

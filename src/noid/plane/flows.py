@@ -7,10 +7,10 @@ there from ``open`` on; what they need of the host, ``bpf.py`` sees to.
 import asyncio
 from collections.abc import Iterable, Sequence
 
+from noid.datapath.flow import Flow
 from noid.locators import Locator
 from noid.plane import layout, libbpf
 from noid.plane.layout import Clock, Interfaces
-from noid.plane.rewrite import Flow
 from noid.plane.rows import NO_ROW, Rows
 from noid.plane.slow import (
     ADDRESSES_REFUSED,

@@ -10,8 +10,8 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from noid.constants import FLOW_LABEL_MASK, Codepoints
+from noid.datapath.flow import Flow
 from noid.locators import LOCATOR_OCTETS, Locator
-from noid.plane.rewrite import Flow
 
 LOCATORS_NEAR = 4
 """Locators of each set that stand in the inbound entry itself; any others are in ``far``."""

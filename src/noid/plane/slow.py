@@ -25,7 +25,7 @@ from noid.constants import (
     TRIAL_SUFFIX,
     Codepoints,
 )
-from noid.engine.events import (
+from noid.datapath.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
     PacketHeld,
@@ -34,15 +34,17 @@ from noid.engine.events import (
     UnansweredPacket,
     UnknownLabelSeen,
 )
+from noid.datapath.flow import Flow
+from noid.datapath.rewrite import Arrival, Refusal, Rewriter, Watch
 from noid.errors import PlatformError
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
 from noid.plane.base import Notify
 from noid.plane.devices import open_tun
 from noid.plane.restored import Restored
-from noid.plane.rewrite import NEXT_HEADER_AT, Arrival, Flow, Refusal, Rewriter, Watch
 from noid.survey import Survey
 from noid.wire import icmpv6, ipv6
+from noid.wire.ipv6 import NEXT_HEADER_AT
 from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
 
 IPV6_FLOWINFO = 11

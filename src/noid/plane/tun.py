@@ -12,11 +12,11 @@ import asyncio
 import socket
 from collections.abc import Collection, Iterable, Sequence
 
+from noid.datapath.flow import Flow
 from noid.errors import PlatformError
 from noid.locators import Locator
 from noid.plane import steering
 from noid.plane.layout import Clock
-from noid.plane.rewrite import Flow
 from noid.plane.slow import (
     ADDRESSES_REFUSED,
     BATCH_MAX,

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+from noid.datapath.flow import Flow
 from noid.locators import Locator
-from noid.plane.rewrite import Flow
 
 
 class Uses:

@@ -7,9 +7,10 @@ A check that fails raises ``Violation`` at the step at which it fails. What the 
 from typing import TYPE_CHECKING
 
 from noid.constants import CC_AMPLIFICATION_MAX, CONTROL_OCTETS_MAX
+from noid.datapath.events import ControlMessageReceived, UlpPacketSeen, UnknownLabelSeen
+from noid.datapath.flow import Flow
 from noid.engine.context import Context
 from noid.engine.events import (
-    ControlMessageReceived,
     DeliverToUlp,
     Input,
     Output,
@@ -17,12 +18,9 @@ from noid.engine.events import (
     SendControl,
     StateChanged,
     TimePassed,
-    UlpPacketSeen,
-    UnknownLabelSeen,
 )
 from noid.engine.state import State
 from noid.locators import Locator
-from noid.plane.rewrite import Flow
 from noid.sim.parcel import SLOTS, Parcel, is_control, label_of
 from noid.sim.ulp import number_of, number_said
 from noid.wire import ipv6

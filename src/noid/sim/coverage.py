@@ -2,21 +2,17 @@
 
 from collections import Counter
 
-from noid.engine.context import Context
-from noid.engine.core import Core
-from noid.engine.events import (
-    AnswerArrived,
-    ContextFound,
+from noid.datapath.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
-    IdleChecked,
-    Input,
-    LocatorsChanged,
     PacketHeld,
     SourceMoved,
     UlpPacketSeen,
     UnansweredPacket,
 )
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import AnswerArrived, ContextFound, IdleChecked, Input, LocatorsChanged
 from noid.engine.state import LAW, State, Trigger
 from noid.locators import Locator
 from noid.sim.parcel import CONTEXT_VALUE_AT, is_data, label_of, labels_said

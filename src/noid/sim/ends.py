@@ -17,31 +17,28 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from noid.constants import SECOND, Codepoints
+from noid.datapath.events import ControlMessageReceived, PacketHeld, UlpPacketSeen, UnknownLabelSeen
+from noid.datapath.rewrite import Arrival, Delivery, Refusal, Rewriter
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.core import HostOptions, TokenBucket
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
     CheckIdle,
-    ControlMessageReceived,
     DeliverToUlp,
     IdleChecked,
     Input,
     InstallFlow,
     LocatorsChanged,
     Output,
-    PacketHeld,
     PeerResolved,
     RemoveFlow,
     SendAgain,
     SendControl,
     TimePassed,
-    UlpPacketSeen,
-    UnknownLabelSeen,
 )
 from noid.engine.host import Host
 from noid.locators import parse_locator
-from noid.plane.rewrite import Arrival, Delivery, Refusal, Rewriter
 from noid.wire import ipv6
 from noid.wire.control import Code
 from noid.wire.slots import SLOT_ICMPV6, slot_of

@@ -8,21 +8,17 @@ afterwards must be where the law says.
 import random
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
-from noid.dns.records import Answer, Kind, Question, Status
-from noid.engine.context import Context
-from noid.engine.events import (
-    AnswerArrived,
-    ContextFound,
+from noid.datapath.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
-    IdleChecked,
-    LocatorsChanged,
-    Memory,
     PacketHeld,
     SourceMoved,
     UlpPacketSeen,
     UnansweredPacket,
 )
+from noid.dns.records import Answer, Kind, Question, Status
+from noid.engine.context import Context
+from noid.engine.events import AnswerArrived, ContextFound, IdleChecked, LocatorsChanged, Memory
 from noid.engine.state import LAW, TIMERS_OF, State, Timer, Trigger
 from noid.locators import UNSPECIFIED
 from noid.sim.checks import Violation

@@ -1,12 +1,24 @@
 """A host of the simulated world: a real engine, the law of the data plane, and its programs.
 
-The data plane does what the TUN plane does: it carries packets by the law of ``plane.rewrite`` and
-leaves alone what goes to an AID nobody watches.
+The data plane does what the TUN plane does: it carries packets by the law of
+``datapath.rewrite`` and leaves alone what goes to an AID nobody watches.
 """
 
 import random
 from typing import TYPE_CHECKING
 
+from noid.datapath.events import (
+    ControlMessageReceived,
+    IcmpErrorReceived,
+    PacketHeld,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+    UnknownPeerSeen,
+)
+from noid.datapath.flow import Flow
+from noid.datapath.rewrite import Arrival, Refusal, Rewriter, Watch
 from noid.dns.records import Answer, Question
 from noid.engine.context import Context
 from noid.engine.core import HostOptions
@@ -15,35 +27,26 @@ from noid.engine.events import (
     AskDns,
     CheckIdle,
     ContextFound,
-    ControlMessageReceived,
     DeliverToUlp,
-    IcmpErrorReceived,
     IdleChecked,
     Input,
     InstallFlow,
     LocatorsChanged,
     Memory,
     Output,
-    PacketHeld,
     PeerResolved,
     PeerUnable,
     RemoveFlow,
     SendAgain,
     SendControl,
-    SourceMoved,
     StateChanged,
     Switched,
     TimePassed,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
-    UnknownPeerSeen,
     UnwatchPeer,
     WatchPeer,
 )
 from noid.engine.state import TIMERS_OF, State, Timer, Trigger
 from noid.locators import Locator
-from noid.plane.rewrite import Arrival, Flow, Refusal, Rewriter, Watch
 from noid.sim.network import rejection_of
 from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel, label_of
 from noid.wire import icmpv6, ipv6

@@ -1,0 +1,1 @@
+"""The packet path of a host in software, without any input or output of its own. Pure."""

@@ -1,0 +1,130 @@
+"""What a data plane reports to whoever decides."""
+
+from dataclasses import dataclass
+
+from noid.locators import Locator
+
+
+@dataclass(frozen=True, slots=True)
+class UlpPacketSeen:
+    """The ULP sent a packet to a watched peer and no flow carried it; it went plainly.
+
+    Attributes:
+        packet: the whole IPv6 packet, at most PIGGYBACK_OCTETS_MAX after its header.
+    """
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownPeerSeen:
+    """The ULP sent a packet to an address that is not watched; it went plainly [D34].
+
+    A plane that sees such packets says so at most now and then for each address; one that sees none
+    never does.
+
+    Attributes:
+        aid: where it went.
+    """
+
+    aid: Locator
+
+
+@dataclass(frozen=True, slots=True)
+class UnansweredPacket:
+    """A flow sent this packet more than T after one that nothing has answered since [D20].
+
+    Attributes:
+        local_label: which flow.
+        packet: a copy of it as the ULP sent it, between AIDs.
+        silent_ns: how long before it that other packet went.
+    """
+
+    local_label: int
+    packet: bytes
+    silent_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ControlMessageReceived:
+    """An ICMPv6 message of the M6 type arrived.
+
+    Attributes:
+        source: source address field.
+        destination: destination address field.
+        in_slot: whether it came in the ICMPv6 slot rather than plainly [D6].
+        octets: from the ICMPv6 type to the end of the packet.
+    """
+
+    source: Locator
+    destination: Locator
+    in_slot: bool
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpErrorReceived:
+    """An ICMPv6 error arrived.
+
+    Attributes:
+        source: source address field.
+        destination: destination address field.
+        octets: from the ICMPv6 type to the end of the packet.
+    """
+
+    source: Locator
+    destination: Locator
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownLabelSeen:
+    """A data packet came with a label no flow has [draft §7.11 1a].
+
+    Attributes:
+        packet: the whole packet as it arrived, locators and all.
+    """
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMoved:
+    """Data came from another locator than Lp(peer) [draft §7.11 step 3].
+
+    Attributes:
+        local_label: which flow.
+        source: where it came from; a member of Lsl(peer).
+        followed: whether the plane already sends there, which it does to members of Lsv(peer).
+    """
+
+    local_label: int
+    source: Locator
+    followed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PacketHeld:
+    """A flow that holds its packets received one [D37, D48].
+
+    Attributes:
+        local_label: which flow.
+        packet: the whole packet, restored between AIDs.
+        source: the locator it came from, a member of the flow's peer_locators.
+    """
+
+    local_label: int
+    packet: bytes
+    source: Locator
+
+
+DatapathEvent = (
+    UlpPacketSeen
+    | UnknownPeerSeen
+    | UnansweredPacket
+    | ControlMessageReceived
+    | IcmpErrorReceived
+    | UnknownLabelSeen
+    | SourceMoved
+    | PacketHeld
+)
