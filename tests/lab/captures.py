@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 M6_TCP = 224
+M6_ESP = 228
 M6_FRAGMENT = 229
 M6_ICMPV6 = 230
 M6_ESCAPE = 231
