@@ -1,22 +1,37 @@
 """The law as people read it says what the law says, and all of it."""
 
-from noid.engine.illustration import law_diagram, law_references, law_section, law_table
+from noid.engine.illustration import (
+    PUBLISHED,
+    law_diagram,
+    law_references,
+    law_section,
+    law_table,
+)
 from noid.engine.state import LAW, State, Trigger
+from noid.wire.control import Code
 
 CHANGES = {
     (state, trigger, other)
     for state in State
-    for trigger in Trigger
+    for trigger in PUBLISHED
     for other in LAW[state][trigger].next
     if other is not state
 }
 
 
+def test_every_message_and_every_change_but_a_daemons_own_is_published() -> None:
+    assert {code.name for code in Code} <= {trigger.value for trigger in PUBLISHED}
+    left_out = set(Trigger) - set(PUBLISHED)
+    assert Trigger.CONTEXT_FOUND in left_out
+    for trigger in left_out - {Trigger.CONTEXT_FOUND}:
+        assert all(LAW[state][trigger].next == {state} for state in State), trigger
+
+
 def test_the_table_has_a_row_for_each_trigger_and_a_cell_for_each_state() -> None:
     heading, _, *rows = [line.strip("| ").split(" | ") for line in law_table().splitlines()]
     assert heading == [state.value for state in State]
-    assert [row[0] for row in rows] == [trigger.value for trigger in Trigger]
-    for trigger, row in zip(Trigger, rows, strict=True):
+    assert [row[0] for row in rows] == [trigger.value for trigger in PUBLISHED]
+    for trigger, row in zip(PUBLISHED, rows, strict=True):
         for state, cell in zip(State, row[1:], strict=True):
             following = LAW[state][trigger].next
             said = {state} if cell == "·" else {State(word) for word in cell.split(", ")}

@@ -1,10 +1,26 @@
-"""The law of the state machine as documentation: a table and a diagram, made from the data."""
+"""The law of the state machine as documentation: a table and a diagram, made from the data.
+
+They are part of docs/protocol.md, so they show what a second implementation has too: messages, and
+other events that can change the state.
+"""
 
 from noid.engine.state import LAW, State, Trigger
+from noid.wire.control import Code
+
+PUBLISHED = tuple(
+    trigger
+    for trigger in Trigger
+    if trigger is not Trigger.CONTEXT_FOUND  # how a daemon of ours follows another [D36]
+    and (
+        trigger.value in Code.__members__
+        or any(LAW[state][trigger].next != {state} for state in State)
+    )
+)
+"""The triggers of the page, in the order of their definition."""
 
 
 def law_table() -> str:
-    """``LAW`` as a Markdown table: what may follow each trigger in each state.
+    """``LAW`` as a Markdown table: what may follow each published trigger in each state.
 
     A dot stands for a trigger that leaves the state as it is.
     """
@@ -12,7 +28,7 @@ def law_table() -> str:
         "| | " + " | ".join(state.value for state in State) + " |",
         "|---" * (len(State) + 1) + "|",
     ]
-    for trigger in Trigger:
+    for trigger in PUBLISHED:
         cells = []
         for state in State:
             following = [other.value for other in State if other in LAW[state][trigger].next]
@@ -25,7 +41,7 @@ def law_references() -> str:
     """Where each entry of ``LAW`` that can change something is written, as a Markdown list."""
     lines = []
     for state in State:
-        for trigger in Trigger:
+        for trigger in PUBLISHED:
             rule = LAW[state][trigger]
             if rule.next != {state}:
                 lines.append(f"* {state.value}, {trigger.value}: {rule.reference}")
@@ -39,7 +55,7 @@ def law_diagram() -> str:
         for other in State:
             causes = [
                 trigger.value
-                for trigger in Trigger
+                for trigger in PUBLISHED
                 if other is not state and other in LAW[state][trigger].next
             ]
             if causes:

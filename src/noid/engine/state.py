@@ -75,7 +75,7 @@ class Trigger(enum.Enum):
     UC = "UC"
     CLOSE_MESSAGE = "CLOSE"
     CLOSEACK = "CLOSEACK"
-    IDLE_CHECKED = "idle or not"
+    IDLE_CHECKED = "idle for X"
     PACKET_HELD = "packet held"
     ICMP_ERROR = "ICMPv6 error"
     DNS_ANSWER = "DNS answer"
