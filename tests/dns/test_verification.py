@@ -165,7 +165,7 @@ def test_whoever_owns_a_reverse_zone_cannot_make_a_victims_addresses_his_own(
 def test_any_one_of_several_names_may_be_the_peers() -> None:
     inquiry = responder()
     inquiry.begin()
-    asked = inquiry.receive(reverse(A1), names("one.example", "two.example"))
+    asked = inquiry.receive(reverse(A1), names("two.example", "one.example"))
     assert asked == [forward("one.example"), forward("two.example")]
     assert inquiry.receive(forward("one.example"), ABSENT) == []
     assert inquiry.remote == ()
@@ -173,14 +173,121 @@ def test_any_one_of_several_names_may_be_the_peers() -> None:
     assert inquiry.name == "two.example"
 
 
-def test_the_first_name_found_to_list_the_aid_is_the_peers() -> None:
+def of_two_names(*said: Locator) -> Verification:
+    """An inquiry about an AID with two names, of which each lists another locator too."""
     inquiry = responder()
     inquiry.begin()
     inquiry.receive(reverse(A1), names("one.example", "two.example"))
-    inquiry.receive(forward("two.example"), locators(A1))
-    assert inquiry.receive(forward("one.example"), locators(A1, A2)) == []
+    assert inquiry.receive(forward("two.example"), locators(A1, A2, A3), said) == []
+    (question,) = inquiry.receive(forward("one.example"), locators(A1, VICTIM), said)[:1]
+    assert question in (reverse(A2), reverse(VICTIM))
+    return inquiry
+
+
+def test_of_two_names_the_one_that_lists_most_of_what_the_peer_says_is_the_peers() -> None:
+    assert of_two_names(A1, A2, A3).name == "two.example"
+
+
+def test_of_two_names_that_list_as_many_the_first_in_canonical_order_is_the_peers() -> None:
+    assert of_two_names(A1).name == "one.example"
+
+
+def test_names_are_ordered_by_their_last_label_first() -> None:
+    inquiry = responder()
+    inquiry.begin()
+    asked = inquiry.receive(reverse(A1), names("a.z.example", "b.example", "c.a.example"))
+    assert [one.name for one in asked] == ["c.a.example", "b.example", "a.z.example"]
+
+
+def test_a_name_answered_late_is_the_peers_if_it_lists_more_and_nothing_else_is_proven() -> None:
+    inquiry = responder()
+    inquiry.begin()
+    said = (A1, A2, A3)
+    inquiry.receive(reverse(A1), names("one.example", "two.example"))
+    inquiry.receive(forward("two.example"), UNREACHABLE, said)
+    assert inquiry.receive(forward("one.example"), locators(A1, A2), said) == [reverse(A2)]
+    (again,) = inquiry.retry()
+    assert inquiry.receive(again, locators(A1, A2, A3), said) == [reverse(A3)]
     assert inquiry.name == "two.example"
-    assert inquiry.remote == (A1,)
+
+
+def test_the_name_is_fixed_once_it_has_proven_another_locator() -> None:
+    inquiry = responder()
+    inquiry.begin()
+    said = (A1, A2, A3)
+    inquiry.receive(reverse(A1), names("one.example", "two.example"))
+    inquiry.receive(forward("two.example"), UNREACHABLE, said)
+    inquiry.receive(forward("one.example"), locators(A1, A2), said)
+    inquiry.receive(reverse(A2), names("one.example", "two.example"))
+    (again,) = inquiry.retry()
+    assert inquiry.receive(again, locators(A1, A2, A3), said) == []
+    assert (inquiry.name, inquiry.verified) == ("one.example", frozenset({A1, A2}))
+
+
+# --- later inquiries, which begin with the name ---------------------------------------------------
+
+
+def proven() -> Verification:
+    """An inquiry that has proven two locators under a name."""
+    inquiry = initiator(A1, A2)
+    for question in inquiry.begin():
+        inquiry.receive(question, names(NAME))
+    return inquiry
+
+
+def test_a_later_inquiry_begins_with_the_name() -> None:
+    inquiry = proven().again()
+    assert inquiry.begin() == [forward(NAME)]
+    asked = inquiry.receive(forward(NAME), locators(A1, A2, A3))
+    assert asked == [reverse(A1), reverse(A2), reverse(A3)]
+    for question in asked:
+        inquiry.receive(question, names(NAME))
+    assert inquiry.verified == {A1, A2, A3}
+
+
+def test_a_later_inquiry_proves_others_without_the_aid() -> None:
+    inquiry = proven().again()
+    inquiry.begin()
+    inquiry.receive(forward(NAME), locators(A2, A3))
+    inquiry.receive(reverse(A1), ABSENT)
+    inquiry.receive(reverse(A2), names(NAME))
+    inquiry.receive(reverse(A3), names(NAME))
+    assert (inquiry.remote, inquiry.verified) == ((A1, A2, A3), frozenset({A2, A3}))
+    assert inquiry.settled
+    assert inquiry.another == ""
+
+
+def test_an_aid_that_its_name_lists_no_longer_is_not_proven_by_its_reverse_alone() -> None:
+    inquiry = proven().again()
+    inquiry.begin()
+    inquiry.receive(forward(NAME), locators(A2))
+    inquiry.receive(reverse(A1), names(NAME))
+    assert inquiry.verified == set()
+
+
+@pytest.mark.parametrize(
+    ("answer", "another"), [(locators(A1), "other.example"), (locators(A2), ""), (ABSENT, "")]
+)
+def test_another_name_of_the_aid_counts_if_it_lists_the_aid(answer: Answer, another: str) -> None:
+    inquiry = proven().again()
+    inquiry.begin()
+    inquiry.receive(forward(NAME), locators(A2))
+    assert inquiry.receive(reverse(A1), names("other.example")) == [forward("other.example")]
+    inquiry.receive(reverse(A2), names(NAME))
+    inquiry.receive(forward("other.example"), answer)
+    assert (inquiry.another, inquiry.name, inquiry.verified) == (another, NAME, frozenset({A2}))
+
+
+def test_an_inquiry_that_proved_the_aid_alone_is_followed_by_one_that_begins_with_the_aid() -> None:
+    inquiry = initiator(A1)
+    for question in inquiry.begin():
+        inquiry.receive(question, names(NAME))
+    assert inquiry.again().begin() == [reverse(A1)]
+
+
+def test_an_inquiry_recalled_is_followed_by_one_that_begins_with_the_name() -> None:
+    recalled = Verification.recalled(A1, NAME, (A1, A2), (A1, A2))
+    assert recalled.again().begin() == [forward(NAME)]
 
 
 # --- errors that pass -----------------------------------------------------------------------------
@@ -256,14 +363,12 @@ def test_an_inquiry_taken_over_unfinished_asks_again_what_was_open(failed: bool)
 # --- limits ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("place", "believed"), [(-1, True), (0, False)])
-def test_so_many_names_of_a_locator_are_looked_at_and_no_more(place: int, believed: bool) -> None:
-    others = [f"{number}.example" for number in range(NAMES_PER_LOCATOR_MAX + place)]
+def test_the_name_may_be_any_of_those_of_a_locator() -> None:
+    others = [f"{number}.example" for number in range(NAMES_PER_LOCATOR_MAX)]
     inquiry = initiator(A1, A2)
-    inquiry.begin()
-    inquiry.receive(reverse(A1), names(NAME))
-    inquiry.receive(reverse(A2), names(*others, NAME))
-    assert (A2 in inquiry.verified) is believed
+    for question in inquiry.begin():
+        inquiry.receive(question, names(*others, "zone.host.example", NAME))
+    assert inquiry.verified == {A1, A2}
 
 
 def test_a_responder_tries_so_many_names_and_no_more() -> None:

@@ -68,6 +68,11 @@ def canonical_name(name: str) -> str:
     return name.lower().rstrip(".")
 
 
+def canonical_order(name: str) -> list[str]:
+    """What canonical names are sorted by: their labels, the last one first (RFC 4034 §6.1)."""
+    return name.split(".")[::-1]
+
+
 def reverse_name(locator: Locator) -> str:
     """The name under ip6.arpa at which the PTR records of ``locator`` stand (RFC 3596 §2.5)."""
     return ".".join(reversed(locator.hex())) + REVERSE_ZONE

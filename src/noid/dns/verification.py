@@ -2,13 +2,15 @@
 
 A locator of a peer may become a destination only when the name of the peer lists it (forward) and
 it names the peer (reverse). The initiator begins with the name it resolved; the responder begins
-with the AID, whose reverse record leads to the name. **Nothing a peer says about itself enters
-here.**
+with the AID, whose reverse record leads to the name. Later inquiries begin with the name [D44].
+**Nothing a peer says about itself proves anything**; it decides between names of one AID alone.
 
 One ``Verification`` is one such inquiry: it says what to ask next and takes what was answered, in
 any order. It knows no socket, clock or cache. A transient failure leaves the question unanswered,
 to be asked again when the caller thinks fit; a permanent one excludes the locator [D30].
 """
+
+from collections.abc import Collection
 
 from noid.constants import LOCATORS_MAX, NAMES_PER_LOCATOR_MAX
 from noid.dns.records import (
@@ -17,6 +19,7 @@ from noid.dns.records import (
     Question,
     Status,
     canonical_name,
+    canonical_order,
     locator_at,
     reverse_name,
 )
@@ -39,25 +42,31 @@ class Verification:
         name: FQDN(peer); empty while the responder does not know it.
         remote: Lsr(peer) as far as known; the AID first.
         proven: those of them whose reverse record names the peer, once the AID's own does [D33].
+        another: a name other than ``name`` that the AID's reverse and forward records confirm, if
+            a later inquiry found one; empty otherwise.
         ttl_seconds: the least TTL of what was answered; 0 until something was.
         open: the questions that were asked and not answered.
         failed: those that were answered for now, to be asked again.
     """
 
     __slots__ = (
-        "_listed", "_pointing", "aid", "failed", "name", "open", "proven", "remote", "ttl_seconds",
+        "_is_fixed", "_listed", "_listing", "_pointing",
+        "aid", "another", "failed", "name", "open", "proven", "remote", "ttl_seconds",
     )  # fmt: skip
 
     def __init__(self, aid: Locator, name: str | None, locators: tuple[Locator, ...] = ()) -> None:
         self.aid = aid
         self.name = canonical_name(name) if name else ""
+        self.another = ""
         self.remote: tuple[Locator, ...] = ()
         self.ttl_seconds = 0
         self.open: tuple[Question, ...] = ()
         self.failed: tuple[Question, ...] = ()
         self.proven: tuple[Locator, ...] = ()
         self._pointing: tuple[Locator, ...] = ()
+        self._listing: tuple[tuple[str, tuple[Locator, ...]], ...] = ()
         self._listed = False
+        self._is_fixed = False
         if self.name:
             self._forward_found(locators)
 
@@ -70,6 +79,17 @@ class Verification:
         inquiry.name, inquiry.remote, inquiry.proven = name, remote, proven
         return inquiry
 
+    def again(self) -> "Verification":
+        """The next inquiry about the same peer.
+
+        It begins with the name once that has proven another locator than the AID: the name is then
+        the peer's identity, and the AID may leave the DNS [D44].
+        """
+        inquiry = Verification(self.aid, None)
+        if self._has_proven_others:
+            inquiry.name, inquiry._is_fixed = self.name, True
+        return inquiry
+
     @property
     def verified(self) -> frozenset[Locator]:
         """What is proven, as a set."""
@@ -80,9 +100,15 @@ class Verification:
         """Whether nothing is left to ask, now or later."""
         return not self.open and not self.failed
 
+    @property
+    def _has_proven_others(self) -> bool:
+        return any(one != self.aid for one in self.proven)
+
     def begin(self) -> list[Question]:
         """The first questions, and those that an inquiry taken over left open."""
         self.open = self.failed = ()
+        if self._is_fixed:
+            return self._ask_forward([self.name])
         if self.name and not self._listed:
             return []  # the DNS says nothing about this peer [D14]
         if self.name:
@@ -97,8 +123,15 @@ class Verification:
         self.failed = ()
         return again
 
-    def receive(self, question: Question, answer: Answer) -> list[Question]:
+    def receive(
+        self, question: Question, answer: Answer, said: Collection[Locator] = ()
+    ) -> list[Question]:
         """Takes one answer; an answer to a question that is not open is ignored.
+
+        Args:
+            question: what was asked.
+            answer: how that ended.
+            said: Lsl(peer) as the peer says it, which decides between names of one AID.
 
         Returns:
             What to ask next.
@@ -108,14 +141,15 @@ class Verification:
         self.open = tuple(other for other in self.open if other != question)
         if answer.status is Status.UNREACHABLE:
             self.failed += (question,)
-            return []
+            return self._choose(said) if question.kind is Kind.LOCATORS else []
         self.ttl_seconds = min(self.ttl_seconds or answer.ttl_seconds, answer.ttl_seconds)
         if question.kind is Kind.LOCATORS:
-            return self._forward(question.name, answer)
+            return self._forward(question.name, answer, said)
+        names = sorted({canonical_name(name) for name in answer.names}, key=canonical_order)
         locator = locator_at(question.name)
         if locator == self.aid:
-            return self._aid_found(answer)
-        self._reverse_found(locator, answer)
+            return self._aid_found(names)
+        self._reverse_found(locator, names)
         return []
 
     def _ask(self, questions: list[Question]) -> list[Question]:
@@ -123,57 +157,76 @@ class Verification:
         self.open = (*self.open, *fresh)
         return fresh
 
+    def _ask_forward(self, names: list[str]) -> list[Question]:
+        return self._ask([Question(Kind.LOCATORS, name) for name in names])
+
     def _ask_reverse(self, locators: tuple[Locator, ...]) -> list[Question]:
         return self._ask([Question(Kind.NAMES, reverse_name(locator)) for locator in locators])
 
-    def _aid_found(self, answer: Answer) -> list[Question]:
+    def _aid_found(self, names: list[str]) -> list[Question]:
         """The names of the AID; is the one we began with among them, and if not, which lists it?
 
-        Whoever lists a stranger's address beside his own must not get its traffic: the name that
-        the reverse lookup confirms wins [draft §16.2, D33].
+        A name that lists an address of another host must not get its traffic: the name that the
+        reverse lookup confirms wins [draft §16.2, D33].
         """
-        names = [canonical_name(name) for name in answer.names[:NAMES_PER_LOCATOR_MAX]]
         if self.name and self.name in names:
-            self._confirm()
+            if self._listed:
+                self._confirm()
             return []
-        self.name = ""
-        self._listed = False
-        self._pointing = self.proven = self.remote = ()
-        if not names:
+        if not self._is_fixed:
+            self.name = ""
+            self._listed = False
+            self._pointing = self.proven = ()
             # "it will assume that the peer has no FQDN. In this case the Lsr(peer) will contain
             # only the AID(peer)" [draft §7.13]
-            self.remote = (self.aid,)
-            return []
-        return self._ask([Question(Kind.LOCATORS, name) for name in names])
+            self.remote = () if names else (self.aid,)
+        return self._ask_forward(names[:NAMES_PER_LOCATOR_MAX])
 
-    def _forward(self, name: str, answer: Answer) -> list[Question]:
-        """One name's locators; the first name found to list the AID is the peer's."""
-        if self.name:
-            return []
-        if self.aid in answer.locators:
-            self.name = name
+    def _forward(self, name: str, answer: Answer, said: Collection[Locator]) -> list[Question]:
+        """One name's locators: those of the peer's name, or of a name of its AID."""
+        if self._is_fixed and name == self.name:
             self._forward_found(answer.locators)
-            self._confirm()
-            return self._ask_reverse(self.remote[1:])
-        if not any(one.kind is Kind.LOCATORS for one in (*self.open, *self.failed)):
-            # Otherwise whoever owns a reverse zone could make a victim's addresses his own [D14].
+            return self._ask_reverse(self.remote)
+        if self.aid in answer.locators:
+            # A name that does not list the AID says nothing: otherwise the owner of a reverse zone
+            # could claim the addresses of a victim [D14].
+            self._listing = (*self._listing, (name, answer.locators))
+        return self._choose(said)
+
+    def _choose(self, said: Collection[Locator]) -> list[Question]:
+        """Of the names that list the AID the one that lists most of what the peer says [D44].
+
+        The first in canonical order of those that list as many. All answers are waited for; one
+        that comes after a transient error may change the choice until another locator is proven.
+        """
+        if any(one.kind is Kind.LOCATORS for one in self.open):
+            return []
+        listing = sorted(self._listing, key=lambda one: canonical_order(one[0]))
+        if self._is_fixed:
+            self.another = listing[0][0] if listing else ""
+        elif listing and not self._has_proven_others:
+            name, locators = max(listing, key=lambda one: len(set(said).intersection(one[1])))
+            if name != self.name:
+                self.name = name
+                self._forward_found(locators)
+                self._confirm()
+                return self._ask_reverse(self.remote[1:])
+        elif not listing and not any(one.kind is Kind.LOCATORS for one in self.failed):
             self.remote = (self.aid,)
         return []
 
     def _forward_found(self, locators: tuple[Locator, ...]) -> None:
-        if self.aid not in locators:
-            self.remote = (self.aid,)
-            return
-        self._listed = True
+        self._listed = self.aid in locators
+        if not self._listed and not self._is_fixed:
+            locators = ()
         others = tuple(locator for locator in dict.fromkeys(locators) if locator != self.aid)
         self.remote = (self.aid, *others[: LOCATORS_MAX - 1])
 
-    def _reverse_found(self, locator: Locator, answer: Answer) -> None:
-        names = [canonical_name(name) for name in answer.names[:NAMES_PER_LOCATOR_MAX]]
+    def _reverse_found(self, locator: Locator, names: list[str]) -> None:
         if self.name not in names:
             # "it should exclude those locator(s) from the set" [draft §7.13]
             self.remote = tuple(other for other in self.remote if other != locator)
-        elif self.aid in self.proven:
+        elif self._is_fixed or self.aid in self.proven:
             self._prove(locator)
         else:
             self._pointing += (locator,)

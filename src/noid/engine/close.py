@@ -39,8 +39,16 @@ def on_idle_checked(core: Core, event: IdleChecked) -> None:
         remaining_ns = CONTEXT_IDLE_TIME if event.in_use else CONTEXT_IDLE_TIME - idle_ns
         core.set_timer(context, Timer.IDLE, remaining_ns)
         return
+    close(core, context, "nothing received for long")
+
+
+def close(core: Core, context: Context, why: str) -> None:
+    """Sends no more data by a context, and CLOSE to its peer; discards one that is not set up."""
+    if not context.is_settled or context.is_provisional:
+        core.discard(context, why)
+        return
     context.closing = Closing(core.nonce(), core.now_ns)
-    core.enter(context, State.CLOSING, "nothing received for long")
+    core.enter(context, State.CLOSING, why)
     core.set_aside(context)
     _send_close(core, context, context.closing)
 

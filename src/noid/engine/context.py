@@ -84,6 +84,8 @@ class Heard(NamedTuple):
 
 NOTHING_HEARD: Mapping[Pair, Heard] = {}
 """Where a context begins; most stay there."""
+NOTHING_LAPSING: Mapping[Locator, int] = {}
+"""The same."""
 
 
 @dataclass(slots=True, eq=False)
@@ -167,6 +169,7 @@ class Context:
         verification: what the DNS says about the peer: FQDN(peer), Lsr(peer), and what it proves.
         renewal: a second inquiry, in the first one's place once it is settled.
         settled_ns: when the last inquiry was over; 0 if there was none.
+        lapsing: proven locators that the DNS lists no longer, and when they are dropped [D44].
         announced: whether the peer may send by F(local), although it has not said F(peer) [D48].
         exchange: the set-up under way, if one is.
         update: the Update Request that waits for its acknowledgement, if one does.
@@ -201,6 +204,7 @@ class Context:
     own_marks: Entries = ()
     renewal: Verification | None = None
     settled_ns: int = 0
+    lapsing: Mapping[Locator, int] = field(default_factory=lambda: NOTHING_LAPSING)
     state: State = State.IDLE
     peer_label: int = 0
     peer_token: int = 0
@@ -280,6 +284,8 @@ class Context:
     def peer_set(self) -> tuple[Locator, ...]:
         """Ls(peer), the AID first."""
         remote, local = self.peer_remote, self.peer_local
+        if self.lapsing:
+            remote = (*remote, *[one for one in self.lapsing if one not in remote])
         if local is remote:
             return remote  # as it mostly is; both begin with the AID
         both = tuple([one for one in remote if one in local]) if local else remote
@@ -288,7 +294,7 @@ class Context:
     @property
     def peer_verified(self) -> frozenset[Locator]:
         """Lsv(peer)."""
-        proven = self.verification.proven
+        proven = (*self.verification.proven, *self.lapsing)
         if self.aid_proven and self.peer_aid not in proven:
             proven = (self.peer_aid, *proven)
         peer_set = self.peer_set
@@ -394,8 +400,12 @@ class Context:
             self.own_remote = self.own_local
 
     def settle_pair(self) -> None:
-        """Moves Lp(local) and Lp(peer) back into their sets when those have shrunk."""
-        if self.local_locator not in self.own_set:
+        """Moves Lp(local) and Lp(peer) back into their sets when those have shrunk.
+
+        A locator of ours that the DNS lists no longer is left only for a pair that works: the peer
+        accepts any source in Lsl [draft §7.8, D44].
+        """
+        if self.local_locator not in self.own_local:
             self.local_locator = self.local_aid
         verified = self.peer_verified
         if verified and self.peer_locator not in verified:

@@ -20,12 +20,14 @@ BROKEN = (True, False, False)
 def standing(context: Context, pair: Pair) -> tuple[bool, bool, bool]:
     """What a pair's owners say of it: broken, deprecated, backup; the smaller the better.
 
-    What is broken is to be left for what is deprecated, and that for a backup [D20, D22, D25].
+    What is broken is to be left for what is deprecated, and that for a backup [D20, D22, D25]. A
+    locator that the DNS lists no longer counts as deprecated [D44].
     """
     flags = context.marks_of(pair[1]) | context.own_marks_of(pair[0])
+    is_unlisted = pair[0] not in context.own_set or pair[1] in context.lapsing
     return (
         bool(flags & LocatorFlag.BROKEN),
-        bool(flags & LocatorFlag.DEPRECATED),
+        bool(flags & LocatorFlag.DEPRECATED) or is_unlisted,
         bool(flags & LocatorFlag.BACKUP),
     )
 

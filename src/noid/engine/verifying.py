@@ -15,6 +15,7 @@ from noid.constants import (
     VERIFY_AGAIN_WAITING,
 )
 from noid.dns.verification import Verification
+from noid.engine.close import close
 from noid.engine.context import Context, Probation
 from noid.engine.core import Core, KnownPeer
 from noid.engine.events import AnswerArrived, LocatorsVerified
@@ -27,8 +28,16 @@ def begin(core: Core, context: Context) -> None:
     """Asks the first questions about a new context's peer, if there is anything to ask."""
     if context.is_all_proven:
         context.verification = Verification(context.peer_aid, None)
+    elif context.verification.settled and context.verification.proven:
+        _renew(core, context)  # proven for the context that this one replaces
     else:
         core.ask(context, context.verification.begin())
+
+
+def _renew(core: Core, context: Context) -> None:
+    """Begins the next inquiry."""
+    context.renewal = context.verification.again()
+    core.ask(context, context.renewal.begin())
 
 
 def on_answer(core: Core, event: AnswerArrived) -> None:
@@ -37,20 +46,38 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
         if context.state is State.CLOSING:
             continue  # of no use any more
         verified = context.peer_verified
+        was_settled = context.verification.settled
         for inquiry in _inquiries(context):
-            core.ask(context, inquiry.receive(event.question, event.answer))
+            questions = inquiry.receive(event.question, event.answer, context.peer_local)
+            core.ask(context, questions)
             if inquiry.failed and not core.is_timer_set(context, Timer.DNS_RETRY):
                 delay_ns = min(DNS_RETRY_FIRST << min(context.dns_tries, 16), DNS_RETRY_MAX)
                 core.set_timer(context, Timer.DNS_RETRY, core.jittered(delay_ns))
-        renewed = context.renewal is not None and context.renewal.settled
-        if context.renewal is not None and renewed:
-            context.verification, context.renewal = context.renewal, None
-        if context.peer_verified != verified:
+        renewal = context.renewal
+        if renewal is not None and renewal.another:
+            close(core, context, "the AID is another name's")
+            continue
+        if renewal is not None and renewal.settled:
+            was_settled = False
+            _replace(core, context, renewal)
+        if context.peer_verified != verified or context.lapsing:
             core.install(context)
         if context.probation is not None:
             _judge(core, context, context.probation)
-        elif context.verification.settled:
+        elif context.verification.settled and not was_settled:
             _settled(core, context)
+
+
+def _replace(core: Core, context: Context, renewal: Verification) -> None:
+    """What the DNS lists no longer may still be used until two TTLs later it is not back [D44]."""
+    until_ns = core.now_ns + 2 * max(renewal.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
+    lapsing = {
+        locator: context.lapsing.get(locator, until_ns)
+        for locator in (*context.verification.proven, *context.lapsing)
+        if locator not in renewal.proven
+    }
+    context.lapsing = {one: until for one, until in lapsing.items() if until > core.now_ns}
+    context.verification, context.renewal = renewal, None
 
 
 def _inquiries(context: Context) -> list[Verification]:
@@ -98,8 +125,7 @@ def on_verify_again(core: Core, context: Context) -> None:
     if len(core.questions) >= VERIFY_AGAIN_QUESTIONS_MAX:
         core.set_timer(context, Timer.VERIFY_AGAIN, core.jittered(VERIFY_AGAIN_WAITING))
         return
-    context.renewal = Verification(context.peer_aid, None)
-    core.ask(context, context.renewal.begin())
+    _renew(core, context)
 
 
 def _is_asking(context: Context) -> bool:
@@ -136,7 +162,8 @@ def _settled(core: Core, context: Context) -> None:
         core.confirm_peer(context.peer_aid, known)
     lifetime_ns = max(verification.ttl_seconds * SECOND, VERIFY_AGAIN_MIN)
     again_ns = lifetime_ns // 2 + core.jittered(lifetime_ns)
-    core.set_timer(context, Timer.VERIFY_AGAIN, again_ns)
+    lapse_ns = min(context.lapsing.values(), default=core.now_ns + again_ns) - core.now_ns
+    core.set_timer(context, Timer.VERIFY_AGAIN, max(0, min(again_ns, lapse_ns)))
     tell_remote(core, context)
 
 
