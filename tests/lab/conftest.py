@@ -10,7 +10,7 @@ from noid.errors import ShimError
 from noid.lab import machine
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
-from noid.lab.topology import HOSTS
+from tests.lab.conversations import assert_no_errors, echoing_lab
 
 PROGRAMS = ("ip", "nsd", "nginx", "curl", "dumpcap")
 TUN_DEVICE = Path("/dev/net/tun")
@@ -47,10 +47,14 @@ def lab(lab_machine: None, request: pytest.FixtureRequest) -> Iterator[Lab]:
         _cannot(f"{TUN_DEVICE} is not there: load the kernel module tun")
     with Lab.create(plane=request.param) as lab:
         yield lab
-        for host in HOSTS:
-            log = lab.log(host)
-            assert " ERROR " not in log, log
-            assert "Traceback" not in log, log
+        assert_no_errors(lab)
+
+
+@pytest.fixture(scope="module")
+def kernel_lab(lab_machine: None) -> Iterator[Lab]:
+    """A lab with noid in the kernel on both hosts, and with echo servers."""
+    with echoing_lab() as lab:
+        yield lab
 
 
 def _cannot(reason: str) -> None:

@@ -99,6 +99,23 @@ class Conversation:
         return line in self.heard
 
 
+@contextlib.contextmanager
+def echoing_lab() -> Iterator[Lab]:
+    """A lab with noid in the kernel on both hosts, and with echo servers."""
+    with Lab.create(plane="bpf") as lab:
+        serve_echoes(lab)
+        yield lab
+        assert_no_errors(lab)
+
+
+def assert_no_errors(lab: Lab) -> None:
+    """Asserts that neither daemon has reported an error."""
+    for host in HOSTS:
+        log = lab.log(host)
+        assert " ERROR " not in log, log
+        assert "Traceback" not in log, log
+
+
 def serve_echoes(lab: Lab) -> None:
     """Starts a TCP and a UDP echo server on both hosts; they end with the lab."""
     for host in HOSTS:

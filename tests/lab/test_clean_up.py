@@ -271,13 +271,6 @@ def reached(lab_machine: None) -> dict[Fault, list[str]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def kernel_lab(lab_machine: None) -> Iterator[Lab]:
-    with Lab.create(plane="bpf") as lab:
-        serve_echoes(lab)
-        yield lab
-
-
 ENDS = [(end, fault) for end in (Lab.stop_daemon, Lab.kill_daemon) for fault in FAULTS]
 
 

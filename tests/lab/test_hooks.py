@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, interfaces
-from tests.lab.conversations import carried_by_context, establish_context, serve_echoes, tcp
+from tests.lab.conversations import carried_by_context, establish_context, tcp
 from tests.plane import foreign
 from tests.plane.foreign import Hanging
 
@@ -22,13 +22,6 @@ NOTHING = Hanging(tcx=0, clsact=0)
 Returned = TypeVar("Returned")
 
 each_hook = pytest.mark.parametrize("hook", HOOKS)
-
-
-@pytest.fixture(scope="module")
-def kernel_lab(lab_machine: None) -> Iterator[Lab]:
-    with Lab.create(plane="bpf") as lab:
-        serve_echoes(lab)
-        yield lab
 
 
 @pytest.fixture

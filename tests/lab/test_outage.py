@@ -8,7 +8,7 @@ import pytest
 
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
-from tests.lab.conversations import establish_context, restart_daemons, serve_echoes, tcp
+from tests.lab.conversations import establish_context, restart_daemons, tcp
 
 B_1, B_2 = locators("b")
 DROP = """
@@ -26,13 +26,6 @@ table netdev outage {
   }
 }
 """
-
-
-@pytest.fixture(scope="module")
-def kernel_lab(lab_machine: None) -> Iterator[Lab]:
-    with Lab.create(plane="bpf") as lab:
-        serve_echoes(lab)
-        yield lab
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import noid
 from noid.bench import adoption
 from noid.constants import MILLISECOND, SECOND
@@ -24,7 +22,6 @@ from tests.lab.conversations import (
     establish_context,
     established,
     restart_daemons,
-    serve_echoes,
     tcp,
 )
 
@@ -39,13 +36,6 @@ ANOTHER_ROUTER, YET_ANOTHER_LINK = "2001:db8:2:a::2", "02:00:00:00:6d:37"
 SUPER_OCTETS = 65_536
 NARROW, WIDE = 1400, 1500
 CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-generic-segmentation")
-
-
-@pytest.fixture(scope="module")
-def kernel_lab(lab_machine: None) -> Iterator[Lab]:
-    with Lab.create(plane="bpf") as lab:
-        serve_echoes(lab)
-        yield lab
 
 
 def test_a_download_goes_on_while_its_daemons_are_killed_and_outlives_its_provider_after(

@@ -1,13 +1,18 @@
 """A plane in the kernel and the watch over its host, on a host of its own with two uplinks."""
 
 import asyncio
+import logging
 import random
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
+
+import pytest
+from pyroute2.ethtool import Ethtool
 
 from noid.config import HostSection, PlaneSection
 from noid.constants import Codepoints
@@ -21,9 +26,19 @@ from noid.plane.bpf import BpfPlane
 from noid.plane.pins import own_devices, take_down
 from noid.plane.slow import RESTORED, Surroundings
 from noid.plane.tun import TunPlane
+from noid.routes import PeerRoute
+from noid.rules import Rule
 from noid.watching import Watching
 from tests.dns.conftest import in_network_namespace, ip
+from tests.plane.foreign import Hanging, hanging
 from tests.plane.test_bpf import random_flow
+
+Result = TypeVar("Result")
+
+SECTION = PlaneSection()
+FIRST = SECTION.rule_priority
+OUT, CUT = "noid0-out", "noid0-cut"
+
 
 TIMEOUT_S = 10.0
 AID, OTHER = parse_locator("2001:db8:1::1"), parse_locator("2001:db8:2::1")
@@ -154,3 +169,60 @@ def keeping(
             network.close()
 
     in_network_namespace(lambda: asyncio.run(play()))
+
+
+# --- what there is, and whether it comes back -----------------------------------------------------
+
+
+def elsewhere(function: Callable[[], Result]) -> Result:
+    """Runs what uses the netlink library, which has its own event loop, on a thread of its own."""
+    with ThreadPoolExecutor(1) as worker:
+        return worker.submit(function).result()
+
+
+def set_features(interface: str, features: dict[str, bool]) -> None:
+    def set_them() -> None:
+        with Ethtool() as ethtool:
+            answer = ethtool.get_features(interface)
+            for name, on in features.items():
+                answer.features[name].enable = on
+            ethtool.set_features(interface, answer)
+
+    elsewhere(set_them)
+
+
+def rules(kept: Kept) -> frozenset[Rule]:
+    return steering.ours_among(SECTION, kept.network.rules())
+
+
+def routes(kept: Kept) -> dict[int, set[PeerRoute]]:
+    tables = kept.plane.tables_of_routes()
+    return {table: kept.network.routes(table) for table in tables}
+
+
+async def is_restored(
+    kept: Kept,
+    state: Callable[[], object],
+    remove: Callable[[], None],
+    *,
+    count: int | None = None,
+) -> None:
+    """Asserts that a state comes back which a command ends, and that it is counted."""
+    before, restored = state(), kept.restored
+    remove()
+    took_s = await until(lambda: state() == before and kept.restored > restored)
+    print(f"restored after {1000 * took_s:.0f} ms")
+    if count is not None:
+        # What is restored while a command still removes things may be removed once more.
+        assert kept.restored - restored >= count
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [one for one in caplog.records if "restored" in one.getMessage()]
+    assert all(one.levelno == logging.WARNING for one in found)
+    return [one.getMessage() for one in found]
+
+
+def attached() -> dict[tuple[str, str], Hanging]:
+    names = [(name, side) for name in (*UPLINKS, CUT, "noid0") for side in ("egress", "ingress")]
+    return elsewhere(lambda: {one: hanging(*one) for one in names})

@@ -5,8 +5,7 @@ import contextlib
 import os
 import random
 import socket
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,14 +31,6 @@ from tests.plane.test_bpf import random_flow
 
 LOCATORS = [Locator(bytes.fromhex("20010db8") + bytes(11) + bytes([one])) for one in range(1, 40)]
 CONTEXTS = 16
-
-
-@pytest.fixture
-def pins(tmp_path: Path) -> Iterator[Path]:
-    """Where the plane pins; it mounts the file system itself."""
-    path = tmp_path / "pins"
-    yield path
-    subprocess.run(["umount", path], check=True)
 
 
 def with_plane(

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,14 +36,6 @@ FLOW = Flow(
     silence_ns=5 * MILLISECOND,
 )
 LIMIT_S = 20.0
-
-
-@pytest.fixture
-def pins(tmp_path: Path) -> Iterator[Path]:
-    """Where the plane pins; it mounts the file system itself."""
-    path = tmp_path / "pins"
-    yield path
-    subprocess.run(["umount", path], check=True)
 
 
 @pytest.mark.parametrize("timers", [True, False])

@@ -5,13 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from noid.lab.lab import Lab
-from tests.lab.field.situations import echoing_lab, made_whole
-
-
-@pytest.fixture(scope="module")
-def kernel_lab(lab_machine: None) -> Iterator[Lab]:
-    with echoing_lab() as lab:
-        yield lab
+from tests.lab.field.situations import made_whole
 
 
 @pytest.fixture

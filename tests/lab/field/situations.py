@@ -10,7 +10,7 @@ from typing import Final
 
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, locators
-from tests.lab.conversations import Conversation, establish_context, restart_daemons, serve_echoes
+from tests.lab.conversations import Conversation, establish_context, restart_daemons
 
 A_1, A_2 = locators("a")
 B_1, B_2 = locators("b")
@@ -19,18 +19,6 @@ NEIGHBOUR_TIMES: Final = ("base_reachable_time_ms", "retrans_time_ms", "delay_fi
 QUICK: Final = (1_000, 100, 1)
 USUAL: Final = (30_000, 1_000, 5)
 """Of Linux (Documentation/networking/ip-sysctl)."""
-
-
-@contextlib.contextmanager
-def echoing_lab() -> Iterator[Lab]:
-    """A lab with noid in the kernel and echo servers; neither daemon may have reported an error."""
-    with Lab.create(plane="bpf") as lab:
-        serve_echoes(lab)
-        yield lab
-        for host in HOSTS:
-            log = lab.log(host)
-            assert " ERROR " not in log, log
-            assert "Traceback" not in log, log
 
 
 @contextlib.contextmanager

@@ -8,13 +8,12 @@ import pytest
 
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
-from tests.lab.conversations import establish_context, tcp
+from tests.lab.conversations import echoing_lab, establish_context, tcp
 from tests.lab.field.situations import (
     A_2,
     B_1,
     PATIENCE_S,
     assert_outlives,
-    echoing_lab,
     neighbour,
     pair,
     quick_neighbours,
