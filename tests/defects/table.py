@@ -63,7 +63,7 @@ DEFECTS = (
         "datapath/rewrite.py",
         "return Refusal.SOURCE_NOT_THE_PEERS",
         "pass",
-        "plane/test_rewrite.py::test_what_does_not_fit_the_context_is_refused",
+        "datapath/test_rewrite.py::test_what_does_not_fit_the_context_is_refused",
     ),
     Defect(
         "the nonce of a CC is not checked",
@@ -168,7 +168,7 @@ DEFECTS = (
         "datapath/rewrite.py",
         "if delivery.verified:",
         "if True:",
-        "plane/test_rewrite.py::test_a_source_that_is_not_verified_is_reported_and_not_followed",
+        "datapath/test_rewrite.py::test_a_source_that_is_not_verified_is_reported_and_not_followed",
     ),
     Defect(
         "a source that is not proven becomes the destination",

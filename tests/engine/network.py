@@ -8,8 +8,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from noid.constants import Codepoints
-from noid.datapath.events import ControlMessageReceived, PacketHeld, UlpPacketSeen, UnknownLabelSeen
-from noid.datapath.rewrite import Arrival, Delivery, Refusal, Rewriter
+from noid.datapath.events import UnknownLabelSeen
+from noid.datapath.rewrite import Rewriter
+from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.context import Context
 from noid.engine.core import HostOptions
@@ -53,7 +54,6 @@ class Station:
     seed: int
     outputs: list[Output] = field(default_factory=list)
     delivered: list[bytes] = field(default_factory=list)
-    received_ns: dict[int, int] = field(default_factory=dict)
     in_use: bool = False
     unknown: int = 0
 
@@ -61,7 +61,12 @@ class Station:
         self.random = random.Random(self.seed)
         options = HostOptions(codepoints=CODEPOINTS, birthday=self.seed, reset_key=bytes(32))
         self.host = Host(options, self.random.randbytes)
-        self.rewriter = Rewriter(CODEPOINTS)
+        self.datapath = SoftwareDatapath(CODEPOINTS)
+
+    @property
+    def rewriter(self) -> Rewriter:
+        """The flows of its data plane."""
+        return self.datapath.rewriter
 
     @property
     def context(self) -> Context:
@@ -112,18 +117,15 @@ class Network:
             case DeliverToUlp():
                 station.delivered.append(output.packet)
             case InstallFlow():
-                station.rewriter.install(output.flow)
+                station.datapath.install(output.flow)
+            case RemoveFlow():
+                station.datapath.remove(output.local_label)
             case CheckIdle():
                 label = output.local_label
-                received_ns = station.received_ns.get(label, 0)
+                received_ns = station.datapath.received_ns(label)
                 self.give(station, IdleChecked(label, received_ns, station.in_use))
-            case SendAgain() if not output.packet:
-                pass  # no plane has kept one
             case SendAgain():
-                flow = station.rewriter.by_label[output.local_label]
-                self.put(station.rewriter.outbound(output.packet, flow))
-            case RemoveFlow():
-                station.rewriter.remove(output.local_label)
+                self.follow(station, station.datapath.again(output.local_label, output.packet))
             case AskDns():
                 self.inquiries.append((self.now_ns + DNS_DELAY_NS, station, output.question))
             case _:
@@ -153,12 +155,19 @@ class Network:
 
     def ulp_sends(self, station: Station, packet: bytes) -> None:
         """A program sends a packet between AIDs."""
-        flow = station.rewriter.flow_of(packet)
-        if flow is not None:
-            self.put(station.rewriter.outbound(packet, flow))
-            return
-        self.put(packet)
-        self.give(station, UlpPacketSeen(packet))
+        self.follow(station, station.datapath.from_host(packet, self.now_ns))
+
+    def follow(self, station: Station, effects: list[Effect]) -> None:
+        """Carries out what the packet path of a station says."""
+        for effect in effects:
+            match effect:
+                case Transmit():
+                    self.put(effect.packet)
+                case Deliver():
+                    station.delivered.append(effect.packet)
+                case _:
+                    station.unknown += isinstance(effect, UnknownLabelSeen)
+                    self.give(station, effect)
 
     def run(self, duration_ns: int) -> None:
         """Lets time pass: packets arrive, deadlines come."""
@@ -194,44 +203,7 @@ class Network:
             return
         for station in self.stations:
             if header.destination in station.locators:
-                self.receive(station, header, packet[40:])
-
-    def receive(self, station: Station, header: ipv6.Header, payload: bytes) -> None:
-        """What a data plane does with a packet from the network."""
-        slot = slot_of(header.next_header, CODEPOINTS)
-        plain = header.next_header == ipv6.ICMPV6 and payload[0] == CODEPOINTS.icmpv6_type
-        in_slot = slot is not None and slot.number == 6 and header.flow_label == 0
-        if plain or in_slot:
-            self.give(
-                station,
-                ControlMessageReceived(header.source, header.destination, in_slot, payload),
-            )
-        elif slot is None:
-            station.delivered.append(header.encode() + payload)
-        else:
-            result = station.rewriter.inbound(
-                Arrival(
-                    header.source,
-                    header.destination,
-                    header.next_header,
-                    header.flow_label,
-                    header.traffic_class,
-                    header.hop_limit,
-                    payload,
-                )
-            )
-            if isinstance(result, Delivery) and result.flow.holds:
-                self.give(
-                    station, PacketHeld(result.flow.local_label, result.packet, result.source)
-                )
-            elif isinstance(result, Delivery):
-                station.received_ns[result.flow.local_label] = self.now_ns
-                station.delivered.append(result.packet)
-            elif result is Refusal.UNKNOWN_LABEL:
-                station.unknown += 1
-                self.give(station, UnknownLabelSeen(header.encode() + payload))
-            else:
-                assert isinstance(result, Refusal)
+                self.follow(station, station.datapath.from_network(packet, self.now_ns))
 
     def kill_provider(self, number: int) -> None:
         """Nothing that touches an address of this provider arrives any more."""

@@ -149,7 +149,7 @@ def test_an_init_makes_a_new_context_while_the_old_one_closes() -> None:
     fresh = Network(seed=31)
     network.a.host = fresh.a.host
     network.a.host.core.now_ns = 0
-    network.a.rewriter = fresh.a.rewriter
+    network.a.datapath = fresh.a.datapath
     network.dead.clear()
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))

@@ -14,7 +14,7 @@ from noid.constants import (
     MINUTE,
     SECOND,
 )
-from noid.datapath.rewrite import Rewriter
+from noid.datapath.software import SoftwareDatapath
 from noid.dns.records import Answer, Question, Status, reverse_name
 from noid.engine.events import AnswerArrived, AskDns, LocatorsChanged, LocatorsVerified
 from noid.engine.host import Host
@@ -96,7 +96,7 @@ def test_a_peer_that_comes_back_while_the_dns_is_slow_is_verified_all_the_same()
     assert held
     network.run(SECOND)
     network.a.host = Host(network.a.host.core.options, network.a.random.randbytes)
-    network.a.rewriter = Rewriter(CODEPOINTS)
+    network.a.datapath = SoftwareDatapath(CODEPOINTS)
     network.give(network.a, LocatorsChanged(network.a.locators))
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))

@@ -134,6 +134,9 @@ def test_one_way_failures_in_both_directions_are_survived() -> None:
     network.give(network.b, silence(network.b))
     network.run(10 * SECOND)
     assert network.b.context.pair == (B2, A2)
+    for _ in range(20):  # what b sent again has moved Lp(peer) of a to B2
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.run(100 * MILLISECOND)
     assert network.a.context.pair == (A2, B1)
 
 

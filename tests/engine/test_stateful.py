@@ -19,8 +19,8 @@ from hypothesis.stateful import (
 )
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
-from noid.datapath.events import SourceMoved, UnansweredPacket
-from noid.datapath.rewrite import Rewriter
+from noid.datapath.events import UnansweredPacket
+from noid.datapath.software import SoftwareDatapath
 from noid.engine.context import Context
 from noid.engine.events import Input, LocatorsChanged, Output, PeerResolved
 from noid.engine.host import Host
@@ -86,20 +86,6 @@ class World(Network):
             )
         super().put(packet)
 
-    def receive(self, station: Station, header: ipv6.Header, payload: bytes) -> None:
-        """Data that comes from another locator than before is told to the engine."""
-        flow = station.rewriter.by_label.get(header.flow_label)
-        before = len(station.delivered)
-        super().receive(station, header, payload)
-        is_data = slot_of(header.next_header, CODEPOINTS) is not None and header.flow_label != 0
-        if not is_data or flow is None or len(station.delivered) == before:
-            return
-        if header.source != flow.peer_locator:
-            verified = header.source in flow.verified_locators
-            if verified:
-                flow.peer_locator = header.source
-            self.give(station, SourceMoved(flow.local_label, header.source, verified))
-
     def program_sends(self, name: str, pair: tuple[Locator, Locator]) -> bytes:
         """A packet no other is equal to."""
         number = sum(map(len, self.sent.values()))
@@ -113,8 +99,7 @@ class World(Network):
         options = station.host.core.options
         options = dataclasses.replace(options, birthday=(options.birthday + 1) % (1 << 32))
         station.host = Host(options, station.random.randbytes)
-        station.rewriter = Rewriter(CODEPOINTS)
-        station.received_ns.clear()
+        station.datapath = SoftwareDatapath(CODEPOINTS)
         for inquiry in [one for one in self.inquiries if one[1] is station]:
             self.inquiries.remove(inquiry)
         self.give(station, LocatorsChanged(station.locators))

@@ -69,6 +69,40 @@ class Arrival:
     hop_limit: int
     payload: bytes
 
+    @classmethod
+    def of(cls, packet: bytes, next_header: int, body_at: int) -> "Arrival":
+        """A whole packet, taken apart.
+
+        Args:
+            packet: it; what follows its announced length is cut off.
+            next_header: the one that counts, which may stand after hop-by-hop options.
+            body_at: where what follows that begins.
+        """
+        first = int.from_bytes(packet[:4], "big")
+        end = ipv6.HEADER_OCTETS + int.from_bytes(packet[4:6], "big")
+        return cls(
+            Locator(packet[8:24]),
+            Locator(packet[24:40]),
+            next_header,
+            first & FLOW_LABEL_MASK,
+            first >> 20 & 0xFF,
+            packet[7],
+            packet[body_at:end],
+        )
+
+    def encode(self) -> bytes:
+        """The packet as it arrived, without hop-by-hop options."""
+        header = ipv6.Header(
+            source=self.source,
+            destination=self.destination,
+            next_header=self.next_header,
+            payload_octets=len(self.payload),
+            flow_label=self.flow_label,
+            traffic_class=self.traffic_class,
+            hop_limit=self.hop_limit,
+        )
+        return header.encode() + self.payload
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

@@ -1,4 +1,4 @@
-"""The slow path: everything a plane does in Python, by the law of rewrite.py.
+"""The slow path: what a plane does in Python: a device and sockets around the packet path.
 
 A TUN device is where packets of the host's programs come out and where packets for them go in. Raw
 sockets with a firewall mark send; one for ICMPv6 hears control messages and errors. The TUN plane
@@ -13,29 +13,20 @@ import os
 import socket
 import struct
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from noid.config import PlaneSection
 from noid.constants import (
-    CONTROL_FLOW_LABEL,
     CONTROL_OCTETS_MAX,
     FLOW_LABEL_MASK,
     TRIAL_SUFFIX,
     Codepoints,
 )
-from noid.datapath.events import (
-    ControlMessageReceived,
-    IcmpErrorReceived,
-    PacketHeld,
-    SourceMoved,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
-)
 from noid.datapath.flow import Flow
-from noid.datapath.rewrite import Arrival, Refusal, Rewriter, Watch
+from noid.datapath.rewrite import Arrival
+from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.errors import PlatformError
 from noid.locators import Locator, format_locator
 from noid.netlink import HostNetwork
@@ -44,8 +35,6 @@ from noid.plane.devices import open_tun
 from noid.plane.restored import Restored
 from noid.survey import Survey
 from noid.wire import icmpv6, ipv6
-from noid.wire.ipv6 import NEXT_HEADER_AT
-from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
 
 IPV6_FLOWINFO = 11
 IPV6_MTU = 24
@@ -61,8 +50,6 @@ RECEIVE_BUFFER_OCTETS = 8 << 20
 ANCILLARY_OCTETS = 256
 SENDERS_MAX = 4096
 """Sockets kept, one for each pair of locators; the least recently used is closed."""
-KEPT_MAX = 4096
-"""Flows whose last TCP segment is kept."""
 RESTORED = "things restored that were removed"
 REFUSED = "routes refused"
 RULES_REFUSED = "rules refused"
@@ -70,8 +57,6 @@ DEVICES_REFUSED = "changes of our devices refused"
 ADDRESSES_REFUSED = "addresses refused"
 QUEUES_REFUSED = "emptying of queues refused"
 QUESTIONS_REFUSED = "questions to the kernel refused"
-UNKNOWN_REPORTS_PER_SECOND = 200
-"""Packets with an unknown label that are reported; the others are only counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,20 +94,14 @@ class SlowPath:
         self.mtu = surroundings.mtu
         self.notify = surroundings.notify
         self.locators = surroundings.locators
-        self.rewriter = Rewriter(self.codepoints)
-        numbers = m6_next_headers(self.codepoints)
-        slots = {number: slot_of(number, self.codepoints) for number in numbers}
-        self.m6_next_headers = {number: slot.number for number, slot in slots.items() if slot}
-        self.watches: dict[int, Watch] = {}
-        self.kept: OrderedDict[int, bytes] = OrderedDict()
-        self.counts: Counter[str] = Counter()
+        self.datapath = SoftwareDatapath(self.codepoints)
+        self.rewriter = self.datapath.rewriter
+        self.counts = self.datapath.counts
         self.restored = Restored()
         self.device = -1
         self.device_index = 0
         self.receivers: list[socket.socket] = []
         self.senders: OrderedDict[bytes, socket.socket] = OrderedDict()
-        self.unknown_reports = 0
-        self.unknown_second = 0
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -232,21 +211,15 @@ class SlowPath:
 
     def install(self, flow: Flow) -> None:
         """Uses a flow."""
-        self.rewriter.install(flow)
-        self.watches.setdefault(flow.local_label, Watch())
+        self.datapath.install(flow)
 
     def remove(self, local_label: int) -> None:
         """Forgets a flow."""
-        self.rewriter.remove(local_label)
-        self.watches.pop(local_label, None)
-        self.kept.pop(local_label, None)
+        self.datapath.remove(local_label)
 
     def send_again(self, local_label: int, packet: bytes) -> None:
         """Sends a packet of the ULP by its flow once more, unless the flow is gone."""
-        flow = self.rewriter.by_label.get(local_label)
-        packet = packet or self.kept.get(local_label, b"")
-        if flow is not None and flow.transmits and packet:
-            self._transmit(self.rewriter.outbound(packet, flow))
+        self._carry_out(self.datapath.again(local_label, packet))
 
     def send(self, packet: bytes) -> None:
         """Sends a packet; one that is too long for its path is counted."""
@@ -262,8 +235,7 @@ class SlowPath:
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""
-        watch = self.watches.get(local_label)
-        return 0 if watch is None else watch.received_ns
+        return self.datapath.received_ns(local_label)
 
     def counters(self) -> dict[str, int]:
         """What happened so far."""
@@ -285,57 +257,29 @@ class SlowPath:
                 return
             if len(packet) < ipv6.HEADER_OCTETS or packet[0] >> 4 != ipv6.VERSION:
                 continue
-            arrival = self._arrival(packet)
+            arrival = self.datapath.arrival_of(packet)
             if arrival is None:
-                self._outbound(packet)
+                self._carry_out(self.datapath.from_host(packet, time.monotonic_ns()), packet)
             else:
                 self.arrived(arrival)
 
-    def _arrival(self, packet: bytes) -> Arrival | None:
-        """A packet from the network that the kernel handed over; None if it is a program's."""
-        at, body = NEXT_HEADER_AT, ipv6.HEADER_OCTETS
-        if packet[at] == ipv6.HOP_BY_HOP and len(packet) >= body + 8:
-            at, body = body, body + 8 + packet[body + 1] * 8
-        if packet[at] not in self.m6_next_headers:
-            return None
-        header = ipv6.Header.decode_unchecked(packet)
-        return Arrival(
-            source=header.source,
-            destination=header.destination,
-            next_header=packet[at],
-            flow_label=header.flow_label,
-            traffic_class=header.traffic_class,
-            hop_limit=header.hop_limit,
-            payload=packet[body : ipv6.HEADER_OCTETS + header.payload_octets],
-        )
+    def _carry_out(self, effects: Iterable[Effect], original: bytes = b"") -> None:
+        """Does what the packet path says, in order.
 
-    def _outbound(self, packet: bytes) -> None:
-        flow = self.rewriter.flow_of(packet)
-        if flow is None:
-            self.counts["packets sent plainly"] += 1
-            mtu = self._transmit(packet)
-            if mtu:
-                self._too_big(packet, mtu)
-            self.notify(UlpPacketSeen(packet))
-            return
-        self.counts["packets sent"] += 1
-        if packet[NEXT_HEADER_AT] == ipv6.TCP:
-            self._keep(flow.local_label, packet)
-        rewritten = self.rewriter.outbound(packet, flow)
-        mtu = self._transmit(rewritten)
-        if mtu:
-            self._too_big(packet, mtu - (len(rewritten) - len(packet)))
-        silent_ns = self.watches[flow.local_label].sent(flow, time.monotonic_ns())
-        if silent_ns:
-            self.counts["unanswered packets"] += 1
-            self.notify(UnansweredPacket(flow.local_label, packet, silent_ns))
-
-    def _keep(self, local_label: int, packet: bytes) -> None:
-        """Keeps the last TCP segment of a flow, to be sent again on another pair of locators."""
-        self.kept[local_label] = packet
-        self.kept.move_to_end(local_label)
-        if len(self.kept) > KEPT_MAX:
-            self.kept.popitem(last=False)
+        Args:
+            effects: what it says.
+            original: the packet of a program that they are about; empty where it is none.
+        """
+        for effect in effects:
+            match effect:
+                case Transmit():
+                    mtu = self._transmit(effect.packet)
+                    if mtu and original:
+                        self._too_big(original, mtu - (len(effect.packet) - len(original)))
+                case Deliver():
+                    self.deliver(effect.packet)
+                case _:
+                    self.notify(effect)
 
     def _transmit(self, packet: bytes) -> int:
         """Sends a packet from the socket of its pair of addresses.
@@ -388,12 +332,8 @@ class SlowPath:
     # --- in -----------------------------------------------------------------------------------
 
     def arrived(self, arrival: Arrival) -> None:
-        """An M6 packet: control in the ICMPv6 slot with label 0, data otherwise [D6]."""
-        slot = self.m6_next_headers[arrival.next_header]
-        if slot == SLOT_ICMPV6 and arrival.flow_label == CONTROL_FLOW_LABEL:
-            self._control(arrival, in_slot=True)
-        else:
-            self._inbound(arrival)
+        """An M6 packet."""
+        self._carry_out(self.datapath.arrived(arrival, time.monotonic_ns()))
 
     def _on_icmp(self, icmp: socket.socket) -> None:
         """Plain control messages and ICMPv6 errors."""
@@ -401,49 +341,7 @@ class SlowPath:
             arrival = receive(icmp, ipv6.ICMPV6)
             if arrival is None:
                 return
-            self._control(arrival, in_slot=False)
-
-    def _control(self, arrival: Arrival, *, in_slot: bool) -> None:
-        source, destination, octets = arrival.source, arrival.destination, arrival.payload
-        if octets[:1] == bytes((self.codepoints.icmpv6_type,)):
-            self.notify(ControlMessageReceived(source, destination, in_slot, octets))
-        elif not in_slot and octets:
-            self.notify(IcmpErrorReceived(source, destination, octets))
-
-    def _inbound(self, arrival: Arrival) -> None:
-        delivery = self.rewriter.inbound(arrival)
-        if isinstance(delivery, Refusal):
-            self.counts[f"refused: {delivery.value}"] += 1
-            if delivery is Refusal.UNKNOWN_LABEL:
-                self._unknown(arrival)
-            return
-        self.counts["packets received"] += 1
-        flow = delivery.flow
-        if flow.holds:
-            self.notify(PacketHeld(flow.local_label, delivery.packet, delivery.source))
-            return
-        self.deliver(delivery.packet)
-        if delivery.elsewhere:
-            self.counts["packets received elsewhere than at Lp(local)"] += 1
-        if self.watches[flow.local_label].received(delivery, time.monotonic_ns()):
-            self.notify(SourceMoved(flow.local_label, delivery.source, delivery.verified))
-
-    def _unknown(self, arrival: Arrival) -> None:
-        second = time.monotonic_ns() // 1_000_000_000
-        if second != self.unknown_second:
-            self.unknown_second, self.unknown_reports = second, 0
-        self.unknown_reports += 1
-        if self.unknown_reports <= UNKNOWN_REPORTS_PER_SECOND:
-            header = ipv6.Header(
-                source=arrival.source,
-                destination=arrival.destination,
-                next_header=arrival.next_header,
-                payload_octets=len(arrival.payload),
-                flow_label=arrival.flow_label,
-                traffic_class=arrival.traffic_class,
-                hop_limit=arrival.hop_limit,
-            )
-            self.notify(UnknownLabelSeen(header.encode() + arrival.payload))
+            self._carry_out(self.datapath.icmpv6_arrived(arrival, in_slot=False))
 
 
 def check_permission(mark: int) -> None:

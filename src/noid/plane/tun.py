@@ -1,4 +1,4 @@
-"""The TUN data plane: works on every Linux, in user space, by the law of rewrite.py.
+"""The TUN data plane: works on every Linux, in user space, by the law of datapath.
 
 Routes towards the AIDs of known peers lead into the TUN device of the slow path, which is all there
 is here. M6 packets arrive on sixteen raw sockets, one for each next header, which also keeps the
@@ -32,6 +32,7 @@ from noid.plane.steering import BY_OURS, keep_rules, rules_of
 from noid.routes import DeletedRoute, PeerRoute
 from noid.rules import Rule
 from noid.survey import Survey
+from noid.wire.slots import m6_next_headers
 
 REFRESH_S = 0.01
 """New routes are made known to connected sockets together, this long after the first of them."""
@@ -130,7 +131,7 @@ class TunPlane(SlowPath):
     def _open_receivers(self) -> None:
         loop = asyncio.get_running_loop()
         with raw_socket_errors():
-            for next_header in self.m6_next_headers:
+            for next_header in m6_next_headers(self.codepoints):
                 one = receiver(next_header)
                 self.receivers.append(one)
                 loop.add_reader(one, self._on_m6, one, next_header)

@@ -7,7 +7,13 @@ A check that fails raises ``Violation`` at the step at which it fails. What the 
 from typing import TYPE_CHECKING
 
 from noid.constants import CC_AMPLIFICATION_MAX, CONTROL_OCTETS_MAX
-from noid.datapath.events import ControlMessageReceived, UlpPacketSeen, UnknownLabelSeen
+from noid.datapath.events import (
+    ControlMessageReceived,
+    DatapathEvent,
+    PacketHeld,
+    UlpPacketSeen,
+    UnknownLabelSeen,
+)
 from noid.datapath.flow import Flow
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -84,10 +90,18 @@ class Checks:
         if not holds:
             raise Violation(check, what)
 
-    def held(self, packet: bytes, parcel: Parcel | None) -> None:
-        """A packet is held; who delivers it later will not know what it came in [D37]."""
-        if parcel is not None and (parcel.corrupted or parcel.forged):
-            self.tainted.add(packet)
+    def reported(self, node: "Node", event: DatapathEvent, parcel: Parcel | None) -> None:
+        """The packet path reports something to the engine, because of a parcel or by itself."""
+        if parcel is None:
+            return
+        match event:
+            case PacketHeld() if parcel.corrupted or parcel.forged:
+                # The one that delivers it later does not know the parcel [D37].
+                self.tainted.add(event.packet)
+            case UnknownLabelSeen():
+                self.unknown_label(node, parcel)
+            case _:
+                pass
 
     # --- around one event -----------------------------------------------------------------------
 
@@ -181,7 +195,7 @@ class Checks:
                 for one in contexts
             )
             self.require(fits and bool(contexts), "tables agree", f"{node.name} by peer's label")
-        for label in node.rewriter.by_label:
+        for label in node.datapath.rewriter.by_label:
             self.require(
                 label in core.labels, "no flow without a context", f"{node.name} {label:05x}"
             )
@@ -192,7 +206,7 @@ class Checks:
             self.require(lives, "no timer without a context", node.name)
 
     def _context(self, node: "Node", context: Context, where: str) -> None:
-        flow = node.rewriter.by_label.get(context.local_label)
+        flow = node.datapath.rewriter.by_label.get(context.local_label)
         if context.is_settled or context.state is State.CCR_SENT:
             self.require(flow is not None, "what the peer may send by has its flow", where)
         if context.is_settled:

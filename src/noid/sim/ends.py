@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from noid.constants import SECOND, Codepoints
-from noid.datapath.events import ControlMessageReceived, PacketHeld, UlpPacketSeen, UnknownLabelSeen
-from noid.datapath.rewrite import Arrival, Delivery, Refusal, Rewriter
+from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.core import HostOptions, TokenBucket
 from noid.engine.events import (
@@ -76,7 +75,7 @@ class End:
 
     side: int
     host: Host
-    rewriter: Rewriter
+    datapath: SoftwareDatapath
     lives: int = 1
     now_ns: int = START_NS
     sent: list[bytes] = field(default_factory=list)
@@ -98,12 +97,11 @@ class End:
             case DeliverToUlp():
                 self.delivered.append(output.packet)
             case InstallFlow():
-                self.rewriter.install(output.flow)
+                self.datapath.install(output.flow)
             case RemoveFlow():
-                self.rewriter.remove(output.local_label)
-            case SendAgain() if output.packet:
-                flow = self.rewriter.by_label[output.local_label]
-                self.sent.append(self.rewriter.outbound(output.packet, flow))
+                self.datapath.remove(output.local_label)
+            case SendAgain():
+                self._follow(self.datapath.again(output.local_label, output.packet))
             case AskDns():
                 return AnswerArrived(output.question, truth(output.question))
             case CheckIdle():
@@ -114,40 +112,22 @@ class End:
 
     def ulp_sends(self) -> None:
         """A program sends to the other end's AID. What goes plainly is no affair of ours."""
-        packet = ulp_packet(self.side)
-        flow = self.rewriter.flow_of(packet)
-        if flow is None:
-            self.give(UlpPacketSeen(packet))
-        else:
-            self.sent.append(self.rewriter.outbound(packet, flow))
+        self._follow(self.datapath.from_host(ulp_packet(self.side), self.now_ns))
 
     def arrive(self, packet: bytes) -> None:
-        """What a data plane does with a packet from the network."""
-        header = ipv6.Header.decode(packet)
-        payload = packet[ipv6.HEADER_OCTETS :]
-        slot = slot_of(header.next_header, CODEPOINTS)
-        if is_control(packet):
-            in_slot = slot is not None
-            self.give(ControlMessageReceived(header.source, header.destination, in_slot, payload))
-            return
-        result = self.rewriter.inbound(
-            Arrival(
-                header.source,
-                header.destination,
-                header.next_header,
-                header.flow_label,
-                header.traffic_class,
-                header.hop_limit,
-                payload,
-            )
-        )
-        if isinstance(result, Delivery):
-            if result.flow.holds:
-                self.give(PacketHeld(result.flow.local_label, result.packet, result.source))
-            else:
-                self.delivered.append(result.packet)
-        elif result is Refusal.UNKNOWN_LABEL:
-            self.give(UnknownLabelSeen(packet))
+        """A packet comes from the network."""
+        self._follow(self.datapath.from_network(packet, self.now_ns))
+
+    def _follow(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Transmit():
+                    if effect.flow is not None:
+                        self.sent.append(effect.packet)
+                case Deliver():
+                    self.delivered.append(effect.packet)
+                case _:
+                    self.give(effect)
 
     def fire(self) -> None:
         """The next timer fires; the clock jumps there."""
@@ -165,7 +145,7 @@ class End:
         """Everything is lost but what stands in stable storage."""
         self.lives += 1
         fresh = new_end(self.side, self.lives, type(self.host))
-        self.host, self.rewriter = fresh.host, fresh.rewriter
+        self.host, self.datapath = fresh.host, fresh.datapath
         self.host.handle(TimePassed(), self.now_ns)
 
     def change_sets(self) -> None:
@@ -176,6 +156,7 @@ class End:
     def tidy(self) -> None:
         """Removes what only remembers how the state came about."""
         core = self.host.core
+        self.datapath.counts.clear()
         core.drops.clear()
         core.prefixes.clear()
         for rate in (core.errors, core.checks):
@@ -192,7 +173,7 @@ def new_end(side: int, life: int = 1, engine: type[Host] = Host) -> End:
     """A host that has just come up, and knows of the other."""
     own, other = LOCATORS[side], LOCATORS[1 - side]
     options = HostOptions(codepoints=CODEPOINTS, birthday=life, reset_key=bytes((side + 1,)) * 32)
-    end = End(side, engine(options, Entropy(side + 2 * life)), Rewriter(CODEPOINTS), life)
+    end = End(side, engine(options, Entropy(side + 2 * life)), SoftwareDatapath(CODEPOINTS), life)
     end.give(LocatorsChanged(own))
     end.give(PeerResolved(NAMES[1 - side], other[0], other))
     return end

@@ -8,17 +8,9 @@ import random
 from typing import TYPE_CHECKING
 
 from noid.datapath.events import (
-    ControlMessageReceived,
-    IcmpErrorReceived,
-    PacketHeld,
-    SourceMoved,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
     UnknownPeerSeen,
 )
-from noid.datapath.flow import Flow
-from noid.datapath.rewrite import Arrival, Refusal, Rewriter, Watch
+from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.dns.records import Answer, Question
 from noid.engine.context import Context
 from noid.engine.core import HostOptions
@@ -48,12 +40,14 @@ from noid.engine.events import (
 from noid.engine.state import TIMERS_OF, State, Timer, Trigger
 from noid.locators import Locator
 from noid.sim.network import rejection_of
-from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel, label_of
+from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel
 from noid.wire import icmpv6, ipv6
-from noid.wire.slots import SLOT_ICMPV6
 
 if TYPE_CHECKING:
     from noid.sim.world import World
+
+NOT_FOR_PROGRAMS = icmpv6.ERROR_TYPES | {CODEPOINTS.icmpv6_type}
+"""ICMPv6 types that a host without the shim passes to no program."""
 
 
 class Node:
@@ -119,8 +113,7 @@ class Node:
         )
         self.incarnation += 1
         self.host = self.world.make_host(options, self.random.randbytes)
-        self.rewriter = Rewriter(CODEPOINTS)
-        self.watches: dict[int, Watch] = {}
+        self.datapath = SoftwareDatapath(CODEPOINTS)
         self.watched: set[Locator] = set()
         self.armed: tuple[int, tuple[Context, Timer]] | None = None
         self.parcel: Parcel | None = None
@@ -138,15 +131,15 @@ class Node:
 
     def restart(self) -> None:
         """Another daemon takes up the contexts that the plane has carried meanwhile [D36]."""
-        rewriter, watches, watched = self.rewriter, self.watches, self.watched
+        datapath, watched = self.datapath, self.watched
         memories = self.memories()
         self.world.remark(self.name, "its daemon is another now")
         self.start()
         self.watched |= watched
         for memory in memories:
             self.give(ContextFound(memory))
-        for label in set(rewriter.by_label) & set(self.rewriter.by_label):
-            self.watches[label] = watches[label]
+        for label in set(datapath.watches) & set(self.datapath.watches):
+            self.datapath.watches[label] = datapath.watches[label]
 
     def memories(self) -> list[Memory]:
         """What the shell would keep of the contexts there are."""
@@ -209,19 +202,16 @@ class Node:
             case DeliverToUlp():
                 self.deliver(output.packet)
             case InstallFlow():
-                self._install(output.flow)
+                self.datapath.install(output.flow)
             case RemoveFlow():
-                self.rewriter.remove(output.local_label)
-                self.watches.pop(output.local_label, None)
+                self.datapath.remove(output.local_label)
             case SendAgain():
-                flow = self.rewriter.by_label.get(output.local_label)
-                if flow is not None and flow.transmits and output.packet:
-                    self._transmit_data(output.packet, flow)
+                self._follow(self.datapath.again(output.local_label, output.packet))
             case AskDns():
                 self._ask(output.question)
             case CheckIdle():
-                watch = self.watches.get(output.local_label, Watch())
-                self.give(IdleChecked(output.local_label, watch.received_ns, self.in_use))
+                label = output.local_label
+                self.give(IdleChecked(label, self.datapath.received_ns(label), self.in_use))
             case WatchPeer():
                 self.watched.add(output.aid)
             case UnwatchPeer():
@@ -233,10 +223,6 @@ class Node:
                 self.world.remark(self.name, f"{type(output).__name__}: {output.why}")
             case _:
                 pass
-
-    def _install(self, flow: Flow) -> None:
-        self.rewriter.install(flow)
-        self.watches.setdefault(flow.local_label, Watch())
 
     def _send_control(self, packet: bytes) -> None:
         if self.honest:
@@ -306,21 +292,22 @@ class Node:
             if self.running and self.attentive:
                 self.give(UnknownPeerSeen(Locator(packet[24:40])))
             return
-        flow = self.rewriter.flow_of(packet)
-        if flow is None:
-            world.send(self._parcel(packet))
-            self.give(UlpPacketSeen(packet))
-            return
-        self._transmit_data(packet, flow)
-        silent_ns = self.watches[flow.local_label].sent(flow, world.now_ns)
-        if silent_ns:
-            self.give(UnansweredPacket(flow.local_label, packet, silent_ns))
+        self._follow(self.datapath.from_host(packet, world.now_ns))
 
-    def _transmit_data(self, packet: bytes, flow: Flow) -> None:
-        rewritten = self.rewriter.outbound(packet, flow)
-        if self.honest:
-            self.world.checks.data_sent(self, flow, rewritten)
-        self.world.send(self._parcel(rewritten))
+    def _follow(self, effects: list[Effect]) -> None:
+        """Carries out what the packet path says, in order."""
+        for effect in effects:
+            match effect:
+                case Transmit():
+                    if self.honest and effect.flow is not None:
+                        self.world.checks.data_sent(self, effect.flow, effect.packet)
+                    self.world.send(self._parcel(effect.packet))
+                case Deliver():
+                    self.deliver(effect.packet)
+                case _:
+                    if self.honest:
+                        self.world.checks.reported(self, effect, self.parcel)
+                    self.give(effect)
 
     # --- in -----------------------------------------------------------------------------------
 
@@ -328,55 +315,13 @@ class Node:
         """A packet comes in from the network."""
         octets = parcel.octets
         self.parcel = parcel
-        slot = SLOTS[octets[6]]
-        if slot is not None:
-            if not self.running:
-                self.world.send(self._parcel(rejection_of(octets)))
-            elif slot.number == SLOT_ICMPV6 and label_of(octets) == 0:
-                self._icmp(octets, in_slot=True)
-            else:
-                self._inbound(octets)
-        elif octets[6] == ipv6.ICMPV6 and (octets[40] in icmpv6.ERROR_TYPES or octets[40] == 200):
-            self._icmp(octets, in_slot=False)
-        else:
+        if self.running:
+            self._follow(self.datapath.from_network(octets, self.world.now_ns))
+        elif SLOTS[octets[6]] is not None:
+            self.world.send(self._parcel(rejection_of(octets)))
+        elif octets[6] != ipv6.ICMPV6 or octets[40] not in NOT_FOR_PROGRAMS:
             self.deliver(octets)
         self.parcel = None
-
-    def _icmp(self, octets: bytes, *, in_slot: bool) -> None:
-        if not self.running:
-            return
-        source, destination = Locator(octets[8:24]), Locator(octets[24:40])
-        payload = octets[40:]
-        if payload[:1] == bytes((CODEPOINTS.icmpv6_type,)):
-            self.give(ControlMessageReceived(source, destination, in_slot, payload))
-        elif not in_slot and payload:
-            self.give(IcmpErrorReceived(source, destination, payload))
-
-    def _inbound(self, octets: bytes) -> None:
-        arrival = Arrival(
-            source=Locator(octets[8:24]),
-            destination=Locator(octets[24:40]),
-            next_header=octets[6],
-            flow_label=label_of(octets),
-            traffic_class=0,
-            hop_limit=octets[7],
-            payload=octets[40:],
-        )
-        delivery = self.rewriter.inbound(arrival)
-        if isinstance(delivery, Refusal):
-            if delivery is Refusal.UNKNOWN_LABEL:
-                if self.honest and self.parcel is not None:
-                    self.world.checks.unknown_label(self, self.parcel)
-                self.give(UnknownLabelSeen(octets))
-            return
-        flow = delivery.flow
-        if flow.holds:
-            self.world.checks.held(delivery.packet, self.parcel)
-            self.give(PacketHeld(flow.local_label, delivery.packet, delivery.source))
-            return
-        if self.watches[flow.local_label].received(delivery, self.world.now_ns):
-            self.give(SourceMoved(flow.local_label, delivery.source, delivery.verified))
-        self.deliver(delivery.packet)
 
     def deliver(self, packet: bytes) -> None:
         """A program gets a packet; the ULP drops what its own checksum says is broken."""

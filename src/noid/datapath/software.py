@@ -1,0 +1,221 @@
+"""The packet path of a host, whatever brings the packets: packets and the time in, effects out.
+
+The TUN plane, the slow path of the plane in the kernel, the simulator and the tests run this one.
+It dispatches a packet by the law of rewrite.py and by what ``Watch`` notices. It has no clock, no
+socket and no engine: the caller carries the effects out in the order in which they come.
+"""
+
+from collections import Counter, OrderedDict
+from typing import NamedTuple
+
+from noid.constants import CONTROL_FLOW_LABEL, SECOND, Codepoints
+from noid.datapath.events import (
+    ControlMessageReceived,
+    DatapathEvent,
+    IcmpErrorReceived,
+    PacketHeld,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+)
+from noid.datapath.flow import Flow
+from noid.datapath.rewrite import Arrival, Refusal, Rewriter, Watch
+from noid.wire import icmpv6, ipv6
+from noid.wire.ipv6 import NEXT_HEADER_AT
+from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
+
+KEPT_MAX = 4096
+"""Flows whose last TCP segment is kept."""
+UNKNOWN_REPORTS_PER_SECOND = 200
+"""Packets with an unknown label that are reported; the others are only counted."""
+
+
+class Transmit(NamedTuple):
+    """A packet for the network.
+
+    Attributes:
+        packet: as it travels.
+        flow: the flow that carries it; None where it goes plainly.
+    """
+
+    packet: bytes
+    flow: Flow | None
+
+
+class Deliver(NamedTuple):
+    """A packet for the host's own stack, between AIDs.
+
+    Attributes:
+        packet: the whole IPv6 packet.
+    """
+
+    packet: bytes
+
+
+Effect = Transmit | Deliver | DatapathEvent
+
+
+class SoftwareDatapath:
+    """The packet path of one host.
+
+    Args:
+        codepoints: the numbers in use.
+
+    Attributes:
+        rewriter: the flows.
+        watches: what is noticed of each flow, by F(local).
+        kept: the last TCP segment of a flow, by F(local), the least recently sent first.
+        counts: what happened so far, by name.
+    """
+
+    def __init__(self, codepoints: Codepoints) -> None:
+        self.rewriter = Rewriter(codepoints)
+        self.watches: dict[int, Watch] = {}
+        self.kept: OrderedDict[int, bytes] = OrderedDict()
+        self.counts: Counter[str] = Counter()
+        self._control_type = codepoints.icmpv6_type
+        slots = {one: slot_of(one, codepoints) for one in m6_next_headers(codepoints)}
+        self._icmpv6_slots = frozenset(
+            one for one, slot in slots.items() if slot is not None and slot.number == SLOT_ICMPV6
+        )
+        self._m6 = frozenset(slots)
+        self._unknown_second = 0
+        self._unknown_reports = 0
+
+    # --- flows ----------------------------------------------------------------------------------
+
+    def install(self, flow: Flow) -> None:
+        """Uses a flow, in place of the one with its AIDs or its label."""
+        previous = self.rewriter.by_aids.get(flow.local_aid + flow.peer_aid)
+        self.rewriter.install(flow)
+        self.watches.setdefault(flow.local_label, Watch())
+        if previous is not None and previous.local_label not in self.rewriter.by_label:
+            self._forget(previous.local_label)
+
+    def remove(self, local_label: int) -> None:
+        """Forgets a flow and everything that was noticed of it."""
+        self.rewriter.remove(local_label)
+        self._forget(local_label)
+
+    def _forget(self, local_label: int) -> None:
+        self.watches.pop(local_label, None)
+        self.kept.pop(local_label, None)
+
+    def received_ns(self, local_label: int) -> int:
+        """When a flow last received something; 0 if never."""
+        watch = self.watches.get(local_label)
+        return 0 if watch is None else watch.received_ns
+
+    # --- out ------------------------------------------------------------------------------------
+
+    def from_host(self, packet: bytes, now_ns: int) -> list[Effect]:
+        """A program sends a packet to an AID that is watched.
+
+        Args:
+            packet: a whole IPv6 packet.
+            now_ns: the present, by the clock that ``Flow.silence_ns`` is about.
+
+        Returns:
+            The packet as it travels, and what the engine is to know of it.
+        """
+        flow = self.rewriter.flow_of(packet)
+        if flow is None:
+            self.counts["packets sent plainly"] += 1
+            return [Transmit(packet, None), UlpPacketSeen(packet)]
+        self.counts["packets sent"] += 1
+        label = flow.local_label
+        if packet[NEXT_HEADER_AT] == ipv6.TCP:
+            self._keep(label, packet)
+        effects: list[Effect] = [Transmit(self.rewriter.outbound(packet, flow), flow)]
+        silent_ns = self.watches[label].sent(flow, now_ns)
+        if silent_ns:
+            self.counts["unanswered packets"] += 1
+            effects.append(UnansweredPacket(label, packet, silent_ns))
+        return effects
+
+    def again(self, local_label: int, packet: bytes) -> list[Effect]:
+        """Sends a packet of the ULP by its flow once more, unless the flow is gone.
+
+        Args:
+            local_label: F(local).
+            packet: as the ULP sent it; empty for the TCP segment that was kept, if there is one.
+        """
+        flow = self.rewriter.by_label.get(local_label)
+        packet = packet or self.kept.get(local_label, b"")
+        if flow is None or not flow.transmits or not packet:
+            return []
+        return [Transmit(self.rewriter.outbound(packet, flow), flow)]
+
+    def _keep(self, local_label: int, packet: bytes) -> None:
+        """Keeps the last TCP segment of a flow, to be sent again on another pair of locators."""
+        self.kept[local_label] = packet
+        self.kept.move_to_end(local_label)
+        if len(self.kept) > KEPT_MAX:
+            self.kept.popitem(last=False)
+
+    # --- in -------------------------------------------------------------------------------------
+
+    def from_network(self, packet: bytes, now_ns: int) -> list[Effect]:
+        """A whole packet comes from the network.
+
+        Returns:
+            What is delivered and what the engine is to know; a plain packet is delivered as it is.
+        """
+        arrival = self.arrival_of(packet)
+        if arrival is not None:
+            return self.arrived(arrival, now_ns)
+        if packet[NEXT_HEADER_AT] == ipv6.ICMPV6 and len(packet) > ipv6.HEADER_OCTETS:
+            kind = packet[ipv6.HEADER_OCTETS]
+            if kind == self._control_type or kind in icmpv6.ERROR_TYPES:
+                arrival = Arrival.of(packet, ipv6.ICMPV6, ipv6.HEADER_OCTETS)
+                return self.icmpv6_arrived(arrival, in_slot=False)
+        return [Deliver(packet)]
+
+    def arrival_of(self, packet: bytes) -> Arrival | None:
+        """An M6 packet taken apart, or None where it is none.
+
+        Args:
+            packet: a whole IPv6 packet; what follows its announced length is cut off.
+        """
+        at, body = NEXT_HEADER_AT, ipv6.HEADER_OCTETS
+        if packet[at] == ipv6.HOP_BY_HOP and len(packet) >= body + 8:
+            at, body = body, body + 8 + packet[body + 1] * 8
+        return Arrival.of(packet, packet[at], body) if packet[at] in self._m6 else None
+
+    def arrived(self, arrival: Arrival, now_ns: int) -> list[Effect]:
+        """An M6 packet: control in the ICMPv6 slot with label 0, data otherwise [D6]."""
+        if arrival.flow_label == CONTROL_FLOW_LABEL and arrival.next_header in self._icmpv6_slots:
+            return self.icmpv6_arrived(arrival, in_slot=True)
+        delivery = self.rewriter.inbound(arrival)
+        if isinstance(delivery, Refusal):
+            self.counts[f"refused: {delivery.value}"] += 1
+            return self._unknown(arrival, now_ns) if delivery is Refusal.UNKNOWN_LABEL else []
+        self.counts["packets received"] += 1
+        flow = delivery.flow
+        if flow.holds:
+            return [PacketHeld(flow.local_label, delivery.packet, delivery.source)]
+        if delivery.elsewhere:
+            self.counts["packets received elsewhere than at Lp(local)"] += 1
+        effects: list[Effect] = [Deliver(delivery.packet)]
+        if self.watches[flow.local_label].received(delivery, now_ns):
+            effects.append(SourceMoved(flow.local_label, delivery.source, delivery.verified))
+        return effects
+
+    def icmpv6_arrived(self, arrival: Arrival, *, in_slot: bool) -> list[Effect]:
+        """A control message, plain or in the slot, or an ICMPv6 error; others are nothing to us."""
+        source, destination, octets = arrival.source, arrival.destination, arrival.payload
+        if octets[:1] == bytes((self._control_type,)):
+            return [ControlMessageReceived(source, destination, in_slot, octets)]
+        if octets and not in_slot:
+            return [IcmpErrorReceived(source, destination, octets)]
+        return []
+
+    def _unknown(self, arrival: Arrival, now_ns: int) -> list[Effect]:
+        second = now_ns // SECOND
+        if second != self._unknown_second:
+            self._unknown_second, self._unknown_reports = second, 0
+        self._unknown_reports += 1
+        if self._unknown_reports > UNKNOWN_REPORTS_PER_SECOND:
+            return []
+        return [UnknownLabelSeen(arrival.encode())]
