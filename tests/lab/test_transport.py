@@ -28,6 +28,8 @@ A_1, A_2 = locators("a")
 B_1, B_2 = locators("b")
 LONG_OCTETS = 3000
 FRAGMENTS = 3
+WITHOUT_M6 = {str(socket.IPPROTO_UDP), str(socket.IPPROTO_FRAGMENT)}
+"""The next headers that a fragmented datagram has without a context."""
 WITHOUT_SLOT = 253
 """A protocol number for experiments (RFC 3692), which has no slot of its own."""
 SOCKET_TIMEOUT_S = 5.0
@@ -105,7 +107,9 @@ def test_a_udp_datagram_goes_in_fragments_both_ways(shimmed: Lab, tmp_path: Path
         # 8 octets of fragment header each, and 8 of the datagram's own header once.
         assert _payload_octets(fragments) == LONG_OCTETS + 8 + FRAGMENTS * 8
         assert all(int(row["ipv6.flow"], 16) for row in fragments)
-        assert len(fragments) == len(found) == FRAGMENTS
+        assert len(fragments) == FRAGMENTS
+        # Control messages and the end of an earlier connection may travel at the same time.
+        assert not {row["ipv6.nxt"] for row in found} & WITHOUT_M6
 
 
 def test_a_protocol_without_a_slot_goes_by_the_escape_slot(shimmed: Lab, tmp_path: Path) -> None:
