@@ -138,3 +138,14 @@ def test_every_file_reads_in_one_sitting(name: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < FUNCTION_LINES_MAX, node.name
+
+
+def test_no_modules_of_the_simulator_import_each_other() -> None:
+    arrows = {
+        name: {one.removeprefix("noid.") for one in imports_of(path)} & MODULES.keys()
+        for name, path in MODULES.items()
+        if is_in(name, "sim")
+    }
+    while leaves := {name for name, targets in arrows.items() if not targets & arrows.keys()}:
+        arrows = {name: targets for name, targets in arrows.items() if name not in leaves}
+    assert not arrows, f"a cycle among {', '.join(arrows)}"

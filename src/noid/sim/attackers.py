@@ -6,20 +6,17 @@ right is no fault of the protocol, so they guess until they are wrong.
 
 import random
 from collections import deque
-from typing import TYPE_CHECKING
 
 from noid.constants import FLOW_LABEL_MASK
 from noid.locators import UNSPECIFIED, Locator
+from noid.sim.node import Node
 from noid.sim.parcel import CODEPOINTS, Parcel, is_control, is_data
 from noid.sim.ulp import build
+from noid.sim.world import World
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, encode_packet
 from noid.wire.options import ContextOption, Cookie, Entries, LocatorEntry, LocatorFlag, Tokens
 from noid.wire.slots import next_header_of
-
-if TYPE_CHECKING:
-    from noid.sim.node import Node
-    from noid.sim.world import World
 
 MALLORY = Locator(bytes.fromhex("20010db80003ffff") + bytes(6) + b"\0\1")
 SEEN_MAX = 64
@@ -39,7 +36,7 @@ class OffPath:
         world: where to attack.
     """
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
         self.random = random.Random(f"{world.seed}/off-path")
         self.forged = 0
@@ -61,7 +58,7 @@ class OffPath:
         self.world.injected[f"off-path {kind.__name__}"] += 1
         kind(victim, friend)
 
-    def pair(self) -> "tuple[Node, Node]":
+    def pair(self) -> tuple[Node, Node]:
         """A victim, and somebody the victim talks with."""
         talks = self.world.ledger.conversations
         nodes = self.world.nodes
@@ -92,11 +89,11 @@ class OffPath:
             if label not in used:
                 return label
 
-    def init(self, victim: "Node", friend: "Node", *, source: Locator | None = None) -> None:
+    def init(self, victim: Node, friend: Node, *, source: Locator | None = None) -> None:
         """An INIT in the name of the friend [D13]."""
         self.message(self._init(victim, friend), source or self.source(friend), victim.locators[0])
 
-    def _init(self, victim: "Node", friend: "Node", packet: bytes = b"") -> ControlMessage:
+    def _init(self, victim: Node, friend: Node, packet: bytes = b"") -> ControlMessage:
         return ControlMessage(
             code=Code.INIT,
             nonce=self.random.getrandbits(64),
@@ -109,7 +106,7 @@ class OffPath:
             piggyback=Piggyback(packet[6], packet[40:]) if packet else None,
         )
 
-    def conf(self, victim: "Node", friend: "Node") -> None:
+    def conf(self, victim: Node, friend: Node) -> None:
         """A CC or CONF that nobody asked for."""
         code = self.random.choice((Code.CC, Code.CONF))
         message = ControlMessage(
@@ -125,7 +122,7 @@ class OffPath:
         )
         self.message(message, self.source(friend), victim.locators[0])
 
-    def ccr(self, victim: "Node", friend: "Node") -> None:
+    def ccr(self, victim: Node, friend: Node) -> None:
         """A CCR with an invented cookie [D8]."""
         message = ControlMessage(
             code=Code.CCR,
@@ -146,7 +143,7 @@ class OffPath:
         self.message(message, self.source(friend), victim.locators[0])
 
     def unsolicited(
-        self, victim: "Node", friend: "Node", code: Code | None = None, *, sets: Entries = ()
+        self, victim: Node, friend: Node, code: Code | None = None, *, sets: Entries = ()
     ) -> None:
         """UR, UA, CLOSE or CLOSEACK with labels and a hash that are guessed."""
         message = ControlMessage(
@@ -161,7 +158,7 @@ class OffPath:
         )
         self.message(message, self.source(friend), victim.locators[0])
 
-    def unknown_context(self, victim: "Node", friend: "Node") -> None:
+    def unknown_context(self, victim: Node, friend: Node) -> None:
         """A UC that quotes what the victim might have sent [D18]."""
         label = self.label()
         quote = self.data(victim.locators[0], friend.locators[0], label)
@@ -176,7 +173,7 @@ class OffPath:
         )
         self.message(message, friend.locators[0], victim.locators[0])
 
-    def guessed_label(self, victim: "Node", friend: "Node", *, source: Locator = MALLORY) -> None:
+    def guessed_label(self, victim: Node, friend: Node, *, source: Locator = MALLORY) -> None:
         """Data for a context whose label is guessed."""
         self.send(self.data(source, victim.locators[0], self.label()))
 
@@ -188,7 +185,7 @@ class OffPath:
         packet[6] = next_header_of(1, CODEPOINTS, rewritable=True)
         return bytes(packet)
 
-    def piggyback(self, victim: "Node", friend: "Node") -> None:
+    def piggyback(self, victim: Node, friend: Node) -> None:
         """An INIT whose packet the answer is meant to reflect at the friend [draft §7.3]."""
         self.forged += 1
         number = FORGED_NUMBER + self.forged
@@ -196,7 +193,7 @@ class OffPath:
         message = self._init(victim, friend, packet)
         self.message(message, self.source(friend), victim.locators[0])
 
-    def garbage(self, victim: "Node", friend: "Node") -> None:
+    def garbage(self, victim: Node, friend: Node) -> None:
         """A message whose options lie about themselves."""
         octets = bytearray(
             encode_packet(
@@ -217,7 +214,7 @@ class OffPath:
             octets += self.random.randbytes(self.random.randrange(1, 900))
         self.send(summed(bytes(octets)))
 
-    def source(self, friend: "Node") -> Locator:
+    def source(self, friend: Node) -> Locator:
         """Where to pretend to be."""
         return self.random.choice((*friend.locators, MALLORY))
 
@@ -229,7 +226,7 @@ class OnPath(OffPath):
         world: where to attack.
     """
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: World) -> None:
         super().__init__(world)
         self.random = random.Random(f"{world.seed}/on-path")
         self.seen: deque[Parcel] = deque(maxlen=SEEN_MAX)

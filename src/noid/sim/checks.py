@@ -4,7 +4,7 @@ A check that fails raises ``Violation`` at the step at which it fails. What the 
 (whose a locator really is, which packets were really sent) the checks do.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from noid.constants import CC_AMPLIFICATION_MAX, CONTROL_OCTETS_MAX
 from noid.datapath.events import (
@@ -27,14 +27,12 @@ from noid.engine.events import (
 )
 from noid.engine.state import State
 from noid.locators import Locator
+from noid.sim.node import Node
 from noid.sim.parcel import SLOTS, Parcel, is_control, label_of
-from noid.sim.ulp import number_of, number_said
+from noid.sim.trace import Trace
+from noid.sim.ulp import Ledger, number_of, number_said
 from noid.wire import ipv6
 from noid.wire.control import Code
-
-if TYPE_CHECKING:
-    from noid.sim.node import Node
-    from noid.sim.world import World
 
 UC_OVERHEAD_MAX = 160
 """Octets a UC has besides what it quotes: IPv6 header, message, options."""
@@ -61,10 +59,20 @@ class Violation(Exception):
         self.what = what
 
 
+class Scene(Protocol):
+    """What the checks look at; see ``noid.sim.world.World``."""
+
+    now_ns: int
+    nodes: dict[str, Node]
+    holder: dict[Locator, str]
+    trace: Trace
+    ledger: Ledger
+
+
 class Checks:
     """The checks of one world."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "Scene") -> None:
         self.world = world
         self.closed_ns: dict[tuple[str, int], int] = {}
         """(node, label) -> when a context of it was closed by both ends' agreement [App. A]."""
@@ -90,7 +98,7 @@ class Checks:
         if not holds:
             raise Violation(check, what)
 
-    def reported(self, node: "Node", event: DatapathEvent, parcel: Parcel | None) -> None:
+    def reported(self, node: Node, event: DatapathEvent, parcel: Parcel | None) -> None:
         """The packet path reports something to the engine, because of a parcel or by itself."""
         if parcel is None:
             return
@@ -105,14 +113,14 @@ class Checks:
 
     # --- around one event -----------------------------------------------------------------------
 
-    def before(self, node: "Node", event: Input) -> None:
+    def before(self, node: Node, event: Input) -> None:
         """Remembers what ``after`` compares with."""
         self.sizes = _sizes(node)
         if isinstance(event, TimePassed):
             upcoming = node.host.core.next_timer()
             self.due = upcoming is not None and upcoming[0] <= self.world.now_ns
 
-    def raised(self, node: "Node", event: Input, error: Exception) -> None:
+    def raised(self, node: Node, event: Input, error: Exception) -> None:
         """The engine raised; nothing may make it."""
         if isinstance(error, Violation):
             return
@@ -120,7 +128,7 @@ class Checks:
         text = f"{node.name}: {type(error).__name__}: {reason} at {type(event).__name__}"
         raise Violation("handle() never raises", text) from error
 
-    def after(self, node: "Node", event: Input, outputs: list[Output]) -> None:
+    def after(self, node: Node, event: Input, outputs: list[Output]) -> None:
         """One event and what came of it."""
         match event:
             case ControlMessageReceived():
@@ -141,7 +149,7 @@ class Checks:
                 self._note_removal(node, output, outputs)
 
     def _control_received(
-        self, node: "Node", event: ControlMessageReceived, outputs: list[Output]
+        self, node: Node, event: ControlMessageReceived, outputs: list[Output]
     ) -> None:
         code = event.octets[1] if len(event.octets) > 1 else 0
         answers = [one.packet for one in outputs if isinstance(one, SendControl)]
@@ -167,14 +175,14 @@ class Checks:
         limit = min(len(packet) + UC_OVERHEAD_MAX, CONTROL_OCTETS_MAX)
         self.require(octets <= limit, "no amplification", f"UC of {octets} for {len(packet)}")
 
-    def _note_removal(self, node: "Node", output: StateChanged, outputs: list[Output]) -> None:
+    def _note_removal(self, node: Node, output: StateChanged, outputs: list[Output]) -> None:
         for one in outputs:
             if isinstance(one, RemoveFlow) and output.old is State.CLOSING:
                 self.closed_ns[node.name, one.local_label] = self.world.now_ns
 
     # --- tables ---------------------------------------------------------------------------------
 
-    def standing(self, node: "Node") -> None:
+    def standing(self, node: Node) -> None:
         """The tables of one node, after its orders were carried out."""
         core = node.host.core
         for label, context in core.labels.items():
@@ -205,7 +213,7 @@ class Checks:
             lives = core.labels.get(context.local_label) is context
             self.require(lives, "no timer without a context", node.name)
 
-    def _context(self, node: "Node", context: Context, where: str) -> None:
+    def _context(self, node: Node, context: Context, where: str) -> None:
         flow = node.datapath.rewriter.by_label.get(context.local_label)
         if context.is_settled or context.state is State.CCR_SENT:
             self.require(flow is not None, "what the peer may send by has its flow", where)
@@ -228,7 +236,7 @@ class Checks:
 
     # --- packets --------------------------------------------------------------------------------
 
-    def data_sent(self, node: "Node", flow: Flow, packet: bytes) -> None:
+    def data_sent(self, node: Node, flow: Flow, packet: bytes) -> None:
         """A data packet leaves by a flow."""
         destination = Locator(packet[24:40])
         where = f"{node.name} sends to {self.world.trace.names.get(destination, '?')}"
@@ -244,7 +252,7 @@ class Checks:
             where,
         )
 
-    def control_sent(self, node: "Node", packet: bytes) -> None:
+    def control_sent(self, node: Node, packet: bytes) -> None:
         """A control message leaves; a packet of the ULP on a probe goes to proven locators only."""
         if packet[CODE_AT] != Code.UR or packet[CARRIED_AT] == ipv6.NO_NEXT_HEADER:
             return
@@ -257,7 +265,7 @@ class Checks:
             f"{node.name}, piggybacked",
         )
 
-    def told(self, node: "Node", packet: bytes) -> None:
+    def told(self, node: Node, packet: bytes) -> None:
         """A program hears of an error about its packet, which it knows between AIDs [D26]."""
         quote = packet[QUOTE_AT:]
         self.require(
@@ -266,7 +274,7 @@ class Checks:
             f"{node.name}, {quote[:48].hex()}",
         )
 
-    def delivered(self, node: "Node", packet: bytes, parcel: Parcel | None) -> None:
+    def delivered(self, node: Node, packet: bytes, parcel: Parcel | None) -> None:
         """A program gets a packet."""
         number = number_of(packet)
         if parcel is None and packet in self.tainted:
@@ -298,7 +306,7 @@ class Checks:
             f"{node.name}, packet {number}",
         )
 
-    def _forged(self, node: "Node", packet: bytes, parcel: Parcel) -> None:
+    def _forged(self, node: Node, packet: bytes, parcel: Parcel) -> None:
         """What an attacker makes is worth no more than a plain packet with a forged source."""
         if parcel.informed or number_of(packet) in self.world.ledger.sent:
             return
@@ -309,7 +317,7 @@ class Checks:
             f"{node.name} got one as from {self.world.trace.names.get(Locator(packet[8:24]))}",
         )
 
-    def unknown_label(self, node: "Node", parcel: Parcel) -> None:
+    def unknown_label(self, node: Node, parcel: Parcel) -> None:
         """Data without a context; after a CLOSE there is none [App. A]."""
         if parcel.forged or parcel.corrupted:
             return
@@ -333,7 +341,7 @@ class Checks:
                     return text
         return ""
 
-    def _disagreement(self, node: "Node", context: Context) -> str:
+    def _disagreement(self, node: Node, context: Context) -> str:
         peer = self.world.nodes.get(self.world.holder.get(context.peer_aid, ""))
         if peer is None or not peer.honest or not peer.running:
             return ""
@@ -356,7 +364,7 @@ class Checks:
         return ""
 
 
-def _sizes(node: "Node") -> Sizes:
+def _sizes(node: Node) -> Sizes:
     core = node.host.core
     tables = (core.contexts, core.labels, core.peers, core.unable, core.questions)
     return (len(tables[0]), len(tables[1]), len(tables[2]), len(tables[3]), len(tables[4]))

@@ -1,5 +1,9 @@
-"""The DNS of the simulated world: a table, always right, until it is told to misbehave."""
+"""The DNS of the simulated world: a table, always right, until it is told to misbehave.
 
+Its data change over time; where resolvers cache, they go on giving an answer for its TTL.
+"""
+
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +23,8 @@ class Names:
     Attributes:
         forward: name -> its AAAA records.
         reverse: locator -> its PTR records.
+        ttl_seconds: of every record.
+        caches: whether resolvers keep answers for their TTL.
         timeouts: share of questions that are never answered.
         lies: share of questions whose answer is that there is nothing.
         slow_ns: how long an answer takes at most.
@@ -32,6 +38,9 @@ class Names:
         self.injected = injected
         self.forward: dict[str, tuple[Locator, ...]] = {}
         self.reverse: dict[Locator, tuple[str, ...]] = {}
+        self.ttl_seconds = TTL_SECONDS
+        self.caches = False
+        self.cached: dict[Question, tuple[int, Answer]] = {}
         self.timeouts = 0.0
         self.lies = 0.0
         self.slow_ns = 20 * MILLISECOND
@@ -53,9 +62,10 @@ class Names:
         self.timeouts = self.lies = 0.0
         self.silent = False
         self.mute.clear()
+        self.cached.clear()
         self.slow_ns = 20 * MILLISECOND
 
-    def ask(self, question: Question) -> tuple[int, Answer]:
+    def ask(self, question: Question, now_ns: int) -> tuple[int, Answer]:
         """How long an answer takes, and the answer."""
         for listener in self.listeners:
             listener(question)
@@ -68,21 +78,30 @@ class Names:
             return TIMEOUT_NS, Answer(status=Status.UNREACHABLE)
         if self.lies and self.random.random() < self.lies:
             self.injected["DNS lie"] += 1
-            return delay_ns, Answer(status=Status.ABSENT, ttl_seconds=TTL_SECONDS)
-        return delay_ns, self._truth(question)
+            return delay_ns, Answer(status=Status.ABSENT, ttl_seconds=self.ttl_seconds)
+        return delay_ns, self._kept(question, now_ns) if self.caches else self._truth(question)
+
+    def _kept(self, question: Question, now_ns: int) -> Answer:
+        """What a resolver has in its cache, as long as it may still give it."""
+        until_ns, answer = self.cached.get(question, (0, None))
+        if answer is None or until_ns < now_ns + SECOND:
+            answer = self._truth(question)
+            self.cached[question] = (now_ns + self.ttl_seconds * SECOND, answer)
+            return answer
+        return dataclasses.replace(answer, ttl_seconds=(until_ns - now_ns) // SECOND)
 
     def _truth(self, question: Question) -> Answer:
         if question.kind is Kind.NAMES:
             for locator, names in self.reverse.items():
                 if reverse_name(locator) == question.name:
-                    return Answer(status=Status.FOUND, names=names, ttl_seconds=TTL_SECONDS)
-            return Answer(status=Status.ABSENT, ttl_seconds=TTL_SECONDS)
+                    return Answer(status=Status.FOUND, names=names, ttl_seconds=self.ttl_seconds)
+            return Answer(status=Status.ABSENT, ttl_seconds=self.ttl_seconds)
         if question.kind is Kind.LOCATORS and self.forward.get(question.name):
             return Answer(
                 status=Status.FOUND,
                 locators=self.forward[question.name],
-                ttl_seconds=TTL_SECONDS,
+                ttl_seconds=self.ttl_seconds,
             )
         if question.kind is Kind.CAPABILITY and question.name in self.forward:
-            return Answer(status=Status.FOUND, ttl_seconds=TTL_SECONDS)
-        return Answer(status=Status.ABSENT, ttl_seconds=TTL_SECONDS)
+            return Answer(status=Status.FOUND, ttl_seconds=self.ttl_seconds)
+        return Answer(status=Status.ABSENT, ttl_seconds=self.ttl_seconds)

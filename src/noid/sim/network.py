@@ -1,37 +1,44 @@
-"""Between the hosts: providers, borders, and everything a network does to packets.
+"""Between the hosts: lines, providers, borders, and everything a network does to packets.
 
-A locator belongs to one provider, and a packet passes that of its source and that of its
-destination. A border may send a packet that says "rewrite ok" by another provider than its source's
-and then rewrites the source [draft §6, D6].
+There is a line from each locator to each other one, each way its own. A locator belongs to one
+provider, and a packet passes that of its source and that of its destination. A border may send a
+packet that says "rewrite ok" by another provider than its source's and then rewrites the source
+[draft §6, D6].
 """
 
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from noid.constants import MILLISECOND
+from noid.constants import MILLISECOND, SECOND
 from noid.locators import Locator
 from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel, is_m6
 from noid.wire import icmpv6, ipv6
+from noid.wire.ipv6 import ADDRESSES_AT, NEXT_HEADER_AT
 
 ROUTERS = {p: Locator(bytes.fromhex(f"20010db8{p:04x}") + bytes(9) + b"\1") for p in range(16)}
 MTU_DEFAULT = 1500
+QUEUE_NS = 200 * MILLISECOND
+"""A packet that would wait longer for a line with a rate is dropped."""
 
 
 @dataclass(slots=True)
-class Weather:
-    """What the lines do to packets.
+class Line:
+    """What the way from one locator to another does to packets.
 
     Attributes:
         delay_ns: of every packet, at least.
         jitter_ns: at most so much more; more than the gap between packets reorders them.
-        loss: share that vanishes.
+        loss: share that is lost.
         duplication: share that arrives twice.
         corruption: share in which one bit changes.
-        mtu: longer packets vanish, and their sender is told.
-        rewriting: share of rewritable packets that a border sends by another provider.
-        tells: routers say "destination unreachable".
+        mtu: longer packets are dropped, and their sender is told.
+        rate: octets a second; 0 for any.
+        filtered: next headers that are dropped.
+        filtered_types: ICMPv6 types that are dropped.
+        is_up: whether anything passes.
+        free_ns: when the packets it has taken will have left it.
     """
 
     delay_ns: int = 10 * MILLISECOND
@@ -40,6 +47,44 @@ class Weather:
     duplication: float = 0.0
     corruption: float = 0.0
     mtu: int = MTU_DEFAULT
+    rate: int = 0
+    filtered: frozenset[int] = frozenset()
+    filtered_types: frozenset[int] = frozenset()
+    is_up: bool = True
+    free_ns: int = 0
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether packets vanish by chance or by their number."""
+        return bool(self.loss or self.corruption or self.rate)
+
+    def filters(self, octets: bytes) -> bool:
+        """Whether it drops a packet for its next header or its ICMPv6 type."""
+        kind = octets[NEXT_HEADER_AT]
+        if kind in self.filtered:
+            return True
+        return kind == ipv6.ICMPV6 and octets[ipv6.HEADER_OCTETS] in self.filtered_types
+
+    def queueing_ns(self, octets: int, now_ns: int) -> int | None:
+        """How long a packet waits and leaves; None where the queue is full."""
+        if not self.rate:
+            return 0
+        free_ns = max(self.free_ns, now_ns) + octets * SECOND // self.rate
+        if free_ns - now_ns > QUEUE_NS:
+            return None
+        self.free_ns = free_ns
+        return free_ns - now_ns
+
+
+@dataclass(slots=True)
+class Weather(Line):
+    """What every line does that has no entry of its own, and what routers do.
+
+    Attributes:
+        rewriting: share of rewritable packets that a border sends by another provider.
+        tells: routers say "destination unreachable".
+    """
+
     rewriting: float = 0.0
     tells: bool = False
 
@@ -58,6 +103,7 @@ class Network:
         weather: what the lines do.
 
     Attributes:
+        lines: those that differ from the weather, by the addresses of source and destination.
         down: providers that pass nothing.
         cuts: pairs (provider of the source, provider of the destination) that pass nothing.
         filtered: providers whose firewall drops the M6 next headers.
@@ -69,6 +115,7 @@ class Network:
         self.random = source
         self.injected = injected
         self.weather = weather
+        self.lines: dict[bytes, Line] = {}
         self.down: set[int] = set()
         self.cuts: set[tuple[int, int]] = set()
         self.filtered: set[int] = set()
@@ -79,53 +126,69 @@ class Network:
     def heal(self) -> None:
         """Everything passes, nothing is lost."""
         self.weather = Weather(self.weather.delay_ns)
+        for ends, line in self.lines.items():
+            self.lines[ends] = Line(line.delay_ns)
         self.down.clear()
         self.cuts.clear()
         self.filtered.clear()
+
+    def line(self, source: Locator, destination: Locator) -> Line:
+        """The way from one locator to another, to be changed: the weather's until then."""
+        weather, ends = self.weather, source + destination
+        if ends not in self.lines:
+            own = {field.name: getattr(weather, field.name) for field in fields(Line)}
+            self.lines[ends] = Line(**own)
+        return self.lines[ends]
 
     def passes(self, source: Locator, destination: Locator) -> bool:
         """Whether anything gets from one locator to the other."""
         there, here = provider_of(source), provider_of(destination)
         if there in self.down or here in self.down or (there, here) in self.cuts:
             return False
-        return destination in self.present
+        line = self.lines.get(source + destination)
+        return destination in self.present and (line is None or line.is_up)
 
-    def carry(self, parcel: Parcel) -> tuple[Parcel, list[int], str]:
+    def carry(self, parcel: Parcel, now_ns: int) -> tuple[Parcel, list[int], str]:
         """What becomes of a packet.
 
         Returns:
             The packet as it arrives, after which delays (none: it is lost), and what happened.
         """
-        weather = self.weather
         parcel = self._at_border(parcel)
         octets = parcel.octets
-        source, destination = Locator(octets[8:24]), Locator(octets[24:40])
-        if not parcel.forged and source not in self.present and provider_of(source):
-            self.injected["address gone"] += 1
-            return parcel, [], "x source gone"
-        if not self.passes(source, destination):
-            self.injected["unreachable"] += 1
-            return parcel, [], "x unreachable"
-        if {provider_of(source), provider_of(destination)} & self.filtered and is_m6(octets):
-            self.injected["filtered"] += 1
-            return parcel, [], "x filtered"
-        if len(octets) > weather.mtu:
-            self.injected["too big"] += 1
-            return parcel, [], "x too big"
-        if weather.loss and self.random.random() < weather.loss:
+        line = self.lines.get(octets[ADDRESSES_AT : ipv6.HEADER_OCTETS], self.weather)
+        obstacle = self._obstacle(parcel, line)
+        if obstacle:
+            self.injected[obstacle] += 1
+            return parcel, [], f"x {obstacle}"
+        waits_ns = line.queueing_ns(len(octets), now_ns)
+        if waits_ns is None or (line.loss and self.random.random() < line.loss):
             self.injected["lost"] += 1
             return parcel, [], "x lost"
-        delays = [self._delay()]
+        delays = [waits_ns + self._delay(line)]
         fate = ""
-        if weather.duplication and self.random.random() < weather.duplication:
+        if line.duplication and self.random.random() < line.duplication:
             self.injected["duplicated"] += 1
-            delays.append(self._delay())
+            delays.append(waits_ns + self._delay(line))
             fate = "twice"
-        if weather.corruption and self.random.random() < weather.corruption:
+        if line.corruption and self.random.random() < line.corruption:
             self.injected["corrupted"] += 1
             parcel = self._corrupted(parcel)
             fate += " corrupted"
         return parcel, delays, fate
+
+    def _obstacle(self, parcel: Parcel, line: Line) -> str:
+        """Why a packet does not pass, whatever chance says; empty where it does."""
+        octets = parcel.octets
+        source, destination = Locator(octets[8:24]), Locator(octets[24:40])
+        if not parcel.forged and source not in self.present and provider_of(source):
+            return "source gone"
+        if not self.passes(source, destination):
+            return "unreachable"
+        providers = self.filtered and {provider_of(source), provider_of(destination)}
+        if line.filters(octets) or (providers and providers & self.filtered and is_m6(octets)):
+            return "filtered"
+        return "too big" if len(octets) > line.mtu else ""
 
     def error_about(self, parcel: Parcel, fate: str) -> bytes | None:
         """What a router says about a packet it did not pass, if it says anything."""
@@ -133,7 +196,8 @@ class Network:
         if parcel.forged or (octets[6] == ipv6.ICMPV6 and octets[40] < 128):
             return None
         if fate == "x too big":
-            kind, value = icmpv6.PACKET_TOO_BIG, self.weather.mtu
+            line = self.lines.get(octets[ADDRESSES_AT : ipv6.HEADER_OCTETS], self.weather)
+            kind, value = icmpv6.PACKET_TOO_BIG, line.mtu
         elif fate == "x unreachable" and self.weather.tells:
             kind, value = icmpv6.DESTINATION_UNREACHABLE, 0
         else:
@@ -142,9 +206,9 @@ class Network:
         error = icmpv6.ErrorMessage(type=kind, code=0, value=value, quote=octets)
         return error.encode_packet(ROUTERS[provider_of(source) & 15], source)
 
-    def _delay(self) -> int:
-        jitter = self.weather.jitter_ns
-        return self.weather.delay_ns + (self.random.randrange(jitter) if jitter else 0)
+    def _delay(self, line: Line) -> int:
+        jitter = line.jitter_ns
+        return line.delay_ns + (self.random.randrange(jitter) if jitter else 0)
 
     def _at_border(self, parcel: Parcel) -> Parcel:
         """Rewrites the source of a packet that allows it, when it leaves by another provider."""

@@ -5,11 +5,14 @@ The data plane does what the TUN plane does: it carries packets by the law of
 """
 
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 from noid.datapath.events import (
+    DatapathEvent,
     UnknownPeerSeen,
 )
+from noid.datapath.flow import Flow
 from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.dns.records import Answer, Question
 from noid.engine.context import Context
@@ -37,17 +40,77 @@ from noid.engine.events import (
     UnwatchPeer,
     WatchPeer,
 )
+from noid.engine.host import Host
+from noid.engine.secrets import Entropy
 from noid.engine.state import TIMERS_OF, State, Timer, Trigger
 from noid.locators import Locator
+from noid.sim.coverage import Coverage
+from noid.sim.names import Names
 from noid.sim.network import rejection_of
 from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel
 from noid.wire import icmpv6, ipv6
 
-if TYPE_CHECKING:
-    from noid.sim.world import World
-
+MakeHost = Callable[[HostOptions, Entropy], Host]
 NOT_FOR_PROGRAMS = icmpv6.ERROR_TYPES | {CODEPOINTS.icmpv6_type}
 """ICMPv6 types that a host without the shim passes to no program."""
+
+
+class Observer(Protocol):
+    """Sees what a node does, before it has an effect elsewhere."""
+
+    def before(self, node: "Node", event: Input) -> None:
+        """The engine is about to be given an event."""
+
+    def raised(self, node: "Node", event: Input, error: Exception) -> None:
+        """It raised."""
+
+    def after(self, node: "Node", event: Input, outputs: list[Output]) -> None:
+        """It said this."""
+
+    def standing(self, node: "Node") -> None:
+        """What it said was carried out."""
+
+    def reported(self, node: "Node", event: DatapathEvent, parcel: Parcel | None) -> None:
+        """The packet path reports something, because of a parcel or by itself."""
+
+    def control_sent(self, node: "Node", packet: bytes) -> None:
+        """A control message leaves."""
+
+    def data_sent(self, node: "Node", flow: Flow, packet: bytes) -> None:
+        """A data packet leaves by a flow."""
+
+    def told(self, node: "Node", packet: bytes) -> None:
+        """A program hears of an error."""
+
+
+class Surroundings(Protocol):
+    """What a node needs of the world; see ``noid.sim.world.World``."""
+
+    seed: int
+    now_ns: int
+    on_switch: bool
+    names: Names
+    coverage: Coverage
+    make_host: MakeHost
+
+    @property
+    def checks(self) -> Observer:
+        """Who watches."""
+
+    def after(self, delay_ns: int, action: Callable[[], object]) -> None:
+        """Lets something happen later."""
+
+    def send(self, parcel: Parcel) -> None:
+        """Puts a packet on the network."""
+
+    def delivered(self, node: "Node", packet: bytes, parcel: Parcel | None) -> None:
+        """A program was given a packet."""
+
+    def place(self, node: "Node") -> None:
+        """The node's addresses have changed."""
+
+    def remark(self, name: str, text: str) -> None:
+        """A line in the trace."""
 
 
 class Node:
@@ -74,7 +137,7 @@ class Node:
 
     def __init__(
         self,
-        world: "World",
+        world: "Surroundings",
         name: str,
         locators: tuple[Locator, ...],
         *,
@@ -233,7 +296,7 @@ class Node:
         return Parcel(packet, self.name, self.world.now_ns, forged=not self.honest)
 
     def _ask(self, question: Question) -> None:
-        delay_ns, answer = self.world.names.ask(question)
+        delay_ns, answer = self.world.names.ask(question, self.world.now_ns)
         incarnation = self.incarnation
         self.world.after(delay_ns, lambda: self._answered(incarnation, question, answer))
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from noid.engine.host import Host
 from noid.sim.checks import Violation
 from noid.sim.coverage import Entry, every_entry
+from noid.sim.node import MakeHost
 from noid.sim.scenarios import SCENARIOS, SWARM
-from noid.sim.world import MakeHost, World
+from noid.sim.world import World
 
 
 @dataclass(slots=True)

@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Callable
 
 from noid.constants import CLOSE_TIME, MILLISECOND, SECOND
-from noid.engine.core import HostOptions
 from noid.engine.host import Host
-from noid.engine.secrets import Entropy
 from noid.locators import Locator
 from noid.sim.checks import Checks, Violation
 from noid.sim.coverage import Coverage
 from noid.sim.names import Names
 from noid.sim.network import Network, Weather
-from noid.sim.node import Node
+from noid.sim.node import MakeHost, Node
 from noid.sim.parcel import Parcel
 from noid.sim.trace import Trace, milliseconds
 from noid.sim.ulp import Conversation, Ledger, number_of
@@ -34,8 +32,6 @@ SELDOM_NS = 20 * SECOND
 PAUSE_NS = 2 * SECOND
 """How often somebody who must not talk asks whether he may again."""
 TURNAROUND_NS = 3 * MILLISECOND
-
-MakeHost = Callable[[HostOptions, Entropy], Host]
 
 
 class World:
@@ -149,7 +145,7 @@ class World:
         """Puts a packet on the network."""
         for listener in self.network.listeners:
             listener(parcel)
-        parcel, delays, fate = self.network.carry(parcel)
+        parcel, delays, fate = self.network.carry(parcel, self.now_ns)
         octets = parcel.octets
         target = self.network.present.get(Locator(octets[24:40]), "")
         if delays:
