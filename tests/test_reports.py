@@ -16,6 +16,7 @@ from noid.engine.events import (
     Dropped,
     InstallFlow,
     LocatorsVerified,
+    NoteHeard,
     Output,
     PeerUnable,
     ProbeStarted,
@@ -118,6 +119,7 @@ ORDERS: list[Output] = [
     RemoveFlow(1),
     SendAgain(1, b""),
     CheckIdle(1),
+    NoteHeard(1),
     AskDns(Question(Kind.NAMES, "b.example")),
 ]
 

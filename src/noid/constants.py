@@ -50,6 +50,9 @@ COOKIE_KEY_LIFETIME: Final = 10 * MINUTE
 
 RETRANSMIT_FIRST: Final = 4 * SECOND
 """First retransmission, doubled each time, times a random factor 0.5 to 1.5 [draft §7.10, D16]."""
+MEASURED_MAX: Final = RETRANSMIT_FIRST // 2
+"""A CCR that comes later than this after its CC may be a repetition, which measures no round trip:
+this is the shortest time after which a CCR is repeated [D43]."""
 RETRANSMIT_WAITING: Final = 250 * MILLISECOND
 """Instead, while a ULP packet waits because the AID does not answer [D16]."""
 CONTEXT_IDLE_TIME: Final = 15 * MINUTE
@@ -75,6 +78,14 @@ SILENCE_MAX: Final = 3 * SECOND
 """Bounds of T, the silence after a packet that makes a context probe [D20]."""
 SILENCE_UNMEASURED: Final = 250 * MILLISECOND
 """T while no round trip of the context has been measured."""
+UNANSWERED_MANY: Final = 4
+UNANSWERED_PATIENCE: Final = SECOND // 16
+"""Fewer unanswered packets than so many are silence no sooner than this: receivers delay the answer
+to few [D42]."""
+KEEPALIVE_PACKETS: Final = 2
+KEEPALIVE_INTERVAL: Final = 40 * MILLISECOND
+"""A host that received so many packets on a context and has sent none for so long owes a keepalive:
+at most 25 a second [D42]."""
 PROBE_INTERVAL_FIRST: Final = 100 * MILLISECOND
 PROBE_INTERVAL_MAX: Final = 10 * SECOND
 """Rounds of probes of one context back off from the one to the other, doubling [D20]."""

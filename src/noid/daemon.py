@@ -40,6 +40,7 @@ from noid.engine.events import (
     IdleChecked,
     Input,
     InstallFlow,
+    NoteHeard,
     Output,
     PeerResolved,
     RemoveFlow,
@@ -335,6 +336,8 @@ class Daemon:
                 self.plane.unwatch(output.aid)
             case SendAgain():
                 self.plane.send_again(output.local_label, output.packet)
+            case NoteHeard():
+                self.plane.heard(output.local_label)
             case CheckIdle():
                 self._begin(self._check_idle(self.host.core.labels[output.local_label]))
             case AskDns():

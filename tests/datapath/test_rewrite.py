@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noid.constants import FOLLOW_INTERVAL
+from noid.constants import (
+    FOLLOW_INTERVAL,
+    KEEPALIVE_INTERVAL,
+    KEEPALIVE_PACKETS,
+    MILLISECOND,
+    SECOND,
+    UNANSWERED_MANY,
+    UNANSWERED_PATIENCE,
+)
 from noid.datapath.flow import Flow
 from noid.datapath.rewrite import Arrival, Delivery, Refusal, Rewriter, Watch
 from noid.locators import Locator
@@ -262,9 +270,63 @@ def test_an_arrival_elsewhere_is_said_to_be_so_and_moves_nothing() -> None:
 
 def test_silence_is_reported_once_in_each_t_until_something_is_heard() -> None:
     flow, watch = dataclasses.replace(FLOW_A, silence_ns=10), Watch()
-    assert [watch.sent(flow, NOW + after) for after in (0, 10, 11, 20, 21, 22)] == [
-        *(0, 0, 11, 0, 0, 22),
+    assert [watch.sent(flow, NOW + after) for after in (0, 1, 2, 3, 10, 11, 20, 21, 22)] == [
+        *(0, 0, 0, 0, 0, 11, 0, 0, 22),
     ]
     watch.received(arrived_at_b(A1), NOW + 23)
     assert watch.received_ns == NOW + 23
-    assert [watch.sent(flow, NOW + after) for after in (30, 40, 41)] == [0, 0, 11]
+    assert [watch.sent(flow, NOW + after) for after in (30, 31, 32, 33, 40, 41)] == [
+        *(0, 0, 0, 0, 0, 11),
+    ]
+
+
+# --- silence and keepalives -----------------------------------------------------------------------
+
+
+def delivered(flow: Flow) -> Delivery:
+    """A packet that came from Lp(peer)."""
+    return Delivery(flow, b"", flow.peer_locator, verified=True, elsewhere=False)
+
+
+def test_many_unanswered_packets_are_silence_after_t() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    silences = [watch.sent(flow, SECOND + turn * 4 * MILLISECOND) for turn in range(6)]
+    assert silences == [0] * UNANSWERED_MANY + [16 * MILLISECOND, 0]
+
+
+def test_few_unanswered_packets_are_silence_later() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    watch.sent(flow, SECOND)
+    assert watch.sent(flow, SECOND + UNANSWERED_PATIENCE) == 0
+    assert watch.sent(flow, SECOND + UNANSWERED_PATIENCE + 1) == UNANSWERED_PATIENCE + 1
+
+
+def test_a_word_of_the_peers_is_an_answer_to_everything_sent() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    for turn in range(UNANSWERED_MANY):
+        watch.sent(flow, SECOND + turn)
+    watch.heard()
+    assert watch.sent(flow, 2 * SECOND) == 0
+    assert watch.sent(flow, 2 * SECOND + 20 * MILLISECOND) == 0
+
+
+def test_a_keepalive_is_due_at_the_second_packet_and_no_sooner_than_its_interval() -> None:
+    watch, due = Watch(), []
+    for turn in range(1, 9):
+        watch.received(delivered(FLOW_A), SECOND + turn * 10 * MILLISECOND)
+        due.append(watch.owes_keepalive(SECOND + turn * 10 * MILLISECOND))
+    assert KEEPALIVE_INTERVAL == 40 * MILLISECOND
+    assert due == [False, True, False, False, False, True, False, False]
+    assert KEEPALIVE_PACKETS == 2
+
+
+def test_a_host_that_sends_data_owes_no_keepalive() -> None:
+    watch = Watch()
+    for turn in range(100):
+        now_ns = SECOND + turn * 10 * MILLISECOND
+        watch.sent(FLOW_A, now_ns)
+        watch.received(delivered(FLOW_A), now_ns)
+        assert not watch.owes_keepalive(now_ns + MILLISECOND)

@@ -184,7 +184,7 @@ def test_a_flow_that_changes_keeps_what_was_noticed() -> None:
     one = path()
     one.from_host(SEGMENT, T)
     one.install(dataclasses.replace(FLOW, local_locator=A1))
-    assert one.watches[FLOW.local_label] == Watch(unanswered_ns=T)
+    assert one.watches[FLOW.local_label] == Watch(unanswered_ns=T, unanswered=1, sent_ns=T)
     assert one.received_ns(FLOW.local_label) == 0
 
 

@@ -23,6 +23,7 @@ from noid.engine.events import (
     Input,
     InstallFlow,
     LocatorsChanged,
+    NoteHeard,
     Output,
     PeerResolved,
     RemoveFlow,
@@ -120,6 +121,8 @@ class Network:
                 station.datapath.install(output.flow)
             case RemoveFlow():
                 station.datapath.remove(output.local_label)
+            case NoteHeard():
+                station.datapath.heard(output.local_label)
             case CheckIdle():
                 label = output.local_label
                 received_ns = station.datapath.received_ns(label)

@@ -50,6 +50,7 @@ class Code(IntEnum):
     UC = 7
     CLOSE = 8
     CLOSEACK = 9
+    KEEPALIVE = 10
 
 
 class Option(IntEnum):
@@ -78,6 +79,7 @@ REQUIRED: Final[Mapping[int, set[Option]]] = {
     Code.UC: {Option.CONTEXT, Option.RESET_TOKEN},
     Code.CLOSE: {Option.CONTEXT, Option.AUTHENTICATION},
     Code.CLOSEACK: {Option.CONTEXT},
+    Code.KEEPALIVE: {Option.CONTEXT, Option.AUTHENTICATION},
 }
 
 LocatorSet = dict[str, int]

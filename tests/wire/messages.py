@@ -59,6 +59,7 @@ EXAMPLES: dict[Code, ControlMessage] = {
     Code.UC: _message(Code.UC, reset_token=HASH, piggyback=Piggyback(41, bytes(40))),
     Code.CLOSE: _message(Code.CLOSE, authentication=HASH),
     Code.CLOSEACK: _message(Code.CLOSEACK),
+    Code.KEEPALIVE: _message(Code.KEEPALIVE, authentication=HASH),
 }
 
 locators = st.binary(min_size=16, max_size=16).filter(any).map(Locator)

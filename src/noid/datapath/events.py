@@ -104,6 +104,17 @@ class SourceMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class OneWayDataSeen:
+    """A flow received data and sends none: a keepalive is due [D42].
+
+    Attributes:
+        local_label: which flow.
+    """
+
+    local_label: int
+
+
+@dataclass(frozen=True, slots=True)
 class PacketHeld:
     """A flow that holds its packets received one [D37, D48].
 
@@ -126,5 +137,6 @@ DatapathEvent = (
     | IcmpErrorReceived
     | UnknownLabelSeen
     | SourceMoved
+    | OneWayDataSeen
     | PacketHeld
 )

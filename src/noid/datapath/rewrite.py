@@ -17,7 +17,15 @@ What this room must not know: where packets come from, what time it is, who deci
 import enum
 from dataclasses import dataclass
 
-from noid.constants import FLOW_LABEL_MASK, FOLLOW_INTERVAL, Codepoints
+from noid.constants import (
+    FLOW_LABEL_MASK,
+    FOLLOW_INTERVAL,
+    KEEPALIVE_INTERVAL,
+    KEEPALIVE_PACKETS,
+    UNANSWERED_MANY,
+    UNANSWERED_PATIENCE,
+    Codepoints,
+)
 from noid.datapath.flow import Flow
 from noid.locators import Locator
 from noid.wire import ipv6
@@ -135,28 +143,56 @@ class Watch:
         received_ns: when something was last received; 0 if never.
         reported_ns: when silence was last reported.
         followed_ns: when another source was last followed or reported.
+        unanswered: packets sent since ``unanswered_ns``.
+        unreturned: packets received since something was last sent.
+        sent_ns: when something was last sent, or a keepalive last due; 0 if never.
     """
 
     unanswered_ns: int = 0
     received_ns: int = 0
     reported_ns: int = 0
     followed_ns: int = 0
+    unanswered: int = 0
+    unreturned: int = 0
+    sent_ns: int = 0
 
     def sent(self, flow: Flow, now_ns: int) -> int:
         """A packet leaves by the flow.
 
         Returns:
             0, or how long nothing has been heard, where that is to be reported with a copy of the
-            packet: it leaves later than T after the first unanswered one [D20].
+            packet: it leaves later than T after the first unanswered one [D20], and after at
+            least UNANSWERED_MANY packets or UNANSWERED_PATIENCE, since receivers delay their
+            answers to few [D42].
         """
+        self.sent_ns, self.unreturned = now_ns, 0
+        self.unanswered += 1
         if not self.unanswered_ns:
             self.unanswered_ns = now_ns
             return 0
         silent_ns = now_ns - self.unanswered_ns
-        if silent_ns <= flow.silence_ns or now_ns - self.reported_ns <= flow.silence_ns:
+        few = self.unanswered <= UNANSWERED_MANY
+        patience_ns = max(flow.silence_ns, UNANSWERED_PATIENCE if few else 0)
+        if silent_ns <= patience_ns or now_ns - self.reported_ns <= flow.silence_ns:
             return 0
         self.reported_ns = now_ns
         return silent_ns
+
+    def heard(self) -> None:
+        """The peer said something authentic: what was sent is not unanswered any more."""
+        self.unanswered_ns = self.unanswered = 0
+
+    def owes_keepalive(self, now_ns: int) -> bool:
+        """A packet was delivered: whether the host owes the peer a sign of life [D42].
+
+        That is due at the second packet since anything was sent, not sooner than
+        KEEPALIVE_INTERVAL after that.
+        """
+        self.unreturned += 1
+        if self.unreturned < KEEPALIVE_PACKETS or now_ns - self.sent_ns < KEEPALIVE_INTERVAL:
+            return False
+        self.sent_ns, self.unreturned = now_ns, 0
+        return True
 
     def received(self, delivery: Delivery, now_ns: int) -> bool:
         """A packet was delivered.
@@ -165,7 +201,8 @@ class Watch:
             Whether its source is to be reported, being another than Lp(peer): where it is verified
             Lp(peer) has become it, "at most once a second back and forth" [draft §7.11 3, D21].
         """
-        self.received_ns, self.unanswered_ns = now_ns, 0
+        self.received_ns = now_ns
+        self.heard()
         flow = delivery.flow
         if delivery.source == flow.peer_locator or now_ns - self.followed_ns < FOLLOW_INTERVAL:
             return False

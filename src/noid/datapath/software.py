@@ -13,6 +13,7 @@ from noid.datapath.events import (
     ControlMessageReceived,
     DatapathEvent,
     IcmpErrorReceived,
+    OneWayDataSeen,
     PacketHeld,
     SourceMoved,
     UlpPacketSeen,
@@ -101,6 +102,12 @@ class SoftwareDatapath:
     def _forget(self, local_label: int) -> None:
         self.watches.pop(local_label, None)
         self.kept.pop(local_label, None)
+
+    def heard(self, local_label: int) -> None:
+        """Takes what a flow has sent so far as answered: the peer said something authentic."""
+        watch = self.watches.get(local_label)
+        if watch is not None:
+            watch.heard()
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something; 0 if never."""
@@ -198,8 +205,11 @@ class SoftwareDatapath:
         if delivery.elsewhere:
             self.counts["packets received elsewhere than at Lp(local)"] += 1
         effects: list[Effect] = [Deliver(delivery.packet)]
-        if self.watches[flow.local_label].received(delivery, now_ns):
+        watch = self.watches[flow.local_label]
+        if watch.received(delivery, now_ns):
             effects.append(SourceMoved(flow.local_label, delivery.source, delivery.verified))
+        if watch.owes_keepalive(now_ns):
+            effects.append(OneWayDataSeen(flow.local_label))
         return effects
 
     def icmpv6_arrived(self, arrival: Arrival, *, in_slot: bool) -> list[Effect]:

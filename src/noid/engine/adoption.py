@@ -13,8 +13,9 @@ from noid.engine.core import Core
 from noid.engine.events import ContextFound, Memory
 from noid.engine.state import State, Timer
 
-UPDATE_NONCE_LEAP = 1 << 20
-"""More Update Requests than go between two memories of a context: its nonces only grow [D17]."""
+UPDATE_NONCE_LEAP = 1 << 32
+"""More Update Requests and keepalives than go between two memories of a context, whose nonces only
+grow [D17]."""
 
 
 def remember(context: Context) -> Memory | None:
@@ -74,7 +75,7 @@ def on_context_found(core: Core, event: ContextFound) -> Context | None:
     context.local_locator, context.peer_locator = memory.local_locator, memory.peer_locator
     context.share_sets()
     core.know_peer_label(context, memory.peer_label)
-    context.peer_update_nonce = memory.peer_update_nonce
+    context.peer_update_nonce = context.peer_keepalive_nonce = memory.peer_update_nonce
     core.enter(context, State.ESTABLISHED, "taken up again")
     context.established_ns = core.now_ns
     # There may be very many, which should not all want something at one time from now on.

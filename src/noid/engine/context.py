@@ -180,6 +180,7 @@ class Context:
         established_ns: when the context was last set up.
         update_nonce: the last nonce of a UR of ours; only grows [D17].
         peer_update_nonce: the greatest nonce in a UR of the peer's.
+        peer_keepalive_nonce: the greatest nonce in a keepalive of the peer's.
         peer_update_seen: the latest such nonces, to know one that comes again [D20].
         round_trip_ns: the smoothed round-trip time of control messages; 0 until measured.
         heard: what came over which pair.
@@ -226,6 +227,7 @@ class Context:
     established_ns: int = 0
     update_nonce: int = 0
     peer_update_nonce: int = 0
+    peer_keepalive_nonce: int = 0
     peer_update_seen: tuple[int, ...] = ()
     round_trip_ns: int = 0
     heard: Mapping[Pair, Heard] = field(default_factory=lambda: NOTHING_HEARD)
@@ -403,14 +405,16 @@ class Context:
         """Moves Lp(local) and Lp(peer) back into their sets when those have shrunk.
 
         A locator of ours that the DNS lists no longer is left only for a pair that works: the peer
-        accepts any source in Lsl [draft §7.8, D44].
+        accepts any source in Lsl [draft §7.8, D44]. Lp(peer) that the DNS may yet prove stays: it
+        is where the set-up went through.
         """
         if self.local_locator not in self.own_local:
             self.local_locator = self.local_aid
         verified = self.peer_verified
-        if verified and self.peer_locator not in verified:
-            peer_set = self.peer_set
-            self.peer_locator = next(one for one in peer_set if one in verified)
+        may_be = self.peer_locator in self.peer_acceptable and not self.verification.settled
+        if self.peer_locator not in verified and not may_be:
+            found = (one for one in self.peer_set if one in verified)
+            self.peer_locator = next(found, self.peer_aid)
 
     @property
     def is_on_aids(self) -> bool:

@@ -456,7 +456,7 @@ class Core:
                 self.by_peer_label[context.peer_label] = others
         if label and label != context.peer_label:
             # A peer that comes with another label has begun anew, and so have its nonces [D17].
-            context.peer_update_nonce = 0
+            context.peer_update_nonce = context.peer_keepalive_nonce = 0
             context.peer_update_seen = ()
         context.peer_label = label
         if label:

@@ -192,6 +192,17 @@ class SendAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteHeard:
+    """The peer said something authentic: what this flow has sent is not unanswered [D42].
+
+    Attributes:
+        local_label: which flow.
+    """
+
+    local_label: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckIdle:
     """Find out whether this context is idle, and say IdleChecked."""
 
@@ -285,6 +296,7 @@ Output = (
     | InstallFlow
     | RemoveFlow
     | SendAgain
+    | NoteHeard
     | CheckIdle
     | AskDns
     | StateChanged

@@ -13,6 +13,7 @@ from noid.constants import (
     CCR_TRIES_MAX,
     CONTEXT_IDLE_TIME,
     INIT_ROUNDS_MAX,
+    MEASURED_MAX,
     PEER_UNABLE_TIME,
     PROVISIONAL_LIFETIME,
     RETRANSMIT_FIRST,
@@ -167,7 +168,8 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.deliver(context, ulp_packet(message))
     if event.source == context.peer_aid:
         context.aid_proven = True
-    context.measure(core.now_ns - exchange.sent_ns)
+    if exchange.tries == 1:
+        context.measure(core.now_ns - exchange.sent_ns)
     core.enter(context, State.CCR_SENT, "CC received")
     reply = ControlMessage(
         code=Code.CCR,
@@ -229,7 +231,8 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     context.peer_birthday = message.context.sender_birthday
     context.peer_token = message.tokens.sender
     context.peer_reset_token = message.reset_token
-    context.measure(core.now_ns - exchange.sent_ns)
+    if (exchange.ccr_tries or exchange.tries) == 1:
+        context.measure(core.now_ns - exchange.sent_ns)
     _establish(core, context, "CONF received", (event.destination, event.source))
     tell_remote(core, context)
     tell_untold(core, context)
@@ -407,7 +410,7 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
             # What the DNS proved about the peer stays proven, whatever label it has now.
             verification = context.verification
             core.discard(context, "replaced by the peer")
-            context = _context_from(core, message, cookie, verification)
+            context = _context_from(core, event, message, cookie, verification)
         elif message.tokens.sender != context.peer_token:
             core.drop("CCR with another token")
             return
@@ -416,12 +419,12 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
         waiting = context.exchange.waiting if context.exchange is not None else b""
         context = _completed_by_ccr(core, context, event, message, cookie)
     elif cookie.locator == peer_aid:
-        context = _context_from(core, message, cookie, Verification(peer_aid, None))
+        context = _context_from(core, event, message, cookie, Verification(peer_aid, None))
     else:
         # Anybody can come so far in the name of somebody else's AID [D37].
         probation = Probation(cookie.locator)
         context = _context_from(
-            core, message, cookie, Verification(peer_aid, None), probation=probation
+            core, event, message, cookie, Verification(peer_aid, None), probation=probation
         )
     if context is None:
         return
@@ -460,14 +463,13 @@ def _completed_by_ccr(
         return None
     if cookie.locator == context.peer_aid:
         context.aid_proven = True
-    context.measure(core.now_ns - cookie.timestamp)
-    _take_ccr(core, context, message)
-    _establish(core, context, "CCR received", (event.destination, cookie.locator))
+    _establish_by_ccr(core, context, event, message, cookie)
     return context
 
 
 def _context_from(
     core: Core,
+    event: ControlMessageReceived,
     message: ControlMessage,
     cookie: Cookie,
     verification: Verification,
@@ -486,17 +488,23 @@ def _context_from(
     # was there before keeps its own, perhaps said in a CONF already, and says it in this one's.
     assert message.tokens is not None
     context.local_token = message.tokens.receiver
-    # The cookie remembers, in our place, when the CC went.
-    context.measure(core.now_ns - cookie.timestamp)
-    _take_ccr(core, context, message)
-    _establish(core, context, "CCR received", context.pair)
+    _establish_by_ccr(core, context, event, message, cookie)
     begin(core, context)
     return context
 
 
-def _take_ccr(core: Core, context: Context, message: ControlMessage) -> None:
-    """What a CCR says about the peer, into the context."""
+def _establish_by_ccr(
+    core: Core,
+    context: Context,
+    event: ControlMessageReceived,
+    message: ControlMessage,
+    cookie: Cookie,
+) -> None:
+    """What a CCR says about the peer, into the context, which carries data from now on."""
     assert message.tokens is not None
+    # The cookie remembers, in our place, when the CC went.
+    if core.now_ns - cookie.timestamp < MEASURED_MAX:
+        context.measure(core.now_ns - cookie.timestamp)
     context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
     # What the initiator has of ours is what the CC said.
@@ -506,6 +514,7 @@ def _take_ccr(core: Core, context: Context, message: ControlMessage) -> None:
     context.peer_birthday = message.context.sender_birthday
     context.peer_token = message.tokens.sender
     context.peer_reset_token = message.reset_token
+    _establish(core, context, "CCR received", (event.destination, cookie.locator))
 
 
 def _send_conf(
@@ -560,8 +569,11 @@ def _send_conf(
 
 
 def _establish(core: Core, context: Context, why: str, pair: Pair) -> None:
-    """The context carries data from now on, over the pair that just worked if it may."""
-    if pair[0] in context.own_set and pair[1] in context.peer_verified:
+    """The context carries data from now on, over the pair that just worked.
+
+    Where the DNS has yet to prove its far end, that carries data once that is proven.
+    """
+    if pair[0] in context.own_set and pair[1] in context.peer_acceptable:
         context.local_locator, context.peer_locator = pair
     held = context.exchange.held if context.exchange is not None else []
     core.enter(context, State.ESTABLISHED, why)

@@ -12,7 +12,9 @@ from typing import assert_never
 from noid.constants import CONTEXTS_PER_TURN, LOCATORS_MAX, TIMERS_PER_TURN
 from noid.datapath.events import (
     ControlMessageReceived,
+    DatapathEvent,
     IcmpErrorReceived,
+    OneWayDataSeen,
     PacketHeld,
     SourceMoved,
     UlpPacketSeen,
@@ -26,6 +28,7 @@ from noid.engine import (
     announcing,
     close,
     handshake,
+    keepalives,
     loss,
     peers,
     reachability,
@@ -136,45 +139,54 @@ class Host:
     def _dispatch(self, event: Input) -> None:
         core = self.core
         match event:
-            case UlpPacketSeen():
-                core.trigger = Trigger.ULP_PACKET
-                handshake.on_ulp_packet(core, event)
-                reachability.on_plain_packet(core, event)
-            case ControlMessageReceived():
-                self._control(event)
-            case UnansweredPacket():
-                self._renew([event.local_label])
-                core.trigger = Trigger.UNANSWERED
-                reachability.on_unanswered(core, event)
-            case SourceMoved():
-                core.trigger = Trigger.SOURCE_MOVED
-                reachability.on_source_moved(core, event)
-            case UnknownLabelSeen():
-                unknown.on_unknown_label(core, event)
-            case IdleChecked():
-                core.trigger = Trigger.IDLE_CHECKED
-                close.on_idle_checked(core, event)
-            case PacketHeld():
-                core.trigger = Trigger.PACKET_HELD
-                announcing.on_packet_held(core, event)
-            case IcmpErrorReceived():
-                core.trigger = Trigger.ICMP_ERROR
-                loss.on_icmp_error(core, event)
+            case TimePassed():
+                self._time_passed()
             case PeerResolved():
                 peers.on_resolved(core, event)
-            case UnknownPeerSeen():
-                peers.on_unknown_peer(core, event)
             case AnswerArrived():
                 core.trigger = Trigger.DNS_ANSWER
                 peers.on_answer(core, event)
                 verifying.on_answer(core, event)
             case LocatorsChanged():
                 self._locators_changed(event)
+            case IdleChecked():
+                core.trigger = Trigger.IDLE_CHECKED
+                close.on_idle_checked(core, event)
             case ContextFound():
                 core.trigger = Trigger.CONTEXT_FOUND
                 adoption.on_context_found(core, event)
-            case TimePassed():
-                self._time_passed()
+            case _:
+                self._datapath(event)
+
+    def _datapath(self, event: DatapathEvent) -> None:
+        core = self.core
+        match event:
+            case ControlMessageReceived():
+                self._control(event)
+            case UlpPacketSeen():
+                core.trigger = Trigger.ULP_PACKET
+                handshake.on_ulp_packet(core, event)
+                reachability.on_plain_packet(core, event)
+            case UnansweredPacket():
+                self._renew([event.local_label])
+                core.trigger = Trigger.UNANSWERED
+                reachability.on_unanswered(core, event)
+            case OneWayDataSeen():
+                core.trigger = Trigger.ONE_WAY_DATA
+                keepalives.on_one_way_data(core, event)
+            case SourceMoved():
+                core.trigger = Trigger.SOURCE_MOVED
+                reachability.on_source_moved(core, event)
+            case PacketHeld():
+                core.trigger = Trigger.PACKET_HELD
+                announcing.on_packet_held(core, event)
+            case UnknownLabelSeen():
+                unknown.on_unknown_label(core, event)
+            case UnknownPeerSeen():
+                peers.on_unknown_peer(core, event)
+            case IcmpErrorReceived():
+                core.trigger = Trigger.ICMP_ERROR
+                loss.on_icmp_error(core, event)
             case _:
                 assert_never(event)
 
@@ -207,6 +219,8 @@ class Host:
                 close.on_close(core, event, message)
             case Code.CLOSEACK:
                 close.on_closeack(core, event, message)
+            case Code.KEEPALIVE:
+                keepalives.on_keepalive(core, event, message)
             case _:
                 assert_never(message.code)
 

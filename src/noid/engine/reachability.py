@@ -274,7 +274,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     update, under_way = context.update, context.search
     if update is not None and update.nonce <= message.nonce:
         # A probe that was sent later said the same.
-        if update.nonce == message.nonce:
+        if update.nonce == message.nonce and update.tries == 1:
             context.measure(core.now_ns - update.sent_ns)
         context.update = None
         core.stop_timer(context, Timer.RETRANSMIT)

@@ -75,6 +75,8 @@ class Trigger(enum.Enum):
     UC = "UC"
     CLOSE_MESSAGE = "CLOSE"
     CLOSEACK = "CLOSEACK"
+    KEEPALIVE = "KEEPALIVE"
+    ONE_WAY_DATA = "one-way data"
     IDLE_CHECKED = "idle for X"
     PACKET_HELD = "packet held"
     ICMP_ERROR = "ICMPv6 error"
@@ -136,6 +138,8 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.VERIFY_AGAIN: _rule("spurious", _IDLE),
         Trigger.CLOSE_MESSAGE: _rule("acknowledged all the same [draft App. A 3]", _IDLE),
         Trigger.CLOSEACK: _rule("in response to nothing [draft App. A 5]", _IDLE),
+        Trigger.KEEPALIVE: _rule("silently dropped [D42]", _IDLE),
+        Trigger.ONE_WAY_DATA: _rule("no flow, nothing to answer", _IDLE),
         Trigger.IDLE_CHECKED: _rule("too late", _IDLE),
         Trigger.PACKET_HELD: _rule("too late", _IDLE),
         Trigger.PLAINLY: _rule("spurious", _IDLE),
@@ -166,6 +170,8 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _INIT),
         Trigger.CLOSE_MESSAGE: _rule("already starting over [D18]", _INIT),
         Trigger.CLOSEACK: _rule("not in CLOSING [draft App. A 5]", _INIT),
+        Trigger.KEEPALIVE: _rule("silently dropped [D42]", _INIT),
+        Trigger.ONE_WAY_DATA: _rule("nothing is sent by the flow [D18]", _INIT),
         Trigger.IDLE_CHECKED: _rule("too late", _INIT),
         Trigger.PACKET_HELD: _rule("[D48]", _INIT),
         Trigger.PLAINLY: _rule("spurious", _INIT),
@@ -199,6 +205,8 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _CCR),
         Trigger.CLOSE_MESSAGE: _rule("already starting over [D18]", _CCR),
         Trigger.CLOSEACK: _rule("not in CLOSING [draft App. A 5]", _CCR),
+        Trigger.KEEPALIVE: _rule("silently dropped [D42]", _CCR),
+        Trigger.ONE_WAY_DATA: _rule("nothing is sent by the flow [D18]", _CCR),
         Trigger.IDLE_CHECKED: _rule("too late", _CCR),
         Trigger.PACKET_HELD: _rule("[D48]", _CCR),
         Trigger.PLAINLY: _rule("spurious", _CCR),
@@ -235,6 +243,8 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _ESTABLISHED),
         Trigger.CLOSE_MESSAGE: _rule("[draft App. A 2]", _IDLE, _ESTABLISHED),
         Trigger.CLOSEACK: _rule("not in CLOSING [draft App. A 5]", _ESTABLISHED),
+        Trigger.KEEPALIVE: _rule("the peer is alive [D42]", _ESTABLISHED),
+        Trigger.ONE_WAY_DATA: _rule("answered with KEEPALIVE [D42]", _ESTABLISHED),
         Trigger.IDLE_CHECKED: _rule("[draft App. A 1, D19]", _CLOSING, _ESTABLISHED),
         Trigger.PACKET_HELD: _rule("[D37]", _ESTABLISHED),
         Trigger.PLAINLY: _rule("[D15]", _ESTABLISHED),
@@ -265,6 +275,8 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _UR),
         Trigger.CLOSE_MESSAGE: _rule("[draft App. A 2]", _IDLE, _UR),
         Trigger.CLOSEACK: _rule("not in CLOSING [draft App. A 5]", _UR),
+        Trigger.KEEPALIVE: _rule("the peer is alive [D42]", _UR),
+        Trigger.ONE_WAY_DATA: _rule("answered with KEEPALIVE [D42]", _UR),
         Trigger.IDLE_CHECKED: _rule("[draft App. A 1, D19]", _CLOSING, _UR),
         Trigger.PACKET_HELD: _rule("[D37]", _UR),
         Trigger.PLAINLY: _rule("[D15]", _UR),
@@ -285,6 +297,8 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.UC: _rule("the peer has nothing to close [draft §7.12]", _IDLE, _CLOSING),
         Trigger.CLOSE_MESSAGE: _rule("crossing [draft App. A 2]", _IDLE, _CLOSING),
         Trigger.CLOSEACK: _rule("[draft App. A 4, 5]", _IDLE, _CLOSING),
+        Trigger.KEEPALIVE: _rule("silently dropped [D42]", _CLOSING),
+        Trigger.ONE_WAY_DATA: _rule("nothing is sent by the flow [draft App. A 1]", _CLOSING),
         Trigger.IDLE_CHECKED: _rule("too late", _CLOSING),
         Trigger.PACKET_HELD: _rule("too late", _CLOSING),
         Trigger.ICMP_ERROR: _rule("nothing is sent by the flow", _CLOSING),

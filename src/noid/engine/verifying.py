@@ -60,7 +60,8 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
         if renewal is not None and renewal.settled:
             was_settled = False
             _replace(core, context, renewal)
-        if context.peer_verified != verified or context.lapsing:
+        is_usable = context.peer_locator in verified
+        if context.peer_verified != verified or context.lapsing or not is_usable:
             core.install(context)
         if context.probation is not None:
             _judge(core, context, context.probation)

@@ -233,6 +233,10 @@ class SlowPath:
         except OSError:
             self.counts["deliveries refused"] += 1
 
+    def heard(self, local_label: int) -> None:
+        """Takes what a flow has sent so far as answered."""
+        self.datapath.heard(local_label)
+
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""
         return self.datapath.received_ns(local_label)

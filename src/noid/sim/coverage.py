@@ -5,6 +5,7 @@ from collections import Counter
 from noid.datapath.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
+    OneWayDataSeen,
     PacketHeld,
     SourceMoved,
     UlpPacketSeen,
@@ -20,7 +21,7 @@ from noid.wire.control import Code
 
 Entry = tuple[State, Trigger]
 QUOTE_AT = 8
-BY_LABEL = frozenset({"UR", "UA", "CLOSE", "CLOSEACK"})
+BY_LABEL = frozenset({"UR", "UA", "CLOSE", "CLOSEACK", "KEEPALIVE"})
 
 
 class Coverage:
@@ -40,6 +41,8 @@ class Coverage:
                 self._count(_labelled(core, event.local_label), Trigger.UNANSWERED)
             case SourceMoved():
                 self._count(_labelled(core, event.local_label), Trigger.SOURCE_MOVED)
+            case OneWayDataSeen():
+                self._count(_labelled(core, event.local_label), Trigger.ONE_WAY_DATA)
             case IcmpErrorReceived():
                 self._count(_quoted(core, event.octets[QUOTE_AT:]), Trigger.ICMP_ERROR)
             case AnswerArrived():

@@ -11,6 +11,7 @@ from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.datapath.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
+    OneWayDataSeen,
     PacketHeld,
     SourceMoved,
     UlpPacketSeen,
@@ -164,6 +165,8 @@ def _happen(world: World, node: Node, context: Context | None, trigger: Trigger)
             node.give(UnansweredPacket(label, outgoing, SECOND))
         case Trigger.SOURCE_MOVED:
             node.give(SourceMoved(label, peer.locators[1], followed=False))
+        case Trigger.ONE_WAY_DATA:
+            node.give(OneWayDataSeen(label))
         case Trigger.PACKET_HELD:
             node.give(PacketHeld(label, incoming, peer.locators[0]))
         case Trigger.IDLE_CHECKED:

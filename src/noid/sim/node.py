@@ -28,6 +28,7 @@ from noid.engine.events import (
     InstallFlow,
     LocatorsChanged,
     Memory,
+    NoteHeard,
     Output,
     PeerResolved,
     PeerUnable,
@@ -270,6 +271,8 @@ class Node:
                 self.datapath.remove(output.local_label)
             case SendAgain():
                 self._follow(self.datapath.again(output.local_label, output.packet))
+            case NoteHeard():
+                self.datapath.heard(output.local_label)
             case AskDns():
                 self._ask(output.question)
             case CheckIdle():

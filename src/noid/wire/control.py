@@ -1,4 +1,4 @@
-"""The M6 control messages: one layout, nine codes [draft §3.3, D5].
+"""The M6 control messages: one layout, ten codes [draft §3.3, D5].
 
 ::
 
@@ -91,6 +91,7 @@ class Code(enum.IntEnum):
     UC = 7
     CLOSE = 8
     CLOSEACK = 9
+    KEEPALIVE = 10
 
 
 class Flag(enum.IntFlag):
@@ -135,6 +136,7 @@ REQUIRED: dict[Code, tuple[str, ...]] = {
     Code.UC: (),
     Code.CLOSE: ("authentication",),
     Code.CLOSEACK: (),
+    Code.KEEPALIVE: ("authentication",),
 }
 """What each message cannot do without, besides its context [draft §3.3.1-3.3.7, App. A]. Other
 options are allowed."""

@@ -1,0 +1,51 @@
+"""Keepalives for one-way traffic: signs of life from a host that only receives [D42].
+
+Data in one direction draws no answer, so its sender cannot tell a dead pair from a working one. The
+receiver answers now and then with a keepalive: authenticated, with a nonce that only grows, in the
+form that data has.
+"""
+
+from noid.datapath.events import ControlMessageReceived, OneWayDataSeen
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import NoteHeard
+from noid.engine.update import authenticated, labels, matching, next_nonce
+from noid.wire.control import Code, ControlMessage
+from noid.wire.options import HASH_OCTETS
+
+
+def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
+    """The data plane received data on a flow that sends none."""
+    context = core.labels.get(event.local_label)
+    if context is None or not context.is_settled or context.pair[1] not in context.peer_verified:
+        return
+    message = ControlMessage(
+        code=Code.KEEPALIVE,
+        nonce=next_nonce(context),
+        sender_aid=context.local_aid,
+        receiver_aid=context.peer_aid,
+        context=labels(core, context),
+        authentication=bytes(HASH_OCTETS),
+    )
+    rewritable = len(context.own_set) > 1
+    core.send(
+        authenticated(core, context, message), context.pair, rewritable=rewritable, in_slot=True
+    )
+
+
+def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """The peer is alive; one that is older than another proves nothing."""
+    context = matching(core, event, message)
+    if context is None:
+        return
+    if message.nonce <= context.peer_keepalive_nonce:
+        core.drop("KEEPALIVE older than another")
+        return
+    context.peer_keepalive_nonce = message.nonce
+    heard(core, context, event)
+
+
+def heard(core: Core, context: Context, event: ControlMessageReceived) -> None:
+    """Notes that something authentic came from the peer, and over which pair."""
+    context.hear((event.destination, event.source), core.now_ns)
+    core.emit(NoteHeard(context.local_label))

@@ -1,0 +1,88 @@
+"""Keepalives of a host that receives data and sends none [D42]."""
+
+import dataclasses
+
+from noid.constants import SECOND
+from noid.datapath.events import OneWayDataSeen
+from noid.engine.events import Dropped, NoteHeard
+from noid.wire import ipv6
+from noid.wire.control import Code
+from tests.engine.network import A1, B1, CODEPOINTS, Network, established, unproven
+from tests.engine.test_conformance_setup import receive, sent_by
+from tests.engine.test_growth import signed
+
+
+def one_way(network: Network) -> None:
+    """The plane of b says that data comes in and none goes out."""
+    network.give(network.b, OneWayDataSeen(network.b.context.local_label))
+
+
+def test_one_way_data_is_answered_with_a_keepalive_in_the_form_of_data() -> None:
+    network = established()
+    one_way(network)
+    ((header, message),) = sent_by(network.b, Code.KEEPALIVE)
+    assert (header.source, header.destination) == (B1, A1)
+    assert header.next_header == CODEPOINTS.rewritable_first + 6
+    assert header.flow_label == 0
+    assert message.piggyback is None
+
+
+def test_the_nonces_of_keepalives_grow() -> None:
+    network = established()
+    for _ in range(3):
+        one_way(network)
+    first, second, third = [one.nonce for _, one in sent_by(network.b, Code.KEEPALIVE)]
+    assert first < second < third
+
+
+def test_a_keepalive_tells_the_plane_that_the_peer_is_alive() -> None:
+    network = established()
+    one_way(network)
+    network.run(SECOND)
+    assert NoteHeard(network.a.context.local_label) in network.a.outputs
+    assert (A1, B1) in network.a.context.heard
+
+
+def test_a_keepalive_that_comes_again_proves_nothing() -> None:
+    network = established()
+    one_way(network)
+    ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
+    network.run(SECOND)
+    again = receive(network, network.a, message, B1, A1)
+    assert again == [Dropped("KEEPALIVE older than another")]
+
+
+def test_a_keepalive_of_another_life_of_the_peer_is_taken() -> None:
+    network = established()
+    network.a.context.peer_keepalive_nonce = 9
+    network.a.host.core.know_peer_label(network.a.context, 77)
+    assert network.a.context.peer_keepalive_nonce == 0
+
+
+def test_a_forged_keepalive_proves_nothing() -> None:
+    network = established()
+    one_way(network)
+    ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
+    forged = dataclasses.replace(message, nonce=message.nonce + 1)
+    assert receive(network, network.a, forged, B1, A1) == [Dropped("KEEPALIVE not authentic")]
+
+
+def test_a_newer_update_is_applied_though_a_keepalive_has_overtaken_it() -> None:
+    network = established()
+    one_way(network)
+    ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
+    late = signed(network.a, dataclasses.replace(message, nonce=message.nonce + 5))
+    receive(network, network.a, late, B1, A1)
+    assert network.a.context.peer_update_nonce < network.a.context.peer_keepalive_nonce
+
+
+def test_a_context_without_a_proven_locator_sends_no_keepalive() -> None:
+    network = unproven()
+    one_way(network)
+    assert sent_by(network.b, Code.KEEPALIVE) == []
+
+
+def test_a_keepalive_is_small() -> None:
+    network = established()
+    one_way(network)
+    assert len(network.wire[-1][1]) == ipv6.HEADER_OCTETS + 96

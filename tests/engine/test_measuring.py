@@ -1,0 +1,69 @@
+"""Round trips are measured only on messages that were sent once [D43]."""
+
+from noid.constants import MEASURED_MAX, MILLISECOND, RETRANSMIT_FIRST, SECOND
+from noid.engine.events import LocatorsChanged
+from noid.engine.state import State
+from noid.wire.control import Code
+from tests.engine.network import A1, DELAY_NS, Network
+from tests.engine.test_conformance_setup import begun
+from tests.engine.test_repetition import silent
+
+ROUND_TRIP_NS = 2 * DELAY_NS
+
+
+def test_both_ends_of_a_set_up_without_loss_know_the_round_trip() -> None:
+    network = begun()
+    network.run(SECOND)
+    for station in network.stations:
+        assert station.context.round_trip_ns == ROUND_TRIP_NS
+
+
+def test_a_repeated_ccr_measures_nothing_at_either_end() -> None:
+    network = begun()
+    lose_first(network, Code.CCR)
+    network.run(20 * SECOND)
+    assert network.b.context.is_settled
+    assert network.b.context.round_trip_ns == 0
+    assert network.a.context.round_trip_ns == ROUND_TRIP_NS, "by INIT and CC"
+
+
+def test_a_repeated_init_measures_nothing() -> None:
+    network = begun()
+    lose_first(network, Code.CC)
+    while network.a.context.state is not State.CCR_SENT:
+        network.run(MILLISECOND)
+    exchange = network.a.context.exchange
+    assert exchange is not None
+    assert exchange.tries > 1
+    assert network.a.context.round_trip_ns == 0
+
+
+def test_no_ccr_is_repeated_sooner_than_one_that_is_measured() -> None:
+    assert MEASURED_MAX <= RETRANSMIT_FIRST // 2
+
+
+def test_a_repeated_update_measures_nothing() -> None:
+    network = begun()
+    network.run(SECOND)
+    before_ns = network.a.context.round_trip_ns
+    dead = set(network.dead)
+    silent(network).give(network.a, LocatorsChanged((A1,)))
+    network.run(SECOND)
+    network.dead = dead
+    network.run(20 * SECOND)
+    assert network.a.context.update is None
+    assert network.a.context.round_trip_ns == before_ns
+
+
+def lose_first(network: Network, code: Code) -> None:
+    """The first message of a kind is lost."""
+    arrive = network.arrive
+    lost: list[bytes] = []
+
+    def arrive_unless_first(packet: bytes) -> None:
+        if packet[41] == code and not lost:
+            lost.append(packet)
+        else:
+            arrive(packet)
+
+    network.arrive = arrive_unless_first  # type: ignore[method-assign] # a network that loses
