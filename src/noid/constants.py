@@ -110,6 +110,15 @@ FIREWALL_WAIT: Final = 20 * MILLISECOND
 """How much later than a plain probe one in a slot may be answered, at the least."""
 FIREWALL_SIGNS: Final = 3
 """So many searches in a row that come through plainly alone are a firewall's work [D15]."""
+TRIAL_INTERVAL: Final = 250 * MILLISECOND
+TRIAL_ROUNDS: Final = 4
+TRIAL_PAIRS_MAX: Final = 4
+"""A context that a UC puts in doubt is tested by so many rounds of URs, over the pair in use and so
+many others [D39]."""
+TRIAL_SILENCE: Final = 1 * SECOND
+"""The least silence after which such a context is set aside."""
+TRIAL_REST: Final = 2 * SECOND
+"""One context is tested so at most once in this time."""
 FOLLOW_INTERVAL: Final = 1 * SECOND
 """Lp(peer) follows the source of what arrives at most this often [D21]."""
 PLAIN_SILENCE_MAX: Final = 3 * SECOND

@@ -88,7 +88,7 @@ def test_a_peer_that_lost_the_context_and_is_not_heard_of_again() -> None:
     network.run(CONTEXT_IDLE_TIME)
     assert changes_after(network.a)[:2] == [
         (ESTABLISHED, INIT, "the peer lost the context"),
-        (INIT, ESTABLISHED, "INIT unanswered, context restored"),
+        (INIT, State.UR_SENT, "INIT unanswered, context restored"),
     ]
 
 

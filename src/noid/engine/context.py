@@ -121,6 +121,19 @@ class Search:
     cautious: bool = False
 
 
+@dataclass(slots=True)
+class Trial:
+    """A test of whether the peer still has the context [D39].
+
+    Attributes:
+        until_ns: when silence is enough.
+        rounds: rounds of Update Requests so far.
+    """
+
+    until_ns: int
+    rounds: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Closing:
     """A context that is going away [draft App. A]."""
@@ -175,6 +188,8 @@ class Context:
         update: the Update Request that waits for its acknowledgement, if one does.
         search: the search for a working pair, if one is under way.
         fruitless: the last one, if it was given up and nothing was heard since.
+        trial: the test of whether the peer still has the context, if one is under way.
+        next_trial_ns: no such test begins before this.
         closing: the close exchange, if one is under way.
         probation: what makes the context provisional, until it is proven.
         established_ns: when the context was last set up.
@@ -222,6 +237,8 @@ class Context:
     update: Update | None = None
     search: Search | None = None
     fruitless: Search | None = None
+    trial: Trial | None = None
+    next_trial_ns: int = 0
     closing: Closing | None = None
     probation: Probation | None = None
     established_ns: int = 0
@@ -432,6 +449,8 @@ class Context:
                 for locator in verified
                 if locator == self.peer_locator or not self.marks_of(locator) & LocatorFlag.BROKEN
             )
+        # What a doubtful context sends plainly arrives in any case, if plain packets do [D39].
+        doubtful = self.trial is not None and self.is_on_aids
         # A context that is being set up anew still receives, but its packets go plainly [D18].
         incomplete = not self.is_known_to_peer
         return Flow(
@@ -447,7 +466,9 @@ class Context:
             verified_locators=verified,
             rewritable=len(self.own_set) > 1,
             transmits=self.is_settled
-            and not (self.is_provisional or self.plainly or (on_switch and self.is_on_aids))
+            and not (
+                doubtful or self.is_provisional or self.plainly or (on_switch and self.is_on_aids)
+            )
             and self.peer_locator in verified,
             aside=self.state is State.CLOSING or self.is_provisional or incomplete,
             holds=self.is_provisional or incomplete,

@@ -422,6 +422,8 @@ class Core:
             self.stop_timer(context, timer)
         if state is not State.UR_SENT:
             context.update = context.search = None
+        if not context.is_settled:
+            context.trial = None
         if state not in (State.UR_SENT, State.ESTABLISHED):
             context.fruitless = None
         if state not in (State.INIT_SENT, State.CCR_SENT):

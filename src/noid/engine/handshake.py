@@ -29,7 +29,7 @@ from noid.engine.events import DeliverToUlp, SourceNotCovered
 from noid.engine.secrets import CookieEnd, cookie_state, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
-from noid.engine.update import tell_untold
+from noid.engine.update import restore, tell_untold
 from noid.engine.verifying import begin, tell_remote
 from noid.locators import Locator, is_global_unicast
 from noid.wire import ipv6
@@ -254,9 +254,7 @@ def on_retransmit(core: Core, context: Context) -> None:
         _send_init(core, context, exchange)
     elif context.is_known_to_peer:
         # The peer that was said to have lost the context never spoke: go on with it [D18].
-        core.enter(context, State.ESTABLISHED, "INIT unanswered, context restored")
-        core.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
-        core.install(context)
+        restore(core, context, "INIT unanswered, context restored")
     else:
         core.discard(context, "INIT unanswered")
         core.hold_unable(context.peer_aid, PEER_UNABLE_TIME, "no answer to INIT")

@@ -33,6 +33,7 @@ from noid.engine import (
     peers,
     reachability,
     selection,
+    trial,
     unknown,
     update,
     verifying,
@@ -295,6 +296,8 @@ class Host:
                     close.on_idle_timer(core, context)
                 case Timer.CLOSE:
                     close.on_close_timer(core, context)
+                case Timer.TRIAL:
+                    trial.on_timer(core, context)
                 case Timer.PROVISIONAL:
                     core.discard(context, "not proven in time")
                 case Timer.REPEAT:

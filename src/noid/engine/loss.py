@@ -7,6 +7,7 @@ without the shim says so with an ICMPv6 parameter problem, and is then reached p
 
 from noid.constants import FLOW_LABEL_MASK, PEER_REJECTED_TIME
 from noid.datapath.events import ControlMessageReceived, IcmpErrorReceived
+from noid.engine import trial
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
@@ -48,13 +49,13 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         return
     token = context.peer_reset_token
     ahead = (message.context.sender_birthday - context.peer_birthday) % BIRTHDAYS
-    if not (token and equal(token, message.reset_token)) and ahead > MAX_BIRTHDAY_INCR:
-        core.drop("UC with another birthday")
-        return
-    if context.state is State.CLOSING:
+    believed = (bool(token) and equal(token, message.reset_token)) or ahead <= MAX_BIRTHDAY_INCR
+    if context.state is State.CLOSING and believed:
         core.discard(context, "the peer has nothing to close")
     elif not context.is_settled or context.is_provisional:
         core.drop("UC while starting over")
+    elif not believed:
+        trial.begin(core, context)
     else:
         start(core, context, b"", "the peer lost the context")
         core.install(context)

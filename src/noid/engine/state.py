@@ -54,6 +54,8 @@ class Timer(enum.Enum):
     """The context may have received nothing for long enough to be closed [draft App. A]."""
     CLOSE = "close retransmission"
     """CLOSE has not been acknowledged yet [draft App. A]."""
+    TRIAL = "test of the context"
+    """The peer has not shown yet that it still has the context [D39]."""
     PROVISIONAL = "provisional lifetime"
     """The DNS has not proven a context in time [D37]."""
 
@@ -92,6 +94,7 @@ class Trigger(enum.Enum):
     PLAINLY = Timer.PLAINLY.value
     IDLE = Timer.IDLE.value
     CLOSE = Timer.CLOSE.value
+    TRIAL = Timer.TRIAL.value
     PROVISIONAL = Timer.PROVISIONAL.value
 
 
@@ -145,6 +148,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PLAINLY: _rule("spurious", _IDLE),
         Trigger.IDLE: _rule("spurious", _IDLE),
         Trigger.CLOSE: _rule("spurious", _IDLE),
+        Trigger.TRIAL: _rule("spurious", _IDLE),
         Trigger.PROVISIONAL: _rule("spurious", _IDLE),
     },
     State.INIT_SENT: {
@@ -155,14 +159,14 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.CC: _rule("[draft §7.4]", _CCR, _INIT),
         Trigger.CCR: _rule("[draft §4.3.2, §7.5]", _ESTABLISHED, _INIT),
         Trigger.CONF: _rule("[draft §4.3.1, §7.6]", _ESTABLISHED, _INIT),
-        Trigger.UR: _rule("no peer label to match [draft §7.8]", _INIT),
-        Trigger.UA: _rule("silently dropped [draft §7.9]", _INIT),
+        Trigger.UR: _rule("no peer label to match [draft §7.8]; restored [D39]", _INIT, _UR),
+        Trigger.UA: _rule("silently dropped [draft §7.9]; restored [D39]", _INIT, _UR),
         Trigger.UC: _rule("already starting over [D18]", _INIT),
         Trigger.ICMP_ERROR: _rule("about nothing of ours", _INIT),
         Trigger.DNS_ANSWER: _rule("[draft §7.13]; the AID is another's [D44]", _INIT, _IDLE),
         Trigger.LOCATORS_CHANGED: _rule("said in the next INIT", _INIT),
         Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _INIT),
-        Trigger.RETRANSMIT: _rule("[draft §7.10, D16]; restored [D18]", _INIT, _IDLE, _ESTABLISHED),
+        Trigger.RETRANSMIT: _rule("[draft §7.10, D16]; restored [D18]", _INIT, _IDLE, _UR),
         Trigger.PROBE: _rule("spurious", _INIT),
         Trigger.BETTER: _rule("spurious", _INIT),
         Trigger.REPEAT: _rule("spurious", _INIT),
@@ -177,6 +181,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PLAINLY: _rule("spurious", _INIT),
         Trigger.IDLE: _rule("spurious", _INIT),
         Trigger.CLOSE: _rule("spurious", _INIT),
+        Trigger.TRIAL: _rule("spurious", _INIT),
         Trigger.PROVISIONAL: _rule("spurious", _INIT),
     },
     State.CCR_SENT: {
@@ -187,8 +192,8 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.CC: _rule("not in INIT-SENT [draft §7.4]", _CCR),
         Trigger.CCR: _rule("not in INIT-SENT [draft §7.5]", _CCR),
         Trigger.CONF: _rule("[draft §7.6]", _ESTABLISHED, _CCR),
-        Trigger.UR: _rule("no peer label to match [draft §7.8]", _CCR),
-        Trigger.UA: _rule("silently dropped [draft §7.9]", _CCR),
+        Trigger.UR: _rule("no peer label to match [draft §7.8]; restored [D39]", _CCR, _UR),
+        Trigger.UA: _rule("silently dropped [draft §7.9]; restored [D39]", _CCR, _UR),
         Trigger.UC: _rule("already starting over [D18]", _CCR),
         Trigger.ICMP_ERROR: _rule("about nothing of ours", _CCR),
         Trigger.DNS_ANSWER: _rule("[draft §7.13]; the AID is another's [D44]", _CCR, _IDLE),
@@ -196,7 +201,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _CCR),
         Trigger.RETRANSMIT: _rule(
             "[draft §7.10]; back to INIT, or enough [D16]; restored [D18]",
-            *(_CCR, _INIT, _IDLE, _ESTABLISHED),
+            *(_CCR, _INIT, _IDLE, _UR),
         ),
         Trigger.PROBE: _rule("spurious", _CCR),
         Trigger.BETTER: _rule("spurious", _CCR),
@@ -212,6 +217,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PLAINLY: _rule("spurious", _CCR),
         Trigger.IDLE: _rule("spurious", _CCR),
         Trigger.CLOSE: _rule("spurious", _CCR),
+        Trigger.TRIAL: _rule("spurious", _CCR),
         Trigger.PROVISIONAL: _rule("spurious", _CCR),
     },
     State.ESTABLISHED: {
@@ -250,6 +256,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PLAINLY: _rule("[D15]", _ESTABLISHED),
         Trigger.IDLE: _rule("asks whether it is [D19]", _ESTABLISHED),
         Trigger.CLOSE: _rule("spurious", _ESTABLISHED),
+        Trigger.TRIAL: _rule("again, or set aside [D39]", _INIT, _ESTABLISHED),
         Trigger.PROVISIONAL: _rule("[D37]", _IDLE, _ESTABLISHED),
     },
     State.UR_SENT: {
@@ -282,6 +289,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PLAINLY: _rule("[D15]", _UR),
         Trigger.IDLE: _rule("asks whether it is [D19]", _UR),
         Trigger.CLOSE: _rule("spurious", _UR),
+        Trigger.TRIAL: _rule("again, or set aside [D39]", _INIT, _UR),
         Trigger.PROVISIONAL: _rule("spurious: a provisional context sends no UR", _UR),
     },
     State.CLOSING: {
@@ -314,12 +322,13 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.PLAINLY: _rule("spurious", _CLOSING),
         Trigger.IDLE: _rule("spurious", _CLOSING),
         Trigger.CLOSE: _rule("again, or enough [draft App. A 4, D19]", _CLOSING, _IDLE),
+        Trigger.TRIAL: _rule("spurious", _CLOSING),
         Trigger.PROVISIONAL: _rule("spurious", _CLOSING),
     },
 }
 
 _ASKING = frozenset({Timer.DNS_RETRY, Timer.VERIFY_AGAIN})
-_SETTLED = _ASKING | {Timer.BETTER, Timer.REPEAT, Timer.PLAINLY, Timer.IDLE}
+_SETTLED = _ASKING | {Timer.BETTER, Timer.REPEAT, Timer.PLAINLY, Timer.TRIAL, Timer.IDLE}
 
 TIMERS_OF: dict[State, frozenset[Timer]] = {
     State.IDLE: frozenset(),

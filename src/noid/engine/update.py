@@ -22,11 +22,11 @@ ANSWERED_OVER_EVERY_PAIR_MAX = 4
 """Pairs over which a repeated UR is acknowledged, besides the one it came by [D20]."""
 
 
-def send_update(core: Core, context: Context) -> None:
+def send_update(core: Core, context: Context, why: str = "telling the peer new sets") -> None:
     """Tells the peer our sets as they stand; supersedes an earlier telling [draft §7.7, D17]."""
     context.untold = False
     context.update = Update(next_nonce(context), core.now_ns, core.now_ns)
-    core.enter(context, State.UR_SENT, "telling the peer new sets")
+    core.enter(context, State.UR_SENT, why)
     _transmit(core, context, context.update)
 
 
@@ -60,6 +60,13 @@ def _transmit(core: Core, context: Context, update: Update) -> None:
     core.send(message, pairs[(update.tries - 1) % len(pairs)], rewritable=again)
     delay_ns = min(RETRANSMIT_FIRST << (update.tries - 1), UPDATE_RETRANSMIT_MAX)
     core.set_timer(context, Timer.RETRANSMIT, core.jittered(delay_ns))
+
+
+def restore(core: Core, context: Context, why: str) -> None:
+    """Goes on with a context that was being set up anew, and tells the peer so [D18, D39]."""
+    send_update(core, context, why)
+    core.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
+    core.install(context)
 
 
 def next_nonce(context: Context) -> int:
@@ -111,8 +118,7 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     addresses must be in the Lsl sets [draft §7.8].
     """
     context = core.labels.get(message.context.receiver_label)
-    talking = context is not None and (context.is_settled or context.closing is not None)
-    if context is None or not talking or not context.is_about(message):
+    if context is None or not context.is_known_to_peer or not context.is_about(message):
         core.drop(f"{message.code.name} for no context of ours")
         return None
     if event.source not in context.peer_acceptable or event.destination not in context.own_local:
@@ -121,6 +127,12 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if not is_authentic(context, event, message):
         core.drop(f"{message.code.name} not authentic")
         return None
+    if not context.is_settled and context.closing is None:
+        restore(core, context, "the peer has the context")
+    if context.trial is not None:
+        context.trial = None
+        core.stop_timer(context, Timer.TRIAL)
+        core.install(context)
     # The one in the set-up nobody had authenticated.
     context.peer_birthday = message.context.sender_birthday
     return context

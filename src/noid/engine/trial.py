@@ -1,0 +1,68 @@
+"""Whether the peer still has a context, when a UC says no and proves nothing [D18, D39].
+
+The host asks the peer by Update Requests over several pairs. An authenticated message keeps the
+context; silence sets it aside, and a set-up begins. A peer without any memory of its contexts is
+so reached again after a second, and a forged UC costs a few messages.
+"""
+
+from noid.constants import (
+    MILLISECOND,
+    TRIAL_INTERVAL,
+    TRIAL_PAIRS_MAX,
+    TRIAL_REST,
+    TRIAL_ROUNDS,
+    TRIAL_SILENCE,
+)
+from noid.engine.context import Context, Pair, Trial
+from noid.engine.core import Core
+from noid.engine.handshake import start
+from noid.engine.selection import alternatives
+from noid.engine.state import Timer
+from noid.engine.update import next_nonce, request
+
+
+def begin(core: Core, context: Context) -> None:
+    """Begins to ask, unless the host does so already, or has done so lately."""
+    if core.now_ns < context.next_trial_ns:
+        core.drop("UC not believed, and the context tested lately")
+        return
+    context.next_trial_ns = core.now_ns + TRIAL_REST
+    silence_ns = max(TRIAL_SILENCE, 250 * MILLISECOND + 2 * context.round_trip_ns)
+    context.trial = Trial(core.now_ns + silence_ns)
+    core.install(context)
+    _ask(core, context, context.trial)
+
+
+def on_timer(core: Core, context: Context) -> None:
+    """No authenticated message yet: asks again, or sets the context aside."""
+    under_way = context.trial
+    assert under_way is not None
+    if core.now_ns < under_way.until_ns:
+        _ask(core, context, under_way)
+        return
+    start(core, context, b"", "the peer has no context")
+    core.install(context)
+
+
+def _ask(core: Core, context: Context, under_way: Trial) -> None:
+    """One round, in turns in the form of data and plain: a filter may pass only one of them."""
+    left_ns = under_way.until_ns - core.now_ns
+    if under_way.rounds == TRIAL_ROUNDS:
+        core.set_timer(context, Timer.TRIAL, left_ns)
+        return
+    in_slot = under_way.rounds % 2 == 0
+    under_way.rounds += 1
+    for pair in _covering(context):
+        message = request(core, context, next_nonce(context))
+        rewritable = in_slot and len(context.own_set) > 1
+        core.send(message, pair, rewritable=rewritable, in_slot=in_slot)
+    core.set_timer(context, Timer.TRIAL, min(TRIAL_INTERVAL, left_ns))
+
+
+def _covering(context: Context) -> list[Pair]:
+    """The pair in use, and others that add a verified locator, as long as there are such."""
+    pairs = [context.pair]
+    for pair in alternatives(context):
+        if pair[1] not in {one[1] for one in pairs}:
+            pairs.append(pair)
+    return pairs[: 1 + TRIAL_PAIRS_MAX]
