@@ -9,9 +9,8 @@ from noid.constants import MILLISECOND, SECOND
 from noid.dns.records import Kind, Question, Status
 from noid.locators import Locator
 from noid.sim.names import TTL_SECONDS, Names
-from noid.sim.network import QUEUE_NS, Line, Network, Weather
+from noid.sim.network import QUEUE_NS, Line, Network, Weather, locator_of
 from noid.sim.parcel import Parcel
-from noid.sim.swarm import locator_of
 from noid.sim.ulp import build
 from noid.wire import ipv6
 

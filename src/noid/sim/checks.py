@@ -31,6 +31,7 @@ from noid.sim.node import Node
 from noid.sim.parcel import SLOTS, Parcel, is_control, label_of
 from noid.sim.trace import Trace
 from noid.sim.ulp import Ledger, number_of, number_said
+from noid.sim.violation import Violation
 from noid.wire import ipv6
 from noid.wire.control import Code
 
@@ -43,20 +44,6 @@ ENDS_AT = ipv6.HEADER_OCTETS + 16
 QUOTE_AT = ipv6.HEADER_OCTETS + 8
 """Where an ICMPv6 error has the packet it is about."""
 Sizes = tuple[int, int, int, int, int]
-
-
-class Violation(Exception):
-    """Something that must never happen has.
-
-    Args:
-        check: which check failed.
-        what: what it saw.
-    """
-
-    def __init__(self, check: str, what: str) -> None:
-        super().__init__(f"{check}: {what}")
-        self.check = check
-        self.what = what
 
 
 class Scene(Protocol):

@@ -22,11 +22,11 @@ from noid.engine.context import Context
 from noid.engine.events import AnswerArrived, ContextFound, IdleChecked, LocatorsChanged, Memory
 from noid.engine.state import LAW, TIMERS_OF, State, Timer, Trigger
 from noid.locators import UNSPECIFIED
-from noid.sim.checks import Violation
 from noid.sim.names import TIMEOUT_NS
 from noid.sim.node import Node
 from noid.sim.parcel import CODEPOINTS
 from noid.sim.stage import EVERYWHERE, add_hosts, reach, talk
+from noid.sim.violation import Violation
 from noid.sim.world import World
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, encode_packet

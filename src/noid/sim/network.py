@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 
 from noid.constants import MILLISECOND, SECOND
 from noid.locators import Locator
-from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel, is_m6
+from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel, is_control, is_m6
 from noid.wire import icmpv6, ipv6
 from noid.wire.ipv6 import ADDRESSES_AT, NEXT_HEADER_AT
 
@@ -89,6 +89,11 @@ class Weather(Line):
     tells: bool = False
 
 
+def locator_of(provider: int, host: int) -> Locator:
+    """The address a host has by a provider."""
+    return Locator(bytes.fromhex(f"20010db8{provider:04x}{host:04x}") + bytes(6) + b"\0\1")
+
+
 def provider_of(locator: Locator) -> int:
     """The provider a locator belongs to."""
     return int.from_bytes(locator[4:6], "big")
@@ -109,6 +114,7 @@ class Network:
         filtered: providers whose firewall drops the M6 next headers.
         borders: nodes whose border rewrites; all their locators.
         present: the addresses that exist now, and whose.
+        doomed: serial numbers of control messages that are lost; ``controls`` counts them.
     """
 
     def __init__(self, source: random.Random, injected: Counter[str], weather: Weather) -> None:
@@ -121,6 +127,8 @@ class Network:
         self.filtered: set[int] = set()
         self.borders: dict[str, tuple[Locator, ...]] = {}
         self.present: dict[Locator, str] = {}
+        self.doomed: frozenset[int] = frozenset()
+        self.controls = 0
         self.listeners: list[Callable[[Parcel], None]] = []
 
     def heal(self) -> None:
@@ -162,6 +170,10 @@ class Network:
             self.injected[obstacle] += 1
             return parcel, [], f"x {obstacle}"
         waits_ns = line.queueing_ns(len(octets), now_ns)
+        if self.doomed and is_control(octets):
+            self.controls += 1
+            if self.controls in self.doomed:
+                waits_ns = None
         if waits_ns is None or (line.loss and self.random.random() < line.loss):
             self.injected["lost"] += 1
             return parcel, [], "x lost"

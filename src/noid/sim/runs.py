@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from noid.engine.host import Host
-from noid.sim.checks import Violation
 from noid.sim.coverage import Entry, every_entry
 from noid.sim.node import MakeHost
 from noid.sim.scenarios import SCENARIOS, SWARM
+from noid.sim.violation import Violation
 from noid.sim.world import World
 
 

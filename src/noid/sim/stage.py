@@ -4,8 +4,8 @@ from noid.constants import MILLISECOND, SECOND
 from noid.engine.context import Context
 from noid.engine.state import State
 from noid.locators import Locator
+from noid.sim.network import locator_of
 from noid.sim.parcel import Parcel
-from noid.sim.swarm import locator_of
 from noid.sim.ulp import Conversation
 from noid.sim.world import World
 from noid.wire import ipv6

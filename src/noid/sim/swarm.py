@@ -10,9 +10,8 @@ from dataclasses import dataclass, fields
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.engine.events import ContextFound
-from noid.locators import Locator
 from noid.sim.attackers import OffPath, OnPath
-from noid.sim.network import Weather, provider_of
+from noid.sim.network import Weather, locator_of, provider_of
 from noid.sim.node import Node
 from noid.sim.ulp import PROTOCOLS, Conversation
 from noid.sim.world import World
@@ -125,11 +124,6 @@ def draw(source: random.Random) -> Faults:
         off_path=times(12, 0.3),
         on_path=times(12, 0.25),
     )
-
-
-def locator_of(provider: int, host: int) -> Locator:
-    """The address a host has by a provider."""
-    return Locator(bytes.fromhex(f"20010db8{provider:04x}{host:04x}") + bytes(6) + b"\0\1")
 
 
 def build(world: World) -> Faults:

@@ -55,6 +55,8 @@ class Conversation:
         size: octets of payload.
         replies: whether the server answers.
         server_talks: whether the server sends of its own accord, too.
+        burst: packets at a time.
+        turnaround_ns: until the server answers; 0 for the usual.
     """
 
     client: str
@@ -66,6 +68,8 @@ class Conversation:
     size: int
     replies: bool
     server_talks: bool = False
+    burst: int = 1
+    turnaround_ns: int = 0
 
 
 @dataclass(slots=True)

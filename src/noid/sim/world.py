@@ -13,14 +13,16 @@ from collections.abc import Callable
 from noid.constants import CLOSE_TIME, MILLISECOND, SECOND
 from noid.engine.host import Host
 from noid.locators import Locator
-from noid.sim.checks import Checks, Violation
+from noid.sim.checks import Checks
 from noid.sim.coverage import Coverage
+from noid.sim.laws import Laws
 from noid.sim.names import Names
 from noid.sim.network import Network, Weather
 from noid.sim.node import MakeHost, Node
 from noid.sim.parcel import Parcel
 from noid.sim.trace import Trace, milliseconds
 from noid.sim.ulp import Conversation, Ledger, number_of
+from noid.sim.violation import Violation
 
 START_NS = 1_000 * SECOND
 WINDOW_NS = 9 * SECOND
@@ -65,6 +67,8 @@ class World:
         """Nobody says anything before."""
         self.faults = ""
         """What was drawn for this run, in words."""
+        self.laws: Laws | None = None
+        """What programs may expect of this world; see ``watch``."""
         self._queue: list[tuple[int, int, Callable[[], object]]] = []
         self._serial = itertools.count()
 
@@ -91,6 +95,15 @@ class World:
             else:
                 self.network.present.pop(locator, None)
 
+    def watch(self, laws: Laws) -> None:
+        """Holds the world to the laws from now on; faults must be told by ``changed``."""
+        self.laws = laws
+
+    def changed(self, *, state_lost: bool = False) -> None:
+        """Something fails, works again, or is changed; see ``Laws.changed``."""
+        if self.laws is not None:
+            self.laws.changed(state_lost=state_lost)
+
     def converse(self, talk: Conversation) -> None:
         """Lets two programs talk from now on; the client's looks the server up, or its shim does.
 
@@ -109,9 +122,10 @@ class World:
             known = client.attentive or talk.server_aid in client.watched
             if not known and self.random.random() < 0.2:
                 client.resolve(self.nodes[talk.server], talk.server_aid)
-            self.say(index, by_server=False)
-            if talk.server_talks:
-                self.say(index, by_server=True)
+            for _ in range(talk.burst):
+                self.say(index, by_server=False)
+                if talk.server_talks:
+                    self.say(index, by_server=True)
         delay_ns = self.random.randrange(talk.interval_ns // 2, talk.interval_ns * 3 // 2)
         delay_ns += max(0, self.quiet_until_ns - self.now_ns) if self.talking else PAUSE_NS
         self.after(delay_ns, lambda: self._speak(index))
@@ -121,6 +135,8 @@ class World:
         talk = self.ledger.conversations[index]
         packet = self.ledger.packet(talk, index, by_server=by_server, now_ns=self.now_ns)
         self.nodes[talk.server if by_server else talk.client].ulp_sends(packet)
+        if self.laws is not None:
+            self.laws.sent(len(self.ledger.sent))
         return packet
 
     # --- time ---------------------------------------------------------------------------------
@@ -173,8 +189,14 @@ class World:
         if sent is None:
             return
         sent.copies += 1
+        if self.laws is not None:
+            self.laws.delivered(sent)
         if sent.wants_reply and sent.copies == 1 and sent.receiver == node.name:
-            self.after(TURNAROUND_NS, lambda: self.say(sent.conversation, by_server=True))
+            turnaround_ns = self.ledger.conversations[sent.conversation].turnaround_ns
+            self.after(
+                turnaround_ns or TURNAROUND_NS,
+                lambda: self.say(sent.conversation, by_server=True),
+            )
 
     def remark(self, name: str, text: str) -> None:
         """A line in the trace."""

@@ -1,0 +1,246 @@
+"""Families of histories, each a function from a number to a history.
+
+The exhaustive ones have as many histories as there are: every cut of every pair, every two control
+messages that are lost. The others draw a history from the number, for ever.
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from noid.sim.history import History, Step, Traffic
+
+CUT_MS, HEAL_MS, END_MS = 1_500, 5_000, 8_000
+"""When a cut begins and ends, and the history."""
+MESSAGES = 10
+"""Which control messages are lost: any two of so many."""
+IDLE_MS = 16 * 60_000
+"""Longer than an idle context lives."""
+FEW_PAIRS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Histories of one kind.
+
+    Attributes:
+        summary: what they are.
+        history: the one with a number.
+        count: how many there are; 0 for as many as one likes.
+    """
+
+    summary: str
+    history: Callable[[int], History]
+    count: int = 0
+
+
+# --- exhaustive -----------------------------------------------------------------------------------
+
+
+def _cuts(a: int, b: int) -> Family:
+    pairs = list(itertools.product(range(a), range(b)))
+
+    def history(number: int) -> History:
+        ways = [number >> 2 * index & 3 for index in range(len(pairs))]
+        cuts = [
+            Step(CUT_MS, "cut", (*pair, way)) for pair, way in zip(pairs, ways, strict=True) if way
+        ]
+        return History(
+            seed=number,
+            locators=(a, b),
+            duration_ms=END_MS,
+            steps=(*cuts, Step(HEAL_MS, "heal")),
+        )
+
+    summary = f"every cut of the pairs of {a}x{b} locators, one way and both ways, and healing"
+    return Family(summary, history, 4 ** len(pairs))
+
+
+LOSSES = list(itertools.combinations_with_replacement(range(1, MESSAGES + 1), 2))
+
+
+def _losses(phase: str, beginning: tuple[Step, ...], duration_ms: int) -> Family:
+    def history(number: int) -> History:
+        doomed = tuple(sorted(set(LOSSES[number % len(LOSSES)])))
+        at_ms = beginning[0].at_ms if beginning else 0
+        steps = (Step(at_ms, "doom", doomed), *beginning)
+        return History(seed=number, locators=(2, 2), duration_ms=duration_ms, steps=steps)
+
+    return Family(f"any two control messages of {phase} are lost", history, len(LOSSES))
+
+
+# --- random ---------------------------------------------------------------------------------------
+
+
+def _walk(a: int, b: int) -> Family:
+    def history(number: int) -> History:
+        source = random.Random(f"{number}/walk-{a}x{b}")
+        # More locators than a few need more time to be searched, and so fewer steps in it.
+        gaps_ms = (30, 300, 2_000, 6_000, 20_000)
+        steps: list[Step] = []
+        at_ms = 2_000
+        for _ in range(source.randint(1, 12)):
+            steps += _drawn(source, a, b, at_ms)
+            at_ms += source.choice(gaps_ms)
+        steps.append(Step(at_ms, "heal"))
+        steps += [Step(at_ms, "start", (side,)) for side in (0, 1)]
+        return History(
+            seed=number,
+            locators=(a, b),
+            duration_ms=at_ms + (6_000 if a * b <= FEW_PAIRS else 12_000),
+            steps=tuple(steps),
+            delay_ms=source.choice((1, 10, 40, 120)),
+            jitter_ms=source.choice((0, 0, 2, 20)),
+            traffic=_some_traffic(source),
+        )
+
+    return Family(f"random walks with {a}x{b} locators", history)
+
+
+def _some_traffic(source: random.Random) -> Traffic:
+    return Traffic(
+        interval_us=source.choice((10_000, 50_000, 50_000, 200_000)),
+        replies=source.random() < 0.7,
+        server_talks=source.random() < 0.2,
+    )
+
+
+def _drawn(source: random.Random, a: int, b: int, at_ms: int) -> Iterator[Step]:
+    """One thing that happens, in one step or more."""
+    side = source.randrange(2)
+    counts = (a, b)
+    pair = (source.randrange(a), source.randrange(b))
+    way = source.choice((1, 2, 3, 3))
+    everything = (1 << counts[side]) - 1
+    some = source.randrange(1, everything + 1)
+    kind = source.choice(KINDS)
+    match kind:
+        case "only":  # one pair is left, or one each way
+            there, back = _pick(source, a, b), _pick(source, a, b)
+            for one in itertools.product(range(a), range(b)):
+                cut = 3 & ~(1 if one == there else 0) & ~(2 if one == back else 0)
+                yield Step(at_ms, "restore", (*one, 3))
+                yield Step(at_ms, "cut", (*one, cut))
+        case "cut" | "restore" | "filter" | "filter-control" | "unfilter":
+            yield Step(at_ms, kind, (*pair, way))
+        case "delay":
+            yield Step(at_ms, kind, (*pair, way, source.choice((1, 30, 150))))
+        case "loss":
+            yield Step(at_ms, kind, (*pair, way, source.choice((0, 5, 20))))
+        case "provider":
+            yield Step(at_ms, kind, (side, source.randrange(counts[side]), source.randrange(2)))
+        case "reboot":
+            yield Step(at_ms, kind, (side, source.randrange(2)))
+        case "restart":
+            yield Step(at_ms, kind, (side,))
+        case "have" | "publish":
+            # The AID stays: what becomes of it is the family of renumberings.
+            yield Step(at_ms, kind, (side, some | 1))
+        case "mark":
+            yield Step(at_ms, kind, (side, some & ~1, source.choice((0, some & ~1))))
+        case "dns":
+            yield Step(at_ms, kind, (source.randrange(2),))
+        case _:
+            yield Step(at_ms, kind)
+
+
+def _pick(source: random.Random, a: int, b: int) -> tuple[int, int]:
+    return source.randrange(a), source.randrange(b)
+
+
+KINDS = (
+    *("cut",) * 4,
+    *("only",) * 3,
+    *("provider",) * 3,
+    *("restore", "filter", "filter-control", "unfilter", "delay", "loss"),
+    *("reboot", "restart", "have", "publish", "mark", "dns", "heal", "heal"),
+)
+
+
+def _healthy(number: int) -> History:
+    source = random.Random(f"{number}/healthy")
+    a, b = source.choice(((1, 1), (1, 2), (2, 2), (2, 2), (3, 3)))
+    delays = (1, 10, 60, 150)
+    apart = [
+        Step(0, "delay", (one, other, way, source.choice(delays)))
+        for one in range(a)
+        for other in range(b)
+        for way in (1, 2)
+        if source.random() < 0.5
+    ]
+    return History(
+        seed=number,
+        locators=(a, b),
+        duration_ms=source.choice((30_000, 60_000, 120_000)),
+        steps=tuple(apart) if source.random() < 0.5 else (),
+        delay_ms=source.choice(delays),
+        jitter_ms=source.choice((0, 0, 2, 50)),
+        loss_percent=source.choice((0, 0, 0, 5, 20)),
+        traffic=Traffic(
+            interval_us=source.choice((5_000, 10_000, 20_000, 50_000, 200_000, 1_000_000)),
+            replies=source.random() < 0.6,
+            turnaround_ms=source.choice((1, 3, 50, 300)),
+            server_talks=source.random() < 0.2,
+            burst=source.choice((1, 1, 1, 5)),
+        ),
+    )
+
+
+SECONDS = 1_000
+TTL_MS = 60 * SECONDS
+VERIFIED_MS = 11 * 60 * SECONDS
+"""After this time every context has been verified again [D31]."""
+
+
+def _renumbering(number: int) -> History:
+    """Steps by D25: an address is published, added, used; deprecated, withdrawn, removed."""
+    source = random.Random(f"{number}/renumbering")
+    side = source.randrange(2)
+    locators = (source.randint(2, 4), source.randint(2, 4))
+    count = locators[side]
+    has = published = source.randrange(1, 1 << (count - 1)) | 1
+    steps = [Step(0, "publish", (side, published)), Step(0, "have", (side, has))]
+    at_ms = 5 * SECONDS
+    for _ in range(source.randint(2, 6)):
+        index = source.randrange(count)
+        bit = 1 << index
+        if not has & bit:
+            published |= bit
+            steps.append(Step(at_ms, "publish", (side, published)))
+            at_ms += TTL_MS + SECONDS
+            has |= bit
+            steps.append(Step(at_ms, "have", (side, has)))
+        elif has & ~bit:
+            steps.append(Step(at_ms, "mark", (side, bit, 0)))
+            at_ms += 2 * TTL_MS + SECONDS
+            published &= ~bit
+            steps.append(Step(at_ms, "publish", (side, published)))
+            at_ms += 2 * TTL_MS + SECONDS
+            has &= ~bit
+            steps.append(Step(at_ms, "have", (side, has)))
+        at_ms += source.choice((SECONDS, 2 * TTL_MS, VERIFIED_MS))
+    return History(
+        seed=number,
+        locators=locators,
+        duration_ms=at_ms + VERIFIED_MS,
+        steps=tuple(steps),
+        traffic=Traffic(interval_us=2_000_000, replies=source.random() < 0.8),
+        lossless=True,
+        caches=True,
+    )
+
+
+FAMILIES: dict[str, Family] = {
+    **{f"cuts-{a}x{b}": _cuts(a, b) for a, b in ((1, 2), (2, 1), (1, 3), (2, 2), (2, 3), (3, 3))},
+    "lost-setup": _losses("set-up", (), 12_000),
+    "lost-update": _losses("an update", (Step(2_000, "have", (1, 1)),), 26_000),
+    "lost-close": _losses("a close", (Step(2_000, "pause", (IDLE_MS,)),), IDLE_MS + 20_000),
+    "lost-recovery": _losses("a recovery", (Step(2_000, "reboot", (1, 1)),), 14_000),
+    **{f"walk-{a}x{b}": _walk(a, b) for a, b in ((2, 2), (1, 6), (4, 4), (2, 8), (16, 16))},
+    "healthy": Family("nothing fails, whatever programs say", _healthy),
+    "renumbering": Family(
+        "addresses come and go by the rules, and no packet is lost", _renumbering
+    ),
+}
+"""By name."""

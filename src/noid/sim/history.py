@@ -1,0 +1,308 @@
+"""A history: two hosts, what their programs say, and what happens to them and to the network.
+
+A history is data: it can be written down, made shorter, and played again. What it holds are steps;
+each is one change of the world, told to the laws.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from noid.constants import MILLISECOND, SECOND
+from noid.locators import Locator
+from noid.sim.laws import Laws
+from noid.sim.network import locator_of
+from noid.sim.node import Node
+from noid.sim.parcel import CODEPOINTS
+from noid.sim.ulp import Conversation
+from noid.sim.world import World
+from noid.wire import ipv6
+from noid.wire.slots import m6_next_headers
+
+SIDES = ("a", "b")
+HOST_NUMBERS = (10, 11)
+M6 = frozenset(m6_next_headers(CODEPOINTS))
+END_NS = 3 * SECOND
+"""What was sent last may take so long to arrive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What the programs say.
+
+    Attributes:
+        interval_us: between two packets of the client, in microseconds.
+        replies: whether the server answers each packet.
+        turnaround_ms: how long that takes it.
+        server_talks: whether the server sends of its own accord.
+        burst: packets at a time.
+    """
+
+    interval_us: int = 50_000
+    replies: bool = True
+    turnaround_ms: int = 3
+    server_talks: bool = False
+    burst: int = 1
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """One change.
+
+    Attributes:
+        at_ms: when, from the beginning.
+        kind: which, a key of ``ACTIONS``.
+        arguments: as the action takes them.
+    """
+
+    at_ms: int
+    kind: str
+    arguments: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """A beginning and what happens.
+
+    Attributes:
+        seed: of the chance that is left: entropy of the engines, jitter, loss.
+        locators: of a and of b.
+        duration_ms: how long the programs talk.
+        steps: what happens, in order of time.
+        delay_ms: of every line.
+        jitter_ms: of every line, at most.
+        loss_percent: of every line.
+        traffic: what the programs say.
+        lossless: whether no packet may be lost at all.
+        caches: whether resolvers keep answers for their TTL.
+    """
+
+    seed: int
+    locators: tuple[int, int]
+    duration_ms: int
+    steps: tuple[Step, ...] = ()
+    delay_ms: int = 10
+    jitter_ms: int = 0
+    loss_percent: int = 0
+    traffic: Traffic = Traffic()
+    lossless: bool = False
+    caches: bool = False
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return msgspec.json.encode(self)
+
+
+def decode(octets: bytes) -> History:
+    """A history that was written down.
+
+    Raises:
+        msgspec.ValidationError: it is none.
+    """
+    return msgspec.json.decode(octets, type=History)
+
+
+def play(world: World, history: History) -> None:
+    """Plays a history in a fresh world made of its seed.
+
+    Raises:
+        Violation: a check or a law does not hold.
+    """
+    weather = world.network.weather
+    weather.delay_ns = history.delay_ms * MILLISECOND
+    weather.jitter_ns = history.jitter_ms * MILLISECOND
+    weather.loss = history.loss_percent / 100
+    world.names.caches = history.caches
+    for name, count, number in zip(SIDES, history.locators, HOST_NUMBERS, strict=True):
+        world.add(name, tuple(locator_of(provider, number) for provider in range(1, count + 1)))
+    world.faults = history.encode().decode()
+    begin_ns = world.now_ns
+    for step in history.steps:
+        world.after(step.at_ms * MILLISECOND, _happening(world, step))
+    world.watch(Laws(world, lossless=history.lossless))
+    world.converse(_conversation(world, history.traffic))
+    world.run(begin_ns + history.duration_ms * MILLISECOND - world.now_ns)
+    world.talking = False
+    world.run(END_NS)
+    if world.laws is not None:
+        world.laws.finish()
+
+
+def _conversation(world: World, traffic: Traffic) -> Conversation:
+    return Conversation(
+        client="a",
+        server="b",
+        client_aid=world.nodes["a"].locators[0],
+        server_aid=world.nodes["b"].locators[0],
+        protocol=ipv6.UDP,
+        interval_ns=traffic.interval_us * 1_000,
+        size=100,
+        replies=traffic.replies,
+        server_talks=traffic.server_talks,
+        burst=traffic.burst,
+        turnaround_ns=traffic.turnaround_ms * MILLISECOND,
+    )
+
+
+def _happening(world: World, step: Step) -> Callable[[], None]:
+    def happen() -> None:
+        world.remark("", f"{step.kind} {' '.join(map(str, step.arguments))}")
+        world.injected[step.kind] += 1
+        ACTIONS[step.kind](world, *step.arguments)
+        world.changed(state_lost=step.kind in LOSING_STATE)
+
+    return happen
+
+
+# --- actions --------------------------------------------------------------------------------------
+
+Ends = list[tuple[Locator, Locator]]
+
+
+def _lines(world: World, one: int, other: int, ways: int) -> Ends:
+    """The lines between a locator of a and one of b.
+
+    Args:
+        world: where.
+        one: index of the locator of a.
+        other: index of the locator of b.
+        ways: 1 for the line from a to b, 2 for the line back, 3 for both.
+    """
+    a, b = world.nodes["a"].locators[one], world.nodes["b"].locators[other]
+    return [pair for bit, pair in ((1, (a, b)), (2, (b, a))) if ways & bit]
+
+
+def _of(locators: tuple[Locator, ...], mask: int) -> tuple[Locator, ...]:
+    return tuple(one for index, one in enumerate(locators) if mask >> index & 1)
+
+
+def _node(world: World, side: int) -> Node:
+    return world.nodes[SIDES[side]]
+
+
+def _cut(world: World, one: int, other: int, ways: int) -> None:
+    for ends in _lines(world, one, other, ways):
+        world.network.line(*ends).is_up = False
+
+
+def _restore(world: World, one: int, other: int, ways: int) -> None:
+    for ends in _lines(world, one, other, ways):
+        world.network.line(*ends).is_up = True
+
+
+def _filter(world: World, one: int, other: int, ways: int) -> None:
+    for ends in _lines(world, one, other, ways):
+        world.network.line(*ends).filtered = M6
+
+
+def _filter_control(world: World, one: int, other: int, ways: int) -> None:
+    for ends in _lines(world, one, other, ways):
+        world.network.line(*ends).filtered_types = frozenset({CODEPOINTS.icmpv6_type})
+
+
+def _unfilter(world: World, one: int, other: int, ways: int) -> None:
+    for ends in _lines(world, one, other, ways):
+        line = world.network.line(*ends)
+        line.filtered = line.filtered_types = frozenset()
+
+
+def _delay(world: World, one: int, other: int, ways: int, milliseconds: int) -> None:
+    for ends in _lines(world, one, other, ways):
+        world.network.line(*ends).delay_ns = milliseconds * MILLISECOND
+
+
+def _loss(world: World, one: int, other: int, ways: int, percent: int) -> None:
+    for ends in _lines(world, one, other, ways):
+        world.network.line(*ends).loss = percent / 100
+
+
+def _provider(world: World, side: int, index: int, is_up: int) -> None:
+    """Every line to and from one locator."""
+    for other in range(len(_node(world, 1 - side).locators)):
+        one = (index, other) if side == 0 else (other, index)
+        (_restore if is_up else _cut)(world, *one, 3)
+
+
+def _heal(world: World) -> None:
+    world.network.heal()
+    world.names.heal()
+
+
+def _reboot(world: World, side: int, remembers: int) -> None:
+    _node(world, side).reboot(remembers=bool(remembers))
+
+
+def _restart(world: World, side: int) -> None:
+    _node(world, side).restart()
+
+
+def _stop(world: World, side: int) -> None:
+    node = _node(world, side)
+    node.running = False
+    node.start()
+
+
+def _start(world: World, side: int) -> None:
+    node = _node(world, side)
+    if not node.running:
+        node.running = True
+        node.reboot(remembers=True)
+
+
+def _have(world: World, side: int, mask: int) -> None:
+    node = _node(world, side)
+    node.have(_of(node.locators, mask))
+
+
+def _mark(world: World, side: int, deprecated: int, broken: int) -> None:
+    node = _node(world, side)
+    present = node.present
+    node.mark(
+        deprecated=frozenset(_of(node.locators, deprecated)) & frozenset(present),
+        broken=frozenset(_of(node.locators, broken)) & frozenset(present),
+    )
+
+
+def _publish(world: World, side: int, mask: int) -> None:
+    node = _node(world, side)
+    world.names.publish(f"{node.name}.example", _of(node.locators, mask))
+
+
+def _dns(world: World, works: int) -> None:
+    world.names.timeouts = 0.0 if works else 1.0
+
+
+def _doom(world: World, *numbers: int) -> None:
+    """The control messages with these numbers, counted from now on, are lost."""
+    world.network.controls = 0
+    world.network.doomed = frozenset(numbers)
+
+
+def _pause(world: World, milliseconds: int) -> None:
+    world.quiet_until_ns = world.now_ns + milliseconds * MILLISECOND
+
+
+ACTIONS: dict[str, Callable[..., None]] = {
+    "cut": _cut,
+    "restore": _restore,
+    "filter": _filter,
+    "filter-control": _filter_control,
+    "unfilter": _unfilter,
+    "delay": _delay,
+    "loss": _loss,
+    "provider": _provider,
+    "heal": _heal,
+    "reboot": _reboot,
+    "restart": _restart,
+    "stop": _stop,
+    "start": _start,
+    "have": _have,
+    "mark": _mark,
+    "publish": _publish,
+    "dns": _dns,
+    "doom": _doom,
+    "pause": _pause,
+}
+"""What may happen, by name."""
+LOSING_STATE = frozenset({"reboot", "stop", "start", "doom"})
+"""After which an end may be without the context that the other has."""

@@ -1,0 +1,390 @@
+"""What a user may expect: packets arrive, and nothing happens while nothing fails.
+
+Where checks.py looks at single events, a law looks at a conversation over time. Each is judged
+continuously, under its own premise; how often it was is counted, so that a law whose premise never
+holds is seen.
+
+=================== ===============================================================================
+liveness            A pair of verified locators, or one per direction, has carried packets for the
+                    time L and a round trip: new packets arrive.
+never worse than    Plain IPv6 between the AIDs has worked that long: new packets arrive, whatever
+plain               happens to M6 packets, to the peer's shim, to its state or to the DNS.
+agreement           Both ends have the same Lsl and marks of each other that long after a change.
+quiet               While nothing fails no context changes its pair, no packet is delivered twice,
+                    and there is at most one control message per second and context [D42, D43].
+renumbering         A renumbering by D25 loses no packet.
+=================== ===============================================================================
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from noid.constants import MILLISECOND, SECOND
+from noid.engine.context import Context
+from noid.locators import Locator
+from noid.sim.network import Line, Network
+from noid.sim.node import Node
+from noid.sim.parcel import SLOTS, Parcel, is_control, is_data, label_of
+from noid.sim.ulp import Conversation, Ledger, Sent
+from noid.sim.violation import Violation
+from noid.wire import ipv6
+from noid.wire.options import Entries, LocatorFlag
+
+LIVENESS = "liveness"
+PLAIN = "never worse than plain"
+AGREEMENT = "agreement"
+QUIET = "quiet"
+RENUMBERING = "renumbering"
+LAWS = (LIVENESS, PLAIN, AGREEMENT, QUIET, RENUMBERING)
+
+LIVE_FEW_NS = SECOND
+"""L, up to 4x4 pairs."""
+LIVE_MANY_NS = 5 * SECOND
+"""L, up to 16x16 pairs."""
+FEW_PAIRS = 16
+TOLD_AGAIN_NS = 20 * SECOND
+"""A UR that is lost twice is sent a third time so long after the first, at most [D16]."""
+STATE_NS = 3 * SECOND
+"""Where an end has lost its contexts: the silence that proves it [D39], and a set-up."""
+ROUND_TRIPS = 4
+"""Besides those times: detection, a probe that is lost with the change, and a set-up."""
+SENT_MIN = 6
+"""Packets a program must have sent since the change: without traffic nothing is noticed."""
+LOST_IN_A_ROW_MAX = 20
+"""Where a line loses packets by chance, so many in a row are no chance."""
+CALM_NS = 5 * SECOND
+"""Nothing has failed for so long in a world in which nothing ever has."""
+CALM_AGAIN_NS = 150 * SECOND
+"""And in one in which something has: a better pair may be tried until then [D20]."""
+CONTROL_WINDOW_NS = 10 * SECOND
+CONTROL_MAX = 10
+"""Control messages about a context in that time, from both ends together."""
+KEEPALIVE_CODE = 10
+MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP
+LOSS_CALM = 0.2
+JITTER_CALM_NS = 50 * MILLISECOND
+JUDGED_AGAIN_NS = 250 * MILLISECOND
+"""How long it is taken as known whether a premise holds."""
+
+
+class Scene(Protocol):
+    """What the laws look at; see ``noid.sim.world.World``."""
+
+    now_ns: int
+    nodes: dict[str, Node]
+    network: Network
+    ledger: Ledger
+
+
+@dataclass(slots=True)
+class Way:
+    """One direction of a conversation.
+
+    Attributes:
+        sender: its node.
+        receiver: the other's.
+        sent: packets since the last change.
+        due: packets that have yet to arrive: their number, until when, and by which law.
+        lost: how many in a row have not.
+        premise: the law whose premise holds, or nothing; and when that was found.
+    """
+
+    sender: Node
+    receiver: Node
+    source: Locator
+    destination: Locator
+    sent: int = 0
+    due: deque[tuple[int, int, str]] = field(default_factory=deque)
+    lost: int = 0
+    premise: tuple[str, int] = ("", -1)
+
+
+class Laws:
+    """The laws of one world.
+
+    Args:
+        world: it.
+        lossless: whether the renumbering law holds: no packet may be lost at all.
+
+    Attributes:
+        judged: how often each law was.
+    """
+
+    def __init__(self, world: Scene, *, lossless: bool = False) -> None:
+        self.world = world
+        self.lossless = lossless
+        self.judged: Counter[str] = Counter()
+        self.changed_ns = world.now_ns
+        self.changes = 0
+        self.state_lost = False
+        self.first_ns: dict[int, int] = {}
+        self.ways: dict[tuple[int, bool], Way] = {}
+        self.pairs: dict[tuple[str, int], bytes] = {}
+        self.control: dict[frozenset[Locator], deque[int]] = {}
+        self.calm = (False, -1)
+        world.network.listeners.append(self._passes)
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def changed(self, *, state_lost: bool = False) -> None:
+        """Something fails, works again, or is changed: every premise begins anew.
+
+        Args:
+            state_lost: whether an end has lost its contexts.
+        """
+        self._judge_due()
+        self.changed_ns = self.world.now_ns
+        self.changes += 1
+        self.state_lost = state_lost
+        self.first_ns.clear()
+        self.pairs.clear()
+        self.control.clear()
+        self.calm = (False, -1)
+        for way in self.ways.values():
+            way.sent = way.lost = 0
+            way.due.clear()
+            way.premise = ("", -1)
+
+    def sent(self, number: int) -> None:
+        """A program sends a packet."""
+        one = self.world.ledger.sent[number]
+        way = self._way(one)
+        self._judge(way)
+        way.sent += 1
+        now_ns = self.world.now_ns
+        first_ns = self.first_ns.setdefault(one.conversation, now_ns)
+        if self.lossless:
+            way.due.append((number, now_ns + self._arrival_ns(way), RENUMBERING))
+        if now_ns - first_ns < self._limit_ns(way) or way.sent <= SENT_MIN:
+            return
+        law = self._premise(way)
+        if law:
+            way.due.append((number, now_ns + self._arrival_ns(way), law))
+
+    def delivered(self, one: Sent) -> None:
+        """A packet reaches its program, perhaps not for the first time."""
+        if one.copies > 1 and one.at_ns > self.changed_ns + CALM_NS and self._is_calm():
+            text = f"a packet of {one.sender} reaches {one.receiver} {one.copies} times"
+            raise Violation(QUIET, text)
+
+    def finish(self) -> None:
+        """Nothing is sent any more; what had to arrive has."""
+        self._judge_due()
+
+    # --- arrival --------------------------------------------------------------------------------
+
+    def _way(self, one: Sent) -> Way:
+        talk = self.world.ledger.conversations[one.conversation]
+        by_server = one.sender == talk.server
+        key = (one.conversation, by_server)
+        if key not in self.ways:
+            ends = _ends(talk, by_server=by_server)
+            nodes = self.world.nodes
+            self.ways[key] = Way(nodes[one.sender], nodes[one.receiver], *ends)
+        return self.ways[key]
+
+    def _limit_ns(self, way: Way) -> int:
+        pairs = len(way.sender.present) * len(way.receiver.present)
+        few = LIVE_FEW_NS if pairs <= FEW_PAIRS else LIVE_MANY_NS
+        return (max(STATE_NS, few) if self.state_lost else few) + ROUND_TRIPS * self._trip_ns(way)
+
+    def _trip_ns(self, way: Way) -> int:
+        """The longest round trip between two hosts."""
+        weather = self.world.network.weather
+        slowest = weather.delay_ns + weather.jitter_ns
+        for line in self.world.network.lines.values():
+            slowest = max(slowest, line.delay_ns + line.jitter_ns)
+        return 2 * slowest
+
+    def _arrival_ns(self, way: Way) -> int:
+        return 2 * self._trip_ns(way) + SECOND // 2
+
+    def _judge_due(self) -> None:
+        for way in self.ways.values():
+            self._judge(way)
+
+    def _judge(self, way: Way) -> None:
+        """Has what was due arrived?"""
+        now_ns, sent = self.world.now_ns, self.world.ledger.sent
+        while way.due and way.due[0][1] <= now_ns:
+            number, _, law = way.due.popleft()
+            one = sent[number]
+            self.judged[law] += 1
+            way.lost = 0 if one.copies else way.lost + 1
+            if way.lost > (LOST_IN_A_ROW_MAX if self._is_lossy(way) else 0):
+                after_ns = one.at_ns - self.changed_ns
+                text = f"a packet from {one.sender} to {one.receiver} does not arrive"
+                raise Violation(law, f"{text}, {after_ns // MILLISECOND} ms after the last change")
+
+    def _is_lossy(self, way: Way) -> bool:
+        network = self.world.network
+        return network.weather.is_lossy or any(line.is_lossy for line in network.lines.values())
+
+    # --- premises -------------------------------------------------------------------------------
+
+    def _premise(self, way: Way) -> str:
+        """By which law a packet must arrive now; empty where by none."""
+        law, until_ns = way.premise
+        if until_ns < self.world.now_ns:
+            law = self._find_premise(way)
+            way.premise = (law, self.world.now_ns + JUDGED_AGAIN_NS)
+        return law
+
+    def _find_premise(self, way: Way) -> str:
+        if not all(node.running and node.honest for node in (way.sender, way.receiver)):
+            return ""
+        if self._passes_plainly(way):
+            self._agree(way)
+            return PLAIN
+        contexts = self._contexts(way)
+        if contexts is None:
+            return ""
+        ours, theirs = contexts
+        if not (self._carries(way, ours, theirs) and self._carries_back(way, ours, theirs)):
+            return ""
+        self._agree(way)
+        return LIVENESS
+
+    def _passes_plainly(self, way: Way) -> bool:
+        network = self.world.network
+        ends = (way.source, way.destination)
+        present = way.source in way.sender.present and way.destination in way.receiver.present
+        return present and all(
+            network.passes(*pair) and not _filters_plain(self._line(*pair))
+            for pair in (ends, ends[::-1])
+        )
+
+    def _line(self, source: Locator, destination: Locator) -> Line:
+        network = self.world.network
+        return network.lines.get(source + destination, network.weather)
+
+    def _contexts(self, way: Way) -> tuple[Context, Context] | None:
+        """The contexts of both ends, where they are one context's."""
+        ours = way.sender.host.core.contexts.get(way.source + way.destination)
+        theirs = way.receiver.host.core.contexts.get(way.destination + way.source)
+        if ours is None or theirs is None or not (ours.is_settled and theirs.is_settled):
+            return None
+        labels = (ours.local_label, ours.peer_label)
+        return (ours, theirs) if labels == (theirs.peer_label, theirs.local_label) else None
+
+    def _carries(self, way: Way, ours: Context, theirs: Context) -> bool:
+        return self._has_pair(way.sender, ours, way.receiver, theirs)
+
+    def _carries_back(self, way: Way, ours: Context, theirs: Context) -> bool:
+        return self._has_pair(way.receiver, theirs, way.sender, ours)
+
+    def _has_pair(self, sender: Node, ours: Context, receiver: Node, theirs: Context) -> bool:
+        """Whether a pair of verified locators carries M6 packets that way."""
+        network = self.world.network
+        return any(
+            network.passes(source, destination)
+            and not _filters_m6(self._line(source, destination))
+            and not {_provider(source), _provider(destination)} & network.filtered
+            for source in sender.present
+            if source in theirs.peer_acceptable and source in ours.own_usable
+            for destination in ours.peer_verified
+            if destination in receiver.present
+        )
+
+    def _agree(self, way: Way) -> None:
+        """Both ends have the same sets and marks of each other [D17]."""
+        contexts = self._contexts(way)
+        doomed = self.world.network.doomed
+        early = doomed and self.world.now_ns - self.changed_ns < TOLD_AGAIN_NS
+        if contexts is None or early or self._is_lossy(way):
+            return
+        self.judged[AGREEMENT] += 1
+        for one, other in (contexts, contexts[::-1]):
+            same = set(one.own_local) | {one.local_aid} == other.peer_acceptable
+            if not same or _marks(one.own_marks) != _marks(other.peer_marks):
+                text = f"{way.sender.name} and {way.receiver.name} have different sets"
+                after_ns = self.world.now_ns - self.changed_ns
+                raise Violation(AGREEMENT, f"{text} {after_ns // MILLISECOND} ms after a change")
+
+    # --- quiet ----------------------------------------------------------------------------------
+
+    def _is_calm(self) -> bool:
+        """Whether nothing fails, and has not for a while."""
+        calm, until_ns = self.calm
+        if until_ns < self.world.now_ns:
+            calm = self._nothing_fails()
+            self.calm = (calm, self.world.now_ns + JUDGED_AGAIN_NS)
+        return calm
+
+    def _nothing_fails(self) -> bool:
+        world = self.world
+        network, weather = world.network, world.network.weather
+        settle_ns = CALM_AGAIN_NS if self.changes else CALM_NS
+        if world.now_ns - self.changed_ns < settle_ns or self.lossless:
+            return False
+        if network.down or network.cuts or network.filtered or network.doomed or weather.rewriting:
+            return False
+        lines = (weather, *network.lines.values())
+        return all(map(_is_calm, lines)) and all(map(_is_whole, world.nodes.values()))
+
+    def _passes(self, parcel: Parcel) -> None:
+        """A packet is on its way."""
+        if parcel.forged:
+            return
+        octets = parcel.octets
+        if is_data(octets):
+            self._data_passes(parcel)
+        elif is_control(octets) and octets[ipv6.HEADER_OCTETS + 1] != KEEPALIVE_CODE:
+            self._control_passes(octets)
+
+    def _data_passes(self, parcel: Parcel) -> None:
+        key = (parcel.sender, label_of(parcel.octets))
+        pair = parcel.octets[8:40]
+        before = self.pairs.get(key, pair)
+        if before != pair and self._is_calm():
+            raise Violation(QUIET, f"{parcel.sender} changes its pair though nothing fails")
+        self.pairs[key] = pair
+        self.judged[QUIET] += 1
+
+    def _control_passes(self, octets: bytes) -> None:
+        at = ipv6.HEADER_OCTETS + 16
+        aids = frozenset({Locator(octets[at : at + 16]), Locator(octets[at + 16 : at + 32])})
+        if not self._is_calm():
+            self.control.pop(aids, None)
+            return
+        times = self.control.setdefault(aids, deque())
+        times.append(self.world.now_ns)
+        while times[0] <= self.world.now_ns - CONTROL_WINDOW_NS:
+            times.popleft()
+        if len(times) > CONTROL_MAX:
+            window = CONTROL_WINDOW_NS // SECOND
+            text = f"{len(times)} control messages within {window} s though nothing fails"
+            raise Violation(QUIET, text)
+
+
+def _ends(talk: Conversation, *, by_server: bool) -> tuple[Locator, Locator]:
+    ends = (talk.client_aid, talk.server_aid)
+    return ends[::-1] if by_server else ends
+
+
+def _marks(entries: Entries) -> dict[Locator, int]:
+    return {one.locator: one.flags & MARKS for one in entries if one.flags & MARKS}
+
+
+def _filters_plain(line: Line) -> bool:
+    return any(SLOTS[number] is None for number in line.filtered)
+
+
+def _filters_m6(line: Line) -> bool:
+    return any(SLOTS[number] is not None for number in line.filtered)
+
+
+def _is_calm(line: Line) -> bool:
+    if not line.is_up or line.filtered or line.filtered_types or line.rate or line.corruption:
+        return False
+    return line.loss <= LOSS_CALM and line.jitter_ns <= JITTER_CALM_NS and not line.duplication
+
+
+def _is_whole(node: Node) -> bool:
+    whole = node.present == node.locators == node.claimed
+    return node.running and node.honest and whole and not node.marked
+
+
+def _provider(locator: Locator) -> int:
+    return int.from_bytes(locator[4:6], "big")
