@@ -15,8 +15,7 @@ from rich.table import Table
 
 from noid.errors import UsageError
 from noid.sim.coverage import every_entry
-from noid.sim.runs import Run, Tally, plan, play
-from noid.sim.scenarios import SCENARIOS
+from noid.sim.runs import PLAYABLE, Run, Tally, plan, play, shortest
 
 SEED_DEFAULT: Final = 1
 FAULTS_SHOWN_MAX: Final = 24
@@ -25,6 +24,7 @@ example:
   noid sim run --seeds 100
   noid sim run --seed 7
   noid sim run --scenario list
+  noid sim run --scenario walk-4x4 --seeds 50 --shrink
 """
 
 Step = Callable[[Tally], None]
@@ -60,6 +60,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     run.add_argument(
         "--scenario", metavar="NAME", help="only this one; `list` says which there are"
     )
+    run.add_argument(
+        "--shrink",
+        action="store_true",
+        help="make the history of each failure as short as it can be, and print it",
+    )
     run.add_argument("--json", action="store_true", help="JSON, for programs")
     run.set_defaults(handler=run_seeds)
 
@@ -69,9 +74,11 @@ def run_seeds(arguments: argparse.Namespace) -> int:
     if arguments.scenario == "list":
         _print_scenarios(as_json=arguments.json)
         return 0
-    if arguments.scenario is not None and arguments.scenario not in SCENARIOS:
+    if arguments.scenario is not None and arguments.scenario not in PLAYABLE:
         raise UsageError(f"no scenario {arguments.scenario!r}; see: noid sim run --scenario list")
     first = SEED_DEFAULT if arguments.seed is None else arguments.seed
+    if arguments.shrink:
+        return _print_shortest(first, arguments.seeds, arguments.scenario)
     runs = plan(first, arguments.seeds, arguments.scenario)
     started_ns = time.perf_counter_ns()
     with _progress(len(runs)) as step:
@@ -82,6 +89,20 @@ def run_seeds(arguments: argparse.Namespace) -> int:
     else:
         result.print()
     return 1 if tally.failed else 0
+
+
+def _print_shortest(first: int, count: int, scenario: str | None) -> int:
+    """Prints the shortest history of each violation, a line of JSON each."""
+    status = 0
+    for seed, name in plan(first, count, scenario):
+        run = play(seed, name)
+        history = shortest(run)
+        if run.violation:
+            status = 1
+            found = history.encode().decode() if history is not None else None
+            print(json.dumps({"replay": run.command, "violation": run.violation}))
+            print(found or "no history: the swarm and directed scenarios are not made of steps")
+    return status
 
 
 def _play_all(runs: list[tuple[int, str]], step: Step) -> Tally:
@@ -164,10 +185,10 @@ def _run_as_json(run: Run) -> dict[str, Any]:
 
 def _print_scenarios(*, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({name: one.summary for name, one in SCENARIOS.items()}))
+        print(json.dumps({name: one.summary for name, one in PLAYABLE.items()}))
         return
-    width = max(map(len, SCENARIOS))
-    for name, one in SCENARIOS.items():
+    width = max(map(len, PLAYABLE))
+    for name, one in PLAYABLE.items():
         print(f"{name:{width}}  {one.summary}")
 
 

@@ -1,12 +1,17 @@
 """Runs: a seed and a scenario in, what happened out."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from noid.engine.host import Host
 from noid.sim.coverage import Entry, every_entry
+from noid.sim.families import FAMILIES, Family
+from noid.sim.history import History
+from noid.sim.history import play as play_history
 from noid.sim.node import MakeHost
-from noid.sim.scenarios import SCENARIOS, SWARM
+from noid.sim.scenarios import SCENARIOS, SWARM, Scenario
+from noid.sim.shrink import shrink
 from noid.sim.violation import Violation
 from noid.sim.world import World
 
@@ -23,6 +28,7 @@ class Run:
         violation: what must not have happened; empty where nothing did.
         injected: the faults by kind.
         seen: the entries of the law that occurred.
+        judged: how often each law over time was judged.
         digest: of everything that happened, in order.
         ladder: the end of it as a diagram, where something went wrong.
     """
@@ -34,13 +40,14 @@ class Run:
     violation: str
     injected: Counter[str]
     seen: Counter[Entry]
+    judged: Counter[str]
     digest: str
     ladder: str = ""
 
     @property
     def known(self) -> str:
         """Why it fails, where it is known to."""
-        return SCENARIOS[self.scenario].known
+        return PLAYABLE[self.scenario].known
 
     @property
     def command(self) -> str:
@@ -58,12 +65,14 @@ class Tally:
     known: list[Run] = field(default_factory=list)
     injected: Counter[str] = field(default_factory=Counter)
     seen: Counter[Entry] = field(default_factory=Counter)
+    judged: Counter[str] = field(default_factory=Counter)
 
     def add(self, run: Run) -> None:
         """One more run."""
         self.events += run.events
         self.injected += run.injected
         self.seen += run.seen
+        self.judged += run.judged
         if run.known and not run.violation:
             run.violation = f"passes, but was known to fail: {run.known}"
             self.failed.append(run)
@@ -85,30 +94,50 @@ def play(seed: int, scenario: str = SWARM, make_host: MakeHost = Host) -> Run:
 
     Args:
         seed: where everything comes from.
-        scenario: its name, a key of ``SCENARIOS``.
+        scenario: its name, a key of ``PLAYABLE``.
         make_host: makes the engines.
 
     Returns:
         What happened; the same for the same arguments.
     """
-    world = World(seed, make_host)
+    return play_in(World(seed, make_host), scenario, PLAYABLE[scenario].play)
+
+
+def play_in(world: World, scenario: str, happen: Callable[[World], None]) -> Run:
+    """Lets something happen in a fresh world; see ``play``."""
     violation = ""
     try:
-        SCENARIOS[scenario].play(world)
+        happen(world)
     except Violation as error:
         violation = str(error)
         world.remark("", f"VIOLATION: {violation}")
     return Run(
-        seed=seed,
+        seed=world.seed,
         scenario=scenario,
         events=world.events,
         faults=world.faults,
         violation=violation,
         injected=world.injected,
         seen=world.coverage.seen,
+        judged=world.laws.judged if world.laws is not None else Counter(),
         digest=world.trace.digest() if violation else "",
         ladder=world.trace.ladder(list(world.nodes)) if violation else "",
     )
+
+
+def shortest(run: Run) -> History | None:
+    """The shortest history that violates what a run did; None where it was drawn by no family."""
+    if run.scenario not in FAMILIES or not run.violation:
+        return None
+    return shrink(FAMILIES[run.scenario].history(run.seed), Host)
+
+
+def _of_family(family: Family) -> Scenario:
+    return Scenario(family.summary, lambda world: play_history(world, family.history(world.seed)))
+
+
+PLAYABLE = SCENARIOS | {name: _of_family(family) for name, family in FAMILIES.items()}
+"""Every scenario and, a history for each seed, every family."""
 
 
 def plan(first: int, count: int, scenario: str | None) -> list[tuple[int, str]]:

@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from noid.sim.history import History, Traffic, play
+from noid.sim.history import History, Step, Traffic, play
 from noid.sim.node import MakeHost
 from noid.sim.violation import Violation
 from noid.sim.world import World
 
 TRIES_MAX = 400
 """Histories that are played to shorten one."""
+BEGIN_MS = 2_000
+"""When a context stands and the first step may happen."""
 AFTER_MS = 1_000
 """A history may end so long after the violation."""
 
@@ -55,6 +57,10 @@ def _shorter(history: History, at_ms: int) -> Iterator[History]:
         until_ms = at_ms + AFTER_MS
         steps = tuple(step for step in history.steps if step.at_ms <= at_ms)
         yield dataclasses.replace(history, duration_ms=until_ms, steps=steps)
+    early = min((step.at_ms for step in history.steps), default=0) - BEGIN_MS
+    if early > 0:
+        steps = tuple(Step(one.at_ms - early, one.kind, one.arguments) for one in history.steps)
+        yield dataclasses.replace(history, duration_ms=history.duration_ms - early, steps=steps)
     yield from map(_with(history), _without_some(history))
     if history.jitter_ms:
         yield dataclasses.replace(history, jitter_ms=0)

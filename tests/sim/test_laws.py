@@ -1,0 +1,182 @@
+"""The laws over time: each holds where it should, and each fires where an engine is broken."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from noid.datapath.events import ControlMessageReceived, UnansweredPacket
+from noid.engine.events import Input, Output, SendControl, StateChanged
+from noid.engine.host import Host
+from noid.sim.families import FAMILIES
+from noid.sim.history import ACTIONS, History, Step, Traffic, decode, play
+from noid.sim.laws import AGREEMENT, LAWS, LIVENESS, PLAIN, QUIET, RENUMBERING
+from noid.sim.node import MakeHost
+from noid.sim.shrink import shrink, violation_of
+from noid.sim.violation import Violation
+from noid.sim.world import World
+from noid.wire.control import Code
+
+CUT = Step(2_000, "cut", (0, 0, 3))
+SURVIVED = History(seed=1, locators=(2, 2), duration_ms=8_000, steps=(CUT, Step(5_000, "heal")))
+RENUMBERED = FAMILIES["renumbering"].history(1)
+
+
+class Deaf(Host):
+    """A host that is never told that nothing answers."""
+
+    def handle(self, event: Input, now_ns: int) -> list[Output]:
+        return [] if isinstance(event, UnansweredPacket) else super().handle(event, now_ns)
+
+
+class Secretive(Host):
+    """A host that never says that it has no context."""
+
+    def handle(self, event: Input, now_ns: int) -> list[Output]:
+        outputs = super().handle(event, now_ns)
+        return [one for one in outputs if not is_control(one, Code.UC)]
+
+
+class Stubborn(Host):
+    """A host that acknowledges new sets and does not take them."""
+
+    def handle(self, event: Input, now_ns: int) -> list[Output]:
+        before = {one: one.peer_local for one in self.contexts}
+        outputs = super().handle(event, now_ns)
+        if isinstance(event, ControlMessageReceived) and event.octets[1] == Code.UR:
+            for context in self.contexts:
+                context.peer_local = before.get(context, context.peer_local)
+        return outputs
+
+
+class Threefold(Host):
+    """A host that sends every UR and UA three times."""
+
+    def handle(self, event: Input, now_ns: int) -> list[Output]:
+        outputs = super().handle(event, now_ns)
+        return [
+            one
+            for output in outputs
+            for one in [output] * (3 if is_control(output, Code.UR, Code.UA) else 1)
+        ]
+
+
+def is_control(output: Output, *codes: Code) -> bool:
+    return isinstance(output, SendControl) and output.packet[41] in codes
+
+
+def violated(history: History, make_host: MakeHost = Host) -> str:
+    check, _ = violation_of(history, make_host)
+    return check
+
+
+def judged(history: History) -> set[str]:
+    world = World(history.seed)
+    play(world, history)
+    assert world.laws is not None
+    return set(world.laws.judged)
+
+
+def test_a_cut_that_is_survived_violates_no_law() -> None:
+    assert judged(SURVIVED) == {LIVENESS, PLAIN, AGREEMENT, QUIET}
+
+
+@pytest.mark.slow
+def test_a_renumbering_by_the_rules_violates_no_law() -> None:
+    assert RENUMBERING in judged(RENUMBERED)
+
+
+def test_every_law_is_judged_by_some_history() -> None:
+    assert judged(SURVIVED) | {RENUMBERING} == set(LAWS)
+
+
+@pytest.mark.parametrize(
+    ("law", "history", "make_host"),
+    [
+        (LIVENESS, SURVIVED, Deaf),
+        (
+            PLAIN,
+            dataclasses.replace(SURVIVED, steps=(Step(2_000, "reboot", (1, 1)),)),
+            Secretive,
+        ),
+        (
+            AGREEMENT,
+            dataclasses.replace(SURVIVED, steps=(Step(2_000, "have", (1, 1)),)),
+            Stubborn,
+        ),
+        (RENUMBERING, dataclasses.replace(SURVIVED, lossless=True), Host),
+    ],
+)
+def test_a_law_is_violated_by_a_host_that_is_broken(
+    law: str, history: History, make_host: Callable[..., Host]
+) -> None:
+    assert violated(history, make_host) == law
+
+
+def test_control_messages_that_are_filtered_are_no_harm() -> None:
+    steps = tuple(
+        Step(2_000, "filter-control", (one, other, 3)) for one in (0, 1) for other in (0, 1)
+    )
+    assert not violated(dataclasses.replace(SURVIVED, steps=steps))
+
+
+@pytest.mark.slow
+def test_a_host_that_repeats_itself_is_not_quiet() -> None:
+    history = dataclasses.replace(
+        SURVIVED,
+        steps=(),
+        duration_ms=30_000,
+        loss_percent=20,
+        traffic=Traffic(interval_us=200_000),
+    )
+    assert violated(history, Threefold) == QUIET
+
+
+def test_a_history_is_made_as_short_as_it_can_be() -> None:
+    noise = tuple(Step(3_000 + at, "delay", (1, 1, 3, 20)) for at in range(5))
+    history = dataclasses.replace(SURVIVED, steps=(CUT, *noise), duration_ms=12_000, jitter_ms=1)
+    short = shrink(history, Deaf)
+    assert short.steps == (CUT,)
+    assert short.jitter_ms == 0
+    assert short.duration_ms < 6_000
+    assert violated(short, Deaf) == LIVENESS
+
+
+def test_a_history_is_the_same_after_it_was_written_down() -> None:
+    for family in FAMILIES.values():
+        history = family.history(7)
+        assert decode(history.encode()) == history
+
+
+def test_the_same_history_is_played_twice_the_same() -> None:
+    digests = []
+    for _ in range(2):
+        world = World(SURVIVED.seed)
+        play(world, SURVIVED)
+        digests.append(world.trace.digest())
+    assert digests[0] == digests[1]
+
+
+def test_the_exhaustive_families_have_no_history_twice() -> None:
+    for name in ("cuts-1x2", "cuts-2x2", "lost-update"):
+        family = FAMILIES[name]
+        histories = {family.history(number).steps for number in range(family.count)}
+        assert len(histories) == family.count, name
+
+
+def test_walks_take_every_step_there_is() -> None:
+    kinds = {
+        step.kind
+        for name, family in FAMILIES.items()
+        for number in range(60)
+        for step in family.history(number).steps
+        if not name.startswith("cuts-3")
+    }
+    assert kinds >= ACTIONS.keys() - {"stop"}
+
+
+def test_a_violation_says_when() -> None:
+    world = World(SURVIVED.seed, Deaf)
+    with pytest.raises(Violation, match=r"ms after the last change"):
+        play(world, SURVIVED)
+    assert not any(isinstance(one, StateChanged) for one in world.trace.lines)
