@@ -80,12 +80,17 @@ SILENCE_UNMEASURED: Final = 250 * MILLISECOND
 """T while no round trip of the context has been measured."""
 UNANSWERED_MANY: Final = 4
 UNANSWERED_PATIENCE: Final = SECOND // 16
-"""Fewer unanswered packets than so many are silence no sooner than this: receivers delay the answer
-to few [D42]."""
+"""Fewer unanswered TCP segments than so many are silence no sooner than this: receivers delay the
+answer to few. Other packets, while the peer's usual gap is not known, are silence no sooner than
+both [D42]."""
 KEEPALIVE_PACKETS: Final = 2
 KEEPALIVE_INTERVAL: Final = 40 * MILLISECOND
 """A host that received so many packets on a context and has sent none for so long owes a keepalive:
 at most 25 a second [D42]."""
+ONE_WAY_PATIENCE: Final = KEEPALIVE_INTERVAL + 5 * MILLISECOND
+"""Packets other than TCP's may draw no answer but keepalives: their silence begins no sooner."""
+GAP_MAX: Final = 4 * SECOND
+"""A longer gap between two signs of life of the peer counts as so long."""
 PROBE_INTERVAL_FIRST: Final = 100 * MILLISECOND
 PROBE_INTERVAL_MAX: Final = 10 * SECOND
 """Rounds of probes of one context back off from the one to the other, doubling [D20]."""

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from noid.constants import (
     FOLLOW_INTERVAL,
+    GAP_MAX,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_PACKETS,
     MILLISECOND,
+    ONE_WAY_PATIENCE,
     SECOND,
     UNANSWERED_MANY,
     UNANSWERED_PATIENCE,
@@ -270,12 +272,14 @@ def test_an_arrival_elsewhere_is_said_to_be_so_and_moves_nothing() -> None:
 
 def test_silence_is_reported_once_in_each_t_until_something_is_heard() -> None:
     flow, watch = dataclasses.replace(FLOW_A, silence_ns=10), Watch()
-    assert [watch.sent(flow, NOW + after) for after in (0, 1, 2, 3, 10, 11, 20, 21, 22)] == [
+    assert [
+        watch.sent(flow, NOW + after, is_tcp=True) for after in (0, 1, 2, 3, 10, 11, 20, 21, 22)
+    ] == [
         *(0, 0, 0, 0, 0, 11, 0, 0, 22),
     ]
     watch.received(arrived_at_b(A1), NOW + 23)
     assert watch.received_ns == NOW + 23
-    assert [watch.sent(flow, NOW + after) for after in (30, 31, 32, 33, 40, 41)] == [
+    assert [watch.sent(flow, NOW + after, is_tcp=True) for after in (30, 31, 32, 33, 40, 41)] == [
         *(0, 0, 0, 0, 0, 11),
     ]
 
@@ -291,26 +295,62 @@ def delivered(flow: Flow) -> Delivery:
 def test_many_unanswered_packets_are_silence_after_t() -> None:
     flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
     watch = Watch()
-    silences = [watch.sent(flow, SECOND + turn * 4 * MILLISECOND) for turn in range(6)]
+    silences = [watch.sent(flow, SECOND + turn * 4 * MILLISECOND, is_tcp=True) for turn in range(6)]
     assert silences == [0] * UNANSWERED_MANY + [16 * MILLISECOND, 0]
 
 
 def test_few_unanswered_packets_are_silence_later() -> None:
     flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
     watch = Watch()
-    watch.sent(flow, SECOND)
-    assert watch.sent(flow, SECOND + UNANSWERED_PATIENCE) == 0
-    assert watch.sent(flow, SECOND + UNANSWERED_PATIENCE + 1) == UNANSWERED_PATIENCE + 1
+    watch.sent(flow, SECOND, is_tcp=True)
+    assert watch.sent(flow, SECOND + UNANSWERED_PATIENCE, is_tcp=True) == 0
+    assert (
+        watch.sent(flow, SECOND + UNANSWERED_PATIENCE + 1, is_tcp=True) == UNANSWERED_PATIENCE + 1
+    )
+
+
+def test_packets_that_are_not_tcp_are_silence_after_twice_the_usual_gap() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    for turn in range(20):
+        watch.heard(SECOND + turn * 100 * MILLISECOND)
+    watch.sent(flow, 3 * SECOND, is_tcp=False)
+    assert watch.sent(flow, 3 * SECOND + 200 * MILLISECOND, is_tcp=False) == 0
+    assert watch.sent(flow, 3 * SECOND + 201 * MILLISECOND, is_tcp=False) == 201 * MILLISECOND
+
+
+def test_a_pause_counts_as_a_gap_of_gap_max() -> None:
+    watch = Watch()
+    watch.heard(SECOND)
+    watch.heard(SECOND + 100 * GAP_MAX)
+    assert watch.gap_ns == GAP_MAX
+
+
+def test_packets_that_are_not_tcp_may_draw_no_answer_but_keepalives() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    for turn in range(20):
+        watch.heard(SECOND + turn * MILLISECOND)
+    watch.sent(flow, 3 * SECOND, is_tcp=False)
+    assert watch.sent(flow, 3 * SECOND + ONE_WAY_PATIENCE, is_tcp=False) == 0
+    assert watch.sent(flow, 3 * SECOND + ONE_WAY_PATIENCE + 1, is_tcp=False) > 0
+
+
+def test_few_packets_that_are_not_tcp_are_no_silence_until_a_gap_is_known() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    silences = [watch.sent(flow, SECOND + turn * SECOND, is_tcp=False) for turn in range(5)]
+    assert silences == [0] * UNANSWERED_MANY + [4 * SECOND]
 
 
 def test_a_word_of_the_peers_is_an_answer_to_everything_sent() -> None:
     flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
     watch = Watch()
     for turn in range(UNANSWERED_MANY):
-        watch.sent(flow, SECOND + turn)
-    watch.heard()
-    assert watch.sent(flow, 2 * SECOND) == 0
-    assert watch.sent(flow, 2 * SECOND + 20 * MILLISECOND) == 0
+        watch.sent(flow, SECOND + turn, is_tcp=True)
+    watch.heard(SECOND + UNANSWERED_MANY)
+    assert watch.sent(flow, 2 * SECOND, is_tcp=True) == 0
+    assert watch.sent(flow, 2 * SECOND + 20 * MILLISECOND, is_tcp=True) == 0
 
 
 def test_a_keepalive_is_due_at_the_second_packet_and_no_sooner_than_its_interval() -> None:
@@ -327,6 +367,6 @@ def test_a_host_that_sends_data_owes_no_keepalive() -> None:
     watch = Watch()
     for turn in range(100):
         now_ns = SECOND + turn * 10 * MILLISECOND
-        watch.sent(FLOW_A, now_ns)
+        watch.sent(FLOW_A, now_ns, is_tcp=True)
         watch.received(delivered(FLOW_A), now_ns)
         assert not watch.owes_keepalive(now_ns + MILLISECOND)

@@ -122,7 +122,7 @@ class Network:
             case RemoveFlow():
                 station.datapath.remove(output.local_label)
             case NoteHeard():
-                station.datapath.heard(output.local_label)
+                station.datapath.heard(output.local_label, self.now_ns)
             case CheckIdle():
                 label = output.local_label
                 received_ns = station.datapath.received_ns(label)

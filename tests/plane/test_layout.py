@@ -124,6 +124,9 @@ CLOCK = layout.Clock(
     reported_ns=0x2222222222,
     received_ns=0x3333333333,
     moved_ns=4,
+    sent_ns=0x5555555555,
+    heard_ns=0x6666666666,
+    gap_ns=0x7777,
 )
 
 
@@ -135,6 +138,7 @@ def test_an_outbound_entry(structures: Structures) -> None:
         "silence_ns": number(0x1122334455, 8),
         "unanswered_ns": number(CLOCK.unanswered_ns, 8),
         "reported_ns": number(CLOCK.reported_ns, 8),
+        "sent_ns": number(CLOCK.sent_ns, 8),
         "peer_label": bytes.fromhex("00054321"),
         "local_label": bytes.fromhex("00012345"),
         "uplink": number(77, 1),
@@ -175,6 +179,9 @@ def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Struct
         "near": b"".join(b"".join(pair) for pair in zip(LOCAL[:4], PEER[:4], strict=True)),
         "received_ns": number(CLOCK.received_ns, 8),
         "moved_ns": number(CLOCK.moved_ns, 8),
+        "heard_ns": number(CLOCK.heard_ns, 8),
+        "gap_ns": number(CLOCK.gap_ns, 4),
+        "owes": bytes(1),
         "answered": bytes(1),
         "tick": bytes(4),
         "home": number(78, 4),
@@ -197,8 +204,8 @@ def test_the_clock_is_read_where_the_programs_write_it(structures: Structures) -
     outbound = bytearray(structures.octets("outbound"))
     inbound = bytearray(structures.octets("inbound"))
     for entry, name, members in (
-        (outbound, "outbound", ("unanswered_ns", "unanswered", "reported_ns")),
-        (inbound, "inbound", ("received_ns", "moved_ns")),
+        (outbound, "outbound", ("unanswered_ns", "unanswered", "reported_ns", "sent_ns")),
+        (inbound, "inbound", ("received_ns", "moved_ns", "heard_ns", "gap_ns")),
     ):
         for member in members:
             place = structures.places(name)[member]
@@ -302,8 +309,9 @@ def test_the_report_of_a_source_that_moved(programs: libbpf.Programs) -> None:
 
 
 def test_the_report_of_a_packet_that_nothing_has_answered(programs: libbpf.Programs) -> None:
-    sent_ns = time.monotonic_ns()
-    install(programs, SENDING, layout.Clock(unanswered_ns=sent_ns, unanswered=1))
+    sent_ns = time.monotonic_ns() - 1_000_000_000
+    flow = replace(SENDING, silence_ns=100_000_000)
+    install(programs, flow, layout.Clock(unanswered_ns=sent_ns, unanswered=4))
     packet = packet_of(LOCAL[0], PEER[0], 6)
     head, copy = reported(programs, "host_egress", packet)
     kind, label, silent_ns, *_, segment_octets = head

@@ -46,6 +46,12 @@ int host_delivered(struct __sk_buff *packet)
 }
 
 SEC("tc")
+int host_heard(struct __sk_buff *packet)
+{
+	return heard(packet);
+}
+
+SEC("tc")
 int host_ingress(struct __sk_buff *packet)
 {
 	return inward(packet, ETHERNET_OCTETS);
@@ -92,7 +98,7 @@ int host_ingress_early(struct xdp_md *frame)
 	home = uplink_of(flow->home);
 	if (flow->home && home && home->ifindex != frame->ingress_ifindex)
 		return XDP_TO_STACK; /* it is to appear there */
-	hear(flow);
+	hear(flow, label);
 	restore(ip, flow, slot);
 	count(RECEIVED);
 	return XDP_TO_STACK;

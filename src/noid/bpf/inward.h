@@ -3,6 +3,8 @@
 #include "tables.h"
 
 #define FOLLOW_INTERVAL SECOND		/* [D21] */
+#define KEEPALIVE_INTERVAL (SECOND / 25) /* [D42] */
+#define GAP_MAX (4 * SECOND)		/* counted as the peer's silence, as it fits an entry */
 #define UNKNOWN_LABELS_PER_SECOND 200
 #define NOT_SUMMED (-524)		/* packet_sum_update(): the device did not sum up */
 
@@ -29,17 +31,69 @@ INLINE u8 place(const struct address *near, u8 near_count, const struct address 
 	return NOWHERE;
 }
 
-/* Remembers that something came; asks the clock for the first packet of each tick. */
-INLINE void hear(struct inbound *flow)
+/* Learns how long the peer usually is silent. */
+INLINE void learn_gap(struct inbound *flow, u64 now)
+{
+	u64 gap = now - flow->heard_ns;
+
+	if (flow->heard_ns) {
+		if (gap > GAP_MAX)
+			gap = GAP_MAX;
+		flow->gap_ns = flow->gap_ns ? flow->gap_ns - flow->gap_ns / 4 + gap / 4 : gap;
+	}
+	flow->heard_ns = now;
+}
+
+/* Says that a keepalive is due: at the second packet since something was sent, no sooner than
+ * KEEPALIVE_INTERVAL after that [D42].
+ */
+static __attribute__((noinline)) void owe(struct inbound *flow, u32 label, u64 now)
+{
+	struct pair aids = flow->near[0];
+	struct outbound *out = map_find(&outbound, &aids);
+
+	if (!out || out->local_label != label || now < out->sent_ns + KEEPALIVE_INTERVAL) {
+		flow->owes = 0;
+	} else if (!flow->owes) {
+		flow->owes = 1;
+	} else {
+		flow->owes = 0;
+		out->sent_ns = now;
+		notify(ONE_WAY_DATA, label, now);
+	}
+}
+
+/* Remembers that data came; asks the clock for the first packet of each tick. */
+INLINE void hear(struct inbound *flow, u32 label)
 {
 	u32 tick = ticks();
 
 	if (!flow->answered)
 		flow->answered = 1;
-	if (flow->tick == tick)
+	if (flow->tick != tick) {
+		flow->tick = tick;
+		flow->received_ns = time_ns();
+		learn_gap(flow, flow->received_ns);
+	} else if (!flow->owes) {
 		return;
-	flow->tick = tick;
-	flow->received_ns = time_ns();
+	}
+	owe(flow, label, flow->received_ns);
+}
+
+/* The daemon has an authentic message from the peer of a flow; the label is all of the packet. */
+INLINE int heard(struct __sk_buff *packet)
+{
+	struct inbound *flow;
+	u32 label;
+
+	if (packet_read(packet, 0, &label, sizeof(label)))
+		return TC_PASS;
+	flow = map_find(&inbound, &label);
+	if (!flow)
+		return TC_PASS;
+	flow->answered = 1;
+	learn_gap(flow, time_ns());
+	return TC_PASS;
 }
 
 /* Puts the AIDs and the protocol back. */
@@ -173,7 +227,7 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
 		return go_slowly();
 
-	hear(flow);
+	hear(flow, label);
 	if (from != flow->current)
 		follow(packet, flow, label, from, &source, at);
 	ip = header(packet, at);

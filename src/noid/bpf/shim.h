@@ -80,6 +80,7 @@ struct outbound {
 	u64 unanswered_ns;		/* when the first unanswered packet went; 0: none yet */
 	struct towards peer[2];		/* Lp(peer) is the chosen one; a new one is written beside */
 	u64 reported_ns;		/* when unanswered_ns was last reported */
+	u64 sent_ns;			/* when something was last sent, to one tick, or a keepalive due */
 };
 
 /* Receive: F(local) finds the AIDs [draft 7.11]. */
@@ -101,6 +102,10 @@ struct inbound {
 	u32 home;		/* row of the uplink that AID(local) belongs to */
 	struct pair near[LOCATORS_NEAR]; /* Lsl(local) and Lsl(peer), the AIDs first */
 	u64 moved_ns;		/* when a move of the peer was last noticed */
+	u64 heard_ns;		/* when data or an authentic message last came, to one tick; 0: never */
+	u32 gap_ns;		/* the mean time between these; 0: not known */
+	u8 owes;		/* data has come since something was sent [D42] */
+	u8 reserved[3];
 };
 
 struct far {
@@ -150,6 +155,7 @@ enum report_kind {
 	UNANSWERED_PACKET = 2,	/* sent and nothing heard [D20] */
 	SOURCE_MOVED = 3,	/* the peer sends from another locator [D21] */
 	UNKNOWN_PEER = 4,	/* towards an AID nobody has told us of [D34] */
+	ONE_WAY_DATA = 5,	/* received, and nothing was sent: a keepalive is due [D42] */
 };
 
 struct report {

@@ -9,7 +9,9 @@
 
 #define MANY 4			/* unanswered packets that no receiver delays its answer to */
 #define FEW_PATIENCE (SECOND / 16) /* longer than a receiver delays the answer to fewer */
+#define ONE_WAY_PATIENCE (SECOND * 9 / 200) /* longer than KEEPALIVE_INTERVAL and a tick */
 #define ACK_DELAY (SECOND / 5)	/* no acknowledgement leaves later than what it acknowledges */
+#define NEVER (~0ULL)
 #define TCP_SYN_FIN 0x03
 
 /* Whether a packet of a flow wants an answer: any but a bare acknowledgement of TCP. */
@@ -40,11 +42,21 @@ INLINE void count_unanswered(struct __sk_buff *packet, struct outbound *flow)
 		flow->unanswered++;
 }
 
-INLINE u64 patience_of(const struct outbound *flow)
+/* How long the silence of a peer means nothing. What is not TCP may draw no answer but keepalives:
+ * twice the usual gap, if that is known.
+ */
+INLINE u64 patience_of(const struct outbound *flow, const struct inbound *back, u8 protocol)
 {
-	if (flow->unanswered < MANY && flow->silence_ns < FEW_PATIENCE)
-		return FEW_PATIENCE;
-	return flow->silence_ns;
+	u64 patience = FEW_PATIENCE;
+
+	if (protocol != TCP && back->gap_ns)
+		patience = 2ULL * back->gap_ns > ONE_WAY_PATIENCE ? 2ULL * back->gap_ns :
+								    ONE_WAY_PATIENCE;
+	else if (flow->unanswered >= MANY)
+		patience = protocol == TCP ? 0 : FEW_PATIENCE;
+	else if (protocol != TCP)
+		patience = NEVER;
+	return patience > flow->silence_ns ? patience : flow->silence_ns;
 }
 
 /* Takes the report of an activity to write or to send it; a second writer gives up. */
@@ -75,7 +87,7 @@ static int on_timer(void *map, u32 *label, struct activity *active)
 	    is_answered(flow, back))
 		return 0;
 	silent = now - flow->unanswered_ns;
-	patience = patience_of(flow);
+	patience = patience_of(flow, back, TCP);
 	if (silent < patience) {
 		active->is_armed = !timer_start(&active->timer, patience - silent, 0);
 		return 0;
@@ -207,6 +219,7 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, const
 	}
 	flow->tick = tick;
 	now = time_ns();
+	flow->sent_ns = now;
 	if (!wants && !flow->unanswered_ns && !is_probe(back, now))
 		return;
 	if (protocol == TCP)
@@ -214,7 +227,7 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, const
 	if (!flow->unanswered_ns) {
 		back->answered = 0;
 		flow->unanswered_ns = now;
-	} else if (now - flow->unanswered_ns > flow->silence_ns) {
+	} else if (now - flow->unanswered_ns > patience_of(flow, back, protocol)) {
 		report_silence(packet, flow, at, now);
 	}
 	count_unanswered(packet, flow);

@@ -6,6 +6,7 @@
 
 #define SECOND 1000000000ULL
 #define REPORTS_PER_SECOND 1000		/* of each kind */
+#define REPORT_HEAD_OCTETS __builtin_offsetof(struct report, packet)
 
 const volatile struct settings settings SEC(".rodata");
 
@@ -163,6 +164,24 @@ INLINE struct report *begin_report(struct __sk_buff *packet, u32 kind, u32 label
 		octets = 0;
 	report->octets = octets;
 	return report;
+}
+
+/* Reports something of a flow, without a packet. */
+INLINE void notify(u32 kind, u32 label, u64 now)
+{
+	struct report *report;
+
+	if (!may_report(kind, now, REPORTS_PER_SECOND))
+		return;
+	report = ring_reserve(&reports, REPORT_HEAD_OCTETS, 0);
+	if (!report) {
+		count(REPORTS_LOST);
+		return;
+	}
+	__builtin_memset(report, 0, REPORT_HEAD_OCTETS);
+	report->kind = kind;
+	report->local_label = label;
+	ring_submit(report, 0);
 }
 
 INLINE struct uplink *uplink_of(u32 row)

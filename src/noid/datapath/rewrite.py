@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from noid.constants import (
     FLOW_LABEL_MASK,
     FOLLOW_INTERVAL,
+    GAP_MAX,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_PACKETS,
+    ONE_WAY_PATIENCE,
     UNANSWERED_MANY,
     UNANSWERED_PATIENCE,
     Codepoints,
@@ -42,6 +44,9 @@ from noid.wire.slots import (
     next_header_of,
     slot_of,
 )
+
+NEVER = 1 << 63
+"""Later than any time in nanoseconds."""
 
 
 class Refusal(enum.Enum):
@@ -144,6 +149,8 @@ class Watch:
         reported_ns: when silence was last reported.
         followed_ns: when another source was last followed or reported.
         unanswered: packets sent since ``unanswered_ns``.
+        heard_ns: when data or something authentic last came; 0 if never.
+        gap_ns: the mean time between these; 0 if not known.
         unreturned: packets received since something was last sent.
         sent_ns: when something was last sent, or a keepalive last due; 0 if never.
     """
@@ -153,17 +160,22 @@ class Watch:
     reported_ns: int = 0
     followed_ns: int = 0
     unanswered: int = 0
+    heard_ns: int = 0
+    gap_ns: int = 0
     unreturned: int = 0
     sent_ns: int = 0
 
-    def sent(self, flow: Flow, now_ns: int) -> int:
+    def sent(self, flow: Flow, now_ns: int, *, is_tcp: bool) -> int:
         """A packet leaves by the flow.
+
+        Args:
+            flow: its flow.
+            now_ns: the present.
+            is_tcp: whether receivers acknowledge it.
 
         Returns:
             0, or how long nothing has been heard, where that is to be reported with a copy of the
-            packet: it leaves later than T after the first unanswered one [D20], and after at
-            least UNANSWERED_MANY packets or UNANSWERED_PATIENCE, since receivers delay their
-            answers to few [D42].
+            packet: it leaves later than the patience of the flow after the first unanswered one.
         """
         self.sent_ns, self.unreturned = now_ns, 0
         self.unanswered += 1
@@ -171,16 +183,34 @@ class Watch:
             self.unanswered_ns = now_ns
             return 0
         silent_ns = now_ns - self.unanswered_ns
-        few = self.unanswered <= UNANSWERED_MANY
-        patience_ns = max(flow.silence_ns, UNANSWERED_PATIENCE if few else 0)
-        if silent_ns <= patience_ns or now_ns - self.reported_ns <= flow.silence_ns:
+        if (
+            silent_ns <= max(flow.silence_ns, self._patience_ns(is_tcp))
+            or now_ns - self.reported_ns <= flow.silence_ns
+        ):
             return 0
         self.reported_ns = now_ns
         return silent_ns
 
-    def heard(self) -> None:
-        """The peer said something authentic: what was sent is not unanswered any more."""
+    def _patience_ns(self, is_tcp: bool) -> int:
+        """For how long the silence of a peer means nothing, whatever T is [D20, D42].
+
+        Receivers delay their answers to few TCP segments. Other packets may draw no answer but
+        keepalives, so the peer's usual gap decides.
+        """
+        many = self.unanswered > UNANSWERED_MANY
+        if is_tcp:
+            return 0 if many else UNANSWERED_PATIENCE
+        if self.gap_ns:
+            return max(2 * self.gap_ns, ONE_WAY_PATIENCE)
+        return UNANSWERED_PATIENCE if many else NEVER
+
+    def heard(self, now_ns: int) -> None:
+        """Data or something authentic came: what was sent is not unanswered any more."""
         self.unanswered_ns = self.unanswered = 0
+        if self.heard_ns:
+            gap_ns = min(now_ns - self.heard_ns, GAP_MAX)
+            self.gap_ns = (3 * self.gap_ns + gap_ns) // 4 if self.gap_ns else gap_ns
+        self.heard_ns = now_ns
 
     def owes_keepalive(self, now_ns: int) -> bool:
         """A packet was delivered: whether the host owes the peer a sign of life [D42].
@@ -202,7 +232,7 @@ class Watch:
             Lp(peer) has become it, "at most once a second back and forth" [draft §7.11 3, D21].
         """
         self.received_ns = now_ns
-        self.heard()
+        self.heard(now_ns)
         flow = delivery.flow
         if delivery.source == flow.peer_locator or now_ns - self.followed_ns < FOLLOW_INTERVAL:
             return False

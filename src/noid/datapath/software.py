@@ -103,11 +103,11 @@ class SoftwareDatapath:
         self.watches.pop(local_label, None)
         self.kept.pop(local_label, None)
 
-    def heard(self, local_label: int) -> None:
+    def heard(self, local_label: int, now_ns: int) -> None:
         """Takes what a flow has sent so far as answered: the peer said something authentic."""
         watch = self.watches.get(local_label)
         if watch is not None:
-            watch.heard()
+            watch.heard(now_ns)
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something; 0 if never."""
@@ -132,10 +132,11 @@ class SoftwareDatapath:
             return [Transmit(packet, None), UlpPacketSeen(packet)]
         self.counts["packets sent"] += 1
         label = flow.local_label
-        if packet[NEXT_HEADER_AT] == ipv6.TCP:
+        is_tcp = packet[NEXT_HEADER_AT] == ipv6.TCP
+        if is_tcp:
             self._keep(label, packet)
         effects: list[Effect] = [Transmit(self.rewriter.outbound(packet, flow), flow)]
-        silent_ns = self.watches[label].sent(flow, now_ns)
+        silent_ns = self.watches[label].sent(flow, now_ns, is_tcp=is_tcp)
         if silent_ns:
             self.counts["unanswered packets"] += 1
             effects.append(UnansweredPacket(label, packet, silent_ns))

@@ -23,7 +23,13 @@ from itertools import islice
 from pathlib import Path
 
 from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND
-from noid.datapath.events import SourceMoved, UlpPacketSeen, UnansweredPacket, UnknownPeerSeen
+from noid.datapath.events import (
+    OneWayDataSeen,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownPeerSeen,
+)
 from noid.errors import ShimError
 from noid.locators import Locator, is_global_unicast
 from noid.plane import layout, libbpf
@@ -106,7 +112,6 @@ class BpfPlane(FlowTables):
         self.ours: dict[Locator, int] = {}
         self.scanning: asyncio.TimerHandle | None = None
         self.scan: Iterator[bytes] = iter(())
-        self.programs: libbpf.Programs | None = None
         self.kernel_counts: libbpf.Table | None = None
         self.reports: libbpf.Reports | None = None
 
@@ -458,6 +463,8 @@ class BpfPlane(FlowTables):
                 if flow is not None and followed:
                     flow.peer_locator = Locator(source)
                 self.notify(SourceMoved(local_label, Locator(source), bool(followed)))
+            case layout.ONE_WAY_DATA:
+                self.notify(OneWayDataSeen(local_label))
             case layout.UNKNOWN_PEER:
                 self.notify(UnknownPeerSeen(Locator(source)))
             case layout.PLAIN_PACKET if octets >= ipv6.HEADER_OCTETS:

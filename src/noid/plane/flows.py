@@ -26,6 +26,9 @@ LEFT_S = 0.05
 """What waits on uplinks that flows have left is dropped so long after the first of them left."""
 REFRESH_S = 0.1
 """Connections older than their route are led by it so long after it was added, all together."""
+FRAME_OCTETS = 14
+"""The shortest packet that the kernel runs a program on."""
+WORDS_REFUSED = "authentic messages that the kernel did not note"
 NO_ROOM = "flows the kernel has no room for"
 NO_ROOM_TO_WATCH = "peers the kernel has no room to watch"
 
@@ -39,6 +42,7 @@ class FlowTables(SlowPath):
 
     steering: Steering
     interfaces_of_ours: Interfaces
+    programs: libbpf.Programs | None = None
 
     def __init__(self, surroundings: Surroundings) -> None:
         super().__init__(surroundings)
@@ -256,6 +260,17 @@ class FlowTables(SlowPath):
             self.tables["watched"].remove(aid)
             self.uses.local_of.pop(aid, None)
             self.steering.unchoose(aid)
+
+    def heard(self, local_label: int) -> None:
+        """Takes what a flow has sent so far as answered.
+
+        A program notes it: an entry put by the daemon would undo what the others write.
+        """
+        super().heard(local_label)
+        assert self.programs is not None
+        with self.counted(WORDS_REFUSED):
+            frame = layout.label_key(local_label).ljust(FRAME_OCTETS, bytes(1))
+            self.programs.try_out("host_heard", frame)
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""

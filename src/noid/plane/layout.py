@@ -30,8 +30,8 @@ HOLDS, FAR = 1, 2
 
 EDITION = 4
 """Of the layouts; the name of what is pinned has it, since sizes alone do not tell them apart."""
-OUTBOUND = struct.Struct("=4s4sBBBB4x16sQQ16s24x16s24xQ")
-INBOUND = struct.Struct("=HBBBBBBQ4xI128sQ")
+OUTBOUND = struct.Struct("=4s4sBBBB4x16sQQ16s24x16s24xQQ")
+INBOUND = struct.Struct("=HBBBBBBQ4xI128sQQI4x")
 UPLINK = struct.Struct("=II6sBx")
 FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
@@ -66,7 +66,7 @@ COUNTS = (
 )
 """What the programs count, in the order of ``enum count``."""
 
-PLAIN_PACKET, UNANSWERED_PACKET, SOURCE_MOVED, UNKNOWN_PEER = 1, 2, 3, 4
+PLAIN_PACKET, UNANSWERED_PACKET, SOURCE_MOVED, UNKNOWN_PEER, ONE_WAY_DATA = 1, 2, 3, 4, 5
 
 
 class Uplink(NamedTuple):
@@ -98,6 +98,9 @@ class Clock:
         reported_ns: when that was last reported.
         received_ns: when something was last received; 0 if never.
         moved_ns: when a move of the peer was last noticed.
+        sent_ns: when something was last sent, or a keepalive was due; 0 if never.
+        heard_ns: when data or something authentic last came; 0 if never.
+        gap_ns: the mean time between these; 0 if not known.
     """
 
     unanswered_ns: int = 0
@@ -105,6 +108,9 @@ class Clock:
     reported_ns: int = 0
     received_ns: int = 0
     moved_ns: int = 0
+    sent_ns: int = 0
+    heard_ns: int = 0
+    gap_ns: int = 0
 
 
 def label_key(label: int) -> bytes:
@@ -167,6 +173,7 @@ def outbound_entry(flow: Flow, row: int, codepoints: Codepoints, clock: Clock) -
         flow.peer_locator,
         flow.peer_locator,
         clock.reported_ns,
+        clock.sent_ns,
     )
 
 
@@ -199,6 +206,8 @@ def inbound_entries(flow: Flow, home: int, clock: Clock) -> tuple[bytes, bytes]:
         home,
         b"".join(own + other for own, other in pairs),
         clock.moved_ns,
+        clock.heard_ns,
+        clock.gap_ns,
     )
     if not is_far:
         return entry, b""
@@ -213,14 +222,17 @@ def inbound_entries(flow: Flow, home: int, clock: Clock) -> tuple[bytes, bytes]:
 
 def clock_of(outbound: bytes | None, inbound: bytes | None) -> Clock:
     """The times in the entries that are to be replaced, where there are any."""
-    sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 12
-    came = INBOUND.unpack(inbound) if inbound else (0,) * 11
+    sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 13
+    came = INBOUND.unpack(inbound) if inbound else (0,) * 13
     return Clock(
         unanswered_ns=sent[8],
         unanswered=sent[5],
         reported_ns=sent[11],
         received_ns=came[7],
         moved_ns=came[10],
+        sent_ns=sent[12],
+        heard_ns=came[11],
+        gap_ns=came[12],
     )
 
 

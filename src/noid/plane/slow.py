@@ -235,7 +235,7 @@ class SlowPath:
 
     def heard(self, local_label: int) -> None:
         """Takes what a flow has sent so far as answered."""
-        self.datapath.heard(local_label)
+        self.datapath.heard(local_label, time.monotonic_ns())
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""

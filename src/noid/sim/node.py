@@ -272,7 +272,7 @@ class Node:
             case SendAgain():
                 self._follow(self.datapath.again(output.local_label, output.packet))
             case NoteHeard():
-                self.datapath.heard(output.local_label)
+                self.datapath.heard(output.local_label, self.world.now_ns)
             case AskDns():
                 self._ask(output.question)
             case CheckIdle():
