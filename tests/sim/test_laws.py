@@ -19,6 +19,7 @@ from noid.wire.control import Code
 
 CUT = Step(2_000, "cut", (0, 0, 3))
 SURVIVED = History(seed=1, locators=(2, 2), duration_ms=8_000, steps=(CUT, Step(5_000, "heal")))
+LONG = History(seed=1, locators=(1, 1), duration_ms=20_000)
 RENUMBERED = FAMILIES["renumbering"].history(1)
 
 
@@ -78,7 +79,7 @@ def judged(history: History) -> set[str]:
 
 
 def test_a_cut_that_is_survived_violates_no_law() -> None:
-    assert judged(SURVIVED) == {LIVENESS, PLAIN, AGREEMENT, QUIET}
+    assert judged(SURVIVED) == {LIVENESS, PLAIN, AGREEMENT}
 
 
 @pytest.mark.slow
@@ -86,8 +87,10 @@ def test_a_renumbering_by_the_rules_violates_no_law() -> None:
     assert RENUMBERING in judged(RENUMBERED)
 
 
+@pytest.mark.slow
 def test_every_law_is_judged_by_some_history() -> None:
-    assert judged(SURVIVED) | {RENUMBERING} == set(LAWS)
+    judged_here = judged(SURVIVED) | judged(LONG) | judged(RENUMBERED)
+    assert judged_here == set(LAWS)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,13 @@ def test_every_law_is_judged_by_some_history() -> None:
             dataclasses.replace(SURVIVED, steps=(Step(2_000, "have", (1, 1)),)),
             Stubborn,
         ),
-        (RENUMBERING, dataclasses.replace(SURVIVED, lossless=True), Host),
+        (
+            RENUMBERING,
+            dataclasses.replace(
+                SURVIVED, steps=(Step(1_000, "publish", (0, 3)), CUT), lossless_ms=8_000
+            ),
+            Host,
+        ),
     ],
 )
 def test_a_law_is_violated_by_a_host_that_is_broken(

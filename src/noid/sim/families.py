@@ -57,15 +57,59 @@ def _cuts(a: int, b: int) -> Family:
     return Family(summary, history, 4 ** len(pairs))
 
 
+def _born(what: str, kinds: tuple[str, ...]) -> Family:
+    """From the beginning each pair of 2x2 is as it should be or not, in one of a few ways."""
+    pairs = list(itertools.product(range(2), range(2)))
+    ways = 1 + len(kinds)
+
+    def history(number: int) -> History:
+        steps = []
+        for index, pair in enumerate(pairs):
+            way = number // ways**index % ways
+            steps += [Step(0, kind, (*pair, 3)) for kind in kinds[way - 1].split("+") if way]
+        return History(
+            seed=number,
+            locators=(2, 2),
+            duration_ms=30_000,
+            steps=(*steps, Step(22_000, "heal")),
+        )
+
+    return Family(f"from the beginning, {what}; healing", history, ways ** len(pairs))
+
+
+def _born_cut() -> Family:
+    family = _cuts(2, 2)
+
+    def history(number: int) -> History:
+        cuts = [Step(0, step.kind, step.arguments) for step in family.history(number).steps[:-1]]
+        return History(
+            seed=number,
+            locators=(2, 2),
+            duration_ms=30_000,
+            steps=(*cuts, Step(22_000, "heal")),
+        )
+
+    return Family("every cut of the pairs of 2x2 locators from the beginning", history, 256)
+
+
 LOSSES = list(itertools.combinations_with_replacement(range(1, MESSAGES + 1), 2))
 
 
-def _losses(phase: str, beginning: tuple[Step, ...], duration_ms: int) -> Family:
+def _losses(
+    phase: str, beginning: tuple[Step, ...], duration_ms: int, *, lossless_ms: int = 0
+) -> Family:
     def history(number: int) -> History:
         doomed = tuple(sorted(set(LOSSES[number % len(LOSSES)])))
         at_ms = beginning[0].at_ms if beginning else 0
-        steps = (Step(at_ms, "doom", doomed), *beginning)
-        return History(seed=number, locators=(2, 2), duration_ms=duration_ms, steps=steps)
+        # The cut afterwards shows whether what was lost has left anything behind.
+        last = Step(duration_ms - 5_000, "cut", (0, 0, 3))
+        return History(
+            seed=number,
+            locators=(2, 2),
+            duration_ms=duration_ms,
+            steps=(Step(at_ms, "doom", doomed), *beginning, last),
+            lossless_ms=lossless_ms,
+        )
 
     return Family(f"any two control messages of {phase} are lost", history, len(LOSSES))
 
@@ -139,6 +183,13 @@ def _drawn(source: random.Random, a: int, b: int, at_ms: int) -> Iterator[Step]:
             yield Step(at_ms, kind, (side, some | 1))
         case "mark":
             yield Step(at_ms, kind, (side, some & ~1, source.choice((0, some & ~1))))
+        case "weather":
+            yield Step(at_ms, kind, (source.choice((0, 20)),))
+        case "flash":  # from now on it has these, and no others, and no warning was given
+            yield Step(at_ms, "have", (side, some))
+            yield Step(at_ms, "publish", (side, some))
+        case "alias":
+            yield Step(at_ms, kind, (side, source.randrange(2)))
         case "dns":
             yield Step(at_ms, kind, (source.randrange(2),))
         case _:
@@ -155,7 +206,68 @@ KINDS = (
     *("provider",) * 3,
     *("restore", "filter", "filter-control", "unfilter", "delay", "loss"),
     *("reboot", "restart", "have", "publish", "mark", "dns", "heal", "heal"),
+    *("weather", "flash", "alias"),
 )
+
+
+LONG_MS = (3_000, 60_000, 10 * 60_000, 16 * 60_000, 40 * 60_000)
+SLOW_US = 5_000_000
+
+
+def _partition(number: int) -> History:
+    """Nothing passes for a while, in which things change at both ends; then everything does."""
+    source = random.Random(f"{number}/partition")
+    locators = source.choice(((1, 2), (2, 2), (3, 2)))
+    lasts_ms = source.choice(LONG_MS)
+    begin_ms = 5_000
+    end_ms = begin_ms + lasts_ms
+    steps = [Step(begin_ms, "provider", (0, index, 0)) for index in range(locators[0])]
+    slowly = lasts_ms > LONG_MS[1]
+    if slowly:
+        steps.append(Step(begin_ms + 2_000, "pace", (SLOW_US,)))
+    for _ in range(source.randint(1, 4)):
+        steps.append(_changed(source, locators, source.randrange(begin_ms, end_ms)))
+    steps.append(Step(end_ms, "heal"))
+    if slowly:
+        steps.append(Step(end_ms, "pace", (50_000,)))
+    return History(
+        seed=number,
+        locators=locators,
+        duration_ms=end_ms + 8_000,
+        steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
+        delay_ms=source.choice((1, 10, 60)),
+        traffic=Traffic(replies=source.random() < 0.7),
+    )
+
+
+def _changed(source: random.Random, locators: tuple[int, int], at_ms: int) -> Step:
+    side = source.randrange(2)
+    some = source.randrange(1 << locators[side]) | 1
+    kind = source.choice(("have", "have", "mark", "publish", "restart"))
+    arguments: dict[str, tuple[int, ...]] = {
+        "have": (side, some),
+        "mark": (side, some & ~1, 0),
+        "publish": (side, some),
+        "restart": (side,),
+    }
+    return Step(at_ms, kind, arguments[kind])
+
+
+def _unable(number: int) -> History:
+    """The shim of an end is away for a while; later the other end uses it again."""
+    source = random.Random(f"{number}/unable")
+    side = source.randrange(2)
+    stop_ms = source.choice((0, 5_000))
+    start_ms = stop_ms + source.choice((10_000, 2 * 60_000, 12 * 60_000))
+    cut_ms = start_ms + 16 * 60_000
+    steps = (
+        Step(stop_ms, "stop", (side,)),
+        Step(stop_ms + 5_000, "pace", (SLOW_US // 5,)),
+        Step(start_ms, "start", (side,)),
+        Step(cut_ms, "pace", (50_000,)),
+        Step(cut_ms + 2_000, "cut", (0, 0, 3)),
+    )
+    return History(seed=number, locators=(2, 2), duration_ms=cut_ms + 6_000, steps=steps)
 
 
 def _healthy(number: int) -> History:
@@ -201,6 +313,8 @@ def _renumbering(number: int) -> History:
     count = locators[side]
     has = published = source.randrange(1, 1 << (count - 1)) | 1
     steps = [Step(0, "publish", (side, published)), Step(0, "have", (side, has))]
+    if source.random() < 0.4:
+        steps.append(Step(0, "alias", (source.randrange(2), source.randrange(2))))
     at_ms = 5 * SECONDS
     for _ in range(source.randint(2, 6)):
         index = source.randrange(count)
@@ -226,18 +340,25 @@ def _renumbering(number: int) -> History:
         duration_ms=at_ms + VERIFIED_MS,
         steps=tuple(steps),
         traffic=Traffic(interval_us=2_000_000, replies=source.random() < 0.8),
-        lossless=True,
+        lossless_ms=at_ms + VERIFIED_MS,
         caches=True,
     )
 
 
 FAMILIES: dict[str, Family] = {
     **{f"cuts-{a}x{b}": _cuts(a, b) for a, b in ((1, 2), (2, 1), (1, 3), (2, 2), (2, 3), (3, 3))},
-    "lost-setup": _losses("set-up", (), 12_000),
-    "lost-update": _losses("an update", (Step(2_000, "have", (1, 1)),), 26_000),
-    "lost-close": _losses("a close", (Step(2_000, "pause", (IDLE_MS,)),), IDLE_MS + 20_000),
-    "lost-recovery": _losses("a recovery", (Step(2_000, "reboot", (1, 1)),), 14_000),
+    "lost-setup": _losses("set-up", (), 22_000, lossless_ms=15_000),
+    "lost-update": _losses("an update", (Step(2_000, "have", (1, 1)),), 32_000),
+    "lost-close": _losses("a close", (Step(2_000, "pause", (IDLE_MS,)),), IDLE_MS + 25_000),
+    "lost-recovery": _losses("a recovery", (Step(2_000, "reboot", (1, 1)),), 22_000),
     **{f"walk-{a}x{b}": _walk(a, b) for a, b in ((2, 2), (1, 6), (4, 4), (2, 8), (16, 16))},
+    "born-cut": _born_cut(),
+    "born-filtered": _born(
+        "data, control messages or both are filtered between any locators of 2x2",
+        ("filter", "filter-control", "filter+filter-control"),
+    ),
+    "partition": Family("nothing passes for a while, and things change meanwhile", _partition),
+    "unable": Family("the shim of an end is away for a while", _unable),
     "healthy": Family("nothing fails, whatever programs say", _healthy),
     "renumbering": Family(
         "addresses come and go by the rules, and no packet is lost", _renumbering

@@ -11,7 +11,7 @@ import msgspec
 
 from noid.constants import MILLISECOND, SECOND
 from noid.locators import Locator
-from noid.sim.laws import Laws
+from noid.sim.laws import PLAIN, RENUMBERING, Change, Laws
 from noid.sim.network import locator_of
 from noid.sim.node import Node
 from noid.sim.parcel import CODEPOINTS
@@ -73,7 +73,7 @@ class History:
         jitter_ms: of every line, at most.
         loss_percent: of every line.
         traffic: what the programs say.
-        lossless: whether no packet may be lost at all.
+        lossless_ms: how long no packet may be lost at all.
         caches: whether resolvers keep answers for their TTL.
     """
 
@@ -85,7 +85,7 @@ class History:
     jitter_ms: int = 0
     loss_percent: int = 0
     traffic: Traffic = Traffic()
-    lossless: bool = False
+    lossless_ms: int = 0
     caches: bool = False
 
     def encode(self) -> bytes:
@@ -119,7 +119,10 @@ def play(world: World, history: History) -> None:
     begin_ns = world.now_ns
     for step in history.steps:
         world.after(step.at_ms * MILLISECOND, _happening(world, step))
-    world.watch(Laws(world, lossless=history.lossless))
+    until_ns = begin_ns + history.lossless_ms * MILLISECOND
+    renumbers = any(step.kind == "publish" for step in history.steps)
+    law = RENUMBERING if renumbers else PLAIN
+    world.watch(Laws(world, lossless=law, lossless_until_ns=until_ns))
     world.converse(_conversation(world, history.traffic))
     world.run(begin_ns + history.duration_ms * MILLISECOND - world.now_ns)
     world.talking = False
@@ -148,8 +151,8 @@ def _happening(world: World, step: Step) -> Callable[[], None]:
     def happen() -> None:
         world.remark("", f"{step.kind} {' '.join(map(str, step.arguments))}")
         world.injected[step.kind] += 1
+        world.changed(CHANGES.get(step.kind, Change.NETWORK))
         ACTIONS[step.kind](world, *step.arguments)
-        world.changed(state_lost=step.kind in LOSING_STATE)
 
     return happen
 
@@ -278,6 +281,24 @@ def _doom(world: World, *numbers: int) -> None:
     world.network.doomed = frozenset(numbers)
 
 
+def _alias(world: World, side: int, lists_all: int) -> None:
+    """The host has another name too, which lists its AID alone or all it has."""
+    node = _node(world, side)
+    world.names.alias(f"{node.name}.example", f"www.{node.name}.example", bool(lists_all))
+
+
+def _weather(world: World, percent: int) -> None:
+    """Every line loses so many of a hundred packets."""
+    network = world.network
+    for line in (network.weather, *network.lines.values()):
+        line.loss = percent / 100
+
+
+def _pace(world: World, interval_us: int) -> None:
+    for talk in world.ledger.conversations:
+        talk.interval_ns = interval_us * 1_000
+
+
 def _pause(world: World, milliseconds: int) -> None:
     world.quiet_until_ns = world.now_ns + milliseconds * MILLISECOND
 
@@ -302,7 +323,18 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "dns": _dns,
     "doom": _doom,
     "pause": _pause,
+    "alias": _alias,
+    "weather": _weather,
+    "pace": _pace,
 }
 """What may happen, by name."""
-LOSING_STATE = frozenset({"reboot", "stop", "start", "doom"})
-"""After which an end may be without the context that the other has."""
+CHANGES = {
+    "reboot": Change.STATE,
+    "doom": Change.STATE,
+    "pause": Change.STATE,
+    "stop": Change.SHIM,
+    "start": Change.SHIM,
+    "filter": Change.SHIM,
+    "filter-control": Change.SHIM,
+}
+"""Those that are more than a change of the network."""

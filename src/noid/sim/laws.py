@@ -13,16 +13,19 @@ agreement           Both ends have the same Lsl and marks of each other that lon
 quiet               While nothing fails no context changes its pair, no packet is delivered twice,
                     and there is at most one control message per second and context [D42, D43].
 renumbering         A renumbering by D25 loses no packet.
+set-up              Both ends have a context, where programs send, DNS and network work.
 =================== ===============================================================================
 """
 
+import enum
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from noid.constants import MILLISECOND, SECOND
+from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.engine.context import Context
 from noid.locators import Locator
+from noid.sim.names import Names
 from noid.sim.network import Line, Network
 from noid.sim.node import Node
 from noid.sim.parcel import SLOTS, Parcel, is_control, is_data, label_of
@@ -36,7 +39,8 @@ PLAIN = "never worse than plain"
 AGREEMENT = "agreement"
 QUIET = "quiet"
 RENUMBERING = "renumbering"
-LAWS = (LIVENESS, PLAIN, AGREEMENT, QUIET, RENUMBERING)
+SETUP = "set-up"
+LAWS = (LIVENESS, PLAIN, AGREEMENT, QUIET, RENUMBERING, SETUP)
 
 LIVE_FEW_NS = SECOND
 """L, up to 4x4 pairs."""
@@ -47,6 +51,9 @@ TOLD_AGAIN_NS = 20 * SECOND
 """A UR that is lost twice is sent a third time so long after the first, at most [D16]."""
 STATE_NS = 3 * SECOND
 """Where an end has lost its contexts: the silence that proves it [D39], and a set-up."""
+SETUP_NS = 15 * SECOND
+UNABLE_NS = 15 * MINUTE
+"""Where a peer was taken for unable before: it is tried again with back-off [D45]."""
 ROUND_TRIPS = 4
 """Besides those times: detection, a probe that is lost with the change, and a set-up."""
 SENT_MIN = 6
@@ -68,12 +75,24 @@ JUDGED_AGAIN_NS = 250 * MILLISECOND
 """How long it is taken as known whether a premise holds."""
 
 
+class Change(enum.Enum):
+    """What kind of thing has changed; the later ones take longer to recover from."""
+
+    NETWORK = enum.auto()
+    """Lines, addresses, the DNS."""
+    STATE = enum.auto()
+    """An end may be without the context that the other has."""
+    SHIM = enum.auto()
+    """A shim stops, starts, or cannot be reached: its host may be taken for an unable one."""
+
+
 class Scene(Protocol):
     """What the laws look at; see ``noid.sim.world.World``."""
 
     now_ns: int
     nodes: dict[str, Node]
     network: Network
+    names: Names
     ledger: Ledger
 
 
@@ -105,19 +124,23 @@ class Laws:
 
     Args:
         world: it.
-        lossless: whether the renumbering law holds: no packet may be lost at all.
+        lossless: the law by which no packet may be lost at all; empty for none.
+        lossless_until_ns: and until when.
 
     Attributes:
         judged: how often each law was.
     """
 
-    def __init__(self, world: Scene, *, lossless: bool = False) -> None:
+    def __init__(self, world: Scene, *, lossless: str = "", lossless_until_ns: int = 0) -> None:
         self.world = world
         self.lossless = lossless
+        self.lossless_until_ns = lossless_until_ns
         self.judged: Counter[str] = Counter()
         self.changed_ns = world.now_ns
         self.changes = 0
-        self.state_lost = False
+        self.change = Change.NETWORK
+        self.may_be_unable = False
+        self.proven: dict[tuple[str, int], frozenset[Locator]] = {}
         self.first_ns: dict[int, int] = {}
         self.ways: dict[tuple[int, bool], Way] = {}
         self.pairs: dict[tuple[str, int], bytes] = {}
@@ -127,16 +150,18 @@ class Laws:
 
     # --- what happens ---------------------------------------------------------------------------
 
-    def changed(self, *, state_lost: bool = False) -> None:
-        """Something fails, works again, or is changed: every premise begins anew.
-
-        Args:
-            state_lost: whether an end has lost its contexts.
-        """
+    def changed(self, change: Change = Change.NETWORK) -> None:
+        """Something is about to fail, work again, or be changed: every premise begins anew."""
         self._judge_due()
+        self.change = change
+        self.may_be_unable |= change is Change.SHIM
+        self.proven = {
+            (node.name, label): context.peer_verified
+            for node in self.world.nodes.values()
+            for label, context in node.host.core.labels.items()
+        }
         self.changed_ns = self.world.now_ns
         self.changes += 1
-        self.state_lost = state_lost
         self.first_ns.clear()
         self.pairs.clear()
         self.control.clear()
@@ -154,8 +179,8 @@ class Laws:
         way.sent += 1
         now_ns = self.world.now_ns
         first_ns = self.first_ns.setdefault(one.conversation, now_ns)
-        if self.lossless:
-            way.due.append((number, now_ns + self._arrival_ns(way), RENUMBERING))
+        if now_ns < self.lossless_until_ns:
+            way.due.append((number, now_ns + self._arrival_ns(way), self.lossless))
         if now_ns - first_ns < self._limit_ns(way) or way.sent <= SENT_MIN:
             return
         law = self._premise(way)
@@ -187,7 +212,8 @@ class Laws:
     def _limit_ns(self, way: Way) -> int:
         pairs = len(way.sender.present) * len(way.receiver.present)
         few = LIVE_FEW_NS if pairs <= FEW_PAIRS else LIVE_MANY_NS
-        return (max(STATE_NS, few) if self.state_lost else few) + ROUND_TRIPS * self._trip_ns(way)
+        limit_ns = few if self.change is Change.NETWORK else max(STATE_NS, few)
+        return limit_ns + ROUND_TRIPS * self._trip_ns(way)
 
     def _trip_ns(self, way: Way) -> int:
         """The longest round trip between two hosts."""
@@ -235,6 +261,7 @@ class Laws:
         if not all(node.running and node.honest for node in (way.sender, way.receiver)):
             return ""
         if self._passes_plainly(way):
+            self._are_set_up(way)
             self._agree(way)
             return PLAIN
         contexts = self._contexts(way)
@@ -283,9 +310,38 @@ class Laws:
             and not {_provider(source), _provider(destination)} & network.filtered
             for source in sender.present
             if source in theirs.peer_acceptable and source in ours.own_usable
-            for destination in ours.peer_verified
+            for destination in ours.peer_verified | self._proven(sender, ours, receiver)
             if destination in receiver.present
         )
+
+    def _proven(self, sender: Node, ours: Context, receiver: Node) -> frozenset[Locator]:
+        """What was proven before the last change and is in the DNS still: it counts as proven."""
+        names, name = self.world.names, f"{receiver.name}.example"
+        before = self.proven.get((sender.name, ours.local_label), frozenset())
+        listed = frozenset(names.forward.get(name, ()))
+        return frozenset(one for one in before & listed if name in names.reverse.get(one, ()))
+
+    def _are_set_up(self, way: Way) -> None:
+        """Both ends have a context, where nothing has kept them from making one for long."""
+        ends, names = (way.source, way.destination), self.world.names
+        limit_ns = UNABLE_NS if self.may_be_unable else SETUP_NS
+        if self.world.now_ns - self.first_ns_of(way) < limit_ns:
+            return
+        if names.timeouts or names.lies or names.silent or names.mute or self._is_lossy(way):
+            return
+        if any(_filters_m6(self._line(*pair)) for pair in (ends, ends[::-1])):
+            return
+        self.judged[SETUP] += 1
+        if self._contexts(way) is None:
+            text = f"{way.sender.name} and {way.receiver.name} have no context"
+            raise Violation(SETUP, f"{text}, {self._since_change()} after a change")
+
+    def first_ns_of(self, way: Way) -> int:
+        """When a program of a conversation first sent since the last change."""
+        return min(self.first_ns.values(), default=self.world.now_ns)
+
+    def _since_change(self) -> str:
+        return f"{(self.world.now_ns - self.changed_ns) // MILLISECOND} ms"
 
     def _agree(self, way: Way) -> None:
         """Both ends have the same sets and marks of each other [D17]."""
@@ -299,8 +355,7 @@ class Laws:
             same = set(one.own_local) | {one.local_aid} == other.peer_acceptable
             if not same or _marks(one.own_marks) != _marks(other.peer_marks):
                 text = f"{way.sender.name} and {way.receiver.name} have different sets"
-                after_ns = self.world.now_ns - self.changed_ns
-                raise Violation(AGREEMENT, f"{text} {after_ns // MILLISECOND} ms after a change")
+                raise Violation(AGREEMENT, f"{text} {self._since_change()} after a change")
 
     # --- quiet ----------------------------------------------------------------------------------
 
@@ -316,7 +371,7 @@ class Laws:
         world = self.world
         network, weather = world.network, world.network.weather
         settle_ns = CALM_AGAIN_NS if self.changes else CALM_NS
-        if world.now_ns - self.changed_ns < settle_ns or self.lossless:
+        if world.now_ns - self.changed_ns < settle_ns:
             return False
         if network.down or network.cuts or network.filtered or network.doomed or weather.rewriting:
             return False
@@ -337,10 +392,12 @@ class Laws:
         key = (parcel.sender, label_of(parcel.octets))
         pair = parcel.octets[8:40]
         before = self.pairs.get(key, pair)
-        if before != pair and self._is_calm():
-            raise Violation(QUIET, f"{parcel.sender} changes its pair though nothing fails")
         self.pairs[key] = pair
+        if not self._is_calm():
+            return
         self.judged[QUIET] += 1
+        if before != pair:
+            raise Violation(QUIET, f"{parcel.sender} changes its pair though nothing fails")
 
     def _control_passes(self, octets: bytes) -> None:
         at = ipv6.HEADER_OCTETS + 16

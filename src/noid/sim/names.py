@@ -41,6 +41,7 @@ class Names:
         self.ttl_seconds = TTL_SECONDS
         self.caches = False
         self.cached: dict[Question, tuple[int, Answer]] = {}
+        self.aliases: dict[str, tuple[str, bool]] = {}
         self.timeouts = 0.0
         self.lies = 0.0
         self.slow_ns = 20 * MILLISECOND
@@ -48,14 +49,22 @@ class Names:
         self.mute: set[str] = set()
         self.listeners: list[Callable[[Question], None]] = []
 
+    def alias(self, name: str, other: str, lists_all: bool) -> None:
+        """Gives a host another name: in its PTR records, and with its first locator or all."""
+        self.aliases[name] = (other, lists_all)
+        self.publish(name, self.forward[name])
+
     def publish(self, name: str, locators: tuple[Locator, ...]) -> None:
         """Puts a host's locators into both zones."""
         for locator in self.forward.get(name, ()):
             if locator not in locators:
                 self.reverse.pop(locator, None)
         self.forward[name] = locators
+        other, lists_all = self.aliases.get(name, ("", False))
         for locator in locators:
-            self.reverse[locator] = (name,)
+            self.reverse[locator] = (name, other) if other else (name,)
+        if other:
+            self.forward[other] = locators if lists_all else locators[:1]
 
     def heal(self) -> None:
         """Answers everything, truly and soon."""

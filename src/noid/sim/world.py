@@ -15,7 +15,7 @@ from noid.engine.host import Host
 from noid.locators import Locator
 from noid.sim.checks import Checks
 from noid.sim.coverage import Coverage
-from noid.sim.laws import Laws
+from noid.sim.laws import Change, Laws
 from noid.sim.names import Names
 from noid.sim.network import Network, Weather
 from noid.sim.node import MakeHost, Node
@@ -99,10 +99,10 @@ class World:
         """Holds the world to the laws from now on; faults must be told by ``changed``."""
         self.laws = laws
 
-    def changed(self, *, state_lost: bool = False) -> None:
-        """Something fails, works again, or is changed; see ``Laws.changed``."""
+    def changed(self, change: Change = Change.NETWORK) -> None:
+        """Something is about to fail, work again, or be changed; see ``Laws.changed``."""
         if self.laws is not None:
-            self.laws.changed(state_lost=state_lost)
+            self.laws.changed(change)
 
     def converse(self, talk: Conversation) -> None:
         """Lets two programs talk from now on; the client's looks the server up, or its shim does.
