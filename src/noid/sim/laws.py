@@ -53,7 +53,7 @@ STATE_NS = 3 * SECOND
 """Where an end has lost its contexts: the silence that proves it [D39], and a set-up."""
 SETUP_NS = 15 * SECOND
 UNABLE_NS = 15 * MINUTE
-"""Where a peer was taken for unable before: it is tried again with back-off [D45]."""
+"""Where a peer was taken for unable before: it is tried again, with back-off."""
 ROUND_TRIPS = 4
 """Besides those times: detection, a probe that is lost with the change, and a set-up."""
 SENT_MIN = 6
