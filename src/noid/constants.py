@@ -50,11 +50,12 @@ COOKIE_KEY_LIFETIME: Final = 10 * MINUTE
 
 RETRANSMIT_FIRST: Final = 4 * SECOND
 """First retransmission, doubled each time, times a random factor 0.5 to 1.5 [draft §7.10, D16]."""
-MEASURED_MAX: Final = RETRANSMIT_FIRST // 2
+RETRANSMIT_WAITING: Final = 250 * MILLISECOND
+"""Instead, while a ULP packet waits: before INIT goes to the next pair, and at least before CCR is
+repeated, doubled each time [D16]."""
+MEASURED_MAX: Final = RETRANSMIT_WAITING
 """A CCR that comes later than this after its CC may be a repetition, which measures no round trip:
 this is the shortest time after which a CCR is repeated [D43]."""
-RETRANSMIT_WAITING: Final = 250 * MILLISECOND
-"""Instead, while a ULP packet waits because the AID does not answer [D16]."""
 CONTEXT_IDLE_TIME: Final = 15 * MINUTE
 """Retransmission of anything ends after this [draft §7.10, D16]. Also the X of [draft App. A]: a
 context that has received nothing for so long is closed [D19]."""

@@ -12,6 +12,7 @@ from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code
+from noid.wire.slots import slot_of
 from tests.engine.network import A1, B1, B2, CODEPOINTS, X1, Network, Station, packet, state_of
 
 
@@ -28,8 +29,13 @@ class Lossy(Network):
 
     def arrive(self, packet: bytes) -> None:
         """Delivers a packet unless it is a message to lose."""
-        is_control = packet[6] == ipv6.ICMPV6 and packet[40] == CODEPOINTS.icmpv6_type
-        if not is_control or (Locator(packet[24:40]), Code(packet[41])) not in self.lost:
+        in_slot = slot_of(packet[6], CODEPOINTS) is not None and packet[1:4] == bytes(3)
+        is_control = packet[6] == ipv6.ICMPV6 or in_slot
+        if (
+            not is_control
+            or packet[40] != CODEPOINTS.icmpv6_type
+            or (Locator(packet[24:40]), Code(packet[41])) not in self.lost
+        ):
             super().arrive(packet)
 
 

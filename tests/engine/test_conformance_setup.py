@@ -14,7 +14,7 @@ from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
 from noid.wire.options import LocatorEntry, LocatorFlag
-from noid.wire.slots import slot_of
+from noid.wire.slots import SLOT_ICMPV6, slot_of
 from tests.engine.network import (
     A1,
     A2,
@@ -131,7 +131,8 @@ def test_a_host_with_its_aid_alone_never_says_rewrite_ok() -> None:
     assert network.a.context.state is State.ESTABLISHED
     inits = sent_by(network.a, Code.INIT)
     assert len(inits) > 2
-    assert all(header.next_header == ipv6.ICMPV6 for header, _ in inits)
+    forms = {header.next_header for header, _ in inits}
+    assert forms == {ipv6.ICMPV6, CODEPOINTS.fixed_first + SLOT_ICMPV6}
     network.trace.clear()
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(10 * MILLISECOND)

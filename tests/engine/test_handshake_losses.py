@@ -8,6 +8,8 @@ from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
 from noid.datapath.events import ControlMessageReceived
 from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.state import State
+from noid.locators import Locator
+from noid.wire import ipv6
 from noid.wire.control import (
     NO_FLAGS,
     Code,
@@ -94,7 +96,7 @@ def test_sets_that_change_while_the_conf_is_lost_are_told_in_the_end() -> None:
     network.run(25 * MILLISECOND)
     dead = {(B1, A1), (B1, A2), (B2, A1), (B2, A2)}
     network.dead = set(dead)
-    network.run(SECOND)
+    network.run(100 * MILLISECOND)
     assert state_of(network.a) is State.CCR_SENT
     network.a.locators = (A1, A2, X1)
     network.names["a.example"], network.reverse[X1] = [A1, A2, X1], "a.example"
@@ -119,3 +121,57 @@ def test_what_a_conf_says_of_the_locators_of_a_peer_is_not_said_again() -> None:
     assert state_of(network.b) is State.ESTABLISHED
     assert network.a.context.own_set == (A1,)
     assert not [one for one in plain_on(network, Code.UR) if one.receiver_locators]
+
+
+@pytest.mark.parametrize("lost", [Code.CCR, Code.CONF])
+def test_a_lost_message_of_a_set_up_costs_a_quarter_of_a_second_while_data_waits(
+    lost: Code,
+) -> None:
+    network = Lossy(lost)
+    begun(network).run(330 * MILLISECOND)
+    assert network.lost == 1
+    assert state_of(network.a) is state_of(network.b) is State.ESTABLISHED
+
+
+class Lossy(Network):
+    """Loses the first message of one kind."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__()
+        self.code = code
+        self.lost = 0
+
+    def arrive(self, packet: bytes) -> None:
+        """Delivers a packet unless it is the one to lose."""
+        if not self.lost and packet[6] == ipv6.ICMPV6 and packet[41] == self.code:
+            self.lost = 1
+        else:
+            super().arrive(packet)
+
+
+class Filtered(Network):
+    """Drops every ICMPv6 message of the M6 type that is not in a slot."""
+
+    def arrive(self, packet: bytes) -> None:
+        """Delivers other packets."""
+        if packet[6] != ipv6.ICMPV6:
+            super().arrive(packet)
+
+
+@pytest.mark.parametrize("own", [(A1,), (A1, A2)])
+def test_a_set_up_comes_through_where_only_slots_do(own: tuple[Locator, ...]) -> None:
+    network = Filtered()
+    network.give(network.a, LocatorsChanged(own))
+    begun(network).run(30 * SECOND)
+    assert state_of(network.a) is state_of(network.b) is State.ESTABLISHED
+    network.give(network.b, LocatorsChanged((B1,)))
+    network.run(10 * SECOND)
+    assert network.a.context.peer_acceptable == {B1}
+
+
+def test_a_context_is_closed_where_only_slots_come_through() -> None:
+    network = Filtered()
+    begun(network).run(30 * SECOND)
+    network.a.in_use = network.b.in_use = False
+    network.run(CONTEXT_IDLE_TIME + MINUTE)
+    assert network.a.host.contexts == network.b.host.contexts == []

@@ -12,6 +12,7 @@ from noid.constants import (
     MILLISECOND,
     MINUTE,
     RETRANSMIT_FIRST,
+    RETRANSMIT_WAITING,
     SECOND,
     UPDATE_RETRANSMIT_MAX,
 )
@@ -21,7 +22,7 @@ from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, decode_message
 from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, state_of
-from tests.engine.test_limits import lose
+from tests.engine.test_limits import codes_sent, lose
 from tests.engine.test_refusals import EVERY_PAIR, begun, closing, unanswered
 
 PLAIN, REWRITABLE, FIXED = 58, 230, 238
@@ -93,12 +94,12 @@ def test_an_update_is_said_at_4_s_doubling_to_2_min_in_turns_plain_and_rewritabl
     assert set(said.pairs) == {(A1, B1)}
 
 
-def test_a_host_with_one_locator_says_everything_plainly() -> None:
+def test_a_host_with_one_locator_says_an_update_in_turns_plain_and_in_the_fixed_slot() -> None:
     network = silent(established())
     network.give(network.a, LocatorsChanged((A1,)))
     said = Sayings(network, network.a, Code.UR).listen(MINUTE)
     assert len(said.forms) > 3
-    assert set(said.forms) == {PLAIN}
+    assert said.forms[:4] == [PLAIN, FIXED] * 2
 
 
 def test_a_host_that_has_talked_for_long_repeats_an_update_all_the_same() -> None:
@@ -144,11 +145,32 @@ def test_between_rounds_of_init_it_waits_4_s_doubling() -> None:
 
 def test_a_ccr_is_said_a_second_time_in_the_other_form_after_4_s() -> None:
     network = begun()
-    network.run(25 * MILLISECOND)
+    network.run(15 * MILLISECOND)
+    exchange = network.a.context.exchange
+    assert exchange is not None
+    exchange.waiting = b""
+    network.run(10 * MILLISECOND)
     network.dead |= WAYS
     said = Sayings(network, network.a, Code.CCR).listen(20 * SECOND)
     assert said.forms == [PLAIN, REWRITABLE]
     assert doubling(said.gaps_ns, MINUTE)
+
+
+def test_a_ccr_is_said_a_second_time_after_250_ms_while_data_waits() -> None:
+    network = begun()
+    network.run(25 * MILLISECOND)
+    network.dead |= WAYS
+    said = Sayings(network, network.a, Code.CCR).listen(20 * SECOND, 10 * MILLISECOND)
+    assert said.forms == [PLAIN, REWRITABLE]
+    assert abs(said.gaps_ns[0] - RETRANSMIT_WAITING) <= 10 * MILLISECOND
+
+
+def test_ccrs_while_data_waits_are_ever_further_apart_up_to_the_usual_times() -> None:
+    network = begun()
+    network.run(15 * MILLISECOND)
+    lose(network, Code.CONF, 2 * MINUTE)
+    sent = [one for one in codes_sent(network.a) if one is Code.CCR]
+    assert len(sent) < 40
 
 
 def test_starting_over_gives_a_set_up_no_more_time_than_it_had() -> None:

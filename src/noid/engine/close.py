@@ -76,7 +76,8 @@ def _send_close(core: Core, context: Context, closing: Closing) -> None:
     pairs = [context.pair, *alternatives(context)]
     turn = closing.tries % len(pairs)
     if pairs[turn][1] in context.peer_verified:
-        core.send(authenticated(core, context, message), pairs[turn])
+        in_slot = closing.tries // len(pairs) % 2 == 1
+        core.send_on(context, authenticated(core, context, message), pairs[turn], in_slot=in_slot)
     closing.tries += 1
     delay_ns = min(RETRANSMIT_FIRST << min(closing.tries - 1, 16), UPDATE_RETRANSMIT_MAX)
     left_ns = closing.started_ns + CLOSE_TIME - core.now_ns
@@ -125,7 +126,7 @@ def _acknowledge(
         answer = authenticated(core, context, replace(answer, authentication=bytes(HASH_OCTETS)))
         if event.source not in context.peer_verified:
             return
-    core.send(answer, (event.destination, event.source))
+    core.send(answer, (event.destination, event.source), in_slot=event.in_slot)
 
 
 def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:

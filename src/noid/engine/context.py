@@ -40,11 +40,11 @@ class Exchange:
         started_ns: when the first INIT went.
         sent_ns: when the message now waiting for its answer went.
         tries: INITs sent so far.
-        ccr_tries: CCRs sent so far.
+        ccr_tries: CCRs sent so far, those before the last INIT too.
         waiting: the latest packet of the ULP that went plainly meanwhile, between AIDs.
         carried: the one of these that rode on the last INIT.
         peer_token: the peer's token out of its CC.
-        reply: the CCR, for sending again, and the pair it goes over.
+        reply: the CCR, for sending again, the pair it goes over, and whether first in a slot.
         held: packets that arrived from sources not proven yet, and these sources [D48].
     """
 
@@ -56,7 +56,7 @@ class Exchange:
     waiting: bytes = b""
     carried: bytes = b""
     peer_token: int = 0
-    reply: tuple[ControlMessage, Pair] | None = None
+    reply: tuple[ControlMessage, Pair, bool] | None = None
     held: list[tuple[Locator, bytes]] = field(default_factory=list)
 
 

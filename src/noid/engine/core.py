@@ -272,6 +272,13 @@ class Core:
         )
         self.emit(SendControl(packet))
 
+    def send_on(
+        self, context: Context, message: ControlMessage, pair: Pair, *, in_slot: bool
+    ) -> None:
+        """Sends a message of a context; in the slot rewritable if Ls(local) has others [D4, D6]."""
+        rewritable = in_slot and len(context.own_set) > 1
+        self.send(message, pair, rewritable=rewritable, in_slot=in_slot)
+
     def ask(self, context: Context, questions: list[Question]) -> None:
         """Asks the DNS on behalf of a context; a question already under way is shared [D31]."""
         for question in questions:

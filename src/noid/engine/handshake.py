@@ -99,6 +99,7 @@ def start(
     context.exchange = Exchange(core.nonce(), core.now_ns, core.now_ns, waiting=waiting)
     if before is not None:
         context.exchange.started_ns, context.exchange.held = before.started_ns, before.held
+        context.exchange.ccr_tries = before.ccr_tries
     core.enter(context, State.INIT_SENT, why)
     _send_init(core, context, context.exchange)
 
@@ -129,10 +130,8 @@ def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
     exchange.sent_ns = core.now_ns
     exchange.tries += 1
     # Some networks drop what they do not know, others rewrite sources: each gets its turn [D6].
-    core.send(message, pair, rewritable=len(context.own_local) > 1 and round_number % 2 == 1)
-    # A peer that lost its context is being talked to, whether or not a packet waits just now.
-    is_urgent = bool(exchange.waiting) or context.is_known_to_peer
-    if is_urgent and turn + 1 < len(pairs):
+    core.send_on(context, message, pair, in_slot=round_number % 2 == 1)
+    if _is_urgent(context, exchange) and turn + 1 < len(pairs):
         delay_ns = RETRANSMIT_WAITING
     else:
         delay_ns = core.jittered(RETRANSMIT_FIRST << min(round_number, 16))
@@ -192,20 +191,28 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         delivered and exchange.carried == exchange.waiting
     ):
         reply = with_piggyback(core, reply, exchange.waiting)
-    exchange.reply = reply, (event.destination, event.source)
+    exchange.reply = reply, (event.destination, event.source), event.in_slot
     announce(core, context)
     _send_ccr(core, context, exchange)
 
 
 def _send_ccr(core: Core, context: Context, exchange: Exchange) -> None:
     assert exchange.reply is not None
-    reply, pair = exchange.reply
+    reply, pair, in_slot = exchange.reply
     exchange.sent_ns = core.now_ns
+    turn = exchange.ccr_tries % CCR_TRIES_MAX
+    core.send_on(context, reply, pair, in_slot=in_slot ^ (turn % 2 == 1))
+    delay_ns = core.jittered(RETRANSMIT_FIRST << turn)
+    if _is_urgent(context, exchange):
+        soon_ns = max(RETRANSMIT_WAITING, 2 * context.round_trip_ns)
+        delay_ns = min(soon_ns << min(exchange.ccr_tries, 16), delay_ns)
     exchange.ccr_tries += 1
-    again = exchange.ccr_tries % 2 == 0 and len(context.own_local) > 1
-    core.send(reply, pair, rewritable=again)
-    delay_ns = core.jittered(RETRANSMIT_FIRST << (exchange.ccr_tries - 1))
     core.set_timer(context, Timer.RETRANSMIT, delay_ns)
+
+
+def _is_urgent(context: Context, exchange: Exchange) -> bool:
+    """Whether data waits; a peer that lost its context is being talked to in any case."""
+    return bool(exchange.waiting) or context.is_known_to_peer
 
 
 def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
@@ -246,7 +253,7 @@ def on_retransmit(core: Core, context: Context) -> None:
     assert exchange is not None
     rounds = exchange.tries / len(first_contacts(context))
     in_time = core.now_ns - exchange.started_ns < CONTEXT_IDLE_TIME
-    if context.state is State.CCR_SENT and exchange.ccr_tries < CCR_TRIES_MAX:
+    if context.state is State.CCR_SENT and exchange.ccr_tries % CCR_TRIES_MAX:
         _send_ccr(core, context, exchange)
     elif context.state is State.CCR_SENT and in_time:
         start(core, context, exchange.waiting, "CCR unanswered", before=exchange)
@@ -346,7 +353,7 @@ def _answer_statelessly(core: Core, event: ControlMessageReceived, message: Cont
         cookie=core.cookies.seal(state, event.source, core.now_ns),
     )
     # With as many locators as there may be it is still less than three of the smallest INIT [D9].
-    core.send(reply, (event.destination, event.source))
+    core.send(reply, (event.destination, event.source), in_slot=event.in_slot)
 
 
 def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
@@ -560,7 +567,7 @@ def _send_conf(
     if cookie is not None and destination != context.peer_aid:
         # Not in answer to an INIT: where that came from nobody has proven [D9].
         reply = with_piggyback(core, reply, waiting)
-    core.send(reply, (event.destination, destination))
+    core.send(reply, (event.destination, destination), in_slot=event.in_slot)
 
 
 # --- both -----------------------------------------------------------------------------------------

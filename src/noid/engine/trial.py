@@ -54,8 +54,7 @@ def _ask(core: Core, context: Context, under_way: Trial) -> None:
     under_way.rounds += 1
     for pair in _covering(context):
         message = request(core, context, next_nonce(context))
-        rewritable = in_slot and len(context.own_set) > 1
-        core.send(message, pair, rewritable=rewritable, in_slot=in_slot)
+        core.send_on(context, message, pair, in_slot=in_slot)
     core.set_timer(context, Timer.TRIAL, min(TRIAL_INTERVAL, left_ns))
 
 

@@ -51,13 +51,13 @@ def on_retransmit(core: Core, context: Context) -> None:
 def _transmit(core: Core, context: Context, update: Update) -> None:
     update.sent_ns = core.now_ns
     message = request(core, context, update.nonce)
-    again = update.tries % 2 == 0 and len(context.own_set) > 1
     # What says that a locator is gone does not go by that locator. But the peer accepts nothing
     # from one that it has not been told of yet, so each has its turn.
     pairs = [context.pair, *instead(context)[:1]]
     if standing(context, context.pair) >= BROKEN:
         pairs.reverse()
-    core.send(message, pairs[(update.tries - 1) % len(pairs)], rewritable=again)
+    pair = pairs[(update.tries - 1) % len(pairs)]
+    core.send_on(context, message, pair, in_slot=update.tries % 2 == 0)
     delay_ns = min(RETRANSMIT_FIRST << (update.tries - 1), UPDATE_RETRANSMIT_MAX)
     core.set_timer(context, Timer.RETRANSMIT, core.jittered(delay_ns))
 
@@ -187,11 +187,10 @@ def acknowledge(
     pairs = [back if event.source in context.peer_verified else context.pair]
     if repeated:
         pairs += [pair for pair in (context.pair, *alternatives(context)) if pair not in pairs]
-    rewritable = event.in_slot and len(context.own_set) > 1
     for pair in pairs[: 1 + ANSWERED_OVER_EVERY_PAIR_MAX]:
         if pair[1] in context.peer_verified:
             # In the form of the question, so that the answer says that this form comes through.
-            core.send(answer, pair, rewritable=rewritable, in_slot=event.in_slot)
+            core.send_on(context, answer, pair, in_slot=event.in_slot)
 
 
 def calm(core: Core, context: Context, why: str) -> None:
