@@ -56,7 +56,7 @@ from noid.datapath.events import (
 )
 from noid.dns.verification import Verification
 from noid.engine.context import SEEN_NONCES_MAX
-from noid.engine.core import Core, HostOptions, KnownPeer, TokenBucket
+from noid.engine.core import Core, HostOptions
 from noid.engine.events import (
     LocatorsChanged,
     PeerResolved,
@@ -66,6 +66,8 @@ from noid.engine.events import (
     SourceNotCovered,
     UnwatchPeer,
 )
+from noid.engine.known import KnownPeer
+from noid.engine.rates import TokenBucket
 from noid.engine.unknown import QUOTE_OCTETS_MAX
 from noid.engine.update import ANSWERED_OVER_EVERY_PAIR_MAX
 from noid.locators import Locator, parse_locator

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noid.constants import COOKIE_KEY_LIFETIME, COOKIE_LIFETIME, SECOND
-from noid.engine.core import TokenBucket
+from noid.engine.rates import TokenBucket
 from noid.engine.secrets import CookieKeys, authentication
 from noid.engine.state import LAW, TIMERS_OF, State, Timer, Trigger
 from noid.engine.timers import KEY_MASK, Timers

@@ -204,7 +204,7 @@ def test_the_annotated_message_reads_as_the_page_says() -> None:
 @pytest.mark.parametrize("rewritable", [False, True])
 def test_the_second_sets_up_a_context(lab: Lab, second: Second, rewritable: bool) -> None:
     second.do("initiate", rewritable=rewritable)
-    cc = second.expect("CC", source=B1, destination=A1, rewritable=False, flags=0)
+    cc = second.expect("CC", source=B1, destination=A1, rewritable=rewritable, flags=0)
     assert (cc["nonce"], cc["receiver_label"]) == (cc["own_nonce"], cc["own_label"])
     assert cc["senders_locators"] == {B1: 0xC0, B2: 0xC0}
     assert cc["receivers_locators"] == {A1: IN_LSL, A2: IN_LSL}

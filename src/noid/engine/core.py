@@ -29,7 +29,6 @@ from noid.constants import (
     PREFIX_RATE_PER_SECOND,
     PROVISIONAL_CONTEXTS_MAX,
     QUARANTINED_LABELS_MAX,
-    SECOND,
     SILENCE_MIN,
     UNABLE_PEERS_MAX,
     Codepoints,
@@ -52,6 +51,8 @@ from noid.engine.events import (
     UnwatchPeer,
     WatchPeer,
 )
+from noid.engine.known import KnownPeer, Lookup
+from noid.engine.rates import TokenBucket
 from noid.engine.secrets import CookieKeys, Entropy
 from noid.engine.selection import instead
 from noid.engine.state import TIMERS_OF, State, Timer, Trigger
@@ -96,66 +97,6 @@ class HostOptions:
         """Whether the operator wants nothing asked about an address [D34]."""
         address = IPv6Address(aid)
         return any(address in network for network in self.never_looked_up)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownPeer:
-    """An M6 host the resolver told us of: the proto-context of [draft §4.1 step 1].
-
-    Attributes:
-        name: FQDN(peer), canonical.
-        locators: what it lists, the AID first.
-        confirmed_until_ns: until when the reverse lookup of the AID is known to say so too [D33].
-    """
-
-    name: str
-    locators: tuple[Locator, ...]
-    confirmed_until_ns: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Lookup:
-    """What is being found out about a stranger [D34].
-
-    Attributes:
-        open: questions without an answer yet.
-        listing: names found to list the stranger's address -> all the addresses they list.
-        capable: names found to have the M6 record.
-        failed: whether a question met a transient error.
-    """
-
-    open: set[Question]
-    listing: dict[str, tuple[Locator, ...]] = field(default_factory=dict)
-    capable: set[str] = field(default_factory=set)
-    failed: bool = False
-
-
-@dataclass(slots=True)
-class TokenBucket:
-    """A rate with a burst: whether one more may go now [D9].
-
-    Args:
-        per_second: how many come back each second.
-        burst: how many there are at most.
-    """
-
-    per_second: int
-    burst: int
-    level_ns: int = -1
-    at_ns: int = 0
-
-    def take(self, now_ns: int) -> bool:
-        """Takes one, if there is one."""
-        cost = SECOND // self.per_second
-        full = self.burst * cost
-        if self.level_ns < 0:
-            self.level_ns = full
-        self.level_ns = min(full, self.level_ns + now_ns - self.at_ns)
-        self.at_ns = now_ns
-        if self.level_ns < cost:
-            return False
-        self.level_ns -= cost
-        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -592,16 +533,3 @@ class Core:
 
 def _timer_key(context: Context, timer: Timer) -> int:
     return context.local_label * len(TIMERS) + timer.number
-
-
-def own_entries(context: Context) -> Entries:
-    """Lsl of ours, as a message says it."""
-    return tuple(
-        LocatorEntry(locator, LocatorFlag.LOCAL | context.own_marks_of(locator))
-        for locator in context.own_local
-    )
-
-
-def peer_entries(context: Context) -> Entries:
-    """Lsr of the peer, as a message says it."""
-    return tuple(LocatorEntry(locator, LocatorFlag.REMOTE) for locator in context.peer_remote)

@@ -32,6 +32,7 @@ from noid.engine import (
     loss,
     peers,
     reachability,
+    responder,
     selection,
     trial,
     unknown,
@@ -203,11 +204,11 @@ class Host:
         core.trigger = TRIGGER_OF[message.code]
         match message.code:
             case Code.INIT:
-                handshake.on_init(core, event, message)
+                responder.on_init(core, event, message)
             case Code.CC:
                 handshake.on_cc(core, event, message)
             case Code.CCR:
-                handshake.on_ccr(core, event, message)
+                responder.on_ccr(core, event, message)
             case Code.CONF:
                 handshake.on_conf(core, event, message)
             case Code.UR:

@@ -16,8 +16,9 @@ from noid.constants import (
 )
 from noid.datapath.events import UnknownPeerSeen
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
-from noid.engine.core import Core, KnownPeer, Lookup
+from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, AskDns, PeerResolved
+from noid.engine.known import KnownPeer, Lookup
 from noid.locators import Locator, is_global_unicast
 
 

@@ -11,12 +11,18 @@ from dataclasses import replace
 from noid.constants import CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
 from noid.datapath.events import ControlMessageReceived
 from noid.engine.context import Context, Pair, Update
-from noid.engine.core import Core, own_entries, peer_entries
+from noid.engine.core import Core
 from noid.engine.secrets import authentication, equal
 from noid.engine.selection import BROKEN, alternatives, instead, standing
 from noid.engine.state import State, Timer
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, blank_authentication
-from noid.wire.options import HASH_OCTETS, ContextOption
+from noid.wire.options import (
+    HASH_OCTETS,
+    ContextOption,
+    Entries,
+    LocatorEntry,
+    LocatorFlag,
+)
 
 ANSWERED_OVER_EVERY_PAIR_MAX = 4
 """Pairs over which a repeated UR is acknowledged, besides the one it came by [D20]."""
@@ -197,3 +203,16 @@ def calm(core: Core, context: Context, why: str) -> None:
     """Back to ESTABLISHED once neither an update nor a search is under way [draft §7.9]."""
     if context.state is State.UR_SENT and context.update is None and context.search is None:
         core.enter(context, State.ESTABLISHED, why)
+
+
+def own_entries(context: Context) -> Entries:
+    """Lsl of ours, as a message says it."""
+    return tuple(
+        LocatorEntry(locator, LocatorFlag.LOCAL | context.own_marks_of(locator))
+        for locator in context.own_local
+    )
+
+
+def peer_entries(context: Context) -> Entries:
+    """Lsr of the peer, as a message says it."""
+    return tuple(LocatorEntry(locator, LocatorFlag.REMOTE) for locator in context.peer_remote)

@@ -17,8 +17,9 @@ from noid.constants import (
 from noid.dns.verification import Verification
 from noid.engine.close import close
 from noid.engine.context import Context, Probation
-from noid.engine.core import Core, KnownPeer
+from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, LocatorsVerified
+from noid.engine.known import KnownPeer
 from noid.engine.state import State, Timer
 from noid.engine.update import send_update, tell_untold
 from noid.locators import Locator

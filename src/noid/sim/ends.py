@@ -19,7 +19,7 @@ from typing import Final
 from noid.constants import SECOND, Codepoints
 from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
-from noid.engine.core import HostOptions, TokenBucket
+from noid.engine.core import HostOptions
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
@@ -160,7 +160,7 @@ class End:
         core.drops.clear()
         core.prefixes.clear()
         for rate in (core.errors, core.checks):
-            rate.level_ns, rate.at_ns = TokenBucket(1, 1).level_ns, 0
+            rate.level_ns, rate.at_ns = type(rate)(1, 1).level_ns, 0
         timers = type(core.timers)()
         while (upcoming := core.timers.next()) is not None:
             at_ns, key = upcoming

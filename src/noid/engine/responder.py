@@ -1,0 +1,328 @@
+"""Setting a context up as the responder: CC without state, CONF [draft §7.3, §7.5; D8, D13, D37].
+
+An INIT makes no state: what the responder would keep goes into CC, under its own keyed hash, and
+comes back in CCR. Only then is there a context. The initiator's part is in handshake.py.
+"""
+
+from noid.constants import MEASURED_MAX
+from noid.datapath.events import ControlMessageReceived
+from noid.dns.verification import Verification
+from noid.engine.announcing import announce
+from noid.engine.context import NO_MARKS, Context, Probation
+from noid.engine.core import Core
+from noid.engine.events import DeliverToUlp
+from noid.engine.handshake import establish, ulp_packet, with_piggyback
+from noid.engine.secrets import CookieEnd, cookie_state, reset_token
+from noid.engine.state import State
+from noid.engine.update import own_entries, peer_entries, tell_untold
+from noid.engine.verifying import begin
+from noid.locators import Locator, is_global_unicast
+from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
+from noid.wire.options import (
+    ContextOption,
+    Cookie,
+    Entries,
+    LocatorEntry,
+    LocatorFlag,
+    Tokens,
+)
+
+
+def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """Somebody wants a context: CC without state, or CONF for one we have [draft §7.3, D13]."""
+    local_aid, peer_aid = message.receiver_aid, message.sender_aid
+    context = core.contexts.get(local_aid + peer_aid)
+    # It must come to "a locator which is part of Lsl(host)": the context's, if there is one.
+    own = core.locators if context is None else context.own_local
+    if local_aid not in own or event.destination not in own:
+        core.drop("INIT for an AID that is not ours")
+        return
+    if not message.context.sender_label or not is_global_unicast(peer_aid):
+        core.drop("INIT without label or AID")
+        return
+    if context is None:
+        _answer_statelessly(core, event, message)
+        return
+    if event.source not in context.peer_acceptable | set(context.peer_set):
+        core.drop("INIT from outside Lsl(peer)")
+        return
+    match context.state:
+        case State.CCR_SENT | State.IDLE:
+            # "Since A has sent the CCR it knows that B will soon complete" [draft §4.3.2 step 5]
+            core.drop("INIT while CCR is sent")
+        case State.INIT_SENT:
+            # Nothing is taken from the INIT: the CONF with our nonce completes our side [D13, D48].
+            announce(core, context)
+            _send_conf(core, context, message, event, with_sets=True)
+            if message.piggyback is not None and event.source == peer_aid:
+                core.deliver(context, ulp_packet(message))
+        case State.ESTABLISHED | State.UR_SENT:
+            if message.context.sender_label == context.peer_label:
+                _send_conf(core, context, message, event, with_sets=True)
+                if message.piggyback is not None:
+                    core.deliver(context, ulp_packet(message))
+            else:
+                _answer_statelessly(core, event, message)
+
+
+def _answer_statelessly(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """CC, which "effectively contains the state it would have allocated" [draft §3.3.2, D8]."""
+    assert message.tokens is not None
+    if not core.may_answer(event.source, core.checks):
+        core.drop("INIT over the rate")
+        return
+    # "It is safe to pass it to the ULP when the source and destination address fields in the INIT
+    # packet are the AIDs, and ... when the destination ... [is] different than the AID" [§7.3]
+    deliverable = event.source == message.sender_aid
+    flags = NO_FLAGS
+    if message.piggyback is not None:
+        if deliverable:
+            core.emit(DeliverToUlp(ulp_packet(message)))
+        else:
+            flags = Flag.ULP_PACKET_DISCARDED
+    initiator_said = {entry.locator for entry in message.receiver_locators}
+    own = _own_entries_for(core, message.receiver_aid, initiator_said)
+    tokens = Tokens(sender=core.nonce(), receiver=message.tokens.sender)
+    labels = message.context
+    state = cookie_state(
+        CookieEnd(
+            message.sender_aid,
+            labels.sender_label,
+            labels.sender_birthday,
+            tokens.receiver,
+            message.sender_locators,
+        ),
+        CookieEnd(message.receiver_aid, 0, core.options.birthday, tokens.sender, own),
+    )
+    reply = ControlMessage(
+        code=Code.CC,
+        nonce=message.nonce,
+        sender_aid=message.receiver_aid,
+        receiver_aid=message.sender_aid,
+        flags=flags,
+        context=ContextOption(
+            receiver_label=labels.sender_label,
+            sender_birthday=core.options.birthday,
+            receiver_birthday=labels.sender_birthday,
+        ),
+        tokens=tokens,
+        sender_locators=own,
+        receiver_locators=message.sender_locators,
+        cookie=core.cookies.seal(state, event.source, core.now_ns),
+    )
+    # With as many locators as there may be it is still less than three of the smallest INIT [D9].
+    core.send(reply, (event.destination, event.source), in_slot=event.in_slot)
+
+
+def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
+    """Lsl of ours, each member marked that the initiator found in the DNS too.
+
+    What is in Lsr alone is in no intersection and is left out.
+    """
+    locators = core.locators_with(aid)
+    marks = {entry.locator: entry.flags for entry in core.marks(locators)}
+    return tuple(
+        LocatorEntry(
+            locator,
+            LocatorFlag.LOCAL
+            | (LocatorFlag.REMOTE if locator in remote else NO_MARKS)
+            | marks.get(locator, NO_MARKS),
+        )
+        for locator in locators
+    )
+
+
+def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """Our own state comes back; if it is ours, it becomes a context [draft §7.5, D8]."""
+    assert message.tokens is not None
+    cookie = message.cookie
+    assert cookie is not None
+    labels, tokens = message.context, message.tokens
+    state = cookie_state(
+        CookieEnd(
+            message.sender_aid,
+            labels.sender_label,
+            labels.sender_birthday,
+            tokens.sender,
+            message.sender_locators,
+        ),
+        CookieEnd(
+            message.receiver_aid,
+            labels.receiver_label,
+            labels.receiver_birthday,
+            tokens.receiver,
+            message.receiver_locators,
+        ),
+    )
+    if not core.cookies.opens(cookie, state, core.now_ns):
+        core.drop("CCR with a bad or old cookie")
+        return
+    local_aid, peer_aid = message.receiver_aid, message.sender_aid
+    if local_aid not in core.locators or event.destination not in core.locators:
+        core.drop("CCR for an AID that is not ours")
+        return
+    waiting = b""
+    context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
+    if context is not None and context.is_settled:
+        if message.context.sender_label != context.peer_label:
+            # Where nothing is proven there is nobody whose traffic could be captured; then the
+            # exchange itself proves the AID, as it does the first time [D8].
+            if cookie.locator not in (context.peer_verified or {context.peer_aid}):
+                core.drop("CCR would replace a context, unproven")
+                return
+            # What the DNS proved about the peer stays proven, whatever label it has now.
+            verification = context.verification
+            core.discard(context, "replaced by the peer")
+            context = _context_from(core, event, message, cookie, verification)
+        elif message.tokens.sender != context.peer_token:
+            core.drop("CCR with another token")
+            return
+        # else the CONF was lost: say it again [D12]
+    elif context is not None:
+        waiting = context.exchange.waiting if context.exchange is not None else b""
+        context = _completed_by_ccr(core, context, event, message, cookie)
+    elif cookie.locator == peer_aid:
+        context = _context_from(core, event, message, cookie, Verification(peer_aid, None))
+    else:
+        # Anybody can come so far in the name of somebody else's AID [D37].
+        probation = Probation(cookie.locator)
+        context = _context_from(
+            core, event, message, cookie, Verification(peer_aid, None), probation=probation
+        )
+    if context is None:
+        return
+    _send_conf(core, context, message, event, with_sets=False, waiting=waiting)
+    tell_untold(core, context)
+    if message.piggyback is not None:
+        core.deliver(context, ulp_packet(message))
+
+
+def _on_probation(core: Core, message: ControlMessage) -> Context | None:
+    """The provisional context that a CCR made before, if this is that CCR again [D12, D37]."""
+    for context in core.by_peer_label.get(message.context.sender_label, ()):
+        same = (context.local_aid, context.peer_aid) == (message.receiver_aid, message.sender_aid)
+        if same and context.is_provisional:
+            return context
+    return None
+
+
+def _completed_by_ccr(
+    core: Core,
+    context: Context,
+    event: ControlMessageReceived,
+    message: ControlMessage,
+    cookie: Cookie,
+) -> Context | None:
+    """The second form of concurrent establishment: our INIT crossed their CCR [draft §4.3.2].
+
+    The CC must have gone to a locator that is the peer's for certain, or anybody could complete our
+    context in the peer's name [D37].
+    """
+    if context.state is not State.INIT_SENT or event.source not in context.peer_set:
+        core.drop("CCR in another state")
+        return None
+    if cookie.locator not in context.peer_verified | {context.peer_aid}:
+        core.drop("CCR would complete a context, unproven")
+        return None
+    if cookie.locator == context.peer_aid:
+        context.aid_proven = True
+    _establish_by_ccr(core, context, event, message, cookie)
+    return context
+
+
+def _context_from(
+    core: Core,
+    event: ControlMessageReceived,
+    message: ControlMessage,
+    cookie: Cookie,
+    verification: Verification,
+    *,
+    probation: Probation | None = None,
+) -> Context | None:
+    """A responder's context, out of the CCR; where the CC went is proven [D8]."""
+    own_local = core.locators_with(message.receiver_aid)
+    context = core.create(
+        message.receiver_aid, message.sender_aid, verification, own_local, probation
+    )
+    if context is None:
+        return None
+    context.aid_proven = cookie.locator == context.peer_aid
+    # The token of ours in the CC was drawn without state; the CCR brings it back. A context that
+    # was there before keeps its own, perhaps said in a CONF already, and says it in this one's.
+    assert message.tokens is not None
+    context.local_token = message.tokens.receiver
+    _establish_by_ccr(core, context, event, message, cookie)
+    begin(core, context)
+    return context
+
+
+def _establish_by_ccr(
+    core: Core,
+    context: Context,
+    event: ControlMessageReceived,
+    message: ControlMessage,
+    cookie: Cookie,
+) -> None:
+    """What a CCR says about the peer, into the context, which carries data from now on."""
+    assert message.tokens is not None
+    # The cookie remembers, in our place, when the CC went.
+    if core.now_ns - cookie.timestamp < MEASURED_MAX:
+        context.measure(core.now_ns - cookie.timestamp)
+    context.learn_peer_locators(message.sender_locators)
+    context.learn_own_locators(message.receiver_locators)
+    # What the initiator has of ours is what the CC said.
+    said = {(one.locator, one.flags & ~LocatorFlag.REMOTE) for one in message.receiver_locators}
+    context.untold = said != set(own_entries(context))
+    core.know_peer_label(context, message.context.sender_label)
+    context.peer_birthday = message.context.sender_birthday
+    context.peer_token = message.tokens.sender
+    context.peer_reset_token = message.reset_token
+    establish(core, context, "CCR received", (event.destination, cookie.locator))
+
+
+def _send_conf(
+    core: Core,
+    context: Context,
+    message: ControlMessage,
+    event: ControlMessageReceived,
+    *,
+    with_sets: bool,
+    waiting: bytes = b"",
+) -> None:
+    """CONF, in answer to a CCR, or with our sets in answer to an INIT [draft §3.3.4].
+
+    Args:
+        core: of the host.
+        context: the one it is about.
+        message: what it answers.
+        event: how that came.
+        with_sets: whether the peer does not have our sets from a CC.
+        waiting: the packet of the ULP that went plainly to an AID that does not answer [D7].
+    """
+    assert message.tokens is not None
+    reply = ControlMessage(
+        code=Code.CONF,
+        nonce=message.nonce,
+        sender_aid=context.local_aid,
+        receiver_aid=context.peer_aid,
+        context=ContextOption(
+            sender_label=context.local_label,
+            receiver_label=message.context.sender_label,
+            sender_birthday=core.options.birthday,
+            receiver_birthday=message.context.sender_birthday,
+        ),
+        tokens=Tokens(sender=context.local_token, receiver=message.tokens.sender),
+        sender_locators=own_entries(context) if with_sets else (),
+        receiver_locators=peer_entries(context) if context.verification.settled else (),
+        reset_token=reset_token(core.options.reset_key, context.local_label, context.peer_aid),
+    )
+    # A CCR's source field proves nothing; where its CC went is proven [D8]. A cookie on an INIT is
+    # whatever its sender wrote there.
+    cookie = message.cookie if message.code is Code.CCR else None
+    destination = event.source if cookie is None else cookie.locator
+    if cookie is not None and reply.receiver_locators:
+        context.told_remote = context.peer_remote
+    if cookie is not None and destination != context.peer_aid:
+        # Not in answer to an INIT: where that came from nobody has proven [D9].
+        reply = with_piggyback(core, reply, waiting)
+    core.send(reply, (event.destination, destination), in_slot=event.in_slot)
