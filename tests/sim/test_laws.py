@@ -20,7 +20,7 @@ from noid.wire.control import Code
 CUT = Step(2_000, "cut", (0, 0, 3))
 SURVIVED = History(seed=1, locators=(2, 2), duration_ms=8_000, steps=(CUT, Step(5_000, "heal")))
 LONG = History(seed=1, locators=(1, 1), duration_ms=20_000)
-RENUMBERED = FAMILIES["renumbering"].history(1)
+RENUMBERED = FAMILIES["renumbering-by-rules"].history(1)
 
 
 class Deaf(Host):

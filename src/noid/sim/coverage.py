@@ -112,3 +112,15 @@ def _quoted(core: Core, quote: bytes) -> list[Context]:
         if (is_data(quote) and one.peer_label == label)
         or (source in one.own_local and destination in one.peer_set and not is_data(quote))
     ]
+
+
+def name_of(entry: Entry) -> str:
+    """An entry of the law as text; see ``entry_of``."""
+    state, trigger = entry
+    return f"{state.name} {trigger.name}"
+
+
+def entry_of(name: str) -> Entry:
+    """The entry of the law that has a name."""
+    state, trigger = name.split()
+    return State[state], Trigger[trigger]

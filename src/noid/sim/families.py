@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from noid.sim.history import History, Step, Traffic
 
-CUT_MS, HEAL_MS, END_MS = 1_500, 5_000, 8_000
+CUT_MS, HEAL_MS, END_MS = 1_000, 3_500, 6_000
 """When a cut begins and ends, and the history."""
 MESSAGES = 10
 """Which control messages are lost: any two of so many."""
@@ -28,11 +28,18 @@ class Family:
         summary: what they are.
         history: the one with a number.
         count: how many there are; 0 for as many as one likes.
+        is_first: whether a history is the first of those that differ in the order of locators
+            alone; of these one is enough.
     """
 
     summary: str
     history: Callable[[int], History]
     count: int = 0
+    is_first: Callable[[int], bool] = lambda number: True
+
+    def numbers(self) -> Iterator[int]:
+        """The numbers of an exhaustive family, one of those that differ in order alone."""
+        return filter(self.is_first, range(self.count))
 
 
 # --- exhaustive -----------------------------------------------------------------------------------
@@ -53,8 +60,27 @@ def _cuts(a: int, b: int) -> Family:
             steps=(*cuts, Step(HEAL_MS, "heal")),
         )
 
+    orders = [
+        [pairs.index((one[i], other[j])) for i, j in pairs]
+        for one in _orders(a)
+        for other in _orders(b)
+    ]
+
+    def is_first(number: int) -> bool:
+        return all(number <= _in_order(number, order) for order in orders)
+
     summary = f"every cut of the pairs of {a}x{b} locators, one way and both ways, and healing"
-    return Family(summary, history, 4 ** len(pairs))
+    return Family(summary, history, 4 ** len(pairs), is_first)
+
+
+def _orders(count: int) -> list[tuple[int, ...]]:
+    """Every order of locators that leaves the AID the first."""
+    return [(0, *others) for others in itertools.permutations(range(1, count))]
+
+
+def _in_order(number: int, order: list[int]) -> int:
+    """The cut that a cut is when the pairs are in another order."""
+    return sum((number >> 2 * at & 3) << 2 * index for index, at in enumerate(order))
 
 
 def _born(what: str, kinds: tuple[str, ...]) -> Family:
@@ -360,7 +386,7 @@ FAMILIES: dict[str, Family] = {
     "partition": Family("nothing passes for a while, and things change meanwhile", _partition),
     "unable": Family("the shim of an end is away for a while", _unable),
     "healthy": Family("nothing fails, whatever programs say", _healthy),
-    "renumbering": Family(
+    "renumbering-by-rules": Family(
         "addresses come and go by the rules, and no packet is lost", _renumbering
     ),
 }

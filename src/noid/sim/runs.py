@@ -125,11 +125,11 @@ def play_in(world: World, scenario: str, happen: Callable[[World], None]) -> Run
     )
 
 
-def shortest(run: Run) -> History | None:
+def shortest(run: Run, make_host: MakeHost = Host) -> History | None:
     """The shortest history that violates what a run did; None where it was drawn by no family."""
     if run.scenario not in FAMILIES or not run.violation:
         return None
-    return shrink(FAMILIES[run.scenario].history(run.seed), Host)
+    return shrink(FAMILIES[run.scenario].history(run.seed), make_host)
 
 
 def _of_family(family: Family) -> Scenario:
@@ -138,6 +138,7 @@ def _of_family(family: Family) -> Scenario:
 
 PLAYABLE = SCENARIOS | {name: _of_family(family) for name, family in FAMILIES.items()}
 """Every scenario and, a history for each seed, every family."""
+assert len(PLAYABLE) == len(SCENARIOS) + len(FAMILIES)
 
 
 def plan(first: int, count: int, scenario: str | None) -> list[tuple[int, str]]:

@@ -1,0 +1,197 @@
+"""``noid sim sweep``: every history and many seeds, on all cores or on a cluster."""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from noid.sim.coverage import every_entry
+from noid.sim.families import FAMILIES
+from noid.sim.laws import LAWS
+from noid.sweep.results import Results
+from noid.sweep.work import Chunk, Found, Outcome, Totals, chunks
+from noid.sweep.workers import on_cluster, on_this_machine
+
+PROGRESS_S: Final = 2.0
+"""What takes longer than this shows how far it is."""
+LINES_S: Final = 15.0
+"""And so often where it is no terminal that it is shown on."""
+SHOWN_MAX: Final = 20
+SEEDS_DEFAULT: Final = 1_000
+EXAMPLE: Final = """\
+example:
+  noid sim sweep --seeds 20000 --results sweep.sqlite
+  noid sim sweep --seeds 1000 --scenario walk-4x4
+  noid sim sweep --seeds 1000000 --cluster tcp://192.0.2.1:8786
+
+A sweep that was interrupted goes on where it was when it is started again with the same --results.
+"""
+
+
+def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``sweep``."""
+    sweep = leaves.add_parser(
+        "sweep",
+        help="play every history and many seeds, on all cores or on a cluster",
+        description=(
+            "Plays every cut of up to 3x3 locators, every loss of two control messages, and as\n"
+            "many random runs as asked for. What violates a law is made as short as it can be.\n"
+            "Exit status 1 where something does."
+        ),
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sweep.add_argument(
+        "--seeds",
+        type=_positive,
+        default=SEEDS_DEFAULT,
+        metavar="N",
+        help=f"random runs in all; default: {SEEDS_DEFAULT}",
+    )
+    sweep.add_argument(
+        "--scenario",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one; may be given again; `noid sim run --scenario list` says which",
+    )
+    sweep.add_argument(
+        "--processes", type=_positive, default=0, metavar="N", help="default: one a core"
+    )
+    sweep.add_argument(
+        "--cluster", metavar="ADDRESS", help="of a Dask scheduler, whose workers have noid"
+    )
+    sweep.add_argument(
+        "--results",
+        default=":memory:",
+        metavar="FILE",
+        help="SQLite; what it has is not played again; default: none",
+    )
+    sweep.add_argument("--json", action="store_true", help="JSON, for programs")
+    sweep.set_defaults(handler=run_sweep)
+
+
+def run_sweep(arguments: argparse.Namespace) -> int:
+    """Plays what is asked for and not in the results yet."""
+    wanted = chunks(arguments.seeds, tuple(arguments.scenario))
+    results = Results(arguments.results)
+    try:
+        missing = results.missing(wanted)
+        cluster = arguments.cluster
+        count, play = on_cluster(cluster) if cluster else on_this_machine(arguments.processes)
+        started_s = time.monotonic()
+        for outcome in _shown(play(missing), missing):
+            results.keep(outcome)
+        seconds = time.monotonic() - started_s
+        report = _report(arguments, results, count, seconds)
+    finally:
+        results.close()
+    if arguments.json:
+        print(json.dumps(report))
+    else:
+        _print(report)
+    return 1 if report["violations"] else 0
+
+
+def _report(
+    arguments: argparse.Namespace, results: Results, count: int, seconds: float
+) -> dict[str, Any]:
+    totals, found = results.totals(), list(results.violations())
+    entries = every_entry()
+    never = [entry for entry in entries if entry not in totals.seen]
+    cuts = sum(runs for name, runs in totals.by_scenario.items() if name.startswith("cuts-"))
+    histories = sum(runs for name, runs in totals.by_scenario.items() if name in FAMILIES)
+    return {
+        "seeds": arguments.seeds,
+        "runs": totals.runs,
+        "violations": [_as_json(one) for one in found],
+        "events": totals.events,
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(totals.seconds, 1),
+        "workers": count,
+        "events_per_second_and_core": _pace(totals),
+        "coverage": {
+            "law_entries": len(entries) - len(never),
+            "law_entries_of": len(entries),
+            "law_entries_never": [[state.value, trigger.value] for state, trigger in never],
+            "cuts": cuts,
+            "histories": histories,
+            "runs_by_scenario": dict(sorted(totals.by_scenario.items())),
+            "judged": {law: totals.judged[law] for law in LAWS},
+            "faults": dict(sorted(totals.injected.items())),
+        },
+        "results": arguments.results,
+    }
+
+
+def _pace(totals: Totals) -> int:
+    return round(totals.events / totals.seconds) if totals.seconds else 0
+
+
+def _as_json(found: Found) -> dict[str, Any]:
+    return {
+        "scenario": found.scenario,
+        "seed": found.seed,
+        "violation": found.violation,
+        "replay": found.command,
+        "shortest": json.loads(found.history) if found.history else None,
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    for one in report["violations"][:SHOWN_MAX]:
+        print(f"FAILED {one['violation']}\n  again: {one['replay']}")
+        if one["shortest"]:
+            print(f"  shortest: {json.dumps(one['shortest']['steps'])}")
+    more = len(report["violations"]) - SHOWN_MAX
+    if more > 0:
+        print(f"and {more} more; all are in --json")
+    coverage = report["coverage"]
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_row("runs", f"{report['runs']}, {len(report['violations'])} failed")
+    entries = f"{coverage['law_entries']} of {coverage['law_entries_of']} entries reached"
+    table.add_row("law", entries)
+    table.add_row("histories", f"{coverage['histories']}, {coverage['cuts']} of them cuts")
+    judged = ", ".join(f"{law} {count}" for law, count in coverage["judged"].items())
+    table.add_row("judged", escape(judged))
+    pace = f"{report['events_per_second_and_core']} a second and core"
+    table.add_row("events", f"{report['events']}, {pace}, {report['workers']} workers")
+    Console().print(table)
+
+
+def _shown(outcomes: Iterator[Outcome], wanted: list[Chunk]) -> Iterator[Outcome]:
+    """Passes outcomes on, and shows on standard error how far it is, if it takes a while."""
+    console = Console(stderr=True)
+    total = sum(len(chunk.numbers) for chunk in wanted)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True)
+    task = bar.add_task("", total=total)
+    done = failed = 0
+    begin_s = told_s = time.monotonic()
+    try:
+        for outcome in outcomes:
+            done += len(outcome.chunk.numbers)
+            failed += len(outcome.found)
+            text = f"{done} of {total} runs, {failed} failed"
+            bar.update(task, completed=done, description=text)
+            now_s = time.monotonic()
+            if now_s - begin_s > PROGRESS_S and console.is_terminal:
+                bar.start()
+            elif now_s - told_s > (LINES_S if told_s > begin_s else PROGRESS_S):
+                told_s = now_s
+                console.print(text)
+            yield outcome
+    finally:
+        bar.stop()
+
+
+def _positive(text: str) -> int:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")

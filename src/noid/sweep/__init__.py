@@ -1,0 +1,1 @@
+"""Many runs of the simulator, on all cores or on a cluster, kept in a file and gone on with."""
