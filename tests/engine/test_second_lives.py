@@ -1,0 +1,273 @@
+"""Nothing of a first life is left in the second one of a context, a peer or a host."""
+
+import dataclasses
+import random
+from collections.abc import Callable
+
+import pytest
+
+from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
+from noid.datapath.events import ControlMessageReceived, UnansweredPacket
+from noid.datapath.rewrite import Rewriter
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import ContextFound, LocatorsChanged, PeerResolved
+from noid.engine.host import Host
+from noid.engine.state import State
+from noid.wire import ipv6
+from noid.wire.control import Code, decode_message
+from tests.contents import differences
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    Network,
+    Station,
+    established,
+    packet,
+)
+
+HOUR = 60 * MINUTE
+SEEDS = range(12)
+STEPS = 14
+OF_A_LIFE = frozenset(
+    {"local_label", "local_token", "peer_label", "peer_token", "peer_birthday", "peer_reset_token"}
+    | {"established_ns", "settled_ns", "update_nonce"}
+)
+"""What differs between any two contexts: random numbers, times, and nonces that only grow [D17]."""
+OF_THE_PATHS = frozenset(
+    {"heard", "tolerated_ns", "searches_for_nothing", "next_search_ns", "round_trip_ns"}
+    | {"firewall_signs", "piggybacked", "repeating", "own_remote"}
+)
+"""What is still true of the network, or of the DNS, when the peer has lost its contexts."""
+REMEMBERED = frozenset(
+    {"options", "entropy", "now_ns", "trigger", "cookies", "prefix_key", "prefixes", "errors"}
+    | {"checks", "drops", "quarantine", "peers", "unable", "strangers", "uncovered"}
+)
+"""What a host remembers beyond its contexts: each of these has a limit of its own."""
+
+
+# --- histories ------------------------------------------------------------------------------------
+
+
+def silence(network: Network, station: Station) -> None:
+    """The data plane reports that nothing comes back."""
+    for flow in list(station.rewriter.by_label.values()):
+        if flow.transmits:
+            unanswered = packet(flow.local_aid, flow.peer_aid)
+            event = UnansweredPacket(flow.local_label, unanswered, 2 * flow.silence_ns)
+            network.give(station, event)
+
+
+def lose_locator(network: Network, station: Station) -> None:
+    network.give(station, LocatorsChanged(station.locators[:1]))
+
+
+def regain_locators(network: Network, station: Station) -> None:
+    network.give(station, LocatorsChanged(station.locators))
+
+
+def break_locator(network: Network, station: Station) -> None:
+    broken = frozenset(station.locators[1:])
+    network.give(station, LocatorsChanged(station.locators, broken=broken))
+
+
+def cut(network: Network, station: Station) -> None:
+    network.kill_provider(1)
+    silence(network, station)
+
+
+def heal(network: Network, station: Station) -> None:
+    network.dead.clear()
+    network.dns_works = True
+
+
+def fail_dns(network: Network, station: Station) -> None:
+    network.dns_works = False
+
+
+def talk(network: Network, station: Station) -> None:
+    peer = network.b if station is network.a else network.a
+    network.resolve(station, peer)
+    network.ulp_sends(station, packet(station.locators[0], peer.locators[0]))
+
+
+def wait_long(network: Network, station: Station) -> None:
+    network.run(MINUTE)
+
+
+STEPS_OF: list[Callable[[Network, Station], None]] = [
+    silence, lose_locator, regain_locators, break_locator, cut, heal, fail_dns, talk, wait_long,
+]  # fmt: skip
+
+
+def with_history(seed: int) -> Network:
+    """A network in which much has happened to its two contexts, and that is whole again."""
+    chance = random.Random(seed)
+    network = established(seed + 10)
+    for _ in range(STEPS):
+        chance.choice(STEPS_OF)(network, chance.choice(network.stations))
+        network.run(chance.choice([5 * MILLISECOND, 200 * MILLISECOND, 3 * SECOND]))
+    for station in network.stations:
+        heal(network, station)
+        regain_locators(network, station)
+    network.run(MINUTE)
+    for station in network.stations:
+        talk(network, station)
+    network.run(MINUTE)
+    return network
+
+
+def reboot(network: Network, station: Station) -> None:
+    """The station comes up again without its contexts, one birthday later."""
+    options = station.host.core.options
+    options = dataclasses.replace(options, birthday=(options.birthday + 1) % (1 << 32))
+    station.host = Host(options, station.random.randbytes)
+    station.rewriter = Rewriter(CODEPOINTS)
+    network.give(station, LocatorsChanged(station.locators))
+
+
+# --- contexts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_context_that_is_set_up_anew_after_any_history_is_as_a_first_one(seed: int) -> None:
+    first, network = established(), with_history(seed)
+    before = network.a.context
+    reboot(network, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(MINUTE)
+    assert network.a.context is before, "the peer alone has lost it"
+    without = OF_A_LIFE | OF_THE_PATHS
+    assert differences(network.a.context, first.a.context, without=without) == {}
+    assert differences(network.b.context, first.b.context, without=OF_A_LIFE | {"heard"}) == {}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_hosts_whose_contexts_are_gone_are_as_new_ones(seed: int) -> None:
+    network = with_history(seed)
+    network.run(2 * CONTEXT_IDLE_TIME + HOUR)
+    for station in network.stations:
+        core = station.host.core
+        assert core.next_timer() is None
+        regain_locators(network, station)
+        lose_locator(network, station)
+        new = Host(core.options, core.entropy)
+        new.handle(LocatorsChanged(station.locators[:1]), network.now_ns)
+        assert differences(core, new.core, without=REMEMBERED) == {}
+        assert differences(station.rewriter, Rewriter(CODEPOINTS)) == {}
+
+
+def test_a_context_that_is_gone_waits_for_no_answer() -> None:
+    """Its question is never answered."""
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    context, core = network.a.context, network.a.host.core
+    while not waits(core, context):
+        network.run(MILLISECOND)
+    network.inquiries.clear()
+    network.run(2 * CONTEXT_IDLE_TIME + HOUR)
+    assert network.a.host.contexts == []
+    assert not waits(core, context)
+
+
+def waits(core: Core, context: Context) -> bool:
+    """Whether a context waits for an answer of the DNS."""
+    return any(context in waiting for waiting in core.questions.values())
+
+
+def test_every_label_that_a_peer_may_send_by_is_quarantined_with_its_context() -> None:
+    """Also of a context whose set-up never ended: its CCR told the label [D48]."""
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    while network.a.context.state is not State.CCR_SENT:
+        network.run(MILLISECOND)
+    context = network.a.context
+    assert context.announced
+    assert not context.is_known_to_peer
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.run(HOUR)
+    assert network.a.host.contexts == []
+    assert context.local_label in network.a.host.core.quarantine
+
+
+# --- peers ----------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_has_begun_anew_is_believed_although_its_nonces_are_small() -> None:
+    network = established()
+    for number in range(1, 5):
+        lose_locator(network, network.b)
+        network.run(SECOND)
+        regain_locators(network, network.b)
+        network.run(SECOND)
+        assert network.a.context.peer_update_nonce >= number
+    reboot(network, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert network.a.context.peer_update_nonce == 0
+    assert network.a.context.peer_update_seen == ()
+    lose_locator(network, network.b)
+    network.run(SECOND)
+    assert network.a.context.peer_local == (B1,)
+
+
+# --- daemons --------------------------------------------------------------------------------------
+
+
+def restart(network: Network, station: Station) -> None:
+    """Another daemon, that is given what the one before has kept."""
+    memory = station.host.memory_of(station.context.local_label)
+    assert memory is not None
+    station.host = Host(station.host.core.options, station.random.randbytes)
+    network.give(station, LocatorsChanged(station.locators))
+    network.give(station, ContextFound(memory))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_a_daemon_takes_up_is_what_the_one_before_has_kept(seed: int) -> None:
+    network = with_history(seed)
+    for station in network.stations:
+        label = station.context.local_label
+        before = station.host.memory_of(label)
+        restart(network, station)
+        after = station.host.memory_of(label)
+        assert before is not None
+        assert after is not None
+        assert differences(before, after, without=frozenset({"update_nonce"})) == {}
+        assert after.update_nonce > before.update_nonce
+
+
+def test_an_update_request_of_before_a_restart_is_not_applied_after_it() -> None:
+    network = established()
+    lose_locator(network, network.b)
+    network.run(SECOND)
+    old = [one for one in network.trace if is_update(one)][-1]
+    regain_locators(network, network.b)
+    network.run(SECOND)
+    restart(network, network.a)
+    assert network.a.context.peer_local == (B1, B2)
+    network.arrive(old)
+    assert network.a.context.peer_local == (B1, B2)
+    network.give(network.b, PeerResolved("a.example", A1, (A1, A2)))
+    lose_locator(network, network.b)
+    network.run(SECOND)
+    assert network.a.context.peer_local == (B1,), "a new one is applied"
+
+
+def is_update(octets: bytes) -> bool:
+    header = ipv6.Header.decode(octets)
+    if header.next_header != ipv6.ICMPV6:
+        return False
+    event = ControlMessageReceived(header.source, header.destination, False, octets[40:])
+    message = decode_message(event.octets, event.source, event.destination, in_slot=False)
+    return message.code is Code.UR and header.source in (B1, B2)
+
+
+def test_every_attribute_of_a_host_is_reset_or_remembered_on_purpose() -> None:
+    assert {one.name for one in dataclasses.fields(Core)} >= REMEMBERED
