@@ -6,8 +6,9 @@ all before it have led to. What the kernel sends no message about is looked at n
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from noid.changes import NetworkChanges
 from noid.engine.events import Input
@@ -15,8 +16,9 @@ from noid.errors import PlatformError
 from noid.locators import Locator, format_locator
 from noid.netlink import IFF_UP, LINK_CARRIES, HostNetwork
 from noid.own import OwnLocators
+from noid.patience import Patience
 from noid.plane.base import DataPlane
-from noid.plane.slow import QUEUES_REFUSED
+from noid.plane.slow import QUEUES_REFUSED, RESTORED
 from noid.plane.steering import GATEWAY
 from noid.survey import Survey
 
@@ -31,9 +33,13 @@ REPORT_DELAY_S = 0.5
 """How long after the first thing was restored that is said, at the least."""
 REPORT_INTERVAL_S = 10.0
 """Between two lines of log about what was restored."""
+RESTORED_BURST = 20
+RESTORED_INTERVAL_S = 1.0
+"""How often things are restored at once, and how often from then on, while others remove them."""
 STALE_SURVEYS_MAX = 3
 """Surveys in a row that are not used because a link was lost while they were made."""
 OVERFLOWS = "times the kernel had more messages than could be held"
+PUT_OFF = "restorings put off because others remove things again and again"
 SURVEYS_REFUSED = "surveys of the host refused"
 COMPARISONS_REFUSED = "comparisons of routing tables refused"
 GATEWAYS_REFUSED = "verifications of gateways refused"
@@ -80,6 +86,8 @@ class Watching:
         self._compare_at_s = 0.0
         self._report_at_s = 0.0
         self._reported_at_s = float("-inf")
+        self._patience = Patience(RESTORED_BURST, RESTORED_INTERVAL_S)
+        self._is_fought = False
         asyncio.get_running_loop().add_reader(self.changes, self.hear)
 
     def close(self) -> None:
@@ -93,8 +101,11 @@ class Watching:
         for index, flags in found.links.items():
             if flags & LINK_CARRIES != LINK_CARRIES:
                 self._lose_link(index, is_up=bool(flags & IFF_UP))
-        if found.deleted:
-            self.plane.routes_deleted(found.deleted)
+        if found.deleted and not self._wait_s():
+            with self._restoring():
+                self.plane.routes_deleted(found.deleted)
+        elif found.deleted:
+            self.compare_soon()
         if found.unaddressed.intersection(self.own.addresses):
             self.compare_soon()
         if found.overflows:
@@ -141,6 +152,7 @@ class Watching:
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
         await self._wait()
+        await self._be_patient()
         self._is_due |= loop.time() >= self._compare_at_s
         if self._again or self._is_due or self._changed.is_set() or not self.plane.is_intact():
             self._again = not await self._survey()
@@ -159,6 +171,25 @@ class Watching:
             return
         await asyncio.sleep(SURVEY_DELAY_S)
 
+    async def _be_patient(self) -> None:
+        """Puts off what restores, while others remove it again and again; losses are heard."""
+        wait_s = self._wait_s()
+        if wait_s and (self._again or self._is_due or self._changed.is_set()):
+            self.plane.counts[PUT_OFF] += 1
+            self._is_fought = True
+            await asyncio.sleep(wait_s)
+
+    def _wait_s(self) -> float:
+        return self._patience.wait_s(asyncio.get_running_loop().time())
+
+    @contextlib.contextmanager
+    def _restoring(self) -> Iterator[None]:
+        """Notes whether something was restored."""
+        before = self.plane.counts[RESTORED]
+        yield
+        if self.plane.counts[RESTORED] > before:
+            self._patience.use(asyncio.get_running_loop().time())
+
     async def _survey(self) -> bool:
         """Takes what there is, unless that is over before it is known; returns whether it did."""
         self._changed.clear()
@@ -173,7 +204,8 @@ class Watching:
             self._stale += 1
             return False
         self._stale = 0
-        self.take(survey)
+        with self._restoring():
+            self.take(survey)
         return True
 
     async def _compare_tables(self) -> None:
@@ -186,7 +218,8 @@ class Watching:
             except PlatformError:
                 self.plane.counts[COMPARISONS_REFUSED] += 1
             else:
-                self.plane.compare_table(table, actual, before)
+                with self._restoring():
+                    self.plane.compare_table(table, actual, before)
 
     def take(self, survey: Survey) -> None:
         """Tells plane and engine what there is, and keeps the AIDs that have lost their link."""
@@ -217,4 +250,7 @@ class Watching:
         elif now_s >= self._report_at_s:
             self._reported_at_s = now_s
             line = self.plane.restored.take()
+            if self._is_fought:
+                self._is_fought = False
+                line += f"; that goes on, so it is restored once in {RESTORED_INTERVAL_S:g} s"
             logger.warning("restored what others had removed or changed: %s", line)

@@ -11,12 +11,14 @@ from typing import Literal
 
 import pytest
 
+from noid import watching
 from noid.locators import Locator, format_locator
 from noid.plane import libbpf
 from noid.plane.bpf import PINS_REFUSED, UPLINKS_REFUSED
 from noid.plane.carried import TABLES, pin_of
 from noid.plane.rows import CUTS_TCP
 from noid.plane.steering import GATEWAY
+from noid.watching import PUT_OFF
 from tests.dns.conftest import ip
 from tests.plane.keeping import (
     AID,
@@ -36,6 +38,9 @@ from tests.plane.keeping import (
     set_features,
     until,
 )
+
+BURST, INTERVAL_S = 3, 0.2
+
 
 # --- rules, routes, neighbours --------------------------------------------------------------------
 
@@ -143,6 +148,46 @@ def test_the_neighbour_that_is_none_is_restored(pins: Path, command: str) -> Non
         await is_restored(kept, neighbour, lambda: ip(text), count=1)
 
     keeping(pins, scenario)
+
+
+# --- others that remove them again and again ------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bpf", "tun"])
+@pytest.mark.parametrize("what", ["rules", "routes"])
+def test_what_is_removed_again_and_again_is_restored_at_a_rate(
+    pins: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: Literal["bpf", "tun"],
+    what: str,
+) -> None:
+    monkeypatch.setattr(watching, "RESTORED_BURST", BURST)
+    monkeypatch.setattr(watching, "RESTORED_INTERVAL_S", INTERVAL_S)
+
+    async def scenario(kept: Kept) -> None:
+        loop = asyncio.get_running_loop()
+        before, began_s, fights = (rules(kept), routes(kept)), loop.time(), 0
+        while kept.plane.counts[PUT_OFF] < 3:
+            restored = kept.restored
+            remove_all(kept, what)
+            fights += 1
+            while kept.restored == restored:
+                await asyncio.sleep(0.005)
+        assert fights <= BURST + (loop.time() - began_s) / INTERVAL_S + 1
+        await until(lambda: (rules(kept), routes(kept)) == before)
+        await until(lambda: any("that goes on, so it is" in line for line in lines(caplog)))
+
+    keeping(pins, scenario, kind=kind)
+
+
+def remove_all(kept: Kept, what: str) -> None:
+    """Removes all rules of ours, or all routes."""
+    if what == "rules":
+        kept.network.remove_rules(rules(kept))
+    else:
+        for there in routes(kept).values():
+            kept.network.remove_routes(list(there))
 
 
 # --- programs and pins ----------------------------------------------------------------------------
