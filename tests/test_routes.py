@@ -35,6 +35,7 @@ def test_routes_are_added_listed_and_removed() -> None:
         ip(f"route add 2001:db8:5::/64 dev one table {TABLE}")
         assert listed(TABLE) == {*first, *second}
         assert listed(TABLE + 1) == set(other[-3:])
+        assert listed(TABLE, 2) == {*first, *second, *other[-3:]}
         remove([*first[1:], *second])
         remove(first[1:])  # they are gone already
         assert listed(TABLE) == {first[0]}

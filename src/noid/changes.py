@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Final
 
+from noid.errors import PlatformError
 from noid.locators import LOCATOR_OCTETS, Locator, parse_locator
 from noid.routes import DeletedRoute, attributes_of
 
@@ -72,14 +73,22 @@ class NetworkChanges:
 
     Args:
         neighbour: the address whose entries as a neighbour matter; those of others do not.
+
+    Raises:
+        PlatformError: the kernel refuses.
     """
 
     def __init__(self, neighbour: Locator) -> None:
         self._neighbour = neighbour
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
-        self._socket.bind((0, GROUPS))
+        try:
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
+            self._socket.bind((0, GROUPS))
+        except OSError as error:
+            self._socket.close()
+            words = str(error.strerror)
+            raise PlatformError("hear of changes of links", error.errno or 0, words) from None
 
     def fileno(self) -> int:
         """Becomes readable when there is something to read."""

@@ -83,6 +83,7 @@ class ControlServer:
             finally:
                 os.umask(previous)
         except OSError as error:
+            self._unlink()  # it is there, if only listening was refused
             raise PlatformError(
                 f"control socket {self.path}",
                 error.errno or 0,
@@ -97,8 +98,12 @@ class ControlServer:
                 writer.close()
             for queue, writer in self.monitors.items():
                 _end_monitor(queue, writer)
-            self.path.unlink(missing_ok=True)
+            self._unlink()
             self.server = None
+
+    def _unlink(self) -> None:
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
 
     def publish(self, event: dict[str, Any]) -> None:
         """Sends one event to every monitor; a monitor that does not read is closed."""

@@ -35,7 +35,7 @@ class Memories:
         self._database: sqlite3.Connection | None = None
         try:
             self._database = self._open()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._complain(error)
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Memories:
         except sqlite3.Error as error:
             self._complain(error)
 
-    def _complain(self, error: sqlite3.Error) -> None:
+    def _complain(self, error: Exception) -> None:
         """Says that nothing is kept from now on, and keeps nothing."""
         logger.warning(
             "%s could not be used (%s); contexts will not outlive the daemon", self.path, error

@@ -384,10 +384,10 @@ class HostNetwork:
             routes.remove(gone)
 
     @_on_worker
-    def routes(self, table: int) -> set[PeerRoute]:
-        """The routes to single addresses of a routing table."""
+    def routes(self, table: int, count: int = 1) -> set[PeerRoute]:
+        """The routes to single addresses of a routing table, and of some that follow it."""
         with _explained(f"routes of table {table}"):
-            return routes.listed(table)
+            return routes.listed(table, count)
 
     @_on_worker
     def keep_neighbour(self, device: int, address: Locator, link: bytes) -> bool:

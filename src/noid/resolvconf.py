@@ -61,15 +61,16 @@ def turn_on(path: Path, listen: str) -> None:
         kept = [line for line in _lines(path) if line.startswith(KEPT_WORDS)]
         text = HEADER + f"nameserver {listen}\n" + "".join(f"{line}\n" for line in kept)
         made = path.with_name(f"{path.name}.noid-{os.getpid()}")
-        made.write_text(text, encoding="utf-8")
         try:
+            made.write_text(text, encoding="utf-8")
             made.chmod(0o644)
             aside.unlink(missing_ok=True)  # of an earlier run that ended here
             # A second name for the very file, or for the symlink itself: nothing is copied.
             os.link(path, aside, follow_symlinks=False)
             os.replace(made, path)
         except OSError:
-            made.unlink(missing_ok=True)
+            for one in (made, aside):
+                one.unlink(missing_ok=True)
             raise
 
 

@@ -25,6 +25,7 @@ NUMBER: Final = struct.Struct("=HHI")
 RTA_DESTINATION, RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE, RTA_TABLE = 1, 4, 5, 6, 7, 15
 STATIC, UNIVERSE, UNICAST = 4, 0, 1
 HOST_BITS: Final = 128
+EVERY_TABLE: Final = 0
 AT_ONCE: Final = 100
 """Routes in one call; were all of them refused, the answers would still fit the socket's buffer."""
 ANSWER_OCTETS: Final = 1 << 16
@@ -86,23 +87,25 @@ def remove(routes: Sequence[PeerRoute]) -> None:
     _tell(DELETE_ROUTE, 0, routes)
 
 
-def listed(table: int) -> set[PeerRoute]:
-    """The routes to single addresses of a routing table.
+def listed(table: int, count: int = 1) -> set[PeerRoute]:
+    """The routes to single addresses of some routing tables.
 
     Args:
-        table: its number.
+        table: the number of the first.
+        count: how many follow each other; for more than one, the kernel lists all there are.
 
     Raises:
         OSError: the kernel does not say.
     """
     found: set[PeerRoute] = set()
+    asked = table if count == 1 else EVERY_TABLE
     request = HEADER.pack(HEADER.size + ROUTE.size + NUMBER.size, GET_ROUTE, REQUEST | DUMP, 1, 0)
     route = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.bind((0, 0))
         # Or it would ignore which table we ask for, and tell all of them.
         kernel.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-        kernel.sendto(request + route + NUMBER.pack(NUMBER.size, RTA_TABLE, table), (0, 0))
+        kernel.sendto(request + route + NUMBER.pack(NUMBER.size, RTA_TABLE, asked), (0, 0))
         while True:
             answer = kernel.recv(ANSWER_OCTETS)
             at = 0
@@ -111,7 +114,8 @@ def listed(table: int) -> set[PeerRoute]:
                 if kind != NEW_ROUTE:
                     return found
                 if answer[at + HEADER.size + 1] == HOST_BITS:
-                    found.add(_read(answer[at + HEADER.size + ROUTE.size : at + octets], table))
+                    one = _read(answer[at + HEADER.size + ROUTE.size : at + octets])
+                    found.update({one} if one.table in range(table, table + count) else ())
                 at += octets
 
 
@@ -126,7 +130,7 @@ def attributes_of(octets: bytes) -> dict[int, bytes]:
     return found
 
 
-def _read(octets: bytes, table: int) -> PeerRoute:
+def _read(octets: bytes) -> PeerRoute:
     attributes = attributes_of(octets)
 
     def address(kind: int) -> Locator | None:
@@ -137,7 +141,7 @@ def _read(octets: bytes, table: int) -> PeerRoute:
 
     return PeerRoute(
         aid=Locator(attributes[RTA_DESTINATION]),
-        table=table,
+        table=number(RTA_TABLE),
         device=number(RTA_DEVICE),
         metric=number(RTA_METRIC),
         gateway=address(RTA_GATEWAY),

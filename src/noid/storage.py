@@ -120,11 +120,16 @@ def _write(path: Path, stored: Stored) -> None:
     beside = path.with_suffix(".new")
     with _explained(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(msgspec.json.encode(stored) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        try:
+            with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(msgspec.json.encode(stored) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -7,7 +7,7 @@ from noid.config import PlaneSection
 from noid.locators import Locator, parse_locator
 from noid.netlink import HostNetwork
 from noid.plane import layout
-from noid.plane.layout import Uplink
+from noid.plane.layout import NO_UPLINK, Uplink
 from noid.plane.steering import (
     AT_ONCE,
     BY_OURS,
@@ -121,6 +121,35 @@ def test_very_many_routes_come_back_in_turns() -> None:
         assert not steering.go_on(ROW)
         assert steering.go_on(ROW)
         assert len(steering.network.routes(TABLE)) == 2 * len(many)
+
+    assert on_a_host(scenario) == []
+
+
+def test_an_uplink_that_is_lost_waits_for_no_routes() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.add_peers(ROW, peers(2 * AT_ONCE))
+        assert not steering.set_uplink(ROW, up1)
+        steering.lose_uplink(ROW)
+        assert steering.go_on(ROW)
+        assert steering.set_uplink(ROW, NO_UPLINK)
+        assert not steering.set_uplink(ROW, up1), "it begins again"
+
+    assert on_a_host(scenario) == []
+
+
+def test_a_peer_that_is_gone_gets_no_route_in_its_turn() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        many = peers(AT_ONCE + 2)
+        steering.add_peers(ROW, many)
+        assert not steering.set_uplink(ROW, up1)
+        there = steering.network.routes(TABLE)
+        gone = next(
+            aid for aid in many if PeerRoute(aid, TABLE, steering.own, BY_OURS) in there
+            and PeerRoute(aid, TABLE, up1.ifindex, BY_UPLINK, GATEWAY) not in there
+        )  # fmt: skip
+        steering.remove_peer(ROW, gone)
+        assert steering.go_on(ROW)
+        assert gone not in {route.aid for route in steering.network.routes(TABLE)}
 
     assert on_a_host(scenario) == []
 

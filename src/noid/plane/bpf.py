@@ -398,7 +398,8 @@ class BpfPlane(FlowTables):
             asyncio.get_running_loop().call_soon(self._add_routes, row)
 
     def _put_row(self, row: int, uplink: layout.Uplink) -> None:
-        self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink))
+        if not self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink)):
+            self.counts[NO_ROWS] += 1
 
     def _keep_rules(self, survey: Survey) -> None:
         locators = {*self.locators(), *self.uses.addresses}

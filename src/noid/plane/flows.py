@@ -96,8 +96,7 @@ class FlowTables(SlowPath):
             self.uses.take(flow)
             key = layout.label_key(flow.local_label)
             entry, far = layout.inbound_entries(flow, self._home(flow), clock)
-            if far:
-                self.tables["far"].put(key, far)
+            self._put_far(key, far)
             labels.append(key)
             came.append(entry)
             if flow.transmits:
@@ -185,11 +184,15 @@ class FlowTables(SlowPath):
         inbound, outbound = self.tables["inbound"], self.tables["outbound"]
         clock = layout.clock_of(outbound.find(layout.aids_key(flow)), inbound.find(key))
         entry, far = layout.inbound_entries(flow, self._home(flow), clock)
-        if far:
-            self.tables["far"].put(key, far)
+        self._put_far(key, far)
         if not inbound.put(key, entry):
             self.counts[NO_ROOM] += 1
         self._put_outbound(flow)
+
+    def _put_far(self, key: bytes, far: bytes) -> None:
+        """Lets the kernel know the further locators of a flow, if it has any."""
+        if far and not self.tables["far"].put(key, far):
+            self.counts[NO_ROOM] += 1
 
     def _put_outbound(self, flow: Flow) -> None:
         """Lets the kernel send by the flow that has the AIDs of this one now, if one does."""

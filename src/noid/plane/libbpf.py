@@ -22,8 +22,6 @@ TCX_EGRESS = 47
 XDP = 37
 XDP_NATIVE = 1 << 2
 """XDP_FLAGS_DRV_MODE: by the driver itself, before the stack has a packet."""
-BPFFS_MAGIC = 0xCAFE4A11
-STATFS_OCTETS = 256
 ATTACHED_MAX = 64
 """Programs on one hook: the kernel takes no more (BPF_MPROG_MAX)."""
 SUMMED_UP = 1 << 2
@@ -235,9 +233,13 @@ class Table:
 
     def put_all(self, keys: bytes, values: bytes) -> int:
         """Sets many entries with one call; returns how many there was room for."""
-        count = ctypes.c_uint32(len(keys) // self.key_octets)
-        self.bpf.bpf_map_update_batch(self.descriptor, keys, values, ctypes.byref(count), None)
-        return count.value
+        wanted = len(keys) // self.key_octets
+        count = ctypes.c_uint32(wanted)
+        update = self.bpf.bpf_map_update_batch
+        if not wanted or update(self.descriptor, keys, values, ctypes.byref(count), None) == 0:
+            return wanted
+        # The kernel says how many it took, but not where it could not even begin.
+        return count.value if count.value < wanted else 0
 
     def find(self, key: bytes) -> bytes | None:
         """The value under a key, or None."""
@@ -451,33 +453,17 @@ def memory_octets(table: int) -> int:
 
 
 def _described(descriptor: int) -> dict[str, str]:
-    """What the kernel says of a descriptor of ours."""
-    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
-def is_bpffs(directory: Path) -> bool:
-    """Whether a directory is on a BPF file system."""
-    room = ctypes.create_string_buffer(STATFS_OCTETS)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.statfs(os.fsencode(directory), room) != 0:
-        return False
-    return int.from_bytes(room.raw[:4], "little") == BPFFS_MAGIC
-
-
-def mount_bpffs(directory: Path) -> None:
-    """Mounts a BPF file system on a directory.
+    """What the kernel says of a descriptor of ours.
 
     Raises:
-        PlatformError: the kernel refuses.
+        PlatformError: it does not say.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"bpf", os.fsencode(directory), b"bpf", 0, b"mode=0700") != 0:
-        number = ctypes.get_errno()
-        words = os.strerror(number)
-        if number in (errno.EPERM, errno.EACCES):
-            words = f"permission denied; as root: mount -t bpf bpf {directory}"
-        raise PlatformError(f"mount a BPF file system on {directory}", number, words)
+    path = Path(f"/proc/self/fdinfo/{descriptor}")
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError as error:
+        raise PlatformError(f"read {path}", error.errno or 0, str(error.strerror)) from None
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def _failure(operation: str) -> PlatformError:

@@ -12,7 +12,7 @@ from noid.config import PlaneSection
 from noid.constants import TRIAL_SUFFIX
 from noid.errors import PlatformError, ShimError, Unsupported
 from noid.netlink import HostNetwork
-from noid.plane import libbpf, steering
+from noid.plane import bpffs, libbpf, steering
 from noid.plane.carried import TABLES
 from noid.socket_diag import end_connections
 
@@ -41,6 +41,7 @@ def object_code() -> bytes:
 
     Raises:
         Unsupported: this installation has none.
+        PlatformError: they cannot be read.
     """
     try:
         return resources.files("noid.bpf").joinpath(OBJECT).read_bytes()
@@ -49,6 +50,8 @@ def object_code() -> bytes:
             "the compiled data plane",
             "install noid again; its build makes it with clang or ziglang",
         ) from None
+    except OSError as error:
+        raise PlatformError(f"read {OBJECT}", error.errno or 0, str(error.strerror)) from None
 
 
 def prepare_pins(pins: Path) -> None:
@@ -65,8 +68,8 @@ def prepare_pins(pins: Path) -> None:
             error.errno or 0,
             f"{error.strerror}; name a directory on a BPF file system (mount -t bpf)",
         ) from None
-    if not libbpf.is_bpffs(pins):
-        libbpf.mount_bpffs(pins)
+    if not bpffs.is_bpffs(pins):
+        bpffs.mount_bpffs(pins)
     with contextlib.suppress(OSError):
         os.chmod(pins, stat.S_IRWXU)
 
@@ -101,6 +104,8 @@ def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
         with contextlib.suppress(ShimError):
             if network.detach_filters(index):
                 yield f"filters on {name}"
+    if bpffs.unmount_bpffs(pins):
+        yield f"mount {pins}"
     with contextlib.suppress(OSError):  # it is gone, or has something of others in it
         pins.rmdir()
     # The kernel would wait for connections that have used the address of an AID there.

@@ -379,11 +379,15 @@ def raw_socket_errors() -> Iterator[None]:
 def receiver(next_header: int) -> socket.socket:
     """A raw socket for one next header that tells everything the header said."""
     one = socket.socket(socket.AF_INET6, socket.SOCK_RAW, next_header)
-    one.setblocking(False)
-    one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
-    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
-    one.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO, 1)
+    try:
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+        one.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO, 1)
+    except OSError:
+        one.close()
+        raise
     return one
 
 

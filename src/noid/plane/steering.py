@@ -182,7 +182,8 @@ class Steering:
     def go_on(self, row: int) -> bool:
         """Adds some of the routes of an uplink that has come back; returns whether that is all."""
         some = list(islice(self._waiting.get(row, iter(())), AT_ONCE))
-        self._add(some)
+        # Some may have lost their peer since.
+        self._add([one for one in some if one in self._routes_of(one.table, one.aid)])
         if len(some) < AT_ONCE:
             self._waiting.pop(row, None)
         return row not in self._waiting
@@ -232,7 +233,8 @@ class Steering:
             return []
         wanted, there = self.wanted(table), set(actual)
         self._remove(list(there - wanted))
-        self._removed = {one for one in self._removed if one.table != table}
+        others = set(self.tables()) - {table}
+        self._removed = {one for one in self._removed if one.table in others}
         missing = wanted - there
         added = self._add(list(missing))
         return [f"table {table}"] * min(added, len(missing.intersection(before)))
@@ -335,8 +337,7 @@ def take_down(network: HostNetwork, section: PlaneSection) -> int:
     """Removes all rules and routes of a plane; returns how many rules there were."""
     there = ours_among(section, network.rules())
     network.remove_rules(there)
-    for table in range(section.table, section.table + layout.UPLINKS_MAX):
-        network.remove_routes(list(network.routes(table)))
+    network.remove_routes(list(network.routes(section.table, layout.UPLINKS_MAX)))
     for index in network.neighbour_devices(GATEWAY):
         network.remove_neighbour(index, GATEWAY)
     return len(there)

@@ -226,9 +226,10 @@ class Uplinks:
         """
         path = self.pins / f"link-{index}-{where}"
         ours = self._links.get(path)
+        number = libbpf.program_id(program)
         link = libbpf.pinned(path) if ours is None else ours.descriptor
         if link is not None:
-            self._links[path] = _Link(link, libbpf.program_id(program), index)
+            self._links[path] = _Link(link, number, index)
             try:
                 libbpf.replace(link, program)
             except PlatformError:
@@ -237,6 +238,6 @@ class Uplinks:
                 link = None
         if link is None:
             link = libbpf.attach(program, index, kind, flags=flags)
-            self._links[path] = _Link(link, libbpf.program_id(program), index)
+            self._links[path] = _Link(link, number, index)
         if not path.exists():
             libbpf.pin(link, path)

@@ -1,0 +1,63 @@
+"""BPF file systems, where programs and tables are pinned."""
+
+import contextlib
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+from noid.errors import PlatformError
+
+BPFFS_MAGIC = 0xCAFE4A11
+STATFS_OCTETS = 256
+MOUNTS = Path("/proc/self/mounts")
+MOUNT_SOURCE = b"noid"
+KERNELS_OWN = frozenset({"maps.debug", "progs.debug"})
+"""Files that the kernel itself puts into every BPF file system."""
+
+
+def is_bpffs(directory: Path) -> bool:
+    """Whether a directory is on a BPF file system."""
+    room = ctypes.create_string_buffer(STATFS_OCTETS)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.statfs(os.fsencode(directory), room) != 0:
+        return False
+    return int.from_bytes(room.raw[:4], "little") == BPFFS_MAGIC
+
+
+def mount_bpffs(directory: Path) -> None:
+    """Mounts a BPF file system on a directory; ``unmount_bpffs`` knows it by its source.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(MOUNT_SOURCE, os.fsencode(directory), b"bpf", 0, b"mode=0700") != 0:
+        number = ctypes.get_errno()
+        words = os.strerror(number)
+        if number in (errno.EPERM, errno.EACCES):
+            words = f"permission denied; as root: mount -t bpf bpf {directory}"
+        raise PlatformError(f"mount a BPF file system on {directory}", number, words)
+
+
+def unmount_bpffs(directory: Path) -> bool:
+    """Unmounts a BPF file system that ``mount_bpffs`` has mounted, if nothing is pinned there.
+
+    Returns:
+        Whether there was one.
+    """
+    with contextlib.suppress(OSError):
+        others = [path for path in directory.iterdir() if path.name not in KERNELS_OWN]
+        mounts = MOUNTS.read_bytes().splitlines()
+        if not others and _mount_line(directory) in [line.split()[:3] for line in mounts]:
+            libc = ctypes.CDLL(None, use_errno=True)
+            return bool(libc.umount2(os.fsencode(directory), 0) == 0)
+    return False
+
+
+def _mount_line(directory: Path) -> list[bytes]:
+    """The first words of the line about a mount of ours, as the kernel writes it."""
+    path = os.fsencode(directory.resolve())
+    for letter in b"\\ \t\n":
+        path = path.replace(bytes((letter,)), b"\\%03o" % letter)
+    return [MOUNT_SOURCE, path, b"bpf"]
