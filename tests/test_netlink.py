@@ -2,6 +2,7 @@
 
 import contextlib
 import select
+import subprocess
 
 import pytest
 
@@ -64,6 +65,29 @@ def test_an_address_whose_link_has_no_carrier_is_broken() -> None:
 
 def test_an_address_that_is_not_known_to_be_unique_yet_is_none() -> None:
     assert "2001:db8:2::1" not in seen("addr add 2001:db8:2::1/64 dev up2")
+
+
+def test_an_address_that_another_host_has_is_none() -> None:
+    """Its duplicate address detection fails; the neighbour on the link has it already."""
+    begin = ("addr add 2001:db8:9::9/64 dev far-up2 nodad", "addr add 2001:db8:9::9/64 dev up2")
+    text = ""
+
+    def scenario() -> None:
+        nonlocal text
+        make_links()
+        for command in begin:
+            ip(command)
+        network = HostNetwork()
+        try:
+            while "dadfailed" not in text:
+                shown = ["ip", "-6", "addr", "show", "dev", "up2"]
+                text = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+                found = network.survey(["up*"], excluded=[]).locators
+                assert [one.locator for one in found] == [L1]
+        finally:
+            network.close()
+
+    in_network_namespace(scenario)
 
 
 # --- routes ---------------------------------------------------------------------------------------

@@ -139,6 +139,35 @@ def test_a_bound_connection_goes_on_when_its_uplink_comes_again_by_another_index
         assert_outlives(lab, 1, conversation)
 
 
+def test_an_uplink_that_comes_again_while_noid_is_dead_is_used_after_the_next_start(
+    lab: Lab,
+) -> None:
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        lab.kill_daemon("a")
+        shell(lab, "a", "ip link del up1")
+        _create_uplink(lab, 1)
+        lab.start_daemon("a")
+        conversation.echoes()
+        _await_attached(lab, 1)
+        assert_outlives(lab, 2, conversation)
+
+
+def test_an_uplink_that_comes_again_while_noid_is_dead_is_used_after_noid_down(lab: Lab) -> None:
+    with tcp(lab, "a") as before:
+        before.echoes()
+        lab.kill_daemon("a")
+        shell(lab, "a", "ip link del up1")
+        _create_uplink(lab, 1)
+        lab.take_noid_down("a")
+        try:
+            with tcp(lab, "a", f"[{B_1}]") as after:
+                after.echoes()
+            assert " dev up1 " in shell(lab, "a", f"ip -6 route get {B_1} from {A_1}")
+        finally:
+            lab.start_daemon("a")
+
+
 def _leads(route: str) -> bool:
     """Whether a route is for packets from an AID to b, and not for those without a source."""
     return route.startswith(f"{B_1} ") and " table 279" in route and " src " not in route

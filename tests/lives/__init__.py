@@ -1,0 +1,1 @@
+"""Second lives, clean-up and failures of what touches the host."""

@@ -1,0 +1,250 @@
+"""The parts of noid that open something on a host: how each is opened, used and closed again."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from noid.changes import NetworkChanges
+from noid.config import HostSection, PlaneSection
+from noid.constants import Codepoints
+from noid.control import ControlServer
+from noid.dns.records import Kind, Question
+from noid.dns.stub import Stub
+from noid.dns.upstream import Upstream
+from noid.locators import Locator, parse_locator
+from noid.memories import Memories
+from noid.netlink import HostNetwork
+from noid.own import OwnLocators
+from noid.plane import pins
+from noid.plane.bpf import BpfPlane
+from noid.plane.layout import Clock
+from noid.plane.pins import own_devices
+from noid.plane.steering import GATEWAY
+from noid.plane.tun import TunPlane
+from noid.resolvconf import turn_off, turn_on
+from noid.storage import be_born, prepare_state
+from noid.takeover import Takeover
+from noid.watching import Watching
+from tests.plane.keeping import AID, OTHER, PEER, UPLINKS, flow_to_peer, make_plane
+from tests.test_memories import memory
+
+KEPT: Final = parse_locator("2001:db8:7::7")
+FAR: Final = [Locator(PEER[:14] + number.to_bytes(2, "big")) for number in range(16, 28)]
+CLOCK: Final = Clock(unanswered_ns=0, reported_ns=0, received_ns=0, moved_ns=0)
+NOBODY: Final = ("::1", 9)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part works.
+
+    Attributes:
+        directory: for its files; ``pins`` in it is for those of the kernel.
+        network: the host's.
+    """
+
+    directory: Path
+    network: HostNetwork
+
+    @property
+    def pins(self) -> Path:
+        return self.directory / "pins"
+
+
+Work = Callable[[contextlib.AsyncExitStack], Awaitable[None]]
+"""Uses a part that is open; what it pushes on the stack is closed before the part."""
+Part = Callable[[Place, contextlib.AsyncExitStack], Awaitable[Work]]
+"""Opens a part, and pushes its closing on the stack; what it returns uses it."""
+
+
+def a_plane(kind: str, hook: Literal["auto", "clsact"] = "auto") -> Part:
+    async def part(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+        section = PlaneSection(pins=str(place.pins))
+        plane = make_plane(place.network, place.pins, hook, 16, kind)
+        stack.callback(lambda: list(pins.take_down(section, place.network)))
+        plane.open()
+        stack.callback(plane.close)
+        plane.install(flow_to_peer())
+        plane.start()
+
+        async def work(_: contextlib.AsyncExitStack) -> None:
+            await use_plane(place, plane)
+
+        return work
+
+    return part
+
+
+async def use_plane(place: Place, plane: BpfPlane | TunPlane) -> None:
+    """Everything that a plane does for flows and peers, and its end."""
+    flow = flow_to_peer()
+    flow.peer_locators = flow.verified_locators = frozenset({PEER, *FAR})
+    plane.install(flow)
+    plane.watch(PEER)
+    plane.take_up([], [], FAR[:2])
+    second = replace(
+        flow,
+        local_label=flow.local_label ^ 1,
+        local_aid=OTHER,
+        local_locator=OTHER,
+        peer_aid=FAR[0],
+        peer_locator=FAR[0],
+    )
+    plane.take_up([second], [CLOCK], [FAR[0]])
+    plane.keep_address(KEPT, kept=True)
+    packet = bytes([0x60, 0, 0, 0, 0, 0, 59, 64]) + AID + PEER
+    for octets in (packet, packet[:8] + KEPT + PEER):
+        plane.send(octets)
+    plane.deliver(packet)
+    plane.send_again(flow.local_label, packet)
+    plane.network_changed(place.network.survey(UPLINKS, excluded=own_devices("noid0")))
+    plane.link_lost(socket.if_nametoindex("up2"), is_up=True)
+    plane.network_changed(place.network.survey(UPLINKS, excluded=own_devices("noid0")))
+    await asyncio.sleep(0.11)  # until what is put off for a moment is done
+    plane.received_ns(flow.local_label)
+    plane.counters()
+    plane.is_intact()
+    # The second flow, its peer and an address are still there when the plane ends.
+    plane.remove(flow.local_label)
+    for aid in (PEER, FAR[1]):
+        plane.unwatch(aid)
+
+
+async def the_watch(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    plane = make_plane(place.network, place.pins, "auto", 16, "tun")
+    plane.open()
+    stack.callback(plane.close)
+    plane.start()
+    in_use = {KEPT}
+    watching = Watching(
+        place.network,
+        plane,
+        OwnLocators(HostSection()),
+        survey=lambda: place.network.survey(UPLINKS, excluded=own_devices("noid0")),
+        handle=lambda event: None,
+        told=lambda: None,
+        in_use=lambda: in_use,
+    )
+    stack.callback(watching.close)
+
+    async def work(inner: contextlib.AsyncExitStack) -> None:
+        watching.take(watching.survey())
+        device = socket.if_nametoindex(plane.keeping)
+        in_use.clear()
+        for _ in range(2):  # what was refused is tried again
+            watching.take(watching.survey())
+        watching.hear()
+        assert not place.network.addresses_on(device)
+
+    return work
+
+
+async def the_messages_of_the_kernel(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    changes = NetworkChanges(GATEWAY)
+    stack.callback(changes.close)
+
+    async def work(_: contextlib.AsyncExitStack) -> None:
+        changes.read()
+
+    return work
+
+
+async def the_control_socket(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    server = ControlServer(place.directory / "control" / "socket", {"status": dict})
+    await server.start()
+    stack.push_async_callback(server.stop)
+
+    async def work(inner: contextlib.AsyncExitStack) -> None:
+        reader, writer = await asyncio.open_unix_connection(str(server.path))
+        inner.callback(writer.close)
+        writer.write(b'{"command":"status"}\n')
+        await reader.readline()
+
+    return work
+
+
+async def the_stub(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    upstream = Upstream([NOBODY], Codepoints(), lambda: (AID,), 0x6D36, total_s=0.2)
+    stack.push_async_callback(upstream.close)
+    stub = Stub("::1", 53, upstream, lambda *_: True, tuple)
+    await stub.start()
+    stack.push_async_callback(stub.stop)
+
+    async def work(_: contextlib.AsyncExitStack) -> None:
+        await upstream.ask(Question(Kind.LOCATORS, "b.example"))
+
+    return work
+
+
+async def the_stored_state(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    directory = place.directory / "state"
+    prepare_state(directory)
+    be_born(directory)
+    memories = Memories(directory)
+    stack.callback(memories.close)
+
+    async def work(_: contextlib.AsyncExitStack) -> None:
+        memories.keep([(1, memory(1)), (2, memory(2))])
+        memories.keep([(1, None)])
+        memories.count()
+        memories.page(0, 10)
+        memories.forget_all()
+
+    return work
+
+
+async def what_an_earlier_daemon_left(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    directory = place.directory / "state"
+    prepare_state(directory)
+    memories = Memories(directory)
+    stack.callback(memories.close)
+    memories.keep([(1, memory(1))])
+    takeover = Takeover(memories, place.pins)
+    stack.callback(takeover.close)
+
+    async def work(_: contextlib.AsyncExitStack) -> None:
+        assert not takeover.is_worth_it()
+        assert not any(takeover.pages())
+
+    return work
+
+
+async def the_resolver_of_the_host(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    path = place.directory / "resolv.conf"
+    turn_on(path, "::1")
+    stack.callback(turn_off, path)
+
+    async def work(_: contextlib.AsyncExitStack) -> None:
+        assert os.path.lexists(path)
+
+    return work
+
+
+async def the_netlink_socket(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    network = HostNetwork()
+    stack.callback(network.close)
+
+    async def work(_: contextlib.AsyncExitStack) -> None:
+        network.forget_cached_routes(socket.if_nametoindex("up1"))
+
+    return work
+
+
+PARTS: Final[dict[str, Part]] = {
+    "plane in the kernel": a_plane("bpf"),
+    "plane in the kernel by clsact": a_plane("bpf", "clsact"),
+    "plane in user space": a_plane("tun"),
+    "watch": the_watch,
+    "messages of the kernel": the_messages_of_the_kernel,
+    "control socket": the_control_socket,
+    "stub": the_stub,
+    "stored state": the_stored_state,
+    "what an earlier daemon left": what_an_earlier_daemon_left,
+    "resolver of the host": the_resolver_of_the_host,
+    "netlink socket": the_netlink_socket,
+}

@@ -1,0 +1,104 @@
+"""Nothing of a daemon that has ended is in the life of the next one, or on the host after that."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from noid.control import answers, ask
+from noid.memories import Memories
+from tests.dns.conftest import in_network_namespace, ip
+from tests.lives.host import changes, host
+from tests.plane.keeping import UPLINKS, make_uplinks
+from tests.test_memories import memory
+
+LIMIT_S = 30.0
+CONFIG = """\
+[host]
+interfaces = ["up*"]
+[dns]
+listen = "::1"
+upstream = ["2001:db8:9::53"]
+[plane]
+kind = "{kind}"
+pins = "{directory}/pins"
+[control]
+socket = "{directory}/socket"
+[state]
+directory = "{directory}/state"
+"""
+
+
+class Daemon:
+    """A daemon of its own process, in the network namespace we are in."""
+
+    def __init__(self, directory: Path, kind: str) -> None:
+        self.socket = directory / "socket"
+        self.config = directory / "noid.toml"
+        self.config.write_text(CONFIG.format(kind=kind, directory=directory))
+        self.process = self._noid("run")
+        until(lambda: answers(self.socket) or self.process.poll() is not None)
+        assert self.process.poll() is None, self.process.communicate()
+
+    def birthday(self) -> int:
+        return int(ask(self.socket, "status")["birthday"])
+
+    def end(self, number: signal.Signals) -> None:
+        """Ends it, and takes down what it left."""
+        self.process.send_signal(number)
+        self.process.communicate(timeout=LIMIT_S)
+        assert self._noid("down").wait(LIMIT_S) == 0
+
+    def _noid(self, verb: str) -> "subprocess.Popen[bytes]":
+        arguments = [sys.executable, "-m", "noid", verb, "--config", str(self.config)]
+        return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    began_s = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began_s < LIMIT_S, "it does not come true"
+        time.sleep(0.02)
+
+
+def on_a_host(scenario: Callable[[], None]) -> None:
+    def play() -> None:
+        make_uplinks()
+        for name in (*UPLINKS, "far1", "far2"):
+            ip(f"addr flush dev {name} scope link")
+        scenario()
+
+    in_network_namespace(play)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tun", "bpf"])
+def test_a_daemon_begins_with_nothing_and_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    directory = tmp_path
+    state = directory / "state"
+    state.mkdir()
+
+    def scenario() -> None:
+        before = host(directory)
+        births = []
+        for label, number in enumerate((signal.SIGKILL, signal.SIGTERM), start=1):
+            left = Memories(state)
+            left.keep([(label, memory(label))])
+            left.close()
+            daemon = Daemon(directory, kind)
+            births.append(daemon.birthday())
+            assert list(ask(daemon.socket, "contexts")) == []
+            found = Memories(state)
+            assert found.count() == 0, "the kernel carries no flow of it"
+            found.close()
+            daemon.end(number)
+        assert births[1] == (births[0] + 1) % (1 << 32)
+        (state / "state.json").unlink()
+        daemon.config.unlink()
+        assert changes(before, host(directory)) == {}
+
+    on_a_host(scenario)

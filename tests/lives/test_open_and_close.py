@@ -1,0 +1,153 @@
+"""Whatever a part of noid opens on a host, its end leaves the host as it was before."""
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from subprocess import DEVNULL
+
+import pytest
+
+from noid.config import PlaneSection
+from noid.errors import ShimError
+from noid.netlink import HostNetwork
+from noid.plane.pins import prepare_pins, take_down
+from noid.plane.rows import CUTS_TCP
+from noid.resolvconf import is_on, turn_off
+from tests.dns.conftest import in_network_namespace, ip
+from tests.lives.failing import Call, Calls, watched
+from tests.lives.host import changes, host
+from tests.lives.parts import PARTS, Part, Place
+from tests.plane.keeping import UPLINKS, make_uplinks, set_features
+
+each_part = pytest.mark.parametrize("part", PARTS.values(), ids=list(PARTS))
+SETTLING_S = 0.01
+"""Tasks and connections that have been told to end do so soon."""
+ALIKE = {
+    "plane in the kernel by clsact": "plane in the kernel",
+    "plane in the kernel": "plane in user space",
+    "watch": "plane in user space",
+}
+"""Parts that make the calls of others too, which need not fail twice."""
+RESOLVERS = "nameserver 2001:db8::53\n"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """A directory with what an operator has in it, and a BPF file system."""
+    (tmp_path / "resolv.conf").write_text(RESOLVERS)
+    (tmp_path / "control").mkdir()
+    prepare_pins(tmp_path / "pins")
+    yield tmp_path
+    for _ in range(2):
+        subprocess.run(["umount", tmp_path / "pins"], check=False, capture_output=True)
+
+
+def on_a_host(directory: Path, scenario: Callable[[Place], Awaitable[None]]) -> None:
+    """Runs a scenario on a host with two uplinks."""
+
+    async def play() -> None:
+        make_uplinks()
+        for name in ("up1", "up2", "far1", "far2"):
+            ip(f"addr flush dev {name} scope link")
+        # The second uplink gets a program by XDP.
+        set_features("far2", {"rx-gro": True})
+        set_features("up2", {"rx-gro": True, CUTS_TCP: False})
+        network = HostNetwork()
+        try:
+            await scenario(Place(directory, network))
+        finally:
+            network.close()
+
+    in_network_namespace(lambda: asyncio.run(play()))
+
+
+async def live(part: Part, place: Place) -> None:
+    """Opens a part, uses it, and closes it."""
+    async with contextlib.AsyncExitStack() as stack:
+        network = HostNetwork()
+        stack.callback(network.close)
+        work = await part(Place(place.directory, network), stack)
+        async with contextlib.AsyncExitStack() as inner:
+            await work(inner)
+    await asyncio.sleep(SETTLING_S)
+
+
+def tidy(place: Place) -> None:
+    """Puts back what a part leaves on purpose: the identity of the host, and no directory."""
+    prepare_pins(place.pins)
+    state = place.directory / "state"
+    state.mkdir(exist_ok=True)
+    for name in ("state.json", "contexts.sqlite", "contexts.sqlite-wal", "contexts.sqlite-shm"):
+        (state / name).unlink(missing_ok=True)
+
+
+def recover(place: Place) -> None:
+    """What an operator or the next daemon does where a removal has failed."""
+    list(take_down(PlaneSection(pins=str(place.pins)), place.network))
+    for name in UPLINKS:
+        subprocess.run(["tc", "qdisc", "del", "dev", name, "clsact"], check=False, stderr=DEVNULL)
+    (place.directory / "control" / "socket").unlink(missing_ok=True)
+    if is_on(place.directory / "resolv.conf"):
+        turn_off(place.directory / "resolv.conf")
+    tidy(place)
+
+
+@each_part
+def test_the_end_of_a_part_leaves_everything_as_it_was(part: Part, directory: Path) -> None:
+    async def scenario(place: Place) -> None:
+        tidy(place)
+        before = host(place.directory)
+        for life in range(2):
+            await live(part, place)
+            tidy(place)
+            assert changes(before, host(place.directory)) == {}, life
+
+    on_a_host(directory, scenario)
+
+
+async def made(part: Part, place: Place, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """The calls that a part makes."""
+    tidy(place)
+    calls = Calls()
+    with watched(calls, monkeypatch):
+        await live(part, place)
+    tidy(place)
+    return calls.made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", PARTS)
+def test_each_call_into_the_system_may_fail(
+    name: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = PARTS[name]
+
+    async def scenario(place: Place) -> None:
+        every = await made(part, place, monkeypatch)
+        if name in ALIKE:
+            others = await made(PARTS[ALIKE[name]], place, monkeypatch)
+            every = [call for call in every if call not in others]
+        assert every
+        print(f"{len(every)} calls")
+        before = host(place.directory)
+        faults: dict[Call, object] = {}
+        for call in every:
+            calls = Calls(failing=call)
+            try:
+                with watched(calls, monkeypatch):
+                    await live(part, place)
+            except ShimError:
+                pass
+            except Exception as error:
+                faults[call] = repr(error)
+            recover(place)
+            after = changes(before, host(place.directory))
+            if after:
+                faults[call] = faults.get(call), after
+                before = host(place.directory)
+        assert not faults, "\n".join(f"{call}: {fault}" for call, fault in faults.items())
+
+    on_a_host(directory, scenario)
