@@ -16,6 +16,7 @@ CONTROL_TYPE: Final = 200
 TCP: Final = 6
 UDP: Final = 17
 FRAGMENT: Final = 44
+IPV6: Final = 41
 ICMPV6: Final = 58
 NOTHING: Final = 59
 SLOTS: Final = {TCP: 0, UDP: 1, 132: 2, 50: 4, FRAGMENT: 5, ICMPV6: 6}
@@ -35,7 +36,9 @@ HEARS_NOTHING: Final = 0x400
 
 IN_LSL: Final = 0x80
 IN_LSR: Final = 0x40
+DEPRECATED: Final = 0x20
 BROKEN: Final = 0x10
+BACKUP: Final = 0x08
 
 
 class Code(IntEnum):
@@ -319,16 +322,39 @@ def ulp_payload(slot: int, payload: bytes) -> tuple[int, bytes]:
     return protocol, payload[8:]
 
 
-def control_packet(
-    message: Message, source: str, destination: str, *, rewritable: bool = False
-) -> Packet:
-    """A control message as a packet, plain or rewritable [§4]."""
+def control_packet(message: Message, source: str, destination: str, *, base: int = 0) -> Packet:
+    """A control message as a packet: plain, or in the slot of P1 or P2 [§4]."""
     octets = message.encode()
-    addresses = (message.sender, message.receiver) if rewritable else (source, destination)
+    addresses = (message.sender, message.receiver) if base else (source, destination)
     return Packet(
         source=source,
         destination=destination,
-        next_header=REWRITE_OK + SLOTS[ICMPV6] if rewritable else ICMPV6,
+        next_header=base + SLOTS[ICMPV6] if base else ICMPV6,
         label=0,
         payload=with_checksum(*addresses, ICMPV6, octets),
     )
+
+
+CONTROL_SLOTS: Final = {base + SLOTS[ICMPV6] for base in (REWRITE_OK, NO_REWRITE)}
+
+
+def is_plain_control(packet: Packet) -> bool:
+    return packet.next_header == ICMPV6 and packet.payload[:1] == bytes((CONTROL_TYPE,))
+
+
+def control_message(packet: Packet) -> tuple[Message, int] | None:
+    """The control message that a packet is, if it is one, and the base of its slot; 0 if plain.
+
+    Raises:
+        Malformed: it must be dropped.
+    """
+    plain = is_plain_control(packet)
+    if not plain and not (packet.next_header in CONTROL_SLOTS and packet.label == 0):
+        return None
+    message = Message.decode(packet.payload)
+    addresses = packet.source, packet.destination
+    if not plain:
+        addresses = message.sender, message.receiver
+    if checksum(*addresses, ICMPV6, packet.payload):
+        raise Malformed("checksum")
+    return message, 0 if plain else packet.next_header - SLOTS[ICMPV6]

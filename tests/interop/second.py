@@ -7,71 +7,39 @@ no DNS, and repeats nothing: its network loses nothing. What a peer must answer 
 Sections in brackets are those of docs/protocol.md.
 """
 
-import hashlib
-import json
 import secrets
-import selectors
-import socket
-import struct
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
+from tests.interop.context import Context, Speaker
+from tests.interop.node import Node, tell
 from tests.interop.octets import (
     CHECKSUM_OFFSETS,
-    CONTROL_TYPE,
     DISCARDED,
     ICMPV6,
-    IN_LSL,
-    IN_LSR,
-    IPV6_OCTETS,
     M6_NEXT_HEADERS,
-    MESSAGE_OCTETS_MAX,
-    NO_AID,
     NO_REWRITE,
     NOTHING,
     REWRITE_OK,
-    SLOTS,
     UDP,
     Code,
     Labels,
-    LocatorSet,
     Malformed,
     Message,
     Option,
     Packet,
     checksum,
+    control_message,
     control_packet,
     data_payload,
-    encode_locators,
-    packed,
     ulp_payload,
     with_checksum,
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class Context:
-    """What one end knows of the other [§1]."""
-
-    local: str
-    peer: str
-    state: str = "idle"
-    label: int = field(default_factory=lambda: 1 + secrets.randbelow(0xFFFFF))
-    token: bytes = field(default_factory=lambda: secrets.token_bytes(8))
-    nonce: int = field(default_factory=lambda: secrets.randbits(64))
-    update_nonce: int = 0
-    greatest_nonce: int = 0
-    cookie: bytes = b""
-    peer_label: int = 0
-    peer_token: bytes = bytes(8)
-    peer_birthday: int = 0
-    peer_reset_token: bytes = b""
-    peer_locators: LocatorSet = field(default_factory=dict)
-
-
-class Second:
+class Second(Speaker):
     """One end of one context, and the sockets it needs.
 
     Args:
@@ -80,40 +48,16 @@ class Second:
     """
 
     def __init__(self, locators: list[str], peer_locators: list[str]) -> None:
-        self.locators: LocatorSet = dict.fromkeys(locators, IN_LSL)
-        self.lsr: LocatorSet = dict.fromkeys(peer_locators, IN_LSR)
-        self.birthday = secrets.randbits(32)
-        self.reset_key = secrets.token_bytes(16)
+        super().__init__(locators, peer_locators)
         self.crossing = False
         self.rides: dict[str, tuple[int, bytes]] = {}
         self.brought: dict[bytes, float] = {}
-        self.context = self.lost = Context(local=locators[0], peer=peer_locators[0])
-        # The packets themselves are read from below the stack, for their flow labels.
-        self.packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86DD))
-        # A protocol somebody listens to is not refused with a parameter problem.
-        raw = (socket.AF_INET6, socket.SOCK_RAW)
-        self.listeners = [socket.socket(*raw, protocol) for protocol in M6_NEXT_HEADERS]
-        self.senders = {locator: socket.socket(*raw, socket.IPPROTO_RAW) for locator in locators}
-        for locator, sender in self.senders.items():
-            sender.bind((locator, 0))
+        self.lost = self.context
+        self.node = Node(locators)
 
     def run(self) -> None:
         """Carries out commands and answers packets until the commands end."""
-        with open(0, "rb", buffering=0) as commands, selectors.DefaultSelector() as selector:
-            selector.register(self.packets, selectors.EVENT_READ)
-            selector.register(commands, selectors.EVENT_READ)
-            tell("ready")
-            while True:
-                for key, _ in selector.select():
-                    if key.fileobj is self.packets:
-                        octets, address = self.packets.recvfrom(65536)
-                        if address[2] != socket.PACKET_OUTGOING:
-                            self.receive(Packet.decode(octets))
-                    else:
-                        line = commands.readline()
-                        if not line:
-                            return
-                        self.obey(json.loads(line))
+        self.node.run(self.receive, self.obey)
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -169,7 +113,8 @@ class Second:
     def send(
         self, message: Message, source: str, destination: str, *, rewritable: bool = False
     ) -> None:
-        self.transmit(control_packet(message, source, destination, rewritable=rewritable))
+        base = REWRITE_OK if rewritable else 0
+        self.node.transmit(control_packet(message, source, destination, base=base))
 
     def send_data(
         self,
@@ -184,7 +129,7 @@ class Second:
         if slot is None:
             slot, payload = data_payload(protocol, payload)
         base = REWRITE_OK if len(self.locators) > 1 else NO_REWRITE
-        self.transmit(
+        self.node.transmit(
             Packet(
                 source=source,
                 destination=destination,
@@ -194,84 +139,18 @@ class Second:
             )
         )
 
-    def transmit(self, packet: Packet) -> None:
-        self.senders[packet.source].sendto(packet.encode(), (packet.destination, 0))
-
-    # --- messages ---------------------------------------------------------------------------------
-
-    @property
-    def key(self) -> bytes:
-        """Of what this end sends."""
-        return self.context.token + self.context.peer_token
-
-    @property
-    def peer_key(self) -> bytes:
-        """Of what the other end sends."""
-        return self.context.peer_token + self.context.token
-
-    @property
-    def labels(self) -> bytes:
-        return Labels(
-            sender=self.context.label,
-            receiver=self.context.peer_label,
-            sender_birthday=self.birthday,
-            receiver_birthday=self.context.peer_birthday,
-        ).encode()
-
-    def message(self, code: Code, nonce: int, options: dict[Option, bytes]) -> Message:
-        return Message(
-            code=code,
-            nonce=nonce,
-            sender=self.context.local,
-            receiver=self.context.peer,
-            options={int(kind): value for kind, value in options.items()},
-        )
-
     def ridden(self, message: Message) -> Message:
         """A message with the packet that a command wants on it, if any."""
         protocol, payload = self.rides.get(Code(message.code).name, (NOTHING, b""))
         return replace(message, protocol=protocol, piggyback=payload)
 
-    def init(self) -> Message:
-        options = {
-            Option.CONTEXT: self.labels,
-            Option.SENDERS_LOCATORS: encode_locators(self.locators),
-            Option.RECEIVERS_LOCATORS: encode_locators(self.lsr),
-            Option.TOKENS: self.context.token + self.context.peer_token,
-        }
-        return self.message(Code.INIT, self.context.nonce, options)
-
-    def conf(self, nonce: int) -> Message:
-        options = {
-            Option.CONTEXT: self.labels,
-            Option.SENDERS_LOCATORS: encode_locators(self.locators),
-            Option.TOKENS: self.context.token + self.context.peer_token,
-            Option.RESET_TOKEN: self.reset_token(self.context.label, self.context.peer),
-        }
-        return self.message(Code.CONF, nonce, options)
-
-    def update(self, flags: int) -> Message:
-        options = {
-            Option.CONTEXT: self.labels,
-            Option.SENDERS_LOCATORS: encode_locators(self.locators),
-            Option.RECEIVERS_LOCATORS: encode_locators(self.lsr),
-        }
-        return replace(self.message(Code.UR, self.context.update_nonce, options), flags=flags)
-
-    def reset_token(self, label: int, locator: str) -> bytes:
-        octets = struct.pack("!I", label) + packed(locator)
-        return hashlib.blake2b(octets, digest_size=16, key=self.reset_key).digest()
-
     # --- what arrives -----------------------------------------------------------------------------
 
     def receive(self, packet: Packet) -> None:
-        if packet.destination not in self.senders:
-            return
-        rewritten = {base + SLOTS[ICMPV6] for base in (REWRITE_OK, NO_REWRITE)}
-        plain = packet.next_header == ICMPV6 and packet.payload[:1] == bytes((CONTROL_TYPE,))
         try:
-            if plain or (packet.next_header in rewritten and packet.label == 0):
-                self.receive_control(packet, rewritable=not plain)
+            control = control_message(packet)
+            if control is not None:
+                self.receive_control(packet, *control)
             elif packet.next_header in M6_NEXT_HEADERS:
                 self.receive_data(packet)
             elif packet.next_header == ICMPV6 and packet.payload[0] == 129:
@@ -314,35 +193,11 @@ class Second:
         self.send_data(protocol, payload, source, destination)
 
     def complain(self, packet: Packet, label: int) -> None:
-        """UC, whose sender has no AIDs to name [§10]."""
-        labels = Labels(receiver=label, sender_birthday=self.birthday)
-        complaint = Message(
-            code=Code.UC,
-            nonce=secrets.randbits(64),
-            sender=NO_AID,
-            receiver=NO_AID,
-            options={
-                Option.CONTEXT: labels.encode(),
-                Option.RESET_TOKEN: self.reset_token(label, packet.source),
-            },
-            protocol=41,
-        )
-        room = MESSAGE_OCTETS_MAX - IPV6_OCTETS - len(complaint.encode())
-        complaint = replace(complaint, piggyback=packet.encode()[:room])
-        self.send(complaint, packet.destination, packet.source)
+        self.send(self.complaint(packet, label), packet.destination, packet.source)
 
-    def receive_control(self, packet: Packet, *, rewritable: bool) -> None:
-        message = Message.decode(packet.payload)
-        addresses = packet.source, packet.destination
-        if rewritable:
-            addresses = message.sender, message.receiver
-        if checksum(*addresses, ICMPV6, packet.payload):
-            raise Malformed("checksum")
-        authentic = None
-        if Option.AUTHENTICATION in message.options:
-            signature = message.options[Option.AUTHENTICATION]
-            authentic = signature == message.signature(self.peer_key)
-        self.tell_message(packet, message, rewritable, authentic)
+    def receive_control(self, packet: Packet, message: Message, base: int) -> None:
+        authentic = self.authenticity(message)
+        tell(Code(message.code).name, **self.details(packet, message))
         # Answers go back by the way their questions came.
         way = packet.destination, packet.source
         ours = (message.receiver, message.sender) == (self.context.local, self.context.peer)
@@ -365,48 +220,6 @@ class Second:
                 if message.nonce == self.context.nonce and authentic is not False:
                     self.context.state = "idle"
 
-    def tell_message(
-        self, packet: Packet, message: Message, rewritable: bool, authentic: bool | None
-    ) -> None:
-        labels = message.labels
-        tell(
-            Code(message.code).name,
-            source=packet.source,
-            destination=packet.destination,
-            rewritable=rewritable,
-            authentic=authentic,
-            nonce=message.nonce,
-            flags=message.flags,
-            sender=message.sender,
-            receiver=message.receiver,
-            sender_label=labels.sender,
-            receiver_label=labels.receiver,
-            sender_birthday=labels.sender_birthday,
-            receiver_birthday=labels.receiver_birthday,
-            senders_locators=message.locators(Option.SENDERS_LOCATORS),
-            receivers_locators=message.locators(Option.RECEIVERS_LOCATORS),
-            reset_token=message.options.get(Option.RESET_TOKEN, b"").hex(),
-            protocol=message.protocol,
-            piggyback=message.piggyback.hex(),
-            own_label=self.context.label,
-            own_nonce=self.context.nonce,
-        )
-
-    def means_us(self, message: Message) -> bool:
-        labels = message.labels
-        expected = self.context.peer_label, self.context.label
-        return (labels.sender, labels.receiver) == expected
-
-    def note_peer(self, message: Message) -> None:
-        """Takes the other end's half of the context out of what it sent."""
-        context = self.context
-        context.peer_label = message.labels.sender
-        context.peer_birthday = message.labels.sender_birthday
-        context.peer_token, _ = message.tokens
-        context.peer_reset_token = message.options.get(Option.RESET_TOKEN, b"")
-        locators = message.locators(Option.SENDERS_LOCATORS)
-        context.peer_locators = locators or context.peer_locators
-
     def on_init(self, message: Message, way: tuple[str, str]) -> None:
         if self.crossing:
             # Both speak first: each INIT is answered by a CONF, and nothing else is needed [§6].
@@ -418,24 +231,7 @@ class Second:
             return
         context = self.context
         context.cookie = secrets.token_bytes(40)
-        initiators_token, _ = message.tokens
-        labels = message.labels
-        own = {
-            locator: flags | IN_LSR * (locator in message.locators(Option.RECEIVERS_LOCATORS))
-            for locator, flags in self.locators.items()
-        }
-        options = {
-            Option.CONTEXT: Labels(
-                receiver=labels.sender,
-                sender_birthday=self.birthday,
-                receiver_birthday=labels.sender_birthday,
-            ).encode(),
-            Option.SENDERS_LOCATORS: encode_locators(own),
-            Option.RECEIVERS_LOCATORS: message.options[Option.SENDERS_LOCATORS],
-            Option.TOKENS: context.token + initiators_token,
-            Option.COOKIE: context.cookie,
-        }
-        answer = self.message(Code.CC, message.nonce, options)
+        answer = self.check(message, context.token, context.cookie)
         # There is no context yet to send an answer of the ULP in: what rides here is discarded.
         self.send(replace(answer, flags=DISCARDED if message.piggyback else 0), *way)
 
@@ -448,16 +244,8 @@ class Second:
         context.peer_token = theirs
         context.peer_birthday = message.labels.sender_birthday
         context.peer_locators = message.locators(Option.SENDERS_LOCATORS)
-        options = {
-            Option.CONTEXT: self.labels,
-            Option.SENDERS_LOCATORS: message.options[Option.RECEIVERS_LOCATORS],
-            Option.RECEIVERS_LOCATORS: message.options[Option.SENDERS_LOCATORS],
-            Option.TOKENS: context.token + context.peer_token,
-            Option.COOKIE: message.options[Option.COOKIE],
-            Option.RESET_TOKEN: self.reset_token(context.label, context.peer),
-        }
         context.state = "ccr-sent"
-        self.send(self.ridden(self.message(Code.CCR, message.nonce, options)), *way)
+        self.send(self.ridden(self.check_reply(message)), *way)
 
     def on_ccr(self, message: Message, way: tuple[str, str]) -> None:
         context = self.context
@@ -483,8 +271,7 @@ class Second:
         if message.nonce > context.greatest_nonce:
             context.greatest_nonce = message.nonce
             context.peer_locators = message.locators(Option.SENDERS_LOCATORS)
-        answer = self.message(Code.UA, message.nonce, {Option.CONTEXT: self.labels})
-        self.send(answer.signed(self.key), *way)
+        self.send(self.acknowledgement(message), *way)
         if message.piggyback and not self.brought_lately(message.piggyback):
             self.deliver(message.protocol, message.piggyback, *way)
 
@@ -510,10 +297,6 @@ class Second:
 def riding(command: dict[str, Any]) -> tuple[int, bytes]:
     """The packet a command speaks of: its protocol and its octets."""
     return command["protocol"], bytes.fromhex(command["payload"])
-
-
-def tell(event: str, **details: object) -> None:
-    print(json.dumps({"event": event, **details}), flush=True)
 
 
 def main() -> None:

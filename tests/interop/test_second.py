@@ -5,22 +5,23 @@ docs/protocol.md alone. What one side says, the other side must be able to read,
 with the same context.
 """
 
-import json
-import os
-import selectors
 import struct
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from noid.errors import ShimError
-from noid.lab import machine, topology
 from noid.lab.lab import Lab
+from tests.interop.harness import (
+    A1,
+    A2,
+    B1,
+    B2,
+    PATIENCE_S,
+    Program,
+    context_of,
+    ping,
+    verified,
+)
 from tests.interop.octets import (
     BROKEN,
     CRITICAL,
@@ -41,14 +42,8 @@ from tests.interop.octets import (
     with_checksum,
 )
 
-ROOT = Path(__file__).parents[2]
-A1, A2 = topology.locators("a")
-B1, B2 = topology.locators("b")
-PATIENCE_S = 5.0
 UNKNOWN_TYPE = 0x7ABC
 SYN, RST = 0x02, 0x04
-
-Event = dict[str, Any]
 
 ANNOTATED = """
 c806 0000  3b0c 0000  0a0b0c0d0e0f1011
@@ -57,99 +52,6 @@ c806 0000  3b0c 0000  0a0b0c0d0e0f1011
 8006 0010  101112131415161718191a1b1c1d1e1f  00000000
 """
 """The message that docs/protocol.md annotates."""
-
-
-class Second:
-    """The second implementation as it runs on a: told what to do, and heard."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-        self.pending = b""
-        self.events: list[Event] = []
-
-    def do(self, what: str, **details: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": what, **details}).encode() + b"\n")
-        self.process.stdin.flush()
-
-    def expect(self, event: str, **details: object) -> Event:
-        """The first event not yet expected that is like this, waited for if need be."""
-        wanted = {"event": event, **details}
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            for number, told in enumerate(self.events):
-                if wanted.items() <= told.items():
-                    return self.events.pop(number)
-            assert self.read(deadline - time.monotonic()), f"no {wanted} among {self.events}"
-
-    def read(self, timeout_s: float) -> bool:
-        """Reads events; false if none came in time."""
-        assert self.process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            if timeout_s <= 0 or not selector.select(timeout_s):
-                return False
-        octets = os.read(self.process.stdout.fileno(), 1 << 16)
-        *lines, self.pending = (self.pending + octets).split(b"\n")
-        self.events += map(json.loads, lines)
-        return octets != b""
-
-    def initiate(self, **details: object) -> Event:
-        """Has the second implementation set up a context; the CONF it got."""
-        self.do("initiate", **details)
-        self.expect("CC")
-        return self.expect("CONF")
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """A lab with noid on b and nothing on a."""
-    try:
-        machine.check_machine("ip", "nsd", "nginx")
-    except ShimError as error:
-        pytest.skip(str(error))
-    with Lab.create(plane="tun") as lab:
-        lab.stop_daemon("a")
-        yield lab
-        log = lab.log("b")
-        assert " ERROR " not in log, log
-        assert "Traceback" not in log, log
-
-
-@pytest.fixture
-def second(lab: Lab) -> Iterator[Second]:
-    """The second implementation, on a; the context of the test is closed behind it."""
-    arguments = [sys.executable, "-m", "tests.interop.second", f"{A1},{A2}", f"{B1},{B2}"]
-    pipe = subprocess.PIPE
-    command = lab.command("a", arguments)
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT) as process:
-        second = Second(process)
-        second.expect("ready")
-        yield second
-        if lab.contexts("b"):
-            second.do("close")
-            second.expect("CLOSEACK", authentic=True)
-        assert lab.contexts("b") == []
-        assert not [event for event in second.events if event["event"] == "malformed"]
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(PATIENCE_S) == 0
-
-
-def context_of(lab: Lab, **details: object) -> Event:
-    """The only context of b, once it is like this."""
-    wanted = {"state": "established", **details}.items()
-
-    def look() -> list[Event]:
-        found = lab.contexts("b")
-        return found if len(found) == 1 and wanted <= found[0].items() else []
-
-    return lab.wait_for(f"b has one context like {dict(wanted)}", look, PATIENCE_S)[0]
-
-
-def verified(lab: Lab) -> Event:
-    """The only context of b, once the DNS has confirmed both locators of a."""
-    return context_of(lab, lsl_peer=[A1, A2], lsv_peer=[A1, A2])
 
 
 def echo_request(number: int) -> str:
@@ -165,12 +67,6 @@ def echo_reply(number: int) -> str:
 def segment(flags: int, sequence: int) -> str:
     octets = struct.pack("!HHIIBBHHH", 7777, 80, sequence, 0, 5 << 4, flags, 6000, 0, 0)
     return with_checksum(A1, B1, TCP, octets).hex()
-
-
-def ping(lab: Lab, *options: str) -> subprocess.Popen[bytes]:
-    """A program on b that resolves the name of a and talks to it."""
-    words = ["ping", "-q", "-i", "0.2", "-W", "1", *options, "a.example"]
-    return subprocess.Popen(lab.command("b", words), stdout=subprocess.DEVNULL)
 
 
 # --- the octets -----------------------------------------------------------------------------------
@@ -202,7 +98,7 @@ def test_the_annotated_message_reads_as_the_page_says() -> None:
 
 @pytest.mark.lab
 @pytest.mark.parametrize("rewritable", [False, True])
-def test_the_second_sets_up_a_context(lab: Lab, second: Second, rewritable: bool) -> None:
+def test_the_second_sets_up_a_context(lab: Lab, second: Program, rewritable: bool) -> None:
     second.do("initiate", rewritable=rewritable)
     cc = second.expect("CC", source=B1, destination=A1, rewritable=rewritable, flags=0)
     assert (cc["nonce"], cc["receiver_label"]) == (cc["own_nonce"], cc["own_label"])
@@ -219,7 +115,7 @@ def test_the_second_sets_up_a_context(lab: Lab, second: Second, rewritable: bool
 
 @pytest.mark.lab
 def test_the_second_sets_up_a_context_from_a_locator_that_is_not_its_aid(
-    lab: Lab, second: Second
+    lab: Lab, second: Program
 ) -> None:
     second.do("initiate", source=A2, on="INIT", protocol=ICMPV6, payload=echo_request(1))
     second.expect("CC", source=B1, destination=A2, flags=DISCARDED)
@@ -230,7 +126,7 @@ def test_the_second_sets_up_a_context_from_a_locator_that_is_not_its_aid(
 @pytest.mark.lab
 @pytest.mark.parametrize("message", ["INIT", "CCR"])
 def test_a_packet_that_rides_on_the_exchange_is_delivered(
-    lab: Lab, second: Second, message: str
+    lab: Lab, second: Program, message: str
 ) -> None:
     second.initiate(on=message, protocol=ICMPV6, payload=echo_request(2))
     answer = second.expect("plain" if message == "INIT" else "data", payload=echo_reply(2))
@@ -239,7 +135,7 @@ def test_a_packet_that_rides_on_the_exchange_is_delivered(
 
 
 @pytest.mark.lab
-def test_unknown_options_are_skipped_unless_they_are_critical(lab: Lab, second: Second) -> None:
+def test_unknown_options_are_skipped_unless_they_are_critical(lab: Lab, second: Program) -> None:
     second.do("initiate", unknown_options={UNKNOWN_TYPE | CRITICAL: "0102030405"})
     second.do("initiate", unknown_options={UNKNOWN_TYPE: "0102030405"})
     cc = second.expect("CC")
@@ -249,7 +145,7 @@ def test_unknown_options_are_skipped_unless_they_are_critical(lab: Lab, second: 
 
 
 @pytest.mark.lab
-def test_noid_sets_up_a_context_with_the_second(lab: Lab, second: Second) -> None:
+def test_noid_sets_up_a_context_with_the_second(lab: Lab, second: Program) -> None:
     with ping(lab, "-c", "3") as program:
         init = second.expect("INIT", source=B1, destination=A1, rewritable=False, flags=0)
         assert init["senders_locators"] == {B1: 0x80, B2: 0x80}
@@ -266,7 +162,7 @@ def test_noid_sets_up_a_context_with_the_second(lab: Lab, second: Second) -> Non
 
 
 @pytest.mark.lab
-def test_two_exchanges_that_cross_complete_each_other(lab: Lab, second: Second) -> None:
+def test_two_exchanges_that_cross_complete_each_other(lab: Lab, second: Program) -> None:
     second.do("cross")
     with ping(lab, "-c", "3") as program:
         init = second.expect("INIT")
@@ -279,7 +175,7 @@ def test_two_exchanges_that_cross_complete_each_other(lab: Lab, second: Second) 
 
 
 @pytest.mark.lab
-def test_an_exchange_that_comes_again_is_confirmed_or_replaces(lab: Lab, second: Second) -> None:
+def test_an_exchange_that_comes_again_is_confirmed_or_replaces(lab: Lab, second: Program) -> None:
     first = second.initiate()
     verified(lab)
     second.do("initiate", again=True)
@@ -293,7 +189,7 @@ def test_an_exchange_that_comes_again_is_confirmed_or_replaces(lab: Lab, second:
 
 
 @pytest.mark.lab
-def test_data_of_every_kind_of_slot_crosses_both_ways(lab: Lab, second: Second) -> None:
+def test_data_of_every_kind_of_slot_crosses_both_ways(lab: Lab, second: Program) -> None:
     second.initiate()
     verified(lab)
     second.do("data", protocol=ICMPV6, payload=echo_request(3))
@@ -320,7 +216,7 @@ def test_data_of_every_kind_of_slot_crosses_both_ways(lab: Lab, second: Second) 
 
 
 @pytest.mark.lab
-def test_a_protocol_without_a_slot_escapes_both_ways(lab: Lab, second: Second) -> None:
+def test_a_protocol_without_a_slot_escapes_both_ways(lab: Lab, second: Program) -> None:
     program = (
         "import socket; raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 253); "
         "print('ready', flush=True); octets, source = raw.recvfrom(99); "
@@ -335,7 +231,7 @@ def test_a_protocol_without_a_slot_escapes_both_ways(lab: Lab, second: Second) -
 
 
 @pytest.mark.lab
-def test_what_is_in_the_wrong_slot_is_dropped(lab: Lab, second: Second) -> None:
+def test_what_is_in_the_wrong_slot_is_dropped(lab: Lab, second: Program) -> None:
     second.initiate()
     escaped = bytes((ICMPV6, 0, 1, 4, 0, 0, 0, 0)).hex() + echo_request(13)
     second.do("data", protocol=ICMPV6, payload=escaped, slot=7)
@@ -345,7 +241,7 @@ def test_what_is_in_the_wrong_slot_is_dropped(lab: Lab, second: Second) -> None:
 
 
 @pytest.mark.lab
-def test_noid_follows_the_source_of_data(lab: Lab, second: Second) -> None:
+def test_noid_follows_the_source_of_data(lab: Lab, second: Program) -> None:
     second.initiate()
     verified(lab)
     second.do("data", protocol=ICMPV6, payload=echo_request(5), source=A2, destination=B2)
@@ -357,7 +253,7 @@ def test_noid_follows_the_source_of_data(lab: Lab, second: Second) -> None:
 
 
 @pytest.mark.lab
-def test_updates_of_the_second_are_acknowledged_and_applied(lab: Lab, second: Second) -> None:
+def test_updates_of_the_second_are_acknowledged_and_applied(lab: Lab, second: Program) -> None:
     second.initiate()
     verified(lab)
     second.do("update", key="00" * 16, nonce=1)
@@ -383,7 +279,7 @@ def test_updates_of_the_second_are_acknowledged_and_applied(lab: Lab, second: Se
 
 
 @pytest.mark.lab
-def test_noid_does_not_follow_to_what_the_peer_flags_broken(lab: Lab, second: Second) -> None:
+def test_noid_does_not_follow_to_what_the_peer_flags_broken(lab: Lab, second: Program) -> None:
     second.initiate()
     verified(lab)
     second.do("update", locators={A1: IN_LSL, A2: IN_LSL | BROKEN})
@@ -393,7 +289,7 @@ def test_noid_does_not_follow_to_what_the_peer_flags_broken(lab: Lab, second: Se
 
 
 @pytest.mark.lab
-def test_noid_probes_when_the_second_hears_nothing(lab: Lab, second: Second) -> None:
+def test_noid_probes_when_the_second_hears_nothing(lab: Lab, second: Program) -> None:
     second.initiate()
     verified(lab)
     second.do("update", flags=HEARS_NOTHING)
@@ -410,7 +306,7 @@ def test_noid_probes_when_the_second_hears_nothing(lab: Lab, second: Second) -> 
 
 @pytest.mark.lab
 def test_a_conversation_of_noid_with_the_second_outlives_a_provider(
-    lab: Lab, second: Second
+    lab: Lab, second: Program
 ) -> None:
     with ping(lab, "-c", "8") as program:
         second.expect("data", known=True, source=B1, destination=A1)
@@ -432,7 +328,7 @@ def test_a_conversation_of_noid_with_the_second_outlives_a_provider(
 
 @pytest.mark.lab
 def test_a_closed_context_is_gone_and_packets_of_it_are_complained_of(
-    lab: Lab, second: Second
+    lab: Lab, second: Program
 ) -> None:
     conf = second.initiate()
     verified(lab)
@@ -463,42 +359,40 @@ def test_a_closed_context_is_gone_and_packets_of_it_are_complained_of(
     [(0, False, True), (5000, False, True), (900, True, True), (901, True, False)],
 )
 def test_noid_believes_a_loss_of_state_with_its_token_or_birthday_or_after_a_test(
-    lab: Lab, second: Second, birthdays: int, reset_key_too: bool, believed: bool
+    lab: Lab, second: Program, birthdays: int, reset_key_too: bool, believed: bool
 ) -> None:
     second.initiate()
     before = verified(lab)
     second.do("forget", birthdays=birthdays, reset_key_too=reset_key_too)
-    with ping(lab) as program:
+    with ping(lab):
         second.expect("data", known=False)
         second.expect("INIT", receiver_birthday=before["peer_birthday"])
         assert ("UR" in [event["event"] for event in second.events]) is not believed
         second.expect("data", known=True, checksum_ok=True)
-        program.terminate()
     after = context_of(lab)
     assert after["peer_label"] != before["peer_label"]
     assert after["peer_birthday"] == (before["peer_birthday"] + birthdays) % 2**32
 
 
 @pytest.mark.lab
-def test_a_probe_can_tell_noid_that_the_second_has_lost_its_state(lab: Lab, second: Second) -> None:
+def test_a_probe_tells_noid_that_the_second_has_lost_its_state(lab: Lab, second: Program) -> None:
     second.initiate()
     before = verified(lab)
     second.do("forget")
     lab.cut_provider(1)
     try:
-        with ping(lab) as program:
+        with ping(lab):
             second.expect("UR", source=B2, destination=A2)
             second.expect("INIT", source=B2, destination=A2)
             second.expect("CCR", source=B2, destination=A2)
             second.expect("data", known=True, source=B2, destination=A2, checksum_ok=True)
-            program.terminate()
     finally:
         lab.heal_provider(1)
     assert context_of(lab)["peer_label"] != before["peer_label"]
 
 
 @pytest.mark.lab
-def test_noid_that_comes_up_without_its_contexts_says_so(lab: Lab, second: Second) -> None:
+def test_noid_that_comes_up_without_its_contexts_says_so(lab: Lab, second: Program) -> None:
     conf = second.initiate()
     verified(lab)
     lab.stop_daemon("b")

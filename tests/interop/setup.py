@@ -1,0 +1,279 @@
+"""Setting a context up, as initiator and as responder, in a second implementation [§6]."""
+
+import hashlib
+import secrets
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv6Address
+from typing import TYPE_CHECKING
+
+from tests.interop.asking import jitter
+from tests.interop.names import Inquiry
+from tests.interop.node import tell
+from tests.interop.octets import (
+    DISCARDED,
+    NOTHING,
+    Code,
+    Labels,
+    Message,
+    Option,
+    packed,
+)
+from tests.interop.talk import Pair, Talk, Ulp
+
+if TYPE_CHECKING:
+    from tests.interop.alone import Alone
+
+FIRST_S = 4.0
+WAITING_S = 0.25
+ROUNDS_MAX = 4
+REPLIES_MAX = 2
+EXCHANGE_S = 900.0
+PROVISIONAL_S = 30.0
+COOKIE_S = 30.0
+
+
+class SetUp:
+    """The exchanges of one host.
+
+    Args:
+        host: whose.
+    """
+
+    def __init__(self, host: "Alone") -> None:
+        self.host = host
+        self.cookie_key = secrets.token_bytes(32)
+        self.timer = -1
+        self.started = 0.0
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Sets the one timer of the exchange."""
+        self.host.node.cancel(self.timer)
+        self.timer = self.host.node.after(delay_s, call)
+
+    # --- as initiator -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begins an exchange, or begins it anew."""
+        talk = self.host.talk
+        assert talk is not None
+        self.host.share_lsr()
+        talk.nonce, talk.tries, talk.replies = secrets.randbits(64), 0, 0
+        talk.state = "init-sent"
+        self.started = self.started or time.monotonic()
+        self.send_init()
+
+    def send_init(self) -> None:
+        talk = self.host.talk
+        assert talk is not None
+        round_number, turn = divmod(talk.tries, len(talk.first_contacts))
+        if round_number == ROUNDS_MAX or time.monotonic() - self.started > EXCHANGE_S:
+            tell("unable")
+            self.host.forget("unable")
+            return
+        pair = talk.first_contacts[turn]
+        message = self.host.init()
+        if pair[0] == talk.local and pair[1] != talk.peer:
+            message = riding(message, talk.waiting)
+        talk.carried = talk.waiting if message.piggyback else None
+        talk.tries += 1
+        repeats_rewritable = len(self.host.locators) > 1 and round_number % 2 == 1
+        self.host.send(message, pair, self.host.base if repeats_rewritable else 0)
+        hurry = talk.waiting is not None and turn + 1 < len(talk.first_contacts)
+        self.later(WAITING_S if hurry else jitter(FIRST_S * 2**round_number), self.send_init)
+
+    def on_cc(self, message: Message, way: Pair, base: int) -> None:
+        talk = self.host.talk
+        theirs, ours = message.tokens
+        known = (message.nonce, ours, message.labels.receiver)
+        if talk is None or talk.state != "init-sent":
+            return
+        if known != (talk.nonce, talk.token, talk.label):
+            return
+        talk.peer_token = theirs
+        talk.peer_birthday = message.labels.sender_birthday
+        talk.peer_locators = message.locators(Option.SENDERS_LOCATORS)
+        talk.aid_proven |= way[1] == talk.peer
+        if message.piggyback and way[1] in talk.ls:
+            self.host.ulp.receive((message.protocol, message.piggyback))
+        talk.state, talk.announced = "ccr-sent", True
+        reply = self.host.check_reply(message)
+        brought = talk.carried == talk.waiting and not message.flags & DISCARDED
+        if way[1] != talk.peer and not brought:
+            reply = riding(reply, talk.waiting)
+        self.send_ccr(reply, way, base)
+
+    def send_ccr(self, reply: Message, way: Pair, base: int) -> None:
+        talk = self.host.talk
+        assert talk is not None
+        if talk.replies == REPLIES_MAX:
+            self.start()
+            return
+        self.host.send(reply, way, base)
+        talk.replies += 1
+        other = (0 if base else self.host.base) if len(self.host.locators) > 1 else base
+        delay_s = jitter(FIRST_S * 2 ** (talk.replies - 1))
+        self.later(delay_s, lambda: self.send_ccr(reply, way, other))
+
+    def on_conf(self, message: Message, way: Pair) -> None:
+        talk = self.host.talk
+        _, ours = message.tokens
+        known = (message.nonce, ours, message.labels.receiver)
+        if talk is None or talk.state not in ("init-sent", "ccr-sent"):
+            return
+        if known != (talk.nonce, talk.token, talk.label) or not message.labels.sender:
+            return
+        talk.aid_proven |= way[1] == talk.peer
+        self.host.note_peer(message)
+        self.host.take_own_lsr(message)
+        self.establish(way)
+        self.host.tell_lsr()
+        if message.piggyback and way[1] in talk.ls:
+            self.host.ulp.receive((message.protocol, message.piggyback))
+
+    def establish(self, pair: Pair) -> None:
+        talk = self.host.talk
+        assert talk is not None
+        self.host.node.cancel(self.timer)
+        talk.state, talk.announced, talk.waiting = "established", True, None
+        self.started = 0.0
+        talk.start_on(pair)
+        self.host.reach.begin()
+        tell("established", pair=talk.pair, label=talk.label, probation=talk.probation)
+        held, talk.held = talk.held, []
+        for source, packet in held:
+            if source in talk.acceptable:
+                self.host.deliver(source, packet)
+
+    # --- as responder -----------------------------------------------------------------------------
+
+    def on_init(self, message: Message, way: Pair, base: int) -> None:
+        talk = self.host.talk
+        if not message.labels.sender or message.receiver not in self.host.locators:
+            return
+        if talk is None or talk.probation or talk.state == "closing":
+            brought = bool(message.piggyback) and way[1] == message.sender
+            if brought:
+                self.host.ulp.receive((message.protocol, message.piggyback))
+            self.answer_statelessly(message, way, base, brought)
+            return
+        if way[1] not in {*talk.acceptable, *talk.ls} or talk.state == "ccr-sent":
+            return
+        if talk.settled and message.labels.sender != talk.peer_label:
+            self.answer_statelessly(message, way, base, False)
+            return
+        talk.announced = True
+        self.host.send(self.answering(message), way, base)
+        if message.piggyback and (talk.settled or way[1] == talk.peer):
+            self.host.ulp.receive((message.protocol, message.piggyback))
+
+    def answering(self, message: Message) -> Message:
+        """CONF that answers an INIT or a CCR: with what that says of its sender."""
+        conf = self.host.conf(message.nonce)
+        labels = replace(conf.labels, receiver=message.labels.sender)
+        theirs, _ = message.tokens
+        options = dict(conf.options)
+        options[Option.CONTEXT] = labels.encode()
+        options[Option.TOKENS] = self.host.context.token + theirs
+        return replace(conf, options=options)
+
+    def answer_statelessly(self, message: Message, way: Pair, base: int, brought: bool) -> None:
+        token = secrets.token_bytes(8)
+        check = self.host.check(message, token, b"")
+        cookie = self.seal(struct.pack("!Q", time.monotonic_ns()), way[1], check)
+        check = replace(check, options={**check.options, Option.COOKIE: cookie})
+        discarded = bool(message.piggyback) and not brought
+        self.host.send(replace(check, flags=DISCARDED if discarded else 0), way, base)
+
+    def seal(self, timestamp: bytes, locator: str, check: Message) -> bytes:
+        """The cookie of a CC: only this host can make it, and only for what the CC says."""
+        kinds = (Option.SENDERS_LOCATORS, Option.RECEIVERS_LOCATORS, Option.TOKENS)
+        said = b"".join(check.options[kind] for kind in (Option.CONTEXT, *kinds))
+        ends = packed(check.sender) + packed(check.receiver)
+        octets = timestamp + packed(locator) + ends + said
+        digest = hashlib.blake2b(octets, digest_size=16, key=self.cookie_key).digest()
+        return timestamp + packed(locator) + digest
+
+    def sealed_locator(self, message: Message) -> str:
+        """Where the CC went that a CCR brings back; empty if it is not ours, or too old."""
+        cookie = message.options[Option.COOKIE]
+        locator = str(IPv6Address(cookie[8:24]))
+        labels = message.labels
+        check = Message(
+            code=Code.CC,
+            nonce=message.nonce,
+            sender=message.receiver,
+            receiver=message.sender,
+            options={
+                Option.CONTEXT: Labels(
+                    receiver=labels.sender,
+                    sender_birthday=labels.receiver_birthday,
+                    receiver_birthday=labels.sender_birthday,
+                ).encode(),
+                Option.SENDERS_LOCATORS: message.options[Option.RECEIVERS_LOCATORS],
+                Option.RECEIVERS_LOCATORS: message.options[Option.SENDERS_LOCATORS],
+                Option.TOKENS: message.options[Option.TOKENS][8:16]
+                + message.options[Option.TOKENS][:8],
+            },
+        )
+        age_s = (time.monotonic_ns() - int.from_bytes(cookie[:8], "big")) / 1e9
+        good = cookie == self.seal(cookie[:8], locator, check) and 0 <= age_s <= COOKIE_S
+        return locator if good else ""
+
+    def on_ccr(self, message: Message, way: Pair, base: int) -> None:
+        """Our own state comes back [§6, the table of CCR]."""
+        locator = self.sealed_locator(message)
+        if not locator or message.receiver not in self.host.locators:
+            return
+        talk, label = self.host.talk, message.labels.sender
+        if talk is not None and talk.settled and talk.peer_label == label:
+            if message.tokens[0] != talk.peer_token:
+                return
+        elif talk is not None and talk.settled and not talk.probation:
+            if locator not in (talk.lsv or [talk.peer]):
+                return
+            found = talk.found
+            talk = self.accept(message, way, locator)
+            talk.found = found
+        elif talk is not None and talk.state == "init-sent":
+            if locator not in {talk.peer, *talk.lsv} or way[1] not in talk.ls:
+                return
+            talk.aid_proven |= locator == talk.peer
+            self.host.note_peer(message)
+            self.host.take_own_lsr(message)
+            self.establish((way[0], locator))
+        elif talk is None or talk.probation or talk.state == "closing":
+            talk = self.accept(message, way, locator)
+        else:
+            return
+        self.host.send(self.answering(message), (way[0], locator), base)
+        self.host.tell_lsr()
+        if message.piggyback:
+            self.host.deliver(way[1], (message.protocol, message.piggyback))
+
+    def accept(self, message: Message, way: Pair, locator: str) -> Talk:
+        """Makes the context of a CCR, a provisional one if the AID did not get the CC."""
+        talk = self.host.new_talk(message.receiver, message.sender)
+        talk.token = message.tokens[1]
+        talk.aid_proven = locator == talk.peer
+        talk.probation = "" if talk.aid_proven else locator
+        self.host.note_peer(message)
+        self.host.take_own_lsr(message)
+        self.establish((way[0], locator))
+        if talk.probation:
+            self.host.node.after(PROVISIONAL_S, lambda: self.unproven(talk))
+        if talk.lsl != [talk.peer] or not talk.aid_proven:
+            self.host.verify(Inquiry(talk.peer, talk.lsl))
+        return talk
+
+    def unproven(self, talk: Talk) -> None:
+        if self.host.talk is talk and talk.probation:
+            self.host.forget("not proven in time")
+
+
+def riding(message: Message, packet: Ulp | None) -> Message:
+    """A message with a packet of a ULP on it, if one waits."""
+    protocol, payload = packet or (NOTHING, b"")
+    return replace(message, protocol=protocol, piggyback=payload)

@@ -1,0 +1,255 @@
+"""noid and a second implementation that acts by itself: set-up, the DNS, updates, failures.
+
+On host b of a lab runs noid, on host a ``alone``, which knows §6 to §9 of docs/protocol.md and
+nothing of noid. A program on b echoes datagrams.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from noid.lab.faults import Fault
+from noid.lab.lab import Lab
+from noid.lab.topology import NAME_SERVER
+from tests.interop.harness import (
+    A1,
+    A2,
+    B1,
+    B2,
+    Program,
+    backward,
+    context_of,
+    forward,
+    name_server,
+    ping,
+    running,
+    verified,
+)
+from tests.interop.octets import IN_LSL
+from tests.interop.ulp import ECHO_PORT, SINK_PORT
+
+pytestmark = pytest.mark.lab
+
+REPEATED_WITHIN_S = 10.0
+"""In which a message of 4 s times 0.5 to 1.5 is repeated, and answered."""
+SOON_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def echoing(lab: Lab) -> Lab:
+    """The lab, with programs on b that echo and that take datagrams."""
+    lab.spawn("b", ["socat", f"UDP6-LISTEN:{ECHO_PORT},reuseaddr,fork", "PIPE"], name="echo")
+    lab.spawn("b", ["socat", "-u", f"UDP6-RECV:{SINK_PORT}", "/dev/null"], name="sink")
+    return lab
+
+
+@pytest.fixture
+def alone(echoing: Lab) -> Iterator[Program]:
+    """The second implementation that acts by itself, with the name server of the lab."""
+    with running(echoing, "tests.interop.alone", f"{A1},{A2}", NAME_SERVER) as program:
+        yield program
+        for number in (1, 2):
+            echoing.heal_provider(number)
+
+
+@contextlib.contextmanager
+def asking(lab: Lab, directory: Path, records: Sequence[str]) -> Iterator[Program]:
+    """The same, with a name server that knows these records alone."""
+    with (
+        name_server(lab, directory, records) as server,
+        running(lab, "tests.interop.alone", f"{A1},{A2}", server) as program,
+    ):
+        yield program
+
+
+def talk(
+    alone: Program,
+    *,
+    name: str = "b.example",
+    every_ms: int = 50,
+    count: int = 10,
+    port: int = ECHO_PORT,
+) -> None:
+    """Has the second implementation send datagrams."""
+    alone.do("talk", name=name, every_ms=every_ms, count=count, port=port)
+
+
+# --- setting up -----------------------------------------------------------------------------------
+
+
+def test_the_second_resolves_sets_up_and_verifies(lab: Lab, alone: Program) -> None:
+    talk(alone)
+    assert alone.expect("resolved")["locators"] == [B1, B2]
+    assert alone.expect("established")["pair"] == [A1, B1]
+    assert alone.expect("verified") == {
+        "event": "verified", "name": "b.example", "lsr": [B1, B2], "lsv": [B1, B2],
+    }  # fmt: skip
+    verified(lab)
+    alone.expect("sent")
+    alone.do("report")
+    report = alone.expect("report")
+    assert (report["answered"], report["twice"]) == (10, 0)
+    assert set(report["arrived"]) == {f"{B1} {A1}"}
+
+
+def test_noid_sets_up_a_context_with_the_second(lab: Lab, alone: Program) -> None:
+    with ping(lab, "-c", "5") as program:
+        alone.expect("established", probation="")
+        assert alone.expect("verified")["lsv"] == [B1, B2]
+        assert program.wait(SOON_S) == 0, "all were answered"
+    verified(lab)
+
+
+@pytest.mark.parametrize("message", ["INIT", "CCR"])
+def test_the_second_repeats_what_is_lost(lab: Lab, alone: Program, message: str) -> None:
+    alone.do("lose", messages={message: 1})
+    talk(alone, count=100, port=SINK_PORT)
+    alone.expect("lost", message=message)
+    alone.expect("established", within_s=REPEATED_WITHIN_S)
+    verified(lab)
+
+
+@pytest.mark.parametrize("message", ["CC", "CONF"])
+def test_the_second_repeats_what_is_not_answered(lab: Lab, alone: Program, message: str) -> None:
+    alone.do("ignore", messages={message: 1})
+    talk(alone, count=100, port=SINK_PORT)
+    alone.expect("ignored", message=message)
+    alone.expect("established", within_s=REPEATED_WITHIN_S)
+    verified(lab, within_s=REPEATED_WITHIN_S)
+
+
+@pytest.mark.parametrize("message", ["CC", "CONF"])
+def test_noid_repeats_what_the_second_does_not_answer(
+    lab: Lab, alone: Program, message: str
+) -> None:
+    alone.do("lose", messages={message: 1})
+    with ping(lab):
+        alone.expect("lost", message=message)
+        alone.expect("established", within_s=REPEATED_WITHIN_S)
+        verified(lab, within_s=REPEATED_WITHIN_S)
+
+
+def test_two_lost_replies_begin_the_exchange_anew(lab: Lab, alone: Program) -> None:
+    alone.do("lose", messages={"CCR": 2})
+    talk(alone, count=200, port=SINK_PORT)
+    alone.expect("lost", message="CCR")
+    first = alone.expect("CC", within_s=REPEATED_WITHIN_S)
+    alone.expect("lost", message="CCR", within_s=REPEATED_WITHIN_S)
+    second = alone.expect("CC", within_s=2 * REPEATED_WITHIN_S)
+    assert first["nonce"] != second["nonce"]
+    assert first["own_label"] == second["own_label"]
+    alone.expect("established", within_s=REPEATED_WITHIN_S)
+    verified(lab)
+
+
+def test_an_initiator_whose_aid_gets_no_answer_sets_up_from_its_other_locator(
+    echoing: Lab, tmp_path: Path
+) -> None:
+    records = [
+        *forward("b.example", B1, B2),
+        *backward(B1, "b.example"),
+        *backward(B2, "b.example"),
+    ]
+    echoing.cut(1, Fault.ONE_WAY, "a")
+    try:
+        with asking(echoing, tmp_path, records) as alone:
+            talk(alone, count=200, port=SINK_PORT)
+            alone.expect("CC", source=B1, destination=A2)
+            assert alone.expect("established")["pair"][0] == A2
+            context_of(echoing, peer_aid=A1, lsv_peer=[A1, A2], peer_locator=A2)
+    finally:
+        echoing.heal(1, "a", how=Fault.ONE_WAY)
+
+
+def test_a_context_of_noid_whose_aid_gets_no_answer_is_provisional_until_the_dns_proves_it(
+    lab: Lab, alone: Program
+) -> None:
+    lab.cut(1, Fault.ONE_WAY, "b")
+    try:
+        with ping(lab):
+            alone.expect("established", probation=B2)
+            assert alone.expect("proven")["source"] == B2
+            context_of(lab, local_aid=B1, local_locator=B2)
+    finally:
+        lab.heal(1, "b", how=Fault.ONE_WAY)
+
+
+# --- the DNS --------------------------------------------------------------------------------------
+
+
+def test_a_locator_without_a_reverse_record_is_not_used_and_noid_is_told(
+    echoing: Lab, tmp_path: Path
+) -> None:
+    records = [*forward("b.example", B1, B2), *backward(B1, "b.example")]
+    with asking(echoing, tmp_path, records) as alone:
+        talk(alone)
+        found = alone.expect("verified")
+        assert (found["lsr"], found["lsv"]) == ([B1], [B1])
+        alone.expect("told")
+        context_of(echoing, ls_local=[B1])
+
+
+def test_of_several_names_the_one_that_lists_most_is_the_peers(
+    echoing: Lab, tmp_path: Path
+) -> None:
+    records = [
+        *forward("a-first.example", B1),
+        *forward("b.example", B1, B2),
+        *forward("z.example", B2),
+        *backward(B1, "z.example", "a-first.example", "b.example"),
+        *backward(B2, "b.example", "z.example"),
+    ]
+    with asking(echoing, tmp_path, records) as alone:
+        with ping(echoing, "-c", "2"):
+            found = alone.expect("verified")
+        assert (found["name"], found["lsv"]) == ("b.example", [B1, B2])
+
+
+def test_a_name_that_lists_an_address_of_another_host_does_not_get_its_traffic(
+    echoing: Lab, tmp_path: Path
+) -> None:
+    records = [
+        *forward("other.example", B1, A2),
+        *forward("b.example", B1, B2),
+        *backward(B1, "b.example"),
+        *backward(B2, "b.example"),
+        *backward(A2, "other.example"),
+    ]
+    with asking(echoing, tmp_path, records) as alone:
+        talk(alone, name="other.example")
+        found = alone.expect("verified")
+        assert (found["name"], found["lsv"]) == ("b.example", [B1, B2])
+
+
+# --- updates --------------------------------------------------------------------------------------
+
+
+def test_the_second_tells_its_sets_until_that_is_acknowledged(lab: Lab, alone: Program) -> None:
+    talk(alone)
+    alone.expect("established")
+    verified(lab)
+    alone.do("lose", messages={"UR": 1})
+    alone.do("have", locators={A1: IN_LSL})
+    alone.expect("lost", message="UR")
+    alone.expect("told", within_s=REPEATED_WITHIN_S)
+    context_of(lab, lsl_peer=[A1], lsv_peer=[A1])
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def test_the_second_and_noid_leave_a_dead_provider(lab: Lab, alone: Program) -> None:
+    talk(alone, every_ms=20, count=500)
+    alone.expect("verified")
+    verified(lab)
+    lab.cut_provider(1)
+    switched = alone.expect("switched")
+    assert switched["new"] == [A2, B2]
+    context_of(lab, local_locator=B2, peer_locator=A2)
+    alone.expect("sent", within_s=2 * SOON_S)
+    alone.do("report")
+    report = alone.expect("report")
+    assert report["twice"] == 0
+    assert report["arrived"][f"{B2} {A2}"] > 100
