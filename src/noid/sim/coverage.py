@@ -21,7 +21,8 @@ from noid.wire.control import Code
 
 Entry = tuple[State, Trigger]
 QUOTE_AT = 8
-BY_LABEL = frozenset({"UR", "UA", "CLOSE", "CLOSEACK", "KEEPALIVE"})
+TRIGGERS = {code.value: Trigger(code.name) for code in Code}
+BY_LABEL = frozenset({Trigger.UR, Trigger.UA, Trigger.CLOSE, Trigger.CLOSEACK, Trigger.KEEPALIVE})
 
 
 class Coverage:
@@ -64,21 +65,21 @@ class Coverage:
         self.seen[state, trigger] += 1
 
     def _control(self, core: Core, octets: bytes) -> None:
-        if len(octets) < CONTEXT_VALUE_AT + 8 or octets[1] not in Code.__members__.values():
+        trigger = TRIGGERS.get(octets[1]) if len(octets) >= CONTEXT_VALUE_AT + 8 else None
+        if trigger is None:
             return
-        name = Code(octets[1]).name
         _, receiver_label = labels_said(octets)
-        if name == "UC":
+        if trigger is Trigger.UC:
             contexts = [one for one in core.labels.values() if one.peer_label == receiver_label]
         else:
             contexts = _of_pair(core, octets[32:48] + octets[16:32])
-            if name in BY_LABEL:
+            if trigger in BY_LABEL:
                 contexts = [
                     one
                     for one in contexts
                     if one.local_label == receiver_label or not one.peer_label
                 ]
-        self._count(contexts, Trigger(name))
+        self._count(contexts, trigger)
 
     def _count(self, contexts: list[Context], trigger: Trigger) -> None:
         if not contexts:

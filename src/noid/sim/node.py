@@ -68,7 +68,7 @@ class Observer(Protocol):
     def after(self, node: "Node", event: Input, outputs: list[Output]) -> None:
         """It said this."""
 
-    def standing(self, node: "Node") -> None:
+    def standing(self, node: "Node", outputs: list[Output]) -> None:
         """What it said was carried out."""
 
     def reported(self, node: "Node", event: DatapathEvent, parcel: Parcel | None) -> None:
@@ -255,7 +255,7 @@ class Node:
         for output in outputs:
             self._carry_out(output)
         if self.honest:
-            world.checks.standing(self)
+            world.checks.standing(self, outputs)
         self._arm()
         return outputs
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from noid.constants import MILLISECOND, SECOND
 from noid.locators import Locator
@@ -13,8 +14,7 @@ COLUMN = 22
 LADDER_LINES = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One thing that happened.
 
     Attributes:
@@ -22,14 +22,21 @@ class Line:
         source: name of the node it began at.
         target: name of the node it reaches; empty for what happens inside one node.
         packet: the packet; empty for a remark.
-        text: the remark, or what became of the packet.
+        fate: the remark, or what became of the packet.
+        delay_ns: how long the packet travels; negative for what does not arrive.
     """
 
     at_ns: int
     source: str
     target: str
     packet: bytes
-    text: str
+    fate: str
+    delay_ns: int = -1
+
+    @property
+    def text(self) -> str:
+        """What there is to say of it, for people."""
+        return self.fate if self.delay_ns < 0 else f"{milliseconds(self.delay_ns)} {self.fate}"
 
 
 @dataclass(slots=True)
@@ -44,9 +51,11 @@ class Trace:
     names: dict[Locator, str] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
 
-    def packet(self, at_ns: int, source: str, target: str, packet: bytes, fate: str) -> None:
-        """Records a packet and what becomes of it."""
-        self.lines.append(Line(at_ns, source, target, packet, fate))
+    def packet(
+        self, at_ns: int, source: str, target: str, packet: bytes, fate: str, delay_ns: int
+    ) -> None:
+        """Records a packet and what becomes of it; see ``Line``."""
+        self.lines.append(Line(at_ns, source, target, packet, fate, delay_ns))
 
     def remark(self, at_ns: int, source: str, text: str) -> None:
         """Records what happens inside a node, or to the world."""

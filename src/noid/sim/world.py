@@ -20,7 +20,7 @@ from noid.sim.names import Names
 from noid.sim.network import Network, Weather
 from noid.sim.node import MakeHost, Node
 from noid.sim.parcel import Parcel
-from noid.sim.trace import Trace, milliseconds
+from noid.sim.trace import Trace
 from noid.sim.ulp import Conversation, Ledger, number_of
 from noid.sim.violation import Violation
 
@@ -164,9 +164,8 @@ class World:
         parcel, delays, fate = self.network.carry(parcel, self.now_ns)
         octets = parcel.octets
         target = self.network.present.get(Locator(octets[24:40]), "")
-        if delays:
-            fate = f"{milliseconds(delays[0])} {fate}"
-        self.trace.packet(self.now_ns, parcel.sender, target, octets, fate.rstrip())
+        first_ns = delays[0] if delays else -1
+        self.trace.packet(self.now_ns, parcel.sender, target, octets, fate, first_ns)
         for delay_ns in delays:
             self.after(delay_ns, lambda: self._arrive(parcel))
         if not delays:
