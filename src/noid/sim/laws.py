@@ -126,12 +126,20 @@ class Laws:
         world: it.
         lossless: the law by which no packet may be lost at all; empty for none.
         lossless_until_ns: and until when.
+        may_be_unable: whether peers may have been taken for unable ones.
 
     Attributes:
         judged: how often each law was.
     """
 
-    def __init__(self, world: Scene, *, lossless: str = "", lossless_until_ns: int = 0) -> None:
+    def __init__(
+        self,
+        world: Scene,
+        *,
+        lossless: str = "",
+        lossless_until_ns: int = 0,
+        may_be_unable: bool = False,
+    ) -> None:
         self.world = world
         self.lossless = lossless
         self.lossless_until_ns = lossless_until_ns
@@ -139,7 +147,7 @@ class Laws:
         self.changed_ns = world.now_ns
         self.changes = 0
         self.change = Change.NETWORK
-        self.may_be_unable = False
+        self.may_be_unable = may_be_unable
         self.proven: dict[tuple[str, int], frozenset[Locator]] = {}
         self.first_ns: dict[int, int] = {}
         self.ways: dict[tuple[int, bool], Way] = {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.engine.events import ContextFound
 from noid.sim.attackers import OffPath, OnPath
+from noid.sim.laws import Change
 from noid.sim.network import Weather, locator_of, provider_of
 from noid.sim.node import Node
 from noid.sim.ulp import PROTOCOLS, Conversation
@@ -203,24 +204,26 @@ def _opening(world: World, talk: Conversation) -> Callable[[], None]:
 
 def _schedule(world: World, faults: Faults, source: random.Random) -> None:
     """When each fault happens, and for how long."""
+    network, state, shim = Change.NETWORK, Change.STATE, Change.SHIM
     events = [
-        (faults.outages, lambda: _outage(world, source)),
-        (faults.cuts, lambda: _cut(world, source)),
-        (faults.firewalls, lambda: _firewall(world, source)),
-        (faults.reboots, lambda: _reboot(world, source, remembers=not faults.amnesia)),
-        (faults.renumberings, lambda: _renumber(world, source)),
-        (faults.stops, lambda: _stop(world, source)),
-        (faults.dns_changes, lambda: _change_names(world, source)),
-        (faults.silences, lambda: _fall_silent(world)),
+        (faults.outages, network, lambda: _outage(world, source)),
+        (faults.cuts, network, lambda: _cut(world, source)),
+        (faults.firewalls, shim, lambda: _firewall(world, source)),
+        (faults.reboots, state, lambda: _reboot(world, source, remembers=not faults.amnesia)),
+        (faults.renumberings, network, lambda: _renumber(world, source)),
+        (faults.stops, shim, lambda: _stop(world, source)),
+        (faults.dns_changes, network, lambda: _change_names(world, source)),
+        (faults.silences, state, lambda: _fall_silent(world)),
     ]
-    for count, action in events:
+    for count, change, action in events:
         for _ in range(count):
-            world.after(source.randrange(faults.seconds * SECOND), action)
+            world.after(source.randrange(faults.seconds * SECOND), _told(world, change, action))
     _keep_back(world)
     # Drawn apart, so that seeds from before there were restarts play as they did.
     apart = random.Random(f"{world.seed}/restarts")
     for _ in range(apart.choice((0, 0, 0, 1, 3))):
-        world.after(apart.randrange(faults.seconds * SECOND), lambda: _restart(world, apart))
+        restart = _told(world, Change.NETWORK, lambda: _restart(world, apart))
+        world.after(apart.randrange(faults.seconds * SECOND), restart)
     if faults.off_path:
         off_path = OffPath(world)
         for _ in range(faults.off_path):
@@ -231,6 +234,24 @@ def _schedule(world: World, faults: Faults, source: random.Random) -> None:
             world.after(source.randrange(faults.seconds * SECOND), on_path.attack)
 
 
+def _told(world: World, change: Change, action: Callable[[], object]) -> Callable[[], None]:
+    """An action that tells the laws what kind of change it is, first."""
+
+    def act() -> None:
+        world.changed(change)
+        action()
+
+    return act
+
+
+def _ends(
+    world: World, source: random.Random, end: Callable[[], object], change: Change = Change.NETWORK
+) -> None:
+    """Lets a fault end, after a while."""
+    after_ns = source.randrange(500 * MILLISECOND, 40 * SECOND)
+    world.after(after_ns, _told(world, change, end))
+
+
 def _keep_back(world: World) -> None:
     """Some hosts have a locator for the worst case, and some of them change their mind [D22]."""
     apart = random.Random(f"{world.seed}/backups")
@@ -239,15 +260,13 @@ def _keep_back(world: World) -> None:
             world.injected["locator kept back"] += 1
             node.keep_back(frozenset({apart.choice(node.locators)}))
             if apart.random() < 0.3:
-                world.after(apart.randrange(20 * SECOND), _changing(node))
+                world.after(apart.randrange(20 * SECOND), _changing(world, node))
 
 
-def _changing(node: Node) -> Callable[[], None]:
-    return lambda: node.keep_back(frozenset(node.locators) - node.backup)
-
-
-def _while(world: World, source: random.Random) -> int:
-    return source.randrange(500 * MILLISECOND, 40 * SECOND)
+def _changing(world: World, node: Node) -> Callable[[], None]:
+    return _told(
+        world, Change.NETWORK, lambda: node.keep_back(frozenset(node.locators) - node.backup)
+    )
 
 
 def _outage(world: World, source: random.Random) -> None:
@@ -255,7 +274,7 @@ def _outage(world: World, source: random.Random) -> None:
     world.injected["provider dies"] += 1
     world.remark("", f"provider {provider} dies")
     world.network.down.add(provider)
-    world.after(_while(world, source), lambda: world.network.down.discard(provider))
+    _ends(world, source, lambda: world.network.down.discard(provider))
     if source.random() < 0.3:
         _notice(world, source, provider)
 
@@ -277,7 +296,7 @@ def _cut(world: World, source: random.Random) -> None:
     world.injected["cut one way" if len(cuts) == 1 else "cut both ways"] += 1
     world.remark("", f"providers {one} -> {other} cut {'one way' if len(cuts) == 1 else ''}")
     world.network.cuts |= cuts
-    world.after(_while(world, source), lambda: world.network.cuts.difference_update(cuts))
+    _ends(world, source, lambda: world.network.cuts.difference_update(cuts))
 
 
 def _firewall(world: World, source: random.Random) -> None:
@@ -285,7 +304,7 @@ def _firewall(world: World, source: random.Random) -> None:
     world.injected["firewall"] += 1
     world.remark("", f"provider {provider} drops M6 packets")
     world.network.filtered.add(provider)
-    world.after(_while(world, source), lambda: world.network.filtered.discard(provider))
+    _ends(world, source, lambda: world.network.filtered.discard(provider), Change.SHIM)
 
 
 def _honest(world: World, source: random.Random) -> str:
@@ -334,7 +353,7 @@ def _stop(world: World, source: random.Random) -> None:
             node.running = True
             node.reboot(remembers=True)
 
-    world.after(_while(world, source), start)
+    _ends(world, source, start, Change.SHIM)
 
 
 def _change_names(world: World, source: random.Random) -> None:

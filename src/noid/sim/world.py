@@ -206,6 +206,7 @@ class World:
     def heal(self) -> None:
         """Everything works from now on."""
         self.remark("", "the network heals")
+        self.changed()
         self.network.heal()
         self.names.heal()
         self.talking = True
