@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from noid.constants import MILLISECOND, SECOND
+from noid.datapath.events import UnansweredPacket
 from noid.engine.events import LocatorsChanged
 from noid.engine.state import State
 from noid.wire.control import Code, decode_message, encode_packet
@@ -73,6 +74,23 @@ def test_an_initiator_whose_init_was_altered_says_its_sets_again() -> None:
     network.put(encode_packet(altered, A1, B1, CODEPOINTS))
     network.run(SECOND)
     assert network.b.context.peer_acceptable == {A1}
+
+
+def test_a_probe_before_the_dns_has_answered_excludes_no_locator() -> None:
+    network = Network()
+    network.dns_works = False
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    context = network.b.context
+    assert not context.verification.settled
+    network.give(network.b, UnansweredPacket(context.local_label, packet(B1, A1), MILLISECOND))
+    network.run(SECOND)
+    assert sent_by(network.b, Code.UR)
+    network.dns_works = True
+    network.run(10 * SECOND)
+    assert network.b.context.peer_verified == {A1, A2}
+    assert network.a.context.own_set == (A1, A2)
 
 
 def test_a_provisional_context_tells_when_it_is_proven() -> None:

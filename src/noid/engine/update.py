@@ -214,5 +214,10 @@ def own_entries(context: Context) -> Entries:
 
 
 def peer_entries(context: Context) -> Entries:
-    """Lsr of the peer, as a message says it."""
-    return tuple(LocatorEntry(locator, LocatorFlag.REMOTE) for locator in context.peer_remote)
+    """Lsr of the peer, as a message says it; no locator is missing before the DNS has answered.
+
+    Otherwise the peer would leave locators that are proven a moment later.
+    """
+    is_known = context.verification.settled or not context.is_known_to_peer
+    remote = context.peer_remote if is_known else context.peer_local
+    return tuple(LocatorEntry(locator, LocatorFlag.REMOTE) for locator in remote)
