@@ -70,9 +70,9 @@ CCR_TRIES_MAX: Final = 2
 UPDATE_RETRANSMIT_MAX: Final = 120 * SECOND
 """Cap on the delay between retransmissions of an Update Request [D16]."""
 PEER_UNABLE_TIME: Final = 60 * SECOND
-"""How long a peer that answered no INIT is reached as a plain IPv6 host [D15]."""
-PEER_REJECTED_TIME: Final = 10 * MINUTE
-"""The same after it said it does not know the M6 next headers [D15]."""
+PEER_UNABLE_MAX: Final = 10 * MINUTE
+"""How long a peer that does not answer by M6 is reached as a plain IPv6 host: the one at first,
+then twice as long each time up to the other, as long as programs send [D15, D45]."""
 
 SILENCE_MIN: Final = 5 * MILLISECOND
 SILENCE_MAX: Final = 3 * SECOND

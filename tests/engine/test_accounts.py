@@ -20,9 +20,11 @@ from noid.engine.events import (
     Output,
     SendAgain,
     SendControl,
+    TimePassed,
     UnwatchPeer,
     WatchPeer,
 )
+from noid.engine.peers import hold_unable
 from noid.engine.state import State, Timer, Trigger
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, decode_message, encode_packet
@@ -79,7 +81,7 @@ def test_a_peer_the_resolver_told_of_is_watched_without_a_context_too() -> None:
     host.trigger = Trigger.ICMP_ERROR
     host.discard(network.a.context, "a test")
     assert UnwatchPeer(B1) not in host.outputs
-    host.hold_unable(B1, PEER_UNABLE_TIME, "a test")
+    hold_unable(host, B1, "a test")
     assert host.outputs[-1] == UnwatchPeer(B1)
 
 
@@ -88,7 +90,7 @@ def test_an_unable_peer_is_not_watched_when_the_resolver_tells_of_it_again() -> 
     host = network.a.host.core
     network.resolve(network.a, network.b)
     assert WatchPeer(B1) in network.a.outputs
-    host.hold_unable(B1, PEER_UNABLE_TIME, "a test")
+    hold_unable(host, B1, "a test")
     host.outputs.clear()
     network.a.outputs.clear()
     network.resolve(network.a, network.b)
@@ -97,6 +99,8 @@ def test_an_unable_peer_is_not_watched_when_the_resolver_tells_of_it_again() -> 
     assert host.is_unable(B1)
     host.now_ns += 1
     assert not host.is_unable(B1)
+    network.now_ns = host.now_ns
+    network.give(network.a, TimePassed())
     assert host.unable == {}
 
 

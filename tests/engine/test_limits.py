@@ -67,6 +67,7 @@ from noid.engine.events import (
     UnwatchPeer,
 )
 from noid.engine.known import KnownPeer
+from noid.engine.peers import hold_unable, remember
 from noid.engine.rates import TokenBucket
 from noid.engine.unknown import QUOTE_OCTETS_MAX
 from noid.engine.update import ANSWERED_OVER_EVERY_PAIR_MAX
@@ -228,10 +229,10 @@ def test_there_are_no_more_contexts_than_the_plane_has_room_for() -> None:
 def test_of_too_many_known_peers_the_oldest_is_forgotten() -> None:
     host = core()
     for number in range(KNOWN_PEERS_MAX):
-        host.remember_peer(numbered(number), KnownPeer("a.example", ()))
-    host.remember_peer(numbered(0), KnownPeer("b.example", ()))
+        remember(host, numbered(number), KnownPeer("a.example", ()))
+    remember(host, numbered(0), KnownPeer("b.example", ()))
     assert len(host.peers) == KNOWN_PEERS_MAX
-    host.remember_peer(numbered(KNOWN_PEERS_MAX), KnownPeer("c.example", ()))
+    remember(host, numbered(KNOWN_PEERS_MAX), KnownPeer("c.example", ()))
     assert len(host.peers) == KNOWN_PEERS_MAX
     assert numbered(0) in host.peers, "it was resolved again"
     assert numbered(1) not in host.peers
@@ -242,10 +243,11 @@ def test_of_too_many_known_peers_the_oldest_is_forgotten() -> None:
 def test_of_too_many_unable_peers_the_oldest_is_forgotten() -> None:
     host = core()
     for number in range(UNABLE_PEERS_MAX + 1):
-        host.hold_unable(numbered(number), MINUTE, "no answer")
+        hold_unable(host, numbered(number), "no answer")
     assert len(host.unable) == UNABLE_PEERS_MAX
     assert not host.is_unable(numbered(0))
     assert host.is_unable(numbered(1))
+    assert len(host.retries) <= 64 + 2 * UNABLE_PEERS_MAX
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from noid.engine.core import Core
 from noid.engine.events import CheckIdle, IdleChecked
 from noid.engine.selection import alternatives
 from noid.engine.state import State, Timer
-from noid.engine.update import authenticated, is_authentic, labels
+from noid.engine.update import authenticated, is_authentic, labels, tell_untold
 from noid.wire.control import Code, ControlMessage
 from noid.wire.options import HASH_OCTETS, ContextOption
 
@@ -38,6 +38,8 @@ def on_idle_checked(core: Core, event: IdleChecked) -> None:
     if event.in_use or idle_ns < CONTEXT_IDLE_TIME:
         remaining_ns = CONTEXT_IDLE_TIME if event.in_use else CONTEXT_IDLE_TIME - idle_ns
         core.set_timer(context, Timer.IDLE, remaining_ns)
+        if idle_ns < CONTEXT_IDLE_TIME:
+            tell_untold(core, context)
         return
     close(core, context, "nothing received for long")
 

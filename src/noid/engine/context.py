@@ -190,6 +190,7 @@ class Context:
         fruitless: the last one, if it was given up and nothing was heard since.
         trial: the test of whether the peer still has the context, if one is under way.
         next_trial_ns: no such test begins before this.
+        doubted_nonce: the last nonce before a UC came; an older UA answers no such test.
         closing: the close exchange, if one is under way.
         probation: what makes the context provisional, until it is proven.
         established_ns: when the context was last set up.
@@ -239,6 +240,7 @@ class Context:
     fruitless: Search | None = None
     trial: Trial | None = None
     next_trial_ns: int = 0
+    doubted_nonce: int = 0
     closing: Closing | None = None
     probation: Probation | None = None
     established_ns: int = 0

@@ -20,7 +20,6 @@ from noid.constants import (
     ERROR_RATE_PER_SECOND,
     FLOW_LABEL_MASK,
     HELD_PACKETS_MAX,
-    KNOWN_PEERS_MAX,
     LOCATORS_MAX,
     MTU_MIN,
     PREFIX_BUCKETS,
@@ -30,7 +29,6 @@ from noid.constants import (
     PROVISIONAL_CONTEXTS_MAX,
     QUARANTINED_LABELS_MAX,
     SILENCE_MIN,
-    UNABLE_PEERS_MAX,
     Codepoints,
 )
 from noid.dns.records import Question
@@ -42,7 +40,6 @@ from noid.engine.events import (
     Dropped,
     InstallFlow,
     Output,
-    PeerUnable,
     RemoveFlow,
     SendAgain,
     SendControl,
@@ -113,6 +110,7 @@ class Core:
         by_peer_label: by F(peer), which several peers may have chosen alike [draft §5.1].
         peers: what the resolver told us, by AID; the oldest goes first.
         unable: peers reached plainly, and until when; the oldest goes first [D15].
+        retries: these moments and peers, the next one first; some no longer hold [D45].
         lookups: strangers that are being looked up [D34].
         strangers: those that turned out to speak no M6, and until when that is believed.
         questions: who waits for which DNS answer, in the order in which they asked.
@@ -145,6 +143,7 @@ class Core:
     by_peer_label: dict[int, tuple[Context, ...]] = field(default_factory=dict)
     peers: OrderedDict[Locator, KnownPeer] = field(default_factory=OrderedDict)
     unable: OrderedDict[Locator, int] = field(default_factory=OrderedDict)
+    retries: list[tuple[int, Locator]] = field(default_factory=list)
     lookups: dict[Locator, Lookup] = field(default_factory=dict)
     strangers: OrderedDict[Locator, int] = field(default_factory=OrderedDict)
     questions: dict[Question, dict[Context, None]] = field(default_factory=dict)
@@ -407,6 +406,7 @@ class Core:
         if label and label != context.peer_label:
             # A peer that comes with another label has begun anew, and so have its nonces [D17].
             context.peer_update_nonce = context.peer_keepalive_nonce = 0
+            context.doubted_nonce = 0
             context.peer_update_seen = ()
         context.peer_label = label
         if label:
@@ -469,26 +469,6 @@ class Core:
 
     # --- peers ------------------------------------------------------------------------------------
 
-    def remember_peer(self, aid: Locator, peer: KnownPeer) -> None:
-        """Keeps what the resolver told us; the oldest is forgotten when there are too many."""
-        self.peers[aid] = peer
-        self.peers.move_to_end(aid)
-        if not self.is_unable(aid):
-            self.emit(WatchPeer(aid))
-        if len(self.peers) > KNOWN_PEERS_MAX:
-            oldest, _ = self.peers.popitem(last=False)
-            self.release(oldest)
-
-    def confirm_peer(self, aid: Locator, peer: KnownPeer) -> None:
-        """The reverse lookup of a known peer's AID said its name; for a while no other counts."""
-        if aid in self.peers:
-            self.peers[aid] = peer
-
-    def confirmed_name(self, aid: Locator) -> str:
-        """The name that the reverse lookup of an AID is known to say; empty if none is [D33]."""
-        peer = self.peers.get(aid)
-        return peer.name if peer is not None and peer.confirmed_until_ns > self.now_ns else ""
-
     def release(self, aid: Locator) -> None:
         """Lets what goes to a peer bypass the shim, unless a context or the resolver wants it."""
         if self.uses[aid] > 0:
@@ -497,24 +477,9 @@ class Core:
         if aid not in self.peers or self.is_unable(aid):
             self.emit(UnwatchPeer(aid))
 
-    def hold_unable(self, aid: Locator, duration_ns: int, why: str) -> None:
-        """Reaches a peer plainly for a while [D15]."""
-        self.unable[aid] = self.now_ns + duration_ns
-        self.unable.move_to_end(aid)
-        if len(self.unable) > UNABLE_PEERS_MAX:
-            self.unable.popitem(last=False)
-        self.emit(PeerUnable(aid, why))
-        self.release(aid)
-
     def is_unable(self, aid: Locator) -> bool:
         """Whether a peer is reached plainly just now."""
-        until_ns = self.unable.get(aid)
-        if until_ns is None:
-            return False
-        if until_ns > self.now_ns:
-            return True
-        del self.unable[aid]
-        return False
+        return self.unable.get(aid, 0) > self.now_ns
 
     # --- pieces of messages -----------------------------------------------------------------------
 

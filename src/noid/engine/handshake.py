@@ -13,7 +13,6 @@ from noid.constants import (
     CCR_TRIES_MAX,
     CONTEXT_IDLE_TIME,
     INIT_ROUNDS_MAX,
-    PEER_UNABLE_TIME,
     PROVISIONAL_LIFETIME,
     RETRANSMIT_FIRST,
     RETRANSMIT_WAITING,
@@ -21,6 +20,7 @@ from noid.constants import (
 )
 from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
 from noid.dns.verification import Verification
+from noid.engine import peers
 from noid.engine.announcing import announce, deliver_held
 from noid.engine.context import Context, Exchange, Pair
 from noid.engine.core import Core
@@ -254,7 +254,7 @@ def on_retransmit(core: Core, context: Context) -> None:
         restore(core, context, "INIT unanswered, context restored")
     else:
         core.discard(context, "INIT unanswered")
-        core.hold_unable(context.peer_aid, PEER_UNABLE_TIME, "no answer to INIT")
+        peers.hold_unable(core, context.peer_aid, "no answer to INIT")
 
 
 # --- both -----------------------------------------------------------------------------------------
@@ -270,6 +270,7 @@ def establish(core: Core, context: Context, why: str, pair: Pair) -> None:
     held = context.exchange.held if context.exchange is not None else []
     core.enter(context, State.ESTABLISHED, why)
     context.established_ns = core.now_ns
+    peers.answered(core, context.peer_aid)
     context.plainly = False
     if context.is_provisional:
         core.set_timer(context, Timer.PROVISIONAL, PROVISIONAL_LIFETIME)

@@ -94,11 +94,11 @@ class Host:
         """When ``TimePassed`` is wanted next, and what for; at once if there is more to do."""
         if self.core.outdated:
             return Deadline(self.core.now_ns, Trigger.LOCATORS_CHANGED.value)
+        retry = [Deadline(self.core.retries[0][0], "unable peer")] if self.core.retries else []
         upcoming = self.core.next_timer()
-        if upcoming is None:
-            return None
-        at_ns, (_, timer) = upcoming
-        return Deadline(at_ns, timer.value)
+        if upcoming is not None:
+            retry.append(Deadline(upcoming[0], upcoming[1][1].value))
+        return min(retry, key=lambda one: one.at_ns, default=None)
 
     @property
     def contexts(self) -> list[Context]:
@@ -107,7 +107,7 @@ class Host:
 
     def belongs_to_another(self, name: str, aid: Locator) -> bool:
         """Whether an address that a name lists is another name's, as the DNS proved [D33]."""
-        return self.core.confirmed_name(aid) not in ("", canonical_name(name))
+        return peers.confirmed_name(self.core, aid) not in ("", canonical_name(name))
 
     def working(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
         """Those of a peer's locators at which a connection may well begin [D24]."""
@@ -274,6 +274,7 @@ class Host:
     def _time_passed(self) -> None:
         core = self.core
         self._renew_some()
+        peers.on_time(core)
         for _ in range(TIMERS_PER_TURN):
             upcoming = core.next_timer()
             if upcoming is None or upcoming[0] > core.now_ns:

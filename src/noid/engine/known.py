@@ -14,11 +14,13 @@ class KnownPeer:
         name: FQDN(peer), canonical.
         locators: what it lists, the AID first.
         confirmed_until_ns: until when the reverse lookup of the AID is known to say so too [D33].
+        unable_ns: for how long it was last reached plainly; 0 since it answered by M6 [D45].
     """
 
     name: str
     locators: tuple[Locator, ...]
     confirmed_until_ns: int = 0
+    unable_ns: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -5,9 +5,9 @@ peer gave at set-up, or by a birthday that fits and a quote of what this context
 without the shim says so with an ICMPv6 parameter problem, and is then reached plainly.
 """
 
-from noid.constants import FLOW_LABEL_MASK, PEER_REJECTED_TIME
+from noid.constants import FLOW_LABEL_MASK
 from noid.datapath.events import ControlMessageReceived, IcmpErrorReceived
-from noid.engine import trial
+from noid.engine import peers, trial
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
@@ -57,6 +57,7 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     elif not believed:
         trial.begin(core, context)
     else:
+        context.doubted_nonce = context.update_nonce
         start(core, context, b"", "the peer lost the context")
         core.install(context)
 
@@ -85,7 +86,7 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
         return
     if (error.type, error.code) == rejected and event.source == quote.destination:
         core.discard(context, "the peer does not know M6")
-        core.hold_unable(context.peer_aid, PEER_REJECTED_TIME, "it does not know M6 next headers")
+        peers.hold_unable(core, context.peer_aid, "it does not know M6 next headers")
 
 
 def _deliver(core: Core, context: Context, error: icmpv6.ErrorMessage, source: Locator) -> None:

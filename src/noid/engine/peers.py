@@ -6,20 +6,28 @@ in the background: PTR, then AAAA and M6 [draft §5.2, D34]. **No packet waits f
 go meanwhile go plainly, and a stranger that is found to be a peer is one from the next packet on.
 """
 
+import heapq
+from dataclasses import replace
+
 from noid.constants import (
+    KNOWN_PEERS_MAX,
     LOCATORS_MAX,
     LOOKUPS_MAX,
     NAMES_PER_LOCATOR_MAX,
+    PEER_UNABLE_MAX,
     PEER_UNABLE_TIME,
     STRANGER_TIME,
     STRANGERS_MAX,
+    UNABLE_PEERS_MAX,
 )
 from noid.datapath.events import UnknownPeerSeen
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
 from noid.engine.core import Core
-from noid.engine.events import AnswerArrived, AskDns, PeerResolved
+from noid.engine.events import AnswerArrived, AskDns, PeerResolved, PeerUnable, WatchPeer
 from noid.engine.known import KnownPeer, Lookup
 from noid.locators import Locator, is_global_unicast
+
+UNKNOWN = KnownPeer("", ())
 
 
 def on_resolved(core: Core, event: PeerResolved) -> None:
@@ -29,11 +37,79 @@ def on_resolved(core: Core, event: PeerResolved) -> None:
     that found is not undone by the other name's being resolved.
     """
     name = canonical_name(event.name)
-    confirmed = core.confirmed_name(event.aid)
+    confirmed = confirmed_name(core, event.aid)
     if confirmed and confirmed != name:
         return
     others = tuple(locator for locator in event.locators if locator != event.aid)
-    core.remember_peer(event.aid, KnownPeer(name, (event.aid, *others)[:LOCATORS_MAX]))
+    known = core.peers.get(event.aid, UNKNOWN)
+    locators = (event.aid, *others)[:LOCATORS_MAX]
+    remember(core, event.aid, replace(known, name=name, locators=locators))
+
+
+def remember(core: Core, aid: Locator, peer: KnownPeer) -> None:
+    """Keeps what is known of a peer; the oldest is forgotten when there are too many."""
+    core.peers[aid] = peer
+    core.peers.move_to_end(aid)
+    if not core.is_unable(aid):
+        core.emit(WatchPeer(aid))
+    if len(core.peers) > KNOWN_PEERS_MAX:
+        oldest, _ = core.peers.popitem(last=False)
+        core.release(oldest)
+
+
+def confirm(core: Core, aid: Locator, name: str, locators: tuple[Locator, ...], ns: int) -> None:
+    """The reverse lookup of a known peer's AID said its name; so long no other counts [D33]."""
+    if aid in core.peers:
+        until_ns = core.now_ns + ns
+        core.peers[aid] = replace(
+            core.peers[aid], name=name, locators=locators, confirmed_until_ns=until_ns
+        )
+
+
+def confirmed_name(core: Core, aid: Locator) -> str:
+    """The name that the reverse lookup of an AID is known to say; empty if none is [D33]."""
+    peer = core.peers.get(aid, UNKNOWN)
+    return peer.name if peer.confirmed_until_ns > core.now_ns else ""
+
+
+def hold_unable(core: Core, aid: Locator, why: str) -> None:
+    """Reaches a peer plainly for a while, longer each time [D15, D45].
+
+    Then a known peer is watched again, so that the next packet of a program begins a set-up.
+    """
+    if core.is_unable(aid):
+        return
+    known = core.peers.get(aid, UNKNOWN)
+    unable_ns = min(max(PEER_UNABLE_TIME, 2 * known.unable_ns), PEER_UNABLE_MAX)
+    core.unable[aid] = core.now_ns + unable_ns
+    core.unable.move_to_end(aid)
+    if len(core.unable) > UNABLE_PEERS_MAX:
+        core.unable.popitem(last=False)
+    if known is not UNKNOWN:
+        core.peers[aid] = replace(known, unable_ns=unable_ns)
+    heapq.heappush(core.retries, (core.unable[aid], aid))
+    if len(core.retries) > 64 + 2 * len(core.unable):
+        core.retries = sorted((until_ns, one) for one, until_ns in core.unable.items())
+    core.emit(PeerUnable(aid, why))
+    core.release(aid)
+
+
+def answered(core: Core, aid: Locator) -> None:
+    """A peer answers by M6: if it stops, it is tried again as soon as at first."""
+    core.unable.pop(aid, None)
+    known = core.peers.get(aid, UNKNOWN)
+    if known.unable_ns:
+        core.peers[aid] = replace(known, unable_ns=0)
+
+
+def on_time(core: Core) -> None:
+    """The time of some unable peers is over: they are watched again."""
+    while core.retries and core.retries[0][0] <= core.now_ns:
+        until_ns, aid = heapq.heappop(core.retries)
+        if core.unable.get(aid) == until_ns:
+            del core.unable[aid]
+            if aid in core.peers:
+                core.emit(WatchPeer(aid))
 
 
 def on_unknown_peer(core: Core, event: UnknownPeerSeen) -> None:

@@ -27,6 +27,7 @@ def begin(core: Core, context: Context) -> None:
         core.drop("UC not believed, and the context tested lately")
         return
     context.next_trial_ns = core.now_ns + TRIAL_REST
+    context.doubted_nonce = context.update_nonce
     silence_ns = max(TRIAL_SILENCE, 250 * MILLISECOND + 2 * context.round_trip_ns)
     context.trial = Trial(core.now_ns + silence_ns)
     core.install(context)

@@ -8,7 +8,12 @@ answered by the receiver from the locator that was probed to the locator that pr
 
 from dataclasses import replace
 
-from noid.constants import CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
+from noid.constants import (
+    CONTEXT_IDLE_TIME,
+    RETRANSMIT_FIRST,
+    RETRANSMIT_WAITING,
+    UPDATE_RETRANSMIT_MAX,
+)
 from noid.datapath.events import ControlMessageReceived
 from noid.engine.context import Context, Pair, Update
 from noid.engine.core import Core
@@ -43,11 +48,11 @@ def tell_untold(core: Core, context: Context) -> None:
 
 
 def on_retransmit(core: Core, context: Context) -> None:
-    """No acknowledgement yet: say it again, or stop after CONTEXT_IDLE_TIME [draft §7.10]."""
+    """No acknowledgement yet: say it again; later once the peer is heard [draft §7.10, D45]."""
     update = context.update
     assert update is not None
     if core.now_ns - update.started_ns >= CONTEXT_IDLE_TIME:
-        context.update = None
+        context.update, context.untold = None, True
         calm(core, context, "update unacknowledged")
         return
     update.tries += 1
@@ -118,7 +123,7 @@ def authenticated(core: Core, context: Context, message: ControlMessage) -> Cont
 
 
 def matching(core: Core, event: ControlMessageReceived, message: ControlMessage) -> Context | None:
-    """The context of an authentic UR or UA, or None, counted.
+    """The context of an authentic UR, UA or KEEPALIVE, or None, counted.
 
     "The host looks for a matching context based on the AID pair and the flow label pair"; both
     addresses must be in the Lsl sets [draft §7.8].
@@ -133,15 +138,39 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if not is_authentic(context, event, message):
         core.drop(f"{message.code.name} not authentic")
         return None
-    if not context.is_settled and context.closing is None:
+    if _is_new(context, message) and context.closing is None:
+        _heard_again(core, context)
+    elif not context.is_settled and context.closing is None:
+        core.drop(f"{message.code.name} while starting over")
+        return None
+    # The one in the set-up nobody had authenticated.
+    context.peer_birthday = message.context.sender_birthday
+    return context
+
+
+def _is_new(context: Context, message: ControlMessage) -> bool:
+    """Whether the peer sent a message just now, and nobody repeats an old one."""
+    newest = {
+        Code.UR: context.peer_update_nonce,
+        Code.UA: context.doubted_nonce,
+        Code.KEEPALIVE: context.peer_keepalive_nonce,
+    }
+    return message.nonce > newest[message.code]
+
+
+def _heard_again(core: Core, context: Context) -> None:
+    """The peer has the context, and hears: what it has not been told is said again [D39, D45]."""
+    if not context.is_settled:
         restore(core, context, "the peer has the context")
     if context.trial is not None:
         context.trial = None
         core.stop_timer(context, Timer.TRIAL)
         core.install(context)
-    # The one in the set-up nobody had authenticated.
-    context.peer_birthday = message.context.sender_birthday
-    return context
+    tell_untold(core, context)
+    update = context.update
+    if update is not None:
+        soon_ns = max(RETRANSMIT_WAITING, 2 * context.round_trip_ns) << min(update.tries - 1, 16)
+        core.bring_forward(context, Timer.RETRANSMIT, update.sent_ns + soon_ns)
 
 
 def is_authentic(context: Context, event: ControlMessageReceived, message: ControlMessage) -> bool:

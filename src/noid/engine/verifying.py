@@ -15,11 +15,11 @@ from noid.constants import (
     VERIFY_AGAIN_WAITING,
 )
 from noid.dns.verification import Verification
+from noid.engine import peers
 from noid.engine.close import close
 from noid.engine.context import Context, Probation
 from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, LocatorsVerified
-from noid.engine.known import KnownPeer
 from noid.engine.state import State, Timer
 from noid.engine.update import send_update, tell_untold
 from noid.locators import Locator
@@ -159,9 +159,8 @@ def _settled(core: Core, context: Context) -> None:
     proven = tuple(locator for locator in context.peer_set if locator in verified)
     core.emit(LocatorsVerified(context.peer_aid, verification.name, proven))
     if context.peer_aid in verification.verified:
-        until_ns = core.now_ns + max(verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
-        known = KnownPeer(verification.name, verification.remote, until_ns)
-        core.confirm_peer(context.peer_aid, known)
+        valid_ns = max(verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
+        peers.confirm(core, context.peer_aid, verification.name, verification.remote, valid_ns)
     lifetime_ns = max(verification.ttl_seconds * SECOND, VERIFY_AGAIN_MIN)
     again_ns = lifetime_ns // 2 + core.jittered(lifetime_ns)
     lapse_ns = min(context.lapsing.values(), default=core.now_ns + again_ns) - core.now_ns

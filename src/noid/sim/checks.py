@@ -107,8 +107,8 @@ class Checks:
         """Remembers what ``after`` compares with."""
         self.sizes = _sizes(node)
         if isinstance(event, TimePassed):
-            upcoming = node.host.core.next_timer()
-            self.due = upcoming is not None and upcoming[0] <= self.world.now_ns
+            deadline = node.host.deadline()
+            self.due = deadline is not None and deadline.at_ns <= self.world.now_ns
 
     def raised(self, node: Node, event: Input, error: Exception) -> None:
         """The engine raised; nothing may make it."""

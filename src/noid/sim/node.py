@@ -285,8 +285,13 @@ class Node:
             case StateChanged():
                 text = f"{output.old.value} -> {output.new.value}: {output.why}"
                 self.world.remark(self.name, text)
-            case Switched() | PeerUnable():
+            case Switched():
                 self.world.remark(self.name, f"{type(output).__name__}: {output.why}")
+            case PeerUnable():
+                self.world.remark(self.name, f"{type(output).__name__}: {output.why}")
+                incarnation = self.incarnation
+                until_ns = self.host.core.unable.get(output.peer_aid, self.world.now_ns)
+                self.world.after(until_ns - self.world.now_ns, lambda: self._retry(incarnation))
             case _:
                 pass
 
@@ -325,6 +330,11 @@ class Node:
             return
         context, timer = due[1]
         self.ring(context, timer)
+
+    def _retry(self, incarnation: int) -> None:
+        """The time of an unable peer is over."""
+        if incarnation == self.incarnation:
+            self.give(TimePassed())
 
     def ring(self, context: Context, timer: Timer) -> None:
         """The alarm of one timer rings; the shell need not have cancelled one that is stopped."""
