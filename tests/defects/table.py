@@ -275,4 +275,32 @@ DEFECTS = (
         "return []",
         "sim/test_laws.py::test_a_law_holds_and_is_judged[set-up]",
     ),
+    Defect(
+        "an Update Request of before a restart is applied after it",
+        "engine/adoption.py",
+        "    context.peer_update_nonce = context.peer_keepalive_nonce = memory.peer_update_nonce\n",
+        "",
+        "engine/test_second_lives.py::test_an_update_request_of_before_a_restart_is_not_applied_after_it",
+    ),
+    Defect(
+        "a context that is gone still waits for the DNS",
+        "engine/core.py",
+        "waiting.pop(context, None)",
+        "pass",
+        "engine/test_second_lives.py::test_a_context_that_is_gone_waits_for_no_answer",
+    ),
+    Defect(
+        "the label of a set-up that failed is used again at once",
+        "engine/core.py",
+        "if context.is_known_to_peer or context.announced:\n            self.quarantine_label",
+        "if context.is_known_to_peer:\n            self.quarantine_label",
+        "engine/test_second_lives.py::test_every_label_that_a_peer_may_send_by_is_quarantined_with_its_context",
+    ),
+    Defect(
+        "an address whose duplicate address detection failed is a locator",
+        "links.py",
+        "FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_TENTATIVE",
+        "FLAG_TEMPORARY | FLAG_TENTATIVE",
+        "test_links.py::test_an_address_that_is_temporary_or_not_known_to_be_unique_is_no_locator",
+    ),
 )

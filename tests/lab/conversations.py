@@ -7,14 +7,21 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from noid.config import Config, load_config
 from noid.errors import PlatformError
+from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.processes import Process
 from noid.lab.topology import HOSTS
 from noid.lab.waiting import wait_for
+from noid.memories import files_of
+from noid.netlink import HostNetwork
+from noid.plane.pins import take_down
 
 TCP_PORT: Final = 7000
 UDP_PORT: Final = 7001
@@ -175,12 +182,22 @@ class Pinging:
 def restart_daemons(lab: Lab) -> None:
     """Ends noid on both hosts and starts it again: no contexts, no peers known."""
     for host in HOSTS:
+        lab.stop_daemon(host)
         if lab.plane == "bpf":
-            lab.take_noid_down(host)
-        else:
-            lab.stop_daemon(host)
-    for host in reversed(HOSTS):
-        lab.start_daemon(host)
+            config = load_config(Path(lab.environment(host)["NOID_CONFIG"]))
+            namespaces.inside(namespaces.namespace(lab.name, host), partial(_down, config))
+    lab.start_daemon(*HOSTS)
+
+
+def _down(config: Config) -> None:
+    """What ``noid down`` does, without another process of Python."""
+    network = HostNetwork()
+    try:
+        list(take_down(config.plane, network))
+    finally:
+        network.close()
+    for path in files_of(Path(config.state.directory)):
+        path.unlink(missing_ok=True)
 
 
 def established(lab: Lab, host: str) -> bool:

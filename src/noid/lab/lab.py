@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -37,7 +38,7 @@ from noid.lab.faults import Fault
 from noid.lab.inventory import Description, Plane
 from noid.lab.processes import Process
 from noid.lab.starting import await_ready
-from noid.lab.topology import Link
+from noid.lab.topology import NAME_SERVER, Link
 from noid.lab.variants import Variant
 from noid.lab.waiting import wait_for
 from noid.plane.pins import prepare_pins
@@ -206,23 +207,24 @@ class Lab:
 
     # --- noid on the hosts ------------------------------------------------------------------------
 
-    def start_daemon(self, host: str, *, environment: Mapping[str, str] | None = None) -> Process:
-        """Starts noid on a host and waits until it answers.
+    def start_daemon(self, *hosts: str, environment: Mapping[str, str] | None = None) -> Process:
+        """Starts noid on hosts at the same time, and waits until it answers on each.
 
         Args:
-            host: where.
+            hosts: where.
             environment: variables it has besides ours.
 
         Raises:
             PlatformError: it cannot start, for the reason it gives itself.
         """
-        arguments = [sys.executable, "-m", "noid", "run", "--config", str(self._config(host))]
-        if environment:
-            settings = (f"{name}={value}" for name, value in environment.items())
-            arguments = ["env", *settings, *arguments]
-        process = self.spawn(host, arguments, name=f"noid-{host}")
-        await_ready(process, f"noid answers on {host}", lambda: answers(self.control_socket(host)))
-        return process
+        settings = (f"{name}={value}" for name, value in (environment or {}).items())
+        run = ["env", *settings, sys.executable, "-m", "noid", "run", "--config"]
+        begun = [
+            self.spawn(one, [*run, str(self._config(one))], name=f"noid-{one}") for one in hosts
+        ]
+        for host, one in zip(hosts, begun, strict=True):
+            await_ready(one, f"noid answers on {host}", partial(answers, self.control_socket(host)))
+        return begun[0]
 
     def stop_daemon(self, host: str) -> None:
         """Ends noid on a host.
@@ -242,8 +244,7 @@ class Lab:
 
     def _end_daemon(self, host: str, *, kill: bool) -> None:
         records = processes.read_records(self._records)
-        ours = [record for record in records if record.name == f"noid-{host}"]
-        processes.end_processes(ours, kill=kill)
+        processes.end_processes([one for one in records if one.name == f"noid-{host}"], kill=kill)
         for child in self._children:
             child.popen.poll()
 
@@ -254,8 +255,8 @@ class Lab:
             PlatformError: something would not go.
         """
         self.stop_daemon(host)
-        down = [sys.executable, "-m", "noid", "down", "--config", str(self._config(host))]
-        done = self.run(host, down)
+        command = [sys.executable, "-m", "noid", "down", "--config"]
+        done = self.run(host, [*command, str(self._config(host))])
         if done.returncode != 0:
             raise PlatformError(f"noid down on {host}", done.returncode, done.stderr.strip())
 
@@ -399,10 +400,9 @@ class Lab:
                 self._join_tunnel(link)
         namespaces.configure(self.name, self.plan)
         for node in self.plan.nodes:
-            shimmed = self.plane != "none" and node in topology.HOSTS
-            server = "::1" if shimmed else topology.NAME_SERVER
+            is_shimmed = self.plane != "none" and node in topology.HOSTS
             files = {
-                "resolv.conf": configuration.resolv_conf(server),
+                "resolv.conf": configuration.resolv_conf("::1" if is_shimmed else NAME_SERVER),
                 "nsswitch.conf": configuration.nsswitch_conf(),
                 "gai.conf": "",
                 "hosts": "::1 localhost\n",
@@ -413,10 +413,10 @@ class Lab:
             # What is mounted in the namespace of one program would go with that program.
             prepare_pins(self.directory / inventory.PINS)
         if self.plane != "none":
-            for host in reversed(topology.HOSTS):
+            for host in topology.HOSTS:
                 text = configuration.noid_toml(host, self.directory, self.plane)
                 self._config(host).write_text(text, encoding="utf-8")
-                self.start_daemon(host)
+            self.start_daemon(*topology.HOSTS)
             self._settle_plane()
 
     def _join_tunnel(self, link: Link) -> None:
