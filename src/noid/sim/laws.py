@@ -56,6 +56,8 @@ UNABLE_NS = 15 * MINUTE
 """Where a peer was taken for unable before: it is tried again, with back-off."""
 ROUND_TRIPS = 4
 """Besides those times: detection, a probe that is lost with the change, and a set-up."""
+PAUSE_NS = 10 * MINUTE
+"""Programs that say nothing for longer begin anew: contexts may be closed [D19]."""
 SENT_MIN = 6
 """Packets a program must have sent since the change: without traffic nothing is noticed."""
 LOST_IN_A_ROW_MAX = 20
@@ -101,6 +103,7 @@ class Way:
     """One direction of a conversation.
 
     Attributes:
+        conversation: its index.
         sender: its node.
         receiver: the other's.
         sent: packets since the last change.
@@ -109,6 +112,7 @@ class Way:
         premise: the law whose premise holds, or nothing; and when that was found.
     """
 
+    conversation: int
     sender: Node
     receiver: Node
     source: Locator
@@ -150,6 +154,7 @@ class Laws:
         self.may_be_unable = may_be_unable
         self.proven: dict[tuple[str, int], frozenset[Locator]] = {}
         self.first_ns: dict[int, int] = {}
+        self.last_ns: dict[int, int] = {}
         self.ways: dict[tuple[int, bool], Way] = {}
         self.pairs: dict[tuple[str, int], bytes] = {}
         self.control: dict[frozenset[Locator], deque[int]] = {}
@@ -186,6 +191,9 @@ class Laws:
         self._judge(way)
         way.sent += 1
         now_ns = self.world.now_ns
+        if now_ns - self.last_ns.get(one.conversation, now_ns) > PAUSE_NS:
+            self.first_ns.pop(one.conversation, None)
+        self.last_ns[one.conversation] = now_ns
         first_ns = self.first_ns.setdefault(one.conversation, now_ns)
         if now_ns < self.lossless_until_ns:
             way.due.append((number, now_ns + self._arrival_ns(way), self.lossless))
@@ -214,7 +222,8 @@ class Laws:
         if key not in self.ways:
             ends = _ends(talk, by_server=by_server)
             nodes = self.world.nodes
-            self.ways[key] = Way(nodes[one.sender], nodes[one.receiver], *ends)
+            ends_of = nodes[one.sender], nodes[one.receiver]
+            self.ways[key] = Way(one.conversation, *ends_of, *ends)
         return self.ways[key]
 
     def _limit_ns(self, way: Way) -> int:
@@ -333,7 +342,7 @@ class Laws:
         """Both ends have a context, where nothing has kept them from making one for long."""
         ends, names = (way.source, way.destination), self.world.names
         limit_ns = UNABLE_NS if self.may_be_unable else SETUP_NS
-        if self.world.now_ns - self.first_ns_of(way) < limit_ns:
+        if self.world.now_ns - self.first_ns[way.conversation] < limit_ns:
             return
         if names.timeouts or names.lies or names.silent or names.mute or self._is_lossy(way):
             return
@@ -343,10 +352,6 @@ class Laws:
         if self._contexts(way) is None:
             text = f"{way.sender.name} and {way.receiver.name} have no context"
             raise Violation(SETUP, f"{text}, {self._since_change()} after a change")
-
-    def first_ns_of(self, way: Way) -> int:
-        """When a program of a conversation first sent since the last change."""
-        return min(self.first_ns.values(), default=self.world.now_ns)
 
     def _since_change(self) -> str:
         return f"{(self.world.now_ns - self.changed_ns) // MILLISECOND} ms"
