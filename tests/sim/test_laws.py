@@ -10,8 +10,9 @@ from noid.engine.events import Input, Output, SendControl, StateChanged
 from noid.engine.host import Host
 from noid.sim.families import FAMILIES
 from noid.sim.history import ACTIONS, History, Step, Traffic, decode, play
-from noid.sim.laws import AGREEMENT, LAWS, LIVENESS, PLAIN, QUIET, RENUMBERING, SETUP
+from noid.sim.laws import AGREEMENT, LAWS, LIVENESS, PLAIN, RENUMBERING, SETUP
 from noid.sim.node import MakeHost
+from noid.sim.quiet import QUIET
 from noid.sim.shrink import shrink, violation_of
 from noid.sim.violation import Violation
 from noid.sim.world import World

@@ -4,17 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from noid.cli.main import main
+from noid.cli.main import main, parser
 from noid.engine.core import HostOptions
 from noid.engine.events import Input, Output
 from noid.engine.host import Host
 from noid.engine.secrets import CookieKeys, Entropy
 from noid.errors import UsageError
 from noid.sim.coverage import every_entry
-from noid.sim.runs import Run, play
+from noid.sim.families import FAMILIES
+from noid.sim.runs import Run, play, play_again
 from noid.sim.scenarios import SCENARIOS, SWARM
 from noid.sim.world import World
 from noid.wire.options import Cookie
@@ -148,7 +150,25 @@ def test_the_command_lists_scenarios_and_knows_no_others(
 
 def main_unguarded(scenario: str) -> None:
     """The command without the catcher that makes one line of an error."""
-    from noid.cli.main import parser
-
     parsed = parser().parse_args(["sim", "run", "--scenario", scenario])
     parsed.handler(parsed)
+
+
+def test_histories_that_were_written_down_are_played(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "histories"
+    histories = [FAMILIES["cuts-1x2"].history(number).encode() for number in (0, 1)]
+    path.write_bytes(b"\n".join(histories) + b"\n")
+    assert main(["sim", "run", "--history", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] == 2
+    path.write_bytes(b'{"seed": "nonsense"}')
+    parsed = parser().parse_args(["sim", "run", "--history", str(path)])
+    with pytest.raises(UsageError, match="histories"):
+        parsed.handler(parsed)
+
+
+def test_a_history_that_fails_says_how_to_play_it_again() -> None:
+    run = play_again(FAMILIES["cuts-1x2"].history(0), "kept.json", Forgetful)
+    assert run.command == "noid sim run --history kept.json"
+    assert "one too many" in run.violation

@@ -6,8 +6,11 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -16,7 +19,8 @@ from rich.table import Table
 from noid.cli import sweep
 from noid.errors import UsageError
 from noid.sim.coverage import every_entry
-from noid.sim.runs import PLAYABLE, Run, Tally, plan, play, shortest
+from noid.sim.history import History, decode
+from noid.sim.runs import PLAYABLE, Run, Tally, plan, play, play_again, shortest
 
 SEED_DEFAULT: Final = 1
 FAULTS_SHOWN_MAX: Final = 24
@@ -62,6 +66,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--scenario", metavar="NAME", help="only this one; `list` says which there are"
     )
     run.add_argument(
+        "--history",
+        metavar="FILE",
+        help="play the histories in a file, a line of JSON each, as --shrink prints them",
+    )
+    run.add_argument(
         "--shrink",
         action="store_true",
         help="make the history of each failure as short as it can be, and print it",
@@ -81,10 +90,10 @@ def run_seeds(arguments: argparse.Namespace) -> int:
     first = SEED_DEFAULT if arguments.seed is None else arguments.seed
     if arguments.shrink:
         return _print_shortest(first, arguments.seeds, arguments.scenario)
-    runs = plan(first, arguments.seeds, arguments.scenario)
+    plays = _plays(arguments, first)
     started_ns = time.perf_counter_ns()
-    with _progress(len(runs)) as step:
-        tally = _play_all(runs, step)
+    with _progress(len(plays)) as step:
+        tally = _play_all(plays, step)
     result = Result(tally, first, arguments.seeds, (time.perf_counter_ns() - started_ns) / 1e9)
     if arguments.json:
         print(json.dumps(result.as_json()))
@@ -107,10 +116,27 @@ def _print_shortest(first: int, count: int, scenario: str | None) -> int:
     return status
 
 
-def _play_all(runs: list[tuple[int, str]], step: Step) -> Tally:
+def _plays(arguments: argparse.Namespace, first: int) -> list[Callable[[], Run]]:
+    """What is to be played."""
+    if arguments.history is not None:
+        histories = _histories(arguments.history)
+        return [partial(play_again, one, arguments.history) for one in histories]
+    runs = plan(first, arguments.seeds, arguments.scenario)
+    return [partial(play, seed, scenario) for seed, scenario in runs]
+
+
+def _histories(path: str) -> list[History]:
+    try:
+        lines = Path(path).read_bytes().splitlines()
+        return [decode(line) for line in lines if line.startswith(b'{"seed"')]
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _play_all(plays: list[Callable[[], Run]], step: Step) -> Tally:
     tally = Tally()
-    for seed, scenario in runs:
-        tally.add(play(seed, scenario))
+    for one in plays:
+        tally.add(one())
         step(tally)
     return tally
 
@@ -149,6 +175,7 @@ class Result:
                 "states": sorted({state.value for state, _ in tally.seen}),
                 "never": [[state.value, trigger.value] for state, trigger in tally.never],
             },
+            "judged": dict(tally.judged),
         }
 
     def print(self) -> None:
@@ -169,6 +196,9 @@ class Result:
         pace = f"{tally.events} in {self.seconds:.1f} s, {self.events_per_second} a second"
         table.add_row("events", pace)
         table.add_row("law", f"{entries - len(tally.never)} of {entries} entries reached")
+        if tally.judged:
+            judged = ", ".join(f"{law} {count}" for law, count in sorted(tally.judged.items()))
+            table.add_row("judged", escape(judged))
         common = tally.injected.most_common(FAULTS_SHOWN_MAX)
         table.add_row("faults", escape(", ".join(f"{kind} {count}" for kind, count in common)))
         Console().print(table)

@@ -28,16 +28,15 @@ from noid.locators import Locator
 from noid.sim.names import Names
 from noid.sim.network import Line, Network
 from noid.sim.node import Node
-from noid.sim.parcel import SLOTS, Parcel, is_control, is_data, label_of
+from noid.sim.parcel import SLOTS
+from noid.sim.quiet import QUIET, Quiet
 from noid.sim.ulp import Conversation, Ledger, Sent
 from noid.sim.violation import Violation
-from noid.wire import ipv6
 from noid.wire.options import Entries, LocatorFlag
 
 LIVENESS = "liveness"
 PLAIN = "never worse than plain"
 AGREEMENT = "agreement"
-QUIET = "quiet"
 RENUMBERING = "renumbering"
 SETUP = "set-up"
 LAWS = (LIVENESS, PLAIN, AGREEMENT, QUIET, RENUMBERING, SETUP)
@@ -62,17 +61,7 @@ SENT_MIN = 6
 """Packets a program must have sent since the change: without traffic nothing is noticed."""
 LOST_IN_A_ROW_MAX = 20
 """Where a line loses packets by chance, so many in a row are no chance."""
-CALM_NS = 5 * SECOND
-"""Nothing has failed for so long in a world in which nothing ever has."""
-CALM_AGAIN_NS = 150 * SECOND
-"""And in one in which something has: a better pair may be tried until then [D20]."""
-CONTROL_WINDOW_NS = 10 * SECOND
-CONTROL_MAX = 10
-"""Control messages about a context in that time, from both ends together."""
-KEEPALIVE_CODE = 10
 MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP
-LOSS_CALM = 0.2
-JITTER_CALM_NS = 50 * MILLISECOND
 JUDGED_AGAIN_NS = 250 * MILLISECOND
 """How long it is taken as known whether a premise holds."""
 
@@ -149,17 +138,14 @@ class Laws:
         self.lossless_until_ns = lossless_until_ns
         self.judged: Counter[str] = Counter()
         self.changed_ns = world.now_ns
-        self.changes = 0
         self.change = Change.NETWORK
         self.may_be_unable = may_be_unable
         self.proven: dict[tuple[str, int], frozenset[Locator]] = {}
         self.first_ns: dict[int, int] = {}
         self.last_ns: dict[int, int] = {}
         self.ways: dict[tuple[int, bool], Way] = {}
-        self.pairs: dict[tuple[str, int], bytes] = {}
-        self.control: dict[frozenset[Locator], deque[int]] = {}
-        self.calm = (False, -1)
-        world.network.listeners.append(self._passes)
+        self.quiet = Quiet(world, self.judged)
+        world.network.listeners.append(self.quiet.passes)
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -174,11 +160,8 @@ class Laws:
             for label, context in node.host.core.labels.items()
         }
         self.changed_ns = self.world.now_ns
-        self.changes += 1
         self.first_ns.clear()
-        self.pairs.clear()
-        self.control.clear()
-        self.calm = (False, -1)
+        self.quiet.changed()
         for way in self.ways.values():
             way.sent = way.lost = 0
             way.due.clear()
@@ -205,9 +188,7 @@ class Laws:
 
     def delivered(self, one: Sent) -> None:
         """A packet reaches its program, perhaps not for the first time."""
-        if one.copies > 1 and one.at_ns > self.changed_ns + CALM_NS and self._is_calm():
-            text = f"a packet of {one.sender} reaches {one.receiver} {one.copies} times"
-            raise Violation(QUIET, text)
+        self.quiet.delivered(one)
 
     def finish(self) -> None:
         """Nothing is sent any more; what had to arrive has."""
@@ -370,63 +351,6 @@ class Laws:
                 text = f"{way.sender.name} and {way.receiver.name} have different sets"
                 raise Violation(AGREEMENT, f"{text} {self._since_change()} after a change")
 
-    # --- quiet ----------------------------------------------------------------------------------
-
-    def _is_calm(self) -> bool:
-        """Whether nothing fails, and has not for a while."""
-        calm, until_ns = self.calm
-        if until_ns < self.world.now_ns:
-            calm = self._nothing_fails()
-            self.calm = (calm, self.world.now_ns + JUDGED_AGAIN_NS)
-        return calm
-
-    def _nothing_fails(self) -> bool:
-        world = self.world
-        network, weather = world.network, world.network.weather
-        settle_ns = CALM_AGAIN_NS if self.changes else CALM_NS
-        if world.now_ns - self.changed_ns < settle_ns:
-            return False
-        if network.down or network.cuts or network.filtered or network.doomed or weather.rewriting:
-            return False
-        lines = (weather, *network.lines.values())
-        return all(map(_is_calm, lines)) and all(map(_is_whole, world.nodes.values()))
-
-    def _passes(self, parcel: Parcel) -> None:
-        """A packet is on its way."""
-        if parcel.forged:
-            return
-        octets = parcel.octets
-        if is_data(octets):
-            self._data_passes(parcel)
-        elif is_control(octets) and octets[ipv6.HEADER_OCTETS + 1] != KEEPALIVE_CODE:
-            self._control_passes(octets)
-
-    def _data_passes(self, parcel: Parcel) -> None:
-        key = (parcel.sender, label_of(parcel.octets))
-        pair = parcel.octets[8:40]
-        before = self.pairs.get(key, pair)
-        self.pairs[key] = pair
-        if not self._is_calm():
-            return
-        self.judged[QUIET] += 1
-        if before != pair:
-            raise Violation(QUIET, f"{parcel.sender} changes its pair though nothing fails")
-
-    def _control_passes(self, octets: bytes) -> None:
-        at = ipv6.HEADER_OCTETS + 16
-        aids = frozenset({Locator(octets[at : at + 16]), Locator(octets[at + 16 : at + 32])})
-        if not self._is_calm():
-            self.control.pop(aids, None)
-            return
-        times = self.control.setdefault(aids, deque())
-        times.append(self.world.now_ns)
-        while times[0] <= self.world.now_ns - CONTROL_WINDOW_NS:
-            times.popleft()
-        if len(times) > CONTROL_MAX:
-            window = CONTROL_WINDOW_NS // SECOND
-            text = f"{len(times)} control messages within {window} s though nothing fails"
-            raise Violation(QUIET, text)
-
 
 def _ends(talk: Conversation, *, by_server: bool) -> tuple[Locator, Locator]:
     ends = (talk.client_aid, talk.server_aid)
@@ -443,17 +367,6 @@ def _filters_plain(line: Line) -> bool:
 
 def _filters_m6(line: Line) -> bool:
     return any(SLOTS[number] is not None for number in line.filtered)
-
-
-def _is_calm(line: Line) -> bool:
-    if not line.is_up or line.filtered or line.filtered_types or line.rate or line.corruption:
-        return False
-    return line.loss <= LOSS_CALM and line.jitter_ns <= JITTER_CALM_NS and not line.duplication
-
-
-def _is_whole(node: Node) -> bool:
-    whole = node.present == node.locators == node.claimed
-    return node.running and node.honest and whole and not node.marked
 
 
 def _provider(locator: Locator) -> int:

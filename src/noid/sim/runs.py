@@ -47,11 +47,13 @@ class Run:
     @property
     def known(self) -> str:
         """Why it fails, where it is known to."""
-        return PLAYABLE[self.scenario].known
+        return PLAYABLE[self.scenario].known if self.scenario in PLAYABLE else ""
 
     @property
     def command(self) -> str:
         """What plays this run again."""
+        if self.scenario not in PLAYABLE:
+            return f"noid sim run --history {self.scenario}"
         return f"noid sim run --seed {self.seed} --scenario {self.scenario}"
 
 
@@ -123,6 +125,18 @@ def play_in(world: World, scenario: str, happen: Callable[[World], None]) -> Run
         digest=world.trace.digest() if violation else "",
         ladder=world.trace.ladder(list(world.nodes)) if violation else "",
     )
+
+
+def play_again(history: History, place: str, make_host: MakeHost = Host) -> Run:
+    """Plays a history that was written down.
+
+    Args:
+        history: it.
+        place: where it is written.
+        make_host: makes the engines.
+    """
+    world = World(history.seed, make_host)
+    return play_in(world, place, lambda world: play_history(world, history))
 
 
 def shortest(run: Run, make_host: MakeHost = Host) -> History | None:

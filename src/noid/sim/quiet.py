@@ -1,0 +1,137 @@
+"""While nothing fails, nothing happens [D42, D43].
+
+No context changes its pair, no packet is delivered twice, and there is at most one control message
+per second and context, whatever programs say.
+"""
+
+from collections import Counter, deque
+from typing import Protocol
+
+from noid.constants import MILLISECOND, SECOND
+from noid.locators import Locator
+from noid.sim.network import Line, Network
+from noid.sim.node import Node
+from noid.sim.parcel import Parcel, is_control, is_data, label_of
+from noid.sim.ulp import Sent
+from noid.sim.violation import Violation
+from noid.wire import ipv6
+
+QUIET = "quiet"
+CALM_NS = 5 * SECOND
+"""Nothing has failed for so long in a world in which nothing ever has."""
+CALM_AGAIN_NS = 150 * SECOND
+"""And in one in which something has: a better pair may be tried until then [D20]."""
+CONTROL_WINDOW_NS = 10 * SECOND
+CONTROL_MAX = 10
+"""Control messages about a context in that time, from both ends together."""
+KEEPALIVE_CODE = 10
+LOSS_CALM = 0.2
+JITTER_CALM_NS = 50 * MILLISECOND
+JUDGED_AGAIN_NS = 250 * MILLISECOND
+"""How long it is taken as known whether something fails."""
+
+
+class Scene(Protocol):
+    """What the law looks at; see ``noid.sim.world.World``."""
+
+    now_ns: int
+    nodes: dict[str, Node]
+    network: Network
+
+
+class Quiet:
+    """The law of one world.
+
+    Args:
+        world: it.
+        judged: counts how often it was judged.
+    """
+
+    def __init__(self, world: Scene, judged: Counter[str]) -> None:
+        self.world = world
+        self.judged = judged
+        self.changed_ns = world.now_ns
+        self.changes = 0
+        self.pairs: dict[tuple[str, int], bytes] = {}
+        self.control: dict[frozenset[Locator], deque[int]] = {}
+        self.calm = (False, -1)
+
+    def changed(self) -> None:
+        """Something fails, works again, or is changed."""
+        self.changed_ns = self.world.now_ns
+        self.changes += 1
+        self.pairs.clear()
+        self.control.clear()
+        self.calm = (False, -1)
+
+    def delivered(self, one: Sent) -> None:
+        """A packet reaches its program, perhaps not for the first time."""
+        if one.copies > 1 and one.at_ns > self.changed_ns + CALM_NS and self._is_calm():
+            text = f"a packet of {one.sender} reaches {one.receiver} {one.copies} times"
+            raise Violation(QUIET, text)
+
+    def _is_calm(self) -> bool:
+        """Whether nothing fails, and has not for a while."""
+        calm, until_ns = self.calm
+        if until_ns < self.world.now_ns:
+            calm = self._nothing_fails()
+            self.calm = (calm, self.world.now_ns + JUDGED_AGAIN_NS)
+        return calm
+
+    def _nothing_fails(self) -> bool:
+        world = self.world
+        network, weather = world.network, world.network.weather
+        settle_ns = CALM_AGAIN_NS if self.changes else CALM_NS
+        if world.now_ns - self.changed_ns < settle_ns:
+            return False
+        if network.down or network.cuts or network.filtered or network.doomed or weather.rewriting:
+            return False
+        lines = (weather, *network.lines.values())
+        return all(map(_is_calm, lines)) and all(map(_is_whole, world.nodes.values()))
+
+    def passes(self, parcel: Parcel) -> None:
+        """A packet is on its way."""
+        if parcel.forged:
+            return
+        octets = parcel.octets
+        if is_data(octets):
+            self._data_passes(parcel)
+        elif is_control(octets) and octets[ipv6.HEADER_OCTETS + 1] != KEEPALIVE_CODE:
+            self._control_passes(octets)
+
+    def _data_passes(self, parcel: Parcel) -> None:
+        key = (parcel.sender, label_of(parcel.octets))
+        pair = parcel.octets[8:40]
+        before = self.pairs.get(key, pair)
+        self.pairs[key] = pair
+        if not self._is_calm():
+            return
+        self.judged[QUIET] += 1
+        if before != pair:
+            raise Violation(QUIET, f"{parcel.sender} changes its pair though nothing fails")
+
+    def _control_passes(self, octets: bytes) -> None:
+        at = ipv6.HEADER_OCTETS + 16
+        aids = frozenset({Locator(octets[at : at + 16]), Locator(octets[at + 16 : at + 32])})
+        if not self._is_calm():
+            self.control.pop(aids, None)
+            return
+        times = self.control.setdefault(aids, deque())
+        times.append(self.world.now_ns)
+        while times[0] <= self.world.now_ns - CONTROL_WINDOW_NS:
+            times.popleft()
+        if len(times) > CONTROL_MAX:
+            window = CONTROL_WINDOW_NS // SECOND
+            text = f"{len(times)} control messages within {window} s though nothing fails"
+            raise Violation(QUIET, text)
+
+
+def _is_calm(line: Line) -> bool:
+    if not line.is_up or line.filtered or line.filtered_types or line.rate or line.corruption:
+        return False
+    return line.loss <= LOSS_CALM and line.jitter_ns <= JITTER_CALM_NS and not line.duplication
+
+
+def _is_whole(node: Node) -> bool:
+    whole = node.present == node.locators == node.claimed
+    return node.running and node.honest and whole and not node.marked
