@@ -92,11 +92,30 @@ ONE_WAY_PATIENCE: Final = KEEPALIVE_INTERVAL + 5 * MILLISECOND
 """Packets other than TCP's may draw no answer but keepalives: their silence begins no sooner."""
 GAP_MAX: Final = 4 * SECOND
 """A longer gap between two signs of life of the peer counts as so long."""
-PROBE_INTERVAL_FIRST: Final = 100 * MILLISECOND
+ASK_WAIT_MIN: Final = MILLISECOND
+"""The first UR over a pair that is suspected may stay unanswered for so long, at the least."""
+VERDICT_WAIT_MIN: Final = 10 * MILLISECOND
+"""The last UR over it stays unanswered for so long, at the least, before it is silent [D43]."""
+ASKS: Final = 8
+ASKS_AFTER_ALARM: Final = 12
+"""URs that stay unanswered before a pair is silent; more where it was suspected without reason
+lately. With a fifth of all packets lost each is answered in 64 of 100 cases."""
+ASKS_PER_BURST: Final = 4
+"""After the first one they go in bursts."""
+PROBES_AT_FIRST: Final = 16
+"""Pairs probed in the first second of a search [D43]."""
+PROBE_INTERVAL: Final = 125 * MILLISECOND
+"""Between rounds of these."""
+PROBE_INTERVAL_LARGE: Final = SECOND // 16
+"""Between the rounds that follow in the first cycle, which makes 64 probes a second [D43]."""
+CYCLE_TIME: Final = 800 * MILLISECOND
+CYCLE_TIME_LARGE: Final = 4 * SECOND
+"""Time in which a search that has found nothing tries all pairs again while programs send, up to
+PROBES_AT_FIRST of them and more."""
 PROBE_INTERVAL_MAX: Final = 10 * SECOND
-"""Rounds of probes of one context back off from the one to the other, doubling [D20]."""
-PROBE_INTERVAL_WANTED: Final = 1 * SECOND
-"""A packet of the ULP, or of a peer that hears nothing, brings the next round forward to this."""
+"""While they do not, rounds back off to this, doubling with each cycle [D20]."""
+WANTED_TIME: Final = 5 * SECOND
+"""Programs send if they have within this time."""
 BETTER_PAIR_FIRST: Final = 1 * SECOND
 BETTER_PAIR_INTERVAL: Final = 30 * SECOND
 """While a pair is in use that its owners call worse than another, that one is tried after the first
@@ -105,17 +124,18 @@ BETTER_PAIR_PATIENCE: Final = 200 * MILLISECOND
 """How long such a try may take to be answered before it is not repeated."""
 REPEATED_PIGGYBACK_TIME: Final = 1 * SECOND
 """The same packet on several probes within this time is delivered once."""
-SEARCH_INTERVAL_MAX: Final = 1 * SECOND
-"""Searches that found the pair in use alive are no further apart than this, nor any closer than
-PROBE_INTERVAL_FIRST; in between the interval doubles with each."""
-TOLERANCE_MAX: Final = 100 * MILLISECOND
+SEARCH_INTERVAL_MIN: Final = 100 * MILLISECOND
+SEARCH_INTERVAL_MAX: Final = 2 * SECOND
+"""A pair that was suspected without reason is not suspected again sooner than this; the interval
+doubles with each false alarm."""
+TOLERANCE_MAX: Final = 2 * SECOND
 """T grows to twice a silence that proved harmless, but by that no further than this."""
 TOLERANCE_TIME: Final = 60 * SECOND
-"""What needless searches taught is forgotten when there was none for so long."""
-FIREWALL_WAIT: Final = 20 * MILLISECOND
-"""How much later than a plain probe one in a slot may be answered, at the least."""
-FIREWALL_SIGNS: Final = 3
-"""So many searches in a row that come through plainly alone are a firewall's work [D15]."""
+"""What false alarms taught is halved each time so long has passed."""
+PLAIN_ANSWER_WAIT: Final = 1 * SECOND
+"""How long a UR in the plain form may stay unanswered while data travels plain [D47]."""
+FOLLOW_AGAIN: Final = 30 * SECOND
+"""The pair in use is asked because of the peer's source at most this often [D41]."""
 TRIAL_INTERVAL: Final = 250 * MILLISECOND
 TRIAL_ROUNDS: Final = 4
 TRIAL_PAIRS_MAX: Final = 4
@@ -160,7 +180,9 @@ TIMERS_PER_TURN: Final = 50
 CONTEXTS_PER_TURN: Final = 20
 """Contexts that hear of new locators of the host at one event; the same."""
 PROBES_PER_ROUND_MAX: Final = 4
-"""Alternative pairs probed at one time, besides the current one [D20]."""
+"""Pairs probed at one time [D20]."""
+PROBES_KEPT_MAX: Final = 512
+"""Probes of one search whose answers are still taken; the oldest is forgotten."""
 PIGGYBACK_OCTETS_MAX: Final = 65_535
 """A quoted or piggybacked packet as read from the wire; what is sent must fit the MTU [D7]."""
 CC_AMPLIFICATION_MAX: Final = 3

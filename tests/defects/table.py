@@ -175,7 +175,7 @@ DEFECTS = (
         "engine/reachability.py",
         "if event.source not in context.peer_verified:",
         "if False:",
-        "engine/test_reachability.py::test_data_never_follows_to_what_is_not_verified",
+        "engine/test_asking.py::test_nothing_is_sent_to_a_source_that_is_not_proven",
     ),
     Defect(
         "a CC may be larger than three times its INIT",
@@ -229,7 +229,7 @@ DEFECTS = (
     Defect(
         "what a context cannot carry yet goes by it",
         "engine/context.py",
-        "and self.peer_locator in verified,",
+        "and self.peer_locator in self.peer_verified,",
         "and True,",
         "engine/test_refusals.py::test_where_no_locator_is_proven_a_context_closes_without_a_word",
     ),

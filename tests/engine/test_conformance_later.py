@@ -17,6 +17,7 @@ from noid.constants import (
 )
 from noid.datapath.events import ControlMessageReceived, IcmpErrorReceived, UnknownLabelSeen
 from noid.engine.events import Dropped, LocatorsChanged, Output, SendControl, StateChanged
+from noid.engine.history import History
 from noid.engine.selection import rank
 from noid.engine.state import State
 from noid.engine.update import authenticated
@@ -110,8 +111,10 @@ def test_the_acknowledgement_copies_nonce_aids_and_labels() -> None:
     network = established()
     message = update_from_a(network)
     receive(network, network.b, message, A2, B2)
-    ((header, answer),) = sent_by(network.b, Code.UA)
+    (header, answer), (other, again) = sent_by(network.b, Code.UA)
     assert (header.source, header.destination) == (B2, A2)
+    assert (other.source, other.destination) == (B1, A1), "the pair in use"
+    assert answer == again
     assert answer.nonce == message.nonce
     assert (answer.sender_aid, answer.receiver_aid) == (B1, A1)
     assert answer.context.sender_label == message.context.receiver_label
@@ -218,10 +221,11 @@ def test_pairs_are_ranked_by_what_is_said_of_them_before_what_was_heard() -> Non
         entries = (LocatorEntry(B1, LOCAL), LocatorEntry(B2, LOCAL | flag))
         context.learn_peer_locators(entries)
         worst_to_best.append(rank(context, (A2, B2)))
-    context.hear((A2, B2), 5 * HEARD_TOGETHER)
+    context.hear((A2, B2), 5 * HEARD_TOGETHER, in_slot=True)
     worst_to_best.append(rank(context, (A2, B2)))
     for round_trip_ns in (20 * MILLISECOND, 1 * MILLISECOND):
-        context.hear((A2, B2), 6 * HEARD_TOGETHER - 1, round_trip_ns)
+        history = History(heard_ns=6 * HEARD_TOGETHER - 1, round_trip_ns=round_trip_ns)
+        context.note((A2, B2), history)
         worst_to_best.append(rank(context, (A2, B2)))
     assert worst_to_best == sorted(worst_to_best, reverse=True)
     assert len(set(worst_to_best)) == len(worst_to_best)

@@ -45,27 +45,6 @@ def test_sets_that_are_alike_are_kept_once(context: Context) -> None:
     assert context.peer_local is context.verification.remote
 
 
-@pytest.mark.parametrize(
-    ("marked", "flag", "followed"),
-    [
-        (B2, LocatorFlag.BROKEN, {B1}),
-        (B2, LocatorFlag.DEPRECATED, {B1, B2}),
-        (B2, LocatorFlag.BACKUP, {B1, B2}),
-        (B1, LocatorFlag.BROKEN, {B1, B2}),
-    ],
-)
-def test_data_follows_to_what_is_not_broken_and_stays_where_it_is(
-    context: Context, marked: Locator, flag: int, followed: set[Locator]
-) -> None:
-    assert context.peer_locator == B1
-    context.learn_peer_locators(
-        (LocatorEntry(marked, LOCAL | flag), LocatorEntry(B1 if marked == B2 else B2, LOCAL))
-    )
-    flow = context.flow()
-    assert flow.verified_locators == followed
-    assert flow.transmits
-
-
 def test_the_flow_of_a_provisional_context_holds_what_arrives() -> None:
     assert provisional(A2).b.context.flow().holds
     assert not established().b.context.flow().holds

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from noid.constants import MILLISECOND, SECOND
-from noid.engine.context import Pair, smoothed
 from noid.engine.events import DeliverToUlp, LocatorsChanged, SendControl
+from noid.engine.history import Pair
 from noid.engine.state import State, Timer
 from noid.engine.update import calm
 from noid.locators import Locator
@@ -160,14 +160,6 @@ def test_only_a_context_in_ur_sent_can_calm_down() -> None:
     calm(network.a.host.core, network.a.context, "nothing")
     assert network.a.host.core.outputs == []
     assert network.a.host.core.is_timer_set(network.a.context, Timer.IDLE)
-
-
-def test_a_round_trip_time_is_smoothed_by_an_eighth() -> None:
-    assert smoothed(0, 800) == 800
-    assert smoothed(800, 1600) == 900
-    assert smoothed(1600, 800) == 1500
-    assert smoothed(800, 0) == smoothed(800, -5) == 800
-    assert smoothed(800, 1) == 700
 
 
 def test_a_piggybacked_packet_on_a_ccr_is_delivered_once_the_context_is_there() -> None:

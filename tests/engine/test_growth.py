@@ -11,8 +11,9 @@ from noid.engine.secrets import authentication
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, blank_authentication
 from noid.wire.options import LocatorEntry, LocatorFlag
-from tests.engine.network import A1, B1, B2, CODEPOINTS, X1, Station, established, packet
-from tests.engine.test_refusals import EVERY_PAIR, receive, sent, unanswered
+from tests.engine.network import A1, B1, CODEPOINTS, X1, Station, established, packet
+from tests.engine.test_conformance_setup import sent_by
+from tests.engine.test_refusals import receive, sent
 
 
 def signed(station: Station, message: ControlMessage) -> ControlMessage:
@@ -35,24 +36,14 @@ def test_a_peer_that_says_other_sets_all_the_time_makes_nothing_grow() -> None:
         receive(network, network.a, signed(network.a, changed), source, A1)
         assert network.a.context.peer_acceptable == {B1, other}
         source = other
-    assert len(network.a.context.heard) <= LOCATORS_MAX
-
-
-def test_a_search_forgets_the_probes_of_pairs_that_are_gone() -> None:
-    network = established()
-    network.kill_provider(1)
-    network.kill_provider(2)
-    network.give(network.a, unanswered(network.a))
-    under_way = network.a.context.search
-    assert under_way is not None
-    assert set(under_way.nonces.values()) == EVERY_PAIR
-    network.give(network.a, LocatorsChanged((A1,)))
-    network.run(SECOND)
-    assert set(under_way.nonces.values()) == {(A1, B1), (A1, B2)}
+    assert len(network.a.context.history) <= LOCATORS_MAX
 
 
 @pytest.mark.parametrize("octets", [b"", b"\x60", packet(A1, B1)[:39]])
 def test_what_is_no_packet_rides_on_nothing(octets: bytes) -> None:
     network = established()
+    network.kill_provider(1)
+    network.kill_provider(2)
     network.give(network.a, UnansweredPacket(network.a.context.local_label, octets, SECOND))
-    assert sent(network.a, Code.UR).piggyback is None
+    network.run(2 * SECOND)
+    assert not any(one.piggyback for _, one in sent_by(network.a, Code.UR))

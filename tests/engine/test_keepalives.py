@@ -40,7 +40,7 @@ def test_a_keepalive_tells_the_plane_that_the_peer_is_alive() -> None:
     one_way(network)
     network.run(SECOND)
     assert NoteHeard(network.a.context.local_label) in network.a.outputs
-    assert (A1, B1) in network.a.context.heard
+    assert network.a.context.history_of((A1, B1)).heard_ns
 
 
 def test_a_keepalive_that_comes_again_proves_nothing() -> None:
@@ -86,3 +86,9 @@ def test_a_keepalive_is_small() -> None:
     network = established()
     one_way(network)
     assert len(network.wire[-1][1]) == ipv6.HEADER_OCTETS + 96
+
+
+def test_what_was_sent_before_a_set_up_is_not_unanswered_after_it() -> None:
+    network = established()
+    for station in network.stations:
+        assert NoteHeard(station.context.local_label) in station.outputs

@@ -3,8 +3,8 @@
 import pytest
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
-from noid.engine.context import Pair
 from noid.engine.events import LocatorsChanged, SendControl
+from noid.engine.history import Pair
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire.options import LocatorFlag

@@ -30,22 +30,15 @@ from noid.constants import (
     PREFIX_BURST,
     PREFIX_OCTETS,
     PREFIX_RATE_PER_SECOND,
-    PROBE_INTERVAL_FIRST,
-    PROBE_INTERVAL_MAX,
-    PROBE_INTERVAL_WANTED,
     PROBES_PER_ROUND_MAX,
     QUARANTINED_LABELS_MAX,
-    REPEATED_PIGGYBACK_TIME,
     RETRANSMIT_FIRST,
     RETRANSMIT_WAITING,
-    SEARCH_INTERVAL_MAX,
     SECOND,
     SILENCE_MAX,
     SILENCE_MIN,
     SILENCE_UNMEASURED,
     SOURCES_MAX,
-    SUSPICION_TIME,
-    TOLERANCE_TIME,
     UNABLE_PEERS_MAX,
 )
 from noid.datapath.events import (
@@ -55,7 +48,6 @@ from noid.datapath.events import (
     UnknownLabelSeen,
 )
 from noid.dns.verification import Verification
-from noid.engine.context import SEEN_NONCES_MAX
 from noid.engine.core import Core, HostOptions
 from noid.engine.events import (
     LocatorsChanged,
@@ -66,11 +58,12 @@ from noid.engine.events import (
     SourceNotCovered,
     UnwatchPeer,
 )
+from noid.engine.history import History
 from noid.engine.known import KnownPeer
 from noid.engine.peers import hold_unable, remember
 from noid.engine.rates import TokenBucket
 from noid.engine.unknown import QUOTE_OCTETS_MAX
-from noid.engine.update import ANSWERED_OVER_EVERY_PAIR_MAX
+from noid.engine.update import request
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, encode_packet
@@ -372,40 +365,8 @@ def silence(station: Station, payload: bytes = b"unanswered") -> UnansweredPacke
 )
 def test_silence_is_twice_the_round_trip_within_bounds(round_trip_ns: int, silence_ns: int) -> None:
     context = established().a.context
-    context.round_trip_ns = round_trip_ns
+    context.note(context.pair, History(round_trip_ns=round_trip_ns))
     assert context.silence_ns == silence_ns
-
-
-def rounds_of_probes(network: Network, duration_ns: int, *, tries: int) -> list[int]:
-    """When b sends probes into the void, while its ULP tries so often, 50 ms apart."""
-    network.kill_provider(1)
-    network.kill_provider(2)
-    moments = []
-    until_ns = network.now_ns + duration_ns
-    while network.now_ns < until_ns:
-        if tries:
-            network.give(network.b, silence(network.b))
-            tries -= 1
-        before = len(network.b.outputs)
-        network.run(50 * MILLISECOND)
-        if any(isinstance(one, SendControl) for one in network.b.outputs[before:]):
-            moments.append(network.now_ns)
-    return moments
-
-
-def test_rounds_of_probes_back_off_from_the_first_interval_to_the_greatest() -> None:
-    moments = rounds_of_probes(established(), SUSPICION_TIME, tries=1)
-    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
-    assert gaps[0] <= 2 * PROBE_INTERVAL_FIRST + 50 * MILLISECOND
-    assert PROBE_INTERVAL_MAX // 2 <= max(gaps) <= PROBE_INTERVAL_MAX * 3 // 2 + 50 * MILLISECOND
-    assert len(gaps) < 20
-
-
-def test_while_the_ulp_tries_rounds_of_probes_are_so_far_apart_and_no_further() -> None:
-    moments = rounds_of_probes(established(), MINUTE, tries=1200)
-    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
-    assert max(gaps) == PROBE_INTERVAL_WANTED
-    assert set(gaps[10:]) == {PROBE_INTERVAL_WANTED}
 
 
 def with_six_pairs() -> Network:
@@ -424,63 +385,11 @@ def with_six_pairs() -> Network:
 
 def test_so_many_other_pairs_are_probed_at_one_time() -> None:
     network = with_six_pairs()
+    network.kill_provider(1)
     network.give(network.b, silence(network.b))
+    network.run(SECOND)
     (started,) = [one for one in network.b.outputs if isinstance(one, ProbeStarted)]
     assert len(started.pairs) == 1 + PROBES_PER_ROUND_MAX
-
-
-def test_a_repeated_request_is_answered_over_so_many_pairs() -> None:
-    network = with_six_pairs()
-    network.give(network.a, silence(network.a))
-    probe = network.wire[0][1]
-    network.run(SECOND)
-    network.b.outputs.clear()
-    network.put(probe)
-    network.run(10 * MILLISECOND)
-    assert codes_sent(network.b).count(Code.UA) == 1 + ANSWERED_OVER_EVERY_PAIR_MAX
-
-
-def test_so_many_nonces_of_the_peer_are_remembered() -> None:
-    network = established()
-    for number in range(2 * SEEN_NONCES_MAX):
-        network.give(network.a, LocatorsChanged((A1, A2)[: 1 + number % 2]))
-        network.run(SECOND)
-    assert len(network.b.context.peer_update_seen) == SEEN_NONCES_MAX
-
-
-@pytest.mark.parametrize(("later_ns", "times"), [(0, 1), (REPEATED_PIGGYBACK_TIME, 2)])
-def test_the_same_packet_on_later_probes_is_another_packet(later_ns: int, times: int) -> None:
-    network = established()
-    network.give(network.b, silence(network.b))
-    network.run(REPEATED_PIGGYBACK_TIME // 2 + later_ns)
-    network.give(network.b, silence(network.b))
-    network.run(REPEATED_PIGGYBACK_TIME // 2)
-    assert network.a.delivered == [packet(B1, A1, b"unanswered")] * times
-
-
-def test_needless_searches_are_no_further_apart_than_their_greatest_interval() -> None:
-    network = established()
-    for _ in range(10):
-        network.give(network.b, silence(network.b))
-        network.run(SECOND)
-        context = network.b.context
-        assert context.next_search_ns - network.now_ns <= SEARCH_INTERVAL_MAX
-        network.now_ns = max(network.now_ns, context.next_search_ns)
-    network.give(network.b, silence(network.b))
-    network.run(21 * MILLISECOND)
-    wait_ns = network.b.context.next_search_ns - network.now_ns
-    assert SEARCH_INTERVAL_MAX - 2 * MILLISECOND <= wait_ns <= SEARCH_INTERVAL_MAX
-
-
-def test_what_needless_searches_taught_is_forgotten_after_a_while() -> None:
-    network = established()
-    network.give(network.b, silence(network.b))
-    network.run(SECOND)
-    assert network.b.context.tolerated_ns > 0
-    assert network.b.context.searches_for_nothing == 1
-    network.run(TOLERANCE_TIME)
-    network.give(network.b, silence(network.b))
-    assert network.b.context.tolerated_ns == 0
 
 
 # --- octets ---------------------------------------------------------------------------------------
@@ -495,14 +404,11 @@ def test_no_uplink_has_less_than_the_least_mtu() -> None:
 @pytest.mark.parametrize(("beyond", "rides"), [(0, True), (1, False)])
 def test_a_packet_rides_on_a_message_only_if_both_fit_the_mtu(beyond: int, rides: bool) -> None:
     network = established()
-    mtu = network.b.host.core.options.mtu
-    network.give(network.b, silence(network.b, b""))
-    probe = next(one for one in network.b.outputs[::-1] if isinstance(one, SendControl))
-    room = mtu - len(probe.packet)
-    network = established()
-    network.give(network.b, silence(network.b, bytes(room + beyond)))
-    longest = max(len(one.packet) for one in network.b.outputs if isinstance(one, SendControl))
-    assert (longest == mtu) is rides
+    core, context = network.b.host.core, network.b.context
+    bare = len(request(core, context, 1).encode(CODEPOINTS.icmpv6_type))
+    room = core.options.mtu - ipv6.HEADER_OCTETS - bare
+    message = request(core, context, 1, packet=packet(B1, A1, bytes(room + beyond)))
+    assert (message.piggyback is not None) is rides
 
 
 def test_a_quote_is_cut_so_that_the_message_fits_the_least_mtu() -> None:

@@ -3,8 +3,8 @@
 import dataclasses
 
 from noid.constants import MILLISECOND, PLAIN_SILENCE_MAX, SECOND
-from noid.engine.context import Pair
 from noid.engine.events import ProbeStarted, SendControl
+from noid.engine.history import Pair
 from noid.engine.state import State
 from noid.locators import Locator
 from tests.engine.network import A1, A2, B1, B2, Network, packet
@@ -62,8 +62,10 @@ def test_a_word_of_the_peers_is_as_good_as_a_new_context() -> None:
 
 def test_the_operator_is_told_why() -> None:
     network = plain()
+    network.kill_provider(1)
     network.run(PLAIN_SILENCE_MAX)
     network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
     whys = [one.why for one in network.a.outputs if isinstance(one, ProbeStarted)]
     assert whys == ["long since anything was heard"]
 

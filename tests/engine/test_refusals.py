@@ -268,8 +268,7 @@ def test_a_ulp_packet_with_no_next_header_rides_on_nothing() -> None:
 
 def test_an_update_that_takes_the_pair_in_use_away_moves_data_at_once() -> None:
     network = established()
-    network.give(network.a, SourceMoved(network.a.context.local_label, B2, True))
-    assert network.a.context.pair == (A1, B2)
+    network.a.host.core.switch(network.a.context, (A1, B2), "for this test")
     network.give(network.b, LocatorsChanged((B1,)))
     network.run(SECOND)
     assert network.a.context.pair == (A1, B1)
@@ -295,7 +294,7 @@ def test_a_probe_of_a_pair_that_has_gone_since_changes_nothing() -> None:
     network = established()
     network.dead |= {(A1, B1), (B1, A1), (A1, B2), (B2, A1), (A2, B1), (B1, A2)}
     network.give(network.a, unanswered(network.a))
-    network.run(15 * MILLISECOND)
+    network.run(55 * MILLISECOND)
     network.a.context.own_remote = (A1,)
     network.run(10 * MILLISECOND)
     assert network.a.context.pair == (A1, B1)

@@ -1,37 +1,75 @@
-"""A search for a working pair that is under way, and what else happens meanwhile [D20]."""
+"""A search for a working pair, and data that travels plain while there is none [D43, D47]."""
 
-from noid.constants import MILLISECOND, MINUTE, SECOND, SUSPICION_TIME
-from noid.datapath.events import UnansweredPacket
-from noid.engine.context import Search
-from noid.engine.events import LocatorsChanged, ProbeStarted
-from noid.engine.reachability import search as look
-from noid.engine.state import State, Timer, Trigger
-from noid.engine.update import request
-from noid.wire.control import Code, Flag
-from tests.engine.network import (
-    A1,
-    A2,
-    B1,
-    B2,
-    DELAY_NS,
-    Network,
-    Station,
-    established,
-    packet,
-    state_of,
+import pytest
+
+from noid.constants import (
+    CYCLE_TIME,
+    CYCLE_TIME_LARGE,
+    MILLISECOND,
+    MINUTE,
+    PEER_UNABLE_TIME,
+    PLAIN_ANSWER_WAIT,
+    PLAIN_SILENCE_MAX,
+    PROBE_INTERVAL,
+    PROBE_INTERVAL_LARGE,
+    PROBE_INTERVAL_MAX,
+    PROBES_AT_FIRST,
+    PROBES_KEPT_MAX,
+    PROBES_PER_ROUND_MAX,
+    SECOND,
+    SUSPICION_TIME,
+    WANTED_TIME,
 )
+from noid.engine.context import Search
+from noid.engine.events import LocatorsChanged, PeerUnable
+from noid.engine.history import Pair
+from noid.engine.state import Path, Timer
+from noid.locators import Locator
+from noid.wire import ipv6
+from noid.wire.control import Code, Flag
+from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet
+from tests.engine.test_asking import asked
 from tests.engine.test_backup import kept_back
-from tests.engine.test_conformance_later import unknown_context
-from tests.engine.test_conformance_setup import receive, sent_by
-from tests.engine.test_provisional import provisional
+from tests.engine.test_conformance_setup import sent_by
 from tests.engine.test_reachability import reports, silence
 
+EVERY = {(one, other) for one in (A1, A2, B1, B2) for other in (A1, A2, B1, B2)}
 
-def cut_off() -> Network:
-    """Two hosts with a context between whom nothing passes any more."""
-    network = established()
-    network.kill_provider(1)
-    network.kill_provider(2)
+
+def cut_off(network: Network | None = None) -> Network:
+    """Two hosts with a context between which nothing passes any more."""
+    network = network or established()
+    network.run(SECOND)
+    network.dead |= {
+        (one, other)
+        for one in (*network.a.locators, *network.b.locators)
+        for other in (*network.a.locators, *network.b.locators)
+    }
+    return network
+
+
+def searching(network: Network | None = None) -> Network:
+    """Host b has found every pair silent."""
+    network = cut_off(network)
+    network.give(network.b, silence(network.b))
+    network.run(200 * MILLISECOND)
+    assert network.b.context.path is Path.SEARCHING
+    return network
+
+
+def with_locators(own: int, peer: int) -> Network:
+    """A network with a context between hosts with so many locators."""
+    network = Network()
+    for station, first, count in ((network.a, A1, own), (network.b, B1, peer)):
+        station.locators = tuple(
+            Locator(first[:5] + bytes((number,)) + first[6:]) for number in range(1, count + 1)
+        )
+        network.names[station.name] = list(station.locators)
+        network.reverse |= dict.fromkeys(station.locators, station.name)
+        network.give(station, LocatorsChanged(station.locators))
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
     return network
 
 
@@ -41,103 +79,200 @@ def search_of(station: Station) -> Search:
     return under_way
 
 
-def doubts(station: Station) -> set[bool]:
-    """Whether the probes of a station said that it hears nothing."""
-    return {bool(one.flags & Flag.HEARS_NOTHING) for _, one in sent_by(station, Code.UR)}
+def alone(network: Network, *pairs: Pair) -> None:
+    """These directed pairs pass, and no other does."""
+    network.dead -= set(pairs)
 
 
-def test_the_latest_unanswered_packet_rides_on_the_next_round() -> None:
-    network = cut_off()
-    network.give(network.b, silence(network.b))
-    label = network.b.context.local_label
-    network.give(network.b, UnansweredPacket(label, packet(B1, A1, b"later"), SECOND))
-    network.give(network.b, UnansweredPacket(label, b"", SECOND))
-    network.b.outputs.clear()
+def keep_sending(network: Network, duration_ns: int) -> None:
+    """A program of b sends ten packets a second."""
+    for _ in range(duration_ns // (100 * MILLISECOND)):
+        network.ulp_sends(network.b, packet(B1, A1, b"more"))
+        network.run(100 * MILLISECOND)
+
+
+def test_data_travels_plain_between_the_aids_while_no_pair_answers() -> None:
+    network = searching()
+    network.ulp_sends(network.b, packet(B1, A1, b"plain"))
+    assert network.wire[-1][1] == packet(B1, A1, b"plain")
+
+
+def test_data_travels_by_the_context_again_once_a_pair_answers() -> None:
+    network = searching()
+    alone(network, (B2, A2), (A2, B2))
+    network.run(CYCLE_TIME + 50 * MILLISECOND)
+    assert network.b.context.path is Path.STEADY
     network.run(SECOND)
+    network.ulp_sends(network.b, packet(B1, A1, b"by the context"))
+    network.run(20 * MILLISECOND)
+    assert network.a.delivered[-1] == packet(B1, A1, b"by the context")
+
+
+def test_the_pair_in_use_is_probed_again_like_every_other() -> None:
+    network = searching()
+    alone(network, (B1, A1), (A1, B1))
+    network.run(CYCLE_TIME + 50 * MILLISECOND)
+    assert network.b.context.path is Path.STEADY
+    assert network.b.context.pair == (B1, A1)
+
+
+@pytest.mark.parametrize(("own", "peer"), [(1, 1), (2, 3), (3, 3), (4, 4), (1, 6)])
+def test_any_pair_that_works_alone_is_found_within_a_second(own: int, peer: int) -> None:
+    network = with_locators(own, peer)
+    pairs = [(one, other) for one in network.b.locators for other in network.a.locators]
+    for pair in pairs[:: max(1, len(pairs) // 4)]:
+        network = cut_off(with_locators(own, peer))
+        alone(network, pair, (pair[1], pair[0]))
+        network.give(network.b, silence(network.b))
+        network.run(SECOND)
+        assert network.b.context.pair == pair
+
+
+def test_of_very_many_pairs_each_is_found_within_five_seconds() -> None:
+    network = cut_off(with_locators(16, 16))
+    pair = network.b.locators[-1], network.a.locators[-1]
+    alone(network, pair, (pair[1], pair[0]))
+    network.give(network.b, silence(network.b))
+    network.run(5 * SECOND)
+    assert network.b.context.pair == pair
+
+
+def test_so_many_pairs_are_probed_in_the_first_second_and_so_many_then() -> None:
+    network = cut_off(with_locators(16, 16))
+    network.b.outputs.clear()
+    network.give(network.b, silence(network.b))
+    network.run(900 * MILLISECOND)
+    others = [pair for pair in asked(network.b) if pair != (B1, A1)]
+    assert len(others) == len(set(others)) == PROBES_AT_FIRST
+    network.run(2 * SECOND)
+    later = len([pair for pair in asked(network.b) if pair != (B1, A1)]) - PROBES_AT_FIRST
+    per_second = SECOND // PROBE_INTERVAL_LARGE * PROBES_PER_ROUND_MAX
+    assert per_second == 64
+    assert 1.5 * per_second <= later <= 2 * per_second
+    assert PROBE_INTERVAL * PROBES_AT_FIRST // PROBES_PER_ROUND_MAX <= SECOND
+
+
+@pytest.mark.parametrize("for_ns", [SECOND, 10 * SECOND, 5 * MINUTE])
+def test_a_pair_that_is_back_is_found_within_a_second_while_programs_send(for_ns: int) -> None:
+    network = searching()
+    keep_sending(network, for_ns)
+    alone(network, (B2, A1), (A1, B2))
+    keep_sending(network, SECOND)
+    assert network.b.context.pair == (B2, A1)
+
+
+def test_probing_is_bounded_while_programs_send_and_nothing_answers() -> None:
+    network = searching()
+    keep_sending(network, 10 * SECOND)
+    network.b.outputs.clear()
+    keep_sending(network, 10 * SECOND)
+    cycles = 10 * SECOND // CYCLE_TIME + 1
+    assert len(asked(network.b)) <= cycles * (4 + 1), "four pairs, and one plain probe"
+
+
+def test_of_very_many_pairs_a_cycle_takes_longer() -> None:
+    network = searching(with_locators(6, 6))
+    keep_sending(network, 10 * SECOND)
+    network.b.outputs.clear()
+    keep_sending(network, 2 * CYCLE_TIME_LARGE)
+    assert len(asked(network.b)) <= 3 * 37
+
+
+def test_probing_backs_off_while_no_program_sends_and_ends() -> None:
+    network = searching()
+    network.run(WANTED_TIME + 4 * CYCLE_TIME)
+    network.b.outputs.clear()
+    network.run(SUSPICION_TIME // 2)
+    assert 4 <= len(asked(network.b)) <= 40
+    network.run(SUSPICION_TIME + PROBE_INTERVAL_MAX)
+    network.b.outputs.clear()
+    network.run(5 * MINUTE)
+    assert asked(network.b) == []
+    assert network.b.context.path is Path.SEARCHING
+
+
+def test_a_packet_of_a_program_begins_it_again() -> None:
+    network = searching()
+    network.run(3 * MINUTE)
+    alone(network, (B2, A2), (A2, B2))
+    network.ulp_sends(network.b, packet(B1, A1, b"at last"))
+    network.run(SECOND)
+    assert network.b.context.pair == (B2, A2)
+    assert packet(B1, A1, b"at last") in network.a.delivered
+
+
+def test_a_locator_that_is_back_begins_it_again() -> None:
+    network = cut_off()
+    network.give(network.b, LocatorsChanged((B1, B2), broken=frozenset({B2})))
+    searching(network)
+    network.run(3 * MINUTE)
+    alone(network, (B2, A2), (A2, B2))
+    network.give(network.b, LocatorsChanged((B1, B2)))
+    network.run(SECOND)
+    assert network.b.context.pair == (B2, A2)
+
+
+def test_a_word_of_the_peers_begins_it_again() -> None:
+    network = searching()
+    network.run(3 * MINUTE)
+    alone(network, (B2, A2), (A2, B2))
+    network.give(network.a, silence(network.a))
+    network.run(2 * SECOND)
+    assert network.a.context.pair == (A2, B2)
+    assert network.b.context.pair == (B2, A2)
+
+
+def test_the_latest_packet_rides_on_the_probes_of_a_search() -> None:
+    network = searching()
+    network.b.outputs.clear()
+    network.ulp_sends(network.b, packet(B1, A1, b"later"))
+    network.run(CYCLE_TIME)
     carried = {one.piggyback.payload for _, one in sent_by(network.b, Code.UR) if one.piggyback}
     assert carried == {b"later"}
 
 
-def test_who_is_not_heard_either_stops_saying_that_it_hears_nothing() -> None:
-    network = cut_off()
-    network.give(network.b, silence(network.b))
-    assert doubts(network.b) == {True}
-    core = network.b.host.core
-    core.trigger = Trigger.UR
-    look(core, network.b.context, "the peer hears nothing", told_by_peer=True)
+def test_a_packet_whose_protocol_does_not_know_duplicates_rides_on_none() -> None:
+    network = searching()
     network.b.outputs.clear()
-    network.run(SECOND)
-    assert doubts(network.b) == {False}
-    network.give(network.b, silence(network.b))
-    network.b.outputs.clear()
-    network.run(2 * SECOND)
-    assert doubts(network.b) == {False}
+    search_of(network.b).packet = b""
+    datagram = bytearray(packet(B1, A1, b"datagram"))
+    datagram[6] = ipv6.UDP
+    network.ulp_sends(network.b, bytes(datagram))
+    network.run(CYCLE_TIME)
+    assert not any(one.piggyback for _, one in sent_by(network.b, Code.UR))
 
 
-def test_in_doubt_the_pair_in_use_is_asked_also_when_it_is_to_be_left_by_now() -> None:
-    network = cut_off()
-    network.give(network.b, silence(network.b))
-    network.give(network.b, LocatorsChanged((B1, B2), deprecated=frozenset({B1})))
-    network.b.outputs.clear()
-    network.run(2 * SECOND)
-    sent = {(header.source, header.destination) for header, _ in sent_by(network.b, Code.UR)}
-    assert (B1, A1) in sent
+def test_the_oldest_probes_are_forgotten() -> None:
+    network = searching(with_locators(8, 8))
+    keep_sending(network, 60 * SECOND)
+    assert len(search_of(network.b).probes) == PROBES_KEPT_MAX
 
 
-def test_a_context_that_is_not_proven_looks_for_nothing_though_its_aid_is() -> None:
-    network = provisional(A2)
-    network.dns_works = True
-    del network.reverse[A2]
-    network.run(5 * MILLISECOND)
-    context = network.b.context
-    context.aid_proven = True
-    assert context.is_provisional
-    assert context.peer_verified == {A1}
-    network.give(network.b, UnansweredPacket(context.local_label, packet(B1, A1), SECOND))
-    assert context.search is None
-
-
-def test_a_context_that_begins_anew_looks_for_nothing_though_all_is_proven() -> None:
-    network = established()
-    receive(network, network.a, unknown_context(network), B1, A1)
-    assert state_of(network.a) is State.INIT_SENT
-    network.give(network.a, silence(network.a))
-    assert state_of(network.a) is State.INIT_SENT
-
-
-def test_what_needless_searches_taught_is_not_forgotten_before_its_time() -> None:
-    network = established()
-    network.run(3 * MINUTE)
-    for count in (1, 2, 3):
-        network.give(network.b, silence(network.b))
-        network.run(20 * SECOND)
-        assert network.b.context.searches_for_nothing == count
-
-
-def test_the_intervals_begin_afresh_where_a_locator_is_back() -> None:
-    network = cut_off()
-    network.give(network.b, silence(network.b))
-    network.run(20 * SECOND)
-    assert search_of(network.b).rounds > 5
+def test_pairs_that_are_gone_are_not_probed() -> None:
+    network = searching()
     network.give(network.b, LocatorsChanged((B1,)))
-    network.give(network.b, LocatorsChanged((B1, B2)))
-    network.run(1)
-    assert search_of(network.b).rounds == 2
+    network.b.outputs.clear()
+    keep_sending(network, 2 * SECOND)
+    assert {source for source, _ in asked(network.b)} == {B1}
 
 
-def test_a_locator_of_the_peers_that_is_deprecated_no_more_was_there_all_the_time() -> None:
+def test_a_host_that_was_told_does_not_say_that_it_hears_nothing() -> None:
     network = established()
-    network.give(network.a, LocatorsChanged((A1, A2), deprecated=frozenset({A2})))
     network.run(SECOND)
-    network.dead |= {(B1, A1), (B1, A2), (B2, A1), (B2, A2)}
+    network.dead |= {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}
     network.give(network.b, silence(network.b))
-    network.run(20 * SECOND)
-    rounds = search_of(network.b).rounds
-    assert rounds > 5
-    network.give(network.a, LocatorsChanged((A1, A2)))
-    network.run(2 * DELAY_NS)
-    assert network.b.context.peer_marks == ()
-    assert search_of(network.b).rounds >= rounds
+    network.run(SECOND)
+    flags = [message.flags & Flag.HEARS_NOTHING for _, message in sent_by(network.a, Code.UR)]
+    assert flags
+    assert not any(flags)
+
+
+def test_a_try_that_fails_is_no_sign_of_trouble() -> None:
+    network = established()
+    network.dead |= {(A2, B1), (A2, B2)}
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=frozenset({A1})))
+    network.run(SUSPICION_TIME + 30 * SECOND)
+    assert network.a.context.path is Path.STEADY
 
 
 def test_a_better_pair_is_not_tried_apart_while_every_pair_is() -> None:
@@ -148,57 +283,107 @@ def test_a_better_pair_is_not_tried_apart_while_every_pair_is() -> None:
     assert network.a.context.pair == (A2, B2)
     network.kill_provider(2)
     network.give(network.a, silence(network.a))
-    network.run(20 * SECOND)
-    rounds = search_of(network.a).rounds
-    while search_of(network.a).rounds == rounds:
-        network.run(10 * MILLISECOND)
+    network.run(SECOND)
     core = network.a.host.core
     core.set_timer(network.a.context, Timer.BETTER, 0)
-    network.run(2 * SECOND)
-    assert search_of(network.a).rounds == rounds + 1
-
-
-def test_a_try_that_fails_is_no_sign_of_trouble() -> None:
-    network = established()
-    network.dead |= {(A2, B1), (A2, B2)}
-    network.give(network.a, LocatorsChanged((A1, A2), deprecated=frozenset({A1})))
-    network.run(SUSPICION_TIME + 20 * SECOND)
-    assert network.a.context.search is None
-    assert network.a.context.fruitless is None
-
-
-def test_a_request_that_comes_again_makes_nobody_leave_a_pair_anew() -> None:
-    network = kept_back(A2)
-    network.kill_provider(1)
-    network.give(network.b, silence(network.b))
-    network.run(5 * SECOND)
-    *_, (_, message) = sent_by(network.a, Code.UR)
-    assert state_of(network.b) is State.ESTABLISHED
-    network.b.outputs.clear()
-    receive(network, network.b, message, A2, B2)
-    assert sent_by(network.b, Code.UA)
-    assert reports(network.b, ProbeStarted) == []
-
-
-def test_other_sets_under_a_nonce_that_was_used_are_not_applied() -> None:
-    network = established()
-    network.give(network.a, LocatorsChanged((A1,)))
     network.run(SECOND)
-    context, core = network.a.context, network.a.host.core
-    context.own_local = (A1, A2)
-    again = request(core, context, context.update_nonce)
-    receive(network, network.b, again, A1, B1)
-    assert network.b.context.peer_local == (A1,)
+    assert network.a.context.path is Path.SEARCHING
 
 
-def test_an_update_that_a_later_probe_acknowledges_measures_nothing() -> None:
+# --- pairs that work one way alone ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("there", "back"), [((B2, A1), (A2, B1)), ((B1, A2), (A1, B1))])
+def test_pairs_that_work_in_opposite_directions_find_each_other(there: Pair, back: Pair) -> None:
     network = cut_off()
-    before_ns = network.b.context.round_trip_ns
-    network.give(network.b, LocatorsChanged((B1, B2), backup=frozenset({B2})))
-    network.give(network.b, silence(network.b))
-    network.run(30 * SECOND)
-    network.dead.clear()
+    alone(network, there, back)
     network.give(network.b, silence(network.b))
     network.run(SECOND)
-    assert state_of(network.b) is State.ESTABLISHED
-    assert network.b.context.round_trip_ns <= 2 * before_ns
+    assert network.b.context.pair == there
+    assert network.a.context.pair == back
+
+
+def test_they_stay_on_these_pairs() -> None:
+    network = cut_off()
+    alone(network, (B2, A1), (A2, B1))
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    for _ in range(20):
+        for station in network.stations:
+            network.give(station, silence(station))
+        network.run(SECOND)
+    assert network.b.context.pair == (B2, A1)
+    assert network.a.context.pair == (A2, B1)
+    assert all(station.context.path is Path.STEADY for station in network.stations)
+
+
+def test_a_request_names_the_newest_request_that_its_sender_has_heard() -> None:
+    network = established()
+    network.run(SECOND)
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    _, request = sent_by(network.b, Code.UR)[-1]
+    network.give(network.a, silence(network.a))
+    _, answer = sent_by(network.a, Code.UR)[-1]
+    assert answer.heard == request.nonce
+
+
+# --- firewalls ------------------------------------------------------------------------------------
+
+
+def firewalled() -> Network:
+    """A firewall drops the M6 next headers; b has found that out."""
+    network = established()
+    network.run(SECOND)
+    network.drops_m6 = True
+    network.give(network.b, silence(network.b))
+    keep_sending(network, 3 * SECOND)
+    return network
+
+
+def test_a_firewall_that_drops_m6_packets_alone_is_gone_round_plainly() -> None:
+    network = firewalled()
+    assert reports(network.b, PeerUnable) == [PeerUnable(A1, "M6 packets are dropped on the way")]
+    network.ulp_sends(network.b, packet(B1, A1, b"plain"))
+    network.run(10 * MILLISECOND)
+    assert network.a.delivered[-1] == packet(B1, A1, b"plain")
+    assert network.b.context.pair == (B1, A1)
+
+
+def test_while_plain_packets_pass_no_pair_is_probed_for_a_while() -> None:
+    network = firewalled()
+    network.b.outputs.clear()
+    keep_sending(network, 20 * SECOND)
+    assert set(asked(network.b)) == {(B1, A1)}
+    assert len(asked(network.b)) <= 20 * SECOND // PLAIN_SILENCE_MAX + 1
+
+
+def test_every_pair_is_tried_again_after_a_while() -> None:
+    network = firewalled()
+    network.drops_m6 = False
+    keep_sending(network, PEER_UNABLE_TIME)
+    assert network.b.context.path is Path.STEADY
+
+
+def test_when_plain_packets_do_not_pass_any_more_every_pair_is_tried() -> None:
+    network = firewalled()
+    network.drops_m6 = False
+    network.dead |= {(B1, A1), (A1, B1)}
+    keep_sending(network, PLAIN_SILENCE_MAX + PLAIN_ANSWER_WAIT + 2 * SECOND)
+    assert network.b.context.pair == (B2, A2)
+
+
+def test_a_provider_whose_firewall_drops_m6_packets_is_passed_over_for_a_third() -> None:
+    network = with_locators(3, 3)
+    network.kill_provider(1)
+    a2, b2 = network.a.locators[1], network.b.locators[1]
+    arrive = network.arrive
+
+    def arrive_unless_filtered(octets: bytes) -> None:
+        if octets[6] < 224 or not {octets[8:24], octets[24:40]} & {a2, b2}:
+            arrive(octets)
+
+    network.arrive = arrive_unless_filtered  # type: ignore[method-assign, assignment] # a firewall
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.b.context.pair == (network.b.locators[2], network.a.locators[2])

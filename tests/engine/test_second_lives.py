@@ -38,8 +38,8 @@ OF_A_LIFE = frozenset(
 )
 """What differs between any two contexts: random numbers, times, and nonces that only grow [D17]."""
 OF_THE_PATHS = frozenset(
-    {"heard", "tolerated_ns", "searches_for_nothing", "next_search_ns", "round_trip_ns"}
-    | {"firewall_signs", "piggybacked", "repeating", "own_remote"}
+    {"history", "tolerated_ns", "searched_ns", "follow_again_ns", "piggybacked", "repeating"}
+    | {"own_remote"}
 )
 """What is still true of the network, or of the DNS, when the peer has lost its contexts."""
 REMEMBERED = frozenset(
@@ -214,7 +214,7 @@ def test_a_peer_that_has_begun_anew_is_believed_although_its_nonces_are_small() 
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(SECOND)
     assert network.a.context.peer_update_nonce == 0
-    assert network.a.context.peer_update_seen == ()
+    assert network.a.context.peer_keepalive_nonce == 0
     lose_locator(network, network.b)
     network.run(SECOND)
     assert network.a.context.peer_local == (B1,)

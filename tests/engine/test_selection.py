@@ -2,10 +2,10 @@
 
 from noid.constants import MINUTE, SECOND
 from noid.datapath.events import UnansweredPacket
-from noid.engine.context import Heard, Pair
 from noid.engine.events import LocatorsChanged
+from noid.engine.history import History, Pair
 from noid.engine.selection import alternatives, instead, standing
-from noid.engine.state import State
+from noid.engine.state import Path, State
 from noid.locators import Locator
 from noid.wire.options import LocatorEntry, LocatorFlag
 from tests.engine.network import (
@@ -30,15 +30,21 @@ def test_what_shares_no_locator_with_the_pair_in_use_comes_first() -> None:
 
 def test_among_those_what_was_heard_of_later_comes_first() -> None:
     context = established().a.context
-    context.heard = {(A2, B1): Heard(9_000_000_000), (A1, B2): Heard(5_000_000_000)}
+    context.history = {(A2, B1): History(9_000_000_000), (A1, B2): History(5_000_000_000)}
     assert alternatives(context) == [(A2, B2), (A2, B1), (A1, B2)]
 
 
 def test_what_was_heard_of_within_the_same_second_is_ordered_by_its_round_trip_time() -> None:
     context = established().a.context
-    context.heard = {(A1, B2): Heard(5_000_000_000, 30), (A2, B1): Heard(5_900_000_000, 20)}
+    context.history = {
+        (A1, B2): History(5_000_000_000, round_trip_ns=30),
+        (A2, B1): History(5_900_000_000, round_trip_ns=20),
+    }
     assert alternatives(context) == [(A2, B2), (A2, B1), (A1, B2)]
-    context.heard = {(A1, B2): Heard(5_000_000_000), (A2, B1): Heard(5_900_000_000, 20)}
+    context.history = {
+        (A1, B2): History(5_000_000_000),
+        (A2, B1): History(5_900_000_000, round_trip_ns=20),
+    }
     assert alternatives(context) == [(A2, B2), (A2, B1), (A1, B2)], "one was never measured"
 
 
@@ -118,7 +124,7 @@ def test_a_peer_that_is_silent_or_provisional_is_not_known_to_answer() -> None:
     for number in (1, 2):
         network.kill_provider(number)
     network.give(network.a, UnansweredPacket(label, packet(A1, B1), SECOND))
-    assert state_of(network.a) is State.UR_SENT
+    assert network.a.context.path is Path.ASKING
     assert network.a.host.answering((B1, B2)) == ()
     network.run(10 * MINUTE)
     assert state_of(network.a) is State.ESTABLISHED
@@ -127,5 +133,5 @@ def test_a_peer_that_is_silent_or_provisional_is_not_known_to_answer() -> None:
 
 def test_a_peer_that_is_reached_plainly_is_not_known_to_answer() -> None:
     network = established()
-    network.a.context.plainly = True
+    network.a.context.path = Path.SEARCHING
     assert network.a.host.answering((B1, B2)) == ()

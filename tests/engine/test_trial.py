@@ -139,7 +139,7 @@ def test_a_peer_with_many_locators_is_asked_over_so_many_pairs_and_no_more() -> 
 def test_with_a_long_round_trip_silence_lasts_longer() -> None:
     network = established()
     for _ in range(100):
-        network.a.context.measure(2 * SECOND)
+        network.a.context.measure(network.a.context.pair, 2 * SECOND)
     doubted(cut(network))
     network.run(2 * SECOND)
     assert state_of(network.a) is State.ESTABLISHED

@@ -14,6 +14,7 @@ from noid.constants import (
     MILLISECOND,
     MINUTE,
     NAMES_PER_LOCATOR_MAX,
+    PROBES_KEPT_MAX,
     SECOND,
 )
 from noid.datapath.events import (
@@ -26,7 +27,7 @@ from noid.datapath.events import (
     UnknownLabelSeen,
 )
 from noid.dns.records import Answer, Kind, Question, Status
-from noid.engine.context import SEEN_NONCES_MAX, Context
+from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
     Dropped,
@@ -121,11 +122,10 @@ def check_context(context: Context) -> None:
     assert len(context.peer_local) <= LOCATORS_MAX + 1
     assert len(context.peer_remote) <= LOCATORS_MAX
     assert len(context.own_remote or ()) <= LOCATORS_MAX + 1
-    assert len(context.heard) <= PAIRS_MAX
-    assert len(context.peer_update_seen) <= SEEN_NONCES_MAX
+    assert len(context.history) <= PAIRS_MAX
     assert len(context.verification.open) <= LOCATORS_MAX + NAMES_PER_LOCATOR_MAX
     if context.search is not None:
-        assert len(context.search.nonces) <= PAIRS_MAX + 1
+        assert len(context.search.probes) <= PROBES_KEPT_MAX
     if context.probation is not None:
         assert len(context.probation.held) <= HELD_PACKETS_MAX
 

@@ -66,10 +66,11 @@ class Option(IntEnum):
     COOKIE = 5
     AUTHENTICATION = 6
     RESET_TOKEN = 7
+    HEARD = 8
 
 
 CRITICAL: Final = 0x8000
-NOT_CRITICAL: Final = frozenset({Option.RESET_TOKEN})
+NOT_CRITICAL: Final = frozenset({Option.RESET_TOKEN, Option.HEARD})
 BASIC: Final = {Option.CONTEXT, Option.TOKENS}
 SETS: Final = {Option.SENDERS_LOCATORS, Option.RECEIVERS_LOCATORS}
 REQUIRED: Final[Mapping[int, set[Option]]] = {
@@ -216,10 +217,9 @@ def _decode_options(octets: bytes) -> dict[int, bytes]:
             raise Malformed(f"option {kind} does not end in time")
         if kind in options:
             raise Malformed(f"option {kind} stands twice")
-        if kind in set(Option):
-            options[kind] = octets[offset + 4 : end]
-        elif word & CRITICAL:
+        if kind not in set(Option) and word & CRITICAL:
             raise Malformed(f"option {kind} is critical and unknown")
+        options[kind] = octets[offset + 4 : end]
         offset = end + -(4 + length) % 8
     return options
 

@@ -71,8 +71,8 @@ def on_context_found(core: Core, event: ContextFound) -> Context | None:
     context.peer_local, context.peer_marks = memory.peer_local, memory.peer_entries
     context.aid_proven = memory.aid_proven
     context.update_nonce = memory.update_nonce + UPDATE_NONCE_LEAP
-    context.round_trip_ns = memory.round_trip_ns
     context.local_locator, context.peer_locator = memory.local_locator, memory.peer_locator
+    context.measure(context.pair, memory.round_trip_ns)
     context.share_sets()
     core.know_peer_label(context, memory.peer_label)
     context.peer_update_nonce = context.peer_keepalive_nonce = memory.peer_update_nonce

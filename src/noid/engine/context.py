@@ -17,18 +17,19 @@ from typing import NamedTuple
 from noid.constants import SILENCE_MAX, SILENCE_MIN, SILENCE_UNMEASURED, TOLERANCE_MAX
 from noid.datapath.flow import Flow
 from noid.dns.verification import Verification
-from noid.engine.state import LAW, State, Trigger
+from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair
+from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
 from noid.wire.options import Entries, LocatorFlag
 
-SEEN_NONCES_MAX = 32
-"""Nonces of the peer's Update Requests that are remembered."""
 MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP
 NO_MARKS = 0
 
-Pair = tuple[Locator, Locator]
-"""A source locator of ours and a destination locator of the peer's."""
+NEVER = 1 << 62
+"""Later than any time."""
+NOTHING_LAPSING: Mapping[Locator, int] = {}
+"""Where a context begins."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,55 +71,68 @@ class Update:
     tries: int = 1
 
 
-class Heard(NamedTuple):
-    """What is known of a pair by what came over it.
+class Probe(NamedTuple):
+    """A UR that asks whether a pair works: which pair, and when it went."""
 
-    Attributes:
-        at_ns: when a control message last did.
-        round_trip_ns: how long a probe of it took to be answered; 0 if that was never measured.
-    """
-
-    at_ns: int
-    round_trip_ns: int = 0
-
-
-NOTHING_HEARD: Mapping[Pair, Heard] = {}
-"""Where a context begins; most stay there."""
-NOTHING_LAPSING: Mapping[Locator, int] = {}
-"""The same."""
+    pair: Pair
+    sent_ns: int
 
 
 @dataclass(slots=True, eq=False)
 class Search:
-    """A search for a pair of locators that works [D20].
+    """What belongs to a context whose ``path`` is not STEADY [D20, D43].
 
     Attributes:
         why: what started it.
-        told_by_peer: the peer hears nothing from us, so what we hear proves nothing.
-        leaving: another pair is said to be better than that in use, which is not probed.
-        until_ns: when to give up.
-        packet: the unanswered packet of the ULP, piggybacked on the probes; may be empty.
+        started_ns: when.
+        packet: the unanswered packet of the ULP; may be empty.
         silent_ns: the silence that started it, where one did.
-        nonces: nonce of a probe -> the pair it was sent over.
-        sent_ns: when the last round went.
-        rounds: rounds so far.
-        slot_nonce: of the probe of the pair in use that went as data goes, in a slot.
-        answered_plainly: the pair in use answered, but not to that one yet.
-        cautious: nothing speaks against the pair in use yet; it alone is asked first.
+        told_by_peer: the peer hears nothing from us, so what we hear proves nothing.
+        probes: by nonce, those not answered yet, the oldest first.
+        asks: URs sent over the pair in use.
+        ask_at_ns: when the next of these go, or the verdict falls.
+        found: another pair that has answered.
+        untried: pairs that have yet to be probed in this cycle.
+        tried: how many have been.
+        count: how many the cycle has.
+        cycles: cycles begun.
+        cycle_ns: when this one began; 0 before the first.
+        batch_ns: when pairs were last probed.
+        batch_at_ns: when they are next.
+        backoff: by how many doublings cycles have slowed down.
+        wanted_ns: when a program or the peer last wanted a pair.
+        until_ns: when LEAVING is given up.
+        plain_nonce: of the last UR in the plain form.
+        plain_sent_ns: when that went.
+        plain_ns: when one was last answered.
+        names_newest: its probes name a UR of the peer's that came since it began.
+        is_aside: no pair passes the form of data, and data travels plain for a while [D47].
     """
 
     why: str
-    told_by_peer: bool
-    leaving: bool
-    until_ns: int
+    started_ns: int
     packet: bytes
     silent_ns: int
-    nonces: dict[int, Pair] = field(default_factory=dict)
-    sent_ns: int = 0
-    rounds: int = 0
-    slot_nonce: int = 0
-    answered_plainly: bool = False
-    cautious: bool = False
+    told_by_peer: bool
+    probes: dict[int, Probe] = field(default_factory=dict)
+    asks: int = 0
+    ask_at_ns: int = NEVER
+    found: Pair | None = None
+    untried: list[Pair] = field(default_factory=list)
+    tried: int = 0
+    count: int = 0
+    cycles: int = 0
+    cycle_ns: int = 0
+    batch_ns: int = 0
+    batch_at_ns: int = NEVER
+    backoff: int = 0
+    wanted_ns: int = 0
+    until_ns: int = NEVER
+    plain_nonce: int = 0
+    plain_sent_ns: int = 0
+    plain_ns: int = 0
+    names_newest: bool = False
+    is_aside: bool = False
 
 
 @dataclass(slots=True)
@@ -186,8 +200,8 @@ class Context:
         announced: whether the peer may send by F(local), although it has not said F(peer) [D48].
         exchange: the set-up under way, if one is.
         update: the Update Request that waits for its acknowledgement, if one does.
-        search: the search for a working pair, if one is under way.
-        fruitless: the last one, if it was given up and nothing was heard since.
+        path: whether the pair in use is believed to work.
+        search: what belongs to that, unless it is.
         trial: the test of whether the peer still has the context, if one is under way.
         next_trial_ns: no such test begins before this.
         doubted_nonce: the last nonce before a UC came; an older UA answers no such test.
@@ -197,14 +211,11 @@ class Context:
         update_nonce: the last nonce of a UR of ours; only grows [D17].
         peer_update_nonce: the greatest nonce in a UR of the peer's.
         peer_keepalive_nonce: the greatest nonce in a keepalive of the peer's.
-        peer_update_seen: the latest such nonces, to know one that comes again [D20].
-        round_trip_ns: the smoothed round-trip time of control messages; 0 until measured.
-        heard: what came over which pair.
+        history: what is known of pairs.
         tolerated_ns: the longest silence lately that proved harmless.
-        searches_for_nothing: searches in a row that found the pair in use alive.
-        next_search_ns: no search begins before this.
-        firewall_signs: searches in a row that came through plainly and not in a slot.
-        plainly: packets of the ULP go plainly for a while, though the context stands [D15].
+        late: probes of the last search whose answers only measure.
+        searched_ns: when the last search ended; 0 if there was none.
+        follow_again_ns: the peer's source is of no interest before this [D41].
         repeating: the packet to send again after a switch.
         piggybacked: the last packet a probe of the peer's brought, and when.
         dns_tries: how often the DNS was asked again after transient errors.
@@ -236,8 +247,8 @@ class Context:
     announced: bool = False
     exchange: Exchange | None = None
     update: Update | None = None
+    path: Path = Path.STEADY
     search: Search | None = None
-    fruitless: Search | None = None
     trial: Trial | None = None
     next_trial_ns: int = 0
     doubted_nonce: int = 0
@@ -247,14 +258,11 @@ class Context:
     update_nonce: int = 0
     peer_update_nonce: int = 0
     peer_keepalive_nonce: int = 0
-    peer_update_seen: tuple[int, ...] = ()
-    round_trip_ns: int = 0
-    heard: Mapping[Pair, Heard] = field(default_factory=lambda: NOTHING_HEARD)
+    history: Mapping[Pair, History] = field(default_factory=lambda: NO_HISTORY)
     tolerated_ns: int = 0
-    searches_for_nothing: int = 0
-    next_search_ns: int = 0
-    firewall_signs: int = 0
-    plainly: bool = False
+    late: dict[int, Probe] | None = None
+    searched_ns: int = 0
+    follow_again_ns: int = 0
     repeating: bytes = b""
     piggybacked: tuple[bytes, int] = (b"", 0)
     dns_tries: int = 0
@@ -341,6 +349,11 @@ class Context:
         return frozenset(self.own_local) - gone
 
     @property
+    def round_trip_ns(self) -> int:
+        """The smoothed round-trip time of the pair in use; 0 until measured."""
+        return self.history_of(self.pair).round_trip_ns
+
+    @property
     def silence_ns(self) -> int:
         """T: how long a packet may stay unanswered before we look for another pair [D20].
 
@@ -365,22 +378,28 @@ class Context:
         self.state = state
         return old
 
-    def measure(self, round_trip_ns: int) -> None:
-        """Takes a round-trip time into the smoothed one."""
-        self.round_trip_ns = smoothed(self.round_trip_ns, round_trip_ns)
+    def turn(self, path: Path, cue: Cue) -> None:
+        """Takes another view of the pair in use, if the law allows it."""
+        assert path in PATH_LAW[self.path][cue], f"{self.path} may not become {path} by {cue}"
+        self.path = path
 
-    def is_repeated(self, nonce: int) -> bool:
-        """Whether a UR of the peer's came before; from now on it has [D17, D20]."""
-        repeated = nonce in self.peer_update_seen
-        self.peer_update_seen = (*self.peer_update_seen, nonce)[-SEEN_NONCES_MAX:]
-        return repeated
+    def history_of(self, pair: Pair) -> History:
+        """What is known of a pair."""
+        return self.history.get(pair, UNKNOWN)
 
-    def hear(self, pair: Pair, at_ns: int, round_trip_ns: int = 0) -> None:
-        """Notes that a control message came over a pair, and how fast that answered a probe."""
-        before = self.heard.get(pair)
-        smoothed_ns = before.round_trip_ns if before is not None else 0
-        latest = Heard(at_ns, smoothed(smoothed_ns, round_trip_ns))
-        self.heard = {**self.heard, pair: latest}
+    def note(self, pair: Pair, history: History) -> None:
+        """What is known of a pair from now on."""
+        self.history = {**self.history, pair: history}
+
+    def measure(self, pair: Pair, round_trip_ns: int) -> None:
+        """Takes a round-trip time over a pair into the smoothed one."""
+        self.note(pair, self.history_of(pair).measured(round_trip_ns))
+
+    def hear(self, pair: Pair, at_ns: int, *, in_slot: bool) -> None:
+        """Notes that an authentic message came over a pair, and in which form."""
+        before = self.history_of(pair)
+        latest = before._replace(heard_ns=at_ns) if in_slot else before._replace(plain_ns=at_ns)
+        self.note(pair, latest)
 
     def marks_of(self, locator: Locator) -> int:
         """What the peer says of one of its locators, besides that it is one."""
@@ -398,11 +417,11 @@ class Context:
         self.peer_local = said if self.peer_aid in said else (*said, self.peer_aid)
         self.peer_marks = tuple(one for one in entries if one.flags & MARKS)
         self.share_sets()
-        if self.heard:
+        if self.history:
             # A peer that says other sets all the time must not make this one grow.
-            self.heard = {
-                pair: heard
-                for pair, heard in self.heard.items()
+            self.history = {
+                pair: history
+                for pair, history in self.history.items()
                 if pair[0] in self.own_local and pair[1] in self.peer_local
             }
 
@@ -443,14 +462,6 @@ class Context:
     def flow(self, *, on_switch: bool = False) -> Flow:
         """The context as the data plane needs it; plain while on its AIDs where so wanted [D28]."""
         own = frozenset(self.own_local)
-        # Data follows the peer's source to what is verified, unless the peer calls it broken [D21].
-        verified = self.peer_verified
-        if self.peer_marks:
-            verified = frozenset(
-                locator
-                for locator in verified
-                if locator == self.peer_locator or not self.marks_of(locator) & LocatorFlag.BROKEN
-            )
         # What a doubtful context sends plainly arrives in any case, if plain packets do [D39].
         doubtful = self.trial is not None and self.is_on_aids
         # A context that is being set up anew still receives, but its packets go plainly [D18].
@@ -465,24 +476,17 @@ class Context:
             local_locators=own,
             # Before the peer has said Lsl(peer), its locators are those that the DNS lists [D48].
             peer_locators=self.peer_acceptable if self.peer_local else frozenset(self.peer_set),
-            verified_locators=verified,
+            # Data from another source proves little; it is the engine that moves Lp(peer) [D41].
+            verified_locators=frozenset({self.peer_locator}) & self.peer_verified,
             rewritable=len(self.own_set) > 1,
             transmits=self.is_settled
-            and not (
-                doubtful or self.is_provisional or self.plainly or (on_switch and self.is_on_aids)
-            )
-            and self.peer_locator in verified,
+            and not (doubtful or self.is_provisional or (on_switch and self.is_on_aids))
+            and self.path is not Path.SEARCHING
+            and self.peer_locator in self.peer_verified,
             aside=self.state is State.CLOSING or self.is_provisional or incomplete,
             holds=self.is_provisional or incomplete,
             silence_ns=self.silence_ns,
         )
-
-
-def smoothed(before_ns: int, round_trip_ns: int) -> int:
-    """A smoothed round-trip time after one more measurement, if it is one (RFC 6298 §2)."""
-    if round_trip_ns <= 0:
-        return before_ns
-    return before_ns + (round_trip_ns - before_ns) // 8 if before_ns else round_trip_ns
 
 
 def _flags_in(entries: Entries, locator: Locator) -> int:

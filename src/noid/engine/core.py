@@ -33,7 +33,7 @@ from noid.constants import (
 )
 from noid.dns.records import Question
 from noid.dns.verification import Verification
-from noid.engine.context import NO_MARKS, Context, Pair, Probation
+from noid.engine.context import NO_MARKS, Context, Probation
 from noid.engine.events import (
     AskDns,
     DeliverToUlp,
@@ -48,11 +48,12 @@ from noid.engine.events import (
     UnwatchPeer,
     WatchPeer,
 )
+from noid.engine.history import Pair
 from noid.engine.known import KnownPeer, Lookup
 from noid.engine.rates import TokenBucket
 from noid.engine.secrets import CookieKeys, Entropy
 from noid.engine.selection import instead
-from noid.engine.state import TIMERS_OF, State, Timer, Trigger
+from noid.engine.state import TIMERS_OF, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
 from noid.locators import Locator
 from noid.wire.control import ControlMessage, Piggyback, encode_packet
@@ -368,11 +369,10 @@ class Core:
         for timer in TIMERS_OF[old] - TIMERS_OF[state]:
             self.stop_timer(context, timer)
         if state is not State.UR_SENT:
-            context.update = context.search = None
+            context.update = None
         if not context.is_settled:
-            context.trial = None
-        if state not in (State.UR_SENT, State.ESTABLISHED):
-            context.fruitless = None
+            context.trial = context.search = context.late = None
+            context.path = Path.STEADY
         if state not in (State.INIT_SENT, State.CCR_SENT):
             context.exchange = None
         if state is not State.CLOSING:
@@ -407,7 +407,6 @@ class Core:
             # A peer that comes with another label has begun anew, and so have its nonces [D17].
             context.peer_update_nonce = context.peer_keepalive_nonce = 0
             context.doubted_nonce = 0
-            context.peer_update_seen = ()
         context.peer_label = label
         if label:
             self.by_peer_label[label] = (*self.by_peer_label.get(label, ()), context)

@@ -22,9 +22,10 @@ from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
 from noid.dns.verification import Verification
 from noid.engine import peers
 from noid.engine.announcing import announce, deliver_held
-from noid.engine.context import Context, Exchange, Pair
+from noid.engine.context import Context, Exchange
 from noid.engine.core import Core
-from noid.engine.events import SourceNotCovered
+from noid.engine.events import NoteHeard, SourceNotCovered
+from noid.engine.history import Pair
 from noid.engine.secrets import reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
@@ -158,7 +159,7 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if event.source == context.peer_aid:
         context.aid_proven = True
     if exchange.tries == 1:
-        context.measure(core.now_ns - exchange.sent_ns)
+        context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
     core.enter(context, State.CCR_SENT, "CC received")
     reply = ControlMessage(
         code=Code.CCR,
@@ -229,7 +230,7 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     context.peer_token = message.tokens.sender
     context.peer_reset_token = message.reset_token
     if (exchange.ccr_tries or exchange.tries) == 1:
-        context.measure(core.now_ns - exchange.sent_ns)
+        context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
     establish(core, context, "CONF received", (event.destination, event.source))
     tell_remote(core, context)
     tell_untold(core, context)
@@ -271,12 +272,12 @@ def establish(core: Core, context: Context, why: str, pair: Pair) -> None:
     core.enter(context, State.ESTABLISHED, why)
     context.established_ns = core.now_ns
     peers.answered(core, context.peer_aid)
-    context.plainly = False
     if context.is_provisional:
         core.set_timer(context, Timer.PROVISIONAL, PROVISIONAL_LIFETIME)
     else:
         core.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
     core.install(context)
+    core.emit(NoteHeard(context.local_label))
     deliver_held(core, context, held)
 
 

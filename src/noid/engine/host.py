@@ -33,6 +33,7 @@ from noid.engine import (
     peers,
     reachability,
     responder,
+    searching,
     selection,
     trial,
     unknown,
@@ -267,9 +268,9 @@ class Host:
         core.install(context)
         context.untold = True
         update.tell_untold(core, context)
-        reachability.leave(core, context, "of our locators others are better")
+        searching.leave(core, context, "of our locators others are better")
         if context.own_usable - before:
-            reachability.returned(core, context, "a locator of ours is back")
+            searching.resume(core, context)
 
     def _time_passed(self) -> None:
         core = self.core
@@ -289,11 +290,11 @@ class Host:
                     else:
                         handshake.on_retransmit(core, context)
                 case Timer.PROBE:
-                    reachability.on_probe_timer(core, context)
+                    searching.on_probe_timer(core, context)
                 case Timer.BETTER:
                     reachability.on_better_timer(core, context)
-                case Timer.PLAINLY:
-                    reachability.on_plainly_timer(core, context)
+                case Timer.TOLERANCE:
+                    searching.on_tolerance_timer(core, context)
                 case Timer.IDLE:
                     close.on_idle_timer(core, context)
                 case Timer.CLOSE:

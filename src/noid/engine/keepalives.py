@@ -27,10 +27,7 @@ def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
         context=labels(core, context),
         authentication=bytes(HASH_OCTETS),
     )
-    rewritable = len(context.own_set) > 1
-    core.send(
-        authenticated(core, context, message), context.pair, rewritable=rewritable, in_slot=True
-    )
+    core.send_on(context, authenticated(core, context, message), context.pair, in_slot=True)
 
 
 def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
@@ -47,5 +44,6 @@ def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMess
 
 def heard(core: Core, context: Context, event: ControlMessageReceived) -> None:
     """Notes that something authentic came from the peer, and over which pair."""
-    context.hear((event.destination, event.source), core.now_ns)
+    pair = event.destination, event.source
+    context.hear(pair, core.now_ns, in_slot=event.in_slot)
     core.emit(NoteHeard(context.local_label))

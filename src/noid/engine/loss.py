@@ -12,7 +12,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
 from noid.engine.handshake import start
-from noid.engine.reachability import search
+from noid.engine.searching import search
 from noid.engine.secrets import equal
 from noid.engine.state import State
 from noid.errors import WireError

@@ -267,7 +267,7 @@ def _establish_by_ccr(
     assert message.tokens is not None
     # The cookie remembers, in our place, when the CC went.
     if core.now_ns - cookie.timestamp < MEASURED_MAX:
-        context.measure(core.now_ns - cookie.timestamp)
+        context.measure((event.destination, cookie.locator), core.now_ns - cookie.timestamp)
     context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
     # What the initiator has of ours is what the CC said.

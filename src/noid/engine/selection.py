@@ -8,11 +8,12 @@ facts choose alike.
 from collections.abc import Iterable, Sequence
 
 from noid.constants import HEARD_TOGETHER, SILENCE_MAX
-from noid.engine.context import Context, Heard, Pair
+from noid.engine.context import Context
+from noid.engine.history import Pair
+from noid.engine.state import Path
 from noid.locators import Locator
 from noid.wire.options import LocatorFlag
 
-NEVER_HEARD = Heard(0)
 BROKEN = (True, False, False)
 """The best standing of a pair with a broken end."""
 
@@ -40,12 +41,12 @@ def rank(context: Context, pair: Pair) -> tuple[tuple[bool, bool, bool], bool, i
     recently, where a pair never heard from comes last; its round-trip time is the shortest.
     """
     shared = pair[0] == context.local_locator or pair[1] == context.peer_locator
-    heard = context.heard.get(pair, NEVER_HEARD)
+    history = context.history_of(pair)
     return (
         standing(context, pair),
         shared,
-        -(heard.at_ns // HEARD_TOGETHER),
-        heard.round_trip_ns or SILENCE_MAX,
+        -(history.heard_ns // HEARD_TOGETHER),
+        history.round_trip_ns or SILENCE_MAX,
     )
 
 
@@ -103,9 +104,8 @@ def answering(contexts: Iterable[Context]) -> tuple[Locator, ...]:
         context.peer_aid
         for context in contexts
         if context.is_settled
-        and not (context.is_provisional or context.plainly)
-        and context.search is None
-        and context.fruitless is None
+        and not context.is_provisional
+        and context.path in (Path.STEADY, Path.LEAVING)
     )
 
 

@@ -38,8 +38,8 @@ class Timer(enum.Enum):
 
     RETRANSMIT = "retransmission"
     """The answer to INIT, CCR or an Update Request that changes sets is overdue [draft §7.10]."""
-    PROBE = "next round of probes"
-    """No probe has been answered yet [D20]."""
+    PROBE = "next probes"
+    """The pair in use is in doubt, or no pair has answered yet [D20]."""
     BETTER = "time for a better pair"
     """A pair that its owners call better than the one in use may work now [D20, D22]."""
     REPEAT = "packet after a switch"
@@ -48,8 +48,8 @@ class Timer(enum.Enum):
     """A transient error is to be tried again [draft §7.13, D30]."""
     VERIFY_AGAIN = "verification again"
     """What the DNS said of the peer may have changed [draft §4.5, D31]."""
-    PLAINLY = "time of going plainly"
-    """A firewall that dropped M6 packets may be gone [D15]."""
+    TOLERANCE = "time of tolerance"
+    """What false alarms taught has grown old [D43]."""
     IDLE = "idle time"
     """The context may have received nothing for long enough to be closed [draft App. A]."""
     CLOSE = "close retransmission"
@@ -91,7 +91,7 @@ class Trigger(enum.Enum):
     REPEAT = Timer.REPEAT.value
     DNS_RETRY = Timer.DNS_RETRY.value
     VERIFY_AGAIN = Timer.VERIFY_AGAIN.value
-    PLAINLY = Timer.PLAINLY.value
+    TOLERANCE = Timer.TOLERANCE.value
     IDLE = Timer.IDLE.value
     CLOSE = Timer.CLOSE.value
     TRIAL = Timer.TRIAL.value
@@ -145,7 +145,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ONE_WAY_DATA: _rule("no flow, nothing to answer", _IDLE),
         Trigger.IDLE_CHECKED: _rule("too late", _IDLE),
         Trigger.PACKET_HELD: _rule("too late", _IDLE),
-        Trigger.PLAINLY: _rule("spurious", _IDLE),
+        Trigger.TOLERANCE: _rule("spurious", _IDLE),
         Trigger.IDLE: _rule("spurious", _IDLE),
         Trigger.CLOSE: _rule("spurious", _IDLE),
         Trigger.TRIAL: _rule("spurious", _IDLE),
@@ -178,7 +178,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ONE_WAY_DATA: _rule("nothing is sent by the flow [D18]", _INIT),
         Trigger.IDLE_CHECKED: _rule("too late", _INIT),
         Trigger.PACKET_HELD: _rule("[D48]", _INIT),
-        Trigger.PLAINLY: _rule("spurious", _INIT),
+        Trigger.TOLERANCE: _rule("spurious", _INIT),
         Trigger.IDLE: _rule("spurious", _INIT),
         Trigger.CLOSE: _rule("spurious", _INIT),
         Trigger.TRIAL: _rule("spurious", _INIT),
@@ -214,15 +214,15 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ONE_WAY_DATA: _rule("nothing is sent by the flow [D18]", _CCR),
         Trigger.IDLE_CHECKED: _rule("too late", _CCR),
         Trigger.PACKET_HELD: _rule("[D48]", _CCR),
-        Trigger.PLAINLY: _rule("spurious", _CCR),
+        Trigger.TOLERANCE: _rule("spurious", _CCR),
         Trigger.IDLE: _rule("spurious", _CCR),
         Trigger.CLOSE: _rule("spurious", _CCR),
         Trigger.TRIAL: _rule("spurious", _CCR),
         Trigger.PROVISIONAL: _rule("spurious", _CCR),
     },
     State.ESTABLISHED: {
-        Trigger.ULP_PACKET: _rule("goes plainly [D15]; silence [D28]", _ESTABLISHED, _UR),
-        Trigger.UNANSWERED: _rule("[draft §4.4, D20]", _UR, _ESTABLISHED),
+        Trigger.ULP_PACKET: _rule("goes plainly [D15]; silence [D28]", _ESTABLISHED),
+        Trigger.UNANSWERED: _rule("[draft §4.4, D20]", _ESTABLISHED),
         Trigger.SOURCE_MOVED: _rule("[draft §7.11 3b, 3c, D21]", _ESTABLISHED),
         Trigger.INIT: _rule("CONF, or CC and nothing else [D13]", _ESTABLISHED),
         Trigger.CC: _rule("not in INIT-SENT [draft §7.4]", _ESTABLISHED),
@@ -231,8 +231,8 @@ LAW: dict[State, dict[Trigger, Rule]] = {
             *(_ESTABLISHED, _IDLE, _UR),
         ),
         Trigger.CONF: _rule("discarded [draft §7.6]; the one just taken [§7.7]", _ESTABLISHED, _UR),
-        Trigger.UR: _rule("[draft §7.8, D17]; the peer hears nothing [D20]", _ESTABLISHED, _UR),
-        Trigger.UA: _rule("not in UR-SENT [draft §7.9]; told again [D45]", _UR, _ESTABLISHED),
+        Trigger.UR: _rule("[draft §7.8, D17]; told again [D45]", _ESTABLISHED, _UR),
+        Trigger.UA: _rule("answers a probe [D43]; told again [D45]", _UR, _ESTABLISHED),
         Trigger.UC: _rule("[draft §7.12, D18]", _INIT, _ESTABLISHED),
         Trigger.ICMP_ERROR: _rule("[D15, D20]", _UR, _IDLE, _ESTABLISHED),
         Trigger.DNS_ANSWER: _rule(
@@ -242,8 +242,8 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.LOCATORS_CHANGED: _rule("[draft §4.5, §7.7]", _UR, _ESTABLISHED),
         Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _ESTABLISHED),
         Trigger.RETRANSMIT: _rule("spurious", _ESTABLISHED),
-        Trigger.PROBE: _rule("spurious", _ESTABLISHED),
-        Trigger.BETTER: _rule("[D20, D22]", _UR, _ESTABLISHED),
+        Trigger.PROBE: _rule("next probes, or enough [D20]", _ESTABLISHED),
+        Trigger.BETTER: _rule("[D20, D22]", _ESTABLISHED),
         Trigger.REPEAT: _rule("[D20]", _ESTABLISHED),
         Trigger.DNS_RETRY: _rule("[draft §7.13, D30]", _ESTABLISHED),
         Trigger.VERIFY_AGAIN: _rule("[draft §4.5, D31]", _ESTABLISHED),
@@ -255,7 +255,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
             "[draft App. A 1, D19]; told again [D45]", _CLOSING, _UR, _ESTABLISHED
         ),
         Trigger.PACKET_HELD: _rule("[D37]", _ESTABLISHED),
-        Trigger.PLAINLY: _rule("[D15]", _ESTABLISHED),
+        Trigger.TOLERANCE: _rule("[D43]", _ESTABLISHED),
         Trigger.IDLE: _rule("asks whether it is [D19]", _ESTABLISHED),
         Trigger.CLOSE: _rule("spurious", _ESTABLISHED),
         Trigger.TRIAL: _rule("again, or set aside [D39]", _INIT, _ESTABLISHED),
@@ -277,7 +277,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.LOCATORS_CHANGED: _rule("supersedes [D17]", _UR),
         Trigger.CONTEXT_FOUND: _rule("it is there already [D36]", _UR),
         Trigger.RETRANSMIT: _rule("[draft §7.10, D16]", _UR, _ESTABLISHED),
-        Trigger.PROBE: _rule("next round, or enough [D20]", _UR, _ESTABLISHED),
+        Trigger.PROBE: _rule("next probes, or enough [D20]", _UR),
         Trigger.BETTER: _rule("[D20, D22]", _UR),
         Trigger.REPEAT: _rule("[D20]", _UR),
         Trigger.DNS_RETRY: _rule("[draft §7.13, D30]", _UR),
@@ -288,7 +288,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ONE_WAY_DATA: _rule("answered with KEEPALIVE [D42]", _UR),
         Trigger.IDLE_CHECKED: _rule("[draft App. A 1, D19]", _CLOSING, _UR),
         Trigger.PACKET_HELD: _rule("[D37]", _UR),
-        Trigger.PLAINLY: _rule("[D15]", _UR),
+        Trigger.TOLERANCE: _rule("[D43]", _UR),
         Trigger.IDLE: _rule("asks whether it is [D19]", _UR),
         Trigger.CLOSE: _rule("spurious", _UR),
         Trigger.TRIAL: _rule("again, or set aside [D39]", _INIT, _UR),
@@ -321,7 +321,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.REPEAT: _rule("spurious", _CLOSING),
         Trigger.DNS_RETRY: _rule("spurious", _CLOSING),
         Trigger.VERIFY_AGAIN: _rule("spurious", _CLOSING),
-        Trigger.PLAINLY: _rule("spurious", _CLOSING),
+        Trigger.TOLERANCE: _rule("spurious", _CLOSING),
         Trigger.IDLE: _rule("spurious", _CLOSING),
         Trigger.CLOSE: _rule("again, or enough [draft App. A 4, D19]", _CLOSING, _IDLE),
         Trigger.TRIAL: _rule("spurious", _CLOSING),
@@ -330,14 +330,88 @@ LAW: dict[State, dict[Trigger, Rule]] = {
 }
 
 _ASKING = frozenset({Timer.DNS_RETRY, Timer.VERIFY_AGAIN})
-_SETTLED = _ASKING | {Timer.BETTER, Timer.REPEAT, Timer.PLAINLY, Timer.TRIAL, Timer.IDLE}
+_SETTLED = _ASKING | {
+    *(Timer.PROBE, Timer.BETTER, Timer.REPEAT, Timer.TOLERANCE, Timer.TRIAL, Timer.IDLE),
+}
 
 TIMERS_OF: dict[State, frozenset[Timer]] = {
     State.IDLE: frozenset(),
     State.INIT_SENT: _ASKING | {Timer.RETRANSMIT},
     State.CCR_SENT: _ASKING | {Timer.RETRANSMIT},
     State.ESTABLISHED: _SETTLED | {Timer.PROVISIONAL},
-    State.UR_SENT: _SETTLED | {Timer.RETRANSMIT, Timer.PROBE},
+    State.UR_SENT: _SETTLED | {Timer.RETRANSMIT},
     State.CLOSING: frozenset({Timer.CLOSE}),
 }
 """The timers a context in a state may have; entering a state stops all others."""
+
+
+class Path(enum.Enum):
+    """What a settled context believes of its pair of locators [D43]; in other states STEADY."""
+
+    __hash__ = object.__hash__  # as members are compared; that of Enum runs in Python
+
+    STEADY = "steady"
+    """The pair in use works, as far as is known."""
+    ASKING = "asking"
+    """It is suspected, and has been asked by one UR."""
+    DOUBTING = "doubting"
+    """It has not answered in time; it is asked more, and others are probed."""
+    SEARCHING = "searching"
+    """It is silent, and so are the others: data travels plain, and all pairs are probed in turn."""
+    LEAVING = "leaving"
+    """Another is said to be better; the first of those that answers is used."""
+
+
+class Cue(enum.Enum):
+    """What changes that belief."""
+
+    __hash__ = object.__hash__  # as members are compared; that of Enum runs in Python
+
+    SUSPICION = "suspicion"
+    """Data is unanswered, the peer hears nothing, an error came, or the peer's source moved."""
+    MARKS = "better pair"
+    """An owner says that another pair is better."""
+    THIS_ANSWERS = "pair in use answers"
+    OTHER_ANSWERS = "other pair answers"
+    TIME = "time"
+    """An answer is overdue, or it is enough."""
+
+
+PATH_LAW: dict[Path, dict[Cue, frozenset[Path]]] = {
+    Path.STEADY: {
+        Cue.SUSPICION: frozenset({Path.ASKING}),
+        Cue.MARKS: frozenset({Path.LEAVING}),
+        Cue.THIS_ANSWERS: frozenset(),
+        Cue.OTHER_ANSWERS: frozenset(),
+        Cue.TIME: frozenset(),
+    },
+    Path.ASKING: {
+        Cue.SUSPICION: frozenset(),
+        Cue.MARKS: frozenset(),
+        Cue.THIS_ANSWERS: frozenset({Path.STEADY}),
+        Cue.OTHER_ANSWERS: frozenset(),
+        Cue.TIME: frozenset({Path.DOUBTING}),
+    },
+    Path.DOUBTING: {
+        Cue.SUSPICION: frozenset(),
+        Cue.MARKS: frozenset(),
+        Cue.THIS_ANSWERS: frozenset({Path.STEADY}),
+        Cue.OTHER_ANSWERS: frozenset({Path.STEADY}),
+        Cue.TIME: frozenset({Path.SEARCHING}),
+    },
+    Path.SEARCHING: {
+        Cue.SUSPICION: frozenset(),
+        Cue.MARKS: frozenset(),
+        Cue.THIS_ANSWERS: frozenset({Path.STEADY}),
+        Cue.OTHER_ANSWERS: frozenset({Path.STEADY}),
+        Cue.TIME: frozenset(),
+    },
+    Path.LEAVING: {
+        Cue.SUSPICION: frozenset({Path.ASKING}),
+        Cue.MARKS: frozenset({Path.LEAVING}),
+        Cue.THIS_ANSWERS: frozenset(),
+        Cue.OTHER_ANSWERS: frozenset({Path.STEADY}),
+        Cue.TIME: frozenset({Path.STEADY}),
+    },
+}
+"""What may follow each belief after each cue; nothing: the cue changes nothing."""

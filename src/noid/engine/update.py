@@ -15,10 +15,11 @@ from noid.constants import (
     UPDATE_RETRANSMIT_MAX,
 )
 from noid.datapath.events import ControlMessageReceived
-from noid.engine.context import Context, Pair, Update
+from noid.engine.context import Context, Update
 from noid.engine.core import Core
+from noid.engine.history import Pair
 from noid.engine.secrets import authentication, equal
-from noid.engine.selection import BROKEN, alternatives, instead, standing
+from noid.engine.selection import BROKEN, instead, standing
 from noid.engine.state import State, Timer
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, blank_authentication
 from noid.wire.options import (
@@ -28,9 +29,6 @@ from noid.wire.options import (
     LocatorEntry,
     LocatorFlag,
 )
-
-ANSWERED_OVER_EVERY_PAIR_MAX = 4
-"""Pairs over which a repeated UR is acknowledged, besides the one it came by [D20]."""
 
 
 def send_update(core: Core, context: Context, why: str = "telling the peer new sets") -> None:
@@ -100,6 +98,7 @@ def request(
         sender_locators=own_entries(context),
         receiver_locators=peer_entries(context),
         authentication=bytes(HASH_OCTETS),
+        heard=context.peer_update_nonce,
     )
     octets = len(message.encode(core.options.codepoints.icmpv6_type))
     return authenticated(core, context, replace(message, piggyback=core.fitting(octets, packet)))
@@ -196,18 +195,12 @@ def apply(core: Core, context: Context, message: ControlMessage) -> bool:
 
 
 def acknowledge(
-    core: Core,
-    context: Context,
-    event: ControlMessageReceived,
-    message: ControlMessage,
-    *,
-    repeated: bool,
+    core: Core, context: Context, event: ControlMessageReceived, message: ControlMessage
 ) -> None:
     """Answers a UR: from the locator that was probed to the locator that probed [D20].
 
-    A UR that comes again with its nonce was answered into the void: the path back may be dead while
-    the path here is not, so it is answered over the other pairs too. **Nothing is sent to a locator
-    that is not proven**; a probe from one is answered over the pair in use.
+    Unless its sender hears nothing by it, it is answered over the pair in use too, where that is
+    another. **Nothing is sent to a locator that is not proven.**
     """
     answer = ControlMessage(
         code=Code.UA,
@@ -219,18 +212,18 @@ def acknowledge(
     )
     answer = authenticated(core, context, answer)
     back: Pair = (event.destination, event.source)
-    pairs = [back if event.source in context.peer_verified else context.pair]
-    if repeated:
-        pairs += [pair for pair in (context.pair, *alternatives(context)) if pair not in pairs]
-    for pair in pairs[: 1 + ANSWERED_OVER_EVERY_PAIR_MAX]:
+    pairs = [back] if message.flags & Flag.HEARS_NOTHING else [back, context.pair]
+    if event.source not in context.peer_verified:
+        pairs = [context.pair]
+    for pair in dict.fromkeys(pairs):
         if pair[1] in context.peer_verified:
             # In the form of the question, so that the answer says that this form comes through.
             core.send_on(context, answer, pair, in_slot=event.in_slot)
 
 
 def calm(core: Core, context: Context, why: str) -> None:
-    """Back to ESTABLISHED once neither an update nor a search is under way [draft §7.9]."""
-    if context.state is State.UR_SENT and context.update is None and context.search is None:
+    """Back to ESTABLISHED once no update is under way [draft §7.9]."""
+    if context.state is State.UR_SENT and context.update is None:
         core.enter(context, State.ESTABLISHED, why)
 
 

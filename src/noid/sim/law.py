@@ -36,7 +36,6 @@ from noid.wire.slots import next_header_of
 NOBODY = 0xFFFFE
 """A label that no context has: there would have to be a million."""
 CLOSING_WITHIN_NS = 20 * MINUTE
-UPDATING = frozenset({Timer.RETRANSMIT, Timer.IDLE, Timer.DNS_RETRY})
 """Timers that a context in UR-SENT has when it tells new sets, rather than searches."""
 
 
@@ -104,12 +103,11 @@ def bring(world: World, state: State, timer: Timer | None) -> Context:
     if state not in (State.INIT_SENT, State.CCR_SENT):
         world.run(SECOND)
     world.network.down |= EVERYWHERE
-    if state is State.UR_SENT and timer in UPDATING:
+    if state is State.UR_SENT:
         world.nodes["a"].have(world.nodes["a"].locators[:1])
-    elif state is State.UR_SENT:
+    if timer is Timer.PROBE and state in (State.UR_SENT, State.ESTABLISHED):
         packet = world.say(0, by_server=False)
         world.nodes["a"].give(UnansweredPacket(context.local_label, packet, SECOND))
-        context = reach(world, "a", State.UR_SENT, SECOND)
     if state is State.CLOSING:
         context = reach(world, "a", State.CLOSING, CLOSING_WITHIN_NS)
     return context
@@ -129,7 +127,7 @@ def _alarm(world: World, node: Node, context: Context, timer: Timer) -> bool:
     if timer is Timer.DNS_RETRY and timer in TIMERS_OF[state]:
         world.run(TIMEOUT_NS + MILLISECOND)  # a question must fail first
     if (
-        timer in (Timer.BETTER, Timer.PLAINLY, Timer.VERIFY_AGAIN)
+        timer in (Timer.BETTER, Timer.TOLERANCE, Timer.VERIFY_AGAIN)
         and node.host.core.labels.get(context.local_label) is context
     ):
         # What makes the engine set them is other scenarios'; here it is enough that it is time.

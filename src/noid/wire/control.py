@@ -48,6 +48,7 @@ from noid.wire.options import (
     HASH_OCTETS,
     HEAD,
     HEAD_OCTETS,
+    HEARD,
     ContextOption,
     Cookie,
     Entries,
@@ -159,6 +160,7 @@ class ControlMessage:
         cookie: the responder's, in CC and CCR.
         authentication: keyed hash from both tokens, 16 octets.
         reset_token: what proves a later UC of the sender's, 16 octets [D10].
+        heard: in UR, nonce of the newest UR that its sender has heard; 0 where there is none [D43].
         unknown: options without the critical bit that this version does not know.
         piggyback: the ULP packet, or in UC the packet that caused it.
     """
@@ -175,6 +177,7 @@ class ControlMessage:
     cookie: Cookie | None = None
     authentication: bytes = b""
     reset_token: bytes = b""
+    heard: int = 0
     unknown: tuple[UnknownOption, ...] = ()
     piggyback: Piggyback | None = None
 
@@ -207,6 +210,8 @@ class ControlMessage:
         if self.reset_token:
             # Who does not know it can still have a context; a UC of ours is then harder to believe.
             parts.append(encode_option(OptionType.RESET_TOKEN, self.reset_token, critical=False))
+        if self.heard:
+            parts.append(encode_option(OptionType.HEARD, HEARD.pack(self.heard), critical=False))
         for option in self.unknown:
             parts.append(encode_option(option.number, option.value, critical=False))
         return b"".join(parts)
@@ -357,6 +362,7 @@ DECODERS: dict[int, tuple[str, Callable[[Reader], object]]] = {
         lambda reader: reader.take(HASH_OCTETS, "authentication"),
     ),
     OptionType.RESET_TOKEN: ("reset_token", lambda reader: reader.take(HASH_OCTETS, "reset token")),
+    OptionType.HEARD: ("heard", lambda reader: reader.unpack(HEARD)[0]),
 }
 """Where each option we know stands in a message, and how its value is read."""
 

@@ -40,6 +40,7 @@ CONTEXT = Layout(
 )
 TOKENS = Layout(("Q", "token"), ("Q", "token"))
 COOKIE = Layout(("Q", "timestamp"), ("16s", "cookie locator"), ("16s", "keyed hash"))
+HEARD = Layout(("Q", "nonce heard"))
 COUNT = Layout(("B", "locator count"), ("3x", "locator set"))
 SETS = tuple(
     Layout(
@@ -63,6 +64,7 @@ class OptionType(enum.IntEnum):
     COOKIE = 5
     AUTHENTICATION = 6
     RESET_TOKEN = 7
+    HEARD = 8
 
 
 class LocatorFlag:

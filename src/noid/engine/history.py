@@ -1,0 +1,76 @@
+"""What is known of one pair of locators by what came over it [D20, D43]."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from noid.constants import (
+    ASK_WAIT_MIN,
+    MILLISECOND,
+    SILENCE_UNMEASURED,
+    VERDICT_WAIT_MIN,
+)
+from noid.locators import Locator
+
+Pair = tuple[Locator, Locator]
+"""A source locator of ours and a destination locator of the peer's."""
+
+
+class History(NamedTuple):
+    """What is known of a pair; times are 0 where there was nothing.
+
+    Attributes:
+        heard_ns: when an authentic message last came over it in the form of data.
+        plain_ns: when one last came over it in the plain form.
+        round_trip_ns: how long an answer takes, smoothed; 0 until measured.
+        variation_ns: by how much that varies, smoothed (RFC 6298 §2).
+        alarms: how often lately it was suspected and found to work.
+    """
+
+    heard_ns: int = 0
+    plain_ns: int = 0
+    round_trip_ns: int = 0
+    variation_ns: int = 0
+    alarms: int = 0
+
+    @property
+    def latest_ns(self) -> int:
+        """When anything last came over it."""
+        return max(self.heard_ns, self.plain_ns)
+
+    @property
+    def ask_wait_ns(self) -> int:
+        """How long the first UR may stay unanswered before the pair is in doubt."""
+        usual_ns = self.round_trip_ns or SILENCE_UNMEASURED // 2
+        return max(usual_ns * 5 // 4, usual_ns + 2 * self.variation_ns, ASK_WAIT_MIN)
+
+    @property
+    def ask_gap_ns(self) -> int:
+        """How far apart the bursts of later URs are."""
+        return max(self.round_trip_ns // 8, MILLISECOND // 2)
+
+    @property
+    def verdict_wait_ns(self) -> int:
+        """How long the last UR stays unanswered before the pair is silent [D43]."""
+        if not self.round_trip_ns:
+            return SILENCE_UNMEASURED
+        usual_ns = self.round_trip_ns
+        return max(usual_ns * 3 // 2, usual_ns + 4 * self.variation_ns, VERDICT_WAIT_MIN)
+
+    def measured(self, round_trip_ns: int) -> "History":
+        """After one more measurement, if it is one (RFC 6298 §2)."""
+        if round_trip_ns <= 0:
+            return self
+        before_ns = self.round_trip_ns
+        if not before_ns:
+            return self._replace(round_trip_ns=round_trip_ns)
+        difference_ns = abs(round_trip_ns - before_ns)
+        return self._replace(
+            round_trip_ns=before_ns + (round_trip_ns - before_ns) // 8,
+            variation_ns=self.variation_ns + (difference_ns - self.variation_ns) // 4,
+        )
+
+
+UNKNOWN = History()
+"""Of a pair nothing has come over yet."""
+NO_HISTORY: Mapping[Pair, History] = {}
+"""Where a context begins."""

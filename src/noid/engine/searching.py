@@ -1,0 +1,376 @@
+"""Asking whether the pair in use works, and finding one that does [draft §4.4, D20, D43, D47].
+
+The states are those of ``Path``. A pair that is suspected is **asked** by one Update Request. If
+that is not answered in time the pair is in **doubt**: it is asked several times more, while the
+others are probed, the most promising first. Only if all of that stays unanswered is the pair
+silent: then the first other that has answered is used. While none has, the context **searches**:
+data travels plain between the AIDs, and probes go through all pairs in turn.
+
+Every message here travels in the form of data, so that what is answered is what data needs. It has
+a nonce of its own: its answer measures the round trip of its pair.
+"""
+
+from noid.constants import (
+    ASKS,
+    ASKS_AFTER_ALARM,
+    ASKS_PER_BURST,
+    CYCLE_TIME,
+    CYCLE_TIME_LARGE,
+    PEER_UNABLE_TIME,
+    PLAIN_ANSWER_WAIT,
+    PLAIN_SILENCE_MAX,
+    PROBE_INTERVAL,
+    PROBE_INTERVAL_LARGE,
+    PROBE_INTERVAL_MAX,
+    PROBES_AT_FIRST,
+    PROBES_KEPT_MAX,
+    PROBES_PER_ROUND_MAX,
+    SEARCH_INTERVAL_MAX,
+    SEARCH_INTERVAL_MIN,
+    SECOND,
+    SUSPICION_TIME,
+    TOLERANCE_TIME,
+    WANTED_TIME,
+)
+from noid.engine.context import NEVER, Context, Probe, Search
+from noid.engine.core import Core
+from noid.engine.events import PeerUnable, ProbeStarted
+from noid.engine.history import Pair
+from noid.engine.selection import alternatives, instead
+from noid.engine.state import Cue, Path, Timer
+from noid.engine.update import next_nonce, request
+from noid.wire.control import NO_FLAGS, Flag
+
+
+def search(
+    core: Core,
+    context: Context,
+    why: str,
+    packet: bytes = b"",
+    *,
+    told_by_peer: bool = False,
+    silent_ns: int = 0,
+    beside: Pair | None = None,
+) -> None:
+    """Suspects the pair in use: asks it, or goes on with what is under way.
+
+    Args:
+        core: of the host.
+        context: whose pair.
+        why: what to report.
+        packet: the unanswered packet of the ULP; may be empty.
+        told_by_peer: the peer hears nothing from us, so what we hear proves nothing.
+        silent_ns: the silence that is the reason, where one is.
+        beside: a pair that is probed at the same time.
+    """
+    under_way = context.search
+    if under_way is not None and context.path is not Path.LEAVING:
+        under_way.packet = packet or under_way.packet
+        under_way.told_by_peer |= told_by_peer
+        want(core, context, under_way)
+        return
+    if not context.is_settled or context.is_provisional or not context.peer_verified:
+        return
+    alarms = 0 if told_by_peer else context.history_of(context.pair).alarms
+    wait_ns = min(SEARCH_INTERVAL_MIN << min(alarms, 16), SEARCH_INTERVAL_MAX)
+    if context.searched_ns and core.now_ns < context.searched_ns + wait_ns:
+        return
+    context.turn(Path.ASKING, Cue.SUSPICION)
+    one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
+    context.search = one
+    _ask(core, context, one, 1)
+    one.ask_at_ns = core.now_ns + context.history_of(context.pair).ask_wait_ns
+    if beside is not None:
+        _probe(core, context, one, beside)
+    _arm(core, context, one)
+
+
+def leave(core: Core, context: Context, why: str, *, patience_ns: int = SUSPICION_TIME) -> None:
+    """Looks for another pair, if one is said to be better than the one in use [D20, D22, D25].
+
+    "It is recommended that the host stop using the deprecated locator(s)" [draft §4.5]. The pair in
+    use carries data until one of the better ones answers.
+    """
+    if not instead(context) or not context.is_settled or context.is_provisional:
+        return
+    if context.path not in (Path.STEADY, Path.LEAVING):
+        return
+    one = context.search or Search(why, core.now_ns, b"", 0, False)
+    context.turn(Path.LEAVING, Cue.MARKS)
+    one.untried, one.until_ns = [], core.now_ns + patience_ns
+    one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)
+    context.search = one
+    on_probe_timer(core, context)
+
+
+def on_probe_timer(core: Core, context: Context) -> None:
+    """The next burst of asks, the verdict, or the next round of probes."""
+    under_way = context.search
+    assert under_way is not None
+    if core.now_ns >= under_way.ask_at_ns:
+        _ask_on(core, context, under_way)
+    if context.search is under_way and core.now_ns >= under_way.batch_at_ns:
+        _batch(core, context, under_way)
+    if context.search is under_way:
+        _arm(core, context, under_way)
+
+
+def _arm(core: Core, context: Context, one: Search) -> None:
+    at_ns = min(one.ask_at_ns, one.batch_at_ns)
+    if at_ns < NEVER:
+        core.set_timer(context, Timer.PROBE, max(0, at_ns - core.now_ns))
+    else:
+        core.stop_timer(context, Timer.PROBE)
+
+
+# --- asking the pair in use -----------------------------------------------------------------------
+
+
+def _ask(core: Core, context: Context, one: Search, count: int) -> None:
+    for _ in range(count):
+        _probe(core, context, one, context.pair)
+    one.asks += count
+
+
+def _ask_on(core: Core, context: Context, one: Search) -> None:
+    """The pair in use has not answered yet: it is asked more, and in the end it is silent."""
+    history = context.history_of(context.pair)
+    asks = ASKS_AFTER_ALARM if history.alarms else ASKS
+    if context.path is Path.ASKING:
+        context.turn(Path.DOUBTING, Cue.TIME)
+        one.batch_at_ns = core.now_ns
+    if one.asks < asks:
+        _ask(core, context, one, min(ASKS_PER_BURST, asks - one.asks))
+        wait_ns = history.ask_gap_ns if one.asks < asks else history.verdict_wait_ns
+        one.ask_at_ns = core.now_ns + wait_ns
+    elif one.found is not None:
+        _use(core, context, one, one.found)
+    else:
+        context.turn(Path.SEARCHING, Cue.TIME)
+        one.ask_at_ns = NEVER
+        one.wanted_ns = core.now_ns
+        one.batch_at_ns = min(one.batch_at_ns, core.now_ns + PROBE_INTERVAL)
+        core.install(context)
+        _probe_plainly(core, context, one)
+
+
+# --- probing all of them --------------------------------------------------------------------------
+
+
+def _probe(core: Core, context: Context, one: Search, pair: Pair, packet: bytes = b"") -> None:
+    """One UR over one pair, in the form of data."""
+    in_doubt = context.path in (Path.DOUBTING, Path.SEARCHING) and not one.told_by_peer
+    nonce = _noted(core, context, one, pair)
+    flags = Flag.HEARS_NOTHING if in_doubt else NO_FLAGS
+    message = request(core, context, nonce, flags=flags, packet=packet)
+    core.send_on(context, message, pair, in_slot=True)
+
+
+def _probe_plainly(core: Core, context: Context, one: Search) -> None:
+    """One UR between the AIDs in the plain form: does a firewall drop data alone? [D47]."""
+    pair = context.local_aid, context.peer_aid
+    one.plain_sent_ns = core.now_ns
+    one.plain_nonce = _noted(core, context, one, pair)
+    core.send(request(core, context, one.plain_nonce), pair)
+
+
+def _noted(core: Core, context: Context, one: Search, pair: Pair) -> int:
+    nonce = next_nonce(context)
+    one.probes[nonce] = Probe(pair, core.now_ns)
+    if len(one.probes) > PROBES_KEPT_MAX:
+        del one.probes[next(iter(one.probes))]
+    return nonce
+
+
+def _batch(core: Core, context: Context, one: Search) -> None:
+    """The next few pairs of the cycle, or a new cycle."""
+    if context.path is Path.LEAVING and core.now_ns >= one.until_ns:
+        _end(core, context, Cue.TIME)
+        return
+    if not one.untried and not _begin_cycle(core, context, one):
+        return
+    batch, one.untried = (
+        one.untried[:PROBES_PER_ROUND_MAX],
+        one.untried[PROBES_PER_ROUND_MAX:],
+    )
+    if not one.batch_ns:
+        pairs = tuple(batch) if context.path is Path.LEAVING else (context.pair, *batch)
+        core.emit(ProbeStarted(context.local_aid, context.peer_aid, one.why, pairs))
+    packet = one.packet if context.path is Path.SEARCHING else b""
+    for pair in batch:
+        if pair[0] in context.own_set and pair[1] in context.peer_verified:
+            _probe(core, context, one, pair, packet)
+    one.tried += len(batch)
+    one.batch_ns = core.now_ns
+    one.batch_at_ns = core.now_ns + _interval_ns(one)
+
+
+def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
+    """Arranges all pairs in the order in which they are tried; returns whether that is now."""
+    others = instead(context) if context.path is Path.LEAVING else alternatives(context)
+    if context.path is Path.DOUBTING and (one.cycles or not others):
+        one.batch_at_ns = NEVER  # all have been tried; the pair in use has time to answer
+        return False
+    if context.path is Path.SEARCHING:
+        others = [context.pair, *others]
+        if one.plain_ns >= one.cycle_ns > 0 and not one.is_aside:
+            _set_aside(core, context, one)
+            return False
+        unwanted_ns = core.now_ns - one.wanted_ns
+        if unwanted_ns > SUSPICION_TIME:
+            one.batch_at_ns = NEVER
+            return False
+        one.backoff = one.backoff + 1 if unwanted_ns > WANTED_TIME else 0
+        one.is_aside = False
+        _probe_plainly(core, context, one)
+    one.untried, one.tried, one.count = others, 0, len(others)
+    one.cycles += 1
+    one.cycle_ns = core.now_ns
+    return True
+
+
+def _set_aside(core: Core, context: Context, one: Search) -> None:
+    """No pair passes the form of data, and the AIDs pass the plain one: for a while that goes."""
+    one.is_aside = True
+    one.batch_at_ns = core.now_ns + PEER_UNABLE_TIME
+    core.emit(PeerUnable(context.peer_aid, "M6 packets are dropped on the way"))
+
+
+def _interval_ns(one: Search) -> int:
+    """Until the next round: 16 pairs in the first second, then 64/s, then all in a cycle's time."""
+    if one.cycles == 1 and one.untried:
+        if one.tried < PROBES_AT_FIRST:
+            return PROBE_INTERVAL
+        if one.tried < PROBES_AT_FIRST + PROBES_PER_ROUND_MAX:
+            return SECOND - PROBE_INTERVAL * (PROBES_AT_FIRST // PROBES_PER_ROUND_MAX - 1)
+        return PROBE_INTERVAL_LARGE
+    cycle_ns = CYCLE_TIME if one.count <= PROBES_AT_FIRST else CYCLE_TIME_LARGE
+    rounds = -(-one.count // PROBES_PER_ROUND_MAX) or 1
+    return min(cycle_ns // rounds << min(one.backoff, 16), PROBE_INTERVAL_MAX)
+
+
+def want(core: Core, context: Context, one: Search) -> None:
+    """A program or the peer needs a pair: a search that has slowed down hastens."""
+    if context.path is not Path.SEARCHING:
+        return
+    one.wanted_ns = core.now_ns
+    if one.is_aside:
+        _check_plain(core, context, one)
+        return
+    one.backoff = 0
+    one.batch_at_ns = min(one.batch_at_ns, max(core.now_ns, one.batch_ns + _interval_ns(one)))
+    _arm(core, context, one)
+
+
+def answer_search(core: Core, context: Context) -> None:
+    """A UR of the peer's is heard while we have no pair either: our probes name it from now on.
+
+    Those that have gone do not. So all pairs are probed once more, without waiting.
+    """
+    one = context.search
+    if one is None:
+        return
+    want(core, context, one)
+    if context.path in (Path.DOUBTING, Path.SEARCHING) and not one.names_newest:
+        one.names_newest = True
+        one.untried, one.cycles = [], 0
+        one.batch_at_ns = max(core.now_ns, one.batch_ns + PROBE_INTERVAL)
+        _arm(core, context, one)
+
+
+def _check_plain(core: Core, context: Context, one: Search) -> None:
+    """Data travels plain because that passes: asks now and then whether it still does."""
+    if one.plain_ns >= one.plain_sent_ns:
+        if core.now_ns - one.plain_ns > PLAIN_SILENCE_MAX:
+            _probe_plainly(core, context, one)
+    elif core.now_ns - one.plain_sent_ns > PLAIN_ANSWER_WAIT:
+        resume(core, context)
+
+
+def resume(core: Core, context: Context) -> None:
+    """Something has changed: a search that found nothing begins a new cycle [D45]."""
+    one = context.search
+    if one is None or context.path is not Path.SEARCHING:
+        return
+    one.is_aside, one.backoff, one.untried, one.cycle_ns = False, 0, [], 0
+    one.wanted_ns = core.now_ns
+    one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)
+    _arm(core, context, one)
+
+
+# --- what comes of it -----------------------------------------------------------------------------
+
+
+def acknowledged(core: Core, context: Context, nonce: int, *, measures: bool) -> None:
+    """The peer has heard a UR of ours: its pair works, from here to there."""
+    one = context.search
+    if context.late is not None and nonce in context.late:
+        probe = context.late.pop(nonce)
+        if measures:
+            context.measure(probe.pair, core.now_ns - probe.sent_ns)
+    if one is None or nonce not in one.probes:
+        return
+    probe = one.probes.pop(nonce)
+    pair = probe.pair
+    if nonce == one.plain_nonce:
+        one.plain_ns = core.now_ns
+        return
+    if measures:
+        context.measure(pair, core.now_ns - probe.sent_ns)
+    if context.path is Path.LEAVING:
+        if pair != context.pair:
+            _use(core, context, one, pair)
+    elif pair == context.pair:
+        _works(core, context, one)
+    elif context.path is Path.SEARCHING:
+        _use(core, context, one, pair)
+    else:
+        one.found = one.found or pair
+
+
+def _works(core: Core, context: Context, one: Search) -> None:
+    """The pair in use answers: a false alarm, or it works again."""
+    was_dead, was_lost = context.path is Path.SEARCHING, context.path is Path.DOUBTING
+    _end(core, context, Cue.THIS_ANSWERS)
+    if was_dead:
+        core.install(context)
+        core.repeat(context, one.packet)
+        return
+    before = context.history_of(context.pair)
+    context.note(context.pair, before._replace(alarms=before.alarms + 1))
+    if one.silent_ns:
+        harmless_ns = one.silent_ns + core.now_ns - one.started_ns
+        # Where messages are lost there is more of that to come.
+        context.tolerated_ns = max(context.tolerated_ns, harmless_ns << was_lost)
+        core.install(context)
+    if not core.is_timer_set(context, Timer.TOLERANCE):
+        core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)
+
+
+def _use(core: Core, context: Context, one: Search, pair: Pair) -> None:
+    """Another pair answers, and is used from now on."""
+    _end(core, context, Cue.OTHER_ANSWERS)
+    context.searched_ns = 0  # the new pair may be asked at once
+    if pair[0] in context.own_set and pair[1] in context.peer_verified:
+        core.switch(context, pair, one.why, one.packet)
+    core.install(context)
+
+
+def _end(core: Core, context: Context, cue: Cue) -> None:
+    context.turn(Path.STEADY, cue)
+    context.late = context.search.probes if context.search is not None else None
+    context.search = None
+    context.searched_ns = core.now_ns
+    core.stop_timer(context, Timer.PROBE)
+
+
+def on_tolerance_timer(core: Core, context: Context) -> None:
+    """What false alarms taught is forgotten by halves."""
+    context.late = None
+    context.tolerated_ns = context.tolerated_ns // 2 if context.tolerated_ns > SECOND // 100 else 0
+    for pair, one in context.history.items():
+        if one.alarms:
+            context.note(pair, one._replace(alarms=one.alarms // 2))
+    core.install(context)
+    if context.tolerated_ns or any(one.alarms for one in context.history.values()):
+        core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)

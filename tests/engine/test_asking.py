@@ -1,0 +1,304 @@
+"""A pair that is suspected is asked, and left only if it is silent [D43]."""
+
+from noid.constants import (
+    ASKS,
+    ASKS_AFTER_ALARM,
+    ASKS_PER_BURST,
+    MILLISECOND,
+    MINUTE,
+    SEARCH_INTERVAL_MAX,
+    SEARCH_INTERVAL_MIN,
+    SECOND,
+    TOLERANCE_MAX,
+    TOLERANCE_TIME,
+)
+from noid.datapath.events import SourceMoved, UnansweredPacket
+from noid.engine.events import LocatorsChanged, SendAgain, Switched
+from noid.engine.state import Path, Timer
+from noid.wire.control import Code, Flag
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    X1,
+    Network,
+    Station,
+    established,
+    packet,
+)
+from tests.engine.test_conformance_setup import sent_by
+from tests.engine.test_reachability import reports, silence
+
+ROUND_TRIP_NS = 20 * MILLISECOND
+PAIR = (B1, A1)
+
+
+def asked(station: Station) -> list[tuple[bytes, bytes]]:
+    """The pairs over which a station has sent URs."""
+    return [(header.source, header.destination) for header, _ in sent_by(station, Code.UR)]
+
+
+def path_of(station: Station) -> Path:
+    """What a station believes of its pair, as it is now."""
+    return station.context.path
+
+
+def suspected() -> Network:
+    """Host b has just asked the pair in use."""
+    network = established()
+    network.run(SECOND)
+    network.b.outputs.clear()
+    network.give(network.b, silence(network.b))
+    return network
+
+
+def test_the_pair_in_use_is_asked_first_and_alone() -> None:
+    network = suspected()
+    ((header, message),) = sent_by(network.b, Code.UR)
+    assert (header.source, header.destination) == PAIR
+    assert message.flags & Flag.HEARS_NOTHING == 0
+    assert network.b.context.path is Path.ASKING
+
+
+def test_it_is_asked_in_the_form_of_data() -> None:
+    network = suspected()
+    ((header, _),) = sent_by(network.b, Code.UR)
+    assert header.next_header == CODEPOINTS.rewritable_first + 6
+
+
+def test_a_pair_that_answers_costs_two_messages() -> None:
+    network = suspected()
+    network.run(SECOND)
+    assert asked(network.b) == [PAIR]
+    assert len(sent_by(network.a, Code.UA)) == 1
+    assert network.b.context.path is Path.STEADY
+    assert network.b.context.pair == PAIR
+
+
+def test_no_packet_is_delivered_by_asking() -> None:
+    network = suspected()
+    network.a.delivered.clear()
+    network.run(SECOND)
+    assert network.a.delivered == []
+    assert not any(isinstance(one, SendAgain) for one in network.b.outputs)
+
+
+def test_a_pair_that_does_not_answer_is_asked_more_while_the_others_are_probed() -> None:
+    network = suspected()
+    network.kill_provider(1)
+    network.run(ROUND_TRIP_NS * 3 // 2)
+    assert network.b.context.path is Path.DOUBTING
+    assert asked(network.b).count(PAIR) > 1
+    assert set(asked(network.b)) == {PAIR, (B2, A2), (B1, A2), (B2, A1)}
+
+
+def test_a_host_in_doubt_says_that_it_hears_nothing() -> None:
+    network = suspected()
+    network.kill_provider(1)
+    network.run(ROUND_TRIP_NS * 3 // 2)
+    first, *others = [message for _, message in sent_by(network.b, Code.UR)]
+    assert not first.flags & Flag.HEARS_NOTHING
+    assert all(one.flags & Flag.HEARS_NOTHING for one in others)
+
+
+def test_every_request_has_a_nonce_of_its_own() -> None:
+    network = suspected()
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.run(5 * SECOND)
+    nonces = [message.nonce for _, message in sent_by(network.b, Code.UR)]
+    assert len(set(nonces)) == len(nonces)
+
+
+def test_another_pair_is_used_only_after_so_many_requests_were_not_answered() -> None:
+    network = suspected()
+    network.kill_provider(1)
+    network.run(ROUND_TRIP_NS * 5 // 4)
+    assert asked(network.b).count(PAIR) == 1 + ASKS_PER_BURST
+    while network.b.context.pair == PAIR:
+        network.run(MILLISECOND)
+    assert asked(network.b).count(PAIR) == ASKS
+
+
+def test_that_takes_three_round_trips_at_most() -> None:
+    network = suspected()
+    network.kill_provider(1)
+    network.run(3 * ROUND_TRIP_NS)
+    assert network.b.context.pair == (B2, A2)
+
+
+def test_a_late_answer_keeps_the_pair() -> None:
+    network = suspected()
+    delayed, put = [], network.put
+    network.put = lambda octets: delayed.append(octets)  # type: ignore[method-assign, assignment]
+    kept = list(network.wire)
+    network.wire.clear()
+    network.run(ROUND_TRIP_NS * 2)
+    assert path_of(network.b) is Path.DOUBTING
+    network.put = put  # type: ignore[method-assign]
+    for _, octets in kept:
+        network.put(octets)
+    network.run(ROUND_TRIP_NS)
+    assert path_of(network.b) is Path.STEADY
+    assert network.b.context.pair == PAIR
+    assert network.b.context.history_of(PAIR).round_trip_ns > ROUND_TRIP_NS, "measured by it"
+
+
+def test_after_a_false_alarm_more_requests_are_needed() -> None:
+    network = suspected()
+    network.run(SECOND)
+    assert network.b.context.history_of(PAIR).alarms == 1
+    network.kill_provider(1)
+    network.b.outputs.clear()
+    network.give(network.b, silence(network.b))
+    while network.b.context.pair == PAIR:
+        network.run(MILLISECOND)
+    assert asked(network.b).count(PAIR) == ASKS_AFTER_ALARM
+
+
+def test_false_alarms_become_rare() -> None:
+    network = established()
+    network.run(SECOND)
+    network.b.outputs.clear()
+    for _ in range(4000):
+        network.give(network.b, silence(network.b))
+        network.run(10 * MILLISECOND)
+    assert len(asked(network.b)) <= 8 + 40 * SECOND // SEARCH_INTERVAL_MAX
+
+
+def test_the_first_alarms_are_no_closer_than_the_least_interval() -> None:
+    network = suspected()
+    network.run(SEARCH_INTERVAL_MIN)
+    network.give(network.b, silence(network.b))
+    assert len(asked(network.b)) == 1
+    network.run(2 * SEARCH_INTERVAL_MIN)
+    network.give(network.b, silence(network.b))
+    assert len(asked(network.b)) == 2
+
+
+def test_a_silence_that_proved_harmless_is_no_news_again() -> None:
+    network = suspected()
+    before_ns = network.b.context.silence_ns
+    network.run(SECOND)
+    assert network.b.context.silence_ns == 2 * (before_ns + ROUND_TRIP_NS)
+
+
+def test_t_does_not_grow_beyond_its_limit() -> None:
+    network = established()
+    label = network.b.context.local_label
+    for _ in range(10):
+        network.give(network.b, UnansweredPacket(label, packet(B1, A1), 20 * SECOND))
+        network.run(3 * SECOND)
+    assert network.b.context.silence_ns == TOLERANCE_MAX
+
+
+def test_what_false_alarms_taught_is_halved_again_and_again() -> None:
+    network = suspected()
+    network.run(SECOND)
+    context = network.b.context
+    tolerated_ns = context.tolerated_ns
+    network.run(TOLERANCE_TIME)
+    assert context.tolerated_ns == tolerated_ns // 2
+    assert context.history_of(PAIR).alarms == 0
+    network.run(10 * MINUTE)
+    assert context.tolerated_ns == 0
+    assert not network.b.host.core.is_timer_set(context, Timer.TOLERANCE)
+
+
+def test_knowledge_of_false_alarms_survives_a_switch() -> None:
+    network = suspected()
+    network.run(SECOND)
+    tolerated_ns = network.b.context.tolerated_ns
+    network.kill_provider(1)
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.b.context.pair == (B2, A2)
+    assert network.b.context.tolerated_ns == tolerated_ns
+    assert network.b.context.history_of(PAIR).alarms == 1
+
+
+def test_a_pair_that_has_just_been_taken_may_be_asked_at_once() -> None:
+    network = suspected()
+    network.kill_provider(1)
+    network.run(SECOND)
+    network.b.outputs.clear()
+    network.give(network.b, silence(network.b))
+    assert asked(network.b) == [(B2, A2)]
+
+
+def test_a_host_that_is_told_asks_also_after_false_alarms() -> None:
+    network = suspected()
+    network.run(SECOND)
+    context = network.a.context
+    context.note(context.pair, context.history_of(context.pair)._replace(alarms=9))
+    network.kill_provider(1)
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.a.context.pair == (A2, B2)
+
+
+def test_a_false_alarm_of_one_host_makes_the_other_ask_nothing() -> None:
+    network = suspected()
+    network.a.outputs.clear()
+    network.run(SECOND)
+    assert sent_by(network.a, Code.UR) == []
+
+
+# --- the peer's source moves ----------------------------------------------------------------------
+
+
+def moved(network: Network) -> None:
+    """Data of b's comes to a from b's other locator."""
+    network.a.outputs.clear()
+    network.give(network.a, SourceMoved(network.a.context.local_label, B2, False))
+
+
+def test_data_from_another_source_moves_nothing_while_the_pair_in_use_answers() -> None:
+    network = established()
+    moved(network)
+    assert set(asked(network.a)) == {(A1, B1), (A1, B2)}
+    network.run(SECOND)
+    assert network.a.context.pair == (A1, B1)
+    assert reports(network.a, Switched) == []
+
+
+def test_data_from_another_source_moves_the_pair_if_that_in_use_is_silent() -> None:
+    network = established()
+    network.run(SECOND)
+    network.dead |= {(A1, B1), (B1, A1)}
+    moved(network)
+    network.run(3 * ROUND_TRIP_NS)
+    assert network.a.context.pair == (A1, B2)
+
+
+def test_nothing_is_sent_to_a_source_that_is_not_proven() -> None:
+    network = established()
+    network.a.outputs.clear()
+    network.give(network.a, SourceMoved(network.a.context.local_label, X1, False))
+    network.run(SECOND)
+    assert asked(network.a) == []
+
+
+def test_a_source_that_moves_to_and_fro_is_asked_about_twice_a_minute() -> None:
+    network = established()
+    network.a.outputs.clear()
+    for _ in range(60):
+        network.give(network.a, SourceMoved(network.a.context.local_label, B2, False))
+        network.run(SECOND)
+    assert len(asked(network.a)) == 4
+
+
+def test_the_data_plane_does_not_follow_a_source_of_its_own_accord() -> None:
+    network = established()
+    assert network.a.context.flow().verified_locators == {B1}
+
+
+def test_a_better_pair_is_not_waited_for_once_the_pair_in_use_is_suspected() -> None:
+    network = established()
+    network.dead |= {(A2, B1), (A2, B2)}
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=frozenset({A1})))
+    assert path_of(network.a) is Path.LEAVING
+    network.give(network.a, silence(network.a))
+    assert path_of(network.a) is Path.ASKING
