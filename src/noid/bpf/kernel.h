@@ -67,6 +67,14 @@ struct __sk_buff {
 	u32 gso_size;
 };
 
+struct bpf_sock {
+	u32 bound_dev_if;
+	u32 family;
+	u32 type;
+	u32 protocol;
+	u32 mark;
+};
+
 struct xdp_md {
 	u32 data;
 	u32 data_end;
@@ -89,6 +97,7 @@ static long (*const sum_difference)(const void *from, u32 from_octets, const voi
 				    u32 to_octets, u32 seed) = (void *)28;
 static long (*const packet_pull)(struct __sk_buff *packet, u32 octets) = (void *)39;
 static long (*const packet_sum_update)(struct __sk_buff *packet, u32 sum) = (void *)40;
+static struct bpf_sock *(*const full_socket)(u64 socket) = (void *)95;
 static long (*const packet_grow_head)(struct __sk_buff *packet, u32 octets, u64 flags) = (void *)43;
 static long (*const timer_init)(struct bpf_timer *timer, void *map, u64 flags) = (void *)169;
 static long (*const timer_set_callback)(struct bpf_timer *timer, void *callback) = (void *)170;

@@ -123,6 +123,22 @@ INLINE struct scout *returned_scout(struct __sk_buff *packet, const struct ipv6 
 	return scout;
 }
 
+/* Whether a packet with our mark is the daemon's own. Any other is a scout that has waited for its
+ * neighbour while another was sent by this processor: it gets back the mark of its socket.
+ */
+INLINE int is_of_daemon(struct __sk_buff *packet)
+{
+	struct bpf_sock *socket = 0;
+	u64 any = packet->sk;
+
+	if (any)
+		socket = full_socket(any);
+	if (socket && socket->mark == settings.mark)
+		return 1;
+	packet->mark = socket ? socket->mark : 0;
+	return 0;
+}
+
 /* Puts the Ethernet header that leads to a peer, if it is known. */
 INLINE int put_link(struct ipv6 *ip, u32 at, const struct towards *peer)
 {
@@ -272,7 +288,9 @@ INLINE int outward(struct __sk_buff *packet, u32 at, enum place place)
 		return TC_PASS;
 	if (packet->mark == settings.mark) {
 		scout = returned_scout(packet, ip);
-		if (!scout || !is_m6(ip->next_header))
+		if (!scout && is_of_daemon(packet))
+			return TC_PASS;
+		if (!is_m6(ip->next_header))
 			return TC_PASS;
 	}
 	if (is_m6(ip->next_header))
