@@ -115,7 +115,7 @@ def test_the_fingerprint_is_of_the_code() -> None:
     assert len(fingerprint()) == 16
 
 
-def played(count_and_play: tuple[int, workers.Play]) -> list[Outcome]:
+def played(count_and_play: tuple[int, workers.Work[Chunk, Outcome]]) -> list[Outcome]:
     count, play = count_and_play
     assert count >= 1
     return sorted(play(FEW), key=lambda one: one.chunk.scenario)
@@ -133,7 +133,7 @@ def same(one: list[Outcome], other: list[Outcome]) -> bool:
 
 @pytest.mark.slow
 def test_processes_of_this_machine_play_the_same() -> None:
-    assert same(played(on_this_machine(2)), expected())
+    assert same(played(on_this_machine(2, carry_out)), expected())
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_a_cluster_plays_the_same() -> None:
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
     ) as cluster:
-        assert same(played(on_cluster(cluster.scheduler_address)), expected())
+        assert same(played(on_cluster(cluster.scheduler_address, carry_out)), expected())
 
 
 @pytest.mark.slow
@@ -152,14 +152,14 @@ def test_a_cluster_without_workers_is_refused() -> None:
         distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
         pytest.raises(UsageError, match="has no workers; start: dask worker"),
     ):
-        on_cluster(cluster.scheduler_address)
+        on_cluster(cluster.scheduler_address, carry_out)
 
 
 @pytest.mark.slow
 def test_where_no_scheduler_answers_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "CONNECT_S", 0.2)
     with pytest.raises(UsageError, match="no Dask scheduler at"):
-        on_cluster("tcp://127.0.0.1:1")
+        on_cluster("tcp://127.0.0.1:1", carry_out)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from noid.cli import sweep
+from noid.cli import scale, sweep
 from noid.errors import UsageError
 from noid.sim.coverage import every_entry
 from noid.sim.history import History, decode
@@ -78,6 +78,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     run.add_argument("--json", action="store_true", help="JSON, for programs")
     run.set_defaults(handler=run_seeds)
     sweep.add_command(leaves)
+    scale.add_command(leaves)
 
 
 def run_seeds(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from noid.sim.coverage import every_entry
 from noid.sim.families import FAMILIES
 from noid.sim.laws import LAWS
 from noid.sweep.results import Results
-from noid.sweep.work import Chunk, Found, Outcome, Totals, chunks
+from noid.sweep.work import Chunk, Found, Outcome, Totals, carry_out, chunks
 from noid.sweep.workers import on_cluster, on_this_machine
 
 PROGRESS_S: Final = 2.0
@@ -84,7 +84,11 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     try:
         missing = results.missing(wanted)
         cluster = arguments.cluster
-        count, play = on_cluster(cluster) if cluster else on_this_machine(arguments.processes)
+        count, play = (
+            on_cluster(cluster, carry_out)
+            if cluster
+            else on_this_machine(arguments.processes, carry_out)
+        )
         started_s = time.monotonic()
         for outcome in _shown(play(missing), missing):
             results.keep(outcome)

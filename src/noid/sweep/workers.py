@@ -1,35 +1,40 @@
-"""Who plays the chunks: processes of this machine, or the workers of a Dask cluster."""
+"""Who does the work: processes of this machine, or the workers of a Dask cluster."""
 
 import concurrent.futures
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from noid.errors import Unsupported, UsageError
-from noid.sweep.work import Chunk, Outcome, carry_out
 
 AHEAD_EACH = 4
-"""Chunks handed out to each worker before the first of them is done."""
+"""Items handed out to each worker before the first of them is done."""
 CONNECT_S = 10
 
-Play = Callable[[list[Chunk]], Iterator[Outcome]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Work = Callable[[list[Item]], Iterator[Result]]
+"""Does a list of items and yields what came of each, in any order."""
 
 
-def on_this_machine(processes: int) -> tuple[int, Play]:
+def on_this_machine(
+    processes: int, function: Callable[[Item], Result]
+) -> tuple[int, Work[Item, Result]]:
     """Processes of this machine.
 
     Args:
         processes: how many; 0 for as many as there are cores.
+        function: what is done with each item.
 
     Returns:
-        How many there are, and what lets them play, in any order.
+        How many there are, and what lets them work.
     """
     count = processes or os.cpu_count() or 1
 
-    def play(chunks: list[Chunk]) -> Iterator[Outcome]:
+    def work(items: list[Item]) -> Iterator[Result]:
         with concurrent.futures.ProcessPoolExecutor(count) as pool:
-            # All are handed over at once: a chunk is a few numbers.
-            waiting = [pool.submit(carry_out, chunk) for chunk in chunks]
+            # All are handed over at once: an item is a few numbers.
+            waiting = [pool.submit(function, item) for item in items]
             try:
                 for one in concurrent.futures.as_completed(waiting):
                     yield one.result()
@@ -37,14 +42,15 @@ def on_this_machine(processes: int) -> tuple[int, Play]:
                 for one in waiting:
                     one.cancel()
 
-    return count, play
+    return count, work
 
 
-def on_cluster(address: str) -> tuple[int, Play]:
+def on_cluster(address: str, function: Callable[[Item], Result]) -> tuple[int, Work[Item, Result]]:
     """The workers of a Dask cluster, which have noid installed.
 
     Args:
         address: of its scheduler, such as ``tcp://192.0.2.1:8786``.
+        function: what is done with each item.
 
     Raises:
         Unsupported: the library is not installed.
@@ -63,19 +69,19 @@ def on_cluster(address: str) -> tuple[int, Play]:
         client.close()
         raise UsageError(f"the scheduler at {address} has no workers; start: dask worker {address}")
 
-    def play(chunks: list[Chunk]) -> Iterator[Outcome]:
-        upcoming = iter(chunks)
+    def work(items: list[Item]) -> Iterator[Result]:
+        upcoming = iter(items)
         first = [one for one, _ in zip(upcoming, range(AHEAD_EACH * count), strict=False)]
         running = distributed.as_completed(
-            [client.submit(carry_out, chunk, pure=False) for chunk in first]
+            [client.submit(function, item, pure=False) for item in first]
         )
         try:
             for one in running:
                 yield one.result()
                 following = next(upcoming, None)
                 if following is not None:
-                    running.add(client.submit(carry_out, following, pure=False))
+                    running.add(client.submit(function, following, pure=False))
         finally:
             client.close()
 
-    return count, play
+    return count, work
