@@ -12,6 +12,7 @@ from tests.engine.network import (
     B1,
     B2,
     DELAY_NS,
+    X1,
     Network,
     Station,
     established,
@@ -183,3 +184,37 @@ def test_a_peer_that_sets_up_anew_is_verified_from_its_name() -> None:
     network.run(2 * SECOND)
     assert network.a.context.peer_label == network.b.context.local_label
     assert B2 in network.a.context.peer_verified
+
+
+# --- what the peer is told of its sets ------------------------------------------------------------
+
+
+def published(network: Network, locator: Locator) -> None:
+    """Adds a locator of a's to the DNS."""
+    network.names["a.example"].append(locator)
+    network.reverse[locator] = "a.example"
+
+
+def test_a_locator_that_the_dns_lists_before_the_peer_says_it_is_used_at_once() -> None:
+    network = established()
+    published(network, X1)
+    verify_now(network)
+    assert network.b.context.told_remote in ((), (A1, A2, X1))
+    network.a.locators = (A1, A2, X1)
+    network.give(network.a, LocatorsChanged((A1, A2, X1)))
+    in_use(network, SECOND)
+    assert network.b.context.peer_verified == {A1, A2, X1}
+    assert network.a.context.own_set == (A1, A2, X1)
+
+
+def test_a_locator_added_to_the_dns_after_it_was_excluded_is_used_at_once() -> None:
+    network = established()
+    remove(network, network.a, A2)
+    verify_now(network)
+    assert network.a.context.own_set == (A1,)
+    network.a.locators = (A1, A2, X1)
+    published(network, X1)
+    verify_now(network)
+    network.give(network.a, LocatorsChanged((A1, A2, X1)))
+    in_use(network, SECOND)
+    assert X1 in network.a.context.own_set

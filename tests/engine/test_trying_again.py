@@ -106,6 +106,14 @@ def test_an_unable_peer_that_begins_a_set_up_is_unable_no_longer() -> None:
     assert network.a.host.core.peers[B1].unable_ns == 0
 
 
+def test_no_connection_begins_at_an_aid_that_is_unable_if_there_is_another() -> None:
+    network = unable()
+    assert network.a.host.working((B1, B2)) == (B2,)
+    assert network.a.host.working((B1,)) == (B1,)
+    network.run(PEER_UNABLE_TIME)
+    assert network.a.host.working((B1, B2)) == (B1, B2)
+
+
 # --- updates --------------------------------------------------------------------------------------
 
 

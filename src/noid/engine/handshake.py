@@ -29,8 +29,8 @@ from noid.engine.history import Pair
 from noid.engine.secrets import reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
-from noid.engine.update import own_entries, peer_entries, restore, tell_untold
-from noid.engine.verifying import begin, tell_remote
+from noid.engine.update import own_entries, peer_entries, restore, tell_remote, tell_untold
+from noid.engine.verifying import begin
 from noid.locators import Locator, is_global_unicast
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag

@@ -111,8 +111,12 @@ class Host:
         return peers.confirmed_name(self.core, aid) not in ("", canonical_name(name))
 
     def working(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
-        """Those of a peer's locators at which a connection may well begin [D24]."""
-        return selection.working(self._contexts_at(locators), locators)
+        """Those of a peer's locators at which a connection may well begin [D24].
+
+        Not at an AID that did not answer by M6, and so may be dead, if there are others [D49].
+        """
+        able = [one for one in locators if not self.core.is_unable(one)]
+        return selection.working(self._contexts_at(locators), able or locators)
 
     def answering(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
         """Those of a peer's locators at which it is known to answer by M6 now [D49]."""

@@ -104,6 +104,21 @@ def request(
     return authenticated(core, context, replace(message, piggyback=core.fitting(octets, packet)))
 
 
+def tell_remote(core: Core, context: Context) -> None:
+    """Tells the peer which of its locators the DNS knows, where it thinks otherwise.
+
+    They are fewer than it has [draft §7.7, §7.13], or others than it was told [draft §4.5]. During
+    set-up there is no peer to tell yet; it is told once that is over.
+    """
+    if not context.is_settled or not context.verification.settled:
+        return
+    said = frozenset(context.peer_local)
+    told = said.intersection(context.told_remote) if context.told_remote else said
+    if said.intersection(context.peer_remote) != told:
+        context.told_remote = context.peer_remote
+        send_update(core, context)
+
+
 def labels(core: Core, context: Context) -> ContextOption:
     """Which context a message of ours is about, and how often we have come up."""
     return ContextOption(
@@ -191,6 +206,7 @@ def apply(core: Core, context: Context, message: ControlMessage) -> bool:
     is_other = (context.peer_local, context.peer_marks, context.own_remote) != before
     if is_other:
         core.install(context)
+        tell_remote(core, context)
     return is_other
 
 

@@ -21,7 +21,7 @@ from noid.engine.context import Context, Probation
 from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, LocatorsVerified
 from noid.engine.state import State, Timer
-from noid.engine.update import send_update, tell_untold
+from noid.engine.update import tell_remote, tell_untold
 from noid.locators import Locator
 
 
@@ -166,18 +166,3 @@ def _settled(core: Core, context: Context) -> None:
     lapse_ns = min(context.lapsing.values(), default=core.now_ns + again_ns) - core.now_ns
     core.set_timer(context, Timer.VERIFY_AGAIN, max(0, min(again_ns, lapse_ns)))
     tell_remote(core, context)
-
-
-def tell_remote(core: Core, context: Context) -> None:
-    """Tells the peer which of its locators the DNS knows, where it thinks otherwise.
-
-    They are fewer than it has [draft §7.7, §7.13], or others than it was told [draft §4.5]. During
-    set-up there is nobody to tell yet; it is told once that is over.
-    """
-    if not context.is_settled or not context.verification.settled:
-        return
-    said = frozenset(context.peer_local)
-    told = said.intersection(context.told_remote) if context.told_remote else said
-    if said.intersection(context.peer_remote) != told:
-        context.told_remote = context.peer_remote
-        send_update(core, context)
