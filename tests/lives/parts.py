@@ -16,12 +16,14 @@ from noid.control import ControlServer
 from noid.dns.records import Kind, Question
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
+from noid.errors import PlatformError
 from noid.locators import Locator, parse_locator
 from noid.memories import Memories
 from noid.netlink import HostNetwork
 from noid.own import OwnLocators
 from noid.plane import pins
 from noid.plane.bpf import BpfPlane
+from noid.plane.carried import Carried
 from noid.plane.layout import Clock
 from noid.plane.pins import own_devices
 from noid.plane.steering import GATEWAY
@@ -29,6 +31,7 @@ from noid.plane.tun import TunPlane
 from noid.resolvconf import turn_off, turn_on
 from noid.storage import be_born, prepare_state
 from noid.takeover import Takeover
+from noid.trial import set_up
 from noid.watching import Watching
 from tests.plane.keeping import AID, OTHER, PEER, UPLINKS, flow_to_peer, make_plane
 from tests.test_memories import memory
@@ -235,6 +238,30 @@ async def the_netlink_socket(place: Place, stack: contextlib.AsyncExitStack) -> 
     return work
 
 
+async def the_trial_of_the_firewall(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    places = {AID: "up1", OTHER: "up2"}
+    try:
+        trial = stack.enter_context(set_up(place.network, PlaneSection(), places, "bpf"))
+    except OSError as error:
+        raise PlatformError("the trial", error.errno or 0, str(error.strerror)) from None
+
+    async def work(_: contextlib.AsyncExitStack) -> None:
+        assert not trial.begun()
+        trial.begin_outage()
+
+    return work
+
+
+async def the_tables_of_an_earlier_daemon(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    carried = Carried(place.pins)
+    stack.callback(carried.close)
+
+    async def work(_: contextlib.AsyncExitStack) -> None:
+        assert carried.find(1, AID + PEER) is None
+
+    return work
+
+
 PARTS: Final[dict[str, Part]] = {
     "plane in the kernel": a_plane("bpf"),
     "plane in the kernel by clsact": a_plane("bpf", "clsact"),
@@ -247,4 +274,6 @@ PARTS: Final[dict[str, Part]] = {
     "what an earlier daemon left": what_an_earlier_daemon_left,
     "resolver of the host": the_resolver_of_the_host,
     "netlink socket": the_netlink_socket,
+    "trial of the firewall": the_trial_of_the_firewall,
+    "tables of an earlier daemon": the_tables_of_an_earlier_daemon,
 }
