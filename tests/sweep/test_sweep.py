@@ -15,10 +15,11 @@ from noid.errors import UsageError
 from noid.sim.families import FAMILIES
 from noid.sim.history import decode
 from noid.sim.laws import LIVENESS
+from noid.sim.runs import SHARES
 from noid.sim.shrink import violation_of
 from noid.sweep import workers
 from noid.sweep.results import Results, fingerprint
-from noid.sweep.work import SHARES, Chunk, Found, Outcome, Totals, carry_out, chunks
+from noid.sweep.work import Chunk, Found, Outcome, Totals, carry_out, chunks
 from noid.sweep.workers import on_cluster, on_this_machine
 
 FEW = [Chunk("lost-update", (3, 4)), Chunk("cuts-1x2", (0, 1)), Chunk("blackhole", (1,))]

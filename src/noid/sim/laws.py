@@ -59,6 +59,8 @@ PAUSE_NS = 10 * MINUTE
 """Programs that say nothing for longer begin anew: contexts may be closed [D19]."""
 SENT_MIN = 6
 """Packets a program must have sent since the change: without traffic nothing is noticed."""
+APART_NS = 100 * MILLISECOND
+"""Of packets that are closer together, one is counted."""
 LOST_IN_A_ROW_MAX = 20
 """Where a line loses packets by chance, so many in a row are no chance."""
 MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP
@@ -95,7 +97,7 @@ class Way:
         conversation: its index.
         sender: its node.
         receiver: the other's.
-        sent: packets since the last change.
+        sent: packets since the last change, as far as they are apart; and when the last was.
         due: packets that have yet to arrive: their number, until when, and by which law.
         lost: how many in a row have not.
         premise: the law whose premise holds, or nothing; and when that was found.
@@ -107,6 +109,7 @@ class Way:
     source: Locator
     destination: Locator
     sent: int = 0
+    counted_ns: int = 0
     due: deque[tuple[int, int, str]] = field(default_factory=deque)
     lost: int = 0
     premise: tuple[str, int] = ("", -1)
@@ -172,8 +175,10 @@ class Laws:
         one = self.world.ledger.sent[number]
         way = self._way(one)
         self._judge(way)
-        way.sent += 1
         now_ns = self.world.now_ns
+        if now_ns - way.counted_ns >= APART_NS:
+            way.sent += 1
+            way.counted_ns = now_ns
         if now_ns - self.last_ns.get(one.conversation, now_ns) > PAUSE_NS:
             self.first_ns.pop(one.conversation, None)
         self.last_ns[one.conversation] = now_ns

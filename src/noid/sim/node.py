@@ -130,7 +130,8 @@ class Node:
         running: whether the shim runs; a host without it is a plain IPv6 host.
         claimed: those it says it has; an attacker's need not be its own.
         stale_alarms: whether its shell rings alarms that were cancelled.
-        marked: whether it calls one of its addresses deprecated or broken.
+        deprecated: those of its addresses that are to be left.
+        broken: those whose link is gone.
         backup: those of its addresses it wants used only where no other works [D22].
         attentive: whether its plane tells of packets to addresses nobody watches [D34].
         in_use: whether its stack has connections open, and so no context is idle [D19].
@@ -160,9 +161,15 @@ class Node:
         self.stale_alarms = False
         self.in_use = False
         self.attentive = False
-        self.marked = False
+        self.deprecated: frozenset[Locator] = frozenset()
+        self.broken: frozenset[Locator] = frozenset()
         self.backup: frozenset[Locator] = frozenset()
         self.start()
+
+    @property
+    def marked(self) -> bool:
+        """Whether it calls one of its addresses deprecated or broken."""
+        return bool(self.deprecated or self.broken)
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -213,28 +220,25 @@ class Node:
     def have(self, locators: tuple[Locator, ...]) -> None:
         """Its addresses are these from now on."""
         self.present = self.claimed = locators
-        self.marked = False
+        self.deprecated = self.broken = frozenset()
         self.world.remark(self.name, f"has {len(locators)} locators")
         self.world.place(self)
         self._say_locators()
 
     def mark(self, *, deprecated: frozenset[Locator], broken: frozenset[Locator]) -> None:
         """Those of its addresses are to be left, and those have lost their link, as it notices."""
-        self.marked = bool(deprecated or broken)
-        self._say_locators(deprecated, broken)
+        self.deprecated, self.broken = deprecated, broken
+        self._say_locators()
 
     def keep_back(self, locators: frozenset[Locator]) -> None:
         """These are to be used only where no other works, from now on."""
         self.backup = locators
         self._say_locators()
 
-    def _say_locators(
-        self,
-        deprecated: frozenset[Locator] = frozenset(),
-        broken: frozenset[Locator] = frozenset(),
-    ) -> None:
+    def _say_locators(self) -> None:
         if self.running:
-            self.give(LocatorsChanged(self.claimed, deprecated, broken, self.backup))
+            marks = self.deprecated, self.broken, self.backup
+            self.give(LocatorsChanged(self.claimed, *marks))
 
     # --- the shell ----------------------------------------------------------------------------
 

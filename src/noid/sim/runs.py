@@ -155,6 +155,22 @@ PLAYABLE = SCENARIOS | {name: _of_family(family) for name, family in FAMILIES.it
 assert len(PLAYABLE) == len(SCENARIOS) + len(FAMILIES)
 
 
+SHARES = {
+    SWARM: 40,
+    "walk-2x2": 16,
+    "walk-1x6": 8,
+    "walk-4x4": 8,
+    "walk-2x8": 6,
+    "walk-16x16": 2,
+    "healthy": 4,
+    "renumbering-by-rules": 4,
+    "partition": 8,
+    "unable": 4,
+}
+"""Of a hundred seeds."""
+assert not SHARES.keys() - PLAYABLE.keys()
+
+
 def plan(first: int, count: int, scenario: str | None) -> list[tuple[int, str]]:
     """What to play: the swarm for each seed, and every directed scenario with the first one."""
     seeds = range(first, first + count)
@@ -162,3 +178,25 @@ def plan(first: int, count: int, scenario: str | None) -> list[tuple[int, str]]:
         return [(seed, scenario) for seed in seeds]
     directed = [(first, name) for name in SCENARIOS if name != SWARM]
     return directed + [(seed, SWARM) for seed in seeds]
+
+
+def wanted(first: int, seeds: int, names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Which numbers of each scenario to play.
+
+    Args:
+        first: the first seed.
+        seeds: how many are drawn, shared among those of ``SHARES``; the exhaustive families and
+            the directed scenarios come besides.
+        names: of the scenarios.
+    """
+    total = sum(SHARES.get(name, 0) for name in names)
+    numbers = {}
+    for name in names:
+        if name in SHARES:
+            share = -(-seeds * SHARES[name] // total)
+            numbers[name] = tuple(range(first, first + share))
+        elif name in FAMILIES:
+            numbers[name] = tuple(FAMILIES[name].numbers())
+        else:
+            numbers[name] = (first,)
+    return numbers

@@ -8,7 +8,7 @@ from noid.sim.node import MakeHost
 from noid.sim.violation import Violation
 from noid.sim.world import World
 
-TRIES_MAX = 400
+TRIES_MAX = 200
 """Histories that are played to shorten one."""
 BEGIN_MS = 2_000
 """When a context stands and the first step may happen."""

@@ -2,16 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.sim.coverage import Entry
-from noid.sim.families import FAMILIES
 from noid.sim.node import MakeHost
-from noid.sim.runs import PLAYABLE, Run, play, shortest
+from noid.sim.runs import PLAYABLE, Run, play, shortest, wanted
 from noid.sim.scenarios import SWARM
 
 CHUNK_SECONDS: Final = 2.0
@@ -29,20 +27,7 @@ SECONDS_EACH: Final = {
     "walk-2x2": 0.15,
 }
 """What one run costs, about; 0.02 for those that are not here."""
-SHARES: Final = {
-    SWARM: 40,
-    "walk-2x2": 16,
-    "walk-1x6": 8,
-    "walk-4x4": 8,
-    "walk-2x8": 6,
-    "walk-16x16": 2,
-    "healthy": 4,
-    "renumbering-by-rules": 4,
-    "partition": 8,
-    "unable": 4,
-}
-"""Of a hundred seeds."""
-SHORTENED_MAX: Final = 3
+SHORTENED_MAX: Final = 1
 """Violations of one chunk whose histories are made as short as they can be."""
 
 
@@ -147,18 +132,8 @@ def chunks(seeds: int, scenarios: tuple[str, ...] = ()) -> list[Chunk]:
     unknown = [name for name in scenarios if name not in PLAYABLE]
     if unknown:
         raise UsageError(f"no scenario {unknown[0]!r}; see: noid sim run --scenario list")
-    drawn = {name: share for name, share in SHARES.items() if not scenarios or name in scenarios}
-    total = sum(drawn.values())
-    numbers: dict[str, Iterable[int]] = {}
-    for name in scenarios or PLAYABLE:
-        family = FAMILIES.get(name)
-        if name in drawn:
-            numbers[name] = range(1, 1 + -(-seeds * drawn[name] // total))
-        elif family is not None:
-            numbers[name] = family.numbers()
-        else:
-            numbers[name] = range(1, 2)
-    return [chunk for name, some in numbers.items() for chunk in _cut(name, tuple(some))]
+    numbers = wanted(1, seeds, scenarios or tuple(PLAYABLE))
+    return [chunk for name, some in numbers.items() for chunk in _cut(name, some)]
 
 
 def _cut(name: str, numbers: tuple[int, ...]) -> list[Chunk]:
@@ -185,4 +160,4 @@ def _found(index: int, run: Run, make_host: MakeHost) -> Found:
     return Found(run.scenario, run.seed, run.violation, text, run.ladder)
 
 
-assert not (SHARES.keys() | SECONDS_EACH.keys()) - PLAYABLE.keys()
+assert not SECONDS_EACH.keys() - PLAYABLE.keys()
