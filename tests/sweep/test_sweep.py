@@ -168,10 +168,10 @@ def test_the_command_says_what_was_covered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(tmp_path / "results.sqlite")
-    arguments = ["sim", "sweep", "--seeds", "2", "--scenario", "lost-update", "--results", path]
+    arguments = ["sim", "sweep", "--seeds", "2", "--scenario", "cuts-1x2", "--results", path]
     assert main([*arguments, "--processes", "1", "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
-    assert first["runs"] == FAMILIES["lost-update"].count
+    assert first["runs"] == FAMILIES["cuts-1x2"].count
     assert first["violations"] == []
     assert first["coverage"]["histories"] == first["runs"]
     assert first["coverage"]["law_entries"] > 10
@@ -181,7 +181,7 @@ def test_the_command_says_what_was_covered(
     again = json.loads(capsys.readouterr().out)
     assert again["coverage"] == first["coverage"]
     assert main(arguments) == 0
-    assert "55, 0 failed" in capsys.readouterr().out
+    assert "16, 0 failed" in capsys.readouterr().out
 
 
 def test_a_violation_is_printed_with_what_plays_it_again() -> None:
