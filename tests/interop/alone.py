@@ -238,6 +238,8 @@ class Alone(Speaker):
                 self.on_update(message, way, base)
             case Code.UA if self.is_from_peer(message, way):
                 self.on_acknowledgement(message, way)
+            case Code.KEEPALIVE if self.is_from_peer(message, way):
+                self.reach.on_keepalive(message, way)
             case Code.CLOSE:
                 self.on_close(message, way)
             case Code.CLOSEACK if self.talk is not None and self.talk.state == "closing":
@@ -260,7 +262,11 @@ class Alone(Speaker):
     def next_update(self, flags: int = 0) -> Message:
         """A UR with the next nonce."""
         self.context.update_nonce += 1
-        return self.update(flags)
+        update = self.update(flags)
+        if not self.reach.newest:
+            return update
+        heard = self.reach.newest.to_bytes(8, "big")
+        return replace(update, options={**update.options, Option.HEARD: heard})
 
     def send_update(self) -> None:
         """Tells the sets as they stand, until that is acknowledged or superseded [§8]."""
@@ -288,8 +294,6 @@ class Alone(Speaker):
     def on_update(self, message: Message, way: Pair, base: int) -> None:
         talk = self.talk
         assert talk is not None
-        repeated = message.nonce in talk.seen
-        talk.seen.append(message.nonce)
         talk.peer_birthday = message.labels.sender_birthday
         if message.nonce > talk.greatest_nonce:
             talk.greatest_nonce = message.nonce
@@ -300,7 +304,7 @@ class Alone(Speaker):
                 self.look_again_soon()
         if message.piggyback and not self.ulp.lately(message.piggyback):
             self.deliver(way[1], (message.protocol, message.piggyback))
-        self.reach.on_update(message, way, base, repeated)
+        self.reach.on_update(message, way, base)
 
     def on_acknowledgement(self, message: Message, way: Pair) -> None:
         talk = self.talk

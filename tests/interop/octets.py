@@ -156,6 +156,11 @@ class Message:
         value = self.options[Option.TOKENS]
         return value[:8], value[8:16]
 
+    @property
+    def heard(self) -> int:
+        """Nonce of the newest UR that the sender has heard; 0 if it says none."""
+        return int.from_bytes(self.options.get(Option.HEARD, b"")[:8], "big")
+
     def locators(self, option: Option) -> LocatorSet:
         value = self.options.get(option)
         return {} if value is None else decode_locators(value)

@@ -6,10 +6,10 @@ an acknowledgement: the way back of that pair may be dead while another works.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from tests.interop.asking import jitter
 from tests.interop.node import tell
 from tests.interop.octets import (
     BACKUP,
@@ -26,18 +26,24 @@ if TYPE_CHECKING:
     from tests.interop.alone import Alone
 
 UNMEASURED_S: Final = 0.25
+UNMEASURED_ASK_S: Final = 0.156
 SILENCE_MIN_S: Final = 0.005
 SILENCE_MAX_S: Final = 3.0
 FEW: Final = 4
 FEW_S: Final = 1 / 16
+ONE_WAY_S: Final = 0.045
+GAP_MAX_S: Final = 4.0
 ASKS: Final = 3
 PATIENCE_MIN_S: Final = 0.01
 BURST: Final = 16
 FIRST_INTERVAL_S: Final = 1 / 16
 LATER_INTERVAL_S: Final = 1 / 64
-BACK_OFF_MAX_S: Final = 10.0
+CYCLE_S: Final = 0.8
+AT_ONCE: Final = 3
 KEEPALIVE_PACKETS: Final = 2
 KEEPALIVE_S: Final = 0.04
+SUSPICION_S: Final = 0.1
+SUSPICION_MAX_S: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -55,27 +61,29 @@ class History:
 
 @dataclass(slots=True)
 class Search:
-    """A search under way.
+    """What belongs to a pair in use that is suspected.
 
     Attributes:
-        flags: what its URs say.
-        packet: of the ULP, that rides on them.
+        told: the peer hears nothing from us.
+        packet: of the ULP, that rides on the probes while no pair is known to work.
         began_s: when.
         asked: how often the pair in use was asked.
-        decided: whether another pair may be used.
+        silent: it has not answered; another pair may be used.
         nonces: of the URs sent, the pair and the time.
         working: the pairs that were acknowledged, the first one first.
         turns: URs sent over other pairs.
+        names: its probes name a UR that came since it began.
     """
 
-    flags: int
+    told: bool
     packet: Ulp | None
     began_s: float
     asked: int = 0
-    decided: bool = False
+    silent: bool = False
     nonces: dict[int, tuple[Pair, float]] = field(default_factory=dict)
     working: list[Pair] = field(default_factory=list)
     turns: int = 0
+    names: bool = False
 
 
 class Reach:
@@ -93,24 +101,44 @@ class Reach:
         """A new context: nothing is known."""
         self.history: dict[Pair, History] = {}
         self.search: Search | None = None
-        self.plain = False
         self.unanswered, self.unanswered_s = 0, 0.0
         self.unreturned, self.sent_s = 0, 0.0
-        self.newest = 0
+        self.heard_s = self.gap_s = 0.0
+        self.newest = self.newest_keepalive = 0
+        self.alarms, self.calm_until_s = 0, 0.0
 
     def of(self, pair: Pair) -> History:
         return self.history.setdefault(pair, History())
+
+    @property
+    def plain(self) -> bool:
+        """Whether data travels plain because no pair is known to work."""
+        return self.search is not None and self.search.silent
+
+    @property
+    def pair(self) -> Pair:
+        """The pair in use."""
+        assert self.host.talk is not None
+        return self.host.talk.pair
 
     # --- silence ----------------------------------------------------------------------------------
 
     @property
     def silence_s(self) -> float:
         """T [§9]."""
-        assert self.host.talk is not None
-        round_trip_s = self.of(self.host.talk.pair).round_trip_s
+        round_trip_s = self.of(self.pair).round_trip_s
         if not round_trip_s:
             return UNMEASURED_S
         return min(max(2 * round_trip_s, SILENCE_MIN_S), SILENCE_MAX_S)
+
+    def patience_s(self, packet: Ulp) -> float:
+        """For how long the silence of the peer means nothing, whatever T is."""
+        many = self.unanswered > FEW
+        if packet[0] == TCP:
+            return 0.0 if many else FEW_S
+        if self.gap_s:
+            return max(ONE_WAY_S, 2 * self.gap_s)
+        return FEW_S if many else SILENCE_MAX_S
 
     def sent(self, packet: Ulp) -> None:
         """A data packet leaves."""
@@ -119,10 +147,8 @@ class Reach:
         self.unanswered += 1
         if self.unanswered == 1:
             self.unanswered_s = now_s
-            return
-        silent_s = now_s - self.unanswered_s
-        if silent_s > self.silence_s and (self.unanswered > FEW or silent_s > FEW_S):
-            self.look(HEARS_NOTHING, packet if packet[0] == TCP else None)
+        elif now_s - self.unanswered_s > max(self.silence_s, self.patience_s(packet)):
+            self.suspect(packet=packet if packet[0] == TCP else None)
 
     def heard(self, pair: Pair) -> None:
         """A data packet came, from the peer's end of a pair to ours."""
@@ -134,132 +160,161 @@ class Reach:
             self.host.keep_alive()
 
     def heard_plain(self) -> None:
+        """A plain packet came, which counts while the pair in use is the AIDs."""
         talk = self.host.talk
         if talk is not None and talk.pair == (talk.local, talk.peer):
             self.alive(talk.pair)
 
     def alive(self, pair: Pair) -> None:
         """Something came: what was sent so far is not unanswered any more."""
-        self.of(pair).heard_s = time.monotonic()
+        now_s = time.monotonic()
+        if self.heard_s:
+            gap_s = min(now_s - self.heard_s, GAP_MAX_S)
+            self.gap_s = (3 * self.gap_s + gap_s) / 4 if self.gap_s else gap_s
+        self.of(pair).heard_s = self.heard_s = now_s
         self.unanswered = 0
 
-    # --- the search -------------------------------------------------------------------------------
+    # --- asking the pair in use -------------------------------------------------------------------
 
-    def look(self, flags: int, packet: Ulp | None = None) -> None:
-        """Begins to search, if no search is under way."""
+    def suspect(self, *, told: bool = False, packet: Ulp | None = None) -> None:
+        """Asks the pair in use, unless that is done already, or was in vain lately."""
         talk = self.host.talk
+        now_s = time.monotonic()
         if talk is None or not talk.carries or self.search is not None:
             return
-        self.search = Search(flags, packet, time.monotonic())
-        tell("searching", pair=talk.pair, flags=flags)
-        self._ask(self.search)
-        self._try_next(self.search)
-
-    def _still(self, search: Search) -> bool:
-        return self.search is search and self.host.talk is not None and self.host.talk.carries
-
-    def _ask(self, search: Search) -> None:
-        """Asks the pair in use, three times close together; then it may be left."""
-        if not self._still(search):
+        if not told and now_s < self.calm_until_s:
             return
-        assert self.host.talk is not None
-        round_trip_s = self.of(self.host.talk.pair).round_trip_s
-        if search.asked < ASKS:
-            search.asked += 1
-            self._probe(search, self.host.talk.pair)
-            last = search.asked == ASKS
-            patience_s = max(1.5 * round_trip_s, PATIENCE_MIN_S) if round_trip_s else UNMEASURED_S
-            gap_s = max(round_trip_s / 2, PATIENCE_MIN_S / 4)
-            self.host.node.after(patience_s if last else gap_s, lambda: self._ask(search))
-            return
-        search.decided = True
+        self.search = Search(told, packet, now_s)
+        tell("asking", pair=talk.pair, told=told)
+        self._probe(self.search, talk.pair, flags=0)
+        self.search.asked = 1
+        round_trip_s = self.of(talk.pair).round_trip_s
+        self._later(1.25 * round_trip_s if round_trip_s else UNMEASURED_ASK_S, self._doubt)
+
+    def _later(self, delay_s: float, call: Callable[[Search], None]) -> None:
+        """Goes on with this search, if it is still under way by then."""
+        search = self.search
+
+        def go_on() -> None:
+            talk = self.host.talk
+            if search is not None and self.search is search and talk is not None and talk.carries:
+                call(search)
+
+        self.host.node.after(delay_s, go_on)
+
+    def _doubt(self, search: Search) -> None:
+        """No answer in the usual time: the pair is asked more, and the others are probed."""
+        tell("doubting", pair=self.pair)
+        self._try_next(search)
+        for _ in range(ASKS - search.asked):
+            self._probe(search, self.pair)
+        search.asked = ASKS
+        round_trip_s = self.of(self.pair).round_trip_s
+        patience_s = max(1.5 * round_trip_s, PATIENCE_MIN_S) if round_trip_s else UNMEASURED_S
+        self._later(patience_s, self._decide)
+
+    def _decide(self, search: Search) -> None:
+        """The pair in use is silent."""
+        search.silent = True
         if search.working:
-            self._switch(search.working[0])
+            self._switch(search, search.working[0])
+        else:
+            tell("searching")
+
+    # --- probing the others -----------------------------------------------------------------------
 
     def _try_next(self, search: Search) -> None:
-        """Probes the next of the other pairs: 16 in the first second, then 64/s, then rarely."""
-        if not self._still(search):
-            return
+        """Probes the next pair: 16 in the first second, then 64/s, then all in a cycle's time."""
         assert self.host.talk is not None
-        others = sorted(
-            (pair for pair in self.host.talk.pairs if pair != self.host.talk.pair), key=self.rank
-        )
-        if not others:
+        pairs = [pair for pair in self.host.talk.pairs if pair != self.pair or search.silent]
+        pairs.sort(key=self.rank)
+        if not pairs:
+            self._later(CYCLE_S, self._try_next)
             return
-        rounds, turn = divmod(search.turns, len(others))
-        self._probe(search, others[turn])
+        self._probe(search, pairs[search.turns % len(pairs)])
         search.turns += 1
-        if search.decided and turn == 0:
-            self._probe(search, self.host.talk.pair)
-        if turn + 1 < len(others):
-            delay_s = FIRST_INTERVAL_S if search.turns < BURST else LATER_INTERVAL_S
+        if search.turns > len(pairs):
+            delay_s = CYCLE_S / len(pairs)
+        elif search.turns < AT_ONCE:
+            delay_s = 0.0  # the most promising ones
         else:
-            delay_s = min(FIRST_INTERVAL_S * 2 ** (rounds + 1), BACK_OFF_MAX_S)
-        if rounds == 0 and search.turns < ASKS:
-            delay_s = 0  # the most promising go at once
-        self.host.node.after(jitter(delay_s), lambda: self._try_next(search))
+            delay_s = FIRST_INTERVAL_S if search.turns < BURST else LATER_INTERVAL_S
+        self._later(delay_s, self._try_next)
 
     def rank(self, pair: Pair) -> tuple[int, bool, float, float]:
         """How promising a pair is; the smaller the better."""
         talk = self.host.talk
         assert talk is not None
         flags = talk.peer_locators.get(pair[1], 0) | talk.locators.get(pair[0], 0)
-        standing = flags & (BROKEN | DEPRECATED | BACKUP)
+        standing = [flags & BROKEN, flags & DEPRECATED, flags & BACKUP]
+        worth = sum(bool(flag) << place for place, flag in enumerate(reversed(standing)))
         shared = pair[0] == talk.pair[0] or pair[1] == talk.pair[1]
         known = self.of(pair)
-        return standing, shared, -known.heard_s, known.round_trip_s or SILENCE_MAX_S
+        return worth, shared, -known.heard_s, known.round_trip_s or SILENCE_MAX_S
 
-    def _probe(self, search: Search, pair: Pair) -> None:
-        message = riding(self.host.next_update(search.flags), search.packet)
+    def _probe(self, search: Search, pair: Pair, *, flags: int = HEARS_NOTHING) -> None:
+        message = self.host.next_update(0 if search.told else flags)
+        if search.silent:
+            message = riding(message, search.packet)
         search.nonces[message.nonce] = pair, time.monotonic()
         self.host.send(message.signed(self.host.key), pair, self.host.base)
 
-    def _switch(self, pair: Pair) -> None:
-        talk = self.host.talk
-        assert talk is not None
-        assert self.search is not None
-        spent_ms = (time.monotonic() - self.search.began_s) * 1000
-        tell("switched", old=talk.pair, new=pair, spent_ms=round(spent_ms))
-        packet = self.search.packet
-        self.search, self.unanswered = None, 0
-        talk.pair = pair
-        if packet is not None:
-            self.host.carry(packet)
+    def _switch(self, search: Search, pair: Pair) -> None:
+        assert self.host.talk is not None
+        spent_ms = (time.monotonic() - search.began_s) * 1000
+        tell("switched", old=self.pair, new=pair, spent_ms=round(spent_ms))
+        self.search, self.unanswered, self.alarms = None, 0, 0
+        self.host.talk.pair = pair
+        if search.packet is not None:
+            self.host.carry(search.packet)
 
     # --- what the peer says -----------------------------------------------------------------------
 
     def on_acknowledgement(self, message: Message, way: Pair) -> None:
         self.alive(way)
-        self._reached(message.nonce, measured=True)
+        self._reached(message.nonce, measures=True)
 
-    def _reached(self, nonce: int, *, measured: bool) -> None:
+    def on_keepalive(self, message: Message, way: Pair) -> None:
+        """A sign of life, unless it is an old one."""
+        if message.nonce > self.newest_keepalive:
+            self.newest_keepalive = message.nonce
+            self.alive(way)
+
+    def _reached(self, nonce: int, *, measures: bool) -> None:
         """A UR of ours has reached the peer."""
-        search, talk = self.search, self.host.talk
-        if search is None or talk is None or nonce not in search.nonces:
+        search = self.search
+        if search is None or nonce not in search.nonces:
             return
-        pair, sent_s = search.nonces[nonce]
-        if measured:
+        pair, sent_s = search.nonces.pop(nonce)
+        if measures:
             self.of(pair).measure(time.monotonic() - sent_s)
-        if pair == talk.pair:
+        if pair == self.pair:
             self.search = None
+            wait_s = min(SUSPICION_S * 2**self.alarms, SUSPICION_MAX_S)
+            self.alarms += 1
+            self.calm_until_s = time.monotonic() + wait_s
             tell("alive", pair=pair)
-        elif search.decided:
-            self._switch(pair)
+        elif search.silent:
+            self._switch(search, pair)
         elif pair not in search.working:
             search.working.append(pair)
 
-    def on_update(self, message: Message, way: Pair, base: int, repeated: bool) -> None:
-        """Acknowledges a UR, and looks for another pair if the peer hears nothing."""
+    def on_update(self, message: Message, way: Pair, base: int) -> None:
+        """Acknowledges a UR, takes what it names, and asks if the peer hears nothing."""
         talk = self.host.talk
         assert talk is not None
         self.alive(way)
         self.newest = max(self.newest, message.nonce)
-        back = way if way[1] in talk.lsv else talk.pair
-        pairs = [back]
-        if repeated:
-            pairs += [pair for pair in talk.pairs if pair not in pairs][:4]
-        for pair in pairs:
+        self._reached(message.heard, measures=False)
+        search = self.search
+        if search is not None and search.asked == ASKS and not search.names:
+            # What was probed before did not name this UR: all pairs once more.
+            search.names, search.turns = True, 0
+        pairs = [way] if message.flags & HEARS_NOTHING else [way, talk.pair]
+        if way[1] not in talk.lsv:
+            pairs = [talk.pair]
+        for pair in dict.fromkeys(pairs):
             if pair[1] in talk.lsv:
                 self.host.send(self.host.acknowledgement(message), pair, base)
         if message.flags & HEARS_NOTHING:
-            self.look(0)
+            self.suspect(told=True)

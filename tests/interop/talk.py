@@ -1,6 +1,5 @@
 """A context as a host that acts by itself keeps it: the sets, and the pair in use [§1, §6]."""
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from tests.interop.asking import Verifier
@@ -10,7 +9,6 @@ from tests.interop.octets import IN_LSL, LocatorSet, Message
 
 NOTHING_FOUND = Found("", (), ())
 HELD_MAX = 4
-NONCES_MAX = 32
 
 Pair = tuple[str, str]
 """A source and a destination."""
@@ -36,7 +34,6 @@ class Talk(Context):
         held: packets that wait, and their sources.
         waiting: the latest packet that went plain; carried: the one on the last INIT.
         update: the UR with new sets that waits for its acknowledgement.
-        seen: the last nonces of the peer's URs.
     """
 
     locators: LocatorSet
@@ -54,7 +51,6 @@ class Talk(Context):
     waiting: Ulp | None = None
     carried: Ulp | None = None
     update: Message | None = None
-    seen: deque[int] = field(default_factory=lambda: deque(maxlen=NONCES_MAX))
 
     def __post_init__(self) -> None:
         self.pair = self.local, self.peer

@@ -5,6 +5,7 @@ nothing of noid. A program on b echoes datagrams.
 """
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from tests.interop.harness import (
     verified,
 )
 from tests.interop.octets import IN_LSL
-from tests.interop.ulp import ECHO_PORT, SINK_PORT
+from tests.interop.ulp import ECHO_PORT, MARK, OWN_PORT, SINK_PORT
 
 pytestmark = pytest.mark.lab
 
@@ -253,3 +254,66 @@ def test_the_second_and_noid_leave_a_dead_provider(lab: Lab, alone: Program) -> 
     report = alone.expect("report")
     assert report["twice"] == 0
     assert report["arrived"][f"{B2} {A2}"] > 100
+
+
+@pytest.mark.parametrize(
+    ("up", "down"), [(1, 2), (2, 1)], ids=["the second is heard by 2", "the second is heard by 1"]
+)
+def test_the_second_and_noid_find_pairs_that_work_in_opposite_directions(
+    lab: Lab, alone: Program, up: int, down: int
+) -> None:
+    talk(alone, every_ms=20, count=800)
+    alone.expect("verified")
+    verified(lab)
+    lab.cut(up, Fault.ONE_WAY_UP, "a")
+    lab.cut(down, Fault.ONE_WAY, "a")
+    try:
+        own = {1: A1, 2: A2}
+
+        def crosses() -> bool:
+            alone.do("report")
+            source, _ = alone.expect("report")["pair"]
+            (context,) = lab.contexts("b")
+            return bool(source == own[down] and context["peer_locator"] == own[up])
+
+        lab.wait_for("each host uses the way that works for it", crosses, SOON_S)
+    finally:
+        lab.heal(up, "a", how=Fault.ONE_WAY_UP)
+        lab.heal(down, "a", how=Fault.ONE_WAY)
+    alone.expect("sent", within_s=2 * SOON_S)
+
+
+# --- one-way data ---------------------------------------------------------------------------------
+
+
+def test_noid_sends_keepalives_for_data_that_goes_one_way(lab: Lab, alone: Program) -> None:
+    talk(alone, every_ms=20, count=200, port=SINK_PORT)
+    alone.expect("verified")
+    alone.expect("sent", within_s=SOON_S)
+    keepalives = [event for event in alone.events if event["event"] == "KEEPALIVE"]
+    assert 10 < len(keepalives) <= 100, "at most 25/s"
+    assert all(event["authentic"] and event["rewritable"] for event in keepalives)
+    nonces = [event["nonce"] for event in keepalives]
+    assert nonces == sorted(set(nonces))
+    assert not [event for event in alone.events if event["event"] in ("switched", "searching")]
+
+
+def test_the_second_sends_keepalives_for_data_that_goes_one_way(lab: Lab, alone: Program) -> None:
+    talk(alone)
+    alone.expect("verified")
+    verified(lab)
+    alone.expect("sent")
+    program = (
+        "import socket, time\n"
+        "with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:\n"
+        f"    one.bind(({B1!r}, 0))\n"
+        "    for number in range(1000, 1200):\n"
+        f"        one.sendto({MARK!r} + number.to_bytes(8, 'big'), ({A1!r}, {OWN_PORT}))\n"
+        "        time.sleep(0.02)\n"
+    )
+    lab.run("b", [sys.executable, "-c", program])
+    alone.do("report")
+    report = alone.expect("report")
+    assert (report["answered"], report["twice"]) == (210, 0)
+    assert "probe started" not in lab.log("b").rsplit("locators verified", 1)[-1]
+    context_of(lab, local_locator=B1, peer_locator=A1)
