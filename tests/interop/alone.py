@@ -169,9 +169,11 @@ class Alone(Speaker):
         self.verify(Inquiry(talk.peer, talk.lsl, talk.found.name if later else "", later=later))
 
     def share_lsr(self) -> None:
-        """What the messages say as Lsr(peer)."""
-        assert self.talk is not None
-        self.lsr = dict.fromkeys(self.talk.lsr, IN_LSR)
+        """What the messages say as Lsr(peer): before the DNS has answered, all that it says."""
+        talk = self.talk
+        assert talk is not None
+        known = not talk.settled or (talk.verifier is not None and talk.verifier.settled)
+        self.lsr = dict.fromkeys(talk.lsr if known else talk.lsl, IN_LSR)
 
     def tell_lsr(self) -> None:
         """Tells the peer which of its locators the DNS knows, where it was told otherwise."""
@@ -262,6 +264,7 @@ class Alone(Speaker):
     def next_update(self, flags: int = 0) -> Message:
         """A UR with the next nonce."""
         self.context.update_nonce += 1
+        self.share_lsr()
         update = self.update(flags)
         if not self.reach.newest:
             return update
