@@ -31,6 +31,8 @@ from tests.engine.network import (
 
 HOUR = 60 * MINUTE
 SEEDS = range(12)
+ALIKE_MIN = 15
+"""Attributes, at the least, that a context and what is kept of it have both."""
 STEPS = 14
 OF_A_LIFE = frozenset(
     {"local_label", "local_token", "peer_label", "peer_token", "peer_birthday", "peer_reset_token"}
@@ -244,6 +246,20 @@ def test_what_a_daemon_takes_up_is_what_the_one_before_has_kept(seed: int) -> No
         assert after is not None
         assert differences(before, after, without=frozenset({"update_nonce"})) == {}
         assert after.update_nonce > before.update_nonce
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_kept_of_a_context_is_what_it_has(seed: int) -> None:
+    network = with_history(seed)
+    for station in network.stations:
+        context = station.context
+        memory = station.host.memory_of(context.local_label)
+        assert memory is not None
+        names = {one.name for one in dataclasses.fields(memory)}
+        alike = names & {one.name for one in dataclasses.fields(context)} - {"peer_marks"}
+        assert len(alike) >= ALIKE_MIN
+        for name in alike:
+            assert getattr(memory, name) == getattr(context, name), name
 
 
 def test_an_update_request_of_before_a_restart_is_not_applied_after_it() -> None:

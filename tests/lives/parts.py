@@ -21,9 +21,9 @@ from noid.locators import Locator, parse_locator
 from noid.memories import Memories
 from noid.netlink import HostNetwork
 from noid.own import OwnLocators
-from noid.plane import pins
+from noid.plane import libbpf, pins
 from noid.plane.bpf import BpfPlane
-from noid.plane.carried import Carried
+from noid.plane.carried import Carried, pin_of
 from noid.plane.layout import Clock
 from noid.plane.pins import own_devices
 from noid.plane.steering import GATEWAY
@@ -34,6 +34,7 @@ from noid.takeover import Takeover
 from noid.trial import set_up
 from noid.watching import Watching
 from tests.plane.keeping import AID, OTHER, PEER, UPLINKS, flow_to_peer, make_plane
+from tests.plane.loading import load
 from tests.test_memories import memory
 
 KEPT: Final = parse_locator("2001:db8:7::7")
@@ -253,6 +254,11 @@ async def the_trial_of_the_firewall(place: Place, stack: contextlib.AsyncExitSta
 
 
 async def the_tables_of_an_earlier_daemon(place: Place, stack: contextlib.AsyncExitStack) -> Work:
+    programs = load(place.directory, room=4)
+    stack.callback(programs.close)
+    for name in ("outbound", "inbound"):
+        libbpf.pin(programs.maps[name], pin_of(place.pins, name))
+        stack.callback(libbpf.unpin, pin_of(place.pins, name))
     carried = Carried(place.pins)
     stack.callback(carried.close)
 
