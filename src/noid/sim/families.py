@@ -128,12 +128,13 @@ def _losses(
         doomed = tuple(sorted(set(LOSSES[number % len(LOSSES)])))
         at_ms = beginning[0].at_ms if beginning else 0
         # The cut afterwards shows whether what was lost has left anything behind.
-        last = Step(duration_ms - 5_000, "cut", (0, 0, 3))
+        at_last_ms = duration_ms - 5_000
+        last = (Step(at_last_ms, "doom"), Step(at_last_ms, "cut", (0, 0, 3)))
         return History(
             seed=number,
             locators=(2, 2),
             duration_ms=duration_ms,
-            steps=(Step(at_ms, "doom", doomed), *beginning, last),
+            steps=(Step(at_ms, "doom", doomed), *beginning, *last),
             lossless_ms=lossless_ms,
         )
 
