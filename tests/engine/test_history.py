@@ -10,11 +10,11 @@ from noid.constants import (
 from noid.engine.history import UNKNOWN, History
 
 
-def test_a_round_trip_time_is_smoothed_by_an_eighth() -> None:
+def test_a_round_trip_time_rises_by_an_eighth_and_falls_by_half() -> None:
     assert UNKNOWN.measured(800).round_trip_ns == 800
     assert History(round_trip_ns=800).measured(1600).round_trip_ns == 900
-    assert History(round_trip_ns=1600).measured(800).round_trip_ns == 1500
-    assert History(round_trip_ns=800).measured(1).round_trip_ns == 700
+    assert History(round_trip_ns=1600).measured(800).round_trip_ns == 1200
+    assert History(round_trip_ns=800).measured(2).round_trip_ns == 401
 
 
 def test_what_is_no_round_trip_time_is_not_taken() -> None:

@@ -57,7 +57,11 @@ class History(NamedTuple):
         return max(usual_ns * 3 // 2, usual_ns + 4 * self.variation_ns, VERDICT_WAIT_MIN)
 
     def measured(self, round_trip_ns: int) -> "History":
-        """After one more measurement, if it is one (RFC 6298 §2)."""
+        """After one more measurement, if it is one (RFC 6298 §2).
+
+        It falls by half of the difference, not by an eighth: the messages of a set-up take longer
+        than others, since much is done for each.
+        """
         if round_trip_ns <= 0:
             return self
         before_ns = self.round_trip_ns
@@ -65,7 +69,8 @@ class History(NamedTuple):
             return self._replace(round_trip_ns=round_trip_ns)
         difference_ns = abs(round_trip_ns - before_ns)
         return self._replace(
-            round_trip_ns=before_ns + (round_trip_ns - before_ns) // 8,
+            round_trip_ns=before_ns
+            + (round_trip_ns - before_ns) // (8 if round_trip_ns > before_ns else 2),
             variation_ns=self.variation_ns + (difference_ns - self.variation_ns) // 4,
         )
 

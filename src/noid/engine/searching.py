@@ -341,7 +341,7 @@ def _works(core: Core, context: Context, one: Search) -> None:
     if one.silent_ns:
         harmless_ns = one.silent_ns + core.now_ns - one.started_ns
         # Where messages are lost there is more of that to come.
-        context.tolerated_ns = max(context.tolerated_ns, harmless_ns << was_lost)
+        context.tolerated_ns = max(context.tolerated_ns, harmless_ns << 2 * was_lost)
         core.install(context)
     if not core.is_timer_set(context, Timer.TOLERANCE):
         core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)
