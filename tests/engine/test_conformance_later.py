@@ -10,19 +10,18 @@ from noid.constants import (
     HEARD_TOGETHER,
     MILLISECOND,
     MINUTE,
-    PEER_UNABLE_TIME,
     RETRANSMIT_FIRST,
     SECOND,
     UPDATE_RETRANSMIT_MAX,
 )
-from noid.datapath.events import ControlMessageReceived, IcmpErrorReceived, UnknownLabelSeen
+from noid.datapath.events import ControlMessageReceived, UnknownLabelSeen
 from noid.engine.events import Dropped, LocatorsChanged, Output, SendControl, StateChanged
 from noid.engine.history import History
 from noid.engine.selection import rank
 from noid.engine.state import State
 from noid.engine.update import authenticated
 from noid.locators import Locator
-from noid.wire import icmpv6, ipv6
+from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, encode_packet
 from noid.wire.options import LocatorEntry, LocatorFlag
 from tests.engine.network import (
@@ -272,27 +271,6 @@ def test_the_reset_token_is_believed_whatever_the_birthday() -> None:
     far = message.context._replace(sender_birthday=1 << 31)
     receive(network, network.a, dataclasses.replace(message, context=far), B1, A1)
     assert network.a.context.state is State.INIT_SENT
-
-
-def test_a_peer_that_rejected_m6_is_tried_again_after_a_minute() -> None:
-    network = established()
-    flow = network.a.rewriter.flow_of(packet(A1, B1))
-    assert flow is not None
-    error = icmpv6.ErrorMessage(
-        type=icmpv6.PARAMETER_PROBLEM,
-        code=icmpv6.UNRECOGNIZED_NEXT_HEADER,
-        value=6,
-        quote=network.a.rewriter.outbound(packet(A1, B1), flow),
-    )
-    octets = error.encode_packet(B1, A1)[40:]
-    network.give(network.a, IcmpErrorReceived(B1, A1, octets))
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    assert network.a.host.contexts == []
-    network.run(PEER_UNABLE_TIME)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.run(SECOND)
-    assert network.a.context.state is State.ESTABLISHED
 
 
 # --- closing --------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from noid.constants import ERROR_BURST, MILLISECOND, SECOND
 from noid.datapath.events import IcmpErrorReceived, UnknownLabelSeen
-from noid.engine.events import DeliverToUlp, PeerUnable, SendControl
+from noid.engine.events import DeliverToUlp, SendControl
 from noid.engine.loss import MAX_BIRTHDAY_INCR
 from noid.engine.state import State
 from noid.wire import icmpv6, ipv6
@@ -175,14 +175,6 @@ def rejected(network: Network, source: bytes, quote: bytes) -> None:
     )
     octets = error.encode_packet(source, A1)[40:]  # type: ignore[arg-type] # a case
     network.give(network.a, IcmpErrorReceived(source, A1, octets))  # type: ignore[arg-type] # a case
-
-
-def test_a_host_that_does_not_know_m6_any_more_is_reached_plainly() -> None:
-    network = established()
-    rejected(network, B1, sent_data(network))
-    assert network.a.host.contexts == []
-    assert any(isinstance(output, PeerUnable) for output in network.a.outputs)
-    assert network.a.rewriter.flow_of(packet(A1, B1)) is None
 
 
 @pytest.mark.parametrize("cut", [0, 39, 40])

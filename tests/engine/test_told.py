@@ -175,11 +175,11 @@ def test_a_pair_that_is_said_to_be_unreachable() -> None:
     assert network.a.context.search.why == "destination unreachable"
 
 
-def test_a_peer_that_does_not_know_m6() -> None:
+def test_a_rejection_of_data_that_a_probe_refutes() -> None:
     network = established()
     rejected(network, B1, sent_data(network))
-    assert changes_after(network.a) == [(ESTABLISHED, IDLE, "the peer does not know M6")]
-    assert PeerUnable(B1, "it does not know M6 next headers") in network.a.outputs
+    network.run(SECOND)
+    assert changes_after(network.a) == []
 
 
 def test_a_firewall() -> None:

@@ -106,6 +106,8 @@ class Search:
         plain_sent_ns: when that went.
         plain_ns: when one was last answered.
         names_newest: its probes name a UR of the peer's that came since it began.
+        rejected_ns: when a host last said that it does not know the form of data of a probe.
+        asides: how often the context was set aside.
         is_aside: no pair passes the form of data, and data travels plain for a while [D47].
     """
 
@@ -127,6 +129,8 @@ class Search:
     batch_at_ns: int = NEVER
     backoff: int = 0
     wanted_ns: int = 0
+    rejected_ns: int = 0
+    asides: int = 0
     until_ns: int = NEVER
     plain_nonce: int = 0
     plain_sent_ns: int = 0

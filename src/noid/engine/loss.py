@@ -1,17 +1,18 @@
 """When one end has lost its state, or never had any [draft §5, §7.12; D15, D18, D20].
 
-Who gets an Unknown Context starts over, if it is proven to be the peer's: by the reset token the
-peer gave at set-up, or by a birthday that fits and a quote of what this context sends. A host
-without the shim says so with an ICMPv6 parameter problem, and is then reached plainly.
+A host that gets an Unknown Context starts over, if it is proven to be the peer's: by the reset
+token the peer gave at set-up, or by a birthday that fits and a quote of what this context sends.
+Otherwise it tests the context (trial.py). ICMPv6 errors are hints: they start a search [D47].
 """
 
 from noid.constants import FLOW_LABEL_MASK
 from noid.datapath.events import ControlMessageReceived, IcmpErrorReceived
-from noid.engine import peers, trial
+from noid.engine import trial
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
 from noid.engine.handshake import start
+from noid.engine.searching import rejected as rejected_probe
 from noid.engine.searching import search
 from noid.engine.secrets import equal
 from noid.engine.state import State
@@ -26,6 +27,9 @@ from noid.wire.slots import ESCAPE_OCTETS, PROTOCOL_OF_SLOT, SLOT_ESCAPE, slot_o
 MAX_BIRTHDAY_INCR = 900
 """How often a peer may have rebooted while we kept a context [draft §7.14, D18]."""
 BIRTHDAYS = 1 << 32
+REJECTED = icmpv6.PARAMETER_PROBLEM, icmpv6.UNRECOGNIZED_NEXT_HEADER
+NONCE_AT = 8
+"""Where the nonce stands in a message of ours."""
 LABEL_AT = FIXED_OCTETS + HEAD_OCTETS
 """Where the sender's label stands in a message of ours."""
 
@@ -70,23 +74,25 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
     except WireError as wire_error:
         core.drop(wire_error.reason)
         return
-    context = _quoted(core, quote, error.quote[ipv6.HEADER_OCTETS :])
+    body = error.quote[ipv6.HEADER_OCTETS :]
+    context = _quoted(core, quote, body)
     if context is None or not context.is_settled or context.is_provisional:
         return  # about plain packets: the kernel's own affair
-    rejected = (icmpv6.PARAMETER_PROBLEM, icmpv6.UNRECOGNIZED_NEXT_HEADER)
     has_left = (quote.source, quote.destination) != context.pair
     # A connection that is being made would fail by it, though the pair in use now works.
     is_of_path = (error.type, error.code) in icmpv6.PATH_ERRORS
-    if (error.type, error.code) != rejected and not (is_of_path and has_left):
+    if (error.type, error.code) != REJECTED and not (is_of_path and has_left):
         _deliver(core, context, error, event.source)
     if error.type == icmpv6.DESTINATION_UNREACHABLE:
         # While a search is under way it is the probes that are told of, which is no news.
         if (quote.source, quote.destination) == context.pair and context.search is None:
             search(core, context, "destination unreachable")
         return
-    if (error.type, error.code) == rejected and event.source == quote.destination:
-        core.discard(context, "the peer does not know M6")
-        peers.hold_unable(core, context.peer_aid, "it does not know M6 next headers")
+    if (error.type, error.code) == REJECTED:
+        # Anybody can say so of data; only the rejection of a probe, by its nonce, counts [D47].
+        if event.source == quote.destination:
+            rejected_probe(core, context, int.from_bytes(body[NONCE_AT : NONCE_AT + 8], "big"))
+        search(core, context, "the form of data is rejected")
 
 
 def _deliver(core: Core, context: Context, error: icmpv6.ErrorMessage, source: Locator) -> None:

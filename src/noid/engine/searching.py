@@ -16,6 +16,7 @@ from noid.constants import (
     ASKS_PER_BURST,
     CYCLE_TIME,
     CYCLE_TIME_LARGE,
+    PEER_UNABLE_MAX,
     PEER_UNABLE_TIME,
     PLAIN_ANSWER_WAIT,
     PLAIN_SILENCE_MAX,
@@ -213,15 +214,15 @@ def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
         return False
     if context.path is Path.SEARCHING:
         others = [context.pair, *others]
-        if one.plain_ns >= one.cycle_ns > 0 and not one.is_aside:
+        if max(one.plain_ns, one.rejected_ns) >= one.cycle_ns > 0 and not one.is_aside:
             _set_aside(core, context, one)
             return False
+        one.is_aside = False
         unwanted_ns = core.now_ns - one.wanted_ns
         if unwanted_ns > SUSPICION_TIME:
-            one.batch_at_ns = NEVER
+            one.batch_at_ns, one.cycle_ns = NEVER, 0
             return False
         one.backoff = one.backoff + 1 if unwanted_ns > WANTED_TIME else 0
-        one.is_aside = False
         _probe_plainly(core, context, one)
     one.untried, one.tried, one.count = others, 0, len(others)
     one.cycles += 1
@@ -230,10 +231,24 @@ def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
 
 
 def _set_aside(core: Core, context: Context, one: Search) -> None:
-    """No pair passes the form of data, and the AIDs pass the plain one: for a while that goes."""
+    """No pair passes the form of data, and the AIDs pass the plain one: for a while that goes.
+
+    A peer that says it does not know M6 is tried ever more seldom [D45].
+    """
     one.is_aside = True
-    one.batch_at_ns = core.now_ns + PEER_UNABLE_TIME
-    core.emit(PeerUnable(context.peer_aid, "M6 packets are dropped on the way"))
+    is_rejected = one.rejected_ns >= one.cycle_ns
+    aside_ns = PEER_UNABLE_TIME << min(one.asides, 16) if is_rejected else PEER_UNABLE_TIME
+    one.batch_at_ns = core.now_ns + min(aside_ns, PEER_UNABLE_MAX)
+    one.asides += 1
+    why = "it does not know M6" if is_rejected else "M6 packets are dropped on the way"
+    core.emit(PeerUnable(context.peer_aid, why))
+
+
+def rejected(core: Core, context: Context, nonce: int) -> None:
+    """A host said that it does not know the form of a probe: to that host the plain form goes."""
+    one = context.search
+    if one is not None and nonce in one.probes:
+        one.rejected_ns = core.now_ns
 
 
 def _interval_ns(one: Search) -> int:
@@ -280,6 +295,8 @@ def answer_search(core: Core, context: Context) -> None:
 
 def _check_plain(core: Core, context: Context, one: Search) -> None:
     """Data travels plain because that passes: asks now and then whether it still does."""
+    if one.rejected_ns >= one.cycle_ns:
+        return  # the peer cannot answer
     if one.plain_ns >= one.plain_sent_ns:
         if core.now_ns - one.plain_ns > PLAIN_SILENCE_MAX:
             _probe_plainly(core, context, one)
