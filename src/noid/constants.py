@@ -7,7 +7,8 @@ Times are integer nanoseconds, sizes are octets unless the name says otherwise.
 from dataclasses import dataclass
 from typing import Final
 
-MILLISECOND: Final = 1_000_000
+MICROSECOND: Final = 1_000
+MILLISECOND: Final = 1_000 * MICROSECOND
 SECOND: Final = 1_000 * MILLISECOND
 MINUTE: Final = 60 * SECOND
 

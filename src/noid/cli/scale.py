@@ -1,176 +1,101 @@
-"""``noid sim scale``: what the failure of a provider costs sites of any size."""
+"""``noid sim scale``: what the failure of a provider costs, by size."""
 
 import argparse
 import json
-import math
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from noid.constants import MILLISECOND, SECOND
-from noid.sim.site import BIN, QUIET, Part, Toll, play
+from noid.bench.picture import check_matplotlib
+from noid.sim.counts import Failure, Peers
+from noid.sweep.picture import draw
+from noid.sweep.scale import SAMPLE_DEFAULT, TRAFFIC_DEFAULT, Cell, Figures, Measurement, cells
 from noid.sweep.workers import on_cluster, on_this_machine
 
-HOSTS: Final = (100, 1_000, 10_000)
-CONTEXTS: Final = (10, 100, 1_000)
-PLAYED: Final = 1_000
-PROGRESS_S: Final = 2.0
-BINS_PER_SECOND: Final = SECOND // BIN
-WINDOW: Final = 10
-"""Bins of a tenth of a second, in which the peak is looked for."""
-FAULTS: Final = ("silent", "noticed")
+HOSTS_DEFAULT: Final = [100, 1_000, 10_000]
+CONTEXTS_DEFAULT: Final = [10, 100, 1_000, 10_000]
+EXTRAPOLATED: Final = 1_000_000
+"""Hosts of which the table says what they would cause."""
+WIDTH_MIN: Final = 130
+"""The table is not cut to what is narrower."""
 EXAMPLE: Final = """\
 example:
-  noid sim scale --hosts 100 10000 --contexts 10 10000 --played 10000 --plot scale.png
-  noid sim scale --cluster tcp://192.0.2.1:8786 --json
+  noid sim scale --hosts 100 --contexts 10,100
+  noid sim scale --failure silent --plot pictures --json
+  noid sim scale --sample 20000 --cluster tcp://192.0.2.1:8786
+
+Of a size that has more contexts than --sample, some hosts are simulated with all of their contexts,
+and what all hosts cause together is multiplied. What 1,000,000 hosts cause is extrapolated: the
+median of what each host causes at the sizes measured, multiplied.
 """
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Job:
-    """A host to be played.
-
-    Attributes:
-        contexts: of each host; which column of the study.
-        fault: "silent", "noticed", or "quiet".
-        number: of the host.
-        gap_ms: between two packets of a program.
-    """
-
-    contexts: int
-    fault: str
-    number: int
-    gap_ms: int
-
-
-def carry_out(job: Job) -> tuple[Job, Toll]:
-    """Plays it."""
-    part = Part(
-        number=job.number,
-        contexts=job.contexts,
-        gap_ns=job.gap_ms * MILLISECOND,
-        notices=job.fault == "noticed",
-        quiet=job.fault == "quiet",
-    )
-    return job, play(part)
-
-
-@dataclass(slots=True)
-class Study:
-    """What was played, by contexts of a host and fault."""
-
-    tolls: dict[tuple[int, str], Toll] = field(default_factory=dict)
-
-    def take(self, job: Job, toll: Toll) -> None:
-        """One more host."""
-        key = job.contexts, job.fault
-        if key in self.tolls:
-            self.tolls[key].add(toll)
-        else:
-            self.tolls[key] = toll
-
-    def row(self, hosts: int, contexts: int, fault: str) -> dict[str, Any]:
-        """What a site of this size comes to: what was played, as often as it has such hosts."""
-        toll, quiet = self.tolls[contexts, fault], self.tolls[contexts, "quiet"]
-        factor = hosts * contexts / toll.contexts
-        silences = Counter({key: count for key, count in toll.silence.items() if key >= 0})
-        questions = quiet.questions.total() / quiet.contexts
-        return {
-            "fault": fault,
-            "hosts": hosts,
-            "contexts_each": contexts,
-            "played": toll.contexts,
-            "messages_per_context": round(toll.control.total() / toll.contexts, 2),
-            "messages_per_context_max": max(toll.per_context),
-            "octets_per_context": round(toll.control_octets / toll.contexts),
-            "messages_per_second_peak": math.ceil(peak(toll.control) * factor),
-            "share_of_data": round(toll.control_octets / max(1, toll.data_octets), 5),
-            "questions_per_context_at_set_up": round(quiet.asked / quiet.contexts, 2),
-            "questions_per_second_and_zone": round(
-                questions * hosts * contexts / (QUIET / SECOND), 2
-            ),
-            "convergence_ms": {
-                "median": quantile(silences, 0.5),
-                "p99": quantile(silences, 0.99),
-                "max": quantile(silences, 1.0),
-            },
-            "not_converged": toll.silence[-1],
-        }
-
-
-def peak(control: Counter[int]) -> float:
-    """The most messages a second, in any tenth of a second."""
-    if not control:
-        return 0.0
-    spans = range(max(control) + 1)
-    most = max(sum(control[at + one] for one in range(WINDOW)) for at in spans)
-    return most * BINS_PER_SECOND / WINDOW
-
-
-def quantile(values: Counter[int], share: float) -> int:
-    """The least time, in ms, within which so large a share of contexts has been answered."""
-    wanted, seen = share * values.total(), 0
-    for value, count in sorted(values.items()):
-        seen += count
-        if seen >= wanted:
-            return (value + 1) * BIN // MILLISECOND
-    return 0
-
-
-def jobs(contexts: Iterable[int], played: int, gap_ms: int) -> list[Job]:
-    """The hosts that have to be played: for each size as many as have so many contexts."""
-    return [
-        Job(each, fault, number, gap_ms)
-        for each in contexts
-        for fault in (*FAULTS, "quiet")
-        for number in range(1, 1 + math.ceil(played / each))
-    ]
 
 
 def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``scale``."""
     scale = leaves.add_parser(
         "scale",
-        help="what the failure of a provider costs sites of any size",
+        help="let a provider fail under very many hosts, and count what that costs",
         description=(
-            "Plays hosts with many contexts whose first provider fails, and reports control\n"
-            "messages, questions to the DNS and the time until programs are answered again. A\n"
-            "host stands for as many as the site has, since contexts share nothing."
+            "Lets a provider fail under many hosts, all of whose contexts use it and carry\n"
+            "traffic. Reports control messages, DNS questions, and how long programs wait."
         ),
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     scale.add_argument(
         "--hosts",
-        type=_positive,
-        nargs="+",
-        default=HOSTS,
-        metavar="N",
-        help="of the site; default: " + " ".join(map(str, HOSTS)),
+        type=_numbers,
+        default=HOSTS_DEFAULT,
+        metavar="N,...",
+        help=f"customers of the provider; default: {_joined(HOSTS_DEFAULT)}",
     )
     scale.add_argument(
         "--contexts",
-        type=_positive,
-        nargs="+",
-        default=CONTEXTS,
-        metavar="N",
-        help="of each host; default: " + " ".join(map(str, CONTEXTS)),
+        type=_numbers,
+        default=CONTEXTS_DEFAULT,
+        metavar="N,...",
+        help=f"of each host; default: {_joined(CONTEXTS_DEFAULT)}",
     )
     scale.add_argument(
-        "--played",
-        type=_positive,
-        default=PLAYED,
-        metavar="N",
-        help=f"contexts that are played for each size of host; default: {PLAYED}",
+        "--failure",
+        choices=[one.value for one in Failure],
+        action="append",
+        default=[],
+        help="silent: it drops everything; carrier: hosts lose the link; default: both",
     )
     scale.add_argument(
-        "--gap-ms", type=_positive, default=200, metavar="N", help="between packets; default: 200"
+        "--peers",
+        choices=[one.value for one in Peers],
+        default=Peers.OWN.value,
+        help="own: each context has a peer of its own; shared: all hosts have the same peers",
+    )
+    scale.add_argument(
+        "--sample",
+        type=_positive,
+        default=SAMPLE_DEFAULT,
+        metavar="N",
+        help="contexts of a size that are simulated; default: %(default)s",
+    )
+    scale.add_argument(
+        "--traffic",
+        type=_rate,
+        default=TRAFFIC_DEFAULT,
+        metavar="KBITS",
+        help="kbit/s of a context, which the cost is compared with; default: %(default)s",
+    )
+    scale.add_argument("--seed", type=_positive, default=1, metavar="N", help="default: 1")
+    scale.add_argument(
+        "--plot",
+        type=Path,
+        metavar="DIRECTORY",
+        help="draw it as SVG, a file for each failure; needs matplotlib",
     )
     scale.add_argument(
         "--processes", type=_positive, default=0, metavar="N", help="default: one a core"
@@ -178,109 +103,164 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     scale.add_argument(
         "--cluster", metavar="ADDRESS", help="of a Dask scheduler, whose workers have noid"
     )
-    scale.add_argument("--plot", metavar="FILE", help="draw it, as PNG or SVG")
     scale.add_argument("--json", action="store_true", help="JSON, for programs")
     scale.set_defaults(handler=run_scale)
 
 
 def run_scale(arguments: argparse.Namespace) -> int:
-    """Plays the hosts and reports the sites."""
-    wanted = jobs(arguments.contexts, arguments.played, arguments.gap_ms)
-    cluster = arguments.cluster
-    _, work = (
-        on_cluster(cluster, carry_out)
-        if cluster
-        else on_this_machine(arguments.processes, carry_out)
+    """Measures every size."""
+    if arguments.plot is not None:
+        check_matplotlib()
+    failures = [Failure(one) for one in arguments.failure] or list(Failure)
+    wanted = cells(
+        arguments.hosts,
+        arguments.contexts,
+        failures,
+        Peers(arguments.peers),
+        arguments.sample,
+        arguments.seed,
     )
-    study = Study()
-    for job, toll in _shown(work(wanted), len(wanted)):
-        study.take(job, toll)
-    rows = [
-        study.row(hosts, each, fault)
-        for fault in FAULTS
-        for each in arguments.contexts
-        for hosts in arguments.hosts
-    ]
-    if arguments.plot:
-        _plot(rows, arguments.plot)
+    measure = Measurement(arguments.traffic)
+    count, work = (
+        on_cluster(arguments.cluster, measure)
+        if arguments.cluster
+        else on_this_machine(arguments.processes, measure)
+    )
+    started_s = time.monotonic()
+    measured = sorted(_shown(work(wanted), wanted), key=_order)
+    seconds = time.monotonic() - started_s
+    if arguments.plot is not None:
+        _draw(arguments.plot, measured)
+    extrapolated = extrapolate(measured) if Peers(arguments.peers) is Peers.OWN else []
     if arguments.json:
-        print(json.dumps({"rows": rows}))
+        rows = [_as_json(one) for one in measured]
+        report = {"traffic_kbits": arguments.traffic, "seconds": round(seconds, 1)}
+        print(json.dumps({**report, "workers": count, "sizes": rows, "extrapolated": extrapolated}))
     else:
-        _print(rows)
-    return 0
+        _print(measured, extrapolated, arguments.traffic)
+    return 1 if any(one.lost for one in measured) else 0
 
 
-COLUMNS: Final = {
-    "fault": "fault",
-    "hosts": "hosts",
-    "contexts_each": "contexts each",
-    "messages_per_context": "messages/context",
-    "messages_per_context_max": "max",
-    "messages_per_second_peak": "messages/s",
-    "share_of_data": "of data",
-    "questions_per_second_and_zone": "DNS questions/s",
-}
+def extrapolate(measured: list[Figures]) -> list[dict[str, Any]]:
+    """What a million hosts would cause together: what each host causes, times a million.
+
+    Returns:
+        For each failure and number of contexts the median, and the least and the greatest of what
+        it would be from each size that was measured.
+    """
+    rows = []
+    kinds = {(one.cell.failure, one.cell.contexts): None for one in measured}
+    for failure, contexts in kinds:
+        some = [
+            one for one in measured if (one.cell.failure, one.cell.contexts) == (failure, contexts)
+        ]
+        row: dict[str, Any] = {"failure": failure.value, "contexts": contexts, "n": len(some)}
+        for name, values in (
+            ("provider_busiest_s", [one.provider / one.cell.hosts for one in some]),
+            ("zone_busiest_s", [one.busiest_zone / one.cell.hosts for one in some]),
+        ):
+            scaled = [round(value * EXTRAPOLATED) for value in values]
+            row[name] = {"median": median(scaled), "min": min(scaled), "max": max(scaled)}
+        rows.append({"hosts": EXTRAPOLATED, **row})
+    return rows
 
 
-def _print(rows: Sequence[dict[str, Any]]) -> None:
+def _order(one: Figures) -> tuple[str, int, int]:
+    return one.cell.failure.value, one.cell.hosts, one.cell.contexts
+
+
+def _as_json(one: Figures) -> dict[str, Any]:
+    cell = one.cell
+    kinds = {"failure": cell.failure.value, "peers": cell.peers.value}
+    said = asdict(one)
+    said["cell"] |= kinds
+    return {**said.pop("cell"), "contexts_simulated": said.pop("simulated"), **said}
+
+
+def _print(measured: list[Figures], extrapolated: list[dict[str, Any]], traffic: float) -> None:
     table = Table(box=None, pad_edge=False)
-    for heading in (*COLUMNS.values(), "answered after ms: median, p99, max"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        times = row["convergence_ms"]
-        cells = [str(row[name]) for name in COLUMNS]
-        table.add_row(*cells, f"{times['median']}, {times['p99']}, {times['max']}")
-    Console().print(table)
-
-
-def _plot(rows: Sequence[dict[str, Any]], path: str) -> None:
-    """Messages a second, DNS questions a second and convergence against size."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4.5))
-    for fault in FAULTS:
-        mine = sorted(
-            (row["hosts"] * row["contexts_each"], row) for row in rows if row["fault"] == fault
+    for name in ("failure", "hosts", "contexts", "simulated", "messages", "most", "octets"):
+        table.add_column(name, justify="left" if name == "failure" else "right")
+    for name in ("cost", "provider/s", "host/s", "peer/s", "zone/s", "waited ms", "recovered s"):
+        table.add_column(name, justify="right")
+    for one in measured:
+        waited, recovered = one.waited_ms, one.recovered_s
+        table.add_row(
+            one.cell.failure.value,
+            f"{one.cell.hosts:,}",
+            f"{one.cell.contexts:,}",
+            f"{one.simulated:,}",
+            f"{one.messages_each:.1f}",
+            f"{one.messages_most}",
+            f"{one.octets_each:.0f}",
+            f"{one.share:.2%}",
+            f"{one.provider:,.0f}",
+            f"{one.host_link:,}",
+            f"{one.peer_link:,.0f}",
+            f"{one.busiest_zone:,.0f}",
+            f"{waited.median:.0f} ({waited.most:.0f})" if waited else "",
+            f"{recovered.most:.2f}" if recovered else "",
         )
-        sizes = [size for size, _ in mine]
-        axes[0].plot(sizes, [row["messages_per_second_peak"] for _, row in mine], "o", label=fault)
-        axes[1].plot(
-            sizes, [row["questions_per_second_and_zone"] for _, row in mine], "o", label=fault
-        )
-        axes[2].plot(sizes, [row["convergence_ms"]["p99"] for _, row in mine], "o", label=fault)
-    texts = (
-        "control messages/s, peak of 100 ms",
-        "DNS questions/s, quiet",
-        "answered after ms, p99",
+    console = Console()
+    console.width = max(console.width, WIDTH_MIN)
+    console.print(table)
+    console.print(
+        "messages, octets: of each context, and the most of any; cost: of its traffic in the\n"
+        f"outage at {traffic:g} kbit/s; /s: in the busiest second; waited: median (99 %); "
+        "recovered: 99 %"
     )
-    for axis, text in zip(axes, texts, strict=True):
-        axis.set(xscale="log", yscale="log", xlabel="contexts of the site", ylabel=text)
-        axis.grid(visible=True, alpha=0.3)
-        axis.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    for row in extrapolated:
+        provider, zone = row["provider_busiest_s"], row["zone_busiest_s"]
+        console.print(
+            f"extrapolated: {row['failure']}, {row['hosts']:,} hosts, {row['contexts']:,} contexts:"
+            f" provider {provider['median']:,.0f}/s ({provider['min']:,}-{provider['max']:,}), "
+            f"busiest zone {zone['median']:,.0f}/s ({zone['min']:,}-{zone['max']:,})"
+        )
 
 
-def _shown(outcomes: Iterator[tuple[Job, Toll]], total: int) -> Iterator[tuple[Job, Toll]]:
-    """Passes outcomes on, and shows how far it is if it takes longer than PROGRESS_S."""
+def _draw(directory: Path, measured: list[Figures]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for failure in dict.fromkeys(one.cell.failure for one in measured):
+        some = [one for one in measured if one.cell.failure is failure]
+        draw(directory / f"scale-{failure.value}.svg", some)
+
+
+def _shown(outcomes: Iterator[Figures], wanted: list[Cell]) -> Iterator[Figures]:
+    """Passes figures on, and shows on standard error how far it is, if that is a terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("hosts"), BarColumn(), TimeRemainingColumn())
-    begin_s = time.monotonic()
+    total = sum(cell.simulated * cell.contexts for cell in wanted)
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        TextColumn("{task.description}"),
+        BarColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task("", total=total, visible=False)
-        for done, outcome in enumerate(outcomes, 1):
-            late = time.monotonic() - begin_s > PROGRESS_S
-            bar.update(task, completed=done, visible=late)
-            yield outcome
+        task = bar.add_task(f"{total:,} contexts", total=total)
+        for one in outcomes:
+            bar.advance(task, one.cell.simulated * one.cell.contexts)
+            yield one
+
+
+def _numbers(text: str) -> list[int]:
+    return [_positive(one) for one in text.split(",")]
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+
+
+def _joined(numbers: list[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if value > 0:
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no rate above 0")

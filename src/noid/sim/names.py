@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from noid.constants import MILLISECOND, SECOND
-from noid.dns.records import Answer, Kind, Question, Status, reverse_name
+from noid.dns.records import Answer, Kind, Question, Status, locator_at
 from noid.locators import Locator
 
 TTL_SECONDS = 60
@@ -101,9 +101,9 @@ class Names:
 
     def _truth(self, question: Question) -> Answer:
         if question.kind is Kind.NAMES:
-            for locator, names in self.reverse.items():
-                if reverse_name(locator) == question.name:
-                    return Answer(status=Status.FOUND, names=names, ttl_seconds=self.ttl_seconds)
+            names = self.reverse.get(locator_at(question.name))
+            if names is not None:
+                return Answer(status=Status.FOUND, names=names, ttl_seconds=self.ttl_seconds)
             return Answer(status=Status.ABSENT, ttl_seconds=self.ttl_seconds)
         if question.kind is Kind.LOCATORS and self.forward.get(question.name):
             return Answer(
