@@ -1,5 +1,6 @@
 """Nothing of a daemon that has ended is in the life of the next one, or on the host after that."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -47,6 +48,11 @@ class Daemon:
     def birthday(self) -> int:
         return int(ask(self.socket, "status")["birthday"])
 
+    def close(self) -> None:
+        """Ends it where a test has failed before it did."""
+        self.process.kill()
+        self.process.communicate()
+
     def end(self, number: signal.Signals) -> None:
         """Ends it, and takes down what it left."""
         self.process.send_signal(number)
@@ -89,13 +95,12 @@ def test_a_daemon_begins_with_nothing_and_leaves_nothing(tmp_path: Path, kind: s
             left = Memories(state)
             left.keep([(label, memory(label))])
             left.close()
-            daemon = Daemon(directory, kind)
-            births.append(daemon.birthday())
-            assert list(ask(daemon.socket, "contexts")) == []
-            found = Memories(state)
-            assert found.count() == 0, "the kernel carries no flow of it"
-            found.close()
-            daemon.end(number)
+            with contextlib.closing(Daemon(directory, kind)) as daemon:
+                births.append(daemon.birthday())
+                assert list(ask(daemon.socket, "contexts")) == []
+                with contextlib.closing(Memories(state)) as found:
+                    assert found.count() == 0, "the kernel carries no flow of it"
+                daemon.end(number)
         assert births[1] == (births[0] + 1) % (1 << 32)
         (state / "state.json").unlink()
         daemon.config.unlink()
