@@ -91,6 +91,8 @@ class Alone(Speaker):
                 self.send_update()
             case "report":
                 tell("report", **self.ulp.report(), pair=self.talk.pair if self.talk else None)
+            case "hush":
+                self.ulp.left = 0
             case "close":
                 self.close()
             case other:

@@ -105,6 +105,8 @@ class Second(Speaker):
                 self.birthday = (self.birthday + command.get("birthdays", 1)) % 2**32
                 if command.get("reset_key_too"):
                     self.reset_key = secrets.token_bytes(16)
+            case "hush":
+                pass  # it says nothing of its own accord
             case "remember":
                 self.context = self.lost
             case other:
