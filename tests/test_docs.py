@@ -165,10 +165,7 @@ def test_every_link_between_the_pages_leads_somewhere(page: Path) -> None:
 
 # --- the hexadecimal examples ---------------------------------------------------------------------
 
-A1, A2 = parse_locator("2001:db8:1:a::a"), parse_locator("2001:db8:2:a::a")
-B1, B2 = parse_locator("2001:db8:1:b::b"), parse_locator("2001:db8:2:b::b")
-ENDS = {Code.UR: (A2, B2), Code.UA: (B2, A2)}
-"""Between which locators a message of the examples goes, where it is not the AIDs."""
+A1, B1 = parse_locator("2001:db8:1:a::a"), parse_locator("2001:db8:1:b::b")
 HEX_LINE = re.compile(r"^ {4,}((?:[0-9a-f]{2})+(?: (?:[0-9a-f]{2})+)*)(?: {2,}\S.*)?$")
 
 
@@ -190,9 +187,9 @@ EXAMPLES = examples()
 
 
 def locators_of(octets: bytes) -> tuple[Locator, Locator]:
-    """The address fields that an example travels with."""
+    """The addresses that the checksum of an example covers: the AIDs, also in the slot."""
     sent_by_b = Locator(octets[16:32]) == B1 or octets[1] == Code.UC
-    return ENDS.get(Code(octets[1]), (B1, A1) if sent_by_b else (A1, B1))
+    return (B1, A1) if sent_by_b else (A1, B1)
 
 
 def decoded(octets: bytes) -> ControlMessage:
