@@ -182,7 +182,7 @@ def test_a_silence_that_proved_harmless_is_no_news_again() -> None:
     network = suspected()
     before_ns = network.b.context.silence_ns
     network.run(SECOND)
-    assert network.b.context.silence_ns == 2 * (before_ns + ROUND_TRIP_NS)
+    assert network.b.context.silence_ns == 2 * before_ns
 
 
 def test_t_does_not_grow_beyond_its_limit() -> None:
@@ -246,6 +246,28 @@ def test_a_false_alarm_of_one_host_makes_the_other_ask_nothing() -> None:
     assert sent_by(network.a, Code.UR) == []
 
 
+def test_a_host_whose_own_pair_is_dead_does_not_answer_a_request_by_another() -> None:
+    network = suspected()
+    network.run(SECOND)
+    network.a.host.core.switch(network.a.context, (A2, B2), "for this test")
+    network.dead |= {(A2, B2)}
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.a.context.pair != (A2, B2), "a has been told that b hears nothing"
+
+
+def test_a_request_that_names_an_update_acknowledges_it() -> None:
+    network = established()
+    network.run(SECOND)
+    network.dead |= {(B1, A1), (B2, A2), (B2, A1), (B1, A2)}
+    network.give(network.a, LocatorsChanged((A1, A2), backup=frozenset({A2})))
+    network.run(100 * MILLISECOND)
+    network.dead.clear()
+    network.give(network.b, silence(network.b))
+    network.run(15 * MILLISECOND)
+    assert network.a.context.update is None
+
+
 # --- the peer's source moves ----------------------------------------------------------------------
 
 
@@ -267,6 +289,7 @@ def test_data_from_another_source_moves_nothing_while_the_pair_in_use_answers() 
 def test_data_from_another_source_moves_the_pair_if_that_in_use_is_silent() -> None:
     network = established()
     network.run(SECOND)
+    network.b.host.core.switch(network.b.context, (B2, A1), "for this test")
     network.dead |= {(A1, B1), (B1, A1)}
     moved(network)
     network.run(3 * ROUND_TRIP_NS)

@@ -130,6 +130,7 @@ def test_a_switch_tells_both_pairs_and_its_reason() -> None:
 def test_a_source_that_moves() -> None:
     network = established()
     label = network.a.context.local_label
+    network.b.host.core.switch(network.b.context, (B2, A1), "for this test")
     network.dead |= {(A1, B1), (B1, A1)}
     network.give(network.a, SourceMoved(label, B2, False))
     network.run(SECOND)

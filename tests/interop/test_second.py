@@ -273,7 +273,7 @@ def test_updates_of_the_second_are_acknowledged_and_applied(lab: Lab, second: Pr
     second.expect("UA", authentic=True, nonce=3, source=B2, destination=A1)
     verified(lab)
     second.do("update", nonce=4, source=A2, rewritable=True)
-    second.expect("UA", authentic=True, nonce=4, source=B1, destination=A2)
+    second.expect("UA", authentic=True, nonce=4, source=B1, destination=A1)
     second.do("update", nonce=5, protocol=ICMPV6, payload=echo_request(6))
     second.expect("UA", authentic=True, nonce=5)
     second.expect("data", payload=echo_reply(6), checksum_ok=True)

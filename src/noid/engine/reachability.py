@@ -98,9 +98,10 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
             look_again(core, context)
     heard(core, context, event)
     if message.heard:
+        _update_heard(core, context, message.heard)
         acknowledged(core, context, message.heard, measures=False)
     answer_search(core, context)
-    acknowledge(core, context, event, message)
+    acknowledge(core, context, event, message, changed=is_other)
     if message.piggyback is not None:
         _deliver_once(core, context, ulp_packet(message))
     if message.flags & Flag.HEARS_NOTHING:
@@ -133,14 +134,18 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.drop("UA without UR")
         return
     update = context.update
-    if update is not None and update.nonce <= message.nonce:
-        # A probe that was sent later said the same.
-        if update.nonce == message.nonce and update.tries == 1:
-            context.measure(context.pair, core.now_ns - update.sent_ns)
+    if update is not None and update.nonce == message.nonce and update.tries == 1:
+        context.measure(context.pair, core.now_ns - update.sent_ns)
+    _update_heard(core, context, message.nonce)
+    acknowledged(core, context, message.nonce, measures=True)
+
+
+def _update_heard(core: Core, context: Context, nonce: int) -> None:
+    """The peer has heard a UR of ours: it knows the sets of every earlier one, too."""
+    if context.update is not None and context.update.nonce <= nonce:
         context.update = None
         core.stop_timer(context, Timer.RETRANSMIT)
         calm(core, context, "update acknowledged")
-    acknowledged(core, context, message.nonce, measures=True)
 
 
 def on_repeat_timer(core: Core, context: Context) -> None:

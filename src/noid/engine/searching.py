@@ -151,8 +151,8 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
         one.ask_at_ns = NEVER
         one.wanted_ns = core.now_ns
         one.batch_at_ns = min(one.batch_at_ns, core.now_ns + PROBE_INTERVAL)
+        one.cycle_ns = 0  # what began in doubt says nothing of firewalls
         core.install(context)
-        _probe_plainly(core, context, one)
 
 
 # --- probing all of them --------------------------------------------------------------------------
@@ -356,9 +356,8 @@ def _works(core: Core, context: Context, one: Search) -> None:
     before = context.history_of(context.pair)
     context.note(context.pair, before._replace(alarms=before.alarms + 1))
     if one.silent_ns:
-        harmless_ns = one.silent_ns + core.now_ns - one.started_ns
         # Where messages are lost there is more of that to come.
-        context.tolerated_ns = max(context.tolerated_ns, harmless_ns << 2 * was_lost)
+        context.tolerated_ns = max(context.tolerated_ns, one.silent_ns << was_lost)
         core.install(context)
     if not core.is_timer_set(context, Timer.TOLERANCE):
         core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)

@@ -269,7 +269,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.CC: _rule("not in INIT-SENT [draft §7.4]", _UR),
         Trigger.CCR: _rule("CONF again [D12], or replaced [D13]", _UR, _IDLE),
         Trigger.CONF: _rule("silently discarded [draft §7.6]", _UR),
-        Trigger.UR: _rule("[draft §7.8, D17, D20]", _UR),
+        Trigger.UR: _rule("[draft §7.8, D17, D20]; names ours [D43]", _UR, _ESTABLISHED),
         Trigger.UA: _rule("[draft §7.9]", _ESTABLISHED, _UR),
         Trigger.UC: _rule("[draft §7.12, D18]", _INIT, _UR),
         Trigger.ICMP_ERROR: _rule("[D15, D20]", _IDLE, _UR),

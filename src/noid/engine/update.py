@@ -211,12 +211,19 @@ def apply(core: Core, context: Context, message: ControlMessage) -> bool:
 
 
 def acknowledge(
-    core: Core, context: Context, event: ControlMessageReceived, message: ControlMessage
+    core: Core,
+    context: Context,
+    event: ControlMessageReceived,
+    message: ControlMessage,
+    *,
+    changed: bool,
 ) -> None:
-    """Answers a UR: from the locator that was probed to the locator that probed [D20].
+    """Answers a UR [D20, D43].
 
-    Unless its sender hears nothing by it, it is answered over the pair in use too, where that is
-    another. **Nothing is sent to a locator that is not proven.**
+    A UR asks whether its sender hears what comes by our pair in use: so that carries the answer. A
+    probe of a sender that hears nothing, and one of a better pair, asks about its own pair, and is
+    answered back over that; so are changed sets. **Nothing is sent to a locator that is not
+    proven.**
     """
     answer = ControlMessage(
         code=Code.UA,
@@ -228,9 +235,10 @@ def acknowledge(
     )
     answer = authenticated(core, context, answer)
     back: Pair = (event.destination, event.source)
-    pairs = [back] if message.flags & Flag.HEARS_NOTHING else [back, context.pair]
-    if event.source not in context.peer_verified:
-        pairs = [context.pair]
+    hears_nothing = bool(message.flags & Flag.HEARS_NOTHING)
+    pairs = [back] if hears_nothing or changed or instead(context) else []
+    if not hears_nothing or event.source not in context.peer_verified:
+        pairs.append(context.pair)
     for pair in dict.fromkeys(pairs):
         if pair[1] in context.peer_verified:
             # In the form of the question, so that the answer says that this form comes through.
