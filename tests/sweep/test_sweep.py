@@ -1,13 +1,18 @@
 """A sweep plays every history once, keeps what came of it, and goes on where it was."""
 
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import distributed
 import pytest
 
 from noid.cli.main import main
+from noid.cli.sweep import INTERRUPTED
 from noid.datapath.events import UnansweredPacket
 from noid.engine.events import Input, Output
 from noid.engine.host import Host
@@ -93,6 +98,36 @@ def test_a_sweep_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> No
     assert (totals.events, totals.seen) == (at_once.events, at_once.seen)
     assert (totals.judged, totals.injected) == (at_once.judged, at_once.injected)
     assert totals.by_scenario == at_once.by_scenario
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_a_sweep_and_keeps_what_was_played(tmp_path: Path) -> None:
+    path = tmp_path / "results.sqlite"
+    command = [sys.executable, "-m", "noid", "sim", "sweep", "--scenario", "cuts-2x3"]
+    running = subprocess.Popen(
+        [*command, "--processes", "1", "--results", str(path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    while running.poll() is None and not kept(path):
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate()
+    assert running.returncode == INTERRUPTED, said
+    assert f"interrupted; what was played is in {path}" in said
+    assert "Traceback" not in said
+    assert kept(path)
+
+
+def kept(path: Path) -> int:
+    """How many chunks are in a file of results, if it is one already."""
+    if not path.exists():
+        return 0
+    with sqlite3.connect(path) as file:
+        tables = file.execute("SELECT name FROM sqlite_master WHERE name = 'chunks'").fetchall()
+        count: int = file.execute("SELECT count(*) FROM chunks").fetchone()[0] if tables else 0
+    return count
 
 
 def test_results_of_other_code_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -23,6 +24,8 @@ PROGRESS_S: Final = 2.0
 LINES_S: Final = 15.0
 """And so often where it is no terminal that it is shown on."""
 SHOWN_MAX: Final = 20
+INTERRUPTED: Final = 130
+"""The exit status of a program that SIGINT ended."""
 SEEDS_DEFAULT: Final = 1_000
 EXAMPLE: Final = """\
 example:
@@ -90,8 +93,12 @@ def run_sweep(arguments: argparse.Namespace) -> int:
             else on_this_machine(arguments.processes, carry_out)
         )
         started_s = time.monotonic()
-        for outcome in _shown(play(missing), missing):
-            results.keep(outcome)
+        try:
+            for outcome in _shown(play(missing), missing):
+                results.keep(outcome)
+        except KeyboardInterrupt:
+            print(f"interrupted; what was played is in {arguments.results}", file=sys.stderr)
+            return INTERRUPTED
         seconds = time.monotonic() - started_s
         report = _report(arguments, results, count, seconds)
     finally:

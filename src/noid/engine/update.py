@@ -100,8 +100,10 @@ def request(
         authentication=bytes(HASH_OCTETS),
         heard=context.peer_update_nonce,
     )
-    octets = len(message.encode(core.options.codepoints.icmpv6_type))
-    return authenticated(core, context, replace(message, piggyback=core.fitting(octets, packet)))
+    if packet:
+        octets = len(message.encode(core.options.codepoints.icmpv6_type))
+        message = replace(message, piggyback=core.fitting(octets, packet))
+    return authenticated(core, context, message)
 
 
 def tell_remote(core: Core, context: Context) -> None:

@@ -19,6 +19,7 @@ from noid.engine.context import Context
 from noid.engine.events import (
     DeliverToUlp,
     Input,
+    InstallFlow,
     Output,
     RemoveFlow,
     SendControl,
@@ -44,7 +45,9 @@ ENDS_AT = ipv6.HEADER_OCTETS + 16
 QUOTE_AT = ipv6.HEADER_OCTETS + 8
 """Where an ICMPv6 error has the packet it is about."""
 LOOK_EVERY = 16
-"""One in so many events without orders is followed by a look at the tables."""
+"""One in so many events without such orders is followed by a look at the tables."""
+CHANGING = frozenset({InstallFlow, RemoveFlow, StateChanged})
+"""Orders and reports after which tables are others."""
 Sizes = tuple[int, int, int, int, int]
 
 
@@ -175,10 +178,11 @@ class Checks:
     def standing(self, node: Node, outputs: list[Output]) -> None:
         """The tables of one node, after its orders were carried out.
 
-        Without orders no table changes: then it is looked at now and then all the same.
+        Without orders about flows or states no table changes: then they are looked at now and then
+        all the same.
         """
         self.looked = (self.looked + 1) % LOOK_EVERY
-        if outputs or not self.looked:
+        if not self.looked or any(type(one) in CHANGING for one in outputs):
             self._tables(node)
 
     def _tables(self, node: Node) -> None:
@@ -266,9 +270,10 @@ class Checks:
             f"{node.name}, {quote[:48].hex()}",
         )
 
-    def delivered(self, node: Node, packet: bytes, parcel: Parcel | None) -> None:
-        """A program gets a packet."""
-        number = number_of(packet)
+    def delivered(
+        self, node: Node, packet: bytes, parcel: Parcel | None, number: int | None
+    ) -> None:
+        """A program gets a packet, whose number this is if it is whole."""
         if parcel is None and packet in self.tainted:
             return
         if parcel is not None and parcel.forged:

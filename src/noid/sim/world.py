@@ -181,9 +181,9 @@ class World:
 
     def delivered(self, node: Node, packet: bytes, parcel: Parcel | None) -> None:
         """A program was given a packet."""
-        if node.honest:
-            self.checks.delivered(node, packet, parcel)
         number = number_of(packet)
+        if node.honest:
+            self.checks.delivered(node, packet, parcel, number)
         sent = self.ledger.sent.get(number) if number is not None else None
         if sent is None:
             return

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -32,7 +33,7 @@ def on_this_machine(
     count = processes or os.cpu_count() or 1
 
     def work(items: list[Item]) -> Iterator[Result]:
-        with concurrent.futures.ProcessPoolExecutor(count) as pool:
+        with concurrent.futures.ProcessPoolExecutor(count, initializer=_undisturbed) as pool:
             # All are handed over at once: an item is a few numbers.
             waiting = [pool.submit(function, item) for item in items]
             try:
@@ -85,3 +86,8 @@ def on_cluster(address: str, function: Callable[[Item], Result]) -> tuple[int, W
             client.close()
 
     return count, work
+
+
+def _undisturbed() -> None:
+    """A worker ends its chunk when the terminal interrupts the sweep."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
