@@ -72,7 +72,7 @@ def read(octets: bytes, question: Question) -> Reply:
     """The reply that a response holds; what cannot be read is not certain."""
     try:
         return _read(octets, question)
-    except (struct.error, IndexError, UnicodeDecodeError):
+    except (struct.error, IndexError, ValueError):
         return UNKNOWN
 
 
