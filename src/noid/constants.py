@@ -89,8 +89,6 @@ KEEPALIVE_PACKETS: Final = 2
 KEEPALIVE_INTERVAL: Final = 40 * MILLISECOND
 """A host that received so many packets on a context and has sent none for so long owes a keepalive:
 at most 25 a second [D42]."""
-ONE_WAY_PATIENCE: Final = KEEPALIVE_INTERVAL + 5 * MILLISECOND
-"""Packets other than TCP's may draw no answer but keepalives: their silence begins no sooner."""
 GAP_MAX: Final = 4 * SECOND
 """A longer gap between two signs of life of the peer counts as so long."""
 ASK_WAIT_MIN: Final = MILLISECOND
@@ -123,6 +121,8 @@ BETTER_PAIR_INTERVAL: Final = 30 * SECOND
 and then every so often, times 0.5 to 1.5 [D20, D22]."""
 BETTER_PAIR_PATIENCE: Final = 200 * MILLISECOND
 """How long such a try may take to be answered before it is not repeated."""
+REPEATS_MAX: Final = 3
+"""After a switch an unanswered packet goes once, and so many times more."""
 REPEATED_PIGGYBACK_TIME: Final = 1 * SECOND
 """The same packet on several probes within this time is delivered once."""
 SEARCH_INTERVAL_MIN: Final = 100 * MILLISECOND

@@ -9,6 +9,7 @@ from noid.constants import (
     MILLISECOND,
     PEER_UNABLE_TIME,
     REPEATED_PIGGYBACK_TIME,
+    REPEATS_MAX,
     SECOND,
     SILENCE_MIN,
 )
@@ -253,7 +254,7 @@ def test_each_pair_that_answers_a_probe_is_measured_for_itself() -> None:
     assert 0 < network.now_ns - history.heard_ns < SECOND
 
 
-def test_after_a_switch_the_packet_goes_at_once_and_two_round_trips_later() -> None:
+def test_after_a_switch_the_packet_goes_at_once_and_a_few_times_more() -> None:
     network = established()
     network.kill_provider(1)
     network.a.outputs.clear()
@@ -268,6 +269,8 @@ def test_after_a_switch_the_packet_goes_at_once_and_two_round_trips_later() -> N
     assert network.a.outputs.count(again) == 1
     network.run(MILLISECOND // 4)
     assert network.a.outputs.count(again) == 2
+    network.run(SECOND)
+    assert network.a.outputs.count(again) == 1 + REPEATS_MAX
     assert network.a.context.repeating == b""
 
 

@@ -2,10 +2,7 @@
 
 import pytest
 
-from noid.constants import (
-    MILLISECOND,
-    SECOND,
-)
+from noid.constants import MILLISECOND, REPEATS_MAX, SECOND
 from noid.datapath.events import SourceMoved, UnansweredPacket
 from noid.engine.events import (
     Dropped,
@@ -16,7 +13,18 @@ from noid.engine.events import (
 )
 from noid.engine.state import State
 from noid.wire import ipv6
-from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    DELAY_NS,
+    X1,
+    Network,
+    Station,
+    established,
+    packet,
+)
 
 
 def silence(station: Station) -> Input:
@@ -43,7 +51,7 @@ def test_a_dead_provider_is_left_by_both_ends_within_a_few_round_trips() -> None
     assert network.a.context.state is network.b.context.state is State.ESTABLISHED
 
 
-def test_a_packet_too_long_for_a_probe_is_sent_again_once_both_have_switched() -> None:
+def test_a_packet_that_led_to_a_switch_is_repeated_until_both_have_switched() -> None:
     network = established()
     network.kill_provider(1)
     long = packet(B1, A1, bytes(1460))
@@ -51,7 +59,22 @@ def test_a_packet_too_long_for_a_probe_is_sent_again_once_both_have_switched() -
     network.give(network.b, UnansweredPacket(label, long, 50 * MILLISECOND))
     network.run(SECOND)
     assert SendAgain(label, long) in network.b.outputs
-    assert network.a.delivered == [long] * 2, "by then both have switched"
+    assert network.a.delivered == [long] * (1 + REPEATS_MAX)
+
+
+def test_a_host_that_is_not_heard_leaves_its_pair_when_the_peer_has_left() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.give(network.b, silence(network.b))
+    at_ns = {}
+    for _ in range(200):
+        network.run(MILLISECOND)
+        if network.b.context.pair == (B2, A2) and "b" not in at_ns:
+            at_ns["b"] = network.now_ns
+            network.ulp_sends(network.b, packet(B1, A1))
+        if network.a.context.pair == (A2, B2):
+            at_ns.setdefault("a", network.now_ns)
+    assert at_ns["a"] - at_ns["b"] <= DELAY_NS + MILLISECOND
 
 
 def test_a_pair_that_answers_is_kept() -> None:

@@ -121,7 +121,7 @@ def test_the_gap_between_signs_of_life_is_learnt(kernel: Kernel) -> None:
         (0, 1, UNANSWERED_PATIENCE // 4, SEGMENT, False),
         (0, 4, 2 * FLOW.silence_ns, SEGMENT, True),
         (20 * MILLISECOND, 1, 2 * UNANSWERED_PATIENCE, DATAGRAM, True),
-        (20 * MILLISECOND, 4, KEEPALIVE_INTERVAL // 4, DATAGRAM, False),
+        (20 * MILLISECOND, 4, 20 * MILLISECOND, DATAGRAM, False),
         (4 * SECOND, 4, SECOND, DATAGRAM, False),
         (0, 3, 60 * SECOND, DATAGRAM, False),
         (0, 4, 2 * UNANSWERED_PATIENCE, DATAGRAM, True),

@@ -9,7 +9,6 @@
 
 #define MANY 4			/* unanswered packets that no receiver delays its answer to */
 #define FEW_PATIENCE (SECOND / 16) /* longer than a receiver delays the answer to fewer */
-#define ONE_WAY_PATIENCE (SECOND * 9 / 200) /* longer than KEEPALIVE_INTERVAL and a tick */
 #define ACK_DELAY (SECOND / 5)	/* no acknowledgement leaves later than what it acknowledges */
 #define NEVER (~0ULL)
 #define TCP_SYN_FIN 0x03
@@ -43,15 +42,14 @@ INLINE void count_unanswered(struct __sk_buff *packet, struct outbound *flow)
 }
 
 /* How long the silence of a peer means nothing. What is not TCP may draw no answer but keepalives:
- * twice the usual gap, if that is known.
+ * nearly twice the usual gap, if that is known.
  */
 INLINE u64 patience_of(const struct outbound *flow, const struct inbound *back, u8 protocol)
 {
 	u64 patience = FEW_PATIENCE;
 
 	if (protocol != TCP && back->gap_ns)
-		patience = 2ULL * back->gap_ns > ONE_WAY_PATIENCE ? 2ULL * back->gap_ns :
-								    ONE_WAY_PATIENCE;
+		patience = 7ULL * back->gap_ns / 4;
 	else if (flow->unanswered >= MANY)
 		patience = protocol == TCP ? 0 : FEW_PATIENCE;
 	else if (protocol != TCP)

@@ -23,7 +23,6 @@ from noid.constants import (
     GAP_MAX,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_PACKETS,
-    ONE_WAY_PATIENCE,
     UNANSWERED_MANY,
     UNANSWERED_PATIENCE,
     Codepoints,
@@ -201,7 +200,7 @@ class Watch:
         if is_tcp:
             return 0 if many else UNANSWERED_PATIENCE
         if self.gap_ns:
-            return max(2 * self.gap_ns, ONE_WAY_PATIENCE)
+            return 7 * self.gap_ns // 4
         return UNANSWERED_PATIENCE if many else NEVER
 
     def heard(self, now_ns: int) -> None:

@@ -221,6 +221,7 @@ class Context:
         searched_ns: when the last search ended; 0 if there was none.
         follow_again_ns: the peer's source is of no interest before this [D41].
         repeating: the packet to send again after a switch.
+        repeats: how often it was.
         piggybacked: the last packet a probe of the peer's brought, and when.
         dns_tries: how often the DNS was asked again after transient errors.
     """
@@ -268,6 +269,7 @@ class Context:
     searched_ns: int = 0
     follow_again_ns: int = 0
     repeating: bytes = b""
+    repeats: int = 0
     piggybacked: tuple[bytes, int] = (b"", 0)
     dns_tries: int = 0
 

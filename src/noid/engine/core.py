@@ -434,11 +434,18 @@ class Core:
         self.repeat(context, packet)
 
     def repeat(self, context: Context, packet: bytes = b"") -> None:
-        """Sends a packet of the ULP, or what the plane has kept, at once and when both switched."""
+        """Sends a packet of the ULP, or what the plane has kept, at once and a few times more.
+
+        The peer may switch a little later, and its answer to the first ones is lost.
+        """
         if context.is_settled:
-            context.repeating = packet
+            context.repeating, context.repeats = packet, 0
             self.emit(SendAgain(context.local_label, packet))
-            self.set_timer(context, Timer.REPEAT, max(2 * context.round_trip_ns, SILENCE_MIN))
+            self.set_timer(context, Timer.REPEAT, self.repeat_wait_ns(context))
+
+    def repeat_wait_ns(self, context: Context) -> int:
+        """Until a packet goes a second time after a switch; doubled for each time more."""
+        return max(2 * context.round_trip_ns, SILENCE_MIN)
 
     def set_timer(self, context: Context, timer: Timer, delay_ns: int) -> None:
         """Sets one of a context's timers, in place of what it was set to."""

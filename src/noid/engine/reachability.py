@@ -11,6 +11,7 @@ from noid.constants import (
     FOLLOW_AGAIN,
     PLAIN_SILENCE_MAX,
     REPEATED_PIGGYBACK_TIME,
+    REPEATS_MAX,
 )
 from noid.datapath.events import (
     ControlMessageReceived,
@@ -23,7 +24,15 @@ from noid.engine.core import Core
 from noid.engine.events import SendAgain
 from noid.engine.handshake import ulp_packet
 from noid.engine.keepalives import heard
-from noid.engine.searching import acknowledged, answer_search, leave, resume, search, want
+from noid.engine.searching import (
+    acknowledged,
+    answer_search,
+    leave,
+    peer_left,
+    resume,
+    search,
+    want,
+)
 from noid.engine.state import Path, Timer
 from noid.engine.unknown import tell_unknown
 from noid.engine.update import acknowledge, apply, calm, matching
@@ -149,9 +158,13 @@ def _update_heard(core: Core, context: Context, nonce: int) -> None:
 
 
 def on_repeat_timer(core: Core, context: Context) -> None:
-    """The packet whose silence led to a search goes once more, by the pair that was found."""
+    """The packet whose silence led to a search goes again, by the pair that was found."""
     core.emit(SendAgain(context.local_label, context.repeating))
-    context.repeating = b""
+    context.repeats += 1
+    if context.repeats < REPEATS_MAX:
+        core.set_timer(context, Timer.REPEAT, core.repeat_wait_ns(context) << context.repeats)
+    else:
+        context.repeating, context.repeats = b"", 0
 
 
 def on_source_moved(core: Core, event: SourceMoved) -> None:
@@ -166,6 +179,7 @@ def on_source_moved(core: Core, event: SourceMoved) -> None:
     if event.source not in context.peer_verified:
         put_first(core, context, event.source)
         return
+    peer_left(core, context, event.source)
     pair = context.local_locator, event.source
     broken = context.marks_of(event.source) & LocatorFlag.BROKEN
     if broken or pair == context.pair or core.now_ns < context.follow_again_ns:

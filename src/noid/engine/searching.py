@@ -40,6 +40,7 @@ from noid.engine.history import Pair
 from noid.engine.selection import alternatives, instead
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.update import next_nonce, request
+from noid.locators import Locator
 from noid.wire.control import NO_FLAGS, Flag
 
 
@@ -80,7 +81,9 @@ def search(
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
     context.search = one
     _ask(core, context, one, 1)
-    one.ask_at_ns = core.now_ns + context.history_of(context.pair).ask_wait_ns
+    # A peer that hears nothing has asked already, and has waited for the answer.
+    wait_ns = 0 if told_by_peer else context.history_of(context.pair).ask_wait_ns
+    one.ask_at_ns = core.now_ns + wait_ns
     if beside is not None:
         _probe(core, context, one, beside)
     _arm(core, context, one)
@@ -313,6 +316,18 @@ def resume(core: Core, context: Context) -> None:
     one.wanted_ns = core.now_ns
     one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)
     _arm(core, context, one)
+
+
+def peer_left(core: Core, context: Context, source: Locator) -> None:
+    """The peer said that it hears nothing, and sends from another locator now: it has decided.
+
+    If a pair with that locator has answered, our verdict need not wait either.
+    """
+    one = context.search
+    if one is None or context.path is not Path.DOUBTING or not one.told_by_peer:
+        return
+    if one.found is not None and one.found[1] == source:
+        _use(core, context, one, one.found)
 
 
 # --- what comes of it -----------------------------------------------------------------------------
