@@ -81,9 +81,7 @@ def search(
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
     context.search = one
     _ask(core, context, one, 1)
-    # A peer that hears nothing has asked already, and has waited for the answer.
-    wait_ns = 0 if told_by_peer else context.history_of(context.pair).ask_wait_ns
-    one.ask_at_ns = core.now_ns + wait_ns
+    one.ask_at_ns = core.now_ns + context.history_of(context.pair).ask_wait_ns
     if beside is not None:
         _probe(core, context, one, beside)
     _arm(core, context, one)
@@ -324,9 +322,13 @@ def peer_left(core: Core, context: Context, source: Locator) -> None:
     If a pair with that locator has answered, our verdict need not wait either.
     """
     one = context.search
-    if one is None or context.path is not Path.DOUBTING or not one.told_by_peer:
-        return
-    if one.found is not None and one.found[1] == source:
+    if one is not None and one.told_by_peer:
+        one.peer_left_to = source
+        _decide(core, context, one)
+
+
+def _decide(core: Core, context: Context, one: Search) -> None:
+    if context.path is Path.DOUBTING and one.found and one.found[1] == one.peer_left_to:
         _use(core, context, one, one.found)
 
 
@@ -358,6 +360,7 @@ def acknowledged(core: Core, context: Context, nonce: int, *, measures: bool) ->
         _use(core, context, one, pair)
     else:
         one.found = one.found or pair
+        _decide(core, context, one)
 
 
 def _works(core: Core, context: Context, one: Search) -> None:
