@@ -64,7 +64,7 @@ def test_a_peer_is_watched_as_long_as_any_context_is_with_it() -> None:
     host = network.a.host.core
     host.peers.clear()
     first, second = network.a.host.contexts
-    host.trigger = Trigger.ICMP_ERROR
+    host.trigger = Trigger.CLOSE_MESSAGE
     host.discard(first, "a test")
     assert UnwatchPeer(B1) not in host.outputs
     assert host.uses == {B1: 1}
@@ -78,7 +78,7 @@ def test_a_peer_is_watched_as_long_as_any_context_is_with_it() -> None:
 def test_a_peer_the_resolver_told_of_is_watched_without_a_context_too() -> None:
     network = established()
     host = network.a.host.core
-    host.trigger = Trigger.ICMP_ERROR
+    host.trigger = Trigger.CLOSE_MESSAGE
     host.discard(network.a.context, "a test")
     assert UnwatchPeer(B1) not in host.outputs
     hold_unable(host, B1, "a test")

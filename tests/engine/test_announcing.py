@@ -7,7 +7,7 @@ import pytest
 from noid.constants import HELD_PACKETS_MAX, MILLISECOND, MINUTE, SECOND
 from noid.datapath.events import ControlMessageReceived, PacketHeld
 from noid.datapath.flow import Flow
-from noid.engine.events import Dropped, InstallFlow, SendControl
+from noid.engine.events import Dropped, InstallFlow, LocatorsChanged, SendControl
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire import ipv6
@@ -79,7 +79,6 @@ def test_data_is_delivered_although_the_conf_is_lost(begun: Callable[[], Lossy])
         network.ulp_sends(network.b, one)
         network.run(5 * MILLISECOND)
     network.run(100 * MILLISECOND)
-    assert state_of(network.a) is not State.ESTABLISHED
     assert [one for one in network.a.delivered if one in sent] == sent
     assert network.a.unknown == 0
     network.lost.clear()
@@ -192,3 +191,42 @@ def test_every_packet_arrives_when_the_peer_starts_later() -> None:
     assert state_of(network.a) is State.ESTABLISHED
     assert sorted(network.b.delivered) == sorted(there)
     assert sorted(network.a.delivered) == sorted(back)
+
+
+# --- a UR that comes before the CONF --------------------------------------------------------------
+
+
+def ur_of_b(network: Network) -> bytes:
+    """The first UR that b sends now, as it travels."""
+    network.b.outputs.clear()
+    network.give(network.b, LocatorsChanged((B1,)))
+    sent = [one.packet for one in network.b.outputs if isinstance(one, SendControl)]
+    return next(one for one in sent if one[41] == Code.UR)
+
+
+def test_an_update_that_comes_before_the_conf_completes_the_context() -> None:
+    network = without_conf()
+    ur_of_b(network)
+    network.run(30 * MILLISECOND)
+    assert state_of(network.a) is State.ESTABLISHED
+    assert network.a.context.peer_label == network.b.context.local_label
+    assert network.a.context.peer_acceptable == {B1}
+    assert network.b.context.update is None, "it is acknowledged"
+
+
+@pytest.mark.parametrize("changed", ["sender", "label", "hash", "source"])
+def test_an_update_that_is_not_authentic_completes_nothing(changed: str) -> None:
+    network = without_conf()
+    octets = bytearray(ur_of_b(network)[40:])
+    if changed == "hash":
+        octets[-1] ^= 1
+    elif changed == "sender":
+        octets[31] ^= 1
+    elif changed == "label":
+        octets[52:56] = bytes(4)
+    source = X1 if changed == "source" else B1
+    octets[2:4] = bytes(2)
+    total = ipv6.checksum(source, A1, ipv6.ICMPV6, bytes(octets))
+    octets[2:4] = total.to_bytes(2, "big")
+    network.give(network.a, ControlMessageReceived(source, A1, False, bytes(octets)))
+    assert state_of(network.a) is State.CCR_SENT

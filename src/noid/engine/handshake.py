@@ -26,14 +26,14 @@ from noid.engine.context import Context, Exchange
 from noid.engine.core import Core
 from noid.engine.events import NoteHeard, SourceNotCovered
 from noid.engine.history import Pair
-from noid.engine.secrets import reset_token
+from noid.engine.secrets import authentication, equal, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
 from noid.engine.update import own_entries, peer_entries, restore, tell_remote, tell_untold
 from noid.engine.verifying import begin
 from noid.locators import Locator, is_global_unicast
 from noid.wire import ipv6
-from noid.wire.control import Code, ControlMessage, Flag
+from noid.wire.control import Code, ControlMessage, Flag, blank_authentication
 from noid.wire.options import ContextOption, Tokens
 
 
@@ -236,6 +236,32 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     tell_untold(core, context)
     if message.piggyback is not None and event.source in context.peer_set:
         core.deliver(context, ulp_packet(message))
+
+
+def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """A UR that overtakes the CONF, or comes while that is lost, completes the context [D48].
+
+    It is authenticated by both tokens, of which the peer's came in the CC, and so proves what the
+    CONF would. The reset token alone is missing then.
+    """
+    context = core.labels.get(message.context.receiver_label)
+    exchange = context.exchange if context is not None else None
+    if context is None or exchange is None or context.state is not State.CCR_SENT:
+        return
+    label = message.context.sender_label
+    ends = message.receiver_aid, message.sender_aid
+    if ends != (context.local_aid, context.peer_aid) or label in (0, context.peer_label):
+        return
+    blanked = blank_authentication(event.octets)
+    expected = authentication(exchange.peer_token, context.local_token, blanked)
+    acceptable = event.source in context.peer_acceptable and event.destination in context.own_local
+    if not acceptable or not equal(expected, message.authentication):
+        return
+    core.know_peer_label(context, label)
+    context.peer_token, context.peer_reset_token = exchange.peer_token, b""
+    establish(core, context, "UR received", (event.destination, event.source))
+    tell_remote(core, context)
+    tell_untold(core, context)
 
 
 def on_retransmit(core: Core, context: Context) -> None:

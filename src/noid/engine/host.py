@@ -217,6 +217,7 @@ class Host:
             case Code.CONF:
                 handshake.on_conf(core, event, message)
             case Code.UR:
+                handshake.on_early_ur(core, event, message)
                 reachability.on_ur(core, event, message)
             case Code.UA:
                 reachability.on_ua(core, event, message)
