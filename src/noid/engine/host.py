@@ -264,7 +264,6 @@ class Host:
     def _renew_own(self, context: Context) -> None:
         """Gives a context the locators that the host has now, and tells its peer of a change."""
         core = self.core
-        before = context.own_usable
         own_local = core.shared(core.locators_with(context.local_aid))
         marks = core.marks(own_local)
         if set(own_local) == set(context.own_local) and set(marks) == set(context.own_marks):
@@ -274,8 +273,7 @@ class Host:
         context.untold = True
         update.tell_untold(core, context)
         searching.leave(core, context, "of our locators others are better")
-        if context.own_usable - before:
-            searching.resume(core, context)
+        searching.resume(core, context)
 
     def _time_passed(self) -> None:
         core = self.core

@@ -99,9 +99,8 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     is_other = False
     if message.nonce > context.peer_update_nonce:
         context.peer_update_nonce = message.nonce
-        before = _usable(context)
         is_other = apply(core, context, message)
-        if is_other or _usable(context) - before:
+        if is_other:
             resume(core, context)
         if frozenset(context.peer_local) - frozenset(context.peer_remote):
             look_again(core, context)
@@ -117,12 +116,6 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         search(core, context, "the peer hears nothing", told_by_peer=True)
     if is_other:
         leave(core, context, "of the peer's locators others are better")
-
-
-def _usable(context: Context) -> frozenset[bytes]:
-    """The locators that the peer says it has and can be reached at."""
-    gone = {one.locator for one in context.peer_marks if one.flags & LocatorFlag.BROKEN}
-    return frozenset(context.peer_local) - gone
 
 
 def _deliver_once(core: Core, context: Context, packet: bytes) -> None:
