@@ -243,14 +243,17 @@ class Reach:
 
     def rank(self, pair: Pair) -> tuple[int, bool, float, float]:
         """How promising a pair is; the smaller the better."""
+        shared = pair[0] == self.pair[0] or pair[1] == self.pair[1]
+        known = self.of(pair)
+        return self.standing(pair), shared, -known.heard_s, known.round_trip_s or SILENCE_MAX_S
+
+    def standing(self, pair: Pair) -> int:
+        """What the owners of its ends say of a pair; the smaller the better."""
         talk = self.host.talk
         assert talk is not None
         flags = talk.peer_locators.get(pair[1], 0) | talk.locators.get(pair[0], 0)
-        standing = [flags & BROKEN, flags & DEPRECATED, flags & BACKUP]
-        worth = sum(bool(flag) << place for place, flag in enumerate(reversed(standing)))
-        shared = pair[0] == talk.pair[0] or pair[1] == talk.pair[1]
-        known = self.of(pair)
-        return worth, shared, -known.heard_s, known.round_trip_s or SILENCE_MAX_S
+        said = [flags & BROKEN, flags & DEPRECATED, flags & BACKUP]
+        return sum(bool(flag) << place for place, flag in enumerate(reversed(said)))
 
     def _probe(self, search: Search, pair: Pair, *, flags: int = HEARS_NOTHING) -> None:
         message = self.host.next_update(0 if search.told else flags)
@@ -299,7 +302,7 @@ class Reach:
         elif pair not in search.working:
             search.working.append(pair)
 
-    def on_update(self, message: Message, way: Pair, base: int) -> None:
+    def on_update(self, message: Message, way: Pair, base: int, *, changes: bool) -> None:
         """Acknowledges a UR, takes what it names, and asks if the peer hears nothing."""
         talk = self.host.talk
         assert talk is not None
@@ -310,9 +313,11 @@ class Reach:
         if search is not None and search.asked == ASKS and not search.names:
             # What was probed before did not name this UR: all pairs once more.
             search.names, search.turns = True, 0
-        pairs = [way] if message.flags & HEARS_NOTHING else [way, talk.pair]
-        if way[1] not in talk.lsv:
-            pairs = [talk.pair]
+        told = bool(message.flags & HEARS_NOTHING)
+        best = min(map(self.standing, talk.pairs), default=0)
+        pairs = [way] if told or changes or best < self.standing(talk.pair) else []
+        if not told or way[1] not in talk.lsv:
+            pairs.append(talk.pair)
         for pair in dict.fromkeys(pairs):
             if pair[1] in talk.lsv:
                 self.host.send(self.host.acknowledgement(message), pair, base)
