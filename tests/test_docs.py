@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from noid.engine.illustration import law_section
+from noid.engine.illustration import law_section, path_table
 from noid.engine.secrets import authentication
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
@@ -134,10 +134,14 @@ def test_what_the_code_cites_exists(path: Path) -> None:
 # --- the pages ------------------------------------------------------------------------------------
 
 
-def test_the_law_in_the_page_is_the_law_of_the_code() -> None:
-    found = re.search(r"<!-- law: [^\n]* -->\n\n(.*?)\n\n<!-- /law -->", PROTOCOL, re.DOTALL)
+@pytest.mark.parametrize(
+    ("section", "content"), [("law", law_section()), ("path law", path_table())]
+)
+def test_the_law_in_the_page_is_the_law_of_the_code(section: str, content: str) -> None:
+    pattern = rf"<!-- {section}: [^\n]* -->\n\n(.*?)\n\n<!-- /{section} -->"
+    found = re.search(pattern, PROTOCOL, re.DOTALL)
     assert found is not None
-    assert found[1] == law_section(), "run scripts/update-documentation"
+    assert found[1] == content, "run scripts/update-documentation"
 
 
 def test_the_sections_of_the_protocol_are_numbered_in_order() -> None:

@@ -6,8 +6,9 @@ from noid.engine.illustration import (
     law_references,
     law_section,
     law_table,
+    path_table,
 )
-from noid.engine.state import LAW, State, Trigger
+from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.wire.control import Code
 
 CHANGES = {
@@ -62,3 +63,13 @@ def test_the_section_has_the_table_the_diagram_and_the_references() -> None:
     section = law_section()
     for part in (law_table(), law_diagram(), law_references()):
         assert part in section
+
+
+def test_the_table_of_paths_says_what_follows_each_cue() -> None:
+    heading, _, *rows = [line.strip("| ").split(" | ") for line in path_table().splitlines()]
+    assert heading == [path.value for path in Path]
+    assert [row[0] for row in rows] == [cue.value for cue in Cue]
+    for cue, row in zip(Cue, rows, strict=True):
+        for path, cell in zip(Path, row[1:], strict=True):
+            said = set() if cell == "·" else {Path(word) for word in cell.split(", ")}
+            assert said == PATH_LAW[path][cue] - {path}

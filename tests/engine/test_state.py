@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from noid.constants import COOKIE_KEY_LIFETIME, COOKIE_LIFETIME, SECOND
 from noid.engine.rates import TokenBucket
 from noid.engine.secrets import CookieKeys, authentication
-from noid.engine.state import LAW, TIMERS_OF, State, Timer, Trigger
+from noid.engine.state import LAW, PATH_LAW, TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import KEY_MASK, Timers
 from tests.engine.network import A1, A2, established
 
@@ -41,6 +41,17 @@ def test_what_the_law_forbids_cannot_be_done() -> None:
     context = established().a.context
     with pytest.raises(AssertionError, match="may not become"):
         context.enter(State.CCR_SENT, Trigger.UA)
+    with pytest.raises(AssertionError, match="may not become"):
+        context.turn(Path.SEARCHING, Cue.TIME)
+
+
+def test_the_law_of_paths_says_something_about_everything() -> None:
+    assert set(PATH_LAW) == set(Path)
+    for path, cues in PATH_LAW.items():
+        assert set(cues) == set(Cue)
+        others = [other for other in Path if other is not path]
+        assert any(path in following for one in others for following in PATH_LAW[one].values())
+        assert any(following - {path} for following in cues.values())
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 100), st.booleans())))

@@ -4,7 +4,7 @@ They are part of docs/protocol.md, so they show what a second implementation has
 other events that can change the state.
 """
 
-from noid.engine.state import LAW, State, Trigger
+from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.wire.control import Code
 
 PUBLISHED = tuple(
@@ -75,3 +75,18 @@ def law_section() -> str:
             law_references(),
         )
     )
+
+
+def path_table() -> str:
+    """``PATH_LAW`` as a Markdown table; a dot stands for a cue that changes nothing."""
+    lines = [
+        "| | " + " | ".join(path.value for path in Path) + " |",
+        "|---" * (len(Path) + 1) + "|",
+    ]
+    for cue in Cue:
+        cells = []
+        for path in Path:
+            following = [other.value for other in Path if other in PATH_LAW[path][cue] - {path}]
+            cells.append(", ".join(following) or "·")
+        lines.append(f"| {cue.value} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
