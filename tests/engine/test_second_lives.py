@@ -40,7 +40,15 @@ OF_A_LIFE = frozenset(
 )
 """What differs between any two contexts: random numbers, times, and nonces that only grow [D17]."""
 OF_THE_PATHS = frozenset(
-    {"history", "tolerated_ns", "searched_ns", "follow_again_ns", "piggybacked", "repeating"}
+    {
+        "history",
+        "first_round_trip_ns",
+        "tolerated_ns",
+        "searched_ns",
+        "follow_again_ns",
+        "piggybacked",
+        "repeating",
+    }
     | {"own_remote"}
 )
 """What is still true of the network, or of the DNS, when the peer has lost its contexts."""

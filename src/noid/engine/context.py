@@ -217,6 +217,7 @@ class Context:
         update_nonce: the last nonce of a UR of ours; only grows [D17].
         peer_update_nonce: the greatest nonce in a UR of the peer's.
         peer_keepalive_nonce: the greatest nonce in a keepalive of the peer's.
+        first_round_trip_ns: of the set-up, until something is known of pairs; 0 until measured.
         history: what is known of pairs.
         tolerated_ns: the longest silence lately that proved harmless.
         late: probes of the last search whose answers only measure.
@@ -265,6 +266,7 @@ class Context:
     update_nonce: int = 0
     peer_update_nonce: int = 0
     peer_keepalive_nonce: int = 0
+    first_round_trip_ns: int = 0
     history: Mapping[Pair, History] = field(default_factory=lambda: NO_HISTORY)
     tolerated_ns: int = 0
     late: dict[int, Probe] | None = None
@@ -393,14 +395,25 @@ class Context:
 
     def history_of(self, pair: Pair) -> History:
         """What is known of a pair."""
+        if not self.history and pair == self.pair:
+            return UNKNOWN._replace(round_trip_ns=self.first_round_trip_ns)
         return self.history.get(pair, UNKNOWN)
 
     def note(self, pair: Pair, history: History) -> None:
         """What is known of a pair from now on."""
+        if not self.history and self.first_round_trip_ns:
+            self.history = {self.pair: self.history_of(self.pair)}
         self.history = {**self.history, pair: history}
 
     def measure(self, pair: Pair, round_trip_ns: int) -> None:
-        """Takes a round-trip time over a pair into the smoothed one."""
+        """Takes a round-trip time over a pair into the smoothed one.
+
+        Of most contexts only those of the set-up are ever measured: they take less room.
+        """
+        if not self.history:
+            first = History(round_trip_ns=self.first_round_trip_ns).measured(round_trip_ns)
+            self.first_round_trip_ns = first.round_trip_ns
+            return
         self.note(pair, self.history_of(pair).measured(round_trip_ns))
 
     def hear(self, pair: Pair, at_ns: int, *, in_slot: bool) -> None:
