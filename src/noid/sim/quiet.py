@@ -15,6 +15,7 @@ from noid.sim.parcel import Parcel, is_control, is_data, label_of
 from noid.sim.ulp import Sent
 from noid.sim.violation import Violation
 from noid.wire import ipv6
+from noid.wire.control import Code
 
 QUIET = "quiet"
 CALM_NS = 5 * SECOND
@@ -24,7 +25,7 @@ CALM_AGAIN_NS = 150 * SECOND
 CONTROL_WINDOW_NS = 10 * SECOND
 CONTROL_MAX = 10
 """Control messages about a context in that time, from both ends together."""
-KEEPALIVE_CODE = 10
+SETUP_CODES = frozenset({Code.INIT, Code.CC, Code.CCR, Code.CONF})
 LOSS_CALM = 0.2
 JITTER_CALM_NS = 50 * MILLISECOND
 JUDGED_AGAIN_NS = 250 * MILLISECOND
@@ -54,6 +55,7 @@ class Quiet:
         self.changes = 0
         self.pairs: dict[tuple[str, int], bytes] = {}
         self.control: dict[frozenset[Locator], deque[int]] = {}
+        self.begun_ns: dict[frozenset[Locator], int] = {}
         self.calm = (False, -1)
 
     def changed(self) -> None:
@@ -66,9 +68,16 @@ class Quiet:
 
     def delivered(self, one: Sent) -> None:
         """A packet reaches its program, perhaps not for the first time."""
-        if one.copies > 1 and one.at_ns > self.changed_ns + CALM_NS and self._is_calm():
+        if one.copies == 1 or one.at_ns < self.changed_ns + CALM_NS or not self._is_calm():
+            return
+        aids = frozenset({Locator(one.packet[8:24]), Locator(one.packet[24:40])})
+        if not self._begins(aids):
             text = f"a packet of {one.sender} reaches {one.receiver} {one.copies} times"
             raise Violation(QUIET, text)
+
+    def _begins(self, aids: frozenset[Locator]) -> bool:
+        """Whether two AIDs have begun a context a moment ago; an INIT may repeat a packet [D7]."""
+        return self.world.now_ns - self.begun_ns.get(aids, -CALM_NS) < CALM_NS
 
     def _is_calm(self) -> bool:
         """Whether nothing fails, and has not for a while."""
@@ -96,7 +105,7 @@ class Quiet:
         octets = parcel.octets
         if is_data(octets):
             self._data_passes(parcel)
-        elif is_control(octets) and octets[ipv6.HEADER_OCTETS + 1] != KEEPALIVE_CODE:
+        elif is_control(octets) and octets[ipv6.HEADER_OCTETS + 1] != Code.KEEPALIVE:
             self._control_passes(octets)
 
     def _data_passes(self, parcel: Parcel) -> None:
@@ -113,7 +122,9 @@ class Quiet:
     def _control_passes(self, octets: bytes) -> None:
         at = ipv6.HEADER_OCTETS + 16
         aids = frozenset({Locator(octets[at : at + 16]), Locator(octets[at + 16 : at + 32])})
-        if not self._is_calm():
+        if octets[ipv6.HEADER_OCTETS + 1] in SETUP_CODES:
+            self.begun_ns[aids] = self.world.now_ns
+        if self._begins(aids) or not self._is_calm():
             self.control.pop(aids, None)
             return
         times = self.control.setdefault(aids, deque())
