@@ -22,9 +22,9 @@ CALM_NS = 5 * SECOND
 """Nothing has failed for so long in a world in which nothing ever has."""
 CALM_AGAIN_NS = 150 * SECOND
 """And in one in which something has: a better pair may be tried until then [D20]."""
-CONTROL_WINDOW_NS = 10 * SECOND
-CONTROL_MAX = 10
-"""Control messages about a context in that time, from both ends together."""
+CONTROL_WINDOW_NS = 30 * SECOND
+CONTROL_MAX = 30
+"""Control messages that an end of a context sends in that time: one burst of asks is less."""
 SETUP_CODES = frozenset({Code.INIT, Code.CC, Code.CCR, Code.CONF})
 LOSS_CALM = 0.2
 JITTER_CALM_NS = 50 * MILLISECOND
@@ -54,7 +54,7 @@ class Quiet:
         self.changed_ns = world.now_ns
         self.changes = 0
         self.pairs: dict[tuple[str, int], bytes] = {}
-        self.control: dict[frozenset[Locator], deque[int]] = {}
+        self.control: dict[tuple[str, frozenset[Locator]], deque[int]] = {}
         self.begun_ns: dict[frozenset[Locator], int] = {}
         self.calm = (False, -1)
 
@@ -106,7 +106,7 @@ class Quiet:
         if is_data(octets):
             self._data_passes(parcel)
         elif is_control(octets) and octets[ipv6.HEADER_OCTETS + 1] != Code.KEEPALIVE:
-            self._control_passes(octets)
+            self._control_passes(parcel.sender, octets)
 
     def _data_passes(self, parcel: Parcel) -> None:
         key = (parcel.sender, label_of(parcel.octets))
@@ -119,22 +119,22 @@ class Quiet:
         if before != pair:
             raise Violation(QUIET, f"{parcel.sender} changes its pair though nothing fails")
 
-    def _control_passes(self, octets: bytes) -> None:
+    def _control_passes(self, sender: str, octets: bytes) -> None:
         at = ipv6.HEADER_OCTETS + 16
         aids = frozenset({Locator(octets[at : at + 16]), Locator(octets[at + 16 : at + 32])})
         if octets[ipv6.HEADER_OCTETS + 1] in SETUP_CODES:
             self.begun_ns[aids] = self.world.now_ns
         if self._begins(aids) or not self._is_calm():
-            self.control.pop(aids, None)
+            self.control.pop((sender, aids), None)
             return
-        times = self.control.setdefault(aids, deque())
+        times = self.control.setdefault((sender, aids), deque())
         times.append(self.world.now_ns)
         while times[0] <= self.world.now_ns - CONTROL_WINDOW_NS:
             times.popleft()
         if len(times) > CONTROL_MAX:
-            window = CONTROL_WINDOW_NS // SECOND
-            text = f"{len(times)} control messages within {window} s though nothing fails"
-            raise Violation(QUIET, text)
+            seconds = CONTROL_WINDOW_NS // SECOND
+            text = f"{sender} sends {len(times)} control messages within {seconds} s"
+            raise Violation(QUIET, f"{text} though nothing fails")
 
 
 def _is_calm(line: Line) -> bool:
