@@ -6,19 +6,24 @@ import pytest
 
 from noid.errors import ShimError
 from noid.lab import machine
+from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 from tests.interop.harness import A1, A2, B1, B2, Program, running
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """A lab with noid on b and nothing on a."""
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A lab with noid on b and nothing on a, on the plane that a module asks for."""
     try:
         machine.check_machine("ip", "nsd", "nginx")
     except ShimError as error:
         pytest.skip(str(error))
-    with Lab.create(plane="tun") as lab:
-        lab.stop_daemon("a")
+    plane: Plane = getattr(request, "param", "tun")
+    with Lab.create(plane=plane) as lab:
+        if plane == "bpf":
+            lab.take_noid_down("a")  # its programs go on without a daemon
+        else:
+            lab.stop_daemon("a")
         yield lab
         log = lab.log("b")
         assert " ERROR " not in log, log

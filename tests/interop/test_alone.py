@@ -1,7 +1,7 @@
 """noid and a second implementation that acts by itself: set-up, the DNS, updates, failures.
 
-On host b of a lab runs noid, on host a ``alone``, which knows §6 to §9 of docs/protocol.md and
-nothing of noid. A program on b echoes datagrams.
+On host b of a lab runs noid, on each of its planes in turn, on host a ``alone``, which knows §6 to
+§9 of docs/protocol.md and nothing of noid. A program on b echoes datagrams.
 """
 
 import contextlib
@@ -31,7 +31,10 @@ from tests.interop.harness import (
 from tests.interop.octets import IN_LSL
 from tests.interop.ulp import ECHO_PORT, MARK, OWN_PORT, SINK_PORT
 
-pytestmark = pytest.mark.lab
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.parametrize("lab", ["tun", "bpf"], indirect=True, scope="module"),
+]
 
 REPEATED_WITHIN_S = 10.0
 """In which a message of 4 s times 0.5 to 1.5 is repeated, and answered."""
