@@ -56,8 +56,11 @@ FORBIDDEN: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """Room -> rooms it may not import, and why."""
 
-ENGINE_DOORS = {"engine.events", "engine.host", "engine.core", "engine.context", "engine.secrets"}
-"""What of the engine others may import: the door, its data, what a host is born with."""
+ENGINE_DOORS = {
+    *("engine.events", "engine.host", "engine.core"),
+    *("engine.context", "engine.options", "engine.secrets"),
+}
+"""What of the engine others may import: the door, its data, what a host starts with."""
 
 
 def module_name(path: Path) -> str:

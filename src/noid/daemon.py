@@ -30,7 +30,6 @@ from noid.dns.resolvers import Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.engine.context import Context
-from noid.engine.core import HostOptions
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
@@ -52,6 +51,7 @@ from noid.engine.events import (
     WatchPeer,
 )
 from noid.engine.host import Host
+from noid.engine.options import HostOptions
 from noid.errors import ConfigError, ShimError
 from noid.locators import Locator, format_locator
 from noid.memories import Memories

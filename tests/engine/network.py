@@ -13,7 +13,6 @@ from noid.datapath.rewrite import Rewriter
 from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.context import Context
-from noid.engine.core import HostOptions
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
@@ -32,6 +31,7 @@ from noid.engine.events import (
     TimePassed,
 )
 from noid.engine.host import Host
+from noid.engine.options import HostOptions
 from noid.engine.state import State
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6

@@ -7,8 +7,9 @@ import pytest
 from noid.constants import MILLISECOND, MINUTE, PREFIX_BURST, SECOND
 from noid.datapath.events import ControlMessageReceived, UnknownLabelSeen
 from noid.engine.context import Context
-from noid.engine.core import Core, HostOptions
+from noid.engine.core import Core
 from noid.engine.events import AskDns, DeliverToUlp, Dropped, LocatorsChanged, Output, SendControl
+from noid.engine.options import HostOptions
 from noid.engine.state import State
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6

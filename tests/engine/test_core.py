@@ -3,7 +3,8 @@
 import pytest
 
 from noid.constants import SECOND
-from noid.engine.core import Core, HostOptions
+from noid.engine.core import Core
+from noid.engine.options import HostOptions
 from noid.engine.state import Timer, Trigger
 from noid.wire import ipv6
 from noid.wire.control import Code, Piggyback

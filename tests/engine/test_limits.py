@@ -48,7 +48,7 @@ from noid.datapath.events import (
     UnknownLabelSeen,
 )
 from noid.dns.verification import Verification
-from noid.engine.core import Core, HostOptions
+from noid.engine.core import Core
 from noid.engine.events import (
     LocatorsChanged,
     PeerResolved,
@@ -60,6 +60,7 @@ from noid.engine.events import (
 )
 from noid.engine.history import History
 from noid.engine.known import KnownPeer
+from noid.engine.options import HostOptions
 from noid.engine.peers import hold_unable, remember
 from noid.engine.rates import TokenBucket
 from noid.engine.unknown import QUOTE_OCTETS_MAX

@@ -18,7 +18,7 @@ from noid.datapath.events import (
     UnknownLabelSeen,
 )
 from noid.dns.verification import Verification
-from noid.engine.core import Core, HostOptions
+from noid.engine.core import Core
 from noid.engine.events import (
     DeliverToUlp,
     Dropped,
@@ -27,6 +27,7 @@ from noid.engine.events import (
     Output,
     SendControl,
 )
+from noid.engine.options import HostOptions
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6

@@ -20,9 +20,9 @@ from noid.constants import (
     SUSPICION_TIME,
     WANTED_TIME,
 )
-from noid.engine.context import Search
 from noid.engine.events import LocatorsChanged, PeerUnable
 from noid.engine.history import Pair
+from noid.engine.phases import Search
 from noid.engine.state import Path, Timer
 from noid.locators import Locator
 from noid.wire import ipv6

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from noid.cli.main import main, parser
-from noid.engine.core import HostOptions
 from noid.engine.events import Input, Output
 from noid.engine.host import Host
+from noid.engine.options import HostOptions
 from noid.engine.secrets import CookieKeys, Entropy
 from noid.errors import UsageError
 from noid.sim.coverage import every_entry

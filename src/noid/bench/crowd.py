@@ -23,7 +23,6 @@ from noid.bench.adoption import like, number_of
 from noid.constants import FLOW_LABEL_MASK, Codepoints
 from noid.datapath.events import ControlMessageReceived, SourceMoved
 from noid.datapath.rewrite import Arrival, Delivery, Rewriter, Watch
-from noid.engine.core import HostOptions
 from noid.engine.events import (
     ContextFound,
     DeliverToUlp,
@@ -36,6 +35,7 @@ from noid.engine.events import (
     TimePassed,
 )
 from noid.engine.host import Host
+from noid.engine.options import HostOptions
 from noid.locators import Locator
 from noid.plane.devices import open_tun
 from noid.wire import ipv6

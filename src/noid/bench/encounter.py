@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from noid.constants import MILLISECOND, PREFIX_OCTETS, SECOND, Codepoints
 from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
-from noid.engine.core import HostOptions
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
@@ -21,6 +20,7 @@ from noid.engine.events import (
     SendControl,
 )
 from noid.engine.host import Host
+from noid.engine.options import HostOptions
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.wire import ipv6
 

@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
 from noid.datapath.events import ControlMessageReceived
-from noid.engine.context import Closing, Context
+from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import CheckIdle, IdleChecked
+from noid.engine.phases import Closing
 from noid.engine.selection import alternatives
 from noid.engine.state import State, Timer
 from noid.engine.update import authenticated, is_authentic, labels, tell_untold

@@ -7,17 +7,17 @@ intersection does not contain AID(peer) it is an error and the AID is added to t
 §7.4].
 
 A context changes state through ``enter`` alone. What belongs to one state (an exchange, a search
-for a working pair) is an object of its own that goes with it.
+for a working pair) is an object of its own that goes with it (phases.py).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from noid.constants import SILENCE_MAX, SILENCE_MIN, SILENCE_UNMEASURED, TOLERANCE_MAX
 from noid.datapath.flow import Flow
 from noid.dns.verification import Verification
 from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair
+from noid.engine.phases import Closing, Exchange, Probation, Probe, Search, Trial, Update
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
@@ -26,154 +26,8 @@ from noid.wire.options import Entries, LocatorFlag
 MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP
 NO_MARKS = 0
 
-NEVER = 1 << 62
-"""Later than any time."""
 NOTHING_LAPSING: Mapping[Locator, int] = {}
 """Where a context begins."""
-
-
-@dataclass(slots=True, eq=False)
-class Exchange:
-    """A set-up under way: INIT, CC, CCR, CONF [draft §4.1].
-
-    Attributes:
-        nonce: of our INIT and CCR; what answers must carry.
-        started_ns: when the first INIT went.
-        sent_ns: when the message now waiting for its answer went.
-        tries: INITs sent so far.
-        ccr_tries: CCRs sent so far, those before the last INIT too.
-        waiting: the latest packet of the ULP that went plainly meanwhile, between AIDs.
-        carried: the one of these that rode on the last INIT.
-        peer_token: the peer's token out of its CC.
-        reply: the CCR, for sending again, the pair it goes over, and whether first in a slot.
-        held: packets that arrived from sources not proven yet, and these sources [D48].
-    """
-
-    nonce: int
-    started_ns: int
-    sent_ns: int
-    tries: int = 0
-    ccr_tries: int = 0
-    waiting: bytes = b""
-    carried: bytes = b""
-    peer_token: int = 0
-    reply: tuple[ControlMessage, Pair, bool] | None = None
-    held: list[tuple[Locator, bytes]] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Update:
-    """An Update Request with new sets that waits for its acknowledgement [draft §7.7]."""
-
-    nonce: int
-    started_ns: int
-    sent_ns: int
-    tries: int = 1
-
-
-class Probe(NamedTuple):
-    """A UR that asks whether a pair works: which pair, and when it went."""
-
-    pair: Pair
-    sent_ns: int
-
-
-@dataclass(slots=True, eq=False)
-class Search:
-    """What belongs to a context whose ``path`` is not STEADY [D20, D43].
-
-    Attributes:
-        why: what started it.
-        started_ns: when.
-        packet: the unanswered packet of the ULP; may be empty.
-        silent_ns: the silence that started it, where one did.
-        told_by_peer: the peer hears nothing from us, so what we hear proves nothing.
-        probes: by nonce, those not answered yet, the oldest first.
-        asks: URs sent over the pair in use.
-        ask_at_ns: when the next of these go, or the verdict falls.
-        found: another pair that has answered.
-        untried: pairs that have yet to be probed in this cycle.
-        tried: how many have been.
-        count: how many the cycle has.
-        cycles: cycles begun.
-        cycle_ns: when this one began; 0 before the first.
-        batch_ns: when pairs were last probed.
-        batch_at_ns: when they are next.
-        backoff: by how many doublings cycles have slowed down.
-        wanted_ns: when a program or the peer last wanted a pair.
-        until_ns: when LEAVING is given up.
-        plain_nonce: of the last UR in the plain form.
-        plain_sent_ns: when that went.
-        plain_ns: when one was last answered.
-        names_newest: its probes name a UR of the peer's that came since it began.
-        peer_left_to: the locator that the peer sends from since it has left its own pair.
-        rejected_ns: when a host last said that it does not know the form of data of a probe.
-        asides: how often the context was set aside.
-        is_aside: no pair passes the form of data, and data travels plain for a while [D47].
-    """
-
-    why: str
-    started_ns: int
-    packet: bytes
-    silent_ns: int
-    told_by_peer: bool
-    probes: dict[int, Probe] = field(default_factory=dict)
-    asks: int = 0
-    ask_at_ns: int = NEVER
-    found: Pair | None = None
-    untried: list[Pair] = field(default_factory=list)
-    tried: int = 0
-    count: int = 0
-    cycles: int = 0
-    cycle_ns: int = 0
-    batch_ns: int = 0
-    batch_at_ns: int = NEVER
-    backoff: int = 0
-    wanted_ns: int = 0
-    rejected_ns: int = 0
-    asides: int = 0
-    until_ns: int = NEVER
-    plain_nonce: int = 0
-    plain_sent_ns: int = 0
-    plain_ns: int = 0
-    names_newest: bool = False
-    peer_left_to: Locator | None = None
-    is_aside: bool = False
-
-
-@dataclass(slots=True)
-class Trial:
-    """A test of whether the peer still has the context [D39].
-
-    Attributes:
-        until_ns: when silence is enough.
-        rounds: rounds of Update Requests so far.
-    """
-
-    until_ns: int
-    rounds: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Closing:
-    """A context that is going away [draft App. A]."""
-
-    nonce: int
-    started_ns: int
-    tries: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Probation:
-    """A context that the DNS has yet to prove [D37].
-
-    Attributes:
-        locator: where the CC went, which must turn out to belong to the AID's name.
-        held: packets that arrived meanwhile, undelivered, between AIDs.
-    """
-
-    locator: Locator
-    held: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -7,7 +7,6 @@ that each change reaches the data plane, the timers and the operator.
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, IPv6Network
 
 from noid.constants import (
     BETTER_PAIR_FIRST,
@@ -21,7 +20,6 @@ from noid.constants import (
     FLOW_LABEL_MASK,
     HELD_PACKETS_MAX,
     LOCATORS_MAX,
-    MTU_MIN,
     PREFIX_BUCKETS,
     PREFIX_BURST,
     PREFIX_OCTETS,
@@ -29,11 +27,10 @@ from noid.constants import (
     PROVISIONAL_CONTEXTS_MAX,
     QUARANTINED_LABELS_MAX,
     SILENCE_MIN,
-    Codepoints,
 )
 from noid.dns.records import Question
 from noid.dns.verification import Verification
-from noid.engine.context import NO_MARKS, Context, Probation
+from noid.engine.context import NO_MARKS, Context
 from noid.engine.events import (
     AskDns,
     DeliverToUlp,
@@ -50,6 +47,8 @@ from noid.engine.events import (
 )
 from noid.engine.history import Pair
 from noid.engine.known import KnownPeer, Lookup
+from noid.engine.options import HostOptions
+from noid.engine.phases import Probation
 from noid.engine.rates import TokenBucket
 from noid.engine.secrets import CookieKeys, Entropy
 from noid.engine.selection import instead
@@ -62,39 +61,6 @@ from noid.wire.options import Entries, LocatorEntry, LocatorFlag
 
 NONCE_OCTETS = 8
 TIMERS = tuple(Timer)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostOptions:
-    """What a host is born with.
-
-    Attributes:
-        codepoints: the numbers in use.
-        birthday: the birthday counter, 32 bits, one more than when state was last lost [D35].
-        reset_key: 32 octets out of stable storage [D10].
-        mtu: the least MTU of the uplinks; what is piggybacked must fit it.
-        on_switch: whether packets go plainly for as long as the locators in use are the AIDs [D28].
-        never_looked_up: prefixes of which nothing is asked because a packet goes there [D34].
-        contexts_max: contexts the data plane has room for.
-    """
-
-    codepoints: Codepoints
-    birthday: int
-    reset_key: bytes
-    mtu: int = 1500
-    on_switch: bool = False
-    never_looked_up: tuple[IPv6Network, ...] = ()
-    contexts_max: int = CONTEXTS_MAX
-
-    def __post_init__(self) -> None:
-        assert 0 < self.contexts_max <= CONTEXTS_MAX
-        assert 0 <= self.birthday < 1 << 32
-        assert self.mtu >= MTU_MIN
-
-    def excludes(self, aid: Locator) -> bool:
-        """Whether the operator wants nothing asked about an address [D34]."""
-        address = IPv6Address(aid)
-        return any(address in network for network in self.never_looked_up)
 
 
 @dataclass(slots=True, eq=False)

@@ -22,10 +22,11 @@ from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
 from noid.dns.verification import Verification
 from noid.engine import peers
 from noid.engine.announcing import announce, deliver_held
-from noid.engine.context import Context, Exchange
+from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import NoteHeard, SourceNotCovered
 from noid.engine.history import Pair
+from noid.engine.phases import Exchange
 from noid.engine.secrets import authentication, equal, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer

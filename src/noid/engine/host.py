@@ -41,7 +41,7 @@ from noid.engine import (
     verifying,
 )
 from noid.engine.context import Context
-from noid.engine.core import Core, HostOptions
+from noid.engine.core import Core
 from noid.engine.events import (
     AnswerArrived,
     ContextFound,
@@ -54,6 +54,7 @@ from noid.engine.events import (
     PeerResolved,
     TimePassed,
 )
+from noid.engine.options import HostOptions
 from noid.engine.secrets import Entropy
 from noid.engine.state import State, Timer, Trigger
 from noid.errors import WireError

@@ -8,10 +8,11 @@ from noid.constants import MEASURED_MAX
 from noid.datapath.events import ControlMessageReceived
 from noid.dns.verification import Verification
 from noid.engine.announcing import announce
-from noid.engine.context import NO_MARKS, Context, Probation
+from noid.engine.context import NO_MARKS, Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
 from noid.engine.handshake import establish, ulp_packet, with_piggyback
+from noid.engine.phases import Probation
 from noid.engine.secrets import CookieEnd, cookie_state, reset_token
 from noid.engine.state import State
 from noid.engine.update import own_entries, peer_entries, tell_untold

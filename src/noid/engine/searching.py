@@ -33,10 +33,11 @@ from noid.constants import (
     TOLERANCE_TIME,
     WANTED_TIME,
 )
-from noid.engine.context import NEVER, Context, Probe, Search
+from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import PeerUnable, ProbeStarted
 from noid.engine.history import Pair
+from noid.engine.phases import NEVER, Probe, Search
 from noid.engine.selection import alternatives, instead
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.update import next_nonce, request

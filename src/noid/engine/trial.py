@@ -13,10 +13,11 @@ from noid.constants import (
     TRIAL_ROUNDS,
     TRIAL_SILENCE,
 )
-from noid.engine.context import Context, Trial
+from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.handshake import start
 from noid.engine.history import Pair
+from noid.engine.phases import Trial
 from noid.engine.selection import alternatives
 from noid.engine.state import Timer
 from noid.engine.update import next_nonce, request

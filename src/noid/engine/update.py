@@ -15,9 +15,10 @@ from noid.constants import (
     UPDATE_RETRANSMIT_MAX,
 )
 from noid.datapath.events import ControlMessageReceived
-from noid.engine.context import Context, Update
+from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
+from noid.engine.phases import Update
 from noid.engine.secrets import authentication, equal
 from noid.engine.selection import BROKEN, instead, standing
 from noid.engine.state import State, Timer

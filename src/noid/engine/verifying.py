@@ -17,9 +17,10 @@ from noid.constants import (
 from noid.dns.verification import Verification
 from noid.engine import peers
 from noid.engine.close import close
-from noid.engine.context import Context, Probation
+from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, LocatorsVerified
+from noid.engine.phases import Probation
 from noid.engine.state import State, Timer
 from noid.engine.update import tell_remote, tell_untold
 from noid.locators import Locator

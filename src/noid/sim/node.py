@@ -16,7 +16,6 @@ from noid.datapath.flow import Flow
 from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.dns.records import Answer, Question
 from noid.engine.context import Context
-from noid.engine.core import HostOptions
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
@@ -42,6 +41,7 @@ from noid.engine.events import (
     WatchPeer,
 )
 from noid.engine.host import Host
+from noid.engine.options import HostOptions
 from noid.engine.secrets import Entropy
 from noid.engine.state import TIMERS_OF, State, Timer, Trigger
 from noid.locators import Locator

@@ -1,0 +1,40 @@
+"""What a host is given when it starts."""
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
+
+from noid.constants import CONTEXTS_MAX, MTU_MIN, Codepoints
+from noid.locators import Locator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOptions:
+    """What does not change while a host runs.
+
+    Attributes:
+        codepoints: the numbers in use.
+        birthday: the birthday counter, 32 bits, one more than when state was last lost [D35].
+        reset_key: 32 octets out of stable storage [D10].
+        mtu: the least MTU of the uplinks; what is piggybacked must fit it.
+        on_switch: whether packets go plainly for as long as the locators in use are the AIDs [D28].
+        never_looked_up: prefixes of which nothing is asked because a packet goes there [D34].
+        contexts_max: contexts the data plane has room for.
+    """
+
+    codepoints: Codepoints
+    birthday: int
+    reset_key: bytes
+    mtu: int = 1500
+    on_switch: bool = False
+    never_looked_up: tuple[IPv6Network, ...] = ()
+    contexts_max: int = CONTEXTS_MAX
+
+    def __post_init__(self) -> None:
+        assert 0 < self.contexts_max <= CONTEXTS_MAX
+        assert 0 <= self.birthday < 1 << 32
+        assert self.mtu >= MTU_MIN
+
+    def excludes(self, aid: Locator) -> bool:
+        """Whether the operator wants nothing asked about an address [D34]."""
+        address = IPv6Address(aid)
+        return any(address in network for network in self.never_looked_up)
