@@ -168,16 +168,24 @@ SHARES = {
     "unable": 4,
 }
 """Of a hundred seeds."""
+QUICK_MAX = 256
+"""A family with more histories is left to sweeps, and so are the walks."""
 assert not SHARES.keys() - PLAYABLE.keys()
 
 
 def plan(first: int, count: int, scenario: str | None) -> list[tuple[int, str]]:
-    """What to play: the swarm for each seed, and every directed scenario with the first one."""
-    seeds = range(first, first + count)
+    """What to play, in order: seeds of one scenario, or a selection of everything.
+
+    The selection has each directed scenario once, each exhaustive family that is small, and
+    ``count`` seeds of the swarm with as many of the other families as their share is.
+    """
     if scenario is not None:
-        return [(seed, scenario) for seed in seeds]
-    directed = [(first, name) for name in SCENARIOS if name != SWARM]
-    return directed + [(seed, SWARM) for seed in seeds]
+        return [(seed, scenario) for seed in range(first, first + count)]
+    names = [name for name in PLAYABLE if not name.startswith("walk-")]
+    quick = [name for name in names if name not in FAMILIES or FAMILIES[name].count <= QUICK_MAX]
+    seeds = count * sum(SHARES.get(name, 0) for name in quick) // SHARES[SWARM]
+    numbers = wanted(first, seeds, tuple(quick))
+    return [(number, name) for name, some in numbers.items() for number in some]
 
 
 def wanted(first: int, seeds: int, names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
