@@ -27,6 +27,7 @@ from noid.engine.keepalives import heard
 from noid.engine.searching import (
     acknowledged,
     answer_search,
+    follow,
     leave,
     peer_left,
     resume,
@@ -112,8 +113,12 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     acknowledge(core, context, event, message, changed=is_other)
     if message.piggyback is not None:
         _deliver_once(core, context, ulp_packet(message))
+    pair = event.destination, event.source
     if message.flags & Flag.HEARS_NOTHING:
-        search(core, context, "the peer hears nothing", told_by_peer=True)
+        patient = pair != context.pair
+        search(core, context, "the peer hears nothing", told_by_peer=True, patient=patient)
+    elif event.in_slot:
+        follow(core, context, pair)
     if is_other:
         leave(core, context, "of the peer's locators others are better")
 

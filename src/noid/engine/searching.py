@@ -54,6 +54,7 @@ def search(
     told_by_peer: bool = False,
     silent_ns: int = 0,
     beside: Pair | None = None,
+    patient: bool = False,
 ) -> None:
     """Suspects the pair in use: asks it, or goes on with what is under way.
 
@@ -65,6 +66,7 @@ def search(
         told_by_peer: the peer hears nothing from us, so what we hear proves nothing.
         silent_ns: the silence that is the reason, where one is.
         beside: a pair that is probed at the same time.
+        patient: the peer is finding a pair, which it will say; see ``follow``.
     """
     under_way = context.search
     if under_way is not None and context.path is not Path.LEAVING:
@@ -82,7 +84,8 @@ def search(
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
     context.search = one
     _ask(core, context, one, 1)
-    one.ask_at_ns = core.now_ns + context.history_of(context.pair).ask_wait_ns
+    history = context.history_of(context.pair)
+    one.ask_at_ns = core.now_ns + history.ask_wait_ns + patient * history.verdict_wait_ns
     if beside is not None:
         _probe(core, context, one, beside)
     _arm(core, context, one)
@@ -384,11 +387,26 @@ def _works(core: Core, context: Context, one: Search) -> None:
 
 def _use(core: Core, context: Context, one: Search, pair: Pair) -> None:
     """Another pair answers, and is used from now on."""
+    # Where both ways are known to work the peer need not ask any further.
+    is_told = context.path is Path.LEAVING or one.told_by_peer
+    says_so = not is_told and context.history_of(pair).heard_ns >= one.started_ns
     _end(core, context, Cue.OTHER_ANSWERS)
     context.searched_ns = 0  # the new pair may be asked at once
     if pair[0] in context.own_set and pair[1] in context.peer_verified:
         core.switch(context, pair, one.why, one.packet)
+        if says_so:
+            core.send_on(context, request(core, context, next_nonce(context)), pair, in_slot=True)
     core.install(context)
+
+
+def follow(core: Core, context: Context, pair: Pair) -> None:
+    """The peer, which heard nothing, hears again: by the other pair from which its UR comes.
+
+    Both ways of that are proven, and that in use is silent: it need not be asked any further.
+    """
+    one = context.search
+    if one is not None and one.told_by_peer and pair != context.pair:
+        _use(core, context, one, pair)
 
 
 def _end(core: Core, context: Context, cue: Cue) -> None:

@@ -389,7 +389,7 @@ PATH_LAW: dict[Path, dict[Cue, frozenset[Path]]] = {
         Cue.SUSPICION: frozenset(),
         Cue.MARKS: frozenset(),
         Cue.THIS_ANSWERS: frozenset({Path.STEADY}),
-        Cue.OTHER_ANSWERS: frozenset(),
+        Cue.OTHER_ANSWERS: frozenset({Path.STEADY}),
         Cue.TIME: frozenset({Path.DOUBTING}),
     },
     Path.DOUBTING: {
