@@ -85,7 +85,9 @@ def search(
     context.search = one
     _ask(core, context, one, 1)
     history = context.history_of(context.pair)
-    one.ask_at_ns = core.now_ns + history.ask_wait_ns + patient * history.verdict_wait_ns
+    one.ask_at_ns = core.now_ns + history.ask_wait_ns
+    if patient and len(alternatives(context)) <= PROBES_PER_ROUND_MAX:
+        one.ask_at_ns += history.ask_wait_ns // 2  # one round will do, if it is needed at all
     if beside is not None:
         _probe(core, context, one, beside)
     _arm(core, context, one)

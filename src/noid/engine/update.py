@@ -239,8 +239,9 @@ def acknowledge(
     answer = authenticated(core, context, answer)
     back: Pair = (event.destination, event.source)
     hears_nothing = bool(message.flags & Flag.HEARS_NOTHING)
-    pairs = [back] if hears_nothing or changed or instead(context) else []
-    if not hears_nothing or event.source not in context.peer_verified:
+    is_left = bool(instead(context))
+    pairs = [back] if hears_nothing or changed or is_left else []
+    if not (hears_nothing or is_left) or event.source not in context.peer_verified:
         pairs.append(context.pair)
     for pair in dict.fromkeys(pairs):
         if pair[1] in context.peer_verified:
