@@ -110,15 +110,15 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         _update_heard(core, context, message.heard)
         acknowledged(core, context, message.heard, measures=False)
     answer_search(core, context)
+    pair = event.destination, event.source
+    if event.in_slot and not message.flags & Flag.HEARS_NOTHING:
+        follow(core, context, pair)
     acknowledge(core, context, event, message, changed=is_other)
     if message.piggyback is not None:
         _deliver_once(core, context, ulp_packet(message))
-    pair = event.destination, event.source
     if message.flags & Flag.HEARS_NOTHING:
         patient = pair != context.pair
         search(core, context, "the peer hears nothing", told_by_peer=True, patient=patient)
-    elif event.in_slot:
-        follow(core, context, pair)
     if is_other:
         leave(core, context, "of the peer's locators others are better")
 

@@ -106,7 +106,9 @@ def leave(core: Core, context: Context, why: str, *, patience_ns: int = SUSPICIO
     one = context.search or Search(why, core.now_ns, b"", 0, False)
     context.turn(Path.LEAVING, Cue.MARKS)
     one.untried, one.until_ns = [], core.now_ns + patience_ns
-    one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)
+    # Not before what was sent can have been answered.
+    wait_ns = max(SEARCH_INTERVAL_MIN, context.history_of(context.pair).ask_wait_ns)
+    one.batch_at_ns = max(core.now_ns, one.batch_ns + wait_ns)
     context.search = one
     on_probe_timer(core, context)
 
