@@ -387,3 +387,26 @@ def test_a_provider_whose_firewall_drops_m6_packets_is_passed_over_for_a_third()
     network.give(network.b, silence(network.b))
     network.run(SECOND)
     assert network.b.context.pair == (network.b.locators[2], network.a.locators[2])
+
+
+def test_the_peer_follows_to_the_pair_that_was_found_after_one_request() -> None:
+    network = established()
+    network.run(SECOND)
+    network.kill_provider(1)
+    network.give(network.b, silence(network.b))
+    network.run(SECOND)
+    assert network.b.context.pair == (B2, A2)
+    assert network.a.context.pair == (A2, B2)
+    assert len(sent_by(network.a, Code.UR)) == 1
+    _, last = sent_by(network.b, Code.UR)[-1]
+    assert not last.flags & Flag.HEARS_NOTHING
+
+
+def test_one_host_that_hears_nothing_costs_both_at_most_twenty_messages() -> None:
+    network = established()
+    network.run(SECOND)
+    network.kill_provider(1)
+    network.give(network.b, silence(network.b))
+    network.run(SUSPICION_TIME)
+    sent = [len(sent_by(one, code)) for one in network.stations for code in (Code.UR, Code.UA)]
+    assert sum(sent) <= 20
