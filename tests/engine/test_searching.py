@@ -399,7 +399,7 @@ def test_the_peer_follows_to_the_pair_that_was_found_after_one_request() -> None
     assert network.a.context.pair == (A2, B2)
     assert len(sent_by(network.a, Code.UR)) == 1
     _, last = sent_by(network.b, Code.UR)[-1]
-    assert not last.flags & Flag.HEARS_NOTHING
+    assert last.flags == Flag.HEARS_HERE
 
 
 def test_one_host_that_hears_nothing_costs_both_at_most_twenty_messages() -> None:

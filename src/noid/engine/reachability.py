@@ -111,7 +111,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         acknowledged(core, context, message.heard, measures=False)
     answer_search(core, context)
     pair = event.destination, event.source
-    if event.in_slot and not message.flags & Flag.HEARS_NOTHING:
+    if event.in_slot and message.flags & Flag.HEARS_HERE:
         follow(core, context, pair)
     acknowledge(core, context, event, message, changed=is_other)
     if message.piggyback is not None:

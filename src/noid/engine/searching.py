@@ -399,7 +399,8 @@ def _use(core: Core, context: Context, one: Search, pair: Pair) -> None:
     if pair[0] in context.own_set and pair[1] in context.peer_verified:
         core.switch(context, pair, one.why, one.packet)
         if says_so:
-            core.send_on(context, request(core, context, next_nonce(context)), pair, in_slot=True)
+            message = request(core, context, next_nonce(context), flags=Flag.HEARS_HERE)
+            core.send_on(context, message, pair, in_slot=True)
     core.install(context)
 
 

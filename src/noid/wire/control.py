@@ -102,10 +102,12 @@ class Flag(enum.IntFlag):
     """In CC: the packet piggybacked on the INIT was not delivered [draft §7.3]."""
     HEARS_NOTHING = 0x400
     """In UR: its sender hears nothing from the receiver; the receiver's path may be dead [D20]."""
+    HEARS_HERE = 0x200
+    """In UR: its sender heard nothing, and uses this pair now, over which it hears [D43]."""
 
 
 NO_FLAGS = Flag(0)
-KNOWN_FLAGS = (Flag.ULP_PACKET_DISCARDED | Flag.HEARS_NOTHING).value
+KNOWN_FLAGS = (Flag.ULP_PACKET_DISCARDED | Flag.HEARS_NOTHING | Flag.HEARS_HERE).value
 CODES: dict[int, Code] = {code.value: code for code in Code}
 FLAGS = {bits: Flag(bits) for bits in range(KNOWN_FLAGS + 1) if not bits & ~KNOWN_FLAGS}
 """Enumerations look their members up in Python; these are made once."""
