@@ -166,15 +166,17 @@ def test_tshark_calls_the_checksum_of_a_control_message_correct(
     fields = ("ipv6.src", "ipv6.dst", "ipv6.nxt", "ipv6.flow", "icmpv6.checksum.status")
     rows_1 = read_capture(captures.provider_1, control, *fields)
     rows_2 = read_capture(captures.provider_2, control, *fields)
+    assert rows_1 or rows_2
     plain = [row for row in rows_1 + rows_2 if row["ipv6.nxt"] == "58"]
-    assert plain
-    assert {row["icmpv6.checksum.status"] for row in plain} == {GOOD}
+    assert plain or code in (Code.UR, Code.UA), "these travel in the form of data [D47]"
+    assert {row["icmpv6.checksum.status"] for row in plain} <= {GOOD}
     # In a slot the sum is over the AIDs [D6], which are the locators at provider 1 alone,
     # and there not of a copy that passes it from one pair to the other.
     in_slot = [row for row in rows_1 if row["ipv6.nxt"] != "58"]
     assert {int(row["ipv6.nxt"]) for row in in_slot} <= {M6_ICMPV6}
     assert {int(row["ipv6.flow"], 16) for row in in_slot} <= {CONTROL_FLOW_LABEL}
     by_aids = [row for row in in_slot if {row["ipv6.src"], row["ipv6.dst"]} == {A_1, B_1}]
+    assert by_aids or code is not Code.UR, "the pair in use is asked"
     assert {row["icmpv6.checksum.status"] for row in by_aids} <= {GOOD}
 
 
