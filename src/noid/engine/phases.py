@@ -88,7 +88,6 @@ class Search:
         plain_sent_ns: when that went.
         plain_ns: when one was last answered.
         names_newest: its probes name a UR of the peer's that came since it began.
-        peer_left_to: the locator that the peer sends from since it has left its own pair.
         rejected_ns: when a host last said that it does not know the form of data of a probe.
         asides: how often the context was set aside.
         is_aside: no pair passes the form of data, and data travels plain for a while [D47].
@@ -119,7 +118,6 @@ class Search:
     plain_sent_ns: int = 0
     plain_ns: int = 0
     names_newest: bool = False
-    peer_left_to: Locator | None = None
     is_aside: bool = False
 
 

@@ -29,7 +29,6 @@ from noid.engine.searching import (
     answer_search,
     follow,
     leave,
-    peer_left,
     resume,
     search,
     want,
@@ -177,7 +176,6 @@ def on_source_moved(core: Core, event: SourceMoved) -> None:
     if event.source not in context.peer_verified:
         put_first(core, context, event.source)
         return
-    peer_left(core, context, event.source)
     pair = context.local_locator, event.source
     broken = context.marks_of(event.source) & LocatorFlag.BROKEN
     if broken or pair == context.pair or core.now_ns < context.follow_again_ns:

@@ -41,7 +41,6 @@ from noid.engine.phases import NEVER, Probe, Search
 from noid.engine.selection import alternatives, instead
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.update import next_nonce, request
-from noid.locators import Locator
 from noid.wire.control import NO_FLAGS, Flag
 
 
@@ -324,22 +323,6 @@ def resume(core: Core, context: Context) -> None:
     _arm(core, context, one)
 
 
-def peer_left(core: Core, context: Context, source: Locator) -> None:
-    """The peer said that it hears nothing, and sends from another locator now: it has decided.
-
-    If a pair with that locator has answered, our verdict need not wait either.
-    """
-    one = context.search
-    if one is not None and one.told_by_peer:
-        one.peer_left_to = source
-        _decide(core, context, one)
-
-
-def _decide(core: Core, context: Context, one: Search) -> None:
-    if context.path is Path.DOUBTING and one.found and one.found[1] == one.peer_left_to:
-        _use(core, context, one, one.found)
-
-
 # --- what comes of it -----------------------------------------------------------------------------
 
 
@@ -368,7 +351,6 @@ def acknowledged(core: Core, context: Context, nonce: int, *, measures: bool) ->
         _use(core, context, one, pair)
     else:
         one.found = one.found or pair
-        _decide(core, context, one)
 
 
 def _works(core: Core, context: Context, one: Search) -> None:
