@@ -11,6 +11,8 @@ MICROSECOND: Final = 1_000
 MILLISECOND: Final = 1_000 * MICROSECOND
 SECOND: Final = 1_000 * MILLISECOND
 MINUTE: Final = 60 * SECOND
+NEVER: Final = 1 << 62
+"""Later than any time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -132,12 +132,12 @@ def test_that_takes_three_round_trips_at_most() -> None:
 def test_a_late_answer_keeps_the_pair() -> None:
     network = suspected()
     delayed, put = [], network.put
-    network.put = lambda octets: delayed.append(octets)  # type: ignore[method-assign, assignment]
+    network.put = lambda octets: delayed.append(octets)  # type: ignore[method-assign, assignment] # a slow network
     kept = list(network.wire)
     network.wire.clear()
     network.run(ROUND_TRIP_NS * 2)
     assert path_of(network.b) is Path.DOUBTING
-    network.put = put  # type: ignore[method-assign]
+    network.put = put  # type: ignore[method-assign] # no longer slow
     for _, octets in kept:
         network.put(octets)
     network.run(ROUND_TRIP_NS)

@@ -14,7 +14,7 @@ from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
 from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag, Tokens
-from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, X1, Network, packet
+from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, X1, Network, packet, unproven
 
 
 def send(network: Network, message: ControlMessage, source: Locator) -> list[ControlMessage]:
@@ -178,12 +178,7 @@ def test_a_set_up_over_the_second_pair_alone_leaves_both_ends_on_that_pair() -> 
 
 
 def test_a_set_up_over_the_second_pair_uses_it_also_if_the_dns_is_late() -> None:
-    network = Network()
-    network.kill_provider(1)
-    network.dns_works = False
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.run(2 * SECOND)
+    network = unproven()
     assert not network.a.context.flow().transmits
     network.dns_works = True
     network.run(10 * SECOND)
@@ -192,12 +187,7 @@ def test_a_set_up_over_the_second_pair_uses_it_also_if_the_dns_is_late() -> None
 
 
 def test_a_pair_whose_far_end_the_dns_refutes_is_not_kept() -> None:
-    network = Network()
-    network.kill_provider(1)
-    network.dns_works = False
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.run(2 * SECOND)
+    network = unproven()
     assert network.a.context.peer_locator == B2
     del network.reverse[B2]
     network.dns_works = True

@@ -27,6 +27,7 @@ from noid.sim.counts import (
     zone_of,
 )
 from noid.sim.outage import Outage
+from noid.sweep import workers
 from noid.sweep.scale import Cell, Figures, Measurement, Spread, cells
 
 SMALL = Plan(
@@ -196,6 +197,6 @@ def test_a_program_that_is_never_answered_is_a_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures: Figures = replace(Measurement(16.0)(CELL), lost=1, waited_ms=None, recovered_s=None)
-    monkeypatch.setattr(scale, "on_this_machine", lambda *_: (1, lambda _: iter([figures])))
+    monkeypatch.setattr(workers, "on_this_machine", lambda *_: (1, lambda _: iter([figures])))
     assert main(["sim", "scale", "--hosts", "2", "--contexts", "3"]) == 1
     assert "simulated" in capsys.readouterr().out

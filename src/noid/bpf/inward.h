@@ -176,7 +176,7 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	u32 label;
 	u8 slot, from, to;
 
-	/* A frame to another link address is not for this host: for a bridge, a macvlan or nobody. */
+	/* A frame to another link address is not for this host: for a bridge or a macvlan, or for none. */
 	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6) || packet->pkt_type == TO_ANOTHER_HOST)
 		return TC_PASS;
 	ip = header(packet, at);
@@ -252,12 +252,8 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 INLINE int delivered(struct __sk_buff *packet)
 {
 	struct ipv6 *ip = header(packet, 0);
-	struct address destination;
-	u32 *row;
 
 	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6) || !ip)
 		return TC_PASS;
-	destination = ip->destination;
-	row = map_find(&ours, &destination);
-	return row && *row ? at_home(packet, uplink_of(*row), 0) : TC_PASS;
+	return at_home(packet, uplink_having(ip->destination), 0);
 }

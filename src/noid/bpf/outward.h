@@ -226,9 +226,7 @@ INLINE int stays_on_link(const struct ipv6 *ip)
  */
 INLINE int is_astray(const struct ipv6 *ip)
 {
-	struct address source = ip->source;
-	u32 *row = map_find(&ours, &source);
-	struct uplink *uplink = row && *row ? uplink_of(*row) : 0;
+	struct uplink *uplink = uplink_having(ip->source);
 
 	return uplink && uplink->flags & UPLINK_RECEIVES;
 }
@@ -239,9 +237,7 @@ INLINE int is_astray(const struct ipv6 *ip)
 INLINE int to_its_uplink(struct __sk_buff *packet, struct ipv6 *ip, u32 at,
 			 const struct pair *aids, enum place place)
 {
-	struct address source = ip->source;
-	u32 *row = map_find(&ours, &source);
-	struct uplink *uplink = row && *row ? uplink_of(*row) : 0;
+	struct uplink *uplink = uplink_having(ip->source);
 
 	if (stays_on_link(ip))
 		return TC_DROP; /* such as one to the neighbour that is none itself */
@@ -304,7 +300,7 @@ INLINE int outward(struct __sk_buff *packet, u32 at, enum place place)
 	flow = map_find(&outbound, &aids);
 	is_native = place == ON_UPLINK && !is_led(ip, at);
 	if (!flow)
-		return is_native ? plainly(packet, ip, at) : 
+		return is_native ? plainly(packet, ip, at) :
 				   to_its_uplink(packet, ip, at, &aids, place);
 	uplink = uplink_of(flow->uplink);
 	if (!uplink)

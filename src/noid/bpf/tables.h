@@ -189,6 +189,14 @@ INLINE struct uplink *uplink_of(u32 row)
 	return map_find(&uplinks, &row);
 }
 
+/* The uplink that an address of this host belongs to; null if it is another's or has none. */
+INLINE struct uplink *uplink_having(struct address address)
+{
+	u32 *row = map_find(&ours, &address);
+
+	return row && *row ? uplink_of(*row) : 0;
+}
+
 /* To the daemon, as it is. */
 INLINE int go_slowly(void)
 {

@@ -14,10 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from noid.bench.picture import check_matplotlib
+from noid.bench.report import positive
 from noid.sim.counts import Failure, Peers
+from noid.sweep import workers
 from noid.sweep.picture import draw
 from noid.sweep.scale import SAMPLE_DEFAULT, TRAFFIC_DEFAULT, Cell, Figures, Measurement, cells
-from noid.sweep.workers import on_cluster, on_this_machine
 
 HOSTS_DEFAULT: Final = [100, 1_000, 10_000]
 CONTEXTS_DEFAULT: Final = [10, 100, 1_000, 10_000]
@@ -78,7 +79,7 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     scale.add_argument(
         "--sample",
-        type=_positive,
+        type=positive,
         default=SAMPLE_DEFAULT,
         metavar="N",
         help="contexts of a size that are simulated; default: %(default)s",
@@ -90,19 +91,14 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         metavar="KBITS",
         help="kbit/s of a context, which the cost is compared with; default: %(default)s",
     )
-    scale.add_argument("--seed", type=_positive, default=1, metavar="N", help="default: 1")
+    scale.add_argument("--seed", type=positive, default=1, metavar="N", help="default: 1")
     scale.add_argument(
         "--plot",
         type=Path,
         metavar="DIRECTORY",
         help="draw it as SVG, a file for each failure; needs matplotlib",
     )
-    scale.add_argument(
-        "--processes", type=_positive, default=0, metavar="N", help="default: one a core"
-    )
-    scale.add_argument(
-        "--cluster", metavar="ADDRESS", help="of a Dask scheduler, whose workers have noid"
-    )
+    workers.add_options(scale)
     scale.add_argument("--json", action="store_true", help="JSON, for programs")
     scale.set_defaults(handler=run_scale)
 
@@ -121,11 +117,7 @@ def run_scale(arguments: argparse.Namespace) -> int:
         arguments.seed,
     )
     measure = Measurement(arguments.traffic)
-    count, work = (
-        on_cluster(arguments.cluster, measure)
-        if arguments.cluster
-        else on_this_machine(arguments.processes, measure)
-    )
+    count, work = workers.chosen(arguments, measure)
     started_s = time.monotonic()
     measured = sorted(_shown(work(wanted), wanted), key=_order)
     seconds = time.monotonic() - started_s
@@ -243,13 +235,7 @@ def _shown(outcomes: Iterator[Figures], wanted: list[Cell]) -> Iterator[Figures]
 
 
 def _numbers(text: str) -> list[int]:
-    return [_positive(one) for one in text.split(",")]
-
-
-def _positive(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return [positive(one) for one in text.split(",")]
 
 
 def _joined(numbers: list[int]) -> str:

@@ -12,12 +12,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from noid.bench.report import positive
 from noid.sim.coverage import every_entry
 from noid.sim.families import FAMILIES
 from noid.sim.laws import LAWS
+from noid.sweep import workers
 from noid.sweep.results import Results
 from noid.sweep.work import Chunk, Found, Outcome, Totals, carry_out, chunks
-from noid.sweep.workers import on_cluster, on_this_machine
 
 PROGRESS_S: Final = 2.0
 """What takes longer than this shows how far it is."""
@@ -52,7 +53,7 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     sweep.add_argument(
         "--seeds",
-        type=_positive,
+        type=positive,
         default=SEEDS_DEFAULT,
         metavar="N",
         help=f"random runs in all; default: {SEEDS_DEFAULT}",
@@ -64,12 +65,7 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         metavar="NAME",
         help="only this one; may be given again; `noid sim run --scenario list` says which",
     )
-    sweep.add_argument(
-        "--processes", type=_positive, default=0, metavar="N", help="default: one a core"
-    )
-    sweep.add_argument(
-        "--cluster", metavar="ADDRESS", help="of a Dask scheduler, whose workers have noid"
-    )
+    workers.add_options(sweep)
     sweep.add_argument(
         "--results",
         default=":memory:",
@@ -86,12 +82,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     results = Results(arguments.results)
     try:
         missing = results.missing(wanted)
-        cluster = arguments.cluster
-        count, play = (
-            on_cluster(cluster, carry_out)
-            if cluster
-            else on_this_machine(arguments.processes, carry_out)
-        )
+        count, play = workers.chosen(arguments, carry_out)
         started_s = time.monotonic()
         try:
             for outcome in _shown(play(missing), missing):
@@ -200,9 +191,3 @@ def _shown(outcomes: Iterator[Outcome], wanted: list[Chunk]) -> Iterator[Outcome
             yield outcome
     finally:
         bar.stop()
-
-
-def _positive(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")

@@ -23,6 +23,7 @@ from noid.constants import (
     GAP_MAX,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_PACKETS,
+    NEVER,
     UNANSWERED_MANY,
     UNANSWERED_PATIENCE,
     Codepoints,
@@ -43,9 +44,6 @@ from noid.wire.slots import (
     next_header_of,
     slot_of,
 )
-
-NEVER = 1 << 63
-"""Later than any time in nanoseconds."""
 
 
 class Refusal(enum.Enum):

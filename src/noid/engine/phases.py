@@ -6,12 +6,10 @@ Each is an object of its own, which goes when that is over.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from noid.constants import NEVER
 from noid.engine.history import Pair
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
-
-NEVER = 1 << 62
-"""Later than any time."""
 
 
 @dataclass(slots=True, eq=False)

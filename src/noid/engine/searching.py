@@ -16,6 +16,7 @@ from noid.constants import (
     ASKS_PER_BURST,
     CYCLE_TIME,
     CYCLE_TIME_LARGE,
+    NEVER,
     PEER_UNABLE_MAX,
     PEER_UNABLE_TIME,
     PLAIN_ANSWER_WAIT,
@@ -37,7 +38,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import PeerUnable, ProbeStarted
 from noid.engine.history import Pair
-from noid.engine.phases import NEVER, Probe, Search
+from noid.engine.phases import Probe, Search
 from noid.engine.selection import alternatives, instead
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.update import next_nonce, request

@@ -29,7 +29,7 @@ from noid.engine.events import (
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.sim.node import Node
-from noid.sim.parcel import SLOTS, Parcel, is_control, label_of
+from noid.sim.parcel import SLOTS, Parcel, label_of
 from noid.sim.trace import Trace
 from noid.sim.ulp import Ledger, number_of, number_said
 from noid.sim.violation import Violation
@@ -365,8 +365,3 @@ def _sizes(node: Node) -> Sizes:
     core = node.host.core
     tables = (core.contexts, core.labels, core.peers, core.unable, core.questions)
     return (len(tables[0]), len(tables[1]), len(tables[2]), len(tables[3]), len(tables[4]))
-
-
-def is_answer(packet: bytes) -> bool:
-    """Whether a packet is a control message that answers one."""
-    return is_control(packet) and packet[CODE_AT] in (Code.CC, Code.CONF, Code.UA)

@@ -1,11 +1,13 @@
 """Who does the work: processes of this machine, or the workers of a Dask cluster."""
 
+import argparse
 import concurrent.futures
 import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from noid.bench.report import positive
 from noid.errors import Unsupported, UsageError
 
 AHEAD_EACH = 4
@@ -16,6 +18,25 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work = Callable[[list[Item]], Iterator[Result]]
 """Does a list of items and yields what came of each, in any order."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say who does the work."""
+    parser.add_argument(
+        "--processes", type=positive, default=0, metavar="N", help="default: one a core"
+    )
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS", help="of a Dask scheduler, whose workers have noid"
+    )
+
+
+def chosen(
+    arguments: argparse.Namespace, function: Callable[[Item], Result]
+) -> tuple[int, Work[Item, Result]]:
+    """Those that the options name; see ``on_cluster`` and ``on_this_machine``."""
+    if arguments.cluster:
+        return on_cluster(arguments.cluster, function)
+    return on_this_machine(arguments.processes, function)
 
 
 def on_this_machine(

@@ -14,6 +14,8 @@ from tests.lab.conversations import Conversation, establish_context, restart_dae
 
 A_1, A_2 = locators("a")
 B_1, B_2 = locators("b")
+NEW_1: Final = "2001:db8:1:aa::a"
+"""The address of a in another prefix of provider 1."""
 PATIENCE_S: Final = 10.0
 NEIGHBOUR_TIMES: Final = ("base_reachable_time_ms", "retrans_time_ms", "delay_first_probe_time")
 QUICK: Final = (1_000, 100, 1)
@@ -88,6 +90,18 @@ def await_locators(lab: Lab, *wanted: str) -> None:
         return sorted(lab.status("a")["locators"]) == sorted(wanted)
 
     lab.wait_for(f"the locators are {' '.join(wanted)}", known, PATIENCE_S)
+
+
+def renumber(lab: Lab) -> None:
+    """Gives a an address in another prefix of provider 1, and deprecates the one it has."""
+    shell(lab, "isp1", "ip addr add 2001:db8:1:aa::1/64 dev custa nodad")
+    shell(
+        lab,
+        "a",
+        f"ip addr add {NEW_1}/64 dev up1 nodad\n"
+        "ip -6 rule add priority 1003 from 2001:db8:1:aa::/64 lookup 101\n"
+        f"ip addr change {A_1}/64 dev up1 preferred_lft 0 valid_lft 7200",
+    )
 
 
 def assert_outlives(lab: Lab, number: int, *conversations: Conversation) -> None:

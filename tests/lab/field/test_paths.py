@@ -7,17 +7,17 @@ from tests.lab.field.situations import (
     A_1,
     A_2,
     B_2,
+    NEW_1,
     PATIENCE_S,
     assert_outlives,
     await_locators,
     bound,
     pair,
+    renumber,
     shell,
 )
 
 LONG_OCTETS = 60_000
-NEW_1 = "2001:db8:1:aa::a"
-"""The address of a in another prefix of provider 1."""
 M6_DATA = "224-239"
 FILTER = "'{ type filter hook forward priority 0; policy accept; }'"
 
@@ -133,14 +133,7 @@ def test_a_connection_outlives_the_prefix_it_was_made_with(lab: Lab) -> None:
     with tcp(lab, "a") as conversation, udp(lab, "b") as datagrams:
         conversation.echoes()
         datagrams.echoes()
-        shell(lab, "isp1", "ip addr add 2001:db8:1:aa::1/64 dev custa nodad")
-        shell(
-            lab,
-            "a",
-            f"ip addr add {NEW_1}/64 dev up1 nodad\n"
-            "ip -6 rule add priority 1003 from 2001:db8:1:aa::/64 lookup 101\n"
-            f"ip addr change {A_1}/64 dev up1 preferred_lft 0 valid_lft 7200",
-        )
+        renumber(lab)
         try:
             await_locators(lab, A_1, A_2, NEW_1)
             conversation.echoes()

@@ -8,10 +8,8 @@ from pathlib import Path
 from noid.lab.configuration import zone_names, zone_path
 from noid.lab.lab import Lab
 from tests.lab.conversations import establish_context, serve_echoes, tcp
-from tests.lab.field.situations import A_1, A_2, await_locators, bound, shell
+from tests.lab.field.situations import A_1, A_2, NEW_1, await_locators, bound, renumber, shell
 
-NEW_1 = "2001:db8:1:aa::a"
-"""The address of a in the new prefix of provider 1."""
 VERIFIED_WITHIN_S = 150.0
 """Two TTLs of the lab's zones and some time."""
 
@@ -23,14 +21,7 @@ def test_a_connection_outlives_the_prefix_and_its_names(lab_machine: None) -> No
         establish_context(lab)
         with tcp(lab, "a") as conversation:
             conversation.echoes()
-            shell(lab, "isp1", "ip addr add 2001:db8:1:aa::1/64 dev custa nodad")
-            shell(
-                lab,
-                "a",
-                f"ip addr add {NEW_1}/64 dev up1 nodad\n"
-                "ip -6 rule add priority 1003 from 2001:db8:1:aa::/64 lookup 101\n"
-                f"ip addr change {A_1}/64 dev up1 preferred_lft 0 valid_lft 7200",
-            )
+            renumber(lab)
             await_locators(lab, A_1, A_2, NEW_1)
             conversation.echoes()
             shell(lab, "a", f"ip addr del {A_1}/64 dev up1")
