@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from noid.errors import PlatformError
+from noid.text import json_line
 
 REQUEST_OCTETS_MAX = 4096
 ROWS_PER_LINE = 200
@@ -109,7 +110,7 @@ class ControlServer:
         """Sends one event to every monitor; a monitor that does not read is closed."""
         if not self.monitors:
             return
-        line = msgspec.json.encode(event) + b"\n"
+        line = json_line(event).encode() + b"\n"
         for queue, writer in tuple(self.monitors.items()):
             if queue.full():
                 del self.monitors[queue]
@@ -153,7 +154,7 @@ class ControlServer:
             handler = self.commands.get(command)
             answer = handler() if handler else {"error": f"unknown command {command!r}"}
             for part in [answer] if isinstance(answer, dict) else _parts(answer):
-                writer.write(msgspec.json.encode(part) + b"\n")
+                writer.write(json_line(part).encode() + b"\n")
                 await writer.drain()
                 await asyncio.sleep(0)
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import textwrap
 from collections.abc import Iterator
 from typing import Final
@@ -30,6 +29,7 @@ from noid.bench import (
 from noid.bench.report import Bench, Report, Watch, positive
 from noid.bench.yardstick import Yardstick
 from noid.lab.interruption import interruptible
+from noid.text import json_line, say
 
 BENCHES: Final[tuple[Bench, ...]] = (
     setup.BENCH,
@@ -106,7 +106,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
         report = _measure(arguments, watch)
         yardstick += Yardstick.measure()
     if arguments.json:
-        print(json.dumps({"bench": bench.name, **report.as_json(), **_compared(report, yardstick)}))
+        say(json_line({"bench": bench.name, **report.as_json(), **_compared(report, yardstick)}))
     else:
         _print(report, yardstick)
     return 0

@@ -2,13 +2,13 @@
 
 import argparse
 import asyncio
-import json
 from pathlib import Path
 
 from noid.cli.names import DNS_PORT, configuration
-from noid.cli.places import CONFIG_HELP, NAMED_CONFIG
+from noid.cli.places import CONFIG_HELP, NAMED_CONFIG, RESOLVER_HELP, address, port
 from noid.config import RESOLV_CONF
 from noid.doctor import Doctor, Finding, Health
+from noid.text import json_line, say
 
 EXAMPLE = """\
 example:
@@ -34,8 +34,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--config", type=Path, metavar="FILE", default=NAMED_CONFIG, help=CONFIG_HELP
     )
     doctor.add_argument("--name", default="", help="of this host; default: host.name")
-    doctor.add_argument("--resolver", metavar="ADDRESS", help="default: those of the configuration")
-    doctor.add_argument("--port", type=int, default=DNS_PORT, help="its port; default: %(default)s")
+    doctor.add_argument("--resolver", type=address, metavar="ADDRESS", help=RESOLVER_HELP)
+    doctor.add_argument(
+        "--port", type=port, default=DNS_PORT, help="its port; default: %(default)s"
+    )
     doctor.add_argument(
         "--resolv-conf", type=Path, default=RESOLV_CONF, help="default: %(default)s"
     )
@@ -60,19 +62,19 @@ def examine(arguments: argparse.Namespace) -> int:
     )
     findings = asyncio.run(doctor.examine())
     if arguments.json:
-        print(json.dumps([_as_json(finding) for finding in findings]))
+        say(json_line([_as_json(finding) for finding in findings]))
     else:
         for finding in findings:
             _print(finding)
         if not arguments.fix and any(_is_wrong_firewall(one) for one in findings):
-            print(AGAIN)
+            say(AGAIN)
     return int(any(finding.health is Health.WRONG for finding in findings))
 
 
 def _print(finding: Finding) -> None:
-    print(f"{finding.health.value:8}{finding.check}: {finding.text}")
+    say(f"{finding.health.value:8}{finding.check}: {finding.text}")
     if finding.mend and finding.health is not Health.OK:
-        print(f"        mend: {finding.mend}")
+        say(f"        mend: {finding.mend}")
 
 
 def _is_wrong_firewall(finding: Finding) -> bool:

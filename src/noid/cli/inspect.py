@@ -2,17 +2,18 @@
 
 import argparse
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from noid.cli.places import SOCKET_HELP, USUAL_SOCKET
 from noid.control import ask, ask_rows, stream_events
 from noid.reports import line_of
+from noid.text import json_line, printable, say
 
 LINE_COLUMNS = 400
 """More than any line has; a terminal wraps what is too long for it."""
@@ -44,11 +45,11 @@ def status(arguments: argparse.Namespace) -> int:
     """Prints the daemon's status."""
     answer = ask(arguments.socket, "status")
     if arguments.json:
-        _print_json(answer)
+        say(json_line(answer))
         return 0
     table = Table(show_header=False, box=None, pad_edge=False)
     for key, value in _flat(answer):
-        table.add_row(key, value)
+        table.add_row(printable(key), printable(value))
     _print_table(table)
     return 0
 
@@ -65,24 +66,19 @@ def contexts(arguments: argparse.Namespace) -> int:
 
 def _cells(context: dict[str, Any]) -> tuple[str, ...]:
     """A context as a line of ``noid contexts`` has it."""
-    return (
-        context["local_aid"],
-        context["peer_aid"],
-        context["state"],
-        context["local_locator"],
-        context["peer_locator"],
-        str(len(context["lsv_peer"])),
-        context["peer_name"],
-    )
+    names = ("local_aid", "peer_aid", "state", "local_locator", "peer_locator")
+    cells = (*(context[name] for name in names), str(len(context["lsv_peer"])))
+    return tuple(map(printable, (*cells, context["peer_name"])))
 
 
 def monitor(arguments: argparse.Namespace) -> int:
     """Prints events until the daemon stops or the reader has enough."""
     for event in stream_events(arguments.socket):
         if arguments.json:
-            _print_json(event)
+            say(json_line(event))
         elif event["event"] != "monitoring":
-            print(line_of(event), flush=True)
+            say(line_of(event))
+        sys.stdout.flush()
     return 0
 
 
@@ -98,20 +94,16 @@ def _print_columns(heading: Sequence[str], rows: Iterator[Sequence[str]]) -> Non
     widths = [max(map(len, column)) for column in zip(*first, strict=True)]
     for row in itertools.chain(first, rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def _print_json_list(values: Iterator[Any]) -> None:
     """Prints one list as its values come."""
     separator = "["
     for value in values:
-        print(separator, msgspec.json.encode(value).decode(), sep="", end="")
+        say(separator + json_line(value))
         separator = ","
-    print("[]" if separator == "[" else "]")
-
-
-def _print_json(value: Any) -> None:
-    print(msgspec.json.encode(value).decode(), flush=True)
+    say("[]" if separator == "[" else "]")
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from noid.lab.scenarios import SCENARIOS, Talk, play
 from noid.lab.topology import ALL_NODES, HOSTS
 from noid.lab.transfer import STALL_AFTER_S, Outcome, Run, Watch
 from noid.lab.variants import VARIANT_TEXTS, VARIANTS
+from noid.text import json_line, say
 
 DEFAULT_NAME: Final = "lab"
 PLANES: Final = ("auto", "bpf", "tun", "none")
@@ -69,7 +69,7 @@ def up(arguments: argparse.Namespace) -> int:
     with interruptible(), Console(stderr=True).status("building the lab"):
         Lab.up(arguments.name, plane=arguments.plane, variant=arguments.variant)
     name = _named(arguments)
-    print(f"lab {arguments.name} is up; try: noid lab exec {name}a -- ping -c3 b.example")
+    say(f"lab {arguments.name} is up; try: noid lab exec {name}a -- ping -c3 b.example")
     return 0
 
 
@@ -77,7 +77,7 @@ def down(arguments: argparse.Namespace) -> int:
     """Removes a lab, or what is left of one."""
     machine.check_root()
     there = inventory.remove(arguments.name)
-    print(f"lab {arguments.name} {'is gone' if there else 'is not up; there is nothing to remove'}")
+    say(f"lab {arguments.name} {'is gone' if there else 'is not up; there is nothing to remove'}")
     return 0
 
 
@@ -100,7 +100,7 @@ def cut(arguments: argparse.Namespace) -> int:
     fault = Fault(arguments.how)
     Lab.attach(arguments.name).cut(arguments.provider, fault, arguments.host)
     undo = f"noid lab heal {_named(arguments)}{arguments.provider}"
-    print(f"provider {arguments.provider}: {FAULT_TEXTS[fault]}; undo: {undo}")
+    say(f"provider {arguments.provider}: {FAULT_TEXTS[fault]}; undo: {undo}")
     return 0
 
 
@@ -111,7 +111,7 @@ def heal(arguments: argparse.Namespace) -> int:
     fault = None if arguments.how is None else Fault(arguments.how)
     for host in HOSTS:
         lab.heal(arguments.provider, host, how=fault)
-    print(f"provider {arguments.provider}: {arguments.how or 'every fault'} is undone")
+    say(f"provider {arguments.provider}: {arguments.how or 'every fault'} is undone")
     return 0
 
 
@@ -121,7 +121,7 @@ def status(arguments: argparse.Namespace) -> int:
     if arguments.name is not None:
         found = [inventory.survey(arguments.name)]
     if arguments.json:
-        print(json.dumps(found))
+        say(json_line(found))
         return 0
     table = Table(box=None, pad_edge=False)
     for column in ("lab", "plane", "variant", "namespaces", "processes"):
@@ -308,7 +308,7 @@ class _List(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         width = max(map(len, SCENARIO_TEXTS))
         for name, text in SCENARIO_TEXTS.items():
-            print(f"{name:{width}}  {text}")
+            say(f"{name:{width}}  {text}")
         parser.exit()
 
 
@@ -394,7 +394,7 @@ def _progress(title: str) -> Iterator[Watch]:
 
 def _print_outcome(outcome: Outcome | Talk, *, as_json: bool) -> int:
     if as_json:
-        print(json.dumps(asdict(outcome)))
+        say(json_line(asdict(outcome)))
     else:
         Console().print(table_of([outcome]))
     return 0 if outcome.good else 1

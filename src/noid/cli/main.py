@@ -7,10 +7,12 @@ of the call are off; 130 interrupted.
 import argparse
 import os
 import sys
+from typing import NoReturn
 
 from noid import __version__
 from noid.cli import bench, doctor, inspect, lab, names, run, sim
 from noid.errors import ShimError
+from noid.text import printable, say
 
 INTERRUPTED = 130
 
@@ -19,9 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command line; ``arguments`` without the program's name, the process's if None."""
     parsed = parser().parse_args(arguments)
     try:
-        return int(parsed.handler(parsed))
+        status = int(parsed.handler(parsed))
+        sys.stdout.flush()
     except ShimError as error:
-        print(f"noid: {error}", file=sys.stderr)
+        say(f"noid: {error}", is_error=True)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -29,11 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of our output left, as `head` does. Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains about words in printable characters."""
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Ends the program."""
+        super().exit(status, message and printable(message.removesuffix("\n")) + "\n")
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
+    top: argparse.ArgumentParser = _Parser(
         prog="noid",
         description="IPv6 multihoming without IP identifiers: connections that outlive a provider.",
         epilog="Start with: noid lab demo",

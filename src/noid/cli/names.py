@@ -3,22 +3,29 @@
 import argparse
 import asyncio
 import contextlib
-import json
 from pathlib import Path
 from typing import Final
 
-from noid.cli.places import CONFIG_HELP, NAMED_CONFIG, USUAL_CONFIG
+from noid.cli.places import CONFIG_HELP, NAMED_CONFIG, RESOLVER_HELP, USUAL_CONFIG, address, port
 from noid.config import RESOLV_CONF, Config, load_config, upstream_resolvers
 from noid.constants import LOCATORS_MAX
 from noid.dns.inquiry import Findings, look_up, look_up_address
+from noid.dns.messages import TTL_MAX
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.upstream import Upstream
-from noid.dns.zone import forward_records, reverse_records, text_record
+from noid.dns.zone import (
+    HOST_NAME,
+    forward_records,
+    is_host_name,
+    reverse_records,
+    text_record,
+)
 from noid.errors import ConfigError, UsageError
 from noid.locators import Locator, format_locator, parse_locator
 from noid.netlink import HostNetwork
 from noid.plane.pins import own_devices
 from noid.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
+from noid.text import json_line, say
 
 DNS_PORT: Final = 53
 TTL_SECONDS: Final = 300
@@ -41,8 +48,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     lookup = _add(commands, "lookup", "how the shim verifies a peer, step by step")
     lookup.epilog = LOOKUP_EXAMPLE
     lookup.add_argument("peer", metavar="NAME|ADDRESS", help="of the peer")
-    lookup.add_argument("--resolver", metavar="ADDRESS", help="default: those of the configuration")
-    lookup.add_argument("--port", type=int, default=DNS_PORT, help="its port; default: %(default)s")
+    lookup.add_argument("--resolver", type=address, metavar="ADDRESS", help=RESOLVER_HELP)
+    lookup.add_argument(
+        "--port", type=port, default=DNS_PORT, help="its port; default: %(default)s"
+    )
     lookup.set_defaults(handler=print_lookup)
     resolver = _add(commands, "resolver", "whether programs ask noid: /etc/resolv.conf")
     resolver.epilog = RESOLVER_EXAMPLE
@@ -95,6 +104,10 @@ def print_zone(arguments: argparse.Namespace) -> int:
     name = canonical_name(arguments.name or config.host.name)
     if not name:
         raise ConfigError("host.name", "is empty; name the host: noid zone a.example")
+    if not is_host_name(name):
+        raise UsageError(f"{name!r} is not a host name; {HOST_NAME}")
+    if not 0 <= arguments.ttl <= TTL_MAX:
+        raise UsageError(f"--ttl {arguments.ttl} is not from 0 to {TTL_MAX} seconds")
     locators = tuple(map(parse_locator, arguments.locator)) or own_locators(config)
     if not locators:
         raise UsageError("this host has no address that may be a locator; name them: --locator")
@@ -104,14 +117,14 @@ def print_zone(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sections = {"forward": forward, "reverse": reverse, "instead_of_m6": [text]}
         lines = {key: [one.line(arguments.ttl) for one in these] for key, these in sections.items()}
-        print(json.dumps({"name": name, **lines}))
+        say(json_line({"name": name, **lines}))
         return 0
-    print(f"; in the zone of {name}")
-    print(*(record.line(arguments.ttl) for record in forward), sep="\n")
-    print(f"; instead of the TYPE{config.codepoints.m6_rrtype} record, where it is not taken:")
-    print(f"; {text.line(arguments.ttl)}")
-    print("; in the reverse zone of each provider's prefix")
-    print(*(record.line(arguments.ttl) for record in reverse), sep="\n")
+    say(f"; in the zone of {name}")
+    say(*(record.line(arguments.ttl) for record in forward))
+    say(f"; instead of the TYPE{config.codepoints.m6_rrtype} record, where it is not taken:")
+    say(f"; {text.line(arguments.ttl)}")
+    say("; in the reverse zone of each provider's prefix")
+    say(*(record.line(arguments.ttl) for record in reverse))
     return 0
 
 
@@ -121,14 +134,14 @@ def print_lookup(arguments: argparse.Namespace) -> int:
     findings = asyncio.run(_look_up(arguments, config))
     well = bool(findings.verified and findings.speaks_m6)
     if arguments.json:
-        print(json.dumps(_as_json(findings)))
+        say(json_line(_as_json(findings)))
         return 0 if well else 1
     for question, answer in findings.steps:
-        print(f"{question.kind.value:5} {question.name}\n      {_answer_text(answer)}")
+        say(f"{question.kind.value:5} {question.name}", f"      {_answer_text(answer)}")
     for locator in findings.remote:
         proven = "verified" if locator in findings.verified else "not verified, not sent to"
-        print(f"{format_locator(locator)}: {proven}")
-    print(_verdict(findings))
+        say(f"{format_locator(locator)}: {proven}")
+    say(_verdict(findings))
     return 0 if well else 1
 
 
@@ -213,11 +226,11 @@ def set_resolver(arguments: argparse.Namespace) -> int:
     on = is_on(path)
     by_itself = not on and _names_first(path, config.dns.listen)
     if arguments.json:
-        print(json.dumps({"resolv_conf": str(path), "on": on, "by_itself": by_itself}))
+        say(json_line({"resolv_conf": str(path), "on": on, "by_itself": by_itself}))
     elif by_itself:
-        print(f"{path}: programs ask noid, and not because of noid resolver on")
+        say(f"{path}: programs ask noid, and not because of noid resolver on")
     else:
-        print(f"{path}: programs ask {'noid' if on else 'as if noid were not there'}")
+        say(f"{path}: programs ask {'noid' if on else 'as if noid were not there'}")
     return int(arguments.wanted == "status" and not on and not by_itself)
 
 

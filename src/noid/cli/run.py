@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import logging
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from noid.config import Config, load_config
 from noid.control import answers
 from noid.errors import UsageError
 from noid.guardian import stand_guard
+from noid.text import json_line, printable, say
 
 EXAMPLE = """\
 example:
@@ -53,14 +53,26 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     down.set_defaults(handler=take_down)
 
 
+class LogLines(logging.Formatter):
+    """One line for each record, whatever text is in it; lines of a traceback are indented."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without the traceback."""
+        return printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and the traceback if there is one."""
+        line, *traceback = super().format(record).split("\n")
+        return "\n  ".join([line, *map(printable, traceback)])
+
+
 def run_daemon(arguments: argparse.Namespace) -> int:
     """Runs the daemon to its end."""
     config = load_config(arguments.config)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(LogLines("%(asctime)s %(levelname)s %(message)s"))
+    level = logging.DEBUG if arguments.verbose else logging.INFO
+    logging.basicConfig(handlers=[lines], level=level)
     if config.plane.kind != "tun":
         stand_guard(config.plane)
     asyncio.run(_run(config))
@@ -86,9 +98,9 @@ def take_down(arguments: argparse.Namespace) -> int:
             file.unlink(missing_ok=True)
             removed.append(f"file {file}")
     if arguments.json:
-        print(json.dumps({"removed": removed}))
+        say(json_line({"removed": removed}))
     else:
-        print("\n".join(f"removed {one}" for one in removed) or "there was nothing to remove")
+        say(*[f"removed {one}" for one in removed] or ["there was nothing to remove"])
     return 0
 
 

@@ -1,7 +1,6 @@
 """``noid sim scale``: what the failure of a provider costs, by size."""
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from noid.sim.counts import Failure, Peers
 from noid.sweep import workers
 from noid.sweep.picture import draw
 from noid.sweep.scale import SAMPLE_DEFAULT, TRAFFIC_DEFAULT, Cell, Figures, Measurement, cells
+from noid.text import json_line, say
 
 HOSTS_DEFAULT: Final = [100, 1_000, 10_000]
 CONTEXTS_DEFAULT: Final = [10, 100, 1_000, 10_000]
@@ -127,7 +127,7 @@ def run_scale(arguments: argparse.Namespace) -> int:
     if arguments.json:
         rows = [_as_json(one) for one in measured]
         report = {"traffic_kbits": arguments.traffic, "seconds": round(seconds, 1)}
-        print(json.dumps({**report, "workers": count, "sizes": rows, "extrapolated": extrapolated}))
+        say(json_line({**report, "workers": count, "sizes": rows, "extrapolated": extrapolated}))
     else:
         _print(measured, extrapolated, arguments.traffic)
     return 1 if any(one.lost for one in measured) else 0

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from noid.errors import UsageError
 from noid.sim.coverage import every_entry
 from noid.sim.history import History, decode
 from noid.sim.runs import PLAYABLE, Run, Tally, plan, play, play_again, shortest
+from noid.text import json_line, say
 
 SEED_DEFAULT: Final = 1
 FAULTS_SHOWN_MAX: Final = 24
@@ -97,7 +97,7 @@ def run_seeds(arguments: argparse.Namespace) -> int:
         tally = _play_all(plays, step)
     result = Result(tally, first, arguments.seeds, (time.perf_counter_ns() - started_ns) / 1e9)
     if arguments.json:
-        print(json.dumps(result.as_json()))
+        say(json_line(result.as_json()))
     else:
         result.print()
     return 1 if tally.failed else 0
@@ -112,8 +112,8 @@ def _print_shortest(first: int, count: int, scenario: str | None) -> int:
         if run.violation:
             status = 1
             found = history.encode().decode() if history is not None else None
-            print(json.dumps({"replay": run.command, "violation": run.violation}))
-            print(found or "no history: the swarm and directed scenarios are not made of steps")
+            say(json_line({"replay": run.command, "violation": run.violation}))
+            say(found or "no history: the swarm and directed scenarios are not made of steps")
     return status
 
 
@@ -183,11 +183,11 @@ class Result:
         """For people."""
         tally = self.tally
         for run in tally.failed:
-            print(f"FAILED seed {run.seed}, scenario {run.scenario}")
-            print(f"  drawn: {run.faults or 'nothing'}")
-            print(f"  {run.violation}")
-            print(run.ladder)
-            print(f"  again: {run.command}\n")
+            say(f"FAILED seed {run.seed}, scenario {run.scenario}")
+            say(f"  drawn: {run.faults or 'nothing'}")
+            say(f"  {run.violation}")
+            say(*run.ladder.splitlines())
+            say(f"  again: {run.command}", "")
         table = Table(box=None, pad_edge=False, show_header=False)
         entries = len(every_entry())
         table.add_row("seeds", f"{self.count} from {self.first}")
@@ -218,11 +218,11 @@ def _run_as_json(run: Run) -> dict[str, Any]:
 
 def _print_scenarios(*, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({name: one.summary for name, one in PLAYABLE.items()}))
+        say(json_line({name: one.summary for name, one in PLAYABLE.items()}))
         return
     width = max(map(len, PLAYABLE))
     for name, one in PLAYABLE.items():
-        print(f"{name:{width}}  {one.summary}")
+        say(f"{name:{width}}  {one.summary}")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -19,6 +18,7 @@ from noid.sim.laws import LAWS
 from noid.sweep import workers
 from noid.sweep.results import Results
 from noid.sweep.work import Chunk, Found, Outcome, Totals, carry_out, chunks
+from noid.text import json_line, say
 
 PROGRESS_S: Final = 2.0
 """What takes longer than this shows how far it is."""
@@ -88,14 +88,14 @@ def run_sweep(arguments: argparse.Namespace) -> int:
             for outcome in _shown(play(missing), missing):
                 results.keep(outcome)
         except KeyboardInterrupt:
-            print(f"interrupted; what was played is in {arguments.results}", file=sys.stderr)
+            say(f"interrupted; what was played is in {arguments.results}", is_error=True)
             return INTERRUPTED
         seconds = time.monotonic() - started_s
         report = _report(arguments, results, count, seconds)
     finally:
         results.close()
     if arguments.json:
-        print(json.dumps(report))
+        say(json_line(report))
     else:
         _print(report)
     return 1 if report["violations"] else 0
@@ -148,12 +148,12 @@ def _as_json(found: Found) -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     for one in report["violations"][:SHOWN_MAX]:
-        print(f"FAILED {one['violation']}\n  again: {one['replay']}")
+        say(f"FAILED {one['violation']}", f"  again: {one['replay']}")
         if one["shortest"]:
-            print(f"  shortest: {json.dumps(one['shortest']['steps'])}")
+            say(f"  shortest: {json.dumps(one['shortest']['steps'])}")
     more = len(report["violations"]) - SHOWN_MAX
     if more > 0:
-        print(f"and {more} more; all are in --json")
+        say(f"and {more} more; all are in --json")
     coverage = report["coverage"]
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("runs", f"{report['runs']}, {len(report['violations'])} failed")

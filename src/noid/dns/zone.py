@@ -1,9 +1,22 @@
 """The records a host needs in the DNS, as lines of a zone file. Pure."""
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from noid.dns.records import reverse_name
 from noid.locators import Locator, format_locator
+
+HOST_NAME: Final = "labels of 1 to 63 letters, digits, hyphens or underscores; 253 octets in all"
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", re.ASCII)
+
+
+def is_host_name(name: str) -> bool:
+    """Whether a canonical name may stand in a zone file as it is: ``HOST_NAME`` [RFC 1123 §2.1].
+
+    The underscore is not of a host name, but of names that are in use.
+    """
+    return _HOST_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

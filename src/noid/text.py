@@ -1,0 +1,42 @@
+"""Text of others, before it reaches a terminal, a log or JSON.
+
+A name of the DNS, a reason out of a packet, a word of the command line or the name of a device may
+hold characters that move the cursor, end a line or reverse the direction of reading. Every command
+and every line of log prints through this module; a zone file takes host names only.
+"""
+
+import json
+import sys
+
+import msgspec
+
+
+def printable(text: str) -> str:
+    r"""The text on one line, every character that is not printable as ``\x1b`` or ``\u202e``.
+
+    These are the control, format, surrogate and private characters, and every separator but the
+    space. A backslash stays as it is: names of the DNS are escaped with it already.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def say(*lines: str, is_error: bool = False) -> None:
+    """Prints lines on standard output, or on standard error."""
+    for line in lines:
+        print(printable(line), file=sys.stderr if is_error else sys.stdout)
+
+
+def json_line(value: object) -> str:
+    r"""The value as one line of JSON, with ``\u`` for what is neither ASCII nor printable.
+
+    What is not even Unicode, as an argument may be, becomes a question mark.
+    """
+    try:
+        octets = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        octets = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+    if octets.isascii() and b"\x7f" not in octets:
+        return octets.decode()
+    return json.dumps(json.loads(octets)).replace("\x7f", r"\u007f")
