@@ -17,6 +17,7 @@ PURE = (
     "wire",
     "engine",
     "dns.messages",
+    "dns.queries",
     "dns.records",
     "dns.responses",
     "dns.verification",

@@ -25,8 +25,8 @@ from noid.constants import MTU_MIN
 from noid.control import ControlServer
 from noid.datapath.flow import Flow
 from noid.dns.availability import Availability
+from noid.dns.port import Server
 from noid.dns.records import Question
-from noid.dns.resolvers import Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.engine.context import Context

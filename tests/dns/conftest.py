@@ -21,9 +21,10 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
-from noid.dns.messages import MESSAGE_OCTETS_MAX, read_query
+from noid.dns.messages import MESSAGE_OCTETS_MAX
+from noid.dns.port import Server
+from noid.dns.queries import read_query
 from noid.dns.records import Answer, Kind, Question
-from noid.dns.resolvers import Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.lab.resolution import LOOPBACK, free_port, knowing

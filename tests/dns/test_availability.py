@@ -10,7 +10,8 @@ import pytest
 
 from noid.constants import Codepoints
 from noid.dns.availability import RETRY_FIRST_S, RETRY_MAX_S, Availability
-from noid.dns.resolvers import PATHS_MAX, RACE_ROUNDS_MAX, TRIES_MAX, Server
+from noid.dns.port import Server
+from noid.dns.resolvers import PATHS_MAX, RACE_ROUNDS_MAX, TRIES_MAX
 from noid.dns.upstream import Upstream
 from tests.dns.conftest import (
     HOST,

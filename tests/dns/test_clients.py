@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from noid.constants import Codepoints
-from noid.dns.resolvers import Server
+from noid.dns.port import Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.lab.resolution import LOOPBACK, ROOT_ZONE, Resolution, serving

@@ -11,7 +11,7 @@ import dns.message
 import dns.rdatatype
 import pytest
 
-from noid.dns.resolvers import Server
+from noid.dns.port import Server
 from noid.lab.resolution import Resolution, serving
 from tests.dns.conftest import Program, addresses, as_program
 

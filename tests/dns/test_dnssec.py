@@ -10,8 +10,8 @@ import dns.message
 import dns.rcode
 import pytest
 
+from noid.dns.port import Server
 from noid.dns.records import Kind, Question, Status
-from noid.dns.resolvers import Server
 from noid.dns.upstream import Upstream
 from noid.lab.resolution import Resolution, serving
 from tests.dns.conftest import Peer, Program, addresses, as_program, with_upstream

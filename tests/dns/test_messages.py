@@ -16,17 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noid.dns import responses as room
-from noid.dns.messages import (
-    LIFETIME_MAX_S,
-    NEGATIVE_TTL_MAX,
-    Echo,
-    Query,
-    Response,
-    disguised,
-    echo,
-    read_query,
-)
-from noid.dns.responses import Responses
+from noid.dns.queries import Query, disguised, read_query
+from noid.dns.responses import LIFETIME_MAX_S, NEGATIVE_TTL_MAX, Echo, Response, Responses, echo
 from noid.lab.resolution import LOOPBACK
 from tests.dns.conftest import (
     NAME,

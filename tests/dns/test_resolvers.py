@@ -13,9 +13,10 @@ import pytest
 
 from noid.constants import Codepoints
 from noid.dns import upstream as room
-from noid.dns.messages import NEGATIVE_TTL_MAX
+from noid.dns.port import STRAYS_MAX
 from noid.dns.records import Answer, Kind, Question, Status
-from noid.dns.resolvers import STRAYS_MAX, TRIES_MAX
+from noid.dns.resolvers import TRIES_MAX
+from noid.dns.responses import NEGATIVE_TTL_MAX
 from noid.dns.upstream import Upstream
 from tests.dns.conftest import (
     ALIVE,

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from noid.constants import Codepoints
 from noid.dns import stub as room
-from noid.dns.resolvers import LENGTH, Server
+from noid.dns.exchange import LENGTH
+from noid.dns.port import Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.errors import PlatformError

@@ -12,7 +12,7 @@ import dns.rrset
 import pytest
 
 from noid.constants import LOCATORS_MAX
-from noid.dns.resolvers import Server
+from noid.dns.port import Server
 from noid.locators import parse_locator
 from tests.dns.conftest import (
     NAME,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from noid.dns.messages import make_query
+from noid.dns.queries import make_query
 from noid.dns.records import Kind, Question, reverse_name
 from noid.dns.turns import (
     SITE_QUERIES_FIRST,

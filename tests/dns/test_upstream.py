@@ -12,8 +12,8 @@ import pytest
 from noid.constants import Codepoints
 from noid.dns import turns
 from noid.dns import upstream as room
+from noid.dns.port import Server
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
-from noid.dns.resolvers import Server
 from noid.dns.upstream import Upstream
 from tests.dns.conftest import (
     HOST,

@@ -15,8 +15,9 @@ import dns.rcode
 
 from noid.constants import Codepoints
 from noid.control import REQUEST_OCTETS_MAX, ControlServer
-from noid.dns.messages import MESSAGE_OCTETS_MAX, TTL_MAX
+from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.records import Answer, Kind, Question, Status
+from noid.dns.responses import TTL_MAX
 from noid.dns.stub import Stub
 from noid.dns.upstream import RECORDS_MAX, Upstream
 from noid.lab.resolution import LOOPBACK

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from noid.bench.report import Bench, Report, Series, Watch, add_runs, positive
 from noid.constants import Codepoints
-from noid.dns.resolvers import Server
+from noid.dns.port import Server
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.errors import PlatformError, Unsupported

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 from noid.bench.report import Bench, Report, Series, Watch, add_runs, positive
 from noid.constants import Codepoints
+from noid.dns.port import Server
 from noid.dns.records import Kind, Question, reverse_name
-from noid.dns.resolvers import Server
 from noid.dns.upstream import Upstream
 from noid.dns.verification import Verification
 from noid.dns.zone import forward_records

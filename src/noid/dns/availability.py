@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from noid.dns.resolvers import Server
+from noid.dns.port import Server
 from noid.dns.upstream import Upstream
 
 RETRY_FIRST_S: Final = 1.0

@@ -1,18 +1,121 @@
-"""Responses kept for the host's programs, bounded in number and in octets. Pure: now is passed in.
+"""Responses as octets, for how long they may be used, and those that are kept. Pure.
 
-An equal query gets the equal response until the least of its times to live has run down, whatever
-the response is: found, not there, any type [RFC 2308]. The oldest goes first.
+A response passes through as it stands. What has to be known of it is where the times to live stand
+and how long it may be used; that much is read here, straight from the octets, since it is read of
+every message. An equal query gets the equal response until the least of its times to live has run
+down, whatever the response is: found, not there, any type [RFC 2308]. Kept responses are bounded in
+number and in octets; the oldest goes first. The time is an argument.
+
+Nothing here raises, whatever the octets are.
 """
 
+import enum
+import struct
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
-from noid.dns.messages import Query, Response
+import dns.rcode
+import dns.rdatatype
+
+from noid.dns.messages import (
+    BELIEVED_RCODES,
+    COUNTS,
+    HEADER_OCTETS,
+    KIND_CLASS,
+    LABEL_OCTETS_MAX,
+    OPCODE_MASK,
+    QR,
+    RD,
+    REFUSALS,
+    TC,
+    message_flags,
+    response_code,
+)
+from noid.dns.queries import Query, brief_response
+
+TTL_MAX: Final = 2**31 - 1
+"""The largest TTL there is; one with the top bit set is taken as 0 [RFC 2181 §8]."""
+NEGATIVE_TTL_MAX: Final = 10_800
+"""Cap on the TTL of what is absent: 3 hours [RFC 2308 §5]."""
+LIFETIME_MAX_S: Final = 86_400
+"""No response is used longer than a day, whatever its TTL."""
+
+OF_ONE_MESSAGE: Final = frozenset({dns.rdatatype.SIG, dns.rdatatype.TKEY, dns.rdatatype.TSIG})
+"""Records that say something about the message they are in: it is not given out again."""
+
+BARE_RCODES: Final = REFUSALS | {dns.rcode.FORMERR}
+"""What a server that could not even read the question may say without repeating it."""
 
 RESPONSES_MAX: Final = 10_000
 """Responses kept."""
 RESPONSE_OCTETS_MAX: Final = 8 * 2**20
 """Octets of all of them together, as they came."""
+
+_RECORD: Final = struct.Struct("!HHIH")
+_TTL: Final = struct.Struct("!I")
+
+
+class Record(NamedTuple):
+    """A record of a message: its type and TTL, where the TTL stands and where it ends."""
+
+    kind: int
+    ttl_seconds: int
+    ttl_offset: int
+    end: int
+
+
+class Response:
+    """What a resolver said to a query, for as long as it may be used.
+
+    Args:
+        query: what was asked.
+        octets: the response, whose question differs from the query's in case at most.
+        received_s: when it came.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_aged",
+        "_aged_s",
+        "_times",
+        "found",
+        "lifetime_s",
+        "octets",
+        "received_s",
+    )
+
+    def __init__(self, query: Query, octets: bytes, received_s: float) -> None:
+        self.octets = octets
+        self.received_s = received_s
+        records = records_of(octets, query.end)
+        self.lifetime_s = 0 if records is None else lifetime_s(query, octets, records)
+        """How long an equal query may have the same response; 0 where it may not."""
+        self.found = records is not None and _has_answer(query, octets, records)
+        """Whether there are records of the type that was asked for."""
+        self._times = [
+            (record.ttl_offset, record.ttl_seconds)
+            for record in records or ()
+            if record.kind != dns.rdatatype.OPT
+        ]
+        self._aged = octets
+        self._aged_s = 0
+
+    def answer(self, query: Query, now_s: float) -> bytes:
+        """The response to an equal query: under its id, its name as it wrote it, TTLs run down."""
+        octets = self._at(now_s)
+        if octets[4:6] == b"\x00\x00":
+            # A server that did not read the question; whoever asked wants to see it all the same.
+            return brief_response(query, response_code(octets))
+        return query.octets[:2] + octets[2:HEADER_OCTETS] + query.name + octets[query.name_end :]
+
+    def _at(self, now_s: float) -> bytes:
+        age_s = int(now_s - self.received_s)
+        if age_s != self._aged_s and self.lifetime_s:
+            aged = bytearray(self.octets)
+            for offset, ttl_seconds in self._times:
+                _TTL.pack_into(aged, offset, max(ttl_seconds - age_s, 0))
+            self._aged, self._aged_s = bytes(aged), age_s
+        return self._aged
 
 
 class Responses:
@@ -51,3 +154,112 @@ class Responses:
         response = self._kept.pop(key, None)
         if response is not None:
             self.octets -= len(key) + len(response.octets)
+
+
+class Echo(enum.Enum):
+    """How far a message repeats a query that was sent."""
+
+    EXACT = enum.auto()
+    OTHER_CASE = enum.auto()
+    """All but the case of the name: somebody's guess, or a resolver that changes it."""
+    NONE = enum.auto()
+
+
+def echo(sent: bytes, end: int, received: bytes) -> Echo:
+    """Whether a message is the response to a query.
+
+    Args:
+        sent: the query as it was sent.
+        end: where its question ends.
+        received: any octets.
+    """
+    if len(received) < HEADER_OCTETS or received[:2] != sent[:2]:
+        return Echo.NONE
+    if message_flags(received) & (QR | OPCODE_MASK) != QR:
+        return Echo.NONE
+    if received[4:6] == b"\x00\x00":
+        return Echo.EXACT if response_code(received) in BARE_RCODES else Echo.NONE
+    if received[4:6] != b"\x00\x01":
+        return Echo.NONE
+    question = received[HEADER_OCTETS:end]
+    asked = sent[HEADER_OCTETS:end]
+    if question == asked:
+        return Echo.EXACT
+    name = slice(0, -KIND_CLASS.size)
+    kind_class = slice(-KIND_CLASS.size, None)
+    if question[name].lower() == asked[name].lower() and question[kind_class] == asked[kind_class]:
+        return Echo.OTHER_CASE
+    return Echo.NONE
+
+
+def records_of(octets: bytes, question_end: int) -> list[Record] | None:
+    """The records behind the question, all sections; None if they are not all of the message."""
+    records: list[Record] = []
+    offset = question_end
+    try:
+        for _ in range(sum(COUNTS.unpack_from(octets, 4)[1:])):
+            while octets[offset] and octets[offset] <= LABEL_OCTETS_MAX:
+                offset += 1 + octets[offset]
+            offset += 2 if octets[offset] else 1
+            kind, _, ttl_seconds, rdata_octets = _RECORD.unpack_from(octets, offset)
+            end = offset + _RECORD.size + rdata_octets
+            ttl_seconds = ttl_seconds if ttl_seconds <= TTL_MAX else 0
+            records.append(Record(kind, ttl_seconds, offset + 4, end))
+            offset = end
+    except (IndexError, struct.error):
+        return None
+    return records if offset == len(octets) else None
+
+
+def lifetime_s(query: Query, octets: bytes, records: list[Record]) -> int:
+    """How long an equal query may have the same response [RFC 2181 §8, RFC 2308 §5]; 0 for never.
+
+    Args:
+        query: what was asked.
+        octets: the response.
+        records: of it, all sections.
+    """
+    flags = message_flags(octets)
+    if not query.plain or not flags & RD or flags & TC:
+        return 0
+    code = response_code(octets)
+    if code not in BELIEVED_RCODES or any(record.kind in OF_ONE_MESSAGE for record in records):
+        return 0
+    ttls = [record.ttl_seconds for record in records if record.kind != dns.rdatatype.OPT]
+    if code == dns.rcode.NXDOMAIN or not _has_answer(query, octets, records):
+        minimum = _negative_ttl(octets, records)
+        if minimum is None:
+            return 0
+        ttls += [minimum, NEGATIVE_TTL_MAX]
+    return min(LIFETIME_MAX_S, *ttls)
+
+
+def absence_s(octets: bytes, question_end: int) -> int | None:
+    """How long a response says there is nothing; None if it says something else, or more.
+
+    This much is read without dnspython because nearly every question whether a name speaks M6 is
+    answered so.
+    """
+    if octets[6:8] != b"\x00\x00":
+        return None
+    records = records_of(octets, question_end)
+    if records is None:
+        return None
+    return _negative_ttl(octets, records)
+
+
+def _has_answer(query: Query, octets: bytes, records: list[Record]) -> bool:
+    answers = records[: int.from_bytes(octets[6:8])]
+    if query.kind == dns.rdatatype.ANY:
+        return bool(answers)
+    return any(record.kind == query.kind for record in answers)
+
+
+def _negative_ttl(octets: bytes, records: list[Record]) -> int | None:
+    """What the SOA says how long something is absent; None without one [RFC 2308 §5]."""
+    answers, authorities, _ = COUNTS.unpack_from(octets, 4)[1:]
+    for record in records[answers : answers + authorities]:
+        if record.kind == dns.rdatatype.SOA:
+            (minimum,) = _TTL.unpack_from(octets, record.end - _TTL.size)
+            return min(int(minimum), record.ttl_seconds)
+    return None

@@ -32,21 +32,18 @@ import dns.rdtypes.IN.AAAA
 import dns.rrset
 
 from noid.constants import LOCATORS_MAX
+from noid.dns.exchange import LENGTH
 from noid.dns.messages import (
     HEADER_OCTETS,
     MESSAGE_OCTETS_MAX,
-    Query,
-    Response,
-    bare_response,
-    brief_response,
     follow_aliases,
     message_flags,
     read_message,
-    read_query,
     response_code,
 )
+from noid.dns.queries import Query, bare_response, brief_response, read_query
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
-from noid.dns.resolvers import LENGTH
+from noid.dns.responses import Response
 from noid.dns.upstream import Upstream
 from noid.errors import PlatformError
 from noid.locators import Locator, is_global_unicast, parse_locator

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from noid.dns.messages import Query
+from noid.dns.queries import Query
 from noid.dns.records import REVERSE_ZONE as REVERSE_ZONE_TEXT
 from noid.dns.records import Kind, Question
 

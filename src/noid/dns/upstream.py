@@ -28,22 +28,24 @@ from noid.constants import Codepoints
 from noid.dns import resolvers
 from noid.dns.messages import (
     BELIEVED_RCODES,
-    LIFETIME_MAX_S,
-    NEGATIVE_TTL_MAX,
     REFUSALS,
-    TTL_MAX,
-    Query,
-    Response,
-    absence_s,
     follow_aliases,
-    make_query,
     message_flags,
     read_message,
     response_code,
 )
+from noid.dns.port import Server
+from noid.dns.queries import Query, make_query
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
-from noid.dns.resolvers import HEDGE_S, REPEAT_S, TOTAL_S, Resolvers, Server
-from noid.dns.responses import Responses
+from noid.dns.resolvers import HEDGE_S, REPEAT_S, TOTAL_S, Resolvers
+from noid.dns.responses import (
+    LIFETIME_MAX_S,
+    NEGATIVE_TTL_MAX,
+    TTL_MAX,
+    Response,
+    Responses,
+    absence_s,
+)
 from noid.dns.turns import Sites, Turns, site_asked, site_of
 from noid.locators import Locator, parse_locator
 

@@ -1,0 +1,228 @@
+"""UDP ports and TCP connections to the configured resolvers.
+
+A sender that cannot see a query cannot answer it: its response has to come from the resolver's
+address to a port that few queries share, and to repeat a random id and the random case of the name
+[RFC 5452]. Nothing that arrives raises; what answers nothing is counted.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from noid.dns.messages import MESSAGE_OCTETS_MAX
+from noid.dns.queries import Query, disguised
+from noid.dns.responses import Echo, echo
+from noid.locators import Locator, format_locator
+
+PORTS_MAX: Final = 64
+"""Ports open to one resolver from one source; beyond that, queries share them at random."""
+PORT_QUERIES_MAX: Final = 256
+"""Queries sent from one port, so that none is worth finding out."""
+STRAYS_MAX: Final = 16
+"""Messages on one port that answer nothing asked there, before it is given up. Each query sent
+from it may bring another: the response to its repetition."""
+RECEIVED_AT_ONCE_MAX: Final = 64
+"""Messages taken from one port before others get their turn."""
+
+Server = tuple[str, int]
+"""A resolver: address text, port."""
+Address = tuple[str | int | bytes, ...]
+"""The same as the system calls want it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One way to ask: a resolver, and the source to ask it from (None: the kernel's choice)."""
+
+    server: Server
+    source: Locator | None
+
+
+class Asker(Protocol):
+    """Whose query it is: an ``Exchange``."""
+
+    query: Query
+
+    def received(self, attempt: "Attempt", octets: bytes, case: Echo) -> None:
+        """A response came to one of its attempts."""
+
+    def failed(self, path: Path) -> None:
+        """The network or the system refused one of its attempts."""
+
+
+@dataclass(eq=False, slots=True)
+class Attempt:
+    """A query on its way over one path.
+
+    Attributes:
+        exchange: whose it is.
+        path: the way it goes.
+        port: where its response arrives.
+        octets: the message as it is sent.
+    """
+
+    exchange: Asker
+    path: Path
+    port: "Port"
+    octets: bytes
+
+    @property
+    def identifier(self) -> bytes:
+        """The id it was sent under."""
+        return self.octets[:2]
+
+
+class Ports:
+    """The ports that are open, by path.
+
+    Args:
+        mark: firewall mark of the sockets, which keeps them out of the shim; 0 for none.
+        counters: those of the resolvers.
+
+    Attributes:
+        caseless: resolvers that do not repeat the case of a name.
+    """
+
+    def __init__(self, mark: int, counters: dict[str, int]) -> None:
+        self.mark = mark
+        self.counters = counters
+        self.caseless: set[Server] = set()
+        self._ports: dict[Path, list[Port]] = {}
+
+    def port(self, path: Path) -> "Port":
+        """A port to ask from: a new one, unless there are many.
+
+        Raises:
+            OSError: the address, the source or the mark cannot be had.
+        """
+        ports = self._ports.setdefault(path, [])
+        if len(ports) < PORTS_MAX:
+            port = Port(self, path)
+            ports.append(port)
+            return port
+        return secrets.choice(ports)
+
+    def disguise(self, query: Query, server: Server) -> bytes:
+        """A query as it is sent: under a random id, the name in random case."""
+        octets = len(query.name)
+        if server in self.caseless:
+            return disguised(query, secrets.token_bytes(2) + bytes(octets))
+        return disguised(query, secrets.token_bytes(2 + octets))
+
+    def retire(self, port: "Port") -> None:
+        """No more is sent from this port."""
+        ports = self._ports.get(port.path, [])
+        if port in ports:
+            ports.remove(port)
+
+    def open(self, path: Path, kind: socket.SocketKind) -> tuple[socket.socket, Address]:
+        """A socket for a path, and the resolver's address as it wants it.
+
+        Raises:
+            OSError: the address, the source or the mark cannot be had.
+        """
+        host, port = path.server
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=kind, flags=socket.AI_NUMERICHOST
+        )[0]
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(socket.socket(family, kind))
+            connection.setblocking(False)
+            if self.mark:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
+            if path.source is not None:
+                connection.bind((format_locator(path.source), 0))
+            stack.pop_all()  # it is the caller's now
+        return connection, address
+
+
+class Port:
+    """A UDP port that asks one resolver; open for as long as somebody waits for a response.
+
+    Args:
+        ports: whose it is.
+        path: the resolver and the source; connected, so that the kernel lets nothing else in.
+    """
+
+    def __init__(self, ports: Ports, path: Path) -> None:
+        self.ports = ports
+        self.path = path
+        self.connection, address = ports.open(path, socket.SOCK_DGRAM)
+        try:
+            self.connection.connect(address)
+        except OSError:
+            self.connection.close()
+            raise
+        asyncio.get_running_loop().add_reader(self.connection.fileno(), self._receive)
+        self._waiting: dict[bytes, Attempt] = {}
+        self._queries = 0
+        self._strays_left = STRAYS_MAX - 1
+
+    def begin(self, exchange: Asker) -> Attempt:
+        """A try under an id that no other on this port has; its response will be told."""
+        octets = self.ports.disguise(exchange.query, self.path.server)
+        while octets[:2] in self._waiting:
+            octets = self.ports.disguise(exchange.query, self.path.server)
+        attempt = Attempt(exchange, self.path, self, octets)
+        self._waiting[attempt.identifier] = attempt
+        self._queries += 1
+        if self._queries >= PORT_QUERIES_MAX:
+            self.ports.retire(self)
+        return attempt
+
+    def send(self, attempt: Attempt) -> None:
+        """Sends a query, once more perhaps.
+
+        Raises:
+            OSError: the system or the network refuses.
+        """
+        self._strays_left += 1
+        with contextlib.suppress(BlockingIOError):  # as good as lost on the way
+            self.connection.send(attempt.octets)
+
+    def forget(self, attempt: Attempt) -> None:
+        """Nobody waits for this response any more; the last one out closes the port."""
+        self._waiting.pop(attempt.identifier, None)
+        if not self._waiting:
+            self._close()
+
+    def _close(self) -> None:
+        if self.connection.fileno() >= 0:
+            self.ports.retire(self)
+            asyncio.get_running_loop().remove_reader(self.connection.fileno())
+            self.connection.close()
+
+    def _receive(self) -> None:
+        """Takes what has come, as far as it is the turn of this port."""
+        for _ in range(RECEIVED_AT_ONCE_MAX):
+            if self.connection.fileno() < 0:
+                return
+            try:
+                octets = self.connection.recv(MESSAGE_OCTETS_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._fail()
+                return
+            self._take(octets)
+
+    def _take(self, octets: bytes) -> None:
+        attempt = self._waiting.get(octets[:2])
+        if attempt is not None:
+            case = echo(attempt.octets, attempt.exchange.query.end, octets)
+            if case is not Echo.NONE:
+                attempt.exchange.received(attempt, octets, case)
+                return
+        self.ports.counters["malformed"] += 1
+        self._strays_left -= 1
+        if self._strays_left <= 0:
+            self._fail()
+
+    def _fail(self) -> None:
+        """Nothing useful will come here: every query tries its next path."""
+        self.ports.retire(self)
+        for attempt in tuple(self._waiting.values()):
+            attempt.exchange.failed(self.path)
