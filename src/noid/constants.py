@@ -59,6 +59,9 @@ repeated, doubled each time [D16]."""
 MEASURED_MAX: Final = RETRANSMIT_WAITING
 """A CCR that comes later than this after its CC may be a repetition, which measures no round trip:
 this is the shortest time after which a CCR is repeated [D43]."""
+MEASURE_AFTER: Final = SECOND // 2
+"""The round trip of a new context is measured once more after this, times 0.5 to 1.5: during set-up
+both hosts install flows and routes before they answer [D20]."""
 CONTEXT_IDLE_TIME: Final = 15 * MINUTE
 """Retransmission of anything ends after this [draft §7.10, D16]. Also the X of [draft App. A]: a
 context that has received nothing for so long is closed [D19]."""

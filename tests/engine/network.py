@@ -7,7 +7,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-from noid.constants import Codepoints
+from noid.constants import CONTEXT_IDLE_TIME, Codepoints
 from noid.datapath.events import UnknownLabelSeen
 from noid.datapath.rewrite import Rewriter
 from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
@@ -57,10 +57,16 @@ class Station:
     delivered: list[bytes] = field(default_factory=list)
     in_use: bool = False
     unknown: int = 0
+    measure_after_ns: int = CONTEXT_IDLE_TIME
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        options = HostOptions(codepoints=CODEPOINTS, birthday=self.seed, reset_key=bytes(32))
+        options = HostOptions(
+            codepoints=CODEPOINTS,
+            birthday=self.seed,
+            reset_key=bytes(32),
+            measure_after_ns=self.measure_after_ns,
+        )
         self.host = Host(options, self.random.randbytes)
         self.datapath = SoftwareDatapath(CODEPOINTS)
 
@@ -77,12 +83,17 @@ class Station:
 
 
 class Network:
-    """Stations a and b, a wire of 10 ms, and a DNS."""
+    """Stations a and b, a wire of 10 ms, and a DNS.
 
-    def __init__(self, seed: int = 1) -> None:
+    The round trip is measured after a set-up only where that is asked for.
+    """
+
+    def __init__(self, seed: int = 1, *, measure_after_ns: int = CONTEXT_IDLE_TIME) -> None:
         self.now_ns = START_NS
-        self.a = Station("a.example", (A1, A2), seed * 2)
-        self.b = Station("b.example", (B1, B2), seed * 2 + 1)
+        self.delay_ns = DELAY_NS
+        after_ns = measure_after_ns
+        self.a = Station("a.example", (A1, A2), seed * 2, measure_after_ns=after_ns)
+        self.b = Station("b.example", (B1, B2), seed * 2 + 1, measure_after_ns=after_ns)
         self.stations = [self.a, self.b]
         self.wire: deque[tuple[int, bytes]] = deque()
         self.inquiries: deque[tuple[int, Station, Question]] = deque()
@@ -154,7 +165,7 @@ class Network:
 
     def put(self, packet: bytes) -> None:
         """A packet onto the wire."""
-        self.wire.append((self.now_ns + DELAY_NS, packet))
+        self.wire.append((self.now_ns + self.delay_ns, packet))
 
     def ulp_sends(self, station: Station, packet: bytes) -> None:
         """A program sends a packet between AIDs."""

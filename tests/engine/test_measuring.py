@@ -1,11 +1,18 @@
 """Round trips are measured only on messages that were sent once [D43]."""
 
-from noid.constants import MEASURED_MAX, MILLISECOND, RETRANSMIT_FIRST, SECOND
+from noid.constants import (
+    MEASURE_AFTER,
+    MEASURED_MAX,
+    MILLISECOND,
+    RETRANSMIT_FIRST,
+    SECOND,
+    SILENCE_MIN,
+)
 from noid.engine.events import LocatorsChanged
 from noid.engine.state import State
 from noid.wire.control import Code
-from tests.engine.network import A1, DELAY_NS, Network
-from tests.engine.test_conformance_setup import begun
+from tests.engine.network import A1, B1, DELAY_NS, Network, packet
+from tests.engine.test_conformance_setup import begun, sent_by
 from tests.engine.test_repetition import silent
 
 ROUND_TRIP_NS = 2 * DELAY_NS
@@ -67,3 +74,35 @@ def lose_first(network: Network, code: Code) -> None:
             arrive(packet)
 
     network.arrive = arrive_unless_first  # type: ignore[method-assign] # a network that loses
+
+
+def set_up_at(delay_ns: int) -> Network:
+    """A set-up whose messages take so long, in a network that then takes its usual time."""
+    network = Network(measure_after_ns=MEASURE_AFTER)
+    network.delay_ns = delay_ns
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    while not all(one.host.contexts and one.context.is_settled for one in network.stations):
+        network.run(MILLISECOND)
+    network.delay_ns = DELAY_NS
+    return network
+
+
+def test_a_slow_set_up_is_followed_by_one_request_of_each_end_that_measures() -> None:
+    network = set_up_at(8 * DELAY_NS)
+    assert network.b.context.silence_ns > 2 * ROUND_TRIP_NS
+    network.run(20 * SECOND)
+    for station in network.stations:
+        assert station.context.round_trip_ns == ROUND_TRIP_NS
+        assert [flow.silence_ns for flow in station.rewriter.by_label.values()] == [
+            2 * ROUND_TRIP_NS
+        ]
+        assert len(sent_by(station, Code.UR)) == 1
+
+
+def test_a_set_up_whose_t_is_the_least_there_is_needs_no_such_request() -> None:
+    network = set_up_at(MILLISECOND)
+    network.run(20 * SECOND)
+    for station in network.stations:
+        assert station.context.silence_ns == SILENCE_MIN
+        assert not sent_by(station, Code.UR)

@@ -17,6 +17,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import CheckIdle, IdleChecked
 from noid.engine.phases import Closing
+from noid.engine.searching import measure
 from noid.engine.selection import alternatives
 from noid.engine.state import State, Timer
 from noid.engine.update import authenticated, is_authentic, labels, tell_untold
@@ -25,8 +26,16 @@ from noid.wire.options import HASH_OCTETS, ContextOption
 
 
 def on_idle_timer(core: Core, context: Context) -> None:
-    """X has passed since something was received, as far as the engine knows: asks who knows."""
-    core.emit(CheckIdle(context.local_label))
+    """X has passed since something was received, as far as the engine knows: asks who knows.
+
+    Sooner than that it is time to measure the round trip.
+    """
+    left_ns = context.established_ns + CONTEXT_IDLE_TIME - core.now_ns
+    if left_ns > 0:
+        measure(core, context)
+        core.set_timer(context, Timer.IDLE, left_ns)
+    else:
+        core.emit(CheckIdle(context.local_label))
 
 
 def on_idle_checked(core: Core, event: IdleChecked) -> None:

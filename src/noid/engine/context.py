@@ -268,7 +268,12 @@ class Context:
             first = History(round_trip_ns=self.first_round_trip_ns).measured(round_trip_ns)
             self.first_round_trip_ns = first.round_trip_ns
             return
-        self.note(pair, self.history_of(pair).measured(round_trip_ns))
+        before = self.history_of(pair)
+        if self.first_round_trip_ns and pair == self.pair:
+            # The messages of a set-up take longer than others: this replaces what they measured.
+            first_ns = min(self.first_round_trip_ns, round_trip_ns)
+            self.first_round_trip_ns, before = 0, before._replace(round_trip_ns=first_ns)
+        self.note(pair, before.measured(round_trip_ns))
 
     def hear(self, pair: Pair, at_ns: int, *, in_slot: bool) -> None:
         """Notes that an authentic message came over a pair, and in which form."""

@@ -16,6 +16,7 @@ from noid.constants import (
     PROVISIONAL_LIFETIME,
     RETRANSMIT_FIRST,
     RETRANSMIT_WAITING,
+    SILENCE_MIN,
     SOURCES_MAX,
 )
 from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
@@ -302,10 +303,18 @@ def establish(core: Core, context: Context, why: str, pair: Pair) -> None:
     if context.is_provisional:
         core.set_timer(context, Timer.PROVISIONAL, PROVISIONAL_LIFETIME)
     else:
-        core.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
+        core.set_timer(context, Timer.IDLE, _idle_wait_ns(core, context))
     core.install(context)
     core.emit(NoteHeard(context.local_label))
     deliver_held(core, context, held)
+
+
+def _idle_wait_ns(core: Core, context: Context) -> int:
+    """Until the context is looked at: soon where its T rests on the messages of the set-up."""
+    after_ns = core.options.measure_after_ns
+    if context.silence_ns <= SILENCE_MIN or after_ns >= CONTEXT_IDLE_TIME:
+        return CONTEXT_IDLE_TIME
+    return core.jittered(after_ns)
 
 
 def ulp_packet(message: ControlMessage) -> bytes:

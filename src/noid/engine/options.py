@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
-from noid.constants import CONTEXTS_MAX, MTU_MIN, Codepoints
+from noid.constants import CONTEXTS_MAX, MEASURE_AFTER, MTU_MIN, Codepoints
 from noid.locators import Locator
 
 
@@ -19,6 +19,8 @@ class HostOptions:
         on_switch: whether packets go plainly for as long as the locators in use are the AIDs [D28].
         never_looked_up: prefixes of which nothing is asked because a packet goes there [D34].
         contexts_max: contexts the data plane has room for.
+        measure_after_ns: how long after its set-up a context's round trip is measured once more,
+            times 0.5 to 1.5; CONTEXT_IDLE_TIME: never.
     """
 
     codepoints: Codepoints
@@ -28,6 +30,7 @@ class HostOptions:
     on_switch: bool = False
     never_looked_up: tuple[IPv6Network, ...] = ()
     contexts_max: int = CONTEXTS_MAX
+    measure_after_ns: int = MEASURE_AFTER
 
     def __post_init__(self) -> None:
         assert 0 < self.contexts_max <= CONTEXTS_MAX

@@ -176,6 +176,14 @@ def _probe(core: Core, context: Context, one: Search, pair: Pair, packet: bytes 
     core.send_on(context, message, pair, in_slot=True)
 
 
+def measure(core: Core, context: Context) -> None:
+    """One UR over the pair in use, unless one is under way; its answer measures the round trip."""
+    if context.search is None and context.update is None and context.peer_verified:
+        nonce = next_nonce(context)
+        context.late = {nonce: Probe(context.pair, core.now_ns)}
+        core.send_on(context, request(core, context, nonce), context.pair, in_slot=True)
+
+
 def _probe_plainly(core: Core, context: Context, one: Search) -> None:
     """One UR between the AIDs in the plain form: does a firewall drop data alone? [D47]."""
     pair = context.local_aid, context.peer_aid
@@ -334,6 +342,7 @@ def acknowledged(core: Core, context: Context, nonce: int, *, measures: bool) ->
         probe = context.late.pop(nonce)
         if measures:
             context.measure(probe.pair, core.now_ns - probe.sent_ns)
+            core.install(context)
     if one is None or nonce not in one.probes:
         return
     probe = one.probes.pop(nonce)
