@@ -22,7 +22,7 @@ from noid.engine.state import State
 from noid.engine.update import authenticated
 from noid.locators import Locator
 from noid.wire import ipv6
-from noid.wire.control import Code, ControlMessage, encode_packet
+from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
 from noid.wire.options import LocatorEntry, LocatorFlag
 from tests.engine.network import (
     A1,
@@ -51,9 +51,11 @@ def update_from_a(network: Network, **changes: object) -> ControlMessage:
     network.give(network.a, LocatorsChanged((A1, A2)))
     network.wire.clear()
     _, message = sent_by(network.a, Code.UR)[-1]
-    fields: dict[str, object] = {"nonce": message.nonce + 1, **changes}
+    fields: dict[str, object] = {"nonce": message.nonce + 1, "authentication": bytes(16), **changes}
     changed = dataclasses.replace(message, **fields)  # type: ignore[arg-type] # a case
-    return authenticated(network.a.host.core, network.a.context, changed)
+    octets = authenticated(network.a.host.core, network.a.context, changed)
+    whole = encode_packet(octets, A1, B1, CODEPOINTS)
+    return decode_message(whole[40:], A1, B1, in_slot=False)
 
 
 # --- Update Request -------------------------------------------------------------------------------
@@ -189,8 +191,8 @@ def test_an_acknowledgement_with_another_nonce_changes_nothing() -> None:
     network.run(15 * MILLISECOND)
     _, answer = sent_by(network.b, Code.UA)[-1]
     network.wire.clear()
-    other = dataclasses.replace(answer, nonce=answer.nonce + 5)
-    other = authenticated(network.b.host.core, network.b.context, other)
+    blank = dataclasses.replace(answer, nonce=answer.nonce + 5, authentication=bytes(16))
+    other = authenticated(network.b.host.core, network.b.context, blank)
     receive(network, network.a, other, B1, A1)
     assert network.a.outputs[-1] == Dropped("UA without UR")
     assert state_of(network.a) is State.UR_SENT

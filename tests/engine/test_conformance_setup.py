@@ -55,9 +55,13 @@ def sent_by(station: Station, code: Code) -> list[tuple[ipv6.Header, ControlMess
 
 
 def receive(
-    network: Network, station: Station, message: ControlMessage, source: Locator, to: Locator
+    network: Network,
+    station: Station,
+    message: ControlMessage | bytes,
+    source: Locator,
+    to: Locator,
 ) -> list[Output]:
-    """A station gets a message from a source."""
+    """A station gets a message, encoded or not, from a source."""
     octets = encode_packet(message, source, to, CODEPOINTS)[40:]
     return network.give(station, ControlMessageReceived(source, to, False, octets))
 

@@ -52,9 +52,13 @@ EVERY_PAIR = {(one, other) for one in (A1, A2) for other in (B1, B2)}
 
 
 def receive(
-    network: Network, station: Station, message: ControlMessage, source: Locator, to: Locator
+    network: Network,
+    station: Station,
+    message: ControlMessage | bytes,
+    source: Locator,
+    to: Locator,
 ) -> list[Output]:
-    """A station gets a message."""
+    """A station gets a message, encoded or not."""
     octets = encode_packet(message, source, to, CODEPOINTS)[40:]
     return network.give(station, ControlMessageReceived(source, to, False, octets))
 

@@ -9,8 +9,6 @@ What was received the data plane knows, and whether a program still holds the pa
 kernel does; the engine asks when it is time, and is told.
 """
 
-from dataclasses import replace
-
 from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
 from noid.datapath.events import ControlMessageReceived
 from noid.engine.context import Context
@@ -135,12 +133,13 @@ def _acknowledge(
             sender_birthday=core.options.birthday,
             receiver_birthday=message.context.sender_birthday,
         ),
+        authentication=b"" if context is None else bytes(HASH_OCTETS),
     )
-    if context is not None:
-        answer = authenticated(core, context, replace(answer, authentication=bytes(HASH_OCTETS)))
-        if event.source not in context.peer_verified:
-            return
-    core.send(answer, (event.destination, event.source), in_slot=event.in_slot)
+    pair = event.destination, event.source
+    if context is None:
+        core.send(answer, pair, in_slot=event.in_slot)
+    elif event.source in context.peer_verified:
+        core.send(authenticated(core, context, answer), pair, in_slot=event.in_slot)
 
 
 def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:

@@ -167,20 +167,20 @@ class Core:
 
     def send(
         self,
-        message: ControlMessage,
+        message: ControlMessage | bytes,
         pair: Pair,
         *,
         rewritable: bool = False,
         in_slot: bool = False,
     ) -> None:
-        """Sends a control message over a pair of locators."""
+        """Sends a control message, encoded or not, over a pair of locators."""
         packet = encode_packet(
             message, *pair, self.options.codepoints, rewritable=rewritable, in_slot=in_slot
         )
         self.emit(SendControl(packet))
 
     def send_on(
-        self, context: Context, message: ControlMessage, pair: Pair, *, in_slot: bool
+        self, context: Context, message: ControlMessage | bytes, pair: Pair, *, in_slot: bool
     ) -> None:
         """Sends a message of a context; in the slot rewritable if Ls(local) has others [D4, D6]."""
         rewritable = in_slot and len(context.own_set) > 1

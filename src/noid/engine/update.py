@@ -22,7 +22,14 @@ from noid.engine.phases import Update
 from noid.engine.secrets import authentication, equal
 from noid.engine.selection import BROKEN, instead, standing
 from noid.engine.state import State, Timer
-from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, blank_authentication
+from noid.wire.control import (
+    NO_FLAGS,
+    Code,
+    ControlMessage,
+    Flag,
+    authentication_at,
+    blank_authentication,
+)
 from noid.wire.options import (
     HASH_OCTETS,
     ContextOption,
@@ -87,8 +94,8 @@ def next_nonce(context: Context) -> int:
 
 def request(
     core: Core, context: Context, nonce: int, *, flags: Flag = NO_FLAGS, packet: bytes = b""
-) -> ControlMessage:
-    """An authenticated Update Request with the sets as they stand."""
+) -> bytes:
+    """An authenticated Update Request with the sets as they stand, in octets."""
     message = ControlMessage(
         code=Code.UR,
         nonce=nonce,
@@ -132,11 +139,18 @@ def labels(core: Core, context: Context) -> ContextOption:
     )
 
 
-def authenticated(core: Core, context: Context, message: ControlMessage) -> ControlMessage:
-    """The message with the keyed hash that only this context's two ends can make [D10]."""
+def authenticated(core: Core, context: Context, message: ControlMessage) -> bytes:
+    """The octets of a message with the keyed hash that only this context's two ends can make [D10].
+
+    Args:
+        core: of the host.
+        context: whose tokens make the key.
+        message: with zeros in the place of its authentication.
+    """
     octets = message.encode(core.options.codepoints.icmpv6_type)
-    digest = authentication(context.local_token, context.peer_token, blank_authentication(octets))
-    return replace(message, authentication=digest)
+    digest = authentication(context.local_token, context.peer_token, octets)
+    at = authentication_at(octets)
+    return octets[:at] + digest + octets[at + HASH_OCTETS :]
 
 
 def matching(core: Core, event: ControlMessageReceived, message: ControlMessage) -> Context | None:
@@ -236,7 +250,7 @@ def acknowledge(
         context=labels(core, context),
         authentication=bytes(HASH_OCTETS),
     )
-    answer = authenticated(core, context, answer)
+    octets = authenticated(core, context, answer)
     back: Pair = (event.destination, event.source)
     hears_nothing = bool(message.flags & Flag.HEARS_NOTHING)
     is_left = bool(instead(context))
@@ -246,7 +260,7 @@ def acknowledge(
     for pair in dict.fromkeys(pairs):
         if pair[1] in context.peer_verified:
             # In the form of the question, so that the answer says that this form comes through.
-            core.send_on(context, answer, pair, in_slot=event.in_slot)
+            core.send_on(context, octets, pair, in_slot=event.in_slot)
 
 
 def calm(core: Core, context: Context, why: str) -> None:

@@ -46,9 +46,11 @@ from noid.wire.options import (
     ALIGNMENT,
     CRITICAL,
     HASH_OCTETS,
+    HASH_OPTION,
     HEAD,
     HEAD_OCTETS,
     HEARD,
+    HEARD_OPTION,
     ContextOption,
     Cookie,
     Entries,
@@ -56,7 +58,7 @@ from noid.wire.options import (
     Tokens,
     UnknownOption,
     decode_entries,
-    encode_entries,
+    encode_locators,
     encode_option,
 )
 from noid.wire.reader import Layout, Reader
@@ -74,6 +76,8 @@ FIXED = Layout(
     ("16s", "receiver's AID"),
 )
 VERSION = 0
+SENDER_AT = 16
+RECEIVER_AT = 32
 FIXED_OCTETS = 48
 HEADER_OCTETS_MAX = CONTROL_OCTETS_MAX - ipv6.HEADER_OCTETS
 UNKNOWN_OPTIONS_MAX = 16
@@ -184,36 +188,37 @@ class ControlMessage:
     piggyback: Piggyback | None = None
 
     def __post_init__(self) -> None:
-        missing = [option for option in REQUIRED[self.code] if not getattr(self, option)]
-        if missing:
-            raise UsageError(f"{self.code.name} without {', '.join(sorted(missing)).upper()}")
-        for entries in (self.sender_locators, self.receiver_locators):
-            if len(entries) > LOCATORS_MAX:
-                raise UsageError(f"more than {LOCATORS_MAX} locators in a set")
+        for option in REQUIRED[self.code]:
+            if not getattr(self, option):
+                raise UsageError(f"{self.code.name} without {self._lacking()}")
+        if len(self.sender_locators) > LOCATORS_MAX or len(self.receiver_locators) > LOCATORS_MAX:
+            raise UsageError(f"more than {LOCATORS_MAX} locators in a set")
         if (self.code is Code.UC) != (self.sender_aid == self.receiver_aid == UNSPECIFIED):
             raise UsageError("the AIDs are :: in UC and nowhere else")
 
+    def _lacking(self) -> str:
+        missing = [option for option in REQUIRED[self.code] if not getattr(self, option)]
+        return ", ".join(sorted(missing)).upper()
+
     def _options(self) -> bytes:
         """The options, in the order of their numbers, those we do not know last."""
-        parts = [encode_option(OptionType.CONTEXT, self.context.encode(), critical=True)]
+        parts = [self.context.encode()]
         if self.sender_locators:
-            value = encode_entries(self.sender_locators)
-            parts.append(encode_option(OptionType.SENDER_LOCATORS, value, critical=True))
+            parts.append(encode_locators(OptionType.SENDER_LOCATORS, self.sender_locators))
         if self.receiver_locators:
-            value = encode_entries(self.receiver_locators)
-            parts.append(encode_option(OptionType.RECEIVER_LOCATORS, value, critical=True))
+            parts.append(encode_locators(OptionType.RECEIVER_LOCATORS, self.receiver_locators))
         if self.tokens is not None:
-            parts.append(encode_option(OptionType.TOKENS, self.tokens.encode(), critical=True))
+            parts.append(self.tokens.encode())
         if self.cookie is not None:
-            parts.append(encode_option(OptionType.COOKIE, self.cookie.encode(), critical=True))
+            parts.append(self.cookie.encode())
         if self.authentication:
-            value = self.authentication
-            parts.append(encode_option(OptionType.AUTHENTICATION, value, critical=True))
+            number = OptionType.AUTHENTICATION | CRITICAL
+            parts.append(HASH_OPTION.pack(number, HASH_OCTETS, self.authentication))
         if self.reset_token:
             # Who does not know it can still have a context; a UC of ours is then harder to believe.
-            parts.append(encode_option(OptionType.RESET_TOKEN, self.reset_token, critical=False))
+            parts.append(HASH_OPTION.pack(OptionType.RESET_TOKEN, HASH_OCTETS, self.reset_token))
         if self.heard:
-            parts.append(encode_option(OptionType.HEARD, HEARD.pack(self.heard), critical=False))
+            parts.append(HEARD_OPTION.pack(OptionType.HEARD, HEARD.octets, self.heard))
         for option in self.unknown:
             parts.append(encode_option(option.number, option.value, critical=False))
         return b"".join(parts)
@@ -244,7 +249,7 @@ class ControlMessage:
 
 
 def encode_packet(
-    message: ControlMessage,
+    message: ControlMessage | bytes,
     source: Locator,
     destination: Locator,
     codepoints: Codepoints,
@@ -255,7 +260,7 @@ def encode_packet(
     """The IPv6 packet that carries ``message`` from ``source`` to ``destination``.
 
     Args:
-        message: what to say.
+        message: what to say, or that as ``encode`` made it.
         source: source locator.
         destination: destination locator.
         codepoints: the numbers in use.
@@ -263,10 +268,10 @@ def encode_packet(
         in_slot: sent in the ICMPv6 slot also where they may not.
     """
     in_slot = in_slot or rewritable
-    assert not (in_slot and message.code is Code.UC), "UC is always plain [D6]"
-    octets = message.encode(codepoints.icmpv6_type)
+    octets = message if isinstance(message, bytes) else message.encode(codepoints.icmpv6_type)
     if in_slot:
-        ends = message.sender_aid, message.receiver_aid
+        assert octets[1] != Code.UC, "UC is always plain [D6]"
+        ends = Locator(octets[SENDER_AT:RECEIVER_AT]), Locator(octets[RECEIVER_AT:FIXED_OCTETS])
         next_header = next_header_of(SLOT_ICMPV6, codepoints, rewritable=rewritable)
     else:
         ends = source, destination
@@ -333,24 +338,34 @@ def decode_message(
         raise WireError(FIXED_OCTETS, str(error)) from None
 
 
+def authentication_at(octets: bytes) -> int:
+    """Where the 16 octets of the authentication stand in a well-formed message; 0 if nowhere.
+
+    Args:
+        octets: a message that ``encode`` made or ``decode_message`` accepted.
+    """
+    at = FIXED_OCTETS
+    end = octets[5] * ALIGNMENT
+    unpack_from = HEAD.unpack_from
+    while at < end:
+        head, length = unpack_from(octets, at)
+        if head & ~CRITICAL == OptionType.AUTHENTICATION:
+            return at + HEAD_OCTETS
+        # The next multiple of ALIGNMENT, in which the first option begins, too.
+        at = at + HEAD_OCTETS + length + ALIGNMENT - 1 & -ALIGNMENT
+    return 0
+
+
 def blank_authentication(octets: bytes) -> bytes:
     """A well-formed message with its checksum and authentication as zeros, which is what is hashed.
 
     Args:
         octets: a message that ``encode`` made or ``decode_message`` accepted.
     """
-    blanked = bytearray(octets)
-    blanked[2:4] = bytes(2)
-    at = FIXED_OCTETS
-    end = octets[5] * ALIGNMENT
-    while at < end:
-        number = int.from_bytes(octets[at : at + 2], "big") & ~CRITICAL
-        length = int.from_bytes(octets[at + 2 : at + 4], "big")
-        value_at = at + HEAD_OCTETS
-        if number == OptionType.AUTHENTICATION:
-            blanked[value_at : value_at + HASH_OCTETS] = bytes(HASH_OCTETS)
-        at = value_at + length + -(HEAD_OCTETS + length) % ALIGNMENT
-    return bytes(blanked)
+    at = authentication_at(octets)
+    if not at:
+        return octets[:2] + b"\0\0" + octets[4:]
+    return octets[:2] + b"\0\0" + octets[4:at] + bytes(HASH_OCTETS) + octets[at + HASH_OCTETS :]
 
 
 DECODERS: dict[int, tuple[str, Callable[[Reader], object]]] = {

@@ -20,6 +20,7 @@ a frozen dataclass.
 """
 
 import enum
+import struct
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -52,6 +53,17 @@ SETS = tuple(
 )
 """What follows the count in a set of so many locators."""
 PADDING = tuple(bytes(count) for count in range(ALIGNMENT))
+SET_OPTIONS = tuple(
+    struct.Struct(f">HHB3x{count}s{-count % ALIGNMENT}x" + "16s" * count)
+    for count in range(LOCATORS_MAX + 1)
+)
+"""A whole option with a set of so many locators; it needs no padding."""
+CONTEXT_OPTION = struct.Struct(">HHIIII4x")
+TOKENS_OPTION = struct.Struct(">HHQQ4x")
+COOKIE_OPTION = struct.Struct(">HHQ16s16s4x")
+HASH_OPTION = struct.Struct(">HH16s4x")
+HEARD_OPTION = struct.Struct(">HHQ4x")
+"""Whole options of one size, with head and padding."""
 
 
 class OptionType(enum.IntEnum):
@@ -118,10 +130,8 @@ class ContextOption(NamedTuple):
     receiver_birthday: int = 0
 
     def encode(self) -> bytes:
-        """The value's octets."""
-        return CONTEXT.pack(
-            self.sender_label, self.receiver_label, self.sender_birthday, self.receiver_birthday
-        )
+        """The whole option."""
+        return CONTEXT_OPTION.pack(OptionType.CONTEXT | CRITICAL, CONTEXT.octets, *self)
 
     @classmethod
     def decode(cls, reader: Reader) -> "ContextOption":
@@ -142,8 +152,8 @@ class Tokens(NamedTuple):
     receiver: int = 0
 
     def encode(self) -> bytes:
-        """The value's octets."""
-        return TOKENS.pack(self.sender, self.receiver)
+        """The whole option."""
+        return TOKENS_OPTION.pack(OptionType.TOKENS | CRITICAL, TOKENS.octets, *self)
 
     @classmethod
     def decode(cls, reader: Reader) -> "Tokens":
@@ -169,8 +179,8 @@ class Cookie(NamedTuple):
     keyed_hash: bytes
 
     def encode(self) -> bytes:
-        """The value's octets."""
-        return COOKIE.pack(self.timestamp, self.locator, self.keyed_hash)
+        """The whole option."""
+        return COOKIE_OPTION.pack(OptionType.COOKIE | CRITICAL, COOKIE.octets, *self)
 
     @classmethod
     def decode(cls, reader: Reader) -> "Cookie":
@@ -214,6 +224,14 @@ class UnknownOption:
 
     number: int
     value: bytes
+
+
+def encode_locators(number: int, entries: Entries) -> bytes:
+    """A whole option with a locator set, which is critical."""
+    locators, flags = zip(*entries, strict=True)
+    count = len(locators)
+    option = SET_OPTIONS[count]
+    return option.pack(number | CRITICAL, option.size - HEAD_OCTETS, count, bytes(flags), *locators)
 
 
 def encode_option(number: int, value: bytes, *, critical: bool) -> bytes:
