@@ -10,8 +10,8 @@ from noid.cli.places import CONFIG_HELP, NAMED_CONFIG, RESOLVER_HELP, USUAL_CONF
 from noid.config import RESOLV_CONF, Config, load_config, upstream_resolvers
 from noid.constants import LOCATORS_MAX
 from noid.dns.inquiry import Findings, look_up, look_up_address
-from noid.dns.messages import TTL_MAX
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
+from noid.dns.responses import TTL_MAX
 from noid.dns.upstream import Upstream
 from noid.dns.zone import (
     HOST_NAME,
