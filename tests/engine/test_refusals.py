@@ -299,7 +299,7 @@ def test_a_probe_of_a_pair_that_has_gone_since_changes_nothing() -> None:
     network = established()
     network.dead |= {(A1, B1), (B1, A1), (A1, B2), (B2, A1), (A2, B1), (B1, A2)}
     network.give(network.a, unanswered(network.a))
-    network.run(55 * MILLISECOND)
+    network.run(50 * MILLISECOND)
     network.a.context.own_remote = (A1,)
     network.run(10 * MILLISECOND)
     assert network.a.context.pair == (A1, B1)

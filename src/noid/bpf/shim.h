@@ -178,7 +178,8 @@ struct activity {
 	struct bpf_timer timer;
 	struct pair aids;
 	u64 kept_ns;
-	u32 is_armed;
+	u16 is_armed;
+	u16 is_patient;		/* armed to wait as long as for few packets */
 	u32 version;		/* odd while the report is written */
 	u32 writers;		/* one at a time; another gives up */
 	u32 tick;		/* of the kernel, in which the report was last written */

@@ -32,13 +32,15 @@ INLINE int is_answered(const struct outbound *flow, const struct inbound *back)
 	return back->answered || back->received_ns >= flow->unanswered_ns;
 }
 
-/* Counts a packet that wants an answer; a super-packet is many. */
-INLINE void count_unanswered(struct __sk_buff *packet, struct outbound *flow)
+/* Counts a packet that wants an answer; a super-packet is many. Returns whether they are many now
+ * and were not before.
+ */
+INLINE int count_unanswered(struct __sk_buff *packet, struct outbound *flow)
 {
-	if (super_octets(packet))
-		flow->unanswered = MANY;
-	else if (flow->unanswered < MANY)
-		flow->unanswered++;
+	if (flow->unanswered >= MANY)
+		return 0;
+	flow->unanswered = super_octets(packet) ? MANY : flow->unanswered + 1;
+	return flow->unanswered == MANY;
 }
 
 /* How long the silence of a peer means nothing. What is not TCP may draw no answer but keepalives:
@@ -88,8 +90,10 @@ static int on_timer(void *map, u32 *label, struct activity *active)
 	patience = patience_of(flow, back, TCP);
 	if (silent < patience) {
 		active->is_armed = !timer_start(&active->timer, patience - silent, 0);
+		active->is_patient = flow->unanswered < MANY;
 		return 0;
 	}
+	active->is_patient = 0;
 	if (now - flow->reported_ns <= flow->silence_ns)
 		return 0;
 	if (!take_report(active)) {
@@ -164,6 +168,21 @@ INLINE void keep(struct __sk_buff *packet, const struct outbound *flow, const st
 		active->is_armed = !timer_start(&active->timer, flow->silence_ns, 0);
 }
 
+/* Many packets are unanswered now, and the timer may wait as for few: it looks T after the first. */
+INLINE void hasten(const struct outbound *flow)
+{
+	u32 label = flow->local_label;
+	struct activity *active = map_find(&activities, &label);
+	u64 silent;
+
+	if (!active || !active->is_patient)
+		return;
+	active->is_patient = 0;
+	silent = time_ns() - flow->unanswered_ns;
+	active->is_armed = !timer_start(
+		&active->timer, silent < flow->silence_ns ? flow->silence_ns - silent : 0, 0);
+}
+
 /* Says that a packet went unanswered, with a copy of the one at hand. */
 INLINE void report_silence(struct __sk_buff *packet, struct outbound *flow, u32 at, u64 now)
 {
@@ -212,7 +231,8 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, const
 		flow->unanswered = 0;
 	}
 	if (!is_new_tick && flow->unanswered_ns) {
-		count_unanswered(packet, flow);
+		if (count_unanswered(packet, flow) && protocol == TCP)
+			hasten(flow);
 		return;
 	}
 	flow->tick = tick;
@@ -228,5 +248,6 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, const
 	} else if (now - flow->unanswered_ns > patience_of(flow, back, protocol)) {
 		report_silence(packet, flow, at, now);
 	}
-	count_unanswered(packet, flow);
+	if (count_unanswered(packet, flow) && protocol == TCP)
+		hasten(flow);
 }

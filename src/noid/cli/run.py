@@ -1,11 +1,11 @@
 """``noid run``: the daemon in the foreground, as systemd likes it; ``noid down``: its undoing."""
 
 import argparse
-import asyncio
 import logging
 import sys
 from pathlib import Path
 
+from noid import precise
 from noid.config import Config, load_config
 from noid.control import answers
 from noid.errors import UsageError
@@ -75,7 +75,7 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     logging.basicConfig(handlers=[lines], level=level)
     if config.plane.kind != "tun":
         stand_guard(config.plane)
-    asyncio.run(_run(config))
+    precise.run(_run(config))
     return 0
 
 

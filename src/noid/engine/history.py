@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from noid.constants import (
     ASK_WAIT_MIN,
-    MILLISECOND,
     SILENCE_UNMEASURED,
     VERDICT_WAIT_MIN,
 )
@@ -42,11 +41,6 @@ class History(NamedTuple):
         """How long the first UR may stay unanswered before the pair is in doubt."""
         usual_ns = self.round_trip_ns or SILENCE_UNMEASURED // 2
         return max(usual_ns * 5 // 4, usual_ns + 2 * self.variation_ns, ASK_WAIT_MIN)
-
-    @property
-    def ask_gap_ns(self) -> int:
-        """How far apart the bursts of later URs are."""
-        return max(self.round_trip_ns // 8, MILLISECOND // 2)
 
     @property
     def verdict_wait_ns(self) -> int:

@@ -13,7 +13,6 @@ a nonce of its own: its answer measures the round trip of its pair.
 from noid.constants import (
     ASKS,
     ASKS_AFTER_ALARM,
-    ASKS_PER_BURST,
     CYCLE_TIME,
     CYCLE_TIME_LARGE,
     NEVER,
@@ -143,16 +142,15 @@ def _ask(core: Core, context: Context, one: Search, count: int) -> None:
 
 
 def _ask_on(core: Core, context: Context, one: Search) -> None:
-    """The pair in use has not answered yet: it is asked more, and in the end it is silent."""
+    """The pair in use has not answered yet: it is asked more; in the end it is silent."""
     history = context.history_of(context.pair)
     asks = ASKS_AFTER_ALARM if history.alarms else ASKS
     if context.path is Path.ASKING:
         context.turn(Path.DOUBTING, Cue.TIME)
         one.batch_at_ns = core.now_ns
     if one.asks < asks:
-        _ask(core, context, one, min(ASKS_PER_BURST, asks - one.asks))
-        wait_ns = history.ask_gap_ns if one.asks < asks else history.verdict_wait_ns
-        one.ask_at_ns = core.now_ns + wait_ns
+        _ask(core, context, one, asks - one.asks)
+        one.ask_at_ns = core.now_ns + history.verdict_wait_ns
     elif one.found is not None:
         _use(core, context, one, one.found)
     else:
@@ -389,10 +387,11 @@ def _use(core: Core, context: Context, one: Search, pair: Pair) -> None:
     _end(core, context, Cue.OTHER_ANSWERS)
     context.searched_ns = 0  # the new pair may be asked at once
     if pair[0] in context.own_set and pair[1] in context.peer_verified:
-        core.switch(context, pair, one.why, one.packet)
         if says_so:
+            # First of all: its answer to what is repeated is lost until the peer has switched.
             message = request(core, context, next_nonce(context), flags=Flag.HEARS_HERE)
             core.send_on(context, message, pair, in_slot=True)
+        core.switch(context, pair, one.why, one.packet)
     core.install(context)
 
 
