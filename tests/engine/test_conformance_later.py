@@ -363,6 +363,7 @@ def test_a_uc_for_a_context_that_is_closing_ends_it() -> None:
             receiver_label=network.a.context.peer_label,
             sender_birthday=network.a.context.peer_birthday,
         ),
+        reset_token=network.a.context.peer_reset_token,
         piggyback=dataclasses.replace(unknown_context(fresh).piggyback, payload=quote),  # type: ignore[type-var] # a UC has one
     )
     receive(network, network.a, message, B1, A1)

@@ -101,6 +101,9 @@ def test_a_peer_that_comes_back_while_the_dns_is_slow_is_verified_all_the_same()
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(SECOND)
+    for question in held:
+        network.give(network.b, AnswerArrived(question, network.answer(question)))
+    network.run(SECOND)
     assert network.b.context.peer_label == network.a.context.local_label
     assert network.b.context.peer_verified == {A1, A2}
     assert network.b.context.verification.settled

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from noid.constants import MILLISECOND, SECOND
+from noid.constants import MILLISECOND
 from noid.engine.events import DeliverToUlp, LocatorsChanged, SendControl
 from noid.engine.history import Pair
 from noid.engine.state import State, Timer
@@ -43,7 +43,9 @@ def test_who_begins_anew_says_the_birthday_that_it_knew() -> None:
     network = established()
     known = network.a.context.peer_birthday
     network.a.outputs.clear()
-    receive(network, network.a, unknown_context(network), B1, A1)
+    uc = unknown_context(network)
+    uc = dataclasses.replace(uc, reset_token=network.a.context.peer_reset_token)
+    receive(network, network.a, uc, B1, A1)
     assert birthdays(only(network.a, Code.INIT))[1] == known
 
 
@@ -58,12 +60,10 @@ def test_the_cc_marks_what_the_initiator_found_in_the_dns() -> None:
 
 
 def test_a_conf_that_answers_an_init_says_what_is_to_be_said_of_our_locators() -> None:
-    network = established()
+    network = begun()
     network.give(network.b, LocatorsChanged((B1, B2), backup=frozenset({B2})))
-    network.run(SECOND)
-    network.b.outputs.clear()
-    network.a.outputs.clear()
-    receive(network, network.a, unknown_context(network), B1, A1)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
     network.run(15 * MILLISECOND)
     conf = only(network.b, Code.CONF)
     entries = LocatorEntry(B1, LOCAL), LocatorEntry(B2, LOCAL | LocatorFlag.BACKUP)

@@ -7,7 +7,6 @@ import pytest
 from noid.constants import ERROR_BURST, MILLISECOND, SECOND
 from noid.datapath.events import IcmpErrorReceived, UnknownLabelSeen
 from noid.engine.events import DeliverToUlp, SendControl
-from noid.engine.loss import MAX_BIRTHDAY_INCR
 from noid.engine.state import State
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
@@ -83,21 +82,8 @@ def forged(network: Network, **changes: object) -> None:
     network.run(10 * MILLISECOND)
 
 
-@pytest.mark.parametrize("ahead", [0, 1, MAX_BIRTHDAY_INCR])
-def test_a_birthday_within_the_window_is_believed(ahead: int) -> None:
-    network = established()
-    birthday = network.a.context.peer_birthday + ahead
-    lose_context(network, birthday)
-    network.b.host.core.options = dataclasses.replace(
-        network.b.host.core.options, reset_key=b"another key, of 32 octets length"
-    )
-    unknown_context(network, sent_data(network))
-    network.run(10 * MILLISECOND)
-    assert network.a.context.state is State.INIT_SENT
-
-
-@pytest.mark.parametrize("ahead", [-1, MAX_BIRTHDAY_INCR + 1, 1 << 31])
-def test_a_birthday_outside_the_window_is_not(ahead: int) -> None:
+@pytest.mark.parametrize("ahead", [-1, 0, 1, 900, 1 << 31])
+def test_a_birthday_alone_proves_nothing(ahead: int) -> None:
     network = established()
     birthday = (network.a.context.peer_birthday + ahead) % (1 << 32)
     lose_context(network, birthday)

@@ -34,7 +34,7 @@ def test_a_peer_that_lost_its_context_replaces_one_of_which_nothing_is_proven() 
     forget(network)
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
-    network.run(SECOND)
+    network.run(3 * SECOND)
     assert state_of(network.a) is State.ESTABLISHED
     assert network.b.context.peer_label == network.a.context.local_label
     assert network.b.context.peer_verified == {A1}
@@ -44,7 +44,7 @@ def test_a_uc_about_a_control_message_of_such_a_context_is_believed() -> None:
     network = refuted()
     forget(network)
     network.give(network.b, LocatorsChanged((B1, B2), backup=frozenset({B2})))
-    network.run(SECOND)
+    network.run(3 * SECOND)
     assert network.b.context.peer_label == network.a.context.local_label
 
 

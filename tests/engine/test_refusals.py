@@ -27,8 +27,9 @@ from noid.engine.events import (
     Output,
     SendControl,
 )
+from noid.engine.handshake import start
 from noid.engine.options import HostOptions
-from noid.engine.state import State
+from noid.engine.state import State, Trigger
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
@@ -139,10 +140,13 @@ def test_an_init_without_a_label_or_from_no_unicast_aid_is_dropped(
 
 
 def test_a_cookie_on_an_init_does_not_lead_the_answer_astray() -> None:
-    network = established()
+    network = begun()
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
     stranger = Cookie(timestamp=0, locator=X1, keyed_hash=bytes(16))
     init = dataclasses.replace(sent(network.a, Code.INIT), cookie=stranger)
-    (answer,) = receive(network, network.b, init, A1, B1)
+    outputs = receive(network, network.b, init, A1, B1)
+    (answer,) = [one for one in outputs if isinstance(one, SendControl)]
     header, message = message_in(answer)
     assert message.code is Code.CONF
     assert header.destination == A1
@@ -240,7 +244,9 @@ def test_nobody_is_told_our_tokens_who_only_guessed_the_label() -> None:
     network = begun()
     ccr = ccr_of_a_stranger(network, label=network.a.context.local_label)
     network.run(SECOND)
-    assert receive(network, network.b, ccr, A1, B1) == [Dropped("CCR with another token")]
+    assert receive(network, network.b, ccr, A1, B1) == [
+        Dropped("CCR would replace a context, unproven")
+    ]
 
 
 def test_a_second_aid_of_the_peer_with_the_same_label_is_another_context() -> None:
@@ -452,19 +458,10 @@ def closing() -> Network:
 def test_a_close_while_starting_over_is_dropped() -> None:
     network = closing()
     close = sent(network.a, Code.CLOSE)
-    data = network.b.rewriter.outbound(packet(B1, A1), network.b.rewriter.by_aids[B1 + A1])
-    (told,) = [
-        one
-        for one in Network(seed=5).a.host.handle(UnknownLabelSeen(data), network.now_ns)
-        if isinstance(one, SendControl)
-    ]
-    birthday = network.b.context.peer_birthday
-    uc = message_in(told)[1]
-    uc = dataclasses.replace(
-        uc, context=uc.context._replace(sender_birthday=birthday), reset_token=b""
-    )
-    receive(network, network.b, uc, A1, B1)
+    network.b.host.core.trigger = Trigger.TRIAL
+    start(network.b.host.core, network.b.context, b"", "for this test")
     assert network.b.context.state is State.INIT_SENT
+    network.b.host.core.outputs.clear()
     assert receive(network, network.b, close, A1, B1) == [Dropped("CLOSE while starting over")]
 
 

@@ -36,9 +36,10 @@ ALIKE_MIN = 15
 STEPS = 14
 OF_A_LIFE = frozenset(
     {"local_label", "local_token", "peer_label", "peer_token", "peer_birthday", "peer_reset_token"}
-    | {"established_ns", "settled_ns", "update_nonce"}
+    | {"established_ns", "settled_ns", "update_nonce", "next_trial_ns", "former"}
 )
-"""What differs between any two contexts: random numbers, times, and nonces that only grow [D17]."""
+"""What differs between any two contexts: random numbers, times, nonces that only grow [D17], and
+what authenticates the peer before [D39]."""
 OF_THE_PATHS = frozenset(
     {
         "history",

@@ -15,7 +15,6 @@ from noid.constants import (
 )
 from noid.datapath.events import ControlMessageReceived
 from noid.engine.events import LocatorsChanged, SendControl
-from noid.engine.loss import MAX_BIRTHDAY_INCR
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire import ipv6
@@ -39,7 +38,7 @@ ANOTHER_KEY = b"another key, of 32 octets length"
 
 def forget(network: Network) -> None:
     """Station b comes up again without contexts, birthday and key."""
-    birthday = (network.a.context.peer_birthday + MAX_BIRTHDAY_INCR + 1) % (1 << 32)
+    birthday = (network.a.context.peer_birthday + 1) % (1 << 32)
     lose_context(network, birthday)
     core = network.b.host.core
     core.options = dataclasses.replace(core.options, reset_key=ANOTHER_KEY)

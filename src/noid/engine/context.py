@@ -13,11 +13,27 @@ for a working pair) is an object of its own that goes with it (phases.py).
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from noid.constants import SILENCE_MAX, SILENCE_MIN, SILENCE_UNMEASURED, TOLERANCE_MAX
+from noid.constants import (
+    CONTEXT_IDLE_TIME,
+    SILENCE_MAX,
+    SILENCE_MIN,
+    SILENCE_UNMEASURED,
+    TOLERANCE_MAX,
+)
 from noid.datapath.flow import Flow
 from noid.dns.verification import Verification
 from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair
-from noid.engine.phases import Closing, Exchange, Probation, Probe, Search, Trial, Update
+from noid.engine.phases import (
+    Closing,
+    Exchange,
+    Former,
+    Probation,
+    Probe,
+    Rival,
+    Search,
+    Trial,
+    Update,
+)
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
@@ -64,6 +80,8 @@ class Context:
         search: what belongs to that, unless it is.
         trial: the test of whether the peer still has the context, if one is under way.
         next_trial_ns: no such test begins before this.
+        rival: the CCR that replaces the context if the peer is silent in the test.
+        former: the peer before the context was replaced, whose authentic message undoes that.
         doubted_nonce: the last nonce before a UC came; an older UA answers no such test.
         closing: the close exchange, if one is under way.
         probation: what makes the context provisional, until it is proven.
@@ -113,6 +131,8 @@ class Context:
     search: Search | None = None
     trial: Trial | None = None
     next_trial_ns: int = 0
+    rival: Rival | None = None
+    former: Former | None = None
     doubted_nonce: int = 0
     closing: Closing | None = None
     probation: Probation | None = None
@@ -288,6 +308,26 @@ class Context:
     def own_marks_of(self, locator: Locator) -> int:
         """The same of one of our own."""
         return _flags_in(self.own_marks, locator)
+
+    def keep_former(self, label: int, token: int, now_ns: int) -> None:
+        """Keeps what authenticates the peer before another label or token takes its place [D39].
+
+        Of several peers in a row the first is kept, unless the last has had the context for X.
+        """
+        if not self.is_known_to_peer or (label, token) == (self.peer_label, self.peer_token):
+            return
+        if self.former is None or now_ns - self.established_ns >= CONTEXT_IDLE_TIME:
+            self.former = Former(
+                self.peer_label,
+                self.peer_token,
+                self.local_token,
+                self.peer_birthday,
+                self.peer_reset_token,
+                self.peer_update_nonce,
+                self.peer_keepalive_nonce,
+                self.peer_local,
+            )
+        self.peer_update_nonce = self.peer_keepalive_nonce = 0
 
     def learn_peer_locators(self, entries: Entries) -> None:
         """Takes Lsl(peer) from a message; what it no longer lists is no longer used."""

@@ -337,7 +337,7 @@ class Core:
         if state is not State.UR_SENT:
             context.update = None
         if not context.is_settled:
-            context.trial = context.search = context.late = None
+            context.trial = context.search = context.late = context.rival = None
             context.path = Path.STEADY
         if state not in (State.INIT_SENT, State.CCR_SENT):
             context.exchange = None

@@ -87,7 +87,7 @@ def start(
         before: the exchange that this one continues.
     """
     context.told_remote = ()
-    # A peer that still has the context answers INIT with CONF, and takes no sets from it [D13].
+    # A peer that still has the context takes no sets from this exchange [D39].
     context.untold |= context.is_known_to_peer
     context.exchange = Exchange(core.nonce(), core.now_ns, core.now_ns, waiting=waiting)
     if before is not None:
@@ -224,9 +224,12 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
         return
     if event.source == context.peer_aid:
         context.aid_proven = True
+    # A peer that had the context before says its sets, and has taken none of ours [D12, D39].
+    context.untold |= bool(message.sender_locators) and exchange.ccr_tries > 0
     if message.sender_locators:
         context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
+    context.keep_former(message.context.sender_label, message.tokens.sender, core.now_ns)
     core.know_peer_label(context, message.context.sender_label)
     context.peer_birthday = message.context.sender_birthday
     context.peer_token = message.tokens.sender
@@ -259,6 +262,7 @@ def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessa
     acceptable = event.source in context.peer_acceptable and event.destination in context.own_local
     if not acceptable or not equal(expected, message.authentication):
         return
+    context.keep_former(label, exchange.peer_token, core.now_ns)
     core.know_peer_label(context, label)
     context.peer_token, context.peer_reset_token = exchange.peer_token, b""
     establish(core, context, "UR received", (event.destination, event.source))

@@ -1,8 +1,8 @@
 """When one end has lost its state, or never had any [draft §5, §7.12; D15, D18, D20].
 
-A host that gets an Unknown Context starts over, if it is proven to be the peer's: by the reset
-token the peer gave at set-up, or by a birthday that fits and a quote of what this context sends.
-Otherwise it tests the context (trial.py). ICMPv6 errors are hints: they start a search [D47].
+A host that gets an Unknown Context starts over if the reset token proves that it is the peer's. A
+birthday proves nothing, so otherwise it tests the context (trial.py). ICMPv6 errors are hints: they
+start a search [D47].
 """
 
 from noid.constants import FLOW_LABEL_MASK
@@ -11,7 +11,6 @@ from noid.engine import trial
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
-from noid.engine.handshake import start
 from noid.engine.searching import rejected as rejected_probe
 from noid.engine.searching import search
 from noid.engine.secrets import equal
@@ -24,9 +23,6 @@ from noid.wire.ipv6 import NEXT_HEADER_AT
 from noid.wire.options import HEAD_OCTETS
 from noid.wire.slots import ESCAPE_OCTETS, PROTOCOL_OF_SLOT, SLOT_ESCAPE, slot_of
 
-MAX_BIRTHDAY_INCR = 900
-"""How often a peer may have rebooted while we kept a context [draft §7.14, D18]."""
-BIRTHDAYS = 1 << 32
 REJECTED = icmpv6.PARAMETER_PROBLEM, icmpv6.UNRECOGNIZED_NEXT_HEADER
 NONCE_AT = 8
 """Where the nonce stands in a message of ours."""
@@ -52,8 +48,7 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.drop("UC from elsewhere")
         return
     token = context.peer_reset_token
-    ahead = (message.context.sender_birthday - context.peer_birthday) % BIRTHDAYS
-    believed = (bool(token) and equal(token, message.reset_token)) or ahead <= MAX_BIRTHDAY_INCR
+    believed = bool(token) and equal(token, message.reset_token)
     if context.state is State.CLOSING and believed:
         core.discard(context, "the peer has nothing to close")
     elif not context.is_settled or context.is_provisional:
@@ -61,9 +56,7 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     elif not believed:
         trial.begin(core, context)
     else:
-        context.doubted_nonce = context.update_nonce
-        start(core, context, b"", "the peer lost the context")
-        core.install(context)
+        trial.end(core, context, "the peer lost the context")
 
 
 def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from noid.constants import NEVER
+from noid.datapath.events import ControlMessageReceived
 from noid.engine.history import Pair
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
@@ -130,6 +131,31 @@ class Trial:
 
     until_ns: int
     rounds: int = 0
+
+
+class Rival(NamedTuple):
+    """A CCR of another exchange for the AIDs of a context that works; it starts a test [D39].
+
+    Attributes:
+        event: how it came.
+        message: what it says; its cookie is good.
+    """
+
+    event: ControlMessageReceived
+    message: ControlMessage
+
+
+class Former(NamedTuple):
+    """What authenticates the peer that a context had before it was replaced [D39]."""
+
+    peer_label: int
+    peer_token: int
+    local_token: int
+    peer_birthday: int
+    peer_reset_token: bytes
+    peer_update_nonce: int
+    peer_keepalive_nonce: int
+    peer_local: tuple[Locator, ...]
 
 
 @dataclass(slots=True, eq=False)

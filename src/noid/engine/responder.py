@@ -12,9 +12,9 @@ from noid.engine.context import NO_MARKS, Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
 from noid.engine.handshake import establish, ulp_packet, with_piggyback
-from noid.engine.phases import Probation
+from noid.engine.phases import Probation, Rival
 from noid.engine.secrets import CookieEnd, cookie_state, reset_token
-from noid.engine.state import State
+from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import own_entries, peer_entries, tell_untold
 from noid.engine.verifying import begin
 from noid.locators import Locator, is_global_unicast
@@ -44,6 +44,9 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     if context is None:
         _answer_statelessly(core, event, message)
         return
+    if context.is_settled:
+        _answer_statelessly(core, event, message)  # the CCR says whose it is [D39]
+        return
     if event.source not in context.peer_acceptable | set(context.peer_set):
         core.drop("INIT from outside Lsl(peer)")
         return
@@ -57,13 +60,6 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
             _send_conf(core, context, message, event, with_sets=True)
             if message.piggyback is not None and event.source == peer_aid:
                 core.deliver(context, ulp_packet(message))
-        case State.ESTABLISHED | State.UR_SENT:
-            if message.context.sender_label == context.peer_label:
-                _send_conf(core, context, message, event, with_sets=True)
-                if message.piggyback is not None:
-                    core.deliver(context, ulp_packet(message))
-            else:
-                _answer_statelessly(core, event, message)
 
 
 def _answer_statelessly(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
@@ -159,27 +155,20 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
         core.drop("CCR with a bad or old cookie")
         return
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
-    if local_aid not in core.locators or event.destination not in core.locators:
+    context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
+    own = core.locators if context is None else context.own_local
+    if local_aid not in own or event.destination not in own:
         core.drop("CCR for an AID that is not ours")
         return
     waiting = b""
-    context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
     if context is not None and context.is_settled:
-        if message.context.sender_label != context.peer_label:
-            # Where nothing is proven there is nobody whose traffic could be captured; then the
-            # exchange itself proves the AID, as it does the first time [D8].
-            if cookie.locator not in (context.peer_verified or {context.peer_aid}):
-                core.drop("CCR would replace a context, unproven")
-                return
-            # What the DNS proved about the peer stays proven, whatever label it has now.
-            verification = context.verification
-            core.discard(context, "replaced by the peer")
-            context = _context_from(core, event, message, cookie, verification)
-        elif message.tokens.sender != context.peer_token:
-            core.drop("CCR with another token")
-            return
-        # else the CONF was lost: say it again [D12]
-    elif context is not None:
+        said = message.context.sender_label, message.tokens.sender
+        if said != (context.peer_label, context.peer_token):
+            _keep(core, context, event, message)
+        else:
+            _confirm(core, context, event, message, is_known=True)  # the CONF was lost [D12]
+        return
+    if context is not None:
         waiting = context.exchange.waiting if context.exchange is not None else b""
         context = _completed_by_ccr(core, context, event, message, cookie)
     elif cookie.locator == peer_aid:
@@ -192,10 +181,55 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
         )
     if context is None:
         return
-    _send_conf(core, context, message, event, with_sets=False, waiting=waiting)
+    _confirm(core, context, event, message, waiting=waiting)
+
+
+def _confirm(
+    core: Core,
+    context: Context,
+    event: ControlMessageReceived,
+    message: ControlMessage,
+    *,
+    waiting: bytes = b"",
+    is_known: bool = False,
+) -> None:
+    """Answers a CCR, and delivers what rides on it; of a context that we had no set is taken."""
+    _send_conf(core, context, message, event, with_sets=is_known, waiting=waiting)
     tell_untold(core, context)
     if message.piggyback is not None:
         core.deliver(context, ulp_packet(message))
+
+
+def _keep(
+    core: Core, context: Context, event: ControlMessageReceived, message: ControlMessage
+) -> None:
+    """Another exchange for the AIDs of a context: it takes their place if the peer is silent [D39].
+
+    Where nothing is proven there is no traffic that could be captured; then the exchange itself
+    proves the AID, as it does the first time [D8].
+    """
+    assert message.cookie is not None
+    proven = context.peer_verified or {context.peer_aid}
+    if context.is_provisional or message.cookie.locator not in proven:
+        core.drop("CCR would replace a context, unproven")
+        return
+    context.rival = Rival(event, message)
+    if context.trial is None:
+        core.set_timer(context, Timer.TRIAL, max(0, context.next_trial_ns - core.now_ns))
+
+
+def replace(core: Core, context: Context, rival: Rival) -> None:
+    """The peer of a context was silent: the one whose CCR was kept is the peer now [D39]."""
+    event, message = rival
+    assert message.cookie is not None
+    assert message.tokens is not None
+    core.trigger = Trigger.CCR
+    core.enter(context, State.IDLE, "replaced by the peer")
+    context.aid_proven |= message.cookie.locator == context.peer_aid
+    _establish_by_ccr(core, context, event, message, message.cookie)
+    context.local_token = message.tokens.receiver
+    begin(core, context)
+    _confirm(core, context, event, message)
 
 
 def _on_probation(core: Core, message: ControlMessage) -> Context | None:
@@ -274,6 +308,7 @@ def _establish_by_ccr(
     # What the initiator has of ours is what the CC said.
     said = {(one.locator, one.flags & ~LocatorFlag.REMOTE) for one in message.receiver_locators}
     context.untold = said != set(own_entries(context))
+    context.keep_former(message.context.sender_label, message.tokens.sender, core.now_ns)
     core.know_peer_label(context, message.context.sender_label)
     context.peer_birthday = message.context.sender_birthday
     context.peer_token = message.tokens.sender

@@ -1,11 +1,13 @@
-"""Whether the peer still has a context, when a UC says no and proves nothing [D18, D39].
+"""Whether the peer still has a context, when a UC says no or a CCR comes in its place [D39].
 
 The host asks the peer by Update Requests over several pairs. An authenticated message keeps the
-context; silence sets it aside, and a set-up begins. A peer without any memory of its contexts is
-so reached again after a second, and a forged UC costs a few messages.
+context. Silence replaces it: by the CCR that was kept, or by a set-up that begins. A peer without
+any memory of its contexts is so reached again after a second, and a forged UC, or an exchange by
+another in the name of the peer, costs a few messages.
 """
 
 from noid.constants import (
+    COOKIE_LIFETIME,
     MILLISECOND,
     TRIAL_INTERVAL,
     TRIAL_PAIRS_MAX,
@@ -18,6 +20,7 @@ from noid.engine.core import Core
 from noid.engine.handshake import start
 from noid.engine.history import Pair
 from noid.engine.phases import Trial
+from noid.engine.responder import replace
 from noid.engine.selection import alternatives
 from noid.engine.state import Timer
 from noid.engine.update import next_nonce, request
@@ -26,7 +29,7 @@ from noid.engine.update import next_nonce, request
 def begin(core: Core, context: Context) -> None:
     """Begins to ask, unless the host does so already, or has done so lately."""
     if core.now_ns < context.next_trial_ns:
-        core.drop("UC not believed, and the context tested lately")
+        core.drop("the context was tested lately")
         return
     context.next_trial_ns = core.now_ns + TRIAL_REST
     context.doubted_nonce = context.update_nonce
@@ -37,14 +40,26 @@ def begin(core: Core, context: Context) -> None:
 
 
 def on_timer(core: Core, context: Context) -> None:
-    """No authenticated message yet: asks again, or sets the context aside."""
+    """Begins the test for which a CCR waits; asks again; or the silence has been long enough."""
     under_way = context.trial
-    assert under_way is not None
-    if core.now_ns < under_way.until_ns:
+    if under_way is None:
+        begin(core, context)
+    elif core.now_ns < under_way.until_ns:
         _ask(core, context, under_way)
-        return
-    start(core, context, b"", "the peer has no context")
-    core.install(context)
+    else:
+        end(core, context, "the peer has no context")
+
+
+def end(core: Core, context: Context, why: str) -> None:
+    """The peer has lost the context: the CCR that was kept replaces it, or a set-up begins."""
+    rival = context.rival
+    context.doubted_nonce = context.update_nonce
+    cookie = None if rival is None else rival.message.cookie
+    if rival is not None and cookie and core.now_ns - cookie.timestamp <= COOKIE_LIFETIME:
+        replace(core, context, rival)
+    else:
+        start(core, context, b"", why)
+        core.install(context)
 
 
 def _ask(core: Core, context: Context, under_way: Trial) -> None:

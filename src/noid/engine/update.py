@@ -18,7 +18,7 @@ from noid.datapath.events import ControlMessageReceived
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
-from noid.engine.phases import Update
+from noid.engine.phases import Former, Update
 from noid.engine.secrets import authentication, equal
 from noid.engine.selection import BROKEN, instead, standing
 from noid.engine.state import State, Timer
@@ -160,6 +160,8 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     addresses must be in the Lsl sets [draft §7.8].
     """
     context = core.labels.get(message.context.receiver_label)
+    if context is not None and context.former is not None:
+        _reinstate(core, context, context.former, event, message)
     if context is None or not context.is_known_to_peer or not context.is_about(message):
         core.drop(f"{message.code.name} for no context of ours")
         return None
@@ -194,7 +196,7 @@ def _heard_again(core: Core, context: Context) -> None:
     if not context.is_settled:
         restore(core, context, "the peer has the context")
     if context.trial is not None:
-        context.trial = None
+        context.trial = context.rival = None
         core.stop_timer(context, Timer.TRIAL)
         core.install(context)
     tell_untold(core, context)
@@ -204,10 +206,44 @@ def _heard_again(core: Core, context: Context) -> None:
         core.bring_forward(context, Timer.RETRANSMIT, update.sent_ns + soon_ns)
 
 
-def is_authentic(context: Context, event: ControlMessageReceived, message: ControlMessage) -> bool:
+def _reinstate(
+    core: Core,
+    context: Context,
+    former: Former,
+    event: ControlMessageReceived,
+    message: ControlMessage,
+) -> None:
+    """The peer that was silent, and so was replaced, has sent an authentic message [D39]."""
+    ends = message.receiver_aid, message.sender_aid, message.context.sender_label
+    if ends != (context.local_aid, context.peer_aid, former.peer_label):
+        return
+    acceptable = event.source in former.peer_local and event.destination in context.own_local
+    newest = {
+        Code.UR: former.peer_update_nonce,
+        Code.UA: context.doubted_nonce,
+        Code.KEEPALIVE: former.peer_keepalive_nonce,
+    }
+    is_new = message.nonce > newest.get(message.code, message.nonce)
+    if not (acceptable and is_new and is_authentic(former, event, message)):
+        return
+    core.know_peer_label(context, former.peer_label)
+    context.peer_token, context.local_token = former.peer_token, former.local_token
+    context.peer_reset_token = former.peer_reset_token
+    context.peer_update_nonce = former.peer_update_nonce
+    context.peer_keepalive_nonce = former.peer_keepalive_nonce
+    context.peer_local = former.peer_local
+    context.former, context.untold = None, True
+    if event.source in context.peer_verified:
+        context.local_locator, context.peer_locator = event.destination, event.source
+    core.install(context)
+
+
+def is_authentic(
+    peer: Context | Former, event: ControlMessageReceived, message: ControlMessage
+) -> bool:
     """Whether the keyed hash of a message is the peer's [D10]."""
     blanked = blank_authentication(event.octets)
-    expected = authentication(context.peer_token, context.local_token, blanked)
+    expected = authentication(peer.peer_token, peer.local_token, blanked)
     return equal(expected, message.authentication)
 
 
