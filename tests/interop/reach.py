@@ -44,6 +44,9 @@ KEEPALIVE_PACKETS: Final = 2
 KEEPALIVE_S: Final = 0.04
 SUSPICION_S: Final = 0.1
 SUSPICION_MAX_S: Final = 2.0
+TEST_ROUNDS_S: Final = (0.0, 0.25, 0.5, 0.75)
+TEST_S: Final = 1.0
+TEST_AGAIN_S: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -106,6 +109,7 @@ class Reach:
         self.heard_s = self.gap_s = 0.0
         self.newest = self.newest_keepalive = 0
         self.alarms, self.calm_until_s = 0, 0.0
+        self.authentic_s = self.tested_s = 0.0
 
     def of(self, pair: Pair) -> History:
         return self.history.setdefault(pair, History())
@@ -173,6 +177,37 @@ class Reach:
             self.gap_s = (3 * self.gap_s + gap_s) / 4 if self.gap_s else gap_s
         self.of(pair).heard_s = self.heard_s = now_s
         self.unanswered = 0
+
+    # --- testing the context ----------------------------------------------------------------------
+
+    def test(self, silent: Callable[[], None]) -> None:
+        """Another exchange came for the AIDs: asks whether the peer has the context [§10].
+
+        Args:
+            silent: what to do if nothing authentic comes.
+        """
+        began_s, context = time.monotonic(), self.host.talk
+        if context is None or began_s - self.tested_s < TEST_AGAIN_S:
+            return
+        self.tested_s = began_s
+        tell("testing")
+
+        def is_open() -> bool:
+            return self.host.talk is context and self.authentic_s < began_s
+
+        def ask() -> None:
+            if is_open():
+                update = self.host.next_update().signed(self.host.key)
+                for pair in {self.pair, *((self.pair[0], one) for one in context.lsv)}:
+                    self.host.send(update, pair, self.host.base)
+
+        def decide() -> None:
+            if is_open():
+                silent()
+
+        for delay_s in TEST_ROUNDS_S:
+            self.host.node.after(delay_s, ask)
+        self.host.node.after(TEST_S, decide)
 
     # --- asking the pair in use -------------------------------------------------------------------
 
@@ -275,6 +310,7 @@ class Reach:
 
     def on_acknowledgement(self, message: Message, way: Pair) -> None:
         self.alive(way)
+        self.authentic_s = time.monotonic()
         self._reached(message.nonce, measures=True)
 
     def on_keepalive(self, message: Message, way: Pair) -> None:
@@ -282,6 +318,7 @@ class Reach:
         if message.nonce > self.newest_keepalive:
             self.newest_keepalive = message.nonce
             self.alive(way)
+            self.authentic_s = time.monotonic()
 
     def _reached(self, nonce: int, *, measures: bool) -> None:
         """A UR of ours has reached the peer."""
@@ -307,6 +344,8 @@ class Reach:
         talk = self.host.talk
         assert talk is not None
         self.alive(way)
+        if message.nonce > self.newest:
+            self.authentic_s = time.monotonic()
         self.newest = max(self.newest, message.nonce)
         self._reached(message.heard, measures=False)
         search = self.search

@@ -153,7 +153,7 @@ class SetUp:
         talk = self.host.talk
         if not message.labels.sender or message.receiver not in self.host.locators:
             return
-        if talk is None or talk.probation or talk.state == "closing":
+        if talk is None or talk.settled or talk.probation or talk.state == "closing":
             brought = bool(message.piggyback) and way[1] == message.sender
             if brought:
                 self.host.ulp.receive((message.protocol, message.piggyback))
@@ -161,12 +161,9 @@ class SetUp:
             return
         if way[1] not in {*talk.acceptable, *talk.ls} or talk.state == "ccr-sent":
             return
-        if talk.settled and message.labels.sender != talk.peer_label:
-            self.answer_statelessly(message, way, base, False)
-            return
         talk.announced = True
         self.host.send(self.answering(message), way, base)
-        if message.piggyback and (talk.settled or way[1] == talk.peer):
+        if message.piggyback and way[1] == talk.peer:
             self.host.ulp.receive((message.protocol, message.piggyback))
 
     def answering(self, message: Message) -> Message:
@@ -227,16 +224,13 @@ class SetUp:
         locator = self.sealed_locator(message)
         if not locator or message.receiver not in self.host.locators:
             return
-        talk, label = self.host.talk, message.labels.sender
-        if talk is not None and talk.settled and talk.peer_label == label:
-            if message.tokens[0] != talk.peer_token:
-                return
+        talk, said = self.host.talk, (message.labels.sender, message.tokens[0])
+        if talk is not None and talk.settled and (talk.peer_label, talk.peer_token) == said:
+            pass  # the CONF was lost
         elif talk is not None and talk.settled and not talk.probation:
-            if locator not in (talk.lsv or [talk.peer]):
-                return
-            found = talk.found
-            talk = self.accept(message, way, locator)
-            talk.found = found
+            if locator in (talk.lsv or [talk.peer]):
+                self.host.reach.test(lambda: self.replace(message, way, base, locator))
+            return
         elif talk is not None and talk.state == "init-sent":
             if locator not in {talk.peer, *talk.lsv} or way[1] not in talk.ls:
                 return
@@ -252,6 +246,13 @@ class SetUp:
         self.host.tell_lsr()
         if message.piggyback:
             self.host.deliver(way[1], (message.protocol, message.piggyback))
+
+    def replace(self, message: Message, way: Pair, base: int, locator: str) -> None:
+        """The peer of our context is silent [§10]: the one of this CCR takes its place."""
+        assert self.host.talk is not None
+        found = self.host.talk.found
+        self.accept(message, way, locator).found = found
+        self.host.send(self.answering(message), (way[0], locator), base)
 
     def accept(self, message: Message, way: Pair, locator: str) -> Talk:
         """Makes the context of a CCR, a provisional one if the AID did not get the CC."""
