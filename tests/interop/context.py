@@ -120,8 +120,9 @@ class Speaker:
 
     def check_reply(self, check: Message) -> Message:
         """CCR: all of the CC, back."""
+        labels = replace(Labels.decode(self.labels), receiver=check.labels.sender)
         options = {
-            Option.CONTEXT: self.labels,
+            Option.CONTEXT: labels.encode(),
             Option.SENDERS_LOCATORS: check.options[Option.RECEIVERS_LOCATORS],
             Option.RECEIVERS_LOCATORS: check.options[Option.SENDERS_LOCATORS],
             Option.TOKENS: self.context.token + self.context.peer_token,

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from noid.constants import TRIAL_ROUNDS
 from noid.lab.lab import Lab
 from tests.interop.harness import (
     A1,
@@ -365,7 +366,8 @@ def test_noid_believes_a_loss_of_state_with_its_token_or_after_a_test(
     with ping(lab):
         second.expect("data", known=False)
         second.expect("INIT", receiver_birthday=before["peer_birthday"])
-        assert ("UR" in [event["event"] for event in second.events]) is not believed
+        asked = [event["event"] for event in second.events].count("UR")
+        assert believed or asked >= TRIAL_ROUNDS
         second.expect("data", known=True, checksum_ok=True)
     after = context_of(lab)
     assert after["peer_label"] != before["peer_label"]
