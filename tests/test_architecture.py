@@ -10,6 +10,7 @@ LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
 
 PURE = (
+    "shares",
     "constants",
     "datapath",
     "errors",

@@ -194,15 +194,22 @@ CC_AMPLIFICATION_MAX: Final = 3
 ERROR_RATE_PER_SECOND: Final = 100
 ERROR_BURST: Final = 200
 """UCs and CLOSEACKs without a context, in total [D9]."""
+PREFIX_ERROR_RATE_PER_SECOND: Final = 10
+PREFIX_ERROR_BURST: Final = 20
+"""The same to one source /48 [D41]."""
 CC_RATE_PER_SECOND: Final = 50_000
-CC_BURST: Final = 50_000
+CC_BURST: Final = 100_000
 """CCs in total: what a processor core can make, so that others get their turn [D9]."""
 PREFIX_RATE_PER_SECOND: Final = 200
 PREFIX_BURST: Final = 400
-"""All of these to one source prefix: what a spoofer can reflect at it [D9]."""
+"""CCs to one source /48: what a spoofer can reflect at it [D9]."""
 PREFIX_OCTETS: Final = 6
-PREFIX_BUCKETS: Final = 4_096
-"""Source prefixes are /48s, in so many buckets; two that meet in one share its rate."""
+"""A source prefix is a /48."""
+IN_USE_TIME: Final = 5 * MINUTE
+"""A context is in use for so long after data in either direction [D46]."""
+USE_CHECKED_FIRST: Final = 20 * MILLISECOND
+"""The data plane is asked so soon after the set-up whether a context that the peer began is used,
+then after four times the age of the context each time, at most IN_USE_TIME [D46]."""
 QUARANTINED_LABELS_MAX: Final = 262_144
 """Labels that are free but not used again yet; a quarter of them all, the oldest goes first."""
 NAMES_PER_LOCATOR_MAX: Final = 4

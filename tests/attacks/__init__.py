@@ -1,0 +1,1 @@
+"""Attacks that once worked, and what is left of them."""

@@ -109,14 +109,14 @@ def test_what_is_proven_is_no_longer_counted_as_provisional() -> None:
     send(network, ccr_from(network, A2, label=1), A2)
     network.dns_works = False
     send(network, ccr_from(network, X1, label=2), X1)
-    assert network.b.host.core.provisional == 2
+    assert network.b.host.core.provisional.count == 2
     proven, other = network.b.host.contexts
     network.b.host.core.prove(proven)
-    assert network.b.host.core.provisional == 1
+    assert network.b.host.core.provisional.count == 1
     assert not network.b.host.core.is_timer_set(proven, Timer.PROVISIONAL)
     assert network.b.host.core.is_timer_set(proven, Timer.IDLE)
     network.b.host.core.discard(other, "a test")
-    assert network.b.host.core.provisional == 0
+    assert network.b.host.core.provisional.count == 0
 
 
 def test_a_context_that_is_gone_waits_for_no_answer() -> None:

@@ -43,9 +43,9 @@ def test_the_rest_of_the_provisional_contexts_are_counted_when_one_is_proven() -
     for label in (0x201, 0x202):
         receive(network, network.b, ccr_from(network, A2, label), A2, B1)
     core = network.b.host.core
-    assert core.provisional == 3
+    assert core.provisional.count == 3
     core.prove(network.b.host.contexts[0])
-    assert core.provisional == 2
+    assert core.provisional.count == 2
 
 
 def test_a_context_that_is_gone_waits_for_no_answer() -> None:

@@ -26,8 +26,9 @@ from noid.constants import (
     MILLISECOND,
     MINUTE,
     MTU_MIN,
-    PREFIX_BUCKETS,
     PREFIX_BURST,
+    PREFIX_ERROR_BURST,
+    PREFIX_ERROR_RATE_PER_SECOND,
     PREFIX_OCTETS,
     PREFIX_RATE_PER_SECOND,
     PROBES_PER_ROUND_MAX,
@@ -62,10 +63,10 @@ from noid.engine.history import History
 from noid.engine.known import KnownPeer
 from noid.engine.options import HostOptions
 from noid.engine.peers import hold_unable, remember
-from noid.engine.rates import TokenBucket
 from noid.engine.unknown import QUOTE_OCTETS_MAX
 from noid.engine.update import request
 from noid.locators import Locator, parse_locator
+from noid.shares.rates import PLACES
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, encode_packet
 from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag, Tokens
@@ -211,6 +212,11 @@ def test_there_is_no_room_for_one_context_more() -> None:
     assert CONTEXTS_MAX <= FLOW_LABEL_MASK
 
 
+def region(number: int) -> Locator:
+    """A locator of a /32 of its own."""
+    return Locator((0x2000_0000 + number).to_bytes(4, "big") + bytes(11) + b"\x01")
+
+
 def test_there_are_no_more_contexts_than_the_plane_has_room_for() -> None:
     host = core(contexts_max=2)
     for number in range(3):
@@ -314,32 +320,39 @@ def test_unknown_contexts_are_told_at_their_rate_once_the_burst_is_gone() -> Non
         outputs = [network.give(network.b, UnknownLabelSeen(data)) for _ in range(count)]
         return sum(isinstance(one, SendControl) for each in outputs for one in each)
 
-    assert answers(2 * ERROR_BURST) == ERROR_BURST
+    assert answers(2 * PREFIX_ERROR_BURST) == PREFIX_ERROR_BURST
     network.now_ns += SECOND
-    assert answers(2 * ERROR_BURST) == ERROR_RATE_PER_SECOND
+    assert answers(2 * PREFIX_ERROR_BURST) == PREFIX_ERROR_RATE_PER_SECOND
+
+
+def test_unknown_contexts_of_all_prefixes_are_told_at_the_total_rate() -> None:
+    host = core()
+    sources = [region(number) for number in range(2 * ERROR_BURST)]
+    assert sum(host.may_answer(source, host.errors) for source in sources) == ERROR_BURST
+    host.now_ns += SECOND
+    assert sum(host.may_answer(source, host.errors) for source in sources) == ERROR_RATE_PER_SECOND
 
 
 def test_one_prefix_gets_its_rate_whatever_the_total() -> None:
     host = core()
-    total = TokenBucket(CC_RATE_PER_SECOND, CC_BURST)
+    total = host.checks
     sources = [Locator(X1[:PREFIX_OCTETS] + bytes(9) + bytes((n % 256,))) for n in range(1000)]
     assert sum(host.may_answer(source, total) for source in sources) == PREFIX_BURST
     host.now_ns += SECOND
     assert sum(host.may_answer(source, total) for source in sources) == PREFIX_RATE_PER_SECOND
 
 
-def test_prefixes_share_so_many_buckets() -> None:
+def test_prefixes_share_so_many_places() -> None:
     host = core()
-    total = TokenBucket(CC_RATE_PER_SECOND, CC_BURST)
-    for number in range(4 * PREFIX_BUCKETS):
-        host.may_answer(numbered(number), total)
-    assert len(host.prefixes) <= PREFIX_BUCKETS
+    for number in range(8 * PLACES):
+        host.may_answer(region(number), host.checks)
+    assert PLACES // 2 < len(host.checks) <= 2 * PLACES
 
 
 @pytest.mark.slow
 def test_all_prefixes_together_get_no_more_than_the_total() -> None:
     host = core()
-    sources = [numbered(number) for number in range(2 * CC_BURST)]
+    sources = [region(number) for number in range(2 * CC_BURST)]
     assert sum(host.may_answer(source, host.checks) for source in sources) == CC_BURST
     host.now_ns += SECOND
     assert sum(host.may_answer(source, host.checks) for source in sources) == CC_RATE_PER_SECOND

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from noid.constants import ERROR_BURST, MILLISECOND, SECOND
+from noid.constants import MILLISECOND, PREFIX_ERROR_BURST, SECOND
 from noid.datapath.events import IcmpErrorReceived, UnknownLabelSeen
 from noid.engine.events import DeliverToUlp, SendControl
 from noid.engine.state import State
@@ -137,10 +137,10 @@ def test_unknown_labels_are_answered_at_a_limited_rate() -> None:
     lose_context(network)
     data = sent_data(network)
     answers = 0
-    for _ in range(3 * ERROR_BURST):
+    for _ in range(3 * PREFIX_ERROR_BURST):
         outputs = network.b.host.handle(UnknownLabelSeen(data), network.now_ns)
         answers += sum(isinstance(output, SendControl) for output in outputs)
-    assert answers == ERROR_BURST
+    assert answers == PREFIX_ERROR_BURST
 
 
 def test_a_uc_is_no_longer_than_its_cause_plus_its_header() -> None:

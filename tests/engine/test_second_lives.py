@@ -36,7 +36,7 @@ ALIKE_MIN = 15
 STEPS = 14
 OF_A_LIFE = frozenset(
     {"local_label", "local_token", "peer_label", "peer_token", "peer_birthday", "peer_reset_token"}
-    | {"established_ns", "settled_ns", "update_nonce", "next_trial_ns", "former"}
+    | {"established_ns", "settled_ns", "update_nonce", "next_trial_ns", "former", "used_ns"}
 )
 """What differs between any two contexts: random numbers, times, nonces that only grow [D17], and
 what authenticates the peer before [D39]."""
@@ -54,8 +54,8 @@ OF_THE_PATHS = frozenset(
 )
 """What is still true of the network, or of the DNS, when the peer has lost its contexts."""
 REMEMBERED = frozenset(
-    {"options", "entropy", "now_ns", "trigger", "cookies", "prefix_key", "prefixes", "errors"}
-    | {"checks", "drops", "quarantine", "peers", "unable", "strangers", "uncovered"}
+    {"options", "entropy", "now_ns", "trigger", "cookies", "errors"}
+    | {"checks", "messages", "drops", "quarantine", "peers", "unable", "strangers", "uncovered"}
 )
 """What a host remembers beyond its contexts: each of these has a limit of its own."""
 COUNTED = frozenset({"counts", "_unknown_second", "_unknown_reports"})

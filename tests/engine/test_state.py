@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noid.constants import COOKIE_KEY_LIFETIME, COOKIE_LIFETIME, SECOND
-from noid.engine.rates import TokenBucket
 from noid.engine.secrets import CookieKeys, authentication
 from noid.engine.state import LAW, PATH_LAW, TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import KEY_MASK, Timers
@@ -136,11 +135,3 @@ def test_a_cookie_from_the_future_does_not_open() -> None:
 
 def test_a_message_turned_round_is_not_authentic() -> None:
     assert authentication(1, 2, b"message") != authentication(2, 1, b"message")
-
-
-def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
-    bucket = TokenBucket(per_second=10, burst=5)
-    assert [bucket.take(0) for _ in range(6)] == [True] * 5 + [False]
-    assert bucket.take(SECOND // 10)
-    assert not bucket.take(SECOND // 10)
-    assert sum(bucket.take(100 * SECOND) for _ in range(10)) == 5

@@ -237,7 +237,7 @@ def test_of_two_provisional_contexts_one_is_proven() -> None:
     send(network, ccr_from(network, A2, label=2), A2)
     network.run(SECOND)
     assert len(network.b.host.contexts) == 1
-    assert network.b.host.core.provisional == 0
+    assert network.b.host.core.provisional.count == 0
     assert (ESTABLISHED, IDLE, "another one is proven") in changes(network.b)
 
 

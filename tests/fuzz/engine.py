@@ -102,7 +102,7 @@ def check_tables(station: Station) -> None:
     core = station.host.core
     assert len(core.drops) <= REASONS_MAX
     assert set(core.contexts.values()) <= set(core.labels.values())
-    assert core.provisional == sum(one.is_provisional for one in core.labels.values())
+    assert core.provisional.count == sum(one.is_provisional for one in core.labels.values())
     assert {one.peer_aid for one in core.contexts.values()} == set(core.uses)
     for context in core.labels.values():
         check_context(context)

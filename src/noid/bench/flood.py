@@ -83,7 +83,7 @@ class Flood:
         core = self.responder.core
         tables: tuple[Sized, ...] = (
             core.contexts, core.labels, core.by_peer_label, core.peers, core.unable,
-            core.uses, core.questions, core.quarantine, core.prefixes,
+            core.uses, core.questions, core.quarantine, core.checks,
         )  # fmt: skip
         return sum(map(len, tables))
 

@@ -45,6 +45,7 @@ def remember(context: Context) -> Memory | None:
         update_nonce=context.update_nonce,
         peer_update_nonce=context.peer_update_nonce,
         round_trip_ns=context.round_trip_ns,
+        began=context.began,
     )
 
 
@@ -61,6 +62,7 @@ def on_context_found(core: Core, event: ContextFound) -> Context | None:
         verification,
         memory.own_local,
         label=memory.local_label,
+        began=memory.began,
     )
     if context is None:
         return None

@@ -75,21 +75,32 @@ def on_close_timer(core: Core, context: Context) -> None:
     _send_close(core, context, closing)
 
 
-def _send_close(core: Core, context: Context, closing: Closing) -> None:
-    """CLOSE, over each pair in turn: the one in use may be why nothing was received."""
+def say_close(core: Core, context: Context) -> None:
+    """CLOSE of a context that is gone a moment later, whether it arrives or not [D46]."""
+    if context.peer_locator in context.peer_verified:
+        core.send_on(context, _close(core, context, core.nonce()), context.pair, in_slot=False)
+
+
+def _close(core: Core, context: Context, nonce: int) -> ControlMessage:
     message = ControlMessage(
         code=Code.CLOSE,
-        nonce=closing.nonce,
+        nonce=nonce,
         sender_aid=context.local_aid,
         receiver_aid=context.peer_aid,
         context=labels(core, context),
         authentication=bytes(HASH_OCTETS),
     )
+    return authenticated(core, context, message)
+
+
+def _send_close(core: Core, context: Context, closing: Closing) -> None:
+    """CLOSE, over each pair in turn: the one in use may be why nothing was received."""
+    message = _close(core, context, closing.nonce)
     pairs = [context.pair, *alternatives(context)]
     turn = closing.tries % len(pairs)
     if pairs[turn][1] in context.peer_verified:
         in_slot = closing.tries // len(pairs) % 2 == 1
-        core.send_on(context, authenticated(core, context, message), pairs[turn], in_slot=in_slot)
+        core.send_on(context, message, pairs[turn], in_slot=in_slot)
     closing.tries += 1
     delay_ns = min(RETRANSMIT_FIRST << min(closing.tries - 1, 16), UPDATE_RETRANSMIT_MAX)
     left_ns = closing.started_ns + CLOSE_TIME - core.now_ns

@@ -59,6 +59,8 @@ class Context:
         local_token: our random token [D10].
         local_locator: Lp(local).
         peer_locator: Lp(peer).
+        began: the locator by which the peer that began it is counted; None if a local program did.
+        used_ns: when data was last known to have come or gone, to the second; 0 if never [D46].
         peer_label: F(peer); 0 until known.
         peer_token: the peer's random token.
         peer_birthday: the peer's birthday counter.
@@ -113,6 +115,8 @@ class Context:
     renewal: Verification | None = None
     settled_ns: int = 0
     lapsing: Mapping[Locator, int] = field(default_factory=lambda: NOTHING_LAPSING)
+    began: Locator | None = None
+    used_ns: int = 0
     state: State = State.IDLE
     peer_label: int = 0
     peer_token: int = 0

@@ -10,22 +10,14 @@ from dataclasses import dataclass, field
 
 from noid.constants import (
     BETTER_PAIR_FIRST,
-    CC_BURST,
-    CC_RATE_PER_SECOND,
     CLOSE_TIME,
     CONTEXT_IDLE_TIME,
     CONTEXTS_MAX,
-    ERROR_BURST,
-    ERROR_RATE_PER_SECOND,
     FLOW_LABEL_MASK,
     HELD_PACKETS_MAX,
     LOCATORS_MAX,
-    PREFIX_BUCKETS,
-    PREFIX_BURST,
-    PREFIX_OCTETS,
-    PREFIX_RATE_PER_SECOND,
-    PROVISIONAL_CONTEXTS_MAX,
     QUARANTINED_LABELS_MAX,
+    SECOND,
     SILENCE_MIN,
 )
 from noid.dns.records import Question
@@ -49,12 +41,15 @@ from noid.engine.history import Pair
 from noid.engine.known import KnownPeer, Lookup
 from noid.engine.options import HostOptions
 from noid.engine.phases import Probation
-from noid.engine.rates import TokenBucket
 from noid.engine.secrets import CookieKeys, Entropy
 from noid.engine.selection import instead
 from noid.engine.state import TIMERS_OF, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
 from noid.locators import Locator
+from noid.shares import policy
+from noid.shares.policy import site_of
+from noid.shares.rates import Each, Rate
+from noid.shares.tables import Table
 from noid.wire.control import ControlMessage, Piggyback, encode_packet
 from noid.wire.ipv6 import HEADER_OCTETS, NO_NEXT_HEADER
 from noid.wire.options import Entries, LocatorEntry, LocatorFlag
@@ -87,14 +82,14 @@ class Core:
         cookies: the keys of the stateless cookie.
         errors: the rate of UC and of CLOSEACK without a context.
         checks: the rate of CC.
-        prefixes: the rate of all these to each source prefix, by bucket.
-        prefix_key: what keeps a sender from choosing whose bucket it empties.
+        messages: the rate of each context's URs, UAs and keepalives.
+        begun_by_peers: the shares of those that began contexts [D46].
         quarantine: labels that are free, and when they may be used again [D19].
         deprecated: those of our locators that are to be left.
         broken: those of our locators whose link or route is gone.
         backup: those of our locators to be used only where no other works.
         outdated: labels of contexts that have yet to hear of a change of our locators.
-        provisional: how many contexts are so [D37].
+        provisional: the shares of those whose contexts are so [D37].
         uncovered: addresses of ours that programs send to M6 peers from and that are no locators.
     """
 
@@ -118,23 +113,26 @@ class Core:
     uses: Counter[Locator] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
     cookies: CookieKeys = field(init=False)
-    errors: TokenBucket = field(init=False)
-    checks: TokenBucket = field(init=False)
-    prefixes: dict[int, TokenBucket] = field(default_factory=dict)
-    prefix_key: int = field(init=False)
+    errors: Rate = field(init=False)
+    checks: Rate = field(init=False)
+    messages: Each = field(default_factory=lambda: Each(policy.MESSAGES))
+    begun_by_peers: Table = field(init=False)
+    provisional: Table = field(init=False)
     quarantine: OrderedDict[int, int] = field(default_factory=OrderedDict)
     deprecated: frozenset[Locator] = frozenset()
     broken: frozenset[Locator] = frozenset()
     backup: frozenset[Locator] = frozenset()
     outdated: dict[int, None] = field(default_factory=dict)
-    provisional: int = 0
     uncovered: dict[Locator, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cookies = CookieKeys(self.entropy)
-        self.errors = TokenBucket(ERROR_RATE_PER_SECOND, ERROR_BURST)
-        self.checks = TokenBucket(CC_RATE_PER_SECOND, CC_BURST)
-        self.prefix_key = int.from_bytes(self.entropy(NONCE_OCTETS), "big") | 1
+        key = int.from_bytes(self.entropy(NONCE_OCTETS), "big") | 1
+        self.errors = Rate(policy.ERRORS, key)
+        self.checks = Rate(policy.CHECKS, key)
+        limit = self.options.contexts_max
+        self.begun_by_peers = Table(policy.CONTEXTS, limit)
+        self.provisional = Table(policy.PROVISIONAL)
 
     # --- outputs ----------------------------------------------------------------------------------
 
@@ -147,14 +145,9 @@ class Core:
         self.drops[reason] += 1
         self.emit(Dropped(reason))
 
-    def may_answer(self, source: Locator, total: TokenBucket) -> bool:
-        """Whether something nobody asked for may be sent to ``source`` now [D9]."""
-        prefix = int.from_bytes(source[:PREFIX_OCTETS], "big")
-        place = (prefix * self.prefix_key >> 20) % PREFIX_BUCKETS
-        bucket = self.prefixes.get(place)
-        if bucket is None:
-            bucket = self.prefixes[place] = TokenBucket(PREFIX_RATE_PER_SECOND, PREFIX_BURST)
-        return bucket.take(self.now_ns) and total.take(self.now_ns)
+    def may_answer(self, source: Locator, rate: Rate) -> bool:
+        """Whether something nobody asked for may be sent to ``source`` now [D9, D46]."""
+        return rate.take(site_of(source), self.now_ns)
 
     def deliver(self, context: Context, packet: bytes) -> None:
         """Gives the ULP a packet that came on a context, or keeps it until that is proven [D37]."""
@@ -162,6 +155,7 @@ class Core:
             self.emit(DeliverToUlp(packet))
         elif len(context.probation.held) < HELD_PACKETS_MAX:
             context.probation.held.append(packet)
+            self.used(context)
         else:
             self.drop("too many packets held")
 
@@ -236,16 +230,26 @@ class Core:
         probation: Probation | None = None,
         *,
         label: int = 0,
+        began: Locator | None = None,
     ) -> Context | None:
         """A new context in IDLE, in both tables; None where there is no room for one more.
 
         One that is on probation is not found by its AIDs, and so stands in nobody's way [D37]. Its
         label is a fresh one, unless it has one already that is free.
+
+        Args:
+            local_aid: AID(local).
+            peer_aid: AID(peer).
+            verification: what is known of the peer.
+            own_local: our locators.
+            probation: what makes it provisional.
+            label: F(local); 0 for a fresh one.
+            began: the locator of the peer whose share it takes; None if a local program began.
         """
         if len(self.labels) >= self.options.contexts_max:
             self.drop("too many contexts")
             return None
-        if probation is not None and self.provisional >= PROVISIONAL_CONTEXTS_MAX:
+        if probation is not None and self.provisional.is_full:
             self.drop("too many provisional contexts")
             return None
         if local_aid not in own_local:
@@ -262,14 +266,31 @@ class Core:
             peer_locator=peer_aid,
             verification=verification,
             probation=probation,
+            began=peer_aid if began == peer_aid else began,
         )
         context.own_marks = self.marks(context.own_local)
         self.labels[context.local_label] = context
+        if began is not None:
+            self._shares_of(context).add(site_of(began), context.local_label)
         if probation is None:
             self._take_pair(context)
-        else:
-            self.provisional += 1
         return context
+
+    def _shares_of(self, context: Context) -> Table:
+        return self.provisional if context.is_provisional else self.begun_by_peers
+
+    def used(self, context: Context) -> None:
+        """Notes that data of a context has come or gone [D46]."""
+        if context.used_ns // SECOND != self.now_ns // SECOND:
+            context.used_ns = self.now_ns
+            self.rank_again(context)
+
+    def rank_again(self, context: Context) -> None:
+        """A context that a peer began is worth more than before."""
+        if context.began is not None and context.closing is None:
+            is_proven = bool(context.verification.proven)
+            site = site_of(context.began)
+            self._shares_of(context).use(site, context.local_label, is_proven=is_proven)
 
     def locators_with(self, aid: Locator) -> tuple[Locator, ...]:
         """Lsl of a context of ours: its AID, and then the others we have [draft §4.1 step 6]."""
@@ -310,6 +331,8 @@ class Core:
     def set_aside(self, context: Context) -> None:
         """Leaves the AID pair to a context to come; this one only receives [draft App. A]."""
         self._leave_pair(context)
+        if context.began is not None:
+            self.begun_by_peers.end(site_of(context.began), context.local_label)
         self.emit(InstallFlow(context.flow()))
 
     def prove(self, context: Context) -> None:
@@ -318,8 +341,10 @@ class Core:
         held = context.probation.held
         # The locator that got the CC is the one known to work.
         context.peer_locator = context.probation.locator
+        if context.began is not None:
+            self.provisional.remove(site_of(context.began), context.local_label)
+            self.begun_by_peers.add(site_of(context.began), context.local_label)
         context.probation = None
-        self.provisional -= 1
         self.stop_timer(context, Timer.PROVISIONAL)
         self._take_pair(context)
         self.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
@@ -353,8 +378,8 @@ class Core:
             waiting = self.questions.get(question)
             if waiting is not None:
                 waiting.pop(context, None)
-        if context.is_provisional:
-            self.provisional -= 1
+        if context.began is not None:
+            self._shares_of(context).remove(site_of(context.began), context.local_label)
         if context.is_known_to_peer or context.announced:
             self.quarantine_label(context.local_label)
         self.know_peer_label(context, 0)

@@ -104,6 +104,7 @@ class Memory:
     update_nonce: int
     peer_update_nonce: int
     round_trip_ns: int
+    began: Locator | None = None
 
     @property
     def peer_entries(self) -> Entries:

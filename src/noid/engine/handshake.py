@@ -28,6 +28,7 @@ from noid.engine.core import Core
 from noid.engine.events import NoteHeard, SourceNotCovered
 from noid.engine.history import Pair
 from noid.engine.phases import Exchange
+from noid.engine.room import make_room
 from noid.engine.secrets import authentication, equal, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
@@ -59,6 +60,7 @@ def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
     if peer is None:
         return
     verification = Verification(peer_aid, peer.name, peer.locators)
+    make_room(core, None)
     context = core.create(local_aid, peer_aid, verification, core.locators)
     if context is not None:
         begin(core, context)

@@ -17,7 +17,10 @@ from noid.wire.options import HASH_OCTETS
 def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
     """The data plane received data on a flow that sends none."""
     context = core.labels.get(event.local_label)
-    if context is None or not context.is_settled or context.pair[1] not in context.peer_verified:
+    if context is None or not context.is_settled:
+        return
+    core.used(context)
+    if context.pair[1] not in context.peer_verified:
         return
     message = ControlMessage(
         code=Code.KEEPALIVE,

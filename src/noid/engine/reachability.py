@@ -50,6 +50,7 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
     """The data plane sent a packet into silence [D20, trigger 3]."""
     context = core.labels.get(event.local_label)
     if context is not None:
+        core.used(context)
         packet = repeatable(event.packet)
         search(core, context, "nothing heard", packet, silent_ns=event.silent_ns)
 
@@ -173,6 +174,7 @@ def on_source_moved(core: Core, event: SourceMoved) -> None:
     context = core.labels.get(event.local_label)
     if context is None:
         return
+    core.used(context)
     if event.source not in context.peer_verified:
         put_first(core, context, event.source)
         return

@@ -13,6 +13,7 @@ from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
 from noid.engine.handshake import establish, ulp_packet, with_piggyback
 from noid.engine.phases import Probation, Rival
+from noid.engine.room import make_room
 from noid.engine.secrets import CookieEnd, cookie_state, reset_token
 from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import own_entries, peer_entries, tell_untold
@@ -276,8 +277,14 @@ def _context_from(
 ) -> Context | None:
     """A responder's context, out of the CCR; where the CC went is proven [D8]."""
     own_local = core.locators_with(message.receiver_aid)
+    make_room(core, cookie.locator, provisional=probation is not None)
     context = core.create(
-        message.receiver_aid, message.sender_aid, verification, own_local, probation
+        message.receiver_aid,
+        message.sender_aid,
+        verification,
+        own_local,
+        probation,
+        began=cookie.locator,
     )
     if context is None:
         return None

@@ -81,6 +81,7 @@ class Trigger(enum.Enum):
     ONE_WAY_DATA = "one-way data"
     IDLE_CHECKED = "idle for X"
     PACKET_HELD = "packet held"
+    NO_ROOM = "no room for another"
     ICMP_ERROR = "ICMPv6 error"
     DNS_ANSWER = "DNS answer"
     LOCATORS_CHANGED = "own locators changed"
@@ -145,6 +146,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ONE_WAY_DATA: _rule("no flow, nothing to answer", _IDLE),
         Trigger.IDLE_CHECKED: _rule("too late", _IDLE),
         Trigger.PACKET_HELD: _rule("too late", _IDLE),
+        Trigger.NO_ROOM: _rule("takes none", _IDLE),
         Trigger.TOLERANCE: _rule("spurious", _IDLE),
         Trigger.IDLE: _rule("spurious", _IDLE),
         Trigger.CLOSE: _rule("spurious", _IDLE),
@@ -178,6 +180,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ONE_WAY_DATA: _rule("nothing is sent by the flow [D18]", _INIT),
         Trigger.IDLE_CHECKED: _rule("too late", _INIT),
         Trigger.PACKET_HELD: _rule("[D48]", _INIT),
+        Trigger.NO_ROOM: _rule("closed for another [D46]", _INIT, _IDLE),
         Trigger.TOLERANCE: _rule("spurious", _INIT),
         Trigger.IDLE: _rule("spurious", _INIT),
         Trigger.CLOSE: _rule("spurious", _INIT),
@@ -214,6 +217,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ONE_WAY_DATA: _rule("nothing is sent by the flow [D18]", _CCR),
         Trigger.IDLE_CHECKED: _rule("too late", _CCR),
         Trigger.PACKET_HELD: _rule("[D48]", _CCR),
+        Trigger.NO_ROOM: _rule("closed for another [D46]", _CCR, _IDLE),
         Trigger.TOLERANCE: _rule("spurious", _CCR),
         Trigger.IDLE: _rule("spurious", _CCR),
         Trigger.CLOSE: _rule("spurious", _CCR),
@@ -255,6 +259,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
             "[draft App. A 1, D19]; told again [D45]", _CLOSING, _UR, _ESTABLISHED
         ),
         Trigger.PACKET_HELD: _rule("[D37]", _ESTABLISHED),
+        Trigger.NO_ROOM: _rule("closed for another [D46]", _ESTABLISHED, _IDLE),
         Trigger.TOLERANCE: _rule("[D43]", _ESTABLISHED),
         Trigger.IDLE: _rule("asks whether it is [D19]", _ESTABLISHED),
         Trigger.CLOSE: _rule("spurious", _ESTABLISHED),
@@ -288,6 +293,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ONE_WAY_DATA: _rule("answered with KEEPALIVE [D42]", _UR),
         Trigger.IDLE_CHECKED: _rule("[draft App. A 1, D19]", _CLOSING, _UR),
         Trigger.PACKET_HELD: _rule("[D37]", _UR),
+        Trigger.NO_ROOM: _rule("closed for another [D46]", _UR, _IDLE),
         Trigger.TOLERANCE: _rule("[D43]", _UR),
         Trigger.IDLE: _rule("asks whether it is [D19]", _UR),
         Trigger.CLOSE: _rule("spurious", _UR),
@@ -311,6 +317,7 @@ LAW: dict[State, dict[Trigger, Rule]] = {
         Trigger.ONE_WAY_DATA: _rule("nothing is sent by the flow [draft App. A 1]", _CLOSING),
         Trigger.IDLE_CHECKED: _rule("too late", _CLOSING),
         Trigger.PACKET_HELD: _rule("too late", _CLOSING),
+        Trigger.NO_ROOM: _rule("closed for another [D46]", _CLOSING, _IDLE),
         Trigger.ICMP_ERROR: _rule("nothing is sent by the flow", _CLOSING),
         Trigger.DNS_ANSWER: _rule("of no use any more", _CLOSING),
         Trigger.LOCATORS_CHANGED: _rule("of no use any more", _CLOSING),

@@ -168,6 +168,9 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if event.source not in context.peer_acceptable or event.destination not in context.own_local:
         core.drop(f"{message.code.name} between unknown locators")
         return None
+    if not core.messages.take((context.local_label, message.code, event.source), core.now_ns):
+        core.drop(f"{message.code.name} over the rate")
+        return None
     if not is_authentic(context, event, message):
         core.drop(f"{message.code.name} not authentic")
         return None

@@ -155,6 +155,7 @@ def _settled(core: Core, context: Context) -> None:
     context.dns_tries = 0
     context.settled_ns = core.now_ns
     context.share_sets()
+    core.rank_again(context)
     verification = context.verification
     verified = context.peer_verified
     proven = tuple(locator for locator in context.peer_set if locator in verified)

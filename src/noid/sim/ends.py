@@ -158,9 +158,9 @@ class End:
         core = self.host.core
         self.datapath.counts.clear()
         core.drops.clear()
-        core.prefixes.clear()
-        for rate in (core.errors, core.checks):
-            rate.level_ns, rate.at_ns = type(rate)(1, 1).level_ns, 0
+        core.errors.forget()
+        core.checks.forget()
+        core.messages.forget()
         timers = type(core.timers)()
         while (upcoming := core.timers.next()) is not None:
             at_ns, key = upcoming

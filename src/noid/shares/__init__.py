@@ -1,0 +1,1 @@
+"""The shares of sources in everything that they compete for [D46]."""

@@ -1,0 +1,87 @@
+"""What sources compete for, and how much of it each gets [D46].
+
+One row for each table, budget and rate. A source is counted by its site, the /48 of its address,
+and by its region, the /32. A site and a region may have more than one eighth of a row only while
+others do not need it: of a table, as long as nobody who has less finds it full; of anything else,
+as long as half of it is free. The rows are data: the tables and rates that obey them are
+``noid.shares.tables`` and ``noid.shares.rates``; ``noid status`` shows the largest users.
+"""
+
+from dataclasses import dataclass
+
+from noid.constants import (
+    CC_RATE_PER_SECOND,
+    CONTEXTS_MAX,
+    ERROR_RATE_PER_SECOND,
+    PREFIX_ERROR_RATE_PER_SECOND,
+    PREFIX_OCTETS,
+    PREFIX_RATE_PER_SECOND,
+    PROVISIONAL_CONTEXTS_MAX,
+    SECOND,
+    VERIFY_AGAIN_QUESTIONS_MAX,
+)
+from noid.locators import Locator
+
+REGION_SHIFT = 16
+"""A region is what has the same 32 bits: a site without the last so many."""
+SHARES = 8
+"""A site and a region get one part of so many."""
+NEEDED_TIME = 60 * SECOND
+"""A full table that was needed by a source below its share counts as needed for so long."""
+RECALLED_MAX = 16
+"""Unused entries that a newcomer takes from a region above its share, while that is needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One thing that sources compete for.
+
+    Attributes:
+        name: as ``noid status`` shows it.
+        limit: how much there is: entries, or events in a second.
+        each: how much of a rate a single user gets at most, needed or not; 0: no such limit.
+        burst: of a rate, how much at one time, in seconds.
+        user: what a user of it is.
+    """
+
+    name: str
+    limit: int
+    each: int = 0
+    burst: int = 2
+    user: str = "/48"
+
+    @property
+    def share(self) -> int:
+        """What a site, or a region, may have while others need it."""
+        return max(1, self.limit // SHARES)
+
+
+CONTEXTS = Row(name="contexts", limit=CONTEXTS_MAX)
+"""Contexts that peers began; those that local programs began are exempt. The configuration may say
+a lower limit."""
+PROVISIONAL = Row(name="provisional contexts", limit=PROVISIONAL_CONTEXTS_MAX)
+"""Contexts whose CC was not sent to the AID [D37]."""
+INQUIRIES = Row(name="dns inquiries", limit=VERIFY_AGAIN_QUESTIONS_MAX)
+"""Peers that are verified at one time [D31]."""
+ZONE_QUESTIONS = Row(name="dns questions", limit=512, each=64, user="zone")
+"""Questions under way at one time; of one zone, whose server may be dead."""
+CHECKS = Row(name="CC", limit=CC_RATE_PER_SECOND, each=PREFIX_RATE_PER_SECOND)
+"""CCs in a second: what a processor core can make [D9]."""
+ERRORS = Row(name="UC and CLOSEACK", limit=ERROR_RATE_PER_SECOND, each=PREFIX_ERROR_RATE_PER_SECOND)
+"""UCs and CLOSEACKs without a context, in a second [D9, D41]."""
+MESSAGES = Row(name="messages of a context", limit=0, each=128, user="context")
+"""URs of one context and one source in a second; UAs and keepalives the same. The checks of their
+authentication are counted, not those that pass."""
+CONTROL = Row(name="control messages", limit=16_000, each=2_000, burst=1)
+"""Control messages that a plane gives the engine in a second."""
+UNKNOWN = Row(name="unknown labels", limit=200, each=25, burst=1)
+"""Data packets without a context that a plane reports in a second."""
+POLICY = (
+    CONTEXTS, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS,
+    CHECKS, ERRORS, MESSAGES, CONTROL, UNKNOWN,
+)  # fmt: skip
+
+
+def site_of(source: Locator) -> int:
+    """The site of an address, as a number of 48 bits."""
+    return int.from_bytes(source[:PREFIX_OCTETS], "big")

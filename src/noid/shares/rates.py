@@ -1,0 +1,122 @@
+"""Rates that sources share [D9, D46].
+
+A rate is kept as the time at which its burst is whole again: one number for each user, one addition
+for each event. Sites fall into so many places by a secret key; two that meet in one share it.
+"""
+
+from collections.abc import Hashable
+
+from noid.constants import SECOND
+from noid.shares.policy import REGION_SHIFT, SHARES, Row
+
+PLACES = 4_096
+KEY_SHIFT = 36
+"""Bits of a product that depend on all bits of a site and of the key."""
+FREQUENT_MAX = 64
+"""Users whose refusals are counted."""
+USERS_SPARE = 1_024
+"""So many more users than there were are looked through for those whose time is over."""
+
+
+class Frequent:
+    """The users that were refused most, in a table that does not grow (Misra and Gries).
+
+    Whoever has more than one of FREQUENT_MAX of all refusals is in it.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+
+    def note(self, user: int) -> None:
+        """Counts one; where there is no room all lose one."""
+        counts = self.counts
+        if user in counts or len(counts) < FREQUENT_MAX:
+            counts[user] = counts.get(user, 0) + 1
+        else:
+            self.counts = {one: count - 1 for one, count in counts.items() if count > 1}
+
+
+class Rate:
+    """Events in a second, in total, of a site, and of a region while others need it.
+
+    Args:
+        row: how many.
+        key: a secret, odd number, by which a sender cannot choose whose place it empties.
+    """
+
+    def __init__(self, row: Row, key: int = 1) -> None:
+        self.row = row
+        self.refused = Frequent()
+        self._key = key
+        self.forget()
+        self._cost_ns = SECOND // row.limit
+        self._site_cost_ns = SECOND // row.each
+        self._region_cost_ns = SECOND * SHARES // row.limit
+        self._burst_ns = row.burst * SECOND
+
+    def forget(self) -> None:
+        """Begins anew: nothing has happened lately."""
+        self._sites: dict[int, int] = {}
+        self._regions: dict[int, int] = {}
+        self._total_ns = 0
+
+    def __len__(self) -> int:
+        return len(self._sites) + len(self._regions)
+
+    def take(self, site: int, now_ns: int) -> bool:
+        """Whether one more event of a site may happen now."""
+        place = (site * self._key >> KEY_SHIFT) % PLACES
+        site_ns = max(self._sites.get(place, 0), now_ns) + self._site_cost_ns
+        total_ns = max(self._total_ns, now_ns) + self._cost_ns
+        last_ns = now_ns + self._burst_ns
+        if site_ns > last_ns or total_ns > last_ns:
+            self.refused.note(site)
+            return False
+        # Others need it once half of it is gone.
+        if total_ns > now_ns + self._burst_ns // 2 and not self._take_share(site, now_ns):
+            self.refused.note(site)
+            return False
+        self._sites[place] = site_ns
+        self._total_ns = total_ns
+        return True
+
+    def _take_share(self, site: int, now_ns: int) -> bool:
+        place = ((site >> REGION_SHIFT) * self._key >> KEY_SHIFT) % PLACES
+        region_ns = max(self._regions.get(place, 0), now_ns) + self._region_cost_ns
+        if region_ns > now_ns + self._burst_ns:
+            return False
+        self._regions[place] = region_ns
+        return True
+
+
+class Each:
+    """A rate that each user has for itself.
+
+    Args:
+        row: how many events of one user there may be in a second.
+    """
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.forget()
+        self._cost_ns = SECOND // row.each
+        self._burst_ns = row.burst * SECOND
+
+    def forget(self) -> None:
+        """Begins anew: nothing has happened lately."""
+        self._whole_ns: dict[Hashable, int] = {}
+        self._looked_through = 0
+
+    def __len__(self) -> int:
+        return len(self._whole_ns)
+
+    def take(self, user: Hashable, now_ns: int) -> bool:
+        """Whether one more event of a user may happen now."""
+        whole_ns = max(self._whole_ns.get(user, 0), now_ns) + self._cost_ns
+        if whole_ns > now_ns + self._burst_ns:
+            return False
+        if len(self._whole_ns) > 2 * self._looked_through + USERS_SPARE:
+            self._whole_ns = {one: ns for one, ns in self._whole_ns.items() if ns > now_ns}
+            self._looked_through = len(self._whole_ns)
+        self._whole_ns[user] = whole_ns
+        return True

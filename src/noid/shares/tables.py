@@ -1,0 +1,245 @@
+"""Tables that sources share: who has how many entries, and which goes for a newcomer [D46].
+
+Entries are numbers. Every operation takes constant time, whatever the size of the table; an entry
+of a site that has but one takes a row of one table and no object of its own.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from noid.shares.policy import NEEDED_TIME, RECALLED_MAX, REGION_SHIFT, Row
+
+CANDIDATES = 8
+"""Sites with one entry that are compared, where all sites of a region have but one."""
+HOLES_SPARE = 64
+
+Rank = tuple[bool, int]
+"""How much an entry is worth: whether it is proven, and when it was last used."""
+
+
+class Ranking:
+    """Counts, and whose is the greatest."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self._having: dict[int, dict[int, None]] = {}
+        self._greatest = 0
+
+    def set(self, user: int, count: int) -> None:
+        """Takes the count of a user, which differs by one from the one before; 0 forgets it."""
+        before = self.counts.pop(user, 0)
+        if before:
+            alike = self._having[before]
+            del alike[user]
+            if not alike:
+                del self._having[before]
+        if count:
+            self.counts[user] = count
+            self._having.setdefault(count, {})[user] = None
+        if count > self._greatest or (before == self._greatest and before not in self._having):
+            self._greatest = count
+
+    def greatest(self) -> int | None:
+        """The user with the greatest count; None if there is none."""
+        return next(iter(self._having[self._greatest])) if self._greatest else None
+
+    def largest(self, count: int) -> list[tuple[int, int]]:
+        """So many users with the greatest counts, and these."""
+        found: list[tuple[int, int]] = []
+        for size in sorted(self._having, reverse=True):
+            found += ((one, size) for one in islice(self._having[size], count - len(found)))
+            if len(found) >= count:
+                break
+        return found
+
+
+class _Crowd:
+    """The entries of a site that has several; of each kind the least recently used first."""
+
+    __slots__ = ("proven", "unproven")
+
+    def __init__(self) -> None:
+        self.unproven: OrderedDict[int, None] = OrderedDict()
+        self.proven: OrderedDict[int, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.unproven) + len(self.proven)
+
+    def remove(self, entry: int) -> None:
+        if entry in self.unproven:
+            del self.unproven[entry]
+        else:
+            del self.proven[entry]
+
+    def least(self) -> int:
+        return next(iter(self.unproven or self.proven))
+
+
+class _Region:
+    """The sites of a region."""
+
+    __slots__ = ("crowds", "holes", "ranking", "single")
+
+    def __init__(self) -> None:
+        self.single: dict[int, int] = {}
+        self.crowds: dict[int, _Crowd] = {}
+        self.ranking = Ranking()
+        self.holes = 0
+
+    def count(self, site: int) -> int:
+        """How many entries a site has."""
+        return 1 if site in self.single else self.ranking.counts.get(site, 0)
+
+    def add(self, site: int, entry: int) -> None:
+        if site in self.single:
+            crowd = self.crowds[site] = _Crowd()
+            crowd.unproven[self._pop_single(site)] = None
+        if site not in self.crowds:
+            self.single[site] = entry
+            return
+        self.crowds[site].unproven[entry] = None
+        self.ranking.set(site, len(self.crowds[site]))
+
+    def remove(self, site: int, entry: int) -> None:
+        if site in self.single:
+            self._pop_single(site)
+            return
+        crowd = self.crowds[site]
+        crowd.remove(entry)
+        self.ranking.set(site, len(crowd))
+        if not crowd:
+            del self.crowds[site]
+
+    def _pop_single(self, site: int) -> int:
+        """Removes a site; a table of many that were removed at its front is slow to begin."""
+        entry = self.single.pop(site)
+        self.holes += 1
+        if self.holes > len(self.single) + HOLES_SPARE:
+            self.single, self.holes = dict(self.single), 0
+        return entry
+
+    def least(self, site: int | None, rank: Callable[[int], Rank]) -> int:
+        """The entry that is worth least of a site, or of the largest one."""
+        if site is not None and site in self.single:
+            return self.single[site]
+        crowd = self.ranking.greatest() if site is None else site
+        if crowd is not None:
+            return self.crowds[crowd].least()
+        return min(islice(self.single.values(), CANDIDATES), key=rank)
+
+
+class Table:
+    """What each site has of a table.
+
+    Args:
+        row: what it is.
+        limit: entries in all; that of the row if nothing is said.
+    """
+
+    def __init__(self, row: Row, limit: int = 0) -> None:
+        self.row = row
+        self.limit = limit or row.limit
+        self.share = max(1, self.limit * row.share // row.limit)
+        self.regions: dict[int, _Region] = {}
+        self.ranking = Ranking()
+        self.count = 0
+        self._needed_until_ns = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for one more."""
+        return self.count >= self.limit
+
+    def add(self, site: int, entry: int) -> None:
+        """Counts one more, unproven."""
+        region = site >> REGION_SHIFT
+        self.regions.setdefault(region, _Region()).add(site, entry)
+        self.ranking.set(region, self.ranking.counts.get(region, 0) + 1)
+        self.count += 1
+
+    def remove(self, site: int, entry: int) -> None:
+        """Counts one less."""
+        region = site >> REGION_SHIFT
+        self.regions[region].remove(site, entry)
+        self.count -= 1
+        count = self.ranking.counts[region] - 1
+        self.ranking.set(region, count)
+        if not count:
+            del self.regions[region]
+
+    def use(self, site: int, entry: int, *, is_proven: bool) -> None:
+        """An entry is used, or was proven just now."""
+        crowd = self.regions[site >> REGION_SHIFT].crowds.get(site)
+        if crowd is not None:
+            crowd.remove(entry)
+            (crowd.proven if is_proven else crowd.unproven)[entry] = None
+
+    def end(self, site: int, entry: int) -> None:
+        """An entry is of no use any more: it goes first."""
+        crowd = self.regions[site >> REGION_SHIFT].crowds.get(site)
+        if crowd is not None:
+            crowd.remove(entry)
+            crowd.unproven[entry] = None
+            crowd.unproven.move_to_end(entry, last=False)
+
+    def in_the_way(
+        self,
+        site: int | None,
+        now_ns: int,
+        unused_ns: int,
+        rank: Callable[[int], Rank],
+        *,
+        is_full: bool,
+    ) -> Iterator[int]:
+        """The entries that have to go before there is one more; each is removed at once.
+
+        Nothing comes where nothing can go: then a full table refuses the newcomer. An entry that is
+        in use goes only if its region has more than its share.
+
+        Args:
+            site: of the newcomer; None if it is exempt.
+            now_ns: the present.
+            unused_ns: what was not used since then is not in use.
+            rank: what an entry is worth.
+            is_full: whether there is no room.
+        """
+        is_over = site is not None and self._is_over(site)
+        if is_full and not is_over:
+            self._needed_until_ns = now_ns + NEEDED_TIME
+        is_needed = now_ns < self._needed_until_ns
+        if is_over and is_needed and not is_full and site is not None:
+            yield self._own(site, rank)
+            return
+        if is_full:
+            victim = self._largest(unused_ns, rank, is_full=True)
+            if victim is None:
+                return
+            yield victim
+        for _ in range(RECALLED_MAX if is_needed and not is_over else 0):
+            victim = self._largest(unused_ns, rank, is_full=False)
+            if victim is None:
+                return
+            yield victim
+
+    def _is_over(self, site: int) -> bool:
+        region = site >> REGION_SHIFT
+        if self.ranking.counts.get(region, 0) >= self.share:
+            return True
+        return region in self.regions and self.regions[region].count(site) >= self.share
+
+    def _own(self, site: int, rank: Callable[[int], Rank]) -> int:
+        """What a site above its share gives for one more: its own, or one of its region."""
+        region = self.regions[site >> REGION_SHIFT]
+        return region.least(site if region.count(site) >= self.share else None, rank)
+
+    def _largest(self, unused_ns: int, rank: Callable[[int], Rank], *, is_full: bool) -> int | None:
+        """The entry of the largest region's largest site that is worth least, if it may go."""
+        largest = self.ranking.greatest()
+        if largest is None:
+            return None
+        entry = self.regions[largest].least(None, rank)
+        is_used = rank(entry)[1] > unused_ns
+        is_over = self.ranking.counts[largest] > self.share
+        may_go = is_over or not is_used if is_full else is_over and not is_used
+        return entry if may_go else None

@@ -1,0 +1,171 @@
+"""One /48 with real handshakes: it fills no table for others [D46]."""
+
+from random import Random
+
+import pytest
+
+from noid.constants import IN_USE_TIME, MILLISECOND, PROVISIONAL_CONTEXTS_MAX, SECOND
+from noid.datapath.events import ControlMessageReceived, OneWayDataSeen, UlpPacketSeen
+from noid.engine.events import LocatorsChanged, Output, PeerResolved, SendControl
+from noid.engine.host import Host
+from noid.engine.options import HostOptions
+from noid.locators import Locator
+from noid.shares.policy import SHARES, site_of
+from noid.wire import ipv6
+from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
+from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag, Tokens
+from tests.engine.network import B1, B2, CODEPOINTS, packet
+
+LIMIT = 800
+SHARE = LIMIT // SHARES
+EVIL = 0x20010DB8AAAA
+
+
+class Victim:
+    """A responder, and peers that complete the exchange with it."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        options = HostOptions(
+            codepoints=CODEPOINTS, birthday=1, reset_key=bytes(32), contexts_max=limit
+        )
+        self.chance = Random(1)
+        self.host = Host(options, self.chance.randbytes)
+        self.now_ns = SECOND
+        self.host.handle(LocatorsChanged((B1, B2)), self.now_ns)
+        self.peers = 0
+
+    def peer_of(self, site: int) -> Locator:
+        self.peers += 1
+        return Locator(site.to_bytes(6, "big") + self.peers.to_bytes(10, "big"))
+
+    def receive(self, message: ControlMessage, source: Locator) -> list[Output]:
+        octets = encode_packet(message, source, B1, CODEPOINTS)[ipv6.HEADER_OCTETS :]
+        return self.host.handle(ControlMessageReceived(source, B1, False, octets), self.now_ns)
+
+    def meet(self, site: int, *, aid: Locator | None = None) -> list[Output]:
+        """A host of a site begins a context; its AID may be another's than the one it sends from.
+
+        Returns:
+            What its CCR led to.
+        """
+        self.now_ns += 10 * MILLISECOND
+        source = self.peer_of(site)
+        label, token = self.chance.randrange(1, 1 << 20), self.chance.getrandbits(64)
+        locators = (LocatorEntry(aid or source, LocatorFlag.LOCAL),)
+        init = ControlMessage(
+            code=Code.INIT,
+            nonce=1,
+            sender_aid=aid or source,
+            receiver_aid=B1,
+            context=ContextOption(sender_label=label),
+            tokens=Tokens(sender=token),
+            sender_locators=locators,
+            receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
+        )
+        (sent,) = [one for one in self.receive(init, source) if isinstance(one, SendControl)]
+        cc = decode_message(sent.packet[ipv6.HEADER_OCTETS :], B1, source, in_slot=False)
+        assert cc.tokens is not None
+        ccr = ControlMessage(
+            code=Code.CCR,
+            nonce=1,
+            sender_aid=aid or source,
+            receiver_aid=B1,
+            context=ContextOption(
+                sender_label=label,
+                sender_birthday=cc.context.receiver_birthday,
+                receiver_birthday=cc.context.sender_birthday,
+            ),
+            tokens=Tokens(sender=token, receiver=cc.tokens.sender),
+            sender_locators=cc.receiver_locators,
+            receiver_locators=cc.sender_locators,
+            cookie=cc.cookie,
+        )
+        return self.receive(ccr, source)
+
+    def count(self, site: int) -> int:
+        return sum(
+            one.began is not None and site_of(one.began) == site for one in self.host.contexts
+        )
+
+    def drops(self, reason: str) -> int:
+        return self.host.drops.get(reason, 0)
+
+
+def codes(outputs: list[Output]) -> list[int]:
+    return [one.packet[41] for one in outputs if isinstance(one, SendControl)]
+
+
+def test_one_48_gets_an_eighth_of_the_contexts_while_a_thousand_others_are_served() -> None:
+    victim = Victim(limit=2_400)
+    for _ in range(2_400):
+        victim.meet(EVIL)
+    assert victim.count(EVIL) == 2_400, "nobody else needs them"
+    for number in range(1_000):
+        site = 0x3FFF_0000_0000 + number * 0x1_0001
+        assert Code.CONF in codes(victim.meet(site))
+        victim.meet(EVIL)
+        assert victim.count(site) == 1
+    assert victim.count(EVIL) <= 2_400 // SHARES
+    assert len(victim.host.contexts) <= 2_400
+    assert not victim.drops("too many contexts")
+
+
+def test_many_48s_of_one_32_get_an_eighth_together() -> None:
+    victim = Victim()
+    for number in range(LIMIT):
+        victim.meet(EVIL + number)
+    for number in range(LIMIT - SHARE):
+        victim.meet(0x3FFF_0000_0000 + number * 0x1_0001)
+        victim.meet(EVIL + LIMIT + number)
+    assert sum(victim.count(EVIL + number) for number in range(2 * LIMIT)) <= SHARE
+    assert not victim.drops("too many contexts")
+
+
+def test_one_that_goes_for_another_is_told_by_close() -> None:
+    victim = Victim()
+    for _ in range(LIMIT):
+        victim.meet(EVIL)
+    assert Code.CLOSE in codes(victim.meet(0x3FFF_0000_0000))
+
+
+def test_a_program_of_this_host_always_gets_its_context() -> None:
+    victim = Victim()
+    for _ in range(LIMIT):
+        victim.meet(EVIL)
+    for context in victim.host.contexts:
+        victim.host.handle(OneWayDataSeen(context.local_label), victim.now_ns)
+    aid = victim.peer_of(0x3FFF_0000_0000)
+    victim.host.handle(PeerResolved("c.example", aid, (aid,)), victim.now_ns)
+    outputs = victim.host.handle(UlpPacketSeen(packet(B1, aid)), victim.now_ns)
+    assert Code.INIT in codes(outputs)
+    for _ in range(2 * LIMIT):
+        victim.meet(EVIL)
+    assert any(one.peer_aid == aid for one in victim.host.contexts), "exempt"
+
+
+@pytest.mark.parametrize("age_ns", [0, 2 * IN_USE_TIME])
+def test_contexts_in_use_of_many_regions_are_not_taken_for_newcomers(age_ns: int) -> None:
+    victim = Victim()
+    for number in range(LIMIT):
+        victim.meet(0x3FFF_0000_0000 + number * 0x1_0001)
+    for context in victim.host.contexts:
+        victim.host.handle(OneWayDataSeen(context.local_label), victim.now_ns)
+    victim.now_ns += age_ns
+    outputs = victim.meet(EVIL)
+    assert (Code.CONF in codes(outputs)) is bool(age_ns)
+    assert victim.drops("too many contexts") == (0 if age_ns else 1)
+
+
+def test_provisional_contexts_of_one_48_make_room_for_others() -> None:
+    victim = Victim(limit=4_000)
+    for _ in range(2 * PROVISIONAL_CONTEXTS_MAX):
+        victim.meet(EVIL, aid=victim.peer_of(0x2A00_0000_0000))
+    assert victim.count(EVIL) == PROVISIONAL_CONTEXTS_MAX
+    for number in range(200):
+        site = 0x3FFF_0000_0000 + number * 0x1_0001
+        aid = victim.peer_of(0x2A01_0000_0000 + number)
+        assert Code.CONF in codes(victim.meet(site, aid=aid))
+        assert victim.count(site) == 1
+        victim.meet(EVIL, aid=victim.peer_of(0x2A00_0000_0000))
+    assert victim.count(EVIL) <= PROVISIONAL_CONTEXTS_MAX // SHARES
+    assert victim.host.core.provisional.count <= PROVISIONAL_CONTEXTS_MAX

@@ -1,0 +1,1 @@
+"""The shares of sources, apart from what they are shares of."""
