@@ -81,7 +81,7 @@ def say_close(core: Core, context: Context) -> None:
         core.send_on(context, _close(core, context, core.nonce()), context.pair, in_slot=False)
 
 
-def _close(core: Core, context: Context, nonce: int) -> ControlMessage:
+def _close(core: Core, context: Context, nonce: int) -> bytes:
     message = ControlMessage(
         code=Code.CLOSE,
         nonce=nonce,

@@ -16,10 +16,17 @@ from noid.datapath.events import (
     SourceMoved,
     UlpPacketSeen,
     UnansweredPacket,
+    UnknownPeerSeen,
 )
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.engine.context import Context
-from noid.engine.events import AnswerArrived, ContextFound, IdleChecked, LocatorsChanged, Memory
+from noid.engine.events import (
+    AnswerArrived,
+    ContextFound,
+    IdleChecked,
+    LocatorsChanged,
+    Memory,
+)
 from noid.engine.state import LAW, TIMERS_OF, State, Timer, Trigger
 from noid.locators import UNSPECIFIED
 from noid.sim.names import TIMEOUT_NS
@@ -177,8 +184,20 @@ def _happen(world: World, node: Node, context: Context | None, trigger: Trigger)
             node.give(AnswerArrived(_question(node, context), Answer(status=Status.UNREACHABLE)))
         case Trigger.ICMP_ERROR:
             node.give(_icmp_error(node, peer, context))
+        case Trigger.NO_ROOM:
+            _make_way(world, node, context)
         case _:
             node.give(_control(world, node, peer, context, Code[trigger.value]))
+
+
+def _make_way(world: World, node: Node, context: Context | None) -> None:
+    """The context goes for another: it takes many to fill a table, and here it is enough to go."""
+    core = node.host.core
+    world.coverage.rang(State.IDLE if context is None else context.state, Trigger.NO_ROOM)
+    if context is not None:
+        core.trigger = Trigger.NO_ROOM
+        core.discard(context, "makes room for another")
+    node.give(UnknownPeerSeen(node.locators[0]))  # changes nothing, and takes the outputs along
 
 
 def _memory(node: Node, peer: Node, label: int) -> Memory:
