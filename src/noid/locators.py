@@ -19,6 +19,9 @@ LOCATOR_OCTETS = 16
 FORMATTED_MAX = 4096
 """The texts of so many locators are remembered, which are asked for again and again."""
 
+UNSPECIFIED_OR_LOOPBACK = bytes(15)
+"""Of ``::`` and ``::1``; what else begins like this was never assigned."""
+IPV4_MAPPED = bytes(10) + b"\xff\xff"
 UNSPECIFIED = Locator(bytes(LOCATOR_OCTETS))
 """``::``, in the place of the AIDs of an Unknown Context message [D5]."""
 
@@ -49,11 +52,8 @@ def is_global_unicast(locator: Locator) -> bool:
 
     Unique local addresses (fc00::/7) count: a site may be multihomed within a private network.
     """
-    address = ipaddress.IPv6Address(locator)
-    return not (
-        address.is_loopback
-        or address.is_unspecified
-        or address.is_multicast
-        or address.is_link_local
-        or address.ipv4_mapped is not None
-    )
+    if locator[0] == 0xFF:  # multicast
+        return False
+    if locator[0] == 0xFE and locator[1] & 0xC0 == 0x80:  # link-local
+        return False
+    return not locator.startswith((UNSPECIFIED_OR_LOOPBACK, IPV4_MAPPED))

@@ -120,12 +120,12 @@ def test_a_rebooted_peers_updates_count_from_one_again() -> None:
     assert network.a.context.peer_acceptable == {B1}
 
 
-def test_a_packet_on_an_init_for_an_existing_context_is_delivered() -> None:
+def test_a_packet_on_an_init_for_an_existing_context_is_not_delivered() -> None:
     network = established()
     network.b.delivered.clear()
     init = dataclasses.replace(init_on(network), piggyback=Piggyback(6, b"SYN"))
     receive(network, init, A1, B1)
-    assert network.b.delivered == [packet(A1, B1, b"SYN")]
+    assert network.b.delivered == []
 
 
 def test_a_packet_that_an_init_brought_does_not_ride_again() -> None:

@@ -154,17 +154,12 @@ class SetUp:
         if not message.labels.sender or message.receiver not in self.host.locators:
             return
         if talk is None or talk.settled or talk.probation or talk.state == "closing":
-            brought = bool(message.piggyback) and way[1] == message.sender
-            if brought:
-                self.host.ulp.receive((message.protocol, message.piggyback))
-            self.answer_statelessly(message, way, base, brought)
+            self.answer_statelessly(message, way, base)
             return
         if way[1] not in {*talk.acceptable, *talk.ls} or talk.state == "ccr-sent":
             return
         talk.announced = True
         self.host.send(self.answering(message), way, base)
-        if message.piggyback and way[1] == talk.peer:
-            self.host.ulp.receive((message.protocol, message.piggyback))
 
     def answering(self, message: Message) -> Message:
         """CONF that answers an INIT or a CCR: with what that says of its sender."""
@@ -176,13 +171,13 @@ class SetUp:
         options[Option.TOKENS] = self.host.context.token + theirs
         return replace(conf, options=options)
 
-    def answer_statelessly(self, message: Message, way: Pair, base: int, brought: bool) -> None:
+    def answer_statelessly(self, message: Message, way: Pair, base: int) -> None:
         token = secrets.token_bytes(8)
         check = self.host.check(message, token, b"")
         cookie = self.seal(struct.pack("!Q", time.monotonic_ns()), way[1], check)
         check = replace(check, options={**check.options, Option.COOKIE: cookie})
-        discarded = bool(message.piggyback) and not brought
-        self.host.send(replace(check, flags=DISCARDED if discarded else 0), way, base)
+        flags = DISCARDED if message.piggyback else 0
+        self.host.send(replace(check, flags=flags), way, base)
 
     def seal(self, timestamp: bytes, locator: str, check: Message) -> bytes:
         """The cookie of a CC: only this host can make it, and only for what the CC says."""

@@ -125,14 +125,21 @@ def test_the_second_sets_up_a_context_from_a_locator_that_is_not_its_aid(
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("message", ["INIT", "CCR"])
-def test_a_packet_that_rides_on_the_exchange_is_delivered(
-    lab: Lab, second: Program, message: str
-) -> None:
-    second.initiate(on=message, protocol=ICMPV6, payload=echo_request(2))
-    answer = second.expect("plain" if message == "INIT" else "data", payload=echo_reply(2))
-    assert answer["source"] == B1
+def test_a_packet_that_rides_on_the_ccr_is_delivered(lab: Lab, second: Program) -> None:
+    second.initiate(on="CCR", protocol=ICMPV6, payload=echo_request(2))
+    assert second.expect("data", payload=echo_reply(2))["source"] == B1
     verified(lab)
+
+
+@pytest.mark.lab
+def test_a_packet_that_rides_on_the_init_is_discarded(lab: Lab, second: Program) -> None:
+    second.do("initiate", on="INIT", protocol=ICMPV6, payload=echo_request(2))
+    second.expect("CC", source=B1, destination=A1, flags=DISCARDED)
+    second.expect("CONF", source=B1, destination=A1)
+    second.do("data", protocol=ICMPV6, payload=echo_request(3))
+    second.expect("data", payload=echo_reply(3))
+    plain = [one for one in second.events if one["event"] == "plain"]
+    assert not [one for one in plain if one["payload"] == echo_reply(2)]
 
 
 @pytest.mark.lab

@@ -45,7 +45,7 @@ from noid.engine.secrets import CookieKeys, Entropy
 from noid.engine.selection import instead
 from noid.engine.state import TIMERS_OF, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
-from noid.locators import Locator
+from noid.locators import Locator, is_global_unicast
 from noid.shares import policy
 from noid.shares.policy import site_of
 from noid.shares.rates import Each, Rate
@@ -144,6 +144,10 @@ class Core:
         """Counts and reports something from the network that has no effect."""
         self.drops[reason] += 1
         self.emit(Dropped(reason))
+
+    def is_another_host(self, source: Locator) -> bool:
+        """Whether another host can have an address, so that answers may be sent there [D9]."""
+        return is_global_unicast(source) and source not in self.locators
 
     def may_answer(self, source: Locator, rate: Rate) -> bool:
         """Whether something nobody asked for may be sent to ``source`` now [D9, D46]."""

@@ -61,6 +61,7 @@ from noid.errors import WireError
 from noid.locators import Locator
 from noid.wire.control import Code, decode_message
 
+NOT_ANOTHER_HOST = "source that no other host can have"
 TRIGGER_OF = {code: Trigger(code.name) for code in Code}
 
 
@@ -200,6 +201,9 @@ class Host:
 
     def _control(self, event: ControlMessageReceived) -> None:
         core = self.core
+        if not core.is_another_host(event.source):
+            core.drop(NOT_ANOTHER_HOST)
+            return
         try:
             message = decode_message(
                 event.octets, event.source, event.destination, in_slot=event.in_slot

@@ -10,7 +10,6 @@ from noid.dns.verification import Verification
 from noid.engine.announcing import announce
 from noid.engine.context import NO_MARKS, Context
 from noid.engine.core import Core
-from noid.engine.events import DeliverToUlp
 from noid.engine.handshake import establish, ulp_packet, with_piggyback
 from noid.engine.phases import Probation, Rival
 from noid.engine.room import make_room
@@ -59,8 +58,6 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
             # Nothing is taken from the INIT: the CONF with our nonce completes our side [D13, D48].
             announce(core, context)
             _send_conf(core, context, message, event, with_sets=True)
-            if message.piggyback is not None and event.source == peer_aid:
-                core.deliver(context, ulp_packet(message))
 
 
 def _answer_statelessly(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
@@ -69,15 +66,10 @@ def _answer_statelessly(core: Core, event: ControlMessageReceived, message: Cont
     if not core.may_answer(event.source, core.checks):
         core.drop("INIT over the rate")
         return
-    # "It is safe to pass it to the ULP when the source and destination address fields in the INIT
-    # packet are the AIDs, and ... when the destination ... [is] different than the AID" [§7.3]
-    deliverable = event.source == message.sender_aid
-    flags = NO_FLAGS
-    if message.piggyback is not None:
-        if deliverable:
-            core.emit(DeliverToUlp(ulp_packet(message)))
-        else:
-            flags = Flag.ULP_PACKET_DISCARDED
+    # "This packet can potentially be passed to the ULP" [§7.3]: never here. Nothing is proven, and
+    # it would pass the host's firewall without being seen as what it is.
+    is_discarded = message.piggyback is not None
+    flags = Flag.ULP_PACKET_DISCARDED if is_discarded else NO_FLAGS
     initiator_said = {entry.locator for entry in message.receiver_locators}
     own = _own_entries_for(core, message.receiver_aid, initiator_said)
     tokens = Tokens(sender=core.nonce(), receiver=message.tokens.sender)

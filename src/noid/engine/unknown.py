@@ -24,8 +24,7 @@ def on_unknown_label(core: Core, event: UnknownLabelSeen) -> None:
         core.drop(error.reason)
         return
     core.drop("unknown flow label")
-    if header.destination in core.locators:
-        _send(core, header, event.packet, header.flow_label)
+    _send(core, header, event.packet, header.flow_label)
 
 
 def tell_unknown(core: Core, event: ControlMessageReceived, label: int) -> None:
@@ -41,6 +40,8 @@ def tell_unknown(core: Core, event: ControlMessageReceived, label: int) -> None:
 
 
 def _send(core: Core, header: ipv6.Header, packet: bytes, label: int) -> None:
+    if header.destination not in core.locators or not core.is_another_host(header.source):
+        return
     if not core.may_answer(header.source, core.errors):
         return
     message = ControlMessage(
