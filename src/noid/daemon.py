@@ -18,7 +18,7 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from noid import __version__
+from noid import __version__, descriptors
 from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.connections import Connections
 from noid.constants import MTU_MIN
@@ -101,6 +101,7 @@ class Daemon:
         self.host: Host
         self.plane: DataPlane
         self.why_tun = ""
+        self.descriptors = 0
         self.upstream: Upstream
         self.availability: Availability
         self.stub: Stub
@@ -134,6 +135,13 @@ class Daemon:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
         check_permission(config.plane.mark)
+        self.descriptors = descriptors.raise_limit()
+        if self.descriptors < descriptors.NEEDED:
+            logger.warning(
+                "descriptors: the limit is %d; raise it to %d (ulimit -n, LimitNOFILE=)",
+                self.descriptors,
+                descriptors.NEEDED,
+            )
         directory = Path(config.state.directory)
         prepare_state(directory)
         self.memories = Memories(directory)
@@ -195,6 +203,7 @@ class Daemon:
             lambda: self.locators,
             self.config.plane.mark,
             trusted=trusted if dns.require_dnssec else None,
+            sockets_max=descriptors.for_resolvers(self.descriptors),
         )
 
     def _make_stub(self) -> Stub:
@@ -439,6 +448,7 @@ class Daemon:
             "name": self.config.host.name,
             "uptime_seconds": (time.monotonic_ns() - self.started_ns) // 1_000_000_000,
             "birthday": self.host.core.options.birthday,
+            "descriptors_max": self.descriptors,
             "locators": [format_locator(locator) for locator in self.locators],
             "sources_not_covered": [format_locator(one) for one in self.host.uncovered],
             "plane": {

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.ethtool import Ethtool
@@ -17,6 +17,7 @@ from noid import routes
 from noid.errors import PlatformError
 from noid.links import is_meant, may_be_locator
 from noid.locators import Locator, format_locator, parse_locator
+from noid.pairs import Pair, veth
 from noid.routes import PeerRoute
 from noid.rules import Rule, read_rule
 from noid.survey import Device, OwnAddress, OwnDevice, Survey
@@ -39,6 +40,8 @@ FAR_AWAY = "2000::"
 """An address of nobody's, to which the route of the wide world leads."""
 FAR_AWAY_BITS = 16
 """A route that leads there has a prefix no longer than this."""
+MULTICAST = "ff00::/8"
+TABLE_LOCAL = 255
 IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
 ADDRESS_GENERATION_NONE = "1"
 ARPHRD_ETHER = 1
@@ -53,20 +56,6 @@ FILTER_PRIORITY = 0x6D36
 """Of our filters on clsact: what is there with another is somebody else's."""
 CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation")
 SUMMING = "tx-checksum-ip-generic"
-
-
-class Pair(NamedTuple):
-    """Two devices of ours, joined.
-
-    Attributes:
-        entry: index of the one that packets are sent to.
-        exit: index of the one they come out of.
-        link: the link-layer address of the second.
-    """
-
-    entry: int
-    exit: int
-    link: bytes
 
 
 Parameters = ParamSpec("Parameters")
@@ -234,13 +223,14 @@ class HostNetwork:
         """
         with _explained(f"devices {name} and {other}"):
             if not self._route.link_lookup(ifname=name):
-                self._route.link("add", **_veth(name, other, before))
+                self._route.link("add", **veth(name, other, before))
             found = []
             for one, octets in ((name, mtu), (other, MTU_MAX)):
                 index = int(self._route.link_lookup(ifname=one)[0])
                 (IPV6_CONF / one / "addr_gen_mode").write_text(ADDRESS_GENERATION_NONE)
                 self._route.link("set", index=index, mtu=octets, flags=IFF_NOARP, change=IFF_NOARP)
                 self._route.link("set", index=index, state="up")
+                self._remove_multicast_route(index)
                 found.append(index)
             with Ethtool() as ethtool:
                 answer = ethtool.get_features(name)
@@ -330,7 +320,19 @@ class HostNetwork:
             index = int(self._route.link_lookup(ifname=device)[0])
             self._route.link("set", index=index, mtu=mtu, flags=IFF_NOARP, change=IFF_NOARP)
             self._route.link("set", index=index, state="up")
+            self._remove_multicast_route(index)
             return index
+
+    def _remove_multicast_route(self, index: int) -> None:
+        """Lets no program send multicast by a device of ours.
+
+        The kernel adds such a route to a device that is set up or gets an address.
+        """
+        with contextlib.suppress(NetlinkError):
+            family, kind = socket.AF_INET6, "multicast"
+            self._route.route(
+                "del", family=family, dst=MULTICAST, oif=index, table=TABLE_LOCAL, type=kind
+            )
 
     @_on_worker
     def add_rules(self, rules: Collection[Rule]) -> None:
@@ -468,6 +470,7 @@ class HostNetwork:
         """
         with _explained(f"address {format_locator(aid)}"):
             self._route.addr("replace", preferred=0, valid=FOREVER, **_host_address(aid, device))
+            self._remove_multicast_route(device)
 
     @_on_worker
     def remove_address(self, aid: Locator, device: int) -> None:
@@ -504,6 +507,7 @@ class HostNetwork:
                     prefixlen=128,
                     flags=FLAG_NO_DAD,
                 )
+            self._remove_multicast_route(device)
 
     @_on_worker
     def default_route(self, destination: Locator, *, mark: int) -> tuple[Locator | None, int]:
@@ -534,18 +538,6 @@ class HostNetwork:
         except NetlinkError:
             return None
         return str(links[0].get("ifname")) if links else None
-
-
-def _veth(name: str, other: str, before: Pair | None) -> dict[str, Any]:
-    """A pair of devices as the netlink library takes it, with the numbers it had before."""
-    attributes = [["IFLA_IFNAME", other]]
-    if before is not None:
-        attributes.append(["IFLA_ADDRESS", before.link.hex(":")])
-    peer = {"index": 0 if before is None else before.exit, "attrs": attributes}
-    data = {"attrs": [["VETH_INFO_PEER", peer]]}
-    information = {"attrs": [["IFLA_INFO_KIND", "veth"], ["IFLA_INFO_DATA", data]]}
-    index = {} if before is None else {"index": before.entry}
-    return {"ifname": name, "linkinfo": information, **index}
 
 
 def _host_address(aid: Locator, device: int) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """``noid run``: the daemon in the foreground, as systemd likes it; ``noid down``: its undoing."""
 
 import argparse
+import asyncio
 import logging
-import sys
 from pathlib import Path
 
-from noid import precise
+from noid import logs, precise
 from noid.config import Config, load_config
 from noid.control import answers
 from noid.errors import UsageError
 from noid.guardian import stand_guard
-from noid.text import json_line, printable, say
+from noid.text import json_line, say
 
 EXAMPLE = """\
 example:
@@ -53,29 +53,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     down.set_defaults(handler=take_down)
 
 
-class LogLines(logging.Formatter):
-    """One line for each record, whatever text is in it; lines of a traceback are indented."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line without the traceback."""
-        return printable(super().formatMessage(record))
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, and the traceback if there is one."""
-        line, *traceback = super().format(record).split("\n")
-        return "\n  ".join([line, *map(printable, traceback)])
-
-
 def run_daemon(arguments: argparse.Namespace) -> int:
     """Runs the daemon to its end."""
     config = load_config(arguments.config)
-    lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(LogLines("%(asctime)s %(levelname)s %(message)s"))
-    level = logging.DEBUG if arguments.verbose else logging.INFO
-    logging.basicConfig(handlers=[lines], level=level)
+    limit = logs.begin(logging.DEBUG if arguments.verbose else logging.INFO)
     if config.plane.kind != "tun":
         stand_guard(config.plane)
-    precise.run(_run(config))
+    precise.run(_run(config, limit))
     return 0
 
 
@@ -113,8 +97,13 @@ def _files_left(config: Config) -> list[Path]:
     return [*files_of(directory), directory / LOG_NAME, Path(config.control.socket)]
 
 
-async def _run(config: Config) -> None:
+async def _run(config: Config, limit: logs.LineLimit) -> None:
     # Here, because it brings in what only a daemon needs: half a second of every other command.
     from noid.daemon import Daemon
 
-    await Daemon(config).run()
+    reporting = asyncio.create_task(logs.report_suppressed(limit))
+    try:
+        await Daemon(config).run()
+    finally:
+        reporting.cancel()
+        await asyncio.wait([reporting])

@@ -178,11 +178,13 @@ class Exchange:
         """
         loop = asyncio.get_running_loop()
         connection, address = self.ports.open(path, socket.SOCK_STREAM)
-        with connection:
+        try:
             await loop.sock_connect(connection, address)
             await loop.sock_sendall(connection, LENGTH.pack(len(query)) + query)
             (octets,) = LENGTH.unpack(await receive_exactly(connection, LENGTH.size))
             return await receive_exactly(connection, octets)
+        finally:
+            self.ports.release(connection)
 
 
 async def receive_exactly(connection: socket.socket, octets: int) -> bytes:

@@ -7,6 +7,8 @@ address to a port that few queries share, and to repeat a random id and the rand
 
 import asyncio
 import contextlib
+import errno
+import os
 import secrets
 import socket
 from dataclasses import dataclass
@@ -19,6 +21,10 @@ from noid.locators import Locator, format_locator
 
 PORTS_MAX: Final = 64
 """Ports open to one resolver from one source; beyond that, queries share them at random."""
+SOCKETS_MAX: Final = 4_096
+"""Sockets open to the resolvers at one time; at the limit, queries share ports."""
+STREAMS_SHARE: Final = 4
+"""One in so many of them may be TCP connections."""
 PORT_QUERIES_MAX: Final = 256
 """Queries sent from one port, so that none is worth finding out."""
 STRAYS_MAX: Final = 16
@@ -81,12 +87,16 @@ class Ports:
     Args:
         mark: firewall mark of the sockets, which keeps them out of the shim; 0 for none.
         counters: those of the resolvers.
+        sockets_max: sockets open at one time, those of TCP connections included.
 
     Attributes:
         caseless: resolvers that do not repeat the case of a name.
+        left: how many more sockets of each kind may be opened.
     """
 
-    def __init__(self, mark: int, counters: dict[str, int]) -> None:
+    def __init__(self, mark: int, counters: dict[str, int], sockets_max: int = SOCKETS_MAX) -> None:
+        streams = max(1, sockets_max // STREAMS_SHARE)
+        self.left = {socket.SOCK_STREAM: streams, socket.SOCK_DGRAM: sockets_max - streams}
         self.mark = mark
         self.counters = counters
         self.caseless: set[Server] = set()
@@ -99,7 +109,7 @@ class Ports:
             OSError: the address, the source or the mark cannot be had.
         """
         ports = self._ports.setdefault(path, [])
-        if len(ports) < PORTS_MAX:
+        if not ports or (len(ports) < PORTS_MAX and self.left[socket.SOCK_DGRAM]):
             port = Port(self, path)
             ports.append(port)
             return port
@@ -119,11 +129,13 @@ class Ports:
             ports.remove(port)
 
     def open(self, path: Path, kind: socket.SocketKind) -> tuple[socket.socket, Address]:
-        """A socket for a path, and the resolver's address as it wants it.
+        """A socket for a path, and the resolver's address as it wants it; ``release`` closes it.
 
         Raises:
-            OSError: the address, the source or the mark cannot be had.
+            OSError: the address, the source or the mark cannot be had, or too many are open.
         """
+        if self.left[kind] <= 0:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         host, port = path.server
         family, *_, address = socket.getaddrinfo(
             host, port, type=kind, flags=socket.AI_NUMERICHOST
@@ -136,7 +148,13 @@ class Ports:
             if path.source is not None:
                 connection.bind((format_locator(path.source), 0))
             stack.pop_all()  # it is the caller's now
+        self.left[kind] -= 1
         return connection, address
+
+    def release(self, connection: socket.socket) -> None:
+        """Closes a socket that ``open`` has opened."""
+        connection.close()
+        self.left[connection.type] += 1
 
 
 class Port:
@@ -154,7 +172,7 @@ class Port:
         try:
             self.connection.connect(address)
         except OSError:
-            self.connection.close()
+            ports.release(self.connection)
             raise
         asyncio.get_running_loop().add_reader(self.connection.fileno(), self._receive)
         self._waiting: dict[bytes, Attempt] = {}
@@ -193,7 +211,7 @@ class Port:
         if self.connection.fileno() >= 0:
             self.ports.retire(self)
             asyncio.get_running_loop().remove_reader(self.connection.fileno())
-            self.connection.close()
+            self.ports.release(self.connection)
 
     def _receive(self) -> None:
         """Takes what has come, as far as it is the turn of this port."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from noid.dns.exchange import Exchange
-from noid.dns.port import Path, Ports, Server
+from noid.dns.port import SOCKETS_MAX, Path, Ports, Server
 from noid.dns.queries import Query
 from noid.dns.turns import Turns
 from noid.errors import UsageError
@@ -56,6 +56,7 @@ class Resolvers:
         hedge_s: wait before another path is tried too.
         repeat_s: wait before the same paths are tried again.
         total_s: wait for one query in all.
+        sockets_max: sockets open at one time.
     """
 
     def __init__(
@@ -67,13 +68,14 @@ class Resolvers:
         hedge_s: float = HEDGE_S,
         repeat_s: float = REPEAT_S,
         total_s: float = TOTAL_S,
+        sockets_max: int = SOCKETS_MAX,
     ) -> None:
         self.sources = sources
         self.hedge_s = hedge_s
         self.repeat_s = repeat_s
         self.total_s = total_s
         self.counters = dict.fromkeys(COUNTED, 0)
-        self.ports = Ports(mark, self.counters)
+        self.ports = Ports(mark, self.counters, sockets_max)
         self.last_good: Path | None = None
         self.on_outcome: Callable[[bool], None] = lambda answered: None
         """Told of each query that has ended: whether a resolver said anything."""

@@ -34,7 +34,7 @@ from noid.dns.messages import (
     read_message,
     response_code,
 )
-from noid.dns.port import Server
+from noid.dns.port import SOCKETS_MAX, Server
 from noid.dns.queries import Query, make_query
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.resolvers import HEDGE_S, REPEAT_S, TOTAL_S, Resolvers
@@ -119,6 +119,7 @@ class Upstream:
         repeat_s: wait before the same paths are tried again.
         total_s: wait for one query in all.
         record_wait_s: how much later than the text the M6 record may come.
+        sockets_max: sockets open to the resolvers at one time.
     """
 
     def __init__(
@@ -133,12 +134,19 @@ class Upstream:
         repeat_s: float = REPEAT_S,
         total_s: float = TOTAL_S,
         record_wait_s: float = RECORD_WAIT_S,
+        sockets_max: int = SOCKETS_MAX,
     ) -> None:
         self.codepoints = codepoints
         self.record_wait_s = record_wait_s
         self.trusted = trusted
         self.resolvers = Resolvers(
-            servers, sources, mark, hedge_s=hedge_s, repeat_s=repeat_s, total_s=total_s
+            servers,
+            sources,
+            mark,
+            hedge_s=hedge_s,
+            repeat_s=repeat_s,
+            total_s=total_s,
+            sockets_max=sockets_max,
         )
         self.counters = self.resolvers.counters
         self.counters.update({name: 0 for name in COUNTED if name not in self.counters})

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from noid.netlink import CUTTING, MTU_MAX, SUMMING, HostNetwork, Pair
+from noid.netlink import CUTTING, MTU_MAX, SUMMING, HostNetwork
+from noid.pairs import Pair
 from noid.plane.pins import segmenter_names
 from noid.survey import OwnDevice
 

@@ -13,7 +13,6 @@ import os
 import socket
 import struct
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -28,17 +27,16 @@ from noid.datapath.flow import Flow
 from noid.datapath.rewrite import Arrival
 from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.errors import PlatformError
-from noid.locators import Locator, format_locator
+from noid.locators import Locator
 from noid.netlink import HostNetwork
 from noid.plane.base import Notify
 from noid.plane.devices import open_tun
 from noid.plane.restored import Restored
+from noid.plane.senders import Senders, open_sender
 from noid.survey import Survey
 from noid.wire import icmpv6, ipv6
 
 IPV6_FLOWINFO = 11
-IPV6_MTU = 24
-IPV6_FREEBIND = 78
 ICMPV6_FILTER = 1
 SO_RCVBUFFORCE = 33
 
@@ -48,8 +46,7 @@ BATCH_MAX = 64
 """Packets taken from one descriptor before the others get their turn."""
 RECEIVE_BUFFER_OCTETS = 8 << 20
 ANCILLARY_OCTETS = 256
-SENDERS_MAX = 4096
-"""Sockets kept, one for each pair of locators; the least recently used is closed."""
+STAYED = "packets that stay on their link"
 RESTORED = "things restored that were removed"
 REFUSED = "routes refused"
 RULES_REFUSED = "rules refused"
@@ -101,7 +98,7 @@ class SlowPath:
         self.device = -1
         self.device_index = 0
         self.receivers: list[socket.socket] = []
-        self.senders: OrderedDict[bytes, socket.socket] = OrderedDict()
+        self.senders = Senders(self.section.mark)
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -202,10 +199,10 @@ class SlowPath:
         if self.device >= 0:
             os.close(self.device)
             self.device = -1
-        for one in (*self.receivers, *self.senders.values()):
+        for one in self.receivers:
             one.close()
         self.receivers.clear()
-        self.senders.clear()
+        self.senders.close()
 
     # --- orders -------------------------------------------------------------------------------
 
@@ -223,7 +220,7 @@ class SlowPath:
 
     def send(self, packet: bytes) -> None:
         """Sends a packet; one that is too long for its path is counted."""
-        if self._transmit(packet):
+        if self._transmit(packet, is_control=True):
             self.counts["control messages too big"] += 1
 
     def deliver(self, packet: bytes) -> None:
@@ -261,6 +258,9 @@ class SlowPath:
                 return
             if len(packet) < ipv6.HEADER_OCTETS or packet[0] >> 4 != ipv6.VERSION:
                 continue
+            if ipv6.stays_on_link(packet):
+                self.counts[STAYED] += 1
+                continue
             arrival = self.datapath.arrival_of(packet)
             if arrival is None:
                 self._carry_out(self.datapath.from_host(packet, time.monotonic_ns()), packet)
@@ -285,41 +285,17 @@ class SlowPath:
                 case _:
                     self.notify(effect)
 
-    def _transmit(self, packet: bytes) -> int:
-        """Sends a packet from the socket of its pair of addresses.
+    def _transmit(self, packet: bytes, *, is_control: bool = False) -> int:
+        """Sends a packet.
 
         Returns:
             0, or the path's MTU where the packet is longer than that.
         """
-        pair = packet[8:40]
-        sender = self.senders.get(pair)
         try:
-            if sender is None:
-                sender = self._sender(pair)
-            sender.send(packet)
+            return self.senders.send(packet, is_control=is_control)
         except OSError as error:
-            if error.errno == errno.EMSGSIZE and sender is not None:
-                return sender.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
             self.counts[f"sends refused: {errno.errorcode.get(error.errno or 0, '?')}"] += 1
         return 0
-
-    def _sender(self, pair: bytes) -> socket.socket:
-        """The socket of one pair: bound to its source, whose uplink policy routing then chooses."""
-        sender = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
-        try:
-            sender.setblocking(False)
-            sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.section.mark)
-            sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
-            sender.bind((format_locator(Locator(pair[:16])), 0))
-            sender.connect((format_locator(Locator(pair[16:])), 0))
-        except OSError:
-            sender.close()
-            raise
-        self.senders[pair] = sender
-        if len(self.senders) > SENDERS_MAX:
-            _, oldest = self.senders.popitem(last=False)
-            oldest.close()
-        return sender
 
     def _too_big(self, packet: bytes, mtu: int) -> None:
         """Tells the ULP how long its packets may be, quoting what it sent [D27]."""
@@ -354,11 +330,8 @@ def check_permission(mark: int) -> None:
     Raises:
         PlatformError: it may not.
     """
-    with (
-        raw_socket_errors(),
-        socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender,
-    ):
-        sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+    with raw_socket_errors():
+        open_sender(mark).close()
 
 
 @contextlib.contextmanager

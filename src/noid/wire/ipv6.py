@@ -119,6 +119,17 @@ class Header:
         )
 
 
+def stays_on_link(packet: bytes) -> bool:
+    """Whether a packet concerns one link alone: multicast, or link-local at either end [D23].
+
+    Args:
+        packet: its header at least.
+    """
+    return packet[24] == 0xFF or any(
+        packet[at] == 0xFE and packet[at + 1] & 0xC0 == 0x80 for at in (8, 24)
+    )
+
+
 def plain_header(
     source: Locator, destination: Locator, next_header: int, payload_octets: int
 ) -> bytes:

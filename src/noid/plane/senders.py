@@ -1,0 +1,112 @@
+"""The raw sockets that packets leave by: few, however many addresses others send from.
+
+Packets of contexts have a socket for each of this host's addresses, so that the queue of one uplink
+does not hold up another [D50]. The answers to strangers (CC and UC) share a single one.
+"""
+
+import errno
+import socket
+from collections import OrderedDict
+
+from noid.locators import LOCATOR_OCTETS, Locator, format_locator
+from noid.wire import ipv6
+from noid.wire.control import Code
+
+IPV6_MTU = 24
+IPV6_FREEBIND = 78
+SO_SNDBUFFORCE = 32
+
+SENDERS_MAX = 32
+"""Sockets at one time; the least recently used is closed."""
+SEND_BUFFER_OCTETS = 8 << 20
+"""More than neighbours that do not answer and the queue of an uplink hold of one socket's packets,
+by default 208 KiB each and 1,000 packets."""
+STRANGERS = b""
+"""The key of the socket of the answers to strangers."""
+CODE_AT = ipv6.HEADER_OCTETS + 1
+TO_STRANGERS = frozenset({Code.CC, Code.UC})
+
+
+class Senders:
+    """The sockets of one host.
+
+    Args:
+        mark: firewall mark of what is sent.
+    """
+
+    def __init__(self, mark: int) -> None:
+        self.mark = mark
+        self._sockets: OrderedDict[bytes, socket.socket] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many sockets are open."""
+        return len(self._sockets)
+
+    def send(self, packet: bytes, *, is_control: bool = False) -> int:
+        """Sends a packet by the uplink that policy routing chooses for its source.
+
+        Args:
+            packet: a whole IPv6 packet.
+            is_control: whether it is a control message, which may be an answer to a stranger.
+
+        Returns:
+            0, or the path's MTU where the packet is longer than that.
+
+        Raises:
+            OSError: it cannot be sent.
+        """
+        source = packet[8:24]
+        is_to_stranger = is_control and packet[CODE_AT] in TO_STRANGERS
+        sender = self._socket(STRANGERS if is_to_stranger else source)
+        to = format_locator(Locator(packet[24:40])), 0
+        information = source + bytes(4)  # struct in6_pktinfo: by any interface
+        try:
+            sender.sendmsg(
+                [packet], [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, information)], 0, to
+            )
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            return self._path_mtu(packet)
+        return 0
+
+    def close(self) -> None:
+        """Closes every socket."""
+        while self._sockets:
+            self._sockets.popitem()[1].close()
+
+    def _socket(self, key: bytes) -> socket.socket:
+        sender = self._sockets.get(key)
+        if sender is None:
+            sender = self._sockets[key] = open_sender(self.mark)
+            if len(self._sockets) > SENDERS_MAX:
+                self._sockets.popitem(last=False)[1].close()
+        else:
+            self._sockets.move_to_end(key)
+        return sender
+
+    def _path_mtu(self, packet: bytes) -> int:
+        """The MTU of the path that a packet takes; only a connected socket knows it."""
+        with open_sender(self.mark) as one:
+            for bind_or_connect, at in ((one.bind, 8), (one.connect, 24)):
+                address = Locator(packet[at : at + LOCATOR_OCTETS])
+                bind_or_connect((format_locator(address), 0))
+            return one.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
+
+
+def open_sender(mark: int) -> socket.socket:
+    """A raw socket that sends whole packets from any address, with a firewall mark.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    sender = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    try:
+        sender.setblocking(False)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_OCTETS)
+        sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+    except OSError:
+        sender.close()
+        raise
+    return sender
