@@ -16,6 +16,7 @@ What this room must not know: where packets come from, what time it is, who deci
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from noid.constants import (
     FLOW_LABEL_MASK,
@@ -57,8 +58,7 @@ class Refusal(enum.Enum):
     BAD_ESCAPE = "malformed escape header"
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A data packet from the network, taken apart.
 
     Attributes:
@@ -88,16 +88,15 @@ class Arrival:
             next_header: the one that counts, which may stand after hop-by-hop options.
             body_at: where what follows that begins.
         """
-        first = int.from_bytes(packet[:4], "big")
-        end = ipv6.HEADER_OCTETS + int.from_bytes(packet[4:6], "big")
+        first, octets, _, hop_limit, source, destination = ipv6.HEADER.unpack_from(packet)
         return cls(
-            Locator(packet[8:24]),
-            Locator(packet[24:40]),
+            source,
+            destination,
             next_header,
             first & FLOW_LABEL_MASK,
             first >> 20 & 0xFF,
-            packet[7],
-            packet[body_at:end],
+            hop_limit,
+            packet[body_at : ipv6.HEADER_OCTETS + octets],
         )
 
     def encode(self) -> bytes:
@@ -114,8 +113,7 @@ class Arrival:
         return header.encode() + self.payload
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A packet for the ULP.
 
     Attributes:
@@ -311,25 +309,22 @@ class Rewriter:
         Returns:
             The same number of octets, or 8 more where the protocol needs the escape slot.
         """
-        at = NEXT_HEADER_AT
-        body_at = ipv6.HEADER_OCTETS
-        if packet[at] == ipv6.HOP_BY_HOP and len(packet) >= ipv6.HEADER_OCTETS + 8:
-            at = ipv6.HEADER_OCTETS
-            body_at += 8 + packet[at + 1] * 8
-        protocol = packet[at]
+        first, payload_octets, protocol, hop_limit = ipv6.FRONT.unpack_from(packet)
+        first = first & ~FLOW_LABEL_MASK | flow.peer_label
+        options, body = b"", packet[ipv6.HEADER_OCTETS :]
+        if protocol == ipv6.HOP_BY_HOP and len(body) >= 8:
+            protocol, end = body[0], 8 + body[1] * 8
+            options, body = body[1:end], body[end:]
         head = self._slot_heads[flow.rewritable].get(protocol)
-        octets = bytearray(packet)
-        first = int.from_bytes(packet[:4], "big") & ~FLOW_LABEL_MASK | flow.peer_label
-        octets[0:4] = first.to_bytes(4, "big")
-        octets[ADDRESSES_AT : ipv6.HEADER_OCTETS] = flow.local_locator + flow.peer_locator
-        if head is not None:
-            octets[at] = head
-            return bytes(octets)
-        octets[at] = self._escapes[flow.rewritable]
-        octets[body_at:body_at] = escape_header(protocol)
-        payload_octets = len(octets) - ipv6.HEADER_OCTETS
-        octets[4:6] = payload_octets.to_bytes(2, "big")
-        return bytes(octets)
+        if head is None:
+            head = self._escapes[flow.rewritable]
+            body = escape_header(protocol) + body
+            payload_octets = len(packet) - ipv6.HEADER_OCTETS + ESCAPE_OCTETS
+        if options:
+            body = bytes((head,)) + options + body
+            head = ipv6.HOP_BY_HOP
+        ends = flow.local_locator, flow.peer_locator
+        return ipv6.HEADER.pack(first, payload_octets, head, hop_limit, *ends) + body
 
     def inbound(self, arrival: Arrival) -> Delivery | Refusal:
         """A data packet from the network, as the ULP may see it [draft §7.11].
@@ -359,17 +354,11 @@ class Rewriter:
         else:
             protocol = PROTOCOL_OF_SLOT[slot]
         first = ipv6.VERSION << 28 | arrival.traffic_class << 20
-        packet = (
-            first.to_bytes(4, "big")
-            + len(payload).to_bytes(2, "big")
-            + bytes((protocol, arrival.hop_limit))
-            + flow.peer_aid
-            + flow.local_aid
-            + payload
-        )
+        aids = flow.peer_aid, flow.local_aid
+        header = ipv6.HEADER.pack(first, len(payload), protocol, arrival.hop_limit, *aids)
         return Delivery(
             flow,
-            packet,
+            header + payload,
             arrival.source,
             verified=arrival.source in flow.verified_locators,
             elsewhere=arrival.destination != flow.local_locator,

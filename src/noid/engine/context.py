@@ -200,10 +200,10 @@ class Context:
     @property
     def peer_set(self) -> tuple[Locator, ...]:
         """Ls(peer), the AID first."""
-        remote, local = self.peer_remote, self.peer_local
+        remote, local = self.verification.remote or (self.peer_aid,), self.peer_local
         if self.lapsing:
             remote = (*remote, *[one for one in self.lapsing if one not in remote])
-        if local is remote:
+        elif local is remote:
             return remote  # as it mostly is; both begin with the AID
         both = tuple([one for one in remote if one in local]) if local else remote
         return both if self.peer_aid in both else (self.peer_aid, *both)
@@ -211,11 +211,10 @@ class Context:
     @property
     def peer_verified(self) -> frozenset[Locator]:
         """Lsv(peer)."""
-        proven = (*self.verification.proven, *self.lapsing)
-        if self.aid_proven and self.peer_aid not in proven:
-            proven = (self.peer_aid, *proven)
-        peer_set = self.peer_set
-        return frozenset([one for one in proven if one in peer_set])
+        proven = {*self.verification.proven, *self.lapsing}
+        if self.aid_proven:
+            proven.add(self.peer_aid)
+        return frozenset(proven.intersection(self.peer_set))
 
     @property
     def peer_acceptable(self) -> frozenset[Locator]:

@@ -38,6 +38,9 @@ from noid.wire.control import Code
 
 UC_OVERHEAD_MAX = 160
 """Octets a UC has besides what it quotes: IPv6 header, message, options."""
+INIT = bytes((Code.INIT,))
+LIMITED = frozenset({Code.INIT, Code.UC, Code.CLOSEACK})
+"""Messages to which the answers are limited."""
 CODE_AT = ipv6.HEADER_OCTETS + 1
 CARRIED_AT = ipv6.HEADER_OCTETS + 4
 ENDS_AT = ipv6.HEADER_OCTETS + 16
@@ -108,8 +111,10 @@ class Checks:
 
     def before(self, node: Node, event: Input) -> None:
         """Remembers what ``after`` compares with."""
-        self.sizes = _sizes(node)
-        if isinstance(event, TimePassed):
+        if isinstance(event, ControlMessageReceived):
+            if event.octets[1:2] == INIT:
+                self.sizes = _sizes(node)
+        elif isinstance(event, TimePassed):
             deadline = node.host.deadline()
             self.due = deadline is not None and deadline.at_ns <= self.world.now_ns
 
@@ -123,15 +128,15 @@ class Checks:
 
     def after(self, node: Node, event: Input, outputs: list[Output]) -> None:
         """One event and what came of it."""
+        if not outputs and not isinstance(event, ControlMessageReceived):
+            return
         match event:
             case ControlMessageReceived():
                 self._control_received(node, event, outputs)
             case UnknownLabelSeen():
                 self._answer_bounded(event.packet, outputs)
             case TimePassed():
-                self.require(
-                    self.due or not outputs, "a needless alarm does nothing", f"{node.name}"
-                )
+                self.require(self.due, "a needless alarm does nothing", f"{node.name}")
             case UlpPacketSeen():
                 delivered = any(isinstance(one, DeliverToUlp) for one in outputs)
                 self.require(not delivered, "what is sent is not delivered here", node.name)
@@ -145,6 +150,8 @@ class Checks:
         self, node: Node, event: ControlMessageReceived, outputs: list[Output]
     ) -> None:
         code = event.octets[1] if len(event.octets) > 1 else 0
+        if code not in LIMITED:
+            return
         answers = [one.packet for one in outputs if isinstance(one, SendControl)]
         octets = sum(len(packet) - ipv6.HEADER_OCTETS for packet in answers)
         if code == Code.INIT:
@@ -159,7 +166,7 @@ class Checks:
             for packet in answers:
                 carries = packet[CARRIED_AT] != ipv6.NO_NEXT_HEADER
                 self.require(not carries, "no piggyback is reflected", node.name)
-        if code in (Code.UC, Code.CLOSEACK):
+        else:
             errors = any(packet[CODE_AT] == Code.UC for packet in answers)
             self.require(not errors, "errors cause no errors", node.name)
 
@@ -182,7 +189,7 @@ class Checks:
         all the same.
         """
         self.looked = (self.looked + 1) % LOOK_EVERY
-        if not self.looked or any(type(one) in CHANGING for one in outputs):
+        if not self.looked or not CHANGING.isdisjoint(map(type, outputs)):
             self._tables(node)
 
     def _tables(self, node: Node) -> None:
@@ -235,18 +242,20 @@ class Checks:
     def data_sent(self, node: Node, flow: Flow, packet: bytes) -> None:
         """A data packet leaves by a flow."""
         destination = Locator(packet[24:40])
-        where = f"{node.name} sends to {self.world.trace.names.get(destination, '?')}"
         context = node.host.core.labels.get(flow.local_label)
-        self.require(context is not None, "data needs a context", where)
-        assert context is not None
-        self.require(destination in context.peer_verified, "destinations are in Lsv", where)
-        self.require(context.state is not State.CLOSING, "no data while CLOSING", where)
-        holder = self.world.holder
-        self.require(
-            holder.get(destination) == holder.get(flow.peer_aid),
-            "nothing goes to a third party",
-            where,
-        )
+        holder = self.world.holder.get
+        if context is None:
+            check = "data needs a context"
+        elif destination not in context.peer_verified:
+            check = "destinations are in Lsv"
+        elif context.state is State.CLOSING:
+            check = "no data while CLOSING"
+        elif holder(destination) != holder(flow.peer_aid):
+            check = "nothing goes to a third party"
+        else:
+            return
+        where = self.world.trace.names.get(destination, "?")
+        raise Violation(check, f"{node.name} sends to {where}")
 
     def control_sent(self, node: Node, packet: bytes) -> None:
         """A control message leaves; a packet of the ULP on a probe goes to proven locators only."""
@@ -288,20 +297,15 @@ class Checks:
             )
             return
         sent = self.world.ledger.sent.get(number)
-        self.require(sent is not None, "only what was sent arrives", f"{node.name}, {number}")
-        assert sent is not None
-        self.require(
-            sent.receiver == node.name,
-            "a packet arrives where it was sent to",
-            f"packet {number} for {sent.receiver} at {node.name}",
-        )
+        if sent is None:
+            raise Violation("only what was sent arrives", f"{node.name}, {number}")
+        if sent.receiver != node.name:
+            text = f"packet {number} for {sent.receiver} at {node.name}"
+            raise Violation("a packet arrives where it was sent to", text)
         same = packet[8:40] == sent.packet[8:40] and packet[6] == sent.packet[6]
-        corrupted = parcel is not None and parcel.corrupted
-        self.require(
-            corrupted or (same and packet[40:] == sent.packet[40:]),
-            "a packet arrives as it was sent",
-            f"{node.name}, packet {number}",
-        )
+        same = same and packet[40:] == sent.packet[40:]
+        if not (same or (parcel is not None and parcel.corrupted)):
+            raise Violation("a packet arrives as it was sent", f"{node.name}, packet {number}")
 
     def _forged(self, node: Node, packet: bytes, parcel: Parcel) -> None:
         """What an attacker makes is worth no more than a plain packet with a forged source."""

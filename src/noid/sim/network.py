@@ -66,9 +66,7 @@ class Line:
         return kind == ipv6.ICMPV6 and octets[ipv6.HEADER_OCTETS] in self.filtered_types
 
     def queueing_ns(self, octets: int, now_ns: int) -> int | None:
-        """How long a packet waits and leaves; None where the queue is full."""
-        if not self.rate:
-            return 0
+        """How long a packet waits and leaves a line with a rate; None where the queue is full."""
         free_ns = max(self.free_ns, now_ns) + octets * SECOND // self.rate
         if free_ns - now_ns > QUEUE_NS:
             return None
@@ -126,7 +124,7 @@ class Network:
         self.cuts: set[tuple[int, int]] = set()
         self.filtered: set[int] = set()
         self.borders: dict[str, tuple[Locator, ...]] = {}
-        self.present: dict[Locator, str] = {}
+        self.present: dict[bytes, str] = {}
         self.doomed: frozenset[int] = frozenset()
         self.controls = 0
         self.listeners: list[Callable[[Parcel], None]] = []
@@ -150,11 +148,15 @@ class Network:
 
     def passes(self, source: Locator, destination: Locator) -> bool:
         """Whether anything gets from one locator to the other."""
-        there, here = provider_of(source), provider_of(destination)
-        if there in self.down or here in self.down or (there, here) in self.cuts:
-            return False
         line = self.lines.get(source + destination)
-        return destination in self.present and (line is None or line.is_up)
+        if not (line is None or line.is_up) or destination not in self.present:
+            return False
+        return not (self.down or self.cuts) or self._provided(source, destination)
+
+    def _provided(self, source: Locator, destination: Locator) -> bool:
+        """Whether the providers of both locators pass packets from the one to the other."""
+        there, here = provider_of(source), provider_of(destination)
+        return not (there in self.down or here in self.down or (there, here) in self.cuts)
 
     def carry(self, parcel: Parcel, now_ns: int) -> tuple[Parcel, list[int], str]:
         """What becomes of a packet.
@@ -162,14 +164,15 @@ class Network:
         Returns:
             The packet as it arrives, after which delays (none: it is lost), and what happened.
         """
-        parcel = self._at_border(parcel)
+        if self.borders:
+            parcel = self._at_border(parcel)
         octets = parcel.octets
         line = self.lines.get(octets[ADDRESSES_AT : ipv6.HEADER_OCTETS], self.weather)
         obstacle = self._obstacle(parcel, line)
         if obstacle:
             self.injected[obstacle] += 1
             return parcel, [], f"x {obstacle}"
-        waits_ns = line.queueing_ns(len(octets), now_ns)
+        waits_ns = line.queueing_ns(len(octets), now_ns) if line.rate else 0
         if self.doomed and is_control(octets):
             self.controls += 1
             if self.controls in self.doomed:
@@ -193,13 +196,18 @@ class Network:
         """Why a packet does not pass, whatever chance says; empty where it does."""
         octets = parcel.octets
         source, destination = Locator(octets[8:24]), Locator(octets[24:40])
-        if not parcel.forged and source not in self.present and provider_of(source):
+        if source not in self.present and not parcel.forged and provider_of(source):
             return "source gone"
-        if not self.passes(source, destination):
+        if not line.is_up or destination not in self.present:
             return "unreachable"
-        providers = self.filtered and {provider_of(source), provider_of(destination)}
-        if line.filters(octets) or (providers and providers & self.filtered and is_m6(octets)):
+        if (self.down or self.cuts) and not self._provided(source, destination):
+            return "unreachable"
+        if (line.filtered or line.filtered_types) and line.filters(octets):
             return "filtered"
+        if self.filtered and is_m6(octets):
+            providers = {provider_of(source), provider_of(destination)}
+            if providers & self.filtered:
+                return "filtered"
         return "too big" if len(octets) > line.mtu else ""
 
     def error_about(self, parcel: Parcel, fate: str) -> bytes | None:

@@ -98,7 +98,7 @@ class Surroundings(Protocol):
     def checks(self) -> Observer:
         """Who watches."""
 
-    def after(self, delay_ns: int, action: Callable[[], object]) -> None:
+    def after(self, delay_ns: int, action: Callable[..., object], *arguments: object) -> None:
         """Lets something happen later."""
 
     def send(self, parcel: Parcel) -> None:
@@ -293,9 +293,8 @@ class Node:
                 self.world.remark(self.name, f"{type(output).__name__}: {output.why}")
             case PeerUnable():
                 self.world.remark(self.name, f"{type(output).__name__}: {output.why}")
-                incarnation = self.incarnation
                 until_ns = self.host.core.unable.get(output.peer_aid, self.world.now_ns)
-                self.world.after(until_ns - self.world.now_ns, lambda: self._retry(incarnation))
+                self.world.after(until_ns - self.world.now_ns, self._retry, self.incarnation)
             case _:
                 pass
 
@@ -309,8 +308,7 @@ class Node:
 
     def _ask(self, question: Question) -> None:
         delay_ns, answer = self.world.names.ask(question, self.world.now_ns)
-        incarnation = self.incarnation
-        self.world.after(delay_ns, lambda: self._answered(incarnation, question, answer))
+        self.world.after(delay_ns, self._answered, self.incarnation, question, answer)
 
     def _answered(self, incarnation: int, question: Question, answer: Answer) -> None:
         if incarnation == self.incarnation:
@@ -318,22 +316,16 @@ class Node:
 
     def _arm(self) -> None:
         upcoming = self.host.core.next_timer()
-        if upcoming == self.armed or upcoming is None:
-            self.armed = upcoming
+        if upcoming == self.armed:
             return
         self.armed = upcoming
-        incarnation = self.incarnation
-        delay_ns = max(0, upcoming[0] - self.world.now_ns)
-        self.world.after(delay_ns, lambda: self._alarm(incarnation, upcoming))
+        if upcoming is not None:
+            delay_ns = max(0, upcoming[0] - self.world.now_ns)
+            self.world.after(delay_ns, self._alarm, self.incarnation, upcoming)
 
     def _alarm(self, incarnation: int, due: tuple[int, tuple[Context, Timer]]) -> None:
-        if incarnation != self.incarnation:
-            return
-        wanted = self.armed == due
-        if not wanted and not self.stale_alarms:
-            return
-        context, timer = due[1]
-        self.ring(context, timer)
+        if incarnation == self.incarnation and (self.armed == due or self.stale_alarms):
+            self.ring(*due[1])
 
     def _retry(self, incarnation: int) -> None:
         """The time of an unable peer is over."""

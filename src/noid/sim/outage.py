@@ -194,7 +194,7 @@ class Outage:
         self._at: dict[Locator, Working] = {}
         self._asking: dict[int, Talk] = {}
         self._numbers = itertools.count(1)
-        self._queue: list[tuple[int, int, Callable[[], object]]] = []
+        self._queue: list[tuple[int, int, Callable[..., object], tuple[object, ...]]] = []
         self._serial = itertools.count()
         self._events = 0
         set_up_ns = max(SET_UP_NS, SET_UP_EACH_NS * plan.most_contexts)
@@ -263,17 +263,18 @@ class Outage:
                 broken = node.locators[:1] if is_broken else ()
                 node.mark(deprecated=frozenset(), broken=frozenset(broken))
 
-    def after(self, delay_ns: int, action: Callable[[], object]) -> None:
+    def after(self, delay_ns: int, action: Callable[..., object], *arguments: object) -> None:
         """Lets something happen later."""
-        heapq.heappush(self._queue, (self.now_ns + delay_ns, next(self._serial), action))
+        entry = (self.now_ns + delay_ns, next(self._serial), action, arguments)
+        heapq.heappush(self._queue, entry)
 
     def run(self, until_ns: int) -> None:
         """Lets time pass."""
         queue = self._queue
         while queue and queue[0][0] <= until_ns:
-            self.now_ns, _, action = heapq.heappop(queue)
+            self.now_ns, _, action, arguments = heapq.heappop(queue)
             self._events += 1
-            action()
+            action(*arguments)
         self.now_ns = until_ns
 
     def remark(self, name: str, text: str) -> None:
@@ -295,7 +296,7 @@ class Outage:
         target = self._at.get(destination)
         if target is not None:
             delay_ns = self._at[source].distance_ns + target.distance_ns
-            self.after(delay_ns, lambda: target.arrive(parcel))
+            self.after(delay_ns, target.arrive, parcel)
 
     def _count(self, octets: bytes, source: Locator, destination: Locator) -> None:
         counts, second = self.counts, self.now_ns // SECOND
@@ -332,7 +333,7 @@ class Outage:
         """Sends what waits for its answer, and again until that comes."""
         if talk.number == number:
             delay_ns = min(REPEAT_FIRST_NS << min(talk.tries, 16), REPEAT_MAX_NS)
-            self.after(delay_ns, lambda: self._repeat(talk, number))
+            self.after(delay_ns, self._repeat, talk, number)
             talk.client.ulp_sends(talk.packet)
 
     def _repeat(self, talk: Talk, number: int) -> None:
@@ -352,7 +353,7 @@ class Outage:
         del self._asking[number]
         talk.number = 0
         self._recover(talk)
-        self.after(self._pause_ns(), lambda: self._say(talk))
+        self.after(self._pause_ns(), self._say, talk)
 
     def _recover(self, talk: Talk) -> None:
         """Notes the first answer to what was sent into the outage."""

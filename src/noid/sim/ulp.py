@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 from noid.locators import Locator
 from noid.wire import ipv6
+from noid.wire.ipv6 import ADDRESSES_AT
 
 GRE = 47
 PROTOCOLS = (ipv6.TCP, ipv6.UDP, ipv6.SCTP, ipv6.ESP, ipv6.ICMPV6, GRE)
 ECHO_REQUEST = 128
+ECHO = bytes((ECHO_REQUEST, 0, 0, 0))
 HEAD_OCTETS = 20
 REQUEST, REPLY = 1, 2
 SIZE_MIN = 24
@@ -91,20 +93,25 @@ class Ledger:
         self.sent[number] = Sent(packet, now_ns, *names, index, wants_reply)
         return packet
 
+    def number_of(self, packet: bytes) -> int | None:
+        """Which packet it is, or None where its own checksum says that it is none as it was sent.
+
+        One that is as it was sent needs no checksum.
+        """
+        number = number_said(packet)
+        sent = self.sent.get(number)
+        if sent is not None and packet[ADDRESSES_AT:] == sent.packet[ADDRESSES_AT:]:
+            return number
+        return number_of(packet)
+
 
 def build(number: int, source: Locator, destination: Locator, protocol: int, size: int) -> bytes:
     """The packet of that number."""
-    payload = bytes((ECHO_REQUEST, 0, 0, 0)) + number.to_bytes(8, "big")
-    payload += _digest(payload, source, destination)
-    payload += bytes(max(0, size - len(payload)))
-    header = (
-        b"\x60\0\0\0"
-        + len(payload).to_bytes(2, "big")
-        + bytes((protocol, ipv6.DEFAULT_HOP_LIMIT))
-        + source
-        + destination
-    )
-    return header + payload
+    octets = max(size, HEAD_OCTETS)
+    header = ipv6.plain_header(source, destination, protocol, octets)
+    head = ECHO + number.to_bytes(8, "big")
+    digest = _digest(head, source, destination)
+    return b"".join((header, head, digest, bytes(octets - HEAD_OCTETS)))
 
 
 def number_of(packet: bytes) -> int | None:

@@ -21,7 +21,7 @@ from noid.sim.network import Network, Weather
 from noid.sim.node import MakeHost, Node
 from noid.sim.parcel import Parcel
 from noid.sim.trace import Trace
-from noid.sim.ulp import Conversation, Ledger, number_of
+from noid.sim.ulp import Conversation, Ledger
 from noid.sim.violation import Violation
 
 START_NS = 1_000 * SECOND
@@ -69,7 +69,7 @@ class World:
         """What was drawn for this run, in words."""
         self.laws: Laws | None = None
         """What programs may expect of this world; see ``watch``."""
-        self._queue: list[tuple[int, int, Callable[[], object]]] = []
+        self._queue: list[tuple[int, int, Callable[..., object], tuple[object, ...]]] = []
         self._serial = itertools.count()
 
     # --- building -----------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class World:
                     self.say(index, by_server=True)
         delay_ns = self.random.randrange(talk.interval_ns // 2, talk.interval_ns * 3 // 2)
         delay_ns += max(0, self.quiet_until_ns - self.now_ns) if self.talking else PAUSE_NS
-        self.after(delay_ns, lambda: self._speak(index))
+        self.after(delay_ns, self._speak, index)
 
     def say(self, index: int, *, by_server: bool) -> bytes:
         """One packet of a conversation."""
@@ -141,18 +141,19 @@ class World:
 
     # --- time ---------------------------------------------------------------------------------
 
-    def after(self, delay_ns: int, action: Callable[[], object]) -> None:
+    def after(self, delay_ns: int, action: Callable[..., object], *arguments: object) -> None:
         """Lets something happen later."""
-        heapq.heappush(self._queue, (self.now_ns + delay_ns, next(self._serial), action))
+        entry = (self.now_ns + delay_ns, next(self._serial), action, arguments)
+        heapq.heappush(self._queue, entry)
 
     def run(self, duration_ns: int) -> None:
         """Lets time pass."""
         until_ns = self.now_ns + duration_ns
         queue = self._queue
         while queue and queue[0][0] <= until_ns:
-            self.now_ns, _, action = heapq.heappop(queue)
+            self.now_ns, _, action, arguments = heapq.heappop(queue)
             self.events += 1
-            action()
+            action(*arguments)
         self.now_ns = until_ns
 
     # --- packets ------------------------------------------------------------------------------
@@ -163,11 +164,11 @@ class World:
             listener(parcel)
         parcel, delays, fate = self.network.carry(parcel, self.now_ns)
         octets = parcel.octets
-        target = self.network.present.get(Locator(octets[24:40]), "")
+        target = self.network.present.get(octets[24:40], "")
         first_ns = delays[0] if delays else -1
         self.trace.packet(self.now_ns, parcel.sender, target, octets, fate, first_ns)
         for delay_ns in delays:
-            self.after(delay_ns, lambda: self._arrive(parcel))
+            self.after(delay_ns, self._arrive, parcel)
         if not delays:
             error = self.network.error_about(parcel, fate)
             if error is not None:
@@ -175,13 +176,13 @@ class World:
                 self.send(Parcel(error, "router", self.now_ns))
 
     def _arrive(self, parcel: Parcel) -> None:
-        name = self.network.present.get(Locator(parcel.octets[24:40]))
+        name = self.network.present.get(parcel.octets[24:40])
         if name is not None:
             self.nodes[name].arrive(parcel)
 
     def delivered(self, node: Node, packet: bytes, parcel: Parcel | None) -> None:
         """A program was given a packet."""
-        number = number_of(packet)
+        number = self.ledger.number_of(packet)
         if node.honest:
             self.checks.delivered(node, packet, parcel, number)
         sent = self.ledger.sent.get(number) if number is not None else None
@@ -192,10 +193,10 @@ class World:
             self.laws.delivered(sent)
         if sent.wants_reply and sent.copies == 1 and sent.receiver == node.name:
             turnaround_ns = self.ledger.conversations[sent.conversation].turnaround_ns
-            self.after(
-                turnaround_ns or TURNAROUND_NS,
-                lambda: self.say(sent.conversation, by_server=True),
-            )
+            self.after(turnaround_ns or TURNAROUND_NS, self._answer, sent.conversation)
+
+    def _answer(self, index: int) -> None:
+        self.say(index, by_server=True)
 
     def remark(self, name: str, text: str) -> None:
         """A line in the trace."""

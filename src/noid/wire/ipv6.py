@@ -8,6 +8,8 @@ from noid.errors import WireError
 from noid.locators import LOCATOR_OCTETS, Locator
 
 HEADER = struct.Struct(">IHBB16s16s")
+FRONT = struct.Struct(">IHBB")
+"""The header up to the addresses."""
 HEADER_OCTETS = 40
 NEXT_HEADER_AT = 6
 ADDRESSES_AT = 8
