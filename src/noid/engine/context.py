@@ -221,6 +221,10 @@ class Context:
         """Lsl(peer), the sources that are believed."""
         return frozenset(self.peer_local) | {self.peer_aid}
 
+    def accepts(self, source: Locator) -> bool:
+        """Whether a source is believed."""
+        return source in self.peer_local or source == self.peer_aid
+
     @property
     def own_set(self) -> tuple[Locator, ...]:
         """Ls(local), the AID among them."""
@@ -247,10 +251,11 @@ class Context:
         Twice the round-trip time; or twice a silence that proved harmless, such as the time a
         receiver may sit on its acknowledgements, so that the same silence is no news again.
         """
-        if not self.round_trip_ns:
+        round_trip_ns = self.round_trip_ns
+        if not round_trip_ns:
             return SILENCE_UNMEASURED
         tolerated_ns = min(2 * self.tolerated_ns, TOLERANCE_MAX)
-        return max(SILENCE_MIN, min(max(2 * self.round_trip_ns, tolerated_ns), SILENCE_MAX))
+        return max(SILENCE_MIN, min(max(2 * round_trip_ns, tolerated_ns), SILENCE_MAX))
 
     @property
     def pair(self) -> Pair:
@@ -385,6 +390,7 @@ class Context:
     def flow(self, *, on_switch: bool = False) -> Flow:
         """The context as the data plane needs it; plain while on its AIDs where so wanted [D28]."""
         own = frozenset(self.own_local)
+        verified = self.peer_verified
         # What a doubtful context sends plainly arrives in any case, if plain packets do [D39].
         doubtful = self.trial is not None and self.is_on_aids
         # A context that is being set up anew still receives, but its packets go plainly [D18].
@@ -400,12 +406,12 @@ class Context:
             # Before the peer has said Lsl(peer), its locators are those that the DNS lists [D48].
             peer_locators=self.peer_acceptable if self.peer_local else frozenset(self.peer_set),
             # Data from another source proves little; it is the engine that moves Lp(peer) [D41].
-            verified_locators=frozenset({self.peer_locator}) & self.peer_verified,
+            verified_locators=frozenset({self.peer_locator}) & verified,
             rewritable=len(self.own_set) > 1,
             transmits=self.is_settled
             and not (doubtful or self.is_provisional or (on_switch and self.is_on_aids))
             and self.path is not Path.SEARCHING
-            and self.peer_locator in self.peer_verified,
+            and self.peer_locator in verified,
             aside=self.state is State.CLOSING or self.is_provisional or incomplete,
             holds=self.is_provisional or incomplete,
             silence_ns=self.silence_ns,

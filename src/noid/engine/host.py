@@ -97,11 +97,11 @@ class Host:
         """When ``TimePassed`` is wanted next, and what for; at once if there is more to do."""
         if self.core.outdated:
             return Deadline(self.core.now_ns, Trigger.LOCATORS_CHANGED.value)
-        retry = [Deadline(self.core.retries[0][0], "unable peer")] if self.core.retries else []
         upcoming = self.core.next_timer()
-        if upcoming is not None:
-            retry.append(Deadline(upcoming[0], upcoming[1][1].value))
-        return min(retry, key=lambda one: one.at_ns, default=None)
+        retries = self.core.retries
+        if retries and (upcoming is None or retries[0][0] <= upcoming[0]):
+            return Deadline(retries[0][0], "unable peer")
+        return None if upcoming is None else Deadline(upcoming[0], upcoming[1][1].value)
 
     @property
     def contexts(self) -> list[Context]:
@@ -254,7 +254,8 @@ class Host:
 
     def _renew_some(self) -> None:
         """Those contexts whose turn it is hear of a change of the host's locators."""
-        self._renew(list(islice(self.core.outdated, CONTEXTS_PER_TURN)))
+        if self.core.outdated:
+            self._renew(list(islice(self.core.outdated, CONTEXTS_PER_TURN)))
 
     def _renew(self, labels: Sequence[int]) -> None:
         """These contexts hear of it now, if they have not yet."""

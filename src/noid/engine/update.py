@@ -6,6 +6,7 @@ Either way it is authenticated with both ends' tokens, carries a nonce that only
 answered by the receiver from the locator that was probed to the locator that probed.
 """
 
+import functools
 from dataclasses import replace
 
 from noid.constants import (
@@ -22,6 +23,7 @@ from noid.engine.phases import Former, Update
 from noid.engine.secrets import authentication, equal
 from noid.engine.selection import BROKEN, instead, standing
 from noid.engine.state import State, Timer
+from noid.locators import Locator
 from noid.wire.control import (
     NO_FLAGS,
     Code,
@@ -37,6 +39,9 @@ from noid.wire.options import (
     LocatorEntry,
     LocatorFlag,
 )
+
+ENTRIES_KEPT_MAX = 1024
+"""Sets that are kept as messages say them: the same few are said again and again."""
 
 
 def send_update(core: Core, context: Context, why: str = "telling the peer new sets") -> None:
@@ -165,7 +170,7 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if context is None or not context.is_known_to_peer or not context.is_about(message):
         core.drop(f"{message.code.name} for no context of ours")
         return None
-    if event.source not in context.peer_acceptable or event.destination not in context.own_local:
+    if not context.accepts(event.source) or event.destination not in context.own_local:
         core.drop(f"{message.code.name} between unknown locators")
         return None
     if not core.messages.take((context.local_label, message.code, event.source), core.now_ns):
@@ -310,9 +315,11 @@ def calm(core: Core, context: Context, why: str) -> None:
 
 def own_entries(context: Context) -> Entries:
     """Lsl of ours, as a message says it."""
+    entries = _entries(context.own_local, LocatorFlag.LOCAL)
+    if not context.own_marks:
+        return entries
     return tuple(
-        LocatorEntry(locator, LocatorFlag.LOCAL | context.own_marks_of(locator))
-        for locator in context.own_local
+        LocatorEntry(locator, flags | context.own_marks_of(locator)) for locator, flags in entries
     )
 
 
@@ -323,4 +330,9 @@ def peer_entries(context: Context) -> Entries:
     """
     is_known = context.verification.settled or not context.is_known_to_peer
     remote = context.peer_remote if is_known else context.peer_local
-    return tuple(LocatorEntry(locator, LocatorFlag.REMOTE) for locator in remote)
+    return _entries(remote, LocatorFlag.REMOTE)
+
+
+@functools.lru_cache(maxsize=ENTRIES_KEPT_MAX)
+def _entries(locators: tuple[Locator, ...], flags: int) -> Entries:
+    return tuple(LocatorEntry(locator, flags) for locator in locators)

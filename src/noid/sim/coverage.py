@@ -15,7 +15,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, ContextFound, IdleChecked, Input, LocatorsChanged
 from noid.engine.state import LAW, State, Trigger
-from noid.locators import Locator
+from noid.locators import LOCATOR_OCTETS, Locator
 from noid.sim.parcel import CONTEXT_VALUE_AT, is_data, label_of, labels_said
 from noid.wire.control import Code
 
@@ -23,6 +23,14 @@ Entry = tuple[State, Trigger]
 QUOTE_AT = 8
 TRIGGERS = {code.value: Trigger(code.name) for code in Code}
 BY_LABEL = frozenset({Trigger.UR, Trigger.UA, Trigger.CLOSE, Trigger.CLOSEACK, Trigger.KEEPALIVE})
+OF_LABEL: dict[type[Input], Trigger] = {
+    UnansweredPacket: Trigger.UNANSWERED,
+    SourceMoved: Trigger.SOURCE_MOVED,
+    OneWayDataSeen: Trigger.ONE_WAY_DATA,
+    IdleChecked: Trigger.IDLE_CHECKED,
+    PacketHeld: Trigger.PACKET_HELD,
+}
+"""Events about the context with a label."""
 
 
 class Coverage:
@@ -38,12 +46,6 @@ class Coverage:
                 self._control(core, event.octets)
             case UlpPacketSeen():
                 self._count(_of_pair(core, event.packet[8:40]), Trigger.ULP_PACKET)
-            case UnansweredPacket():
-                self._count(_labelled(core, event.local_label), Trigger.UNANSWERED)
-            case SourceMoved():
-                self._count(_labelled(core, event.local_label), Trigger.SOURCE_MOVED)
-            case OneWayDataSeen():
-                self._count(_labelled(core, event.local_label), Trigger.ONE_WAY_DATA)
             case IcmpErrorReceived():
                 self._count(_quoted(core, event.octets[QUOTE_AT:]), Trigger.ICMP_ERROR)
             case AnswerArrived():
@@ -51,12 +53,12 @@ class Coverage:
                 self._count(list(waiting), Trigger.DNS_ANSWER)
             case LocatorsChanged():
                 self._count(list(core.labels.values()), Trigger.LOCATORS_CHANGED)
-            case IdleChecked():
-                self._count(_labelled(core, event.local_label), Trigger.IDLE_CHECKED)
             case ContextFound():
                 self._count(_labelled(core, event.memory.local_label), Trigger.CONTEXT_FOUND)
-            case PacketHeld():
-                self._count(_labelled(core, event.local_label), Trigger.PACKET_HELD)
+            case (
+                UnansweredPacket() | SourceMoved() | OneWayDataSeen() | IdleChecked() | PacketHeld()
+            ):
+                self._count(_labelled(core, event.local_label), OF_LABEL[type(event)])
             case _:
                 pass
 
@@ -94,7 +96,8 @@ def every_entry() -> list[Entry]:
 
 
 def _of_pair(core: Core, key: bytes) -> list[Context]:
-    return [one for one in core.labels.values() if one.key == key]
+    own, peer = key[:LOCATOR_OCTETS], key[LOCATOR_OCTETS:]
+    return [one for one in core.labels.values() if one.peer_aid == peer and one.local_aid == own]
 
 
 def _labelled(core: Core, label: int) -> list[Context]:

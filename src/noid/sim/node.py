@@ -186,7 +186,7 @@ class Node:
         self.host = self.world.make_host(options, self.random.randbytes)
         self.datapath = SoftwareDatapath(CODEPOINTS)
         self.watched: set[Locator] = set()
-        self.armed: tuple[int, tuple[Context, Timer]] | None = None
+        self.armed: tuple[int, int] | None = None
         self.parcel: Parcel | None = None
         self._say_locators()
 
@@ -267,6 +267,8 @@ class Node:
         match output:
             case SendControl():
                 self._send_control(output.packet)
+            case NoteHeard():
+                self.datapath.heard(output.local_label, self.world.now_ns)
             case DeliverToUlp():
                 self.deliver(output.packet)
             case InstallFlow():
@@ -275,8 +277,6 @@ class Node:
                 self.datapath.remove(output.local_label)
             case SendAgain():
                 self._follow(self.datapath.again(output.local_label, output.packet))
-            case NoteHeard():
-                self.datapath.heard(output.local_label, self.world.now_ns)
             case AskDns():
                 self._ask(output.question)
             case CheckIdle():
@@ -315,17 +315,21 @@ class Node:
             self.give(AnswerArrived(question, answer))
 
     def _arm(self) -> None:
-        upcoming = self.host.core.next_timer()
+        core = self.host.core
+        upcoming = core.timers.next()
         if upcoming == self.armed:
             return
         self.armed = upcoming
-        if upcoming is not None:
+        timer = core.next_timer()
+        if upcoming is not None and timer is not None:
             delay_ns = max(0, upcoming[0] - self.world.now_ns)
-            self.world.after(delay_ns, self._alarm, self.incarnation, upcoming)
+            self.world.after(delay_ns, self._alarm, self.incarnation, upcoming, *timer[1])
 
-    def _alarm(self, incarnation: int, due: tuple[int, tuple[Context, Timer]]) -> None:
+    def _alarm(
+        self, incarnation: int, due: tuple[int, int], context: Context, timer: Timer
+    ) -> None:
         if incarnation == self.incarnation and (self.armed == due or self.stale_alarms):
-            self.ring(*due[1])
+            self.ring(context, timer)
 
     def _retry(self, incarnation: int) -> None:
         """The time of an unable peer is over."""
