@@ -48,8 +48,10 @@ CONTROL_OCTETS_MAX: Final = MTU_MIN
 
 COOKIE_LIFETIME: Final = 30 * SECOND
 """How old a CC may be when its CCR arrives [D8]."""
-COOKIE_KEY_LIFETIME: Final = 10 * MINUTE
-"""How long a key of the keyed hash signs new CCs; it is accepted once as long again [D8]."""
+KEYS_LIFETIME: Final = 10 * MINUTE
+"""How long new exchanges use a key pair, and new cookies a key of the keyed hash [D8, D40]."""
+KEYS_KEPT: Final = COOKIE_LIFETIME + 30 * SECOND
+"""How much longer a responder keeps them: 30 s longer than a cookie may take to come back."""
 
 RETRANSMIT_FIRST: Final = 4 * SECOND
 """First retransmission, doubled each time, times a random factor 0.5 to 1.5 [draft §7.10, D16]."""

@@ -17,7 +17,7 @@ from noid.engine.events import Memory
 
 FILE_NAME = "contexts.sqlite"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-LAYOUT = 1
+LAYOUT = 2
 """Of the rows; those of another are not read."""
 
 logger = logging.getLogger("noid")

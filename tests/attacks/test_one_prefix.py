@@ -14,7 +14,7 @@ from noid.shares.policy import SHARES, site_of
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
 from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag, Tokens
-from tests.engine.network import B1, B2, CODEPOINTS, packet
+from tests.engine.network import B1, B2, CODEPOINTS, STRANGER, packet
 
 LIMIT = 800
 SHARE = LIMIT // SHARES
@@ -59,6 +59,7 @@ class Victim:
             receiver_aid=B1,
             context=ContextOption(sender_label=label),
             tokens=Tokens(sender=token),
+            key=STRANGER.public,
             sender_locators=locators,
             receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
         )
@@ -76,6 +77,7 @@ class Victim:
                 receiver_birthday=cc.context.sender_birthday,
             ),
             tokens=Tokens(sender=token, receiver=cc.tokens.sender),
+            key=STRANGER.public,
             sender_locators=cc.receiver_locators,
             receiver_locators=cc.sender_locators,
             cookie=cc.cookie,

@@ -32,6 +32,7 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.engine.secrets import KeyPair
 from noid.engine.state import State
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
@@ -41,6 +42,7 @@ CODEPOINTS = Codepoints()
 A1, A2 = parse_locator("2001:db8:1:a::a"), parse_locator("2001:db8:2:a::a")
 B1, B2 = parse_locator("2001:db8:1:b::b"), parse_locator("2001:db8:2:b::b")
 X1 = parse_locator("2001:db8:3:c::c")
+STRANGER = KeyPair(b"the key of a stranger, 32 octets")
 DELAY_NS = 10_000_000
 DNS_DELAY_NS = 3_000_000
 START_NS = 1_000_000_000

@@ -17,6 +17,7 @@ from noid.constants import (
 from noid.datapath.events import ControlMessageReceived, UnknownLabelSeen
 from noid.engine.events import Dropped, LocatorsChanged, Output, SendControl, StateChanged
 from noid.engine.history import History
+from noid.engine.secrets import reset_token
 from noid.engine.selection import rank
 from noid.engine.state import State
 from noid.engine.update import authenticated
@@ -53,7 +54,7 @@ def update_from_a(network: Network, **changes: object) -> ControlMessage:
     _, message = sent_by(network.a, Code.UR)[-1]
     fields: dict[str, object] = {"nonce": message.nonce + 1, "authentication": bytes(16), **changes}
     changed = dataclasses.replace(message, **fields)  # type: ignore[arg-type] # a case
-    octets = authenticated(network.a.host.core, network.a.context, changed)
+    octets = authenticated(network.a.host.core, network.a.context.agreed_key, changed)
     whole = encode_packet(octets, A1, B1, CODEPOINTS)
     return decode_message(whole[40:], A1, B1, in_slot=False)
 
@@ -192,7 +193,7 @@ def test_an_acknowledgement_with_another_nonce_changes_nothing() -> None:
     _, answer = sent_by(network.b, Code.UA)[-1]
     network.wire.clear()
     blank = dataclasses.replace(answer, nonce=answer.nonce + 5, authentication=bytes(16))
-    other = authenticated(network.b.host.core, network.b.context, blank)
+    other = authenticated(network.b.host.core, network.b.context.agreed_key, blank)
     receive(network, network.a, other, B1, A1)
     assert network.a.outputs[-1] == Dropped("UA without UR")
     assert state_of(network.a) is State.UR_SENT
@@ -357,13 +358,14 @@ def test_a_uc_for_a_context_that_is_closing_ends_it() -> None:
     header = ipv6.Header.decode(quote)
     assert header.next_header == ipv6.ICMPV6
     fresh = established(seed=3)
+    options, label = network.b.host.core.options, network.a.context.peer_label
     message = dataclasses.replace(
         unknown_context(fresh),
+        reset_token=reset_token(options.reset_key, options.birthday, label),
         context=unknown_context(fresh).context._replace(
-            receiver_label=network.a.context.peer_label,
+            receiver_label=label,
             sender_birthday=network.a.context.peer_birthday,
         ),
-        reset_token=network.a.context.peer_reset_token,
         piggyback=dataclasses.replace(unknown_context(fresh).piggyback, payload=quote),  # type: ignore[type-var] # a UC has one
     )
     receive(network, network.a, message, B1, A1)

@@ -11,10 +11,11 @@ from noid.engine.core import Core
 from noid.engine.events import AskDns, DeliverToUlp, Dropped, LocatorsChanged, Output, SendControl
 from noid.engine.options import HostOptions
 from noid.engine.state import State
+from noid.engine.update import authenticated
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
-from noid.wire.options import LocatorEntry, LocatorFlag
+from noid.wire.options import HASH_OCTETS, LocatorEntry, LocatorFlag, Tokens
 from noid.wire.slots import SLOT_ICMPV6, slot_of
 from tests.engine.network import (
     A1,
@@ -66,6 +67,12 @@ def receive(
     return network.give(station, ControlMessageReceived(source, to, False, octets))
 
 
+def turned(tokens: Tokens | None) -> Tokens:
+    """The tokens as the other end says them."""
+    assert tokens is not None
+    return Tokens(sender=tokens.receiver, receiver=tokens.sender)
+
+
 def begun(seed: int = 1) -> Network:
     """A network whose a has sent INIT."""
     network = Network(seed)
@@ -82,7 +89,18 @@ def answered(code: Code, **changes: object) -> tuple[Network, ControlMessage]:
         network.run(5 * MILLISECOND)
     network.wire.clear()
     _, message = sent_by(sender, code)[-1]
-    return network, dataclasses.replace(message, **changes)  # type: ignore[arg-type] # a case
+    return network, altered(network, message, **changes)
+
+
+def altered(network: Network, message: ControlMessage, **changes: object) -> ControlMessage:
+    """A message with changes; a CONF as b would say it."""
+    message = dataclasses.replace(message, **changes)  # type: ignore[arg-type] # a case
+    if message.code is not Code.CONF:
+        return message
+    blank = dataclasses.replace(message, authentication=bytes(HASH_OCTETS))
+    octets = authenticated(network.b.host.core, network.b.context.agreed_key, blank)
+    whole = encode_packet(octets, B1, A1, CODEPOINTS)
+    return decode_message(whole[40:], B1, A1, in_slot=False)
 
 
 # --- INIT -----------------------------------------------------------------------------------------
@@ -154,13 +172,21 @@ def test_a_host_with_its_aid_alone_profits_from_the_locators_of_its_peer() -> No
     assert network.b.context.peer_acceptable == network.b.context.peer_verified == {A1}
 
 
-def test_an_init_with_the_label_of_the_live_context_is_answered_with_cc() -> None:
+def test_an_init_with_the_label_of_the_live_context_gets_a_cc_and_its_ccr_the_conf_again() -> None:
     network = established()
+    before = network.b.context.local_label
     _, init = sent_by(network.a, Code.INIT)[0]
     receive(network, network.b, dataclasses.replace(init, nonce=77), A1, B1)
-    _, cc = sent_by(network.b, Code.CC)[-1]
-    assert cc.nonce == 77
-    assert len(sent_by(network.b, Code.CONF)) == 1
+    _, check = sent_by(network.b, Code.CC)[-1]
+    assert check.nonce == 77
+    assert check.cookie is not None
+    _, reply = sent_by(network.a, Code.CCR)[0]
+    reply = dataclasses.replace(reply, nonce=77, cookie=check.cookie, tokens=turned(check.tokens))
+    receive(network, network.b, reply, A1, B1)
+    _, conf = sent_by(network.b, Code.CONF)[-1]
+    assert (conf.nonce, conf.context.sender_label) == (77, before)
+    assert conf.tokens == Tokens(network.b.context.local_token, network.a.context.local_token)
+    assert conf.key == network.b.context.local_key
     assert network.b.context.state is State.ESTABLISHED
 
 

@@ -14,7 +14,7 @@ from noid.wire.control import Code, ControlMessage, Piggyback
 from noid.wire.options import LocatorEntry, LocatorFlag
 from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet, state_of
 from tests.engine.test_conformance_later import unknown_context
-from tests.engine.test_conformance_setup import answered, begun, receive, sent_by
+from tests.engine.test_conformance_setup import altered, answered, begun, receive, sent_by
 from tests.engine.test_provisional import ccr_from, provisional
 
 LOCAL, REMOTE = LocatorFlag.LOCAL, LocatorFlag.REMOTE
@@ -44,7 +44,6 @@ def test_who_begins_anew_says_the_birthday_that_it_knew() -> None:
     known = network.a.context.peer_birthday
     network.a.outputs.clear()
     uc = unknown_context(network)
-    uc = dataclasses.replace(uc, reset_token=network.a.context.peer_reset_token)
     receive(network, network.a, uc, B1, A1)
     assert birthdays(only(network.a, Code.INIT))[1] == known
 
@@ -112,7 +111,7 @@ def test_a_context_begins_on_the_pair_by_which_its_conf_came_if_it_may(
 
 def test_a_context_does_not_begin_on_a_locator_that_the_dns_does_not_know_of() -> None:
     network, message = answered(Code.CONF)
-    message = dataclasses.replace(message, receiver_locators=(LocatorEntry(A1, REMOTE),))
+    message = altered(network, message, receiver_locators=(LocatorEntry(A1, REMOTE),))
     receive(network, network.a, message, B1, A2)
     assert network.a.context.own_set == (A1,)
     assert network.a.context.pair == (A1, B1)
@@ -120,7 +119,8 @@ def test_a_context_does_not_begin_on_a_locator_that_the_dns_does_not_know_of() -
 
 def test_of_the_locators_of_a_conf_only_those_count_that_are_said_to_be_what_they_are() -> None:
     network, message = answered(Code.CONF)
-    message = dataclasses.replace(
+    message = altered(
+        network,
         message,
         sender_locators=(LocatorEntry(B1, LOCAL), LocatorEntry(B2, 0)),
         receiver_locators=(LocatorEntry(A1, REMOTE), LocatorEntry(A2, LOCAL)),

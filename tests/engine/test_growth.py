@@ -7,7 +7,7 @@ import pytest
 from noid.constants import LOCATORS_MAX, SECOND
 from noid.datapath.events import UnansweredPacket
 from noid.engine.events import LocatorsChanged
-from noid.engine.secrets import authentication
+from noid.engine.secrets import keyed_hash
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, blank_authentication
 from noid.wire.options import LocatorEntry, LocatorFlag
@@ -20,7 +20,7 @@ def signed(station: Station, message: ControlMessage) -> ControlMessage:
     """A message as the peer of a station would have authenticated it."""
     context = station.context
     blanked = blank_authentication(message.encode(CODEPOINTS.icmpv6_type))
-    digest = authentication(context.peer_token, context.local_token, blanked)
+    digest = keyed_hash(context.agreed_key, blanked)
     return dataclasses.replace(message, authentication=digest)
 
 

@@ -24,13 +24,14 @@ from noid.engine.events import (
     UnwatchPeer,
     WatchPeer,
 )
-from noid.engine.secrets import reset_token
+from noid.engine.secrets import reset_hash, reset_token
 from noid.engine.state import State
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag, Piggyback, decode_message, encode_packet
-from noid.wire.options import LocatorEntry, LocatorFlag
+from noid.wire.options import LocatorEntry, LocatorFlag, Tokens
 from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, X1, Network, established, packet
+from tests.engine.test_nothing_proven import forget
 
 
 def messages_on(network: Network) -> list[ControlMessage]:
@@ -66,7 +67,7 @@ def test_four_messages_make_a_context_at_both_ends() -> None:
     a, b = network.a.context, network.b.context
     assert a.state is b.state is State.ESTABLISHED
     assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
-    assert (a.local_token, a.peer_token) == (b.peer_token, b.local_token)
+    assert a.agreed_key == b.agreed_key != b""
 
 
 def test_both_ends_agree_on_each_others_sets() -> None:
@@ -166,9 +167,9 @@ def test_a_packet_on_an_init_is_discarded_and_the_cc_says_so(source: Locator) ->
 def test_both_ends_learn_what_would_prove_a_uc_of_the_other() -> None:
     network = established()
     for own, other in ((network.a, network.b), (network.b, network.a)):
-        context, key = own.context, own.host.core.options.reset_key
-        token = reset_token(key, context.local_label, context.peer_aid)
-        assert other.context.peer_reset_token == token
+        options = own.host.core.options
+        token = reset_token(options.reset_key, options.birthday, own.context.local_label)
+        assert other.context.peer_reset_hash == reset_hash(token)
 
 
 def test_inits_over_the_rate_of_their_prefix_are_dropped() -> None:
@@ -180,11 +181,15 @@ def test_inits_over_the_rate_of_their_prefix_are_dropped() -> None:
 
 
 def test_a_conf_that_answers_an_init_has_the_sets_that_no_cc_brought() -> None:
-    network = established()
-    (answer,) = receive(network, init_on(network), A1, B1)
-    assert isinstance(answer, SendControl)
-    conf = decode_message(answer.packet[40:], B1, A1, in_slot=False)
-    assert {one.locator for one in conf.sender_locators} == {B1, B2}
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(SECOND)
+    confs = [message for message in messages_on(network) if message.code is Code.CONF]
+    said = [{one.locator for one in conf.sender_locators} for conf in confs]
+    assert sorted(said, key=min) == [{A1, A2}, {B1, B2}]
 
 
 def ccr_for(network: Network) -> ControlMessage:
@@ -242,7 +247,7 @@ def test_crossing_inits_complete_each_other() -> None:
     a, b = network.a.context, network.b.context
     assert a.state is b.state is State.ESTABLISHED
     assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
-    assert (a.local_token, a.peer_token) == (b.peer_token, b.local_token)
+    assert a.agreed_key == b.agreed_key != b""
     assert (set(a.peer_local), set(b.peer_local)) == ({B1, B2}, {A1, A2})
     assert codes_on(network).count(Code.CONF) == 2
     assert Code.CC not in codes_on(network)
@@ -259,11 +264,11 @@ def test_an_init_sent_after_a_cc_is_completed_by_the_ccr() -> None:
     a, b = network.a.context, network.b.context
     assert a.state is b.state is State.ESTABLISHED
     assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
-    assert (a.local_token, a.peer_token) == (b.peer_token, b.local_token)
+    assert a.agreed_key == b.agreed_key != b""
     assert network.a.host.drops == {"INIT while CCR is sent": 1}
 
 
-def test_inits_that_cross_late_leave_both_ends_with_the_same_tokens() -> None:
+def test_inits_that_cross_late_leave_both_ends_with_the_same_key() -> None:
     network = Network()
     network.resolve(network.a, network.b)
     network.resolve(network.b, network.a)
@@ -278,7 +283,7 @@ def test_inits_that_cross_late_leave_both_ends_with_the_same_tokens() -> None:
     network.run(SECOND)
     a, b = network.a.context, network.b.context
     assert a.state is b.state is State.ESTABLISHED
-    assert (a.local_token, a.peer_token) == (b.peer_token, b.local_token)
+    assert a.agreed_key == b.agreed_key != b""
 
 
 def test_an_aid_that_does_not_answer_is_gone_round_within_a_second() -> None:
@@ -391,7 +396,14 @@ def test_an_init_is_taken_for_an_aid_that_has_left_the_host() -> None:
     network.give(network.b, LocatorsChanged((B2,)))
     (answer,) = receive(network, init_on(network), A1, B2)
     assert isinstance(answer, SendControl)
-    assert answer.packet[41] == Code.CC
+    cc = decode_message(answer.packet[40:], B2, A1, in_slot=False)
+    assert cc.tokens is not None
+    tokens = Tokens(sender=cc.tokens.receiver, receiver=cc.tokens.sender)
+    ccr = dataclasses.replace(ccr_for(network), cookie=cc.cookie, tokens=tokens)
+    ccr = dataclasses.replace(ccr, receiver_locators=cc.sender_locators)
+    (conf,) = receive(network, ccr, A1, B2)
+    assert isinstance(conf, SendControl)
+    assert conf.packet[41] == Code.CONF
 
 
 def test_a_spoofed_init_at_a_live_context_changes_nothing() -> None:
@@ -412,9 +424,7 @@ def test_a_spoofed_init_at_a_live_context_changes_nothing() -> None:
 
 def test_a_peer_that_lost_its_context_replaces_it() -> None:
     network = established()
-    network.a.host = Network(seed=9).a.host
-    network.a.rewriter.by_aids.clear()
-    network.a.rewriter.by_label.clear()
+    forget(network)
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(SECOND)

@@ -76,6 +76,7 @@ from tests.engine.network import (
     B1,
     B2,
     CODEPOINTS,
+    STRANGER,
     X1,
     Network,
     Station,
@@ -297,6 +298,7 @@ def test_the_smallest_init_is_answered_by_no_more_than_so_many_times_its_octets(
         receiver_aid=B1,
         context=ContextOption(sender_label=1),
         tokens=Tokens(sender=1),
+        key=STRANGER.public,
         sender_locators=(LocatorEntry(A1, LocatorFlag.LOCAL),),
         receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
     )

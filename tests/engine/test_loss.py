@@ -82,14 +82,10 @@ def forged(network: Network, **changes: object) -> None:
     network.run(10 * MILLISECOND)
 
 
-@pytest.mark.parametrize("ahead", [-1, 0, 1, 900, 1 << 31])
+@pytest.mark.parametrize("ahead", [-1, 0, 2, 900, 1 << 31])
 def test_a_birthday_alone_proves_nothing(ahead: int) -> None:
     network = established()
-    birthday = (network.a.context.peer_birthday + ahead) % (1 << 32)
-    lose_context(network, birthday)
-    network.b.host.core.options = dataclasses.replace(
-        network.b.host.core.options, reset_key=b"another key, of 32 octets length"
-    )
+    lose_context(network, (network.a.context.peer_birthday + ahead) % (1 << 32))
     unknown_context(network, sent_data(network))
     network.run(10 * MILLISECOND)
     assert network.a.context.state is State.ESTABLISHED

@@ -1,5 +1,7 @@
 """A context whose peer's locators are all refuted must not keep the peer from beginning anew."""
 
+import dataclasses
+
 from noid.constants import SECOND, VERIFY_AGAIN_MIN
 from noid.engine.events import LocatorsChanged
 from noid.engine.state import State
@@ -24,7 +26,10 @@ def refuted() -> Network:
 
 def forget(network: Network) -> None:
     """Host a loses its contexts."""
+    birthday = network.a.host.core.options.birthday + 1
     network.a.host = Network(seed=9).a.host
+    core = network.a.host.core
+    core.options = dataclasses.replace(core.options, birthday=birthday)
     network.a.rewriter.by_aids.clear()
     network.a.rewriter.by_label.clear()
 

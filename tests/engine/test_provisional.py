@@ -14,7 +14,7 @@ from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
 from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag, Tokens
-from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, X1, Network, packet, unproven
+from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, STRANGER, X1, Network, packet, unproven
 
 
 def send(network: Network, message: ControlMessage, source: Locator) -> list[ControlMessage]:
@@ -41,6 +41,7 @@ def ccr_from(
         receiver_aid=B1,
         context=ContextOption(sender_label=label),
         tokens=Tokens(sender=5),
+        key=STRANGER.public,
         sender_locators=tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in {aid: 0, source: 0}),
         receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
     )
@@ -58,6 +59,7 @@ def ccr_from(
             receiver_birthday=cc.context.sender_birthday,
         ),
         tokens=Tokens(sender=cc.tokens.receiver, receiver=cc.tokens.sender),
+        key=STRANGER.public,
         sender_locators=cc.receiver_locators,
         receiver_locators=cc.sender_locators,
         cookie=cc.cookie,

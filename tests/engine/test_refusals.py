@@ -40,6 +40,7 @@ from tests.engine.network import (
     B1,
     B2,
     CODEPOINTS,
+    STRANGER,
     X1,
     Network,
     Station,
@@ -82,8 +83,8 @@ def sent(station: Station, code: Code) -> ControlMessage:
     )
 
 
-def ccr_answering(cc: ControlMessage) -> ControlMessage:
-    """What an initiator makes of a CC."""
+def ccr_answering(cc: ControlMessage, key: bytes = STRANGER.public) -> ControlMessage:
+    """What an initiator with this public key makes of a CC."""
     assert cc.tokens is not None
     return ControlMessage(
         code=Code.CCR,
@@ -96,6 +97,7 @@ def ccr_answering(cc: ControlMessage) -> ControlMessage:
             receiver_birthday=cc.context.sender_birthday,
         ),
         tokens=Tokens(sender=cc.tokens.receiver, receiver=cc.tokens.sender),
+        key=key,
         sender_locators=cc.receiver_locators,
         receiver_locators=cc.sender_locators,
         cookie=cc.cookie,
@@ -111,6 +113,7 @@ def ccr_of_a_stranger(network: Network, label: int) -> ControlMessage:
         receiver_aid=B1,
         context=ContextOption(sender_label=label),
         tokens=Tokens(sender=777),
+        key=STRANGER.public,
         sender_locators=(LocatorEntry(A1, LocatorFlag.LOCAL),),
         receiver_locators=(LocatorEntry(B1, LocatorFlag.REMOTE),),
     )
@@ -222,7 +225,8 @@ def test_a_locator_that_is_proven_completes_it_as_the_aid_does() -> None:
     network.ulp_sends(network.b, packet(B1, A1))
     network.run(5 * MILLISECOND)
     assert network.b.context.peer_verified == {A1, A2}
-    receive(network, network.b, ccr_answering(message_in(answer)[1]), A2, B1)
+    ccr = ccr_answering(message_in(answer)[1], init_of_a.key)
+    receive(network, network.b, ccr, A2, B1)
     assert state_of(network.b) is State.ESTABLISHED
     assert network.b.context.pair == (B1, A2)
     assert not network.b.context.aid_proven
@@ -238,13 +242,12 @@ def test_nobody_replaces_a_context_in_the_name_of_the_peer() -> None:
     assert network.b.context.peer_label == label
 
 
-def test_nobody_is_told_our_tokens_who_only_guessed_the_label() -> None:
+def test_nobody_who_only_guessed_the_label_gets_a_conf() -> None:
     network = begun()
     ccr = ccr_of_a_stranger(network, label=network.a.context.local_label)
     network.run(SECOND)
-    assert receive(network, network.b, ccr, A1, B1) == [
-        Dropped("CCR would replace a context, unproven")
-    ]
+    refused = Dropped("CCR would replace a context, unproven")
+    assert receive(network, network.b, ccr, A1, B1) == [refused]
 
 
 def test_a_second_aid_of_the_peer_with_the_same_label_is_another_context() -> None:
@@ -255,7 +258,7 @@ def test_a_second_aid_of_the_peer_with_the_same_label_is_another_context() -> No
         sent(network.a, Code.INIT), sender_aid=A2, context=ContextOption(sender_label=label)
     )
     (answer,) = receive(network, network.b, init, A1, B1)
-    receive(network, network.b, ccr_answering(message_in(answer)[1]), A1, B1)
+    receive(network, network.b, ccr_answering(message_in(answer)[1], init.key), A1, B1)
     assert [one.peer_label for one in network.b.host.contexts] == [label, label]
     assert [one.is_provisional for one in network.b.host.contexts] == [False, True]
 
@@ -371,7 +374,9 @@ def test_an_update_is_not_answered_to_a_locator_that_is_not_proven() -> None:
 def test_a_second_uc_while_starting_over_is_dropped() -> None:
     network = established()
     data = network.a.rewriter.outbound(packet(A1, B1), network.a.rewriter.by_aids[A1 + B1])
-    birthday = network.b.host.core.options.birthday
+    core = network.b.host.core
+    birthday = core.options.birthday + 1
+    core.options = dataclasses.replace(core.options, birthday=birthday)
     (told,) = [
         one
         for one in network.b.host.handle(UnknownLabelSeen(data), network.now_ns)

@@ -35,7 +35,8 @@ ALIKE_MIN = 15
 """Attributes, at the least, that a context and what is kept of it have both."""
 STEPS = 14
 OF_A_LIFE = frozenset(
-    {"local_label", "local_token", "peer_label", "peer_token", "peer_birthday", "peer_reset_token"}
+    {"local_label", "peer_label", "agreed_key", "peer_birthday", "peer_reset_hash"}
+    | {"local_token", "local_key", "peer_token", "peer_key"}
     | {"established_ns", "settled_ns", "update_nonce", "next_trial_ns", "former", "used_ns"}
 )
 """What differs between any two contexts: random numbers, times, nonces that only grow [D17], and
@@ -54,7 +55,7 @@ OF_THE_PATHS = frozenset(
 )
 """What is still true of the network, or of the DNS, when the peer has lost its contexts."""
 REMEMBERED = frozenset(
-    {"options", "entropy", "now_ns", "trigger", "cookies", "errors"}
+    {"options", "entropy", "now_ns", "trigger", "keys", "errors", "agreements"}
     | {"checks", "messages", "drops", "quarantine", "peers", "unable", "strangers", "uncovered"}
 )
 """What a host remembers beyond its contexts: each of these has a limit of its own."""
@@ -153,7 +154,10 @@ def test_a_context_that_is_set_up_anew_after_any_history_is_as_a_first_one(seed:
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(MINUTE)
     assert network.a.context is before, "the peer alone has lost it"
-    without = OF_A_LIFE | OF_THE_PATHS
+    without = OF_A_LIFE | OF_THE_PATHS | {"verification"}
+    inquiries = [one.verification for one in (network.a.context, first.a.context)]
+    proven, proven_first = ((one.name, one.remote, one.proven) for one in inquiries)
+    assert proven == proven_first, "by the first inquiry, or by a later one"
     assert differences(network.a.context, first.a.context, without=without) == {}
     assert differences(network.b.context, first.b.context, without=OF_A_LIFE | {"heard"}) == {}
 

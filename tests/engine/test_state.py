@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noid.constants import COOKIE_KEY_LIFETIME, COOKIE_LIFETIME, SECOND
-from noid.engine.secrets import CookieKeys, authentication
+from noid.constants import COOKIE_LIFETIME, KEYS_KEPT, KEYS_LIFETIME, SECOND
+from noid.engine.secrets import HostKeys, KeyPair, Side, context_key
 from noid.engine.state import LAW, PATH_LAW, TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import KEY_MASK, Timers
 from tests.engine.network import A1, A2, established
@@ -98,29 +98,80 @@ def test_timers_set_again_and_again_do_not_pile_up() -> None:
     assert len(timers._heap) < 100
 
 
-def test_a_cookie_outlives_one_change_of_keys_and_not_its_time() -> None:
-    keys = CookieKeys(lambda count: bytes(count))
+def host_keys() -> HostKeys:
+    """Keys that differ from one another."""
     draws = iter(range(1, 100))
-    keys.entropy = lambda count: bytes([next(draws)]) * count
+    return HostKeys(lambda count: bytes([next(draws)]) * count)
+
+
+def held(keys: HostKeys) -> list[KeyPair]:
+    """The key pairs that are kept, the present one first."""
+    return [one.pair for one in (keys.current, keys.previous) if one is not None]
+
+
+def test_a_cookie_outlives_one_change_of_keys_and_not_its_time() -> None:
+    keys = host_keys()
     keys.seal(b"", A1, 0)
-    late = COOKIE_KEY_LIFETIME - SECOND
+    late = KEYS_LIFETIME - SECOND
     cookie = keys.seal(b"state", A1, late)
     assert keys.opens(cookie, b"state", late + 2 * SECOND)
     assert keys.opens(cookie, b"state", late + COOKIE_LIFETIME)
     assert not keys.opens(cookie, b"state", late + COOKIE_LIFETIME + 1)
 
 
-def test_a_key_is_forgotten_when_nothing_that_it_signed_can_be_accepted() -> None:
-    for age, forgotten in ((2 * COOKIE_KEY_LIFETIME - 1, False), (2 * COOKIE_KEY_LIFETIME, True)):
-        keys = CookieKeys(lambda count: b"k" * count)
-        keys.seal(b"", A1, 0)
-        keys.seal(b"", A1, age)
-        assert (keys.previous == b"") is forgotten
+def test_keys_are_renewed_and_the_earlier_ones_kept_30_s_longer_than_a_cookie() -> None:
+    keys = host_keys()
+    first = keys.pair(0)
+    assert keys.pair(KEYS_LIFETIME - 1) is first
+    second = keys.pair(KEYS_LIFETIME)
+    assert second.public != first.public
+    assert held(keys) == [second, first]
+    keys.forget(KEYS_LIFETIME + KEYS_KEPT - 1)
+    assert held(keys) == [second, first]
+    keys.forget(KEYS_LIFETIME + KEYS_KEPT)
+    assert held(keys) == [second]
+
+
+def test_keys_that_no_exchange_can_need_are_forgotten_without_new_ones() -> None:
+    keys = host_keys()
+    keys.pair(0)
+    keys.forget(KEYS_LIFETIME + KEYS_KEPT - 1)
+    assert len(held(keys)) == 1
+    keys.forget(KEYS_LIFETIME + KEYS_KEPT)
+    assert held(keys) == []
+
+
+def test_a_cookie_opens_with_the_key_pair_whose_public_key_its_cc_had() -> None:
+    keys = host_keys()
+    late = KEYS_LIFETIME - 1
+    first = keys.pair(late)
+    cookie = keys.seal(b"state", A1, late)
+    keys.pair(KEYS_LIFETIME)
+    assert keys.opens(cookie, b"state", KEYS_LIFETIME) is first
+
+
+def test_both_ends_make_the_same_key_and_each_value_changes_it() -> None:
+    one, other = KeyPair(b"1" * 32), KeyPair(b"2" * 32)
+    shared = one.agree(other.public)
+    assert shared == other.agree(one.public)
+    assert len(shared) == 32
+    a, b = Side(A1, 1, 2, one.public), Side(A2, 3, 4, other.public)
+    key = context_key(shared, a, b)
+    assert key == context_key(shared, b, a)
+    assert len(key) == 32
+    changes = [{"aid": A2}, {"label": 9}, {"token": 9}, {"key": other.public}]
+    others = {context_key(shared, a._replace(**change), b) for change in changes}  # type: ignore[arg-type] # a table
+    assert len({key, *others, context_key(other.public, a, b)}) == 6
+
+
+@pytest.mark.parametrize("point", [bytes(32), b"\1" + bytes(31)])
+def test_a_public_key_of_small_order_shares_nothing(point: bytes) -> None:
+    assert KeyPair(b"1" * 32).agree(point) == b""
 
 
 @pytest.mark.parametrize("change", [{"timestamp": 1}, {"locator": A2}, {"keyed_hash": bytes(16)}])
 def test_an_altered_cookie_does_not_open(change: dict[str, Any]) -> None:
-    keys = CookieKeys(lambda count: b"k" * count)
+    keys = HostKeys(lambda count: b"k" * count)
     cookie = keys.seal(b"state", A1, 5)
     assert keys.opens(cookie, b"state", 6)
     assert not keys.opens(cookie, b"other", 6)
@@ -128,10 +179,6 @@ def test_an_altered_cookie_does_not_open(change: dict[str, Any]) -> None:
 
 
 def test_a_cookie_from_the_future_does_not_open() -> None:
-    keys = CookieKeys(lambda count: b"k" * count)
+    keys = HostKeys(lambda count: b"k" * count)
     cookie = keys.seal(b"state", A1, 10)
     assert not keys.opens(cookie, b"state", 9)
-
-
-def test_a_message_turned_round_is_not_authentic() -> None:
-    assert authentication(1, 2, b"message") != authentication(2, 1, b"message")

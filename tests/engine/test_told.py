@@ -22,12 +22,14 @@ from noid.engine.events import (
     StateChanged,
     Switched,
 )
+from noid.engine.secrets import reset_token
 from noid.engine.state import State
 from noid.wire import icmpv6
 from noid.wire.control import Code
 from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet
 from tests.engine.test_limits import lose
 from tests.engine.test_loss import lose_context, rejected, sent_data, unknown_context
+from tests.engine.test_nothing_proven import forget
 from tests.engine.test_provisional import ccr_from, provisional, send
 from tests.engine.test_refusals import EVERY_PAIR, begun, closing, receive, sent, unanswered
 
@@ -93,9 +95,7 @@ def test_a_peer_that_lost_the_context_and_is_not_heard_of_again() -> None:
 
 def test_a_context_that_the_peer_replaces() -> None:
     network = established()
-    network.a.host = Network(seed=9).a.host
-    network.a.rewriter.by_aids.clear()
-    network.a.rewriter.by_label.clear()
+    forget(network)
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(SECOND)
@@ -209,7 +209,9 @@ def test_an_end_that_closes_and_hears_nothing() -> None:
 def test_an_end_that_closes_what_the_peer_has_lost() -> None:
     network = established()
     uc = unknown_context(Network(seed=3), sent_data(network))
-    uc = dataclasses.replace(uc, reset_token=network.a.context.peer_reset_token)
+    options = network.b.host.core.options
+    token = reset_token(options.reset_key, options.birthday, network.b.context.local_label)
+    uc = dataclasses.replace(uc, reset_token=token)
     network.b.in_use = True
     network.dead |= WAYS
     network.run(CONTEXT_IDLE_TIME + SECOND)

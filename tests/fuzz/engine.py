@@ -39,7 +39,7 @@ from noid.engine.events import (
     SendControl,
     TimePassed,
 )
-from noid.engine.secrets import authentication
+from noid.engine.secrets import keyed_hash
 from noid.locators import UNSPECIFIED, Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, blank_authentication
@@ -189,7 +189,7 @@ def authenticated(station: Station, octets: bytes) -> bytes:
     if context is None or at < len(AUTHENTICATION_HEAD) or len(octets) < at + 16:
         return octets
     blanked = blank_authentication(octets)
-    digest = authentication(context.peer_token, context.local_token, blanked)
+    digest = keyed_hash(context.agreed_key, blanked)
     return octets[:at] + digest + octets[at + 16 :]
 
 

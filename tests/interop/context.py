@@ -7,7 +7,9 @@ import hashlib
 import secrets
 import struct
 from dataclasses import dataclass, field, replace
+from functools import cache
 
+from tests.interop.curve import BASE, x25519
 from tests.interop.octets import (
     ICMPV6,
     IN_LSL,
@@ -37,14 +39,45 @@ class Context:
     label: int = field(default_factory=lambda: 1 + secrets.randbelow(0xFFFFF))
     token: bytes = field(default_factory=lambda: secrets.token_bytes(8))
     nonce: int = field(default_factory=lambda: secrets.randbits(64))
+    private: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     update_nonce: int = 0
     greatest_nonce: int = 0
     cookie: bytes = b""
     peer_label: int = 0
     peer_token: bytes = bytes(8)
+    peer_public: bytes = b""
     peer_birthday: int = 0
     peer_reset_token: bytes = b""
     peer_locators: LocatorSet = field(default_factory=dict)
+
+    @property
+    def public(self) -> bytes:
+        """Our public key."""
+        return multiple(self.private, BASE)
+
+    def key_with(self, label: int, token: bytes, public: bytes) -> bytes:
+        """K, if the peer's label, token and public key are these; empty if there is none [§6]."""
+        shared = multiple(self.private, public)
+        if shared == bytes(32):
+            return b""
+        sides = [
+            packed(self.local) + struct.pack("!I", self.label) + self.token + self.public,
+            packed(self.peer) + struct.pack("!I", label) + token + public,
+        ]
+        octets = shared + b"noid key 1" + b"".join(sorted(sides))
+        return hashlib.blake2b(octets, digest_size=32).digest()
+
+    @property
+    def peer_said(self) -> tuple[int, bytes, bytes]:
+        """What the peer's half of K is made of."""
+        return self.peer_label, self.peer_token, self.peer_public
+
+    def key_for(self, message: Message) -> bytes:
+        """K, if the peer is what a message of a set-up says of its sender."""
+        return self.key_with(message.labels.sender, message.tokens[0], message.public)
+
+
+multiple = cache(x25519)
 
 
 class Speaker:
@@ -64,13 +97,9 @@ class Speaker:
 
     @property
     def key(self) -> bytes:
-        """Of what this end sends."""
-        return self.context.token + self.context.peer_token
-
-    @property
-    def peer_key(self) -> bytes:
-        """Of what the other end sends."""
-        return self.context.peer_token + self.context.token
+        """K of the context."""
+        context = self.context
+        return context.key_with(context.peer_label, context.peer_token, context.peer_public)
 
     @property
     def labels(self) -> bytes:
@@ -96,10 +125,11 @@ class Speaker:
             Option.SENDERS_LOCATORS: encode_locators(self.locators),
             Option.RECEIVERS_LOCATORS: encode_locators(self.lsr),
             Option.TOKENS: self.context.token + self.context.peer_token,
+            Option.PUBLIC_KEY: self.context.public,
         }
         return self.message(Code.INIT, self.context.nonce, options)
 
-    def check(self, init: Message, token: bytes, cookie: bytes) -> Message:
+    def check(self, init: Message, token: bytes, cookie: bytes, public: bytes) -> Message:
         """CC, which keeps nothing but what it says [§6]."""
         labels, listed = init.labels, init.locators(Option.RECEIVERS_LOCATORS)
         initiators_token, _ = init.tokens
@@ -114,6 +144,7 @@ class Speaker:
             Option.RECEIVERS_LOCATORS: init.options[Option.SENDERS_LOCATORS],
             Option.TOKENS: token + initiators_token,
             Option.COOKIE: cookie,
+            Option.PUBLIC_KEY: public,
         }
         message = self.message(Code.CC, init.nonce, options)
         return replace(message, sender=init.receiver, receiver=init.sender)
@@ -127,16 +158,19 @@ class Speaker:
             Option.RECEIVERS_LOCATORS: check.options[Option.SENDERS_LOCATORS],
             Option.TOKENS: self.context.token + self.context.peer_token,
             Option.COOKIE: check.options[Option.COOKIE],
-            Option.RESET_TOKEN: self.reset_token(self.context.label, self.context.peer),
+            Option.RESET_TOKEN: self.reset_hash,
+            Option.PUBLIC_KEY: self.context.public,
         }
         return self.message(Code.CCR, check.nonce, options)
 
     def conf(self, nonce: int) -> Message:
+        """CONF, not signed yet."""
         options = {
             Option.CONTEXT: self.labels,
             Option.SENDERS_LOCATORS: encode_locators(self.locators),
             Option.TOKENS: self.context.token + self.context.peer_token,
-            Option.RESET_TOKEN: self.reset_token(self.context.label, self.context.peer),
+            Option.RESET_TOKEN: self.reset_hash,
+            Option.PUBLIC_KEY: self.context.public,
         }
         return self.message(Code.CONF, nonce, options)
 
@@ -162,16 +196,22 @@ class Speaker:
             receiver=NO_AID,
             options={
                 Option.CONTEXT: labels.encode(),
-                Option.RESET_TOKEN: self.reset_token(label, packet.source),
+                Option.RESET_TOKEN: self.reset_token(label, self.birthday - 1),
             },
             protocol=IPV6,
         )
         room = MESSAGE_OCTETS_MAX - IPV6_OCTETS - len(complaint.encode())
         return replace(complaint, piggyback=packet.encode()[:room])
 
-    def reset_token(self, label: int, locator: str) -> bytes:
-        octets = struct.pack("!I", label) + packed(locator)
+    def reset_token(self, label: int, birthday: int) -> bytes:
+        octets = struct.pack("!II", birthday % 2**32, label)
         return hashlib.blake2b(octets, digest_size=16, key=self.reset_key).digest()
+
+    @property
+    def reset_hash(self) -> bytes:
+        """What the peer is told of the reset token of the context."""
+        token = self.reset_token(self.context.label, self.birthday)
+        return hashlib.blake2b(token, digest_size=16).digest()
 
     def means_us(self, message: Message) -> bool:
         labels = message.labels
@@ -182,7 +222,9 @@ class Speaker:
         """Whether the other end made the keyed hash of a message; None if it has none."""
         if Option.AUTHENTICATION not in message.options:
             return None
-        return message.options[Option.AUTHENTICATION] == message.signature(self.peer_key)
+        is_conf = message.code == Code.CONF
+        key = self.context.key_for(message) if is_conf else self.key
+        return bool(key) and message.options[Option.AUTHENTICATION] == message.signature(key)
 
     def details(self, packet: Packet, message: Message) -> dict[str, object]:
         """What a test may want to know of a message that came."""
@@ -215,6 +257,7 @@ class Speaker:
         context.peer_label = message.labels.sender
         context.peer_birthday = message.labels.sender_birthday
         context.peer_token, _ = message.tokens
+        context.peer_public = message.public
         context.peer_reset_token = message.options.get(Option.RESET_TOKEN, b"")
         locators = message.locators(Option.SENDERS_LOCATORS)
         context.peer_locators = locators or context.peer_locators

@@ -67,17 +67,18 @@ class Option(IntEnum):
     AUTHENTICATION = 6
     RESET_TOKEN = 7
     HEARD = 8
+    PUBLIC_KEY = 9
 
 
 CRITICAL: Final = 0x8000
 NOT_CRITICAL: Final = frozenset({Option.RESET_TOKEN, Option.HEARD})
-BASIC: Final = {Option.CONTEXT, Option.TOKENS}
+BASIC: Final = {Option.CONTEXT, Option.TOKENS, Option.PUBLIC_KEY}
 SETS: Final = {Option.SENDERS_LOCATORS, Option.RECEIVERS_LOCATORS}
 REQUIRED: Final[Mapping[int, set[Option]]] = {
     Code.INIT: BASIC | SETS,
     Code.CC: BASIC | SETS | {Option.COOKIE},
     Code.CCR: BASIC | SETS | {Option.COOKIE, Option.RESET_TOKEN},
-    Code.CONF: BASIC | {Option.RESET_TOKEN},
+    Code.CONF: BASIC | {Option.AUTHENTICATION, Option.RESET_TOKEN},
     Code.UR: SETS | {Option.CONTEXT, Option.AUTHENTICATION},
     Code.UA: {Option.CONTEXT, Option.AUTHENTICATION},
     Code.UC: {Option.CONTEXT, Option.RESET_TOKEN},
@@ -155,6 +156,11 @@ class Message:
         """The sender's and the receiver's."""
         value = self.options[Option.TOKENS]
         return value[:8], value[8:16]
+
+    @property
+    def public(self) -> bytes:
+        """The sender's public key."""
+        return self.options[Option.PUBLIC_KEY][:32]
 
     @property
     def heard(self) -> int:

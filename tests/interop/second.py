@@ -229,11 +229,11 @@ class Second(Speaker):
             self.context.state = "init-sent"
             self.send(self.init(), *way)
             self.note_peer(message)
-            self.send(self.conf(message.nonce), *way)
+            self.send(self.conf(message.nonce).signed(self.key), *way)
             return
         context = self.context
         context.cookie = secrets.token_bytes(40)
-        answer = self.check(message, context.token, context.cookie)
+        answer = self.check(message, context.token, context.cookie, context.public)
         # There is no context yet to send an answer of the ULP in: what rides here is discarded.
         self.send(replace(answer, flags=DISCARDED if message.piggyback else 0), *way)
 
@@ -243,7 +243,7 @@ class Second(Speaker):
         known = (message.nonce, ours, message.labels.receiver)
         if context.state != "init-sent" or known != (context.nonce, context.token, context.label):
             return
-        context.peer_token = theirs
+        context.peer_token, context.peer_public = theirs, message.public
         context.peer_birthday = message.labels.sender_birthday
         context.peer_locators = message.locators(Option.SENDERS_LOCATORS)
         context.state = "ccr-sent"
@@ -256,7 +256,7 @@ class Second(Speaker):
             return
         self.note_peer(message)
         context.state = "established"
-        self.send(self.conf(message.nonce), *way)
+        self.send(self.conf(message.nonce).signed(self.key), *way)
         if message.piggyback:
             self.deliver(message.protocol, message.piggyback, *way)
 
@@ -264,7 +264,7 @@ class Second(Speaker):
         context = self.context
         _, ours = message.tokens
         known = (message.nonce, ours, message.labels.receiver)
-        if known == (context.nonce, context.token, context.label):
+        if known == (context.nonce, context.token, context.label) and self.authenticity(message):
             self.note_peer(message)
             context.state = "established"
 

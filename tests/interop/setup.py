@@ -10,6 +10,8 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from tests.interop.asking import jitter
+from tests.interop.context import multiple
+from tests.interop.curve import BASE
 from tests.interop.names import Inquiry
 from tests.interop.node import tell
 from tests.interop.octets import (
@@ -33,6 +35,7 @@ REPLIES_MAX = 2
 EXCHANGE_S = 900.0
 PROVISIONAL_S = 30.0
 COOKIE_S = 30.0
+KEYS_NS = 600 * 10**9
 
 
 class SetUp:
@@ -44,7 +47,7 @@ class SetUp:
 
     def __init__(self, host: "Alone") -> None:
         self.host = host
-        self.cookie_key = secrets.token_bytes(32)
+        self.periods: dict[int, tuple[bytes, bytes]] = {}
         self.timer = -1
         self.started = 0.0
 
@@ -92,7 +95,7 @@ class SetUp:
             return
         if known != (talk.nonce, talk.token, talk.label):
             return
-        talk.peer_token = theirs
+        talk.peer_token, talk.peer_public = theirs, message.public
         talk.peer_birthday = message.labels.sender_birthday
         talk.peer_locators = message.locators(Option.SENDERS_LOCATORS)
         talk.aid_proven |= way[1] == talk.peer
@@ -124,6 +127,8 @@ class SetUp:
         if talk is None or talk.state not in ("init-sent", "ccr-sent"):
             return
         if known != (talk.nonce, talk.token, talk.label) or not message.labels.sender:
+            return
+        if not self.host.authenticity(message):
             return
         talk.aid_proven |= way[1] == talk.peer
         self.host.note_peer(message)
@@ -169,23 +174,33 @@ class SetUp:
         options = dict(conf.options)
         options[Option.CONTEXT] = labels.encode()
         options[Option.TOKENS] = self.host.context.token + theirs
-        return replace(conf, options=options)
+        return replace(conf, options=options).signed(self.host.context.key_for(message))
 
     def answer_statelessly(self, message: Message, way: Pair, base: int) -> None:
         token = secrets.token_bytes(8)
-        check = self.host.check(message, token, b"")
-        cookie = self.seal(struct.pack("!Q", time.monotonic_ns()), way[1], check)
+        now_ns = time.monotonic_ns()
+        public = multiple(self.period(now_ns)[1], BASE)
+        check = self.host.check(message, token, b"", public)
+        cookie = self.seal(now_ns, way[1], check, message.public)
         check = replace(check, options={**check.options, Option.COOKIE: cookie})
         flags = DISCARDED if message.piggyback else 0
         self.host.send(replace(check, flags=flags), way, base)
 
-    def seal(self, timestamp: bytes, locator: str, check: Message) -> bytes:
-        """The cookie of a CC: only this host can make it, and only for what the CC says."""
+    def period(self, at_ns: int) -> tuple[bytes, bytes]:
+        """The key of the cookie and the private key of a time; kept for two periods."""
+        number = at_ns // KEYS_NS
+        self.periods = {one: both for one, both in self.periods.items() if one >= number - 1}
+        return self.periods.setdefault(number, (secrets.token_bytes(32), secrets.token_bytes(32)))
+
+    def seal(self, at_ns: int, locator: str, check: Message, public: bytes) -> bytes:
+        """The cookie of a CC: only this host can make it, and only for what the exchange says."""
         kinds = (Option.SENDERS_LOCATORS, Option.RECEIVERS_LOCATORS, Option.TOKENS)
         said = b"".join(check.options[kind] for kind in (Option.CONTEXT, *kinds))
         ends = packed(check.sender) + packed(check.receiver)
-        octets = timestamp + packed(locator) + ends + said
-        digest = hashlib.blake2b(octets, digest_size=16, key=self.cookie_key).digest()
+        timestamp = struct.pack("!Q", at_ns)
+        cookie_key, private = self.period(at_ns)
+        octets = timestamp + packed(locator) + ends + said + public + multiple(private, BASE)
+        digest = hashlib.blake2b(octets, digest_size=16, key=cookie_key).digest()
         return timestamp + packed(locator) + digest
 
     def sealed_locator(self, message: Message) -> str:
@@ -210,18 +225,22 @@ class SetUp:
                 + message.options[Option.TOKENS][:8],
             },
         )
-        age_s = (time.monotonic_ns() - int.from_bytes(cookie[:8], "big")) / 1e9
-        good = cookie == self.seal(cookie[:8], locator, check) and 0 <= age_s <= COOKIE_S
-        return locator if good else ""
+        at_ns = int.from_bytes(cookie[:8], "big")
+        if not 0 <= (time.monotonic_ns() - at_ns) / 1e9 <= COOKIE_S:
+            return ""
+        return locator if cookie == self.seal(at_ns, locator, check, message.public) else ""
 
     def on_ccr(self, message: Message, way: Pair, base: int) -> None:
         """Our own state comes back [§6, the table of CCR]."""
         locator = self.sealed_locator(message)
         if not locator or message.receiver not in self.host.locators:
             return
-        talk, said = self.host.talk, (message.labels.sender, message.tokens[0])
-        if talk is not None and talk.settled and (talk.peer_label, talk.peer_token) == said:
+        talk = self.host.talk
+        said = message.labels.sender, message.tokens[0], message.public
+        if talk is not None and talk.settled and talk.peer_said == said:
             pass  # the CONF was lost
+        elif multiple(secrets.token_bytes(32), message.public) == bytes(32):
+            return
         elif talk is not None and talk.settled and not talk.probation:
             if locator in (talk.lsv or [talk.peer]):
                 self.host.reach.test(lambda: self.replace(message, way, base, locator))
@@ -253,6 +272,8 @@ class SetUp:
         """Makes the context of a CCR, a provisional one if the AID did not get the CC."""
         talk = self.host.new_talk(message.receiver, message.sender)
         talk.token = message.tokens[1]
+        cookie = message.options[Option.COOKIE]
+        _, talk.private = self.period(int.from_bytes(cookie[:8], "big"))
         talk.aid_proven = locator == talk.peer
         talk.probation = "" if talk.aid_proven else locator
         self.host.note_peer(message)

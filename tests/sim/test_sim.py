@@ -12,7 +12,7 @@ from noid.cli.main import main, parser
 from noid.engine.events import Input, Output
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
-from noid.engine.secrets import CookieKeys, Entropy
+from noid.engine.secrets import Entropy, HostKeys, KeyPair
 from noid.errors import UsageError
 from noid.sim.coverage import every_entry
 from noid.sim.families import FAMILIES
@@ -32,17 +32,17 @@ print(world.trace.digest())
 """
 
 
-class Gullible(CookieKeys):
+class Gullible(HostKeys):
     """Keys that open whatever they are shown."""
 
-    def opens(self, cookie: Cookie, state: bytes, now_ns: int) -> bool:
-        return True
+    def opens(self, cookie: Cookie, state: bytes, now_ns: int) -> KeyPair | None:
+        return self.pair(now_ns)
 
 
 def gullible(options: HostOptions, entropy: Entropy) -> Host:
     """A host that believes every cookie [D8]."""
     host = Host(options, entropy)
-    host.core.cookies = Gullible(entropy)
+    host.core.keys = Gullible(entropy)
     return host
 
 

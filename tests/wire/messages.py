@@ -27,6 +27,7 @@ RECEIVER = (LocatorEntry(B1, LocatorFlag.LOCAL | LocatorFlag.REMOTE),)
 TOKENS = Tokens(sender=0x1111111111111111, receiver=0x2222222222222222)
 COOKIE = Cookie(timestamp=0x0102030405060708, locator=A1, keyed_hash=bytes(range(16)))
 HASH = bytes(range(16, 32))
+KEY = bytes(range(32, 64))
 ULP = Piggyback(6, b"a TCP segment")
 
 
@@ -46,12 +47,14 @@ def _message(code: Code, **options: object) -> ControlMessage:
 _SETS: dict[str, object] = {"sender_locators": SENDER, "receiver_locators": RECEIVER}
 
 EXAMPLES: dict[Code, ControlMessage] = {
-    Code.INIT: _message(Code.INIT, tokens=TOKENS, piggyback=ULP, **_SETS),
+    Code.INIT: _message(Code.INIT, tokens=TOKENS, key=KEY, piggyback=ULP, **_SETS),
     Code.CC: _message(
-        Code.CC, tokens=TOKENS, cookie=COOKIE, flags=Flag.ULP_PACKET_DISCARDED, **_SETS
+        Code.CC, tokens=TOKENS, key=KEY, cookie=COOKIE, flags=Flag.ULP_PACKET_DISCARDED, **_SETS
     ),
-    Code.CCR: _message(Code.CCR, tokens=TOKENS, cookie=COOKIE, reset_token=HASH, **_SETS),
-    Code.CONF: _message(Code.CONF, tokens=TOKENS, reset_token=HASH, **_SETS),
+    Code.CCR: _message(Code.CCR, tokens=TOKENS, key=KEY, cookie=COOKIE, reset_token=HASH, **_SETS),
+    Code.CONF: _message(
+        Code.CONF, tokens=TOKENS, key=KEY, authentication=HASH, reset_token=HASH, **_SETS
+    ),
     Code.UR: _message(
         Code.UR, authentication=HASH, flags=Flag.HEARS_NOTHING, piggyback=ULP, **_SETS
     ),
@@ -101,6 +104,7 @@ messages = st.builds(
     tokens=st.builds(Tokens, sender=nonces, receiver=nonces),
     cookie=st.builds(Cookie, timestamp=nonces, locator=locators, keyed_hash=hashes),
     authentication=hashes,
+    key=st.binary(min_size=32, max_size=32),
     reset_token=hashes,
     unknown=unknown_options,
     piggyback=st.none()

@@ -29,7 +29,7 @@ from noid.wire.options import (
 )
 from noid.wire.reader import Reader
 from noid.wire.slots import SLOTS, escape_header, next_header_of, slot_of
-from tests.wire.messages import A1, B1, CODEPOINTS, CONTEXT, EXAMPLES, HASH, SENDER
+from tests.wire.messages import A1, B1, CODEPOINTS, CONTEXT, EXAMPLES, HASH, KEY, SENDER
 
 FIELDS = {
     0: "type",
@@ -52,6 +52,7 @@ VALUES = {
     OptionType.COOKIE: {0: "timestamp", 8: "cookie locator", 24: "keyed hash"},
     OptionType.AUTHENTICATION: {0: "authentication"},
     OptionType.RESET_TOKEN: {0: "reset token"},
+    OptionType.KEY: {0: "public key"},
 }
 """The same of the value of each option; of a set, with two locators."""
 
@@ -130,7 +131,7 @@ def test_octets_after_a_message_that_carries_nothing_are_refused() -> None:
 def test_a_message_that_lacks_options_names_them() -> None:
     octets = bytearray(EXAMPLES[Code.CLOSEACK].encode(200))
     octets[1] = Code.CCR
-    lacking = "COOKIE, RECEIVER_LOCATORS, SENDER_LOCATORS, TOKENS"
+    lacking = "COOKIE, KEY, RECEIVER_LOCATORS, SENDER_LOCATORS, TOKENS"
     assert complaint(summed(bytes(octets))) == (FIXED_OCTETS, f"CCR without {lacking}")
 
 
@@ -218,6 +219,7 @@ def value_of(number: OptionType) -> bytes:
         OptionType.COOKIE: Cookie(timestamp=1, locator=A1, keyed_hash=HASH).encode()[value],
         OptionType.AUTHENTICATION: HASH,
         OptionType.RESET_TOKEN: HASH,
+        OptionType.KEY: KEY,
     }[number]
 
 

@@ -157,10 +157,9 @@ def mirrored(memory: Memory) -> Memory:
         peer_aid=memory.local_aid,
         local_label=memory.peer_label,
         peer_label=memory.local_label,
-        local_token=memory.peer_token,
-        peer_token=memory.local_token,
+        agreed_key=memory.agreed_key,
         peer_birthday=0,
-        peer_reset_token=bytes(len(memory.peer_reset_token)),
+        peer_reset_hash=bytes(len(memory.peer_reset_hash)),
         local_locator=memory.peer_locator,
         peer_locator=memory.local_locator,
         own_local=memory.peer_local,
@@ -174,6 +173,7 @@ def mirrored(memory: Memory) -> Memory:
         proven=memory.own_local,
         update_nonce=memory.peer_update_nonce,
         peer_update_nonce=memory.update_nonce,
+        peer_keepalive_nonce=0,
         round_trip_ns=memory.round_trip_ns,
     )
 

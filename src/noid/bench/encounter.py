@@ -62,10 +62,11 @@ def answers_about(number: int) -> dict[Question, Answer]:
 
 
 def host(number: int, chance: random.Random) -> Host:
-    """An engine that knows its locators."""
+    """An engine that knows its locators, and has a key pair, as one that has set up contexts."""
     options = HostOptions(codepoints=CODEPOINTS, birthday=number, reset_key=bytes(KEY_OCTETS))
     born = Host(options, chance.randbytes)
     born.handle(LocatorsChanged(locators_of(number)), 0)
+    born.core.keys.pair(0)
     return born
 
 

@@ -136,6 +136,7 @@ class Flood:
                 sender_label=self.chance.randrange(1, 1 << 20), sender_birthday=1
             ),
             tokens=Tokens(sender=self.chance.getrandbits(64)),
+            key=self.chance.randbytes(32),
             sender_locators=_entries(here, LocatorFlag.LOCAL),
             receiver_locators=_entries(there, LocatorFlag.REMOTE),
         )

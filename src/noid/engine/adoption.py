@@ -1,7 +1,7 @@
 """Contexts that outlive their daemon: what is kept of each, and how the next one takes it up [D36].
 
 While a daemon is away the data plane in the kernel goes on by the flows it has. What only the
-engine knows of a context (tokens, birthdays, what the DNS proved) is kept by the shell as a
+engine knows of a context (its key, nonces, what the DNS proved) is kept by the shell as a
 ``Memory``, written whenever a flow is installed, and given back as ``ContextFound``. A context that
 comes back so is ESTABLISHED, and is verified anew before long.
 """
@@ -27,10 +27,9 @@ def remember(context: Context) -> Memory | None:
         peer_aid=context.peer_aid,
         local_label=context.local_label,
         peer_label=context.peer_label,
-        local_token=context.local_token,
-        peer_token=context.peer_token,
+        agreed_key=context.agreed_key,
         peer_birthday=context.peer_birthday,
-        peer_reset_token=context.peer_reset_token,
+        peer_reset_hash=context.peer_reset_hash,
         local_locator=context.local_locator,
         peer_locator=context.peer_locator,
         own_local=context.own_local,
@@ -44,6 +43,7 @@ def remember(context: Context) -> Memory | None:
         proven=context.verification.proven,
         update_nonce=context.update_nonce,
         peer_update_nonce=context.peer_update_nonce,
+        peer_keepalive_nonce=context.peer_keepalive_nonce,
         round_trip_ns=context.round_trip_ns,
         began=context.began,
     )
@@ -66,9 +66,9 @@ def on_context_found(core: Core, event: ContextFound) -> Context | None:
     )
     if context is None:
         return None
-    context.local_token, context.peer_token = memory.local_token, memory.peer_token
+    context.agreed_key = memory.agreed_key
     context.peer_birthday = memory.peer_birthday
-    context.peer_reset_token = memory.peer_reset_token
+    context.peer_reset_hash = memory.peer_reset_hash
     context.own_remote, context.told_remote = memory.own_remote, memory.told_remote
     context.peer_local, context.peer_marks = memory.peer_local, memory.peer_entries
     context.aid_proven = memory.aid_proven
@@ -77,7 +77,8 @@ def on_context_found(core: Core, event: ContextFound) -> Context | None:
     context.measure(context.pair, memory.round_trip_ns)
     context.share_sets()
     core.know_peer_label(context, memory.peer_label)
-    context.peer_update_nonce = context.peer_keepalive_nonce = memory.peer_update_nonce
+    context.peer_update_nonce = memory.peer_update_nonce
+    context.peer_keepalive_nonce = memory.peer_keepalive_nonce
     core.enter(context, State.ESTABLISHED, "taken up again")
     context.established_ns = core.now_ns
     # There may be very many, which should not all want something at one time from now on.

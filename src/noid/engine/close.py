@@ -90,7 +90,7 @@ def _close(core: Core, context: Context, nonce: int) -> bytes:
         context=labels(core, context),
         authentication=bytes(HASH_OCTETS),
     )
-    return authenticated(core, context, message)
+    return authenticated(core, context.agreed_key, message)
 
 
 def _send_close(core: Core, context: Context, closing: Closing) -> None:
@@ -122,7 +122,7 @@ def on_close(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if event.source not in context.peer_acceptable or event.destination not in context.own_local:
         core.drop("CLOSE between unknown locators")
         return
-    if not is_authentic(context, event, message):
+    if not is_authentic(context.agreed_key, event, message):
         core.drop("CLOSE not authentic")
         return
     _acknowledge(core, event, message, context)
@@ -150,7 +150,8 @@ def _acknowledge(
     if context is None:
         core.send(answer, pair, in_slot=event.in_slot)
     elif event.source in context.peer_verified:
-        core.send(authenticated(core, context, answer), pair, in_slot=event.in_slot)
+        octets = authenticated(core, context.agreed_key, answer)
+        core.send(octets, pair, in_slot=event.in_slot)
 
 
 def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
@@ -169,7 +170,7 @@ def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessa
         core.drop("CLOSEACK without CLOSE")
     elif event.source not in context.peer_acceptable:
         core.drop("CLOSEACK from unknown locator")
-    elif message.authentication and not is_authentic(context, event, message):
+    elif message.authentication and not is_authentic(context.agreed_key, event, message):
         core.drop("CLOSEACK not authentic")
     else:
         core.discard(context, "CLOSE acknowledged")

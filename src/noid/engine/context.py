@@ -56,15 +56,18 @@ class Context:
         local_label: F(local).
         own_local: Lsl(local), the AID among them, preferred first.
         own_marks: those of them that are deprecated or broken.
-        local_token: our random token [D10].
+        local_token: our random token [D40].
+        local_key: our public key, of the set-up.
         local_locator: Lp(local).
         peer_locator: Lp(peer).
         began: the locator by which the peer that began it is counted; None if a local program did.
         used_ns: when data was last known to have come or gone, to the second; 0 if never [D46].
         peer_label: F(peer); 0 until known.
         peer_token: the peer's random token.
+        peer_key: the peer's public key.
+        agreed_key: K, which authenticates messages; empty until agreed [D40].
         peer_birthday: the peer's birthday counter.
-        peer_reset_token: what would prove a UC of the peer's.
+        peer_reset_hash: hash of what would prove a UC of the peer's; empty if unknown [D39].
         peer_local: Lsl(peer); empty until the peer has spoken.
         peer_marks: those of them that the peer calls deprecated, broken or backup.
         own_remote: Lsr(local), what the peer found in the DNS about us; None until it said so.
@@ -121,7 +124,10 @@ class Context:
     peer_label: int = 0
     peer_token: int = 0
     peer_birthday: int = 0
-    peer_reset_token: bytes = b""
+    local_key: bytes = b""
+    peer_key: bytes = b""
+    agreed_key: bytes = b""
+    peer_reset_hash: bytes = b""
     peer_local: tuple[Locator, ...] = ()
     peer_marks: Entries = ()
     own_remote: tuple[Locator, ...] | None = None
@@ -317,20 +323,23 @@ class Context:
         """The same of one of our own."""
         return _flags_in(self.own_marks, locator)
 
-    def keep_former(self, label: int, token: int, now_ns: int) -> None:
-        """Keeps what authenticates the peer before another label or token takes its place [D39].
+    def keep_former(self, key: bytes, now_ns: int) -> None:
+        """Keeps what authenticates the peer before another key takes its place [D39].
 
         Of several peers in a row the first is kept, unless the last has had the context for X.
         """
-        if not self.is_known_to_peer or (label, token) == (self.peer_label, self.peer_token):
+        if not self.is_known_to_peer or key == self.agreed_key:
             return
         if self.former is None or now_ns - self.established_ns >= CONTEXT_IDLE_TIME:
             self.former = Former(
                 self.peer_label,
                 self.peer_token,
+                self.peer_key,
                 self.local_token,
+                self.local_key,
+                self.agreed_key,
                 self.peer_birthday,
-                self.peer_reset_token,
+                self.peer_reset_hash,
                 self.peer_update_nonce,
                 self.peer_keepalive_nonce,
                 self.peer_local,

@@ -41,7 +41,7 @@ from noid.engine.history import Pair
 from noid.engine.known import KnownPeer, Lookup
 from noid.engine.options import HostOptions
 from noid.engine.phases import Probation
-from noid.engine.secrets import CookieKeys, Entropy
+from noid.engine.secrets import Entropy, HostKeys
 from noid.engine.selection import instead
 from noid.engine.state import TIMERS_OF, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
@@ -79,10 +79,11 @@ class Core:
         timers: the deadlines of every context.
         uses: how many contexts an AID of a peer has.
         drops: what from the network had no effect, counted by reason.
-        cookies: the keys of the stateless cookie.
+        keys: the secrets of exchanges and of the stateless cookie.
         errors: the rate of UC and of CLOSEACK without a context.
         checks: the rate of CC.
         messages: the rate of each context's URs, UAs and keepalives.
+        agreements: the rate of each context's X25519 computations [D40].
         begun_by_peers: the shares of those that began contexts [D46].
         quarantine: labels that are free, and when they may be used again [D19].
         deprecated: those of our locators that are to be left.
@@ -112,10 +113,11 @@ class Core:
     timers: Timers = field(default_factory=Timers)
     uses: Counter[Locator] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
-    cookies: CookieKeys = field(init=False)
+    keys: HostKeys = field(init=False)
     errors: Rate = field(init=False)
     checks: Rate = field(init=False)
     messages: Each = field(default_factory=lambda: Each(policy.MESSAGES))
+    agreements: Each = field(default_factory=lambda: Each(policy.AGREEMENTS))
     begun_by_peers: Table = field(init=False)
     provisional: Table = field(init=False)
     quarantine: OrderedDict[int, int] = field(default_factory=OrderedDict)
@@ -126,7 +128,7 @@ class Core:
     uncovered: dict[Locator, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.cookies = CookieKeys(self.entropy)
+        self.keys = HostKeys(self.entropy)
         key = int.from_bytes(self.entropy(NONCE_OCTETS), "big") | 1
         self.errors = Rate(policy.ERRORS, key)
         self.checks = Rate(policy.CHECKS, key)

@@ -86,10 +86,9 @@ class Memory:
     peer_aid: Locator
     local_label: int
     peer_label: int
-    local_token: int
-    peer_token: int
+    agreed_key: bytes
     peer_birthday: int
-    peer_reset_token: bytes
+    peer_reset_hash: bytes
     local_locator: Locator
     peer_locator: Locator
     own_local: tuple[Locator, ...]
@@ -103,6 +102,7 @@ class Memory:
     proven: tuple[Locator, ...]
     update_nonce: int
     peer_update_nonce: int
+    peer_keepalive_nonce: int
     round_trip_ns: int
     began: Locator | None = None
 

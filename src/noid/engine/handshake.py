@@ -2,7 +2,8 @@
 
 The initiator sends INIT when the ULP sends to a peer that the resolver called M6 capable. The
 responder (responder.py) answers with CC and keeps nothing; its state comes back in CCR, under its
-own keyed hash. CCR makes the context at the responder, CONF at the initiator. Packets of the ULP go
+own keyed hash. CCR makes the context at the responder, CONF at the initiator. Both ends agree on a
+key by the way, which authenticates CONF and all that comes later [D40]. Packets of the ULP go
 plainly between the AIDs until then: no round trip is added, and a peer that does not answer is
 reached as without noid [D15].
 """
@@ -29,14 +30,21 @@ from noid.engine.events import NoteHeard, SourceNotCovered
 from noid.engine.history import Pair
 from noid.engine.phases import Exchange
 from noid.engine.room import make_room
-from noid.engine.secrets import authentication, equal, reset_token
+from noid.engine.secrets import Side, context_key, reset_hash, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
-from noid.engine.update import own_entries, peer_entries, restore, tell_remote, tell_untold
+from noid.engine.update import (
+    is_authentic,
+    own_entries,
+    peer_entries,
+    restore,
+    tell_remote,
+    tell_untold,
+)
 from noid.engine.verifying import begin
 from noid.locators import Locator, is_global_unicast
 from noid.wire import ipv6
-from noid.wire.control import Code, ControlMessage, Flag, blank_authentication
+from noid.wire.control import Code, ControlMessage, Flag
 from noid.wire.options import ContextOption, Tokens
 
 
@@ -91,7 +99,8 @@ def start(
     context.told_remote = ()
     # A peer that still has the context takes no sets from this exchange [D39].
     context.untold |= context.is_known_to_peer
-    context.exchange = Exchange(core.nonce(), core.now_ns, core.now_ns, waiting=waiting)
+    keys = core.keys.pair(core.now_ns) if before is None else before.keys
+    context.exchange = Exchange(core.nonce(), core.now_ns, core.now_ns, keys, waiting=waiting)
     if before is not None:
         context.exchange.started_ns, context.exchange.held = before.started_ns, before.held
         context.exchange.ccr_tries = before.ccr_tries
@@ -115,6 +124,7 @@ def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
             receiver_birthday=context.peer_birthday,
         ),
         tokens=Tokens(sender=context.local_token),
+        key=exchange.keys.public,
         sender_locators=own_entries(context),
         receiver_locators=peer_entries(context),
     )
@@ -153,11 +163,15 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if message.context.receiver_label != context.local_label:
         core.drop("CC with another label")
         return
+    exchange.secret = exchange.keys.agree(message.key)
+    if not exchange.secret:
+        core.drop("CC with a bad key")
+        return
     context.learn_peer_locators(message.sender_locators)
     # What the responder has of ours is what some INIT said, unless somebody has altered it.
     context.untold = message.receiver_locators != own_entries(context)
     context.peer_birthday = message.context.sender_birthday
-    exchange.peer_token = message.tokens.sender
+    exchange.peer_token, exchange.peer_key = message.tokens.sender, message.key
     if message.piggyback is not None and event.source in context.peer_set:
         core.deliver(context, ulp_packet(message))
     if event.source == context.peer_aid:
@@ -178,8 +192,9 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         tokens=Tokens(sender=context.local_token, receiver=exchange.peer_token),
         sender_locators=message.receiver_locators,
         receiver_locators=message.sender_locators,
+        key=exchange.keys.public,
         cookie=message.cookie,
-        reset_token=reset_token(core.options.reset_key, context.local_label, context.peer_aid),
+        reset_token=own_reset_hash(core, context),
     )
     delivered = exchange.carried and not message.flags & Flag.ULP_PACKET_DISCARDED
     if event.source != context.peer_aid and not (
@@ -210,6 +225,48 @@ def _is_urgent(context: Context, exchange: Exchange) -> bool:
     return bool(exchange.waiting) or context.is_known_to_peer
 
 
+def own_reset_hash(core: Core, context: Context) -> bytes:
+    """What the peer is told, to know our reset token when a UC discloses it [D39]."""
+    options = core.options
+    return reset_hash(reset_token(options.reset_key, options.birthday, context.local_label))
+
+
+def said_by_sender(message: ControlMessage) -> Side:
+    """What a message of a set-up says of its sender."""
+    assert message.tokens is not None
+    label = message.context.sender_label
+    return Side(message.sender_aid, label, message.tokens.sender, message.key)
+
+
+def own_side(context: Context, key: bytes) -> Side:
+    """What we say of ourselves in a set-up, with this public key."""
+    return Side(context.local_aid, context.local_label, context.local_token, key)
+
+
+def key_with(core: Core, context: Context, exchange: Exchange, peer: Side) -> bytes:
+    """K of a set-up whose other end said this of itself; empty if there is none [D40].
+
+    The secret of a CC is known. Another public key anybody may have sent, so the rate is limited.
+    """
+    known = {exchange.peer_key: exchange.secret, exchange.crossed[0]: exchange.crossed[1]}
+    secret = known.get(peer.key)
+    if secret is None:
+        if not core.agreements.take(context.local_label, core.now_ns):
+            return b""
+        secret = exchange.keys.agree(peer.key)
+        exchange.crossed = peer.key, secret
+    return context_key(secret, own_side(context, exchange.keys.public), peer) if secret else b""
+
+
+def know_peer(core: Core, context: Context, peer: Side, own: Side, key: bytes) -> None:
+    """Takes into a context what its key is made of, and the key; keeps what was there before."""
+    context.keep_former(key, core.now_ns)
+    core.know_peer_label(context, peer.label)
+    context.peer_token, context.peer_key = peer.token, peer.key
+    context.local_token, context.local_key = own.token, own.key
+    context.agreed_key = key
+
+
 def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
     """The responder has its context; ours is complete [draft §7.6]."""
     context = core.contexts.get(message.receiver_aid + message.sender_aid)
@@ -224,6 +281,11 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     if message.context.receiver_label != context.local_label or not message.context.sender_label:
         core.drop("CONF with another label")
         return
+    peer = said_by_sender(message)
+    key = key_with(core, context, exchange, peer)
+    if not key or not is_authentic(key, event, message):
+        core.drop("CONF not authentic")
+        return
     if event.source == context.peer_aid:
         context.aid_proven = True
     # A peer that had the context before says its sets, and has taken none of ours [D12, D39].
@@ -231,11 +293,9 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     if message.sender_locators:
         context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
-    context.keep_former(message.context.sender_label, message.tokens.sender, core.now_ns)
-    core.know_peer_label(context, message.context.sender_label)
+    know_peer(core, context, peer, own_side(context, exchange.keys.public), key)
     context.peer_birthday = message.context.sender_birthday
-    context.peer_token = message.tokens.sender
-    context.peer_reset_token = message.reset_token
+    context.peer_reset_hash = message.reset_token
     if (exchange.ccr_tries or exchange.tries) == 1:
         context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
     establish(core, context, "CONF received", (event.destination, event.source))
@@ -248,8 +308,8 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
 def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
     """A UR that overtakes the CONF, or comes while that is lost, completes the context [D48].
 
-    It is authenticated by both tokens, of which the peer's came in the CC, and so proves what the
-    CONF would. The reset token alone is missing then.
+    It is authenticated with K, and so proves what the CONF would. Its sender's token and public
+    key are those of the CC. The reset token alone is missing then.
     """
     context = core.labels.get(message.context.receiver_label)
     exchange = context.exchange if context is not None else None
@@ -259,14 +319,13 @@ def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessa
     ends = message.receiver_aid, message.sender_aid
     if ends != (context.local_aid, context.peer_aid) or label in (0, context.peer_label):
         return
-    blanked = blank_authentication(event.octets)
-    expected = authentication(exchange.peer_token, context.local_token, blanked)
+    peer = Side(context.peer_aid, label, exchange.peer_token, exchange.peer_key)
+    key = key_with(core, context, exchange, peer)
     acceptable = event.source in context.peer_acceptable and event.destination in context.own_local
-    if not acceptable or not equal(expected, message.authentication):
+    if not acceptable or not is_authentic(key, event, message):
         return
-    context.keep_former(label, exchange.peer_token, core.now_ns)
-    core.know_peer_label(context, label)
-    context.peer_token, context.peer_reset_token = exchange.peer_token, b""
+    know_peer(core, context, peer, own_side(context, exchange.keys.public), key)
+    context.peer_reset_hash = b""
     establish(core, context, "UR received", (event.destination, event.source))
     tell_remote(core, context)
     tell_untold(core, context)

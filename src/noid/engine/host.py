@@ -284,6 +284,7 @@ class Host:
     def _time_passed(self) -> None:
         core = self.core
         self._renew_some()
+        core.keys.forget(core.now_ns)
         peers.on_time(core)
         for _ in range(TIMERS_PER_TURN):
             upcoming = core.next_timer()

@@ -30,7 +30,8 @@ def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
         context=labels(core, context),
         authentication=bytes(HASH_OCTETS),
     )
-    core.send_on(context, authenticated(core, context, message), context.pair, in_slot=True)
+    octets = authenticated(core, context.agreed_key, message)
+    core.send_on(context, octets, context.pair, in_slot=True)
 
 
 def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:

@@ -1,8 +1,8 @@
 """When one end has lost its state, or never had any [draft §5, §7.12; D15, D18, D20].
 
-A host that gets an Unknown Context starts over if the reset token proves that it is the peer's. A
-birthday proves nothing, so otherwise it tests the context (trial.py). ICMPv6 errors are hints: they
-start a search [D47].
+A host that gets an Unknown Context starts over, if the reset token in it proves that the peer has
+come up anew since the set-up. Otherwise it tests the context (trial.py). ICMPv6 errors are hints:
+they start a search [D47].
 """
 
 from noid.constants import FLOW_LABEL_MASK
@@ -13,7 +13,7 @@ from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
 from noid.engine.searching import rejected as rejected_probe
 from noid.engine.searching import search
-from noid.engine.secrets import equal
+from noid.engine.secrets import equal, reset_hash
 from noid.engine.state import State
 from noid.errors import WireError
 from noid.locators import Locator
@@ -31,7 +31,7 @@ LABEL_AT = FIXED_OCTETS + HEAD_OCTETS
 
 
 def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """The peer says that it does not have our context; is it the peer? [draft §7.12, D18]."""
+    """The peer says that it does not have our context; is it the peer? [draft §7.12, D39]."""
     try:
         quote = ipv6.Header.decode_unchecked(
             message.piggyback.payload if message.piggyback else b""
@@ -47,8 +47,7 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if event.source not in context.peer_acceptable:
         core.drop("UC from elsewhere")
         return
-    token = context.peer_reset_token
-    believed = bool(token) and equal(token, message.reset_token)
+    believed = equal(context.peer_reset_hash, reset_hash(message.reset_token))
     if context.state is State.CLOSING and believed:
         core.discard(context, "the peer has nothing to close")
     elif not context.is_settled or context.is_provisional:

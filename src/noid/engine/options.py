@@ -14,7 +14,7 @@ class HostOptions:
     Attributes:
         codepoints: the numbers in use.
         birthday: the birthday counter, 32 bits, one more than when state was last lost [D35].
-        reset_key: 32 octets out of stable storage [D10].
+        reset_key: 32 octets out of stable storage, for the reset tokens [D39].
         mtu: the least MTU of the uplinks; what is piggybacked must fit it.
         on_switch: whether packets go plainly for as long as the locators in use are the AIDs [D28].
         never_looked_up: prefixes of which nothing is asked because a packet goes there [D34].

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from noid.constants import NEVER
 from noid.datapath.events import ControlMessageReceived
 from noid.engine.history import Pair
+from noid.engine.secrets import KeyPair
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
 
@@ -25,7 +26,11 @@ class Exchange:
         ccr_tries: CCRs sent so far, those before the last INIT too.
         waiting: the latest packet of the ULP that went plainly meanwhile, between AIDs.
         carried: the one of these that rode on the last INIT.
+        keys: our key pair, the same for the whole set-up.
         peer_token: the peer's token out of its CC.
+        peer_key: its public key out of that.
+        secret: what is shared with the owner of that.
+        crossed: the public key that an INIT or a CONF brought besides, and what is shared by that.
         reply: the CCR, for sending again, the pair it goes over, and whether first in a slot.
         held: packets that arrived from sources not proven yet, and these sources [D48].
     """
@@ -33,11 +38,15 @@ class Exchange:
     nonce: int
     started_ns: int
     sent_ns: int
+    keys: KeyPair
     tries: int = 0
     ccr_tries: int = 0
     waiting: bytes = b""
     carried: bytes = b""
     peer_token: int = 0
+    peer_key: bytes = b""
+    secret: bytes = b""
+    crossed: tuple[bytes, bytes] = (b"", b"")
     reply: tuple[ControlMessage, Pair, bool] | None = None
     held: list[tuple[Locator, bytes]] = field(default_factory=list)
 
@@ -139,10 +148,12 @@ class Rival(NamedTuple):
     Attributes:
         event: how it came.
         message: what it says; its cookie is good.
+        keys: our key pair of its CC.
     """
 
     event: ControlMessageReceived
     message: ControlMessage
+    keys: KeyPair
 
 
 class Former(NamedTuple):
@@ -150,9 +161,12 @@ class Former(NamedTuple):
 
     peer_label: int
     peer_token: int
+    peer_key: bytes
     local_token: int
+    local_key: bytes
+    agreed_key: bytes
     peer_birthday: int
-    peer_reset_token: bytes
+    peer_reset_hash: bytes
     peer_update_nonce: int
     peer_keepalive_nonce: int
     peer_local: tuple[Locator, ...]

@@ -10,16 +10,26 @@ from noid.dns.verification import Verification
 from noid.engine.announcing import announce
 from noid.engine.context import NO_MARKS, Context
 from noid.engine.core import Core
-from noid.engine.handshake import establish, ulp_packet, with_piggyback
+from noid.engine.handshake import (
+    establish,
+    key_with,
+    know_peer,
+    own_reset_hash,
+    own_side,
+    said_by_sender,
+    ulp_packet,
+    with_piggyback,
+)
 from noid.engine.phases import Probation, Rival
 from noid.engine.room import make_room
-from noid.engine.secrets import CookieEnd, cookie_state, reset_token
+from noid.engine.secrets import CookieEnd, KeyPair, Side, context_key, cookie_state
 from noid.engine.state import State, Timer, Trigger
-from noid.engine.update import own_entries, peer_entries, tell_untold
+from noid.engine.update import authenticated, own_entries, peer_entries, tell_untold
 from noid.engine.verifying import begin
 from noid.locators import Locator, is_global_unicast
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
 from noid.wire.options import (
+    HASH_OCTETS,
     ContextOption,
     Cookie,
     Entries,
@@ -55,9 +65,24 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
             # "Since A has sent the CCR it knows that B will soon complete" [draft §4.3.2 step 5]
             core.drop("INIT while CCR is sent")
         case State.INIT_SENT:
-            # Nothing is taken from the INIT: the CONF with our nonce completes our side [D13, D48].
-            announce(core, context)
-            _send_conf(core, context, message, event, with_sets=True)
+            _answer_crossing(core, context, event, message)
+
+
+def _answer_crossing(
+    core: Core, context: Context, event: ControlMessageReceived, message: ControlMessage
+) -> None:
+    """CONF for an INIT that crosses ours [draft §4.3.1].
+
+    Nothing is taken from the INIT: the CONF with our nonce completes our side [D13, D48].
+    """
+    exchange = context.exchange
+    assert exchange is not None
+    key = key_with(core, context, exchange, said_by_sender(message))
+    if not key:
+        core.drop("INIT with a bad key, or too many")
+        return
+    announce(core, context)
+    _send_conf(core, context, message, event, (exchange.keys.public, key), with_sets=True)
 
 
 def _answer_statelessly(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
@@ -83,7 +108,9 @@ def _answer_statelessly(core: Core, event: ControlMessageReceived, message: Cont
             message.sender_locators,
         ),
         CookieEnd(message.receiver_aid, 0, core.options.birthday, tokens.sender, own),
+        message.key,
     )
+    cookie = core.keys.seal(state, event.source, core.now_ns)
     reply = ControlMessage(
         code=Code.CC,
         nonce=message.nonce,
@@ -98,7 +125,8 @@ def _answer_statelessly(core: Core, event: ControlMessageReceived, message: Cont
         tokens=tokens,
         sender_locators=own,
         receiver_locators=message.sender_locators,
-        cookie=core.cookies.seal(state, event.source, core.now_ns),
+        key=core.keys.pair(core.now_ns).public,
+        cookie=cookie,
     )
     # With as many locators as there may be it is still less than three of the smallest INIT [D9].
     core.send(reply, (event.destination, event.source), in_slot=event.in_slot)
@@ -124,27 +152,10 @@ def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
 
 def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
     """Our own state comes back; if it is ours, it becomes a context [draft §7.5, D8]."""
-    assert message.tokens is not None
     cookie = message.cookie
     assert cookie is not None
-    labels, tokens = message.context, message.tokens
-    state = cookie_state(
-        CookieEnd(
-            message.sender_aid,
-            labels.sender_label,
-            labels.sender_birthday,
-            tokens.sender,
-            message.sender_locators,
-        ),
-        CookieEnd(
-            message.receiver_aid,
-            labels.receiver_label,
-            labels.receiver_birthday,
-            tokens.receiver,
-            message.receiver_locators,
-        ),
-    )
-    if not core.cookies.opens(cookie, state, core.now_ns):
+    keys = core.keys.opens(cookie, _state_in(message), core.now_ns)
+    if keys is None:
         core.drop("CCR with a bad or old cookie")
         return
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
@@ -155,23 +166,16 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
         return
     waiting = b""
     if context is not None and context.is_settled:
-        said = message.context.sender_label, message.tokens.sender
-        if said != (context.peer_label, context.peer_token):
-            _keep(core, context, event, message)
-        else:
+        if _is_of(context, message):
             _confirm(core, context, event, message, is_known=True)  # the CONF was lost [D12]
+        else:
+            _keep(core, context, Rival(event, message, keys))
         return
     if context is not None:
         waiting = context.exchange.waiting if context.exchange is not None else b""
         context = _completed_by_ccr(core, context, event, message, cookie)
-    elif cookie.locator == peer_aid:
-        context = _context_from(core, event, message, cookie, Verification(peer_aid, None))
     else:
-        # Anybody can come so far in the name of somebody else's AID [D37].
-        probation = Probation(cookie.locator)
-        context = _context_from(
-            core, event, message, cookie, Verification(peer_aid, None), probation=probation
-        )
+        context = _made_by_ccr(core, event, message, keys)
     if context is None:
         return
     _confirm(core, context, event, message, waiting=waiting)
@@ -187,48 +191,82 @@ def _confirm(
     is_known: bool = False,
 ) -> None:
     """Answers a CCR, and delivers what rides on it; of a context that we had no set is taken."""
-    _send_conf(core, context, message, event, with_sets=is_known, waiting=waiting)
+    keys = context.local_key, context.agreed_key
+    _send_conf(core, context, message, event, keys, with_sets=is_known, waiting=waiting)
     tell_untold(core, context)
     if message.piggyback is not None:
         core.deliver(context, ulp_packet(message))
 
 
-def _keep(
-    core: Core, context: Context, event: ControlMessageReceived, message: ControlMessage
-) -> None:
+def _keep(core: Core, context: Context, rival: Rival) -> None:
     """Another exchange for the AIDs of a context: it takes their place if the peer is silent [D39].
 
     Where nothing is proven there is no traffic that could be captured; then the exchange itself
     proves the AID, as it does the first time [D8].
     """
-    assert message.cookie is not None
+    cookie = rival.message.cookie
+    assert cookie is not None
     proven = context.peer_verified or {context.peer_aid}
-    if context.is_provisional or message.cookie.locator not in proven:
+    if context.is_provisional or cookie.locator not in proven:
         core.drop("CCR would replace a context, unproven")
         return
-    context.rival = Rival(event, message)
+    context.rival = rival
     if context.trial is None:
         core.set_timer(context, Timer.TRIAL, max(0, context.next_trial_ns - core.now_ns))
 
 
-def replace(core: Core, context: Context, rival: Rival) -> None:
-    """The peer of a context was silent: the one whose CCR was kept is the peer now [D39]."""
-    event, message = rival
+def replace(core: Core, context: Context, rival: Rival) -> bool:
+    """The peer of a context was silent: the one whose CCR was kept is the peer now [D39].
+
+    Returns:
+        Whether that could be, by its public key.
+    """
+    event, message, keys = rival
     assert message.cookie is not None
-    assert message.tokens is not None
+    secret = keys.agree(message.key)
+    if not secret:
+        core.drop("CCR with a bad key")
+        return False
     core.trigger = Trigger.CCR
     core.enter(context, State.IDLE, "replaced by the peer")
     context.aid_proven |= message.cookie.locator == context.peer_aid
-    _establish_by_ccr(core, context, event, message, message.cookie)
-    context.local_token = message.tokens.receiver
+    _establish_with(core, context, event, message, keys, secret)
     begin(core, context)
     _confirm(core, context, event, message)
+    return True
+
+
+def _state_in(message: ControlMessage) -> bytes:
+    """The state that a CCR brings back, as the CC's cookie covers it."""
+    assert message.tokens is not None
+    labels, tokens = message.context, message.tokens
+    initiator = CookieEnd(
+        message.sender_aid,
+        labels.sender_label,
+        labels.sender_birthday,
+        tokens.sender,
+        message.sender_locators,
+    )
+    responder = CookieEnd(
+        message.receiver_aid,
+        labels.receiver_label,
+        labels.receiver_birthday,
+        tokens.receiver,
+        message.receiver_locators,
+    )
+    return cookie_state(initiator, responder, message.key)
+
+
+def _is_of(context: Context, message: ControlMessage) -> bool:
+    """Whether a CCR is one that made this context, or could have: by label, token, key [D39]."""
+    peer = Side(context.peer_aid, context.peer_label, context.peer_token, context.peer_key)
+    return peer == said_by_sender(message)
 
 
 def _on_probation(core: Core, message: ControlMessage) -> Context | None:
     """The provisional context that a CCR made before, if this is that CCR again [D12, D37]."""
     for context in core.by_peer_label.get(message.context.sender_label, ()):
-        same = (context.local_aid, context.peer_aid) == (message.receiver_aid, message.sender_aid)
+        same = context.local_aid == message.receiver_aid and _is_of(context, message)
         if same and context.is_provisional:
             return context
     return None
@@ -252,42 +290,74 @@ def _completed_by_ccr(
     if cookie.locator not in context.peer_verified | {context.peer_aid}:
         core.drop("CCR would complete a context, unproven")
         return None
+    exchange = context.exchange
+    assert exchange is not None
+    key = key_with(core, context, exchange, said_by_sender(message))
+    if not key:
+        core.drop("CCR with a bad key, or too many")
+        return None
     if cookie.locator == context.peer_aid:
         context.aid_proven = True
-    _establish_by_ccr(core, context, event, message, cookie)
+    own = own_side(context, exchange.keys.public)
+    _establish_by_ccr(core, context, event, message, own, key)
     return context
 
 
-def _context_from(
-    core: Core,
-    event: ControlMessageReceived,
-    message: ControlMessage,
-    cookie: Cookie,
-    verification: Verification,
-    *,
-    probation: Probation | None = None,
+def _made_by_ccr(
+    core: Core, event: ControlMessageReceived, message: ControlMessage, keys: KeyPair
 ) -> Context | None:
-    """A responder's context, out of the CCR; where the CC went is proven [D8]."""
+    """A responder's context, out of the CCR; where the CC went is proven [D8].
+
+    Args:
+        core: of the host.
+        event: how the CCR came.
+        message: the CCR.
+        keys: our key pair of the CC.
+    """
+    cookie, peer_aid = message.cookie, message.sender_aid
+    assert cookie is not None
+    secret = keys.agree(message.key)
+    if not secret:
+        core.drop("CCR with a bad key")
+        return None
+    # Anybody can come so far in the name of somebody else's AID [D37].
+    probation = Probation(cookie.locator) if cookie.locator != peer_aid else None
     own_local = core.locators_with(message.receiver_aid)
     make_room(core, cookie.locator, provisional=probation is not None)
     context = core.create(
         message.receiver_aid,
-        message.sender_aid,
-        verification,
+        peer_aid,
+        Verification(peer_aid, None),
         own_local,
         probation,
         began=cookie.locator,
     )
     if context is None:
         return None
-    context.aid_proven = cookie.locator == context.peer_aid
-    # The token of ours in the CC was drawn without state; the CCR brings it back. A context that
-    # was there before keeps its own, perhaps said in a CONF already, and says it in this one's.
-    assert message.tokens is not None
-    context.local_token = message.tokens.receiver
-    _establish_by_ccr(core, context, event, message, cookie)
+    context.aid_proven = probation is None
+    _establish_with(core, context, event, message, keys, secret)
     begin(core, context)
     return context
+
+
+def _establish_with(
+    core: Core,
+    context: Context,
+    event: ControlMessageReceived,
+    message: ControlMessage,
+    keys: KeyPair,
+    secret: bytes,
+) -> None:
+    """Establishes a context with the token and the key of the CC, which the CCR brings back.
+
+    They were drawn without state. A context that has sent INIT keeps its own, perhaps said in a
+    CONF already, and says it in this one's.
+    """
+    assert message.tokens is not None
+    token = message.tokens.receiver
+    own = Side(context.local_aid, context.local_label, token, keys.public)
+    key = context_key(secret, own, said_by_sender(message))
+    _establish_by_ccr(core, context, event, message, own, key)
 
 
 def _establish_by_ccr(
@@ -295,10 +365,21 @@ def _establish_by_ccr(
     context: Context,
     event: ControlMessageReceived,
     message: ControlMessage,
-    cookie: Cookie,
+    own: Side,
+    key: bytes,
 ) -> None:
-    """What a CCR says about the peer, into the context, which carries data from now on."""
-    assert message.tokens is not None
+    """What a CCR says about the peer, into the context, which carries data from now on.
+
+    Args:
+        core: of the host.
+        context: the one it is about.
+        event: how the CCR came.
+        message: the CCR.
+        own: what our CONF says of us.
+        key: K.
+    """
+    cookie = message.cookie
+    assert cookie is not None
     # The cookie remembers, in our place, when the CC went.
     if core.now_ns - cookie.timestamp < MEASURED_MAX:
         context.measure((event.destination, cookie.locator), core.now_ns - cookie.timestamp)
@@ -307,11 +388,9 @@ def _establish_by_ccr(
     # What the initiator has of ours is what the CC said.
     said = {(one.locator, one.flags & ~LocatorFlag.REMOTE) for one in message.receiver_locators}
     context.untold = said != set(own_entries(context))
-    context.keep_former(message.context.sender_label, message.tokens.sender, core.now_ns)
-    core.know_peer_label(context, message.context.sender_label)
+    know_peer(core, context, said_by_sender(message), own, key)
     context.peer_birthday = message.context.sender_birthday
-    context.peer_token = message.tokens.sender
-    context.peer_reset_token = message.reset_token
+    context.peer_reset_hash = message.reset_token
     establish(core, context, "CCR received", (event.destination, cookie.locator))
 
 
@@ -320,6 +399,7 @@ def _send_conf(
     context: Context,
     message: ControlMessage,
     event: ControlMessageReceived,
+    keys: tuple[bytes, bytes],
     *,
     with_sets: bool,
     waiting: bytes = b"",
@@ -331,6 +411,7 @@ def _send_conf(
         context: the one it is about.
         message: what it answers.
         event: how that came.
+        keys: our public key, and K.
         with_sets: whether the peer does not have our sets from a CC.
         waiting: the packet of the ULP that went plainly to an AID that does not answer [D7].
     """
@@ -349,7 +430,9 @@ def _send_conf(
         tokens=Tokens(sender=context.local_token, receiver=message.tokens.sender),
         sender_locators=own_entries(context) if with_sets else (),
         receiver_locators=peer_entries(context) if context.verification.settled else (),
-        reset_token=reset_token(core.options.reset_key, context.local_label, context.peer_aid),
+        authentication=bytes(HASH_OCTETS),
+        reset_token=own_reset_hash(core, context),
+        key=keys[0],
     )
     # A CCR's source field proves nothing; where its CC went is proven [D8]. A cookie on an INIT is
     # whatever its sender wrote there.
@@ -360,4 +443,5 @@ def _send_conf(
     if cookie is not None and destination != context.peer_aid:
         # Not in answer to an INIT: where that came from nobody has proven [D9].
         reply = with_piggyback(core, reply, waiting)
-    core.send(reply, (event.destination, destination), in_slot=event.in_slot)
+    octets = authenticated(core, keys[1], reply)
+    core.send(octets, (event.destination, destination), in_slot=event.in_slot)

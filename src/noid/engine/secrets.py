@@ -1,7 +1,7 @@
-"""Keyed hashes: the stateless cookie, the authentication of updates, the reset token [D8, D10].
+"""Key agreement, and keyed hashes: messages, the stateless cookie, the reset token [D8, D39, D40].
 
-All are BLAKE2b with a key and 16 octets of digest, from the standard library. Keys come from the
-entropy the engine was given.
+The hashes are BLAKE2b with 16 octets of digest, from the standard library. The agreement is X25519
+(RFC 7748). Keys come from the entropy the engine was given.
 """
 
 import hashlib
@@ -11,15 +11,77 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from noid.constants import COOKIE_KEY_LIFETIME, COOKIE_LIFETIME
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from noid.constants import COOKIE_LIFETIME, KEYS_KEPT, KEYS_LIFETIME
 from noid.locators import Locator
-from noid.wire.options import HASH_OCTETS, TOKENS, Cookie, Entries, encode_entries
+from noid.wire.options import HASH_OCTETS, Cookie, Entries, encode_entries
 
 Entropy = Callable[[int], bytes]
 """So many random octets."""
 
 KEY_OCTETS = 32
+KEY_VERSION = b"noid key 1"
+"""What a later way to make keys changes."""
+SIDE = struct.Struct(">16sIQ32s")
 COOKIE_END = struct.Struct(">16sIIQ")
+RESET = struct.Struct(">II")
+BIRTHDAYS = 1 << 32
+
+
+class KeyPair:
+    """An X25519 key pair.
+
+    Args:
+        private: 32 random octets.
+
+    Attributes:
+        public: the public key, 32 octets.
+    """
+
+    __slots__ = ("_private", "public")
+
+    def __init__(self, private: bytes) -> None:
+        self._private = X25519PrivateKey.from_private_bytes(private)
+        self.public = self._private.public_key().public_bytes_raw()
+
+    def __reduce__(self) -> tuple[type["KeyPair"], tuple[bytes]]:
+        return KeyPair, (self._private.private_bytes_raw(),)
+
+    def agree(self, public: bytes) -> bytes:
+        """The secret shared with the owner of a public key, 32 octets; empty if it is zero."""
+        try:
+            return self._private.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError:
+            return b""
+
+
+class Side(NamedTuple):
+    """What one end of a context puts into its key; all of it is public.
+
+    Attributes:
+        aid: its AID.
+        label: the label that it allocated.
+        token: its random token.
+        key: its public key, 32 octets.
+    """
+
+    aid: Locator
+    label: int
+    token: int
+    key: bytes
+
+
+def context_key(shared: bytes, one: Side, other: Side) -> bytes:
+    """K, 32 octets: what authenticates the messages of a context [D40].
+
+    Args:
+        shared: the secret of the two key pairs.
+        one: what one end has said of itself.
+        other: the same of the other; which is which does not matter.
+    """
+    sides = b"".join([SIDE.pack(*side) for side in sorted((one, other))])
+    return hashlib.blake2b(shared + KEY_VERSION + sides, digest_size=KEY_OCTETS).digest()
 
 
 def keyed_hash(key: bytes, octets: bytes) -> bytes:
@@ -32,30 +94,20 @@ def equal(one: bytes, other: bytes) -> bool:
     return hmac.compare_digest(one, other)
 
 
-def authentication(sender_token: int, receiver_token: int, blanked: bytes) -> bytes:
-    """The keyed hash of a message, made from both ends' tokens [draft §13, D10].
-
-    The key is the sender's token and then the receiver's, so that a message turned round proves
-    nothing.
+def reset_token(reset_key: bytes, birthday: int, label: int) -> bytes:
+    """What proves that the host that allocated a label has come up anew since [D39].
 
     Args:
-        sender_token: of the end that sends the message.
-        receiver_token: of the other.
-        blanked: the message as ``wire.control.blank_authentication`` leaves it.
-    """
-    return keyed_hash(TOKENS.pack(sender_token, receiver_token), blanked)
-
-
-def reset_token(reset_key: bytes, label: int, peer: Locator) -> bytes:
-    """What proves that a UC about ``label`` comes from the host that allocated it [D10].
-
-    Args:
-        reset_key: this host's key, in stable storage.
+        reset_key: the host's key, in stable storage.
+        birthday: its counter when it made the context.
         label: F(local) of the context.
-        peer: the peer's AID; in a UC, where that is lost with the context, the source locator of
-            the packet in question, which is the AID more often than not.
     """
-    return keyed_hash(reset_key, label.to_bytes(4, "big") + peer)
+    return keyed_hash(reset_key, RESET.pack(birthday % BIRTHDAYS, label))
+
+
+def reset_hash(token: bytes) -> bytes:
+    """What the peer keeps of a reset token, by which it knows the token when that is disclosed."""
+    return hashlib.blake2b(token, digest_size=HASH_OCTETS).digest()
 
 
 class CookieEnd(NamedTuple):
@@ -68,58 +120,82 @@ class CookieEnd(NamedTuple):
     locators: Entries
 
 
-def cookie_state(initiator: CookieEnd, responder: CookieEnd) -> bytes:
-    """The state that a CC carries and its CCR returns [draft §3.3.2]."""
-    return b"".join(
-        [
-            COOKIE_END.pack(end.aid, end.label, end.birthday, end.token)
-            + encode_entries(end.locators)
-            for end in (initiator, responder)
-        ]
-    )
+def cookie_state(initiator: CookieEnd, responder: CookieEnd, key: bytes) -> bytes:
+    """The state that a CC carries and its CCR returns [draft §3.3.2].
+
+    Args:
+        initiator: what INIT said.
+        responder: what CC says.
+        key: the initiator's public key; the responder's is added by ``HostKeys``.
+    """
+    ends = [
+        COOKIE_END.pack(end.aid, end.label, end.birthday, end.token) + encode_entries(end.locators)
+        for end in (initiator, responder)
+    ]
+    return b"".join([*ends, key])
+
+
+class Epoch(NamedTuple):
+    """The secrets of one time: the key of the cookie, and the key pair."""
+
+    began_ns: int
+    cookie_key: bytes
+    pair: KeyPair
 
 
 @dataclass(slots=True)
-class CookieKeys:
-    """The keys of the stateless cookie: the one that signs, and the one before it [D8].
+class HostKeys:
+    """What a host keeps secret for a time: the present epoch, and the one before [D8, D40].
+
+    An exchange keeps the key pair it began with. So an earlier one is kept here only as long as
+    a cookie of that time may come back, and a little longer.
 
     Args:
         entropy: where keys come from.
     """
 
     entropy: Entropy
-    current: bytes = b""
-    previous: bytes = b""
-    made_ns: int = 0
+    current: Epoch | None = None
+    previous: Epoch | None = None
+
+    def pair(self, now_ns: int) -> KeyPair:
+        """The key pair of an exchange that begins now."""
+        return self._epoch(now_ns).pair
 
     def seal(self, state: bytes, locator: Locator, now_ns: int) -> Cookie:
-        """The cookie of a CC that goes to ``locator``."""
-        self._rotate(now_ns)
-        return Cookie(
-            timestamp=now_ns,
-            locator=locator,
-            keyed_hash=_cookie_hash(self.current, state, locator, now_ns),
-        )
+        """The cookie of a CC that goes to ``locator``, and has our present public key."""
+        keyed = _cookie_hash(self._epoch(now_ns), state, locator, now_ns)
+        return Cookie(timestamp=now_ns, locator=locator, keyed_hash=keyed)
 
-    def opens(self, cookie: Cookie, state: bytes, now_ns: int) -> bool:
-        """Whether we made this cookie for this state, no longer than COOKIE_LIFETIME ago."""
-        self._rotate(now_ns)
+    def opens(self, cookie: Cookie, state: bytes, now_ns: int) -> KeyPair | None:
+        """The key pair with whose public key we made this cookie for this state.
+
+        None if we did not, or if that is longer than COOKIE_LIFETIME ago.
+        """
         if not 0 <= now_ns - cookie.timestamp <= COOKIE_LIFETIME:
-            return False
-        key = self.current if cookie.timestamp >= self.made_ns else self.previous
-        if not key:
-            return False
-        expected = _cookie_hash(key, state, cookie.locator, cookie.timestamp)
-        return equal(expected, cookie.keyed_hash)
+            return None
+        for epoch in (self.current, self.previous):
+            if epoch is not None and epoch.began_ns <= cookie.timestamp:
+                expected = _cookie_hash(epoch, state, cookie.locator, cookie.timestamp)
+                return epoch.pair if equal(expected, cookie.keyed_hash) else None
+        return None
 
-    def _rotate(self, now_ns: int) -> None:
-        age = now_ns - self.made_ns
-        if not self.current or age >= COOKIE_KEY_LIFETIME:
-            # A key older than two lifetimes signed nothing that could still be accepted.
-            self.previous = self.current if age < 2 * COOKIE_KEY_LIFETIME else b""
-            self.current = self.entropy(KEY_OCTETS)
-            self.made_ns = now_ns
+    def forget(self, now_ns: int) -> None:
+        """Removes what no exchange can need any more."""
+        if self.current is not None and now_ns - self.current.began_ns >= KEYS_KEPT:
+            self.previous = None
+            if now_ns - self.current.began_ns >= KEYS_LIFETIME + KEYS_KEPT:
+                self.current = None
+
+    def _epoch(self, now_ns: int) -> Epoch:
+        self.forget(now_ns)
+        if self.current is None or now_ns - self.current.began_ns >= KEYS_LIFETIME:
+            self.previous = self.current
+            pair = KeyPair(self.entropy(KEY_OCTETS))
+            self.current = Epoch(now_ns, self.entropy(KEY_OCTETS), pair)
+        return self.current
 
 
-def _cookie_hash(key: bytes, state: bytes, locator: Locator, timestamp: int) -> bytes:
-    return keyed_hash(key, timestamp.to_bytes(8, "big") + locator + state)
+def _cookie_hash(epoch: Epoch, state: bytes, locator: Locator, timestamp: int) -> bytes:
+    octets = timestamp.to_bytes(8, "big") + locator + epoch.pair.public + state
+    return keyed_hash(epoch.cookie_key, octets)

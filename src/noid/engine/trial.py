@@ -55,9 +55,8 @@ def end(core: Core, context: Context, why: str) -> None:
     rival = context.rival
     context.doubted_nonce = context.update_nonce
     cookie = None if rival is None else rival.message.cookie
-    if rival is not None and cookie and core.now_ns - cookie.timestamp <= COOKIE_LIFETIME:
-        replace(core, context, rival)
-    else:
+    is_fresh = cookie is not None and core.now_ns - cookie.timestamp <= COOKIE_LIFETIME
+    if rival is None or not is_fresh or not replace(core, context, rival):
         start(core, context, b"", why)
         core.install(context)
 

@@ -1,4 +1,4 @@
-"""Saying that a context is unknown here: the UC message [draft §3.3.7, §7.11 1a; D9, D10, D17]."""
+"""Saying that a context is unknown here: the UC message [draft §3.3.7, §7.11 1a; D9, D17, D39]."""
 
 from noid.constants import CONTROL_OCTETS_MAX
 from noid.datapath.events import ControlMessageReceived, UnknownLabelSeen
@@ -50,7 +50,8 @@ def _send(core: Core, header: ipv6.Header, packet: bytes, label: int) -> None:
         sender_aid=UNSPECIFIED,
         receiver_aid=UNSPECIFIED,
         context=ContextOption(receiver_label=label, sender_birthday=core.options.birthday),
-        reset_token=reset_token(core.options.reset_key, label, header.source),
+        # Of the life before: it says that this host has come up anew since, for any label alike.
+        reset_token=reset_token(core.options.reset_key, core.options.birthday - 1, label),
         piggyback=Piggyback(ipv6.IPV6, packet[:QUOTE_OCTETS_MAX]),
     )
     core.send(message, (header.destination, header.source))

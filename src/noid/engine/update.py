@@ -2,7 +2,7 @@
 
 One message serves two ends. With new sets it tells the peer what changed, and is repeated until it
 is acknowledged; with unchanged sets it is a probe of one pair of locators (reachability.py).
-Either way it is authenticated with both ends' tokens, carries a nonce that only grows, and is
+Either way it is authenticated with the key of the context, carries a nonce that only grows, and is
 answered by the receiver from the locator that was probed to the locator that probed.
 """
 
@@ -20,7 +20,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
 from noid.engine.phases import Former, Update
-from noid.engine.secrets import authentication, equal
+from noid.engine.secrets import equal, keyed_hash
 from noid.engine.selection import BROKEN, instead, standing
 from noid.engine.state import State, Timer
 from noid.locators import Locator
@@ -116,7 +116,7 @@ def request(
     if packet:
         octets = len(message.encode(core.options.codepoints.icmpv6_type))
         message = replace(message, piggyback=core.fitting(octets, packet))
-    return authenticated(core, context, message)
+    return authenticated(core, context.agreed_key, message)
 
 
 def tell_remote(core: Core, context: Context) -> None:
@@ -144,18 +144,17 @@ def labels(core: Core, context: Context) -> ContextOption:
     )
 
 
-def authenticated(core: Core, context: Context, message: ControlMessage) -> bytes:
-    """The octets of a message with the keyed hash that only this context's two ends can make [D10].
+def authenticated(core: Core, key: bytes, message: ControlMessage) -> bytes:
+    """The octets of a message with the keyed hash that only the two ends with a key can make [D40].
 
     Args:
         core: of the host.
-        context: whose tokens make the key.
+        key: K.
         message: with zeros in the place of its authentication.
     """
     octets = message.encode(core.options.codepoints.icmpv6_type)
-    digest = authentication(context.local_token, context.peer_token, octets)
     at = authentication_at(octets)
-    return octets[:at] + digest + octets[at + HASH_OCTETS :]
+    return octets[:at] + keyed_hash(key, octets) + octets[at + HASH_OCTETS :]
 
 
 def matching(core: Core, event: ControlMessageReceived, message: ControlMessage) -> Context | None:
@@ -176,7 +175,7 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if not core.messages.take((context.local_label, message.code, event.source), core.now_ns):
         core.drop(f"{message.code.name} over the rate")
         return None
-    if not is_authentic(context, event, message):
+    if not is_authentic(context.agreed_key, event, message):
         core.drop(f"{message.code.name} not authentic")
         return None
     if _is_new(context, message) and context.closing is None:
@@ -232,11 +231,12 @@ def _reinstate(
         Code.KEEPALIVE: former.peer_keepalive_nonce,
     }
     is_new = message.nonce > newest.get(message.code, message.nonce)
-    if not (acceptable and is_new and is_authentic(former, event, message)):
+    if not (acceptable and is_new and is_authentic(former.agreed_key, event, message)):
         return
     core.know_peer_label(context, former.peer_label)
-    context.peer_token, context.local_token = former.peer_token, former.local_token
-    context.peer_reset_token = former.peer_reset_token
+    context.peer_token, context.peer_key = former.peer_token, former.peer_key
+    context.local_token, context.local_key = former.local_token, former.local_key
+    context.agreed_key, context.peer_reset_hash = former.agreed_key, former.peer_reset_hash
     context.peer_update_nonce = former.peer_update_nonce
     context.peer_keepalive_nonce = former.peer_keepalive_nonce
     context.peer_local = former.peer_local
@@ -246,12 +246,12 @@ def _reinstate(
     core.install(context)
 
 
-def is_authentic(
-    peer: Context | Former, event: ControlMessageReceived, message: ControlMessage
-) -> bool:
-    """Whether the keyed hash of a message is the peer's [D10]."""
-    blanked = blank_authentication(event.octets)
-    expected = authentication(peer.peer_token, peer.local_token, blanked)
+def is_authentic(key: bytes, event: ControlMessageReceived, message: ControlMessage) -> bool:
+    """Whether a message has the keyed hash of one who has the key [D40].
+
+    It covers the AIDs, so that a host's own message turned round is none of its peer.
+    """
+    expected = keyed_hash(key, blank_authentication(event.octets))
     return equal(expected, message.authentication)
 
 
@@ -294,7 +294,7 @@ def acknowledge(
         context=labels(core, context),
         authentication=bytes(HASH_OCTETS),
     )
-    octets = authenticated(core, context, answer)
+    octets = authenticated(core, context.agreed_key, answer)
     back: Pair = (event.destination, event.source)
     hears_nothing = bool(message.flags & Flag.HEARS_NOTHING)
     is_left = bool(instead(context))

@@ -72,13 +72,16 @@ ERRORS = Row(name="UC and CLOSEACK", limit=ERROR_RATE_PER_SECOND, each=PREFIX_ER
 MESSAGES = Row(name="messages of a context", limit=0, each=128, user="context")
 """URs of one context and one source in a second; UAs and keepalives the same. The checks of their
 authentication are counted, not those that pass."""
+AGREEMENTS = Row(name="keys of a context", limit=0, each=4, burst=1, user="context")
+"""X25519 computations in a second with public keys that an INIT, CCR or CONF brings while a set-up
+is under way: anybody may have sent these [D40]."""
 CONTROL = Row(name="control messages", limit=16_000, each=2_000, burst=1)
 """Control messages that a plane gives the engine in a second."""
 UNKNOWN = Row(name="unknown labels", limit=200, each=25, burst=1)
 """Data packets without a context that a plane reports in a second."""
 POLICY = (
     CONTEXTS, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS,
-    CHECKS, ERRORS, MESSAGES, CONTROL, UNKNOWN,
+    CHECKS, ERRORS, MESSAGES, AGREEMENTS, CONTROL, UNKNOWN,
 )  # fmt: skip
 
 

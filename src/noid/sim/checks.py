@@ -355,12 +355,12 @@ class Checks:
             return ""
         if (context.local_label, context.peer_label) != (other.peer_label, other.local_label):
             return f"{where}: labels"
-        if (context.local_token, context.peer_token) != (other.peer_token, other.local_token):
+        if context.agreed_key != other.agreed_key:
             beguiled = frozenset({context.local_aid, context.peer_aid}) in self.beguiled
-            return "" if beguiled else f"{where}: tokens"
+            return "" if beguiled else f"{where}: keys"
         if set(context.own_local) != set(other.peer_acceptable):
             return f"{where}: Lsl"
-        if other.peer_reset_token and other.peer_birthday != node.birthday:
+        if other.peer_reset_hash and other.peer_birthday != node.birthday:
             return f"{where}: birthday"
         return ""
 

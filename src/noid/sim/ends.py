@@ -161,6 +161,7 @@ class End:
         core.errors.forget()
         core.checks.forget()
         core.messages.forget()
+        core.agreements.forget()
         timers = type(core.timers)()
         while (upcoming := core.timers.next()) is not None:
             at_ns, key = upcoming
@@ -230,8 +231,8 @@ def name_of(packet: bytes) -> str:
 
 Do = tuple[str, bytes | int | None]
 """What happens to an end: the name of a method of End, and its argument where it has one."""
-View = tuple[bool, int, int, int, int]
-"""Of a context: whether it is settled; its two labels and its two tokens, local first."""
+View = tuple[bool, int, int, bytes]
+"""Of a context: whether it is settled; its two labels, local first, and its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +319,7 @@ def facts_of(end: End) -> Facts:
             context.is_settled and not context.is_provisional,
             context.local_label,
             context.peer_label,
-            context.local_token,
-            context.peer_token,
+            context.agreed_key,
         )
         for context in end.host.contexts
     }
@@ -335,5 +335,5 @@ def agree(one: Facts, other: Facts) -> bool:
     """Whether two ends have the same contexts, and neither anything else."""
     if len(one.proven) != len(one.contexts) or len(other.proven) != len(other.contexts):
         return False
-    turned = {(True, theirs, ours, their, our) for _, ours, theirs, our, their in one.proven}
+    turned = {(True, theirs, ours, key) for _, ours, theirs, key in one.proven}
     return turned == set(other.proven)

@@ -345,12 +345,12 @@ class _Walk:
         """Holds a state against the laws."""
         one, other = (self.ends.facts[end] for end in place.ends)
         if not place.flight and one.proven and other.proven:
-            theirs = {(view[2], view[1]): (view[4], view[3]) for view in other.proven}
+            theirs = {(view[2], view[1]): view[3] for view in other.proven}
             matching = [view for view in one.proven if view[1:3] in theirs]
             if not matching:
                 self._accuse(("labels match when all is quiet", f"{one} {other}"), place)
-            elif any(view[3:] != theirs[view[1:3]] for view in matching):
-                self._accuse(("tokens match when all is quiet", f"{one} {other}"), place)
+            elif any(view[3] != theirs[view[1:3]] for view in matching):
+                self._accuse(("keys match when all is quiet", f"{one} {other}"), place)
         if not self._heals(place.ends, place.flight):
             self._accuse(("what goes wrong heals", "the ends do not agree again"), place)
 

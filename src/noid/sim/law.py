@@ -208,10 +208,9 @@ def _memory(node: Node, peer: Node, label: int) -> Memory:
         peer_aid=theirs[0],
         local_label=label,
         peer_label=NOBODY,
-        local_token=1,
-        peer_token=2,
+        agreed_key=bytes(32),
         peer_birthday=peer.birthday,
-        peer_reset_token=b"",
+        peer_reset_hash=b"",
         local_locator=own[0],
         peer_locator=theirs[0],
         own_local=own,
@@ -225,6 +224,7 @@ def _memory(node: Node, peer: Node, label: int) -> Memory:
         proven=(),
         update_nonce=0,
         peer_update_nonce=0,
+        peer_keepalive_nonce=0,
         round_trip_ns=0,
     )
 
@@ -275,6 +275,7 @@ def _control(
         receiver_locators=entries if about else (),
         cookie=Cookie(timestamp=world.now_ns, locator=peer.locators[0], keyed_hash=bytes(16)),
         authentication=chance.randbytes(16),
+        key=chance.randbytes(32),
         piggyback=None if about else Piggyback(ipv6.IPV6, bytes(48)),
     )
     packet = encode_packet(message, peer.locators[0], node.locators[0], CODEPOINTS)

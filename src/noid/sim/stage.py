@@ -79,8 +79,7 @@ def portrait(context: Context) -> tuple[object, ...]:
     return (
         context.local_label,
         context.peer_label,
-        context.local_token,
-        context.peer_token,
+        context.agreed_key,
         context.peer_birthday,
         context.peer_acceptable,
         context.peer_verified,

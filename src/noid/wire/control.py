@@ -51,6 +51,8 @@ from noid.wire.options import (
     HEAD_OCTETS,
     HEARD,
     HEARD_OPTION,
+    KEY_OCTETS,
+    KEY_OPTION,
     ContextOption,
     Cookie,
     Entries,
@@ -134,10 +136,10 @@ NO_PIGGYBACK = Piggyback(ipv6.NO_NEXT_HEADER, b"")
 
 _BOTH_SETS = ("sender_locators", "receiver_locators")
 REQUIRED: dict[Code, tuple[str, ...]] = {
-    Code.INIT: ("tokens", *_BOTH_SETS),
-    Code.CC: ("tokens", "cookie", *_BOTH_SETS),
-    Code.CCR: ("tokens", "cookie", *_BOTH_SETS),
-    Code.CONF: ("tokens",),
+    Code.INIT: ("tokens", "key", *_BOTH_SETS),
+    Code.CC: ("tokens", "key", "cookie", *_BOTH_SETS),
+    Code.CCR: ("tokens", "key", "cookie", *_BOTH_SETS),
+    Code.CONF: ("tokens", "key", "authentication"),
     Code.UR: ("authentication", *_BOTH_SETS),
     Code.UA: ("authentication",),
     Code.UC: (),
@@ -164,8 +166,10 @@ class ControlMessage:
         receiver_locators: what is said of the receiver's.
         tokens: both ends' random tokens; None where the message has none.
         cookie: the responder's, in CC and CCR.
-        authentication: keyed hash from both tokens, 16 octets.
-        reset_token: what proves a later UC of the sender's, 16 octets [D10].
+        authentication: keyed hash with the key of the context, 16 octets [D40].
+        reset_token: in CCR and CONF, hash of what proves a later UC of the sender's; in UC, that
+            itself; 16 octets [D39].
+        key: the sender's X25519 public key, 32 octets [D40].
         heard: in UR, nonce of the newest UR that its sender has heard; 0 where there is none [D43].
         unknown: options without the critical bit that this version does not know.
         piggyback: the ULP packet, or in UC the packet that caused it.
@@ -184,6 +188,7 @@ class ControlMessage:
     authentication: bytes = b""
     reset_token: bytes = b""
     heard: int = 0
+    key: bytes = b""
     unknown: tuple[UnknownOption, ...] = ()
     piggyback: Piggyback | None = None
 
@@ -219,6 +224,8 @@ class ControlMessage:
             parts.append(HASH_OPTION.pack(OptionType.RESET_TOKEN, HASH_OCTETS, self.reset_token))
         if self.heard:
             parts.append(HEARD_OPTION.pack(OptionType.HEARD, HEARD.octets, self.heard))
+        if self.key:
+            parts.append(KEY_OPTION.pack(OptionType.KEY | CRITICAL, KEY_OCTETS, self.key))
         for option in self.unknown:
             parts.append(encode_option(option.number, option.value, critical=False))
         return b"".join(parts)
@@ -380,6 +387,7 @@ DECODERS: dict[int, tuple[str, Callable[[Reader], object]]] = {
     ),
     OptionType.RESET_TOKEN: ("reset_token", lambda reader: reader.take(HASH_OCTETS, "reset token")),
     OptionType.HEARD: ("heard", lambda reader: reader.unpack(HEARD)[0]),
+    OptionType.KEY: ("key", lambda reader: reader.take(KEY_OCTETS, "public key")),
 }
 """Where each option we know stands in a message, and how its value is read."""
 

@@ -34,6 +34,8 @@ HEAD_OCTETS = 4
 ALIGNMENT = 8
 HASH_OCTETS = 16
 TOKEN_OCTETS = 8
+KEY_OCTETS = 32
+"""An X25519 public key (RFC 7748)."""
 
 HEAD = Layout(("H", "option type"), ("H", "option length"))
 CONTEXT = Layout(
@@ -63,6 +65,7 @@ TOKENS_OPTION = struct.Struct(">HHQQ4x")
 COOKIE_OPTION = struct.Struct(">HHQ16s16s4x")
 HASH_OPTION = struct.Struct(">HH16s4x")
 HEARD_OPTION = struct.Struct(">HHQ4x")
+KEY_OPTION = struct.Struct(">HH32s4x")
 """Whole options of one size, with head and padding."""
 
 
@@ -77,6 +80,7 @@ class OptionType(enum.IntEnum):
     AUTHENTICATION = 6
     RESET_TOKEN = 7
     HEARD = 8
+    KEY = 9
 
 
 class LocatorFlag:
@@ -141,7 +145,7 @@ class ContextOption(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """The random tokens from which later messages are authenticated [D10]. 16 octets.
+    """The random tokens that make the key of each context another, and are public [D40]. 16 octets.
 
     Attributes:
         sender: the sender's token, 64 bits.
@@ -171,7 +175,7 @@ class Cookie(NamedTuple):
         |                        Keyed hash (128)                       |
 
     The responder alone makes sense of the timestamp. The keyed hash covers the state, the timestamp
-    and the locator; how is the responder's affair, and engine/cookie.py's here.
+    and the locator; how is the responder's affair, and engine/secrets.py's here.
     """
 
     timestamp: int
