@@ -1,6 +1,8 @@
-"""Ends connections from addresses that this host is about to lose (sock_diag(7)).
+"""What the kernel knows of the sockets of this host, and the end of some of them (sock_diag(7)).
 
-The kernel waits for them before it lets a device go that had such an address, without a limit.
+Connections from addresses that this host is about to lose are ended: the kernel waits for them
+before it lets a device go that had such an address, without a limit. The stub resolver asks for the
+user at the other end of a conversation.
 """
 
 import errno
@@ -24,7 +26,20 @@ SOURCE_AT: Final = 4
 """Where struct inet_diag_msg has the identity of a socket, and that has the source address."""
 EVERY_STATE: Final = 0xFFFFFFFF
 ANSWER_OCTETS: Final = 1 << 16
+PORTS: Final = struct.Struct("!HH")
+ANY_COOKIE: Final = struct.Struct("=III")
+"""Behind the addresses in an identity: the device, and a cookie for one socket alone."""
+NO_COOKIE: Final = 0xFFFFFFFF
+NO_PORT: Final = 1
+"""A port from which nothing asks."""
+USER: Final = struct.Struct("=I")
+USER_AT: Final = HEADER.size + IDENTITY_AT + IDENTITY_OCTETS + 12
+"""Where an answer has idiag_uid: behind idiag_expires, idiag_rqueue and idiag_wqueue."""
 PROTOCOLS: Final = (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
+
+
+Place = tuple[str, int]
+"""An address as text, and a port."""
 
 
 def end_connections(addresses: Collection[Locator]) -> int:
@@ -45,6 +60,55 @@ def end_connections(addresses: Collection[Locator]) -> int:
                 if Locator(source) in addresses:
                     ended += _destroy(kernel, protocol, identity)
     return ended
+
+
+class SocketOwners:
+    """The users of sockets that talk to a server of this host.
+
+    Args:
+        family: AF_INET6 or AF_INET.
+    """
+
+    def __init__(self, family: int) -> None:
+        self.family = family
+        self._kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+        self._kernel.connect((0, 0))
+        self._loopback = socket.if_nametoindex("lo")
+
+    def close(self) -> None:
+        """Closes the way to the kernel."""
+        self._kernel.close()
+
+    def of_client(self, protocol: int, server: Place, client: Place) -> int | None:
+        """The user id of the client of a server; None if there is no such socket on this host."""
+        if protocol == socket.IPPROTO_UDP:
+            # "src and dst are swapped for historical reasons" (Linux, net/ipv4/udp_diag.c).
+            return self._owner(protocol, server, client)
+        return self._owner(protocol, client, server)
+
+    def of_server(self, protocol: int, server: Place) -> int | None:
+        """The user id of the server itself; None if the kernel does not list its sockets."""
+        return self.of_client(protocol, (server[0], NO_PORT), server)
+
+    def _owner(self, protocol: int, source: Place, destination: Place) -> int | None:
+        """What the kernel says of one socket; packets between sockets of one host pass loopback."""
+        ports = PORTS.pack(source[1], destination[1])
+        addresses = b"".join(
+            socket.inet_pton(self.family, place[0].partition("%")[0]).ljust(LOCATOR_OCTETS, b"\0")
+            for place in (source, destination)
+        )
+        identity = ports + addresses + ANY_COOKIE.pack(self._loopback, NO_COOKIE, NO_COOKIE)
+        body = QUERY.pack(self.family, protocol, 0, 0, EVERY_STATE) + identity
+        header = HEADER.pack(HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, REQUEST, 1, 0)
+        try:
+            self._kernel.send(header + body)
+            answer = self._kernel.recv(ANSWER_OCTETS)
+        except OSError:
+            return None
+        if HEADER.unpack_from(answer)[1] != SOCK_DIAG_BY_FAMILY:
+            return None
+        user: int = USER.unpack_from(answer, USER_AT)[0]
+        return user
 
 
 def _listed(kernel: socket.socket, protocol: int) -> Iterator[bytes]:

@@ -134,7 +134,7 @@ def test_through_the_stub_every_answer_is_the_resolvers_own(resolution: Resoluti
     async def scenario(program: Program) -> tuple[list[str], int, int]:
         differences: list[str] = []
         reduced = answered = 0
-        stub = program.stub.listen, program.stub.port
+        stub = program.stub.service.listen, program.stub.port
 
         async def compare(query: dns.message.QueryMessage) -> None:
             nonlocal reduced, answered

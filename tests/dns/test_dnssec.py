@@ -57,7 +57,7 @@ def asked(resolution: Resolution, zone: str, kind: Kind, *, trusted: bool = True
     server = resolution.resolver
 
     async def scenario(client: Upstream) -> Status:
-        client.trusted = frozenset({server}) if trusted else None
+        client.lookup.trusted = frozenset({server}) if trusted else None
         return (await client.ask(Question(kind, f"m6.{zone}"))).status
 
     return with_upstream(scenario, server, total_s=4)
@@ -92,7 +92,7 @@ def test_a_signed_absence_is_believed(resolution: Resolution) -> None:
 
 def resolved(server: Server, zone: str) -> tuple[dns.message.Message, list[Peer]]:
     async def scenario(program: Program) -> tuple[dns.message.Message, list[Peer]]:
-        program.stub.upstream.trusted = frozenset({server})
+        program.stub.upstream.lookup.trusted = frozenset({server})
         query = dns.message.make_query(f"m6.{zone}", "AAAA")
         return await program.resolve(query), program.peers
 

@@ -12,7 +12,7 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
-from noid.dns import upstream as room
+from noid.dns import lookup as room
 from noid.dns.port import STRAYS_MAX
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.dns.resolvers import TRIES_MAX

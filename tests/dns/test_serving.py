@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noid.constants import Codepoints
-from noid.dns import stub as room
+from noid.dns import service as room
 from noid.dns.exchange import LENGTH
 from noid.dns.port import Server
 from noid.dns.stub import Stub
@@ -36,6 +36,7 @@ from tests.dns.conftest import (
     as_program,
     kind_of,
     silent,
+    until,
 )
 
 # --- what is not a query ---
@@ -189,27 +190,29 @@ def test_any_answer_of_a_resolver_reaches_the_program_or_is_servfail(data: st.Da
 # --- limits ---
 
 
-def test_one_query_more_than_at_once_is_servfail_at_once(
+def test_one_query_more_than_at_once_ends_the_oldest(
     pretend: Pretend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "DATAGRAMS_AT_ONCE_MAX", 1)
+    monkeypatch.setattr(room, "ANSWERED_AT_ONCE_MAX", 1)
 
     async def scenario(program: Program) -> tuple[dns.rcode.Rcode, int]:
         first = asyncio.create_task(program.resolve(aaaa("m6")))
-        await asyncio.wait({first}, timeout=0.05)
-        second = await program.resolve(aaaa("plain"))
-        first.cancel()
-        return second.rcode(), program.stub.counters["overflow"]
+        await until(lambda: program.stub.counters["queries"] == 1)
+        second = asyncio.create_task(program.resolve(aaaa("plain")))
+        code = (await first).rcode()
+        second.cancel()
+        return code, program.stub.counters["overflow"]
 
-    code, overflow = as_program(scenario, pretend(silent), total_s=5)
+    code, overflow = as_program(scenario, pretend(silent), total_s=60)
     assert code == dns.rcode.SERVFAIL
     assert overflow == 1
 
 
-def test_one_client_more_than_at_once_is_closed(
+def test_one_connection_more_than_at_once_is_closed_while_the_others_are_new(
     nsd: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "CLIENTS_MAX", 1)
+    monkeypatch.setattr(room, "CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(room, "KEPT_S", 60.0)
 
     async def scenario(program: Program) -> tuple[bytes, int]:
         _, first = await program.connect()
@@ -222,10 +225,27 @@ def test_one_client_more_than_at_once_is_closed(
     assert as_program(scenario, nsd) == (b"", 1)
 
 
+def test_one_connection_more_than_at_once_ends_the_oldest_of_the_same_client(
+    nsd: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(room, "KEPT_S", 0.0)
+
+    async def scenario(program: Program) -> bytes:
+        reader, first = await program.connect()
+        answer = await program.resolve_tcp(aaaa("m6"))
+        assert answer.rcode() == dns.rcode.NOERROR
+        rest = await reader.read()
+        first.close()
+        return rest
+
+    assert as_program(scenario, nsd) == b""
+
+
 def test_a_client_that_leaves_makes_room_for_the_next(
     nsd: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "CLIENTS_MAX", 1)
+    monkeypatch.setattr(room, "CONNECTIONS_MAX", 1)
 
     async def scenario(program: Program) -> list[dns.rcode.Rcode]:
         codes = []

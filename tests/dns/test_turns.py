@@ -1,98 +1,150 @@
-"""How many queries for one site's reverse names are on their way at one time."""
+"""Whose query goes to the resolvers next."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from noid.dns.queries import make_query
-from noid.dns.records import Kind, Question, reverse_name
-from noid.dns.turns import (
-    SITE_QUERIES_FIRST,
-    SITE_QUERIES_MAX,
-    Sites,
-    site_asked,
-    site_of,
-)
-from noid.locators import parse_locator
+import pytest
 
-SITE, OTHER = b"a", b"b"
+from noid.dns.fairness import FairQueue
+from noid.dns.turns import Limits, Turns
+
+ROOMY = Limits(quick=100, quick_each=100, begun=100, waiting=100, slow_s=60)
 
 
-class Queue:
-    """Queries of one site, and which of them may be on their way."""
+class Exchange:
+    """A query that begins and is never answered."""
 
-    def __init__(self, sites: Sites, count: int, until_s: float) -> None:
-        self.sites = sites
-        self.tasks = [asyncio.create_task(sites.enter(SITE, until_s)) for _ in range(count)]
+    def __init__(self, name: str, begun: list[str]) -> None:
+        self.name = name
+        self.begun = begun
+        self.response: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
 
-    async def begun(self) -> int:
-        """How many have had their turn, once all that can happen has."""
-        for _ in range(3):
-            await asyncio.sleep(0)
-        return sum(task.done() and not task.cancelled() and task.result() for task in self.tasks)
+    def begin(self) -> None:
+        self.begun.append(self.name)
+
+    def give_up(self) -> None:
+        self.response.set_result(None)
 
 
-def played(scenario: Callable[[Sites, float], Coroutine[Any, Any, None]]) -> None:
+class Table:
+    """A table of turns, and what has begun in it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.counters = {"overflow": 0}
+        self.turns = Turns(limits, self.counters)
+        self.begun: list[str] = []
+
+    def enter(self, name: str, user: str = "u", lane: str = "") -> Exchange:
+        exchange = Exchange(name, self.begun)
+        self.turns.enter(exchange, user, lane)
+        return exchange
+
+
+def played(limits: Limits, scenario: Callable[[Table], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
-        await scenario(Sites(), asyncio.get_running_loop().time() + 60)
+        await scenario(Table(limits))
 
     asyncio.run(run())
 
 
-def test_few_are_asked_until_one_is_answered_and_then_one_more_for_each_answer() -> None:
-    async def scenario(sites: Sites, until_s: float) -> None:
-        queue = Queue(sites, 3 * SITE_QUERIES_MAX, until_s)
-        assert await queue.begun() == SITE_QUERIES_FIRST
-        sites.leave(SITE, answered=True)
-        assert await queue.begun() == SITE_QUERIES_FIRST + 2
-        sites.leave(SITE, answered=False)
-        assert await queue.begun() == SITE_QUERIES_FIRST + 3
-        for _ in range(SITE_QUERIES_MAX):
-            sites.leave(SITE, answered=True)
-        assert await queue.begun() == 2 + SITE_QUERIES_MAX + SITE_QUERIES_MAX, "no more than that"
-        assert await sites.enter(OTHER, until_s), "another site is another matter"
-        sites.close()
-        await asyncio.gather(*queue.tasks)
+def test_the_users_wait_in_rotation() -> None:
+    async def scenario(table: Table) -> None:
+        first = table.enter("a0", "a")
+        for number in range(1, 4):
+            table.enter(f"a{number}", "a")
+        table.enter("b0", "b")
+        table.turns.leave(first)
+        assert table.begun == ["a0", "a1"]
 
-    played(scenario)
+    async def rotation(table: Table) -> None:
+        running = table.enter("x", "x")
+        entered = {name: table.enter(name, name[0]) for name in ("a0", "a1", "a2", "b0", "b1")}
+        for _ in range(5):
+            table.turns.leave(running)
+            running = entered[table.begun[-1]]
+        assert table.begun == ["x", "a0", "b0", "a1", "b1", "a2"]
 
-
-def test_who_waits_too_long_or_goes_away_takes_nobodys_turn() -> None:
-    async def scenario(sites: Sites, until_s: float) -> None:
-        queue = Queue(sites, SITE_QUERIES_FIRST, until_s)
-        assert await queue.begun() == SITE_QUERIES_FIRST
-        assert not await sites.enter(SITE, 0), "it was over before it began"
-        hasty = asyncio.create_task(sites.enter(SITE, until_s))
-        patient = asyncio.create_task(sites.enter(SITE, until_s))
-        await queue.begun()
-        hasty.cancel()
-        sites.leave(SITE, answered=False)
-        assert await patient
-
-    played(scenario)
+    played(ROOMY._replace(quick=1), scenario)
+    played(ROOMY._replace(quick=1), rotation)
 
 
-def test_a_turn_that_comes_to_one_who_just_left_goes_to_the_next() -> None:
-    async def scenario(sites: Sites, until_s: float) -> None:
-        queue = Queue(sites, SITE_QUERIES_FIRST, until_s)
-        await queue.begun()
-        hasty = asyncio.create_task(sites.enter(SITE, until_s))
-        patient = asyncio.create_task(sites.enter(SITE, until_s))
-        await queue.begun()
-        sites.leave(SITE, answered=False)
-        hasty.cancel()
-        assert await patient
+def test_the_zones_of_one_user_wait_in_rotation() -> None:
+    async def scenario(table: Table) -> None:
+        running = table.enter("x")
+        names = ("slow0", "slow1", "slow2", "fast0")
+        entered = {name: table.enter(name, lane=name[:4]) for name in names}
+        for _ in range(4):
+            table.turns.leave(running)
+            running = entered[table.begun[-1]]
+        assert table.begun == ["x", "slow0", "fast0", "slow1", "slow2"]
 
-    played(scenario)
+    played(ROOMY._replace(quick=1), scenario)
 
 
-def test_a_query_and_a_question_have_the_same_site() -> None:
-    name = reverse_name(parse_locator("2001:db8:12::1"))
-    wire = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-    site = site_of(make_query(wire.upper(), 12))
-    assert site == site_asked(Question(Kind.NAMES, name)) == b"21008bd01002"
-    neighbour = reverse_name(parse_locator("2001:db8:12:ffff::1"))
-    assert site_asked(Question(Kind.NAMES, neighbour)) == site
-    assert site_asked(Question(Kind.NAMES, "b.example")) is None
-    assert site_asked(Question(Kind.LOCATORS, name)) is None
-    assert site_of(make_query(b"\1b\0", 12)) is None
+def test_one_user_has_no_more_than_its_share() -> None:
+    async def scenario(table: Table) -> None:
+        for number in range(4):
+            table.enter(f"a{number}", "a")
+        table.enter("b0", "b")
+        assert table.begun == ["a0", "a1", "b0"]
+
+    played(ROOMY._replace(quick_each=2), scenario)
+
+
+def test_a_slow_query_is_given_up_when_the_table_is_full_and_it_is_of_the_largest_user() -> None:
+    async def scenario(table: Table) -> None:
+        other = table.enter("b0", "b")
+        oldest, second = table.enter("a0", "a"), table.enter("a1", "a")
+        table.enter("c0", "c")
+        assert oldest.response.done()
+        assert not other.response.done()
+        assert not second.response.done()
+        assert table.begun == ["b0", "a0", "a1", "c0"]
+        assert table.counters["overflow"] == 1
+
+    played(ROOMY._replace(begun=3, slow_s=0), scenario)
+
+
+def test_while_none_is_slow_a_full_table_makes_others_wait() -> None:
+    async def scenario(table: Table) -> None:
+        table.enter("a0")
+        waiting = table.enter("a1")
+        assert table.begun == ["a0"]
+        assert not waiting.response.done()
+
+    played(ROOMY._replace(begun=1), scenario)
+
+
+def test_one_more_than_may_wait_ends_a_query_of_the_user_that_has_most() -> None:
+    async def scenario(table: Table) -> None:
+        table.enter("x", "x")
+        first, second = table.enter("a0", "a"), table.enter("a1", "a")
+        last = table.enter("b0", "b")
+        assert first.response.done()
+        assert not second.response.done()
+        assert not last.response.done()
+        assert table.counters["overflow"] == 1
+
+    played(ROOMY._replace(quick=1, waiting=2), scenario)
+
+
+def test_a_query_that_is_over_before_its_turn_is_passed_over() -> None:
+    async def scenario(table: Table) -> None:
+        running = table.enter("x")
+        table.enter("gone").give_up()
+        table.enter("next")
+        table.turns.leave(running)
+        assert table.begun == ["x", "next"]
+
+    played(ROOMY._replace(quick=1), scenario)
+
+
+@pytest.mark.parametrize("users", [("a", "a", "b"), ("b", "a", "a")])
+def test_a_queue_gives_way_by_the_user_that_has_most(users: tuple[str, ...]) -> None:
+    queue: FairQueue[str] = FairQueue()
+    for user in users:
+        queue.put(user, None, user)
+    assert queue.take_of_largest() == "a"
+    assert queue.count == 2
+    assert [queue.count_of(user) for user in "ab"] == [1, 1]

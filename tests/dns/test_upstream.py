@@ -10,7 +10,7 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
-from noid.dns import turns
+from noid.dns import lookup, turns
 from noid.dns import upstream as room
 from noid.dns.port import Server
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
@@ -18,7 +18,6 @@ from noid.dns.upstream import Upstream
 from tests.dns.conftest import (
     HOST,
     NAME,
-    SILENCE_S,
     Pretend,
     ShiftedLoop,
     answering,
@@ -132,7 +131,7 @@ def test_a_resolver_that_drops_the_m6_type_is_not_waited_for_again(pretend: Pret
             answer = await client.ask(Question(Kind.CAPABILITY, f"{name}.test"))
             assert answer.status is status
         assert forwarder.records <= {"a.test.", "b.test.", "c.test."}
-        assert client.counters["record_unanswered"] == room.RECORD_UNANSWERED_MAX
+        assert client.counters["record_unanswered"] == lookup.RECORD_UNANSWERED_MAX
 
     with_upstream(scenario, pretend(forwarder), total_s=60, repeat_s=60)
 
@@ -147,7 +146,7 @@ def test_a_resolver_that_answers_the_m6_type_again_is_waited_for(pretend: Preten
         client = Upstream([server], Codepoints(), tuple, 0, total_s=600, record_wait_s=0.0)
         await learn(client)
         forwarder.drops = False
-        loop.shift_s += room.RECORD_AGAIN_S
+        loop.shift_s += lookup.RECORD_AGAIN_S
         await client.ask(Question(Kind.CAPABILITY, "d.test"))
         await until(lambda: not client.drops_record)
         await client.close()
@@ -165,7 +164,7 @@ def test_one_zone_that_drops_the_m6_type_says_nothing_of_the_resolver(pretend: P
 
     async def scenario(client: Upstream) -> None:
         begun = set()
-        for number in range(room.RECORD_UNANSWERED_MAX + 1):
+        for number in range(lookup.RECORD_UNANSWERED_MAX + 1):
             client.record_wait_s = 0.0
             question = Question(Kind.CAPABILITY, f"n{number}.dropping.test")
             begun.add(asyncio.create_task(client.ask(question)))
@@ -318,21 +317,6 @@ def test_the_cache_lets_the_oldest_go(pretend: Pretend, monkeypatch: pytest.Monk
     assert counters["cache_hits"] == 1
 
 
-def test_one_question_more_than_may_wait_is_turned_away(
-    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "QUESTIONS_WAITING_MAX", 2)
-
-    async def scenario(client: Upstream) -> dict[str, int]:
-        names = ("a.test", "b.test", "c.test")
-        await asyncio.gather(*(client.ask(Question(Kind.LOCATORS, name)) for name in names))
-        return client.counters
-
-    counters = with_upstream(scenario, pretend(silent), total_s=SILENCE_S)
-    assert counters["overflow"] == 1
-    assert counters["asked"] == 2
-
-
 NAMES = ("a.test", "b.test", "c.test")
 
 
@@ -347,8 +331,6 @@ def names_on_the_way(
         seen.add(name.to_text(omit_final_dot=True).lower())
 
     async def scenario(client: Upstream) -> None:
-        for waiting in (client._question_turns, client._forward_turns):
-            waiting.slow_s = 60  # none of them stops counting meanwhile
         await asyncio.wait(
             [asyncio.ensure_future(begin(client, name)) for name in NAMES], timeout=0.1
         )
@@ -362,7 +344,7 @@ def names_on_the_way(
 def test_no_more_questions_are_on_the_way_than_may_be(
     pretend: Pretend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "QUESTIONS_AT_ONCE_MAX", 2)
+    monkeypatch.setattr(room, "OWN", turns.OWN._replace(quick=2, slow_s=60))
     seen = names_on_the_way(pretend, lambda client, name: client.ask(Question(Kind.LOCATORS, name)))
     assert seen == set(NAMES[:2])
 
@@ -370,7 +352,7 @@ def test_no_more_questions_are_on_the_way_than_may_be(
 def test_no_more_queries_are_passed_through_at_once_than_may_be(
     pretend: Pretend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "FORWARDS_AT_ONCE_MAX", 2)
+    monkeypatch.setattr(room, "PROGRAMS", turns.PROGRAMS._replace(quick_each=2, slow_s=60))
     seen = names_on_the_way(
         pretend,
         lambda client, name: forwarded(client, dns.message.make_query(name, "AAAA").to_wire()),
@@ -381,7 +363,7 @@ def test_no_more_queries_are_passed_through_at_once_than_may_be(
 def test_a_question_that_is_slow_does_not_hold_up_the_others(
     pretend: Pretend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "QUESTIONS_AT_ONCE_MAX", 1)
+    monkeypatch.setattr(room, "OWN", turns.OWN._replace(quick=1))
 
     def handle(query: bytes, _: bool) -> bytes | None:
         name = dns.message.from_wire(query).question[0].name
@@ -393,28 +375,6 @@ def test_a_question_that_is_slow_does_not_hold_up_the_others(
 
     statuses = with_upstream(scenario, pretend(handle), total_s=0.6)
     assert statuses == [Status.UNREACHABLE, Status.ABSENT, Status.ABSENT]
-
-
-def test_a_site_whose_server_is_dead_does_not_use_up_the_resolver(
-    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(turns, "SITE_QUERIES_FIRST", 2)
-    dead = [reverse_name(one) for one in locators(*(f"2001:db8:1::{i}" for i in range(1, 6)))]
-    other = reverse_name(*locators("2001:db8:2::1"))
-    seen: set[str] = set()
-
-    def handle(query: bytes, _: bool) -> bytes | None:
-        name = dns.message.from_wire(query).question[0].name.to_text(omit_final_dot=True).lower()
-        seen.add(name)
-        return response(query) if name == other else None
-
-    async def scenario(client: Upstream) -> list[Status]:
-        questions = [Question(Kind.NAMES, name) for name in [*dead, other]]
-        return [one.status for one in await asyncio.gather(*map(client.ask, questions))]
-
-    statuses = with_upstream(scenario, pretend(handle), total_s=0.2)
-    assert statuses == [Status.UNREACHABLE] * 5 + [Status.ABSENT]
-    assert other in seen
 
 
 def test_closing_ends_every_wait(pretend: Pretend) -> None:

@@ -40,10 +40,13 @@ class Question(NamedTuple):
     Attributes:
         kind: what is asked.
         name: absolute domain name in lower case, without the final dot.
+        behalf: first octets (48 bits) of the address of the peer that began the context because of
+            which it is asked; empty if a local program did, or nobody [D46].
     """
 
     kind: Kind
     name: str
+    behalf: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Final
 from noid.dns.exchange import Exchange
 from noid.dns.port import SOCKETS_MAX, Path, Ports, Server
 from noid.dns.queries import Query
-from noid.dns.turns import Turns
+from noid.dns.turns import Claim
 from noid.errors import UsageError
 from noid.locators import Locator, is_global_unicast, parse_locator
 
@@ -91,7 +91,7 @@ class Resolvers:
     async def ask(
         self,
         query: Query,
-        turns: Turns,
+        claim: Claim,
         *,
         only: frozenset[Server] | None = None,
         deadline_s: float | None = None,
@@ -101,7 +101,7 @@ class Resolvers:
 
         Args:
             query: what to ask.
-            turns: those among whom it has to wait.
+            claim: whose it is.
             only: the resolvers that may be asked; None for all.
             deadline_s: when to give up, by the clock of the loop; None for the usual wait from now.
             everywhere: whether to ask over all paths at once, rather than over one after the other.
@@ -117,7 +117,7 @@ class Resolvers:
         exchange = Exchange(self.ports, query, schedule, deadline_s or self.deadline_s())
         self.exchanges.add(exchange)
         try:
-            turns.enter(exchange)
+            claim.turns.enter(exchange, claim.user, claim.lane)
             response = await exchange.response
             self.last_good = exchange.answered_by or self.last_good
             self.on_outcome(response is not None)
@@ -125,7 +125,7 @@ class Resolvers:
         finally:
             exchange.end()
             self.exchanges.discard(exchange)
-            turns.leave(exchange)
+            claim.turns.leave(exchange)
 
     def deadline_s(self) -> float:
         """When a query that begins now is given up, by the clock of the loop."""

@@ -10,14 +10,10 @@ gets the whole set. Nothing that arrives raises, hangs or grows: each wait and n
 """
 
 import asyncio
-import copy
-import errno
 import functools
-import ipaddress
-import socket
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Collection, Hashable
+from typing import Final, Literal
 from weakref import WeakKeyDictionary
 
 import dns.exception
@@ -31,35 +27,21 @@ import dns.rdatatype
 import dns.rdtypes.IN.AAAA
 import dns.rrset
 
-from noid.constants import LOCATORS_MAX
-from noid.dns.exchange import LENGTH
+from noid.dns.addresses import Peer, read_peer, with_one
 from noid.dns.messages import (
     HEADER_OCTETS,
-    MESSAGE_OCTETS_MAX,
-    follow_aliases,
     message_flags,
-    read_message,
     response_code,
 )
 from noid.dns.queries import Query, bare_response, brief_response, read_query
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.responses import Response
+from noid.dns.service import CLIENT_IDLE_S, Service
 from noid.dns.upstream import Upstream
-from noid.errors import PlatformError
-from noid.locators import Locator, is_global_unicast, parse_locator
+from noid.locators import Locator
 
 CAPABILITY_GRACE_S: Final = 1.0
 """How much longer than AAAA the question whether the name speaks M6 may take."""
-DATAGRAMS_AT_ONCE_MAX: Final = 512
-"""UDP queries being answered at one time; one more gets SERVFAIL."""
-CLIENTS_MAX: Final = 64
-"""TCP connections at one time; one more is closed."""
-CLIENT_IDLE_S: Final = 10.0
-"""A TCP client that sends no whole query, or reads no answer, for so long is closed."""
-BACKLOG_MAX: Final = 64
-"""TCP connections not yet accepted."""
-RECEIVED_AT_ONCE_MAX: Final = 32
-"""UDP queries taken before others get their turn."""
 NAMES_MAX: Final = 4_096
 """Peers of which is remembered what was said of them; the oldest goes first."""
 
@@ -73,6 +55,7 @@ COUNTED: Final = {
     "truncated": "UDP responses cut because the client takes no more",
     "malformed": "messages that were not a query, or not one that can be answered",
     "overflow": "queries and clients turned away because there were too many",
+    "strangers": "queries and clients of no program on this host, which get no answer",
 }
 """The counters, for ``noid status``."""
 
@@ -83,24 +66,6 @@ whether they are the peer's, as far as is known: the AID may be another name's [
 
 Policy = Literal["first", "rotate"]
 """Which locator of a peer becomes the AID: the first of the answer, or each in its turn [D24]."""
-
-
-class _Peer(NamedTuple):
-    """An AAAA answer that can be reduced to one address, should the name speak M6.
-
-    Attributes:
-        name: where the chain of aliases ends.
-        message: the response.
-        rrset: of it, the addresses.
-        locators: these, in the order received.
-        reduced: the response with one of them alone, made when it is first needed.
-    """
-
-    name: str
-    message: dns.message.QueryMessage
-    rrset: dns.rrset.RRset
-    locators: tuple[Locator, ...]
-    reduced: dict[Locator, Response]
 
 
 class Stub:
@@ -138,7 +103,6 @@ class Stub:
         grace_s: float = CAPABILITY_GRACE_S,
         idle_s: float = CLIENT_IDLE_S,
     ) -> None:
-        self.listen = listen
         self.port = port
         self.upstream = upstream
         self.on_peer = on_peer
@@ -148,13 +112,9 @@ class Stub:
         self.answering = answering
         self.probe = probe
         self.grace_s = grace_s
-        self.idle_s = idle_s
         self.counters = dict.fromkeys(COUNTED, 0)
-        self._datagrams: socket.socket | None = None
-        self._server: asyncio.Server | None = None
-        self._answering: set[asyncio.Task[None]] = set()
-        self._clients: set[asyncio.Task[None]] = set()
-        self._peers: WeakKeyDictionary[Response, _Peer | None] = WeakKeyDictionary()
+        self.service = Service(listen, port, self, self.counters, idle_s)
+        self._peers: WeakKeyDictionary[Response, Peer | None] = WeakKeyDictionary()
         self._turns: OrderedDict[str, int] = OrderedDict()
 
     async def start(self) -> None:
@@ -163,61 +123,46 @@ class Stub:
         Raises:
             PlatformError: the address or the port cannot be had.
         """
-        version = ipaddress.ip_address(self.listen).version
-        family = socket.AF_INET6 if version == 6 else socket.AF_INET
-        datagrams = socket.socket(family, socket.SOCK_DGRAM)
-        stream = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            # On TCP this takes over from connections that are closing; on UDP it would let two
-            # resolvers share the port and each get some of the queries.
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            for listener in (datagrams, stream):
-                listener.setblocking(False)
-                listener.bind((self.listen, self.port))
-            self._server = await asyncio.start_server(
-                self._accept, sock=stream, backlog=BACKLOG_MAX
-            )
-        except OSError as error:
-            datagrams.close()
-            stream.close()
-            raise self._refusal(error) from None
-        self._datagrams = datagrams
-        asyncio.get_running_loop().add_reader(datagrams, self._receive, datagrams)
+        await self.service.start()
 
     async def stop(self) -> None:
-        """Stops listening and drops who is being served."""
-        if self._datagrams is not None:
-            asyncio.get_running_loop().remove_reader(self._datagrams)
-            self._datagrams.close()
-            self._datagrams = None
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        tasks = [*self._answering, *self._clients]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Stops listening and drops what is being answered."""
+        await self.service.stop()
 
     async def answer(
-        self, octets: bytes, *, response_octets_max: int | None = None
+        self, octets: bytes, client: Hashable = None, *, response_octets_max: int | None = None
     ) -> bytes | None:
         """The response to one message, whatever it is.
 
         Args:
             octets: the message.
+            client: who sent it.
             response_octets_max: size the response may have; None for what the query itself says.
 
         Returns:
             A response with the query's id; None for what deserves none: less than a header, or a
             response (to answer those is to play ping-pong with another server).
         """
-        query = self._read(octets)
+        query = self.read(octets)
         if not isinstance(query, Query):
             return query
-        response = self._from_memory(query) or await self._ask(query)
-        return self._fitting(query, response, response_octets_max or query.response_octets_max)
+        octets_max = response_octets_max or query.response_octets_max
+        response = self._from_memory(query) or await self._ask(query, client)
+        return self._fitting(query, response, octets_max)
 
-    def _read(self, octets: bytes) -> Query | bytes | None:
+    def at_once(self, query: Query) -> bytes | None:
+        """The UDP response to a query for which no resolver has to be asked; None for others."""
+        response = self._from_memory(query)
+        if response is None:
+            return None
+        return self._fitting(query, response, query.response_octets_max)
+
+    async def later(self, query: Query, client: Hashable) -> bytes:
+        """The UDP response to any other query, from the resolvers."""
+        response = await self._ask(query, client)
+        return self._fitting(query, response, query.response_octets_max)
+
+    def read(self, octets: bytes) -> Query | bytes | None:
         """The query in a message, or the refusal of one that is none; None for neither."""
         if len(octets) < HEADER_OCTETS or message_flags(octets) & dns.flags.QR:
             self.counters["malformed"] += 1
@@ -251,12 +196,12 @@ class Stub:
             return None  # more has to be asked
         return self._reduced(query, response, peer)
 
-    async def _ask(self, query: Query) -> bytes:
+    async def _ask(self, query: Query, client: Hashable) -> bytes:
         """The response, from the resolvers."""
         if _is_for_locators(query):
-            octets = await self._locators(query)
+            octets = await self._locators(query, client)
         else:
-            response = await self.upstream.forward(query)
+            response = await self.upstream.forward(query, client)
             octets = None if response is None else response.answer(query, self._now_s())
         if octets is None:
             self.counters["failed"] += 1
@@ -275,26 +220,34 @@ class Stub:
 
     # --- AAAA ---
 
-    async def _locators(self, query: Query) -> bytes | None:
+    async def _locators(self, query: Query, client: Hashable) -> bytes | None:
         """The answer to AAAA: one address if the name speaks M6, else what upstream says."""
-        question = _capability_of(query.name.lower())
-        capability = asyncio.create_task(self.upstream.ask(question))
+        capability = None if self.upstream.is_silent(query) else self._ask_capability(query, client)
         try:
-            response = await self.upstream.forward(query)
+            response = await self.upstream.forward(query, client)
             if response is None:
                 return None
-            speaks_m6 = response.found and await self._speaks_m6(capability)
+            if capability is None and response.found:
+                capability = self._ask_capability(query, client)
+            speaks_m6 = False
+            if capability is not None and response.found:
+                speaks_m6 = await self._speaks_m6(capability)
         finally:
-            capability.cancel()
+            if capability is not None:
+                capability.cancel()
         if not speaks_m6:
             return self._whole(query, response)
         peer = self._peer(query, response)
         if peer is None:
             return response.answer(query, self._now_s())
-        if self.upstream.trusted is not None and not await self._is_authentic(peer):
+        if self.upstream.trusted is not None and not await self._is_authentic(peer, client):
             self.counters["unauthentic"] += 1
             return response.answer(query, self._now_s())
         return self._reduced(query, response, peer)
+
+    def _ask_capability(self, query: Query, client: Hashable) -> asyncio.Task[Answer]:
+        question = _capability_of(query.name.lower())
+        return asyncio.create_task(self.upstream.ask(question, client))
 
     async def _speaks_m6(self, capability: asyncio.Task[Answer]) -> bool:
         """Waits for the M6 answer as long as a program can be kept waiting for it."""
@@ -310,10 +263,10 @@ class Stub:
             self.counters["capability_unknown"] += 1
         return capability.status is Status.FOUND
 
-    def _peer(self, query: Query, response: Response) -> _Peer | None:
+    def _peer(self, query: Query, response: Response) -> Peer | None:
         """The locators in a response, or None where it must not be touched."""
         if response not in self._peers:
-            self._peers[response] = _read_peer(response.octets)
+            self._peers[response] = read_peer(response.octets)
         peer = self._peers[response]
         if peer is not None and not set(self.own_locators()).isdisjoint(peer.locators):
             return None  # the host talks to itself
@@ -331,15 +284,15 @@ class Stub:
             self._tell(response, peer)
         return response.answer(query, self._now_s())
 
-    def _tell(self, response: Response, peer: _Peer) -> None:
+    def _tell(self, response: Response, peer: Peer) -> None:
         """Tells the shim of a peer of which the program may take any address as the AID."""
         for aid in peer.locators:
             self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response))
 
-    def _ttl_seconds(self, peer: _Peer, response: Response) -> int:
+    def _ttl_seconds(self, peer: Peer, response: Response) -> int:
         return max(peer.rrset.ttl - int(self._now_s() - response.received_s), 0)
 
-    def _choose(self, peer: _Peer, answering: tuple[Locator, ...]) -> Locator:
+    def _choose(self, peer: Peer, answering: tuple[Locator, ...]) -> Locator:
         """The locator that becomes the AID [D24].
 
         The first may be one that does not work any more: the context it had to be left by takes
@@ -354,12 +307,12 @@ class Stub:
             self._turns.popitem(last=False)
         return locators[turn % len(locators)]
 
-    async def _is_authentic(self, peer: _Peer) -> bool:
+    async def _is_authentic(self, peer: Peer, client: Hashable) -> bool:
         """Whether the locators are signed, where only what is signed is believed [D32]."""
-        answer = await self.upstream.ask(Question(Kind.LOCATORS, peer.name))
+        answer = await self.upstream.ask(Question(Kind.LOCATORS, peer.name), client)
         return set(peer.locators) <= set(answer.locators)
 
-    def _reduced(self, query: Query, response: Response, peer: _Peer) -> bytes:
+    def _reduced(self, query: Query, response: Response, peer: Peer) -> bytes:
         """The response with the AID alone, once the shim has heard of the peer and believes it.
 
         A peer that is not known to answer by M6 may have stopped to speak it, and one of its
@@ -374,7 +327,7 @@ class Stub:
             return response.answer(query, now_s)
         aid = self._choose(peer, answering)
         if aid not in peer.reduced:
-            octets = _with_one(peer, aid)
+            octets = with_one(peer, aid)
             if octets is None:
                 return response.answer(query, now_s)
             peer.reduced[aid] = Response(query, octets, response.received_s)
@@ -382,94 +335,6 @@ class Stub:
             return response.answer(query, now_s)
         self.counters["peers"] += 1
         return peer.reduced[aid].answer(query, now_s)
-
-    # --- UDP ---
-
-    def _receive(self, datagrams: socket.socket) -> None:
-        """Takes what has come, as far as it is the turn of this socket."""
-        for _ in range(RECEIVED_AT_ONCE_MAX):
-            try:
-                octets, client = datagrams.recvfrom(MESSAGE_OCTETS_MAX)
-            except OSError:
-                return  # nothing there any more, or an error of an earlier response
-            self._take_datagram(datagrams, octets, client)
-
-    def _take_datagram(
-        self, datagrams: socket.socket, octets: bytes, client: tuple[str | int, ...]
-    ) -> None:
-        """Answers one datagram from memory, or in a task of its own."""
-        query = self._read(octets)
-        if not isinstance(query, Query):
-            if query is not None:
-                _send(datagrams, query, client)
-            return
-        response = self._from_memory(query)
-        if response is not None:
-            _send(datagrams, self._fitting(query, response, query.response_octets_max), client)
-        elif len(self._answering) >= DATAGRAMS_AT_ONCE_MAX:
-            self.counters["overflow"] += 1
-            _send(datagrams, brief_response(query, dns.rcode.SERVFAIL), client)
-        else:
-            task = asyncio.create_task(self._serve_datagram(datagrams, query, client))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
-
-    async def _serve_datagram(
-        self, datagrams: socket.socket, query: Query, client: tuple[str | int, ...]
-    ) -> None:
-        response = await self._ask(query)
-        _send(datagrams, self._fitting(query, response, query.response_octets_max), client)
-
-    # --- TCP ---
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Takes one connection and serves it in a task of its own."""
-        if len(self._clients) >= CLIENTS_MAX:
-            self.counters["overflow"] += 1
-            writer.transport.abort()
-            return
-        task = asyncio.create_task(self._serve_client(reader, writer))
-        self._clients.add(task)
-        task.add_done_callback(self._clients.discard)
-
-    async def _serve_client(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        # With this drain() returns when the kernel has everything, and abort() loses nothing.
-        writer.transport.set_write_buffer_limits(high=0)
-        try:
-            await self._converse(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the client went away, or was idle for too long
-        finally:
-            writer.transport.abort()
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answers the queries of one client in the order they came [RFC 7766 §6.2.1].
-
-        Raises:
-            OSError: the client is gone, or did nothing for too long.
-            asyncio.IncompleteReadError: it ended.
-        """
-        while True:
-            async with asyncio.timeout(self.idle_s):
-                (octets,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-                query = await reader.readexactly(octets)
-            response = await self.answer(query, response_octets_max=MESSAGE_OCTETS_MAX)
-            if response is None:
-                return
-            writer.write(LENGTH.pack(len(response)) + response)
-            async with asyncio.timeout(self.idle_s):
-                await writer.drain()
-
-    def _refusal(self, error: OSError) -> PlatformError:
-        """Why we cannot listen, with what the operator can do about it."""
-        advice = {
-            errno.EADDRINUSE: "is in use; set dns.port or stop what listens there",
-            errno.EACCES: "permission denied; run as root or set dns.port above 1023",
-            errno.EADDRNOTAVAIL: "this host has no such address; set dns.listen",
-        }.get(error.errno or 0, f"{error.strerror}; set dns.listen and dns.port")
-        return PlatformError(f"DNS on {self.listen} port {self.port}", error.errno or 0, advice)
 
 
 # --- queries and responses ---
@@ -493,55 +358,3 @@ def _is_for_locators(query: Query) -> bool:
 def _capability_of(name: bytes) -> Question:
     """The question whether a name, in wire form and lower case, speaks M6."""
     return Question(Kind.CAPABILITY, canonical_name(dns.name.from_wire(name, 0)[0].to_text()))
-
-
-def _read_peer(octets: bytes) -> _Peer | None:
-    """The locators in a response, or None where it must not be touched."""
-    message = read_message(octets)
-    if message is None or message.rcode() != dns.rcode.NOERROR or message.had_tsig:
-        return None
-    if message.flags & dns.flags.TC:
-        return None
-    result = follow_aliases(message)
-    if result is None or result.answer is None:
-        return None
-    locators = tuple(
-        parse_locator(record.address)
-        for record in result.answer
-        if isinstance(record, dns.rdtypes.IN.AAAA.AAAA)
-    )
-    if not all(is_global_unicast(locator) for locator in locators):
-        return None
-    name = canonical_name(result.canonical_name.to_text())
-    return _Peer(name, message, result.answer, locators[:LOCATORS_MAX], {})
-
-
-def _with_one(peer: _Peer, aid: Locator) -> bytes | None:
-    """The response with one address of the final name; None if it cannot be written again.
-
-    The chain of CNAMEs stays, and so does the TTL. A signature over the whole set would be wrong
-    and goes, and with it the claim that the data are authentic (AD).
-    """
-    whole = peer.rrset
-    one = dns.rrset.from_rdata(whole.name, whole.ttl, whole[peer.locators.index(aid)])
-    response = copy.copy(peer.message)
-    response.sections = list(peer.message.sections)
-    response.answer = [
-        one if rrset is whole else rrset
-        for rrset in peer.message.answer
-        if (rrset.rdtype, rrset.covers, rrset.name)
-        != (dns.rdatatype.RRSIG, dns.rdatatype.AAAA, whole.name)
-    ]
-    response.flags &= ~dns.flags.AD
-    try:
-        return response.to_wire(max_size=MESSAGE_OCTETS_MAX, want_shuffle=False)
-    except dns.exception.DNSException:
-        return None
-
-
-def _send(datagrams: socket.socket, response: bytes, client: tuple[str | int, ...]) -> None:
-    """Sends a response, or drops it where the system takes no more; the client asks again."""
-    try:
-        datagrams.sendto(response, client)
-    except OSError:
-        return

@@ -1,172 +1,168 @@
-"""Whose turn it is to ask: so many queries at one time, and no dead server in the way of others."""
+"""Whose query goes to the resolvers next, and how many are on their way [D46].
+
+Three tables share what a resolver has room for (Unbound: 1,024 queries). The queries of local
+programs, the questions about peers of local programs, and the questions about peers that came by
+themselves never take each other's places. In each table the users wait in rotation, and one user
+has a limited share.
+"""
 
 import asyncio
-from collections import deque
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from collections import Counter
+from collections.abc import Hashable
+from typing import Final, NamedTuple, Protocol
 
-from noid.dns.queries import Query
-from noid.dns.records import REVERSE_ZONE as REVERSE_ZONE_TEXT
-from noid.dns.records import Kind, Question
+from noid.dns.fairness import FairQueue
+from noid.shares.policy import INQUIRIES
 
-SLOW_S: Final = 0.3
-"""After so long without a response a query of a program is slow."""
-SITE_QUERIES_MAX: Final = 64
-"""Queries on their way for the reverse names of one site, slow ones included."""
-SITE_QUERIES_FIRST: Final = 8
-"""The same of a site whose server has not answered yet; each answer allows one more."""
-REVERSE_ZONE: Final = b"\x03ip6\x04arpa\x00"
-SITE_OCTETS: Final = 12 * 2 + len(REVERSE_ZONE)
-"""Of a name in wire form: 12 labels of a digit each, and what is behind them."""
-SITE_CHARACTERS: Final = 12 * 2 - 1 + len(REVERSE_ZONE_TEXT)
-"""The same of its text."""
+
+class Limits(NamedTuple):
+    """The size of a table.
+
+    Attributes:
+        quick: queries on their way that are not slow.
+        quick_each: those of one user.
+        begun: queries on their way, slow ones included.
+        waiting: queries that have not begun.
+        slow_s: a query without a response for so long is slow, in seconds.
+    """
+
+    quick: int
+    quick_each: int
+    begun: int
+    waiting: int
+    slow_s: float
+
+
+PROGRAMS: Final = Limits(quick=256, quick_each=128, begun=640, waiting=4_096, slow_s=0.3)
+"""Queries of local programs; the users are those of the host."""
+OWN: Final = Limits(quick=96, quick_each=96, begun=128, waiting=4_096, slow_s=0.1)
+"""Questions about peers that local programs talk to; one user."""
+PEERS: Final = Limits(
+    quick=INQUIRIES.limit * 3 // 4,
+    quick_each=INQUIRIES.share * 3 // 4,
+    begun=INQUIRIES.limit,
+    waiting=4_096,
+    slow_s=0.1,
+)
+"""Questions about peers that began the context; the users are /32s, each with one eighth."""
 
 
 class Exchange(Protocol):
-    """A query that takes its turn."""
+    """A query that waits for its turn."""
 
     response: "asyncio.Future[bytes | None]"
 
     def begin(self) -> None:
         """It is its turn."""
 
+    def give_up(self) -> None:
+        """There is no room for it any more: it ends without a response."""
+
+
+class Claim(NamedTuple):
+    """A place in a table that a query asks for: whose it is, and behind which others it waits."""
+
+    turns: "Turns"
+    user: Hashable = None
+    lane: Hashable = None
+
 
 class Turns:
-    """So many queries on their way at one time; the others wait, in order.
+    """The queries of one table.
 
-    A query that is slow no longer counts: those that a dead server leaves unanswered must not hold
-    up the others. Whoever asks sees to it that there are not too many in all.
+    A query that is slow keeps its place until the table is full; then the oldest slow one of the
+    user that has most on its way is given up. So slow names delay neither the names of other users
+    nor, for long, other names of the same user.
 
     Args:
-        at_once_max: queries on their way that are not slow.
-        slow_s: after this long without a response a query is.
+        limits: the size of the table.
+        counters: those of the resolvers; ``overflow`` counts what is given up.
     """
 
-    def __init__(self, at_once_max: int, slow_s: float = SLOW_S) -> None:
-        self.at_once_max = at_once_max
-        self.slow_s = slow_s
-        self._running: dict[Exchange, float] = {}
-        self._waiting: deque[Exchange] = deque()
+    def __init__(self, limits: Limits, counters: dict[str, int]) -> None:
+        self.limits = limits
+        self.counters = counters
+        self._waiting: FairQueue[Exchange] = FairQueue()
+        self._quick: dict[Exchange, tuple[Hashable, float]] = {}
+        self._slow: dict[Exchange, Hashable] = {}
+        self._quick_counts: Counter[Hashable] = Counter()
+        self._counts: Counter[Hashable] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, exchange: Exchange) -> None:
-        """Begins the exchange, now or when it is its turn."""
-        self._waiting.append(exchange)
+    def enter(self, exchange: Exchange, user: Hashable = None, lane: Hashable = None) -> None:
+        """Begins the exchange, now or when it is its turn.
+
+        Args:
+            exchange: the query.
+            user: whose it is.
+            lane: which of the user's queries wait behind each other: those for one zone.
+        """
+        if self._waiting.count >= self.limits.waiting:
+            self._give_up(self._waiting.take_of_largest())
+        self._waiting.put(user, lane, exchange)
         self._admit()
 
     def leave(self, exchange: Exchange) -> None:
         """The exchange is over."""
-        self._running.pop(exchange, None)
-        if self._waiting:
+        self._remove(exchange)
+        if self._waiting.count:
             self._admit()
+
+    def _remove(self, exchange: Exchange) -> None:
+        if exchange in self._quick:
+            user, _ = self._quick.pop(exchange)
+            self._quick_counts[user] -= 1
+        elif exchange in self._slow:
+            user = self._slow.pop(exchange)
+        else:
+            return
+        self._counts[user] -= 1
+        if not self._counts[user]:
+            del self._counts[user], self._quick_counts[user]
 
     def _admit(self) -> None:
         loop = asyncio.get_running_loop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._waiting:
-            if len(self._running) >= self.at_once_max:
-                oldest = next(iter(self._running))
-                slow_at = self._running[oldest] + self.slow_s
-                if loop.time() < slow_at:
-                    self._timer = loop.call_at(slow_at, self._admit)
-                    return
-                del self._running[oldest]
-            exchange = self._waiting.popleft()
+        self._note_slow(loop.time())
+        while self._waiting.count and len(self._quick) < self.limits.quick and self._has_room():
+            taken = self._waiting.take(self._may_begin)
+            if taken is None:
+                break
+            user, exchange = taken
             if not exchange.response.done():
-                self._running[exchange] = loop.time()
+                self._quick[exchange] = user, loop.time()
+                self._quick_counts[user] += 1
+                self._counts[user] += 1
                 exchange.begin()
+        if self._waiting.count and self._quick:
+            _, since_s = next(iter(self._quick.values()))
+            self._timer = loop.call_at(since_s + self.limits.slow_s, self._admit)
 
+    def _may_begin(self, user: Hashable) -> bool:
+        return self._quick_counts[user] < self.limits.quick_each
 
-@dataclass(slots=True)
-class _Site:
-    """One site's queries.
+    def _note_slow(self, now_s: float) -> None:
+        for exchange, (user, since_s) in tuple(self._quick.items()):
+            if now_s < since_s + self.limits.slow_s:
+                return
+            del self._quick[exchange]
+            self._quick_counts[user] -= 1
+            self._slow[exchange] = user
 
-    Attributes:
-        allowed: so many may be on their way.
-        count: so many are.
-        behind: those that wait.
-    """
-
-    allowed: int
-    count: int = 0
-    behind: "deque[asyncio.Future[bool]]" = field(default_factory=deque)
-
-
-class Sites:
-    """Of one site's reverse names so many are asked for at one time; the others wait, in order.
-
-    One server knows them all. Where it is dead, queries for them must not use up what the resolver
-    itself can have on its way (Unbound: about 1,000), nor cost the living much: few are asked until
-    one is answered, and what waits here is a future and no more.
-    """
-
-    def __init__(self) -> None:
-        self._sites: dict[bytes, _Site] = {}
-
-    async def enter(self, name: bytes, until_s: float) -> bool:
-        """Waits for the turn of one query.
-
-        Args:
-            name: whose names it is about, as ``site_of`` has it.
-            until_s: when to give up, by the clock of the loop.
-
-        Returns:
-            Whether it may begin; it then has to ``leave``.
-        """
-        site = self._sites.setdefault(name, _Site(SITE_QUERIES_FIRST))
-        if site.count < site.allowed:
-            site.count += 1
+    def _has_room(self) -> bool:
+        """Whether one more may begin, after a slow one has been given up perhaps."""
+        if len(self._quick) + len(self._slow) < self.limits.begun:
             return True
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        site.behind.append(turn)
-        timer = loop.call_at(until_s, _refuse, turn)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled() and turn.result():
-                self.leave(name, answered=False)
-            raise
-        finally:
-            timer.cancel()
+        largest = max(set(self._slow.values()), key=self._counts.__getitem__, default=None)
+        oldest = next((one for one, user in self._slow.items() if user == largest), None)
+        if oldest is None:
+            return False
+        self._remove(oldest)
+        self._give_up(oldest)
+        return True
 
-    def leave(self, name: bytes, *, answered: bool) -> None:
-        """A query is over: the next of those behind comes forward, and one more if it may."""
-        site = self._sites[name]
-        site.count -= 1
-        if answered:
-            site.allowed = min(site.allowed + 1, SITE_QUERIES_MAX)
-        while site.behind and site.count < site.allowed:
-            turn = site.behind.popleft()
-            if not turn.done():
-                site.count += 1
-                turn.set_result(True)
-        if not site.count:
-            del self._sites[name]
-
-    def close(self) -> None:
-        """Whoever waits hears that nothing will come of it."""
-        for site in self._sites.values():
-            for turn in site.behind:
-                _refuse(turn)
-
-
-def _refuse(turn: "asyncio.Future[bool]") -> None:
-    if not turn.done():
-        turn.set_result(False)
-
-
-def site_of(query: Query) -> bytes | None:
-    """The site of a name under ip6.arpa, its 12 digits of 48 bits; None for any other name."""
-    name = query.name.lower()
-    return name[-SITE_OCTETS : -len(REVERSE_ZONE)][1::2] if name.endswith(REVERSE_ZONE) else None
-
-
-def site_asked(question: Question) -> bytes | None:
-    """The same of a question of the protocol's, before anything is made of it."""
-    name = question.name
-    if question.kind is not Kind.NAMES or not name.endswith(REVERSE_ZONE_TEXT):
-        return None
-    return name[-SITE_CHARACTERS : -len(REVERSE_ZONE_TEXT)][::2].encode(errors="replace")
+    def _give_up(self, exchange: Exchange) -> None:
+        self.counters["overflow"] += 1
+        exchange.give_up()

@@ -61,10 +61,10 @@ CONTEXTS = Row(name="contexts", limit=CONTEXTS_MAX)
 a lower limit."""
 PROVISIONAL = Row(name="provisional contexts", limit=PROVISIONAL_CONTEXTS_MAX)
 """Contexts whose CC was not sent to the AID [D37]."""
-INQUIRIES = Row(name="dns inquiries", limit=VERIFY_AGAIN_QUESTIONS_MAX)
-"""Peers that are verified at one time [D31]."""
-ZONE_QUESTIONS = Row(name="dns questions", limit=512, each=64, user="zone")
-"""Questions under way at one time; of one zone, whose server may be dead."""
+INQUIRIES = Row(name="dns questions", limit=VERIFY_AGAIN_QUESTIONS_MAX)
+"""Questions on their way because of peers that began the context [D31]."""
+ZONE_QUESTIONS = Row(name="dns questions of a zone", limit=INQUIRIES.limit, each=32, user="zone")
+"""The same; of one zone, whose server may be dead."""
 CHECKS = Row(name="CC", limit=CC_RATE_PER_SECOND, each=PREFIX_RATE_PER_SECOND)
 """CCs in a second: what a processor core can make [D9]."""
 ERRORS = Row(name="UC and CLOSEACK", limit=ERROR_RATE_PER_SECOND, each=PREFIX_ERROR_RATE_PER_SECOND)

@@ -1,0 +1,246 @@
+"""A local user that asks much does not make the names of another user fail [D46]."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import TypeVar
+
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import pytest
+
+from noid.constants import Codepoints
+from noid.dns.exchange import LENGTH
+from noid.dns.service import (
+    ANSWERED_AT_ONCE_MAX,
+    ARRIVED_EACH_MAX,
+    CONNECTIONS_MAX,
+    SERVED_AT_ONCE_MAX,
+)
+from noid.dns.stub import Stub
+from noid.dns.upstream import Upstream
+from noid.lab.resolution import LOOPBACK, free_port
+from noid.locators import parse_locator
+from noid.wire import ipv6
+from tests.dns.conftest import in_network_namespace, ip, response, until
+
+NOBODY, VICTIM = 65534, 12345
+SLOW = "slow.test"
+Result = TypeVar("Result")
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="sockets of other users need root")
+
+
+@contextlib.contextmanager
+def as_user(user: int) -> Iterator[None]:
+    """Sockets opened in this block are those of another user."""
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+class Local:
+    """The stub, a resolver that never answers for one zone, and users of the host."""
+
+    def __init__(self, stub: Stub, resolver: socket.socket) -> None:
+        self.stub = stub
+        self.counters = stub.counters
+        self.asked: list[str] = []
+        self._resolver = resolver
+
+    def answer(self) -> None:
+        """What the resolver does with one query."""
+        octets, client = self._resolver.recvfrom(512)
+        name = dns.message.from_wire(octets).question[0].name.to_text(omit_final_dot=True).lower()
+        self.asked.append(name)
+        if not name.endswith(SLOW):
+            self._resolver.sendto(response(octets, f"{name}. 60 IN AAAA 2001:db8::1"), client)
+
+    def datagrams(self, user: int) -> socket.socket:
+        """A UDP socket of a user."""
+        with as_user(user):
+            client = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        client.setblocking(False)
+        client.connect((LOOPBACK, self.stub.port))
+        return client
+
+    async def connection(self, user: int) -> socket.socket:
+        """A TCP connection of a user."""
+        with as_user(user):
+            client = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, (LOOPBACK, self.stub.port))
+        return client
+
+    async def ask(self, client: socket.socket, name: str) -> dns.rcode.Rcode:
+        """Asks once, and waits for the response."""
+        loop = asyncio.get_running_loop()
+        query = dns.message.make_query(name, "AAAA").to_wire()
+        async with asyncio.timeout(60):
+            if client.type == socket.SOCK_DGRAM:
+                client.send(query)
+                return dns.message.from_wire(await loop.sock_recv(client, 4096)).rcode()
+            await loop.sock_sendall(client, LENGTH.pack(len(query)) + query)
+            return dns.message.from_wire((await loop.sock_recv(client, 4096))[2:]).rcode()
+
+    async def ask_slow_names(self, client: socket.socket, count: int) -> None:
+        """Sends queries that no server answers, as fast as the stub reads them."""
+        for number in range(count):
+            before = self.counters["queries"]
+            client.send(dns.message.make_query(f"x{number}.{SLOW}", "AAAA").to_wire())
+            if number % 50 == 0:
+                await until(partial(self._has_read_more, before))
+
+    def _has_read_more(self, before: int) -> bool:
+        return self.counters["queries"] > before
+
+
+def attacked(scenario: Callable[[Local], Awaitable[Result]]) -> Result:
+    async def run() -> Result:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as resolver:
+            resolver.bind((LOOPBACK, 0))
+            resolver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            server = LOOPBACK, int(resolver.getsockname()[1])
+            upstream = Upstream([server], Codepoints(), tuple, 0)
+            stub = Stub(LOOPBACK, free_port(), upstream, lambda *_: True, tuple)
+            local = Local(stub, resolver)
+            asyncio.get_running_loop().add_reader(resolver, local.answer)
+            await stub.start()
+            try:
+                return await scenario(local)
+            finally:
+                await stub.stop()
+                await upstream.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("user", [VICTIM, NOBODY])
+def test_slow_names_of_one_user_do_not_make_other_names_fail(user: int) -> None:
+    async def scenario(local: Local) -> list[dns.rcode.Rcode]:
+        with local.datagrams(NOBODY) as attacker, local.datagrams(user) as victim:
+            await local.ask_slow_names(attacker, 2 * ANSWERED_AT_ONCE_MAX)
+            return [await local.ask(victim, f"h{number}.fast.test") for number in range(20)]
+
+    assert attacked(scenario) == [dns.rcode.NOERROR] * 20
+
+
+def test_one_query_more_than_at_once_ends_one_of_the_user_that_has_most() -> None:
+    async def scenario(local: Local) -> tuple[int, str]:
+        with local.datagrams(NOBODY) as attacker, local.datagrams(VICTIM) as victim:
+            waiting = asyncio.create_task(local.ask(victim, f"mine.{SLOW}"))
+            await until(lambda: bool(local.asked))
+            await local.ask_slow_names(attacker, 2 * ANSWERED_AT_ONCE_MAX)
+            await until(lambda: local.counters["overflow"] >= ANSWERED_AT_ONCE_MAX)
+            done = waiting.done()
+            waiting.cancel()
+            return local.counters["overflow"], f"given up: {done}"
+
+    overflow, said = attacked(scenario)
+    assert overflow >= ANSWERED_AT_ONCE_MAX
+    assert said == "given up: False"
+
+
+def test_a_silent_zone_costs_one_query_for_each_name() -> None:
+    """Whether a name speaks M6 is asked once its addresses are known."""
+
+    async def scenario(local: Local) -> set[str]:
+        with local.datagrams(NOBODY) as attacker:
+            await local.ask_slow_names(attacker, 3 * ANSWERED_AT_ONCE_MAX)
+            await until(lambda: local.stub.upstream.counters["overflow"] > ANSWERED_AT_ONCE_MAX)
+            local.asked.clear()
+            with local.datagrams(VICTIM) as victim:
+                waiting = asyncio.create_task(local.ask(victim, f"last.{SLOW}"))
+                await until(lambda: f"last.{SLOW}" in local.asked)
+                assert await local.ask(victim, "h.fast.test") == dns.rcode.NOERROR
+                waiting.cancel()
+            return {name for name in local.asked if name.endswith(f"last.{SLOW}")}
+
+    assert attacked(scenario) == {f"last.{SLOW}"}
+
+
+def test_idle_connections_of_one_user_do_not_keep_another_from_tcp() -> None:
+    async def scenario(local: Local) -> list[dns.rcode.Rcode]:
+        idle = [await local.connection(NOBODY) for _ in range(2 * CONNECTIONS_MAX)]
+        codes = []
+        for number in range(5):
+            with await local.connection(VICTIM) as victim:
+                codes.append(await local.ask(victim, f"h{number}.fast.test"))
+        for connection in idle:
+            connection.close()
+        return codes
+
+    assert attacked(scenario) == [dns.rcode.NOERROR] * 5
+
+
+def test_a_flood_of_one_user_delays_another_by_one_turn() -> None:
+    """The query of the victim comes last, and is answered among the first."""
+
+    async def scenario(local: Local) -> int:
+        with local.datagrams(NOBODY) as attacker, local.datagrams(VICTIM) as victim:
+            assert await local.ask(victim, "h.fast.test") == dns.rcode.NOERROR
+            before = local.counters["queries"]
+            query = dns.message.make_query("h.fast.test", "AAAA").to_wire()
+            for _ in range(400):
+                attacker.send(query)
+            assert await local.ask(victim, "h.fast.test") == dns.rcode.NOERROR
+            return local.counters["queries"] - before
+
+    assert attacked(scenario) <= 6 * SERVED_AT_ONCE_MAX
+
+
+def test_one_user_has_no_more_queries_waiting_to_be_served_than_the_limit() -> None:
+    async def scenario(local: Local) -> int:
+        with local.datagrams(NOBODY) as attacker:
+            query = dns.message.make_query("h.fast.test", "A").to_wire()
+            for _ in range(3 * ARRIVED_EACH_MAX):
+                attacker.send(query)
+            await until(lambda: local.counters["overflow"] > 0)
+            return local.counters["overflow"]
+
+    assert attacked(scenario) > 0
+
+
+def test_a_query_whose_program_is_gone_is_not_answered() -> None:
+    async def scenario(local: Local) -> dict[str, int]:
+        with local.datagrams(NOBODY) as gone:
+            gone.send(dns.message.make_query("h.fast.test", "AAAA").to_wire())
+        await until(lambda: local.counters["strangers"] == 1)
+        return local.counters
+
+    assert attacked(scenario)["queries"] == 0
+
+
+def test_a_query_with_the_address_of_another_host_is_not_answered() -> None:
+    """The stub answers programs of this host alone, so it amplifies nothing."""
+    stranger, loopback = parse_locator("2001:db8:bad::1"), parse_locator(LOOPBACK)
+
+    async def scenario(local: Local) -> dict[str, int]:
+        query = dns.message.make_query("h.fast.test", "TXT").to_wire()
+        ports = (4000).to_bytes(2) + local.stub.port.to_bytes(2)
+        datagram = ports + (8 + len(query)).to_bytes(2) + bytes(2) + query
+        sum_ = ipv6.checksum(stranger, loopback, socket.IPPROTO_UDP, datagram)
+        header = ipv6.Header(
+            source=stranger,
+            destination=loopback,
+            next_header=socket.IPPROTO_UDP,
+            payload_octets=len(datagram),
+        )
+        packet = header.encode() + datagram[:6] + sum_.to_bytes(2) + datagram[8:]
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+            raw.sendto(packet, (LOOPBACK, 0))
+        await until(lambda: local.counters["strangers"] == 1)
+        return local.counters
+
+    def in_namespace() -> dict[str, int]:
+        ip("link set lo up")
+        return attacked(scenario)
+
+    assert in_network_namespace(in_namespace)["queries"] == 0
