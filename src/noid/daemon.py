@@ -52,7 +52,8 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
-from noid.errors import ConfigError, ShimError
+from noid.errors import ConfigError, PlatformError, ShimError
+from noid.files import DISK_TROUBLE, prepare_directory
 from noid.locators import Locator, format_locator
 from noid.memories import Memories
 from noid.netlink import HostNetwork
@@ -65,13 +66,15 @@ from noid.plane.slow import Surroundings, check_permission
 from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of
 from noid.resolvconf import resolvers_before
-from noid.storage import Birth, be_born, prepare_state
+from noid.storage import Birth, be_born
 from noid.survey import Survey
 from noid.takeover import Found, Takeover
 from noid.watching import Watching
 
 DEFAULT_MTU = 1500
 DNS_PORT = 53
+WRITE_AGAIN_S = 10.0
+"""How long after a disk took nothing it is tried again."""
 PROGRESS_S = 5.0
 """How often it is said how far the taking up of contexts is."""
 
@@ -102,6 +105,8 @@ class Daemon:
         self.plane: DataPlane
         self.why_tun = ""
         self.descriptors = 0
+        self.troubles: list[str] = []
+        self.retry: asyncio.TimerHandle | None = None
         self.upstream: Upstream
         self.availability: Availability
         self.stub: Stub
@@ -143,15 +148,16 @@ class Daemon:
                 descriptors.NEEDED,
             )
         directory = Path(config.state.directory)
-        prepare_state(directory)
+        self.troubles += prepare_directory(directory)
         self.memories = Memories(directory)
         stack.callback(self.memories.close)
         takeover = Takeover(self.memories, Path(config.plane.pins))
         stack.callback(takeover.close)
         goes_on = config.plane.kind != "tun" and takeover.is_worth_it()
         birth = be_born(directory, goes_on=goes_on)
-        if birth.warning:
-            logger.warning(birth.warning)
+        self.troubles += [birth.warning] * bool(birth.warning)
+        for trouble in self.troubles:
+            logger.warning("%s", trouble)
         survey = self._survey()
         mtu = survey.mtu or DEFAULT_MTU
         self.host = self._make_host(birth, mtu)
@@ -159,7 +165,7 @@ class Daemon:
         stack.push_async_callback(self.upstream.close)
         self.availability = Availability(self.upstream, self._servers)
         self._take_locators(survey)
-        await self.control.start()
+        await self._start_control()
         stack.push_async_callback(self.control.stop)
         self.plane = self._open_plane(mtu)
         stack.callback(self.plane.close)
@@ -181,6 +187,15 @@ class Daemon:
         self.plane.start()
         watching.take(self._survey())
         self._begin(watching.watch())
+
+    async def _start_control(self) -> None:
+        """Opens the control socket; a disk that takes nothing is no reason not to run [D49]."""
+        try:
+            await self.control.start()
+        except PlatformError as error:
+            if error.errno not in DISK_TROUBLE:
+                raise
+            logger.warning("%s; noid runs without one", error)
 
     def _make_host(self, birth: Birth, mtu: int) -> Host:
         options = HostOptions(
@@ -266,6 +281,12 @@ class Daemon:
         """Writes down what has changed of the contexts since the last time."""
         changed, self.changed = self.changed, set()
         self.memories.keep((label, self.host.memory_of(label)) for label in changed)
+        if self.memories.owes and self.retry is None and not self.stopping.is_set():
+            self.retry = asyncio.get_running_loop().call_later(WRITE_AGAIN_S, self._write_again)
+
+    def _write_again(self) -> None:
+        self.retry = None
+        self._keep_memories()
 
     def _changes(self, local_label: int) -> None:
         if not self.changed:
@@ -314,8 +335,9 @@ class Daemon:
             return self.upstream.resolvers.servers
 
     def _cancel(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
+        for timer in (self.timer, self.retry):
+            if timer is not None:
+                timer.cancel()
         for task in self.tasks:
             task.cancel()
 
@@ -449,6 +471,10 @@ class Daemon:
             "uptime_seconds": (time.monotonic_ns() - self.started_ns) // 1_000_000_000,
             "birthday": self.host.core.options.birthday,
             "descriptors_max": self.descriptors,
+            "state": {
+                "directory": self.config.state.directory,
+                "trouble": [*self.troubles, *filter(None, [self.memories.trouble])],
+            },
             "locators": [format_locator(locator) for locator in self.locators],
             "sources_not_covered": [format_locator(one) for one in self.host.uncovered],
             "plane": {

@@ -2,27 +2,27 @@
 
 One small file, written beside and renamed over, so that a crash leaves the old or the new one. The
 counter grows by one each time the host comes up without its contexts; a file that cannot be read is
-told to the operator and begun afresh, at random. A disk that takes nothing does not prevent the
-start: a random birthday is as good as a new one [D49].
+moved aside and begun afresh, at random. A disk that takes nothing does not prevent the start: a
+random birthday is as good as a new one [D49].
 """
 
 import contextlib
-import errno
 import os
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from noid import files
 from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
+from noid.files import DISK_TROUBLE, DamagedError, explained, prepare_directory
 
 FILE_NAME = "state.json"
 BIRTHDAYS = 1 << 32
-DISK_TROUBLE = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
-"""What a disk may say that is read-only, full or failing; nothing is wrong with what was asked."""
+OCTETS_MAX = 4_096
+"""Of the file; what is longer is not ours."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,17 +60,11 @@ def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
         goes_on: whether contexts of the life before are taken up, so that it is the same [D36].
 
     Raises:
-        PlatformError: the directory is none, or may not be written.
+        PlatformError: the directory is none, or may not be written, or the file is of another
+            owner or can be written by others.
     """
     path = directory / FILE_NAME
-    warning = ""
-    stored: Stored | None = None
-    try:
-        stored = _checked(msgspec.json.decode(path.read_bytes(), type=Stored))
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:
-        warning = f"{path} could not be used ({error}); starting with a fresh birthday and key"
+    stored, warning = _read(path)
     if stored is None:
         birthday = _random_birthday()
         reset_key = secrets.token_bytes(KEY_OCTETS)
@@ -85,7 +79,8 @@ def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
         # One more than before would be said at each start; what goes on says what it said.
         if stored is None or not goes_on:
             birthday = _random_birthday()
-        warning = f"{error}; noid runs with a random birthday, which nothing remembers"
+        warning += "; " * bool(warning)
+        warning += f"{error}; noid runs with a random birthday, which nothing remembers"
     return Birth(birthday, reset_key, warning)
 
 
@@ -93,35 +88,48 @@ def _random_birthday() -> int:
     return int.from_bytes(secrets.token_bytes(4), "big")
 
 
-def prepare_state(directory: Path) -> None:
-    """Makes the state directory, unless the disk takes nothing.
-
-    Raises:
-        PlatformError: it cannot be made for another reason.
-    """
+def _read(path: Path) -> tuple[Stored | None, str]:
+    """What an earlier start left, and what was wrong with it."""
     try:
-        with _explained(directory / FILE_NAME):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        octets = files.read(path, OCTETS_MAX)
+        return (None, "") if octets is None else (_decoded(octets), "")
+    except DamagedError as error:
+        aside = files.move_aside(path)
+        where = f"moved to {aside.name}" if aside else "which cannot be moved aside"
+        why = f"{path} could not be used ({error}), {where}"
     except PlatformError as error:
         if error.errno not in DISK_TROUBLE:
             raise
+        why = str(error)
+    return None, f"{why}; starting with a fresh birthday and key"
 
 
-def _checked(stored: Stored) -> Stored:
+def _decoded(octets: bytes) -> Stored:
+    """The file's contents.
+
+    Raises:
+        DamagedError: they are none.
+    """
+    try:
+        stored = msgspec.json.decode(octets, type=Stored)
+        key = bytes.fromhex(stored.reset_key)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(str(error)) from None
     if not 0 <= stored.birthday < BIRTHDAYS:
-        raise ValueError("birthday out of range")
-    if len(bytes.fromhex(stored.reset_key)) != KEY_OCTETS:
-        raise ValueError("reset_key of another length")
+        raise DamagedError("birthday out of range")
+    if len(key) != KEY_OCTETS:
+        raise DamagedError("reset_key of another length")
     return stored
 
 
 def _write(path: Path, stored: Stored) -> None:
     """Write, fsync, rename, fsync of the directory."""
     beside = path.with_suffix(".new")
-    with _explained(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with explained(path):
+        path.parent.mkdir(mode=files.DIRECTORY_MODE, parents=True, exist_ok=True)
+        prepare_directory(path.parent)
         try:
-            with open(beside, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            with open(files.create(beside), "wb") as file:
                 file.write(msgspec.json.encode(stored) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -135,16 +143,3 @@ def _write(path: Path, stored: Stored) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """A refusal by the system, as a PlatformError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise PlatformError(
-            f"state file {path}",
-            error.errno or 0,
-            f"{error.strerror}; set state.directory to a directory that can be written",
-        ) from None

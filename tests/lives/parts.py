@@ -17,6 +17,7 @@ from noid.dns.records import Kind, Question
 from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.errors import PlatformError
+from noid.files import prepare_directory
 from noid.locators import Locator, parse_locator
 from noid.memories import Memories
 from noid.netlink import HostNetwork
@@ -29,7 +30,7 @@ from noid.plane.pins import own_devices
 from noid.plane.steering import GATEWAY
 from noid.plane.tun import TunPlane
 from noid.resolvconf import turn_off, turn_on
-from noid.storage import be_born, prepare_state
+from noid.storage import be_born
 from noid.takeover import Takeover
 from noid.trial import set_up
 from noid.watching import Watching
@@ -187,7 +188,7 @@ async def the_stub(place: Place, stack: contextlib.AsyncExitStack) -> Work:
 
 async def the_stored_state(place: Place, stack: contextlib.AsyncExitStack) -> Work:
     directory = place.directory / "state"
-    prepare_state(directory)
+    prepare_directory(directory)
     be_born(directory)
     memories = Memories(directory)
     stack.callback(memories.close)
@@ -204,7 +205,7 @@ async def the_stored_state(place: Place, stack: contextlib.AsyncExitStack) -> Wo
 
 async def what_an_earlier_daemon_left(place: Place, stack: contextlib.AsyncExitStack) -> Work:
     directory = place.directory / "state"
-    prepare_state(directory)
+    prepare_directory(directory)
     memories = Memories(directory)
     stack.callback(memories.close)
     memories.keep([(1, memory(1))])

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 from pathlib import Path
 
 from noid import logs, precise
@@ -12,6 +13,8 @@ from noid.errors import UsageError
 from noid.guardian import stand_guard
 from noid.text import json_line, say
 
+PRIVATE = 0o077
+"""What the daemon writes is its user's alone."""
 EXAMPLE = """\
 example:
   noid run --config /etc/noid.toml
@@ -56,6 +59,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run_daemon(arguments: argparse.Namespace) -> int:
     """Runs the daemon to its end."""
     config = load_config(arguments.config)
+    os.umask(PRIVATE)
     limit = logs.begin(logging.DEBUG if arguments.verbose else logging.INFO)
     if config.plane.kind != "tun":
         stand_guard(config.plane)

@@ -1,0 +1,164 @@
+"""Files of the state directory: readable and writable by their owner alone, moved aside if damaged.
+
+The directory and the files in it belong to the user noid runs as. What others can only read is
+made private; what others own or can write is refused, because its contents may be theirs [D35].
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from noid.errors import PlatformError
+
+DISK_TROUBLE: Final = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""What a disk may say that is read-only, full or failing; nothing is wrong with what was asked."""
+DIRECTORY_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+ASIDE: Final = "damaged"
+ASIDE_MAX: Final = 8
+"""Damaged files of one name that are kept; the last is replaced."""
+
+
+class DamagedError(Exception):
+    """A state file that cannot be what noid wrote; its text says why."""
+
+
+def prepare_directory(directory: Path) -> list[str]:
+    """Makes the state directory, private.
+
+    Returns:
+        What the operator is to know.
+
+    Raises:
+        PlatformError: it cannot be made, is of another owner, or others can write there.
+    """
+    try:
+        with explained(directory):
+            directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    except PlatformError as error:
+        if error.errno in DISK_TROUBLE:
+            return [str(error)]
+        raise
+    with explained(directory):
+        return _make_private(directory, directory.stat(), DIRECTORY_MODE)
+
+
+def read(path: Path, octets_max: int) -> bytes | None:
+    """What is in a state file, which is made private; None where there is none.
+
+    Raises:
+        DamagedError: it is no regular file, or too long.
+        PlatformError: it is of another owner, others can write it, or it cannot be read.
+    """
+    with explained(path), _opened(path) as descriptor:
+        if descriptor is None:
+            return None
+        _check(path, descriptor, octets_max)
+        return os.read(descriptor, octets_max)
+
+
+def check(path: Path, octets_max: int) -> None:
+    """Makes a state file private, if it is there.
+
+    Raises:
+        DamagedError: as ``read``.
+        PlatformError: as ``read``.
+    """
+    with explained(path), _opened(path) as descriptor:
+        if descriptor is not None:
+            _check(path, descriptor, octets_max)
+
+
+def create(path: Path) -> int:
+    """A new state file in the place of what is left there, as a descriptor.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+        path.unlink()
+    if path.is_dir():
+        move_aside(path)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+
+
+def move_aside(path: Path) -> Path | None:
+    """Gives a damaged file, of whatever type, another name; returns that, or None if refused."""
+    names = [path.with_name(f"{path.name}.{ASIDE}{n or ''}") for n in range(ASIDE_MAX)]
+    aside = next((name for name in names if not os.path.lexists(name)), names[-1])
+    try:
+        path.rename(aside)
+    except OSError:
+        return None
+    return aside
+
+
+def _check(path: Path, descriptor: int, octets_max: int) -> None:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedError("no regular file")
+    _make_private(path, status, FILE_MODE)
+    if status.st_size > octets_max:
+        raise DamagedError(f"it has {status.st_size} octets")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
+    """A file open for reading; opening waits for nobody and follows no link."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise DamagedError("no regular file") from None
+        raise
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _make_private(path: Path, status: os.stat_result, mode: int) -> list[str]:
+    """Takes the rights of others away, as far as they could only read."""
+    user, actual = os.geteuid(), stat.S_IMODE(status.st_mode)
+    if status.st_uid != user:
+        raise PlatformError(
+            f"state file {path}",
+            errno.EPERM,
+            f"belongs to uid {status.st_uid}, noid runs as uid {user}; "
+            f"remove it, or: chown {user} {path}",
+        )
+    if actual & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PlatformError(
+            f"state file {path}",
+            errno.EPERM,
+            f"can be written by others (mode {actual:04o}); "
+            f"remove it, or check its contents, then: chmod {mode:o} {path}",
+        )
+    if actual == mode:
+        return []
+    try:
+        os.chmod(path, mode)
+    except OSError as error:
+        return [f"{path} has mode {actual:04o} and stays so ({error.strerror})"]
+    return []
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """A refusal by the system, as a PlatformError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise PlatformError(
+            f"state file {path}",
+            error.errno or 0,
+            f"{error.strerror}; set state.directory to a directory that can be written",
+        ) from None
