@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import stat
 from pathlib import Path
 
 from noid.errors import PlatformError
@@ -25,6 +26,28 @@ def is_bpffs(directory: Path) -> bool:
     return int.from_bytes(room.raw[:4], "little") == BPFFS_MAGIC
 
 
+def owner_trouble(path: Path) -> str:
+    """Why a directory or an object is not to be used: it is not this user's own; empty if it is.
+
+    Raises:
+        OSError: it is not there, or cannot be looked at.
+    """
+    status, user = path.lstat(), os.geteuid()
+    if stat.S_ISLNK(status.st_mode):
+        return f"is a link; remove it: rm {path}"
+    if status.st_uid != user:
+        return f"belongs to uid {status.st_uid}, noid runs as uid {user}; remove it: rm -r {path}"
+    return ""
+
+
+def is_own(path: Path) -> bool:
+    """Whether an object and the directory it is in are there and this user's own."""
+    try:
+        return not (owner_trouble(path.parent) or owner_trouble(path))
+    except OSError:
+        return False
+
+
 def mount_bpffs(directory: Path) -> None:
     """Mounts a BPF file system on a directory; ``unmount_bpffs`` knows it by its source.
 
@@ -36,7 +59,9 @@ def mount_bpffs(directory: Path) -> None:
         number = ctypes.get_errno()
         words = os.strerror(number)
         if number in (errno.EPERM, errno.EACCES):
+            user = os.geteuid()
             words = f"permission denied; as root: mount -t bpf bpf {directory}"
+            words += f" && chown {user} {directory}" if user else ""
         raise PlatformError(f"mount a BPF file system on {directory}", number, words)
 
 

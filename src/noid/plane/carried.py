@@ -54,6 +54,11 @@ class Carried:
                 os.close(table.descriptor)
         self._outbound = self._inbound = None
 
+    @property
+    def are_there(self) -> bool:
+        """Whether there are tables that an earlier daemon of this user has left."""
+        return self._outbound is not None and self._inbound is not None
+
     def find(self, local_label: int, aids: bytes) -> Left | None:
         """What there is of a flow, by F(local); None if it is gone, or is another's by now.
 
@@ -77,5 +82,5 @@ def pin_of(pins: Path, name: str) -> Path:
 
 
 def _pinned(pins: Path, name: str) -> libbpf.Table | None:
-    descriptor = libbpf.pinned(pin_of(pins, name)) if pins.is_dir() else None
+    descriptor = libbpf.pinned(pin_of(pins, name))
     return None if descriptor is None else libbpf.Table(descriptor, *TABLES[name])

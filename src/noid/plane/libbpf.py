@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from noid.errors import PlatformError, Unsupported
+from noid.plane.bpffs import is_own
 from noid.plane.privileges import advice, lacking
 
 LIBRARY = "libbpf.so.1"
@@ -416,7 +417,9 @@ def unpin(path: Path) -> None:
 
 
 def pinned(path: Path) -> int | None:
-    """A descriptor of what is pinned there, or None."""
+    """A descriptor of what this user has pinned there, or None."""
+    if not is_own(path):
+        return None
     descriptor = library().bpf_obj_get(os.fsencode(path))
     return None if descriptor < 0 else int(descriptor)
 

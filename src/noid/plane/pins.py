@@ -1,6 +1,7 @@
 """What outlives the daemon: the compiled programs, and what a plane has pinned [D36]."""
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -58,7 +59,7 @@ def prepare_pins(pins: Path) -> None:
     """Makes the directory of the pins, on a BPF file system, mounting one where there is none.
 
     Raises:
-        PlatformError: it cannot be made.
+        PlatformError: it cannot be made, or it or something in it is not this user's own.
     """
     try:
         pins.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,10 +69,33 @@ def prepare_pins(pins: Path) -> None:
             error.errno or 0,
             f"{error.strerror}; name a directory on a BPF file system (mount -t bpf)",
         ) from None
+    _refuse_others(pins)
     if not bpffs.is_bpffs(pins):
         bpffs.mount_bpffs(pins)
+        _refuse_others(pins)
     with contextlib.suppress(OSError):
         os.chmod(pins, stat.S_IRWXU)
+    check_pins(pins)
+
+
+def check_pins(pins: Path) -> None:
+    """Makes sure that the directory and what is pinned there are this user's own.
+
+    Raises:
+        PlatformError: they are not.
+    """
+    for path in (pins, *our_pins(pins)):
+        if os.path.lexists(path):
+            _refuse_others(path)
+
+
+def _refuse_others(path: Path) -> None:
+    try:
+        trouble = bpffs.owner_trouble(path)
+    except OSError as error:
+        raise PlatformError(f"plane.pins {path}", error.errno or 0, str(error.strerror)) from None
+    if trouble:
+        raise PlatformError(f"plane.pins {path}", errno.EPERM, trouble)
 
 
 def our_pins(pins: Path) -> list[Path]:
@@ -87,8 +111,13 @@ def our_tables(pins: Path) -> list[Path]:
 
 
 def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
-    """Removes everything a plane in the kernel left behind; says what, piece by piece."""
+    """Removes everything a plane in the kernel left behind; says what, piece by piece.
+
+    Raises:
+        PlatformError: pins are not this user's own; nothing is removed.
+    """
     pins = Path(section.pins)
+    check_pins(pins)
     # First, or packets would be led to programs that are gone.
     removed = steering.take_down(network, section)
     if removed:
