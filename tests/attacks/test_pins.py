@@ -38,9 +38,9 @@ def pins(tmp_path: Path) -> Iterator[Path]:
 def assert_refused(pins: Path, path: Path, why: str) -> None:
     """Asserts that starting and taking down are refused in one line and change nothing."""
     before = sorted(pins.iterdir())
-    for begin in (lambda: prepare_pins(pins), lambda: take_all_down(pins)):
+    for begin in (prepare_pins, take_all_down):
         with pytest.raises(PlatformError, match=f"{re.escape(str(path))}: {why}") as caught:
-            begin()
+            begin(pins)
         assert "\n" not in str(caught.value)
     assert sorted(pins.iterdir()) == before
 

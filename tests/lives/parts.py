@@ -235,7 +235,7 @@ async def the_netlink_socket(place: Place, stack: contextlib.AsyncExitStack) -> 
     stack.callback(network.close)
 
     async def work(_: contextlib.AsyncExitStack) -> None:
-        network.forget_cached_routes(socket.if_nametoindex("up1"))
+        network.addresses_on(socket.if_nametoindex("up1"))
 
     return work
 

@@ -23,8 +23,8 @@ SEND_BUFFER_OCTETS = 8 << 20
 by default 208 KiB each and 1,000 packets."""
 STRANGERS = b""
 """The key of the socket of the answers to strangers."""
-CODE_AT = ipv6.HEADER_OCTETS + 1
-TO_STRANGERS = frozenset({Code.CC, Code.UC})
+CODE_AT = slice(ipv6.HEADER_OCTETS + 1, ipv6.HEADER_OCTETS + 2)
+TO_STRANGERS = frozenset({bytes((Code.CC,)), bytes((Code.UC,))})
 
 
 class Senders:
