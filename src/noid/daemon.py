@@ -468,6 +468,7 @@ class Daemon:
         return {
             "version": __version__,
             "name": self.config.host.name,
+            "pid": os.getpid(),
             "uptime_seconds": (time.monotonic_ns() - self.started_ns) // 1_000_000_000,
             "birthday": self.host.core.options.birthday,
             "descriptors_max": self.descriptors,

@@ -214,7 +214,13 @@ def _applies(fault: Fault, traffic: str, way: Way) -> bool:
 
 
 def run(
-    stage: Stage, plan: Plan, fault: Fault, traffic: str, direction: Direction, number: int
+    stage: Stage,
+    plan: Plan,
+    fault: Fault,
+    traffic: str,
+    direction: Direction,
+    number: int,
+    beside: contextlib.AbstractContextManager[object] | None = None,
 ) -> tuple[Observation, dict[Direction, list[int]]]:
     """One fault in one conversation; the network is whole again afterwards.
 
@@ -225,6 +231,7 @@ def run(
         traffic: which kind of it.
         direction: of the data of a TCP connection.
         number: counts the runs.
+        beside: entered before the fault, once every path is ready, and left after the end.
 
     Returns:
         What was observed, and what arrived around the fault in each direction, in bins.
@@ -240,14 +247,15 @@ def run(
             lambda: stage.is_ready(conversation.port),
             READY_TIMEOUT_S,
         )
-        time.sleep(TRAFFIC_BEFORE_S + random.uniform(0, PHASE_MAX_S))
-        conversation.check()
-        fault_ns = stage.lab.cut(1, fault)
-        try:
-            end_ns = _await_end(conversation, plan, fault, fault_ns)
-            connect_ms = conversation.connect_ms() if fault is Fault.ROUTER else None
-        finally:
-            stage.lab.heal(1)
+        with beside or contextlib.nullcontext():
+            time.sleep(TRAFFIC_BEFORE_S + random.uniform(0, PHASE_MAX_S))
+            conversation.check()
+            fault_ns = stage.lab.cut(1, fault)
+            try:
+                end_ns = _await_end(conversation, plan, fault, fault_ns)
+                connect_ms = conversation.connect_ms() if fault is Fault.ROUTER else None
+            finally:
+                stage.lab.heal(1)
         conversation.stop()
         arrivals = conversation.arrivals()
         losses = conversation.losses(fault_ns, end_ns)

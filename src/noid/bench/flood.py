@@ -126,21 +126,29 @@ class Flood:
         """The packet of a stranger: its locators, its label, its nonce and token."""
         self.strangers += 1
         place = (1, self.strangers) if one_site else (self.strangers, 1)
-        here, there = locators_of(*place), locators_of(SERVER)
-        message = ControlMessage(
-            code=Code.INIT,
-            nonce=self.chance.getrandbits(64),
-            sender_aid=here[0],
-            receiver_aid=there[0],
-            context=ContextOption(
-                sender_label=self.chance.randrange(1, 1 << 20), sender_birthday=1
-            ),
-            tokens=Tokens(sender=self.chance.getrandbits(64)),
-            key=self.chance.randbytes(32),
-            sender_locators=_entries(here, LocatorFlag.LOCAL),
-            receiver_locators=_entries(there, LocatorFlag.REMOTE),
-        )
-        return encode_packet(message, here[0], there[0], CODEPOINTS)
+        return init_of(locators_of(*place), locators_of(SERVER), self.chance)
+
+
+def init_of(here: tuple[Locator, ...], there: tuple[Locator, ...], chance: random.Random) -> bytes:
+    """The packet of a stranger that wants a context.
+
+    Args:
+        here: its locators, its AID first, from which the packet comes.
+        there: those of the responder, its AID first, to which it goes.
+        chance: where its label, its nonce and its token come from.
+    """
+    message = ControlMessage(
+        code=Code.INIT,
+        nonce=chance.getrandbits(64),
+        sender_aid=here[0],
+        receiver_aid=there[0],
+        context=ContextOption(sender_label=chance.randrange(1, 1 << 20), sender_birthday=1),
+        tokens=Tokens(sender=chance.getrandbits(64)),
+        key=chance.randbytes(32),
+        sender_locators=_entries(here, LocatorFlag.LOCAL),
+        receiver_locators=_entries(there, LocatorFlag.REMOTE),
+    )
+    return encode_packet(message, here[0], there[0], CODEPOINTS)
 
 
 def _entries(locators: tuple[Locator, ...], flags: int) -> Entries:

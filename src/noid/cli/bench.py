@@ -25,6 +25,7 @@ from noid.bench import (
     scale,
     setup,
     throughput,
+    under_attack,
 )
 from noid.bench.report import Bench, Report, Watch, positive
 from noid.bench.yardstick import Yardstick
@@ -44,6 +45,7 @@ BENCHES: Final[tuple[Bench, ...]] = (
     adoption.BENCH,
     failover.BENCH,
     mass_failover.BENCH,
+    under_attack.BENCH,
 )
 EXPLANATION_COLUMNS: Final = 78
 TABLE_COLUMNS: Final = 140
