@@ -242,6 +242,7 @@ def test_the_settings(structures: Structures) -> None:
         "fixed_first": number(CODEPOINTS.fixed_first, 1),
         "referrals": b"\1",
         "timers": b"\1",
+        "control_type": number(CODEPOINTS.icmpv6_type, 1),
     }
 
 

@@ -79,12 +79,14 @@ int host_ingress_early(struct xdp_md *frame)
 
 	if ((void *)(ip + 1) > end || *(u16 *)(data + 12) != NETWORK16(ETHERTYPE_IPV6))
 		return XDP_TO_STACK;
+	if ((ip->first & VERSION_MASK) != VERSION_6 ||
+	    is_cut_short(ip, frame->data_end - frame->data - ETHERNET_OCTETS))
+		return XDP_TO_STACK;
 	slot = ip->next_header - settings.rewritable_first;
 	if (slot >= SLOTS)
 		slot = ip->next_header - settings.fixed_first;
 	label = ip->first & LABEL_MASK;
-	if (slot >= SLOTS || slot == SLOT_RESERVED || slot == SLOT_ESCAPE ||
-	    (slot == SLOT_ICMPV6 && !label))
+	if (slot >= SLOTS || slot == SLOT_RESERVED || slot == SLOT_ESCAPE || slot == SLOT_ICMPV6)
 		return XDP_TO_STACK;
 	flow = map_find(&inbound, &label);
 	if (!flow || flow->flags & IN_HOLDS)

@@ -166,7 +166,16 @@ INLINE int at_home(struct __sk_buff *packet, const struct uplink *home, u32 at)
 	return redirect(home->ifindex, TO_INGRESS);
 }
 
-/* A packet from the network. */
+/* Whether a packet of a flow is a control message, which never comes out of data [D38]. */
+INLINE int is_control(struct __sk_buff *packet, u32 at, u8 slot)
+{
+	u8 type;
+
+	return slot == SLOT_ICMPV6 && !packet_read(packet, at + IPV6_OCTETS, &type, 1) &&
+	       type == settings.control_type;
+}
+
+/* A packet from the network. M6 stands in its header, or in hop-by-hop options right behind it. */
 INLINE int inward(struct __sk_buff *packet, u32 at)
 {
 	struct address source, destination;
@@ -174,56 +183,61 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 	struct inbound *flow;
 	struct ipv6 *ip, before;
 	u32 label;
-	u8 slot, from, to;
+	u8 next, slot, from, to;
 
 	/* A frame to another link address is not for this host: for a bridge or a macvlan, or for none. */
 	if (packet->protocol != NETWORK16(ETHERTYPE_IPV6) || packet->pkt_type == TO_ANOTHER_HOST)
 		return TC_PASS;
 	ip = header(packet, at);
-	if (!ip)
+	if (!ip || (ip->first & VERSION_MASK) != VERSION_6)
 		return TC_PASS;
-	if (ip->next_header == HOP_BY_HOP) {
-		u8 after;
-
-		if (packet_read(packet, at + IPV6_OCTETS, &after, 1) || !is_m6(after) || !is_ours(ip))
-			return TC_PASS;
-		return go_slowly();
-	}
-	if (!is_m6(ip->next_header))
+	next = ip->next_header;
+	if (next == HOP_BY_HOP && packet_read(packet, at + IPV6_OCTETS, &next, 1))
+		return TC_PASS;
+	if (!is_m6(next))
 		return TC_PASS;
 	if (packet->vlan_present) {
 		count(TAGGED); /* for another device, whose own programs will see it */
 		return TC_PASS;
 	}
+	if (ip->next_header == HOP_BY_HOP)
+		return is_ours(ip) ? go_slowly() : TC_PASS;
 	slot = ip->next_header - settings.rewritable_first;
 	if (slot >= SLOTS)
 		slot = ip->next_header - settings.fixed_first;
 	label = ip->first & LABEL_MASK;
-	if (slot == SLOT_ICMPV6 && !label)
-		return is_ours(ip) ? go_slowly() : TC_PASS; /* control [D6] */
-
+	source = ip->source;
+	destination = ip->destination;
 	flow = map_find(&inbound, &label);
-	if (!flow) {
+	if (!flow || (slot == SLOT_ICMPV6 && !label)) {
 		if (!is_ours(ip))
 			return TC_PASS;
+		if (is_cut_short(ip, packet->len - at))
+			return drop(MALFORMED);
+		if (!is_of_a_host(&source))
+			return drop(SOURCE_OF_NO_HOST);
+		if (slot == SLOT_ICMPV6 && !label)
+			return go_slowly(); /* control [D6] */
 		if (!may_report(0, time_ns(), UNKNOWN_LABELS_PER_SECOND))
 			return drop(UNKNOWN_LABEL);
 		return go_slowly();
 	}
-	source = ip->source;
-	destination = ip->destination;
 	if (flow->flags & IN_FAR)
 		rest = map_find(&far, &label);
 	to = place(&flow->near[0].local, flow->local_count, rest ? rest->local : 0,
 		   rest ? rest->local_count : 0, &destination);
 	if (to == NOWHERE)
 		return is_ours(ip) ? drop(DESTINATION_NOT_OURS) : TC_PASS;
+	if (is_cut_short(ip, packet->len - at))
+		return drop(MALFORMED);
 	from = place(&flow->near[0].peer, flow->peer_count, rest ? rest->peer : 0,
 		     rest ? rest->peer_count : 0, &source);
 	if (from == NOWHERE)
 		return drop(SOURCE_NOT_THE_PEERS);
 	if (slot == SLOT_RESERVED)
 		return drop(RESERVED_SLOT);
+	if (is_control(packet, at, slot))
+		return drop(CONTROL_AS_DATA);
 	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
 		return go_slowly();
 

@@ -25,6 +25,8 @@ struct ipv6 {
 };
 
 #define LABEL_MASK NETWORK32(0xfffff)
+#define VERSION_MASK NETWORK32(0xf0000000)
+#define VERSION_6 NETWORK32(0x60000000)
 
 /* The header `at` octets into the packet, which may be read and written; null: there is none. */
 INLINE struct ipv6 *header(struct __sk_buff *packet, u32 at)
@@ -62,6 +64,27 @@ INLINE u32 super_octets(const struct __sk_buff *packet)
 		     : "=r"(octets)
 		     : "r"(packet), "i"(__builtin_offsetof(struct __sk_buff, gso_size)));
 	return octets;
+}
+
+/* Whether a packet of so many octets ends before its header says. */
+INLINE int is_cut_short(const struct ipv6 *ip, u32 octets)
+{
+	return octets < IPV6_OCTETS + (u32)NETWORK16(ip->payload_octets);
+}
+
+/* Whether a host may have an address, and be answered there: none that is multicast, link-local,
+ * unspecified, loopback or IPv4-mapped.
+ */
+INLINE int is_of_a_host(const struct address *address)
+{
+	const u8 *octet = (const u8 *)address;
+	const u32 *word = (const u32 *)address;
+
+	if (octet[0] == 0xff || (octet[0] == 0xfe && (octet[1] & 0xc0) == 0x80))
+		return 0;
+	if (address->half[0])
+		return 1;
+	return word[2] != NETWORK32(0xffff) && (word[2] || word[3] & NETWORK32(0xffffff00));
 }
 
 /* The slot of a protocol that has one [D2]. */

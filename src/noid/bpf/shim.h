@@ -32,6 +32,8 @@ struct settings {
 	u8 fixed_first;		/* P2 [D2] */
 	u8 referrals;		/* whether unknown peers are of interest [D34] */
 	u8 timers;		/* whether the kernel has timers for programs */
+	u8 control_type;	/* the ICMPv6 type of control messages [D1] */
+	u8 reserved[3];
 };
 
 enum uplink_flags {
@@ -147,6 +149,9 @@ enum count {
 	TAGGED,
 	NO_UPLINK,
 	DELIVERED_AT_HOME,
+	MALFORMED,
+	SOURCE_OF_NO_HOST,
+	CONTROL_AS_DATA,
 	COUNTS,
 };
 

@@ -32,12 +32,14 @@ from noid.constants import (
 from noid.datapath.flow import Flow
 from noid.locators import Locator
 from noid.wire import ipv6
+from noid.wire.chain import has_hop_by_hop
 from noid.wire.icmpv6 import NEIGHBOUR_DISCOVERY
 from noid.wire.ipv6 import ADDRESSES_AT, NEXT_HEADER_AT
 from noid.wire.slots import (
     ESCAPE_OCTETS,
     PROTOCOL_OF_SLOT,
     SLOT_ESCAPE,
+    SLOT_ICMPV6,
     SLOT_OF_PROTOCOL,
     SLOT_RDDP,
     escape_header,
@@ -56,6 +58,11 @@ class Refusal(enum.Enum):
     SOURCE_NOT_THE_PEERS = "source not in Lsl(peer)"
     RESERVED_SLOT = "reserved slot"
     BAD_ESCAPE = "malformed escape header"
+    MALFORMED = "malformed packet"
+    MISPLACED = "M6 behind another header than hop-by-hop options"
+    SOURCE_OF_NO_HOST = "source of no host"
+    CONTROL_AS_DATA = "control message as data"
+    """Control messages travel plain or with flow label 0, and never out of data [D6, D38]."""
 
 
 class Arrival(NamedTuple):
@@ -261,6 +268,8 @@ class Rewriter:
         }
         slots = {number: slot_of(number, codepoints) for number in m6_next_headers(codepoints)}
         self._slots = {number: slot.number for number, slot in slots.items() if slot is not None}
+        self.numbers = frozenset(self._slots)
+        self._control_type = bytes((codepoints.icmpv6_type,))
 
     def install(self, flow: Flow) -> None:
         """Puts a flow in the place of the one with its AIDs, and of the one with its label."""
@@ -312,7 +321,7 @@ class Rewriter:
         first, payload_octets, protocol, hop_limit = ipv6.FRONT.unpack_from(packet)
         first = first & ~FLOW_LABEL_MASK | flow.peer_label
         options, body = b"", packet[ipv6.HEADER_OCTETS :]
-        if protocol == ipv6.HOP_BY_HOP and len(body) >= 8:
+        if protocol == ipv6.HOP_BY_HOP and has_hop_by_hop(packet):
             protocol, end = body[0], 8 + body[1] * 8
             options, body = body[1:end], body[end:]
         head = self._slot_heads[flow.rewritable].get(protocol)
@@ -325,6 +334,10 @@ class Rewriter:
             head = ipv6.HOP_BY_HOP
         ends = flow.local_locator, flow.peer_locator
         return ipv6.HEADER.pack(first, payload_octets, head, hop_limit, *ends) + body
+
+    def is_icmpv6(self, arrival: Arrival) -> bool:
+        """Whether a packet is in the ICMPv6 slot."""
+        return self._slots[arrival.next_header] == SLOT_ICMPV6
 
     def inbound(self, arrival: Arrival) -> Delivery | Refusal:
         """A data packet from the network, as the ULP may see it [draft §7.11].
@@ -343,12 +356,15 @@ class Rewriter:
         payload = arrival.payload
         if slot == SLOT_RDDP:
             return Refusal.RESERVED_SLOT
+        if slot == SLOT_ICMPV6 and payload[:1] == self._control_type:
+            return Refusal.CONTROL_AS_DATA
         if slot == SLOT_ESCAPE:
-            # An escape that names a protocol with a slot, or M6 again, is nobody's honest packet.
+            # No host sends a protocol with a slot in an escape, nor M6 again, nor hop-by-hop
+            # options, behind which there could be M6 again.
             if len(payload) < ESCAPE_OCTETS or payload[1] != 0:
                 return Refusal.BAD_ESCAPE
             protocol = payload[0]
-            if protocol in SLOT_OF_PROTOCOL or protocol in self._slots:
+            if protocol in SLOT_OF_PROTOCOL or protocol in self._slots or not protocol:
                 return Refusal.BAD_ESCAPE
             payload = payload[ESCAPE_OCTETS:]
         else:

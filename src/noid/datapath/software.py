@@ -8,7 +8,7 @@ socket and no engine: the caller carries the effects out in the order in which t
 from collections import Counter, OrderedDict
 from typing import NamedTuple
 
-from noid.constants import CONTROL_FLOW_LABEL, SECOND, Codepoints
+from noid.constants import SECOND, Codepoints
 from noid.datapath.events import (
     ControlMessageReceived,
     DatapathEvent,
@@ -21,10 +21,10 @@ from noid.datapath.events import (
     UnknownLabelSeen,
 )
 from noid.datapath.flow import Flow
-from noid.datapath.rewrite import Arrival, Refusal, Rewriter, Watch
+from noid.datapath.rewrite import Arrival, Delivery, Refusal, Rewriter, Watch
+from noid.datapath.verdict import Outcome, arrival_of, judge
 from noid.wire import icmpv6, ipv6
 from noid.wire.ipv6 import NEXT_HEADER_AT
-from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
 
 KEPT_MAX = 4096
 """Flows whose last TCP segment is kept."""
@@ -76,11 +76,6 @@ class SoftwareDatapath:
         self.kept: OrderedDict[int, bytes] = OrderedDict()
         self.counts: Counter[str] = Counter()
         self._control_type = codepoints.icmpv6_type
-        slots = {one: slot_of(one, codepoints) for one in m6_next_headers(codepoints)}
-        self._icmpv6_slots = frozenset(
-            one for one, slot in slots.items() if slot is not None and slot.number == SLOT_ICMPV6
-        )
-        self._m6 = frozenset(slots)
         self._unknown_second = 0
         self._unknown_reports = 0
 
@@ -180,29 +175,29 @@ class SoftwareDatapath:
                 return self.icmpv6_arrived(arrival, in_slot=False)
         return [Deliver(packet)]
 
-    def arrival_of(self, packet: bytes) -> Arrival | None:
-        """An M6 packet taken apart, or None where it is none.
+    def arrival_of(self, packet: bytes) -> Arrival | Refusal | None:
+        """An M6 packet taken apart, why it is dropped, or None where it is no M6 packet."""
+        return arrival_of(packet, self.rewriter.numbers)
 
-        Args:
-            packet: a whole IPv6 packet; what follows its announced length is cut off.
-        """
-        at, body = NEXT_HEADER_AT, ipv6.HEADER_OCTETS
-        if packet[at] == ipv6.HOP_BY_HOP and len(packet) >= body + 8:
-            at, body = body, body + 8 + packet[body + 1] * 8
-        return Arrival.of(packet, packet[at], body) if packet[at] in self._m6 else None
-
-    def arrived(self, arrival: Arrival, now_ns: int) -> list[Effect]:
-        """An M6 packet: control in the ICMPv6 slot with label 0, data otherwise [D6]."""
-        if arrival.flow_label == CONTROL_FLOW_LABEL and arrival.next_header in self._icmpv6_slots:
-            return self.icmpv6_arrived(arrival, in_slot=True)
-        delivery = self.rewriter.inbound(arrival)
-        if isinstance(delivery, Refusal):
-            self.counts[f"refused: {delivery.value}"] += 1
-            return self._unknown(arrival, now_ns) if delivery is Refusal.UNKNOWN_LABEL else []
+    def arrived(self, arrival: Arrival | Refusal, now_ns: int) -> list[Effect]:
+        """An M6 packet."""
+        verdict = judge(self.rewriter, arrival)
+        if verdict.refusal is not None:
+            self.counts[f"refused: {verdict.refusal.value}"] += 1
+            return []
+        assert verdict.arrival is not None, "it is M6 and sound"
+        if verdict.outcome is Outcome.CONTROL:
+            return self.icmpv6_arrived(verdict.arrival, in_slot=True)
+        if verdict.delivery is None:
+            return self._unknown(verdict.arrival, now_ns)
         self.counts["packets received"] += 1
+        if verdict.outcome is Outcome.HELD:
+            return [_held(verdict.delivery)]
+        return self._delivered(verdict.delivery, now_ns)
+
+    def _delivered(self, delivery: Delivery, now_ns: int) -> list[Effect]:
+        """A packet for the ULP, and what is noticed by it."""
         flow = delivery.flow
-        if flow.holds:
-            return [PacketHeld(flow.local_label, delivery.packet, delivery.source)]
         if delivery.elsewhere:
             self.counts["packets received elsewhere than at Lp(local)"] += 1
         effects: list[Effect] = [Deliver(delivery.packet)]
@@ -223,6 +218,7 @@ class SoftwareDatapath:
         return []
 
     def _unknown(self, arrival: Arrival, now_ns: int) -> list[Effect]:
+        self.counts[f"refused: {Refusal.UNKNOWN_LABEL.value}"] += 1
         second = now_ns // SECOND
         if second != self._unknown_second:
             self._unknown_second, self._unknown_reports = second, 0
@@ -230,3 +226,7 @@ class SoftwareDatapath:
         if self._unknown_reports > UNKNOWN_REPORTS_PER_SECOND:
             return []
         return [UnknownLabelSeen(arrival.encode())]
+
+
+def _held(delivery: Delivery) -> PacketHeld:
+    return PacketHeld(delivery.flow.local_label, delivery.packet, delivery.source)

@@ -37,7 +37,7 @@ FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
 ROW = struct.Struct("=I")
 """A row of the table of uplinks: its key there, and the value of an address of this host."""
-SETTINGS = struct.Struct("=IIIIBBBB")
+SETTINGS = struct.Struct("=IIIIBBBBB3x")
 REPORT = struct.Struct("=I4sQ16sB3xIII")
 """The head of a report; the packet follows."""
 ACTIVITY_HEAD = struct.Struct("=16x32xQ4xI8x")
@@ -63,6 +63,9 @@ COUNTS = (
     "packets of another VLAN",
     "packets without an uplink",
     "packets delivered on the uplink of their AID",
+    "refused: malformed packet",
+    "refused: source of no host",
+    "refused: control message as data",
 )
 """What the programs count, in the order of ``enum count``."""
 
@@ -149,6 +152,7 @@ def settings(
         codepoints.fixed_first,
         referrals,
         timers,
+        codepoints.icmpv6_type,
     )
 
 

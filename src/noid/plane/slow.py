@@ -24,7 +24,7 @@ from noid.constants import (
     Codepoints,
 )
 from noid.datapath.flow import Flow
-from noid.datapath.rewrite import Arrival
+from noid.datapath.rewrite import Arrival, Refusal
 from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.errors import PlatformError
 from noid.locators import Locator
@@ -37,6 +37,7 @@ from noid.survey import Survey
 from noid.wire import icmpv6, ipv6
 
 IPV6_FLOWINFO = 11
+IPV6_RECVFRAGSIZE = 77
 ICMPV6_FILTER = 1
 SO_RCVBUFFORCE = 33
 
@@ -45,7 +46,9 @@ PACKET_OCTETS_MAX = 65_575
 BATCH_MAX = 64
 """Packets taken from one descriptor before the others get their turn."""
 RECEIVE_BUFFER_OCTETS = 8 << 20
-ANCILLARY_OCTETS = 256
+ANCILLARY_OCTETS = 4096
+MISPLACING = frozenset((socket.IPV6_RTHDR, socket.IPV6_DSTOPTS, IPV6_RECVFRAGSIZE))
+"""What the kernel says of headers between the IPv6 header and what a raw socket receives."""
 STAYED = "packets that stay on their link"
 RESTORED = "things restored that were removed"
 REFUSED = "routes refused"
@@ -311,7 +314,7 @@ class SlowPath:
 
     # --- in -----------------------------------------------------------------------------------
 
-    def arrived(self, arrival: Arrival) -> None:
+    def arrived(self, arrival: Arrival | Refusal) -> None:
         """An M6 packet."""
         self._carry_out(self.datapath.arrived(arrival, time.monotonic_ns()))
 
@@ -321,6 +324,9 @@ class SlowPath:
             arrival = receive(icmp, ipv6.ICMPV6)
             if arrival is None:
                 return
+            if isinstance(arrival, Refusal):
+                self.arrived(arrival)
+                continue
             self._carry_out(self.datapath.icmpv6_arrived(arrival, in_slot=False))
 
 
@@ -358,23 +364,32 @@ def receiver(next_header: int) -> socket.socket:
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
         one.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO, 1)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVRTHDR, 1)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVDSTOPTS, 1)
+        one.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVFRAGSIZE, 1)
     except OSError:
         one.close()
         raise
     return one
 
 
-def receive(one: socket.socket, next_header: int) -> Arrival | None:
-    """The next packet of a raw socket, or None where there is none."""
+def receive(one: socket.socket, next_header: int) -> Arrival | Refusal | None:
+    """The next packet of a raw socket; why it is dropped, or None where there is none."""
     try:
-        payload, ancillary, _, sender = one.recvmsg(PACKET_OCTETS_MAX, ANCILLARY_OCTETS)
+        payload, ancillary, flags, sender = one.recvmsg(PACKET_OCTETS_MAX, ANCILLARY_OCTETS)
     except OSError:
         return None
     flow_information = hop_limit = 0
     destination = b""
+    if flags & socket.MSG_TRUNC or len(payload) > ipv6.PAYLOAD_OCTETS_MAX:
+        return Refusal.MALFORMED  # a jumbogram
+    if flags & socket.MSG_CTRUNC:
+        return Refusal.MISPLACED  # only headers are so long
     for level, kind, value in ancillary:
         if level != socket.IPPROTO_IPV6:
             continue
+        if kind in MISPLACING:
+            return Refusal.MISPLACED
         if kind == socket.IPV6_PKTINFO:
             destination = value[:16]
         elif kind == IPV6_FLOWINFO:
