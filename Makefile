@@ -4,6 +4,7 @@
 #   make test    installs what is missing and runs every check
 #   make lint    format, lint and types alone
 #   make fuzz    fuzzes every decoder and the engine for a minute each: make fuzz SECONDS=600
+#   make differential  plays generated packets before every parser: make differential COUNT=1000000
 #   make mutation  says which changes of wire/ and engine/ no test would notice; an hour, docs/mutation.md
 #   make clean   removes the virtual environment and what the tools left
 
@@ -12,7 +13,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint fuzz mutation clean debian
+COUNT ?= 100000
+SEED ?= 1
+
+.PHONY: demo test lint fuzz differential mutation clean debian
 
 demo: debian $(READY)
 	$(BIN)/noid lab demo
@@ -28,6 +32,9 @@ lint: $(READY)
 fuzz: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz $(SECONDS) $(TARGETS)
+
+differential: $(READY)
+	$(BIN)/python -m tests.differential $(COUNT) $(SEED)
 
 mutation: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[mutation]'

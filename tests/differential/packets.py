@@ -5,7 +5,7 @@ the end, jumbo options, VLAN tags, control messages, and every source and destin
 """
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from noid.constants import Codepoints
 from noid.datapath.flow import Flow
@@ -43,17 +43,21 @@ class Frame:
     Attributes:
         packet: from the IPv6 header on.
         is_tagged: whether its frame has a VLAN tag.
-        steps: how it was made.
     """
 
     packet: bytes
     is_tagged: bool = False
-    steps: list[str] = field(default_factory=list)
 
     @property
     def octets(self) -> bytes:
         """With its link-layer header."""
-        return (ETHERNET[:12] + TAG if self.is_tagged else ETHERNET[:12]) + b"\x86\xdd" + self.packet
+        return ETHERNET[:12] + TAG * self.is_tagged + ETHERNET[12:] + self.packet
+
+    @classmethod
+    def of(cls, octets: bytes) -> "Frame":
+        """The frame that ``octets`` are."""
+        is_tagged = octets[12:14] == TAG[:2]
+        return cls(octets[len(ETHERNET) + len(TAG) * is_tagged :], is_tagged)
 
 
 def flows() -> list[Flow]:
@@ -188,7 +192,7 @@ class Generator:
         packet = bytearray(frame.packet)
         match chance.randrange(7):
             case 0:
-                del packet[chance.randrange(len(packet) + 1) :]
+                del packet[chance.randrange(1, len(packet) + 1) :]
             case 1:
                 packet += bytes(chance.choice((1, 6, 20)))
             case 2 if len(packet) > 5:

@@ -3,6 +3,7 @@
 What the test says comes in as lines of JSON; what happens goes out as lines of JSON.
 """
 
+import contextlib
 import heapq
 import itertools
 import json
@@ -12,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.interop.octets import M6_NEXT_HEADERS, Packet
+from tests.interop.arriving import arrived
+from tests.interop.octets import M6_NEXT_HEADERS, Malformed, Packet
 
 ETHERTYPE_IPV6 = 0x86DD
 
@@ -73,10 +75,8 @@ class Node:
                 for key, _ in self.selector.select(self._wait_s()):
                     if key.fileobj is self.packets:
                         octets, address = self.packets.recvfrom(65536)
-                        packet = Packet.decode(octets)
-                        incoming = address[2] != socket.PACKET_OUTGOING
-                        if incoming and packet.destination in self.senders:
-                            receive(packet)
+                        if address[2] != socket.PACKET_OUTGOING:
+                            self._take(octets, receive)
                     elif key.fileobj is commands:
                         line = commands.readline()
                         if not line:
@@ -84,6 +84,13 @@ class Node:
                         obey(json.loads(line))
                     else:
                         key.data()
+
+    def _take(self, octets: bytes, receive: Callable[[Packet], None]) -> None:
+        """Hands on a packet to one of our addresses, unless it is malformed."""
+        with contextlib.suppress(Malformed):
+            packet = arrived(octets)
+            if packet is not None and packet.destination in self.senders:
+                receive(packet)
 
     def _wait_s(self) -> float | None:
         """Calls what is due; how long until the next."""

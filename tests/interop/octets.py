@@ -19,6 +19,7 @@ FRAGMENT: Final = 44
 IPV6: Final = 41
 ICMPV6: Final = 58
 NOTHING: Final = 59
+HOP_BY_HOP: Final = 0
 SLOTS: Final = {TCP: 0, UDP: 1, 132: 2, 50: 4, FRAGMENT: 5, ICMPV6: 6}
 PROTOCOLS: Final = {slot: protocol for protocol, slot in SLOTS.items()}
 ESCAPE_SLOT: Final = 7
@@ -323,12 +324,14 @@ def ulp_payload(slot: int, payload: bytes) -> tuple[int, bytes]:
     Raises:
         Malformed: it must be dropped.
     """
+    if slot == SLOTS[ICMPV6] and payload[:1] == bytes((CONTROL_TYPE,)):
+        raise Malformed("control message as data")
     if slot in PROTOCOLS:
         return PROTOCOLS[slot], payload
-    if slot != ESCAPE_SLOT or len(payload) < 8:
+    if slot != ESCAPE_SLOT or len(payload) < 8 or payload[1]:
         raise Malformed(f"slot {slot}")
     protocol = payload[0]
-    if protocol in SLOTS or protocol in M6_NEXT_HEADERS:
+    if protocol in SLOTS or protocol in M6_NEXT_HEADERS or protocol == HOP_BY_HOP:
         raise Malformed(f"protocol {protocol} in the escape slot")
     return protocol, payload[8:]
 

@@ -167,11 +167,12 @@ INLINE int at_home(struct __sk_buff *packet, const struct uplink *home, u32 at)
 }
 
 /* Whether a packet of a flow is a control message, which never comes out of data [D38]. */
-INLINE int is_control(struct __sk_buff *packet, u32 at, u8 slot)
+INLINE int is_control(struct __sk_buff *packet, const struct ipv6 *ip, u32 at, u8 slot)
 {
 	u8 type;
 
-	return slot == SLOT_ICMPV6 && !packet_read(packet, at + IPV6_OCTETS, &type, 1) &&
+	return slot == SLOT_ICMPV6 && ip->payload_octets &&
+	       !packet_read(packet, at + IPV6_OCTETS, &type, 1) &&
 	       type == settings.control_type;
 }
 
@@ -236,7 +237,7 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 		return drop(SOURCE_NOT_THE_PEERS);
 	if (slot == SLOT_RESERVED)
 		return drop(RESERVED_SLOT);
-	if (is_control(packet, at, slot))
+	if (is_control(packet, ip, at, slot))
 		return drop(CONTROL_AS_DATA);
 	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
 		return go_slowly();

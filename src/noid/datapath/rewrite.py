@@ -59,7 +59,7 @@ class Refusal(enum.Enum):
     RESERVED_SLOT = "reserved slot"
     BAD_ESCAPE = "malformed escape header"
     MALFORMED = "malformed packet"
-    MISPLACED = "M6 behind another header than hop-by-hop options"
+    MISPLACED = "fragments below M6"
     SOURCE_OF_NO_HOST = "source of no host"
     CONTROL_AS_DATA = "control message as data"
     """Control messages travel plain or with flow label 0, and never out of data [D6, D38]."""

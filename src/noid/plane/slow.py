@@ -8,6 +8,7 @@ of the device as it is, whether it was on its way out or in.
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import os
 import socket
@@ -46,9 +47,11 @@ PACKET_OCTETS_MAX = 65_575
 BATCH_MAX = 64
 """Packets taken from one descriptor before the others get their turn."""
 RECEIVE_BUFFER_OCTETS = 8 << 20
-ANCILLARY_OCTETS = 4096
-MISPLACING = frozenset((socket.IPV6_RTHDR, socket.IPV6_DSTOPTS, IPV6_RECVFRAGSIZE))
-"""What the kernel says of headers between the IPv6 header and what a raw socket receives."""
+ANCILLARY_OCTETS = 256
+SO_ATTACH_FILTER = 26
+NETWORK_HEADER = -0x100000
+"""Where a socket filter finds the IPv6 header (linux/filter.h: SKF_NET_OFF)."""
+LOAD_OCTET, LOAD_TWO_OCTETS, IF_EQUAL, RETURN = 0x30, 0x28, 0x15, 0x06
 STAYED = "packets that stay on their link"
 RESTORED = "things restored that were removed"
 REFUSED = "routes refused"
@@ -364,13 +367,35 @@ def receiver(next_header: int) -> socket.socket:
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
         one.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO, 1)
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVRTHDR, 1)
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVDSTOPTS, 1)
         one.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVFRAGSIZE, 1)
+        _attach_filter(one, next_header)
     except OSError:
         one.close()
         raise
     return one
+
+
+def _attach_filter(one: socket.socket, next_header: int) -> None:
+    """Takes packets that have the next header in their IPv6 header, or behind hop-by-hop options.
+
+    A raw socket gets a packet behind any chain of headers. The one exception to the filter are
+    reassembled fragments, of which the kernel tells in another way.
+    """
+    code = [
+        (LOAD_OCTET, 0, 0, NETWORK_HEADER + ipv6.NEXT_HEADER_AT),
+        (IF_EQUAL, 6, 0, next_header),
+        (IF_EQUAL, 0, 4, ipv6.HOP_BY_HOP),
+        (LOAD_OCTET, 0, 0, NETWORK_HEADER + ipv6.HEADER_OCTETS),
+        (IF_EQUAL, 0, 2, next_header),
+        (LOAD_TWO_OCTETS, 0, 0, NETWORK_HEADER + 4),
+        (IF_EQUAL, 0, 1, 0),  # a jumbogram
+        (RETURN, 0, 0, 0),
+        (RETURN, 0, 0, PACKET_OCTETS_MAX),
+    ]
+    octets = b"".join(struct.pack("=HBBI", *step[:3], step[3] & 0xFFFFFFFF) for step in code)
+    kept = ctypes.create_string_buffer(octets, len(octets))
+    program = struct.pack("@HP", len(code), ctypes.addressof(kept))
+    one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def receive(one: socket.socket, next_header: int) -> Arrival | Refusal | None:
@@ -383,13 +408,11 @@ def receive(one: socket.socket, next_header: int) -> Arrival | Refusal | None:
     destination = b""
     if flags & socket.MSG_TRUNC or len(payload) > ipv6.PAYLOAD_OCTETS_MAX:
         return Refusal.MALFORMED  # a jumbogram
-    if flags & socket.MSG_CTRUNC:
-        return Refusal.MISPLACED  # only headers are so long
     for level, kind, value in ancillary:
         if level != socket.IPPROTO_IPV6:
             continue
-        if kind in MISPLACING:
-            return Refusal.MISPLACED
+        if kind == IPV6_RECVFRAGSIZE:
+            return Refusal.MISPLACED  # put together from fragments
         if kind == socket.IPV6_PKTINFO:
             destination = value[:16]
         elif kind == IPV6_FLOWINFO:
