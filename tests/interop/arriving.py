@@ -21,6 +21,8 @@ from tests.interop.octets import (
 OPTIONS_MAX: Final = 8
 PADDING_MAX: Final = 7
 ROUTER_ALERT: Final = 5
+CALIPSO: Final = 7
+IOAM: Final = 0x31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ def arrived(octets: bytes) -> Packet | None:
 def check_options(options: bytes) -> None:
     """Raises Malformed unless a receiver may skip every hop-by-hop option."""
     count = padding = 0
+    whole = len(options)
     while options:
         kind = options[0]
         length = 1
@@ -75,7 +78,9 @@ def check_options(options: bytes) -> None:
         else:
             padding = 0
             count += 1
-            if kind >> 6 or count > OPTIONS_MAX or (kind == ROUTER_ALERT and length != 4):
+            askew = kind == IOAM and (whole - len(options) + 2) % 4 != 0
+            wrong = kind == CALIPSO or askew or (kind == ROUTER_ALERT and length != 4)
+            if kind >> 6 or count > OPTIONS_MAX or wrong:
                 raise Malformed(f"option {kind}")
         options = options[length:]
 

@@ -62,7 +62,7 @@ class Refusal(enum.Enum):
     MISPLACED = "fragments below M6"
     SOURCE_OF_NO_HOST = "source of no host"
     CONTROL_AS_DATA = "control message as data"
-    """Control messages travel plain or with flow label 0, and never out of data [D6, D38]."""
+    """Control messages travel plain or with flow label 0, and never out of data [D6]."""
 
 
 class Arrival(NamedTuple):

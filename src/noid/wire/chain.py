@@ -17,6 +17,9 @@ PADDING_OCTETS_MAX = 7
 """In a row, as Linux does (RFC 4942 §2.1.9.5)."""
 PAD1, PADN = 0, 1
 ROUTER_ALERT, ROUTER_ALERT_OCTETS = 5, 4
+CALIPSO, IOAM = 0x07, 0x31
+"""What Linux drops without a known domain of interpretation (RFC 5570), and if it is not aligned to
+4 octets (RFC 9486)."""
 MUST_BE_KNOWN = 0xC0
 """The bits of an option's type by which it may not be skipped (RFC 8200 §4.2)."""
 
@@ -74,7 +77,7 @@ def _may_be_skipped(options: bytes) -> bool:
     """Whether the options of a hop-by-hop header are few, whole, and need not be known."""
     at = count = padding = 0
     while at < len(options):
-        kind = options[at]
+        began, kind = at, options[at]
         octets = 1 if kind == PAD1 else 2 + int.from_bytes(options[at + 1 : at + 2] or b"\xff")
         value, at = options[at + 2 : at + octets], at + octets
         if kind in (PAD1, PADN):
@@ -86,5 +89,7 @@ def _may_be_skipped(options: bytes) -> bool:
         if kind & MUST_BE_KNOWN or count > OPTIONS_MAX:
             return False
         if kind == ROUTER_ALERT and octets != ROUTER_ALERT_OCTETS:
+            return False
+        if kind == CALIPSO or (kind == IOAM and (HEADER_OCTETS + 2 + began) % 4):
             return False
     return at == len(options)
