@@ -3,7 +3,7 @@
 #   make demo    installs what is missing and shows a connection outlive its provider
 #   make test    installs what is missing and runs every check
 #   make lint    format, lint and types alone
-#   make fuzz    fuzzes every decoder and the engine for a minute each: make fuzz SECONDS=600
+#   make fuzz    fuzzes decoders, engine, stub and state files for a minute each: make fuzz SECONDS=600
 #   make differential  plays generated packets before every parser: make differential COUNT=1000000
 #   make mutation  says which changes of wire/ and engine/ no test would notice; an hour, docs/mutation.md
 #   make clean   removes the virtual environment and what the tools left

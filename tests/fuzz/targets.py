@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 
-from tests.fuzz import decoders, engine, servers
+from tests.fuzz import decoders, engine, packets, servers, state
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "message": decoders.message,
     "options": decoders.options,
     "headers": decoders.headers,
     "data": decoders.data,
+    "packet": packets.packet,
+    "birthday": state.birthday,
+    "contexts": state.contexts,
     "question": servers.question,
     "response": servers.response,
     "control": servers.control,

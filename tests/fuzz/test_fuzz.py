@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from noid.engine.state import State
-from tests.fuzz import decoders, engine, servers
+from tests.fuzz import decoders, engine, packets, servers, state
 from tests.fuzz.situations import SITUATIONS
 from tests.fuzz.targets import TARGETS
 
@@ -18,10 +18,18 @@ lightly = settings(max_examples=200, deadline=None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["message", "options", "headers", "data"])
+@pytest.mark.parametrize("name", ["message", "options", "headers", "data", "packet"])
 @deeply
 @given(octets=octets)
 def test_any_octets_are_a_value_or_refused(name: str, octets: bytes) -> None:
+    TARGETS[name](octets)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["birthday", "contexts"])
+@settings(max_examples=60, deadline=None)
+@given(octets=octets)
+def test_a_daemon_starts_with_any_state_file(name: str, octets: bytes) -> None:
     TARGETS[name](octets)
 
 
@@ -70,5 +78,6 @@ def test_there_is_a_situation_for_every_state() -> None:
 def test_every_target_is_run_here_too() -> None:
     assert set(TARGETS.values()) == {
         *(decoders.message, decoders.options, decoders.headers, decoders.data),
+        *(packets.packet, state.birthday, state.contexts),
         *(servers.question, servers.response, servers.control, engine.host),
     }

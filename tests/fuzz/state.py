@@ -1,0 +1,56 @@
+"""The files of the state directory: with anything in them the daemon starts, and says so."""
+
+import logging
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from noid import memories, storage
+from noid.engine.events import ContextFound
+from noid.engine.secrets import KEY_OCTETS
+from noid.memories import Memories, decoded
+from noid.storage import BIRTHDAYS, Stored, be_born
+from tests.engine.network import Network
+from tests.fuzz.choices import Choices, altered
+from tests.test_memories import memory
+
+STATE = msgspec.json.encode(Stored(birthday=7, reset_key="ab" * KEY_OCTETS))
+LABEL = 7
+ROW = msgspec.msgpack.encode(memory(LABEL))
+
+
+def birthday(octets: bytes) -> None:
+    """The birthday and the key: a start with any file, and the start after it."""
+    choices = Choices(octets)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        for one in (octets, altered(choices, STATE)):
+            (directory / storage.FILE_NAME).write_bytes(one)
+            first, second = be_born(directory), be_born(directory)
+            assert len(first.reset_key) == KEY_OCTETS
+            assert second.reset_key == first.reset_key, "it was replaced, durably"
+            assert second.birthday == (first.birthday + 1) % BIRTHDAYS
+            assert not second.warning
+
+
+def contexts(octets: bytes) -> None:
+    """The contexts of an earlier daemon: any row, and any file."""
+    choices = Choices(octets)
+    for one in (octets, altered(choices, ROW)):
+        found = decoded(LABEL, one)
+        if found is not None:
+            network = Network(seed=1)
+            network.b.host.handle(ContextFound(found), network.now_ns)
+    logging.getLogger("noid").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        kept = Memories(directory)
+        kept.keep([(LABEL, memory(LABEL))])
+        kept.close()
+        path = directory / memories.FILE_NAME
+        path.write_bytes(octets if choices.flag() else altered(choices, path.read_bytes()))
+        again = Memories(directory)
+        assert all(label > 0 for label, _ in again.page(0, 200))
+        again.keep([(LABEL, memory(LABEL))])
+        again.close()
