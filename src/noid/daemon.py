@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from noid import __version__, descriptors
+from noid.activation import passed_sockets
 from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.connections import Connections
 from noid.constants import MTU_MIN
@@ -173,7 +174,7 @@ class Daemon:
         stack.callback(self._keep_memories)
         self._begin(self.availability.watch())
         self.stub = self._make_stub()
-        await self.stub.start()
+        await self.stub.start(self._passed())
         stack.push_async_callback(self.stub.stop)
         if goes_on:
             await self._take_up(takeover)
@@ -234,6 +235,19 @@ class Daemon:
             working=self.host.working,
             answering=self.host.answering,
         )
+
+    def _passed(self) -> tuple[socket.socket, socket.socket] | None:
+        """The stub's sockets, where the service manager has opened one of each kind."""
+        by_kind = {one.type: one for one in passed_sockets()}
+        datagrams, stream = map(by_kind.get, (socket.SOCK_DGRAM, socket.SOCK_STREAM))
+        if datagrams is not None and stream is not None:
+            return datagrams, stream
+        for one in by_kind.values():
+            logger.warning(
+                "a passed socket is not used: the stub takes one for UDP and one for TCP"
+            )
+            one.close()
+        return None
 
     async def _take_up(self, takeover: Takeover) -> None:
         """Goes on with the contexts an earlier daemon left, doing everything else in between."""

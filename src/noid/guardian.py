@@ -12,6 +12,10 @@ import signal
 from noid.config import PlaneSection
 
 ENDED = b""
+FIRST = 3
+"""Descriptors below are the standard ones."""
+DESCRIPTORS = 1 << 20
+"""More than any process has."""
 
 
 def stand_guard(section: PlaneSection) -> None:
@@ -27,11 +31,18 @@ def stand_guard(section: PlaneSection) -> None:
     status = 1
     try:
         os.close(writing)
+        _close_others(reading)
         _wait(reading)
         _hand_back(section)
         status = 0
     finally:
         os._exit(status)
+
+
+def _close_others(reading: int) -> None:
+    """Closes what is the daemon's, such as sockets that were passed to it."""
+    os.closerange(FIRST, reading)
+    os.closerange(reading + 1, DESCRIPTORS)
 
 
 def _wait(reading: int) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from noid import files
 from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
 from noid.engine.events import Memory
+from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
 from noid.files import DamagedError
 from noid.locators import LOCATOR_OCTETS
@@ -32,7 +33,7 @@ MEMORY_OCTETS_MAX = 16_384
 """Of one row; a longer one is not read."""
 NAME_CHARACTERS_MAX = 255
 FIELD_OCTETS_MAX = 64
-AGREED_KEY_OCTETS = 32
+
 NUMBERS = 1 << 64
 NONCES = 1 << 63
 """A nonce above has no room left to grow [D17]."""
@@ -235,7 +236,7 @@ def decoded(label: int, octets: bytes | None) -> Memory | None:
         and 0 < label <= FLOW_LABEL_MASK
         and 0 < memory.peer_label <= FLOW_LABEL_MASK
         and memory.peer_birthday < 1 << 32
-        and len(memory.agreed_key) == AGREED_KEY_OCTETS
+        and len(memory.agreed_key) == KEY_OCTETS
         and max(memory.update_nonce, memory.peer_update_nonce) < NONCES
         and memory.peer_keepalive_nonce < NONCES
         and memory.round_trip_ns < ROUND_TRIP_MAX_NS

@@ -48,6 +48,10 @@ BUFFER_OCTETS: Final = 4 * 2**20
 """What the kernel may keep of datagrams that have not been taken."""
 
 
+Pair = tuple[socket.socket, socket.socket]
+"""Sockets that listen, for UDP and TCP."""
+
+
 class Answerer(Protocol):
     """What has the answers: the ``Stub``."""
 
@@ -92,24 +96,19 @@ class Service:
         self._connections: Tenants[asyncio.Task[None]] = Tenants()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
+    async def start(self, passed: Pair | None = None) -> None:
         """Begins to listen.
+
+        Args:
+            passed: sockets for UDP and TCP that a service manager has opened.
 
         Raises:
             PlatformError: the address or the port cannot be had.
         """
-        version = ipaddress.ip_address(self.listen).version
-        family = socket.AF_INET6 if version == 6 else socket.AF_INET
         with contextlib.ExitStack() as stack:
             try:
-                datagrams = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
-                stream = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-                # On TCP this takes over from connections that are closing; on UDP it would let two
-                # resolvers share the port and each get some of the queries.
-                stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                for listener in (datagrams, stream):
-                    listener.setblocking(False)
-                    listener.bind((self.listen, self.port))
+                datagrams, stream = map(stack.enter_context, passed or self._bound())
+                self.listen, self.port, *_ = datagrams.getsockname()
                 stream.listen(BACKLOG_MAX)
                 clients = Clients(self.listen, self.port)
             except OSError as error:
@@ -121,6 +120,26 @@ class Service:
         for listener, take in ((datagrams, self._receive), (stream, self._accept)):
             loop.add_reader(listener, take, listener, clients)
             self._open.callback(loop.remove_reader, listener)
+
+    def _bound(self) -> Pair:
+        """Sockets of our own for UDP and TCP.
+
+        Raises:
+            OSError: the address or the port cannot be had.
+        """
+        version = ipaddress.ip_address(self.listen).version
+        family = socket.AF_INET6 if version == 6 else socket.AF_INET
+        with contextlib.ExitStack() as stack:
+            datagrams = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            stream = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            # On TCP this takes over from connections that are closing; on UDP it would let two
+            # resolvers share the port and each get some of the queries.
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for listener in (datagrams, stream):
+                listener.setblocking(False)
+                listener.bind((self.listen, self.port))
+            stack.pop_all()
+        return datagrams, stream
 
     async def stop(self) -> None:
         """Stops listening and drops what is being answered."""
@@ -298,7 +317,8 @@ class Service:
         """Why we cannot listen, with what the operator can do about it."""
         advice = {
             errno.EADDRINUSE: "is in use; set dns.port or stop what listens there",
-            errno.EACCES: "permission denied; run as root or set dns.port above 1023",
+            errno.EACCES: "permission denied (lacking: CAP_NET_BIND_SERVICE); "
+            "start noid by noid.socket, or as root, or set dns.port above 1023",
             errno.EADDRNOTAVAIL: "this host has no such address; set dns.listen",
         }.get(error.errno or 0, f"{error.strerror}; set dns.listen and dns.port")
         return PlatformError(f"DNS on {self.listen} port {self.port}", error.errno or 0, advice)

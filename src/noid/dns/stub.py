@@ -36,7 +36,7 @@ from noid.dns.messages import (
 from noid.dns.queries import Query, bare_response, brief_response, read_query
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.responses import Response
-from noid.dns.service import CLIENT_IDLE_S, Service
+from noid.dns.service import CLIENT_IDLE_S, Pair, Service
 from noid.dns.upstream import Upstream
 from noid.locators import Locator
 
@@ -117,13 +117,16 @@ class Stub:
         self._peers: WeakKeyDictionary[Response, Peer | None] = WeakKeyDictionary()
         self._turns: OrderedDict[str, int] = OrderedDict()
 
-    async def start(self) -> None:
+    async def start(self, passed: Pair | None = None) -> None:
         """Begins to listen.
+
+        Args:
+            passed: sockets for UDP and TCP that a service manager has opened.
 
         Raises:
             PlatformError: the address or the port cannot be had.
         """
-        await self.service.start()
+        await self.service.start(passed)
 
     async def stop(self) -> None:
         """Stops listening and drops what is being answered."""

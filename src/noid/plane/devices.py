@@ -6,6 +6,7 @@ import os
 import struct
 
 from noid.errors import PlatformError, Unsupported
+from noid.plane.privileges import SOCKETS, advice
 
 TUN_PATH = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
@@ -47,7 +48,9 @@ def open_tun(device: str, index: int = 0) -> int:
 
 def _tun_advice(error: OSError, device: str) -> str:
     if error.errno in (errno.EPERM, errno.EACCES):
-        return "permission denied; run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
+        if not os.access(TUN_PATH, os.R_OK | os.W_OK):
+            return f"permission denied; chmod 0666 {TUN_PATH}, as udev does"
+        return advice(error.errno, of=SOCKETS)
     if error.errno in (errno.EBUSY, errno.EINVAL):
         return f"is in use; stop what made it (ip link show {device}) or set plane.device"
     return str(error.strerror)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,15 +11,18 @@ CAP_NET_ADMIN: Final = 12
 CAP_SYS_ADMIN: Final = 21
 CAPABILITIES: Final = {"CAP_BPF": 39, "CAP_PERFMON": 38, "CAP_NET_ADMIN": CAP_NET_ADMIN}
 """By name; without CAP_PERFMON the verifier takes less than the programs do."""
+SOCKETS: Final = {"CAP_NET_ADMIN": CAP_NET_ADMIN, "CAP_NET_RAW": 13}
+"""What raw sockets with a firewall mark take."""
 IMPLIED: Final = ("CAP_BPF", "CAP_PERFMON")
 """By CAP_SYS_ADMIN, which had their meaning before Linux 5.8."""
 
 
-def lacking(path: Path = STATUS) -> list[str]:
+def lacking(path: Path = STATUS, *, of: Mapping[str, int] = CAPABILITIES) -> list[str]:
     """The capabilities that this process lacks, by name.
 
     Args:
         path: where the kernel says which it has.
+        of: those that it is to have.
     """
     words = next(
         (
@@ -29,16 +33,17 @@ def lacking(path: Path = STATUS) -> list[str]:
         ["CapEff:", "0"],
     )
     held = int(words[1], 16)
-    lacked = [name for name, number in CAPABILITIES.items() if not held >> number & 1]
+    lacked = [name for name, number in of.items() if not held >> number & 1]
     if held >> CAP_SYS_ADMIN & 1:
         lacked = [name for name in lacked if name not in IMPLIED]
     return lacked
 
 
-def advice(number: int) -> str:
+def advice(number: int, *, of: Mapping[str, int] = CAPABILITIES) -> str:
     """What a refusal of the kernel's means, as an error number, and what to do about it."""
     if number not in (errno.EPERM, errno.EACCES):
         return os.strerror(number)
-    missing = lacking()
+    missing = lacking(of=of)
     found = f" (lacking: {', '.join(missing)})" if missing else ""
-    return f"permission denied{found}; run as root, or with {', '.join(CAPABILITIES)}"
+    *first, last = of
+    return f"permission denied{found}; run as root, or with {', '.join(first)} and {last}"

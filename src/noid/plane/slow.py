@@ -32,6 +32,7 @@ from noid.locators import Locator
 from noid.netlink import HostNetwork
 from noid.plane.base import Notify
 from noid.plane.devices import open_tun
+from noid.plane.privileges import SOCKETS, advice
 from noid.plane.restored import Restored
 from noid.plane.senders import Senders, open_sender
 from noid.survey import Survey
@@ -348,14 +349,9 @@ def raw_socket_errors() -> Iterator[None]:
     """A refusal by the system, as a PlatformError that says what to do."""
     try:
         yield
-    except PermissionError as error:
-        raise PlatformError(
-            "raw sockets",
-            error.errno or 0,
-            "permission denied; run as root, or with CAP_NET_ADMIN and CAP_NET_RAW",
-        ) from None
     except OSError as error:
-        raise PlatformError("raw sockets", error.errno or 0, str(error.strerror)) from None
+        number = error.errno or 0
+        raise PlatformError("raw sockets", number, advice(number, of=SOCKETS)) from None
 
 
 def receiver(next_header: int) -> socket.socket:

@@ -1,0 +1,185 @@
+"""noid as its own user, with four capabilities and what contrib/systemd/noid.service takes away."""
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from noid.control import answers, ask, ask_rows
+from noid.lab.inventory import PINS
+from noid.lab.lab import Lab
+from noid.lab.processes import Process
+from noid.lab.topology import locators
+from noid.lab.waiting import wait_for
+from tests.lab.conftest import PLANES, lab_machine
+from tests.lab.refusals import one_line
+
+__all__ = ["lab_machine"]
+pytestmark = pytest.mark.lab
+
+UNIT: Final = Path(__file__).parents[2] / "contrib" / "systemd" / "noid.service"
+USER: Final = 64_999
+STARTS_WITHIN_S: Final = 30.0
+MOUNTS: Final = """
+mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys
+mount --bind /proc/sys/net/ipv6/conf /proc/sys/net/ipv6/conf
+mount -o remount,bind,rw /proc/sys/net/ipv6/conf
+mount -t tmpfs -o mode=0755 none /dev/net && mknod -m 0666 /dev/net/tun c 10 200
+{open_python}
+exec "$0" "$@"
+"""
+"""What ProtectKernelTunables and ReadWritePaths make, and /dev/net/tun as udev makes it."""
+OPEN_PYTHON: Final = """
+mount --bind {prefix} {place} && mount -t tmpfs -o mode=0755 none {closed}
+mkdir -p {prefix} && mount --move {place} {prefix}
+"""
+"""For an interpreter in the home of the user who runs the tests."""
+PASS: Final = """
+import os, socket, sys
+for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+    one = socket.socket(socket.AF_INET6, kind)
+    one.bind(("::1", 53))
+    if kind is socket.SOCK_STREAM:
+        one.listen()
+    number = 3 + (kind is socket.SOCK_STREAM)
+    os.dup2(one.detach(), number)
+    os.set_inheritable(number, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""noid.socket: sockets for UDP and TCP, passed as descriptors 3 and 4."""
+DENY: Final = """
+import ctypes, os, sys
+assert ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0) == 0
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""MemoryDenyWriteExecute, by PR_SET_MDWE; it is inherited."""
+
+
+class Sandbox:
+    """noid on a, as the unit runs it.
+
+    Args:
+        lab: where; its own daemon on a has been taken down.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.home = lab.directory / "sandbox"
+        self.pins = lab.directory / PINS / "sandbox"
+        self.socket = self.home / "noid.sock"
+        self.config = lab.directory / "sandbox.toml"
+        text = (lab.directory / "a.toml").read_text()
+        for key, path in (("pins", self.pins), ("socket", self.socket), ("directory", self.state)):
+            text = re.sub(f'^{key} = ".*"', f'{key} = "{path}"', text, flags=re.MULTILINE)
+        self.config.write_text(text)
+        for directory in (self.home, self.pins):
+            directory.mkdir(mode=0o700, parents=True)
+            os.chown(directory, USER, USER)
+        for directory in (lab.directory, lab.directory / PINS):
+            directory.chmod(0o711)
+
+    @property
+    def state(self) -> Path:
+        return self.home / "state"
+
+    def open_python(self) -> str:
+        """The commands by which the interpreter can be read by every user, if it cannot now."""
+        parents = Path(sys.base_prefix).resolve().parents
+        closed = [one for one in parents if not one.stat().st_mode & stat.S_IXOTH]
+        if not closed:
+            return ""
+        place = self.lab.directory / "python"
+        place.mkdir(exist_ok=True)
+        return OPEN_PYTHON.format(prefix=sys.base_prefix, place=place, closed=closed[-1])
+
+    def words(self, *capabilities: str) -> list[str]:
+        """The command that runs noid with capabilities."""
+        held = ",".join(["-all", *(f"+{one.removeprefix('CAP_').lower()}" for one in capabilities)])
+        user = [f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"]
+        sets = [f"--{kind}={held}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+        python = [sys.executable, "-c"]
+        mounts = MOUNTS.format(open_python=self.open_python())
+        passed = ["unshare", "--mount", "sh", "-c", mounts, *python, PASS]
+        noid = [sys.executable, "-m", "noid", "run", "--config", str(self.config)]
+        return [*passed, "setpriv", *user, *sets, *python, DENY, *noid]
+
+    def start(self) -> Process:
+        process = self.lab.spawn("a", self.words(*unit_capabilities()))
+        wait_for(
+            "noid answers or has ended",
+            lambda: answers(self.socket) or not process.running,
+            STARTS_WITHIN_S,
+        )
+        assert process.running, process.output()
+        return process
+
+    def established(self) -> bool:
+        """Whether a context with b is there."""
+        rows = ask_rows(self.socket, "contexts")
+        return [row["state"] for row in rows] == ["established"]
+
+    def reaches_b(self) -> None:
+        """Asserts that b is found by its name, and waits for a context."""
+        done = self.lab.run("a", ["ping", "-n", "-c1", "-W5", "b.example"])
+        assert locators("b")[0] in done.stdout, done.stdout + done.stderr
+        wait_for("there is a context", self.established, STARTS_WITHIN_S)
+
+
+@pytest.fixture(scope="module", params=PLANES)
+def sandbox(lab_machine: None, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    with Lab.create(plane=request.param) as lab:
+        lab.take_noid_down("a")
+        (lab.directory / PINS).mkdir(exist_ok=True)
+        yield Sandbox(lab)
+
+
+def unit_capabilities() -> list[str]:
+    """Those of the unit."""
+    (line,) = re.findall(r"^AmbientCapabilities=(.*)$", UNIT.read_text(), flags=re.MULTILINE)
+    return str(line).split()
+
+
+def test_the_unit_gives_four_capabilities() -> None:
+    text = UNIT.read_text()
+    expected = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON"]
+    assert unit_capabilities() == expected
+    assert f"CapabilityBoundingSet={' '.join(expected)}\n" in text
+
+
+def test_noid_runs_in_the_sandbox_and_goes_on_after_a_kill(sandbox: Sandbox) -> None:
+    process = sandbox.start()
+    held = Path(f"/proc/{process.pid}/status").read_text()
+    assert re.findall(r"CapEff:\t0*(\w+)", held) == ["c000003000"]
+    assert re.findall(r"Uid:\t(\d+)", held) == [str(USER)]
+    sandbox.reaches_b()
+    status = ask(sandbox.socket, "status")
+    assert status["plane"]["kind"] == sandbox.lab.plane
+    assert status["state"]["trouble"] == []
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in sandbox.state.iterdir()}
+    assert modes == {0o600}
+    process.popen.kill()
+    process.popen.wait()
+    process = sandbox.start()
+    again = ask(sandbox.socket, "status")
+    stays = sandbox.lab.plane == "bpf"
+    assert (again["birthday"] == status["birthday"]) is stays
+    sandbox.reaches_b()
+    process.end()
+    assert process.popen.returncode == 0, process.output()
+    for word in ("Traceback", " ERROR ", "denied", "refused"):
+        assert word not in process.output(), process.output()
+
+
+@pytest.mark.parametrize("missing", ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON"])
+def test_a_missing_capability_is_named_in_one_line(sandbox: Sandbox, missing: str) -> None:
+    if sandbox.lab.plane == "tun" and missing in ("CAP_BPF", "CAP_PERFMON"):
+        return  # the TUN plane does without
+    words = sandbox.words(*(one for one in unit_capabilities() if one != missing))
+    said = one_line(sandbox.lab.run("a", words, timeout_s=STARTS_WITHIN_S))
+    assert f"(lacking: {missing})" in said
