@@ -326,6 +326,74 @@ def _healthy(number: int) -> History:
     )
 
 
+MINUTES = 60_000
+BOTH_BY_BOTH = tuple(itertools.product(range(2), range(2)))
+EXPIRED_MS = 20 * MINUTES
+"""Longer than an Update Request is repeated [D16]."""
+
+
+def _expired(number: int) -> History:
+    """A change is told in vain until that is given up; then it must be told again [D45]."""
+    source = random.Random(f"{number}/expired")
+    side = source.randrange(2)
+    kind = source.choice(("have", "mark"))
+    change = (side, 1) if kind == "have" else (side, 2, 0)
+    steps = [
+        *[Step(2_000, "use", (one, 1)) for one in (0, 1)],
+        Step(2_000, "pause", (EXPIRED_MS,)),
+        *[Step(4_000, "provider", (0, index, 0)) for index in (0, 1)],
+        Step(5_000, kind, change),
+        Step(EXPIRED_MS - MINUTES, "heal"),
+    ]
+    return History(
+        seed=number,
+        locators=(2, 2),
+        duration_ms=EXPIRED_MS + 12_000,
+        steps=tuple(steps),
+        traffic=Traffic(replies=source.random() < 0.5),
+    )
+
+
+def _slots_alone(number: int) -> History:
+    """Plain control messages are dropped, and those in the form of data pass."""
+    ways = [number >> 2 * index & 3 or 3 for index in range(len(BOTH_BY_BOTH))]
+    pairs = zip(BOTH_BY_BOTH, ways, strict=True)
+    steps = [Step(0, "filter-control", (*pair, way)) for pair, way in pairs]
+    return History(
+        seed=number,
+        locators=(2, 2),
+        duration_ms=17 * MINUTES,
+        steps=tuple(steps),
+        traffic=Traffic(interval_us=SLOW_US),
+    )
+
+
+def _restored(number: int) -> History:
+    """Data does not pass, a UC casts doubt on the context, and the peer has it still [D39]."""
+    source = random.Random(f"{number}/restored")
+    side = source.randrange(2)
+    doubt_ms = source.choice((3_000, 8_000, 15_000))
+    back_ms = doubt_ms + source.choice((1_200, 2_000, 5_000, 30_000))
+    heal_ms = back_ms + source.choice((100, 3_000, 70_000))
+    steps = [
+        *[Step(2_000, "filter", (*pair, 3)) for pair in BOTH_BY_BOTH],
+        *[Step(doubt_ms, "filter-control", (*pair, 3)) for pair in BOTH_BY_BOTH],
+        Step(doubt_ms, "forge-uc", (side,)),
+        # Of the set-up that begins nothing arrives; of the other end's messages something does.
+        *[Step(back_ms, "unfilter", (*pair, 2 - side)) for pair in BOTH_BY_BOTH],
+        Step(back_ms, "doom"),  # for the laws: an end may be without its context
+        Step(heal_ms, "heal"),
+        Step(heal_ms + 3 * MINUTES, "cut", (0, 0, 3)),
+    ]
+    return History(
+        seed=number,
+        locators=(2, 2),
+        duration_ms=heal_ms + 3 * MINUTES + 6_000,
+        steps=tuple(steps),
+        traffic=Traffic(interval_us=200_000),
+    )
+
+
 SECONDS = 1_000
 TTL_MS = 60 * SECONDS
 VERIFIED_MS = 11 * 60 * SECONDS
@@ -378,6 +446,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "unable": Family("the shim of an end is away for a while", _unable),
     "partition": Family("nothing passes for a while, and things change meanwhile", _partition),
+    "expired": Family("a change is told in vain for a quarter of an hour", _expired, 16),
+    "slots-alone": Family("plain control messages are dropped", _slots_alone, 16),
+    "restored": Family("a firewall and a forged UC, then the peer is heard", _restored, 48),
     "healthy": Family("nothing fails, whatever programs say", _healthy),
     **{f"walk-{a}x{b}": _walk(a, b) for a, b in ((2, 2), (1, 6), (4, 4), (2, 8), (16, 16))},
     "lost-setup": _losses("set-up", (), 22_000, lossless_ms=15_000),

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import msgspec
 
 from noid.constants import MILLISECOND, SECOND
-from noid.locators import Locator
+from noid.datapath.events import ControlMessageReceived
+from noid.locators import UNSPECIFIED, Locator
 from noid.sim.laws import PLAIN, RENUMBERING, Change, Laws
 from noid.sim.network import locator_of
 from noid.sim.node import Node
@@ -18,6 +19,8 @@ from noid.sim.parcel import CODEPOINTS
 from noid.sim.ulp import Conversation
 from noid.sim.world import World
 from noid.wire import ipv6
+from noid.wire.control import Code, ControlMessage, Piggyback, encode_packet
+from noid.wire.options import ContextOption
 from noid.wire.slots import m6_next_headers
 
 SIDES = ("a", "b")
@@ -303,6 +306,35 @@ def _pause(world: World, milliseconds: int) -> None:
     world.quiet_until_ns = world.now_ns + milliseconds * MILLISECOND
 
 
+def _use(world: World, side: int, in_use: int) -> None:
+    """The stack of a host has a connection open, so that no context of it is idle [D19]."""
+    _node(world, side).in_use = bool(in_use)
+
+
+def _forge_uc(world: World, side: int) -> None:
+    """A host gets a UC about each of its contexts, which proves nothing [D39]."""
+    node = _node(world, side)
+    for context in list(node.host.core.contexts.values()):
+        here, there = context.pair
+        quote = ipv6.Header(
+            source=here,
+            destination=there,
+            next_header=CODEPOINTS.rewritable_first,
+            payload_octets=0,
+            flow_label=context.peer_label,
+        )
+        message = ControlMessage(
+            code=Code.UC,
+            nonce=1,
+            sender_aid=UNSPECIFIED,
+            receiver_aid=UNSPECIFIED,
+            context=ContextOption(receiver_label=context.peer_label),
+            piggyback=Piggyback(ipv6.IPV6, quote.encode()),
+        )
+        octets = encode_packet(message, there, here, CODEPOINTS)[ipv6.HEADER_OCTETS :]
+        node.give(ControlMessageReceived(there, here, False, octets))
+
+
 ACTIONS: dict[str, Callable[..., None]] = {
     "cut": _cut,
     "restore": _restore,
@@ -326,6 +358,8 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "alias": _alias,
     "weather": _weather,
     "pace": _pace,
+    "use": _use,
+    "forge-uc": _forge_uc,
 }
 """What may happen, by name."""
 CHANGES = {
@@ -334,6 +368,7 @@ CHANGES = {
     "pause": Change.STATE,
     "stop": Change.SHIM,
     "start": Change.SHIM,
+    "forge-uc": Change.SHIM,
     "filter": Change.SHIM,
     "filter-control": Change.SHIM,
 }
