@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from noid.sim import recoveries
 from noid.sim.history import History, Step, Traffic
 
 CUT_MS, HEAL_MS, END_MS = 1_000, 3_500, 6_000
@@ -141,6 +142,22 @@ def _losses(
     return Family(f"any two control messages of {phase} are lost", history, len(LOSSES))
 
 
+RUNS = list(itertools.product(range(1, 7), (3, 4, 5, 6), (4_000, 6_000, 9_000, 12_000)))
+"""The first control message that is lost, how many are, and when a cut follows."""
+
+
+def _lost_run(number: int) -> History:
+    """Several control messages of a set-up are lost in a row, and soon afterwards a pair is cut."""
+    first, count, cut_ms = RUNS[number % len(RUNS)]
+    doom = Step(0, "doom", tuple(range(first, first + count)))
+    return History(
+        seed=number,
+        locators=(2, 2),
+        duration_ms=cut_ms + 5_000,
+        steps=(doom, Step(cut_ms, "doom"), Step(cut_ms, "cut", (0, 0, 3))),
+    )
+
+
 # --- random ---------------------------------------------------------------------------------------
 
 
@@ -237,66 +254,6 @@ KINDS = (
 )
 
 
-LONG_MS = (3_000, 60_000, 10 * 60_000, 16 * 60_000, 40 * 60_000)
-SLOW_US = 5_000_000
-
-
-def _partition(number: int) -> History:
-    """Nothing passes for a while, in which things change at both ends; then everything does."""
-    source = random.Random(f"{number}/partition")
-    locators = source.choice(((1, 2), (2, 2), (3, 2)))
-    lasts_ms = source.choice(LONG_MS)
-    begin_ms = 5_000
-    end_ms = begin_ms + lasts_ms
-    steps = [Step(begin_ms, "provider", (0, index, 0)) for index in range(locators[0])]
-    slowly = lasts_ms > LONG_MS[1]
-    if slowly:
-        steps.append(Step(begin_ms + 2_000, "pace", (SLOW_US,)))
-    for _ in range(source.randint(1, 4)):
-        steps.append(_changed(source, locators, source.randrange(begin_ms, end_ms)))
-    steps.append(Step(end_ms, "heal"))
-    if slowly:
-        steps.append(Step(end_ms, "pace", (50_000,)))
-    return History(
-        seed=number,
-        locators=locators,
-        duration_ms=end_ms + 8_000,
-        steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
-        delay_ms=source.choice((1, 10, 60)),
-        traffic=Traffic(replies=source.random() < 0.7),
-    )
-
-
-def _changed(source: random.Random, locators: tuple[int, int], at_ms: int) -> Step:
-    side = source.randrange(2)
-    some = source.randrange(1 << locators[side]) | 1
-    kind = source.choice(("have", "have", "mark", "publish", "restart"))
-    arguments: dict[str, tuple[int, ...]] = {
-        "have": (side, some),
-        "mark": (side, some & ~1, 0),
-        "publish": (side, some),
-        "restart": (side,),
-    }
-    return Step(at_ms, kind, arguments[kind])
-
-
-def _unable(number: int) -> History:
-    """The shim of an end is away for a while; later the other end uses it again."""
-    source = random.Random(f"{number}/unable")
-    side = source.randrange(2)
-    stop_ms = source.choice((0, 5_000))
-    start_ms = stop_ms + source.choice((10_000, 2 * 60_000, 12 * 60_000))
-    cut_ms = start_ms + 16 * 60_000
-    steps = (
-        Step(stop_ms, "stop", (side,)),
-        Step(stop_ms + 5_000, "pace", (SLOW_US // 5,)),
-        Step(start_ms, "start", (side,)),
-        Step(cut_ms, "pace", (50_000,)),
-        Step(cut_ms + 2_000, "cut", (0, 0, 3)),
-    )
-    return History(seed=number, locators=(2, 2), duration_ms=cut_ms + 6_000, steps=steps)
-
-
 def _healthy(number: int) -> History:
     source = random.Random(f"{number}/healthy")
     a, b = source.choice(((1, 1), (1, 2), (2, 2), (2, 2), (3, 3)))
@@ -323,74 +280,6 @@ def _healthy(number: int) -> History:
             server_talks=source.random() < 0.2,
             burst=source.choice((1, 1, 1, 5)),
         ),
-    )
-
-
-MINUTES = 60_000
-BOTH_BY_BOTH = tuple(itertools.product(range(2), range(2)))
-EXPIRED_MS = 20 * MINUTES
-"""Longer than an Update Request is repeated [D16]."""
-
-
-def _expired(number: int) -> History:
-    """A change is told in vain until that is given up; then it must be told again [D45]."""
-    source = random.Random(f"{number}/expired")
-    side = source.randrange(2)
-    kind = source.choice(("have", "mark"))
-    change = (side, 1) if kind == "have" else (side, 2, 0)
-    steps = [
-        *[Step(2_000, "use", (one, 1)) for one in (0, 1)],
-        Step(2_000, "pause", (EXPIRED_MS,)),
-        *[Step(4_000, "provider", (0, index, 0)) for index in (0, 1)],
-        Step(5_000, kind, change),
-        Step(EXPIRED_MS - MINUTES, "heal"),
-    ]
-    return History(
-        seed=number,
-        locators=(2, 2),
-        duration_ms=EXPIRED_MS + 12_000,
-        steps=tuple(steps),
-        traffic=Traffic(replies=source.random() < 0.5),
-    )
-
-
-def _slots_alone(number: int) -> History:
-    """Plain control messages are dropped, and those in the form of data pass."""
-    ways = [number >> 2 * index & 3 or 3 for index in range(len(BOTH_BY_BOTH))]
-    pairs = zip(BOTH_BY_BOTH, ways, strict=True)
-    steps = [Step(0, "filter-control", (*pair, way)) for pair, way in pairs]
-    return History(
-        seed=number,
-        locators=(2, 2),
-        duration_ms=17 * MINUTES,
-        steps=tuple(steps),
-        traffic=Traffic(interval_us=SLOW_US),
-    )
-
-
-def _restored(number: int) -> History:
-    """Data does not pass, a UC casts doubt on the context, and the peer has it still [D39]."""
-    source = random.Random(f"{number}/restored")
-    side = source.randrange(2)
-    doubt_ms = source.choice((3_000, 8_000, 15_000))
-    back_ms = doubt_ms + source.choice((1_200, 2_000, 5_000, 30_000))
-    heal_ms = back_ms + source.choice((100, 3_000, 70_000))
-    steps = [
-        *[Step(2_000, "filter", (*pair, 3)) for pair in BOTH_BY_BOTH],
-        *[Step(doubt_ms, "filter-control", (*pair, 3)) for pair in BOTH_BY_BOTH],
-        Step(doubt_ms, "forge-uc", (side,)),
-        # Of the set-up that begins nothing arrives; of the other end's messages something does.
-        *[Step(back_ms, "unfilter", (*pair, 2 - side)) for pair in BOTH_BY_BOTH],
-        Step(back_ms, "doom"),  # for the laws: an end may be without its context
-        Step(heal_ms, "heal"),
-        Step(heal_ms + 3 * MINUTES, "cut", (0, 0, 3)),
-    ]
-    return History(
-        seed=number,
-        locators=(2, 2),
-        duration_ms=heal_ms + 3 * MINUTES + 6_000,
-        steps=tuple(steps),
-        traffic=Traffic(interval_us=200_000),
     )
 
 
@@ -444,17 +333,25 @@ FAMILIES: dict[str, Family] = {
     "renumbering-by-rules": Family(
         "addresses come and go by the rules: no packet is lost", _renumbering
     ),
-    "unable": Family("the shim of an end is away for a while", _unable),
-    "partition": Family("nothing passes for a while, and things change meanwhile", _partition),
-    "expired": Family("a change is told in vain for a quarter of an hour", _expired, 16),
-    "slots-alone": Family("plain control messages are dropped", _slots_alone, 16),
-    "restored": Family("a firewall and a forged UC, then the peer is heard", _restored, 48),
+    "unable": Family("the shim of an end is away for a while", recoveries.unable),
+    "partition": Family(
+        "nothing passes for a while, and things change meanwhile", recoveries.partition
+    ),
+    "expired": Family("a change is told in vain for a quarter of an hour", recoveries.expired, 8),
+    "slots-alone": Family("plain control messages are dropped", recoveries.slots_alone, 16),
+    "restored": Family(
+        "a firewall and a forged UC, then the peer is heard", recoveries.restored, 24
+    ),
     "healthy": Family("nothing fails, whatever programs say", _healthy),
     **{f"walk-{a}x{b}": _walk(a, b) for a, b in ((2, 2), (1, 6), (4, 4), (2, 8), (16, 16))},
     "lost-setup": _losses("set-up", (), 22_000, lossless_ms=15_000),
+    "lost-run": Family(
+        "several control messages of set-up are lost in a row", _lost_run, len(RUNS)
+    ),
     "lost-update": _losses("an update", (Step(2_000, "have", (1, 1)),), 32_000),
     "lost-close": _losses("a close", (Step(2_000, "pause", (IDLE_MS,)),), IDLE_MS + 25_000),
     "lost-recovery": _losses("a recovery", (Step(2_000, "reboot", (1, 1)),), 22_000),
+    "lost-amnesia": _losses("a recovery without storage", (Step(2_000, "reboot", (1, 0)),), 30_000),
     "born-cut": _born_cut(),
     "born-filtered": _born(
         "data, control messages or both are filtered between any locators of 2x2",

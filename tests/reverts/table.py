@@ -1,0 +1,190 @@
+"""Fixes taken back, one at a time: what a law of the simulator must notice."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """A fix, taken back.
+
+    Attributes:
+        name: what noid did before.
+        edits: the file under ``src/noid``, what stands there once, and what is put in its place.
+        family: of the simulator, one of whose first histories notices.
+        law: which law or check is violated then.
+    """
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+    family: str
+    law: str
+
+
+REVERTS = (
+    Revert(
+        "each round of a search probes the same four pairs",
+        (
+            (
+                "engine/searching.py",
+                "one.untried, one.tried, one.count = others, 0, len(others)",
+                "one.untried, one.tried, one.count = others[:4], 0, 4",
+            ),
+        ),
+        "walk-4x4",
+        "liveness",
+    ),
+    Revert(
+        "another verification begins with the PTR of the AID",
+        (
+            (
+                "engine/verifying.py",
+                "context.renewal = context.verification.again()",
+                "context.renewal = Verification(context.peer_aid, None)",
+            ),
+        ),
+        "renumbering-by-rules",
+        "renumbering",
+    ),
+    Revert(
+        "data in one direction has no feedback",
+        (("engine/host.py", "keepalives.on_one_way_data(core, event)", "pass"),),
+        "walk-2x2",
+        "liveness",
+    ),
+    Revert(
+        "nothing follows a UC that is not believed",
+        (("engine/loss.py", "        trial.begin(core, context)\n", "        pass\n"),),
+        "lost-amnesia",
+        "set-up",
+    ),
+    Revert(
+        "a search without an answer is taken for a firewall",
+        (
+            (
+                "engine/searching.py",
+                "if max(one.plain_ns, one.rejected_ns) >= one.cycle_ns > 0 and not one.is_aside:",
+                "if one.cycle_ns > 0 and not one.is_aside:",
+            ),
+            ("engine/searching.py", "        _check_plain(core, context, one)\n", ""),
+        ),
+        "walk-2x2",
+        "liveness",
+    ),
+    Revert(
+        "an expired Update Request is not sent again",
+        (
+            (
+                "engine/update.py",
+                "context.update, context.untold = None, True",
+                "context.update, context.untold = None, False",
+            ),
+        ),
+        "expired",
+        "agreement",
+    ),
+    Revert(
+        "an unable peer is not tried again",
+        (
+            (
+                "engine/peers.py",
+                "core.unable[aid] = core.now_ns + unable_ns",
+                "core.unable[aid] = core.now_ns + (1 << 62)",
+            ),
+        ),
+        "unable",
+        "set-up",
+    ),
+    Revert(
+        "the label is not accepted in CCR-SENT and INIT-SENT",
+        (
+            (
+                "engine/announcing.py",
+                "    context.announced = True\n    core.install(context)\n",
+                "    pass\n",
+            ),
+        ),
+        "lost-setup",
+        "what the peer may send by has its flow",
+    ),
+    Revert(
+        "the round trip is measured on repeated messages",
+        (
+            (
+                "engine/handshake.py",
+                "if (exchange.ccr_tries or exchange.tries) == 1:",
+                "if exchange.tries:",
+            ),
+            (
+                "engine/handshake.py",
+                "exchange.sent_ns = core.now_ns\n    exchange.tries += 1",
+                "exchange.sent_ns = exchange.started_ns\n    exchange.tries += 1",
+            ),
+            (
+                "engine/handshake.py",
+                "    exchange.sent_ns = core.now_ns\n    turn = exchange",
+                "    turn = exchange",
+            ),
+            (
+                "engine/handshake.py",
+                "    return core.jittered(after_ns)\n",
+                "    return CONTEXT_IDLE_TIME\n",
+            ),
+        ),
+        "lost-run",
+        "liveness",
+    ),
+    Revert(
+        "Lp(peer) follows the source of any data",
+        (
+            (
+                "engine/context.py",
+                "verified_locators=frozenset({self.peer_locator}) & verified,",
+                "verified_locators=verified,",
+            ),
+        ),
+        "walk-2x2",
+        "liveness",
+    ),
+    Revert(
+        "Lp(local) is the AID after set-up, whatever the set-up went by",
+        (
+            (
+                "engine/handshake.py",
+                "context.local_locator, context.peer_locator = pair",
+                "context.peer_locator = pair[1]",
+            ),
+        ),
+        "born-cut",
+        "liveness",
+    ),
+    Revert(
+        "messages in the slot are answered plainly",
+        (
+            (
+                "engine/responder.py",
+                "core.send(reply, (event.destination, event.source), in_slot=event.in_slot)",
+                "core.send(reply, (event.destination, event.source))",
+            ),
+            (
+                "engine/responder.py",
+                "core.send(octets, (event.destination, destination), in_slot=event.in_slot)",
+                "core.send(octets, (event.destination, destination))",
+            ),
+        ),
+        "slots-alone",
+        "set-up",
+    ),
+    Revert(
+        "a context that is set up again keeps a search without its timer",
+        (
+            (
+                "engine/core.py",
+                "            context.path = Path.STEADY\n",
+                "",
+            ),
+        ),
+        "restored",
+        "handle() never raises",
+    ),
+)
+"""In the order of the findings."""
