@@ -1,6 +1,7 @@
 """A host in every state there is, with a network around it that goes on living."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, SECOND
 from noid.datapath.events import UnansweredPacket
@@ -81,7 +82,8 @@ def starting_over() -> tuple[Arena, Station]:
     """The peer says that it has lost the context."""
     arena, station = initiator()
     arena.b = Station("b.example", (B1, B2), 77)
-    arena.b.host.core.options = arena.stations[1].host.core.options
+    before = arena.stations[1].host.core.options
+    arena.b.host.core.options = replace(before, birthday=before.birthday + 1)
     arena.stations[1] = arena.b
     arena.give(arena.b, LocatorsChanged((B1, B2)))
     arena.ulp_sends(station, packet(A1, B1))
