@@ -21,6 +21,11 @@ def is_meant(link: Any, pattern: str) -> bool:
     return fnmatch.fnmatchcase(str(link.get("ifname")), pattern) and not is_tunnel
 
 
+def is_vlan(link: Any) -> bool:
+    """Whether a device carries what has a VLAN tag on another device."""
+    return bool(link.get(("linkinfo", "kind")) == "vlan")
+
+
 def may_be_locator(locator: Locator, address: Any) -> bool:
     """Whether an address is global unicast, permanent or public, and known to be unique."""
     flags = address.get("flags") or 0

@@ -15,7 +15,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from noid import routes
 from noid.errors import PlatformError
-from noid.links import is_meant, may_be_locator
+from noid.links import is_meant, is_vlan, may_be_locator
 from noid.locators import Locator, format_locator, parse_locator
 from noid.pairs import Pair, veth
 from noid.routes import PeerRoute
@@ -122,12 +122,18 @@ class HostNetwork:
             and any(is_meant(link, one) for one in interfaces)
         }
         up = [link for link in uplinks.values() if link["flags"] & IFF_UP]
+        tagged = {one.get("link") for one in links.values() if is_vlan(one)}
         by_device: dict[int, set[Locator]] = {}
         for index, locator, _ in addresses:
             by_device.setdefault(index, set()).add(locator)
         return Survey(
             devices=tuple(
-                self._device(link, frozenset(by_device.get(int(link["index"]), ()))) for link in up
+                self._device(
+                    link,
+                    frozenset(by_device.get(int(link["index"]), ())),
+                    has_vlans=link["index"] in tagged,
+                )
+                for link in up
             ),
             locators=tuple(
                 self._own_address(locator, uplinks[index], one)
@@ -164,7 +170,7 @@ class HostNetwork:
             features=_features(self._ethtool, name),
         )
 
-    def _device(self, link: Any, addresses: frozenset[Locator]) -> Device:
+    def _device(self, link: Any, addresses: frozenset[Locator], *, has_vlans: bool) -> Device:
         name = str(link.get("ifname"))
         has_ethernet = link["ifi_type"] == ARPHRD_ETHER
         return Device(
@@ -176,6 +182,7 @@ class HostNetwork:
             link=bytes.fromhex(link.get("address").replace(":", "")) if has_ethernet else b"",
             addresses=addresses,
             features=_features(self._ethtool, name),
+            has_vlans=has_vlans,
         )
 
     def _own_address(self, locator: Locator, link: Any, address: Any) -> OwnAddress:

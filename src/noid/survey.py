@@ -24,6 +24,7 @@ class Device:
         link: its link-layer address; empty where it has none.
         addresses: the IPv6 addresses on it.
         features: the names of what it does for the stack, as ``ethtool -k`` calls them.
+        has_vlans: whether devices of VLANs stand on it.
     """
 
     index: int
@@ -34,6 +35,7 @@ class Device:
     features: frozenset[str]
     carries: bool = True
     link: bytes = b""
+    has_vlans: bool = False
 
 
 class OwnAddress(NamedTuple):

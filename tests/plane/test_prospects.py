@@ -2,6 +2,7 @@
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from noid.config import PlaneSection
 from noid.constants import Codepoints
 from noid.plane.prospects import Prospect, prospects
 from noid.plane.rows import CUTS_TCP, CUTS_UDP, SUMMING
-from noid.plane.uplinks import GATHERS
+from noid.plane.uplinks import GATHERS, takes_early
 from noid.survey import Device
 
 WHOLE = (CUTS_TCP, CUTS_UDP, SUMMING)
@@ -64,6 +65,13 @@ def test_an_uplink_is_served_by_what_it_can(
     assert (one.what, one.good) == ("uplink up1", True)
     assert one.text.partition(", ")[2] == way
     assert one.text.partition(", ")[0] in ("tcx", "clsact")
+
+
+def test_an_uplink_below_vlans_gets_no_program_for_xdp() -> None:
+    """Where the tag has been taken off, the program would restore what is for another device."""
+    device = uplink(SUMMING, GATHERS)
+    assert takes_early(device)
+    assert not takes_early(replace(device, has_vlans=True))
 
 
 @as_root

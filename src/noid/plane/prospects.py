@@ -17,7 +17,7 @@ from noid.plane.pins import object_code
 from noid.plane.privileges import CAPABILITIES, lacking
 from noid.plane.requirements import explained
 from noid.plane.rows import CUTS_TCP, lacks
-from noid.plane.uplinks import GATHERS
+from noid.plane.uplinks import takes_early
 from noid.survey import Device
 
 FEW = 16
@@ -108,6 +108,6 @@ def _way(device: Device) -> str:
     if lacking_here & layout.SUM:
         return "packets summed up before: it does that only for protocols it knows"
     if lacking_here & layout.CUT_TCP:
-        early = ", restored by XDP if its driver can" if GATHERS in device.features else ""
+        early = ", restored by XDP if its driver can" if takes_early(device) else ""
         return f"super-packets cut before: {CUTS_TCP} is off{early}"
     return f"super-packets whole: {CUTS_TCP} is on"

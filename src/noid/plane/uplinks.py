@@ -69,9 +69,7 @@ class Uplinks:
         egress, ingress = programs[f"host_egress{bare}"], programs[f"host_ingress{bare}"]
         hook = self._attach(device.index, {"egress": egress, "ingress": ingress})
         said = [hook]
-        if device.has_ethernet and GATHERS in device.features and CUTS_TCP not in device.features:
-            # XDP runs before segments are put together, so it pays where that is done; but it can
-            # cost a device its ability to cut them, so only where there is none to lose.
+        if takes_early(device):
             said.append(self._attach_early(device.index, programs["host_ingress_early"]))
         else:
             self._unlink(self.pins / f"link-{device.index}-early")
@@ -241,3 +239,14 @@ class Uplinks:
             self._links[path] = _Link(link, number, index)
         if not path.exists():
             libbpf.pin(link, path)
+
+
+def takes_early(device: Device) -> bool:
+    """Whether a device is to have the program for XDP.
+
+    That runs before segments are put together, so it pays where this is done; but it can cost a
+    device its ability to cut them, so only where there is none to lose. It does not see the tag of
+    a VLAN that the device has taken off, so only where there are no VLANs.
+    """
+    is_cheap = GATHERS in device.features and CUTS_TCP not in device.features
+    return device.has_ethernet and is_cheap and not device.has_vlans
