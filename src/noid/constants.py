@@ -224,6 +224,9 @@ VERIFY_AGAIN_QUESTIONS_MAX: Final = 256
 """Questions under way at which looking up again waits for its turn [D31]."""
 VERIFY_AGAIN_WAITING: Final = 1 * SECOND
 """How long, times 0.5 to 1.5."""
+VERIFY_USED_TIME: Final = 5 * MINUTE
+"""Questions about a peer are asked while its context has received something within this time, or a
+connection between the AIDs is open [D46]."""
 VERIFY_FOUND_INTERVAL: Final = 4 * MILLISECOND
 """Peers of contexts that an earlier daemon left are looked up one after another, so far apart."""
 DNS_RETRY_FIRST: Final = 1 * SECOND

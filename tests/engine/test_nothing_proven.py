@@ -19,7 +19,9 @@ def refuted() -> Network:
     network.dead.clear()
     network.names[network.a.name].clear()
     network.reverse = {one: name for one, name in network.reverse.items() if name != "a.example"}
+    network.b.in_use = True
     network.run(2 * VERIFY_AGAIN_MIN + SECOND)
+    network.b.in_use = False
     assert network.b.context.peer_verified == set()
     return network
 

@@ -271,8 +271,8 @@ class TwoHosts(RuleBasedStateMachine):
                 if context.state is State.CLOSING:
                     continue
                 for question in context.verification.open:
-                    assert context in core.questions[question]
-                    assert question in asked
+                    assert context in core.questions[context.asked(question)]
+                    assert context.asked(question) in asked
                 if context.verification.failed:
                     assert core.is_timer_set(context, Timer.DNS_RETRY)
 

@@ -1,6 +1,14 @@
 """When the DNS is asked, and who gets what it answers [draft §7.13, D30, D31]."""
 
-from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND, VERIFY_AGAIN_MIN
+from noid.constants import (
+    CONTEXT_IDLE_TIME,
+    MILLISECOND,
+    MINUTE,
+    SECOND,
+    VERIFY_AGAIN_MIN,
+    VERIFY_USED_TIME,
+)
+from noid.dns.records import Kind, Question, reverse_name
 from noid.engine.events import AskDns, InstallFlow, LocatorsChanged
 from noid.engine.state import State, Timer
 from tests.engine.network import (
@@ -45,9 +53,50 @@ def test_an_answer_reaches_a_context_behind_one_that_is_closing() -> None:
 def test_an_inquiry_that_brings_nothing_new_is_no_news_to_the_plane() -> None:
     network = established()
     network.b.outputs.clear()
+    network.b.in_use = True
     network.run(AGAIN)
     assert questions(network.b) == 3
     assert not any(isinstance(one, InstallFlow) for one in network.b.outputs)
+
+
+def test_a_context_that_is_not_used_is_verified_again_once_it_is() -> None:
+    network = established()
+    network.b.outputs.clear()
+    network.run(CONTEXT_IDLE_TIME - MINUTE)
+    assert questions(network.b) == 0
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(VERIFY_USED_TIME)
+    assert questions(network.b) == 0, "not before it is time"
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(VERIFY_AGAIN_MIN)
+    assert questions(network.b) > 0
+
+
+def test_what_failed_is_not_asked_again_while_the_context_is_not_used() -> None:
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.dns_works = False
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(SECOND)
+    assert state_of(network.b) is State.ESTABLISHED
+    network.run(VERIFY_USED_TIME + MINUTE)
+    network.b.outputs.clear()
+    network.run(5 * MINUTE)
+    assert questions(network.b) == 0
+    network.dns_works = True
+    network.a.in_use = network.b.in_use = True
+    network.run(11 * MINUTE)
+    assert network.b.context.peer_verified == {A1, A2}
+
+
+def test_peers_of_other_sites_do_not_wait_behind_the_question_of_one() -> None:
+    """Equal questions for peers of two sites are two questions [D46]."""
+    network = established()
+    context = network.b.context
+    assert context.began == A1
+    question = Question(Kind.NAMES, reverse_name(A2))
+    assert context.asked(question).behalf == A1[:6]
+    assert network.a.context.asked(question) == question, "a program of a began its context"
 
 
 def test_what_comes_to_a_context_that_is_closing_asks_nothing() -> None:

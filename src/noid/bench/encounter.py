@@ -141,7 +141,7 @@ class Encounter:
                     todo.append((other, arrived(output.packet)))
                 elif isinstance(output, AskDns):
                     self.answers_given += 1
-                    answer = client.answers[output.question]
+                    answer = client.answers[output.question._replace(behalf=b"")]
                     todo.append((one, AnswerArrived(output.question, answer)))
 
 

@@ -41,10 +41,7 @@ def on_idle_checked(core: Core, event: IdleChecked) -> None:
     context = core.labels.get(event.local_label)
     if context is None or not context.is_settled or context.is_provisional:
         return
-    last_ns = max(
-        event.received_ns, max((one.latest_ns for one in context.history.values()), default=0)
-    )
-    idle_ns = core.now_ns - max(last_ns, context.established_ns)
+    idle_ns = core.now_ns - max(context.heard_ns(event.received_ns), context.established_ns)
     if event.in_use or idle_ns < CONTEXT_IDLE_TIME:
         remaining_ns = CONTEXT_IDLE_TIME if event.in_use else CONTEXT_IDLE_TIME - idle_ns
         core.set_timer(context, Timer.IDLE, remaining_ns)

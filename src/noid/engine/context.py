@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 
 from noid.constants import (
     CONTEXT_IDLE_TIME,
+    PREFIX_OCTETS,
     SILENCE_MAX,
     SILENCE_MIN,
     SILENCE_UNMEASURED,
     TOLERANCE_MAX,
 )
 from noid.datapath.flow import Flow
+from noid.dns.records import Question
 from noid.dns.verification import Verification
 from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair
 from noid.engine.phases import (
@@ -188,6 +190,16 @@ class Context:
     def is_provisional(self) -> bool:
         """Whether the DNS has yet to prove that the peer is the peer [D37]."""
         return self.probation is not None
+
+    def asked(self, question: Question) -> Question:
+        """A question of an inquiry as the DNS is asked: on behalf of the site that began [D46]."""
+        if self.began is None:
+            return question
+        return question._replace(behalf=self.began[:PREFIX_OCTETS])
+
+    def heard_ns(self, received_ns: int) -> int:
+        """When the peer was last heard: by data, as the plane says, or by an authentic message."""
+        return max(received_ns, max((one.latest_ns for one in self.history.values()), default=0))
 
     def is_about(self, message: ControlMessage) -> bool:
         """Whether a message between settled hosts means this context: AID pair and label pair."""

@@ -187,8 +187,13 @@ class Core:
         self.send(message, pair, rewritable=rewritable, in_slot=in_slot)
 
     def ask(self, context: Context, questions: list[Question]) -> None:
-        """Asks the DNS on behalf of a context; a question already under way is shared [D31]."""
+        """Asks the DNS on behalf of a context; a question already under way is shared [D31].
+
+        It is shared by contexts that local programs began, or that peers of one site did: no peer
+        waits behind the questions of another site [D46].
+        """
         for question in questions:
+            question = context.asked(question)
             waiting = self.questions.setdefault(question, {})
             if not waiting:
                 self.emit(AskDns(question))
@@ -381,7 +386,7 @@ class Core:
         self.enter(context, State.IDLE, why)
         renewing = context.renewal.open if context.renewal is not None else ()
         for question in (*context.verification.open, *renewing):
-            waiting = self.questions.get(question)
+            waiting = self.questions.get(context.asked(question))
             if waiting is not None:
                 waiting.pop(context, None)
         if context.began is not None:

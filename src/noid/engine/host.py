@@ -161,6 +161,7 @@ class Host:
             case IdleChecked():
                 core.trigger = Trigger.IDLE_CHECKED
                 close.on_idle_checked(core, event)
+                verifying.on_use_checked(core, event)
             case ContextFound():
                 core.trigger = Trigger.CONTEXT_FOUND
                 adoption.on_context_found(core, event)

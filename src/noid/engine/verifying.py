@@ -13,13 +13,14 @@ from noid.constants import (
     VERIFY_AGAIN_MIN,
     VERIFY_AGAIN_QUESTIONS_MAX,
     VERIFY_AGAIN_WAITING,
+    VERIFY_USED_TIME,
 )
 from noid.dns.verification import Verification
 from noid.engine import peers
 from noid.engine.close import close
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import AnswerArrived, LocatorsVerified
+from noid.engine.events import AnswerArrived, CheckIdle, IdleChecked, LocatorsVerified
 from noid.engine.phases import Probation
 from noid.engine.state import State, Timer
 from noid.engine.update import tell_remote, tell_untold
@@ -44,17 +45,17 @@ def _renew(core: Core, context: Context) -> None:
 
 def on_answer(core: Core, event: AnswerArrived) -> None:
     """One answer, for every context that waits for it."""
+    question = event.question._replace(behalf=b"")
     for context in core.questions.pop(event.question, {}):
         if context.state is State.CLOSING:
             continue  # of no use any more
         verified = context.peer_verified
         was_settled = context.verification.settled
         for inquiry in _inquiries(context):
-            questions = inquiry.receive(event.question, event.answer, context.peer_local)
+            questions = inquiry.receive(question, event.answer, context.peer_local)
             core.ask(context, questions)
             if inquiry.failed and not core.is_timer_set(context, Timer.DNS_RETRY):
-                delay_ns = min(DNS_RETRY_FIRST << min(context.dns_tries, 16), DNS_RETRY_MAX)
-                core.set_timer(context, Timer.DNS_RETRY, core.jittered(delay_ns))
+                _retry_later(core, context)
         renewal = context.renewal
         if renewal is not None and renewal.another:
             close(core, context, "the AID is another name's")
@@ -87,8 +88,48 @@ def _inquiries(context: Context) -> list[Verification]:
     return [one for one in (context.verification, context.renewal) if one is not None]
 
 
-def on_retry(core: Core, context: Context, first: Locator | None = None) -> None:
-    """Asks again what met a transient error [D30]."""
+def _retry_later(core: Core, context: Context) -> None:
+    delay_ns = min(DNS_RETRY_FIRST << min(context.dns_tries, 16), DNS_RETRY_MAX)
+    core.set_timer(context, Timer.DNS_RETRY, core.jittered(delay_ns))
+
+
+def on_retry(core: Core, context: Context) -> None:
+    """It is time to ask again what met a transient error [D30], if the context is in use [D46].
+
+    A set-up that local programs wait for is, and a provisional context that holds a packet. Of any
+    other the data plane knows when it was last used.
+    """
+    if context.is_settled and context.probation is None:
+        core.emit(CheckIdle(context.local_label))
+    elif context.probation is None or context.probation.held:
+        _ask_again(core, context)
+
+
+def on_use_checked(core: Core, event: IdleChecked) -> None:
+    """Goes on with the inquiries of a context that is in use, and later with those of another."""
+    context = core.labels.get(event.local_label)
+    if context is None or not context.is_settled or context.probation is not None:
+        return
+    is_used = event.in_use or core.now_ns - context.heard_ns(event.received_ns) < VERIFY_USED_TIME
+    if _is_asking(context):
+        if core.is_timer_set(context, Timer.DNS_RETRY):
+            return
+        if not any(inquiry.failed for inquiry in _inquiries(context)):
+            return
+        if is_used:
+            _ask_again(core, context)
+        else:
+            context.dns_tries += 1
+            _retry_later(core, context)
+    elif not context.is_all_proven and not core.is_timer_set(context, Timer.VERIFY_AGAIN):
+        if is_used and len(core.questions) < VERIFY_AGAIN_QUESTIONS_MAX:
+            _renew(core, context)
+        else:
+            wait_ns = VERIFY_AGAIN_WAITING if is_used else VERIFY_AGAIN_MIN
+            core.set_timer(context, Timer.VERIFY_AGAIN, core.jittered(wait_ns))
+
+
+def _ask_again(core: Core, context: Context, first: Locator | None = None) -> None:
     context.dns_tries += 1
     for inquiry in _inquiries(context):
         core.ask(context, inquiry.retry(first))
@@ -104,7 +145,7 @@ def put_first(core: Core, context: Context, locator: Locator) -> None:
         return
     if any(inquiry.failed for inquiry in _inquiries(context)):
         core.stop_timer(context, Timer.DNS_RETRY)
-        on_retry(core, context, locator)
+        _ask_again(core, context, locator)
     elif locator not in context.peer_remote:
         look_again(core, context)
 
@@ -122,13 +163,17 @@ def look_again(core: Core, context: Context) -> None:
 
 
 def on_verify_again(core: Core, context: Context) -> None:
-    """Makes the inquiry anew; what is proven stays so until it is over [draft §4.5, D31]."""
+    """Makes the inquiry anew, if the context is in use; what is proven stays so until it is over.
+
+    [draft §4.5, D31, D46]
+    """
     if _is_asking(context) or context.is_all_proven:
         return
-    if len(core.questions) >= VERIFY_AGAIN_QUESTIONS_MAX:
-        core.set_timer(context, Timer.VERIFY_AGAIN, core.jittered(VERIFY_AGAIN_WAITING))
-        return
-    _renew(core, context)
+    if context.lapsing or not context.is_settled:
+        # What the DNS lists no longer has to go in time; programs wait for a set-up.
+        _renew(core, context)
+    else:
+        core.emit(CheckIdle(context.local_label))
 
 
 def _is_asking(context: Context) -> bool:
