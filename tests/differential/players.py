@@ -138,7 +138,6 @@ class Second:
         self.own = {format_locator(one) for one in OWN}
         self.contexts = {
             flow.local_label: Known(
-                aids=(format_locator(flow.peer_aid), format_locator(flow.local_aid)),
                 own=set(map(format_locator, flow.local_locators)),
                 peers=set(map(format_locator, flow.peer_locators)),
                 holds=flow.holds,

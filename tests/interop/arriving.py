@@ -29,7 +29,6 @@ IOAM: Final = 0x31
 class Known:
     """A context by its label."""
 
-    aids: tuple[str, str]
     own: Collection[str]
     peers: Collection[str]
     holds: bool = False
