@@ -105,6 +105,7 @@ class Network:
         self.reverse = {one: name for name, all_ in self.names.items() for one in all_}
         self.without_m6: set[str] = set()
         self.dns_works = True
+        self.blind: set[str] = set()
         self.ttl_seconds = 0
         self.drops_m6 = False
         for station in self.stations:
@@ -147,9 +148,9 @@ class Network:
             case _:
                 pass
 
-    def answer(self, question: Question) -> Answer:
-        """What the DNS says."""
-        if not self.dns_works:
+    def answer(self, station: Station, question: Question) -> Answer:
+        """What the DNS says to a station, which may not reach it."""
+        if not self.dns_works or station.name in self.blind:
             return Answer(status=Status.UNREACHABLE)
         names: tuple[str, ...] = ()
         locators: tuple[Locator, ...] = ()
@@ -202,7 +203,7 @@ class Network:
                 self.arrive(self.wire.popleft()[1])
             while self.inquiries and self.inquiries[0][0] <= self.now_ns:
                 _, station, question = self.inquiries.popleft()
-                self.give(station, AnswerArrived(question, self.answer(question)))
+                self.give(station, AnswerArrived(question, self.answer(station, question)))
             for station in self.stations:
                 deadline = station.host.deadline()
                 if deadline is not None and deadline.at_ns <= self.now_ns:
@@ -253,10 +254,10 @@ def established(seed: int = 1) -> Network:
 
 
 def unproven() -> Network:
-    """A network whose second station has a provisional context: the DNS has said nothing [D37]."""
+    """A network whose second station has a provisional context: the DNS tells it nothing [D37]."""
     network = Network()
     network.kill_provider(1)
-    network.dns_works = False
+    network.blind.add(network.b.name)
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(2_000_000_000)

@@ -102,7 +102,7 @@ def test_a_peer_that_comes_back_while_the_dns_is_slow_is_verified_all_the_same()
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(SECOND)
     for question in held:
-        network.give(network.b, AnswerArrived(question, network.answer(question)))
+        network.give(network.b, AnswerArrived(question, network.answer(network.b, question)))
     network.run(SECOND)
     assert network.b.context.peer_label == network.a.context.local_label
     assert network.b.context.peer_verified == {A1, A2}
@@ -160,7 +160,7 @@ def provisional() -> tuple[Network, list[Question]]:
 def answers(network: Network, questions: list[Question]) -> list[Question]:
     """Answers questions of b's; what it asks next."""
     for question in questions:
-        network.give(network.b, AnswerArrived(question, network.answer(question)))
+        network.give(network.b, AnswerArrived(question, network.answer(network.b, question)))
     return hold_back(network, network.b)
 
 

@@ -181,17 +181,16 @@ def test_a_set_up_over_the_second_pair_alone_leaves_both_ends_on_that_pair() -> 
 
 def test_a_set_up_over_the_second_pair_uses_it_also_if_the_dns_is_late() -> None:
     network = unproven()
-    assert not network.a.context.flow().transmits
-    network.dns_works = True
+    assert not network.b.context.flow().transmits
+    network.blind.clear()
     network.run(10 * SECOND)
     assert network.a.context.pair == (A2, B2)
     assert network.b.context.pair == (B2, A2)
 
 
-def test_a_pair_whose_far_end_the_dns_refutes_is_not_kept() -> None:
+def test_a_context_whose_far_end_the_dns_refutes_late_is_not_kept() -> None:
     network = unproven()
-    assert network.a.context.peer_locator == B2
-    del network.reverse[B2]
-    network.dns_works = True
+    del network.reverse[A2]
+    network.blind.clear()
     network.run(10 * SECOND)
-    assert network.a.context.peer_locator == B1
+    assert network.b.host.contexts == []

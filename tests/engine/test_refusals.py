@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
+from noid.constants import (
+    CLOSE_TIME,
+    CONTEXT_IDLE_TIME,
+    LOOK_AGAIN_MIN,
+    MILLISECOND,
+    MINUTE,
+    SECOND,
+    VERIFY_AGAIN_MIN,
+)
 from noid.datapath.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
@@ -511,13 +519,15 @@ def test_a_close_from_a_locator_that_is_not_proven_is_obeyed_and_not_answered() 
 
 
 def nothing_proven() -> Network:
-    """A network whose a has a context with b, by B2, and does not know that B2 is b's."""
+    """A network whose a has a context with b, by B2, and the DNS lists b no longer."""
     network = Network()
-    network.dns_works = False
     network.dead |= {(A1, B1), (A2, B1)}
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(SECOND)
+    network.names[network.b.name].clear()
+    network.reverse = {one: name for one, name in network.reverse.items() if name == "a.example"}
+    network.run(2 * VERIFY_AGAIN_MIN + 2 * LOOK_AGAIN_MIN + MINUTE)
     assert network.a.context.state is State.ESTABLISHED
     assert network.a.context.peer_verified == frozenset()
     return network

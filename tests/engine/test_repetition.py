@@ -139,19 +139,6 @@ def test_between_rounds_of_init_it_waits_4_s_doubling() -> None:
     assert all(abs(gap - 250 * MILLISECOND) <= 10 * MILLISECOND for gap in within)
 
 
-def test_a_ccr_is_said_a_second_time_in_the_other_form_after_4_s() -> None:
-    network = begun()
-    network.run(15 * MILLISECOND)
-    exchange = network.a.context.exchange
-    assert exchange is not None
-    exchange.waiting = b""
-    network.run(10 * MILLISECOND)
-    network.dead |= WAYS
-    said = Sayings(network, network.a, Code.CCR).listen(20 * SECOND)
-    assert said.forms == [PLAIN, REWRITABLE]
-    assert doubling(said.gaps_ns, MINUTE)
-
-
 def test_a_ccr_is_said_a_second_time_after_250_ms_while_data_waits() -> None:
     network = begun()
     network.run(25 * MILLISECOND)

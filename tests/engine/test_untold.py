@@ -97,7 +97,7 @@ def test_a_provisional_context_tells_when_it_is_proven() -> None:
     network = unproven()
     network.give(network.b, LocatorsChanged((B1, B2), backup=frozenset({B1})))
     assert sent_by(network.b, Code.UR) == []
-    network.dns_works = True
+    network.blind.clear()
     network.run(10 * SECOND)
     assert network.b.context.probation is None
     assert network.a.context.marks_of(B1) == LocatorFlag.BACKUP

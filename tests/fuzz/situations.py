@@ -1,9 +1,16 @@
 """A host in every state there is, with a network around it that goes on living."""
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import replace
 
-from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, SECOND
+from noid.constants import (
+    CONTEXT_IDLE_TIME,
+    LOOK_AGAIN_MIN,
+    MILLISECOND,
+    MINUTE,
+    SECOND,
+    VERIFY_AGAIN_MIN,
+)
 from noid.datapath.events import UnansweredPacket
 from noid.engine.events import LocatorsChanged, Output, SendAgain
 from noid.errors import WireError
@@ -82,8 +89,8 @@ def starting_over() -> tuple[Arena, Station]:
     """The peer says that it has lost the context."""
     arena, station = initiator()
     arena.b = Station("b.example", (B1, B2), 77)
-    before = arena.stations[1].host.core.options
-    arena.b.host.core.options = replace(before, birthday=before.birthday + 1)
+    options = arena.stations[1].host.core.options
+    arena.b.host.core.options = dataclasses.replace(options, birthday=options.birthday + 1)
     arena.stations[1] = arena.b
     arena.give(arena.b, LocatorsChanged((B1, B2)))
     arena.ulp_sends(station, packet(A1, B1))
@@ -108,13 +115,15 @@ def provisional() -> tuple[Arena, Station]:
 
 
 def unproven() -> tuple[Arena, Station]:
-    """The DNS says nothing, and the peer was met at another locator than its AID."""
+    """The peer was met at another locator than its AID, and the DNS lists it no longer."""
     arena = Arena()
-    arena.dns_works = False
     arena.dead |= {(A1, B1), (A2, B1)}
     arena.resolve(arena.a, arena.b)
     arena.ulp_sends(arena.a, packet(A1, B1))
     arena.run(SECOND)
+    arena.names[arena.b.name].clear()
+    arena.reverse = {one: name for one, name in arena.reverse.items() if name != arena.b.name}
+    arena.run(2 * VERIFY_AGAIN_MIN + 2 * LOOK_AGAIN_MIN + MINUTE)
     return arena, arena.a
 
 

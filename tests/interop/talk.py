@@ -112,11 +112,12 @@ class Talk(Context):
     def start_on(self, pair: Pair) -> None:
         """Uses the pair that has just worked, as soon as it may be used."""
         self.pair = pair
-        if not self.probation:
-            self.settle()
+        self.settle()
 
     def settle(self) -> None:
-        """Brings the pair in use back into the sets."""
+        """Brings the pair in use back into the sets, once something is proven."""
+        if self.probation:
+            return
         source, destination = self.pair
         if source not in self.ls_local:
             source = self.local

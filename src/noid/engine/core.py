@@ -182,6 +182,18 @@ class Core:
     def send_on(
         self, context: Context, message: ControlMessage | bytes, pair: Pair, *, in_slot: bool
     ) -> None:
+        """Sends a message of a context, to the AID where the other end of the pair is not proven.
+
+        Nothing but an answer goes to a locator that the DNS has not tied to the AID's name [D38].
+        """
+        local, peer = pair
+        if peer != context.peer_aid and peer not in context.peer_verified:
+            peer = context.peer_aid
+        self.answer_on(context, message, (local, peer), in_slot=in_slot)
+
+    def answer_on(
+        self, context: Context, message: ControlMessage | bytes, pair: Pair, *, in_slot: bool
+    ) -> None:
         """Sends a message of a context; in the slot rewritable if Ls(local) has others [D4, D6]."""
         rewritable = in_slot and len(context.own_set) > 1
         self.send(message, pair, rewritable=rewritable, in_slot=in_slot)

@@ -100,7 +100,7 @@ def start(
     # A peer that still has the context takes no sets from this exchange [D39].
     context.untold |= context.is_known_to_peer
     keys = core.keys.pair(core.now_ns) if before is None else before.keys
-    context.exchange = Exchange(core.nonce(), core.now_ns, core.now_ns, keys, waiting=waiting)
+    context.exchange = Exchange(core.now_ns, core.now_ns, keys, waiting=waiting)
     if before is not None:
         context.exchange.started_ns, context.exchange.held = before.started_ns, before.held
         context.exchange.ccr_tries = before.ccr_tries
@@ -110,12 +110,14 @@ def start(
 
 def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
     """Sends INIT over the pair whose turn it is, and waits [draft §7.2, §4.4; D16]."""
-    pairs = first_contacts(context)
-    round_number, turn = divmod(exchange.tries, len(pairs))
-    pair = pairs[turn]
+    if not _untried(context, exchange):
+        exchange.rounds += 1
+        exchange.tried.clear()
+    pair, *others = _untried(context, exchange)
+    exchange.tried.add(pair)
     message = ControlMessage(
         code=Code.INIT,
-        nonce=exchange.nonce,
+        nonce=_nonce_to(core, exchange, pair[1]),
         sender_aid=context.local_aid,
         receiver_aid=context.peer_aid,
         context=ContextOption(
@@ -135,12 +137,26 @@ def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
     exchange.sent_ns = core.now_ns
     exchange.tries += 1
     # Some networks drop what they do not know, others rewrite sources: each gets its turn [D6].
-    core.send_on(context, message, pair, in_slot=round_number % 2 == 1)
-    if _is_urgent(context, exchange) and turn + 1 < len(pairs):
-        delay_ns = RETRANSMIT_WAITING
-    else:
-        delay_ns = core.jittered(RETRANSMIT_FIRST << min(round_number, 16))
+    core.send_on(context, message, pair, in_slot=exchange.rounds % 2 == 1)
+    delay_ns = RETRANSMIT_WAITING
+    if not others:
+        delay_ns = core.jittered(RETRANSMIT_FIRST << min(exchange.rounds, 16))
     core.set_timer(context, Timer.RETRANSMIT, delay_ns)
+
+
+def _untried(context: Context, exchange: Exchange) -> list[Pair]:
+    """The pairs over which INIT has yet to go in this round; the DNS may prove more of them."""
+    return [pair for pair in first_contacts(context) if pair not in exchange.tried]
+
+
+def _nonce_to(core: Core, exchange: Exchange, destination: Locator) -> int:
+    """The nonce of the INITs to a destination, which nobody else sees [D38]."""
+    for nonce, other in exchange.nonces.items():
+        if other == destination:
+            return nonce
+    nonce = core.nonce()
+    exchange.nonces[nonce] = destination
+    return nonce
 
 
 def with_piggyback(core: Core, message: ControlMessage, packet: bytes) -> ControlMessage:
@@ -157,7 +173,8 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.drop("CC without INIT")
         return
     assert message.tokens is not None
-    if message.nonce != exchange.nonce or message.tokens.receiver != context.local_token:
+    proven = exchange.nonces.get(message.nonce)
+    if proven is None or message.tokens.receiver != context.local_token:
         core.drop("CC with another nonce")
         return
     if message.context.receiver_label != context.local_label:
@@ -174,14 +191,14 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     exchange.peer_token, exchange.peer_key = message.tokens.sender, message.key
     if message.piggyback is not None and event.source in context.peer_set:
         core.deliver(context, ulp_packet(message))
-    if event.source == context.peer_aid:
+    if proven == context.peer_aid:
         context.aid_proven = True
     if exchange.tries == 1:
         context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
     core.enter(context, State.CCR_SENT, "CC received")
     reply = ControlMessage(
         code=Code.CCR,
-        nonce=exchange.nonce,
+        nonce=message.nonce,
         sender_aid=context.local_aid,
         receiver_aid=context.peer_aid,
         context=ContextOption(
@@ -197,9 +214,9 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         reset_token=own_reset_hash(core, context),
     )
     delivered = exchange.carried and not message.flags & Flag.ULP_PACKET_DISCARDED
-    if event.source != context.peer_aid and not (
-        delivered and exchange.carried == exchange.waiting
-    ):
+    # CCR is an answer, but a packet of the ULP goes only where the peer is proven to be [D38].
+    is_elsewhere = event.source != context.peer_aid and event.source in context.peer_verified
+    if is_elsewhere and not (delivered and exchange.carried == exchange.waiting):
         reply = with_piggyback(core, reply, exchange.waiting)
     exchange.reply = reply, (event.destination, event.source), event.in_slot
     announce(core, context)
@@ -211,18 +228,12 @@ def _send_ccr(core: Core, context: Context, exchange: Exchange) -> None:
     reply, pair, in_slot = exchange.reply
     exchange.sent_ns = core.now_ns
     turn = exchange.ccr_tries % CCR_TRIES_MAX
-    core.send_on(context, reply, pair, in_slot=in_slot ^ (turn % 2 == 1))
+    core.answer_on(context, reply, pair, in_slot=in_slot ^ (turn % 2 == 1))
+    soon_ns = max(RETRANSMIT_WAITING, 2 * context.round_trip_ns)
     delay_ns = core.jittered(RETRANSMIT_FIRST << turn)
-    if _is_urgent(context, exchange):
-        soon_ns = max(RETRANSMIT_WAITING, 2 * context.round_trip_ns)
-        delay_ns = min(soon_ns << min(exchange.ccr_tries, 16), delay_ns)
+    delay_ns = min(soon_ns << min(exchange.ccr_tries, 16), delay_ns)
     exchange.ccr_tries += 1
     core.set_timer(context, Timer.RETRANSMIT, delay_ns)
-
-
-def _is_urgent(context: Context, exchange: Exchange) -> bool:
-    """Whether data waits; a peer that lost its context is being talked to in any case."""
-    return bool(exchange.waiting) or context.is_known_to_peer
 
 
 def own_reset_hash(core: Core, context: Context) -> bytes:
@@ -275,7 +286,8 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
         core.drop("CONF without INIT")
         return
     assert message.tokens is not None
-    if message.nonce != exchange.nonce or message.tokens.receiver != context.local_token:
+    proven = exchange.nonces.get(message.nonce)
+    if proven is None or message.tokens.receiver != context.local_token:
         core.drop("CONF with another nonce")
         return
     if message.context.receiver_label != context.local_label or not message.context.sender_label:
@@ -286,7 +298,7 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     if not key or not is_authentic(key, event, message):
         core.drop("CONF not authentic")
         return
-    if event.source == context.peer_aid:
+    if proven == context.peer_aid:
         context.aid_proven = True
     # A peer that had the context before says its sets, and has taken none of ours [D12, D39].
     context.untold |= bool(message.sender_locators) and exchange.ccr_tries > 0
@@ -335,13 +347,13 @@ def on_retransmit(core: Core, context: Context) -> None:
     """Nothing came back in time [draft §7.10, D16]."""
     exchange = context.exchange
     assert exchange is not None
-    rounds = exchange.tries / len(first_contacts(context))
+    is_over = exchange.rounds + 1 >= INIT_ROUNDS_MAX and not _untried(context, exchange)
     in_time = core.now_ns - exchange.started_ns < CONTEXT_IDLE_TIME
     if context.state is State.CCR_SENT and exchange.ccr_tries % CCR_TRIES_MAX:
         _send_ccr(core, context, exchange)
     elif context.state is State.CCR_SENT and in_time:
         start(core, context, exchange.waiting, "CCR unanswered", before=exchange)
-    elif context.state is State.INIT_SENT and rounds < INIT_ROUNDS_MAX and in_time:
+    elif context.state is State.INIT_SENT and not is_over and in_time:
         _send_init(core, context, exchange)
     elif context.is_known_to_peer:
         # The peer that was said to have lost the context never spoke: go on with it [D18].

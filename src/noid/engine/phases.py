@@ -19,10 +19,12 @@ class Exchange:
     """A set-up under way: INIT, CC, CCR, CONF [draft §4.1].
 
     Attributes:
-        nonce: of our INIT and CCR; what answers must carry.
+        nonces: of our INITs, and where each goes: what answers with it is proven to be there [D38].
         started_ns: when the first INIT went.
         sent_ns: when the message now waiting for its answer went.
         tries: INITs sent so far.
+        rounds: rounds over the pairs that are over.
+        tried: the pairs of this round over which an INIT went.
         ccr_tries: CCRs sent so far, those before the last INIT too.
         waiting: the latest packet of the ULP that went plainly meanwhile, between AIDs.
         carried: the one of these that rode on the last INIT.
@@ -35,11 +37,13 @@ class Exchange:
         held: packets that arrived from sources not proven yet, and these sources [D48].
     """
 
-    nonce: int
     started_ns: int
     sent_ns: int
     keys: KeyPair
+    nonces: dict[int, Locator] = field(default_factory=dict)
     tries: int = 0
+    rounds: int = 0
+    tried: set[Pair] = field(default_factory=set)
     ccr_tries: int = 0
     waiting: bytes = b""
     carried: bytes = b""

@@ -71,15 +71,17 @@ def alternatives(context: Context) -> list[Pair]:
 
 
 def first_contacts(context: Context) -> list[Pair]:
-    """The pairs over which INIT is tried, in order [draft §4.4, §7.2].
+    """The pairs over which INIT is tried, in order [draft §4.4, §7.2; D38].
 
     "The first INIT message is sent to the destination locator which is the AID." Then the other
-    destinations, then the other sources too, "as it is retransmitting the INIT message".
+    destinations, as far as the DNS has proven them, then the other sources too, "as it is
+    retransmitting the INIT message".
     """
     others = [locator for locator in context.own_set if locator != context.local_aid]
     others.sort(key=lambda locator: standing(context, (locator, context.peer_aid)))
     locals_: list[Locator] = [context.local_aid, *others]
-    return [(local, peer) for local in locals_ for peer in context.peer_set]
+    proven = context.peer_verified | {context.peer_aid}
+    return [(local, peer) for local in locals_ for peer in context.peer_set if peer in proven]
 
 
 def working(contexts: Iterable[Context], locators: Sequence[Locator]) -> tuple[Locator, ...]:
