@@ -131,6 +131,7 @@ class Alone(Speaker):
         if settled or not inquiry.later:
             talk.found = inquiry.found
         self.share_lsr()
+        self.setup.proven_more()
         if talk.probation and talk.probation in talk.found.verified:
             talk.probation = ""
             talk.settle()

@@ -49,6 +49,9 @@ class SetUp:
         self.host = host
         self.periods: dict[int, tuple[bytes, bytes]] = {}
         self.timer = -1
+        self.nonces: dict[str, int] = {}
+        self.tried: set[Pair] = set()
+        self.round, self.sent_s = 0, 0.0
         self.started = 0.0
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
@@ -63,7 +66,7 @@ class SetUp:
         talk = self.host.talk
         assert talk is not None
         self.host.share_lsr()
-        talk.nonce, talk.tries, talk.replies = secrets.randbits(64), 0, 0
+        self.nonces, self.tried, self.round, talk.replies = {}, set(), 0, 0
         talk.state = "init-sent"
         self.started = self.started or time.monotonic()
         self.send_init()
@@ -71,40 +74,62 @@ class SetUp:
     def send_init(self) -> None:
         talk = self.host.talk
         assert talk is not None
-        round_number, turn = divmod(talk.tries, len(talk.first_contacts))
-        if round_number == ROUNDS_MAX or time.monotonic() - self.started > EXCHANGE_S:
+        if not self.untried:
+            self.round += 1
+            self.tried.clear()
+        if self.round == ROUNDS_MAX or time.monotonic() - self.started > EXCHANGE_S:
             tell("unable")
             self.host.forget("unable")
             return
-        pair = talk.first_contacts[turn]
+        pair = self.untried[0]
+        self.tried.add(pair)
+        talk.nonce = self.nonces.setdefault(pair[1], secrets.randbits(64))
         message = self.host.init()
         if pair[0] == talk.local and pair[1] != talk.peer:
             message = riding(message, talk.waiting)
         talk.carried = talk.waiting if message.piggyback else None
-        talk.tries += 1
-        repeats_rewritable = len(self.host.locators) > 1 and round_number % 2 == 1
+        self.sent_s = time.monotonic()
+        repeats_rewritable = len(self.host.locators) > 1 and self.round % 2 == 1
         self.host.send(message, pair, self.host.base if repeats_rewritable else 0)
-        hurry = talk.waiting is not None and turn + 1 < len(talk.first_contacts)
-        self.later(WAITING_S if hurry else jitter(FIRST_S * 2**round_number), self.send_init)
+        hurry = talk.waiting is not None and self.untried
+        self.later(WAITING_S if hurry else jitter(FIRST_S * 2**self.round), self.send_init)
+
+    @property
+    def untried(self) -> list[Pair]:
+        """The pairs over which INIT has yet to go in this round."""
+        assert self.host.talk is not None
+        return [one for one in self.host.talk.first_contacts if one not in self.tried]
+
+    def proven_more(self) -> None:
+        """The DNS has proven something: another destination is tried 250 ms after the last."""
+        talk = self.host.talk
+        if talk is not None and talk.state == "init-sent" and self.untried:
+            self.later(max(0, self.sent_s + WAITING_S - time.monotonic()), self.send_init)
+
+    def destination_of(self, message: Message) -> str:
+        """Where the INIT went whose nonce a message has; empty if it is none of this exchange."""
+        talk = self.host.talk
+        _, ours = message.tokens
+        if talk is None or (ours, message.labels.receiver) != (talk.token, talk.label):
+            return ""
+        found = [one for one, nonce in self.nonces.items() if nonce == message.nonce]
+        return found[0] if found else ""
 
     def on_cc(self, message: Message, way: Pair, base: int) -> None:
-        talk = self.host.talk
-        theirs, ours = message.tokens
-        known = (message.nonce, ours, message.labels.receiver)
-        if talk is None or talk.state != "init-sent":
-            return
-        if known != (talk.nonce, talk.token, talk.label):
+        talk, destination = self.host.talk, self.destination_of(message)
+        theirs, _ = message.tokens
+        if talk is None or talk.state != "init-sent" or not destination:
             return
         talk.peer_token, talk.peer_public = theirs, message.public
         talk.peer_birthday = message.labels.sender_birthday
         talk.peer_locators = message.locators(Option.SENDERS_LOCATORS)
-        talk.aid_proven |= way[1] == talk.peer
+        talk.aid_proven |= destination == talk.peer
         if message.piggyback and way[1] in talk.ls:
             self.host.ulp.receive((message.protocol, message.piggyback))
         talk.state, talk.announced = "ccr-sent", True
         reply = self.host.check_reply(message)
         brought = talk.carried == talk.waiting and not message.flags & DISCARDED
-        if way[1] != talk.peer and not brought:
+        if way[1] != talk.peer and way[1] in talk.lsv and not brought:
             reply = riding(reply, talk.waiting)
         self.send_ccr(reply, way, base)
 
@@ -121,16 +146,14 @@ class SetUp:
         self.later(delay_s, lambda: self.send_ccr(reply, way, other))
 
     def on_conf(self, message: Message, way: Pair) -> None:
-        talk = self.host.talk
-        _, ours = message.tokens
-        known = (message.nonce, ours, message.labels.receiver)
+        talk, destination = self.host.talk, self.destination_of(message)
         if talk is None or talk.state not in ("init-sent", "ccr-sent"):
             return
-        if known != (talk.nonce, talk.token, talk.label) or not message.labels.sender:
+        if not destination or not message.labels.sender:
             return
         if not self.host.authenticity(message):
             return
-        talk.aid_proven |= way[1] == talk.peer
+        talk.aid_proven |= destination == talk.peer
         self.host.note_peer(message)
         self.host.take_own_lsr(message)
         self.establish(way)

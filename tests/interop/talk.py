@@ -100,9 +100,10 @@ class Talk(Context):
 
     @property
     def first_contacts(self) -> list[Pair]:
-        """A round of INIT: the sources, and for each the destinations, the AIDs first."""
+        """A round of INIT: the sources, and for each the proven destinations, the AIDs first."""
         sources = [self.local, *(one for one in self.locators if one != self.local)]
-        return [(source, destination) for source in sources for destination in self.ls]
+        proven = [one for one in self.ls if one == self.peer or one in self.lsv]
+        return [(source, destination) for source in sources for destination in proven]
 
     @property
     def pairs(self) -> list[Pair]:
