@@ -209,9 +209,6 @@ PREFIX_OCTETS: Final = 6
 """A source prefix is a /48."""
 IN_USE_TIME: Final = 5 * MINUTE
 """A context is in use for so long after data in either direction [D46]."""
-USE_CHECKED_FIRST: Final = 20 * MILLISECOND
-"""The data plane is asked so soon after the set-up whether a context that the peer began is used,
-then after four times the age of the context each time, at most IN_USE_TIME [D46]."""
 QUARANTINED_LABELS_MAX: Final = 262_144
 """Labels that are free but not used again yet; a quarter of them all, the oldest goes first."""
 NAMES_PER_LOCATOR_MAX: Final = 4

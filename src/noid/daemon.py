@@ -65,7 +65,7 @@ from noid.plane.layout import Clock
 from noid.plane.pins import own_devices
 from noid.plane.slow import Surroundings, check_permission
 from noid.plane.tun import TunPlane
-from noid.reports import LEVELS, context_report, event_of, line_of
+from noid.reports import LEVELS, context_report, event_of, line_of, shares_report
 from noid.resolvconf import resolvers_before
 from noid.storage import Birth, be_born
 from noid.survey import Survey
@@ -501,6 +501,7 @@ class Daemon:
             },
             "contexts": {state.value: count for state, count in states.items()},
             "taking_up": self._progress(),
+            "shares": shares_report(self.host.shares),
             "dropped": self.host.drops,
             "dns": {
                 "resolver": self.availability.describe(),

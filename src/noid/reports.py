@@ -1,6 +1,7 @@
 """The engine's and the daemon's facts as people and programs read them: JSON objects, log lines."""
 
 import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from noid.engine.context import Context
@@ -14,9 +15,11 @@ from noid.engine.events import (
     StateChanged,
     Switched,
 )
-from noid.locators import Locator, format_locator
+from noid.locators import LOCATOR_OCTETS, Locator, format_locator
+from noid.shares.policy import Standing
 
 Event = dict[str, Any]
+LOCATOR_BITS = 8 * LOCATOR_OCTETS
 
 LEVELS = {
     "state_changed": logging.INFO,
@@ -98,6 +101,28 @@ def line_of(event: Event) -> str:
         if key not in ("event", "at_ns")
     )
     return f"{event['event'].replace('_', ' ')}: {facts}"
+
+
+def shares_report(standings: Iterable[Standing]) -> dict[str, dict[str, Any]]:
+    """Who has most of what sources compete for, as ``noid status --json`` shows it."""
+    return {
+        one.row.name: {
+            "limit": one.limit,
+            "used": one.used,
+            "largest": _prefixes(one.largest, 48) | _prefixes(one.regions, 32),
+        }
+        for one in standings
+    }
+
+
+def _prefixes(counts: Mapping[int, int], bits: int) -> dict[str, int]:
+    """Counts by prefix, as text."""
+
+    def text(user: int) -> str:
+        address = Locator((user << LOCATOR_BITS - bits).to_bytes(LOCATOR_OCTETS, "big"))
+        return f"{format_locator(address)}/{bits}"
+
+    return {text(user): count for user, count in counts.items()}
 
 
 def context_report(context: Context) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from random import Random
 
 import pytest
 
-from noid.constants import IN_USE_TIME, MILLISECOND, PROVISIONAL_CONTEXTS_MAX, SECOND
+from noid.constants import IN_USE_TIME, MILLISECOND, PREFIX_BURST, PROVISIONAL_CONTEXTS_MAX, SECOND
 from noid.datapath.events import ControlMessageReceived, OneWayDataSeen, UlpPacketSeen
 from noid.engine.events import LocatorsChanged, Output, PeerResolved, SendControl
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.locators import Locator
+from noid.reports import shares_report
 from noid.shares.policy import SHARES, site_of
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
@@ -42,8 +43,13 @@ class Victim:
         octets = encode_packet(message, source, B1, CODEPOINTS)[ipv6.HEADER_OCTETS :]
         return self.host.handle(ControlMessageReceived(source, B1, False, octets), self.now_ns)
 
-    def meet(self, site: int, *, aid: Locator | None = None) -> list[Output]:
-        """A host of a site begins a context; its AID may be another's than the one it sends from.
+    def meet(self, site: int, *, aid: Locator | None = None, more: int = 0) -> list[Output]:
+        """A host of a site begins a context.
+
+        Args:
+            site: where it is.
+            aid: its AID, if that is another address than the one it sends from.
+            more: how many locators it says it has besides.
 
         Returns:
             What its CCR led to.
@@ -51,7 +57,8 @@ class Victim:
         self.now_ns += 10 * MILLISECOND
         source = self.peer_of(site)
         label, token = self.chance.randrange(1, 1 << 20), self.chance.getrandbits(64)
-        locators = (LocatorEntry(aid or source, LocatorFlag.LOCAL),)
+        named = (aid or source, *(self.peer_of(site) for _ in range(more)))
+        locators = tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in named)
         init = ControlMessage(
             code=Code.INIT,
             nonce=1,
@@ -171,3 +178,24 @@ def test_provisional_contexts_of_one_48_make_room_for_others() -> None:
         victim.meet(EVIL, aid=victim.peer_of(0x2A00_0000_0000))
     assert victim.count(EVIL) <= PROVISIONAL_CONTEXTS_MAX // SHARES
     assert victim.host.core.provisional.count <= PROVISIONAL_CONTEXTS_MAX
+
+
+def test_the_status_names_the_largest_users() -> None:
+    victim = Victim()
+    for _ in range(5):
+        victim.meet(EVIL)
+    for number in range(4):
+        victim.meet(EVIL + 1 + number)
+    victim.meet(EVIL, aid=victim.peer_of(0x2A00_0000_0000))
+    report = shares_report(victim.host.shares)
+    assert report["contexts"] == {
+        "limit": LIMIT,
+        "used": 9,
+        "largest": {"2001:db8:aaaa::/48": 5, "2001:db8::/32": 9},
+    }
+    assert report["provisional contexts"]["largest"]["2001:db8:aaaa::/48"] == 1
+    for _ in range(3 * PREFIX_BURST):
+        source = victim.peer_of(EVIL)
+        victim.host.core.may_answer(source, victim.host.core.checks)
+    report = shares_report(victim.host.shares)
+    assert report["CC"]["largest"]["2001:db8:aaaa::/48"] > PREFIX_BURST

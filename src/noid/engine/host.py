@@ -59,6 +59,7 @@ from noid.engine.secrets import Entropy
 from noid.engine.state import State, Timer, Trigger
 from noid.errors import WireError
 from noid.locators import Locator
+from noid.shares.policy import Standing
 from noid.wire.control import Code, decode_message
 
 NOT_ANOTHER_HOST = "source that no other host can have"
@@ -144,6 +145,15 @@ class Host:
     def drops(self) -> dict[str, int]:
         """How much from the network had no effect, by reason."""
         return dict(self.core.drops)
+
+    @property
+    def shares(self) -> list[Standing]:
+        """Who has most of what sources compete for [D46]."""
+        core = self.core
+        return [
+            one.standing
+            for one in (core.begun_by_peers, core.provisional, core.checks, core.errors)
+        ]
 
     def _dispatch(self, event: Input) -> None:
         core = self.core

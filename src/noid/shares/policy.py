@@ -7,6 +7,7 @@ as long as half of it is free. The rows are data: the tables and rates that obey
 ``noid.shares.tables`` and ``noid.shares.rates``; ``noid status`` shows the largest users.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from noid.constants import (
@@ -54,6 +55,36 @@ class Row:
     def share(self) -> int:
         """What a site, or a region, may have while others need it."""
         return max(1, self.limit // SHARES)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a row stands.
+
+    Attributes:
+        row: which.
+        limit: of a table, how many entries it has room for here; of a rate, how much in a second.
+        used: entries there are; of a rate 0.
+        largest: sites with the greatest counts, and these: of their entries; of a rate, of what was
+            refused to them.
+        regions: the same of regions.
+    """
+
+    row: Row
+    limit: int
+    used: int
+    largest: dict[int, int]
+    regions: dict[int, int]
+
+
+LARGEST_SHOWN = 3
+"""Sites and regions of which the standing of a row tells."""
+
+
+def largest(counts: Mapping[int, int]) -> dict[int, int]:
+    """The greatest of some counts."""
+    found = sorted(counts.items(), key=lambda one: one[1], reverse=True)
+    return dict(found[:LARGEST_SHOWN])
 
 
 CONTEXTS = Row(name="contexts", limit=CONTEXTS_MAX)

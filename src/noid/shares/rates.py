@@ -7,7 +7,7 @@ for each event. Sites fall into so many places by a secret key; two that meet in
 from collections.abc import Hashable
 
 from noid.constants import SECOND
-from noid.shares.policy import REGION_SHIFT, SHARES, Row
+from noid.shares.policy import REGION_SHIFT, SHARES, Row, Standing, largest
 
 PLACES = 4_096
 KEY_SHIFT = 36
@@ -53,6 +53,11 @@ class Rate:
         self._site_cost_ns = SECOND // row.each
         self._region_cost_ns = SECOND * SHARES // row.limit
         self._burst_ns = row.burst * SECOND
+
+    @property
+    def standing(self) -> Standing:
+        """To whom most was refused."""
+        return Standing(self.row, self.row.limit, 0, largest(self.refused.counts), {})
 
     def forget(self) -> None:
         """Begins anew: nothing has happened lately."""

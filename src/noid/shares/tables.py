@@ -8,7 +8,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from noid.shares.policy import NEEDED_TIME, RECALLED_MAX, REGION_SHIFT, Row
+from noid.shares.policy import (
+    LARGEST_SHOWN,
+    NEEDED_TIME,
+    RECALLED_MAX,
+    REGION_SHIFT,
+    Row,
+    Standing,
+    largest,
+)
 
 CANDIDATES = 8
 """Sites with one entry that are compared, where all sites of a region have but one."""
@@ -91,6 +99,11 @@ class _Region:
         """How many entries a site has."""
         return 1 if site in self.single else self.ranking.counts.get(site, 0)
 
+    def largest(self) -> dict[int, int]:
+        """Its sites with most entries, and how many these are."""
+        crowds = dict(self.ranking.largest(LARGEST_SHOWN))
+        return crowds or dict.fromkeys(islice(self.single, LARGEST_SHOWN), 1)
+
     def add(self, site: int, entry: int) -> None:
         if site in self.single:
             crowd = self.crowds[site] = _Crowd()
@@ -145,6 +158,15 @@ class Table:
         self.ranking = Ranking()
         self.count = 0
         self._needed_until_ns = 0
+
+    @property
+    def standing(self) -> Standing:
+        """Who has most."""
+        regions = dict(self.ranking.largest(LARGEST_SHOWN))
+        sites: dict[int, int] = {}
+        for region in regions:
+            sites |= self.regions[region].largest()
+        return Standing(self.row, self.limit, self.count, largest(sites), regions)
 
     @property
     def is_full(self) -> bool:
@@ -235,11 +257,11 @@ class Table:
 
     def _largest(self, unused_ns: int, rank: Callable[[int], Rank], *, is_full: bool) -> int | None:
         """The entry of the largest region's largest site that is worth least, if it may go."""
-        largest = self.ranking.greatest()
-        if largest is None:
+        region = self.ranking.greatest()
+        if region is None:
             return None
-        entry = self.regions[largest].least(None, rank)
+        entry = self.regions[region].least(None, rank)
         is_used = rank(entry)[1] > unused_ns
-        is_over = self.ranking.counts[largest] > self.share
+        is_over = self.ranking.counts[region] > self.share
         may_go = is_over or not is_used if is_full else is_over and not is_used
         return entry if may_go else None
