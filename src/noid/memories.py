@@ -21,7 +21,7 @@ from noid.engine.events import Memory
 from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
 from noid.files import DamagedError
-from noid.locators import LOCATOR_OCTETS
+from noid.locators import LOCATOR_OCTETS, Locator
 
 FILE_NAME = "contexts.sqlite"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -231,6 +231,8 @@ def decoded(label: int, octets: bytes | None) -> Memory | None:
         return None
     values = [getattr(memory, name) for name in Memory.__dataclass_fields__]
     ends = (memory.local_aid, memory.peer_aid, memory.local_locator, memory.peer_locator)
+    sets_of_peer = memory.remote, memory.peer_local, memory.told_remote
+    sets_of_ours = memory.own_local, memory.own_remote or ()
     is_plausible = (
         memory.local_label == label
         and 0 < label <= FLOW_LABEL_MASK
@@ -240,11 +242,26 @@ def decoded(label: int, octets: bytes | None) -> Memory | None:
         and max(memory.update_nonce, memory.peer_update_nonce) < NONCES
         and memory.peer_keepalive_nonce < NONCES
         and memory.round_trip_ns < ROUND_TRIP_MAX_NS
-        and all(len(locator) == LOCATOR_OCTETS for locator in ends)
+        and memory.local_aid != memory.peer_aid
+        and all(map(_is_unicast, ends))
+        and all(_has_room(one, memory.peer_aid) for one in sets_of_peer)
+        and all(_has_room(one, memory.local_aid) for one in sets_of_ours)
         and all(map(_is_plausible, values))
         and all(0 <= flags <= 0xFF for _, flags in memory.peer_marks)
     )
     return memory if is_plausible else None
+
+
+def _is_unicast(locator: Locator) -> bool:
+    """Whether an address is unicast and no link's own; quicker than ``is_global_unicast``."""
+    if len(locator) != LOCATOR_OCTETS or locator[0] in (0, 0xFF):
+        return False
+    return not (locator[0] == 0xFE and locator[1] & 0xC0 == 0x80)
+
+
+def _has_room(locators: tuple[Locator, ...], aid: Locator) -> bool:
+    """Whether a set can be sent, the AID in it [D5]."""
+    return len(locators) + (aid not in locators) <= LOCATORS_MAX
 
 
 def _is_plausible(value: object) -> bool:

@@ -98,15 +98,15 @@ class Sandbox:
         place.mkdir(exist_ok=True)
         return OPEN_PYTHON.format(prefix=sys.base_prefix, place=place, closed=closed[-1])
 
-    def words(self, *capabilities: str) -> list[str]:
-        """The command that runs noid with capabilities."""
+    def words(self, *capabilities: str, command: str = "run") -> list[str]:
+        """A command of noid with capabilities."""
         held = ",".join(["-all", *(f"+{one.removeprefix('CAP_').lower()}" for one in capabilities)])
         user = [f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"]
         sets = [f"--{kind}={held}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
         python = [sys.executable, "-c"]
         mounts = MOUNTS.format(open_python=self.open_python())
         passed = ["unshare", "--mount", "sh", "-c", mounts, *python, PASS]
-        noid = [sys.executable, "-m", "noid", "run", "--config", str(self.config)]
+        noid = [sys.executable, "-m", "noid", command, "--config", str(self.config)]
         return [*passed, "setpriv", *user, *sets, *python, DENY, *noid]
 
     def start(self) -> Process:
@@ -118,6 +118,13 @@ class Sandbox:
         )
         assert process.running, process.output()
         return process
+
+    def down(self) -> str:
+        """What ``noid down`` says, run as the same user with the same capabilities."""
+        words = self.words(*unit_capabilities(), command="down")
+        done = self.lab.run("a", words, timeout_s=STARTS_WITHIN_S)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def established(self) -> bool:
         """Whether a context with b is there."""
@@ -172,6 +179,8 @@ def test_noid_runs_in_the_sandbox_and_goes_on_after_a_kill(sandbox: Sandbox) -> 
     sandbox.reaches_b()
     process.end()
     assert process.popen.returncode == 0, process.output()
+    assert "removed" in sandbox.down()
+    assert not sandbox.pins.exists() or list(sandbox.pins.iterdir()) == []
     for word in ("Traceback", " ERROR ", "denied", "refused"):
         assert word not in process.output(), process.output()
 
