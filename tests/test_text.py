@@ -18,7 +18,7 @@ import dns.rdatatype
 import dns.rrset
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noid.cli.main import main
@@ -65,6 +65,8 @@ def without_surrogates(value: object) -> object:
     return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
+@pytest.mark.slow
+@settings(max_examples=50, deadline=None)
 @given(st.recursive(TEXT | st.integers(0, 99) | st.none(), lambda one: st.dictionaries(TEXT, one)))
 def test_json_is_ascii_and_says_the_same(value: object) -> None:
     line = json_line(value)
@@ -158,6 +160,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "a zone as JSON": ("zone", "{}", "--locator", "2001:db8::1", "--json"),
     "a time to live": ("zone", "a.example", "--locator", "2001:db8::1", "--ttl", "{}"),
     "a resolver": ("lookup", "b.example", "--resolver", "{}"),
+    "a name of the doctor": ("doctor", "--name", "{}"),
     "a resolv.conf": ("resolver", "status", "--resolv-conf", "{}"),
     "a resolv.conf as JSON": ("resolver", "status", "--json", "--resolv-conf", "{}"),
     "a lab": ("lab", "down", "--name", "{}"),

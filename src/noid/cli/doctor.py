@@ -4,9 +4,10 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from noid.cli.names import DNS_PORT, configuration
+from noid.cli.names import DNS_PORT, check_host_name, configuration
 from noid.cli.places import CONFIG_HELP, NAMED_CONFIG, RESOLVER_HELP, address, port
 from noid.config import RESOLV_CONF
+from noid.dns.records import canonical_name
 from noid.doctor import Doctor, Finding, Health
 from noid.text import json_line, say
 
@@ -53,9 +54,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def examine(arguments: argparse.Namespace) -> int:
     """Prints a line for each thing looked at."""
     config = configuration(arguments)
+    name = canonical_name(arguments.name or config.host.name)
+    if name:
+        check_host_name(name)
     doctor = Doctor(
         config,
-        arguments.name or config.host.name,
+        name,
         servers=[(arguments.resolver, arguments.port)] if arguments.resolver else None,
         resolv_conf=arguments.resolv_conf,
         fix=arguments.fix,

@@ -98,14 +98,19 @@ def own_locators(config: Config) -> tuple[Locator, ...]:
     return tuple(address.locator for address in found)[:LOCATORS_MAX]
 
 
+def check_host_name(name: str) -> None:
+    """Raises UsageError for a canonical name that no zone file takes as it is."""
+    if not is_host_name(name):
+        raise UsageError(f"{name!r} is not a host name; {HOST_NAME}")
+
+
 def print_zone(arguments: argparse.Namespace) -> int:
     """Prints the records to add."""
     config = configuration(arguments)
     name = canonical_name(arguments.name or config.host.name)
     if not name:
         raise ConfigError("host.name", "is empty; name the host: noid zone a.example")
-    if not is_host_name(name):
-        raise UsageError(f"{name!r} is not a host name; {HOST_NAME}")
+    check_host_name(name)
     if not 0 <= arguments.ttl <= TTL_MAX:
         raise UsageError(f"--ttl {arguments.ttl} is not from 0 to {TTL_MAX} seconds")
     locators = tuple(map(parse_locator, arguments.locator)) or own_locators(config)
