@@ -229,7 +229,7 @@ class Daemon:
             dns.port,
             self.upstream,
             self._on_peer,
-            lambda: self.locators,
+            lambda: self.own.everything,
             policy=dns.policy,
             probe=dns.probe,
             working=self.host.working,

@@ -19,9 +19,10 @@ LOCATOR_OCTETS = 16
 FORMATTED_MAX = 4096
 """The texts of so many locators are remembered, which are asked for again and again."""
 
-UNSPECIFIED_OR_LOOPBACK = bytes(15)
-"""Of ``::`` and ``::1``; what else begins like this was never assigned."""
+IPV4_COMPATIBLE = bytes(12)
+"""``::/96``: ``::``, ``::1`` and addresses that are not used any more (RFC 4291 §2.5.5.1)."""
 IPV4_MAPPED = bytes(10) + b"\xff\xff"
+
 UNSPECIFIED = Locator(bytes(LOCATOR_OCTETS))
 """``::``, in the place of the AIDs of an Unknown Context message [D5]."""
 
@@ -56,4 +57,4 @@ def is_global_unicast(locator: Locator) -> bool:
         return False
     if locator[0] == 0xFE and locator[1] & 0xC0 == 0x80:  # link-local
         return False
-    return not locator.startswith((UNSPECIFIED_OR_LOOPBACK, IPV4_MAPPED))
+    return not locator.startswith((IPV4_COMPATIBLE, IPV4_MAPPED))

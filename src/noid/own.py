@@ -24,6 +24,7 @@ class OwnLocators:
     Attributes:
         said: what the engine was told last.
         addresses: every address read last that could be a locator.
+        everything: every address of this host, whatever device has it.
         links: the addresses of each uplink, by its index.
     """
 
@@ -31,6 +32,7 @@ class OwnLocators:
         self.host = host
         self.said = LocatorsChanged(())
         self.addresses: tuple[Locator, ...] = ()
+        self.everything: frozenset[Locator] = frozenset()
         self.links: dict[int, frozenset[Locator]] = {}
         self._led_out: frozenset[Locator] = frozenset()
 
@@ -43,6 +45,7 @@ class OwnLocators:
         """Takes what there is; returns what is to be said to the engine, or None if nothing is."""
         found = survey.locators
         self.addresses = tuple(one.locator for one in found)
+        self.everything = survey.addresses.union(self.addresses)
         self.links = {device.index: device.addresses for device in survey.devices}
         usable = [one for one in found if not one.deprecated or one.locator in self.locators]
         present = tuple(one.locator for one in usable)

@@ -76,7 +76,7 @@ class Stub:
         port: port, for both.
         upstream: where answers come from.
         on_peer: told of a peer before the program is.
-        own_locators: the host's own locators of this moment.
+        own_locators: the host's own addresses of this moment; a name that lists one is no peer.
         policy: which locator of a peer becomes the AID.
         working: those of a peer's locators that are not known to be of no use; of these the policy
             that takes turns chooses.

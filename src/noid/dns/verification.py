@@ -23,7 +23,7 @@ from noid.dns.records import (
     locator_at,
     reverse_name,
 )
-from noid.locators import Locator
+from noid.locators import Locator, is_global_unicast
 
 
 class Verification:
@@ -216,10 +216,15 @@ class Verification:
         return []
 
     def _forward_found(self, locators: tuple[Locator, ...]) -> None:
+        """Takes what a name lists; loopback, link-local and the like are no locators [D23]."""
         self._listed = self.aid in locators
         if not self._listed and not self._is_fixed:
             locators = ()
-        others = tuple(locator for locator in dict.fromkeys(locators) if locator != self.aid)
+        others = tuple(
+            locator
+            for locator in dict.fromkeys(locators)
+            if locator != self.aid and is_global_unicast(locator)
+        )
         self.remote = (self.aid, *others[: LOCATORS_MAX - 1])
 
     def _reverse_found(self, locator: Locator, names: list[str]) -> None:

@@ -1,0 +1,5 @@
+"""Servers that answer as a test says."""
+
+from tests.dns.conftest import pretend
+
+__all__ = ["pretend"]
