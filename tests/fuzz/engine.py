@@ -106,12 +106,12 @@ def check_tables(station: Station) -> None:
     assert {one.peer_aid for one in core.contexts.values()} == set(core.uses)
     for context in core.labels.values():
         check_context(context)
-    asked = {question for one in core.labels.values() for question in one.verification.open}
-    asked |= {
-        question
+    asked = {
+        one.asked(question)
         for one in core.labels.values()
-        if one.renewal is not None
-        for question in one.renewal.open
+        for inquiry in (one.verification, one.renewal)
+        if inquiry is not None
+        for question in inquiry.open
     }
     waiting = {question for question, contexts in core.questions.items() if contexts}
     assert waiting == asked
