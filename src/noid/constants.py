@@ -75,8 +75,12 @@ INIT_ROUNDS_MAX: Final = 4
 """Rounds of INIT over the locators before the peer is held unable [D16]."""
 CCR_TRIES_MAX: Final = 2
 """Unanswered CCRs before starting over with INIT [D16]."""
+UPDATE_RETRANSMIT_FIRST: Final = 250 * MILLISECOND
 UPDATE_RETRANSMIT_MAX: Final = 120 * SECOND
-"""Cap on the delay between retransmissions of an Update Request [D16]."""
+"""An Update Request with new sets is repeated after the one, or two round trips if those are
+longer; then after twice as long each time up to the other; times 0.5 to 1.5 [D16]."""
+UPDATE_RETRANSMIT_HEARD: Final = SECOND
+"""While the peer is heard it is repeated no later than this."""
 PEER_UNABLE_TIME: Final = 60 * SECOND
 PEER_UNABLE_MAX: Final = 10 * MINUTE
 """How long a peer that does not answer by M6 is reached as a plain IPv6 host: the one at first,
@@ -97,7 +101,9 @@ KEEPALIVE_INTERVAL: Final = 40 * MILLISECOND
 """A host that received so many packets on a context and has sent none for so long owes a keepalive:
 at most 25 a second [D42]."""
 GAP_MAX: Final = 4 * SECOND
-"""A longer gap between two signs of life of the peer counts as so long."""
+GAPS_USUAL: Final = 4
+"""A longer gap between two signs of life of the peer counts as so long; one that is longer than so
+many usual gaps as so many, or as UNANSWERED_PATIENCE: an outage is no habit."""
 ASK_WAIT_MIN: Final = MILLISECOND
 """The first UR over a pair that is suspected may stay unanswered for so long, at the least."""
 VERDICT_WAIT_MIN: Final = 10 * MILLISECOND
@@ -108,11 +114,11 @@ ASKS_AFTER_ALARM: Final = 12
 lately. With a fifth of all packets lost each is answered in 64 of 100 cases."""
 PROBES_AT_FIRST: Final = 16
 """Pairs probed in the first second of a search [D43]."""
-PROBE_INTERVAL: Final = 125 * MILLISECOND
+PROBE_INTERVAL: Final = 60 * MILLISECOND
 """Between rounds of these."""
 PROBE_INTERVAL_LARGE: Final = SECOND // 16
 """Between the rounds that follow in the first cycle, which makes 64 probes a second [D43]."""
-CYCLE_TIME: Final = 800 * MILLISECOND
+CYCLE_TIME: Final = 500 * MILLISECOND
 CYCLE_TIME_LARGE: Final = 4 * SECOND
 """Time in which a search that has found nothing tries all pairs again while programs send, up to
 PROBES_AT_FIRST of them and more."""
@@ -131,11 +137,12 @@ REPEATS_MAX: Final = 3
 REPEATED_PIGGYBACK_TIME: Final = 1 * SECOND
 """The same packet on several probes within this time is delivered once."""
 SEARCH_INTERVAL_MIN: Final = 100 * MILLISECOND
-SEARCH_INTERVAL_MAX: Final = 2 * SECOND
+SEARCH_INTERVAL_MAX: Final = SECOND // 2
 """A pair that was suspected without reason is not suspected again sooner than this; the interval
 doubles with each false alarm."""
-TOLERANCE_MAX: Final = 2 * SECOND
-"""T grows to twice a silence that proved harmless, but by that no further than this."""
+TOLERANCE_MAX: Final = SECOND // 2
+"""T grows to twice a silence that proved harmless, but by that no further than this: a failure must
+be noticed and answered within a second and a few round trips."""
 TOLERANCE_TIME: Final = 60 * SECOND
 """What false alarms taught is halved each time so long has passed."""
 PLAIN_ANSWER_WAIT: Final = 1 * SECOND

@@ -78,17 +78,14 @@ def message_in(output: Output) -> tuple[ipv6.Header, ControlMessage]:
     assert isinstance(output, SendControl)
     header = ipv6.Header.decode(output.packet)
     ends = header.source, header.destination
-    return header, decode_message(output.packet[40:], *ends, in_slot=False)
+    in_slot = header.next_header != ipv6.ICMPV6
+    return header, decode_message(output.packet[40:], *ends, in_slot=in_slot)
 
 
 def sent(station: Station, code: Code) -> ControlMessage:
-    """The last message of a code that a station sent plainly."""
+    """The last message of a code that a station sent."""
     packets = [one for one in station.outputs if isinstance(one, SendControl)]
-    return next(
-        message_in(one)[1]
-        for one in reversed(packets)
-        if one.packet[6] == ipv6.ICMPV6 and one.packet[41] == code
-    )
+    return next(message_in(one)[1] for one in reversed(packets) if one.packet[41] == code)
 
 
 def ccr_answering(cc: ControlMessage, key: bytes = STRANGER.public) -> ControlMessage:

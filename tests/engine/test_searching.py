@@ -17,6 +17,7 @@ from noid.constants import (
     PROBES_KEPT_MAX,
     PROBES_PER_ROUND_MAX,
     SECOND,
+    SILENCE_UNMEASURED,
     SUSPICION_TIME,
     WANTED_TIME,
 )
@@ -52,7 +53,7 @@ def searching(network: Network | None = None) -> Network:
     """Host b has found every pair silent."""
     network = cut_off(network)
     network.give(network.b, silence(network.b))
-    network.run(200 * MILLISECOND)
+    network.run(SILENCE_UNMEASURED + 50 * MILLISECOND)
     assert network.b.context.path is Path.SEARCHING
     return network
 
@@ -256,15 +257,20 @@ def test_pairs_that_are_gone_are_not_probed() -> None:
     assert {source for source, _ in asked(network.b)} == {B1}
 
 
-def test_a_host_that_was_told_does_not_say_that_it_hears_nothing() -> None:
+def test_a_host_that_was_told_says_that_it_hears_nothing_once_it_searches() -> None:
     network = established()
     network.run(SECOND)
     network.dead |= {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}
     network.give(network.b, silence(network.b))
-    network.run(SECOND)
-    flags = [message.flags & Flag.HEARS_NOTHING for _, message in sent_by(network.a, Code.UR)]
-    assert flags
-    assert not any(flags)
+    for path, says_so in ((Path.DOUBTING, False), (Path.SEARCHING, True)):
+        network.a.outputs.clear()
+        while network.a.context.path is not path:
+            network.run(MILLISECOND)
+        network.a.outputs.clear()
+        network.run(100 * MILLISECOND)
+        flags = [message.flags & Flag.HEARS_NOTHING for _, message in sent_by(network.a, Code.UR)]
+        assert flags
+        assert any(flags) == says_so
 
 
 def test_a_try_that_fails_is_no_sign_of_trouble() -> None:

@@ -83,6 +83,8 @@ def test_what_is_undone_before_its_turn_is_not_told() -> None:
 
 def test_so_many_timers_expire_at_a_time() -> None:
     network = crowded()
+    network.now_ns += SECOND
+    turns(network)  # the DNS has been asked about all of them
     network.give(network.a, LocatorsChanged((A1,)))
     turns(network)
     network.now_ns += 10 * SECOND

@@ -43,9 +43,12 @@ def test_an_acknowledgement_has_the_form_of_the_request(
     network.run(15 * MILLISECOND)
     assert forms(network.a, Code.UA) == [slot]
     network.a.outputs.clear()
+    network.dead.add((B1, A1))
     network.give(network.b, LocatorsChanged((B1,)))
-    network.run(15 * MILLISECOND)
-    assert forms(network.a, Code.UA) == [ipv6.ICMPV6]
+    network.run(20 * MILLISECOND)
+    network.dead.clear()
+    network.run(SECOND // 2)
+    assert forms(network.a, Code.UA)[:1] == [ipv6.ICMPV6]
 
 
 def test_who_cannot_be_rewritten_sends_what_must_not_be() -> None:
@@ -148,11 +151,10 @@ def test_a_request_that_comes_again_is_no_reason_to_look_for_another_pair() -> N
         one.packet[ipv6.HEADER_OCTETS :]
         for one in reversed(network.b.outputs)
         if isinstance(one, SendControl)
-        and one.packet[6] == ipv6.ICMPV6
         and one.packet[ipv6.HEADER_OCTETS + 1] == Code.UR
         and one.packet[8:40] == B1 + A1
     )
     network.a.outputs.clear()
-    network.give(network.a, ControlMessageReceived(B1, A1, False, last))
+    network.give(network.a, ControlMessageReceived(B1, A1, True, last))
     assert pairs(network.a, Code.UA)[0] == (A1, B1)
     assert pairs(network.a, Code.UR) == []

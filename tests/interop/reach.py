@@ -33,6 +33,7 @@ FEW: Final = 4
 FEW_S: Final = 1 / 16
 ONE_WAY_S: Final = 0.045
 GAP_MAX_S: Final = 4.0
+GAP_UNUSUAL_S: Final = 0.0625
 ASKS: Final = 3
 PATIENCE_MIN_S: Final = 0.01
 BURST: Final = 16
@@ -173,7 +174,8 @@ class Reach:
         """Something came: what was sent so far is not unanswered any more."""
         now_s = time.monotonic()
         if self.heard_s:
-            gap_s = min(now_s - self.heard_s, GAP_MAX_S)
+            longest_s = max(4 * self.gap_s, GAP_UNUSUAL_S) if self.gap_s else GAP_MAX_S
+            gap_s = min(now_s - self.heard_s, longest_s, GAP_MAX_S)
             self.gap_s = (3 * self.gap_s + gap_s) / 4 if self.gap_s else gap_s
         self.of(pair).heard_s = self.heard_s = now_s
         self.unanswered = 0

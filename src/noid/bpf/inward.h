@@ -5,6 +5,7 @@
 #define FOLLOW_INTERVAL SECOND		/* [D21] */
 #define KEEPALIVE_INTERVAL (SECOND / 25) /* [D42] */
 #define GAP_MAX (4 * SECOND)		/* counted as the peer's silence, as it fits an entry */
+#define GAP_UNUSUAL (SECOND / 16)	/* a shorter gap is counted whatever the usual one is */
 #define UNKNOWN_LABELS_PER_SECOND 200
 #define NOT_SUMMED (-524)		/* packet_sum_update(): the device did not sum up */
 
@@ -31,12 +32,14 @@ INLINE u8 place(const struct address *near, u8 near_count, const struct address 
 	return NOWHERE;
 }
 
-/* Learns how long the peer usually is silent. */
+/* Learns how long the peer usually is silent. An outage is no habit: it counts as four gaps. */
 INLINE void learn_gap(struct inbound *flow, u64 now)
 {
-	u64 gap = now - flow->heard_ns;
+	u64 gap = now - flow->heard_ns, usual = 4ULL * flow->gap_ns;
 
 	if (flow->heard_ns) {
+		if (usual && gap > usual)
+			gap = usual > GAP_UNUSUAL ? usual : gap > GAP_UNUSUAL ? GAP_UNUSUAL : gap;
 		if (gap > GAP_MAX)
 			gap = GAP_MAX;
 		flow->gap_ns = flow->gap_ns ? flow->gap_ns - flow->gap_ns / 4 + gap / 4 : gap;

@@ -22,6 +22,7 @@ from noid.constants import (
     FLOW_LABEL_MASK,
     FOLLOW_INTERVAL,
     GAP_MAX,
+    GAPS_USUAL,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_PACKETS,
     NEVER,
@@ -210,7 +211,9 @@ class Watch:
         """Data or something authentic came: what was sent is not unanswered any more."""
         self.unanswered_ns = self.unanswered = 0
         if self.heard_ns:
-            gap_ns = min(now_ns - self.heard_ns, GAP_MAX)
+            usual_ns = max(GAPS_USUAL * self.gap_ns, UNANSWERED_PATIENCE)
+            longest_ns = usual_ns if self.gap_ns else GAP_MAX
+            gap_ns = min(now_ns - self.heard_ns, longest_ns, GAP_MAX)
             self.gap_ns = (3 * self.gap_ns + gap_ns) // 4 if self.gap_ns else gap_ns
         self.heard_ns = now_ns
 

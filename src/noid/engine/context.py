@@ -269,11 +269,24 @@ class Context:
         Twice the round-trip time; or twice a silence that proved harmless, such as the time a
         receiver may sit on its acknowledgements, so that the same silence is no news again.
         """
-        round_trip_ns = self.round_trip_ns
+        round_trip_ns = self.expected.round_trip_ns
         if not round_trip_ns:
             return SILENCE_UNMEASURED
         tolerated_ns = min(2 * self.tolerated_ns, TOLERANCE_MAX)
         return max(SILENCE_MIN, min(max(2 * round_trip_ns, tolerated_ns), SILENCE_MAX))
+
+    @property
+    def expected(self) -> History:
+        """What to expect of the pair in use: if it was never measured, the slowest round trip.
+
+        It counts only if it is longer than what is expected where nothing was measured.
+        """
+        history = self.history_of(self.pair)
+        if not history.round_trip_ns and self.history:
+            slowest_ns = max(one.round_trip_ns for one in self.history.values())
+            if slowest_ns > SILENCE_UNMEASURED // 2:
+                return history._replace(round_trip_ns=slowest_ns)
+        return history
 
     @property
     def pair(self) -> Pair:

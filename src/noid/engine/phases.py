@@ -86,6 +86,7 @@ class Search:
         asks: URs sent over the pair in use.
         ask_at_ns: when the next of these go, or the verdict falls.
         found: another pair that has answered.
+        found_by: the pair by which a UR of the peer's came that says so; None for a UA.
         untried: pairs that have yet to be probed in this cycle.
         tried: how many have been.
         count: how many the cycle has.
@@ -103,6 +104,8 @@ class Search:
         rejected_ns: when a host last said that it does not know the form of data of a probe.
         asides: how often the context was set aside.
         is_aside: no pair passes the form of data, and data travels plain for a while [D47].
+        knew_round_trip: that of the pair in use had been measured when it was suspected.
+        is_silent: the pair in use has left all asks unanswered: the first other is used.
     """
 
     why: str
@@ -114,6 +117,7 @@ class Search:
     asks: int = 0
     ask_at_ns: int = NEVER
     found: Pair | None = None
+    found_by: Pair | None = None
     untried: list[Pair] = field(default_factory=list)
     tried: int = 0
     count: int = 0
@@ -131,6 +135,8 @@ class Search:
     plain_ns: int = 0
     names_newest: bool = False
     is_aside: bool = False
+    knew_round_trip: bool = False
+    is_silent: bool = False
 
 
 @dataclass(slots=True)

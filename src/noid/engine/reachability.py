@@ -108,7 +108,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     heard(core, context, event)
     if message.heard:
         _update_heard(core, context, message.heard)
-        acknowledged(core, context, message.heard, measures=False)
+        acknowledged(core, context, message.heard, by=(event.destination, event.source))
     answer_search(core, context)
     pair = event.destination, event.source
     if event.in_slot and message.flags & Flag.HEARS_HERE:
@@ -144,7 +144,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if update is not None and update.nonce == message.nonce and update.tries == 1:
         context.measure(context.pair, core.now_ns - update.sent_ns)
     _update_heard(core, context, message.nonce)
-    acknowledged(core, context, message.nonce, measures=True)
+    acknowledged(core, context, message.nonce)
 
 
 def _update_heard(core: Core, context: Context, nonce: int) -> None:

@@ -29,6 +29,7 @@ from noid.constants import (
     SEARCH_INTERVAL_MAX,
     SEARCH_INTERVAL_MIN,
     SECOND,
+    SILENCE_UNMEASURED,
     SUSPICION_TIME,
     TOLERANCE_TIME,
     WANTED_TIME,
@@ -82,12 +83,13 @@ def search(
     context.turn(Path.ASKING, Cue.SUSPICION)
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
     context.search = one
+    history = context.expected
+    one.knew_round_trip = context.round_trip_ns > 0
     _ask(core, context, one, 1)
-    history = context.history_of(context.pair)
     one.ask_at_ns = core.now_ns + history.ask_wait_ns
     if patient and len(alternatives(context)) <= PROBES_PER_ROUND_MAX:
         one.ask_at_ns += history.ask_wait_ns // 2  # one round will do, if it is needed at all
-    if beside is not None:
+    if beside is not None and beside != context.pair:
         _probe(core, context, one, beside)
     _arm(core, context, one)
 
@@ -143,7 +145,7 @@ def _ask(core: Core, context: Context, one: Search, count: int) -> None:
 
 def _ask_on(core: Core, context: Context, one: Search) -> None:
     """The pair in use has not answered yet: it is asked more; in the end it is silent."""
-    history = context.history_of(context.pair)
+    history = context.expected
     asks = ASKS_AFTER_ALARM if history.alarms else ASKS
     if context.path is Path.ASKING:
         context.turn(Path.DOUBTING, Cue.TIME)
@@ -152,12 +154,17 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
         _ask(core, context, one, asks - one.asks)
         one.ask_at_ns = core.now_ns + history.verdict_wait_ns
     elif one.found is not None:
-        _use(core, context, one, one.found)
+        _use(core, context, one, one.found, one.found_by)
+    elif core.now_ns < one.started_ns + SILENCE_UNMEASURED:
+        # A round trip may have become longer than measured: no other pair is better so far.
+        one.is_silent = True
+        one.ask_at_ns = one.started_ns + SILENCE_UNMEASURED
     else:
         context.turn(Path.SEARCHING, Cue.TIME)
         one.ask_at_ns = NEVER
         one.wanted_ns = core.now_ns
-        one.batch_at_ns = min(one.batch_at_ns, core.now_ns + PROBE_INTERVAL)
+        if not one.untried:
+            one.batch_at_ns = min(one.batch_at_ns, core.now_ns + PROBE_INTERVAL)
         one.cycle_ns = 0  # what began in doubt says nothing of firewalls
         core.install(context)
 
@@ -167,7 +174,9 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
 
 def _probe(core: Core, context: Context, one: Search, pair: Pair, packet: bytes = b"") -> None:
     """One UR over one pair, in the form of data."""
-    in_doubt = context.path in (Path.DOUBTING, Path.SEARCHING) and not one.told_by_peer
+    in_doubt = context.path is Path.SEARCHING or (
+        context.path is Path.DOUBTING and not one.told_by_peer
+    )
     nonce = _noted(core, context, one, pair)
     flags = Flag.HEARS_NOTHING if in_doubt else NO_FLAGS
     message = request(core, context, nonce, flags=flags, packet=packet)
@@ -333,53 +342,64 @@ def resume(core: Core, context: Context) -> None:
 # --- what comes of it -----------------------------------------------------------------------------
 
 
-def acknowledged(core: Core, context: Context, nonce: int, *, measures: bool) -> None:
-    """The peer has heard a UR of ours: its pair works, from here to there."""
+def acknowledged(core: Core, context: Context, nonce: int, *, by: Pair | None = None) -> None:
+    """The peer has heard a UR of ours: its pair works, from here to there.
+
+    Args:
+        core: of the host.
+        context: whose.
+        nonce: of our UR.
+        by: the pair by which a UR of the peer's came that names ours, which may be an old one; None
+            for a UA, which comes at once and measures the round trip.
+    """
     one = context.search
-    if context.late is not None and nonce in context.late:
-        probe = context.late.pop(nonce)
-        if measures:
-            context.measure(probe.pair, core.now_ns - probe.sent_ns)
-            core.install(context)
-    if one is None or nonce not in one.probes:
+    probes = one.probes if one is not None and nonce in one.probes else context.late
+    probe = probes.get(nonce) if probes else None
+    if probes is None or probe is None:
         return
-    probe = one.probes.pop(nonce)
     pair = probe.pair
+    if by is None:
+        del probes[nonce]
+        context.measure(pair, core.now_ns - probe.sent_ns)
+    if one is None or probes is not one.probes:
+        core.install(context)
+        return
     if nonce == one.plain_nonce:
         one.plain_ns = core.now_ns
-        return
-    if measures:
-        context.measure(pair, core.now_ns - probe.sent_ns)
-    if context.path is Path.LEAVING:
+    elif context.path is Path.LEAVING:
         if pair != context.pair:
-            _use(core, context, one, pair)
+            _use(core, context, one, pair, by)
     elif pair == context.pair:
-        _works(core, context, one)
-    elif context.path is Path.SEARCHING:
-        _use(core, context, one, pair)
-    else:
-        one.found = one.found or pair
+        is_late = core.now_ns - probe.sent_ns > 2 * context.expected.ask_wait_ns
+        if by is None or not is_late or context.path is Path.SEARCHING:
+            _works(core, context, one, by)
+    elif context.path is Path.SEARCHING or one.is_silent:
+        _use(core, context, one, pair, by)
+    elif one.found is None or (by is None and pair == one.found):
+        one.found, one.found_by = pair, by
 
 
-def _works(core: Core, context: Context, one: Search) -> None:
+def _works(core: Core, context: Context, one: Search, by: Pair | None) -> None:
     """The pair in use answers: a false alarm, or it works again."""
-    was_dead, was_lost = context.path is Path.SEARCHING, context.path is Path.DOUBTING
+    was_dead, was_alive = context.path is Path.SEARCHING, context.path is Path.ASKING
     _end(core, context, Cue.THIS_ANSWERS)
     if was_dead:
         core.install(context)
         core.repeat(context, one.packet)
+        _confirm(core, context, by)
         return
     before = context.history_of(context.pair)
     context.note(context.pair, before._replace(alarms=before.alarms + 1))
-    if one.silent_ns:
-        # Where messages are lost there is more of that to come.
-        context.tolerated_ns = max(context.tolerated_ns, one.silent_ns << was_lost)
+    if was_alive and one.silent_ns and one.knew_round_trip:
+        # One answer, in time: the silence meant nothing. If the first answer was missing, something
+        # did fail; and without a measured round trip the silence says how long that is.
+        context.tolerated_ns = max(context.tolerated_ns, one.silent_ns)
         core.install(context)
     if not core.is_timer_set(context, Timer.TOLERANCE):
         core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)
 
 
-def _use(core: Core, context: Context, one: Search, pair: Pair) -> None:
+def _use(core: Core, context: Context, one: Search, pair: Pair, by: Pair | None = None) -> None:
     """Another pair answers, and is used from now on."""
     # Where both ways are known to work the peer need not ask any further.
     is_told = context.path is Path.LEAVING or one.told_by_peer
@@ -392,7 +412,19 @@ def _use(core: Core, context: Context, one: Search, pair: Pair) -> None:
             message = request(core, context, next_nonce(context), flags=Flag.HEARS_HERE)
             core.send_on(context, message, pair, in_slot=True)
         core.switch(context, pair, one.why, one.packet)
+        if not says_so:
+            _confirm(core, context, by)
     core.install(context)
+
+
+def _confirm(core: Core, context: Context, by: Pair | None) -> None:
+    """Asks the pair in use where a UR of the peer's alone says that it works.
+
+    The UR may name a probe that is older than the last failure; and the answer measures.
+    """
+    if by is not None:
+        context.searched_ns = 0
+        search(core, context, "only the peer says that it works", beside=by)
 
 
 def follow(core: Core, context: Context, pair: Pair) -> None:

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from noid.constants import (
     CONTEXT_IDLE_TIME,
-    RETRANSMIT_FIRST,
-    RETRANSMIT_WAITING,
+    UPDATE_RETRANSMIT_FIRST,
+    UPDATE_RETRANSMIT_HEARD,
     UPDATE_RETRANSMIT_MAX,
 )
 from noid.datapath.events import ControlMessageReceived
@@ -74,14 +74,21 @@ def _transmit(core: Core, context: Context, update: Update) -> None:
     update.sent_ns = core.now_ns
     message = request(core, context, update.nonce)
     # What says that a locator is gone does not go by that locator. But the peer accepts nothing
-    # from one that it has not been told of yet, so each has its turn.
+    # from one that it has not been told of yet: so they take turns, and then the forms do.
     pairs = [context.pair, *instead(context)[:1]]
     if standing(context, context.pair) >= BROKEN:
         pairs.reverse()
-    pair = pairs[(update.tries - 1) % len(pairs)]
-    core.send_on(context, message, pair, in_slot=update.tries % 2 == 0)
-    delay_ns = min(RETRANSMIT_FIRST << (update.tries - 1), UPDATE_RETRANSMIT_MAX)
-    core.set_timer(context, Timer.RETRANSMIT, core.jittered(delay_ns))
+    turn, place = divmod(update.tries - 1, len(pairs))
+    history = context.history_of(context.pair)
+    data_first = history.heard_ns >= history.plain_ns
+    core.send_on(context, message, pairs[place], in_slot=data_first == (turn % 2 == 0))
+    core.set_timer(context, Timer.RETRANSMIT, core.jittered(_patience_ns(context, update)))
+
+
+def _patience_ns(context: Context, update: Update) -> int:
+    """How long a transmission may stay unacknowledged before the next one."""
+    first_ns = max(UPDATE_RETRANSMIT_FIRST, 2 * context.round_trip_ns)
+    return min(first_ns << (update.tries - 1), UPDATE_RETRANSMIT_MAX)
 
 
 def restore(core: Core, context: Context, why: str) -> None:
@@ -209,8 +216,7 @@ def _heard_again(core: Core, context: Context) -> None:
     tell_untold(core, context)
     update = context.update
     if update is not None:
-        soon_ns = max(RETRANSMIT_WAITING, 2 * context.round_trip_ns) << min(update.tries - 1, 16)
-        core.bring_forward(context, Timer.RETRANSMIT, update.sent_ns + soon_ns)
+        core.bring_forward(context, Timer.RETRANSMIT, update.sent_ns + UPDATE_RETRANSMIT_HEARD)
 
 
 def _reinstate(
@@ -282,9 +288,9 @@ def acknowledge(
     """Answers a UR [D20, D43].
 
     A UR asks whether its sender hears what comes by our pair in use: so that carries the answer. A
-    probe of a sender that hears nothing, and one of a better pair, asks about its own pair, and is
-    answered back over that; so are changed sets. **Nothing is sent to a locator that is not
-    proven.**
+    probe of a sender that hears nothing asks about its own pair, and is answered back over that
+    alone; over both where another pair is better, or the sets change. **Nothing is sent to a
+    locator that is not proven.**
     """
     answer = ControlMessage(
         code=Code.UA,
@@ -297,9 +303,8 @@ def acknowledge(
     octets = authenticated(core, context.agreed_key, answer)
     back: Pair = (event.destination, event.source)
     hears_nothing = bool(message.flags & Flag.HEARS_NOTHING)
-    is_left = bool(instead(context))
-    pairs = [back] if hears_nothing or changed or is_left else []
-    if not (hears_nothing or is_left) or event.source not in context.peer_verified:
+    pairs = [back] if hears_nothing or changed or instead(context) else []
+    if not hears_nothing or event.source not in context.peer_verified:
         pairs.append(context.pair)
     for pair in dict.fromkeys(pairs):
         if pair[1] in context.peer_verified:

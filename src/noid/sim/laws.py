@@ -44,7 +44,8 @@ LAWS = (LIVENESS, PLAIN, AGREEMENT, QUIET, RENUMBERING, SETUP)
 LIVE_FEW_NS = SECOND
 """L, up to 4x4 pairs."""
 LIVE_MANY_NS = 5 * SECOND
-"""L, up to 16x16 pairs."""
+"""L, up to 16x16 pairs; where no pair works both ways, as long again: the peer learns by a probe
+that there is something to search for, and 64 probes a second try 256 pairs in 4 s [D43]."""
 FEW_PAIRS = 16
 TOLD_AGAIN_NS = 20 * SECOND
 """A UR that is lost twice is sent a third time so long after the first, at most [D16]."""
@@ -142,6 +143,7 @@ class Laws:
         self.judged: Counter[str] = Counter()
         self.changed_ns = world.now_ns
         self.change = Change.NETWORK
+        self.state_ns = -STATE_NS
         self.may_be_unable = may_be_unable
         self.proven: dict[tuple[str, int], frozenset[Locator]] = {}
         self.first_ns: dict[int, int] = {}
@@ -155,7 +157,12 @@ class Laws:
     def changed(self, change: Change = Change.NETWORK) -> None:
         """Something is about to fail, work again, or be changed: every premise begins anew."""
         self._judge_due()
-        self.change = change
+        # An end that has lost its contexts a moment ago still has, whatever the network does next.
+        recovers_ns = STATE_NS + ROUND_TRIPS * self._trip_ns()
+        if change is not Change.NETWORK:
+            self.change, self.state_ns = change, self.world.now_ns
+        elif self.world.now_ns - self.state_ns > recovers_ns:
+            self.change = change
         self.may_be_unable |= change is Change.SHIM
         self.proven = {
             (node.name, label): context.peer_verified
@@ -184,12 +191,12 @@ class Laws:
         self.last_ns[one.conversation] = now_ns
         first_ns = self.first_ns.setdefault(one.conversation, now_ns)
         if now_ns < self.lossless_until_ns:
-            way.due.append((number, now_ns + self._arrival_ns(way), self.lossless))
+            way.due.append((number, now_ns + self._arrival_ns(), self.lossless))
         if now_ns - first_ns < self._limit_ns(way) or way.sent <= SENT_MIN:
             return
         law = self._premise(way)
         if law:
-            way.due.append((number, now_ns + self._arrival_ns(way), law))
+            way.due.append((number, now_ns + self._arrival_ns(), law))
 
     def delivered(self, one: Sent) -> None:
         """A packet reaches its program, perhaps not for the first time."""
@@ -212,13 +219,14 @@ class Laws:
             self.ways[key] = Way(one.conversation, *ends_of, *ends)
         return self.ways[key]
 
-    def _limit_ns(self, way: Way) -> int:
+    def _limit_ns(self, way: Way, *, searches: int = 1) -> int:
+        """How long after a change packets arrive; after so many searches, one after another."""
         pairs = len(way.sender.present) * len(way.receiver.present)
-        few = LIVE_FEW_NS if pairs <= FEW_PAIRS else LIVE_MANY_NS
+        few = LIVE_FEW_NS if pairs <= FEW_PAIRS else searches * LIVE_MANY_NS
         limit_ns = few if self.change is Change.NETWORK else max(STATE_NS, few)
-        return limit_ns + ROUND_TRIPS * self._trip_ns(way)
+        return limit_ns + ROUND_TRIPS * self._trip_ns()
 
-    def _trip_ns(self, way: Way) -> int:
+    def _trip_ns(self) -> int:
         """The longest round trip between two hosts."""
         weather = self.world.network.weather
         slowest = weather.delay_ns + weather.jitter_ns
@@ -226,8 +234,8 @@ class Laws:
             slowest = max(slowest, line.delay_ns + line.jitter_ns)
         return 2 * slowest
 
-    def _arrival_ns(self, way: Way) -> int:
-        return 2 * self._trip_ns(way) + SECOND // 2
+    def _arrival_ns(self) -> int:
+        return 2 * self._trip_ns() + SECOND // 2
 
     def _judge_due(self) -> None:
         for way in self.ways.values():
@@ -271,7 +279,13 @@ class Laws:
         if contexts is None:
             return ""
         ours, theirs = contexts
-        if not (self._carries(way, ours, theirs) and self._carries_back(way, ours, theirs)):
+        there = self._pairs(way.sender, ours, way.receiver, theirs)
+        back = self._pairs(way.receiver, theirs, way.sender, ours)
+        if not there or not back:
+            return ""
+        is_one_way = there.isdisjoint({(one, other) for other, one in back})
+        since_ns = self.world.now_ns - self.first_ns[way.conversation]
+        if is_one_way and since_ns < self._limit_ns(way, searches=2):
             return ""
         self._agree(way)
         return LIVENESS
@@ -298,24 +312,21 @@ class Laws:
         labels = (ours.local_label, ours.peer_label)
         return (ours, theirs) if labels == (theirs.peer_label, theirs.local_label) else None
 
-    def _carries(self, way: Way, ours: Context, theirs: Context) -> bool:
-        return self._has_pair(way.sender, ours, way.receiver, theirs)
-
-    def _carries_back(self, way: Way, ours: Context, theirs: Context) -> bool:
-        return self._has_pair(way.receiver, theirs, way.sender, ours)
-
-    def _has_pair(self, sender: Node, ours: Context, receiver: Node, theirs: Context) -> bool:
-        """Whether a pair of verified locators carries M6 packets that way."""
+    def _pairs(
+        self, sender: Node, ours: Context, receiver: Node, theirs: Context
+    ) -> set[tuple[Locator, Locator]]:
+        """The pairs of verified locators that carry M6 packets that way."""
         network = self.world.network
-        return any(
-            network.passes(source, destination)
-            and not _filters_m6(self._line(source, destination))
-            and not {_provider(source), _provider(destination)} & network.filtered
+        return {
+            (source, destination)
             for source in sender.present
             if source in theirs.peer_acceptable and source in ours.own_usable
             for destination in ours.peer_verified | self._proven(sender, ours, receiver)
             if destination in receiver.present
-        )
+            and network.passes(source, destination)
+            and not _filters_m6(self._line(source, destination))
+            and not {_provider(source), _provider(destination)} & network.filtered
+        }
 
     def _proven(self, sender: Node, ours: Context, receiver: Node) -> frozenset[Locator]:
         """What was proven before the last change and is in the DNS still: it counts as proven."""
