@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from noid.constants import (
     FOLLOW_INTERVAL,
     GAP_MAX,
+    GAPS_USUAL,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_PACKETS,
     MILLISECOND,
@@ -323,6 +324,23 @@ def test_a_pause_counts_as_a_gap_of_gap_max() -> None:
     watch.heard(SECOND)
     watch.heard(SECOND + 100 * GAP_MAX)
     assert watch.gap_ns == GAP_MAX
+
+
+def test_an_outage_counts_as_four_usual_gaps() -> None:
+    watch = Watch()
+    for turn in range(20):
+        watch.heard(SECOND + turn * 100 * MILLISECOND)
+    usual_ns = watch.gap_ns
+    watch.heard(10 * SECOND)
+    assert watch.gap_ns == (3 * usual_ns + GAPS_USUAL * usual_ns) // 4
+
+
+def test_a_gap_that_is_shorter_than_any_patience_counts_in_full() -> None:
+    watch = Watch()
+    for turn in range(20):
+        watch.heard(SECOND + turn)
+    watch.heard(2 * SECOND)
+    assert watch.gap_ns == (3 + UNANSWERED_PATIENCE) // 4
 
 
 def test_few_packets_that_are_not_tcp_are_no_silence_until_a_gap_is_known() -> None:

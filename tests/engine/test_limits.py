@@ -33,7 +33,6 @@ from noid.constants import (
     PREFIX_RATE_PER_SECOND,
     PROBES_PER_ROUND_MAX,
     QUARANTINED_LABELS_MAX,
-    RETRANSMIT_FIRST,
     RETRANSMIT_WAITING,
     SECOND,
     SILENCE_MAX,
@@ -41,6 +40,7 @@ from noid.constants import (
     SILENCE_UNMEASURED,
     SOURCES_MAX,
     UNABLE_PEERS_MAX,
+    UPDATE_RETRANSMIT_FIRST,
 )
 from noid.datapath.events import (
     ControlMessageReceived,
@@ -147,13 +147,14 @@ def test_while_a_packet_waits_the_next_pair_is_tried_soon() -> None:
     assert deadline.at_ns == network.now_ns + RETRANSMIT_WAITING
 
 
-def test_without_one_the_first_retransmission_takes_its_time() -> None:
+def test_the_first_repetition_of_an_update_comes_soon() -> None:
     network = established()
     network.dead |= {(one, other) for one in (A1, A2) for other in (B1, B2)}
     network.give(network.a, LocatorsChanged((A1,)))
     deadline = network.a.host.deadline()
     assert deadline is not None
-    assert RETRANSMIT_FIRST // 2 <= deadline.at_ns - network.now_ns <= RETRANSMIT_FIRST * 3 // 2
+    wait_ns = deadline.at_ns - network.now_ns
+    assert UPDATE_RETRANSMIT_FIRST // 2 <= wait_ns <= UPDATE_RETRANSMIT_FIRST * 3 // 2
 
 
 def lose(network: Network, code: Code, duration_ns: int) -> None:
