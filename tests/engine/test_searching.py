@@ -266,7 +266,6 @@ def test_a_host_that_was_told_says_that_it_hears_nothing_once_it_searches() -> N
         network.a.outputs.clear()
         while network.a.context.path is not path:
             network.run(MILLISECOND)
-        network.a.outputs.clear()
         network.run(100 * MILLISECOND)
         flags = [message.flags & Flag.HEARS_NOTHING for _, message in sent_by(network.a, Code.UR)]
         assert flags
