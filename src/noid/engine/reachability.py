@@ -33,6 +33,7 @@ from noid.engine.searching import (
     search,
     want,
 )
+from noid.engine.selection import instead
 from noid.engine.state import Path, Timer
 from noid.engine.unknown import tell_unknown
 from noid.engine.update import acknowledge, apply, calm, matching
@@ -121,6 +122,8 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         search(core, context, "the peer hears nothing", told_by_peer=True, patient=patient)
     if is_other:
         leave(core, context, "of the peer's locators others are better")
+    elif pair in instead(context) and context.search is None:
+        leave(core, context, "the peer uses a better pair", patience_ns=BETTER_PAIR_PATIENCE)
 
 
 def _deliver_once(core: Core, context: Context, packet: bytes) -> None:

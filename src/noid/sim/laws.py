@@ -59,7 +59,8 @@ ROUND_TRIPS = 4
 PAUSE_NS = 10 * MINUTE
 """Programs that say nothing for longer begin anew: contexts may be closed [D19]."""
 SENT_MIN = 6
-"""Packets a program must have sent since the change: without traffic nothing is noticed."""
+"""Packets a program must have sent since the change: without traffic nothing is noticed. Four that
+are unanswered are silence [D42]; what follows takes as many round trips as after a time L."""
 APART_NS = 100 * MILLISECOND
 """Of packets that are closer together, one is counted."""
 LOST_IN_A_ROW_MAX = 20
@@ -99,6 +100,7 @@ class Way:
         sender: its node.
         receiver: the other's.
         sent: packets since the last change, as far as they are apart; and when the last was.
+        noticed_ns: when the last of the first SENT_MIN was.
         due: packets that have yet to arrive: their number, until when, and by which law.
         lost: how many in a row have not.
         premise: the law whose premise holds, or nothing; and when that was found.
@@ -111,6 +113,7 @@ class Way:
     destination: Locator
     sent: int = 0
     counted_ns: int = 0
+    noticed_ns: int = 0
     due: deque[tuple[int, int, str]] = field(default_factory=deque)
     lost: int = 0
     premise: tuple[str, int] = ("", -1)
@@ -186,6 +189,8 @@ class Laws:
         if now_ns - way.counted_ns >= APART_NS:
             way.sent += 1
             way.counted_ns = now_ns
+            if way.sent <= SENT_MIN:
+                way.noticed_ns = now_ns
         if now_ns - self.last_ns.get(one.conversation, now_ns) > PAUSE_NS:
             self.first_ns.pop(one.conversation, None)
         self.last_ns[one.conversation] = now_ns
@@ -193,6 +198,8 @@ class Laws:
         if now_ns < self.lossless_until_ns:
             way.due.append((number, now_ns + self._arrival_ns(), self.lossless))
         if now_ns - first_ns < self._limit_ns(way) or way.sent <= SENT_MIN:
+            return
+        if now_ns - way.noticed_ns < ROUND_TRIPS * self._trip_ns():
             return
         law = self._premise(way)
         if law:
