@@ -83,6 +83,7 @@ def search(
     context.turn(Path.ASKING, Cue.SUSPICION)
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
     context.search = one
+    one.names_newest = told_by_peer
     history = context.expected
     one.knew_round_trip = context.round_trip_ns > 0
     _ask(core, context, one, 1)
