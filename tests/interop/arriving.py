@@ -114,4 +114,4 @@ def is_of_a_host(source: str) -> bool:
     """Whether a packet from there is answered [§12]."""
     address = IPv6Address(source)
     odd = address.is_multicast or address.is_link_local or address.ipv4_mapped is not None
-    return not odd and int(address) > 0xFF
+    return not odd and int(address) >> 32 > 0

@@ -73,7 +73,7 @@ INLINE int is_cut_short(const struct ipv6 *ip, u32 octets)
 }
 
 /* Whether a host may have an address, and be answered there: none that is multicast, link-local,
- * unspecified, loopback or IPv4-mapped.
+ * in ::/96 (unspecified, loopback) or IPv4-mapped.
  */
 INLINE int is_of_a_host(const struct address *address)
 {
@@ -84,7 +84,7 @@ INLINE int is_of_a_host(const struct address *address)
 		return 0;
 	if (address->half[0])
 		return 1;
-	return word[2] != NETWORK32(0xffff) && (word[2] || word[3] & NETWORK32(0xffffff00));
+	return word[2] && word[2] != NETWORK32(0xffff);
 }
 
 /* The slot of a protocol that has one [D2]. */
