@@ -225,6 +225,7 @@ def test_an_odd_row_is_none(tmp_path: Path, value: object) -> None:
         {"peer_reset_hash": bytes(65)},
         {"agreed_key": b""},
         {"own_local": (A1,) * 17},
+        {"peer_local": (B1,) * 18},
         {"proven": (b"",)},
         {"peer_marks": ((B2, 256),)},
         {"peer_marks": ((b"2", 1),)},

@@ -231,7 +231,7 @@ def decoded(label: int, octets: bytes | None) -> Memory | None:
         return None
     values = [getattr(memory, name) for name in Memory.__dataclass_fields__]
     ends = (memory.local_aid, memory.peer_aid, memory.local_locator, memory.peer_locator)
-    sets_of_peer = memory.remote, memory.peer_local, memory.told_remote
+    sets_of_peer = memory.remote, memory.told_remote
     sets_of_ours = memory.own_local, memory.own_remote or ()
     is_plausible = (
         memory.local_label == label
@@ -273,7 +273,8 @@ def _is_plausible(value: object) -> bool:
         case str():
             return len(value) <= NAME_CHARACTERS_MAX
         case tuple():
-            return len(value) <= LOCATORS_MAX and all(map(_is_member, value))
+            # What the peer said, and its AID.
+            return len(value) <= LOCATORS_MAX + 1 and all(map(_is_member, value))
     return value is None
 
 

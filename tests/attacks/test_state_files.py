@@ -62,7 +62,7 @@ def changed(chance: random.Random, value: object) -> object:
             return chance.choice(NAMES)
         case bytes():
             return chance.choice((*LOCATORS, chance.randbytes(32)))
-    count = chance.randrange(LOCATORS_MAX + 1)
+    count = chance.randrange(LOCATORS_MAX + 2)
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
         return tuple((chance.choice(LOCATORS), chance.choice((0, 0x90, 255))) for _ in range(count))
     return tuple(chance.choice(LOCATORS) for _ in range(count))

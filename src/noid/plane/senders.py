@@ -8,7 +8,7 @@ import errno
 import socket
 from collections import OrderedDict
 
-from noid.locators import LOCATOR_OCTETS, Locator, format_locator
+from noid.locators import Locator, format_locator
 from noid.wire import ipv6
 from noid.wire.control import Code
 
@@ -55,15 +55,14 @@ class Senders:
         Raises:
             OSError: it cannot be sent.
         """
-        source = packet[8:24]
-        is_to_stranger = is_control and packet[CODE_AT] in TO_STRANGERS
-        sender = self._socket(STRANGERS if is_to_stranger else source)
-        to = format_locator(Locator(packet[24:40])), 0
-        information = source + bytes(4)  # struct in6_pktinfo: by any interface
+        source, to = packet[8:24], (format_locator(Locator(packet[24:40])), 0)
         try:
-            sender.sendmsg(
-                [packet], [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, information)], 0, to
-            )
+            if is_control and packet[CODE_AT] in TO_STRANGERS:
+                information = source + bytes(4)  # struct in6_pktinfo: by any interface
+                ancillary = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, information)]
+                self._socket(STRANGERS).sendmsg([packet], ancillary, 0, to)
+            else:
+                self._socket(source).sendto(packet, to)  # a third quicker than sendmsg
         except OSError as error:
             if error.errno != errno.EMSGSIZE:
                 raise
@@ -78,7 +77,8 @@ class Senders:
     def _socket(self, key: bytes) -> socket.socket:
         sender = self._sockets.get(key)
         if sender is None:
-            sender = self._sockets[key] = open_sender(self.mark)
+            sender = open_sender(self.mark, key)
+            self._sockets[key] = sender
             if len(self._sockets) > SENDERS_MAX:
                 self._sockets.popitem(last=False)[1].close()
         else:
@@ -87,15 +87,18 @@ class Senders:
 
     def _path_mtu(self, packet: bytes) -> int:
         """The MTU of the path that a packet takes; only a connected socket knows it."""
-        with open_sender(self.mark) as one:
-            for bind_or_connect, at in ((one.bind, 8), (one.connect, 24)):
-                address = Locator(packet[at : at + LOCATOR_OCTETS])
-                bind_or_connect((format_locator(address), 0))
+        source, destination = packet[8:24], Locator(packet[24:40])
+        with open_sender(self.mark, source) as one:
+            one.connect((format_locator(destination), 0))
             return one.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
 
 
-def open_sender(mark: int) -> socket.socket:
-    """A raw socket that sends whole packets from any address, with a firewall mark.
+def open_sender(mark: int, source: bytes = STRANGERS) -> socket.socket:
+    """A raw socket that sends whole packets with a firewall mark.
+
+    Args:
+        mark: the mark.
+        source: the address they are from, by which policy routing goes; empty for any.
 
     Raises:
         OSError: the system refuses.
@@ -106,6 +109,8 @@ def open_sender(mark: int) -> socket.socket:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_OCTETS)
         sender.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+        if source:
+            sender.bind((format_locator(Locator(source)), 0))
     except OSError:
         sender.close()
         raise
