@@ -64,6 +64,7 @@ from noid.wire.control import Code, decode_message
 
 NOT_ANOTHER_HOST = "source that no other host can have"
 TRIGGER_OF = {code: Trigger(code.name) for code in Code}
+TRIGGER_OF_TIMER = {timer: Trigger(timer.value) for timer in Timer}
 
 
 class Host:
@@ -303,7 +304,7 @@ class Host:
                 break
             context, timer = upcoming[1]
             core.stop_timer(context, timer)
-            core.trigger = Trigger(timer.value)
+            core.trigger = TRIGGER_OF_TIMER[timer]
             match timer:
                 case Timer.RETRANSMIT:
                     if context.state is State.UR_SENT:

@@ -153,6 +153,7 @@ class Laws:
         self.last_ns: dict[int, int] = {}
         self.ways: dict[tuple[int, bool], Way] = {}
         self.quiet = Quiet(world, self.judged)
+        self._round_trip_ns = 0
         world.network.listeners.append(self.quiet.passes)
 
     # --- what happens ---------------------------------------------------------------------------
@@ -173,6 +174,7 @@ class Laws:
             for label, context in node.host.core.labels.items()
         }
         self.changed_ns = self.world.now_ns
+        self._round_trip_ns = 0
         self.first_ns.clear()
         self.quiet.changed()
         for way in self.ways.values():
@@ -234,12 +236,12 @@ class Laws:
         return limit_ns + ROUND_TRIPS * self._trip_ns()
 
     def _trip_ns(self) -> int:
-        """The longest round trip between two hosts."""
-        weather = self.world.network.weather
-        slowest = weather.delay_ns + weather.jitter_ns
-        for line in self.world.network.lines.values():
-            slowest = max(slowest, line.delay_ns + line.jitter_ns)
-        return 2 * slowest
+        """The longest round trip between two hosts, looked up once after each change."""
+        if not self._round_trip_ns:
+            network = self.world.network
+            lines = (network.weather, *network.lines.values())
+            self._round_trip_ns = 2 * max(line.delay_ns + line.jitter_ns for line in lines)
+        return self._round_trip_ns
 
     def _arrival_ns(self) -> int:
         return 2 * self._trip_ns() + SECOND // 2

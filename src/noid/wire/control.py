@@ -400,30 +400,34 @@ def _decode_options(reader: Reader) -> dict[str, Any]:
     said: dict[str, Any] = {}
     unknown: list[UnknownOption] = []
     seen: set[int] = set()
-    while reader.position < reader.end:
-        start = reader.position
-        head, length = reader.unpack(HEAD)
+    at, end = reader.position, reader.end
+    part = Reader(reader.octets, at, end)  # moved from option to option: reading one costs no other
+    while at < end:
+        part.position, part.end = at, end
+        head, length = part.unpack(HEAD)
         number = head & ~CRITICAL
         if number in seen:
-            raise WireError(start, "option stands twice")
+            raise WireError(at, "option stands twice")
         seen.add(number)
-        value = reader.part(length, "option")
+        part.end = after = part.position + length
+        if after > end:
+            raise WireError(part.position, "truncated option")
         known = DECODERS.get(number)
         if known is not None:
             # What a later version appended to a layout we know is left unread.
             name, decode = known
-            said[name] = decode(value)
+            said[name] = decode(part)
         elif head & CRITICAL:
-            raise WireError(start, "unknown critical option")
+            raise WireError(at, "unknown critical option")
         elif len(unknown) == UNKNOWN_OPTIONS_MAX:
-            raise WireError(start, "too many unknown options")
+            raise WireError(at, "too many unknown options")
         else:
-            unknown.append(UnknownOption(number, value.rest()))
-        padding = -(HEAD_OCTETS + length) % ALIGNMENT
-        if padding:
-            reader.skip(padding, "option padding")
+            unknown.append(UnknownOption(number, part.rest()))
+        at = after + -(HEAD_OCTETS + length) % ALIGNMENT
+        if at > end:
+            raise WireError(after, "truncated option padding")
     if "context" not in said:
-        raise WireError(reader.position, "no context option")
+        raise WireError(end, "no context option")
     if unknown:
         said["unknown"] = tuple(unknown)
     return said
