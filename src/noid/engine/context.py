@@ -234,6 +234,13 @@ class Context:
             proven.add(self.peer_aid)
         return frozenset(proven.intersection(self.peer_set))
 
+    def is_verified(self, locator: Locator) -> bool:
+        """Whether a locator is in Lsv(peer)."""
+        is_proven = locator in self.verification.proven or locator in self.lapsing
+        if not is_proven and not (self.aid_proven and locator == self.peer_aid):
+            return False
+        return locator in self.peer_set
+
     @property
     def peer_acceptable(self) -> frozenset[Locator]:
         """Lsl(peer), the sources that are believed."""

@@ -20,7 +20,7 @@ def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
     if context is None or not context.is_settled:
         return
     core.used(context)
-    if context.pair[1] not in context.peer_verified:
+    if not context.is_verified(context.pair[1]):
         return
     message = ControlMessage(
         code=Code.KEEPALIVE,

@@ -224,7 +224,7 @@ def _batch(core: Core, context: Context, one: Search) -> None:
         core.emit(ProbeStarted(context.local_aid, context.peer_aid, one.why, pairs))
     packet = one.packet if context.path is Path.SEARCHING else b""
     for pair in batch:
-        if pair[0] in context.own_set and pair[1] in context.peer_verified:
+        if pair[0] in context.own_set and context.is_verified(pair[1]):
             _probe(core, context, one, pair, packet)
     one.tried += len(batch)
     one.batch_ns = core.now_ns
@@ -407,7 +407,7 @@ def _use(core: Core, context: Context, one: Search, pair: Pair, by: Pair | None 
     says_so = not is_told and context.history_of(pair).heard_ns >= one.started_ns
     _end(core, context, Cue.OTHER_ANSWERS)
     context.searched_ns = 0  # the new pair may be asked at once
-    if pair[0] in context.own_set and pair[1] in context.peer_verified:
+    if pair[0] in context.own_set and context.is_verified(pair[1]):
         if says_so:
             # First of all: its answer to what is repeated is lost until the peer has switched.
             message = request(core, context, next_nonce(context), flags=Flag.HEARS_HERE)

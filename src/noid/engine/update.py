@@ -304,10 +304,10 @@ def acknowledge(
     back: Pair = (event.destination, event.source)
     hears_nothing = bool(message.flags & Flag.HEARS_NOTHING)
     pairs = [back] if hears_nothing or changed or instead(context) else []
-    if not hears_nothing or event.source not in context.peer_verified:
+    if not hears_nothing or not context.is_verified(event.source):
         pairs.append(context.pair)
     for pair in dict.fromkeys(pairs):
-        if pair[1] in context.peer_verified:
+        if context.is_verified(pair[1]):
             # In the form of the question, so that the answer says that this form comes through.
             core.send_on(context, octets, pair, in_slot=event.in_slot)
 

@@ -246,7 +246,7 @@ class Checks:
         holder = self.world.holder.get
         if context is None:
             check = "data needs a context"
-        elif destination not in context.peer_verified:
+        elif not context.is_verified(destination):
             check = "destinations are in Lsv"
         elif context.state is State.CLOSING:
             check = "no data while CLOSING"
