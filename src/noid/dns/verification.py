@@ -104,6 +104,10 @@ class Verification:
     def _has_proven_others(self) -> bool:
         return any(one != self.aid for one in self.proven)
 
+    @property
+    def _have_locators_failed(self) -> bool:
+        return any(one.kind is Kind.LOCATORS for one in self.failed)
+
     def begin(self) -> list[Question]:
         """The first questions, and those that an inquiry taken over left open."""
         self.open = self.failed = ()
@@ -211,7 +215,7 @@ class Verification:
                 self._forward_found(locators)
                 self._confirm()
                 return self._ask_reverse(self.remote[1:])
-        elif not listing and not any(one.kind is Kind.LOCATORS for one in self.failed):
+        elif not (listing or self._has_proven_others or self._have_locators_failed):
             self.remote = (self.aid,)
         return []
 
@@ -247,3 +251,5 @@ class Verification:
             self.proven = self.remote
         else:
             self.proven = tuple(one for one in self.remote if one in proven)
+        if self._has_proven_others and not self._is_fixed:
+            self._listing = ()  # the name is chosen

@@ -40,7 +40,7 @@ from noid.wire.options import (
     LocatorFlag,
 )
 
-ENTRIES_KEPT_MAX = 1024
+ENTRIES_KEPT_MAX = 64
 """Sets that are kept as messages say them: the same few are said again and again."""
 
 
