@@ -328,8 +328,15 @@ def test_a_closeack_ends_the_context_if_it_answers_the_close() -> None:
     network = closing()
     assert closeack(network, nonce=1) == [Dropped("CLOSEACK without CLOSE")]
     assert closeack(network, authentication=bytes(16)) == [Dropped("CLOSEACK not authentic")]
+    assert closeack(network) == [Dropped("CLOSEACK not authentic")]
     assert network.a.context.state is State.CLOSING
-    closeack(network)
+    _, close = sent_by(network.a, Code.CLOSE)[-1]
+    network.dead.clear()
+    for _ in range(2):
+        receive(network, network.b, close, A1, B1)
+    _, again = sent_by(network.b, Code.CLOSEACK)[-1]
+    assert network.b.host.contexts == [], "it has closed, and says so again"
+    receive(network, network.a, again, B1, A1)
     assert network.a.host.contexts == []
 
 

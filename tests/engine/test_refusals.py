@@ -478,7 +478,7 @@ def test_a_close_for_somebody_else_is_not_answered() -> None:
     close = dataclasses.replace(
         sent(network.a, Code.CLOSE), context=ContextOption(receiver_label=1)
     )
-    assert receive(network, network.b, close, A1, X1) == [Dropped("CLOSE over the rate")]
+    assert receive(network, network.b, close, A1, X1) == [Dropped("CLOSE for another host")]
 
 
 def test_a_forged_closeack_is_dropped() -> None:
@@ -524,7 +524,9 @@ def nothing_proven() -> Network:
     network.run(SECOND)
     network.names[network.b.name].clear()
     network.reverse = {one: name for one, name in network.reverse.items() if name == "a.example"}
+    network.a.in_use = True
     network.run(2 * VERIFY_AGAIN_MIN + 2 * LOOK_AGAIN_MIN + MINUTE)
+    network.a.in_use = False
     assert network.a.context.state is State.ESTABLISHED
     assert network.a.context.peer_verified == frozenset()
     return network

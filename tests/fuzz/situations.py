@@ -123,7 +123,9 @@ def unproven() -> tuple[Arena, Station]:
     arena.run(SECOND)
     arena.names[arena.b.name].clear()
     arena.reverse = {one: name for one, name in arena.reverse.items() if name != arena.b.name}
+    arena.a.in_use = True
     arena.run(2 * VERIFY_AGAIN_MIN + 2 * LOOK_AGAIN_MIN + MINUTE)
+    arena.a.in_use = False
     return arena, arena.a
 
 

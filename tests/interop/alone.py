@@ -243,7 +243,8 @@ class Alone(Speaker):
             case Code.CLOSE:
                 self.on_close(message, way)
             case Code.CLOSEACK if self.talk is not None and self.talk.state == "closing":
-                if self.means_us(message) and message.nonce == self.talk.nonce:
+                known = self.means_us(message) and message.nonce == self.talk.nonce
+                if known and self.authenticity(message):
                     self.forget("closed")
 
     def is_from_peer(self, message: Message, way: Pair) -> bool:
@@ -432,6 +433,8 @@ class Alone(Speaker):
                 return
             answer = answer.signed(self.key)
             self.forget("closed by the peer")
+        elif self.means_us(message) and self.authenticity(message):
+            answer = answer.signed(self.key)  # the first answer was lost
         self.send(answer, way)
 
     def forget(self, why: str) -> None:

@@ -219,7 +219,7 @@ class Second(Speaker):
             case Code.CLOSE if ours:
                 self.on_close(message, way, authentic is True)
             case Code.CLOSEACK if ours and self.context.state == "closing":
-                if message.nonce == self.context.nonce and authentic is not False:
+                if message.nonce == self.context.nonce and authentic:
                     self.context.state = "idle"
 
     def on_init(self, message: Message, way: tuple[str, str]) -> None:
@@ -288,11 +288,11 @@ class Second(Speaker):
         labels = message.labels
         own = Labels(sender=labels.receiver, receiver=labels.sender).encode()
         answer = self.message(Code.CLOSEACK, message.nonce, {Option.CONTEXT: own})
-        if self.context.state != "idle" and self.means_us(message):
-            if not authentic:
-                return
+        if self.means_us(message) and authentic:
             answer = answer.signed(self.key)
             self.context.state = "idle"
+        elif self.means_us(message) and self.context.state != "idle":
+            return
         self.send(answer, *way)
 
 

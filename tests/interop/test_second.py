@@ -387,7 +387,7 @@ def test_a_closed_context_is_gone_and_packets_of_it_are_complained_of(
     assert quoted.payload.hex() == echo_request(9)
 
     second.do("close")
-    again = second.expect("CLOSEACK", authentic=None)
+    again = second.expect("CLOSEACK", authentic=True)
     assert again["nonce"] == again["own_nonce"]
 
 

@@ -18,6 +18,7 @@ from noid.engine.phases import Closing
 from noid.engine.searching import measure
 from noid.engine.selection import alternatives
 from noid.engine.state import State, Timer
+from noid.engine.unknown import tell_unknown
 from noid.engine.update import authenticated, is_authentic, labels, tell_untold
 from noid.wire.control import Code, ControlMessage
 from noid.wire.options import HASH_OCTETS, ContextOption
@@ -108,10 +109,7 @@ def on_close(core: Core, event: ControlMessageReceived, message: ControlMessage)
     """The peer closes: the context goes, and the peer is told [draft App. A 2, 3]."""
     context = core.labels.get(message.context.receiver_label)
     if context is None or not context.is_about(message):
-        if event.destination in core.locators and core.may_answer(event.source, core.errors):
-            _acknowledge(core, event, message, None)
-        else:
-            core.drop("CLOSE over the rate")
+        _answer_without_context(core, event, message)
         return
     if context.state in (State.INIT_SENT, State.CCR_SENT):
         core.drop("CLOSE while starting over")
@@ -122,14 +120,34 @@ def on_close(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if not is_authentic(context.agreed_key, event, message):
         core.drop("CLOSE not authentic")
         return
-    _acknowledge(core, event, message, context)
+    if event.source in context.peer_verified:
+        _acknowledge(core, event, message, context.agreed_key)
     core.discard(context, "closed by the peer")
 
 
-def _acknowledge(
-    core: Core, event: ControlMessageReceived, message: ControlMessage, context: Context | None
+def _answer_without_context(
+    core: Core, event: ControlMessageReceived, message: ControlMessage
 ) -> None:
-    """CLOSEACK, back over the pair that CLOSE came by; authenticated as long as there is a key."""
+    """CLOSEACK again, if this CLOSE is of the context that last had the label; else UC [D40, D41].
+
+    The key of a context that is gone is kept as long as its label is in quarantine.
+    """
+    label = message.context.receiver_label
+    _, key = core.quarantine.get(label, (0, b""))
+    if event.destination not in core.locators:
+        core.drop("CLOSE for another host")
+    elif not key or not is_authentic(key, event, message):
+        tell_unknown(core, event, label)
+    elif core.may_answer(event.source, core.errors):
+        _acknowledge(core, event, message, key)
+    else:
+        core.drop("CLOSE over the rate")
+
+
+def _acknowledge(
+    core: Core, event: ControlMessageReceived, message: ControlMessage, key: bytes
+) -> None:
+    """CLOSEACK, back over the pair that CLOSE came by."""
     answer = ControlMessage(
         code=Code.CLOSEACK,
         nonce=message.nonce,
@@ -141,22 +159,14 @@ def _acknowledge(
             sender_birthday=core.options.birthday,
             receiver_birthday=message.context.sender_birthday,
         ),
-        authentication=b"" if context is None else bytes(HASH_OCTETS),
+        authentication=bytes(HASH_OCTETS),
     )
-    pair = event.destination, event.source
-    if context is None:
-        core.send(answer, pair, in_slot=event.in_slot)
-    elif event.source in context.peer_verified:
-        octets = authenticated(core, context.agreed_key, answer)
-        core.send(octets, pair, in_slot=event.in_slot)
+    octets = authenticated(core, key, answer)
+    core.send(octets, (event.destination, event.source), in_slot=event.in_slot)
 
 
 def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """The peer has closed too [draft App. A 5].
-
-    After its first CLOSEACK the peer has no key left, so one without authentication is believed if
-    its nonce is that of our CLOSE.
-    """
+    """The peer has closed too [draft App. A 5]; one without authentication proves nothing [D40]."""
     context = core.labels.get(message.context.receiver_label)
     if (
         context is None
@@ -167,7 +177,7 @@ def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessa
         core.drop("CLOSEACK without CLOSE")
     elif event.source not in context.peer_acceptable:
         core.drop("CLOSEACK from unknown locator")
-    elif message.authentication and not is_authentic(context.agreed_key, event, message):
+    elif not is_authentic(context.agreed_key, event, message):
         core.drop("CLOSEACK not authentic")
     else:
         core.discard(context, "CLOSE acknowledged")

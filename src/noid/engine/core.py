@@ -85,7 +85,8 @@ class Core:
         messages: the rate of each context's URs, UAs and keepalives.
         agreements: the rate of each context's X25519 computations [D40].
         begun_by_peers: the shares of those that began contexts [D46].
-        quarantine: labels that are free, and when they may be used again [D19].
+        quarantine: labels that are free, when they may be used again, and the keys of their
+            contexts, which acknowledge a CLOSE that comes again [D19, D40].
         deprecated: those of our locators that are to be left.
         broken: those of our locators whose link or route is gone.
         backup: those of our locators to be used only where no other works.
@@ -120,7 +121,7 @@ class Core:
     agreements: Each = field(default_factory=lambda: Each(policy.AGREEMENTS))
     begun_by_peers: Table = field(init=False)
     provisional: Table = field(init=False)
-    quarantine: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    quarantine: OrderedDict[int, tuple[int, bytes]] = field(default_factory=OrderedDict)
     deprecated: frozenset[Locator] = frozenset()
     broken: frozenset[Locator] = frozenset()
     backup: frozenset[Locator] = frozenset()
@@ -233,14 +234,14 @@ class Core:
             if label and label not in self.labels and label not in self.quarantine:
                 return label
 
-    def quarantine_label(self, label: int) -> None:
+    def quarantine_label(self, label: int, key: bytes = b"") -> None:
         """Keeps a label from being used again while packets with it may be about [D19]."""
         while self.quarantine:
-            oldest, until_ns = next(iter(self.quarantine.items()))
+            oldest, (until_ns, _) = next(iter(self.quarantine.items()))
             if until_ns > self.now_ns and len(self.quarantine) < QUARANTINED_LABELS_MAX:
                 break
             del self.quarantine[oldest]
-        self.quarantine[label] = self.now_ns + CLOSE_TIME
+        self.quarantine[label] = self.now_ns + CLOSE_TIME, key
 
     # --- contexts ---------------------------------------------------------------------------------
 
@@ -404,7 +405,7 @@ class Core:
         if context.began is not None:
             self._shares_of(context).remove(site_of(context.began), context.local_label)
         if context.is_known_to_peer or context.announced:
-            self.quarantine_label(context.local_label)
+            self.quarantine_label(context.local_label, context.agreed_key)
         self.know_peer_label(context, 0)
         del self.labels[context.local_label]
         self.emit(RemoveFlow(context.local_label))
