@@ -75,7 +75,7 @@ def attacked(forge: Callable[[bytes, int], bytes]) -> tuple[Answer, dict[str, in
 
     async def run() -> tuple[Answer, dict[str, int]]:
         world = OffPath(forge)
-        upstream = Upstream([(RESOLVER, 53)], Codepoints(), tuple, 0, total_s=60)
+        upstream = Upstream([(RESOLVER, 53)], Codepoints(), tuple, 0, repeat_s=120, total_s=60)
         asyncio.get_running_loop().add_reader(world.resolver, world.answer)
         try:
             answer = await upstream.ask(Question(Kind.LOCATORS, NAME))
@@ -146,7 +146,7 @@ def test_a_message_from_another_address_does_not_arrive() -> None:
                 resolver.sendto(response(query, f"{NAME}. 60 IN AAAA {TRUE}"), client)
 
             server = LOOPBACK, int(resolver.getsockname()[1])
-            upstream = Upstream([server], Codepoints(), tuple, 0, total_s=60)
+            upstream = Upstream([server], Codepoints(), tuple, 0, repeat_s=120, total_s=60)
             loop.add_reader(resolver, serve)
             answer = await upstream.ask(Question(Kind.LOCATORS, NAME))
             loop.remove_reader(resolver)
@@ -173,7 +173,7 @@ def test_ports_and_ids_are_many() -> None:
 
             loop.add_reader(resolver, take)
             server = LOOPBACK, int(resolver.getsockname()[1])
-            upstream = Upstream([server], Codepoints(), tuple, 0, total_s=60)
+            upstream = Upstream([server], Codepoints(), tuple, 0, repeat_s=120, total_s=60)
             names = [f"abcdefghijklmnop{number}.test" for number in range(PORTS_MAX)]
             asking = [
                 asyncio.create_task(upstream.ask(Question(Kind.LOCATORS, name))) for name in names
