@@ -110,10 +110,12 @@ def start(
 
 def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
     """Sends INIT over the pair whose turn it is, and waits [draft §7.2, §4.4; D16]."""
-    if not _untried(context, exchange):
+    pairs = _untried(context, exchange)
+    if not pairs:
         exchange.rounds += 1
         exchange.tried.clear()
-    pair, *others = _untried(context, exchange)
+        pairs = _untried(context, exchange)
+    pair, *others = pairs
     exchange.tried.add(pair)
     message = ControlMessage(
         code=Code.INIT,
@@ -259,13 +261,15 @@ def key_with(core: Core, context: Context, exchange: Exchange, peer: Side) -> by
 
     The secret of a CC is known. Another public key anybody may have sent, so the rate is limited.
     """
-    known = {exchange.peer_key: exchange.secret, exchange.crossed[0]: exchange.crossed[1]}
-    secret = known.get(peer.key)
-    if secret is None:
-        if not core.agreements.take(context.local_label, core.now_ns):
-            return b""
+    if peer.key == exchange.peer_key:
+        secret = exchange.secret
+    elif peer.key == exchange.crossed[0]:
+        secret = exchange.crossed[1]
+    elif core.agreements.take(context.local_label, core.now_ns):
         secret = exchange.keys.agree(peer.key)
         exchange.crossed = peer.key, secret
+    else:
+        return b""
     return context_key(secret, own_side(context, exchange.keys.public), peer) if secret else b""
 
 

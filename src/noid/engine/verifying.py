@@ -22,7 +22,7 @@ from noid.engine.close import close
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, CheckIdle, IdleChecked, LocatorsVerified
-from noid.engine.phases import Exchange, Probation
+from noid.engine.phases import Probation
 from noid.engine.state import State, Timer
 from noid.engine.update import tell_remote, tell_untold
 from noid.locators import Locator
@@ -64,9 +64,8 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
         if renewal is not None and renewal.settled:
             was_settled = False
             _replace(core, context, renewal)
-        exchange = context.exchange
-        if exchange is not None and context.peer_verified - verified - {context.peer_aid}:
-            _hurry(core, context, exchange)
+        if context.state is State.INIT_SENT:
+            _hurry(core, context, verified)
         is_usable = context.peer_locator in verified
         if context.peer_verified != verified or context.lapsing or not is_usable:
             core.install(context)
@@ -76,9 +75,10 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
             _settled(core, context)
 
 
-def _hurry(core: Core, context: Context, exchange: Exchange) -> None:
+def _hurry(core: Core, context: Context, verified: frozenset[Locator]) -> None:
     """INIT goes to a destination that is proven now, 250 ms after the last one or at once [D38]."""
-    if context.state is State.INIT_SENT:
+    exchange = context.exchange
+    if exchange is not None and context.peer_verified - verified - {context.peer_aid}:
         due_ns = exchange.sent_ns + RETRANSMIT_WAITING
         core.bring_forward(context, Timer.RETRANSMIT, due_ns)
 
