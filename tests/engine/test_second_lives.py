@@ -56,7 +56,17 @@ OF_THE_PATHS = frozenset(
 """What is still true of the network, or of the DNS, when the peer has lost its contexts."""
 REMEMBERED = frozenset(
     {"options", "entropy", "now_ns", "trigger", "keys", "errors", "agreements"}
-    | {"checks", "messages", "drops", "quarantine", "peers", "unable", "strangers", "uncovered"}
+    | {
+        "checks",
+        "messages",
+        "drops",
+        "turns",
+        "quarantine",
+        "peers",
+        "unable",
+        "strangers",
+        "uncovered",
+    }
 )
 """What a host remembers beyond its contexts: each of these has a limit of its own."""
 COUNTED = frozenset({"counts", "_unknown_second", "_unknown_reports"})

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from noid.cli import scale, sweep
 from noid.errors import UsageError
-from noid.sim.coverage import every_entry
+from noid.sim.coverage import every_entry, states_in
 from noid.sim.history import History, decode
 from noid.sim.runs import PLAYABLE, Run, Tally, plan, play, play_again, shortest
 from noid.text import json_line, say
@@ -173,7 +173,7 @@ class Result:
             "law": {
                 "entries": len(every_entry()),
                 "covered": len(every_entry()) - len(tally.never),
-                "states": sorted({state.value for state, _ in tally.seen}),
+                "states": states_in(tally.seen),
                 "never": [[state.value, trigger.value] for state, trigger in tally.never],
             },
             "judged": dict(tally.judged),

@@ -43,7 +43,7 @@ from noid.engine.options import HostOptions
 from noid.engine.phases import Probation
 from noid.engine.secrets import Entropy, HostKeys
 from noid.engine.selection import instead
-from noid.engine.state import TIMERS_OF, Path, State, Timer, Trigger
+from noid.engine.state import TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
 from noid.locators import Locator, is_global_unicast
 from noid.shares import policy
@@ -79,6 +79,7 @@ class Core:
         timers: the deadlines of every context.
         uses: how many contexts an AID of a peer has.
         drops: what from the network had no effect, counted by reason.
+        turns: what changed the belief in the pair in use, counted by that belief.
         keys: the secrets of exchanges and of the stateless cookie.
         errors: the rate of UC and of CLOSEACK without a context.
         checks: the rate of CC.
@@ -114,6 +115,7 @@ class Core:
     timers: Timers = field(default_factory=Timers)
     uses: Counter[Locator] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
+    turns: Counter[tuple[Path, Cue]] = field(default_factory=Counter)
     keys: HostKeys = field(init=False)
     errors: Rate = field(init=False)
     checks: Rate = field(init=False)
@@ -393,6 +395,11 @@ class Core:
         if state is not State.CLOSING:
             context.closing = None
         self.emit(StateChanged(context.local_aid, context.peer_aid, old, state, why))
+
+    def turn(self, context: Context, path: Path, cue: Cue) -> None:
+        """Takes another view of the pair in use of a context, and counts that."""
+        self.turns[context.path, cue] += 1
+        context.turn(path, cue)
 
     def discard(self, context: Context, why: str) -> None:
         """Removes a context and everything that knows it."""

@@ -80,7 +80,7 @@ def search(
     wait_ns = min(SEARCH_INTERVAL_MIN << min(alarms, 16), SEARCH_INTERVAL_MAX)
     if context.searched_ns and core.now_ns < context.searched_ns + wait_ns:
         return
-    context.turn(Path.ASKING, Cue.SUSPICION)
+    core.turn(context, Path.ASKING, Cue.SUSPICION)
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
     context.search = one
     one.names_newest = told_by_peer
@@ -106,7 +106,7 @@ def leave(core: Core, context: Context, why: str, *, patience_ns: int = SUSPICIO
     if context.path not in (Path.STEADY, Path.LEAVING):
         return
     one = context.search or Search(why, core.now_ns, b"", 0, False)
-    context.turn(Path.LEAVING, Cue.MARKS)
+    core.turn(context, Path.LEAVING, Cue.MARKS)
     one.untried, one.until_ns = [], core.now_ns + patience_ns
     # Not before what was sent can have been answered.
     wait_ns = max(SEARCH_INTERVAL_MIN, context.history_of(context.pair).ask_wait_ns)
@@ -149,7 +149,7 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
     history = context.expected
     asks = ASKS_AFTER_ALARM if history.alarms else ASKS
     if context.path is Path.ASKING:
-        context.turn(Path.DOUBTING, Cue.TIME)
+        core.turn(context, Path.DOUBTING, Cue.TIME)
         one.batch_at_ns = core.now_ns
     if one.asks < asks:
         _ask(core, context, one, asks - one.asks)
@@ -161,7 +161,7 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
         one.is_silent = True
         one.ask_at_ns = one.started_ns + SILENCE_UNMEASURED
     else:
-        context.turn(Path.SEARCHING, Cue.TIME)
+        core.turn(context, Path.SEARCHING, Cue.TIME)
         one.ask_at_ns = NEVER
         one.wanted_ns = core.now_ns
         if not one.untried:
@@ -192,12 +192,16 @@ def measure(core: Core, context: Context) -> None:
         core.send_on(context, request(core, context, nonce), context.pair, in_slot=True)
 
 
-def _probe_plainly(core: Core, context: Context, one: Search) -> None:
-    """One UR between the AIDs in the plain form: does a firewall drop data alone? [D47]."""
+def _probe_plainly(core: Core, context: Context, one: Search, flags: Flag = NO_FLAGS) -> None:
+    """One UR between the AIDs in the plain form: does a firewall drop data alone? [D47].
+
+    In a cycle it is flagged as the others are, so that it is answered over its own pair as they
+    are: otherwise the answer says nothing of the form.
+    """
     pair = context.local_aid, context.peer_aid
     one.plain_sent_ns = core.now_ns
     one.plain_nonce = _noted(core, context, one, pair)
-    core.send(request(core, context, one.plain_nonce), pair)
+    core.send(request(core, context, one.plain_nonce, flags=flags), pair)
 
 
 def _noted(core: Core, context: Context, one: Search, pair: Pair) -> int:
@@ -248,7 +252,7 @@ def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
             one.batch_at_ns, one.cycle_ns = NEVER, 0
             return False
         one.backoff = one.backoff + 1 if unwanted_ns > WANTED_TIME else 0
-        _probe_plainly(core, context, one)
+        _probe_plainly(core, context, one, Flag.HEARS_NOTHING)
     one.untried, one.tried, one.count = others, 0, len(others)
     one.cycles += 1
     one.cycle_ns = core.now_ns
@@ -439,7 +443,7 @@ def follow(core: Core, context: Context, pair: Pair) -> None:
 
 
 def _end(core: Core, context: Context, cue: Cue) -> None:
-    context.turn(Path.STEADY, cue)
+    core.turn(context, Path.STEADY, cue)
     context.late = context.search.probes if context.search is not None else None
     context.search = None
     context.searched_ns = core.now_ns

@@ -1,6 +1,7 @@
 """Which entries of the law a run has reached: what happened, to a context in which state."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from noid.datapath.events import (
     ControlMessageReceived,
@@ -14,12 +15,12 @@ from noid.datapath.events import (
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, ContextFound, IdleChecked, Input, LocatorsChanged
-from noid.engine.state import LAW, State, Trigger
+from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.sim.parcel import CONTEXT_VALUE_AT, is_data, label_of, labels_said
 from noid.wire.control import Code
 
-Entry = tuple[State, Trigger]
+Entry = tuple[State, Trigger] | tuple[Path, Cue]
 QUOTE_AT = 8
 TRIGGERS = {code.value: Trigger(code.name) for code in Code}
 BY_LABEL = frozenset({Trigger.UR, Trigger.UA, Trigger.CLOSE, Trigger.CLOSEACK, Trigger.KEEPALIVE})
@@ -38,6 +39,15 @@ class Coverage:
 
     def __init__(self) -> None:
         self.seen: Counter[Entry] = Counter()
+        self.turns: list[Counter[tuple[Path, Cue]]] = []
+        """Of each engine there was."""
+
+    def total(self) -> Counter[Entry]:
+        """What was seen, with what the engines have counted of their pairs."""
+        total = self.seen.copy()
+        for turns in self.turns:
+            total.update(turns)
+        return total
 
     def note(self, core: Core, event: Input) -> None:
         """Counts an event, before the engine has it."""
@@ -91,8 +101,9 @@ class Coverage:
 
 
 def every_entry() -> list[Entry]:
-    """Every entry of the law, in its order."""
-    return [(state, trigger) for state, row in LAW.items() for trigger in row]
+    """Every entry of the law, in its order; then those of the law of the pair that change it."""
+    entries: list[Entry] = [(state, trigger) for state, row in LAW.items() for trigger in row]
+    return [*entries, *((path, cue) for path, row in PATH_LAW.items() for cue in row if row[cue])]
 
 
 def _of_pair(core: Core, key: bytes) -> list[Context]:
@@ -118,13 +129,20 @@ def _quoted(core: Core, quote: bytes) -> list[Context]:
     ]
 
 
+def states_in(seen: Iterable[Entry]) -> list[str]:
+    """The states of contexts of which an entry was seen."""
+    return sorted({one.value for one, _ in seen if isinstance(one, State)})
+
+
 def name_of(entry: Entry) -> str:
     """An entry of the law as text; see ``entry_of``."""
-    state, trigger = entry
-    return f"{state.name} {trigger.name}"
+    belief, cause = entry
+    return f"{belief.name} {cause.name}"
 
 
 def entry_of(name: str) -> Entry:
     """The entry of the law that has a name."""
-    state, trigger = name.split()
-    return State[state], Trigger[trigger]
+    belief, cause = name.split()
+    if belief in Path.__members__:
+        return Path[belief], Cue[cause]
+    return State[belief], Trigger[cause]

@@ -63,7 +63,7 @@ def every_entry(world: World) -> None:
             except Violation as violation:
                 failed.append((small, violation))
             world.events += small.events
-            world.coverage.seen += small.coverage.seen
+            world.coverage.seen += small.coverage.total()
     if failed:
         small, first = failed[0]
         world.trace, world.nodes, world.now_ns = small.trace, small.nodes, small.now_ns

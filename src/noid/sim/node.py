@@ -184,6 +184,7 @@ class Node:
         )
         self.incarnation += 1
         self.host = self.world.make_host(options, self.random.randbytes)
+        self.world.coverage.turns.append(self.host.core.turns)
         self.datapath = SoftwareDatapath(CODEPOINTS)
         self.watched: set[Locator] = set()
         self.armed: tuple[int, int] | None = None

@@ -120,7 +120,7 @@ def play_in(world: World, scenario: str, happen: Callable[[World], None]) -> Run
         faults=world.faults,
         violation=violation,
         injected=world.injected,
-        seen=world.coverage.seen,
+        seen=world.coverage.total(),
         judged=world.laws.judged if world.laws is not None else Counter(),
         digest=world.trace.digest() if violation else "",
         ladder=world.trace.ladder(list(world.nodes)) if violation else "",
