@@ -18,11 +18,11 @@ from noid.datapath.flow import Flow
 from noid.datapath.rewrite import Watch
 from noid.datapath.software import (
     KEPT_MAX,
-    UNKNOWN_REPORTS_PER_SECOND,
     Deliver,
     SoftwareDatapath,
     Transmit,
 )
+from noid.shares.policy import UNKNOWN
 from noid.wire import icmpv6, ipv6
 from noid.wire.slots import SLOT_ICMPV6, next_header_of
 from tests.datapath.test_rewrite import FLOW_A, FLOW_B, ulp_packet
@@ -103,9 +103,9 @@ def test_data_with_an_unknown_label_is_reported_as_it_arrived() -> None:
 
 def test_unknown_labels_are_reported_at_a_bounded_rate() -> None:
     one, packet = SoftwareDatapath(CODEPOINTS), travelling()
-    reports = [one.from_network(packet, T) for _ in range(2 * UNKNOWN_REPORTS_PER_SECOND)]
-    assert len([report for report in reports if report]) == UNKNOWN_REPORTS_PER_SECOND
-    assert one.counts["refused: unknown flow label"] == 2 * UNKNOWN_REPORTS_PER_SECOND
+    reports = [one.from_network(packet, T) for _ in range(2 * UNKNOWN.each)]
+    assert len([report for report in reports if report]) == UNKNOWN.each
+    assert one.counts["refused: unknown flow label"] == 2 * UNKNOWN.each
     assert one.from_network(packet, 2 * T) == [UnknownLabelSeen(packet)]
 
 

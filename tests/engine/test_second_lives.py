@@ -69,7 +69,7 @@ REMEMBERED = frozenset(
     }
 )
 """What a host remembers beyond its contexts: each of these has a limit of its own."""
-COUNTED = frozenset({"counts", "_unknown_second", "_unknown_reports"})
+COUNTED = frozenset({"counts", "unknown"})
 """What a data plane counts, and the second of a rate."""
 
 

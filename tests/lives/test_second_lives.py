@@ -32,7 +32,7 @@ PEERS = [parse_locator(f"2001:db8:3::{number:x}") for number in range(1, 25)]
 KEPT = parse_locator("2001:db8:7::7")
 GLOB = ("up*",)
 OF_TABLES = frozenset({"outbound", "inbound", "far", "watched", "activities"})
-COUNTED = frozenset({"counts", "_unknown_second", "_unknown_reports"})
+COUNTED = frozenset({"counts", "unknown"})
 NOT_STATE = frozenset({"network", "section", "refused", "own", "uplinks", "rules"})
 
 

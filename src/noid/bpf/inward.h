@@ -7,6 +7,8 @@
 #define GAP_MAX (4 * SECOND)		/* counted as the peer's silence, as it fits an entry */
 #define GAP_UNUSUAL (SECOND / 16)	/* a shorter gap is counted whatever the usual one is */
 #define UNKNOWN_LABELS_PER_SECOND 200
+#define CONTROLS_PER_SECOND 16000	/* messages in a slot, to the daemon */
+#define OPTIONS_PER_SECOND 1000		/* M6 packets behind hop-by-hop options, to the daemon */
 #define NOT_SUMMED (-524)		/* packet_sum_update(): the device did not sum up */
 
 enum { NOWHERE = 0xff };
@@ -204,13 +206,17 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 		count(TAGGED); /* for another device, whose own programs will see it */
 		return TC_PASS;
 	}
-	if (ip->next_header == HOP_BY_HOP)
-		return is_ours(ip) ? go_slowly() : TC_PASS;
+	source = ip->source;
+	if (ip->next_header == HOP_BY_HOP) {
+		if (!is_ours(ip))
+			return TC_PASS;
+		return may_do(OPTION_SEEN, &source, OPTIONS_PER_SECOND) ? go_slowly() :
+									  drop(OVER_SHARE);
+	}
 	slot = ip->next_header - settings.rewritable_first;
 	if (slot >= SLOTS)
 		slot = ip->next_header - settings.fixed_first;
 	label = ip->first & LABEL_MASK;
-	source = ip->source;
 	destination = ip->destination;
 	flow = map_find(&inbound, &label);
 	if (!flow || (slot == SLOT_ICMPV6 && !label)) {
@@ -221,8 +227,10 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 		if (!is_of_a_host(&source))
 			return drop(SOURCE_OF_NO_HOST);
 		if (slot == SLOT_ICMPV6 && !label)
-			return go_slowly(); /* control [D6] */
-		if (!may_report(0, time_ns(), UNKNOWN_LABELS_PER_SECOND))
+			return may_do(CONTROL_SEEN, &source, CONTROLS_PER_SECOND) ?
+				       go_slowly() : /* control [D6] */
+				       drop(OVER_SHARE);
+		if (!may_do(UNKNOWN_LABEL_SEEN, &source, UNKNOWN_LABELS_PER_SECOND))
 			return drop(UNKNOWN_LABEL);
 		return go_slowly();
 	}

@@ -4,12 +4,13 @@
 
 #define LINK_TICKS 25			/* how long an Ethernet header that was learnt is used */
 #define PLAIN_INTERVAL (SECOND / 100)	/* between two reports about one watched AID */
+#define STRANGERS_PER_SECOND 200
 #define STRANGER_INTERVAL (60 * SECOND)	/* the same about one stranger */
 #define GLOBAL_UNICAST 0x20		/* in the three first bits of an address (2000::/3) */
 #define OUT_ANY (OUT_CUT_TCP | OUT_CUT_UDP | OUT_SUM)
 
 /* Asks the daemon whether an unknown peer is an M6 host [D34], once in STRANGER_INTERVAL. */
-INLINE void report_stranger(struct __sk_buff *packet, const struct address *peer, u32 at)
+INLINE void report_stranger(const struct address *peer)
 {
 	struct watched *known, seen = { .reported_ns = time_ns() };
 	struct report *report;
@@ -20,9 +21,13 @@ INLINE void report_stranger(struct __sk_buff *packet, const struct address *peer
 	if (known && seen.reported_ns - known->reported_ns < STRANGER_INTERVAL)
 		return;
 	map_put(&strangers, peer, &seen, 0);
-	report = begin_report(packet, UNKNOWN_PEER, 0, at, seen.reported_ns);
-	if (!report)
+	if (!may_report(UNKNOWN_PEER, seen.reported_ns, STRANGERS_PER_SECOND))
 		return;
+	report = ring_reserve(&set_ups, REPORT_HEAD_OCTETS, 0);
+	if (!report)
+		return; /* it is asked about again later */
+	__builtin_memset(report, 0, REPORT_HEAD_OCTETS);
+	report->kind = UNKNOWN_PEER;
 	report->source = *peer;
 	ring_submit(report, 0);
 }
@@ -37,7 +42,7 @@ INLINE int plainly(struct __sk_buff *packet, struct ipv6 *ip, u32 at)
 
 	if (!known) {
 		if (settings.referrals)
-			report_stranger(packet, &peer, at);
+			report_stranger(&peer);
 		return TC_PASS;
 	}
 	count(SENT_PLAINLY);

@@ -12,6 +12,9 @@ enum {
 	LOCATORS_FAR = 12,	/* the others, up to 16 in all [D5] */
 	REPORT_OCTETS = 2048,	/* of a packet, in a report */
 	REPORTS_OCTETS = 1 << 20,
+	SET_UPS_OCTETS = 1 << 18,
+	USERS_MAX = 8192,	/* sites whose share of a rate is counted, the least recent one evicted */
+	SHARES = 8,		/* a site has at most one part of so many [D46] */
 	STRANGERS_MAX = 4096,	/* peers nobody has told us of, remembered as reported */
 	UPLINKS_MAX = 256,	/* rows of the table of uplinks; row 0 is no uplink */
 	OWN_ROW = UPLINKS_MAX - 1, /* the row of the device of ours that routes lead to */
@@ -152,15 +155,19 @@ enum count {
 	MALFORMED,
 	SOURCE_OF_NO_HOST,
 	CONTROL_AS_DATA,
+	OVER_SHARE,
 	COUNTS,
 };
 
 enum report_kind {
+	UNKNOWN_LABEL_SEEN = 0,	/* a packet for the slow path */
 	PLAIN_PACKET = 1,	/* towards a watched AID, without a flow */
 	UNANSWERED_PACKET = 2,	/* sent and nothing heard [D20] */
 	SOURCE_MOVED = 3,	/* the peer sends from another locator [D21] */
 	UNKNOWN_PEER = 4,	/* towards an AID nobody has told us of [D34] */
 	ONE_WAY_DATA = 5,	/* received, and nothing was sent: a keepalive is due [D42] */
+	CONTROL_SEEN = 6,	/* a packet for the slow path: control in a slot */
+	OPTION_SEEN = 7,	/* the same: M6 behind hop-by-hop options */
 };
 
 struct report {
@@ -189,6 +196,12 @@ struct activity {
 	u32 writers;		/* one at a time; another gives up */
 	u32 tick;		/* of the kernel, in which the report was last written */
 	struct report report;
+};
+
+/* A site and a kind of what it may have the daemon do [D46]. */
+struct user {
+	u64 site;		/* the first 48 bits of an address */
+	u64 kind;
 };
 
 /* How many reports of a kind went in the second at hand. */

@@ -109,6 +109,21 @@ struct {
 	FIXED(max_entries, REPORTS_OCTETS);
 } reports SEC(".maps");
 
+/* The same of what leads to a set-up: strangers and peers without a flow. What contexts report does
+ * not wait behind it [D46].
+ */
+struct {
+	FIXED(type, MAP_RINGBUF);
+	FIXED(max_entries, SET_UPS_OCTETS);
+} set_ups SEC(".maps");
+
+struct {
+	FIXED(type, MAP_LRU_HASH);
+	FIXED(max_entries, USERS_MAX);
+	TYPE(key, struct user);
+	TYPE(value, struct window);
+} users SEC(".maps");
+
 INLINE void count(u32 what)
 {
 	u64 *counter = map_find(&counts, &what);
@@ -123,20 +138,45 @@ INLINE int drop(u32 why)
 	return TC_DROP;
 }
 
-/* Whether one more of a kind may be reported in this second. */
-INLINE int may_report(u32 kind, u64 now, u64 limit)
+/* Counts one more in a window; how many there are in this second. */
+INLINE u64 use_window(struct window *window, u64 now)
 {
-	struct window *window = map_find(&windows, &kind);
 	u64 second = now / SECOND;
 
-	if (!window)
-		return 0;
 	if (window->second != second) {
 		window->second = second;
 		window->used = 0;
 	}
 	window->used += 1;
-	return window->used <= limit;
+	return window->used;
+}
+
+/* Whether one more of a kind may be reported in this second. */
+INLINE int may_report(u32 kind, u64 now, u64 limit)
+{
+	struct window *window = map_find(&windows, &kind);
+
+	return window && use_window(window, now) <= limit;
+}
+
+/* Whether one more of a kind may be done for a source in this second: an eighth is for one site. */
+static __attribute__((noinline)) int may_do(u32 kind, const struct address *source, u64 limit)
+{
+	struct user user = { .kind = kind };
+	struct window first = { 0 }, *window;
+	u64 now = time_ns();
+
+	if (!source)
+		return 0;
+	__builtin_memcpy(&user.site, source, 6);
+	window = map_find(&users, &user);
+	if (!window) {
+		map_put(&users, &user, &first, 0);
+		window = map_find(&users, &user);
+	}
+	if (!window || use_window(window, now) > limit / SHARES)
+		return 0;
+	return may_report(kind, now, limit);
 }
 
 /* A report with as much of the packet as it holds; null where there is no room or too many went. */
@@ -147,7 +187,10 @@ INLINE struct report *begin_report(struct __sk_buff *packet, u32 kind, u32 label
 
 	if (!may_report(kind, now, REPORTS_PER_SECOND))
 		return 0;
-	report = ring_reserve(&reports, sizeof(*report), 0);
+	if (kind == PLAIN_PACKET)
+		report = ring_reserve(&set_ups, sizeof(*report), 0);
+	else
+		report = ring_reserve(&reports, sizeof(*report), 0);
 	if (!report) {
 		count(REPORTS_LOST);
 		return 0;

@@ -8,7 +8,7 @@ socket and no engine: the caller carries the effects out in the order in which t
 from collections import Counter, OrderedDict
 from typing import NamedTuple
 
-from noid.constants import SECOND, Codepoints
+from noid.constants import Codepoints
 from noid.datapath.events import (
     ControlMessageReceived,
     DatapathEvent,
@@ -23,13 +23,13 @@ from noid.datapath.events import (
 from noid.datapath.flow import Flow
 from noid.datapath.rewrite import Arrival, Delivery, Refusal, Rewriter, Watch
 from noid.datapath.verdict import Outcome, arrival_of, judge
+from noid.shares.policy import UNKNOWN, site_of
+from noid.shares.rates import Rate
 from noid.wire import icmpv6, ipv6
 from noid.wire.ipv6 import NEXT_HEADER_AT
 
 KEPT_MAX = 4096
 """Flows whose last TCP segment is kept."""
-UNKNOWN_REPORTS_PER_SECOND = 200
-"""Packets with an unknown label that are reported; the others are only counted."""
 
 
 class Transmit(NamedTuple):
@@ -76,8 +76,7 @@ class SoftwareDatapath:
         self.kept: OrderedDict[int, bytes] = OrderedDict()
         self.counts: Counter[str] = Counter()
         self._control_type = codepoints.icmpv6_type
-        self._unknown_second = 0
-        self._unknown_reports = 0
+        self.unknown = Rate(UNKNOWN)
 
     # --- flows ----------------------------------------------------------------------------------
 
@@ -219,11 +218,7 @@ class SoftwareDatapath:
 
     def _unknown(self, arrival: Arrival, now_ns: int) -> list[Effect]:
         self.counts[f"refused: {Refusal.UNKNOWN_LABEL.value}"] += 1
-        second = now_ns // SECOND
-        if second != self._unknown_second:
-            self._unknown_second, self._unknown_reports = second, 0
-        self._unknown_reports += 1
-        if self._unknown_reports > UNKNOWN_REPORTS_PER_SECOND:
+        if not self.unknown.take(site_of(arrival.source), now_ns):
             return []
         return [UnknownLabelSeen(arrival.encode())]
 

@@ -69,6 +69,8 @@ SCANNED_MAX = 64
 """How often, and how many, flows are looked at for silence where the kernel has no timers."""
 FEW_PATIENCE = SECOND // 16
 """Receivers answer a few packets later than many, but not so late."""
+SET_UPS_AT_ONCE = 16
+"""Reports of strangers and of packets without a flow that are taken in one turn."""
 KEPT_TIME = 120 * SECOND
 """How old a segment may be that is sent again: TCP itself gives up later."""
 NO_ROOM_FOR_OURS = "addresses of this host the kernel has no room for"
@@ -113,7 +115,7 @@ class BpfPlane(FlowTables):
         self.scanning: asyncio.TimerHandle | None = None
         self.scan: Iterator[bytes] = iter(())
         self.kernel_counts: libbpf.Table | None = None
-        self.reports: libbpf.Reports | None = None
+        self.rings: list[libbpf.Reports] = []
 
     kind = "bpf"
 
@@ -183,9 +185,11 @@ class BpfPlane(FlowTables):
         self._put_row(layout.OWN_ROW, ours)
         processors = libbpf.processors()
         self.kernel_counts = libbpf.Table(maps["counts"], 4, layout.COUNT.size * processors)
-        self.reports = libbpf.Reports(maps["reports"], self._on_report)
+        self.rings.append(libbpf.Reports(maps["reports"], self._on_report))
+        self.rings.append(libbpf.Reports(maps["set_ups"], self._on_report, SET_UPS_AT_ONCE))
         loop = asyncio.get_running_loop()
-        loop.add_reader(self.reports.fileno(), self.reports.consume)
+        for ring in self.rings:
+            loop.add_reader(ring.fileno(), ring.consume)
 
     def start(self) -> None:
         """Attaches the programs, in the place of those of an earlier daemon."""
@@ -211,11 +215,11 @@ class BpfPlane(FlowTables):
         for timer in (self.scanning, self.refreshing, self.dropping):
             if timer is not None:
                 timer.cancel()
-        if self.reports is not None:
+        for ring in self.rings:
             with contextlib.suppress(RuntimeError):
-                asyncio.get_running_loop().remove_reader(self.reports.fileno())
-            self.reports.close()
-            self.reports = None
+                asyncio.get_running_loop().remove_reader(ring.fileno())
+            ring.close()
+        self.rings.clear()
         super().close()
         if self.is_started:
             self.is_started = False

@@ -66,6 +66,7 @@ COUNTS = (
     "refused: malformed packet",
     "refused: source of no host",
     "refused: control message as data",
+    "refused: over the share of its source /48",
 )
 """What the programs count, in the order of ``enum count``."""
 

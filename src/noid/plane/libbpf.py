@@ -267,9 +267,12 @@ class Reports:
     Args:
         descriptor: of the map.
         take: is given each report, as octets.
+        at_once: so many are taken before others get their turn; 0: all.
     """
 
-    def __init__(self, descriptor: int, take: Callable[[bytes], None]) -> None:
+    def __init__(self, descriptor: int, take: Callable[[bytes], None], at_once: int = 0) -> None:
+        self._at_once = at_once
+        self._left = 0
         self.bpf = library()
         # The callback must live as long as the ring does.
         self._callback = SampleCallback(lambda _, at, octets: self._taken(at, octets))
@@ -283,7 +286,8 @@ class Reports:
         return int(self.bpf.ring_buffer__epoll_fd(self._ring))
 
     def consume(self) -> None:
-        """Takes all reports there are."""
+        """Takes the reports there are, as far as it is their turn."""
+        self._left = self._at_once
         self.bpf.ring_buffer__consume(self._ring)
 
     def close(self) -> None:
@@ -292,7 +296,8 @@ class Reports:
 
     def _taken(self, at: int, octets: int) -> int:
         self._take(ctypes.string_at(at, octets))
-        return 0
+        self._left -= 1
+        return -1 if self._left == 0 else 0  # a negative number ends the turn
 
 
 def processors() -> int:

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import secrets
 import socket
 import struct
 import time
@@ -35,6 +36,9 @@ from noid.plane.devices import open_tun
 from noid.plane.privileges import SOCKETS, advice
 from noid.plane.restored import Restored
 from noid.plane.senders import Senders, open_sender
+from noid.shares import policy
+from noid.shares.policy import site_of
+from noid.shares.rates import Rate
 from noid.survey import Survey
 from noid.wire import icmpv6, ipv6
 
@@ -60,6 +64,8 @@ RULES_REFUSED = "rules refused"
 DEVICES_REFUSED = "changes of our devices refused"
 ADDRESSES_REFUSED = "addresses refused"
 QUEUES_REFUSED = "emptying of queues refused"
+OVER_SHARE = "refused: over the share of its source /48"
+"""Counted by the programs in the kernel under the same name."""
 QUESTIONS_REFUSED = "questions to the kernel refused"
 
 
@@ -102,6 +108,7 @@ class SlowPath:
         self.rewriter = self.datapath.rewriter
         self.counts = self.datapath.counts
         self.restored = Restored()
+        self.control = Rate(policy.CONTROL, secrets.randbits(64) | 1)
         self.device = -1
         self.device_index = 0
         self.receivers: list[socket.socket] = []
@@ -330,6 +337,9 @@ class SlowPath:
                 return
             if isinstance(arrival, Refusal):
                 self.arrived(arrival)
+                continue
+            if not self.control.take(site_of(arrival.source), time.monotonic_ns()):
+                self.counts[OVER_SHARE] += 1
                 continue
             self._carry_out(self.datapath.icmpv6_arrived(arrival, in_slot=False))
 

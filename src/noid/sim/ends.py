@@ -157,6 +157,7 @@ class End:
         """Removes what only remembers how the state came about."""
         core = self.host.core
         self.datapath.counts.clear()
+        self.datapath.unknown.forget()
         core.drops.clear()
         core.errors.forget()
         core.checks.forget()
