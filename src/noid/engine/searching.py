@@ -173,13 +173,21 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
 # --- probing all of them --------------------------------------------------------------------------
 
 
-def _probe(core: Core, context: Context, one: Search, pair: Pair, packet: bytes = b"") -> None:
-    """One UR over one pair, in the form of data."""
+def _probe(
+    core: Core,
+    context: Context,
+    one: Search,
+    pair: Pair,
+    packet: bytes = b"",
+    *,
+    asks_back: bool = True,
+) -> None:
+    """One UR over one pair, in the form of data; in doubt it asks for an answer over the same."""
     in_doubt = context.path is Path.SEARCHING or (
         context.path is Path.DOUBTING and not one.told_by_peer
     )
     nonce = _noted(core, context, one, pair)
-    flags = Flag.HEARS_NOTHING if in_doubt else NO_FLAGS
+    flags = Flag.HEARS_NOTHING if in_doubt and asks_back else NO_FLAGS
     message = request(core, context, nonce, flags=flags, packet=packet)
     core.send_on(context, message, pair, in_slot=True)
 
@@ -378,6 +386,8 @@ def acknowledged(core: Core, context: Context, nonce: int, *, by: Pair | None = 
         is_late = core.now_ns - probe.sent_ns > 2 * context.expected.ask_wait_ns
         if by is None or not is_late or context.path is Path.SEARCHING:
             _works(core, context, one, by)
+        else:
+            _probe(core, context, one, pair, asks_back=False)
     elif context.path is Path.SEARCHING or one.is_silent:
         _use(core, context, one, pair, by)
     elif one.found is None or (by is None and pair == one.found):
