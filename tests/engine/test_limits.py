@@ -49,6 +49,7 @@ from noid.datapath.events import (
     UnknownLabelSeen,
 )
 from noid.dns.verification import Verification
+from noid.engine import update
 from noid.engine.core import Core
 from noid.engine.events import (
     LocatorsChanged,
@@ -64,7 +65,7 @@ from noid.engine.known import KnownPeer
 from noid.engine.options import HostOptions
 from noid.engine.peers import hold_unable, remember
 from noid.engine.unknown import QUOTE_OCTETS_MAX
-from noid.engine.update import request
+from noid.engine.update import ENTRIES_KEPT_MAX, own_entries, request
 from noid.locators import Locator, parse_locator
 from noid.shares.rates import PLACES
 from noid.wire import ipv6
@@ -445,3 +446,12 @@ def test_only_so_many_sources_that_are_no_locators_are_recorded() -> None:
     assert outputs[:-1] == [[SourceNotCovered(one, B1)] for one in sources[:-1]]
     assert outputs[-1] == []
     assert network.a.host.uncovered == tuple(sources[:-1])
+
+
+def test_so_many_sets_of_locators_are_kept_as_messages_say_them() -> None:
+    network = established()
+    context = network.a.context
+    for number in range(ENTRIES_KEPT_MAX + 10):
+        context.own_local = (A1, Locator(A2[:-2] + number.to_bytes(2, "big")))
+        assert [one.locator for one in own_entries(context)] == list(context.own_local)
+    assert update._entries.cache_info().currsize == ENTRIES_KEPT_MAX
