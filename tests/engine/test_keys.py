@@ -18,7 +18,7 @@ from noid.shares.policy import AGREEMENTS
 from noid.wire import ipv6
 from noid.wire.control import Code, blank_authentication, encode_packet
 from noid.wire.options import CRITICAL, HEAD, KEY_OCTETS, OptionType
-from tests.engine.network import A1, B1, CODEPOINTS, Network, established, packet, state_of
+from tests.engine.network import A1, B1, CODEPOINTS, X1, Network, established, packet, state_of
 from tests.engine.test_conformance_setup import begun, receive, sent_by
 
 NO_POINT = bytes(KEY_OCTETS)
@@ -124,6 +124,14 @@ def test_a_context_computes_so_many_keys_of_inits_that_cross_in_a_second() -> No
     network.dead |= {(one, other) for one in network.a.locators for other in network.b.locators}
     network.run(SECOND)
     assert crossing_inits(network, 20, first=100) == AGREEMENTS.each
+
+
+def test_an_init_that_crosses_ours_from_elsewhere_is_dropped() -> None:
+    network = begun()
+    _, init = sent_by(network.a, Code.INIT)[0]
+    crossing = dataclasses.replace(init, sender_aid=B1, receiver_aid=A1)
+    outside = Dropped("INIT from outside Lsl(peer)")
+    assert receive(network, network.a, crossing, X1, A1) == [outside]
 
 
 def test_inits_that_cross_keep_no_set_up_from_its_end() -> None:
