@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "noid"
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 CONFORMANCE = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 SOURCES = sorted(SOURCE.rglob("*.py"))
 
 DECISIONS = [f"D{number}" for number in range(1, 51)]
@@ -235,3 +235,15 @@ def test_the_examples_are_authentic_under_the_key_of_their_set_up() -> None:
             assert message.authentication == keyed_hash(key, blank_authentication(octets))
             authenticated += 1
     assert authenticated == 6
+
+
+# --- the security page ----------------------------------------------------------------------------
+
+
+def test_every_test_file_the_security_page_names_exists() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:tests/)?((?:\w+/)?test_\w+\.py)`", page))
+    places = ROOT / "tests", ROOT / "tests" / "attacks"
+    missing = [one for one in named if not any((place / one).exists() for place in places)]
+    assert len(named) > 10
+    assert missing == []
