@@ -195,7 +195,7 @@ def test_a_forged_update_is_dropped() -> None:
     network.wire.clear()
     network.put(forged[:40] + bytes(octets))
     network.run(10 * MILLISECOND)
-    assert network.a.outputs[-1] == Dropped("UR not authentic")
+    assert Dropped("UR not authentic") in network.a.outputs
 
 
 def test_an_older_update_is_acknowledged_and_not_applied() -> None:

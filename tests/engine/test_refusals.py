@@ -470,7 +470,8 @@ def test_a_close_while_starting_over_is_dropped() -> None:
     start(network.b.host.core, network.b.context, b"", "for this test")
     assert network.b.context.state is State.INIT_SENT
     network.b.host.core.outputs.clear()
-    assert receive(network, network.b, close, A1, B1) == [Dropped("CLOSE while starting over")]
+    assert receive(network, network.b, close, A1, B1)[0] == Dropped("CLOSE while starting over")
+    assert network.b.context.state is State.INIT_SENT
 
 
 def test_a_close_for_somebody_else_is_not_answered() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from noid.datapath.flow import Flow
-from noid.datapath.rewrite import Arrival, Refusal, Rewriter, Watch
+from noid.datapath.rewrite import ANSWERED, Arrival, Refusal, Rewriter, Watch
 from noid.errors import PlatformError
 from noid.locators import Locator
 from noid.plane import layout, libbpf
@@ -157,7 +157,7 @@ def _compare_inbound(kernel: Kernel, flows: list[Flow], seen: dict[str, int]) ->
             payload=packet[ipv6.HEADER_OCTETS :],
         )
     )
-    if delivery is Refusal.UNKNOWN_LABEL:
+    if delivery in ANSWERED:
         assert verdict in (DROP, REDIRECT), story
         assert after == packet, story
         seen["refused"] += 1
@@ -240,7 +240,8 @@ def test_a_source_outside_the_set_is_refused_though_the_peer_has_no_locator_in_u
         chance, random_locator(chance), flow.local_locator, 224, label=flow.local_label
     )
     assert kernel.run("host_ingress_early", packet)[1] == packet
-    assert kernel.run("host_ingress", packet) == (DROP, packet)
+    kernel.own(flow.local_locator)
+    assert kernel.run("host_ingress", packet) == (REDIRECT, packet), "to be answered with a UC"
 
 
 def test_the_peer_is_followed_to_a_verified_source_in_the_kernel(

@@ -144,6 +144,18 @@ INLINE void follow(struct __sk_buff *packet, struct inbound *flow, u32 label, u8
 	ring_submit(report, 0);
 }
 
+/* A packet of no flow, which the daemon answers; one with the label of a flow and wrong locators is
+ * treated alike, so that silence tells nobody which labels are in use [D41].
+ */
+INLINE int of_no_flow(const struct address *source, u32 why)
+{
+	if (!is_of_a_host(source))
+		return drop(why);
+	if (!may_do(UNKNOWN_LABEL_SEEN, source, UNKNOWN_LABELS_PER_SECOND))
+		return drop(why);
+	return go_slowly();
+}
+
 INLINE int is_ours(const struct ipv6 *ip)
 {
 	struct address destination = ip->destination;
@@ -230,22 +242,22 @@ INLINE int inward(struct __sk_buff *packet, u32 at)
 			return may_do(CONTROL_SEEN, &source, CONTROLS_PER_SECOND) ?
 				       go_slowly() : /* control [D6] */
 				       drop(OVER_SHARE);
-		if (!may_do(UNKNOWN_LABEL_SEEN, &source, UNKNOWN_LABELS_PER_SECOND))
-			return drop(UNKNOWN_LABEL);
-		return go_slowly();
+		return of_no_flow(&source, UNKNOWN_LABEL);
 	}
 	if (flow->flags & IN_FAR)
 		rest = map_find(&far, &label);
 	to = place(&flow->near[0].local, flow->local_count, rest ? rest->local : 0,
 		   rest ? rest->local_count : 0, &destination);
-	if (to == NOWHERE)
-		return is_ours(ip) ? drop(DESTINATION_NOT_OURS) : TC_PASS;
+	if (to == NOWHERE && !is_ours(ip))
+		return TC_PASS;
 	if (is_cut_short(ip, packet->len - at))
 		return drop(MALFORMED);
+	if (to == NOWHERE)
+		return of_no_flow(&source, DESTINATION_NOT_OURS);
 	from = place(&flow->near[0].peer, flow->peer_count, rest ? rest->peer : 0,
 		     rest ? rest->peer_count : 0, &source);
 	if (from == NOWHERE)
-		return drop(SOURCE_NOT_THE_PEERS);
+		return of_no_flow(&source, SOURCE_NOT_THE_PEERS);
 	if (slot == SLOT_RESERVED)
 		return drop(RESERVED_SLOT);
 	if (is_control(packet, ip, at, slot))

@@ -79,7 +79,9 @@ class IcmpErrorReceived:
 
 @dataclass(frozen=True, slots=True)
 class UnknownLabelSeen:
-    """A data packet came with a label no flow has [draft §7.11 1a].
+    """A data packet came with a label no flow has, or with other locators than its flow's.
+
+    The engine answers both alike [draft §7.11 1a, D41].
 
     Attributes:
         packet: the whole packet as it arrived, locators and all.

@@ -54,7 +54,6 @@ class Refusal(enum.Enum):
     """Why a data packet from the network is not delivered; the name under which it is counted."""
 
     UNKNOWN_LABEL = "unknown flow label"
-    """The one refusal that is answered, with a UC [draft §7.11 1a]."""
     DESTINATION_NOT_OURS = "destination not in Lsl(local)"
     SOURCE_NOT_THE_PEERS = "source not in Lsl(peer)"
     RESERVED_SLOT = "reserved slot"
@@ -64,6 +63,10 @@ class Refusal(enum.Enum):
     SOURCE_OF_NO_HOST = "source of no host"
     CONTROL_AS_DATA = "control message as data"
     """Control messages travel plain or with flow label 0, and never out of data [D6]."""
+
+
+ANSWERED = frozenset({Refusal.DESTINATION_NOT_OURS, Refusal.SOURCE_NOT_THE_PEERS})
+"""What is answered as an unknown label is: silence reveals no label [D41]."""
 
 
 class Arrival(NamedTuple):

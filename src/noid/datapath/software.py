@@ -181,8 +181,10 @@ class SoftwareDatapath:
     def arrived(self, arrival: Arrival | Refusal, now_ns: int) -> list[Effect]:
         """An M6 packet."""
         verdict = judge(self.rewriter, arrival)
-        if verdict.refusal is not None:
-            self.counts[f"refused: {verdict.refusal.value}"] += 1
+        if verdict.outcome in (Outcome.DROPPED, Outcome.UNKNOWN_LABEL):
+            why = verdict.refusal or Refusal.UNKNOWN_LABEL
+            self.counts[f"refused: {why.value}"] += 1
+        if verdict.outcome is Outcome.DROPPED:
             return []
         assert verdict.arrival is not None, "it is M6 and sound"
         if verdict.outcome is Outcome.CONTROL:
@@ -217,7 +219,6 @@ class SoftwareDatapath:
         return []
 
     def _unknown(self, arrival: Arrival, now_ns: int) -> list[Effect]:
-        self.counts[f"refused: {Refusal.UNKNOWN_LABEL.value}"] += 1
         if not self.unknown.take(site_of(arrival.source), now_ns):
             return []
         return [UnknownLabelSeen(arrival.encode())]

@@ -9,7 +9,7 @@ from collections.abc import Container
 from typing import NamedTuple
 
 from noid.constants import CONTROL_FLOW_LABEL
-from noid.datapath.rewrite import Arrival, Delivery, Refusal, Rewriter
+from noid.datapath.rewrite import ANSWERED, Arrival, Delivery, Refusal, Rewriter
 from noid.locators import is_global_unicast
 from noid.wire.chain import is_sound, place_of
 
@@ -26,7 +26,8 @@ class Outcome(enum.Enum):
     HELD = "held"
     """The engine keeps it [D37, D48]."""
     UNKNOWN_LABEL = "unknown label"
-    """The engine may answer it with UC [draft §7.11 1a]."""
+    """The engine may answer it with UC [draft §7.11 1a]; one with the label of a flow and other
+    locators than it has is answered alike, so that silence reveals no label [D41]."""
     DROPPED = "dropped"
 
 
@@ -77,5 +78,7 @@ def judge(rewriter: Rewriter, arrival: Arrival | Refusal | None) -> Verdict:
         return Verdict(Outcome.CONTROL if is_control else Outcome.UNKNOWN_LABEL, arrival)
     delivery = rewriter.inbound(arrival)
     if isinstance(delivery, Refusal):
+        if delivery in ANSWERED and is_global_unicast(arrival.source):
+            return Verdict(Outcome.UNKNOWN_LABEL, arrival, refusal=delivery)
         return Verdict(Outcome.DROPPED, arrival, refusal=delivery)
     return Verdict(Outcome.HELD if delivery.flow.holds else Outcome.RESTORED, arrival, delivery)

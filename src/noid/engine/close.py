@@ -108,21 +108,27 @@ def _send_close(core: Core, context: Context, closing: Closing) -> None:
 def on_close(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
     """The peer closes: the context goes, and the peer is told [draft App. A 2, 3]."""
     context = core.labels.get(message.context.receiver_label)
-    if context is None or not context.is_about(message):
+    reason = "" if context is None else _fault_of(context, event, message)
+    if reason:
+        core.drop(reason)
+    if context is None or reason:
+        # Whatever the fault is, the answer is the same: it reveals no label [D41].
         _answer_without_context(core, event, message)
-        return
-    if context.state in (State.INIT_SENT, State.CCR_SENT):
-        core.drop("CLOSE while starting over")
-        return
-    if event.source not in context.peer_acceptable or event.destination not in context.own_local:
-        core.drop("CLOSE between unknown locators")
-        return
-    if not is_authentic(context.agreed_key, event, message):
-        core.drop("CLOSE not authentic")
         return
     if event.source in context.peer_verified:
         _acknowledge(core, event, message, context.agreed_key)
     core.discard(context, "closed by the peer")
+
+
+def _fault_of(context: Context, event: ControlMessageReceived, message: ControlMessage) -> str:
+    """Why a CLOSE does not close the context that has its label; empty if it does."""
+    if not context.is_about(message):
+        return "CLOSE for no context of ours"
+    if context.state in (State.INIT_SENT, State.CCR_SENT):
+        return "CLOSE while starting over"
+    if event.source not in context.peer_acceptable or event.destination not in context.own_local:
+        return "CLOSE between unknown locators"
+    return "" if is_authentic(context.agreed_key, event, message) else "CLOSE not authentic"
 
 
 def _answer_without_context(

@@ -95,8 +95,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     """A change of the peer's, a probe, or both [draft §7.8, D17]."""
     context = matching(core, event, message)
     if context is None:
-        if message.context.receiver_label not in core.labels:
-            tell_unknown(core, event, message.context.receiver_label)
+        tell_unknown(core, event, message.context.receiver_label)
         return
     is_other = False
     if message.nonce > context.peer_update_nonce:

@@ -17,7 +17,7 @@ QUOTE_OCTETS_MAX = CONTROL_OCTETS_MAX - ipv6.HEADER_OCTETS - FIXED_OCTETS - OPTI
 
 
 def on_unknown_label(core: Core, event: UnknownLabelSeen) -> None:
-    """A data packet of a context we do not have."""
+    """A data packet of a context that we do not have, or with other locators than it has [D41]."""
     try:
         header = ipv6.Header.decode(event.packet)
     except WireError as error:
@@ -28,7 +28,7 @@ def on_unknown_label(core: Core, event: UnknownLabelSeen) -> None:
 
 
 def tell_unknown(core: Core, event: ControlMessageReceived, label: int) -> None:
-    """An Update Request of a context we do not have [D17]."""
+    """An Update Request of a context that we do not have, or that fails a check [D17, D41]."""
     slot = next_header_of(SLOT_ICMPV6, core.options.codepoints, rewritable=True)
     header = ipv6.Header(
         source=event.source,

@@ -1,0 +1,131 @@
+"""A host on no path asks which labels are in use, by what is and is not answered [D41]."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from noid.constants import FLOW_LABEL_MASK, PREFIX_ERROR_BURST, PREFIX_ERROR_RATE_PER_SECOND, SECOND
+from noid.datapath.software import Effect
+from noid.engine.events import SendControl
+from noid.locators import Locator
+from noid.wire import ipv6
+from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
+from noid.wire.options import HASH_OCTETS, ContextOption, LocatorEntry, LocatorFlag
+from tests.engine.network import A1, B1, CODEPOINTS, X1, Network, established
+
+Ask = Callable[[Network, int], None]
+
+
+def data(network: Network, label: int) -> None:
+    """An empty data packet with a label, from the stranger's own address."""
+    for slot in (0, 1, 6, 7):
+        header = ipv6.Header(
+            source=X1,
+            destination=A1,
+            next_header=CODEPOINTS.fixed_first + slot,
+            payload_octets=0,
+            flow_label=label,
+        )
+        network.put(header.encode())
+        network.run(SECOND)
+
+
+def control(network: Network, label: int, code: Code, source: Locator) -> None:
+    """A message about a label, whose authentication is invented."""
+    sets = code is Code.UR
+    message = ControlMessage(
+        code=code,
+        nonce=1 << 40,
+        sender_aid=B1,
+        receiver_aid=A1,
+        context=ContextOption(sender_label=0x4711, receiver_label=label),
+        sender_locators=(LocatorEntry(B1, LocatorFlag.LOCAL),) if sets else (),
+        receiver_locators=(LocatorEntry(A1, LocatorFlag.REMOTE),) if sets else (),
+        authentication=bytes(HASH_OCTETS),
+    )
+    network.put(encode_packet(message, source, A1, CODEPOINTS))
+    network.run(SECOND)
+
+
+def answers(network: Network, ask: Ask, label: int) -> list[bytes]:
+    """What a sends to the stranger, with what differs from answer to answer as zeros."""
+    network.a.outputs.clear()
+    ask(network, label)
+    answered = []
+    for one in network.a.outputs:
+        if isinstance(one, SendControl) and one.packet[24:40] == X1:
+            message = decode_message(one.packet[40:], A1, X1, in_slot=False)
+            assert message.context.receiver_label in (0, label, 0x4711)
+            answered.append(alike(message, label))
+    return answered
+
+
+def alike(message: ControlMessage, label: int) -> bytes:
+    labels = message.context
+    labels = labels._replace(
+        sender_label=0 if labels.sender_label == label else labels.sender_label,
+        receiver_label=0 if labels.receiver_label == label else labels.receiver_label,
+    )
+    message = dataclasses.replace(message, nonce=0, context=labels, piggyback=None)
+    return dataclasses.replace(message, reset_token=bytes(len(message.reset_token))).encode(200)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        data,
+        lambda network, label: control(network, label, Code.UR, X1),
+        lambda network, label: control(network, label, Code.CLOSE, X1),
+        lambda network, label: control(network, label, Code.UA, X1),
+        lambda network, label: control(network, label, Code.KEEPALIVE, X1),
+    ],
+    ids=["data", "UR", "CLOSE", "UA", "KEEPALIVE"],
+)
+def test_a_label_in_use_is_answered_as_any_other(ask: Ask) -> None:
+    network = established()
+    network.run(SECOND)
+    used = network.a.context.local_label
+    known = answers(network, ask, used)
+    unknown = answers(network, ask, used % FLOW_LABEL_MASK + 1)
+    assert known == unknown
+    assert network.a.context.local_label == used
+    assert network.a.context.is_settled
+
+
+def test_all_labels_take_a_day_to_ask_for() -> None:
+    network = established()
+    asked: list[Effect] = []
+    network.a.outputs.clear()
+    for label in range(1, 1000):
+        header = ipv6.Header(
+            source=X1,
+            destination=A1,
+            next_header=CODEPOINTS.fixed_first,
+            payload_octets=0,
+            flow_label=label,
+        )
+        asked += network.a.datapath.from_network(header.encode(), network.now_ns)
+    network.follow(network.a, asked)
+    told = [one for one in network.a.outputs if isinstance(one, SendControl)]
+    assert len(told) == PREFIX_ERROR_BURST
+    assert FLOW_LABEL_MASK / PREFIX_ERROR_RATE_PER_SECOND > 24 * 3600
+
+
+def test_a_close_that_fails_a_check_ends_nothing() -> None:
+    network = established()
+    label = network.a.context.local_label
+    for source in (X1, B1):
+        control(network, label, Code.CLOSE, source)
+    assert network.a.context.local_label == label
+    assert network.b.context.is_settled
+
+
+def test_an_answer_to_a_forged_request_in_the_name_of_the_peer_ends_nothing() -> None:
+    network = established()
+    label = network.a.context.local_label
+    control(network, label, Code.UR, B1)
+    network.run(SECOND)
+    assert network.a.context.is_settled
+    assert network.b.context.is_settled
+    assert network.b.context.peer_label == label
