@@ -372,10 +372,11 @@ class Alone(Speaker):
     def receive_data(self, packet: Packet) -> None:
         """A data packet [§3]: by its label, from a source and to a destination of the context."""
         talk = self.talk
-        if talk is None or packet.label != talk.label or not talk.announced:
+        known = talk is not None and packet.label == talk.label and talk.announced
+        if talk is None or not known or packet.source not in talk.acceptable:
             self.send(self.complaint(packet, packet.label), (packet.destination, packet.source))
             return
-        if packet.source in talk.acceptable and packet.destination in self.locators:
+        if packet.destination in self.locators:
             ulp = ulp_payload(packet.next_header % 8, packet.payload)
             self.ulp.arrived[f"{packet.source} {packet.destination}"] += 1
             self.deliver(packet.source, ulp)
