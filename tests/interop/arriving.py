@@ -96,12 +96,12 @@ def judge(
             return "not M6", None
         known = contexts.get(packet.label)
         is_control = packet.next_header in CONTROL_SLOTS and not packet.label
+        if known and (packet.source not in known.peers or packet.destination not in known.own):
+            known = None
         if is_control or known is None:
             if not is_of_a_host(packet.source):
                 raise Malformed("source")
             return ("control" if is_control else "unknown label"), None
-        if packet.source not in known.peers or packet.destination not in known.own:
-            raise Malformed("locators")
         return ("held" if known.holds else "restored"), ulp_payload(
             packet.next_header % 8, packet.payload
         )

@@ -157,7 +157,7 @@ def _compare_inbound(kernel: Kernel, flows: list[Flow], seen: dict[str, int]) ->
             payload=packet[ipv6.HEADER_OCTETS :],
         )
     )
-    if delivery in ANSWERED:
+    if delivery in {Refusal.UNKNOWN_LABEL, *ANSWERED}:
         assert verdict in (DROP, REDIRECT), story
         assert after == packet, story
         seen["refused"] += 1
