@@ -6,6 +6,7 @@ Every player says the outcome by the name of ``Outcome``, and what is restored o
 import contextlib
 import select
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,8 @@ PASS, DROP, REDIRECT = 0xFFFFFFFF, 2, 7
 SENT_AGAIN = "sent again"
 """What the slow path must never make of a packet from the network."""
 WINDOW = layout.COUNT.size * 2
+USER = layout.COUNT.size * 2
+KINDS = 8
 SENTINEL_LABEL = 0x7FFFF
 PATIENCE_S = 10.0
 LINK = bytes((2, 0, 0, 0, 0, 1))
@@ -92,14 +95,18 @@ class Kernel:
             if far:
                 tables["far"].put(key, far)
         self.windows = libbpf.Table(maps["windows"], 4, WINDOW)
+        self.users = libbpf.Table(maps["users"], USER, WINDOW)
         self.played = 0
 
     def play(self, frame: Frame) -> Result:
         if len(frame.packet) < ipv6.HEADER_OCTETS:
             return NOT_M6  # BPF_PROG_TEST_RUN refuses it; the program could not read a header
         self.played += 1
-        if self.played % 100 == 0:  # the rate of unknown labels is not what is compared
-            self.windows.put(bytes(4), bytes(WINDOW))
+        if self.played % 20 == 0:  # rates and shares are not what is compared
+            for kind in range(KINDS):
+                self.windows.put(kind.to_bytes(4, sys.byteorder), bytes(WINDOW))
+            for user in list(self.users.keys()):
+                self.users.remove(user)
         verdict, after = self.programs.try_out("host_ingress", frame.octets)
         if verdict == DROP:
             return DROPPED
