@@ -7,11 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noid.changes import (
+    ADDRESS_OCTETS,
+    DELETE_ADDRESS,
     DELETE_LINK,
     DELETE_NEIGHBOUR,
     DELETE_ROUTE,
     FAR_AWAY_BITS,
     HOST_BITS,
+    IFA_ADDRESS,
+    IFA_LOCAL,
     LINK,
     MESSAGE,
     NDA_DESTINATION,
@@ -90,6 +94,14 @@ def test_a_route_to_the_wide_world_matters_and_one_to_somewhere_does_not(kind: i
 def test_one_neighbour_matters_and_others_do_not(kind: int) -> None:
     assert said(neighbour(kind, GATEWAY)).matters
     assert said(neighbour(kind, PEER)) == Changes()
+
+
+def test_a_deleted_address_is_the_host_s_own_and_not_its_peer() -> None:
+    head, own, other = bytes(ADDRESS_OCTETS), attribute(IFA_LOCAL, PEER), Locator(bytes(16))
+    deleted = message(DELETE_ADDRESS, head + attribute(IFA_ADDRESS, PEER))
+    assert said(deleted).unaddressed == {PEER}
+    deleted = message(DELETE_ADDRESS, head + attribute(IFA_ADDRESS, other) + own)
+    assert said(deleted).unaddressed == {PEER}
 
 
 def test_everything_else_matters() -> None:

@@ -63,6 +63,11 @@ def test_an_address_whose_link_has_no_carrier_is_broken() -> None:
     assert seen("link set far-up1 down") == {"2001:db8:1::1": "broken"}
 
 
+def test_the_host_s_end_of_an_address_with_a_peer_is_a_locator() -> None:
+    address = "2001:db8:2::1 peer 2001:db8:2::2/128 dev up2"
+    assert seen(f"addr add {address} nodad") == {"2001:db8:1::1": "", "2001:db8:2::1": ""}
+
+
 def test_an_address_that_is_not_known_to_be_unique_yet_is_none() -> None:
     assert "2001:db8:2::1" not in seen("addr add 2001:db8:2::1/64 dev up2")
 

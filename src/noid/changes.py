@@ -24,7 +24,8 @@ READS_MAX: Final = 64
 MESSAGE: Final = struct.Struct("=IHHII")
 """struct nlmsghdr: octets, type, flags, sequence number, port."""
 ADDRESS_OCTETS: Final = 8
-IFA_ADDRESS: Final = 1
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+"""The second is there only where the address has a peer, which is then the first."""
 LINK: Final = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change."""
 ROUTE_OCTETS: Final = 12
@@ -130,7 +131,8 @@ def _take_one(kind: int, body: bytes, found: Changes, neighbour: Locator) -> Non
         attributes = attributes_of(body[NEIGHBOUR_OCTETS:])
         found.matters |= attributes.get(NDA_DESTINATION) == neighbour
     else:
-        address = attributes_of(body[ADDRESS_OCTETS:]).get(IFA_ADDRESS, b"")
+        attributes = attributes_of(body[ADDRESS_OCTETS:])
+        address = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS, b"")
         if kind in (NEW_ADDRESS, DELETE_ADDRESS) and address == PASSING_ADDRESS:
             return  # which makes connections look up their routes again
         found.matters = True

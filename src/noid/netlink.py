@@ -111,7 +111,7 @@ class HostNetwork:
         links = {int(link["index"]): link for link in self._route.get_links()}
         ours = {index for index, link in links.items() if link.get("ifname") in excluded}
         addresses = [
-            (int(one["index"]), parse_locator(str(one.get("address"))), one)
+            (int(one["index"]), _own_end(one), one)
             for one in self._route.get_addr(family=socket.AF_INET6)
         ]
         uplinks = {
@@ -491,7 +491,7 @@ class HostNetwork:
         with _explained("reading addresses"):
             found = self._route.get_addr(family=socket.AF_INET6, index=device)
             return frozenset(
-                parse_locator(str(one.get("address")))
+                _own_end(one)
                 for one in found
                 if one["scope"] == SCOPE_GLOBAL and one["index"] == device
             )
@@ -545,6 +545,11 @@ class HostNetwork:
         except NetlinkError:
             return None
         return str(links[0].get("ifname")) if links else None
+
+
+def _own_end(address: Any) -> Locator:
+    """The host's own address; of one with a peer, IFA_ADDRESS is the other end of the link."""
+    return parse_locator(str(address.get("local") or address.get("address")))
 
 
 def _host_address(aid: Locator, device: int) -> dict[str, Any]:
