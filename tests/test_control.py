@@ -20,6 +20,7 @@ from noid.control import (
     ControlServer,
     ask,
     ask_rows,
+    listens,
     stream_events,
 )
 from noid.errors import PlatformError
@@ -416,3 +417,24 @@ def test_one_client_too_many_is_told_why(path: Path, command: str) -> None:
             ask(path, "status") if command == "status" else next(stream_events(path, timeout_s=5))
         for stream in streams:
             stream.close()  # type: ignore[attr-defined] # it is a generator
+
+
+# --- whether a daemon is there --------------------------------------------------------------------
+
+
+def test_a_daemon_that_answers_nothing_is_there_until_it_has_ended(path: Path) -> None:
+    assert not listens(path)
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
+        daemon.bind(str(path))
+        assert not listens(path)
+        daemon.listen(0)
+        waiting = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(str(path))
+        assert listens(path), "it is there though nobody else may wait for it"
+        for one in waiting:
+            one.close()
+    assert path.is_socket()
+    assert not listens(path)

@@ -240,6 +240,19 @@ def answers(path: Path) -> bool:
     return True
 
 
+def listens(path: Path) -> bool:
+    """Whether a daemon has the socket open, also one that starts, stands still or is too busy."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.setblocking(False)
+        try:
+            connection.connect(str(path))
+        except BlockingIOError:
+            return True  # as many as it has room for wait already
+        except OSError:
+            return False
+    return True
+
+
 def stream_events(path: Path, *, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
     """The daemon's events as they happen, the first being ``{"event": "monitoring"}``.
 

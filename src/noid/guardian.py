@@ -3,13 +3,17 @@
 A daemon that is killed cannot remove the rule by which new connections get a locator as their
 source; without a daemon nothing would choose another one after a failure. The child waits for the
 end of the daemon on a pipe, removes that rule, and ends. Connections are not touched [D36, D49].
+Where another daemon runs by then, because this one was refused or is followed already, the rule is
+that daemon's and stays.
 """
 
 import contextlib
 import os
 import signal
+from pathlib import Path
 
-from noid.config import PlaneSection
+from noid.config import Config
+from noid.control import answers
 
 ENDED = b""
 FIRST = 3
@@ -18,11 +22,11 @@ DESCRIPTORS = 1 << 20
 """More than any process has."""
 
 
-def stand_guard(section: PlaneSection) -> None:
+def stand_guard(config: Config) -> None:
     """Starts the child; to be called before this process has threads.
 
     Args:
-        section: the ``[plane]`` of the configuration.
+        config: the daemon's.
     """
     reading, writing = os.pipe()
     if os.fork():
@@ -33,7 +37,7 @@ def stand_guard(section: PlaneSection) -> None:
         os.close(writing)
         _close_others(reading)
         _wait(reading)
-        _hand_back(section)
+        _hand_back(config)
         status = 0
     finally:
         os._exit(status)
@@ -54,12 +58,14 @@ def _wait(reading: int) -> None:
         pass
 
 
-def _hand_back(section: PlaneSection) -> None:
+def _hand_back(config: Config) -> None:
+    if answers(Path(config.control.socket)):  # that of the daemon that ended may be open still
+        return
     from noid.errors import ShimError
     from noid.netlink import HostNetwork
     from noid.plane.steering import choosing
 
     network = HostNetwork()
     with contextlib.suppress(ShimError):
-        network.remove_rules([choosing(section)])
+        network.remove_rules([choosing(config.plane)])
     network.close()

@@ -12,6 +12,7 @@ import pytest
 
 from noid.control import answers, ask
 from noid.memories import Memories
+from noid.plane.slow import RESTORED
 from tests.dns.conftest import in_network_namespace, ip
 from tests.lives.host import changes, host
 from tests.plane.keeping import UPLINKS, make_uplinks
@@ -48,6 +49,13 @@ class Daemon:
     def birthday(self) -> int:
         return int(ask(self.socket, "status")["birthday"])
 
+    def another(self) -> str:
+        """What a second one says, which has ended, and its child too: that has its output open."""
+        arguments = [sys.executable, "-m", "noid", "run", "--config", str(self.config)]
+        said = subprocess.run(arguments, capture_output=True, text=True, timeout=LIMIT_S)
+        assert said.returncode == 1
+        return said.stderr
+
     def close(self) -> None:
         """Ends it where a test has failed before it did."""
         self.process.kill()
@@ -57,7 +65,11 @@ class Daemon:
         """Ends it, and takes down what it left."""
         self.process.send_signal(number)
         self.process.communicate(timeout=LIMIT_S)
-        assert self._noid("down").wait(LIMIT_S) == 0
+        assert self.down() == 0
+
+    def down(self) -> int:
+        """The exit status of ``noid down``."""
+        return self._noid("down").wait(LIMIT_S)
 
     def _noid(self, verb: str) -> "subprocess.Popen[bytes]":
         arguments = [sys.executable, "-m", "noid", verb, "--config", str(self.config)]
@@ -69,6 +81,12 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() - began_s < LIMIT_S, "it does not come true"
         time.sleep(0.02)
+
+
+def rules() -> list[str]:
+    """The policy routing rules of the host."""
+    shown = subprocess.run(["ip", "-6", "rule"], capture_output=True, text=True, check=True)
+    return sorted(shown.stdout.splitlines())
 
 
 def on_a_host(scenario: Callable[[], None]) -> None:
@@ -105,5 +123,33 @@ def test_a_daemon_begins_with_nothing_and_leaves_nothing(tmp_path: Path, kind: s
         (state / "state.json").unlink()
         daemon.config.unlink()
         assert changes(before, host(directory)) == {}
+
+    on_a_host(scenario)
+
+
+@pytest.mark.slow
+def test_a_second_daemon_is_refused_and_takes_nothing_from_the_first(tmp_path: Path) -> None:
+    def scenario() -> None:
+        with contextlib.closing(Daemon(tmp_path, "bpf")) as daemon:
+            before = rules()
+            assert "another noid answers there" in daemon.another()
+            assert rules() == before
+            restored = ask(daemon.socket, "status")["plane"]["counters"].get(RESTORED)
+            assert restored is None, "and it has put nothing back"
+            daemon.end(signal.SIGTERM)
+
+    on_a_host(scenario)
+
+
+@pytest.mark.slow
+def test_nothing_is_taken_down_under_a_daemon_that_stands_still(tmp_path: Path) -> None:
+    def scenario() -> None:
+        with contextlib.closing(Daemon(tmp_path, "bpf")) as daemon:
+            before = rules()
+            daemon.process.send_signal(signal.SIGSTOP)
+            assert daemon.down() == 1
+            assert rules() == before
+            daemon.process.send_signal(signal.SIGCONT)
+            daemon.end(signal.SIGTERM)
 
     on_a_host(scenario)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from noid import logs, precise
 from noid.config import Config, load_config
-from noid.control import answers
+from noid.control import listens
 from noid.errors import UsageError
 from noid.guardian import stand_guard
 from noid.text import json_line, say
@@ -62,7 +62,7 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     os.umask(PRIVATE)
     limit = logs.begin(logging.DEBUG if arguments.verbose else logging.INFO)
     if config.plane.kind != "tun":
-        stand_guard(config.plane)
+        stand_guard(config)
     precise.run(_run(config, limit))
     return 0
 
@@ -74,8 +74,8 @@ def take_down(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments.config)
     path = Path(config.control.socket)
-    if answers(path):
-        raise UsageError(f"noid is running and answers at {path}; stop it first")
+    if listens(path):
+        raise UsageError(f"noid is running and has {path} open; stop it first")
     network = HostNetwork()
     try:
         removed = list(leave_kernel(config.plane, network))
