@@ -98,6 +98,7 @@ class Daemon:
         self.changed: set[int] = set()
         self.memories: Memories
         self.taking_up: Takeover | None = None
+        self.is_open = False
         self.started_ns = time.monotonic_ns()
         self.stopping = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
@@ -174,6 +175,7 @@ class Daemon:
         stack.callback(self._keep_memories)
         self._begin(self.availability.watch())
         self.stub = self._make_stub()
+        self.is_open = True
         await self.stub.start(self._passed())
         stack.push_async_callback(self.stub.stop)
         if goes_on:
@@ -478,6 +480,8 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """What ``noid status`` shows."""
+        if not self.is_open:
+            return {"error": "noid is starting; ask again in a second"}
         states = Counter(context.state for context in self.host.contexts)
         return {
             "version": __version__,
