@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from noid.config import Config
 from noid.control import answers, ask
+from noid.daemon import Daemon as Product
 from noid.memories import Memories
 from noid.plane.slow import RESTORED
 from tests.dns.conftest import in_network_namespace, ip
@@ -125,6 +127,14 @@ def test_a_daemon_begins_with_nothing_and_leaves_nothing(tmp_path: Path, kind: s
         assert changes(before, host(directory)) == {}
 
     on_a_host(scenario)
+
+
+def test_status_says_in_one_line_that_noid_is_starting() -> None:
+    one = Product(Config())
+    try:
+        assert one.status() == {"error": "noid is starting; ask again in a second"}
+    finally:
+        one.network.close()
 
 
 @pytest.mark.slow
