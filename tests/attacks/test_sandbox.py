@@ -152,6 +152,13 @@ def unit_capabilities() -> list[str]:
     return str(line).split()
 
 
+def test_the_unit_starts_noid_again_however_often_that_failed() -> None:
+    """Such as at boot, while nothing names a resolver."""
+    unit, service = UNIT.read_text().split("[Service]")
+    assert "StartLimitIntervalSec=0" in unit.splitlines()
+    assert "Restart=on-failure" in service.splitlines()
+
+
 def test_the_unit_gives_four_capabilities() -> None:
     text = UNIT.read_text()
     expected = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON"]
