@@ -15,7 +15,7 @@ import pytest
 from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
 from noid.files import ASIDE_MAX, prepare_directory
-from noid.storage import BIRTHDAYS, FILE_NAME, Birth, be_born
+from noid.storage import BIRTHDAYS, FILE_NAME, Birth, be_born, take_back
 
 NOBODY_UID: Final = 65534
 
@@ -42,6 +42,20 @@ def test_each_birthday_is_one_more_and_the_key_stays(tmp_path: Path) -> None:
     assert [birth.birthday for birth in births] == [42, 43, 44]
     assert {birth.reset_key for birth in births} == {bytes(KEY_OCTETS)}
     assert {birth.warning for birth in births} == {""}
+
+
+def test_a_birthday_that_is_taken_back_is_that_of_the_next_start(tmp_path: Path) -> None:
+    write(tmp_path, birthday=41)
+    take_back(tmp_path, be_born(tmp_path))
+    assert be_born(tmp_path).birthday == 42
+
+
+def test_only_what_was_counted_on_is_taken_back(tmp_path: Path) -> None:
+    first = be_born(tmp_path)
+    take_back(tmp_path, first)
+    second = be_born(tmp_path, goes_on=True)
+    take_back(tmp_path, second)
+    assert first.birthday == second.birthday == be_born(tmp_path, goes_on=True).birthday
 
 
 def test_the_counter_begins_again_after_the_greatest(tmp_path: Path) -> None:

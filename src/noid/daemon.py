@@ -67,7 +67,7 @@ from noid.plane.slow import Surroundings, check_permission
 from noid.plane.tun import TunPlane
 from noid.reports import LEVELS, context_report, event_of, line_of, shares_report
 from noid.resolvconf import resolvers_before
-from noid.storage import Birth, be_born
+from noid.storage import Birth, be_born, take_back
 from noid.survey import Survey
 from noid.takeover import Found, Takeover
 from noid.watching import Watching
@@ -99,6 +99,7 @@ class Daemon:
         self.memories: Memories
         self.taking_up: Takeover | None = None
         self.is_open = False
+        self.may_speak = False
         self.started_ns = time.monotonic_ns()
         self.stopping = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
@@ -157,6 +158,7 @@ class Daemon:
         stack.callback(takeover.close)
         goes_on = config.plane.kind != "tun" and takeover.is_worth_it()
         birth = be_born(directory, goes_on=goes_on)
+        stack.callback(lambda: None if self.may_speak else take_back(directory, birth))
         self.troubles += [birth.warning] * bool(birth.warning)
         for trouble in self.troubles:
             logger.warning("%s", trouble)
@@ -188,6 +190,7 @@ class Daemon:
         watching = self._watching()
         stack.callback(watching.close)
         self.plane.start()
+        self.may_speak = True
         watching.take(self._survey())
         self._begin(watching.watch())
 

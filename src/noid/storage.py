@@ -45,11 +45,13 @@ class Birth:
         birthday: the counter of this life.
         reset_key: the key of the reset tokens, the same in every life.
         warning: what was wrong with the file, or empty.
+        before: the counter of the life before, if it was counted on from there.
     """
 
     birthday: int
     reset_key: bytes
     warning: str
+    before: int | None = None
 
 
 def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
@@ -65,6 +67,7 @@ def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
     """
     path = directory / FILE_NAME
     stored, warning = _read(path)
+    before = None if stored is None or goes_on else stored.birthday
     if stored is None:
         birthday = _random_birthday()
         reset_key = secrets.token_bytes(KEY_OCTETS)
@@ -78,10 +81,22 @@ def be_born(directory: Path, *, goes_on: bool = False) -> Birth:
             raise
         # One more than before would be said at each start; what goes on says what it said.
         if stored is None or not goes_on:
-            birthday = _random_birthday()
+            birthday, before = _random_birthday(), None
         warning += "; " * bool(warning)
         warning += f"{error}; noid runs with a random birthday, which nothing remembers"
-    return Birth(birthday, reset_key, warning)
+    return Birth(birthday, reset_key, warning, before)
+
+
+def take_back(directory: Path, birth: Birth) -> None:
+    """Undoes that, where the start has failed and nothing was said with the birthday.
+
+    Peers believe that this host has lost their contexts by the birthday that follows the one they
+    know; were each failure counted, they would have to find out by silence [D35].
+    """
+    if birth.before is not None:
+        stored = Stored(birthday=birth.before, reset_key=birth.reset_key.hex())
+        with contextlib.suppress(PlatformError):
+            _write(directory / FILE_NAME, stored)
 
 
 def _random_birthday() -> int:

@@ -141,9 +141,10 @@ def test_status_says_in_one_line_that_noid_is_starting() -> None:
 def test_a_second_daemon_is_refused_and_takes_nothing_from_the_first(tmp_path: Path) -> None:
     def scenario() -> None:
         with contextlib.closing(Daemon(tmp_path, "bpf")) as daemon:
-            before = rules()
+            before, state = rules(), (tmp_path / "state" / "state.json").read_bytes()
             assert "another noid answers there" in daemon.another()
             assert rules() == before
+            assert (tmp_path / "state" / "state.json").read_bytes() == state
             restored = ask(daemon.socket, "status")["plane"]["counters"].get(RESTORED)
             assert restored is None, "and it has put nothing back"
             daemon.end(signal.SIGTERM)
