@@ -1,5 +1,6 @@
 """What the programs need is found out by asking; a refusal says why, with the words in a file."""
 
+import asyncio
 import os
 import re
 from importlib import resources
@@ -8,14 +9,19 @@ from pathlib import Path
 import pytest
 
 from noid.errors import PlatformError, Unsupported
-from noid.plane import privileges, requirements
+from noid.netlink import HostNetwork
+from noid.plane import bpf, privileges, requirements
 from noid.plane.pins import object_code, our_pins
 from noid.plane.requirements import FUNCTIONS, MAPS, TIMERS, Feature, explained
-from tests.plane.loading import load
+from tests.dns.conftest import in_network_namespace
+from tests.plane.keeping import make_plane
+from tests.plane.loading import constants, load
 
 CALL = bytes((0x85, 0, 0, 0))
 REDIRECT_NEIGHBOUR, UNKNOWN = 152, 9999
 HEADER = resources.files("noid.bpf").joinpath("kernel.h").read_text(encoding="utf-8")
+
+OTHER_VERSION = "of another version of noid; install noid again"
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: asks the kernel")
 
@@ -42,6 +48,32 @@ def test_what_the_verifier_refuses_leaves_its_words_in_a_file(tmp_path: Path) ->
 def test_what_is_no_object_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match="is not one; reinstall"):
         load(tmp_path, code=b"\x7fELF")
+
+
+@as_root
+def test_programs_with_other_constants_are_of_another_version(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError, match=OTHER_VERSION):
+        load(tmp_path, settings=constants() + bytes(4))
+
+
+@as_root
+def test_programs_with_other_maps_are_of_another_version(
+    pins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = object_code()
+    assert b"set_ups\0" in code
+    monkeypatch.setattr(bpf, "object_code", lambda: code.replace(b"set_ups\0", b"set_upz\0"))
+
+    async def play() -> None:
+        network = HostNetwork()
+        plane = make_plane(network, pins, "auto", 16, "bpf")
+        try:
+            with pytest.raises(PlatformError, match=OTHER_VERSION):
+                plane.open()
+        finally:
+            network.close()
+
+    in_network_namespace(lambda: asyncio.run(play()))
 
 
 def test_the_features_are_those_the_programs_use() -> None:

@@ -73,6 +73,8 @@ SET_UPS_AT_ONCE = 16
 """Reports of strangers and of packets without a flow that are taken in one turn."""
 KEPT_TIME = 120 * SECOND
 """How old a segment may be that is sent again: TCP itself gives up later."""
+OTHER_MAPS = ("counts", "reports", "set_ups")
+"""Maps of the programs besides the tables."""
 NO_ROOM_FOR_OURS = "addresses of this host the kernel has no room for"
 UPLINKS_REFUSED = "uplinks that refused the programs"
 PINS_REFUSED = "pins refused"
@@ -178,6 +180,8 @@ class BpfPlane(FlowTables):
             )
         maps = self.programs.maps
         every = {**TABLES, **PASSING_TABLES}
+        if not maps.keys() >= {*every, *OTHER_MAPS}:
+            raise libbpf.other_version()
         self.tables = {name: libbpf.Table(maps[name], *sizes) for name, sizes in every.items()}
         flags = layout.ETHERNET | layout.RECEIVES
         pair = self.segmenter.pair

@@ -118,6 +118,11 @@ def library() -> ctypes.CDLL:
     return found
 
 
+def other_version() -> PlatformError:
+    """An installation whose programs were compiled before the rest was replaced."""
+    return PlatformError("the BPF object", 0, "is of another version of noid; install noid again")
+
+
 class Programs:
     """A compiled object, loaded: its programs and maps by name, as file descriptors.
 
@@ -161,8 +166,10 @@ class Programs:
         for name, one in self._maps():
             if name in sizes:
                 self.bpf.bpf_map__set_max_entries(one, sizes[name])
-            elif name.endswith(".rodata"):
-                self.bpf.bpf_map__set_initial_value(one, constants, len(constants))
+            elif name.endswith(".rodata") and self.bpf.bpf_map__set_initial_value(
+                one, constants, len(constants)
+            ):
+                raise other_version()
 
     def _maps(self) -> Iterator[tuple[str, int]]:
         one = self.bpf.bpf_object__next_map(self._object, None)
