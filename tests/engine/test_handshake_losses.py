@@ -175,3 +175,36 @@ def test_a_context_is_closed_where_only_slots_come_through() -> None:
     network.a.in_use = network.b.in_use = False
     network.run(CONTEXT_IDLE_TIME + MINUTE)
     assert network.a.host.contexts == network.b.host.contexts == []
+
+
+@pytest.mark.parametrize("silent_ns", [SECOND, 20 * SECOND])
+def test_a_peer_that_begins_to_speak_m6_gets_the_init_again_at_once(silent_ns: int) -> None:
+    """Its own INIT gets a CONF, and it takes us for a peer with a context from then on."""
+    network = Network()
+    both = [(one, other) for one in (A1, A2) for other in (B1, B2)]
+    network.dead = set(both)
+    begun(network).run(silent_ns)
+    network.dead = set()
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.run(100 * MILLISECOND)
+    assert [state_of(one) for one in network.stations] == [State.ESTABLISHED] * 2
+
+
+def test_a_peer_s_init_repeats_ours_no_sooner_than_after_a_quarter_of_a_second() -> None:
+    network = Network()
+    network.dead = {(one, other) for one in (A1, A2) for other in (B1, B2)}
+    begun(network).run(8 * SECOND)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
+    (init,) = [one for one in network.b.outputs if isinstance(one, SendControl)]
+    message = decode_message(init.packet[40:], B1, A1, in_slot=False)
+    octets = encode_packet(message, B1, A1, CODEPOINTS)[40:]
+    sent = 0
+    for _ in range(10):
+        outputs = network.give(network.a, ControlMessageReceived(B1, A1, False, octets))
+        answers = [one.packet for one in outputs if isinstance(one, SendControl)]
+        codes = [decode_message(one[40:], A1, B1, in_slot=False).code for one in answers]
+        assert codes[0] is Code.CONF
+        sent += Code.INIT in codes
+    assert sent == 1

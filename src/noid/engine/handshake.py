@@ -117,21 +117,7 @@ def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
         pairs = _untried(context, exchange)
     pair, *others = pairs
     exchange.tried.add(pair)
-    message = ControlMessage(
-        code=Code.INIT,
-        nonce=_nonce_to(core, exchange, pair[1]),
-        sender_aid=context.local_aid,
-        receiver_aid=context.peer_aid,
-        context=ContextOption(
-            sender_label=context.local_label,
-            sender_birthday=core.options.birthday,
-            receiver_birthday=context.peer_birthday,
-        ),
-        tokens=Tokens(sender=context.local_token),
-        key=exchange.keys.public,
-        sender_locators=own_entries(context),
-        receiver_locators=peer_entries(context),
-    )
+    message = _init_to(core, context, exchange, pair[1])
     if pair[1] != context.peer_aid and pair[0] == context.local_aid:
         # The packet went plainly to an AID that does not answer; here it has another chance [D7].
         message = with_piggyback(core, message, exchange.waiting)
@@ -144,6 +130,41 @@ def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
     if not others:
         delay_ns = core.jittered(RETRANSMIT_FIRST << min(exchange.rounds, 16))
     core.set_timer(context, Timer.RETRANSMIT, delay_ns)
+
+
+def _init_to(
+    core: Core, context: Context, exchange: Exchange, destination: Locator
+) -> ControlMessage:
+    """The INIT to a locator of the peer."""
+    return ControlMessage(
+        code=Code.INIT,
+        nonce=_nonce_to(core, exchange, destination),
+        sender_aid=context.local_aid,
+        receiver_aid=context.peer_aid,
+        context=ContextOption(
+            sender_label=context.local_label,
+            sender_birthday=core.options.birthday,
+            receiver_birthday=context.peer_birthday,
+        ),
+        tokens=Tokens(sender=context.local_token),
+        key=exchange.keys.public,
+        sender_locators=own_entries(context),
+        receiver_locators=peer_entries(context),
+    )
+
+
+def repeat_init(
+    core: Core, context: Context, exchange: Exchange, pair: Pair, *, in_slot: bool
+) -> None:
+    """INIT once more, beside those whose turn it is, to a peer that has just been heard.
+
+    It has begun to speak M6 since the last INIT went, whose repetition may be half a minute away;
+    until then it would take our silence for a failure.
+    """
+    if core.now_ns - exchange.sent_ns >= RETRANSMIT_WAITING:
+        exchange.sent_ns = core.now_ns
+        exchange.tries += 1
+        core.send_on(context, _init_to(core, context, exchange, pair[1]), pair, in_slot=in_slot)
 
 
 def _untried(context: Context, exchange: Exchange) -> list[Pair]:

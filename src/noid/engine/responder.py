@@ -16,6 +16,7 @@ from noid.engine.handshake import (
     know_peer,
     own_reset_hash,
     own_side,
+    repeat_init,
     said_by_sender,
     ulp_packet,
     with_piggyback,
@@ -83,6 +84,8 @@ def _answer_crossing(
         return
     announce(core, context)
     _send_conf(core, context, message, event, (exchange.keys.public, key), with_sets=True)
+    pair = event.destination, event.source
+    repeat_init(core, context, exchange, pair, in_slot=event.in_slot)
 
 
 def _answer_statelessly(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
