@@ -124,8 +124,8 @@ DEFECTS = (
     Defect(
         "a CLOSE without authentication is believed",
         "engine/close.py",
-        'core.drop("CLOSE not authentic")\n        return\n',
-        'core.drop("CLOSE not authentic")\n',
+        'else "CLOSE not authentic"',
+        'else ""',
         "engine/test_close.py::test_a_forged_close_is_dropped",
     ),
     Defect(
