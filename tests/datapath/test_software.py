@@ -109,6 +109,14 @@ def test_unknown_labels_are_reported_at_a_bounded_rate() -> None:
     assert one.from_network(packet, 2 * T) == [UnknownLabelSeen(packet)]
 
 
+def test_unknown_labels_of_one_48_do_not_use_up_the_rate_of_another() -> None:
+    one, packet = SoftwareDatapath(CODEPOINTS), travelling()
+    for _ in range(2 * UNKNOWN.each):
+        one.from_network(packet, T)
+    of_another = packet[:12] + b"\xaa\xaa" + packet[14:]
+    assert one.from_network(of_another, T) == [UnknownLabelSeen(of_another)]
+
+
 @pytest.mark.parametrize("in_slot", [False, True])
 def test_a_control_message_goes_to_the_engine(in_slot: bool) -> None:
     slot = next_header_of(SLOT_ICMPV6, CODEPOINTS, rewritable=True)

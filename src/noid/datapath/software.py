@@ -30,6 +30,8 @@ from noid.wire.ipv6 import NEXT_HEADER_AT
 
 KEPT_MAX = 4096
 """Flows whose last TCP segment is kept."""
+KEY = 0x9E37_79B9_7F4A_7C15
+"""Of simulators and tests, in which nothing is random."""
 
 
 class Transmit(NamedTuple):
@@ -62,6 +64,7 @@ class SoftwareDatapath:
 
     Args:
         codepoints: the numbers in use.
+        key: a secret, odd number for the rate of strangers; see ``Rate``.
 
     Attributes:
         rewriter: the flows.
@@ -70,13 +73,13 @@ class SoftwareDatapath:
         counts: what happened so far, by name.
     """
 
-    def __init__(self, codepoints: Codepoints) -> None:
+    def __init__(self, codepoints: Codepoints, key: int = KEY) -> None:
         self.rewriter = Rewriter(codepoints)
         self.watches: dict[int, Watch] = {}
         self.kept: OrderedDict[int, bytes] = OrderedDict()
         self.counts: Counter[str] = Counter()
         self._control_type = codepoints.icmpv6_type
-        self.unknown = Rate(UNKNOWN)
+        self.unknown = Rate(UNKNOWN, key)
 
     # --- flows ----------------------------------------------------------------------------------
 

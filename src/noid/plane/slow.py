@@ -104,7 +104,7 @@ class SlowPath:
         self.mtu = surroundings.mtu
         self.notify = surroundings.notify
         self.locators = surroundings.locators
-        self.datapath = SoftwareDatapath(self.codepoints)
+        self.datapath = SoftwareDatapath(self.codepoints, secrets.randbits(64) | 1)
         self.rewriter = self.datapath.rewriter
         self.counts = self.datapath.counts
         self.restored = Restored()
