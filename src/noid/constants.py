@@ -194,6 +194,9 @@ CONTEXTS_PER_TURN: Final = 20
 """Contexts that hear of new locators of the host at one event; the same."""
 PROBES_PER_ROUND_MAX: Final = 4
 """Pairs probed at one time [D20]."""
+NONCES_KEPT_MAX: Final = 64
+"""Nonces of a peer's URs below the greatest of which is known whether they came: one that came
+proves nothing when it comes again, and the URs of one burst may come in another order."""
 PROBES_KEPT_MAX: Final = 512
 """Probes of one search whose answers are still taken; the oldest is forgotten."""
 PIGGYBACK_OCTETS_MAX: Final = 65_535

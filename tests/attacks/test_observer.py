@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from noid.constants import MINUTE, SECOND
-from noid.datapath.events import ControlMessageReceived
+from noid.constants import MILLISECOND, MINUTE, NONCES_KEPT_MAX, SECOND
+from noid.datapath.events import ControlMessageReceived, OneWayDataSeen
 from noid.engine.context import Context
 from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.secrets import KeyPair, Side, context_key, keyed_hash
 from noid.engine.state import State
 from noid.locators import Locator
+from noid.shares import policy
 from noid.wire import ipv6
 from noid.wire.control import (
     Code,
@@ -198,3 +199,68 @@ def test_an_end_that_is_asked_for_its_secrets_gives_none_away() -> None:
     assert not any(secret in one for one in (*network.trace, *sent) for secret in secrets)
     assert portrait(network.b.context) == before
     assert messages[Code.CONF].key == network.b.context.local_key
+
+
+def repeated(network: Network, code: Code) -> ControlMessageReceived:
+    """The last message of a code that b sent over the first provider, as it arrives at a again."""
+    octets = next(
+        octets
+        for octets, message in reversed(list(control(network)))
+        if message.code is code and octets[8:40] == B1 + A1
+    )
+    return ControlMessageReceived(B1, A1, octets[6] != ipv6.ICMPV6, octets[40:])
+
+
+@pytest.mark.parametrize("code", [Code.UR, Code.UA, Code.KEEPALIVE])
+def test_what_was_heard_proves_no_life_when_it_comes_again(code: Code) -> None:
+    network = established()
+    for station in network.stations:
+        network.give(station, silence(station))
+        network.run(SECOND)
+    network.give(network.b, OneWayDataSeen(network.b.context.local_label))
+    network.run(SECOND)
+    event = repeated(network, code)
+    network.kill_provider(1)
+    for _ in range(100):
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.run(10 * MILLISECOND)
+        network.give(network.a, event)
+    assert network.a.context.pair == (A2, B2), "the pair in use is silent all the same"
+
+
+@pytest.mark.parametrize("code", [Code.UR, Code.UA])
+def test_a_flood_of_forgeries_keeps_no_authentic_message_out(code: Code) -> None:
+    network = conversation()
+    messages = heard(network)
+    labels = network.b.context.local_label, network.a.context.local_label
+    shaped = dataclasses.replace(
+        messages[code],
+        sender_aid=B1,
+        receiver_aid=A1,
+        context=messages[code].context._replace(sender_label=labels[0], receiver_label=labels[1]),
+    )
+
+    def flood(count: int) -> None:
+        for source in (B1, B2) * count:
+            send(network, network.a, shaped, source)
+
+    flood(policy.MESSAGES.burst * policy.MESSAGES.each)
+    network.kill_provider(1)
+    network.give(network.a, silence(network.a))
+    for _ in range(50):
+        network.run(10 * MILLISECOND)
+        flood(policy.MESSAGES.each // 50)
+    assert network.a.context.pair == (A2, B2)
+
+
+def test_a_request_counts_once_whatever_the_order_of_its_burst() -> None:
+    context = established().a.context
+    context.peer_update_nonce = 0
+    order = [3, 1, 2, 5, 4, 2 * NONCES_KEPT_MAX]
+    for nonce in order:
+        assert context.is_unseen(nonce)
+        context.see(nonce)
+        assert not context.is_unseen(nonce)
+    assert not any(map(context.is_unseen, (0, *order)))
+    assert context.is_unseen(NONCES_KEPT_MAX)
+    assert not context.is_unseen(NONCES_KEPT_MAX - 1), "too old to be known"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from noid.constants import (
     CONTEXT_IDLE_TIME,
+    NONCES_KEPT_MAX,
     PREFIX_OCTETS,
     SILENCE_MAX,
     SILENCE_MIN,
@@ -95,6 +96,7 @@ class Context:
         established_ns: when the context was last set up.
         update_nonce: the last nonce of a UR of ours; only grows [D17].
         peer_update_nonce: the greatest nonce in a UR of the peer's.
+        unseen_nonces: of those below it, which have not come, the bit of weight 1 for the next.
         peer_keepalive_nonce: the greatest nonce in a keepalive of the peer's.
         first_round_trip_ns: of the set-up, until something is known of pairs; 0 until measured.
         history: what is known of pairs.
@@ -151,6 +153,7 @@ class Context:
     established_ns: int = 0
     update_nonce: int = 0
     peer_update_nonce: int = 0
+    unseen_nonces: int = 0
     peer_keepalive_nonce: int = 0
     first_round_trip_ns: int = 0
     history: Mapping[Pair, History] = field(default_factory=lambda: NO_HISTORY)
@@ -200,6 +203,31 @@ class Context:
     def heard_ns(self, received_ns: int) -> int:
         """When the peer was last heard: by data, as the plane says, or by an authentic message."""
         return max(received_ns, max((one.latest_ns for one in self.history.values()), default=0))
+
+    def is_unseen(self, nonce: int) -> bool:
+        """Whether no UR of the peer's with this nonce has come; one that is too old has."""
+        below = self.peer_update_nonce - nonce
+        return below < 0 or (below > 0 and self.unseen_nonces >> (below - 1) & 1 == 1)
+
+    def see(self, nonce: int) -> None:
+        """Notes that a UR of the peer's with this nonce has come."""
+        ahead = nonce - self.peer_update_nonce
+        if ahead > 0:
+            skipped = (1 << min(ahead - 1, NONCES_KEPT_MAX)) - 1
+            kept = self.unseen_nonces << min(ahead, NONCES_KEPT_MAX)
+            self.unseen_nonces = (kept | skipped) & ((1 << NONCES_KEPT_MAX) - 1)
+            self.peer_update_nonce = nonce
+        elif ahead < 0:
+            self.unseen_nonces &= ~(1 << min(-ahead, NONCES_KEPT_MAX + 1) - 1)
+
+    def awaits(self, nonce: int) -> bool:
+        """Whether a UR of ours with this nonce has yet to be acknowledged."""
+        if self.update is not None and self.update.nonce == nonce:
+            return True
+        if self.trial is not None and nonce > self.doubted_nonce:
+            return True
+        in_search = self.search is not None and nonce in self.search.probes
+        return in_search or (self.late is not None and nonce in self.late)
 
     def is_about(self, message: ControlMessage) -> bool:
         """Whether a message between settled hosts means this context: AID pair and label pair."""
@@ -376,7 +404,7 @@ class Context:
                 self.peer_keepalive_nonce,
                 self.peer_local,
             )
-        self.peer_update_nonce = self.peer_keepalive_nonce = 0
+        self.peer_update_nonce = self.peer_keepalive_nonce = self.unseen_nonces = 0
 
     def learn_peer_locators(self, entries: Entries) -> None:
         """Takes Lsl(peer) from a message; what it no longer lists is no longer used."""

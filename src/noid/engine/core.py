@@ -428,7 +428,7 @@ class Core:
         if label and label != context.peer_label:
             # A peer that comes with another label has begun anew, and so have its nonces [D17].
             context.peer_update_nonce = context.peer_keepalive_nonce = 0
-            context.doubted_nonce = 0
+            context.doubted_nonce = context.unseen_nonces = 0
         context.peer_label = label
         if label:
             self.by_peer_label[label] = (*self.by_peer_label.get(label, ()), context)

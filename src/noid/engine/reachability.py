@@ -98,19 +98,24 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         tell_unknown(core, event, message.context.receiver_label)
         return
     is_other = False
-    if message.nonce > context.peer_update_nonce:
-        context.peer_update_nonce = message.nonce
+    is_news, is_newest = context.is_unseen(message.nonce), message.nonce > context.peer_update_nonce
+    context.see(message.nonce)
+    if is_newest:
         is_other = apply(core, context, message)
         if is_other:
             resume(core, context)
         if frozenset(context.peer_local) - frozenset(context.peer_remote):
             look_again(core, context)
+    pair = event.destination, event.source
+    if not is_news:
+        # Its acknowledgement may be lost, or anybody repeats what is old: that proves nothing.
+        acknowledge(core, context, event, message, changed=False)
+        return
     heard(core, context, event)
     if message.heard:
         _update_heard(core, context, message.heard)
-        acknowledged(core, context, message.heard, by=(event.destination, event.source))
+        acknowledged(core, context, message.heard, by=pair)
     answer_search(core, context)
-    pair = event.destination, event.source
     if event.in_slot and message.flags & Flag.HEARS_HERE:
         follow(core, context, pair)
     acknowledge(core, context, event, message, changed=is_other)
@@ -135,10 +140,13 @@ def _deliver_once(core: Core, context: Context, packet: bytes) -> None:
 
 def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
     """An answer: to a change of ours, or to a probe [draft §7.9]."""
+    before = core.labels.get(message.context.receiver_label)
+    is_awaited = before is not None and before.awaits(message.nonce)
     context = matching(core, event, message)
     if context is None:
         return
-    heard(core, context, event)
+    if is_awaited:
+        heard(core, context, event)
     if message.nonce > context.update_nonce:
         core.drop("UA without UR")
         return

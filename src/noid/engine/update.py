@@ -179,11 +179,12 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if not context.accepts(event.source) or event.destination not in context.own_local:
         core.drop(f"{message.code.name} between unknown locators")
         return None
-    if not core.messages.take((context.local_label, message.code, event.source), core.now_ns):
-        core.drop(f"{message.code.name} over the rate")
-        return None
     if not is_authentic(context.agreed_key, event, message):
         core.drop(f"{message.code.name} not authentic")
+        return None
+    # What is forged uses nothing of this rate, or it would keep what is authentic out.
+    if not core.messages.take((context.local_label, message.code, event.source), core.now_ns):
+        core.drop(f"{message.code.name} over the rate")
         return None
     if _is_new(context, message) and context.closing is None:
         _heard_again(core, context)
@@ -243,7 +244,7 @@ def _reinstate(
     context.peer_token, context.peer_key = former.peer_token, former.peer_key
     context.local_token, context.local_key = former.local_token, former.local_key
     context.agreed_key, context.peer_reset_hash = former.agreed_key, former.peer_reset_hash
-    context.peer_update_nonce = former.peer_update_nonce
+    context.peer_update_nonce, context.unseen_nonces = former.peer_update_nonce, 0
     context.peer_keepalive_nonce = former.peer_keepalive_nonce
     context.peer_local = former.peer_local
     context.former, context.untold = None, True

@@ -101,8 +101,7 @@ CHECKS = Row(name="CC", limit=CC_RATE_PER_SECOND, each=PREFIX_RATE_PER_SECOND)
 ERRORS = Row(name="UC and CLOSEACK", limit=ERROR_RATE_PER_SECOND, each=PREFIX_ERROR_RATE_PER_SECOND)
 """UCs and CLOSEACKs without a context, in a second [D9, D41]."""
 MESSAGES = Row(name="messages of a context", limit=0, each=128, user="context")
-"""URs of one context and one source in a second; UAs and keepalives the same. The checks of their
-authentication are counted, not those that pass."""
+"""Authentic URs of one context and one source in a second; UAs and keepalives the same."""
 AGREEMENTS = Row(name="keys of a context", limit=0, each=4, burst=1, user="context")
 """X25519 computations in a second with public keys that an INIT, CCR or CONF brings while a set-up
 is under way: anybody may have sent these [D40]."""
