@@ -4,7 +4,14 @@ from random import Random
 
 import pytest
 
-from noid.constants import IN_USE_TIME, MILLISECOND, PREFIX_BURST, PROVISIONAL_CONTEXTS_MAX, SECOND
+from noid.constants import (
+    ALIKE_MAX,
+    IN_USE_TIME,
+    MILLISECOND,
+    PREFIX_BURST,
+    PROVISIONAL_CONTEXTS_MAX,
+    SECOND,
+)
 from noid.datapath.events import ControlMessageReceived, OneWayDataSeen, UlpPacketSeen
 from noid.engine.events import LocatorsChanged, Output, PeerResolved, SendControl
 from noid.engine.host import Host
@@ -43,20 +50,24 @@ class Victim:
         octets = encode_packet(message, source, B1, CODEPOINTS)[ipv6.HEADER_OCTETS :]
         return self.host.handle(ControlMessageReceived(source, B1, False, octets), self.now_ns)
 
-    def meet(self, site: int, *, aid: Locator | None = None, more: int = 0) -> list[Output]:
+    def meet(
+        self, site: int, *, aid: Locator | None = None, more: int = 0, label: int = 0
+    ) -> list[Output]:
         """A host of a site begins a context.
 
         Args:
             site: where it is.
             aid: its AID, if that is another address than the one it sends from.
             more: how many locators it says it has besides.
+            label: the one that it chooses; 0 for a random one.
 
         Returns:
             What its CCR led to.
         """
         self.now_ns += 10 * MILLISECOND
         source = self.peer_of(site)
-        label, token = self.chance.randrange(1, 1 << 20), self.chance.getrandbits(64)
+        label = label or self.chance.randrange(1, 1 << 20)
+        token = self.chance.getrandbits(64)
         named = (aid or source, *(self.peer_of(site) for _ in range(more)))
         locators = tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in named)
         init = ControlMessage(
@@ -117,6 +128,15 @@ def test_one_48_gets_an_eighth_of_the_contexts_while_a_thousand_others_are_serve
     assert victim.count(EVIL) <= 2_400 // SHARES
     assert len(victim.host.contexts) <= 2_400
     assert not victim.drops("too many contexts")
+
+
+def test_peers_that_choose_one_label_are_few_so_that_an_error_about_it_costs_little() -> None:
+    victim = Victim()
+    for _ in range(2 * ALIKE_MAX):
+        victim.meet(EVIL, label=5)
+    assert len(victim.host.core.by_peer_label[5]) == ALIKE_MAX
+    assert victim.drops("label that too many peers have") == ALIKE_MAX
+    assert Code.CONF in codes(victim.meet(EVIL, label=6))
 
 
 def test_many_48s_of_one_32_get_an_eighth_together() -> None:

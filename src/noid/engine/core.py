@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from noid.constants import (
+    ALIKE_MAX,
     BETTER_PAIR_FIRST,
     CLOSE_TIME,
     CONTEXT_IDLE_TIME,
@@ -417,6 +418,15 @@ class Core:
         del self.labels[context.local_label]
         self.emit(RemoveFlow(context.local_label))
         self._leave_pair(context)
+
+    def is_crowded(self, label: int, context: Context | None) -> bool:
+        """Whether too many peers have chosen a label for one more, unless a context has it.
+
+        Labels are random: only by intention do so many choose alike. What looks a context up by its
+        peer's label looks at each of them.
+        """
+        alike = self.by_peer_label.get(label, ())
+        return len(alike) >= ALIKE_MAX and context not in alike
 
     def know_peer_label(self, context: Context, label: int) -> None:
         """Records F(peer), in the context and in the table that finds it; 0 forgets it."""

@@ -318,6 +318,9 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     if message.context.receiver_label != context.local_label or not message.context.sender_label:
         core.drop("CONF with another label")
         return
+    if core.is_crowded(message.context.sender_label, context):
+        core.drop("label that too many peers have")
+        return
     peer = said_by_sender(message)
     key = key_with(core, context, exchange, peer)
     if not key or not is_authentic(key, event, message):
@@ -355,6 +358,8 @@ def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessa
     label = message.context.sender_label
     ends = message.receiver_aid, message.sender_aid
     if ends != (context.local_aid, context.peer_aid) or label in (0, context.peer_label):
+        return
+    if core.is_crowded(label, context):
         return
     peer = Side(context.peer_aid, label, exchange.peer_token, exchange.peer_key)
     key = key_with(core, context, exchange, peer)

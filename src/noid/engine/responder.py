@@ -167,6 +167,9 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     if local_aid not in own or event.destination not in own:
         core.drop("CCR for an AID that is not ours")
         return
+    if core.is_crowded(message.context.sender_label, context):
+        core.drop("label that too many peers have")
+        return
     waiting = b""
     if context is not None and context.is_settled:
         if _is_of(context, message):
@@ -227,8 +230,8 @@ def replace(core: Core, context: Context, rival: Rival) -> bool:
     event, message, keys = rival
     assert message.cookie is not None
     secret = keys.agree(message.key)
-    if not secret:
-        core.drop("CCR with a bad key")
+    if not secret or core.is_crowded(message.context.sender_label, context):
+        core.drop("CCR with a bad key or label")
         return False
     core.trigger = Trigger.CCR
     core.enter(context, State.IDLE, "replaced by the peer")
