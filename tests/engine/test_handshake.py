@@ -30,7 +30,18 @@ from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag, Piggyback, decode_message, encode_packet
 from noid.wire.options import LocatorEntry, LocatorFlag, Tokens
-from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, X1, Network, established, packet
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    DELAY_NS,
+    X1,
+    Network,
+    established,
+    packet,
+)
 from tests.engine.test_nothing_proven import forget
 
 
@@ -178,6 +189,20 @@ def test_inits_over_the_rate_of_their_prefix_are_dropped() -> None:
     for _ in range(PREFIX_BURST):
         assert [type(one) for one in receive(fresh, init, A1, B1)] == [SendControl]
     assert receive(fresh, init, A1, B1) == [Dropped("INIT over the rate")]
+
+
+def test_a_ccr_that_comes_again_is_answered_at_the_rate_of_its_prefix() -> None:
+    network = Network()
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(3 * DELAY_NS)
+    ccr = next(one[40:] for one in network.trace if one[40:42] == bytes((200, Code.CCR)))
+    event = ControlMessageReceived(A1, B1, False, ccr)
+    answers = 0
+    for _ in range(2 * PREFIX_BURST):
+        outputs = network.give(network.b, event)
+        answers += any(isinstance(one, SendControl) for one in outputs)
+    assert answers == PREFIX_BURST
 
 
 def test_a_conf_that_answers_an_init_has_the_sets_that_no_cc_brought() -> None:

@@ -8,6 +8,7 @@ from noid.constants import (
     KEYS_LIFETIME,
     MILLISECOND,
     MINUTE,
+    PREFIX_BURST,
     SECOND,
 )
 from noid.datapath.events import ControlMessageReceived
@@ -124,6 +125,12 @@ def test_a_context_computes_so_many_keys_of_inits_that_cross_in_a_second() -> No
     network.dead |= {(one, other) for one in network.a.locators for other in network.b.locators}
     network.run(SECOND)
     assert crossing_inits(network, 20, first=100) == AGREEMENTS.each
+
+
+def test_inits_that_cross_ours_are_answered_at_the_rate_of_their_prefix() -> None:
+    network = begun()
+    answers = sum(crossing_inits(network, 1) for _ in range(2 * PREFIX_BURST))
+    assert answers == PREFIX_BURST, "the same one again needs no new key"
 
 
 def test_an_init_that_crosses_ours_from_elsewhere_is_dropped() -> None:

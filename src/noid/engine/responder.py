@@ -78,6 +78,9 @@ def _answer_crossing(
     """
     exchange = context.exchange
     assert exchange is not None
+    if not core.may_answer(event.source, core.checks):
+        core.drop("INIT over the rate")  # its source may be another's, and CONF is longer [D9]
+        return
     key = key_with(core, context, exchange, said_by_sender(message))
     if not key:
         core.drop("INIT with a bad key, or too many")
@@ -173,6 +176,9 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     waiting = b""
     if context is not None and context.is_settled:
         if _is_of(context, message):
+            if not core.may_answer(cookie.locator, core.checks):
+                core.drop("CCR over the rate")
+                return
             _confirm(core, context, event, message, is_known=True)  # the CONF was lost [D12]
         else:
             _keep(core, context, Rival(event, message, keys))
