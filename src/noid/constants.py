@@ -229,6 +229,9 @@ LOOK_AGAIN_MIN: Final = 30 * SECOND
 """A peer is looked up again no sooner than this after the last time, whatever the TTL [D31]."""
 VERIFY_AGAIN_MIN: Final = 5 * MINUTE
 """A peer in use is looked up again after this, or the TTL if that is longer, times 1 to 2 [D31]."""
+TTL_BELIEVED_MAX: Final = 86_400
+"""Seconds; a longer TTL counts as this one. What was in the DNS for a moment is not proven for
+years, and what has left it is not used for as long [D44]."""
 VERIFY_AGAIN_QUESTIONS_MAX: Final = 256
 """Questions under way at which looking up again waits for its turn [D31]."""
 VERIFY_AGAIN_WAITING: Final = 1 * SECOND

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noid.constants import LOCATORS_MAX, NAMES_PER_LOCATOR_MAX
+from noid.constants import LOCATORS_MAX, NAMES_PER_LOCATOR_MAX, TTL_BELIEVED_MAX
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
 from noid.dns.verification import Verification
 from noid.locators import Locator, parse_locator
@@ -460,3 +460,11 @@ def test_without_errors_everything_that_both_say_is_verified_in_any_order(
     both = {one for one in zone.forward[NAME] if NAME in zone.reverse.get(one, ())}
     assert inquiry.settled
     assert inquiry.verified == set(inquiry.remote) == both
+
+
+def test_a_ttl_of_years_counts_as_a_day() -> None:
+    inquiry = responder()
+    inquiry.begin()
+    answer = Answer(status=Status.FOUND, names=(NAME,), ttl_seconds=2**31 - 1)
+    inquiry.receive(reverse(A1), answer)
+    assert inquiry.ttl_seconds == TTL_BELIEVED_MAX

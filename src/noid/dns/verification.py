@@ -12,7 +12,7 @@ to be asked again when the caller thinks fit; a permanent one excludes the locat
 
 from collections.abc import Collection
 
-from noid.constants import LOCATORS_MAX, NAMES_PER_LOCATOR_MAX
+from noid.constants import LOCATORS_MAX, NAMES_PER_LOCATOR_MAX, TTL_BELIEVED_MAX
 from noid.dns.records import (
     Answer,
     Kind,
@@ -146,7 +146,8 @@ class Verification:
         if answer.status is Status.UNREACHABLE:
             self.failed += (question,)
             return self._choose(said) if question.kind is Kind.LOCATORS else []
-        self.ttl_seconds = min(self.ttl_seconds or answer.ttl_seconds, answer.ttl_seconds)
+        ttl_seconds = min(answer.ttl_seconds, TTL_BELIEVED_MAX)
+        self.ttl_seconds = min(self.ttl_seconds or ttl_seconds, ttl_seconds)
         if question.kind is Kind.LOCATORS:
             return self._forward(question.name, answer, said)
         names = sorted({canonical_name(name) for name in answer.names}, key=canonical_order)
