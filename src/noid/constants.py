@@ -147,6 +147,9 @@ TOLERANCE_TIME: Final = 60 * SECOND
 """What false alarms taught is halved each time so long has passed."""
 PLAIN_ANSWER_WAIT: Final = 1 * SECOND
 """How long a UR in the plain form may stay unanswered while data travels plain [D47]."""
+UNPROVEN_TIME: Final = 5 * SECOND
+"""A context that sends, and has heard nothing authentic for so long, asks the pair in use: data may
+come from anybody [D41]."""
 FOLLOW_AGAIN: Final = 30 * SECOND
 """The pair in use is asked because of the peer's source at most this often [D41]."""
 TRIAL_INTERVAL: Final = 250 * MILLISECOND

@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 
-from noid.constants import KEEPALIVE_INTERVAL, MILLISECOND, SECOND, UNANSWERED_PATIENCE
+from noid.constants import (
+    KEEPALIVE_INTERVAL,
+    MILLISECOND,
+    SECOND,
+    UNANSWERED_PATIENCE,
+    UNPROVEN_TIME,
+)
 from noid.plane import layout, libbpf
 from noid.plane.carried import TABLES
 from noid.plane.flows import FRAME_OCTETS
 from noid.wire import ipv6
 from tests.plane.loading import load, put_uplinks
-from tests.plane.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of
+from tests.plane.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of, rough
 
 FLOW = replace(SENDING, silence_ns=5 * MILLISECOND)
 KEY = layout.label_key(FLOW.local_label)
@@ -38,8 +44,8 @@ class Kernel:
         self.kinds.append(head[0])
 
     def given(self, **times: int) -> None:
-        """The flow, with these times of its clock."""
-        install(self.programs, FLOW, layout.Clock(**times))
+        """The flow, with these times of its clock; something authentic came just now."""
+        install(self.programs, FLOW, layout.Clock(**{"proven": rough(time.monotonic_ns())} | times))
 
     def reports(self, program: str, packet: bytes) -> list[int]:
         """The kinds of what a program reports of a packet."""
@@ -135,3 +141,18 @@ def test_silence(
     reports = kernel.reports("host_egress", ETHERNET + packet)
     late_ns = time.monotonic_ns() - unanswered_ns - silent_ns
     assert reports == [layout.UNANSWERED_PACKET] * is_silence or late_ns > FLOW.silence_ns
+
+
+def test_a_flow_that_sends_and_has_long_had_no_proof_says_so_once(kernel: Kernel) -> None:
+    proven = rough(time.monotonic_ns() - 2 * UNPROVEN_TIME)
+    kernel.given(proven=proven)
+    kernel.reports("host_ingress", ETHERNET + DATA)  # may be anybody's
+    assert layout.LONG_UNPROVEN in kernel.reports("host_egress", ETHERNET + DATAGRAM)
+    kernel.given(proven=kernel.clock().proven)
+    assert layout.LONG_UNPROVEN not in kernel.reports("host_egress", ETHERNET + DATAGRAM)
+
+
+def test_an_authentic_message_is_a_proof(kernel: Kernel) -> None:
+    kernel.given(proven=rough(time.monotonic_ns() - 2 * UNPROVEN_TIME))
+    kernel.reports("host_heard", KEY.ljust(FRAME_OCTETS, bytes(1)))
+    assert layout.LONG_UNPROVEN not in kernel.reports("host_egress", ETHERNET + DATAGRAM)

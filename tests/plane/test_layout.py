@@ -127,7 +127,13 @@ CLOCK = layout.Clock(
     sent_ns=0x5555555555,
     heard_ns=0x6666666666,
     gap_ns=0x7777,
+    proven=0x8888,
 )
+
+
+def rough(now_ns: int) -> int:
+    """A time as the programs keep it where they have little room."""
+    return now_ns >> 30 & 0xFFFF
 
 
 def test_an_outbound_entry(structures: Structures) -> None:
@@ -182,6 +188,7 @@ def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Struct
         "heard_ns": number(CLOCK.heard_ns, 8),
         "gap_ns": number(CLOCK.gap_ns, 4),
         "owes": bytes(1),
+        "proven": number(CLOCK.proven, 2),
         "answered": bytes(1),
         "tick": bytes(4),
         "home": number(78, 4),
@@ -205,7 +212,7 @@ def test_the_clock_is_read_where_the_programs_write_it(structures: Structures) -
     inbound = bytearray(structures.octets("inbound"))
     for entry, name, members in (
         (outbound, "outbound", ("unanswered_ns", "unanswered", "reported_ns", "sent_ns")),
-        (inbound, "inbound", ("received_ns", "moved_ns", "heard_ns", "gap_ns")),
+        (inbound, "inbound", ("received_ns", "moved_ns", "heard_ns", "gap_ns", "proven")),
     ):
         for member in members:
             place = structures.places(name)[member]
@@ -313,7 +320,8 @@ def test_the_report_of_a_source_that_moved(programs: libbpf.Programs) -> None:
 def test_the_report_of_a_packet_that_nothing_has_answered(programs: libbpf.Programs) -> None:
     sent_ns = time.monotonic_ns() - 1_000_000_000
     flow = replace(SENDING, silence_ns=100_000_000)
-    install(programs, flow, layout.Clock(unanswered_ns=sent_ns, unanswered=4))
+    proven = rough(time.monotonic_ns())
+    install(programs, flow, layout.Clock(unanswered_ns=sent_ns, unanswered=4, proven=proven))
     packet = packet_of(LOCAL[0], PEER[0], 6)
     head, copy = reported(programs, "host_egress", packet)
     kind, label, silent_ns, *_, segment_octets = head
@@ -330,7 +338,12 @@ def test_what_came_is_an_answer_although_the_clock_was_asked_before_it(
     install(
         programs,
         SENDING,
-        layout.Clock(unanswered_ns=sent_ns, unanswered=1, received_ns=sent_ns - 1),
+        layout.Clock(
+            unanswered_ns=sent_ns,
+            unanswered=1,
+            received_ns=sent_ns - 1,
+            proven=rough(time.monotonic_ns()),
+        ),
     )
     tables = {name: libbpf.Table(programs.maps[name], *TABLES[name]) for name in TABLES}
     label = layout.label_key(SENDING.local_label)

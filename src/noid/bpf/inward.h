@@ -97,6 +97,7 @@ INLINE int heard(struct __sk_buff *packet)
 	if (!flow)
 		return TC_PASS;
 	flow->answered = 1;
+	flow->proven = rough_time(time_ns());
 	learn_gap(flow, time_ns());
 	return TC_PASS;
 }

@@ -110,7 +110,8 @@ struct inbound {
 	u64 heard_ns;		/* when data or an authentic message last came, to one tick; 0: never */
 	u32 gap_ns;		/* the mean time between these; 0: not known */
 	u8 owes;		/* data has come since something was sent [D42] */
-	u8 reserved[3];
+	u8 reserved;
+	u16 proven;		/* when something authentic last came, or was missed [D41] */
 };
 
 struct far {
@@ -168,6 +169,7 @@ enum report_kind {
 	ONE_WAY_DATA = 5,	/* received, and nothing was sent: a keepalive is due [D42] */
 	CONTROL_SEEN = 6,	/* a packet for the slow path: control in a slot */
 	OPTION_SEEN = 7,	/* the same: M6 behind hop-by-hop options */
+	LONG_UNPROVEN = 8,	/* sent, and nothing authentic heard for long [D41] */
 };
 
 struct report {

@@ -10,6 +10,7 @@
 #define MANY 4			/* unanswered packets that no receiver delays its answer to */
 #define FEW_PATIENCE (SECOND / 16) /* longer than a receiver delays the answer to fewer */
 #define ACK_DELAY (SECOND / 5)	/* no acknowledgement leaves later than what it acknowledges */
+#define UNPROVEN_MAX 5		/* seconds, nearly: as rough_time() counts them [D41] */
 #define NEVER (~0ULL)
 #define TCP_SYN_FIN 0x03
 
@@ -204,6 +205,17 @@ INLINE int is_probe(const struct inbound *back, u64 now)
 	return back->received_ns && now - back->received_ns > ACK_DELAY;
 }
 
+/* Data may come from anybody: says so where a flow sends and nothing authentic came for long. */
+INLINE void watch_proof(struct inbound *back, u32 label, u64 now)
+{
+	u16 rough = rough_time(now);
+
+	if ((u16)(rough - back->proven) < UNPROVEN_MAX)
+		return;
+	back->proven = rough;
+	notify(LONG_UNPROVEN, label, now);
+}
+
 /* A packet of a flow leaves.
  *
  * TCP segments with data are looked at one by one, since the last of them may be the last for long.
@@ -238,6 +250,7 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, const
 	flow->tick = tick;
 	now = time_ns();
 	flow->sent_ns = now;
+	watch_proof(back, flow->local_label, now);
 	if (!wants && !flow->unanswered_ns && !is_probe(back, now))
 		return;
 	if (protocol == TCP)

@@ -99,7 +99,7 @@ struct {
 
 struct {
 	FIXED(type, MAP_ARRAY);
-	FIXED(max_entries, 8);
+	FIXED(max_entries, LONG_UNPROVEN + 1);
 	TYPE(key, u32);
 	TYPE(value, struct window);
 } windows SEC(".maps");
@@ -210,6 +210,12 @@ INLINE struct report *begin_report(struct __sk_buff *packet, u32 kind, u32 label
 }
 
 /* Reports something of a flow, without a packet. */
+/* A time in units of 1.07 s, which fits an entry. */
+INLINE u16 rough_time(u64 now)
+{
+	return now >> 30;
+}
+
 INLINE void notify(u32 kind, u32 label, u64 now)
 {
 	struct report *report;

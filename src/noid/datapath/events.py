@@ -117,6 +117,17 @@ class OneWayDataSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class LongUnproven:
+    """A flow sends, and its context has heard nothing authentic for UNPROVEN_TIME [D41].
+
+    Attributes:
+        local_label: which flow.
+    """
+
+    local_label: int
+
+
+@dataclass(frozen=True, slots=True)
 class PacketHeld:
     """A flow that holds its packets received one [D37, D48].
 
@@ -140,5 +151,6 @@ DatapathEvent = (
     | UnknownLabelSeen
     | SourceMoved
     | OneWayDataSeen
+    | LongUnproven
     | PacketHeld
 )

@@ -28,6 +28,7 @@ from noid.constants import (
     NEVER,
     UNANSWERED_MANY,
     UNANSWERED_PATIENCE,
+    UNPROVEN_TIME,
     Codepoints,
 )
 from noid.datapath.flow import Flow
@@ -159,6 +160,7 @@ class Watch:
         gap_ns: the mean time between these; 0 if not known.
         unreturned: packets received since something was last sent.
         sent_ns: when something was last sent, or a keepalive last due; 0 if never.
+        proven_ns: when something authentic last came, or that was last missed; 0 if never.
     """
 
     unanswered_ns: int = 0
@@ -170,6 +172,7 @@ class Watch:
     gap_ns: int = 0
     unreturned: int = 0
     sent_ns: int = 0
+    proven_ns: int = 0
 
     def sent(self, flow: Flow, now_ns: int, *, is_tcp: bool) -> int:
         """A packet leaves by the flow.
@@ -219,6 +222,13 @@ class Watch:
             gap_ns = min(now_ns - self.heard_ns, longest_ns, GAP_MAX)
             self.gap_ns = (3 * self.gap_ns + gap_ns) // 4 if self.gap_ns else gap_ns
         self.heard_ns = now_ns
+
+    def misses_proof(self, now_ns: int) -> bool:
+        """A packet leaves: whether nothing authentic has come for long [D41]."""
+        if now_ns - self.proven_ns < UNPROVEN_TIME:
+            return False
+        self.proven_ns = now_ns
+        return True
 
     def owes_keepalive(self, now_ns: int) -> bool:
         """A packet was delivered: whether the host owes the peer a sign of life [D42].

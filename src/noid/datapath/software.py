@@ -13,6 +13,7 @@ from noid.datapath.events import (
     ControlMessageReceived,
     DatapathEvent,
     IcmpErrorReceived,
+    LongUnproven,
     OneWayDataSeen,
     PacketHeld,
     SourceMoved,
@@ -104,6 +105,7 @@ class SoftwareDatapath:
         """Takes what a flow has sent so far as answered: the peer said something authentic."""
         watch = self.watches.get(local_label)
         if watch is not None:
+            watch.proven_ns = now_ns
             watch.heard(now_ns)
 
     def received_ns(self, local_label: int) -> int:
@@ -133,7 +135,10 @@ class SoftwareDatapath:
         if is_tcp:
             self._keep(label, packet)
         effects: list[Effect] = [Transmit(self.rewriter.outbound(packet, flow), flow)]
-        silent_ns = self.watches[label].sent(flow, now_ns, is_tcp=is_tcp)
+        watch = self.watches[label]
+        silent_ns = watch.sent(flow, now_ns, is_tcp=is_tcp)
+        if watch.misses_proof(now_ns):
+            effects.append(LongUnproven(label))
         if silent_ns:
             self.counts["unanswered packets"] += 1
             effects.append(UnansweredPacket(label, packet, silent_ns))

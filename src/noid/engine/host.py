@@ -14,6 +14,7 @@ from noid.datapath.events import (
     ControlMessageReceived,
     DatapathEvent,
     IcmpErrorReceived,
+    LongUnproven,
     OneWayDataSeen,
     PacketHeld,
     SourceMoved,
@@ -192,6 +193,9 @@ class Host:
                 self._renew([event.local_label])
                 core.trigger = Trigger.UNANSWERED
                 reachability.on_unanswered(core, event)
+            case LongUnproven():
+                core.trigger = Trigger.UNANSWERED
+                reachability.on_long_unproven(core, event)
             case OneWayDataSeen():
                 core.trigger = Trigger.ONE_WAY_DATA
                 keepalives.on_one_way_data(core, event)

@@ -15,6 +15,7 @@ from noid.constants import (
 )
 from noid.datapath.events import (
     ControlMessageReceived,
+    LongUnproven,
     SourceMoved,
     UlpPacketSeen,
     UnansweredPacket,
@@ -54,6 +55,14 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
         core.used(context)
         packet = repeatable(event.packet)
         search(core, context, "nothing heard", packet, silent_ns=event.silent_ns)
+
+
+def on_long_unproven(core: Core, event: LongUnproven) -> None:
+    """What comes may be anybody's: asks the pair in use, which is silent if that is [D41]."""
+    context = core.labels.get(event.local_label)
+    if context is not None and context.search is None:
+        core.used(context)
+        search(core, context, "nothing authentic heard", is_routine=True)
 
 
 def repeatable(packet: bytes) -> bytes:

@@ -55,6 +55,7 @@ def search(
     silent_ns: int = 0,
     beside: Pair | None = None,
     patient: bool = False,
+    is_routine: bool = False,
 ) -> None:
     """Suspects the pair in use: asks it, or goes on with what is under way.
 
@@ -67,11 +68,13 @@ def search(
         silent_ns: the silence that is the reason, where one is.
         beside: a pair that is probed at the same time.
         patient: the peer is finding a pair, which it will say; see ``follow``.
+        is_routine: nothing speaks against the pair; an answer is no false alarm.
     """
     under_way = context.search
     if under_way is not None and context.path is not Path.LEAVING:
         under_way.packet = packet or under_way.packet
         under_way.told_by_peer |= told_by_peer
+        under_way.is_routine &= is_routine
         want(core, context, under_way)
         return
     if not context.is_settled or context.is_provisional or not context.peer_verified:
@@ -83,7 +86,7 @@ def search(
     core.turn(context, Path.ASKING, Cue.SUSPICION)
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
     context.search = one
-    one.names_newest = told_by_peer
+    one.names_newest, one.is_routine = told_by_peer, is_routine
     history = context.expected
     one.knew_round_trip = context.round_trip_ns > 0
     _ask(core, context, one, 1)
@@ -402,6 +405,9 @@ def _works(core: Core, context: Context, one: Search, by: Pair | None) -> None:
         core.install(context)
         core.repeat(context, one.packet)
         _confirm(core, context, by)
+        return
+    if was_alive and one.is_routine:
+        context.searched_ns = 0  # it may be suspected at once
         return
     before = context.history_of(context.pair)
     context.note(context.pair, before._replace(alarms=before.alarms + 1))

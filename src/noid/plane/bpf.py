@@ -24,6 +24,7 @@ from pathlib import Path
 
 from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND
 from noid.datapath.events import (
+    LongUnproven,
     OneWayDataSeen,
     SourceMoved,
     UlpPacketSeen,
@@ -474,6 +475,8 @@ class BpfPlane(FlowTables):
                 self.notify(SourceMoved(local_label, Locator(source), bool(followed)))
             case layout.ONE_WAY_DATA:
                 self.notify(OneWayDataSeen(local_label))
+            case layout.LONG_UNPROVEN:
+                self.notify(LongUnproven(local_label))
             case layout.UNKNOWN_PEER:
                 self.notify(UnknownPeerSeen(Locator(source)))
             case layout.PLAIN_PACKET if octets >= ipv6.HEADER_OCTETS:

@@ -31,7 +31,7 @@ HOLDS, FAR = 1, 2
 EDITION = 4
 """Of the layouts; the name of what is pinned has it, since sizes alone do not tell them apart."""
 OUTBOUND = struct.Struct("=4s4sBBBB4x16sQQ16s24x16s24xQQ")
-INBOUND = struct.Struct("=HBBBBBBQ4xI128sQQI4x")
+INBOUND = struct.Struct("=HBBBBBBQ4xI128sQQI2xH")
 UPLINK = struct.Struct("=II6sBx")
 FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
@@ -71,6 +71,7 @@ COUNTS = (
 """What the programs count, in the order of ``enum count``."""
 
 PLAIN_PACKET, UNANSWERED_PACKET, SOURCE_MOVED, UNKNOWN_PEER, ONE_WAY_DATA = 1, 2, 3, 4, 5
+LONG_UNPROVEN = 8
 
 
 class Uplink(NamedTuple):
@@ -105,6 +106,7 @@ class Clock:
         sent_ns: when something was last sent, or a keepalive was due; 0 if never.
         heard_ns: when data or something authentic last came; 0 if never.
         gap_ns: the mean time between these; 0 if not known.
+        proven: when something authentic last came, or was missed, in the programs' rough time.
     """
 
     unanswered_ns: int = 0
@@ -115,6 +117,7 @@ class Clock:
     sent_ns: int = 0
     heard_ns: int = 0
     gap_ns: int = 0
+    proven: int = 0
 
 
 def label_key(label: int) -> bytes:
@@ -213,6 +216,7 @@ def inbound_entries(flow: Flow, home: int, clock: Clock) -> tuple[bytes, bytes]:
         clock.moved_ns,
         clock.heard_ns,
         clock.gap_ns,
+        clock.proven,
     )
     if not is_far:
         return entry, b""
@@ -228,7 +232,7 @@ def inbound_entries(flow: Flow, home: int, clock: Clock) -> tuple[bytes, bytes]:
 def clock_of(outbound: bytes | None, inbound: bytes | None) -> Clock:
     """The times in the entries that are to be replaced, where there are any."""
     sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 13
-    came = INBOUND.unpack(inbound) if inbound else (0,) * 13
+    came = INBOUND.unpack(inbound) if inbound else (0,) * 14
     return Clock(
         unanswered_ns=sent[8],
         unanswered=sent[5],
@@ -238,6 +242,7 @@ def clock_of(outbound: bytes | None, inbound: bytes | None) -> Clock:
         sent_ns=sent[12],
         heard_ns=came[11],
         gap_ns=came[12],
+        proven=came[13],
     )
 
 

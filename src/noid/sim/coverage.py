@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from noid.datapath.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
+    LongUnproven,
     OneWayDataSeen,
     PacketHeld,
     SourceMoved,
@@ -28,6 +29,7 @@ OF_LABEL: dict[type[Input], Trigger] = {
     UnansweredPacket: Trigger.UNANSWERED,
     SourceMoved: Trigger.SOURCE_MOVED,
     OneWayDataSeen: Trigger.ONE_WAY_DATA,
+    LongUnproven: Trigger.UNANSWERED,
     IdleChecked: Trigger.IDLE_CHECKED,
     PacketHeld: Trigger.PACKET_HELD,
 }
@@ -66,7 +68,12 @@ class Coverage:
             case ContextFound():
                 self._count(_labelled(core, event.memory.local_label), Trigger.CONTEXT_FOUND)
             case (
-                UnansweredPacket() | SourceMoved() | OneWayDataSeen() | IdleChecked() | PacketHeld()
+                UnansweredPacket()
+                | LongUnproven()
+                | SourceMoved()
+                | OneWayDataSeen()
+                | IdleChecked()
+                | PacketHeld()
             ):
                 self._count(_labelled(core, event.local_label), OF_LABEL[type(event)])
             case _:

@@ -1,0 +1,68 @@
+"""Data that is nobody's hides no silence, and moves nothing [D41].
+
+Attacker: off the path, knows label and locators of a context, and sends data with any source.
+Guaranteed: Lp(peer) stays; a pair that is dead is left UNPROVEN_TIME later at the latest, since
+only authentic messages count then. Not guaranteed: that silence is noticed sooner while it lasts.
+"""
+
+import pytest
+
+from noid.constants import MILLISECOND, SECOND, UNPROVEN_TIME
+from noid.locators import Locator
+from noid.wire import ipv6
+from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, Network, established, packet
+
+PERIOD_NS = 4 * MILLISECOND
+"""Less than any T."""
+
+
+def forged(network: Network, source: Locator) -> bytes:
+    """Forty octets with the label of a."""
+    header = ipv6.Header(
+        source=source,
+        destination=A1,
+        next_header=CODEPOINTS.fixed_first + 1,
+        payload_octets=0,
+        flow_label=network.a.context.local_label,
+    )
+    return header.encode()
+
+
+def attacked(network: Network, source: Locator, duration_ns: int) -> int:
+    """Both ends send, and forged packets reach a; how long until a has another pair, in ns."""
+    began_ns, pair = network.now_ns, network.a.context.pair
+    while network.now_ns - began_ns < duration_ns and network.a.context.pair == pair:
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.ulp_sends(network.b, packet(B1, A1))
+        network.follow(
+            network.a, network.a.datapath.from_network(forged(network, source), network.now_ns)
+        )
+        network.run(PERIOD_NS)
+    return network.now_ns - began_ns
+
+
+@pytest.mark.parametrize("source", [B1, B2], ids=["in use", "the other"])
+def test_forged_data_hides_a_dead_pair_for_no_longer(source: Locator) -> None:
+    network = established()
+    network.kill_provider(1)
+    assert attacked(network, source, 20 * SECOND) < UNPROVEN_TIME + SECOND
+    assert network.a.context.pair == (A2, B2)
+
+
+def test_forged_data_from_a_dead_locator_moves_nothing() -> None:
+    network = established()
+    network.kill_provider(2)
+    assert attacked(network, B2, 20 * SECOND) >= 20 * SECOND
+    assert network.a.context.pair == (A1, B1)
+    assert network.b.context.pair == (B1, A1)
+
+
+def test_a_context_that_works_asks_every_few_seconds_and_takes_no_answer_for_an_alarm() -> None:
+    network = established()
+    attacked(network, B1, 20 * SECOND)
+    network.run(SECOND)
+    asked = [one for one in network.trace if one[6] == CODEPOINTS.rewritable_first + 6]
+    assert 3 <= len(asked) / 2 <= 2 * (20 * SECOND // UNPROVEN_TIME + 1)
+    for station in network.stations:
+        assert station.context.search is None
+        assert not any(one.alarms for one in station.context.history.values())
