@@ -284,5 +284,5 @@ def test_a_daemon_that_cannot_start_says_why_in_one_line(
     path.write_text(f'[state]\ndirectory = "{path}/below"\n[dns]\nupstream = ["2001:db8::53"]')
     assert main(["run", "--config", str(path), *options]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"noid: state file {path}/below/state.json: ")
+    assert said.startswith(f"noid: state file {path}/below: Not a directory; set state.directory")
     assert said.count("\n") == 1

@@ -105,7 +105,7 @@ def test_the_command_turns_it_on_and_off(path: Path, capsys: pytest.CaptureFixtu
     assert main(["resolver", "off", *option]) == 0
     assert main(["resolver", "off", *option]) == 1
     assert path.read_text() == BEFORE
-    assert '"on": true' in capsys.readouterr().out
+    assert '"on":true' in capsys.readouterr().out
 
 
 def test_a_file_that_names_noid_by_itself_is_told_apart(

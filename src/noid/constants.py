@@ -150,6 +150,11 @@ PLAIN_ANSWER_WAIT: Final = 1 * SECOND
 UNPROVEN_TIME: Final = 5 * SECOND
 """A context that sends, and has heard nothing authentic for so long, asks the pair in use: data may
 come from anybody [D41]."""
+ROUTINE_ASKS: Final = 3
+"""URs that it leaves unanswered then before another pair that answers is used. If none does, the
+pair stays: the peer's daemon may have stopped, and its kernel goes on [D36]."""
+UNPROVEN_REST: Final = 20 * SECOND
+"""After that it is not asked for so long."""
 FOLLOW_AGAIN: Final = 30 * SECOND
 """The pair in use is asked because of the peer's source at most this often [D41]."""
 TRIAL_INTERVAL: Final = 250 * MILLISECOND

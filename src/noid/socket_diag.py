@@ -72,8 +72,12 @@ class SocketOwners:
     def __init__(self, family: int) -> None:
         self.family = family
         self._kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
-        self._kernel.connect((0, 0))
-        self._loopback = socket.if_nametoindex("lo")
+        try:
+            self._kernel.connect((0, 0))
+            self._loopback = socket.if_nametoindex("lo")
+        except OSError:
+            self._kernel.close()
+            raise
 
     def close(self) -> None:
         """Closes the way to the kernel."""

@@ -144,7 +144,7 @@ def _write(path: Path, stored: Stored) -> None:
         path.parent.mkdir(mode=files.DIRECTORY_MODE, parents=True, exist_ok=True)
         prepare_directory(path.parent)
         try:
-            with open(files.create(beside), "wb") as file:
+            with open(beside, "wb", opener=lambda *_: files.create(beside)) as file:
                 file.write(msgspec.json.encode(stored) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -7,7 +7,7 @@ only authentic messages count then. Not guaranteed: that silence is noticed soon
 
 import pytest
 
-from noid.constants import MILLISECOND, SECOND, UNPROVEN_TIME
+from noid.constants import MILLISECOND, SECOND, UNPROVEN_REST, UNPROVEN_TIME
 from noid.locators import Locator
 from noid.wire import ipv6
 from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, Network, established, packet
@@ -66,3 +66,24 @@ def test_a_context_that_works_asks_every_few_seconds_and_takes_no_answer_for_an_
     for station in network.stations:
         assert station.context.search is None
         assert not any(one.alarms for one in station.context.history.values())
+
+
+def test_a_pair_that_carries_data_stays_in_use_while_the_daemon_of_the_peer_is_stopped() -> None:
+    network = established()
+    network.kill_provider(1)
+    attacked(network, B2, SECOND)
+    assert network.a.context.pair == (A2, B2)
+    network.run(SECOND)
+    give = network.give
+    network.give = (  # type: ignore[method-assign]
+        lambda station, event: [] if station is network.b else give(station, event)
+    )
+    requests = len(network.trace)
+    arrived = len(network.b.delivered)
+    attacked(network, B2, 2 * UNPROVEN_REST)
+    assert network.a.context.pair == (A2, B2)
+    assert len(network.b.delivered) - arrived >= 2 * UNPROVEN_REST // PERIOD_NS - 10
+    asked = [
+        one for one in network.trace[requests:] if not int.from_bytes(one[1:4], "big") & 0xFFFFF
+    ]
+    assert 0 < len(asked) < 2 * UNPROVEN_REST // SECOND

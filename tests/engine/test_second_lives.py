@@ -47,6 +47,7 @@ OF_THE_PATHS = frozenset(
         "first_round_trip_ns",
         "tolerated_ns",
         "searched_ns",
+        "unproven_again_ns",
         "follow_again_ns",
         "piggybacked",
         "repeating",

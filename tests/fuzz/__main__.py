@@ -7,6 +7,7 @@ in earlier runs is kept there too.
 
 import contextlib
 import io
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ def fuzz(target: str, *options: str) -> None:
     """Fuzzes one target in this process, which ends with it."""
     import atheris
 
+    logging.getLogger("noid").setLevel(logging.CRITICAL)
     quietly = contextlib.redirect_stderr(io.StringIO())
     with quietly, atheris.instrument_imports(include=["noid"]):
         from tests.fuzz.targets import TARGETS

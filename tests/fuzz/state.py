@@ -1,6 +1,5 @@
 """The files of the state directory: with anything in them the daemon starts, and says so."""
 
-import logging
 import tempfile
 from pathlib import Path
 
@@ -44,7 +43,6 @@ def contexts(octets: bytes) -> None:
         if found is not None:
             network = Network(seed=1)
             network.b.host.handle(ContextFound(found), network.now_ns)
-    logging.getLogger("noid").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         directory = Path(name)
         kept = Memories(directory)

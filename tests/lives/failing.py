@@ -178,6 +178,8 @@ def _is_system(function: object) -> bool:
 
 def _failure(function: object) -> Exception:
     if isinstance(getattr(function, "__self__", None), sqlite3.Connection):
-        return sqlite3.OperationalError("disk I/O error")
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        return error
     number = errno.ENOSPC if getattr(function, "__name__", "") == "write" else errno.ENOBUFS
     return OSError(number, os.strerror(number))

@@ -9,8 +9,8 @@ import pytest
 
 from noid.cli import scale
 from noid.cli.main import main
-from noid.constants import SECOND
-from noid.datapath.events import UnansweredPacket
+from noid.constants import SECOND, UNPROVEN_TIME
+from noid.datapath.events import LongUnproven, UnansweredPacket
 from noid.engine.events import Input, Output
 from noid.engine.host import Host
 from noid.errors import UsageError
@@ -56,7 +56,8 @@ class Unaware(Host):
     """A host that is never told that nothing answers."""
 
     def handle(self, event: Input, now_ns: int) -> list[Output]:
-        return [] if isinstance(event, UnansweredPacket) else super().handle(event, now_ns)
+        is_told = isinstance(event, UnansweredPacket | LongUnproven)
+        return [] if is_told else super().handle(event, now_ns)
 
 
 def played(plan: Plan) -> Course:
@@ -87,8 +88,12 @@ def test_a_host_that_is_told_recovers_sooner() -> None:
     assert max(told.waited_ns) < max(silent.waited_ns)
 
 
-def test_no_control_message_is_sent_before_the_failure() -> None:
-    assert not played(SMALL).counts[Phase.BEFORE].messages
+def test_before_the_failure_each_pair_in_use_is_asked_every_few_seconds_and_no_more() -> None:
+    course = played(SMALL)
+    before = course.counts[Phase.BEFORE]
+    assert set(before.messages) == {"UR", "UA"}
+    asked_max = course.contexts * (before.seconds * SECOND / UNPROVEN_TIME + 1)
+    assert before.messages["UR"] == before.messages["UA"] <= asked_max
 
 
 def test_a_run_is_the_same_each_time() -> None:
@@ -98,7 +103,7 @@ def test_a_run_is_the_same_each_time() -> None:
 
 def test_an_engine_with_more_work_answers_later() -> None:
     shared = replace(SMALL, peers=Peers.SHARED)
-    free, loaded = (played(replace(shared, load=load)) for load in (1, 1_000))
+    free, loaded = (played(replace(shared, load=load)) for load in (1, 100))
     assert max(loaded.waited_ns) > max(free.waited_ns)
 
 

@@ -101,6 +101,7 @@ class Context:
         first_round_trip_ns: of the set-up, until something is known of pairs; 0 until measured.
         history: what is known of pairs.
         tolerated_ns: the longest silence lately that proved harmless.
+        unproven_again_ns: not before this the pair in use is asked for a proof again [D41].
         late: probes of the last search whose answers only measure.
         searched_ns: when the last search ended; 0 if there was none.
         follow_again_ns: the peer's source is of no interest before this [D41].
@@ -160,6 +161,7 @@ class Context:
     tolerated_ns: int = 0
     late: dict[int, Probe] | None = None
     searched_ns: int = 0
+    unproven_again_ns: int = 0
     follow_again_ns: int = 0
     repeating: bytes = b""
     repeats: int = 0

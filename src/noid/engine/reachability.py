@@ -58,10 +58,12 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
 
 
 def on_long_unproven(core: Core, event: LongUnproven) -> None:
-    """What comes may be anybody's: asks the pair in use, which is silent if that is [D41]."""
+    """What comes may be anybody's: asks the pair in use, and others if that does not answer [D41]."""
     context = core.labels.get(event.local_label)
-    if context is not None and context.search is None:
-        core.used(context)
+    if context is None:
+        return
+    core.used(context)
+    if context.search is None and core.now_ns >= context.unproven_again_ns:
         search(core, context, "nothing authentic heard", is_routine=True)
 
 

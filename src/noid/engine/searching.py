@@ -26,12 +26,14 @@ from noid.constants import (
     PROBES_AT_FIRST,
     PROBES_KEPT_MAX,
     PROBES_PER_ROUND_MAX,
+    ROUTINE_ASKS,
     SEARCH_INTERVAL_MAX,
     SEARCH_INTERVAL_MIN,
     SECOND,
     SILENCE_UNMEASURED,
     SUSPICION_TIME,
     TOLERANCE_TIME,
+    UNPROVEN_REST,
     WANTED_TIME,
 )
 from noid.engine.context import Context
@@ -151,6 +153,8 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
     """The pair in use has not answered yet: it is asked more; in the end it is silent."""
     history = context.expected
     asks = ASKS_AFTER_ALARM if history.alarms else ASKS
+    if one.is_routine:
+        asks = ROUTINE_ASKS
     if context.path is Path.ASKING:
         core.turn(context, Path.DOUBTING, Cue.TIME)
         one.batch_at_ns = core.now_ns
@@ -163,6 +167,10 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
         # A round trip may have become longer than measured: no other pair is better so far.
         one.is_silent = True
         one.ask_at_ns = one.started_ns + SILENCE_UNMEASURED
+    elif one.is_routine:
+        # Data does come. The daemon of the peer may have stopped, whose kernel goes on [D36].
+        _end(core, context, Cue.TIME)
+        context.searched_ns, context.unproven_again_ns = 0, core.now_ns + UNPROVEN_REST
     else:
         core.turn(context, Path.SEARCHING, Cue.TIME)
         one.ask_at_ns = NEVER

@@ -404,7 +404,7 @@ PATH_LAW: dict[Path, dict[Cue, frozenset[Path]]] = {
         Cue.MARKS: frozenset(),
         Cue.THIS_ANSWERS: frozenset({Path.STEADY}),
         Cue.OTHER_ANSWERS: frozenset({Path.STEADY}),
-        Cue.TIME: frozenset({Path.SEARCHING}),
+        Cue.TIME: frozenset({Path.SEARCHING, Path.STEADY}),
     },
     Path.SEARCHING: {
         Cue.SUSPICION: frozenset(),
