@@ -86,6 +86,10 @@ PEER_UNABLE_MAX: Final = 10 * MINUTE
 """How long a peer that does not answer by M6 is reached as a plain IPv6 host: the one at first,
 then twice as long each time up to the other, as long as programs send [D15, D45]."""
 
+REJECTED_TIME: Final = 2 * SECOND
+"""The first of these where the peer says that it does not know M6: a host that starts says so until
+its shim runs [D47]."""
+
 SILENCE_MIN: Final = 5 * MILLISECOND
 SILENCE_MAX: Final = 3 * SECOND
 """Bounds of T, the silence after a packet that makes a context probe [D20]."""

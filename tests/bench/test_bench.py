@@ -26,7 +26,9 @@ SMALL = {
     "adoption": ["--contexts", "1000"],
     "failover": ["--runs", "1", "--fault", "silent", "--traffic", "paced", "--planes", "bpf"],
     "mass-failover": ["--contexts", "1000", "--samples", "2", "--fault", "silent"],
+    "under-attack": ["--runs", "1"],
 }
+GROWTH_OCTETS_MAX = 64 << 20
 SERIES = {"n", "median", "min", "max"}
 
 
@@ -142,3 +144,13 @@ def test_a_flood_that_is_not_answered_is_no_figure() -> None:
     flood.responder.handle(LocatorsChanged(()), 0)
     with pytest.raises(ShimError, match="5 INITs were not answered"):
         flood.answered(5)
+
+
+def test_a_host_under_attack_fails_over_its_stub_answers_and_it_does_not_grow(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = answer("under-attack", capsys)
+    assert min(found["inits"], found["strangers"], found["requests"]) > 0
+    assert found["attacked_gap_milliseconds"]["max"] < 20_000
+    assert found["attacked_stub_milliseconds"]["max"] < 2_000
+    assert found["attacked_growth_octets"]["max"] < GROWTH_OCTETS_MAX

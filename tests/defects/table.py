@@ -138,8 +138,8 @@ DEFECTS = (
     Defect(
         "an old Update Request is applied again",
         "engine/reachability.py",
-        "if message.nonce > context.peer_update_nonce:",
-        "if True:",
+        "    if is_newest:",
+        "    if True:",
         "engine/test_reachability.py::test_an_older_update_is_acknowledged_and_not_applied",
     ),
     Defect(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from noid.constants import MINUTE, PEER_UNABLE_MAX, PEER_UNABLE_TIME, SECOND
+from noid.constants import MINUTE, PEER_UNABLE_MAX, PEER_UNABLE_TIME, REJECTED_TIME, SECOND
 from noid.datapath.events import IcmpErrorReceived
 from noid.engine.events import LocatorsChanged, PeerUnable, SendControl
 from noid.engine.state import Path, State
@@ -121,21 +121,22 @@ def test_data_goes_plainly_within_a_second_to_a_peer_that_stopped_to_speak_m6() 
     assert len(network.a.host.contexts) == 1
 
 
-def test_such_a_peer_is_not_probed_for_a_minute() -> None:
+def test_such_a_peer_is_tried_again_after_two_seconds_and_then_twice_as_much() -> None:
     network = stopped()
-    talk(network, 5 * SECOND)
+    talk(network, SECOND)
     assert PeerUnable(B1, "it does not know M6") in network.a.outputs
     controls(network)
-    talk(network, PEER_UNABLE_TIME - 10 * SECOND)
+    talk(network, REJECTED_TIME // 2)
     assert controls(network) == 0
-    talk(network, 10 * SECOND)
-    assert 0 < controls(network) < 20
+    talk(network, 32 * REJECTED_TIME)
+    assert 5 <= asides(network) <= 6
+    assert controls(network) < 5 * 20
 
 
 def test_such_a_peer_is_tried_ever_more_seldom_up_to_ten_minutes() -> None:
     network = stopped()
     talk(network, 40 * MINUTE)
-    assert 5 <= asides(network) <= 7
+    assert 10 <= asides(network) <= 13
     network.a.outputs.clear()
     talk(network, PEER_UNABLE_MAX)
     assert asides(network) <= 1

@@ -13,7 +13,7 @@ from noid.lab.lab import Lab
 from tests.lab.refusals import NOID, Edit, left, refusal, write_configuration
 
 IN_KERNEL = ('kind = "tun"', 'kind = "bpf"')
-WHAT_IT_TAKES = "run as root, or with CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN"
+WHAT_IT_TAKES = "run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
 EXEC = 'exec "$0" "$@"'
 
 

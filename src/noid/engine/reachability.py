@@ -58,7 +58,7 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
 
 
 def on_long_unproven(core: Core, event: LongUnproven) -> None:
-    """What comes may be anybody's: asks the pair in use, and others if that does not answer [D41]."""
+    """What comes may be anybody's: asks the pair in use, others if that is silent [D41]."""
     context = core.labels.get(event.local_label)
     if context is None:
         return

@@ -26,6 +26,7 @@ from noid.constants import (
     PROBES_AT_FIRST,
     PROBES_KEPT_MAX,
     PROBES_PER_ROUND_MAX,
+    REJECTED_TIME,
     ROUTINE_ASKS,
     SEARCH_INTERVAL_MAX,
     SEARCH_INTERVAL_MIN,
@@ -285,7 +286,7 @@ def _set_aside(core: Core, context: Context, one: Search) -> None:
     """
     one.is_aside = True
     is_rejected = one.rejected_ns >= one.cycle_ns
-    aside_ns = PEER_UNABLE_TIME << min(one.asides, 16) if is_rejected else PEER_UNABLE_TIME
+    aside_ns = REJECTED_TIME << min(one.asides, 16) if is_rejected else PEER_UNABLE_TIME
     one.batch_at_ns = core.now_ns + min(aside_ns, PEER_UNABLE_MAX)
     one.asides += 1
     why = "it does not know M6" if is_rejected else "M6 packets are dropped on the way"
