@@ -75,7 +75,7 @@ def test_a_pair_that_carries_data_stays_in_use_while_the_daemon_of_the_peer_is_s
     assert network.a.context.pair == (A2, B2)
     network.run(SECOND)
     give = network.give
-    network.give = (  # type: ignore[method-assign]
+    network.give = (  # type: ignore[method-assign] # a daemon that is stopped
         lambda station, event: [] if station is network.b else give(station, event)
     )
     requests = len(network.trace)

@@ -25,7 +25,7 @@ from noid.dns.stub import Stub
 from noid.dns.upstream import Upstream
 from noid.lab.resolution import LOOPBACK, free_port
 from noid.locators import parse_locator
-from noid.wire import ipv6
+from tests.attacks.spoofing import spoofed_datagram
 from tests.dns.conftest import in_network_namespace, ip, response, until
 
 NOBODY, VICTIM = 65534, 12345
@@ -224,16 +224,7 @@ def test_a_query_with_the_address_of_another_host_is_not_answered() -> None:
 
     async def scenario(local: Local) -> dict[str, int]:
         query = dns.message.make_query("h.fast.test", "TXT").to_wire()
-        ports = (4000).to_bytes(2) + local.stub.port.to_bytes(2)
-        datagram = ports + (8 + len(query)).to_bytes(2) + bytes(2) + query
-        sum_ = ipv6.checksum(stranger, loopback, socket.IPPROTO_UDP, datagram)
-        header = ipv6.Header(
-            source=stranger,
-            destination=loopback,
-            next_header=socket.IPPROTO_UDP,
-            payload_octets=len(datagram),
-        )
-        packet = header.encode() + datagram[:6] + sum_.to_bytes(2) + datagram[8:]
+        packet = spoofed_datagram(stranger, loopback, (4000, local.stub.port), query)
         with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
             raw.sendto(packet, (LOOPBACK, 0))
         await until(lambda: local.counters["strangers"] == 1)

@@ -14,7 +14,7 @@ from noid.dns.records import Answer, Kind, Question
 from noid.dns.upstream import Upstream
 from noid.lab.resolution import LOOPBACK
 from noid.locators import parse_locator
-from noid.wire import ipv6
+from tests.attacks.spoofing import spoofed_datagram
 from tests.dns.conftest import (
     NAME,
     RESOLVER,
@@ -53,16 +53,7 @@ class OffPath:
 
     def _spoof(self, message: bytes, host: str, port: int) -> None:
         source, destination = parse_locator(RESOLVER), parse_locator(host)
-        ports = (53).to_bytes(2) + port.to_bytes(2)
-        datagram = ports + (8 + len(message)).to_bytes(2) + bytes(2) + message
-        sum_ = ipv6.checksum(source, destination, socket.IPPROTO_UDP, datagram)
-        header = ipv6.Header(
-            source=source,
-            destination=destination,
-            next_header=socket.IPPROTO_UDP,
-            payload_octets=len(datagram),
-        )
-        packet = header.encode() + datagram[:6] + sum_.to_bytes(2) + datagram[8:]
+        packet = spoofed_datagram(source, destination, (53, port), message)
         self.raw.sendto(packet, (host, 0))
 
     def close(self) -> None:

@@ -89,6 +89,7 @@ INLINE void hear(struct inbound *flow, u32 label)
 INLINE int heard(struct __sk_buff *packet)
 {
 	struct inbound *flow;
+	u64 now = time_ns();
 	u32 label;
 
 	if (packet_read(packet, 0, &label, sizeof(label)))
@@ -97,8 +98,8 @@ INLINE int heard(struct __sk_buff *packet)
 	if (!flow)
 		return TC_PASS;
 	flow->answered = 1;
-	flow->proven = rough_time(time_ns());
-	learn_gap(flow, time_ns());
+	flow->proven = rough_time(now);
+	learn_gap(flow, now);
 	return TC_PASS;
 }
 

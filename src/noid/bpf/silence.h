@@ -33,17 +33,6 @@ INLINE int is_answered(const struct outbound *flow, const struct inbound *back)
 	return back->answered || back->received_ns >= flow->unanswered_ns;
 }
 
-/* Counts a packet that wants an answer; a super-packet is many. Returns whether they are many now
- * and were not before.
- */
-INLINE int count_unanswered(struct __sk_buff *packet, struct outbound *flow)
-{
-	if (flow->unanswered >= MANY)
-		return 0;
-	flow->unanswered = super_octets(packet) ? MANY : flow->unanswered + 1;
-	return flow->unanswered == MANY;
-}
-
 /* How long the silence of a peer means nothing. What is not TCP may draw no answer but keepalives:
  * nearly twice the usual gap, if that is known.
  */
@@ -184,6 +173,16 @@ INLINE void hasten(const struct outbound *flow)
 		&active->timer, silent < flow->silence_ns ? flow->silence_ns - silent : 0, 0);
 }
 
+/* Counts a packet that wants an answer; a super-packet is many. */
+INLINE void count_unanswered(struct __sk_buff *packet, struct outbound *flow, u8 protocol)
+{
+	if (flow->unanswered >= MANY)
+		return;
+	flow->unanswered = super_octets(packet) ? MANY : flow->unanswered + 1;
+	if (flow->unanswered == MANY && protocol == TCP)
+		hasten(flow);
+}
+
 /* Says that a packet went unanswered, with a copy of the one at hand. */
 INLINE void report_silence(struct __sk_buff *packet, struct outbound *flow, u32 at, u64 now)
 {
@@ -243,8 +242,7 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, const
 		flow->unanswered = 0;
 	}
 	if (!is_new_tick && flow->unanswered_ns) {
-		if (count_unanswered(packet, flow) && protocol == TCP)
-			hasten(flow);
+		count_unanswered(packet, flow, protocol);
 		return;
 	}
 	flow->tick = tick;
@@ -261,6 +259,5 @@ INLINE void watch_silence(struct __sk_buff *packet, struct outbound *flow, const
 	} else if (now - flow->unanswered_ns > patience_of(flow, back, protocol)) {
 		report_silence(packet, flow, at, now);
 	}
-	if (count_unanswered(packet, flow) && protocol == TCP)
-		hasten(flow);
+	count_unanswered(packet, flow, protocol);
 }

@@ -209,13 +209,13 @@ INLINE struct report *begin_report(struct __sk_buff *packet, u32 kind, u32 label
 	return report;
 }
 
-/* Reports something of a flow, without a packet. */
 /* A time in units of 1.07 s, which fits an entry. */
 INLINE u16 rough_time(u64 now)
 {
 	return now >> 30;
 }
 
+/* Reports something of a flow, without a packet. */
 INLINE void notify(u32 kind, u32 label, u64 now)
 {
 	struct report *report;
