@@ -45,7 +45,7 @@ mutation: $(READY)
 debian:
 	@scripts/install-debian-packages
 
-$(READY): pyproject.toml scripts/make-venv hatch_build.py $(wildcard src/noid/bpf/*.[ch])
+$(READY): pyproject.toml scripts/make-venv hatch_build.py $(wildcard src/noid/planes/bpf/programs/*.[ch])
 	@scripts/make-venv $(PYTHON) $(VENV)
 	@touch $@
 

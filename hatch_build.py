@@ -14,8 +14,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("src/noid/bpf/host.bpf.c")
-OBJECT = Path("src/noid/bpf/host.bpf.o")
+SOURCE = Path("src/noid/planes/bpf/programs/host.bpf.c")
+OBJECT = Path("src/noid/planes/bpf/programs/host.bpf.o")
 FLAGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fno-asynchronous-unwind-tables")
 
 

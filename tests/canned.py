@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from noid.control import ControlServer, Handler
+from noid.control.channel import ControlServer, Handler
 
 
 class Canned:

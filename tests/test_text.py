@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from noid.cli.main import main
 from noid.dns.zone import is_host_name
-from noid.logs import LogLines
+from noid.roles.logs import LogLines
 from noid.text import json_line, printable
 from tests.canned import serving
 from tests.test_cli import CONTEXT

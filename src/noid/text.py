@@ -1,4 +1,4 @@
-"""Text of others, before it reaches a terminal, a log or JSON.
+"""Text of others, before it reaches a terminal, a log or JSON. Pure. Pure.
 
 A name of the DNS, a reason out of a packet, a word of the command line or the name of a device may
 hold characters that move the cursor, end a line or reverse the direction of reading. Every command
@@ -6,7 +6,6 @@ and every line of log prints through this module; a zone file takes host names o
 """
 
 import json
-import sys
 
 import msgspec
 
@@ -20,12 +19,6 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-
-
-def say(*lines: str, is_error: bool = False) -> None:
-    """Prints lines on standard output, or on standard error."""
-    for line in lines:
-        print(printable(line), file=sys.stderr if is_error else sys.stdout)
 
 
 def json_line(value: object) -> str:

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from noid.constants import CC_AMPLIFICATION_MAX
-from noid.datapath.events import ControlMessageReceived, UnknownLabelSeen
 from noid.engine.events import DeliverToUlp, Output, SendControl
 from noid.engine.unknown import OPTIONS_OCTETS
+from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import FIXED_OCTETS, Code, ControlMessage, Piggyback, encode_packet

@@ -8,8 +8,8 @@ import dataclasses
 from itertools import pairwise
 
 from noid.constants import MILLISECOND, SECOND, TRIAL_SILENCE
-from noid.datapath.software import Effect, Transmit
 from noid.engine.events import LocatorsChanged, Output, SendControl
+from noid.flows.software import Effect, Transmit
 from noid.wire import ipv6
 from tests.engine.network import A1, A2, B1, B2, Network, Station, packet
 

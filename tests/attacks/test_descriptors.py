@@ -12,17 +12,17 @@ from functools import partial
 import pytest
 
 from noid.constants import Codepoints
-from noid.datapath.events import UlpPacketSeen
 from noid.engine.events import LocatorsChanged, PeerResolved, SendControl
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.flows.events import UlpPacketSeen
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
 from noid.lab.waiting import wait_for
 from noid.locators import Locator, format_locator, parse_locator
-from noid.plane.senders import SENDERS_MAX
-from noid.plane.slow import STAYED
+from noid.planes.senders import SENDERS_MAX
+from noid.planes.slow_path import STAYED
 from noid.wire import ipv6
 from tests.lab.conftest import PLANES, lab_machine
 from tests.lab.conversations import assert_no_errors
@@ -148,7 +148,9 @@ def test_multicast_that_reaches_our_device_goes_no_further(limited: tuple[Lab, i
 
 
 def test_the_limit_is_raised_as_far_as_the_system_allows() -> None:
-    program = "from noid.descriptors import raise_limit; print(raise_limit(), raise_limit(300))"
+    program = (
+        "from noid.host.descriptors import raise_limit; print(raise_limit(), raise_limit(300))"
+    )
     words = ["prlimit", f"--nofile=256:{LIMIT}", sys.executable, "-c", program]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(LIMIT), str(LIMIT)]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from noid.locators import Locator
-from noid.plane import layout, libbpf
+from noid.planes.bpf import layout, libbpf
 from noid.shares.policy import CONTROL, SHARES, UNKNOWN
 from noid.wire import ipv6
-from tests.plane.loading import HERE, constants, load, put_uplinks
+from tests.planes.loading import HERE, constants, load, put_uplinks
 
 ETHERNET = bytes(12) + b"\x86\xdd"
 OURS = Locator(bytes.fromhex("20010db800010001") + bytes(7) + b"\x0b")

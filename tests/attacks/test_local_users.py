@@ -14,17 +14,17 @@ import dns.rdatatype
 import pytest
 
 from noid.constants import Codepoints
-from noid.dns.exchange import LENGTH
-from noid.dns.service import (
+from noid.lab.resolution import LOOPBACK, free_port
+from noid.locators import parse_locator
+from noid.resolver.exchange import LENGTH
+from noid.resolver.service import (
     ANSWERED_AT_ONCE_MAX,
     ARRIVED_EACH_MAX,
     CONNECTIONS_MAX,
     SERVED_AT_ONCE_MAX,
 )
-from noid.dns.stub import Stub
-from noid.dns.upstream import Upstream
-from noid.lab.resolution import LOOPBACK, free_port
-from noid.locators import parse_locator
+from noid.resolver.stub import Stub
+from noid.resolver.upstream import Upstream
 from tests.attacks.spoofing import spoofed_datagram
 from tests.dns.conftest import in_network_namespace, ip, response, until
 

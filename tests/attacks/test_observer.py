@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from noid.constants import MILLISECOND, MINUTE, NONCES_KEPT_MAX, SECOND
-from noid.datapath.events import ControlMessageReceived, OneWayDataSeen
 from noid.engine.context import Context
 from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.secrets import KeyPair, Side, context_key, keyed_hash
 from noid.engine.state import State
+from noid.flows.events import ControlMessageReceived, OneWayDataSeen
 from noid.locators import Locator
 from noid.shares import policy
 from noid.wire import ipv6

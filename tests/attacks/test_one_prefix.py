@@ -12,12 +12,12 @@ from noid.constants import (
     PROVISIONAL_CONTEXTS_MAX,
     SECOND,
 )
-from noid.datapath.events import ControlMessageReceived, OneWayDataSeen, UlpPacketSeen
+from noid.control.reports import shares_report
 from noid.engine.events import LocatorsChanged, Output, PeerResolved, SendControl
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.flows.events import ControlMessageReceived, OneWayDataSeen, UlpPacketSeen
 from noid.locators import Locator
-from noid.reports import shares_report
 from noid.shares.policy import SHARES, site_of
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet

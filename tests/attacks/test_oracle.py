@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from noid.constants import FLOW_LABEL_MASK, PREFIX_ERROR_BURST, PREFIX_ERROR_RATE_PER_SECOND, SECOND
-from noid.datapath.software import Effect
 from noid.engine.events import SendControl
+from noid.flows.software import Effect
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet

@@ -11,11 +11,11 @@ import pytest
 
 from noid.config import PlaneSection
 from noid.errors import PlatformError
-from noid.netlink import HostNetwork
-from noid.plane import libbpf
-from noid.plane.carried import TABLES, Carried, pin_of
-from noid.plane.pins import prepare_pins, take_down
-from tests.plane.loading import load
+from noid.host.netlink import HostNetwork
+from noid.planes.bpf import libbpf
+from noid.planes.bpf.carried import TABLES, Carried, pin_of
+from noid.planes.bpf.pins import prepare_pins, take_down
+from tests.planes.loading import load
 
 pytestmark = pytest.mark.lab
 

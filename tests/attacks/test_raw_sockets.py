@@ -11,9 +11,9 @@ import socket
 
 import pytest
 
-from noid.datapath.rewrite import Arrival, Refusal
+from noid.flows.rewrite import Arrival, Refusal
 from noid.locators import format_locator
-from noid.plane.slow import receive, receiver
+from noid.planes.slow_path import receive, receiver
 from noid.wire import ipv6
 from tests.differential.packets import CONTROL, DESTINATION, ETHERNET, OWN, PEERS, ROUTING
 from tests.differential.players import LINK

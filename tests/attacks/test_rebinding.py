@@ -9,9 +9,9 @@ import pytest
 from noid.config import HostSection
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.dns.verification import Verification
+from noid.host.survey import OwnAddress, Survey
 from noid.locators import is_global_unicast, parse_locator
-from noid.own import OwnLocators
-from noid.survey import OwnAddress, Survey
+from noid.roles.local_locators import LocalLocators
 from tests.dns.conftest import (
     NAME,
     Pretend,
@@ -68,7 +68,7 @@ def test_such_an_address_is_not_global(address: str) -> None:
 
 def test_every_address_of_this_host_counts_as_its_own_whatever_device_has_it() -> None:
     locator, excluded = parse_locator(OWN), parse_locator("fd00::1")
-    own = OwnLocators(HostSection())
+    own = LocalLocators(HostSection())
     address = OwnAddress(locator, "eth0", deprecated=False, broken=False, leads_out=True)
     survey = Survey(
         devices=(),

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from noid.control import answers, ask, ask_rows
+from noid.control.channel import answers, ask, ask_rows
 from noid.lab.inventory import PINS
 from noid.lab.lab import Lab
 from noid.lab.processes import Process

@@ -13,12 +13,12 @@ from typing import TypeVar
 import dns.message
 
 from noid.constants import NAMES_PER_LOCATOR_MAX, Codepoints
-from noid.dns.budget import FAILURES_MAX, PEER_ASKED_MAX
 from noid.dns.queries import read_query
 from noid.dns.records import Kind, Question, Status
-from noid.dns.resolvers import TRIES_MAX
-from noid.dns.upstream import Upstream
 from noid.lab.resolution import LOOPBACK
+from noid.resolver.budget import FAILURES_MAX, PEER_ASKED_MAX
+from noid.resolver.resolvers import TRIES_MAX
+from noid.resolver.upstream import Upstream
 from noid.shares.policy import INQUIRIES
 from tests.dns.conftest import response, until
 

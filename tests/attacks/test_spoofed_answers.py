@@ -8,12 +8,12 @@ import dns.message
 import dns.rdatatype
 
 from noid.constants import Codepoints
-from noid.dns.port import PORTS_MAX
 from noid.dns.queries import DATAGRAM_OCTETS_MAX
 from noid.dns.records import Answer, Kind, Question
-from noid.dns.upstream import Upstream
 from noid.lab.resolution import LOOPBACK
 from noid.locators import parse_locator
+from noid.resolver.port import PORTS_MAX
+from noid.resolver.upstream import Upstream
 from tests.attacks.spoofing import spoofed_datagram
 from tests.dns.conftest import (
     NAME,

@@ -14,24 +14,24 @@ import msgspec
 import pytest
 
 from noid.constants import LOCATORS_MAX, Codepoints
-from noid.control import answers, ask
+from noid.control.channel import answers, ask
 from noid.engine.events import (
-    ContextFound,
+    ContextRecord,
+    ContextRestored,
     InstallFlow,
     LocatorsChanged,
-    Memory,
     Output,
     TimePassed,
 )
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
-from noid.memories import decoded, files_of
-from noid.plane import layout
-from noid.plane.layout import Clock
-from noid.storage import FILE_NAME
+from noid.flows.clock import FlowClock
+from noid.planes.bpf import layout
+from noid.state.contexts import decoded, files_of
+from noid.state.identity import FILE_NAME
 from tests.lives.test_daemon import CONFIG, LIMIT_S, on_a_host, until
-from tests.plane.loading import CODEPOINTS, HERE
-from tests.test_memories import A1, A2, B1, B2, memory
+from tests.planes.loading import CODEPOINTS, HERE
+from tests.state.test_contexts import A1, A2, B1, B2, memory
 
 ROWS: Final = 1_500
 DEADLINES: Final = 6
@@ -68,9 +68,9 @@ def changed(chance: random.Random, value: object) -> object:
     return tuple(chance.choice(LOCATORS) for _ in range(count))
 
 
-def odd_rows(chance: random.Random) -> Iterator[Memory]:
-    """Memories that are read, whatever was changed in them."""
-    names = [field.name for field in fields(Memory)]
+def odd_rows(chance: random.Random) -> Iterator[ContextRecord]:
+    """ContextStore that are read, whatever was changed in them."""
+    names = [field.name for field in fields(ContextRecord)]
     for _ in range(ROWS):
         changes: dict[str, Any] = {
             name: changed(chance, getattr(memory(1), name))
@@ -81,13 +81,13 @@ def odd_rows(chance: random.Random) -> Iterator[Memory]:
             yield found
 
 
-def take_up(found: Memory, chance: random.Random) -> list[Output]:
+def take_up(found: ContextRecord, chance: random.Random) -> list[Output]:
     """What an engine does with a context in its first time."""
     options = HostOptions(codepoints=Codepoints(), birthday=1, reset_key=bytes(32))
     engine = Host(options, chance.randbytes)
     now_ns = 1_000_000_000
     engine.handle(LocatorsChanged((A1, A2)), now_ns)
-    outputs = engine.handle(ContextFound(found), now_ns)
+    outputs = engine.handle(ContextRestored(found), now_ns)
     for _ in range(DEADLINES):
         deadline = engine.deadline()
         if deadline is None:
@@ -103,8 +103,8 @@ def test_any_row_that_is_read_can_be_taken_up() -> None:
     for found in odd_rows(chance):
         for output in take_up(found, chance):
             if isinstance(output, InstallFlow):
-                layout.outbound_entry(output.flow, HERE, CODEPOINTS, Clock())
-                layout.inbound_entries(output.flow, HERE, Clock())
+                layout.outbound_entry(output.flow, HERE, CODEPOINTS, FlowClock())
+                layout.inbound_entries(output.flow, HERE, FlowClock())
         count += 1
     assert count > ROWS // 4
 

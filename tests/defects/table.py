@@ -60,7 +60,7 @@ DEFECTS = (
     ),
     Defect(
         "data is delivered wherever it comes from",
-        "datapath/rewrite.py",
+        "flows/rewrite.py",
         "return Refusal.SOURCE_NOT_THE_PEERS",
         "pass",
         "datapath/test_rewrite.py::test_what_does_not_fit_the_context_is_refused",
@@ -165,7 +165,7 @@ DEFECTS = (
     ),
     Defect(
         "data follows a source that is not proven",
-        "datapath/rewrite.py",
+        "flows/rewrite.py",
         "if delivery.verified:",
         "if True:",
         "datapath/test_rewrite.py::test_a_source_that_is_not_verified_is_reported_and_not_followed",
@@ -235,7 +235,7 @@ DEFECTS = (
     ),
     Defect(
         "nothing is reported when nothing answers",
-        "datapath/software.py",
+        "flows/software.py",
         "if silent_ns:",
         "if False:",
         "sim/test_laws.py::test_a_law_holds_and_is_judged[liveness]",
@@ -256,7 +256,7 @@ DEFECTS = (
     ),
     Defect(
         "every packet is delivered twice",
-        "datapath/software.py",
+        "flows/software.py",
         "[Deliver(delivery.packet)]",
         "[Deliver(delivery.packet)] * 2",
         "sim/test_laws.py::test_a_law_holds_and_is_judged[quiet]",
@@ -270,7 +270,7 @@ DEFECTS = (
     ),
     Defect(
         "control messages do not reach the engine",
-        "datapath/software.py",
+        "flows/software.py",
         "return [ControlMessageReceived(source, destination, in_slot, octets)]",
         "return []",
         "sim/test_laws.py::test_a_law_holds_and_is_judged[set-up]",
@@ -298,7 +298,7 @@ DEFECTS = (
     ),
     Defect(
         "an address whose duplicate address detection failed is a locator",
-        "links.py",
+        "host.links.py",
         "FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_TENTATIVE",
         "FLAG_TEMPORARY | FLAG_TENTATIVE",
         "test_links.py::test_an_address_that_is_temporary_or_not_known_to_be_unique_is_no_locator",

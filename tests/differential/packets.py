@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass, replace
 
 from noid.constants import Codepoints
-from noid.datapath.flow import Flow
+from noid.flows.flow import Flow
 from noid.locators import Locator
 from noid.wire import ipv6
 

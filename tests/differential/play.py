@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from noid.datapath.verdict import Outcome
+from noid.flows.verdict import Outcome
 from tests.differential.packets import Frame
 from tests.differential.players import DROPPED, NOT_M6, Kernel, Law, Result, Second, Stack
 from tests.interop.octets import Packet

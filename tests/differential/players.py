@@ -11,19 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from noid.datapath.rewrite import Rewriter
-from noid.datapath.verdict import Outcome, Verdict, arrival_of, judge
+from noid.flows.clock import FlowClock
+from noid.flows.rewrite import Rewriter
+from noid.flows.verdict import Outcome, Verdict, arrival_of, judge
 from noid.locators import Locator, format_locator
-from noid.plane import layout, libbpf
-from noid.plane.carried import TABLES
-from noid.plane.slow import receive, receiver
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.carried import TABLES
+from noid.planes.slow_path import receive, receiver
 from noid.wire import ipv6
 from noid.wire.slots import m6_next_headers
 from tests.differential.packets import CODEPOINTS, ETHERNET, OWN, Frame, flows
 from tests.dns.conftest import ip
 from tests.interop.arriving import Known
 from tests.interop.arriving import judge as judge_second
-from tests.plane.loading import HERE, constants, load, put_uplinks
+from tests.planes.loading import HERE, constants, load, put_uplinks
 
 PASS, DROP, REDIRECT = 0xFFFFFFFF, 2, 7
 SENT_AGAIN = "sent again"
@@ -66,7 +67,7 @@ def rewriter() -> Rewriter:
 
 
 class Law:
-    """noid.datapath.verdict, which the planes in Python run."""
+    """noid.flows.verdict, which the planes in Python run."""
 
     def __init__(self) -> None:
         self.rewriter = rewriter()
@@ -90,7 +91,7 @@ class Kernel:
             tables["ours"].put(address, layout.ROW.pack(HERE))
         for flow in flows():
             key = layout.label_key(flow.local_label)
-            entry, far = layout.inbound_entries(flow, HERE, layout.Clock())
+            entry, far = layout.inbound_entries(flow, HERE, FlowClock())
             tables["inbound"].put(key, entry)
             if far:
                 tables["far"].put(key, far)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from noid.datapath.verdict import Outcome
+from noid.flows.verdict import Outcome
 from tests.differential.packets import Frame, Generator
 from tests.differential.play import Stage
 from tests.differential.players import Law

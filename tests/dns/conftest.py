@@ -22,13 +22,13 @@ import pytest
 
 from noid.constants import Codepoints
 from noid.dns.messages import MESSAGE_OCTETS_MAX
-from noid.dns.port import Server
 from noid.dns.queries import read_query
 from noid.dns.records import Answer, Kind, Question
-from noid.dns.stub import Stub
-from noid.dns.upstream import Upstream
 from noid.lab.resolution import LOOPBACK, free_port, knowing
 from noid.locators import Locator, parse_locator
+from noid.resolver.port import Server
+from noid.resolver.stub import Stub
+from noid.resolver.upstream import Upstream
 
 Handle = Callable[[bytes, bool], bytes | list[bytes] | None]
 """Takes a query and whether it came over TCP; gives what to send back, several messages even."""

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from noid.constants import Codepoints
-from noid.dns.availability import RETRY_FIRST_S, RETRY_MAX_S, Availability
-from noid.dns.port import Server
-from noid.dns.resolvers import PATHS_MAX, RACE_ROUNDS_MAX, TRIES_MAX
-from noid.dns.upstream import Upstream
+from noid.resolver.availability import RETRY_FIRST_S, RETRY_MAX_S, Availability
+from noid.resolver.port import Server
+from noid.resolver.resolvers import PATHS_MAX, RACE_ROUNDS_MAX, TRIES_MAX
+from noid.resolver.upstream import Upstream
 from tests.dns.conftest import (
     HOST,
     NOBODY,

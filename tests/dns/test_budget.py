@@ -4,7 +4,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from noid.dns.budget import (
+from noid.dns.queries import make_query
+from noid.dns.records import Answer, Kind, Question, Status, reverse_name
+from noid.dns.zones import parent_of, zone_in_wire, zone_of
+from noid.locators import parse_locator
+from noid.resolver.budget import (
     ASKED_FIRST,
     ASKED_MAX,
     FAILURES_MAX,
@@ -18,11 +22,7 @@ from noid.dns.budget import (
     Gate,
     Silence,
 )
-from noid.dns.queries import make_query
-from noid.dns.records import Answer, Kind, Question, Status, reverse_name
-from noid.dns.turns import PEERS, Turns
-from noid.dns.zones import parent_of, zone_in_wire, zone_of
-from noid.locators import parse_locator
+from noid.resolver.turns import PEERS, Turns
 
 ZONE, OTHER = "a", "b"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from noid.constants import Codepoints
-from noid.dns.port import Server
-from noid.dns.stub import Stub
-from noid.dns.upstream import Upstream
 from noid.lab.resolution import LOOPBACK, ROOT_ZONE, Resolution, serving
+from noid.resolver.port import Server
+from noid.resolver.stub import Stub
+from noid.resolver.upstream import Upstream
 from tests.dns.conftest import in_network_namespace, ip
 
 ZONE = (

@@ -11,8 +11,8 @@ import dns.message
 import dns.rdatatype
 import pytest
 
-from noid.dns.port import Server
 from noid.lab.resolution import Resolution, serving
+from noid.resolver.port import Server
 from tests.dns.conftest import Program, addresses, as_program
 
 QUERIES_AT_ONCE = 32

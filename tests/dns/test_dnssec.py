@@ -10,10 +10,10 @@ import dns.message
 import dns.rcode
 import pytest
 
-from noid.dns.port import Server
 from noid.dns.records import Kind, Question, Status
-from noid.dns.upstream import Upstream
 from noid.lab.resolution import Resolution, serving
+from noid.resolver.port import Server
+from noid.resolver.upstream import Upstream
 from tests.dns.conftest import Peer, Program, addresses, as_program, with_upstream
 
 ZONE = r"""$TTL 300

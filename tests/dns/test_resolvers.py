@@ -12,12 +12,12 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
-from noid.dns import lookup as room
-from noid.dns.port import STRAYS_MAX
 from noid.dns.records import Answer, Kind, Question, Status
-from noid.dns.resolvers import TRIES_MAX
 from noid.dns.responses import NEGATIVE_TTL_MAX
-from noid.dns.upstream import Upstream
+from noid.resolver import lookup as room
+from noid.resolver.port import STRAYS_MAX
+from noid.resolver.resolvers import TRIES_MAX
+from noid.resolver.upstream import Upstream
 from tests.dns.conftest import (
     ALIVE,
     DEAD,

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noid.constants import Codepoints
-from noid.dns import service as room
-from noid.dns.exchange import LENGTH
-from noid.dns.port import Server
-from noid.dns.stub import Stub
-from noid.dns.upstream import Upstream
 from noid.errors import PlatformError
 from noid.lab.resolution import LOOPBACK, free_port
+from noid.resolver import service as room
+from noid.resolver.exchange import LENGTH
+from noid.resolver.port import Server
+from noid.resolver.stub import Stub
+from noid.resolver.upstream import Upstream
 from tests.dns.conftest import (
     M6_RECORD,
     NAME,

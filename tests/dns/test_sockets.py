@@ -7,9 +7,9 @@ import dns.flags
 import dns.message
 
 from noid.constants import Codepoints
-from noid.dns import port as room
 from noid.dns.records import Answer, Kind, Question, Status
-from noid.dns.upstream import Upstream
+from noid.resolver import port as room
+from noid.resolver.upstream import Upstream
 from tests.dns.conftest import Handle, Pretend, locators, response
 
 SOCKETS = 8

@@ -12,8 +12,8 @@ import dns.rrset
 import pytest
 
 from noid.constants import LOCATORS_MAX
-from noid.dns.port import Server
 from noid.locators import parse_locator
+from noid.resolver.port import Server
 from tests.dns.conftest import (
     NAME,
     NOBODY,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from noid.dns.fairness import FairQueue
-from noid.dns.turns import Limits, Turns
+from noid.resolver.fairness import FairQueue
+from noid.resolver.turns import Limits, Turns
 
 ROOMY = Limits(quick=100, quick_each=100, begun=100, waiting=100, slow_s=60)
 

@@ -10,11 +10,11 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
-from noid.dns import lookup, turns
-from noid.dns import upstream as room
-from noid.dns.port import Server
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
-from noid.dns.upstream import Upstream
+from noid.resolver import lookup, turns
+from noid.resolver import upstream as room
+from noid.resolver.port import Server
+from noid.resolver.upstream import Upstream
 from tests.dns.conftest import (
     HOST,
     NAME,

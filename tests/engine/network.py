@@ -8,9 +8,6 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from noid.constants import CONTEXT_IDLE_TIME, Codepoints
-from noid.datapath.events import UnknownLabelSeen
-from noid.datapath.rewrite import Rewriter
-from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -34,6 +31,9 @@ from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.engine.secrets import KeyPair
 from noid.engine.state import State
+from noid.flows.events import UnknownLabelSeen
+from noid.flows.rewrite import Rewriter
+from noid.flows.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.slots import slot_of

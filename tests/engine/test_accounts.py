@@ -13,7 +13,6 @@ from noid.constants import (
     SECOND,
     SILENCE_MIN,
 )
-from noid.datapath.events import ControlMessageReceived, IcmpErrorReceived, SourceMoved
 from noid.engine.events import (
     LocatorsChanged,
     Output,
@@ -26,6 +25,7 @@ from noid.engine.events import (
 from noid.engine.peers import hold_unable
 from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import next_nonce, request
+from noid.flows.events import ControlMessageReceived, IcmpErrorReceived, SourceMoved
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, decode_message, encode_packet
 from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag

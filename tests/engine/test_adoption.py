@@ -4,23 +4,23 @@ from dataclasses import replace
 
 from noid.constants import CONTEXT_IDLE_TIME, MINUTE, SECOND
 from noid.engine.adoption import UPDATE_NONCE_LEAP
-from noid.engine.events import ContextFound, LocatorsChanged, Memory, StateChanged
+from noid.engine.events import ContextRecord, ContextRestored, LocatorsChanged, StateChanged
 from noid.engine.host import Host
 from noid.engine.state import State
 from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, unproven
 
 
-def memory_of(station: Station) -> Memory:
+def memory_of(station: Station) -> ContextRecord:
     memory = station.host.memory_of(station.context.local_label)
     assert memory is not None
     return memory
 
 
-def restart(network: Network, station: Station, memory: Memory) -> None:
+def restart(network: Network, station: Station, memory: ContextRecord) -> None:
     """Another daemon, whose plane still has the flows."""
     station.host = Host(station.host.core.options, station.random.randbytes)
     network.give(station, LocatorsChanged(station.locators))
-    network.give(station, ContextFound(memory))
+    network.give(station, ContextRestored(memory))
 
 
 def test_a_context_is_taken_up_as_it_was() -> None:
@@ -70,7 +70,7 @@ def test_the_peer_believes_its_updates() -> None:
 def test_a_context_that_is_there_already_is_not_taken_up_twice() -> None:
     network = established()
     before = network.a.context
-    network.give(network.a, ContextFound(memory_of(network.a)))
+    network.give(network.a, ContextRestored(memory_of(network.a)))
     assert network.a.context is before
     assert network.a.host.drops["context found that is there already"] == 1
 
@@ -79,7 +79,7 @@ def test_one_with_the_same_label_or_the_same_aids_is_in_its_way() -> None:
     network = established()
     memory = memory_of(network.a)
     for other in (replace(memory, local_label=7), replace(memory, peer_aid=B2)):
-        network.give(network.a, ContextFound(other))
+        network.give(network.a, ContextRestored(other))
     assert network.a.host.drops["context found that is there already"] == 2
     assert len(network.a.host.contexts) == 1
 
@@ -87,7 +87,7 @@ def test_one_with_the_same_label_or_the_same_aids_is_in_its_way() -> None:
 def test_one_with_fewer_locators_than_the_host_has_is_given_them_behind_one_that_has_all() -> None:
     network = established()
     memory = replace(memory_of(network.a), local_label=7, peer_aid=B2, own_local=(A1,))
-    network.give(network.a, ContextFound(memory))
+    network.give(network.a, ContextRestored(memory))
     network.give(network.a, LocatorsChanged((A1, A2)))
     assert [set(one.own_local) for one in network.a.host.contexts] == [{A1, A2}, {A1, A2}]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from noid.constants import HELD_PACKETS_MAX, MILLISECOND, MINUTE, SECOND
-from noid.datapath.events import ControlMessageReceived, PacketHeld
-from noid.datapath.flow import Flow
 from noid.engine.events import Dropped, InstallFlow, LocatorsChanged, SendControl
 from noid.engine.state import State
+from noid.flows.events import ControlMessageReceived, PacketHeld
+from noid.flows.flow import Flow
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code

@@ -11,9 +11,9 @@ from noid.constants import (
     TOLERANCE_MAX,
     TOLERANCE_TIME,
 )
-from noid.datapath.events import SourceMoved, UnansweredPacket
 from noid.engine.events import LocatorsChanged, SendAgain, Switched
 from noid.engine.state import Path, Timer
+from noid.flows.events import SourceMoved, UnansweredPacket
 from noid.wire.control import Code, Flag
 from tests.engine.network import (
     A1,

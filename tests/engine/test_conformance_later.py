@@ -14,13 +14,13 @@ from noid.constants import (
     UPDATE_RETRANSMIT_FIRST,
     UPDATE_RETRANSMIT_MAX,
 )
-from noid.datapath.events import ControlMessageReceived, UnknownLabelSeen
 from noid.engine.events import Dropped, LocatorsChanged, Output, SendControl, StateChanged
 from noid.engine.history import History
 from noid.engine.secrets import reset_token
 from noid.engine.selection import rank
 from noid.engine.state import State
 from noid.engine.update import authenticated
+from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet

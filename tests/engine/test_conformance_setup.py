@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 
 from noid.constants import MILLISECOND, MINUTE, PREFIX_BURST, SECOND
-from noid.datapath.events import ControlMessageReceived, UnknownLabelSeen
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import AskDns, DeliverToUlp, Dropped, LocatorsChanged, Output, SendControl
 from noid.engine.options import HostOptions
 from noid.engine.state import State
 from noid.engine.update import authenticated
+from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet

@@ -14,11 +14,11 @@ from noid.constants import (
     MINUTE,
     SECOND,
 )
-from noid.datapath.software import SoftwareDatapath
 from noid.dns.records import Answer, Question, Status, reverse_name
 from noid.engine.events import AnswerArrived, AskDns, LocatorsChanged, LocatorsVerified
 from noid.engine.host import Host
 from noid.engine.state import State
+from noid.flows.software import SoftwareDatapath
 from tests.engine.network import (
     A1,
     A2,

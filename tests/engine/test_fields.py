@@ -8,7 +8,7 @@ from noid.constants import MILLISECOND
 from noid.engine.events import DeliverToUlp, LocatorsChanged, SendControl
 from noid.engine.history import Pair
 from noid.engine.state import State, Timer
-from noid.engine.update import calm
+from noid.engine.update import return_to_established
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, Piggyback
 from noid.wire.options import LocatorEntry, LocatorFlag
@@ -157,7 +157,7 @@ def test_a_label_that_two_peers_chose_leads_to_the_context_of_each() -> None:
 def test_only_a_context_in_ur_sent_can_calm_down() -> None:
     network = established()
     network.a.outputs.clear()
-    calm(network.a.host.core, network.a.context, "nothing")
+    return_to_established(network.a.host.core, network.a.context, "nothing")
     assert network.a.host.core.outputs == []
     assert network.a.host.core.is_timer_set(network.a.context, Timer.IDLE)
 

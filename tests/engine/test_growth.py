@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from noid.constants import LOCATORS_MAX, SECOND
-from noid.datapath.events import UnansweredPacket
 from noid.engine.events import LocatorsChanged
 from noid.engine.secrets import keyed_hash
+from noid.flows.events import UnansweredPacket
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, blank_authentication
 from noid.wire.options import LocatorEntry, LocatorFlag

@@ -14,7 +14,6 @@ from noid.constants import (
     RETRANSMIT_WAITING,
     SECOND,
 )
-from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
 from noid.engine.events import (
     Dropped,
     LocatorsChanged,
@@ -26,6 +25,7 @@ from noid.engine.events import (
 )
 from noid.engine.secrets import reset_hash, reset_token
 from noid.engine.state import State
+from noid.flows.events import ControlMessageReceived, UlpPacketSeen
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag, Piggyback, decode_message, encode_packet

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
-from noid.datapath.events import ControlMessageReceived
 from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.state import State
+from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import (

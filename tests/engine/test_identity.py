@@ -1,10 +1,10 @@
 """The name under which a peer was proven is its identity; its AID may leave the DNS [D44]."""
 
 from noid.constants import LOOK_AGAIN_MIN, MINUTE, SECOND, VERIFY_AGAIN_MIN
-from noid.datapath.events import UnansweredPacket
 from noid.dns.records import Kind, Question
 from noid.engine.events import AskDns, LocatorsChanged
 from noid.engine.state import State, Timer
+from noid.flows.events import UnansweredPacket
 from noid.locators import Locator
 from tests.engine.network import (
     A1,

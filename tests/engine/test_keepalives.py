@@ -3,8 +3,8 @@
 import dataclasses
 
 from noid.constants import SECOND
-from noid.datapath.events import OneWayDataSeen
 from noid.engine.events import Dropped, NoteHeard
+from noid.flows.events import OneWayDataSeen
 from noid.wire import ipv6
 from noid.wire.control import Code
 from tests.engine.network import A1, B1, CODEPOINTS, Network, established, unproven

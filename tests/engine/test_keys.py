@@ -11,10 +11,10 @@ from noid.constants import (
     PREFIX_BURST,
     SECOND,
 )
-from noid.datapath.events import ControlMessageReceived
 from noid.engine.events import Dropped, SendControl
 from noid.engine.secrets import KeyPair
 from noid.engine.state import State
+from noid.flows.events import ControlMessageReceived
 from noid.shares.policy import AGREEMENTS
 from noid.wire import ipv6
 from noid.wire.control import Code, blank_authentication, encode_packet

@@ -42,12 +42,6 @@ from noid.constants import (
     UNABLE_PEERS_MAX,
     UPDATE_RETRANSMIT_FIRST,
 )
-from noid.datapath.events import (
-    ControlMessageReceived,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
-)
 from noid.dns.verification import Verification
 from noid.engine import update
 from noid.engine.core import Core
@@ -66,6 +60,12 @@ from noid.engine.options import HostOptions
 from noid.engine.peers import hold_unable, remember
 from noid.engine.unknown import QUOTE_OCTETS_MAX
 from noid.engine.update import ENTRIES_KEPT_MAX, own_entries, request
+from noid.flows.events import (
+    ControlMessageReceived,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+)
 from noid.locators import Locator, parse_locator
 from noid.shares.rates import PLACES
 from noid.wire import ipv6
@@ -86,7 +86,7 @@ from tests.engine.network import (
 )
 
 SOURCE = Path(noid.__file__).parent
-LIMITING = ("constants.py", "control.py", "dns/verification.py", "engine/*.py")
+LIMITING = ("constants.py", "control.channel.py", "dns/verification.py", "engine/*.py")
 ENDINGS = ("_MAX", "_MIN", "_TIME", "_LIFETIME", "_BURST", "_PER_SECOND", "_BUCKETS", "_WAITING")
 A3 = parse_locator("2001:db8:3:a::a")
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from noid.constants import MILLISECOND, PREFIX_ERROR_BURST, SECOND
-from noid.datapath.events import IcmpErrorReceived, UnknownLabelSeen
 from noid.engine.events import DeliverToUlp, SendControl
 from noid.engine.state import State
+from noid.flows.events import IcmpErrorReceived, UnknownLabelSeen
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
 from noid.wire.slots import SLOT_ICMPV6

@@ -11,10 +11,10 @@ from noid.constants import (
     VERIFY_AGAIN_QUESTIONS_MAX,
     VERIFY_AGAIN_WAITING,
 )
-from noid.datapath.events import SourceMoved
 from noid.dns.records import Kind, Question, reverse_name
 from noid.engine.events import AskDns, LocatorsChanged, PeerResolved
 from noid.engine.state import State
+from noid.flows.events import SourceMoved
 from noid.locators import Locator
 from noid.wire.control import Piggyback
 from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet

@@ -12,11 +12,11 @@ from noid.constants import (
     STRANGER_TIME,
     STRANGERS_MAX,
 )
-from noid.datapath.events import UnknownPeerSeen
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.events import AnswerArrived, AskDns, Output, PeerResolved, WatchPeer
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.flows.events import UnknownPeerSeen
 from noid.locators import Locator
 from tests.engine.network import A1, B1, B2, CODEPOINTS, X1, Network, established, packet
 

@@ -7,9 +7,9 @@ from noid.constants import (
     PROVISIONAL_LIFETIME,
     SECOND,
 )
-from noid.datapath.events import ControlMessageReceived, PacketHeld
 from noid.engine.events import SendControl
 from noid.engine.state import State
+from noid.flows.events import ControlMessageReceived, PacketHeld
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet

@@ -3,7 +3,6 @@
 import pytest
 
 from noid.constants import MILLISECOND, REPEATS_MAX, SECOND
-from noid.datapath.events import SourceMoved, UnansweredPacket
 from noid.engine.events import (
     Dropped,
     Input,
@@ -12,6 +11,7 @@ from noid.engine.events import (
     Switched,
 )
 from noid.engine.state import State
+from noid.flows.events import SourceMoved, UnansweredPacket
 from noid.wire import ipv6
 from tests.engine.network import (
     A1,

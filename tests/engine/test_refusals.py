@@ -16,15 +16,6 @@ from noid.constants import (
     SECOND,
     VERIFY_AGAIN_MIN,
 )
-from noid.datapath.events import (
-    ControlMessageReceived,
-    IcmpErrorReceived,
-    PacketHeld,
-    SourceMoved,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
-)
 from noid.dns.verification import Verification
 from noid.engine.core import Core
 from noid.engine.events import (
@@ -38,6 +29,15 @@ from noid.engine.events import (
 from noid.engine.handshake import start
 from noid.engine.options import HostOptions
 from noid.engine.state import State, Trigger
+from noid.flows.events import (
+    ControlMessageReceived,
+    IcmpErrorReceived,
+    PacketHeld,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+)
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet

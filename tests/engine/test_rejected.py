@@ -3,9 +3,9 @@
 import pytest
 
 from noid.constants import MINUTE, PEER_UNABLE_MAX, PEER_UNABLE_TIME, REJECTED_TIME, SECOND
-from noid.datapath.events import IcmpErrorReceived
 from noid.engine.events import LocatorsChanged, PeerUnable, SendControl
 from noid.engine.state import Path, State
+from noid.flows.events import IcmpErrorReceived
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.slots import slot_of

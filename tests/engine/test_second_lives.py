@@ -7,13 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
-from noid.datapath.events import UnansweredPacket
-from noid.datapath.software import SoftwareDatapath
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import ContextFound, LocatorsChanged, Memory, PeerResolved
+from noid.engine.events import ContextRecord, ContextRestored, LocatorsChanged, PeerResolved
 from noid.engine.host import Host
 from noid.engine.state import State
+from noid.flows.events import UnansweredPacket
+from noid.flows.software import SoftwareDatapath
 from noid.wire import ipv6
 from noid.wire.control import Code
 from tests.contents import differences
@@ -255,7 +255,7 @@ def restart(network: Network, station: Station) -> None:
     assert memory is not None
     station.host = Host(station.host.core.options, station.random.randbytes)
     network.give(station, LocatorsChanged(station.locators))
-    network.give(station, ContextFound(memory))
+    network.give(station, ContextRestored(memory))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -275,7 +275,7 @@ def test_what_a_daemon_takes_up_is_what_the_one_before_has_kept(seed: int) -> No
 def test_what_is_kept_of_a_context_is_what_it_has() -> None:
     station = established().a
     context, label = station.context, station.context.local_label
-    kept = {one.name for one in dataclasses.fields(Memory)}
+    kept = {one.name for one in dataclasses.fields(ContextRecord)}
     alike = kept & {one.name for one in dataclasses.fields(Context)} - {"peer_marks"}
     assert len(alike) >= ALIKE_MIN
     others = {name: f"another {name}" for name in alike}

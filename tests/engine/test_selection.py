@@ -1,11 +1,11 @@
 """In which order pairs of locators are tried [D20]."""
 
 from noid.constants import MINUTE, SECOND
-from noid.datapath.events import UnansweredPacket
 from noid.engine.events import LocatorsChanged
 from noid.engine.history import History, Pair
-from noid.engine.selection import alternatives, instead, standing
+from noid.engine.selection import alternatives, better_pairs, standing
 from noid.engine.state import Path, State
+from noid.flows.events import UnansweredPacket
 from noid.locators import Locator
 from noid.wire.options import LocatorEntry, LocatorFlag
 from tests.engine.network import (
@@ -74,14 +74,14 @@ def test_broken_is_worse_than_deprecated_and_that_than_a_backup() -> None:
 def test_nothing_is_better_than_a_pair_of_which_nothing_is_said() -> None:
     context = established().a.context
     assert standing(context, context.pair) == (False, False, False)
-    assert instead(context) == []
+    assert better_pairs(context) == []
 
 
 def test_only_what_stands_better_is_taken_instead() -> None:
     context = established().a.context
     context.own_marks = (LocatorEntry(A1, LocatorFlag.DEPRECATED),)
     context.peer_marks = (LocatorEntry(B2, LocatorFlag.DEPRECATED),)
-    assert instead(context) == [(A2, B1)]
+    assert better_pairs(context) == [(A2, B1)]
 
 
 def test_a_connection_may_begin_at_whatever_is_not_said_to_be_left() -> None:

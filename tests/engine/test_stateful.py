@@ -19,12 +19,12 @@ from hypothesis.stateful import (
 )
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
-from noid.datapath.events import UnansweredPacket
-from noid.datapath.software import SoftwareDatapath
 from noid.engine.context import Context
 from noid.engine.events import Input, LocatorsChanged, Output, PeerResolved
 from noid.engine.host import Host
 from noid.engine.state import TIMERS_OF, Path, State, Timer
+from noid.flows.events import UnansweredPacket
+from noid.flows.software import SoftwareDatapath
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.slots import slot_of

@@ -13,7 +13,6 @@ from noid.constants import (
     SECOND,
     SUSPICION_TIME,
 )
-from noid.datapath.events import IcmpErrorReceived, SourceMoved
 from noid.engine.events import (
     Dropped,
     LocatorsChanged,
@@ -24,6 +23,7 @@ from noid.engine.events import (
 )
 from noid.engine.secrets import reset_token
 from noid.engine.state import State
+from noid.flows.events import IcmpErrorReceived, SourceMoved
 from noid.wire import icmpv6
 from noid.wire.control import Code
 from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet

@@ -13,9 +13,9 @@ from noid.constants import (
     TRIAL_ROUNDS,
     TRIAL_SILENCE,
 )
-from noid.datapath.events import ControlMessageReceived
 from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.state import State
+from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code, encode_packet

@@ -3,15 +3,15 @@
 from dataclasses import replace
 
 from noid.constants import CONTEXTS_PER_TURN, SECOND, TIMERS_PER_TURN
-from noid.datapath.events import UnansweredPacket
 from noid.engine.events import (
-    ContextFound,
+    ContextRestored,
     InstallFlow,
     LocatorsChanged,
     Output,
     SendControl,
     TimePassed,
 )
+from noid.flows.events import UnansweredPacket
 from noid.locators import Locator
 from tests.engine.network import A1, A2, B1, Network, established, packet
 
@@ -27,7 +27,7 @@ def crowded() -> Network:
         aid = Locator(B1[:8] + number.to_bytes(8, "big"))
         one = replace(model, local_label=number, peer_aid=aid, peer_locator=aid)
         one = replace(one, peer_local=(aid,), remote=(aid,), proven=(aid,))
-        network.give(network.a, ContextFound(one))
+        network.give(network.a, ContextRestored(one))
     assert len(network.a.host.contexts) == CROWD
     return network
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from noid.constants import MILLISECOND, SECOND
-from noid.datapath.events import UnansweredPacket
 from noid.engine.events import LocatorsChanged
 from noid.engine.state import State
+from noid.flows.events import UnansweredPacket
 from noid.wire.control import Code, decode_message, encode_packet
 from noid.wire.options import LocatorEntry, LocatorFlag
 from tests.engine.network import (

@@ -3,11 +3,11 @@
 import pytest
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
-from noid.datapath.events import ControlMessageReceived
 from noid.engine.events import InstallFlow, LocatorsChanged, SendControl
 from noid.engine.history import Pair
 from noid.engine.state import Trigger
 from noid.engine.update import send_update
+from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire import ipv6
 from noid.wire.control import Code

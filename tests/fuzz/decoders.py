@@ -2,9 +2,9 @@
 
 import contextlib
 
-from noid.datapath.flow import Flow
-from noid.datapath.rewrite import Arrival, Delivery, Rewriter
 from noid.errors import WireError
+from noid.flows.flow import Flow
+from noid.flows.rewrite import Arrival, Delivery, Rewriter
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import (
     FIXED_OCTETS,

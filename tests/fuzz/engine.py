@@ -17,15 +17,6 @@ from noid.constants import (
     PROBES_KEPT_MAX,
     SECOND,
 )
-from noid.datapath.events import (
-    ControlMessageReceived,
-    IcmpErrorReceived,
-    PacketHeld,
-    SourceMoved,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
-)
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -40,6 +31,15 @@ from noid.engine.events import (
     TimePassed,
 )
 from noid.engine.secrets import keyed_hash
+from noid.flows.events import (
+    ControlMessageReceived,
+    IcmpErrorReceived,
+    PacketHeld,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+)
 from noid.locators import UNSPECIFIED, Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, blank_authentication

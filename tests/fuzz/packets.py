@@ -1,7 +1,7 @@
 """Whole packets from the network: two parsers that share nothing judge them alike."""
 
-from noid.datapath.software import SoftwareDatapath
-from noid.datapath.verdict import Outcome
+from noid.flows.software import SoftwareDatapath
+from noid.flows.verdict import Outcome
 from tests.differential.packets import CODEPOINTS, Frame, Generator, flows
 from tests.differential.play import body_of
 from tests.differential.players import Law, Second

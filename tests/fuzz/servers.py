@@ -14,14 +14,14 @@ import dns.message
 import dns.rcode
 
 from noid.constants import Codepoints
-from noid.control import REQUEST_OCTETS_MAX, ControlServer
-from noid.dns.lookup import RECORDS_MAX
+from noid.control.channel import REQUEST_OCTETS_MAX, ControlServer
 from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.dns.responses import TTL_MAX
-from noid.dns.stub import Stub
-from noid.dns.upstream import Upstream
 from noid.lab.resolution import LOOPBACK
+from noid.resolver.lookup import RECORDS_MAX
+from noid.resolver.stub import Stub
+from noid.resolver.upstream import Upstream
 from tests.dns.conftest import M6_RECORD, NAME, TWO, answered
 from tests.fuzz.choices import Choices, altered
 

@@ -11,9 +11,9 @@ from noid.constants import (
     SECOND,
     VERIFY_AGAIN_MIN,
 )
-from noid.datapath.events import UnansweredPacket
 from noid.engine.events import LocatorsChanged, Output, SendAgain
 from noid.errors import WireError
+from noid.flows.events import UnansweredPacket
 from noid.wire import ipv6
 from tests.engine.network import A1, A2, B1, B2, Network, Station, packet
 from tests.engine.test_provisional import ccr_from, send

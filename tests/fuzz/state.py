@@ -5,14 +5,15 @@ from pathlib import Path
 
 import msgspec
 
-from noid import memories, storage
-from noid.engine.events import ContextFound
+from noid.engine.events import ContextRestored
 from noid.engine.secrets import KEY_OCTETS
-from noid.memories import Memories, decoded
-from noid.storage import BIRTHDAYS, Stored, be_born
+from noid.state import contexts as stored_contexts
+from noid.state import identity
+from noid.state.contexts import ContextStore, decoded
+from noid.state.identity import BIRTHDAYS, Stored, load_identity
 from tests.engine.network import Network
 from tests.fuzz.choices import Choices, altered
-from tests.test_memories import memory
+from tests.state.test_contexts import memory
 
 STATE = msgspec.json.encode(Stored(birthday=7, reset_key="ab" * KEY_OCTETS))
 MEMORY = "/dev/shm"
@@ -27,8 +28,8 @@ def birthday(octets: bytes) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         directory = Path(name)
         for one in (octets, altered(choices, STATE)):
-            (directory / storage.FILE_NAME).write_bytes(one)
-            first, second = be_born(directory), be_born(directory)
+            (directory / identity.FILE_NAME).write_bytes(one)
+            first, second = load_identity(directory), load_identity(directory)
             assert len(first.reset_key) == KEY_OCTETS
             assert second.reset_key == first.reset_key, "it was replaced, durably"
             assert second.birthday == (first.birthday + 1) % BIRTHDAYS
@@ -42,15 +43,15 @@ def contexts(octets: bytes) -> None:
         found = decoded(LABEL, one)
         if found is not None:
             network = Network(seed=1)
-            network.b.host.handle(ContextFound(found), network.now_ns)
+            network.b.host.handle(ContextRestored(found), network.now_ns)
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         directory = Path(name)
-        kept = Memories(directory)
+        kept = ContextStore(directory)
         kept.keep([(LABEL, memory(LABEL))])
         kept.close()
-        path = directory / memories.FILE_NAME
+        path = directory / stored_contexts.FILE_NAME
         path.write_bytes(octets if choices.flag() else altered(choices, path.read_bytes()))
-        again = Memories(directory)
+        again = ContextStore(directory)
         assert all(label > 0 for label, _ in again.page(0, 200))
         again.keep([(LABEL, memory(LABEL))])
         again.close()

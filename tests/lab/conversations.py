@@ -14,14 +14,14 @@ from typing import Final, Self
 
 from noid.config import Config, load_config
 from noid.errors import PlatformError
+from noid.host.netlink import HostNetwork
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.processes import Process
 from noid.lab.topology import HOSTS
 from noid.lab.waiting import wait_for
-from noid.memories import files_of
-from noid.netlink import HostNetwork
-from noid.plane.pins import take_down
+from noid.planes.bpf.pins import take_down
+from noid.state.contexts import files_of
 
 TCP_PORT: Final = 7000
 UDP_PORT: Final = 7001

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from noid.constants import CONTROL_FLOW_LABEL
+from noid.host.netlink import SUMMING
 from noid.lab.download import Download
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
-from noid.netlink import SUMMING
 from noid.wire.control import Code
 from tests.lab.captures import CONTROL_TYPE, GOOD, M6_ICMPV6, M6_TCP, Row, read_capture
 from tests.lab.conversations import established

@@ -17,9 +17,9 @@ from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, PLAIN_ADDRESS, interfaces, locators
 from noid.lab.waiting import wait_for
-from noid.plane.pins import prepare_pins
+from noid.planes.bpf.pins import prepare_pins
 from tests.lab.conversations import establish_context, restart_daemons, serve_echoes, tcp
-from tests.plane.foreign import hanging
+from tests.planes.foreign import hanging
 
 REACHED_WITHIN_S = 5.0
 ATTEMPT_S = 2.0

@@ -12,8 +12,8 @@ from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, interfaces
 from tests.lab.conversations import carried_by_context, establish_context, tcp
-from tests.plane import foreign
-from tests.plane.foreign import Hanging
+from tests.planes import foreign
+from tests.planes.foreign import Hanging
 
 SIDES = ("egress", "ingress")
 HOOKS = ("tcx", "clsact")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from noid.control import answers
+from noid.control.channel import answers
 from noid.lab.lab import Lab
 from tests.lab.refusals import NOID, Edit, left, refusal, write_configuration
 

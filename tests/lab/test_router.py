@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 
-from noid.control import answers, ask
+from noid.control.channel import answers, ask
 from noid.lab import configuration
 from noid.lab.lab import Lab
 from tests.lab.conversations import establish_context, restart_daemons, serve_echoes, tcp

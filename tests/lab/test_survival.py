@@ -15,7 +15,7 @@ from noid.lab import inventory, restart
 from noid.lab.download import Download, longest_silence_ns
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, interfaces, locators
-from noid.plane import libbpf
+from noid.planes.bpf import libbpf
 from tests.lab.conversations import (
     Conversation,
     counters,

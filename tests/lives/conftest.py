@@ -1,5 +1,5 @@
 """The place where a plane in the kernel pins, as for the tests of the planes themselves."""
 
-from tests.plane.conftest import pins
+from tests.planes.conftest import pins
 
 __all__ = ["pins"]

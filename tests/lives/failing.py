@@ -25,7 +25,7 @@ import pytest
 from pyroute2.netlink.exceptions import NetlinkError
 
 import noid
-from noid.plane import libbpf
+from noid.planes.bpf import libbpf
 
 NOID: Final = str(Path(noid.__file__).parent)
 PYROUTE2: Final = str(Path(pyroute2.__file__).parent)

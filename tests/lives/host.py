@@ -10,8 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from tests.plane.foreign import hanging
-from tests.plane.keeping import elsewhere
+from tests.planes.foreign import hanging
+from tests.planes.keeping import elsewhere
 
 IP: Final = {
     "links": "-d link show",

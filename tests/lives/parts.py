@@ -9,38 +9,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from noid.changes import NetworkChanges
 from noid.config import HostSection, PlaneSection
 from noid.constants import Codepoints
-from noid.control import ControlServer
+from noid.control.channel import ControlServer
 from noid.dns.records import Kind, Question
-from noid.dns.stub import Stub
-from noid.dns.upstream import Upstream
+from noid.doctor.trial import set_up
 from noid.errors import PlatformError
-from noid.files import prepare_directory
+from noid.flows.clock import FlowClock
+from noid.host.changes import NetworkChanges
+from noid.host.netlink import HostNetwork
+from noid.host.resolvconf import turn_off, turn_on
 from noid.locators import Locator, parse_locator
-from noid.memories import Memories
-from noid.netlink import HostNetwork
-from noid.own import OwnLocators
-from noid.plane import libbpf, pins
-from noid.plane.bpf import BpfPlane
-from noid.plane.carried import Carried, pin_of
-from noid.plane.layout import Clock
-from noid.plane.pins import own_devices
-from noid.plane.steering import GATEWAY
-from noid.plane.tun import TunPlane
-from noid.resolvconf import turn_off, turn_on
-from noid.storage import be_born
-from noid.takeover import Takeover
-from noid.trial import set_up
-from noid.watching import Watching
-from tests.plane.keeping import AID, OTHER, PEER, UPLINKS, flow_to_peer, make_plane
-from tests.plane.loading import load
-from tests.test_memories import memory
+from noid.planes.bpf import libbpf, pins
+from noid.planes.bpf.carried import Carried, pin_of
+from noid.planes.bpf.pins import own_devices
+from noid.planes.bpf.plane import BpfPlane
+from noid.planes.steering import GATEWAY
+from noid.planes.tun import TunPlane
+from noid.resolver.stub import Stub
+from noid.resolver.upstream import Upstream
+from noid.roles.local_locators import LocalLocators
+from noid.roles.reconciliation import Watching
+from noid.state.contexts import ContextStore
+from noid.state.files import prepare_directory
+from noid.state.identity import load_identity
+from noid.state.restore import Takeover
+from tests.planes.keeping import AID, OTHER, PEER, UPLINKS, flow_to_peer, make_plane
+from tests.planes.loading import load
+from tests.state.test_contexts import memory
 
 KEPT: Final = parse_locator("2001:db8:7::7")
 FAR: Final = [Locator(PEER[:14] + number.to_bytes(2, "big")) for number in range(16, 28)]
-CLOCK: Final = Clock(unanswered_ns=0, reported_ns=0, received_ns=0, moved_ns=0)
+CLOCK: Final = FlowClock(unanswered_ns=0, reported_ns=0, received_ns=0, moved_ns=0)
 NOBODY: Final = ("::1", 9)
 
 
@@ -129,7 +129,7 @@ async def the_watch(place: Place, stack: contextlib.AsyncExitStack) -> Work:
     watching = Watching(
         place.network,
         plane,
-        OwnLocators(HostSection()),
+        LocalLocators(HostSection()),
         survey=lambda: place.network.survey(UPLINKS, excluded=own_devices("noid0")),
         handle=lambda event: None,
         told=lambda: None,
@@ -189,8 +189,8 @@ async def the_stub(place: Place, stack: contextlib.AsyncExitStack) -> Work:
 async def the_stored_state(place: Place, stack: contextlib.AsyncExitStack) -> Work:
     directory = place.directory / "state"
     prepare_directory(directory)
-    be_born(directory)
-    memories = Memories(directory)
+    load_identity(directory)
+    memories = ContextStore(directory)
     stack.callback(memories.close)
 
     async def work(_: contextlib.AsyncExitStack) -> None:
@@ -206,7 +206,7 @@ async def the_stored_state(place: Place, stack: contextlib.AsyncExitStack) -> Wo
 async def what_an_earlier_daemon_left(place: Place, stack: contextlib.AsyncExitStack) -> Work:
     directory = place.directory / "state"
     prepare_directory(directory)
-    memories = Memories(directory)
+    memories = ContextStore(directory)
     stack.callback(memories.close)
     memories.keep([(1, memory(1))])
     takeover = Takeover(memories, place.pins)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from noid.errors import PlatformError
-from noid.netlink import HostNetwork
-from noid.plane.bpf import BpfPlane
-from noid.plane.pins import take_down
-from noid.plane.slow import REFUSED
+from noid.host.netlink import HostNetwork
+from noid.planes.bpf.pins import take_down
+from noid.planes.bpf.plane import BpfPlane
+from noid.planes.slow_path import REFUSED
 from tests.dns.conftest import in_network_namespace
 from tests.lives.failing import Call, Calls, watched
 from tests.lives.parts import Place, use_plane
-from tests.plane.keeping import flow_to_peer, make_plane, make_uplinks
+from tests.planes.keeping import flow_to_peer, make_plane, make_uplinks
 
 UPDATES = frozenset({"bpf_map_update_elem", "bpf_map_update_batch"})
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from noid.config import Config
-from noid.control import answers, ask
-from noid.daemon import Daemon as Product
-from noid.memories import Memories
-from noid.plane.slow import RESTORED
+from noid.control.channel import answers, ask
+from noid.planes.slow_path import RESTORED
+from noid.roles.host import Daemon as Product
+from noid.state.contexts import ContextStore
 from tests.dns.conftest import in_network_namespace, ip
 from tests.lives.host import changes, host
-from tests.plane.keeping import UPLINKS, make_uplinks
-from tests.test_memories import memory
+from tests.planes.keeping import UPLINKS, make_uplinks
+from tests.state.test_contexts import memory
 
 LIMIT_S = 30.0
 CONFIG = """\
@@ -112,13 +112,13 @@ def test_a_daemon_begins_with_nothing_and_leaves_nothing(tmp_path: Path, kind: s
         before = host(directory)
         births = []
         for label, number in enumerate((signal.SIGKILL, signal.SIGTERM), start=1):
-            left = Memories(state)
+            left = ContextStore(state)
             left.keep([(label, memory(label))])
             left.close()
             with contextlib.closing(Daemon(directory, kind)) as daemon:
                 births.append(daemon.birthday())
                 assert list(ask(daemon.socket, "contexts")) == []
-                with contextlib.closing(Memories(state)) as found:
+                with contextlib.closing(ContextStore(state)) as found:
                     assert found.count() == 0, "the kernel carries no flow of it"
                 daemon.end(number)
         assert births[1] == (births[0] + 1) % (1 << 32)

@@ -11,15 +11,15 @@ import pytest
 
 from noid.config import PlaneSection
 from noid.errors import ShimError
-from noid.netlink import HostNetwork
-from noid.plane.pins import prepare_pins, take_down
-from noid.plane.rows import CUTS_TCP
-from noid.resolvconf import is_on, turn_off
+from noid.host.netlink import HostNetwork
+from noid.host.resolvconf import is_on, turn_off
+from noid.planes.bpf.pins import prepare_pins, take_down
+from noid.planes.rows import CUTS_TCP
 from tests.dns.conftest import in_network_namespace, ip
 from tests.lives.failing import Call, Calls, watched
 from tests.lives.host import changes, host
 from tests.lives.parts import PARTS, Part, Place
-from tests.plane.keeping import UPLINKS, make_uplinks, set_features
+from tests.planes.keeping import UPLINKS, make_uplinks, set_features
 
 each_part = pytest.mark.parametrize("part", PARTS.values(), ids=list(PARTS))
 SETTLING_S = 0.01

@@ -10,18 +10,20 @@ from typing import Literal
 
 import pytest
 
-from noid.datapath.flow import Flow
+from noid.flows.clock import FlowClock
+from noid.flows.flow import Flow
+from noid.host.netlink import HostNetwork
 from noid.locators import Locator, is_global_unicast, parse_locator
-from noid.netlink import HostNetwork
-from noid.plane import layout, steering
-from noid.plane.bpf import BpfPlane
-from noid.plane.layout import NO_UPLINK, Clock
-from noid.plane.pins import own_devices, take_down
-from noid.plane.slow import REFUSED
+from noid.planes import steering
+from noid.planes.bpf import layout
+from noid.planes.bpf.pins import own_devices, take_down
+from noid.planes.bpf.plane import BpfPlane
+from noid.planes.slow_path import REFUSED
+from noid.planes.uplink import NO_UPLINK
 from tests.contents import attributes
 from tests.dns.conftest import in_network_namespace, ip
-from tests.plane.keeping import AID, OTHER, make_plane, make_uplinks
-from tests.plane.test_bpf import random_flow
+from tests.planes.keeping import AID, OTHER, make_plane, make_uplinks
+from tests.planes.test_bpf import random_flow
 
 SEEDS = range(4)
 STEPS = 60
@@ -115,7 +117,7 @@ class Life:
         flow = self.flow(free[0])
         taken = {other.local_aid + other.peer_aid for other in self.flows.values()}
         if flow.local_aid + flow.peer_aid not in taken and not flow.aside:
-            self.plane.take_up([flow], [Clock()], [flow.peer_aid])
+            self.plane.take_up([flow], [FlowClock()], [flow.peer_aid])
             self.watched.add(flow.peer_aid)
             self.flows[flow.local_label] = flow
 

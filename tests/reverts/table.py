@@ -80,7 +80,7 @@ REVERTS = (
             ),
             # A routine question tells the sets, too.
             (
-                "datapath/rewrite.py",
+                "flows/rewrite.py",
                 "if now_ns - self.proven_ns < UNPROVEN_TIME:",
                 "if True:",
             ),

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from noid.datapath.events import ControlMessageReceived, UnansweredPacket
 from noid.engine.events import Input, InstallFlow, Output, SendControl, StateChanged
 from noid.engine.host import Host
+from noid.flows.events import ControlMessageReceived, UnansweredPacket
 from noid.sim.families import FAMILIES
 from noid.sim.history import ACTIONS, History, Step, Traffic, decode, play
 from noid.sim.laws import AGREEMENT, LAWS, LIVENESS, PLAIN, RENUMBERING, SETUP

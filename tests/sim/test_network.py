@@ -9,7 +9,7 @@ from noid.constants import MILLISECOND, SECOND
 from noid.dns.records import Kind, Question, Status
 from noid.locators import Locator
 from noid.sim.names import TTL_SECONDS, Names
-from noid.sim.network import QUEUE_NS, Line, Network, Weather, locator_of
+from noid.sim.network import QUEUE_NS, Line, LinkConditions, Network, locator_of
 from noid.sim.parcel import Parcel
 from noid.sim.ulp import build
 from noid.wire import ipv6
@@ -19,7 +19,7 @@ NAME = Question(Kind.LOCATORS, "b.example")
 
 
 def network() -> Network:
-    one = Network(random.Random(1), Counter(), Weather(jitter_ns=0))
+    one = Network(random.Random(1), Counter(), LinkConditions(jitter_ns=0))
     one.present = {A: "a", B: "b"}
     return one
 

@@ -10,10 +10,10 @@ import pytest
 from noid.cli import scale
 from noid.cli.main import main
 from noid.constants import SECOND, UNPROVEN_TIME
-from noid.datapath.events import LongUnproven, UnansweredPacket
 from noid.engine.events import Input, Output
 from noid.engine.host import Host
 from noid.errors import UsageError
+from noid.flows.events import LongUnproven, UnansweredPacket
 from noid.locators import Locator
 from noid.sim.counts import (
     FAILING,

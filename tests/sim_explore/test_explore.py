@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from noid.datapath.events import ControlMessageReceived
 from noid.dns.verification import Verification
 from noid.engine.events import Input, Output
 from noid.engine.host import Host
 from noid.errors import UsageError
+from noid.flows.events import ControlMessageReceived
 from noid.sim.explore import WORLDS, Bounds, explore, run
 from noid.wire.control import Code
 

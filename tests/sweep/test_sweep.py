@@ -13,10 +13,10 @@ import pytest
 
 from noid.cli.main import main
 from noid.cli.sweep import INTERRUPTED
-from noid.datapath.events import UnansweredPacket
 from noid.engine.events import Input, Output
 from noid.engine.host import Host
 from noid.errors import UsageError
+from noid.flows.events import UnansweredPacket
 from noid.sim.families import FAMILIES
 from noid.sim.history import decode
 from noid.sim.laws import LIVENESS

@@ -12,18 +12,19 @@ from typing import Final
 
 from noid.bench.report import Bench, Report, Watch, add_contexts
 from noid.constants import CONTEXTS_MAX, FLOW_LABEL_MASK, Codepoints
-from noid.control import ask
-from noid.datapath.flow import Flow
-from noid.engine.events import Memory
+from noid.control.channel import ask
+from noid.engine.events import ContextRecord
 from noid.errors import PlatformError, UsageError
+from noid.flows.clock import FlowClock
+from noid.flows.flow import Flow
 from noid.lab import machine
 from noid.lab.inventory import PINS
 from noid.lab.lab import Lab
 from noid.lab.waiting import wait_for
 from noid.locators import Locator
-from noid.memories import Memories
-from noid.plane import layout, libbpf
-from noid.plane.carried import TABLES, pin_of
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.carried import TABLES, pin_of
+from noid.state.contexts import ContextStore
 
 HOST, PEER = "a", "b"
 ROW = 1
@@ -80,18 +81,18 @@ def make_room(lab: Lab, contexts: int) -> None:
     wait_for("there is a context", is_there, 10)
 
 
-def multiply(lab: Lab, total: int) -> Memory:
+def multiply(lab: Lab, total: int) -> ContextRecord:
     """Writes down and installs contexts like the one there is, each with a peer of its own.
 
     Returns:
         The one there is.
     """
-    memories = Memories(lab.directory / f"{HOST}-state")
+    memories = ContextStore(lab.directory / f"{HOST}-state")
     ((_, model),) = memories.page(0, 2)
     assert model is not None
     pins = lab.directory / PINS / HOST
     outbound, inbound = (_table(pins, name) for name in ("outbound", "inbound"))
-    clock = layout.Clock()
+    clock = FlowClock()
     alike = (like(model, label) for label in itertools.islice(labels_beside(model), total - 1))
     while batch := list(itertools.islice(alike, BATCH)):
         memories.keep((memory.local_label, memory) for memory in batch)
@@ -115,7 +116,7 @@ def _table(pins: Path, name: str) -> libbpf.Table:
     return libbpf.Table(descriptor, *TABLES[name])
 
 
-def like(model: Memory, label: int) -> Memory:
+def like(model: ContextRecord, label: int) -> ContextRecord:
     """A context like another, under another label and with a peer of its own."""
     first, second = (
         Locator(bytes.fromhex(prefix) + label.to_bytes(NUMBER_OCTETS, "big"))
@@ -140,12 +141,12 @@ def number_of(locator: Locator) -> int:
     return int.from_bytes(locator[-NUMBER_OCTETS:], "big") & FLOW_LABEL_MASK if known else 0
 
 
-def labels_beside(model: Memory) -> Iterator[int]:
+def labels_beside(model: ContextRecord) -> Iterator[int]:
     """The labels of contexts that are like another."""
     return (label for label in itertools.count(1) if label != model.local_label)
 
 
-def _flow(memory: Memory) -> Flow:
+def _flow(memory: ContextRecord) -> Flow:
     return Flow(
         local_aid=memory.local_aid,
         peer_aid=memory.peer_aid,

@@ -24,7 +24,7 @@ from noid.errors import PlatformError, UsageError
 
 PARTS: Final = ("src", "pyproject.toml", "hatch_build.py", "README.md")
 """What of a commit its package is built from."""
-OBJECT: Final = Path("noid/bpf/host.bpf.o")
+OBJECT: Final = Path("noid/planes/bpf/programs/host.bpf.o")
 SIDES: Final = ("now to then", "now", "then")
 PREFIX: Final = "noid-bench-"
 END_TIMEOUT_S: Final = 60.0
@@ -145,7 +145,7 @@ def _built(commit: str) -> Iterator[Path]:
 
 def _programs(tree: Path) -> dict[str, bytes]:
     """What the object for the kernel is built from: where it is equal, so is the object."""
-    paths = [tree / "hatch_build.py", *(tree / "src/noid/bpf").glob("*.[ch]")]
+    paths = [tree / "hatch_build.py", *(tree / "src/noid/planes/bpf/programs").glob("*.[ch]")]
     return {path.name: path.read_bytes() for path in paths}
 
 

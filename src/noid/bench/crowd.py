@@ -21,14 +21,12 @@ import msgspec
 
 from noid.bench.adoption import like, number_of
 from noid.constants import FLOW_LABEL_MASK, Codepoints
-from noid.datapath.events import ControlMessageReceived, SourceMoved
-from noid.datapath.rewrite import Arrival, Delivery, Rewriter, Watch
 from noid.engine.events import (
-    ContextFound,
+    ContextRecord,
+    ContextRestored,
     DeliverToUlp,
     Input,
     InstallFlow,
-    Memory,
     Output,
     RemoveFlow,
     SendControl,
@@ -36,8 +34,10 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.flows.events import ControlMessageReceived, SourceMoved
+from noid.flows.rewrite import Arrival, Delivery, Rewriter, Watch
 from noid.locators import Locator
-from noid.plane.devices import open_tun
+from noid.planes.devices import open_tun
 from noid.wire import ipv6
 from noid.wire.slots import SLOT_ICMPV6, m6_next_headers, slot_of
 
@@ -54,7 +54,7 @@ class Crowd:
         model: the context that all contexts are like, as the other host has it.
     """
 
-    def __init__(self, model: Memory) -> None:
+    def __init__(self, model: ContextRecord) -> None:
         self.model = model
         options = HostOptions(
             codepoints=CODEPOINTS, birthday=model.peer_birthday, reset_key=secrets.token_bytes(32)
@@ -74,7 +74,7 @@ class Crowd:
         label = number_of(Locator(octets[24:40]))
         answers: list[bytes] = []
         if label and label not in self.host.core.labels:
-            answers += self._give(ContextFound(mirrored(like(self.model, label))), now_ns)
+            answers += self._give(ContextRestored(mirrored(like(self.model, label))), now_ns)
         slot = self._slots.get(octets[6])
         first = int.from_bytes(octets[:4], "big")
         if slot is None or (slot.number == SLOT_ICMPV6 and not first & FLOW_LABEL_MASK):
@@ -150,9 +150,9 @@ class Crowd:
         return []
 
 
-def mirrored(memory: Memory) -> Memory:
+def mirrored(memory: ContextRecord) -> ContextRecord:
     """A context as its other end has it."""
-    return Memory(
+    return ContextRecord(
         local_aid=memory.peer_aid,
         peer_aid=memory.local_aid,
         local_label=memory.peer_label,
@@ -182,7 +182,7 @@ def main() -> int:
     """Answers until it is terminated."""
     parser = argparse.ArgumentParser(prog="noid.bench.crowd", description=__doc__)
     parser.add_argument("model", type=Path, help="file with the context all others are like")
-    model = msgspec.msgpack.decode(parser.parse_args().model.read_bytes(), type=Memory)
+    model = msgspec.msgpack.decode(parser.parse_args().model.read_bytes(), type=ContextRecord)
     crowd = Crowd(model)
     device = open_tun(DEVICE)
     print("ready", flush=True)

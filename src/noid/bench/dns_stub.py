@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 
 from noid.bench.report import Bench, Report, Series, Watch, add_runs, positive
 from noid.constants import Codepoints
-from noid.dns.port import Server
-from noid.dns.stub import Stub
-from noid.dns.upstream import Upstream
 from noid.errors import PlatformError, Unsupported
 from noid.lab.resolution import LOOPBACK, ROOT_ZONE, free_port, serving
+from noid.resolver.port import Server
+from noid.resolver.stub import Stub
+from noid.resolver.upstream import Upstream
 
 ZONE: Final = "bench.test"
 NAMES: Final = 40_000

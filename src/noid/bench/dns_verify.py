@@ -11,14 +11,14 @@ from typing import Final, NamedTuple
 
 from noid.bench.report import Bench, Report, Series, Watch, add_runs, positive
 from noid.constants import Codepoints
-from noid.dns.port import Server
 from noid.dns.records import Kind, Question, reverse_name
-from noid.dns.upstream import Upstream
 from noid.dns.verification import Verification
 from noid.dns.zone import forward_records
 from noid.errors import PlatformError
 from noid.lab.resolution import ROOT_ZONE, serving
 from noid.locators import Locator, parse_locator
+from noid.resolver.port import Server
+from noid.resolver.upstream import Upstream
 
 ZONE: Final = "peers.test"
 PROVIDERS: Final = 4

@@ -9,7 +9,6 @@ from collections import deque
 from dataclasses import dataclass
 
 from noid.constants import MILLISECOND, PREFIX_OCTETS, SECOND, Codepoints
-from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.events import (
     AnswerArrived,
@@ -21,6 +20,7 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.flows.events import ControlMessageReceived, UlpPacketSeen
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.wire import ipv6
 

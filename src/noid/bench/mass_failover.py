@@ -28,8 +28,8 @@ from noid.bench.crowd import DEVICE
 from noid.bench.report import Bench, Report, Series, Watch, add_contexts, positive
 from noid.bench.silence import Observation, observe, read_records
 from noid.constants import CONTEXTS_MAX, SECOND
-from noid.control import ask
-from noid.engine.events import Memory
+from noid.control.channel import ask
+from noid.engine.events import ContextRecord
 from noid.errors import PlatformError, UsageError
 from noid.lab import machine
 from noid.lab.faults import Fault
@@ -121,7 +121,7 @@ class Sample:
         label: its label.
     """
 
-    def __init__(self, lab: Lab, model: Memory, label: int) -> None:
+    def __init__(self, lab: Lab, model: ContextRecord, label: int) -> None:
         peer = like(model, label).peer_aid
         self.path: Path = lab.directory / f"sample-{label}"
         words = [sys.executable, "-m", "noid.bench.traffic", "client", "udp", "in"]
@@ -152,7 +152,7 @@ class Sample:
         return observe([read_records(self.path.read_bytes())], fault_ns, end_ns, {})
 
 
-def _start_crowd(lab: Lab, model: Memory) -> None:
+def _start_crowd(lab: Lab, model: ContextRecord) -> None:
     """The process that answers for the peers, and the routes to it."""
     path = lab.directory / "model"
     path.write_bytes(msgspec.msgpack.encode(model))

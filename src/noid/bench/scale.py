@@ -13,14 +13,16 @@ from pathlib import Path
 
 from noid.bench.report import Bench, Report, Series, Watch, add_contexts, add_runs
 from noid.constants import Codepoints
-from noid.datapath.flow import Flow
 from noid.errors import PlatformError
+from noid.flows.clock import FlowClock
+from noid.flows.flow import Flow
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.locators import Locator
-from noid.plane import layout, libbpf
-from noid.plane.carried import PASSING_TABLES, TABLES
-from noid.plane.pins import object_code
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.carried import PASSING_TABLES, TABLES
+from noid.planes.bpf.pins import object_code
+from noid.planes.uplink import ETHERNET, LINK_OCTETS, RECEIVES, SENDS, Uplink
 from noid.wire import ipv6
 
 CODEPOINTS = Codepoints()
@@ -29,7 +31,7 @@ PACKETS = 20_000
 IN_USE = (1_000, 10_000)
 """Of very many contexts, so many have packets at a time; the others are idle."""
 HOST = "a"
-ETHERNET = bytes(12) + b"\x86\xdd"
+ETHERNET_HEADER = bytes(12) + b"\x86\xdd"
 SPREAD = 0x9E3779B1
 """Odd, so that multiplying by it modulo 2**20 gives every label once."""
 NOTE = (
@@ -161,7 +163,7 @@ class _Tables:
 
     def fill(self, total: int, watch: Watch) -> None:
         """Installs contexts, as a plane would that has them all at once."""
-        clock = layout.Clock()
+        clock = FlowClock()
         self._take_uplink()
         for first in range(0, total, BATCH):
             watch(first, total)
@@ -179,8 +181,8 @@ class _Tables:
 
     def _take_uplink(self) -> None:
         """The device the frames leave by is the uplink of all contexts."""
-        flags = layout.ETHERNET | layout.SENDS | layout.RECEIVES
-        uplink = layout.Uplink(self.ifindex, 1500, bytes(layout.LINK_OCTETS), flags)
+        flags = ETHERNET | SENDS | RECEIVES
+        uplink = Uplink(self.ifindex, 1500, bytes(LINK_OCTETS), flags)
         table = libbpf.Table(self.programs.maps["uplinks"], *PASSING_TABLES["uplinks"])
         table.put(layout.ROW.pack(ROW), layout.uplink_row(uplink))
 
@@ -221,7 +223,7 @@ def _frame(flow: Flow) -> bytes:
     header = ipv6.Header(
         source=flow.local_aid, destination=flow.peer_aid, next_header=6, payload_octets=20
     )
-    return ETHERNET + header.encode() + bytes(20)
+    return ETHERNET_HEADER + header.encode() + bytes(20)
 
 
 def _flow(number: int) -> Flow:

@@ -14,10 +14,10 @@ from typing import Any
 
 from noid.bench.report import Report, Series, Watch, add_runs, positive
 from noid.errors import PlatformError
+from noid.host.netlink import CUTTING
 from noid.lab import machine, namespaces, topology
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
-from noid.netlink import CUTTING
 
 PLANES: tuple[Plane, ...] = ("auto", "bpf", "tun")
 PORT = 5201

@@ -29,8 +29,9 @@ from noid.bench import (
 )
 from noid.bench.report import Bench, Report, Watch, positive
 from noid.bench.yardstick import Yardstick
+from noid.cli.output import say
 from noid.lab.interruption import interruptible
-from noid.text import json_line, say
+from noid.text import json_line
 
 BENCHES: Final[tuple[Bench, ...]] = (
     setup.BENCH,

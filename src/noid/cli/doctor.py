@@ -5,11 +5,12 @@ import asyncio
 from pathlib import Path
 
 from noid.cli.names import DNS_PORT, check_host_name, configuration
+from noid.cli.output import say
 from noid.cli.places import CONFIG_HELP, NAMED_CONFIG, RESOLVER_HELP, address, port
 from noid.config import RESOLV_CONF
 from noid.dns.records import canonical_name
-from noid.doctor import Doctor, Finding, Health
-from noid.text import json_line, say
+from noid.doctor.checks import Doctor, Finding, Health
+from noid.text import json_line
 
 EXAMPLE = """\
 example:

@@ -10,10 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from noid.cli.output import say
 from noid.cli.places import SOCKET_HELP, USUAL_SOCKET
-from noid.control import ask, ask_rows, stream_events
-from noid.reports import line_of
-from noid.text import json_line, printable, say
+from noid.control.channel import ask, ask_rows, stream_events
+from noid.control.reports import line_of
+from noid.text import json_line, printable
 
 LINE_COLUMNS = 400
 """More than any line has; a terminal wraps what is too long for it."""

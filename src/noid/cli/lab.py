@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
+from noid.cli.output import say
 from noid.errors import UsageError
 from noid.lab import blackhole, inventory, machine, restart
 from noid.lab.demo import demonstrate, table_of
@@ -23,7 +24,7 @@ from noid.lab.scenarios import SCENARIOS, Talk, play
 from noid.lab.topology import ALL_NODES, HOSTS
 from noid.lab.transfer import STALL_AFTER_S, Outcome, Run, Watch
 from noid.lab.variants import VARIANT_TEXTS, VARIANTS
-from noid.text import json_line, say
+from noid.text import json_line
 
 DEFAULT_NAME: Final = "lab"
 PLANES: Final = ("auto", "bpf", "tun", "none")

@@ -11,8 +11,9 @@ from typing import NoReturn
 
 from noid import __version__
 from noid.cli import bench, doctor, inspect, lab, names, run, sim
+from noid.cli.output import say
 from noid.errors import ShimError
-from noid.text import printable, say
+from noid.text import printable
 
 INTERRUPTED = 130
 

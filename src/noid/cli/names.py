@@ -6,13 +6,12 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
+from noid.cli.output import say
 from noid.cli.places import CONFIG_HELP, NAMED_CONFIG, RESOLVER_HELP, USUAL_CONFIG, address, port
 from noid.config import RESOLV_CONF, Config, load_config, upstream_resolvers
 from noid.constants import LOCATORS_MAX
-from noid.dns.inquiry import Findings, look_up, look_up_address
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.responses import TTL_MAX
-from noid.dns.upstream import Upstream
 from noid.dns.zone import (
     HOST_NAME,
     forward_records,
@@ -21,11 +20,13 @@ from noid.dns.zone import (
     text_record,
 )
 from noid.errors import ConfigError, UsageError
+from noid.host.netlink import HostNetwork
+from noid.host.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
 from noid.locators import Locator, format_locator, parse_locator
-from noid.netlink import HostNetwork
-from noid.plane.pins import own_devices
-from noid.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
-from noid.text import json_line, say
+from noid.planes.bpf.pins import own_devices
+from noid.resolver.inquiry import Findings, look_up, look_up_address
+from noid.resolver.upstream import Upstream
+from noid.text import json_line
 
 DNS_PORT: Final = 53
 TTL_SECONDS: Final = 300

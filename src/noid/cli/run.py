@@ -6,12 +6,14 @@ import logging
 import os
 from pathlib import Path
 
-from noid import logs, precise
+from noid.cli.output import say
 from noid.config import Config, load_config
-from noid.control import listens
+from noid.control.channel import listens
 from noid.errors import UsageError
-from noid.guardian import stand_guard
-from noid.text import json_line, say
+from noid.host import precise
+from noid.roles import logs
+from noid.roles.guardian import stand_guard
+from noid.text import json_line
 
 PRIVATE = 0o077
 """What the daemon writes is its user's alone."""
@@ -69,8 +71,8 @@ def run_daemon(arguments: argparse.Namespace) -> int:
 
 def take_down(arguments: argparse.Namespace) -> int:
     """Removes what a daemon's plane left behind, while no daemon runs."""
-    from noid.netlink import HostNetwork
-    from noid.plane.pins import take_down as leave_kernel
+    from noid.host.netlink import HostNetwork
+    from noid.planes.bpf.pins import take_down as leave_kernel
 
     config = load_config(arguments.config)
     path = Path(config.control.socket)
@@ -94,8 +96,8 @@ def take_down(arguments: argparse.Namespace) -> int:
 
 def _files_left(config: Config) -> list[Path]:
     """The files of a daemon but the one that must persist [D35]."""
-    from noid.memories import files_of
-    from noid.plane.bpf import LOG_NAME
+    from noid.planes.bpf.plane import LOG_NAME
+    from noid.state.contexts import files_of
 
     directory = Path(config.state.directory)
     return [*files_of(directory), directory / LOG_NAME, Path(config.control.socket)]
@@ -103,7 +105,7 @@ def _files_left(config: Config) -> list[Path]:
 
 async def _run(config: Config, limit: logs.LineLimit) -> None:
     # Here, because it brings in what only a daemon needs: half a second of every other command.
-    from noid.daemon import Daemon
+    from noid.roles.host import Daemon
 
     reporting = asyncio.create_task(logs.report_suppressed(limit))
     try:

@@ -14,11 +14,12 @@ from rich.table import Table
 
 from noid.bench.picture import check_matplotlib
 from noid.bench.report import positive
+from noid.cli.output import say
 from noid.sim.counts import Failure, Peers
 from noid.sweep import workers
 from noid.sweep.picture import draw
 from noid.sweep.scale import SAMPLE_DEFAULT, TRAFFIC_DEFAULT, Cell, Figures, Measurement, cells
-from noid.text import json_line, say
+from noid.text import json_line
 
 HOSTS_DEFAULT: Final = [100, 1_000, 10_000]
 CONTEXTS_DEFAULT: Final = [10, 100, 1_000, 10_000]

@@ -16,11 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from noid.cli import scale, sweep
+from noid.cli.output import say
 from noid.errors import UsageError
 from noid.sim.coverage import every_entry, states_in
 from noid.sim.history import History, decode
 from noid.sim.runs import PLAYABLE, Run, Tally, plan, play, play_again, shortest
-from noid.text import json_line, say
+from noid.text import json_line
 
 SEED_DEFAULT: Final = 1
 FAULTS_SHOWN_MAX: Final = 24

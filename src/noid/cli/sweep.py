@@ -12,13 +12,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from noid.bench.report import positive
+from noid.cli.output import say
 from noid.sim.coverage import every_entry
 from noid.sim.families import FAMILIES
 from noid.sim.laws import LAWS
 from noid.sweep import workers
 from noid.sweep.results import Results
 from noid.sweep.work import Chunk, Found, Outcome, Totals, carry_out, chunks
-from noid.text import json_line, say
+from noid.text import json_line
 
 PROGRESS_S: Final = 2.0
 """What takes longer than this shows how far it is."""

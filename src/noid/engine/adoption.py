@@ -2,7 +2,8 @@
 
 While a daemon is away the data plane in the kernel goes on by the flows it has. What only the
 engine knows of a context (its key, nonces, what the DNS proved) is kept by the shell as a
-``Memory``, written whenever a flow is installed, and given back as ``ContextFound``. A context that
+``ContextRecord``, written whenever a flow is installed, and given back as ``ContextRestored``. A
+context that
 comes back so is ESTABLISHED, and is verified anew before long.
 """
 
@@ -10,7 +11,7 @@ from noid.constants import CONTEXT_IDLE_TIME, VERIFY_FOUND_INTERVAL
 from noid.dns.verification import Verification
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import ContextFound, Memory
+from noid.engine.events import ContextRecord, ContextRestored
 from noid.engine.state import State, Timer
 
 UPDATE_NONCE_LEAP = 1 << 32
@@ -18,11 +19,11 @@ UPDATE_NONCE_LEAP = 1 << 32
 grow [D17]."""
 
 
-def remember(context: Context) -> Memory | None:
+def remember(context: Context) -> ContextRecord | None:
     """What has to be kept of a context; None of one that is not worth it: unproven, or leaving."""
     if not context.is_known_to_peer or context.is_provisional or context.state is State.CLOSING:
         return None
-    return Memory(
+    return ContextRecord(
         local_aid=context.local_aid,
         peer_aid=context.peer_aid,
         local_label=context.local_label,
@@ -49,7 +50,7 @@ def remember(context: Context) -> Memory | None:
     )
 
 
-def on_context_found(core: Core, event: ContextFound) -> Context | None:
+def on_context_found(core: Core, event: ContextRestored) -> Context | None:
     """Takes a context up where an earlier daemon left it, unless there is one in its place."""
     memory = event.memory
     if memory.local_label in core.labels or memory.local_aid + memory.peer_aid in core.contexts:

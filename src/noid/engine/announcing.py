@@ -6,9 +6,9 @@ comes from the AID or from a verified locator, and keeps the rest until the set-
 """
 
 from noid.constants import HELD_PACKETS_MAX
-from noid.datapath.events import PacketHeld
 from noid.engine.context import Context
 from noid.engine.core import Core
+from noid.flows.events import PacketHeld
 from noid.locators import Locator
 
 

@@ -10,7 +10,6 @@ kernel does; the engine asks when it is time, and is told.
 """
 
 from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
-from noid.datapath.events import ControlMessageReceived
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import CheckIdle, IdleChecked
@@ -20,6 +19,7 @@ from noid.engine.selection import alternatives
 from noid.engine.state import State, Timer
 from noid.engine.unknown import tell_unknown
 from noid.engine.update import authenticated, is_authentic, labels, tell_untold
+from noid.flows.events import ControlMessageReceived
 from noid.wire.control import Code, ControlMessage
 from noid.wire.options import HASH_OCTETS, ContextOption
 

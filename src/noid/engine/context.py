@@ -22,7 +22,6 @@ from noid.constants import (
     SILENCE_UNMEASURED,
     TOLERANCE_MAX,
 )
-from noid.datapath.flow import Flow
 from noid.dns.records import Question
 from noid.dns.verification import Verification
 from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair
@@ -38,6 +37,7 @@ from noid.engine.phases import (
     Update,
 )
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
+from noid.flows.flow import Flow
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
 from noid.wire.options import Entries, LocatorFlag

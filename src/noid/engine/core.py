@@ -43,7 +43,7 @@ from noid.engine.known import KnownPeer, Lookup
 from noid.engine.options import HostOptions
 from noid.engine.phases import Probation
 from noid.engine.secrets import Entropy, HostKeys
-from noid.engine.selection import instead
+from noid.engine.selection import better_pairs
 from noid.engine.state import TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
 from noid.locators import Locator, is_global_unicast
@@ -448,7 +448,7 @@ class Core:
         context.settle_pair()
         if context.is_known_to_peer or context.announced:
             self.emit(InstallFlow(context.flow(on_switch=self.options.on_switch)))
-        if context.is_settled and not context.is_provisional and instead(context):
+        if context.is_settled and not context.is_provisional and better_pairs(context):
             if not self.is_timer_set(context, Timer.BETTER):
                 self.set_timer(context, Timer.BETTER, self.jittered(BETTER_PAIR_FIRST))
         else:

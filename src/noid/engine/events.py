@@ -6,10 +6,10 @@ with the time it happened, and carries the outputs out in the order they come. N
 
 from dataclasses import dataclass
 
-from noid.datapath.events import DatapathEvent
-from noid.datapath.flow import Flow
 from noid.dns.records import Answer, Question
 from noid.engine.state import State
+from noid.flows.events import DatapathEvent
+from noid.flows.flow import Flow
 from noid.locators import Locator
 from noid.wire.options import Entries, LocatorEntry
 
@@ -72,7 +72,7 @@ class IdleChecked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class ContextRecord:
     """What is kept of a context while no daemon runs; the names are those of ``Context`` [D36].
 
     Attributes:
@@ -113,10 +113,10 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class ContextFound:
+class ContextRestored:
     """The data plane still carries a context of an earlier daemon's [D36]."""
 
-    memory: Memory
+    memory: ContextRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ Input = (
     | AnswerArrived
     | LocatorsChanged
     | IdleChecked
-    | ContextFound
+    | ContextRestored
     | TimePassed
 )
 

@@ -20,7 +20,6 @@ from noid.constants import (
     SILENCE_MIN,
     SOURCES_MAX,
 )
-from noid.datapath.events import ControlMessageReceived, UlpPacketSeen
 from noid.dns.verification import Verification
 from noid.engine import peers
 from noid.engine.announcing import announce, deliver_held
@@ -42,6 +41,7 @@ from noid.engine.update import (
     tell_untold,
 )
 from noid.engine.verifying import begin
+from noid.flows.events import ControlMessageReceived, UlpPacketSeen
 from noid.locators import Locator, is_global_unicast
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag

@@ -10,19 +10,6 @@ from itertools import islice
 from typing import assert_never
 
 from noid.constants import CONTEXTS_PER_TURN, LOCATORS_MAX, TIMERS_PER_TURN
-from noid.datapath.events import (
-    ControlMessageReceived,
-    DatapathEvent,
-    IcmpErrorReceived,
-    LongUnproven,
-    OneWayDataSeen,
-    PacketHeld,
-    SourceMoved,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownLabelSeen,
-    UnknownPeerSeen,
-)
 from noid.dns.records import canonical_name
 from noid.engine import (
     adoption,
@@ -45,12 +32,12 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import (
     AnswerArrived,
-    ContextFound,
+    ContextRecord,
+    ContextRestored,
     Deadline,
     IdleChecked,
     Input,
     LocatorsChanged,
-    Memory,
     Output,
     PeerResolved,
     TimePassed,
@@ -59,6 +46,19 @@ from noid.engine.options import HostOptions
 from noid.engine.secrets import Entropy
 from noid.engine.state import State, Timer, Trigger
 from noid.errors import WireError
+from noid.flows.events import (
+    ControlMessageReceived,
+    DatapathEvent,
+    IcmpErrorReceived,
+    LongUnproven,
+    OneWayDataSeen,
+    PacketHeld,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+    UnknownPeerSeen,
+)
 from noid.locators import Locator
 from noid.shares.policy import Standing
 from noid.wire.control import Code, decode_message
@@ -133,7 +133,7 @@ class Host:
         )
         return filter(None, found)
 
-    def memory_of(self, local_label: int) -> Memory | None:
+    def memory_of(self, local_label: int) -> ContextRecord | None:
         """What is to be kept of a context for the next daemon; None where nothing is [D36]."""
         context = self.core.labels.get(local_label)
         return None if context is None else adoption.remember(context)
@@ -174,7 +174,7 @@ class Host:
                 core.trigger = Trigger.IDLE_CHECKED
                 close.on_idle_checked(core, event)
                 verifying.on_use_checked(core, event)
-            case ContextFound():
+            case ContextRestored():
                 core.trigger = Trigger.CONTEXT_FOUND
                 adoption.on_context_found(core, event)
             case _:

@@ -5,11 +5,11 @@ receiver answers now and then with a keepalive: authenticated, with a nonce that
 form that data has.
 """
 
-from noid.datapath.events import ControlMessageReceived, OneWayDataSeen
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import NoteHeard
 from noid.engine.update import authenticated, labels, matching, next_nonce
+from noid.flows.events import ControlMessageReceived, OneWayDataSeen
 from noid.wire.control import Code, ControlMessage
 from noid.wire.options import HASH_OCTETS
 

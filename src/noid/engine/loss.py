@@ -6,7 +6,6 @@ they start a search [D47].
 """
 
 from noid.constants import FLOW_LABEL_MASK
-from noid.datapath.events import ControlMessageReceived, IcmpErrorReceived
 from noid.engine import trial
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -16,6 +15,7 @@ from noid.engine.searching import search
 from noid.engine.secrets import equal, reset_hash
 from noid.engine.state import State
 from noid.errors import WireError
+from noid.flows.events import ControlMessageReceived, IcmpErrorReceived
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import FIXED_OCTETS, ControlMessage

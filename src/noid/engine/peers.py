@@ -20,11 +20,11 @@ from noid.constants import (
     STRANGERS_MAX,
     UNABLE_PEERS_MAX,
 )
-from noid.datapath.events import UnknownPeerSeen
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
 from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, AskDns, PeerResolved, PeerUnable, WatchPeer
 from noid.engine.known import KnownPeer, Lookup
+from noid.flows.events import UnknownPeerSeen
 from noid.locators import Locator, is_global_unicast
 
 UNKNOWN = KnownPeer("", ())

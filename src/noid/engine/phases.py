@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from noid.constants import NEVER
-from noid.datapath.events import ControlMessageReceived
 from noid.engine.history import Pair
 from noid.engine.secrets import KeyPair
+from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
 

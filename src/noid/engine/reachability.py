@@ -13,13 +13,6 @@ from noid.constants import (
     REPEATED_PIGGYBACK_TIME,
     REPEATS_MAX,
 )
-from noid.datapath.events import (
-    ControlMessageReceived,
-    LongUnproven,
-    SourceMoved,
-    UlpPacketSeen,
-    UnansweredPacket,
-)
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import SendAgain
@@ -34,11 +27,18 @@ from noid.engine.searching import (
     search,
     want,
 )
-from noid.engine.selection import instead
+from noid.engine.selection import better_pairs
 from noid.engine.state import Path, Timer
 from noid.engine.unknown import tell_unknown
-from noid.engine.update import acknowledge, apply, calm, matching
+from noid.engine.update import acknowledge, apply, matching, return_to_established
 from noid.engine.verifying import look_again, put_first
+from noid.flows.events import (
+    ControlMessageReceived,
+    LongUnproven,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+)
 from noid.wire import ipv6
 from noid.wire.control import ControlMessage, Flag
 from noid.wire.ipv6 import NEXT_HEADER_AT
@@ -137,7 +137,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         search(core, context, "the peer hears nothing", told_by_peer=True, patient=patient)
     if is_other:
         leave(core, context, "of the peer's locators others are better")
-    elif pair in instead(context) and context.search is None:
+    elif pair in better_pairs(context) and context.search is None:
         leave(core, context, "the peer uses a better pair", patience_ns=BETTER_PAIR_PATIENCE)
 
 
@@ -173,7 +173,7 @@ def _update_heard(core: Core, context: Context, nonce: int) -> None:
     if context.update is not None and context.update.nonce <= nonce:
         context.update = None
         core.stop_timer(context, Timer.RETRANSMIT)
-        calm(core, context, "update acknowledged")
+        return_to_established(core, context, "update acknowledged")
 
 
 def on_repeat_timer(core: Core, context: Context) -> None:

@@ -5,7 +5,6 @@ comes back in CCR. Only then is there a context. The initiator's part is in hand
 """
 
 from noid.constants import MEASURED_MAX
-from noid.datapath.events import ControlMessageReceived
 from noid.dns.verification import Verification
 from noid.engine.announcing import announce
 from noid.engine.context import NO_MARKS, Context
@@ -27,6 +26,7 @@ from noid.engine.secrets import CookieEnd, KeyPair, Side, context_key, cookie_st
 from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import authenticated, own_entries, peer_entries, tell_untold
 from noid.engine.verifying import begin
+from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator, is_global_unicast
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
 from noid.wire.options import (

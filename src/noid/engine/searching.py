@@ -42,7 +42,7 @@ from noid.engine.core import Core
 from noid.engine.events import PeerUnable, ProbeStarted
 from noid.engine.history import Pair
 from noid.engine.phases import Probe, Search
-from noid.engine.selection import alternatives, instead
+from noid.engine.selection import alternatives, better_pairs
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.update import next_nonce, request
 from noid.wire.control import NO_FLAGS, Flag
@@ -107,7 +107,7 @@ def leave(core: Core, context: Context, why: str, *, patience_ns: int = SUSPICIO
     "It is recommended that the host stop using the deprecated locator(s)" [draft §4.5]. The pair in
     use carries data until one of the better ones answers.
     """
-    if not instead(context) or not context.is_settled or context.is_provisional:
+    if not better_pairs(context) or not context.is_settled or context.is_provisional:
         return
     if context.path not in (Path.STEADY, Path.LEAVING):
         return
@@ -257,7 +257,7 @@ def _batch(core: Core, context: Context, one: Search) -> None:
 
 def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
     """Arranges all pairs in the order in which they are tried; returns whether that is now."""
-    others = instead(context) if context.path is Path.LEAVING else alternatives(context)
+    others = better_pairs(context) if context.path is Path.LEAVING else alternatives(context)
     if context.path is Path.DOUBTING and (one.cycles or not others):
         one.batch_at_ns = NEVER  # all have been tried; the pair in use has time to answer
         return False

@@ -50,7 +50,7 @@ def rank(context: Context, pair: Pair) -> tuple[tuple[bool, bool, bool], bool, i
     )
 
 
-def instead(context: Context) -> list[Pair]:
+def better_pairs(context: Context) -> list[Pair]:
     """The pairs that are said to be better than the one in use, the best first [draft §4.5]."""
     now = standing(context, context.pair)
     if not any(now):

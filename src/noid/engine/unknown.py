@@ -1,10 +1,10 @@
 """Saying that a context is unknown here: the UC message [draft §3.3.7, §7.11 1a; D9, D17, D39]."""
 
 from noid.constants import CONTROL_OCTETS_MAX
-from noid.datapath.events import ControlMessageReceived, UnknownLabelSeen
 from noid.engine.core import Core
 from noid.engine.secrets import reset_token
 from noid.errors import WireError
+from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
 from noid.locators import UNSPECIFIED
 from noid.wire import ipv6
 from noid.wire.control import FIXED_OCTETS, Code, ControlMessage, Piggyback

@@ -15,14 +15,14 @@ from noid.constants import (
     UPDATE_RETRANSMIT_HEARD,
     UPDATE_RETRANSMIT_MAX,
 )
-from noid.datapath.events import ControlMessageReceived
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
 from noid.engine.phases import Former, Update
 from noid.engine.secrets import equal, keyed_hash
-from noid.engine.selection import BROKEN, instead, standing
+from noid.engine.selection import BROKEN, better_pairs, standing
 from noid.engine.state import State, Timer
+from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire.control import (
     NO_FLAGS,
@@ -64,7 +64,7 @@ def on_retransmit(core: Core, context: Context) -> None:
     assert update is not None
     if core.now_ns - update.started_ns >= CONTEXT_IDLE_TIME:
         context.update, context.untold = None, True
-        calm(core, context, "update unacknowledged")
+        return_to_established(core, context, "update unacknowledged")
         return
     update.tries += 1
     _transmit(core, context, update)
@@ -75,7 +75,7 @@ def _transmit(core: Core, context: Context, update: Update) -> None:
     message = request(core, context, update.nonce)
     # What says that a locator is gone does not go by that locator. But the peer accepts nothing
     # from one that it has not been told of yet: so they take turns, and then the forms do.
-    pairs = [context.pair, *instead(context)[:1]]
+    pairs = [context.pair, *better_pairs(context)[:1]]
     if standing(context, context.pair) >= BROKEN:
         pairs.reverse()
     turn, place = divmod(update.tries - 1, len(pairs))
@@ -304,7 +304,7 @@ def acknowledge(
     octets = authenticated(core, context.agreed_key, answer)
     back: Pair = (event.destination, event.source)
     hears_nothing = bool(message.flags & Flag.HEARS_NOTHING)
-    pairs = [back] if hears_nothing or changed or instead(context) else []
+    pairs = [back] if hears_nothing or changed or better_pairs(context) else []
     if not hears_nothing or not context.is_verified(event.source):
         pairs.append(context.pair)
     for pair in dict.fromkeys(pairs):
@@ -313,7 +313,7 @@ def acknowledge(
             core.send_on(context, octets, pair, in_slot=event.in_slot)
 
 
-def calm(core: Core, context: Context, why: str) -> None:
+def return_to_established(core: Core, context: Context, why: str) -> None:
     """Back to ESTABLISHED once no update is under way [draft §7.9]."""
     if context.state is State.UR_SENT and context.update is None:
         core.enter(context, State.ESTABLISHED, why)

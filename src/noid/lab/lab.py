@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from noid.control import answers, ask, ask_rows
+from noid.control.channel import answers, ask, ask_rows
 from noid.errors import PlatformError, UsageError
 from noid.lab import (
     capturing,
@@ -41,7 +41,7 @@ from noid.lab.starting import await_ready
 from noid.lab.topology import NAME_SERVER, Link
 from noid.lab.variants import Variant
 from noid.lab.waiting import wait_for
-from noid.plane.pins import prepare_pins
+from noid.planes.bpf.pins import prepare_pins
 
 Found = TypeVar("Found")
 

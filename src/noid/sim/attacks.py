@@ -8,9 +8,9 @@ import random
 from collections.abc import Callable, Iterable
 
 from noid.constants import MILLISECOND, PREFIX_BURST, PREFIX_RATE_PER_SECOND, SECOND
-from noid.datapath.events import UlpPacketSeen
 from noid.engine.context import Context
 from noid.engine.events import PeerResolved
+from noid.flows.events import UlpPacketSeen
 from noid.locators import Locator
 from noid.sim.attackers import MALLORY, OffPath, OnPath, local
 from noid.sim.node import Node

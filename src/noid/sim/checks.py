@@ -7,14 +7,6 @@ A check that fails raises ``Violation`` at the step at which it fails. What the 
 from typing import Protocol
 
 from noid.constants import CC_AMPLIFICATION_MAX, CONTROL_OCTETS_MAX
-from noid.datapath.events import (
-    ControlMessageReceived,
-    DatapathEvent,
-    PacketHeld,
-    UlpPacketSeen,
-    UnknownLabelSeen,
-)
-from noid.datapath.flow import Flow
 from noid.engine.context import Context
 from noid.engine.events import (
     DeliverToUlp,
@@ -27,6 +19,14 @@ from noid.engine.events import (
     TimePassed,
 )
 from noid.engine.state import State
+from noid.flows.events import (
+    ControlMessageReceived,
+    DatapathEvent,
+    PacketHeld,
+    UlpPacketSeen,
+    UnknownLabelSeen,
+)
+from noid.flows.flow import Flow
 from noid.locators import Locator
 from noid.sim.node import Node
 from noid.sim.parcel import SLOTS, Parcel, label_of

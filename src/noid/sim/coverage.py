@@ -3,7 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from noid.datapath.events import (
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import AnswerArrived, ContextRestored, IdleChecked, Input, LocatorsChanged
+from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
+from noid.flows.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
     LongUnproven,
@@ -13,10 +17,6 @@ from noid.datapath.events import (
     UlpPacketSeen,
     UnansweredPacket,
 )
-from noid.engine.context import Context
-from noid.engine.core import Core
-from noid.engine.events import AnswerArrived, ContextFound, IdleChecked, Input, LocatorsChanged
-from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.sim.parcel import CONTEXT_VALUE_AT, is_data, label_of, labels_said
 from noid.wire.control import Code
@@ -65,7 +65,7 @@ class Coverage:
                 self._count(list(waiting), Trigger.DNS_ANSWER)
             case LocatorsChanged():
                 self._count(list(core.labels.values()), Trigger.LOCATORS_CHANGED)
-            case ContextFound():
+            case ContextRestored():
                 self._count(_labelled(core, event.memory.local_label), Trigger.CONTEXT_FOUND)
             case (
                 UnansweredPacket()

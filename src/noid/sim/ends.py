@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from noid.constants import SECOND, Codepoints
-from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.events import (
     AnswerArrived,
@@ -37,6 +36,7 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.flows.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.locators import parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from noid.constants import MILLISECOND, SECOND
-from noid.datapath.events import ControlMessageReceived
+from noid.flows.events import ControlMessageReceived
 from noid.locators import UNSPECIFIED, Locator
 from noid.sim.laws import PLAIN, RENUMBERING, Change, Laws
 from noid.sim.network import locator_of

@@ -8,7 +8,17 @@ afterwards must be where the law says.
 import random
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
-from noid.datapath.events import (
+from noid.dns.records import Answer, Kind, Question, Status
+from noid.engine.context import Context
+from noid.engine.events import (
+    AnswerArrived,
+    ContextRecord,
+    ContextRestored,
+    IdleChecked,
+    LocatorsChanged,
+)
+from noid.engine.state import LAW, TIMERS_OF, State, Timer, Trigger
+from noid.flows.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
     OneWayDataSeen,
@@ -18,16 +28,6 @@ from noid.datapath.events import (
     UnansweredPacket,
     UnknownPeerSeen,
 )
-from noid.dns.records import Answer, Kind, Question, Status
-from noid.engine.context import Context
-from noid.engine.events import (
-    AnswerArrived,
-    ContextFound,
-    IdleChecked,
-    LocatorsChanged,
-    Memory,
-)
-from noid.engine.state import LAW, TIMERS_OF, State, Timer, Trigger
 from noid.locators import UNSPECIFIED
 from noid.sim.names import TIMEOUT_NS
 from noid.sim.node import Node
@@ -179,7 +179,7 @@ def _happen(world: World, node: Node, context: Context | None, trigger: Trigger)
         case Trigger.LOCATORS_CHANGED:
             node.give(LocatorsChanged(node.locators[:1]))
         case Trigger.CONTEXT_FOUND:
-            node.give(ContextFound(_memory(node, peer, label)))
+            node.give(ContextRestored(_memory(node, peer, label)))
         case Trigger.DNS_ANSWER:
             node.give(AnswerArrived(_question(node, context), Answer(status=Status.UNREACHABLE)))
         case Trigger.ICMP_ERROR:
@@ -200,10 +200,10 @@ def _make_way(world: World, node: Node, context: Context | None) -> None:
     node.give(UnknownPeerSeen(node.locators[0]))  # changes nothing, and takes the outputs along
 
 
-def _memory(node: Node, peer: Node, label: int) -> Memory:
+def _memory(node: Node, peer: Node, label: int) -> ContextRecord:
     """What an earlier daemon would have kept of a context with that label."""
     own, theirs = node.locators, peer.locators
-    return Memory(
+    return ContextRecord(
         local_aid=own[0],
         peer_aid=theirs[0],
         local_label=label,

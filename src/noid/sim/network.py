@@ -75,7 +75,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Weather(Line):
+class LinkConditions(Line):
     """What every line does that has no entry of its own, and what routers do.
 
     Attributes:
@@ -115,7 +115,9 @@ class Network:
         doomed: serial numbers of control messages that are lost; ``controls`` counts them.
     """
 
-    def __init__(self, source: random.Random, injected: Counter[str], weather: Weather) -> None:
+    def __init__(
+        self, source: random.Random, injected: Counter[str], weather: LinkConditions
+    ) -> None:
         self.random = source
         self.injected = injected
         self.weather = weather
@@ -131,7 +133,7 @@ class Network:
 
     def heal(self) -> None:
         """Everything passes, nothing is lost."""
-        self.weather = Weather(self.weather.delay_ns)
+        self.weather = LinkConditions(self.weather.delay_ns)
         for ends, line in self.lines.items():
             self.lines[ends] = Line(line.delay_ns)
         self.down.clear()

@@ -8,25 +8,19 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
-from noid.datapath.events import (
-    DatapathEvent,
-    UnknownPeerSeen,
-)
-from noid.datapath.flow import Flow
-from noid.datapath.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.dns.records import Answer, Question
 from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
     CheckIdle,
-    ContextFound,
+    ContextRecord,
+    ContextRestored,
     DeliverToUlp,
     IdleChecked,
     Input,
     InstallFlow,
     LocatorsChanged,
-    Memory,
     NoteHeard,
     Output,
     PeerResolved,
@@ -44,6 +38,9 @@ from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.engine.secrets import Entropy
 from noid.engine.state import TIMERS_OF, State, Timer, Trigger
+from noid.flows.events import DatapathEvent, UnknownPeerSeen
+from noid.flows.flow import Flow
+from noid.flows.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.locators import Locator
 from noid.sim.coverage import Coverage
 from noid.sim.names import Names
@@ -84,7 +81,7 @@ class Observer(Protocol):
         """A program hears of an error."""
 
 
-class Surroundings(Protocol):
+class NodeDependencies(Protocol):
     """What a node needs of the world; see ``noid.sim.world.World``."""
 
     seed: int
@@ -139,7 +136,7 @@ class Node:
 
     def __init__(
         self,
-        world: "Surroundings",
+        world: "NodeDependencies",
         name: str,
         locators: tuple[Locator, ...],
         *,
@@ -209,11 +206,11 @@ class Node:
         self.start()
         self.watched |= watched
         for memory in memories:
-            self.give(ContextFound(memory))
+            self.give(ContextRestored(memory))
         for label in set(datapath.watches) & set(self.datapath.watches):
             self.datapath.watches[label] = datapath.watches[label]
 
-    def memories(self) -> list[Memory]:
+    def memories(self) -> list[ContextRecord]:
         """What the shell would keep of the contexts there are."""
         kept = [self.host.memory_of(label) for label in list(self.host.core.labels)]
         return [one for one in kept if one is not None]

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from noid.constants import MICROSECOND, MILLISECOND, SECOND
-from noid.datapath.events import DatapathEvent
-from noid.datapath.flow import Flow
 from noid.dns.records import Answer, Question, Status
 from noid.engine.events import Input, Output, SendControl, Switched
 from noid.engine.host import Host
+from noid.flows.events import DatapathEvent
+from noid.flows.flow import Flow
 from noid.locators import Locator
 from noid.sim.counts import (
     FAILING,

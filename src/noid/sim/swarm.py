@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
-from noid.engine.events import ContextFound
+from noid.engine.events import ContextRestored
 from noid.sim.attackers import OffPath, OnPath
 from noid.sim.laws import Change
-from noid.sim.network import Weather, locator_of, provider_of
+from noid.sim.network import LinkConditions, locator_of, provider_of
 from noid.sim.node import Node
 from noid.sim.ulp import PROTOCOLS, Conversation
 from noid.sim.world import World
@@ -131,7 +131,7 @@ def build(world: World) -> Faults:
     """A world with hosts, conversations and faults, all drawn from its seed."""
     source = random.Random(f"{world.seed}/swarm")
     faults = draw(source)
-    world.network.weather = Weather(
+    world.network.weather = LinkConditions(
         delay_ns=source.choice((1, 10, 40, 120)) * MILLISECOND,
         jitter_ns=faults.jitter_ms * MILLISECOND,
         loss=faults.loss,
@@ -328,7 +328,7 @@ def _restart(world: World, source: random.Random) -> None:
     else:
         world.injected["context told twice"] += 1
         for memory in node.memories():
-            node.give(ContextFound(memory))
+            node.give(ContextRestored(memory))
 
 
 def _renumber(world: World, source: random.Random) -> None:

@@ -17,7 +17,7 @@ from noid.sim.checks import Checks
 from noid.sim.coverage import Coverage
 from noid.sim.laws import Change, Laws
 from noid.sim.names import Names
-from noid.sim.network import Network, Weather
+from noid.sim.network import LinkConditions, Network
 from noid.sim.node import MakeHost, Node
 from noid.sim.parcel import Parcel
 from noid.sim.trace import Trace
@@ -52,7 +52,7 @@ class World:
         self.injected: Counter[str] = Counter()
         self.random = random.Random(f"{seed}/world")
         self.names = Names(random.Random(f"{seed}/names"), self.injected)
-        self.network = Network(random.Random(f"{seed}/network"), self.injected, Weather())
+        self.network = Network(random.Random(f"{seed}/network"), self.injected, LinkConditions())
         self.ledger = Ledger()
         self.trace = Trace()
         self.coverage = Coverage()

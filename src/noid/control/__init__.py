@@ -1,0 +1,1 @@
+"""How people and programs observe and control a running daemon."""

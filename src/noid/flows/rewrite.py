@@ -1,0 +1,397 @@
+"""The law of the data plane: what becomes of one packet, given the flows. Pure.
+
+Every data plane does exactly this. On the way out a packet between the AIDs of a flow gets the
+flow's locators, the peer's label and the slot of its protocol; on the way in the label finds the
+flow, both locators are checked, and the AIDs and the protocol are put back [draft §6, §7.11]. The
+packet neither grows nor shrinks, but for a protocol without a slot [D2].
+
+"The M6 shim layer behaves as if it is associated with an extension header, which would be ordered
+immediately after any hop-by-hop options in the packet" [draft §3]: the next header that changes is
+the one after those options.
+
+``Watch`` is the rest of the law: what a plane notices of a flow as time goes by.
+
+What this room must not know: where packets come from, what time it is, who decides about flows.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from noid.constants import (
+    FLOW_LABEL_MASK,
+    FOLLOW_INTERVAL,
+    GAP_MAX,
+    GAPS_USUAL,
+    KEEPALIVE_INTERVAL,
+    KEEPALIVE_PACKETS,
+    NEVER,
+    UNANSWERED_MANY,
+    UNANSWERED_PATIENCE,
+    UNPROVEN_TIME,
+    Codepoints,
+)
+from noid.flows.flow import Flow
+from noid.locators import Locator
+from noid.wire import ipv6
+from noid.wire.chain import has_hop_by_hop
+from noid.wire.icmpv6 import NEIGHBOUR_DISCOVERY
+from noid.wire.ipv6 import ADDRESSES_AT, NEXT_HEADER_AT
+from noid.wire.slots import (
+    ESCAPE_OCTETS,
+    PROTOCOL_OF_SLOT,
+    SLOT_ESCAPE,
+    SLOT_ICMPV6,
+    SLOT_OF_PROTOCOL,
+    SLOT_RDDP,
+    escape_header,
+    m6_next_headers,
+    next_header_of,
+    slot_of,
+)
+
+
+class Refusal(enum.Enum):
+    """Why a data packet from the network is not delivered; the name under which it is counted."""
+
+    UNKNOWN_LABEL = "unknown flow label"
+    DESTINATION_NOT_OURS = "destination not in Lsl(local)"
+    SOURCE_NOT_THE_PEERS = "source not in Lsl(peer)"
+    RESERVED_SLOT = "reserved slot"
+    BAD_ESCAPE = "malformed escape header"
+    MALFORMED = "malformed packet"
+    MISPLACED = "fragments below M6"
+    SOURCE_OF_NO_HOST = "source of no host"
+    CONTROL_AS_DATA = "control message as data"
+    """Control messages travel plain or with flow label 0, and never out of data [D6]."""
+
+
+ANSWERED = frozenset({Refusal.DESTINATION_NOT_OURS, Refusal.SOURCE_NOT_THE_PEERS})
+"""What is answered as an unknown label is: silence reveals no label [D41]."""
+
+
+class Arrival(NamedTuple):
+    """A data packet from the network, taken apart.
+
+    Attributes:
+        source: source address field.
+        destination: destination address field.
+        next_header: its M6 next header.
+        flow_label: 20 bits.
+        traffic_class: 8 bits.
+        hop_limit: 8 bits.
+        payload: what follows the M6 next header.
+    """
+
+    source: Locator
+    destination: Locator
+    next_header: int
+    flow_label: int
+    traffic_class: int
+    hop_limit: int
+    payload: bytes
+
+    @classmethod
+    def of(cls, packet: bytes, next_header: int, body_at: int) -> "Arrival":
+        """A whole packet, taken apart.
+
+        Args:
+            packet: it; what follows its announced length is cut off.
+            next_header: the one that counts, which may stand after hop-by-hop options.
+            body_at: where what follows that begins.
+        """
+        first, octets, _, hop_limit, source, destination = ipv6.HEADER.unpack_from(packet)
+        return cls(
+            source,
+            destination,
+            next_header,
+            first & FLOW_LABEL_MASK,
+            first >> 20 & 0xFF,
+            hop_limit,
+            packet[body_at : ipv6.HEADER_OCTETS + octets],
+        )
+
+    def encode(self) -> bytes:
+        """The packet as it arrived, without hop-by-hop options."""
+        header = ipv6.Header(
+            source=self.source,
+            destination=self.destination,
+            next_header=self.next_header,
+            payload_octets=len(self.payload),
+            flow_label=self.flow_label,
+            traffic_class=self.traffic_class,
+            hop_limit=self.hop_limit,
+        )
+        return header.encode() + self.payload
+
+
+class Delivery(NamedTuple):
+    """A packet for the ULP.
+
+    Attributes:
+        flow: the flow it came on.
+        packet: the whole IPv6 packet between AIDs.
+        source: the locator it came from.
+        verified: whether that may become a destination.
+        elsewhere: whether it came to another locator than Lp(local), which changes nothing and is
+            counted [draft §7.11 2c, D21].
+    """
+
+    flow: Flow
+    packet: bytes
+    source: Locator
+    verified: bool
+    elsewhere: bool
+
+
+@dataclass(slots=True)
+class Watch:
+    """What a plane remembers of a flow besides the flow, and what it notices by that.
+
+    A plane has one for each label it has a flow for, and keeps it when the flow is replaced.
+
+    Attributes:
+        unanswered_ns: when the first packet went that nothing has answered since; 0 if none.
+        received_ns: when something was last received; 0 if never.
+        reported_ns: when silence was last reported.
+        followed_ns: when another source was last followed or reported.
+        unanswered: packets sent since ``unanswered_ns``.
+        heard_ns: when data or something authentic last came; 0 if never.
+        gap_ns: the mean time between these; 0 if not known.
+        unreturned: packets received since something was last sent.
+        sent_ns: when something was last sent, or a keepalive last due; 0 if never.
+        proven_ns: when something authentic last came, or that was last missed; 0 if never.
+    """
+
+    unanswered_ns: int = 0
+    received_ns: int = 0
+    reported_ns: int = 0
+    followed_ns: int = 0
+    unanswered: int = 0
+    heard_ns: int = 0
+    gap_ns: int = 0
+    unreturned: int = 0
+    sent_ns: int = 0
+    proven_ns: int = 0
+
+    def sent(self, flow: Flow, now_ns: int, *, is_tcp: bool) -> int:
+        """A packet leaves by the flow.
+
+        Args:
+            flow: its flow.
+            now_ns: the present.
+            is_tcp: whether receivers acknowledge it.
+
+        Returns:
+            0, or how long nothing has been heard, where that is to be reported with a copy of the
+            packet: it leaves later than the patience of the flow after the first unanswered one.
+        """
+        self.sent_ns, self.unreturned = now_ns, 0
+        self.unanswered += 1
+        if not self.unanswered_ns:
+            self.unanswered_ns = now_ns
+            return 0
+        silent_ns = now_ns - self.unanswered_ns
+        if (
+            silent_ns <= max(flow.silence_ns, self._patience_ns(is_tcp))
+            or now_ns - self.reported_ns <= flow.silence_ns
+        ):
+            return 0
+        self.reported_ns = now_ns
+        return silent_ns
+
+    def _patience_ns(self, is_tcp: bool) -> int:
+        """For how long the silence of a peer means nothing, whatever T is [D20, D42].
+
+        Receivers delay their answers to few TCP segments. Other packets may draw no answer but
+        keepalives, so the peer's usual gap decides.
+        """
+        many = self.unanswered > UNANSWERED_MANY
+        if is_tcp:
+            return 0 if many else UNANSWERED_PATIENCE
+        if self.gap_ns:
+            return 7 * self.gap_ns // 4
+        return UNANSWERED_PATIENCE if many else NEVER
+
+    def heard(self, now_ns: int) -> None:
+        """Data or something authentic came: what was sent is not unanswered any more."""
+        self.unanswered_ns = self.unanswered = 0
+        if self.heard_ns:
+            usual_ns = max(GAPS_USUAL * self.gap_ns, UNANSWERED_PATIENCE)
+            longest_ns = usual_ns if self.gap_ns else GAP_MAX
+            gap_ns = min(now_ns - self.heard_ns, longest_ns, GAP_MAX)
+            self.gap_ns = (3 * self.gap_ns + gap_ns) // 4 if self.gap_ns else gap_ns
+        self.heard_ns = now_ns
+
+    def misses_proof(self, now_ns: int) -> bool:
+        """A packet leaves: whether nothing authentic has come for long [D41]."""
+        if now_ns - self.proven_ns < UNPROVEN_TIME:
+            return False
+        self.proven_ns = now_ns
+        return True
+
+    def owes_keepalive(self, now_ns: int) -> bool:
+        """A packet was delivered: whether the host owes the peer a sign of life [D42].
+
+        That is due at the second packet since anything was sent, not sooner than
+        KEEPALIVE_INTERVAL after that.
+        """
+        self.unreturned += 1
+        if self.unreturned < KEEPALIVE_PACKETS or now_ns - self.sent_ns < KEEPALIVE_INTERVAL:
+            return False
+        self.sent_ns, self.unreturned = now_ns, 0
+        return True
+
+    def received(self, delivery: Delivery, now_ns: int) -> bool:
+        """A packet was delivered.
+
+        Returns:
+            Whether its source is to be reported, being another than Lp(peer): where it is verified
+            Lp(peer) has become it, "at most once a second back and forth" [draft §7.11 3, D21].
+        """
+        self.received_ns = now_ns
+        self.heard(now_ns)
+        flow = delivery.flow
+        if delivery.source == flow.peer_locator or now_ns - self.followed_ns < FOLLOW_INTERVAL:
+            return False
+        self.followed_ns = now_ns
+        if delivery.verified:
+            flow.peer_locator = delivery.source
+        return True
+
+
+class Rewriter:
+    """The flows of one host and the two functions over them.
+
+    Args:
+        codepoints: the next headers in use.
+    """
+
+    def __init__(self, codepoints: Codepoints) -> None:
+        self.by_aids: dict[bytes, Flow] = {}
+        self.by_label: dict[int, Flow] = {}
+        # Both directions are one look-up in a table of small integers, made once.
+        self._slot_heads = {
+            rewritable: {
+                protocol: next_header_of(slot, codepoints, rewritable=rewritable)
+                for protocol, slot in SLOT_OF_PROTOCOL.items()
+            }
+            for rewritable in (True, False)
+        }
+        self._escapes = {
+            rewritable: next_header_of(SLOT_ESCAPE, codepoints, rewritable=rewritable)
+            for rewritable in (True, False)
+        }
+        slots = {number: slot_of(number, codepoints) for number in m6_next_headers(codepoints)}
+        self._slots = {number: slot.number for number, slot in slots.items() if slot is not None}
+        self.numbers = frozenset(self._slots)
+        self._control_type = bytes((codepoints.icmpv6_type,))
+
+    def install(self, flow: Flow) -> None:
+        """Puts a flow in the place of the one with its AIDs, and of the one with its label."""
+        key = flow.local_aid + flow.peer_aid
+        if flow.aside:
+            self._forget_pair(key, flow.local_label)
+            self.by_label[flow.local_label] = flow
+            return
+        previous = self.by_aids.get(key)
+        if previous is not None and previous.local_label != flow.local_label:
+            self.by_label.pop(previous.local_label, None)
+        self.by_aids[key] = flow
+        self.by_label[flow.local_label] = flow
+
+    def remove(self, local_label: int) -> Flow | None:
+        """Takes a flow out; returns it, or None where there was none."""
+        flow = self.by_label.pop(local_label, None)
+        if flow is not None:
+            self._forget_pair(flow.local_aid + flow.peer_aid, local_label)
+        return flow
+
+    def _forget_pair(self, key: bytes, local_label: int) -> None:
+        """Takes the flow with a label from its pair of AIDs, if it is the one that has it."""
+        having = self.by_aids.get(key)
+        if having is not None and having.local_label == local_label:
+            del self.by_aids[key]
+
+    def flow_of(self, packet: bytes) -> Flow | None:
+        """The flow that carries a packet of the ULP, or None where it goes plainly.
+
+        Neighbour discovery between AIDs on one link always does: it is about that link [D23].
+        """
+        kind = packet[ipv6.HEADER_OCTETS : ipv6.HEADER_OCTETS + 1]
+        if packet[NEXT_HEADER_AT] == ipv6.ICMPV6 and kind and kind[0] in NEIGHBOUR_DISCOVERY:
+            return None
+        flow = self.by_aids.get(packet[ADDRESSES_AT : ipv6.HEADER_OCTETS])
+        return flow if flow is not None and flow.transmits else None
+
+    def outbound(self, packet: bytes, flow: Flow) -> bytes:
+        """The packet of a ULP between AIDs, as it travels between locators.
+
+        Args:
+            packet: a whole IPv6 packet whose addresses are the flow's AIDs.
+            flow: the flow that carries it.
+
+        Returns:
+            The same number of octets, or 8 more where the protocol needs the escape slot.
+        """
+        first, payload_octets, protocol, hop_limit = ipv6.FRONT.unpack_from(packet)
+        first = first & ~FLOW_LABEL_MASK | flow.peer_label
+        options, body = b"", packet[ipv6.HEADER_OCTETS :]
+        if protocol == ipv6.HOP_BY_HOP and has_hop_by_hop(packet):
+            protocol, end = body[0], 8 + body[1] * 8
+            options, body = body[1:end], body[end:]
+        head = self._slot_heads[flow.rewritable].get(protocol)
+        if head is None:
+            head = self._escapes[flow.rewritable]
+            body = escape_header(protocol) + body
+            payload_octets = len(packet) - ipv6.HEADER_OCTETS + ESCAPE_OCTETS
+        if options:
+            body = bytes((head,)) + options + body
+            head = ipv6.HOP_BY_HOP
+        ends = flow.local_locator, flow.peer_locator
+        return ipv6.HEADER.pack(first, payload_octets, head, hop_limit, *ends) + body
+
+    def is_icmpv6(self, arrival: Arrival) -> bool:
+        """Whether a packet is in the ICMPv6 slot."""
+        return self._slots[arrival.next_header] == SLOT_ICMPV6
+
+    def inbound(self, arrival: Arrival) -> Delivery | Refusal:
+        """A data packet from the network, as the ULP may see it [draft §7.11].
+
+        Returns:
+            The packet between AIDs, or why there is none.
+        """
+        flow = self.by_label.get(arrival.flow_label)
+        if flow is None:
+            return Refusal.UNKNOWN_LABEL
+        if arrival.destination not in flow.local_locators:
+            return Refusal.DESTINATION_NOT_OURS
+        if arrival.source not in flow.peer_locators:
+            return Refusal.SOURCE_NOT_THE_PEERS
+        slot = self._slots[arrival.next_header]
+        payload = arrival.payload
+        if slot == SLOT_RDDP:
+            return Refusal.RESERVED_SLOT
+        if slot == SLOT_ICMPV6 and payload[:1] == self._control_type:
+            return Refusal.CONTROL_AS_DATA
+        if slot == SLOT_ESCAPE:
+            # No host sends a protocol with a slot in an escape, nor M6 again, nor hop-by-hop
+            # options, behind which there could be M6 again.
+            if len(payload) < ESCAPE_OCTETS or payload[1] != 0:
+                return Refusal.BAD_ESCAPE
+            protocol = payload[0]
+            if protocol in SLOT_OF_PROTOCOL or protocol in self._slots or not protocol:
+                return Refusal.BAD_ESCAPE
+            payload = payload[ESCAPE_OCTETS:]
+        else:
+            protocol = PROTOCOL_OF_SLOT[slot]
+        first = ipv6.VERSION << 28 | arrival.traffic_class << 20
+        aids = flow.peer_aid, flow.local_aid
+        header = ipv6.HEADER.pack(first, len(payload), protocol, arrival.hop_limit, *aids)
+        return Delivery(
+            flow,
+            header + payload,
+            arrival.source,
+            verified=arrival.source in flow.verified_locators,
+            elsewhere=arrival.destination != flow.local_locator,
+        )

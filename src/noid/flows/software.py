@@ -1,0 +1,236 @@
+"""The packet path of a host, whatever brings the packets: packets and the time in, effects out.
+
+The TUN plane, the slow path of the plane in the kernel, the simulator and the tests run this one.
+It dispatches a packet by the law of rewrite.py and by what ``Watch`` notices. It has no clock, no
+socket and no engine: the caller carries the effects out in the order in which they come.
+"""
+
+from collections import Counter, OrderedDict
+from typing import NamedTuple
+
+from noid.constants import Codepoints
+from noid.flows.events import (
+    ControlMessageReceived,
+    DatapathEvent,
+    IcmpErrorReceived,
+    LongUnproven,
+    OneWayDataSeen,
+    PacketHeld,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownLabelSeen,
+)
+from noid.flows.flow import Flow
+from noid.flows.rewrite import Arrival, Delivery, Refusal, Rewriter, Watch
+from noid.flows.verdict import Outcome, arrival_of, judge
+from noid.shares.policy import UNKNOWN, site_of
+from noid.shares.rates import Rate
+from noid.wire import icmpv6, ipv6
+from noid.wire.ipv6 import NEXT_HEADER_AT
+
+KEPT_MAX = 4096
+"""Flows whose last TCP segment is kept."""
+KEY = 0x9E37_79B9_7F4A_7C15
+"""Of simulators and tests, in which nothing is random."""
+
+
+class Transmit(NamedTuple):
+    """A packet for the network.
+
+    Attributes:
+        packet: as it travels.
+        flow: the flow that carries it; None where it goes plainly.
+    """
+
+    packet: bytes
+    flow: Flow | None
+
+
+class Deliver(NamedTuple):
+    """A packet for the host's own stack, between AIDs.
+
+    Attributes:
+        packet: the whole IPv6 packet.
+    """
+
+    packet: bytes
+
+
+Effect = Transmit | Deliver | DatapathEvent
+
+
+class SoftwareDatapath:
+    """The packet path of one host.
+
+    Args:
+        codepoints: the numbers in use.
+        key: a secret, odd number for the rate of strangers; see ``Rate``.
+
+    Attributes:
+        rewriter: the flows.
+        watches: what is noticed of each flow, by F(local).
+        kept: the last TCP segment of a flow, by F(local), the least recently sent first.
+        counts: what happened so far, by name.
+    """
+
+    def __init__(self, codepoints: Codepoints, key: int = KEY) -> None:
+        self.rewriter = Rewriter(codepoints)
+        self.watches: dict[int, Watch] = {}
+        self.kept: OrderedDict[int, bytes] = OrderedDict()
+        self.counts: Counter[str] = Counter()
+        self._control_type = codepoints.icmpv6_type
+        self.unknown = Rate(UNKNOWN, key)
+
+    # --- flows ----------------------------------------------------------------------------------
+
+    def install(self, flow: Flow) -> None:
+        """Uses a flow, in place of the one with its AIDs or its label."""
+        previous = self.rewriter.by_aids.get(flow.local_aid + flow.peer_aid)
+        self.rewriter.install(flow)
+        self.watches.setdefault(flow.local_label, Watch())
+        if previous is not None and previous.local_label not in self.rewriter.by_label:
+            self._forget(previous.local_label)
+
+    def remove(self, local_label: int) -> None:
+        """Forgets a flow and everything that was noticed of it."""
+        self.rewriter.remove(local_label)
+        self._forget(local_label)
+
+    def _forget(self, local_label: int) -> None:
+        self.watches.pop(local_label, None)
+        self.kept.pop(local_label, None)
+
+    def heard(self, local_label: int, now_ns: int) -> None:
+        """Takes what a flow has sent so far as answered: the peer said something authentic."""
+        watch = self.watches.get(local_label)
+        if watch is not None:
+            watch.proven_ns = now_ns
+            watch.heard(now_ns)
+
+    def received_ns(self, local_label: int) -> int:
+        """When a flow last received something; 0 if never."""
+        watch = self.watches.get(local_label)
+        return 0 if watch is None else watch.received_ns
+
+    # --- out ------------------------------------------------------------------------------------
+
+    def from_host(self, packet: bytes, now_ns: int) -> list[Effect]:
+        """A program sends a packet to an AID that is watched.
+
+        Args:
+            packet: a whole IPv6 packet.
+            now_ns: the present, by the clock that ``Flow.silence_ns`` is about.
+
+        Returns:
+            The packet as it travels, and what the engine is to know of it.
+        """
+        flow = self.rewriter.flow_of(packet)
+        if flow is None:
+            self.counts["packets sent plainly"] += 1
+            return [Transmit(packet, None), UlpPacketSeen(packet)]
+        self.counts["packets sent"] += 1
+        label = flow.local_label
+        is_tcp = packet[NEXT_HEADER_AT] == ipv6.TCP
+        if is_tcp:
+            self._keep(label, packet)
+        effects: list[Effect] = [Transmit(self.rewriter.outbound(packet, flow), flow)]
+        watch = self.watches[label]
+        silent_ns = watch.sent(flow, now_ns, is_tcp=is_tcp)
+        if watch.misses_proof(now_ns):
+            effects.append(LongUnproven(label))
+        if silent_ns:
+            self.counts["unanswered packets"] += 1
+            effects.append(UnansweredPacket(label, packet, silent_ns))
+        return effects
+
+    def again(self, local_label: int, packet: bytes) -> list[Effect]:
+        """Sends a packet of the ULP by its flow once more, unless the flow is gone.
+
+        Args:
+            local_label: F(local).
+            packet: as the ULP sent it; empty for the TCP segment that was kept, if there is one.
+        """
+        flow = self.rewriter.by_label.get(local_label)
+        packet = packet or self.kept.get(local_label, b"")
+        if flow is None or not flow.transmits or not packet:
+            return []
+        return [Transmit(self.rewriter.outbound(packet, flow), flow)]
+
+    def _keep(self, local_label: int, packet: bytes) -> None:
+        """Keeps the last TCP segment of a flow, to be sent again on another pair of locators."""
+        self.kept[local_label] = packet
+        self.kept.move_to_end(local_label)
+        if len(self.kept) > KEPT_MAX:
+            self.kept.popitem(last=False)
+
+    # --- in -------------------------------------------------------------------------------------
+
+    def from_network(self, packet: bytes, now_ns: int) -> list[Effect]:
+        """A whole packet comes from the network.
+
+        Returns:
+            What is delivered and what the engine is to know; a plain packet is delivered as it is.
+        """
+        arrival = self.arrival_of(packet)
+        if arrival is not None:
+            return self.arrived(arrival, now_ns)
+        if packet[NEXT_HEADER_AT] == ipv6.ICMPV6 and len(packet) > ipv6.HEADER_OCTETS:
+            kind = packet[ipv6.HEADER_OCTETS]
+            if kind == self._control_type or kind in icmpv6.ERROR_TYPES:
+                arrival = Arrival.of(packet, ipv6.ICMPV6, ipv6.HEADER_OCTETS)
+                return self.icmpv6_arrived(arrival, in_slot=False)
+        return [Deliver(packet)]
+
+    def arrival_of(self, packet: bytes) -> Arrival | Refusal | None:
+        """An M6 packet taken apart, why it is dropped, or None where it is no M6 packet."""
+        return arrival_of(packet, self.rewriter.numbers)
+
+    def arrived(self, arrival: Arrival | Refusal, now_ns: int) -> list[Effect]:
+        """An M6 packet."""
+        verdict = judge(self.rewriter, arrival)
+        if verdict.outcome in (Outcome.DROPPED, Outcome.UNKNOWN_LABEL):
+            why = verdict.refusal or Refusal.UNKNOWN_LABEL
+            self.counts[f"refused: {why.value}"] += 1
+        if verdict.outcome is Outcome.DROPPED:
+            return []
+        assert verdict.arrival is not None, "it is M6 and sound"
+        if verdict.outcome is Outcome.CONTROL:
+            return self.icmpv6_arrived(verdict.arrival, in_slot=True)
+        if verdict.delivery is None:
+            return self._unknown(verdict.arrival, now_ns)
+        self.counts["packets received"] += 1
+        if verdict.outcome is Outcome.HELD:
+            return [_held(verdict.delivery)]
+        return self._delivered(verdict.delivery, now_ns)
+
+    def _delivered(self, delivery: Delivery, now_ns: int) -> list[Effect]:
+        """A packet for the ULP, and what is noticed by it."""
+        flow = delivery.flow
+        if delivery.elsewhere:
+            self.counts["packets received elsewhere than at Lp(local)"] += 1
+        effects: list[Effect] = [Deliver(delivery.packet)]
+        watch = self.watches[flow.local_label]
+        if watch.received(delivery, now_ns):
+            effects.append(SourceMoved(flow.local_label, delivery.source, delivery.verified))
+        if watch.owes_keepalive(now_ns):
+            effects.append(OneWayDataSeen(flow.local_label))
+        return effects
+
+    def icmpv6_arrived(self, arrival: Arrival, *, in_slot: bool) -> list[Effect]:
+        """A control message, plain or in the slot, or an ICMPv6 error; others are nothing to us."""
+        source, destination, octets = arrival.source, arrival.destination, arrival.payload
+        if octets[:1] == bytes((self._control_type,)):
+            return [ControlMessageReceived(source, destination, in_slot, octets)]
+        if octets and not in_slot:
+            return [IcmpErrorReceived(source, destination, octets)]
+        return []
+
+    def _unknown(self, arrival: Arrival, now_ns: int) -> list[Effect]:
+        if not self.unknown.take(site_of(arrival.source), now_ns):
+            return []
+        return [UnknownLabelSeen(arrival.encode())]
+
+
+def _held(delivery: Delivery) -> PacketHeld:
+    return PacketHeld(delivery.flow.local_label, delivery.packet, delivery.source)

@@ -1,0 +1,84 @@
+"""What becomes of a packet from the network, as data: the verdict of every plane. Pure.
+
+The programs in the kernel, the planes in Python and the second implementation of the tests give the
+same verdict for the same packet. ``arrival_of`` is the parser, ``judge`` the law.
+"""
+
+import enum
+from collections.abc import Container
+from typing import NamedTuple
+
+from noid.constants import CONTROL_FLOW_LABEL
+from noid.flows.rewrite import ANSWERED, Arrival, Delivery, Refusal, Rewriter
+from noid.locators import is_global_unicast
+from noid.wire.chain import is_sound, place_of
+
+
+class Outcome(enum.Enum):
+    """What becomes of it."""
+
+    NOT_M6 = "not M6"
+    """The host's own stack has it as it is."""
+    CONTROL = "control"
+    """A control message in the slot; the engine has it [D6]."""
+    RESTORED = "restored"
+    """The ULP has it, between AIDs."""
+    HELD = "held"
+    """The engine keeps it [D37, D48]."""
+    UNKNOWN_LABEL = "unknown label"
+    """The engine may answer it with UC [draft §7.11 1a]; one with the label of a flow and other
+    locators than it has is answered alike, so that silence reveals no label [D41]."""
+    DROPPED = "dropped"
+
+
+class Verdict(NamedTuple):
+    """What becomes of a packet.
+
+    Attributes:
+        outcome: what.
+        arrival: the packet taken apart, where it is M6 and sound.
+        delivery: what is restored or held.
+        refusal: why it is dropped.
+    """
+
+    outcome: Outcome
+    arrival: Arrival | None = None
+    delivery: Delivery | None = None
+    refusal: Refusal | None = None
+
+
+NOT_M6 = Verdict(Outcome.NOT_M6)
+
+
+def arrival_of(packet: bytes, numbers: Container[int]) -> Arrival | Refusal | None:
+    """An M6 packet taken apart, why it is dropped, or None where it is no M6 packet.
+
+    Args:
+        packet: from its IPv6 header on; what follows its announced length is cut off.
+        numbers: the M6 next headers.
+    """
+    place = place_of(packet, numbers)
+    if place is None:
+        return None
+    if not is_sound(packet, place):
+        return Refusal.MALFORMED
+    return Arrival.of(packet, packet[place.at], place.body_at)
+
+
+def judge(rewriter: Rewriter, arrival: Arrival | Refusal | None) -> Verdict:
+    """What becomes of a packet to an address of this host."""
+    if arrival is None:
+        return NOT_M6
+    if isinstance(arrival, Refusal):
+        return Verdict(Outcome.DROPPED, refusal=arrival)
+    is_control = rewriter.is_icmpv6(arrival) and arrival.flow_label == CONTROL_FLOW_LABEL
+    if is_control or arrival.flow_label not in rewriter.by_label:
+        if not is_global_unicast(arrival.source):
+            return Verdict(Outcome.DROPPED, refusal=Refusal.SOURCE_OF_NO_HOST)
+        return Verdict(Outcome.CONTROL if is_control else Outcome.UNKNOWN_LABEL, arrival)
+    delivery = rewriter.inbound(arrival)
+    if isinstance(delivery, Refusal):
+        if delivery in ANSWERED and is_global_unicast(arrival.source):
+            return Verdict(Outcome.UNKNOWN_LABEL, arrival, refusal=delivery)
+        return Verdict(Outcome.DROPPED, arrival, refusal=delivery)
+    return Verdict(Outcome.HELD if delivery.flow.holds else Outcome.RESTORED, arrival, delivery)

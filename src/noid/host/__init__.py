@@ -1,0 +1,1 @@
+"""This machine: its links, addresses, routes, rules, sockets and resolver configuration."""

@@ -1,0 +1,592 @@
+"""Everything noid says to rtnetlink; the one room besides the lab that imports pyroute2."""
+
+import contextlib
+import errno
+import functools
+import socket
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from pyroute2 import IPRoute
+from pyroute2.ethtool import Ethtool
+from pyroute2.netlink.exceptions import NetlinkError
+
+from noid.errors import PlatformError
+from noid.host import routes
+from noid.host.links import is_meant, is_vlan, may_be_locator
+from noid.host.pairs import Pair, veth
+from noid.host.routes import PeerRoute
+from noid.host.rules import Rule, read_rule
+from noid.host.survey import Device, OwnAddress, OwnDevice, Survey
+from noid.locators import Locator, format_locator, parse_locator
+
+LOOPBACK = "lo"
+SCOPE_GLOBAL = 0
+FLAG_NO_DAD = 0x02
+FLAG_NO_PREFIX_ROUTE = 0x200
+FLAG_DEPRECATED = 0x20
+LINK_CARRIES = 0x1 | 0x10000
+"""IFF_UP and IFF_LOWER_UP: the link is wanted, and there is something at its other end."""
+PASSING_ADDRESS = "fe80::6d36"
+FOREVER = 0xFFFFFFFF
+NEIGHBOUR_INCOMPLETE = 0x01
+NEIGHBOUR_PERMANENT = 0x80
+NEIGHBOUR_USE = 0x01
+"""NTF_USE (linux/neighbour.h): what happens to an entry when a packet is sent by it happens now."""
+ROUTE_UNICAST = 1
+FAR_AWAY = "2000::"
+"""An address of nobody's, to which the route of the wide world leads."""
+FAR_AWAY_BITS = 16
+"""A route that leads there has a prefix no longer than this."""
+MULTICAST = "ff00::/8"
+TABLE_LOCAL = 255
+IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
+ADDRESS_GENERATION_NONE = "1"
+ARPHRD_ETHER = 1
+IFF_UP = 0x1
+IFF_NOARP = 0x80
+MTU_MAX = 65_535
+"""Of a device of Ethernet's kind in Linux (ETH_MAX_MTU)."""
+CLSACT_HANDLE = 0xFFFF0000
+CLSACT_EGRESS = 0xFFFFFFF3
+CLSACT_INGRESS = 0xFFFFFFF2
+FILTER_PRIORITY = 0x6D36
+"""Of our filters on clsact: what is there with another is somebody else's."""
+CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation")
+SUMMING = "tx-checksum-ip-generic"
+
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def _on_worker(method: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Runs a method of HostNetwork on its worker thread, and waits for it.
+
+    The netlink library runs an event loop of its own, which it cannot do on the thread of ours. A
+    call takes about a millisecond, and few are made. A refusal is raised as PlatformError.
+    """
+
+    @functools.wraps(method)
+    def call(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        network = arguments[0]
+        assert isinstance(network, HostNetwork)
+        with _explained(method.__name__):
+            return network.worker.submit(method, *arguments, **options).result()
+
+    return call
+
+
+class HostNetwork:
+    """The addresses, routes, rules and devices of this host."""
+
+    def __init__(self) -> None:
+        self.worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
+        self._route = self.worker.submit(IPRoute).result()
+        self._ethtool = self.worker.submit(Ethtool).result()
+
+    def close(self) -> None:
+        """Closes the netlink socket."""
+        self.worker.submit(self._ethtool.close).result()
+        self.worker.submit(self._route.close).result()
+        self.worker.shutdown()
+
+    @_on_worker
+    def survey(self, interfaces: Sequence[str], *, excluded: Sequence[str]) -> Survey:
+        """What there is now.
+
+        Args:
+            interfaces: globs of the uplinks, such as ``eth*``.
+            excluded: devices of our own, which never count.
+
+        Raises:
+            PlatformError: the kernel does not say.
+        """
+        with _explained("reading links, addresses and rules"):
+            return self._survey(interfaces, excluded)
+
+    def _survey(self, interfaces: Sequence[str], excluded: Sequence[str]) -> Survey:
+        links = {int(link["index"]): link for link in self._route.get_links()}
+        ours = {index for index, link in links.items() if link.get("ifname") in excluded}
+        addresses = [
+            (int(one["index"]), _own_end(one), one)
+            for one in self._route.get_addr(family=socket.AF_INET6)
+        ]
+        uplinks = {
+            index: link
+            for index, link in links.items()
+            if index not in ours
+            and link.get("ifname") != LOOPBACK
+            and any(is_meant(link, one) for one in interfaces)
+        }
+        up = [link for link in uplinks.values() if link["flags"] & IFF_UP]
+        tagged = {one.get("link") for one in links.values() if is_vlan(one)}
+        by_device: dict[int, set[Locator]] = {}
+        for index, locator, _ in addresses:
+            by_device.setdefault(index, set()).add(locator)
+        return Survey(
+            devices=tuple(
+                self._device(
+                    link,
+                    frozenset(by_device.get(int(link["index"]), ())),
+                    has_vlans=link["index"] in tagged,
+                )
+                for link in up
+            ),
+            locators=tuple(
+                self._own_address(locator, uplinks[index], one)
+                for index, locator, one in addresses
+                if index in uplinks and may_be_locator(locator, one)
+            ),
+            addresses=frozenset(one for index, one, _ in addresses if index not in ours),
+            rules=tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6))),
+            mtu=min((int(link.get("mtu")) for link in up), default=0),
+            default_device=self._default_route(FAR_AWAY)[1],
+            ours={
+                str(links[index].get("ifname")): self._own_device(
+                    links[index],
+                    frozenset(
+                        locator
+                        for where, locator, one in addresses
+                        if where == index and one["scope"] == SCOPE_GLOBAL
+                    ),
+                )
+                for index in ours
+            },
+        )
+
+    def _own_device(self, link: Any, addresses: frozenset[Locator]) -> OwnDevice:
+        name, mtu_ipv6 = str(link.get("ifname")), 0
+        with contextlib.suppress(OSError, ValueError):
+            mtu_ipv6 = int((IPV6_CONF / name / "mtu").read_text())
+        return OwnDevice(
+            index=int(link["index"]),
+            is_up=bool(link["flags"] & IFF_UP),
+            mtu=int(link.get("mtu")),
+            mtu_ipv6=mtu_ipv6,
+            addresses=addresses,
+            features=_features(self._ethtool, name),
+        )
+
+    def _device(self, link: Any, addresses: frozenset[Locator], *, has_vlans: bool) -> Device:
+        name = str(link.get("ifname"))
+        has_ethernet = link["ifi_type"] == ARPHRD_ETHER
+        return Device(
+            index=int(link["index"]),
+            name=name,
+            mtu=int(link.get("mtu")),
+            has_ethernet=has_ethernet,
+            carries=(link["flags"] & LINK_CARRIES) == LINK_CARRIES,
+            link=bytes.fromhex(link.get("address").replace(":", "")) if has_ethernet else b"",
+            addresses=addresses,
+            features=_features(self._ethtool, name),
+            has_vlans=has_vlans,
+        )
+
+    def _own_address(self, locator: Locator, link: Any, address: Any) -> OwnAddress:
+        return OwnAddress(
+            locator,
+            str(link.get("ifname")),
+            deprecated=bool((address.get("flags") or 0) & FLAG_DEPRECATED),
+            broken=(link["flags"] & LINK_CARRIES) != LINK_CARRIES,
+            leads_out=self._leads_out(locator, link["index"]),
+            leaves_by=self._default_route(FAR_AWAY, src=format_locator(locator))[1],
+        )
+
+    def _leads_out(self, source: Locator, index: int) -> bool:
+        """Whether policy routing takes packets from an address out by a certain interface."""
+        try:
+            routes = list(
+                self._route.route(
+                    "get",
+                    family=socket.AF_INET6,
+                    dst=FAR_AWAY,
+                    src=format_locator(source),
+                    oif=index,
+                )
+            )
+        except NetlinkError:
+            return False
+        return any(route.get("oif") == index and route["type"] == ROUTE_UNICAST for route in routes)
+
+    @_on_worker
+    def make_pair(
+        self, name: str, other: str, *, mtu: int, sums: bool, before: Pair | None = None
+    ) -> Pair:
+        """Two devices of ours, joined; those an earlier run left behind are taken over.
+
+        What is sent on ``name`` arrives on ``other`` cut to segments, since neither says it could
+        take super-packets, and summed up unless ``sums`` says that a later device will do that. How
+        long they may be the uplinks say, each for its own: ``other`` takes any, but for IPv6.
+
+        Args:
+            name: of the device that packets are sent to.
+            other: of the one they come out of.
+            mtu: of the first, for what has no other route.
+            sums: whether sums may be left to a later device.
+            before: what they were before others removed them, and are to be again.
+        """
+        with _explained(f"devices {name} and {other}"):
+            if not self._route.link_lookup(ifname=name):
+                self._route.link("add", **veth(name, other, before))
+            found = []
+            for one, octets in ((name, mtu), (other, MTU_MAX)):
+                index = int(self._route.link_lookup(ifname=one)[0])
+                (IPV6_CONF / one / "addr_gen_mode").write_text(ADDRESS_GENERATION_NONE)
+                self._route.link("set", index=index, mtu=octets, flags=IFF_NOARP, change=IFF_NOARP)
+                self._route.link("set", index=index, state="up")
+                self._remove_multicast_route(index)
+                found.append(index)
+            with Ethtool() as ethtool:
+                answer = ethtool.get_features(name)
+                for feature in CUTTING:
+                    answer.features[feature].enable = False
+                answer.features[SUMMING].enable = sums
+                ethtool.set_features(name, answer)
+            (link,) = self._route.link("get", index=found[1])
+            (IPV6_CONF / other / "mtu").write_text(str(mtu))
+            return Pair(found[0], found[1], bytes.fromhex(link.get("address").replace(":", "")))
+
+    @_on_worker
+    def remove_device(self, name: str) -> bool:
+        """Removes a device of ours; returns whether it was there."""
+        indexes = self._route.link_lookup(ifname=name)
+        for index in indexes:
+            with contextlib.suppress(NetlinkError):
+                self._route.link("del", index=index)
+        return bool(indexes)
+
+    @_on_worker
+    def attach_filter(self, ifindex: int, program: int, *, egress: bool) -> None:
+        """Puts a BPF program on a device by clsact, in the place of ours that may be there."""
+        with _explained("attach the BPF programs by clsact"):
+            with contextlib.suppress(NetlinkError):
+                self._route.tc("add", "clsact", ifindex)
+            if not self._has_clsact(ifindex):
+                raise PlatformError(
+                    f"clsact on device {ifindex}",
+                    errno.EEXIST,
+                    "an ingress qdisc is in its place: tc qdisc del dev DEVICE ingress",
+                )
+            self._route.tc(
+                "replace-filter",
+                "bpf",
+                ifindex,
+                handle=1,
+                fd=program,
+                name="noid",
+                parent=CLSACT_EGRESS if egress else CLSACT_INGRESS,
+                prio=FILTER_PRIORITY,
+                classid=1,
+                direct_action=True,
+            )
+
+    def _has_clsact(self, ifindex: int) -> bool:
+        """Whether a device has clsact, and not the ingress qdisc, which takes its place."""
+        return any(qdisc.get("kind") == "clsact" for qdisc in self._route.get_qdiscs(index=ifindex))
+
+    @_on_worker
+    def has_filter(self, ifindex: int, *, egress: bool) -> bool:
+        """Whether our program is still on a device by clsact."""
+        parent = CLSACT_EGRESS if egress else CLSACT_INGRESS
+        try:
+            if not self._has_clsact(ifindex):
+                return False
+            found = list(self._route.get_filters(index=ifindex, parent=parent))
+        except NetlinkError:
+            return False
+        return any(one["info"] >> 16 == FILTER_PRIORITY for one in found)
+
+    @_on_worker
+    def detach_filters(self, ifindex: int) -> bool:
+        """Removes our programs from a device's clsact, and that too if nobody else uses it.
+
+        Returns:
+            Whether there were any.
+        """
+        found = left = 0
+        for parent in (CLSACT_EGRESS, CLSACT_INGRESS):
+            try:
+                self._route.tc("del-filter", "bpf", ifindex, parent=parent, prio=FILTER_PRIORITY)
+                found += 1
+            except NetlinkError:
+                continue
+            left += len(list(self._route.get_filters(index=ifindex, parent=parent)))
+        if found and not left:
+            with contextlib.suppress(NetlinkError):
+                self._route.tc("del", "clsact", ifindex)
+        return bool(found)
+
+    @_on_worker
+    def bring_up(self, device: str, mtu: int) -> int:
+        """Takes a device of ours into use, without addresses or neighbours; returns its index."""
+        with _explained(f"device {device}"):
+            (IPV6_CONF / device / "addr_gen_mode").write_text(ADDRESS_GENERATION_NONE)
+            index = int(self._route.link_lookup(ifname=device)[0])
+            self._route.link("set", index=index, mtu=mtu, flags=IFF_NOARP, change=IFF_NOARP)
+            self._route.link("set", index=index, state="up")
+            self._remove_multicast_route(index)
+            return index
+
+    def _remove_multicast_route(self, index: int) -> None:
+        """Lets no program send multicast by a device of ours.
+
+        The kernel adds such a route to a device that is set up or gets an address.
+        """
+        with contextlib.suppress(NetlinkError):
+            family, kind = socket.AF_INET6, "multicast"
+            self._route.route(
+                "del", family=family, dst=MULTICAST, oif=index, table=TABLE_LOCAL, type=kind
+            )
+
+    @_on_worker
+    def add_rules(self, rules: Collection[Rule]) -> None:
+        """Adds rules, the ones tried last first; one that is there already is no error.
+
+        Raises:
+            PlatformError: the kernel refuses one.
+        """
+        for rule in sorted(rules, key=lambda one: one.priority, reverse=True):
+            with _explained(f"ip -6 rule priority {rule.priority}"):
+                try:
+                    self._route.rule("add", **rule.arguments())
+                except NetlinkError as error:
+                    if error.code != errno.EEXIST:
+                        raise
+
+    @_on_worker
+    def remove_rules(self, rules: Collection[Rule]) -> None:
+        """Removes rules, the ones tried first first; one that is gone already is no error."""
+        for rule in sorted(rules, key=lambda one: one.priority):
+            with contextlib.suppress(NetlinkError):
+                self._route.rule("del", **rule.arguments())
+
+    @_on_worker
+    def rules(self) -> tuple[Rule, ...]:
+        """Every policy routing rule for IPv6."""
+        with _explained("reading rules"):
+            return tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6)))
+
+    @_on_worker
+    def drop_queued(self, device: int) -> None:
+        """Drops the packets that wait for a neighbour on a device, which may never answer.
+
+        TCP sends nothing again that is still in a queue of its own host.
+        """
+        with contextlib.suppress(NetlinkError):
+            for one in self._route.get_neighbours(family=socket.AF_INET6, ifindex=device):
+                if one["state"] & NEIGHBOUR_INCOMPLETE:
+                    self._route.neigh("del", ifindex=device, dst=one.get("dst"))
+
+    @_on_worker
+    def add_routes(self, wanted: Sequence[PeerRoute]) -> int:
+        """Adds routes to single addresses; returns how many the kernel refused."""
+        with _explained("routes to the peers"):
+            return routes.add(wanted)
+
+    @_on_worker
+    def remove_routes(self, gone: Sequence[PeerRoute]) -> None:
+        """Removes such routes; one that is gone already is no error."""
+        with _explained("routes to the peers"):
+            routes.remove(gone)
+
+    @_on_worker
+    def routes(self, table: int, count: int = 1) -> set[PeerRoute]:
+        """The routes to single addresses of a routing table, and of some that follow it."""
+        with _explained(f"routes of table {table}"):
+            return routes.listed(table, count)
+
+    @_on_worker
+    def keep_neighbour(self, device: int, address: Locator, link: bytes) -> bool:
+        """Makes sure of a permanent neighbour on a device; returns whether it was missing.
+
+        Raises:
+            PlatformError: the kernel refuses, such as when the device is gone.
+        """
+        entry = {
+            "family": socket.AF_INET6,
+            "ifindex": device,
+            "dst": format_locator(address),
+            "lladdr": link.hex(":"),
+            "state": NEIGHBOUR_PERMANENT,
+        }
+        with _explained(f"neighbour {entry['dst']}"):
+            # What is looked for right after a deletion is there, and not permanent.
+            for one in self._neighbour(device, format_locator(address)):
+                if one.get("lladdr") == entry["lladdr"] and one["state"] & NEIGHBOUR_PERMANENT:
+                    return False
+            self._route.neigh("replace", **entry)
+        return True
+
+    def _neighbour(self, device: int, address: str) -> list[Any]:
+        """One entry, not all: a network can fill the table."""
+        try:
+            ends = {"family": socket.AF_INET6, "ifindex": device, "dst": address}
+            return list(self._route.neigh("get", **ends))
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:
+                raise
+            return []
+
+    @_on_worker
+    def remove_neighbour(self, device: int, address: Locator) -> None:
+        """Removes a neighbour; one that is gone already is no error."""
+        with contextlib.suppress(NetlinkError):
+            text = format_locator(address)
+            self._route.neigh("del", family=socket.AF_INET6, ifindex=device, dst=text)
+
+    @_on_worker
+    def ask_for_gateways(self, sources: Collection[Locator]) -> None:
+        """Has the kernel verify that the gateways of some addresses are there.
+
+        It does so by itself only when something is sent to them. A gateway that is replaced while
+        everything leaves by another uplink would be known by the link-layer address it had.
+        """
+        for source in sources:
+            with contextlib.suppress(NetlinkError):
+                for route in self._route.route(
+                    "get", family=socket.AF_INET6, dst=FAR_AWAY, src=format_locator(source)
+                ):
+                    if route.get("gateway") is not None:
+                        self._route.neigh(
+                            "replace",
+                            family=socket.AF_INET6,
+                            ifindex=route.get("oif"),
+                            dst=route.get("gateway"),
+                            flags=NEIGHBOUR_USE,
+                            state=0,
+                        )
+
+    @_on_worker
+    def neighbour_devices(self, address: Locator) -> frozenset[int]:
+        """The devices that have a certain permanent neighbour."""
+        with _explained("reading neighbours"):
+            text = format_locator(address)
+            found = self._route.get_neighbours(family=socket.AF_INET6, dst=text)
+            return frozenset(
+                int(one["ifindex"]) for one in found if one["state"] == NEIGHBOUR_PERMANENT
+            )
+
+    @_on_worker
+    def add_address(self, aid: Locator, device: int) -> None:
+        """Keeps an address of this host on a device of ours, for what has it already [D23].
+
+        It is deprecated there, so that nothing new is sent from it.
+        """
+        with _explained(f"address {format_locator(aid)}"):
+            self._route.addr("replace", preferred=0, valid=FOREVER, **_host_address(aid, device))
+            self._remove_multicast_route(device)
+
+    @_on_worker
+    def remove_address(self, aid: Locator, device: int) -> None:
+        """Ends that; where it has ended already that is no error."""
+        with contextlib.suppress(NetlinkError):
+            self._route.addr("del", **_host_address(aid, device))
+
+    @_on_worker
+    def addresses_on(self, device: int) -> frozenset[Locator]:
+        """The addresses of global scope on a device."""
+        with _explained("reading addresses"):
+            found = self._route.get_addr(family=socket.AF_INET6, index=device)
+            return frozenset(
+                _own_end(one)
+                for one in found
+                if one["scope"] == SCOPE_GLOBAL and one["index"] == device
+            )
+
+    @_on_worker
+    def forget_cached_routes(self, device: int) -> None:
+        """Makes every socket of the host look its route up again.
+
+        A connected socket keeps the route it found, and a more specific one that appears later in
+        another table does not disturb it. Whenever an address comes or goes, the kernel forgets all
+        such routes; so one comes and goes, on a device of ours, where nobody can use it.
+        """
+        with _explained("forgetting cached routes"):
+            for command in ("add", "del"):
+                self._route.addr(
+                    command,
+                    index=device,
+                    family=socket.AF_INET6,
+                    address=PASSING_ADDRESS,
+                    prefixlen=128,
+                    flags=FLAG_NO_DAD,
+                )
+            self._remove_multicast_route(device)
+
+    @_on_worker
+    def default_route(self, destination: Locator, *, mark: int) -> tuple[Locator | None, int]:
+        """How the kernel would send to a destination, the shim apart.
+
+        Returns:
+            The source it would choose, and the index of the device; None and 0 if it would not.
+        """
+        return self._default_route(format_locator(destination), mark=mark)
+
+    def _default_route(self, destination: str, **ends: Any) -> tuple[Locator | None, int]:
+        try:
+            found = list(self._route.route("get", family=socket.AF_INET6, dst=destination, **ends))
+        except NetlinkError:
+            return None, 0
+        if not found or found[0]["type"] != ROUTE_UNICAST:
+            return None, 0
+        source = found[0].get("prefsrc")
+        return source and parse_locator(str(source)), int(found[0].get("oif") or 0)
+
+    @_on_worker
+    def uplink(self, source: Locator, destination: Locator) -> str | None:
+        """The device by which a packet between these leaves, as policy routing has it."""
+        ends = {"src": format_locator(source), "dst": format_locator(destination)}
+        try:
+            routes = list(self._route.route("get", family=socket.AF_INET6, **ends))
+            links = list(self._route.link("get", index=int(routes[0].get("oif")))) if routes else []
+        except NetlinkError:
+            return None
+        return str(links[0].get("ifname")) if links else None
+
+
+def _own_end(address: Any) -> Locator:
+    """The host's own address; of one with a peer, IFA_ADDRESS is the other end of the link."""
+    return parse_locator(str(address.get("local") or address.get("address")))
+
+
+def _host_address(aid: Locator, device: int) -> dict[str, Any]:
+    return {
+        "index": device,
+        "family": socket.AF_INET6,
+        "address": format_locator(aid),
+        "prefixlen": 128,
+        "flags": FLAG_NO_DAD | FLAG_NO_PREFIX_ROUTE,
+    }
+
+
+def _features(ethtool: Ethtool, name: str) -> frozenset[str]:
+    """What a device does for the stack; nothing where it does not say."""
+    try:
+        answer = ethtool.get_features(name)
+    except (NetlinkError, OSError):
+        return frozenset()
+    return frozenset(name for name, feature in answer.features.items() if feature.enable)
+
+
+@contextlib.contextmanager
+def _explained(operation: str) -> Iterator[None]:
+    """A refusal by the kernel, as a PlatformError that says what to do."""
+    try:
+        yield
+    except NetlinkError as error:
+        number = int(error.code)
+        raise PlatformError(operation, number, _advice(number, str(error))) from None
+    except OSError as error:
+        number = error.errno or 0
+        raise PlatformError(operation, number, _advice(number, str(error.strerror))) from None
+
+
+def _advice(number: int, text: str) -> str:
+    if number in (errno.EPERM, errno.EACCES):
+        return "permission denied; run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
+    if number == errno.EAFNOSUPPORT:
+        return "this kernel has no IPv6 policy routing (CONFIG_IPV6_MULTIPLE_TABLES)"
+    return text

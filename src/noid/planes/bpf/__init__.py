@@ -1,0 +1,1 @@
+"""The data plane in the kernel: eBPF programs and everything that handles them."""

@@ -1,0 +1,86 @@
+"""The kernel's tables by name, and what an earlier daemon left in them [D36]."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from noid.flows.clock import FlowClock
+from noid.locators import LOCATOR_OCTETS, Locator
+from noid.planes.bpf import layout, libbpf
+
+TABLES = {
+    "outbound": (layout.AIDS_OCTETS, layout.OUTBOUND.size),
+    "inbound": (layout.LABEL_OCTETS, layout.INBOUND.size),
+    "far": (layout.LABEL_OCTETS, layout.FAR_ENTRY.size),
+    "watched": (LOCATOR_OCTETS, layout.WATCHED.size),
+    "ours": (LOCATOR_OCTETS, layout.ROW.size),
+}
+"""The tables that the next daemon finds: the octets of their keys and values."""
+PASSING_TABLES = {
+    "uplinks": (layout.ROW.size, layout.UPLINK.size),
+    "activities": (layout.LABEL_OCTETS, layout.ACTIVITY_OCTETS),
+}
+"""Those that each daemon fills anew."""
+
+
+class Left(NamedTuple):
+    """What the kernel has of a flow of an earlier daemon's.
+
+    Attributes:
+        peer_locator: Lp(peer), which the kernel may have moved [D21]; None if it does not send.
+        clock: its times.
+    """
+
+    peer_locator: Locator | None
+    clock: FlowClock
+
+
+class Carried:
+    """The flows that the kernel carries though nobody is there to look after them.
+
+    Tables with entries of another layout are not read.
+
+    Args:
+        pins: where they are pinned.
+    """
+
+    def __init__(self, pins: Path) -> None:
+        self._outbound, self._inbound = (_pinned(pins, name) for name in ("outbound", "inbound"))
+
+    def close(self) -> None:
+        """Lets go of the tables."""
+        for table in (self._outbound, self._inbound):
+            if table is not None:
+                os.close(table.descriptor)
+        self._outbound = self._inbound = None
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there are tables that an earlier daemon of this user has left."""
+        return self._outbound is not None and self._inbound is not None
+
+    def find(self, local_label: int, aids: bytes) -> Left | None:
+        """What there is of a flow, by F(local); None if it is gone, or is another's by now.
+
+        Args:
+            local_label: F(local).
+            aids: AID(local) and AID(peer).
+        """
+        if self._outbound is None or self._inbound is None:
+            return None
+        inbound = self._inbound.find(layout.label_key(local_label))
+        if inbound is None or layout.aids_of(inbound) != aids:
+            return None
+        outbound = self._outbound.find(aids)
+        peer_locator = None if outbound is None else layout.peer_locator_of(outbound)
+        return Left(peer_locator, layout.clock_of(outbound, inbound))
+
+
+def pin_of(pins: Path, name: str) -> Path:
+    """Where a table is pinned; its layout is part of the name."""
+    return pins / f"map-{name}-{layout.EDITION}-{TABLES[name][1]}"
+
+
+def _pinned(pins: Path, name: str) -> libbpf.Table | None:
+    descriptor = libbpf.pinned(pin_of(pins, name))
+    return None if descriptor is None else libbpf.Table(descriptor, *TABLES[name])

@@ -1,0 +1,284 @@
+"""The flows of a plane in the kernel: in the kernel's tables, and with routes to their peers.
+
+Flows name rows of the table of uplinks (rows.py). The kernel's tables and the device of ours are
+there from ``open`` on; what they need of the host, ``bpf.py`` sees to.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from noid.flows.clock import FlowClock
+from noid.flows.flow import Flow
+from noid.locators import Locator
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.layout import Interfaces
+from noid.planes.bpf.uses import Uses
+from noid.planes.rows import NO_ROW, Rows
+from noid.planes.slow_path import (
+    ADDRESSES_REFUSED,
+    QUESTIONS_REFUSED,
+    QUEUES_REFUSED,
+    PlaneDependencies,
+    SlowPath,
+)
+from noid.planes.steering import Steering
+from noid.planes.uplink import SENDS
+
+LEFT_S = 0.05
+"""What waits on uplinks that flows have left is dropped so long after the first of them left."""
+REFRESH_S = 0.1
+"""Connections older than their route are led by it so long after it was added, all together."""
+FRAME_OCTETS = 14
+"""The shortest packet that the kernel runs a program on."""
+WORDS_REFUSED = "authentic messages that the kernel did not note"
+NO_ROOM = "flows the kernel has no room for"
+NO_ROOM_TO_WATCH = "peers the kernel has no room to watch"
+
+
+class FlowTables(SlowPath):
+    """What a plane in the kernel does with flows and AIDs; see ``noid.planes.base.DataPlane``.
+
+    Args:
+        surroundings: what it stands in.
+    """
+
+    steering: Steering
+    interfaces_of_ours: Interfaces
+    programs: libbpf.Programs | None = None
+
+    def __init__(self, surroundings: PlaneDependencies) -> None:
+        super().__init__(surroundings)
+        self.rows = Rows()
+        self.uses = Uses()
+        self.watched: set[Locator] = set()
+        self.unwatched: set[Locator] = set()
+        self.is_led_elsewhere = False
+        self.left: set[int] = set()
+        self.dropping: asyncio.TimerHandle | None = None
+        self.refreshing: asyncio.TimerHandle | None = None
+        self.tables: dict[str, libbpf.Table] = {}
+
+    def install(self, flow: Flow) -> None:
+        """Uses a flow."""
+        previous = self.rewriter.by_aids.get(layout.aids_key(flow))
+        before = self.rewriter.by_label.get(flow.local_label)
+        super().install(flow)
+        self.uses.take(flow)
+        if previous is not None and previous.local_locator != flow.local_locator:
+            self._drop_soon(self.rows.of.get(previous.local_locator, NO_ROW))
+        if previous is not None and previous.local_label not in self.rewriter.by_label:
+            self._forget_label(previous.local_label)
+        self._put(flow)
+        if before is None or before.aside:  # a provisional flow has no route yet
+            self._add_peer_routes([flow])
+
+    def _drop_soon(self, row: int) -> None:
+        """Drops what waits for a neighbour on an uplink that flows have left, once for all of them.
+
+        The neighbour may be dead, and TCP sends nothing again that is still in a queue of its host.
+        """
+        if self.dropping is None:
+            self.dropping = asyncio.get_running_loop().call_later(LEFT_S, self._drop_left)
+        self.left.add(row)
+
+    def _drop_left(self) -> None:
+        left, self.left, self.dropping = self.left, set(), None
+        for row in left & self.rows.uplinks.keys():
+            if self.rows.uplinks[row].ifindex:
+                with self.counted(QUEUES_REFUSED):
+                    self.network.drop_queued(self.rows.uplinks[row].ifindex)
+
+    def take_up(
+        self, flows: Sequence[Flow], clocks: Sequence[FlowClock], aids: Sequence[Locator]
+    ) -> None:
+        """Uses many flows at once, and watches many AIDs; see ``DataPlane.take_up``."""
+        labels, came, pairs, sent = [], [], [], []
+        for flow, clock in zip(flows, clocks, strict=True):
+            super().install(flow)
+            self.uses.take(flow)
+            key = layout.label_key(flow.local_label)
+            entry, far = layout.inbound_entries(flow, self._home(flow), clock)
+            self._put_far(key, far)
+            labels.append(key)
+            came.append(entry)
+            if flow.transmits:
+                pairs.append(layout.aids_key(flow))
+                sent.append(layout.outbound_entry(flow, self._row(flow), self.codepoints, clock))
+        outbound, inbound = self.tables["outbound"], self.tables["inbound"]
+        room = inbound.put_all(b"".join(labels), b"".join(came))
+        room += outbound.put_all(b"".join(pairs), b"".join(sent))
+        self.counts[NO_ROOM] += len(labels) + len(pairs) - room
+        fresh = [aid for aid in dict.fromkeys(aids) if aid not in self.watched]
+        room = self.tables["watched"].put_all(b"".join(fresh), layout.WATCHED.pack(0) * len(fresh))
+        self.counts[NO_ROOM_TO_WATCH] += len(fresh) - room
+        self.unwatched.update(fresh[room:])
+        self.watched.update(fresh)
+        self._add_peer_routes(flows)
+
+    def _add_peer_routes(self, flows: Iterable[Flow]) -> None:
+        """Routes packets to the peers of flows, and chooses the AID they speak to as the source."""
+        by_row: dict[int, list[Locator]] = {}
+        for flow in flows:
+            row = self._home(flow)
+            if flow.aside or not row:
+                continue
+            by_row.setdefault(row, []).append(flow.peer_aid)
+            self.uses.local_of[flow.peer_aid] = flow.local_aid
+            self._remove_peer_route(self.uses.need_route(flow.local_label, (row, flow.peer_aid)))
+        fresh = [self.steering.add_peers(row, aids) for row, aids in by_row.items()]
+        aids = [aid for some in by_row.values() for aid in some if aid in self.watched]
+        self.steering.choose(dict(filter(None, map(self._choice, aids))))
+        if any(fresh) and self.refreshing is None:
+            # Connections that are older than their routes take these too.
+            loop = asyncio.get_running_loop()
+            self.refreshing = loop.call_later(REFRESH_S, self._refresh)
+
+    def _remove_peer_route(self, route: tuple[int, Locator] | None) -> None:
+        if route is not None:
+            self.steering.remove_peer(*route)
+
+    def _refresh(self) -> None:
+        self.refreshing = None
+        with self.counted(ADDRESSES_REFUSED):
+            self.network.forget_cached_routes(self.interfaces_of_ours.own)
+
+    def _choice(self, aid: Locator) -> tuple[Locator, tuple[int, Locator]] | None:
+        """Uplink and source for packets to a peer whose source is yet to be chosen, if any.
+
+        Where the host sends to the peer by a device that is no uplink, that is left as it is.
+        """
+        source = None if self.is_led_elsewhere else self.uses.local_of.get(aid)
+        source = source or self._default_source(aid)
+        row = NO_ROW if source is None else self.rows.of.get(source, NO_ROW)
+        return (aid, (row, source)) if source is not None and row else None
+
+    def _choose(self, aid: Locator) -> None:
+        choice = self._choice(aid)
+        if choice is None:
+            self.steering.unchoose(aid)
+        else:
+            self.steering.choose(dict([choice]))
+
+    def lead_elsewhere(self, is_led: bool) -> None:
+        """The host's packets leave by a device that is no uplink from now on, or no longer do."""
+        if is_led != self.is_led_elsewhere:
+            self.is_led_elsewhere = is_led
+            for aid in list(self.watched):
+                self._choose(aid)
+
+    def remove(self, local_label: int) -> None:
+        """Forgets a flow."""
+        flow = self.rewriter.by_label.get(local_label)
+        super().remove(local_label)
+        self._forget_label(local_label)
+        if flow is not None:
+            self._put_outbound(flow)
+
+    def _row(self, flow: Flow) -> int:
+        return self.rows.of.get(flow.local_locator, NO_ROW)
+
+    def _home(self, flow: Flow) -> int:
+        return self.rows.home(flow.local_aid)
+
+    def _put(self, flow: Flow) -> None:
+        """Lets the kernel receive and send by a flow."""
+        key = layout.label_key(flow.local_label)
+        inbound, outbound = self.tables["inbound"], self.tables["outbound"]
+        clock = layout.clock_of(outbound.find(layout.aids_key(flow)), inbound.find(key))
+        entry, far = layout.inbound_entries(flow, self._home(flow), clock)
+        self._put_far(key, far)
+        if not inbound.put(key, entry):
+            self.counts[NO_ROOM] += 1
+        self._put_outbound(flow)
+
+    def _put_far(self, key: bytes, far: bytes) -> None:
+        """Lets the kernel know the further locators of a flow, if it has any."""
+        if far and not self.tables["far"].put(key, far):
+            self.counts[NO_ROOM] += 1
+
+    def _put_outbound(self, flow: Flow) -> None:
+        """Lets the kernel send by the flow that has the AIDs of this one now, if one does."""
+        key = layout.aids_key(flow)
+        table = self.tables["outbound"]
+        having = self.rewriter.by_aids.get(key)
+        if having is None or not having.transmits:
+            table.remove(key)
+            return
+        clock = layout.clock_of(table.find(key), None)
+        entry = layout.outbound_entry(having, self._row(having), self.codepoints, clock)
+        if not table.put(key, entry):
+            self.counts[NO_ROOM] += 1
+
+    def _forget_label(self, local_label: int) -> None:
+        key = layout.label_key(local_label)
+        for name in ("inbound", "far", "activities"):
+            self.tables[name].remove(key)
+        self._remove_peer_route(self.uses.drop(local_label))
+
+    def watch(self, aid: Locator) -> None:
+        """Lets the kernel report what goes to this AID plainly, and routes it to a device of ours.
+
+        A peer that is watched already may get another default source: uplinks come and go.
+        """
+        if aid not in self.watched:
+            if not self.tables["watched"].put(aid, layout.WATCHED.pack(0)):
+                self.counts[NO_ROOM_TO_WATCH] += 1
+                self.unwatched.add(aid)
+            self.watched.add(aid)
+        self._choose(aid)
+
+    def _watch_again(self) -> None:
+        """Watches those for which there was no room, as far as there is now."""
+        unwatched = list(self.unwatched)
+        room = self.tables["watched"].put_all(
+            b"".join(unwatched), layout.WATCHED.pack(0) * len(unwatched)
+        )
+        self.unwatched.difference_update(unwatched[:room])
+
+    def _default_source(self, aid: Locator) -> Locator | None:
+        """The locator that programs get as their source: of the uplink the kernel would take.
+
+        Another if nothing leaves by that now; None if the kernel would take no uplink.
+        """
+        locators = self.locators()
+        first, device = None, 0
+        with self.counted(QUESTIONS_REFUSED):
+            first, device = self.network.default_route(aid, mark=self.section.mark)
+        if device and device not in {uplink.ifindex for uplink in self.rows.uplinks.values()}:
+            return None
+        if first in locators and self._sends(first):
+            return first
+        row = NO_ROW if first is None else self.rows.of.get(first, NO_ROW)
+        nearest = [one for one in locators if self.rows.of.get(one) == row and self._sends(one)]
+        working = [one for one in locators if self._sends(one)]
+        return next(iter((*nearest, *working, *locators)), None)
+
+    def _sends(self, locator: Locator) -> bool:
+        uplink = self.rows.uplinks.get(self.rows.of.get(locator, NO_ROW))
+        return uplink is not None and bool(uplink.flags & SENDS)
+
+    def unwatch(self, aid: Locator) -> None:
+        """Stops doing so."""
+        if aid in self.watched:
+            self.watched.discard(aid)
+            self.unwatched.discard(aid)
+            self.tables["watched"].remove(aid)
+            self.uses.local_of.pop(aid, None)
+            self.steering.unchoose(aid)
+
+    def heard(self, local_label: int) -> None:
+        """Takes what a flow has sent so far as answered.
+
+        A program notes it: an entry put by the daemon would undo what the others write.
+        """
+        super().heard(local_label)
+        assert self.programs is not None
+        with self.counted(WORDS_REFUSED):
+            frame = layout.label_key(local_label).ljust(FRAME_OCTETS, bytes(1))
+            self.programs.try_out("host_heard", frame)
+
+    def received_ns(self, local_label: int) -> int:
+        """When a flow last received something, by the monotonic clock; 0 if never."""
+        entry = self.tables["inbound"].find(layout.label_key(local_label))
+        in_kernel = layout.received_ns(entry) if entry is not None else 0
+        return max(in_kernel, super().received_ns(local_label))

@@ -1,0 +1,253 @@
+"""The entries of the tables of the kernel, as octets: what ``programs/shim.h`` declares. Pure.
+
+Addresses and labels are in network order, as packets carry them; everything else is in the order of
+the machine. A test compares the layouts here with the type information of the compiled object.
+"""
+
+import struct
+from itertools import zip_longest
+from typing import NamedTuple
+
+from noid.constants import FLOW_LABEL_MASK, Codepoints
+from noid.flows.clock import FlowClock
+from noid.flows.flow import Flow
+from noid.locators import LOCATOR_OCTETS, Locator
+from noid.planes.uplink import (
+    Uplink,
+)
+
+LOCATORS_NEAR = 4
+"""Locators of each set that stand in the inbound entry itself; any others are in ``far``."""
+LOCATORS_FAR = 12
+NOT_ONE_OF_THEM = 0xFF
+
+HOLDS, FAR = 1, 2
+
+EDITION = 4
+"""Of the layouts; the name of what is pinned has it, since sizes alone do not tell them apart."""
+OUTBOUND = struct.Struct("=4s4sBBBB4x16sQQ16s24x16s24xQQ")
+INBOUND = struct.Struct("=HBBBBBBQ4xI128sQQI2xH")
+UPLINK = struct.Struct("=II6sBx")
+FAR_ENTRY = struct.Struct("=192s192sBB6x")
+WATCHED = struct.Struct("=Q")
+ROW = struct.Struct("=I")
+"""A row of the table of uplinks: its key there, and the value of an address of this host."""
+SETTINGS = struct.Struct("=IIIIBBBBB3x")
+REPORT = struct.Struct("=I4sQ16sB3xIII")
+"""The head of a report; the packet follows."""
+ACTIVITY_HEAD = struct.Struct("=16x32xQ4xI8x")
+"""What an activity has before its report; since when, and its version, are of interest here."""
+REPORTED_OCTETS_MAX = 2048
+ACTIVITY_OCTETS = ACTIVITY_HEAD.size + REPORT.size + REPORTED_OCTETS_MAX
+LABEL_OCTETS = 4
+AIDS_OCTETS = 2 * LOCATOR_OCTETS
+COUNT = struct.Struct("=Q")
+
+COUNTS = (
+    "packets sent",
+    "packets sent plainly",
+    "packets received",
+    "packets received elsewhere than at Lp(local)",
+    "refused: destination not in Lsl(local)",
+    "refused: source not in Lsl(peer)",
+    "refused: reserved slot",
+    "refused: unknown flow label",
+    "packets handed to the daemon",
+    "packets cut before the uplink",
+    "reports lost",
+    "packets of another VLAN",
+    "packets without an uplink",
+    "packets delivered on the uplink of their AID",
+    "refused: malformed packet",
+    "refused: source of no host",
+    "refused: control message as data",
+    "refused: over the share of its source /48",
+)
+"""What the programs count, in the order of ``enum count``."""
+
+PLAIN_PACKET, UNANSWERED_PACKET, SOURCE_MOVED, UNKNOWN_PEER, ONE_WAY_DATA = 1, 2, 3, 4, 5
+LONG_UNPROVEN = 8
+
+
+def label_key(label: int) -> bytes:
+    """A flow label as a key: 4 octets, network order."""
+    assert 0 < label <= FLOW_LABEL_MASK
+    return label.to_bytes(LABEL_OCTETS, "big")
+
+
+def aids_key(flow: Flow) -> bytes:
+    """What finds a flow on transmit: AID(local), AID(peer)."""
+    return flow.local_aid + flow.peer_aid
+
+
+class Interfaces(NamedTuple):
+    """The devices of ours that programs send packets to, by index.
+
+    Attributes:
+        slow: behind which the daemon does what is rare.
+        segmenter: which cuts super-packets.
+        own: where its segments come out, and to which packets to M6 peers are routed.
+    """
+
+    slow: int
+    segmenter: int
+    own: int
+
+
+def settings(
+    codepoints: Codepoints, *, mark: int, devices: Interfaces, referrals: bool, timers: bool
+) -> bytes:
+    """The constants of a load."""
+    return SETTINGS.pack(
+        mark,
+        *devices,
+        codepoints.rewritable_first,
+        codepoints.fixed_first,
+        referrals,
+        timers,
+        codepoints.icmpv6_type,
+    )
+
+
+def uplink_row(uplink: Uplink) -> bytes:
+    """A row of the table of uplinks."""
+    return UPLINK.pack(*uplink)
+
+
+def outbound_entry(flow: Flow, row: int, codepoints: Codepoints, clock: FlowClock) -> bytes:
+    """The entry by which packets of a flow leave, by the uplink in a row."""
+    first = codepoints.rewritable_first if flow.rewritable else codepoints.fixed_first
+    return OUTBOUND.pack(
+        label_key(flow.peer_label),
+        label_key(flow.local_label),
+        row,
+        first,
+        0,
+        clock.unanswered,
+        flow.local_locator,
+        flow.silence_ns,
+        clock.unanswered_ns,
+        flow.peer_locator,
+        flow.peer_locator,
+        clock.reported_ns,
+        clock.sent_ns,
+    )
+
+
+def inbound_entries(flow: Flow, home: int, clock: FlowClock) -> tuple[bytes, bytes]:
+    """The entry by which packets for a flow arrive, and the one of its further locators.
+
+    The second is empty where the first holds them all.
+
+    Args:
+        flow: the flow.
+        home: row of the uplink of AID(local), where they are to appear; 0 for where they arrive.
+        clock: its times.
+    """
+    local = _ordered(flow.local_aid, flow.local_locators)
+    peer = _ordered(flow.peer_aid, flow.peer_locators)
+    verified = sum(1 << at for at, one in enumerate(peer) if one in flow.verified_locators)
+    near = slice(0, LOCATORS_NEAR)
+    further = slice(LOCATORS_NEAR, LOCATORS_NEAR + LOCATORS_FAR)
+    is_far = max(len(local), len(peer)) > LOCATORS_NEAR
+    pairs = zip_longest(local[near], peer[near], fillvalue=bytes(LOCATOR_OCTETS))
+    entry = INBOUND.pack(
+        verified,
+        len(local[near]),
+        len(peer[near]),
+        _place(flow.peer_locator, peer),
+        _place(flow.local_locator, local),
+        HOLDS * flow.holds | FAR * is_far,
+        False,
+        clock.received_ns,
+        home,
+        b"".join(own + other for own, other in pairs),
+        clock.moved_ns,
+        clock.heard_ns,
+        clock.gap_ns,
+        clock.proven,
+    )
+    if not is_far:
+        return entry, b""
+    more = FAR_ENTRY.pack(
+        b"".join(local[further]),
+        b"".join(peer[further]),
+        len(local[further]),
+        len(peer[further]),
+    )
+    return entry, more
+
+
+def clock_of(outbound: bytes | None, inbound: bytes | None) -> FlowClock:
+    """The times in the entries that are to be replaced, where there are any."""
+    sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 13
+    came = INBOUND.unpack(inbound) if inbound else (0,) * 14
+    return FlowClock(
+        unanswered_ns=sent[8],
+        unanswered=sent[5],
+        reported_ns=sent[11],
+        received_ns=came[7],
+        moved_ns=came[10],
+        sent_ns=sent[12],
+        heard_ns=came[11],
+        gap_ns=came[12],
+        proven=came[13],
+    )
+
+
+def silence(outbound: bytes | None, inbound: bytes | None, now_ns: int) -> int:
+    """For how many ns the packets of a flow have been unanswered; 0 if they are not."""
+    if outbound is None or inbound is None:
+        return 0
+    clock = clock_of(outbound, inbound)
+    is_answered = INBOUND.unpack(inbound)[6] or clock.received_ns >= clock.unanswered_ns
+    return 0 if is_answered or not clock.unanswered_ns else now_ns - clock.unanswered_ns
+
+
+def received_ns(inbound: bytes) -> int:
+    """When something last came by an inbound entry; 0 if never."""
+    return int(INBOUND.unpack(inbound)[7])
+
+
+def peer_locator_of(outbound: bytes) -> Locator:
+    """Lp(peer) in an outbound entry, which the kernel moves by itself [D21]."""
+    fields = OUTBOUND.unpack(outbound)
+    return Locator(fields[9 + (fields[4] & 1)])
+
+
+def aids_of(inbound: bytes) -> bytes:
+    """AID(local) and AID(peer) of an inbound entry."""
+    return bytes(INBOUND.unpack(inbound)[9][: 2 * LOCATOR_OCTETS])
+
+
+def _ordered(aid: Locator, locators: frozenset[Locator]) -> list[Locator]:
+    """A set with its AID first, the rest in an order that is always the same."""
+    return [aid, *sorted(locators - {aid})]
+
+
+def _place(locator: Locator, among: list[Locator]) -> int:
+    return among.index(locator) if locator in among else NOT_ONE_OF_THEM
+
+
+class Kept(NamedTuple):
+    """The last TCP segment that a flow has sent.
+
+    Attributes:
+        packet: as the stack sent it, between AIDs.
+        segment_octets: what each segment of a super-packet carries; 0 for any other packet.
+        at_ns: when, by the monotonic clock.
+        version: even if it is whole; another once another one is kept.
+    """
+
+    packet: bytes
+    segment_octets: int
+    at_ns: int
+    version: int
+
+
+def kept_in(activity: bytes) -> Kept:
+    """What an activity has kept."""
+    at_ns, version = ACTIVITY_HEAD.unpack_from(activity)
+    *_, segment_octets, octets, _ = REPORT.unpack_from(activity, ACTIVITY_HEAD.size)
+    first = ACTIVITY_HEAD.size + REPORT.size
+    return Kept(activity[first : first + octets], segment_octets, at_ns, version)

@@ -1,0 +1,509 @@
+"""The data plane in the kernel: eBPF programs on the uplinks, which go on without the daemon.
+
+The programs (``programs/host.bpf.c``) do to packets what rewrite.py says, by two tables: AIDs find
+the locators on the way out, the flow label finds the AIDs on the way in. This room fills the tables
+and hears the programs' reports. What is rare they hand over to the slow path: protocols without a
+slot, control messages in a slot, packets for a context that is not proven, packets too long for the
+uplink of their flow.
+
+Packets to M6 peers have routes of ours (steering.py), so that they reach the programs after any
+failure of an uplink. Flows name rows of the table of uplinks (rows.py), so that a
+failure of an uplink is one update.
+
+Programs, tables and attachments are pinned on a BPF file system. When the daemon ends, however it
+ends, they go on; the next daemon puts its own in their place between two packets [D36], and
+``take_down`` removes everything.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND
+from noid.errors import ShimError
+from noid.flows.events import (
+    LongUnproven,
+    OneWayDataSeen,
+    SourceMoved,
+    UlpPacketSeen,
+    UnansweredPacket,
+    UnknownPeerSeen,
+)
+from noid.host.routes import DeletedRoute, PeerRoute
+from noid.host.survey import Device, Survey
+from noid.locators import Locator, is_global_unicast
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.attachments import Uplinks
+from noid.planes.bpf.carried import PASSING_TABLES, TABLES, pin_of
+from noid.planes.bpf.copies import finished
+from noid.planes.bpf.features import TIMERS, explained, missing
+from noid.planes.bpf.kernel_flows import FlowTables
+from noid.planes.bpf.layout import Interfaces
+from noid.planes.bpf.pins import (
+    object_code,
+    our_pins,
+    our_tables,
+    own_devices,
+    prepare_pins,
+    take_down,
+)
+from noid.planes.bpf.segmenter import Segmenter
+from noid.planes.rows import NO_ROW, sums
+from noid.planes.slow_path import (
+    DEVICES_REFUSED,
+    QUESTIONS_REFUSED,
+    REFUSED,
+    RULES_REFUSED,
+    PlaneDependencies,
+)
+from noid.planes.steering import Steering, choosing, keep_rules, rules_of
+from noid.planes.uplink import ETHERNET, NO_UPLINK, OWN_ROW, RECEIVES, UPLINKS_MAX, Uplink
+from noid.wire import ipv6
+
+LOG_NAME = "verifier.log"
+OWN_ADDRESSES_MAX = 4_096
+"""Addresses of this host at which it takes M6 packets of unknown contexts."""
+SCAN_INTERVAL_S = 0.05
+SCANNED_MAX = 64
+"""How often, and how many, flows are looked at for silence where the kernel has no timers."""
+FEW_PATIENCE = SECOND // 16
+"""Receivers answer a few packets later than many, but not so late."""
+SET_UPS_AT_ONCE = 16
+"""Reports of strangers and of packets without a flow that are taken in one turn."""
+KEPT_TIME = 120 * SECOND
+"""How old a segment may be that is sent again: TCP itself gives up later."""
+OTHER_MAPS = ("counts", "reports", "set_ups")
+"""Maps of the programs besides the tables."""
+NO_ROOM_FOR_OURS = "addresses of this host the kernel has no room for"
+UPLINKS_REFUSED = "uplinks that refused the programs"
+PINS_REFUSED = "pins refused"
+NO_ROWS = "uplinks the kernel's table has no row for"
+
+
+class BpfPlane(FlowTables):
+    """See ``noid.planes.base.DataPlane``.
+
+    Args:
+        surroundings: what it stands in.
+        interfaces: globs of the uplinks.
+        directory: where the verifier's log goes when the kernel refuses.
+        referrals: whether packets to peers nobody has told us of are to be reported [D34].
+        timers: whether timers of the kernel are used, where it has any.
+    """
+
+    def __init__(
+        self,
+        surroundings: PlaneDependencies,
+        *,
+        interfaces: Sequence[str],
+        directory: Path,
+        referrals: bool,
+        timers: bool = True,
+    ) -> None:
+        super().__init__(surroundings)
+        self.interfaces = interfaces
+        self.directory = directory
+        self.referrals = referrals
+        self.pins = Path(self.section.pins)
+        self.uplinks = Uplinks(self.network, self.pins, self.section.hook)
+        self.refused: dict[str, ShimError] = {}
+        self.missing: set[int] = set()
+        self.seen: Survey
+        self.stays = True
+        self.is_started = False
+        self.has_timers = timers
+        self.ours: dict[Locator, int] = {}
+        self.scanning: asyncio.TimerHandle | None = None
+        self.scan: Iterator[bytes] = iter(())
+        self.kernel_counts: libbpf.Table | None = None
+        self.rings: list[libbpf.Reports] = []
+
+    kind = "bpf"
+
+    # --- life ---------------------------------------------------------------------------------
+
+    @property
+    def own_devices(self) -> tuple[str, ...]:
+        """The names of every device of ours."""
+        return own_devices(self.section.device)
+
+    def open(self) -> None:
+        """Loads the programs; see ``DataPlane.open``."""
+        code = object_code()
+        prepare_pins(self.pins)
+        self.stays = bool(our_pins(self.pins))
+        self.seen = self._survey()
+        super().open()
+        try:
+            self._make_devices()
+            self._load(code)
+            self._know(self.seen)
+        except BaseException:
+            self.close()
+            raise
+
+    def _survey(self) -> Survey:
+        return self.network.survey(self.interfaces, excluded=self.own_devices)
+
+    def _make_devices(self) -> None:
+        self.segmenter = Segmenter(self.network, self.section.device)
+        pair = self.segmenter.make(self.mtu, sums=sums(self.seen))
+        self.interfaces_of_ours = Interfaces(self.device_index, pair.entry, pair.exit)
+        own = pair.exit
+        self.steering = Steering(self.network, self.section, own, self._routes_refused)
+
+    def _routes_refused(self, count: int) -> None:
+        self.counts[REFUSED] += count
+
+    def _load(self, code: bytes) -> None:
+        contexts = self.section.contexts
+        with explained():
+            self.has_timers &= not missing(maps=(), functions=TIMERS)
+            self.programs = libbpf.Programs(
+                code,
+                sizes={
+                    "outbound": contexts,
+                    "inbound": contexts,
+                    "far": contexts,
+                    "watched": contexts + KNOWN_PEERS_MAX + 1,  # one more until the oldest goes
+                    "ours": OWN_ADDRESSES_MAX,
+                },
+                constants=layout.settings(
+                    self.codepoints,
+                    mark=self.section.mark,
+                    devices=self.interfaces_of_ours,
+                    referrals=self.referrals,
+                    timers=self.has_timers,
+                ),
+                log_path=self.directory / LOG_NAME,
+            )
+        maps = self.programs.maps
+        every = {**TABLES, **PASSING_TABLES}
+        if not maps.keys() >= {*every, *OTHER_MAPS}:
+            raise libbpf.other_version()
+        self.tables = {name: libbpf.Table(maps[name], *sizes) for name, sizes in every.items()}
+        flags = ETHERNET | RECEIVES
+        pair = self.segmenter.pair
+        ours = Uplink(pair.exit, self.mtu, pair.link, flags)
+        self._put_row(OWN_ROW, ours)
+        processors = libbpf.processors()
+        self.kernel_counts = libbpf.Table(maps["counts"], 4, layout.COUNT.size * processors)
+        self.rings.append(libbpf.Reports(maps["reports"], self._on_report))
+        self.rings.append(libbpf.Reports(maps["set_ups"], self._on_report, SET_UPS_AT_ONCE))
+        loop = asyncio.get_running_loop()
+        for ring in self.rings:
+            loop.add_reader(ring.fileno(), ring.consume)
+
+    def start(self) -> None:
+        """Attaches the programs, in the place of those of an earlier daemon."""
+        slow, _, own = self.interfaces_of_ours
+        self._attach_ours({slow, own})
+        self.network_changed(self._survey())
+        if self.refused:
+            raise next(iter(self.refused.values()))
+        if self.stays:
+            self.uplinks.leave_others((own, slow))
+        for name in TABLES:
+            libbpf.pin(self.tables[name].descriptor, pin_of(self.pins, name))
+        for path in set(our_tables(self.pins)).difference(self._pins()):
+            path.unlink(missing_ok=True)  # of another edition
+        self.stays = self.is_started = True
+        self._compare_all(map(self.steering.table_of, range(UPLINKS_MAX)))
+        if not self.has_timers:
+            self._scan()
+        super().start()
+
+    def close(self) -> None:
+        """Ends the slow path; the programs go on without it, if there were any before or now."""
+        for timer in (self.scanning, self.refreshing, self.dropping):
+            if timer is not None:
+                timer.cancel()
+        for ring in self.rings:
+            with contextlib.suppress(RuntimeError):
+                asyncio.get_running_loop().remove_reader(ring.fileno())
+            ring.close()
+        self.rings.clear()
+        super().close()
+        if self.is_started:
+            self.is_started = False
+            with self.counted(RULES_REFUSED):
+                self.network.remove_rules([choosing(self.section)])
+        self.uplinks.close()
+        if self.programs is not None:
+            self.programs.close()
+            self.programs = None
+        if not self.stays:
+            list(take_down(self.section, self.network))
+
+    # --- the host -----------------------------------------------------------------------------
+
+    def network_changed(self, survey: Survey) -> None:
+        """Restores everything of the plane that differs; counts what others removed."""
+        known, self.seen = self.seen.devices, survey
+        self._keep_devices(survey)
+        self._keep_pins()
+        indexes = {device.index for device in survey.devices}
+        self.uplinks.leave(self.uplinks.others(survey.devices), staying=indexes)
+        with self.counted(QUESTIONS_REFUSED):
+            self.missing |= self.uplinks.lost()
+        self.missing &= {*self.interfaces_of_ours, *indexes}
+        self._attach_uplinks(survey.devices, known)
+        with self.counted(UPLINKS_REFUSED):
+            self._attach_ours(self.missing.intersection(self.interfaces_of_ours))
+        self._know(survey)
+        self._watch_again()
+        self._keep_rules(survey)
+
+    def _attach_uplinks(self, devices: Iterable[Device], known: Collection[Device]) -> None:
+        """Attaches the programs to what has changed; an uplink that refused is asked again."""
+        assert self.programs is not None
+        asked_before, self.refused = self.refused, {}
+        for device in devices:
+            is_as_before = device in known and device.name in self.uplinks.modes
+            is_missing = device.index in self.missing
+            if is_as_before and device.name not in asked_before and not is_missing:
+                continue
+            try:
+                self.uplinks.attach(device, self.programs.programs)
+                self.missing.discard(device.index)
+                self.has_restored("programs", [device.name] * is_missing)
+            except ShimError as error:
+                self.refused[device.name] = error
+                self.counts[UPLINKS_REFUSED] += 1
+
+    def _attach_ours(self, indexes: Collection[int]) -> None:
+        """Attaches the programs of those of our own devices."""
+        assert self.programs is not None
+        programs = self.programs.programs
+        slow, _, own = self.interfaces_of_ours
+        if own in indexes:
+            both = {"egress": programs["host_own"], "ingress": programs["host_segments"]}
+            self.uplinks.attach_own(own, both)
+        if slow in indexes:
+            self.uplinks.attach_passing(slow, "ingress", programs["host_delivered"])
+        self.missing.difference_update(indexes)
+        names = (name for name, index in self._own_indexes() if index in indexes)
+        self.has_restored("programs", names if self.is_started else ())
+
+    def _own_indexes(self) -> Iterator[tuple[str, int]]:
+        out, cut = self.segmenter.names
+        return zip((self.section.device, out, cut), self.interfaces_of_ours, strict=True)
+
+    def _keep_devices(self, survey: Survey) -> None:
+        """The devices of ours; routes by one that was removed went with it."""
+        mtu = max(survey.mtu, MTU_MIN) if survey.mtu else self.mtu
+        self.keep_device(survey, mtu)
+        self.mtu = mtu
+        with self.counted(DEVICES_REFUSED):
+            changed = self.segmenter.keep(survey.ours, mtu, sums=sums(survey))
+            self.has_restored("devices", changed)
+            if changed:
+                self._compare_all(self.steering.tables())
+
+    def _pins(self) -> dict[Path, libbpf.Table]:
+        return {pin_of(self.pins, name): self.tables[name] for name in TABLES}
+
+    def _keep_pins(self) -> None:
+        """The pins of the tables; those of the programs are the uplinks' affair."""
+        if not self.is_started:
+            return
+        missing = {path: table for path, table in self._pins().items() if not path.exists()}
+        with self.counted(PINS_REFUSED):
+            if missing:
+                prepare_pins(self.pins)
+            for path, table in missing.items():
+                libbpf.pin(table.descriptor, path)
+            self.has_restored("pins", (path.name for path in missing))
+
+    def is_intact(self) -> bool:
+        """Whether links and pins are there, of whose removal the kernel sends no message."""
+        lost = self.missing or self.uplinks.lost_links()
+        return not lost and all(path.exists() for path in self._pins())
+
+    def link_lost(self, index: int, *, is_up: bool) -> None:
+        """Sends nothing by a device that has lost its carrier, or has gone down; at once."""
+        for row, uplink in self.rows.lose(index, RECEIVES * is_up).items():
+            self._put_row(row, uplink)
+            if not is_up:
+                self.steering.lose_uplink(row)
+
+    def routes_deleted(self, deleted: Iterable[DeletedRoute]) -> None:
+        """Restores routes of ours that others have deleted."""
+        self.has_restored("routes", self.steering.restore(deleted))
+
+    def tables_of_routes(self) -> list[int]:
+        """The routing tables that have routes of ours."""
+        return self.steering.tables()
+
+    def wanted_routes(self, table: int) -> Collection[PeerRoute]:
+        """The routes that a routing table is to have now."""
+        return self.steering.wanted(table)
+
+    def compare_table(
+        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
+    ) -> None:
+        """Makes a routing table as it is to be."""
+        self.has_restored("routes", self.steering.compare(table, actual, before))
+
+    def _compare_all(self, tables: Iterable[int]) -> None:
+        """The same with many tables."""
+        for table in tables:
+            with self.counted(QUESTIONS_REFUSED):
+                before = self.wanted_routes(table) if self.is_started else ()
+                self.compare_table(table, self.network.routes(table), before)
+
+    @property
+    def keeping(self) -> str:
+        """The name of the device that AIDs are kept on."""
+        return self.segmenter.names[1]
+
+    def modes(self) -> dict[str, str]:
+        """How packets pass each uplink."""
+        return dict(self.uplinks.modes)
+
+    def _know(self, survey: Survey) -> None:
+        """Tells the programs what there is: the uplinks, and which addresses are this host's."""
+        in_use = self.uses.addresses
+        devices = [one for one in survey.devices if one.name not in self.refused]
+        changed, moved = self.rows.update(devices, in_use, survey.leaving)
+        self.counts[NO_ROWS] += len(self.rows.without)
+        for row, uplink in changed.items():
+            self._take_uplink(row, uplink)
+        self.lead_elsewhere(survey.is_led_elsewhere)
+        rows = self.rows.of
+        now = {address: rows.get(address, NO_ROW) for address in survey.addresses}
+        now |= {address: rows.get(address, NO_ROW) for address in in_use}
+        for address in self.ours.keys() - now.keys():
+            self.tables["ours"].remove(address)
+            del self.ours[address]
+        for address, row in now.items():
+            if self.ours.get(address) == row:
+                continue
+            if self.tables["ours"].put(address, layout.ROW.pack(row)):
+                self.ours[address] = row
+            else:
+                self.counts[NO_ROOM_FOR_OURS] += 1
+        if moved & in_use.keys():
+            for flow in list(self.rewriter.by_label.values()):
+                if flow.local_aid in moved or flow.local_locator in moved:
+                    self._put(flow)
+                    self._add_peer_routes([flow])
+
+    def _take_uplink(self, row: int, uplink: Uplink) -> None:
+        """Uses an uplink as it is now. Packets appear on it once all its routes are there."""
+        if self.steering.set_uplink(row, uplink):
+            self._put_row(row, uplink)
+            return
+        self._put_row(row, uplink._replace(flags=uplink.flags & ~RECEIVES))
+        asyncio.get_running_loop().call_soon(self._add_routes, row)
+
+    def _add_routes(self, row: int) -> None:
+        """Goes on adding the very many routes of an uplink that has come back."""
+        if self.steering.go_on(row):
+            self._put_row(row, self.rows.uplinks.get(row, NO_UPLINK))
+        else:
+            asyncio.get_running_loop().call_soon(self._add_routes, row)
+
+    def _put_row(self, row: int, uplink: Uplink) -> None:
+        if not self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink)):
+            self.counts[NO_ROWS] += 1
+
+    def _keep_rules(self, survey: Survey) -> None:
+        locators = {*self.locators(), *self.uses.addresses}
+        bare = {
+            address
+            for device in survey.devices
+            if device.name in self.refused
+            for address in device.addresses
+        }
+        rows = {one: row for one in locators - bare if (row := self.rows.home(one))}
+        given = {one for one in survey.addresses | locators if is_global_unicast(one)}
+        wanted = rules_of(self.section, rows, given)
+        before = self.steering.rules
+        with self.counted(RULES_REFUSED):
+            lost = before & keep_rules(self.network, self.section, wanted, survey.rules)
+            self.steering.rules = wanted
+            self.has_restored("rules", (str(rule.priority) for rule in lost))
+        missing = filter(self.steering.keep_neighbour, list(self.steering.uplinks))
+        names = map(self.rows.name_of, missing)
+        self.has_restored("neighbours", list(names) if self.is_started else ())
+
+    # --- orders -----------------------------------------------------------------------------------
+
+    def send_again(self, local_label: int, packet: bytes) -> None:
+        """Sends the last TCP segment of a flow once more, else the packet if there is one."""
+        flow = self.rewriter.by_label.get(local_label)
+        kept = self._kept(layout.label_key(local_label))
+        if kept is not None and flow is not None:
+            is_its_own = kept.packet[8 : ipv6.HEADER_OCTETS] == layout.aids_key(flow)
+            if is_its_own and time.monotonic_ns() - kept.at_ns < KEPT_TIME:
+                packet = finished(kept.packet, kept.segment_octets)
+        if packet:
+            super().send_again(local_label, packet)
+
+    def _kept(self, key: bytes) -> layout.Kept | None:
+        """What an activity has kept; None if there is none, or it is written at this moment."""
+        entries = [self.tables["activities"].find(key) for _ in range(2)]
+        kept = [layout.kept_in(entry) for entry in entries if entry is not None]
+        versions = {one.version for one in kept}
+        return kept[0] if len(kept) == 2 and len(versions) == 1 and not versions.pop() % 2 else None
+
+    def counters(self) -> dict[str, int]:
+        """What happened so far, in the kernel and here."""
+        counts = self.counts.copy()
+        assert self.kernel_counts is not None
+        for number, name in enumerate(layout.COUNTS):
+            each = self.kernel_counts.find(number.to_bytes(4, "little")) or b""
+            counts[name] += sum(value for (value,) in layout.COUNT.iter_unpack(each))
+        return dict(+counts)
+
+    # --- reports ------------------------------------------------------------------------------
+
+    def _on_report(self, report: bytes) -> None:
+        """What a program says."""
+        head = layout.REPORT.unpack_from(report)
+        kind, label, silent_ns, source, followed, segment_octets, octets, _ = head
+        copy = report[layout.REPORT.size : layout.REPORT.size + octets]
+        local_label = int.from_bytes(label, "big")
+        match kind:
+            case layout.SOURCE_MOVED:
+                flow = self.rewriter.by_label.get(local_label)
+                if flow is not None and followed:
+                    flow.peer_locator = Locator(source)
+                self.notify(SourceMoved(local_label, Locator(source), bool(followed)))
+            case layout.ONE_WAY_DATA:
+                self.notify(OneWayDataSeen(local_label))
+            case layout.LONG_UNPROVEN:
+                self.notify(LongUnproven(local_label))
+            case layout.UNKNOWN_PEER:
+                self.notify(UnknownPeerSeen(Locator(source)))
+            case layout.PLAIN_PACKET if octets >= ipv6.HEADER_OCTETS:
+                self.notify(UlpPacketSeen(finished(copy, segment_octets)))
+            case layout.UNANSWERED_PACKET if octets >= ipv6.HEADER_OCTETS:
+                self.counts["unanswered packets"] += 1
+                packet = finished(copy, segment_octets)
+                self.notify(UnansweredPacket(local_label, packet, silent_ns))
+
+    def _scan(self) -> None:
+        """Looks for flows whose last segment stays unanswered, where the kernel has no timers."""
+        self.scanning = asyncio.get_running_loop().call_later(SCAN_INTERVAL_S, self._scan)
+        some = list(islice(self.scan, SCANNED_MAX))
+        for key in some:
+            self._look_at(key)
+        if len(some) < SCANNED_MAX:
+            self.scan = self.tables["activities"].keys()
+
+    def _look_at(self, key: bytes) -> None:
+        flow = self.rewriter.by_label.get(int.from_bytes(key, "big"))
+        kept = self._kept(key)
+        if flow is None or kept is None:
+            return
+        sent = self.tables["outbound"].find(layout.aids_key(flow))
+        came = self.tables["inbound"].find(key)
+        silent_ns = layout.silence(sent, came, time.monotonic_ns())
+        if silent_ns > max(flow.silence_ns, FEW_PATIENCE):
+            packet = finished(kept.packet, kept.segment_octets)
+            self.notify(UnansweredPacket(flow.local_label, packet, silent_ns))

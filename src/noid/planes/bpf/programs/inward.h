@@ -1,0 +1,303 @@
+/* A packet that arrives: from between locators to between AIDs. */
+#pragma once
+#include "tables.h"
+
+#define FOLLOW_INTERVAL SECOND		 /* [D21] */
+#define KEEPALIVE_INTERVAL (SECOND / 25) /* [D42] */
+#define GAP_MAX (4 * SECOND)		 /* counted as the peer's silence, as it fits an entry */
+#define GAP_UNUSUAL (SECOND / 16)	 /* a shorter gap is counted whatever the usual one is */
+#define UNKNOWN_LABELS_PER_SECOND 200
+#define CONTROLS_PER_SECOND 16000 /* messages in a slot, to the daemon */
+#define OPTIONS_PER_SECOND 1000	  /* M6 packets behind hop-by-hop options, to the daemon */
+#define NOT_SUMMED (-524)	  /* bpf_csum_update(): the device did not sum up */
+
+enum { NOWHERE = 0xff };
+
+/* The place of a locator in the set of a flow, or NOWHERE; of those near, every other is the other
+ * end's.
+ */
+static __always_inline u8 place(const struct address *near, u8 near_count,
+				const struct address *rest, u8 far_count,
+				const struct address *wanted)
+{
+	u8 at;
+
+#pragma unroll
+	for (at = 0; at < LOCATORS_NEAR; at++)
+		if (at < near_count && same(&near[2 * at], wanted))
+			return at;
+	if (!rest)
+		return NOWHERE;
+#pragma unroll
+	for (at = 0; at < LOCATORS_FAR; at++)
+		if (at < far_count && same(&rest[at], wanted))
+			return LOCATORS_NEAR + at;
+	return NOWHERE;
+}
+
+/* Learns how long the peer usually is silent. An outage is no habit: it counts as four gaps. */
+static __always_inline void learn_gap(struct inbound *flow, u64 now)
+{
+	u64 gap = now - flow->heard_ns, usual = 4ULL * flow->gap_ns;
+
+	if (flow->heard_ns) {
+		if (usual && gap > usual)
+			gap = usual > GAP_UNUSUAL ? usual : gap > GAP_UNUSUAL ? GAP_UNUSUAL : gap;
+		if (gap > GAP_MAX)
+			gap = GAP_MAX;
+		flow->gap_ns = flow->gap_ns ? flow->gap_ns - flow->gap_ns / 4 + gap / 4 : gap;
+	}
+	flow->heard_ns = now;
+}
+
+/* Says that a keepalive is due: at the second packet since something was sent, no sooner than
+ * KEEPALIVE_INTERVAL after that [D42].
+ */
+static __attribute__((noinline)) void owe(struct inbound *flow, u32 label, u64 now)
+{
+	struct pair aids = flow->near[0];
+	struct outbound *out = bpf_map_lookup_elem(&outbound, &aids);
+
+	if (!out || out->local_label != label || now < out->sent_ns + KEEPALIVE_INTERVAL) {
+		flow->owes = 0;
+	} else if (!flow->owes) {
+		flow->owes = 1;
+	} else {
+		flow->owes = 0;
+		out->sent_ns = now;
+		notify(ONE_WAY_DATA, label, now);
+	}
+}
+
+/* Remembers that data came; asks the clock for the first packet of each tick. */
+static __always_inline void hear(struct inbound *flow, u32 label)
+{
+	u32 tick = bpf_jiffies64();
+
+	if (!flow->answered)
+		flow->answered = 1;
+	if (flow->tick != tick) {
+		flow->tick = tick;
+		flow->received_ns = bpf_ktime_get_ns();
+		learn_gap(flow, flow->received_ns);
+	} else if (!flow->owes) {
+		return;
+	}
+	owe(flow, label, flow->received_ns);
+}
+
+/* The daemon has an authentic message from the peer of a flow; the label is all of the packet. */
+static __always_inline int heard(struct __sk_buff *packet)
+{
+	struct inbound *flow;
+	u64 now = bpf_ktime_get_ns();
+	u32 label;
+
+	if (bpf_skb_load_bytes(packet, 0, &label, sizeof(label)))
+		return TCX_NEXT;
+	flow = bpf_map_lookup_elem(&inbound, &label);
+	if (!flow)
+		return TCX_NEXT;
+	flow->answered = 1;
+	flow->proven = rough_time(now);
+	learn_gap(flow, now);
+	return TCX_NEXT;
+}
+
+/* Puts the AIDs and the protocol back. */
+static __always_inline void restore(struct ipv6 *ip, const struct inbound *flow, u8 slot)
+{
+	ip->first &= ~LABEL_MASK;
+	ip->next_header = protocol_of(slot);
+	ip->source = flow->near[0].peer;
+	ip->destination = flow->near[0].local;
+}
+
+/* Lets Lp(peer) follow to where the peer sends from, if that is verified, and says so [D21]. */
+static __always_inline void follow(struct __sk_buff *packet, struct inbound *flow, u32 label,
+				   u8 from, const struct address *source, u32 at)
+{
+	struct pair aids = flow->near[0];
+	u64 now = bpf_ktime_get_ns();
+	struct outbound *out;
+	struct report *report;
+	u8 followed = 0;
+
+	if (now - flow->moved_ns < FOLLOW_INTERVAL)
+		return;
+	flow->moved_ns = now;
+	if (flow->verified >> (from & 15) & 1) {
+		out = bpf_map_lookup_elem(&outbound, &aids);
+		if (out && out->local_label == label) {
+			u8 beside = ~out->chosen & 1;
+
+			out->peer[beside].locator = *source;
+			out->peer[beside].until = 0;
+			barrier();
+			out->chosen = beside;
+		}
+		flow->current = from;
+		followed = 1;
+	}
+	report = begin_report(packet, SOURCE_MOVED, label, at, now);
+	if (!report)
+		return;
+	report->source = *source;
+	report->followed = followed;
+	bpf_ringbuf_submit(report, 0);
+}
+
+/* A packet of no flow, which the daemon answers; one with the label of a flow and wrong locators is
+ * treated alike, so that silence tells nobody which labels are in use [D41].
+ */
+static __always_inline int of_no_flow(const struct address *source, u32 why)
+{
+	if (!is_of_a_host(source))
+		return drop(why);
+	if (!may_do(UNKNOWN_LABEL_SEEN, source, UNKNOWN_LABELS_PER_SECOND))
+		return drop(why);
+	return to_slow_path();
+}
+
+static __always_inline int is_ours(const struct ipv6 *ip)
+{
+	struct address destination = ip->destination;
+
+	return bpf_map_lookup_elem(&ours, &destination) != 0;
+}
+
+/* A packet for a program appears where it would without us: on the uplink that its address belongs
+ * to; so filters of reverse paths, rules for devices and bound sockets see nothing unusual. While
+ * that is down, it appears on the device of ours that has the address then.
+ */
+static __always_inline int at_home(struct __sk_buff *packet, const struct uplink *home, u32 at)
+{
+	if (home && !(home->flags & UPLINK_RECEIVES))
+		home = uplink_of(OWN_ROW);
+	if (!home || !home->ifindex || home->ifindex == packet->ifindex)
+		return TCX_NEXT;
+	if (home->flags & UPLINK_ETHERNET) {
+		if (!at && add_link_header(packet))
+			return TCX_NEXT;
+		if (bpf_skb_store_bytes(packet, 0, home->link, sizeof(home->link), 0))
+			return TCX_NEXT;
+	}
+	count(DELIVERED_AT_HOME);
+	return bpf_redirect(home->ifindex, BPF_F_INGRESS);
+}
+
+/* Whether a packet of a flow is a control message, which never comes out of data [D38]. */
+static __always_inline int is_control(struct __sk_buff *packet, const struct ipv6 *ip, u32 at,
+				      u8 slot)
+{
+	u8 type;
+
+	return slot == SLOT_ICMPV6 && ip->payload_octets &&
+	       !bpf_skb_load_bytes(packet, at + IPV6_OCTETS, &type, 1) &&
+	       type == settings.control_type;
+}
+
+/* A packet from the network. M6 stands in its header, or in hop-by-hop options right behind it. */
+static __always_inline int inward(struct __sk_buff *packet, u32 at)
+{
+	struct address source, destination;
+	struct far *rest = 0;
+	struct inbound *flow;
+	struct ipv6 *ip, before;
+	u32 label;
+	u8 next, slot, from, to;
+
+	/* A frame to another link address is not for this host: for a bridge or a macvlan, or for
+	 * none. */
+	if (packet->protocol != bpf_htons(ETH_P_IPV6) || packet->pkt_type == PACKET_OTHERHOST)
+		return TCX_NEXT;
+	ip = header(packet, at);
+	if (!ip || (ip->first & VERSION_MASK) != VERSION_6)
+		return TCX_NEXT;
+	next = ip->next_header;
+	if (next == HOP_BY_HOP && bpf_skb_load_bytes(packet, at + IPV6_OCTETS, &next, 1))
+		return TCX_NEXT;
+	if (!is_m6(next))
+		return TCX_NEXT;
+	if (packet->vlan_present) {
+		count(TAGGED); /* for another device, whose own programs will see it */
+		return TCX_NEXT;
+	}
+	source = ip->source;
+	if (ip->next_header == HOP_BY_HOP) {
+		if (!is_ours(ip))
+			return TCX_NEXT;
+		return may_do(OPTION_SEEN, &source, OPTIONS_PER_SECOND) ? to_slow_path()
+									: drop(OVER_SHARE);
+	}
+	slot = ip->next_header - settings.rewritable_first;
+	if (slot >= SLOTS)
+		slot = ip->next_header - settings.fixed_first;
+	label = ip->first & LABEL_MASK;
+	destination = ip->destination;
+	flow = bpf_map_lookup_elem(&inbound, &label);
+	if (!flow || (slot == SLOT_ICMPV6 && !label)) {
+		if (!is_ours(ip))
+			return TCX_NEXT;
+		if (is_cut_short(ip, packet->len - at))
+			return drop(MALFORMED);
+		if (!is_of_a_host(&source))
+			return drop(SOURCE_OF_NO_HOST);
+		if (slot == SLOT_ICMPV6 && !label)
+			return may_do(CONTROL_SEEN, &source, CONTROLS_PER_SECOND)
+				       ? to_slow_path()
+				       : /* control [D6] */
+				       drop(OVER_SHARE);
+		return of_no_flow(&source, UNKNOWN_LABEL);
+	}
+	if (flow->flags & IN_FAR)
+		rest = bpf_map_lookup_elem(&far, &label);
+	to = place(&flow->near[0].local, flow->local_count, rest ? rest->local : 0,
+		   rest ? rest->local_count : 0, &destination);
+	if (to == NOWHERE && !is_ours(ip))
+		return TCX_NEXT;
+	if (is_cut_short(ip, packet->len - at))
+		return drop(MALFORMED);
+	if (to == NOWHERE)
+		return of_no_flow(&source, DESTINATION_NOT_OURS);
+	from = place(&flow->near[0].peer, flow->peer_count, rest ? rest->peer : 0,
+		     rest ? rest->peer_count : 0, &source);
+	if (from == NOWHERE)
+		return of_no_flow(&source, SOURCE_NOT_THE_PEERS);
+	if (slot == SLOT_RESERVED)
+		return drop(RESERVED_SLOT);
+	if (is_control(packet, ip, at, slot))
+		return drop(CONTROL_AS_DATA);
+	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
+		return to_slow_path();
+
+	hear(flow, label);
+	if (from != flow->current)
+		follow(packet, flow, label, from, &source, at);
+	ip = header(packet, at);
+	if (!ip)
+		return TCX_NEXT;
+	before = *ip;
+	restore(ip, flow, slot);
+	/* A device that has summed up the whole packet must not find it wrong now. */
+	if (bpf_csum_update(packet, 0) != NOT_SUMMED) {
+		long difference = bpf_csum_diff(&before, IPV6_OCTETS, ip, IPV6_OCTETS, 0);
+
+		if (difference >= 0)
+			bpf_csum_update(packet, difference);
+	}
+	count(RECEIVED);
+	if (to != flow->own)
+		count(RECEIVED_ELSEWHERE); /* changes nothing [draft 7.11 2c] */
+	return flow->home ? at_home(packet, uplink_of(flow->home), at) : TCX_NEXT;
+}
+
+/* A packet that the daemon delivers. */
+static __always_inline int delivered(struct __sk_buff *packet)
+{
+	struct ipv6 *ip = header(packet, 0);
+
+	if (packet->protocol != bpf_htons(ETH_P_IPV6) || !ip)
+		return TCX_NEXT;
+	return at_home(packet, uplink_having(ip->destination), 0);
+}

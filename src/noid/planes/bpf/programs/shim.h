@@ -1,0 +1,213 @@
+/* What the programs and the daemon share: the tables, the reports, the settings.
+ *
+ * noid.planes.bpf.layout has the same layouts for Python, and a test holds the two together by the
+ * BTF of the object. Labels, addresses and next headers are as packets carry them, in network
+ * order; all else is in the machine's order; times are of the monotonic clock.
+ */
+#pragma once
+#include "kernel.h"
+
+enum {
+	LOCATORS_NEAR = 4,    /* of each set, in the inbound entry itself */
+	LOCATORS_FAR = 12,    /* the others, up to 16 in all [D5] */
+	REPORT_OCTETS = 2048, /* of a packet, in a report */
+	REPORTS_OCTETS = 1 << 20,
+	SET_UPS_OCTETS = 1 << 18,
+	USERS_MAX = 8192, /* sites whose share of a rate is counted, the least recent one evicted */
+	SHARES = 8,	  /* a site has at most one part of so many [D46] */
+	STRANGERS_MAX = 4096,	   /* peers nobody has told us of, remembered as reported */
+	UPLINKS_MAX = 256,	   /* rows of the table of uplinks; row 0 is no uplink */
+	OWN_ROW = UPLINKS_MAX - 1, /* the row of the device of ours that routes lead to */
+	ACTIVITIES_MAX = 4096, /* flows with unanswered TCP data, the least recent one evicted */
+};
+
+struct address {
+	u64 half[2];
+};
+
+/* The settings of this load; constants to the verifier. */
+struct settings {
+	u32 mark;	       /* of the daemon's own packets, which pass as they are */
+	u32 slow_ifindex;      /* the device behind which the daemon does what is rare */
+	u32 segmenter_ifindex; /* the device that cuts super-packets, or 0 */
+	u32 own_ifindex;       /* the device that takes packets to M6 peers, and its segments */
+	u8 rewritable_first;   /* P1 [D2] */
+	u8 fixed_first;	       /* P2 [D2] */
+	u8 referrals;	       /* whether unknown peers are of interest [D34] */
+	u8 timers;	       /* whether the kernel has timers for programs */
+	u8 control_type;       /* the ICMPv6 type of control messages [D1] */
+	u8 reserved[3];
+};
+
+enum uplink_flags {
+	OUT_CUT_TCP = 1,      /* cannot cut super-packets of TCP with an M6 next header */
+	OUT_CUT_UDP = 2,      /* nor of UDP */
+	OUT_SUM = 4,	      /* nor sum up any packet with an M6 next header */
+	UPLINK_ETHERNET = 8,  /* has a link-layer header, of 14 octets */
+	UPLINK_SENDS = 16,    /* is up and has a carrier */
+	UPLINK_RECEIVES = 32, /* is up, so that packets may appear on it */
+};
+
+/* An uplink. Flows name its row, so what happens to it costs one update, however many they are. */
+struct uplink {
+	u32 ifindex; /* 0: it is not there */
+	u32 mtu;     /* octets of IPv6 */
+	u8 link[6];  /* its link-layer address */
+	u8 flags;
+	u8 reserved;
+};
+
+/* Transmit: <AID(local), AID(peer)> finds the locators [draft 3.2]. */
+struct pair {
+	struct address local;
+	struct address peer;
+};
+
+/* A locator of the peer, and the Ethernet header that leads there from the uplink. */
+struct towards {
+	struct address locator;
+	u32 link[3]; /* the addresses to and from which, 6 octets each */
+	u32 reserved;
+	u64 until; /* the tick until which they hold; 0: they are not known */
+};
+
+/* What each packet needs comes first; entry and key are in as few lines of the cache as may be. */
+struct outbound {
+	u32 peer_label;		      /* F(peer) */
+	u32 local_label;	      /* F(local), the key of the inbound entry */
+	u8 uplink;		      /* row of the uplink of Lp(local) */
+	u8 next_header_first;	      /* P1 or P2 [D4] */
+	u8 chosen;		      /* which of peer */
+	u8 unanswered;		      /* packets that want an answer since unanswered_ns, or many */
+	u32 tick;		      /* of the kernel, in which silence was last looked for */
+	struct address local_locator; /* Lp(local) */
+	u64 silence_ns;		      /* T [D20] */
+	u64 unanswered_ns;	      /* when the first unanswered packet went; 0: none yet */
+	struct towards peer[2];	      /* Lp(peer) is the chosen one; a new one is written beside */
+	u64 reported_ns;	      /* when unanswered_ns was last reported */
+	u64 sent_ns; /* when something was last sent, to one tick, or a keepalive due */
+};
+
+/* Receive: F(local) finds the AIDs [draft 7.11]. */
+enum inbound_flags {
+	IN_HOLDS = 1, /* provisional: what arrives is for the daemon [D37] */
+	IN_FAR = 2,   /* some locators are in the table `far` */
+};
+
+struct inbound {
+	u16 verified;	/* bit n: peer locator n is in Lsv(peer) */
+	u8 local_count; /* of those near */
+	u8 peer_count;
+	u8 current; /* which peer locator is Lp(peer) */
+	u8 own;	    /* which local locator is Lp(local) */
+	u8 flags;
+	u8 answered;			 /* something has come since the sender last looked */
+	u64 received_ns;		 /* when something last came, to one tick; 0: never */
+	u32 tick;			 /* of the kernel, in which the clock was last asked */
+	u32 home;			 /* row of the uplink that AID(local) belongs to */
+	struct pair near[LOCATORS_NEAR]; /* Lsl(local) and Lsl(peer), the AIDs first */
+	u64 moved_ns;			 /* when a move of the peer was last noticed */
+	u64 heard_ns; /* when data or an authentic message last came, to one tick; 0: never */
+	u32 gap_ns;   /* the mean time between these; 0: not known */
+	u8 owes;      /* data has come since something was sent [D42] */
+	u8 reserved;
+	u16 proven; /* when something authentic last came, or was missed [D41] */
+};
+
+struct far {
+	struct address local[LOCATORS_FAR];
+	struct address peer[LOCATORS_FAR];
+	u8 local_count;
+	u8 peer_count;
+	u8 reserved[6];
+};
+
+/* A packet whose route and neighbour the kernel looks up, under our mark, so that neither our rules
+ * nor those for its own mark apply. When it comes by again on its uplink it has its mark back, and
+ * shows the Ethernet header that leads there.
+ */
+struct scout {
+	struct pair aids;      /* of its flow */
+	struct pair addresses; /* as it is sent */
+	u32 is_out;
+	u32 mark;
+};
+
+/* A peer the shim knows of and has no context with. */
+struct watched {
+	u64 reported_ns;
+};
+
+enum count {
+	SENT,
+	SENT_PLAINLY,
+	RECEIVED,
+	RECEIVED_ELSEWHERE,
+	DESTINATION_NOT_OURS,
+	SOURCE_NOT_THE_PEERS,
+	RESERVED_SLOT,
+	UNKNOWN_LABEL,
+	GONE_SLOWLY,
+	CUT_FIRST,
+	REPORTS_LOST,
+	TAGGED,
+	NO_UPLINK,
+	DELIVERED_AT_HOME,
+	MALFORMED,
+	SOURCE_OF_NO_HOST,
+	CONTROL_AS_DATA,
+	OVER_SHARE,
+	COUNTS,
+};
+
+enum report_kind {
+	UNKNOWN_LABEL_SEEN = 0, /* a packet for the slow path */
+	PLAIN_PACKET = 1,	/* towards a watched AID, without a flow */
+	UNANSWERED_PACKET = 2,	/* sent and nothing heard [D20] */
+	SOURCE_MOVED = 3,	/* the peer sends from another locator [D21] */
+	UNKNOWN_PEER = 4,	/* towards an AID nobody has told us of [D34] */
+	ONE_WAY_DATA = 5,	/* received, and nothing was sent: a keepalive is due [D42] */
+	CONTROL_SEEN = 6,	/* a packet for the slow path: control in a slot */
+	OPTION_SEEN = 7,	/* the same: M6 behind hop-by-hop options */
+	LONG_UNPROVEN = 8,	/* sent, and nothing authentic heard for long [D41] */
+};
+
+struct report {
+	u32 kind;
+	u32 local_label;
+	u64 silent_ns;
+	struct address source; /* SOURCE_MOVED: from where; UNKNOWN_PEER: to whom */
+	u8 followed;	       /* SOURCE_MOVED: whether Lp(peer) is there already */
+	u8 reserved[3];
+	u32 segment_octets; /* of a super-packet: what each segment carries; else 0 */
+	u32 octets;	    /* of the packet that follow */
+	u32 reserved_too;
+	u8 packet[REPORT_OCTETS];
+};
+
+/* The last TCP segment of a flow that wants an answer, as it is reported when none comes, and the
+ * timer that notices that.
+ */
+struct activity {
+	struct bpf_timer timer;
+	struct pair aids;
+	u64 kept_ns;
+	u16 is_armed;
+	u16 is_patient; /* armed to wait as long as for few packets */
+	u32 version;	/* odd while the report is written */
+	u32 writers;	/* one at a time; another gives up */
+	u32 tick;	/* of the kernel, in which the report was last written */
+	struct report report;
+};
+
+/* A site and a kind of what it may have the daemon do [D46]. */
+struct user {
+	u64 site; /* the first 48 bits of an address */
+	u64 kind;
+};
+
+/* How many reports of a kind went in the second at hand. */
+struct window {
+	u64 second;
+	u64 used;
+};

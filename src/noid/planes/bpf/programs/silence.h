@@ -1,0 +1,266 @@
+/* Notices that what a flow sends stays without an answer [D20].
+ *
+ * Each packet that leaves is a chance to look. TCP with a full window sends none before its own
+ * timer expires, 200 ms or more; so a timer of the kernel looks as well, and the last segment is
+ * kept for the daemon to repeat on another pair of locators.
+ */
+#pragma once
+#include "tables.h"
+
+#define MANY 4			   /* unanswered packets that no receiver delays its answer to */
+#define FEW_PATIENCE (SECOND / 16) /* longer than a receiver delays the answer to fewer */
+#define ACK_DELAY (SECOND / 5)	   /* no acknowledgement leaves later than what it acknowledges */
+#define UNPROVEN_MAX 5		   /* seconds, nearly: as rough_time() counts them [D41] */
+#define NEVER (~0ULL)
+#define TCP_SYN_FIN 0x03
+
+/* Whether a packet of a flow wants an answer: any but a bare acknowledgement of TCP. */
+static __always_inline int wants_answer(struct __sk_buff *packet, u8 protocol, u32 at)
+{
+	u8 head[2];
+
+	if (protocol != TCP || super_octets(packet))
+		return 1;
+	if (bpf_skb_load_bytes(packet, at + IPV6_OCTETS + 12, head, 2))
+		return 1;
+	return head[1] & TCP_SYN_FIN || packet->len - at > IPV6_OCTETS + (u32)(head[0] >> 4) * 4;
+}
+
+/* Whether anything came after the first unanswered packet went. */
+static __always_inline int is_answered(const struct outbound *flow, const struct inbound *back)
+{
+	return back->answered || back->received_ns >= flow->unanswered_ns;
+}
+
+/* How long the silence of a peer means nothing. What is not TCP may draw no answer but keepalives:
+ * nearly twice the usual gap, if that is known.
+ */
+static __always_inline u64 patience_of(const struct outbound *flow, const struct inbound *back,
+				       u8 protocol)
+{
+	u64 patience = FEW_PATIENCE;
+
+	if (protocol != TCP && back->gap_ns)
+		patience = 7ULL * back->gap_ns / 4;
+	else if (flow->unanswered >= MANY)
+		patience = protocol == TCP ? 0 : FEW_PATIENCE;
+	else if (protocol != TCP)
+		patience = NEVER;
+	return patience > flow->silence_ns ? patience : flow->silence_ns;
+}
+
+/* Takes the report of an activity to write or to send it; a second writer gives up. */
+static __always_inline int take_report(struct activity *active)
+{
+	__sync_fetch_and_add(&active->writers, 1);
+	if (*(volatile u32 *)&active->writers == 1)
+		return 1;
+	__sync_fetch_and_add(&active->writers, -1);
+	return 0;
+}
+
+static __always_inline void leave_report(struct activity *active)
+{
+	__sync_fetch_and_add(&active->writers, -1);
+}
+
+/* The timer of a flow has expired. */
+static int on_timer(void *map, u32 *label, struct activity *active)
+{
+	struct outbound *flow = bpf_map_lookup_elem(&outbound, &active->aids);
+	struct inbound *back = bpf_map_lookup_elem(&inbound, label);
+	u64 now = bpf_ktime_get_ns(), silent, patience;
+
+	(void)map;
+	active->is_armed = 0;
+	if (!flow || !back || flow->local_label != *label || !flow->unanswered_ns ||
+	    is_answered(flow, back))
+		return 0;
+	silent = now - flow->unanswered_ns;
+	patience = patience_of(flow, back, TCP);
+	if (silent < patience) {
+		active->is_armed = !bpf_timer_start(&active->timer, patience - silent, 0);
+		active->is_patient = flow->unanswered < MANY;
+		return 0;
+	}
+	active->is_patient = 0;
+	if (now - flow->reported_ns <= flow->silence_ns)
+		return 0;
+	if (!take_report(active)) {
+		active->is_armed = !bpf_timer_start(&active->timer, SECOND / 1000, 0);
+		return 0;
+	}
+	flow->reported_ns = now;
+	if (may_report(UNANSWERED_PACKET, now, REPORTS_PER_SECOND)) {
+		active->report.silent_ns = silent;
+		if (bpf_ringbuf_output(&reports, &active->report, sizeof(active->report), 0))
+			count(REPORTS_LOST);
+	}
+	leave_report(active);
+	return 0;
+}
+
+static __always_inline struct activity *new_activity(const u32 *label)
+{
+	struct activity *active;
+	u32 first = 0;
+	void *blank = bpf_map_lookup_elem(&blanks, &first);
+
+	if (!blank || bpf_map_update_elem(&activities, label, blank, BPF_NOEXIST))
+		return 0;
+	active = bpf_map_lookup_elem(&activities, label);
+	if (!active)
+		return 0;
+	active->report.kind = UNANSWERED_PACKET;
+	active->report.local_label = *label;
+	if (settings.timers) {
+		bpf_timer_init(&active->timer, &activities, CLOCK_MONOTONIC);
+		bpf_timer_set_callback(&active->timer, on_timer);
+	}
+	return active;
+}
+
+static __always_inline void copy_segment(struct __sk_buff *packet, struct activity *active,
+					 const struct pair *aids, u32 at, u64 now)
+{
+	u32 octets = packet->len - at;
+
+	__sync_fetch_and_add(&active->version, 1);
+	if (octets > REPORT_OCTETS)
+		octets = REPORT_OCTETS;
+	if (octets < IPV6_OCTETS || octets > REPORT_OCTETS ||
+	    bpf_skb_load_bytes(packet, at, active->report.packet, octets))
+		octets = 0;
+	active->report.octets = octets;
+	active->report.segment_octets = super_octets(packet);
+	active->aids = *aids;
+	active->kept_ns = now;
+	__sync_fetch_and_add(&active->version, 1);
+}
+
+/* Keeps a segment that wants an answer, and has the timer look for that; once in a tick. */
+static __always_inline void keep(struct __sk_buff *packet, const struct outbound *flow,
+				 const struct pair *aids, u32 at, u64 now)
+{
+	u32 label = flow->local_label, tick = bpf_jiffies64();
+	struct activity *active = bpf_map_lookup_elem(&activities, &label);
+
+	if (!active)
+		active = new_activity(&label);
+	if (!active)
+		return;
+	if (active->tick != tick && take_report(active)) {
+		active->tick = tick;
+		copy_segment(packet, active, aids, at, now);
+		leave_report(active);
+	}
+	if (settings.timers && !active->is_armed)
+		active->is_armed = !bpf_timer_start(&active->timer, flow->silence_ns, 0);
+}
+
+/* Many packets are unanswered now, and the timer may wait as for few: it looks T after the first.
+ */
+static __always_inline void hasten(const struct outbound *flow)
+{
+	u32 label = flow->local_label;
+	struct activity *active = bpf_map_lookup_elem(&activities, &label);
+	u64 silent;
+
+	if (!active || !active->is_patient)
+		return;
+	active->is_patient = 0;
+	silent = bpf_ktime_get_ns() - flow->unanswered_ns;
+	active->is_armed = !bpf_timer_start(
+		&active->timer, silent < flow->silence_ns ? flow->silence_ns - silent : 0, 0);
+}
+
+/* Counts a packet that wants an answer; a super-packet is many. */
+static __always_inline void count_unanswered(struct __sk_buff *packet, struct outbound *flow,
+					     u8 protocol)
+{
+	if (flow->unanswered >= MANY)
+		return;
+	flow->unanswered = super_octets(packet) ? MANY : flow->unanswered + 1;
+	if (flow->unanswered == MANY && protocol == TCP)
+		hasten(flow);
+}
+
+/* Says that a packet went unanswered, with a copy of the one at hand. */
+static __always_inline void report_silence(struct __sk_buff *packet, struct outbound *flow, u32 at,
+					   u64 now)
+{
+	struct report *report;
+
+	if (now - flow->reported_ns <= flow->silence_ns)
+		return;
+	flow->reported_ns = now;
+	report = begin_report(packet, UNANSWERED_PACKET, flow->local_label, at, now);
+	if (!report)
+		return;
+	report->silent_ns = flow->unanswered_ns ? now - flow->unanswered_ns : 0;
+	bpf_ringbuf_submit(report, 0);
+}
+
+/* Whether a bare acknowledgement is a probe of TCP's own: it leaves long after anything came. */
+static __always_inline int is_probe(const struct inbound *back, u64 now)
+{
+	return back->received_ns && now - back->received_ns > ACK_DELAY;
+}
+
+/* Data may come from anybody: says so where a flow sends and nothing authentic came for long. */
+static __always_inline void watch_proof(struct inbound *back, u32 label, u64 now)
+{
+	u16 rough = rough_time(now);
+
+	if ((u16)(rough - back->proven) < UNPROVEN_MAX)
+		return;
+	back->proven = rough;
+	notify(LONG_UNPROVEN, label, now);
+}
+
+/* A packet of a flow leaves.
+ *
+ * TCP segments with data are looked at one by one, since the last of them may be the last for long.
+ * All others once in a tick: the clock costs more than a table.
+ */
+static __always_inline void watch_silence(struct __sk_buff *packet, struct outbound *flow,
+					  const struct pair *aids, u8 protocol, u32 at)
+{
+	u32 tick = bpf_jiffies64();
+	int is_new_tick = flow->tick != tick, wants;
+	struct inbound *back;
+	u64 now;
+
+	if (protocol != TCP && !is_new_tick)
+		return;
+	wants = wants_answer(packet, protocol, at);
+	if (!wants && !is_new_tick)
+		return;
+	back = bpf_map_lookup_elem(&inbound, &flow->local_label);
+	if (!back)
+		return;
+	if (flow->unanswered_ns && is_answered(flow, back)) {
+		back->answered = 0;
+		flow->unanswered_ns = 0;
+		flow->unanswered = 0;
+	}
+	if (!is_new_tick && flow->unanswered_ns) {
+		count_unanswered(packet, flow, protocol);
+		return;
+	}
+	flow->tick = tick;
+	now = bpf_ktime_get_ns();
+	flow->sent_ns = now;
+	watch_proof(back, flow->local_label, now);
+	if (!wants && !flow->unanswered_ns && !is_probe(back, now))
+		return;
+	if (protocol == TCP)
+		keep(packet, flow, aids, at, now);
+	if (!flow->unanswered_ns) {
+		back->answered = 0;
+		flow->unanswered_ns = now;
+	} else if (now - flow->unanswered_ns > patience_of(flow, back, protocol)) {
+		report_silence(packet, flow, at, now);
+	}
+	count_unanswered(packet, flow, protocol);
+}

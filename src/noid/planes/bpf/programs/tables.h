@@ -1,0 +1,261 @@
+/* What the programs share with the daemon: its settings, the tables it fills, the counters and
+ * reports it reads.
+ */
+#pragma once
+#include "parse.h"
+
+#define SECOND 1000000000ULL
+#define REPORTS_PER_SECOND 1000 /* of each kind */
+#define REPORT_HEAD_OCTETS __builtin_offsetof(struct report, packet)
+
+const volatile struct settings settings SEC(".rodata");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024); /* the daemon says how many */
+	__type(key, struct pair);
+	__type(value, struct outbound);
+} outbound SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, u32); /* F(local) */
+	__type(value, struct inbound);
+} inbound SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, u32);
+	__type(value, struct far);
+} far SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct address);
+	__type(value, struct watched);
+} watched SEC(".maps");
+
+/* The addresses of this host, and the rows of their uplinks; what is for another address is on its
+ * way there.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct address);
+	__type(value, u32);
+} ours SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, UPLINKS_MAX);
+	__type(key, u32);
+	__type(value, struct uplink);
+} uplinks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, ACTIVITIES_MAX);
+	__type(key, u32); /* F(local) */
+	__type(value, struct activity);
+} activities SEC(".maps");
+
+/* What a new activity is copied from: octets that are 0, too many for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct { u8 octets[sizeof(struct activity)]; });
+} blanks SEC(".maps");
+
+/* When a peer nobody has told us of was last reported; the least recently seen one goes first. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, STRANGERS_MAX);
+	__type(key, struct address);
+	__type(value, struct watched);
+} strangers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct scout);
+} scouts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTS);
+	__type(key, u32);
+	__type(value, u64);
+} counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LONG_UNPROVEN + 1);
+	__type(key, u32);
+	__type(value, struct window);
+} windows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, REPORTS_OCTETS);
+} reports SEC(".maps");
+
+/* The same of what leads to a set-up: strangers and peers without a flow. What contexts report does
+ * not wait behind it [D46].
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SET_UPS_OCTETS);
+} set_ups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, USERS_MAX);
+	__type(key, struct user);
+	__type(value, struct window);
+} users SEC(".maps");
+
+static __always_inline void count(u32 what)
+{
+	u64 *counter = bpf_map_lookup_elem(&counts, &what);
+
+	if (counter)
+		*counter += 1;
+}
+
+static __always_inline int drop(u32 why)
+{
+	count(why);
+	return TCX_DROP;
+}
+
+/* Counts one more in a window; how many there are in this second. */
+static __always_inline u64 use_window(struct window *window, u64 now)
+{
+	u64 second = now / SECOND;
+
+	if (window->second != second) {
+		window->second = second;
+		window->used = 0;
+	}
+	window->used += 1;
+	return window->used;
+}
+
+/* Whether one more of a kind may be reported in this second. */
+static __always_inline int may_report(u32 kind, u64 now, u64 limit)
+{
+	struct window *window = bpf_map_lookup_elem(&windows, &kind);
+
+	return window && use_window(window, now) <= limit;
+}
+
+/* Whether one more of a kind may be done for a source in this second: an eighth is for one site. */
+static __attribute__((noinline)) int may_do(u32 kind, const struct address *source, u64 limit)
+{
+	struct user user = {.kind = kind};
+	struct window first = {0}, *window;
+	u64 now = bpf_ktime_get_ns();
+
+	if (!source)
+		return 0;
+	__builtin_memcpy(&user.site, source, 6);
+	window = bpf_map_lookup_elem(&users, &user);
+	if (!window) {
+		bpf_map_update_elem(&users, &user, &first, 0);
+		window = bpf_map_lookup_elem(&users, &user);
+	}
+	if (!window || use_window(window, now) > limit / SHARES)
+		return 0;
+	return may_report(kind, now, limit);
+}
+
+/* A report with as much of the packet as it holds; null where there is no room or too many went. */
+static __always_inline struct report *begin_report(struct __sk_buff *packet, u32 kind, u32 label,
+						   u32 at, u64 now)
+{
+	u32 octets = packet->len - at;
+	struct report *report;
+
+	if (!may_report(kind, now, REPORTS_PER_SECOND))
+		return 0;
+	if (kind == PLAIN_PACKET)
+		report = bpf_ringbuf_reserve(&set_ups, sizeof(*report), 0);
+	else
+		report = bpf_ringbuf_reserve(&reports, sizeof(*report), 0);
+	if (!report) {
+		count(REPORTS_LOST);
+		return 0;
+	}
+	report->kind = kind;
+	report->local_label = label;
+	report->silent_ns = 0;
+	report->followed = 0;
+	report->segment_octets = super_octets(packet);
+	if (octets > REPORT_OCTETS)
+		octets = REPORT_OCTETS;
+	if (octets < IPV6_OCTETS || octets > REPORT_OCTETS ||
+	    bpf_skb_load_bytes(packet, at, report->packet, octets))
+		octets = 0;
+	report->octets = octets;
+	return report;
+}
+
+/* A time in units of 1.07 s, which fits an entry. */
+static __always_inline u16 rough_time(u64 now)
+{
+	return now >> 30;
+}
+
+/* Reports something of a flow, without a packet. */
+static __always_inline void notify(u32 kind, u32 label, u64 now)
+{
+	struct report *report;
+
+	if (!may_report(kind, now, REPORTS_PER_SECOND))
+		return;
+	report = bpf_ringbuf_reserve(&reports, REPORT_HEAD_OCTETS, 0);
+	if (!report) {
+		count(REPORTS_LOST);
+		return;
+	}
+	__builtin_memset(report, 0, REPORT_HEAD_OCTETS);
+	report->kind = kind;
+	report->local_label = label;
+	bpf_ringbuf_submit(report, 0);
+}
+
+static __always_inline struct uplink *uplink_of(u32 row)
+{
+	return bpf_map_lookup_elem(&uplinks, &row);
+}
+
+/* The uplink that an address of this host belongs to; null if it is another's or has none. */
+static __always_inline struct uplink *uplink_having(struct address address)
+{
+	u32 *row = bpf_map_lookup_elem(&ours, &address);
+
+	return row && *row ? uplink_of(*row) : 0;
+}
+
+/* To the daemon, as it is. */
+static __always_inline int to_slow_path(void)
+{
+	count(GONE_SLOWLY);
+	return bpf_redirect(settings.slow_ifindex, 0);
+}
+
+static __always_inline int is_m6(u8 next_header)
+{
+	return (u8)(next_header - settings.rewritable_first) < SLOTS ||
+	       (u8)(next_header - settings.fixed_first) < SLOTS;
+}

@@ -1,0 +1,114 @@
+"""Which data plane this host would get, and how packets would pass each uplink; for people.
+
+Asks the kernel and loads the programs, attached to nothing, for a moment; nothing is changed.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from noid.config import PlaneSection
+from noid.constants import Codepoints
+from noid.errors import ShimError
+from noid.host.survey import Device
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.attachments import takes_early
+from noid.planes.bpf.carried import TABLES
+from noid.planes.bpf.features import explained
+from noid.planes.bpf.pins import object_code
+from noid.planes.bpf.plane import LOG_NAME
+from noid.planes.privileges import CAPABILITIES, lacking
+from noid.planes.rows import CUTS_TCP, lacks
+from noid.planes.uplink import CUT_TCP, SUM
+
+FEW = 16
+"""Room in the tables of the programs that are loaded for a moment."""
+
+
+class Prospect(NamedTuple):
+    """What is to be expected.
+
+    Attributes:
+        what: of what.
+        good: whether that is well; None where it cannot be said, or serves less well.
+        text: what is to be expected, and why.
+        mend: what to do about it; empty where nothing is to be done.
+    """
+
+    what: str
+    good: bool | None
+    text: str
+    mend: str = ""
+
+
+def prospects(
+    section: PlaneSection, codepoints: Codepoints, devices: Sequence[Device], directory: Path
+) -> Iterator[Prospect]:
+    """What a daemon would find.
+
+    Args:
+        section: the ``[plane]`` of the configuration.
+        codepoints: the numbers in use.
+        devices: the uplinks.
+        directory: the state directory, where the verifier's words go if it refuses.
+    """
+    if section.kind == "tun":
+        yield Prospect("plane", True, 'in user space: plane.kind is "tun"')
+        return
+    missing = lacking()
+    if missing:
+        text = f"to find out takes {', '.join(CAPABILITIES)}; lacking: {', '.join(missing)}"
+        yield Prospect("plane", None, text, "run it as root")
+        return
+    try:
+        _load(section, codepoints, directory)
+        hook = _hook(section.hook, devices)
+    except ShimError as error:
+        must = section.kind == "bpf"
+        mend = 'or leave it to user space: [plane] kind = "tun"'
+        instead = "none" if must else "in user space"
+        yield Prospect("plane", False if must else None, f"{instead}: {error}", mend)
+        return
+    yield Prospect("plane", True, f"in the kernel, by {hook}: it takes the programs as they are")
+    for device in devices:
+        yield Prospect(f"uplink {device.name}", True, f"{hook}, {_way(device)}")
+
+
+def _load(section: PlaneSection, codepoints: Codepoints, directory: Path) -> None:
+    with explained():
+        libbpf.Programs(
+            object_code(),
+            sizes=dict.fromkeys(TABLES, FEW),
+            constants=layout.settings(
+                codepoints,
+                mark=section.mark,
+                devices=layout.Interfaces(1, 1, 1),
+                referrals=True,
+                timers=False,
+            ),
+            log_path=directory / LOG_NAME,
+        ).close()
+
+
+def _hook(wanted: str, devices: Sequence[Device]) -> str:
+    """By what the programs would hang on the uplinks."""
+    if wanted == "clsact":
+        return wanted
+    if not devices:
+        return "the hook there is"
+    if libbpf.has_tcx(devices[0].index):
+        return "tcx"
+    if wanted == "tcx":
+        raise libbpf.no_tcx()
+    return "clsact"
+
+
+def _way(device: Device) -> str:
+    """How super-packets would pass an uplink, and why so."""
+    lacking_here = lacks(device)
+    if lacking_here & SUM:
+        return "packets summed up before: it does that only for protocols it knows"
+    if lacking_here & CUT_TCP:
+        early = ", restored by XDP if its driver can" if takes_early(device) else ""
+        return f"super-packets cut before: {CUTS_TCP} is off{early}"
+    return f"super-packets whole: {CUTS_TCP} is on"

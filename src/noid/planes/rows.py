@@ -1,0 +1,163 @@
+"""Which uplink has which row of the kernel's table of uplinks. Pure.
+
+Flows name the row of their locator's uplink, so that any event of an uplink costs the kernel
+one update, however many flows there are. A row stays with the name of its uplink: a device that
+goes and comes again under its name has the same.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from noid.host.survey import Device, Survey
+from noid.locators import Locator, is_global_unicast
+from noid.planes.uplink import (
+    CUT_TCP,
+    CUT_UDP,
+    ETHERNET,
+    LINK_OCTETS,
+    NO_UPLINK,
+    OWN_ROW,
+    RECEIVES,
+    SENDS,
+    SUM,
+    Uplink,
+)
+
+NO_ROW = 0
+NONE_LEAVE_ELSEWHERE: Mapping[Locator, int] = {}
+CUTS_TCP = "tx-tcp6-segmentation"
+CUTS_UDP = "tx-udp-segmentation"
+SUMMING = "tx-checksum-ip-generic"
+SUMS = frozenset({SUMMING, "tx-checksum-ipv6"})
+
+
+def lacks(device: Device) -> int:
+    """What a device cannot do to packets with an M6 next header.
+
+    It cuts super-packets and sums up by what the stack tells it, not by the next header, or it does
+    not. Where it does not cut, the kernel would, and knows no M6 next header. Summing up the kernel
+    does as well for any; but a device that does it for the protocols it knows (tx-checksum-ipv6,
+    without the generic one) would leave out ours.
+    """
+    by_protocol = SUMMING not in device.features and bool(SUMS & device.features)
+    return (
+        CUT_TCP * (CUTS_TCP not in device.features)
+        | CUT_UDP * (CUTS_UDP not in device.features)
+        | SUM * by_protocol
+    )
+
+
+def uplink_of(device: Device) -> Uplink:
+    """A device that is up, as the programs see it."""
+    flags = RECEIVES | SENDS * device.carries | ETHERNET * device.has_ethernet
+    link = device.link if device.has_ethernet else bytes(LINK_OCTETS)
+    return Uplink(device.index, device.mtu, link, flags | lacks(device))
+
+
+def sums(survey: Survey) -> bool:
+    """Whether every uplink sums up packets with an M6 next header."""
+    return not any(lacks(device) & SUM for device in survey.devices)
+
+
+class Rows:
+    """The rows of one host.
+
+    Attributes:
+        without: the names of uplinks for which there is no row, and that the last update found.
+        uplinks: what each row in use says.
+        of: the row of the uplink by which packets from each address leave, also from those in use
+            that no uplink has any more.
+        away: the addresses whose packets leave by another device than the one that has them.
+    """
+
+    def __init__(self) -> None:
+        self.uplinks: dict[int, Uplink] = {}
+        self.of: dict[Locator, int] = {}
+        self.away: frozenset[Locator] = frozenset()
+        self.without: set[str] = set()
+        self._known_without: set[str] = set()
+        self._names: dict[str, int] = {}
+
+    def update(
+        self,
+        devices: Iterable[Device],
+        in_use: Collection[Locator],
+        leaving: Mapping[Locator, int] = NONE_LEAVE_ELSEWHERE,
+    ) -> tuple[dict[int, Uplink], set[Locator]]:
+        """Takes what there is now.
+
+        Args:
+            devices: the uplinks that are up.
+            in_use: addresses whose row is remembered though no uplink has them.
+            leaving: indexes of the devices that packets from some addresses leave by, other than
+                those that have the addresses: the host has no routes by source.
+
+        Returns:
+            The rows that have changed, and the addresses whose row is another now.
+        """
+        present = {device.name: device for device in devices if any(map(_counts, device.addresses))}
+        before = self.of
+        of = {address: row for address, row in before.items() if address in in_use}
+        self._forget(set(present), set(of.values()))
+        for device in present.values():
+            row = self._row(device.name)
+            of |= dict.fromkeys(filter(_counts, device.addresses), row)
+        by_index = {device.index: self._row(device.name) for device in present.values()}
+        self.away = frozenset(leaving.keys() & of.keys())
+        of |= {address: by_index.get(leaving[address], NO_ROW) for address in self.away}
+        self.of = of
+        left = set(present) - set(self._names)
+        self.without, self._known_without = left - self._known_without, left
+        rows = {
+            row: uplink_of(present[name]) if name in present else NO_UPLINK
+            for name, row in self._names.items()
+        }
+        gone = dict.fromkeys(set(self.uplinks) - set(rows), NO_UPLINK)
+        changed = {row: one for row, one in rows.items() if self.uplinks.get(row) != one} | gone
+        self.uplinks = rows
+        return changed, {address for address in {*of, *before} if _moved(address, before, of)}
+
+    def home(self, address: Locator) -> int:
+        """The row of the uplink on which packets for an address are to appear; NO_ROW if any."""
+        return NO_ROW if address in self.away else self.of.get(address, NO_ROW)
+
+    def lose(self, ifindex: int, flags: int) -> dict[int, Uplink]:
+        """A device has gone down or has lost its carrier; returns the rows that have changed.
+
+        Args:
+            ifindex: its index.
+            flags: what is left of SENDS and RECEIVES.
+        """
+        lost = SENDS | RECEIVES
+        changed = {
+            row: one._replace(flags=one.flags & (~lost | flags))
+            for row, one in self.uplinks.items()
+            if one.ifindex == ifindex and one.flags & lost & ~flags
+        }
+        self.uplinks |= changed
+        return changed
+
+    def name_of(self, row: int) -> str:
+        """The uplink that has a row; empty where none has."""
+        return next((name for name, one in self._names.items() if one == row), "")
+
+    def _row(self, name: str) -> int:
+        """The row of an uplink; NO_ROW where there are too many."""
+        if name not in self._names:
+            free = set(range(1, OWN_ROW)) - set(self._names.values())
+            if not free:
+                return NO_ROW
+            self._names[name] = min(free)
+        return self._names[name]
+
+    def _forget(self, present: set[str], used: set[int]) -> None:
+        for name, row in list(self._names.items()):
+            if name not in present and row not in used:
+                del self._names[name]
+
+
+def _counts(address: Locator) -> bool:
+    return is_global_unicast(address)
+
+
+def _moved(address: Locator, before: dict[Locator, int], now: dict[Locator, int]) -> bool:
+    return before.get(address, NO_ROW) != now.get(address, NO_ROW)

@@ -1,0 +1,444 @@
+"""The slow path: what a plane does in Python: a device and sockets around the packet path.
+
+A TUN device is where packets of the host's programs come out and where packets for them go in. Raw
+sockets with a firewall mark send; one for ICMPv6 hears control messages and errors. The TUN plane
+sends everything this way. The plane in the kernel sends what is rare: what it hands over comes out
+of the device as it is, whether it was on its way out or in.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from noid.config import PlaneSection
+from noid.constants import (
+    CONTROL_OCTETS_MAX,
+    FLOW_LABEL_MASK,
+    TRIAL_SUFFIX,
+    Codepoints,
+)
+from noid.errors import PlatformError
+from noid.flows.flow import Flow
+from noid.flows.rewrite import Arrival, Refusal
+from noid.flows.software import Deliver, Effect, SoftwareDatapath, Transmit
+from noid.host.netlink import HostNetwork
+from noid.host.survey import Survey
+from noid.locators import Locator
+from noid.planes.base import Notify
+from noid.planes.devices import open_tun
+from noid.planes.privileges import SOCKETS, advice
+from noid.planes.restored import Restored
+from noid.planes.senders import Senders, open_sender
+from noid.shares import policy
+from noid.shares.policy import site_of
+from noid.shares.rates import Rate
+from noid.wire import icmpv6, ipv6
+
+IPV6_FLOWINFO = 11
+IPV6_RECVFRAGSIZE = 77
+ICMPV6_FILTER = 1
+SO_RCVBUFFORCE = 33
+
+PACKET_OCTETS_MAX = 65_575
+"""An IPv6 header and the longest payload it can announce."""
+BATCH_MAX = 64
+"""Packets taken from one descriptor before the others get their turn."""
+RECEIVE_BUFFER_OCTETS = 8 << 20
+ANCILLARY_OCTETS = 256
+SO_ATTACH_FILTER = 26
+NETWORK_HEADER = -0x100000
+"""Where a socket filter finds the IPv6 header (linux/filter.h: SKF_NET_OFF)."""
+LOAD_OCTET, LOAD_TWO_OCTETS, IF_EQUAL, RETURN = 0x30, 0x28, 0x15, 0x06
+STAYED = "packets that stay on their link"
+RESTORED = "things restored that were removed"
+REFUSED = "routes refused"
+RULES_REFUSED = "rules refused"
+DEVICES_REFUSED = "changes of our devices refused"
+ADDRESSES_REFUSED = "addresses refused"
+QUEUES_REFUSED = "emptying of queues refused"
+OVER_SHARE = "refused: over the share of its source /48"
+"""Counted by the programs in the kernel under the same name."""
+QUESTIONS_REFUSED = "questions to the kernel refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaneDependencies:
+    """What a plane stands in.
+
+    Attributes:
+        section: the ``[plane]`` of the configuration.
+        codepoints: the numbers in use.
+        network: the host's routes and devices.
+        mtu: of the device of the slow path: the least of the uplinks'.
+        notify: where to report.
+        locators: this host's locators, for a default source.
+    """
+
+    section: PlaneSection
+    codepoints: Codepoints
+    network: HostNetwork
+    mtu: int
+    notify: Notify
+    locators: Callable[[], tuple[Locator, ...]]
+
+
+class SlowPath:
+    """What planes have in common; see ``noid.planes.base.DataPlane``.
+
+    Args:
+        surroundings: what it stands in.
+    """
+
+    def __init__(self, surroundings: PlaneDependencies) -> None:
+        self.section = surroundings.section
+        self.codepoints = surroundings.codepoints
+        self.network = surroundings.network
+        self.mtu = surroundings.mtu
+        self.notify = surroundings.notify
+        self.locators = surroundings.locators
+        self.datapath = SoftwareDatapath(self.codepoints, secrets.randbits(64) | 1)
+        self.rewriter = self.datapath.rewriter
+        self.counts = self.datapath.counts
+        self.restored = Restored()
+        self.control = Rate(policy.CONTROL, secrets.randbits(64) | 1)
+        self.device = -1
+        self.device_index = 0
+        self.receivers: list[socket.socket] = []
+        self.senders = Senders(self.section.mark)
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Makes the device and the sockets; see ``DataPlane.open``."""
+        try:
+            self.device = open_tun(self.section.device)
+            self.device_index = self.network.bring_up(self.section.device, self.mtu)
+            with raw_socket_errors():
+                icmp = receiver(ipv6.ICMPV6)
+                self.receivers.append(icmp)
+                wanted = (self.codepoints.icmpv6_type, *sorted(icmpv6.ERROR_TYPES))
+                icmp.setsockopt(ipv6.ICMPV6, ICMPV6_FILTER, _icmp_filter(*wanted))
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> None:
+        """Takes what has come since ``open``, and what comes from now on."""
+        loop = asyncio.get_running_loop()
+        (icmp, *_) = self.receivers
+        loop.add_reader(icmp, self._on_icmp, icmp)
+        loop.add_reader(self.device, self._on_device)
+
+    @property
+    def own_devices(self) -> tuple[str, ...]:
+        """The names of every device of ours."""
+        return (self.section.device, f"{self.section.device}{TRIAL_SUFFIX}")
+
+    def keep_device(self, survey: Survey, mtu: int) -> bool:
+        """Makes the device as it is to be; returns whether others had changed it."""
+        name = self.section.device
+        found = survey.ours.get(name)
+        is_there = found is not None and found.index == self.device_index
+        if found is None or not is_there:
+            changed = [name]
+        else:
+            changed = [f"state of {name}"] * (not found.is_up)
+            changed += [f"MTU of {name}"] * (found.mtu != self.mtu)
+        if changed or mtu != self.mtu:
+            with self.counted(DEVICES_REFUSED):
+                if not is_there:
+                    self._open_again()
+                self.network.bring_up(name, mtu)
+                self.has_restored("devices", changed)
+        return bool(changed)
+
+    def _open_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.device >= 0:
+            loop.remove_reader(self.device)
+            os.close(self.device)
+            self.device = -1
+        self.device = open_tun(self.section.device, self.device_index)
+        loop.add_reader(self.device, self._on_device)
+
+    def link_lost(self, index: int, *, is_up: bool) -> None:
+        """Nothing here depends on the devices."""
+
+    @property
+    def keeping(self) -> str:
+        """The name of the device that AIDs are kept on."""
+        return self.section.device
+
+    def keep_address(self, aid: Locator, *, kept: bool) -> None:
+        """Keeps an AID deliverable whose uplink has lost the address, or ends that [D23]."""
+        with self.counted(ADDRESSES_REFUSED):
+            index = socket.if_nametoindex(self.keeping)
+            (self.network.add_address if kept else self.network.remove_address)(aid, index)
+
+    def is_intact(self) -> bool:
+        """There is nothing here of which no message tells."""
+        return True
+
+    def has_restored(self, kind: str, names: Iterable[str]) -> None:
+        """Counts things of a kind that others had removed or changed, and notes their names."""
+        self.counts[RESTORED] += self.restored.note(kind, names)
+
+    @contextlib.contextmanager
+    def counted(self, refusal: str) -> Iterator[None]:
+        """Counts what the kernel refuses, under a name, and goes on."""
+        try:
+            yield
+        except (PlatformError, OSError):
+            self.counts[refusal] += 1
+
+    def modes(self) -> dict[str, str]:
+        """There is but one way."""
+        return {}
+
+    def close(self) -> None:
+        """Removes everything ``open`` made; may be called at any time, any number of times."""
+        with contextlib.suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
+            for descriptor in (self.device, *(one.fileno() for one in self.receivers)):
+                if descriptor >= 0:
+                    loop.remove_reader(descriptor)
+        if self.device >= 0:
+            os.close(self.device)
+            self.device = -1
+        for one in self.receivers:
+            one.close()
+        self.receivers.clear()
+        self.senders.close()
+
+    # --- orders -------------------------------------------------------------------------------
+
+    def install(self, flow: Flow) -> None:
+        """Uses a flow."""
+        self.datapath.install(flow)
+
+    def remove(self, local_label: int) -> None:
+        """Forgets a flow."""
+        self.datapath.remove(local_label)
+
+    def send_again(self, local_label: int, packet: bytes) -> None:
+        """Sends a packet of the ULP by its flow once more, unless the flow is gone."""
+        self._carry_out(self.datapath.again(local_label, packet))
+
+    def send(self, packet: bytes) -> None:
+        """Sends a packet; one that is too long for its path is counted."""
+        if self._transmit(packet, is_control=True):
+            self.counts["control messages too big"] += 1
+
+    def deliver(self, packet: bytes) -> None:
+        """Writes a packet into the device, as if it had come from there."""
+        try:
+            os.write(self.device, packet)
+        except OSError:
+            self.counts["deliveries refused"] += 1
+
+    def heard(self, local_label: int) -> None:
+        """Takes what a flow has sent so far as answered."""
+        self.datapath.heard(local_label, time.monotonic_ns())
+
+    def received_ns(self, local_label: int) -> int:
+        """When a flow last received something, by the monotonic clock; 0 if never."""
+        return self.datapath.received_ns(local_label)
+
+    def counters(self) -> dict[str, int]:
+        """What happened so far."""
+        return dict(self.counts)
+
+    # --- out ----------------------------------------------------------------------------------
+
+    def _on_device(self) -> None:
+        """Packets of the host's programs, and what the kernel hands over."""
+        for _ in range(BATCH_MAX):
+            try:
+                packet = os.read(self.device, PACKET_OCTETS_MAX)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.counts["device errors"] += 1
+                if error.errno == errno.EBADFD:  # others have removed it
+                    asyncio.get_running_loop().remove_reader(self.device)
+                return
+            if len(packet) < ipv6.HEADER_OCTETS or packet[0] >> 4 != ipv6.VERSION:
+                continue
+            if ipv6.stays_on_link(packet):
+                self.counts[STAYED] += 1
+                continue
+            arrival = self.datapath.arrival_of(packet)
+            if arrival is None:
+                self._carry_out(self.datapath.from_host(packet, time.monotonic_ns()), packet)
+            else:
+                self.arrived(arrival)
+
+    def _carry_out(self, effects: Iterable[Effect], original: bytes = b"") -> None:
+        """Does what the packet path says, in order.
+
+        Args:
+            effects: what it says.
+            original: the packet of a program that they are about; empty where it is none.
+        """
+        for effect in effects:
+            match effect:
+                case Transmit():
+                    mtu = self._transmit(effect.packet)
+                    if mtu and original:
+                        self._too_big(original, mtu - (len(effect.packet) - len(original)))
+                case Deliver():
+                    self.deliver(effect.packet)
+                case _:
+                    self.notify(effect)
+
+    def _transmit(self, packet: bytes, *, is_control: bool = False) -> int:
+        """Sends a packet.
+
+        Returns:
+            0, or the path's MTU where the packet is longer than that.
+        """
+        try:
+            return self.senders.send(packet, is_control=is_control)
+        except OSError as error:
+            self.counts[f"sends refused: {errno.errorcode.get(error.errno or 0, '?')}"] += 1
+        return 0
+
+    def _too_big(self, packet: bytes, mtu: int) -> None:
+        """Tells the ULP how long its packets may be, quoting what it sent [D27]."""
+        self.counts["packets too big"] += 1
+        header = ipv6.Header.decode_unchecked(packet)
+        error = icmpv6.ErrorMessage(
+            type=icmpv6.PACKET_TOO_BIG,
+            code=0,
+            value=max(mtu, CONTROL_OCTETS_MAX),
+            quote=packet,
+        )
+        self.deliver(error.encode_packet(header.destination, header.source))
+
+    # --- in -----------------------------------------------------------------------------------
+
+    def arrived(self, arrival: Arrival | Refusal) -> None:
+        """An M6 packet."""
+        self._carry_out(self.datapath.arrived(arrival, time.monotonic_ns()))
+
+    def _on_icmp(self, icmp: socket.socket) -> None:
+        """Plain control messages and ICMPv6 errors."""
+        for _ in range(BATCH_MAX):
+            arrival = receive(icmp, ipv6.ICMPV6)
+            if arrival is None:
+                return
+            if isinstance(arrival, Refusal):
+                self.arrived(arrival)
+                continue
+            if not self.control.take(site_of(arrival.source), time.monotonic_ns()):
+                self.counts[OVER_SHARE] += 1
+                continue
+            self._carry_out(self.datapath.icmpv6_arrived(arrival, in_slot=False))
+
+
+def check_permission(mark: int) -> None:
+    """Finds out before anything is made whether this process may send marked raw packets.
+
+    Raises:
+        PlatformError: it may not.
+    """
+    with raw_socket_errors():
+        open_sender(mark).close()
+
+
+@contextlib.contextmanager
+def raw_socket_errors() -> Iterator[None]:
+    """A refusal by the system, as a PlatformError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0
+        raise PlatformError("raw sockets", number, advice(number, of=SOCKETS)) from None
+
+
+def receiver(next_header: int) -> socket.socket:
+    """A raw socket for one next header that tells everything the header said."""
+    one = socket.socket(socket.AF_INET6, socket.SOCK_RAW, next_header)
+    try:
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+        one.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO, 1)
+        one.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVFRAGSIZE, 1)
+        _attach_filter(one, next_header)
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+def _attach_filter(one: socket.socket, next_header: int) -> None:
+    """Takes packets that have the next header in their IPv6 header, or behind hop-by-hop options.
+
+    A raw socket gets a packet behind any chain of headers. The one exception to the filter are
+    reassembled fragments, of which the kernel tells in another way.
+    """
+    code = [
+        (LOAD_OCTET, 0, 0, NETWORK_HEADER + ipv6.NEXT_HEADER_AT),
+        (IF_EQUAL, 6, 0, next_header),
+        (IF_EQUAL, 0, 4, ipv6.HOP_BY_HOP),
+        (LOAD_OCTET, 0, 0, NETWORK_HEADER + ipv6.HEADER_OCTETS),
+        (IF_EQUAL, 0, 2, next_header),
+        (LOAD_TWO_OCTETS, 0, 0, NETWORK_HEADER + 4),
+        (IF_EQUAL, 0, 1, 0),  # a jumbogram
+        (RETURN, 0, 0, 0),
+        (RETURN, 0, 0, PACKET_OCTETS_MAX),
+    ]
+    octets = b"".join(struct.pack("=HBBI", *step[:3], step[3] & 0xFFFFFFFF) for step in code)
+    kept = ctypes.create_string_buffer(octets, len(octets))
+    program = struct.pack("@HP", len(code), ctypes.addressof(kept))
+    one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def receive(one: socket.socket, next_header: int) -> Arrival | Refusal | None:
+    """The next packet of a raw socket; why it is dropped, or None where there is none."""
+    try:
+        payload, ancillary, flags, sender = one.recvmsg(PACKET_OCTETS_MAX, ANCILLARY_OCTETS)
+    except OSError:
+        return None
+    flow_information = hop_limit = 0
+    destination = b""
+    if flags & socket.MSG_TRUNC or len(payload) > ipv6.PAYLOAD_OCTETS_MAX:
+        return Refusal.MALFORMED  # a jumbogram
+    for level, kind, value in ancillary:
+        if level != socket.IPPROTO_IPV6:
+            continue
+        if kind == IPV6_RECVFRAGSIZE:
+            return Refusal.MISPLACED  # put together from fragments
+        if kind == socket.IPV6_PKTINFO:
+            destination = value[:16]
+        elif kind == IPV6_FLOWINFO:
+            flow_information = int.from_bytes(value[:4], "big")
+        elif kind == socket.IPV6_HOPLIMIT:
+            hop_limit = int.from_bytes(value[:4], "little")
+    return Arrival(
+        source=Locator(socket.inet_pton(socket.AF_INET6, sender[0].partition("%")[0])),
+        destination=Locator(destination),
+        next_header=next_header,
+        flow_label=flow_information & FLOW_LABEL_MASK,
+        traffic_class=flow_information >> 20 & 0xFF,
+        hop_limit=hop_limit & 0xFF,
+        payload=payload,
+    )
+
+
+def _icmp_filter(*types: int) -> bytes:
+    """An ICMPv6 filter (RFC 3542 §3.2) that lets these types through and no others."""
+    words = [0xFFFFFFFF] * 8
+    for kind in types:
+        words[kind >> 5] &= ~(1 << (kind & 31)) & 0xFFFFFFFF
+    return struct.pack("=8I", *words)

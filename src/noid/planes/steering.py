@@ -1,0 +1,342 @@
+"""Lets packets to M6 peers reach our programs after any failure of an uplink [D50].
+
+The kernel resolves the route and the neighbour of a packet before programs on the uplink see it. A
+packet that is to leave by another uplink must not wait for the neighbours of the first. So packets
+to M6 peers have routes of their own, by the uplink they would leave by anyway, to a neighbour that
+is none: its entry is permanent, and the programs put the real one in its place. Rules, routes of
+programs and filters that go by the uplink see nothing unusual. When the uplink goes down the kernel
+deletes these routes, and what is left leads to a device of ours that has no neighbours.
+
+Five kinds of rules stand before all others, the last four only for this host's own packets:
+
+    P      from all fwmark MARK goto P+4         noid's own packets
+    P+1    from LOCATOR lookup TABLE+ROW         the source is a locator: one rule for each
+    P+2    from ADDRESS goto P+4                 the source is given: one for each address
+    P+3    from all fwmark 0 lookup TABLE        the source is yet to be chosen: a locator
+    P+4    from all nop
+
+The daemon removes P+3 when it ends.
+
+ROW is that of the locator's uplink (rows.py). A route in TABLE+ROW is there for each peer of a
+context, and in TABLE for each peer that programs may connect to, unless the host reaches it by a
+device that is no uplink, such as a VPN's.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
+
+from noid.config import PlaneSection
+from noid.errors import PlatformError
+from noid.host.netlink import HostNetwork
+from noid.host.routes import DeletedRoute, PeerRoute
+from noid.host.rules import GOTO, NOTHING, Rule
+from noid.locators import Locator, parse_locator
+from noid.planes.rows import NO_ROW
+from noid.planes.uplink import ETHERNET, NO_UPLINK, UPLINKS_MAX, Uplink
+
+RULES = 5
+"""Priorities that our rules take, from ``rule_priority`` on."""
+SOURCES_MAX = 256
+"""Addresses of this host that have a rule of their own."""
+GATEWAY = parse_locator("fe80::6e6f:6964")
+GATEWAY_LINK = bytes.fromhex("020000006d36")
+"""The neighbour that is none; the programs know it by its link-layer address."""
+BY_UPLINK, BY_OURS = 100, 200
+"""Metrics: the uplink is taken while it is up, the device of ours otherwise."""
+AT_ONCE = 500
+"""Routes added in one turn, when an uplink comes back that very many had."""
+
+
+class Steering:
+    """The routes of a plane: wanted, and made known to the kernel.
+
+    Args:
+        network: the host's.
+        section: the ``[plane]`` of the configuration.
+        own: index of the device of ours.
+        refused: is told how many routes the kernel refused.
+    """
+
+    def __init__(
+        self,
+        network: HostNetwork,
+        section: PlaneSection,
+        own: int,
+        refused: Callable[[int], None],
+    ) -> None:
+        self.network = network
+        self.section = section
+        self.own = own
+        self.refused = refused
+        self.uplinks: dict[int, Uplink] = {}
+        self.peers: dict[int, set[Locator]] = {}
+        self.new: dict[Locator, tuple[int, Locator]] = {}
+        self.rules: frozenset[Rule] = frozenset()
+        self._waiting: dict[int, Iterator[PeerRoute]] = {}
+        self._removed: set[DeletedRoute] = set()
+
+    # --- what is wanted -----------------------------------------------------------------------
+
+    def table_of(self, row: int) -> int:
+        """The routing table of an uplink."""
+        return self.section.table + row
+
+    def tables(self) -> list[int]:
+        """Every table that has routes of ours, or may have."""
+        return [self.section.table, *map(self.table_of, self.peers)]
+
+    def wanted(self, table: int) -> set[PeerRoute]:
+        """The routes that a table is to have now."""
+        if table == self.section.table:
+            return set(self._routes_of_new(self.new))
+        row = table - self.section.table
+        aids = self.peers.get(row, ())
+        return {*self._by_uplink(row, aids), *self._by_ours(row, aids)}
+
+    def _by_uplink(self, row: int, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
+        uplink = self.uplinks.get(row, NO_UPLINK)
+        table, gateway = self.table_of(row), _gateway(uplink)
+        if uplink.ifindex:
+            for aid in aids:
+                yield PeerRoute(aid, table, uplink.ifindex, BY_UPLINK, gateway)
+
+    def _by_ours(self, row: int, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
+        table = self.table_of(row)
+        return (PeerRoute(aid, table, self.own, BY_OURS) for aid in aids)
+
+    def _routes_of_new(self, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
+        table = self.section.table
+        for aid in aids:
+            row, source = self.new[aid]
+            uplink = self.uplinks.get(row, NO_UPLINK)
+            if uplink.ifindex:
+                yield PeerRoute(aid, table, uplink.ifindex, BY_UPLINK, _gateway(uplink), source)
+
+    # --- orders -------------------------------------------------------------------------------
+
+    def add_peers(self, row: int, aids: Iterable[Locator]) -> bool:
+        """Routes to peers for packets from the locators of an uplink; returns if any is new."""
+        known = self.peers.setdefault(row, set())
+        fresh = [aid for aid in dict.fromkeys(aids) if aid not in known]
+        known.update(fresh)
+        self._add([*self._by_ours(row, fresh), *self._by_uplink(row, fresh)])
+        return bool(fresh)
+
+    def remove_peer(self, row: int, aid: Locator) -> None:
+        """Ends that."""
+        if aid in self.peers.get(row, ()):
+            self._remove([*self._by_uplink(row, [aid]), *self._by_ours(row, [aid])])
+            self.peers[row].discard(aid)
+            if not self.peers[row]:
+                del self.peers[row]
+
+    def choose(self, choices: dict[Locator, tuple[int, Locator]]) -> bool:
+        """Chooses uplink and source for packets to peers whose source is yet to be chosen.
+
+        Args:
+            choices: for each peer the row of the uplink, and the locator.
+
+        Returns:
+            Whether anything is other than before.
+        """
+        fresh = {aid: one for aid, one in choices.items() if self.new.get(aid) != one}
+        self.new |= fresh
+        self._add(list(self._routes_of_new(fresh)))
+        return bool(fresh)
+
+    def unchoose(self, aid: Locator) -> None:
+        """Leaves that to the kernel again."""
+        if aid in self.new:
+            self._remove(list(self._routes_of_new([aid])))
+            del self.new[aid]
+
+    def set_uplink(self, row: int, uplink: Uplink) -> bool:
+        """Takes what an uplink is now.
+
+        Returns:
+            Whether its routes are complete; otherwise ``go_on`` adds the rest.
+        """
+        before = self.uplinks.get(row, NO_UPLINK)
+        self.uplinks[row] = uplink
+        is_other = (before.ifindex, _gateway(before)) != (uplink.ifindex, _gateway(uplink))
+        if is_other:
+            self._waiting.pop(row, None)
+            self.keep_neighbour(row)
+            mine = [aid for aid, (where, _) in self.new.items() if where == row]
+            every = [*self._routes_of_new(mine), *self._by_uplink(row, self.peers.get(row, ()))]
+            self._waiting[row] = iter(every)
+            self.go_on(row)
+        return row not in self._waiting
+
+    def keep_neighbour(self, row: int) -> bool:
+        """Makes sure of the neighbour that is none; returns whether it was missing."""
+        uplink = self.uplinks[row]
+        if not uplink.ifindex or _gateway(uplink) is None:
+            return False  # it has no neighbours
+        try:
+            return self.network.keep_neighbour(uplink.ifindex, GATEWAY, GATEWAY_LINK)
+        except PlatformError:
+            return False  # the device is gone, and so we are told
+
+    def go_on(self, row: int) -> bool:
+        """Adds some of the routes of an uplink that has come back; returns whether that is all."""
+        some = list(islice(self._waiting.get(row, iter(())), AT_ONCE))
+        # Some may have lost their peer since.
+        self._add([one for one in some if one in self._routes_of(one.table, one.aid)])
+        if len(some) < AT_ONCE:
+            self._waiting.pop(row, None)
+        return row not in self._waiting
+
+    def lose_uplink(self, row: int) -> None:
+        """An uplink is down: the kernel has deleted its routes, or does so now."""
+        self.uplinks[row] = NO_UPLINK
+        self._waiting.pop(row, None)
+
+    # --- what others have done ----------------------------------------------------------------
+
+    def restore(self, deleted: Iterable[DeletedRoute]) -> list[str]:
+        """Adds routes that are wanted and that others deleted; returns their tables."""
+        lost: list[PeerRoute] = []
+        for one in deleted:
+            if one in self._removed:
+                self._removed.discard(one)
+            else:
+                routes = self._routes_of(one.table, one.aid)
+                lost += (route for route in routes if route.metric == one.metric)
+        return [f"table {route.table}" for route in lost[: self._add(lost)]]
+
+    def _routes_of(self, table: int, aid: Locator) -> Iterator[PeerRoute]:
+        """The routes to a peer that a table is to have."""
+        row = table - self.section.table
+        if row == NO_ROW and aid in self.new:
+            yield from self._routes_of_new([aid])
+        elif aid in self.peers.get(row, ()):
+            yield from self._by_uplink(row, [aid])
+            yield from self._by_ours(row, [aid])
+
+    def compare(
+        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
+    ) -> list[str]:
+        """Adds what a table lacks and removes the rest.
+
+        Args:
+            table: its number.
+            actual: the routes it has.
+            before: those it was to have when that was asked for; what has been added since is not
+                missing.
+
+        Returns:
+            The table, as often as a route was missing.
+        """
+        if table - self.section.table in self._waiting:
+            return []
+        wanted, there = self.wanted(table), set(actual)
+        self._remove(list(there - wanted))
+        others = set(self.tables()) - {table}
+        self._removed = {one for one in self._removed if one.table in others}
+        missing = wanted - there
+        added = self._add(list(missing))
+        return [f"table {table}"] * min(added, len(missing.intersection(before)))
+
+    def _add(self, routes: Sequence[PeerRoute]) -> int:
+        """Adds routes; returns how many the kernel took."""
+        refused = 0
+        if routes:
+            try:
+                refused = self.network.add_routes(routes)
+            except PlatformError:
+                refused = len(routes)
+        if refused:
+            self.refused(refused)
+        return len(routes) - refused
+
+    def _remove(self, routes: Sequence[PeerRoute]) -> None:
+        if routes:
+            # The kernel's messages about these are not to be taken for what others do.
+            self._removed.update(DeletedRoute(one.table, one.aid, one.metric) for one in routes)
+            try:
+                self.network.remove_routes(routes)
+            except PlatformError:
+                self.refused(len(routes))
+
+
+def _gateway(uplink: Uplink) -> Locator | None:
+    """The neighbour for packets to M6 peers; None where a device has no neighbours."""
+    return GATEWAY if uplink.flags & ETHERNET else None
+
+
+def rules_of(
+    section: PlaneSection, rows: dict[Locator, int], addresses: Iterable[Locator]
+) -> frozenset[Rule]:
+    """The rules a plane wants.
+
+    Args:
+        section: the ``[plane]`` of the configuration.
+        rows: the row of the uplink of each locator whose packets have routes of ours.
+        addresses: every address that a program may have chosen as its source.
+    """
+    first, table = section.rule_priority, section.table
+    last = first + RULES - 1
+    given = islice(sorted(addresses), SOURCES_MAX)
+    return frozenset(
+        {
+            Rule(first, GOTO, target=last, mark=section.mark),
+            *(
+                Rule(first + 1, table=table + row, source=one, is_local=True)
+                for one, row in rows.items()
+            ),
+            *(Rule(first + 2, GOTO, target=last, source=one, is_local=True) for one in given),
+            choosing(section),
+            Rule(last, NOTHING),
+        }
+    )
+
+
+def choosing(section: PlaneSection) -> Rule:
+    """The rule for packets whose source is yet to be chosen.
+
+    Without a daemon the kernel chooses, since nothing would choose another source after a failure.
+    """
+    priority = section.rule_priority + 3
+    return Rule(priority, table=section.table, is_local=True, is_unmarked=True)
+
+
+def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
+    """Those of some rules that a plane has made, whatever the addresses."""
+    fixed = rules_of(section, {}, ())
+    first, last = section.rule_priority, section.rule_priority + RULES - 1
+    tables = range(section.table + 1, section.table + UPLINKS_MAX)
+    return frozenset(
+        rule
+        for rule in rules
+        if rule in fixed
+        or (rule.priority == first + 1 and rule.table in tables)
+        or (rule.priority == first + 2 and rule.target == last)
+    )
+
+
+def keep_rules(
+    network: HostNetwork, section: PlaneSection, wanted: frozenset[Rule], actual: Sequence[Rule]
+) -> frozenset[Rule]:
+    """Adds rules that are wanted and removes those of ours that are not.
+
+    Returns:
+        Those that were missing.
+
+    Raises:
+        PlatformError: the kernel refuses one.
+    """
+    there = ours_among(section, actual)
+    network.add_rules(wanted - there)
+    network.remove_rules(there - wanted)
+    return wanted - there
+
+
+def take_down(network: HostNetwork, section: PlaneSection) -> int:
+    """Removes all rules and routes of a plane; returns how many rules there were."""
+    there = ours_among(section, network.rules())
+    network.remove_rules(there)
+    network.remove_routes(list(network.routes(section.table, UPLINKS_MAX)))
+    for index in network.neighbour_devices(GATEWAY):
+        network.remove_neighbour(index, GATEWAY)
+    return len(there)

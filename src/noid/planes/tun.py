@@ -1,0 +1,183 @@
+"""The TUN data plane: works on every Linux, in user space, by the law of datapath.
+
+Routes towards the AIDs of known peers lead into the TUN device of the slow path, which is all there
+is here. M6 packets arrive on sixteen raw sockets, one for each next header, which also keeps the
+kernel from answering them with a parameter problem.
+
+When the process ends, however it ends, the device goes and its routes with it: the host is as
+before.
+"""
+
+import asyncio
+import socket
+from collections.abc import Collection, Iterable, Sequence
+
+from noid.errors import PlatformError
+from noid.flows.clock import FlowClock
+from noid.flows.flow import Flow
+from noid.host.routes import DeletedRoute, PeerRoute
+from noid.host.rules import Rule
+from noid.host.survey import Survey
+from noid.locators import Locator
+from noid.planes import steering
+from noid.planes.slow_path import (
+    ADDRESSES_REFUSED,
+    BATCH_MAX,
+    QUESTIONS_REFUSED,
+    REFUSED,
+    RULES_REFUSED,
+    SlowPath,
+    raw_socket_errors,
+    receive,
+    receiver,
+)
+from noid.planes.steering import BY_OURS, keep_rules, rules_of
+from noid.wire.slots import m6_next_headers
+
+REFRESH_S = 0.01
+"""New routes are made known to connected sockets together, this long after the first of them."""
+
+
+class TunPlane(SlowPath):
+    """See ``noid.planes.base.DataPlane``; made like any ``SlowPath``."""
+
+    kind = "tun"
+    wanted: dict[Locator, PeerRoute]
+    rules: frozenset[Rule] = frozenset()
+    devices: frozenset[int] = frozenset()
+    is_steering = False
+    refresh: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Makes the device and the sockets; see ``DataPlane.open``."""
+        self.wanted = {}
+        super().open()
+        try:
+            self._open_receivers()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> None:
+        """Adds the routing rules."""
+        super().start()
+        self.is_steering = True
+        self._keep_rules(self.network.rules())
+
+    def network_changed(self, survey: Survey) -> None:
+        """Restores what others have removed: the device, its routes, the rules."""
+        self.devices = frozenset(device.index for device in survey.devices)
+        if self.is_steering:
+            if self.keep_device(survey, self.mtu):
+                self._restore(list(self.wanted.values()))
+            with self.counted(RULES_REFUSED):
+                self._keep_rules(survey.rules)
+
+    def _keep_rules(self, actual: Sequence[Rule]) -> None:
+        wanted = rules_of(self.section, {}, ())
+        lost = self.rules & keep_rules(self.network, self.section, wanted, actual)
+        self.has_restored("rules", (str(rule.priority) for rule in lost))
+        self.rules = wanted
+
+    def routes_deleted(self, deleted: Iterable[DeletedRoute]) -> None:
+        """Restores routes of ours that others have deleted."""
+        lost = [
+            self.wanted[one.aid]
+            for one in deleted
+            if one.table == self.section.table and one.aid in self.wanted
+        ]
+        self._restore(lost)
+
+    def _restore(self, lost: Sequence[PeerRoute]) -> None:
+        self._add(lost)
+        self.has_restored("routes", (f"table {route.table}" for route in lost))
+
+    def tables_of_routes(self) -> list[int]:
+        """The routing tables that have routes of ours."""
+        return [self.section.table]
+
+    def wanted_routes(self, table: int) -> Collection[PeerRoute]:
+        """The routes that the table is to have now."""
+        return set(self.wanted.values())
+
+    def compare_table(
+        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
+    ) -> None:
+        """Makes a routing table as it is to be."""
+        wanted = set(self.wanted.values())
+        self._remove(list(set(actual) - wanted))
+        self._restore(list(wanted.intersection(before).difference(actual)))
+
+    def _add(self, routes: Sequence[PeerRoute]) -> None:
+        try:
+            self.counts[REFUSED] += self.network.add_routes(routes) if routes else 0
+        except PlatformError:
+            self.counts[REFUSED] += len(routes)
+
+    def _remove(self, routes: Sequence[PeerRoute]) -> None:
+        with self.counted(REFUSED):
+            self.network.remove_routes(routes)
+
+    def close(self) -> None:
+        """Removes everything ``open`` made; may be called at any time, any number of times."""
+        if self.refresh is not None:
+            self.refresh.cancel()
+        if self.is_steering:
+            self.is_steering = False
+            with self.counted(RULES_REFUSED):
+                steering.take_down(self.network, self.section)
+        super().close()
+
+    def _open_receivers(self) -> None:
+        loop = asyncio.get_running_loop()
+        with raw_socket_errors():
+            for next_header in m6_next_headers(self.codepoints):
+                one = receiver(next_header)
+                self.receivers.append(one)
+                loop.add_reader(one, self._on_m6, one, next_header)
+
+    def _on_m6(self, one: socket.socket, next_header: int) -> None:
+        for _ in range(BATCH_MAX):
+            arrival = receive(one, next_header)
+            if arrival is None:
+                return
+            self.arrived(arrival)
+
+    def take_up(
+        self, flows: Sequence[Flow], clocks: Sequence[FlowClock], aids: Sequence[Locator]
+    ) -> None:
+        """Uses many flows at once, and watches many AIDs."""
+        for flow in flows:
+            self.install(flow)
+        for aid in aids:
+            self.watch(aid)
+
+    def watch(self, aid: Locator) -> None:
+        """Leads an AID into the device, with the source address it would have had anyway."""
+        if aid in self.wanted:
+            return
+        source, device = None, 0
+        with self.counted(QUESTIONS_REFUSED):
+            source, device = self.network.default_route(aid, mark=self.section.mark)
+        if device and self.devices and device not in self.devices:
+            return  # the host sends there by a device that is no uplink, such as a VPN's
+        locators = self.locators()
+        if locators and source not in locators:
+            source = locators[0]
+        route = PeerRoute(aid, self.section.table, self.device_index, BY_OURS, source=source)
+        self.wanted[aid] = route
+        self._add([route])
+        if self.refresh is None:
+            self.refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._refresh)
+
+    def _refresh(self) -> None:
+        """Leads connections that are older than their route into the device too."""
+        self.refresh = None
+        with self.counted(ADDRESSES_REFUSED):
+            self.network.forget_cached_routes(self.device_index)
+
+    def unwatch(self, aid: Locator) -> None:
+        """Lets an AID be reached without the shim."""
+        route = self.wanted.pop(aid, None)
+        if route is not None:
+            self._remove([route])

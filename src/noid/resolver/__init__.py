@@ -1,0 +1,1 @@
+"""The resolver of the host's programs and of the shim; real sockets, queues and limits."""

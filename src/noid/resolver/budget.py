@@ -1,0 +1,244 @@
+"""How many questions are asked because of peers that came by themselves [D46].
+
+One peer's /48, or the names of one zone, get a limited share of the questions. A zone that is
+silent is asked less and less often [RFC 9520]. Questions about peers that local programs talk to
+are not limited here.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Hashable
+from typing import Final, NamedTuple
+
+from noid.dns.records import Answer, Question, Status
+from noid.dns.zones import parent_of, zone_of
+from noid.resolver.fairness import FairQueue
+from noid.resolver.turns import Claim, Turns
+from noid.shares.policy import INQUIRIES, SHARES, ZONE_QUESTIONS
+
+WIDE_OCTETS: Final = 4
+"""Peers of one /32 are one user of the table of questions; those of one /48 are a lane of it."""
+ASKED_FIRST: Final = 4
+"""Questions about one zone on their way while its server has not answered; each answer allows one
+more."""
+ASKED_MAX: Final = ZONE_QUESTIONS.each
+"""The same at most: one eighth of the questions about peers."""
+PEER_ASKED_MAX: Final = INQUIRIES.share // SHARES
+"""Questions on their way because of peers in one /48: one eighth of what their /32 may have."""
+WAITING_MAX: Final = 4_096
+WAITING_EACH_MAX: Final = WAITING_MAX // SHARES
+"""Questions about peers in all, and of one /32, those that wait included; one more is answered
+"unreachable" at once."""
+FAILURES_MAX: Final = 8
+"""A zone that left so many questions unanswered, and answered none in between, is silent."""
+SILENCE_FIRST_S: Final = 1.0
+SILENCE_MAX_S: Final = 60.0
+"""A silent zone is asked one question in this time, which doubles with each unanswered one."""
+SILENT_ZONES_MAX: Final = 4_096
+"""Zones of which failures are remembered; the oldest goes first."""
+
+
+class Budget:
+    """Which questions about peers may be asked now.
+
+    Args:
+        turns: the table that these questions share.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self._peers = Gate(PEER_ASKED_MAX, PEER_ASKED_MAX)
+        self._zones = Gate(ASKED_FIRST, ASKED_MAX)
+        self._silence = Silence()
+        self._counts: Counter[bytes] = Counter()
+        self._count = 0
+
+    def claim(self, question: Question) -> Claim:
+        """Whose the query is."""
+        return Claim(self.turns, question.behalf[:WIDE_OCTETS], question.behalf)
+
+    async def enter(self, question: Question, until_s: float) -> bool:
+        """Waits for the turn of a question.
+
+        Args:
+            question: what is to be asked.
+            until_s: when to give up, by the clock of the loop.
+
+        Returns:
+            Whether it is its turn; it then has to ``leave``.
+        """
+        wide = question.behalf[:WIDE_OCTETS]
+        if self._count >= WAITING_MAX or self._counts[wide] >= WAITING_EACH_MAX:
+            return False
+        self._count += 1
+        self._counts[wide] += 1
+        is_peers_turn = has_entered = False
+        try:
+            is_peers_turn = await self._peers.enter(question.behalf, until_s)
+            if is_peers_turn:
+                zone = zone_of(question.name)
+                has_entered = await self._zones.enter(zone, until_s, wide, question.behalf)
+            return has_entered
+        finally:
+            if is_peers_turn and not has_entered:
+                self._peers.leave(question.behalf, answered=False)
+            if not has_entered:
+                self._forget(wide)
+
+    def leave(self, question: Question, answer: Answer) -> None:
+        """The question is over."""
+        answered = answer.status is not Status.UNREACHABLE
+        self._zones.leave(zone_of(question.name), answered=answered)
+        self._peers.leave(question.behalf, answered=answered)
+        self._forget(question.behalf[:WIDE_OCTETS])
+
+    def _forget(self, wide: bytes) -> None:
+        self._count -= 1
+        self._counts[wide] -= 1
+        if not self._counts[wide]:
+            del self._counts[wide]
+
+    def may_ask(self, question: Question) -> bool:
+        """Whether the question's zone is not silent, or it is time to try it."""
+        return self._silence.may_ask(parent_of(question), asyncio.get_running_loop().time())
+
+    def note(self, question: Question, answer: Answer) -> None:
+        """A resolver could have answered the question."""
+        answered = answer.status is not Status.UNREACHABLE
+        now_s = asyncio.get_running_loop().time()
+        self._silence.note(parent_of(question), now_s, answered=answered)
+
+    def close(self) -> None:
+        """Every question that waits is refused."""
+        self._peers.close()
+        self._zones.close()
+
+
+class Gate:
+    """So many at one time of each key; the others wait, their users in rotation.
+
+    Args:
+        first: so many of one key until one is answered; each answer allows one more.
+        most: so many of one key at most.
+    """
+
+    def __init__(self, first: int, most: int) -> None:
+        self.first = first
+        self.most = most
+        self._entries: dict[Hashable, _Entry] = {}
+
+    async def enter(
+        self, key: Hashable, until_s: float, user: Hashable = None, lane: Hashable = None
+    ) -> bool:
+        """Waits for the turn of one question.
+
+        Args:
+            key: what is limited.
+            until_s: when to give up, by the clock of the loop.
+            user: whose question it is.
+            lane: of which kind.
+
+        Returns:
+            Whether it may begin; it then has to ``leave``.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(self.first, FairQueue())
+        if entry.count < entry.allowed:
+            entry.count += 1
+            return True
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        entry.behind.put(user, lane, turn)
+        timer = loop.call_at(until_s, _refuse, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.result():
+                self.leave(key, answered=False)
+            raise
+        finally:
+            timer.cancel()
+
+    def leave(self, key: Hashable, *, answered: bool) -> None:
+        """A question is over: the next of those behind comes forward, and one more if it may."""
+        entry = self._entries[key]
+        entry.count -= 1
+        if answered:
+            entry.allowed = min(entry.allowed + 1, self.most)
+        while entry.count < entry.allowed:
+            taken = entry.behind.take()
+            if taken is None:
+                break
+            _, turn = taken
+            if not turn.done():
+                entry.count += 1
+                turn.set_result(True)
+        if not entry.count:
+            del self._entries[key]
+
+    def close(self) -> None:
+        """Every question that waits is refused."""
+        for entry in self._entries.values():
+            while (taken := entry.behind.take()) is not None:
+                _refuse(taken[1])
+
+
+class _Entry:
+    """The questions of one key: how many may be on their way, how many are, which wait."""
+
+    __slots__ = ("allowed", "behind", "count")
+
+    def __init__(self, allowed: int, behind: "FairQueue[asyncio.Future[bool]]") -> None:
+        self.allowed = allowed
+        self.count = 0
+        self.behind = behind
+
+
+def _refuse(turn: "asyncio.Future[bool]") -> None:
+    if not turn.done():
+        turn.set_result(False)
+
+
+class _Failures(NamedTuple):
+    """Of one zone: how many questions in a row were unanswered, and when one may be asked again."""
+
+    unanswered: int
+    again_s: float
+
+
+class Silence:
+    """The zones whose servers do not answer. Times are those of the loop, in seconds."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[Hashable, _Failures] = OrderedDict()
+
+    def is_silent(self, zone: Hashable) -> bool:
+        """Whether a zone has left many questions unanswered, and answered none since."""
+        failures = self._failures.get(zone)
+        return failures is not None and failures.unanswered >= FAILURES_MAX
+
+    def may_ask(self, zone: Hashable, now_s: float) -> bool:
+        """Whether a question about a zone may be asked now; it then is, as far as this knows."""
+        if not self.is_silent(zone):
+            return True
+        failures = self._failures[zone]
+        if now_s < failures.again_s:
+            return False
+        self._failures[zone] = _Failures(failures.unanswered, now_s + _pause_s(failures.unanswered))
+        return True
+
+    def note(self, zone: Hashable, now_s: float, *, answered: bool) -> None:
+        """A question about a zone is over."""
+        failures = self._failures.pop(zone, _Failures(0, 0.0))
+        if answered:
+            return
+        count = failures.unanswered + 1
+        self._failures[zone] = _Failures(count, now_s + _pause_s(count))
+        if len(self._failures) > SILENT_ZONES_MAX:
+            self._failures.popitem(last=False)
+
+
+def _pause_s(failures: int) -> float:
+    doublings = max(failures - FAILURES_MAX, 0)
+    return min(SILENCE_FIRST_S * 2.0 ** min(doublings, 16), SILENCE_MAX_S)

@@ -1,0 +1,203 @@
+"""One query on its way to the resolvers, over one path after the other or over all at once."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from noid.dns.messages import REFUSALS, TC, message_flags, response_code
+from noid.dns.queries import Query
+from noid.dns.responses import Echo, echo
+from noid.resolver.port import Attempt, Path, Ports, Server
+
+LENGTH: Final = struct.Struct("!H")
+"""Before each message on a stream [RFC 1035 §4.2.2]."""
+
+
+class Exchange:
+    """A query on its way over one path after the other; the first usable response ends it.
+
+    Args:
+        ports: the way to them.
+        query: what is asked.
+        schedule: the paths to try, and how long to wait after each.
+        deadline_s: when it is given up, by the clock of the loop.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        query: Query,
+        schedule: Iterator[tuple[Path, float]],
+        deadline_s: float,
+    ) -> None:
+        self.ports = ports
+        self.answered_by: Path | None = None
+        self.query = query
+        self.streams: set[asyncio.Task[None]] = set()
+        loop = asyncio.get_running_loop()
+        self.response: asyncio.Future[bytes | None] = loop.create_future()
+        self._deadline = deadline_s
+        self._timer = loop.call_at(self._deadline, self._next)
+        self._schedule = schedule
+        self._refusal: bytes | None = None
+        self._refusing: set[Server] = set()
+        self._failed: set[Path] = set()
+        self._tries: dict[Path, Attempt] = {}
+
+    def begin(self) -> None:
+        """It is its turn: the first path is tried."""
+        self._next()
+
+    def end(self) -> None:
+        """Gives back what it holds: there is a response, or nobody waits for it any more."""
+        self._timer.cancel()
+        for attempt in self._tries.values():
+            attempt.port.forget(attempt)
+        self._tries.clear()
+        for task in self.streams:
+            task.cancel()
+
+    def give_up(self) -> None:
+        """Ends without a response, or with what a resolver said that refused."""
+        if not self.response.done():
+            self.response.set_result(self._refusal)
+
+    def received(self, attempt: "Attempt", octets: bytes, case: Echo) -> None:
+        """A response came to one of the tries, from the right place and under the right id."""
+        if self.response.done():
+            return
+        guessed = case is Echo.OTHER_CASE and attempt.path.server not in self.ports.caseless
+        if guessed or message_flags(octets) & TC:
+            # Over TCP there is room for all of it, and nobody can slip anything in.
+            del self._tries[attempt.path]
+            attempt.port.forget(attempt)
+            task = asyncio.create_task(self._over_stream(attempt.path))
+            self.streams.add(task)
+            task.add_done_callback(self.streams.discard)
+        else:
+            self._take(attempt.path, octets)
+
+    def failed(self, path: Path) -> None:
+        """The network or the system refused one of the tries."""
+        self.ports.counters["failed"] += 1
+        self._give_up(path)
+
+    def _take(self, path: Path, octets: bytes) -> None:
+        if self.response.done():
+            return
+        if response_code(octets) in REFUSALS:
+            self.ports.counters["refused"] += 1
+            self._refusing.add(path.server)
+            self._refusal = octets
+            self._give_up(path)
+            return
+        self.ports.counters["answered"] += 1
+        self.answered_by = path
+        self.response.set_result(octets)
+        self.end()
+
+    def _give_up(self, path: Path) -> None:
+        """Nothing will come over this path: the next one begins without waiting."""
+        self._drop(path)
+        if not self.response.done():
+            self._next()
+
+    def _drop(self, path: Path) -> None:
+        self._failed.add(path)
+        attempt = self._tries.pop(path, None)
+        if attempt is not None:
+            attempt.port.forget(attempt)
+
+    def _next(self) -> None:
+        """Tries the next path, or ends if there is none and nothing is expected any more."""
+        loop = asyncio.get_running_loop()
+        self._timer.cancel()
+        if loop.time() >= self._deadline:
+            self.ports.counters["timed_out"] += 1
+            self.give_up()
+            return
+        for path, patience_s in self._schedule:
+            if path in self._failed or path.server in self._refusing:
+                continue
+            try:
+                self._send(path)
+            except OSError:
+                self.ports.counters["failed"] += 1
+                self._drop(path)
+                continue
+            self._timer = loop.call_at(min(loop.time() + patience_s, self._deadline), self._next)
+            return
+        if self._tries or self.streams:
+            self._timer = loop.call_at(self._deadline, self._next)
+        else:
+            self.give_up()
+
+    def _send(self, path: Path) -> None:
+        """Sends the query, or sends it again, from the same port under the same id.
+
+        Raises:
+            OSError: it cannot be sent.
+        """
+        attempt = self._tries.get(path)
+        if attempt is None:
+            attempt = self.ports.port(path).begin(self)
+            self._tries[path] = attempt
+        attempt.port.send(attempt)
+
+    async def _over_stream(self, path: Path) -> None:
+        query = self.ports.disguise(self.query, path.server)
+        try:
+            response = await self._converse(path, query)
+        except OSError:
+            self._stream_over()
+            self.failed(path)
+            return
+        self._stream_over()
+        case = echo(query, self.query.end, response)
+        if case is Echo.NONE:
+            self.ports.counters["malformed"] += 1
+            self._give_up(path)
+            return
+        if case is Echo.OTHER_CASE:
+            self.ports.caseless.add(path.server)
+        self._take(path, response)
+
+    def _stream_over(self) -> None:
+        """Nothing is expected of this task any more, although it is still running."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.streams.discard(task)
+
+    async def _converse(self, path: Path, query: bytes) -> bytes:
+        """Sends one message over TCP and reads one.
+
+        Raises:
+            OSError: the connection cannot be had, or ends too soon.
+        """
+        loop = asyncio.get_running_loop()
+        connection, address = self.ports.open(path, socket.SOCK_STREAM)
+        try:
+            await loop.sock_connect(connection, address)
+            await loop.sock_sendall(connection, LENGTH.pack(len(query)) + query)
+            (octets,) = LENGTH.unpack(await receive_exactly(connection, LENGTH.size))
+            return await receive_exactly(connection, octets)
+        finally:
+            self.ports.release(connection)
+
+
+async def receive_exactly(connection: socket.socket, octets: int) -> bytes:
+    """Reads from a stream.
+
+    Raises:
+        ConnectionError: it ended before.
+    """
+    loop = asyncio.get_running_loop()
+    received = bytearray()
+    while len(received) < octets:
+        part = await loop.sock_recv(connection, octets - len(received))
+        if not part:
+            raise ConnectionError
+        received += part
+    return bytes(received)

@@ -1,0 +1,363 @@
+"""The resolver of the host's programs, and how the shim learns of a peer [draft §3.1; D24].
+
+Every query goes to the upstream resolvers and comes back as it is. One kind is looked at: AAAA. Of
+a name that speaks M6 the program gets a single address, the AID it will use, and the shim is told
+of all of them first, so that the first packet already finds the peer known.
+
+**A host is never worse off than without noid**: whatever cannot be read, is slow or looks odd goes
+to the program as it came, and a program that checks signatures (DO) or sets checking aside (CD)
+gets the whole set. Nothing that arrives raises, hangs or grows: each wait and number has its limit.
+"""
+
+import asyncio
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable
+from typing import Final, Literal
+from weakref import WeakKeyDictionary
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.opcode
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.rdtypes.IN.AAAA
+import dns.rrset
+
+from noid.dns.addresses import Peer, read_peer, with_one
+from noid.dns.messages import (
+    HEADER_OCTETS,
+    message_flags,
+    response_code,
+)
+from noid.dns.queries import Query, bare_response, brief_response, read_query
+from noid.dns.records import Answer, Kind, Question, Status, canonical_name
+from noid.dns.responses import Response
+from noid.locators import Locator
+from noid.resolver.service import CLIENT_IDLE_S, Pair, Service
+from noid.resolver.upstream import Upstream
+
+CAPABILITY_GRACE_S: Final = 1.0
+"""How much longer than AAAA the question whether the name speaks M6 may take."""
+NAMES_MAX: Final = 4_096
+"""Peers of which is remembered what was said of them; the oldest goes first."""
+
+COUNTED: Final = {
+    "queries": "queries that came in and could be read",
+    "peers": "AAAA answers reduced to an AID, the shim having been told",
+    "untried": "AAAA answers given whole because the peer has not answered by M6 yet",
+    "unauthentic": "AAAA answers given whole because no trusted resolver vouches for them",
+    "capability_unknown": "AAAA answers given whole because the M6 question had no answer in time",
+    "failed": "queries answered SERVFAIL because no resolver answered",
+    "truncated": "UDP responses cut because the client takes no more",
+    "malformed": "messages that were not a query, or not one that can be answered",
+    "overflow": "queries and clients turned away because there were too many",
+    "strangers": "queries and clients of no program on this host, which get no answer",
+}
+"""The counters, for ``noid status``."""
+
+OnPeer = Callable[[str, Locator, tuple[Locator, ...], int], bool]
+"""Takes a peer's name, its AID, its locators (the AID among them) and their TTL in seconds; says
+whether they are the peer's, as far as is known: the AID may be another name's [D33]."""
+
+
+Policy = Literal["first", "rotate"]
+"""Which locator of a peer becomes the AID: the first of the answer, or each in its turn [D24]."""
+
+
+class Stub:
+    """Answers DNS queries on UDP and TCP.
+
+    Args:
+        listen: address to listen on.
+        port: port, for both.
+        upstream: where answers come from.
+        on_peer: told of a peer before the program is.
+        own_locators: the host's own addresses of this moment; a name that lists one is no peer.
+        policy: which locator of a peer becomes the AID.
+        working: those of a peer's locators that are not known to be of no use; of these the policy
+            that takes turns chooses.
+        answering: those of a peer's locators at which it is known to answer by M6; an answer is
+            reduced only if there is one.
+        probe: whether the shim is to find out by an INIT of names of which the DNS does not say
+            that they speak M6 [draft §15.1].
+        grace_s: how much longer than AAAA the M6 question may take.
+        idle_s: how long a TCP client may do nothing.
+    """
+
+    def __init__(
+        self,
+        listen: str,
+        port: int,
+        upstream: Upstream,
+        on_peer: OnPeer,
+        own_locators: Callable[[], Collection[Locator]],
+        *,
+        policy: Policy = "first",
+        working: Callable[[tuple[Locator, ...]], tuple[Locator, ...]] = tuple,
+        answering: Callable[[tuple[Locator, ...]], tuple[Locator, ...]] = tuple,
+        probe: bool = False,
+        grace_s: float = CAPABILITY_GRACE_S,
+        idle_s: float = CLIENT_IDLE_S,
+    ) -> None:
+        self.port = port
+        self.upstream = upstream
+        self.on_peer = on_peer
+        self.own_locators = own_locators
+        self.policy = policy
+        self.working = working
+        self.answering = answering
+        self.probe = probe
+        self.grace_s = grace_s
+        self.counters = dict.fromkeys(COUNTED, 0)
+        self.service = Service(listen, port, self, self.counters, idle_s)
+        self._peers: WeakKeyDictionary[Response, Peer | None] = WeakKeyDictionary()
+        self._turns: OrderedDict[str, int] = OrderedDict()
+
+    async def start(self, passed: Pair | None = None) -> None:
+        """Begins to listen.
+
+        Args:
+            passed: sockets for UDP and TCP that a service manager has opened.
+
+        Raises:
+            PlatformError: the address or the port cannot be had.
+        """
+        await self.service.start(passed)
+
+    async def stop(self) -> None:
+        """Stops listening and drops what is being answered."""
+        await self.service.stop()
+
+    async def answer(
+        self, octets: bytes, client: Hashable = None, *, response_octets_max: int | None = None
+    ) -> bytes | None:
+        """The response to one message, whatever it is.
+
+        Args:
+            octets: the message.
+            client: who sent it.
+            response_octets_max: size the response may have; None for what the query itself says.
+
+        Returns:
+            A response with the query's id; None for what deserves none: less than a header, or a
+            response (to answer those is to play ping-pong with another server).
+        """
+        query = self.read(octets)
+        if not isinstance(query, Query):
+            return query
+        octets_max = response_octets_max or query.response_octets_max
+        response = self._from_memory(query) or await self._ask(query, client)
+        return self._fitting(query, response, octets_max)
+
+    def at_once(self, query: Query) -> bytes | None:
+        """The UDP response to a query for which no resolver has to be asked; None for others."""
+        response = self._from_memory(query)
+        if response is None:
+            return None
+        return self._fitting(query, response, query.response_octets_max)
+
+    async def later(self, query: Query, client: Hashable) -> bytes:
+        """The UDP response to any other query, from the resolvers."""
+        response = await self._ask(query, client)
+        return self._fitting(query, response, query.response_octets_max)
+
+    def read(self, octets: bytes) -> Query | bytes | None:
+        """The query in a message, or the refusal of one that is none; None for neither."""
+        if len(octets) < HEADER_OCTETS or message_flags(octets) & dns.flags.QR:
+            self.counters["malformed"] += 1
+            return None
+        if dns.opcode.from_flags(message_flags(octets)) != dns.opcode.QUERY:
+            self.counters["malformed"] += 1
+            return bare_response(octets, dns.rcode.NOTIMP)
+        query = read_query(octets)
+        if query is None:
+            self.counters["malformed"] += 1
+            return bare_response(octets, dns.rcode.FORMERR)
+        self.counters["queries"] += 1
+        return query
+
+    def _from_memory(self, query: Query) -> bytes | None:
+        """The response, where nobody has to be asked for it."""
+        response = self.upstream.kept(query)
+        if response is None:
+            return None
+        if not response.found or not _is_for_locators(query):
+            return response.answer(query, self._now_s())
+        capability = self.upstream.remembered(_capability_of(query.name.lower()))
+        if capability is None:
+            return None
+        if not self._is_capable(capability):
+            return self._whole(query, response)
+        peer = self._peer(query, response)
+        if peer is None:
+            return response.answer(query, self._now_s())
+        if self.upstream.trusted is not None:
+            return None  # more has to be asked
+        return self._reduced(query, response, peer)
+
+    async def _ask(self, query: Query, client: Hashable) -> bytes:
+        """The response, from the resolvers."""
+        if _is_for_locators(query):
+            octets = await self._locators(query, client)
+        else:
+            response = await self.upstream.forward(query, client)
+            octets = None if response is None else response.answer(query, self._now_s())
+        if octets is None:
+            self.counters["failed"] += 1
+            return brief_response(query, dns.rcode.SERVFAIL)
+        return octets
+
+    def _fitting(self, query: Query, response: bytes, octets_max: int) -> bytes:
+        """The response, or that it is too large, with no part of it to be misunderstood."""
+        if len(response) <= octets_max:
+            return response
+        self.counters["truncated"] += 1
+        return brief_response(query, response_code(response), flags=dns.flags.TC)
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    # --- AAAA ---
+
+    async def _locators(self, query: Query, client: Hashable) -> bytes | None:
+        """The answer to AAAA: one address if the name speaks M6, else what upstream says."""
+        capability = None if self.upstream.is_silent(query) else self._ask_capability(query, client)
+        try:
+            response = await self.upstream.forward(query, client)
+            if response is None:
+                return None
+            if capability is None and response.found:
+                capability = self._ask_capability(query, client)
+            speaks_m6 = False
+            if capability is not None and response.found:
+                speaks_m6 = await self._speaks_m6(capability)
+        finally:
+            if capability is not None:
+                capability.cancel()
+        if not speaks_m6:
+            return self._whole(query, response)
+        peer = self._peer(query, response)
+        if peer is None:
+            return response.answer(query, self._now_s())
+        if self.upstream.trusted is not None and not await self._is_authentic(peer, client):
+            self.counters["unauthentic"] += 1
+            return response.answer(query, self._now_s())
+        return self._reduced(query, response, peer)
+
+    def _ask_capability(self, query: Query, client: Hashable) -> asyncio.Task[Answer]:
+        question = _capability_of(query.name.lower())
+        return asyncio.create_task(self.upstream.ask(question, client))
+
+    async def _speaks_m6(self, capability: asyncio.Task[Answer]) -> bool:
+        """Waits for the M6 answer as long as a program can be kept waiting for it."""
+        try:
+            async with asyncio.timeout(self.grace_s):
+                return self._is_capable(await capability)
+        except TimeoutError:
+            self.counters["capability_unknown"] += 1
+            return False
+
+    def _is_capable(self, capability: Answer) -> bool:
+        if capability.status is Status.UNREACHABLE:
+            self.counters["capability_unknown"] += 1
+        return capability.status is Status.FOUND
+
+    def _peer(self, query: Query, response: Response) -> Peer | None:
+        """The locators in a response, or None where it must not be touched."""
+        if response not in self._peers:
+            self._peers[response] = read_peer(response.octets)
+        peer = self._peers[response]
+        if peer is not None and not set(self.own_locators()).isdisjoint(peer.locators):
+            return None  # the host talks to itself
+        return peer
+
+    def _whole(self, query: Query, response: Response) -> bytes:
+        """The response as it came, of a name that does not say it speaks M6; it may all the same.
+
+        Where only what is signed is believed the shim is told nothing: there is no signature that
+        says so.
+        """
+        probed = self.probe and self.upstream.trusted is None and response.found
+        peer = self._peer(query, response) if probed else None
+        if peer is not None:
+            self._tell(response, peer)
+        return response.answer(query, self._now_s())
+
+    def _tell(self, response: Response, peer: Peer) -> None:
+        """Tells the shim of a peer of which the program may take any address as the AID."""
+        for aid in peer.locators:
+            self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response))
+
+    def _ttl_seconds(self, peer: Peer, response: Response) -> int:
+        return max(peer.rrset.ttl - int(self._now_s() - response.received_s), 0)
+
+    def _choose(self, peer: Peer, answering: tuple[Locator, ...]) -> Locator:
+        """The locator that becomes the AID [D24].
+
+        The first may be one that does not work any more: the context it had to be left by takes
+        new connections too.
+        """
+        if self.policy == "first":
+            return answering[0]
+        locators = sorted(self.working(peer.locators))  # resolvers shuffle them
+        turn = self._turns.pop(peer.name, 0)
+        self._turns[peer.name] = turn + 1
+        if len(self._turns) > NAMES_MAX:
+            self._turns.popitem(last=False)
+        return locators[turn % len(locators)]
+
+    async def _is_authentic(self, peer: Peer, client: Hashable) -> bool:
+        """Whether the locators are signed, where only what is signed is believed [D32]."""
+        answer = await self.upstream.ask(Question(Kind.LOCATORS, peer.name), client)
+        return set(peer.locators) <= set(answer.locators)
+
+    def _reduced(self, query: Query, response: Response, peer: Peer) -> bytes:
+        """The response with the AID alone, once the shim has heard of the peer and believes it.
+
+        A peer that is not known to answer by M6 may have stopped to speak it, and one of its
+        addresses may be dead: the program gets every address, as without noid, and takes whichever
+        works. The shim is told that each may be an AID [D49].
+        """
+        now_s = self._now_s()
+        answering = self.answering(peer.locators)
+        if not answering:
+            self.counters["untried"] += 1
+            self._tell(response, peer)
+            return response.answer(query, now_s)
+        aid = self._choose(peer, answering)
+        if aid not in peer.reduced:
+            octets = with_one(peer, aid)
+            if octets is None:
+                return response.answer(query, now_s)
+            peer.reduced[aid] = Response(query, octets, response.received_s)
+        if not self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response)):
+            return response.answer(query, now_s)
+        self.counters["peers"] += 1
+        return peer.reduced[aid].answer(query, now_s)
+
+
+# --- queries and responses ---
+
+
+def _is_for_locators(query: Query) -> bool:
+    """Whether a program asks for addresses that it will take as they are.
+
+    One that sets DO checks the signature over the whole set; one that sets CD does not trust the
+    resolver's own check. Neither is served by a part of the set.
+    """
+    return (
+        query.kind == dns.rdatatype.AAAA
+        and query.record_class == dns.rdataclass.IN
+        and not query.flags & dns.flags.CD
+        and not query.dnssec_ok
+    )
+
+
+@functools.lru_cache(maxsize=NAMES_MAX)
+def _capability_of(name: bytes) -> Question:
+    """The question whether a name, in wire form and lower case, speaks M6."""
+    return Question(Kind.CAPABILITY, canonical_name(dns.name.from_wire(name, 0)[0].to_text()))

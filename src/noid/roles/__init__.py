@@ -1,0 +1,1 @@
+"""The daemons: what runs, and how its parts are connected."""

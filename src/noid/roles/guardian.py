@@ -1,0 +1,71 @@
+"""A child of the daemon that outlives it, however it ends, and hands the choice of sources back.
+
+A daemon that is killed cannot remove the rule by which new connections get a locator as their
+source; without a daemon nothing would choose another one after a failure. The child waits for the
+end of the daemon on a pipe, removes that rule, and ends. Connections are not touched [D36, D49].
+Where another daemon runs by then, because this one was refused or is followed already, the rule is
+that daemon's and stays.
+"""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+from noid.config import Config
+from noid.control.channel import answers
+
+ENDED = b""
+FIRST = 3
+"""Descriptors below are the standard ones."""
+DESCRIPTORS = 1 << 20
+"""More than any process has."""
+
+
+def stand_guard(config: Config) -> None:
+    """Starts the child; to be called before this process has threads.
+
+    Args:
+        config: the daemon's.
+    """
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(reading)  # the other end is open as long as this process lives
+        return
+    status = 1
+    try:
+        os.close(writing)
+        _close_others(reading)
+        _wait(reading)
+        _hand_back(config)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _close_others(reading: int) -> None:
+    """Closes what is the daemon's, such as sockets that were passed to it."""
+    os.closerange(FIRST, reading)
+    os.closerange(reading + 1, DESCRIPTORS)
+
+
+def _wait(reading: int) -> None:
+    """Waits for the end of the daemon, which signals to all its processes do not bring forward."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while os.read(reading, 1) != ENDED:
+        pass
+
+
+def _hand_back(config: Config) -> None:
+    if answers(Path(config.control.socket)):  # that of the daemon that ended may be open still
+        return
+    from noid.errors import ShimError
+    from noid.host.netlink import HostNetwork
+    from noid.planes.steering import choosing
+
+    network = HostNetwork()
+    with contextlib.suppress(ShimError):
+        network.remove_rules([choosing(config.plane)])
+    network.close()

@@ -1,0 +1,84 @@
+"""This host's own locators: which there are, and what is to be said of each [D20, D22, D23, D25].
+
+A reading of addresses, links and routes becomes the one fact the engine knows, LocatorsChanged.
+What was so before matters twice: an address that was never preferred is somebody's way of having it
+for nothing but itself, and one whose link never led out of itself needs no route.
+"""
+
+import fnmatch
+from dataclasses import replace
+
+from noid.config import HostSection
+from noid.constants import LOCATORS_MAX
+from noid.engine.events import LocatorsChanged
+from noid.host.survey import OwnAddress, Survey
+from noid.locators import Locator, parse_locator
+
+
+class LocalLocators:
+    """What is known of them.
+
+    Args:
+        host: what the operator wants of them.
+
+    Attributes:
+        said: what the engine was told last.
+        addresses: every address read last that could be a locator.
+        everything: every address of this host, whatever device has it.
+        links: the addresses of each uplink, by its index.
+    """
+
+    def __init__(self, host: HostSection) -> None:
+        self.host = host
+        self.said = LocatorsChanged(())
+        self.addresses: tuple[Locator, ...] = ()
+        self.everything: frozenset[Locator] = frozenset()
+        self.links: dict[int, frozenset[Locator]] = {}
+        self._led_out: frozenset[Locator] = frozenset()
+
+    @property
+    def locators(self) -> tuple[Locator, ...]:
+        """The locators, the preferred one first."""
+        return self.said.locators
+
+    def look(self, survey: Survey) -> LocatorsChanged | None:
+        """Takes what there is; returns what is to be said to the engine, or None if nothing is."""
+        found = survey.locators
+        self.addresses = tuple(one.locator for one in found)
+        self.everything = survey.addresses.union(self.addresses)
+        self.links = {device.index: device.addresses for device in survey.devices}
+        usable = [one for one in found if not one.deprecated or one.locator in self.locators]
+        present = tuple(one.locator for one in usable)
+        if self.host.locators:
+            wanted = [parse_locator(text) for text in self.host.locators]
+            present = tuple(locator for locator in wanted if locator in present)
+        leading = frozenset(one.locator for one in usable if one.leads_out)
+        stranded = self._led_out.intersection(present) - leading
+        self._led_out = leading | stranded
+        event = LocatorsChanged(
+            present[:LOCATORS_MAX],
+            deprecated=frozenset(one.locator for one in usable if one.deprecated),
+            broken=stranded.union(one.locator for one in usable if one.broken),
+            backup=frozenset(one.locator for one in usable if self._is_backup(one)),
+        )
+        if event == self.said:
+            return None
+        self.said = event
+        return event
+
+    def lost(self, index: int) -> LocatorsChanged | None:
+        """The same of a link that has just been lost, by its index."""
+        gone = self.links.get(index, frozenset()).intersection(self.locators)
+        if gone <= self.said.broken:
+            return None
+        self.said = replace(self.said, broken=self.said.broken | gone)
+        return self.said
+
+    def _is_backup(self, address: OwnAddress) -> bool:
+        """Whether the operator keeps an address for the worst case, by itself or its interface."""
+        return any(
+            parse_locator(one) == address.locator
+            if ":" in one
+            else fnmatch.fnmatchcase(address.interface, one)
+            for one in self.host.backup
+        )

@@ -1,0 +1,1 @@
+"""What survives a daemon: identity, contexts, and how both are restored."""

@@ -1,0 +1,314 @@
+"""What the engine knows of its contexts, kept where the next daemon finds it [D36].
+
+A small SQLite file in the state directory, written after each change. It need not survive the
+machine, only the daemon: after a reboot the contexts are gone, so what an earlier boot left is
+forgotten. A damaged file is moved aside, reported once and replaced. While the disk takes nothing,
+changes are kept here and written when it can be [D49].
+"""
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
+from noid.engine.events import ContextRecord
+from noid.engine.secrets import KEY_OCTETS
+from noid.errors import PlatformError
+from noid.locators import LOCATOR_OCTETS, Locator
+from noid.state import files
+from noid.state.files import DamagedError
+
+FILE_NAME = "contexts.sqlite"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+LAYOUT = 2
+"""Of the rows; those of another are not read."""
+OCTETS_MAX = 4 << 30
+"""Of the file: a million contexts take less than a half of it."""
+MEMORY_OCTETS_MAX = 16_384
+"""Of one row; a longer one is not read."""
+NAME_CHARACTERS_MAX = 255
+FIELD_OCTETS_MAX = 64
+
+NUMBERS = 1 << 64
+NONCES = 1 << 63
+"""A nonce above has no room left to grow [D17]."""
+ROUND_TRIP_MAX_NS = 1 << 40
+TROUBLE = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+"""Primary codes of errors that are not the file's own; every other one means damage."""
+TABLES = (
+    "CREATE TABLE contexts (label INTEGER PRIMARY KEY, memory BLOB)",
+    "CREATE TABLE life (boot TEXT, layout INTEGER)",
+)
+PAGE = f"""
+    SELECT label, CASE
+        WHEN typeof(memory) = 'blob' AND length(memory) <= {MEMORY_OCTETS_MAX} THEN memory
+    END
+    FROM contexts WHERE label > ? AND label <= {FLOW_LABEL_MASK} ORDER BY label LIMIT ?"""
+
+logger = logging.getLogger("noid")
+
+
+class ContextStore:
+    """The memories of one host.
+
+    Args:
+        directory: the state directory, which exists.
+
+    Attributes:
+        trouble: what keeps memories from being written, for people; empty if nothing does.
+
+    Raises:
+        PlatformError: the file is of another owner, or can be written by others.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+        self.trouble = ""
+        self._was_damaged = False
+        self._owed: dict[int, ContextRecord | None] = {}
+        self._database: sqlite3.Connection | None = None
+        self._begin()
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    @property
+    def owes(self) -> bool:
+        """Whether changes wait to be written."""
+        return bool(self._owed) and self._database is not None
+
+    def count(self) -> int:
+        """How many there are."""
+        count = 0
+        with self._caught():
+            if self._database is not None:
+                ((count,),) = self._database.execute("SELECT COUNT(*) FROM contexts")
+        return count
+
+    def page(self, after: int, count: int) -> list[tuple[int, ContextRecord | None]]:
+        """The first so many whose F(local) is above a number, in its order.
+
+        Where there would be a memory there is None if it cannot be read.
+        """
+        rows: list[tuple[int, bytes | None]] = []
+        with self._caught():
+            if self._database is not None:
+                rows = self._database.execute(PAGE, (after, count)).fetchall()
+        return [(label, decoded(label, octets)) for label, octets in rows]
+
+    def keep(self, changes: Iterable[tuple[int, ContextRecord | None]]) -> None:
+        """Writes memories, by F(local), in one step; None forgets one."""
+        if self._database is None:
+            return
+        kept, self._owed = {**self._owed, **dict(changes)}, {}
+        gone = [(label,) for label, memory in kept.items() if memory is None]
+        rows = [
+            (label, msgspec.msgpack.encode(memory))
+            for label, memory in kept.items()
+            if memory is not None
+        ]
+        with self._caught(kept):
+            with self._database as database:
+                database.executemany("DELETE FROM contexts WHERE label = ?", gone)
+                database.executemany("INSERT OR REPLACE INTO contexts VALUES (?, ?)", rows)
+            self._recover()
+
+    def forget_all(self) -> None:
+        """Forgets everything."""
+        if self.count():
+            self.close()
+            for path in files_of(self.path.parent):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            self._begin()
+
+    # --- the file -----------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        with self._caught():
+            self._database = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        for path in files_of(self.path.parent):
+            files.check(path, OCTETS_MAX)
+        if not self.path.exists():
+            os.close(files.create(self.path))
+        database = sqlite3.connect(self.path)
+        try:
+            # The machine need not be survived, so nothing has to reach the disk.
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute("PRAGMA journal_mode = WAL")
+            _prepare(database)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @contextlib.contextmanager
+    def _caught(self, changes: dict[int, ContextRecord | None] | None = None) -> Iterator[None]:
+        """What the file cannot do is reported; changes that were not written are owed."""
+        try:
+            yield
+        except (sqlite3.Error, DamagedError, OverflowError, UnicodeError) as error:
+            if _is_trouble(error):
+                self._complain(str(error), changes)
+            else:
+                self._replace(error)
+                self._owed |= changes or {}
+        except PlatformError as error:
+            if error.errno not in files.DISK_TROUBLE:
+                raise
+            self._complain(str(error), changes)
+        except OSError as error:
+            self._complain(str(error), changes)
+
+    def _complain(self, why: str, changes: dict[int, ContextRecord | None] | None) -> None:
+        """Reports, once, that nothing can be written, and what that means."""
+        self._owed |= changes or {}
+        consequence = (
+            "contexts will not outlive the daemon"
+            if self._database is None
+            else "changes of contexts wait in memory, and are lost if the daemon ends"
+        )
+        line = f"{self.path} cannot be used ({why}); {consequence}"
+        if not self.trouble:
+            logger.warning("%s", line)
+        self.trouble = line
+
+    def _recover(self) -> None:
+        if self.trouble:
+            logger.warning("%s can be used again", self.path)
+            self.trouble = ""
+
+    def _replace(self, error: Exception) -> None:
+        """Moves a damaged file aside, reports it, and begins a new one; only once."""
+        self.close()
+        moved = [files.move_aside(path) for path in files_of(self.path.parent) if _is_there(path)]
+        if self._was_damaged or not all(moved):
+            self._complain(str(error), None)
+            return
+        self._was_damaged = True
+        logger.warning(
+            "%s is damaged (%s) and moved to %s; contexts of an earlier daemon are forgotten",
+            self.path,
+            error,
+            ", ".join(path.name for path in moved if path is not None),
+        )
+        self._begin()
+
+
+def files_of(directory: Path) -> list[Path]:
+    """The files that memories in a state directory may consist of."""
+    return [directory / f"{FILE_NAME}{end}" for end in ("", "-wal", "-shm")]
+
+
+def decoded(label: int, octets: bytes | None) -> ContextRecord | None:
+    """The memory in a row; None where it is none that the engine could have left."""
+    if octets is None:
+        return None
+    try:
+        memory = msgspec.msgpack.decode(octets, type=ContextRecord)
+    except (ValueError, RecursionError, OverflowError):
+        return None
+    values = [getattr(memory, name) for name in ContextRecord.__dataclass_fields__]
+    ends = (memory.local_aid, memory.peer_aid, memory.local_locator, memory.peer_locator)
+    sets_of_peer = memory.remote, memory.told_remote
+    sets_of_ours = memory.own_local, memory.own_remote or ()
+    is_plausible = (
+        memory.local_label == label
+        and 0 < label <= FLOW_LABEL_MASK
+        and 0 < memory.peer_label <= FLOW_LABEL_MASK
+        and memory.peer_birthday < 1 << 32
+        and len(memory.agreed_key) == KEY_OCTETS
+        and max(memory.update_nonce, memory.peer_update_nonce) < NONCES
+        and memory.peer_keepalive_nonce < NONCES
+        and memory.round_trip_ns < ROUND_TRIP_MAX_NS
+        and memory.local_aid != memory.peer_aid
+        and all(map(_is_unicast, ends))
+        and all(_has_room(one, memory.peer_aid) for one in sets_of_peer)
+        and all(_has_room(one, memory.local_aid) for one in sets_of_ours)
+        and all(map(_is_plausible, values))
+        and all(0 <= flags <= 0xFF for _, flags in memory.peer_marks)
+    )
+    return memory if is_plausible else None
+
+
+def _is_unicast(locator: Locator) -> bool:
+    """Whether an address is unicast and no link's own; quicker than ``is_global_unicast``."""
+    if len(locator) != LOCATOR_OCTETS or locator[0] in (0, 0xFF):
+        return False
+    return not (locator[0] == 0xFE and locator[1] & 0xC0 == 0x80)
+
+
+def _has_room(locators: tuple[Locator, ...], aid: Locator) -> bool:
+    """Whether a set can be sent, the AID in it [D5]."""
+    return len(locators) + (aid not in locators) <= LOCATORS_MAX
+
+
+def _is_plausible(value: object) -> bool:
+    match value:
+        case int():
+            return 0 <= value < NUMBERS
+        case bytes():
+            return len(value) <= FIELD_OCTETS_MAX
+        case str():
+            return len(value) <= NAME_CHARACTERS_MAX
+        case tuple():
+            # What the peer said, and its AID.
+            return len(value) <= LOCATORS_MAX + 1 and all(map(_is_member, value))
+    return value is None
+
+
+def _is_member(member: object) -> bool:
+    """Whether something can be in a set of locators, with or without its flags."""
+    locator = member[0] if isinstance(member, tuple) else member
+    return isinstance(locator, bytes) and len(locator) == LOCATOR_OCTETS
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    """Makes the tables, unless they are there; forgets what an earlier boot left.
+
+    Raises:
+        DamagedError: there is something else.
+    """
+    there = database.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
+    with database:
+        if not there:
+            for table in TABLES:
+                database.execute(table)
+        elif there != [(table,) for table in TABLES]:
+            raise DamagedError("other tables than ours")
+        life = (BOOT_ID.read_text(encoding="ascii").strip(), LAYOUT)
+        if database.execute("SELECT boot, layout FROM life LIMIT 2").fetchall() != [life]:
+            database.execute("DELETE FROM contexts")
+            database.execute("DELETE FROM life")
+            database.execute("INSERT INTO life VALUES (?, ?)", life)
+
+
+def _is_trouble(error: Exception) -> bool:
+    """Whether an error is the disk's or the system's, and not of the file's contents."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in TROUBLE
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.lexists(path)

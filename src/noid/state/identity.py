@@ -1,0 +1,160 @@
+"""Stable storage: the birthday counter and the key of the reset tokens [draft §7.14, D35].
+
+One small file, written beside and renamed over, so that a crash leaves the old or the new one. The
+counter grows by one each time the host comes up without its contexts; a file that cannot be read is
+moved aside and begun afresh, at random. A disk that takes nothing does not prevent the start: a
+random birthday is as good as a new one [D49].
+"""
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from noid.engine.secrets import KEY_OCTETS
+from noid.errors import PlatformError
+from noid.state import files
+from noid.state.files import DISK_TROUBLE, DamagedError, explained, prepare_directory
+
+FILE_NAME = "state.json"
+BIRTHDAYS = 1 << 32
+OCTETS_MAX = 4_096
+"""Of the file; what is longer is not ours."""
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """The file's contents.
+
+    Attributes:
+        birthday: the counter as of the last start, 32 bits.
+        reset_key: 32 octets in hexadecimal.
+    """
+
+    birthday: int
+    reset_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a start of the host is given.
+
+    Attributes:
+        birthday: the counter of this life.
+        reset_key: the key of the reset tokens, the same in every life.
+        warning: what was wrong with the file, or empty.
+        before: the counter of the life before, if it was counted on from there.
+    """
+
+    birthday: int
+    reset_key: bytes
+    warning: str
+    before: int | None = None
+
+
+def load_identity(directory: Path, *, goes_on: bool = False) -> Birth:
+    """Counts a new birthday, durably, before anything is said to anybody.
+
+    Args:
+        directory: where the file is.
+        goes_on: whether contexts of the life before are taken up, so that it is the same [D36].
+
+    Raises:
+        PlatformError: the directory is none, or may not be written, or the file is of another
+            owner or can be written by others.
+    """
+    path = directory / FILE_NAME
+    stored, warning = _read(path)
+    before = None if stored is None or goes_on else stored.birthday
+    if stored is None:
+        birthday = _random_birthday()
+        reset_key = secrets.token_bytes(KEY_OCTETS)
+    else:
+        birthday = (stored.birthday + (0 if goes_on else 1)) % BIRTHDAYS
+        reset_key = bytes.fromhex(stored.reset_key)
+    try:
+        _write(path, Stored(birthday=birthday, reset_key=reset_key.hex()))
+    except PlatformError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        # One more than before would be said at each start; what goes on says what it said.
+        if stored is None or not goes_on:
+            birthday, before = _random_birthday(), None
+        warning += "; " * bool(warning)
+        warning += f"{error}; noid runs with a random birthday, which nothing remembers"
+    return Birth(birthday, reset_key, warning, before)
+
+
+def take_back(directory: Path, birth: Birth) -> None:
+    """Undoes that, where the start has failed and nothing was said with the birthday.
+
+    Peers believe that this host has lost their contexts by the birthday that follows the one they
+    know; were each failure counted, they would have to find out by silence [D35].
+    """
+    if birth.before is not None:
+        stored = Stored(birthday=birth.before, reset_key=birth.reset_key.hex())
+        with contextlib.suppress(PlatformError):
+            _write(directory / FILE_NAME, stored)
+
+
+def _random_birthday() -> int:
+    return int.from_bytes(secrets.token_bytes(4), "big")
+
+
+def _read(path: Path) -> tuple[Stored | None, str]:
+    """What an earlier start left, and what was wrong with it."""
+    try:
+        octets = files.read(path, OCTETS_MAX)
+        return (None, "") if octets is None else (_decoded(octets), "")
+    except DamagedError as error:
+        aside = files.move_aside(path)
+        where = f"moved to {aside.name}" if aside else "which cannot be moved aside"
+        why = f"{path} could not be used ({error}), {where}"
+    except PlatformError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        why = str(error)
+    return None, f"{why}; starting with a fresh birthday and key"
+
+
+def _decoded(octets: bytes) -> Stored:
+    """The file's contents.
+
+    Raises:
+        DamagedError: they are none.
+    """
+    try:
+        stored = msgspec.json.decode(octets, type=Stored)
+        key = bytes.fromhex(stored.reset_key)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(str(error)) from None
+    if not 0 <= stored.birthday < BIRTHDAYS:
+        raise DamagedError("birthday out of range")
+    if len(key) != KEY_OCTETS:
+        raise DamagedError("reset_key of another length")
+    return stored
+
+
+def _write(path: Path, stored: Stored) -> None:
+    """Write, fsync, rename, fsync of the directory."""
+    beside = path.with_suffix(".new")
+    with explained(path):
+        path.parent.mkdir(mode=files.DIRECTORY_MODE, parents=True, exist_ok=True)
+        prepare_directory(path.parent)
+        try:
+            with open(beside, "wb", opener=lambda *_: files.create(beside)) as file:
+                file.write(msgspec.json.encode(stored) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

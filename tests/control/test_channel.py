@@ -1,0 +1,440 @@
+"""The control socket, over a real unix socket."""
+
+import asyncio
+import itertools
+import json
+import socket
+import stat
+from collections import deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noid.control.channel import (
+    CLIENTS_MAX,
+    MONITOR_BACKLOG_MAX,
+    REQUEST_OCTETS_MAX,
+    ROWS_PER_LINE,
+    ControlServer,
+    ask,
+    ask_rows,
+    listens,
+    stream_events,
+)
+from noid.errors import PlatformError
+from tests.canned import serving
+
+ANSWER = {"version": "1"}
+MONITORING = b'{"event":"monitoring"}\n'
+Scenario = Callable[[ControlServer, Path], Awaitable[None]]
+Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def commands() -> dict[str, Callable[[], Any]]:
+    return {"status": lambda: ANSWER, "contexts": lambda: iter([ANSWER] * (ROWS_PER_LINE + 1))}
+
+
+def play(path: Path, scenario: Scenario) -> None:
+    """Runs a scenario against a server of its own; none takes longer than ten seconds."""
+
+    async def whole() -> None:
+        server = ControlServer(path, commands())
+        await server.start()
+        try:
+            await scenario(server, path)
+        finally:
+            await server.stop()
+
+    asyncio.run(asyncio.wait_for(whole(), 10))
+
+
+async def connected(path: Path) -> Client:
+    return await asyncio.open_unix_connection(str(path))
+
+
+async def conversation(path: Path, *lines: bytes) -> bytes:
+    """Everything the server says to these octets, until it closes."""
+    reader, writer = await connected(path)
+    writer.write(b"".join(lines))
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def monitoring(server: ControlServer, path: Path) -> Client:
+    """A monitor that the server knows."""
+    reader, writer = await connected(path)
+    writer.write(b'{"command":"monitor"}\n')
+    assert await reader.readline() == MONITORING
+    return reader, writer
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets everything else go on until something holds."""
+    while not condition():
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "noid.sock"
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def test_a_command_is_answered_with_one_line(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        assert await conversation(path, b'{"command":"status"}\n') == b'{"version":"1"}\n'
+
+    play(path, scenario)
+
+
+def test_one_client_may_ask_again_and_again(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        said = await conversation(path, b'{"command":"status"}\n', b'{"command":"contexts"}\n')
+        assert [json.loads(line) for line in said.splitlines()] == [
+            ANSWER,
+            [ANSWER] * ROWS_PER_LINE,
+            [ANSWER],
+            [],
+        ]
+
+    play(path, scenario)
+
+
+def test_a_long_answer_leaves_others_their_turn_and_ends_with_its_client(path: Path) -> None:
+    made = itertools.count()
+
+    async def scenario(server: ControlServer, path: Path) -> None:
+        server.commands["contexts"] = lambda: ({"number": number} for number in made)
+        reader, writer = await connected(path)
+        writer.write(b'{"command":"contexts"}\n')
+        assert json.loads(await reader.readline())[0] == {"number": 0}
+        assert json.loads(await conversation(path, b'{"command":"status"}\n')) == ANSWER
+        writer.close()
+        await until(lambda: not server.clients)
+
+    play(path, scenario)
+    assert next(made) < 1_000_000
+
+
+def test_an_unknown_command_is_named_in_the_refusal(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        said = await conversation(path, b'{"command":"reboot"}\n', b'{"command":"status"}\n')
+        refusal, answer = (json.loads(line) for line in said.splitlines())
+        assert refusal == {"error": "unknown command 'reboot'"}
+        assert answer == ANSWER
+
+    play(path, scenario)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"status",
+        b"[]",
+        b"{}",
+        b"{",
+        b"\x00\xff",
+        b'{"command":"\xff"}',
+        b'{"command":' + b"[" * 2000 + b"]" * 2000 + b"}",
+    ],
+)
+def test_garbage_is_refused_and_the_client_closed(path: Path, line: bytes) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        said = await conversation(path, line + b"\n", b'{"command":"status"}\n')
+        (refusal,) = said.splitlines()
+        assert "one JSON object" in json.loads(refusal)["error"]
+        assert await conversation(path, b'{"command":"status"}\n')
+
+    play(path, scenario)
+
+
+@pytest.mark.parametrize(("octets", "answered"), [(0, True), (1, False)])
+def test_a_request_is_so_long_and_no_longer(path: Path, octets: int, answered: bool) -> None:
+    request = b'{"command":"status"}'
+    request += b" " * (REQUEST_OCTETS_MAX - len(request) + octets) + b"\n"
+
+    async def scenario(server: ControlServer, path: Path) -> None:
+        reader, writer = await connected(path)
+        writer.write(request)
+        try:
+            line = await reader.readline()
+        except ConnectionResetError:
+            line = b""  # it closed with octets of ours unread
+        assert bool(line) is answered
+        writer.close()
+        await until(lambda: not server.clients)
+
+    play(path, scenario)
+
+
+def test_a_client_that_goes_in_the_middle_of_a_line_leaves_nothing_behind(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        _, writer = await connected(path)
+        writer.write(b'{"comm')
+        await until(lambda: len(server.clients) == 1)
+        writer.close()
+        await until(lambda: not server.clients)
+
+    play(path, scenario)
+
+
+def test_so_many_clients_are_served_and_one_more_is_told(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        clients = [await monitoring(server, path) for _ in range(CLIENTS_MAX)]
+        reader, one_more = await connected(path)
+        assert json.loads(await reader.read()) == {"error": "too many clients"}
+        one_more.close()
+        for _, writer in clients:
+            writer.close()
+        await until(lambda: not server.clients)
+        assert await conversation(path, b'{"command":"status"}\n')
+
+    play(path, scenario)
+
+
+# --- monitors -------------------------------------------------------------------------------------
+
+
+def test_every_monitor_gets_every_event_from_then_on(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        server.publish({"event": "too early"})
+        clients = [await monitoring(server, path) for _ in range(2)]
+        server.publish({"event": "switched"})
+        server.publish({"event": "dropped"})
+        for reader, writer in clients:
+            assert await reader.readline() == b'{"event":"switched"}\n'
+            assert await reader.readline() == b'{"event":"dropped"}\n'
+            writer.close()
+
+    play(path, scenario)
+
+
+def test_a_monitor_that_closes_is_gone_without_an_event(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        _, writer = await monitoring(server, path)
+        writer.write(b"whatever a monitor has to say\n")
+        writer.close()
+        await until(lambda: not server.clients and not server.monitors)
+
+    play(path, scenario)
+
+
+def test_a_monitor_that_does_not_read_is_closed_at_its_limit(path: Path) -> None:
+    event = {"event": "dropped", "reason": "x" * 1000}
+
+    async def scenario(server: ControlServer, path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as slow:
+            slow.connect(str(path))
+            slow.sendall(b'{"command":"monitor"}\n')
+            await until(lambda: bool(server.monitors))
+            quick, writer = await monitoring(server, path)
+            published = 0
+            while len(server.monitors) == 2:
+                server.publish(event)
+                published += 1
+                await quick.readline()
+            assert published > MONITOR_BACKLOG_MAX
+            await until(lambda: len(server.clients) == 1)
+            slow.settimeout(5)
+            while slow.recv(1 << 20):
+                pass
+        server.publish({"event": "switched"})
+        assert await quick.readline() == b'{"event":"switched"}\n'
+        writer.close()
+
+    play(path, scenario)
+
+
+def test_no_more_events_wait_for_a_monitor_than_its_limit(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        _, writer = await monitoring(server, path)
+        for _ in range(MONITOR_BACKLOG_MAX):
+            server.publish({"event": "dropped"})
+        assert len(server.monitors) == 1
+        server.publish({"event": "dropped"})
+        assert len(server.monitors) == 0
+        writer.close()
+
+    play(path, scenario)
+
+
+# --- opening and closing --------------------------------------------------------------------------
+
+
+def test_the_socket_is_its_owners_alone(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+    play(path, scenario)
+
+
+def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "noid.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+    async def scenario(server: ControlServer, path: Path) -> None:
+        assert await conversation(path, b'{"command":"status"}\n')
+
+    play(path, scenario)
+
+
+def test_a_live_socket_is_refused_and_left_alone(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        with pytest.raises(PlatformError, match="another noid answers there"):
+            await ControlServer(path, {}).start()
+        assert await conversation(path, b'{"command":"status"}\n')
+
+    play(path, scenario)
+
+
+def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    with pytest.raises(PlatformError, match="something else stands there"):
+        asyncio.run(ControlServer(path, {}).start())
+    assert path.read_text() == "data"
+
+
+def test_a_path_that_cannot_be_used_is_refused_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PlatformError, match=r"set control\.socket"):
+        asyncio.run(ControlServer(tmp_path / "file" / "noid.sock", {}).start())
+
+
+def test_stopping_removes_the_socket_and_closes_every_client(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        idle, idle_writer = await connected(path)
+        monitor, monitor_writer = await monitoring(server, path)
+        await until(lambda: len(server.clients) == 2)
+        server.publish({"event": "last"})
+        await server.stop()
+        await server.stop()
+        assert not path.exists()
+        assert await idle.read() == b""
+        assert await monitor.read() == b'{"event":"last"}\n'
+        for writer in (idle_writer, monitor_writer):
+            writer.close()
+
+    play(path, scenario)
+
+
+def test_stopping_does_not_wait_for_a_monitor_that_does_not_read(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        reader, writer = await monitoring(server, path)
+        for _ in range(MONITOR_BACKLOG_MAX):
+            server.publish({"event": "dropped"})
+        await server.stop()
+        await until(lambda: not server.clients)
+        await reader.read()
+        writer.close()
+
+    play(path, scenario)
+
+
+# --- the client's side ----------------------------------------------------------------------------
+
+
+def test_asking_gives_the_answer(path: Path) -> None:
+    with serving(path, commands()):
+        assert ask(path, "status") == ANSWER
+        assert list(ask_rows(path, "contexts")) == [ANSWER] * (ROWS_PER_LINE + 1)
+
+
+def test_a_refusal_is_an_error_with_its_reason(path: Path) -> None:
+    with serving(path, commands()), pytest.raises(PlatformError, match="unknown command 'halt'"):
+        ask(path, "halt")
+
+
+def test_where_no_daemon_answers_the_error_says_how_to_start_one(path: Path) -> None:
+    with pytest.raises(PlatformError, match="noid run"):
+        ask(path, "status")
+
+
+def listener(path: Path) -> socket.socket:
+    """Something that is no noid, and accepts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen()
+    return listening
+
+
+def test_a_daemon_that_does_not_answer_in_time_is_an_error(path: Path) -> None:
+    with listener(path), pytest.raises(PlatformError, match=r"no answer within 0\.01 s"):
+        ask(path, "status", timeout_s=0.01)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_daemon_that_closes_without_answering_is_an_error(path: Path, reads: bool) -> None:
+    with listener(path) as listening:
+
+        def close() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1 << 10 if reads else 1)
+
+        loop = asyncio.new_event_loop()
+        ended = loop.run_in_executor(None, close)
+        with pytest.raises(PlatformError, match="closed without answering"):
+            ask(path, "status")
+        loop.run_until_complete(ended)
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+def test_a_daemon_that_ends_in_the_middle_of_an_answer_is_an_error(path: Path) -> None:
+    with serving(path, {"contexts": lambda: itertools.repeat(ANSWER)}) as canned:
+        rows = ask_rows(path, "contexts")
+        assert next(rows) == ANSWER
+        canned.stop()
+        with pytest.raises(PlatformError, match="closed without answering"):
+            deque(rows, maxlen=0)
+
+
+def test_events_come_as_a_stream_that_ends_with_the_daemon(path: Path) -> None:
+    with serving(path, commands()) as canned:
+        stream = stream_events(path, timeout_s=5)
+        assert next(stream) == {"event": "monitoring"}
+        canned.call(canned.server.publish, {"event": "switched"})
+        assert next(stream) == {"event": "switched"}
+        canned.stop()
+        assert list(stream) == []
+
+
+@pytest.mark.parametrize("command", ["status", "monitor"])
+def test_one_client_too_many_is_told_why(path: Path, command: str) -> None:
+    with serving(path, commands()):
+        streams = [stream_events(path, timeout_s=5) for _ in range(CLIENTS_MAX)]
+        assert [next(stream) for stream in streams] == [{"event": "monitoring"}] * CLIENTS_MAX
+        with pytest.raises(PlatformError, match="too many clients"):
+            ask(path, "status") if command == "status" else next(stream_events(path, timeout_s=5))
+        for stream in streams:
+            stream.close()  # type: ignore[attr-defined] # it is a generator
+
+
+# --- whether a daemon is there --------------------------------------------------------------------
+
+
+def test_a_daemon_that_answers_nothing_is_there_until_it_has_ended(path: Path) -> None:
+    assert not listens(path)
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
+        daemon.bind(str(path))
+        assert not listens(path)
+        daemon.listen(0)
+        waiting = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(str(path))
+        assert listens(path), "it is there though nobody else may wait for it"
+        for one in waiting:
+            one.close()
+    assert path.is_socket()
+    assert not listens(path)

@@ -1,0 +1,379 @@
+"""The law of the data plane: out and in again is identity, and nothing foreign gets through."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noid.constants import (
+    FOLLOW_INTERVAL,
+    GAP_MAX,
+    GAPS_USUAL,
+    KEEPALIVE_INTERVAL,
+    KEEPALIVE_PACKETS,
+    MILLISECOND,
+    SECOND,
+    UNANSWERED_MANY,
+    UNANSWERED_PATIENCE,
+)
+from noid.flows.flow import Flow
+from noid.flows.rewrite import Arrival, Delivery, Refusal, Rewriter, Watch
+from noid.locators import Locator
+from noid.wire import ipv6
+from noid.wire.slots import ESCAPE_OCTETS, SLOT_OF_PROTOCOL, m6_next_headers
+from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS
+
+FLOW_A = Flow(
+    local_aid=A1,
+    peer_aid=B1,
+    local_label=0x11111,
+    peer_label=0x22222,
+    local_locator=A2,
+    peer_locator=B2,
+    local_locators=frozenset({A1, A2}),
+    peer_locators=frozenset({B1, B2}),
+    verified_locators=frozenset({B1, B2}),
+    rewritable=True,
+    transmits=True,
+    silence_ns=1,
+)
+FLOW_B = Flow(
+    local_aid=B1,
+    peer_aid=A1,
+    local_label=0x22222,
+    peer_label=0x11111,
+    local_locator=B2,
+    peer_locator=A2,
+    local_locators=frozenset({B1, B2}),
+    peer_locators=frozenset({A1, A2}),
+    verified_locators=frozenset({A1}),
+    rewritable=True,
+    transmits=False,
+    silence_ns=1,
+)
+
+
+def side(flow: Flow) -> Rewriter:
+    rewriter = Rewriter(CODEPOINTS)
+    rewriter.install(flow)
+    return rewriter
+
+
+def ulp_packet(protocol: int, payload: bytes, *, label: int = 0, traffic_class: int = 0) -> bytes:
+    header = ipv6.Header(
+        source=A1,
+        destination=B1,
+        next_header=protocol,
+        payload_octets=len(payload),
+        flow_label=label,
+        traffic_class=traffic_class,
+    )
+    return header.encode() + payload
+
+
+def arrival_of(packet: bytes, **changes: object) -> Arrival:
+    header = ipv6.Header.decode(packet)
+    arrival = Arrival(
+        header.source,
+        header.destination,
+        header.next_header,
+        header.flow_label,
+        header.traffic_class,
+        header.hop_limit,
+        packet[40:],
+    )
+    return arrival._replace(**changes)  # type: ignore[arg-type] # a case
+
+
+protocols = st.integers(0, 255).filter(
+    lambda number: number != ipv6.HOP_BY_HOP and number not in m6_next_headers(CODEPOINTS)
+)
+
+
+@given(protocols, st.binary(max_size=80), st.integers(0, 0xFFFFF), st.integers(0, 255))
+def test_out_and_in_again_is_the_same_packet(
+    protocol: int, payload: bytes, label: int, traffic_class: int
+) -> None:
+    packet = ulp_packet(protocol, payload, label=label, traffic_class=traffic_class)
+    travelling = side(FLOW_A).outbound(packet, FLOW_A)
+    result = side(FLOW_B).inbound(arrival_of(travelling))
+    assert isinstance(result, Delivery)
+    assert result.packet == ulp_packet(protocol, payload, traffic_class=traffic_class)
+
+
+@given(st.sampled_from(sorted(SLOT_OF_PROTOCOL)), st.binary(max_size=80), st.booleans())
+def test_a_protocol_with_a_slot_costs_no_octet(
+    protocol: int, payload: bytes, rewritable: bool
+) -> None:
+    flow = dataclasses.replace(FLOW_A, rewritable=rewritable)
+    packet = ulp_packet(protocol, payload)
+    travelling = side(flow).outbound(packet, flow)
+    header = ipv6.Header.decode(travelling)
+    assert len(travelling) == len(packet)
+    assert travelling[40:] == payload
+    assert (header.source, header.destination, header.flow_label) == (A2, B2, 0x22222)
+    first = CODEPOINTS.rewritable_first if rewritable else CODEPOINTS.fixed_first
+    assert header.next_header == first + SLOT_OF_PROTOCOL[protocol]
+
+
+def test_any_other_protocol_costs_eight() -> None:
+    packet = ulp_packet(47, b"GRE")
+    travelling = side(FLOW_A).outbound(packet, FLOW_A)
+    header = ipv6.Header.decode(travelling)
+    assert header.next_header == CODEPOINTS.rewritable_first + 7
+    assert header.payload_octets == ESCAPE_OCTETS + 3
+    assert travelling[40:48] == bytes((47, 0, 1, 4, 0, 0, 0, 0))
+
+
+def test_hop_by_hop_options_stay_in_front() -> None:
+    options = bytes((ipv6.TCP, 0, 1, 4, 0, 0, 0, 0))
+    travelling = side(FLOW_A).outbound(ulp_packet(ipv6.HOP_BY_HOP, options + b"TCP"), FLOW_A)
+    assert travelling[6] == ipv6.HOP_BY_HOP
+    assert travelling[40] == CODEPOINTS.rewritable_first
+    assert travelling[41:] == options[1:] + b"TCP"
+
+
+def test_hop_by_hop_options_stay_in_front_of_an_escape() -> None:
+    options = bytes((47, 0, 1, 4, 0, 0, 0, 0))
+    travelling = side(FLOW_A).outbound(ulp_packet(ipv6.HOP_BY_HOP, options + b"GRE"), FLOW_A)
+    assert travelling[40] == CODEPOINTS.rewritable_first + 7
+    assert travelling[48] == 47
+    assert travelling[56:] == b"GRE"
+    assert ipv6.Header.decode(travelling).payload_octets == 8 + 8 + 3
+
+
+TRAVELLING = side(FLOW_A).outbound(ulp_packet(ipv6.TCP, b"segment"), FLOW_A)
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        ({"flow_label": 0x33333}, Refusal.UNKNOWN_LABEL),
+        ({"destination": A1}, Refusal.DESTINATION_NOT_OURS),
+        ({"source": B1}, Refusal.SOURCE_NOT_THE_PEERS),
+        ({"next_header": CODEPOINTS.rewritable_first + 3}, Refusal.RESERVED_SLOT),
+        ({"next_header": CODEPOINTS.fixed_first + 3}, Refusal.RESERVED_SLOT),
+    ],
+)
+def test_what_does_not_fit_the_context_is_refused(
+    changes: dict[str, object], refusal: Refusal
+) -> None:
+    assert side(FLOW_B).inbound(arrival_of(TRAVELLING, **changes)) is refusal
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", bytes(7), bytes((47, 1)) + bytes(14), bytes((6,)) + bytes(7), b"\xe0" * 8]
+)
+def test_an_escape_header_that_is_none_is_refused(payload: bytes) -> None:
+    arrival = arrival_of(TRAVELLING, next_header=CODEPOINTS.rewritable_first + 7, payload=payload)
+    if payload[1:2] == b"\0" and payload[:1] == b"\x2f":
+        pytest.fail("that one is well-formed")
+    assert side(FLOW_B).inbound(arrival) is Refusal.BAD_ESCAPE
+
+
+@given(
+    st.sampled_from(m6_next_headers(CODEPOINTS)),
+    st.integers(0, 0xFFFFF),
+    st.sampled_from([A1, A2, B1, B2]),
+    st.sampled_from([A1, A2, B1, B2]),
+    st.binary(max_size=40),
+)
+def test_any_arrival_is_delivered_between_the_aids_or_refused(
+    next_header: int, label: int, source: bytes, destination: bytes, payload: bytes
+) -> None:
+    arrival = arrival_of(
+        TRAVELLING,
+        next_header=next_header,
+        flow_label=label,
+        source=source,
+        destination=destination,
+        payload=payload,
+    )
+    result = side(FLOW_B).inbound(arrival)
+    if isinstance(result, Delivery):
+        assert result.packet[8:40] == A1 + B1
+        assert label == FLOW_B.local_label
+        assert source in FLOW_B.peer_locators
+        assert destination in FLOW_B.local_locators
+
+
+def test_a_source_that_is_not_verified_is_delivered_and_said_to_be_so() -> None:
+    result = side(FLOW_B).inbound(arrival_of(TRAVELLING))
+    assert isinstance(result, Delivery)
+    assert not result.verified
+
+
+def test_a_flow_that_does_not_transmit_carries_nothing_out() -> None:
+    packet = ulp_packet(ipv6.TCP, b"")
+    assert side(FLOW_A).flow_of(packet) is FLOW_A
+    assert side(dataclasses.replace(FLOW_A, transmits=False)).flow_of(packet) is None
+
+
+@pytest.mark.parametrize("kind", range(256))
+def test_neighbour_discovery_stays_out_of_the_shim(kind: int) -> None:
+    packet = ulp_packet(ipv6.ICMPV6, bytes((kind,)) + bytes(23))
+    carries = side(FLOW_A).flow_of(packet) is FLOW_A
+    assert carries is (kind not in range(133, 138))
+    assert side(FLOW_A).flow_of(ulp_packet(ipv6.TCP, packet[40:])) is FLOW_A
+
+
+def test_a_flow_replaces_the_one_with_its_aids_under_another_label() -> None:
+    rewriter = side(FLOW_B)
+    rewriter.install(dataclasses.replace(FLOW_B, local_label=0x44444))
+    assert set(rewriter.by_label) == {0x44444}
+    assert rewriter.remove(0x44444) is not None
+    assert rewriter.remove(0x44444) is None
+    assert not rewriter.by_aids
+
+
+def arrived_at_b(source: Locator, destination: Locator = B2, **changes: object) -> Delivery:
+    """What the peer sends from one of its locators, delivered."""
+    flow = dataclasses.replace(FLOW_B, **changes)  # type: ignore[arg-type] # a case
+    packet = side(FLOW_A).outbound(ulp_packet(ipv6.TCP, bytes(20)), FLOW_A)
+    delivery = side(flow).inbound(arrival_of(packet, source=source, destination=destination))
+    assert isinstance(delivery, Delivery)
+    return delivery
+
+
+NOW = 100 * FOLLOW_INTERVAL
+
+
+def test_a_source_is_followed_at_most_once_a_second() -> None:
+    both = frozenset({A1, A2})
+    delivery = arrived_at_b(A1, verified_locators=both)
+    flow, watch = delivery.flow, Watch()
+    assert watch.received(delivery, NOW)
+    assert flow.peer_locator == A1
+    back = delivery._replace(source=A2)
+    assert not watch.received(back, NOW + FOLLOW_INTERVAL - 1)
+    assert flow.peer_locator == A1
+    assert watch.received(back, NOW + FOLLOW_INTERVAL)
+    assert flow.peer_locator == A2
+
+
+def test_a_source_that_is_not_verified_is_reported_and_not_followed() -> None:
+    delivery = arrived_at_b(A2, peer_locator=A1)
+    assert Watch().received(delivery, NOW)
+    assert delivery.flow.peer_locator == A1
+
+
+def test_the_source_in_use_is_no_news() -> None:
+    assert not Watch().received(arrived_at_b(A1, peer_locator=A1), NOW)
+
+
+def test_an_arrival_elsewhere_is_said_to_be_so_and_moves_nothing() -> None:
+    delivery = arrived_at_b(A1, B1)
+    assert delivery.elsewhere
+    Watch().received(delivery, NOW)
+    assert delivery.flow.local_locator == B2
+    assert not arrived_at_b(A1, B2).elsewhere
+
+
+def test_silence_is_reported_once_in_each_t_until_something_is_heard() -> None:
+    flow, watch = dataclasses.replace(FLOW_A, silence_ns=10), Watch()
+    assert [
+        watch.sent(flow, NOW + after, is_tcp=True) for after in (0, 1, 2, 3, 10, 11, 20, 21, 22)
+    ] == [
+        *(0, 0, 0, 0, 0, 11, 0, 0, 22),
+    ]
+    watch.received(arrived_at_b(A1), NOW + 23)
+    assert watch.received_ns == NOW + 23
+    assert [watch.sent(flow, NOW + after, is_tcp=True) for after in (30, 31, 32, 33, 40, 41)] == [
+        *(0, 0, 0, 0, 0, 11),
+    ]
+
+
+# --- silence and keepalives -----------------------------------------------------------------------
+
+
+def delivered(flow: Flow) -> Delivery:
+    """A packet that came from Lp(peer)."""
+    return Delivery(flow, b"", flow.peer_locator, verified=True, elsewhere=False)
+
+
+def test_many_unanswered_packets_are_silence_after_t() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    silences = [watch.sent(flow, SECOND + turn * 4 * MILLISECOND, is_tcp=True) for turn in range(6)]
+    assert silences == [0] * UNANSWERED_MANY + [16 * MILLISECOND, 0]
+
+
+def test_few_unanswered_packets_are_silence_later() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    watch.sent(flow, SECOND, is_tcp=True)
+    assert watch.sent(flow, SECOND + UNANSWERED_PATIENCE, is_tcp=True) == 0
+    assert (
+        watch.sent(flow, SECOND + UNANSWERED_PATIENCE + 1, is_tcp=True) == UNANSWERED_PATIENCE + 1
+    )
+
+
+def test_packets_that_are_not_tcp_are_silence_after_nearly_twice_the_usual_gap() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    for turn in range(20):
+        watch.heard(SECOND + turn * 100 * MILLISECOND)
+    watch.sent(flow, 3 * SECOND, is_tcp=False)
+    assert watch.sent(flow, 3 * SECOND + 175 * MILLISECOND, is_tcp=False) == 0
+    assert watch.sent(flow, 3 * SECOND + 176 * MILLISECOND, is_tcp=False) == 176 * MILLISECOND
+
+
+def test_a_pause_counts_as_a_gap_of_gap_max() -> None:
+    watch = Watch()
+    watch.heard(SECOND)
+    watch.heard(SECOND + 100 * GAP_MAX)
+    assert watch.gap_ns == GAP_MAX
+
+
+def test_an_outage_counts_as_four_usual_gaps() -> None:
+    watch = Watch()
+    for turn in range(20):
+        watch.heard(SECOND + turn * 100 * MILLISECOND)
+    usual_ns = watch.gap_ns
+    watch.heard(10 * SECOND)
+    assert watch.gap_ns == (3 * usual_ns + GAPS_USUAL * usual_ns) // 4
+
+
+def test_a_gap_that_is_shorter_than_any_patience_counts_in_full() -> None:
+    watch = Watch()
+    for turn in range(20):
+        watch.heard(SECOND + turn)
+    watch.heard(2 * SECOND)
+    assert watch.gap_ns == (3 + UNANSWERED_PATIENCE) // 4
+
+
+def test_few_packets_that_are_not_tcp_are_no_silence_until_a_gap_is_known() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    silences = [watch.sent(flow, SECOND + turn * SECOND, is_tcp=False) for turn in range(5)]
+    assert silences == [0] * UNANSWERED_MANY + [4 * SECOND]
+
+
+def test_a_word_of_the_peers_is_an_answer_to_everything_sent() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    watch = Watch()
+    for turn in range(UNANSWERED_MANY):
+        watch.sent(flow, SECOND + turn, is_tcp=True)
+    watch.heard(SECOND + UNANSWERED_MANY)
+    assert watch.sent(flow, 2 * SECOND, is_tcp=True) == 0
+    assert watch.sent(flow, 2 * SECOND + 20 * MILLISECOND, is_tcp=True) == 0
+
+
+def test_a_keepalive_is_due_at_the_second_packet_and_no_sooner_than_its_interval() -> None:
+    watch, due = Watch(), []
+    for turn in range(1, 9):
+        watch.received(delivered(FLOW_A), SECOND + turn * 10 * MILLISECOND)
+        due.append(watch.owes_keepalive(SECOND + turn * 10 * MILLISECOND))
+    assert KEEPALIVE_INTERVAL == 40 * MILLISECOND
+    assert due == [False, True, False, False, False, True, False, False]
+    assert KEEPALIVE_PACKETS == 2
+
+
+def test_a_host_that_sends_data_owes_no_keepalive() -> None:
+    watch = Watch()
+    for turn in range(100):
+        now_ns = SECOND + turn * 10 * MILLISECOND
+        watch.sent(FLOW_A, now_ns, is_tcp=True)
+        watch.received(delivered(FLOW_A), now_ns)
+        assert not watch.owes_keepalive(now_ns + MILLISECOND)

@@ -1,0 +1,231 @@
+"""Which addresses of a host are locators, and what is to be said of them [D20, D22, D23, D25]."""
+
+import contextlib
+import select
+import subprocess
+
+import pytest
+
+from noid.config import HostSection
+from noid.engine.events import LocatorsChanged
+from noid.host.changes import NetworkChanges
+from noid.host.netlink import HostNetwork
+from noid.locators import Locator, format_locator, parse_locator
+from noid.planes.steering import GATEWAY
+from noid.roles.local_locators import LocalLocators
+from tests.dns.conftest import in_network_namespace, ip
+
+
+def make_links() -> None:
+    """Two uplinks, an address on the first, and a link that is none."""
+    for name in ("up1", "up2", "other"):
+        ip(f"link add {name} type veth peer name far-{name}")
+        ip(f"link set {name} up")
+        ip(f"link set far-{name} up")
+    ip("addr add 2001:db8:1::1/64 dev up1 nodad")
+
+
+def seen(*commands: str, interfaces: tuple[str, ...] = ("up*",)) -> dict[str, str]:
+    """What a host has after some commands: address -> what is to be said of it."""
+
+    def scenario() -> dict[str, str]:
+        make_links()
+        for command in commands:
+            ip(command)
+        network = HostNetwork()
+        try:
+            found = network.survey(interfaces, excluded=["noid0"]).locators
+        finally:
+            network.close()
+        return {
+            format_locator(one.locator): "deprecated " * one.deprecated + "broken" * one.broken
+            for one in found
+        }
+
+    return in_network_namespace(scenario)
+
+
+def test_a_preferred_global_address_on_a_wanted_interface_is_a_locator() -> None:
+    assert seen(
+        "addr add 2001:db8:2::1/64 dev up2 nodad",
+        "addr add 2001:db8:3::1/64 dev other nodad",
+        "addr add fe80::1/64 dev up2 nodad",
+        "addr add ff02::1234/128 dev up2 autojoin",
+    ) == {"2001:db8:1::1": "", "2001:db8:2::1": ""}
+
+
+def test_an_address_that_is_deprecated_is_said_to_be_so() -> None:
+    change = "addr change 2001:db8:1::1/64 dev up1 preferred_lft 0"
+    assert seen(change) == {"2001:db8:1::1": "deprecated "}
+
+
+def test_an_address_whose_link_has_no_carrier_is_broken() -> None:
+    assert seen("link set far-up1 down") == {"2001:db8:1::1": "broken"}
+
+
+def test_the_host_s_end_of_an_address_with_a_peer_is_a_locator() -> None:
+    address = "2001:db8:2::1 peer 2001:db8:2::2/128 dev up2"
+    assert seen(f"addr add {address} nodad") == {"2001:db8:1::1": "", "2001:db8:2::1": ""}
+
+
+def test_an_address_that_is_not_known_to_be_unique_yet_is_none() -> None:
+    assert "2001:db8:2::1" not in seen("addr add 2001:db8:2::1/64 dev up2")
+
+
+def test_an_address_that_another_host_has_is_none() -> None:
+    """Its duplicate address detection fails; the neighbour on the link has it already."""
+    begin = ("addr add 2001:db8:9::9/64 dev far-up2 nodad", "addr add 2001:db8:9::9/64 dev up2")
+    text = ""
+
+    def scenario() -> None:
+        nonlocal text
+        make_links()
+        for command in begin:
+            ip(command)
+        network = HostNetwork()
+        try:
+            while "dadfailed" not in text:
+                shown = ["ip", "-6", "addr", "show", "dev", "up2"]
+                text = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+                found = network.survey(["up*"], excluded=[]).locators
+                assert [one.locator for one in found] == [L1]
+        finally:
+            network.close()
+
+    in_network_namespace(scenario)
+
+
+# --- routes ---------------------------------------------------------------------------------------
+
+L1, L2 = parse_locator("2001:db8:1::1"), parse_locator("2001:db8:2::1")
+ROUTED = (
+    "addr add 2001:db8:2::1/64 dev up2 nodad",
+    "route add default via fe80::1 dev up1 metric 100",
+    "route add default via fe80::1 dev up2 metric 200",
+    "route add default via fe80::1 dev up1 table 101",
+    "route add default via fe80::1 dev up2 table 102",
+    "rule add from 2001:db8:1::1 table 101",
+    "rule add from 2001:db8:2::1 table 102",
+)
+"""Two uplinks, and the source chooses between them."""
+STRANDED = ("route del default table 101", "route del default dev up1")
+
+
+def told(*steps: tuple[str, ...], host: HostSection | None = None) -> list[LocatorsChanged | None]:
+    """What the engine is told after each of some steps."""
+    wanted = host or HostSection(interfaces=["up*"])
+
+    def scenario() -> list[LocatorsChanged | None]:
+        make_links()
+        network = HostNetwork()
+        own = LocalLocators(wanted)
+        said = []
+        try:
+            for commands in steps:
+                for command in commands:
+                    ip(command)
+                said.append(own.look(network.survey(wanted.interfaces, excluded=["noid0"])))
+        finally:
+            network.close()
+        return said
+
+    return in_network_namespace(scenario)
+
+
+def test_a_locator_whose_route_goes_while_its_link_stays_is_broken_until_it_is_back() -> None:
+    before, stranded, again, back = told(
+        ROUTED,
+        STRANDED,
+        ("route del default table 102",),
+        ("route add default via fe80::1 dev up1 table 101",),
+    )
+    assert before == LocatorsChanged((L1, L2))
+    assert stranded == LocatorsChanged((L1, L2), broken=frozenset({L1}))
+    # The second still leads out by the common table; the first has nothing but the other's way.
+    assert again is None
+    assert back == LocatorsChanged((L1, L2))
+
+
+def test_a_locator_that_never_had_a_route_by_its_link_needs_none() -> None:
+    before, after = told((), ("route add 2001:db8:c::/48 via fe80::1 dev up1",))
+    assert before == LocatorsChanged((L1,))
+    assert after is None
+
+
+def test_a_route_that_is_there_to_refuse_is_none() -> None:
+    _, after = told(
+        ROUTED,
+        ("route del default table 101", "route add unreachable default table 101"),
+    )
+    assert after == LocatorsChanged((L1, L2), broken=frozenset({L1}))
+
+
+def test_an_address_that_has_left_is_not_remembered_to_have_had_a_route() -> None:
+    remove, add = "addr del 2001:db8:1::1/64 dev up1", "addr add 2001:db8:1::1/64 dev up1 nodad"
+    *_, after = told(ROUTED, (*STRANDED, remove), (add,))
+    assert after == LocatorsChanged((L1, L2)) or after == LocatorsChanged((L2, L1))
+
+
+@pytest.mark.parametrize("backup", [["up2"], ["2001:db8:2::1"], ["wwan*", "*2"]])
+def test_what_the_operator_keeps_for_the_worst_case_is_said_to_be_so(backup: list[str]) -> None:
+    (said,) = told(ROUTED, host=HostSection(interfaces=["up*"], backup=backup))
+    assert said == LocatorsChanged((L1, L2), backup=frozenset({L2}))
+
+
+def heard(*commands: str, within_s: float = 0) -> list[bool]:
+    """Whether each of some changes is heard, one after the other, at once or in some time."""
+
+    def is_heard(watching: NetworkChanges) -> bool:
+        while not watching.read().matters:
+            if not select.select([watching], [], [], within_s)[0]:
+                return False
+        return True
+
+    def scenario() -> list[bool]:
+        make_links()
+        for one in ROUTED:
+            ip(one)
+        with contextlib.closing(NetworkChanges(GATEWAY)) as watching:
+            found = []
+            for command in commands:
+                watching.read()
+                ip(command)
+                found.append(is_heard(watching))
+            return found
+
+    return in_network_namespace(scenario)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "route del default dev up1",
+        "rule add from 2001:db8:9::/48 table 101",
+        "addr add 2001:db8:9::1/64 dev up1 nodad",
+        "link set far-up1 down",
+    ],
+)
+def test_a_change_that_may_matter_is_heard(command: str) -> None:
+    # The kernel says of a new address that it is there when it has got round to that.
+    assert heard(command, within_s=5) == [True]
+
+
+def test_routes_to_somewhere_in_particular_are_not_heard() -> None:
+    # What the kernel has to say of new links comes late, and is heard with one of them or another.
+    routes = [f"route add 2001:db8:{n:x}::/48 via fe80::1 dev up1" for n in range(16, 36)]
+    assert not all(heard(*routes))
+
+
+def test_the_addresses_of_this_host_are_those_of_every_device() -> None:
+    def scenario() -> frozenset[Locator]:
+        make_links()
+        ip("link set lo up")
+        network = HostNetwork()
+        try:
+            return network.survey(["up*"], excluded=[]).addresses
+        finally:
+            network.close()
+
+    found = in_network_namespace(scenario)
+    assert {parse_locator("::1"), parse_locator("2001:db8:1::1")} <= found
+    assert parse_locator("2001:db8:1::2") not in found

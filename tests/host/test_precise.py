@@ -1,0 +1,37 @@
+"""The event loop with exact timers waits for files and times as any other."""
+
+import asyncio
+import socket
+import time
+
+from noid.host.precise import ROUGH_S, PreciseSelector, run
+
+
+def test_a_file_that_is_ready_ends_the_wait() -> None:
+    near, far = socket.socketpair()
+    with near, far, PreciseSelector() as selector:
+        selector.register(near, 1)
+        assert selector.select(ROUGH_S / 100) == []
+        far.send(b"x")
+        for timeout_s in (0, ROUGH_S / 2, 600, None):
+            ((key, _),) = selector.select(timeout_s)
+            assert key.fileobj is near
+
+
+def test_no_timer_expires_early() -> None:
+    for timeout_s in (0.0003, 0.0024, 0.12):
+        with PreciseSelector() as selector:
+            begun_s = time.monotonic()
+            selector.select(timeout_s)
+            assert time.monotonic() - begun_s >= timeout_s
+
+
+def test_a_program_runs_to_its_end() -> None:
+    ended = []
+
+    async def main() -> None:
+        await asyncio.sleep(0.001)
+        ended.append(True)
+
+    run(main())
+    assert ended

@@ -1,0 +1,63 @@
+"""Very many routes are added, listed and removed with few calls."""
+
+import socket
+
+from noid.host.routes import AT_ONCE, PeerRoute, add, listed, remove
+from noid.locators import Locator, parse_locator
+from tests.dns.conftest import in_network_namespace, ip
+
+TABLE = 4711
+AIDS = [
+    Locator(bytes.fromhex("20010db8") + number.to_bytes(12, "big"))
+    for number in range(1, 2 * AT_ONCE + 7)
+]
+GATEWAY, SOURCE = parse_locator("fe80::1"), parse_locator("2001:db8:9::1")
+
+
+def devices() -> tuple[int, int]:
+    ip("link add one type veth peer name two")
+    for name in ("one", "two"):
+        ip(f"link set {name} up")
+    return socket.if_nametoindex("one"), socket.if_nametoindex("two")
+
+
+def routes(device: int, *, table: int = TABLE, metric: int = 100) -> list[PeerRoute]:
+    return [PeerRoute(aid, table, device, metric) for aid in AIDS]
+
+
+def test_routes_are_added_listed_and_removed() -> None:
+    def scenario() -> None:
+        one, two = devices()
+        first, second, other = routes(one), routes(two, metric=200), routes(two, table=TABLE + 1)
+        assert add(first) == 0
+        assert add(first[:3]) == 0, "they are there already"
+        assert add([*second, *other[-3:]]) == 0
+        ip(f"route add 2001:db8:5::/64 dev one table {TABLE}")
+        assert listed(TABLE) == {*first, *second}
+        assert listed(TABLE + 1) == set(other[-3:])
+        assert listed(TABLE, 2) == {*first, *second, *other[-3:]}
+        remove([*first[1:], *second])
+        remove(first[1:])  # they are gone already
+        assert listed(TABLE) == {first[0]}
+
+    in_network_namespace(scenario)
+
+
+def test_a_route_is_listed_with_its_gateway_and_its_source() -> None:
+    def scenario() -> None:
+        one, _ = devices()
+        ip("addr add 2001:db8:9::1/64 dev one nodad")
+        route = PeerRoute(AIDS[0], TABLE, one, 7, gateway=GATEWAY, source=SOURCE)
+        assert add([route]) == 0
+        assert listed(TABLE) == {route}
+
+    in_network_namespace(scenario)
+
+
+def test_a_table_that_is_not_there_has_no_routes() -> None:
+    assert in_network_namespace(lambda: listed(TABLE)) == set()
+
+
+def test_refused_routes_are_counted() -> None:
+    no_device = 12345
+    assert in_network_namespace(lambda: add(routes(no_device))) == len(AIDS)

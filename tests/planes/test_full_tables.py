@@ -1,0 +1,62 @@
+"""A table of the kernel that is full is counted, and used again once there is room."""
+
+from pathlib import Path
+
+import pytest
+
+from noid.locators import Locator
+from noid.planes.bpf import layout, plane
+from noid.planes.bpf.kernel_flows import NO_ROOM_TO_WATCH
+from noid.planes.bpf.plane import NO_ROWS
+from tests.planes.keeping import PEER, UPLINKS, Kept, keeping, until
+
+
+def test_a_peer_too_many_is_counted_and_watched_once_there_is_room(
+    pins: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plane, "KNOWN_PEERS_MAX", 3)
+    room = 16 + 3 + 1
+    peers = [Locator(PEER[:14] + number.to_bytes(2, "big")) for number in range(2, room + 4)]
+
+    async def scenario(kept: Kept) -> None:
+        table = kept.bpf.tables["watched"]
+        for peer in peers[:8]:
+            kept.plane.watch(peer)
+        kept.plane.take_up([], [], peers[8:])
+        assert len(list(table.keys())) == room
+        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1 + len(peers) - room
+        assert not table.find(peers[-1])
+        kept.plane.watch(peers[-1])
+        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1 + len(peers) - room, "it is no other"
+        for peer in peers[:4]:
+            kept.plane.unwatch(peer)
+        kept.watching.compare_soon()
+        await until(lambda: bool(table.find(peers[-1])))
+
+    keeping(pins, scenario)
+
+
+def test_one_peer_too_many_is_counted(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plane, "KNOWN_PEERS_MAX", 0)
+
+    async def scenario(kept: Kept) -> None:
+        for number in range(2, 19):
+            kept.plane.watch(Locator(PEER[:14] + number.to_bytes(2, "big")))
+        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1
+        kept.plane.unwatch(Locator(PEER[:14] + (18).to_bytes(2, "big")))
+        kept.watching.compare_soon()
+        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1
+
+    keeping(pins, scenario)
+
+
+def test_an_uplink_without_a_row_is_counted(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "OWN_ROW", 2)
+
+    async def scenario(kept: Kept) -> None:
+        assert kept.plane.counts[NO_ROWS] == 1
+        kept.watching.take(kept.watching.survey())
+        assert kept.plane.counts[NO_ROWS] == 1
+        assert set(kept.plane.modes()) == set(UPLINKS)
+
+    keeping(pins, scenario)

@@ -1,0 +1,159 @@
+"""One-way traffic in the kernel: when a keepalive is due, and what is silence [D42]."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noid.constants import (
+    KEEPALIVE_INTERVAL,
+    MILLISECOND,
+    SECOND,
+    UNANSWERED_PATIENCE,
+    UNPROVEN_TIME,
+)
+from noid.flows.clock import FlowClock
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.carried import TABLES
+from noid.planes.bpf.kernel_flows import FRAME_OCTETS
+from noid.wire import ipv6
+from tests.planes.loading import load, put_uplinks
+from tests.planes.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of, rough
+
+FLOW = replace(SENDING, silence_ns=5 * MILLISECOND)
+KEY = layout.label_key(FLOW.local_label)
+DATA = packet_of(PEER[1], LOCAL[2], 225, FLOW.local_label)
+DATAGRAM = packet_of(LOCAL[0], PEER[0], ipv6.UDP)
+SEGMENT = packet_of(LOCAL[0], PEER[0], ipv6.TCP)
+
+
+class Kernel:
+    """The programs with one flow, and what they report."""
+
+    def __init__(self, programs: libbpf.Programs) -> None:
+        self.programs = programs
+        self.kinds: list[int] = []
+        self.ring = libbpf.Reports(programs.maps["reports"], self._take)
+
+    def _take(self, report: bytes) -> None:
+        head: tuple[Any, ...] = layout.REPORT.unpack_from(report)
+        assert head[1] == KEY
+        self.kinds.append(head[0])
+
+    def given(self, **times: int) -> None:
+        """The flow, with these times of its clock; something authentic came just now."""
+        install(self.programs, FLOW, FlowClock(**{"proven": rough(time.monotonic_ns())} | times))
+
+    def reports(self, program: str, packet: bytes) -> list[int]:
+        """The kinds of what a program reports of a packet."""
+        self.kinds.clear()
+        self.programs.try_out(program, packet)
+        self.ring.consume()
+        return list(self.kinds)
+
+    def clock(self) -> FlowClock:
+        tables = {name: libbpf.Table(self.programs.maps[name], *TABLES[name]) for name in TABLES}
+        outbound = tables["outbound"].find(layout.aids_key(FLOW))
+        return layout.clock_of(outbound, tables["inbound"].find(KEY))
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Kernel]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: loads programs into the kernel")
+    programs = load(tmp_path)
+    put_uplinks(programs)
+    kernel = Kernel(programs)
+    yield kernel
+    kernel.ring.close()
+    programs.close()
+
+
+def test_a_keepalive_is_due_at_the_second_packet_since_something_was_sent(kernel: Kernel) -> None:
+    kernel.given(sent_ns=time.monotonic_ns() - SECOND)
+    assert kernel.reports("host_ingress", ETHERNET + DATA) == []
+    assert kernel.reports("host_ingress", ETHERNET + DATA) == [layout.ONE_WAY_DATA]
+    assert time.monotonic_ns() - kernel.clock().sent_ns < SECOND
+
+
+def test_a_keepalive_is_due_once_in_its_interval(kernel: Kernel) -> None:
+    kernel.given(sent_ns=time.monotonic_ns() - SECOND)
+    due, began_ns = 0, time.monotonic_ns()
+    while time.monotonic_ns() - began_ns < 5 * KEEPALIVE_INTERVAL:
+        due += len(kernel.reports("host_ingress", ETHERNET + DATA))
+    took_ns = time.monotonic_ns() - began_ns
+    assert 2 <= due <= took_ns // KEEPALIVE_INTERVAL + 1
+
+
+def test_a_host_that_sends_owes_no_keepalive(kernel: Kernel) -> None:
+    kernel.given(sent_ns=time.monotonic_ns() - SECOND)
+    for _ in range(20):
+        assert kernel.reports("host_egress", ETHERNET + DATAGRAM) == []
+        kernel.reports("host_ingress", ETHERNET + DATA)
+        sent_ns = kernel.clock().sent_ns
+        reports = kernel.reports("host_ingress", ETHERNET + DATA)
+        assert reports == [] or time.monotonic_ns() - sent_ns > KEEPALIVE_INTERVAL
+
+
+def test_an_authentic_message_answers_what_was_sent(kernel: Kernel) -> None:
+    now_ns = time.monotonic_ns()
+    kernel.given(unanswered_ns=now_ns - SECOND, unanswered=4, received_ns=now_ns - 2 * SECOND)
+    assert kernel.reports("host_egress", ETHERNET + SEGMENT) == [layout.UNANSWERED_PACKET]
+    kernel.reports("host_heard", KEY.ljust(FRAME_OCTETS, bytes(1)))
+    assert kernel.reports("host_egress", ETHERNET + SEGMENT) == []
+    clock = kernel.clock()
+    assert clock.unanswered_ns > now_ns
+    assert clock.received_ns == now_ns - 2 * SECOND, "no data came"
+
+
+def test_an_authentic_message_of_an_unknown_flow_changes_nothing(kernel: Kernel) -> None:
+    kernel.given()
+    assert kernel.reports("host_heard", b"\0\x0f\xff\xff".ljust(FRAME_OCTETS, bytes(1))) == []
+
+
+def test_the_gap_between_signs_of_life_is_learnt(kernel: Kernel) -> None:
+    kernel.given(heard_ns=time.monotonic_ns() - SECOND)
+    kernel.reports("host_ingress", ETHERNET + DATA)
+    assert SECOND <= kernel.clock().gap_ns < 4 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("gap_ns", "unanswered", "silent_ns", "packet", "is_silence"),
+    [
+        (0, 3, 2 * UNANSWERED_PATIENCE, SEGMENT, True),
+        (0, 1, UNANSWERED_PATIENCE // 4, SEGMENT, False),
+        (0, 4, 2 * FLOW.silence_ns, SEGMENT, True),
+        (20 * MILLISECOND, 1, 2 * UNANSWERED_PATIENCE, DATAGRAM, True),
+        (20 * MILLISECOND, 4, 20 * MILLISECOND, DATAGRAM, False),
+        (4 * SECOND, 4, SECOND, DATAGRAM, False),
+        (0, 3, 60 * SECOND, DATAGRAM, False),
+        (0, 4, 2 * UNANSWERED_PATIENCE, DATAGRAM, True),
+    ],
+)
+def test_silence(
+    kernel: Kernel, gap_ns: int, unanswered: int, silent_ns: int, packet: bytes, is_silence: bool
+) -> None:
+    unanswered_ns = time.monotonic_ns() - silent_ns
+    kernel.given(unanswered_ns=unanswered_ns, unanswered=unanswered, gap_ns=gap_ns)
+    reports = kernel.reports("host_egress", ETHERNET + packet)
+    late_ns = time.monotonic_ns() - unanswered_ns - silent_ns
+    assert reports == [layout.UNANSWERED_PACKET] * is_silence or late_ns > FLOW.silence_ns
+
+
+def test_a_flow_that_sends_and_has_long_had_no_proof_says_so_once(kernel: Kernel) -> None:
+    proven = rough(time.monotonic_ns() - 2 * UNPROVEN_TIME)
+    kernel.given(proven=proven)
+    kernel.reports("host_ingress", ETHERNET + DATA)  # may be anybody's
+    assert layout.LONG_UNPROVEN in kernel.reports("host_egress", ETHERNET + DATAGRAM)
+    kernel.given(proven=kernel.clock().proven)
+    assert layout.LONG_UNPROVEN not in kernel.reports("host_egress", ETHERNET + DATAGRAM)
+
+
+def test_an_authentic_message_is_a_proof(kernel: Kernel) -> None:
+    kernel.given(proven=rough(time.monotonic_ns() - 2 * UNPROVEN_TIME))
+    kernel.reports("host_heard", KEY.ljust(FRAME_OCTETS, bytes(1)))
+    assert layout.LONG_UNPROVEN not in kernel.reports("host_egress", ETHERNET + DATAGRAM)

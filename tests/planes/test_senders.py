@@ -1,0 +1,73 @@
+"""The raw sockets that packets leave by: few, and one for all strangers."""
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+
+from noid.locators import Locator, parse_locator
+from noid.planes.senders import CODE_AT, SENDERS_MAX, Senders
+from noid.wire import ipv6
+from noid.wire.control import Code
+from tests.dns.conftest import in_network_namespace, ip
+
+pytestmark = pytest.mark.lab
+
+HERE = parse_locator("2001:db8::1")
+MARK = 0x6D36
+
+
+def address(number: int) -> Locator:
+    return Locator(HERE[:8] + number.to_bytes(8, "big"))
+
+
+def packet(source: Locator, destination: Locator, code: int = 0, octets: int = 4) -> bytes:
+    body = bytearray(ipv6.plain_header(source, destination, ipv6.ICMPV6, octets) + bytes(octets))
+    body[CODE_AT] = bytes((code,))
+    return bytes(body)
+
+
+def with_senders(scenario: Callable[[Senders], None]) -> None:
+    """Runs a scenario on a host with one device, through which every address is reached."""
+
+    def play() -> None:
+        ip("link add out type veth peer name far")
+        for name in ("out", "far"):
+            ip(f"link set {name} up")
+        ip("-6 route add default dev out")
+        with contextlib.closing(Senders(MARK)) as senders:
+            scenario(senders)
+        assert len(senders) == 0
+
+    in_network_namespace(play)
+
+
+def test_strangers_share_a_socket_whatever_the_addresses() -> None:
+    def scenario(senders: Senders) -> None:
+        for number in range(2 * SENDERS_MAX):
+            for code in (Code.CC, Code.UC):
+                answer = packet(address(number), address(number + 1), code)
+                assert senders.send(answer, is_control=True) == 0
+        assert len(senders) == 1
+
+    with_senders(scenario)
+
+
+def test_each_address_has_a_socket_up_to_a_limit() -> None:
+    def scenario(senders: Senders) -> None:
+        for number in range(SENDERS_MAX + 8):
+            for peer in range(3):
+                senders.send(packet(address(number), address(peer)), is_control=bool(peer))
+            assert len(senders) == min(number + 1, SENDERS_MAX)
+
+    with_senders(scenario)
+
+
+def test_the_mtu_of_the_path_is_told() -> None:
+    def scenario(senders: Senders) -> None:
+        ip("link set out mtu 1300")
+        assert senders.send(packet(HERE, address(9), octets=1200)) == 0
+        assert senders.send(packet(HERE, address(9), octets=1400)) == 1300
+        assert senders.send(packet(HERE, address(9), Code.CC, 1400), is_control=True) == 1300
+
+    with_senders(scenario)

@@ -1,0 +1,226 @@
+"""Routes to M6 peers: by the uplink of the AID, and by our own device for when that is down."""
+
+import socket
+from collections.abc import Callable
+
+from noid.config import PlaneSection
+from noid.host.netlink import HostNetwork
+from noid.host.routes import PeerRoute
+from noid.host.rules import GOTO, NOTHING, Rule
+from noid.locators import Locator, parse_locator
+from noid.planes.steering import (
+    AT_ONCE,
+    BY_OURS,
+    BY_UPLINK,
+    GATEWAY,
+    SOURCES_MAX,
+    Steering,
+    keep_rules,
+    ours_among,
+    rules_of,
+    take_down,
+)
+from noid.planes.uplink import ETHERNET, NO_UPLINK, SENDS, Uplink
+from tests.dns.conftest import in_network_namespace, ip
+
+A1, A2, B1, B2 = map(
+    parse_locator, ("2001:db8:1::a", "2001:db8:2::a", "2001:db8:1::b", "2001:db8:2::b")
+)
+SECTION = PlaneSection()
+ROW = 1
+TABLE = SECTION.table + ROW
+
+
+def on_a_host(scenario: Callable[[Steering, Uplink], None]) -> list[int]:
+    """Plays on a host with an uplink and a device of ours; returns what was refused."""
+    refused: list[int] = []
+
+    def play() -> None:
+        for name in ("up1", "own"):
+            ip(f"link add {name} type veth peer name far-{name}")
+            ip(f"link set {name} up")
+            ip(f"link set far-{name} up")
+        ip("addr add 2001:db8:1::a/64 dev up1 nodad")
+        network = HostNetwork()
+        try:
+            own = socket.if_nametoindex("own")
+            steering = Steering(network, SECTION, own, refused.append)
+            scenario(steering, uplink())
+        finally:
+            network.close()
+
+    in_network_namespace(play)
+    return refused
+
+
+def uplink(flags: int = ETHERNET) -> Uplink:
+    return Uplink(socket.if_nametoindex("up1"), 1500, bytes(6), flags | SENDS)
+
+
+def peers(count: int) -> list[Locator]:
+    return [Locator(B1[:8] + number.to_bytes(8, "big")) for number in range(1, count + 1)]
+
+
+def test_a_peer_has_a_route_by_the_uplink_and_one_by_our_device() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        assert steering.set_uplink(ROW, up1)
+        assert steering.add_peers(ROW, [B1, B1])
+        assert not steering.add_peers(ROW, [B1])
+        by_uplink = PeerRoute(B1, TABLE, up1.ifindex, BY_UPLINK, gateway=GATEWAY)
+        by_ours = PeerRoute(B1, TABLE, steering.own, BY_OURS)
+        assert steering.network.routes(TABLE) == {by_uplink, by_ours}
+        assert steering.network.neighbour_devices(GATEWAY) == {up1.ifindex}
+        steering.remove_peer(ROW, B1)
+        steering.remove_peer(ROW, B1)
+        assert steering.network.routes(TABLE) == set()
+        assert steering.tables() == [SECTION.table]
+
+    assert on_a_host(scenario) == []
+
+
+def test_a_device_without_neighbours_needs_no_gateway() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.set_uplink(ROW, uplink(flags=0))
+        steering.add_peers(ROW, [B1])
+        assert PeerRoute(B1, TABLE, up1.ifindex, BY_UPLINK) in steering.network.routes(TABLE)
+        assert steering.network.neighbour_devices(GATEWAY) == set()
+
+    assert on_a_host(scenario) == []
+
+
+def test_an_uplink_that_is_lost_leaves_the_route_by_our_device() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.set_uplink(ROW, up1)
+        steering.add_peers(ROW, [B1])
+        steering.choose({B1: (ROW, A1)})
+        steering.lose_uplink(ROW)
+        ip("link set up1 down")
+        by_ours = PeerRoute(B1, TABLE, steering.own, BY_OURS)
+        assert steering.network.routes(TABLE) == {by_ours}
+        assert steering.network.routes(SECTION.table) == set()
+        steering.add_peers(ROW, [B2])
+        assert steering.network.routes(TABLE) == {by_ours, by_ours._replace(aid=B2)}
+        ip("link set up1 up")
+        ip("addr add 2001:db8:1::a/64 dev up1 nodad")
+        assert steering.set_uplink(ROW, up1)
+        assert len(steering.network.routes(TABLE)) == 4
+        assert len(steering.network.routes(SECTION.table)) == 1
+        assert steering.network.neighbour_devices(GATEWAY) == {up1.ifindex}
+
+    assert on_a_host(scenario) == []
+
+
+def test_very_many_routes_come_back_in_turns() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        many = peers(2 * AT_ONCE + 1)
+        steering.add_peers(ROW, many)
+        assert not steering.set_uplink(ROW, up1)
+        assert len(steering.network.routes(TABLE)) == len(many) + AT_ONCE
+        assert steering.compare(TABLE, (), ()) == [], "it is being filled"
+        assert not steering.go_on(ROW)
+        assert steering.go_on(ROW)
+        assert len(steering.network.routes(TABLE)) == 2 * len(many)
+
+    assert on_a_host(scenario) == []
+
+
+def test_an_uplink_that_is_lost_waits_for_no_routes() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.add_peers(ROW, peers(2 * AT_ONCE))
+        assert not steering.set_uplink(ROW, up1)
+        steering.lose_uplink(ROW)
+        assert steering.go_on(ROW)
+        assert steering.set_uplink(ROW, NO_UPLINK)
+        assert not steering.set_uplink(ROW, up1), "it begins again"
+
+    assert on_a_host(scenario) == []
+
+
+def test_a_peer_that_is_gone_gets_no_route_in_its_turn() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        many = peers(AT_ONCE + 2)
+        steering.add_peers(ROW, many)
+        assert not steering.set_uplink(ROW, up1)
+        there = steering.network.routes(TABLE)
+        gone = next(
+            aid for aid in many if PeerRoute(aid, TABLE, steering.own, BY_OURS) in there
+            and PeerRoute(aid, TABLE, up1.ifindex, BY_UPLINK, GATEWAY) not in there
+        )  # fmt: skip
+        steering.remove_peer(ROW, gone)
+        assert steering.go_on(ROW)
+        assert gone not in {route.aid for route in steering.network.routes(TABLE)}
+
+    assert on_a_host(scenario) == []
+
+
+def test_a_source_is_chosen_until_it_is_left_to_the_kernel() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.set_uplink(ROW, up1)
+        assert steering.choose({B1: (ROW, A1)})
+        assert not steering.choose({B1: (ROW, A1)})
+        (route,) = steering.network.routes(SECTION.table)
+        assert (route.aid, route.source, route.device) == (B1, A1, up1.ifindex)
+        steering.unchoose(B1)
+        steering.unchoose(B1)
+        assert steering.network.routes(SECTION.table) == set()
+
+    assert on_a_host(scenario) == []
+
+
+def test_what_is_missing_is_restored_and_what_is_too_much_removed() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.set_uplink(ROW, up1)
+        steering.add_peers(ROW, [B1])
+        network = steering.network
+        network.remove_routes([PeerRoute(B1, TABLE, up1.ifindex, BY_UPLINK, gateway=GATEWAY)])
+        network.add_routes([PeerRoute(B2, TABLE, steering.own, BY_OURS)])
+        network.remove_neighbour(up1.ifindex, GATEWAY)
+        wanted = steering.wanted(TABLE)
+        assert steering.compare(TABLE, network.routes(TABLE), wanted) == [f"table {TABLE}"]
+        assert network.routes(TABLE) == steering.wanted(TABLE)
+        assert steering.keep_neighbour(ROW)
+        assert not steering.keep_neighbour(ROW)
+        assert steering.compare(TABLE + 5, [PeerRoute(B2, TABLE + 5, steering.own, 1)], ()) == []
+
+    assert on_a_host(scenario) == []
+
+
+def test_refused_routes_are_counted() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.own = 12345
+        steering.add_peers(ROW, [B1, B2])
+
+    assert on_a_host(scenario) == [2]
+
+
+def test_the_rules_lead_what_has_a_locator_or_no_source_yet() -> None:
+    first, last = SECTION.rule_priority, SECTION.rule_priority + 4
+    assert rules_of(SECTION, {A1: ROW}, [A1, A2]) == {
+        Rule(first, GOTO, target=last, mark=SECTION.mark),
+        Rule(first + 1, table=TABLE, source=A1, is_local=True),
+        Rule(first + 2, GOTO, target=last, source=A1, is_local=True),
+        Rule(first + 2, GOTO, target=last, source=A2, is_local=True),
+        Rule(first + 3, table=SECTION.table, is_local=True, is_unmarked=True),
+        Rule(last, NOTHING),
+    }
+    many = peers(SOURCES_MAX + 1)
+    assert len(rules_of(SECTION, {}, many)) == SOURCES_MAX + 3
+
+
+def test_rules_are_kept_and_those_of_others_are_left() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        network = steering.network
+        others = {Rule(SECTION.rule_priority + 1, table=4711), Rule(7, table=4711, source=A1)}
+        network.add_rules(others)
+        wanted = rules_of(SECTION, {A1: ROW}, [A1])
+        assert keep_rules(network, SECTION, wanted, network.rules()) == wanted
+        assert keep_rules(network, SECTION, wanted, network.rules()) == frozenset()
+        network.remove_rules([Rule(SECTION.rule_priority + 4, NOTHING)])
+        other = rules_of(SECTION, {A2: ROW}, [A2])
+        assert len(keep_rules(network, SECTION, other, network.rules())) == 3
+        assert ours_among(SECTION, network.rules()) == other
+        assert take_down(network, SECTION) == len(other)
+        assert ours_among(SECTION, network.rules()) == set()
+        assert others <= set(network.rules())
+
+    assert on_a_host(scenario) == []

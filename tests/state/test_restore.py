@@ -1,0 +1,121 @@
+"""The contexts of an earlier daemon are found page by page, as long as the kernel carries them."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from noid.engine.events import ContextRecord
+from noid.flows.clock import FlowClock
+from noid.flows.flow import Flow
+from noid.locators import Locator
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.carried import TABLES, pin_of
+from noid.planes.bpf.pins import prepare_pins
+from noid.state.contexts import ContextStore
+from noid.state.restore import PAGE, Found, Takeover
+from tests.planes.loading import CODEPOINTS, HERE, load
+from tests.state.test_contexts import A1, B2, memory
+
+COUNT = 2 * PAGE + 7
+CLOCK = FlowClock(unanswered_ns=1, reported_ns=2, received_ns=3, moved_ns=4)
+
+
+@pytest.fixture
+def pins(tmp_path: Path) -> Iterator[Path]:
+    """Tables that an earlier daemon has left, empty."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes tables in the kernel")
+    path = tmp_path / "pins"
+    prepare_pins(path)
+    programs = load(tmp_path, room=2 * COUNT)
+    for name in TABLES:
+        libbpf.pin(programs.maps[name], pin_of(path, name))
+    programs.close()
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def numbered(label: int) -> ContextRecord:
+    """A memory with a peer of its own."""
+    peer = Locator(bytes.fromhex("20010db8") + label.to_bytes(12, "big"))
+    return replace(memory(label), peer_aid=peer)
+
+
+def carry(pins: Path, one: ContextRecord, *, peer_locator: Locator = B2) -> None:
+    """Lets the kernel have the flow of a memory."""
+    flow = Flow(
+        local_aid=one.local_aid,
+        peer_aid=one.peer_aid,
+        local_label=one.local_label,
+        peer_label=one.peer_label,
+        local_locator=A1,
+        peer_locator=peer_locator,
+        local_locators=frozenset((A1,)),
+        peer_locators=frozenset((one.peer_aid, peer_locator)),
+        verified_locators=frozenset((peer_locator,)),
+        rewritable=True,
+        transmits=True,
+        silence_ns=1,
+    )
+    sent = layout.outbound_entry(flow, HERE, CODEPOINTS, CLOCK)
+    came, _ = layout.inbound_entries(flow, HERE, CLOCK)
+    for name, key, value in (
+        ("outbound", layout.aids_key(flow), sent),
+        ("inbound", layout.label_key(flow.local_label), came),
+    ):
+        descriptor = libbpf.pinned(pin_of(pins, name))
+        assert descriptor is not None
+        assert libbpf.Table(descriptor, *TABLES[name]).put(key, value)
+        os.close(descriptor)
+
+
+def found(memories: ContextStore, pins: Path) -> list[Found]:
+    takeover = Takeover(memories, pins)
+    try:
+        assert takeover.is_worth_it()
+        pages = list(takeover.pages())
+        assert takeover.looked_at == takeover.total
+        return [one for page in pages for one in page]
+    finally:
+        takeover.close()
+
+
+def test_everything_is_found_page_by_page_with_its_times(tmp_path: Path, pins: Path) -> None:
+    memories = ContextStore(tmp_path)
+    everything = [numbered(label) for label in range(1, COUNT + 1)]
+    memories.keep((one.local_label, one) for one in everything)
+    for one in everything:
+        carry(pins, one)
+    assert found(memories, pins) == [Found(one, CLOCK) for one in everything]
+
+
+def test_what_the_kernel_does_not_carry_is_forgotten(tmp_path: Path, pins: Path) -> None:
+    memories = ContextStore(tmp_path)
+    carried, gone, another = numbered(1), numbered(2), numbered(3)
+    memories.keep((one.local_label, one) for one in (carried, gone, another))
+    carry(pins, carried)
+    carry(pins, replace(another, peer_aid=numbered(9).peer_aid))  # has the label by now
+    assert [one.memory for one in found(memories, pins)] == [carried]
+    assert memories.page(0, PAGE) == [(1, carried)]
+
+
+def test_the_peer_is_where_the_kernel_has_followed_it_to(tmp_path: Path, pins: Path) -> None:
+    memories = ContextStore(tmp_path)
+    one = numbered(1)
+    memories.keep([(1, one)])
+    elsewhere = numbered(77).peer_aid
+    carry(pins, one, peer_locator=elsewhere)
+    assert [each.memory for each in found(memories, pins)] == [replace(one, peer_locator=elsewhere)]
+
+
+def test_without_tables_there_is_nothing_to_take_up(tmp_path: Path) -> None:
+    memories = ContextStore(tmp_path)
+    memories.keep([(1, memory(1))])
+    takeover = Takeover(memories, tmp_path / "none")
+    assert not takeover.is_worth_it()
+    assert list(takeover.pages()) == [[]]
+    assert memories.count() == 0
