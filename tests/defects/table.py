@@ -63,7 +63,7 @@ DEFECTS = (
         "flows/rewrite.py",
         "return Refusal.SOURCE_NOT_THE_PEERS",
         "pass",
-        "datapath/test_rewrite.py::test_what_does_not_fit_the_context_is_refused",
+        "flows/test_rewrite.py::test_what_does_not_fit_the_context_is_refused",
     ),
     Defect(
         "the nonce of a CC is not checked",
@@ -168,7 +168,7 @@ DEFECTS = (
         "flows/rewrite.py",
         "if delivery.verified:",
         "if True:",
-        "datapath/test_rewrite.py::test_a_source_that_is_not_verified_is_reported_and_not_followed",
+        "flows/test_rewrite.py::test_a_source_that_is_not_verified_is_reported_and_not_followed",
     ),
     Defect(
         "a source that is not proven becomes the destination",
@@ -298,9 +298,9 @@ DEFECTS = (
     ),
     Defect(
         "an address whose duplicate address detection failed is a locator",
-        "host.links.py",
+        "host/links.py",
         "FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_TENTATIVE",
         "FLAG_TEMPORARY | FLAG_TENTATIVE",
-        "test_links.py::test_an_address_that_is_temporary_or_not_known_to_be_unique_is_no_locator",
+        "host/test_links.py::test_an_address_that_is_temporary_or_not_known_to_be_unique_is_no_locator",
     ),
 )

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from noid.locators import Locator
-from noid.planes.bpf import layout, plane
+from noid.planes import rows
+from noid.planes.bpf import plane
 from noid.planes.bpf.kernel_flows import NO_ROOM_TO_WATCH
 from noid.planes.bpf.plane import NO_ROWS
 from tests.planes.keeping import PEER, UPLINKS, Kept, keeping, until
@@ -51,7 +52,7 @@ def test_one_peer_too_many_is_counted(pins: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_uplink_without_a_row_is_counted(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "OWN_ROW", 2)
+    monkeypatch.setattr(rows, "OWN_ROW", 2)
 
     async def scenario(kept: Kept) -> None:
         assert kept.plane.counts[NO_ROWS] == 1

@@ -82,7 +82,7 @@ def test_programs_with_other_maps_are_of_another_version(
 def test_the_features_are_those_the_programs_use() -> None:
     called = {int(number) for number in re.findall(r"= \(void \*\)(\d+);", HEADER)}
     assert called == {one.number for one in (*FUNCTIONS, *TIMERS)}
-    maps = {int(number) for number in re.findall(r"\bMAP_\w+ = (\d+)", HEADER)}
+    maps = {int(number) for number in re.findall(r"\bBPF_MAP_TYPE_\w+ = (\d+)", HEADER)}
     assert maps == {one.number for one in MAPS}
 
 
