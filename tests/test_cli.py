@@ -112,7 +112,9 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"noid {__version__}\n"
 
 
-@pytest.mark.parametrize("words", [[], ["fly"], ["run"], ["status", "--xml"], ["lab", "exec", "z"]])
+@pytest.mark.parametrize(
+    "words", [[], ["fly"], ["check", "a", "b"], ["status", "--xml"], ["lab", "exec", "z"]]
+)
 def test_words_that_are_off_end_with_status_2(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,8 +135,7 @@ def test_without_a_daemon_one_line_says_so(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
-        f"noid: control socket {path}: no noid answers there; "
-        "start one with: noid run --config FILE\n"
+        f"noid: control socket {path}: no noid answers there; start one with: noid run\n"
     )
 
 

@@ -4,18 +4,20 @@ A host needs no more than an upstream resolver, and even that is taken from /etc
 the file names none. Every refusal names the key and the reason.
 """
 
+import fnmatch
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from ipaddress import IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
 from noid.constants import CONTEXTS_MAX, LOCATORS_MAX, Codepoints
 from noid.errors import ConfigError, UsageError
-from noid.locators import Locator, is_global_unicast, parse_locator
+from noid.locators import is_global_unicast, parse_locator
 
 DEFAULT_SOCKET = Path("/run/noid/noid.sock")
 DEFAULT_STATE_DIRECTORY = Path("/var/lib/noid")
@@ -153,13 +155,22 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: the file cannot be read, is not TOML, or holds something that cannot be.
     """
+    return parse_config(read_text(path), origin=str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no text.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+        why = f"cannot be read: {error.strerror}"
+        raise ConfigError(str(path), why, "name a file that is there") from None
     except UnicodeDecodeError:
-        raise ConfigError(str(path), "is not UTF-8 text") from None
-    return parse_config(text, origin=str(path))
+        raise ConfigError(str(path), "is not UTF-8 text", "save it as UTF-8") from None
 
 
 def parse_config(text: str, *, origin: str = "configuration") -> Config:
@@ -168,14 +179,53 @@ def parse_config(text: str, *, origin: str = "configuration") -> Config:
     Raises:
         ConfigError: with the key and the reason.
     """
+    for problem in problems(text, origin=origin):
+        raise problem
+    return msgspec.convert(tomllib.loads(text), Config)
+
+
+def problems(text: str, *, origin: str = "configuration") -> Iterator[ConfigError]:
+    """Everything for which a configuration is refused: one problem for each key."""
     try:
-        config = msgspec.convert(tomllib.loads(text), Config)
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(origin, f"is not TOML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise _refusal(str(error), origin) from None
-    _check(config)
-    return config
+        yield ConfigError(origin, f"is not TOML: {error}", "correct the line it names")
+        return
+    found = False
+    for part in _single_keys(data):
+        try:
+            msgspec.convert(part, Config)
+        except msgspec.ValidationError as error:
+            found = True
+            yield _refusal(str(error), origin)
+    if not found:
+        yield from _contradictions(msgspec.convert(data, Config))
+
+
+def unmatched_globs(config: Config, interfaces: Iterable[str]) -> Iterator[ConfigError]:
+    """Globs that match no interface there is now, which may be meant so.
+
+    Args:
+        config: whose globs.
+        interfaces: the names of the interfaces of this host.
+    """
+    names = sorted(interfaces)
+    for key, globs in (("interfaces", config.host.interfaces), ("backup", config.host.backup)):
+        for glob in globs:
+            if ":" not in glob and not fnmatch.filter(names, glob):
+                why = f"{glob!r} matches no interface; there are {', '.join(names)}"
+                yield ConfigError(
+                    f"host.{key}", why, "correct it, or ignore this until it is there"
+                )
+
+
+def _single_keys(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A file taken apart, each part with one key."""
+    for section, content in data.items():
+        if content and isinstance(content, dict):
+            yield from ({section: {key: value}} for key, value in content.items())
+        else:
+            yield {section: content}
 
 
 def upstream_resolvers(config: Config, resolv_conf: Path = RESOLV_CONF) -> tuple[str, ...]:
@@ -208,63 +258,92 @@ def _refusal(message: str, origin: str) -> ConfigError:
     if unknown is not None:
         known = getattr(Config(), key, Config()).__struct_fields__
         name = f"{key}.{unknown[1]}" if key else unknown[1]
-        return ConfigError(name, f"is no known key; here are {', '.join(known)}")
+        close = get_close_matches(unknown[1], known, 1)
+        remedy = f"did you mean {close[0]}?" if close else "delete it"
+        return ConfigError(name, f"is no known key; here are {', '.join(known)}", remedy)
     if key == "plane.kind":
         why = f"must be one of {', '.join(get_args(PlaneKind))}"
-    return ConfigError(key or origin, why[:1].lower() + why[1:])
+    return ConfigError(key or origin, why[:1].lower() + why[1:], _usual(key))
 
 
-def _check(config: Config) -> None:
+def _usual(key: str) -> str:
+    """What may stand for a key, by its default."""
+    section, _, name = key.partition("[")[0].partition(".")
+    value = getattr(getattr(Config(), section, None), name, None) if name else None
+    if value is None:
+        return "see the configuration in docs/operating.md"
+    return f"such as: {name} = {msgspec.json.encode(value).decode()}"
+
+
+def _contradictions(config: Config) -> Iterator[ConfigError]:
     """What a type cannot say."""
-    _check_host(config.host)
-    for key, texts in (("listen", [config.dns.listen]), ("upstream", config.dns.upstream)):
-        for text in texts:
-            _check_address(f"dns.{key}", text)
-    for text in config.dns.trusted:
-        if text not in config.dns.upstream:
-            raise ConfigError("dns.trusted", f"{text} is not in dns.upstream")
-    if config.dns.require_dnssec and config.dns.probe:
-        raise ConfigError("dns.probe", "goes without the DNS; it cannot be had with require_dnssec")
-    if config.dns.require_dnssec and not config.dns.trusted:
-        raise ConfigError("dns.require_dnssec", "needs dns.trusted: resolvers that validate")
-    for text in config.dns.never_look_up:
-        try:
-            IPv6Network(text)
-        except ValueError as error:
-            raise ConfigError("dns.never_look_up", f"has no IPv6 prefix there: {error}") from None
+    yield from _host_problems(config.host)
+    yield from _dns_problems(config.dns)
     first = config.codepoints.rewritable_first
     second = config.codepoints.fixed_first
     for key, value in (("rewritable_first", first), ("fixed_first", second)):
         if value not in NEXT_HEADERS_UNASSIGNED or value + 7 not in NEXT_HEADERS_UNASSIGNED:
             low, high = NEXT_HEADERS_UNASSIGNED.start, NEXT_HEADERS_UNASSIGNED.stop - 8
-            raise ConfigError(f"codepoints.{key}", f"must be {low} to {high}, not {value}")
+            name = f"codepoints.{key}"
+            yield ConfigError(name, f"must be {low} to {high}, not {value}", _usual(name))
     if abs(first - second) < 8:
-        raise ConfigError("codepoints.fixed_first", "overlaps the eight of rewritable_first")
+        name = "codepoints.fixed_first"
+        yield ConfigError(name, "overlaps the eight of rewritable_first", _usual(name))
 
 
-def _check_host(host: HostSection) -> None:
+def _dns_problems(dns: DnsSection) -> Iterator[ConfigError]:
+    for key, texts in (("listen", [dns.listen]), ("upstream", dns.upstream)):
+        for text in texts:
+            if not _is_address(text):
+                why = f"{text!r} is not an IPv4 or IPv6 address"
+                yield ConfigError(f"dns.{key}", why, 'such as: "2001:db8::53"')
+    for text in dns.trusted:
+        if text not in dns.upstream:
+            yield ConfigError("dns.trusted", f"{text} is not in dns.upstream", "add it there")
+    if dns.require_dnssec and dns.probe:
+        why = "goes without the DNS; it cannot be had with require_dnssec"
+        yield ConfigError("dns.probe", why, "probe = false")
+    if dns.require_dnssec and not dns.trusted:
+        why = "needs dns.trusted: resolvers that validate"
+        yield ConfigError("dns.require_dnssec", why, "list them in dns.upstream and dns.trusted")
+    for text in dns.never_look_up:
+        try:
+            IPv6Network(text)
+        except ValueError as error:
+            why = f"has no IPv6 prefix there: {error}"
+            yield ConfigError("dns.never_look_up", why, 'such as: "fd00::/8"')
+
+
+def _host_problems(host: HostSection) -> Iterator[ConfigError]:
     if len(host.locators) > LOCATORS_MAX:
-        raise ConfigError("host.locators", f"has more than {LOCATORS_MAX} entries")
+        yield ConfigError("host.locators", f"has more than {LOCATORS_MAX} entries", "delete some")
     if not host.interfaces:
-        raise ConfigError("host.interfaces", 'is empty; ["*"] means every interface')
+        why = 'is empty; ["*"] means every interface'
+        yield ConfigError("host.interfaces", why, 'interfaces = ["*"]')
     for text in host.locators:
-        if not is_global_unicast(_locator("host.locators", text)):
-            raise ConfigError("host.locators", f"{text} is not a global unicast address")
+        problem = _not_a_locator("host.locators", text)
+        if problem is None and not is_global_unicast(parse_locator(text)):
+            why = f"{text} is not a global unicast address"
+            problem = ConfigError("host.locators", why, "delete it")
+        if problem is not None:
+            yield problem
     for text in host.backup:
-        if ":" in text:
-            _locator("host.backup", text)
+        if ":" in text and (problem := _not_a_locator("host.backup", text)):
+            yield problem
 
 
-def _check_address(key: str, text: str) -> None:
-    """Of a resolver: programs and noid may ask over IPv4, whatever they ask for."""
+def _is_address(text: str) -> bool:
+    """Whether a resolver can have it: programs and noid may ask over IPv4, too."""
     try:
         ip_address(text)
     except ValueError:
-        raise ConfigError(key, f"{text!r} is not an IPv4 or IPv6 address") from None
+        return False
+    return True
 
 
-def _locator(key: str, text: str) -> Locator:
+def _not_a_locator(key: str, text: str) -> ConfigError | None:
     try:
-        return parse_locator(text)
+        parse_locator(text)
     except UsageError as error:
-        raise ConfigError(key, str(error)) from None
+        return ConfigError(key, str(error), 'such as: "2001:db8:1::1"')
+    return None

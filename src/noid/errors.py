@@ -33,13 +33,15 @@ class ConfigError(ShimError):
 
     Attributes:
         key: the dotted key, such as ``dns.upstream``, or the file's name.
-        why: what is wrong with it and what would be right.
+        why: what is wrong with it.
+        remedy: what would be right, for ``noid check``.
     """
 
-    def __init__(self, key: str, why: str) -> None:
+    def __init__(self, key: str, why: str, remedy: str = "") -> None:
         super().__init__(f"{key}: {why}")
         self.key = key
         self.why = why
+        self.remedy = remedy
 
 
 class Unsupported(ShimError):

@@ -70,7 +70,7 @@ def test_where_all_is_well_only_the_daemon_is_missing(capsys: pytest.CaptureFixt
     forward = forward_records("a.example.test", OWN, 65286)
     reverse = reverse_records("a.example.test", OWN)
     wrong = examined(capsys, LINKS + SECOND_PROVIDER, forward, reverse)
-    assert wrong == {"daemon": "noid run --config FILE"}
+    assert wrong == {"daemon": "noid run"}
 
 
 @pytest.mark.lab

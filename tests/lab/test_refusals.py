@@ -184,8 +184,7 @@ def test_without_a_daemon_there_is_one_clear_line(tmp_path: Path, command: str) 
     words = [*NOID, command, "--socket", f"{tmp_path}/none.sock"]
     said = one_line(subprocess.run(words, capture_output=True, text=True, timeout=20))
     assert said == (
-        f"control socket {tmp_path}/none.sock: "
-        "no noid answers there; start one with: noid run --config FILE"
+        f"control socket {tmp_path}/none.sock: no noid answers there; start one with: noid run"
     )
 
 

@@ -4,9 +4,9 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from noid.cli.names import DNS_PORT, check_host_name, configuration
+from noid.cli.names import DNS_PORT, check_host_name
 from noid.cli.output import say
-from noid.cli.places import CONFIG_HELP, NAMED_CONFIG, RESOLVER_HELP, address, port
+from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, port
 from noid.config import RESOLV_CONF
 from noid.dns.records import canonical_name
 from noid.doctor.checks import Doctor, Finding, Health
@@ -14,8 +14,8 @@ from noid.text import json_line
 
 EXAMPLE = """\
 example:
-  noid doctor --config /etc/noid.toml
-  noid doctor --config /etc/noid.toml --fix"""
+  noid doctor
+  noid doctor --fix"""
 AGAIN = "The firewall: run noid doctor again after a change, or let noid doctor --fix try it."
 
 
@@ -32,9 +32,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    doctor.add_argument(
-        "--config", type=Path, metavar="FILE", default=NAMED_CONFIG, help=CONFIG_HELP
-    )
+    add_config(doctor)
     doctor.add_argument("--name", default="", help="of this host; default: host.name")
     doctor.add_argument("--resolver", type=address, metavar="ADDRESS", help=RESOLVER_HELP)
     doctor.add_argument(

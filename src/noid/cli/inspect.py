@@ -4,14 +4,13 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from noid.cli.output import say
-from noid.cli.places import SOCKET_HELP, USUAL_SOCKET
+from noid.cli.places import add_socket
 from noid.control.channel import ask, ask_rows, stream_events
 from noid.control.reports import line_of
 from noid.text import json_line, printable
@@ -38,7 +37,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.add_argument("--json", action="store_true", help="JSON, for programs")
-        parser.add_argument("--socket", type=Path, default=USUAL_SOCKET, help=SOCKET_HELP)
+        add_socket(parser)
         parser.set_defaults(handler=handler)
 
 

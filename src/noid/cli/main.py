@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 from noid import __version__
-from noid.cli import bench, doctor, inspect, lab, names, run, sim
+from noid.cli import bench, check, doctor, inspect, lab, names, run, sim
 from noid.cli.output import say
 from noid.errors import ShimError
 from noid.text import printable
@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"noid {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     run.add_commands(commands)
+    check.add_commands(commands)
     inspect.add_commands(commands)
     names.add_commands(commands)
     doctor.add_commands(commands)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from noid.cli.output import say
-from noid.cli.places import CONFIG_HELP, NAMED_CONFIG, RESOLVER_HELP, USUAL_CONFIG, address, port
-from noid.config import RESOLV_CONF, Config, load_config, upstream_resolvers
+from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, port
+from noid.config import RESOLV_CONF, Config, upstream_resolvers
 from noid.constants import LOCATORS_MAX
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.responses import TTL_MAX
@@ -72,18 +72,9 @@ def _add(
         description=f"{summary[0].upper()}{summary[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", default=NAMED_CONFIG, help=CONFIG_HELP
-    )
+    add_config(parser)
     parser.add_argument("--json", action="store_true", help="JSON, for programs")
     return parser
-
-
-def configuration(arguments: argparse.Namespace) -> Config:
-    """The configuration that was named, or the usual one, or the defaults where there is none."""
-    if arguments.config is not None:
-        return load_config(arguments.config)
-    return load_config(USUAL_CONFIG) if USUAL_CONFIG.exists() else Config()
 
 
 def own_locators(config: Config) -> tuple[Locator, ...]:

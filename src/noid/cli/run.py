@@ -4,10 +4,13 @@ import argparse
 import asyncio
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from noid.cli.output import say
-from noid.config import Config, load_config
+from noid.cli.places import add_config, configuration
+from noid.config import Config
 from noid.control.channel import listens
 from noid.errors import UsageError
 from noid.host import precise
@@ -19,7 +22,7 @@ PRIVATE = 0o077
 """What the daemon writes is its user's alone."""
 EXAMPLE = """\
 example:
-  noid run --config /etc/noid.toml
+  noid run
 
 A complete configuration needs no more than this, and often not even this:
   [host]
@@ -38,7 +41,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
+    add_config(run)
     run.add_argument("--verbose", action="store_true", help="also log what single packets cause")
     run.set_defaults(handler=run_daemon)
     down = commands.add_parser(
@@ -50,22 +53,22 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             "daemon would use. Connections go on as plain IPv6. The identity of the host stays:\n"
             "its birthday and its key, in state.json."
         ),
-        epilog="example:\n  noid down --config /etc/noid.toml",
+        epilog="example:\n  noid down",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    down.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
+    add_config(down)
     down.add_argument("--json", action="store_true", help="what was removed, for programs")
     down.set_defaults(handler=take_down)
 
 
 def run_daemon(arguments: argparse.Namespace) -> int:
     """Runs the daemon to its end."""
-    config = load_config(arguments.config)
+    config = configuration(arguments)
     os.umask(PRIVATE)
     limit = logs.begin(logging.DEBUG if arguments.verbose else logging.INFO)
     if config.plane.kind != "tun":
         stand_guard(config)
-    precise.run(_run(config, limit))
+    precise.run(_run(config, limit, partial(configuration, arguments)))
     return 0
 
 
@@ -74,7 +77,7 @@ def take_down(arguments: argparse.Namespace) -> int:
     from noid.host.netlink import HostNetwork
     from noid.planes.bpf.pins import take_down as leave_kernel
 
-    config = load_config(arguments.config)
+    config = configuration(arguments)
     path = Path(config.control.socket)
     if listens(path):
         raise UsageError(f"noid is running and has {path} open; stop it first")
@@ -103,13 +106,13 @@ def _files_left(config: Config) -> list[Path]:
     return [*files_of(directory), directory / LOG_NAME, Path(config.control.socket)]
 
 
-async def _run(config: Config, limit: logs.LineLimit) -> None:
+async def _run(config: Config, limit: logs.LineLimit, read_again: Callable[[], Config]) -> None:
     # Here, because it brings in what only a daemon needs: half a second of every other command.
     from noid.roles.host import Daemon
 
     reporting = asyncio.create_task(logs.report_suppressed(limit))
     try:
-        await Daemon(config).run()
+        await Daemon(config, read_again).run()
     finally:
         reporting.cancel()
         await asyncio.wait([reporting])

@@ -294,7 +294,7 @@ def _connection(path: Path, timeout_s: float | None) -> Iterator[tuple[Any, sock
             raise PlatformError(
                 f"control socket {path}",
                 error.errno or 0,
-                "no noid answers there; start one with: noid run --config FILE",
+                "no noid answers there; start one with: noid run",
             ) from None
         with connection.makefile("rb") as stream:
             yield stream, connection

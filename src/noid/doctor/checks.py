@@ -300,7 +300,7 @@ class Doctor:
 
 def _daemon(status: DaemonStatus | ShimError) -> list[Finding]:
     if isinstance(status, ShimError):
-        return [Finding("daemon", Health.WRONG, str(status), "noid run --config FILE")]
+        return [Finding("daemon", Health.WRONG, str(status), "noid run")]
     findings = [Finding("daemon", Health.OK, f"noid {status['version']} is running")]
     sources = list(status.get("sources_not_covered", ()))
     if sources:

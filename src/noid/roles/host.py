@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
 from noid.roles.local_locators import LocalLocators
 from noid.roles.reconciliation import Watching
+from noid.roles.reloading import reloaded, warnings_of
 from noid.state.contexts import ContextStore
 from noid.state.files import DISK_TROUBLE, prepare_directory
 from noid.state.identity import Birth, load_identity, take_back
@@ -77,6 +78,7 @@ DEFAULT_MTU = 1500
 DNS_PORT = 53
 WRITE_AGAIN_S = 10.0
 """How long after a disk took nothing it is tried again."""
+STARTING = "noid is starting; ask again in a second"
 PROGRESS_S = 5.0
 """How often it is said how far the taking up of contexts is."""
 
@@ -88,10 +90,12 @@ class Daemon:
 
     Args:
         config: what the operator wants.
+        read_again: reads the file again from which that came.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, read_again: Callable[[], Config] | None = None) -> None:
         self.config = config
+        self.read_again = read_again or (lambda: config)
         self.codepoints = config.code_points()
         self.network = HostNetwork()
         self.own = LocalLocators(config.host)
@@ -114,8 +118,10 @@ class Daemon:
         self.upstream: Upstream
         self.availability: Availability
         self.stub: Stub
+        self.watching: Watching | None = None
         self.control = ControlServer(
-            Path(config.control.socket), {"status": self.status, "contexts": self.contexts}
+            Path(config.control.socket),
+            {"status": self.status, "contexts": self.contexts, "reload": self.reload},
         )
 
     async def run(self) -> None:
@@ -127,6 +133,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.network.close)
             await self._start(stack)
@@ -144,6 +151,8 @@ class Daemon:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
         check_permission(config.plane.mark)
+        for warning in warnings_of(config):
+            logger.warning("%s", warning)
         self.descriptors = descriptors.raise_limit()
         if self.descriptors < descriptors.NEEDED:
             logger.warning(
@@ -188,7 +197,7 @@ class Daemon:
         takeover.close()
         if self.stopping.is_set():
             return  # the kernel goes on as it did
-        watching = self._watching()
+        self.watching = watching = self._watching()
         stack.callback(watching.close)
         self.plane.start()
         self.may_speak = True
@@ -354,6 +363,35 @@ class Daemon:
         except ConfigError:
             return self.upstream.resolvers.servers
 
+    def reload(self) -> dict[str, Any]:
+        """Reads the file again and applies what can be; one that is refused changes nothing."""
+        if not self.is_open:
+            return {"error": STARTING}
+        _tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            found = reloaded(self.config, self.read_again())
+        except ConfigError as error:
+            logger.warning("reload: nothing is changed: %s", error)
+            return {"error": f"nothing is changed: {error}"}
+        finally:
+            _tell_systemd("READY=1")
+        self._apply(found.config)
+        warnings = warnings_of(found.config)
+        for warning in warnings:
+            logger.warning("%s", warning)
+        applied, restart = (" ".join(keys) or "nothing" for keys in (found.applied, found.restart))
+        logger.info("reloaded: applied %s; a restart is needed for %s", applied, restart)
+        return {"applied": found.applied, "restart": found.restart, "warnings": warnings}
+
+    def _apply(self, config: Config) -> None:
+        """Goes by another configuration from now on, as far as a running daemon can."""
+        self.config = config
+        self.own.host = config.host
+        self.stub.policy, self.stub.probe = config.dns.policy, config.dns.probe
+        if self.watching is not None:
+            self.watching.compare_soon()
+        self.availability.check_soon()
+
     def _cancel(self) -> None:
         for timer in (self.timer, self.retry):
             if timer is not None:
@@ -485,7 +523,7 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """What ``noid status`` shows."""
         if not self.is_open:
-            return {"error": "noid is starting; ask again in a second"}
+            return {"error": STARTING}
         states = Counter(context.state for context in self.host.contexts)
         return {
             "version": __version__,

@@ -1,0 +1,114 @@
+"""``noid check``, ``noid reload``: the configuration, before and while a daemon runs by it."""
+
+import argparse
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from noid.cli.output import say
+from noid.cli.places import NAMED_CONFIG, USUAL_CONFIG, add_socket, config_file
+from noid.config import parse_config, problems, read_text, unmatched_globs
+from noid.control.channel import ask
+from noid.errors import ConfigError
+from noid.text import json_line
+
+CHECK_EXAMPLE: Final = "example:\n  noid check\n  noid check new.toml --json"
+RELOAD_EXAMPLE: Final = "example:\n  noid reload"
+RELOAD_TIMEOUT_S: Final = 10.0
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``check`` and ``reload``."""
+    check = commands.add_parser(
+        "check",
+        help="validate the configuration file",
+        description=(
+            "Validates the configuration file: for each problem the key, the reason and a remedy.\n"
+            "Exit status 0 if noid takes the file; a warning is no reason not to."
+        ),
+        epilog=CHECK_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        type=Path,
+        default=NAMED_CONFIG,
+        help=f"default: $NOID_CONFIG, or {USUAL_CONFIG} where it is there",
+    )
+    check.add_argument("--json", action="store_true", help="JSON, for programs")
+    check.set_defaults(handler=check_file)
+    reload = commands.add_parser(
+        "reload",
+        help="apply changes of the configuration file to the running daemon",
+        description=(
+            "Lets the running daemon read its configuration file again, as SIGHUP does.\n"
+            "Prints which changes are applied and which need a restart. A file that is refused\n"
+            "changes nothing."
+        ),
+        epilog=RELOAD_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    reload.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_socket(reload)
+    reload.set_defaults(handler=reload_daemon)
+
+
+def check_file(arguments: argparse.Namespace) -> int:
+    """Prints what is wrong with a file; 1 if the daemon would refuse it."""
+    path = config_file(arguments.file)
+    found = [] if path is None else list(_problems(path))
+    is_refused = any(is_fatal for is_fatal, _ in found)
+    if arguments.json:
+        entries = [_as_json(one, is_fatal=is_fatal) for is_fatal, one in found]
+        name = None if path is None else str(path)
+        say(json_line({"file": name, "ok": not is_refused, "problems": entries}))
+        return int(is_refused)
+    for is_fatal, one in found:
+        say(f"{'wrong' if is_fatal else 'warning':8}{one}")
+        if one.remedy:
+            say(f"        remedy: {one.remedy}")
+    if path is None:
+        say(f"{USUAL_CONFIG}: is not there; noid runs with defaults")
+    elif not is_refused:
+        say(f"{path}: ok")
+    return int(is_refused)
+
+
+def _problems(path: Path) -> Iterator[tuple[bool, ConfigError]]:
+    """Each problem of a file, and whether it is refused for it."""
+    try:
+        text = read_text(path)
+    except ConfigError as error:
+        yield True, error
+        return
+    fatal = list(problems(text, origin=str(path)))
+    yield from ((True, one) for one in fatal)
+    if not fatal:
+        names = [name for _, name in socket.if_nameindex()]
+        yield from ((False, one) for one in unmatched_globs(parse_config(text), names))
+
+
+def _as_json(problem: ConfigError, *, is_fatal: bool) -> dict[str, object]:
+    return {
+        "key": problem.key,
+        "reason": problem.why,
+        "remedy": problem.remedy,
+        "refused": is_fatal,
+    }
+
+
+def reload_daemon(arguments: argparse.Namespace) -> int:
+    """Lets the daemon read its file again, and prints what has changed."""
+    answer = ask(arguments.socket, "reload", timeout_s=RELOAD_TIMEOUT_S)
+    if arguments.json:
+        say(json_line(answer))
+        return 0
+    say(*(f"applied: {key}" for key in answer["applied"]))
+    say(*(f"needs a restart: {key}" for key in answer["restart"]))
+    say(*(f"warning: {text}" for text in answer["warnings"]))
+    if not answer["applied"] and not answer["restart"]:
+        say("nothing has changed")
+    return 0

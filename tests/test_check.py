@@ -1,0 +1,108 @@
+"""``noid check``: every problem of a file at once, and where commands find file and socket."""
+
+import argparse
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from noid.cli import places
+from noid.cli.main import main
+from noid.config import DEFAULT_SOCKET, Config
+from tests.test_config import REFUSED
+
+Capture = pytest.CaptureFixture[str]
+
+
+def check(path: Path, text: str, capsys: Capture) -> tuple[int, list[dict[str, object]]]:
+    path.write_text(text)
+    status = main(["check", str(path), "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["file"] == str(path)
+    assert answer["ok"] is (status == 0)
+    return status, answer["problems"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "noid.toml"
+
+
+@pytest.mark.parametrize(("text", "key", "why"), REFUSED)
+def test_each_refusal_has_key_reason_and_remedy(
+    text: str, key: str, why: str, path: Path, capsys: Capture
+) -> None:
+    status, problems = check(path, text, capsys)
+    assert status == 1
+    key = str(path) if key == "configuration" else key
+    (found, *_) = [one for one in problems if one["key"] == key]
+    assert why in str(found["reason"])
+    assert found["remedy"]
+    assert found["refused"] is True
+
+
+def test_every_wrong_key_is_reported_at_once(path: Path, capsys: Capture) -> None:
+    text = "[host]\ninterface = []\nname = 1\n[dns]\nport = 0\n[plain]\n"
+    _, problems = check(path, text, capsys)
+    found = {one["key"]: one["remedy"] for one in problems}
+    assert found == {
+        "host.interface": "did you mean interfaces?",
+        "host.name": 'such as: name = ""',
+        "dns.port": "such as: port = 53",
+        "plain": "did you mean plane?",
+    }
+
+
+def test_a_glob_that_matches_nothing_is_a_warning(path: Path, capsys: Capture) -> None:
+    names = [name for _, name in socket.if_nameindex()]
+    text = f'[host]\ninterfaces = ["{names[0]}", "nothing*"]\nbackup = ["2001:db8::1", "none0"]'
+    status, problems = check(path, text, capsys)
+    assert status == 0
+    assert [(one["key"], one["refused"]) for one in problems] == [
+        ("host.interfaces", False),
+        ("host.backup", False),
+    ]
+    assert "'nothing*' matches no interface; there are " in str(problems[0]["reason"])
+
+
+def test_check_prints_reason_and_remedy_for_people(path: Path, capsys: Capture) -> None:
+    path.write_text("[dns]\nport = 0\n")
+    assert main(["check", str(path)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "wrong   dns.port: expected `int` >= 1",
+        "        remedy: such as: port = 53",
+    ]
+    path.write_text("")
+    assert main(["check", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: ok\n"
+
+
+def test_a_file_that_is_not_there_is_wrong(path: Path, capsys: Capture) -> None:
+    assert main(["check", str(path)]) == 1
+    assert f"{path}: cannot be read: No such file" in capsys.readouterr().out
+
+
+def test_without_a_file_there_are_defaults(
+    path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "USUAL_CONFIG", path)
+    monkeypatch.delenv("NOID_SOCKET", raising=False)
+    assert places.config_file(None) is None
+    assert main(["check"]) == 0
+    assert "noid runs with defaults" in capsys.readouterr().out
+    assert places.control_socket("") == DEFAULT_SOCKET
+    arguments = argparse.Namespace(config=None)
+    assert places.configuration(arguments) == Config()
+
+
+def test_commands_find_the_socket_in_the_usual_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "USUAL_CONFIG", path)
+    monkeypatch.delenv("NOID_SOCKET", raising=False)
+    path.write_text('[control]\nsocket = "/run/other.sock"')
+    assert places.control_socket("") == Path("/run/other.sock")
+    path.write_text("[control")
+    assert places.control_socket("") == DEFAULT_SOCKET
+    assert places.control_socket("/run/named.sock") == Path("/run/named.sock")
