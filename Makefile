@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # noid: everything a newcomer types. Needs root, Debian and Python 3.11 or newer.
 #
 #   make demo    installs what is missing and shows a connection outlive its provider

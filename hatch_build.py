@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Compiles the data plane for the kernel while the package is built.
 
 Debian's clang does it where it is installed; elsewhere the compiler in PyPI's ziglang, which the
@@ -8,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -44,10 +46,16 @@ class ObjectBuilder(BuildHookInterface):
                 check=True,
             )
         build_data["artifacts"].append(str(OBJECT))
+        build_data["tag"] = f"py3-none-{_platform()}"
 
     def clean(self, versions: list[str]) -> None:
         """Removes the object."""
         (Path(self.root) / OBJECT).unlink(missing_ok=True)
+
+
+def _platform() -> str:
+    """The machine of a wheel, since the object has its byte order; no library of it is linked."""
+    return sysconfig.get_platform().replace("linux-", "manylinux_2_17_").replace("-", "_")
 
 
 def _clang() -> str | None:

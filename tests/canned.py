@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A real control socket whose commands have canned answers, served by a thread of its own."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How the tests run: the profiles of hypothesis, and what a skip means."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What an object consists of, as comparable values: to show that a reset one equals a new one."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The rooms of docs/architecture.md, held against the imports of the code."""
 
 import ast
@@ -224,3 +225,32 @@ def test_every_file_reads_in_one_sitting(name: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < FUNCTION_LINES_MAX, node.name
+
+
+# --- licences -------------------------------------------------------------------------------------
+
+MIT = "SPDX-License-Identifier: MIT"
+EITHER = "SPDX-License-Identifier: MIT OR GPL-2.0-only"
+FIRST_LINES = 2
+"""The first line, or the second, after that of the interpreter."""
+SOURCE_PLACES = ("src", "tests", "scripts", "contrib", ".ci")
+SOURCE_KINDS = {".py", ".c", ".h", ".sh", ".service", ".socket", ".toml", ""}
+NOT_SOURCES = {"changelog", "control", "copyright", "format", "py.typed", ".ready"}
+
+
+def sources() -> list[Path]:
+    found = [ROOT / "hatch_build.py", ROOT / "Makefile"]
+    for place in SOURCE_PLACES:
+        for path in sorted((ROOT / place).rglob("*")):
+            if path.is_file() and path.suffix in SOURCE_KINDS and path.name not in NOT_SOURCES:
+                found.append(path)
+    return found
+
+
+def test_every_source_file_names_its_licence() -> None:
+    paths = sources()
+    assert len(paths) > 400
+    for path in paths:
+        head = path.read_text(encoding="utf-8").splitlines()[:FIRST_LINES]
+        licence = EITHER if path.suffix in {".c", ".h"} else MIT
+        assert any(line.strip("/*# ") == licence for line in head), f"{path} lacks: {licence}"

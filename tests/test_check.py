@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid check``: every problem of a file at once, and where commands find file and socket."""
 
 import argparse

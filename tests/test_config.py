@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The configuration file: taken as a whole, or refused with the key and the reason."""
 
 import json

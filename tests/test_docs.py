@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The pages under docs/, held against the code, the tests and the draft they speak of."""
 
 import ast

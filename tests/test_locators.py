@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Locators as text and as octets, and which addresses may be one [D23]."""
 
 import pytest

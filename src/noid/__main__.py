@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``python -m noid`` is the ``noid`` command."""
 
 import sys

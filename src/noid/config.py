@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The configuration file: one TOML file, read once, refused as a whole or taken as a whole.
 
 A host needs no more than an upstream resolver, and even that is taken from /etc/resolv.conf where

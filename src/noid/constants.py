@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every number with a meaning: the protocol's first, then the limits we set ourselves.
 
 Each limit on a buffer, table, retry, rate or set has its name here, and a test that reaches it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every error noid raises, on one screen.
 
 Three kinds of fault are never mixed. What a remote host does wrong is not an exception at all but a

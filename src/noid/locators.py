@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Locators and the sets they stand in.
 
 A locator, and so an AID, which "is always one member of A's locator set" [draft §2.1], is its 16

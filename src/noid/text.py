@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Text of others, before it reaches a terminal, a log or JSON. Pure. Pure.
 
 A name of the DNS, a reason out of a packet, a word of the command line or the name of a device may

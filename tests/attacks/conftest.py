@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Servers that answer as a test says."""
 
 from tests.dns.conftest import pretend

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Packets with any source, as an attacker makes them."""
 
 import socket

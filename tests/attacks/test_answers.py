@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Answers that nobody asked for: to whom they go, and how many octets they have [D9].
 
 Attacker: anybody who can send packets with any source. Guaranteed: no answer goes to an address

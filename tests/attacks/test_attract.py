@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An attacker on the path of one provider sets a context up in the name of the peer [D39].
 
 He runs the real engine with the peer's AID and a label of his own. He reads, and lets nothing

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Strangers and local users who try to use up the descriptors of the daemon [D46]."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Data that is nobody's hides no silence, and moves nothing [D41].
 
 Attacker: off the path, knows label and locators of a context, and sends data with any source.

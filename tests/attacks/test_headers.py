@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Header chains that two parsers could read in two ways [D2, D6].
 
 Attacker: anybody who can send packets to the host; for data, one who knows a label and locators.

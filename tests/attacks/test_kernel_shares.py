@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Packets that make the kernel's programs call the daemon: each /48 has its share [D46]."""
 
 import os

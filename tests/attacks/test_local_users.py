@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A local user that asks much does not make the names of another user fail [D46]."""
 
 import asyncio

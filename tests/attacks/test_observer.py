@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An observer has every packet of a conversation, its set-up too, and this code [D40].
 
 It does not stop packets. What it sends has any source it likes, and any checksum that fits.

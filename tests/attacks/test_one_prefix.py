@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One /48 with real handshakes: it fills no table for others [D46]."""
 
 from random import Random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A host on no path asks which labels are in use, by what is and is not answered [D41]."""
 
 import dataclasses

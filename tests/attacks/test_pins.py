@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Pins of another user are neither adopted nor removed [D36]."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the raw sockets of noid take: nothing out of fragments, nor behind headers below M6 [D6].
 
 Attacker: a peer with a context, whose data the stack reassembles, or anybody who can send packets.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A name that lists an address of this host, or of no host, makes no peer (DNS rebinding) [D23].
 
 The program gets what it would get without noid; what it does with such addresses is its affair.

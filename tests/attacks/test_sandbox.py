@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """noid as its own user, with four capabilities and what contrib/systemd/noid.service takes away."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Peers whose names are in zones that answer nothing cost few questions, and delay nobody [D46].
 
 A peer that completes the set-up chooses what is asked because of it: its reverse zone may name four

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Forged answers in the name of the resolver are dropped and counted [RFC 5452]."""
 
 import asyncio

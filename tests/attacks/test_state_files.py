@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Damaged or odd state files, and a disk that takes nothing, do not prevent the start [D49]."""
 
 import json

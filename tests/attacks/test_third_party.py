@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A name that lists a third party's address beside its owner's, whose PTR is late or missing [D38].
 
 The attacker has a zone and an address of its own, forges no source address, and completes whatever

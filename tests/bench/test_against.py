@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A bench at two commits by turns."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The benches: each runs small, and says what it should, as JSON and as a table."""
 
 import json

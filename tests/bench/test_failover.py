@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The failover bench: its options, its pictures, and one small run."""
 
 import contextlib

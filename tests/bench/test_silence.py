@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the failover bench computes from the records of a run."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The yardstick of this machine, and figures divided by it."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The control socket, over a real unix socket."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reports as people and programs read them."""
 
 import json

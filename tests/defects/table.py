@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Deliberate defects: what is taken out of the code, and the tests that must notice."""
 
 from dataclasses import dataclass

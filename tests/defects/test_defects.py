@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The tests bite: each deliberate defect, planted in a copy of the package, is noticed."""
 
 import os

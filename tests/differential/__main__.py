@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Plays generated packets before the law, the programs, the stack and the second implementation.
 
     python -m tests.differential COUNT [SEED] [--keep FILE]

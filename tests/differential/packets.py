@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Packets from the network, generated from a seed, with structure: what parsers could disagree on.
 
 Header chains, hop-by-hop options, fragments, nesting, truncation at every length, padding behind

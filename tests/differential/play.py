@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Plays a packet before every player, and says where they differ."""
 
 from collections import Counter

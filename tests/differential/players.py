@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Those who judge a generated packet: the law, the programs, the stack's raw sockets, the second.
 
 Every player says the outcome by the name of ``Outcome``, and what is restored or held.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every parser of noid, the kernel's stack and the second implementation judge packets alike.
 
 Attacker: anybody who can send packets to the host. The corpus has packets that parsers judged

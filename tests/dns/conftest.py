@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Real servers for the DNS tests: NSD with a zone of ours, and servers that misbehave on order."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whether a resolver answers: found out beside everything else, reported once [D49]."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the stub does when the shim does not believe that a name's address is the name's [D33]."""
 
 import dns.message

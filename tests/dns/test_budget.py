@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many questions are asked because of peers that came by themselves [D46]."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The programs that people have, asking the stub as they ask any resolver: on ::1, port 53."""
 
 import asyncio

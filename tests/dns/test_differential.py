@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Questions of every type, put to Unbound directly and through the stub: the answers are equal."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``require_dnssec`` [D32]: a signed zone in NSD, and Unbound, which validates with our anchor."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid zone``, ``noid lookup``; §3.1, §7.13 and §16.2 of the draft in front of Unbound."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is read of queries and responses straight from their octets, and what is kept of them."""
 
 import asyncio

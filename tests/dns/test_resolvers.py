@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Resolvers that misbehave, and the sources they are asked from."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The stub as a server: whatever arrives, how much at one time, starting and stopping."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Questions to resolvers have a share of the descriptors, and work at its end [D46]."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The resolver of the host's programs, asked as a program would ask it."""
 
 import asyncio

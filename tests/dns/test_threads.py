@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a thread of a test raises is reported as such."""
 
 import subprocess

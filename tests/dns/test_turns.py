@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whose query goes to the resolvers next."""
 
 import asyncio

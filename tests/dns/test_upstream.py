@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The client of the resolvers, against a real server and against servers that misbehave."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which locators are really one host's: from both ends, in every order [D14, D29, D30]."""
 
 from dataclasses import dataclass

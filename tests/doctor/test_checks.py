@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid doctor`` in a network of its own, in front of a real resolver."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid doctor`` behind rules that are really there, and the rules it inserts."""
 
 import json

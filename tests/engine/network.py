@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Two real engines and the network between them, for scenarios that read as prose.
 
 Time is virtual and moves only when a test says so. The DNS is a small table, always right.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a host keeps count of, and forgets in time: labels, peers in use, probation, questions."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A context an earlier daemon left is taken up: it goes on under its label and sets [D36]."""
 
 from dataclasses import replace

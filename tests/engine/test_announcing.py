@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A host receives by a label from before it announces the label [D48]."""
 
 from collections.abc import Callable

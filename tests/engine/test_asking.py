@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A pair that is suspected is asked, and left only if it is silent [D43]."""
 
 from noid.constants import (

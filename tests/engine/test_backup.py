@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Locators that are to be used only where no other works [D20, D22]."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The close exchange, with the draft's three examples [draft Appendix A, D19]."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The birthday counter and the key of the reset tokens outlive the host [draft §7.14, D35]."""
 
 from pathlib import Path

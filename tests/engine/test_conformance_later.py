@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the draft says of UR, UA, UC, CLOSE and data [draft §7.7-7.12, Appendix A], by sentence."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the draft says of INIT, CC, CCR and CONF, sentence by sentence [draft §7.2-7.6, §7.13]."""
 
 import dataclasses

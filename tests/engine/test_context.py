@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a context makes of sets and flags [draft §3.2, §4.1 step 6, D21, D37]."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the rooms of the engine share: options, chance, tables [D7, D16, D17, D31, D37]."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the DNS says, late, again, or not at all, and what it changes [draft §7.13; D30, D31]."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What each message of a set-up says, field by field, also what its receiver does not read yet."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a peer of ours may say for as long as it likes: nothing here grows with it, or breaks."""
 
 import dataclasses

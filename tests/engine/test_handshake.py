@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Setting a context up [draft §4.1, §4.3, §7.2-7.6]."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Set-up where messages are lost or come from elsewhere [draft §4.4, §7.4; D7, D16]."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is known of one pair of locators [D43]."""
 
 from noid.constants import (

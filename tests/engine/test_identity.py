@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The name under which a peer was proven is its identity; its AID may leave the DNS [D44]."""
 
 from noid.constants import LOOK_AGAIN_MIN, MINUTE, SECOND, VERIFY_AGAIN_MIN

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The law as people read it says what the law says, and all of it."""
 
 from noid.engine.illustration import (

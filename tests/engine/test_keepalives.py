@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Keepalives of a host that receives data and sends none [D42]."""
 
 import dataclasses

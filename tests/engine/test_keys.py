@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Both ends of a set-up agree on a key, and what is not made with it counts for nothing [D40]."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Locators whose owner calls them deprecated or broken are left in time [D20, D25]."""
 
 import pytest

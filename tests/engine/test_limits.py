@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every limit of the engine has a name, and is reached here or in the test of what it limits."""
 
 import ast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """State that one end has lost [draft §5, §7.12; D15, D18]."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Round trips are measured only on messages that were sent once [D43]."""
 
 from noid.constants import (

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What names and the DNS can and cannot do to a context [draft §3.1, §7.13, §16.2; D31, D33]."""
 
 import dataclasses

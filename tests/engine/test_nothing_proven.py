@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A context whose peer's locators are all refuted must not keep the peer from beginning anew."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Plain packets for as long as the locators in use are the AIDs [D28]."""
 
 import dataclasses

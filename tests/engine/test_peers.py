@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whom the shim knows: names with the same address, and strangers [draft §5.2, §16.2; D33, D34]."""
 
 from ipaddress import IPv6Network

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Contexts whose CC did not go to the AID: nothing until the DNS has spoken [D37]."""
 
 from noid.constants import (

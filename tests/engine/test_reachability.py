@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Pairs of locators that die, and pairs that take their place [draft §4.4, D20, D21]."""
 
 import pytest

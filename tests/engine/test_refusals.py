@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the network may say and gain nothing by: forged, late, repeated, broken [D8, D13, D37]."""
 
 import dataclasses

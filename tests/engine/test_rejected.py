@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """ICMPv6 errors are hints: a probe in the form of data decides, by its own result [D47]."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is said again: how soon, over which pair, in which form [D6, D16, D19, D20]."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A search for a working pair, and data that travels plain while there is none [D43, D47]."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Nothing of a first life is left in the second one of a context, a peer or a host."""
 
 import dataclasses

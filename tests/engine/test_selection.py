@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """In which order pairs of locators are tried [D20]."""
 
 from noid.constants import MINUTE, SECOND

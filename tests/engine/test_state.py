@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The law, the timers and the keyed hashes."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Two engines, a bad network and a moody DNS: whatever happens, these things hold.
 
 The model is small: which packets were sent, and which locators the DNS proves. Everything else that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the operator is told, word for word: ``noid monitor`` is all of an engine that he sees."""
 
 import dataclasses

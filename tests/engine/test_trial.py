@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A UC that proves nothing makes the host ask whether the peer has the context [D39]."""
 
 import dataclasses

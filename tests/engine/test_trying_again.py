@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Nothing is given up permanently: unable peers and updates that expired are tried again [D45]."""
 
 from noid.constants import (

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """With very many contexts no event takes long: what concerns all of them is done in turns."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sets that change while a context is being made reach the peer all the same [draft §4.5]."""
 
 import dataclasses

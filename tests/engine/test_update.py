@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How Update Requests are acknowledged, and in which form [draft §7.8, D20]."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """When the DNS is asked, and who gets what it answers [draft §7.13, D30, D31]."""
 
 from noid.constants import (

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The law of the data plane: out and in again is identity, and nothing foreign gets through."""
 
 import dataclasses

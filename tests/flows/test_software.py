@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The packet path in software: what leaves, what is delivered, what the engine is to know."""
 
 import dataclasses

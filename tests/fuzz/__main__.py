@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``python -m tests.fuzz [SECONDS] [TARGET ...]``: fuzzes targets, guided by coverage.
 
 An input that raises, hangs for ten seconds or takes more memory than there is for one ends the run:

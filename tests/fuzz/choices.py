@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Decisions drawn from octets, so that whatever makes octets can make a story."""
 
 from collections.abc import Sequence

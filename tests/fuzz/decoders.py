@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Everything that makes values of octets: it makes them, or says WireError, and nothing else."""
 
 import contextlib

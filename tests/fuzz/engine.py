@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``Host.handle`` and whatever the network, the peer, the plane or the DNS may say to it.
 
 Octets become a story: a host in some state, and then events. The messages among them are any

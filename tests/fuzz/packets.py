@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whole packets from the network: two parsers that share nothing judge them alike."""
 
 from noid.flows.software import SoftwareDatapath

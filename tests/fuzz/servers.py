@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The rooms that listen: the DNS stub, the resolver client, the control socket.
 
 Each input is one conversation over a real socket of loopback or of a temporary directory.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A host in every state there is, with a network around it that goes on living."""
 
 import dataclasses

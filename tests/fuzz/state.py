@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The files of the state directory: with anything in them the daemon starts, and says so."""
 
 import tempfile

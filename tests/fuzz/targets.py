@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is fuzzed: name -> a function that takes any octets and must return."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whatever the octets, nothing raises and nothing grows: each target of ``make fuzz``, in short."""
 
 from random import Random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sockets of a service manager are taken by the process they are for, and checked."""
 
 import socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kernel's messages about the network: those that matter, and those that are no messages."""
 
 import struct

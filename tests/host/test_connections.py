@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which addresses programs have connections between, by the real kernel and by tables it wrote."""
 
 import asyncio

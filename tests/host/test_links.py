@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which addresses of a link may be locators, by the flags that the kernel gives them."""
 
 import pytest

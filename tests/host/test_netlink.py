@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which addresses of a host are locators, and what is to be said of them [D20, D22, D23, D25]."""
 
 import contextlib

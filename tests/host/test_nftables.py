@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """nft as a program: what it prints, and what is done when it refuses."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The event loop with exact timers waits for files and times as any other."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Turning the host's resolver to noid and back, on a file that is not the host's."""
 
 import os

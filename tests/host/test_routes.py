@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Very many routes are added, listed and removed with few calls."""
 
 import socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A second implementation that acts by itself: a host with one peer [§6, §7, §8].
 
 Written from docs/protocol.md and nothing else, with the standard library alone. It resolves the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a second implementation makes of a packet that arrives, from docs/protocol.md alone [§3].
 
 ``arrived`` is the parser of the node; ``judge`` is what becomes of the packet, by its label.

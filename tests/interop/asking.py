@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The questions of a second implementation to a DNS server, and when they are asked again [§7]."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A lab with noid on b, and the second implementation on a."""
 
 from collections.abc import Iterator

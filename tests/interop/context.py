@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What one end of a context knows, and the messages it says, in a second implementation.
 
 Written from docs/protocol.md and nothing else. Sections in brackets are those of that page.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """X25519 of a second implementation, written from RFC 7748 §5 with the standard library alone."""
 
 P = 2**255 - 19

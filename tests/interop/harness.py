@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How the tests of interoperability run the second implementation, and look at noid."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the DNS says about a peer, asked and judged by a second implementation [§7].
 
 Written from docs/protocol.md, with the standard library alone. ``ask`` and ``read`` are the octets

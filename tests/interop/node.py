@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The node that a second implementation runs on: its sockets, its clock, and who it talks to.
 
 What the test says comes in as lines of JSON; what happens goes out as lines of JSON.

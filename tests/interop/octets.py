@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The octets of a second implementation, written from docs/protocol.md and nothing else.
 
 Control messages and their options, checksums, and packets; who sends what when is in ``second``.

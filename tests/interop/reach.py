@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The search for a pair that works, in a second implementation [§9].
 
 It asks the pair in use first, and with it the others, one after another. Another pair is used only

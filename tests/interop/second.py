@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A second implementation of the protocol, written from docs/protocol.md and nothing else.
 
 It shares no line with noid: the standard library is all it needs, and it runs as a program of its

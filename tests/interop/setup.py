@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Setting a context up, as initiator and as responder, in a second implementation [§6]."""
 
 import hashlib

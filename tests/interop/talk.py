@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A context as a host that acts by itself keeps it: the sets, and the pair in use [§1, §6]."""
 
 from dataclasses import dataclass, field

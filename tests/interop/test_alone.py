@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """noid and a second implementation that acts by itself: set-up, the DNS, updates, failures.
 
 On host b of a lab runs noid, on each of its planes in turn, on host a ``alone``, which knows §6 to

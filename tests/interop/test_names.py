@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """noid and the second implementation come to the same of the same DNS [§7 of docs/protocol.md]."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """noid and a second implementation of its protocol understand each other.
 
 On host b of a lab runs noid, on host a nothing but ``second``, which knows the protocol from

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is above M6 in a second implementation: datagrams with numbers, and their echoes."""
 
 import struct

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What tshark reads in a capture, as rows of named fields."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Labs for tests: built once a module, skipped where they cannot be, failed where they must be."""
 
 import os

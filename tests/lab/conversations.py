@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs on one host whose words come back from the other, for as long as a test wants."""
 
 import contextlib

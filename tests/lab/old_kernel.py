@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs noid as on a kernel that does not know some of bpf(2): ``python -m tests.lab.old_kernel``.
 
 The first argument names the commands that fail with EINVAL, which is what a kernel says that has

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How a test gives privilege up."""
 
 from typing import Final

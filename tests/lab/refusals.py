@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """noid where it cannot run, and what it says and leaves behind."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a provider sees of noid, read by tshark."""
 
 import contextlib

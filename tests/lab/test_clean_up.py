@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid down`` leaves a host as it was; a host whose noid has ended reaches what it did [D49]."""
 
 import functools

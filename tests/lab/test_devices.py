@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Uplinks that carry less than others, and packets that are for other devices on them."""
 
 import socket

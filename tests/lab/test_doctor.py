@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid doctor`` beside a running noid, behind rules that keep it from working."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Each fault does what it says, and is undone without a trace, on hosts without noid."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Our programs and those of others on the same devices, by tcx and by clsact."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """ESP and AH are above the shim: an association between AIDs holds by every locator [draft §12].
 
 Both ends of the associations are in user space (scapy): not every kernel has ESP and AH for IPv6.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A kernel or an operator that does not let the programs in: one line that says what is missing."""
 
 import contextlib

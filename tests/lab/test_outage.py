@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A host whose noid starts during an outage is not worse off than without noid [D49]."""
 
 import contextlib

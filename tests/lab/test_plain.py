@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where there is no M6, everything is as without noid: peers, the host itself, what it leaves."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What noid cannot do it says in one line, and leaves nothing behind; what it does, it tells."""
 
 import contextlib

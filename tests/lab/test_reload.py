@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A daemon reads its configuration again: by ``noid reload``, and by SIGHUP."""
 
 import json

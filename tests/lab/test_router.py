@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A router that runs noid for itself, on the way between two hosts that do."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The data plane in the kernel goes on without its daemon, and the next one takes it up [D36]."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tutorial does by hand: look into a host of a lab, let a provider die, look again."""
 
 import json

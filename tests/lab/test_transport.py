@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What programs send each other is carried by a context, and goes on when a provider dies."""
 
 import socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is pure of the faults and the variants of a lab: plans, rules and messages."""
 
 import ipaddress

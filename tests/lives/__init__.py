@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """Second lives, clean-up and failures of what touches the host."""

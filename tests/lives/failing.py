@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lets any call into the system fail once: which calls there are is seen while a part works.
 
 A call is known by the lines of noid from which it is made, and by its name, whatever of other

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a host has at one moment, as far as a part of noid may change it."""
 
 import contextlib

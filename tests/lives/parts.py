@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The parts of noid that open something on a host: how each is opened, used and closed again."""
 
 import asyncio

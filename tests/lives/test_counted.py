@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the kernel refuses of a plane that is at work is counted."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Nothing of a daemon that has ended is in the life of the next one, or on the host after that."""
 
 import contextlib

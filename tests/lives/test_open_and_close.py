@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whatever a part of noid opens on a host, its end leaves the host as it was before."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """After any history a plane without flows is as it was before its first one."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of the planes share: where a plane in the kernel pins."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs in the kernel that are not ours, and who hangs on a hook."""
 
 import ctypes

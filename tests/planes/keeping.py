@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A plane in the kernel and the watch over its host, on a host of its own with two uplinks."""
 
 import asyncio

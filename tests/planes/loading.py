@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The programs, loaded for tests: every device of theirs is the loopback."""
 
 from pathlib import Path

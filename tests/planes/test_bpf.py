@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The programs in the kernel do to packets what rewrite.py says, bit for bit."""
 
 import errno

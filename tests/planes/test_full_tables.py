@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A table of the kernel that is full is counted, and used again once there is room."""
 
 from pathlib import Path

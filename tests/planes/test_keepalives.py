@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One-way traffic in the kernel: when a keepalive is due, and what is silence [D42]."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The plane in the kernel on a host of its own: what it keeps is bounded."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Entries and reports have every value where the other side looks for it, in C and in Python."""
 
 import ctypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the programs need is found out by asking; a refusal says why, with the words in a file."""
 
 import asyncio

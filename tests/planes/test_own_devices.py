@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Devices of ours that others remove or change are restored, and uplinks are followed."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What `noid doctor` says of the plane a host would get."""
 
 import os

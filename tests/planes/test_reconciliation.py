@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What others remove from a host that noid runs on is restored, counted and reported."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the kernel refuses is counted, and tried again."""
 
 import asyncio

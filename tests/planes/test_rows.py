@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rows of uplinks, what flows need, routes and rules that are wanted: values alone."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Packets that wait for the neighbour of an uplink leave with their own mark, and are counted."""
 
 import json

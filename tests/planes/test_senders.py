@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The raw sockets that packets leave by: few, and one for all strangers."""
 
 import contextlib

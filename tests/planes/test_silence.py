@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Silence of a flow is noticed though no packet leaves: by a timer of the kernel, or by a scan."""
 
 import asyncio

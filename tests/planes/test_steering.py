@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Routes to M6 peers: by the uplink of the AID, and by our own device for when that is down."""
 
 import socket

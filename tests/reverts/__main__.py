@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``python -m tests.reverts``: takes back each fix, and says which law notices, and how soon."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Plants a revert in a copy of the package, and plays a family until a law notices."""
 
 import contextlib

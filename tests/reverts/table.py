@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fixes taken back, one at a time: what a law of the simulator must notice."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The laws bite: each fix that is taken back, in a copy of the package, is noticed."""
 
 from pathlib import Path

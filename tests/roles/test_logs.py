@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The log is rate limited by kind, and reports what it left out."""
 
 import asyncio

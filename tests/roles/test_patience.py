@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What others undo is done again a few times at once, and at a rate from then on."""
 
 import pytest

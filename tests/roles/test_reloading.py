@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What of a changed configuration a running daemon applies."""
 
 import msgspec

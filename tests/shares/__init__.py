@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The shares of sources, apart from what they are shares of."""

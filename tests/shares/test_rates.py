@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rates that sources share."""
 
 from hypothesis import given

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tables that sources share, held against a table that is looked through from end to end."""
 
 from collections import Counter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Histories that violated a law once, each as short as it can be; they violate none any more."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The laws over time: each holds where it should, and each fires where an engine is broken."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The lines and the DNS of the simulated world do what they are told, each way apart."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A provider fails under many hosts: what is counted, and what that says of sizes not simulated."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The simulator: same seed, same run; seeds and attacks pass; a broken engine is found out."""
 
 import json

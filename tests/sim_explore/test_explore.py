@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every interleaving of the small worlds, within bounds that fit a test; broken engines are found.
 
 A deeper walk is one command, ``noid sim explore``, and takes minutes.

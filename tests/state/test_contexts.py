@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a daemon leaves of its contexts, and what the next one finds."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Stable storage: the birthday counts up, the key stays, and a bad file is told [D35]."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The contexts of an earlier daemon are found page by page, as long as the kernel carries them."""
 
 import os

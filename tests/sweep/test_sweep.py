@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A sweep plays every history once, keeps what came of it, and goes on where it was."""
 
 import json

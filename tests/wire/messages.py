@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One message of each code, and strategies for any message."""
 
 from hypothesis import strategies as st

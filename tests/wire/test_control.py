@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Control messages: octets and values, both ways, and everything that is not a message."""
 
 import struct

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The IPv6 header, the checksum, the slots and the ICMPv6 errors, against scapy and by property."""
 
 import pytest

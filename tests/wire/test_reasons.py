@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is wrong with octets, and where: every refusal says both, and is counted by the one."""
 
 import pytest

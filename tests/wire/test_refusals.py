@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Octets that say one thing in their lengths and another in what follows."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How long a daemon that starts again takes over very many contexts, and if it answers then."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One bench at this commit and at an earlier one by turns: ``noid bench NAME --against COMMIT``.
 
 What else the machine does meets both. The earlier commit is built into a temporary directory, and
@@ -22,8 +23,6 @@ import noid
 from noid.bench.report import Fact, Report, Series, Watch
 from noid.errors import PlatformError, UsageError
 
-PARTS: Final = ("src", "pyproject.toml", "hatch_build.py", "README.md")
-"""What of a commit its package is built from."""
 OBJECT: Final = Path("noid/planes/bpf/programs/host.bpf.o")
 SIDES: Final = ("now to then", "now", "then")
 PREFIX: Final = "noid-bench-"
@@ -158,7 +157,7 @@ def _check_out(commit: str, tree: Path) -> None:
     found = subprocess.run(words, capture_output=True, text=True, check=False)
     if found.returncode != 0:
         raise UsageError(f"--against {commit}: there is no such commit in {repository}")
-    words = [*git, "archive", "--format=tar", found.stdout.strip(), "--", *PARTS]
+    words = [*git, "archive", "--format=tar", found.stdout.strip()]
     done = subprocess.run(words, capture_output=True, check=False)
     if done.returncode != 0:
         raise PlatformError("git archive", done.returncode, done.stderr.decode(errors="replace"))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What attacks a lab in ``noid bench under-attack``: a program for inside a namespace.
 
     python -m noid.bench.assault flood --inits 30000 --strangers 30000 --requests 1500 --label 7

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How much memory a context takes, of many that stand in one process."""
 
 import argparse

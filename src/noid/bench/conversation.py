@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One conversation between the hosts of a lab, run by the two ends of ``traffic``."""
 
 import math

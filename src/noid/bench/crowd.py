@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The peers of ``noid bench mass-failover``: one process that answers for all of them.
 
     python -m noid.bench.crowd MODEL

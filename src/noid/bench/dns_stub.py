@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many queries the stub resolver answers in a second: from memory, and from Unbound."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many peers are verified in a second by forward and reverse DNS [draft §3.1, D29]."""
 
 import argparse

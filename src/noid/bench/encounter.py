@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Two engines that meet: a server that stays, and clients that come one after another.
 
 All are real engines with two locators each. What one orders, the other is given at once, and the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How long an application waits when its provider, its access line or its uplink fails."""
 
 import argparse

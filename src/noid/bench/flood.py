@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many INITs a responder answers in a second, and what it keeps of them: nothing [D8, D9]."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many TCP requests are answered in a second, noid to plain IPv6."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How long traffic waits when very many contexts lose their uplink at once."""
 
 import argparse

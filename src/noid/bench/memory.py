@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How much memory the process has, and how much of it Python objects are."""
 
 import gc

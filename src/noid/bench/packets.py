@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many small UDP packets arrive in a second, noid to plain IPv6."""
 
 import argparse

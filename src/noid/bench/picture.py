@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What arrived around a fault, drawn as SVG for the documentation; needs matplotlib."""
 
 import importlib.util
@@ -22,7 +23,7 @@ def check_matplotlib() -> None:
         Unsupported: matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise Unsupported("--plot", "it needs matplotlib: pip install 'noid[bench]'")
+        raise Unsupported("--plot", "it needs matplotlib: pip install 'noid-m6[bench]'")
 
 
 def draw(path: Path, title: str, curves: Mapping[str, Sequence[int]], *, packets: bool) -> None:

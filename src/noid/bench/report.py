@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a bench is, and what it says: series of measurements, and facts beside them.
 
 A bench is a module of this package with a ``BENCH``; ``noid.cli.bench`` lists them and needs to

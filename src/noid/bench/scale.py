@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a packet costs in the kernel with one context, and with a million, under traffic."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many contexts two engines can set up in a second [draft §4.1]."""
 
 import argparse

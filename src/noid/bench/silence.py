@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a run of ``noid bench failover`` shows, computed from its records. Pure."""
 
 import math

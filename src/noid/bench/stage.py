@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What ``noid bench failover`` plays on: one lab for each way to survive a fault.
 
 Every run starts from the same state: the network is whole, the daemons are new and remember

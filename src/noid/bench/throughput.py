@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How fast one TCP stream is, noid to plain IPv6."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The sender and the receiver of ``noid bench failover``: a program for inside a namespace.
 
     python -m noid.bench.traffic client bulk in --address ADDRESS --port PORT --record FILE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Two labs that differ in noid alone, measured by turns: the ratio of each turn is what counts.
 
 What else the machine does meanwhile meets both.

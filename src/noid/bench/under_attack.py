@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How long failover and stub take while a host is attacked on all sides [D46]."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How fast this machine is at this moment, so that figures of different machines can be compared.
 
 The yardstick is the processor time of two fixed loops, one of the interpreter and one of a hash.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid bench``: the figures that docs/performance.md quotes, measured on this machine."""
 
 import argparse
@@ -30,6 +31,7 @@ from noid.bench import (
 from noid.bench.report import Bench, Report, Watch, positive
 from noid.bench.yardstick import Yardstick
 from noid.cli.output import say
+from noid.cli.table import SUMMARIES
 from noid.lab.interruption import interruptible
 from noid.text import json_line
 
@@ -64,7 +66,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds ``bench`` with a command for each bench."""
     bench = commands.add_parser(
         "bench",
-        help="how fast and how large: the figures of the documentation, measured again",
+        help=SUMMARIES["bench"],
         description=(
             "Measures the figures of docs/performance.md on this machine. A rate is measured\n"
             "several times. Let the machine do nothing else. Compare machines and commits by\n"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid check``, ``noid reload``: the configuration, before and while a daemon runs by it."""
 
 import argparse
@@ -8,6 +9,7 @@ from typing import Final
 
 from noid.cli.output import say
 from noid.cli.places import NAMED_CONFIG, USUAL_CONFIG, add_socket, config_file
+from noid.cli.table import SUMMARIES
 from noid.config import parse_config, problems, read_text, unmatched_globs
 from noid.control.channel import ask
 from noid.errors import ConfigError
@@ -22,7 +24,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds ``check`` and ``reload``."""
     check = commands.add_parser(
         "check",
-        help="validate the configuration file",
+        help=SUMMARIES["check"],
         description=(
             "Validates the configuration file: for each problem the key, the reason and a remedy.\n"
             "Exit status 0 if noid takes the file; a warning is no reason not to."
@@ -42,7 +44,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     check.set_defaults(handler=check_file)
     reload = commands.add_parser(
         "reload",
-        help="apply changes of the configuration file to the running daemon",
+        help=SUMMARIES["reload"],
         description=(
             "Lets the running daemon read its configuration file again, as SIGHUP does.\n"
             "Prints which changes are applied and which need a restart. A file that is refused\n"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid doctor``: everything a host needs, checked, and how to correct what is wrong."""
 
 import argparse
@@ -7,6 +8,7 @@ from pathlib import Path
 from noid.cli.names import DNS_PORT, check_host_name
 from noid.cli.output import say
 from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, port
+from noid.cli.table import SUMMARIES
 from noid.config import RESOLV_CONF
 from noid.dns.records import canonical_name
 from noid.doctor.checks import Doctor, Finding, Health
@@ -23,7 +25,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds ``doctor``."""
     doctor = commands.add_parser(
         "doctor",
-        help="checks everything this host needs, and says how to correct what is wrong",
+        help=SUMMARIES["doctor"],
         description=(
             "Looks at addresses, routes, DNS, resolver, firewall and kernel, the DNS as a peer\n"
             "would see it. Packets of M6 are sent through the host's own rules; none of them\n"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid status``, ``noid contexts``, ``noid monitor``: what a running daemon says of itself."""
 
 import argparse
@@ -6,33 +7,25 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from noid.cli.output import say
 from noid.cli.places import add_socket
+from noid.cli.table import SUMMARIES
 from noid.control.channel import ask, ask_rows, stream_events
 from noid.control.reports import line_of
 from noid.text import json_line, printable
 
-LINE_COLUMNS = 400
-"""More than any line has; a terminal wraps what is too long for it."""
 ROWS_MEASURED = 200
-"""By so many rows columns are made wide enough, before any is printed."""
+"""By so many rows, the heading among them, columns are made wide enough before any is printed."""
 COLUMNS = ("AID(local)", "AID(peer)", "state", "Lp(local)", "Lp(peer)", "Lsv(peer)", "name")
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``status``, ``contexts`` and ``monitor``."""
-    for name, handler, summary in (
-        ("status", status, "what the running daemon does, and what it dropped"),
-        ("contexts", contexts, "the host-pair contexts, as ip shows neighbours"),
-        ("monitor", monitor, "what happens, as it happens; ends with Ctrl-C"),
-    ):
+    for name, handler in (("status", status), ("contexts", contexts), ("monitor", monitor)):
         parser = commands.add_parser(
             name,
-            help=summary,
-            description=f"Shows {summary}.",
+            help=SUMMARIES[name],
+            description=f"Shows {SUMMARIES[name]}.",
             epilog=f"example:\n  noid {name} --json",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -47,10 +40,7 @@ def status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say(json_line(answer))
         return 0
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for key, value in _flat(answer):
-        table.add_row(printable(key), printable(value))
-    _print_table(table)
+    _print_columns((printable(key), printable(value)) for key, value in _flat(answer))
     return 0
 
 
@@ -60,7 +50,7 @@ def contexts(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json_list(found)
     else:
-        _print_columns(COLUMNS, map(_cells, found))
+        _print_columns(itertools.chain([COLUMNS], map(_cells, found)))
     return 0
 
 
@@ -82,15 +72,9 @@ def monitor(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_table(table: Table) -> None:
-    # As it is: rich would take the ":a:" of an IPv6 address for the name of an emoji, and fold
-    # addresses, which nobody can then copy or grep for.
-    Console(emoji=False, markup=False, width=LINE_COLUMNS).print(table)
-
-
-def _print_columns(heading: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
+def _print_columns(rows: Iterator[Sequence[str]]) -> None:
     """Prints lines as they come, in columns as wide as the first of them take."""
-    first = [heading, *itertools.islice(rows, ROWS_MEASURED)]
+    first = list(itertools.islice(rows, ROWS_MEASURED))
     widths = [max(map(len, column)) for column in zip(*first, strict=True)]
     for row in itertools.chain(first, rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid lab``: a network of real hosts on this machine, and what happens to them."""
 
 import argparse
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from noid.cli.output import say
+from noid.cli.table import SUMMARIES
 from noid.errors import UsageError
 from noid.lab import blackhole, inventory, machine, restart
 from noid.lab.demo import demonstrate, table_of
@@ -45,7 +47,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds ``lab`` with its own commands."""
     lab = commands.add_parser(
         "lab",
-        help="two multihomed hosts and their providers, in network namespaces of this machine",
+        help=SUMMARIES["lab"],
         description=(
             "Builds two multihomed hosts, a and b, their providers isp1 and isp2, a core and a\n"
             "name server out of network namespaces, and lets things happen to them. Needs root;\n"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The ``noid`` command: what is typed, turned into a call, and its failure into one line.
 
 Exit status: 0 done; 1 a clear refusal or failure, said in one line on standard error; 2 the words
@@ -5,14 +6,15 @@ of the call are off; 130 interrupted.
 """
 
 import argparse
+import importlib
 import os
 import sys
 from typing import NoReturn
 
 from noid import __version__
-from noid.cli import bench, check, doctor, inspect, lab, names, run, sim
 from noid.cli.output import say
-from noid.errors import ShimError
+from noid.cli.table import MODULES, SUMMARIES
+from noid.errors import ShimError, Unsupported
 from noid.text import printable
 
 INTERRUPTED = 130
@@ -20,8 +22,9 @@ INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command line; ``arguments`` without the program's name, the process's if None."""
-    parsed = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        parsed = parser(_command(words)).parse_args(words)
         status = int(parsed.handler(parsed))
         sys.stdout.flush()
     except ShimError as error:
@@ -44,8 +47,15 @@ class _Parser(argparse.ArgumentParser):
         super().exit(status, message and printable(message.removesuffix("\n")) + "\n")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The command line.
+
+    Args:
+        command: the only command whose options are needed; those of all commands if None.
+
+    Raises:
+        Unsupported: the command needs a library that is not installed.
+    """
     top: argparse.ArgumentParser = _Parser(
         prog="noid",
         description="IPv6 multihoming without IP identifiers: connections that outlive a provider.",
@@ -53,12 +63,29 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"noid {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    run.add_commands(commands)
-    check.add_commands(commands)
-    inspect.add_commands(commands)
-    names.add_commands(commands)
-    doctor.add_commands(commands)
-    lab.add_commands(commands)
-    sim.add_commands(commands)
-    bench.add_commands(commands)
+    for module, names in MODULES.items():
+        if command is None or command in names:
+            _add_commands(module, commands)
+        else:
+            for name in names:
+                commands.add_parser(name, help=SUMMARIES[name])
     return top
+
+
+def _command(words: list[str]) -> str:
+    """The command among the words of a call; empty if there is none."""
+    return next((word for word in words if not word.startswith("-")), "")
+
+
+def _add_commands(
+    name: str, commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
+) -> None:
+    try:
+        module = importlib.import_module(f"noid.cli.{name}")
+    except ModuleNotFoundError as error:
+        library = error.name or ""
+        if library.partition(".")[0] == "noid":
+            raise
+        needs = f"it needs {library}: pip install 'noid-m6[testbed]'"
+        raise Unsupported(f"noid {name}", needs) from None
+    module.add_commands(commands)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid zone``, ``noid lookup``, ``noid resolver``: the administrator's side of the DNS."""
 
 import argparse
@@ -8,6 +9,7 @@ from typing import Final
 
 from noid.cli.output import say
 from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, port
+from noid.cli.table import SUMMARIES
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
 from noid.constants import LOCATORS_MAX
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
@@ -38,7 +40,7 @@ RESOLVER_EXAMPLE: Final = "example:\n  noid resolver on\n  noid resolver off"
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``zone``, ``lookup`` and ``resolver``."""
-    zone = _add(commands, "zone", "the records this host needs in the DNS, in zone-file form")
+    zone = _add(commands, "zone")
     zone.epilog = ZONE_EXAMPLE
     zone.add_argument("name", metavar="NAME", nargs="?", help="default: host.name")
     zone.add_argument("--ttl", type=int, default=TTL_SECONDS, help="default: %(default)s s")
@@ -46,7 +48,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--locator", action="append", default=[], help="instead of the addresses of this host"
     )
     zone.set_defaults(handler=print_zone)
-    lookup = _add(commands, "lookup", "how the shim verifies a peer, step by step")
+    lookup = _add(commands, "lookup")
     lookup.epilog = LOOKUP_EXAMPLE
     lookup.add_argument("peer", metavar="NAME|ADDRESS", help="of the peer")
     lookup.add_argument("--resolver", type=address, metavar="ADDRESS", help=RESOLVER_HELP)
@@ -54,7 +56,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--port", type=port, default=DNS_PORT, help="its port; default: %(default)s"
     )
     lookup.set_defaults(handler=print_lookup)
-    resolver = _add(commands, "resolver", "whether programs ask noid: /etc/resolv.conf")
+    resolver = _add(commands, "resolver")
     resolver.epilog = RESOLVER_EXAMPLE
     resolver.add_argument("wanted", choices=("on", "off", "status"), help="which it shall be")
     resolver.add_argument(
@@ -64,8 +66,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
 ) -> argparse.ArgumentParser:
+    summary = SUMMARIES[name]
     parser = commands.add_parser(
         name,
         help=summary,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lines that commands print."""
 
 import sys

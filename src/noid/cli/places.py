@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where commands look for the configuration and the daemon, unless they are told.
 
 The environment may say it: NOID_CONFIG and NOID_SOCKET, as ``noid lab exec`` sets them.

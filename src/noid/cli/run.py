@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid run``: the daemon in the foreground, as systemd likes it; ``noid down``: its undoing."""
 
 import argparse
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from noid.cli.output import say
 from noid.cli.places import add_config, configuration
+from noid.cli.table import SUMMARIES
 from noid.config import Config
 from noid.control.channel import listens
 from noid.errors import UsageError
@@ -36,7 +38,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds ``run`` and ``down``."""
     run = commands.add_parser(
         "run",
-        help="run the shim on this host, in the foreground",
+        help=SUMMARIES["run"],
         description="Runs the M6 shim on this host until SIGINT or SIGTERM.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -46,7 +48,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     run.set_defaults(handler=run_daemon)
     down = commands.add_parser(
         "down",
-        help="remove what the data plane in the kernel keeps going without a daemon",
+        help=SUMMARIES["down"],
         description=(
             "Removes the programs, tables, devices, routes and rules of the data plane in the\n"
             "kernel, which go on when the daemon has ended, and the files that only the next\n"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid sim scale``: what the failure of a provider costs, by size."""
 
 import argparse

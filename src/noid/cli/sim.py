@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid sim``: the protocol in virtual time, under faults and attacks, from seeds."""
 
 import argparse
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from noid.cli import scale, sweep
 from noid.cli.output import say
+from noid.cli.table import SUMMARIES
 from noid.errors import UsageError
 from noid.sim.coverage import every_entry, states_in
 from noid.sim.history import History, decode
@@ -40,7 +42,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Adds ``sim`` with its own commands."""
     sim = commands.add_parser(
         "sim",
-        help="many hosts, a bad network and attackers, in virtual time",
+        help=SUMMARIES["sim"],
         description=(
             "Plays the protocol's own engines against loss, outages, reboots, a lying DNS and\n"
             "attackers, in virtual time, and checks after every step that nothing is wrong.\n"

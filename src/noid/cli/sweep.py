@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """``noid sim sweep``: every history and many seeds, on all cores or on a cluster."""
 
 import argparse

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """How people and programs observe and control a running daemon."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 r"""The control socket: how ``noid status`` and its like reach the daemon.
 
 One JSON value a line over a unix stream socket. A client sends ``{"command": NAME}`` and gets one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The engine's and the daemon's facts as people and programs read them: JSON objects, log lines."""
 
 import logging

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An AAAA response as the addresses of a peer, and reduced to one of them. Pure."""
 
 import copy

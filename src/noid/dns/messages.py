@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """DNS messages: the header, the codes, and whole messages as dnspython reads them. Pure.
 
 ``queries`` and ``responses`` read what nearly every message needs straight from its octets. What

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Queries as octets, and the responses that need nothing but the query. Pure.
 
 A query passes to the next server as it stands, but for its id, the case of its name and the EDNS

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """DNS questions and answers as the protocol sees them. Pure.
 
 The protocol asks three things: which locators has this name (AAAA), which names has this locator

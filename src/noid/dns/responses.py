@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Responses as octets, for how long they may be used, and those that are kept. Pure.
 
 A response passes through as it stands. What has to be known of it is where the times to live stand

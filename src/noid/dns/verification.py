@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which locators are really one host's, by forward and reverse DNS [draft §3.1, §7.13; D14, D29].
 
 A locator of a peer may become a destination only when the name of the peer lists it (forward) and

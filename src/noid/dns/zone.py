@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The records a host needs in the DNS, as lines of a zone file. Pure."""
 
 import re

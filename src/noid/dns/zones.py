@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which names one name server answers for, as far as a name tells. Pure.
 
 What is known of a zone is its name alone: the last two labels of a host's name, the 48 bits of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One attempt at getting M6 packets through the rules of a host: each packet is sent once.
 
 A packet passes if our own nftables table sees it behind all other chains, or if a socket of ours

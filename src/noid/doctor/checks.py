@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a host needs to be reached by M6, looked at as a peer would see it [D25].
 
 Each check says that a thing is well, or what is wrong and the command or record that corrects it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whether this host's own rules let M6 through: tried with packets, and what to change if not.
 
 The packets of M6 pass the rules of a host in three forms. Each is tried on every uplink:

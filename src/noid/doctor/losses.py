@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the rules of a host drop of M6, in one line each, and the rule that lets it through."""
 
 import enum

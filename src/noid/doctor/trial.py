@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A place to try packets: they pass the host's own rules, and none of them leaves the host.
 
 Packets to a peer have routes as a data plane makes them: with the plane in the kernel by the uplink

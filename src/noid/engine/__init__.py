@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The M6 protocol: events in, outputs out. Pure."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Contexts that outlive their daemon: what is kept of each, and how the next one takes it up [D36].
 
 While a daemon is away the data plane in the kernel goes on by the flows it has. What only the

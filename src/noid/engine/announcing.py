@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Receiving before a context is complete: install before announcing [D48].
 
 CCR, and CONF in INIT-SENT, let the peer send data by our label before we know its label. The

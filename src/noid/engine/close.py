@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The close exchange [draft Appendix A, D19].
 
 A context that has received nothing for X is closed: it sends no data any more, tells the peer with

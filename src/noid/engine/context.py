@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The host-pair context: everything one host knows about one pair of AIDs [draft §3.2].
 
 The sets have the draft's names: Lsl(peer) is what the peer says of itself, Lsr(peer) what the DNS

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the rooms of the engine share: the tables, the time, the outputs of the event at hand.
 
 The front door (host.py) sets ``now_ns`` and ``trigger`` for each event; the rooms (handshake,

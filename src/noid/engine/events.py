@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What goes into the engine and what comes out of it: the whole of its interface, as data.
 
 Inputs are facts in the past tense, outputs are orders. The shell hands over one input at a time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Setting a context up as the initiator: INIT, CCR [draft §4.1, §7.2, §7.4, §7.6, §7.10].
 
 The initiator sends INIT when the ULP sends to a peer that the resolver called M6 capable. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is known of one pair of locators by what came over it [D20, D43]."""
 
 from collections.abc import Mapping

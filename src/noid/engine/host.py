@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The front door: one event in, the outputs it causes out.
 
 ``Host.handle(event, now_ns)`` and ``Host.deadline()`` are all there is. The host has no clock,

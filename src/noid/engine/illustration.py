@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The law of the state machine as documentation: a table and a diagram, made from the data.
 
 They are part of docs/protocol.md, so they show what a second implementation has too: messages, and

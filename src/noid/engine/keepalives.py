@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Keepalives for one-way traffic: signs of life from a host that only receives [D42].
 
 Data in one direction draws no answer, so its sender cannot tell a dead pair from a working one. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a host knows of peers without a context, and what it is finding out about them."""
 
 from dataclasses import dataclass, field

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """When one end has lost its state, or never had any [draft §5, §7.12; D15, D18, D20].
 
 A host that gets an Unknown Context starts over, if the reset token in it proves that the peer has

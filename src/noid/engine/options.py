@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a host is given when it starts."""
 
 from dataclasses import dataclass

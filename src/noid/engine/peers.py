@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who speaks M6: what the resolver says of a name, and what is found out about a stranger.
 
 A peer is usually known because a program resolved its name [draft §4.1 step 1]. A program that had

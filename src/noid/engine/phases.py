@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What belongs to a context for a time: a set-up, an update, a search, a trial, its end.
 
 Each is an object of its own, which goes when that is over.

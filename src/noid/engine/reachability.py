@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What makes a context suspect its pair of locators, and Update Requests that probe one.
 
 The path there and the path back fail separately. A host that hears nothing says so in its probes,

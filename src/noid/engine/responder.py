@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Setting a context up as the responder: CC without state, CONF [draft §7.3, §7.5; D8, D13, D37].
 
 An INIT makes no state: what the responder would keep goes into CC, under its own keyed hash, and

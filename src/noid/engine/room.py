@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Room for one more context: who goes when there are too many [D46].
 
 A context that a local program began takes room from those that peers began, and is never taken

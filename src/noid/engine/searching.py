@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Asking whether the pair in use works, and finding one that does [draft §4.4, D20, D43, D47].
 
 The states are those of ``Path``. A pair that is suspected is **asked** by one Update Request. If

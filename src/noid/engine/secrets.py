@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Key agreement, and keyed hashes: messages, the stateless cookie, the reset token [D8, D39, D40].
 
 The hashes are BLAKE2b with 16 octets of digest, from the standard library. The agreement is X25519

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which pair of locators is best: fields compared in order, no weights [D20].
 
 Probes promote a pair, they never demote one; only silence, or a word from one of the hosts, makes a

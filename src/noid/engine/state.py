@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The state machine of a host-pair context: its law, as data [draft §7.1, D11].
 
 ``LAW[state][trigger]`` says which states a context may be in after a trigger, and where that is

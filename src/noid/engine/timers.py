@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Deadlines: set, stop, next, expired.
 
 A heap of deadlines with the table of those that still hold; one that was stopped or set anew stays

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whether the peer still has a context, when a UC says no or a CCR comes in its place [D39].
 
 The host asks the peer by Update Requests over several pairs. An authenticated message keeps the

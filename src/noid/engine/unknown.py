@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Saying that a context is unknown here: the UC message [draft §3.3.7, §7.11 1a; D9, D17, D39]."""
 
 from noid.constants import CONTROL_OCTETS_MAX

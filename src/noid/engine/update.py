@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Update Request and Update Acknowledgement [draft §3.3.5-3.3.6, §7.7-7.9; D10, D17, D22].
 
 One message serves two ends. With new sets it tells the peer what changed, and is repeated until it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The contexts' questions to the DNS and what their answers change [draft §4.1 step 7, §7.13].
 
 Questions are asked because of a context that exists, never because of an INIT or of a data packet

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """When packets of a flow were sent and received. Pure."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a data plane reports to whoever decides."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A flow: what a data plane needs of a host-pair context. Pure."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The law of the data plane: what becomes of one packet, given the flows. Pure.
 
 Every data plane does exactly this. On the way out a packet between the AIDs of a flow gets the

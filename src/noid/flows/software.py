@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The packet path of a host, whatever brings the packets: packets and the time in, effects out.
 
 The TUN plane, the slow path of the plane in the kernel, the simulator and the tests run this one.

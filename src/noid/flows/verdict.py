@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What becomes of a packet from the network, as data: the verdict of every plane. Pure.
 
 The programs in the kernel, the planes in Python and the second implementation of the tests give the

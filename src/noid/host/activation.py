@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Sockets that a service manager has opened for us (sd_listen_fds(3)).
 
 A daemon that runs as its own user cannot listen on port 53 itself; systemd can, by noid.socket.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Hears what changes on this host: links, addresses, routes, rules, filters.
 
 What is lost is said at once and as it stands in the messages; everything else only that something

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which addresses programs have connections between, by the kernel's own tables [draft §5, D19].
 
 The kernel can only be asked for all of them, which with some 40,000 takes a tenth of a second. So

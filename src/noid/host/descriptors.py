@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many descriptors this process may have, and who gets them.
 
 What others can make grow has a share. The rest is for the stub's clients, the control socket,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which links and addresses count, by what the kernel says of them. Pure."""
 
 import fnmatch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Everything noid says to rtnetlink; the one room besides the lab that imports pyroute2."""
 
 import contextlib

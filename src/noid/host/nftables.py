@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """nftables as the host has it: run by its own program, and watched while it decides on packets.
 
 Rules are changed and read through ``nft``; nothing here knows what the packets are for.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A pair of devices of ours, joined, as the netlink library makes one. Pure."""
 
 from typing import Any, NamedTuple

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An event loop whose timers are as exact as the kernel's.
 
 ``epoll`` counts milliseconds, rounded up. A verdict on a silent path waits for two timers in a row,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Makes the host's programs ask the stub, and takes it back so that nothing is left of it.
 
 The file that says where programs ask is replaced in one step. What stood in its place, a file or a

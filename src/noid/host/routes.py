@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Very many routes to single addresses: one message to the kernel for each, one answer for all.
 
 The netlink library takes half a millisecond for one route, most of it in Python; a daemon that

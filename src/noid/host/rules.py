@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Policy routing rules of ours, as values: what is wanted, and what the kernel has.
 
 The kernel tries rules in the order of their priorities. A rule leads a packet to a routing table,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the kernel knows of the sockets of this host, and the end of some of them (sock_diag(7)).
 
 Connections from addresses that this host is about to lose are ended: the kernel waits for them

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What there is on this host, as values: its uplinks, its addresses, our rules.
 
 ``HostNetwork.survey`` reads it at once, so that everything that is decided by it is decided by the

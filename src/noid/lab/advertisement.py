@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Router advertisements [RFC 4861 §4.2], as a router of the lab sends them: when asked, once.
 
 A lifetime of hours is enough: no lab lives longer, and so no daemon has to repeat them.

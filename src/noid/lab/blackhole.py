@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The scenario ``blackhole``: a provider dies in silence in the middle of a download.
 
 When half of the file has arrived, provider 1 forwards nothing any more: no error, no link going

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How dumpcap is started, and when it has written everything."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The faults carried out and undone: what ``faults`` describes, asked of the kernel.
 
 Each change and each undoing can be repeated. A fault that is in force is on record in the directory

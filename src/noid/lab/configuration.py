@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The files a lab's programs are started with, as text: name server, web server, resolver, noid.
 
 Every file says only what the lab needs to be otherwise than the program's own default; every path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A conversation over TCP: words, a few ms apart, that the other end sends back.
 
 Both ends are socat, unmodified. Words are said also while none comes back, so that the silence

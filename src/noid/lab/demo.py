@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The demonstration: the same death of the same provider, without noid and with it."""
 
 import contextlib

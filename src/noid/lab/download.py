@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A download by curl, watched from the outside: when application bytes arrive, and which.
 
 The curl is unmodified and writes to a pipe; every read from it is stamped and hashed. The rate is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The faults of a lab, as data: what each of them changes, and on which node.
 
 Nothing here touches the machine; ``changes`` carries the effects out and undoes them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Being interrupted once, and only once.
 
 A lab must be gone again after Ctrl-C, ``kill`` or a closed terminal. Each of these becomes an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a lab leaves on the machine, and how it goes again, with no more known than its name.
 
 Everything of a lab carries its name and is in three places: the network namespaces

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A lab: the network of ``topology`` with its name server, its web server and, if wanted, noid.
 
     with Lab.create(plane="tun") as lab:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the lab asks of the machine: root, and the programs it drives."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The topology made real: network namespaces, veth pairs, addresses, routes and rules.
 
 Everything is created inside the namespaces of the lab, by netlink; no interface of it is ever seen

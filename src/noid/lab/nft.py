@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """nftables rules by libnftables, in the network namespace of the calling thread.
 
 The library is called in this process: a fault takes effect about a millisecond after its time was

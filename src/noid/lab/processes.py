@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Processes of a lab: started in their own session, ended by an identity that cannot be mistaken.
 
 A pid alone may by now be someone else's. A process is known by its pid and the clock tick it was

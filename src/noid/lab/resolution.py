@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Real name servers on loopback ports: NSD, which knows zones, and Unbound, which asks it.
 
 For the tests of the DNS part and its benches. Unbound asks nobody else: whatever is in no zone does

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The scenario ``restart``: both daemons are killed in the middle of a download, and start again.
 
 The data plane in the kernel goes on without them, and they take up the contexts it carries [D36].

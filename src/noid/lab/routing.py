@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a node is asked to configure: addresses, routes, rules, and interfaces above others.
 
 All of it happens in the network namespace of the calling thread.

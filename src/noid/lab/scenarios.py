@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The scenarios with a conversation: one row each, and how all of them are played.
 
 Host a talks with b over provider 1. A fault comes into force while they talk; a conversation that

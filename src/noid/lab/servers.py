@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The servers of a lab: NSD, which knows its names, and nginx, which serves one large file."""
 
 import hashlib

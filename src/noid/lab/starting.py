@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Waiting for a program that was started until it does what it was started for."""
 
 from collections.abc import Callable

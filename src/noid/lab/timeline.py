@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A run of a scenario told as it happens.
 
 There is a row of rates for every half second, and finer rows after the cut, with what the daemons

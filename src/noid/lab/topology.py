@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 r"""What the lab looks like, as data: nothing here touches the machine.
 
 Two hosts, a and b, each a customer of the same two providers; every host is multihomed and none of

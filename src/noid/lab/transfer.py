@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the scenarios share: a download in a lab, what is to happen to it, and what came of it.
 
 Host a downloads a file from b over provider 1. A scenario waits until so much has arrived, does

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The networks a lab can be built as: that of ``topology``, with one thing as some users have it.
 
 Nothing here touches the machine. What concerns one uplink concerns uplink 1 of host a.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Waiting: always for a condition, never for a time, and never without an end."""
 
 import errno

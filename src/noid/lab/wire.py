@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A link without link-layer headers: two TUN devices in two namespaces, joined by this program.
 
     python -m noid.lab.wire NAMESPACE INTERFACE NAMESPACE INTERFACE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a data plane is: the few things the daemon asks of one, whatever moves the packets."""
 
 from collections import Counter

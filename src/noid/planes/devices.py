@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The TUN device of the slow path, which goes when this process does."""
 
 import errno

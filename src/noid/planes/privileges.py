@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a process must be allowed for the data plane in the kernel, and which of it is missing."""
 
 import errno

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What was restored because others had removed or changed it, as one line for people. Pure."""
 
 from collections import Counter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which uplink has which row of the kernel's table of uplinks. Pure.
 
 Flows name the row of their locator's uplink, so that any event of an uplink costs the kernel

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The raw sockets that packets leave by: few, however many addresses others send from.
 
 Packets of contexts have a socket for each of this host's addresses, so that the queue of one uplink

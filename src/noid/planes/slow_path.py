@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The slow path: what a plane does in Python: a device and sockets around the packet path.
 
 A TUN device is where packets of the host's programs come out and where packets for them go in. Raw

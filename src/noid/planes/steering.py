@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Lets packets to M6 peers reach our programs after any failure of an uplink [D50].
 
 The kernel resolves the route and the neighbour of a packet before programs on the uplink see it. A

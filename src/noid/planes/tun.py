@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The TUN data plane: works on every Linux, in user space, by the law of datapath.
 
 Routes towards the AIDs of known peers lead into the TUN device of the slow path, which is all there

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An uplink as data planes see it. Pure."""
 
 from typing import NamedTuple

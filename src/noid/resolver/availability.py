@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whether a resolver answers: asked at the start, and again whenever that may have changed [D49].
 
 noid starts and runs without a resolver: what is known goes on, and programs hear SERVFAIL as they

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How many questions are asked because of peers that came by themselves [D46].
 
 One peer's /48, or the names of one zone, get a limited share of the questions. A zone that is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which local program asks: the user of the socket at the other end [D46].
 
 A conversation on this host has two sockets in this kernel, and the kernel knows the user of each. A

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One query on its way to the resolvers, over one path after the other or over all at once."""
 
 import asyncio

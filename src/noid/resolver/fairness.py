@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A queue that serves its users in rotation. Pure.
 
 A user that puts in much waits for itself alone: of n users that have items waiting, each gets every

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A peer looked up and verified step by step, as the shim does it, for people to see.
 
 Forward, capability, then the ``Verification`` the engine uses, its questions in the order in which

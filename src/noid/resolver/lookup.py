@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The protocol's questions as queries, and what the responses say to them.
 
 Nothing is believed further than it answers the question. What is malformed is counted and, to the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """UDP ports and TCP connections to the configured resolvers.
 
 A sender that cannot see a query cannot answer it: its response has to come from the resolver's

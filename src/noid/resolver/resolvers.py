@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The configured resolvers, asked over the path that answers.
 
 The shim does not protect the host's own DNS: a resolver is plain IPv6 to it, and the provider that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Queries of local programs as they arrive on UDP and TCP, served in rotation of the clients [D46].
 
 A client is a user of this host. What one client sends waits behind what it has sent itself, not

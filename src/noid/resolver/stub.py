@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The resolver of the host's programs, and how the shim learns of a peer [draft §3.1; D24].
 
 Every query goes to the upstream resolvers and comes back as it is. One kind is looked at: AAAA. Of

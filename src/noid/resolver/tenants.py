@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who holds the places of a table, and which one gives way when it is full. Pure."""
 
 from collections.abc import Hashable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Whose query goes to the resolvers next, and how many are on their way [D46].
 
 Three tables share what a resolver has room for (Unbound: 1,024 queries). The queries of local

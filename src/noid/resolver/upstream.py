@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Questions to the configured resolvers, and what of their answers is remembered.
 
 The protocol asks ``Question``s and gets ``Answer``s; the host's programs ask whatever they like and

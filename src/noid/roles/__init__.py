@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The daemons: what runs, and how its parts are connected."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A child of the daemon that outlives it, however it ends, and hands the choice of sources back.
 
 A daemon that is killed cannot remove the rule by which new connections get a locator as their

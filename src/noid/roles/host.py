@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon: carries events to the engine, and its orders to plane, DNS and timers.
 
 It decides nothing. Opening and closing go through one stack, so that whatever was opened is closed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """This host's own locators: which there are, and what is to be said of each [D20, D22, D23, D25].
 
 A reading of addresses, links and routes becomes the one fact the engine knows, LocatorsChanged.

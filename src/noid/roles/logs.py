@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The log: lines of each kind are rate limited, and the number of suppressed ones is reported.
 
 A kind is what a line says before its first colon, together with its level. So lines that others

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How often something is done again that others undo. Pure."""
 
 

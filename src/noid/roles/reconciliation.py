@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Keeps plane and engine in step with this host's network, and restores what others remove.
 
 What the kernel says is lost is acted on at once. Everything else is one survey, shortly after the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a changed configuration file means for a daemon that runs: applied, or for the next start.
 
 A value is applied or kept as a whole, key by key. Those that name what is open or shared with peers

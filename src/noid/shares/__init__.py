@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The shares of sources in everything that they compete for [D46]."""

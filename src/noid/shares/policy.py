@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What sources compete for, and how much of it each gets [D46].
 
 One row for each table, budget and rate. A source is counted by its site, the /48 of its address,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Rates that sources share [D9, D46].
 
 A rate is kept as the time at which its burst is whole again: one number for each user, one addition

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Tables that sources share: who has how many entries, and which goes for a newcomer [D46].
 
 Entries are numbers. Every operation takes constant time, whatever the size of the table; an entry

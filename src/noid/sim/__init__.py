@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Many hosts, a bad network and its attackers, in virtual time and out of one seed. Pure.
 
 Nothing here imports asyncio, socket or time; ``random`` is the one exception, and every source of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The players who mean harm: one who sees nothing and one who sees everything.
 
 Neither stops packets; what they send has whatever source they like. A guess that happens to be

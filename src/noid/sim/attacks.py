@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The attacks, a scenario each: what an attacker tries, and what must have come of it.
 
 All of them also stand under the checks of every step: nothing raises, no packet reaches the wrong

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What must hold at every moment, and what must hold once all is quiet. Sees every node.
 
 A check that fails raises ``Violation`` at the step at which it fails. What the protocol cannot know

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What is simulated where a provider fails under many hosts, and what is counted."""
 
 import enum

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which entries of the law a run has reached: what happened, to a context in which state."""
 
 from collections import Counter

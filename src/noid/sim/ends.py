@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One end of a small world: an engine and its data plane, and every step of it computed once.
 
 An end is a function of its own state and of what happens to it. ``Ends`` numbers the states and

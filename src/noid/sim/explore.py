@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every interleaving of a small world: two engines, one pair of AIDs, any network.
 
 Where the swarm plays many long runs at random, this walks **all** short ones: from a beginning,

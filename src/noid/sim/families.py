@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Families of histories, each a function from a number to a history.
 
 The exhaustive ones have as many histories as there are: every cut of every pair, every two control

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A history: two hosts, what their programs say, and what happens to them and to the network.
 
 A history is data: it can be written down, made shorter, and played again. What it holds are steps;

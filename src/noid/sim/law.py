@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Every entry of the law, tried: each thing that can happen, to a context in each state.
 
 The swarm reaches the common entries by itself. Here each entry gets a small world of its own, in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a user may expect: packets arrive, and nothing happens while nothing fails.
 
 Where checks.py looks at single events, a law looks at a conversation over time. Each is judged

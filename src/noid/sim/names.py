@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The DNS of the simulated world: a table, always right, until it is told to misbehave.
 
 Its data change over time; where resolvers cache, they go on giving an answer for its TTL.

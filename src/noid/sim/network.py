@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Between the hosts: lines, providers, borders, and everything a network does to packets.
 
 There is a line from each locator to each other one, each way its own. A locator belongs to one

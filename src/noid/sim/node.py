@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A host of the simulated world: a real engine, the law of the data plane, and its programs.
 
 The data plane does what the TUN plane does: it carries packets by the law of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A provider fails under very many hosts: what that costs, counted, and held to no law.
 
 Each host has a locator of the provider that fails, which is its AID and in use, and one of another.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What travels: a packet, and what the simulator knows of it besides its octets."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What forward and reverse DNS prove of a peer, a scenario for each thing the draft says of it.
 
 [draft §3.1, §7.13, §16.2; D14, D29-D34]. Host a begins and knows b by its name; b has to find a's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """While nothing fails, nothing happens [D42, D43].
 
 No context changes its pair, no packet is delivered twice, and there is at most one control message

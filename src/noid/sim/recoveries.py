@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Histories in which something is away for long, and then everything must be taken up again."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Runs: a seed and a scenario in, what happened out."""
 
 from collections import Counter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The scenarios by name: the swarm, the directed ones, and every attack."""
 
 from collections.abc import Callable

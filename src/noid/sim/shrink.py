@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A history in which something fails, made as short as it can be while the same thing fails."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What directed scenarios are built of: a few hosts that talk, and ways to look at them."""
 
 from noid.constants import MILLISECOND, SECOND

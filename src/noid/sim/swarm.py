@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The swarm: which faults a run has at all is drawn first, then how bad they are, then when.
 
 A run that has every fault a little finds less than runs that lack most of them: a fault may hide

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What happened, in order: kept as values, turned into text only when somebody wants to read it."""
 
 import hashlib

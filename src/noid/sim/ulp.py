@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The programs on the hosts: numbered packets between AIDs, some of which are answered.
 
 Every packet can be told from every other, so that whoever sees one delivered knows whether it was

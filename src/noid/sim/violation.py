@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a check or a law says when it does not hold."""
 
 

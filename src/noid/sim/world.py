@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The clock, the queue and the nodes: one world, out of one seed.
 
 Time is virtual. Whatever happens is an entry in one queue, ordered by time and then by when it was

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the engine knows of its contexts, kept where the next daemon finds it [D36].
 
 A small SQLite file in the state directory, written after each change. It need not survive the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files of the state directory: readable and writable by their owner alone, moved aside if damaged.
 
 The directory and the files in it belong to the user noid runs as. What others can only read is

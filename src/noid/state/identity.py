@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Stable storage: the birthday counter and the key of the reset tokens [draft §7.14, D35].
 
 One small file, written beside and renamed over, so that a crash leaves the old or the new one. The

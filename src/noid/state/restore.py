@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The contexts of an earlier daemon, a page at a time, as long as the kernel carries them [D36].
 
 There may be a million: they are read, taken up and written down again in pages, between which the

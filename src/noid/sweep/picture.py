@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the failure of a provider costs, drawn over the size as SVG; needs matplotlib."""
 
 from collections.abc import Callable

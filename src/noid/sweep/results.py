@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The results of a sweep in a file: a chunk that is in it need not be played again.
 
 A file belongs to one version of the code, since the same seed may come to something else in

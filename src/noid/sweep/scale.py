@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the failure of a provider costs, by the number of its customers and of their contexts.
 
 Sizes that no machine can simulate are sampled: some of the hosts are simulated with all of their

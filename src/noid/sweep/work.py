@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What a sweep plays, cut into chunks, and what a worker makes of one."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Who does the work: processes of this machine, or the workers of a Dask cluster."""
 
 import argparse
@@ -81,7 +82,7 @@ def on_cluster(address: str, function: Callable[[Item], Result]) -> tuple[int, W
     try:
         import distributed
     except ImportError:
-        raise Unsupported("--cluster", "Dask: pip install 'noid[sweep]'") from None
+        raise Unsupported("--cluster", "Dask: pip install 'noid-m6[sweep]'") from None
     try:
         client: Any = distributed.Client(address, timeout=CONNECT_S)
     except (OSError, ValueError) as error:

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The M6 wire formats: octets to values and back. Pure."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where M6 stands in a packet, and whether that packet is sound.
 
 "The M6 shim layer behaves as if it is associated with an extension header, which would be ordered

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The M6 control messages: one layout, ten codes [draft §3.3, D5].
 
 ::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The ICMPv6 errors (RFC 4443 §3) that noid reads and, towards its own host, writes.
 
 An error carries the start of the packet that caused it. About an M6 packet, that quote holds

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The IPv6 header (RFC 8200 §3) and the Internet checksum over its pseudo-header (§8.1)."""
 
 import struct

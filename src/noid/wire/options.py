@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The options of the control messages [D5].
 
 Every option is a 4-octet head and a value, padded with zeros to a multiple of 8 octets::

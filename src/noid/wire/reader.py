@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A cursor over octets from the network: every read is checked, every error says where.
 
 Decoding either consumes exactly what a length field declared or raises WireError; nothing else.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """How a next header says "M6", "may be rewritten" and which protocol follows, in eight bits.
 
 "We pick two unused ranges of IP protocol values with 8 numbers each" [draft §6]: the eight from P1

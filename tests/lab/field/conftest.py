@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A lab for each module of field cases, made whole before each test."""
 
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of field cases share: situations of host a that users have reported.
 
 The public report that a test stands for is named in the docstring of the test.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The daemon is suspended, or restarted during an outage, and others remove what it installed."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The router of an uplink dies or is replaced, while its connections are idle or busy [D50]."""
 
 import time

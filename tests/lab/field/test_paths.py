@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Networks with an uplink without a link layer, one LAN, many routes, narrow or filtered paths."""
 
 from noid.lab.faults import Fault

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Programs with sources and devices of their own choice, and servers that answer by any address."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A site that gets another prefix, up to the last step: the DNS lists the new addresses alone."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Uplinks vanish, lose their carrier, are set down or renamed, and come again."""
 
 import time

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The data plane in the kernel: eBPF programs and everything that handles them."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The programs on the uplinks: attached, kept alive, replaced and taken away.
 
 A program hangs on a device by a link of the kernel's (tcx, XDP), whose pin keeps it there when the

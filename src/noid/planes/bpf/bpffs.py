@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """BPF file systems, where programs and tables are pinned."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The kernel's tables by name, and what an earlier daemon left in them [D36]."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Copies of packets that the stack had not finished when they were taken. Pure.
 
 The stack leaves to the device what that can do: the rest of a checksum, and the cutting of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the programs ask of a kernel, feature by feature, found out by asking it [D36].
 
 Never by its version: kernels of distributions have features of later ones.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The flows of a plane in the kernel: in the kernel's tables, and with routes to their peers.
 
 Flows name rows of the table of uplinks (rows.py). The kernel's tables and the device of ours are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The entries of the tables of the kernel, as octets: what ``programs/shim.h`` declares. Pure.
 
 Addresses and labels are in network order, as packets carry them; everything else is in the order of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The few calls of libbpf and of bpf(2) that the plane needs, through ctypes.
 
 What the kernel refuses raises PlatformError; what it does not know, Unsupported. File descriptors

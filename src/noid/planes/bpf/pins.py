@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What outlives the daemon: the compiled programs, and what a plane has pinned [D36]."""
 
 import contextlib

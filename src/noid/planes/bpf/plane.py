@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The data plane in the kernel: eBPF programs on the uplinks, which go on without the daemon.
 
 The programs (``programs/host.bpf.c``) do to packets what rewrite.py says, by two tables: AIDs find

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Which data plane this host would get, and how packets would pass each uplink; for people.
 
 Asks the kernel and loads the programs, attached to nothing, for a moment; nothing is changed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The pair of devices that cuts super-packets; its far end takes what has no uplink."""
 
 from collections.abc import Mapping

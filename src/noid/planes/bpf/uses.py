@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What flows need of this host: addresses, and routes to their peers. Pure."""
 
 from collections import Counter

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The data plane for the kernel: C that is compiled when the package is built."""

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* The data plane of a host in the kernel, by the law of noid.flows.rewrite.
  *
  * host_egress and host_ingress are attached to every uplink, host_own to the device of ours that

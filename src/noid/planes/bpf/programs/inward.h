@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* A packet that arrives: from between locators to between AIDs. */
 #pragma once
 #include "tables.h"

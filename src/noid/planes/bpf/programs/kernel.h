@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* The little that the programs take from the kernel's UAPI (linux/bpf.h, linux/pkt_cls.h), written
  * out so that the object builds on a machine without kernel headers. Numbers and layouts are ABI.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* A packet that leaves: from between AIDs to between locators. */
 #pragma once
 #include "silence.h"

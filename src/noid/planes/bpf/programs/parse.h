@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* Where things are in a packet. */
 #pragma once
 #include "shim.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* What the programs and the daemon share: the tables, the reports, the settings.
  *
  * noid.planes.bpf.layout has the same layouts for Python, and a test holds the two together by the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* Notices that what a flow sends stays without an answer [D20].
  *
  * Each packet that leaves is a chance to look. TCP with a full window sends none before its own

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* What the programs share with the daemon: its settings, the tables it fills, the counters and
  * reports it reads.
  */

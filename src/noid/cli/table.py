@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""The commands of ``noid``: what each is for, and the module that has it.
+
+A module is imported when one of its commands is chosen. So ``noid --version`` and ``noid run`` do
+not import the testbed, and ``noid --help`` shows every command without importing any.
+"""
+
+from typing import Final
+
+MODULES: Final[dict[str, dict[str, str]]] = {
+    "run": {
+        "run": "run the shim on this host, in the foreground",
+        "down": "remove what the data plane in the kernel keeps going without a daemon",
+    },
+    "check": {
+        "check": "validate the configuration file",
+        "reload": "apply changes of the configuration file to the running daemon",
+    },
+    "inspect": {
+        "status": "what the running daemon does, and what it dropped",
+        "contexts": "the host-pair contexts, as ip shows neighbours",
+        "monitor": "what happens, as it happens; ends with Ctrl-C",
+    },
+    "names": {
+        "zone": "the records this host needs in the DNS, in zone-file form",
+        "lookup": "how the shim verifies a peer, step by step",
+        "resolver": "whether programs ask noid: /etc/resolv.conf",
+    },
+    "doctor": {
+        "doctor": "checks everything this host needs, and says how to correct what is wrong",
+    },
+    "lab": {
+        "lab": "two multihomed hosts and their providers, in network namespaces of this machine",
+    },
+    "sim": {
+        "sim": "many hosts, a bad network and attackers, in virtual time",
+    },
+    "bench": {
+        "bench": "how fast and how large: the figures of the documentation, measured again",
+    },
+}
+"""The module of ``noid.cli``, its commands, and each of them in one line; in the order of --help.
+
+``add_commands`` of the module adds the parsers of exactly these commands.
+"""
+
+SUMMARIES: Final = {name: text for texts in MODULES.values() for name, text in texts.items()}
+"""Each command in one line."""
