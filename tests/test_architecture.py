@@ -30,7 +30,7 @@ def room(imports: str = "", *, pure: bool = False) -> Room:
     return Room(pure, frozenset(imports.split()))
 
 
-COMMON = {"constants", "errors", "locators", "text"}
+COMMON = {"constants", "counters", "errors", "locators", "text"}
 """Modules that every room may import. All are pure."""
 
 ROOMS = {

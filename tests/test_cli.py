@@ -19,12 +19,13 @@ from noid import __version__
 from noid.cli.inspect import ROWS_MEASURED
 from noid.cli.main import INTERRUPTED, main, parser
 from noid.cli.table import MODULES
+from noid.counters import PlaneCounter
 from tests.canned import Canned, serving
 
 STATUS = {
     "version": "1",
     "locators": ["2001:db8:1::1", "2001:db8:2::1"],
-    "plane": {"kind": "tun", "counters": {"packets out": 3}},
+    "plane": {"kind": "tun", "counters": {"packets_sent": 3, "packets_received": 0}},
     "contexts": {},
 }
 CONTEXT = {
@@ -260,9 +261,10 @@ def test_the_status_is_a_row_for_each_fact(path: Path, capsys: pytest.CaptureFix
         "version",
         "locators",
         "plane.kind",
-        "plane.counters.packets",
+        "plane.counters.packets_sent",
     ]
     assert rows[0][1].strip() == "1"
+    assert rows[3][1].strip() == f"3 ({PlaneCounter.PACKETS_SENT.description})"
     assert rows[1][1].strip() == "2001:db8:1::1 2001:db8:2::1"
 
 

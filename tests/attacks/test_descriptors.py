@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 
 from noid.constants import Codepoints
+from noid.counters import PlaneCounter
 from noid.engine.events import LocatorsChanged, PeerResolved, SendControl
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
@@ -23,11 +24,12 @@ from noid.lab.topology import locators
 from noid.lab.waiting import wait_for
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.senders import SENDERS_MAX
-from noid.planes.slow_path import STAYED
 from noid.wire import ipv6
 from tests.lab.conftest import PLANES, lab_machine
 from tests.lab.conversations import assert_no_errors
 from tests.lab.privilege import NOBODY
+
+STAYED = PlaneCounter.PACKETS_ON_LINK.identifier
 
 __all__ = ["lab_machine"]
 pytestmark = pytest.mark.lab
@@ -136,12 +138,12 @@ def test_multicast_that_reaches_our_device_goes_no_further(limited: tuple[Lab, i
     before = descriptors(process)
     words = "ip -6 route add multicast ff15::/16 dev noid0 table local"
     assert lab.run("a", words.split()).returncode == 0
-    counted = lab.status("a")["plane"]["counters"].get(STAYED, 0)
+    counted = lab.status("a")["plane"]["counters"][STAYED]
     assert lab.run("a", [*NOBODY, sys.executable, "-c", SPRAY]).stdout == "0\n"
 
     def all_are_dropped() -> bool:
         counters = lab.status("a")["plane"]["counters"]
-        return bool(counters.get(STAYED, 0) >= counted + DATAGRAMS // 4)
+        return bool(counters[STAYED] >= counted + DATAGRAMS // 4)
 
     wait_for("the plane drops them", all_are_dropped, ANSWERED_WITHIN_S)
     assert descriptors(process) <= before + 1

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -15,6 +16,7 @@ import dns.rdatatype
 import pytest
 
 from noid.constants import Codepoints
+from noid.counters import StubCounter, UpstreamCounter
 from noid.lab.resolution import LOOPBACK, free_port
 from noid.locators import parse_locator
 from noid.resolver.exchange import LENGTH
@@ -94,13 +96,13 @@ class Local:
     async def ask_slow_names(self, client: socket.socket, count: int) -> None:
         """Sends queries that no server answers, as fast as the stub reads them."""
         for number in range(count):
-            before = self.counters["queries"]
+            before = self.counters[StubCounter.QUERIES]
             client.send(dns.message.make_query(f"x{number}.{SLOW}", "AAAA").to_wire())
             if number % 50 == 0:
                 await until(partial(self._has_read_more, before))
 
     def _has_read_more(self, before: int) -> bool:
-        return self.counters["queries"] > before
+        return self.counters[StubCounter.QUERIES] > before
 
 
 def attacked(scenario: Callable[[Local], Awaitable[Result]]) -> Result:
@@ -139,10 +141,10 @@ def test_one_query_more_than_at_once_ends_one_of_the_user_that_has_most() -> Non
             waiting = asyncio.create_task(local.ask(victim, f"mine.{SLOW}"))
             await until(lambda: bool(local.asked))
             await local.ask_slow_names(attacker, 2 * ANSWERED_AT_ONCE_MAX)
-            await until(lambda: local.counters["overflow"] >= ANSWERED_AT_ONCE_MAX)
+            await until(lambda: local.counters[StubCounter.OVERFLOW] >= ANSWERED_AT_ONCE_MAX)
             done = waiting.done()
             waiting.cancel()
-            return local.counters["overflow"], f"given up: {done}"
+            return local.counters[StubCounter.OVERFLOW], f"given up: {done}"
 
     overflow, said = attacked(scenario)
     assert overflow >= ANSWERED_AT_ONCE_MAX
@@ -155,7 +157,11 @@ def test_a_silent_zone_costs_one_query_for_each_name() -> None:
     async def scenario(local: Local) -> set[str]:
         with local.datagrams(NOBODY) as attacker:
             await local.ask_slow_names(attacker, 3 * ANSWERED_AT_ONCE_MAX)
-            await until(lambda: local.stub.upstream.counters["overflow"] > ANSWERED_AT_ONCE_MAX)
+            await until(
+                lambda: (
+                    local.stub.upstream.counters[UpstreamCounter.OVERFLOW] > ANSWERED_AT_ONCE_MAX
+                )
+            )
             local.asked.clear()
             with local.datagrams(VICTIM) as victim:
                 waiting = asyncio.create_task(local.ask(victim, f"last.{SLOW}"))
@@ -187,12 +193,12 @@ def test_a_flood_of_one_user_delays_another_by_one_turn() -> None:
     async def scenario(local: Local) -> int:
         with local.datagrams(NOBODY) as attacker, local.datagrams(VICTIM) as victim:
             assert await local.ask(victim, "h.fast.test") == dns.rcode.NOERROR
-            before = local.counters["queries"]
+            before = local.counters[StubCounter.QUERIES]
             query = dns.message.make_query("h.fast.test", "AAAA").to_wire()
             for _ in range(400):
                 attacker.send(query)
             assert await local.ask(victim, "h.fast.test") == dns.rcode.NOERROR
-            return local.counters["queries"] - before
+            return local.counters[StubCounter.QUERIES] - before
 
     assert attacked(scenario) <= 6 * SERVED_AT_ONCE_MAX
 
@@ -203,36 +209,36 @@ def test_one_user_has_no_more_queries_waiting_to_be_served_than_the_limit() -> N
             query = dns.message.make_query("h.fast.test", "A").to_wire()
             for _ in range(3 * ARRIVED_EACH_MAX):
                 attacker.send(query)
-            await until(lambda: local.counters["overflow"] > 0)
-            return local.counters["overflow"]
+            await until(lambda: local.counters[StubCounter.OVERFLOW] > 0)
+            return local.counters[StubCounter.OVERFLOW]
 
     assert attacked(scenario) > 0
 
 
 def test_a_query_whose_program_is_gone_is_not_answered() -> None:
-    async def scenario(local: Local) -> dict[str, int]:
+    async def scenario(local: Local) -> Counter[StubCounter]:
         with local.datagrams(NOBODY) as gone:
             gone.send(dns.message.make_query("h.fast.test", "AAAA").to_wire())
-        await until(lambda: local.counters["strangers"] == 1)
+        await until(lambda: local.counters[StubCounter.STRANGERS] == 1)
         return local.counters
 
-    assert attacked(scenario)["queries"] == 0
+    assert attacked(scenario)[StubCounter.QUERIES] == 0
 
 
 def test_a_query_with_the_address_of_another_host_is_not_answered() -> None:
     """The stub answers programs of this host alone, so it amplifies nothing."""
     stranger, loopback = parse_locator("2001:db8:bad::1"), parse_locator(LOOPBACK)
 
-    async def scenario(local: Local) -> dict[str, int]:
+    async def scenario(local: Local) -> Counter[StubCounter]:
         query = dns.message.make_query("h.fast.test", "TXT").to_wire()
         packet = spoofed_datagram(stranger, loopback, (4000, local.stub.port), query)
         with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
             raw.sendto(packet, (LOOPBACK, 0))
-        await until(lambda: local.counters["strangers"] == 1)
+        await until(lambda: local.counters[StubCounter.STRANGERS] == 1)
         return local.counters
 
-    def in_namespace() -> dict[str, int]:
+    def in_namespace() -> Counter[StubCounter]:
         ip("link set lo up")
         return attacked(scenario)
 
-    assert in_network_namespace(in_namespace)["queries"] == 0
+    assert in_network_namespace(in_namespace)[StubCounter.QUERIES] == 0

@@ -3,12 +3,14 @@
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Callable
 
 import dns.message
 import dns.rdatatype
 
 from noid.constants import Codepoints
+from noid.counters import UpstreamCounter
 from noid.dns.queries import DATAGRAM_OCTETS_MAX
 from noid.dns.records import Answer, Kind, Question
 from noid.lab.resolution import LOOPBACK
@@ -62,10 +64,10 @@ class OffPath:
         self.resolver.close()
 
 
-def attacked(forge: Callable[[bytes, int], bytes]) -> tuple[Answer, dict[str, int]]:
+def attacked(forge: Callable[[bytes, int], bytes]) -> tuple[Answer, Counter[UpstreamCounter]]:
     """What the stub believes, and what it counted, with such an attacker."""
 
-    async def run() -> tuple[Answer, dict[str, int]]:
+    async def run() -> tuple[Answer, Counter[UpstreamCounter]]:
         world = OffPath(forge)
         upstream = Upstream([(RESOLVER, 53)], Codepoints(), tuple, 0, repeat_s=120, total_s=60)
         asyncio.get_running_loop().add_reader(world.resolver, world.answer)
@@ -77,7 +79,7 @@ def attacked(forge: Callable[[bytes, int], bytes]) -> tuple[Answer, dict[str, in
             world.close()
             await upstream.close()
 
-    def scenario() -> tuple[Answer, dict[str, int]]:
+    def scenario() -> tuple[Answer, Counter[UpstreamCounter]]:
         prepare_loopback()
         return asyncio.run(run())
 
@@ -94,7 +96,7 @@ def test_a_guessed_id_is_dropped() -> None:
 
     answer, counters = attacked(forge)
     assert answer.locators == locators(TRUE)
-    assert counters["malformed"] == GUESSES
+    assert counters[UpstreamCounter.MALFORMED] == GUESSES
 
 
 def test_another_question_is_dropped() -> None:
@@ -107,7 +109,7 @@ def test_another_question_is_dropped() -> None:
 
     answer, counters = attacked(forge)
     assert answer.locators == locators(TRUE)
-    assert counters["malformed"] == GUESSES
+    assert counters[UpstreamCounter.MALFORMED] == GUESSES
 
 
 def test_the_name_in_another_case_is_not_believed_over_udp() -> None:
@@ -143,7 +145,7 @@ def test_a_message_from_another_address_does_not_arrive() -> None:
             answer = await upstream.ask(Question(Kind.LOCATORS, NAME))
             loop.remove_reader(resolver)
             await upstream.close()
-            return answer, upstream.counters["malformed"]
+            return answer, upstream.counters[UpstreamCounter.MALFORMED]
 
     answer, malformed = asyncio.run(run())
     assert answer.locators == locators(TRUE)

@@ -10,6 +10,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -22,6 +23,7 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
+from noid.counters import UpstreamCounter
 from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.queries import read_query
 from noid.dns.records import Answer, Kind, Question
@@ -435,8 +437,10 @@ def asked(question: Question, *servers: Server) -> Answer:
     return with_upstream(lambda client: client.ask(question), *servers)
 
 
-def asked_and_counted(question: Question, *servers: Server) -> tuple[Answer, dict[str, int]]:
-    async def scenario(client: Upstream) -> tuple[Answer, dict[str, int]]:
+def asked_and_counted(
+    question: Question, *servers: Server
+) -> tuple[Answer, Counter[UpstreamCounter]]:
+    async def scenario(client: Upstream) -> tuple[Answer, Counter[UpstreamCounter]]:
         return await client.ask(question), client.counters
 
     return with_upstream(scenario, *servers, total_s=SILENCE_S)

@@ -2,9 +2,11 @@
 """How many questions are asked because of peers that came by themselves [D46]."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from noid.counters import UpstreamCounter
 from noid.dns.queries import make_query
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.dns.zones import parent_of, zone_in_wire, zone_of
@@ -140,7 +142,7 @@ async def admitted(budget: Budget, questions: list[Question], until_s: float) ->
 
 def begun(questions: list[Question]) -> list[Question]:
     async def run() -> list[Question]:
-        budget = Budget(Turns(PEERS, {"overflow": 0}))
+        budget = Budget(Turns(PEERS, Counter[UpstreamCounter]()))
         return await admitted(budget, questions, asyncio.get_running_loop().time() + 60)
 
     return asyncio.run(run())
@@ -161,7 +163,7 @@ def test_one_zone_has_no_more_than_its_share() -> None:
 
 def test_one_32_waits_with_no_more_than_one_eighth_and_all_with_no_more_than_the_limit() -> None:
     async def run() -> tuple[int, int]:
-        budget = Budget(Turns(PEERS, {"overflow": 0}))
+        budget = Budget(Turns(PEERS, Counter[UpstreamCounter]()))
         until_s = asyncio.get_running_loop().time() + 60
         tasks = []
         for number in range(16 * 10):
@@ -183,7 +185,7 @@ def test_one_32_waits_with_no_more_than_one_eighth_and_all_with_no_more_than_the
 
 def test_a_question_that_is_over_gives_its_places_back() -> None:
     async def run() -> None:
-        budget = Budget(Turns(PEERS, {"overflow": 0}))
+        budget = Budget(Turns(PEERS, Counter[UpstreamCounter]()))
         until_s = asyncio.get_running_loop().time() + 60
         for number in range(2 * WAITING_MAX):
             one = question(number, prefix(0))

@@ -13,6 +13,7 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
+from noid.counters import UpstreamCounter
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.dns.responses import NEGATIVE_TTL_MAX
 from noid.resolver import lookup as room
@@ -56,7 +57,7 @@ def test_what_does_not_answer_the_question_is_ignored(
     server = pretend(lambda query, _: [stray(query), response(query, good)])
     answer, counters = asked_and_counted(HOST, server)
     assert answer.locators == locators("2001:db8::1")
-    assert counters["malformed"] == 1
+    assert counters[UpstreamCounter.MALFORMED] == 1
 
 
 @pytest.mark.parametrize("stray", STRAYS[:3])
@@ -68,7 +69,7 @@ def test_over_tcp_what_does_not_answer_the_question_is_no_answer(
 
     answer, counters = asked_and_counted(HOST, pretend(handle))
     assert answer.status is Status.UNREACHABLE
-    assert counters["malformed"] == 1
+    assert counters[UpstreamCounter.MALFORMED] == 1
 
 
 @pytest.mark.parametrize("part", [b"", b"\x00", b"\x12\x34"])
@@ -80,7 +81,7 @@ def test_a_resolver_that_hangs_up_over_tcp_is_no_answer(pretend: Pretend, part: 
 
     answer, counters = asked_and_counted(HOST, pretend(handle))
     assert answer.status is Status.UNREACHABLE
-    assert counters["failed"] + counters["malformed"] == 1
+    assert counters[UpstreamCounter.FAILED] + counters[UpstreamCounter.MALFORMED] == 1
 
 
 def test_an_answer_that_is_truncated_even_over_tcp_is_not_believed(pretend: Pretend) -> None:
@@ -93,25 +94,25 @@ def test_a_flood_of_strays_ends_the_try(pretend: Pretend) -> None:
     server = pretend(lambda query, _: [wrong_id(query)] * (STRAYS_MAX + 5))
     answer, counters = asked_and_counted(HOST, server)
     assert answer.status is Status.UNREACHABLE
-    assert counters["malformed"] == STRAYS_MAX
+    assert counters[UpstreamCounter.MALFORMED] == STRAYS_MAX
 
 
 def test_silence_ends_as_unreachable_after_the_whole_wait(pretend: Pretend) -> None:
     answer, counters = asked_and_counted(HOST, pretend(silent))
     assert answer.status is Status.UNREACHABLE
-    assert counters["timed_out"] == 1
+    assert counters[UpstreamCounter.TIMED_OUT] == 1
 
 
 def test_a_port_where_nobody_listens_is_unreachable_at_once(pretend: Pretend) -> None:
     answer, counters = asked_and_counted(HOST, ("::1", 9))
     assert answer.status is Status.UNREACHABLE
-    assert counters["timed_out"] == 0
+    assert counters[UpstreamCounter.TIMED_OUT] == 0
 
 
 def test_an_address_that_is_none_is_unreachable() -> None:
     answer, counters = asked_and_counted(HOST, ("resolver", 53))
     assert answer.status is Status.UNREACHABLE
-    assert counters["failed"] == 1
+    assert counters[UpstreamCounter.FAILED] == 1
 
 
 def test_without_a_resolver_everything_is_unreachable() -> None:
@@ -125,13 +126,13 @@ def test_where_one_resolver_refuses_the_next_is_asked(
     good = pretend(answering(f"{NAME}. 60 IN AAAA 2001:db8::1"))
     answer, counters = asked_and_counted(HOST, pretend(refusing(code)), good)
     assert answer.status is Status.FOUND
-    assert counters["refused"] == 1
+    assert counters[UpstreamCounter.REFUSED] == 1
 
 
 def test_a_resolver_that_refuses_is_asked_once(pretend: Pretend) -> None:
     answer, counters = asked_and_counted(HOST, pretend(refusing()))
     assert answer.status is Status.UNREACHABLE
-    assert counters["refused"] == 1
+    assert counters[UpstreamCounter.REFUSED] == 1
 
 
 def test_a_program_is_told_what_the_last_resolver_said(pretend: Pretend) -> None:
@@ -147,7 +148,7 @@ def test_a_silent_resolver_delays_only_until_the_next_is_tried(pretend: Pretend)
     good = pretend(answering(f"{NAME}. 60 IN AAAA 2001:db8::1"))
     answer, counters = asked_and_counted(HOST, pretend(silent), good)
     assert answer.status is Status.FOUND
-    assert counters["timed_out"] == 0
+    assert counters[UpstreamCounter.TIMED_OUT] == 0
 
 
 def test_the_resolver_that_answered_goes_first_the_next_time(pretend: Pretend) -> None:
@@ -187,7 +188,7 @@ def test_a_circle_of_aliases_is_no_answer(pretend: Pretend) -> None:
     server = pretend(answering(f"{NAME}. 60 IN CNAME b.test.", f"b.test. 60 IN CNAME {NAME}."))
     answer, counters = asked_and_counted(HOST, server)
     assert answer.status is Status.UNREACHABLE
-    assert counters["malformed"] == 1
+    assert counters[UpstreamCounter.MALFORMED] == 1
 
 
 def test_no_more_records_are_kept_than_the_limit(pretend: Pretend) -> None:
@@ -294,7 +295,7 @@ def failed_tries(*sources: str) -> int:
 
     async def scenario(client: Upstream) -> int:
         await client.ask(HOST)
-        return client.counters["failed"]
+        return client.counters[UpstreamCounter.FAILED]
 
     return with_upstream(scenario, (RESOLVER, 53), sources=locators(*sources), total_s=SILENCE_S)
 

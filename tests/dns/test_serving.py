@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noid.constants import Codepoints
+from noid.counters import StubCounter
 from noid.errors import PlatformError
 from noid.lab.resolution import LOOPBACK, free_port
 from noid.resolver import service as room
@@ -198,11 +199,11 @@ def test_one_query_more_than_at_once_ends_the_oldest(
 
     async def scenario(program: Program) -> tuple[dns.rcode.Rcode, int]:
         first = asyncio.create_task(program.resolve(aaaa("m6")))
-        await until(lambda: program.stub.counters["queries"] == 1)
+        await until(lambda: program.stub.counters[StubCounter.QUERIES] == 1)
         second = asyncio.create_task(program.resolve(aaaa("plain")))
         code = (await first).rcode()
         second.cancel()
-        return code, program.stub.counters["overflow"]
+        return code, program.stub.counters[StubCounter.OVERFLOW]
 
     code, overflow = as_program(scenario, pretend(silent), total_s=60)
     assert code == dns.rcode.SERVFAIL
@@ -221,7 +222,7 @@ def test_one_connection_more_than_at_once_is_closed_while_the_others_are_new(
         rest = await reader.read()
         for writer in (first, second):
             writer.close()
-        return rest, program.stub.counters["overflow"]
+        return rest, program.stub.counters[StubCounter.OVERFLOW]
 
     assert as_program(scenario, nsd) == (b"", 1)
 

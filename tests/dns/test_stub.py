@@ -2,6 +2,7 @@
 """The resolver of the host's programs, asked as a program would ask it."""
 
 import asyncio
+from collections import Counter
 
 import dns.asyncquery
 import dns.flags
@@ -13,6 +14,7 @@ import dns.rrset
 import pytest
 
 from noid.constants import LOCATORS_MAX
+from noid.counters import StubCounter
 from noid.locators import parse_locator
 from noid.resolver.port import Server
 from tests.dns.conftest import (
@@ -196,7 +198,7 @@ def test_where_the_m6_question_has_no_answer_the_set_is_whole(
 
     async def scenario(program: Program) -> tuple[dns.message.Message, list[Peer], int]:
         message = await program.resolve(aaaa("host"))
-        return message, program.peers, program.stub.counters["capability_unknown"]
+        return message, program.peers, program.stub.counters[StubCounter.CAPABILITY_UNKNOWN]
 
     message, peers, unknown = as_program(scenario, pretend(handle), grace_s=0.05)
     assert addresses(message) == ["2001:db8:1::1", "2001:db8:2::1"]
@@ -291,7 +293,7 @@ def test_where_it_is_to_be_probed_the_shim_is_told_of_every_address_and_the_set_
 def test_a_peer_that_has_not_answered_by_m6_gets_the_whole_set(nsd: Server, times: int) -> None:
     """The second time from memory."""
 
-    async def scenario(program: Program) -> tuple[list[str], dict[str, int]]:
+    async def scenario(program: Program) -> tuple[list[str], Counter[StubCounter]]:
         program.stub.answering = lambda _: ()
         for _ in range(times):
             program.peers.clear()
@@ -302,7 +304,7 @@ def test_a_peer_that_has_not_answered_by_m6_gets_the_whole_set(nsd: Server, time
 
     found, counters = as_program(scenario, nsd)
     assert sorted(found) == ["2001:db8:1::1", "2001:db8:2::1"]
-    assert (counters["untried"], counters["peers"]) == (times, 0)
+    assert (counters[StubCounter.UNTRIED], counters[StubCounter.PEERS]) == (times, 0)
 
 
 def test_a_peer_that_answers_at_one_of_its_addresses_gets_that_one(pretend: Pretend) -> None:

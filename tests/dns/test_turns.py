@@ -2,11 +2,13 @@
 """Whose query goes to the resolvers next."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
+from noid.counters import UpstreamCounter
 from noid.resolver.fairness import FairQueue
 from noid.resolver.turns import Limits, Turns
 
@@ -32,7 +34,7 @@ class Table:
     """A table of turns, and what has begun in it."""
 
     def __init__(self, limits: Limits) -> None:
-        self.counters = {"overflow": 0}
+        self.counters = Counter[UpstreamCounter]()
         self.turns = Turns(limits, self.counters)
         self.begun: list[str] = []
 
@@ -102,7 +104,7 @@ def test_a_slow_query_is_given_up_when_the_table_is_full_and_it_is_of_the_larges
         assert not other.response.done()
         assert not second.response.done()
         assert table.begun == ["b0", "a0", "a1", "c0"]
-        assert table.counters["overflow"] == 1
+        assert table.counters[UpstreamCounter.OVERFLOW] == 1
 
     played(ROOMY._replace(begun=3, slow_s=0), scenario)
 
@@ -125,7 +127,7 @@ def test_one_more_than_may_wait_ends_a_query_of_the_user_that_has_most() -> None
         assert first.response.done()
         assert not second.response.done()
         assert not last.response.done()
-        assert table.counters["overflow"] == 1
+        assert table.counters[UpstreamCounter.OVERFLOW] == 1
 
     played(ROOMY._replace(quick=1, waiting=2), scenario)
 

@@ -2,6 +2,7 @@
 """The client of the resolvers, against a real server and against servers that misbehave."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import dns.flags
@@ -11,6 +12,7 @@ import dns.rrset
 import pytest
 
 from noid.constants import Codepoints
+from noid.counters import UpstreamCounter
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.resolver import lookup, turns
 from noid.resolver import upstream as room
@@ -132,7 +134,7 @@ def test_a_resolver_that_drops_the_m6_type_is_not_waited_for_again(pretend: Pret
             answer = await client.ask(Question(Kind.CAPABILITY, f"{name}.test"))
             assert answer.status is status
         assert forwarder.records <= {"a.test.", "b.test.", "c.test."}
-        assert client.counters["record_unanswered"] == lookup.RECORD_UNANSWERED_MAX
+        assert client.counters[UpstreamCounter.RECORD_UNANSWERED] == lookup.RECORD_UNANSWERED_MAX
 
     with_upstream(scenario, pretend(forwarder), total_s=60, repeat_s=60)
 
@@ -169,7 +171,7 @@ def test_one_zone_that_drops_the_m6_type_says_nothing_of_the_resolver(pretend: P
             client.record_wait_s = 0.0
             question = Question(Kind.CAPABILITY, f"n{number}.dropping.test")
             begun.add(asyncio.create_task(client.ask(question)))
-            await until(lambda: client.counters["record_unanswered"] == len(begun))
+            await until(lambda: client.counters[UpstreamCounter.RECORD_UNANSWERED] == len(begun))
             client.record_wait_s = 30.0
             await client.ask(Question(Kind.CAPABILITY, f"n{number}.test"))
         assert not client.drops_record
@@ -223,14 +225,14 @@ def test_equal_questions_at_one_time_are_asked_once(pretend: Pretend) -> None:
         seen.append(query)
         return response(query, f"{NAME}. 60 IN AAAA 2001:db8::1")
 
-    async def scenario(client: Upstream) -> tuple[list[Answer], dict[str, int]]:
+    async def scenario(client: Upstream) -> tuple[list[Answer], Counter[UpstreamCounter]]:
         answers = await asyncio.gather(*(client.ask(HOST) for _ in range(3)))
         return answers, client.counters
 
     answers, counters = with_upstream(scenario, pretend(handle))
     assert len(set(answers)) == 1
     assert len(seen) == 1
-    assert counters["coalesced"] == 2
+    assert counters[UpstreamCounter.COALESCED] == 2
 
 
 def test_a_caller_that_goes_away_does_not_take_the_question_with_it(pretend: Pretend) -> None:
@@ -291,31 +293,31 @@ def test_that_a_verification_failed_is_not_remembered(pretend: Pretend) -> None:
     async def scenario(client: Upstream) -> int:
         await client.ask(HOST)
         await client.ask(HOST)
-        return client.counters["asked"]
+        return client.counters[UpstreamCounter.ASKED]
 
     assert with_upstream(scenario, pretend(refusing())) == 2
 
 
 def test_that_capability_failed_is_remembered_briefly(pretend: Pretend) -> None:
-    async def scenario(client: Upstream) -> dict[str, int]:
+    async def scenario(client: Upstream) -> Counter[UpstreamCounter]:
         question = Question(Kind.CAPABILITY, NAME)
         assert [(await client.ask(question)).status for _ in "ab"] == [Status.UNREACHABLE] * 2
         return client.counters
 
-    assert with_upstream(scenario, pretend(refusing()))["cache_hits"] == 1
+    assert with_upstream(scenario, pretend(refusing()))[UpstreamCounter.CACHE_HITS] == 1
 
 
 def test_the_cache_lets_the_oldest_go(pretend: Pretend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "ANSWERS_MAX", 2)
 
-    async def scenario(client: Upstream) -> dict[str, int]:
+    async def scenario(client: Upstream) -> Counter[UpstreamCounter]:
         for name in ("a.test", "b.test", "c.test", "b.test", "a.test"):
             await client.ask(Question(Kind.LOCATORS, name))
         return client.counters
 
     counters = with_upstream(scenario, pretend(answering()))
-    assert counters["asked"] == 4
-    assert counters["cache_hits"] == 1
+    assert counters[UpstreamCounter.ASKED] == 4
+    assert counters[UpstreamCounter.CACHE_HITS] == 1
 
 
 NAMES = ("a.test", "b.test", "c.test")

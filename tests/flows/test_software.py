@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from noid.constants import SECOND
+from noid.counters import PlaneCounter
 from noid.flows.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
@@ -71,7 +72,7 @@ def test_a_packet_later_than_t_after_an_unanswered_one_is_reported() -> None:
     assert one.from_host(SEGMENT, 2 * T + 1)[1:] == [
         UnansweredPacket(FLOW.local_label, SEGMENT, T + 1)
     ]
-    assert one.counts["unanswered packets"] == 1
+    assert one.counts[PlaneCounter.UNANSWERED_PACKETS] == 1
 
 
 def test_a_packet_comes_out_as_it_was_sent() -> None:
@@ -84,7 +85,7 @@ def test_a_verified_source_that_is_not_the_peers_locator_is_followed_and_reporte
     )
     one = path(flow)
     assert one.from_network(travelling(), T)[1:] == [SourceMoved(flow.local_label, A2, True)]
-    assert one.counts["packets received elsewhere than at Lp(local)"] == 1
+    assert one.counts[PlaneCounter.PACKETS_RECEIVED_ELSEWHERE] == 1
 
 
 def test_a_flow_that_holds_gives_its_packets_to_the_engine() -> None:
@@ -101,7 +102,7 @@ def test_unknown_labels_are_reported_at_a_bounded_rate() -> None:
     one, packet = SoftwareDatapath(CODEPOINTS), travelling()
     reports = [one.from_network(packet, T) for _ in range(2 * UNKNOWN.each)]
     assert len([report for report in reports if report]) == UNKNOWN.each
-    assert one.counts["refused: unknown flow label"] == 2 * UNKNOWN.each
+    assert one.counts[PlaneCounter.REFUSED_UNKNOWN_LABEL] == 2 * UNKNOWN.each
     assert one.from_network(packet, 2 * T) == [UnknownLabelSeen(packet)]
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from noid.config import Config, load_config
+from noid.counters import PlaneCounter, counters_of
 from noid.errors import PlatformError
 from noid.host.netlink import HostNetwork
 from noid.lab import namespaces
@@ -220,9 +221,9 @@ def establish_context(lab: Lab, host: str = "a") -> None:
     wait_for("the context is up", lambda: all(established(lab, one) for one in HOSTS), 5)
 
 
-def counters(lab: Lab, host: str) -> Counter[str]:
+def counters(lab: Lab, host: str) -> Counter[PlaneCounter]:
     """The counters of a host's data plane."""
-    return Counter(lab.status(host)["plane"]["counters"])
+    return counters_of(PlaneCounter, lab.status(host)["plane"]["counters"])
 
 
 @contextlib.contextmanager
@@ -232,9 +233,12 @@ def carried_by_context(lab: Lab, *, packets: int) -> Iterator[None]:
     yield
     for host in HOSTS:
         after = counters(lab, host)
-        for name in ("packets sent", "packets received"):
+        for name in (PlaneCounter.PACKETS_SENT, PlaneCounter.PACKETS_RECEIVED):
             assert after[name] - before[host][name] >= packets, (host, name, before[host], after)
-        assert after["packets sent plainly"] == before[host]["packets sent plainly"], host
+        assert (
+            after[PlaneCounter.PACKETS_SENT_PLAINLY]
+            == before[host][PlaneCounter.PACKETS_SENT_PLAINLY]
+        ), host
 
 
 def _peer_name(host: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, locators
@@ -23,8 +24,8 @@ from tests.lab.conversations import (
 NARROW, WIDE = {"a": 1400, "b": 1380}, 1500
 """The second is less than what is known of the path from the first."""
 LONG_OCTETS = 60_000
-TOO_BIG = "packets too big"
-ANOTHER_VLAN = "packets of another VLAN"
+TOO_BIG = PlaneCounter.PACKETS_TOO_BIG
+ANOTHER_VLAN = PlaneCounter.PACKETS_OF_OTHER_VLAN
 M6_TCP = 225
 
 
@@ -55,7 +56,7 @@ def test_a_connection_adapts_to_the_other_uplink_which_carries_less(
         establish_context(lab, client)
         _set_mtu(lab, client, NARROW[client])
         conversation.echoes(octets=LONG_OCTETS)
-        assert TOO_BIG not in counters(lab, client), "nothing has gone there yet"
+        assert not counters(lab, client)[TOO_BIG], "nothing has gone there yet"
         lab.cut_provider(1)
         conversation.echoes(octets=LONG_OCTETS)
         conversation.echoes(octets=LONG_OCTETS)
@@ -73,8 +74,10 @@ def test_a_packet_with_a_tag_is_for_another_device(echoing: Lab) -> None:
         lab.wait_for("it is counted", lambda: counters(lab, "a")[ANOTHER_VLAN] == 1, 5)
     else:
         establish_context(lab)  # by when it has come, and gone to no raw socket
-        before["packets received"] += 1
-    assert counters(lab, "a")["packets received"] == before["packets received"]
+        before[PlaneCounter.PACKETS_RECEIVED] += 1
+    assert (
+        counters(lab, "a")[PlaneCounter.PACKETS_RECEIVED] == before[PlaneCounter.PACKETS_RECEIVED]
+    )
 
 
 def _set_mtu(lab: Lab, host: str, octets: int) -> None:

@@ -11,6 +11,7 @@ import dns.message
 import dns.query
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.lab import configuration, namespaces
 from noid.lab.lab import Lab
 from noid.lab.processes import Process
@@ -115,10 +116,10 @@ def _assert_plain(lab: Lab, directory: Path, *, contexts: int) -> None:
     assert _of_data(lab) == before
 
 
-def _of_data(lab: Lab) -> Counter[str]:
+def _of_data(lab: Lab) -> Counter[PlaneCounter]:
     """What a has counted but for control messages: one of the context may come at any time."""
-    counts = Counter(counters(lab, "a"))
-    del counts["packets handed to the daemon"]
+    counts = counters(lab, "a")
+    del counts[PlaneCounter.PACKETS_TO_SLOW_PATH]
     return counts
 
 

@@ -2,9 +2,9 @@
 """A router that runs noid for itself, on the way between two hosts that do."""
 
 import sys
-from collections import Counter
 
 from noid.control.channel import answers, ask
+from noid.counters import PlaneCounter, counters_of
 from noid.lab import configuration
 from noid.lab.lab import Lab
 from tests.lab.conversations import establish_context, restart_daemons, serve_echoes, tcp
@@ -27,7 +27,7 @@ def test_a_router_passes_on_what_is_for_others(lab_machine: None) -> None:
                 conversation.echoes()
         status = ask(control, "status")
         assert set(status["plane"]["uplinks"]) == {"custa", "custb"}
-        counters = Counter(status["plane"]["counters"])
-        assert counters["packets handed to the daemon"] == 0
-        assert counters["refused: unknown flow label"] == 0
+        counters = counters_of(PlaneCounter, status["plane"]["counters"])
+        assert counters[PlaneCounter.PACKETS_TO_SLOW_PATH] == 0
+        assert counters[PlaneCounter.REFUSED_UNKNOWN_LABEL] == 0
         assert status["contexts"] == {}

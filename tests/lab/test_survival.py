@@ -12,6 +12,7 @@ from pathlib import Path
 import noid
 from noid.bench import adoption
 from noid.constants import MILLISECOND, SECOND
+from noid.counters import PlaneCounter
 from noid.lab import inventory, restart
 from noid.lab.download import Download, longest_silence_ns
 from noid.lab.lab import Lab
@@ -156,7 +157,7 @@ def test_a_connection_goes_on_when_the_uplinks_stop_cutting_super_packets(kernel
         lab.wait_for("the plane has noticed", lambda: _cuts(lab), 10)
         conversation.echoes(octets=60_000)
         conversation.echoes(octets=60_000)
-        assert lab.status("a")["plane"]["counters"]["packets cut before the uplink"] > 0
+        assert counters(lab, "a")[PlaneCounter.PACKETS_CUT] > 0
         # Where segments are put together again, they are restored before that.
         for host in HOSTS:
             lab.set_features(host, ("rx-gro",), on=True)
@@ -176,7 +177,7 @@ def test_segments_cut_before_a_wide_uplink_pass_though_another_is_narrow(kernel_
             conversation.echoes()
             establish_context(lab)
             conversation.echoes(octets=60_000)
-            assert counters(lab, "a")["packets cut before the uplink"] > 0
+            assert counters(lab, "a")[PlaneCounter.PACKETS_CUT] > 0
         (into,) = json.loads(lab.run("a", ["ip", "-s", "-j", "link", "show", "noid0-out"]).stdout)
         assert into["stats64"]["tx"]["dropped"] == 0
     finally:
@@ -196,7 +197,7 @@ def test_super_packets_of_more_than_64_kib_are_cut_by_the_kernel(kernel_lab: Lab
         send = ["iperf3", "-6", "-c", "b.example", "-n", "20M"]
         lab.wait_for("all of it is sent", lambda: lab.run("a", send).returncode == 0, 10)
         after = counters(lab, "a")
-        cut, slowly = "packets cut before the uplink", "packets handed to the daemon"
+        cut, slowly = PlaneCounter.PACKETS_CUT, PlaneCounter.PACKETS_TO_SLOW_PATH
         assert after[cut] > before[cut]
         assert after[slowly] == before[slowly]
     finally:

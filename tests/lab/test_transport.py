@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, locators
@@ -327,9 +328,9 @@ def test_a_connection_older_than_its_context_is_carried_by_it(
 
 def _is_carried(lab: Lab, conversation: Conversation) -> bool:
     """Whether both ends say the next words by the context."""
-    before = {host: counters(lab, host)["packets sent"] for host in HOSTS}
+    before = {host: counters(lab, host)[PlaneCounter.PACKETS_SENT] for host in HOSTS}
     conversation.echoes()
-    return all(counters(lab, host)["packets sent"] > before[host] for host in HOSTS)
+    return all(counters(lab, host)[PlaneCounter.PACKETS_SENT] > before[host] for host in HOSTS)
 
 
 def _pair(lab: Lab, host: str) -> tuple[str, str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.host.netlink import HostNetwork
 from noid.planes.bpf.pins import take_down
 from noid.planes.bpf.plane import BpfPlane
-from noid.planes.slow_path import REFUSED
 from tests.dns.conftest import in_network_namespace
 from tests.lives.failing import Call, Calls, watched
 from tests.lives.parts import Place, use_plane
@@ -24,7 +24,7 @@ UPDATES = frozenset({"bpf_map_update_elem", "bpf_map_update_batch"})
 
 async def counted(
     pins: Path, monkeypatch: pytest.MonkeyPatch, calls: Calls
-) -> tuple[Counter[str], list[Call]]:
+) -> tuple[Counter[PlaneCounter], list[Call]]:
     """What a plane counts that is started and used, and the calls it makes meanwhile."""
     network = HostNetwork()
     plane = make_plane(network, pins, "auto", 16, "bpf")
@@ -36,7 +36,7 @@ async def counted(
             plane.install(flow_to_peer())
             plane.start()
             await use_plane(Place(pins.parent, network), plane)
-        return Counter(plane.counters()), calls.made[begun:]
+        return plane.counters(), calls.made[begun:]
     finally:
         plane.close()
         list(take_down(plane.section, network))
@@ -55,7 +55,7 @@ def test_every_entry_for_which_a_table_has_no_room_is_counted(
         for call in updates:
             counts, _ = await counted(pins, monkeypatch, Calls(failing=call))
             more = counts - usual
-            assert any("no r" in name for name in more), (call, more)
+            assert any("WITHOUT_ROOM" in one.name for one in more), (call, more)
 
     in_network_namespace(lambda: asyncio.run(play()))
 
@@ -74,15 +74,17 @@ def test_every_route_that_the_kernel_does_not_take_is_counted(
             plane.open()
             stack.callback(plane.close)
             plane.start()
-            before = plane.counts[REFUSED]
+            before = plane.counts[PlaneCounter.ROUTES_REFUSED]
             with monkeypatch.context() as patched:
                 patched.setattr(HostNetwork, "add_routes", refuse)
                 plane.install(flow_to_peer())
-            assert plane.counts[REFUSED] - before == 2, "by the uplink, and by our device"
+            assert plane.counts[PlaneCounter.ROUTES_REFUSED] - before == 2, (
+                "by the uplink, and by our device"
+            )
             with monkeypatch.context() as patched:
                 patched.setattr(HostNetwork, "remove_routes", refuse)
                 plane.remove(flow_to_peer().local_label)
-            assert plane.counts[REFUSED] - before == 4
+            assert plane.counts[PlaneCounter.ROUTES_REFUSED] - before == 4
 
     in_network_namespace(lambda: asyncio.run(play()))
 

@@ -13,7 +13,7 @@ import pytest
 
 from noid.config import Config
 from noid.control.channel import answers, ask
-from noid.planes.slow_path import RESTORED
+from noid.counters import PlaneCounter
 from noid.roles.host import Daemon as Product
 from noid.state.contexts import ContextStore
 from tests.dns.conftest import in_network_namespace, ip
@@ -146,8 +146,9 @@ def test_a_second_daemon_is_refused_and_takes_nothing_from_the_first(tmp_path: P
             assert "another noid answers there" in daemon.another()
             assert rules() == before
             assert (tmp_path / "state" / "state.json").read_bytes() == state
-            restored = ask(daemon.socket, "status")["plane"]["counters"].get(RESTORED)
-            assert restored is None, "and it has put nothing back"
+            restored = PlaneCounter.OBJECTS_RESTORED.identifier
+            counters = ask(daemon.socket, "status")["plane"]["counters"]
+            assert counters[restored] == 0, "and it has put nothing back"
             daemon.end(signal.SIGTERM)
 
     on_a_host(scenario)

@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.host.netlink import HostNetwork
@@ -19,7 +20,6 @@ from noid.planes import steering
 from noid.planes.bpf import layout
 from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
-from noid.planes.slow_path import REFUSED
 from noid.planes.uplink import NO_UPLINK
 from tests.contents import attributes
 from tests.dns.conftest import in_network_namespace, ip
@@ -160,7 +160,9 @@ class Life:
             row = self.plane.rows.of.get(address, 0)
             if address not in present and row:
                 assert self.plane.rows.uplinks.get(row, NO_UPLINK).ifindex == 0
-        assert self.plane.counts[REFUSED] == 0, "routes by a device that is down"
+        assert self.plane.counts[PlaneCounter.ROUTES_REFUSED] == 0, (
+            "routes by a device that is down"
+        )
 
     def end(self) -> None:
         """Everything goes, and the host is as in the beginning."""

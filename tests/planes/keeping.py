@@ -17,6 +17,7 @@ from pyroute2.ethtool import Ethtool
 
 from noid.config import HostSection, PlaneSection
 from noid.constants import Codepoints
+from noid.counters import PlaneCounter
 from noid.engine.events import Input
 from noid.flows.flow import Flow
 from noid.host.netlink import HostNetwork
@@ -26,7 +27,7 @@ from noid.locators import Locator, parse_locator
 from noid.planes import steering
 from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
-from noid.planes.slow_path import RESTORED, PlaneDependencies
+from noid.planes.slow_path import PlaneDependencies
 from noid.planes.tun import TunPlane
 from noid.roles.local_locators import LocalLocators
 from noid.roles.reconciliation import Watching
@@ -73,7 +74,7 @@ class Kept:
     @property
     def restored(self) -> int:
         """How many things were restored so far."""
-        return self.plane.counts[RESTORED]
+        return self.plane.counts[PlaneCounter.OBJECTS_RESTORED]
 
 
 async def until(condition: Callable[[], bool]) -> float:

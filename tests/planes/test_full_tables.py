@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.locators import Locator
 from noid.planes import rows
 from noid.planes.bpf import plane
-from noid.planes.bpf.kernel_flows import NO_ROOM_TO_WATCH
-from noid.planes.bpf.plane import NO_ROWS
 from tests.planes.keeping import PEER, UPLINKS, Kept, keeping, until
 
 
@@ -26,10 +25,12 @@ def test_a_peer_too_many_is_counted_and_watched_once_there_is_room(
             kept.plane.watch(peer)
         kept.plane.take_up([], [], peers[8:])
         assert len(list(table.keys())) == room
-        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1 + len(peers) - room
+        assert kept.plane.counts[PlaneCounter.PEERS_WITHOUT_ROOM] == 1 + len(peers) - room
         assert not table.find(peers[-1])
         kept.plane.watch(peers[-1])
-        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1 + len(peers) - room, "it is no other"
+        assert kept.plane.counts[PlaneCounter.PEERS_WITHOUT_ROOM] == 1 + len(peers) - room, (
+            "it is no other"
+        )
         for peer in peers[:4]:
             kept.plane.unwatch(peer)
         kept.watching.compare_soon()
@@ -44,10 +45,10 @@ def test_one_peer_too_many_is_counted(pins: Path, monkeypatch: pytest.MonkeyPatc
     async def scenario(kept: Kept) -> None:
         for number in range(2, 19):
             kept.plane.watch(Locator(PEER[:14] + number.to_bytes(2, "big")))
-        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1
+        assert kept.plane.counts[PlaneCounter.PEERS_WITHOUT_ROOM] == 1
         kept.plane.unwatch(Locator(PEER[:14] + (18).to_bytes(2, "big")))
         kept.watching.compare_soon()
-        assert kept.plane.counts[NO_ROOM_TO_WATCH] == 1
+        assert kept.plane.counts[PlaneCounter.PEERS_WITHOUT_ROOM] == 1
 
     keeping(pins, scenario)
 
@@ -56,9 +57,9 @@ def test_an_uplink_without_a_row_is_counted(pins: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(rows, "OWN_ROW", 2)
 
     async def scenario(kept: Kept) -> None:
-        assert kept.plane.counts[NO_ROWS] == 1
+        assert kept.plane.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] == 1
         kept.watching.take(kept.watching.survey())
-        assert kept.plane.counts[NO_ROWS] == 1
+        assert kept.plane.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] == 1
         assert set(kept.plane.modes()) == set(UPLINKS)
 
     keeping(pins, scenario)

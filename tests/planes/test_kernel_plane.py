@@ -16,15 +16,15 @@ import pytest
 
 from noid.config import PlaneSection
 from noid.constants import Codepoints
+from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.flows.clock import FlowClock
 from noid.host.netlink import HostNetwork
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.bpf import layout, libbpf, plane
 from noid.planes.bpf.carried import TABLES, Carried, Left, pin_of
-from noid.planes.bpf.kernel_flows import NO_ROOM
 from noid.planes.bpf.pins import own_devices, take_down
-from noid.planes.bpf.plane import NO_ROOM_FOR_OURS, UPLINKS_REFUSED, BpfPlane
+from noid.planes.bpf.plane import BpfPlane
 from noid.planes.slow_path import PlaneDependencies
 from noid.planes.uplink import UPLINKS_MAX
 from tests.dns.conftest import in_network_namespace, ip
@@ -168,7 +168,7 @@ def test_an_address_too_many_is_counted_and_tried_again(
         for locator in LOCATORS[:8]:
             ip(f"addr add {format_locator(locator)}/64 dev up1 nodad")
         changed(plane)
-        assert plane.counters()[NO_ROOM_FOR_OURS] > 0
+        assert plane.counters()[PlaneCounter.ADDRESSES_WITHOUT_ROOM] > 0
         for locator in LOCATORS[:7]:
             ip(f"addr del {format_locator(locator)}/64 dev up1")
         changed(plane)
@@ -182,9 +182,9 @@ def test_a_flow_too_many_is_counted(pins: Path) -> None:
         chance = random.Random(2)
         for _ in range(CONTEXTS):
             plane.install(random_flow(chance))
-        assert NO_ROOM not in plane.counters()
+        assert plane.counters()[PlaneCounter.FLOWS_WITHOUT_ROOM] == 0
         plane.install(random_flow(chance))
-        assert plane.counters()[NO_ROOM] == 1
+        assert plane.counters()[PlaneCounter.FLOWS_WITHOUT_ROOM] == 1
 
     with_plane(pins, scenario)
 
@@ -268,13 +268,13 @@ def test_an_uplink_that_refuses_the_programs_is_counted_and_asked_again(pins: Pa
             ip("link set up2 up")
             ip("link set up3 up")
             changed(plane)
-            assert plane.counters()[UPLINKS_REFUSED] == 1
+            assert plane.counters()[PlaneCounter.UPLINKS_REFUSED] == 1
             assert plane.modes()["up2"].startswith("none: "), plane.modes()
             assert plane.modes()["up3"].startswith("tcx")
             assert _hanging("up2", "egress").tcx == 0, "half of them would be worse"
         changed(plane)
         assert plane.modes()["up2"].startswith("tcx")
-        assert plane.counters()[UPLINKS_REFUSED] == 1
+        assert plane.counters()[PlaneCounter.UPLINKS_REFUSED] == 1
 
     with_plane(pins, scenario)
 
@@ -294,7 +294,7 @@ def test_what_one_plane_has_taken_up_the_next_one_finds(pins: Path) -> None:
         plane.take_up(flows, clocks, aids)
         plane.take_up([], [], [])
         assert [plane.received_ns(one.local_label) for one in flows] == [*range(1, CONTEXTS + 1)]
-        assert NO_ROOM not in plane.counters()
+        assert plane.counters()[PlaneCounter.FLOWS_WITHOUT_ROOM] == 0
 
     def second(plane: BpfPlane) -> None:
         carried = Carried(pins)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.host.netlink import CUTTING, MTU_MAX, SUMMING
 from noid.host.routes import PeerRoute
 from noid.locators import Locator, parse_locator
@@ -97,7 +98,7 @@ def test_the_device_of_the_slow_path_is_restored(
 
         await is_restored(kept, state, lambda: ip(command))
         kept.plane.deliver(bytes([0x60, 0, 0, 0, 0, 0, 59, 64]) + PEER + AID)
-        assert not kept.plane.counts["deliveries refused"]
+        assert not kept.plane.counts[PlaneCounter.DELIVERIES_REFUSED]
 
     keeping(pins, scenario, kind=kind, hook=hook)
 

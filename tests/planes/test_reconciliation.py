@@ -12,14 +12,13 @@ from typing import Literal
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.locators import Locator, format_locator
 from noid.planes.bpf import libbpf
 from noid.planes.bpf.carried import TABLES, pin_of
-from noid.planes.bpf.plane import PINS_REFUSED, UPLINKS_REFUSED
 from noid.planes.rows import CUTS_TCP
 from noid.planes.steering import GATEWAY
 from noid.roles import reconciliation
-from noid.roles.reconciliation import PUT_OFF
 from tests.dns.conftest import ip
 from tests.planes.keeping import (
     AID,
@@ -169,7 +168,7 @@ def test_what_is_removed_again_and_again_is_restored_at_a_rate(
     async def scenario(kept: Kept) -> None:
         loop = asyncio.get_running_loop()
         before, began_s, fights = (rules(kept), routes(kept)), loop.time(), 0
-        while kept.plane.counts[PUT_OFF] < 3:
+        while kept.plane.counts[PlaneCounter.RESTORATIONS_DEFERRED] < 3:
             restored = kept.restored
             remove_all(kept, what)
             fights += 1
@@ -275,9 +274,9 @@ def test_a_pin_that_cannot_be_restored_is_counted(
         run(f"umount {pins}")
         shutil.rmtree(pins)
         pins.write_text("a file is in the way")
-        await until(lambda: kept.plane.counts[PINS_REFUSED] > 0)
+        await until(lambda: kept.plane.counts[PlaneCounter.PINS_REFUSED] > 0)
         assert kept.plane.modes()["up1"].startswith("none: ")
-        assert kept.plane.counts[UPLINKS_REFUSED] > 0
+        assert kept.plane.counts[PlaneCounter.UPLINKS_REFUSED] > 0
         pins.unlink()
         await until(lambda: kept.plane.modes()["up1"].startswith("tcx") and kept.plane.is_intact())
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.host.netlink import HostNetwork
 from noid.locators import parse_locator
-from noid.roles.reconciliation import OVERFLOWS
 from tests.dns.conftest import ip
 from tests.planes.keeping import AID, OTHER, OUT, Kept, attached, keeping, routes, rules, run, until
 
@@ -37,7 +37,7 @@ def test_more_messages_than_can_be_held_are_counted_and_followed_by_a_comparison
             run(f"ip -6 -batch {path}")
         ip(f"route flush table {table}")
         await until(lambda: routes(kept) == there)
-        assert kept.plane.counts[OVERFLOWS] > 0
+        assert kept.plane.counts[PlaneCounter.NETLINK_OVERFLOWS] > 0
         assert kept.restored == len(there[table])
 
     keeping(pins, scenario)
@@ -86,7 +86,7 @@ def test_what_the_kernel_refuses_is_counted_and_tried_again(
             kept.in_use.add(parse_locator("2001:db8:7::7"))
             kept.watching.compare_soon()
             await asyncio.sleep(0.2)
-        counted = any("refused" in key and count for key, count in kept.plane.counts.items())
+        counted = any("REFUSED" in key.name and count for key, count in kept.plane.counts.items())
         assert not asked or counted or name in QUIET, (asked, kept.plane.counts)
         ip("addr del 2001:db8:5::5/64 dev up2")
         kept.watching.compare_soon()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.locators import Locator, format_locator
 from tests.dns.conftest import ip
 from tests.planes.keeping import AID, PEER, SECTION, Kept, flow_to_peer, keeping, until
@@ -55,7 +56,7 @@ def test_packets_that_waited_together_have_their_mark_again(pins: Path, mark: in
             kept.plane.install(flow)
         marks = SECTION.mark, mark
         subprocess.run(["nft", "-f", "-"], input=RULES % marks, text=True, check=True)
-        before = kept.plane.counters().get("packets sent", 0)
+        before = kept.plane.counters()[PlaneCounter.PACKETS_SENT]
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
             sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             sender.bind((format_locator(AID), 0))
@@ -69,6 +70,6 @@ def test_packets_that_waited_together_have_their_mark_again(pins: Path, mark: in
         ip(f"neigh replace {ROUTER} lladdr {link} dev up1 nud reachable")
         await until(lambda: seen(marks)[2] == len(PEERS))
         assert seen(marks) == [0, len(PEERS), len(PEERS)]
-        assert kept.plane.counters()["packets sent"] - before == len(PEERS)
+        assert kept.plane.counters()[PlaneCounter.PACKETS_SENT] - before == len(PEERS)
 
     keeping(pins, scenario)

@@ -93,7 +93,7 @@ def compare(
             "plane": status["kind"],
             "uplink": status["uplinks"].get("up1", ""),
             "locators": f"{context['local_locator']} -> {context['peer_locator']}",
-            "packets_by_the_context": status["counters"].get("packets sent", 0),
+            "packets_by_the_context": status["counters"]["packets_sent"],
             "counted": note,
         },
     )

@@ -12,10 +12,15 @@ from noid.cli.places import add_socket
 from noid.cli.table import SUMMARIES
 from noid.control.channel import ask, ask_rows, stream_events
 from noid.control.reports import line_of
+from noid.counters import COUNTERS
 from noid.text import json_line, printable
 
 ROWS_MEASURED = 200
 """By so many rows, the heading among them, columns are made wide enough before any is printed."""
+COUNTED = {
+    ".".join((*kind.path, one.identifier)): one.description for kind in COUNTERS for one in kind
+}
+"""What each counter counts, by its key; those that are 0 are shown in JSON alone."""
 COLUMNS = ("AID(local)", "AID(peer)", "state", "Lp(local)", "Lp(peer)", "Lsv(peer)", "name")
 
 
@@ -40,8 +45,16 @@ def status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say(json_line(answer))
         return 0
-    _print_columns((printable(key), printable(value)) for key, value in _flat(answer))
+    _print_columns(_rows(answer))
     return 0
+
+
+def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in _flat(answer):
+        if key not in COUNTED:
+            yield printable(key), printable(value)
+        elif value != "0":
+            yield key, f"{printable(value)} ({COUNTED[key]})"
 
 
 def contexts(arguments: argparse.Namespace) -> int:

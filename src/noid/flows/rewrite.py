@@ -32,6 +32,7 @@ from noid.constants import (
     UNPROVEN_TIME,
     Codepoints,
 )
+from noid.counters import PlaneCounter
 from noid.flows.flow import Flow
 from noid.locators import Locator
 from noid.wire import ipv6
@@ -53,17 +54,17 @@ from noid.wire.slots import (
 
 
 class Refusal(enum.Enum):
-    """Why a data packet from the network is not delivered; the name under which it is counted."""
+    """Why a data packet from the network is not delivered; its value counts it."""
 
-    UNKNOWN_LABEL = "unknown flow label"
-    DESTINATION_NOT_OURS = "destination not in Lsl(local)"
-    SOURCE_NOT_THE_PEERS = "source not in Lsl(peer)"
-    RESERVED_SLOT = "reserved slot"
-    BAD_ESCAPE = "malformed escape header"
-    MALFORMED = "malformed packet"
-    MISPLACED = "fragments below M6"
-    SOURCE_OF_NO_HOST = "source of no host"
-    CONTROL_AS_DATA = "control message as data"
+    UNKNOWN_LABEL = PlaneCounter.REFUSED_UNKNOWN_LABEL
+    DESTINATION_NOT_OURS = PlaneCounter.REFUSED_DESTINATION
+    SOURCE_NOT_THE_PEERS = PlaneCounter.REFUSED_SOURCE
+    RESERVED_SLOT = PlaneCounter.REFUSED_RESERVED_SLOT
+    BAD_ESCAPE = PlaneCounter.REFUSED_BAD_ESCAPE
+    MALFORMED = PlaneCounter.REFUSED_MALFORMED
+    MISPLACED = PlaneCounter.REFUSED_FRAGMENT
+    SOURCE_OF_NO_HOST = PlaneCounter.REFUSED_SOURCE_OF_NO_HOST
+    CONTROL_AS_DATA = PlaneCounter.REFUSED_CONTROL_AS_DATA
     """Control messages travel plain or with flow label 0, and never out of data [D6]."""
 
 

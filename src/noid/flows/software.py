@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from typing import NamedTuple
 
 from noid.constants import Codepoints
+from noid.counters import PlaneCounter
 from noid.flows.events import (
     ControlMessageReceived,
     DatapathEvent,
@@ -72,14 +73,14 @@ class SoftwareDatapath:
         rewriter: the flows.
         watches: what is noticed of each flow, by F(local).
         kept: the last TCP segment of a flow, by F(local), the least recently sent first.
-        counts: what happened so far, by name.
+        counts: what happened so far.
     """
 
     def __init__(self, codepoints: Codepoints, key: int = KEY) -> None:
         self.rewriter = Rewriter(codepoints)
         self.watches: dict[int, Watch] = {}
         self.kept: OrderedDict[int, bytes] = OrderedDict()
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[PlaneCounter] = Counter()
         self._control_type = codepoints.icmpv6_type
         self.unknown = Rate(UNKNOWN, key)
 
@@ -128,9 +129,9 @@ class SoftwareDatapath:
         """
         flow = self.rewriter.flow_of(packet)
         if flow is None:
-            self.counts["packets sent plainly"] += 1
+            self.counts[PlaneCounter.PACKETS_SENT_PLAINLY] += 1
             return [Transmit(packet, None), UlpPacketSeen(packet)]
-        self.counts["packets sent"] += 1
+        self.counts[PlaneCounter.PACKETS_SENT] += 1
         label = flow.local_label
         is_tcp = packet[NEXT_HEADER_AT] == ipv6.TCP
         if is_tcp:
@@ -141,7 +142,7 @@ class SoftwareDatapath:
         if watch.misses_proof(now_ns):
             effects.append(LongUnproven(label))
         if silent_ns:
-            self.counts["unanswered packets"] += 1
+            self.counts[PlaneCounter.UNANSWERED_PACKETS] += 1
             effects.append(UnansweredPacket(label, packet, silent_ns))
         return effects
 
@@ -192,7 +193,7 @@ class SoftwareDatapath:
         verdict = judge(self.rewriter, arrival)
         if verdict.outcome in (Outcome.DROPPED, Outcome.UNKNOWN_LABEL):
             why = verdict.refusal or Refusal.UNKNOWN_LABEL
-            self.counts[f"refused: {why.value}"] += 1
+            self.counts[why.value] += 1
         if verdict.outcome is Outcome.DROPPED:
             return []
         assert verdict.arrival is not None, "it is M6 and sound"
@@ -200,7 +201,7 @@ class SoftwareDatapath:
             return self.icmpv6_arrived(verdict.arrival, in_slot=True)
         if verdict.delivery is None:
             return self._unknown(verdict.arrival, now_ns)
-        self.counts["packets received"] += 1
+        self.counts[PlaneCounter.PACKETS_RECEIVED] += 1
         if verdict.outcome is Outcome.HELD:
             return [_held(verdict.delivery)]
         return self._delivered(verdict.delivery, now_ns)
@@ -209,7 +210,7 @@ class SoftwareDatapath:
         """A packet for the ULP, and what is noticed by it."""
         flow = delivery.flow
         if delivery.elsewhere:
-            self.counts["packets received elsewhere than at Lp(local)"] += 1
+            self.counts[PlaneCounter.PACKETS_RECEIVED_ELSEWHERE] += 1
         effects: list[Effect] = [Deliver(delivery.packet)]
         watch = self.watches[flow.local_label]
         if watch.received(delivery, now_ns):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.events import DatapathEvent
 from noid.flows.flow import Flow
@@ -27,8 +28,8 @@ class DataPlane(Protocol):
 
     kind: str
     """What the configuration calls it."""
-    counts: Counter[str]
-    """What happened so far, by name, as far as it is counted here; see ``counters``."""
+    counts: Counter[PlaneCounter]
+    """What is counted in Python; see ``counters``."""
     restored: Restored
     """What was restored."""
 
@@ -98,8 +99,8 @@ class DataPlane(Protocol):
     def has_restored(self, kind: str, names: Iterable[str]) -> None:
         """Counts things of a kind that others had removed or changed, and notes their names."""
 
-    def counted(self, refusal: str) -> AbstractContextManager[None]:
-        """Counts what the kernel refuses, under a name, and goes on."""
+    def counted(self, refusal: PlaneCounter) -> AbstractContextManager[None]:
+        """Counts what the kernel refuses, and goes on."""
 
     def modes(self) -> dict[str, str]:
         """How it works on each uplink, for people; empty where there is but one way."""
@@ -142,5 +143,5 @@ class DataPlane(Protocol):
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""
 
-    def counters(self) -> dict[str, int]:
-        """What happened so far, by name."""
+    def counters(self) -> Counter[PlaneCounter]:
+        """What happened so far."""

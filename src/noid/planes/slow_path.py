@@ -16,6 +16,7 @@ import secrets
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from noid.constants import (
     TRIAL_SUFFIX,
     Codepoints,
 )
+from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.flows.flow import Flow
 from noid.flows.rewrite import Arrival, Refusal
@@ -57,17 +59,21 @@ ANCILLARY_OCTETS = 256
 SO_ATTACH_FILTER = 26
 NETWORK_HEADER = -0x100000
 """Where a socket filter finds the IPv6 header (linux/filter.h: SKF_NET_OFF)."""
+SEND_ERRORS = {
+    errno.EPERM: PlaneCounter.SENDS_NOT_PERMITTED,
+    errno.EACCES: PlaneCounter.SENDS_NOT_PERMITTED,
+    errno.ENETUNREACH: PlaneCounter.SENDS_WITHOUT_ROUTE,
+    errno.EHOSTUNREACH: PlaneCounter.SENDS_WITHOUT_ROUTE,
+    errno.ENETDOWN: PlaneCounter.SENDS_WITHOUT_ROUTE,
+    errno.ENODEV: PlaneCounter.SENDS_WITHOUT_ROUTE,
+    errno.EADDRNOTAVAIL: PlaneCounter.SENDS_WITHOUT_ROUTE,
+    errno.EINVAL: PlaneCounter.SENDS_WITHOUT_ROUTE,  # the source is no address of this host
+    errno.ENOBUFS: PlaneCounter.SENDS_WITHOUT_ROOM,
+    errno.EAGAIN: PlaneCounter.SENDS_WITHOUT_ROOM,
+    errno.ENOMEM: PlaneCounter.SENDS_WITHOUT_ROOM,
+}
+"""What the kernel says when it refuses a packet; any other error is SENDS_REFUSED."""
 LOAD_OCTET, LOAD_TWO_OCTETS, IF_EQUAL, RETURN = 0x30, 0x28, 0x15, 0x06
-STAYED = "packets that stay on their link"
-RESTORED = "things restored that were removed"
-REFUSED = "routes refused"
-RULES_REFUSED = "rules refused"
-DEVICES_REFUSED = "changes of our devices refused"
-ADDRESSES_REFUSED = "addresses refused"
-QUEUES_REFUSED = "emptying of queues refused"
-OVER_SHARE = "refused: over the share of its source /48"
-"""Counted by the programs in the kernel under the same name."""
-QUESTIONS_REFUSED = "questions to the kernel refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +160,7 @@ class SlowPath:
             changed = [f"state of {name}"] * (not found.is_up)
             changed += [f"MTU of {name}"] * (found.mtu != self.mtu)
         if changed or mtu != self.mtu:
-            with self.counted(DEVICES_REFUSED):
+            with self.counted(PlaneCounter.DEVICES_REFUSED):
                 if not is_there:
                     self._open_again()
                 self.network.bring_up(name, mtu)
@@ -180,7 +186,7 @@ class SlowPath:
 
     def keep_address(self, aid: Locator, *, kept: bool) -> None:
         """Keeps an AID deliverable whose uplink has lost the address, or ends that [D23]."""
-        with self.counted(ADDRESSES_REFUSED):
+        with self.counted(PlaneCounter.ADDRESSES_REFUSED):
             index = socket.if_nametoindex(self.keeping)
             (self.network.add_address if kept else self.network.remove_address)(aid, index)
 
@@ -190,11 +196,11 @@ class SlowPath:
 
     def has_restored(self, kind: str, names: Iterable[str]) -> None:
         """Counts things of a kind that others had removed or changed, and notes their names."""
-        self.counts[RESTORED] += self.restored.note(kind, names)
+        self.counts[PlaneCounter.OBJECTS_RESTORED] += self.restored.note(kind, names)
 
     @contextlib.contextmanager
-    def counted(self, refusal: str) -> Iterator[None]:
-        """Counts what the kernel refuses, under a name, and goes on."""
+    def counted(self, refusal: PlaneCounter) -> Iterator[None]:
+        """Counts what the kernel refuses, and goes on."""
         try:
             yield
         except (PlatformError, OSError):
@@ -236,14 +242,14 @@ class SlowPath:
     def send(self, packet: bytes) -> None:
         """Sends a packet; one that is too long for its path is counted."""
         if self._transmit(packet, is_control=True):
-            self.counts["control messages too big"] += 1
+            self.counts[PlaneCounter.CONTROL_TOO_BIG] += 1
 
     def deliver(self, packet: bytes) -> None:
         """Writes a packet into the device, as if it had come from there."""
         try:
             os.write(self.device, packet)
         except OSError:
-            self.counts["deliveries refused"] += 1
+            self.counts[PlaneCounter.DELIVERIES_REFUSED] += 1
 
     def heard(self, local_label: int) -> None:
         """Takes what a flow has sent so far as answered."""
@@ -253,9 +259,9 @@ class SlowPath:
         """When a flow last received something, by the monotonic clock; 0 if never."""
         return self.datapath.received_ns(local_label)
 
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> Counter[PlaneCounter]:
         """What happened so far."""
-        return dict(self.counts)
+        return self.counts.copy()
 
     # --- out ----------------------------------------------------------------------------------
 
@@ -267,14 +273,14 @@ class SlowPath:
             except BlockingIOError:
                 return
             except OSError as error:
-                self.counts["device errors"] += 1
+                self.counts[PlaneCounter.DEVICE_ERRORS] += 1
                 if error.errno == errno.EBADFD:  # others have removed it
                     asyncio.get_running_loop().remove_reader(self.device)
                 return
             if len(packet) < ipv6.HEADER_OCTETS or packet[0] >> 4 != ipv6.VERSION:
                 continue
             if ipv6.stays_on_link(packet):
-                self.counts[STAYED] += 1
+                self.counts[PlaneCounter.PACKETS_ON_LINK] += 1
                 continue
             arrival = self.datapath.arrival_of(packet)
             if arrival is None:
@@ -309,12 +315,12 @@ class SlowPath:
         try:
             return self.senders.send(packet, is_control=is_control)
         except OSError as error:
-            self.counts[f"sends refused: {errno.errorcode.get(error.errno or 0, '?')}"] += 1
+            self.counts[SEND_ERRORS.get(error.errno or 0, PlaneCounter.SENDS_REFUSED)] += 1
         return 0
 
     def _too_big(self, packet: bytes, mtu: int) -> None:
         """Tells the ULP how long its packets may be, quoting what it sent [D27]."""
-        self.counts["packets too big"] += 1
+        self.counts[PlaneCounter.PACKETS_TOO_BIG] += 1
         header = ipv6.Header.decode_unchecked(packet)
         error = icmpv6.ErrorMessage(
             type=icmpv6.PACKET_TOO_BIG,
@@ -340,7 +346,7 @@ class SlowPath:
                 self.arrived(arrival)
                 continue
             if not self.control.take(site_of(arrival.source), time.monotonic_ns()):
-                self.counts[OVER_SHARE] += 1
+                self.counts[PlaneCounter.REFUSED_OVER_SHARE] += 1
                 continue
             self._carry_out(self.datapath.icmpv6_arrived(arrival, in_slot=False))
 

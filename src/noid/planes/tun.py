@@ -13,6 +13,7 @@ import asyncio
 import socket
 from collections.abc import Collection, Iterable, Sequence
 
+from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
@@ -21,17 +22,7 @@ from noid.host.rules import Rule
 from noid.host.survey import Survey
 from noid.locators import Locator
 from noid.planes import steering
-from noid.planes.slow_path import (
-    ADDRESSES_REFUSED,
-    BATCH_MAX,
-    QUESTIONS_REFUSED,
-    REFUSED,
-    RULES_REFUSED,
-    SlowPath,
-    raw_socket_errors,
-    receive,
-    receiver,
-)
+from noid.planes.slow_path import BATCH_MAX, SlowPath, raw_socket_errors, receive, receiver
 from noid.planes.steering import BY_OURS, keep_rules, rules_of
 from noid.wire.slots import m6_next_headers
 
@@ -71,7 +62,7 @@ class TunPlane(SlowPath):
         if self.is_steering:
             if self.keep_device(survey, self.mtu):
                 self._restore(list(self.wanted.values()))
-            with self.counted(RULES_REFUSED):
+            with self.counted(PlaneCounter.RULES_REFUSED):
                 self._keep_rules(survey.rules)
 
     def _keep_rules(self, actual: Sequence[Rule]) -> None:
@@ -111,12 +102,14 @@ class TunPlane(SlowPath):
 
     def _add(self, routes: Sequence[PeerRoute]) -> None:
         try:
-            self.counts[REFUSED] += self.network.add_routes(routes) if routes else 0
+            self.counts[PlaneCounter.ROUTES_REFUSED] += (
+                self.network.add_routes(routes) if routes else 0
+            )
         except PlatformError:
-            self.counts[REFUSED] += len(routes)
+            self.counts[PlaneCounter.ROUTES_REFUSED] += len(routes)
 
     def _remove(self, routes: Sequence[PeerRoute]) -> None:
-        with self.counted(REFUSED):
+        with self.counted(PlaneCounter.ROUTES_REFUSED):
             self.network.remove_routes(routes)
 
     def close(self) -> None:
@@ -125,7 +118,7 @@ class TunPlane(SlowPath):
             self.refresh.cancel()
         if self.is_steering:
             self.is_steering = False
-            with self.counted(RULES_REFUSED):
+            with self.counted(PlaneCounter.RULES_REFUSED):
                 steering.take_down(self.network, self.section)
         super().close()
 
@@ -158,7 +151,7 @@ class TunPlane(SlowPath):
         if aid in self.wanted:
             return
         source, device = None, 0
-        with self.counted(QUESTIONS_REFUSED):
+        with self.counted(PlaneCounter.QUERIES_REFUSED):
             source, device = self.network.default_route(aid, mark=self.section.mark)
         if device and self.devices and device not in self.devices:
             return  # the host sends there by a device that is no uplink, such as a VPN's
@@ -174,7 +167,7 @@ class TunPlane(SlowPath):
     def _refresh(self) -> None:
         """Leads connections that are older than their route into the device too."""
         self.refresh = None
-        with self.counted(ADDRESSES_REFUSED):
+        with self.counted(PlaneCounter.ADDRESSES_REFUSED):
             self.network.forget_cached_routes(self.device_index)
 
     def unwatch(self, aid: Locator) -> None:

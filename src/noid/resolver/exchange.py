@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from noid.counters import UpstreamCounter
 from noid.dns.messages import REFUSALS, TC, message_flags, response_code
 from noid.dns.queries import Query
 from noid.dns.responses import Echo, echo
@@ -82,19 +83,19 @@ class Exchange:
 
     def failed(self, path: Path) -> None:
         """The network or the system refused one of the tries."""
-        self.ports.counters["failed"] += 1
+        self.ports.counters[UpstreamCounter.FAILED] += 1
         self._give_up(path)
 
     def _take(self, path: Path, octets: bytes) -> None:
         if self.response.done():
             return
         if response_code(octets) in REFUSALS:
-            self.ports.counters["refused"] += 1
+            self.ports.counters[UpstreamCounter.REFUSED] += 1
             self._refusing.add(path.server)
             self._refusal = octets
             self._give_up(path)
             return
-        self.ports.counters["answered"] += 1
+        self.ports.counters[UpstreamCounter.ANSWERED] += 1
         self.answered_by = path
         self.response.set_result(octets)
         self.end()
@@ -116,7 +117,7 @@ class Exchange:
         loop = asyncio.get_running_loop()
         self._timer.cancel()
         if loop.time() >= self._deadline:
-            self.ports.counters["timed_out"] += 1
+            self.ports.counters[UpstreamCounter.TIMED_OUT] += 1
             self.give_up()
             return
         for path, patience_s in self._schedule:
@@ -125,7 +126,7 @@ class Exchange:
             try:
                 self._send(path)
             except OSError:
-                self.ports.counters["failed"] += 1
+                self.ports.counters[UpstreamCounter.FAILED] += 1
                 self._drop(path)
                 continue
             self._timer = loop.call_at(min(loop.time() + patience_s, self._deadline), self._next)
@@ -158,7 +159,7 @@ class Exchange:
         self._stream_over()
         case = echo(query, self.query.end, response)
         if case is Echo.NONE:
-            self.ports.counters["malformed"] += 1
+            self.ports.counters[UpstreamCounter.MALFORMED] += 1
             self._give_up(path)
             return
         if case is Echo.OTHER_CASE:

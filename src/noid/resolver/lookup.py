@@ -18,6 +18,7 @@ import dns.rdtypes.ANY.TXT
 import dns.rdtypes.IN.AAAA
 
 from noid.constants import Codepoints
+from noid.counters import UpstreamCounter
 from noid.dns.messages import (
     BELIEVED_RCODES,
     follow_aliases,
@@ -150,7 +151,7 @@ class Lookup:
         if record_task.done():
             self._record_unanswered = 0
             return False
-        self.counters["record_unanswered"] += 1
+        self.counters[UpstreamCounter.RECORD_UNANSWERED] += 1
         self._record_unanswered += 1
         self._record_again_s = asyncio.get_running_loop().time() + RECORD_AGAIN_S
         return self.drops_record
@@ -202,11 +203,11 @@ class Lookup:
         if octets is None or response_code(octets) not in BELIEVED_RCODES:
             return _Found(Status.UNREACHABLE, name)
         if self.trusted is not None and not message_flags(octets) & dns.flags.AD:
-            self.counters["unauthentic"] += 1
+            self.counters[UpstreamCounter.UNAUTHENTIC] += 1
             return _Found(Status.UNREACHABLE, name)
         found = _read_answer(query, name, octets)
         if found is None:
-            self.counters["malformed"] += 1
+            self.counters[UpstreamCounter.MALFORMED] += 1
             return _Found(Status.UNREACHABLE, name)
         return found
 

@@ -12,9 +12,11 @@ import errno
 import os
 import secrets
 import socket
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from noid.counters import UpstreamCounter
 from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.queries import Query, disguised
 from noid.dns.responses import Echo, echo
@@ -95,7 +97,9 @@ class Ports:
         left: how many more sockets of each kind may be opened.
     """
 
-    def __init__(self, mark: int, counters: dict[str, int], sockets_max: int = SOCKETS_MAX) -> None:
+    def __init__(
+        self, mark: int, counters: Counter[UpstreamCounter], sockets_max: int = SOCKETS_MAX
+    ) -> None:
         streams = max(1, sockets_max // STREAMS_SHARE)
         self.left = {socket.SOCK_STREAM: streams, socket.SOCK_DGRAM: sockets_max - streams}
         self.mark = mark
@@ -235,7 +239,7 @@ class Port:
             if case is not Echo.NONE:
                 attempt.exchange.received(attempt, octets, case)
                 return
-        self.ports.counters["malformed"] += 1
+        self.ports.counters[UpstreamCounter.MALFORMED] += 1
         self._strays_left -= 1
         if self._strays_left <= 0:
             self._fail()

@@ -9,9 +9,11 @@ the host's own locators as sources. Each next try begins before the last one is 
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from noid.counters import UpstreamCounter
 from noid.dns.queries import Query
 from noid.errors import UsageError
 from noid.locators import Locator, is_global_unicast, parse_locator
@@ -35,16 +37,6 @@ RACE_ROUNDS_MAX: Final = 4
 TOTAL_S: Final = 4.5
 """Wait for one query, all tries and the queue included: less than the 5 s after which the resolver
 libraries of programs ask again, so that they hear a failure rather than nothing."""
-
-COUNTED: Final = {
-    "asked": "queries begun, those passed through for programs included",
-    "answered": "queries that ended with a usable response",
-    "timed_out": "queries that ended with none in time",
-    "refused": "responses that say SERVFAIL, NOTIMP or REFUSED",
-    "failed": "tries that the network or the system refused",
-    "malformed": "messages that were not DNS or answered something else",
-}
-"""The counters, for ``noid status``."""
 
 
 class Resolvers:
@@ -75,7 +67,7 @@ class Resolvers:
         self.hedge_s = hedge_s
         self.repeat_s = repeat_s
         self.total_s = total_s
-        self.counters = dict.fromkeys(COUNTED, 0)
+        self.counters = Counter[UpstreamCounter]()
         self.ports = Ports(mark, self.counters, sockets_max)
         self.last_good: Path | None = None
         self.on_outcome: Callable[[bool], None] = lambda answered: None
@@ -113,7 +105,7 @@ class Resolvers:
         """
         if self._closed:
             return None
-        self.counters["asked"] += 1
+        self.counters[UpstreamCounter.ASKED] += 1
         schedule = self.race() if everywhere else self.schedule(only)
         exchange = Exchange(self.ports, query, schedule, deadline_s or self.deadline_s())
         self.exchanges.add(exchange)

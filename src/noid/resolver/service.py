@@ -11,12 +11,14 @@ import contextlib
 import errno
 import ipaddress
 import socket
+from collections import Counter
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Final, Protocol
 
 import dns.rcode
 
+from noid.counters import StubCounter
 from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.queries import Query, brief_response
 from noid.errors import PlatformError
@@ -83,7 +85,12 @@ class Service:
     """
 
     def __init__(
-        self, listen: str, port: int, answerer: Answerer, counters: dict[str, int], idle_s: float
+        self,
+        listen: str,
+        port: int,
+        answerer: Answerer,
+        counters: Counter[StubCounter],
+        idle_s: float,
     ) -> None:
         self.listen = listen
         self.port = port
@@ -174,7 +181,7 @@ class Service:
         """Lets something be served when it is its client's turn; False if too much waits."""
         count, all_max = self._arrived.count_of(client), self._arrived.count >= ARRIVED_MAX
         if all_max or count >= ARRIVED_EACH_MAX:
-            self.counters["overflow"] += 1
+            self.counters[StubCounter.OVERFLOW] += 1
             return False
         self._arrived.put(client, None, serve)
         return True
@@ -204,7 +211,7 @@ class Service:
                 break  # nothing there any more, or an error of an earlier response
             client = clients.of_datagram(address)
             if client is None:
-                self.counters["strangers"] += 1
+                self.counters[StubCounter.STRANGERS] += 1
             else:
                 self._arrive(client, partial(self._take, datagrams, octets, address, client))
         if self._serving is None:
@@ -224,7 +231,7 @@ class Service:
             _send(datagrams, response, address)
             return
         if self._answering.count >= ANSWERED_AT_ONCE_MAX:
-            self.counters["overflow"] += 1
+            self.counters[StubCounter.OVERFLOW] += 1
             oldest = self._answering.oldest_of_largest(client)
             self._answering.remove(oldest)
             oldest.cancel()
@@ -254,10 +261,10 @@ class Service:
                 return
             client = clients.of_stream(address)
             if client is None:
-                self.counters["strangers"] += 1
+                self.counters[StubCounter.STRANGERS] += 1
                 connection.close()
             elif not self._make_room(client):
-                self.counters["overflow"] += 1
+                self.counters[StubCounter.OVERFLOW] += 1
                 connection.close()
             else:
                 connection.setblocking(False)
@@ -280,7 +287,7 @@ class Service:
         age_s = asyncio.get_running_loop().time() - self._connections.since(oldest)
         if is_own and age_s < KEPT_S:
             return False
-        self.counters["overflow"] += 1
+        self.counters[StubCounter.OVERFLOW] += 1
         self._connections.remove(oldest)
         oldest.cancel()
         return True

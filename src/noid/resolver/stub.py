@@ -12,7 +12,7 @@ gets the whole set. Nothing that arrives raises, hangs or grows: each wait and n
 
 import asyncio
 import functools
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Hashable
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
@@ -28,6 +28,7 @@ import dns.rdatatype
 import dns.rdtypes.IN.AAAA
 import dns.rrset
 
+from noid.counters import StubCounter
 from noid.dns.addresses import Peer, read_peer, with_one
 from noid.dns.messages import (
     HEADER_OCTETS,
@@ -45,20 +46,6 @@ CAPABILITY_GRACE_S: Final = 1.0
 """How much longer than AAAA the question whether the name speaks M6 may take."""
 NAMES_MAX: Final = 4_096
 """Peers of which is remembered what was said of them; the oldest goes first."""
-
-COUNTED: Final = {
-    "queries": "queries that came in and could be read",
-    "peers": "AAAA answers reduced to an AID, the shim having been told",
-    "untried": "AAAA answers given whole because the peer has not answered by M6 yet",
-    "unauthentic": "AAAA answers given whole because no trusted resolver vouches for them",
-    "capability_unknown": "AAAA answers given whole because the M6 question had no answer in time",
-    "failed": "queries answered SERVFAIL because no resolver answered",
-    "truncated": "UDP responses cut because the client takes no more",
-    "malformed": "messages that were not a query, or not one that can be answered",
-    "overflow": "queries and clients turned away because there were too many",
-    "strangers": "queries and clients of no program on this host, which get no answer",
-}
-"""The counters, for ``noid status``."""
 
 OnPeer = Callable[[str, Locator, tuple[Locator, ...], int], bool]
 """Takes a peer's name, its AID, its locators (the AID among them) and their TTL in seconds; says
@@ -113,7 +100,7 @@ class Stub:
         self.answering = answering
         self.probe = probe
         self.grace_s = grace_s
-        self.counters = dict.fromkeys(COUNTED, 0)
+        self.counters = Counter[StubCounter]()
         self.service = Service(listen, port, self, self.counters, idle_s)
         self._peers: WeakKeyDictionary[Response, Peer | None] = WeakKeyDictionary()
         self._turns: OrderedDict[str, int] = OrderedDict()
@@ -169,16 +156,16 @@ class Stub:
     def read(self, octets: bytes) -> Query | bytes | None:
         """The query in a message, or the refusal of one that is none; None for neither."""
         if len(octets) < HEADER_OCTETS or message_flags(octets) & dns.flags.QR:
-            self.counters["malformed"] += 1
+            self.counters[StubCounter.MALFORMED] += 1
             return None
         if dns.opcode.from_flags(message_flags(octets)) != dns.opcode.QUERY:
-            self.counters["malformed"] += 1
+            self.counters[StubCounter.MALFORMED] += 1
             return bare_response(octets, dns.rcode.NOTIMP)
         query = read_query(octets)
         if query is None:
-            self.counters["malformed"] += 1
+            self.counters[StubCounter.MALFORMED] += 1
             return bare_response(octets, dns.rcode.FORMERR)
-        self.counters["queries"] += 1
+        self.counters[StubCounter.QUERIES] += 1
         return query
 
     def _from_memory(self, query: Query) -> bytes | None:
@@ -208,7 +195,7 @@ class Stub:
             response = await self.upstream.forward(query, client)
             octets = None if response is None else response.answer(query, self._now_s())
         if octets is None:
-            self.counters["failed"] += 1
+            self.counters[StubCounter.FAILED] += 1
             return brief_response(query, dns.rcode.SERVFAIL)
         return octets
 
@@ -216,7 +203,7 @@ class Stub:
         """The response, or that it is too large, with no part of it to be misunderstood."""
         if len(response) <= octets_max:
             return response
-        self.counters["truncated"] += 1
+        self.counters[StubCounter.TRUNCATED] += 1
         return brief_response(query, response_code(response), flags=dns.flags.TC)
 
     def _now_s(self) -> float:
@@ -245,7 +232,7 @@ class Stub:
         if peer is None:
             return response.answer(query, self._now_s())
         if self.upstream.trusted is not None and not await self._is_authentic(peer, client):
-            self.counters["unauthentic"] += 1
+            self.counters[StubCounter.UNAUTHENTIC] += 1
             return response.answer(query, self._now_s())
         return self._reduced(query, response, peer)
 
@@ -259,12 +246,12 @@ class Stub:
             async with asyncio.timeout(self.grace_s):
                 return self._is_capable(await capability)
         except TimeoutError:
-            self.counters["capability_unknown"] += 1
+            self.counters[StubCounter.CAPABILITY_UNKNOWN] += 1
             return False
 
     def _is_capable(self, capability: Answer) -> bool:
         if capability.status is Status.UNREACHABLE:
-            self.counters["capability_unknown"] += 1
+            self.counters[StubCounter.CAPABILITY_UNKNOWN] += 1
         return capability.status is Status.FOUND
 
     def _peer(self, query: Query, response: Response) -> Peer | None:
@@ -326,7 +313,7 @@ class Stub:
         now_s = self._now_s()
         answering = self.answering(peer.locators)
         if not answering:
-            self.counters["untried"] += 1
+            self.counters[StubCounter.UNTRIED] += 1
             self._tell(response, peer)
             return response.answer(query, now_s)
         aid = self._choose(peer, answering)
@@ -337,7 +324,7 @@ class Stub:
             peer.reduced[aid] = Response(query, octets, response.received_s)
         if not self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response)):
             return response.answer(query, now_s)
-        self.counters["peers"] += 1
+        self.counters[StubCounter.PEERS] += 1
         return peer.reduced[aid].answer(query, now_s)
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import Final, NamedTuple, Protocol
 
+from noid.counters import UpstreamCounter
 from noid.resolver.fairness import FairQueue
 from noid.shares.policy import INQUIRIES
 
@@ -80,7 +81,7 @@ class Turns:
         counters: those of the resolvers; ``overflow`` counts what is given up.
     """
 
-    def __init__(self, limits: Limits, counters: dict[str, int]) -> None:
+    def __init__(self, limits: Limits, counters: Counter[UpstreamCounter]) -> None:
         self.limits = limits
         self.counters = counters
         self._waiting: FairQueue[Exchange] = FairQueue()
@@ -165,5 +166,5 @@ class Turns:
         return True
 
     def _give_up(self, exchange: Exchange) -> None:
-        self.counters["overflow"] += 1
+        self.counters[UpstreamCounter.OVERFLOW] += 1
         exchange.give_up()

@@ -26,6 +26,7 @@ import dns.rdtypes.ANY.TXT
 import dns.rdtypes.IN.AAAA
 
 from noid.constants import Codepoints
+from noid.counters import UpstreamCounter
 from noid.dns.messages import REFUSALS, response_code
 from noid.dns.queries import Query, make_query
 from noid.dns.records import Answer, Kind, Question, Status
@@ -36,7 +37,6 @@ from noid.dns.responses import (
 )
 from noid.dns.zones import zone_in_wire, zone_of
 from noid.locators import Locator
-from noid.resolver import resolvers
 from noid.resolver.budget import Budget, Silence
 from noid.resolver.lookup import NO_ANSWER, RECORD_WAIT_S, Lookup
 from noid.resolver.port import SOCKETS_MAX, Server
@@ -51,15 +51,6 @@ CAPABILITY_FAILURE_S: Final = 10
 """A failed capability question is not asked again so soon [RFC 9520]: a DNS host that drops types
 it does not know would delay every lookup of its names. Verification has its own backoff [D30]."""
 ROOT: Final = b"\x00"
-COUNTED: Final = resolvers.COUNTED | {
-    "unauthentic": "answers refused because no resolver vouched for their signatures",
-    "coalesced": "questions that joined an equal one on its way",
-    "cache_hits": "questions answered from memory",
-    "overflow": "queries and questions given up because too many were on their way or waiting",
-    "silent": "questions about peers not asked because the zone's servers do not answer",
-    "record_unanswered": "names whose M6 record had no answer although their text had one",
-}
-"""The counters, for ``noid status``."""
 
 
 class Upstream:
@@ -105,7 +96,6 @@ class Upstream:
             sockets_max=sockets_max,
         )
         self.counters = self.resolvers.counters
-        self.counters.update({name: 0 for name in COUNTED if name not in self.counters})
         self.responses = Responses()
         self._closed = False
         self._answers: OrderedDict[tuple[Kind, str], tuple[float, float, Answer]] = OrderedDict()
@@ -140,7 +130,7 @@ class Upstream:
         key = (client, question)
         task = self._asking.get(key)
         if task is not None:
-            self.counters["coalesced"] += 1
+            self.counters[UpstreamCounter.COALESCED] += 1
         elif self._closed:
             return NO_ANSWER
         else:
@@ -159,7 +149,7 @@ class Upstream:
         if now_s >= until_s:
             del self._answers[key]
             return None
-        self.counters["cache_hits"] += 1
+        self.counters[UpstreamCounter.CACHE_HITS] += 1
         age_s = int(now_s - since_s)
         if not age_s:
             return answer
@@ -183,7 +173,7 @@ class Upstream:
         key = (client, query.key)
         task = self._forwarding.get(key)
         if task is not None:
-            self.counters["coalesced"] += 1
+            self.counters[UpstreamCounter.COALESCED] += 1
         else:
             task = asyncio.create_task(self._forward(query, client))
             self._forwarding[key] = task
@@ -196,7 +186,7 @@ class Upstream:
             return None
         response = self.responses.find(query, asyncio.get_running_loop().time())
         if response is not None:
-            self.counters["cache_hits"] += 1
+            self.counters[UpstreamCounter.CACHE_HITS] += 1
         return response
 
     async def reachable(self) -> bool:
@@ -254,18 +244,21 @@ class Upstream:
 
     async def _ask_of_peer(self, question: Question, deadline_s: float) -> Answer:
         if not await self._budget.enter(question, deadline_s):
-            self.counters["overflow"] += 1
+            self.counters[UpstreamCounter.OVERFLOW] += 1
             return NO_ANSWER
         answer = NO_ANSWER
-        answered = self.counters["answered"]
+        answered = self.counters[UpstreamCounter.ANSWERED]
         try:
             if self._budget.may_ask(question):
                 answer = await self._inquire(question, self._budget.claim(question), deadline_s)
                 # While the resolvers answer nothing at all, no zone is to blame.
-                if answer.status is not Status.UNREACHABLE or self.counters["answered"] > answered:
+                if (
+                    answer.status is not Status.UNREACHABLE
+                    or self.counters[UpstreamCounter.ANSWERED] > answered
+                ):
                     self._budget.note(question, answer)
             else:
-                self.counters["silent"] += 1
+                self.counters[UpstreamCounter.SILENT] += 1
             return answer
         finally:
             self._budget.leave(question, answer)

@@ -24,6 +24,7 @@ from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.constants import MTU_MIN
 from noid.control.channel import ControlServer
 from noid.control.reports import LEVELS, context_report, event_of, line_of, shares_report
+from noid.counters import PlaneCounter, StubCounter, UpstreamCounter, counter_report
 from noid.dns.records import Question
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -544,7 +545,7 @@ class Daemon:
                 "why": self.why_tun or f"plane.kind is {self.config.plane.kind}",
                 "uplinks": self.plane.modes(),
                 "device": self.config.plane.device,
-                "counters": self.plane.counters(),
+                "counters": counter_report(PlaneCounter, self.plane.counters()),
             },
             "contexts": {state.value: count for state, count in states.items()},
             "taking_up": self._progress(),
@@ -553,8 +554,8 @@ class Daemon:
             "dns": {
                 "resolver": self.availability.describe(),
                 "m6_record": "dropped by the resolver" if self.upstream.drops_record else "asked",
-                "stub": dict(self.stub.counters),
-                "upstream": dict(self.upstream.counters),
+                "stub": counter_report(StubCounter, self.stub.counters),
+                "upstream": counter_report(UpstreamCounter, self.upstream.counters),
             },
         }
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 
+from noid.counters import PlaneCounter
 from noid.engine.events import Input
 from noid.errors import PlatformError
 from noid.host.changes import NetworkChanges
@@ -18,7 +19,6 @@ from noid.host.netlink import IFF_UP, LINK_CARRIES, HostNetwork
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
 from noid.planes.base import DataPlane
-from noid.planes.slow_path import QUEUES_REFUSED, RESTORED
 from noid.planes.steering import GATEWAY
 from noid.roles.local_locators import LocalLocators
 from noid.roles.patience import Patience
@@ -39,11 +39,6 @@ RESTORED_INTERVAL_S = 1.0
 """How often things are restored at once, and how often from then on, while others remove them."""
 STALE_SURVEYS_MAX = 3
 """Surveys in a row that are not used because a link was lost while they were made."""
-OVERFLOWS = "times the kernel had more messages than could be held"
-PUT_OFF = "restorings put off because others remove things again and again"
-SURVEYS_REFUSED = "surveys of the host refused"
-COMPARISONS_REFUSED = "comparisons of routing tables refused"
-GATEWAYS_REFUSED = "verifications of gateways refused"
 
 logger = logging.getLogger("noid")
 
@@ -110,7 +105,7 @@ class Watching:
         if found.unaddressed.intersection(self.own.addresses):
             self.compare_soon()
         if found.overflows:
-            self.plane.counts[OVERFLOWS] += found.overflows
+            self.plane.counts[PlaneCounter.NETLINK_OVERFLOWS] += found.overflows
             self.compare_soon()
         if found.matters:
             self._changed.set()
@@ -123,7 +118,7 @@ class Watching:
         event = self.own.lost(index)
         if event is not None:
             self.handle(event)
-            with self.plane.counted(QUEUES_REFUSED):
+            with self.plane.counted(PlaneCounter.QUEUES_REFUSED):
                 self.network.drop_queued(index)
 
     def _keep_aids_of(self, index: int) -> None:
@@ -176,7 +171,7 @@ class Watching:
         """Puts off what restores, while others remove it again and again; losses are heard."""
         wait_s = self._wait_s()
         if wait_s and (self._again or self._is_due or self._changed.is_set()):
-            self.plane.counts[PUT_OFF] += 1
+            self.plane.counts[PlaneCounter.RESTORATIONS_DEFERRED] += 1
             self._is_fought = True
             await asyncio.sleep(wait_s)
 
@@ -186,9 +181,9 @@ class Watching:
     @contextlib.contextmanager
     def _restoring(self) -> Iterator[None]:
         """Notes whether something was restored."""
-        before = self.plane.counts[RESTORED]
+        before = self.plane.counts[PlaneCounter.OBJECTS_RESTORED]
         yield
-        if self.plane.counts[RESTORED] > before:
+        if self.plane.counts[PlaneCounter.OBJECTS_RESTORED] > before:
             self._patience.use(asyncio.get_running_loop().time())
 
     async def _survey(self) -> bool:
@@ -198,7 +193,7 @@ class Watching:
         try:
             survey = await asyncio.to_thread(self.survey)
         except PlatformError:
-            self.plane.counts[SURVEYS_REFUSED] += 1
+            self.plane.counts[PlaneCounter.SURVEYS_REFUSED] += 1
             return False
         self.hear()
         if self._losses != losses and self._stale < STALE_SURVEYS_MAX:
@@ -210,14 +205,14 @@ class Watching:
         return True
 
     async def _compare_tables(self) -> None:
-        with self.plane.counted(GATEWAYS_REFUSED):
+        with self.plane.counted(PlaneCounter.GATEWAYS_REFUSED):
             await asyncio.to_thread(self.network.ask_for_gateways, self.own.locators)
         for table in self.plane.tables_of_routes():
             before = self.plane.wanted_routes(table)
             try:
                 actual = await asyncio.to_thread(self.network.routes, table)
             except PlatformError:
-                self.plane.counts[COMPARISONS_REFUSED] += 1
+                self.plane.counts[PlaneCounter.COMPARISONS_REFUSED] += 1
             else:
                 with self._restoring():
                     self.plane.compare_table(table, actual, before)

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from noid.counters import PlaneCounter
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.processes import read_records
@@ -23,7 +24,7 @@ from tests.lab.field.situations import (
     shell,
 )
 
-RESTORED = "things restored that were removed"
+RESTORED = PlaneCounter.OBJECTS_RESTORED.identifier
 CHURN = """
 n=0
 while :; do
@@ -104,7 +105,7 @@ def test_programs_are_restored_when_another_removes_clsact(lab: Lab) -> None:
         await_home(lab)
         with tcp(lab, "a") as conversation:
             conversation.echoes()
-            before = lab.status("a")["plane"]["counters"].get(RESTORED, 0)
+            before = lab.status("a")["plane"]["counters"][RESTORED]
             shell(lab, "a", "tc qdisc del dev up1 clsact")
             conversation.echoes()
             lab.wait_for("they are restored", lambda: _restored(lab) > before, PATIENCE_S)
@@ -136,7 +137,7 @@ def _daemon_pid(lab: Lab) -> int:
 
 
 def _restored(lab: Lab) -> int:
-    return int(lab.status("a")["plane"]["counters"].get(RESTORED, 0))
+    return int(lab.status("a")["plane"]["counters"][RESTORED])
 
 
 def _own_rules(lab: Lab) -> list[str]:

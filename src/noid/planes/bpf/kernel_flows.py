@@ -8,6 +8,7 @@ there from ``open`` on; what they need of the host, ``bpf.py`` sees to.
 import asyncio
 from collections.abc import Iterable, Sequence
 
+from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.locators import Locator
@@ -15,13 +16,7 @@ from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.layout import Interfaces
 from noid.planes.bpf.uses import Uses
 from noid.planes.rows import NO_ROW, Rows
-from noid.planes.slow_path import (
-    ADDRESSES_REFUSED,
-    QUESTIONS_REFUSED,
-    QUEUES_REFUSED,
-    PlaneDependencies,
-    SlowPath,
-)
+from noid.planes.slow_path import PlaneDependencies, SlowPath
 from noid.planes.steering import Steering
 from noid.planes.uplink import SENDS
 
@@ -31,9 +26,6 @@ REFRESH_S = 0.1
 """Connections older than their route are led by it so long after it was added, all together."""
 FRAME_OCTETS = 14
 """The shortest packet that the kernel runs a program on."""
-WORDS_REFUSED = "authentic messages that the kernel did not note"
-NO_ROOM = "flows the kernel has no room for"
-NO_ROOM_TO_WATCH = "peers the kernel has no room to watch"
 
 
 class FlowTables(SlowPath):
@@ -86,7 +78,7 @@ class FlowTables(SlowPath):
         left, self.left, self.dropping = self.left, set(), None
         for row in left & self.rows.uplinks.keys():
             if self.rows.uplinks[row].ifindex:
-                with self.counted(QUEUES_REFUSED):
+                with self.counted(PlaneCounter.QUEUES_REFUSED):
                     self.network.drop_queued(self.rows.uplinks[row].ifindex)
 
     def take_up(
@@ -108,10 +100,10 @@ class FlowTables(SlowPath):
         outbound, inbound = self.tables["outbound"], self.tables["inbound"]
         room = inbound.put_all(b"".join(labels), b"".join(came))
         room += outbound.put_all(b"".join(pairs), b"".join(sent))
-        self.counts[NO_ROOM] += len(labels) + len(pairs) - room
+        self.counts[PlaneCounter.FLOWS_WITHOUT_ROOM] += len(labels) + len(pairs) - room
         fresh = [aid for aid in dict.fromkeys(aids) if aid not in self.watched]
         room = self.tables["watched"].put_all(b"".join(fresh), layout.WATCHED.pack(0) * len(fresh))
-        self.counts[NO_ROOM_TO_WATCH] += len(fresh) - room
+        self.counts[PlaneCounter.PEERS_WITHOUT_ROOM] += len(fresh) - room
         self.unwatched.update(fresh[room:])
         self.watched.update(fresh)
         self._add_peer_routes(flows)
@@ -140,7 +132,7 @@ class FlowTables(SlowPath):
 
     def _refresh(self) -> None:
         self.refreshing = None
-        with self.counted(ADDRESSES_REFUSED):
+        with self.counted(PlaneCounter.ADDRESSES_REFUSED):
             self.network.forget_cached_routes(self.interfaces_of_ours.own)
 
     def _choice(self, aid: Locator) -> tuple[Locator, tuple[int, Locator]] | None:
@@ -189,13 +181,13 @@ class FlowTables(SlowPath):
         entry, far = layout.inbound_entries(flow, self._home(flow), clock)
         self._put_far(key, far)
         if not inbound.put(key, entry):
-            self.counts[NO_ROOM] += 1
+            self.counts[PlaneCounter.FLOWS_WITHOUT_ROOM] += 1
         self._put_outbound(flow)
 
     def _put_far(self, key: bytes, far: bytes) -> None:
         """Lets the kernel know the further locators of a flow, if it has any."""
         if far and not self.tables["far"].put(key, far):
-            self.counts[NO_ROOM] += 1
+            self.counts[PlaneCounter.FLOWS_WITHOUT_ROOM] += 1
 
     def _put_outbound(self, flow: Flow) -> None:
         """Lets the kernel send by the flow that has the AIDs of this one now, if one does."""
@@ -208,7 +200,7 @@ class FlowTables(SlowPath):
         clock = layout.clock_of(table.find(key), None)
         entry = layout.outbound_entry(having, self._row(having), self.codepoints, clock)
         if not table.put(key, entry):
-            self.counts[NO_ROOM] += 1
+            self.counts[PlaneCounter.FLOWS_WITHOUT_ROOM] += 1
 
     def _forget_label(self, local_label: int) -> None:
         key = layout.label_key(local_label)
@@ -223,7 +215,7 @@ class FlowTables(SlowPath):
         """
         if aid not in self.watched:
             if not self.tables["watched"].put(aid, layout.WATCHED.pack(0)):
-                self.counts[NO_ROOM_TO_WATCH] += 1
+                self.counts[PlaneCounter.PEERS_WITHOUT_ROOM] += 1
                 self.unwatched.add(aid)
             self.watched.add(aid)
         self._choose(aid)
@@ -243,7 +235,7 @@ class FlowTables(SlowPath):
         """
         locators = self.locators()
         first, device = None, 0
-        with self.counted(QUESTIONS_REFUSED):
+        with self.counted(PlaneCounter.QUERIES_REFUSED):
             first, device = self.network.default_route(aid, mark=self.section.mark)
         if device and device not in {uplink.ifindex for uplink in self.rows.uplinks.values()}:
             return None
@@ -274,7 +266,7 @@ class FlowTables(SlowPath):
         """
         super().heard(local_label)
         assert self.programs is not None
-        with self.counted(WORDS_REFUSED):
+        with self.counted(PlaneCounter.HEARD_REFUSED):
             frame = layout.label_key(local_label).ljust(FRAME_OCTETS, bytes(1))
             self.programs.try_out("host_heard", frame)
 

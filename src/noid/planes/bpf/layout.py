@@ -44,28 +44,6 @@ LABEL_OCTETS = 4
 AIDS_OCTETS = 2 * LOCATOR_OCTETS
 COUNT = struct.Struct("=Q")
 
-COUNTS = (
-    "packets sent",
-    "packets sent plainly",
-    "packets received",
-    "packets received elsewhere than at Lp(local)",
-    "refused: destination not in Lsl(local)",
-    "refused: source not in Lsl(peer)",
-    "refused: reserved slot",
-    "refused: unknown flow label",
-    "packets handed to the daemon",
-    "packets cut before the uplink",
-    "reports lost",
-    "packets of another VLAN",
-    "packets without an uplink",
-    "packets delivered on the uplink of their AID",
-    "refused: malformed packet",
-    "refused: source of no host",
-    "refused: control message as data",
-    "refused: over the share of its source /48",
-)
-"""What the programs count, in the order of ``enum count``."""
-
 PLAIN_PACKET, UNANSWERED_PACKET, SOURCE_MOVED, UNKNOWN_PEER, ONE_WAY_DATA = 1, 2, 3, 4, 5
 LONG_UNPROVEN = 8
 

@@ -19,11 +19,13 @@ ends, they go on; the next daemon puts its own in their place between two packet
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND
+from noid.counters import KERNEL_COUNTERS, PlaneCounter
 from noid.errors import ShimError
 from noid.flows.events import (
     LongUnproven,
@@ -53,13 +55,7 @@ from noid.planes.bpf.pins import (
 )
 from noid.planes.bpf.segmenter import Segmenter
 from noid.planes.rows import NO_ROW, sums
-from noid.planes.slow_path import (
-    DEVICES_REFUSED,
-    QUESTIONS_REFUSED,
-    REFUSED,
-    RULES_REFUSED,
-    PlaneDependencies,
-)
+from noid.planes.slow_path import PlaneDependencies
 from noid.planes.steering import Steering, choosing, keep_rules, rules_of
 from noid.planes.uplink import ETHERNET, NO_UPLINK, OWN_ROW, RECEIVES, UPLINKS_MAX, Uplink
 from noid.wire import ipv6
@@ -78,10 +74,6 @@ KEPT_TIME = 120 * SECOND
 """How old a segment may be that is sent again: TCP itself gives up later."""
 OTHER_MAPS = ("counts", "reports", "set_ups")
 """Maps of the programs besides the tables."""
-NO_ROOM_FOR_OURS = "addresses of this host the kernel has no room for"
-UPLINKS_REFUSED = "uplinks that refused the programs"
-PINS_REFUSED = "pins refused"
-NO_ROWS = "uplinks the kernel's table has no row for"
 
 
 class BpfPlane(FlowTables):
@@ -157,7 +149,7 @@ class BpfPlane(FlowTables):
         self.steering = Steering(self.network, self.section, own, self._routes_refused)
 
     def _routes_refused(self, count: int) -> None:
-        self.counts[REFUSED] += count
+        self.counts[PlaneCounter.ROUTES_REFUSED] += count
 
     def _load(self, code: bytes) -> None:
         contexts = self.section.contexts
@@ -230,7 +222,7 @@ class BpfPlane(FlowTables):
         super().close()
         if self.is_started:
             self.is_started = False
-            with self.counted(RULES_REFUSED):
+            with self.counted(PlaneCounter.RULES_REFUSED):
                 self.network.remove_rules([choosing(self.section)])
         self.uplinks.close()
         if self.programs is not None:
@@ -248,11 +240,11 @@ class BpfPlane(FlowTables):
         self._keep_pins()
         indexes = {device.index for device in survey.devices}
         self.uplinks.leave(self.uplinks.others(survey.devices), staying=indexes)
-        with self.counted(QUESTIONS_REFUSED):
+        with self.counted(PlaneCounter.QUERIES_REFUSED):
             self.missing |= self.uplinks.lost()
         self.missing &= {*self.interfaces_of_ours, *indexes}
         self._attach_uplinks(survey.devices, known)
-        with self.counted(UPLINKS_REFUSED):
+        with self.counted(PlaneCounter.UPLINKS_REFUSED):
             self._attach_ours(self.missing.intersection(self.interfaces_of_ours))
         self._know(survey)
         self._watch_again()
@@ -273,7 +265,7 @@ class BpfPlane(FlowTables):
                 self.has_restored("programs", [device.name] * is_missing)
             except ShimError as error:
                 self.refused[device.name] = error
-                self.counts[UPLINKS_REFUSED] += 1
+                self.counts[PlaneCounter.UPLINKS_REFUSED] += 1
 
     def _attach_ours(self, indexes: Collection[int]) -> None:
         """Attaches the programs of those of our own devices."""
@@ -298,7 +290,7 @@ class BpfPlane(FlowTables):
         mtu = max(survey.mtu, MTU_MIN) if survey.mtu else self.mtu
         self.keep_device(survey, mtu)
         self.mtu = mtu
-        with self.counted(DEVICES_REFUSED):
+        with self.counted(PlaneCounter.DEVICES_REFUSED):
             changed = self.segmenter.keep(survey.ours, mtu, sums=sums(survey))
             self.has_restored("devices", changed)
             if changed:
@@ -312,7 +304,7 @@ class BpfPlane(FlowTables):
         if not self.is_started:
             return
         missing = {path: table for path, table in self._pins().items() if not path.exists()}
-        with self.counted(PINS_REFUSED):
+        with self.counted(PlaneCounter.PINS_REFUSED):
             if missing:
                 prepare_pins(self.pins)
             for path, table in missing.items():
@@ -352,7 +344,7 @@ class BpfPlane(FlowTables):
     def _compare_all(self, tables: Iterable[int]) -> None:
         """The same with many tables."""
         for table in tables:
-            with self.counted(QUESTIONS_REFUSED):
+            with self.counted(PlaneCounter.QUERIES_REFUSED):
                 before = self.wanted_routes(table) if self.is_started else ()
                 self.compare_table(table, self.network.routes(table), before)
 
@@ -370,7 +362,7 @@ class BpfPlane(FlowTables):
         in_use = self.uses.addresses
         devices = [one for one in survey.devices if one.name not in self.refused]
         changed, moved = self.rows.update(devices, in_use, survey.leaving)
-        self.counts[NO_ROWS] += len(self.rows.without)
+        self.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] += len(self.rows.without)
         for row, uplink in changed.items():
             self._take_uplink(row, uplink)
         self.lead_elsewhere(survey.is_led_elsewhere)
@@ -386,7 +378,7 @@ class BpfPlane(FlowTables):
             if self.tables["ours"].put(address, layout.ROW.pack(row)):
                 self.ours[address] = row
             else:
-                self.counts[NO_ROOM_FOR_OURS] += 1
+                self.counts[PlaneCounter.ADDRESSES_WITHOUT_ROOM] += 1
         if moved & in_use.keys():
             for flow in list(self.rewriter.by_label.values()):
                 if flow.local_aid in moved or flow.local_locator in moved:
@@ -410,7 +402,7 @@ class BpfPlane(FlowTables):
 
     def _put_row(self, row: int, uplink: Uplink) -> None:
         if not self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink)):
-            self.counts[NO_ROWS] += 1
+            self.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] += 1
 
     def _keep_rules(self, survey: Survey) -> None:
         locators = {*self.locators(), *self.uses.addresses}
@@ -424,7 +416,7 @@ class BpfPlane(FlowTables):
         given = {one for one in survey.addresses | locators if is_global_unicast(one)}
         wanted = rules_of(self.section, rows, given)
         before = self.steering.rules
-        with self.counted(RULES_REFUSED):
+        with self.counted(PlaneCounter.RULES_REFUSED):
             lost = before & keep_rules(self.network, self.section, wanted, survey.rules)
             self.steering.rules = wanted
             self.has_restored("rules", (str(rule.priority) for rule in lost))
@@ -452,14 +444,14 @@ class BpfPlane(FlowTables):
         versions = {one.version for one in kept}
         return kept[0] if len(kept) == 2 and len(versions) == 1 and not versions.pop() % 2 else None
 
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> Counter[PlaneCounter]:
         """What happened so far, in the kernel and here."""
         counts = self.counts.copy()
         assert self.kernel_counts is not None
-        for number, name in enumerate(layout.COUNTS):
+        for number, counter in enumerate(KERNEL_COUNTERS):
             each = self.kernel_counts.find(number.to_bytes(4, "little")) or b""
-            counts[name] += sum(value for (value,) in layout.COUNT.iter_unpack(each))
-        return dict(+counts)
+            counts[counter] += sum(value for (value,) in layout.COUNT.iter_unpack(each))
+        return counts
 
     # --- reports ------------------------------------------------------------------------------
 
@@ -484,7 +476,7 @@ class BpfPlane(FlowTables):
             case layout.PLAIN_PACKET if octets >= ipv6.HEADER_OCTETS:
                 self.notify(UlpPacketSeen(finished(copy, segment_octets)))
             case layout.UNANSWERED_PACKET if octets >= ipv6.HEADER_OCTETS:
-                self.counts["unanswered packets"] += 1
+                self.counts[PlaneCounter.UNANSWERED_PACKETS] += 1
                 packet = finished(copy, segment_octets)
                 self.notify(UnansweredPacket(local_label, packet, silent_ns))
 

@@ -104,6 +104,6 @@ int host_ingress_early(struct xdp_md *frame)
 		return XDP_PASS; /* it is to appear there */
 	hear(flow, label);
 	restore(ip, flow, slot);
-	count(RECEIVED);
+	count(PACKETS_RECEIVED);
 	return XDP_PASS;
 }

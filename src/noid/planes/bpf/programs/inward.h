@@ -183,7 +183,7 @@ static __always_inline int at_home(struct __sk_buff *packet, const struct uplink
 		if (bpf_skb_store_bytes(packet, 0, home->link, sizeof(home->link), 0))
 			return TCX_NEXT;
 	}
-	count(DELIVERED_AT_HOME);
+	count(PACKETS_DELIVERED_AT_HOME);
 	return bpf_redirect(home->ifindex, BPF_F_INGRESS);
 }
 
@@ -221,7 +221,8 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 	if (!is_m6(next))
 		return TCX_NEXT;
 	if (packet->vlan_present) {
-		count(TAGGED); /* for another device, whose own programs will see it */
+		count(PACKETS_OF_OTHER_VLAN); /* for another device, whose own programs will see it
+					       */
 		return TCX_NEXT;
 	}
 	source = ip->source;
@@ -229,7 +230,7 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 		if (!is_ours(ip))
 			return TCX_NEXT;
 		return may_do(OPTION_SEEN, &source, OPTIONS_PER_SECOND) ? to_slow_path()
-									: drop(OVER_SHARE);
+									: drop(REFUSED_OVER_SHARE);
 	}
 	slot = ip->next_header - settings.rewritable_first;
 	if (slot >= SLOTS)
@@ -241,15 +242,15 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 		if (!is_ours(ip))
 			return TCX_NEXT;
 		if (is_cut_short(ip, packet->len - at))
-			return drop(MALFORMED);
+			return drop(REFUSED_MALFORMED);
 		if (!is_of_a_host(&source))
-			return drop(SOURCE_OF_NO_HOST);
+			return drop(REFUSED_SOURCE_OF_NO_HOST);
 		if (slot == SLOT_ICMPV6 && !label)
 			return may_do(CONTROL_SEEN, &source, CONTROLS_PER_SECOND)
 				       ? to_slow_path()
 				       : /* control [D6] */
-				       drop(OVER_SHARE);
-		return of_no_flow(&source, UNKNOWN_LABEL);
+				       drop(REFUSED_OVER_SHARE);
+		return of_no_flow(&source, REFUSED_UNKNOWN_LABEL);
 	}
 	if (flow->flags & IN_FAR)
 		rest = bpf_map_lookup_elem(&far, &label);
@@ -258,17 +259,17 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 	if (to == NOWHERE && !is_ours(ip))
 		return TCX_NEXT;
 	if (is_cut_short(ip, packet->len - at))
-		return drop(MALFORMED);
+		return drop(REFUSED_MALFORMED);
 	if (to == NOWHERE)
-		return of_no_flow(&source, DESTINATION_NOT_OURS);
+		return of_no_flow(&source, REFUSED_DESTINATION);
 	from = place(&flow->near[0].peer, flow->peer_count, rest ? rest->peer : 0,
 		     rest ? rest->peer_count : 0, &source);
 	if (from == NOWHERE)
-		return of_no_flow(&source, SOURCE_NOT_THE_PEERS);
+		return of_no_flow(&source, REFUSED_SOURCE);
 	if (slot == SLOT_RESERVED)
-		return drop(RESERVED_SLOT);
+		return drop(REFUSED_RESERVED_SLOT);
 	if (is_control(packet, ip, at, slot))
-		return drop(CONTROL_AS_DATA);
+		return drop(REFUSED_CONTROL_AS_DATA);
 	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
 		return to_slow_path();
 
@@ -287,9 +288,9 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 		if (difference >= 0)
 			bpf_csum_update(packet, difference);
 	}
-	count(RECEIVED);
+	count(PACKETS_RECEIVED);
 	if (to != flow->own)
-		count(RECEIVED_ELSEWHERE); /* changes nothing [draft 7.11 2c] */
+		count(PACKETS_RECEIVED_ELSEWHERE); /* changes nothing [draft 7.11 2c] */
 	return flow->home ? at_home(packet, uplink_of(flow->home), at) : TCX_NEXT;
 }
 

@@ -46,7 +46,7 @@ static __always_inline int plainly(struct __sk_buff *packet, struct ipv6 *ip, u3
 			report_stranger(&peer);
 		return TCX_NEXT;
 	}
-	count(SENT_PLAINLY);
+	count(PACKETS_SENT_PLAINLY);
 	now = bpf_ktime_get_ns();
 	if (now - known->reported_ns < PLAIN_INTERVAL)
 		return TCX_NEXT;
@@ -84,7 +84,7 @@ static __always_inline int needs_segmenter(struct __sk_buff *packet, u8 flags, u
 
 static __always_inline int cut_first(void)
 {
-	count(CUT_FIRST);
+	count(PACKETS_CUT);
 	return bpf_redirect(settings.segmenter_ifindex, 0);
 }
 
@@ -93,7 +93,7 @@ static __always_inline int cut_first(void)
  */
 static __always_inline int lose(void)
 {
-	count(NO_UPLINK);
+	count(PACKETS_WITHOUT_UPLINK);
 	return bpf_redirect(~0U >> 1, 0);
 }
 
@@ -212,7 +212,7 @@ static __always_inline int is_away(struct __sk_buff *packet, const struct ipv6 *
 	if (scout && at == ETH_HLEN)
 		learn_link(ip, scout);
 	if (!from || from == settings.own_ifindex) /* not one that we forward for others */
-		count(SENT);
+		count(PACKETS_SENT);
 	return TCX_NEXT;
 }
 
@@ -348,7 +348,7 @@ static __always_inline int outward(struct __sk_buff *packet, u32 at, enum place 
 	ip->source = flow->local_locator;
 	ip->destination = peer->locator;
 	if (as_it_is && (is_native || put_link(ip, at, peer))) {
-		count(SENT);
+		count(PACKETS_SENT);
 		return TCX_NEXT;
 	}
 	return send_by(packet, ip, at, uplink, peer, &aids);

@@ -251,7 +251,7 @@ static __always_inline struct uplink *uplink_having(struct address address)
 /* To the daemon, as it is. */
 static __always_inline int to_slow_path(void)
 {
-	count(GONE_SLOWLY);
+	count(PACKETS_TO_SLOW_PATH);
 	return bpf_redirect(settings.slow_ifindex, 0);
 }
 

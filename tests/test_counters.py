@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Counters: identifiers that programs can rely on, the same in C and in Python."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from noid import planes
+from noid.counters import (
+    COUNTERS,
+    KERNEL_COUNTERS,
+    CounterName,
+    StubCounter,
+    counter_report,
+    counters_of,
+)
+
+HEADER = Path(planes.__path__[0]) / "bpf" / "programs" / "shim.h"
+EVERY = [one for kind in COUNTERS for one in kind]
+
+
+def test_the_programs_in_the_kernel_count_what_is_declared_in_the_same_order() -> None:
+    declared = re.search(r"enum count \{(.*?)\}", HEADER.read_text(), re.DOTALL)
+    assert declared is not None
+    assert re.findall(r"\w+", declared[1]) == [*(one.name for one in KERNEL_COUNTERS), "COUNTS"]
+
+
+@pytest.mark.parametrize("one", EVERY, ids=str)
+def test_a_counter_has_a_key_a_metric_and_a_description(one: CounterName) -> None:
+    assert re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", one.identifier)
+    assert re.fullmatch(r"noid_[a-z]+(_[a-z0-9]+)+_total", one.metric)
+    assert one.description.isprintable()
+    assert one.description
+    assert not one.description.endswith(".")
+
+
+def test_no_two_counters_have_one_metric() -> None:
+    assert len({one.metric for one in EVERY}) == len(EVERY)
+
+
+def test_a_report_has_every_counter_from_the_start() -> None:
+    report = counter_report(StubCounter, {StubCounter.QUERIES: 3})
+    assert list(report) == [one.identifier for one in StubCounter]
+    assert report == dict.fromkeys(report, 0) | {"queries": 3}
+    assert counters_of(StubCounter, report) == Counter({StubCounter.QUERIES: 3})
