@@ -7,6 +7,7 @@
 #   make fuzz    fuzzes decoders, engine, stub and state files for a minute each: make fuzz SECONDS=600
 #   make differential  plays generated packets before every parser: make differential COUNT=1000000
 #   make mutation  says which changes of wire/ and engine/ no test would notice; an hour, docs/mutation.md
+#   make wheel   builds the wheel for this kind of machine into dist/
 #   make clean   removes the virtual environment and what the tools left
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ READY := $(VENV)/.ready
 COUNT ?= 100000
 SEED ?= 1
 
-.PHONY: demo test lint fuzz differential mutation clean debian
+.PHONY: demo test lint fuzz differential mutation wheel clean debian
 
 demo: debian $(READY)
 	$(BIN)/noid lab demo
@@ -41,6 +42,9 @@ mutation: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[mutation]'
 	PATH="$(CURDIR)/$(BIN):$$PATH" HYPOTHESIS_PROFILE=ci nice -n 15 $(BIN)/mutmut run --max-children 1
 	@$(BIN)/python scripts/mutation-score --survivors
+
+wheel: $(READY)
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # The lab runs real servers and programs; the tests watch them with real tools.
 debian:

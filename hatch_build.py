@@ -2,7 +2,8 @@
 """Compiles the data plane for the kernel while the package is built.
 
 Debian's clang does it where it is installed; elsewhere the compiler in PyPI's ziglang, which the
-build then asks for. The programs need no header of the system's.
+build then asks for. The programs need no header of the system's. An object that is newer than all it
+is built from is kept.
 """
 
 import os
@@ -26,11 +27,15 @@ class ObjectBuilder(BuildHookInterface):
 
     def dependencies(self) -> list[str]:
         """The compiler, where the machine has none."""
-        return [] if _clang() else ["ziglang>=0.13"]
+        return [] if _clang() or _is_current(Path(self.root)) else ["ziglang>=0.13"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compiles; the build fails with the compiler's words where that fails."""
+        build_data["artifacts"].append(str(OBJECT))
+        build_data["tag"] = f"py3-none-{_platform()}"
         root = Path(self.root)
+        if _is_current(root):
+            return
         clang = _clang()
         if clang:
             compiler = [clang, "-target", "bpfel" if sys.byteorder == "little" else "bpfeb"]
@@ -39,14 +44,16 @@ class ObjectBuilder(BuildHookInterface):
             compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target]
         with tempfile.TemporaryDirectory() as cache:
             # ziglang keeps a cache, which would stay in the home directory of whoever builds.
-            environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+            environment = {
+                **os.environ,
+                "ZIG_GLOBAL_CACHE_DIR": cache,
+                "ZIG_LOCAL_CACHE_DIR": cache,
+            }
             subprocess.run(
                 [*compiler, *FLAGS, "-c", str(root / SOURCE), "-o", str(root / OBJECT)],
                 env=environment,
                 check=True,
             )
-        build_data["artifacts"].append(str(OBJECT))
-        build_data["tag"] = f"py3-none-{_platform()}"
 
     def clean(self, versions: list[str]) -> None:
         """Removes the object."""
@@ -56,6 +63,15 @@ class ObjectBuilder(BuildHookInterface):
 def _platform() -> str:
     """The machine of a wheel, since the object has its byte order; no library of it is linked."""
     return sysconfig.get_platform().replace("linux-", "manylinux_2_17_").replace("-", "_")
+
+
+def _is_current(root: Path) -> bool:
+    """Whether the object is newer than the programs and this file."""
+    made = root / OBJECT
+    sources = [root / "hatch_build.py", *(root / SOURCE).parent.glob("*.[ch]")]
+    return made.exists() and all(
+        source.stat().st_mtime_ns < made.stat().st_mtime_ns for source in sources
+    )
 
 
 def _clang() -> str | None:
