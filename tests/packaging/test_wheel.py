@@ -47,10 +47,10 @@ def interpreters() -> dict[str, str]:
     for version in SUPPORTED:
         named = shutil.which(f"python{version}")
         managed = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
-        for path in [*managed, *([named] if named else [])]:
+        for path in [*map(str, managed), *([named] if named else [])]:
             runs = subprocess.run([path, "-c", "import venv"], capture_output=True, check=False)
             if runs.returncode == 0:
-                found.setdefault(version, str(path))
+                found.setdefault(version, path)
     return found
 
 

@@ -56,6 +56,7 @@ from noid.host import descriptors
 from noid.host.activation import passed_sockets
 from noid.host.connections import Connections
 from noid.host.netlink import HostNetwork
+from noid.host.notify import notify, ping_watchdog
 from noid.host.resolvconf import resolvers_before
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
@@ -146,9 +147,10 @@ class Daemon:
                 " ".join(format_locator(locator) for locator in self.locators) or "none",
                 self.plane.kind,
             )
-            _tell_systemd("READY=1")
+            notify("READY=1")
+            self._begin(ping_watchdog())
             await self.stopping.wait()
-            _tell_systemd("STOPPING=1")
+            notify("STOPPING=1")
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self.config
@@ -278,7 +280,7 @@ class Daemon:
                 so_far = f"{takeover.looked_at:,} of {takeover.total:,}"
                 logger.info("taking up the contexts of an earlier daemon: %s", so_far)
                 microseconds = round(2e6 * PROGRESS_S)
-                _tell_systemd(f"EXTEND_TIMEOUT_USEC={microseconds}\nSTATUS=taking up {so_far}")
+                notify(f"EXTEND_TIMEOUT_USEC={microseconds}\nSTATUS=taking up {so_far}")
             await asyncio.sleep(0)
             if self.stopping.is_set():
                 break
@@ -369,14 +371,14 @@ class Daemon:
         """Reads the file again and applies what can be; one that is refused changes nothing."""
         if not self.is_open:
             return {"error": STARTING}
-        _tell_systemd(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             found = reloaded(self.config, self.read_again())
         except ConfigError as error:
             logger.warning("reload: nothing is changed: %s", error)
             return {"error": f"nothing is changed: {error}"}
         finally:
-            _tell_systemd("READY=1")
+            notify("READY=1")
         self._apply(found.config)
         warnings = warnings_of(found.config)
         for warning in warnings:
@@ -568,12 +570,3 @@ class Daemon:
     def contexts(self) -> Iterator[dict[str, Any]]:
         """What ``noid contexts`` shows: those there are now, each as it is when its turn comes."""
         return map(context_report, self.host.contexts)
-
-
-def _tell_systemd(state: str) -> None:
-    """The service manager's notification protocol (sd_notify(3)), where there is one."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, contextlib.suppress(OSError):
-        notify.sendto(state.encode(), address.replace("@", "\0", 1))
