@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from noid.cli.main import main
-from noid.config import Config, upstream_resolvers
+from noid.config import RESOLV_CONF, Config, upstream_resolvers
 from noid.errors import PlatformError
-from noid.host.resolvconf import is_on, resolvers_before, turn_off, turn_on
+from noid.host.resolvconf import SUFFIX, asked, is_on, resolvers_before, turn_off, turn_on
 
 BEFORE = "# mine\nsearch example.org\nnameserver 192.0.2.53\noptions timeout:2\n"
 
@@ -31,17 +31,36 @@ def state(path: Path) -> tuple[object, ...]:
     return target, about, sorted(os.listdir(path.parent))
 
 
-def test_on_makes_programs_ask_noid_and_keeps_the_rest(path: Path) -> None:
-    turn_on(path, "::1")
+def test_on_names_noid_first_and_keeps_the_rest(path: Path) -> None:
+    assert turn_on(path, "::1")
     lines = path.read_text().splitlines()[1:]
-    assert lines == ["nameserver ::1", "search example.org", "options timeout:2"]
+    assert lines == [
+        "nameserver ::1",
+        "nameserver 192.0.2.53",
+        "search example.org",
+        "options timeout:2 attempts:5",
+    ]
     assert is_on(path)
+
+
+def test_no_query_passes_noid_by_and_a_silent_server_costs_one_second(path: Path) -> None:
+    path.write_text(
+        "nameserver 192.0.2.1\nnameserver ::1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n"
+        "options rotate edns0\noptions trust-ad\n"
+    )
+    turn_on(path, "::1")
+    assert path.read_text().splitlines()[1:] == [
+        "nameserver ::1",
+        "nameserver 192.0.2.1",
+        "nameserver 192.0.2.2",
+        "options edns0 trust-ad timeout:1 attempts:5",
+    ]
 
 
 def test_off_puts_back_exactly_what_was_there(path: Path) -> None:
     before = state(path)
     turn_on(path, "::1")
-    turn_off(path)
+    turn_off(path, "::1")
     assert state(path) == before
 
 
@@ -53,25 +72,76 @@ def test_a_symlink_comes_back_as_the_symlink_it_was(path: Path, target: str) -> 
     turn_on(path, "::1")
     assert not path.is_symlink()
     assert path.with_name("real.conf").read_text() == BEFORE
-    turn_off(path)
+    turn_off(path, "::1")
     assert state(path) == before
 
 
-def test_on_twice_and_off_twice_are_refused(path: Path) -> None:
+def test_on_twice_and_off_twice_change_nothing(path: Path) -> None:
+    before = state(path)
     turn_on(path, "::1")
-    with pytest.raises(PlatformError, match="asks noid already"):
-        turn_on(path, "::1")
-    turn_off(path)
-    with pytest.raises(PlatformError, match="nothing to undo"):
-        turn_off(path)
+    after = state(path)
+    assert not turn_on(path, "::1")
+    assert state(path) == after
+    assert turn_off(path, "::1")
+    assert not turn_off(path, "::1")
+    assert state(path) == before
 
 
-def test_what_somebody_else_wrote_meanwhile_is_left_alone(path: Path) -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_what_a_dhcp_client_wrote_goes_behind_noid_and_comes_back(
+    path: Path, in_place: bool
+) -> None:
+    turn_on(path, "::1")
+    if not in_place:
+        path.unlink()
+    path.write_text("nameserver 192.0.2.99\n")
+    dhcp = state(path)[:2]
+    assert resolvers_before(path) == path
+    assert turn_on(path, "::1")
+    assert asked(path) == ["::1", "192.0.2.99"]
+    assert asked(resolvers_before(path)) == ["192.0.2.99"]
+    turn_off(path, "::1")
+    assert state(path)[:2] == dhcp
+    assert sorted(os.listdir(path.parent)) == ["resolv.conf"]
+
+
+def test_off_leaves_what_others_have_written_since(path: Path) -> None:
     turn_on(path, "::1")
     path.write_text("nameserver 192.0.2.99\n")
-    with pytest.raises(PlatformError, match="changed by somebody else"):
-        turn_off(path)
+    assert turn_off(path, "::1")
     assert path.read_text() == "nameserver 192.0.2.99\n"
+    assert os.listdir(path.parent) == ["resolv.conf"]
+
+
+def test_a_file_that_was_deleted_comes_back(path: Path) -> None:
+    before = state(path)
+    turn_on(path, "::1")
+    path.unlink()
+    assert turn_on(path, "::1")
+    assert asked(path) == ["::1", "192.0.2.53"]
+    path.unlink()
+    assert turn_off(path, "::1")
+    assert state(path) == before
+
+
+def test_the_target_of_a_symlink_may_change(path: Path) -> None:
+    os.rename(path, path.with_name("real.conf"))
+    path.symlink_to("real.conf")
+    turn_on(path, "::1")
+    path.with_name("real.conf").write_text("nameserver 192.0.2.77\n")
+    assert turn_on(path, "::1")
+    assert asked(path) == ["::1", "192.0.2.77"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_without_what_was_kept_off_leaves_the_other_resolvers(path: Path, again: bool) -> None:
+    turn_on(path, "::1")
+    path.with_name("resolv.conf.before-noid").unlink()
+    if again:
+        assert not turn_on(path, "::1")
+    assert turn_off(path, "::1")
+    assert asked(path) == ["192.0.2.53"]
+    assert os.listdir(path.parent) == ["resolv.conf"]
 
 
 def test_what_cannot_be_undone_is_not_done(path: Path) -> None:
@@ -80,16 +150,13 @@ def test_what_cannot_be_undone_is_not_done(path: Path) -> None:
         turn_on(path.with_name("directory"), "::1")
     with pytest.raises(PlatformError, match="is not there"):
         turn_on(path.with_name("nothing"), "::1")
-    path.with_name("resolv.conf.before-noid").write_text("of somebody else")
-    with pytest.raises(PlatformError, match="is in the way"):
-        turn_on(path, "::1")
     assert path.read_text() == BEFORE
 
 
 def test_what_an_interrupted_run_left_does_not_matter(path: Path) -> None:
     os.link(path, path.with_name("resolv.conf.before-noid"))
     turn_on(path, "::1")
-    turn_off(path)
+    turn_off(path, "::1")
     assert path.read_text() == BEFORE
 
 
@@ -104,7 +171,7 @@ def test_the_command_turns_it_on_and_off(path: Path, capsys: pytest.CaptureFixtu
     assert main(["resolver", "on", *option]) == 0
     assert main(["resolver", "status", "--json", *option]) == 0
     assert main(["resolver", "off", *option]) == 0
-    assert main(["resolver", "off", *option]) == 1
+    assert main(["resolver", "off", *option]) == 0
     assert path.read_text() == BEFORE
     assert '"on":true' in capsys.readouterr().out
 
@@ -117,3 +184,10 @@ def test_a_file_that_names_noid_by_itself_is_told_apart(
     assert "not because of noid resolver on" in capsys.readouterr().out
     path.write_text("nameserver 192.0.2.53\nnameserver ::1\n")
     assert main(["resolver", "status", "--resolv-conf", str(path)]) == 1
+
+
+def test_the_path_unit_starts_only_while_programs_are_to_ask_noid() -> None:
+    units = Path(__file__).parents[2] / "contrib" / "systemd"
+    assert "PathChanged=/etc/resolv.conf\n" in (units / "noid-resolver.path").read_text()
+    condition = f"ConditionPathExists={RESOLV_CONF}{SUFFIX}\n"
+    assert condition in (units / "noid-resolver.service").read_text()

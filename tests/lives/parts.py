@@ -223,7 +223,7 @@ async def what_an_earlier_daemon_left(place: Place, stack: contextlib.AsyncExitS
 async def the_resolver_of_the_host(place: Place, stack: contextlib.AsyncExitStack) -> Work:
     path = place.directory / "resolv.conf"
     turn_on(path, "::1")
-    stack.callback(turn_off, path)
+    stack.callback(turn_off, path, "::1")
 
     async def work(_: contextlib.AsyncExitStack) -> None:
         assert os.path.lexists(path)

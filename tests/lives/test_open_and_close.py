@@ -94,7 +94,7 @@ def recover(place: Place) -> None:
         subprocess.run(["tc", "qdisc", "del", "dev", name, "clsact"], check=False, stderr=DEVNULL)
     (place.directory / "control" / "socket").unlink(missing_ok=True)
     if is_on(place.directory / "resolv.conf"):
-        turn_off(place.directory / "resolv.conf")
+        turn_off(place.directory / "resolv.conf", "::1")
     tidy(place)
 
 

@@ -217,20 +217,25 @@ def set_resolver(arguments: argparse.Namespace) -> int:
     """Turns it on or off, or says which it is; 1 if it is off."""
     path: Path = arguments.resolv_conf
     config = configuration(arguments)
+    listen = config.dns.listen
     if arguments.wanted == "on":
         if config.dns.port != DNS_PORT:
             raise ConfigError("dns.port", f"is not {DNS_PORT}, and resolv.conf names no other port")
-        turn_on(path, config.dns.listen)
+        if is_on(path) or not _names_first(path, listen):
+            turn_on(path, listen)
     elif arguments.wanted == "off":
-        turn_off(path)
+        turn_off(path, listen)
     on = is_on(path)
-    by_itself = not on and _names_first(path, config.dns.listen)
+    by_itself = not on and _names_first(path, listen)
     if arguments.json:
         say(json_line({"resolv_conf": str(path), "on": on, "by_itself": by_itself}))
     elif by_itself:
         say(f"{path}: programs ask noid, and not because of noid resolver on")
+    elif on:
+        behind = ", ".join(asked(path)[1:]) or "no other; nothing else named one"
+        say(f"{path}: programs ask noid, and where it does not run {behind}")
     else:
-        say(f"{path}: programs ask {'noid' if on else 'as if noid were not there'}")
+        say(f"{path}: programs ask as if noid were not there")
     return int(arguments.wanted == "status" and not on and not by_itself)
 
 

@@ -72,6 +72,7 @@ from noid.resolver.upstream import Upstream
 from noid.roles.local_locators import LocalLocators
 from noid.roles.reconciliation import Watching
 from noid.roles.reloading import reloaded, warnings_of
+from noid.roles.resolver_file import ResolverFile
 from noid.state.contexts import ContextStore
 from noid.state.files import DISK_TROUBLE, prepare_directory
 from noid.state.identity import Birth, load_identity, take_back
@@ -120,6 +121,7 @@ class Daemon:
         self.retry: asyncio.TimerHandle | None = None
         self.upstream: Upstream
         self.availability: Availability
+        self.resolver_file: ResolverFile
         self.stub: Stub
         self.watching: Watching | None = None
         self.control = ControlServer(
@@ -182,6 +184,9 @@ class Daemon:
         self.upstream = self._make_upstream()
         stack.push_async_callback(self.upstream.close)
         self.availability = Availability(self.upstream, self._servers)
+        self.resolver_file = ResolverFile(
+            RESOLV_CONF, config.dns.listen, self.availability.check_soon
+        )
         self._take_locators(survey)
         await self._start_control()
         stack.push_async_callback(self.control.stop)
@@ -190,6 +195,8 @@ class Daemon:
         stack.callback(self._cancel)
         stack.callback(self._keep_memories)
         self._begin(self.availability.watch())
+        if config.dns.port == DNS_PORT:
+            self._begin(self.resolver_file.watch())
         self.stub = self._make_stub()
         self.is_open = True
         await self.stub.start(self._passed())
@@ -555,6 +562,7 @@ class Daemon:
             "dropped": self.host.drops,
             "dns": {
                 "resolver": self.availability.describe(),
+                "resolv_conf": self.resolver_file.describe(),
                 "m6_record": "dropped by the resolver" if self.upstream.drops_record else "asked",
                 "stub": counter_report(StubCounter, self.stub.counters),
                 "upstream": counter_report(UpstreamCounter, self.upstream.counters),
