@@ -12,12 +12,18 @@ from noid.counters import (
     COUNTERS,
     KERNEL_COUNTERS,
     CounterName,
+    Drop,
     StubCounter,
     counter_report,
     counters_of,
 )
+from noid.wire.control import Code
 
 HEADER = Path(planes.__path__[0]) / "bpf" / "programs" / "shim.h"
+FAULTS = (
+    *("FOR_NO_CONTEXT", "BETWEEN_UNKNOWN_LOCATORS", "NOT_AUTHENTIC", "OVER_RATE"),
+    "WHILE_STARTING_OVER",
+)
 EVERY = [one for kind in COUNTERS for one in kind]
 
 
@@ -45,3 +51,11 @@ def test_a_report_has_every_counter_from_the_start() -> None:
     assert list(report) == [one.identifier for one in StubCounter]
     assert report == dict.fromkeys(report, 0) | {"queries": 3}
     assert counters_of(StubCounter, report) == Counter({StubCounter.QUERIES: 3})
+
+
+@pytest.mark.parametrize("code", [Code.UR, Code.UA, Code.KEEPALIVE], ids=str)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_message_of_a_context_has_each_fault_as_a_reason_of_its_own(
+    code: Code, fault: str
+) -> None:
+    assert Drop[f"{code.name}_{fault}"].description.startswith(code.name)

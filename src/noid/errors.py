@@ -6,6 +6,8 @@ counted drop; what our caller, the operator or the machine does wrong is one of 
 what we ourselves do wrong is an assertion.
 """
 
+from noid.counters import Drop
+
 
 class ShimError(Exception):
     """Anything noid raises on purpose; its text is one line that says what to do."""
@@ -16,13 +18,15 @@ class WireError(ShimError):
 
     Attributes:
         offset: where in the octets being decoded, counted from 0.
-        reason: what is wrong there, in a few words; also the name under which it is counted.
+        drop: what counts it.
+        reason: what is wrong there, in a few words; those of ``drop`` unless there are better ones.
     """
 
-    def __init__(self, offset: int, reason: str) -> None:
-        super().__init__(f"{reason} at octet {offset}")
+    def __init__(self, offset: int, drop: Drop, reason: str = "") -> None:
         self.offset = offset
-        self.reason = reason
+        self.drop = drop
+        self.reason = reason or drop.description
+        super().__init__(f"{self.reason} at octet {offset}")
 
 
 class UsageError(ShimError):

@@ -14,6 +14,7 @@ from noid.constants import (
     SECOND,
 )
 from noid.control.reports import shares_report
+from noid.counters import Drop
 from noid.engine.events import LocatorsChanged, Output, PeerResolved, SendControl
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
@@ -108,7 +109,7 @@ class Victim:
             one.began is not None and site_of(one.began) == site for one in self.host.contexts
         )
 
-    def drops(self, reason: str) -> int:
+    def drops(self, reason: Drop) -> int:
         return self.host.drops.get(reason, 0)
 
 
@@ -128,7 +129,7 @@ def test_one_48_gets_an_eighth_of_the_contexts_while_a_thousand_others_are_serve
         assert victim.count(site) == 1
     assert victim.count(EVIL) <= 2_400 // SHARES
     assert len(victim.host.contexts) <= 2_400
-    assert not victim.drops("too many contexts")
+    assert not victim.drops(Drop.TOO_MANY_CONTEXTS)
 
 
 def test_peers_that_choose_one_label_are_few_so_that_an_error_about_it_costs_little() -> None:
@@ -136,7 +137,7 @@ def test_peers_that_choose_one_label_are_few_so_that_an_error_about_it_costs_lit
     for _ in range(2 * ALIKE_MAX):
         victim.meet(EVIL, label=5)
     assert len(victim.host.core.by_peer_label[5]) == ALIKE_MAX
-    assert victim.drops("label that too many peers have") == ALIKE_MAX
+    assert victim.drops(Drop.LABEL_OF_TOO_MANY_PEERS) == ALIKE_MAX
     assert Code.CONF in codes(victim.meet(EVIL, label=6))
 
 
@@ -148,7 +149,7 @@ def test_many_48s_of_one_32_get_an_eighth_together() -> None:
         victim.meet(0x3FFF_0000_0000 + number * 0x1_0001)
         victim.meet(EVIL + LIMIT + number)
     assert sum(victim.count(EVIL + number) for number in range(2 * LIMIT)) <= SHARE
-    assert not victim.drops("too many contexts")
+    assert not victim.drops(Drop.TOO_MANY_CONTEXTS)
 
 
 def test_one_that_goes_for_another_is_told_by_close() -> None:
@@ -183,7 +184,7 @@ def test_contexts_in_use_of_many_regions_are_not_taken_for_newcomers(age_ns: int
     victim.now_ns += age_ns
     outputs = victim.meet(EVIL)
     assert (Code.CONF in codes(outputs)) is bool(age_ns)
-    assert victim.drops("too many contexts") == (0 if age_ns else 1)
+    assert victim.drops(Drop.TOO_MANY_CONTEXTS) == (0 if age_ns else 1)
 
 
 def test_provisional_contexts_of_one_48_make_room_for_others() -> None:

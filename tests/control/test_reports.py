@@ -10,6 +10,7 @@ import pytest
 from noid.constants import LOCATORS_MAX, SECOND
 from noid.control.channel import ANSWER_OCTETS_MAX, ROWS_PER_LINE
 from noid.control.reports import LEVELS, Event, context_report, event_of, line_of, pair_text
+from noid.counters import Drop
 from noid.dns.records import Kind, Question
 from noid.engine.events import (
     AskDns,
@@ -106,9 +107,14 @@ REPORTS: list[tuple[Output, Event, str]] = [
         "why=it is no locator of this host",
     ),
     (
-        Dropped("wrong checksum"),
-        {"event": "dropped", "reason": "wrong checksum"},
-        "dropped: reason=wrong checksum",
+        Dropped(Drop.WRONG_CHECKSUM),
+        {"event": "dropped", "reason": "wrong_checksum", "why": "wrong checksum"},
+        "dropped: reason=wrong_checksum why=wrong checksum",
+    ),
+    (
+        Dropped(Drop.TRUNCATED, "truncated nonce"),
+        {"event": "dropped", "reason": "truncated", "why": "truncated nonce"},
+        "dropped: reason=truncated why=truncated nonce",
     ),
 ]
 ORDERS: list[Output] = [

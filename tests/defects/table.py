@@ -48,8 +48,8 @@ DEFECTS = (
     Defect(
         "an INIT that crosses ours is answered wherever it comes from",
         "engine/responder.py",
-        'core.drop("INIT from outside Lsl(peer)")\n        return\n',
-        'core.drop("INIT from outside Lsl(peer)")\n',
+        "core.drop(Drop.INIT_FROM_UNKNOWN_LOCATOR)\n        return\n",
+        "core.drop(Drop.INIT_FROM_UNKNOWN_LOCATOR)\n",
         "engine/test_keys.py::test_an_init_that_crosses_ours_from_elsewhere_is_dropped",
     ),
     Defect(
@@ -69,15 +69,15 @@ DEFECTS = (
     Defect(
         "the nonce of a CC is not checked",
         "engine/handshake.py",
-        'core.drop("CC with another nonce")\n        return\n',
-        'core.drop("CC with another nonce")\n',
+        "core.drop(Drop.CC_WITH_OTHER_NONCE)\n        return\n",
+        "core.drop(Drop.CC_WITH_OTHER_NONCE)\n",
         "engine/test_conformance_setup.py::test_a_cc_that_answers_no_init_is_dropped",
     ),
     Defect(
         "the nonce of a CONF is not checked",
         "engine/handshake.py",
-        'core.drop("CONF with another nonce")\n        return\n',
-        'core.drop("CONF with another nonce")\n',
+        "core.drop(Drop.CONF_WITH_OTHER_NONCE)\n        return\n",
+        "core.drop(Drop.CONF_WITH_OTHER_NONCE)\n",
         "engine/test_conformance_setup.py::test_a_conf_that_answers_nothing_is_dropped",
     ),
     Defect(
@@ -118,14 +118,14 @@ DEFECTS = (
     Defect(
         "an Unknown Context is believed wherever it comes from",
         "engine/loss.py",
-        'core.drop("UC from elsewhere")\n        return\n',
-        'core.drop("UC from elsewhere")\n',
+        "core.drop(Drop.UC_FROM_UNKNOWN_LOCATOR)\n        return\n",
+        "core.drop(Drop.UC_FROM_UNKNOWN_LOCATOR)\n",
         "engine/test_conformance_later.py::test_a_uc_from_outside_the_set_of_the_peer_is_dropped",
     ),
     Defect(
         "a CLOSE without authentication is believed",
         "engine/close.py",
-        'else "CLOSE not authentic"',
+        "else Drop.CLOSE_NOT_AUTHENTIC",
         'else ""',
         "engine/test_close.py::test_a_forged_close_is_dropped",
     ),

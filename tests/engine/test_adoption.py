@@ -4,6 +4,7 @@
 from dataclasses import replace
 
 from noid.constants import CONTEXT_IDLE_TIME, MINUTE, SECOND
+from noid.counters import Drop
 from noid.engine.adoption import UPDATE_NONCE_LEAP
 from noid.engine.events import ContextRecord, ContextRestored, LocatorsChanged, StateChanged
 from noid.engine.host import Host
@@ -73,7 +74,7 @@ def test_a_context_that_is_there_already_is_not_taken_up_twice() -> None:
     before = network.a.context
     network.give(network.a, ContextRestored(memory_of(network.a)))
     assert network.a.context is before
-    assert network.a.host.drops["context found that is there already"] == 1
+    assert network.a.host.drops[Drop.CONTEXT_RESTORED_TWICE] == 1
 
 
 def test_one_with_the_same_label_or_the_same_aids_is_in_its_way() -> None:
@@ -81,7 +82,7 @@ def test_one_with_the_same_label_or_the_same_aids_is_in_its_way() -> None:
     memory = memory_of(network.a)
     for other in (replace(memory, local_label=7), replace(memory, peer_aid=B2)):
         network.give(network.a, ContextRestored(other))
-    assert network.a.host.drops["context found that is there already"] == 2
+    assert network.a.host.drops[Drop.CONTEXT_RESTORED_TWICE] == 2
     assert len(network.a.host.contexts) == 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from noid.constants import HELD_PACKETS_MAX, MILLISECOND, MINUTE, SECOND
+from noid.counters import Drop
 from noid.engine.events import Dropped, InstallFlow, LocatorsChanged, SendControl
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived, PacketHeld
@@ -162,7 +163,7 @@ def test_at_most_four_packets_wait() -> None:
     for number in range(HELD_PACKETS_MAX):
         assert network.give(network.a, held(network.a, bytes((number,)), B2)) == []
     outputs = network.give(network.a, held(network.a, b"one more", B2))
-    assert outputs == [Dropped("too many packets held")]
+    assert outputs == [Dropped(Drop.TOO_MANY_PACKETS_HELD)]
 
 
 def test_an_announced_label_is_quarantined() -> None:

@@ -13,6 +13,7 @@ from noid.constants import (
     SECOND,
     SEGMENT_LIFETIME,
 )
+from noid.counters import Drop
 from noid.engine.events import IdleChecked, LocatorsChanged, StateChanged, TimePassed
 from noid.engine.state import State
 from noid.wire import ipv6
@@ -188,7 +189,7 @@ def test_a_forged_close_is_dropped() -> None:
     victim.put(close[:40] + bytes(octets))
     victim.run(SECOND)
     assert victim.a.context.state is State.ESTABLISHED
-    assert victim.a.host.drops == {"CLOSE not authentic": 1}
+    assert victim.a.host.drops == {Drop.CLOSE_NOT_AUTHENTIC: 1}
 
 
 def test_a_close_without_a_context_is_answered_with_a_uc_that_proves_the_loss() -> None:

@@ -15,6 +15,7 @@ from noid.constants import (
     UPDATE_RETRANSMIT_FIRST,
     UPDATE_RETRANSMIT_MAX,
 )
+from noid.counters import Drop
 from noid.engine.events import Dropped, LocatorsChanged, Output, SendControl, StateChanged
 from noid.engine.history import History
 from noid.engine.secrets import reset_token
@@ -128,7 +129,7 @@ def test_an_update_between_unknown_locators_is_dropped(source: Locator, to: Loca
     network = established()
     message = update_from_a(network, sender_locators=(LocatorEntry(A1, LOCAL),))
     receive(network, network.b, message, source, to)
-    assert Dropped("UR between unknown locators") in network.b.outputs
+    assert Dropped(Drop.UR_BETWEEN_UNKNOWN_LOCATORS) in network.b.outputs
     assert network.b.context.peer_acceptable == {A1, A2}
 
 
@@ -140,7 +141,7 @@ def test_an_update_needs_both_labels(change: str) -> None:
     wrong = message.context._replace(**{change: 0x77777})
     message = update_from_a(network, context=wrong, sender_locators=(LocatorEntry(A1, LOCAL),))
     receive(network, network.b, message, A1, B1)
-    assert network.b.outputs[-1] != Dropped("UR not authentic")
+    assert network.b.outputs[-1] != Dropped(Drop.UR_NOT_AUTHENTIC)
     assert sent_by(network.b, Code.UA) == []
     assert network.b.context.peer_local == before
 
@@ -197,7 +198,7 @@ def test_an_acknowledgement_with_another_nonce_changes_nothing() -> None:
     blank = dataclasses.replace(answer, nonce=answer.nonce + 5, authentication=bytes(16))
     other = authenticated(network.b.host.core, network.b.context.agreed_key, blank)
     receive(network, network.a, other, B1, A1)
-    assert network.a.outputs[-1] == Dropped("UA without UR")
+    assert network.a.outputs[-1] == Dropped(Drop.UA_WITHOUT_UR)
     assert state_of(network.a) is State.UR_SENT
     receive(network, network.a, answer, B1, A1)
     assert state_of(network.a) is State.ESTABLISHED
@@ -209,7 +210,7 @@ def test_an_acknowledgement_of_no_context_is_dropped() -> None:
     network.run(15 * MILLISECOND)
     _, answer = sent_by(network.b, Code.UA)[-1]
     fresh = Network(seed=5)
-    assert receive(fresh, fresh.a, answer, B1, A1) == [Dropped("UA for no context of ours")]
+    assert receive(fresh, fresh.a, answer, B1, A1) == [Dropped(Drop.UA_FOR_NO_CONTEXT)]
 
 
 # --- the choice of a pair -------------------------------------------------------------------------
@@ -264,7 +265,7 @@ def test_a_uc_has_the_label_the_birthday_and_the_packet_and_goes_back_where_it_c
 def test_a_uc_from_outside_the_set_of_the_peer_is_dropped() -> None:
     network = established()
     message = unknown_context(network)
-    assert receive(network, network.a, message, X1, A1) == [Dropped("UC from elsewhere")]
+    assert receive(network, network.a, message, X1, A1) == [Dropped(Drop.UC_FROM_UNKNOWN_LOCATOR)]
     assert network.a.context.state is State.ESTABLISHED
 
 
@@ -327,9 +328,9 @@ def closeack(network: Network, **changes: object) -> list[Output]:
 
 def test_a_closeack_ends_the_context_if_it_answers_the_close() -> None:
     network = closing()
-    assert closeack(network, nonce=1) == [Dropped("CLOSEACK without CLOSE")]
-    assert closeack(network, authentication=bytes(16)) == [Dropped("CLOSEACK not authentic")]
-    assert closeack(network) == [Dropped("CLOSEACK not authentic")]
+    assert closeack(network, nonce=1) == [Dropped(Drop.CLOSEACK_WITHOUT_CLOSE)]
+    assert closeack(network, authentication=bytes(16)) == [Dropped(Drop.CLOSEACK_NOT_AUTHENTIC)]
+    assert closeack(network) == [Dropped(Drop.CLOSEACK_NOT_AUTHENTIC)]
     assert network.a.context.state is State.CLOSING
     _, close = sent_by(network.a, Code.CLOSE)[-1]
     network.dead.clear()
@@ -348,7 +349,7 @@ def test_a_closeack_in_any_other_state_is_dropped() -> None:
     answer = dataclasses.replace(close, code=Code.CLOSEACK, authentication=b"")
     octets = encode_packet(answer, B1, A1, CODEPOINTS)[40:]
     outputs = fresh.give(fresh.a, ControlMessageReceived(B1, A1, False, octets))
-    assert outputs == [Dropped("CLOSEACK without CLOSE")]
+    assert outputs == [Dropped(Drop.CLOSEACK_WITHOUT_CLOSE)]
     assert fresh.a.context.state is State.ESTABLISHED
 
 
@@ -356,7 +357,7 @@ def test_a_close_between_unknown_locators_is_dropped() -> None:
     network = closing()
     _, close = sent_by(network.b, Code.CLOSE)[-1]
     outputs = receive(network, network.a, close, X1, A1)
-    assert outputs[0] == Dropped("CLOSE between unknown locators")
+    assert outputs[0] == Dropped(Drop.CLOSE_BETWEEN_UNKNOWN_LOCATORS)
     assert network.a.context.state is State.CLOSING
 
 
@@ -436,7 +437,7 @@ def test_data_between_locators_outside_the_sets_is_as_data_with_an_unknown_label
     network.put(travelling[:8] + source + destination + travelling[40:])
     network.run(10 * MILLISECOND)
     assert packet(A1, B1, b"stray") not in network.b.delivered
-    assert network.b.outputs[0] == Dropped("unknown flow label")
+    assert network.b.outputs[0] == Dropped(Drop.UNKNOWN_FLOW_LABEL)
     answered = [one for one in network.b.outputs if isinstance(one, SendControl)]
     assert len(answered) == (destination == B1), "only from an address that is ours"
     assert B2 not in network.b.context.own_local

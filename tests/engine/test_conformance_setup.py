@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from noid.constants import MILLISECOND, MINUTE, PREFIX_BURST, SECOND
+from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import AskDns, DeliverToUlp, Dropped, LocatorsChanged, Output, SendControl
@@ -231,12 +232,12 @@ def test_a_label_is_never_nought_nor_one_that_is_taken() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"nonce": 1}, "CC with another nonce"),
-        ({"receiver_aid": A2}, "CC without INIT"),
-        ({"sender_aid": B2}, "CC without INIT"),
+        ({"nonce": 1}, Drop.CC_WITH_OTHER_NONCE),
+        ({"receiver_aid": A2}, Drop.CC_WITHOUT_INIT),
+        ({"sender_aid": B2}, Drop.CC_WITHOUT_INIT),
     ],
 )
-def test_a_cc_that_answers_no_init_is_dropped(changes: dict[str, object], reason: str) -> None:
+def test_a_cc_that_answers_no_init_is_dropped(changes: dict[str, object], reason: Drop) -> None:
     network, message = answered(Code.CC, **changes)
     receive(network, network.a, message, B1, A1)
     assert network.a.host.drops == {reason: 1}
@@ -248,7 +249,7 @@ def test_a_cc_in_any_other_state_is_dropped() -> None:
     receive(network, network.a, message, B1, A1)
     assert network.a.context.state is State.CCR_SENT
     receive(network, network.a, message, B1, A1)
-    assert network.a.host.drops == {"CC without INIT": 1}
+    assert network.a.host.drops == {Drop.CC_WITHOUT_INIT: 1}
 
 
 def test_the_ccr_has_what_the_cc_had_and_goes_to_its_source() -> None:
@@ -314,7 +315,7 @@ def test_a_ccr_completes_a_context_of_ours_only_from_a_known_locator() -> None:
     network.ulp_sends(network.b, packet(B1, A1))
     assert state_of(network.b) is State.INIT_SENT
     receive(network, network.b, message, X1, B1)
-    assert network.b.host.drops == {"CCR in another state": 1}
+    assert network.b.host.drops == {Drop.CCR_IN_ANOTHER_STATE: 1}
     receive(network, network.b, message, A2, B1)
     assert state_of(network.b) is State.ESTABLISHED
 
@@ -325,12 +326,12 @@ def test_a_ccr_completes_a_context_of_ours_only_from_a_known_locator() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"nonce": 1}, "CONF with another nonce"),
-        ({"sender_aid": B2}, "CONF without INIT"),
-        ({"receiver_aid": A2}, "CONF without INIT"),
+        ({"nonce": 1}, Drop.CONF_WITH_OTHER_NONCE),
+        ({"sender_aid": B2}, Drop.CONF_WITHOUT_INIT),
+        ({"receiver_aid": A2}, Drop.CONF_WITHOUT_INIT),
     ],
 )
-def test_a_conf_that_answers_nothing_is_dropped(changes: dict[str, object], reason: str) -> None:
+def test_a_conf_that_answers_nothing_is_dropped(changes: dict[str, object], reason: Drop) -> None:
     network, message = answered(Code.CONF, **changes)
     receive(network, network.a, message, B1, A1)
     assert network.a.host.drops == {reason: 1}
@@ -343,7 +344,7 @@ def test_a_conf_in_any_other_state_is_dropped() -> None:
     assert network.a.context.state is State.ESTABLISHED
     other = message.context._replace(sender_label=0x77777)
     receive(network, network.a, dataclasses.replace(message, context=other), B1, A1)
-    assert network.a.outputs[-1] == Dropped("CONF without INIT")
+    assert network.a.outputs[-1] == Dropped(Drop.CONF_WITHOUT_INIT)
     assert network.a.context.peer_label == message.context.sender_label
 
 

@@ -15,6 +15,7 @@ from noid.constants import (
     RETRANSMIT_WAITING,
     SECOND,
 )
+from noid.counters import Drop
 from noid.engine.events import (
     Dropped,
     LocatorsChanged,
@@ -161,7 +162,7 @@ def test_an_init_for_an_aid_that_is_not_ours_is_dropped() -> None:
     init = dataclasses.replace(init_on(network), receiver_aid=X1)
     fresh = Network(seed=7)
     receive(fresh, init, A1, B1)
-    assert fresh.b.host.drops == {"INIT for an AID that is not ours": 1}
+    assert fresh.b.host.drops == {Drop.INIT_FOR_AID_NOT_OURS: 1}
 
 
 @pytest.mark.parametrize("source", [A1, A2])
@@ -189,7 +190,7 @@ def test_inits_over_the_rate_of_their_prefix_are_dropped() -> None:
     fresh = Network(seed=7)
     for _ in range(PREFIX_BURST):
         assert [type(one) for one in receive(fresh, init, A1, B1)] == [SendControl]
-    assert receive(fresh, init, A1, B1) == [Dropped("INIT over the rate")]
+    assert receive(fresh, init, A1, B1) == [Dropped(Drop.INIT_OVER_RATE)]
 
 
 def test_a_ccr_that_comes_again_is_answered_at_the_rate_of_its_prefix() -> None:
@@ -238,7 +239,7 @@ def test_a_ccr_that_was_altered_makes_no_context() -> None:
     stranger = (*ccr.sender_locators, LocatorEntry(X1, LocatorFlag.LOCAL))
     receive(network, dataclasses.replace(ccr, sender_locators=stranger), A1, B1)
     assert network.b.host.contexts == []
-    assert network.b.host.drops == {"CCR with a bad or old cookie": 1}
+    assert network.b.host.drops == {Drop.CCR_WITH_BAD_COOKIE: 1}
 
 
 def test_a_ccr_in_the_name_of_another_aid_makes_no_context() -> None:
@@ -291,7 +292,7 @@ def test_an_init_sent_after_a_cc_is_completed_by_the_ccr() -> None:
     assert a.state is b.state is State.ESTABLISHED
     assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
     assert a.agreed_key == b.agreed_key != b""
-    assert network.a.host.drops == {"INIT while CCR is sent": 1}
+    assert network.a.host.drops == {Drop.INIT_WHILE_CCR_SENT: 1}
 
 
 def test_inits_that_cross_late_leave_both_ends_with_the_same_key() -> None:
@@ -414,7 +415,7 @@ def test_a_conf_to_the_aid_carries_nothing_since_the_packet_went_there() -> None
 def test_an_init_to_a_locator_that_the_context_does_not_have_is_dropped() -> None:
     network = established()
     network.b.host.core.locators += (X1,)
-    assert Dropped("INIT for an AID that is not ours") in receive(network, init_on(network), A1, X1)
+    assert Dropped(Drop.INIT_FOR_AID_NOT_OURS) in receive(network, init_on(network), A1, X1)
 
 
 def test_an_init_is_taken_for_an_aid_that_has_left_the_host() -> None:

@@ -4,6 +4,7 @@
 import dataclasses
 
 from noid.constants import SECOND
+from noid.counters import Drop
 from noid.engine.events import Dropped, NoteHeard
 from noid.flows.events import OneWayDataSeen
 from noid.wire import ipv6
@@ -50,7 +51,7 @@ def test_a_keepalive_that_comes_again_proves_nothing() -> None:
     ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
     network.run(SECOND)
     again = receive(network, network.a, message, B1, A1)
-    assert again == [Dropped("KEEPALIVE older than another")]
+    assert again == [Dropped(Drop.KEEPALIVE_OLDER_THAN_ANOTHER)]
 
 
 def test_a_keepalive_of_another_life_of_the_peer_is_taken() -> None:
@@ -65,7 +66,7 @@ def test_a_forged_keepalive_proves_nothing() -> None:
     one_way(network)
     ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
     forged = dataclasses.replace(message, nonce=message.nonce + 1)
-    assert receive(network, network.a, forged, B1, A1) == [Dropped("KEEPALIVE not authentic")]
+    assert receive(network, network.a, forged, B1, A1) == [Dropped(Drop.KEEPALIVE_NOT_AUTHENTIC)]
 
 
 def test_a_newer_update_is_applied_though_a_keepalive_has_overtaken_it() -> None:

@@ -12,6 +12,7 @@ from noid.constants import (
     PREFIX_BURST,
     SECOND,
 )
+from noid.counters import Drop
 from noid.engine.events import Dropped, SendControl
 from noid.engine.secrets import KeyPair
 from noid.engine.state import State
@@ -50,15 +51,15 @@ def test_a_message_without_a_public_key_is_dropped_and_counted() -> None:
     network = waiting(Code.INIT)
     octets = without_key(network.wire.pop()[1][40:])
     outputs = network.give(network.b, ControlMessageReceived(A1, B1, False, octets))
-    assert outputs == [Dropped("INIT without KEY")]
-    assert network.b.host.drops == {"INIT without KEY": 1}
+    assert outputs == [Dropped(Drop.INVALID_MESSAGE, "INIT without KEY")]
+    assert network.b.host.drops == {Drop.INVALID_MESSAGE: 1}
 
 
 def test_a_cc_whose_key_gives_no_secret_is_dropped() -> None:
     network = waiting(Code.CC)
     _, cc = sent_by(network.b, Code.CC)[0]
     forged = dataclasses.replace(cc, key=NO_POINT)
-    assert receive(network, network.a, forged, B1, A1) == [Dropped("CC with a bad key")]
+    assert receive(network, network.a, forged, B1, A1) == [Dropped(Drop.CC_WITH_BAD_KEY)]
     network.run(SECOND)
     assert state_of(network.a) is State.ESTABLISHED
 
@@ -71,7 +72,7 @@ def test_a_ccr_whose_key_gives_no_secret_makes_no_context() -> None:
     network.run(15 * MILLISECOND)
     _, ccr = sent_by(network.a, Code.CCR)[0]
     forged = dataclasses.replace(ccr, key=NO_POINT)
-    assert receive(network, network.b, forged, A1, B1) == [Dropped("CCR with a bad key")]
+    assert receive(network, network.b, forged, A1, B1) == [Dropped(Drop.CCR_WITH_BAD_KEY)]
     assert network.b.host.contexts == []
 
 
@@ -80,7 +81,7 @@ def test_a_ccr_with_another_key_than_its_init_is_dropped() -> None:
     _, ccr = sent_by(network.a, Code.CCR)[0]
     forged = dataclasses.replace(ccr, key=KeyPair(b"another".ljust(32)).public)
     outputs = receive(network, network.b, forged, A1, B1)
-    assert outputs == [Dropped("CCR with a bad or old cookie")]
+    assert outputs == [Dropped(Drop.CCR_WITH_BAD_COOKIE)]
 
 
 @pytest.mark.parametrize("field", ["key", "authentication"])
@@ -89,7 +90,7 @@ def test_a_conf_that_was_altered_is_dropped(field: str) -> None:
     _, conf = sent_by(network.b, Code.CONF)[0]
     other = KeyPair(b"another".ljust(32)).public[: len(getattr(conf, field))]
     forged = dataclasses.replace(conf, **{field: other})  # type: ignore[arg-type] # a case
-    assert receive(network, network.a, forged, B1, A1) == [Dropped("CONF not authentic")]
+    assert receive(network, network.a, forged, B1, A1) == [Dropped(Drop.CONF_NOT_AUTHENTIC)]
     network.run(SECOND)
     assert state_of(network.a) is State.ESTABLISHED
 
@@ -138,7 +139,7 @@ def test_an_init_that_crosses_ours_from_elsewhere_is_dropped() -> None:
     network = begun()
     _, init = sent_by(network.a, Code.INIT)[0]
     crossing = dataclasses.replace(init, sender_aid=B1, receiver_aid=A1)
-    outside = Dropped("INIT from outside Lsl(peer)")
+    outside = Dropped(Drop.INIT_FROM_UNKNOWN_LOCATOR)
     assert receive(network, network.a, crossing, X1, A1) == [outside]
 
 

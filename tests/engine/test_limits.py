@@ -43,6 +43,7 @@ from noid.constants import (
     UNABLE_PEERS_MAX,
     UPDATE_RETRANSMIT_FIRST,
 )
+from noid.counters import Drop
 from noid.dns.verification import Verification
 from noid.engine import update
 from noid.engine.core import Core
@@ -209,7 +210,7 @@ def test_there_is_no_room_for_one_context_more() -> None:
     other = established(seed=5).b.context
     network.b.host.core.labels = dict.fromkeys(range(1, CONTEXTS_MAX + 1), other)
     network.run(10 * MILLISECOND)
-    assert network.b.host.drops == {"too many contexts": 1}
+    assert network.b.host.drops == {Drop.TOO_MANY_CONTEXTS: 1}
     network.resolve(network.b, network.a)
     network.ulp_sends(network.b, packet(B1, A1))
     assert network.b.host.core.contexts == {}
@@ -226,7 +227,7 @@ def test_there_are_no_more_contexts_than_the_plane_has_room_for() -> None:
     for number in range(3):
         host.create(A1, numbered(number), Verification(numbered(number), None), (A1,))
     assert len(host.contexts) == 2
-    assert host.drops == {"too many contexts": 1}
+    assert host.drops == {Drop.TOO_MANY_CONTEXTS: 1}
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from noid.constants import MILLISECOND, PREFIX_ERROR_BURST, SECOND
+from noid.counters import Drop
 from noid.engine.events import DeliverToUlp, SendControl
 from noid.engine.state import State
 from noid.flows.events import IcmpErrorReceived, UnknownLabelSeen
@@ -103,7 +104,7 @@ def test_a_uc_about_a_packet_we_did_not_send_is_dropped() -> None:
     network = established()
     forged(network, context=ControlMessageContext._replace(receiver_label=0x99999))
     assert network.a.context.state is State.ESTABLISHED
-    assert network.a.host.drops == {"UC about no packet of ours": 1}
+    assert network.a.host.drops == {Drop.UC_ABOUT_NO_PACKET_OF_OURS: 1}
 
 
 ControlMessageContext = decode_message(

@@ -8,6 +8,7 @@ from noid.constants import (
     PROVISIONAL_LIFETIME,
     SECOND,
 )
+from noid.counters import Drop
 from noid.engine.events import SendControl
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived, PacketHeld
@@ -141,7 +142,7 @@ def test_only_so_many_packets_are_held() -> None:
         network.give(network.b, PacketHeld(label, packet(A1, B1, bytes((number,))), A2))
     network.run(100 * MILLISECOND)
     assert len(network.b.delivered) == HELD_PACKETS_MAX
-    assert network.b.host.drops["too many packets held"] == 11 - HELD_PACKETS_MAX
+    assert network.b.host.drops[Drop.TOO_MANY_PACKETS_HELD] == 11 - HELD_PACKETS_MAX
 
 
 def test_there_are_only_so_many() -> None:
@@ -151,7 +152,7 @@ def test_there_are_only_so_many() -> None:
         network.now_ns += 10 * MILLISECOND
         send(network, ccr_from(network, A2, label=number + 1), A2)
     assert len(network.b.host.contexts) == PROVISIONAL_CONTEXTS_MAX
-    assert "too many provisional contexts" not in network.b.host.drops
+    assert Drop.TOO_MANY_PROVISIONAL_CONTEXTS not in network.b.host.drops
 
 
 def test_an_initiator_whose_aid_is_dead_gets_a_context_nevertheless() -> None:

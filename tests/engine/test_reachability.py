@@ -4,6 +4,7 @@
 import pytest
 
 from noid.constants import MILLISECOND, REPEATS_MAX, SECOND
+from noid.counters import Drop
 from noid.engine.events import (
     Dropped,
     Input,
@@ -196,7 +197,7 @@ def test_a_forged_update_is_dropped() -> None:
     network.wire.clear()
     network.put(forged[:40] + bytes(octets))
     network.run(10 * MILLISECOND)
-    assert Dropped("UR not authentic") in network.a.outputs
+    assert Dropped(Drop.UR_NOT_AUTHENTIC) in network.a.outputs
 
 
 def test_an_older_update_is_acknowledged_and_not_applied() -> None:

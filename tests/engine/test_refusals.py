@@ -17,6 +17,7 @@ from noid.constants import (
     SECOND,
     VERIFY_AGAIN_MIN,
 )
+from noid.counters import Drop
 from noid.dns.verification import Verification
 from noid.engine.core import Core
 from noid.engine.events import (
@@ -145,7 +146,7 @@ def test_an_init_without_a_label_or_from_no_unicast_aid_is_dropped(
 ) -> None:
     network = begun()
     init = dataclasses.replace(sent(network.a, Code.INIT), **changes)  # type: ignore[arg-type] # a case
-    assert receive(network, network.b, init, A1, B1) == [Dropped("INIT without label or AID")]
+    assert receive(network, network.b, init, A1, B1) == [Dropped(Drop.INIT_WITHOUT_LABEL_OR_AID)]
 
 
 def test_a_cookie_on_an_init_does_not_lead_the_answer_astray() -> None:
@@ -184,7 +185,7 @@ def test_a_cc_for_another_label_is_dropped() -> None:
     network.run(20 * MILLISECOND - 1)
     cc = sent(network.b, Code.CC)
     other = dataclasses.replace(cc, context=cc.context._replace(receiver_label=1))
-    assert receive(network, network.a, other, B1, A1) == [Dropped("CC with another label")]
+    assert receive(network, network.a, other, B1, A1) == [Dropped(Drop.CC_WITH_OTHER_LABEL)]
     assert network.a.context.state is State.INIT_SENT
 
 
@@ -194,7 +195,7 @@ def test_a_conf_for_another_label_is_dropped(changes: dict[str, int]) -> None:
     network.run(40 * MILLISECOND - 1)
     conf = sent(network.b, Code.CONF)
     other = dataclasses.replace(conf, context=conf.context._replace(**changes))
-    assert receive(network, network.a, other, B1, A1) == [Dropped("CONF with another label")]
+    assert receive(network, network.a, other, B1, A1) == [Dropped(Drop.CONF_WITH_OTHER_LABEL)]
     assert network.a.context.state is State.CCR_SENT
 
 
@@ -204,7 +205,7 @@ def test_a_ccr_for_an_aid_that_has_gone_since_is_dropped() -> None:
     network.b.locators = (B2,)
     network.give(network.b, LocatorsChanged((B2,)))
     outputs = receive(network, network.b, sent(network.a, Code.CCR), A1, B2)
-    assert outputs == [Dropped("CCR for an AID that is not ours")]
+    assert outputs == [Dropped(Drop.CCR_FOR_AID_NOT_OURS)]
 
 
 def test_nobody_completes_our_exchange_in_the_name_of_the_peer() -> None:
@@ -212,9 +213,7 @@ def test_nobody_completes_our_exchange_in_the_name_of_the_peer() -> None:
     ccr = ccr_of_a_stranger(network, label=0x666)
     network.resolve(network.b, network.a)
     network.ulp_sends(network.b, packet(B1, A1))
-    assert receive(network, network.b, ccr, A1, B1) == [
-        Dropped("CCR would complete a context, unproven")
-    ]
+    assert receive(network, network.b, ccr, A1, B1) == [Dropped(Drop.CCR_WOULD_COMPLETE_UNPROVEN)]
     assert network.b.context.state is State.INIT_SENT
     network.run(SECOND)
     assert network.b.context.peer_label == network.a.context.local_label
@@ -244,7 +243,7 @@ def test_nobody_replaces_a_context_in_the_name_of_the_peer() -> None:
     network.run(SECOND)
     label = network.a.context.local_label
     outputs = receive(network, network.b, ccr, A1, B1)
-    assert outputs == [Dropped("CCR would replace a context, unproven")]
+    assert outputs == [Dropped(Drop.CCR_WOULD_REPLACE_UNPROVEN)]
     assert network.b.context.peer_label == label
 
 
@@ -252,7 +251,7 @@ def test_nobody_who_only_guessed_the_label_gets_a_conf() -> None:
     network = begun()
     ccr = ccr_of_a_stranger(network, label=network.a.context.local_label)
     network.run(SECOND)
-    refused = Dropped("CCR would replace a context, unproven")
+    refused = Dropped(Drop.CCR_WOULD_REPLACE_UNPROVEN)
     assert receive(network, network.b, ccr, A1, B1) == [refused]
 
 
@@ -392,7 +391,7 @@ def test_a_second_uc_while_starting_over_is_dropped() -> None:
     for _ in range(2):
         network.put(told.packet)
     network.run(10 * MILLISECOND)
-    assert network.a.host.drops == {"UC while starting over": 1}
+    assert network.a.host.drops == {Drop.UC_WHILE_STARTING_OVER: 1}
 
 
 @pytest.mark.parametrize("octets", [b"", b"\x60" + bytes(39), bytes(60)])
@@ -405,14 +404,14 @@ def test_what_is_no_message_is_dropped_and_counted(octets: bytes) -> None:
         (output,) = network.give(network.a, event)
         assert isinstance(output, Dropped)
     (output,) = network.give(network.a, UnknownLabelSeen(octets[:30]))
-    assert output == Dropped("truncated IPv6 header")
+    assert output == Dropped(Drop.TRUNCATED, "truncated IPv6 header")
 
 
 def test_data_with_an_unknown_label_for_somebody_else_is_not_answered() -> None:
     network = established()
     data = network.a.rewriter.outbound(packet(A1, B1), network.a.rewriter.by_aids[A1 + B1])
     outputs = network.give(network.b, UnknownLabelSeen(data[:24] + X1 + data[40:]))
-    assert outputs == [Dropped("unknown flow label")]
+    assert outputs == [Dropped(Drop.UNKNOWN_FLOW_LABEL)]
 
 
 # --- after a context has gone ---------------------------------------------------------------------
@@ -471,7 +470,7 @@ def test_a_close_while_starting_over_is_dropped() -> None:
     start(network.b.host.core, network.b.context, b"", "for this test")
     assert network.b.context.state is State.INIT_SENT
     network.b.host.core.outputs.clear()
-    assert receive(network, network.b, close, A1, B1)[0] == Dropped("CLOSE while starting over")
+    assert receive(network, network.b, close, A1, B1)[0] == Dropped(Drop.CLOSE_WHILE_STARTING_OVER)
     assert network.b.context.state is State.INIT_SENT
 
 
@@ -480,7 +479,7 @@ def test_a_close_for_somebody_else_is_not_answered() -> None:
     close = dataclasses.replace(
         sent(network.a, Code.CLOSE), context=ContextOption(receiver_label=1)
     )
-    assert receive(network, network.b, close, A1, X1) == [Dropped("CLOSE for another host")]
+    assert receive(network, network.b, close, A1, X1) == [Dropped(Drop.CLOSE_FOR_ANOTHER_HOST)]
 
 
 def test_a_forged_closeack_is_dropped() -> None:
@@ -496,10 +495,10 @@ def test_a_forged_closeack_is_dropped() -> None:
         ),
         authentication=bytes(16),
     )
-    assert receive(network, network.a, forged, B1, A1) == [Dropped("CLOSEACK not authentic")]
+    assert receive(network, network.a, forged, B1, A1) == [Dropped(Drop.CLOSEACK_NOT_AUTHENTIC)]
     unsigned = dataclasses.replace(forged, authentication=b"")
     assert receive(network, network.a, unsigned, X1, A1) == [
-        Dropped("CLOSEACK from unknown locator")
+        Dropped(Drop.CLOSEACK_FROM_UNKNOWN_LOCATOR)
     ]
 
 

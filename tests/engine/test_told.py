@@ -14,6 +14,7 @@ from noid.constants import (
     SECOND,
     SUSPICION_TIME,
 )
+from noid.counters import Drop
 from noid.engine.events import (
     Dropped,
     LocatorsChanged,
@@ -249,12 +250,12 @@ def test_a_uc_that_quotes_nothing() -> None:
     uc = unknown_context(Network(seed=3), sent_data(network))
     bare = dataclasses.replace(uc, piggyback=None)
     said = receive(network, network.a, bare, B1, A1)
-    assert said == [Dropped("UC without the packet that caused it")]
+    assert said == [Dropped(Drop.UC_WITHOUT_ITS_PACKET)]
 
 
 def test_every_refusal_is_told_and_counted() -> None:
     network = established()
     stray = sent(network.b, Code.CONF)
-    assert receive(network, network.a, stray, B1, A1) == [Dropped("CONF without INIT")]
-    assert receive(network, network.a, stray, B1, A1) == [Dropped("CONF without INIT")]
-    assert network.a.host.drops == {"CONF without INIT": 2}
+    assert receive(network, network.a, stray, B1, A1) == [Dropped(Drop.CONF_WITHOUT_INIT)]
+    assert receive(network, network.a, stray, B1, A1) == [Dropped(Drop.CONF_WITHOUT_INIT)]
+    assert network.a.host.drops == {Drop.CONF_WITHOUT_INIT: 2}

@@ -18,6 +18,7 @@ from noid.constants import (
     PROBES_KEPT_MAX,
     SECOND,
 )
+from noid.counters import Drop
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -53,8 +54,6 @@ OUTPUTS_MAX = 64
 """Outputs of one event, whatever it is."""
 PAIRS_MAX = LOCATORS_MAX * (LOCATORS_MAX + 1)
 """Pairs of two full sets, to one of which the AID was added."""
-REASONS_MAX = 100
-"""Different reasons for which something is dropped."""
 PACKET_OCTETS_MAX = 2000
 LOCATORS = (A1, A2, B1, B2, X1, UNSPECIFIED, *(Locator(one + bytes(14)) for one in (
     b"\xff\x02", b"\xfe\x80", b"\xfc\x00"
@@ -95,13 +94,13 @@ def check_outputs(outputs: list[Output]) -> None:
             if output.packet[41] == Code.UC:
                 assert len(output.packet) <= CONTROL_OCTETS_MAX
         elif isinstance(output, Dropped):
-            assert len(output.reason) < 80
+            assert len(output.text) < 80
 
 
 def check_tables(station: Station) -> None:
     """Nothing a host keeps grows with what it is told."""
     core = station.host.core
-    assert len(core.drops) <= REASONS_MAX
+    assert set(core.drops) <= set(Drop)
     assert set(core.contexts.values()) <= set(core.labels.values())
     assert core.provisional.count == sum(one.is_provisional for one in core.labels.values())
     assert {one.peer_aid for one in core.contexts.values()} == set(core.uses)

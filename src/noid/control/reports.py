@@ -89,7 +89,8 @@ def event_of(output: Output) -> Event | None:
                 "why": "it is no locator of this host",
             }
         case Dropped():
-            return {"event": "dropped", "reason": output.reason}
+            why = output.text or output.reason.description
+            return {"event": "dropped", "reason": output.reason.identifier, "why": why}
         case _:
             return None
 

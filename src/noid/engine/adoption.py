@@ -9,6 +9,7 @@ comes back so is ESTABLISHED, and is verified anew before long.
 """
 
 from noid.constants import CONTEXT_IDLE_TIME, VERIFY_FOUND_INTERVAL
+from noid.counters import Drop
 from noid.dns.verification import Verification
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -55,7 +56,7 @@ def on_context_found(core: Core, event: ContextRestored) -> Context | None:
     """Takes a context up where an earlier daemon left it, unless there is one in its place."""
     memory = event.memory
     if memory.local_label in core.labels or memory.local_aid + memory.peer_aid in core.contexts:
-        core.drop("context found that is there already")
+        core.drop(Drop.CONTEXT_RESTORED_TWICE)
         return None
     verification = Verification.recalled(memory.peer_aid, memory.name, memory.remote, memory.proven)
     context = core.create(

@@ -7,6 +7,7 @@ comes from the AID or from a verified locator, and keeps the rest until the set-
 """
 
 from noid.constants import HELD_PACKETS_MAX
+from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.flows.events import PacketHeld
@@ -30,7 +31,7 @@ def on_packet_held(core: Core, event: PacketHeld) -> None:
     elif len(exchange.held) < HELD_PACKETS_MAX:
         exchange.held.append((source, event.packet))
     else:
-        core.drop("too many packets held")
+        core.drop(Drop.TOO_MANY_PACKETS_HELD)
 
 
 def deliver_held(core: Core, context: Context, held: list[tuple[Locator, bytes]]) -> None:

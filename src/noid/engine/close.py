@@ -11,6 +11,7 @@ kernel does; the engine asks when it is time, and is told.
 """
 
 from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
+from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import CheckIdle, IdleChecked
@@ -109,10 +110,10 @@ def _send_close(core: Core, context: Context, closing: Closing) -> None:
 def on_close(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
     """The peer closes: the context goes, and the peer is told [draft App. A 2, 3]."""
     context = core.labels.get(message.context.receiver_label)
-    reason = "" if context is None else _fault_of(context, event, message)
-    if reason:
+    reason = None if context is None else _fault_of(context, event, message)
+    if reason is not None:
         core.drop(reason)
-    if context is None or reason:
+    if context is None or reason is not None:
         # Whatever the fault is, the answer is the same: it reveals no label [D41].
         _answer_without_context(core, event, message)
         return
@@ -121,15 +122,17 @@ def on_close(core: Core, event: ControlMessageReceived, message: ControlMessage)
     core.discard(context, "closed by the peer")
 
 
-def _fault_of(context: Context, event: ControlMessageReceived, message: ControlMessage) -> str:
-    """Why a CLOSE does not close the context that has its label; empty if it does."""
+def _fault_of(
+    context: Context, event: ControlMessageReceived, message: ControlMessage
+) -> Drop | None:
+    """Why a CLOSE does not close the context that has its label; None if it does."""
     if not context.is_about(message):
-        return "CLOSE for no context of ours"
+        return Drop.CLOSE_FOR_NO_CONTEXT
     if context.state in (State.INIT_SENT, State.CCR_SENT):
-        return "CLOSE while starting over"
+        return Drop.CLOSE_WHILE_STARTING_OVER
     if event.source not in context.peer_acceptable or event.destination not in context.own_local:
-        return "CLOSE between unknown locators"
-    return "" if is_authentic(context.agreed_key, event, message) else "CLOSE not authentic"
+        return Drop.CLOSE_BETWEEN_UNKNOWN_LOCATORS
+    return None if is_authentic(context.agreed_key, event, message) else Drop.CLOSE_NOT_AUTHENTIC
 
 
 def _answer_without_context(
@@ -142,13 +145,13 @@ def _answer_without_context(
     label = message.context.receiver_label
     _, key = core.quarantine.get(label, (0, b""))
     if event.destination not in core.locators:
-        core.drop("CLOSE for another host")
+        core.drop(Drop.CLOSE_FOR_ANOTHER_HOST)
     elif not key or not is_authentic(key, event, message):
         tell_unknown(core, event, label)
     elif core.may_answer(event.source, core.errors):
         _acknowledge(core, event, message, key)
     else:
-        core.drop("CLOSE over the rate")
+        core.drop(Drop.CLOSE_OVER_RATE)
 
 
 def _acknowledge(
@@ -181,10 +184,10 @@ def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessa
         or not context.is_about(message)
         or context.closing.nonce != message.nonce
     ):
-        core.drop("CLOSEACK without CLOSE")
+        core.drop(Drop.CLOSEACK_WITHOUT_CLOSE)
     elif event.source not in context.peer_acceptable:
-        core.drop("CLOSEACK from unknown locator")
+        core.drop(Drop.CLOSEACK_FROM_UNKNOWN_LOCATOR)
     elif not is_authentic(context.agreed_key, event, message):
-        core.drop("CLOSEACK not authentic")
+        core.drop(Drop.CLOSEACK_NOT_AUTHENTIC)
     else:
         core.discard(context, "CLOSE acknowledged")

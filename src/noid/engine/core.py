@@ -22,6 +22,7 @@ from noid.constants import (
     SECOND,
     SILENCE_MIN,
 )
+from noid.counters import Drop
 from noid.dns.records import Question
 from noid.dns.verification import Verification
 from noid.engine.context import NO_MARKS, Context
@@ -116,7 +117,7 @@ class Core:
     questions: dict[Question, dict[Context, None]] = field(default_factory=dict)
     timers: Timers = field(default_factory=Timers)
     uses: Counter[Locator] = field(default_factory=Counter)
-    drops: Counter[str] = field(default_factory=Counter)
+    drops: Counter[Drop] = field(default_factory=Counter)
     turns: Counter[tuple[Path, Cue]] = field(default_factory=Counter)
     keys: HostKeys = field(init=False)
     errors: Rate = field(init=False)
@@ -147,10 +148,10 @@ class Core:
         """Adds an output to those of the event at hand."""
         self.outputs.append(output)
 
-    def drop(self, reason: str) -> None:
-        """Counts and reports something from the network that has no effect."""
+    def drop(self, reason: Drop, text: str = "") -> None:
+        """Counts and reports something from the network that has no effect; see ``Dropped``."""
         self.drops[reason] += 1
-        self.emit(Dropped(reason))
+        self.emit(Dropped(reason, text))
 
     def is_another_host(self, source: Locator) -> bool:
         """Whether another host can have an address, so that answers may be sent there [D9]."""
@@ -168,7 +169,7 @@ class Core:
             context.probation.held.append(packet)
             self.used(context)
         else:
-            self.drop("too many packets held")
+            self.drop(Drop.TOO_MANY_PACKETS_HELD)
 
     def send(
         self,
@@ -275,10 +276,10 @@ class Core:
             began: the locator of the peer whose share it takes; None if a local program began.
         """
         if len(self.labels) >= self.options.contexts_max:
-            self.drop("too many contexts")
+            self.drop(Drop.TOO_MANY_CONTEXTS)
             return None
         if probation is not None and self.provisional.is_full:
-            self.drop("too many provisional contexts")
+            self.drop(Drop.TOO_MANY_PROVISIONAL_CONTEXTS)
             return None
         if local_aid not in own_local:
             own_local = (local_aid, *own_local)

@@ -7,6 +7,7 @@ with the time it happened, and carries the outputs out in the order they come. N
 
 from dataclasses import dataclass
 
+from noid.counters import Drop
 from noid.dns.records import Answer, Question
 from noid.engine.state import State
 from noid.flows.events import DatapathEvent
@@ -285,9 +286,15 @@ class LocatorsVerified:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Report: something from the network was dropped, and counted under this reason."""
+    """Report: something from the network was dropped, and counted under this reason.
 
-    reason: str
+    Attributes:
+        reason: what counts it.
+        text: what is wrong, where more is known than the reason says.
+    """
+
+    reason: Drop
+    text: str = ""
 
 
 Output = (

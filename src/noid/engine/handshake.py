@@ -21,6 +21,7 @@ from noid.constants import (
     SILENCE_MIN,
     SOURCES_MAX,
 )
+from noid.counters import Drop
 from noid.dns.verification import Verification
 from noid.engine import peers
 from noid.engine.announcing import announce, deliver_held
@@ -194,19 +195,19 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     context = core.contexts.get(message.receiver_aid + message.sender_aid)
     exchange = context.exchange if context is not None else None
     if context is None or exchange is None or context.state is not State.INIT_SENT:
-        core.drop("CC without INIT")
+        core.drop(Drop.CC_WITHOUT_INIT)
         return
     assert message.tokens is not None
     proven = exchange.nonces.get(message.nonce)
     if proven is None or message.tokens.receiver != context.local_token:
-        core.drop("CC with another nonce")
+        core.drop(Drop.CC_WITH_OTHER_NONCE)
         return
     if message.context.receiver_label != context.local_label:
-        core.drop("CC with another label")
+        core.drop(Drop.CC_WITH_OTHER_LABEL)
         return
     exchange.secret = exchange.keys.agree(message.key)
     if not exchange.secret:
-        core.drop("CC with a bad key")
+        core.drop(Drop.CC_WITH_BAD_KEY)
         return
     context.learn_peer_locators(message.sender_locators)
     # What the responder has of ours is what some INIT said, unless somebody has altered it.
@@ -309,23 +310,23 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     context = core.contexts.get(message.receiver_aid + message.sender_aid)
     exchange = context.exchange if context is not None else None
     if context is None or exchange is None:
-        core.drop("CONF without INIT")
+        core.drop(Drop.CONF_WITHOUT_INIT)
         return
     assert message.tokens is not None
     proven = exchange.nonces.get(message.nonce)
     if proven is None or message.tokens.receiver != context.local_token:
-        core.drop("CONF with another nonce")
+        core.drop(Drop.CONF_WITH_OTHER_NONCE)
         return
     if message.context.receiver_label != context.local_label or not message.context.sender_label:
-        core.drop("CONF with another label")
+        core.drop(Drop.CONF_WITH_OTHER_LABEL)
         return
     if core.is_crowded(message.context.sender_label, context):
-        core.drop("label that too many peers have")
+        core.drop(Drop.LABEL_OF_TOO_MANY_PEERS)
         return
     peer = said_by_sender(message)
     key = key_with(core, context, exchange, peer)
     if not key or not is_authentic(key, event, message):
-        core.drop("CONF not authentic")
+        core.drop(Drop.CONF_NOT_AUTHENTIC)
         return
     if proven == context.peer_aid:
         context.aid_proven = True

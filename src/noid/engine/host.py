@@ -11,6 +11,7 @@ from itertools import islice
 from typing import assert_never
 
 from noid.constants import CONTEXTS_PER_TURN, LOCATORS_MAX, TIMERS_PER_TURN
+from noid.counters import Drop
 from noid.dns.records import canonical_name
 from noid.engine import (
     adoption,
@@ -64,7 +65,6 @@ from noid.locators import Locator
 from noid.shares.policy import Standing
 from noid.wire.control import Code, decode_message
 
-NOT_ANOTHER_HOST = "source that no other host can have"
 TRIGGER_OF = {code: Trigger(code.name) for code in Code}
 TRIGGER_OF_TIMER = {timer: Trigger(timer.value) for timer in Timer}
 
@@ -145,7 +145,7 @@ class Host:
         return tuple(self.core.uncovered)
 
     @property
-    def drops(self) -> dict[str, int]:
+    def drops(self) -> dict[Drop, int]:
         """How much from the network had no effect, by reason."""
         return dict(self.core.drops)
 
@@ -219,14 +219,14 @@ class Host:
     def _control(self, event: ControlMessageReceived) -> None:
         core = self.core
         if not core.is_another_host(event.source):
-            core.drop(NOT_ANOTHER_HOST)
+            core.drop(Drop.SOURCE_OF_NO_OTHER_HOST)
             return
         try:
             message = decode_message(
                 event.octets, event.source, event.destination, in_slot=event.in_slot
             )
         except WireError as error:
-            core.drop(error.reason)
+            core.drop(error.drop, error.reason)
             return
         core.trigger = TRIGGER_OF[message.code]
         match message.code:

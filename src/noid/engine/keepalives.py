@@ -6,6 +6,7 @@ receiver answers now and then with a keepalive: authenticated, with a nonce that
 form that data has.
 """
 
+from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import NoteHeard
@@ -41,7 +42,7 @@ def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMess
     if context is None:
         return
     if message.nonce <= context.peer_keepalive_nonce:
-        core.drop("KEEPALIVE older than another")
+        core.drop(Drop.KEEPALIVE_OLDER_THAN_ANOTHER)
         return
     context.peer_keepalive_nonce = message.nonce
     heard(core, context, event)

@@ -7,6 +7,7 @@ they start a search [D47].
 """
 
 from noid.constants import FLOW_LABEL_MASK
+from noid.counters import Drop
 from noid.engine import trial
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -38,21 +39,21 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
             message.piggyback.payload if message.piggyback else b""
         )
     except WireError:
-        core.drop("UC without the packet that caused it")
+        core.drop(Drop.UC_WITHOUT_ITS_PACKET)
         return
     packet = message.piggyback.payload if message.piggyback else b""
     context = _quoted(core, quote, packet[ipv6.HEADER_OCTETS :])
     if context is None or context.peer_label != message.context.receiver_label:
-        core.drop("UC about no packet of ours")
+        core.drop(Drop.UC_ABOUT_NO_PACKET_OF_OURS)
         return
     if event.source not in context.peer_acceptable:
-        core.drop("UC from elsewhere")
+        core.drop(Drop.UC_FROM_UNKNOWN_LOCATOR)
         return
     believed = equal(context.peer_reset_hash, reset_hash(message.reset_token))
     if context.state is State.CLOSING and believed:
         core.discard(context, "the peer has nothing to close")
     elif not context.is_settled or context.is_provisional:
-        core.drop("UC while starting over")
+        core.drop(Drop.UC_WHILE_STARTING_OVER)
     elif not believed:
         trial.begin(core, context)
     else:
@@ -65,7 +66,7 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
         error = icmpv6.decode_error(event.octets, event.source, event.destination)
         quote = ipv6.Header.decode_unchecked(error.quote)
     except WireError as wire_error:
-        core.drop(wire_error.reason)
+        core.drop(wire_error.drop, wire_error.reason)
         return
     body = error.quote[ipv6.HEADER_OCTETS :]
     context = _quoted(core, quote, body)

@@ -14,6 +14,7 @@ from noid.constants import (
     REPEATED_PIGGYBACK_TIME,
     REPEATS_MAX,
 )
+from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import SendAgain
@@ -160,7 +161,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if is_awaited:
         heard(core, context, event)
     if message.nonce > context.update_nonce:
-        core.drop("UA without UR")
+        core.drop(Drop.UA_WITHOUT_UR)
         return
     update = context.update
     if update is not None and update.nonce == message.nonce and update.tries == 1:

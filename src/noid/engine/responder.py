@@ -6,6 +6,7 @@ comes back in CCR. Only then is there a context. The initiator's part is in hand
 """
 
 from noid.constants import MEASURED_MAX
+from noid.counters import Drop
 from noid.dns.verification import Verification
 from noid.engine.announcing import announce
 from noid.engine.context import NO_MARKS, Context
@@ -48,10 +49,10 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     # It must come to "a locator which is part of Lsl(host)": the context's, if there is one.
     own = core.locators if context is None else context.own_local
     if local_aid not in own or event.destination not in own:
-        core.drop("INIT for an AID that is not ours")
+        core.drop(Drop.INIT_FOR_AID_NOT_OURS)
         return
     if not message.context.sender_label or not is_global_unicast(peer_aid):
-        core.drop("INIT without label or AID")
+        core.drop(Drop.INIT_WITHOUT_LABEL_OR_AID)
         return
     if context is None:
         _answer_statelessly(core, event, message)
@@ -60,12 +61,12 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
         _answer_statelessly(core, event, message)  # the CCR says whose it is [D39]
         return
     if event.source not in context.peer_acceptable | set(context.peer_set):
-        core.drop("INIT from outside Lsl(peer)")
+        core.drop(Drop.INIT_FROM_UNKNOWN_LOCATOR)
         return
     match context.state:
         case State.CCR_SENT | State.IDLE:
             # "Since A has sent the CCR it knows that B will soon complete" [draft §4.3.2 step 5]
-            core.drop("INIT while CCR is sent")
+            core.drop(Drop.INIT_WHILE_CCR_SENT)
         case State.INIT_SENT:
             _answer_crossing(core, context, event, message)
 
@@ -80,11 +81,11 @@ def _answer_crossing(
     exchange = context.exchange
     assert exchange is not None
     if not core.may_answer(event.source, core.checks):
-        core.drop("INIT over the rate")  # its source may be another's, and CONF is longer [D9]
+        core.drop(Drop.INIT_OVER_RATE)  # its source may be another's, and CONF is longer [D9]
         return
     key = key_with(core, context, exchange, said_by_sender(message))
     if not key:
-        core.drop("INIT with a bad key, or too many")
+        core.drop(Drop.INIT_KEY_REFUSED)
         return
     announce(core, context)
     _send_conf(core, context, message, event, (exchange.keys.public, key), with_sets=True)
@@ -96,7 +97,7 @@ def _answer_statelessly(core: Core, event: ControlMessageReceived, message: Cont
     """CC, which "effectively contains the state it would have allocated" [draft §3.3.2, D8]."""
     assert message.tokens is not None
     if not core.may_answer(event.source, core.checks):
-        core.drop("INIT over the rate")
+        core.drop(Drop.INIT_OVER_RATE)
         return
     # "This packet can potentially be passed to the ULP" [§7.3]: never here. Nothing is proven, and
     # it would pass the host's firewall without being seen as what it is.
@@ -163,22 +164,22 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     assert cookie is not None
     keys = core.keys.opens(cookie, _state_in(message), core.now_ns)
     if keys is None:
-        core.drop("CCR with a bad or old cookie")
+        core.drop(Drop.CCR_WITH_BAD_COOKIE)
         return
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
     context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
     own = core.locators if context is None else context.own_local
     if local_aid not in own or event.destination not in own:
-        core.drop("CCR for an AID that is not ours")
+        core.drop(Drop.CCR_FOR_AID_NOT_OURS)
         return
     if core.is_crowded(message.context.sender_label, context):
-        core.drop("label that too many peers have")
+        core.drop(Drop.LABEL_OF_TOO_MANY_PEERS)
         return
     waiting = b""
     if context is not None and context.is_settled:
         if _is_of(context, message):
             if not core.may_answer(cookie.locator, core.checks):
-                core.drop("CCR over the rate")
+                core.drop(Drop.CCR_OVER_RATE)
                 return
             _confirm(core, context, event, message, is_known=True)  # the CONF was lost [D12]
         else:
@@ -221,7 +222,7 @@ def _keep(core: Core, context: Context, rival: Rival) -> None:
     assert cookie is not None
     proven = context.peer_verified or {context.peer_aid}
     if context.is_provisional or cookie.locator not in proven:
-        core.drop("CCR would replace a context, unproven")
+        core.drop(Drop.CCR_WOULD_REPLACE_UNPROVEN)
         return
     context.rival = rival
     if context.trial is None:
@@ -238,7 +239,7 @@ def replace(core: Core, context: Context, rival: Rival) -> bool:
     assert message.cookie is not None
     secret = keys.agree(message.key)
     if not secret or core.is_crowded(message.context.sender_label, context):
-        core.drop("CCR with a bad key or label")
+        core.drop(Drop.CCR_WITH_BAD_KEY_OR_LABEL)
         return False
     core.trigger = Trigger.CCR
     core.enter(context, State.IDLE, "replaced by the peer")
@@ -298,16 +299,16 @@ def _completed_by_ccr(
     context in the peer's name [D37].
     """
     if context.state is not State.INIT_SENT or event.source not in context.peer_set:
-        core.drop("CCR in another state")
+        core.drop(Drop.CCR_IN_ANOTHER_STATE)
         return None
     if cookie.locator not in context.peer_verified | {context.peer_aid}:
-        core.drop("CCR would complete a context, unproven")
+        core.drop(Drop.CCR_WOULD_COMPLETE_UNPROVEN)
         return None
     exchange = context.exchange
     assert exchange is not None
     key = key_with(core, context, exchange, said_by_sender(message))
     if not key:
-        core.drop("CCR with a bad key, or too many")
+        core.drop(Drop.CCR_KEY_REFUSED)
         return None
     if cookie.locator == context.peer_aid:
         context.aid_proven = True
@@ -331,7 +332,7 @@ def _made_by_ccr(
     assert cookie is not None
     secret = keys.agree(message.key)
     if not secret:
-        core.drop("CCR with a bad key")
+        core.drop(Drop.CCR_WITH_BAD_KEY)
         return None
     # Anybody can come so far in the name of somebody else's AID [D37].
     probation = Probation(cookie.locator) if cookie.locator != peer_aid else None

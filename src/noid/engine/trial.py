@@ -16,6 +16,7 @@ from noid.constants import (
     TRIAL_ROUNDS,
     TRIAL_SILENCE,
 )
+from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.handshake import start
@@ -30,7 +31,7 @@ from noid.engine.update import next_nonce, request
 def begin(core: Core, context: Context) -> None:
     """Begins to ask, unless the host does so already, or has done so lately."""
     if core.now_ns < context.next_trial_ns:
-        core.drop("the context was tested lately")
+        core.drop(Drop.CONTEXT_TESTED_LATELY)
         return
     context.next_trial_ns = core.now_ns + TRIAL_REST
     context.doubted_nonce = context.update_nonce

@@ -2,6 +2,7 @@
 """Saying that a context is unknown here: the UC message [draft §3.3.7, §7.11 1a; D9, D17, D39]."""
 
 from noid.constants import CONTROL_OCTETS_MAX
+from noid.counters import Drop
 from noid.engine.core import Core
 from noid.engine.secrets import reset_token
 from noid.errors import WireError
@@ -22,9 +23,9 @@ def on_unknown_label(core: Core, event: UnknownLabelSeen) -> None:
     try:
         header = ipv6.Header.decode(event.packet)
     except WireError as error:
-        core.drop(error.reason)
+        core.drop(error.drop, error.reason)
         return
-    core.drop("unknown flow label")
+    core.drop(Drop.UNKNOWN_FLOW_LABEL)
     _send(core, header, event.packet, header.flow_label)
 
 

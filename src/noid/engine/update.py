@@ -16,6 +16,7 @@ from noid.constants import (
     UPDATE_RETRANSMIT_HEARD,
     UPDATE_RETRANSMIT_MAX,
 )
+from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
@@ -175,22 +176,22 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if context is not None and context.former is not None:
         _reinstate(core, context, context.former, event, message)
     if context is None or not context.is_known_to_peer or not context.is_about(message):
-        core.drop(f"{message.code.name} for no context of ours")
+        core.drop(Drop[f"{message.code.name}_FOR_NO_CONTEXT"])
         return None
     if not context.accepts(event.source) or event.destination not in context.own_local:
-        core.drop(f"{message.code.name} between unknown locators")
+        core.drop(Drop[f"{message.code.name}_BETWEEN_UNKNOWN_LOCATORS"])
         return None
     if not is_authentic(context.agreed_key, event, message):
-        core.drop(f"{message.code.name} not authentic")
+        core.drop(Drop[f"{message.code.name}_NOT_AUTHENTIC"])
         return None
     # What is forged uses nothing of this rate, or it would keep what is authentic out.
     if not core.messages.take((context.local_label, message.code, event.source), core.now_ns):
-        core.drop(f"{message.code.name} over the rate")
+        core.drop(Drop[f"{message.code.name}_OVER_RATE"])
         return None
     if _is_new(context, message) and context.closing is None:
         _heard_again(core, context)
     elif not context.is_settled and context.closing is None:
-        core.drop(f"{message.code.name} while starting over")
+        core.drop(Drop[f"{message.code.name}_WHILE_STARTING_OVER"])
         return None
     # The one in the set-up nobody had authenticated.
     context.peer_birthday = message.context.sender_birthday

@@ -24,7 +24,7 @@ from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.constants import MTU_MIN
 from noid.control.channel import ControlServer
 from noid.control.reports import LEVELS, context_report, event_of, line_of, shares_report
-from noid.counters import PlaneCounter, StubCounter, UpstreamCounter, counter_report
+from noid.counters import Drop, PlaneCounter, StubCounter, UpstreamCounter, counter_report
 from noid.dns.records import Question
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -559,7 +559,7 @@ class Daemon:
             "contexts": {state.value: count for state, count in states.items()},
             "taking_up": self._progress(),
             "shares": shares_report(self.host.shares),
-            "dropped": self.host.drops,
+            "dropped": counter_report(Drop, self.host.drops),
             "dns": {
                 "resolver": self.availability.describe(),
                 "resolv_conf": self.resolver_file.describe(),

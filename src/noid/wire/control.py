@@ -40,6 +40,7 @@ from noid.constants import (
     LOCATORS_MAX,
     Codepoints,
 )
+from noid.counters import Drop
 from noid.errors import UsageError, WireError
 from noid.locators import UNSPECIFIED, Locator
 from noid.wire import ipv6
@@ -318,18 +319,18 @@ def decode_message(
     header_octets = header_length * ALIGNMENT
     ends: tuple[Locator, Locator] = (sender_aid, receiver_aid) if in_slot else (source, destination)
     if ipv6.checksum(*ends, ipv6.ICMPV6, octets) != 0:
-        raise WireError(2, "wrong checksum")
+        raise WireError(2, Drop.WRONG_CHECKSUM)
     code = CODES.get(number)
     if code is None:
-        raise WireError(1, "unknown code")
+        raise WireError(1, Drop.UNKNOWN_CODE)
     if version_and_flags >> 12 != VERSION:
-        raise WireError(6, "unknown version")
+        raise WireError(6, Drop.UNKNOWN_VERSION)
     if not FIXED_OCTETS <= header_octets <= HEADER_OCTETS_MAX:
-        raise WireError(5, "header length out of range")
+        raise WireError(5, Drop.HEADER_LENGTH_OUT_OF_RANGE)
     said = _decode_options(reader.part(header_octets - FIXED_OCTETS, "options"))
     payload = reader.rest()
     if next_header == ipv6.NO_NEXT_HEADER and payload:
-        raise WireError(4, "octets after the message")
+        raise WireError(4, Drop.OCTETS_AFTER_MESSAGE)
     try:
         return ControlMessage(
             code=code,
@@ -343,7 +344,7 @@ def decode_message(
             **said,
         )
     except UsageError as error:
-        raise WireError(FIXED_OCTETS, str(error)) from None
+        raise WireError(FIXED_OCTETS, Drop.INVALID_MESSAGE, str(error)) from None
 
 
 def authentication_at(octets: bytes) -> int:
@@ -408,27 +409,27 @@ def _decode_options(reader: Reader) -> dict[str, Any]:
         head, length = part.unpack(HEAD)
         number = head & ~CRITICAL
         if number in seen:
-            raise WireError(at, "option stands twice")
+            raise WireError(at, Drop.OPTION_TWICE)
         seen.add(number)
         part.end = after = part.position + length
         if after > end:
-            raise WireError(part.position, "truncated option")
+            raise WireError(part.position, Drop.TRUNCATED, "truncated option")
         known = DECODERS.get(number)
         if known is not None:
             # What a later version appended to a layout we know is left unread.
             name, decode = known
             said[name] = decode(part)
         elif head & CRITICAL:
-            raise WireError(at, "unknown critical option")
+            raise WireError(at, Drop.UNKNOWN_CRITICAL_OPTION)
         elif len(unknown) == UNKNOWN_OPTIONS_MAX:
-            raise WireError(at, "too many unknown options")
+            raise WireError(at, Drop.TOO_MANY_UNKNOWN_OPTIONS)
         else:
             unknown.append(UnknownOption(number, part.rest()))
         at = after + -(HEAD_OCTETS + length) % ALIGNMENT
         if at > end:
-            raise WireError(after, "truncated option padding")
+            raise WireError(after, Drop.TRUNCATED, "truncated option padding")
     if "context" not in said:
-        raise WireError(end, "no context option")
+        raise WireError(end, Drop.NO_CONTEXT_OPTION)
     if unknown:
         said["unknown"] = tuple(unknown)
     return said

@@ -8,6 +8,7 @@ locators and an M6 next header [D26].
 from dataclasses import dataclass
 
 from noid.constants import CONTROL_OCTETS_MAX
+from noid.counters import Drop
 from noid.errors import WireError
 from noid.locators import Locator
 from noid.wire import ipv6
@@ -66,11 +67,11 @@ def decode_error(octets: bytes, source: Locator, destination: Locator) -> ErrorM
         WireError: too short, a wrong checksum, or not an error.
     """
     if len(octets) < HEAD_OCTETS:
-        raise WireError(len(octets), "truncated ICMPv6 error")
+        raise WireError(len(octets), Drop.TRUNCATED, "truncated ICMPv6 error")
     if ipv6.checksum(source, destination, ipv6.ICMPV6, octets) != 0:
-        raise WireError(2, "wrong checksum")
+        raise WireError(2, Drop.WRONG_CHECKSUM)
     if octets[0] not in ERROR_TYPES:
-        raise WireError(0, "not an ICMPv6 error")
+        raise WireError(0, Drop.NOT_AN_ICMPV6_ERROR)
     return ErrorMessage(
         type=octets[0],
         code=octets[1],

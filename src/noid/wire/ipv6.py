@@ -5,6 +5,7 @@ import struct
 from dataclasses import dataclass
 
 from noid.constants import FLOW_LABEL_MASK
+from noid.counters import Drop
 from noid.errors import WireError
 from noid.locators import LOCATOR_OCTETS, Locator
 
@@ -92,13 +93,13 @@ class Header:
                 the payload are refused too: nothing we read from may add any.
         """
         if len(packet) < HEADER_OCTETS:
-            raise WireError(len(packet), "truncated IPv6 header")
+            raise WireError(len(packet), Drop.TRUNCATED, "truncated IPv6 header")
         first = int.from_bytes(packet[:4], "big")
         if first >> 28 != VERSION:
-            raise WireError(0, "not IPv6")
+            raise WireError(0, Drop.NOT_IPV6)
         payload_octets = int.from_bytes(packet[4:6], "big")
         if len(packet) != HEADER_OCTETS + payload_octets:
-            raise WireError(4, "IPv6 payload length differs from the packet")
+            raise WireError(4, Drop.PAYLOAD_LENGTH_WRONG)
         return cls.decode_unchecked(packet)
 
     @classmethod
@@ -109,7 +110,7 @@ class Header:
             WireError: not even the header is there.
         """
         if len(packet) < HEADER_OCTETS:
-            raise WireError(len(packet), "truncated IPv6 header")
+            raise WireError(len(packet), Drop.TRUNCATED, "truncated IPv6 header")
         first = int.from_bytes(packet[:4], "big")
         return cls(
             traffic_class=first >> 20 & 0xFF,

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
+from noid.counters import Drop
 from noid.errors import WireError
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.wire.reader import Layout, Reader
@@ -216,10 +217,10 @@ def decode_entries(reader: Reader) -> Entries:
     start = reader.position
     (count,) = reader.unpack(COUNT)
     if not 1 <= count <= LOCATORS_MAX:
-        raise WireError(start, "locator count out of range")
+        raise WireError(start, Drop.LOCATOR_COUNT_OUT_OF_RANGE)
     flags, *locators = reader.unpack(SETS[count])
     if len(set(locators)) != count:
-        raise WireError(start, "locator listed twice")
+        raise WireError(start, Drop.LOCATOR_TWICE)
     return tuple(map(LocatorEntry, locators, flags))
 
 

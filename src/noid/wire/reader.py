@@ -7,6 +7,7 @@ Decoding either consumes exactly what a length field declared or raises WireErro
 import struct
 from typing import Any
 
+from noid.counters import Drop
 from noid.errors import WireError
 
 
@@ -69,7 +70,7 @@ class Reader:
         if after > self.end:
             there = [field for field in layout.names if start + field[0] <= self.end]
             at, name = there[-1]
-            raise WireError(start + at, f"truncated {name}")
+            raise WireError(start + at, Drop.TRUNCATED, f"truncated {name}")
         self.position = after
         return layout.unpack_from(self.octets, start)
 
@@ -82,7 +83,7 @@ class Reader:
         start = self.position
         after = start + count
         if after > self.end:
-            raise WireError(start, f"truncated {what}")
+            raise WireError(start, Drop.TRUNCATED, f"truncated {what}")
         self.position = after
         return Reader(self.octets, start, after)
 
@@ -90,5 +91,5 @@ class Reader:
         """Leaves ``count`` octets unread."""
         after = self.position + count
         if after > self.end:
-            raise WireError(self.position, f"truncated {what}")
+            raise WireError(self.position, Drop.TRUNCATED, f"truncated {what}")
         self.position = after
