@@ -2,8 +2,8 @@
 """Compiles the data plane for the kernel while the package is built.
 
 Debian's clang does it where it is installed; elsewhere the compiler in PyPI's ziglang, which the
-build then asks for. The programs need no header of the system's. An object that is newer than all it
-is built from is kept.
+build then asks for. The programs need no header of the system's. Objects that are newer than all
+they are built from are kept.
 """
 
 import os
@@ -17,13 +17,12 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("src/noid/planes/bpf/programs/host.bpf.c")
-OBJECT = Path("src/noid/planes/bpf/programs/host.bpf.o")
+PROGRAMS = Path("src/noid/planes/bpf/programs")
 FLAGS = ("-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fno-asynchronous-unwind-tables")
 
 
 class ObjectBuilder(BuildHookInterface):
-    """Makes ``host.bpf.o`` beside its source, where an editable installation finds it too."""
+    """Makes ``NAME.bpf.o`` beside its source, where an editable installation finds it too."""
 
     def dependencies(self) -> list[str]:
         """The compiler, where the machine has none."""
@@ -31,9 +30,10 @@ class ObjectBuilder(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compiles; the build fails with the compiler's words where that fails."""
-        build_data["artifacts"].append(str(OBJECT))
-        build_data["tag"] = f"py3-none-{_platform()}"
         root = Path(self.root)
+        for source in _sources(root):
+            build_data["artifacts"].append(str(_object(source).relative_to(root)))
+        build_data["tag"] = f"py3-none-{_platform()}"
         if _is_current(root):
             return
         clang = _clang()
@@ -49,15 +49,26 @@ class ObjectBuilder(BuildHookInterface):
                 "ZIG_GLOBAL_CACHE_DIR": cache,
                 "ZIG_LOCAL_CACHE_DIR": cache,
             }
-            subprocess.run(
-                [*compiler, *FLAGS, "-c", str(root / SOURCE), "-o", str(root / OBJECT)],
-                env=environment,
-                check=True,
-            )
+            for source in _sources(root):
+                subprocess.run(
+                    [*compiler, *FLAGS, "-c", str(source), "-o", str(_object(source))],
+                    env=environment,
+                    check=True,
+                )
 
     def clean(self, versions: list[str]) -> None:
-        """Removes the object."""
-        (Path(self.root) / OBJECT).unlink(missing_ok=True)
+        """Removes the objects."""
+        for source in _sources(Path(self.root)):
+            _object(source).unlink(missing_ok=True)
+
+
+def _sources(root: Path) -> list[Path]:
+    """What is compiled, each to an object of its own."""
+    return sorted((root / PROGRAMS).glob("*.bpf.c"))
+
+
+def _object(source: Path) -> Path:
+    return source.with_suffix(".o")
 
 
 def _platform() -> str:
@@ -66,12 +77,11 @@ def _platform() -> str:
 
 
 def _is_current(root: Path) -> bool:
-    """Whether the object is newer than the programs and this file."""
-    made = root / OBJECT
-    sources = [root / "hatch_build.py", *(root / SOURCE).parent.glob("*.[ch]")]
-    return made.exists() and all(
-        source.stat().st_mtime_ns < made.stat().st_mtime_ns for source in sources
-    )
+    """Whether the objects are newer than the programs and this file."""
+    made = [_object(source) for source in _sources(root)]
+    sources = [root / "hatch_build.py", *(root / PROGRAMS).glob("*.[ch]")]
+    newest_ns = max(source.stat().st_mtime_ns for source in sources)
+    return all(one.exists() and one.stat().st_mtime_ns > newest_ns for one in made)
 
 
 def _clang() -> str | None:

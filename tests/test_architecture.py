@@ -40,16 +40,20 @@ ROOMS = {
     "dns": room(pure=True),
     "engine": room("wire dns flows shares", pure=True),
     "config": room(),
+    "border_config": room("config flows"),
     "host": room(),
     "resolver": room("dns host shares"),
     "planes": room("config flows host shares wire"),
     "planes.bpf": room("config flows host planes wire"),
     "state": room("engine flows planes.bpf"),
     "control": room("engine shares"),
-    "roles": room("config control dns engine flows host planes planes.bpf resolver state"),
+    "roles": room(
+        "border_config config control dns engine flows host planes planes.bpf resolver state"
+    ),
     "doctor": room("config control dns host planes planes.bpf resolver wire"),
     "cli": room(
-        "bench config control dns doctor host lab planes.bpf resolver roles sim state sweep"
+        "bench border_config config control dns doctor host lab planes.bpf resolver roles sim"
+        " state sweep"
     ),
     "sim": room("dns engine flows wire", pure=True),
     "sweep": room("bench engine sim"),

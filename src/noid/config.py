@@ -122,6 +122,15 @@ class CodepointsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True,
     fixed_first: int = 232
     m6_rrtype: Annotated[int, msgspec.Meta(ge=256, le=65534)] = 65286
 
+    def code_points(self) -> Codepoints:
+        """The numbers as the rest of the program takes them."""
+        return Codepoints(
+            icmpv6_type=self.icmpv6_type,
+            rewritable_first=self.rewritable_first,
+            fixed_first=self.fixed_first,
+            m6_rrtype=self.m6_rrtype,
+        )
+
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The whole file."""
@@ -135,12 +144,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
 
     def code_points(self) -> Codepoints:
         """The ``[codepoints]`` table as the rest of the program takes it."""
-        return Codepoints(
-            icmpv6_type=self.codepoints.icmpv6_type,
-            rewritable_first=self.codepoints.rewritable_first,
-            fixed_first=self.codepoints.fixed_first,
-            m6_rrtype=self.codepoints.m6_rrtype,
-        )
+        return self.codepoints.code_points()
 
 
 def never_looked_up(config: Config, resolvers: Iterable[str]) -> tuple[IPv6Network, ...]:
@@ -280,8 +284,12 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
     """What a type cannot say."""
     yield from _host_problems(config.host)
     yield from _dns_problems(config.dns)
-    first = config.codepoints.rewritable_first
-    second = config.codepoints.fixed_first
+    yield from codepoint_problems(config.codepoints)
+
+
+def codepoint_problems(codepoints: CodepointsSection) -> Iterator[ConfigError]:
+    """Next headers that are in use or overlap."""
+    first, second = codepoints.rewritable_first, codepoints.fixed_first
     for key, value in (("rewritable_first", first), ("fixed_first", second)):
         if value not in NEXT_HEADERS_UNASSIGNED or value + 7 not in NEXT_HEADERS_UNASSIGNED:
             low, high = NEXT_HEADERS_UNASSIGNED.start, NEXT_HEADERS_UNASSIGNED.stop - 8

@@ -262,3 +262,17 @@ SOURCES_MAX: Final = 64
 are not recorded."""
 TRIAL_SUFFIX: Final = "-try"
 """Behind the name of the shim's device: the one by which ``noid doctor`` tries the firewall."""
+
+# --- a border -------------------------------------------------------------------------------------
+
+BORDER_PREFIX_BITS_MIN: Final = 48
+BORDER_PREFIX_BITS_MAX: Final = 64
+"""Lengths of the prefixes of a site with a border; all of one site have the same."""
+BORDER_PREFIXES_MAX: Final = 64
+"""Prefixes of one site."""
+BORDER_INSIDE_MAX: Final = 8
+"""Further prefixes that need no uplink."""
+BORDER_PROVIDERS_MAX: Final = 16
+"""Providers of one site; each has a routing table."""
+BORDER_LANS_MAX: Final = 64
+"""Devices with hosts behind them."""

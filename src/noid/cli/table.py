@@ -29,6 +29,9 @@ MODULES: Final[dict[str, dict[str, str]]] = {
     "doctor": {
         "doctor": "checks everything this host needs, and says how to correct what is wrong",
     },
+    "border": {
+        "border": "a router that rewrites source locators where an uplink fails",
+    },
     "lab": {
         "lab": "two multihomed hosts and their providers, in network namespaces of this machine",
     },

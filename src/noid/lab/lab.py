@@ -39,7 +39,7 @@ from noid.lab.faults import Fault
 from noid.lab.inventory import Description, Plane
 from noid.lab.processes import Process
 from noid.lab.starting import await_ready
-from noid.lab.topology import NAME_SERVER, Link
+from noid.lab.topology import NAME_SERVER, Link, Topology
 from noid.lab.variants import Variant
 from noid.lab.waiting import wait_for
 from noid.planes.bpf.pins import prepare_pins
@@ -69,22 +69,36 @@ class Lab:
     @classmethod
     @contextlib.contextmanager
     def create(
-        cls, *, plane: Plane = "none", variant: Variant = "plain", name: str | None = None
+        cls,
+        *,
+        plane: Plane = "none",
+        variant: Variant = "plain",
+        name: str | None = None,
+        plan: Topology | None = None,
     ) -> Iterator["Lab"]:
         """A lab for the time of a ``with``, under a random name unless one is given.
 
         Raises:
             ShimError: as ``up``.
         """
-        lab = cls.up(name or f"run-{secrets.token_hex(4)}", plane=plane, variant=variant)
+        called = name or f"run-{secrets.token_hex(4)}"
+        lab = cls.up(called, plane=plane, variant=variant, plan=plan)
         try:
             yield lab
         finally:
             lab.down()
 
     @classmethod
-    def up(cls, name: str, *, plane: Plane, variant: Variant = "plain") -> "Lab":
+    def up(
+        cls, name: str, *, plane: Plane, variant: Variant = "plain", plan: Topology | None = None
+    ) -> "Lab":
         """Builds a lab that stays; whatever was built is removed again if not all could be.
+
+        Args:
+            name: of the lab.
+            plane: of the daemons, or none.
+            variant: the network.
+            plan: another network, which ``attach`` does not know.
 
         Raises:
             UsageError: the name cannot be one, or a lab of that name is there.
@@ -95,6 +109,7 @@ class Lab:
         description = Description(name=name, plane=plane, variant=variant)
         inventory.claim(description)
         lab = cls(description)
+        lab.plan = plan or lab.plan
         try:
             lab._build()
         except BaseException:

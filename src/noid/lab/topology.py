@@ -28,7 +28,9 @@ NODES: Final = ("core", *PROVIDERS, "dns", *HOSTS)
 """In the order they are built."""
 LAN: Final = "lan"
 """A node of its own for a switch, in the one network that has one."""
-ALL_NODES: Final = (*NODES, LAN)
+BORDER: Final = "border"
+"""The router of a site (``sites``)."""
+ALL_NODES: Final = (*NODES, LAN, BORDER)
 
 PROVIDER_PREFIXES: Final = {"isp1": "2001:db8:1::/48", "isp2": "2001:db8:2::/48"}
 NAME_SERVER: Final = "2001:db8:c::53"
@@ -230,7 +232,7 @@ def locators(host: str) -> tuple[str, ...]:
 
 def forwards(node: str) -> bool:
     """Whether a node is a router."""
-    return node == "core" or node in PROVIDERS
+    return node in ("core", BORDER, *PROVIDERS)
 
 
 def interfaces(node: str) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ class Uplinks:
             self.modes[device.name] = self._attach_all(device, programs)
         except ShimError as error:
             self.modes[device.name] = f"none: {error}"
-            self._take_off(device.index)
+            self.take_off(device.index)
             raise
 
     def _attach_all(self, device: Device, programs: Mapping[str, int]) -> str:
@@ -167,7 +167,7 @@ class Uplinks:
             del self.modes[name]
             index = self._indexes.pop(name)
             if index not in staying:
-                self._take_off(index)
+                self.take_off(index)
 
     def leave_others(self, ours: Sequence[int]) -> None:
         """Takes off what an earlier daemon left on devices that are no uplinks now.
@@ -181,9 +181,10 @@ class Uplinks:
         pinned = {int(path.name.split("-")[1]) for path in self.pins.glob("link-*-*")}
         present = {index for index, _ in socket.if_nameindex()}
         for index in (pinned | present) - {*ours, *self._indexes.values()}:
-            self._take_off(index)
+            self.take_off(index)
 
-    def _take_off(self, index: int) -> None:
+    def take_off(self, index: int) -> None:
+        """Takes our programs off a device, by its index, as far as they are there."""
         mine = (path for path, link in self._links.items() if link.device == index)
         for path in {*mine, *self.pins.glob(f"link-{index}-*")}:
             self._unlink(path)

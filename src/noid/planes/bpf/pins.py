@@ -39,26 +39,33 @@ def own_devices(device: str) -> tuple[str, ...]:
     return (device, *segmenter_names(device), f"{device}{TRIAL_SUFFIX}")
 
 
-def object_code() -> bytes:
+def object_code(name: str = OBJECT) -> bytes:
     """The compiled programs.
+
+    Args:
+        name: of their object.
 
     Raises:
         Unsupported: this installation has none.
         PlatformError: they cannot be read.
     """
     try:
-        return resources.files("noid.planes.bpf.programs").joinpath(OBJECT).read_bytes()
+        return resources.files("noid.planes.bpf.programs").joinpath(name).read_bytes()
     except FileNotFoundError:
         raise Unsupported(
             "the compiled data plane",
             "install noid again; its build makes it with clang or ziglang",
         ) from None
     except OSError as error:
-        raise PlatformError(f"read {OBJECT}", error.errno or 0, str(error.strerror)) from None
+        raise PlatformError(f"read {name}", error.errno or 0, str(error.strerror)) from None
 
 
-def prepare_pins(pins: Path) -> None:
+def prepare_pins(pins: Path, key: str = "plane.pins") -> None:
     """Makes the directory of the pins, on a BPF file system, mounting one where there is none.
+
+    Args:
+        pins: the directory.
+        key: of the configuration that names it.
 
     Raises:
         PlatformError: it cannot be made, or it or something in it is not this user's own.
@@ -67,7 +74,7 @@ def prepare_pins(pins: Path) -> None:
         pins.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise PlatformError(
-            f"plane.pins {pins}",
+            f"{key} {pins}",
             error.errno or 0,
             f"{error.strerror}; name a directory on a BPF file system (mount -t bpf)",
         ) from None

@@ -10,7 +10,6 @@
 #define UNKNOWN_LABELS_PER_SECOND 200
 #define CONTROLS_PER_SECOND 16000 /* messages in a slot, to the daemon */
 #define OPTIONS_PER_SECOND 1000	  /* M6 packets behind hop-by-hop options, to the daemon */
-#define NOT_SUMMED (-524)	  /* bpf_csum_update(): the device did not sum up */
 
 enum { NOWHERE = 0xff };
 

@@ -36,7 +36,8 @@ enum { CLOCK_MONOTONIC = 1 };
 /* Not 0, which would hide packets from whoever else hangs on the hook behind us (TCX_NEXT). */
 enum { TCX_NEXT = -1, TCX_DROP = 2 };
 enum { XDP_PASS = 2 };
-enum { PACKET_OTHERHOST = 3 }; /* a pkt_type */
+enum { PACKET_HOST = 0, PACKET_OTHERHOST = 3 }; /* a pkt_type */
+#define NOT_SUMMED (-524)			/* bpf_csum_update(): the device did not sum up */
 enum { ETH_P_IPV6 = 0x86dd, ETH_HLEN = 14 };
 
 struct __sk_buff {

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+"""The configuration file of a border: one TOML file of its own, refused or taken as a whole.
+
+Every refusal names the key and the reason.
+"""
+
+import re
+import tomllib
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from noid.config import CodepointsSection, Hook, codepoint_problems
+from noid.constants import (
+    BORDER_INSIDE_MAX,
+    BORDER_LANS_MAX,
+    BORDER_PREFIX_BITS_MAX,
+    BORDER_PREFIX_BITS_MIN,
+    BORDER_PREFIXES_MAX,
+    BORDER_PROVIDERS_MAX,
+    Codepoints,
+)
+from noid.errors import ConfigError, UsageError
+from noid.flows.border import Site, SitePrefix
+from noid.locators import Locator, parse_locator
+
+DEFAULT_SOCKET: Final = Path("/run/noid/border.sock")
+DEFAULT_PINS: Final = Path("/sys/fs/bpf/noid-border")
+AUTOMATIC: Final = "auto"
+"""What ``noid border use`` calls the daemon's own choice; no provider has this name."""
+
+Device = Annotated[str, msgspec.Meta(min_length=1, max_length=15, pattern=r"^[^/\s]+$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,16}$")]
+
+
+class ProviderTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """``[[border.providers]]``: a provider of the site.
+
+    Attributes:
+        name: what people call it.
+        uplink: the device that leads to it; empty if another router has its uplink.
+        prefixes: what it has delegated to the site; the first is put into packets that are
+            rewritten.
+        gateway: the address of its router on the uplink; empty: that of the kernel's routes.
+        priority: the smaller, the better.
+        weight: its share among providers of the same priority.
+    """
+
+    name: Name
+    uplink: Annotated[str, msgspec.Meta(max_length=15)] = ""
+    prefixes: list[str]
+    gateway: str = ""
+    priority: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 100
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+
+
+class BorderSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """``[border]``: a router of the site.
+
+    Attributes:
+        lans: the devices behind which the hosts of the site are.
+        providers: one or more.
+        inside: prefixes to which packets need no uplink, besides those of the site.
+        hold_s: seconds that an uplink has to be good before it is used again.
+        mark: firewall mark of packets that are answered and not forwarded.
+        table: number of the first routing table; each provider has one.
+        rule_priority: preference of the first of two rules that consult them.
+        hook: how the programs are attached; ``auto`` is ``tcx`` where the kernel has it.
+        pins: directory on a BPF file system, where the programs outlive the daemon.
+        socket: of ``noid border status`` and its like.
+    """
+
+    lans: list[Device]
+    providers: list[ProviderTable]
+    inside: list[str] = msgspec.field(default_factory=lambda: ["fc00::/7"])
+    hold_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 3.0
+    mark: Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)] = 0x6D37
+    table: Annotated[int, msgspec.Meta(ge=256, le=0xFFFFFF00)] = 0x6D3700
+    rule_priority: Annotated[int, msgspec.Meta(ge=1, le=32764)] = 50
+    hook: Hook = "auto"
+    pins: str = str(DEFAULT_PINS)
+    socket: str = str(DEFAULT_SOCKET)
+
+
+class BorderConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The whole file."""
+
+    border: BorderSection
+    codepoints: CodepointsSection = msgspec.field(default_factory=CodepointsSection)
+
+    def code_points(self) -> Codepoints:
+        """The ``[codepoints]`` table as the rest of the program takes it."""
+        return self.codepoints.code_points()
+
+    def inside(self) -> tuple[IPv6Network, ...]:
+        """The prefixes to which packets need no uplink, besides those of the site."""
+        return tuple(IPv6Network(text) for text in self.border.inside)
+
+    def gateway_of(self, provider: ProviderTable) -> Locator | None:
+        """The address that is configured as a provider's router; None: the kernel's routes say."""
+        return parse_locator(provider.gateway) if provider.gateway else None
+
+    def site(self, indexes: dict[str, int]) -> Site:
+        """The prefixes of the site.
+
+        Args:
+            indexes: of the devices that are there, by name.
+        """
+        return Site(
+            IPv6Network(self.border.providers[0].prefixes[0]).prefixlen,
+            tuple(
+                SitePrefix(
+                    IPv6Network(text).network_address.packed[:8],
+                    indexes.get(one.uplink, 0),
+                    one.name,
+                )
+                for one in self.border.providers
+                for text in one.prefixes
+            ),
+            self.inside(),
+        )
+
+
+def load_border_config(path: Path) -> BorderConfig:
+    """Reads and checks a configuration file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or holds something that cannot be.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), "is not UTF-8 text") from None
+    return parse_border_config(text, origin=str(path))
+
+
+def parse_border_config(text: str, *, origin: str = "configuration") -> BorderConfig:
+    """A configuration from its text; ``origin`` names it where no key can be blamed.
+
+    Raises:
+        ConfigError: with the key and the reason.
+    """
+    try:
+        config = msgspec.convert(tomllib.loads(text), BorderConfig)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(origin, f"is not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error), origin) from None
+    _check(config.border)
+    for problem in codepoint_problems(config.codepoints):
+        raise problem
+    return config
+
+
+def _refusal(message: str, origin: str) -> ConfigError:
+    """The one-line error of msgspec, with its ``$.section.key`` path turned into a key of ours."""
+    why, _, where = message.partition(" - at `$")
+    key = where.rstrip("`").lstrip(".")
+    missing = re.search(r"missing required field `(.*)`", why)
+    if missing is not None:
+        return ConfigError(f"{key}.{missing[1]}".lstrip("."), "is missing")
+    unknown = re.search(r"unknown field `(.*)`", why)
+    if unknown is not None:
+        known = {
+            "": BorderConfig,
+            "border": BorderSection,
+            "codepoints": CodepointsSection,
+        }.get(key, ProviderTable)
+        name = f"{key}.{unknown[1]}".lstrip(".")
+        fields = ", ".join(known.__struct_fields__)
+        return ConfigError(name, f"is no known key; here are {fields}")
+    return ConfigError(key or origin, why[:1].lower() + why[1:])
+
+
+def _check(border: BorderSection) -> None:
+    """What a type cannot say."""
+    _check_devices(border)
+    if not border.providers:
+        raise ConfigError("border.providers", "is empty; each provider is one entry")
+    if len(border.providers) > BORDER_PROVIDERS_MAX:
+        raise ConfigError("border.providers", f"has more than {BORDER_PROVIDERS_MAX} entries")
+    names = [one.name for one in border.providers]
+    for number, one in enumerate(border.providers):
+        if one.name in names[:number]:
+            raise ConfigError(f"border.providers[{number}].name", f"{one.name} is there twice")
+        if one.name == AUTOMATIC:
+            raise ConfigError(
+                f"border.providers[{number}].name", f'"{AUTOMATIC}" names no provider'
+            )
+    _check_prefixes(border)
+    for number, one in enumerate(border.providers):
+        _check_gateway(f"border.providers[{number}].gateway", one)
+    if len(border.inside) > BORDER_INSIDE_MAX:
+        raise ConfigError("border.inside", f"has more than {BORDER_INSIDE_MAX} entries")
+    for text in border.inside:
+        _network("border.inside", text)
+
+
+def _check_devices(border: BorderSection) -> None:
+    if not border.lans:
+        raise ConfigError("border.lans", "is empty; name the devices behind which the hosts are")
+    if len(border.lans) > BORDER_LANS_MAX:
+        raise ConfigError("border.lans", f"has more than {BORDER_LANS_MAX} entries")
+    used: set[str] = set(border.lans)
+    if len(used) < len(border.lans):
+        raise ConfigError("border.lans", "has a device twice")
+    for number, one in enumerate(border.providers):
+        if one.uplink in used:
+            raise ConfigError(
+                f"border.providers[{number}].uplink", f"{one.uplink} is another uplink or a LAN"
+            )
+        used |= {one.uplink} - {""}
+
+
+def _check_prefixes(border: BorderSection) -> None:
+    first: IPv6Network | None = None
+    seen: set[IPv6Network] = set()
+    for number, one in enumerate(border.providers):
+        key = f"border.providers[{number}].prefixes"
+        if not one.prefixes:
+            raise ConfigError(key, "is empty; name what the provider has delegated")
+        for text in one.prefixes:
+            network = _network(key, text)
+            first = first or network
+            if not BORDER_PREFIX_BITS_MIN <= network.prefixlen <= BORDER_PREFIX_BITS_MAX:
+                low, high = BORDER_PREFIX_BITS_MIN, BORDER_PREFIX_BITS_MAX
+                raise ConfigError(key, f"{text} is not of length {low} to {high}")
+            if network.prefixlen != first.prefixlen:
+                raise ConfigError(key, f"{text} has not the length of {first}, as all must")
+            if network in seen:
+                raise ConfigError(key, f"{text} is there twice")
+            seen.add(network)
+    if len(seen) > BORDER_PREFIXES_MAX:
+        raise ConfigError("border.providers", f"have more than {BORDER_PREFIXES_MAX} prefixes")
+
+
+def _check_gateway(key: str, provider: ProviderTable) -> None:
+    if not provider.gateway:
+        return
+    if not provider.uplink:
+        raise ConfigError(key, "needs the uplink on which it is")
+    try:
+        parse_locator(provider.gateway)
+    except UsageError as error:
+        raise ConfigError(key, str(error)) from None
+
+
+def _network(key: str, text: str) -> IPv6Network:
+    try:
+        return IPv6Network(text)
+    except ValueError as error:
+        raise ConfigError(key, f"has no IPv6 prefix there: {error}") from None

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""``noid border``: a router of a site with several providers."""
+
+import argparse
+import asyncio
+import errno
+import logging
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from noid.border_config import AUTOMATIC, DEFAULT_SOCKET, load_border_config
+from noid.cli.output import say
+from noid.cli.table import SUMMARIES
+from noid.control.channel import ask, listens
+from noid.errors import PlatformError, UsageError
+from noid.host import precise
+from noid.roles import logs
+from noid.text import json_line
+
+PRIVATE: Final = 0o077
+"""What the daemon writes is its user's alone."""
+RUN_EXAMPLE: Final = """\
+example:
+  noid border run --config /etc/noid-border.toml
+
+A complete configuration:
+  [border]
+  lans = ["lan0"]
+  [[border.providers]]
+  name = "one"
+  uplink = "wan1"
+  prefixes = ["2001:db8:1::/48"]
+  [[border.providers]]
+  name = "two"
+  uplink = "wan2"
+  prefixes = ["2001:db8:2::/48"]
+"""
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``border`` with its own commands."""
+    border = commands.add_parser(
+        "border",
+        help=SUMMARIES["border"],
+        description=(
+            'Runs the border of a site with several providers: packets that say "rewrite ok"\n'
+            "leave by an uplink that works, with a source of its provider's prefix. The hosts of\n"
+            "the site have one address of each prefix, with the same interface identifier."
+        ),
+        epilog="Start with: noid border run --config FILE",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    leaves = border.add_subparsers(metavar="COMMAND", required=True)
+    run = _leaf(leaves, "run", "run the border on this router, in the foreground", RUN_EXAMPLE)
+    run.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
+    run.set_defaults(handler=run_border)
+    status = _leaf(
+        leaves, "status", "show uplinks, prefixes and counters", "example:\n  noid border status"
+    )
+    _add_socket(status)
+    status.set_defaults(handler=show_status)
+    use = _leaf(
+        leaves,
+        "use",
+        "let rewritable packets leave through one provider while it works",
+        f"example:\n  noid border use two\n  noid border use {AUTOMATIC}",
+    )
+    use.add_argument("provider", metavar="PROVIDER", help=f"its name, or {AUTOMATIC}")
+    _add_socket(use)
+    use.set_defaults(handler=use_provider)
+    down = _leaf(
+        leaves,
+        "down",
+        "remove programs, routes and rules, which go on without the daemon",
+        "example:\n  noid border down --config /etc/noid-border.toml",
+    )
+    down.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
+    down.add_argument("--json", action="store_true", help="what was removed, for programs")
+    down.set_defaults(handler=take_down)
+
+
+def run_border(arguments: argparse.Namespace) -> int:
+    """Runs the daemon to its end."""
+    config = load_border_config(arguments.config)
+    os.umask(PRIVATE)
+    limit = logs.begin(logging.INFO)
+
+    async def run() -> None:
+        # Here, because it brings in what only a daemon needs.
+        from noid.roles.border import Border
+
+        reporting = asyncio.create_task(logs.report_suppressed(limit))
+        try:
+            await Border(config).run()
+        finally:
+            reporting.cancel()
+            await asyncio.wait([reporting])
+
+    precise.run(run())
+    return 0
+
+
+def show_status(arguments: argparse.Namespace) -> int:
+    """Prints what the daemon says of itself."""
+    answer = _ask(arguments.socket, "status")
+    if arguments.json:
+        say(json_line(answer))
+        return 0
+    say(f"noid border {answer['version']}, use {answer['use']}, {answer['switches']} switches")
+    _say_providers(answer["providers"])
+    for row in answer["prefixes"]:
+        say(f"prefix {row['prefix']} of {row['provider']} leaves by {row['leaves_by'] or 'none'}")
+    for name, count in answer["counters"].items():
+        say(f"{name}: {count}")
+    for trouble in answer["troubles"]:
+        say(f"trouble: {trouble}")
+    return 0
+
+
+def use_provider(arguments: argparse.Namespace) -> int:
+    """Chooses a provider by hand, or ends that."""
+    names = [row["provider"] for row in _ask(arguments.socket, "status")["providers"]]
+    wanted = arguments.provider
+    if wanted not in (AUTOMATIC, *names):
+        raise UsageError(f"there is no provider {wanted}; there are {', '.join(names)}")
+    answer = _ask(arguments.socket, f"use {wanted}")
+    if arguments.json:
+        say(json_line(answer))
+        return 0
+    say(f"use {answer['use']}")
+    _say_providers(answer["providers"])
+    return 0
+
+
+def take_down(arguments: argparse.Namespace) -> int:
+    """Removes what a daemon left in the kernel, while none runs."""
+    from noid.host.netlink import HostNetwork
+    from noid.planes.bpf.border import take_down as leave_kernel
+    from noid.roles import border_host
+
+    config = load_border_config(arguments.config)
+    section = config.border
+    path = Path(section.socket)
+    if listens(path):
+        raise UsageError(f"the border runs and has {path} open; stop it first")
+    devices = {*section.lans, *(one.uplink for one in section.providers)}
+    network = HostNetwork()
+    try:
+        removed = list(leave_kernel(Path(section.pins), devices, network))
+    finally:
+        network.close()
+    removed += border_host.take_down(config)
+    if path.exists():
+        path.unlink(missing_ok=True)
+        removed.append(f"file {path}")
+    if arguments.json:
+        say(json_line({"removed": removed}))
+    else:
+        say(*[f"removed {one}" for one in removed] or ["there was nothing to remove"])
+    return 0
+
+
+def _leaf(
+    leaves: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    summary: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = leaves.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[:1].upper()}{summary[1:]}.",
+        epilog=example,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def _add_socket(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        default=Path(os.environ.get("NOID_BORDER_SOCKET", DEFAULT_SOCKET)),
+        help=f"of the daemon; default: $NOID_BORDER_SOCKET, or {DEFAULT_SOCKET}",
+    )
+
+
+def _ask(path: Path, command: str) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = ask(path, command)
+    except PlatformError as error:
+        if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
+            raise
+        raise PlatformError(
+            f"control socket {path}",
+            error.errno,
+            "no border answers there; start one with: noid border run --config FILE",
+        ) from None
+    return answer
+
+
+def _say_providers(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        state = "works" if row["works"] else row["why"]
+        uplink = f" on {row['uplink']}" if row["uplink"] else ""
+        gateway = f" by {row['gateway']}" if row["gateway"] else ""
+        say(f"provider {row['provider']}{uplink}{gateway}: {state}")

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+"""What the border of a site does to packets: the law that its programs in the kernel follow. Pure.
+
+A border is a router with an uplink to each provider of its site. The hosts have one address for
+each prefix, with the same interface identifier, so that another prefix in the source of a packet
+is a locator of the same host. Only packets that say "rewrite ok" get one [draft §6]: "Ingress
+filtering should be replaced by locator rewriting when the 'rewrite ok' bit is set" [draft §11].
+
+Nothing is kept for a host or a flow.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from hashlib import blake2b
+from ipaddress import IPv6Network
+from typing import Final, NamedTuple
+
+from noid.constants import (
+    BORDER_INSIDE_MAX,
+    BORDER_PREFIX_BITS_MAX,
+    BORDER_PREFIX_BITS_MIN,
+    BORDER_PREFIXES_MAX,
+)
+from noid.locators import LOCATOR_OCTETS
+from noid.wire import ipv6
+from noid.wire.chain import place_of
+
+SOURCE_AT: Final = ipv6.ADDRESSES_AT
+DESTINATION_AT: Final = SOURCE_AT + LOCATOR_OCTETS
+HIGH_OCTETS: Final = 8
+"""Of an address: as many as any prefix of a site has."""
+NOWHERE: Final = 0xFF
+"""In the place of a row: no uplink works."""
+
+
+class SitePrefix(NamedTuple):
+    """A prefix that a provider has delegated to the site.
+
+    Attributes:
+        high: its first 8 octets, network order.
+        uplink: index of the device that leads to the provider; 0 if it leads there by no device.
+        provider: the provider's name.
+    """
+
+    high: bytes
+    uplink: int
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The prefixes of a site.
+
+    Attributes:
+        bits: the length of every prefix.
+        prefixes: each at its row.
+        inside: prefixes that need no uplink either, such as fc00::/7.
+    """
+
+    bits: int
+    prefixes: tuple[SitePrefix, ...]
+    inside: tuple[IPv6Network, ...] = ()
+    rows: dict[bytes, int] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        assert BORDER_PREFIX_BITS_MIN <= self.bits <= BORDER_PREFIX_BITS_MAX
+        assert len(self.prefixes) <= BORDER_PREFIXES_MAX
+        assert len(self.inside) <= BORDER_INSIDE_MAX
+        rows = {prefix.high: row for row, prefix in enumerate(self.prefixes)}
+        assert len(rows) == len(self.prefixes), "no prefix is there twice"
+        assert all(self.under_mask(high) == high for high in rows)
+        object.__setattr__(self, "rows", rows)
+
+    @property
+    def mask(self) -> bytes:
+        """The bits of the first 8 octets of an address that make its prefix."""
+        return ((1 << self.bits) - 1 << 64 - self.bits).to_bytes(HIGH_OCTETS, "big")
+
+    def under_mask(self, address: bytes) -> bytes:
+        """The first 8 octets of an address without the bits of subnet and host."""
+        high = int.from_bytes(address[:HIGH_OCTETS], "big")
+        return (high >> 64 - self.bits << 64 - self.bits).to_bytes(HIGH_OCTETS, "big")
+
+    def row_of(self, address: bytes) -> int | None:
+        """The row of the prefix that an address is in."""
+        return self.rows.get(self.under_mask(address))
+
+    def has_inside(self, destination: bytes) -> bool:
+        """Whether packets to a destination need no uplink."""
+        if destination[0] == 0xFF or (destination[0] == 0xFE and destination[1] & 0xC0 == 0x80):
+            return True
+        if self.row_of(destination) is not None:
+            return True
+        number = int.from_bytes(destination, "big")
+        return any(number & int(one.netmask) == int(one.network_address) for one in self.inside)
+
+
+class Choice(NamedTuple):
+    """Which uplink is in use for which prefix: all that changes when an uplink fails.
+
+    Attributes:
+        rows: for each row of the site, that of the prefix with which rewritable packets leave;
+            NOWHERE where no uplink works.
+        works: bit n says whether the uplink of row n works.
+    """
+
+    rows: tuple[int, ...]
+    works: int
+
+
+class Outcome(Enum):
+    """What becomes of a packet.
+
+    Attributes:
+        PASSED: it is forwarded as it is.
+        REWRITTEN: it is forwarded with the prefix of another provider in its source.
+        REFUSED: its sender gets destination unreachable, code 5 (RFC 4443 §3.1).
+        DROPPED: its source is not what it may be.
+    """
+
+    PASSED = "passed"
+    REWRITTEN = "rewritten"
+    REFUSED = "refused"
+    DROPPED = "dropped"
+
+
+class Judgement(NamedTuple):
+    """The outcome, and the packet afterwards."""
+
+    outcome: Outcome
+    packet: bytes
+
+
+def leaving(site: Site, choice: Choice, rewritable: Collection[int], packet: bytes) -> Judgement:
+    """What becomes of a packet that comes from inside, before it is routed.
+
+    It leaves by the uplink of its source, where the routes of the border lead it.
+
+    Args:
+        site: the prefixes.
+        choice: the uplinks in use.
+        rewritable: the next headers P1 to P1+7.
+        packet: from the IPv6 header on, whatever its length.
+    """
+    if not _is_ipv6(packet):
+        return Judgement(Outcome.PASSED, packet)
+    row = site.row_of(packet[SOURCE_AT:])
+    if row is None or site.has_inside(packet[DESTINATION_AT : ipv6.HEADER_OCTETS]):
+        return Judgement(Outcome.PASSED, packet)
+    if place_of(packet, rewritable) is None:
+        works = choice.works >> row & 1
+        return Judgement(Outcome.PASSED if works else Outcome.REFUSED, packet)
+    to = choice.rows[row]
+    if to == row:
+        return Judgement(Outcome.PASSED, packet)
+    if to == NOWHERE:
+        return Judgement(Outcome.REFUSED, packet)
+    return Judgement(Outcome.REWRITTEN, _rewritten(site, packet, site.prefixes[to].high))
+
+
+def departing(site: Site, uplink: int, packet: bytes) -> Judgement:
+    """What becomes of a forwarded packet on an uplink: only the site's sources leave.
+
+    Args:
+        site: the prefixes.
+        uplink: index of the device.
+        packet: from the IPv6 header on.
+    """
+    if not _is_ipv6(packet):
+        return Judgement(Outcome.PASSED, packet)
+    row = site.row_of(packet[SOURCE_AT:])
+    if row is None or site.prefixes[row].uplink != uplink:
+        return Judgement(Outcome.DROPPED, packet)
+    return Judgement(Outcome.PASSED, packet)
+
+
+def arriving(site: Site, packet: bytes) -> Judgement:
+    """What becomes of a packet that comes by an uplink: the site's sources are not outside."""
+    if _is_ipv6(packet) and site.row_of(packet[SOURCE_AT:]) is not None:
+        return Judgement(Outcome.DROPPED, packet)
+    return Judgement(Outcome.PASSED, packet)
+
+
+class Provider(NamedTuple):
+    """What the choice depends on.
+
+    Attributes:
+        works: whether its uplink does.
+        priority: the smaller, the better.
+        weight: its share among those of the same priority.
+    """
+
+    works: bool
+    priority: int
+    weight: int
+
+
+def choose(site: Site, providers: Mapping[str, Provider], manual: str = "") -> Choice:
+    """The uplink for each prefix.
+
+    Rewritable packets leave through the provider that the operator has chosen, if that works; else
+    through one of the best priority that works: that of their own source, or else, by weight, one
+    that is always the same for a prefix.
+
+    Args:
+        site: the prefixes.
+        providers: by name.
+        manual: the operator's choice; empty: none.
+    """
+    first_rows: dict[str, int] = {}
+    for row, prefix in enumerate(site.prefixes):
+        first_rows.setdefault(prefix.provider, row)
+    working = {
+        name: one
+        for name, one in providers.items()
+        if one.works and name in first_rows and site.prefixes[first_rows[name]].uplink
+    }
+    if manual in working:
+        working = {manual: working[manual]}
+    best = min((one.priority for one in working.values()), default=0)
+    shares = {name: one.weight for name, one in working.items() if one.priority == best}
+    rows = []
+    works = 0
+    for row, prefix in enumerate(site.prefixes):
+        works |= int(bool(prefix.uplink) and providers[prefix.provider].works) << row
+        if prefix.provider in shares:
+            rows.append(row)
+        else:
+            rows.append(first_rows[_drawn(shares, prefix.high)] if shares else NOWHERE)
+    return Choice(tuple(rows), works)
+
+
+def _drawn(shares: Mapping[str, int], high: bytes) -> str:
+    """One of some names, by weight and the same each time (rendezvous hashing)."""
+
+    def score(name: str) -> float:
+        digest = blake2b(name.encode(), key=high, digest_size=8).digest()
+        drawn = (int.from_bytes(digest, "big") + 1) / 2**64
+        return math.pow(drawn, 1 / shares[name])
+
+    return max(sorted(shares), key=score)
+
+
+def _is_ipv6(packet: bytes) -> bool:
+    return len(packet) >= ipv6.HEADER_OCTETS and packet[0] >> 4 == ipv6.VERSION
+
+
+def _rewritten(site: Site, packet: bytes, high: bytes) -> bytes:
+    """A packet with another prefix in its source; subnet and interface identifier stay."""
+    mask = int.from_bytes(site.mask, "big")
+    before = int.from_bytes(packet[SOURCE_AT : SOURCE_AT + HIGH_OCTETS], "big")
+    after = before & ~mask | int.from_bytes(high, "big")
+    end = SOURCE_AT + HIGH_OCTETS
+    return packet[:SOURCE_AT] + after.to_bytes(HIGH_OCTETS, "big") + packet[end:]

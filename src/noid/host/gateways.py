@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: MIT
+"""What a router needs to know of its uplinks, and the routes and rules by source that it sets.
+
+Each question is one message to the kernel about one thing: a router may have very many routes and
+neighbours, and the answer is not to depend on their number.
+"""
+
+import errno
+import os
+import socket
+import struct
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+from typing import Final, NamedTuple
+
+from noid.errors import PlatformError
+from noid.host.routes import attributes_of
+from noid.locators import Locator
+
+HEADER: Final = struct.Struct("=IHHII")
+LINK: Final = struct.Struct("=BxHiII")
+ROUTE: Final = struct.Struct("=BBBBBBBBI")
+NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
+RULE: Final = struct.Struct("=BBBBBBBBI")
+ATTRIBUTE: Final = struct.Struct("=HH")
+REQUEST, ACKNOWLEDGE, REPLACE, CREATE, DUMP = 0x1, 0x4, 0x100, 0x400, 0x300
+ERROR, DONE = 2, 3
+NEW_LINK, GET_LINK = 16, 18
+NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
+NEW_NEIGHBOUR, GET_NEIGHBOUR = 28, 30
+NEW_RULE, DELETE_RULE, GET_RULE = 32, 33, 34
+IFLA_IFNAME: Final = 3
+RTA_DESTINATION, RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_TABLE = 1, 4, 5, 6, 15
+NDA_DESTINATION: Final = 1
+FRA_DESTINATION, FRA_SOURCE, FRA_PRIORITY, FRA_TABLE = 1, 2, 6, 15
+STATIC, UNICAST, UNREACHABLE, TO_TABLE = 4, 1, 7, 1
+NEIGHBOUR_USE: Final = 0x01
+NEIGHBOUR_FAILED: Final = 0x20
+NEIGHBOUR_KNOWN: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
+"""Reachable, stale, delay, probe, none needed, permanent."""
+ETHERNET: Final = 1
+CARRIES: Final = 0x1 | 0x10000
+"""IFF_UP and IFF_LOWER_UP."""
+SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
+ANSWER_OCTETS: Final = 1 << 17
+PATIENCE_S: Final = 5.0
+FAR_AWAY: Final = b"\x20" + bytes(15)
+NO_ROUTE: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
+MAIN: Final = 254
+WORST_METRIC: Final = 0xFFFFFFFE
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A device.
+
+    Attributes:
+        index: its number.
+        name: its name.
+        carries: whether it is up and something is at the other end of its link.
+        has_ethernet: whether its packets have a link-layer header, of 14 octets.
+    """
+
+    index: int
+    name: str
+    carries: bool
+    has_ethernet: bool
+
+
+class Gateway(NamedTuple):
+    """The next hop of a device towards everywhere; no address where the link has two ends."""
+
+    address: Locator | None
+
+
+class SourceRule(NamedTuple):
+    """A policy routing rule that looks at prefixes.
+
+    Attributes:
+        priority: the smaller, the earlier it is tried.
+        table: the routing table.
+        source: the sources it is for; None: any.
+        destination: the destinations it is for; None: any.
+    """
+
+    priority: int
+    table: int
+    source: IPv6Network | None = None
+    destination: IPv6Network | None = None
+
+
+def links() -> dict[str, Link]:
+    """The devices of this host, by name.
+
+    Raises:
+        PlatformError: the kernel does not say.
+    """
+    found = {}
+    for body in _ask("reading links", GET_LINK, DUMP, LINK.pack(0, 0, 0, 0, 0), NEW_LINK):
+        _, kind, index, flags, _ = LINK.unpack_from(body)
+        name = attributes_of(body[LINK.size :])[IFLA_IFNAME].rstrip(b"\0").decode()
+        found[name] = Link(index, name, flags & CARRIES == CARRIES, kind == ETHERNET)
+    return found
+
+
+def gateway_of(device: int) -> Gateway | None:
+    """Where packets to everywhere go from a device, by any route there is; None: nowhere.
+
+    Raises:
+        PlatformError: the kernel does not say.
+    """
+    body = ROUTE.pack(socket.AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0)
+    body += _attribute(RTA_DESTINATION, FAR_AWAY) + _number(RTA_DEVICE, device)
+    for route in _ask("reading routes", GET_ROUTE, 0, body, NEW_ROUTE, absent=NO_ROUTE):
+        attributes = attributes_of(route[ROUTE.size :])
+        if route[7] != UNICAST or attributes.get(RTA_DEVICE) != device.to_bytes(4, sys.byteorder):
+            return None
+        address = attributes.get(RTA_GATEWAY)
+        return Gateway(Locator(address) if address else None)
+    return None
+
+
+def answers(device: int, address: Locator) -> bool | None:
+    """Whether a neighbour answers the kernel's questions; None: that is not known now.
+
+    Raises:
+        PlatformError: the kernel does not say.
+    """
+    body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, 0, 0)
+    body += _attribute(NDA_DESTINATION, address)
+    for found in _ask(
+        "reading neighbours", GET_NEIGHBOUR, 0, body, NEW_NEIGHBOUR, absent=(errno.ENOENT,)
+    ):
+        state = NEIGHBOUR.unpack_from(found)[3]
+        if state & NEIGHBOUR_FAILED:
+            return False
+        return True if state & NEIGHBOUR_KNOWN else None
+    return None
+
+
+def ask_for(device: int, address: Locator) -> None:
+    """Has the kernel find out whether a neighbour is there, as if a packet were sent to it.
+
+    Raises:
+        PlatformError: it refuses.
+    """
+    body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, NEIGHBOUR_USE, 0)
+    body += _attribute(NDA_DESTINATION, address)
+    _tell("neighbour", NEW_NEIGHBOUR, CREATE | REPLACE, body, (errno.ENETDOWN, errno.ENODEV))
+
+
+def defaults(table: int) -> dict[int, Gateway | None]:
+    """The default routes of a table: the device of each and its gateway; 0 and None: unreachable.
+
+    Raises:
+        PlatformError: the kernel does not say.
+    """
+    found: dict[int, Gateway | None] = {}
+    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0) + _number(RTA_TABLE, table)
+    for route in _ask("reading routes", GET_ROUTE, DUMP, body, NEW_ROUTE, absent=(errno.ENOENT,)):
+        attributes = attributes_of(route[ROUTE.size :])
+        if route[1] or int.from_bytes(attributes.get(RTA_TABLE, b""), sys.byteorder) != table:
+            continue
+        if route[7] != UNICAST:
+            found[0] = None
+            continue
+        address = attributes.get(RTA_GATEWAY)
+        device = int.from_bytes(attributes.get(RTA_DEVICE, b""), sys.byteorder)
+        found[device] = Gateway(Locator(address) if address else None)
+    return found
+
+
+def put_default(table: int, device: int, gateway: Gateway) -> None:
+    """Makes a gateway the default of a table, in the place of the one that is there.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    _tell("default route", NEW_ROUTE, CREATE | REPLACE, _default(table, device, gateway))
+
+
+def delete_default(table: int, device: int, gateway: Gateway) -> None:
+    """Deletes that; where it is gone already that is no error.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    gone = (errno.ESRCH, errno.ENODEV, errno.ENETUNREACH)
+    _tell("default route", DELETE_ROUTE, 0, _default(table, device, gateway), gone)
+
+
+def put_unreachable(table: int) -> None:
+    """Lets packets that find no default in a table be answered, and look in no other.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    _tell("unreachable route", NEW_ROUTE, CREATE | REPLACE, _unreachable(table))
+
+
+def delete_unreachable(table: int) -> None:
+    """Deletes that; where it is gone already that is no error.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    _tell("unreachable route", DELETE_ROUTE, 0, _unreachable(table), (errno.ESRCH,))
+
+
+def rules(priorities: Collection[int]) -> set[SourceRule]:
+    """The rules of some priorities.
+
+    Raises:
+        PlatformError: the kernel does not say.
+    """
+    found = set()
+    body = RULE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
+    for rule in _ask("reading rules", GET_RULE, DUMP, body, NEW_RULE):
+        _, destination_bits, source_bits, _, _, _, _, action, _ = RULE.unpack_from(rule)
+        attributes = attributes_of(rule[RULE.size :])
+        priority = int.from_bytes(attributes.get(FRA_PRIORITY, b""), sys.byteorder)
+        if priority in priorities and action == TO_TABLE:
+            table = int.from_bytes(attributes.get(FRA_TABLE, b""), sys.byteorder)
+            source = _network(attributes.get(FRA_SOURCE), source_bits)
+            destination = _network(attributes.get(FRA_DESTINATION), destination_bits)
+            found.add(SourceRule(priority, table, source, destination))
+    return found
+
+
+def add_rule(rule: SourceRule) -> None:
+    """Adds a rule; one that is there already is no error.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    flags = CREATE | 0x200  # NLM_F_EXCL, or there would be two
+    _tell(f"rule {rule.priority}", NEW_RULE, flags, _rule(rule), (errno.EEXIST,))
+
+
+def delete_rule(rule: SourceRule) -> None:
+    """Deletes a rule; one that is gone already is no error.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    _tell(f"rule {rule.priority}", DELETE_RULE, 0, _rule(rule), (errno.ENOENT,))
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def _default(table: int, device: int, gateway: Gateway) -> bytes:
+    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, STATIC, 0, UNICAST, 0)
+    if gateway.address is not None:
+        body += _attribute(RTA_GATEWAY, gateway.address)
+    return body + _number(RTA_DEVICE, device) + _number(RTA_TABLE, table)
+
+
+def _unreachable(table: int) -> bytes:
+    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, STATIC, 0, UNREACHABLE, 0)
+    return body + _number(RTA_METRIC, WORST_METRIC) + _number(RTA_TABLE, table)
+
+
+def _rule(rule: SourceRule) -> bytes:
+    bits = [one.prefixlen if one else 0 for one in (rule.destination, rule.source)]
+    body = RULE.pack(socket.AF_INET6, *bits, 0, 0, 0, 0, TO_TABLE, 0)
+    for kind, one in ((FRA_DESTINATION, rule.destination), (FRA_SOURCE, rule.source)):
+        if one is not None:
+            body += _attribute(kind, one.network_address.packed)
+    return body + _number(FRA_PRIORITY, rule.priority) + _number(FRA_TABLE, rule.table)
+
+
+def _network(octets: bytes | None, bits: int) -> IPv6Network | None:
+    return None if octets is None else IPv6Network((octets, bits))
+
+
+def _attribute(kind: int, octets: bytes) -> bytes:
+    return ATTRIBUTE.pack(ATTRIBUTE.size + len(octets), kind) + octets
+
+
+def _number(kind: int, number: int) -> bytes:
+    return _attribute(kind, number.to_bytes(4, sys.byteorder))
+
+
+def _ask(
+    what: str, kind: int, flags: int, body: bytes, answer: int, *, absent: Collection[int] = ()
+) -> list[bytes]:
+    """The answers to a question, without their heads; none where there is no such thing."""
+    found: list[bytes] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+        _send(kernel, kind, flags, body)
+        while True:
+            octets = _receive(kernel, what)
+            at = 0
+            while at + HEADER.size <= len(octets):
+                length, got, *_ = HEADER.unpack_from(octets, at)
+                part = octets[at + HEADER.size : at + length]
+                if got == DONE:
+                    return found
+                if got == ERROR:
+                    _refuse(what, -struct.unpack_from("=i", part)[0], absent)
+                    return found
+                if got == answer:
+                    found.append(part)
+                    if not flags & DUMP:
+                        return found
+                at += max((length + 3) & ~3, HEADER.size)
+
+
+def _tell(what: str, kind: int, flags: int, body: bytes, harmless: Collection[int] = ()) -> None:
+    """Has the kernel do something; errors that say it is done are none."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        _send(kernel, kind, flags | ACKNOWLEDGE, body)
+        octets = _receive(kernel, what)
+        _refuse(what, -struct.unpack_from("=i", octets, HEADER.size)[0], harmless)
+
+
+def _send(kernel: socket.socket, kind: int, flags: int, body: bytes) -> None:
+    kernel.settimeout(PATIENCE_S)
+    kernel.bind((0, 0))
+    kernel.sendto(HEADER.pack(HEADER.size + len(body), kind, REQUEST | flags, 1, 0) + body, (0, 0))
+
+
+def _receive(kernel: socket.socket, what: str) -> bytes:
+    try:
+        return kernel.recv(ANSWER_OCTETS)
+    except OSError as error:
+        raise PlatformError(what, error.errno or 0, str(error)) from None
+
+
+def _refuse(what: str, number: int, harmless: Collection[int]) -> None:
+    if number and number not in harmless:
+        advice = os.strerror(number)
+        if number in (errno.EPERM, errno.EACCES):
+            advice = "permission denied; run as root, or with CAP_NET_ADMIN"
+        raise PlatformError(what, number, advice)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""The programs of a border in the kernel: loaded, filled, attached, pinned, and taken away.
+
+They are pinned on their devices and go on without a daemon; the next one puts its own, with tables
+that are filled already, into the same links [D36].
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Collection, Iterator, Sequence
+from ipaddress import IPv6Network
+from pathlib import Path
+
+from noid.constants import Codepoints
+from noid.errors import ShimError
+from noid.flows.border import Choice, Site
+from noid.host.gateways import Link
+from noid.host.netlink import HostNetwork
+from noid.planes.bpf import border_tables as tables
+from noid.planes.bpf import bpffs, libbpf
+from noid.planes.bpf.attachments import Uplinks
+from noid.planes.bpf.pins import object_code, prepare_pins
+
+OBJECT = "border.bpf.o"
+LOG_NAME = "border-verifier.log"
+FIRST = tables.ROW.pack(0)
+PINNED = ("choices", "border_counts")
+
+
+class BorderPlane:
+    """What a border has in the kernel.
+
+    Args:
+        network: the host's devices.
+        pins: directory on a BPF file system.
+        directory: where the words of the verifier go if it refuses the programs.
+        hook: ``tcx``, ``clsact`` or ``auto``.
+        codepoints: the numbers of the protocol.
+        mark: of packets that are refused.
+        inside: further prefixes that need no uplink.
+    """
+
+    def __init__(
+        self,
+        network: HostNetwork,
+        pins: Path,
+        *,
+        directory: Path,
+        hook: str,
+        codepoints: Codepoints,
+        mark: int,
+        inside: Sequence[IPv6Network],
+    ) -> None:
+        self.pins = pins
+        self._directory = directory
+        self.uplinks = Uplinks(network, pins, hook)
+        self._constants = tables.settings(codepoints, mark, inside)
+        self._programs: libbpf.Programs | None = None
+        self._attached: dict[int, str] = {}
+        self._rows: set[bytes] = set()
+        self._pinned = False
+
+    def open(self) -> str:
+        """Loads the programs; nothing is attached yet.
+
+        Returns:
+            The operator's choice that an earlier daemon has left; empty: none.
+
+        Raises:
+            ShimError: the kernel or the installation lacks something, or refuses.
+        """
+        prepare_pins(self.pins, key="border.pins")
+        self._programs = libbpf.Programs(
+            object_code(OBJECT),
+            sizes={},
+            constants=self._constants,
+            log_path=self._directory / LOG_NAME,
+        )
+        left = left_choice(self.pins)
+        return "" if left is None else tables.manual_of(left)
+
+    def close(self) -> None:
+        """Lets go of everything; what is pinned goes on."""
+        self.uplinks.close()
+        if self._programs is not None:
+            self._programs.close()
+            self._programs = None
+
+    def put_site(self, site: Site) -> None:
+        """Fills the tables of prefixes; those that are gone are no part of the site any more."""
+        prefixes, rows = self._table("prefixes"), self._table("rows")
+        for high in self._rows - site.rows.keys():
+            rows.remove(high)
+        for row, prefix in enumerate(site.prefixes):
+            prefixes.put(tables.ROW.pack(row), tables.prefix_entry(prefix))
+            rows.put(prefix.high, tables.ROW.pack(row))
+        self._rows = set(site.rows)
+
+    def put_choice(self, site: Site, choice: Choice, manual: str) -> None:
+        """Switches: one update of one entry."""
+        self._table("choices").put(FIRST, tables.choice_entry(site, choice, manual))
+
+    def attach(self, lans: Sequence[Link], uplinks: Sequence[Link]) -> None:
+        """Puts the programs on the devices that lack them, and takes them off all others.
+
+        Raises:
+            ShimError: the kernel refuses.
+        """
+        wanted = {one.index: one for one in (*lans, *uplinks)}
+        self._leave_others(set(wanted))
+        lost = self.uplinks.lost()
+        for one in wanted.values():
+            if one.index in lost or self._attached.get(one.index) != one.name:
+                self.uplinks.attach_own(one.index, self._programs_of(one, is_lan=one in lans))
+                self._attached[one.index] = one.name
+        if not self._pinned:
+            self._pin()
+
+    def counters(self) -> dict[str, int]:
+        """What the programs have counted since they were loaded."""
+        assert self._programs is not None
+        return read_counts(self._programs.maps["border_counts"])
+
+    def _programs_of(self, link: Link, *, is_lan: bool) -> dict[str, int]:
+        assert self._programs is not None
+        programs, bare = self._programs.programs, "" if link.has_ethernet else "_bare"
+        if is_lan:
+            libbpf.drop(self.pins / f"link-{link.index}-egress")  # it may have been an uplink
+            return {"ingress": programs[f"border_leaving{bare}"]}
+        return {
+            "ingress": programs[f"border_arriving{bare}"],
+            "egress": programs[f"border_departing{bare}"],
+        }
+
+    def _leave_others(self, wanted: set[int]) -> None:
+        for path in self.pins.glob("link-*-*"):
+            index = int(path.name.split("-")[1])
+            if index not in wanted:
+                self.uplinks.take_off(index)
+                self._attached.pop(index, None)
+
+    def _pin(self) -> None:
+        assert self._programs is not None
+        for name in PINNED:
+            libbpf.pin(self._programs.maps[name], _pin_of(self.pins, name))
+        self._pinned = True
+
+    def _table(self, name: str) -> libbpf.Table:
+        assert self._programs is not None
+        return libbpf.Table(self._programs.maps[name], *tables.TABLES[name])
+
+
+def left_choice(pins: Path) -> bytes | None:
+    """The entry that says which uplink is in use, as a daemon of this user has left it."""
+    descriptor = libbpf.pinned(_pin_of(pins, "choices"))
+    if descriptor is None:
+        return None
+    try:
+        return libbpf.Table(descriptor, *tables.TABLES["choices"]).find(FIRST)
+    finally:
+        os.close(descriptor)
+
+
+def read_counts(descriptor: int) -> dict[str, int]:
+    """The counters of all processors together, by name."""
+    processors = libbpf.processors()
+    table = libbpf.Table(descriptor, tables.ROW.size, tables.COUNT.size * processors)
+    found = {}
+    for number, name in enumerate(tables.COUNTS):
+        octets = table.find(tables.ROW.pack(number)) or b""
+        found[name] = sum(one for (one,) in tables.COUNT.iter_unpack(octets))
+    return found
+
+
+def take_down(pins: Path, devices: Collection[str], network: HostNetwork) -> Iterator[str]:
+    """Removes everything that a border has left behind; says what, piece by piece.
+
+    Args:
+        pins: where it has pinned.
+        devices: its LANs and uplinks, by name.
+        network: the host's devices.
+    """
+    for path in sorted(pins.glob("link-*-*")):
+        libbpf.drop(path)
+        yield f"pin {path}"
+    for name in PINNED:
+        path = _pin_of(pins, name)
+        if path.exists():
+            libbpf.unpin(path)
+            yield f"pin {path}"
+    for index, device in socket.if_nameindex():
+        with contextlib.suppress(ShimError):
+            if device in devices and network.detach_filters(index):
+                yield f"filters on {device}"
+    if bpffs.unmount_bpffs(pins):
+        yield f"mount {pins}"
+    with contextlib.suppress(OSError):  # it is gone, or has something of others in it
+        pins.rmdir()
+
+
+def _pin_of(pins: Path, name: str) -> Path:
+    return pins / f"map-{name}-{tables.EDITION}"

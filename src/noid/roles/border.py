@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: MIT
+"""The daemon of a border: watches its uplinks, and tells the programs which one is in use.
+
+Packets need it for nothing: programs, routes and rules go on when it has ended [D36]. A switch is
+one update of one entry, made before anything else is looked at.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from noid import __version__
+from noid.border_config import AUTOMATIC, BorderConfig, ProviderTable
+from noid.constants import SECOND
+from noid.control.channel import ControlServer, Handler
+from noid.errors import ShimError
+from noid.flows.border import NOWHERE, Choice, Provider, Site, choose
+from noid.flows.liveness import Liveness
+from noid.host import gateways
+from noid.host.changes import NetworkChanges
+from noid.host.gateways import Gateway, Link
+from noid.host.netlink import LINK_CARRIES, HostNetwork
+from noid.locators import UNSPECIFIED, Locator, format_locator
+from noid.planes.bpf.border import BorderPlane
+from noid.roles import border_host
+
+SETTLE_S: Final = 0.03
+"""After the first of several changes the host is looked at as a whole."""
+POLL_S: Final = 1.0
+"""So often it is looked at without a change, and gateways are asked for."""
+KEEP_S: Final = 10.0
+"""So often rules, filters and attachments are compared with what is wanted."""
+FORWARDING: Final = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+NO_DEVICE, NO_CARRIER = "there is no such device", "no carrier"
+NO_ROUTE, NO_ANSWER = "no default route", "the gateway does not answer"
+NOT_HERE: Final = "another router has its uplink"
+
+logger = logging.getLogger("noid")
+
+
+class ProviderState:
+    """What is known of a provider.
+
+    Args:
+        number: its place in the configuration.
+        table: its entry there.
+        hold_ns: how long its uplink has to be good before it is used again.
+    """
+
+    def __init__(self, number: int, table: ProviderTable, hold_ns: int) -> None:
+        self.number = number
+        self.table = table
+        self.liveness = Liveness(hold_ns)
+        self.link: Link | None = None
+        self.gateway: Gateway | None = None
+
+    @property
+    def index(self) -> int:
+        """That of the uplink; 0: it is not there."""
+        return self.link.index if self.link is not None else 0
+
+
+class Border:
+    """One router's border, from start to stop.
+
+    Args:
+        config: what the operator wants.
+    """
+
+    def __init__(self, config: BorderConfig) -> None:
+        self.config = config
+        section = config.border
+        self.network = HostNetwork()
+        self.providers = [
+            ProviderState(number, one, round(section.hold_s * SECOND))
+            for number, one in enumerate(section.providers)
+        ]
+        self.plane = BorderPlane(
+            self.network,
+            Path(section.pins),
+            directory=Path(section.socket).parent,
+            hook=section.hook,
+            codepoints=config.code_points(),
+            mark=section.mark,
+            inside=config.inside(),
+        )
+        self.control = ControlServer(
+            Path(section.socket),
+            {
+                "status": self.status,
+                **{f"use {name}": self._user(name) for name in self._names()},
+            },
+        )
+        self.stopping = asyncio.Event()
+        self.manual = ""
+        self.site: Site = config.site({})
+        self.choice = Choice((), 0)
+        self.switches = 0
+        self.restored = 0
+        self.troubles: dict[str, str] = {}
+        self._kept_s = 0.0
+        self._told: tuple[Choice, str] | None = None
+        self._settling: asyncio.TimerHandle | None = None
+
+    def _names(self) -> list[str]:
+        return [AUTOMATIC, *(one.table.name for one in self.providers)]
+
+    async def run(self) -> None:
+        """Starts, serves until SIGINT or SIGTERM, and leaves what is in the kernel to go on.
+
+        Raises:
+            ShimError: something is missing or refused.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stopping.set)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self.network.close)
+            await self.control.start()
+            stack.push_async_callback(self.control.stop)
+            stack.callback(self.plane.close)
+            manual = self.plane.open()
+            self.manual = manual if manual in self._names() else ""
+            changes = NetworkChanges(UNSPECIFIED)
+            stack.callback(changes.close)
+            self.survey()
+            loop.add_reader(changes.fileno(), self._heard, changes)
+            stack.callback(loop.remove_reader, changes.fileno())
+            logger.info("ready: %s", self._said())
+            polling = asyncio.create_task(self._poll())
+            stack.callback(polling.cancel)
+            await self.stopping.wait()
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            self._survey_again()
+
+    def _heard(self, changes: NetworkChanges) -> None:
+        """Acts on a lost link by the kernel's message itself, and soon looks at everything."""
+        found = changes.read()
+        now_ns = time.monotonic_ns()
+        for one in self.providers:
+            flags = found.links.get(one.index, LINK_CARRIES)
+            if one.link is not None and flags & LINK_CARRIES != LINK_CARRIES:
+                one.liveness.take("carrier", NO_CARRIER, now_ns)
+        self.decide()
+        if found.matters and self._settling is None:
+            loop = asyncio.get_running_loop()
+            self._settling = loop.call_later(SETTLE_S, self._survey_again)
+
+    def _survey_again(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        try:
+            self.survey()
+        except ShimError as error:
+            self.troubles["survey"] = str(error)
+            logger.warning("looking at the uplinks: %s", error)
+        else:
+            self.troubles.pop("survey", None)
+
+    # --- what there is --------------------------------------------------------------------------
+
+    def survey(self) -> None:
+        """Looks at the host, and has rules, routes, programs and the choice follow.
+
+        Raises:
+            ShimError: the kernel does not say, or refuses.
+        """
+        links = gateways.links()
+        for one in self.providers:
+            self._look_at(one, links.get(one.table.uplink))
+        site = self.config.site({one.table.uplink: one.index for one in self.providers})
+        if site != self.site or self._told is None:
+            self.site = site
+            self.plane.put_site(site)
+        elif any(self._told[0].works >> row & 1 for row in self._failed_rows()):
+            self.decide()  # before anything else
+        self._keep(links)
+        self.decide()
+
+    def _failed_rows(self) -> Iterator[int]:
+        works = {one.table.name: one.liveness.works(time.monotonic_ns()) for one in self.providers}
+        for row, prefix in enumerate(self.site.prefixes):
+            if not works[prefix.provider]:
+                yield row
+
+    def _look_at(self, one: ProviderState, link: Link | None) -> None:
+        now_ns = time.monotonic_ns()
+        one.link = link
+        one.gateway = None
+        if link is None:
+            why = NO_DEVICE if one.table.uplink else NOT_HERE
+            one.liveness.take("carrier", why, now_ns)
+            return
+        configured = self.config.gateway_of(one.table)
+        one.gateway = Gateway(configured) if configured else gateways.gateway_of(link.index)
+        one.liveness.take("route", "" if one.gateway else NO_ROUTE, now_ns)
+        if link.carries and one.gateway is not None and one.gateway.address is not None:
+            gateways.ask_for(link.index, one.gateway.address)
+            answers = gateways.answers(link.index, one.gateway.address)
+            if answers is not None:
+                one.liveness.take("gateway", "" if answers else NO_ANSWER, now_ns)
+        else:
+            one.liveness.take("gateway", "", now_ns)
+        one.liveness.take("carrier", "" if link.carries else NO_CARRIER, now_ns)
+
+    def _keep(self, links: dict[str, Link]) -> None:
+        """Keeps the routes of the providers, and now and then everything else."""
+        border_host.keep_routes(
+            self.config.border,
+            {
+                one.number: (one.index, one.gateway)
+                for one in self.providers
+                if one.gateway is not None and not one.liveness.bad
+            },
+        )
+        lans = [links[name] for name in self.config.border.lans if name in links]
+        uplinks = [one.link for one in self.providers if one.link is not None]
+        missing = [name for name in self.config.border.lans if name not in links]
+        self._trouble("lans", f"there is no device {' '.join(missing)}" if missing else "")
+        if self._told is None:
+            self.decide()  # before the first packet meets the programs
+            trouble = border_host.begin_answer(self.config.border.mark)
+            self._trouble("answer", trouble)
+        self.plane.attach(lans, uplinks)
+        if time.monotonic() - self._kept_s >= KEEP_S:
+            self._keep_others(is_first=not self._kept_s)
+            self._kept_s = time.monotonic()
+
+    def _keep_others(self, *, is_first: bool) -> None:
+        changed = border_host.keep_rules(self.config)
+        if "answer" not in self.troubles:
+            changed += border_host.keep_answer(self.config.border.mark)
+        if changed and not is_first:
+            self.restored += changed
+            logger.warning("restored %d rules that others had changed", changed)
+        forwards = FORWARDING.read_text(encoding="ascii").strip() == "1"
+        self._trouble(
+            "forwarding",
+            "" if forwards else "this host forwards nothing: sysctl net.ipv6.conf.all.forwarding=1",
+        )
+
+    def _trouble(self, about: str, text: str) -> None:
+        """Notes and says once what is wrong; an empty text: nothing is."""
+        if text and self.troubles.get(about) != text:
+            logger.warning("%s: %s", about, text)
+        if text:
+            self.troubles[about] = text
+        else:
+            self.troubles.pop(about, None)
+
+    # --- the choice -----------------------------------------------------------------------------
+
+    def decide(self) -> None:
+        """Chooses the uplinks, and tells the programs if that changes anything."""
+        now_ns = time.monotonic_ns()
+        choice = choose(
+            self.site,
+            {
+                one.table.name: Provider(
+                    one.liveness.works(now_ns), one.table.priority, one.table.weight
+                )
+                for one in self.providers
+            },
+            self.manual,
+        )
+        if self._told == (choice, self.manual):
+            return
+        self.plane.put_choice(self.site, choice, self.manual)
+        is_first, self._told, self.choice = self._told is None, (choice, self.manual), choice
+        if not is_first:
+            self.switches += 1
+            logger.info("switched: %s", self._said())
+
+    def _user(self, name: str) -> Handler:
+        return lambda: self.use(name)
+
+    def use(self, name: str) -> dict[str, Any]:
+        """Lets rewritable packets leave through a provider while it works, or chooses again."""
+        self.manual = "" if name == AUTOMATIC else name
+        self.decide()
+        return {"use": name, "providers": self._provider_rows()}
+
+    # --- what is said ---------------------------------------------------------------------------
+
+    def _said(self) -> str:
+        """One line about all prefixes."""
+        return ", ".join(
+            f"{row['prefix']} leaves by {row['leaves_by'] or 'none'}"
+            + (f" ({row['provider']}: {row['why']})" if row["why"] else "")
+            for row in self._prefix_rows()
+        )
+
+    def _prefix_rows(self) -> list[dict[str, Any]]:
+        now_ns = time.monotonic_ns()
+        why = {one.table.name: one.liveness.why(now_ns) for one in self.providers}
+        rows = []
+        for row, prefix in zip(self.choice.rows, self.site.prefixes, strict=True):
+            address = format_locator(Locator(prefix.high + bytes(8)))
+            leaves_by = "" if row == NOWHERE else self.site.prefixes[row].provider
+            rows.append(
+                {
+                    "prefix": f"{address}/{self.site.bits}",
+                    "provider": prefix.provider,
+                    "leaves_by": leaves_by,
+                    "why": why[prefix.provider],
+                }
+            )
+        return rows
+
+    def _provider_rows(self) -> list[dict[str, Any]]:
+        now_ns = time.monotonic_ns()
+        return [
+            {
+                "provider": one.table.name,
+                "uplink": one.table.uplink,
+                "works": one.liveness.works(now_ns),
+                "why": one.liveness.why(now_ns),
+                "gateway": format_locator(one.gateway.address)
+                if one.gateway is not None and one.gateway.address is not None
+                else "",
+                "priority": one.table.priority,
+                "weight": one.table.weight,
+            }
+            for one in self.providers
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """What ``noid border status`` shows."""
+        return {
+            "version": __version__,
+            "use": self.manual or AUTOMATIC,
+            "providers": self._provider_rows(),
+            "prefixes": self._prefix_rows(),
+            "lans": list(self.config.border.lans),
+            "switches": self.switches,
+            "restored": self.restored,
+            "troubles": sorted(self.troubles.values()),
+            "counters": self.plane.counters(),
+        }

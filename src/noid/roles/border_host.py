@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""What a border sets on its host besides the programs: routes by source, and the answer to senders.
+
+Each is compared with what the kernel has, so that what others remove comes back.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from ipaddress import IPv6Network
+from typing import Final
+
+from noid.border_config import BorderConfig, BorderSection
+from noid.errors import ShimError, Unsupported
+from noid.host import gateways, nftables
+from noid.host.gateways import Gateway, SourceRule
+
+NFT_TABLE: Final = "noid_border"
+NFT_PRIORITY: Final = -350
+"""Before connections are tracked: what is refused makes no entry."""
+NO_NFT: Final = (
+    "senders whose uplink does not work get no code 5, but code 0 from the routes: "
+    "install the package nftables"
+)
+
+
+def wanted_rules(config: BorderConfig) -> set[SourceRule]:
+    """Packets to the inside follow the main table, others that of the provider of their source."""
+    section = config.border
+    site = [IPv6Network(text) for one in section.providers for text in one.prefixes]
+    rules = {
+        SourceRule(section.rule_priority, gateways.MAIN, destination=one)
+        for one in (*site, *config.inside())
+    }
+    for number, one in enumerate(section.providers):
+        for text in one.prefixes:
+            table = section.table + number
+            rules.add(SourceRule(section.rule_priority + 1, table, source=IPv6Network(text)))
+    return rules
+
+
+def keep_rules(config: BorderConfig) -> int:
+    """Adds the rules that are missing and deletes those of our priorities that are none of ours.
+
+    Returns:
+        How many were not as wanted.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    wanted = wanted_rules(config)
+    found = gateways.rules(_priorities(config.border))
+    for rule in sorted(wanted - found, key=lambda one: one.priority):
+        gateways.add_rule(rule)
+    for rule in found - wanted:
+        gateways.delete_rule(rule)
+    return len(wanted ^ found)
+
+
+def keep_routes(section: BorderSection, wanted: Mapping[int, tuple[int, Gateway]]) -> None:
+    """Keeps one default route in the table of each provider, and behind it one that answers.
+
+    Args:
+        section: the configuration.
+        wanted: the device and the gateway of those providers that have one, by their numbers.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    for number in range(len(section.providers)):
+        table = section.table + number
+        found = gateways.defaults(table)
+        if 0 not in found:
+            gateways.put_unreachable(table)
+        device, gateway = wanted.get(number, (0, None))
+        if gateway is not None and found.get(device) != gateway:
+            gateways.put_default(table, device, gateway)
+        for other, through in found.items():
+            if other not in (0, device) and through is not None:
+                gateways.delete_default(table, other, through)
+
+
+def keep_answer(mark: int) -> bool:
+    """Has packets with our mark answered by destination unreachable, code 5 (RFC 4443 §3.1).
+
+    The kernel limits the rate of these answers (net.ipv6.icmp.ratelimit).
+
+    Returns:
+        Whether the rule was missing.
+
+    Raises:
+        ShimError: nftables is not installed, or refuses.
+    """
+    tables = (entry.get("table", {}) for entry in nftables.listed("list tables ip6"))
+    if any(table.get("name") == NFT_TABLE for table in tables):
+        return False
+    _put_answer(mark)
+    return True
+
+
+def begin_answer(mark: int) -> str:
+    """Does so at the start, in the place of what an earlier daemon left.
+
+    Returns:
+        What is wrong if it cannot be done; empty if nothing is.
+    """
+    try:
+        _put_answer(mark)
+    except Unsupported:
+        return NO_NFT
+    except ShimError as error:
+        return f"senders get code 0 instead of code 5: {error}"
+    return ""
+
+
+def take_down(config: BorderConfig) -> list[str]:
+    """Removes the rules, the routes and the answer; says what, piece by piece.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    removed = []
+    section = config.border
+    for rule in gateways.rules(_priorities(section)):
+        gateways.delete_rule(rule)
+        removed.append(f"rule {rule.priority} to table {rule.table}")
+    for number in range(len(section.providers)):
+        table = section.table + number
+        found = gateways.defaults(table)
+        for device, through in found.items():
+            if through is None:
+                gateways.delete_unreachable(table)
+            else:
+                gateways.delete_default(table, device, through)
+        removed += [f"routes of table {table}"] * bool(found)
+    with contextlib.suppress(ShimError):
+        nftables.run(f"delete table ip6 {NFT_TABLE}\n")
+        removed.append(f"nftables table {NFT_TABLE}")
+    return removed
+
+
+def _priorities(section: BorderSection) -> tuple[int, int]:
+    return section.rule_priority, section.rule_priority + 1
+
+
+def _put_answer(mark: int) -> None:
+    name = f"ip6 {NFT_TABLE}"
+    hook = f"type filter hook prerouting priority {NFT_PRIORITY}; policy accept;"
+    rule = f"meta mark {mark} reject with icmpv6 type policy-fail"
+    nftables.run(
+        f"add table {name}\ndelete table {name}\n"
+        f"table {name} {{ chain refused {{ {hook} {rule}\n }} }}\n"
+    )

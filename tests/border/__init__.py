@@ -1,0 +1,1 @@
+"""The border of a site: configuration, law, programs, daemon."""
