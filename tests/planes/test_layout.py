@@ -32,9 +32,9 @@ PADDING = "reserved"
 
 
 class Structures:
-    """The structs of the compiled object: where each has its members."""
+    """The structs of a compiled object, by default the host's: where each has its members."""
 
-    def __init__(self) -> None:
+    def __init__(self, code: bytes = b"") -> None:
         self.bpf = libbpf.library()
         pointer, number = ctypes.c_void_p, ctypes.c_uint32
         for name, returned, arguments in (
@@ -46,7 +46,7 @@ class Structures:
         ):
             function = getattr(self.bpf, name)
             function.restype, function.argtypes = returned, arguments
-        code = object_code()
+        code = code or object_code()
         self._object = self.bpf.bpf_object__open_mem(code, len(code), None)
         self._btf = self.bpf.bpf_object__btf(self._object)
 

@@ -180,7 +180,7 @@ class Border:
         site = self.config.site({one.table.uplink: one.index for one in self.providers})
         if site != self.site or self._told is None:
             self.site = site
-            self.plane.put_site(site)
+            self.plane.tables.put_site(site)
         elif any(self._told[0].works >> row & 1 for row in self._failed_rows()):
             self.decide()  # before anything else
         self._keep(links)
@@ -274,7 +274,7 @@ class Border:
         )
         if self._told == (choice, self.manual):
             return
-        self.plane.put_choice(self.site, choice, self.manual)
+        self.plane.tables.put_choice(self.site, choice, self.manual)
         is_first, self._told, self.choice = self._told is None, (choice, self.manual), choice
         if not is_first:
             self.switches += 1
@@ -344,5 +344,5 @@ class Border:
             "switches": self.switches,
             "restored": self.restored,
             "troubles": sorted(self.troubles.values()),
-            "counters": self.plane.counters(),
+            "counters": self.plane.tables.counters(),
         }

@@ -143,10 +143,13 @@ def _priorities(section: BorderSection) -> tuple[int, int]:
 
 
 def _put_answer(mark: int) -> None:
-    name = f"ip6 {NFT_TABLE}"
-    hook = f"type filter hook prerouting priority {NFT_PRIORITY}; policy accept;"
-    rule = f"meta mark {mark} reject with icmpv6 type policy-fail"
-    nftables.run(
-        f"add table {name}\ndelete table {name}\n"
-        f"table {name} {{ chain refused {{ {hook} {rule}\n }} }}\n"
-    )
+    nftables.run(f"""\
+add table ip6 {NFT_TABLE}
+delete table ip6 {NFT_TABLE}
+table ip6 {NFT_TABLE} {{
+  chain refused {{
+    type filter hook prerouting priority {NFT_PRIORITY}; policy accept;
+    meta mark {mark} reject with icmpv6 type policy-fail
+  }}
+}}
+""")

@@ -28,6 +28,61 @@ FIRST = tables.ROW.pack(0)
 PINNED = ("choices", "border_counts")
 
 
+class Tables:
+    """The tables of programs that are loaded.
+
+    Args:
+        programs: they.
+    """
+
+    def __init__(self, programs: libbpf.Programs) -> None:
+        self.descriptors = programs.maps
+        self._rows_put: set[bytes] = set()
+        self._prefixes, self._rows, self._choices = (
+            libbpf.Table(programs.maps[name], *tables.TABLES[name])
+            for name in ("prefixes", "rows", "choices")
+        )
+
+    def put_site(self, site: Site) -> None:
+        """Fills the tables of prefixes; those that are gone are no part of the site any more."""
+        for high in self._rows_put - site.rows.keys():
+            self._rows.remove(high)
+        for row, prefix in enumerate(site.prefixes):
+            self._prefixes.put(tables.ROW.pack(row), tables.prefix_entry(prefix))
+            self._rows.put(prefix.high, tables.ROW.pack(row))
+        self._rows_put = set(site.rows)
+
+    def put_choice(self, site: Site, choice: Choice, manual: str = "") -> None:
+        """Switches: one update of one entry."""
+        self._choices.put(FIRST, tables.choice_entry(site, choice, manual))
+
+    def counters(self) -> dict[str, int]:
+        """What the programs have counted since they were loaded, on all processors together."""
+        processors = libbpf.processors()
+        octets_each = tables.COUNT.size * processors
+        table = libbpf.Table(self.descriptors["border_counts"], tables.ROW.size, octets_each)
+        found = {}
+        for number, name in enumerate(tables.COUNTS):
+            octets = table.find(tables.ROW.pack(number)) or b""
+            found[name] = sum(one for (one,) in tables.COUNT.iter_unpack(octets))
+        return found
+
+
+def load(directory: Path, constants: bytes) -> libbpf.Programs:
+    """The programs, in the kernel.
+
+    Args:
+        directory: where the words of the verifier go if it refuses them.
+        constants: as ``border_tables.settings`` makes them.
+
+    Raises:
+        ShimError: the kernel or the installation lacks something, or refuses.
+    """
+    return libbpf.Programs(
+        object_code(OBJECT), sizes={}, constants=constants, log_path=directory / LOG_NAME
+    )
+
+
 class BorderPlane:
     """What a border has in the kernel.
 
@@ -39,7 +94,12 @@ class BorderPlane:
         codepoints: the numbers of the protocol.
         mark: of packets that are refused.
         inside: further prefixes that need no uplink.
+
+    Attributes:
+        tables: those of the programs, once these are loaded.
     """
+
+    tables: Tables
 
     def __init__(
         self,
@@ -58,7 +118,6 @@ class BorderPlane:
         self._constants = tables.settings(codepoints, mark, inside)
         self._programs: libbpf.Programs | None = None
         self._attached: dict[int, str] = {}
-        self._rows: set[bytes] = set()
         self._pinned = False
 
     def open(self) -> str:
@@ -71,12 +130,8 @@ class BorderPlane:
             ShimError: the kernel or the installation lacks something, or refuses.
         """
         prepare_pins(self.pins, key="border.pins")
-        self._programs = libbpf.Programs(
-            object_code(OBJECT),
-            sizes={},
-            constants=self._constants,
-            log_path=self._directory / LOG_NAME,
-        )
+        self._programs = load(self._directory, self._constants)
+        self.tables = Tables(self._programs)
         left = left_choice(self.pins)
         return "" if left is None else tables.manual_of(left)
 
@@ -86,20 +141,6 @@ class BorderPlane:
         if self._programs is not None:
             self._programs.close()
             self._programs = None
-
-    def put_site(self, site: Site) -> None:
-        """Fills the tables of prefixes; those that are gone are no part of the site any more."""
-        prefixes, rows = self._table("prefixes"), self._table("rows")
-        for high in self._rows - site.rows.keys():
-            rows.remove(high)
-        for row, prefix in enumerate(site.prefixes):
-            prefixes.put(tables.ROW.pack(row), tables.prefix_entry(prefix))
-            rows.put(prefix.high, tables.ROW.pack(row))
-        self._rows = set(site.rows)
-
-    def put_choice(self, site: Site, choice: Choice, manual: str) -> None:
-        """Switches: one update of one entry."""
-        self._table("choices").put(FIRST, tables.choice_entry(site, choice, manual))
 
     def attach(self, lans: Sequence[Link], uplinks: Sequence[Link]) -> None:
         """Puts the programs on the devices that lack them, and takes them off all others.
@@ -116,11 +157,6 @@ class BorderPlane:
                 self._attached[one.index] = one.name
         if not self._pinned:
             self._pin()
-
-    def counters(self) -> dict[str, int]:
-        """What the programs have counted since they were loaded."""
-        assert self._programs is not None
-        return read_counts(self._programs.maps["border_counts"])
 
     def _programs_of(self, link: Link, *, is_lan: bool) -> dict[str, int]:
         assert self._programs is not None
@@ -146,10 +182,6 @@ class BorderPlane:
             libbpf.pin(self._programs.maps[name], _pin_of(self.pins, name))
         self._pinned = True
 
-    def _table(self, name: str) -> libbpf.Table:
-        assert self._programs is not None
-        return libbpf.Table(self._programs.maps[name], *tables.TABLES[name])
-
 
 def left_choice(pins: Path) -> bytes | None:
     """The entry that says which uplink is in use, as a daemon of this user has left it."""
@@ -160,17 +192,6 @@ def left_choice(pins: Path) -> bytes | None:
         return libbpf.Table(descriptor, *tables.TABLES["choices"]).find(FIRST)
     finally:
         os.close(descriptor)
-
-
-def read_counts(descriptor: int) -> dict[str, int]:
-    """The counters of all processors together, by name."""
-    processors = libbpf.processors()
-    table = libbpf.Table(descriptor, tables.ROW.size, tables.COUNT.size * processors)
-    found = {}
-    for number, name in enumerate(tables.COUNTS):
-        octets = table.find(tables.ROW.pack(number)) or b""
-        found[name] = sum(one for (one,) in tables.COUNT.iter_unpack(octets))
-    return found
 
 
 def take_down(pins: Path, devices: Collection[str], network: HostNetwork) -> Iterator[str]:

@@ -201,6 +201,17 @@ class Programs:
         Raises:
             PlatformError: the kernel refuses, or the sum is wrong afterwards.
         """
+        return self._try_out(program, packet, context, flags, is_whole=False)[:2]
+
+    def try_out_whole(
+        self, program: str, packet: bytes, context: bytes, *, flags: int = 0
+    ) -> tuple[int, bytes, bytes]:
+        """Does so with a whole ``struct __sk_buff``, and returns that afterwards too."""
+        return self._try_out(program, packet, context, flags, is_whole=True)
+
+    def _try_out(
+        self, program: str, packet: bytes, context: bytes, flags: int, *, is_whole: bool
+    ) -> tuple[int, bytes, bytes]:
         room = ctypes.create_string_buffer(len(packet) + 256)
         taken = ctypes.create_string_buffer(packet, len(packet))
         given = ctypes.create_string_buffer(context, len(context)) if context else None
@@ -211,12 +222,15 @@ class Programs:
             data_out=ctypes.addressof(room),
             data_size_out=len(room),
             ctx_in=ctypes.addressof(given) if given is not None else None,
+            ctx_out=ctypes.addressof(given) if given is not None and is_whole else None,
             ctx_size_in=len(context),
+            ctx_size_out=len(context) if is_whole else 0,
             flags=flags,
         )
         if self.bpf.bpf_prog_test_run_opts(self.programs[program], ctypes.byref(options)) < 0:
             raise _failure(f"try out {program}")
-        return options.retval, room.raw[: options.data_size_out]
+        after = given.raw if given is not None else b""
+        return options.retval, room.raw[: options.data_size_out], after
 
 
 class Table:

@@ -1,0 +1,113 @@
+"""The configuration of a border is taken as a whole, or refused with the key and the reason."""
+
+from ipaddress import IPv6Network
+from pathlib import Path
+
+import pytest
+
+from noid.border_config import load_border_config, parse_border_config
+from noid.cli.border import RUN_EXAMPLE
+from noid.constants import (
+    BORDER_INSIDE_MAX,
+    BORDER_LANS_MAX,
+    BORDER_PREFIXES_MAX,
+    BORDER_PROVIDERS_MAX,
+)
+from noid.errors import ConfigError
+from noid.flows.border import SitePrefix
+from noid.locators import parse_locator
+
+ONE = 'name = "one"\nuplink = "wan1"\nprefixes = ["2001:db8:1::/48"]'
+TWO = 'name = "two"\nuplink = "wan2"\nprefixes = ["2001:db8:2::/48"]'
+
+
+def text(*providers: str, lans: str = '["lan0"]', more: str = "", behind: str = "") -> str:
+    tables = "".join(f"[[border.providers]]\n{one}\n" for one in providers)
+    return f"[border]\nlans = {lans}\n{more}\n{tables}\n{behind}"
+
+
+def test_the_example_of_the_help_is_a_configuration() -> None:
+    example = RUN_EXAMPLE[RUN_EXAMPLE.index("  [border]") :]
+    config = parse_border_config(example)
+    site = config.site({"wan1": 7})
+    assert site.bits == 48
+    assert site.inside == (IPv6Network("fc00::/7"),)
+    assert site.prefixes == (
+        SitePrefix(parse_locator("2001:db8:1::")[:8], 7, "one"),
+        SitePrefix(parse_locator("2001:db8:2::")[:8], 0, "two"),
+    )
+
+
+REFUSALS = {
+    "border.lans": [
+        text(ONE, lans="[]"),
+        text(ONE, lans='["lan0", "lan0"]'),
+        text(ONE, lans=str([f"lan{one}" for one in range(BORDER_LANS_MAX + 1)])),
+        text(ONE, lans='"lan0"'),
+    ],
+    "border.lans[0]": [text(ONE, lans='["a b"]'), text(ONE, lans='["sixteen-letters-"]')],
+    "border.providers": [
+        text(more="providers = []"),
+        text(*[ONE.replace("one", f"n{one}").replace("wan1", f"w{one}").replace(":1:", f":{one:x}:")
+               for one in range(BORDER_PROVIDERS_MAX + 1)]),
+        text('name = "one"\nprefixes = '
+             + str([f"2001:db8:{one:x}::/48" for one in range(BORDER_PREFIXES_MAX + 1)])),
+        text(),
+    ],
+    "border.providers[0].uplink": [text(ONE, lans='["wan1"]')],
+    "border.providers[1].uplink": [text(ONE, TWO.replace("wan2", "wan1"))],
+    "border.providers[1].name": [text(ONE, TWO.replace("two", "one"))],
+    "border.providers[0].name": [
+        text(ONE.replace("one", "auto")),
+        text(ONE.replace('"one"', '"no space"')),
+    ],
+    "border.providers[0].prefixes": [
+        text(ONE.replace("/48", "/47")),
+        text(ONE.replace("/48", "/65")),
+        text(ONE.replace("1::/48", "1::1/48")),
+        text(ONE.replace('["2001:db8:1::/48"]', "[]")),
+        text(ONE.replace('["', '["192.0.2.0/24", "')),
+    ],
+    "border.providers[1].prefixes": [
+        text(ONE, TWO.replace("/48", "/56")),
+        text(ONE, TWO.replace(":2:", ":1:")),
+    ],
+    "border.providers[0].gateway": [
+        text(ONE + '\ngateway = "router"'),
+        text(ONE.replace('uplink = "wan1"', 'gateway = "fe80::1"')),
+    ],
+    "border.inside": [
+        text(ONE, more='inside = ["ULA"]'),
+        text(ONE, more=f"inside = {[f'fd{one:02x}::/16' for one in range(BORDER_INSIDE_MAX + 1)]}"),
+    ],
+    "border.hold_s": [text(ONE, more="hold_s = -1"), text(ONE, more='hold_s = "long"')],
+    "border.mark": [text(ONE, more="mark = 0")],
+    "border.table": [text(ONE, more="table = 254")],
+    "border.rule_priority": [text(ONE, more="rule_priority = 32766")],
+    "border.hook": [text(ONE, more='hook = "xdp"')],
+    "border.lan": [text(ONE, more='lan = "lan0"')],
+    "border.providers[0].metric": [text(ONE + "\nmetric = 1")],
+    "codepoints.fixed_first": [text(ONE, behind="[codepoints]\nfixed_first = 225")],
+    "codepoints.rewritable_first": [text(ONE, behind="[codepoints]\nrewritable_first = 6")],
+    "border": ["", "[codepoints]"],
+    "here": ["[border"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"), [(key, one) for key in REFUSALS for one in REFUSALS[key]]
+)
+def test_what_cannot_be_is_refused_with_its_key(key: str, wrong: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        parse_border_config(wrong, origin="here")
+    assert refusal.value.key == key
+    assert refusal.value.why
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_border_config(tmp_path / "nowhere.toml")
+    (tmp_path / "latin.toml").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_border_config(tmp_path / "latin.toml")

@@ -1,0 +1,152 @@
+"""The programs of a border in the kernel do what its law says, and share its layouts."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from noid.flows.border import Choice, Outcome, Site, SitePrefix
+from noid.locators import parse_locator
+from noid.planes.bpf import border_tables as tables
+from noid.planes.bpf import libbpf
+from noid.planes.bpf.border import OBJECT
+from noid.planes.bpf.pins import object_code
+from tests.border import packets
+from tests.border.packets import FIXED, REWRITABLE
+from tests.border.play import ETHERNET, LOOPBACK, MARK, Programs, play, stage
+from tests.border.test_law import packet
+from tests.dns.conftest import in_network_namespace
+from tests.planes.test_layout import Structures
+
+GENERATED = 6000
+SITE = Site(
+    48,
+    (
+        SitePrefix(parse_locator("2001:db8:1::")[:8], LOOPBACK, "one"),
+        SitePrefix(parse_locator("2001:db8:2::")[:8], 77, "two"),
+    ),
+)
+FIRST_DOWN = Choice((1, 1), 0b10)
+
+
+def test_the_programs_do_what_the_law_says(tmp_path: Path) -> None:
+    def run() -> None:
+        with stage(tmp_path) as made:
+            assert not play(made, 20261129, GENERATED)
+            assert set(made.outcomes) == {
+                *("leaving passed", "leaving rewritten", "leaving refused"),
+                *("departing passed", "departing dropped"),
+                *("arriving passed", "arriving dropped"),
+            }, "each was met"
+
+    in_network_namespace(run)
+
+
+def test_a_difference_would_be_found(tmp_path: Path) -> None:
+    def run() -> None:
+        with stage(tmp_path) as made:
+            tables_of_none = made.programs[0].tables
+            site = Site(SITE.bits, SITE.prefixes)
+            tables_of_none.put_site(site)
+            tables_of_none.put_choice(site, Choice((0, 1), 0b11))
+            assert made.differences(site, FIRST_DOWN, packet(REWRITABLE[0]))
+
+    in_network_namespace(run)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    made = Programs(tmp_path, 0)
+    made.tables.put_site(SITE)
+    made.tables.put_choice(SITE, FIRST_DOWN)
+    return made
+
+
+def test_everything_is_counted(programs: Programs) -> None:
+    programs.leaving(packet(REWRITABLE[0]))
+    for _ in range(2):
+        programs.leaving(packet(FIXED[0]))
+    for _ in range(3):
+        programs.departing(packet(FIXED[0]))
+    for _ in range(4):
+        programs.departing(packet(FIXED[0], "2001:db8:3::1"))
+    for _ in range(5):
+        programs.departing(packet(FIXED[0], "2001:db8:2::1"))
+    for _ in range(6):
+        programs.arriving(packet(FIXED[0]))
+    assert programs.tables.counters() == dict(zip(tables.COUNTS, range(1, 7), strict=True))
+
+
+def test_the_router_itself_may_send_from_any_source(programs: Programs) -> None:
+    foreign = packet(FIXED[0], "2001:db8:3::1")
+    assert programs.departing(foreign, incoming=0).outcome is Outcome.PASSED
+
+
+def test_a_sum_of_the_device_stays_right(programs: Programs) -> None:
+    judged = programs.leaving(packet(REWRITABLE[0]), flags=libbpf.SUMMED_UP)
+    assert judged.outcome is Outcome.REWRITTEN
+
+
+@pytest.mark.parametrize("name", ["leaving", "departing", "arriving"])
+def test_frames_of_a_vlan_on_the_device_and_other_protocols_pass(
+    programs: Programs, name: str
+) -> None:
+    spoofed = packet(FIXED[0], "2001:db8:1::1" if name == "arriving" else "2001:db8:3::1")
+    tagged = ETHERNET[:12] + b"\x81\x00\x00\x07" + ETHERNET[12:] + spoofed
+    other = ETHERNET[:12] + b"\x08\x00" + spoofed
+    for octets in (tagged, other):
+        verdict, after = programs.loaded.try_out(f"border_{name}", octets)
+        assert (verdict, after) == (0xFFFFFFFF, octets)
+
+
+def test_frames_for_others_are_not_touched(programs: Programs) -> None:
+    octets = b"\x02\x00\x00\x00\x00\x09" + ETHERNET[6:] + packet(REWRITABLE[0])
+    assert programs.loaded.try_out("border_leaving", octets) == (0xFFFFFFFF, octets)
+
+
+@pytest.mark.parametrize("name", ["leaving", "departing", "arriving"])
+def test_programs_without_a_link_layer_header_do_the_same(programs: Programs, name: str) -> None:
+    # BPF_PROG_TEST_RUN takes an Ethernet header off; so the packet begins with 14 octets more.
+    spoofed = packet(REWRITABLE[0])
+    before = programs.tables.counters()
+    programs.loaded.try_out(f"border_{name}_bare", ETHERNET + spoofed)
+    assert programs.tables.counters() == before, "it looked for IPv6 at the front, found zeros"
+
+
+def test_without_tables_every_packet_passes(tmp_path: Path) -> None:
+    empty = Programs(tmp_path, 0)
+    chance = random.Random(7)
+    for _ in range(50):
+        octets = packets.packet(chance, SITE)
+        assert empty.leaving(octets).outcome is Outcome.PASSED
+        assert empty.arriving(octets).outcome is Outcome.PASSED
+
+
+def test_prefixes_that_left_the_site_are_no_part_of_it(programs: Programs) -> None:
+    other = Site(48, (SITE.prefixes[1], SitePrefix(parse_locator("2001:db8:9::")[:8], 1, "one")))
+    programs.tables.put_site(other)
+    assert programs.arriving(packet(FIXED[0])).outcome is Outcome.PASSED
+    for source in ("2001:db8:2::1", "2001:db8:9::1"):
+        assert programs.arriving(packet(FIXED[0], source)).outcome is Outcome.DROPPED
+
+
+def test_the_layouts_are_those_of_the_object() -> None:
+    structures = Structures(object_code(OBJECT))
+    for name, layout in (
+        ("border_settings", tables.SETTINGS),
+        ("prefix", tables.PREFIX),
+        ("choice", tables.CHOICE),
+        ("inside", tables.INSIDE),
+    ):
+        assert structures.octets(name) == layout.size
+    entry = tables.choice_entry(SITE, FIRST_DOWN, "two")
+    places = structures.places("choice")
+    assert entry[places["mask"]] == bytes.fromhex("ffffffffffff0000")
+    assert entry[places["row"]][:3] == bytes((1, 1, 0xFF))
+    assert entry[places["manual"]].rstrip(b"\0") == b"two"
+    assert tables.manual_of(entry) == "two"
+    settings = tables.settings(packets.CODEPOINTS, MARK, packets.INSIDE)
+    places = structures.places("border_settings")
+    assert settings[places["inside_count"]] == b"\x02"
+    assert settings[places["rewritable_first"]] == b"\xe0"
+    structures.close()

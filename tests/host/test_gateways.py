@@ -1,0 +1,108 @@
+"""Links, next hops and neighbours as the kernel has them; routes and rules by source."""
+
+import subprocess
+from ipaddress import IPv6Network
+
+import pytest
+
+from noid.errors import PlatformError
+from noid.host import gateways
+from noid.host.gateways import Gateway, SourceRule
+from noid.lab.waiting import wait_for
+from noid.locators import parse_locator
+from tests.dns.conftest import in_network_namespace, ip
+
+TABLE = 0x6D3700
+ROUTER = parse_locator("2001:db8:f::1")
+
+
+def prepare() -> int:
+    ip("link add up1 type veth peer name far1")
+    for name in ("lo", "up1", "far1"):
+        ip(f"link set {name} up")
+    ip("addr add 2001:db8:f::2/64 dev up1 nodad")
+    return gateways.links()["up1"].index
+
+
+def test_links_say_whether_they_carry() -> None:
+    def run() -> None:
+        prepare()
+        found = gateways.links()
+        assert found["up1"].carries
+        assert found["up1"].has_ethernet
+        assert not found["lo"].has_ethernet
+        ip("link set far1 down")
+        wait_for("carrier lost", lambda: not gateways.links()["up1"].carries, 5)
+
+    in_network_namespace(run)
+
+
+def test_the_gateway_is_that_of_the_default_route_of_the_device() -> None:
+    def run() -> None:
+        device = prepare()
+        assert gateways.gateway_of(device) is None
+        ip("route add default via 2001:db8:f::1 dev up1")
+        assert gateways.gateway_of(device) == Gateway(ROUTER)
+        ip("route del default")
+        ip("route add default dev up1")
+        assert gateways.gateway_of(device) == Gateway(None)
+        assert gateways.gateway_of(gateways.links()["far1"].index) is None
+        ip("route del default dev up1")
+        ip("route add unreachable default")
+        assert gateways.gateway_of(device) is None
+        assert gateways.gateway_of(9999) is None
+
+    in_network_namespace(run)
+
+
+def test_a_gateway_that_does_not_answer_is_found_out() -> None:
+    def run() -> None:
+        device = prepare()
+        assert gateways.answers(device, ROUTER) is None
+        gateways.ask_for(device, ROUTER)
+        wait_for("not found", lambda: gateways.answers(device, ROUTER) is False, 20)
+        ip("neigh replace 2001:db8:f::1 lladdr 02:00:00:00:00:01 dev up1")
+        assert gateways.answers(device, ROUTER) is True
+
+    in_network_namespace(run)
+
+
+def test_default_routes_of_a_table_come_and_go() -> None:
+    def run() -> None:
+        device = prepare()
+        assert gateways.defaults(TABLE) == {}
+        for _ in range(2):
+            gateways.put_unreachable(TABLE)
+            gateways.put_default(TABLE, device, Gateway(ROUTER))
+        assert gateways.defaults(TABLE) == {0: None, device: Gateway(ROUTER)}
+        other = Gateway(parse_locator("2001:db8:f::9"))
+        gateways.put_default(TABLE, device, other)
+        assert gateways.defaults(TABLE)[device] == other
+        for _ in range(2):
+            gateways.delete_default(TABLE, device, other)
+            gateways.delete_unreachable(TABLE)
+        assert gateways.defaults(TABLE) == {}
+        with pytest.raises(PlatformError, match="default route"):
+            gateways.put_default(TABLE, 9999, Gateway(ROUTER))
+
+    in_network_namespace(run)
+
+
+def test_rules_come_and_go_once() -> None:
+    def run() -> None:
+        wanted = {
+            SourceRule(50, gateways.MAIN, destination=IPv6Network("fc00::/7")),
+            SourceRule(51, TABLE, source=IPv6Network("2001:db8:1::/48")),
+        }
+        for _ in range(2):
+            for rule in wanted:
+                gateways.add_rule(rule)
+        listed = subprocess.run(["ip", "-6", "rule"], capture_output=True, text=True, check=True)
+        assert listed.stdout.count("2001:db8:1::/48") == 1
+        assert gateways.rules((50, 51)) == wanted
+        for _ in range(2):
+            for rule in wanted:
+                gateways.delete_rule(rule)
+        assert gateways.rules((50, 51)) == set()
+
+    in_network_namespace(run)

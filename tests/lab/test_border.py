@@ -1,0 +1,224 @@
+"""The border of a site: connections go on when an uplink fails, and without their daemon."""
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noid.control.channel import answers, ask
+from noid.lab import inventory
+from noid.lab.lab import Lab
+from noid.lab.processes import Process
+from noid.lab.sites import LAN_DEVICE, border_toml, site_plan
+from noid.lab.topology import BORDER
+from tests.lab.conversations import (
+    assert_no_errors,
+    establish_context,
+    serve_echoes,
+    tcp,
+)
+
+FIRST, SECOND = "2001:db8:1:a::a", "2001:db8:2:a::a"
+CONNECT = """
+import errno, socket, sys
+with socket.socket(socket.AF_INET6) as one:
+    one.bind((sys.argv[1], 0))
+    one.settimeout(20)
+    print(errno.errorcode.get(one.connect_ex((sys.argv[2], 9)), "timeout"))
+"""
+NOID = (sys.executable, "-m", "noid", "border")
+
+
+class BorderLab:
+    """A lab with a border, and the border's daemon."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.config = lab.directory / f"{BORDER}.toml"
+        self.socket = lab.directory / f"{BORDER}.sock"
+        self.config.write_text(border_toml(lab.directory), encoding="utf-8")
+        self.process: Process
+
+    def start(self) -> None:
+        command = [*NOID, "run", "--config", str(self.config)]
+        self.process = self.lab.spawn(BORDER, command, name=f"noid-{BORDER}")
+        self.lab.wait_for(
+            "the border answers",
+            lambda: answers(self.socket) or not self.process.running,
+            10,
+        )
+        assert self.process.running, self.process.output()
+
+    def run(self, *words: str) -> str:
+        """What a command of noid border says on the router."""
+        done = self.lab.run(BORDER, [*NOID, *words])
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = ask(self.socket, "status")
+        return found
+
+    def count(self, name: str) -> int:
+        return int(self.status()["counters"][name])
+
+    def leaves_by(self) -> list[str]:
+        return [row["leaves_by"] for row in self.status()["prefixes"]]
+
+    def wait_leaves_by(self, *providers: str) -> None:
+        wanted = list(providers)
+        self.lab.wait_for(f"leave by {wanted}", lambda: self.leaves_by() == wanted, 10)
+
+    @contextlib.contextmanager
+    def carrier_lost(self, number: int) -> Iterator[None]:
+        """The end of the provider's line is dead while the block runs."""
+        self.link(f"isp{number}", "custa", "down")
+        try:
+            yield
+        finally:
+            self.link(f"isp{number}", "custa", "up")
+            # The kernel has deleted the routes of the provider by that interface.
+            prefix = f"2001:db8:{number}"
+            words = f"route replace {prefix}:a::/64 via {prefix}:fa::2".split()
+            assert self.lab.run(f"isp{number}", ["ip", "-6", *words]).returncode == 0
+            self.wait_leaves_by("isp1", "isp2")
+
+    def sysctl(self, node: str, setting: str) -> None:
+        assert self.lab.run(node, ["sysctl", "-w", setting]).returncode == 0
+
+    def link(self, node: str, interface: str, state: str) -> None:
+        done = self.lab.run(node, ["ip", "link", "set", interface, state])
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def site(lab_machine: None) -> Iterator[BorderLab]:
+    with Lab.create(plane="bpf", plan=site_plan()) as lab:
+        serve_echoes(lab)
+        made = BorderLab(lab)
+        for number in (1, 2):
+            # Or a line that was dead would have lost its addresses with its carrier.
+            made.sysctl(f"isp{number}", "net.ipv6.conf.custa.keep_addr_on_down=1")
+        made.start()
+        establish_context(lab)
+        yield made
+        assert_no_errors(lab)
+        assert " ERROR " not in made.process.output()
+
+
+def test_a_connection_goes_on_when_its_uplink_loses_the_carrier(site: BorderLab) -> None:
+    with tcp(site.lab, "a") as conversation:
+        conversation.echoes()
+        before = site.count("packets rewritten")
+        with site.carrier_lost(1):
+            conversation.echoes()
+            site.wait_leaves_by("isp2", "isp2")
+            conversation.echoes()
+            assert site.count("packets rewritten") > before
+        conversation.echoes()
+
+
+def test_the_operator_moves_what_may_be_rewritten_and_back(site: BorderLab) -> None:
+    with tcp(site.lab, "a") as conversation:
+        conversation.echoes()
+        said = json.loads(site.run("use", "isp2", "--json", "--socket", str(site.socket)))
+        assert said["use"] == "isp2"
+        assert site.leaves_by() == ["isp2", "isp2"]
+        before = site.count("packets rewritten")
+        conversation.echoes()
+        assert site.count("packets rewritten") > before
+        plain = site.lab.run("a", ["ping", "-c1", "-W5", "-I", FIRST, "2001:db8:c::53"])
+        assert plain.returncode == 0, "plain packets keep their uplink"
+        assert "isp1" in site.run("use", "auto", "--socket", str(site.socket))
+        assert site.leaves_by() == ["isp1", "isp2"]
+        conversation.echoes()
+
+
+def test_a_sender_of_plain_packets_hears_of_a_dead_uplink(site: BorderLab) -> None:
+    before = site.count("refused: no uplink works for them")
+    with site.carrier_lost(1):
+        site.wait_leaves_by("isp2", "isp2")
+        done = site.lab.run("a", [sys.executable, "-c", CONNECT, FIRST, "2001:db8:c::53"])
+        assert done.stdout == "EACCES\n", "as Linux takes code 5; code 0 is ENETUNREACH"
+        alive = site.lab.run("a", ["ping", "-c1", "-W5", "-I", SECOND, "2001:db8:c::53"])
+        assert alive.returncode == 0
+    assert site.count("refused: no uplink works for them") > before
+
+
+def test_spoofed_sources_neither_leave_nor_come_in(site: BorderLab) -> None:
+    lab = site.lab
+    for number, source in ((1, "2001:db8:99::1"), (2, "fd00::1")):
+        lab.run("a", ["ip", "-6", "addr", "add", f"{source}/128", "dev", "up0", "nodad"])
+        lab.run("a", ["ip", "-6", "rule", "add", "from", source, "lookup", "101"])
+        lab.run("a", ["ping", "-c1", "-W1", "-I", source, "2001:db8:c::53"])
+        lab.run("a", ["ip", "-6", "rule", "del", "from", source])
+        lab.run("a", ["ip", "-6", "addr", "del", f"{source}/128", "dev", "up0"])
+        assert site.count("dropped: source outside the site") >= number
+    inside = "2001:db8:2:a::66"
+    lab.run("isp1", ["ip", "-6", "addr", "add", f"{inside}/128", "dev", "lo", "nodad"])
+    lab.run("isp1", ["ping", "-c1", "-W1", "-I", inside, FIRST])
+    lab.run("isp1", ["ip", "-6", "addr", "del", f"{inside}/128", "dev", "lo"])
+    assert site.count("dropped: the site's source from outside") >= 1
+
+
+def test_rewriting_goes_on_without_the_daemon_and_the_next_takes_over(site: BorderLab) -> None:
+    with tcp(site.lab, "a") as conversation:
+        site.run("use", "isp2", "--socket", str(site.socket))
+        conversation.echoes()
+        site.process.popen.send_signal(signal.SIGKILL)
+        site.process.popen.wait()
+        # No packet can leave by isp1: whatever comes back has been rewritten.
+        site.lab.run("isp1", ["nft", "add table ip6 cut; add chain ip6 cut c { type filter hook "
+                              "prerouting priority 0; policy accept; iif custa meta l4proto "
+                              "224-231 drop; }"])  # fmt: skip
+        for _ in range(5):
+            conversation.echoes()
+        site.start()
+        assert site.leaves_by() == ["isp2", "isp2"], "the operator's choice is kept"
+        conversation.echoes()
+        site.lab.run("isp1", ["nft", "delete", "table", "ip6", "cut"])
+        site.run("use", "auto", "--socket", str(site.socket))
+        conversation.echoes()
+
+
+def test_what_others_remove_is_restored(site: BorderLab) -> None:
+    lab = site.lab
+    restored = site.status()["restored"]
+    assert lab.run(BORDER, ["nft", "flush", "ruleset"]).returncode == 0
+    assert lab.run(BORDER, ["ip", "-6", "rule", "del", "priority", "51"]).returncode == 0
+    pins = lab.directory / inventory.PINS / BORDER
+    for pin in pins.glob("link-*-ingress"):
+        pin.unlink()
+    lab.wait_for("restored", lambda: site.status()["restored"] >= restored + 2, 30)
+    assert "noid_border" in lab.run(BORDER, ["nft", "list", "ruleset"]).stdout
+    assert lab.run(BORDER, ["ip", "-6", "rule"]).stdout.count("\n51:") == 2
+    lab.wait_for("pinned", lambda: len(list(pins.glob("link-*-ingress"))) == 3, 10)
+
+
+def test_commands_say_what_to_do(site: BorderLab, tmp_path: Path) -> None:
+    said = site.run("status", "--socket", str(site.socket))
+    assert "provider isp1 on up1 by 2001:db8:1:fa::1: works" in said
+    unknown = site.lab.run(BORDER, [*NOID, "use", "isp3", "--socket", str(site.socket)])
+    assert unknown.returncode == 1
+    assert "there are isp1, isp2" in unknown.stderr
+    nowhere = site.lab.run(BORDER, [*NOID, "status", "--socket", str(tmp_path / "no.sock")])
+    assert "noid border run --config" in nowhere.stderr
+    running = site.lab.run(BORDER, [*NOID, "down", "--config", str(site.config)])
+    assert "stop it first" in running.stderr
+
+
+def test_taken_down_it_leaves_a_plain_router(site: BorderLab) -> None:
+    site.process.end()
+    assert json.loads(site.run("down", "--json", "--config", str(site.config)))["removed"]
+    assert "nothing to remove" in site.run("down", "--config", str(site.config))
+    assert "noid_border" not in site.lab.run(BORDER, ["nft", "list", "ruleset"]).stdout
+    assert "\n51:" not in site.lab.run(BORDER, ["ip", "-6", "rule"]).stdout
+    assert LAN_DEVICE in site.lab.run(BORDER, ["ip", "link"]).stdout
+    with tcp(site.lab, "a") as conversation:
+        conversation.echoes()
+    site.start()
