@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """The border of a site: configuration, law, programs, daemon."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Plays generated packets before the law of a border and its programs in the kernel.
 
     python -m tests.border COUNT [SEED]

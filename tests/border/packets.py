@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Packets about a site and its border, generated from a seed, and the sites they are about."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Plays packets before the law of a border and its programs in the kernel."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The configuration of a border is taken as a whole, or refused with the key and the reason."""
 
 from ipaddress import IPv6Network

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The law of a border: what is rewritten, refused, dropped, and which uplink is chosen."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """An uplink fails with its first bad sign, and works again when all were good for a time."""
 
 from noid.constants import NEVER, SECOND

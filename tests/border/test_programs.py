@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The programs of a border in the kernel do what its law says, and share its layouts."""
 
 import random

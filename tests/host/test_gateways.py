@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Links, next hops and neighbours as the kernel has them; routes and rules by source."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The border of a site: connections go on when an uplink fails, and without their daemon."""
 
 import contextlib
