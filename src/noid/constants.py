@@ -111,6 +111,8 @@ GAPS_USUAL: Final = 4
 many usual gaps as so many, or as UNANSWERED_PATIENCE: an outage is no habit."""
 ASK_WAIT_MIN: Final = MILLISECOND
 """The first UR over a pair that is suspected may stay unanswered for so long, at the least."""
+QUESTION_WAIT: Final = 250 * MILLISECOND
+"""And for so long where nothing speaks against the pair, which is asked for a proof [D41]."""
 VERDICT_WAIT_MIN: Final = 10 * MILLISECOND
 """The last UR over it stays unanswered for so long, at the least, before it is silent [D43]."""
 ASKS: Final = 8
@@ -142,9 +144,9 @@ REPEATS_MAX: Final = 3
 REPEATED_PIGGYBACK_TIME: Final = 1 * SECOND
 """The same packet on several probes within this time is delivered once."""
 SEARCH_INTERVAL_MIN: Final = 100 * MILLISECOND
-SEARCH_INTERVAL_MAX: Final = SECOND // 2
-"""A pair that was suspected without reason is not suspected again sooner than this; the interval
-doubles with each false alarm."""
+SEARCH_INTERVAL_MAX: Final = SECOND
+"""A pair that was suspected without reason is not suspected again sooner than the one, and as much
+later with each false alarm, up to the other: at most one question a second."""
 TOLERANCE_MAX: Final = SECOND // 2
 """T grows to twice a silence that proved harmless, but by that no further than this: a failure must
 be noticed and answered within a second and a few round trips."""

@@ -137,7 +137,7 @@ class Network:
             case RemoveFlow():
                 station.datapath.remove(output.local_label)
             case NoteHeard():
-                station.datapath.heard(output.local_label, self.now_ns)
+                station.datapath.heard(output.local_label, self.now_ns, unasked=output.unasked)
             case CheckIdle():
                 label = output.local_label
                 received_ns = station.datapath.received_ns(label)

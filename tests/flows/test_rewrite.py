@@ -351,6 +351,17 @@ def test_few_packets_that_are_not_tcp_are_no_silence_until_a_gap_is_known() -> N
     assert silences == [0] * UNANSWERED_MANY + [4 * SECOND]
 
 
+def test_an_answer_that_was_asked_for_does_not_shorten_the_gap() -> None:
+    watch = Watch()
+    for turn in range(20):
+        watch.heard(SECOND + turn * SECOND)
+        watch.heard(SECOND + turn * SECOND + MILLISECOND, unasked=False)
+    assert watch.gap_ns == SECOND
+    watch.sent(FLOW_A, 30 * SECOND, is_tcp=False)
+    watch.heard(30 * SECOND + 1, unasked=False)
+    assert not watch.unanswered_ns, "but it is an answer"
+
+
 def test_a_word_of_the_peers_is_an_answer_to_everything_sent() -> None:
     flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
     watch = Watch()

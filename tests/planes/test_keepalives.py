@@ -56,6 +56,11 @@ class Kernel:
         self.ring.consume()
         return list(self.kinds)
 
+    def hears(self, *, unasked: bool, label: int = FLOW.local_label) -> list[int]:
+        """An authentic message has come; the kinds of what is reported of that."""
+        word = layout.heard_word(label, unasked=unasked)
+        return self.reports("host_heard", word.ljust(FRAME_OCTETS, bytes(1)))
+
     def clock(self) -> FlowClock:
         tables = {name: libbpf.Table(self.programs.maps[name], *TABLES[name]) for name in TABLES}
         outbound = tables["outbound"].find(layout.aids_key(FLOW))
@@ -104,7 +109,7 @@ def test_an_authentic_message_answers_what_was_sent(kernel: Kernel) -> None:
     now_ns = time.monotonic_ns()
     kernel.given(unanswered_ns=now_ns - SECOND, unanswered=4, received_ns=now_ns - 2 * SECOND)
     assert kernel.reports("host_egress", ETHERNET + SEGMENT) == [layout.UNANSWERED_PACKET]
-    kernel.reports("host_heard", KEY.ljust(FRAME_OCTETS, bytes(1)))
+    kernel.hears(unasked=False)
     assert kernel.reports("host_egress", ETHERNET + SEGMENT) == []
     clock = kernel.clock()
     assert clock.unanswered_ns > now_ns
@@ -113,13 +118,22 @@ def test_an_authentic_message_answers_what_was_sent(kernel: Kernel) -> None:
 
 def test_an_authentic_message_of_an_unknown_flow_changes_nothing(kernel: Kernel) -> None:
     kernel.given()
-    assert kernel.reports("host_heard", b"\0\x0f\xff\xff".ljust(FRAME_OCTETS, bytes(1))) == []
+    assert kernel.hears(unasked=True, label=0xFFFFF) == []
 
 
 def test_the_gap_between_signs_of_life_is_learnt(kernel: Kernel) -> None:
     kernel.given(heard_ns=time.monotonic_ns() - SECOND)
     kernel.reports("host_ingress", ETHERNET + DATA)
     assert SECOND <= kernel.clock().gap_ns < 4 * SECOND
+
+
+def test_only_what_comes_unasked_counts_as_a_gap(kernel: Kernel) -> None:
+    kernel.given(heard_ns=time.monotonic_ns() - SECOND, gap_ns=SECOND)
+    before = kernel.clock()
+    kernel.hears(unasked=False)
+    assert (kernel.clock().gap_ns, kernel.clock().heard_ns) == (before.gap_ns, before.heard_ns)
+    kernel.hears(unasked=True)
+    assert kernel.clock().heard_ns > before.heard_ns
 
 
 @pytest.mark.parametrize(
@@ -156,5 +170,5 @@ def test_a_flow_that_sends_and_has_long_had_no_proof_says_so_once(kernel: Kernel
 
 def test_an_authentic_message_is_a_proof(kernel: Kernel) -> None:
     kernel.given(proven=rough(time.monotonic_ns() - 2 * UNPROVEN_TIME))
-    kernel.reports("host_heard", KEY.ljust(FRAME_OCTETS, bytes(1)))
+    kernel.hears(unasked=False)
     assert layout.LONG_UNPROVEN not in kernel.reports("host_egress", ETHERNET + DATAGRAM)

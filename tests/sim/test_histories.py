@@ -6,13 +6,30 @@ from pathlib import Path
 import pytest
 
 from noid.sim.history import History, decode
-from noid.sim.runs import play_again
+from noid.sim.runs import play, play_again
 
 PLACE = Path(__file__).with_name("histories.jsonl")
 HISTORIES = [decode(line) for line in PLACE.read_bytes().splitlines()]
+SEEDS = {
+    "swarm": (96, 156, 343, 645, 968),
+    "walk-2x2": (177, 178, 224),
+    "walk-2x8": (61, 66, 78),
+    "walk-4x4": (7, 21),
+    "walk-1x6": (30, 34, 43, 109),
+}
+"""Seeds that violated a law once."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("history", HISTORIES, ids=range(len(HISTORIES)))
 def test_a_history_that_violated_a_law_once_violates_none(history: History) -> None:
     assert not play_again(history, PLACE.name).violation
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scenario", "seed"), [(name, one) for name in SEEDS for one in SEEDS[name]]
+)
+def test_a_seed_that_violated_a_law_once_violates_none(scenario: str, seed: int) -> None:
+    run = play(seed, scenario)
+    assert not run.violation, run.violation

@@ -86,6 +86,10 @@ def test_the_trace_depends_on_nothing_but_the_seed(hashing: str) -> None:
     assert said.stdout.strip() == traced(5).trace.digest()
 
 
+def test_the_swarm_is_held_against_the_laws() -> None:
+    assert play(1).judged
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_handful_of_seeds_passes(seed: int) -> None:

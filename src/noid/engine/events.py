@@ -200,9 +200,12 @@ class NoteHeard:
 
     Attributes:
         local_label: which flow.
+        unasked: it came of itself, as keepalives do, and so shows how long the peer is silent
+            between two signs of life; an answer shows when it was asked.
     """
 
     local_label: int
+    unasked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

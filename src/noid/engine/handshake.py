@@ -60,7 +60,7 @@ def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
         if context.exchange is not None:
             context.exchange.waiting = packet
         return
-    peer = core.peers.get(peer_aid)
+    peer = core.peers.get(peer_aid) or peers.met(core, peer_aid)
     if core.is_unable(peer_aid):
         return
     if local_aid not in core.locators:

@@ -41,7 +41,7 @@ class History(NamedTuple):
     def ask_wait_ns(self) -> int:
         """How long the first UR may stay unanswered before the pair is in doubt."""
         usual_ns = self.round_trip_ns or SILENCE_UNMEASURED // 2
-        return max(usual_ns * 5 // 4, usual_ns + 2 * self.variation_ns, ASK_WAIT_MIN)
+        return max(usual_ns * 5 // 4, usual_ns + 4 * self.variation_ns, ASK_WAIT_MIN)
 
     @property
     def verdict_wait_ns(self) -> int:

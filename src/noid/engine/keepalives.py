@@ -45,11 +45,13 @@ def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMess
         core.drop(Drop.KEEPALIVE_OLDER_THAN_ANOTHER)
         return
     context.peer_keepalive_nonce = message.nonce
-    heard(core, context, event)
+    heard(core, context, event, unasked=True)
 
 
-def heard(core: Core, context: Context, event: ControlMessageReceived) -> None:
+def heard(
+    core: Core, context: Context, event: ControlMessageReceived, *, unasked: bool = False
+) -> None:
     """Notes that something authentic came from the peer, and over which pair."""
     pair = event.destination, event.source
     context.hear(pair, core.now_ns, in_slot=event.in_slot)
-    core.emit(NoteHeard(context.local_label))
+    core.emit(NoteHeard(context.local_label, unasked))

@@ -73,6 +73,19 @@ def confirmed_name(core: Core, aid: Locator) -> str:
     return peer.name if peer.confirmed_until_ns > core.now_ns else ""
 
 
+def met(core: Core, aid: Locator) -> KnownPeer | None:
+    """What the DNS has said of a peer that has a context with another address of ours.
+
+    Its packets pass the shim because of that context, and so no plane calls it a stranger [D34].
+    """
+    if not core.uses[aid]:
+        return None
+    contexts = (core.contexts.get(own + aid) for own in core.locators)
+    inquiries = (one.verification for one in contexts if one is not None)
+    found = next((one for one in inquiries if one.settled and aid in one.proven), None)
+    return KnownPeer(found.name, found.remote) if found is not None else None
+
+
 def hold_unable(core: Core, aid: Locator, why: str) -> None:
     """Reaches a peer plainly for a while, longer each time [D15, D45].
 

@@ -106,7 +106,8 @@ class Search:
         asides: how often the context was set aside.
         is_aside: no pair passes the form of data, and data travels plain for a while [D47].
         knew_round_trip: that of the pair in use had been measured when it was suspected.
-        is_routine: nothing speaks against the pair in use; it is asked for a proof [D41].
+        is_question: nothing speaks against the pair in use: an answer is no false alarm.
+        is_routine: it is asked for a proof, and stays if no pair answers [D41].
         is_silent: the pair in use has left all asks unanswered: the first other is used.
     """
 
@@ -138,6 +139,7 @@ class Search:
     names_newest: bool = False
     is_aside: bool = False
     knew_round_trip: bool = False
+    is_question: bool = False
     is_routine: bool = False
     is_silent: bool = False
 

@@ -66,7 +66,7 @@ def on_long_unproven(core: Core, event: LongUnproven) -> None:
         return
     core.used(context)
     if context.search is None and core.now_ns >= context.unproven_again_ns:
-        search(core, context, "nothing authentic heard", is_routine=True)
+        search(core, context, "nothing authentic heard", is_question=True, is_routine=True)
 
 
 def repeatable(packet: bytes) -> bytes:
@@ -94,7 +94,7 @@ def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
     elif core.options.on_switch and context.is_on_aids:
         heard_ns = context.history_of(context.pair).latest_ns
         if core.now_ns - max(context.established_ns, heard_ns) >= PLAIN_SILENCE_MAX:
-            search(core, context, "long since anything was heard")
+            search(core, context, "long since anything was heard", is_question=True)
 
 
 def on_better_timer(core: Core, context: Context) -> None:

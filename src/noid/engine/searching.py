@@ -27,6 +27,7 @@ from noid.constants import (
     PROBES_AT_FIRST,
     PROBES_KEPT_MAX,
     PROBES_PER_ROUND_MAX,
+    QUESTION_WAIT,
     REJECTED_TIME,
     ROUTINE_ASKS,
     SEARCH_INTERVAL_MAX,
@@ -59,6 +60,7 @@ def search(
     silent_ns: int = 0,
     beside: Pair | None = None,
     patient: bool = False,
+    is_question: bool = False,
     is_routine: bool = False,
 ) -> None:
     """Suspects the pair in use: asks it, or goes on with what is under way.
@@ -72,29 +74,37 @@ def search(
         silent_ns: the silence that is the reason, where one is.
         beside: a pair that is probed at the same time.
         patient: the peer is finding a pair, which it will say; see ``follow``.
-        is_routine: nothing speaks against the pair; an answer is no false alarm.
+        is_question: nothing speaks against the pair; an answer is no false alarm.
+        is_routine: and the pair stays if none answers.
     """
     under_way = context.search
     if under_way is not None and context.path is not Path.LEAVING:
         under_way.packet = packet or under_way.packet
         under_way.told_by_peer |= told_by_peer
+        if context.path is Path.ASKING and under_way.is_question and not is_question:
+            under_way.ask_at_ns = min(
+                under_way.ask_at_ns, core.now_ns + context.expected.ask_wait_ns
+            )
+            _arm(core, context, under_way)
+        under_way.is_question &= is_question
         under_way.is_routine &= is_routine
         want(core, context, under_way)
         return
     if not context.is_settled or context.is_provisional or not context.peer_verified:
         return
     alarms = 0 if told_by_peer else context.history_of(context.pair).alarms
-    wait_ns = min(SEARCH_INTERVAL_MIN << min(alarms, 16), SEARCH_INTERVAL_MAX)
+    wait_ns = min(SEARCH_INTERVAL_MIN * (alarms + 1), SEARCH_INTERVAL_MAX)
     if context.searched_ns and core.now_ns < context.searched_ns + wait_ns:
         return
     core.turn(context, Path.ASKING, Cue.SUSPICION)
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
     context.search = one
-    one.names_newest, one.is_routine = told_by_peer, is_routine
+    one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
     history = context.expected
     one.knew_round_trip = context.round_trip_ns > 0
     _ask(core, context, one, 1)
-    one.ask_at_ns = core.now_ns + history.ask_wait_ns
+    # Where nothing speaks against the pair there is no haste: a late answer is no reason to doubt.
+    one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT * is_question)
     if patient and len(alternatives(context)) <= PROBES_PER_ROUND_MAX:
         one.ask_at_ns += history.ask_wait_ns // 2  # one round will do, if it is needed at all
     if beside is not None and beside != context.pair:
@@ -416,7 +426,7 @@ def _works(core: Core, context: Context, one: Search, by: Pair | None) -> None:
         core.repeat(context, one.packet)
         _confirm(core, context, by)
         return
-    if was_alive and one.is_routine:
+    if was_alive and one.is_question:
         context.searched_ns = 0  # it may be suspected at once
         return
     before = context.history_of(context.pair)

@@ -15,7 +15,7 @@ class FlowClock:
         received_ns: when something was last received; 0 if never.
         moved_ns: when a move of the peer was last noticed.
         sent_ns: when something was last sent, or a keepalive was due; 0 if never.
-        heard_ns: when data or something authentic last came; 0 if never.
+        heard_ns: when data or a keepalive last came; 0 if never.
         gap_ns: the mean time between these; 0 if not known.
         proven: when something authentic last came, or was missed, in the programs' rough time.
     """

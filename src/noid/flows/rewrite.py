@@ -158,7 +158,7 @@ class Watch:
         reported_ns: when silence was last reported.
         followed_ns: when another source was last followed or reported.
         unanswered: packets sent since ``unanswered_ns``.
-        heard_ns: when data or something authentic last came; 0 if never.
+        heard_ns: when data or a keepalive last came; 0 if never.
         gap_ns: the mean time between these; 0 if not known.
         unreturned: packets received since something was last sent.
         sent_ns: when something was last sent, or a keepalive last due; 0 if never.
@@ -215,9 +215,15 @@ class Watch:
             return 7 * self.gap_ns // 4
         return UNANSWERED_PATIENCE if many else NEVER
 
-    def heard(self, now_ns: int) -> None:
-        """Data or something authentic came: what was sent is not unanswered any more."""
+    def heard(self, now_ns: int, *, unasked: bool = True) -> None:
+        """Data or something authentic came: what was sent is not unanswered any more.
+
+        What was asked for says nothing of the usual gap. Counted, each question would shorten the
+        gap, and so bring the next one nearer.
+        """
         self.unanswered_ns = self.unanswered = 0
+        if not unasked:
+            return
         if self.heard_ns:
             usual_ns = max(GAPS_USUAL * self.gap_ns, UNANSWERED_PATIENCE)
             longest_ns = usual_ns if self.gap_ns else GAP_MAX

@@ -103,12 +103,18 @@ class SoftwareDatapath:
         self.watches.pop(local_label, None)
         self.kept.pop(local_label, None)
 
-    def heard(self, local_label: int, now_ns: int) -> None:
-        """Takes what a flow has sent so far as answered: the peer said something authentic."""
+    def heard(self, local_label: int, now_ns: int, *, unasked: bool = False) -> None:
+        """Takes what a flow has sent so far as answered: the peer said something authentic.
+
+        Args:
+            local_label: which flow.
+            now_ns: the present.
+            unasked: it came of itself, and so counts for the usual gap.
+        """
         watch = self.watches.get(local_label)
         if watch is not None:
             watch.proven_ns = now_ns
-            watch.heard(now_ns)
+            watch.heard(now_ns, unasked=unasked)
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something; 0 if never."""

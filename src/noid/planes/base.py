@@ -137,8 +137,13 @@ class DataPlane(Protocol):
     def deliver(self, packet: bytes) -> None:
         """Gives a whole packet to the host's own stack."""
 
-    def heard(self, local_label: int) -> None:
-        """Takes what a flow has sent so far as answered: the peer said something authentic."""
+    def heard(self, local_label: int, *, unasked: bool = False) -> None:
+        """Takes what a flow has sent so far as answered: the peer said something authentic.
+
+        Args:
+            local_label: which flow.
+            unasked: it came of itself, and so counts for the usual gap.
+        """
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""

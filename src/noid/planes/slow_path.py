@@ -251,9 +251,9 @@ class SlowPath:
         except OSError:
             self.counts[PlaneCounter.DELIVERIES_REFUSED] += 1
 
-    def heard(self, local_label: int) -> None:
-        """Takes what a flow has sent so far as answered."""
-        self.datapath.heard(local_label, time.monotonic_ns())
+    def heard(self, local_label: int, *, unasked: bool = False) -> None:
+        """Takes what a flow has sent so far as answered; see ``SoftwareDatapath.heard``."""
+        self.datapath.heard(local_label, time.monotonic_ns(), unasked=unasked)
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""

@@ -437,7 +437,7 @@ class Daemon:
             case SendAgain():
                 self.plane.send_again(output.local_label, output.packet)
             case NoteHeard():
-                self.plane.heard(output.local_label)
+                self.plane.heard(output.local_label, unasked=output.unasked)
             case CheckIdle():
                 self._begin(self._check_idle(self.host.core.labels[output.local_label]))
             case AskDns():

@@ -23,7 +23,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from noid.constants import MILLISECOND, MINUTE, SECOND
+from noid.constants import MILLISECOND, MINUTE, NEVER, SECOND
 from noid.engine.context import Context
 from noid.locators import Locator
 from noid.sim.names import Names
@@ -53,6 +53,8 @@ TOLD_AGAIN_NS = 20 * SECOND
 STATE_NS = 3 * SECOND
 """Where an end has lost its contexts: the silence that proves it [D39], and a set-up."""
 SETUP_NS = 15 * SECOND
+SETUP_AGAIN_NS = 60 * SECOND
+"""Where INITs went in vain before the last change: the last of them are so far apart [D16]."""
 UNABLE_NS = 15 * MINUTE
 """Where a peer was taken for unable before: it is tried again, with back-off."""
 ROUND_TRIPS = 4
@@ -266,6 +268,8 @@ class Laws:
 
     def _is_lossy(self, way: Way) -> bool:
         network = self.world.network
+        if network.weather.rewriting:
+            return True  # a border may send by a provider that has failed
         return network.weather.is_lossy or any(line.is_lossy for line in network.lines.values())
 
     # --- premises -------------------------------------------------------------------------------
@@ -348,8 +352,7 @@ class Laws:
     def _are_set_up(self, way: Way) -> None:
         """Both ends have a context, where nothing has kept them from making one for long."""
         ends, names = (way.source, way.destination), self.world.names
-        limit_ns = UNABLE_NS if self.may_be_unable else SETUP_NS
-        if self.world.now_ns - self.first_ns[way.conversation] < limit_ns:
+        if self.world.now_ns < self._set_up_by_ns(way):
             return
         if names.timeouts or names.lies or names.silent or names.mute or self._is_lossy(way):
             return
@@ -359,6 +362,27 @@ class Laws:
         if self._contexts(way) is None:
             text = f"{way.sender.name} and {way.receiver.name} have no context"
             raise Violation(SETUP, f"{text}, {self._since_change()} after a change")
+
+    def _set_up_by_ns(self, way: Way) -> int:
+        """When the context must be there; never while no shim has heard of the other host."""
+        limit_ns, begun_ns = 0, self.first_ns[way.conversation]
+        ends = (
+            (way.sender, way.source, way.destination),
+            (way.receiver, way.destination, way.source),
+        )
+        for node, own, other in ends:
+            core = node.host.core
+            context = core.contexts.get(own + other)
+            exchange = context.exchange if context is not None else None
+            if other in core.peers or context is not None:
+                limit_ns = max(limit_ns, SETUP_NS)
+            if self.may_be_unable or core.is_unable(other):
+                limit_ns = max(limit_ns, UNABLE_NS)
+            if exchange is not None:
+                begun_ns = max(begun_ns, exchange.started_ns)
+                if exchange.started_ns < self.changed_ns:
+                    limit_ns = max(limit_ns, SETUP_AGAIN_NS)
+        return begun_ns + limit_ns if limit_ns else NEVER
 
     def _since_change(self) -> str:
         return f"{(self.world.now_ns - self.changed_ns) // MILLISECOND} ms"

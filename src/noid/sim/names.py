@@ -31,6 +31,7 @@ class Names:
         slow_ns: how long an answer takes at most.
         mute: zones whose server does not answer.
         silent: no question is ever answered, not even by its failure.
+        changes: how often the DNS has said anything else than before.
         listeners: told of every question.
     """
 
@@ -48,6 +49,7 @@ class Names:
         self.slow_ns = 20 * MILLISECOND
         self.silent = False
         self.mute: set[str] = set()
+        self.changes = 0
         self.listeners: list[Callable[[Question], None]] = []
 
     def alias(self, name: str, other: str, lists_all: bool) -> None:
@@ -60,6 +62,7 @@ class Names:
         for locator in self.forward.get(name, ()):
             if locator not in locators:
                 self.reverse.pop(locator, None)
+        self.changes += self.forward.get(name, locators) != locators
         self.forward[name] = locators
         other, lists_all = self.aliases.get(name, ("", False))
         for locator in locators:
@@ -88,6 +91,7 @@ class Names:
             return TIMEOUT_NS, Answer(status=Status.UNREACHABLE)
         if self.lies and self.random.random() < self.lies:
             self.injected["DNS lie"] += 1
+            self.changes += 1
             return delay_ns, Answer(status=Status.ABSENT, ttl_seconds=self.ttl_seconds)
         return delay_ns, self._kept(question, now_ns) if self.caches else self._truth(question)
 

@@ -267,7 +267,7 @@ class Node:
             case SendControl():
                 self._send_control(output.packet)
             case NoteHeard():
-                self.datapath.heard(output.local_label, self.world.now_ns)
+                self.datapath.heard(output.local_label, self.world.now_ns, unasked=output.unasked)
             case DeliverToUlp():
                 self.deliver(output.packet)
             case InstallFlow():

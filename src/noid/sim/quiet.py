@@ -8,8 +8,9 @@ per second and context, whatever programs say.
 from collections import Counter, deque
 from typing import Protocol
 
-from noid.constants import MILLISECOND, SECOND
+from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.locators import Locator
+from noid.sim.names import Names
 from noid.sim.network import Line, Network
 from noid.sim.node import Node
 from noid.sim.parcel import Parcel, is_control, is_data, label_of
@@ -22,7 +23,11 @@ QUIET = "quiet"
 CALM_NS = 5 * SECOND
 """Nothing has failed for so long in a world in which nothing ever has."""
 CALM_AGAIN_NS = 150 * SECOND
-"""And in one in which something has: a better pair may be tried until then [D20]."""
+"""And in one in which something has, or in which a context is new and its owners call some locators
+worse than others: a better pair may be tried until then [D20]."""
+CALM_NAMES_NS = 15 * MINUTE
+"""And in one in which the DNS has said something else before: so long it may be until that is asked
+again, and the other end hears of it [D31]."""
 CONTROL_WINDOW_NS = 30 * SECOND
 CONTROL_MAX = 30
 """Control messages that an end of a context sends in that time: one burst of asks is less."""
@@ -38,6 +43,7 @@ class Scene(Protocol):
 
     now_ns: int
     nodes: dict[str, Node]
+    names: Names
     network: Network
 
 
@@ -92,12 +98,22 @@ class Quiet:
         world = self.world
         network, weather = world.network, world.network.weather
         settle_ns = CALM_AGAIN_NS if self.changes else CALM_NS
+        if world.names.changes:
+            settle_ns = CALM_NAMES_NS
         if world.now_ns - self.changed_ns < settle_ns:
+            return False
+        if self._are_some_worse() and world.now_ns - self._begun_last_ns() < CALM_AGAIN_NS:
             return False
         if network.down or network.cuts or network.filtered or network.doomed or weather.rewriting:
             return False
         lines = (weather, *network.lines.values())
         return all(map(_is_calm, lines)) and all(map(_is_whole, world.nodes.values()))
+
+    def _are_some_worse(self) -> bool:
+        return any(node.backup for node in self.world.nodes.values())
+
+    def _begun_last_ns(self) -> int:
+        return max(self.begun_ns.values(), default=0)
 
     def passes(self, parcel: Parcel) -> None:
         """A packet is on its way."""

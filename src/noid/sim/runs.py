@@ -170,7 +170,7 @@ SHARES = {
 }
 """Of a hundred seeds."""
 QUICK_MAX = 256
-"""A family with more histories is left to sweeps, and so are the walks."""
+"""A family with more histories is left to sweeps, unless it has a share."""
 assert not SHARES.keys() - PLAYABLE.keys()
 
 
@@ -182,11 +182,14 @@ def plan(first: int, count: int, scenario: str | None) -> list[tuple[int, str]]:
     """
     if scenario is not None:
         return [(seed, scenario) for seed in range(first, first + count)]
-    names = [name for name in PLAYABLE if not name.startswith("walk-")]
-    quick = [name for name in names if name not in FAMILIES or FAMILIES[name].count <= QUICK_MAX]
+    quick = [name for name in PLAYABLE if name in SHARES or not _is_large(name)]
     seeds = count * sum(SHARES.get(name, 0) for name in quick) // SHARES[SWARM]
     numbers = wanted(first, seeds, tuple(quick))
     return [(number, name) for name, some in numbers.items() for number in some]
+
+
+def _is_large(name: str) -> bool:
+    return name in FAMILIES and FAMILIES[name].count > QUICK_MAX
 
 
 def wanted(first: int, seeds: int, names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:

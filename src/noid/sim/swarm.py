@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.engine.events import ContextRestored
 from noid.sim.attackers import OffPath, OnPath
-from noid.sim.laws import Change
+from noid.sim.laws import Change, Laws
 from noid.sim.network import LinkConditions, locator_of, provider_of
 from noid.sim.node import Node
 from noid.sim.ulp import PROTOCOLS, Conversation
@@ -164,6 +164,7 @@ def run(world: World) -> None:
     """One run: faults happen, then the network heals, and everybody must get through."""
     faults = build(world)
     world.faults = str(faults)
+    world.watch(Laws(world))
     world.run(faults.seconds * SECOND)
     quiet_ns = world.quiet_until_ns
     if quiet_ns > world.now_ns:

@@ -259,16 +259,16 @@ class FlowTables(SlowPath):
             self.uses.local_of.pop(aid, None)
             self.steering.unchoose(aid)
 
-    def heard(self, local_label: int) -> None:
-        """Takes what a flow has sent so far as answered.
+    def heard(self, local_label: int, *, unasked: bool = False) -> None:
+        """Takes what a flow has sent so far as answered; see ``SoftwareDatapath.heard``.
 
         A program notes it: an entry put by the daemon would undo what the others write.
         """
-        super().heard(local_label)
+        super().heard(local_label, unasked=unasked)
         assert self.programs is not None
         with self.counted(PlaneCounter.HEARD_REFUSED):
-            frame = layout.label_key(local_label).ljust(FRAME_OCTETS, bytes(1))
-            self.programs.try_out("host_heard", frame)
+            word = layout.heard_word(local_label, unasked=unasked)
+            self.programs.try_out("host_heard", word.ljust(FRAME_OCTETS, bytes(1)))
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""

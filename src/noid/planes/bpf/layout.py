@@ -54,6 +54,11 @@ def label_key(label: int) -> bytes:
     return label.to_bytes(LABEL_OCTETS, "big")
 
 
+def heard_word(label: int, *, unasked: bool) -> bytes:
+    """What ``host_heard`` is told: the label, and an octet that is 1 if the message was unasked."""
+    return label_key(label) + bytes((unasked,))
+
+
 def aids_key(flow: Flow) -> bytes:
     """What finds a flow on transmit: AID(local), AID(peer)."""
     return flow.local_aid + flow.peer_aid

@@ -86,21 +86,29 @@ static __always_inline void hear(struct inbound *flow, u32 label)
 	owe(flow, label, flow->received_ns);
 }
 
-/* The daemon has an authentic message from the peer of a flow; the label is all of the packet. */
+/* The daemon has an authentic message from the peer of a flow; the packet is its label, and whether
+ * the message came unasked. An answer says nothing of how long the peer usually is silent.
+ */
 static __always_inline int heard(struct __sk_buff *packet)
 {
 	struct inbound *flow;
 	u64 now = bpf_ktime_get_ns();
+	struct {
+		u32 label;
+		u8 unasked;
+	} __attribute__((packed)) word;
 	u32 label;
 
-	if (bpf_skb_load_bytes(packet, 0, &label, sizeof(label)))
+	if (bpf_skb_load_bytes(packet, 0, &word, sizeof(word)))
 		return TCX_NEXT;
+	label = word.label;
 	flow = bpf_map_lookup_elem(&inbound, &label);
 	if (!flow)
 		return TCX_NEXT;
 	flow->answered = 1;
 	flow->proven = rough_time(now);
-	learn_gap(flow, now);
+	if (word.unasked)
+		learn_gap(flow, now);
 	return TCX_NEXT;
 }
 

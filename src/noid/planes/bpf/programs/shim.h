@@ -108,7 +108,7 @@ struct inbound {
 	u32 home;			 /* row of the uplink that AID(local) belongs to */
 	struct pair near[LOCATORS_NEAR]; /* Lsl(local) and Lsl(peer), the AIDs first */
 	u64 moved_ns;			 /* when a move of the peer was last noticed */
-	u64 heard_ns; /* when data or an authentic message last came, to one tick; 0: never */
+	u64 heard_ns; /* when data or a keepalive last came, to one tick; 0: never */
 	u32 gap_ns;   /* the mean time between these; 0: not known */
 	u8 owes;      /* data has come since something was sent [D42] */
 	u8 reserved;
