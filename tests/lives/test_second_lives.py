@@ -173,8 +173,8 @@ class Life:
         self.plane.keep_address(KEPT, kept=False)
         self.regain_uplink()
         for table in self.plane.tables_of_routes():
-            there, wanted = self.network.routes(table), self.plane.wanted_routes(table)
-            self.plane.compare_table(table, there, wanted)
+            found = self.network.difference(table, self.plane.wanted_routes(table))
+            self.plane.correct_table(table, found)
 
     def state(self) -> dict[str, object]:
         """What the plane has, in the kernel and here, with devices by their names."""

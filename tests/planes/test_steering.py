@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from noid.config import PlaneSection
 from noid.host.netlink import HostNetwork
-from noid.host.routes import PeerRoute
+from noid.host.routes import Difference, PeerRoute
 from noid.host.rules import GOTO, NOTHING, Rule
 from noid.locators import Locator, parse_locator
 from noid.planes.steering import (
@@ -111,13 +111,32 @@ def test_an_uplink_that_is_lost_leaves_the_route_by_our_device() -> None:
     assert on_a_host(scenario) == []
 
 
+def differing(steering: Steering, table: int) -> Difference:
+    return steering.network.difference(table, steering.wanted(table))
+
+
+def test_what_changes_while_a_table_is_compared_is_left() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.set_uplink(ROW, up1)
+        steering.add_peers(ROW, [B1])
+        steering.network.remove_routes(list(steering.wanted(TABLE)))
+        found = differing(steering, TABLE)
+        steering.remove_peer(ROW, B1)
+        steering.add_peers(ROW, [B2])
+        late = Difference(found.missing, set(steering.wanted(TABLE)))
+        assert steering.correct(TABLE, late) == []
+        assert steering.network.routes(TABLE) == set(steering.wanted(TABLE))
+
+    assert on_a_host(scenario) == []
+
+
 def test_very_many_routes_come_back_in_turns() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
         many = peers(2 * AT_ONCE + 1)
         steering.add_peers(ROW, many)
         assert not steering.set_uplink(ROW, up1)
         assert len(steering.network.routes(TABLE)) == len(many) + AT_ONCE
-        assert steering.compare(TABLE, (), ()) == [], "it is being filled"
+        assert steering.correct(TABLE, differing(steering, TABLE)) == [], "it is being filled"
         assert not steering.go_on(ROW)
         assert steering.go_on(ROW)
         assert len(steering.network.routes(TABLE)) == 2 * len(many)
@@ -176,12 +195,15 @@ def test_what_is_missing_is_restored_and_what_is_too_much_removed() -> None:
         network.remove_routes([PeerRoute(B1, TABLE, up1.ifindex, BY_UPLINK, gateway=GATEWAY)])
         network.add_routes([PeerRoute(B2, TABLE, steering.own, BY_OURS)])
         network.remove_neighbour(up1.ifindex, GATEWAY)
-        wanted = steering.wanted(TABLE)
-        assert steering.compare(TABLE, network.routes(TABLE), wanted) == [f"table {TABLE}"]
-        assert network.routes(TABLE) == steering.wanted(TABLE)
+        assert steering.correct(TABLE, differing(steering, TABLE)) == [f"table {TABLE}"]
+        assert network.routes(TABLE) == set(steering.wanted(TABLE))
+        assert differing(steering, TABLE) == (set(), set())
         assert steering.keep_neighbour(ROW)
         assert not steering.keep_neighbour(ROW)
-        assert steering.compare(TABLE + 5, [PeerRoute(B2, TABLE + 5, steering.own, 1)], ()) == []
+        strange = PeerRoute(B2, TABLE + 5, steering.own, 1)
+        network.add_routes([strange])
+        assert steering.correct(TABLE + 5, differing(steering, TABLE + 5)) == []
+        assert network.routes(TABLE + 5) == set()
 
     assert on_a_host(scenario) == []
 

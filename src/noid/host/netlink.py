@@ -5,7 +5,7 @@ import contextlib
 import errno
 import functools
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -18,7 +18,7 @@ from noid.errors import PlatformError
 from noid.host import routes
 from noid.host.links import is_meant, is_vlan, may_be_locator
 from noid.host.pairs import Pair, veth
-from noid.host.routes import PeerRoute
+from noid.host.routes import Difference, PeerRoute
 from noid.host.rules import Rule, read_rule
 from noid.host.survey import Device, OwnAddress, OwnDevice, Survey
 from noid.locators import Locator, format_locator, parse_locator
@@ -381,23 +381,27 @@ class HostNetwork:
                 if one["state"] & NEIGHBOUR_INCOMPLETE:
                     self._route.neigh("del", ifindex=device, dst=one.get("dst"))
 
-    @_on_worker
+    # Routes have sockets of their own. They do not wait for the worker, nor it for them.
+
     def add_routes(self, wanted: Sequence[PeerRoute]) -> int:
         """Adds routes to single addresses; returns how many the kernel refused."""
         with _explained("routes to the peers"):
             return routes.add(wanted)
 
-    @_on_worker
     def remove_routes(self, gone: Sequence[PeerRoute]) -> None:
         """Removes such routes; one that is gone already is no error."""
         with _explained("routes to the peers"):
             routes.remove(gone)
 
-    @_on_worker
     def routes(self, table: int, count: int = 1) -> set[PeerRoute]:
         """The routes to single addresses of a routing table, and of some that follow it."""
         with _explained(f"routes of table {table}"):
             return routes.listed(table, count)
+
+    def difference(self, table: int, wanted: Iterable[PeerRoute]) -> Difference:
+        """How a routing table differs from the routes to single addresses that it is to have."""
+        with _explained(f"routes of table {table}"):
+            return routes.difference(table, wanted)
 
     @_on_worker
     def keep_neighbour(self, device: int, address: Locator, link: bytes) -> bool:

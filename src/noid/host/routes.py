@@ -8,10 +8,10 @@ takes up a hundred thousand contexts has as many routes to see to.
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from noid.locators import Locator
+from noid.locators import LOCATOR_OCTETS, Locator
 
 NEW_ROUTE: Final = 24
 DELETE_ROUTE: Final = 25
@@ -23,13 +23,17 @@ ROUTE: Final = struct.Struct("=BBBBBBBBI")
 ADDRESS: Final = struct.Struct("=HH16s")
 ATTRIBUTE: Final = struct.Struct("=HH")
 NUMBER: Final = struct.Struct("=HHI")
-RTA_DESTINATION, RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE, RTA_TABLE = 1, 4, 5, 6, 7, 15
+RTA_DESTINATION, RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE = 1, 4, 5, 6, 7
+RTA_CACHE, RTA_TABLE = 12, 15
+OF_A_ROUTE: Final = {RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE, RTA_TABLE}
 STATIC, UNIVERSE, UNICAST = 4, 0, 1
 HOST_BITS: Final = 128
 EVERY_TABLE: Final = 0
 AT_ONCE: Final = 100
 """Routes in one call; were all of them refused, the answers would still fit the socket's buffer."""
 ANSWER_OCTETS: Final = 1 << 16
+LIKE_MAX: Final = 1024
+"""Combinations of attributes that one listing remembers."""
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 
 
@@ -51,6 +55,18 @@ class PeerRoute(NamedTuple):
     metric: int
     gateway: Locator | None = None
     source: Locator | None = None
+
+
+class Difference(NamedTuple):
+    """How a routing table differs from what is wanted.
+
+    Attributes:
+        missing: routes that are wanted, and that it lacks.
+        extra: routes that it has, and that are not wanted.
+    """
+
+    missing: set[PeerRoute]
+    extra: set[PeerRoute]
 
 
 class DeletedRoute(NamedTuple):
@@ -99,6 +115,7 @@ def listed(table: int, count: int = 1) -> set[PeerRoute]:
         OSError: the kernel does not say.
     """
     found: set[PeerRoute] = set()
+    reader = _Reader()
     asked = table if count == 1 else EVERY_TABLE
     request = HEADER.pack(HEADER.size + ROUTE.size + NUMBER.size, GET_ROUTE, REQUEST | DUMP, 1, 0)
     route = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -115,9 +132,64 @@ def listed(table: int, count: int = 1) -> set[PeerRoute]:
                 if kind != NEW_ROUTE:
                     return found
                 if answer[at + HEADER.size + 1] == HOST_BITS:
-                    one = _read(answer[at + HEADER.size + ROUTE.size : at + octets])
-                    found.update({one} if one.table in range(table, table + count) else ())
+                    one = reader.read(answer[at + HEADER.size + ROUTE.size : at + octets])
+                    if table <= one.table < table + count:
+                        found.add(one)
                 at += octets
+
+
+def difference(table: int, wanted: Iterable[PeerRoute]) -> Difference:
+    """Compares a routing table with the routes it is to have.
+
+    Raises:
+        OSError: the kernel does not list the table.
+    """
+    there = listed(table)
+    expected = set(wanted)
+    return Difference(expected - there, there - expected)
+
+
+class _Reader:
+    """Reads the attributes of routes that differ in little but their destination.
+
+    A table has two hundred thousand such routes. What stands before and after the destination is
+    read once for each combination that occurs.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[int, tuple[int, int]] = {}
+        self._known: dict[tuple[bytes, bytes], PeerRoute] = {}
+
+    def read(self, octets: bytes) -> PeerRoute:
+        """The route whose attributes these are."""
+        destination, end = self._places.get(len(octets), (0, 0))
+        after = destination + LOCATOR_OCTETS
+        like = self._known.get((octets[:destination], octets[after:end])) if end else None
+        if like is not None:
+            return like._replace(aid=Locator(octets[destination:after]))
+        one = _read(octets)
+        destination, end = _places(octets)
+        after = destination + LOCATOR_OCTETS
+        if after <= end and len(self._known) < LIKE_MAX:
+            self._places[len(octets)] = destination, end
+            self._known[octets[:destination], octets[after:end]] = one
+        return one
+
+
+def _places(octets: bytes) -> tuple[int, int]:
+    """Where the destination begins, and where what changes with every use of the route does."""
+    at = destination = 0
+    end = len(octets)
+    while at + ATTRIBUTE.size <= len(octets):
+        length, kind = ATTRIBUTE.unpack_from(octets, at)
+        if kind == RTA_DESTINATION:
+            destination = at + ATTRIBUTE.size
+        elif kind == RTA_CACHE:
+            end = at + ATTRIBUTE.size
+        elif kind in OF_A_ROUTE:
+            end = len(octets)
+        at += max((length + 3) & ~3, ATTRIBUTE.size)
+    return destination, end
 
 
 def attributes_of(octets: bytes) -> dict[int, bytes]:

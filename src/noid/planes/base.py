@@ -2,7 +2,7 @@
 """What a data plane is: the few things the daemon asks of one, whatever moves the packets."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.events import DatapathEvent
 from noid.flows.flow import Flow
-from noid.host.routes import DeletedRoute, PeerRoute
+from noid.host.routes import DeletedRoute, Difference, PeerRoute
 from noid.host.survey import Survey
 from noid.locators import Locator
 from noid.planes.restored import Restored
@@ -72,18 +72,18 @@ class DataPlane(Protocol):
     def tables_of_routes(self) -> list[int]:
         """The routing tables that have routes of ours."""
 
-    def wanted_routes(self, table: int) -> Collection[PeerRoute]:
-        """The routes that a routing table is to have now."""
+    def wanted_routes(self, table: int) -> Iterable[PeerRoute]:
+        """The routes that a routing table is to have now, made when they are iterated over.
 
-    def compare_table(
-        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
-    ) -> None:
+        Another thread may do that: there may be hundreds of thousands.
+        """
+
+    def correct_table(self, table: int, found: Difference) -> None:
         """Makes a routing table as it is to be.
 
         Args:
             table: its number.
-            actual: the routes it has.
-            before: what ``wanted_routes`` said when that was asked for.
+            found: how it differed from ``wanted_routes`` a moment ago.
         """
 
     def is_intact(self) -> bool:

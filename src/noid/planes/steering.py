@@ -23,13 +23,13 @@ context, and in TABLE for each peer that programs may connect to, unless the hos
 device that is no uplink, such as a VPN's.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 from noid.config import PlaneSection
 from noid.errors import PlatformError
 from noid.host.netlink import HostNetwork
-from noid.host.routes import DeletedRoute, PeerRoute
+from noid.host.routes import DeletedRoute, Difference, PeerRoute
 from noid.host.rules import GOTO, NOTHING, Rule
 from noid.locators import Locator, parse_locator
 from noid.planes.rows import NO_ROW
@@ -86,13 +86,16 @@ class Steering:
         """Every table that has routes of ours, or may have."""
         return [self.section.table, *map(self.table_of, self.peers)]
 
-    def wanted(self, table: int) -> set[PeerRoute]:
-        """The routes that a table is to have now."""
+    def wanted(self, table: int) -> Iterator[PeerRoute]:
+        """The routes that a table is to have now, made when they are iterated over.
+
+        Another thread may do that; what changes until then may be missed.
+        """
         if table == self.section.table:
-            return set(self._routes_of_new(self.new))
+            return self._routes_of_new(dict(self.new))
         row = table - self.section.table
-        aids = self.peers.get(row, ())
-        return {*self._by_uplink(row, aids), *self._by_ours(row, aids)}
+        aids = frozenset(self.peers.get(row, ()))
+        return chain(self._by_uplink(row, aids), self._by_ours(row, aids))
 
     def _by_uplink(self, row: int, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
         uplink = self.uplinks.get(row, NO_UPLINK)
@@ -105,10 +108,9 @@ class Steering:
         table = self.table_of(row)
         return (PeerRoute(aid, table, self.own, BY_OURS) for aid in aids)
 
-    def _routes_of_new(self, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
+    def _routes_of_new(self, new: dict[Locator, tuple[int, Locator]]) -> Iterator[PeerRoute]:
         table = self.section.table
-        for aid in aids:
-            row, source = self.new[aid]
+        for aid, (row, source) in new.items():
             uplink = self.uplinks.get(row, NO_UPLINK)
             if uplink.ifindex:
                 yield PeerRoute(aid, table, uplink.ifindex, BY_UPLINK, _gateway(uplink), source)
@@ -148,8 +150,7 @@ class Steering:
     def unchoose(self, aid: Locator) -> None:
         """Leaves that to the kernel again."""
         if aid in self.new:
-            self._remove(list(self._routes_of_new([aid])))
-            del self.new[aid]
+            self._remove(list(self._routes_of_new({aid: self.new.pop(aid)})))
 
     def set_uplink(self, row: int, uplink: Uplink) -> bool:
         """Takes what an uplink is now.
@@ -163,7 +164,7 @@ class Steering:
         if is_other:
             self._waiting.pop(row, None)
             self.keep_neighbour(row)
-            mine = [aid for aid, (where, _) in self.new.items() if where == row]
+            mine = {aid: one for aid, one in self.new.items() if one[0] == row}
             every = [*self._routes_of_new(mine), *self._by_uplink(row, self.peers.get(row, ()))]
             self._waiting[row] = iter(every)
             self.go_on(row)
@@ -183,7 +184,7 @@ class Steering:
         """Adds some of the routes of an uplink that has come back; returns whether that is all."""
         some = list(islice(self._waiting.get(row, iter(())), AT_ONCE))
         # Some may have lost their peer since.
-        self._add([one for one in some if one in self._routes_of(one.table, one.aid)])
+        self._add([one for one in some if self._is_wanted(one)])
         if len(some) < AT_ONCE:
             self._waiting.pop(row, None)
         return row not in self._waiting
@@ -210,34 +211,31 @@ class Steering:
         """The routes to a peer that a table is to have."""
         row = table - self.section.table
         if row == NO_ROW and aid in self.new:
-            yield from self._routes_of_new([aid])
+            yield from self._routes_of_new({aid: self.new[aid]})
         elif aid in self.peers.get(row, ()):
             yield from self._by_uplink(row, [aid])
             yield from self._by_ours(row, [aid])
 
-    def compare(
-        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
-    ) -> list[str]:
+    def correct(self, table: int, found: Difference) -> list[str]:
         """Adds what a table lacks and removes the rest.
 
         Args:
             table: its number.
-            actual: the routes it has.
-            before: those it was to have when that was asked for; what has been added since is not
-                missing.
+            found: how it differed from ``wanted`` a moment ago; what has changed since is left.
 
         Returns:
             The table, as often as a route was missing.
         """
         if table - self.section.table in self._waiting:
             return []
-        wanted, there = self.wanted(table), set(actual)
-        self._remove(list(there - wanted))
+        self._remove([one for one in found.extra if not self._is_wanted(one)])
         others = set(self.tables()) - {table}
         self._removed = {one for one in self._removed if one.table in others}
-        missing = wanted - there
-        added = self._add(list(missing))
-        return [f"table {table}"] * min(added, len(missing.intersection(before)))
+        added = self._add([one for one in found.missing if self._is_wanted(one)])
+        return [f"table {table}"] * added
+
+    def _is_wanted(self, route: PeerRoute) -> bool:
+        return route in self._routes_of(route.table, route.aid)
 
     def _add(self, routes: Sequence[PeerRoute]) -> int:
         """Adds routes; returns how many the kernel took."""

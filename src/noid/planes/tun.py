@@ -11,13 +11,13 @@ before.
 
 import asyncio
 import socket
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
-from noid.host.routes import DeletedRoute, PeerRoute
+from noid.host.routes import DeletedRoute, Difference, PeerRoute
 from noid.host.rules import Rule
 from noid.host.survey import Survey
 from noid.locators import Locator
@@ -88,17 +88,15 @@ class TunPlane(SlowPath):
         """The routing tables that have routes of ours."""
         return [self.section.table]
 
-    def wanted_routes(self, table: int) -> Collection[PeerRoute]:
+    def wanted_routes(self, table: int) -> Iterable[PeerRoute]:
         """The routes that the table is to have now."""
-        return set(self.wanted.values())
+        return list(self.wanted.values())
 
-    def compare_table(
-        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
-    ) -> None:
+    def correct_table(self, table: int, found: Difference) -> None:
         """Makes a routing table as it is to be."""
         wanted = set(self.wanted.values())
-        self._remove(list(set(actual) - wanted))
-        self._restore(list(wanted.intersection(before).difference(actual)))
+        self._remove(list(found.extra - wanted))
+        self._restore(list(found.missing & wanted))
 
     def _add(self, routes: Sequence[PeerRoute]) -> None:
         try:

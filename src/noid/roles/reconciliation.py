@@ -208,14 +208,14 @@ class Watching:
         with self.plane.counted(PlaneCounter.GATEWAYS_REFUSED):
             await asyncio.to_thread(self.network.ask_for_gateways, self.own.locators)
         for table in self.plane.tables_of_routes():
-            before = self.plane.wanted_routes(table)
+            wanted = self.plane.wanted_routes(table)
             try:
-                actual = await asyncio.to_thread(self.network.routes, table)
+                found = await asyncio.to_thread(self.network.difference, table, wanted)
             except PlatformError:
                 self.plane.counts[PlaneCounter.COMPARISONS_REFUSED] += 1
             else:
                 with self._restoring():
-                    self.plane.compare_table(table, actual, before)
+                    self.plane.correct_table(table, found)
 
     def take(self, survey: Survey) -> None:
         """Tells plane and engine what there is, and keeps the AIDs that have lost their link."""

@@ -35,7 +35,7 @@ from noid.flows.events import (
     UnansweredPacket,
     UnknownPeerSeen,
 )
-from noid.host.routes import DeletedRoute, PeerRoute
+from noid.host.routes import DeletedRoute, Difference, PeerRoute
 from noid.host.survey import Device, Survey
 from noid.locators import Locator, is_global_unicast
 from noid.planes.bpf import layout, libbpf
@@ -331,22 +331,22 @@ class BpfPlane(FlowTables):
         """The routing tables that have routes of ours."""
         return self.steering.tables()
 
-    def wanted_routes(self, table: int) -> Collection[PeerRoute]:
-        """The routes that a routing table is to have now."""
+    def wanted_routes(self, table: int) -> Iterable[PeerRoute]:
+        """The routes that a routing table is to have now, made when they are iterated over."""
         return self.steering.wanted(table)
 
-    def compare_table(
-        self, table: int, actual: Collection[PeerRoute], before: Collection[PeerRoute]
-    ) -> None:
+    def correct_table(self, table: int, found: Difference) -> None:
         """Makes a routing table as it is to be."""
-        self.has_restored("routes", self.steering.compare(table, actual, before))
+        self.has_restored("routes", self.steering.correct(table, found))
 
     def _compare_all(self, tables: Iterable[int]) -> None:
         """The same with many tables."""
         for table in tables:
             with self.counted(PlaneCounter.QUERIES_REFUSED):
-                before = self.wanted_routes(table) if self.is_started else ()
-                self.compare_table(table, self.network.routes(table), before)
+                added = self.steering.correct(
+                    table, self.network.difference(table, self.wanted_routes(table))
+                )
+                self.has_restored("routes", added if self.is_started else ())
 
     @property
     def keeping(self) -> str:
