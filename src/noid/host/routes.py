@@ -145,8 +145,13 @@ def difference(table: int, wanted: Iterable[PeerRoute]) -> Difference:
         OSError: the kernel does not list the table.
     """
     there = listed(table)
-    expected = set(wanted)
-    return Difference(expected - there, there - expected)
+    missing = set()
+    for one in wanted:
+        if one in there:
+            there.discard(one)
+        else:
+            missing.add(one)
+    return Difference(missing, there)
 
 
 class _Reader:
