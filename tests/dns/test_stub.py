@@ -3,6 +3,7 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 
 import dns.asyncquery
 import dns.flags
@@ -15,7 +16,7 @@ import pytest
 
 from noid.constants import LOCATORS_MAX
 from noid.counters import StubCounter
-from noid.locators import parse_locator
+from noid.locators import Locator, parse_locator
 from noid.resolver.port import Server
 from tests.dns.conftest import (
     NAME,
@@ -313,6 +314,23 @@ def test_a_peer_that_answers_at_one_of_its_addresses_gets_that_one(pretend: Pret
         return addresses(await program.resolve(aaaa("host")))
 
     assert as_program(scenario, pretend(m6_host(TWO))) == ["2001:db8:2::1"]
+
+
+def test_every_program_gets_the_same_address_of_a_peer_while_it_answers(pretend: Pretend) -> None:
+    one, other = (record.address for record in TWO)
+
+    async def scenario(program: Program) -> list[list[str]]:
+        found = []
+        for answering in ([one, other], [other, one], [one], [other]):
+            program.stub.answering = partial(_these, answering)
+            found.append(addresses(await program.resolve(aaaa("host"))))
+        return found
+
+    assert as_program(scenario, pretend(m6_host(TWO))) == [[one], [one], [one], [other]]
+
+
+def _these(answering: list[str], _: tuple[Locator, ...]) -> tuple[Locator, ...]:
+    return locators(*answering)
 
 
 # --- sizes ---

@@ -120,7 +120,8 @@ async def learn(client: Upstream) -> list[asyncio.Task[Answer]]:
     """Asks until the client knows that its resolver drops the type; these are still waiting."""
     asks = [Question(Kind.CAPABILITY, f"{letter}.test") for letter in "abc"]
     begun = [asyncio.create_task(client.ask(one)) for one in asks]
-    await until(lambda: client.drops_record)
+    unanswered = UpstreamCounter.RECORD_UNANSWERED
+    await until(lambda: client.counters[unanswered] == lookup.RECORD_UNANSWERED_MAX)
     return begun
 
 
@@ -133,10 +134,32 @@ def test_a_resolver_that_drops_the_m6_type_is_not_waited_for_again(pretend: Pret
         for name, status in (("d", Status.ABSENT), ("e", Status.ABSENT), ("t", Status.FOUND)):
             answer = await client.ask(Question(Kind.CAPABILITY, f"{name}.test"))
             assert answer.status is status
-        assert forwarder.records <= {"a.test.", "b.test.", "c.test."}
+        assert forwarder.records <= {"a.test.", "b.test.", "c.test.", "."}
         assert client.counters[UpstreamCounter.RECORD_UNANSWERED] == lookup.RECORD_UNANSWERED_MAX
 
     with_upstream(scenario, pretend(forwarder), total_s=60, repeat_s=60)
+
+
+def test_a_resolver_that_drops_the_m6_type_costs_one_wait_not_one_a_name(
+    pretend: Pretend,
+) -> None:
+    forwarder = Forwarder()
+
+    async def scenario(client: Upstream) -> None:
+        client.lookup.record_wait_s = 0.0
+        first = asyncio.create_task(client.ask(Question(Kind.CAPABILITY, "a.test")))
+        await until(lambda: "." in forwarder.records)
+        for name in ("b.test", "c.test"):
+            answer = await client.ask(Question(Kind.CAPABILITY, name))
+            assert answer.status is Status.UNREACHABLE  # not known yet: asked again soon
+        assert forwarder.records == {"a.test.", "."}
+        await first
+        await until(lambda: not client.lookup.is_suspected)
+        assert client.drops_record
+        assert (await client.ask(Question(Kind.CAPABILITY, "d.test"))).status is Status.ABSENT
+        assert forwarder.records == {"a.test.", "."}
+
+    with_upstream(scenario, pretend(forwarder), total_s=1, repeat_s=1)
 
 
 def test_a_resolver_that_answers_the_m6_type_again_is_waited_for(pretend: Pretend) -> None:
@@ -173,7 +196,9 @@ def test_one_zone_that_drops_the_m6_type_says_nothing_of_the_resolver(pretend: P
             begun.add(asyncio.create_task(client.ask(question)))
             await until(lambda: client.counters[UpstreamCounter.RECORD_UNANSWERED] == len(begun))
             client.record_wait_s = 30.0
-            await client.ask(Question(Kind.CAPABILITY, f"n{number}.test"))
+            await until(lambda: not client.drops_record)
+            answer = await client.ask(Question(Kind.CAPABILITY, f"n{number}.test"))
+            assert answer.status is Status.ABSENT
         assert not client.drops_record
 
     with_upstream(scenario, pretend(handle), total_s=60)

@@ -38,7 +38,8 @@ RECORDS_MAX: Final = 64
 """Records of one answer that are looked at and kept."""
 RECORD_UNANSWERED_MAX: Final = 3
 """So many names in a row whose M6 record has no answer although their text has one show that the
-resolvers drop the type; no name waits for the record then."""
+resolvers drop the type, and so does one of them if the root's has none either; no name waits for
+the record then."""
 RECORD_WAIT_S: Final = 1.0
 """How much later than the text the record may come before it counts as unanswered."""
 RECORD_AGAIN_S: Final = 60.0
@@ -90,7 +91,9 @@ class Lookup:
         self._closed = False
         self._record_unanswered = 0
         self._record_again_s = 0.0
+        self.is_suspected = False
         self._record_test: asyncio.Task[_Found] | None = None
+        self._root_test: asyncio.Task[None] | None = None
 
     async def answer(self, question: Question, claim: Claim, deadline_s: float) -> Answer:
         """What the resolvers say to a question."""
@@ -104,13 +107,14 @@ class Lookup:
     @property
     def drops_record(self) -> bool:
         """Whether the resolvers are known to drop queries for the M6 record."""
-        return self._record_unanswered >= RECORD_UNANSWERED_MAX
+        return self.is_suspected or self._record_unanswered >= RECORD_UNANSWERED_MAX
 
     async def close(self) -> None:
         """Ends what nobody waits for; the resolvers have been closed."""
         self._closed = True
-        if self._record_test is not None:
-            await self._record_test
+        for test in (self._record_test, self._root_test):
+            if test is not None:
+                await test
 
     async def _capability(self, name: dns.name.Name, claim: Claim) -> Answer:
         """Whether the host at the end of the CNAME chain of ``name`` speaks M6 [D3].
@@ -120,12 +124,15 @@ class Lookup:
         """
         if self.drops_record:
             self._test_record(name, claim)
-            return _answer(await self._text_capability(name, claim))
+            text = await self._text_capability(name, claim)
+            is_unsure = self._record_unanswered < RECORD_UNANSWERED_MAX
+            is_unsure &= text.status is Status.ABSENT
+            return NO_ANSWER if is_unsure else _answer(text)
         text_task = asyncio.create_task(self._text_capability(name, claim))
         record_task = asyncio.create_task(self._look_up(name, self.codepoints.m6_rrtype, claim))
         try:
             await asyncio.wait({record_task, text_task}, return_when=asyncio.FIRST_COMPLETED)
-            if text_task.done() and await self._is_enough(text_task.result(), record_task):
+            if text_task.done() and await self._is_enough(text_task.result(), record_task, claim):
                 return _answer(text_task.result())
             record = await record_task
             if record.status is Status.FOUND:
@@ -143,7 +150,9 @@ class Lookup:
             return Answer(status=text.status, ttl_seconds=ttl_seconds)
         return NO_ANSWER
 
-    async def _is_enough(self, text: _Found, record_task: "asyncio.Task[_Found]") -> bool:
+    async def _is_enough(
+        self, text: _Found, record_task: "asyncio.Task[_Found]", claim: Claim
+    ) -> bool:
         """Whether the text of a name does, or the record is worth waiting for."""
         if text.status is not Status.ABSENT:
             return text.status is Status.FOUND
@@ -154,7 +163,30 @@ class Lookup:
         self.counters[UpstreamCounter.RECORD_UNANSWERED] += 1
         self._record_unanswered += 1
         self._record_again_s = asyncio.get_running_loop().time() + RECORD_AGAIN_S
-        return self.drops_record
+        if self.drops_record:
+            return True
+        self._suspect(claim)
+        return False
+
+    def _suspect(self, claim: Claim) -> None:
+        """Finds out who drops the type: the resolvers, or the servers of one zone [D49].
+
+        The root is no zone of a peer: resolvers that answer for it pass the type. Until they do no
+        name waits for its record, so that resolvers that drop it cost one wait, not one a name.
+        """
+        if self._root_test is None and not self._closed:
+            self.is_suspected = True
+            self._root_test = asyncio.create_task(self._test_root(claim))
+
+    async def _test_root(self, claim: Claim) -> None:
+        query = make_query(_wire_name(dns.name.root), self.codepoints.m6_rrtype)
+        try:
+            answered = await self.resolvers.ask(query, claim) is not None
+        finally:
+            self._root_test = None
+        if self.is_suspected:
+            self.is_suspected = False
+            self._record_unanswered = 0 if answered else RECORD_UNANSWERED_MAX
 
     def _test_record(self, name: dns.name.Name, claim: Claim) -> None:
         """Asks for the record of a name, if it is time; an answer shows that the type passes."""
@@ -171,6 +203,7 @@ class Lookup:
         self._record_test = None
         if not task.cancelled() and task.result().status is not Status.UNREACHABLE:
             self._record_unanswered = 0
+            self.is_suspected = False
 
     async def _text_capability(self, name: dns.name.Name, claim: Claim) -> _Found:
         """The TXT record of a name whose DNS host cannot serve private types [D3]."""

@@ -104,6 +104,7 @@ class Stub:
         self.service = Service(listen, port, self, self.counters, idle_s)
         self._peers: WeakKeyDictionary[Response, Peer | None] = WeakKeyDictionary()
         self._turns: OrderedDict[str, int] = OrderedDict()
+        self._chosen: OrderedDict[str, Locator] = OrderedDict()
 
     async def start(self, passed: Pair | None = None) -> None:
         """Begins to listen.
@@ -287,10 +288,16 @@ class Stub:
         """The locator that becomes the AID [D24].
 
         The first may be one that does not work any more: the context it had to be left by takes
-        new connections too.
+        new connections too. All programs get the same one for as long as it answers: resolvers
+        shuffle the locators.
         """
         if self.policy == "first":
-            return answering[0]
+            aid = self._chosen.pop(peer.name, answering[0])
+            aid = aid if aid in answering else answering[0]
+            self._chosen[peer.name] = aid
+            if len(self._chosen) > NAMES_MAX:
+                self._chosen.popitem(last=False)
+            return aid
         locators = sorted(self.working(peer.locators))  # resolvers shuffle them
         turn = self._turns.pop(peer.name, 0)
         self._turns[peer.name] = turn + 1
