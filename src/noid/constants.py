@@ -214,6 +214,8 @@ PROBES_PER_ROUND_MAX: Final = 4
 NONCES_KEPT_MAX: Final = 64
 """Nonces of a peer's URs below the greatest of which is known whether they came: one that came
 proves nothing when it comes again, and the URs of one burst may come in another order."""
+MEASURED_PAIRS_MAX: Final = 1_024
+"""Measurements of pairs that wait for their answer; the oldest is given up for one more."""
 PROBES_KEPT_MAX: Final = 512
 """Probes of one search whose answers are still taken; the oldest is forgotten."""
 PIGGYBACK_OCTETS_MAX: Final = 65_535

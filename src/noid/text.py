@@ -6,9 +6,12 @@ hold characters that move the cursor, end a line or reverse the direction of rea
 and every line of log prints through this module; a zone file takes host names only.
 """
 
+import itertools
 import json
 
 import msgspec
+
+UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def printable(text: str) -> str:
@@ -20,6 +23,18 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def duration(seconds: float) -> str:
+    """A time that passed, in its two largest units: ``3 d 4 h``, ``5 min 10 s``, ``0.4 s``."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    left = round(seconds)
+    for (large, size), (small, part) in itertools.pairwise(UNITS):
+        if left >= size:
+            count, rest = left // size, left % size // part
+            return f"{count} {large} {rest} {small}" if rest else f"{count} {large}"
+    return f"{left} s"
 
 
 def json_line(value: object) -> str:

@@ -21,6 +21,7 @@ from noid.engine.events import (
     LocatorsVerified,
     NoteHeard,
     Output,
+    PairMeasured,
     PeerUnable,
     ProbeStarted,
     RemoveFlow,
@@ -127,6 +128,7 @@ ORDERS: list[Output] = [
     SendAgain(1, b""),
     CheckIdle(1),
     NoteHeard(1),
+    PairMeasured(1, (A1, B1), 1),
     AskDns(Question(Kind.NAMES, "b.example")),
 ]
 

@@ -10,6 +10,7 @@ import pytest
 
 from noid.cli.main import main
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
+from noid.doctor.checks import Health, of_daemon
 from noid.lab.resolution import ROOT_ZONE, serving
 from tests.dns.conftest import in_network_namespace, locators
 
@@ -99,3 +100,11 @@ def test_a_host_without_a_name_or_an_address_is_told_so(
     said = capsys.readouterr().out
     assert "wrong   addresses: none" in said
     assert 'mend: [host] name = "a.example"' in said
+
+
+def test_an_uplink_that_is_down_is_reported() -> None:
+    status = {"version": "1", "uplinks_down": ["up1"], "sources_not_covered": []}
+    running, down = of_daemon(status)
+    assert (running.health, down.health) == (Health.OK, Health.WRONG)
+    assert down.text == "up1 is down: connections use the others"
+    assert down.mend.startswith("noid paths")

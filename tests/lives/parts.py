@@ -35,7 +35,7 @@ from noid.state.contexts import ContextStore
 from noid.state.files import prepare_directory
 from noid.state.identity import load_identity
 from noid.state.restore import Takeover
-from tests.planes.keeping import AID, OTHER, PEER, UPLINKS, flow_to_peer, make_plane
+from tests.planes.keeping import AID, OTHER, PEER, UPLINKS, Unwatched, flow_to_peer, make_plane
 from tests.planes.loading import load
 from tests.state.test_contexts import memory
 
@@ -134,6 +134,7 @@ async def the_watch(place: Place, stack: contextlib.AsyncExitStack) -> Work:
         survey=lambda: place.network.survey(UPLINKS, excluded=own_devices("noid0")),
         handle=lambda event: None,
         told=lambda: None,
+        uplinks=Unwatched(),
         in_use=lambda: in_use,
     )
     stack.callback(watching.close)

@@ -23,6 +23,7 @@ from noid.flows.flow import Flow
 from noid.host.netlink import HostNetwork
 from noid.host.routes import PeerRoute
 from noid.host.rules import Rule
+from noid.host.survey import Survey
 from noid.locators import Locator, parse_locator
 from noid.planes import steering
 from noid.planes.bpf.pins import own_devices, take_down
@@ -46,6 +47,16 @@ TIMEOUT_S = 10.0
 AID, OTHER = parse_locator("2001:db8:1::1"), parse_locator("2001:db8:2::1")
 PEER = parse_locator("2001:db8:3::1")
 UPLINKS = ["up1", "up2"]
+
+
+class Unwatched:
+    """Uplinks whose health no one watches."""
+
+    def surveyed(self, survey: Survey) -> None:
+        pass
+
+    def link_lost(self, index: int, *, is_up: bool) -> None:
+        pass
 
 
 @dataclass
@@ -149,6 +160,7 @@ def keeping(
             survey=lambda: network.survey(UPLINKS, excluded=own_devices(plane.section.device)),
             handle=events.append,
             told=lambda: None,
+            uplinks=Unwatched(),
             in_use=lambda: in_use,
         )
         try:

@@ -45,7 +45,7 @@ def status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say(json_line(answer))
         return 0
-    _print_columns(_rows(answer))
+    print_columns(_rows(answer))
     return 0
 
 
@@ -63,7 +63,7 @@ def contexts(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json_list(found)
     else:
-        _print_columns(itertools.chain([COLUMNS], map(_cells, found)))
+        print_columns(itertools.chain([COLUMNS], map(_cells, found)))
     return 0
 
 
@@ -85,7 +85,7 @@ def monitor(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_columns(rows: Iterator[Sequence[str]]) -> None:
+def print_columns(rows: Iterator[Sequence[str]]) -> None:
     """Prints lines as they come, in columns as wide as the first of them take."""
     first = list(itertools.islice(rows, ROWS_MEASURED))
     widths = [max(map(len, column)) for column in zip(*first, strict=True)]

@@ -21,6 +21,9 @@ MODULES: Final[dict[str, dict[str, str]]] = {
         "contexts": "the host-pair contexts, as ip shows neighbours",
         "monitor": "what happens, as it happens; ends with Ctrl-C",
     },
+    "paths": {
+        "paths": "each uplink: whether it works, since when, and what passes over it",
+    },
     "names": {
         "zone": "the records this host needs in the DNS, in zone-file form",
         "lookup": "how the shim verifies a peer, step by step",

@@ -15,7 +15,7 @@ import errno
 import itertools
 import os
 import socket
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ MONITOR_BACKLOG_MAX = 1000
 Row = dict[str, Any]
 Answer = Row | Iterator[Row]
 Handler = Callable[[], Answer]
+RequestHandler = Callable[[Row], Awaitable[Row]]
+"""Answers a command that has arguments, which are further keys of its object, or takes a while."""
 
 
 class ControlServer:
@@ -47,11 +49,18 @@ class ControlServer:
     Args:
         path: where the socket stands; a stale one is replaced, a live one is not.
         commands: what each command answers.
+        requests: what each command answers that has arguments.
     """
 
-    def __init__(self, path: Path, commands: dict[str, Handler]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        commands: dict[str, Handler],
+        requests: dict[str, RequestHandler] | None = None,
+    ) -> None:
         self.path = path
         self.commands = commands
+        self.requests = requests or {}
         self.clients: set[asyncio.StreamWriter] = set()
         self.monitors: dict[asyncio.Queue[bytes], asyncio.StreamWriter] = {}
         self.server: asyncio.Server | None = None
@@ -152,12 +161,17 @@ class ControlServer:
             if command == "monitor":
                 await self._monitor(reader, writer)
                 return
-            handler = self.commands.get(command)
-            answer = handler() if handler else {"error": f"unknown command {command!r}"}
+            answer = await self._answer(command, request)
             for part in [answer] if isinstance(answer, dict) else _parts(answer):
                 writer.write(json_line(part).encode() + b"\n")
                 await writer.drain()
                 await asyncio.sleep(0)
+
+    async def _answer(self, command: str, request: Row) -> Answer:
+        if command in self.requests:
+            return await self.requests[command](request)
+        handler = self.commands.get(command)
+        return handler() if handler else {"error": f"unknown command {command!r}"}
 
     async def _monitor(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         queue: asyncio.Queue[bytes] = asyncio.Queue(MONITOR_BACKLOG_MAX)
@@ -198,13 +212,25 @@ def _end_monitor(queue: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> N
         queue.put_nowait(b"")
 
 
-def ask(path: Path, command: str, *, timeout_s: float = TIMEOUT_S) -> Any:
+def ask(
+    path: Path,
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> Any:
     """One command to a running daemon, and the first line of its answer decoded.
+
+    Args:
+        path: of the socket.
+        command: its name.
+        arguments: further keys of the request.
+        timeout_s: how long the answer is waited for.
 
     Raises:
         PlatformError: no daemon answers there, or it refuses.
     """
-    with contextlib.closing(_answered(path, command, timeout_s)) as lines:
+    with contextlib.closing(_answered(path, command, timeout_s, arguments)) as lines:
         return next(lines)
 
 
@@ -219,10 +245,12 @@ def ask_rows(path: Path, command: str, *, timeout_s: float = TIMEOUT_S) -> Itera
             yield from rows
 
 
-def _answered(path: Path, command: str, timeout_s: float) -> Generator[Any]:
+def _answered(
+    path: Path, command: str, timeout_s: float, arguments: Mapping[str, Any] | None = None
+) -> Generator[Any]:
     """The lines of an answer, of which the daemon is not to close before who asks has enough."""
     try:
-        yield from _lines(path, command, timeout_s)
+        yield from _lines(path, command, timeout_s, arguments)
     except TimeoutError:
         raise PlatformError(
             f"control socket {path}", errno.ETIMEDOUT, f"no answer within {timeout_s:g} s"
@@ -265,12 +293,18 @@ def stream_events(path: Path, *, timeout_s: float | None = None) -> Iterator[dic
     yield from _lines(path, "monitor", timeout_s)
 
 
-def _lines(path: Path, command: str, timeout_s: float | None) -> Iterator[Any]:
+def _lines(
+    path: Path,
+    command: str,
+    timeout_s: float | None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Iterator[Any]:
     """What a daemon says to a command, line by line, until it closes."""
     with _connection(path, timeout_s) as (stream, connection):
         # A daemon that refuses to listen has closed already, and said why.
         with contextlib.suppress(BrokenPipeError):
-            connection.sendall(msgspec.json.encode({"command": command}) + b"\n")
+            request = {**(arguments or {}), "command": command}
+            connection.sendall(msgspec.json.encode(request) + b"\n")
         while line := stream.readline(ANSWER_OCTETS_MAX):
             yield _unless_refused(command, msgspec.json.decode(line))
 

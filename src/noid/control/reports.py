@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from noid.control.uplinks import TEXTS, Change, Health
 from noid.engine.context import Context
 from noid.engine.events import (
     Dropped,
@@ -18,20 +19,22 @@ from noid.engine.events import (
 )
 from noid.locators import LOCATOR_OCTETS, Locator, format_locator
 from noid.shares.policy import Standing
+from noid.text import duration
 
 Event = dict[str, Any]
 LOCATOR_BITS = 8 * LOCATOR_OCTETS
 
 LEVELS = {
-    "state_changed": logging.INFO,
-    "switched": logging.INFO,
-    "probe_started": logging.INFO,
-    "locators_verified": logging.INFO,
-    "peer_unable": logging.WARNING,
+    "state_changed": logging.DEBUG,
+    "switched": logging.DEBUG,
+    "probe_started": logging.DEBUG,
+    "locators_verified": logging.DEBUG,
+    "peer_unable": logging.DEBUG,
     "source_not_covered": logging.WARNING,
     "dropped": logging.DEBUG,
 }
-"""How loud each event is: what a user would see INFO, what a single packet causes DEBUG."""
+"""How loud each event is: what a single context or packet causes is DEBUG, an uplink's state is
+not; see ``uplink_line``."""
 
 
 def pair_text(pair: tuple[Locator, Locator]) -> str:
@@ -103,6 +106,14 @@ def line_of(event: Event) -> str:
         if key not in ("event", "at_ns")
     )
     return f"{event['event'].replace('_', ' ')}: {facts}"
+
+
+def uplink_line(change: Change) -> tuple[int, str]:
+    """A change of an uplink as one line of log, and its level."""
+    if change.new is Health.UP:
+        before = f"it was {change.old} for {duration(change.lasted_s)}"
+        return logging.INFO, f"uplink {change.uplink} is up: {before}"
+    return logging.WARNING, f"uplink {change.uplink} is {change.new}: {TEXTS[change.reason]}"
 
 
 def shares_report(standings: Iterable[Standing]) -> dict[str, dict[str, Any]]:

@@ -122,7 +122,7 @@ class Doctor:
             *rules,
             self._kernel(),
             *planes,
-            *_daemon(status),
+            *of_daemon(status),
         ]
 
     def _addresses(self, own: tuple[OwnAddress, ...]) -> list[Finding]:
@@ -299,10 +299,14 @@ class Doctor:
             return error
 
 
-def _daemon(status: DaemonStatus | ShimError) -> list[Finding]:
+def of_daemon(status: DaemonStatus | ShimError) -> list[Finding]:
+    """What the status of the daemon says, or that it has none."""
     if isinstance(status, ShimError):
         return [Finding("daemon", Health.WRONG, str(status), "noid run")]
     findings = [Finding("daemon", Health.OK, f"noid {status['version']} is running")]
+    for name in status.get("uplinks_down", ()):
+        text = f"{name} is down: connections use the others"
+        findings.append(Finding("uplinks", Health.WRONG, text, "noid paths; noid history"))
     sources = list(status.get("sources_not_covered", ()))
     if sources:
         text = f"programs send to M6 peers from {' '.join(sources)}, no locator: not protected"

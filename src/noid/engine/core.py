@@ -43,7 +43,7 @@ from noid.engine.events import (
 from noid.engine.history import Pair
 from noid.engine.known import KnownPeer, Lookup
 from noid.engine.options import HostOptions
-from noid.engine.phases import Probation
+from noid.engine.phases import Probation, Probe
 from noid.engine.secrets import Entropy, HostKeys
 from noid.engine.selection import better_pairs
 from noid.engine.state import TIMERS_OF, Cue, Path, State, Timer, Trigger
@@ -97,6 +97,7 @@ class Core:
         outdated: labels of contexts that have yet to hear of a change of our locators.
         provisional: the shares of those whose contexts are so [D37].
         uncovered: addresses of ours that programs send to M6 peers from and that are no locators.
+        measured: by F(local) and nonce, requests that measure a pair, the oldest first.
     """
 
     options: HostOptions
@@ -132,6 +133,7 @@ class Core:
     backup: frozenset[Locator] = frozenset()
     outdated: dict[int, None] = field(default_factory=dict)
     uncovered: dict[Locator, None] = field(default_factory=dict)
+    measured: OrderedDict[tuple[int, int], Probe] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.keys = HostKeys(self.entropy)

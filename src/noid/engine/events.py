@@ -122,6 +122,22 @@ class ContextRestored:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasurePairs:
+    """The host wants to know how long an answer takes over pairs of a context.
+
+    One Update Request goes over each, in the form of data. It changes nothing: its answer is no
+    sign of life, moves no pair in use, and keeps no context from being closed.
+
+    Attributes:
+        local_label: which context.
+        pairs: a locator of ours and one of the peer's; those that may not be used are left out.
+    """
+
+    local_label: int
+    pairs: tuple[tuple[Locator, Locator], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """The deadline came, or may have; early or needless ones do nothing."""
 
@@ -133,6 +149,7 @@ Input = (
     | LocatorsChanged
     | IdleChecked
     | ContextRestored
+    | MeasurePairs
     | TimePassed
 )
 
@@ -255,6 +272,21 @@ class Switched:
 
 
 @dataclass(frozen=True, slots=True)
+class PairMeasured:
+    """The answer to MeasurePairs for one pair; one that is not answered has none.
+
+    Attributes:
+        local_label: which context.
+        pair: over which the request went; the answer comes by the pair that the peer uses.
+        round_trip_ns: how long the answer took.
+    """
+
+    local_label: int
+    pair: tuple[Locator, Locator]
+    round_trip_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerUnable:
     """Report: this peer is reached as a plain IPv6 host for a while [D15]."""
 
@@ -314,6 +346,7 @@ Output = (
     | StateChanged
     | ProbeStarted
     | Switched
+    | PairMeasured
     | PeerUnable
     | SourceNotCovered
     | LocatorsVerified

@@ -20,6 +20,7 @@ from noid.engine import (
     handshake,
     keepalives,
     loss,
+    measuring,
     peers,
     reachability,
     responder,
@@ -40,6 +41,7 @@ from noid.engine.events import (
     IdleChecked,
     Input,
     LocatorsChanged,
+    MeasurePairs,
     Output,
     PeerResolved,
     TimePassed,
@@ -178,6 +180,8 @@ class Host:
             case ContextRestored():
                 core.trigger = Trigger.CONTEXT_FOUND
                 adoption.on_context_found(core, event)
+            case MeasurePairs():
+                measuring.on_measure_pairs(core, event)
             case _:
                 self._datapath(event)
 

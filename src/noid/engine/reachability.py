@@ -20,6 +20,7 @@ from noid.engine.core import Core
 from noid.engine.events import SendAgain
 from noid.engine.handshake import ulp_packet
 from noid.engine.keepalives import heard
+from noid.engine.measuring import answered
 from noid.engine.searching import (
     acknowledged,
     answer_search,
@@ -163,6 +164,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if message.nonce > context.update_nonce:
         core.drop(Drop.UA_WITHOUT_UR)
         return
+    answered(core, context, message.nonce)
     update = context.update
     if update is not None and update.nonce == message.nonce and update.tries == 1:
         context.measure(context.pair, core.now_ns - update.sent_ns)

@@ -12,7 +12,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,7 +22,7 @@ from noid import __version__
 from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.constants import MTU_MIN
 from noid.control.channel import ControlServer
-from noid.control.reports import LEVELS, context_report, event_of, line_of, shares_report
+from noid.control.reports import context_report, shares_report
 from noid.counters import Drop, PlaneCounter, StubCounter, UpstreamCounter, counter_report
 from noid.dns.records import Question
 from noid.engine.context import Context
@@ -38,11 +37,14 @@ from noid.engine.events import (
     InstallFlow,
     NoteHeard,
     Output,
+    PairMeasured,
     PeerResolved,
+    ProbeStarted,
     RemoveFlow,
     SendAgain,
     SendControl,
     StateChanged,
+    Switched,
     TimePassed,
     UnwatchPeer,
     WatchPeer,
@@ -53,10 +55,10 @@ from noid.errors import ConfigError, PlatformError, ShimError
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.host import descriptors
-from noid.host.activation import passed_sockets
 from noid.host.connections import Connections
 from noid.host.netlink import HostNetwork
 from noid.host.notify import notify, ping_watchdog
+from noid.host.octets import interface_octets
 from noid.host.resolvconf import resolvers_before
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
@@ -72,7 +74,10 @@ from noid.resolver.upstream import Upstream
 from noid.roles.local_locators import LocalLocators
 from noid.roles.reconciliation import Watching
 from noid.roles.reloading import reloaded, warnings_of
+from noid.roles.reporting import Reporter
 from noid.roles.resolver_file import ResolverFile
+from noid.roles.systemd import stub_sockets
+from noid.roles.uplinks import UplinkWatch
 from noid.state.contexts import ContextStore
 from noid.state.files import DISK_TROUBLE, prepare_directory
 from noid.state.identity import Birth, load_identity, take_back
@@ -114,6 +119,7 @@ class Daemon:
         self.timer: asyncio.TimerHandle | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.host: Host
+        self.uplinks: UplinkWatch
         self.plane: DataPlane
         self.why_tun = ""
         self.descriptors = 0
@@ -126,8 +132,14 @@ class Daemon:
         self.watching: Watching | None = None
         self.control = ControlServer(
             Path(config.control.socket),
-            {"status": self.status, "contexts": self.contexts, "reload": self.reload},
+            {
+                "status": self.status,
+                "contexts": self.contexts,
+                "paths": self.paths,
+                "reload": self.reload,
+            },
         )
+        self.reporter = Reporter(self.control.publish)
 
     async def run(self) -> None:
         """Starts, serves until SIGINT or SIGTERM, and leaves the host as it was.
@@ -181,6 +193,7 @@ class Daemon:
         survey = self._survey()
         mtu = survey.mtu or DEFAULT_MTU
         self.host = self._make_host(birth, mtu)
+        self.uplinks = self._make_uplinks()
         self.upstream = self._make_upstream()
         stack.push_async_callback(self.upstream.close)
         self.availability = Availability(self.upstream, self._servers)
@@ -199,7 +212,7 @@ class Daemon:
             self._begin(self.resolver_file.watch())
         self.stub = self._make_stub()
         self.is_open = True
-        await self.stub.start(self._passed())
+        await self.stub.start(stub_sockets())
         stack.push_async_callback(self.stub.stop)
         if goes_on:
             await self._take_up(takeover)
@@ -214,6 +227,7 @@ class Daemon:
         self.may_speak = True
         watching.take(self._survey())
         self._begin(watching.watch())
+        self._begin(self.uplinks.watch())
 
     async def _start_control(self) -> None:
         """Opens the control socket; a disk that takes nothing is no reason not to run [D49]."""
@@ -235,6 +249,16 @@ class Daemon:
             contexts_max=self.config.plane.contexts,
         )
         return Host(options, secrets.token_bytes)
+
+    def _make_uplinks(self) -> UplinkWatch:
+        return UplinkWatch(
+            self.host,
+            self.own,
+            handle=self.handle,
+            received_ns=lambda label: self.plane.received_ns(label),
+            changed=self.reporter.uplink_changed,
+            switched=self.reporter.switched,
+        )
 
     def _make_upstream(self) -> Upstream:
         dns = self.config.dns
@@ -261,19 +285,6 @@ class Daemon:
             working=self.host.working,
             answering=self.host.answering,
         )
-
-    def _passed(self) -> tuple[socket.socket, socket.socket] | None:
-        """The stub's sockets, where the service manager has opened one of each kind."""
-        by_kind = {one.type: one for one in passed_sockets()}
-        datagrams, stream = map(by_kind.get, (socket.SOCK_DGRAM, socket.SOCK_STREAM))
-        if datagrams is not None and stream is not None:
-            return datagrams, stream
-        for one in by_kind.values():
-            logger.warning(
-                "a passed socket is not used: the stub takes one for UDP and one for TCP"
-            )
-            one.close()
-        return None
 
     async def _take_up(self, takeover: Takeover) -> None:
         """Goes on with the contexts an earlier daemon left, doing everything else in between."""
@@ -442,8 +453,12 @@ class Daemon:
                 self._begin(self._check_idle(self.host.core.labels[output.local_label]))
             case AskDns():
                 self._begin(self._inquire(output.question))
+            case PairMeasured():
+                self.uplinks.take(output)
             case _:
-                self._report(output)
+                self.reporter.report(output)
+                if isinstance(output, Switched | ProbeStarted):
+                    self.uplinks.take(output)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Does something that takes a while beside everything else."""
@@ -458,14 +473,6 @@ class Daemon:
         label = context.local_label
         if self.host.core.labels.get(label) is context:
             self.handle(IdleChecked(label, self.plane.received_ns(label), in_use))
-
-    def _report(self, output: Output) -> None:
-        event = event_of(output)
-        assert event is not None, f"{output} is neither order nor report"
-        level = LEVELS[event["event"]]
-        if logger.isEnabledFor(level):
-            logger.log(level, line_of(event))
-        self.control.publish({"at_ns": time.monotonic_ns(), **event})
 
     def _arm(self) -> None:
         """Sets the loop's timer to the engine's deadline, if that is earlier.
@@ -517,6 +524,7 @@ class Daemon:
         if event is not None:
             self.handle(event)
             self.availability.check_soon()
+        self.uplinks.surveyed(survey)
 
     def _watching(self) -> Watching:
         return Watching(
@@ -526,6 +534,7 @@ class Daemon:
             survey=self._survey,
             handle=self.handle,
             told=self.availability.check_soon,
+            uplinks=self.uplinks,
             in_use=lambda: {context.local_aid for context in self.host.contexts},
         )
 
@@ -556,6 +565,7 @@ class Daemon:
                 "device": self.config.plane.device,
                 "counters": counter_report(PlaneCounter, self.plane.counters()),
             },
+            "uplinks_down": self.uplinks.down,
             "contexts": {state.value: count for state, count in states.items()},
             "taking_up": self._progress(),
             "shares": shares_report(self.host.shares),
@@ -578,3 +588,9 @@ class Daemon:
     def contexts(self) -> Iterator[dict[str, Any]]:
         """What ``noid contexts`` shows: those there are now, each as it is when its turn comes."""
         return map(context_report, self.host.contexts)
+
+    def paths(self) -> dict[str, Any]:
+        """What ``noid paths`` shows."""
+        if not self.is_open:
+            return {"error": STARTING}
+        return self.uplinks.report(interface_octets())

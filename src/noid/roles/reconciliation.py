@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from noid.counters import PlaneCounter
 from noid.engine.events import Input
@@ -43,6 +44,16 @@ STALE_SURVEYS_MAX = 3
 logger = logging.getLogger("noid")
 
 
+class UplinkObserver(Protocol):
+    """Who wants to know how the host's links are."""
+
+    def surveyed(self, survey: Survey) -> None:
+        """The host is now like this."""
+
+    def link_lost(self, index: int, *, is_up: bool) -> None:
+        """A device has lost its carrier, or is down."""
+
+
 class Watching:
     """The watch over one host's network.
 
@@ -53,6 +64,7 @@ class Watching:
         survey: tells what there is; runs on a thread of its own.
         handle: takes events for the engine.
         told: is called after an event of a survey.
+        uplinks: is told of every survey and of every link that is lost.
         in_use: the local AIDs of the contexts there are.
     """
 
@@ -65,6 +77,7 @@ class Watching:
         survey: Callable[[], Survey],
         handle: Callable[[Input], None],
         told: Callable[[], None],
+        uplinks: UplinkObserver,
         in_use: Callable[[], set[Locator]],
     ) -> None:
         self.network = network
@@ -73,6 +86,7 @@ class Watching:
         self.survey = survey
         self.handle = handle
         self.told = told
+        self.uplinks = uplinks
         self.in_use = in_use
         self.kept: frozenset[Locator] = frozenset()
         self.changes = NetworkChanges(GATEWAY)
@@ -120,6 +134,7 @@ class Watching:
             self.handle(event)
             with self.plane.counted(PlaneCounter.QUEUES_REFUSED):
                 self.network.drop_queued(index)
+        self.uplinks.link_lost(index, is_up=is_up)
 
     def _keep_aids_of(self, index: int) -> None:
         """The kernel removes the addresses of a link that is down; packets for AIDs still come."""
@@ -226,6 +241,7 @@ class Watching:
             self._is_due |= not before.issuperset(event.locators)  # routes may have lost a source
             self.handle(event)
             self.told()
+        self.uplinks.surveyed(survey)
         self._keep_aids(survey)
 
     def _keep_aids(self, survey: Survey) -> None:

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""``noid paths``: each uplink, whether it works, since when, and what passes over it."""
+
+import argparse
+import datetime
+import itertools
+from collections.abc import Mapping
+from typing import Any, Final
+
+from noid.cli.inspect import print_columns
+from noid.cli.output import say
+from noid.cli.places import add_socket
+from noid.cli.table import SUMMARIES
+from noid.control.channel import ask
+from noid.control.uplinks import TEXTS, Reason
+from noid.text import duration, json_line, printable
+
+COLUMNS: Final = (
+    *("uplink", "state", "since", "RTT", "loss", "contexts", "received", "sent"),
+    *("last switch", "reason"),
+)
+OCTET_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
+KILO: Final = 1000
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``paths``."""
+    parser = commands.add_parser(
+        "paths",
+        help=SUMMARIES["paths"],
+        description=(
+            "Shows each uplink of this host. An uplink is down when its link, address or route is\n"
+            "gone, or when peers answer over other uplinks and none over it; it is degraded when\n"
+            "measurements are lost or some peers do not answer over it."
+        ),
+        epilog="example:\n  noid paths --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_socket(parser)
+    parser.set_defaults(handler=paths)
+
+
+def paths(arguments: argparse.Namespace) -> int:
+    """Prints the uplinks, one a line."""
+    answer = ask(arguments.socket, "paths")
+    if arguments.json:
+        say(json_line(answer))
+    elif answer["uplinks"]:
+        rows = (cells(one, answer["now"]) for one in answer["uplinks"])
+        print_columns(itertools.chain([COLUMNS], rows))
+    else:
+        say("this host has no address that may be a locator; see: noid doctor")
+    return 0
+
+
+def cells(uplink: Mapping[str, Any], now_s: float) -> tuple[str, ...]:
+    """An uplink as a line of ``noid paths`` has it."""
+    last = uplink["last_switches"][-1:]
+    texts = (
+        uplink["uplink"],
+        uplink["state"],
+        since(uplink["since"], now_s),
+        round_trip(uplink["round_trip_us"]),
+        loss(uplink["loss"]),
+        str(uplink["contexts"]),
+        octets(uplink["received_octets"]),
+        octets(uplink["sent_octets"]),
+        clock(last[0]["at"], now_s) if last else "-",
+        reason(uplink),
+    )
+    return tuple(map(printable, texts))
+
+
+def reason(uplink: Mapping[str, Any]) -> str:
+    """Why an uplink is not up, and what is said of it besides, for people."""
+    try:
+        text = TEXTS[Reason(uplink["reason"])]
+    except ValueError:
+        text = uplink["reason"]
+    marks = [one for one in ("deprecated", "backup") if uplink[one]]
+    return ", ".join(filter(None, [text, *marks])) or "-"
+
+
+def clock(at_s: float, now_s: float) -> str:
+    """A time of the wall clock: the hour if it is today, else the date too."""
+    at, now = map(datetime.datetime.fromtimestamp, (at_s, now_s))
+    return at.strftime("%H:%M:%S" if at.date() == now.date() else "%Y-%m-%d %H:%M:%S")
+
+
+def since(at_s: float, now_s: float) -> str:
+    """The same, and how long ago that is."""
+    return f"{clock(at_s, now_s)} ({duration(now_s - at_s)})"
+
+
+def round_trip(microseconds: int | None) -> str:
+    """A round trip in ms; a dash if there is none."""
+    return "-" if microseconds is None else f"{microseconds / 1000:.1f} ms"
+
+
+def loss(share: float | None) -> str:
+    """A share of lost measurements in percent; a dash if it is not known."""
+    return "-" if share is None else f"{100 * share:.0f} %"
+
+
+def octets(count: int) -> str:
+    """A number of octets with a decimal unit."""
+    value, unit = float(count), OCTET_UNITS[0]
+    for unit in OCTET_UNITS:
+        if value < KILO or unit == OCTET_UNITS[-1]:
+            break
+        value /= KILO
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

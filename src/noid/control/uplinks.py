@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: MIT
+"""The health of this host's uplinks: what ``noid paths``, metrics, events and the web page show.
+
+Pure: facts and the time go in, changes come out. An uplink is an interface with the locators that
+one provider gave it; where an interface has locators of several providers, each /64 is an uplink.
+
+Two kinds of evidence count. The host says that a link, a route or an address is gone; this is
+believed at once. Peers are asked over every uplink: an uplink is silent when no peer answers over
+it, and a peer answers over another. A peer that answers over none says nothing of any uplink.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from noid.locators import Locator, format_locator
+
+UPLINKS_MAX: Final = 32
+"""Uplinks that are kept; those that are gone longest make room for others."""
+SWITCHES_SHOWN_MAX: Final = 5
+"""The last switches that each uplink is shown with."""
+SAMPLES_MAX: Final = 50
+"""The last measurements of an uplink, by which its loss is known."""
+SAMPLES_MIN: Final = 10
+"""With fewer, the loss of an uplink is not known."""
+LOSS_DEGRADED: Final = 0.05
+"""Share of lost measurements from which on an uplink is degraded; below half of it it is up."""
+PARTLY_SILENT_ROUNDS: Final = 2
+"""Times in a row after which an uplink that some peers do not answer over is degraded."""
+SMOOTHING: Final = 8
+SUBNET_OCTETS: Final = 8
+
+Pair = tuple[Locator, Locator]
+
+
+class Health(enum.StrEnum):
+    """The state of an uplink."""
+
+    UP = "up"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+class Reason(enum.StrEnum):
+    """Why an uplink is not up."""
+
+    NONE = ""
+    INTERFACE_DOWN = "interface_down"
+    NO_CARRIER = "no_carrier"
+    NO_ADDRESS = "no_address"
+    NO_ROUTE = "no_route"
+    SILENT = "silent"
+    PARTLY_SILENT = "partly_silent"
+    LOSS = "loss"
+
+
+TEXTS: Final[Mapping[Reason, str]] = {
+    Reason.NONE: "",
+    Reason.INTERFACE_DOWN: "the interface is down or gone",
+    Reason.NO_CARRIER: "the link has no carrier",
+    Reason.NO_ADDRESS: "the interface has no address that may be a locator",
+    Reason.NO_ROUTE: "no route leads out from its address",
+    Reason.SILENT: "peers answer over other uplinks, none over this one",
+    Reason.PARTLY_SILENT: "some peers answer over other uplinks alone",
+    Reason.LOSS: "measurements are lost",
+}
+"""Each reason for people."""
+HOST_REASONS: Final = frozenset(
+    {Reason.INTERFACE_DOWN, Reason.NO_CARRIER, Reason.NO_ADDRESS, Reason.NO_ROUTE}
+)
+"""Reasons that the host itself tells, against which no peer's answer counts."""
+
+
+class Sighting(NamedTuple):
+    """An interface as the host is now.
+
+    Attributes:
+        interface: its name.
+        is_up: whether it is in use.
+        carries: whether something is at the other end of its link.
+        locators: the locators on it.
+        broken: those of them that lead nowhere.
+        deprecated: those of them that are to be left.
+        backup: those of them that are kept for the worst case.
+    """
+
+    interface: str
+    is_up: bool
+    carries: bool
+    locators: tuple[Locator, ...]
+    broken: frozenset[Locator] = frozenset()
+    deprecated: frozenset[Locator] = frozenset()
+    backup: frozenset[Locator] = frozenset()
+
+
+class Switch(NamedTuple):
+    """A context that uses another pair of locators.
+
+    Attributes:
+        at_s: when, in seconds since 1970.
+        peer_aid: whose context.
+        old: the pair until then.
+        new: the pair since.
+        why: the reason, as the engine says it.
+    """
+
+    at_s: float
+    peer_aid: Locator
+    old: Pair
+    new: Pair
+    why: str
+
+
+class Change(NamedTuple):
+    """An uplink that is in another state, or for another reason.
+
+    Attributes:
+        at_s: since when, in seconds since 1970.
+        uplink: its name.
+        old: its state until then.
+        new: its state since.
+        reason: why.
+        lasted_s: how long the state before lasted.
+    """
+
+    at_s: float
+    uplink: str
+    old: Health
+    new: Health
+    reason: Reason
+    lasted_s: float
+
+
+class Asked(NamedTuple):
+    """What one peer was asked over every uplink, and answered.
+
+    Attributes:
+        answered: our locators over which it answered, and the round trip of each in ns.
+        unanswered: our locators over which it did not.
+    """
+
+    answered: Mapping[Locator, int]
+    unanswered: frozenset[Locator]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Uplink:
+    """One uplink.
+
+    Attributes:
+        name: the interface, or the interface and the prefix where that has several uplinks.
+        interface: the interface.
+        locators: the locators on it now; the last ones while it has none.
+        health: its state.
+        reason: why.
+        since_s: since when it is in this state, in seconds since 1970.
+        deprecated: whether every locator on it is to be left.
+        backup: whether every locator on it is kept for the worst case.
+        round_trip_ns: of the answers over it, smoothed; 0 until measured.
+        samples: the last measurements, whether each was answered.
+        partly_silent: how many times in a row some peers answered over other uplinks alone.
+        switches_from: how often a context left it.
+        switches_to: how often a context came to it.
+        last: the last of these.
+        is_there: whether the interface has a locator of it now.
+    """
+
+    name: str
+    interface: str
+    locators: tuple[Locator, ...]
+    since_s: float
+    health: Health = Health.UP
+    reason: Reason = Reason.NONE
+    deprecated: bool = False
+    backup: bool = False
+    round_trip_ns: int = 0
+    samples: deque[bool] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
+    partly_silent: int = 0
+    switches_from: int = 0
+    switches_to: int = 0
+    last: deque[Switch] = field(default_factory=lambda: deque(maxlen=SWITCHES_SHOWN_MAX))
+    is_there: bool = True
+
+    @property
+    def loss(self) -> float | None:
+        """Share of measurements that got no answer; None until there are enough."""
+        if len(self.samples) < SAMPLES_MIN:
+            return None
+        return self.samples.count(False) / len(self.samples)
+
+    def measured(self, round_trip_ns: int) -> None:
+        """Takes a round trip into the smoothed one."""
+        before_ns = self.round_trip_ns or round_trip_ns
+        self.round_trip_ns = before_ns + (round_trip_ns - before_ns) // SMOOTHING
+
+
+class Uplinks:
+    """All of them, by name, in the order in which they were first seen."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Uplink] = {}
+        self._by_locator: dict[Locator, Uplink] = {}
+
+    def of(self, locator: Locator) -> Uplink | None:
+        """The uplink that a locator of ours belongs to."""
+        return self._by_locator.get(locator)
+
+    # --- what the host says -------------------------------------------------------------------
+
+    def see(self, sightings: Iterable[Sighting], now_s: float) -> list[Change]:
+        """Takes how the host is now; uplinks that are gone are down."""
+        seen = {one.interface: one for one in sightings}
+        changes: list[Change] = []
+        there: set[str] = set()
+        for sighting in seen.values():
+            groups = _by_subnet(sighting.locators)
+            for subnet, locators in groups.items():
+                name = sighting.interface if len(groups) == 1 else _name(sighting, subnet)
+                there.add(name)
+                uplink = self._known(name, sighting.interface, locators, now_s)
+                _take_marks(uplink, sighting)
+                changes += self._found(uplink, sighting, now_s)
+        for name, uplink in self.by_name.items():
+            if name not in there:
+                uplink.is_there = False
+                reason = _why_gone(seen.get(uplink.interface))
+                changes += self._turn(uplink, Health.DOWN, reason, now_s)
+        self._forget()
+        self._by_locator = {one: u for u in self.by_name.values() for one in u.locators}
+        return changes
+
+    def lose(self, interface: str, *, is_up: bool, now_s: float) -> list[Change]:
+        """An interface has lost its carrier, or has gone down."""
+        reason = Reason.NO_CARRIER if is_up else Reason.INTERFACE_DOWN
+        found = [one for one in self.by_name.values() if one.interface == interface]
+        return [change for one in found for change in self._turn(one, Health.DOWN, reason, now_s)]
+
+    def _known(
+        self, name: str, interface: str, locators: tuple[Locator, ...], now_s: float
+    ) -> Uplink:
+        fresh = Uplink(name=name, interface=interface, locators=locators, since_s=now_s)
+        uplink = self.by_name.setdefault(name, fresh)
+        uplink.locators, uplink.is_there = locators, True
+        return uplink
+
+    def _found(self, uplink: Uplink, sighting: Sighting, now_s: float) -> list[Change]:
+        if not sighting.is_up:
+            return self._turn(uplink, Health.DOWN, Reason.INTERFACE_DOWN, now_s)
+        if not sighting.carries:
+            return self._turn(uplink, Health.DOWN, Reason.NO_CARRIER, now_s)
+        if sighting.broken.issuperset(uplink.locators):
+            return self._turn(uplink, Health.DOWN, Reason.NO_ROUTE, now_s)
+        if uplink.reason in HOST_REASONS:
+            return self._turn(uplink, Health.UP, Reason.NONE, now_s)
+        return []
+
+    def _forget(self) -> None:
+        """Makes room: of those that are gone the one that is so for longest goes."""
+        while len(self.by_name) > UPLINKS_MAX:
+            gone = [one for one in self.by_name.values() if not one.is_there]
+            if not gone:
+                self.by_name.popitem()
+            else:
+                del self.by_name[min(gone, key=lambda one: one.since_s).name]
+
+    # --- what peers say -----------------------------------------------------------------------
+
+    def judge(self, peers: Iterable[Asked], now_s: float, *, is_sample: bool) -> list[Change]:
+        """Takes what peers answered over each uplink.
+
+        Args:
+            peers: those that were asked.
+            now_s: the time.
+            is_sample: whether each was asked once over each uplink. This counts for the loss; that
+                nothing is answered over an uplink is then no verdict, but a reason to ask more.
+        """
+        heard: dict[str, int] = {}
+        missed: dict[str, int] = {}
+        for peer in filter(lambda one: one.answered, peers):
+            over = self._names(peer.answered)
+            for locator, round_trip_ns in peer.answered.items():
+                uplink = self.of(locator)
+                if uplink is not None:
+                    uplink.measured(round_trip_ns)
+            for name in over:
+                heard[name] = heard.get(name, 0) + 1
+            for name in self._names(peer.unanswered) - over:
+                missed[name] = missed.get(name, 0) + 1
+        changes: list[Change] = []
+        for name in heard.keys() | missed.keys():
+            uplink, answers, silences = self.by_name[name], heard.get(name, 0), missed.get(name, 0)
+            if is_sample:
+                uplink.samples.extend([True] * answers + [False] * silences)
+            if answers or not is_sample:
+                changes += self._conclude(uplink, answers, silences, now_s)
+        return changes
+
+    def _names(self, locators: Iterable[Locator]) -> set[str]:
+        return {uplink.name for uplink in map(self.of, locators) if uplink is not None}
+
+    def _conclude(self, uplink: Uplink, answers: int, silences: int, now_s: float) -> list[Change]:
+        if uplink.reason in HOST_REASONS:
+            return []
+        if not answers:
+            uplink.samples.clear()
+            return self._turn(uplink, Health.DOWN, Reason.SILENT, now_s)
+        if uplink.health is Health.DOWN:
+            return self._turn(uplink, Health.UP, Reason.NONE, now_s)
+        uplink.partly_silent = uplink.partly_silent + 1 if silences else 0
+        if uplink.partly_silent >= PARTLY_SILENT_ROUNDS:
+            return self._turn(uplink, Health.DEGRADED, Reason.PARTLY_SILENT, now_s)
+        if silences:
+            return []
+        loss = uplink.loss or 0.0
+        floor = LOSS_DEGRADED / (2 if uplink.reason is Reason.LOSS else 1)
+        if loss >= floor:
+            return self._turn(uplink, Health.DEGRADED, Reason.LOSS, now_s)
+        return self._turn(uplink, Health.UP, Reason.NONE, now_s)
+
+    def switched(self, switch: Switch) -> None:
+        """A context uses another pair of locators."""
+        before, after = self.of(switch.old[0]), self.of(switch.new[0])
+        if before is after:
+            return
+        if before is not None:
+            before.switches_from += 1
+            before.last.append(switch)
+        if after is not None:
+            after.switches_to += 1
+            after.last.append(switch)
+
+    def _turn(self, uplink: Uplink, health: Health, reason: Reason, now_s: float) -> list[Change]:
+        if (uplink.health, uplink.reason) == (health, reason):
+            return []
+        change = Change(
+            now_s, uplink.name, uplink.health, health, reason, max(0.0, now_s - uplink.since_s)
+        )
+        is_other = uplink.health is not health
+        uplink.health, uplink.reason = health, reason
+        if not is_other:
+            return []  # another reason for the same state is no news
+        uplink.since_s = now_s
+        return [change]
+
+
+def _by_subnet(locators: Iterable[Locator]) -> dict[bytes, tuple[Locator, ...]]:
+    found: dict[bytes, tuple[Locator, ...]] = {}
+    for one in locators:
+        found[one[:SUBNET_OCTETS]] = (*found.get(one[:SUBNET_OCTETS], ()), one)
+    return found
+
+
+def _name(sighting: Sighting, subnet: bytes) -> str:
+    prefix = format_locator(Locator(subnet + bytes(SUBNET_OCTETS)))
+    return f"{sighting.interface}/{prefix.removesuffix('::')}"
+
+
+def _take_marks(uplink: Uplink, sighting: Sighting) -> None:
+    uplink.deprecated = sighting.deprecated.issuperset(uplink.locators)
+    uplink.backup = sighting.backup.issuperset(uplink.locators)
+
+
+def _why_gone(sighting: Sighting | None) -> Reason:
+    if sighting is None or not sighting.is_up:
+        return Reason.INTERFACE_DOWN
+    return Reason.NO_ADDRESS if sighting.carries else Reason.NO_CARRIER
+
+
+def switch_report(switch: Switch) -> dict[str, Any]:
+    """A switch as JSON has it."""
+    return {
+        "at": round(switch.at_s, 3),
+        "peer_aid": format_locator(switch.peer_aid),
+        "old_local_locator": format_locator(switch.old[0]),
+        "old_peer_locator": format_locator(switch.old[1]),
+        "new_local_locator": format_locator(switch.new[0]),
+        "new_peer_locator": format_locator(switch.new[1]),
+        "why": switch.why,
+    }
+
+
+def uplink_report(
+    uplink: Uplink, contexts: Mapping[Locator, int], octets: Mapping[str, tuple[int, int]]
+) -> dict[str, Any]:
+    """An uplink as ``noid paths --json`` shows it.
+
+    Args:
+        uplink: which.
+        contexts: how many contexts send from each of our locators.
+        octets: received and sent by each interface, everything counted; see docs/json.md.
+    """
+    received, sent = octets.get(uplink.interface, (0, 0))
+    return {
+        "uplink": uplink.name,
+        "interface": uplink.interface,
+        "locators": [format_locator(one) for one in uplink.locators],
+        "state": uplink.health.value,
+        "since": round(uplink.since_s, 3),
+        "reason": uplink.reason.value,
+        "deprecated": uplink.deprecated,
+        "backup": uplink.backup,
+        "round_trip_us": uplink.round_trip_ns // 1000 or None,
+        "loss": uplink.loss,
+        "contexts": sum(contexts.get(one, 0) for one in uplink.locators),
+        "received_octets": received,
+        "sent_octets": sent,
+        "switches_from": uplink.switches_from,
+        "switches_to": uplink.switches_to,
+        "last_switches": [switch_report(one) for one in uplink.last],
+    }
+
+
+def change_event(change: Change) -> dict[str, Any]:
+    """A change as monitors, scripts in events.d and ``noid history`` see it."""
+    return {
+        "event": "uplink_changed",
+        "at": round(change.at_s, 3),
+        "uplink": change.uplink,
+        "old": change.old.value,
+        "new": change.new.value,
+        "reason": change.reason.value,
+        "lasted_s": round(change.lasted_s, 3),
+    }

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: MIT
+"""Watches the health of the uplinks: asks peers over each, and reports what changes.
+
+A few peers are asked now and then, at once when a context suspects or leaves its pair, and often
+while an uplink is silent, so that its return is noticed. The model is ``noid.control.uplinks``.
+"""
+
+import asyncio
+import itertools
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from noid.control.uplinks import (
+    Asked,
+    Change,
+    Health,
+    Reason,
+    Sighting,
+    Switch,
+    Uplinks,
+    uplink_report,
+)
+from noid.engine.context import Context
+from noid.engine.events import Input, MeasurePairs, PairMeasured, ProbeStarted, Switched
+from noid.engine.host import Host
+from noid.host.survey import Survey
+from noid.locators import Locator
+from noid.roles.local_locators import LocalLocators
+
+PEERS_ASKED_MAX: Final = 4
+"""Peers that are asked at a time, over every uplink."""
+PEER_LOCATORS_ASKED_MAX: Final = 3
+"""Of one peer, so many locators are asked over each of ours."""
+CONTEXTS_LOOKED_AT_MAX: Final = 64
+"""Contexts that are looked at to find peers to ask."""
+ASK_INTERVAL_S: Final = 10.0
+"""Between two times that peers are asked without a reason."""
+AGAIN_S: Final = 0.3
+"""The same while an uplink is silent, or a context suspects its pair."""
+TIMES_IN_DOUBT: Final = 3
+"""So often a pair is asked at one time, where an uplink is suspected."""
+TIMES_APART_S: Final = 0.04
+ANSWER_WAIT_MIN_S: Final = 0.1
+ANSWER_WAIT_MAX_S: Final = 0.6
+"""How long an answer is waited for: three round trips, within these."""
+RECENT_S: Final = 60.0
+"""Without a reason only peers are asked from which data came so recently: asking would keep the
+contexts of others at the peer."""
+
+Pair = tuple[Locator, Locator]
+Answers = dict[Pair, int | None]
+
+
+@dataclass(slots=True, eq=False)
+class Round:
+    """Requests to one context that wait for their answers: a round trip in ns, or none yet."""
+
+    label: int
+    answers: Answers = field(default_factory=dict)
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, pair: Pair, round_trip_ns: int) -> None:
+        """An answer."""
+        if self.answers.get(pair, 0) is None:
+            self.answers[pair] = round_trip_ns
+            if None not in self.answers.values():
+                self.complete.set()
+
+    @property
+    def asked(self) -> Asked:
+        """What the peer answered over each locator of ours."""
+        answered: dict[Locator, int] = {}
+        for pair, round_trip_ns in self.answers.items():
+            if round_trip_ns is not None:
+                answered[pair[0]] = min(round_trip_ns, answered.get(pair[0], round_trip_ns))
+        return Asked(answered, frozenset(pair[0] for pair in self.answers) - answered.keys())
+
+
+class UplinkWatch:
+    """The watch over the uplinks of one host.
+
+    Args:
+        host: the engine.
+        own: the host's locators.
+        handle: takes events for the engine.
+        received_ns: when a context last received data, by its F(local).
+        changed: is told of each change of an uplink.
+        switched: is told of each switch of a context.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        own: LocalLocators,
+        *,
+        handle: Callable[[Input], None],
+        received_ns: Callable[[int], int],
+        changed: Callable[[Change], None],
+        switched: Callable[[Switch], None],
+    ) -> None:
+        self.host = host
+        self.own = own
+        self.handle = handle
+        self.received_ns = received_ns
+        self.changed = changed
+        self.on_switch = switched
+        self.uplinks = Uplinks()
+        self.names: dict[int, str] = {}
+        self.rounds: list[Round] = []
+        self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=PEERS_ASKED_MAX)
+        self.hurry = asyncio.Event()
+        self.turn = 0
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def surveyed(self, survey: Survey) -> None:
+        """The host is now like this."""
+        said = self.own.said
+        carries = {device.name: device.carries for device in survey.devices}
+        self.names |= {device.index: device.name for device in survey.devices}
+        on: dict[str, list[Locator]] = {name: [] for name in carries}
+        for one in survey.locators:
+            if one.locator in said.locators:
+                on.setdefault(one.interface, []).append(one.locator)
+        sightings = [
+            Sighting(
+                interface=name,
+                is_up=name in carries,
+                carries=carries.get(name, False),
+                locators=tuple(locators),
+                broken=said.broken,
+                deprecated=said.deprecated,
+                backup=said.backup,
+            )
+            for name, locators in on.items()
+        ]
+        self._report(self.uplinks.see(sightings, time.time()))
+
+    def link_lost(self, index: int, *, is_up: bool) -> None:
+        """A device has lost its carrier, or is down."""
+        name = self.names.get(index, "")
+        self._report(self.uplinks.lose(name, is_up=is_up, now_s=time.time()))
+
+    def take(self, output: Switched | ProbeStarted | PairMeasured) -> None:
+        """The engine reports something about pairs."""
+        match output:
+            case PairMeasured():
+                for one in self.rounds:
+                    if one.label == output.local_label:
+                        one.take(output.pair, output.round_trip_ns)
+            case ProbeStarted():
+                self._suspect(output.local_aid, output.peer_aid)
+            case Switched():
+                switch = Switch(time.time(), output.peer_aid, output.old, output.new, output.why)
+                self.uplinks.switched(switch)
+                self.on_switch(switch)
+                self._suspect(output.local_aid, output.peer_aid)
+
+    def _suspect(self, local_aid: Locator, peer_aid: Locator) -> None:
+        if (local_aid, peer_aid) not in self.suspects:
+            self.suspects.append((local_aid, peer_aid))
+        self.hurry.set()
+
+    def _report(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self.changed(change)
+
+    # --- asking peers ---------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Asks peers until it is cancelled."""
+        while True:
+            is_sample = not await self._wait()
+            contexts = list(self._to_ask(is_sample=is_sample))
+            if contexts:
+                await self._ask(contexts, is_sample=is_sample)
+
+    async def _wait(self) -> bool:
+        """Waits until peers are to be asked; returns whether there is a suspicion."""
+        is_silent = any(one.reason is Reason.SILENT for one in self.uplinks.by_name.values())
+        if is_silent:
+            await asyncio.sleep(AGAIN_S)
+            self.hurry.clear()
+            return True
+        try:
+            async with asyncio.timeout(ASK_INTERVAL_S):
+                await self.hurry.wait()
+        except TimeoutError:
+            return False
+        self.hurry.clear()
+        return True
+
+    def _to_ask(self, *, is_sample: bool) -> Iterator[Context]:
+        """The contexts that are asked: those that suspect something, and others in turn."""
+        found: dict[Locator, Context] = {}
+        contexts, labels = self.host.core.contexts, self.host.core.labels
+        for local, peer in () if is_sample else reversed(self.suspects):
+            suspect = contexts.get(local + peer)
+            if suspect is not None and suspect.is_settled:
+                found.setdefault(peer, suspect)
+        self.suspects.clear()
+        recent_ns = time.monotonic_ns() - round(RECENT_S * 1e9)
+        for label in self._in_turn(len(labels)):
+            if len(found) >= PEERS_ASKED_MAX:
+                break
+            context = labels[label]
+            if is_sample and self.received_ns(label) < recent_ns:
+                continue
+            if context.is_settled and not context.is_provisional:
+                found.setdefault(context.peer_aid, context)
+        yield from found.values()
+
+    def _in_turn(self, count: int) -> list[int]:
+        """The labels of a few contexts, others each time."""
+        start = self.turn % count if count else 0
+        end = start + CONTEXTS_LOOKED_AT_MAX
+        self.turn = end if end < count else 0
+        return list(itertools.islice(self.host.core.labels, start, end))
+
+    async def _ask(self, contexts: list[Context], *, is_sample: bool) -> None:
+        results = await self.measure(contexts, times=1 if is_sample else TIMES_IN_DOUBT)
+        asked = [one.asked for one in results]
+        self._report(self.uplinks.judge(asked, time.time(), is_sample=is_sample))
+        if is_sample and any(one.answered and one.unanswered for one in asked):
+            self.hurry.set()
+
+    async def measure(self, contexts: Iterable[Context], *, times: int) -> list[Round]:
+        """Sends requests over the pairs of contexts, and waits for the answers.
+
+        Args:
+            contexts: whose pairs.
+            times: how often each pair is asked.
+        """
+        rounds = []
+        wait_s = ANSWER_WAIT_MIN_S
+        for context in contexts:
+            one = Round(context.local_label, dict.fromkeys(pairs_of(context)))
+            wait_s = max(wait_s, 3e-9 * context.expected.round_trip_ns)
+            rounds.append(one)
+        self.rounds += rounds
+        try:
+            for number in range(times):
+                for one in rounds:
+                    self._send(one)
+                last = number + 1 == times
+                await _complete(rounds, min(wait_s, ANSWER_WAIT_MAX_S) if last else TIMES_APART_S)
+        finally:
+            self.rounds = [one for one in self.rounds if one not in rounds]
+        return rounds
+
+    def _send(self, one: Round) -> None:
+        pairs = tuple(pair for pair, answer in one.answers.items() if answer is None)
+        if pairs:
+            self.handle(MeasurePairs(one.label, pairs))
+
+    # --- answers ----------------------------------------------------------------------------------
+
+    def report(self, octets: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+        """What ``noid paths`` shows."""
+        contexts = Counter(one.local_locator for one in self.host.core.labels.values())
+        uplinks = self.uplinks.by_name.values()
+        return {
+            "now": round(time.time(), 3),
+            "uplinks": [uplink_report(one, contexts, octets) for one in uplinks],
+        }
+
+    @property
+    def down(self) -> list[str]:
+        """The names of the uplinks that are down."""
+        return [one.name for one in self.uplinks.by_name.values() if one.health is Health.DOWN]
+
+
+def pairs_of(context: Context) -> list[Pair]:
+    """The pairs of a context that are asked: each locator of ours with a few of the peer's."""
+    peer = [one for one in context.peer_set if context.is_verified(one)]
+    peer = peer[:PEER_LOCATORS_ASKED_MAX]
+    return [(local, one) for local in context.own_set for one in peer]
+
+
+async def _complete(rounds: Iterable[Round], wait_s: float) -> None:
+    """Waits until everything is answered, or for so long."""
+    try:
+        async with asyncio.timeout(wait_s):
+            for one in rounds:
+                await one.complete.wait()
+    except TimeoutError:
+        pass

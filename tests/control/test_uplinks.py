@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: MIT
+"""The health of uplinks, by what the host and its peers say."""
+
+import pytest
+
+from noid.control.uplinks import (
+    LOSS_DEGRADED,
+    PARTLY_SILENT_ROUNDS,
+    SAMPLES_MAX,
+    SAMPLES_MIN,
+    SWITCHES_SHOWN_MAX,
+    TEXTS,
+    UPLINKS_MAX,
+    Asked,
+    Change,
+    Health,
+    Reason,
+    Sighting,
+    Switch,
+    Uplinks,
+    change_event,
+    uplink_report,
+)
+from noid.locators import Locator, parse_locator
+from tests.engine.network import A1, A2, B1, B2
+
+MS = 1_000_000
+BOTH = Asked({A1: 20 * MS, A2: 30 * MS}, frozenset())
+FIRST_SILENT = Asked({A2: 30 * MS}, frozenset({A1}))
+NO_ANSWER = Asked({}, frozenset({A1, A2}))
+
+
+def sighting(name: str, *locators: Locator, **facts: object) -> Sighting:
+    plain = Sighting(name, is_up=True, carries=True, locators=locators)
+    return plain._replace(**facts)  # type: ignore[arg-type] # facts of a sighting
+
+
+UP1, UP2 = sighting("up1", A1), sighting("up2", A2)
+
+
+def two() -> Uplinks:
+    uplinks = Uplinks()
+    assert uplinks.see([UP1, UP2], 100.0) == []
+    return uplinks
+
+
+def state(uplinks: Uplinks, name: str = "up1") -> tuple[Health, Reason]:
+    return uplinks.by_name[name].health, uplinks.by_name[name].reason
+
+
+def loss(uplinks: Uplinks) -> float | None:
+    return uplinks.by_name["up1"].loss
+
+
+def test_an_uplink_with_a_locator_is_up_since_it_was_seen() -> None:
+    uplinks = two()
+    assert state(uplinks) == state(uplinks, "up2") == (Health.UP, Reason.NONE)
+    assert uplinks.by_name["up1"].since_s == 100.0
+
+
+def test_a_lost_carrier_is_a_change_and_its_return_another() -> None:
+    uplinks = two()
+    (change,) = uplinks.lose("up1", is_up=True, now_s=160.0)
+    assert change == Change(160.0, "up1", Health.UP, Health.DOWN, Reason.NO_CARRIER, 60.0)
+    assert uplinks.lose("up1", is_up=True, now_s=161.0) == []
+    (change,) = uplinks.see([UP1, UP2], 170.0)
+    assert change == Change(170.0, "up1", Health.DOWN, Health.UP, Reason.NONE, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        ([UP2], Reason.INTERFACE_DOWN),
+        ([sighting("up1", A1, is_up=False, carries=False), UP2], Reason.INTERFACE_DOWN),
+        ([sighting("up1", A1, carries=False), UP2], Reason.NO_CARRIER),
+        ([sighting("up1", carries=False), UP2], Reason.NO_CARRIER),
+        ([sighting("up1"), UP2], Reason.NO_ADDRESS),
+        ([sighting("up1", A1, broken=frozenset({A1})), UP2], Reason.NO_ROUTE),
+    ],
+)
+def test_what_the_host_says_is_believed_at_once(seen: list[Sighting], reason: Reason) -> None:
+    uplinks = two()
+    (change,) = uplinks.see(seen, 110.0)
+    assert (change.uplink, change.new, change.reason) == ("up1", Health.DOWN, reason)
+    assert uplinks.judge([BOTH], 111.0, is_sample=False) == [], "no answer says otherwise"
+    (change,) = uplinks.see([UP1, UP2], 120.0)
+    assert change.new is Health.UP
+
+
+def test_another_reason_for_the_same_state_is_no_change() -> None:
+    uplinks = two()
+    uplinks.lose("up1", is_up=True, now_s=110.0)
+    assert uplinks.lose("up1", is_up=False, now_s=111.0) == []
+    assert state(uplinks) == (Health.DOWN, Reason.INTERFACE_DOWN)
+    assert uplinks.by_name["up1"].since_s == 110.0
+
+
+def test_an_uplink_over_which_no_peer_answers_is_down_until_one_does() -> None:
+    uplinks = two()
+    (change,) = uplinks.judge([FIRST_SILENT, FIRST_SILENT], 110.0, is_sample=False)
+    assert (change.uplink, change.new, change.reason) == ("up1", Health.DOWN, Reason.SILENT)
+    assert uplinks.see([UP1, UP2], 111.0) == [], "the host sees no fault"
+    (change,) = uplinks.judge([BOTH, FIRST_SILENT], 112.0, is_sample=False)
+    assert change.new is Health.UP
+
+
+def test_a_peer_that_answers_over_no_uplink_says_nothing_of_any() -> None:
+    uplinks = two()
+    assert uplinks.judge([NO_ANSWER] * 4, 110.0, is_sample=False) == []
+    assert state(uplinks) == (Health.UP, Reason.NONE)
+
+
+def test_one_lost_request_without_a_suspicion_is_no_verdict_but_counts_as_lost() -> None:
+    uplinks = two()
+    assert uplinks.judge([FIRST_SILENT], 110.0, is_sample=True) == []
+    assert list(uplinks.by_name["up1"].samples) == [False]
+
+
+def test_an_uplink_that_some_peers_do_not_answer_over_is_degraded_after_two_times() -> None:
+    uplinks = two()
+    for _ in range(PARTLY_SILENT_ROUNDS - 1):
+        assert uplinks.judge([BOTH, FIRST_SILENT], 110.0, is_sample=False) == []
+    (change,) = uplinks.judge([BOTH, FIRST_SILENT], 111.0, is_sample=False)
+    assert (change.new, change.reason) == (Health.DEGRADED, Reason.PARTLY_SILENT)
+    (change,) = uplinks.judge([BOTH, BOTH], 112.0, is_sample=False)
+    assert change.new is Health.UP
+
+
+def test_an_uplink_that_loses_measurements_is_degraded_until_half_of_that_is_lost() -> None:
+    uplinks = two()
+    for _ in range(SAMPLES_MIN - 1):
+        uplinks.judge([BOTH], 110.0, is_sample=True)
+    assert loss(uplinks) is None
+    uplinks.judge([FIRST_SILENT], 111.0, is_sample=True)
+    assert loss(uplinks) == 1 / SAMPLES_MIN
+    (change,) = uplinks.judge([BOTH], 112.0, is_sample=True)
+    assert (change.new, change.reason) == (Health.DEGRADED, Reason.LOSS)
+    changes: list[Change] = []
+    while not changes:
+        changes = uplinks.judge([BOTH], 113.0, is_sample=True)
+    assert changes[0].new is Health.UP
+    assert (uplinks.by_name["up1"].loss or 0.0) < LOSS_DEGRADED / 2
+
+
+def test_loss_is_that_of_the_last_measurements() -> None:
+    uplinks = two()
+    for _ in range(SAMPLES_MAX + 1):
+        uplinks.judge([BOTH], 110.0, is_sample=True)
+    assert len(uplinks.by_name["up1"].samples) == SAMPLES_MAX
+
+
+def test_round_trips_are_smoothed() -> None:
+    uplinks = two()
+    uplinks.judge([BOTH], 110.0, is_sample=True)
+    assert uplinks.by_name["up1"].round_trip_ns == 20 * MS
+    uplinks.judge([Asked({A1: 100 * MS}, frozenset())], 111.0, is_sample=True)
+    assert uplinks.by_name["up1"].round_trip_ns == 30 * MS
+
+
+def test_the_prefixes_of_two_providers_on_one_interface_are_two_uplinks() -> None:
+    uplinks = Uplinks()
+    uplinks.see([sighting("eth0", A1, A2)], 100.0)
+    assert list(uplinks.by_name) == ["eth0/2001:db8:1:a", "eth0/2001:db8:2:a"]
+    assert uplinks.judge([FIRST_SILENT], 101.0, is_sample=False)[0].uplink == "eth0/2001:db8:1:a"
+
+
+def test_no_more_uplinks_are_kept_than_so_many_and_what_is_gone_longest_goes() -> None:
+    uplinks = Uplinks()
+    for number in range(2 * UPLINKS_MAX):
+        uplinks.see([sighting(f"up{number}", A1)], 100.0 + number)
+    assert len(uplinks.by_name) == UPLINKS_MAX
+    assert f"up{2 * UPLINKS_MAX - 1}" in uplinks.by_name
+    many = [
+        sighting(f"eth{number}", parse_locator(f"2001:db8:{number:x}::1"))
+        for number in range(2 * UPLINKS_MAX)
+    ]
+    uplinks.see(many, 500.0)
+    assert len(uplinks.by_name) == UPLINKS_MAX
+
+
+def test_a_switch_counts_for_the_uplink_left_and_for_the_one_taken() -> None:
+    uplinks = two()
+    switch = Switch(110.0, B1, (A1, B1), (A2, B2), "nothing heard")
+    for _ in range(SWITCHES_SHOWN_MAX + 1):
+        uplinks.switched(switch)
+    assert uplinks.by_name["up1"].switches_from == SWITCHES_SHOWN_MAX + 1
+    assert uplinks.by_name["up2"].switches_to == SWITCHES_SHOWN_MAX + 1
+    assert len(uplinks.by_name["up1"].last) == SWITCHES_SHOWN_MAX
+    uplinks.switched(switch._replace(new=(A1, B2)))
+    assert uplinks.by_name["up1"].switches_to == 0, "the peer's locator alone is another"
+
+
+def test_a_report_has_every_key_from_the_start() -> None:
+    uplink = two().by_name["up1"]
+    assert uplink_report(uplink, {A1: 3}, {"up1": (10, 20)}) == {
+        "uplink": "up1",
+        "interface": "up1",
+        "locators": ["2001:db8:1:a::a"],
+        "state": "up",
+        "since": 100.0,
+        "reason": "",
+        "deprecated": False,
+        "backup": False,
+        "round_trip_us": None,
+        "loss": None,
+        "contexts": 3,
+        "received_octets": 10,
+        "sent_octets": 20,
+        "switches_from": 0,
+        "switches_to": 0,
+        "last_switches": [],
+    }
+
+
+def test_a_change_is_an_event() -> None:
+    change = Change(160.5, "up1", Health.UP, Health.DOWN, Reason.NO_CARRIER, 60.0)
+    assert change_event(change) == {
+        "event": "uplink_changed",
+        "at": 160.5,
+        "uplink": "up1",
+        "old": "up",
+        "new": "down",
+        "reason": "no_carrier",
+        "lasted_s": 60.0,
+    }
+
+
+def test_every_reason_has_a_text_for_people() -> None:
+    assert set(TEXTS) == set(Reason)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Pairs are measured on request, and nothing is believed because of the answers."""
+
+from noid.constants import CONTEXT_IDLE_TIME, MEASURED_PAIRS_MAX, SECOND
+from noid.engine.events import CheckIdle, MeasurePairs, PairMeasured, Switched
+from tests.engine.network import A1, A2, B1, B2, DELAY_NS, X1, Network, Station, established
+
+ALL = ((A1, B1), (A1, B2), (A2, B1), (A2, B2))
+
+
+def measured(station: Station) -> dict[object, int]:
+    found = [one for one in station.outputs if isinstance(one, PairMeasured)]
+    return {one.pair: one.round_trip_ns for one in found}
+
+
+def ask(network: Network, *pairs: tuple[object, object]) -> dict[object, int]:
+    """Measures pairs from a, and returns what was answered within a second."""
+    network.a.outputs.clear()
+    network.give(network.a, MeasurePairs(network.a.context.local_label, pairs))  # type: ignore[arg-type] # of locators
+    network.run(SECOND)
+    return measured(network.a)
+
+
+def test_every_pair_that_works_is_measured() -> None:
+    network = established()
+    assert ask(network, *ALL) == dict.fromkeys(ALL, 2 * DELAY_NS)
+
+
+def test_a_pair_that_is_silent_has_no_answer_and_nothing_switches() -> None:
+    network = established()
+    network.dead.add((A2, B1))
+    assert ask(network, *ALL).keys() == set(ALL) - {(A2, B1)}
+    assert not any(isinstance(one, Switched) for one in network.a.outputs + network.b.outputs)
+    assert network.a.context.pair == network.b.context.pair[::-1] == (A1, B1)
+
+
+def test_pairs_that_are_not_the_contexts_are_left_out() -> None:
+    assert ask(established(), (X1, B1), (A1, X1)) == {}
+
+
+def test_a_context_that_is_gone_is_not_measured() -> None:
+    network = established()
+    assert network.give(network.a, MeasurePairs(0, ALL)) == []
+
+
+def test_so_many_measurements_wait_for_their_answers() -> None:
+    network = established()
+    network.kill_provider(1)
+    network.kill_provider(2)
+    for _ in range(MEASURED_PAIRS_MAX // len(ALL) + 1):
+        network.give(network.a, MeasurePairs(network.a.context.local_label, ALL))
+    assert len(network.a.host.core.measured) == MEASURED_PAIRS_MAX
+
+
+def test_measuring_keeps_no_context_of_ours_from_being_idle() -> None:
+    network = established()
+    network.run(CONTEXT_IDLE_TIME - 2 * SECOND)
+    heard_ns = network.a.context.heard_ns(0)
+    assert ask(network, *ALL)
+    assert network.a.context.heard_ns(0) == heard_ns
+    assert not any(isinstance(one, CheckIdle) for one in network.a.outputs)

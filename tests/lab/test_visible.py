@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""A provider that goes down and comes back is reported, in every way and once."""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from noid.control.channel import ask
+from noid.lab.faults import Fault
+from noid.lab.lab import Lab
+from tests.lab.conversations import establish_context, restart_daemons, tcp
+
+WITHIN_S = 20.0
+"""A busy machine; docs/operating.md says how long it takes on one that is not."""
+
+
+@pytest.fixture
+def lab(kernel_lab: Lab) -> Lab:
+    """The lab, both daemons fresh."""
+    restart_daemons(kernel_lab)
+    return kernel_lab
+
+
+def uplinks(lab: Lab, host: str = "a") -> dict[str, dict[str, Any]]:
+    return {one["uplink"]: one for one in ask(lab.control_socket(host), "paths")["uplinks"]}
+
+
+def noid(lab: Lab, *words: str) -> str:
+    """What a command prints about the daemon on a."""
+    socket = str(lab.control_socket("a"))
+    done = lab.run("a", [sys.executable, "-m", "noid", *words, "--socket", socket])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(params=[Fault.SILENT, Fault.CARRIER, Fault.ADDRESS], ids=lambda one: one.value)
+def fault(request: pytest.FixtureRequest) -> Iterator[Fault]:
+    """What happens to the first provider."""
+    return request.param  # type: ignore[no-any-return] # one of the above
+
+
+REASONS = {
+    Fault.SILENT: "silent",
+    Fault.CARRIER: "no_carrier",
+    Fault.ADDRESS: "no_address",
+}
+
+
+def test_a_provider_that_goes_down_and_comes_back_is_reported_once(lab: Lab, fault: Fault) -> None:
+    establish_context(lab)
+    name = lab.plan.uplink("a", 1)
+    known = len(lab.log("a"))
+
+    def is_now(state: str) -> bool:
+        conversation.echoes()
+        return bool(uplinks(lab)[name]["state"] == state)
+
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        lab.cut(1, fault)
+        try:
+            lab.wait_for("the uplink is down", lambda: is_now("down"), WITHIN_S)
+            assert uplinks(lab)[name]["reason"] == REASONS[fault]
+            assert lab.status("a")["uplinks_down"] == [name]
+            assert noid(lab, "paths").splitlines()[1].split()[:2] == [name, "down"]
+        finally:
+            lab.heal(1)
+        lab.wait_for("the uplink is up", lambda: is_now("up"), WITHIN_S)
+    lines = [line.partition("uplink ")[2] for line in lab.log("a")[known:].splitlines()]
+    down, up = lines
+    assert down.startswith(f"{name} is down: ")
+    assert up.startswith(f"{name} is up: it was down for ")
+    assert json.loads(noid(lab, "paths", "--json"))["uplinks"]
