@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Contexts whose CC did not go to the AID: nothing until the DNS has spoken [D37]."""
 
+from dataclasses import replace
+
 from noid.constants import (
     HELD_PACKETS_MAX,
     MILLISECOND,
@@ -133,6 +135,18 @@ def test_the_same_ccr_again_makes_no_second_one() -> None:
     (conf,) = send(network, ccr, A2)
     assert conf.code is Code.CONF
     assert len(network.b.host.contexts) == 1
+
+
+def test_a_packet_held_after_the_dns_was_silent_is_delivered_once_it_answers() -> None:
+    network = Network()
+    network.dns_works = False
+    send(network, replace(ccr_from(network, A2), piggyback=None), A2)
+    network.run(5 * SECOND)
+    network.dns_works = True
+    label = network.b.context.local_label
+    network.give(network.b, PacketHeld(label, packet(A1, B1, b"late"), A2))
+    network.run(10 * SECOND)
+    assert network.b.delivered == [packet(A1, B1, b"late")]
 
 
 def test_only_so_many_packets_are_held() -> None:

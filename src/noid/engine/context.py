@@ -298,6 +298,8 @@ class Context:
     @property
     def round_trip_ns(self) -> int:
         """The smoothed round-trip time of the pair in use; 0 until measured."""
+        if not self.history:
+            return self.first_round_trip_ns
         return self.history_of(self.pair).round_trip_ns
 
     @property
@@ -307,7 +309,7 @@ class Context:
         Twice the round-trip time; or twice a silence that proved harmless, such as the time a
         receiver may sit on its acknowledgements, so that the same silence is no news again.
         """
-        round_trip_ns = self.expected.round_trip_ns
+        round_trip_ns = self.expected.round_trip_ns if self.history else self.first_round_trip_ns
         if not round_trip_ns:
             return SILENCE_UNMEASURED
         tolerated_ns = min(2 * self.tolerated_ns, TOLERANCE_MAX)
@@ -346,8 +348,8 @@ class Context:
 
     def history_of(self, pair: Pair) -> History:
         """What is known of a pair."""
-        if not self.history and pair == self.pair:
-            return UNKNOWN._replace(round_trip_ns=self.first_round_trip_ns)
+        if not self.history and self.first_round_trip_ns and pair == self.pair:
+            return History(round_trip_ns=self.first_round_trip_ns)
         return self.history.get(pair, UNKNOWN)
 
     def note(self, pair: Pair, history: History) -> None:
@@ -448,9 +450,11 @@ class Context:
         """
         if self.local_locator not in self.own_local:
             self.local_locator = self.local_aid
-        verified = self.peer_verified
-        may_be = self.peer_locator in self.peer_acceptable and not self.verification.settled
-        if self.peer_locator not in verified and not may_be:
+        if self.is_verified(self.peer_locator):
+            return
+        may_be = self.accepts(self.peer_locator) and not self.verification.settled
+        if not may_be:
+            verified = self.peer_verified
             found = (one for one in self.peer_set if one in verified)
             self.peer_locator = next(found, self.peer_aid)
 
@@ -462,7 +466,7 @@ class Context:
     def flow(self, *, on_switch: bool = False) -> Flow:
         """The context as the data plane needs it; plain while on its AIDs where so wanted [D28]."""
         own = frozenset(self.own_local)
-        verified = self.peer_verified
+        is_verified = self.is_verified(self.peer_locator)
         # What a doubtful context sends plainly arrives in any case, if plain packets do [D39].
         doubtful = self.trial is not None and self.is_on_aids
         # A context that is being set up anew still receives, but its packets go plainly [D18].
@@ -478,12 +482,12 @@ class Context:
             # Before the peer has said Lsl(peer), its locators are those that the DNS lists [D48].
             peer_locators=self.peer_acceptable if self.peer_local else frozenset(self.peer_set),
             # Data from another source proves little; it is the engine that moves Lp(peer) [D41].
-            verified_locators=frozenset({self.peer_locator}) & verified,
+            verified_locators=frozenset({self.peer_locator} if is_verified else ()),
             rewritable=len(self.own_set) > 1,
             transmits=self.is_settled
             and not (doubtful or self.is_provisional or (on_switch and self.is_on_aids))
             and self.path is not Path.SEARCHING
-            and self.peer_locator in verified,
+            and is_verified,
             aside=self.state is State.CLOSING or self.is_provisional or incomplete,
             holds=self.is_provisional or incomplete,
             silence_ns=self.silence_ns,

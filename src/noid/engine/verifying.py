@@ -68,7 +68,7 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
         if context.state is State.INIT_SENT:
             _hurry(core, context, verified)
         is_usable = context.peer_locator in verified
-        if context.peer_verified != verified or context.lapsing or not is_usable:
+        if context.lapsing or not is_usable or context.peer_verified != verified:
             core.install(context)
         if context.probation is not None:
             _judge(core, context, context.probation)
@@ -115,6 +115,8 @@ def on_retry(core: Core, context: Context) -> None:
         core.emit(CheckIdle(context.local_label))
     elif context.probation is None or context.probation.held:
         _ask_again(core, context)
+    else:
+        _retry_later(core, context)  # asked again once a packet is held
 
 
 def on_use_checked(core: Core, event: IdleChecked) -> None:
