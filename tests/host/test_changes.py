@@ -13,17 +13,20 @@ from noid.host.changes import (
     DELETE_LINK,
     DELETE_NEIGHBOUR,
     DELETE_ROUTE,
+    EVERYWHERE,
     FAR_AWAY_BITS,
     HOST_BITS,
     IFA_ADDRESS,
     IFA_LOCAL,
     LINK,
+    MAIN_TABLE,
     MESSAGE,
     NDA_DESTINATION,
     NEIGHBOUR_OCTETS,
     NEW_LINK,
     NEW_NEIGHBOUR,
     NEW_ROUTE,
+    PREFIXES_MAX,
     ROUTE_OCTETS,
     RTA_DESTINATION,
     RTA_METRIC,
@@ -31,7 +34,7 @@ from noid.host.changes import (
     Changes,
     take,
 )
-from noid.host.routes import DeletedRoute
+from noid.host.routes import DeletedRoute, Prefix
 from noid.locators import Locator, parse_locator
 
 PEER, GATEWAY = parse_locator("2001:db8::1"), parse_locator("fe80::1")
@@ -52,8 +55,9 @@ def link(kind: int, index: int, flags: int) -> bytes:
     return message(kind, LINK.pack(0, 1, index, flags, 0))
 
 
-def route(kind: int, bits: int, *attributes: bytes) -> bytes:
-    return message(kind, bytes([10, bits]) + bytes(ROUTE_OCTETS - 2) + b"".join(attributes))
+def route(kind: int, bits: int, *attributes: bytes, table: int = 252) -> bytes:
+    header = bytes([10, bits, 0, 0, table]) + bytes(ROUTE_OCTETS - 5)
+    return message(kind, header + b"".join(attributes))
 
 
 def neighbour(kind: int, address: bytes) -> bytes:
@@ -89,6 +93,23 @@ def test_a_route_to_the_wide_world_matters_and_one_to_somewhere_does_not(kind: i
     assert said(route(kind, FAR_AWAY_BITS)).matters
     assert said(route(kind, FAR_AWAY_BITS + 1)) == Changes()
     assert said(route(kind, HOST_BITS)) == Changes(), "it has no destination"
+
+
+@pytest.mark.parametrize("kind", [NEW_ROUTE, DELETE_ROUTE])
+def test_a_route_to_somewhere_names_its_prefix(kind: int) -> None:
+    to_peer = attribute(RTA_DESTINATION, PEER)
+    assert said(route(kind, 64, to_peer)) == Changes(prefixes={Prefix(PEER, 64)})
+    found = said(route(kind, HOST_BITS, to_peer, table=MAIN_TABLE))
+    assert found.prefixes == {Prefix(PEER, HOST_BITS)}
+
+
+def test_where_very_many_prefixes_change_any_may_have() -> None:
+    many = [
+        route(NEW_ROUTE, 64, attribute(RTA_DESTINATION, number.to_bytes(8) + bytes(8)))
+        for number in range(PREFIXES_MAX + 1)
+    ]
+    assert said(*many).prefixes == {EVERYWHERE}
+    assert EVERYWHERE.covers(PEER)
 
 
 @pytest.mark.parametrize("kind", [NEW_NEIGHBOUR, DELETE_NEIGHBOUR])

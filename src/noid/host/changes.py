@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from noid.errors import PlatformError
-from noid.host.routes import DeletedRoute, attributes_of
+from noid.host.routes import DeletedRoute, Prefix, attributes_of
 from noid.locators import LOCATOR_OCTETS, Locator, parse_locator
 
 GROUPS: Final = 0x1 | 0x4 | 0x8 | 0x100 | 0x400 | 0x40000
@@ -48,6 +48,11 @@ RTA_TABLE: Final = 15
 HOST_BITS: Final = 128
 FAR_AWAY_BITS: Final = 16
 """A route to the wide world has a prefix no longer than this."""
+MAIN_TABLE: Final = 254
+"""Of the routes to single addresses only those in this table are of interest."""
+PREFIXES_MAX: Final = 64
+"""Of one reading; where more change, any peer may be concerned."""
+EVERYWHERE: Final = Prefix(parse_locator("::"), 0)
 
 
 @dataclass(slots=True)
@@ -60,6 +65,7 @@ class Changes:
         deleted: routes to single addresses that were deleted.
         unaddressed: addresses that were deleted. The kernel takes them out of the routes that have
             them as the source, and sends no message about that.
+        prefixes: where routes to prefixes, or to single addresses in the main table, came or went.
         overflows: how often the kernel had more messages than the socket could hold.
     """
 
@@ -67,6 +73,7 @@ class Changes:
     links: dict[int, int] = field(default_factory=dict)
     deleted: set[DeletedRoute] = field(default_factory=set)
     unaddressed: set[Locator] = field(default_factory=set)
+    prefixes: set[Prefix] = field(default_factory=set)
     overflows: int = 0
 
 
@@ -150,7 +157,9 @@ def _take_route(kind: int, body: bytes, found: Changes) -> None:
     """Many routes to somewhere in particular come and go, and some are ours."""
     if len(body) < ROUTE_OCTETS or body[1] <= FAR_AWAY_BITS:
         found.matters = True
-    elif kind == DELETE_ROUTE and body[1] == HOST_BITS:
+    elif body[1] < HOST_BITS or body[4] == MAIN_TABLE:
+        _take_prefix(body, found)
+    if kind == DELETE_ROUTE and len(body) >= ROUTE_OCTETS and body[1] == HOST_BITS:
         attributes = attributes_of(body[ROUTE_OCTETS:])
         table, metric = (
             int.from_bytes(attributes.get(one, b""), sys.byteorder)
@@ -159,3 +168,14 @@ def _take_route(kind: int, body: bytes, found: Changes) -> None:
         aid = attributes.get(RTA_DESTINATION, b"")
         if len(aid) == LOCATOR_OCTETS:
             found.deleted.add(DeletedRoute(table, Locator(aid), metric))
+
+
+def _take_prefix(body: bytes, found: Changes) -> None:
+    """A route that is not ours, such as one of a VPN."""
+    address = attributes_of(body[ROUTE_OCTETS:]).get(RTA_DESTINATION, b"")
+    if len(address) != LOCATOR_OCTETS or body[1] > HOST_BITS:
+        return
+    if len(found.prefixes) < PREFIXES_MAX:
+        found.prefixes.add(Prefix(Locator(address), body[1]))
+    else:
+        found.prefixes = {EVERYWHERE}

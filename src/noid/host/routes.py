@@ -57,6 +57,24 @@ class PeerRoute(NamedTuple):
     source: Locator | None = None
 
 
+class Prefix(NamedTuple):
+    """A prefix that a route leads to.
+
+    Attributes:
+        address: its first address.
+        bits: its length.
+    """
+
+    address: Locator
+    bits: int
+
+    def covers(self, locator: Locator) -> bool:
+        """Whether an address lies in it."""
+        rest = 8 * LOCATOR_OCTETS - self.bits
+        first, other = (int.from_bytes(one, "big") >> rest for one in (self.address, locator))
+        return first == other
+
+
 class Difference(NamedTuple):
     """How a routing table differs from what is wanted.
 

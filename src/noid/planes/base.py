@@ -10,7 +10,7 @@ from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.events import DatapathEvent
 from noid.flows.flow import Flow
-from noid.host.routes import DeletedRoute, Difference, PeerRoute
+from noid.host.routes import DeletedRoute, Difference, PeerRoute, Prefix
 from noid.host.survey import Survey
 from noid.locators import Locator
 from noid.planes.restored import Restored
@@ -68,6 +68,9 @@ class DataPlane(Protocol):
 
     def routes_deleted(self, deleted: Iterable[DeletedRoute]) -> None:
         """Restores routes of ours that others have deleted."""
+
+    def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
+        """Looks up anew by which device the host sends to the peers in these prefixes."""
 
     def tables_of_routes(self) -> list[int]:
         """The routing tables that have routes of ours."""

@@ -17,11 +17,12 @@ from noid.counters import PlaneCounter
 from noid.errors import PlatformError
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
-from noid.host.routes import DeletedRoute, Difference, PeerRoute
+from noid.host.routes import DeletedRoute, Difference, PeerRoute, Prefix
 from noid.host.rules import Rule
 from noid.host.survey import Survey
 from noid.locators import Locator
 from noid.planes import steering
+from noid.planes.inquiries import Inquiries
 from noid.planes.slow_path import BATCH_MAX, SlowPath, raw_socket_errors, receive, receiver
 from noid.planes.steering import BY_OURS, keep_rules, rules_of
 from noid.wire.slots import m6_next_headers
@@ -43,6 +44,8 @@ class TunPlane(SlowPath):
     def open(self) -> None:
         """Makes the device and the sockets; see ``DataPlane.open``."""
         self.wanted = {}
+        self.led_elsewhere: set[Locator] = set()
+        self.inquiries = Inquiries(self._look_up)
         super().open()
         try:
             self._open_receivers()
@@ -83,6 +86,15 @@ class TunPlane(SlowPath):
     def _restore(self, lost: Sequence[PeerRoute]) -> None:
         self._add(lost)
         self.has_restored("routes", (f"table {route.table}" for route in lost))
+
+    def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
+        """Looks up anew by which device the host sends to the peers in these prefixes."""
+        self.inquiries.add(prefixes, (*self.wanted, *self.led_elsewhere))
+
+    def _look_up(self, aid: Locator) -> None:
+        if aid in self.led_elsewhere or aid in self.wanted:
+            self.unwatch(aid)
+            self.watch(aid)
 
     def tables_of_routes(self) -> list[int]:
         """The routing tables that have routes of ours."""
@@ -152,7 +164,8 @@ class TunPlane(SlowPath):
         with self.counted(PlaneCounter.QUERIES_REFUSED):
             source, device = self.network.default_route(aid, mark=self.section.mark)
         if device and self.devices and device not in self.devices:
-            return  # the host sends there by a device that is no uplink, such as a VPN's
+            self.led_elsewhere.add(aid)  # by a device that is no uplink, such as a VPN's
+            return
         locators = self.locators()
         if locators and source not in locators:
             source = locators[0]
@@ -170,6 +183,7 @@ class TunPlane(SlowPath):
 
     def unwatch(self, aid: Locator) -> None:
         """Lets an AID be reached without the shim."""
+        self.led_elsewhere.discard(aid)
         route = self.wanted.pop(aid, None)
         if route is not None:
             self._remove([route])

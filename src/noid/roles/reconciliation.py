@@ -116,6 +116,8 @@ class Watching:
                 self.plane.routes_deleted(found.deleted)
         elif found.deleted:
             self.compare_soon()
+        if found.prefixes:
+            self.plane.routes_changed(found.prefixes)
         if found.unaddressed.intersection(self.own.addresses):
             self.compare_soon()
         if found.overflows:

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Sequence
 from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
+from noid.host.routes import Prefix
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.layout import Interfaces
 from noid.planes.bpf.uses import Uses
+from noid.planes.inquiries import Inquiries
 from noid.planes.rows import NO_ROW, Rows
 from noid.planes.slow_path import PlaneDependencies, SlowPath
 from noid.planes.steering import Steering
@@ -46,6 +48,8 @@ class FlowTables(SlowPath):
         self.watched: set[Locator] = set()
         self.unwatched: set[Locator] = set()
         self.is_led_elsewhere = False
+        self.led_elsewhere: set[Locator] = set()
+        self.inquiries = Inquiries(self._look_up)
         self.left: set[int] = set()
         self.dropping: asyncio.TimerHandle | None = None
         self.refreshing: asyncio.TimerHandle | None = None
@@ -140,7 +144,8 @@ class FlowTables(SlowPath):
 
         Where the host sends to the peer by a device that is no uplink, that is left as it is.
         """
-        source = None if self.is_led_elsewhere else self.uses.local_of.get(aid)
+        is_led_elsewhere = self.is_led_elsewhere or aid in self.led_elsewhere
+        source = None if is_led_elsewhere else self.uses.local_of.get(aid)
         source = source or self._default_source(aid)
         row = NO_ROW if source is None else self.rows.of.get(source, NO_ROW)
         return (aid, (row, source)) if source is not None and row else None
@@ -158,6 +163,15 @@ class FlowTables(SlowPath):
             self.is_led_elsewhere = is_led
             for aid in list(self.watched):
                 self._choose(aid)
+
+    def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
+        """Looks up anew by which device the host sends to the peers in these prefixes."""
+        self.inquiries.add(prefixes, self.watched)
+
+    def _look_up(self, aid: Locator) -> None:
+        if aid in self.watched:
+            self._default_source(aid)
+            self._choose(aid)
 
     def remove(self, local_label: int) -> None:
         """Forgets a flow."""
@@ -238,7 +252,9 @@ class FlowTables(SlowPath):
         with self.counted(PlaneCounter.QUERIES_REFUSED):
             first, device = self.network.default_route(aid, mark=self.section.mark)
         if device and device not in {uplink.ifindex for uplink in self.rows.uplinks.values()}:
+            self.led_elsewhere.add(aid)
             return None
+        self.led_elsewhere.discard(aid)
         if first in locators and self._sends(first):
             return first
         row = NO_ROW if first is None else self.rows.of.get(first, NO_ROW)
@@ -255,6 +271,7 @@ class FlowTables(SlowPath):
         if aid in self.watched:
             self.watched.discard(aid)
             self.unwatched.discard(aid)
+            self.led_elsewhere.discard(aid)
             self.tables["watched"].remove(aid)
             self.uses.local_of.pop(aid, None)
             self.steering.unchoose(aid)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""Peers whose route by the host's own tables is looked up again, a few at a time."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from noid.host.routes import Prefix
+from noid.locators import Locator
+
+AT_ONCE: Final = 16
+"""A lookup takes about a millisecond."""
+
+
+class Inquiries:
+    """The peers that a changed route of the host concerns.
+
+    Args:
+        look_up: looks up one peer.
+    """
+
+    def __init__(self, look_up: Callable[[Locator], None]) -> None:
+        self._look_up = look_up
+        self._waiting: dict[Locator, None] = {}
+
+    def add(self, prefixes: Iterable[Prefix], peers: Iterable[Locator]) -> None:
+        """Looks up the peers that lie in one of the prefixes."""
+        changed = list(prefixes)
+        concerned = [one for one in peers if any(prefix.covers(one) for prefix in changed)]
+        if concerned and not self._waiting:
+            asyncio.get_running_loop().call_soon(self._look_up_some)
+        self._waiting |= dict.fromkeys(concerned)
+
+    def _look_up_some(self) -> None:
+        for aid in list(self._waiting)[:AT_ONCE]:
+            del self._waiting[aid]
+            self._look_up(aid)
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._look_up_some)
