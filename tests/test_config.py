@@ -125,6 +125,9 @@ REFUSED = [
     ("[codepoints]\nfixed_first = 217", "codepoints.fixed_first", "overlaps"),
     ("[codepoints]\nm6_rrtype = 255", "codepoints.m6_rrtype", ">= 256"),
     ("[codepoints]\nm6_rrtype = 65535", "codepoints.m6_rrtype", "<= 65534"),
+    ('[policy]\nplain = ["192.0.2.1"]', "policy.plain", "no IPv6 address, prefix or name"),
+    ('[policy]\nplain = ["2001:db8::1/32"]', "policy.plain", "no IPv6 address, prefix or name"),
+    ('[policy]\nplain = ["*"]', "policy.plain", "no IPv6 address, prefix or name"),
     ("[host", "configuration", "is not TOML"),
 ]
 

@@ -27,6 +27,9 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 NEXT_HEADERS_UNASSIGNED = range(146, 253)
 """Next headers 146-252 are unassigned (RFC 5237 and IANA's register); 253 and 254 are for tests."""
 
+HOST_PATTERN = re.compile(r"(\*\.)?(?=.*[a-z])([a-z0-9_-]{1,63}\.?)+", re.IGNORECASE)
+"""A name, or ``*.`` and a name below which all are meant; no IPv4 address."""
+
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 PlaneKind = Literal["auto", "bpf", "tun"]
 Hook = Literal["auto", "tcx", "clsact"]
@@ -76,6 +79,17 @@ class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     require_dnssec: bool = False
     trusted: list[str] = msgspec.field(default_factory=list)
     never_look_up: list[str] = msgspec.field(default_factory=list)
+
+
+class PolicySection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """``[policy]``: whom the shim is for.
+
+    Attributes:
+        plain: addresses, prefixes and names (``*.example`` for all below) of peers that are reached
+            as without noid: no context is begun with them, and their INITs are not answered.
+    """
+
+    plain: list[str] = msgspec.field(default_factory=list)
 
 
 class PlaneSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -137,6 +151,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
 
     host: HostSection = msgspec.field(default_factory=HostSection)
     dns: DnsSection = msgspec.field(default_factory=DnsSection)
+    policy: PolicySection = msgspec.field(default_factory=PolicySection)
     plane: PlaneSection = msgspec.field(default_factory=PlaneSection)
     control: ControlSection = msgspec.field(default_factory=ControlSection)
     state: StateSection = msgspec.field(default_factory=StateSection)
@@ -284,6 +299,10 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
     """What a type cannot say."""
     yield from _host_problems(config.host)
     yield from _dns_problems(config.dns)
+    for text in config.policy.plain:
+        if not (is_prefix(text) or HOST_PATTERN.fullmatch(text)):
+            why = f"{text!r} is no IPv6 address, prefix or name"
+            yield ConfigError("policy.plain", why, 'such as: "2001:db8::/32" or "*.example"')
     yield from codepoint_problems(config.codepoints)
 
 
@@ -339,6 +358,15 @@ def _host_problems(host: HostSection) -> Iterator[ConfigError]:
     for text in host.backup:
         if ":" in text and (problem := _not_a_locator("host.backup", text)):
             yield problem
+
+
+def is_prefix(text: str) -> bool:
+    """Whether a text is an IPv6 prefix or address."""
+    try:
+        IPv6Network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_address(text: str) -> bool:

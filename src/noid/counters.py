@@ -172,6 +172,7 @@ class Drop(CounterName, part="dropped", path="dropped"):
     INIT_FROM_UNKNOWN_LOCATOR = "INIT from outside Lsl(peer)"
     INIT_WHILE_CCR_SENT = "INIT while CCR is sent"
     INIT_OVER_RATE = "INIT over the rate"
+    BYPASSED_BY_POLICY = "INIT or CCR of a peer that bypasses the shim by policy"
     INIT_KEY_REFUSED = "INIT with a bad key, or too many"
     CC_WITHOUT_INIT = "CC without INIT"
     CC_WITH_OTHER_NONCE = "CC with another nonce"

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What of a changed configuration a running daemon applies."""
 
+from ipaddress import IPv6Network
+
 import msgspec
 
 from noid.config import Config, parse_config
-from noid.roles.reloading import LIVE, reloaded
+from noid.roles.reloading import LIVE, policy_of, reloaded
 
 OLD = parse_config('[host]\nname = "a.example"\n[dns]\nport = 53')
 
@@ -35,3 +37,10 @@ def test_every_live_key_is_a_key() -> None:
         for key in values
     }
     assert keys >= LIVE
+
+
+def test_addresses_prefixes_names_and_domains_are_told_apart() -> None:
+    text = '[policy]\nplain = ["2001:db8::/32", "2001:db8:1::1", "B.example.", "*.corp.example"]'
+    policy = policy_of(parse_config(text))
+    assert policy.prefixes == (IPv6Network("2001:db8::/32"), IPv6Network("2001:db8:1::1"))
+    assert (policy.names, policy.domains) == (frozenset({"b.example"}), ("corp.example",))

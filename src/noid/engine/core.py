@@ -42,7 +42,7 @@ from noid.engine.events import (
 )
 from noid.engine.history import Pair
 from noid.engine.known import KnownPeer, Lookup
-from noid.engine.options import HostOptions
+from noid.engine.options import HostOptions, Policy
 from noid.engine.phases import Probation, Probe
 from noid.engine.secrets import Entropy, HostKeys
 from noid.engine.selection import better_pairs
@@ -98,6 +98,8 @@ class Core:
         provisional: the shares of those whose contexts are so [D37].
         uncovered: addresses of ours that programs send to M6 peers from and that are no locators.
         measured: by F(local) and nonce, requests that measure a pair, the oldest first.
+        policy: which peers are reached as without M6.
+        bypassing: addresses of names of that policy; the oldest goes first.
     """
 
     options: HostOptions
@@ -134,8 +136,11 @@ class Core:
     outdated: dict[int, None] = field(default_factory=dict)
     uncovered: dict[Locator, None] = field(default_factory=dict)
     measured: OrderedDict[tuple[int, int], Probe] = field(default_factory=OrderedDict)
+    policy: Policy = field(init=False)
+    bypassing: OrderedDict[Locator, None] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
+        self.policy = self.options.policy
         self.keys = HostKeys(self.entropy)
         key = int.from_bytes(self.entropy(NONCE_OCTETS), "big") | 1
         self.errors = Rate(policy.ERRORS, key)
@@ -518,6 +523,10 @@ class Core:
         del self.uses[aid]
         if aid not in self.peers or self.is_unable(aid):
             self.emit(UnwatchPeer(aid))
+
+    def bypasses(self, aid: Locator) -> bool:
+        """Whether the operator wants this AID to be reached as without M6."""
+        return aid in self.bypassing or self.policy.covers(aid)
 
     def is_unable(self, aid: Locator) -> bool:
         """Whether a peer is reached plainly just now."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from noid.counters import Drop
 from noid.dns.records import Answer, Question
+from noid.engine.options import Policy
 from noid.engine.state import State
 from noid.flows.events import DatapathEvent
 from noid.flows.flow import Flow
@@ -56,6 +57,13 @@ class LocatorsChanged:
     deprecated: frozenset[Locator] = frozenset()
     broken: frozenset[Locator] = frozenset()
     backup: frozenset[Locator] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """The operator wants these peers to be reached as without M6; contexts there are go on."""
+
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,7 @@ Input = (
     | PeerResolved
     | AnswerArrived
     | LocatorsChanged
+    | PolicyChanged
     | IdleChecked
     | ContextRestored
     | MeasurePairs

@@ -63,6 +63,8 @@ def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
     peer = core.peers.get(peer_aid) or peers.met(core, peer_aid)
     if core.is_unable(peer_aid):
         return
+    if core.bypasses(peer_aid):
+        return
     if local_aid not in core.locators:
         if peer is not None or core.uses[peer_aid]:
             _not_covered(core, local_aid, peer_aid)

@@ -44,6 +44,7 @@ from noid.engine.events import (
     MeasurePairs,
     Output,
     PeerResolved,
+    PolicyChanged,
     TimePassed,
 )
 from noid.engine.options import HostOptions
@@ -118,6 +119,10 @@ class Host:
         """Whether an address that a name lists is another name's, as the DNS proved [D33]."""
         return peers.confirmed_name(self.core, aid) not in ("", canonical_name(name))
 
+    def bypasses(self, name: str, aid: Locator) -> bool:
+        """Whether the operator wants a peer to be reached as without M6."""
+        return self.core.bypasses(aid) or self.core.policy.names_it(canonical_name(name))
+
     def working(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
         """Those of a peer's locators at which a connection may well begin [D24].
 
@@ -173,6 +178,8 @@ class Host:
                 verifying.on_answer(core, event)
             case LocatorsChanged():
                 self._locators_changed(event)
+            case PolicyChanged():
+                peers.on_policy_changed(core, event)
             case IdleChecked():
                 core.trigger = Trigger.IDLE_CHECKED
                 close.on_idle_checked(core, event)

@@ -9,6 +9,32 @@ from noid.locators import Locator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Peers that the operator wants to be reached as without M6.
+
+    Attributes:
+        prefixes: of their AIDs.
+        names: their names, canonical.
+        domains: names below which all are meant, canonical.
+    """
+
+    prefixes: tuple[IPv6Network, ...] = ()
+    names: frozenset[str] = frozenset()
+    domains: tuple[str, ...] = ()
+
+    def covers(self, aid: Locator) -> bool:
+        """Whether a peer with this AID is meant."""
+        if not self.prefixes:
+            return False
+        address = IPv6Address(aid)
+        return any(address in prefix for prefix in self.prefixes)
+
+    def names_it(self, name: str) -> bool:
+        """Whether a peer with this canonical name is meant."""
+        return name in self.names or any(name.endswith(f".{one}") for one in self.domains)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostOptions:
     """What does not change while a host runs.
 
@@ -20,6 +46,7 @@ class HostOptions:
         on_switch: whether packets go plainly for as long as the locators in use are the AIDs [D28].
         never_looked_up: prefixes of which nothing is asked because a packet goes there [D34].
         contexts_max: contexts the data plane has room for.
+        policy: which peers are reached as without M6, until ``PolicyChanged``.
         measure_after_ns: how long after its set-up a context's round trip is measured once more,
             times 0.5 to 1.5; CONTEXT_IDLE_TIME: never.
     """
@@ -31,6 +58,7 @@ class HostOptions:
     on_switch: bool = False
     never_looked_up: tuple[IPv6Network, ...] = ()
     contexts_max: int = CONTEXTS_MAX
+    policy: Policy = Policy()
     measure_after_ns: int = MEASURE_AFTER
 
     def __post_init__(self) -> None:

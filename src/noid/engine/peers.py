@@ -23,7 +23,14 @@ from noid.constants import (
 )
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
 from noid.engine.core import Core
-from noid.engine.events import AnswerArrived, AskDns, PeerResolved, PeerUnable, WatchPeer
+from noid.engine.events import (
+    AnswerArrived,
+    AskDns,
+    PeerResolved,
+    PeerUnable,
+    PolicyChanged,
+    WatchPeer,
+)
 from noid.engine.known import KnownPeer, Lookup
 from noid.flows.events import UnknownPeerSeen
 from noid.locators import Locator, is_global_unicast
@@ -38,6 +45,10 @@ def on_resolved(core: Core, event: PeerResolved) -> None:
     that found is not undone by the other name's being resolved.
     """
     name = canonical_name(event.name)
+    if core.policy.names_it(name):
+        _bypass(core, event.locators)
+    if core.bypasses(event.aid):
+        return
     confirmed = confirmed_name(core, event.aid)
     if confirmed and confirmed != name:
         return
@@ -45,6 +56,27 @@ def on_resolved(core: Core, event: PeerResolved) -> None:
     known = core.peers.get(event.aid, UNKNOWN)
     locators = (event.aid, *others)[:LOCATORS_MAX]
     remember(core, event.aid, replace(known, name=name, locators=locators))
+
+
+def on_policy_changed(core: Core, event: PolicyChanged) -> None:
+    """Peers that are to be reached as without M6 are not watched; their contexts go on."""
+    core.policy = event.policy
+    core.bypassing.clear()
+    for peer in core.peers.values():
+        if core.policy.names_it(peer.name):
+            _bypass(core, peer.locators)
+    for aid in [one for one in core.peers if core.bypasses(one)]:
+        del core.peers[aid]
+        core.release(aid)
+
+
+def _bypass(core: Core, locators: tuple[Locator, ...]) -> None:
+    """Keeps the addresses of a name of the policy: a peer says its AID, not its name."""
+    for one in locators:
+        core.bypassing[one] = None
+        core.bypassing.move_to_end(one)
+    while len(core.bypassing) > KNOWN_PEERS_MAX:
+        core.bypassing.popitem(last=False)
 
 
 def remember(core: Core, aid: Locator, peer: KnownPeer) -> None:
@@ -129,7 +161,7 @@ def on_time(core: Core) -> None:
 def on_unknown_peer(core: Core, event: UnknownPeerSeen) -> None:
     """The ULP sent to somebody nobody told us of: who is that? [D34]."""
     aid = event.aid
-    if aid in core.peers or aid in core.lookups or core.is_unable(aid):
+    if aid in core.peers or aid in core.lookups or core.is_unable(aid) or core.bypasses(aid):
         return
     if not is_global_unicast(aid) or aid in core.locators or core.options.excludes(aid):
         return

@@ -55,6 +55,9 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
         core.drop(Drop.INIT_WITHOUT_LABEL_OR_AID)
         return
     if context is None:
+        if core.bypasses(peer_aid):
+            core.drop(Drop.BYPASSED_BY_POLICY)
+            return
         _answer_statelessly(core, event, message)
         return
     if context.is_settled:
@@ -169,6 +172,9 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
     context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
     own = core.locators if context is None else context.own_local
+    if context is None and core.bypasses(peer_aid):
+        core.drop(Drop.BYPASSED_BY_POLICY)
+        return
     if local_aid not in own or event.destination not in own:
         core.drop(Drop.CCR_FOR_AID_NOT_OURS)
         return

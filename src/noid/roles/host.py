@@ -39,6 +39,7 @@ from noid.engine.events import (
     Output,
     PairMeasured,
     PeerResolved,
+    PolicyChanged,
     ProbeStarted,
     RemoveFlow,
     SendAgain,
@@ -73,7 +74,7 @@ from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
 from noid.roles.local_locators import LocalLocators
 from noid.roles.reconciliation import Watching
-from noid.roles.reloading import reloaded, warnings_of
+from noid.roles.reloading import policy_of, reloaded, warnings_of
 from noid.roles.reporting import Reporter
 from noid.roles.resolver_file import ResolverFile
 from noid.roles.systemd import stub_sockets
@@ -247,6 +248,7 @@ class Daemon:
             on_switch=self.config.host.encapsulation == "on-switch",
             never_looked_up=never_looked_up(self.config, self._resolvers()),
             contexts_max=self.config.plane.contexts,
+            policy=policy_of(self.config),
         )
         return Host(options, secrets.token_bytes)
 
@@ -410,6 +412,7 @@ class Daemon:
         self.config = config
         self.own.host = config.host
         self.stub.policy, self.stub.probe = config.dns.policy, config.dns.probe
+        self.handle(PolicyChanged(policy_of(config)))
         if self.watching is not None:
             self.watching.compare_soon()
         self.availability.check_soon()
@@ -505,7 +508,7 @@ class Daemon:
         if self.host.belongs_to_another(name, aid):
             return False
         self.handle(PeerResolved(name, aid, locators))
-        return True
+        return not self.host.bypasses(name, aid)
 
     # --- own locators -------------------------------------------------------------------------
 

@@ -7,10 +7,16 @@ A value is applied or kept as a whole, key by key. Those that name what is open 
 
 import socket
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 
 import msgspec
 
-from noid.config import Config, unmatched_globs
+from noid.config import Config, is_prefix, unmatched_globs
+from noid.dns.records import canonical_name
+from noid.engine.options import Policy
+
+BELOW = "*."
+"""Begins an entry that means all names below one."""
 
 LIVE = frozenset(
     {
@@ -21,6 +27,7 @@ LIVE = frozenset(
         "dns.upstream",
         "dns.policy",
         "dns.probe",
+        "policy.plain",
     }
 )
 """Keys that a running daemon applies."""
@@ -59,6 +66,19 @@ def reloaded(old: Config, new: Config) -> Reloaded:
         taken = {name: getattr(after, name) for name in live}
         sections[section] = msgspec.structs.replace(before, **taken)
     return Reloaded(Config(**sections), tuple(applied), tuple(restart))
+
+
+def policy_of(config: Config) -> Policy:
+    """``[policy]`` as the engine takes it."""
+    plain = config.policy.plain
+    names = [text for text in plain if not is_prefix(text)]
+    return Policy(
+        prefixes=tuple(IPv6Network(text) for text in plain if is_prefix(text)),
+        names=frozenset(canonical_name(text) for text in names if not text.startswith(BELOW)),
+        domains=tuple(
+            canonical_name(text.removeprefix(BELOW)) for text in names if text.startswith(BELOW)
+        ),
+    )
 
 
 def warnings_of(config: Config) -> list[str]:
