@@ -231,8 +231,20 @@ class Drop(CounterName, part="dropped", path="dropped"):
     CONTEXT_TESTED_LATELY = "the context was tested lately"
 
 
+@enum.unique
+class BorderCounter(CounterName, part="border", path="counters"):
+    """What the programs of a border count, in the order of ``enum border_count``."""
+
+    PACKETS_REWRITTEN = "packets rewritten", IN_KERNEL
+    REFUSED_NO_UPLINK = "packets refused: no uplink works for them", IN_KERNEL
+    PACKETS_FORWARDED = "packets forwarded by their uplink", IN_KERNEL
+    DROPPED_SOURCE_OUTSIDE = "packets dropped: source outside the site", IN_KERNEL
+    DROPPED_SOURCE_OF_OTHER_UPLINK = "packets dropped: source of another uplink", IN_KERNEL
+    DROPPED_SOURCE_OF_SITE = "packets dropped: the site's source from outside", IN_KERNEL
+
+
 COUNTERS: tuple[type[CounterName], ...] = (PlaneCounter, StubCounter, UpstreamCounter, Drop)
-"""Every enumeration of counters."""
+"""Every enumeration of counters in ``noid status``; a border has its own."""
 
 One = TypeVar("One", bound=CounterName)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from noid.counters import BorderCounter
 from noid.flows.border import Choice, Outcome, Site, SitePrefix
 from noid.locators import parse_locator
 from noid.planes.bpf import border_tables as tables
@@ -75,7 +76,7 @@ def test_everything_is_counted(programs: Programs) -> None:
         programs.departing(packet(FIXED[0], "2001:db8:2::1"))
     for _ in range(6):
         programs.arriving(packet(FIXED[0]))
-    assert programs.tables.counters() == dict(zip(tables.COUNTS, range(1, 7), strict=True))
+    assert programs.tables.counters() == dict(zip(BorderCounter, range(1, 7), strict=True))
 
 
 def test_the_router_itself_may_send_from_any_source(programs: Programs) -> None:

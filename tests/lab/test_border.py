@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from noid.control.channel import answers, ask
+from noid.counters import BorderCounter
 from noid.lab import inventory
 from noid.lab.lab import Lab
 from noid.lab.processes import Process
@@ -65,8 +66,8 @@ class BorderLab:
         found: dict[str, Any] = ask(self.socket, "status")
         return found
 
-    def count(self, name: str) -> int:
-        return int(self.status()["counters"][name])
+    def count(self, counter: BorderCounter) -> int:
+        return int(self.status()["counters"][counter.identifier])
 
     def leaves_by(self) -> list[str]:
         return [row["leaves_by"] for row in self.status()["prefixes"]]
@@ -115,12 +116,12 @@ def site(lab_machine: None) -> Iterator[BorderLab]:
 def test_a_connection_goes_on_when_its_uplink_loses_the_carrier(site: BorderLab) -> None:
     with tcp(site.lab, "a") as conversation:
         conversation.echoes()
-        before = site.count("packets rewritten")
+        before = site.count(BorderCounter.PACKETS_REWRITTEN)
         with site.carrier_lost(1):
             conversation.echoes()
             site.wait_leaves_by("isp2", "isp2")
             conversation.echoes()
-            assert site.count("packets rewritten") > before
+            assert site.count(BorderCounter.PACKETS_REWRITTEN) > before
         conversation.echoes()
 
 
@@ -130,9 +131,9 @@ def test_the_operator_moves_what_may_be_rewritten_and_back(site: BorderLab) -> N
         said = json.loads(site.run("use", "isp2", "--json", "--socket", str(site.socket)))
         assert said["use"] == "isp2"
         assert site.leaves_by() == ["isp2", "isp2"]
-        before = site.count("packets rewritten")
+        before = site.count(BorderCounter.PACKETS_REWRITTEN)
         conversation.echoes()
-        assert site.count("packets rewritten") > before
+        assert site.count(BorderCounter.PACKETS_REWRITTEN) > before
         plain = site.lab.run("a", ["ping", "-c1", "-W5", "-I", FIRST, "2001:db8:c::53"])
         assert plain.returncode == 0, "plain packets keep their uplink"
         assert "isp1" in site.run("use", "auto", "--socket", str(site.socket))
@@ -141,14 +142,14 @@ def test_the_operator_moves_what_may_be_rewritten_and_back(site: BorderLab) -> N
 
 
 def test_a_sender_of_plain_packets_hears_of_a_dead_uplink(site: BorderLab) -> None:
-    before = site.count("refused: no uplink works for them")
+    before = site.count(BorderCounter.REFUSED_NO_UPLINK)
     with site.carrier_lost(1):
         site.wait_leaves_by("isp2", "isp2")
         done = site.lab.run("a", [sys.executable, "-c", CONNECT, FIRST, "2001:db8:c::53"])
         assert done.stdout == "EACCES\n", "as Linux takes code 5; code 0 is ENETUNREACH"
         alive = site.lab.run("a", ["ping", "-c1", "-W5", "-I", SECOND, "2001:db8:c::53"])
         assert alive.returncode == 0
-    assert site.count("refused: no uplink works for them") > before
+    assert site.count(BorderCounter.REFUSED_NO_UPLINK) > before
 
 
 def test_spoofed_sources_neither_leave_nor_come_in(site: BorderLab) -> None:
@@ -159,12 +160,12 @@ def test_spoofed_sources_neither_leave_nor_come_in(site: BorderLab) -> None:
         lab.run("a", ["ping", "-c1", "-W1", "-I", source, "2001:db8:c::53"])
         lab.run("a", ["ip", "-6", "rule", "del", "from", source])
         lab.run("a", ["ip", "-6", "addr", "del", f"{source}/128", "dev", "up0"])
-        assert site.count("dropped: source outside the site") >= number
+        assert site.count(BorderCounter.DROPPED_SOURCE_OUTSIDE) >= number
     inside = "2001:db8:2:a::66"
     lab.run("isp1", ["ip", "-6", "addr", "add", f"{inside}/128", "dev", "lo", "nodad"])
     lab.run("isp1", ["ping", "-c1", "-W1", "-I", inside, FIRST])
     lab.run("isp1", ["ip", "-6", "addr", "del", f"{inside}/128", "dev", "lo"])
-    assert site.count("dropped: the site's source from outside") >= 1
+    assert site.count(BorderCounter.DROPPED_SOURCE_OF_SITE) >= 1
 
 
 def test_rewriting_goes_on_without_the_daemon_and_the_next_takes_over(site: BorderLab) -> None:

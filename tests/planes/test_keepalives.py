@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -41,9 +40,9 @@ class Kernel:
         self.ring = libbpf.Reports(programs.maps["reports"], self._take)
 
     def _take(self, report: bytes) -> None:
-        head: tuple[Any, ...] = layout.REPORT.unpack_from(report)
-        assert head[1] == KEY
-        self.kinds.append(head[0])
+        head = layout.Report.of(report)
+        assert head.local_label == KEY
+        self.kinds.append(head.kind)
 
     def given(self, **times: int) -> None:
         """The flow, with these times of its clock; something authentic came just now."""
@@ -82,7 +81,7 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
 def test_a_keepalive_is_due_at_the_second_packet_since_something_was_sent(kernel: Kernel) -> None:
     kernel.given(sent_ns=time.monotonic_ns() - SECOND)
     assert kernel.reports("host_ingress", ETHERNET + DATA) == []
-    assert kernel.reports("host_ingress", ETHERNET + DATA) == [layout.ONE_WAY_DATA]
+    assert kernel.reports("host_ingress", ETHERNET + DATA) == [layout.ReportKind.ONE_WAY_DATA]
     assert time.monotonic_ns() - kernel.clock().sent_ns < SECOND
 
 
@@ -108,7 +107,9 @@ def test_a_host_that_sends_owes_no_keepalive(kernel: Kernel) -> None:
 def test_an_authentic_message_answers_what_was_sent(kernel: Kernel) -> None:
     now_ns = time.monotonic_ns()
     kernel.given(unanswered_ns=now_ns - SECOND, unanswered=4, received_ns=now_ns - 2 * SECOND)
-    assert kernel.reports("host_egress", ETHERNET + SEGMENT) == [layout.UNANSWERED_PACKET]
+    assert kernel.reports("host_egress", ETHERNET + SEGMENT) == [
+        layout.ReportKind.UNANSWERED_PACKET
+    ]
     kernel.hears(unasked=False)
     assert kernel.reports("host_egress", ETHERNET + SEGMENT) == []
     clock = kernel.clock()
@@ -156,19 +157,21 @@ def test_silence(
     kernel.given(unanswered_ns=unanswered_ns, unanswered=unanswered, gap_ns=gap_ns)
     reports = kernel.reports("host_egress", ETHERNET + packet)
     late_ns = time.monotonic_ns() - unanswered_ns - silent_ns
-    assert reports == [layout.UNANSWERED_PACKET] * is_silence or late_ns > FLOW.silence_ns
+    assert (
+        reports == [layout.ReportKind.UNANSWERED_PACKET] * is_silence or late_ns > FLOW.silence_ns
+    )
 
 
 def test_a_flow_that_sends_and_has_long_had_no_proof_says_so_once(kernel: Kernel) -> None:
     proven = rough(time.monotonic_ns() - 2 * UNPROVEN_TIME)
     kernel.given(proven=proven)
     kernel.reports("host_ingress", ETHERNET + DATA)  # may be anybody's
-    assert layout.LONG_UNPROVEN in kernel.reports("host_egress", ETHERNET + DATAGRAM)
+    assert layout.ReportKind.LONG_UNPROVEN in kernel.reports("host_egress", ETHERNET + DATAGRAM)
     kernel.given(proven=kernel.clock().proven)
-    assert layout.LONG_UNPROVEN not in kernel.reports("host_egress", ETHERNET + DATAGRAM)
+    assert layout.ReportKind.LONG_UNPROVEN not in kernel.reports("host_egress", ETHERNET + DATAGRAM)
 
 
 def test_an_authentic_message_is_a_proof(kernel: Kernel) -> None:
     kernel.given(proven=rough(time.monotonic_ns() - 2 * UNPROVEN_TIME))
     kernel.hears(unasked=False)
-    assert layout.LONG_UNPROVEN not in kernel.reports("host_egress", ETHERNET + DATAGRAM)
+    assert layout.ReportKind.LONG_UNPROVEN not in kernel.reports("host_egress", ETHERNET + DATAGRAM)

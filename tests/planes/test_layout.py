@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -177,7 +176,9 @@ def test_the_segment_that_an_activity_has_kept(structures: Structures) -> None:
     entry = bytearray(octets)
     entry[places["kept_ns"]] = number(77, 8)
     entry[places["version"]] = number(6, 4)
-    head = layout.REPORT.pack(layout.UNANSWERED_PACKET, bytes(4), 0, bytes(16), 0, 1428, 5, 0)
+    head = layout.REPORT.pack(
+        layout.ReportKind.UNANSWERED_PACKET, bytes(4), 0, bytes(16), 0, 1428, 5, 0
+    )
     entry[places["report"]] = (head + b"12345").ljust(octets - places["report"].start, b"-")
     assert layout.kept_in(bytes(entry)) == layout.Kept(b"12345", 1428, 77, 6)
 
@@ -273,7 +274,7 @@ def programs(tmp_path: Path) -> Iterator[libbpf.Programs]:
     loaded.close()
 
 
-def reported(programs: libbpf.Programs, program: str, packet: bytes) -> tuple[list[Any], bytes]:
+def reported(programs: libbpf.Programs, program: str, packet: bytes) -> tuple[layout.Report, bytes]:
     """The head of the one report a program makes of a packet, and the copy behind it."""
     taken: list[bytes] = []
     rings = [libbpf.Reports(programs.maps[name], taken.append) for name in ("reports", "set_ups")]
@@ -282,8 +283,8 @@ def reported(programs: libbpf.Programs, program: str, packet: bytes) -> tuple[li
         ring.consume()
         ring.close()
     (report,) = taken
-    *head, octets, _ = layout.REPORT.unpack_from(report)
-    return head, report[layout.REPORT.size :][:octets]
+    head = layout.Report.of(report)
+    return head, report[layout.REPORT.size :][: head.octets]
 
 
 def packet_of(source: Locator, destination: Locator, next_header: int, label: int = 0) -> bytes:
@@ -316,7 +317,7 @@ def test_the_report_of_a_source_that_moved(programs: libbpf.Programs) -> None:
     packet = packet_of(PEER[5], LOCAL[2], 224, SENDING.local_label)
     head, copy = reported(programs, "host_ingress", packet)
     label = layout.label_key(SENDING.local_label)
-    assert head == [layout.SOURCE_MOVED, label, 0, PEER[5], 1, 0]
+    assert head[:6] == (layout.ReportKind.SOURCE_MOVED, label, 0, PEER[5], 1, 0)
     assert copy == packet
 
 
@@ -327,10 +328,10 @@ def test_the_report_of_a_packet_that_nothing_has_answered(programs: libbpf.Progr
     install(programs, flow, FlowClock(unanswered_ns=sent_ns, unanswered=4, proven=proven))
     packet = packet_of(LOCAL[0], PEER[0], 6)
     head, copy = reported(programs, "host_egress", packet)
-    kind, label, silent_ns, *_, segment_octets = head
-    assert (kind, label) == (layout.UNANSWERED_PACKET, layout.label_key(SENDING.local_label))
-    assert 0 < silent_ns <= time.monotonic_ns() - sent_ns
-    assert segment_octets == 0
+    assert head.kind == layout.ReportKind.UNANSWERED_PACKET
+    assert head.local_label == layout.label_key(SENDING.local_label)
+    assert 0 < head.silent_ns <= time.monotonic_ns() - sent_ns
+    assert head.segment_octets == 0
     assert copy == packet
 
 
@@ -378,6 +379,6 @@ def test_what_came_is_an_answer_although_the_clock_was_asked_before_it(
 def test_the_report_of_a_packet_to_a_stranger(programs: libbpf.Programs) -> None:
     packet = packet_of(LOCAL[0], locator(99), 6)
     head, copy = reported(programs, "host_egress", packet)
-    assert head[0] == layout.UNKNOWN_PEER
-    assert head[3] == locator(99)
+    assert head.kind == layout.ReportKind.UNKNOWN_PEER
+    assert head.source == locator(99)
     assert copy == b""

@@ -13,6 +13,7 @@ from noid.border_config import AUTOMATIC, DEFAULT_SOCKET, load_border_config
 from noid.cli.output import say
 from noid.cli.table import SUMMARIES
 from noid.control.channel import ask, listens
+from noid.counters import BorderCounter, counters_of
 from noid.errors import PlatformError, UsageError
 from noid.host import precise
 from noid.roles import logs
@@ -111,8 +112,8 @@ def show_status(arguments: argparse.Namespace) -> int:
     _say_providers(answer["providers"])
     for row in answer["prefixes"]:
         say(f"prefix {row['prefix']} of {row['provider']} leaves by {row['leaves_by'] or 'none'}")
-    for name, count in answer["counters"].items():
-        say(f"{name}: {count}")
+    for counter, count in counters_of(BorderCounter, answer["counters"]).items():
+        say(f"{counter.description}: {count}")
     for trouble in answer["troubles"]:
         say(f"trouble: {trouble}")
     return 0

@@ -45,7 +45,7 @@ from noid.wire.slots import (
     SLOT_ESCAPE,
     SLOT_ICMPV6,
     SLOT_OF_PROTOCOL,
-    SLOT_RDDP,
+    SLOT_RESERVED,
     escape_header,
     m6_next_headers,
     next_header_of,
@@ -378,7 +378,7 @@ class Rewriter:
             return Refusal.SOURCE_NOT_THE_PEERS
         slot = self._slots[arrival.next_header]
         payload = arrival.payload
-        if slot == SLOT_RDDP:
+        if slot == SLOT_RESERVED:
             return Refusal.RESERVED_SLOT
         if slot == SLOT_ICMPV6 and payload[:1] == self._control_type:
             return Refusal.CONTROL_AS_DATA

@@ -18,6 +18,7 @@ from noid import __version__
 from noid.border_config import AUTOMATIC, BorderConfig, ProviderTable
 from noid.constants import SECOND
 from noid.control.channel import ControlServer, Handler
+from noid.counters import BorderCounter, counter_report
 from noid.errors import ShimError
 from noid.flows.border import NOWHERE, Choice, Provider, Site, choose
 from noid.flows.liveness import Liveness
@@ -344,5 +345,5 @@ class Border:
             "switches": self.switches,
             "restored": self.restored,
             "troubles": sorted(self.troubles.values()),
-            "counters": self.plane.tables.counters(),
+            "counters": counter_report(BorderCounter, self.plane.tables.counters()),
         }

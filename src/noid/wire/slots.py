@@ -21,13 +21,26 @@ from dataclasses import dataclass
 from noid.constants import Codepoints
 from noid.wire.ipv6 import ESP, FRAGMENT, ICMPV6, SCTP, TCP, UDP
 
-SLOTS = 8
-SLOT_RDDP = 3
-"""RDDP never got a protocol number: reserved, never sent, dropped on receipt [D2]."""
-SLOT_ICMPV6 = 6
-SLOT_ESCAPE = 7
-SLOT_OF_PROTOCOL = {TCP: 0, UDP: 1, SCTP: 2, ESP: 4, FRAGMENT: 5, ICMPV6: SLOT_ICMPV6}
-PROTOCOL_OF_SLOT = {slot: protocol for protocol, slot in SLOT_OF_PROTOCOL.items()}
+TABLE = (
+    ("TCP", TCP),
+    ("UDP", UDP),
+    ("SCTP", SCTP),
+    ("reserved", None),
+    ("ESP", ESP),
+    ("Fragment", FRAGMENT),
+    ("ICMPv6", ICMPV6),
+    ("escape", None),
+)
+"""The slots in the order of their numbers [D2]: the name of each, and the protocol that it means.
+RDDP, which was to have slot 3, never got a protocol number: it is never sent, and dropped on
+receipt. ``planes/bpf/programs/parse.h`` and docs/protocol.md have the same; a test compares them.
+"""
+SLOTS = len(TABLE)
+SLOT_ICMPV6 = TABLE.index(("ICMPv6", ICMPV6))
+SLOT_RESERVED = TABLE.index(("reserved", None))
+SLOT_ESCAPE = TABLE.index(("escape", None))
+PROTOCOL_OF_SLOT = {slot: one for slot, (_, one) in enumerate(TABLE) if one is not None}
+SLOT_OF_PROTOCOL = {protocol: slot for slot, protocol in PROTOCOL_OF_SLOT.items()}
 ESCAPE_OCTETS = 8
 ESCAPE_TAIL = bytes((0, 1, 4, 0, 0, 0, 0))
 

@@ -8,11 +8,13 @@ that are filled already, into the same links [D36].
 import contextlib
 import os
 import socket
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from ipaddress import IPv6Network
 from pathlib import Path
 
 from noid.constants import Codepoints
+from noid.counters import BorderCounter
 from noid.errors import ShimError
 from noid.flows.border import Choice, Site
 from noid.host.gateways import Link
@@ -56,15 +58,15 @@ class Tables:
         """Switches: one update of one entry."""
         self._choices.put(FIRST, tables.choice_entry(site, choice, manual))
 
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> Counter[BorderCounter]:
         """What the programs have counted since they were loaded, on all processors together."""
         processors = libbpf.processors()
         octets_each = tables.COUNT.size * processors
         table = libbpf.Table(self.descriptors["border_counts"], tables.ROW.size, octets_each)
-        found = {}
-        for number, name in enumerate(tables.COUNTS):
+        found = Counter[BorderCounter]()
+        for number, counter in enumerate(BorderCounter):
             octets = table.find(tables.ROW.pack(number)) or b""
-            found[name] = sum(one for (one,) in tables.COUNT.iter_unpack(octets))
+            found[counter] = sum(one for (one,) in tables.COUNT.iter_unpack(octets))
         return found
 
 

@@ -18,16 +18,6 @@ CHOICE = struct.Struct(f"={HIGH_OCTETS}sQ{BORDER_PREFIXES_MAX}s{NAME_OCTETS}s")
 ROW = struct.Struct("=I")
 COUNT = struct.Struct("=Q")
 
-COUNTS = (
-    "packets rewritten",
-    "refused: no uplink works for them",
-    "packets forwarded by their uplink",
-    "dropped: source outside the site",
-    "dropped: source of another uplink",
-    "dropped: the site's source from outside",
-)
-"""What the programs count, in the order of ``enum border_count``."""
-
 TABLES = {
     "rows": (HIGH_OCTETS, ROW.size),
     "prefixes": (ROW.size, PREFIX.size),

@@ -5,6 +5,7 @@ Addresses and labels are in network order, as packets carry them; everything els
 the machine. A test compares the layouts here with the type information of the compiled object.
 """
 
+import enum
 import struct
 from itertools import zip_longest
 from typing import NamedTuple
@@ -44,8 +45,96 @@ LABEL_OCTETS = 4
 AIDS_OCTETS = 2 * LOCATOR_OCTETS
 COUNT = struct.Struct("=Q")
 
-PLAIN_PACKET, UNANSWERED_PACKET, SOURCE_MOVED, UNKNOWN_PEER, ONE_WAY_DATA = 1, 2, 3, 4, 5
-LONG_UNPROVEN = 8
+
+class ReportKind(enum.IntEnum):
+    """What a report of the programs is about: ``enum report_kind``."""
+
+    UNKNOWN_LABEL_SEEN = 0
+    PLAIN_PACKET = 1
+    UNANSWERED_PACKET = 2
+    SOURCE_MOVED = 3
+    UNKNOWN_PEER = 4
+    ONE_WAY_DATA = 5
+    CONTROL_SEEN = 6
+    OPTION_SEEN = 7
+    LONG_UNPROVEN = 8
+
+
+class Outbound(NamedTuple):
+    """The fields of an outbound entry; ``struct outbound`` describes them."""
+
+    peer_label: bytes
+    local_label: bytes
+    uplink: int
+    next_header_first: int
+    chosen: int
+    unanswered: int
+    local_locator: bytes
+    silence_ns: int
+    unanswered_ns: int
+    peer: bytes
+    other_peer: bytes
+    reported_ns: int
+    sent_ns: int
+
+    def pack(self) -> bytes:
+        """The entry."""
+        return OUTBOUND.pack(*self)
+
+    @classmethod
+    def of(cls, entry: bytes) -> "Outbound":
+        """The fields of an entry."""
+        return cls(*OUTBOUND.unpack(entry))
+
+
+class Inbound(NamedTuple):
+    """The fields of an inbound entry; ``struct inbound`` describes them."""
+
+    verified: int
+    local_count: int
+    peer_count: int
+    current: int
+    own: int
+    flags: int
+    answered: int
+    received_ns: int
+    home: int
+    near: bytes
+    moved_ns: int
+    heard_ns: int
+    gap_ns: int
+    proven: int
+
+    def pack(self) -> bytes:
+        """The entry."""
+        return INBOUND.pack(*self)
+
+    @classmethod
+    def of(cls, entry: bytes) -> "Inbound":
+        """The fields of an entry."""
+        return cls(*INBOUND.unpack(entry))
+
+
+class Report(NamedTuple):
+    """The fields of a report; ``struct report`` describes them. The packet follows."""
+
+    kind: int
+    local_label: bytes
+    silent_ns: int
+    source: bytes
+    followed: int
+    segment_octets: int
+    octets: int
+    reserved: int
+
+    @classmethod
+    def of(cls, octets: bytes, at: int = 0) -> "Report":
+        """The fields of a report that begins there."""
+        return cls(*REPORT.unpack_from(octets, at))
+
+
+NO_OUTBOUND = Outbound.of(bytes(OUTBOUND.size))
+NO_INBOUND = Inbound.of(bytes(INBOUND.size))
 
 
 def label_key(label: int) -> bytes:
@@ -101,21 +190,21 @@ def uplink_row(uplink: Uplink) -> bytes:
 def outbound_entry(flow: Flow, row: int, codepoints: Codepoints, clock: FlowClock) -> bytes:
     """The entry by which packets of a flow leave, by the uplink in a row."""
     first = codepoints.rewritable_first if flow.rewritable else codepoints.fixed_first
-    return OUTBOUND.pack(
-        label_key(flow.peer_label),
-        label_key(flow.local_label),
-        row,
-        first,
-        0,
-        clock.unanswered,
-        flow.local_locator,
-        flow.silence_ns,
-        clock.unanswered_ns,
-        flow.peer_locator,
-        flow.peer_locator,
-        clock.reported_ns,
-        clock.sent_ns,
-    )
+    return Outbound(
+        peer_label=label_key(flow.peer_label),
+        local_label=label_key(flow.local_label),
+        uplink=row,
+        next_header_first=first,
+        chosen=0,
+        unanswered=clock.unanswered,
+        local_locator=flow.local_locator,
+        silence_ns=flow.silence_ns,
+        unanswered_ns=clock.unanswered_ns,
+        peer=flow.peer_locator,
+        other_peer=flow.peer_locator,
+        reported_ns=clock.reported_ns,
+        sent_ns=clock.sent_ns,
+    ).pack()
 
 
 def inbound_entries(flow: Flow, home: int, clock: FlowClock) -> tuple[bytes, bytes]:
@@ -135,22 +224,22 @@ def inbound_entries(flow: Flow, home: int, clock: FlowClock) -> tuple[bytes, byt
     further = slice(LOCATORS_NEAR, LOCATORS_NEAR + LOCATORS_FAR)
     is_far = max(len(local), len(peer)) > LOCATORS_NEAR
     pairs = zip_longest(local[near], peer[near], fillvalue=bytes(LOCATOR_OCTETS))
-    entry = INBOUND.pack(
-        verified,
-        len(local[near]),
-        len(peer[near]),
-        _place(flow.peer_locator, peer),
-        _place(flow.local_locator, local),
-        HOLDS * flow.holds | FAR * is_far,
-        False,
-        clock.received_ns,
-        home,
-        b"".join(own + other for own, other in pairs),
-        clock.moved_ns,
-        clock.heard_ns,
-        clock.gap_ns,
-        clock.proven,
-    )
+    entry = Inbound(
+        verified=verified,
+        local_count=len(local[near]),
+        peer_count=len(peer[near]),
+        current=_place(flow.peer_locator, peer),
+        own=_place(flow.local_locator, local),
+        flags=HOLDS * flow.holds | FAR * is_far,
+        answered=False,
+        received_ns=clock.received_ns,
+        home=home,
+        near=b"".join(own + other for own, other in pairs),
+        moved_ns=clock.moved_ns,
+        heard_ns=clock.heard_ns,
+        gap_ns=clock.gap_ns,
+        proven=clock.proven,
+    ).pack()
     if not is_far:
         return entry, b""
     more = FAR_ENTRY.pack(
@@ -164,18 +253,18 @@ def inbound_entries(flow: Flow, home: int, clock: FlowClock) -> tuple[bytes, byt
 
 def clock_of(outbound: bytes | None, inbound: bytes | None) -> FlowClock:
     """The times in the entries that are to be replaced, where there are any."""
-    sent = OUTBOUND.unpack(outbound) if outbound else (0,) * 13
-    came = INBOUND.unpack(inbound) if inbound else (0,) * 14
+    sent = Outbound.of(outbound) if outbound else NO_OUTBOUND
+    came = Inbound.of(inbound) if inbound else NO_INBOUND
     return FlowClock(
-        unanswered_ns=sent[8],
-        unanswered=sent[5],
-        reported_ns=sent[11],
-        received_ns=came[7],
-        moved_ns=came[10],
-        sent_ns=sent[12],
-        heard_ns=came[11],
-        gap_ns=came[12],
-        proven=came[13],
+        unanswered_ns=sent.unanswered_ns,
+        unanswered=sent.unanswered,
+        reported_ns=sent.reported_ns,
+        received_ns=came.received_ns,
+        moved_ns=came.moved_ns,
+        sent_ns=sent.sent_ns,
+        heard_ns=came.heard_ns,
+        gap_ns=came.gap_ns,
+        proven=came.proven,
     )
 
 
@@ -184,24 +273,24 @@ def silence(outbound: bytes | None, inbound: bytes | None, now_ns: int) -> int:
     if outbound is None or inbound is None:
         return 0
     clock = clock_of(outbound, inbound)
-    is_answered = INBOUND.unpack(inbound)[6] or clock.received_ns >= clock.unanswered_ns
+    is_answered = Inbound.of(inbound).answered or clock.received_ns >= clock.unanswered_ns
     return 0 if is_answered or not clock.unanswered_ns else now_ns - clock.unanswered_ns
 
 
 def received_ns(inbound: bytes) -> int:
     """When something last came by an inbound entry; 0 if never."""
-    return int(INBOUND.unpack(inbound)[7])
+    return Inbound.of(inbound).received_ns
 
 
 def peer_locator_of(outbound: bytes) -> Locator:
     """Lp(peer) in an outbound entry, which the kernel moves by itself [D21]."""
-    fields = OUTBOUND.unpack(outbound)
-    return Locator(fields[9 + (fields[4] & 1)])
+    entry = Outbound.of(outbound)
+    return Locator(entry.other_peer if entry.chosen & 1 else entry.peer)
 
 
 def aids_of(inbound: bytes) -> bytes:
     """AID(local) and AID(peer) of an inbound entry."""
-    return bytes(INBOUND.unpack(inbound)[9][: 2 * LOCATOR_OCTETS])
+    return Inbound.of(inbound).near[:AIDS_OCTETS]
 
 
 def _ordered(aid: Locator, locators: frozenset[Locator]) -> list[Locator]:
@@ -232,6 +321,6 @@ class Kept(NamedTuple):
 def kept_in(activity: bytes) -> Kept:
     """What an activity has kept."""
     at_ns, version = ACTIVITY_HEAD.unpack_from(activity)
-    *_, segment_octets, octets, _ = REPORT.unpack_from(activity, ACTIVITY_HEAD.size)
+    report = Report.of(activity, ACTIVITY_HEAD.size)
     first = ACTIVITY_HEAD.size + REPORT.size
-    return Kept(activity[first : first + octets], segment_octets, at_ns, version)
+    return Kept(activity[first : first + report.octets], report.segment_octets, at_ns, version)

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND
+from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND, UNANSWERED_PATIENCE
 from noid.counters import KERNEL_COUNTERS, PlaneCounter
 from noid.errors import ShimError
 from noid.flows.events import (
@@ -66,8 +66,6 @@ OWN_ADDRESSES_MAX = 4_096
 SCAN_INTERVAL_S = 0.05
 SCANNED_MAX = 64
 """How often, and how many, flows are looked at for silence where the kernel has no timers."""
-FEW_PATIENCE = SECOND // 16
-"""Receivers answer a few packets later than many, but not so late."""
 SET_UPS_AT_ONCE = 16
 """Reports of strangers and of packets without a flow that are taken in one turn."""
 KEPT_TIME = 120 * SECOND
@@ -457,28 +455,28 @@ class BpfPlane(FlowTables):
 
     def _on_report(self, report: bytes) -> None:
         """What a program says."""
-        head = layout.REPORT.unpack_from(report)
-        kind, label, silent_ns, source, followed, segment_octets, octets, _ = head
+        head = layout.Report.of(report)
+        octets, source = head.octets, Locator(head.source)
         copy = report[layout.REPORT.size : layout.REPORT.size + octets]
-        local_label = int.from_bytes(label, "big")
-        match kind:
-            case layout.SOURCE_MOVED:
+        local_label = int.from_bytes(head.local_label, "big")
+        match head.kind:
+            case layout.ReportKind.SOURCE_MOVED:
                 flow = self.rewriter.by_label.get(local_label)
-                if flow is not None and followed:
-                    flow.peer_locator = Locator(source)
-                self.notify(SourceMoved(local_label, Locator(source), bool(followed)))
-            case layout.ONE_WAY_DATA:
+                if flow is not None and head.followed:
+                    flow.peer_locator = source
+                self.notify(SourceMoved(local_label, source, bool(head.followed)))
+            case layout.ReportKind.ONE_WAY_DATA:
                 self.notify(OneWayDataSeen(local_label))
-            case layout.LONG_UNPROVEN:
+            case layout.ReportKind.LONG_UNPROVEN:
                 self.notify(LongUnproven(local_label))
-            case layout.UNKNOWN_PEER:
-                self.notify(UnknownPeerSeen(Locator(source)))
-            case layout.PLAIN_PACKET if octets >= ipv6.HEADER_OCTETS:
-                self.notify(UlpPacketSeen(finished(copy, segment_octets)))
-            case layout.UNANSWERED_PACKET if octets >= ipv6.HEADER_OCTETS:
+            case layout.ReportKind.UNKNOWN_PEER:
+                self.notify(UnknownPeerSeen(source))
+            case layout.ReportKind.PLAIN_PACKET if octets >= ipv6.HEADER_OCTETS:
+                self.notify(UlpPacketSeen(finished(copy, head.segment_octets)))
+            case layout.ReportKind.UNANSWERED_PACKET if octets >= ipv6.HEADER_OCTETS:
                 self.counts[PlaneCounter.UNANSWERED_PACKETS] += 1
-                packet = finished(copy, segment_octets)
-                self.notify(UnansweredPacket(local_label, packet, silent_ns))
+                packet = finished(copy, head.segment_octets)
+                self.notify(UnansweredPacket(local_label, packet, head.silent_ns))
 
     def _scan(self) -> None:
         """Looks for flows whose last segment stays unanswered, where the kernel has no timers."""
@@ -497,6 +495,6 @@ class BpfPlane(FlowTables):
         sent = self.tables["outbound"].find(layout.aids_key(flow))
         came = self.tables["inbound"].find(key)
         silent_ns = layout.silence(sent, came, time.monotonic_ns())
-        if silent_ns > max(flow.silence_ns, FEW_PATIENCE):
+        if silent_ns > max(flow.silence_ns, UNANSWERED_PATIENCE):
             packet = finished(kept.packet, kept.segment_octets)
             self.notify(UnansweredPacket(flow.local_label, packet, silent_ns))

@@ -135,7 +135,7 @@ static __always_inline void rewrite(struct __sk_buff *packet, struct ipv6 *ip, u
 /* A packet from inside that its uplink cannot carry: a rule of the host answers it by its mark. */
 static __always_inline int refuse(struct __sk_buff *packet)
 {
-	count(NO_UPLINK_NOW);
+	count(REFUSED_NO_UPLINK);
 	packet->mark = settings.refused_mark;
 	return TCX_NEXT;
 }
@@ -168,7 +168,7 @@ static __always_inline int leaving(struct __sk_buff *packet, u32 at)
 	if (!prefix || !prefix->ifindex)
 		return refuse(packet);
 	rewrite(packet, ip, choice->mask, prefix->high);
-	count(REWRITTEN);
+	count(PACKETS_REWRITTEN);
 	return TCX_NEXT;
 }
 
@@ -186,11 +186,11 @@ static __always_inline int departing(struct __sk_buff *packet, u32 at)
 		return TCX_NEXT;
 	row = row_of(choice, ip->source.half[0]);
 	if (!row)
-		return drop(SOURCE_OUTSIDE);
+		return drop(DROPPED_SOURCE_OUTSIDE);
 	prefix = bpf_map_lookup_elem(&prefixes, row);
 	if (!prefix || prefix->ifindex != packet->ifindex)
-		return drop(SOURCE_ELSEWHERE);
-	count(DEPARTED);
+		return drop(DROPPED_SOURCE_OF_OTHER_UPLINK);
+	count(PACKETS_FORWARDED);
 	return TCX_NEXT;
 }
 
@@ -202,7 +202,7 @@ static __always_inline int arriving(struct __sk_buff *packet, u32 at)
 	if (!ip || !choice)
 		return TCX_NEXT;
 	if (row_of(choice, ip->source.half[0]))
-		return drop(SOURCE_INSIDE);
+		return drop(DROPPED_SOURCE_OF_SITE);
 	return TCX_NEXT;
 }
 
