@@ -3,7 +3,9 @@
 #
 #   make demo    installs what is missing and shows a connection outlive its provider
 #   make test    installs what is missing and runs every check
+#   make check   lint, types and the pure tests; without root
 #   make lint    format, lint and types alone
+#   make help    lists these targets
 #   make fuzz    fuzzes decoders, engine, stub and state files for a minute each: make fuzz SECONDS=600
 #   make differential  plays generated packets before every parser: make differential COUNT=1000000
 #   make mutation  says which changes of wire/ and engine/ no test would notice; an hour, docs/mutation.md
@@ -18,13 +20,21 @@ READY := $(VENV)/.ready
 COUNT ?= 100000
 SEED ?= 1
 
-.PHONY: demo test lint fuzz differential mutation wheel clean debian
+.PHONY: demo test check help lint fuzz differential mutation wheel clean debian
 
 demo: debian $(READY)
 	$(BIN)/noid lab demo
 
 test: lint debian
 	$(BIN)/pytest
+
+# What needs no root and no Debian packages.
+check: lint
+	$(BIN)/pytest -q -m "not slow and not lab" tests/wire tests/flows tests/shares tests/engine \
+	  tests/test_architecture.py tests/test_counters.py tests/test_config.py tests/test_text.py
+
+help:
+	@sed -n 's/^#   \(make .*\)/\1/p' $(MAKEFILE_LIST)
 
 lint: $(READY)
 	$(BIN)/ruff format --check src tests
