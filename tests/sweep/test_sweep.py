@@ -24,9 +24,10 @@ from noid.sim.laws import LIVENESS
 from noid.sim.runs import SHARES
 from noid.sim.shrink import violation_of
 from noid.sweep import workers
-from noid.sweep.results import Results, fingerprint
+from noid.sweep.results import PLAYED, Results, fingerprint
 from noid.sweep.work import Chunk, Found, Outcome, Totals, carry_out, chunks
 from noid.sweep.workers import on_cluster, on_this_machine
+from tests.test_architecture import COMMON, ROOMS
 
 FEW = [Chunk("lost-update", (3, 4)), Chunk("cuts-1x2", (0, 1)), Chunk("blackhole", (1,))]
 RUNS = 5
@@ -150,6 +151,15 @@ def test_a_file_that_has_no_results_is_refused(tmp_path: Path) -> None:
 def test_the_fingerprint_is_of_the_code() -> None:
     assert fingerprint() == fingerprint()
     assert len(fingerprint()) == 16
+
+
+def test_the_fingerprint_covers_every_room_that_a_run_depends_on() -> None:
+    rooms, found = {"sim"}, set[str]()
+    while rooms:
+        found |= rooms
+        rooms = {other for one in rooms for other in ROOMS[one].imports} - found
+    files = {f"{name}.py" for name in COMMON}
+    assert set(PLAYED) == files | found
 
 
 def played(count_and_play: tuple[int, workers.Work[Chunk, Outcome]]) -> list[Outcome]:

@@ -19,7 +19,11 @@ from noid.errors import UsageError
 from noid.sim.coverage import entry_of, name_of
 from noid.sweep.work import Chunk, Found, Outcome, Totals
 
-PLAYED: Final = ("constants.py", "locators.py", "errors.py", "wire", "dns", "datapath", "engine")
+PLAYED: Final = (
+    *("constants.py", "counters.py", "locators.py", "errors.py", "text.py"),
+    *("wire", "dns", "shares", "flows", "engine", "sim"),
+)
+"""The code that a run depends on."""
 """What of the code a run depends on, besides ``sim``."""
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS sweep (fingerprint TEXT NOT NULL);
@@ -40,7 +44,7 @@ def fingerprint() -> str:
     """A hash of the code that a run depends on."""
     root = Path(noid.__file__).parent
     total = hashlib.blake2b(digest_size=8)
-    for name in (*PLAYED, "sim"):
+    for name in PLAYED:
         place = root / name
         for path in sorted(place.rglob("*.py")) if place.is_dir() else (place,):
             total.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
