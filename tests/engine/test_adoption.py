@@ -8,7 +8,7 @@ from noid.counters import Drop
 from noid.engine.adoption import UPDATE_NONCE_LEAP
 from noid.engine.events import ContextRecord, ContextRestored, LocatorsChanged, StateChanged
 from noid.engine.host import Host
-from noid.engine.state import State
+from noid.engine.state import Path, State
 from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, unproven
 
 
@@ -115,3 +115,31 @@ def test_a_context_that_is_being_set_up_is_not_remembered() -> None:
     assert network.a.context.state is State.INIT_SENT
     assert network.a.host.memory_of(network.a.context.local_label) is None
     assert network.a.host.memory_of(1) is None
+
+
+def test_data_that_travelled_plain_goes_on_so_until_its_own_form_passes() -> None:
+    network = established()
+    network.drops_m6 = True
+    for _ in range(80):
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.run(SECOND // 10)
+    assert not network.a.context.flow().transmits
+    restart(network, network.a, memory_of(network.a))
+    for _ in range(20):
+        count = len(network.b.delivered)
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.run(SECOND // 10)
+        assert len(network.b.delivered) == count + 1, "none is lost"
+    network.drops_m6 = False
+    while not network.a.context.flow().transmits:
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.run(SECOND)
+    assert network.a.context.path is Path.STEADY
+
+
+def test_what_an_earlier_version_kept_of_a_context_is_taken_up() -> None:
+    network = established()
+    memory = memory_of(network.a)
+    assert not memory.is_plain
+    restart(network, network.a, memory)
+    assert network.a.context.path is Path.STEADY

@@ -193,5 +193,11 @@ REVERTS = (
         "restored",
         "handle() never raises",
     ),
+    Revert(
+        "a new daemon sends data in the form that a firewall drops",
+        (("engine/adoption.py", "    if memory.is_plain:\n", "    if False:\n"),),
+        "restarted",
+        "never worse than plain",
+    ),
 )
 """In the order of the findings."""

@@ -14,7 +14,8 @@ from noid.dns.verification import Verification
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import ContextRecord, ContextRestored
-from noid.engine.state import State, Timer
+from noid.engine.searching import go_on
+from noid.engine.state import Path, State, Timer
 
 UPDATE_NONCE_LEAP = 1 << 32
 """More Update Requests and keepalives than go between two memories of a context, whose nonces only
@@ -49,6 +50,7 @@ def remember(context: Context) -> ContextRecord | None:
         peer_keepalive_nonce=context.peer_keepalive_nonce,
         round_trip_ns=context.round_trip_ns,
         began=context.began,
+        is_plain=context.path is Path.SEARCHING,
     )
 
 
@@ -86,6 +88,9 @@ def on_context_found(core: Core, event: ContextRestored) -> Context | None:
     context.established_ns = core.now_ns
     # There may be very many, which should not all want something at one time from now on.
     core.set_timer(context, Timer.IDLE, core.jittered(CONTEXT_IDLE_TIME))
-    core.set_timer(context, Timer.VERIFY_AGAIN, len(core.labels) * VERIFY_FOUND_INTERVAL)
+    turn_ns = len(core.labels) * VERIFY_FOUND_INTERVAL
+    core.set_timer(context, Timer.VERIFY_AGAIN, turn_ns)
+    if memory.is_plain:
+        go_on(core, context, turn_ns)
     core.install(context)
     return context

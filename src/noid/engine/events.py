@@ -90,6 +90,7 @@ class ContextRecord:
         name: FQDN(peer), or empty.
         remote: Lsr(peer).
         proven: those of them that the DNS proved.
+        is_plain: no pair passed the form of data, so that data travelled plain [D47].
     """
 
     local_aid: Locator
@@ -115,6 +116,7 @@ class ContextRecord:
     peer_keepalive_nonce: int
     round_trip_ns: int
     began: Locator | None = None
+    is_plain: bool = False
 
     @property
     def peer_entries(self) -> Entries:

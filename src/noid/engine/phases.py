@@ -86,6 +86,7 @@ class Search:
         probes: by nonce, those not answered yet, the oldest first.
         asks: URs sent over the pair in use.
         ask_at_ns: when the next of these go, or the verdict falls.
+        asked_ns: when the last of them went; 0 before.
         found: another pair that has answered.
         found_by: the pair by which a UR of the peer's came that says so; None for a UA.
         untried: pairs that have yet to be probed in this cycle.
@@ -119,6 +120,7 @@ class Search:
     probes: dict[int, Probe] = field(default_factory=dict)
     asks: int = 0
     ask_at_ns: int = NEVER
+    asked_ns: int = 0
     found: Pair | None = None
     found_by: Pair | None = None
     untried: list[Pair] = field(default_factory=list)

@@ -112,6 +112,22 @@ def search(
     _arm(core, context, one)
 
 
+def go_on(core: Core, context: Context, wait_ns: int) -> None:
+    """Searches where an earlier daemon did: data travels plain until a pair passes it [D36, D47].
+
+    Args:
+        core: of the host.
+        context: just taken up.
+        wait_ns: until all pairs are probed anew.
+    """
+    core.turn(context, Path.ASKING, Cue.SUSPICION)
+    core.turn(context, Path.DOUBTING, Cue.TIME)
+    core.turn(context, Path.SEARCHING, Cue.TIME)
+    context.search = Search("no pair passed data", core.now_ns, b"", 0, False)
+    context.search.wanted_ns, context.search.batch_at_ns = core.now_ns, core.now_ns + wait_ns
+    _arm(core, context, context.search)
+
+
 def leave(core: Core, context: Context, why: str, *, patience_ns: int = SUSPICION_TIME) -> None:
     """Looks for another pair, if one is said to be better than the one in use [D20, D22, D25].
 
@@ -165,14 +181,19 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
     """The pair in use has not answered yet: it is asked more; in the end it is silent."""
     history = context.expected
     asks = ASKS_AFTER_ALARM if history.alarms else ASKS
+    if one.is_question and one.asks < ROUTINE_ASKS:
+        # One may be lost. The peer hears of a suspicion only if all of them are.
+        _ask(core, context, one, 1)
+        one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT)
+        return
     if one.is_routine:
-        asks = ROUTINE_ASKS
+        asks = 2 * ROUTINE_ASKS
     if context.path is Path.ASKING:
         core.turn(context, Path.DOUBTING, Cue.TIME)
         one.batch_at_ns = core.now_ns
     if one.asks < asks:
         _ask(core, context, one, asks - one.asks)
-        one.ask_at_ns = core.now_ns + history.verdict_wait_ns
+        one.asked_ns, one.ask_at_ns = core.now_ns, core.now_ns + history.verdict_wait_ns
     elif one.found is not None:
         _use(core, context, one, one.found, one.found_by)
     elif core.now_ns < one.started_ns + SILENCE_UNMEASURED:
@@ -413,8 +434,13 @@ def acknowledged(core: Core, context: Context, nonce: int, *, by: Pair | None = 
             _probe(core, context, one, pair, asks_back=False)
     elif context.path is Path.SEARCHING or one.is_silent:
         _use(core, context, one, pair, by)
-    elif one.found is None or (by is None and pair == one.found):
-        one.found, one.found_by = pair, by
+    else:
+        if by is None and one.asked_ns:
+            # The others answer now: if more slowly than the pair in use did, that is waited for.
+            waited_ns = (core.now_ns - probe.sent_ns) * 3 // 2
+            one.ask_at_ns = max(one.ask_at_ns, one.asked_ns + waited_ns)
+        if one.found is None or (by is None and pair == one.found):
+            one.found, one.found_by = pair, by
 
 
 def _works(core: Core, context: Context, one: Search, by: Pair | None) -> None:

@@ -23,7 +23,7 @@ from noid.engine.history import Pair
 from noid.engine.phases import Former, Update
 from noid.engine.secrets import equal, keyed_hash
 from noid.engine.selection import BROKEN, better_pairs, standing
-from noid.engine.state import State, Timer
+from noid.engine.state import Path, State, Timer
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire.control import (
@@ -82,7 +82,7 @@ def _transmit(core: Core, context: Context, update: Update) -> None:
         pairs.reverse()
     turn, place = divmod(update.tries - 1, len(pairs))
     history = context.history_of(context.pair)
-    data_first = history.heard_ns >= history.plain_ns
+    data_first = history.heard_ns >= history.plain_ns and context.path is not Path.SEARCHING
     core.send_on(context, message, pairs[place], in_slot=data_first == (turn % 2 == 0))
     core.set_timer(context, Timer.RETRANSMIT, core.jittered(_patience_ns(context, update)))
 

@@ -343,6 +343,11 @@ FAMILIES: dict[str, Family] = {
     "restored": Family(
         "a firewall and a forged UC, then the peer is heard", recoveries.restored, 24
     ),
+    "restarted": Family(
+        "a firewall that passes one form alone, and a daemon that is replaced",
+        recoveries.restarted,
+        16,
+    ),
     "healthy": Family("nothing fails, whatever programs say", _healthy),
     **{f"walk-{a}x{b}": _walk(a, b) for a, b in ((2, 2), (1, 6), (4, 4), (2, 8), (16, 16))},
     "lost-setup": _losses("set-up", (), 22_000, lossless_ms=15_000),

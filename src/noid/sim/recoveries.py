@@ -125,3 +125,21 @@ def restored(number: int) -> History:
         steps=tuple(steps),
         traffic=Traffic(interval_us=100_000),
     )
+
+
+def restarted(number: int) -> History:
+    """A firewall passes one form alone; the daemon of an end is replaced [D36, D47]."""
+    kind = ("filter", "filter-control")[number & 1]
+    restart_ms = (4_000, 9_000, 30_000, 90_000)[number >> 2 & 3]
+    steps = [
+        *[Step(2_000, kind, (*pair, 3)) for pair in BOTH_BY_BOTH],
+        Step(restart_ms, "restart", (number >> 1 & 1,)),
+        Step(restart_ms + 10_000, "heal"),
+    ]
+    return History(
+        seed=number,
+        locators=(2, 2),
+        duration_ms=restart_ms + 16_000,
+        steps=tuple(steps),
+        traffic=Traffic(interval_us=1_000_000, replies=False, server_talks=True),
+    )

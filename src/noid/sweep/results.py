@@ -23,8 +23,7 @@ PLAYED: Final = (
     *("constants.py", "counters.py", "locators.py", "errors.py", "text.py"),
     *("wire", "dns", "shares", "flows", "engine", "sim"),
 )
-"""The code that a run depends on."""
-"""What of the code a run depends on, besides ``sim``."""
+"""What of the code a run depends on."""
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS sweep (fingerprint TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS chunks (
