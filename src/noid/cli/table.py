@@ -16,6 +16,9 @@ MODULES: Final[dict[str, dict[str, str]]] = {
         "check": "validate the configuration file",
         "reload": "apply changes of the configuration file to the running daemon",
     },
+    "plain": {
+        "plain": "run a program whose connections bypass the shim",
+    },
     "inspect": {
         "status": "what the running daemon does, and what it dropped",
         "contexts": "the host-pair contexts, as ip shows neighbours",

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""``noid plain``: a program that bypasses the shim."""
+
+import argparse
+import subprocess
+
+from noid.cli.places import add_config, configuration
+from noid.errors import PlatformError, UsageError
+from noid.planes.bpf.plain import bypassing
+
+EXAMPLE = "example:\n  noid plain curl -6 https://b.example\n  noid plain --user alice firefox"
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``plain``."""
+    plain = commands.add_parser(
+        "plain",
+        help="run a program whose connections bypass the shim",
+        description=(
+            "Runs a program whose sockets, and those of its children, bypass the shim: what it\n"
+            "sends goes as without noid. The exit status is that of the program. Takes root."
+        ),
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config(plain)
+    plain.add_argument("--user", metavar="NAME", help="run the program as this user")
+    plain.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="and its words")
+    plain.set_defaults(handler=run_plain)
+
+
+def run_plain(arguments: argparse.Namespace) -> int:
+    """Runs the program; returns its exit status, 128 and the signal if one ended it."""
+    words = arguments.command[arguments.command[:1] == ["--"] :]
+    if not words:
+        raise UsageError("name the program: noid plain COMMAND")
+    mark = configuration(arguments).plane.mark
+    try:
+        with bypassing(mark):
+            status = subprocess.run(words, user=arguments.user, check=False).returncode
+    except LookupError as error:
+        raise UsageError(f"--user: {error}") from None
+    except OSError as error:
+        raise PlatformError(words[0], error.errno or 0, str(error.strerror)) from None
+    return status if status >= 0 else 128 - status
