@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from noid.cli.history import Tally, ping_row
 from noid.control.uplinks import (
     Change,
     Health,
@@ -77,3 +78,8 @@ def test_an_uplink_is_as_the_page_says() -> None:
 def test_a_change_of_an_uplink_is_as_the_page_says() -> None:
     change = Change(1.0, "up1", Health.UP, Health.DOWN, Reason.SILENT, 1.0)
     check("uplink_changed", change_event(change))
+
+
+def test_a_pair_that_was_measured_is_as_the_page_says() -> None:
+    check("ping", ping_row(("a", "b"), Tally(sent=1)))
+    check("ping", ping_row(("a", "b"), Tally(sent=1, round_trips=[5])))

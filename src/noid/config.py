@@ -23,6 +23,7 @@ from noid.locators import is_global_unicast, parse_locator
 DEFAULT_SOCKET = Path("/run/noid/noid.sock")
 DEFAULT_STATE_DIRECTORY = Path("/var/lib/noid")
 DEFAULT_PINS = Path("/sys/fs/bpf/noid")
+DEFAULT_EVENTS_DIRECTORY = Path("/etc/noid/events.d")
 RESOLV_CONF = Path("/etc/resolv.conf")
 NEXT_HEADERS_UNASSIGNED = range(146, 253)
 """Next headers 146-252 are unassigned (RFC 5237 and IANA's register); 253 and 254 are for tests."""
@@ -128,6 +129,26 @@ class StateSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     directory: str = str(DEFAULT_STATE_DIRECTORY)
 
 
+class EventsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """``[events]``: what is run when an uplink changes.
+
+    Attributes:
+        directory: every executable in it is run, with the event as JSON on its standard input.
+    """
+
+    directory: str = str(DEFAULT_EVENTS_DIRECTORY)
+
+
+class MetricsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """``[metrics]``: OpenMetrics over HTTP.
+
+    Attributes:
+        listen: address and port, such as ``[::1]:9469``; nothing is served if it is empty.
+    """
+
+    listen: str = ""
+
+
 class CodepointsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """``[codepoints]``: numbers that are not IANA's yet; both ends must agree [D1, D2, D3]."""
 
@@ -155,6 +176,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     plane: PlaneSection = msgspec.field(default_factory=PlaneSection)
     control: ControlSection = msgspec.field(default_factory=ControlSection)
     state: StateSection = msgspec.field(default_factory=StateSection)
+    events: EventsSection = msgspec.field(default_factory=EventsSection)
+    metrics: MetricsSection = msgspec.field(default_factory=MetricsSection)
     codepoints: CodepointsSection = msgspec.field(default_factory=CodepointsSection)
 
     def code_points(self) -> Codepoints:
@@ -304,6 +327,11 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
             why = f"{text!r} is no IPv6 address, prefix or name"
             yield ConfigError("policy.plain", why, 'such as: "2001:db8::/32" or "*.example"')
     yield from codepoint_problems(config.codepoints)
+    listen = config.metrics.listen
+    host, _, port = listen.rpartition(":")
+    if listen and not (_is_address(host.strip("[]")) and port.isdecimal() and int(port) < 65536):
+        why = f"{listen!r} is not an address and a port"
+        yield ConfigError("metrics.listen", why, 'for example: listen = "[::1]:9469"')
 
 
 def codepoint_problems(codepoints: CodepointsSection) -> Iterator[ConfigError]:

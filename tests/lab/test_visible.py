@@ -4,6 +4,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,30 @@ def noid(lab: Lab, *words: str) -> str:
     return done.stdout
 
 
+def script_that_keeps_events(lab: Lab) -> Path:
+    """Puts a script into events.d of a, and returns the file that it writes."""
+    directory = lab.directory / "a-events.d"
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)
+    events = lab.directory / "events"
+    events.unlink(missing_ok=True)
+    script = directory / "keep"
+    script.write_text(f"#!/bin/sh\ncat >> {events}\n", encoding="utf-8")
+    script.chmod(0o755)
+    return events
+
+
+def kept(events: Path) -> list[str]:
+    """The states that events led to."""
+    if not events.exists():
+        return []
+    return [json.loads(line)["new"] for line in events.read_text(encoding="utf-8").splitlines()]
+
+
+def metrics(lab: Lab) -> str:
+    return lab.run("a", ["curl", "-s", "http://[::1]:9469/metrics"]).stdout
+
+
 @pytest.fixture(params=[Fault.SILENT, Fault.CARRIER, Fault.ADDRESS], ids=lambda one: one.value)
 def fault(request: pytest.FixtureRequest) -> Iterator[Fault]:
     """What happens to the first provider."""
@@ -52,6 +77,7 @@ REASONS = {
 def test_a_provider_that_goes_down_and_comes_back_is_reported_once(lab: Lab, fault: Fault) -> None:
     establish_context(lab)
     name = lab.plan.uplink("a", 1)
+    events = script_that_keeps_events(lab)
     known = len(lab.log("a"))
 
     def is_now(state: str) -> bool:
@@ -65,10 +91,19 @@ def test_a_provider_that_goes_down_and_comes_back_is_reported_once(lab: Lab, fau
             lab.wait_for("the uplink is down", lambda: is_now("down"), WITHIN_S)
             assert uplinks(lab)[name]["reason"] == REASONS[fault]
             assert lab.status("a")["uplinks_down"] == [name]
+            assert f'noid_uplink_state{{state="down",uplink="{name}"}} 1.0' in metrics(lab)
+            lab.wait_for("the script has the event", lambda: kept(events) == ["down"], WITHIN_S)
             assert noid(lab, "paths").splitlines()[1].split()[:2] == [name, "down"]
         finally:
             lab.heal(1)
         lab.wait_for("the uplink is up", lambda: is_now("up"), WITHIN_S)
+        lab.wait_for("so has the script", lambda: kept(events) == ["down", "up"], WITHIN_S)
+        peer = str(lab.contexts("a")[0]["peer_aid"])
+        pairs = json.loads(noid(lab, "ping", peer, "--count", "1", "--json"))
+        assert len(pairs) == 4
+        assert any(one["in_use"] and one["received"] for one in pairs)
+        shown = noid(lab, "history").splitlines()
+        assert any(f"uplink {name}" in line and "down -> up" in line for line in shown)
     lines = [line.partition("uplink ")[2] for line in lab.log("a")[known:].splitlines()]
     down, up = lines
     assert down.startswith(f"{name} is down: ")

@@ -4,10 +4,20 @@
 import asyncio
 import contextlib
 import logging
+import os
+from pathlib import Path
 
 import pytest
 
-from noid.roles.logs import KINDS_MAX, LINES_BURST, OTHERS, LineLimit, report_suppressed
+from noid.roles.logs import (
+    KINDS_MAX,
+    LINES_BURST,
+    OTHERS,
+    JournalLines,
+    LineLimit,
+    is_journal,
+    report_suppressed,
+)
 
 MANY = 3 * LINES_BURST
 
@@ -59,3 +69,20 @@ def test_what_is_still_unreported_at_the_end_is_reported(caplog: pytest.LogCaptu
     asyncio.run(run())
     assert "suppressed" in caplog.text
     assert all(limit.filter(one) for one in caplog.records), "the report itself is not suppressed"
+
+
+def test_lines_for_the_journal_have_a_priority_and_no_time() -> None:
+    lines = JournalLines("%(message)s")
+    record = logging.LogRecord("noid", logging.WARNING, "", 0, "first\nsecond", None, None)
+    assert lines.format(record).startswith("<4>first")
+    record.levelno = logging.INFO
+    assert lines.format(record).startswith("<6>")
+
+
+def test_the_journal_is_known_by_device_and_inode(tmp_path: Path) -> None:
+    with (tmp_path / "stream").open("wb") as stream:
+        status = os.fstat(stream.fileno())
+        assert is_journal(stream.fileno(), f"{status.st_dev}:{status.st_ino}")
+        assert not is_journal(stream.fileno(), f"{status.st_dev}:{status.st_ino + 1}")
+        assert not is_journal(stream.fileno(), "")
+    assert not is_journal(-1, "1:2")

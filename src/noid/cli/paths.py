@@ -74,12 +74,16 @@ def cells(uplink: Mapping[str, Any], now_s: float) -> tuple[str, ...]:
 
 def reason(uplink: Mapping[str, Any]) -> str:
     """Why an uplink is not up, and what is said of it besides, for people."""
-    try:
-        text = TEXTS[Reason(uplink["reason"])]
-    except ValueError:
-        text = uplink["reason"]
     marks = [one for one in ("deprecated", "backup") if uplink[one]]
-    return ", ".join(filter(None, [text, *marks])) or "-"
+    return ", ".join(filter(None, [reason_text(uplink["reason"]), *marks])) or "-"
+
+
+def reason_text(identifier: str) -> str:
+    """A reason for people; that of a newer daemon as it is."""
+    try:
+        return TEXTS[Reason(identifier)]
+    except ValueError:
+        return identifier
 
 
 def clock(at_s: float, now_s: float) -> str:

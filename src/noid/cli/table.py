@@ -27,6 +27,13 @@ MODULES: Final[dict[str, dict[str, str]]] = {
     "paths": {
         "paths": "each uplink: whether it works, since when, and what passes over it",
     },
+    "history": {
+        "history": "the last changes of uplinks and switches of contexts",
+        "ping": "the round trip and the loss of every pair of locators to a peer",
+    },
+    "top": {
+        "top": "the uplinks of this host, live",
+    },
     "names": {
         "zone": "the records this host needs in the DNS, in zone-file form",
         "lookup": "how the shim verifies a peer, step by step",

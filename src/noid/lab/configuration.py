@@ -137,6 +137,10 @@ def noid_toml(host: str, directory: Path, plane: str) -> str:
         f'socket = "{directory}/{host}.sock"',
         "[state]",
         f'directory = "{directory}/{host}-state"',
+        "[events]",
+        f'directory = "{directory}/{host}-events.d"',
+        "[metrics]",
+        'listen = "[::1]:9469"',
     ]
     return "\n".join(lines) + "\n"
 

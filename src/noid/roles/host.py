@@ -21,7 +21,7 @@ from typing import Any
 from noid import __version__
 from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.constants import MTU_MIN
-from noid.control.channel import ControlServer
+from noid.control.channel import ControlServer, Handler
 from noid.control.reports import context_report, shares_report
 from noid.counters import Drop, PlaneCounter, StubCounter, UpstreamCounter, counter_report
 from noid.dns.records import Question
@@ -75,7 +75,7 @@ from noid.resolver.upstream import Upstream
 from noid.roles.local_locators import LocalLocators
 from noid.roles.reconciliation import Watching
 from noid.roles.reloading import policy_of, reloaded, warnings_of
-from noid.roles.reporting import Reporter
+from noid.roles.reporting import Reporter, serve_metrics
 from noid.roles.resolver_file import ResolverFile
 from noid.roles.systemd import stub_sockets
 from noid.roles.uplinks import UplinkWatch
@@ -131,16 +131,14 @@ class Daemon:
         self.resolver_file: ResolverFile
         self.stub: Stub
         self.watching: Watching | None = None
-        self.control = ControlServer(
-            Path(config.control.socket),
-            {
-                "status": self.status,
-                "contexts": self.contexts,
-                "paths": self.paths,
-                "reload": self.reload,
-            },
-        )
-        self.reporter = Reporter(self.control.publish)
+        self.control = ControlServer(Path(config.control.socket), self._commands())
+        self.reporter = Reporter(self.control.publish, Path(config.events.directory))
+        self.control.requests["history"] = self.reporter.history
+        self.control.requests["ping"] = lambda request: self.uplinks.ping(request)
+
+    def _commands(self) -> dict[str, Handler]:
+        commands = (self.status, self.contexts, self.paths, self.reload)
+        return {command.__name__: command for command in commands}
 
     async def run(self) -> None:
         """Starts, serves until SIGINT or SIGTERM, and leaves the host as it was.
@@ -181,6 +179,8 @@ class Daemon:
             )
         directory = Path(config.state.directory)
         self.troubles += prepare_directory(directory)
+        self.reporter.open(directory)
+        stack.push_async_callback(self.reporter.close)
         self.memories = ContextStore(directory)
         stack.callback(self.memories.close)
         takeover = Takeover(self.memories, Path(config.plane.pins))
@@ -227,6 +227,8 @@ class Daemon:
         self.plane.start()
         self.may_speak = True
         watching.take(self._survey())
+        if self.config.metrics.listen:
+            await serve_metrics(self.config.metrics.listen, self.status, self.paths, stack)
         self._begin(watching.watch())
         self._begin(self.uplinks.watch())
 
@@ -594,6 +596,4 @@ class Daemon:
 
     def paths(self) -> dict[str, Any]:
         """What ``noid paths`` shows."""
-        if not self.is_open:
-            return {"error": STARTING}
-        return self.uplinks.report(interface_octets())
+        return self.uplinks.report(interface_octets()) if self.is_open else {"error": STARTING}

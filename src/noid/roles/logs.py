@@ -7,6 +7,7 @@ cause fill no disk and hide no lines of another kind.
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -24,6 +25,16 @@ KIND_CHARACTERS_MAX: Final = 60
 OTHERS: Final = "other lines"
 REPORT_INTERVAL_S: Final = 10.0
 """How often the number of suppressed lines is reported, while there are any."""
+
+STANDARD_ERROR: Final = 2
+PRIORITIES: Final = (
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+    (logging.NOTSET, 7),
+)
+"""The priority of syslog(3) from each level on, the most urgent first."""
 
 logger = logging.getLogger("noid.suppressed")
 
@@ -77,11 +88,32 @@ class LineLimit(logging.Filter):
             logger.warning("suppressed %d lines: %s", suppressed.total(), each)
 
 
+class JournalLines(LogLines):
+    """The same for the journal: each line begins with its priority (sd-daemon(3)), not the time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines, each with its priority."""
+        priority = next(number for level, number in PRIORITIES if record.levelno >= level)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
+
+
+def is_journal(stream: int, variable: str) -> bool:
+    """Whether a descriptor is the journal's, as $JOURNAL_STREAM says (systemd.exec(5))."""
+    try:
+        status = os.fstat(stream)
+    except OSError:
+        return False
+    return variable == f"{status.st_dev}:{status.st_ino}"
+
+
 def begin(level: int) -> LineLimit:
     """Writes the log of this process to standard error, rate limited."""
     limit = LineLimit()
     lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(LogLines("%(asctime)s %(levelname)s %(message)s"))
+    if is_journal(STANDARD_ERROR, os.environ.get("JOURNAL_STREAM", "")):
+        lines.setFormatter(JournalLines("%(message)s"))
+    else:
+        lines.setFormatter(LogLines("%(asctime)s %(levelname)s %(message)s"))
     lines.addFilter(limit)
     logging.basicConfig(handlers=[lines], level=level)
     return limit

@@ -1,15 +1,53 @@
 # SPDX-License-Identifier: MIT
-"""Says what happens: a line of log for what matters, an event for each monitor."""
+"""Says what happens: a line of log for what matters, an event for monitors, scripts and history."""
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
 
 from noid.control.reports import LEVELS, Event, event_of, line_of, uplink_line
-from noid.control.uplinks import Change, Switch, change_event
+from noid.control.uplinks import Change, Switch, change_event, switch_report
 from noid.engine.events import Output
+from noid.errors import PlatformError
+from noid.roles.scripts import Scripts
+from noid.state.history import HistoryStore
+
+WRITE_DELAY_S: Final = 1.0
+"""How long after the first of several events they are written to the history."""
+SWITCHES_WRITTEN_MAX: Final = 500
+"""Switches written at one time; of further ones only the number."""
+HISTORY_SHOWN_MAX: Final = 1_000
+"""Events in one answer."""
+HISTORY_SHOWN: Final = 50
 
 logger = logging.getLogger("noid")
+
+
+async def serve_metrics(
+    listen: str,
+    status: Callable[[], dict[str, Any]],
+    paths: Callable[[], dict[str, Any]],
+    stack: contextlib.AsyncExitStack,
+) -> None:
+    """Serves metrics until the stack unwinds; noid runs without them where that fails."""
+    try:
+        from noid.roles.metrics import MetricsServer
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "prometheus_client":
+            raise
+        logger.warning("metrics: prometheus-client is missing: pip install 'noid-m6[metrics]'")
+        return
+    server = MetricsServer(listen, status, paths)
+    try:
+        await server.start()
+    except PlatformError as error:
+        logger.warning("metrics: %s", error)
+        return
+    stack.push_async_callback(server.stop)
 
 
 class Reporter:
@@ -17,10 +55,29 @@ class Reporter:
 
     Args:
         publish: takes events for the monitors of the control socket.
+        scripts: the directory of the operator's scripts.
     """
 
-    def __init__(self, publish: Callable[[Event], None]) -> None:
+    def __init__(self, publish: Callable[[Event], None], scripts: Path) -> None:
         self.publish = publish
+        self.scripts = Scripts(scripts)
+        self.store: HistoryStore | None = None
+        self._unwritten: list[dict[str, Any]] = []
+        self._omitted = 0
+        self._writing: asyncio.TimerHandle | None = None
+
+    def open(self, directory: Path) -> None:
+        """Opens the history in the state directory."""
+        self.store = HistoryStore(directory)
+
+    async def close(self) -> None:
+        """Ends the scripts, and writes what is left."""
+        await self.scripts.close()
+        if self._writing is not None:
+            self._writing.cancel()
+        self._write()
+        if self.store is not None:
+            self.store.close()
 
     def report(self, output: Output) -> None:
         """What the engine reports."""
@@ -35,7 +92,39 @@ class Reporter:
         """An uplink is in another state."""
         level, line = uplink_line(change)
         logger.log(level, "%s", line)
-        self.publish({"at_ns": time.monotonic_ns(), **change_event(change)})
+        event = change_event(change)
+        self.publish({"at_ns": time.monotonic_ns(), **event})
+        self.scripts.run(event)
+        self._unwritten.append(event)
+        self._write_soon()
 
     def switched(self, switch: Switch) -> None:
         """A context uses another pair of locators."""
+        if len(self._unwritten) < SWITCHES_WRITTEN_MAX:
+            self._unwritten.append({"event": "switched", **switch_report(switch)})
+        else:
+            self._omitted += 1
+        self._write_soon()
+
+    async def history(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What ``noid history`` shows: the newest first."""
+        count = request.get("count", HISTORY_SHOWN)
+        if not isinstance(count, int) or not 0 < count <= HISTORY_SHOWN_MAX:
+            return {"error": f"count must be 1 to {HISTORY_SHOWN_MAX}"}
+        self._write()
+        events = [] if self.store is None else self.store.last(count)
+        return {"now": round(time.time(), 3), "events": events}
+
+    def _write_soon(self) -> None:
+        if self._writing is None:
+            loop = asyncio.get_running_loop()
+            self._writing = loop.call_later(WRITE_DELAY_S, self._write)
+
+    def _write(self) -> None:
+        self._writing = None
+        events, self._unwritten = self._unwritten, []
+        omitted, self._omitted = self._omitted, 0
+        if omitted:
+            events.append({"event": "omitted", "at": round(time.time(), 3), "switches": omitted})
+        if events and self.store is not None:
+            self.store.add(events)

@@ -23,12 +23,15 @@ from noid.control.uplinks import (
     Uplinks,
     uplink_report,
 )
+from noid.dns.records import canonical_name
 from noid.engine.context import Context
 from noid.engine.events import Input, MeasurePairs, PairMeasured, ProbeStarted, Switched
 from noid.engine.host import Host
+from noid.errors import UsageError
 from noid.host.survey import Survey
-from noid.locators import Locator
+from noid.locators import Locator, format_locator, parse_locator
 from noid.roles.local_locators import LocalLocators
+from noid.text import printable
 
 PEERS_ASKED_MAX: Final = 4
 """Peers that are asked at a time, over every uplink."""
@@ -46,6 +49,10 @@ TIMES_APART_S: Final = 0.04
 ANSWER_WAIT_MIN_S: Final = 0.1
 ANSWER_WAIT_MAX_S: Final = 0.6
 """How long an answer is waited for: three round trips, within these."""
+PING_WAIT_S: Final = 1.0
+"""How long ``noid ping`` waits for the answers of one time."""
+ROUNDS_MAX: Final = 64
+"""Contexts that are measured at one time."""
 RECENT_S: Final = 60.0
 """Without a reason only peers are asked from which data came so recently: asking would keep the
 contexts of others at the peer."""
@@ -227,26 +234,30 @@ class UplinkWatch:
         if is_sample and any(one.answered and one.unanswered for one in asked):
             self.hurry.set()
 
-    async def measure(self, contexts: Iterable[Context], *, times: int) -> list[Round]:
+    async def measure(
+        self, contexts: Iterable[Context], *, times: int, wait_s: float = 0.0
+    ) -> list[Round]:
         """Sends requests over the pairs of contexts, and waits for the answers.
 
         Args:
             contexts: whose pairs.
             times: how often each pair is asked.
+            wait_s: how long the last answer is waited for; 0 for as long as it may well take.
         """
         rounds = []
-        wait_s = ANSWER_WAIT_MIN_S
+        usual_s = ANSWER_WAIT_MIN_S
         for context in contexts:
             one = Round(context.local_label, dict.fromkeys(pairs_of(context)))
-            wait_s = max(wait_s, 3e-9 * context.expected.round_trip_ns)
+            usual_s = max(usual_s, 3e-9 * context.expected.round_trip_ns)
             rounds.append(one)
+        wait_s = wait_s or min(usual_s, ANSWER_WAIT_MAX_S)
         self.rounds += rounds
         try:
             for number in range(times):
                 for one in rounds:
                     self._send(one)
                 last = number + 1 == times
-                await _complete(rounds, min(wait_s, ANSWER_WAIT_MAX_S) if last else TIMES_APART_S)
+                await _complete(rounds, wait_s if last else TIMES_APART_S)
         finally:
             self.rounds = [one for one in self.rounds if one not in rounds]
         return rounds
@@ -267,10 +278,48 @@ class UplinkWatch:
             "uplinks": [uplink_report(one, contexts, octets) for one in uplinks],
         }
 
+    async def ping(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Asks a peer once over every pair; the peer is an AID, a locator or a name."""
+        peer = str(request.get("peer", ""))
+        found = [one for one in self.host.contexts if _is_peer(one, peer) and one.is_settled]
+        if not found:
+            return {"error": f"no context with {printable(peer)}; see: noid contexts"}
+        if len(self.rounds) >= ROUNDS_MAX:
+            return {"error": "too many measurements at one time; try again in a second"}
+        results = await self.measure(found[:PEERS_ASKED_MAX], times=1, wait_s=PING_WAIT_S)
+        pairs = [
+            pair_report(context, pair, round_trip_ns)
+            for context, one in zip(found, results, strict=False)
+            for pair, round_trip_ns in one.answers.items()
+        ]
+        return {"now": round(time.time(), 3), "pairs": pairs}
+
     @property
     def down(self) -> list[str]:
         """The names of the uplinks that are down."""
         return [one.name for one in self.uplinks.by_name.values() if one.health is Health.DOWN]
+
+
+def _is_peer(context: Context, text: str) -> bool:
+    """Whether a text names the peer of a context."""
+    if context.verification.name and canonical_name(text) == context.verification.name:
+        return True
+    try:
+        locator = parse_locator(text)
+    except UsageError:
+        return False
+    return locator == context.peer_aid or locator in context.peer_set
+
+
+def pair_report(context: Context, pair: Pair, round_trip_ns: int | None) -> dict[str, Any]:
+    """A pair as ``noid ping --json`` has it."""
+    return {
+        "peer_aid": format_locator(context.peer_aid),
+        "local_locator": format_locator(pair[0]),
+        "peer_locator": format_locator(pair[1]),
+        "in_use": pair == context.pair,
+        "round_trip_us": None if round_trip_ns is None else round_trip_ns // 1000,
+    }
 
 
 def pairs_of(context: Context) -> list[Pair]:

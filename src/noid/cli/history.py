@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""``noid history`` and ``noid ping``: what has switched, and what every pair is worth now."""
+
+import argparse
+import contextlib
+import itertools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from noid.cli.inspect import print_columns
+from noid.cli.output import say
+from noid.cli.paths import clock, loss, reason_text, round_trip
+from noid.cli.places import add_socket
+from noid.cli.table import SUMMARIES
+from noid.control.channel import ask
+from noid.text import duration, json_line, printable
+
+SHOWN: Final = 50
+SHOWN_MAX: Final = 1_000
+TIMES: Final = 5
+TIMES_MAX: Final = 100_000
+INTERVAL_S: Final = 1.0
+COLUMNS: Final = ("local locator", "peer locator", "sent", "loss", "min", "mean", "max", "")
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``history`` and ``ping``."""
+    history = _command(commands, "history", "noid history --count 20")
+    history.add_argument("--count", type=_count(SHOWN_MAX), default=SHOWN, help="events to show")
+    history.set_defaults(handler=show_history)
+    ping = _command(commands, "ping", "noid ping b.example --count 10")
+    ping.add_argument("peer", metavar="PEER", help="name, AID or locator of a peer with a context")
+    ping.add_argument("--count", type=_count(TIMES_MAX), default=TIMES, help="times to ask")
+    ping.set_defaults(handler=show_ping)
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, example: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=SUMMARIES[name],
+        description=f"Shows {SUMMARIES[name]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_socket(parser)
+    return parser
+
+
+class _count:
+    """A number of things, as an argument."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def __call__(self, text: str) -> int:
+        if not (text.isdecimal() and 0 < int(text[:9]) <= self.most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number, 1 to {self.most}")
+        return int(text)
+
+
+def show_history(arguments: argparse.Namespace) -> int:
+    """Prints the last events, the newest last."""
+    answer = ask(arguments.socket, "history", {"count": arguments.count})
+    if arguments.json:
+        say(json_line(answer))
+        return 0
+    rows = [history_cells(one, answer["now"]) for one in reversed(answer["events"])]
+    if rows:
+        print_columns(iter(rows))
+    else:
+        say("nothing has happened yet")
+    return 0
+
+
+def history_cells(event: Mapping[str, Any], now_s: float) -> tuple[str, str, str]:
+    """An event as a line: when, what it is about, what happened."""
+    match event.get("event"):
+        case "uplink_changed":
+            about, what = f"uplink {event['uplink']}", f"{event['old']} -> {event['new']}"
+            what += f" after {duration(event['lasted_s'])}"
+            what += f": {reason_text(event['reason'])}" if event["reason"] else ""
+        case "switched":
+            about = f"peer {event['peer_aid']}"
+            old = f"{event['old_local_locator']} -> {event['old_peer_locator']}"
+            new = f"{event['new_local_locator']} -> {event['new_peer_locator']}"
+            what = f"from {old} to {new}: {event['why']}"
+        case _:
+            about, what = "", f"{event.get('switches', 0)} more switches at that time"
+    return printable(clock(event["at"], now_s)), printable(about), printable(what)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one pair has answered so far.
+
+    Attributes:
+        sent: requests.
+        in_use: whether the context uses the pair.
+        round_trips: of the answers, in microseconds.
+    """
+
+    sent: int = 0
+    in_use: bool = False
+    round_trips: list[int] = field(default_factory=list)
+
+    @property
+    def loss(self) -> float:
+        """Share of requests without an answer."""
+        return 1 - len(self.round_trips) / self.sent
+
+
+Tallies = dict[tuple[str, str], Tally]
+
+
+def show_ping(arguments: argparse.Namespace) -> int:
+    """Asks so many times, or until Ctrl-C, and prints what each pair has answered."""
+    tallies: Tallies = {}
+    with contextlib.suppress(KeyboardInterrupt):
+        for number in range(arguments.count):
+            began_s = time.monotonic()
+            add(tallies, ask(arguments.socket, "ping", {"peer": arguments.peer})["pairs"])
+            if number + 1 < arguments.count:
+                time.sleep(max(0.0, began_s + INTERVAL_S - time.monotonic()))
+    if arguments.json:
+        say(json_line([ping_row(pair, one) for pair, one in tallies.items()]))
+    elif tallies:
+        print_columns(itertools.chain([COLUMNS], map(_ping_cells, map(_row, tallies.items()))))
+    return 0 if any(one.round_trips for one in tallies.values()) else 1
+
+
+def add(tallies: Tallies, pairs: list[dict[str, Any]]) -> None:
+    """Takes the answers of one time."""
+    for one in pairs:
+        tally = tallies.setdefault((one["local_locator"], one["peer_locator"]), Tally())
+        tally.sent += 1
+        tally.in_use = one["in_use"]
+        if one["round_trip_us"] is not None:
+            tally.round_trips.append(one["round_trip_us"])
+
+
+def _row(item: tuple[tuple[str, str], Tally]) -> dict[str, Any]:
+    return ping_row(*item)
+
+
+def ping_row(pair: tuple[str, str], tally: Tally) -> dict[str, Any]:
+    """A pair as ``noid ping --json`` has it."""
+    trips = tally.round_trips
+    return {
+        "local_locator": pair[0],
+        "peer_locator": pair[1],
+        "in_use": tally.in_use,
+        "sent": tally.sent,
+        "received": len(trips),
+        "loss": round(tally.loss, 4),
+        "round_trip_min_us": min(trips, default=None),
+        "round_trip_mean_us": sum(trips) // len(trips) if trips else None,
+        "round_trip_max_us": max(trips, default=None),
+    }
+
+
+def _ping_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    trips = (row[f"round_trip_{one}_us"] for one in ("min", "mean", "max"))
+    return (
+        row["local_locator"],
+        row["peer_locator"],
+        str(row["sent"]),
+        loss(row["loss"]),
+        *map(round_trip, trips),
+        "in use" if row["in_use"] else "",
+    )

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""OpenMetrics over HTTP: uplinks and counters, never peers, so that the answer stays small.
+
+One answer is made at a time, on the daemon's own loop, from what ``noid status`` and ``noid paths``
+say. Needs ``prometheus-client``: the extra ``metrics``.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from noid.control.uplinks import Health
+from noid.counters import CounterName
+from noid.errors import PlatformError
+
+REQUEST_OCTETS_MAX: Final = 8_192
+REQUEST_WAIT_S: Final = 5.0
+"""How long a request may take to come, and its answer to go."""
+CLIENTS_MAX: Final = 8
+PATHS: Final = frozenset({b"/", b"/metrics"})
+MICROSECONDS: Final = 1_000_000
+
+Ask = Callable[[], dict[str, Any]]
+UPLINK_GAUGES: Final = (
+    ("contexts", "contexts that send by the uplink", "contexts", 1),
+    ("since_timestamp_seconds", "since when the uplink is in its state", "since", 1),
+    ("round_trip_seconds", "round trip over the uplink", "round_trip_us", MICROSECONDS),
+    ("loss_ratio", "share of lost measurements over the uplink", "loss", 1),
+)
+UPLINK_COUNTERS: Final = (
+    ("received_bytes", "octets that the interface has received", "received_octets"),
+    ("sent_bytes", "octets that the interface has sent", "sent_octets"),
+    ("switches_from", "switches of contexts away from the uplink", "switches_from"),
+    ("switches_to", "switches of contexts to the uplink", "switches_to"),
+)
+
+
+class Facts(Collector):
+    """What there is to say.
+
+    Args:
+        status: as ``noid status --json``.
+        paths: as ``noid paths --json``.
+    """
+
+    def __init__(self, status: Ask, paths: Ask) -> None:
+        self.status = status
+        self.paths = paths
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric; those of the daemon alone while it starts."""
+        status = self.status()
+        if "error" in status:
+            return
+        yield InfoMetricFamily("noid", "the daemon", value={"version": status["version"]})
+        contexts = GaugeMetricFamily("noid_contexts", "contexts", labels=["state"])
+        for state, count in status["contexts"].items():
+            contexts.add_metric([state], count)
+        yield contexts
+        yield from _counters(status)
+        yield from _uplinks(self.paths()["uplinks"])
+
+
+def _counters(status: dict[str, Any]) -> Iterator[Metric]:
+    for kind in CounterName.__subclasses__():
+        counts: dict[str, int] = status
+        for key in kind.path:
+            counts = counts[key]  # type: ignore[assignment] # an object in an object
+        for counter in kind:
+            name = counter.metric.removesuffix("_total")
+            yield CounterMetricFamily(name, counter.description, counts[counter.identifier])
+
+
+def _uplinks(uplinks: list[dict[str, Any]]) -> Iterator[Metric]:
+    states = GaugeMetricFamily(
+        "noid_uplink_state", "1 for the state of the uplink", labels=["uplink", "state"]
+    )
+    for one in uplinks:
+        for state in Health:
+            states.add_metric([one["uplink"], state.value], one["state"] == state.value)
+    yield states
+    for name, text, key, divisor in UPLINK_GAUGES:
+        gauge = GaugeMetricFamily(f"noid_uplink_{name}", text, labels=["uplink"])
+        for one in uplinks:
+            if one[key] is not None:
+                gauge.add_metric([one["uplink"]], one[key] / divisor)
+        yield gauge
+    for name, text, key in UPLINK_COUNTERS:
+        counter = CounterMetricFamily(f"noid_uplink_{name}", text, labels=["uplink"])
+        for one in uplinks:
+            counter.add_metric([one["uplink"]], one[key])
+        yield counter
+
+
+class MetricsServer:
+    """Answers HTTP requests for the metrics.
+
+    Args:
+        listen: address and port, such as ``[::1]:9469``.
+        status: as ``noid status --json``.
+        paths: as ``noid paths --json``.
+    """
+
+    def __init__(self, listen: str, status: Ask, paths: Ask) -> None:
+        self.listen = listen
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(Facts(status, paths))
+        self.clients = 0
+        self.server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Opens the port.
+
+        Raises:
+            PlatformError: it cannot be opened.
+        """
+        host, _, port = self.listen.rpartition(":")
+        try:
+            self.server = await asyncio.start_server(
+                self._serve, host.strip("[]"), int(port), limit=REQUEST_OCTETS_MAX
+            )
+        except OSError as error:
+            raise PlatformError(
+                f"metrics on {self.listen}",
+                error.errno or 0,
+                f"{error.strerror}; set metrics.listen to an address and a port that are free",
+            ) from None
+
+    @property
+    def port(self) -> int:
+        """The port that is open."""
+        assert self.server is not None
+        return int(self.server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Closes the port."""
+        if self.server is not None:
+            self.server.close()
+
+    def text(self) -> bytes:
+        """The metrics as OpenMetrics."""
+        return bytes(generate_latest(self.registry))  # type: ignore[no-untyped-call] # no types
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.clients += 1
+        try:
+            with contextlib.suppress(OSError, ValueError, EOFError, asyncio.LimitOverrunError):
+                async with asyncio.timeout(REQUEST_WAIT_S):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    writer.write(self._answer(head))
+                    await writer.drain()
+        except TimeoutError:
+            pass
+        finally:
+            self.clients -= 1
+            writer.close()
+
+    def _answer(self, head: bytes) -> bytes:
+        words = head.split(b"\r\n", 1)[0].split()
+        if len(words) < 2 or words[0] != b"GET":
+            return _response("405 Method Not Allowed", b"GET alone\n")
+        if words[1].partition(b"?")[0] not in PATHS:
+            return _response("404 Not Found", b"see /metrics\n")
+        if self.clients > CLIENTS_MAX:
+            return _response("503 Service Unavailable", b"too many clients\n")
+        return _response("200 OK", self.text(), CONTENT_TYPE_LATEST)
+
+
+def _response(status: str, body: bytes, kind: str = "text/plain; charset=utf-8") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"Connection: close\r\n\r\n" + body

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""Metrics as OpenMetrics: names by convention, no more labels than uplinks, read by Prometheus."""
+
+import asyncio
+import json
+import re
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from noid.control.uplinks import UPLINKS_MAX, Sighting, Uplinks, uplink_report
+from noid.counters import CounterName, counter_report
+from noid.errors import PlatformError
+from noid.locators import parse_locator
+from noid.roles.metrics import CLIENTS_MAX, MetricsServer
+
+CONTRIB = Path(__file__).parent.parent.parent / "contrib"
+OCTETS_MAX = 1_000_000
+WAIT_S = 60
+
+
+def status() -> dict[str, Any]:
+    report: dict[str, Any] = {"version": "1", "contexts": {"established": 100_000}}
+    for kind in CounterName.__subclasses__():
+        inner = report
+        for key in kind.path[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[kind.path[-1]] = counter_report(kind, {})
+    return report
+
+
+def paths() -> dict[str, Any]:
+    uplinks = Uplinks()
+    uplinks.see(
+        [
+            Sighting(
+                f"up{n}", is_up=True, carries=True, locators=(parse_locator(f"2001:db8:{n:x}::1"),)
+            )
+            for n in range(1, UPLINKS_MAX + 1)
+        ],
+        1.0,
+    )
+    uplinks.lose("up1", is_up=True, now_s=2.0)
+    reports = [uplink_report(one, {}, {}) for one in uplinks.by_name.values()]
+    return {"now": 1.0, "uplinks": reports}
+
+
+def parsed(text: str) -> list[Metric]:
+    return list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call] # no types
+
+
+def served(use: Callable[[int], None]) -> None:
+    """Lets a thread use the port of a server."""
+
+    async def play() -> None:
+        server = MetricsServer("[::1]:0", status, paths)
+        await server.start()
+        await asyncio.to_thread(use, server.port)
+        await server.stop()
+
+    asyncio.run(play())
+
+
+def fetched(port: int, path: str = "/metrics") -> str:
+    with urllib.request.urlopen(f"http://[::1]:{port}{path}", timeout=WAIT_S) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        text: str = answer.read().decode()
+        return text
+
+
+def test_metrics_are_openmetrics_with_every_counter_and_stay_small() -> None:
+    text = MetricsServer("[::1]:0", status, paths).text().decode()
+    families = {one.name: one for one in parsed(text)}
+    for kind in CounterName.__subclasses__():
+        for counter in kind:
+            assert families[counter.metric.removesuffix("_total")].type == "counter"
+    labels = {
+        label for one in families.values() for sample in one.samples for label in sample.labels
+    }
+    assert labels <= {"uplink", "state", "version"}
+    down = [
+        s for s in families["noid_uplink_state"].samples if s.value and s.labels["state"] == "down"
+    ]
+    assert [sample.labels["uplink"] for sample in down] == ["up1"]
+    assert len(text) < OCTETS_MAX
+
+
+def test_metrics_are_served_over_http_and_nothing_else_is() -> None:
+    def use(port: int) -> None:
+        assert fetched(port).endswith("# EOF\n")
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            fetched(port, "/etc/passwd")
+        posted = urllib.request.Request(f"http://[::1]:{port}/metrics", data=b"x")
+        with pytest.raises(urllib.error.HTTPError, match="405"):
+            urllib.request.urlopen(posted, timeout=WAIT_S)
+        assert fetched(port)
+
+    served(use)
+
+
+def test_so_many_clients_are_answered_at_one_time() -> None:
+    async def play() -> None:
+        server = MetricsServer("[::1]:0", status, paths)
+        await server.start()
+        others = [await asyncio.open_connection("::1", server.port) for _ in range(CLIENTS_MAX)]
+        while server.clients < CLIENTS_MAX:
+            await asyncio.sleep(0.01)
+        reader, writer = await asyncio.open_connection("::1", server.port)
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert b"503" in await reader.readline()
+        for _, one in [*others, (reader, writer)]:
+            one.close()
+        await server.stop()
+
+    asyncio.run(play())
+
+
+def test_a_port_in_use_is_refused_with_a_remedy() -> None:
+    def use(port: int) -> None:
+        with pytest.raises(PlatformError, match=r"set metrics\.listen"):
+            asyncio.run(MetricsServer(f"[::1]:{port}", status, paths).start())
+
+    served(use)
+
+
+@pytest.mark.slow
+def test_prometheus_takes_the_metrics_and_the_alerts(tmp_path: Path) -> None:
+    rules = CONTRIB / "prometheus" / "noid.rules.yml"
+    checked = subprocess.run(["promtool", "check", "rules", str(rules)], capture_output=True)
+    assert checked.returncode == 0, checked.stderr
+
+    def use(port: int) -> None:
+        config = tmp_path / "prometheus.yml"
+        config.write_text(
+            "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\n"
+            f"rule_files: ['{rules}']\n"
+            f"scrape_configs:\n- job_name: noid\n  static_configs:\n  - targets: ['[::1]:{port}']\n"
+        )
+        web = free_port()
+        words = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/data"]
+        with (tmp_path / "log").open("wb") as log:
+            prometheus = subprocess.Popen(
+                [*words, f"--web.listen-address=127.0.0.1:{web}"], stdout=log, stderr=log
+            )
+            try:
+                assert asked(web, 'noid_uplink_state{state="down"} == 1') == ["up1"]
+                assert asked(web, 'ALERTS{alertname="NoidUplinkDown"}') == ["up1"]
+            finally:
+                prometheus.terminate()
+                prometheus.wait()
+
+    served(use)
+
+
+def free_port() -> int:
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def asked(port: int, expression: str) -> list[str]:
+    """The uplinks of a query's results, once there are any."""
+    query = urllib.parse.urlencode({"query": expression})
+    end_s = time.monotonic() + WAIT_S
+    while time.monotonic() < end_s:
+        try:
+            url = f"http://127.0.0.1:{port}/api/v1/query?{query}"
+            with urllib.request.urlopen(url, timeout=WAIT_S) as answer:
+                found = json.load(answer)["data"]["result"]
+        except OSError:
+            found = []
+        if found:
+            return [one["metric"]["uplink"] for one in found]
+        time.sleep(0.1)
+    raise AssertionError(expression)
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+    text = MetricsServer("[::1]:0", status, paths).text().decode()
+    known = set(re.findall(r"^(noid_\w+)[{ ]", text, re.MULTILINE))
+    declared = set(re.findall(r"^# TYPE (noid_\w+) (?:gauge|counter)", text, re.MULTILINE))
+    known |= declared | {f"{name}_total" for name in declared}
+    for page in (CONTRIB / "grafana" / "noid.json", CONTRIB / "prometheus" / "noid.rules.yml"):
+        used = set(re.findall(r"\bnoid_\w+", page.read_text(encoding="utf-8")))
+        assert used
+        assert used <= known, page
+    json.loads((CONTRIB / "grafana" / "noid.json").read_text(encoding="utf-8"))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""``noid top``, ``noid history`` and ``noid ping`` before a daemon's answers."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import DataTable, Static
+
+from noid.cli.history import Tallies, add, ping_row
+from noid.cli.live import Top
+from noid.cli.main import main
+from noid.control.channel import ControlServer
+from noid.control.uplinks import (
+    Change,
+    Health,
+    Reason,
+    Sighting,
+    Switch,
+    Uplinks,
+    change_event,
+    switch_report,
+    uplink_report,
+)
+from tests.engine.network import A1, A2, B1, B2
+
+SWITCH = Switch(100.0, B1, (A1, B1), (A2, B2), "nothing heard")
+CHANGE = Change(101.0, "up1", Health.UP, Health.DOWN, Reason.SILENT, 60.0)
+HISTORY = [change_event(CHANGE), {"event": "switched", **switch_report(SWITCH)}]
+
+
+def paths() -> dict[str, Any]:
+    uplinks = Uplinks()
+    uplinks.see([Sighting("up1", is_up=True, carries=True, locators=(A1,))], 1.0)
+    uplinks.lose("up1", is_up=True, now_s=100.0)
+    return {"now": 110.0, "uplinks": [uplink_report(uplinks.by_name["up1"], {}, {})]}
+
+
+async def history(request: dict[str, Any]) -> dict[str, Any]:
+    return {"now": 110.0, "events": HISTORY[: request["count"]]}
+
+
+def test_top_shows_uplinks_and_events_and_says_when_the_daemon_is_gone(tmp_path: Path) -> None:
+    async def play() -> None:
+        path = tmp_path / "noid.sock"
+        server = ControlServer(path, {"paths": paths}, {"history": history})
+        await server.start()
+        app = Top(path)
+        async with app.run_test(size=(160, 40)) as pilot:
+            await pilot.pause()
+            table: DataTable[Any] = app.query_one(DataTable)
+            assert [str(cell) for cell in table.get_row_at(0)][:2] == ["up1", "down"]
+            assert "up -> down" in str(app.query_one("#events", Static).render())
+            await server.stop()
+            await app.refresh_now()
+            assert "no noid answers" in str(app.query_one("#trouble", Static).render())
+            await pilot.press("q")
+
+    asyncio.run(play())
+
+
+def test_without_textual_top_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "noid.cli.live", raising=False)
+    monkeypatch.setitem(sys.modules, "textual.app", None)
+    assert main(["top"]) == 1
+    assert "pip install 'noid-m6[top]'" in capsys.readouterr().err
+
+
+def test_tallies_count_what_each_pair_has_answered() -> None:
+    tallies: Tallies = {}
+    pair = {"local_locator": "a", "peer_locator": "b", "in_use": True}
+    add(tallies, [{**pair, "round_trip_us": 10}])
+    add(tallies, [{**pair, "round_trip_us": None}])
+    add(tallies, [{**pair, "round_trip_us": 30}])
+    assert ping_row(("a", "b"), tallies["a", "b"]) == {
+        **pair,
+        "sent": 3,
+        "received": 2,
+        "loss": 0.3333,
+        "round_trip_min_us": 10,
+        "round_trip_mean_us": 20,
+        "round_trip_max_us": 30,
+    }
+
+
+@pytest.mark.parametrize("words", [["history", "--count", "0"], ["ping", "b", "--count", "x"]])
+def test_a_count_is_a_number(words: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+
+
+def test_events_are_json_too() -> None:
+    assert json.loads(json.dumps(HISTORY)) == HISTORY
