@@ -72,6 +72,9 @@ class BorderLab:
     def leaves_by(self) -> list[str]:
         return [row["leaves_by"] for row in self.status()["prefixes"]]
 
+    def prefixes(self) -> list[str]:
+        return [row["prefix"] for row in self.status()["prefixes"]] if answers(self.socket) else []
+
     def wait_leaves_by(self, *providers: str) -> None:
         wanted = list(providers)
         self.lab.wait_for(f"leave by {wanted}", lambda: self.leaves_by() == wanted, 10)
@@ -166,6 +169,47 @@ def test_spoofed_sources_neither_leave_nor_come_in(site: BorderLab) -> None:
     lab.run("isp1", ["ping", "-c1", "-W1", "-I", inside, FIRST])
     lab.run("isp1", ["ip", "-6", "addr", "del", f"{inside}/128", "dev", "lo"])
     assert site.count(BorderCounter.DROPPED_SOURCE_OF_SITE) >= 1
+
+
+def test_a_gateway_that_is_silent_and_a_route_that_is_gone_are_failures(site: BorderLab) -> None:
+    lab = site.lab
+    cut = "type filter hook input priority 0; policy accept; icmpv6 type nd-neighbor-solicit drop;"
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        lab.run("isp1", ["nft", f"table ip6 mute {{ chain c {{ {cut} }}; }}"])
+        lab.run(BORDER, ["ip", "-6", "neigh", "flush", "dev", "up1"])
+        site.wait_leaves_by("isp2", "isp2")
+        assert site.status()["providers"][0]["why"] == "the gateway does not answer"
+        conversation.echoes()
+        lab.run("isp1", ["nft", "delete", "table", "ip6", "mute"])
+        site.wait_leaves_by("isp1", "isp2")
+        route = ["default", "via", "2001:db8:1:fa::1", "metric", "100"]
+        lab.run(BORDER, ["ip", "-6", "route", "del", *route])
+        site.wait_leaves_by("isp2", "isp2")
+        assert site.status()["providers"][0]["why"] == "no default route"
+        conversation.echoes()
+        lab.run(BORDER, ["ip", "-6", "route", "add", *route])
+        site.wait_leaves_by("isp1", "isp2")
+
+
+def test_other_prefixes_are_taken_without_a_restart(site: BorderLab) -> None:
+    text = site.config.read_text(encoding="utf-8")
+    with tcp(site.lab, "a") as conversation:
+        conversation.echoes()
+        site.config.write_text(text.replace("2001:db8:2:a::/64", "2001:db8:2:e::/64"))
+        site.run("reload", "--socket", str(site.socket))
+        site.lab.wait_for("the other prefix", lambda: "2001:db8:2:e::/64" in site.prefixes(), 10)
+        assert "2001:db8:2:e::/64" in site.lab.run(BORDER, ["ip", "-6", "rule"]).stdout
+        assert "51:\tfrom 2001:db8:2:a::" not in site.lab.run(BORDER, ["ip", "-6", "rule"]).stdout
+        conversation.echoes()
+        site.config.write_text("[border]\nlans = []\n")
+        refused = site.lab.run(BORDER, [*NOID, "reload", "--socket", str(site.socket)])
+        assert refused.returncode == 1
+        assert "border.providers: is missing" in refused.stdout
+        site.config.write_text(text)
+        site.process.popen.send_signal(signal.SIGHUP)
+        site.lab.wait_for("the prefix again", lambda: "2001:db8:2:a::/64" in site.prefixes(), 10)
+        conversation.echoes()
 
 
 def test_rewriting_goes_on_without_the_daemon_and_the_next_takes_over(site: BorderLab) -> None:

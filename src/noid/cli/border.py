@@ -6,10 +6,16 @@ import asyncio
 import errno
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from noid.border_config import AUTOMATIC, DEFAULT_SOCKET, load_border_config
+from noid.border_config import (
+    AUTOMATIC,
+    DEFAULT_SOCKET,
+    BorderConfig,
+    load_border_config,
+)
 from noid.cli.output import say
 from noid.cli.table import SUMMARIES
 from noid.control.channel import ask, listens
@@ -70,6 +76,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     use.add_argument("provider", metavar="PROVIDER", help=f"its name, or {AUTOMATIC}")
     _add_socket(use)
     use.set_defaults(handler=use_provider)
+    reload = _leaf(
+        leaves,
+        "reload",
+        "apply changes of the configuration file, such as other prefixes, as SIGHUP does",
+        "example:\n  noid border reload",
+    )
+    _add_socket(reload)
+    reload.set_defaults(handler=reload_border)
     down = _leaf(
         leaves,
         "down",
@@ -83,7 +97,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run_border(arguments: argparse.Namespace) -> int:
     """Runs the daemon to its end."""
-    config = load_border_config(arguments.config)
+    path = arguments.config
+    first = load_border_config(path)
     os.umask(PRIVATE)
     limit = logs.begin(logging.INFO)
 
@@ -92,8 +107,10 @@ def run_border(arguments: argparse.Namespace) -> int:
         from noid.roles.border import Border
 
         reporting = asyncio.create_task(logs.report_suppressed(limit))
+        config: BorderConfig | None = first
         try:
-            await Border(config).run()
+            while config is not None:
+                config = await Border(config, partial(load_border_config, path)).run()
         finally:
             reporting.cancel()
             await asyncio.wait([reporting])
@@ -132,6 +149,16 @@ def use_provider(arguments: argparse.Namespace) -> int:
     say(f"use {answer['use']}")
     _say_providers(answer["providers"])
     return 0
+
+
+def reload_border(arguments: argparse.Namespace) -> int:
+    """Has the daemon read its configuration again; 1 if it refuses that."""
+    answer = _ask(arguments.socket, "reload")
+    if arguments.json:
+        say(json_line(answer))
+    else:
+        say("reloaded" if answer["reloaded"] else f"refused: {answer['why']}")
+    return 0 if answer["reloaded"] else 1
 
 
 def take_down(arguments: argparse.Namespace) -> int:

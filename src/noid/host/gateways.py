@@ -5,12 +5,13 @@ Each question is one message to the kernel about one thing: a router may have ve
 neighbours, and the answer is not to depend on their number.
 """
 
+import contextlib
 import errno
 import os
 import socket
 import struct
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 from typing import Final, NamedTuple
@@ -289,11 +290,11 @@ def _ask(
 ) -> list[bytes]:
     """The answers to a question, without their heads; none where there is no such thing."""
     found: list[bytes] = []
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+    with _kernel(what) as kernel:
         kernel.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         _send(kernel, kind, flags, body)
         while True:
-            octets = _receive(kernel, what)
+            octets = kernel.recv(ANSWER_OCTETS)
             at = 0
             while at + HEADER.size <= len(octets):
                 length, got, *_ = HEADER.unpack_from(octets, at)
@@ -312,23 +313,26 @@ def _ask(
 
 def _tell(what: str, kind: int, flags: int, body: bytes, harmless: Collection[int] = ()) -> None:
     """Has the kernel do something; errors that say it is done are none."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+    with _kernel(what) as kernel:
         _send(kernel, kind, flags | ACKNOWLEDGE, body)
-        octets = _receive(kernel, what)
+        octets = kernel.recv(ANSWER_OCTETS)
         _refuse(what, -struct.unpack_from("=i", octets, HEADER.size)[0], harmless)
 
 
 def _send(kernel: socket.socket, kind: int, flags: int, body: bytes) -> None:
-    kernel.settimeout(PATIENCE_S)
-    kernel.bind((0, 0))
     kernel.sendto(HEADER.pack(HEADER.size + len(body), kind, REQUEST | flags, 1, 0) + body, (0, 0))
 
 
-def _receive(kernel: socket.socket, what: str) -> bytes:
+@contextlib.contextmanager
+def _kernel(what: str) -> Iterator[socket.socket]:
+    """A socket for one conversation; what the system refuses is a PlatformError."""
     try:
-        return kernel.recv(ANSWER_OCTETS)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+            kernel.settimeout(PATIENCE_S)
+            kernel.bind((0, 0))
+            yield kernel
     except OSError as error:
-        raise PlatformError(what, error.errno or 0, str(error)) from None
+        raise PlatformError(what, error.errno or 0, str(error.strerror or error)) from None
 
 
 def _refuse(what: str, number: int, harmless: Collection[int]) -> None:

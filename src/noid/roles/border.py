@@ -10,7 +10,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from noid.host import gateways
 from noid.host.changes import NetworkChanges
 from noid.host.gateways import Gateway, Link
 from noid.host.netlink import LINK_CARRIES, HostNetwork
+from noid.host.notify import notify
 from noid.locators import UNSPECIFIED, Locator, format_locator
 from noid.planes.bpf.border import BorderPlane
 from noid.roles import border_host
@@ -71,10 +72,13 @@ class Border:
 
     Args:
         config: what the operator wants.
+        read: reads what the operator wants now.
     """
 
-    def __init__(self, config: BorderConfig) -> None:
+    def __init__(self, config: BorderConfig, read: Callable[[], BorderConfig]) -> None:
         self.config = config
+        self._read = read
+        self._next: BorderConfig | None = None
         section = config.border
         self.network = HostNetwork()
         self.providers = [
@@ -94,6 +98,7 @@ class Border:
             Path(section.socket),
             {
                 "status": self.status,
+                "reload": self.reload,
                 **{f"use {name}": self._user(name) for name in self._names()},
             },
         )
@@ -111,8 +116,11 @@ class Border:
     def _names(self) -> list[str]:
         return [AUTOMATIC, *(one.table.name for one in self.providers)]
 
-    async def run(self) -> None:
+    async def run(self) -> BorderConfig | None:
         """Starts, serves until SIGINT or SIGTERM, and leaves what is in the kernel to go on.
+
+        Returns:
+            The configuration to go on with; None if this is the end.
 
         Raises:
             ShimError: something is missing or refused.
@@ -120,6 +128,7 @@ class Border:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.network.close)
             await self.control.start()
@@ -129,13 +138,32 @@ class Border:
             self.manual = manual if manual in self._names() else ""
             changes = NetworkChanges(UNSPECIFIED)
             stack.callback(changes.close)
+            border_host.clear_tables(self.config.border)
+            stack.callback(self._settle)
             self.survey()
             loop.add_reader(changes.fileno(), self._heard, changes)
             stack.callback(loop.remove_reader, changes.fileno())
             logger.info("ready: %s", self._said())
             polling = asyncio.create_task(self._poll())
             stack.callback(polling.cancel)
+            notify("READY=1")
             await self.stopping.wait()
+            notify("STOPPING=1" if self._next is None else "RELOADING=1")
+        return self._next
+
+    def reload(self) -> dict[str, Any]:
+        """Reads the configuration again; one that is refused changes nothing.
+
+        The programs of before do their work until those of the new configuration are in their
+        place, as when the daemon starts again.
+        """
+        try:
+            self._next = self._read()
+        except ShimError as error:
+            logger.warning("reload: %s", error)
+            return {"reloaded": False, "why": str(error)}
+        self.stopping.set()
+        return {"reloaded": True, "why": ""}
 
     async def _poll(self) -> None:
         while True:
@@ -155,10 +183,13 @@ class Border:
             loop = asyncio.get_running_loop()
             self._settling = loop.call_later(SETTLE_S, self._survey_again)
 
-    def _survey_again(self) -> None:
+    def _settle(self) -> None:
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
+
+    def _survey_again(self) -> None:
+        self._settle()
         try:
             self.survey()
         except ShimError as error:
@@ -205,8 +236,9 @@ class Border:
         one.gateway = Gateway(configured) if configured else gateways.gateway_of(link.index)
         one.liveness.take("route", "" if one.gateway else NO_ROUTE, now_ns)
         if link.carries and one.gateway is not None and one.gateway.address is not None:
-            gateways.ask_for(link.index, one.gateway.address)
+            # To ask begins anew, so that no failure would be seen after it.
             answers = gateways.answers(link.index, one.gateway.address)
+            gateways.ask_for(link.index, one.gateway.address)
             if answers is not None:
                 one.liveness.take("gateway", "" if answers else NO_ANSWER, now_ns)
         else:

@@ -10,6 +10,7 @@ from ipaddress import IPv6Network
 from typing import Final
 
 from noid.border_config import BorderConfig, BorderSection
+from noid.constants import BORDER_PROVIDERS_MAX
 from noid.errors import ShimError, Unsupported
 from noid.host import gateways, nftables
 from noid.host.gateways import Gateway, SourceRule
@@ -79,6 +80,16 @@ def keep_routes(section: BorderSection, wanted: Mapping[int, tuple[int, Gateway]
                 gateways.delete_default(table, other, through)
 
 
+def clear_tables(section: BorderSection) -> None:
+    """Removes the routes of providers that an earlier configuration had and this one has not.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    for number in range(len(section.providers), BORDER_PROVIDERS_MAX):
+        _clear(section.table + number)
+
+
 def keep_answer(mark: int) -> bool:
     """Has packets with our mark answered by destination unreachable, code 5 (RFC 4443 §3.1).
 
@@ -123,15 +134,9 @@ def take_down(config: BorderConfig) -> list[str]:
     for rule in gateways.rules(_priorities(section)):
         gateways.delete_rule(rule)
         removed.append(f"rule {rule.priority} to table {rule.table}")
-    for number in range(len(section.providers)):
-        table = section.table + number
-        found = gateways.defaults(table)
-        for device, through in found.items():
-            if through is None:
-                gateways.delete_unreachable(table)
-            else:
-                gateways.delete_default(table, device, through)
-        removed += [f"routes of table {table}"] * bool(found)
+    for number in range(BORDER_PROVIDERS_MAX):
+        if _clear(section.table + number):
+            removed.append(f"routes of table {section.table + number}")
     with contextlib.suppress(ShimError):
         nftables.run(f"delete table ip6 {NFT_TABLE}\n")
         removed.append(f"nftables table {NFT_TABLE}")
@@ -140,6 +145,17 @@ def take_down(config: BorderConfig) -> list[str]:
 
 def _priorities(section: BorderSection) -> tuple[int, int]:
     return section.rule_priority, section.rule_priority + 1
+
+
+def _clear(table: int) -> bool:
+    """Removes the default routes of a table; returns whether there were any."""
+    found = gateways.defaults(table)
+    for device, through in found.items():
+        if through is None:
+            gateways.delete_unreachable(table)
+        else:
+            gateways.delete_default(table, device, through)
+    return bool(found)
 
 
 def _put_answer(mark: int) -> None:
