@@ -47,6 +47,7 @@ fuzz: $(READY)
 
 differential: $(READY)
 	$(BIN)/python -m tests.differential $(COUNT) $(SEED)
+	$(BIN)/python -m tests.border $(COUNT) $(SEED)
 
 mutation: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[mutation]'

@@ -259,27 +259,31 @@ class Border:
         uplinks = [one.link for one in self.providers if one.link is not None]
         missing = [name for name in self.config.border.lans if name not in links]
         self._trouble("lans", f"there is no device {' '.join(missing)}" if missing else "")
-        if self._told is None:
-            self.decide()  # before the first packet meets the programs
-            trouble = border_host.begin_answer(self.config.border.mark)
-            self._trouble("answer", trouble)
-        self.plane.attach(lans, uplinks)
-        if time.monotonic() - self._kept_s >= KEEP_S:
-            self._keep_others(is_first=not self._kept_s)
-            self._kept_s = time.monotonic()
-
-    def _keep_others(self, *, is_first: bool) -> None:
+        is_first = self._told is None
         changed = border_host.keep_rules(self.config)
-        if "answer" not in self.troubles:
-            changed += border_host.keep_answer(self.config.border.mark)
-        if changed and not is_first:
-            self.restored += changed
-            logger.warning("restored %d rules that others had changed", changed)
+        if is_first:
+            self.decide()  # before the first packet meets the programs
+            self._trouble("answer", border_host.begin_answer(self.config.border.mark))
+        self.plane.attach(lans, uplinks)
+        if not is_first:
+            self._say_restored(changed)
+        if time.monotonic() - self._kept_s >= KEEP_S:
+            self._kept_s = time.monotonic()
+            self._keep_others()
+
+    def _keep_others(self) -> None:
+        if "answer" not in self.troubles and border_host.keep_answer(self.config.border.mark):
+            self._say_restored(1)
         forwards = FORWARDING.read_text(encoding="ascii").strip() == "1"
         self._trouble(
             "forwarding",
             "" if forwards else "this host forwards nothing: sysctl net.ipv6.conf.all.forwarding=1",
         )
+
+    def _say_restored(self, rules: int) -> None:
+        if rules:
+            self.restored += rules
+            logger.warning("restored %d rules that others had changed", rules)
 
     def _trouble(self, about: str, text: str) -> None:
         """Notes and says once what is wrong; an empty text: nothing is."""
