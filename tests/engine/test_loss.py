@@ -191,6 +191,20 @@ def test_a_lost_context_is_made_anew_over_whatever_pair_works_within_a_second() 
     assert network.a.context.state is State.ESTABLISHED
 
 
+@pytest.mark.parametrize("code", [0, 3, 5])
+def test_the_ulp_hears_nothing_of_a_pair_that_was_left(code: int) -> None:
+    network = established()
+    data = sent_data(network)
+    error = icmpv6.ErrorMessage(type=icmpv6.DESTINATION_UNREACHABLE, code=code, quote=data)
+    octets = error.encode_packet(X1, A1)[ipv6.HEADER_OCTETS :]
+    network.kill_provider(1)
+    network.give(network.a, IcmpErrorReceived(X1, A1, octets))
+    network.run(SECOND)
+    assert network.a.context.pair[0] == A2
+    outputs = network.give(network.a, IcmpErrorReceived(X1, A1, octets))
+    assert not [output for output in outputs if isinstance(output, DeliverToUlp)]
+
+
 # --- errors about packets of the ULP [D26] --------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from noid import __version__
 from noid.border_config import AUTOMATIC, BorderConfig, ProviderTable
-from noid.constants import SECOND
+from noid.constants import NEVER, SECOND
 from noid.control.channel import ControlServer, Handler
 from noid.counters import BorderCounter, counter_report
 from noid.errors import ShimError
@@ -37,6 +37,8 @@ POLL_S: Final = 1.0
 """So often it is looked at without a change, and gateways are asked for."""
 KEEP_S: Final = 10.0
 """So often rules, filters and attachments are compared with what is wanted."""
+GATEWAY_PATIENCE_NS: Final = 3 * SECOND
+"""A gateway may stay unknown for so long: the kernel asks three times, a second apart."""
 FORWARDING: Final = Path("/proc/sys/net/ipv6/conf/all/forwarding")
 NO_DEVICE, NO_CARRIER = "there is no such device", "no carrier"
 NO_ROUTE, NO_ANSWER = "no default route", "the gateway does not answer"
@@ -60,6 +62,7 @@ class ProviderState:
         self.liveness = Liveness(hold_ns)
         self.link: Link | None = None
         self.gateway: Gateway | None = None
+        self.silent_since_ns = NEVER
 
     @property
     def index(self) -> int:
@@ -236,14 +239,26 @@ class Border:
         one.gateway = Gateway(configured) if configured else gateways.gateway_of(link.index)
         one.liveness.take("route", "" if one.gateway else NO_ROUTE, now_ns)
         if link.carries and one.gateway is not None and one.gateway.address is not None:
-            # To ask begins anew, so that no failure would be seen after it.
-            answers = gateways.answers(link.index, one.gateway.address)
-            gateways.ask_for(link.index, one.gateway.address)
-            if answers is not None:
-                one.liveness.take("gateway", "" if answers else NO_ANSWER, now_ns)
+            why = self._ask_gateway(one, link.index, one.gateway.address, now_ns)
+            one.liveness.take("gateway", why, now_ns)
         else:
+            one.silent_since_ns = NEVER
             one.liveness.take("gateway", "", now_ns)
         one.liveness.take("carrier", "" if link.carries else NO_CARRIER, now_ns)
+
+    def _ask_gateway(self, one: ProviderState, device: int, address: Locator, now_ns: int) -> str:
+        """What is wrong with a gateway; it is asked for, so that the next time it is known.
+
+        The state of a neighbour that has failed is seldom seen: the next packet begins anew.
+        """
+        answers = gateways.answers(device, address)
+        gateways.ask_for(device, address)
+        if answers:
+            one.silent_since_ns = NEVER
+            return ""
+        one.silent_since_ns = min(one.silent_since_ns, now_ns)
+        is_silent = answers is False or now_ns - one.silent_since_ns >= GATEWAY_PATIENCE_NS
+        return NO_ANSWER if is_silent or "gateway" in one.liveness.bad else ""
 
     def _keep(self, links: dict[str, Link]) -> None:
         """Keeps the routes of the providers, and now and then everything else."""

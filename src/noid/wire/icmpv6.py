@@ -19,8 +19,9 @@ TIME_EXCEEDED = 3
 PARAMETER_PROBLEM = 4
 UNRECOGNIZED_NEXT_HEADER = 1
 """The code of a parameter problem from a host that does not know a next header."""
-PATH_ERRORS = frozenset({(DESTINATION_UNREACHABLE, 0), (DESTINATION_UNREACHABLE, 3)})
-"""No route to destination, and address unreachable (RFC 4443 §3.1)."""
+PATH_ERRORS = frozenset({(DESTINATION_UNREACHABLE, code) for code in (0, 3, 5)})
+"""No route to destination, address unreachable, and source address failed ingress or egress policy,
+which a border says while the uplink of the source does not work (RFC 4443 §3.1)."""
 ERROR_TYPES = frozenset({DESTINATION_UNREACHABLE, PACKET_TOO_BIG, TIME_EXCEEDED, PARAMETER_PROBLEM})
 NEIGHBOUR_DISCOVERY = frozenset(range(133, 138))
 """The messages of RFC 4861, which are about one link and never leave it."""
