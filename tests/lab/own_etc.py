@@ -45,6 +45,7 @@ class OwnEtc:
         self.lab = lab
         self.host = host
         self.socket = lab.directory / f"{host}.sock"
+        (lab.directory / "logs" / "own-etc.log").unlink(missing_ok=True)  # of another test
         self.daemon: subprocess.Popen[bytes] | None = None
         net = namespaces.RUN_DIRECTORY / namespaces.namespace(lab.name, host)
         self._holder = subprocess.Popen(
