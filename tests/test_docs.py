@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from noid.engine.illustration import law_section, path_table
+from noid.sim.illustration import law_section, path_table
 from noid.engine.secrets import KeyPair, Side, context_key, keyed_hash
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6

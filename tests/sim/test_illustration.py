@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The law as people read it says what the law says, and all of it."""
 
-from noid.engine.illustration import (
+from noid.sim.illustration import (
     PUBLISHED,
     law_diagram,
     law_references,
