@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from noid.sim.illustration import law_section, path_table
 from noid.engine.secrets import KeyPair, Side, context_key, keyed_hash
 from noid.locators import Locator, parse_locator
+from noid.sim.illustration import law_section, path_table
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, blank_authentication, decode_message
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The law as people read it says what the law says, and all of it."""
 
+from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.sim.illustration import (
     PUBLISHED,
     law_diagram,
@@ -9,7 +10,6 @@ from noid.sim.illustration import (
     law_table,
     path_table,
 )
-from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.wire.control import Code
 
 CHANGES = {
