@@ -10,6 +10,7 @@
 #   make differential  plays generated packets before every parser: make differential COUNT=1000000
 #   make mutation  says which changes of wire/ and engine/ no test would notice; an hour, docs/mutation.md
 #   make wheel   builds the wheel for this kind of machine into dist/
+#   make deb     builds the package for Debian 12 and 13 into dist/
 #   make clean   removes the virtual environment and what the tools left
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ READY := $(VENV)/.ready
 COUNT ?= 100000
 SEED ?= 1
 
-.PHONY: demo test check help lint fuzz differential mutation wheel clean debian
+.PHONY: demo test check help lint fuzz differential mutation wheel deb clean debian
 
 demo: debian $(READY)
 	$(BIN)/noid lab demo
@@ -56,6 +57,9 @@ mutation: $(READY)
 
 wheel: $(READY)
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+deb: debian $(READY)
+	$(BIN)/python scripts/make-deb dist
 
 # The lab runs real servers and programs; the tests watch them with real tools.
 debian:

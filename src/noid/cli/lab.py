@@ -226,7 +226,9 @@ def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "noid lab exec a -- ping -c3 b.example",
     )
     _add_name(leaf)
-    leaf.add_argument("host", metavar="HOST", choices=ALL_NODES, help=", ".join(sorted(ALL_NODES)))
+    leaf.add_argument(
+        "host", metavar="HOST", choices=sorted(ALL_NODES), help=", ".join(sorted(ALL_NODES))
+    )
     leaf.add_argument("words", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="and its words")
 
 
@@ -284,7 +286,7 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     leaf.add_argument(
         "scenario",
         metavar="SCENARIO",
-        choices=SCENARIO_TEXTS,
+        choices=tuple(SCENARIO_TEXTS),
         help="its name; --list shows all of them",
     )
     leaf.add_argument("--list", action=_List, help="show the scenarios and leave")
