@@ -21,13 +21,15 @@ from typing import Any, Final
 
 from noid.lab.lab import Lab
 
-LIMIT_S: Final = 120.0
+LIMIT_S: Final = 300.0
 BUILD: Final = """
 mount --make-rprivate / && mount -t tmpfs -o mode=0755 none {place}
 mkdir {place}/upper {place}/work {place}/root
 mount -t overlay -o lowerdir=/,upperdir={place}/upper,workdir={place}/work none {place}/root
 mount --rbind /proc {place}/root/proc && mount --rbind /sys {place}/root/sys
 mount --rbind /dev {place}/root/dev && mount -t tmpfs -o mode=0755 none {place}/root/run
+mount -t tmpfs -o mode=0755 none {place}/root/dev/net
+mknod -m 0666 {place}/root/dev/net/tun c 10 200
 for name in resolv.conf nsswitch.conf; do cat /etc/$name >{place}/root/etc/$name; done
 : >{place}/ready
 exec sleep infinity
@@ -48,7 +50,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 """Passes the sockets of noid.socket."""
 BOOKKEEPING: Final = re.compile(
-    r"var/(lib/dpkg|log|cache|backups|lib/systemd/deb-systemd-helper-\w+)(/|$)|etc/[a-z]+-$"
+    r"var/(lib/dpkg|log|cache|backups)(/|$)|etc/[a-z]+-$"
     r"|run/lock|etc/\.pwd\.lock$|etc/(passwd|group|shadow|gshadow)\.lock$"
 )
 """What dpkg, man-db and the tools for users keep of what they did."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,10 @@ def said(*words: str) -> str:
     done = subprocess.run(words, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def reached(download: Download, octets: int) -> bool:
+    return download.octets >= octets
 
 
 def newer(package: Path, directory: Path, number: int) -> Path:
@@ -151,8 +156,8 @@ def upgrade_during_a_download(
             machine.run("dpkg", "--install", str(later))
             machine.stop(process)
             process = machine.start()
-            octets = download.octets
-            machine.until(lambda octets=octets: download.octets >= octets + SOME_OCTETS)
+            more = download.octets + SOME_OCTETS
+            machine.until(partial(reached, download, more))
             gap_ns = longest_silence_ns(download.arrivals, began_ns, time.monotonic_ns())
             gaps_ms.append(gap_ns / MILLISECOND)
             if gaps_ms[-1] < GAP_MAX_MS:
