@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import leaves, parser
+from noid.cli.main import parser
+from tests.test_cli import leaves
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = dict(leaves(parser()))
