@@ -43,7 +43,7 @@ ROOMS = {
     "border_config": room("config flows"),
     "host": room(),
     "resolver": room("dns host shares"),
-    "planes": room("config flows host shares wire"),
+    "planes": room("config flows host wire"),
     "planes.bpf": room("config flows host planes wire"),
     "state": room("engine flows planes.bpf"),
     "control": room("engine shares"),

@@ -100,6 +100,7 @@ class PlaneCounter(CounterName, part="plane", path="plane.counters"):
     GATEWAYS_REFUSED = "verifications of gateways that the kernel refused"
     NETLINK_OVERFLOWS = "times that messages of the kernel were lost for want of room"
     UPLINKS_REFUSED = "uplinks that refused the programs"
+    FILTERS_REFUSED = "filters of our sockets that the kernel refused"
     PINS_REFUSED = "pins that the kernel refused"
     HEARD_REFUSED = "authentic messages that the kernel did not note"
     FLOWS_WITHOUT_ROOM = "flows that the kernel has no room for"

@@ -14,7 +14,7 @@ import pytest
 
 from noid.flows.rewrite import Arrival, Refusal
 from noid.locators import format_locator
-from noid.planes.slow_path import receive, receiver
+from noid.planes.receivers import receive, receiver
 from noid.wire import ipv6
 from tests.differential.packets import CONTROL, DESTINATION, ETHERNET, OWN, PEERS, ROUTING
 from tests.differential.players import LINK

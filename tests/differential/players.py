@@ -18,7 +18,7 @@ from noid.flows.verdict import Outcome, Verdict, arrival_of, judge
 from noid.locators import Locator, format_locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
-from noid.planes.slow_path import receive, receiver
+from noid.planes.receivers import receive, receiver
 from noid.wire import ipv6
 from noid.wire.slots import m6_next_headers
 from tests.differential.packets import CODEPOINTS, ETHERNET, OWN, Frame, flows

@@ -26,9 +26,10 @@ from noid.flows.events import (
 from noid.flows.flow import Flow
 from noid.flows.rewrite import Arrival, Delivery, Refusal, Rewriter, Watch
 from noid.flows.verdict import Outcome, arrival_of, judge
-from noid.shares.policy import UNKNOWN, site_of
-from noid.shares.rates import Rate
+from noid.shares.policy import CONTROL, NAMED, UNKNOWN, site_of
+from noid.shares.rates import Each, Rate
 from noid.wire import icmpv6, ipv6
+from noid.wire.control import naming_of
 from noid.wire.ipv6 import NEXT_HEADER_AT
 
 KEPT_MAX = 4096
@@ -67,7 +68,7 @@ class SoftwareDatapath:
 
     Args:
         codepoints: the numbers in use.
-        key: a secret, odd number for the rate of strangers; see ``Rate``.
+        key: a secret, odd number for the rates of strangers; see ``Rate``.
 
     Attributes:
         rewriter: the flows.
@@ -83,6 +84,8 @@ class SoftwareDatapath:
         self.counts: Counter[PlaneCounter] = Counter()
         self._control_type = codepoints.icmpv6_type
         self.unknown = Rate(UNKNOWN, key)
+        self.control = Rate(CONTROL, key)
+        self.named = Each(NAMED)
 
     # --- flows ----------------------------------------------------------------------------------
 
@@ -187,7 +190,7 @@ class SoftwareDatapath:
             kind = packet[ipv6.HEADER_OCTETS]
             if kind == self._control_type or kind in icmpv6.ERROR_TYPES:
                 arrival = Arrival.of(packet, ipv6.ICMPV6, ipv6.HEADER_OCTETS)
-                return self.icmpv6_arrived(arrival, in_slot=False)
+                return self.icmpv6_arrived(arrival, now_ns, in_slot=False)
         return [Deliver(packet)]
 
     def arrival_of(self, packet: bytes) -> Arrival | Refusal | None:
@@ -204,7 +207,7 @@ class SoftwareDatapath:
             return []
         assert verdict.arrival is not None, "it is M6 and sound"
         if verdict.outcome is Outcome.CONTROL:
-            return self.icmpv6_arrived(verdict.arrival, in_slot=True)
+            return self.icmpv6_arrived(verdict.arrival, now_ns, in_slot=True)
         if verdict.delivery is None:
             return self._unknown(verdict.arrival, now_ns)
         self.counts[PlaneCounter.PACKETS_RECEIVED] += 1
@@ -225,14 +228,36 @@ class SoftwareDatapath:
             effects.append(OneWayDataSeen(flow.local_label))
         return effects
 
-    def icmpv6_arrived(self, arrival: Arrival, *, in_slot: bool) -> list[Effect]:
+    def icmpv6_arrived(self, arrival: Arrival, now_ns: int, *, in_slot: bool) -> list[Effect]:
         """A control message, plain or in the slot, or an ICMPv6 error; others are nothing to us."""
         source, destination, octets = arrival.source, arrival.destination, arrival.payload
-        if octets[:1] == bytes((self._control_type,)):
+        is_control = octets[:1] == bytes((self._control_type,))
+        if not is_control and (in_slot or not octets):
+            return []
+        has_share = is_control and self._has_share(arrival, now_ns)
+        if not has_share and not self.control.take(site_of(source), now_ns):
+            self.counts[PlaneCounter.REFUSED_OVER_SHARE] += 1
+            return []
+        if is_control:
             return [ControlMessageReceived(source, destination, in_slot, octets)]
-        if octets and not in_slot:
-            return [IcmpErrorReceived(source, destination, octets)]
-        return []
+        return [IcmpErrorReceived(source, destination, octets)]
+
+    def _has_share(self, arrival: Arrival, now_ns: int) -> bool:
+        """Whether a message names a context of ours that has not used its own share [D46].
+
+        Neither strangers nor another context use it up. Nothing is authenticated yet.
+        """
+        naming = naming_of(arrival.payload)
+        flow = None if naming is None else self.rewriter.by_label.get(naming.label)
+        if naming is None or flow is None:
+            return False
+        if (naming.local_aid, naming.peer_aid) != (flow.local_aid, flow.peer_aid):
+            return False
+        source, destination = arrival.source, arrival.destination
+        is_of_both = (source in flow.peer_locators or source == flow.peer_aid) and (
+            destination in flow.local_locators or destination == flow.local_aid
+        )
+        return is_of_both and self.named.take((naming.label, source), now_ns)
 
     def _unknown(self, arrival: Arrival, now_ns: int) -> list[Effect]:
         if not self.unknown.take(site_of(arrival.source), now_ns):

@@ -9,12 +9,10 @@ of the device as it is, whether it was on its way out or in.
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import os
 import secrets
 import socket
-import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +21,6 @@ from dataclasses import dataclass
 from noid.config import PlaneSection
 from noid.constants import (
     CONTROL_OCTETS_MAX,
-    FLOW_LABEL_MASK,
     TRIAL_SUFFIX,
     Codepoints,
 )
@@ -38,27 +35,15 @@ from noid.locators import Locator
 from noid.planes.base import Notify
 from noid.planes.devices import open_tun
 from noid.planes.privileges import SOCKETS, advice
+from noid.planes.receivers import PACKET_OCTETS_MAX, icmpv6_receivers, receive
 from noid.planes.restored import Restored
 from noid.planes.senders import Senders, open_sender
-from noid.shares import policy
-from noid.shares.policy import site_of
-from noid.shares.rates import Rate
 from noid.wire import icmpv6, ipv6
 
-IPV6_FLOWINFO = 11
-IPV6_RECVFRAGSIZE = 77
-ICMPV6_FILTER = 1
-SO_RCVBUFFORCE = 33
-
-PACKET_OCTETS_MAX = 65_575
-"""An IPv6 header and the longest payload it can announce."""
 BATCH_MAX = 64
 """Packets taken from one descriptor before the others get their turn."""
-RECEIVE_BUFFER_OCTETS = 8 << 20
-ANCILLARY_OCTETS = 256
-SO_ATTACH_FILTER = 26
-NETWORK_HEADER = -0x100000
-"""Where a socket filter finds the IPv6 header (linux/filter.h: SKF_NET_OFF)."""
+STRANGERS_AT_ONCE = 8
+"""Messages of strangers that are taken before those of contexts, and everything else, again."""
 SEND_ERRORS = {
     errno.EPERM: PlaneCounter.SENDS_NOT_PERMITTED,
     errno.EACCES: PlaneCounter.SENDS_NOT_PERMITTED,
@@ -73,7 +58,6 @@ SEND_ERRORS = {
     errno.ENOMEM: PlaneCounter.SENDS_WITHOUT_ROOM,
 }
 """What the kernel says when it refuses a packet; any other error is SENDS_REFUSED."""
-LOAD_OCTET, LOAD_TWO_OCTETS, IF_EQUAL, RETURN = 0x30, 0x28, 0x15, 0x06
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +88,9 @@ class SlowPath:
         surroundings: what it stands in.
     """
 
+    at_once = BATCH_MAX
+    """Packets taken from the device before the others get their turn."""
+
     def __init__(self, surroundings: PlaneDependencies) -> None:
         self.section = surroundings.section
         self.codepoints = surroundings.codepoints
@@ -115,7 +102,6 @@ class SlowPath:
         self.rewriter = self.datapath.rewriter
         self.counts = self.datapath.counts
         self.restored = Restored()
-        self.control = Rate(policy.CONTROL, secrets.randbits(64) | 1)
         self.device = -1
         self.device_index = 0
         self.receivers: list[socket.socket] = []
@@ -129,10 +115,8 @@ class SlowPath:
             self.device = open_tun(self.section.device)
             self.device_index = self.network.bring_up(self.section.device, self.mtu)
             with raw_socket_errors():
-                icmp = receiver(ipv6.ICMPV6)
-                self.receivers.append(icmp)
-                wanted = (self.codepoints.icmpv6_type, *sorted(icmpv6.ERROR_TYPES))
-                icmp.setsockopt(ipv6.ICMPV6, ICMPV6_FILTER, _icmp_filter(*wanted))
+                control = self.codepoints.icmpv6_type
+                self.receivers += icmpv6_receivers(control, icmpv6.ERROR_TYPES)
         except BaseException:
             self.close()
             raise
@@ -140,8 +124,9 @@ class SlowPath:
     def start(self) -> None:
         """Takes what has come since ``open``, and what comes from now on."""
         loop = asyncio.get_running_loop()
-        (icmp, *_) = self.receivers
-        loop.add_reader(icmp, self._on_icmp, icmp)
+        of_contexts, of_strangers, *_ = self.receivers
+        loop.add_reader(of_contexts, self.hear_contexts)
+        loop.add_reader(of_strangers, self._on_stranger, of_strangers)
         loop.add_reader(self.device, self._on_device)
 
     @property
@@ -267,7 +252,7 @@ class SlowPath:
 
     def _on_device(self) -> None:
         """Packets of the host's programs, and what the kernel hands over."""
-        for _ in range(BATCH_MAX):
+        for _ in range(self.at_once):
             try:
                 packet = os.read(self.device, PACKET_OCTETS_MAX)
             except BlockingIOError:
@@ -336,19 +321,25 @@ class SlowPath:
         """An M6 packet."""
         self._carry_out(self.datapath.arrived(arrival, time.monotonic_ns()))
 
-    def _on_icmp(self, icmp: socket.socket) -> None:
-        """Plain control messages and ICMPv6 errors."""
-        for _ in range(BATCH_MAX):
+    def hear_contexts(self) -> None:
+        """Plain control messages that name a context."""
+        self._on_icmp(self.receivers[0], BATCH_MAX)
+
+    def _on_stranger(self, of_strangers: socket.socket) -> None:
+        """Plain control messages of strangers, and ICMPv6 errors, after those of contexts."""
+        self.hear_contexts()
+        self._on_icmp(of_strangers, STRANGERS_AT_ONCE)
+
+    def _on_icmp(self, icmp: socket.socket, count: int) -> None:
+        for _ in range(count):
             arrival = receive(icmp, ipv6.ICMPV6)
             if arrival is None:
                 return
             if isinstance(arrival, Refusal):
                 self.arrived(arrival)
                 continue
-            if not self.control.take(site_of(arrival.source), time.monotonic_ns()):
-                self.counts[PlaneCounter.REFUSED_OVER_SHARE] += 1
-                continue
-            self._carry_out(self.datapath.icmpv6_arrived(arrival, in_slot=False))
+            now_ns = time.monotonic_ns()
+            self._carry_out(self.datapath.icmpv6_arrived(arrival, now_ns, in_slot=False))
 
 
 def check_permission(mark: int) -> None:
@@ -369,83 +360,3 @@ def raw_socket_errors() -> Iterator[None]:
     except OSError as error:
         number = error.errno or 0
         raise PlatformError("raw sockets", number, advice(number, of=SOCKETS)) from None
-
-
-def receiver(next_header: int) -> socket.socket:
-    """A raw socket for one next header that tells everything the header said."""
-    one = socket.socket(socket.AF_INET6, socket.SOCK_RAW, next_header)
-    try:
-        one.setblocking(False)
-        one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
-        one.setsockopt(socket.IPPROTO_IPV6, IPV6_FLOWINFO, 1)
-        one.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVFRAGSIZE, 1)
-        _attach_filter(one, next_header)
-    except OSError:
-        one.close()
-        raise
-    return one
-
-
-def _attach_filter(one: socket.socket, next_header: int) -> None:
-    """Takes packets that have the next header in their IPv6 header, or behind hop-by-hop options.
-
-    A raw socket gets a packet behind any chain of headers. The one exception to the filter are
-    reassembled fragments, of which the kernel tells in another way.
-    """
-    code = [
-        (LOAD_OCTET, 0, 0, NETWORK_HEADER + ipv6.NEXT_HEADER_AT),
-        (IF_EQUAL, 6, 0, next_header),
-        (IF_EQUAL, 0, 4, ipv6.HOP_BY_HOP),
-        (LOAD_OCTET, 0, 0, NETWORK_HEADER + ipv6.HEADER_OCTETS),
-        (IF_EQUAL, 0, 2, next_header),
-        (LOAD_TWO_OCTETS, 0, 0, NETWORK_HEADER + 4),
-        (IF_EQUAL, 0, 1, 0),  # a jumbogram
-        (RETURN, 0, 0, 0),
-        (RETURN, 0, 0, PACKET_OCTETS_MAX),
-    ]
-    octets = b"".join(struct.pack("=HBBI", *step[:3], step[3] & 0xFFFFFFFF) for step in code)
-    kept = ctypes.create_string_buffer(octets, len(octets))
-    program = struct.pack("@HP", len(code), ctypes.addressof(kept))
-    one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
-
-
-def receive(one: socket.socket, next_header: int) -> Arrival | Refusal | None:
-    """The next packet of a raw socket; why it is dropped, or None where there is none."""
-    try:
-        payload, ancillary, flags, sender = one.recvmsg(PACKET_OCTETS_MAX, ANCILLARY_OCTETS)
-    except OSError:
-        return None
-    flow_information = hop_limit = 0
-    destination = b""
-    if flags & socket.MSG_TRUNC or len(payload) > ipv6.PAYLOAD_OCTETS_MAX:
-        return Refusal.MALFORMED  # a jumbogram
-    for level, kind, value in ancillary:
-        if level != socket.IPPROTO_IPV6:
-            continue
-        if kind == IPV6_RECVFRAGSIZE:
-            return Refusal.MISPLACED  # put together from fragments
-        if kind == socket.IPV6_PKTINFO:
-            destination = value[:16]
-        elif kind == IPV6_FLOWINFO:
-            flow_information = int.from_bytes(value[:4], "big")
-        elif kind == socket.IPV6_HOPLIMIT:
-            hop_limit = int.from_bytes(value[:4], "little")
-    return Arrival(
-        source=Locator(socket.inet_pton(socket.AF_INET6, sender[0].partition("%")[0])),
-        destination=Locator(destination),
-        next_header=next_header,
-        flow_label=flow_information & FLOW_LABEL_MASK,
-        traffic_class=flow_information >> 20 & 0xFF,
-        hop_limit=hop_limit & 0xFF,
-        payload=payload,
-    )
-
-
-def _icmp_filter(*types: int) -> bytes:
-    """An ICMPv6 filter (RFC 3542 §3.2) that lets these types through and no others."""
-    words = [0xFFFFFFFF] * 8
-    for kind in types:
-        words[kind >> 5] &= ~(1 << (kind & 31)) & 0xFFFFFFFF
-    return struct.pack("=8I", *words)

@@ -23,7 +23,8 @@ from noid.host.survey import Survey
 from noid.locators import Locator
 from noid.planes import steering
 from noid.planes.inquiries import Inquiries
-from noid.planes.slow_path import BATCH_MAX, SlowPath, raw_socket_errors, receive, receiver
+from noid.planes.receivers import receive, receiver
+from noid.planes.slow_path import BATCH_MAX, SlowPath, raw_socket_errors
 from noid.planes.steering import BY_OURS, keep_rules, rules_of
 from noid.wire.slots import m6_next_headers
 

@@ -107,12 +107,15 @@ AGREEMENTS = Row(name="keys of a context", limit=0, each=4, burst=1, user="conte
 """X25519 computations in a second with public keys that an INIT, CCR or CONF brings while a set-up
 is under way: anybody may have sent these [D40]."""
 CONTROL = Row(name="control messages", limit=16_000, each=2_000, burst=1)
-"""Control messages that a plane gives the engine in a second."""
+"""Control messages and ICMPv6 errors that a plane gives the engine in a second."""
+NAMED = Row(name="control messages that name a context", limit=0, each=128, burst=1, user="context")
+"""The same that name a context by label, AIDs and locators, of one context and one locator of the
+peer, in a second. They are not authenticated yet; those above this share count as any other."""
 UNKNOWN = Row(name="unknown labels", limit=200, each=25, burst=1)
 """Data packets without a context that a plane reports in a second."""
 POLICY = (
     CONTEXTS, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS,
-    CHECKS, ERRORS, MESSAGES, AGREEMENTS, CONTROL, UNKNOWN,
+    CHECKS, ERRORS, MESSAGES, AGREEMENTS, CONTROL, NAMED, UNKNOWN,
 )  # fmt: skip
 
 

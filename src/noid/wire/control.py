@@ -31,12 +31,14 @@ AIDs in place of the address fields, so that a router may rewrite the source and
 """
 
 import enum
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from noid.constants import (
     CONTROL_OCTETS_MAX,
+    FLOW_LABEL_MASK,
     LOCATORS_MAX,
     Codepoints,
 )
@@ -46,6 +48,7 @@ from noid.locators import UNSPECIFIED, Locator
 from noid.wire import ipv6
 from noid.wire.options import (
     ALIGNMENT,
+    CONTEXT,
     CRITICAL,
     HASH_OCTETS,
     HASH_OPTION,
@@ -84,6 +87,8 @@ SENDER_AT = 16
 RECEIVER_AT = 32
 FIXED_OCTETS = 48
 HEADER_OCTETS_MAX = CONTROL_OCTETS_MAX - ipv6.HEADER_OCTETS
+NAMING = struct.Struct(">16x16s16sHH4xI")
+"""The AIDs, and of the context option that follows its head and the receiver's label."""
 UNKNOWN_OPTIONS_MAX = 16
 """Options of the future that one message may carry past us; the rest makes it an error."""
 
@@ -345,6 +350,37 @@ def decode_message(
         )
     except UsageError as error:
         raise WireError(FIXED_OCTETS, Drop.INVALID_MESSAGE, str(error)) from None
+
+
+class Naming(NamedTuple):
+    """The context that a message names, as it says itself.
+
+    Attributes:
+        label: F(local) of the receiver.
+        peer_aid: AID of the sender.
+        local_aid: AID of the receiver.
+    """
+
+    label: int
+    peer_aid: Locator
+    local_aid: Locator
+
+
+def naming_of(octets: bytes) -> Naming | None:
+    """The context that a message names, without a look at the rest of it.
+
+    Args:
+        octets: from the ICMPv6 type on, as received.
+
+    Returns:
+        None where the context is not the first option, as ``encode`` writes it.
+    """
+    if len(octets) < NAMING.size:
+        return None
+    peer_aid, local_aid, option, length, label = NAMING.unpack_from(octets)
+    if option != OptionType.CONTEXT | CRITICAL or length != CONTEXT.octets:
+        return None
+    return Naming(label & FLOW_LABEL_MASK, Locator(peer_aid), Locator(local_aid))
 
 
 def authentication_at(octets: bytes) -> int:

@@ -48,6 +48,7 @@ FUNCTIONS: Final = (
     Feature("bpf_skb_pull_data", 39, "4.9"),
     Feature("bpf_csum_update", 40, "4.9"),
     Feature("bpf_skb_change_head", 43, "4.10"),
+    Feature("bpf_skb_load_bytes_relative", 68, "4.18"),
     Feature("bpf_sk_fullsock", 95, "5.1"),
     Feature("bpf_jiffies64", 118, "5.6"),
     Feature("bpf_ringbuf_output", 130, "5.8"),

@@ -58,6 +58,9 @@ class ReportKind(enum.IntEnum):
     CONTROL_SEEN = 6
     OPTION_SEEN = 7
     LONG_UNPROVEN = 8
+    MESSAGE_SEEN = 9
+    TAKEN_AS_NAMED = 10
+    TAKEN_AS_OTHER = 11
 
 
 class Outbound(NamedTuple):

@@ -54,6 +54,7 @@ from noid.planes.bpf.pins import (
     take_down,
 )
 from noid.planes.bpf.segmenter import Segmenter
+from noid.planes.receivers import divide
 from noid.planes.rows import NO_ROW, sums
 from noid.planes.slow_path import PlaneDependencies
 from noid.planes.steering import Steering, choosing, keep_rules, rules_of
@@ -68,10 +69,14 @@ SCANNED_MAX = 64
 """How often, and how many, flows are looked at for silence where the kernel has no timers."""
 SET_UPS_AT_ONCE = 16
 """Reports of strangers and of packets without a flow that are taken in one turn."""
+HANDED_OVER_AT_ONCE = 16
+"""Packets that are taken in one turn of what the programs hand over, which strangers may send."""
 KEPT_TIME = 120 * SECOND
 """How old a segment may be that is sent again: TCP itself gives up later."""
 OTHER_MAPS = ("counts", "reports", "set_ups")
 """Maps of the programs besides the tables."""
+FILTERS = ("host_named", "host_others")
+"""The programs that say which socket takes a control message."""
 
 
 class BpfPlane(FlowTables):
@@ -113,6 +118,7 @@ class BpfPlane(FlowTables):
         self.rings: list[libbpf.Reports] = []
 
     kind = "bpf"
+    at_once = HANDED_OVER_AT_ONCE
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -183,6 +189,8 @@ class BpfPlane(FlowTables):
         processors = libbpf.processors()
         self.kernel_counts = libbpf.Table(maps["counts"], 4, layout.COUNT.size * processors)
         self.rings.append(libbpf.Reports(maps["reports"], self._on_report))
+        with self.counted(PlaneCounter.FILTERS_REFUSED):
+            divide(self.receivers, [self.programs.programs[name] for name in FILTERS])
         self.rings.append(libbpf.Reports(maps["set_ups"], self._on_report, SET_UPS_AT_ONCE))
         loop = asyncio.get_running_loop()
         for ring in self.rings:
@@ -453,6 +461,15 @@ class BpfPlane(FlowTables):
 
     # --- reports ------------------------------------------------------------------------------
 
+    def hear_contexts(self) -> None:
+        """Control messages that name a context, and what the programs report of contexts."""
+        self.rings[0].consume()
+        super().hear_contexts()
+
+    def _on_device(self) -> None:
+        self.hear_contexts()
+        super()._on_device()
+
     def _on_report(self, report: bytes) -> None:
         """What a program says."""
         head = layout.Report.of(report)
@@ -471,6 +488,10 @@ class BpfPlane(FlowTables):
                 self.notify(LongUnproven(local_label))
             case layout.ReportKind.UNKNOWN_PEER:
                 self.notify(UnknownPeerSeen(source))
+            case layout.ReportKind.MESSAGE_SEEN:
+                arrival = self.datapath.arrival_of(copy)
+                if arrival is not None:
+                    self.arrived(arrival)
             case layout.ReportKind.PLAIN_PACKET if octets >= ipv6.HEADER_OCTETS:
                 self.notify(UlpPacketSeen(finished(copy, head.segment_octets)))
             case layout.ReportKind.UNANSWERED_PACKET if octets >= ipv6.HEADER_OCTETS:

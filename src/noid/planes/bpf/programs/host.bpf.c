@@ -65,6 +65,18 @@ int host_ingress_bare(struct __sk_buff *packet)
 	return inward(packet, 0);
 }
 
+SEC("socket")
+int host_named(struct __sk_buff *packet)
+{
+	return taken(packet, 1);
+}
+
+SEC("socket")
+int host_others(struct __sk_buff *packet)
+{
+	return taken(packet, 0);
+}
+
 /* Before the stack puts segments together, which it does not with an M6 next header (GRO). Only the
  * plainest case; what is left goes through host_ingress as if this were not here.
  */

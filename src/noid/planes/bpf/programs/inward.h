@@ -1,39 +1,14 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* A packet that arrives: from between locators to between AIDs. */
 #pragma once
-#include "tables.h"
+#include "messages.h"
 
 #define FOLLOW_INTERVAL SECOND		 /* [D21] */
 #define KEEPALIVE_INTERVAL (SECOND / 25) /* [D42] */
 #define GAP_MAX (4 * SECOND)		 /* counted as the peer's silence, as it fits an entry */
 #define GAP_UNUSUAL (SECOND / 16)	 /* a shorter gap is counted whatever the usual one is */
 #define UNKNOWN_LABELS_PER_SECOND 200
-#define CONTROLS_PER_SECOND 16000 /* messages in a slot, to the daemon */
-#define OPTIONS_PER_SECOND 1000	  /* M6 packets behind hop-by-hop options, to the daemon */
-
-enum { NOWHERE = 0xff };
-
-/* The place of a locator in the set of a flow, or NOWHERE; of those near, every other is the other
- * end's.
- */
-static __always_inline u8 place(const struct address *near, u8 near_count,
-				const struct address *rest, u8 far_count,
-				const struct address *wanted)
-{
-	u8 at;
-
-#pragma unroll
-	for (at = 0; at < LOCATORS_NEAR; at++)
-		if (at < near_count && same(&near[2 * at], wanted))
-			return at;
-	if (!rest)
-		return NOWHERE;
-#pragma unroll
-	for (at = 0; at < LOCATORS_FAR; at++)
-		if (at < far_count && same(&rest[at], wanted))
-			return LOCATORS_NEAR + at;
-	return NOWHERE;
-}
+#define OPTIONS_PER_SECOND 1000 /* M6 packets behind hop-by-hop options, to the daemon */
 
 /* Learns how long the peer usually is silent. An outage is no habit: it counts as four gaps. */
 static __always_inline void learn_gap(struct inbound *flow, u64 now)
@@ -253,10 +228,7 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 		if (!is_of_a_host(&source))
 			return drop(REFUSED_SOURCE_OF_NO_HOST);
 		if (slot == SLOT_ICMPV6 && !label)
-			return may_do(CONTROL_SEEN, &source, CONTROLS_PER_SECOND)
-				       ? to_slow_path()
-				       : /* control [D6] */
-				       drop(REFUSED_OVER_SHARE);
+			return message_in_slot(packet, at, &source, &destination);
 		return of_no_flow(&source, REFUSED_UNKNOWN_LABEL);
 	}
 	if (flow->flags & IN_FAR)

@@ -32,6 +32,7 @@ enum {
 enum { BPF_F_NO_PREALLOC = 1 };
 enum { BPF_NOEXIST = 1 };
 enum { BPF_F_INGRESS = 1 };
+enum { BPF_HDR_START_NET = 1 };
 enum { CLOCK_MONOTONIC = 1 };
 /* Not 0, which would hide packets from whoever else hangs on the hook behind us (TCX_NEXT). */
 enum { TCX_NEXT = -1, TCX_DROP = 2 };
@@ -105,6 +106,8 @@ static long (*const bpf_skb_load_bytes)(const void *packet, u32 at, void *to,
 					u32 octets) = (void *)26;
 static long (*const bpf_csum_diff)(const void *from, u32 from_octets, const void *to, u32 to_octets,
 				   u32 seed) = (void *)28;
+static long (*const bpf_skb_load_bytes_relative)(const void *packet, u32 at, void *to, u32 octets,
+						 u32 from) = (void *)68;
 static long (*const bpf_skb_pull_data)(struct __sk_buff *packet, u32 octets) = (void *)39;
 static long (*const bpf_csum_update)(struct __sk_buff *packet, u32 sum) = (void *)40;
 static struct bpf_sock *(*const bpf_sk_fullsock)(u64 socket) = (void *)95;

@@ -171,6 +171,9 @@ enum report_kind {
 	CONTROL_SEEN = 6,	/* a packet for the slow path: control in a slot */
 	OPTION_SEEN = 7,	/* the same: M6 behind hop-by-hop options */
 	LONG_UNPROVEN = 8,	/* sent, and nothing authentic heard for long [D41] */
+	MESSAGE_SEEN = 9,	/* received, control in a slot that names a flow [D46] */
+	TAKEN_AS_NAMED = 10,	/* plain control for a socket: that names a flow */
+	TAKEN_AS_OTHER = 11,	/* the same, which the other socket does not take */
 };
 
 struct report {
@@ -201,10 +204,21 @@ struct activity {
 	struct report report;
 };
 
-/* A site and a kind of what it may have the daemon do [D46]. */
+/* A site, or a flow, and a kind of what it may have the daemon do [D46]. */
 struct user {
-	u64 site; /* the first 48 bits of an address */
+	u64 who; /* the first 48 bits of an address; the label of a flow and the place of a locator
+		  */
 	u64 kind;
+};
+
+/* What a control message says from its sender's AID on: a flow of the receiver's [D5]. */
+struct naming {
+	struct address sender;
+	struct address receiver;
+	u16 option;
+	u16 octets;
+	u32 sender_label;
+	u32 receiver_label;
 };
 
 /* How many reports of a kind went in the second at hand. */

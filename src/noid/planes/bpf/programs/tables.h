@@ -160,31 +160,53 @@ static __always_inline int may_report(u32 kind, u64 now, u64 limit)
 	return window && use_window(window, now) <= limit;
 }
 
-/* Whether one more of a kind may be done for a source in this second: an eighth is for one site. */
-static __attribute__((noinline)) int may_do(u32 kind, const struct address *source, u64 limit)
+/* Whether one more may be done for a user in this second. */
+static __attribute__((noinline)) int may_use(u64 who, u64 kind, u64 share)
 {
-	struct user user = {.kind = kind};
-	struct window first = {0}, *window;
-	u64 now = bpf_ktime_get_ns();
+	struct user user = {.who = who, .kind = kind};
+	struct window first = {0}, *window = bpf_map_lookup_elem(&users, &user);
 
-	if (!source)
-		return 0;
-	__builtin_memcpy(&user.site, source, 6);
-	window = bpf_map_lookup_elem(&users, &user);
 	if (!window) {
 		bpf_map_update_elem(&users, &user, &first, 0);
 		window = bpf_map_lookup_elem(&users, &user);
 	}
-	if (!window || use_window(window, now) > limit / SHARES)
-		return 0;
-	return may_report(kind, now, limit);
+	return window && use_window(window, bpf_ktime_get_ns()) <= share;
 }
 
-/* A report with as much of the packet as it holds; null where there is no room or too many went. */
+/* Whether one more of a kind may be done for a source in this second: an eighth is for one site. */
+static __attribute__((noinline)) int may_do(u32 kind, const struct address *source, u64 limit)
+{
+	u64 site = 0;
+
+	if (!source)
+		return 0;
+	__builtin_memcpy(&site, source, 6);
+	return may_use(site, kind, limit / SHARES) && may_report(kind, bpf_ktime_get_ns(), limit);
+}
+
+/* Writes a report with as much of the packet as it holds. */
+static __always_inline void fill_report(struct report *report, struct __sk_buff *packet, u32 kind,
+					u32 label, u32 at)
+{
+	u32 octets = packet->len - at;
+
+	report->kind = kind;
+	report->local_label = label;
+	report->silent_ns = 0;
+	report->followed = 0;
+	report->segment_octets = super_octets(packet);
+	if (octets > REPORT_OCTETS)
+		octets = REPORT_OCTETS;
+	if (octets < IPV6_OCTETS || octets > REPORT_OCTETS ||
+	    bpf_skb_load_bytes(packet, at, report->packet, octets))
+		octets = 0;
+	report->octets = octets;
+}
+
+/* A report with a packet; null where there is no room or too many went. */
 static __always_inline struct report *begin_report(struct __sk_buff *packet, u32 kind, u32 label,
 						   u32 at, u64 now)
 {
-	u32 octets = packet->len - at;
 	struct report *report;
 
 	if (!may_report(kind, now, REPORTS_PER_SECOND))
@@ -197,17 +219,7 @@ static __always_inline struct report *begin_report(struct __sk_buff *packet, u32
 		count(REPORTS_LOST);
 		return 0;
 	}
-	report->kind = kind;
-	report->local_label = label;
-	report->silent_ns = 0;
-	report->followed = 0;
-	report->segment_octets = super_octets(packet);
-	if (octets > REPORT_OCTETS)
-		octets = REPORT_OCTETS;
-	if (octets < IPV6_OCTETS || octets > REPORT_OCTETS ||
-	    bpf_skb_load_bytes(packet, at, report->packet, octets))
-		octets = 0;
-	report->octets = octets;
+	fill_report(report, packet, kind, label, at);
 	return report;
 }
 
