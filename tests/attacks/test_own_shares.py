@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Messages that name a context have a share that neither strangers nor other contexts use up [D46].
 
 Attacker: off the path, with any source, those of the peer's site too. Guaranteed: authentic

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Raw sockets that hear M6: what each takes of what arrives, and a packet of one, taken apart."""
 
 import ctypes
