@@ -55,7 +55,7 @@ ROOMS = {
         "bench border_config config control dns doctor host lab planes.bpf resolver roles sim"
         " state sweep"
     ),
-    "sim": room("dns engine flows wire", pure=True),
+    "sim": room("dns engine flows shares wire", pure=True),
     "sweep": room("bench engine sim"),
     "lab": room("control planes.bpf"),
     "bench": room("control dns engine flows host lab planes planes.bpf resolver state wire"),

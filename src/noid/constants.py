@@ -223,16 +223,12 @@ PIGGYBACK_OCTETS_MAX: Final = 65_535
 CC_AMPLIFICATION_MAX: Final = 3
 """A CC is at most this many times the INIT that caused it [D9]."""
 ERROR_RATE_PER_SECOND: Final = 100
-ERROR_BURST: Final = 200
 """UCs and CLOSEACKs without a context, in total [D9]."""
 PREFIX_ERROR_RATE_PER_SECOND: Final = 10
-PREFIX_ERROR_BURST: Final = 20
 """The same to one source /48 [D41]."""
 CC_RATE_PER_SECOND: Final = 50_000
-CC_BURST: Final = 100_000
 """CCs in total: what a processor core can make, so that others get their turn [D9]."""
 PREFIX_RATE_PER_SECOND: Final = 200
-PREFIX_BURST: Final = 400
 """CCs to one source /48: what a spoofer can reflect at it [D9]."""
 PREFIX_OCTETS: Final = 6
 """A source prefix is a /48."""

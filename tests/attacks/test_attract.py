@@ -8,9 +8,14 @@ through, what goes to and comes from B2; and what he sends from there is not spo
 import dataclasses
 from itertools import pairwise
 
+import msgspec
+import pytest
+
 from noid.constants import MILLISECOND, SECOND, TRIAL_SILENCE
-from noid.engine.events import LocatorsChanged, Output, SendControl
+from noid.engine.events import ContextRestored, LocatorsChanged, Output, SendControl
+from noid.engine.host import Host
 from noid.flows.software import Effect, Transmit
+from noid.state.contexts import decoded
 from noid.wire import ipv6
 from tests.engine.network import A1, A2, B1, B2, Network, Station, packet
 
@@ -84,6 +89,16 @@ class Attracted(Network):
         return max(after - before for before, after in pairwise(times))
 
 
+def restart(network: Network, station: Station) -> None:
+    """The daemon of a station ends, and the next one finds what it kept [D36]."""
+    label = station.context.local_label
+    memory = decoded(label, msgspec.msgpack.encode(station.host.memory_of(label)))
+    assert memory is not None
+    station.host = Host(station.host.core.options, station.random.randbytes)
+    network.give(station, LocatorsChanged(station.locators))
+    network.give(station, ContextRestored(memory))
+
+
 def cut_provider_1(network: Network) -> None:
     """Nothing between the first locators, and between these and others, arrives any more."""
     network.kill_provider(1)
@@ -101,13 +116,16 @@ def test_a_live_context_is_not_replaced_from_the_path_of_another_provider() -> N
     assert network.attacker.delivered == []
 
 
-def test_who_replaces_a_context_during_an_outage_loses_it_to_the_peer() -> None:
+@pytest.mark.parametrize("restarts", [False, True])
+def test_who_replaces_a_context_during_an_outage_loses_it_to_the_peer(restarts: bool) -> None:
     network = Attracted()
     network.attack()
     cut_provider_1(network)
     while network.a.context.peer_label == network.b.context.local_label:
         network.talk(TRIAL_SILENCE)
         assert network.now_ns < 60 * SECOND, "the attacker never gets the context"
+    if restarts:
+        restart(network, network.a)
     network.dead.clear()
     healed_ns = network.now_ns
     while network.a.context.peer_label != network.b.context.local_label:

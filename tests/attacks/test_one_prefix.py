@@ -9,18 +9,28 @@ from noid.constants import (
     ALIKE_MAX,
     IN_USE_TIME,
     MILLISECOND,
-    PREFIX_BURST,
     PROVISIONAL_CONTEXTS_MAX,
     SECOND,
+    VERIFY_AGAIN_WAITING,
 )
 from noid.control.reports import shares_report
 from noid.counters import Drop
-from noid.engine.events import LocatorsChanged, Output, PeerResolved, SendControl
+from noid.dns.records import Answer, Status
+from noid.engine.events import (
+    AnswerArrived,
+    CheckIdle,
+    IdleChecked,
+    LocatorsChanged,
+    Output,
+    PeerResolved,
+    SendControl,
+    TimePassed,
+)
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen, UlpPacketSeen
 from noid.locators import Locator
-from noid.shares.policy import SHARES, site_of
+from noid.shares.policy import CHECKS, INQUIRIES, SHARES, site_of
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
 from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag, Tokens
@@ -103,6 +113,16 @@ class Victim:
             cookie=cc.cookie,
         )
         return self.receive(ccr, source)
+
+    def pass_time(self) -> set[int]:
+        """The labels of contexts of which the engine asks whether they are in use."""
+        found: set[int] = set()
+        deadline = self.host.deadline()
+        while deadline is not None and deadline.at_ns <= self.now_ns:
+            outputs = self.host.handle(TimePassed(), self.now_ns)
+            found |= {one.local_label for one in outputs if isinstance(one, CheckIdle)}
+            deadline = self.host.deadline()
+        return found
 
     def count(self, site: int) -> int:
         return sum(
@@ -187,6 +207,25 @@ def test_contexts_in_use_of_many_regions_are_not_taken_for_newcomers(age_ns: int
     assert victim.drops(Drop.TOO_MANY_CONTEXTS) == (0 if age_ns else 1)
 
 
+def test_the_first_questions_of_a_region_wait_while_many_are_on_their_way() -> None:
+    victim = Victim()
+    for _ in range(INQUIRIES.limit):
+        victim.meet(EVIL, more=1)
+    assert len(victim.host.core.questions) == INQUIRIES.limit // 2
+    victim.meet(0x3FFF_0000_0000, more=1)
+    assert len(victim.host.core.questions) == INQUIRIES.limit // 2 + 1, "another region is asked"
+    waiting = victim.host.contexts[INQUIRIES.limit - 1]
+    for question in list(victim.host.core.questions):
+        answer = Answer(status=Status.ABSENT, ttl_seconds=3_600)
+        victim.host.handle(AnswerArrived(question, answer), victim.now_ns)
+    victim.now_ns += 2 * VERIFY_AGAIN_WAITING
+    checked = victim.pass_time()
+    assert waiting.local_label in checked
+    assert not victim.host.core.questions
+    victim.host.handle(IdleChecked(waiting.local_label, 0, in_use=False), victim.now_ns)
+    assert len(victim.host.core.questions) == 1, "its turn has come"
+
+
 def test_provisional_contexts_of_one_48_make_room_for_others() -> None:
     victim = Victim(limit=4_000)
     for _ in range(2 * PROVISIONAL_CONTEXTS_MAX):
@@ -216,8 +255,8 @@ def test_the_status_names_the_largest_users() -> None:
         "largest": {"2001:db8:aaaa::/48": 5, "2001:db8::/32": 9},
     }
     assert report["provisional contexts"]["largest"]["2001:db8:aaaa::/48"] == 1
-    for _ in range(3 * PREFIX_BURST):
+    for _ in range(3 * CHECKS.each_at_once):
         source = victim.peer_of(EVIL)
         victim.host.core.may_answer(source, victim.host.core.checks)
     report = shares_report(victim.host.shares)
-    assert report["CC"]["largest"]["2001:db8:aaaa::/48"] > PREFIX_BURST
+    assert report["CC"]["largest"]["2001:db8:aaaa::/48"] > CHECKS.each_at_once

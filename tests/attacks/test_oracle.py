@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from noid.constants import FLOW_LABEL_MASK, PREFIX_ERROR_BURST, PREFIX_ERROR_RATE_PER_SECOND, SECOND
+from noid.constants import FLOW_LABEL_MASK, PREFIX_ERROR_RATE_PER_SECOND, SECOND
 from noid.engine.events import SendControl
 from noid.flows.software import Effect
 from noid.locators import Locator
+from noid.shares.policy import ERRORS
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
 from noid.wire.options import HASH_OCTETS, ContextOption, LocatorEntry, LocatorFlag
@@ -109,7 +110,7 @@ def test_all_labels_take_a_day_to_ask_for() -> None:
         asked += network.a.datapath.from_network(header.encode(), network.now_ns)
     network.follow(network.a, asked)
     told = [one for one in network.a.outputs if isinstance(one, SendControl)]
-    assert len(told) == PREFIX_ERROR_BURST
+    assert len(told) == ERRORS.each_at_once
     assert FLOW_LABEL_MASK / PREFIX_ERROR_RATE_PER_SECOND > 24 * 3600
 
 

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from noid.constants import MILLISECOND, MINUTE, PREFIX_BURST, SECOND
+from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -15,6 +15,7 @@ from noid.engine.state import State
 from noid.engine.update import authenticated
 from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
 from noid.locators import Locator, parse_locator
+from noid.shares.policy import CHECKS
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
 from noid.wire.options import HASH_OCTETS, LocatorEntry, LocatorFlag, Tokens
@@ -207,11 +208,11 @@ def test_neither_an_init_nor_an_unknown_label_asks_the_dns() -> None:
 def test_a_flood_of_inits_leaves_no_state_and_gets_bounded_answers() -> None:
     network, init = answered(Code.INIT)
     answers = 0
-    for number in range(PREFIX_BURST + 50):
+    for number in range(CHECKS.each_at_once + 50):
         source = parse_locator(f"2001:db8:1:ffff::{number + 1:x}")
         outputs = receive(network, network.b, init, source, B1)
         answers += sum(isinstance(output, SendControl) for output in outputs)
-    assert answers == PREFIX_BURST
+    assert answers == CHECKS.each_at_once
     assert network.b.host.contexts == []
     assert network.b.host.deadline() is None
     elsewhere = receive(network, network.b, init, X1, B1)

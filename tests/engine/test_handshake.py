@@ -11,7 +11,6 @@ from noid.constants import (
     MILLISECOND,
     MINUTE,
     PEER_UNABLE_TIME,
-    PREFIX_BURST,
     RETRANSMIT_WAITING,
     SECOND,
 )
@@ -29,6 +28,7 @@ from noid.engine.secrets import reset_hash, reset_token
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived, UlpPacketSeen
 from noid.locators import Locator, parse_locator
+from noid.shares.policy import CHECKS
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag, Piggyback, decode_message, encode_packet
 from noid.wire.options import LocatorEntry, LocatorFlag, Tokens
@@ -188,7 +188,7 @@ def test_both_ends_learn_what_would_prove_a_uc_of_the_other() -> None:
 def test_inits_over_the_rate_of_their_prefix_are_dropped() -> None:
     init = init_on(established())
     fresh = Network(seed=7)
-    for _ in range(PREFIX_BURST):
+    for _ in range(CHECKS.each_at_once):
         assert [type(one) for one in receive(fresh, init, A1, B1)] == [SendControl]
     assert receive(fresh, init, A1, B1) == [Dropped(Drop.INIT_OVER_RATE)]
 
@@ -201,10 +201,10 @@ def test_a_ccr_that_comes_again_is_answered_at_the_rate_of_its_prefix() -> None:
     ccr = next(one[40:] for one in network.trace if one[40:42] == bytes((200, Code.CCR)))
     event = ControlMessageReceived(A1, B1, False, ccr)
     answers = 0
-    for _ in range(2 * PREFIX_BURST):
+    for _ in range(2 * CHECKS.each_at_once):
         outputs = network.give(network.b, event)
         answers += any(isinstance(one, SendControl) for one in outputs)
-    assert answers == PREFIX_BURST
+    assert answers == CHECKS.each_at_once
 
 
 def test_a_conf_that_answers_an_init_has_the_sets_that_no_cc_brought() -> None:

@@ -5,19 +5,13 @@ import dataclasses
 
 import pytest
 
-from noid.constants import (
-    KEYS_LIFETIME,
-    MILLISECOND,
-    MINUTE,
-    PREFIX_BURST,
-    SECOND,
-)
+from noid.constants import KEYS_LIFETIME, MILLISECOND, MINUTE, SECOND
 from noid.counters import Drop
 from noid.engine.events import Dropped, SendControl
 from noid.engine.secrets import KeyPair
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived
-from noid.shares.policy import AGREEMENTS
+from noid.shares.policy import AGREEMENTS, CHECKS
 from noid.wire import ipv6
 from noid.wire.control import Code, blank_authentication, encode_packet
 from noid.wire.options import CRITICAL, HEAD, KEY_OCTETS, OptionType
@@ -131,8 +125,8 @@ def test_a_context_computes_so_many_keys_of_inits_that_cross_in_a_second() -> No
 
 def test_inits_that_cross_ours_are_answered_at_the_rate_of_their_prefix() -> None:
     network = begun()
-    answers = sum(crossing_inits(network, 1) for _ in range(2 * PREFIX_BURST))
-    assert answers == PREFIX_BURST, "the same one again needs no new key"
+    answers = sum(crossing_inits(network, 1) for _ in range(2 * CHECKS.each_at_once))
+    assert answers == CHECKS.each_at_once, "the same one again needs no new key"
 
 
 def test_an_init_that_crosses_ours_from_elsewhere_is_dropped() -> None:

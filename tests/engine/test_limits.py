@@ -12,13 +12,11 @@ import pytest
 import noid
 from noid.constants import (
     CC_AMPLIFICATION_MAX,
-    CC_BURST,
     CC_RATE_PER_SECOND,
     CCR_TRIES_MAX,
     CONTEXT_IDLE_TIME,
     CONTEXTS_MAX,
     CONTROL_OCTETS_MAX,
-    ERROR_BURST,
     ERROR_RATE_PER_SECOND,
     FLOW_LABEL_MASK,
     INIT_ROUNDS_MAX,
@@ -27,8 +25,6 @@ from noid.constants import (
     MILLISECOND,
     MINUTE,
     MTU_MIN,
-    PREFIX_BURST,
-    PREFIX_ERROR_BURST,
     PREFIX_ERROR_RATE_PER_SECOND,
     PREFIX_OCTETS,
     PREFIX_RATE_PER_SECOND,
@@ -69,6 +65,7 @@ from noid.flows.events import (
     UnknownLabelSeen,
 )
 from noid.locators import Locator, parse_locator
+from noid.shares.policy import CHECKS, ERRORS
 from noid.shares.rates import PLACES
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, encode_packet
@@ -326,15 +323,15 @@ def test_unknown_contexts_are_told_at_their_rate_once_the_burst_is_gone() -> Non
         outputs = [network.give(network.b, UnknownLabelSeen(data)) for _ in range(count)]
         return sum(isinstance(one, SendControl) for each in outputs for one in each)
 
-    assert answers(2 * PREFIX_ERROR_BURST) == PREFIX_ERROR_BURST
+    assert answers(2 * ERRORS.each_at_once) == ERRORS.each_at_once
     network.now_ns += SECOND
-    assert answers(2 * PREFIX_ERROR_BURST) == PREFIX_ERROR_RATE_PER_SECOND
+    assert answers(2 * ERRORS.each_at_once) == PREFIX_ERROR_RATE_PER_SECOND
 
 
 def test_unknown_contexts_of_all_prefixes_are_told_at_the_total_rate() -> None:
     host = core()
-    sources = [region(number) for number in range(2 * ERROR_BURST)]
-    assert sum(host.may_answer(source, host.errors) for source in sources) == ERROR_BURST
+    sources = [region(number) for number in range(2 * ERRORS.at_once)]
+    assert sum(host.may_answer(source, host.errors) for source in sources) == ERRORS.at_once
     host.now_ns += SECOND
     assert sum(host.may_answer(source, host.errors) for source in sources) == ERROR_RATE_PER_SECOND
 
@@ -343,7 +340,7 @@ def test_one_prefix_gets_its_rate_whatever_the_total() -> None:
     host = core()
     total = host.checks
     sources = [Locator(X1[:PREFIX_OCTETS] + bytes(9) + bytes((n % 256,))) for n in range(1000)]
-    assert sum(host.may_answer(source, total) for source in sources) == PREFIX_BURST
+    assert sum(host.may_answer(source, total) for source in sources) == CHECKS.each_at_once
     host.now_ns += SECOND
     assert sum(host.may_answer(source, total) for source in sources) == PREFIX_RATE_PER_SECOND
 
@@ -358,8 +355,8 @@ def test_prefixes_share_so_many_places() -> None:
 @pytest.mark.slow
 def test_all_prefixes_together_get_no_more_than_the_total() -> None:
     host = core()
-    sources = [region(number) for number in range(2 * CC_BURST)]
-    assert sum(host.may_answer(source, host.checks) for source in sources) == CC_BURST
+    sources = [region(number) for number in range(2 * CHECKS.at_once)]
+    assert sum(host.may_answer(source, host.checks) for source in sources) == CHECKS.at_once
     host.now_ns += SECOND
     assert sum(host.may_answer(source, host.checks) for source in sources) == CC_RATE_PER_SECOND
 

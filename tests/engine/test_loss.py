@@ -5,11 +5,12 @@ import dataclasses
 
 import pytest
 
-from noid.constants import MILLISECOND, PREFIX_ERROR_BURST, SECOND
+from noid.constants import MILLISECOND, SECOND
 from noid.counters import Drop
 from noid.engine.events import DeliverToUlp, SendControl
 from noid.engine.state import State
 from noid.flows.events import IcmpErrorReceived, UnknownLabelSeen
+from noid.shares.policy import ERRORS
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
 from noid.wire.slots import SLOT_ICMPV6
@@ -135,10 +136,10 @@ def test_unknown_labels_are_answered_at_a_limited_rate() -> None:
     lose_context(network)
     data = sent_data(network)
     answers = 0
-    for _ in range(3 * PREFIX_ERROR_BURST):
+    for _ in range(3 * ERRORS.each_at_once):
         outputs = network.b.host.handle(UnknownLabelSeen(data), network.now_ns)
         answers += sum(isinstance(output, SendControl) for output in outputs)
-    assert answers == PREFIX_ERROR_BURST
+    assert answers == ERRORS.each_at_once
 
 
 def test_a_uc_is_no_longer_than_its_cause_plus_its_header() -> None:

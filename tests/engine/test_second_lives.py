@@ -71,8 +71,8 @@ REMEMBERED = frozenset(
     }
 )
 """What a host remembers beyond its contexts: each of these has a limit of its own."""
-COUNTED = frozenset({"counts", "unknown"})
-"""What a data plane counts, and the second of a rate."""
+COUNTED = frozenset({"counts", "unknown", "control", "named"})
+"""What a data plane counts, and its rates."""
 
 
 # --- histories ------------------------------------------------------------------------------------

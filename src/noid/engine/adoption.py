@@ -51,6 +51,7 @@ def remember(context: Context) -> ContextRecord | None:
         round_trip_ns=context.round_trip_ns,
         began=context.began,
         is_plain=context.path is Path.SEARCHING,
+        former=context.former,
     )
 
 
@@ -84,6 +85,7 @@ def on_context_found(core: Core, event: ContextRestored) -> Context | None:
     core.know_peer_label(context, memory.peer_label)
     context.peer_update_nonce = memory.peer_update_nonce
     context.peer_keepalive_nonce = memory.peer_keepalive_nonce
+    context.former = memory.former
     core.enter(context, State.ESTABLISHED, "taken up again")
     context.established_ns = core.now_ns
     # There may be very many, which should not all want something at one time from now on.

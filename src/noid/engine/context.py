@@ -25,11 +25,11 @@ from noid.constants import (
 )
 from noid.dns.records import Question
 from noid.dns.verification import Verification
+from noid.engine.events import Former
 from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair
 from noid.engine.phases import (
     Closing,
     Exchange,
-    Former,
     Probation,
     Probe,
     Rival,

@@ -6,6 +6,7 @@ with the time it happened, and carries the outputs out in the order they come. N
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from noid.counters import Drop
 from noid.dns.records import Answer, Question
@@ -81,6 +82,22 @@ class IdleChecked:
     in_use: bool
 
 
+class Former(NamedTuple):
+    """What authenticates the peer that a context had before it was replaced [D39]."""
+
+    peer_label: int
+    peer_token: int
+    peer_key: bytes
+    local_token: int
+    local_key: bytes
+    agreed_key: bytes
+    peer_birthday: int
+    peer_reset_hash: bytes
+    peer_update_nonce: int
+    peer_keepalive_nonce: int
+    peer_local: tuple[Locator, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextRecord:
     """What is kept of a context while no daemon runs; the names are those of ``Context`` [D36].
@@ -91,6 +108,7 @@ class ContextRecord:
         remote: Lsr(peer).
         proven: those of them that the DNS proved.
         is_plain: no pair passed the form of data, so that data travelled plain [D47].
+        former: the peer before the context was replaced.
     """
 
     local_aid: Locator
@@ -117,6 +135,7 @@ class ContextRecord:
     round_trip_ns: int
     began: Locator | None = None
     is_plain: bool = False
+    former: Former | None = None
 
     @property
     def peer_entries(self) -> Entries:

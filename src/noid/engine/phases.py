@@ -173,22 +173,6 @@ class Rival(NamedTuple):
     keys: KeyPair
 
 
-class Former(NamedTuple):
-    """What authenticates the peer that a context had before it was replaced [D39]."""
-
-    peer_label: int
-    peer_token: int
-    peer_key: bytes
-    local_token: int
-    local_key: bytes
-    agreed_key: bytes
-    peer_birthday: int
-    peer_reset_hash: bytes
-    peer_update_nonce: int
-    peer_keepalive_nonce: int
-    peer_local: tuple[Locator, ...]
-
-
 @dataclass(slots=True, eq=False)
 class Closing:
     """A context that is going away [draft App. A]."""

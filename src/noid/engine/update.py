@@ -19,8 +19,9 @@ from noid.constants import (
 from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
+from noid.engine.events import Former
 from noid.engine.history import Pair
-from noid.engine.phases import Former, Update
+from noid.engine.phases import Update
 from noid.engine.secrets import equal, keyed_hash
 from noid.engine.selection import BROKEN, better_pairs, standing
 from noid.engine.state import Path, State, Timer

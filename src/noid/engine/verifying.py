@@ -27,6 +27,10 @@ from noid.engine.phases import Probation
 from noid.engine.state import State, Timer
 from noid.engine.update import tell_remote, tell_untold
 from noid.locators import Locator
+from noid.shares.policy import INQUIRIES
+
+REGION_OCTETS = 4
+"""A region is a /32."""
 
 
 def begin(core: Core, context: Context) -> None:
@@ -35,8 +39,23 @@ def begin(core: Core, context: Context) -> None:
         context.verification = Verification(context.peer_aid, None)
     elif context.verification.settled and context.verification.proven:
         _renew(core, context)  # proven for the context that this one replaces
+    elif context.probation is None and not _has_turn(core, context):
+        core.set_timer(context, Timer.VERIFY_AGAIN, core.jittered(VERIFY_AGAIN_WAITING))
     else:
         core.ask(context, context.verification.begin())
+
+
+def _has_turn(core: Core, context: Context) -> bool:
+    """Whether a context that nobody has used yet may have its peer looked up [D46].
+
+    While many questions are on their way, those because of one /32 are limited to its share. A
+    context that waits is looked at after that: if it is in use it is not held up again for long.
+    """
+    if context.began is None or len(core.questions) < INQUIRIES.limit // 2:
+        return True
+    region = context.began[:REGION_OCTETS]
+    count = sum(one.behalf[:REGION_OCTETS] == region for one in core.questions)
+    return count < INQUIRIES.share
 
 
 def _renew(core: Core, context: Context) -> None:

@@ -146,7 +146,8 @@ class Turns:
         return self._quick_counts[user] < self.limits.quick_each
 
     def _note_slow(self, now_s: float) -> None:
-        for exchange, (user, since_s) in tuple(self._quick.items()):
+        while self._quick:
+            exchange, (user, since_s) = next(iter(self._quick.items()))
             if now_s < since_s + self.limits.slow_s:
                 return
             del self._quick[exchange]

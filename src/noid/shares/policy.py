@@ -53,6 +53,16 @@ class Row:
     user: str = "/48"
 
     @property
+    def at_once(self) -> int:
+        """Of a rate, how many events there may be at one time."""
+        return self.limit * self.burst
+
+    @property
+    def each_at_once(self) -> int:
+        """Of a rate, how many events of a single user there may be at one time."""
+        return self.each * self.burst
+
+    @property
     def share(self) -> int:
         """What a site, or a region, may have while others need it."""
         return max(1, self.limit // SHARES)

@@ -8,11 +8,12 @@ program, no data goes to a third party.
 import random
 from collections.abc import Callable, Iterable
 
-from noid.constants import MILLISECOND, PREFIX_BURST, PREFIX_RATE_PER_SECOND, SECOND
+from noid.constants import MILLISECOND, PREFIX_RATE_PER_SECOND, SECOND
 from noid.engine.context import Context
 from noid.engine.events import PeerResolved
 from noid.flows.events import UlpPacketSeen
 from noid.locators import Locator
+from noid.shares.policy import CHECKS
 from noid.sim.attackers import MALLORY, OffPath, OnPath, local
 from noid.sim.node import Node
 from noid.sim.parcel import CODEPOINTS, Parcel
@@ -54,7 +55,7 @@ def init_flood(world: World) -> None:
         world.run(MILLISECOND)
     world.run(SECOND)
     answers = len(ear.parcels)
-    limit = PREFIX_BURST + 2 * PREFIX_RATE_PER_SECOND
+    limit = CHECKS.each_at_once + 2 * PREFIX_RATE_PER_SECOND
     world.checks.require(0 < answers <= limit, "answers are bounded", f"{answers} of {count}")
     kept = len(b.host.core.labels) + len(b.host.core.questions)
     world.checks.require(kept == 0, "no state from INIT", f"{kept} entries")

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
-from noid.engine.events import ContextRecord
+from noid.engine.events import ContextRecord, Former
 from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
 from noid.locators import LOCATOR_OCTETS, Locator
@@ -230,7 +230,8 @@ def decoded(label: int, octets: bytes | None) -> ContextRecord | None:
         memory = msgspec.msgpack.decode(octets, type=ContextRecord)
     except (ValueError, RecursionError, OverflowError):
         return None
-    values = [getattr(memory, name) for name in ContextRecord.__dataclass_fields__]
+    names = ContextRecord.__dataclass_fields__.keys() - {"former"}
+    values = [getattr(memory, name) for name in names]
     ends = (memory.local_aid, memory.peer_aid, memory.local_locator, memory.peer_locator)
     sets_of_peer = memory.remote, memory.told_remote
     sets_of_ours = memory.own_local, memory.own_remote or ()
@@ -249,8 +250,20 @@ def decoded(label: int, octets: bytes | None) -> ContextRecord | None:
         and all(_has_room(one, memory.local_aid) for one in sets_of_ours)
         and all(map(_is_plausible, values))
         and all(0 <= flags <= 0xFF for _, flags in memory.peer_marks)
+        and (memory.former is None or _is_plausible_former(memory.former))
     )
     return memory if is_plausible else None
+
+
+def _is_plausible_former(former: Former) -> bool:
+    """Whether a context may have had this peer before."""
+    return (
+        0 < former.peer_label <= FLOW_LABEL_MASK
+        and 0 <= former.peer_birthday < 1 << 32
+        and len(former.agreed_key) == KEY_OCTETS
+        and max(former.peer_update_nonce, former.peer_keepalive_nonce) < NONCES
+        and all(map(_is_plausible, former))
+    )
 
 
 def _is_unicast(locator: Locator) -> bool:

@@ -68,6 +68,29 @@ static __attribute__((noinline)) u64 named(const struct naming *said, const stru
 	return (u64)from << 32 | label;
 }
 
+/* How many messages that name a flow came in this second; no stranger takes a place here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, NAMED_MAX);
+	__type(key, struct user);
+	__type(value, struct window);
+} namings SEC(".maps");
+
+/* Whether one more message that names a flow may pass in this second by the share of that. Where it
+ * cannot be counted it does.
+ */
+static __attribute__((noinline)) int has_share(u64 who, u64 kind)
+{
+	struct user user = {.who = who, .kind = kind};
+	struct window first = {0}, *window = bpf_map_lookup_elem(&namings, &user);
+
+	if (!window) {
+		bpf_map_update_elem(&namings, &user, &first, 0);
+		window = bpf_map_lookup_elem(&namings, &user);
+	}
+	return !window || use_window(window, bpf_ktime_get_ns()) <= NAMED_PER_SECOND;
+}
+
 /* A control message in a slot, at `at` in the packet, for the daemon [D6]. */
 static __attribute__((noinline)) int message_in_slot(struct __sk_buff *packet, u32 at,
 						     const struct address *source,
@@ -79,8 +102,7 @@ static __attribute__((noinline)) int message_in_slot(struct __sk_buff *packet, u
 
 	if (!bpf_skb_load_bytes(packet, at + IPV6_OCTETS + NAMING_AT, &said, NAMING_OCTETS))
 		who = named(&said, source, destination);
-	if (!who || packet->len - at > REPORT_OCTETS ||
-	    !may_use(who, MESSAGE_SEEN, NAMED_PER_SECOND))
+	if (!who || packet->len - at > REPORT_OCTETS || !has_share(who, MESSAGE_SEEN))
 		return may_do(CONTROL_SEEN, source, CONTROLS_PER_SECOND) ? to_slow_path()
 									 : drop(REFUSED_OVER_SHARE);
 	report = bpf_ringbuf_reserve(&reports, sizeof(*report), 0);
@@ -135,7 +157,7 @@ static __always_inline u32 taken(struct __sk_buff *packet, int of_flows)
 	    !load_from_header(packet, at + NAMING_AT, &said, NAMING_OCTETS))
 		who = named(&said, &source, &destination);
 	/* Each socket counts for itself: which of them is asked first is not known. */
-	if (who && may_use(who, of_flows ? TAKEN_AS_NAMED : TAKEN_AS_OTHER, NAMED_PER_SECOND))
+	if (who && has_share(who, of_flows ? TAKEN_AS_NAMED : TAKEN_AS_OTHER))
 		return of_flows ? WHOLE : 0;
 	return !of_flows && may_do(CONTROL_SEEN, &source, CONTROLS_PER_SECOND) ? WHOLE : 0;
 }

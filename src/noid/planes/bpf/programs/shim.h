@@ -15,6 +15,7 @@ enum {
 	REPORTS_OCTETS = 1 << 20,
 	SET_UPS_OCTETS = 1 << 18,
 	USERS_MAX = 8192, /* sites whose share of a rate is counted, the least recent one evicted */
+	NAMED_MAX = 8192, /* the same of flows, by a locator of their peers */
 	SHARES = 8,	  /* a site has at most one part of so many [D46] */
 	STRANGERS_MAX = 4096,	   /* peers nobody has told us of, remembered as reported */
 	UPLINKS_MAX = 256,	   /* rows of the table of uplinks; row 0 is no uplink */
