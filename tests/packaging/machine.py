@@ -51,7 +51,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """Passes the sockets of noid.socket."""
 BOOKKEEPING: Final = re.compile(
     r"var/(lib/dpkg|log|cache|backups)(/|$)|etc/[a-z]+-$"
-    r"|run/lock|etc/\.pwd\.lock$|etc/(passwd|group|shadow|gshadow)\.lock$"
+    r"|run/(lock|mount)$|etc/\.pwd\.lock$|etc/(passwd|group|shadow|gshadow)\.lock$"
 )
 """What dpkg, man-db and the tools for users keep of what they did."""
 

@@ -118,7 +118,7 @@ def test_a_library_in_c_is_there_for_every_python(unpacked: Path) -> None:
 def test_the_package_is_installed_started_upgraded_removed_and_purged(
     machine: Machine, package: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    rules = machine.run("ip", "-6", "rule")
+    before, rules = machine.changed(), machine.run("ip", "-6", "rule")
     machine.run("dpkg", "--install", str(package))
     assert machine.run("noid", "--version").startswith("noid ")
     machine.path("etc/noid.toml").write_text(CONFIG)
@@ -136,6 +136,7 @@ def test_the_package_is_installed_started_upgraded_removed_and_purged(
     assert machine.run("ip", "-6", "rule") != rules, "rules of noid outlive the daemon"
     machine.run("dpkg", "--purge", "noid")
     assert machine.run("ip", "-6", "rule") == rules
+    assert machine.changed() == before
 
 
 def test_a_purge_leaves_no_file_behind(machine: Machine, package: Path) -> None:
