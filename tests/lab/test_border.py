@@ -25,7 +25,7 @@ from tests.lab.conversations import (
     tcp,
 )
 
-FIRST, SECOND = "2001:db8:1:a::a", "2001:db8:2:a::a"
+FIRST, SECOND, PEER = "2001:db8:1:a::a", "2001:db8:2:a::a", "2001:db8:1:b::b"
 CONNECT = """
 import errno, socket, sys
 with socket.socket(socket.AF_INET6) as one:
@@ -96,6 +96,11 @@ class BorderLab:
     def sysctl(self, node: str, setting: str) -> None:
         assert self.lab.run(node, ["sysctl", "-w", setting]).returncode == 0
 
+    def snmp(self, name: str) -> int:
+        """A counter of the router's kernel."""
+        lines = self.lab.run(BORDER, ["cat", "/proc/net/snmp6"]).stdout.splitlines()
+        return next(int(line.split()[1]) for line in lines if line.split()[0] == name)
+
     def link(self, node: str, interface: str, state: str) -> None:
         done = self.lab.run(node, ["ip", "link", "set", interface, state])
         assert done.returncode == 0, done.stderr
@@ -105,6 +110,7 @@ class BorderLab:
 def site(lab_machine: None) -> Iterator[BorderLab]:
     with Lab.create(plane="bpf", plan=site_plan()) as lab:
         serve_echoes(lab)
+        lab.spawn("b", ["iperf3", "-s"])
         made = BorderLab(lab)
         for number in (1, 2):
             # Or a line that was dead would have lost its addresses with its carrier.
@@ -152,7 +158,29 @@ def test_a_sender_of_plain_packets_hears_of_a_dead_uplink(site: BorderLab) -> No
         assert done.stdout == "EACCES\n", "as Linux takes code 5; code 0 is ENETUNREACH"
         alive = site.lab.run("a", ["ping", "-c1", "-W5", "-I", SECOND, "2001:db8:c::53"])
         assert alive.returncode == 0
-    assert site.count(BorderCounter.REFUSED_NO_UPLINK) > before
+        said = site.snmp("Icmp6OutDestUnreachs")
+        site.lab.run("a", ["ping", "-f", "-c", "300", "-W1", "-I", FIRST, "2001:db8:c::53"])
+        refused = site.count(BorderCounter.REFUSED_NO_UPLINK) - before
+        assert refused > 200
+        said = site.snmp("Icmp6OutDestUnreachs") - said
+        assert said < refused / 2, "the kernel limits the rate"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_bulk_data_is_rewritten_with_and_without_super_packets(site: BorderLab, on: bool) -> None:
+    lab = site.lab
+    lab.set_features("a", ["tx-tcp6-segmentation"], on=on)
+    ask(site.socket, "use isp2")
+    before = site.count(BorderCounter.PACKETS_REWRITTEN)
+    try:
+        sent = lab.run("a", ["iperf3", "-c", PEER, "-B", FIRST, "-n", "20M", "-J"])
+    finally:
+        lab.set_features("a", ["tx-tcp6-segmentation"], on=True)
+        ask(site.socket, "use auto")
+    assert json.loads(sent.stdout)["end"]["sum_received"]["bytes"] > 16 << 20
+    # A super-packet has 64 KiB at most; without them, each packet has a segment.
+    octets_each = 65536 if on else 1500
+    assert site.count(BorderCounter.PACKETS_REWRITTEN) - before > (16 << 20) // octets_each
 
 
 def test_spoofed_sources_neither_leave_nor_come_in(site: BorderLab) -> None:
