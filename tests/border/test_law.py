@@ -6,7 +6,12 @@ from ipaddress import IPv6Network
 
 import pytest
 
-from noid.constants import BORDER_INSIDE_MAX, BORDER_PREFIXES_MAX
+from noid.constants import (
+    BORDER_INSIDE_MAX,
+    BORDER_PREFIX_BITS_MAX,
+    BORDER_PREFIX_BITS_MIN,
+    BORDER_PREFIXES_MAX,
+)
 from noid.flows.border import (
     NOWHERE,
     Choice,
@@ -206,9 +211,15 @@ def test_a_site_takes_as_many_prefixes_as_there_is_room_for() -> None:
         Site(48, rows, (*inside, inside[0]))
 
 
+@pytest.mark.parametrize("bits", [BORDER_PREFIX_BITS_MIN - 1, BORDER_PREFIX_BITS_MAX + 1])
+def test_a_prefix_of_another_length_is_no_prefix_of_a_site(bits: int) -> None:
+    with pytest.raises(AssertionError):
+        Site(bits, (prefix(ONE, UP1, "one"),))
+
+
 def test_subnet_and_interface_identifier_stay_whatever_the_length() -> None:
     chance = random.Random(1)
-    for bits in range(48, 65):
+    for bits in range(BORDER_PREFIX_BITS_MIN, BORDER_PREFIX_BITS_MAX + 1):
         highs = [chance.getrandbits(64) >> 64 - bits << 64 - bits for _ in range(2)]
         site = Site(bits, tuple(SitePrefix(one.to_bytes(8, "big"), UP1, "one") for one in highs))
         rest = chance.getrandbits(128 - bits)
