@@ -91,7 +91,7 @@ class Reporter:
     def uplink_changed(self, change: Change) -> None:
         """An uplink is in another state."""
         level, line = uplink_line(change)
-        logger.log(level, "%s", line)
+        logger.log(level, line)
         event = change_event(change)
         self.publish({"at_ns": time.monotonic_ns(), **event})
         self.scripts.run(event)

@@ -35,12 +35,14 @@ from noid.text import printable
 
 PEERS_ASKED_MAX: Final = 4
 """Peers that are asked at a time, over every uplink."""
+SUSPECTS_MAX: Final = PEERS_ASKED_MAX // 2
+"""Of them those whose contexts suspect or left a pair; the others are asked whether it is they."""
 PEER_LOCATORS_ASKED_MAX: Final = 3
 """Of one peer, so many locators are asked over each of ours."""
 CONTEXTS_LOOKED_AT_MAX: Final = 64
 """Contexts that are looked at to find peers to ask."""
-ASK_INTERVAL_S: Final = 10.0
-"""Between two times that peers are asked without a reason."""
+ASK_INTERVAL_S: Final = 0.5
+"""Between two times that a peer is asked without a reason, while data comes."""
 AGAIN_S: Final = 0.3
 """The same while an uplink is silent, or a context suspects its pair."""
 TIMES_IN_DOUBT: Final = 3
@@ -53,7 +55,7 @@ PING_WAIT_S: Final = 1.0
 """How long ``noid ping`` waits for the answers of one time."""
 ROUNDS_MAX: Final = 64
 """Contexts that are measured at one time."""
-RECENT_S: Final = 60.0
+RECENT_S: Final = 10.0
 """Without a reason only peers are asked from which data came so recently: asking would keep the
 contexts of others at the peer."""
 
@@ -117,7 +119,7 @@ class UplinkWatch:
         self.uplinks = Uplinks()
         self.names: dict[int, str] = {}
         self.rounds: list[Round] = []
-        self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=PEERS_ASKED_MAX)
+        self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=SUSPECTS_MAX)
         self.hurry = asyncio.Event()
         self.turn = 0
 
@@ -211,7 +213,7 @@ class UplinkWatch:
         self.suspects.clear()
         recent_ns = time.monotonic_ns() - round(RECENT_S * 1e9)
         for label in self._in_turn(len(labels)):
-            if len(found) >= PEERS_ASKED_MAX:
+            if len(found) >= (1 if is_sample else PEERS_ASKED_MAX):
                 break
             context = labels[label]
             if is_sample and self.received_ns(label) < recent_ns:
