@@ -8,6 +8,7 @@ from noid.control.uplinks import (
     PARTLY_SILENT_ROUNDS,
     SAMPLES_MAX,
     SAMPLES_MIN,
+    SETTLING_S,
     SWITCHES_SHOWN_MAX,
     TEXTS,
     UPLINKS_MAX,
@@ -227,3 +228,12 @@ def test_a_change_is_an_event() -> None:
 
 def test_every_reason_has_a_text_for_people() -> None:
     assert set(TEXTS) == set(Reason)
+
+
+def test_silence_is_no_news_just_after_a_link_is_back() -> None:
+    uplinks = two()
+    uplinks.lose("up1", is_up=True, now_s=110.0)
+    uplinks.see([UP1, UP2], 120.0)
+    assert uplinks.judge([FIRST_SILENT], 120.0 + SETTLING_S / 2, is_sample=False) == []
+    (change,) = uplinks.judge([FIRST_SILENT], 120.0 + SETTLING_S, is_sample=False)
+    assert change.reason is Reason.SILENT

@@ -196,3 +196,12 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
         assert used
         assert used <= known, page
     json.loads((CONTRIB / "grafana" / "noid.json").read_text(encoding="utf-8"))
+
+
+def test_counters_of_another_role_are_left_out() -> None:
+    def of_a_host() -> dict[str, Any]:
+        return {**status(), "dropped": {}}
+
+    text = MetricsServer("[::1]:0", of_a_host, paths).text().decode()
+    assert "noid_plane_" in text
+    assert "noid_dropped_" not in text

@@ -29,6 +29,8 @@ LOSS_DEGRADED: Final = 0.05
 """Share of lost measurements from which on an uplink is degraded; below half of it it is up."""
 PARTLY_SILENT_ROUNDS: Final = 2
 """Times in a row after which an uplink that some peers do not answer over is degraded."""
+SETTLING_S: Final = 3.0
+"""After a link is back, silence is no news for so long: neighbours and routes are found anew."""
 SMOOTHING: Final = 8
 SUBNET_OCTETS: Final = 8
 
@@ -161,6 +163,7 @@ class Uplink:
         round_trip_ns: of the answers over it, smoothed; 0 until measured.
         samples: the last measurements, whether each was answered.
         partly_silent: how many times in a row some peers answered over other uplinks alone.
+        settled_s: when it has settled after its link was back.
         switches_from: how often a context left it.
         switches_to: how often a context came to it.
         last: the last of these.
@@ -178,6 +181,7 @@ class Uplink:
     round_trip_ns: int = 0
     samples: deque[bool] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     partly_silent: int = 0
+    settled_s: float = 0.0
     switches_from: int = 0
     switches_to: int = 0
     last: deque[Switch] = field(default_factory=lambda: deque(maxlen=SWITCHES_SHOWN_MAX))
@@ -253,6 +257,7 @@ class Uplinks:
         if sighting.broken.issuperset(uplink.locators):
             return self._turn(uplink, Health.DOWN, Reason.NO_ROUTE, now_s)
         if uplink.reason in HOST_REASONS:
+            uplink.settled_s = now_s + SETTLING_S
             return self._turn(uplink, Health.UP, Reason.NONE, now_s)
         return []
 
@@ -302,6 +307,8 @@ class Uplinks:
 
     def _conclude(self, uplink: Uplink, answers: int, silences: int, now_s: float) -> list[Change]:
         if uplink.reason in HOST_REASONS:
+            return []
+        if silences and now_s < uplink.settled_s:
             return []
         if not answers:
             uplink.samples.clear()
