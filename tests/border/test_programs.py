@@ -115,6 +115,14 @@ def test_programs_without_a_link_layer_header_do_the_same(programs: Programs, na
     assert programs.tables.counters() == before, "it looked for IPv6 at the front, found zeros"
 
 
+def test_the_cost_of_a_packet_can_be_measured(programs: Programs) -> None:
+    before = programs.tables.counters()
+    octets = ETHERNET + packet(REWRITABLE[0])
+    assert programs.loaded.cost_ns("border_arriving", octets, runs=100) >= 0
+    after = programs.tables.counters()
+    assert sum(after.values()) - sum(before.values()) == 100, "each run was counted"
+
+
 def test_without_tables_every_packet_passes(tmp_path: Path) -> None:
     empty = Programs(tmp_path, 0)
     chance = random.Random(7)

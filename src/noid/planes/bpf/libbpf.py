@@ -209,6 +209,23 @@ class Programs:
         """Does so with a whole ``struct __sk_buff``, and returns that afterwards too."""
         return self._try_out(program, packet, context, flags, is_whole=True)
 
+    def cost_ns(self, program: str, packet: bytes, *, runs: int) -> int:
+        """How long a program takes for a packet, on the average of many runs, in ns.
+
+        Raises:
+            PlatformError: the kernel refuses.
+        """
+        taken = ctypes.create_string_buffer(packet, len(packet))
+        options = _TestRun(
+            sz=ctypes.sizeof(_TestRun),
+            data_in=ctypes.addressof(taken),
+            data_size_in=len(packet),
+            repeat=runs,
+        )
+        if self.bpf.bpf_prog_test_run_opts(self.programs[program], ctypes.byref(options)) < 0:
+            raise _failure(f"try out {program}")
+        return int(options.duration)
+
     def _try_out(
         self, program: str, packet: bytes, context: bytes, flags: int, *, is_whole: bool
     ) -> tuple[int, bytes, bytes]:
