@@ -150,6 +150,13 @@ def test_the_sections_of_the_protocol_are_numbered_in_order() -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+README_LINES = 120
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
+
+
 def anchors(path: Path) -> set[str]:
     """What a page's headings can be linked to as."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
