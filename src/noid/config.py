@@ -46,6 +46,8 @@ class HostSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
         locators: the locators themselves, where the addresses of the interfaces are not meant.
         backup: interfaces (globs) and addresses to be used only where no other works [D22].
         encapsulation: whether packets between AIDs that work go plainly, as on-switch says [D28].
+        verifiable: whether peers find the addresses of this host in forward and reverse DNS under
+            one name; if not, each context has its AID alone [draft §7.2].
     """
 
     name: str = ""
@@ -53,6 +55,7 @@ class HostSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     locators: list[str] = msgspec.field(default_factory=list)
     backup: list[str] = msgspec.field(default_factory=list)
     encapsulation: Encapsulation = "always"
+    verifiable: bool = True
 
 
 class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -177,6 +177,29 @@ def test_a_host_with_its_aid_alone_profits_from_the_locators_of_its_peer() -> No
     assert network.b.context.peer_acceptable == network.b.context.peer_verified == {A1}
 
 
+@pytest.mark.parametrize("initiates", [True, False])
+def test_a_host_that_the_dns_does_not_know_lists_its_aid_alone(initiates: bool) -> None:
+    network = Network()
+    network.a.host.core.options = dataclasses.replace(
+        network.a.host.core.options, is_verifiable=False
+    )
+    one, other = (network.a, network.b) if initiates else (network.b, network.a)
+    network.resolve(one, other)
+    network.ulp_sends(one, packet(one.locators[0], other.locators[0]))
+    network.run(SECOND)
+    code = Code.INIT if initiates else Code.CC
+    said = [message.sender_locators for _, message in sent_by(network.a, code)]
+    assert said
+    assert {entry.locator for entries in said for entry in entries} == {A1}
+    assert network.b.context.peer_acceptable == {A1}
+    network.give(network.a, LocatorsChanged((A2, A1)))
+    network.run(SECOND)
+    assert network.a.context.own_local == (A1,), "and so after a change"
+    if initiates:
+        asked = [one for one in network.b.outputs if isinstance(one, AskDns)]
+        assert not asked, "a proven AID needs no DNS"
+
+
 def test_an_init_with_the_label_of_the_live_context_gets_a_cc_and_its_ccr_the_conf_again() -> None:
     network = established()
     before = network.b.context.local_label

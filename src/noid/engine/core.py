@@ -329,7 +329,12 @@ class Core:
             self._shares_of(context).use(site, context.local_label, is_proven=is_proven)
 
     def locators_with(self, aid: Locator) -> tuple[Locator, ...]:
-        """Lsl of a context of ours: its AID, and then the others we have [draft §4.1 step 6]."""
+        """Lsl of a context of ours: its AID, and then the others we have [draft §4.1 step 6].
+
+        A host whose locators no peer can verify saves its peers the questions [draft §7.2, §7.3].
+        """
+        if not self.options.is_verifiable:
+            return (aid,)
         return (aid, *[one for one in self.locators if one != aid])[:LOCATORS_MAX]
 
     def shared(self, own_local: tuple[Locator, ...]) -> tuple[Locator, ...]:

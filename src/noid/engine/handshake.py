@@ -73,7 +73,8 @@ def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
         return
     verification = Verification(peer_aid, peer.name, peer.locators)
     make_room(core, None)
-    context = core.create(local_aid, peer_aid, verification, core.locators)
+    own_local = core.locators if core.options.is_verifiable else core.locators_with(local_aid)
+    context = core.create(local_aid, peer_aid, verification, own_local)
     if context is not None:
         begin(core, context)
         start(core, context, packet, "the ULP sends")

@@ -47,6 +47,8 @@ class HostOptions:
         never_looked_up: prefixes of which nothing is asked because a packet goes there [D34].
         contexts_max: contexts the data plane has room for.
         policy: which peers are reached as without M6, until ``PolicyChanged``.
+        is_verifiable: whether forward and reverse DNS tie the locators to one name; if not, a
+            context has none of them but its AID [draft §7.2, §7.3, §7.13].
         measure_after_ns: how long after its set-up a context's round trip is measured once more,
             times 0.5 to 1.5; CONTEXT_IDLE_TIME: never.
     """
@@ -59,6 +61,7 @@ class HostOptions:
     never_looked_up: tuple[IPv6Network, ...] = ()
     contexts_max: int = CONTEXTS_MAX
     policy: Policy = Policy()
+    is_verifiable: bool = True
     measure_after_ns: int = MEASURE_AFTER
 
     def __post_init__(self) -> None:

@@ -251,6 +251,7 @@ class Daemon:
             never_looked_up=never_looked_up(self.config, self._resolvers()),
             contexts_max=self.config.plane.contexts,
             policy=policy_of(self.config),
+            is_verifiable=self.config.host.verifiable,
         )
         return Host(options, secrets.token_bytes)
 
