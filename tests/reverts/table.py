@@ -199,5 +199,22 @@ REVERTS = (
         "restarted",
         "never worse than plain",
     ),
+    Revert(
+        "a host that no peer can verify lists all its locators",
+        (
+            (
+                "engine/core.py",
+                "        if not self.options.is_verifiable:\n",
+                "        if False:\n",
+            ),
+            (
+                "engine/handshake.py",
+                "core.locators if core.options.is_verifiable else core.locators_with(local_aid)",
+                "core.locators",
+            ),
+        ),
+        "unverifiable",
+        "the AID alone is left",
+    ),
 )
 """In the order of the findings."""

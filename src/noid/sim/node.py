@@ -130,6 +130,7 @@ class Node:
         stale_alarms: whether its shell rings alarms that were cancelled.
         deprecated: those of its addresses that are to be left.
         broken: those whose link is gone.
+        verifiable: whether its operator says that the DNS ties its addresses to one name.
         backup: those of its addresses it wants used only where no other works [D22].
         attentive: whether its plane tells of packets to addresses nobody watches [D34].
         in_use: whether its stack has connections open, and so no context is idle [D19].
@@ -159,6 +160,7 @@ class Node:
         self.stale_alarms = False
         self.in_use = False
         self.attentive = False
+        self.verifiable = True
         self.deprecated: frozenset[Locator] = frozenset()
         self.broken: frozenset[Locator] = frozenset()
         self.backup: frozenset[Locator] = frozenset()
@@ -179,6 +181,7 @@ class Node:
             reset_key=self.reset_key,
             mtu=self.mtu,
             on_switch=self.world.on_switch,
+            is_verifiable=self.verifiable,
         )
         self.incarnation += 1
         self.host = self.world.make_host(options, self.random.randbytes)

@@ -84,6 +84,21 @@ def aid_alone(world: World) -> None:
     world.demand_liveness()
 
 
+def unverifiable(world: World) -> None:
+    """Host a knows that the DNS does not tie its two addresses together [§7.2, §7.3, §7.13]."""
+    add_hosts(world)
+    a = world.nodes["a"]
+    a.verifiable = False
+    a.reboot(remembers=True)
+    asked: list[Question] = []
+    world.names.listeners.append(asked.append)
+    _, responder = _talked(world)
+    _has_the_aid_alone(world, responder)
+    names = {reverse_name(locator) for locator in a.locators} | {"a.example"}
+    needless = names & {question.name for question in asked}
+    world.checks.require(not needless, "a proven AID needs no DNS", f"{needless}")
+
+
 def dns_comes_late(world: World) -> None:
     """The DNS fails for a minute: nothing is excluded, and it is asked again, seldomer [§7.13]."""
     add_hosts(world)
@@ -158,6 +173,7 @@ PROOFS: dict[str, tuple[str, Callable[[World], None]]] = {
     "no-name": ("the AID of the initiator has no name", no_name),
     "not-listed": ("it has one, which does not list it", not_listed),
     "aid-alone": ("a host says of itself no more than its AID", aid_alone),
+    "unverifiable": ("a host with two addresses knows that no name lists both", unverifiable),
     "dns-comes-late": ("the DNS fails for a minute", dns_comes_late),
     "partial-overlap": ("two names list one address", partial_overlap),
     "virtual-hosting": ("two names have one host, and the reverse tree says so", virtual_hosting),
