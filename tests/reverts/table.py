@@ -49,7 +49,7 @@ REVERTS = (
     Revert(
         "data in one direction has no feedback",
         (("engine/host.py", "keepalives.on_one_way_data(core, event)", "pass"),),
-        "walk-2x2",
+        "walk-1x6",
         "liveness",
     ),
     Revert(
@@ -145,8 +145,8 @@ REVERTS = (
         (
             (
                 "engine/context.py",
-                "verified_locators=frozenset({self.peer_locator}) & verified,",
-                "verified_locators=verified,",
+                "verified_locators=frozenset({self.peer_locator} if is_verified else ()),",
+                "verified_locators=self.peer_verified,",
             ),
         ),
         "walk-2x2",
