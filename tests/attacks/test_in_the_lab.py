@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: MIT
+"""Attacks on a conversation between two real hosts, whose packets the kernel carries.
+
+Attacker: off the path, spoofs any source, and knows AIDs, locators and labels. Guaranteed: no
+second of the conversation is lost, nothing forged is delivered, and it goes on as before. Losses
+are counted in datagrams that are sent at a fixed rate, so that a busy machine is no loss.
+"""
+
+import itertools
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import pytest
+
+from noid.constants import Codepoints
+from noid.lab import namespaces
+from noid.lab.lab import Lab
+from noid.lab.topology import locators
+from noid.locators import Locator, format_locator, parse_locator
+from noid.wire import icmpv6, ipv6
+from noid.wire.control import Code, ControlMessage, Piggyback, encode_packet
+from noid.wire.options import HASH_OCTETS, ContextOption, LocatorEntry, LocatorFlag, Tokens
+from tests.attacks.spoofing import spoofed_datagram
+from tests.engine.network import STRANGER
+from tests.lab.conftest import lab_machine
+from tests.lab.conversations import assert_no_errors, establish_context
+
+__all__ = ["lab_machine"]
+pytestmark = pytest.mark.lab
+
+CODEPOINTS = Codepoints()
+A1, A2 = map(parse_locator, locators("a"))
+B1, B2 = map(parse_locator, locators("b"))
+PORT = 7_777
+INTERVAL_S = 0.01
+LOST_MAX = round(1 / INTERVAL_S)
+"""Datagrams in a row, which are a second."""
+RECOVERY_S = 10.0
+ATTACK_S = 3.0
+PARAMETER_PROBLEM = 4
+UNKNOWN_NEXT_HEADER = 1
+
+
+class Stream:
+    """Datagrams from a to b and back, each with a number and a secret.
+
+    Attributes:
+        sent: how many went.
+        came: the numbers that came back.
+        forged: what arrived at either end and is none of ours.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.sent = 0
+        self.came: set[int] = set()
+        self.forged: list[bytes] = []
+        self._secret = secrets.token_bytes(16)
+        self._ends = [_socket(lab, host) for host in ("a", "b")]
+        self._ends[0].connect((format_locator(B1), PORT))
+        self._over = threading.Event()
+        works = (self._send, self._take, self._echo)
+        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        self.goes_on()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+        for one in self._ends:
+            one.close()
+
+    def goes_on(self, timeout_s: float = RECOVERY_S) -> None:
+        """Waits until something comes back that was sent after now."""
+        now = self.sent
+        self.lab.wait_for(
+            "the conversation goes on", lambda: max(self.came, default=0) > now, timeout_s
+        )
+
+    @property
+    def lost(self) -> int:
+        """How many in a row did not come back, at the most."""
+        numbers = [0, *sorted(self.came)]
+        return max(after - before - 1 for before, after in itertools.pairwise(numbers))
+
+    def _send(self) -> None:
+        while not self._over.wait(INTERVAL_S):
+            self.sent += 1
+            try:
+                self._ends[0].send(self._secret + self.sent.to_bytes(8, "big"))
+            except OSError:
+                continue
+
+    def _take(self) -> None:
+        for octets, _ in self._received(self._ends[0]):
+            self.came.add(int.from_bytes(octets[16:], "big"))
+
+    def _echo(self) -> None:
+        for octets, sender in self._received(self._ends[1]):
+            self._ends[1].sendto(octets, sender)
+
+    def _received(self, end: socket.socket) -> Iterator[tuple[bytes, Any]]:
+        while not self._over.is_set():
+            try:
+                octets, sender = end.recvfrom(2048)
+            except OSError:
+                continue
+            if octets[:16] == self._secret and sender[0] in {*locators("a"), *locators("b")}:
+                yield octets, sender
+            else:
+                self.forged.append(octets)
+
+
+def _socket(lab: Lab, host: str) -> socket.socket:
+    def make() -> socket.socket:
+        one = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        one.settimeout(0.2)
+        one.bind((locators(host)[0], PORT))
+        return one
+
+    return namespaces.inside(namespaces.namespace(lab.name, host), make)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the attacker knows of the conversation: the labels of both ends."""
+
+    a: int
+    b: int
+
+
+def message(code: Code, **said: object) -> ControlMessage:
+    """A message in the name of b, as good as the attacker can make it."""
+    sets = code in (Code.INIT, Code.UR)
+    given: dict[str, Any] = {
+        "nonce": secrets.randbits(63),
+        "sender_aid": B1,
+        "receiver_aid": A1,
+        "sender_locators": (LocatorEntry(B1, LocatorFlag.LOCAL),) if sets else (),
+        "receiver_locators": (LocatorEntry(A1, LocatorFlag.REMOTE),) if sets else (),
+        "authentication": b"" if code is Code.INIT else secrets.token_bytes(HASH_OCTETS),
+        **said,
+    }
+    return ControlMessage(code=code, **given)
+
+
+def plainly(one: ControlMessage, source: Locator = B1) -> bytes:
+    return encode_packet(one, source, A1, CODEPOINTS)
+
+
+def conf_as_data(known: Known) -> bytes:
+    conf = message(
+        Code.CONF,
+        context=ContextOption(sender_label=known.b, receiver_label=known.a),
+        tokens=Tokens(sender=1, receiver=1),
+        key=STRANGER.public,
+    )
+    packet = encode_packet(conf, B1, A1, CODEPOINTS, in_slot=True)
+    first = int.from_bytes(packet[:4], "big") | known.a
+    return first.to_bytes(4, "big") + packet[4:]
+
+
+def init(label: int, source: Locator, **said: object) -> bytes:
+    labels = ContextOption(sender_label=label)
+    tokens = Tokens(sender=secrets.randbits(64))
+    return plainly(
+        message(Code.INIT, context=labels, tokens=tokens, key=STRANGER.public, **said), source
+    )
+
+
+def init_with_a_new_label(known: Known) -> bytes:
+    return init(secrets.randbelow(0xFFFFF) + 1, B2)
+
+
+def init_with_the_known_label(known: Known) -> bytes:
+    return init(known.b, B1)
+
+
+def piggybacked(known: Known) -> bytes:
+    datagram = spoofed_datagram(B1, A1, (PORT, PORT), b"forged by the attacker")
+    return init(5, B1, piggyback=Piggyback(ipv6.UDP, datagram[ipv6.HEADER_OCTETS :]))
+
+
+def request(known: Known) -> bytes:
+    labels = ContextOption(sender_label=known.b, receiver_label=known.a)
+    return plainly(message(Code.UR, context=labels), secrets.choice((B1, B2)))
+
+
+def close(known: Known) -> bytes:
+    labels = ContextOption(sender_label=known.b, receiver_label=known.a)
+    return plainly(message(Code.CLOSE, context=labels))
+
+
+def of_ours(known: Known) -> bytes:
+    """The head of a packet that a sends to b."""
+    header = ipv6.Header(
+        source=A1,
+        destination=B1,
+        next_header=CODEPOINTS.rewritable_first + 1,
+        payload_octets=40,
+        flow_label=known.b,
+    )
+    return header.encode() + bytes(40)
+
+
+def unknown_context(known: Known) -> bytes:
+    uc = ControlMessage(
+        code=Code.UC,
+        nonce=secrets.randbits(63),
+        sender_aid=Locator(bytes(16)),
+        receiver_aid=Locator(bytes(16)),
+        context=ContextOption(receiver_label=known.b, sender_birthday=secrets.randbits(32)),
+        reset_token=secrets.token_bytes(HASH_OCTETS),
+        piggyback=Piggyback(ipv6.IPV6, of_ours(known)),
+    )
+    return plainly(uc)
+
+
+def parameter_problem(known: Known) -> bytes:
+    error = icmpv6.ErrorMessage(
+        type=PARAMETER_PROBLEM,
+        code=UNKNOWN_NEXT_HEADER,
+        value=ipv6.NEXT_HEADER_AT,
+        quote=of_ours(known),
+    )
+    return error.encode_packet(B1, A1)
+
+
+def stranger_of_a_64(known: Known) -> bytes:
+    source = Locator(bytes.fromhex("20010db840000000") + secrets.token_bytes(8))
+    return init(secrets.randbelow(0xFFFFF) + 1, source, sender_aid=source)
+
+
+ATTACKS: tuple[tuple[Callable[[Known], bytes], int], ...] = (
+    (conf_as_data, 20),
+    (init_with_a_new_label, 20),
+    (init_with_the_known_label, 20),
+    (piggybacked, 20),
+    (unknown_context, 20),
+    (parameter_problem, 20),
+    (close, 20),
+    (stranger_of_a_64, 1_000),
+    (request, 1_500),
+)
+"""Packets, and how many in a second."""
+
+
+@pytest.fixture(scope="module")
+def lab(lab_machine: None) -> Iterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: builds a lab")
+    with Lab.create(plane="bpf") as made:
+        yield made
+        assert_no_errors(made)
+
+
+def attack(lab: Lab, packets: Iterator[bytes], per_second: int) -> None:
+    """Sends packets from the core for a time, as fast as the machine allows up to a rate."""
+
+    def open_raw() -> socket.socket:
+        return socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+
+    with namespaces.inside(namespaces.namespace(lab.name, "core"), open_raw) as raw:
+        for one in itertools.islice(packets, round(ATTACK_S * per_second)):
+            raw.sendto(one, (format_locator(Locator(one[24:40])), 0))
+            time.sleep(1 / per_second)
+
+
+@pytest.mark.parametrize(
+    ("make", "per_second"), ATTACKS, ids=lambda one: getattr(one, "__name__", "")
+)
+def test_a_conversation_goes_on_under(
+    lab: Lab, make: Callable[[Known], bytes], per_second: int
+) -> None:
+    establish_context(lab)
+    (context,) = lab.contexts("a")
+    known = Known(context["local_label"], context["peer_label"])
+    with Stream(lab) as stream:
+        attack(lab, (make(known) for _ in itertools.count()), per_second)
+        stream.goes_on()
+    assert stream.lost <= LOST_MAX
+    assert not stream.forged
+    (after,) = lab.contexts("a")
+    assert (after["local_label"], after["peer_label"]) == (known.a, known.b), "it is the same"
+
+
+def test_a_conversation_outlives_a_peer_whose_kernel_answers_before_its_noid(lab: Lab) -> None:
+    establish_context(lab)
+    with Stream(lab) as stream:
+        lab.take_noid_down("b")
+        stream.goes_on()
+        lab.start_daemon("b")
+        stream.goes_on()
+    assert stream.lost <= LOST_MAX
+    assert not stream.forged
