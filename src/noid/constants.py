@@ -162,8 +162,15 @@ ROUTINE_ASKS: Final = 3
 pair stays: the peer's daemon may have stopped, and its kernel goes on [D36]."""
 UNPROVEN_REST: Final = 20 * SECOND
 """After that it is not asked for so long."""
+FOLLOW_ASKS: Final = 3
+"""URs over each of two pairs when the peer's data comes from another locator [D41]."""
+FOLLOW_SILENCE_MIN: Final = 5 * MILLISECOND
+"""Data from another locator moves Lp(peer) after a silence of twice the mean gap between packets
+heard, at least so long and at most T [D41]."""
 FOLLOW_AGAIN: Final = 30 * SECOND
-"""The pair in use is asked because of the peer's source at most this often [D41]."""
+"""Without a move, these pairs are asked at most this often."""
+FOLLOW_REST: Final = 60 * SECOND
+"""After a move that was reverted, data moves Lp(peer) no sooner than this."""
 TRIAL_INTERVAL: Final = 250 * MILLISECOND
 TRIAL_ROUNDS: Final = 4
 TRIAL_PAIRS_MAX: Final = 4
@@ -174,7 +181,7 @@ TRIAL_SILENCE: Final = 1 * SECOND
 TRIAL_REST: Final = 2 * SECOND
 """One context is tested so at most once in this time."""
 FOLLOW_INTERVAL: Final = 1 * SECOND
-"""Lp(peer) follows the source of what arrives at most this often [D21]."""
+"""Data moves Lp(peer) at most this often; if it moves nothing, it is reported so often [D21]."""
 PLAIN_SILENCE_MAX: Final = 3 * SECOND
 """With encapsulation "on-switch", programs send plainly for no longer than this without a word of
 the peer's: no plane sees the answers [D28]."""

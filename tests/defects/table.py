@@ -167,13 +167,13 @@ DEFECTS = (
     Defect(
         "data follows a source that is not proven",
         "flows/rewrite.py",
-        "if delivery.verified:",
-        "if True:",
+        " and delivery.verified and",
+        " and",
         "flows/test_rewrite.py::test_a_source_that_is_not_verified_is_reported_and_not_followed",
     ),
     Defect(
         "a source that is not proven becomes the destination",
-        "engine/reachability.py",
+        "engine/following.py",
         "if event.source not in context.peer_verified:",
         "if False:",
         "engine/test_asking.py::test_nothing_is_sent_to_a_source_that_is_not_proven",

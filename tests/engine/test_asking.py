@@ -4,6 +4,7 @@
 from noid.constants import (
     ASKS,
     ASKS_AFTER_ALARM,
+    FOLLOW_ASKS,
     MILLISECOND,
     MINUTE,
     SEARCH_INTERVAL_MAX,
@@ -308,11 +309,14 @@ def test_a_source_that_moves_to_and_fro_is_asked_about_twice_a_minute() -> None:
     for _ in range(60):
         network.give(network.a, SourceMoved(network.a.context.local_label, B2, False))
         network.run(SECOND)
-    assert len(asked(network.a)) == 4
+    assert len(asked(network.a)) == 2 * 2 * FOLLOW_ASKS
 
 
-def test_the_data_plane_does_not_follow_a_source_of_its_own_accord() -> None:
+def test_the_data_plane_may_follow_to_what_is_verified_and_not_broken() -> None:
     network = established()
+    assert network.a.context.flow().verified_locators == {B1, B2}
+    network.give(network.b, LocatorsChanged((B1, B2), broken=frozenset({B2})))
+    network.run(SECOND)
     assert network.a.context.flow().verified_locators == {B1}
 
 

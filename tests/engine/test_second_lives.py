@@ -49,6 +49,8 @@ OF_THE_PATHS = frozenset(
         "tolerated_ns",
         "searched_ns",
         "unproven_again_ns",
+        "peer_source",
+        "follow_ns",
         "follow_again_ns",
         "piggybacked",
         "repeating",

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from noid.constants import (
     FOLLOW_INTERVAL,
+    FOLLOW_SILENCE_MIN,
     GAP_MAX,
     GAPS_USUAL,
     KEEPALIVE_INTERVAL,
     KEEPALIVE_PACKETS,
     MILLISECOND,
+    NEVER,
     SECOND,
     UNANSWERED_MANY,
     UNANSWERED_PATIENCE,
@@ -240,27 +242,89 @@ def arrived_at_b(source: Locator, destination: Locator = B2, **changes: object) 
 NOW = 100 * FOLLOW_INTERVAL
 
 
+BOTH = frozenset({A1, A2})
+
+
+def from_elsewhere(**changes: object) -> Delivery:
+    """Data from a verified locator of the peer's that is not in use."""
+    usual: dict[str, object] = {"peer_locator": A2, "peer_source": A2, "transmits": True}
+    return arrived_at_b(A1, B2, verified_locators=BOTH, **usual | changes)
+
+
 def test_a_source_is_followed_at_most_once_a_second() -> None:
-    both = frozenset({A1, A2})
-    delivery = arrived_at_b(A1, verified_locators=both)
-    flow, watch = delivery.flow, Watch()
-    assert watch.received(delivery, NOW)
+    delivery, watch = from_elsewhere(), Watch()
+    flow, back = delivery.flow, delivery._replace(source=A2)
+    assert watch.received(delivery, NOW) is True
     assert flow.peer_locator == A1
-    back = delivery._replace(source=A2)
-    assert not watch.received(back, NOW + FOLLOW_INTERVAL - 1)
+    assert watch.received(back, NOW + FOLLOW_INTERVAL - 1) is None
     assert flow.peer_locator == A1
-    assert watch.received(back, NOW + FOLLOW_INTERVAL)
+    assert watch.received(back, NOW + FOLLOW_INTERVAL) is True
     assert flow.peer_locator == A2
 
 
+def test_a_source_is_not_followed_before_the_locator_in_use_is_silent() -> None:
+    delivery, watch = from_elsewhere(silence_ns=SECOND), Watch()
+    flow, used = delivery.flow, delivery._replace(source=A2)
+    for turn in range(10):
+        assert watch.received(used, NOW + turn * 10 * MILLISECOND) is None
+    silent_ns = NOW + 110 * MILLISECOND
+    assert watch.received(delivery, silent_ns - 1) is False, "reported at once"
+    assert flow.peer_locator == A2
+    assert watch.received(delivery, silent_ns) is True, "twice the gap"
+    assert flow.peer_locator == A1
+
+
+def test_the_silence_after_which_a_source_is_followed_has_bounds() -> None:
+    for gap_ns, silence_ns in ((MILLISECOND, FOLLOW_SILENCE_MIN), (SECOND, 100 * MILLISECOND)):
+        delivery, watch = from_elsewhere(silence_ns=100 * MILLISECOND), Watch()
+        for turn in range(10):
+            watch.received(delivery._replace(source=A2), NOW + turn * gap_ns)
+        last_ns = NOW + 9 * gap_ns
+        assert watch.received(delivery, last_ns + silence_ns - 1) is False
+        assert watch.received(delivery, last_ns + silence_ns) is True
+
+
+def test_a_source_is_not_followed_before_the_time_of_the_flow() -> None:
+    delivery = from_elsewhere(follow_ns=NOW)
+    assert Watch().received(delivery, NOW - 1) is False
+    assert delivery.flow.peer_locator == A2
+    assert Watch().received(delivery, NOW) is True
+
+
+def test_a_flow_that_does_not_transmit_follows_nothing() -> None:
+    delivery = from_elsewhere(transmits=False)
+    assert Watch().received(delivery, NOW) is False
+    assert delivery.flow.peer_locator == A2
+
+
+def test_what_comes_from_another_locator_than_that_in_use_is_not_heard() -> None:
+    delivery, watch = from_elsewhere(follow_ns=NEVER), Watch()
+    watch.sent(delivery.flow, NOW, is_tcp=True)
+    watch.received(delivery, NOW + 1)
+    assert watch.unanswered_ns == NOW
+    assert watch.received_ns == NOW + 1
+    watch.received(delivery._replace(source=A2), NOW + 2)
+    assert watch.unanswered_ns == 0
+
+
+def test_where_the_peer_is_known_to_send_from_is_no_news_and_is_heard() -> None:
+    delivery = arrived_at_b(A1, verified_locators=BOTH, peer_locator=A2, peer_source=A1)
+    watch = Watch()
+    assert watch.received(delivery, NOW) is None
+    assert watch.heard_ns == NOW
+    assert delivery.flow.peer_locator == A2
+    assert watch.received(delivery._replace(source=A2), NOW + 1) is None
+    assert delivery.flow.peer_source == A2, "it sends from Lp(peer) again"
+
+
 def test_a_source_that_is_not_verified_is_reported_and_not_followed() -> None:
-    delivery = arrived_at_b(A2, peer_locator=A1)
-    assert Watch().received(delivery, NOW)
-    assert delivery.flow.peer_locator == A1
+    delivery = arrived_at_b(A1, verified_locators=frozenset({A2}), peer_locator=A2, peer_source=A2)
+    assert Watch().received(delivery, NOW) is False
+    assert delivery.flow.peer_locator == A2
 
 
 def test_the_source_in_use_is_no_news() -> None:
-    assert not Watch().received(arrived_at_b(A1, peer_locator=A1), NOW)
+    assert Watch().received(arrived_at_b(A1, peer_locator=A1), NOW) is None
 
 
 def test_an_arrival_elsewhere_is_said_to_be_so_and_moves_nothing() -> None:
@@ -278,7 +342,7 @@ def test_silence_is_reported_once_in_each_t_until_something_is_heard() -> None:
     ] == [
         *(0, 0, 0, 0, 0, 11, 0, 0, 22),
     ]
-    watch.received(arrived_at_b(A1), NOW + 23)
+    watch.received(arrived_at_b(A2), NOW + 23)
     assert watch.received_ns == NOW + 23
     assert [watch.sent(flow, NOW + after, is_tcp=True) for after in (30, 31, 32, 33, 40, 41)] == [
         *(0, 0, 0, 0, 0, 11),

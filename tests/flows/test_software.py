@@ -81,7 +81,12 @@ def test_a_packet_comes_out_as_it_was_sent() -> None:
 
 def test_a_verified_source_that_is_not_the_peers_locator_is_followed_and_reported() -> None:
     flow = dataclasses.replace(
-        FLOW_B, verified_locators=frozenset({A1, A2}), peer_locator=A1, local_locator=B1
+        FLOW_B,
+        verified_locators=frozenset({A1, A2}),
+        peer_locator=A1,
+        peer_source=A1,
+        local_locator=B1,
+        transmits=True,
     )
     one = path(flow)
     assert one.from_network(travelling(), T)[1:] == [SourceMoved(flow.local_label, A2, True)]

@@ -51,6 +51,7 @@ SAME: dict[str, int] = {
     "CONTROLS_PER_SECOND": policy.CONTROL.limit,
     "SECOND": constants.SECOND,
     "FOLLOW_INTERVAL": constants.FOLLOW_INTERVAL,
+    "FOLLOW_SILENCE_MIN": constants.FOLLOW_SILENCE_MIN,
     "KEEPALIVE_INTERVAL": constants.KEEPALIVE_INTERVAL,
     "MANY": constants.UNANSWERED_MANY,
     "FEW_PATIENCE": constants.UNANSWERED_PATIENCE,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from noid.constants import NEVER
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.locators import Locator
@@ -119,6 +120,8 @@ FLOW = Flow(
     silence_ns=0x1122334455,
     aside=True,
     holds=True,
+    peer_source=PEER[2],
+    follow_ns=0x123456789ABCDEF,
 )
 CLOCK = FlowClock(
     unanswered_ns=0x1111111111,
@@ -193,13 +196,14 @@ def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Struct
         "gap_ns": number(CLOCK.gap_ns, 4),
         "owes": bytes(1),
         "proven": number(CLOCK.proven, 2),
+        "follow_ns": number(FLOW.follow_ns, 8),
         "answered": bytes(1),
         "tick": bytes(4),
         "home": number(78, 4),
         "verified": number(1 << 0 | 1 << 1 | 1 << 5, 2),
         "local_count": b"\4",
         "peer_count": b"\4",
-        "current": b"\1",
+        "current": b"\2",
         "own": b"\2",
         "flags": number(1 | 2, 1),
     }
@@ -309,16 +313,19 @@ def install(programs: libbpf.Programs, flow: Flow, clock: FlowClock) -> None:
         assert libbpf.Table(programs.maps[name], *TABLES[name]).put(at, value)
 
 
-SENDING = replace(FLOW, transmits=True, aside=False, holds=False, silence_ns=1)
+SENDING = replace(
+    FLOW, transmits=True, aside=False, holds=False, silence_ns=1, peer_source=PEER[1], follow_ns=0
+)
 
 
 def test_the_report_of_a_source_that_moved(programs: libbpf.Programs) -> None:
-    install(programs, SENDING, FlowClock())
     packet = packet_of(PEER[5], LOCAL[2], 224, SENDING.local_label)
-    head, copy = reported(programs, "host_ingress", packet)
     label = layout.label_key(SENDING.local_label)
-    assert head[:6] == (layout.ReportKind.SOURCE_MOVED, label, 0, PEER[5], 1, 0)
-    assert copy == packet
+    for follow_ns, followed in ((0, 1), (NEVER, 0)):
+        install(programs, replace(SENDING, follow_ns=follow_ns), FlowClock())
+        head, copy = reported(programs, "host_ingress", packet)
+        assert head[:6] == (layout.ReportKind.SOURCE_MOVED, label, 0, PEER[5], followed, 0)
+        assert not copy
 
 
 def test_the_report_of_a_packet_that_nothing_has_answered(programs: libbpf.Programs) -> None:

@@ -141,12 +141,12 @@ REVERTS = (
         "liveness",
     ),
     Revert(
-        "Lp(peer) follows the source of any data",
+        "a move of Lp(peer) by data is never taken back",
         (
             (
-                "engine/context.py",
-                "verified_locators=frozenset({self.peer_locator} if is_verified else ()),",
-                "verified_locators=self.peer_verified,",
+                "engine/following.py",
+                "if not context.is_moved or one.left is None:",
+                "if True:",
             ),
         ),
         "walk-2x2",

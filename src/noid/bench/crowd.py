@@ -109,8 +109,9 @@ class Crowd:
         if not isinstance(delivery, Delivery):
             return []
         label, answers = delivery.flow.local_label, []
-        if self._watches.setdefault(label, Watch()).received(delivery, now_ns):
-            answers = self._give(SourceMoved(label, delivery.source, delivery.verified), now_ns)
+        followed = self._watches.setdefault(label, Watch()).received(delivery, now_ns)
+        if followed is not None:
+            answers = self._give(SourceMoved(label, delivery.source, followed), now_ns)
         return answers + self._echo(delivery.packet)
 
     def _echo(self, packet: bytes) -> list[bytes]:

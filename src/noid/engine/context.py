@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from noid.constants import (
     CONTEXT_IDLE_TIME,
+    NEVER,
     NONCES_KEPT_MAX,
     PREFIX_OCTETS,
     SILENCE_MAX,
@@ -105,7 +106,9 @@ class Context:
         unproven_again_ns: not before this the pair in use is asked for a proof again [D41].
         late: probes of the last search whose answers only measure.
         searched_ns: when the last search ended; 0 if there was none.
-        follow_again_ns: the peer's source is of no interest before this [D41].
+        peer_source: where the peer sends from, if that is proven to be another than Lp(peer).
+        follow_ns: before this, data does not move Lp(peer) [D41].
+        follow_again_ns: before this, data from another source that moved nothing is ignored.
         repeating: the packet to send again after a switch.
         repeats: how often it was.
         piggybacked: the last packet a probe of the peer's brought, and when.
@@ -163,6 +166,8 @@ class Context:
     late: dict[int, Probe] | None = None
     searched_ns: int = 0
     unproven_again_ns: int = 0
+    peer_source: Locator | None = None
+    follow_ns: int = 0
     follow_again_ns: int = 0
     repeating: bytes = b""
     repeats: int = 0
@@ -459,6 +464,15 @@ class Context:
             self.peer_locator = next(found, self.peer_aid)
 
     @property
+    def is_moved(self) -> bool:
+        """Whether data has moved Lp(peer) and nothing has confirmed that yet [D41]."""
+        return (
+            self.path is Path.FOLLOWING
+            and self.search is not None
+            and self.pair == self.search.followed
+        )
+
+    @property
     def is_on_aids(self) -> bool:
         """Whether the locators in use are the AIDs, so that plain packets go the same way."""
         return self.pair == (self.local_aid, self.peer_aid)
@@ -466,7 +480,8 @@ class Context:
     def flow(self, *, on_switch: bool = False) -> Flow:
         """The context as the data plane needs it; plain while on its AIDs where so wanted [D28]."""
         own = frozenset(self.own_local)
-        is_verified = self.is_verified(self.peer_locator)
+        verified = self.peer_verified
+        is_verified = self.peer_locator in verified
         # What a doubtful context sends plainly arrives in any case, if plain packets do [D39].
         doubtful = self.trial is not None and self.is_on_aids
         # A context that is being set up anew still receives, but its packets go plainly [D18].
@@ -481,8 +496,11 @@ class Context:
             local_locators=own,
             # Before the peer has said Lsl(peer), its locators are those that the DNS lists [D48].
             peer_locators=self.peer_acceptable if self.peer_local else frozenset(self.peer_set),
-            # Data from another source proves little; it is the engine that moves Lp(peer) [D41].
-            verified_locators=frozenset({self.peer_locator} if is_verified else ()),
+            verified_locators=frozenset(
+                one
+                for one in verified
+                if one == self.peer_locator or not self.marks_of(one) & LocatorFlag.BROKEN
+            ),
             rewritable=len(self.own_set) > 1,
             transmits=self.is_settled
             and not (doubtful or self.is_provisional or (on_switch and self.is_on_aids))
@@ -491,6 +509,9 @@ class Context:
             aside=self.state is State.CLOSING or self.is_provisional or incomplete,
             holds=self.is_provisional or incomplete,
             silence_ns=self.silence_ns,
+            peer_source=self.peer_source if self.peer_source in verified else self.peer_locator,
+            # A move that is not confirmed yet is followed by no other.
+            follow_ns=NEVER if self.is_moved else self.follow_ns,
         )
 
 

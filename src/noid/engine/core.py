@@ -475,6 +475,7 @@ class Core:
             return
         assert pair[1] in context.peer_verified
         context.local_locator, context.peer_locator = pair
+        context.peer_source = None
         self.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))
         self.install(context)
         self.repeat(context, packet)

@@ -17,6 +17,7 @@ from noid.engine import (
     adoption,
     announcing,
     close,
+    following,
     handshake,
     keepalives,
     loss,
@@ -213,7 +214,7 @@ class Host:
                 keepalives.on_one_way_data(core, event)
             case SourceMoved():
                 core.trigger = Trigger.SOURCE_MOVED
-                reachability.on_source_moved(core, event)
+                following.on_source_moved(core, event)
             case PacketHeld():
                 core.trigger = Trigger.PACKET_HELD
                 announcing.on_packet_held(core, event)
@@ -328,7 +329,7 @@ class Host:
                     else:
                         handshake.on_retransmit(core, context)
                 case Timer.PROBE:
-                    searching.on_probe_timer(core, context)
+                    following.on_probe_timer(core, context)
                 case Timer.BETTER:
                     reachability.on_better_timer(core, context)
                 case Timer.TOLERANCE:

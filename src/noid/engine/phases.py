@@ -110,6 +110,8 @@ class Search:
         is_question: nothing speaks against the pair in use: an answer is no false alarm.
         is_routine: it is asked for a proof, and stays if no pair answers [D41].
         is_silent: the pair in use has left all asks unanswered: the first other is used.
+        left: in FOLLOWING, the pair that was in use when it began.
+        followed: in FOLLOWING, that of Lp(local) and the locator that data comes from.
     """
 
     why: str
@@ -144,6 +146,8 @@ class Search:
     is_question: bool = False
     is_routine: bool = False
     is_silent: bool = False
+    left: Pair | None = None
+    followed: Pair | None = None
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ its sender has heard, so that pairs that work in opposite directions alone find 
 from noid.constants import (
     BETTER_PAIR_INTERVAL,
     BETTER_PAIR_PATIENCE,
-    FOLLOW_AGAIN,
     PLAIN_SILENCE_MAX,
     REPEATED_PIGGYBACK_TIME,
     REPEATS_MAX,
@@ -18,11 +17,11 @@ from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import SendAgain
+from noid.engine.following import acknowledged
 from noid.engine.handshake import ulp_packet
 from noid.engine.keepalives import heard
 from noid.engine.measuring import answered
 from noid.engine.searching import (
-    acknowledged,
     answer_search,
     follow,
     leave,
@@ -34,18 +33,16 @@ from noid.engine.selection import better_pairs
 from noid.engine.state import Path, Timer
 from noid.engine.unknown import tell_unknown
 from noid.engine.update import acknowledge, apply, matching, return_to_established
-from noid.engine.verifying import look_again, put_first
+from noid.engine.verifying import look_again
 from noid.flows.events import (
     ControlMessageReceived,
     LongUnproven,
-    SourceMoved,
     UlpPacketSeen,
     UnansweredPacket,
 )
 from noid.wire import ipv6
 from noid.wire.control import ControlMessage, Flag
 from noid.wire.ipv6 import NEXT_HEADER_AT
-from noid.wire.options import LocatorFlag
 
 REPEATABLE = frozenset(map(int.to_bytes, (ipv6.TCP, ipv6.SCTP, ipv6.ESP)))
 """Protocols whose receivers know a packet that comes twice."""
@@ -188,24 +185,3 @@ def on_repeat_timer(core: Core, context: Context) -> None:
         core.set_timer(context, Timer.REPEAT, core.repeat_wait_ns(context) << context.repeats)
     else:
         context.repeating, context.repeats = b"", 0
-
-
-def on_source_moved(core: Core, event: SourceMoved) -> None:
-    """Data comes from another locator of the peer's [D21, D41].
-
-    That proves little. If the locator is proven, the pair in use is asked, and the pair with it is
-    probed: that is used if the pair in use is silent.
-    """
-    context = core.labels.get(event.local_label)
-    if context is None:
-        return
-    core.used(context)
-    if event.source not in context.peer_verified:
-        put_first(core, context, event.source)
-        return
-    pair = context.local_locator, event.source
-    broken = context.marks_of(event.source) & LocatorFlag.BROKEN
-    if broken or pair == context.pair or core.now_ns < context.follow_again_ns:
-        return
-    context.follow_again_ns = core.now_ns + FOLLOW_AGAIN
-    search(core, context, "the peer's source moved", beside=pair)

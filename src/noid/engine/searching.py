@@ -85,7 +85,7 @@ def search(
             under_way.ask_at_ns = min(
                 under_way.ask_at_ns, core.now_ns + context.expected.ask_wait_ns
             )
-            _arm(core, context, under_way)
+            arm(core, context, under_way)
         under_way.is_question &= is_question
         under_way.is_routine &= is_routine
         want(core, context, under_way)
@@ -108,8 +108,8 @@ def search(
     if patient and len(alternatives(context)) <= PROBES_PER_ROUND_MAX:
         one.ask_at_ns += history.ask_wait_ns // 2  # one round will do, if it is needed at all
     if beside is not None and beside != context.pair:
-        _probe(core, context, one, beside)
-    _arm(core, context, one)
+        send_probe(core, context, one, beside)
+    arm(core, context, one)
 
 
 def go_on(core: Core, context: Context, wait_ns: int) -> None:
@@ -125,7 +125,7 @@ def go_on(core: Core, context: Context, wait_ns: int) -> None:
     core.turn(context, Path.SEARCHING, Cue.TIME)
     context.search = Search("no pair passed data", core.now_ns, b"", 0, False)
     context.search.wanted_ns, context.search.batch_at_ns = core.now_ns, core.now_ns + wait_ns
-    _arm(core, context, context.search)
+    arm(core, context, context.search)
 
 
 def leave(core: Core, context: Context, why: str, *, patience_ns: int = SUSPICION_TIME) -> None:
@@ -153,14 +153,15 @@ def on_probe_timer(core: Core, context: Context) -> None:
     under_way = context.search
     assert under_way is not None
     if core.now_ns >= under_way.ask_at_ns:
-        _ask_on(core, context, under_way)
+        ask_on(core, context, under_way)
     if context.search is under_way and core.now_ns >= under_way.batch_at_ns:
         _batch(core, context, under_way)
     if context.search is under_way:
-        _arm(core, context, under_way)
+        arm(core, context, under_way)
 
 
-def _arm(core: Core, context: Context, one: Search) -> None:
+def arm(core: Core, context: Context, one: Search) -> None:
+    """Sets the timer for what is due next."""
     at_ns = min(one.ask_at_ns, one.batch_at_ns)
     if at_ns < NEVER:
         core.set_timer(context, Timer.PROBE, max(0, at_ns - core.now_ns))
@@ -173,11 +174,11 @@ def _arm(core: Core, context: Context, one: Search) -> None:
 
 def _ask(core: Core, context: Context, one: Search, count: int) -> None:
     for _ in range(count):
-        _probe(core, context, one, context.pair)
+        send_probe(core, context, one, context.pair)
     one.asks += count
 
 
-def _ask_on(core: Core, context: Context, one: Search) -> None:
+def ask_on(core: Core, context: Context, one: Search) -> None:
     """The pair in use has not answered yet: it is asked more; in the end it is silent."""
     history = context.expected
     asks = ASKS_AFTER_ALARM if history.alarms else ASKS
@@ -202,7 +203,7 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
         one.ask_at_ns = one.started_ns + SILENCE_UNMEASURED
     elif one.is_routine:
         # Data does come. The daemon of the peer may have stopped, whose kernel goes on [D36].
-        _end(core, context, Cue.TIME)
+        end(core, context, Cue.TIME)
         context.searched_ns, context.unproven_again_ns = 0, core.now_ns + UNPROVEN_REST
     else:
         core.turn(context, Path.SEARCHING, Cue.TIME)
@@ -217,7 +218,7 @@ def _ask_on(core: Core, context: Context, one: Search) -> None:
 # --- probing all of them --------------------------------------------------------------------------
 
 
-def _probe(
+def send_probe(
     core: Core,
     context: Context,
     one: Search,
@@ -267,7 +268,7 @@ def _noted(core: Core, context: Context, one: Search, pair: Pair) -> int:
 def _batch(core: Core, context: Context, one: Search) -> None:
     """The next few pairs of the cycle, or a new cycle."""
     if context.path is Path.LEAVING and core.now_ns >= one.until_ns:
-        _end(core, context, Cue.TIME)
+        end(core, context, Cue.TIME)
         return
     if not one.untried and not _begin_cycle(core, context, one):
         return
@@ -281,7 +282,7 @@ def _batch(core: Core, context: Context, one: Search) -> None:
     packet = one.packet if context.path is Path.SEARCHING else b""
     for pair in batch:
         if pair[0] in context.own_set and context.is_verified(pair[1]):
-            _probe(core, context, one, pair, packet)
+            send_probe(core, context, one, pair, packet)
     one.tried += len(batch)
     one.batch_ns = core.now_ns
     one.batch_at_ns = core.now_ns + _interval_ns(one)
@@ -355,7 +356,7 @@ def want(core: Core, context: Context, one: Search) -> None:
         return
     one.backoff = 0
     one.batch_at_ns = min(one.batch_at_ns, max(core.now_ns, one.batch_ns + _interval_ns(one)))
-    _arm(core, context, one)
+    arm(core, context, one)
 
 
 def answer_search(core: Core, context: Context) -> None:
@@ -371,7 +372,7 @@ def answer_search(core: Core, context: Context) -> None:
         one.names_newest = True
         one.untried, one.cycles = [], 0
         one.batch_at_ns = max(core.now_ns, one.batch_ns + PROBE_INTERVAL)
-        _arm(core, context, one)
+        arm(core, context, one)
 
 
 def _check_plain(core: Core, context: Context, one: Search) -> None:
@@ -393,7 +394,7 @@ def resume(core: Core, context: Context) -> None:
     one.is_aside, one.backoff, one.untried, one.cycle_ns = False, 0, [], 0
     one.wanted_ns = core.now_ns
     one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)
-    _arm(core, context, one)
+    arm(core, context, one)
 
 
 # --- what comes of it -----------------------------------------------------------------------------
@@ -431,7 +432,7 @@ def acknowledged(core: Core, context: Context, nonce: int, *, by: Pair | None = 
         if by is None or not is_late or context.path is Path.SEARCHING:
             _works(core, context, one, by)
         else:
-            _probe(core, context, one, pair, asks_back=False)
+            send_probe(core, context, one, pair, asks_back=False)
     elif context.path is Path.SEARCHING or one.is_silent:
         _use(core, context, one, pair, by)
     else:
@@ -446,11 +447,11 @@ def acknowledged(core: Core, context: Context, nonce: int, *, by: Pair | None = 
 def _works(core: Core, context: Context, one: Search, by: Pair | None) -> None:
     """The pair in use answers: a false alarm, or it works again."""
     was_dead, was_alive = context.path is Path.SEARCHING, context.path is Path.ASKING
-    _end(core, context, Cue.THIS_ANSWERS)
+    end(core, context, Cue.THIS_ANSWERS)
     if was_dead:
         core.install(context)
         core.repeat(context, one.packet)
-        _confirm(core, context, by)
+        confirm(core, context, by)
         return
     if was_alive and one.is_question:
         context.searched_ns = 0  # it may be suspected at once
@@ -471,7 +472,7 @@ def _use(core: Core, context: Context, one: Search, pair: Pair, by: Pair | None 
     # Where both ways are known to work the peer need not ask any further.
     is_told = context.path is Path.LEAVING or one.told_by_peer
     says_so = not is_told and context.history_of(pair).heard_ns >= one.started_ns
-    _end(core, context, Cue.OTHER_ANSWERS)
+    end(core, context, Cue.OTHER_ANSWERS)
     context.searched_ns = 0  # the new pair may be asked at once
     if pair[0] in context.own_set and context.is_verified(pair[1]):
         if says_so:
@@ -480,11 +481,11 @@ def _use(core: Core, context: Context, one: Search, pair: Pair, by: Pair | None 
             core.send_on(context, message, pair, in_slot=True)
         core.switch(context, pair, one.why, one.packet)
         if not says_so:
-            _confirm(core, context, by)
+            confirm(core, context, by)
     core.install(context)
 
 
-def _confirm(core: Core, context: Context, by: Pair | None) -> None:
+def confirm(core: Core, context: Context, by: Pair | None) -> None:
     """Asks the pair in use where a UR of the peer's alone says that it works.
 
     The UR may name a probe that is older than the last failure; and the answer measures.
@@ -504,7 +505,8 @@ def follow(core: Core, context: Context, pair: Pair) -> None:
         _use(core, context, one, pair)
 
 
-def _end(core: Core, context: Context, cue: Cue) -> None:
+def end(core: Core, context: Context, cue: Cue) -> None:
+    """The matter is over; answers to its probes only measure from now on."""
     core.turn(context, Path.STEADY, cue)
     context.late = context.search.probes if context.search is not None else None
     context.search = None

@@ -368,6 +368,8 @@ class Path(enum.Enum):
     """It is silent, and so are the others: data travels plain, and all pairs are probed in turn."""
     LEAVING = "leaving"
     """Another is said to be better; the first of those that answers is used."""
+    FOLLOWING = "following"
+    """Data comes from another locator of the peer's; it and the one before are asked [D41]."""
 
 
 class Cue(enum.Enum):
@@ -376,7 +378,9 @@ class Cue(enum.Enum):
     __hash__ = object.__hash__  # as members are compared; that of Enum runs in Python
 
     SUSPICION = "suspicion"
-    """Data is unanswered, the peer hears nothing, an error came, or the peer's source moved."""
+    """Data is unanswered, the peer hears nothing, or an error came."""
+    SOURCE = "source moved"
+    """Data comes from another locator than the peer is known to send from."""
     MARKS = "better pair"
     """An owner says that another pair is better."""
     THIS_ANSWERS = "pair in use answers"
@@ -388,6 +392,7 @@ class Cue(enum.Enum):
 PATH_LAW: dict[Path, dict[Cue, frozenset[Path]]] = {
     Path.STEADY: {
         Cue.SUSPICION: frozenset({Path.ASKING}),
+        Cue.SOURCE: frozenset({Path.FOLLOWING}),
         Cue.MARKS: frozenset({Path.LEAVING}),
         Cue.THIS_ANSWERS: frozenset(),
         Cue.OTHER_ANSWERS: frozenset(),
@@ -395,6 +400,7 @@ PATH_LAW: dict[Path, dict[Cue, frozenset[Path]]] = {
     },
     Path.ASKING: {
         Cue.SUSPICION: frozenset(),
+        Cue.SOURCE: frozenset({Path.FOLLOWING}),
         Cue.MARKS: frozenset(),
         Cue.THIS_ANSWERS: frozenset({Path.STEADY}),
         Cue.OTHER_ANSWERS: frozenset({Path.STEADY}),
@@ -402,6 +408,7 @@ PATH_LAW: dict[Path, dict[Cue, frozenset[Path]]] = {
     },
     Path.DOUBTING: {
         Cue.SUSPICION: frozenset(),
+        Cue.SOURCE: frozenset({Path.FOLLOWING}),
         Cue.MARKS: frozenset(),
         Cue.THIS_ANSWERS: frozenset({Path.STEADY}),
         Cue.OTHER_ANSWERS: frozenset({Path.STEADY}),
@@ -409,6 +416,7 @@ PATH_LAW: dict[Path, dict[Cue, frozenset[Path]]] = {
     },
     Path.SEARCHING: {
         Cue.SUSPICION: frozenset(),
+        Cue.SOURCE: frozenset(),
         Cue.MARKS: frozenset(),
         Cue.THIS_ANSWERS: frozenset({Path.STEADY}),
         Cue.OTHER_ANSWERS: frozenset({Path.STEADY}),
@@ -416,10 +424,19 @@ PATH_LAW: dict[Path, dict[Cue, frozenset[Path]]] = {
     },
     Path.LEAVING: {
         Cue.SUSPICION: frozenset({Path.ASKING}),
+        Cue.SOURCE: frozenset({Path.FOLLOWING}),
         Cue.MARKS: frozenset({Path.LEAVING}),
         Cue.THIS_ANSWERS: frozenset(),
         Cue.OTHER_ANSWERS: frozenset({Path.STEADY}),
         Cue.TIME: frozenset({Path.STEADY}),
+    },
+    Path.FOLLOWING: {
+        Cue.SUSPICION: frozenset(),
+        Cue.SOURCE: frozenset(),
+        Cue.MARKS: frozenset(),
+        Cue.THIS_ANSWERS: frozenset({Path.STEADY}),
+        Cue.OTHER_ANSWERS: frozenset({Path.STEADY}),
+        Cue.TIME: frozenset({Path.DOUBTING}),
     },
 }
 """What may follow each belief after each cue; nothing: the cue changes nothing."""

@@ -93,12 +93,12 @@ class UnknownLabelSeen:
 
 @dataclass(frozen=True, slots=True)
 class SourceMoved:
-    """Data came from another locator than Lp(peer) [draft §7.11 step 3].
+    """Data came from another locator than the peer is known to send from [draft §7.11 step 3].
 
     Attributes:
         local_label: which flow.
         source: where it came from; a member of Lsl(peer).
-        followed: whether the plane already sends there, which it does to members of Lsv(peer).
+        followed: whether the plane already sends there, because the locator in use was silent.
     """
 
     local_label: int

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from noid.constants import (
     FLOW_LABEL_MASK,
     FOLLOW_INTERVAL,
+    FOLLOW_SILENCE_MIN,
     GAP_MAX,
     GAPS_USUAL,
     KEEPALIVE_INTERVAL,
@@ -156,7 +157,7 @@ class Watch:
         unanswered_ns: when the first packet went that nothing has answered since; 0 if none.
         received_ns: when something was last received; 0 if never.
         reported_ns: when silence was last reported.
-        followed_ns: when another source was last followed or reported.
+        moved_ns: when another source was last followed or reported.
         unanswered: packets sent since ``unanswered_ns``.
         heard_ns: when data or a keepalive last came; 0 if never.
         gap_ns: the mean time between these; 0 if not known.
@@ -168,7 +169,7 @@ class Watch:
     unanswered_ns: int = 0
     received_ns: int = 0
     reported_ns: int = 0
-    followed_ns: int = 0
+    moved_ns: int = 0
     unanswered: int = 0
     heard_ns: int = 0
     gap_ns: int = 0
@@ -250,22 +251,36 @@ class Watch:
         self.sent_ns, self.unreturned = now_ns, 0
         return True
 
-    def received(self, delivery: Delivery, now_ns: int) -> bool:
-        """A packet was delivered.
+    def received(self, delivery: Delivery, now_ns: int) -> bool | None:
+        """A packet was delivered. Only what comes from the locator in use counts as heard [D41].
 
         Returns:
-            Whether its source is to be reported, being another than Lp(peer): where it is verified
-            Lp(peer) has become it, "at most once a second back and forth" [draft §7.11 3, D21].
+            None, or, where its source is to be reported, whether Lp(peer) has become it [draft
+            §7.11 3].
         """
         self.received_ns = now_ns
-        self.heard(now_ns)
-        flow = delivery.flow
-        if delivery.source == flow.peer_locator or now_ns - self.followed_ns < FOLLOW_INTERVAL:
+        flow, source = delivery.flow, delivery.source
+        if source == flow.peer_locator:
+            flow.peer_source = source
+        follows = source != flow.peer_source and delivery.verified and self._follows(flow, now_ns)
+        if follows:
+            flow.peer_locator = flow.peer_source = source
+            flow.follow_ns = now_ns + FOLLOW_INTERVAL
+        if source == flow.peer_source:
+            self.heard(now_ns)
+        elif now_ns - self.moved_ns < FOLLOW_INTERVAL:
+            return None
+        if follows or source != flow.peer_source:
+            self.moved_ns = now_ns
+            return follows
+        return None
+
+    def _follows(self, flow: Flow, now_ns: int) -> bool:
+        """Whether the locator in use is silent, and data may move Lp(peer) [D41]."""
+        if not flow.transmits or now_ns < flow.follow_ns:
             return False
-        self.followed_ns = now_ns
-        if delivery.verified:
-            flow.peer_locator = delivery.source
-        return True
+        silence_ns = min(max(2 * self.gap_ns, FOLLOW_SILENCE_MIN), flow.silence_ns)
+        return now_ns - self.heard_ns >= silence_ns
 
 
 class Rewriter:

@@ -222,8 +222,9 @@ class SoftwareDatapath:
             self.counts[PlaneCounter.PACKETS_RECEIVED_ELSEWHERE] += 1
         effects: list[Effect] = [Deliver(delivery.packet)]
         watch = self.watches[flow.local_label]
-        if watch.received(delivery, now_ns):
-            effects.append(SourceMoved(flow.local_label, delivery.source, delivery.verified))
+        followed = watch.received(delivery, now_ns)
+        if followed is not None:
+            effects.append(SourceMoved(flow.local_label, delivery.source, followed))
         if watch.owes_keepalive(now_ns):
             effects.append(OneWayDataSeen(flow.local_label))
         return effects

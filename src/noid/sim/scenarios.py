@@ -15,6 +15,7 @@ from noid.constants import (
 from noid.dns.records import reverse_name
 from noid.engine.state import State
 from noid.sim import attacks, law, proofs, swarm
+from noid.sim.borders import BORDERS
 from noid.sim.stage import add_hosts, context_of, established, talk
 from noid.sim.world import World
 
@@ -449,6 +450,6 @@ SCENARIOS: dict[str, Scenario] = {
     "switch-at-once": Scenario("sets change right after a switch", switch_at_once),
     **{
         name: Scenario(summary, play)
-        for name, (summary, play) in (proofs.PROOFS | attacks.ATTACKS).items()
+        for name, (summary, play) in (proofs.PROOFS | attacks.ATTACKS | BORDERS).items()
     },
 }

@@ -25,10 +25,10 @@ NOT_ONE_OF_THEM = 0xFF
 
 HOLDS, FAR = 1, 2
 
-EDITION = 4
+EDITION = 5
 """Of the layouts; the name of what is pinned has it, since sizes alone do not tell them apart."""
 OUTBOUND = struct.Struct("=4s4sBBBB4x16sQQ16s24x16s24xQQ")
-INBOUND = struct.Struct("=HBBBBBBQ4xI128sQQI2xH")
+INBOUND = struct.Struct("=HBBBBBBQ4xI128sQQI2xHQ")
 UPLINK = struct.Struct("=II6sBx")
 FAR_ENTRY = struct.Struct("=192s192sBB6x")
 WATCHED = struct.Struct("=Q")
@@ -107,6 +107,7 @@ class Inbound(NamedTuple):
     heard_ns: int
     gap_ns: int
     proven: int
+    follow_ns: int
 
     def pack(self) -> bytes:
         """The entry."""
@@ -231,7 +232,7 @@ def inbound_entries(flow: Flow, home: int, clock: FlowClock) -> tuple[bytes, byt
         verified=verified,
         local_count=len(local[near]),
         peer_count=len(peer[near]),
-        current=_place(flow.peer_locator, peer),
+        current=_place(flow.peer_source, peer),
         own=_place(flow.local_locator, local),
         flags=HOLDS * flow.holds | FAR * is_far,
         answered=False,
@@ -242,6 +243,7 @@ def inbound_entries(flow: Flow, home: int, clock: FlowClock) -> tuple[bytes, byt
         heard_ns=clock.heard_ns,
         gap_ns=clock.gap_ns,
         proven=clock.proven,
+        follow_ns=flow.follow_ns,
     ).pack()
     if not is_far:
         return entry, b""
@@ -276,7 +278,7 @@ def silence(outbound: bytes | None, inbound: bytes | None, now_ns: int) -> int:
     if outbound is None or inbound is None:
         return 0
     clock = clock_of(outbound, inbound)
-    is_answered = Inbound.of(inbound).answered or clock.received_ns >= clock.unanswered_ns
+    is_answered = Inbound.of(inbound).answered or clock.heard_ns >= clock.unanswered_ns
     return 0 if is_answered or not clock.unanswered_ns else now_ns - clock.unanswered_ns
 
 
@@ -286,7 +288,7 @@ def received_ns(inbound: bytes) -> int:
 
 
 def peer_locator_of(outbound: bytes) -> Locator:
-    """Lp(peer) in an outbound entry, which the kernel moves by itself [D21]."""
+    """Lp(peer) in an outbound entry, which the kernel moves by itself [D41]."""
     entry = Outbound.of(outbound)
     return Locator(entry.other_peer if entry.chosen & 1 else entry.peer)
 

@@ -480,7 +480,7 @@ class BpfPlane(FlowTables):
             case layout.ReportKind.SOURCE_MOVED:
                 flow = self.rewriter.by_label.get(local_label)
                 if flow is not None and head.followed:
-                    flow.peer_locator = source
+                    flow.peer_locator = flow.peer_source = source
                 self.notify(SourceMoved(local_label, source, bool(head.followed)))
             case layout.ReportKind.ONE_WAY_DATA:
                 self.notify(OneWayDataSeen(local_label))

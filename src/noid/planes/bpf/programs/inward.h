@@ -4,6 +4,7 @@
 #include "messages.h"
 
 #define FOLLOW_INTERVAL SECOND		 /* [D21] */
+#define FOLLOW_SILENCE_MIN (SECOND / 200) /* [D41] */
 #define KEEPALIVE_INTERVAL (SECOND / 25) /* [D42] */
 #define GAP_MAX (4 * SECOND)		 /* counted as the peer's silence, as it fits an entry */
 #define GAP_UNUSUAL (SECOND / 16)	 /* a shorter gap is counted whatever the usual one is */
@@ -44,7 +45,7 @@ static __attribute__((noinline)) void owe(struct inbound *flow, u32 label, u64 n
 	}
 }
 
-/* Remembers that data came; asks the clock for the first packet of each tick. */
+/* Remembers that data came from where the peer sends; asks the clock for the first packet of each tick. */
 static __always_inline void hear(struct inbound *flow, u32 label)
 {
 	u32 tick = bpf_jiffies64();
@@ -96,38 +97,74 @@ static __always_inline void restore(struct ipv6 *ip, const struct inbound *flow,
 	ip->destination = flow->near[0].local;
 }
 
-/* Lets Lp(peer) follow to where the peer sends from, if that is verified, and says so [D21]. */
-static __always_inline void follow(struct __sk_buff *packet, struct inbound *flow, u32 label,
-				   u8 from, const struct address *source, u32 at)
+/* Whether the locator in use is silent, and data may move Lp(peer) [D41]. */
+static __always_inline int may_follow(const struct inbound *flow, const struct outbound *out,
+				      u8 from, u64 now)
+{
+	u64 silence = 2ULL * flow->gap_ns;
+
+	if (silence < FOLLOW_SILENCE_MIN)
+		silence = FOLLOW_SILENCE_MIN;
+	if (silence > out->silence_ns)
+		silence = out->silence_ns;
+	return flow->verified >> (from & 15) & 1 && now >= flow->follow_ns &&
+	       now - flow->heard_ns >= silence;
+}
+
+static __always_inline void move_to(struct outbound *out, const struct address *locator)
+{
+	u8 beside = ~out->chosen & 1;
+
+	out->peer[beside].locator = *locator;
+	out->peer[beside].until = 0;
+	barrier();
+	out->chosen = beside;
+}
+
+/* Data from another locator than the peer sends from: says so, and lets Lp(peer) follow, if it may.
+ * The daemon, which then asks both, must hear of each move. Returns whether the packet is from the
+ * locator in use now, and so counts as heard.
+ */
+static __attribute__((noinline)) int follow(struct inbound *flow, u32 label, u8 from,
+					    const struct address *source)
 {
 	struct pair aids = flow->near[0];
 	u64 now = bpf_ktime_get_ns();
 	struct outbound *out;
 	struct report *report;
-	u8 followed = 0;
+	int follows;
 
-	if (now - flow->moved_ns < FOLLOW_INTERVAL)
-		return;
-	flow->moved_ns = now;
-	if (flow->verified >> (from & 15) & 1) {
-		out = bpf_map_lookup_elem(&outbound, &aids);
-		if (out && out->local_label == label) {
-			u8 beside = ~out->chosen & 1;
-
-			out->peer[beside].locator = *source;
-			out->peer[beside].until = 0;
-			barrier();
-			out->chosen = beside;
-		}
+	flow->received_ns = now;
+	out = bpf_map_lookup_elem(&outbound, &aids);
+	if (out && out->local_label != label)
+		out = 0;
+	if (out && same(&out->peer[out->chosen & 1].locator, source)) {
 		flow->current = from;
-		followed = 1;
+		return 1;
 	}
-	report = begin_report(packet, SOURCE_MOVED, label, at, now);
-	if (!report)
-		return;
+	follows = out && may_follow(flow, out, from, now);
+	if (!follows && now - flow->moved_ns < FOLLOW_INTERVAL)
+		return 0;
+	if (!may_report(SOURCE_MOVED, now, REPORTS_PER_SECOND))
+		return 0;
+	report = bpf_ringbuf_reserve(&reports, REPORT_HEAD_OCTETS, 0);
+	if (!report) {
+		count(REPORTS_LOST);
+		return 0;
+	}
+	__builtin_memset(report, 0, REPORT_HEAD_OCTETS);
+	report->kind = SOURCE_MOVED;
+	report->local_label = label;
 	report->source = *source;
-	report->followed = followed;
+	report->followed = follows;
+	flow->moved_ns = now;
+	if (follows) {
+		move_to(out, source);
+		flow->current = from;
+		flow->follow_ns = now + FOLLOW_INTERVAL;
+	}
 	bpf_ringbuf_submit(report, 0);
+	return follows;
 }
 
 /* A packet of no flow, which the daemon answers; one with the label of a flow and wrong locators is
@@ -252,9 +289,10 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 	if (slot == SLOT_ESCAPE || flow->flags & IN_HOLDS)
 		return to_slow_path();
 
-	hear(flow, label);
-	if (from != flow->current)
-		follow(packet, flow, label, from, &source, at);
+	if (from == flow->current || follow(flow, label, from, &source))
+		hear(flow, label);
+	else
+		owe(flow, label, flow->received_ns);
 	ip = header(packet, at);
 	if (!ip)
 		return TCX_NEXT;

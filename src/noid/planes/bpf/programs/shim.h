@@ -97,10 +97,10 @@ enum inbound_flags {
 };
 
 struct inbound {
-	u16 verified;	/* bit n: peer locator n is in Lsv(peer) */
+	u16 verified;	/* bit n: peer locator n may become Lp(peer) */
 	u8 local_count; /* of those near */
 	u8 peer_count;
-	u8 current; /* which peer locator is Lp(peer) */
+	u8 current; /* which peer locator the peer sends from */
 	u8 own;	    /* which local locator is Lp(local) */
 	u8 flags;
 	u8 answered;			 /* something has come since the sender last looked */
@@ -108,12 +108,13 @@ struct inbound {
 	u32 tick;			 /* of the kernel, in which the clock was last asked */
 	u32 home;			 /* row of the uplink that AID(local) belongs to */
 	struct pair near[LOCATORS_NEAR]; /* Lsl(local) and Lsl(peer), the AIDs first */
-	u64 moved_ns;			 /* when a move of the peer was last noticed */
-	u64 heard_ns; /* when data or a keepalive last came, to one tick; 0: never */
+	u64 moved_ns;			 /* when another source was last followed or reported */
+	u64 heard_ns; /* when data from there or a keepalive last came, to one tick; 0: never */
 	u32 gap_ns;   /* the mean time between these; 0: not known */
 	u8 owes;      /* data has come since something was sent [D42] */
 	u8 reserved;
 	u16 proven; /* when something authentic last came, or was missed [D41] */
+	u64 follow_ns; /* before this, data does not move Lp(peer) [D41] */
 };
 
 struct far {

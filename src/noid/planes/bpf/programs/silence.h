@@ -27,10 +27,10 @@ static __always_inline int wants_answer(struct __sk_buff *packet, u8 protocol, u
 	return head[1] & TCP_SYN_FIN || packet->len - at > IPV6_OCTETS + (u32)(head[0] >> 4) * 4;
 }
 
-/* Whether anything came after the first unanswered packet went. */
+/* Whether anything was heard after the first unanswered packet went. */
 static __always_inline int is_answered(const struct outbound *flow, const struct inbound *back)
 {
-	return back->answered || back->received_ns >= flow->unanswered_ns;
+	return back->answered || back->heard_ns >= flow->unanswered_ns;
 }
 
 /* How long the silence of a peer means nothing. What is not TCP may draw no answer but keepalives:

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""Data that comes from another locator of the peer's moves Lp(peer), until that is refuted [D41].
+
+A border router rewrites the source of what the peer sends when it sends that by another provider.
+The data plane sends there at once if the locator in use is silent, and reports. **The report proves
+nothing**: both pairs are asked by several Update Requests. If the pair before answers, or the other
+does not in time, the move is reverted, and data moves nothing for FOLLOW_REST. If the pair before
+is the one that does not answer, the other is used.
+"""
+
+from noid.constants import (
+    FOLLOW_AGAIN,
+    FOLLOW_ASKS,
+    FOLLOW_INTERVAL,
+    FOLLOW_REST,
+    SILENCE_UNMEASURED,
+)
+from noid.engine import searching
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.history import Pair
+from noid.engine.phases import Search
+from noid.engine.searching import arm, ask_on, confirm, end, send_probe, want
+from noid.engine.state import Cue, Path
+from noid.engine.verifying import put_first
+from noid.flows.events import SourceMoved
+from noid.wire.options import LocatorFlag
+
+
+def on_source_moved(core: Core, event: SourceMoved) -> None:
+    """Data comes from another locator than the peer is known to send from [D21, D41]."""
+    context = core.labels.get(event.local_label)
+    if context is None:
+        return
+    core.used(context)
+    pair = context.local_locator, event.source
+    broken = context.marks_of(event.source) & LocatorFlag.BROKEN
+    if event.source not in context.peer_verified:
+        put_first(core, context, event.source)
+    elif not broken and pair != context.pair and context.is_settled and not context.is_provisional:
+        _moved(core, context, pair, is_followed=event.followed)
+    if event.followed and pair != context.pair:
+        core.install(context)  # the plane goes back
+
+
+def _moved(core: Core, context: Context, pair: Pair, *, is_followed: bool) -> None:
+    """Asks both pairs, and uses the other one where the data plane does so already."""
+    if context.path is not Path.FOLLOWING:
+        if not is_followed and core.now_ns < context.follow_again_ns:
+            return
+        context.follow_again_ns = core.now_ns + FOLLOW_AGAIN
+        if context.path is Path.SEARCHING:
+            _probe_first(core, context, pair)
+            return
+        _begin(core, context, pair)
+    one = context.search
+    may_move = is_followed and core.now_ns >= context.follow_ns
+    if may_move and one is not None and one.followed == pair and not context.is_moved:
+        core.switch(context, pair, one.why, one.packet)
+
+
+def _probe_first(core: Core, context: Context, pair: Pair) -> None:
+    """Where no pair is known to work, the one that data comes from is the most promising."""
+    assert context.search is not None
+    send_probe(core, context, context.search, pair, context.search.packet)
+    want(core, context, context.search)
+
+
+def _begin(core: Core, context: Context, pair: Pair) -> None:
+    """Asks both pairs, by probes of its own: answers to older ones say nothing of now."""
+    before = context.search
+    core.turn(context, Path.FOLLOWING, Cue.SOURCE)
+    one = Search("the peer's source moved", core.now_ns, b"", 0, False)
+    if before is not None:
+        one.packet, one.told_by_peer = before.packet, before.told_by_peer
+    context.search = one
+    one.left, one.followed = context.pair, pair
+    for _ in range(FOLLOW_ASKS):
+        send_probe(core, context, one, context.pair)
+        send_probe(core, context, one, pair)
+    one.asks = FOLLOW_ASKS
+    waits = [context.expected, context.history_of(pair)]
+    waits_ns = [history.verdict_wait_ns for history in waits if history.round_trip_ns]
+    one.ask_at_ns = core.now_ns + max(waits_ns, default=SILENCE_UNMEASURED)
+    arm(core, context, one)
+
+
+def acknowledged(core: Core, context: Context, nonce: int, *, by: Pair | None = None) -> None:
+    """The peer has heard a UR of ours; see ``searching.acknowledged``."""
+    one = context.search
+    asked = one.probes.get(nonce) if one is not None and context.path is Path.FOLLOWING else None
+    if one is None or asked is None:
+        searching.acknowledged(core, context, nonce, by=by)
+        return
+    if by is None:
+        del one.probes[nonce]
+        context.measure(asked.pair, core.now_ns - asked.sent_ns)
+    if asked.pair == one.followed:
+        one.found, one.found_by = asked.pair, by
+    elif asked.pair == one.left:
+        _revert(core, context, one)
+        end(core, context, Cue.THIS_ANSWERS)
+        context.searched_ns = 0
+        _learn_source(context, one)
+        core.install(context)
+
+
+def on_probe_timer(core: Core, context: Context) -> None:
+    """The time to answer is over; see ``searching.on_probe_timer`` for all else."""
+    one = context.search
+    if one is None or context.path is not Path.FOLLOWING:
+        searching.on_probe_timer(core, context)
+    elif one.found is not None:
+        _keep(core, context, one)
+    else:
+        _revert(core, context, one)
+        core.turn(context, Path.DOUBTING, Cue.TIME)
+        one.batch_at_ns = core.now_ns
+        ask_on(core, context, one)
+        searching.on_probe_timer(core, context)
+
+
+def _keep(core: Core, context: Context, one: Search) -> None:
+    """The pair that data comes by answers, and the one before does not."""
+    assert one.followed is not None
+    end(core, context, Cue.OTHER_ANSWERS)
+    context.searched_ns = context.follow_again_ns = 0
+    context.follow_ns = core.now_ns + FOLLOW_INTERVAL
+    if one.followed[0] in context.own_set and context.is_verified(one.followed[1]):
+        core.switch(context, one.followed, one.why, one.packet)
+    core.install(context)
+    confirm(core, context, one.found_by)
+
+
+def _revert(core: Core, context: Context, one: Search) -> None:
+    """Sends by the pair before again, if data has moved Lp(peer); it moves nothing for a while."""
+    if not context.is_moved or one.left is None:
+        return
+    context.follow_ns = core.now_ns + FOLLOW_REST
+    if one.left[0] in context.own_set and context.is_verified(one.left[1]):
+        core.switch(context, one.left, "the peer's source proved nothing", one.packet)
+
+
+def _learn_source(context: Context, one: Search) -> None:
+    """Both may be right: the peer sends from elsewhere, as its own messages have proven."""
+    assert one.followed is not None
+    source = one.followed[1]
+    if any(
+        history.heard_ns >= one.started_ns
+        for pair, history in context.history.items()
+        if pair[1] == source
+    ):
+        context.peer_source = source

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""The programs let Lp(peer) follow the source of the data of the peer, as the flow says [D41]."""
+
+import time
+from dataclasses import replace
+
+from noid.constants import GAP_MAX, NEVER, SECOND
+from noid.flows.clock import FlowClock
+from noid.locators import Locator
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.carried import TABLES
+from tests.planes.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of, programs
+
+__all__ = ["programs"]
+
+
+def entries(programs: libbpf.Programs) -> tuple[bytes, bytes]:
+    """What the kernel has of the flow: the outbound entry and the inbound one."""
+    both = []
+    for name, key in (
+        ("outbound", layout.aids_key(SENDING)),
+        ("inbound", layout.label_key(SENDING.local_label)),
+    ):
+        entry = libbpf.Table(programs.maps[name], *TABLES[name]).find(key)
+        assert entry is not None
+        both.append(entry)
+    return both[0], both[1]
+
+
+def after_data_from(programs: libbpf.Programs, source: Locator) -> tuple[Locator, FlowClock]:
+    """Lp(peer), and the times, after a packet from a locator of the peer's."""
+    packet = packet_of(source, LOCAL[2], 224, SENDING.local_label)
+    programs.try_out("host_ingress", ETHERNET + packet)
+    outbound, inbound = entries(programs)
+    return layout.peer_locator_of(outbound), layout.clock_of(outbound, inbound)
+
+
+def test_data_moves_the_peer_only_after_a_silence_of_the_locator_in_use(
+    programs: libbpf.Programs,
+) -> None:
+    now_ns = time.monotonic_ns()
+    flow = replace(SENDING, silence_ns=3600 * SECOND)
+    for gap_ns, silent_ns, expected in (
+        (SECOND, SECOND, PEER[1]),
+        (SECOND, 3 * SECOND, PEER[5]),
+        (0, SECOND, PEER[5]),
+    ):
+        install(programs, flow, FlowClock(heard_ns=now_ns - silent_ns, gap_ns=gap_ns))
+        assert after_data_from(programs, PEER[5])[0] == expected
+    brief = replace(flow, silence_ns=SECOND)
+    install(programs, brief, FlowClock(heard_ns=now_ns - 2 * SECOND, gap_ns=GAP_MAX))
+    assert after_data_from(programs, PEER[5])[0] == PEER[5], "T is long enough"
+
+
+def test_data_moves_the_peer_to_verified_locators_alone_and_once_a_second(
+    programs: libbpf.Programs,
+) -> None:
+    install(programs, SENDING, FlowClock())
+    assert after_data_from(programs, PEER[3])[0] == PEER[1], "not verified"
+    assert after_data_from(programs, PEER[5])[0] == PEER[5]
+    assert after_data_from(programs, PEER[0])[0] == PEER[5], "within a second"
+
+
+def test_only_data_from_the_locator_in_use_counts_as_heard(programs: libbpf.Programs) -> None:
+    usual = replace(SENDING, follow_ns=NEVER)
+    install(programs, usual, FlowClock())
+    peer, clock = after_data_from(programs, PEER[5])
+    assert (peer, clock.heard_ns) == (PEER[1], 0)
+    assert clock.received_ns
+    assert after_data_from(programs, PEER[1])[1].heard_ns
+
+
+def test_data_from_where_the_peer_is_known_to_send_counts_as_heard_and_moves_nothing(
+    programs: libbpf.Programs,
+) -> None:
+    install(programs, replace(SENDING, peer_source=PEER[5]), FlowClock())
+    peer, clock = after_data_from(programs, PEER[5])
+    assert peer == PEER[1]
+    assert clock.heard_ns
+    assert not clock.moved_ns
+    peer, clock = after_data_from(programs, PEER[1])
+    assert peer == PEER[1]
+    assert not clock.moved_ns, "it sends from Lp(peer)"
