@@ -11,6 +11,7 @@
 #   make mutation  says which changes of wire/ and engine/ no test would notice; an hour, docs/mutation.md
 #   make wheel   builds the wheel for this kind of machine into dist/
 #   make deb     builds the package for Debian 12 and 13 into dist/
+#   make docs    builds the documentation site into build/site/, its links checked
 #   make clean   removes the virtual environment and what the tools left
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ READY := $(VENV)/.ready
 COUNT ?= 100000
 SEED ?= 1
 
-.PHONY: demo test check help lint fuzz differential mutation wheel deb clean debian
+.PHONY: demo test check help lint fuzz differential mutation wheel deb docs clean debian
 
 demo: debian $(READY)
 	$(BIN)/noid lab demo
@@ -60,6 +61,10 @@ wheel: $(READY)
 
 deb: debian $(READY)
 	$(BIN)/python scripts/make-deb dist
+
+docs: $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The lab runs real servers and programs; the tests watch them with real tools.
 debian:

@@ -121,13 +121,21 @@ class PlaneSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
 
 
 class ControlSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """``[control]``: the socket of ``noid status`` and its like."""
+    """``[control]``: the control socket.
+
+    Attributes:
+        socket: path of the socket of ``noid status`` and its like.
+    """
 
     socket: str = str(DEFAULT_SOCKET)
 
 
 class StateSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """``[state]``: stable storage [draft §7.14, D35]."""
+    """``[state]``: stable storage [draft §7.14, D35].
+
+    Attributes:
+        directory: where the identity of the host and its contexts are kept.
+    """
 
     directory: str = str(DEFAULT_STATE_DIRECTORY)
 
@@ -153,7 +161,14 @@ class MetricsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw
 
 
 class CodepointsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """``[codepoints]``: numbers that are not IANA's yet; both ends must agree [D1, D2, D3]."""
+    """``[codepoints]``: numbers that are not IANA's yet; both ends must agree [D1, D2, D3].
+
+    Attributes:
+        icmpv6_type: type of control messages.
+        rewritable_first: first of eight next headers of packets with a rewritable source.
+        fixed_first: first of eight next headers of packets with a fixed source.
+        m6_rrtype: number of the DNS record that says that a host speaks M6.
+    """
 
     icmpv6_type: Annotated[int, msgspec.Meta(ge=128, le=255)] = 200
     rewritable_first: int = 224
