@@ -477,6 +477,8 @@ class Core:
         context.local_locator, context.peer_locator = pair
         context.peer_source = None
         self.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))
+        if context.update is not None:  # what went over the old pair may be lost
+            self.bring_forward(context, Timer.RETRANSMIT, self.now_ns)
         self.install(context)
         self.repeat(context, packet)
 
