@@ -93,8 +93,23 @@ class BorderLab:
             assert self.lab.run(f"isp{number}", ["ip", "-6", *words]).returncode == 0
             self.wait_leaves_by("isp1", "isp2")
 
-    def sysctl(self, node: str, setting: str) -> None:
-        assert self.lab.run(node, ["sysctl", "-w", setting]).returncode == 0
+    @contextlib.contextmanager
+    def moved(self) -> Iterator[str]:
+        """What a sends leaves by the provider that is not that of its source, whose name this is.
+
+        The host may have changed its source itself, in an earlier failure.
+        """
+        (context, *_) = self.lab.contexts("a")
+        name = "isp2" if context["local_locator"] == FIRST else "isp1"
+        ask(self.socket, f"use {name}")
+        try:
+            yield name
+        finally:
+            ask(self.socket, "use auto")
+
+    def set_switch(self, node: str, name: str) -> None:
+        command = f"echo 1 > /proc/sys/net/{name}"
+        assert self.lab.run(node, ["sh", "-c", command]).returncode == 0
 
     def snmp(self, name: str) -> int:
         """A counter of the router's kernel."""
@@ -114,7 +129,7 @@ def site(lab_machine: None) -> Iterator[BorderLab]:
         made = BorderLab(lab)
         for number in (1, 2):
             # Or a line that was dead would have lost its addresses with its carrier.
-            made.sysctl(f"isp{number}", "net.ipv6.conf.custa.keep_addr_on_down=1")
+            made.set_switch(f"isp{number}", "ipv6/conf/custa/keep_addr_on_down")
         made.start()
         establish_context(lab)
         yield made
@@ -137,15 +152,14 @@ def test_a_connection_goes_on_when_its_uplink_loses_the_carrier(site: BorderLab)
 def test_the_operator_moves_what_may_be_rewritten_and_back(site: BorderLab) -> None:
     with tcp(site.lab, "a") as conversation:
         conversation.echoes()
-        said = json.loads(site.run("use", "isp2", "--json", "--socket", str(site.socket)))
-        assert said["use"] == "isp2"
-        assert site.leaves_by() == ["isp2", "isp2"]
-        before = site.count(BorderCounter.PACKETS_REWRITTEN)
-        conversation.echoes()
-        assert site.count(BorderCounter.PACKETS_REWRITTEN) > before
-        plain = site.lab.run("a", ["ping", "-c1", "-W5", "-I", FIRST, "2001:db8:c::53"])
-        assert plain.returncode == 0, "plain packets keep their uplink"
-        assert "isp1" in site.run("use", "auto", "--socket", str(site.socket))
+        with site.moved() as name:
+            assert site.leaves_by() == [name, name]
+            before = site.count(BorderCounter.PACKETS_REWRITTEN)
+            conversation.echoes()
+            assert site.count(BorderCounter.PACKETS_REWRITTEN) > before
+            for source in (FIRST, SECOND):
+                plain = site.lab.run("a", ["ping", "-c1", "-W5", "-I", source, "2001:db8:c::53"])
+                assert plain.returncode == 0, "plain packets keep their uplink"
         assert site.leaves_by() == ["isp1", "isp2"]
         conversation.echoes()
 
@@ -170,13 +184,12 @@ def test_a_sender_of_plain_packets_hears_of_a_dead_uplink(site: BorderLab) -> No
 def test_bulk_data_is_rewritten_with_and_without_super_packets(site: BorderLab, on: bool) -> None:
     lab = site.lab
     lab.set_features("a", ["tx-tcp6-segmentation"], on=on)
-    ask(site.socket, "use isp2")
-    before = site.count(BorderCounter.PACKETS_REWRITTEN)
     try:
-        sent = lab.run("a", ["iperf3", "-c", PEER, "-B", FIRST, "-n", "20M", "-J"])
+        with site.moved():
+            before = site.count(BorderCounter.PACKETS_REWRITTEN)
+            sent = lab.run("a", ["iperf3", "-c", PEER, "-B", FIRST, "-n", "20M", "-J"])
     finally:
         lab.set_features("a", ["tx-tcp6-segmentation"], on=True)
-        ask(site.socket, "use auto")
     assert json.loads(sent.stdout)["end"]["sum_received"]["bytes"] > 16 << 20
     # A super-packet has 64 KiB at most; without them, each packet has a segment.
     octets_each = 65536 if on else 1500
@@ -241,23 +254,21 @@ def test_other_prefixes_are_taken_without_a_restart(site: BorderLab) -> None:
 
 
 def test_rewriting_goes_on_without_the_daemon_and_the_next_takes_over(site: BorderLab) -> None:
-    with tcp(site.lab, "a") as conversation:
-        site.run("use", "isp2", "--socket", str(site.socket))
+    with tcp(site.lab, "a") as conversation, site.moved() as name:
         conversation.echoes()
         site.process.popen.send_signal(signal.SIGKILL)
         site.process.popen.wait()
-        # No packet can leave by isp1: whatever comes back has been rewritten.
-        site.lab.run("isp1", ["nft", "add table ip6 cut; add chain ip6 cut c { type filter hook "
-                              "prerouting priority 0; policy accept; iif custa meta l4proto "
-                              "224-231 drop; }"])  # fmt: skip
+        # No packet can leave by the provider of its source: what comes back has been rewritten.
+        (source,) = {"isp1", "isp2"} - {name}
+        hook = "type filter hook prerouting priority 0; policy accept;"
+        rule = "iif custa meta l4proto 224-231 drop"
+        site.lab.run(source, ["nft", f"table ip6 cut {{ chain c {{ {hook} {rule}; }}; }}"])
         for _ in range(5):
             conversation.echoes()
         site.start()
-        assert site.leaves_by() == ["isp2", "isp2"], "the operator's choice is kept"
+        assert site.leaves_by() == [name, name], "the operator's choice is kept"
         conversation.echoes()
-        site.lab.run("isp1", ["nft", "delete", "table", "ip6", "cut"])
-        site.run("use", "auto", "--socket", str(site.socket))
-        conversation.echoes()
+        site.lab.run(source, ["nft", "delete", "table", "ip6", "cut"])
 
 
 def test_what_others_remove_is_restored(site: BorderLab) -> None:
@@ -277,6 +288,8 @@ def test_what_others_remove_is_restored(site: BorderLab) -> None:
 def test_commands_say_what_to_do(site: BorderLab, tmp_path: Path) -> None:
     said = site.run("status", "--socket", str(site.socket))
     assert "provider isp1 on up1 by 2001:db8:1:fa::1: works" in said
+    used = site.run("use", "auto", "--json", "--socket", str(site.socket))
+    assert json.loads(used)["use"] == "auto"
     unknown = site.lab.run(BORDER, [*NOID, "use", "isp3", "--socket", str(site.socket)])
     assert unknown.returncode == 1
     assert "there are isp1, isp2" in unknown.stderr
