@@ -376,7 +376,8 @@ class Laws:
             exchange = context.exchange if context is not None else None
             if other in core.peers or context is not None:
                 limit_ns = max(limit_ns, SETUP_NS)
-            if self.may_be_unable or core.is_unable(other):
+            # What is looked up in the background may be taken for a plain host for 10 min [D34].
+            if self.may_be_unable or core.is_unable(other) or node.attentive:
                 limit_ns = max(limit_ns, UNABLE_NS)
             if exchange is not None:
                 begun_ns = max(begun_ns, exchange.started_ns)
