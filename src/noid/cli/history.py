@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from noid.cli.inspect import print_columns
 from noid.cli.output import say
-from noid.cli.paths import clock, loss, reason_text, round_trip
+from noid.cli.paths import clock, loss, round_trip
 from noid.cli.places import add_socket
 from noid.cli.table import SUMMARIES
 from noid.control.channel import ask
+from noid.control.uplinks import reason_text
 from noid.text import duration, json_line, printable
 
 SHOWN: Final = 50

@@ -12,7 +12,7 @@ from noid.cli.output import say
 from noid.cli.places import add_socket
 from noid.cli.table import SUMMARIES
 from noid.control.channel import ask
-from noid.control.uplinks import TEXTS, Reason
+from noid.control.uplinks import reason_text
 from noid.text import duration, json_line, printable
 
 COLUMNS: Final = (
@@ -76,14 +76,6 @@ def reason(uplink: Mapping[str, Any]) -> str:
     """Why an uplink is not up, and what is said of it besides, for people."""
     marks = [one for one in ("deprecated", "backup") if uplink[one]]
     return ", ".join(filter(None, [reason_text(uplink["reason"]), *marks])) or "-"
-
-
-def reason_text(identifier: str) -> str:
-    """A reason for people; that of a newer daemon as it is."""
-    try:
-        return TEXTS[Reason(identifier)]
-    except ValueError:
-        return identifier
 
 
 def clock(at_s: float, now_s: float) -> str:

@@ -34,6 +34,9 @@ MODULES: Final[dict[str, dict[str, str]]] = {
     "top": {
         "top": "the uplinks of this host, live",
     },
+    "web": {
+        "web": "a page that shows uplinks, contexts and failovers, live",
+    },
     "names": {
         "zone": "the records this host needs in the DNS, in zone-file form",
         "lookup": "how the shim verifies a peer, step by step",

@@ -234,7 +234,7 @@ def ask(
         return next(lines)
 
 
-def ask_rows(path: Path, command: str, *, timeout_s: float = TIMEOUT_S) -> Iterator[Row]:
+def ask_rows(path: Path, command: str, *, timeout_s: float = TIMEOUT_S) -> Generator[Row]:
     """The rows with which a running daemon answers a command, as they come.
 
     Raises:
@@ -323,7 +323,9 @@ def _connection(path: Path, timeout_s: float | None) -> Iterator[tuple[Any, sock
             connection.connect(str(path))
         except PermissionError:
             raise PlatformError(
-                f"control socket {path}", errno.EACCES, "permission denied; run as root"
+                f"control socket {path}",
+                errno.EACCES,
+                "permission denied; run as the user of the daemon, or as root",
             ) from None
         except OSError as error:
             raise PlatformError(

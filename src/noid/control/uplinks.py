@@ -375,6 +375,14 @@ def _why_gone(sighting: Sighting | None) -> Reason:
     return Reason.NO_ADDRESS if sighting.carries else Reason.NO_CARRIER
 
 
+def reason_text(identifier: str) -> str:
+    """A reason for people; that of a newer daemon as it is."""
+    try:
+        return TEXTS[Reason(identifier)]
+    except ValueError:
+        return identifier
+
+
 def switch_report(switch: Switch) -> dict[str, Any]:
     """A switch as JSON has it."""
     return {

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+// Shows each snapshot of the stream. Texts are set as textContent alone, never as markup.
+"use strict";
+
+const STALE_MS = 5000;
+const AGAIN_MS = 2000;
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+
+const place = (id) => document.getElementById(id);
+let heardMs = 0;
+
+function element(tag, text, kind) {
+  const one = document.createElement(tag);
+  one.textContent = text;
+  if (kind) one.className = kind;
+  return one;
+}
+
+function filled(tag, kind, children) {
+  const one = element(tag, "", kind);
+  one.append(...children);
+  return one;
+}
+
+function duration(seconds) {
+  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
+  let left = Math.round(seconds);
+  const parts = [];
+  for (const [unit, size] of UNITS) {
+    const count = Math.floor(left / size);
+    left -= count * size;
+    if (count || parts.length) parts.push(count ? `${count} ${unit}` : "");
+    if (parts.length === 2) break;
+  }
+  return parts.filter(Boolean).join(" ");
+}
+
+function clock(atS, nowS) {
+  const at = new Date(atS * 1000);
+  const isToday = at.toDateString() === new Date(nowS * 1000).toDateString();
+  const time = at.toLocaleTimeString(undefined, { hour12: false });
+  return isToday ? time : `${at.toLocaleDateString()} ${time}`;
+}
+
+function octets(count) {
+  let value = count;
+  for (const unit of ["B", "kB", "MB", "GB", "TB"]) {
+    if (value < 1000) return `${value.toFixed(unit === "B" ? 0 : 1)} ${unit}`;
+    value /= 1000;
+  }
+  return `${value.toFixed(1)} PB`;
+}
+
+function pair(local, peer) {
+  return `${local} → ${peer}`;
+}
+
+function uplinkCard(one, nowS) {
+  const marks = ["deprecated", "backup"].filter((mark) => one[mark]);
+  const facts = [
+    ["since", `${clock(one.since, nowS)} (${duration(nowS - one.since)})`],
+    ["round trip", one.round_trip_us === null ? "–" : `${(one.round_trip_us / 1000).toFixed(1)} ms`],
+    ["loss", one.loss === null ? "–" : `${(100 * one.loss).toFixed(0)} %`],
+    ["contexts", String(one.contexts)],
+    ["received", octets(one.received_octets)],
+    ["sent", octets(one.sent_octets)],
+    ["locators", one.locators.join(", ") || "–"],
+  ];
+  const list = filled("dl", "", facts.flatMap(([name, text]) => [element("dt", name), element("dd", text)]));
+  const head = filled("h3", "", [element("span", one.uplink), element("strong", one.state, "state")]);
+  const why = element("p", [one.reason_text, ...marks].filter(Boolean).join(", "), "why");
+  const card = filled("li", `uplink ${STATES.has(one.state) ? one.state : ""}`, [head, why, list]);
+  card.dataset.uplink = one.uplink;
+  card.dataset.state = one.state;
+  return card;
+}
+
+const STATES = new Set(["up", "degraded", "down"]);
+
+function eventText(one) {
+  switch (one.event) {
+    case "uplink_changed": {
+      const why = one.reason_text ? `: ${one.reason_text}` : "";
+      return [`${one.uplink} is ${one.new}`, `${one.old} for ${duration(one.lasted_s)}${why}`, one.new];
+    }
+    case "switched": {
+      const from = pair(one.old_local_locator, one.old_peer_locator);
+      const to = pair(one.new_local_locator, one.new_peer_locator);
+      return [`switch with ${one.peer_aid}`, `from ${from} to ${to}: ${one.why}`, "switch"];
+    }
+    default:
+      return [`${one.switches ?? 0} more switches`, "", "switch"];
+  }
+}
+
+function eventItem(one, nowS) {
+  const [title, text, kind] = eventText(one);
+  const known = STATES.has(kind) ? kind : "switch";
+  return filled("li", known, [
+    element("time", clock(one.at, nowS)),
+    filled("div", "", [element("strong", title), element("p", text)]),
+  ]);
+}
+
+function contextRow(one) {
+  const name = one.peer_name ? `${one.peer_name} (${one.peer_aid})` : one.peer_aid;
+  const cells = [name, one.state, one.local_locator, one.peer_locator];
+  return filled("tr", "", cells.map((text) => element("td", text ?? "–")));
+}
+
+function show(facts) {
+  const trouble = facts.trouble ?? "";
+  place("trouble").textContent = trouble;
+  place("trouble").hidden = !trouble;
+  document.body.classList.toggle("stale", Boolean(trouble));
+  if (trouble) return;
+  place("host").textContent = facts.host;
+  document.title = `noid ${facts.host}`.trim();
+  place("uplinks").replaceChildren(...facts.uplinks.map((one) => uplinkCard(one, facts.now)));
+  place("events").replaceChildren(...facts.events.map((one) => eventItem(one, facts.now)));
+  if (!facts.events.length) place("events").append(element("li", "nothing has happened yet", "none"));
+  place("contexts").replaceChildren(...facts.contexts.map(contextRow));
+  const shown = facts.contexts.length;
+  const isPart = shown < facts.contexts_count;
+  place("count").textContent = isPart ? `${facts.contexts_count}, ${shown} shown` : String(shown);
+}
+
+function connection(text) {
+  if (place("connection").textContent !== text) place("connection").textContent = text;
+  place("connection").className = text === "live" ? "live" : "";
+  if (text !== "live") document.body.classList.add("stale");
+}
+
+function connect() {
+  const stream = new EventSource("events");
+  stream.onmessage = (message) => {
+    heardMs = performance.now();
+    connection("live");
+    show(JSON.parse(message.data));
+  };
+  stream.onerror = () => {
+    connection("no connection to noid web");
+    if (stream.readyState === EventSource.CLOSED) setTimeout(connect, AGAIN_MS);
+  };
+}
+
+setInterval(() => {
+  if (heardMs && performance.now() - heardMs > STALE_MS) connection("no news from noid web");
+}, STALE_MS / 5);
+connect();
