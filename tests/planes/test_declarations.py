@@ -15,7 +15,7 @@ from noid.counters import KERNEL_COUNTERS, BorderCounter
 from noid.planes import bpf, uplink
 from noid.planes.bpf import border_tables, layout
 from noid.shares import policy
-from noid.wire import icmpv6, ipv6, slots
+from noid.wire import control, icmpv6, ipv6, options, slots
 
 PROGRAMS = Path(bpf.__path__[0]) / "programs"
 ENUMERATOR = re.compile(r"^\s*([A-Z]\w+)\s*(?:=\s*(.+))?$")
@@ -49,6 +49,11 @@ SAME: dict[str, int] = {
     "SHARES": policy.SHARES,
     "UNKNOWN_LABELS_PER_SECOND": policy.UNKNOWN.limit,
     "CONTROLS_PER_SECOND": policy.CONTROL.limit,
+    "NAMED_PER_SECOND": policy.NAMED.each,
+    "NAMING_AT": control.SENDER_AT,
+    "NAMING_OCTETS": control.NAMING.size - control.SENDER_AT,
+    "CONTEXT_OPTION": options.OptionType.CONTEXT | options.CRITICAL,
+    "CONTEXT_OCTETS": options.CONTEXT.octets,
     "SECOND": constants.SECOND,
     "FOLLOW_INTERVAL": constants.FOLLOW_INTERVAL,
     "FOLLOW_SILENCE_MIN": constants.FOLLOW_SILENCE_MIN,
@@ -75,6 +80,7 @@ SAME: dict[str, int] = {
 }
 KERNEL_ALONE = {
     *("REPORTS_OCTETS", "SET_UPS_OCTETS", "USERS_MAX", "STRANGERS_MAX", "ACTIVITIES_MAX"),
+    *("NAMED_MAX", "WHOLE"),
     *("REPORTS_PER_SECOND", "REPORT_HEAD_OCTETS", "OPTIONS_PER_SECOND", "STRANGERS_PER_SECOND"),
     *("LINK_TICKS", "PLAIN_INTERVAL", "STRANGER_INTERVAL", "ACK_DELAY", "NEVER"),
     *("GLOBAL_UNICAST", "TCP_SYN_FIN", "NO_SLOT"),
