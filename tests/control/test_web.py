@@ -35,7 +35,7 @@ CONTEXT = {
     "local_locator": "2001:db8:2::a",
     "peer_locator": "2001:db8:2::b",
 }
-CONTEXTS = 450
+CONTEXTS = 100_000
 HOST = b"Host: localhost:9470\r\n"
 
 
@@ -50,13 +50,16 @@ class Daemon:
             "paths": self.paths,
             "contexts": self.contexts,
         }
+        self.rows = 0
         self.control = ControlServer(path, commands, {"history": self.history})
 
     def paths(self) -> dict[str, Any]:
         return {"now": 110.0, "uplinks": [uplink_report(self.uplinks.by_name["up1"], {}, {})]}
 
     def contexts(self) -> Iterator[dict[str, Any]]:
-        return ({**CONTEXT} for _ in range(CONTEXTS))
+        for _ in range(CONTEXTS):
+            self.rows += 1
+            yield {**CONTEXT}
 
     async def history(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"now": 110.0, "events": [change_event(CHANGE)] * request["count"]}
@@ -195,6 +198,7 @@ def test_a_stream_shows_bounded_clean_facts_and_each_change_at_once(tmp_path: Pa
         assert facts["host"] == "a.example"
         assert facts["contexts_count"] == CONTEXTS
         assert len(facts["contexts"]) == watch.CONTEXTS_SHOWN_MAX
+        assert daemon.rows < CONTEXTS / 10  # the rest is not even made
         assert len(facts["events"]) == watch.EVENTS_SHOWN_MAX
         assert facts["contexts"][0]["peer_name"] == r"<b>\u202e.example"
         daemon.uplinks.lose("up1", is_up=True, now_s=100.0)
@@ -244,6 +248,12 @@ def test_a_daemon_that_stops_and_starts_again_is_shown(
         stream[1].close()
 
     play(tmp_path, scene)
+
+
+def test_a_daemon_that_answers_slowly_is_asked_seldom() -> None:
+    assert watch.rest_s(0.001) == watch.REFRESH_MIN_S
+    assert watch.rest_s(0.2) == 0.2 * watch.REST
+    assert watch.rest_s(60.0) == watch.REST_MAX_S
 
 
 def test_a_daemon_whose_answers_are_others_is_shown_as_trouble(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from tests.browser import browsing
 from tests.lab.conversations import establish_context, restart_daemons, tcp
+from tests.lab.privilege import NOBODY
 
 FIGURES = os.environ.get("NOID_FIGURES")
 """Where screenshots are written, if the environment says it."""
+NOBODY_ID = 65534
 LOOKS = {
     "web-light": (1100, 760, "light"),
     "web-dark": (1100, 760, "dark"),
@@ -23,11 +25,18 @@ LOOKS = {
 }
 
 
+def command(lab: Lab) -> list[str]:
+    """``noid web``, run as nobody."""
+    socket = str(lab.control_socket("a"))
+    noid = (sys.executable, "-m", "noid", "web", "--listen", "127.0.0.1:0")
+    return [*NOBODY, *noid, "--socket", socket]
+
+
 @contextlib.contextmanager
 def page_of(lab: Lab) -> Iterator[str]:
-    """``noid web`` for the daemon on a; the address of its page."""
-    socket = str(lab.control_socket("a"))
-    words = [sys.executable, "-m", "noid", "web", "--listen", "127.0.0.1:0", "--socket", socket]
+    """``noid web``, without privileges, for the daemon on a; the address of its page."""
+    os.chown(lab.control_socket("a"), NOBODY_ID, NOBODY_ID)  # as if the daemon were its user's
+    words = command(lab)
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -39,6 +48,14 @@ def page_of(lab: Lab) -> Iterator[str]:
             process.terminate()
             assert process.wait(20) == 0
             assert process.stderr.read() == ""
+
+
+def test_who_may_not_open_the_socket_is_refused(kernel_lab: Lab) -> None:
+    restart_daemons(kernel_lab)
+    done = subprocess.run(command(kernel_lab), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "run as the user of the daemon, or as root" in done.stderr
 
 
 def test_a_provider_that_is_cut_is_down_in_a_browser(kernel_lab: Lab) -> None:

@@ -7,6 +7,7 @@ The daemon is asked while at least one page is open, and then by one task, howev
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,10 @@ REFRESH_S: Final = 1.0
 """Between two snapshots when nothing happens."""
 REFRESH_MIN_S: Final = 0.1
 """Between two snapshots, whatever happens."""
+REST: Final = 4
+"""A snapshot that took long is followed by a rest so many times as long: the daemon has more to do
+when much happens, and with many contexts."""
+REST_MAX_S: Final = 5.0
 AGAIN_S: Final = 1.0
 """After which the daemon's events are asked for again, when they have ended."""
 CONTEXTS_SHOWN_MAX: Final = 50
@@ -72,10 +77,11 @@ class Watch:
     async def _refresh(self) -> None:
         while True:
             self.news.clear()
+            began_s = time.monotonic()
             self.latest = await asyncio.to_thread(snapshot, self.socket)
             before, self.changed = self.changed, asyncio.Event()
             before.set()
-            await asyncio.sleep(REFRESH_MIN_S)
+            await asyncio.sleep(rest_s(time.monotonic() - began_s))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_S - REFRESH_MIN_S):
                     await self.news.wait()
@@ -97,6 +103,11 @@ class Watch:
                     self.news.set()
         finally:
             writer.close()
+
+
+def rest_s(took_s: float) -> float:
+    """How long the daemon is not asked after a snapshot that took so long."""
+    return min(max(REFRESH_MIN_S, REST * took_s), REST_MAX_S)
 
 
 def snapshot(socket: Path) -> bytes:
