@@ -37,6 +37,9 @@ MODULES: Final[dict[str, dict[str, str]]] = {
     "web": {
         "web": "a page that shows uplinks, contexts and failovers, live",
     },
+    "capture": {
+        "capture": "what the uplinks carry of one context, as a pcapng file",
+    },
     "names": {
         "zone": "the records this host needs in the DNS, in zone-file form",
         "lookup": "how the shim verifies a peer, step by step",

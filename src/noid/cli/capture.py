@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""``noid capture``: what the uplinks carry of one context, as a file for Wireshark."""
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any, Final
+
+from noid.cli.output import say
+from noid.cli.places import add_socket
+from noid.cli.table import SUMMARIES
+from noid.constants import Codepoints
+from noid.control.channel import ask, ask_rows
+from noid.errors import PlatformError, Unsupported, UsageError
+
+PROGRAM: Final = "dumpcap"
+SERVER_PATH: Final = "/usr/sbin:/sbin"
+ICMPV6_AT, SENDER_AT, RECEIVER_AT = 40, 56, 72
+"""Where type, sender's AID and receiver's AID of a control message begin in its packet."""
+UC_CODE: Final = 7
+LABEL_MASK: Final = 0x000FFFFF
+EXAMPLES_MAX: Final = 3
+DESCRIPTION: Final = """\
+Captures on every uplink the packets of one context: data by its flow labels, plain packets between
+its AIDs, and control messages. Ends with Ctrl-C. The file is pcapng; contrib/wireshark/noid.lua
+shows what is in it. Needs dumpcap (Debian package tshark) and root."""
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``capture``."""
+    parser = commands.add_parser(
+        "capture",
+        help=SUMMARIES["capture"],
+        description=DESCRIPTION,
+        epilog="example:\n  noid capture b.example --output b.pcapng --duration 60",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("peer", metavar="PEER", help="name, address or flow label of the context")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("noid.pcapng"),
+        metavar="FILE",
+        help="default: noid.pcapng",
+    )
+    parser.add_argument(
+        "--duration", type=_positive, metavar="SECONDS", help="default: until Ctrl-C"
+    )
+    parser.add_argument("--packets", type=_positive, metavar="COUNT", help="no more than these")
+    add_socket(parser)
+    parser.set_defaults(handler=capture)
+
+
+def capture(arguments: argparse.Namespace) -> int:
+    """Captures until it is interrupted, or time or packets are over."""
+    program = shutil.which(PROGRAM, path=f"{os.environ.get('PATH', os.defpath)}:{SERVER_PATH}")
+    if program is None:
+        raise Unsupported(PROGRAM, "install the Debian package tshark")
+    context = find_context(list(ask_rows(arguments.socket, "contexts")), arguments.peer)
+    uplinks = sorted({one["interface"] for one in ask(arguments.socket, "paths")["uplinks"]})
+    if not uplinks:
+        raise PlatformError("capture", 0, "this host has no uplink; see: noid doctor")
+    words = [program, "-q", "-n", "-w", str(arguments.output), "-f", packet_filter(context)]
+    words += [word for uplink in uplinks for word in ("-i", uplink)]
+    words += [] if arguments.duration is None else ["-a", f"duration:{arguments.duration}"]
+    words += [] if arguments.packets is None else ["-c", str(arguments.packets)]
+    say(
+        f"capturing {context['local_aid']} and {context['peer_aid']} on {' '.join(uplinks)} "
+        f"to {arguments.output}; Ctrl-C ends it",
+        is_error=True,
+    )
+    sys.stderr.flush()
+    return _run(words)
+
+
+def _run(words: list[str]) -> int:
+    """Runs the program, which gets the same Ctrl-C and closes its file."""
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines: list[str] = []
+        while True:
+            try:
+                lines += process.stderr.read().splitlines()
+                break
+            except KeyboardInterrupt:
+                process.send_signal(signal.SIGINT)  # where the terminal has not done so
+        status = process.wait()
+    if status != 0:
+        reason = next((line for line in lines if not line.startswith("Capturing on")), "it failed")
+        raise PlatformError(PROGRAM, status, reason.removeprefix("dumpcap: "))
+    return 0
+
+
+def find_context(contexts: list[dict[str, Any]], wanted: str) -> dict[str, Any]:
+    """The context with a peer of that name or address, or with that flow label.
+
+    Raises:
+        UsageError: none has it, or several do.
+    """
+    name = wanted.rstrip(".").lower()
+    with contextlib.suppress(ValueError):
+        name = str(IPv6Address(name))
+    found = [one for one in contexts if name in _names_of(one)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(f"no context with {wanted}; noid contexts lists what there is")
+    labels = ", ".join(f"{one['local_label']:#x}" for one in found[:EXAMPLES_MAX])
+    raise UsageError(f"{len(found)} contexts with {wanted}; name one by its flow label: {labels}")
+
+
+def _names_of(context: dict[str, Any]) -> set[str]:
+    labels = (context["local_label"], context["peer_label"])
+    addresses = (context["peer_aid"], *context["lsl_peer"], *context["lsr_peer"])
+    return {
+        context["peer_name"].rstrip(".").lower(),
+        *addresses,
+        *map(hex, labels),
+        *map(str, labels),
+    }
+
+
+def packet_filter(context: dict[str, Any]) -> str:
+    """The packets of a context, in the language of pcap-filter(7)."""
+    local, peer = context["local_aid"], context["peer_aid"]
+    labels = [one for one in (context["local_label"], context["peer_label"]) if one]
+    parts = [f"(ip6[0:4] & {LABEL_MASK:#x} == {label})" for label in labels]
+    parts.append(f"(host {local} and host {peer})")
+    control = f"ip6[{ICMPV6_AT}] == {Codepoints().icmpv6_type}"
+    ends = " or ".join(
+        f"({_address_at(SENDER_AT, one)} and {_address_at(RECEIVER_AT, other)})"
+        for one, other in ((local, peer), (peer, local))
+    )
+    hosts = " or ".join(f"host {one}" for one in sorted({peer, *context["lsl_peer"]}))
+    parts.append(f"({control} and ({ends}))")
+    parts.append(f"({control} and ip6[{ICMPV6_AT + 1}] == {UC_CODE} and ({hosts}))")
+    return f"ip6 and ({' or '.join(parts)})"
+
+
+def _address_at(at: int, address: str) -> str:
+    octets = IPv6Address(address).packed
+    words = [int.from_bytes(octets[part : part + 4], "big") for part in range(0, 16, 4)]
+    return " and ".join(f"ip6[{at + 4 * n}:4] == {word:#x}" for n, word in enumerate(words))
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text[:9]) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
