@@ -25,6 +25,8 @@ from noid.control.uplinks import (
 from noid.control.web import server as web
 from noid.control.web import watch
 from noid.control.web.server import WebServer, is_ours, serve
+from noid.control.web.timeline import TOGETHER_S, grouped
+from noid.roles.reporting import SWITCHES_WRITTEN_MAX
 from tests.engine.network import A1
 
 CHANGE = Change(101.0, "up1", Health.UP, Health.DOWN, Reason.SILENT, 60.0)
@@ -248,6 +250,35 @@ def test_a_daemon_that_stops_and_starts_again_is_shown(
         stream[1].close()
 
     play(tmp_path, scene)
+
+
+def switch(at_s: float, *, peer: str = "b", why: str = "nothing heard") -> dict[str, Any]:
+    found = dict.fromkeys(("old_local_locator", "new_local_locator"), "a")
+    return {**found, "event": "switched", "at": at_s, "peer_aid": peer, "why": why}
+
+
+def test_many_switches_for_one_reason_are_one_line_and_do_not_hide_the_reason() -> None:
+    change = change_event(CHANGE)
+    many = [switch(110.0, peer=str(number)) for number in range(SWITCHES_WRITTEN_MAX)]
+    assert len(many) + 2 <= watch.EVENTS_ASKED
+    omitted = {"event": "omitted", "at": 110.0, "switches": 7}
+    switches, rest, reason = grouped([*many, omitted, change], watch.EVENTS_SHOWN_MAX)
+    assert (switches["event"], switches["count"]) == ("switches", SWITCHES_WRITTEN_MAX)
+    assert "peer_aid" not in switches
+    assert (rest, reason) == (omitted, change)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [switch(110.0)],
+        [switch(110.0), switch(110.0 - TOGETHER_S - 1)],
+        [switch(110.0), switch(110.0, why="a better pair")],
+        [change_event(CHANGE), change_event(CHANGE)],
+    ],
+)
+def test_other_events_keep_their_lines(events: list[dict[str, Any]]) -> None:
+    assert grouped(events, watch.EVENTS_SHOWN_MAX) == events
 
 
 def test_a_daemon_that_answers_slowly_is_asked_seldom() -> None:

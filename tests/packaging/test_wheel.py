@@ -18,6 +18,7 @@ import pytest
 
 from noid import __version__
 from noid.control.channel import answers
+from noid.control.web.server import FILES
 from noid.planes.bpf.pins import object_code
 from tests.dns.conftest import in_network_namespace, ip
 from tests.planes.keeping import UPLINKS, make_uplinks
@@ -80,6 +81,8 @@ def test_a_wheel_is_for_one_kind_of_machine_and_has_the_object(wheel: Path) -> N
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read("noid/planes/bpf/programs/host.bpf.o") == object_code()
         assert f"noid_m6-{__version__}.dist-info/licenses/LICENSE" in archive.namelist()
+        page = {f"noid/control/web/{name}" for name, _kind in FILES.values()}
+        assert page <= set(archive.namelist())
 
 
 @pytest.mark.slow

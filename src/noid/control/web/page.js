@@ -88,6 +88,10 @@ function eventText(one) {
       const to = pair(one.new_local_locator, one.new_peer_locator);
       return [`switch with ${one.peer_aid}`, `from ${from} to ${to}: ${one.why}`, "switch"];
     }
+    case "switches": {
+      const text = `from ${one.old_local_locator} to ${one.new_local_locator}: ${one.why}`;
+      return [`${one.count} switches`, text, "switch"];
+    }
     default:
       return [`${one.switches ?? 0} more switches`, "", "switch"];
   }

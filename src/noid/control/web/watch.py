@@ -16,6 +16,7 @@ import msgspec
 
 from noid.control.channel import ANSWER_OCTETS_MAX, ask, ask_rows
 from noid.control.uplinks import reason_text
+from noid.control.web.timeline import grouped
 from noid.errors import ShimError
 from noid.text import json_line, printable
 
@@ -31,6 +32,8 @@ AGAIN_S: Final = 1.0
 """After which the daemon's events are asked for again, when they have ended."""
 CONTEXTS_SHOWN_MAX: Final = 50
 EVENTS_SHOWN_MAX: Final = 50
+EVENTS_ASKED: Final = 600
+"""More than the daemon keeps of the switches for one reason, so that the reason is among them."""
 UPLINKS_SHOWN_MAX: Final = 64
 TEXT_MAX: Final = 300
 """Characters of one text in a snapshot; DNS names have at most 255."""
@@ -126,14 +129,14 @@ def snapshot(socket: Path) -> bytes:
 def _facts(socket: Path) -> dict[str, Any]:
     status = ask(socket, "status")
     paths = ask(socket, "paths")
-    history = ask(socket, "history", {"count": EVENTS_SHOWN_MAX})
+    history = ask(socket, "history", {"count": EVENTS_ASKED})
     with contextlib.closing(ask_rows(socket, "contexts")) as rows:
         contexts = list(itertools.islice(rows, CONTEXTS_SHOWN_MAX))
     return {
         "now": paths["now"],
         "host": status["name"],
         "uplinks": [_uplink(one) for one in paths["uplinks"][:UPLINKS_SHOWN_MAX]],
-        "events": [_explained(one) for one in history["events"]],
+        "events": [_explained(one) for one in grouped(history["events"], EVENTS_SHOWN_MAX)],
         "contexts_count": sum(status["contexts"].values()),
         "contexts": [{key: one.get(key) for key in CONTEXT_KEYS} for one in contexts],
     }
