@@ -14,12 +14,10 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
-
-from noid.lab.lab import Lab
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 LIMIT_S: Final = 300.0
 BUILD: Final = """
@@ -56,7 +54,17 @@ BOOKKEEPING: Final = re.compile(
 """What dpkg, man-db and the tools for users keep of what they did."""
 
 
-class Machine:
+class Nodes(Protocol):
+    """A lab, or another network with nodes."""
+
+    def command(self, node: str, arguments: Sequence[str]) -> list[str]:
+        """The command line that runs a command on a node."""
+
+
+Place = TypeVar("Place", bound=Nodes)
+
+
+class Machine(Generic[Place]):
     """The overlay.
 
     Args:
@@ -65,7 +73,7 @@ class Machine:
         place: a directory for the overlay.
     """
 
-    def __init__(self, lab: Lab, node: str, place: Path) -> None:
+    def __init__(self, lab: Place, node: str, place: Path) -> None:
         self.lab = lab
         self.place = place
         words = ["unshare", "--mount", "sh", "-ec", BUILD.format(place=place)]

@@ -61,7 +61,7 @@ def unpacked(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def machine(lab_machine: None, tmp_path: Path) -> Iterator[Machine]:
+def machine(lab_machine: None, tmp_path: Path) -> Iterator[Machine[Lab]]:
     """On node a of a lab whose other host runs noid."""
     with Lab.create(plane="bpf") as lab:
         lab.take_noid_down("a")
@@ -116,7 +116,7 @@ def test_a_library_in_c_is_there_for_every_python(unpacked: Path) -> None:
 
 
 def test_the_package_is_installed_started_upgraded_removed_and_purged(
-    machine: Machine, package: Path, tmp_path_factory: pytest.TempPathFactory
+    machine: Machine[Lab], package: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     before, rules = machine.changed(), machine.run("ip", "-6", "rule")
     machine.run("dpkg", "--install", str(package))
@@ -139,7 +139,7 @@ def test_the_package_is_installed_started_upgraded_removed_and_purged(
     assert machine.changed() == before
 
 
-def test_a_purge_leaves_no_file_behind(machine: Machine, package: Path) -> None:
+def test_a_purge_leaves_no_file_behind(machine: Machine[Lab], package: Path) -> None:
     before = machine.changed()
     machine.run("dpkg", "--install", str(package))
     assert machine.path("etc/noid.toml").exists()
@@ -148,7 +148,7 @@ def test_a_purge_leaves_no_file_behind(machine: Machine, package: Path) -> None:
 
 
 def upgrade_during_a_download(
-    machine: Machine,
+    machine: Machine[Lab],
     process: "subprocess.Popen[bytes]",
     package: Path,
     tmp_path_factory: pytest.TempPathFactory,

@@ -21,6 +21,8 @@ from noid.errors import PlatformError
 
 SUFFIX: Final = ".before-noid"
 """Of the file or symlink that is kept."""
+MOUNTS: Final = Path("/proc/self/mountinfo")
+MOUNT_POINT_FIELD: Final = 4
 HEADER: Final = "# Written by `noid resolver on`; `noid resolver off` puts back what was here.\n"
 KEPT_WORDS: Final = ("search", "domain", "sortlist")
 SERVERS_MAX: Final = 3
@@ -151,7 +153,7 @@ def _refuse_what_cannot_be_undone(path: Path) -> None:
         if not is_wanted(path):
             why = "is not there, so nothing names the resolvers noid asks"
             raise PlatformError(f"{path}", 0, why)
-    elif not (path.is_symlink() or (path.is_file() and not os.path.ismount(path))):
+    elif not (path.is_symlink() or (path.is_file() and not _is_mounted(path))):
         raise PlatformError(f"{path}", 0, "is no file that can be replaced and put back")
 
 
@@ -207,3 +209,12 @@ def _system_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise PlatformError(f"change {path}", error.errno or 0, str(error.strerror)) from None
+
+
+def _is_mounted(path: Path) -> bool:
+    """Whether another file is mounted over it.
+
+    The device number does not say: on overlayfs a file and its directory may have different ones.
+    """
+    place = str(path.parent.resolve() / path.name).replace(" ", r"\040")
+    return any(line.split()[MOUNT_POINT_FIELD] == place for line in _lines(MOUNTS))
