@@ -51,8 +51,9 @@ ROOMS = {
         "border_config config control dns engine flows host planes planes.bpf resolver state"
     ),
     "doctor": room("config control dns host planes planes.bpf resolver wire"),
+    "setup": room("state"),
     "cli": room(
-        "bench border_config config control dns doctor host lab planes.bpf resolver roles sim"
+        "bench border_config config control dns doctor host lab planes.bpf resolver roles setup sim"
         " state sweep"
     ),
     "sim": room("dns engine flows shares wire", pure=True),

@@ -54,6 +54,21 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def examine(arguments: argparse.Namespace) -> int:
     """Prints a line for each thing looked at."""
+    found = findings(arguments, resolv_conf=arguments.resolv_conf, fix=arguments.fix)
+    if arguments.json:
+        say(json_line([as_json(finding) for finding in found]))
+    else:
+        for finding in found:
+            show(finding)
+        if not arguments.fix and any(_is_wrong_firewall(one) for one in found):
+            say(AGAIN)
+    return int(any(finding.health is Health.WRONG for finding in found))
+
+
+def findings(
+    arguments: argparse.Namespace, *, resolv_conf: Path = RESOLV_CONF, fix: bool = False
+) -> list[Finding]:
+    """What the doctor finds on this host."""
     config = configuration(arguments)
     name = canonical_name(arguments.name or config.host.name)
     if name:
@@ -62,21 +77,14 @@ def examine(arguments: argparse.Namespace) -> int:
         config,
         name,
         servers=[(arguments.resolver, arguments.port)] if arguments.resolver else None,
-        resolv_conf=arguments.resolv_conf,
-        fix=arguments.fix,
+        resolv_conf=resolv_conf,
+        fix=fix,
     )
-    findings = asyncio.run(doctor.examine())
-    if arguments.json:
-        say(json_line([_as_json(finding) for finding in findings]))
-    else:
-        for finding in findings:
-            _print(finding)
-        if not arguments.fix and any(_is_wrong_firewall(one) for one in findings):
-            say(AGAIN)
-    return int(any(finding.health is Health.WRONG for finding in findings))
+    return asyncio.run(doctor.examine())
 
 
-def _print(finding: Finding) -> None:
+def show(finding: Finding) -> None:
+    """Prints a line for a finding, and one for its remedy."""
     say(f"{finding.health.value:8}{finding.check}: {finding.text}")
     if finding.mend and finding.health is not Health.OK:
         say(f"        mend: {finding.mend}")
@@ -86,7 +94,8 @@ def _is_wrong_firewall(finding: Finding) -> bool:
     return finding.check == "firewall" and finding.health is Health.WRONG
 
 
-def _as_json(finding: Finding) -> dict[str, str]:
+def as_json(finding: Finding) -> dict[str, str]:
+    """A finding as ``--json`` has it."""
     return {
         "check": finding.check,
         "health": finding.health.value,

@@ -45,6 +45,9 @@ MODULES: Final[dict[str, dict[str, str]]] = {
         "lookup": "how the shim verifies a peer, step by step",
         "resolver": "whether programs ask noid: /etc/resolv.conf",
     },
+    "setup": {
+        "setup": "find uplinks and name, write configuration and routes, or take that back",
+    },
     "doctor": {
         "doctor": "checks everything this host needs, and says how to correct what is wrong",
     },

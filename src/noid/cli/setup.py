@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""``noid setup``: from a fresh host to one that noid can run on, and back."""
+
+import argparse
+import asyncio
+import contextlib
+import shlex
+from pathlib import Path
+from typing import Final
+
+from noid.cli import doctor
+from noid.cli.names import DNS_PORT, TTL_SECONDS, check_host_name
+from noid.cli.output import say
+from noid.cli.places import RESOLVER_HELP, USUAL_CONFIG, add_config, address, configuration, port
+from noid.cli.table import SUMMARIES
+from noid.config import RESOLV_CONF, Config, upstream_resolvers
+from noid.dns.records import Kind, Question, canonical_name, reverse_name
+from noid.dns.zone import forward_records, reverse_records
+from noid.errors import ConfigError
+from noid.host.netlink import HostNetwork
+from noid.host.resolvconf import resolvers_before
+from noid.locators import Locator, format_locator, parse_locator
+from noid.planes.bpf.pins import own_devices
+from noid.resolver.upstream import Upstream
+from noid.setup.detection import Uplink, read_routing, uplinks
+from noid.setup.journal import DEFAULT_DIRECTORY, Journal, Ran, Written, check_root
+from noid.setup.plan import make_plan
+from noid.text import json_line
+
+EXAMPLE: Final = """\
+example:
+  noid setup --dry-run
+  noid setup --name a.example
+  noid setup --undo"""
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``setup``."""
+    setup = commands.add_parser(
+        "setup",
+        help=SUMMARIES["setup"],
+        description=(
+            "Finds the uplinks of this host, their gateways and the host's name; writes the\n"
+            "configuration, routes by source, prints the DNS records, and runs noid doctor.\n"
+            "Again after a change it does what has become necessary. Exit status 0 if every step\n"
+            "was done, whatever the doctor finds."
+        ),
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config(setup)
+    setup.add_argument("--dry-run", action="store_true", help="print the steps, and do none")
+    setup.add_argument("--undo", action="store_true", help="take back what noid setup has done")
+    setup.add_argument("--name", default="", help="of this host; default: what the DNS says")
+    setup.add_argument(
+        "--routing",
+        choices=("now", "none"),
+        default="now",
+        help="by source: until the next boot, or not at all; default: %(default)s",
+    )
+    setup.add_argument("--resolver", type=address, metavar="ADDRESS", help=RESOLVER_HELP)
+    setup.add_argument("--port", type=port, default=DNS_PORT, help="its port; default: %(default)s")
+    setup.add_argument(
+        "--journal",
+        type=Path,
+        metavar="DIRECTORY",
+        default=DEFAULT_DIRECTORY,
+        help="where it keeps what was there before; default: %(default)s",
+    )
+    setup.add_argument("--no-doctor", action="store_true", help="do not run noid doctor at the end")
+    setup.add_argument("--json", action="store_true", help="JSON, for programs")
+    setup.set_defaults(handler=set_up)
+
+
+def set_up(arguments: argparse.Namespace) -> int:
+    """Sets this host up, or takes that back."""
+    journal = Journal(arguments.journal)
+    if arguments.dry_run:
+        journal.load()
+        return _undo(arguments, journal) if arguments.undo else _change(arguments, journal)
+    check_root()
+    with journal.held():
+        return _undo(arguments, journal) if arguments.undo else _change(arguments, journal)
+
+
+def _undo(arguments: argparse.Namespace, journal: Journal) -> int:
+    steps = [_backwards(entry) for entry in reversed(journal.record.entries)]
+    if not arguments.dry_run:
+        journal.undo()
+    if arguments.json:
+        say(json_line({"done": not arguments.dry_run, "steps": steps}))
+    else:
+        say(*(steps or ["nothing to undo"]))
+    return 0
+
+
+def _backwards(entry: Written | Ran) -> str:
+    if isinstance(entry, Ran):
+        return shlex.join(entry.undo)
+    return f"{'delete' if entry.before is None else 'restore'} {entry.path}"
+
+
+def _change(arguments: argparse.Namespace, journal: Journal) -> int:
+    path = arguments.config or USUAL_CONFIG
+    arguments.config = path if path.exists() else None
+    config = configuration(arguments)
+    found, locators = _uplinks(config, journal)
+    name = canonical_name(arguments.name or config.host.name)
+    name = name or asyncio.run(_name(arguments, config, locators))
+    if name:
+        check_host_name(name)
+    plan = make_plan(
+        read_routing(),
+        found,
+        config=str(path.absolute()),
+        name=name,
+        routing=arguments.routing,
+        read=journal.read,
+        ours=journal.record.tables,
+    )
+    steps = [_backwards(one) for one in journal.obsolete(plan)]
+    steps += [line for step in journal.to_do(plan) for line in step.lines()]
+    records = _records(name, locators, config)
+    notes = [f"{one} was changed since and is kept" for one in journal.edited()]
+    notes += plan.notes
+    if not arguments.json:
+        _show(found, steps, records, notes)
+    if not arguments.dry_run:
+        journal.apply(plan)
+        arguments.config = path if path.exists() else None
+    return _finish(arguments, found, steps, records, notes)
+
+
+def _uplinks(config: Config, journal: Journal) -> tuple[tuple[Uplink, ...], tuple[Locator, ...]]:
+    """The uplinks of this host, and its locators as the daemon takes them."""
+    network = HostNetwork()
+    try:
+        excluded = own_devices(config.plane.device)
+        own = network.survey(config.host.interfaces, excluded=excluded).locators
+    finally:
+        network.close()
+    wanted = {parse_locator(text) for text in config.host.locators}
+    own = tuple(one for one in own if not wanted or one.locator in wanted)
+    ours = {str(number) for number in journal.record.tables.values()}
+    places = [(format_locator(one.locator), one.interface) for one in own]
+    found = uplinks(read_routing(), places, ours)
+    if not found:
+        why = "none has a global IPv6 address and a default route; ip -6 route show default"
+        raise ConfigError("uplinks", why)
+    return found, tuple(parse_locator(text) for one in found for text in one.locators)
+
+
+async def _name(
+    arguments: argparse.Namespace, config: Config, locators: tuple[Locator, ...]
+) -> str:
+    """The name that the reverse DNS has for most of the locators; empty if it has none."""
+    servers = []
+    if arguments.resolver:
+        servers = [(arguments.resolver, arguments.port)]
+    else:
+        with contextlib.suppress(ConfigError):
+            asked = upstream_resolvers(config, resolvers_before(RESOLV_CONF))
+            servers = [(one, arguments.port) for one in asked]
+    if not servers:
+        return ""
+    upstream = Upstream(servers, config.code_points(), lambda: locators, 0)
+    try:
+        questions = [Question(Kind.NAMES, reverse_name(one)) for one in locators]
+        answers = await asyncio.gather(*map(upstream.ask, questions))
+    finally:
+        await upstream.close()
+    names = [name for answer in answers for name in answer.names]
+    return max(sorted(set(names)), key=names.count, default="")
+
+
+def _records(name: str, locators: tuple[Locator, ...], config: Config) -> list[str]:
+    if not name:
+        return []
+    forward = forward_records(name, locators, config.codepoints.m6_rrtype)
+    return [one.line(TTL_SECONDS) for one in (*forward, *reverse_records(name, locators))]
+
+
+def _show(
+    found: tuple[Uplink, ...], steps: list[str], records: list[str], notes: list[str]
+) -> None:
+    for one in found:
+        via = f" via {one.gateway}" if one.gateway else ""
+        say(f"# uplink {one.device}{via}: {' '.join(one.locators)}")
+    say(*(steps or ["# nothing to do"]))
+    if records:
+        say("# records for the DNS", *records)
+    say(*(f"# {note}" for note in notes))
+
+
+def _finish(
+    arguments: argparse.Namespace,
+    found: tuple[Uplink, ...],
+    steps: list[str],
+    records: list[str],
+    notes: list[str],
+) -> int:
+    """Prints the JSON, and lets the doctor look."""
+    findings = [] if arguments.dry_run or arguments.no_doctor else doctor.findings(arguments)
+    if not arguments.json:
+        for finding in findings:
+            doctor.show(finding)
+        return 0
+    answer = {
+        "done": not arguments.dry_run,
+        "uplinks": [
+            {"device": one.device, "gateway": one.gateway, "locators": list(one.locators)}
+            for one in found
+        ],
+        "steps": steps,
+        "records": records,
+        "notes": notes,
+        "doctor": [doctor.as_json(one) for one in findings],
+    }
+    say(json_line(answer))
+    return 0

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""What ``ip`` says of this host, as uplinks: their prefixes, and the next hop of each."""
+
+import ipaddress
+import json
+import subprocess
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+from typing import Any, Final, NamedTuple
+
+from noid.errors import PlatformError, Unsupported
+
+MAIN: Final = "254"
+"""Number of the main table; ``ip`` leaves it out where it lists all."""
+LIMIT_S: Final = 20.0
+"""A command that takes longer is ended, and has failed."""
+
+
+class Default(NamedTuple):
+    """A default route.
+
+    Attributes:
+        table: number of its routing table.
+        device: the device it leads to.
+        gateway: the next hop; empty on a link with two ends.
+        metric: of several routes, the one with the least is taken.
+    """
+
+    table: str
+    device: str
+    gateway: str
+    metric: int
+
+
+class FromRule(NamedTuple):
+    """A rule that looks at the source.
+
+    Attributes:
+        prefix: of sources.
+        table: number of the routing table it leads to.
+    """
+
+    prefix: IPv6Network
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """A way out of this host.
+
+    Attributes:
+        device: its name.
+        gateway: the next hop; empty on a link with two ends.
+        prefixes: of its locators.
+        locators: the addresses on it that are locators, as text.
+    """
+
+    device: str
+    gateway: str
+    prefixes: tuple[IPv6Network, ...]
+    locators: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """The state of the host's routing.
+
+    Attributes:
+        networks: of each device the addresses with the lengths of their prefixes.
+        defaults: the default routes of every table.
+        rules: the rules that look at the source.
+        tables: every table that a route or a rule names.
+    """
+
+    networks: dict[str, tuple[ipaddress.IPv6Interface, ...]]
+    defaults: tuple[Default, ...]
+    rules: tuple[FromRule, ...]
+    tables: frozenset[str]
+
+
+def run(command: Sequence[str]) -> str:
+    """The output of a command.
+
+    Raises:
+        Unsupported: the program is not installed.
+        PlatformError: it fails; the text has the last line that it says.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    except FileNotFoundError:
+        raise Unsupported(command[0], f"install the program {command[0]}") from None
+    except subprocess.TimeoutExpired:
+        raise PlatformError(" ".join(command), 0, f"no end after {LIMIT_S:.0f} s") from None
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise PlatformError(" ".join(command), 0, said[-1])
+    return done.stdout
+
+
+def read_routing() -> Routing:
+    """Asks ``ip`` for addresses, routes and rules.
+
+    Raises:
+        Unsupported: ``ip`` is not installed.
+        PlatformError: it fails.
+    """
+    addresses, routes, rules = (
+        json.loads(run(["ip", "-N", "-json", "-6", *words.split()]) or "[]")
+        for words in ("address show", "route show table all", "rule show")
+    )
+    return routing(addresses, routes, rules)
+
+
+def routing(addresses: Any, routes: Any, rules: Any) -> Routing:
+    """The state of the routing, from what ``ip -N -json -6`` prints of the three."""
+    networks = {
+        link["ifname"]: tuple(
+            ipaddress.IPv6Interface(f"{one['local']}/{one['prefixlen']}")
+            for one in link["addr_info"]
+            if "local" in one
+        )
+        for link in addresses
+        if link.get("ifname")
+    }
+    tables = {str(one.get("table", MAIN)) for one in (*routes, *rules)}
+    return Routing(networks, tuple(_defaults(routes)), tuple(_rules(rules)), frozenset(tables))
+
+
+def _defaults(routes: Any) -> Iterator[Default]:
+    for route in routes:
+        if route.get("dst") != "default" or route.get("type", "unicast") != "unicast":
+            continue
+        table, metric = str(route.get("table", MAIN)), int(route.get("metric", 0))
+        for hop in route.get("nexthops") or [route]:
+            if "dev" in hop:
+                yield Default(table, hop["dev"], hop.get("gateway", ""), metric)
+
+
+def _rules(rules: Any) -> Iterator[FromRule]:
+    for rule in rules:
+        plain = not rule.keys() & {"fwmark", "iif", "oif", "suppress_prefixlen", "not"}
+        if plain and rule.get("src", "all") != "all" and "table" in rule:
+            prefix = IPv6Network(f"{rule['src']}/{rule.get('srclen', 128)}")
+            yield FromRule(prefix, str(rule["table"]))
+
+
+def uplinks(
+    found: Routing, locators: Iterable[tuple[str, str]], ours: Collection[str] = ()
+) -> tuple[Uplink, ...]:
+    """The devices that have locators and lead to everywhere.
+
+    Args:
+        found: the state of the routing.
+        locators: address and device of each locator.
+        ours: the tables of an earlier set-up, whose routes do not count.
+    """
+    on: dict[str, list[str]] = {}
+    for address, device in locators:
+        on.setdefault(device, []).append(address)
+    result = []
+    for device, addresses in on.items():
+        ways = [one for one in found.defaults if one.device == device and one.table not in ours]
+        if ways:
+            best = min(ways, key=lambda one: (one.table != MAIN, one.metric))
+            prefixes = _prefixes(found, device, addresses)
+            result.append(Uplink(device, best.gateway, prefixes, tuple(addresses)))
+    return tuple(result)
+
+
+def _prefixes(found: Routing, device: str, addresses: list[str]) -> tuple[IPv6Network, ...]:
+    """The prefixes of addresses; of a prefix that is on two devices, the addresses alone."""
+    elsewhere = {
+        one.network for name, ones in found.networks.items() if name != device for one in ones
+    }
+    result: dict[IPv6Network, None] = {}
+    for one in found.networks.get(device, ()):
+        if str(one.ip) in addresses:
+            shared = any(one.network.overlaps(other) for other in elsewhere)
+            result[IPv6Network(one.ip) if shared else one.network] = None
+    return tuple(result)
+
+
+def is_routed(found: Routing, uplink: Uplink, prefix: IPv6Network, ours: Collection[str]) -> bool:
+    """Whether a rule that is not ours leads a prefix out by its uplink."""
+    for rule in found.rules:
+        if rule.table not in ours and prefix.subnet_of(rule.prefix):
+            ways = [one for one in found.defaults if one.table == rule.table]
+            return any(one.device == uplink.device for one in ways)
+    return False

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: MIT
+"""What a set-up has done, and how that is taken back.
+
+A step is in the journal before it is done. So what an interrupted set-up leaves behind can be taken
+back too. Root alone may own and write the journal: it says what root is to write.
+"""
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from noid.errors import PlatformError, UsageError
+from noid.setup.detection import run
+from noid.setup.plan import Command, File, Plan, Step
+from noid.state import files
+
+DEFAULT_DIRECTORY: Final = Path("/var/lib/noid-setup")
+NAME: Final = "journal.json"
+OCTETS_MAX: Final = 16 << 20
+NEW_MODE: Final = 0o644
+DIRECTORY_MODE: Final = 0o755
+ALREADY: Final = "File exists"
+GONE: Final = (
+    "No such file or directory",
+    "No such process",
+    "Cannot find device",
+    "No such device",
+)
+"""What ``ip`` says of a rule that is there already, and of what was deleted by others."""
+
+
+class Written(msgspec.Struct, tag="file", kw_only=True):
+    """A file that was written.
+
+    Attributes:
+        path: where.
+        before: what it had, in base64; None if it was not there.
+        mode: its permissions before.
+        uid: its owner before.
+        gid: its group before.
+        after: SHA-256 of what was written; two where it was written again.
+        directories: those that were made for it.
+    """
+
+    path: str
+    before: str | None
+    after: list[str]
+    mode: int = NEW_MODE
+    uid: int = 0
+    gid: int = 0
+    directories: list[str] = msgspec.field(default_factory=list)
+
+
+class Ran(msgspec.Struct, tag="command", kw_only=True):
+    """A command that was run; ``undo`` takes it back."""
+
+    do: list[str]
+    undo: list[str]
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """The journal: what was done in this order, and the routing tables in use."""
+
+    entries: list[Written | Ran] = msgspec.field(default_factory=list)
+    tables: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Journal:
+    """The journal in its directory.
+
+    Args:
+        directory: where it is kept.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / NAME
+        self.record = Record()
+
+    def load(self) -> None:
+        """Reads it; without a file nothing was done.
+
+        Raises:
+            PlatformError: another user owns it or can write it, or it is damaged.
+        """
+        try:
+            if not self.directory.exists():
+                return
+            with files.explained(self.directory):
+                _check_owner(self.directory)
+            octets = files.read(self.path, OCTETS_MAX)
+            if octets is not None:
+                self.record = msgspec.json.decode(octets, type=Record)
+        except (files.DamagedError, msgspec.DecodeError) as error:
+            advice = f"is damaged ({error}); correct it, or delete it to forget what was done"
+            raise PlatformError(f"journal {self.path}", 0, advice) from None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other set-ups out.
+
+        Raises:
+            PlatformError: another one runs, or the directory cannot be had.
+        """
+        files.prepare_directory(self.directory)
+        with files.explained(self.directory):
+            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.load()
+            yield
+        except BlockingIOError:
+            advice = "another noid setup runs; wait until it ends"
+            raise PlatformError(str(self.directory), 0, advice) from None
+        finally:
+            os.close(descriptor)
+
+    def file(self, path: str) -> Written | None:
+        """What was done to a file."""
+        ones = (one for one in self.record.entries if isinstance(one, Written))
+        return next((one for one in ones if one.path == path), None)
+
+    def read(self, path: str) -> str | None:
+        """What a file has, or had before it was written by an earlier set-up.
+
+        Raises:
+            PlatformError: it cannot be read.
+        """
+        entry = self.file(path)
+        octets = _contents(path)
+        if entry is not None and not _is_edited(entry, octets):
+            octets = _before(entry)
+        try:
+            return None if octets is None else octets.decode()
+        except UnicodeDecodeError:
+            raise PlatformError(path, 0, "is not UTF-8 text; correct it") from None
+
+    def edited(self) -> list[str]:
+        """The files that others have changed since."""
+        ones = (one for one in self.record.entries if isinstance(one, Written))
+        return [one.path for one in ones if _is_edited(one, _contents(one.path))]
+
+    def obsolete(self, plan: Plan) -> list[Written | Ran]:
+        """What was done and is not in the plan, the last first; not what others have changed."""
+        wanted = {one.do for one in plan.steps if isinstance(one, Command)}
+        paths = {one.path for one in plan.steps if isinstance(one, File)} | {*self.edited()}
+        return [
+            one
+            for one in reversed(self.record.entries)
+            if (one.path not in paths if isinstance(one, Written) else tuple(one.do) not in wanted)
+        ]
+
+    def to_do(self, plan: Plan) -> list[Step]:
+        """The steps of a plan but for files that have their contents, or were changed by others."""
+        edited = self.edited()
+        return [
+            one
+            for one in plan.steps
+            if isinstance(one, Command)
+            or (one.path not in edited and _contents(one.path) != one.after.encode())
+        ]
+
+    def apply(self, plan: Plan) -> None:
+        """Takes back what is obsolete, and does what is to be done.
+
+        Raises:
+            PlatformError: a step fails; what was done before it can be taken back.
+        """
+        for entry in self.obsolete(plan):
+            self._take_back(entry)
+        self.record.tables = plan.tables
+        for step in self.to_do(plan):
+            try:
+                self._do(step)
+            except PlatformError as error:
+                advice = f"{error}; noid setup --undo takes back what was done"
+                raise PlatformError("noid setup", error.errno, advice) from None
+        self._save()
+
+    def undo(self) -> None:
+        """Takes everything back, the last first.
+
+        Raises:
+            PlatformError: others have changed a file since; then nothing is done.
+        """
+        for path in self.edited():
+            remedy = f"keep a copy elsewhere, rm {path}, and noid setup --undo again"
+            raise PlatformError(path, 0, f"was changed since noid setup wrote it; {remedy}")
+        for entry in reversed(list(self.record.entries)):
+            self._take_back(entry)
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()
+
+    def _do(self, step: Step) -> None:
+        if isinstance(step, Command):
+            self._run(step)
+        else:
+            self._write(step)
+
+    def _run(self, step: Command) -> None:
+        done = Ran(do=list(step.do), undo=list(step.undo))
+        if done not in self.record.entries:
+            self.record.entries.append(done)
+            self._save()
+        try:
+            run(step.do)
+        except PlatformError as error:
+            if ALREADY not in str(error):
+                raise
+
+    def _write(self, step: File) -> None:
+        path = Path(step.path)
+        octets = step.after.encode()
+        digest = hashlib.sha256(octets).hexdigest()
+        entry = self.file(step.path)
+        if entry is None:
+            entry = _describe(path, digest)
+            self.record.entries.append(entry)
+        else:
+            entry.after = [*entry.after[-1:], digest]
+        self._save()
+        with _refused(path):
+            for directory in entry.directories:
+                Path(directory).mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            _replace(path, octets, entry)
+
+    def _take_back(self, entry: Written | Ran) -> None:
+        if isinstance(entry, Ran):
+            try:
+                run(entry.undo)
+            except PlatformError as error:
+                if not any(text in str(error) for text in GONE):
+                    raise
+        else:
+            with _refused(Path(entry.path)):
+                _restore(entry)
+        self.record.entries.remove(entry)
+        self._save()
+
+    def _save(self) -> None:
+        with files.explained(self.path):
+            _put(self.path, msgspec.json.encode(self.record), files.FILE_MODE)
+
+
+def _check_owner(directory: Path) -> None:
+    status = directory.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        advice = f"is not of uid {os.geteuid()} alone; chown and chmod 700 it, or run as root"
+        raise PlatformError(f"journal {directory}", 0, advice)
+
+
+def _contents(path: str) -> bytes | None:
+    with _refused(Path(path)), contextlib.suppress(FileNotFoundError):
+        return Path(path).read_bytes()
+    return None
+
+
+def _before(entry: Written) -> bytes | None:
+    return None if entry.before is None else base64.b64decode(entry.before)
+
+
+def _is_edited(entry: Written, octets: bytes | None) -> bool:
+    """Whether a file is neither as it was written, nor as it was before, nor deleted."""
+    if octets is None or octets == _before(entry):
+        return False
+    return hashlib.sha256(octets).hexdigest() not in entry.after
+
+
+def _describe(path: Path, digest: str) -> Written:
+    """An entry for a file as it is now."""
+    octets = _contents(str(path))
+    if octets is None:
+        parents = [one for one in reversed(path.parents) if not one.exists()]
+        return Written(
+            path=str(path), before=None, after=[digest], directories=[str(one) for one in parents]
+        )
+    status = path.stat()
+    return Written(
+        path=str(path),
+        before=base64.b64encode(octets).decode(),
+        after=[digest],
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+    )
+
+
+def _restore(entry: Written) -> None:
+    path, octets = Path(entry.path), _before(entry)
+    if octets is not None:
+        if _contents(entry.path) != octets:
+            _replace(path, octets, entry)
+        return
+    path.unlink(missing_ok=True)
+    for directory in reversed(entry.directories):
+        with contextlib.suppress(OSError):  # others have put files there
+            Path(directory).rmdir()
+
+
+def _replace(path: Path, octets: bytes, entry: Written) -> None:
+    owner = None if entry.before is None else (entry.uid, entry.gid)
+    _put(path.resolve(), octets, entry.mode, owner)
+
+
+def _put(path: Path, octets: bytes, mode: int, owner: tuple[int, int] | None = None) -> None:
+    """Puts a file in the place of another, at once and durably."""
+    descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(octets)
+            os.fchmod(file.fileno(), mode)
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(made, path)
+    except BaseException:
+        os.unlink(made)
+        raise
+
+
+@contextlib.contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        advice = f"{error.strerror}; run it as root, or correct the path"
+        raise PlatformError(str(path), error.errno or 0, advice) from None
+
+
+def check_root() -> None:
+    """Raises UsageError for anybody but root, who alone may set routes."""
+    if os.geteuid() != 0:
+        raise UsageError("noid setup changes routes and files: run it as root, or with --dry-run")

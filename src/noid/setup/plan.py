@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""From what a host has to the steps that set it up; nothing is done here."""
+
+import difflib
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+from typing import Final
+
+from noid.errors import ConfigError
+from noid.setup.detection import Routing, Uplink, is_routed
+
+FIRST_TABLE: Final = 101
+TABLES_MAX: Final = 100
+"""Numbers of routing tables that are tried, from FIRST_TABLE."""
+HEADING: Final = re.compile(r"^\[host\][^\n]*$", re.MULTILINE)
+MAIN_PRIORITY: Final = 31_900
+PRIORITY: Final = 31_901
+"""Preferences of our rules: after those of VPNs and of noid, before the main table."""
+WRITTEN: Final = "# Written by noid setup; noid setup --undo takes it away.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command, and the one that takes it back.
+
+    Attributes:
+        do: its words.
+        undo: the words of the other.
+    """
+
+    do: tuple[str, ...]
+    undo: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The step as text."""
+        return [shlex.join(self.do)]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that is written.
+
+    Attributes:
+        path: where.
+        before: what is there; None if nothing is.
+        after: what is to be there.
+    """
+
+    path: str
+    before: str | None
+    after: str
+
+    def lines(self) -> list[str]:
+        """The step as text: what changes, as ``diff -u`` shows it."""
+        old = (self.before or "").splitlines()
+        changes = difflib.unified_diff(old, self.after.splitlines(), lineterm="", n=1)
+        return [f"write {self.path}", *(f"    {line}" for line in list(changes)[2:])]
+
+
+Step = Command | File
+Read = Callable[[str], str | None]
+"""What a file has, or had before an earlier set-up; None if it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        steps: in this order.
+        tables: the routing table of each uplink.
+        notes: what the operator is to know.
+    """
+
+    steps: tuple[Step, ...]
+    tables: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def tables_for(
+    found: Routing, uplinks: tuple[Uplink, ...], ours: Mapping[str, int]
+) -> dict[str, int]:
+    """A routing table for each uplink: the one of an earlier set-up, or one that is free.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    taken = {int(one) for one in found.tables if one.isdecimal()} | set(ours.values())
+    free = (n for n in range(FIRST_TABLE, FIRST_TABLE + TABLES_MAX) if n not in taken)
+    result: dict[str, int] = {}
+    for uplink in uplinks:
+        number = ours.get(uplink.device) or next(free, 0)
+        if not number:
+            last = FIRST_TABLE + TABLES_MAX - 1
+            raise ConfigError("routing", f"no free table from {FIRST_TABLE} to {last}; flush one")
+        result[uplink.device] = number
+    return result
+
+
+def routes_by_source(
+    found: Routing, uplink: Uplink, table: int, ours: Mapping[str, int]
+) -> tuple[IPv6Network, ...]:
+    """The prefixes of an uplink that no rule of the operator leads out by it."""
+    numbers = {str(one) for one in ours.values()}
+    return tuple(
+        prefix
+        for prefix in uplink.prefixes
+        if not is_routed(found, uplink, prefix, {*numbers, str(table)})
+    )
+
+
+def ip_commands(uplink: Uplink, prefixes: tuple[IPv6Network, ...], table: int) -> Iterator[Command]:
+    """Routing by source for now.
+
+    The main table comes first, but for its default routes: what is reached without a router stays
+    so.
+    """
+    via = ("via", uplink.gateway) if uplink.gateway else ()
+    route = ("default", *via, "dev", uplink.device, "table", str(table))
+    onlink = ("onlink",) if uplink.gateway else ()
+    yield Command(
+        ("ip", "-6", "route", "replace", *route, *onlink), ("ip", "-6", "route", "del", *route)
+    )
+    for prefix in prefixes:
+        for priority, end in (
+            (MAIN_PRIORITY, ("lookup", "main", "suppress_prefixlength", "0")),
+            (PRIORITY, ("lookup", str(table))),
+        ):
+            words = ("from", str(prefix), "priority", str(priority), *end)
+            yield Command(("ip", "-6", "rule", "add", *words), ("ip", "-6", "rule", "del", *words))
+
+
+def config_step(path: str, name: str, uplinks: tuple[Uplink, ...], read: Read) -> File | None:
+    """The configuration; None where ``[host]`` has keys already, which are the operator's.
+
+    Raises:
+        ConfigError: the file that is there is no TOML.
+    """
+    before = read(path)
+    try:
+        there = tomllib.loads(before or "")
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, f"is not TOML: {error}; correct the line it names") from None
+    if there.get("host"):
+        return None
+    keys = f"interfaces = {json.dumps([one.device for one in uplinks])}\n"
+    if name:
+        keys = f"name = {json.dumps(name)}\n{keys}"
+    text = before or ""
+    if "host" in there:  # and is empty
+        after, count = HEADING.subn(lambda found: f"{found[0]}\n{WRITTEN}{keys}", text, count=1)
+        if not count:
+            raise ConfigError(path, "has an empty host table; write it as [host] on a line")
+        return File(path, before, after)
+    if text:
+        text += "\n" if text.endswith("\n") else "\n\n"
+    return File(path, before, f"{text}{WRITTEN}[host]\n{keys}")
+
+
+def make_plan(
+    found: Routing,
+    uplinks: tuple[Uplink, ...],
+    *,
+    config: str,
+    name: str,
+    routing: str,
+    read: Read,
+    ours: Mapping[str, int],
+) -> Plan:
+    """The steps for a host.
+
+    Args:
+        found: its routing.
+        uplinks: its uplinks.
+        config: path of the configuration file.
+        name: of the host; empty if it is not known.
+        routing: ``now``, or ``none`` to leave it.
+        read: what files have.
+        ours: routing tables of an earlier set-up.
+
+    Raises:
+        ConfigError: the host cannot be set up.
+    """
+    steps: list[Step] = []
+    notes: list[str] = []
+    written = config_step(config, name, uplinks, read)
+    if written is None:
+        notes.append(f"{config} has keys in [host] already and is kept")
+    else:
+        steps.append(written)
+    if not name:
+        notes.append("this host has no name in the DNS; name it: noid setup --name a.example")
+    if len(uplinks) < 2:
+        notes.append("noid needs an address from each of two providers, and a default route each")
+    tables = tables_for(found, uplinks, ours) if routing != "none" else {}
+    used = {}
+    for uplink in uplinks if tables else ():
+        table = tables[uplink.device]
+        prefixes = routes_by_source(found, uplink, table, ours)
+        if prefixes:
+            used[uplink.device] = table
+            steps += ip_commands(uplink, prefixes, table)
+        else:
+            notes.append(f"{uplink.device} is routed by its sources already")
+    return Plan(tuple(steps), used, tuple(notes))

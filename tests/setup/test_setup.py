@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""``noid setup`` on a host with two uplinks, which is a network namespace."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from noid.config import load_config
+from tests.setup.host import NOID, PREFIXES, Host, address, two_uplinks
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+NAMED = ("--name", "a.example")
+
+
+@pytest.fixture
+def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
+    with two_uplinks(tmp_path, str(abs(hash(request.node.name)) % 10**6)) as one:
+        yield one
+
+
+def test_setup_routes_each_source_by_its_uplink_and_undo_restores_everything(host: Host) -> None:
+    host.config.write_bytes(b"# mine\n[plane]\nkind = 'tun'  # \xc3\xa4, without a last newline")
+    host.config.chmod(0o640)
+    before = host.snapshot()
+    assert [host.leaves_by(address(one)) for one in PREFIXES] == ["eth0", "eth0"]
+
+    said = host.setup(*NAMED, doctor=True).stdout
+
+    assert [host.leaves_by(address(one)) for one in PREFIXES] == ["eth0", "eth1"]
+    config = load_config(host.config)
+    assert config.host.name == "a.example"
+    assert config.host.interfaces == ["eth0", "eth1"]
+    assert config.plane.kind == "tun"
+    assert host.config.stat().st_mode & 0o777 == 0o640
+    assert f"a.example. 300 IN AAAA {address('eth1')}" in said
+    assert f"ok      route from {address('eth1')}: by eth1" in said
+
+    host.setup("--undo")
+    assert host.snapshot() == before
+    assert not host.journal.exists()
+
+
+def test_a_dry_run_prints_the_steps_and_does_none(host: Host) -> None:
+    before = host.snapshot()
+    dry = json.loads(host.setup(*NAMED, "--dry-run", "--json").stdout)
+    assert host.snapshot() == before
+    assert not host.journal.exists()
+    real = json.loads(host.setup(*NAMED, "--json", doctor=True).stdout)
+    assert dry["steps"] == real["steps"]
+    assert (dry["done"], real["done"]) == (False, True)
+    commands = [one for one in dry["steps"] if one.startswith("ip ")]
+    assert len(commands) == 6
+    assert {one["check"] for one in real["doctor"]} >= {"addresses", "kernel", "daemon"}
+
+    undone = host.setup("--undo", "--dry-run").stdout.splitlines()
+    assert undone[-1] == f"delete {host.config}"
+    assert host.leaves_by(address("eth1")) == "eth1"
+
+
+def test_what_is_reached_without_a_router_stays_so(host: Host) -> None:
+    host.ip("link add lan type veth peer name far-lan")
+    host.ip("link set lan up")
+    host.ip("link set far-lan up")
+    host.ip("-6 route add 2001:db8:ffff::/64 dev lan")
+    host.setup(*NAMED)
+    assert host.leaves_by(address("eth1")) == "lan"
+
+
+def test_a_second_set_up_follows_a_changed_prefix(host: Host) -> None:
+    before = host.snapshot()
+    host.setup(*NAMED)
+    assert host.setup(*NAMED, "--dry-run").stdout.count("write ") == 0
+    host.ip(f"address del {address('eth1')}/64 dev eth1")
+    host.ip("address add 2001:db8:3:a::a/64 dev eth1 nodad")
+    host.setup(*NAMED)
+    assert host.leaves_by("2001:db8:3:a::a") == "eth1"
+    assert "2001:db8:2:a" not in host.run("ip", "-6", "rule").stdout
+    host.setup("--undo")
+    assert host.run("ip", "-6", "rule").stdout == before["rules"]
+
+
+def test_set_up_repairs_what_others_removed(host: Host) -> None:
+    host.setup(*NAMED)
+    host.ip("-6 route flush table 102")
+    assert host.leaves_by(address("eth1")) == "eth0"
+    host.setup(*NAMED)
+    assert host.leaves_by(address("eth1")) == "eth1"
+
+
+def test_routes_and_a_host_table_of_the_operator_are_kept(host: Host) -> None:
+    host.config.write_text('[host]\nname = "own.example"\n')
+    host.ip("-6 route add default via 2001:db8:2:a::1 dev eth1 table 7000")
+    host.ip("-6 rule add from 2001:db8:2:a::/64 lookup 7000")
+    done = json.loads(host.setup("--json").stdout)
+    assert not any("eth1" in one for one in done["steps"])
+    assert f"{host.config} has keys in [host] already and is kept" in done["notes"]
+    assert done["records"][0].startswith("own.example.")
+    host.setup("--undo")
+    assert "lookup 7000" in host.run("ip", "-6", "rule").stdout
+
+
+def test_undo_refuses_a_file_that_was_changed_since_and_does_nothing(host: Host) -> None:
+    host.setup(*NAMED)
+    with host.config.open("a") as file:
+        file.write("# mine\n")
+    refused = host.setup("--undo", good=False)
+    assert refused.returncode != 0
+    assert "was changed since noid setup wrote it; keep a copy elsewhere" in refused.stderr
+    assert host.leaves_by(address("eth1")) == "eth1"
+    assert "was changed since and is kept" in host.setup(*NAMED).stdout
+    assert host.config.read_text().endswith("# mine\n")
+    host.config.unlink()
+    host.setup("--undo")
+    assert host.leaves_by(address("eth1")) == "eth0"
+    assert not host.config.exists()
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o700, 65534)])
+def test_a_journal_that_others_could_have_written_is_refused(
+    host: Host, mode: int, owner: int
+) -> None:
+    host.setup(*NAMED)
+    os.chmod(host.journal, mode)
+    os.chown(host.journal, owner, owner)
+    for words in (("--undo",), ("--undo", "--dry-run"), NAMED):
+        refused = host.setup(*words, good=False)
+        assert refused.returncode != 0
+        assert len(refused.stderr.splitlines()) == 1
+        assert str(host.journal) in refused.stderr
+    assert host.config.exists()
+
+
+def test_a_damaged_journal_is_refused(host: Host) -> None:
+    host.setup(*NAMED)
+    (host.journal / "journal.json").write_text("{")
+    refused = host.setup("--undo", good=False)
+    assert "delete it to forget what was done" in refused.stderr
+
+
+def test_what_a_failed_set_up_has_done_can_be_taken_back(host: Host, tmp_path: Path) -> None:
+    before = host.snapshot()
+    bin_directory = tmp_path / "bin"
+    bin_directory.mkdir()
+    failing = bin_directory / "ip"
+    failing.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *add*from*{PREFIXES["eth1"]}*) echo "RTNETLINK: no" >&2; exit 2;; esac\n'
+        f'exec {shutil.which("ip")} "$@"\n'
+    )
+    failing.chmod(0o755)
+    path = f"PATH={bin_directory}:{os.environ['PATH']}"
+    places = ("--config", str(host.config), "--journal", str(host.journal))
+    refused = host.run("env", path, *NOID, "setup", *places, *NAMED, good=False)
+    assert refused.returncode != 0
+    assert "RTNETLINK: no; noid setup --undo takes back what was done" in refused.stderr
+    assert host.config.exists()
+
+    host.setup("--undo")
+    failing.unlink()
+    bin_directory.rmdir()
+    assert host.snapshot() == before
+
+
+def test_a_host_without_uplinks_is_refused_in_one_line(host: Host) -> None:
+    host.ip("-6 route flush table main")
+    refused = host.setup(*NAMED, good=False)
+    assert "ip -6 route show default" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert host.setup("--undo").stdout == "nothing to undo\n"
+
+
+def test_two_set_ups_do_not_run_at_once(host: Host) -> None:
+    host.journal.mkdir(mode=0o700)
+    descriptor = os.open(host.journal, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    refused = host.setup(*NAMED, good=False)
+    os.close(descriptor)
+    assert "another noid setup runs" in refused.stderr
+    assert not host.config.exists()
