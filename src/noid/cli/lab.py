@@ -22,7 +22,9 @@ from noid.lab.demo import demonstrate, table_of
 from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.interruption import interruptible
 from noid.lab.lab import Lab
+from noid.lab.rewriting import ROUTER_SCENARIOS, ROUTER_TEXTS, Moved
 from noid.lab.scenarios import SCENARIOS, Talk, play
+from noid.lab.sites import site_plan
 from noid.lab.topology import ALL_NODES, HOSTS
 from noid.lab.transfer import STALL_AFTER_S, Outcome, Run, Watch
 from noid.lab.variants import VARIANT_TEXTS, VARIANTS
@@ -35,8 +37,11 @@ DOWNLOAD_TEXTS: Final = {
     blackhole.NAME: "provider 1 dies in silence in the middle of a download",
     restart.NAME: "the same, after both daemons were killed and started again",
 }
-SCENARIO_TEXTS: Final = DOWNLOAD_TEXTS | {row.name: row.text for row in SCENARIOS.values()}
-"""Each scenario in one line; those of ``DOWNLOADS`` have a download, the others a conversation."""
+SCENARIO_TEXTS: Final = (
+    DOWNLOAD_TEXTS | {row.name: row.text for row in SCENARIOS.values()} | ROUTER_TEXTS
+)
+"""Each scenario in one line; those of ``DOWNLOADS`` have a download, of ``ROUTER_SCENARIOS`` a
+site with a border, the others a conversation."""
 CAPTURED: Final = (("isp1", "core"), ("isp1", "custa"), ("isp2", "core"), ("isp2", "custa"))
 """Between them every packet between a and b passes, by whatever pair of addresses."""
 CAPTURED_OCTETS: Final = 192
@@ -150,9 +155,16 @@ def run_scenario(arguments: argparse.Namespace) -> int:
         arguments.keep_captures.mkdir(parents=True, exist_ok=True)
     if arguments.scenario == restart.NAME:
         restart.check_plane(arguments.plane)
-    run = _run_download if arguments.scenario in DOWNLOADS else _run_talk
     with interruptible():
-        return _print_outcome(run(arguments), as_json=arguments.json)
+        return _print_outcome(_run(arguments), as_json=arguments.json)
+
+
+def _run(arguments: argparse.Namespace) -> Outcome | Talk | Moved:
+    if arguments.scenario in DOWNLOADS:
+        return _run_download(arguments)
+    if arguments.scenario in ROUTER_SCENARIOS:
+        return _run_router(arguments)
+    return _run_talk(arguments)
 
 
 def _run_download(arguments: argparse.Namespace) -> Outcome:
@@ -171,6 +183,15 @@ def _run_talk(arguments: argparse.Namespace) -> Talk:
         lab = stack.enter_context(Lab.create(plane=arguments.plane, variant=scenario.variant))
         _keep_captures(stack, lab, arguments.keep_captures)
         return play(lab, scenario, stall_after_s=arguments.stall_after)
+
+
+def _run_router(arguments: argparse.Namespace) -> Moved:
+    name = arguments.scenario
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(Console(stderr=True).status(f"{name}: {ROUTER_TEXTS[name]}"))
+        lab = stack.enter_context(Lab.create(plane=arguments.plane, plan=site_plan()))
+        _keep_captures(stack, lab, arguments.keep_captures)
+        return ROUTER_SCENARIOS[name](lab, stall_after_s=arguments.stall_after)
 
 
 def _keep_captures(stack: contextlib.ExitStack, lab: Lab, directory: Path | None) -> None:
@@ -397,7 +418,7 @@ def _progress(title: str) -> Iterator[Watch]:
         yield watch
 
 
-def _print_outcome(outcome: Outcome | Talk, *, as_json: bool) -> int:
+def _print_outcome(outcome: Outcome | Talk | Moved, *, as_json: bool) -> int:
     if as_json:
         say(json_line(asdict(outcome)))
     else:

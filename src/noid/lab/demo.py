@@ -13,6 +13,7 @@ from rich.text import Text
 from noid.lab import blackhole
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
+from noid.lab.rewriting import Moved
 from noid.lab.scenarios import Talk
 from noid.lab.timeline import Kind, Timeline
 from noid.lab.transfer import Outcome, Run
@@ -46,7 +47,7 @@ def demonstrate(console: Console) -> bool:
     return not without.survived and with_noid.good
 
 
-def table_of(outcomes: Sequence[Outcome | Talk]) -> Table:
+def table_of(outcomes: Sequence[Outcome | Talk | Moved]) -> Table:
     """The outcomes of one scenario side by side."""
     table = Table("")
     for outcome in outcomes:

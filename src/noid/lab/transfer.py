@@ -119,7 +119,7 @@ class Transfer:
         self._provider_octets = lab.delivered_octets(1, DOWNLOADER)
         events: list[tuple[str, dict[str, Any]]] = []
         if lab.plane != "none":
-            _follow_events(lab, events)
+            follow_events(lab, events)
         self.download = Download(lab, DOWNLOADER, f"{SERVER}.{ZONE}")
         self.state = Run(
             arrivals=self.download.arrivals,
@@ -233,7 +233,7 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _follow_events(lab: Lab, events: list[tuple[str, dict[str, Any]]]) -> None:
+def follow_events(lab: Lab, events: list[tuple[str, dict[str, Any]]]) -> None:
     """Collects what both daemons report, from now on and until they end."""
 
     def follow(host: str) -> None:

@@ -110,6 +110,7 @@ class Border:
         self.site: Site = config.site({})
         self.choice = Choice((), 0)
         self.switches = 0
+        self.switched_ns = NEVER
         self.restored = 0
         self.troubles: dict[str, str] = {}
         self._kept_s = 0.0
@@ -330,6 +331,7 @@ class Border:
         is_first, self._told, self.choice = self._told is None, (choice, self.manual), choice
         if not is_first:
             self.switches += 1
+            self.switched_ns = time.monotonic_ns()
             logger.info("switched: %s", self._said())
 
     def _user(self, name: str) -> Handler:
@@ -394,6 +396,7 @@ class Border:
             "prefixes": self._prefix_rows(),
             "lans": list(self.config.border.lans),
             "switches": self.switches,
+            "switched_ns": self.switched_ns if self.switches else None,
             "restored": self.restored,
             "troubles": sorted(self.troubles.values()),
             "counters": counter_report(BorderCounter, self.plane.tables.counters()),
