@@ -15,6 +15,7 @@ from noid.config import Config
 from noid.control.channel import answers, ask
 from noid.counters import PlaneCounter
 from noid.roles.host import Daemon as Product
+from noid.state import history
 from noid.state.contexts import ContextStore
 from tests.dns.conftest import in_network_namespace, ip
 from tests.lives.host import changes, host
@@ -22,6 +23,8 @@ from tests.planes.keeping import UPLINKS, make_uplinks
 from tests.state.test_contexts import memory
 
 LIMIT_S = 30.0
+KEPT = ("state.json", history.FILE_NAME)
+"""What ``noid down`` leaves in the state directory: who the host is, and what happened to it."""
 CONFIG = """\
 [host]
 interfaces = ["up*"]
@@ -123,7 +126,8 @@ def test_a_daemon_begins_with_nothing_and_leaves_nothing(tmp_path: Path, kind: s
                     assert found.count() == 0, "the kernel carries no flow of it"
                 daemon.end(number)
         assert births[1] == (births[0] + 1) % (1 << 32)
-        (state / "state.json").unlink()
+        for kept in KEPT:
+            (state / kept).unlink()
         daemon.config.unlink()
         assert changes(before, host(directory)) == {}
 
