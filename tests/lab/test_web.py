@@ -19,8 +19,8 @@ FIGURES = os.environ.get("NOID_FIGURES")
 """Where screenshots are written, if the environment says it."""
 NOBODY_ID = 65534
 LOOKS = {
-    "web-light": (1100, 760, "light"),
-    "web-dark": (1100, 760, "dark"),
+    "web-light": (1100, 820, "light"),
+    "web-dark": (1100, 820, "dark"),
     "web-phone": (390, 760, "dark"),
 }
 
@@ -91,4 +91,5 @@ def test_a_provider_that_is_cut_is_down_in_a_browser(kernel_lab: Lab) -> None:
             lab.heal(1)
         browser.wait_for(card("up"))
         browser.wait_for("document.querySelector('#events li.up')")
+        browser.wait_for(f"{card('up')}?.querySelector('svg rect.down')")  # of the last hour
         assert not browser.complaints

@@ -4,9 +4,13 @@
 
 const STALE_MS = 5000;
 const AGAIN_MS = 2000;
+const STRIP_S = 3600;
+const SVG = "http://www.w3.org/2000/svg";
+const STATES = new Set(["up", "degraded", "down"]);
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
 const place = (id) => document.getElementById(id);
+const shown = new Map();
 let heardMs = 0;
 
 function element(tag, text, kind) {
@@ -55,7 +59,31 @@ function pair(local, peer) {
   return `${local} → ${peer}`;
 }
 
-function uplinkCard(one, nowS) {
+function shape(tag, attributes) {
+  const one = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) one.setAttribute(name, value);
+  return one;
+}
+
+// The states of an uplink in the last hour: now its state, before that what each change says.
+function strip(uplink, events, nowS) {
+  const changes = events.filter((one) => one.event === "uplink_changed" && one.uplink === uplink.uplink);
+  const spans = [[uplink.state, uplink.since, nowS]];
+  for (const one of changes) spans.push([one.old, one.at - one.lasted_s, one.at]);
+  const beginS = nowS - STRIP_S;
+  const bars = spans.filter(([state, , end]) => STATES.has(state) && end > beginS).map(([state, start, end]) => {
+    const width = Math.max(end - Math.max(start, beginS), STRIP_S / 200); // a short one is seen too
+    return shape("rect", { class: state, x: Math.max(0, end - beginS - width), width, height: 1 });
+  });
+  const label = { role: "img", "aria-label": "states in the last hour" };
+  const svg = shape("svg", { viewBox: `0 0 ${STRIP_S} 1`, preserveAspectRatio: "none", ...label });
+  svg.append(...bars.filter((one) => one.getAttribute("class") === "up"));
+  svg.append(...bars.filter((one) => one.getAttribute("class") !== "up"));
+  const ends = filled("p", "ends", [element("span", "1 h ago"), element("span", "now")]);
+  return filled("div", "strip", [svg, ends]);
+}
+
+function uplinkCard(one, events, nowS) {
   const marks = ["deprecated", "backup"].filter((mark) => one[mark]);
   const facts = [
     ["since", `${clock(one.since, nowS)} (${duration(nowS - one.since)})`],
@@ -69,13 +97,11 @@ function uplinkCard(one, nowS) {
   const list = filled("dl", "", facts.flatMap(([name, text]) => [element("dt", name), element("dd", text)]));
   const head = filled("h3", "", [element("span", one.uplink), element("strong", one.state, "state")]);
   const why = element("p", [one.reason_text, ...marks].filter(Boolean).join(", "), "why");
-  const card = filled("li", `uplink ${STATES.has(one.state) ? one.state : ""}`, [head, why, list]);
+  const card = filled("li", `uplink ${STATES.has(one.state) ? one.state : ""}`, [head, why, list, strip(one, events, nowS)]);
   card.dataset.uplink = one.uplink;
   card.dataset.state = one.state;
   return card;
 }
-
-const STATES = new Set(["up", "degraded", "down"]);
 
 function eventText(one) {
   switch (one.event) {
@@ -112,6 +138,14 @@ function contextRow(one) {
   return filled("tr", "", cells.map((text) => element("td", text ?? "–")));
 }
 
+// Changes a list only if its facts have changed: what a user has selected stays selected.
+function update(id, facts, children) {
+  const text = JSON.stringify(facts);
+  if (shown.get(id) === text) return;
+  shown.set(id, text);
+  place(id).replaceChildren(...children());
+}
+
 function show(facts) {
   const trouble = facts.trouble ?? "";
   place("trouble").textContent = trouble;
@@ -120,13 +154,13 @@ function show(facts) {
   if (trouble) return;
   place("host").textContent = facts.host;
   document.title = `noid ${facts.host}`.trim();
-  place("uplinks").replaceChildren(...facts.uplinks.map((one) => uplinkCard(one, facts.now)));
-  place("events").replaceChildren(...facts.events.map((one) => eventItem(one, facts.now)));
-  if (!facts.events.length) place("events").append(element("li", "nothing has happened yet", "none"));
-  place("contexts").replaceChildren(...facts.contexts.map(contextRow));
-  const shown = facts.contexts.length;
-  const isPart = shown < facts.contexts_count;
-  place("count").textContent = isPart ? `${facts.contexts_count}, ${shown} shown` : String(shown);
+  const { now, uplinks, events, contexts } = facts;
+  place("uplinks").replaceChildren(...uplinks.map((one) => uplinkCard(one, events, now)));
+  update("events", events, () => events.map((one) => eventItem(one, now)));
+  if (!events.length) place("events").replaceChildren(element("li", "nothing has happened yet", "none"));
+  update("contexts", contexts, () => contexts.map(contextRow));
+  const isPart = contexts.length < facts.contexts_count;
+  place("count").textContent = facts.contexts_count + (isPart ? `, ${contexts.length} shown` : "");
 }
 
 function connection(text) {
