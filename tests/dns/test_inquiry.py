@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from noid.cli import names
+from noid.cli import places
 from noid.cli.main import main
 from noid.dns.records import reverse_name
 from noid.dns.zone import forward_records, reverse_records
@@ -178,7 +178,7 @@ def test_the_usual_configuration_is_read_unless_another_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usual = tmp_path / "noid.toml"
-    monkeypatch.setattr(names, "USUAL_CONFIG", usual)
+    monkeypatch.setattr(places, "USUAL_CONFIG", usual)
     options = ["zone", "--locator", "2001:db8:1:b::b"]
     assert main(options) == 1
     usual.write_text('[host]\nname = "usual.test"\n')
