@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """A host with two uplinks in a network namespace, and an /etc/network and a /run of its own."""
 
+import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +15,20 @@ from typing import Any, Final
 
 LIMIT_S: Final = 60.0
 PREFIXES: Final = {"eth0": "2001:db8:1:a", "eth1": "2001:db8:2:a"}
+NUMBERS: Final = itertools.count()
 SOMEWHERE: Final = "2001:db8:ffff::1"
 KERNELS: Final = re.compile("^fe80|^multicast|table local")
 """Routes that the kernel adds when an address is found to be unique."""
 NOID: Final = (sys.executable, "-m", "noid")
+
+
+INSIDE: Final = """
+mount --make-rprivate /
+mount --bind {place}/run /run
+mount --bind {place}/etc/network /etc/network
+mount --bind {place}/etc/networkd /etc/systemd/network
+exec "$@"
+"""
 
 
 class Host:
@@ -32,10 +44,37 @@ class Host:
         self.config = directory / "noid.toml"
         self.journal = directory / "journal"
         self.directory = directory
+        scripts = [f"etc/network/if-{one}.d" for one in ("pre-up", "up", "down", "post-down")]
+        for place in ("run", "etc/network/interfaces.d", "etc/networkd", *scripts):
+            (directory / place).mkdir(parents=True)
+
+    def command(self, *words: str) -> list[str]:
+        """A command as it is run there, with files under /run and /etc that are its own."""
+        script = INSIDE.format(place=self.directory)
+        mounts = ("unshare", "-m", "sh", "-euc", script, "sh")
+        return ["ip", "netns", "exec", self.name, *mounts, *words]
+
+    def create(self) -> None:
+        """The namespace with its links, as after a boot."""
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        self.ip("link set lo up")
+        for device in PREFIXES:
+            self.ip(f"link add {device} type veth peer name far-{device}")
+            self.ip(f"link set far-{device} up")
+
+    def delete(self) -> None:
+        subprocess.run(["ip", "netns", "delete", self.name], check=True)
+
+    def reboot(self) -> None:
+        """What is not in a file is lost."""
+        self.delete()
+        shutil.rmtree(self.directory / "run")
+        (self.directory / "run").mkdir()
+        self.create()
 
     def run(self, *words: str, good: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            ["ip", "netns", "exec", self.name, *words],
+            self.command(*words),
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
@@ -85,20 +124,22 @@ def address(device: str) -> str:
 
 
 @contextmanager
-def two_uplinks(directory: Path, tag: str) -> Iterator[Host]:
-    """A host with a default route by each of two uplinks, and none by source."""
-    name = f"noid-setup-{os.getpid()}-{tag}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    host = Host(name, directory)
+def fresh(directory: Path) -> Iterator[Host]:
+    """A host that has just been booted, and that nothing has configured."""
+    host = Host(f"noid-setup-{os.getpid()}-{next(NUMBERS)}", directory)
+    host.create()
     try:
-        host.run("ip", "link", "set", "lo", "up")
-        for metric, (device, prefix) in enumerate(PREFIXES.items(), 1):
-            host.ip(f"link add {device} type veth peer name far-{device}")
-            host.run("ip", "link", "set", device, "up")
-            host.run("ip", "link", "set", f"far-{device}", "up")
-            host.ip(f"address add {prefix}::a/64 dev {device} nodad")
-            route = f"default via {prefix}::1 dev {device} metric {metric}"
-            host.ip(f"-6 route add {route}")
         yield host
     finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
+        host.delete()
+
+
+@contextmanager
+def two_uplinks(directory: Path) -> Iterator[Host]:
+    """A host with a default route by each of two uplinks, and none by source."""
+    with fresh(directory) as host:
+        for metric, (device, prefix) in enumerate(PREFIXES.items(), 1):
+            host.ip(f"link set {device} up")
+            host.ip(f"address add {prefix}::a/64 dev {device} nodad")
+            host.ip(f"-6 route add default via {prefix}::1 dev {device} metric {metric}")
+        yield host

@@ -18,8 +18,8 @@ NAMED = ("--name", "a.example")
 
 
 @pytest.fixture
-def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
-    with two_uplinks(tmp_path, str(abs(hash(request.node.name)) % 10**6)) as one:
+def host(tmp_path: Path) -> Iterator[Host]:
+    with two_uplinks(tmp_path) as one:
         yield one
 
 

@@ -5,6 +5,7 @@ import argparse
 import asyncio
 import contextlib
 import shlex
+import socket
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,8 @@ from noid.planes.bpf.pins import own_devices
 from noid.resolver.upstream import Upstream
 from noid.setup.detection import Uplink, read_routing, uplinks
 from noid.setup.journal import DEFAULT_DIRECTORY, Journal, Ran, Written, check_root
-from noid.setup.plan import make_plan
+from noid.setup.managers import find_managers
+from noid.setup.planning import make_plan
 from noid.text import json_line
 
 EXAMPLE: Final = """\
@@ -54,9 +56,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     setup.add_argument("--name", default="", help="of this host; default: what the DNS says")
     setup.add_argument(
         "--routing",
-        choices=("now", "none"),
-        default="now",
-        help="by source: until the next boot, or not at all; default: %(default)s",
+        choices=("auto", "now", "none"),
+        default="auto",
+        help="by source: also after a boot, by ifupdown or systemd-networkd, whichever configures "
+        "the uplink; until the next boot; or not at all; default: %(default)s",
     )
     setup.add_argument("--resolver", type=address, metavar="ADDRESS", help=RESOLVER_HELP)
     setup.add_argument("--port", type=port, default=DNS_PORT, help="its port; default: %(default)s")
@@ -114,7 +117,10 @@ def _change(arguments: argparse.Namespace, journal: Journal) -> int:
         found,
         config=str(path.absolute()),
         name=name,
-        routing=arguments.routing,
+        is_routing=arguments.routing != "none",
+        managers=find_managers({name: number for number, name in socket.if_nameindex()})
+        if arguments.routing == "auto"
+        else None,
         read=journal.read,
         ours=journal.record.tables,
     )

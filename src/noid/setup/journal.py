@@ -20,7 +20,8 @@ import msgspec
 
 from noid.errors import PlatformError, UsageError
 from noid.setup.detection import run
-from noid.setup.plan import Command, File, Plan, Step
+from noid.setup.plan import Command, File, Step
+from noid.setup.planning import Plan
 from noid.state import files
 
 DEFAULT_DIRECTORY: Final = Path("/var/lib/noid-setup")

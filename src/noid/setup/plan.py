@@ -67,21 +67,6 @@ Read = Callable[[str], str | None]
 """What a file has, or had before an earlier set-up; None if it is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be done.
-
-    Attributes:
-        steps: in this order.
-        tables: the routing table of each uplink.
-        notes: what the operator is to know.
-    """
-
-    steps: tuple[Step, ...]
-    tables: dict[str, int]
-    notes: tuple[str, ...]
-
-
 def tables_for(
     found: Routing, uplinks: tuple[Uplink, ...], ours: Mapping[str, int]
 ) -> dict[str, int]:
@@ -160,51 +145,3 @@ def config_step(path: str, name: str, uplinks: tuple[Uplink, ...], read: Read) -
     if text:
         text += "\n" if text.endswith("\n") else "\n\n"
     return File(path, before, f"{text}{WRITTEN}[host]\n{keys}")
-
-
-def make_plan(
-    found: Routing,
-    uplinks: tuple[Uplink, ...],
-    *,
-    config: str,
-    name: str,
-    routing: str,
-    read: Read,
-    ours: Mapping[str, int],
-) -> Plan:
-    """The steps for a host.
-
-    Args:
-        found: its routing.
-        uplinks: its uplinks.
-        config: path of the configuration file.
-        name: of the host; empty if it is not known.
-        routing: ``now``, or ``none`` to leave it.
-        read: what files have.
-        ours: routing tables of an earlier set-up.
-
-    Raises:
-        ConfigError: the host cannot be set up.
-    """
-    steps: list[Step] = []
-    notes: list[str] = []
-    written = config_step(config, name, uplinks, read)
-    if written is None:
-        notes.append(f"{config} has keys in [host] already and is kept")
-    else:
-        steps.append(written)
-    if not name:
-        notes.append("this host has no name in the DNS; name it: noid setup --name a.example")
-    if len(uplinks) < 2:
-        notes.append("noid needs an address from each of two providers, and a default route each")
-    tables = tables_for(found, uplinks, ours) if routing != "none" else {}
-    used = {}
-    for uplink in uplinks if tables else ():
-        table = tables[uplink.device]
-        prefixes = routes_by_source(found, uplink, table, ours)
-        if prefixes:
-            used[uplink.device] = table
-            steps += ip_commands(uplink, prefixes, table)
-        else:
-            notes.append(f"{uplink.device} is routed by its sources already")
-    return Plan(tuple(steps), used, tuple(notes))

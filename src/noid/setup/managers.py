@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""Routing by source that outlives a boot: files of ifupdown and of systemd-networkd."""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import Final
+
+from noid.setup.detection import Uplink
+from noid.setup.plan import (
+    MAIN_PRIORITY,
+    PRIORITY,
+    WRITTEN,
+    File,
+    Read,
+    ip_commands,
+)
+
+INTERFACES: Final = "/etc/network/interfaces"
+STANZAS: Final = "/etc/network/interfaces.d/noid"
+SOURCED: Final = re.compile(
+    r"^\s*(source\s+/etc/network/interfaces\.d/(\*|noid)"
+    r"|source-directory\s+/etc/network/interfaces\.d)/?\s*$",
+    re.MULTILINE,
+)
+NETWORKD_LINKS: Final = Path("/run/systemd/netif/links")
+NETWORKD_FILES: Final = "/etc/systemd/network"
+DROP_IN: Final = "50-noid.conf"
+MAIN_TABLE: Final = 254
+
+
+@dataclass(frozen=True, slots=True)
+class Managers:
+    """Who configures the devices.
+
+    Attributes:
+        ifupdown: the devices of which its files have a stanza.
+        networkd: the ``.network`` file of each device that systemd-networkd configures.
+    """
+
+    ifupdown: frozenset[str] = frozenset()
+    networkd: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_managers(numbers: Mapping[str, int]) -> Managers:
+    """Reads who configures the devices of this host.
+
+    Args:
+        numbers: index of each device.
+    """
+    texts = [_text(path) for path in (Path(INTERFACES), *sorted(Path(STANZAS).parent.glob("*")))]
+    files = {name: _network_file(number) for name, number in numbers.items()}
+    return Managers(
+        frozenset(name for text in texts for name in stanzas(text)),
+        {name: path for name, path in files.items() if path},
+    )
+
+
+def stanzas(text: str) -> Iterator[str]:
+    """The devices that a file of ifupdown has stanzas of; ours do not count."""
+    if not text.startswith(WRITTEN):
+        yield from re.findall(r"^\s*iface\s+(\S+)\s+inet6?\s", text, re.MULTILINE)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _network_file(number: int) -> str:
+    """The file that networkd has for a device, as ``networkctl status`` finds it without D-Bus."""
+    found = re.search(r"^NETWORK_FILE=(.+)$", _text(NETWORKD_LINKS / str(number)), re.MULTILINE)
+    return found[1] if found else ""
+
+
+Wanted = tuple[Uplink, tuple[IPv6Network, ...], int]
+"""An uplink, its prefixes that are to be routed by source, and its routing table."""
+
+
+def files_for(
+    managers: Managers, wanted: Iterable[Wanted], read: Read
+) -> tuple[list[File], list[str]]:
+    """The files that keep the routing, and what the operator is to know."""
+    files: list[File] = []
+    notes: list[str] = []
+    by_ifupdown: list[Wanted] = []
+    for one in wanted:
+        device = one[0].device
+        path = managers.networkd.get(device)
+        sharing = [name for name, other in managers.networkd.items() if other == path]
+        if path and sharing == [device]:
+            files.append(_drop_in(path, one, read))
+        elif path:
+            why = f"{path} configures {', '.join(sorted(sharing))}; give {device} its own"
+            notes.append(f"the routing of {device} is lost at the next boot: {why}")
+        elif device in managers.ifupdown:
+            by_ifupdown.append(one)
+        else:
+            why = "neither ifupdown nor systemd-networkd configures it"
+            notes.append(f"the routing of {device} is lost at the next boot: {why}")
+    if by_ifupdown:
+        files += _stanza_files(by_ifupdown, read)
+    return files, notes
+
+
+def _stanza_files(wanted: list[Wanted], read: Read) -> Iterator[File]:
+    """Stanzas beside those that there are: ifupdown does what both say."""
+    lines = [line for one in wanted for line in _stanza(*one)]
+    yield _added(STANZAS, read, WRITTEN + "\n".join(lines))
+    if not SOURCED.search(read(INTERFACES) or ""):
+        yield _added(INTERFACES, read, f"source {STANZAS}")
+
+
+def _stanza(uplink: Uplink, prefixes: tuple[IPv6Network, ...], table: int) -> Iterator[str]:
+    """What is there already, or gone already, is no failure of ``ifup`` and ``ifdown``."""
+    yield f"iface {uplink.device} inet6 manual"
+    for command in ip_commands(uplink, prefixes, table):
+        yield f"    post-up {shlex.join(command.do)} || true"
+        yield f"    pre-down {shlex.join(command.undo)} || true"
+
+
+def _drop_in(path: str, wanted: Wanted, read: Read) -> File:
+    uplink, prefixes, table = wanted
+    lines = ["[Route]", "Destination=::/0"]
+    if uplink.gateway:
+        lines += [f"Gateway={uplink.gateway}", "GatewayOnLink=yes"]
+    lines.append(f"Table={table}")
+    for prefix in prefixes:
+        rule = ["", "[RoutingPolicyRule]", f"From={prefix}"]
+        main = [f"Priority={MAIN_PRIORITY}", f"Table={MAIN_TABLE}", "SuppressPrefixLength=0"]
+        lines += [*rule, *main, *rule, f"Priority={PRIORITY}", f"Table={table}"]
+    where = f"{NETWORKD_FILES}/{Path(path).name}.d/{DROP_IN}"
+    return _added(where, read, WRITTEN + "\n".join(lines))
+
+
+def _added(path: str, read: Read, text: str) -> File:
+    """A file with a text behind what the operator has in it."""
+    before = read(path)
+    gap = "\n" if before and not before.endswith("\n") else ""
+    return File(path, before, f"{before or ''}{gap}{text}\n")

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Routing by source that outlives a boot: ``ifup`` and systemd-networkd read what is written."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from noid.lab.waiting import wait_for
+from noid.setup.detection import Uplink
+from noid.setup.managers import INTERFACES, STANZAS, Managers, files_for, stanzas
+from noid.setup.plan import WRITTEN, File
+from tests.setup.host import LIMIT_S, PREFIXES, Host, address, fresh
+
+NAMED: Final = ("--name", "a.example")
+NETWORKD: Final = "/lib/systemd/systemd-networkd"
+
+
+def routed(host: Host) -> bool:
+    """Whether the packets of each uplink leave by it; not while the host has no address yet."""
+    answers = [
+        host.run("ip", "-6", "route", "get", "2001:db8:ffff::1", "from", address(one), good=False)
+        for one in PREFIXES
+    ]
+    return all(f" dev {one} " in two.stdout for one, two in zip(PREFIXES, answers, strict=True))
+
+
+def has_routes(host: Host) -> bool:
+    return host.ip("-6 route show default").count("default") == 2 and " tentative" not in host.ip(
+        "-6 address show scope global"
+    )
+
+
+def write_interfaces(host: Host, end: str) -> None:
+    text = "auto lo\niface lo inet loopback\n"
+    for metric, (device, prefix) in enumerate(PREFIXES.items(), 1):
+        text += f"\nauto {device}\niface {device} inet6 static\n    address {prefix}::a/64\n"
+        text += f"    dad-attempts 0\n    gateway {prefix}::1\n    metric {metric}\n"
+    (host.directory / "etc/network/interfaces").write_text(text + end)
+
+
+def write_networks(host: Host) -> None:
+    for metric, (device, prefix) in enumerate(PREFIXES.items(), 1):
+        (host.directory / f"etc/networkd/10-{device}.network").write_text(
+            f"[Match]\nName={device}\n[Network]\nIPv6AcceptRA=no\n"
+            f"[Address]\nAddress={prefix}::a/64\nDuplicateAddressDetection=none\n"
+            f"[Route]\nGateway={prefix}::1\nMetric={metric}\n"
+        )
+
+
+@contextmanager
+def networkd(host: Host) -> Iterator[None]:
+    """systemd-networkd, which takes a read-only /sys as a sign that there is no udev."""
+    (host.directory / "run/systemd/netif").mkdir(parents=True, exist_ok=True)
+    start = (
+        "mount -o remount,ro,bind /sys; chown -R systemd-network: /run/systemd/netif;"
+        f" exec {NETWORKD}"
+    )
+    log = (host.directory / "run/networkd.log").open("w")
+    with log, subprocess.Popen(host.command("sh", "-euc", start), stderr=log) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with fresh(tmp_path) as one:
+        yield one
+
+
+def etc(host: Host) -> dict[str, bytes]:
+    """The files under /etc, and those that noid setup may have made beside them."""
+    files = [one for one in (host.directory / "etc").rglob("*") if one.is_file()]
+    directories = {str(one): b"" for one in (host.directory / "etc").rglob("*") if one.is_dir()}
+    return directories | {str(one): one.read_bytes() for one in files}
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["", "source /etc/network/interfaces.d/*\n", "# no newline"])
+def test_what_ifupdown_reads_routes_after_a_boot_and_undo_restores_it(host: Host, end: str) -> None:
+    write_interfaces(host, end)
+    before = etc(host)
+    host.run("ifup", "-a")
+    wait_for("addresses", lambda: has_routes(host), LIMIT_S)
+    host.setup(*NAMED)
+    assert routed(host)
+
+    host.reboot()
+    host.run("ifup", "-a")
+    wait_for("routes by source after a boot", lambda: routed(host), LIMIT_S)
+    assert "write" not in host.setup(*NAMED, "--dry-run").stdout
+    host.run("ifdown", "eth1")
+    assert PREFIXES["eth1"] not in host.ip("-6 rule")
+    host.run("ifup", "eth1")
+    wait_for("routes by source of eth1", lambda: routed(host), LIMIT_S)
+
+    host.setup("--undo")
+    assert etc(host) == before
+    assert "2001:db8" not in host.ip("-6 rule")
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_what_networkd_reads_routes_after_a_boot_and_undo_restores_it(host: Host) -> None:
+    write_networks(host)
+    before = etc(host)
+    with networkd(host):
+        wait_for("addresses", lambda: has_routes(host), LIMIT_S)
+        host.setup(*NAMED)
+        assert routed(host)
+
+    host.reboot()
+    with networkd(host):
+        wait_for("routes by source after a boot", lambda: routed(host), LIMIT_S)
+        assert "write" not in host.setup(*NAMED, "--dry-run").stdout
+        assert "warning" not in (host.directory / "run/networkd.log").read_text().lower()
+        host.setup("--undo")
+    assert etc(host) == before
+    assert "2001:db8" not in host.ip("-6 rule")
+
+
+# --- without a host -------------------------------------------------------------------------------
+
+
+def planned(managers: Managers, there: dict[str, str]) -> tuple[list[File], list[str]]:
+    uplink = Uplink("eth0", "fe80::1", (IPv6Network("2001:db8::/64"),), ("2001:db8::a",))
+    return files_for(managers, [(uplink, uplink.prefixes, 101)], there.get)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_sourced"),
+    [
+        ("source /etc/network/interfaces.d/*", True),
+        ("source-directory /etc/network/interfaces.d", True),
+        ("  source /etc/network/interfaces.d/noid", True),
+        ("# source /etc/network/interfaces.d/*", False),
+        ("source /etc/network/interfaces.d/*.cfg", False),
+    ],
+)
+def test_the_file_of_ifupdown_is_changed_only_if_it_does_not_name_ours(
+    line: str, is_sourced: bool
+) -> None:
+    there = {INTERFACES: f"iface eth0 inet6 auto\n{line}\n"}
+    files, notes = planned(Managers(frozenset({"eth0"})), there)
+    assert [one.path for one in files] == [STANZAS] + [INTERFACES] * (not is_sourced)
+    assert not notes
+    if not is_sourced:
+        assert files[1].after == f"{there[INTERFACES]}source {STANZAS}\n"
+
+
+def test_what_the_operator_has_in_a_file_of_that_name_stays() -> None:
+    there = {"/etc/systemd/network/a.network.d/50-noid.conf": "[Link]\nMTUBytes=1400"}
+    (file,), _ = planned(Managers(networkd={"eth0": "/usr/lib/systemd/network/a.network"}), there)
+    assert file.path in there
+    assert file.after.startswith(f"{there[file.path]}\n{WRITTEN}")
+
+
+def test_a_network_file_of_several_devices_is_not_added_to() -> None:
+    path = "/run/systemd/network/eth.network"
+    files, notes = planned(Managers(networkd={"eth0": path, "eth1": path}), {})
+    assert not files
+    assert notes == [
+        f"the routing of eth0 is lost at the next boot: {path} configures eth0, eth1;"
+        " give eth0 its own"
+    ]
+
+
+def test_a_device_that_nothing_known_configures_is_said() -> None:
+    files, notes = planned(Managers(), {})
+    assert not files
+    assert "neither ifupdown nor systemd-networkd configures it" in notes[0]
+
+
+def test_our_own_stanzas_do_not_make_a_device_one_of_ifupdown() -> None:
+    text = "auto eth0\niface eth0 inet dhcp\n  iface eth1 inet6 manual\niface x can static\n"
+    assert list(stanzas(text)) == ["eth0", "eth1"]
+    assert list(stanzas(WRITTEN + text)) == []
