@@ -28,6 +28,8 @@ from noid.locators import Locator, parse_locator
 
 DEFAULT_SOCKET: Final = Path("/run/noid/border.sock")
 DEFAULT_PINS: Final = Path("/sys/fs/bpf/noid-border")
+GATEWAY: Final = "gateway"
+"""The target of an active check that is the provider's router, whatever its address."""
 AUTOMATIC: Final = "auto"
 """What ``noid border use`` calls the daemon's own choice; no provider has this name."""
 
@@ -46,6 +48,10 @@ class ProviderTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
         gateway: the address of its router on the uplink; empty: that of the kernel's routes.
         priority: the smaller, the better.
         weight: its share among providers of the same priority.
+        check: what has to answer by the uplink: an address, or ``gateway``; empty: nothing.
+        check_interval_s: seconds between two requests.
+        check_down: so many in a row without an answer are a failure.
+        check_up: so many in a row with an answer end it.
     """
 
     name: Name
@@ -54,6 +60,10 @@ class ProviderTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     gateway: str = ""
     priority: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 100
     weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    check: str = ""
+    check_interval_s: Annotated[float, msgspec.Meta(ge=0.02, le=3600)] = 1.0
+    check_down: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
+    check_up: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
 
 
 class BorderSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -101,6 +111,15 @@ class BorderConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     def gateway_of(self, provider: ProviderTable) -> Locator | None:
         """The address that is configured as a provider's router; None: the kernel's routes say."""
         return parse_locator(provider.gateway) if provider.gateway else None
+
+    def check_of(self, provider: ProviderTable, gateway: Locator | None) -> Locator | None:
+        """What is asked for an answer; None: nothing, or it is not known.
+
+        Args:
+            provider: by whose uplink.
+            gateway: the address of its router there, if it is known.
+        """
+        return gateway if provider.check == GATEWAY else parse_locator(provider.check)
 
     def site(self, indexes: dict[str, int]) -> Site:
         """The prefixes of the site.
@@ -193,7 +212,10 @@ def _check(border: BorderSection) -> None:
             )
     _check_prefixes(border)
     for number, one in enumerate(border.providers):
-        _check_gateway(f"border.providers[{number}].gateway", one)
+        key = f"border.providers[{number}]"
+        _check_address(f"{key}.gateway", one.gateway, one)
+        # Any address will do in place of the gateway's: that there is an uplink is what is checked.
+        _check_address(f"{key}.check", "fe80::1" if one.check == GATEWAY else one.check, one)
     if len(border.inside) > BORDER_INSIDE_MAX:
         raise ConfigError("border.inside", f"has more than {BORDER_INSIDE_MAX} entries")
     for text in border.inside:
@@ -238,13 +260,13 @@ def _check_prefixes(border: BorderSection) -> None:
         raise ConfigError("border.providers", f"have more than {BORDER_PREFIXES_MAX} prefixes")
 
 
-def _check_gateway(key: str, provider: ProviderTable) -> None:
-    if not provider.gateway:
+def _check_address(key: str, text: str, provider: ProviderTable) -> None:
+    if not text:
         return
     if not provider.uplink:
         raise ConfigError(key, "needs the uplink on which it is")
     try:
-        parse_locator(provider.gateway)
+        parse_locator(text)
     except UsageError as error:
         raise ConfigError(key, str(error)) from None
 

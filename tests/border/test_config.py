@@ -77,6 +77,13 @@ REFUSALS = {
         text(ONE + '\ngateway = "router"'),
         text(ONE.replace('uplink = "wan1"', 'gateway = "fe80::1"')),
     ],
+    "border.providers[0].check": [
+        text(ONE + '\ncheck = "router"'),
+        text(ONE.replace('uplink = "wan1"', 'check = "gateway"')),
+    ],
+    "border.providers[0].check_interval_s": [text(ONE + "\ncheck_interval_s = 0.01")],
+    "border.providers[0].check_down": [text(ONE + "\ncheck_down = 0")],
+    "border.providers[0].check_up": [text(ONE + "\ncheck_up = 1001")],
     "border.inside": [
         text(ONE, more='inside = ["ULA"]'),
         text(ONE, more=f"inside = {[f'fd{one:02x}::/16' for one in range(BORDER_INSIDE_MAX + 1)]}"),

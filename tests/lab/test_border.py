@@ -233,6 +233,29 @@ def test_a_gateway_that_is_silent_and_a_route_that_is_gone_are_failures(site: Bo
         site.wait_leaves_by("isp1", "isp2")
 
 
+@pytest.mark.parametrize("target", ["2001:db8:c::53", "gateway"])
+def test_a_target_that_is_silent_by_an_uplink_is_a_failure(site: BorderLab, target: str) -> None:
+    text = site.config.read_text(encoding="utf-8")
+    keys = f'name = "isp1"\ncheck = "{target}"\ncheck_interval_s = 0.05\ncheck_up = 2\n'
+    silence = "type filter hook prerouting priority 0; policy accept;"
+    rule = "iif custa icmpv6 type echo-request drop"
+    with tcp(site.lab, "a") as conversation:
+        conversation.echoes()
+        site.config.write_text(text.replace('name = "isp1"\n', keys))
+        site.run("reload", "--socket", str(site.socket))
+        site.lab.wait_for("it has reloaded", lambda: answers(site.socket), 10)
+        # With a carrier, a route, and a gateway that answers its neighbours.
+        site.lab.run("isp1", ["nft", f"table ip6 mute {{ chain c {{ {silence} {rule}; }}; }}"])
+        site.wait_leaves_by("isp2", "isp2")
+        assert site.status()["providers"][0]["why"].endswith(" does not answer")
+        conversation.echoes()
+        site.lab.run("isp1", ["nft", "delete", "table", "ip6", "mute"])
+        site.wait_leaves_by("isp1", "isp2")
+        site.config.write_text(text)
+        site.run("reload", "--socket", str(site.socket))
+        conversation.echoes()
+
+
 def test_other_prefixes_are_taken_without_a_restart(site: BorderLab) -> None:
     text = site.config.read_text(encoding="utf-8")
     with tcp(site.lab, "a") as conversation:

@@ -10,7 +10,8 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from noid.host.notify import notify
 from noid.locators import UNSPECIFIED, Locator, format_locator
 from noid.planes.bpf.border import BorderPlane
 from noid.roles import border_host
+from noid.roles.checking import Check
 
 SETTLE_S: Final = 0.03
 """After the first of several changes the host is looked at as a whole."""
@@ -148,8 +150,8 @@ class Border:
             loop.add_reader(changes.fileno(), self._heard, changes)
             stack.callback(loop.remove_reader, changes.fileno())
             logger.info("ready: %s", self._said())
-            polling = asyncio.create_task(self._poll())
-            stack.callback(polling.cancel)
+            for task in map(asyncio.create_task, (self._poll(), *self._checks())):
+                stack.callback(task.cancel)
             notify("READY=1")
             await self.stopping.wait()
             notify("STOPPING=1" if self._next is None else "RELOADING=1")
@@ -173,6 +175,22 @@ class Border:
         while True:
             await asyncio.sleep(POLL_S)
             self._survey_again()
+
+    def _checks(self) -> Iterator[Coroutine[None, None, None]]:
+        for one in self.providers:
+            if one.table.check:
+                where, told = partial(self._target, one), partial(self._checked, one)
+                yield Check(one.table, where, told).run()
+
+    def _target(self, one: ProviderState) -> tuple[Locator, int] | None:
+        known = one.gateway.address if one.gateway is not None else None
+        target = self.config.check_of(one.table, known)
+        return None if target is None else (target, one.index)
+
+    def _checked(self, one: ProviderState, why: str) -> None:
+        one.liveness.take("check", why, time.monotonic_ns())
+        self.decide()
+        self._survey_again()
 
     def _heard(self, changes: NetworkChanges) -> None:
         """Acts on a lost link by the kernel's message itself, and soon looks at everything."""

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""Active checks of the uplinks of a border: an echo request each interval, with hysteresis."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from noid.border_config import ProviderTable
+from noid.errors import PlatformError
+from noid.flows.probing import Probing
+from noid.host.echo import Echo
+from noid.locators import Locator, format_locator
+
+
+class Check:
+    """The check of one uplink.
+
+    Args:
+        table: the provider's configuration.
+        where: the target now, and the index of the device; None while there is no target.
+        told: called with what is wrong, empty if nothing is, when that changes.
+    """
+
+    def __init__(
+        self,
+        table: ProviderTable,
+        where: Callable[[], tuple[Locator, int] | None],
+        told: Callable[[str], None],
+    ) -> None:
+        self.table = table
+        self._where = where
+        self._told = told
+        self._probing = Probing(table.check_down, table.check_up)
+        self._echo: Echo | None = None
+        self._target: Locator | None = None
+
+    async def run(self) -> None:
+        """Checks until it is cancelled."""
+        try:
+            while True:
+                self._ask()
+                await asyncio.sleep(self.table.check_interval_s)
+        finally:
+            self._close()
+
+    def _ask(self) -> None:
+        where = self._where()
+        if where is None:
+            return  # nothing is asked, and silence says nothing: another sign tells what is wrong
+        worked = self._probing.works
+        sequence = self._probing.begin()
+        self._target = where[0]
+        if worked != self._probing.works:
+            silent = f"{format_locator(self._target)} does not answer"
+            self._told("" if self._probing.works else silent)
+        # What cannot leave is not answered, and counts as that.
+        try:
+            self._opened().send(*where, sequence)
+        except PlatformError:
+            self._close()  # the device may be another of the same name by now
+
+    def _opened(self) -> Echo:
+        if self._echo is None:
+            self._echo = Echo(self.table.uplink)
+            asyncio.get_running_loop().add_reader(self._echo.fileno(), self._hear)
+        return self._echo
+
+    def _hear(self) -> None:
+        if self._echo is not None and self._target is not None:
+            for sequence in self._echo.answers(self._target):
+                self._probing.heard(sequence)
+
+    def _close(self) -> None:
+        if self._echo is not None:
+            with contextlib.suppress(RuntimeError):
+                asyncio.get_running_loop().remove_reader(self._echo.fileno())
+            self._echo.close()
+            self._echo = None
