@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -135,16 +136,17 @@ class Network:
         return self.machines[host].command("sh", "-ec", text)
 
     def type(self, block: Block) -> dict[str, str]:
-        """Types a block on its machines, and returns what each says."""
-        said: dict[str, str] = {}
-        for host in block.machines:
-            if block.stays:
+        """Types a block on its machines at the same time, and returns what each says."""
+        if block.stays:
+            for host in block.machines:
                 self.stay(host, block.text)
-                continue
-            done = self.run(host, block.text)
+            return {}
+        with ThreadPoolExecutor() as pool:
+            every = pool.map(lambda host: self.run(host, block.text), block.machines)
+            said = dict(zip(block.machines, every, strict=True))
+        for host, done in said.items():
             assert done.returncode == 0, f"on {host}: {block.text}{done.stdout}{done.stderr}"
-            said[host] = done.stdout
-        return said
+        return {host: done.stdout for host, done in said.items()}
 
     def run(self, host: str, text: str) -> "subprocess.CompletedProcess[str]":
         """Types commands on a machine, whether they fail or not."""

@@ -8,27 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.guide.blocks import Block, blocks
-from tests.guide.network import Network, make_wheels
+from tests.guide.blocks import blocks
+from tests.guide.network import Network
+from tests.guide.typing_in import CUT, GUIDE, type_in
 from tests.lab.conftest import lab_machine
 from tests.packaging.machine import LIMIT_S
 
 __all__ = ["lab_machine"]
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
 
-SOME_OCTETS = 4_000_000
 BY_PROVIDER_2 = "2001:db8:2:a::a"
-
-
-def settle(network: Network, block: Block) -> None:
-    """Waits for what a person sees in a terminal before typing in the next one."""
-    if "noid run" in block.text:
-        for host in block.machines:
-            network.wait(host, "noid status")
-    elif "http.server" in block.text:
-        network.wait("b", "curl -s -o /dev/null http://[::1]/")
-    elif "curl" in block.text:
-        network.wait("a", f"test $(stat -c %s /tmp/big) -gt {SOME_OCTETS}")
 
 
 def end_with_ctrl_c(network: Network) -> None:
@@ -48,19 +37,15 @@ def look_at_the_cut(network: Network) -> None:
 
 
 def test_a_download_survives_a_cut_on_two_machines_built_by_the_guide(
-    lab_machine: None, tmp_path: Path
+    lab_machine: None, packages: Path, tmp_path: Path
 ) -> None:
-    packages = make_wheels(tmp_path / "wheels")
     sums: dict[str, str] = {}
     with Network(tmp_path, packages) as network:
-        for block in blocks("ten-minutes.md"):
+        for block in blocks(GUIDE):
             if "noid down" in block.text:
                 end_with_ctrl_c(network)
-            said = network.type(block)
-            settle(network, block)
-            if "noid zone" in block.text:
-                network.publish([line for text in said.values() for line in text.splitlines()])
-            if "link set eth0 down" in block.text:
+            said = type_in(network, block)
+            if CUT in block.text:
                 look_at_the_cut(network)
             if "sha256sum" in block.text:
                 sums |= {host: text.split()[0] for host, text in said.items()}

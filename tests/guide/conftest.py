@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of the guide and of the recipes share."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.guide.network import make_wheels
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheels that pip installs on the machines."""
+    return make_wheels(tmp_path_factory.mktemp("wheels"))
