@@ -7,7 +7,7 @@ import pytest
 
 from noid.errors import UsageError
 from noid.lab.lab import Lab
-from noid.lab.rewriting import ROUTER_SCENARIOS, run_restart, run_rewrite
+from noid.lab.rewriting import ROUTER_SCENARIOS, run_plain, run_restart, run_rewrite
 from noid.lab.sites import site_plan
 
 
@@ -37,6 +37,18 @@ def test_rewriting_goes_on_under_load_while_the_border_is_killed(lab_machine: No
     assert outcome.good
     # Two spans of half a second, in each direction; what is found waiting is less.
     assert outcome.seconds > 1
+
+
+def test_what_may_not_be_rewritten_is_refused_and_waits_for_its_provider(
+    lab_machine: None,
+) -> None:
+    with Lab.create(plane="bpf", plan=site_plan()) as lab:
+        outcome = run_plain(lab)
+    assert outcome.plain_heard == "EACCES"
+    assert outcome.refused > 0
+    assert outcome.rewritten == 0
+    assert outcome.survived
+    assert outcome.good
 
 
 @pytest.mark.parametrize("name", sorted(ROUTER_SCENARIOS))

@@ -73,8 +73,14 @@ class BorderDaemon:
 
     def rewritten(self) -> int:
         """How many packets were rewritten since the programs were loaded."""
-        counters = self.status()["counters"]
-        return int(counters[BorderCounter.PACKETS_REWRITTEN.identifier])
+        return self._count(BorderCounter.PACKETS_REWRITTEN)
+
+    def refused(self) -> int:
+        """How many packets were refused, as no uplink works for them."""
+        return self._count(BorderCounter.REFUSED_NO_UPLINK)
+
+    def _count(self, counter: BorderCounter) -> int:
+        return int(self.status()["counters"][counter.identifier])
 
 
 class Seen(NamedTuple):

@@ -2,28 +2,40 @@
 """The scenarios with a site behind a border: the border moves its hosts, and they need no timer.
 
 Host a, behind the border, has one TCP connection with b, with octets in both directions all the
-time. ``router-rewrite``: provider 1's line to the border loses its carrier. ``border-restart``: the
-border rewrites, and its daemon is killed and started again.
+time. ``router-rewrite``: provider 1's line to the border loses its carrier. ``border-restart``:
+the border rewrites, and its daemon is killed and started again. ``router-plain``: host a lists its
+AID alone, so that none of its packets may be rewritten, and provider 1 loses its carrier for a
+while.
 """
 
+import contextlib
+import errno
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from noid.constants import MILLISECOND, SECOND
 from noid.errors import PlatformError, UsageError
+from noid.lab import namespaces
 from noid.lab.borders import BorderDaemon, FirstPackets
 from noid.lab.configuration import ZONE
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 from noid.lab.streams import BLOCK_OCTETS, Streams
-from noid.lab.topology import HOSTS, locators
+from noid.lab.topology import HOSTS, NAME_SERVER, locators, site
 from noid.lab.transfer import STALL_AFTER_S, follow_events
 
-REWRITE, RESTART = "router-rewrite", "border-restart"
+REWRITE, RESTART, PLAIN = "router-rewrite", "border-restart", "router-plain"
 INSIDE, PEER = HOSTS
 FIRST_PROVIDER, FIRST_UPLINK, SECOND_UPLINK = "isp1", "up1", "up2"
+CODE_5: Final = "EACCES"
+"""What Linux makes of ICMPv6 destination unreachable with code 5."""
+DISCARD: Final = 9
+ATTEMPT_S: Final = 3.0
+ATTEMPTS: Final = 8
 READY_S: Final = 15.0
 READY_OCTETS: Final = 100 * BLOCK_OCTETS
 STEADY_OCTETS: Final = 250 * BLOCK_OCTETS
@@ -113,12 +125,16 @@ class Rewritten(Moved):
 class _Play:
     """A border, and the streams in its lab."""
 
-    def __init__(self, lab: Lab, scenario: str, stall_after_s: float) -> None:
+    def __init__(self, lab: Lab, scenario: str, stall_after_s: float, *, listed: int = 2) -> None:
         if lab.plane == "none":
             raise UsageError(f"{scenario}: without noid no packet is rewritten; take --plane bpf")
         self.lab = lab
         self.scenario = scenario
         self.stall_after_s = stall_after_s
+        self.listed = {INSIDE: len(locators(PEER)), PEER: listed}
+        """How many verified addresses of its peer each host has in a context that is complete."""
+        if listed == 1:
+            _list_one(lab)
         self.border = BorderDaemon(lab)
         self.border.start()
         done = lab.run(INSIDE, ["ping", "-c1", "-W5", f"{PEER}.{ZONE}"])
@@ -166,7 +182,7 @@ class _Play:
     def _can_move(self) -> bool:
         return all(
             any(
-                one["state"] == "established" and len(one["lsv_peer"]) == len(locators(INSIDE))
+                one["state"] == "established" and len(one["lsv_peer"]) == self.listed[host]
                 for one in self.lab.contexts(host)
             )
             for host in HOSTS
@@ -203,6 +219,94 @@ def run_rewrite(lab: Lab, *, stall_after_s: float = STALL_AFTER_S) -> Rewritten:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refused(Moved):
+    """What came of ``router-plain``: the connection waits, and goes on when provider 1 is back.
+
+    Attributes:
+        refused: packets for which no uplink worked.
+        plain_heard: what a plain connection attempt by provider 1 failed with; EACCES is code 5.
+    """
+
+    refused: int
+    plain_heard: str
+
+    @property
+    def good(self) -> bool:
+        """Whether no packet was rewritten, and senders heard of it."""
+        heard = self.plain_heard == CODE_5 and self.refused > 0
+        return heard and self.survived and self.intact and self.rewritten == 0
+
+    @property
+    def figures(self) -> dict[str, str]:
+        """The same for people, by what it is called."""
+        return super().figures | {
+            "packets refused": str(self.refused),
+            "a plain sender heard": self.plain_heard,
+        }
+
+
+def run_plain(lab: Lab, *, stall_after_s: float = STALL_AFTER_S) -> Refused:
+    """Plays ``router-plain`` in a lab of ``site_plan`` that is up.
+
+    Raises:
+        UsageError: there is no noid in this lab.
+        PlatformError: it does not come as far as the fault.
+    """
+    play = _Play(lab, PLAIN, stall_after_s, listed=1)
+    with play.streams:
+        play.await_octets(READY_OCTETS)
+        with _carrier_lost(lab) as fault_ns:
+            lab.wait_for("packets are refused", lambda: play.border.refused() > 0, READY_S)
+            heard = _plain_attempt(lab)
+            refused, rewritten = play.border.refused(), play.border.rewritten()
+        survived = play.goes_on()
+        figures = play.figures(fault_ns, survived=survived, rewritten=rewritten)
+    return Refused(**figures, refused=refused, plain_heard=heard)
+
+
+@contextlib.contextmanager
+def _carrier_lost(lab: Lab) -> Iterator[int]:
+    """Provider 1's line to the border is dead while the block runs; since when, in ns."""
+    keep = "echo 1 > /proc/sys/net/ipv6/conf/custa/keep_addr_on_down"
+    lab.run(FIRST_PROVIDER, ["sh", "-c", keep])
+    back = next(
+        route
+        for route in lab.plan.routes
+        if route.node == FIRST_PROVIDER and route.destination == site(1, INSIDE)
+    )
+    since_ns = time.monotonic_ns()
+    lab.run(FIRST_PROVIDER, ["ip", "link", "set", "custa", "down"])
+    try:
+        yield since_ns
+    finally:
+        lab.run(FIRST_PROVIDER, ["ip", "link", "set", "custa", "up"])
+        route = ["route", "replace", back.destination, "via", back.gateway]
+        lab.run(FIRST_PROVIDER, ["ip", "-6", *route])
+
+
+def _plain_attempt(lab: Lab) -> str:
+    """What a plain connection from provider 1's address fails with.
+
+    The kernel of the border limits its errors for each host: an attempt may hear nothing.
+    """
+
+    def attempt() -> str:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as plain:
+            plain.bind((locators(INSIDE)[0], 0))
+            plain.settimeout(ATTEMPT_S)
+            code = plain.connect_ex((NAME_SERVER, DISCARD))
+        return errno.errorcode.get(code, "")
+
+    node = namespaces.namespace(lab.name, INSIDE)
+    found = ""
+    for _ in range(ATTEMPTS):
+        found = namespaces.inside(node, attempt)
+        if found == CODE_5:
+            break
+    return found
+
+
 def run_restart(lab: Lab, *, stall_after_s: float = STALL_AFTER_S) -> Moved:
     """Plays ``border-restart`` in a lab of ``site_plan`` that is up.
 
@@ -225,6 +329,15 @@ def run_restart(lab: Lab, *, stall_after_s: float = STALL_AFTER_S) -> Moved:
             survived &= watch.seen.out_ns is None
         rewritten = play.border.rewritten()
         return Moved(**play.figures(killed_ns, survived=survived, rewritten=rewritten))
+
+
+def _list_one(lab: Lab) -> None:
+    """Lets the host in the site list its AID alone, as one that peers cannot verify."""
+    path = Path(lab.environment(INSIDE)["NOID_CONFIG"])
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[host]\n", "[host]\nverifiable = false\n", 1), encoding="utf-8")
+    lab.stop_daemon(INSIDE)
+    lab.start_daemon(INSIDE)
 
 
 def _probed(
@@ -257,8 +370,10 @@ def _yes(value: bool) -> str:
 ROUTER_SCENARIOS: Final[dict[str, Callable[..., Moved]]] = {
     REWRITE: run_rewrite,
     RESTART: run_restart,
+    PLAIN: run_plain,
 }
 ROUTER_TEXTS: Final = {
     REWRITE: "a site behind a border, whose line to provider 1 loses its carrier",
     RESTART: "a border rewrites while its daemon is killed and started again",
+    PLAIN: "the same as router-rewrite, but no packet of the site may be rewritten",
 }
