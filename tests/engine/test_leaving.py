@@ -138,3 +138,37 @@ def test_nor_where_a_context_had_to_be_left_or_the_dns_knows_better() -> None:
     network.run(SECOND)
     assert network.a.context.pair == (A2, B2)
     assert network.a.host.working((B1, B2, X1)) == (B2,)
+
+
+def test_a_pair_that_was_left_while_deprecated_is_used_again_by_both_ends() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=ONE))
+    network.run(SECOND)
+    assert network.a.context.local_locator == network.b.context.peer_locator == A2
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(SECOND)
+    assert (network.a.context.pair, network.b.context.pair) == ((A1, B1), (B1, A1))
+    network.run(10 * MINUTE)
+    assert network.a.context.left_pair is network.b.context.left_pair is None
+
+
+def test_a_pair_that_was_left_is_not_used_again_before_it_works() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=ONE))
+    network.run(SECOND)
+    network.kill_provider(1)
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(5 * MINUTE)
+    assert (network.a.context.local_locator, network.b.context.peer_locator) == (A2, A2)
+    network.dead.clear()
+    network.run(5 * MINUTE)
+    assert (network.a.context.pair, network.b.context.pair) == ((A1, B1), (B1, A1))
+
+
+def test_a_pair_that_was_left_because_it_broke_is_not_returned_to() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), broken=ONE))
+    network.run(SECOND)
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(5 * MINUTE)
+    assert network.a.context.local_locator == network.b.context.peer_locator == A2

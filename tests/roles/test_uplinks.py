@@ -27,6 +27,7 @@ def watch_of(host: Host, events: list[Input], changes: list[Change]) -> UplinkWa
         host,
         LocalLocators(HostSection()),
         handle=events.append,
+        compare=lambda: None,
         received_ns=lambda label: 0,
         changed=changes.append,
         switched=switches.append,

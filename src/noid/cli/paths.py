@@ -67,15 +67,23 @@ def cells(uplink: Mapping[str, Any], now_s: float) -> tuple[str, ...]:
         octets(uplink["received_octets"]),
         octets(uplink["sent_octets"]),
         clock(last[0]["at"], now_s) if last else "-",
-        reason(uplink),
+        reason(uplink, now_s),
     )
     return tuple(map(printable, texts))
 
 
-def reason(uplink: Mapping[str, Any]) -> str:
+def reason(uplink: Mapping[str, Any], now_s: float) -> str:
     """Why an uplink is not up, and what is said of it besides, for people."""
     marks = [one for one in ("deprecated", "backup") if uplink[one]]
-    return ", ".join(filter(None, [reason_text(uplink["reason"]), *marks])) or "-"
+    said = preference_text(uplink.get("preference", ""), uplink.get("until"), now_s)
+    return ", ".join(filter(None, [reason_text(uplink["reason"]), *marks, said])) or "-"
+
+
+def preference_text(preference: str, until_s: float | None, now_s: float) -> str:
+    """What the operator wants of an uplink, for people."""
+    if preference == "avoid":
+        return f"avoided until {'noid auto' if until_s is None else clock(until_s, now_s)}"
+    return "used before all others" if preference == "use" else ""
 
 
 def clock(at_s: float, now_s: float) -> str:

@@ -27,6 +27,11 @@ MODULES: Final[dict[str, dict[str, str]]] = {
     "paths": {
         "paths": "each uplink: whether it works, since when, and what passes over it",
     },
+    "prefer": {
+        "use": "use one uplink before all others, without losing a packet",
+        "avoid": "leave an uplink, for maintenance, without losing a packet",
+        "auto": "use the uplinks as the configuration says again",
+    },
     "history": {
         "history": "the last changes of uplinks and switches of contexts",
         "ping": "the round trip and the loss of every pair of locators to a peer",

@@ -168,6 +168,8 @@ class Uplink:
         switches_to: how often a context came to it.
         last: the last of these.
         is_there: whether the interface has a locator of it now.
+        preference: what the operator wants of it: ``use``, ``avoid`` or nothing.
+        until_s: when that is over, in seconds since 1970; None if at no certain time.
     """
 
     name: str
@@ -186,6 +188,8 @@ class Uplink:
     switches_to: int = 0
     last: deque[Switch] = field(default_factory=lambda: deque(maxlen=SWITCHES_SHOWN_MAX))
     is_there: bool = True
+    preference: str = ""
+    until_s: float | None = None
 
     @property
     def loss(self) -> float | None:
@@ -220,8 +224,10 @@ class Uplinks:
         there: set[str] = set()
         for sighting in seen.values():
             groups = _by_subnet(sighting.locators)
-            for subnet, locators in groups.items():
-                name = sighting.interface if len(groups) == 1 else _name(sighting, subnet)
+            for locators in groups.values():
+                name = sighting.interface
+                if len(groups) > 1:
+                    name = name_within(name, locators[0])
                 there.add(name)
                 uplink = self._known(name, sighting.interface, locators, now_s)
                 _take_marks(uplink, sighting)
@@ -359,9 +365,10 @@ def _by_subnet(locators: Iterable[Locator]) -> dict[bytes, tuple[Locator, ...]]:
     return found
 
 
-def _name(sighting: Sighting, subnet: bytes) -> str:
-    prefix = format_locator(Locator(subnet + bytes(SUBNET_OCTETS)))
-    return f"{sighting.interface}/{prefix.removesuffix('::')}"
+def name_within(interface: str, locator: Locator) -> str:
+    """The name of the uplink of a locator, where its interface has several uplinks."""
+    prefix = format_locator(Locator(locator[:SUBNET_OCTETS] + bytes(SUBNET_OCTETS)))
+    return f"{interface}/{prefix.removesuffix('::')}"
 
 
 def _take_marks(uplink: Uplink, sighting: Sighting) -> None:
@@ -416,6 +423,8 @@ def uplink_report(
         "reason": uplink.reason.value,
         "deprecated": uplink.deprecated,
         "backup": uplink.backup,
+        "preference": uplink.preference,
+        "until": None if uplink.until_s is None else round(uplink.until_s, 3),
         "round_trip_us": uplink.round_trip_ns // 1000 or None,
         "loss": uplink.loss,
         "contexts": sum(contexts.get(one, 0) for one in uplink.locators),

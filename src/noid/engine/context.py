@@ -109,6 +109,7 @@ class Context:
         peer_source: where the peer sends from, if that is proven to be another than Lp(peer).
         follow_ns: before this, data does not move Lp(peer) [D41].
         follow_again_ns: before this, data from another source that moved nothing is ignored.
+        left_pair: the pair that was left while deprecated; the context comes back to it.
         repeating: the packet to send again after a switch.
         repeats: how often it was.
         piggybacked: the last packet a probe of the peer's brought, and when.
@@ -169,6 +170,7 @@ class Context:
     peer_source: Locator | None = None
     follow_ns: int = 0
     follow_again_ns: int = 0
+    left_pair: Pair | None = None
     repeating: bytes = b""
     repeats: int = 0
     piggybacked: tuple[bytes, int] = (b"", 0)

@@ -45,7 +45,7 @@ from noid.engine.known import KnownPeer, Lookup
 from noid.engine.options import HostOptions, Policy
 from noid.engine.phases import Probation, Probe
 from noid.engine.secrets import Entropy, HostKeys
-from noid.engine.selection import better_pairs
+from noid.engine.selection import better_pairs, is_deprecated
 from noid.engine.state import TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
 from noid.locators import Locator, is_global_unicast
@@ -474,6 +474,10 @@ class Core:
         if pair == old:
             return
         assert pair[1] in context.peer_verified
+        if pair == context.left_pair:
+            context.left_pair = None
+        elif context.left_pair is None and is_deprecated(context, old):
+            context.left_pair = old
         context.local_locator, context.peer_locator = pair
         context.peer_source = None
         self.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))

@@ -52,11 +52,24 @@ def rank(context: Context, pair: Pair) -> tuple[tuple[bool, bool, bool], bool, i
 
 
 def better_pairs(context: Context) -> list[Pair]:
-    """The pairs that are said to be better than the one in use, the best first [draft §4.5]."""
-    now = standing(context, context.pair)
-    if not any(now):
+    """The pairs that are said to be better than the one in use, the best first [draft §4.5].
+
+    So is the one that was left only because an end of it was deprecated, once none is any more.
+    """
+    now, home = standing(context, context.pair), context.left_pair
+    if not any(now) and home is None:
         return []
-    return [pair for pair in alternatives(context) if standing(context, pair) < now]
+    return [
+        pair
+        for pair in alternatives(context)
+        if standing(context, pair) < now or (pair == home and standing(context, pair) <= now)
+    ]
+
+
+def is_deprecated(context: Context, pair: Pair) -> bool:
+    """Whether a pair is to be left because an owner says so, and for nothing else [D22, D25]."""
+    flags = context.marks_of(pair[1]) | context.own_marks_of(pair[0])
+    return bool(flags & LocatorFlag.DEPRECATED) and not flags & LocatorFlag.BROKEN
 
 
 def alternatives(context: Context) -> list[Pair]:

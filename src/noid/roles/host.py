@@ -131,14 +131,11 @@ class Daemon:
         self.resolver_file: ResolverFile
         self.stub: Stub
         self.watching: Watching | None = None
-        self.control = ControlServer(Path(config.control.socket), self._commands())
+        commands = (self.status, self.contexts, self.paths, self.reload)
+        named: dict[str, Handler] = {command.__name__: command for command in commands}
+        self.control = ControlServer(Path(config.control.socket), named)
         self.reporter = Reporter(self.control.publish, Path(config.events.directory))
         self.control.requests["history"] = self.reporter.history
-        self.control.requests["ping"] = lambda request: self.uplinks.ping(request)
-
-    def _commands(self) -> dict[str, Handler]:
-        commands = (self.status, self.contexts, self.paths, self.reload)
-        return {command.__name__: command for command in commands}
 
     async def run(self) -> None:
         """Starts, serves until SIGINT or SIGTERM, and leaves the host as it was.
@@ -195,6 +192,7 @@ class Daemon:
         mtu = survey.mtu or DEFAULT_MTU
         self.host = self._make_host(birth, mtu)
         self.uplinks = self._make_uplinks()
+        stack.callback(self.uplinks.preferring.close)
         self.upstream = self._make_upstream()
         stack.push_async_callback(self.upstream.close)
         self.availability = Availability(self.upstream, self._servers)
@@ -256,14 +254,18 @@ class Daemon:
         return Host(options, secrets.token_bytes)
 
     def _make_uplinks(self) -> UplinkWatch:
-        return UplinkWatch(
+        watch = UplinkWatch(
             self.host,
             self.own,
             handle=self.handle,
+            compare=self._compare_soon,
             received_ns=lambda label: self.plane.received_ns(label),
             changed=self.reporter.uplink_changed,
             switched=self.reporter.switched,
         )
+        watch.preferring.open(Path(self.config.state.directory))
+        self.control.requests |= watch.requests
+        return watch
 
     def _make_upstream(self) -> Upstream:
         dns = self.config.dns
@@ -416,9 +418,12 @@ class Daemon:
         self.own.host = config.host
         self.stub.policy, self.stub.probe = config.dns.policy, config.dns.probe
         self.handle(PolicyChanged(policy_of(config)))
+        self._compare_soon()
+        self.availability.check_soon()
+
+    def _compare_soon(self) -> None:
         if self.watching is not None:
             self.watching.compare_soon()
-        self.availability.check_soon()
 
     def _cancel(self) -> None:
         for timer in (self.timer, self.retry):
@@ -572,8 +577,9 @@ class Daemon:
                 "counters": counter_report(PlaneCounter, self.plane.counters()),
             },
             "uplinks_down": self.uplinks.down,
+            "preferences": self.uplinks.preferring.describe(),
             "contexts": {state.value: count for state, count in states.items()},
-            "taking_up": self._progress(),
+            "taking_up": self.taking_up and self.taking_up.progress,
             "shares": shares_report(self.host.shares),
             "dropped": counter_report(Drop, self.host.drops),
             "dns": {
@@ -584,12 +590,6 @@ class Daemon:
                 "upstream": counter_report(UpstreamCounter, self.upstream.counters),
             },
         }
-
-    def _progress(self) -> dict[str, int] | None:
-        """How far the taking up of contexts is, while it goes on."""
-        if self.taking_up is None:
-            return None
-        return {"done": self.taking_up.looked_at, "of": self.taking_up.total}
 
     def contexts(self) -> Iterator[dict[str, Any]]:
         """What ``noid contexts`` shows: those there are now, each as it is when its turn comes."""

@@ -11,9 +11,11 @@ from dataclasses import replace
 
 from noid.config import HostSection
 from noid.constants import LOCATORS_MAX
+from noid.control.uplinks import name_within
 from noid.engine.events import LocatorsChanged
 from noid.host.survey import OwnAddress, Survey
 from noid.locators import Locator, parse_locator
+from noid.state.preferences import Preferences
 
 
 class LocalLocators:
@@ -27,6 +29,7 @@ class LocalLocators:
         addresses: every address read last that could be a locator.
         everything: every address of this host, whatever device has it.
         links: the addresses of each uplink, by its index.
+        wanted: which uplinks the operator wants used or avoided now.
     """
 
     def __init__(self, host: HostSection) -> None:
@@ -35,6 +38,7 @@ class LocalLocators:
         self.addresses: tuple[Locator, ...] = ()
         self.everything: frozenset[Locator] = frozenset()
         self.links: dict[int, frozenset[Locator]] = {}
+        self.wanted = Preferences()
         self._led_out: frozenset[Locator] = frozenset()
 
     @property
@@ -58,7 +62,7 @@ class LocalLocators:
         self._led_out = leading | stranded
         event = LocatorsChanged(
             present[:LOCATORS_MAX],
-            deprecated=frozenset(one.locator for one in usable if one.deprecated),
+            deprecated=frozenset(one.locator for one in usable if self._is_left(one)),
             broken=stranded.union(one.locator for one in usable if one.broken),
             backup=frozenset(one.locator for one in usable if self._is_backup(one)),
         )
@@ -75,11 +79,27 @@ class LocalLocators:
         self.said = replace(self.said, broken=self.said.broken | gone)
         return self.said
 
+    def _is_left(self, address: OwnAddress) -> bool:
+        """Whether an address is to be left: the host says so, or its uplink is avoided."""
+        return address.deprecated or any(
+            is_of(one, address.interface, address.locator) for one in self.wanted.avoid
+        )
+
     def _is_backup(self, address: OwnAddress) -> bool:
-        """Whether the operator keeps an address for the worst case, by itself or its interface."""
+        """Whether the operator keeps an address for the worst case, by itself or its interface.
+
+        Where one uplink is to be used before all others, those are kept so, and it is not.
+        """
+        if self.wanted.use:
+            return not is_of(self.wanted.use, address.interface, address.locator)
         return any(
             parse_locator(one) == address.locator
             if ":" in one
             else fnmatch.fnmatchcase(address.interface, one)
             for one in self.host.backup
         )
+
+
+def is_of(uplink: str, interface: str, locator: Locator) -> bool:
+    """Whether an uplink is that of a locator, by its name; see ``noid.control.uplinks``."""
+    return uplink in (interface, name_within(interface, locator))

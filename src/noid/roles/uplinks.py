@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from noid.control.channel import RequestHandler
 from noid.control.uplinks import (
     Asked,
     Change,
@@ -31,6 +32,7 @@ from noid.errors import UsageError
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator, parse_locator
 from noid.roles.local_locators import LocalLocators
+from noid.roles.preferring import Preferring
 from noid.text import printable
 
 PEERS_ASKED_MAX: Final = 4
@@ -95,6 +97,7 @@ class UplinkWatch:
         host: the engine.
         own: the host's locators.
         handle: takes events for the engine.
+        compare: lets the host's locators be compared anew.
         received_ns: when a context last received data, by its F(local).
         changed: is told of each change of an uplink.
         switched: is told of each switch of a context.
@@ -106,6 +109,7 @@ class UplinkWatch:
         own: LocalLocators,
         *,
         handle: Callable[[Input], None],
+        compare: Callable[[], object],
         received_ns: Callable[[int], int],
         changed: Callable[[Change], None],
         switched: Callable[[Switch], None],
@@ -117,6 +121,7 @@ class UplinkWatch:
         self.changed = changed
         self.on_switch = switched
         self.uplinks = Uplinks()
+        self.preferring = Preferring(own, self.uplinks, compare)
         self.names: dict[int, str] = {}
         self.rounds: list[Round] = []
         self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=SUSPECTS_MAX)
@@ -271,8 +276,14 @@ class UplinkWatch:
 
     # --- answers ----------------------------------------------------------------------------------
 
+    @property
+    def requests(self) -> dict[str, RequestHandler]:
+        """The commands it answers, by the names that they have on the control socket."""
+        return {"ping": self.ping, **self.preferring.requests}
+
     def report(self, octets: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
         """What ``noid paths`` shows."""
+        self.preferring.show()
         contexts = Counter(one.local_locator for one in self.host.core.labels.values())
         uplinks = self.uplinks.by_name.values()
         return {

@@ -49,6 +49,11 @@ class Takeover:
         """Lets go of the tables."""
         self._carried.close()
 
+    @property
+    def progress(self) -> dict[str, int]:
+        """How far it has come, as ``noid status`` shows it."""
+        return {"done": self.looked_at, "of": self.total}
+
     def is_worth_it(self) -> bool:
         """Whether there is anything to take up; looks no further than that takes."""
         return any(found for found, _ in self._pages())

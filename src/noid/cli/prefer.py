@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""``noid use``, ``noid avoid``, ``noid auto``: which uplinks are used, said to the daemon."""
+
+import argparse
+import re
+import time
+from typing import Any, Final
+
+from noid.cli.output import say
+from noid.cli.paths import clock
+from noid.cli.places import add_socket
+from noid.cli.table import SUMMARIES
+from noid.control.channel import ask
+from noid.text import json_line, printable
+
+SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+PERIOD: Final = re.compile(r"(?:\d{1,6}[smhd])+", re.ASCII)
+PART: Final = re.compile(r"(\d+)([smhd])", re.ASCII)
+DESCRIPTIONS: Final = {
+    "use": (
+        "The locators of all other uplinks become backups: peers and this host use them only\n"
+        "where no pair over UPLINK works. Connections move once the new pair has answered. This\n"
+        "holds, over restarts, until noid use, noid avoid or noid auto."
+    ),
+    "avoid": (
+        "The locators of the uplink become deprecated: peers and this host leave them, each\n"
+        "connection once another pair has answered. The uplink can be unplugged when noid paths\n"
+        "shows no context over it. This holds, over restarts, until noid auto or for a time."
+    ),
+    "auto": (
+        "Ends noid use and noid avoid. Connections that left an avoided uplink come back to it\n"
+        "once it has answered."
+    ),
+}
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``use``, ``avoid`` and ``auto``."""
+    _command(commands, "use", "noid use eth1")
+    avoid = _command(commands, "avoid", "noid avoid eth0 --for 2h")
+    avoid.add_argument(
+        "--for",
+        dest="for_s",
+        type=period,
+        metavar="TIME",
+        help="how long, such as 90s, 30m, 2h or 1d12h; default: until noid auto",
+    )
+    _command(commands, "auto", "noid auto")
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, example: str
+) -> argparse.ArgumentParser:
+    summary = SUMMARIES[name]
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary.capitalize()}.\n\n{DESCRIPTIONS[name]}",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if name != "auto":
+        parser.add_argument("uplink", metavar="UPLINK", help="its name in noid paths")
+    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_socket(parser)
+    parser.set_defaults(handler=prefer, request=name, for_s=None, uplink="")
+    return parser
+
+
+def period(text: str) -> int:
+    """A time such as ``2h`` or ``1d12h``, in seconds."""
+    seconds = 0
+    if PERIOD.fullmatch(text):
+        seconds = sum(int(count) * SECONDS[unit] for count, unit in PART.findall(text))
+    if not seconds:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 30m, 2h or 1d12h")
+    return seconds
+
+
+def prefer(arguments: argparse.Namespace) -> int:
+    """Says to the daemon what is wanted, and prints what holds now."""
+    request = {"uplink": arguments.uplink, "for_s": arguments.for_s}
+    answer = ask(arguments.socket, arguments.request, request)
+    if arguments.json:
+        say(json_line(answer))
+        return 0
+    say(*preference_lines(answer, time.time()))
+    return 0
+
+
+def preference_lines(answer: dict[str, Any], now_s: float) -> list[str]:
+    """What holds now, one uplink a line."""
+    lines = [f"{answer['use']} is used before all others until noid auto"] if answer["use"] else []
+    for one in answer["avoid"]:
+        until_s = one["until"]
+        until = "noid auto" if until_s is None else clock(until_s, now_s)
+        lines.append(f"{one['uplink']} is avoided until {until}")
+    lines = lines or ["every uplink is used as the configuration says"]
+    return [printable(one) for one in [*lines, *(f"warning: {w}" for w in answer["warnings"])]]

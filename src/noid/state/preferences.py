@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""Which uplinks the operator wants used or avoided, kept in the state directory.
+
+``noid use``, ``noid avoid`` and ``noid auto`` change it; it holds until the next of them, over a
+restart of the daemon and of the host.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from noid.errors import PlatformError
+from noid.state import files
+from noid.state.files import DamagedError, explained
+
+FILE_NAME: Final = "uplinks.json"
+OCTETS_MAX: Final = 16_384
+"""Of the file; what is longer is not ours."""
+AVOIDED_MAX: Final = 64
+"""Uplinks that are avoided at one time."""
+NAME_OCTETS_MAX: Final = 64
+"""Of the name of an uplink: an interface and a prefix."""
+
+
+class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the operator wants of the uplinks.
+
+    Attributes:
+        use: the uplink that is used before all others; empty if none is.
+        avoid: each uplink that is avoided, and when that is over, in seconds since 1970; None if
+            at no certain time.
+    """
+
+    use: str = ""
+    avoid: Mapping[str, float | None] = msgspec.field(default_factory=dict)
+
+    def at(self, now_s: float) -> "Preferences":
+        """Those that still hold at a time."""
+        left = {name: at_s for name, at_s in self.avoid.items() if at_s is None or at_s > now_s}
+        return msgspec.structs.replace(self, avoid=left)
+
+
+def load_preferences(directory: Path) -> tuple[Preferences, str]:
+    """What was wanted last, and what was wrong with the file, or nothing."""
+    path = directory / FILE_NAME
+    try:
+        octets = files.read(path, OCTETS_MAX)
+        return (Preferences(), "") if octets is None else (_decoded(octets), "")
+    except DamagedError as error:
+        aside = files.move_aside(path)
+        where = f"moved to {aside.name}" if aside else "which cannot be moved aside"
+        return Preferences(), f"{path} could not be used ({error}), {where}; no uplink is avoided"
+    except PlatformError as error:
+        return Preferences(), f"{error}; no uplink is avoided until then"
+
+
+def keep_preferences(directory: Path, wanted: Preferences) -> None:
+    """Writes them down, durably, beside and renamed over.
+
+    Raises:
+        PlatformError: the disk takes nothing.
+    """
+    path = directory / FILE_NAME
+    beside = path.with_suffix(".new")
+    with explained(path):
+        try:
+            with open(beside, "wb", opener=lambda *_: files.create(beside)) as file:
+                file.write(msgspec.json.encode(wanted) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+
+
+def _decoded(octets: bytes) -> Preferences:
+    """The file's contents.
+
+    Raises:
+        DamagedError: they are none.
+    """
+    try:
+        found = msgspec.json.decode(octets, type=Preferences)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(str(error)) from None
+    if len(found.avoid) > AVOIDED_MAX:
+        raise DamagedError(f"it avoids {len(found.avoid)} uplinks")
+    if not all(len(name.encode()) <= NAME_OCTETS_MAX for name in (found.use, *found.avoid)):
+        raise DamagedError("the name of an uplink is too long")
+    if not all(at_s is None or math.isfinite(at_s) for at_s in found.avoid.values()):
+        raise DamagedError("a time out of range")
+    return found
