@@ -20,6 +20,7 @@ BY_PROVIDER_2 = "2001:db8:2:a::a"
 RECIPES = sorted(path.stem for path in (DOCS / "recipes").glob("*.md") if path.stem != "index")
 READY = {
     "rsync": ("b", "test -n \"$(find /srv/in -name '.big.*' -size +2000k)\""),
+    "seq 30": ("a", "test $(wc -l </tmp/counted) -gt 3"),
     "wireguard-go": ("a", "ip link show wg0"),
 }
 """What a person sees in a terminal before typing in the next one."""
@@ -67,7 +68,7 @@ def test_every_command_of_a_recipe_works_and_survives_a_cut(recipe: str, network
     was_cut = False
     for block in blocks(f"recipes/{recipe}.md"):
         if was_cut and not block.stays:
-            wait_for_copies(network, begun)
+            wait_for_the_end(network, begun)
         network.type(block)
         for word, (host, seen) in READY.items():
             if block.stays and word in block.text:
@@ -79,10 +80,10 @@ def test_every_command_of_a_recipe_works_and_survives_a_cut(recipe: str, network
     heal(network)
 
 
-def wait_for_copies(network: Network, begun: int) -> None:
+def wait_for_the_end(network: Network, begun: int) -> None:
     """Waits for programs that end by themselves; each has to have succeeded."""
     for text, process in network.staying[begun:]:
-        if "rsync" in text:
+        if "rsync" in text or "seq 30" in text:
             assert process.wait(LIMIT_S) == 0, text
 
 
