@@ -245,10 +245,10 @@ NOW = 100 * FOLLOW_INTERVAL
 BOTH = frozenset({A1, A2})
 
 
-def from_elsewhere(**changes: object) -> Delivery:
-    """Data from a verified locator of the peer's that is not in use."""
+def from_elsewhere(verified: frozenset[Locator] = BOTH, **changes: object) -> Delivery:
+    """Data from a locator of the peer's that is not in use, which is silent."""
     usual: dict[str, object] = {"peer_locator": A2, "peer_source": A2, "transmits": True}
-    return arrived_at_b(A1, B2, verified_locators=BOTH, **usual | changes)
+    return arrived_at_b(A1, B2, verified_locators=verified, **usual | changes)
 
 
 def test_a_source_is_followed_at_most_once_a_second() -> None:
@@ -318,7 +318,7 @@ def test_where_the_peer_is_known_to_send_from_is_no_news_and_is_heard() -> None:
 
 
 def test_a_source_that_is_not_verified_is_reported_and_not_followed() -> None:
-    delivery = arrived_at_b(A1, verified_locators=frozenset({A2}), peer_locator=A2, peer_source=A2)
+    delivery = from_elsewhere(frozenset({A2}))
     assert Watch().received(delivery, NOW) is False
     assert delivery.flow.peer_locator == A2
 
