@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Raw sockets that hear M6: what each takes of what arrives, and a packet of one, taken apart."""
 
+import contextlib
 import ctypes
 import socket
 import struct
@@ -87,16 +88,16 @@ def icmpv6_receivers(control: int, errors: Collection[int]) -> tuple[socket.sock
         One for control messages but INIT, one for INIT and errors.
     """
     code_is_init = [Step(LOAD_OCTET, 1), Step(IF_EQUAL, Code.INIT, REFUSE, TAKE)]
-    first = receiver(ipv6.ICMPV6, steps=code_is_init)
     is_error = [Step(LOAD_OCTET, 0), Step(IF_EQUAL, control, NEXT, TAKE)]
     is_init = [Step(LOAD_OCTET, 1), Step(IF_EQUAL, Code.INIT, TAKE, REFUSE)]
-    try:
-        second = receiver(ipv6.ICMPV6, octets=STRANGERS_BUFFER_OCTETS, steps=is_error + is_init)
-    except OSError:
-        first.close()
-        raise
-    first.setsockopt(ipv6.ICMPV6, ICMPV6_FILTER, _icmp_filter(control))
-    second.setsockopt(ipv6.ICMPV6, ICMPV6_FILTER, _icmp_filter(control, *errors))
+    with contextlib.ExitStack() as made:
+        first = made.enter_context(receiver(ipv6.ICMPV6, steps=code_is_init))
+        second = made.enter_context(
+            receiver(ipv6.ICMPV6, octets=STRANGERS_BUFFER_OCTETS, steps=is_error + is_init)
+        )
+        first.setsockopt(ipv6.ICMPV6, ICMPV6_FILTER, _icmp_filter(control))
+        second.setsockopt(ipv6.ICMPV6, ICMPV6_FILTER, _icmp_filter(control, *errors))
+        made.pop_all()
     return first, second
 
 
