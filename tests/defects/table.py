@@ -230,7 +230,7 @@ DEFECTS = (
     Defect(
         "what a context cannot carry yet goes by it",
         "engine/context.py",
-        "and self.peer_locator in verified,",
+        "and is_verified,",
         "and True,",
         "engine/test_refusals.py::test_where_no_locator_is_proven_a_context_closes_without_a_word",
     ),
