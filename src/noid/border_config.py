@@ -52,6 +52,9 @@ class ProviderTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
         check_interval_s: seconds between two requests.
         check_down: so many in a row without an answer are a failure.
         check_up: so many in a row with an answer end it.
+        bfd: whether there is a session of BFD with its router.
+        bfd_interval_s: how often a packet is sent and expected.
+        bfd_multiplier: the router takes us as dead after so many intervals.
     """
 
     name: Name
@@ -64,6 +67,9 @@ class ProviderTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     check_interval_s: Annotated[float, msgspec.Meta(ge=0.02, le=3600)] = 1.0
     check_down: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
     check_up: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
+    bfd: bool = False
+    bfd_interval_s: Annotated[float, msgspec.Meta(ge=0.01, le=10)] = 0.02
+    bfd_multiplier: Annotated[int, msgspec.Meta(ge=1, le=255)] = 3
 
 
 class BorderSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -214,6 +220,8 @@ def _check(border: BorderSection) -> None:
     for number, one in enumerate(border.providers):
         key = f"border.providers[{number}]"
         _check_address(f"{key}.gateway", one.gateway, one)
+        if one.bfd and not one.uplink:
+            raise ConfigError(f"{key}.bfd", "needs the uplink on which the router is")
         # Any address will do in place of the gateway's: that there is an uplink is what is checked.
         _check_address(f"{key}.check", "fe80::1" if one.check == GATEWAY else one.check, one)
     if len(border.inside) > BORDER_INSIDE_MAX:

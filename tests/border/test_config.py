@@ -84,6 +84,12 @@ REFUSALS = {
     "border.providers[0].check_interval_s": [text(ONE + "\ncheck_interval_s = 0.01")],
     "border.providers[0].check_down": [text(ONE + "\ncheck_down = 0")],
     "border.providers[0].check_up": [text(ONE + "\ncheck_up = 1001")],
+    "border.providers[0].bfd": [
+        text(ONE.replace('uplink = "wan1"', "bfd = true")),
+        text(ONE + '\nbfd = "yes"'),
+    ],
+    "border.providers[0].bfd_interval_s": [text(ONE + "\nbfd_interval_s = 0.001")],
+    "border.providers[0].bfd_multiplier": [text(ONE + "\nbfd_multiplier = 256")],
     "border.inside": [
         text(ONE, more='inside = ["ULA"]'),
         text(ONE, more=f"inside = {[f'fd{one:02x}::/16' for one in range(BORDER_INSIDE_MAX + 1)]}"),

@@ -256,6 +256,48 @@ def test_a_target_that_is_silent_by_an_uplink_is_a_failure(site: BorderLab, targ
         conversation.echoes()
 
 
+BIRD = """
+log stderr all;
+router id 192.0.2.1;
+protocol device {}
+protocol bfd {
+  interface "custa" { interval 20 ms; multiplier 3; };
+  neighbor 2001:db8:1:fa::2 dev "custa" local 2001:db8:1:fa::1;
+}
+"""
+
+
+def test_bfd_with_bird_tells_a_router_that_is_silent(site: BorderLab) -> None:
+    lab = site.lab
+    text = site.config.read_text(encoding="utf-8")
+    (lab.directory / "bird.conf").write_text(BIRD, encoding="utf-8")
+    files = ["-c", "bird.conf", "-s", "bird.ctl", "-P", "bird.pid"]
+    words = [one if one.startswith("-") else str(lab.directory / one) for one in files]
+    bird = lab.spawn("isp1", ["/usr/sbin/bird", "-f", *words])
+
+    def sessions() -> str:
+        control = str(lab.directory / "bird.ctl")
+        return lab.run("isp1", ["/usr/sbin/birdc", "-s", control, "show bfd sessions"]).stdout
+
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        site.config.write_text(text.replace('name = "isp1"\n', 'name = "isp1"\nbfd = true\n'))
+        site.run("reload", "--socket", str(site.socket))
+        lab.wait_for("the session is up", lambda: " Up " in sessions(), 20)
+        lab.wait_for("at its intervals", lambda: "0.020" in sessions(), 10)
+        site.wait_leaves_by("isp1", "isp2")
+        bird.popen.send_signal(signal.SIGSTOP)
+        site.wait_leaves_by("isp2", "isp2")
+        assert site.status()["providers"][0]["why"] == "BFD with the gateway is down"
+        conversation.echoes()
+        bird.popen.send_signal(signal.SIGCONT)
+        site.wait_leaves_by("isp1", "isp2")
+        site.config.write_text(text)
+        site.run("reload", "--socket", str(site.socket))
+        conversation.echoes()
+    bird.end()
+
+
 def test_other_prefixes_are_taken_without_a_restart(site: BorderLab) -> None:
     text = site.config.read_text(encoding="utf-8")
     with tcp(site.lab, "a") as conversation:

@@ -32,6 +32,7 @@ from noid.locators import UNSPECIFIED, Locator, format_locator
 from noid.planes.bpf.border import BorderPlane
 from noid.roles import border_host
 from noid.roles.checking import Check
+from noid.roles.detecting import Detection
 
 SETTLE_S: Final = 0.03
 """After the first of several changes the host is looked at as a whole."""
@@ -179,16 +180,23 @@ class Border:
     def _checks(self) -> Iterator[Coroutine[None, None, None]]:
         for one in self.providers:
             if one.table.check:
-                where, told = partial(self._target, one), partial(self._checked, one)
+                where, told = partial(self._target, one), partial(self._checked, one, "check")
                 yield Check(one.table, where, told).run()
+            if one.table.bfd:
+                router, told = partial(self._router, one), partial(self._checked, one, "bfd")
+                yield Detection(one.table, router, told).run()
+
+    def _router(self, one: ProviderState) -> tuple[Locator, int] | None:
+        known = one.gateway.address if one.gateway is not None else None
+        return None if known is None else (known, one.index)
 
     def _target(self, one: ProviderState) -> tuple[Locator, int] | None:
         known = one.gateway.address if one.gateway is not None else None
         target = self.config.check_of(one.table, known)
         return None if target is None else (target, one.index)
 
-    def _checked(self, one: ProviderState, why: str) -> None:
-        one.liveness.take("check", why, time.monotonic_ns())
+    def _checked(self, one: ProviderState, sign: str, why: str) -> None:
+        one.liveness.take(sign, why, time.monotonic_ns())
         self.decide()
         self._survey_again()
 

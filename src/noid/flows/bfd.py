@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""A session of Bidirectional Forwarding Detection: asynchronous mode, no authentication. Pure.
+
+[RFC 5880]. Times are of one monotonic clock in ns; intervals on the wire are in microseconds.
+"""
+
+import struct
+from enum import IntEnum
+from typing import Final, NamedTuple, Self
+
+from noid.constants import NEVER
+
+PACKET: Final = struct.Struct(">BBBBIIIII")
+VERSION: Final = 1
+POLL, FINAL, AUTHENTICATED, MULTIPOINT = 0x20, 0x10, 0x04, 0x01
+SLOW_US: Final = 1_000_000
+"""No more often is sent while the session is not up [§6.8.3]."""
+DIAGNOSTIC_EXPIRED, DIAGNOSTIC_NEIGHBOUR = 1, 3
+NS_IN_US: Final = 1000
+
+
+class State(IntEnum):
+    """Of a session, as on the wire."""
+
+    ADMIN_DOWN = 0
+    DOWN = 1
+    INIT = 2
+    UP = 3
+
+
+class Packet(NamedTuple):
+    """A control packet without authentication [§4.1]."""
+
+    diagnostic: int
+    state: State
+    flags: int
+    multiplier: int
+    mine: int
+    yours: int
+    desired_us: int
+    required_us: int
+
+    def encode(self) -> bytes:
+        """Its 24 octets."""
+        first, second = VERSION << 5 | self.diagnostic, self.state << 6 | self.flags
+        head = (first, second, self.multiplier, PACKET.size, self.mine, self.yours)
+        return PACKET.pack(*head, self.desired_us, self.required_us, 0)
+
+    @classmethod
+    def decode(cls, octets: bytes) -> Self | None:
+        """A packet from its octets; None: it has to be discarded [§6.8.6]."""
+        if len(octets) < PACKET.size:
+            return None
+        first, second, multiplier, length, mine, yours, desired, required, _ = PACKET.unpack_from(
+            octets
+        )
+        is_sound = first >> 5 == VERSION and PACKET.size <= length <= len(octets)
+        if not is_sound or not multiplier or not mine or second & (AUTHENTICATED | MULTIPOINT):
+            return None
+        state = State(second >> 6)
+        if not yours and state not in (State.DOWN, State.ADMIN_DOWN):
+            return None
+        return cls(first & 31, state, second & 63, multiplier, mine, yours, desired, required)
+
+
+class Session:
+    """One session, in the active role.
+
+    Args:
+        discriminator: ours, not 0.
+        interval_us: how often we send, and how often we can take a packet.
+        multiplier: the other end takes us as dead after so many intervals without a packet.
+    """
+
+    def __init__(self, discriminator: int, interval_us: int, multiplier: int) -> None:
+        self.state = State.DOWN
+        self.was_up = False
+        """Whether it has ever been up: before that, silence may be a router without BFD."""
+        self.administrative = False
+        """Whether the other end says that it is down by its operator's will."""
+        self._mine = discriminator
+        self._interval_us = interval_us
+        self._multiplier = multiplier
+        self._diagnostic = 0
+        self._yours = 0
+        self._required_us = 1
+        self._polling = False
+        self._send_ns = 0
+        self._expires_ns = NEVER
+
+    @property
+    def deadline_ns(self) -> int:
+        """When ``due`` has to be called at the latest."""
+        return min(self._send_ns, self._expires_ns)
+
+    def due(self, now_ns: int, jitter: float) -> bytes | None:
+        """Does what is due.
+
+        Args:
+            now_ns: the time.
+            jitter: from 0 to 1: how much of the jitter is taken off the interval [§6.8.7].
+
+        Returns:
+            A packet to send, if one is due.
+        """
+        if now_ns >= self._expires_ns:
+            self._expires_ns, self._yours = NEVER, 0
+            if self.state in (State.INIT, State.UP):
+                self._go_down(DIAGNOSTIC_EXPIRED)
+        if now_ns < self._send_ns:
+            return None
+        if not self._required_us:
+            self._send_ns = NEVER
+            return None
+        interval_us = max(self._desired_us, self._required_us)
+        most, span = (0.90, 0.15) if self._multiplier == 1 else (1.0, 0.25)
+        self._send_ns = now_ns + round(interval_us * NS_IN_US * (most - span * jitter))
+        return self._packet(POLL if self._polling else 0)
+
+    def hear(self, packet: Packet, now_ns: int) -> bytes | None:
+        """Takes a packet of the other end; returns one to send at once, if there is one."""
+        if packet.yours not in (0, self._mine):
+            return None
+        required_us, self._yours = self._required_us, packet.mine
+        self._required_us = packet.required_us
+        self._polling &= not packet.flags & FINAL
+        detection_us = packet.multiplier * max(self._interval_us, packet.desired_us)
+        self._expires_ns = now_ns + detection_us * NS_IN_US
+        self.administrative = packet.state is State.ADMIN_DOWN
+        before = self.state
+        self._follow(packet.state)
+        if self.state is not before or required_us != packet.required_us:
+            self._send_ns = min(self._send_ns, now_ns)
+        return self._packet(FINAL) if packet.flags & POLL else None
+
+    @property
+    def _desired_us(self) -> int:
+        return self._interval_us if self.state is State.UP else max(SLOW_US, self._interval_us)
+
+    def _follow(self, theirs: State) -> None:
+        """The state machine [§6.2]."""
+        match self.state, theirs:
+            case (State.INIT | State.UP, State.ADMIN_DOWN) | (State.UP, State.DOWN):
+                self._go_down(DIAGNOSTIC_NEIGHBOUR)
+            case State.DOWN, State.DOWN:
+                self.state = State.INIT
+            case (State.DOWN, State.INIT) | (State.INIT, State.INIT | State.UP):
+                self.state, self._diagnostic, self.was_up = State.UP, 0, True
+                self._polling = True  # the interval is another one now [§6.8.3]
+            case _:
+                pass
+
+    def _go_down(self, diagnostic: int) -> None:
+        self.state, self._diagnostic, self._polling = State.DOWN, diagnostic, False
+        self._send_ns = 0
+
+    def _packet(self, flags: int) -> bytes:
+        return Packet(
+            self._diagnostic,
+            self.state,
+            flags,
+            self._multiplier,
+            self._mine,
+            self._yours,
+            self._desired_us,
+            self._interval_us,
+        ).encode()

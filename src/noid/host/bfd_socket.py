@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Control packets of BFD between this host and one router on a link [RFC 5881]."""
+
+import contextlib
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from random import SystemRandom
+from typing import Final
+
+from noid.errors import PlatformError
+from noid.locators import Locator
+
+PORT: Final = 3784
+SOURCE_PORTS: Final = (49152, 65535)
+HOPS: Final = 255
+"""What no packet from beyond the link can have [§5]."""
+PORT_TRIES: Final = 8
+READ_OCTETS, ANCILLARY_OCTETS = 256, 64
+PACKETS_AT_ONCE: Final = 64
+
+
+class BfdSocket:
+    """The two sockets of a session by a device.
+
+    Args:
+        device: its name.
+
+    Raises:
+        PlatformError: there is no such device, it has a program for BFD, or we lack privileges.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        with contextlib.ExitStack() as stack:
+            try:
+                self._in = stack.enter_context(self._opened())
+                self._in.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+                self._in.bind(("::", PORT))
+                self._out = stack.enter_context(self._opened())
+                self._out.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, HOPS)
+                self._bind_source()
+            except OSError as error:
+                advice = "does another program use UDP port 3784, or is CAP_NET_RAW missing?"
+                raise PlatformError(f"BFD by {device}", error.errno or 0, advice) from None
+            self._closing = stack.pop_all()
+
+    def close(self) -> None:
+        """Ends both."""
+        self._closing.close()
+
+    def fileno(self) -> int:
+        """For a loop that waits for packets."""
+        return self._in.fileno()
+
+    def send(self, target: Locator, index: int, packet: bytes) -> None:
+        """Sends a packet; one that cannot leave is lost, as on the link."""
+        scope = index if target[:2] == b"\xfe\x80" else 0
+        text = socket.inet_ntop(socket.AF_INET6, target)
+        with contextlib.suppress(OSError):
+            self._out.sendto(packet, (text, PORT, 0, scope))
+
+    def packets(self, target: Locator) -> Iterator[bytes]:
+        """What a router on the link has sent; all else is ignored."""
+        with contextlib.suppress(OSError):
+            for _ in range(PACKETS_AT_ONCE):
+                packet, ancillary, _, sender = self._in.recvmsg(READ_OCTETS, ANCILLARY_OCTETS)
+                source = socket.inet_pton(socket.AF_INET6, sender[0].partition("%")[0])
+                if source == bytes(target) and _hops(ancillary) == HOPS:
+                    yield packet
+
+    def _opened(self) -> socket.socket:
+        made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        made.setblocking(False)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._device.encode())
+        return made
+
+    def _bind_source(self) -> None:
+        for attempt in range(PORT_TRIES):
+            try:
+                self._out.bind(("::", SystemRandom().randint(*SOURCE_PORTS)))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or attempt == PORT_TRIES - 1:
+                    raise
+            else:
+                return
+
+
+def _hops(ancillary: list[tuple[int, int, bytes]]) -> int:
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT):
+            return int(struct.unpack("=i", data[:4])[0])
+    return 0

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""Sessions of BFD: they come up, notice silence within the detection time, and ignore forgeries."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noid.constants import MILLISECOND, SECOND
+from noid.flows.bfd import FINAL, POLL, Packet, Session, State
+
+INTERVAL_US = 20_000
+
+
+class Link:
+    """Two sessions, and a link that can be cut in one direction; packets need 1 ms."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.ends = (Session(7, INTERVAL_US, 3), Session(8, INTERVAL_US, 3))
+        self.cut = [False, False]
+        self.sent: list[tuple[int, int, Packet]] = []
+
+    def run(self, span_ns: int) -> None:
+        until_ns = self.now_ns + span_ns
+        while self.now_ns < until_ns:
+            for number, end in enumerate(self.ends):
+                self._pass(number, end.due(self.now_ns, 0.5))
+            self.now_ns += MILLISECOND
+
+    def _pass(self, sender: int, octets: bytes | None) -> None:
+        if octets is None:
+            return
+        packet = Packet.decode(octets)
+        assert packet is not None
+        self.sent.append((self.now_ns, sender, packet))
+        if not self.cut[sender]:
+            receiver = 1 - sender
+            self._pass(receiver, self.ends[receiver].hear(packet, self.now_ns))
+
+    def states(self) -> tuple[State, State]:
+        return self.ends[0].state, self.ends[1].state
+
+
+@pytest.fixture
+def link() -> Link:
+    made = Link()
+    made.run(4 * SECOND)
+    assert made.states() == (State.UP, State.UP)
+    return made
+
+
+def test_an_end_that_hears_nothing_goes_down_within_the_detection_time(link: Link) -> None:
+    link.cut[1] = True
+    link.run(59 * MILLISECOND - INTERVAL_US * 1000)
+    assert link.states() == (State.UP, State.UP)
+    link.run(23 * MILLISECOND)
+    assert link.states()[0] is State.DOWN
+    link.run(40 * MILLISECOND)
+    assert link.states()[1] is State.DOWN, "the other end is told"
+    link.cut[1] = False
+    link.run(5 * SECOND)
+    assert link.states() == (State.UP, State.UP)
+
+
+def test_it_sends_seldom_until_it_is_up_and_then_at_its_interval_less_jitter(link: Link) -> None:
+    times = [at_ns for at_ns, sender, _ in link.sent if sender == 0 and at_ns >= 3 * SECOND]
+    assert 50 <= len(times) <= 67
+    alone = Session(7, INTERVAL_US, 3)
+    sent = [at for at in range(0, 10_000, 10) if alone.due(at * MILLISECOND, 1.0)]
+    assert len(sent) <= 14
+
+
+def test_a_change_of_interval_is_polled_until_it_is_confirmed(link: Link) -> None:
+    first = next(one for _, sender, one in link.sent if sender == 0 and one.flags & POLL)
+    assert first.state is State.UP
+    assert first.desired_us == INTERVAL_US
+    assert any(one.flags & FINAL for _, sender, one in link.sent if sender == 1)
+    late = [one for at_ns, _, one in link.sent if at_ns >= 3 * SECOND]
+    assert not any(one.flags & POLL for one in late)
+
+
+def packet(state: State, *, yours: int = 7, flags: int = 0, required_us: int = 20_000) -> Packet:
+    return Packet(0, state, flags, 3, 8, yours, INTERVAL_US, required_us)
+
+
+def test_a_packet_for_another_session_changes_nothing(link: Link) -> None:
+    link.ends[0].hear(packet(State.DOWN, yours=9), link.now_ns)
+    assert link.states()[0] is State.UP
+    link.ends[0].hear(packet(State.DOWN), link.now_ns)
+    assert link.states()[0] is State.DOWN
+
+
+def test_an_end_that_began_anew_is_believed(link: Link) -> None:
+    link.ends[0].hear(packet(State.DOWN, yours=0), link.now_ns)
+    assert link.states()[0] is State.DOWN
+
+
+def test_an_end_that_its_operator_took_down_is_no_failure(link: Link) -> None:
+    link.ends[0].hear(packet(State.ADMIN_DOWN), link.now_ns)
+    assert link.states()[0] is State.DOWN
+    assert link.ends[0].administrative
+
+
+def test_an_end_that_wants_no_packets_gets_none_until_it_does(link: Link) -> None:
+    end = link.ends[0]
+    end.hear(packet(State.UP, required_us=0), link.now_ns)
+    end.due(link.now_ns, 0.0)
+    assert end.due(link.now_ns + 30 * MILLISECOND, 0.0) is None
+    end.hear(packet(State.UP), link.now_ns + 31 * MILLISECOND)
+    assert end.due(link.now_ns + 31 * MILLISECOND, 0.0) is not None
+
+
+GOOD = packet(State.UP).encode()
+BAD = {
+    "short": GOOD[:-1],
+    "another version": bytes([0x40]) + GOOD[1:],
+    "authenticated": GOOD[:1] + bytes([GOOD[1] | 0x04]) + GOOD[2:],
+    "multipoint": GOOD[:1] + bytes([GOOD[1] | 0x01]) + GOOD[2:],
+    "no multiplier": GOOD[:2] + b"\0" + GOOD[3:],
+    "longer than it is": GOOD[:3] + b"\x19" + GOOD[4:],
+    "shorter than a header": GOOD[:3] + b"\x17" + GOOD[4:],
+    "from no session": GOOD[:4] + bytes(4) + GOOD[8:],
+    "up, to no session": GOOD[:8] + bytes(4) + GOOD[12:],
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_malformed_packet_is_discarded(name: str) -> None:
+    assert Packet.decode(GOOD) == packet(State.UP)
+    assert Packet.decode(BAD[name]) is None
+
+
+@given(st.binary(max_size=40))
+def test_no_packet_raises(octets: bytes) -> None:
+    found = Packet.decode(octets)
+    if found is not None:
+        Session(7, INTERVAL_US, 3).hear(found, 0)
