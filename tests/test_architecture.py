@@ -51,7 +51,7 @@ ROOMS = {
         "border_config config control dns engine flows host planes planes.bpf resolver state"
     ),
     "doctor": room("config control dns host planes planes.bpf resolver wire"),
-    "setup": room("state"),
+    "setup": room("dns state"),
     "cli": room(
         "bench border_config config control dns doctor host lab planes.bpf resolver roles setup sim"
         " state sweep"

@@ -16,16 +16,18 @@ from noid.cli.places import RESOLVER_HELP, USUAL_CONFIG, add_config, address, co
 from noid.cli.table import SUMMARIES
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
 from noid.dns.records import Kind, Question, canonical_name, reverse_name
-from noid.dns.zone import forward_records, reverse_records
-from noid.errors import ConfigError
+from noid.dns.zone import ZoneRecord, forward_records, reverse_records
+from noid.errors import ConfigError, UsageError
 from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import resolvers_before
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.bpf.pins import own_devices
 from noid.resolver.upstream import Upstream
 from noid.setup.detection import Uplink, read_routing, uplinks
-from noid.setup.journal import DEFAULT_DIRECTORY, Journal, Ran, Written, check_root
+from noid.setup.dynamic import read_key, records_to_send
+from noid.setup.journal import DEFAULT_DIRECTORY, Entry, Journal, Ran, Sent, check_root
 from noid.setup.managers import find_managers
+from noid.setup.plan import Record
 from noid.setup.planning import make_plan
 from noid.text import json_line
 
@@ -61,6 +63,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="by source: also after a boot, by ifupdown or systemd-networkd, whichever configures "
         "the uplink; until the next boot; or not at all; default: %(default)s",
     )
+    setup.add_argument(
+        "--update",
+        type=address,
+        metavar="ADDRESS",
+        help="send the records to this name server, by RFC 2136 on port 53; needs --tsig-key",
+    )
+    setup.add_argument("--tsig-key", metavar="FILE", help="the key, as tsig-keygen writes it")
     setup.add_argument("--resolver", type=address, metavar="ADDRESS", help=RESOLVER_HELP)
     setup.add_argument("--port", type=port, default=DNS_PORT, help="its port; default: %(default)s")
     setup.add_argument(
@@ -97,9 +106,12 @@ def _undo(arguments: argparse.Namespace, journal: Journal) -> int:
     return 0
 
 
-def _backwards(entry: Written | Ran) -> str:
+def _backwards(entry: Entry) -> str:
     if isinstance(entry, Ran):
         return shlex.join(entry.undo)
+    if isinstance(entry, Sent):
+        one = entry.record
+        return f"update delete {one.owner} IN {one.kind} {one.data}"
     return f"{'delete' if entry.before is None else 'restore'} {entry.path}"
 
 
@@ -112,6 +124,8 @@ def _change(arguments: argparse.Namespace, journal: Journal) -> int:
     name = name or asyncio.run(_name(arguments, config, locators))
     if name:
         check_host_name(name)
+    records = _records(name, locators, config)
+    sending, unsent = _to_send(arguments, journal, records)
     plan = make_plan(
         read_routing(),
         found,
@@ -123,18 +137,19 @@ def _change(arguments: argparse.Namespace, journal: Journal) -> int:
         else None,
         read=journal.read,
         ours=journal.record.tables,
+        records=tuple(sending),
     )
     steps = [_backwards(one) for one in journal.obsolete(plan)]
     steps += [line for step in journal.to_do(plan) for line in step.lines()]
-    records = _records(name, locators, config)
-    notes = [f"{one} was changed since and is kept" for one in journal.edited()]
+    notes = unsent + [f"{one} was changed since and is kept" for one in journal.edited()]
     notes += plan.notes
+    lines = [one.line(TTL_SECONDS) for one in records]
     if not arguments.json:
-        _show(found, steps, records, notes)
+        _show(found, steps, lines, notes)
     if not arguments.dry_run:
         journal.apply(plan)
         arguments.config = path if path.exists() else None
-    return _finish(arguments, found, steps, records, notes)
+    return _finish(arguments, found, steps, lines, notes)
 
 
 def _uplinks(config: Config, journal: Journal) -> tuple[tuple[Uplink, ...], tuple[Locator, ...]]:
@@ -179,11 +194,28 @@ async def _name(
     return max(sorted(set(names)), key=names.count, default="")
 
 
-def _records(name: str, locators: tuple[Locator, ...], config: Config) -> list[str]:
+def _records(name: str, locators: tuple[Locator, ...], config: Config) -> list[ZoneRecord]:
     if not name:
         return []
     forward = forward_records(name, locators, config.codepoints.m6_rrtype)
-    return [one.line(TTL_SECONDS) for one in (*forward, *reverse_records(name, locators))]
+    return [*forward, *reverse_records(name, locators)]
+
+
+def _to_send(
+    arguments: argparse.Namespace, journal: Journal, records: list[ZoneRecord]
+) -> tuple[list[Record], list[str]]:
+    """The records for the name server that was named now, or at an earlier set-up."""
+    ours = journal.sent()
+    if arguments.update is None and not ours:
+        return [], []
+    if arguments.update is None:
+        server, key = (ours[0].server, ours[0].port), ours[0].key
+    elif arguments.tsig_key is None:
+        raise UsageError("--update needs the key that signs: --tsig-key FILE")
+    else:
+        server, key = (arguments.update, DNS_PORT), str(Path(arguments.tsig_key).absolute())
+    read_key(key)
+    return records_to_send(records, server, key, TTL_SECONDS, ours)
 
 
 def _show(

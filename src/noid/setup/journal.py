@@ -7,6 +7,7 @@ back too. Root alone may own and write the journal: it says what root is to writ
 
 import base64
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import os
@@ -19,8 +20,9 @@ from typing import Final
 import msgspec
 
 from noid.errors import PlatformError, UsageError
+from noid.setup import dynamic
 from noid.setup.detection import run
-from noid.setup.plan import Command, File, Step
+from noid.setup.plan import Command, File, Record, Step
 from noid.setup.planning import Plan
 from noid.state import files
 
@@ -68,10 +70,19 @@ class Ran(msgspec.Struct, tag="command", kw_only=True):
     undo: list[str]
 
 
-class Record(msgspec.Struct, kw_only=True):
+class Sent(msgspec.Struct, tag="record", kw_only=True):
+    """A record that was sent to a name server."""
+
+    record: Record
+
+
+Entry = Written | Ran | Sent
+
+
+class Done(msgspec.Struct, kw_only=True):
     """The journal: what was done in this order, and the routing tables in use."""
 
-    entries: list[Written | Ran] = msgspec.field(default_factory=list)
+    entries: list[Entry] = msgspec.field(default_factory=list)
     tables: dict[str, int] = msgspec.field(default_factory=dict)
 
 
@@ -85,7 +96,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / NAME
-        self.record = Record()
+        self.record = Done()
 
     def load(self) -> None:
         """Reads it; without a file nothing was done.
@@ -100,7 +111,7 @@ class Journal:
                 _check_owner(self.directory)
             octets = files.read(self.path, OCTETS_MAX)
             if octets is not None:
-                self.record = msgspec.json.decode(octets, type=Record)
+                self.record = msgspec.json.decode(octets, type=Done)
         except (files.DamagedError, msgspec.DecodeError) as error:
             advice = f"is damaged ({error}); correct it, or delete it to forget what was done"
             raise PlatformError(f"journal {self.path}", 0, advice) from None
@@ -150,15 +161,16 @@ class Journal:
         ones = (one for one in self.record.entries if isinstance(one, Written))
         return [one.path for one in ones if _is_edited(one, _contents(one.path))]
 
-    def obsolete(self, plan: Plan) -> list[Written | Ran]:
+    def obsolete(self, plan: Plan) -> list[Entry]:
         """What was done and is not in the plan, the last first; not what others have changed."""
-        wanted = {one.do for one in plan.steps if isinstance(one, Command)}
-        paths = {one.path for one in plan.steps if isinstance(one, File)} | {*self.edited()}
-        return [
-            one
-            for one in reversed(self.record.entries)
-            if (one.path not in paths if isinstance(one, Written) else tuple(one.do) not in wanted)
-        ]
+        wanted: set[object] = {one.do for one in plan.steps if isinstance(one, Command)}
+        wanted |= {one.path for one in plan.steps if isinstance(one, File)} | {*self.edited()}
+        wanted |= {one.identity() for one in plan.steps if isinstance(one, Record)}
+        return [one for one in reversed(self.record.entries) if _what(one) not in wanted]
+
+    def sent(self) -> list[Record]:
+        """The records that were sent."""
+        return [one.record for one in self.record.entries if isinstance(one, Sent)]
 
     def to_do(self, plan: Plan) -> list[Step]:
         """The steps of a plan but for files that have their contents, or were changed by others."""
@@ -166,7 +178,7 @@ class Journal:
         return [
             one
             for one in plan.steps
-            if isinstance(one, Command)
+            if not isinstance(one, File)
             or (one.path not in edited and _contents(one.path) != one.after.encode())
         ]
 
@@ -176,6 +188,7 @@ class Journal:
         Raises:
             PlatformError: a step fails; what was done before it can be taken back.
         """
+        self._take_keys(plan)
         for entry in self.obsolete(plan):
             self._take_back(entry)
         self.record.tables = plan.tables
@@ -203,11 +216,38 @@ class Journal:
         with contextlib.suppress(OSError):
             self.directory.rmdir()
 
+    def _take_keys(self, plan: Plan) -> None:
+        """Signs with the key that the plan names what an earlier set-up has sent with another."""
+        steps = [one for one in plan.steps if isinstance(one, Record)]
+        keys = {(one.server, one.port): one.key for one in steps}
+        for entry in self.record.entries:
+            if isinstance(entry, Sent):
+                old = entry.record
+                key = keys.get((old.server, old.port), old.key)
+                entry.record = dataclasses.replace(old, key=key)
+
     def _do(self, step: Step) -> None:
         if isinstance(step, Command):
             self._run(step)
-        else:
+        elif isinstance(step, File):
             self._write(step)
+        else:
+            self._send(step)
+
+    def _send(self, step: Record) -> None:
+        """Sends a record; one that is refused, and was not there, is not in the journal."""
+        new = Sent(record=step)
+        is_new = new not in self.record.entries
+        if is_new:
+            self.record.entries.append(new)
+            self._save()
+        try:
+            dynamic.send(step, add=True)
+        except dynamic.RefusedError:
+            if is_new:
+                self.record.entries.remove(new)
+                self._save()
+            raise
 
     def _run(self, step: Command) -> None:
         done = Ran(do=list(step.do), undo=list(step.undo))
@@ -236,13 +276,15 @@ class Journal:
                 Path(directory).mkdir(mode=DIRECTORY_MODE, exist_ok=True)
             _replace(path, octets, entry)
 
-    def _take_back(self, entry: Written | Ran) -> None:
+    def _take_back(self, entry: Entry) -> None:
         if isinstance(entry, Ran):
             try:
                 run(entry.undo)
             except PlatformError as error:
                 if not any(text in str(error) for text in GONE):
                     raise
+        elif isinstance(entry, Sent):
+            dynamic.send(entry.record, add=False)
         else:
             with _refused(Path(entry.path)):
                 _restore(entry)
@@ -259,6 +301,13 @@ def _check_owner(directory: Path) -> None:
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         advice = f"is not of uid {os.geteuid()} alone; chown and chmod 700 it, or run as root"
         raise PlatformError(f"journal {directory}", 0, advice)
+
+
+def _what(entry: Entry) -> object:
+    """What an entry has in common with the step that it is of."""
+    if isinstance(entry, Sent):
+        return entry.record.identity()
+    return entry.path if isinstance(entry, Written) else tuple(entry.do)
 
 
 def _contents(path: str) -> bytes | None:

@@ -7,7 +7,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Network
 from typing import Final
 
@@ -62,7 +62,40 @@ class File:
         return [f"write {self.path}", *(f"    {line}" for line in list(changes)[2:])]
 
 
-Step = Command | File
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record that is sent to a name server.
+
+    Attributes:
+        server: its address.
+        port: its port.
+        key: the file of the key that signs what is sent.
+        zone: the zone it belongs to.
+        owner: absolute name.
+        kind: type as a zone file writes it.
+        data: the rest of the line.
+        ttl: in seconds.
+    """
+
+    server: str
+    port: int
+    key: str
+    zone: str
+    owner: str
+    kind: str
+    data: str
+    ttl: int
+
+    def identity(self) -> "Record":
+        """The record, whichever key signs it."""
+        return replace(self, key="")
+
+    def lines(self) -> list[str]:
+        """The step as text, like the commands of ``nsupdate``."""
+        return [f"update add {self.owner} {self.ttl} IN {self.kind} {self.data}"]
+
+
+Step = Command | File | Record
 Read = Callable[[str], str | None]
 """What a file has, or had before an earlier set-up; None if it is not there."""
 

@@ -8,6 +8,7 @@ from noid.setup.detection import Routing, Uplink
 from noid.setup.managers import Managers, files_for
 from noid.setup.plan import (
     Read,
+    Record,
     Step,
     config_step,
     ip_commands,
@@ -41,6 +42,7 @@ def make_plan(
     managers: Managers | None,
     read: Read,
     ours: Mapping[str, int],
+    records: tuple[Record, ...] = (),
 ) -> Plan:
     """The steps for a host.
 
@@ -53,11 +55,12 @@ def make_plan(
         managers: who is to keep them beyond a boot; None for nobody.
         read: what files have.
         ours: routing tables of an earlier set-up.
+        records: to be sent to a name server.
 
     Raises:
         ConfigError: the host cannot be set up.
     """
-    steps: list[Step] = []
+    steps: list[Step] = [*records]
     notes: list[str] = []
     written = config_step(config, name, uplinks, read)
     if written is None:
