@@ -68,7 +68,7 @@ class ProviderTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     check_down: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
     check_up: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
     bfd: bool = False
-    bfd_interval_s: Annotated[float, msgspec.Meta(ge=0.01, le=10)] = 0.02
+    bfd_interval_s: Annotated[float, msgspec.Meta(ge=0.01, le=10)] = 0.1
     bfd_multiplier: Annotated[int, msgspec.Meta(ge=1, le=255)] = 3
 
 

@@ -256,6 +256,7 @@ def test_a_target_that_is_silent_by_an_uplink_is_a_failure(site: BorderLab, targ
         conversation.echoes()
 
 
+BFD_KEYS = 'name = "isp1"\nbfd = true\nbfd_interval_s = 0.02\n'
 BIRD = """
 log stderr all;
 router id 192.0.2.1;
@@ -281,7 +282,7 @@ def test_bfd_with_bird_tells_a_router_that_is_silent(site: BorderLab) -> None:
 
     with tcp(lab, "a") as conversation:
         conversation.echoes()
-        site.config.write_text(text.replace('name = "isp1"\n', 'name = "isp1"\nbfd = true\n'))
+        site.config.write_text(text.replace('name = "isp1"\n', BFD_KEYS))
         site.run("reload", "--socket", str(site.socket))
         lab.wait_for("the session is up", lambda: " Up " in sessions(), 20)
         lab.wait_for("at its intervals", lambda: "0.020" in sessions(), 10)
