@@ -135,6 +135,20 @@ def test_a_journal_that_others_could_have_written_is_refused(
     assert host.config.exists()
 
 
+def test_a_file_whose_directory_is_gone_is_named_in_one_line(host: Host) -> None:
+    host.config = host.directory / "conf" / "noid.toml"
+    host.config.parent.mkdir()
+    host.config.write_text("# mine\n")
+    host.setup(*NAMED)
+    shutil.rmtree(host.config.parent)
+    refused = host.setup("--undo", good=False)
+    assert len(refused.stderr.splitlines()) == 1
+    assert str(host.config) in refused.stderr
+    host.config.parent.mkdir()
+    host.setup("--undo")
+    assert host.config.read_text() == "# mine\n"
+
+
 def test_a_damaged_journal_is_refused(host: Host) -> None:
     host.setup(*NAMED)
     (host.journal / "journal.json").write_text("{")

@@ -384,8 +384,6 @@ def _put(path: Path, octets: bytes, mode: int, owner: tuple[int, int] | None = N
 def _refused(path: Path) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         advice = f"{error.strerror}; run it as root, or correct the path"
         raise PlatformError(str(path), error.errno or 0, advice) from None
