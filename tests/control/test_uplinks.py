@@ -202,6 +202,8 @@ def test_a_report_has_every_key_from_the_start() -> None:
         "reason": "",
         "deprecated": False,
         "backup": False,
+        "preference": "",
+        "until": None,
         "round_trip_us": None,
         "loss": None,
         "contexts": 3,
