@@ -20,10 +20,11 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
 from noid.engine.phases import Search
-from noid.engine.searching import arm, ask_on, confirm, end, send_probe, want
+from noid.engine.searching import arm, ask_on, confirm, end, learn_source, send_probe, want
 from noid.engine.state import Cue, Path
 from noid.engine.verifying import put_first
 from noid.flows.events import SourceMoved
+from noid.locators import Locator
 from noid.wire.options import LocatorFlag
 
 
@@ -85,23 +86,25 @@ def _begin(core: Core, context: Context, pair: Pair) -> None:
     arm(core, context, one)
 
 
-def acknowledged(core: Core, context: Context, nonce: int, *, by: Pair | None = None) -> None:
+def acknowledged(
+    core: Core, context: Context, nonce: int, source: Locator, *, by: Pair | None = None
+) -> None:
     """The peer has heard a UR of ours; see ``searching.acknowledged``."""
     one = context.search
     asked = one.probes.get(nonce) if one is not None and context.path is Path.FOLLOWING else None
     if one is None or asked is None:
-        searching.acknowledged(core, context, nonce, by=by)
+        searching.acknowledged(core, context, nonce, source, by=by)
         return
     if by is None:
         del one.probes[nonce]
         context.measure(asked.pair, core.now_ns - asked.sent_ns)
     if asked.pair == one.followed:
-        one.found, one.found_by = asked.pair, by
+        one.found, one.found_by, one.found_from = asked.pair, by, source
     elif asked.pair == one.left:
         _revert(core, context, one)
         end(core, context, Cue.THIS_ANSWERS)
         context.searched_ns = 0
-        _learn_source(context, one)
+        learn_source(core, context, source)
         core.install(context)
 
 
@@ -128,6 +131,7 @@ def _keep(core: Core, context: Context, one: Search) -> None:
     context.follow_ns = core.now_ns + FOLLOW_INTERVAL
     if one.followed[0] in context.own_set and context.is_verified(one.followed[1]):
         core.switch(context, one.followed, one.why, one.packet)
+        learn_source(core, context, one.found_from)
     core.install(context)
     confirm(core, context, one.found_by)
 
@@ -139,15 +143,3 @@ def _revert(core: Core, context: Context, one: Search) -> None:
     context.follow_ns = core.now_ns + FOLLOW_REST
     if one.left[0] in context.own_set and context.is_verified(one.left[1]):
         core.switch(context, one.left, "the peer's source proved nothing", one.packet)
-
-
-def _learn_source(context: Context, one: Search) -> None:
-    """Both may be right: the peer sends from elsewhere, as its own messages have proven."""
-    assert one.followed is not None
-    source = one.followed[1]
-    if any(
-        history.heard_ns >= one.started_ns
-        for pair, history in context.history.items()
-        if pair[1] == source
-    ):
-        context.peer_source = source

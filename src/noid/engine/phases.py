@@ -89,6 +89,7 @@ class Search:
         asked_ns: when the last of them went; 0 before.
         found: another pair that has answered.
         found_by: the pair by which a UR of the peer's came that says so; None for a UA.
+        found_from: the source of what says so.
         untried: pairs that have yet to be probed in this cycle.
         tried: how many have been.
         count: how many the cycle has.
@@ -125,6 +126,7 @@ class Search:
     asked_ns: int = 0
     found: Pair | None = None
     found_by: Pair | None = None
+    found_from: Locator | None = None
     untried: list[Pair] = field(default_factory=list)
     tried: int = 0
     count: int = 0

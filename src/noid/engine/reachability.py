@@ -125,7 +125,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     heard(core, context, event)
     if message.heard:
         _update_heard(core, context, message.heard)
-        acknowledged(core, context, message.heard, by=pair)
+        acknowledged(core, context, message.heard, event.source, by=pair)
     answer_search(core, context)
     if event.in_slot and message.flags & Flag.HEARS_HERE:
         follow(core, context, pair)
@@ -166,7 +166,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if update is not None and update.nonce == message.nonce and update.tries == 1:
         context.measure(context.pair, core.now_ns - update.sent_ns)
     _update_heard(core, context, message.nonce)
-    acknowledged(core, context, message.nonce)
+    acknowledged(core, context, message.nonce, event.source)
 
 
 def _update_heard(core: Core, context: Context, nonce: int) -> None:

@@ -47,6 +47,7 @@ from noid.engine.phases import Probe, Search
 from noid.engine.selection import alternatives, better_pairs
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.update import next_nonce, request
+from noid.locators import Locator
 from noid.wire.control import NO_FLAGS, Flag
 
 
@@ -196,7 +197,7 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
         _ask(core, context, one, asks - one.asks)
         one.asked_ns, one.ask_at_ns = core.now_ns, core.now_ns + history.verdict_wait_ns
     elif one.found is not None:
-        _use(core, context, one, one.found, one.found_by)
+        _use(core, context, one, one.found, one.found_from, one.found_by)
     elif core.now_ns < one.started_ns + SILENCE_UNMEASURED:
         # A round trip may have become longer than measured: no other pair is better so far.
         one.is_silent = True
@@ -400,13 +401,16 @@ def resume(core: Core, context: Context) -> None:
 # --- what comes of it -----------------------------------------------------------------------------
 
 
-def acknowledged(core: Core, context: Context, nonce: int, *, by: Pair | None = None) -> None:
+def acknowledged(
+    core: Core, context: Context, nonce: int, source: Locator, *, by: Pair | None = None
+) -> None:
     """The peer has heard a UR of ours: its pair works, from here to there.
 
     Args:
         core: of the host.
         context: whose.
         nonce: of our UR.
+        source: of what says so.
         by: the pair by which a UR of the peer's came that names ours, which may be an old one; None
             for a UA, which comes at once and measures the round trip.
     """
@@ -426,28 +430,29 @@ def acknowledged(core: Core, context: Context, nonce: int, *, by: Pair | None = 
         one.plain_ns = core.now_ns
     elif context.path is Path.LEAVING:
         if pair != context.pair:
-            _use(core, context, one, pair, by)
+            _use(core, context, one, pair, source, by)
     elif pair == context.pair:
         is_late = core.now_ns - probe.sent_ns > 2 * context.expected.ask_wait_ns
         if by is None or not is_late or context.path is Path.SEARCHING:
-            _works(core, context, one, by)
+            _works(core, context, one, source, by)
         else:
             send_probe(core, context, one, pair, asks_back=False)
     elif context.path is Path.SEARCHING or one.is_silent:
-        _use(core, context, one, pair, by)
+        _use(core, context, one, pair, source, by)
     else:
         if by is None and one.asked_ns:
             # The others answer now: if more slowly than the pair in use did, that is waited for.
             waited_ns = (core.now_ns - probe.sent_ns) * 3 // 2
             one.ask_at_ns = max(one.ask_at_ns, one.asked_ns + waited_ns)
         if one.found is None or (by is None and pair == one.found):
-            one.found, one.found_by = pair, by
+            one.found, one.found_by, one.found_from = pair, by, source
 
 
-def _works(core: Core, context: Context, one: Search, by: Pair | None) -> None:
+def _works(core: Core, context: Context, one: Search, source: Locator, by: Pair | None) -> None:
     """The pair in use answers: a false alarm, or it works again."""
     was_dead, was_alive = context.path is Path.SEARCHING, context.path is Path.ASKING
     end(core, context, Cue.THIS_ANSWERS)
+    learn_source(core, context, source)
     if was_dead:
         core.install(context)
         core.repeat(context, one.packet)
@@ -467,7 +472,14 @@ def _works(core: Core, context: Context, one: Search, by: Pair | None) -> None:
         core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)
 
 
-def _use(core: Core, context: Context, one: Search, pair: Pair, by: Pair | None = None) -> None:
+def _use(
+    core: Core,
+    context: Context,
+    one: Search,
+    pair: Pair,
+    source: Locator | None,
+    by: Pair | None = None,
+) -> None:
     """Another pair answers, and is used from now on."""
     # Where both ways are known to work the peer need not ask any further.
     is_told = context.path is Path.LEAVING or one.told_by_peer
@@ -480,9 +492,22 @@ def _use(core: Core, context: Context, one: Search, pair: Pair, by: Pair | None 
             message = request(core, context, next_nonce(context), flags=Flag.HEARS_HERE)
             core.send_on(context, message, pair, in_slot=True)
         core.switch(context, pair, one.why, one.packet)
+        learn_source(core, context, source)
         if not says_so:
             confirm(core, context, by)
+        if not context.round_trip_ns:
+            measure(core, context)  # until then its silence is noticed late
     core.install(context)
+
+
+def learn_source(core: Core, context: Context, source: Locator | None) -> None:
+    """What says that the pair in use works says where the peer sends from, too [D41].
+
+    Data from there is no news then, and does not move Lp(peer) away from what works.
+    """
+    if source is not None and source != context.peer_locator:
+        context.peer_source = source
+        core.install(context)
 
 
 def confirm(core: Core, context: Context, by: Pair | None) -> None:
@@ -502,7 +527,7 @@ def follow(core: Core, context: Context, pair: Pair) -> None:
     """
     one = context.search
     if one is not None and one.told_by_peer and pair != context.pair:
-        _use(core, context, one, pair)
+        _use(core, context, one, pair, pair[1])
 
 
 def end(core: Core, context: Context, cue: Cue) -> None:
