@@ -23,7 +23,7 @@ from noid.wire.ipv6 import ADDRESSES_AT
 from noid.wire.slots import slot_of
 from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, START_NS, Network, Station, packet
 from tests.engine.test_conformance_setup import sent_by
-from tests.engine.test_reachability import reports
+from tests.engine.test_reachability import reports, silence
 
 ROUND_TRIP_NS = 20 * MILLISECOND
 PERIOD_NS = 2 * MILLISECOND
@@ -315,3 +315,41 @@ def test_what_goes_unanswered_while_the_peer_moves_is_sent_again() -> None:
     site.moved(followed=True)
     site.run(ROUND_TRIP_NS)
     assert len(site.b.delivered) == delivered + 1
+
+
+def test_data_from_where_the_pair_in_use_is_acknowledged_moves_nothing() -> None:
+    site = Site()
+    site.rewrite(B1, B2, dies=False)
+    site.dead = {(A1, B2), (A2, B2), (A2, B1)}
+    site.give(site.a, silence(site.a))
+    site.run(SECOND)
+    assert site.a.context.flow().peer_source == B2
+    assert site.lost(2 * SECOND) == 0
+    assert reports(site.a, Switched) == []
+
+
+def test_opposite_one_way_pairs_that_a_search_has_found_are_not_left_for_data() -> None:
+    site = Site()
+    ends = [(one, other) for one in (A1, A2) for other in (B1, B2)]
+    site.dead = {*ends, *[(other, one) for one, other in ends]} - {(A2, B2), (B1, A2)}
+    site.converse(5 * SECOND)
+    assert site.a.context.pair == (A2, B2)
+    assert site.b.context.pair == (B1, A2)
+    assert site.lost(5 * SECOND) == 0
+    assert len(reports(site.a, Switched)) == 1
+    assert len(reports(site.b, Switched)) == 1
+
+
+def test_a_host_that_the_peer_does_not_hear_goes_on_probing_whatever_data_comes() -> None:
+    site = Site()
+    site.dead = {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}
+    site.give(site.b, silence(site.b))
+    while path_of(site.a) is not Path.DOUBTING:
+        site.run(PERIOD_NS)
+    site.moved(followed=True)
+    assert path_of(site.a) is Path.DOUBTING
+    assert site.a.context.pair == (A1, B1)
+    assert asked(site.a)[-1] == (A1, B2)
+    flow = site.a.rewriter.by_label[site.a.context.local_label]
+    assert flow.peer_locator == B1, "the plane goes back"
+    assert flow.follow_ns == site.now_ns + FOLLOW_INTERVAL, "and does not follow at once again"

@@ -395,7 +395,7 @@ def test_a_provider_whose_firewall_drops_m6_packets_is_passed_over_for_a_third()
     assert network.b.context.pair == (network.b.locators[2], network.a.locators[2])
 
 
-def test_the_peer_follows_to_the_pair_that_was_found_after_one_request() -> None:
+def test_the_peer_follows_to_the_pair_that_was_found_after_one_request_and_measures_it() -> None:
     network = established()
     network.run(SECOND)
     network.kill_provider(1)
@@ -403,7 +403,10 @@ def test_the_peer_follows_to_the_pair_that_was_found_after_one_request() -> None
     network.run(SECOND)
     assert network.b.context.pair == (B2, A2)
     assert network.a.context.pair == (A2, B2)
-    assert len(sent_by(network.a, Code.UR)) == 1
+    asked, measured = sent_by(network.a, Code.UR)
+    assert (asked[0].source, asked[0].destination) == (A1, B1)
+    assert (measured[0].source, measured[0].destination) == (A2, B2)
+    assert network.a.context.round_trip_ns, "or its silence would be noticed late"
     _, last = sent_by(network.b, Code.UR)[-1]
     assert last.flags == Flag.HEARS_HERE
 

@@ -150,6 +150,18 @@ REVERTS = (
             ),
         ),
         "walk-2x2",
+        "never worse than plain",
+    ),
+    Revert(
+        "data moves Lp(peer) although the peer has proven to send from there",
+        (
+            (
+                "engine/searching.py",
+                "if source is not None and source != context.peer_locator:",
+                "if False:",
+            ),
+        ),
+        "walk-4x4",
         "liveness",
     ),
     Revert(

@@ -50,7 +50,8 @@ def _moved(core: Core, context: Context, pair: Pair, *, is_followed: bool) -> No
         if not is_followed and core.now_ns < context.follow_again_ns:
             return
         context.follow_again_ns = core.now_ns + FOLLOW_AGAIN
-        if context.path is Path.SEARCHING:
+        if context.path is Path.SEARCHING or _is_told(context):
+            context.follow_ns = max(context.follow_ns, core.now_ns + FOLLOW_INTERVAL)
             _probe_first(core, context, pair)
             return
         _begin(core, context, pair)
@@ -60,11 +61,19 @@ def _moved(core: Core, context: Context, pair: Pair, *, is_followed: bool) -> No
         core.switch(context, pair, one.why, one.packet)
 
 
+def _is_told(context: Context) -> bool:
+    """Whether all pairs are probed since the peer hears nothing: what comes proves nothing then."""
+    one = context.search
+    return context.path is Path.DOUBTING and one is not None and one.told_by_peer
+
+
 def _probe_first(core: Core, context: Context, pair: Pair) -> None:
     """Where no pair is known to work, the one that data comes from is the most promising."""
-    assert context.search is not None
-    send_probe(core, context, context.search, pair, context.search.packet)
-    want(core, context, context.search)
+    one = context.search
+    assert one is not None
+    packet = one.packet if context.path is Path.SEARCHING else b""
+    send_probe(core, context, one, pair, packet)
+    want(core, context, one)
 
 
 def _begin(core: Core, context: Context, pair: Pair) -> None:
