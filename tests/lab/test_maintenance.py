@@ -18,7 +18,7 @@ from noid.lab.download import Arrival, Download
 from noid.lab.lab import Lab
 from noid.lab.processes import Process
 from noid.lab.topology import HOSTS, locators
-from tests.lab.conversations import establish_context
+from tests.lab.conversations import establish_context, restart_daemons
 
 UDP_PORT = 7100
 WITHIN_S = 20.0
@@ -143,6 +143,15 @@ def test_an_uplink_is_used_before_all_others_until_told(lab: Lab) -> None:
     assert "used before all others" in shown
     assert uplinks(lab)[name]["backup"] is False
     assert uplinks(lab)[lab.plan.uplink("a", 1)]["backup"] is True
+
+
+def test_a_new_connection_does_not_begin_at_an_avoided_uplink(lab: Lab) -> None:
+    name = lab.plan.uplink("a", 1)
+    said(lab, "avoid", name)
+    restart_daemons(lab)
+    lab.wait_for("it is marked", lambda: uplinks(lab)[name]["deprecated"], WITHIN_S)
+    establish_context(lab)
+    assert [one["local_aid"] for one in lab.contexts("a")] == [locators("a")[1]]
 
 
 def test_what_is_avoided_stays_so_over_a_restart(lab: Lab) -> None:

@@ -143,6 +143,19 @@ def test_locators_of_an_avoided_uplink_are_deprecated_until_told(directory: Path
     run(directory, scenario)
 
 
+def test_new_connections_begin_at_no_avoided_uplink_while_there_is_another(
+    directory: Path,
+) -> None:
+    async def scenario(host: Operated) -> None:
+        await host.say("avoid", uplink="up1")
+        assert host.own.sources == (A2,)
+        host.survey = survey(("up1", A1))
+        host.look()
+        assert host.own.sources == (A1,)
+
+    run(directory, scenario)
+
+
 def test_where_one_uplink_is_used_the_others_are_backups_and_it_is_none(directory: Path) -> None:
     async def scenario(host: Operated) -> None:
         assert host.backup == {A2}

@@ -70,7 +70,8 @@ class PlaneDependencies:
         network: the host's routes and devices.
         mtu: of the device of the slow path: the least of the uplinks'.
         notify: where to report.
-        locators: this host's locators, for a default source.
+        locators: this host's locators.
+        sources: those of them that may be a default source; all if this is not given.
     """
 
     section: PlaneSection
@@ -79,6 +80,7 @@ class PlaneDependencies:
     mtu: int
     notify: Notify
     locators: Callable[[], tuple[Locator, ...]]
+    sources: Callable[[], tuple[Locator, ...]] | None = None
 
 
 class SlowPath:
@@ -98,6 +100,7 @@ class SlowPath:
         self.mtu = surroundings.mtu
         self.notify = surroundings.notify
         self.locators = surroundings.locators
+        self.sources = surroundings.sources or (lambda: self.locators())
         self.datapath = SoftwareDatapath(self.codepoints, secrets.randbits(64) | 1)
         self.rewriter = self.datapath.rewriter
         self.counts = self.datapath.counts

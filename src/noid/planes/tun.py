@@ -167,7 +167,7 @@ class TunPlane(SlowPath):
         if device and self.devices and device not in self.devices:
             self.led_elsewhere.add(aid)  # by a device that is no uplink, such as a VPN's
             return
-        locators = self.locators()
+        locators = self.sources()
         if locators and source not in locators:
             source = locators[0]
         route = PeerRoute(aid, self.section.table, self.device_index, BY_OURS, source=source)

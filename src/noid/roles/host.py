@@ -361,6 +361,7 @@ class Daemon:
             mtu=mtu,
             notify=self.handle,
             locators=lambda: self.locators,
+            sources=lambda: self.own.sources,
         )
         if config.plane.kind != "tun":
             in_kernel = BpfPlane(
@@ -507,8 +508,7 @@ class Daemon:
         self.handle(TimePassed())
 
     async def _inquire(self, question: Question) -> None:
-        answer = await self.upstream.ask(question)
-        self.handle(AnswerArrived(question, answer))
+        self.handle(AnswerArrived(question, await self.upstream.ask(question)))
 
     def _on_peer(
         self, name: str, aid: Locator, locators: tuple[Locator, ...], ttl_seconds: int

@@ -46,6 +46,12 @@ class LocalLocators:
         """The locators, the preferred one first."""
         return self.said.locators
 
+    @property
+    def sources(self) -> tuple[Locator, ...]:
+        """Those from which new connections may begin: not what is to be left, if there is more."""
+        kept = tuple(one for one in self.locators if one not in self.said.deprecated)
+        return kept or self.locators
+
     def look(self, survey: Survey) -> LocatorsChanged | None:
         """Takes what there is; returns what is to be said to the engine, or None if nothing is."""
         found = survey.locators

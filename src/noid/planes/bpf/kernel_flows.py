@@ -247,7 +247,7 @@ class FlowTables(SlowPath):
 
         Another if nothing leaves by that now; None if the kernel would take no uplink.
         """
-        locators = self.locators()
+        locators = self.sources()
         first, device = None, 0
         with self.counted(PlaneCounter.QUERIES_REFUSED):
             first, device = self.network.default_route(aid, mark=self.section.mark)
