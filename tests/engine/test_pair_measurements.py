@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Pairs are measured on request, and nothing is believed because of the answers."""
 
+import pytest
+
 from noid.constants import CONTEXT_IDLE_TIME, MEASURED_PAIRS_MAX, SECOND
-from noid.engine.events import CheckIdle, MeasurePairs, PairMeasured, Switched
+from noid.engine.events import CheckIdle, MeasurePairs, NoteHeard, PairMeasured, Switched
+from noid.locators import Locator
 from tests.engine.network import A1, A2, B1, B2, DELAY_NS, X1, Network, Station, established
 
 ALL = ((A1, B1), (A1, B2), (A2, B1), (A2, B2))
@@ -59,3 +62,17 @@ def test_measuring_keeps_no_context_of_ours_from_being_idle() -> None:
     assert ask(network, *ALL)
     assert network.a.context.heard_ns(0) == heard_ns
     assert not any(isinstance(one, CheckIdle) for one in network.a.outputs)
+
+
+@pytest.mark.parametrize("source", [B1, B2])
+def test_a_request_over_another_pair_does_not_end_the_silence_of_the_pair_in_use(
+    source: Locator,
+) -> None:
+    """A peer that measures its pairs would hide that the pair in use is dead."""
+    network = established()
+    network.a.outputs.clear()
+    network.give(network.b, MeasurePairs(network.b.context.local_label, ((source, A1),)))
+    network.run(SECOND)
+    assert network.a.context.peer_locator == B1
+    is_heard = NoteHeard(network.a.context.local_label) in network.a.outputs
+    assert is_heard == (source == B1)

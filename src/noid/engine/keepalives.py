@@ -49,9 +49,19 @@ def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMess
 
 
 def heard(
-    core: Core, context: Context, event: ControlMessageReceived, *, unasked: bool = False
+    core: Core,
+    context: Context,
+    event: ControlMessageReceived,
+    *,
+    unasked: bool = False,
+    acknowledges: bool = False,
 ) -> None:
-    """Notes that something authentic came from the peer, and over which pair."""
+    """Notes that something authentic came from the peer, and over which pair.
+
+    Only what comes from where the peer sends its data, or answers a question of ours, ends the
+    silence of the pair in use: others of the peer's URs are about other pairs.
+    """
     pair = event.destination, event.source
     context.hear(pair, core.now_ns, in_slot=event.in_slot)
-    core.emit(NoteHeard(context.local_label, unasked))
+    if acknowledges or event.source in (context.peer_locator, context.peer_source):
+        core.emit(NoteHeard(context.local_label, unasked))

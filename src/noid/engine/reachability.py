@@ -157,7 +157,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if context is None:
         return
     if is_awaited:
-        heard(core, context, event)
+        heard(core, context, event, acknowledges=True)
     if message.nonce > context.update_nonce:
         core.drop(Drop.UA_WITHOUT_UR)
         return
