@@ -41,6 +41,10 @@ SHOWN = (
 Snapshot = dict[str, object]
 
 
+KEPT = {"state.json", "history.sqlite"}
+"""What noid down leaves in the state directory, as docs/operating.md says."""
+
+
 def snapshot(lab: Lab) -> Snapshot:
     """What there is on a, as far as noid could change it."""
     shown: Snapshot = {}
@@ -77,7 +81,7 @@ def inside(lab: Lab, function: Callable[[], object]) -> object:
 def files(directory: Path) -> list[str]:
     """What is in a directory, but the identity, which persists [D35]."""
     found = (str(path.relative_to(directory)) for path in directory.rglob("*"))
-    return sorted(one for one in found if one != "state.json" and not one.startswith("b"))
+    return sorted(one for one in found if one not in KEPT and not one.startswith("b"))
 
 
 def noid_down(lab: Lab) -> list[str]:

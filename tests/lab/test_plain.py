@@ -3,6 +3,7 @@
 
 import json
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,18 +194,26 @@ def test_a_daemon_takes_over_what_a_killed_one_left(late_lab: Lab) -> None:
 # --- a peer that stops, and one that comes back ---------------------------------------------------
 
 
+def monitoring(lab: Lab, node: str) -> Process:
+    """``noid monitor`` on a node, once it shows what happens."""
+    command = [sys.executable, "-m", "noid", "monitor", "--json"]
+    process = lab.spawn(node, [*command, "--socket", str(lab.control_socket(node))])
+    lab.wait_for("noid monitor is connected", lambda: "monitoring" in process.output(), 20)
+    return process
+
+
 @both_roles
 def test_a_host_whose_peer_has_stopped_reaches_it_plainly(forgetful: Lab, client: str) -> None:
     establish_context(forgetful, client)
     try:
         with Pinging(forgetful, client) as ping:
             ping.goes_on()
-            known = len(forgetful.log(client))
+            monitor = monitoring(forgetful, client)
             forgetful.take_noid_down(PEERS[client])
             ping.goes_on()
             forgetful.wait_for(
                 "it is known to be unable",
-                lambda: "it does not know M6" in forgetful.log(client)[known:],
+                lambda: "it does not know M6" in monitor.output(),
                 10,
             )
             ping.goes_on()
