@@ -281,13 +281,13 @@ def test_what_is_in_the_wrong_slot_is_dropped(lab: Lab, second: Program) -> None
 
 
 @pytest.mark.lab
-def test_noid_asks_the_pair_in_use_when_data_comes_from_another_source(
+def test_noid_follows_the_source_of_data_until_the_pair_before_answers(
     lab: Lab, second: Program
 ) -> None:
     second.initiate()
     verified(lab)
     second.do("data", protocol=ICMPV6, payload=echo_request(5), source=A2, destination=B2)
-    second.expect("data", payload=echo_reply(5), source=B1, destination=A1, checksum_ok=True)
+    second.expect("data", payload=echo_reply(5), source=B1, destination=A2, checksum_ok=True)
     second.expect("UR", source=B1, destination=A1, authentic=True, flags=0)
     second.expect("UR", source=B1, destination=A2, authentic=True, flags=0)
     context_of(lab, local_locator=B1, peer_locator=A1)

@@ -36,7 +36,7 @@ def bare_lab(plain_lab: Lab) -> Iterator[Lab]:
     [
         (("[dns]", "[dns"), "noid.toml: is not TOML: "),
         (("[dns]", "[dns]\ncolour = 1"), "dns.colour: is no known key; here are listen, port"),
-        (("[dns]", "[colours]\n[dns]"), "colours: is no known key; here are host, dns, plane"),
+        (("[dns]", "[colours]\n[dns]"), "colours: is no known key; here are host, dns, policy"),
         (("[dns]", '[dns]\nport = "53"'), "dns.port: expected `int`, got `str`"),
         (("[dns]", "[dns]\nport = 65536"), "dns.port: expected `int` <= 65535"),
         (
