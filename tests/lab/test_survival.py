@@ -89,7 +89,7 @@ def _newer_version(directory: Path) -> Path:
     """A copy of noid whose programs are others: they report a watched AID a bit more seldom."""
     copy = directory / "newer"
     shutil.copytree(Path(noid.__file__).parent, copy / "noid")
-    path = copy / "noid" / "bpf" / "host.bpf.o"
+    path = copy / "noid" / "planes" / "bpf" / "programs" / "host.bpf.o"
     old, new = ((SECOND // 100 + more).to_bytes(4, "little") for more in (0, 1))
     code = path.read_bytes()
     assert old in code
