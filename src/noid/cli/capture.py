@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from noid.cli.output import say
-from noid.cli.places import add_socket
+from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
 from noid.constants import Codepoints
 from noid.control.channel import ask, ask_rows
@@ -26,6 +26,7 @@ ICMPV6_AT, SENDER_AT, RECEIVER_AT = 40, 56, 72
 UC_CODE: Final = 7
 LABEL_MASK: Final = 0x000FFFFF
 EXAMPLES_MAX: Final = 3
+COUNT_MAX: Final = 99_999_999
 DESCRIPTION: Final = """\
 Captures on every uplink the packets of one context: data by its flow labels, plain packets between
 its AIDs, and control messages. Ends with Ctrl-C. The file is pcapng; contrib/wireshark/noid.lua
@@ -50,9 +51,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="default: noid.pcapng",
     )
     parser.add_argument(
-        "--duration", type=_positive, metavar="SECONDS", help="default: until Ctrl-C"
+        "--duration", type=Count(COUNT_MAX), metavar="SECONDS", help="default: until Ctrl-C"
     )
-    parser.add_argument("--packets", type=_positive, metavar="COUNT", help="no more than these")
+    parser.add_argument(
+        "--packets", type=Count(COUNT_MAX), metavar="COUNT", help="no more than these"
+    )
     add_socket(parser)
     parser.set_defaults(handler=capture)
 
@@ -147,9 +150,3 @@ def _address_at(at: int, address: str) -> str:
     octets = IPv6Address(address).packed
     words = [int.from_bytes(octets[part : part + 4], "big") for part in range(0, 16, 4)]
     return " and ".join(f"ip6[{at + 4 * n}:4] == {word:#x}" for n, word in enumerate(words))
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text[:9]) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
-    return int(text)

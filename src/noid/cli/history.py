@@ -12,7 +12,7 @@ from typing import Any, Final
 from noid.cli.inspect import print_columns
 from noid.cli.output import say
 from noid.cli.paths import clock, loss, round_trip
-from noid.cli.places import add_socket
+from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
 from noid.control.channel import ask
 from noid.control.uplinks import reason_text
@@ -29,11 +29,11 @@ COLUMNS: Final = ("local locator", "peer locator", "sent", "loss", "min", "mean"
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``history`` and ``ping``."""
     history = _command(commands, "history", "noid history --count 20")
-    history.add_argument("--count", type=_count(SHOWN_MAX), default=SHOWN, help="events to show")
+    history.add_argument("--count", type=Count(SHOWN_MAX), default=SHOWN, help="events to show")
     history.set_defaults(handler=show_history)
     ping = _command(commands, "ping", "noid ping b.example --count 10")
     ping.add_argument("peer", metavar="PEER", help="name, AID or locator of a peer with a context")
-    ping.add_argument("--count", type=_count(TIMES_MAX), default=TIMES, help="times to ask")
+    ping.add_argument("--count", type=Count(TIMES_MAX), default=TIMES, help="times to ask")
     ping.set_defaults(handler=show_ping)
 
 
@@ -50,18 +50,6 @@ def _command(
     parser.add_argument("--json", action="store_true", help="JSON, for programs")
     add_socket(parser)
     return parser
-
-
-class _count:
-    """A number of things, as an argument."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-
-    def __call__(self, text: str) -> int:
-        if not (text.isdecimal() and 0 < int(text[:9]) <= self.most):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number, 1 to {self.most}")
-        return int(text)
 
 
 def show_history(arguments: argparse.Namespace) -> int:

@@ -79,3 +79,20 @@ def port(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text[:6]) <= PORT_MAX):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to {PORT_MAX}")
     return int(text)
+
+
+class Count:
+    """A number of things, as an argument.
+
+    Args:
+        most: the greatest that is taken.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def __call__(self, text: str) -> int:
+        """The number that a text says."""
+        if not (text.isdecimal() and 0 < int(text[:9]) <= self.most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number, 1 to {self.most}")
+        return int(text)

@@ -17,15 +17,12 @@ from ipaddress import IPv6Network
 from typing import Final, NamedTuple
 
 from noid.errors import PlatformError
-from noid.host.routes import attributes_of
+from noid.host.changes import LINK
+from noid.host.routes import ATTRIBUTE, HEADER, ROUTE, attributes_of
 from noid.locators import Locator
 
-HEADER: Final = struct.Struct("=IHHII")
-LINK: Final = struct.Struct("=BxHiII")
-ROUTE: Final = struct.Struct("=BBBBBBBBI")
 NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
 RULE: Final = struct.Struct("=BBBBBBBBI")
-ATTRIBUTE: Final = struct.Struct("=HH")
 REQUEST, ACKNOWLEDGE, REPLACE, CREATE, DUMP = 0x1, 0x4, 0x100, 0x400, 0x300
 ERROR, DONE = 2, 3
 NEW_LINK, GET_LINK = 16, 18
