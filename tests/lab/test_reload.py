@@ -27,10 +27,13 @@ def tun_lab(lab_machine: None) -> Iterator[Lab]:
 def file(tun_lab: Lab) -> Iterator[Path]:
     """The configuration of a; afterwards it is what it was."""
     path = Path(tun_lab.environment("a")["NOID_CONFIG"])
-    before = path.read_text()
+    before, held = path.read_text(), tun_lab.status("a")["locators"]
     yield path
     path.write_text(before)
     reload(tun_lab)
+    tun_lab.wait_for(
+        "the locators are back", lambda: tun_lab.status("a")["locators"] == held, TIMEOUT_S
+    )
 
 
 def reload(lab: Lab) -> "subprocess.CompletedProcess[str]":
