@@ -9,7 +9,18 @@ from noid.engine.history import Pair
 from noid.engine.state import State
 from noid.locators import Locator
 from noid.wire.options import LocatorFlag
-from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    DELAY_NS,
+    X1,
+    Network,
+    Station,
+    established,
+    packet,
+)
 from tests.engine.test_reachability import silence
 
 NONE: frozenset[Locator] = frozenset()
@@ -67,6 +78,16 @@ def test_an_aid_that_has_left_the_host_is_left() -> None:
     network.ulp_sends(network.b, packet(B1, A1, b"to the AID"))
     network.run(20 * MILLISECOND)
     assert network.a.delivered[-1] == packet(B1, A1, b"to the AID")
+
+
+def test_silence_of_a_pair_that_is_said_to_be_broken_does_not_delay_the_answer_of_another() -> None:
+    network = established()
+    network.dead |= {(B1, A1), (A1, B1), (B2, A1), (A1, B2)}
+    network.give(network.a, LocatorsChanged((A1, A2), broken=ONE))
+    network.run(DELAY_NS + MILLISECOND)  # by when b knows
+    network.give(network.b, silence(network.b))
+    network.run(2 * DELAY_NS)  # what b asked at once is answered
+    assert network.b.context.peer_locator == A2
 
 
 def test_while_no_other_pair_answers_the_pair_in_use_stays() -> None:

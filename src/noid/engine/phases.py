@@ -110,7 +110,8 @@ class Search:
         knew_round_trip: that of the pair in use had been measured when it was suspected.
         is_question: nothing speaks against the pair in use: an answer is no false alarm.
         is_routine: it is asked for a proof, and stays if no pair answers [D41].
-        is_silent: the pair in use has left all asks unanswered: the first other is used.
+        is_silent: the pair in use has left all asks unanswered, or an end of it is said to be
+            broken: the first other that answers is used.
         left: in FOLLOWING, the pair that was in use when it began.
         followed: in FOLLOWING, that of Lp(local) and the locator that data comes from.
     """

@@ -44,7 +44,7 @@ from noid.engine.core import Core
 from noid.engine.events import PeerUnable, ProbeStarted
 from noid.engine.history import Pair
 from noid.engine.phases import Probe, Search
-from noid.engine.selection import alternatives, better_pairs
+from noid.engine.selection import BROKEN, alternatives, better_pairs, standing
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.update import next_nonce, request
 from noid.locators import Locator
@@ -99,6 +99,9 @@ def search(
         return
     core.turn(context, Path.ASKING, Cue.SUSPICION)
     one = Search(why, core.now_ns, packet, silent_ns, told_by_peer)
+    if under_way is not None:
+        one.probes = under_way.probes  # to better pairs: their answers count
+    one.is_silent = standing(context, context.pair) >= BROKEN
     context.search = one
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
     history = context.expected
