@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from noid.control.channel import ControlServer, Handler
+from noid.control.schema import Handler
+from noid.control.server import ControlServer
 
 
 class Canned:

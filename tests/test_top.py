@@ -13,7 +13,7 @@ from textual.widgets import DataTable, Static
 from noid.cli.history import Tallies, add, ping_row
 from noid.cli.live import Top
 from noid.cli.main import main
-from noid.control.channel import ControlServer
+from noid.control.server import ControlServer
 from noid.control.uplinks import (
     Change,
     Health,

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from noid.control.channel import answers, ask, ask_rows
+from noid.control.client import answers, ask, ask_rows
 from noid.lab.inventory import PINS
 from noid.lab.lab import Lab
 from noid.lab.processes import Process

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from noid.constants import LOCATORS_MAX, Codepoints
-from noid.control.channel import answers, ask
+from noid.control.client import answers, ask
 from noid.engine.events import (
     ContextRecord,
     ContextRestored,

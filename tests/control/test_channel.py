@@ -13,17 +13,9 @@ from typing import Any
 
 import pytest
 
-from noid.control.channel import (
-    CLIENTS_MAX,
-    MONITOR_BACKLOG_MAX,
-    REQUEST_OCTETS_MAX,
-    ROWS_PER_LINE,
-    ControlServer,
-    ask,
-    ask_rows,
-    listens,
-    stream_events,
-)
+from noid.control.client import ask, ask_rows, listens, stream_events
+from noid.control.schema import REQUEST_OCTETS_MAX, ROWS_PER_LINE
+from noid.control.server import CLIENTS_MAX, MONITOR_BACKLOG_MAX, ControlServer
 from noid.errors import PlatformError
 from tests.canned import serving
 

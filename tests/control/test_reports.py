@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 
 from noid.constants import LOCATORS_MAX, SECOND
-from noid.control.channel import ANSWER_OCTETS_MAX, ROWS_PER_LINE
 from noid.control.reports import LEVELS, Event, context_report, event_of, line_of, pair_text
+from noid.control.schema import ANSWER_OCTETS_MAX, ROWS_PER_LINE
 from noid.counters import Drop
 from noid.dns.records import Kind, Question
 from noid.engine.events import (

@@ -12,7 +12,7 @@ import pytest
 
 from noid.cli.main import main
 from noid.cli.web import listen
-from noid.control.channel import ControlServer
+from noid.control.server import ControlServer
 from noid.control.uplinks import (
     Change,
     Health,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from noid.control.channel import ControlServer, Handler
+from noid.control.schema import Handler
+from noid.control.server import ControlServer
 from noid.control.uplinks import Sighting, Uplinks, uplink_report
 from tests.browser import browsing
 from tests.canned import serving

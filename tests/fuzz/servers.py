@@ -15,7 +15,8 @@ import dns.message
 import dns.rcode
 
 from noid.constants import Codepoints
-from noid.control.channel import REQUEST_OCTETS_MAX, ControlServer
+from noid.control.schema import REQUEST_OCTETS_MAX
+from noid.control.server import ControlServer
 from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.records import Answer, Kind, Question, Status
 from noid.dns.responses import TTL_MAX

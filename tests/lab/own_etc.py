@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from noid.control.channel import answers
+from noid.control.client import answers
 from noid.lab import namespaces
 from noid.lab.configuration import noid_toml, nsswitch_conf
 from noid.lab.lab import Lab

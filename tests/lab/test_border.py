@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from noid.control.channel import answers, ask
+from noid.control.client import answers, ask
 from noid.counters import BorderCounter
 from noid.lab import inventory
 from noid.lab.lab import Lab

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from noid.control.channel import answers
+from noid.control.client import answers
 from noid.lab.lab import Lab
 from tests.lab.refusals import NOID, Edit, left, refusal, write_configuration
 

@@ -13,7 +13,7 @@ import pytest
 
 from noid.bench.silence import read_records
 from noid.constants import SECOND
-from noid.control.channel import ask
+from noid.control.client import ask
 from noid.lab.download import Arrival, Download
 from noid.lab.lab import Lab
 from noid.lab.processes import Process

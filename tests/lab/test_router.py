@@ -3,7 +3,7 @@
 
 import sys
 
-from noid.control.channel import answers, ask
+from noid.control.client import answers, ask
 from noid.counters import PlaneCounter, counters_of
 from noid.lab import configuration
 from noid.lab.lab import Lab

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from noid.control.channel import ask
+from noid.control.client import ask
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from tests.lab.conversations import establish_context, restart_daemons, tcp

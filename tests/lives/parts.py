@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from noid.config import HostSection, PlaneSection
 from noid.constants import Codepoints
-from noid.control.channel import ControlServer
+from noid.control.server import ControlServer
 from noid.dns.records import Kind, Question
 from noid.doctor.trial import set_up
 from noid.errors import PlatformError

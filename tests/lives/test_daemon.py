@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from noid.config import Config
-from noid.control.channel import answers, ask
+from noid.control.client import answers, ask
 from noid.counters import PlaneCounter
 from noid.roles.host import Daemon as Product
 from noid.state import history

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from noid import __version__
-from noid.control.channel import answers
+from noid.control.client import answers
 from noid.control.web.server import FILES
 from noid.planes.bpf.pins import object_code
 from tests.dns.conftest import in_network_namespace, ip

@@ -29,7 +29,7 @@ from noid.bench.crowd import DEVICE
 from noid.bench.report import Bench, Report, Series, Watch, add_contexts, positive
 from noid.bench.silence import Observation, observe, read_records
 from noid.constants import CONTEXTS_MAX, SECOND
-from noid.control.channel import ask
+from noid.control.client import ask
 from noid.engine.events import ContextRecord
 from noid.errors import PlatformError, UsageError
 from noid.lab import machine

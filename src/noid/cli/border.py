@@ -18,7 +18,7 @@ from noid.border_config import (
 )
 from noid.cli.output import say
 from noid.cli.table import SUMMARIES
-from noid.control.channel import ask, listens
+from noid.control.client import ask, listens
 from noid.counters import BorderCounter, counters_of
 from noid.errors import PlatformError, UsageError
 from noid.host import precise

@@ -16,7 +16,7 @@ from noid.cli.output import say
 from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
 from noid.constants import Codepoints
-from noid.control.channel import ask, ask_rows
+from noid.control.client import ask, ask_rows
 from noid.errors import PlatformError, Unsupported, UsageError
 
 PROGRAM: Final = "dumpcap"

@@ -11,7 +11,7 @@ from noid.cli.output import say
 from noid.cli.places import NAMED_CONFIG, USUAL_CONFIG, add_socket, config_file
 from noid.cli.table import SUMMARIES
 from noid.config import parse_config, problems, read_text, unmatched_globs
-from noid.control.channel import ask
+from noid.control.client import ask
 from noid.errors import ConfigError
 from noid.text import json_line
 

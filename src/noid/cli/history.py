@@ -14,7 +14,7 @@ from noid.cli.output import say
 from noid.cli.paths import clock, loss, round_trip
 from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
-from noid.control.channel import ask
+from noid.control.client import ask
 from noid.control.uplinks import reason_text
 from noid.text import duration, json_line, printable
 

@@ -10,7 +10,7 @@ from typing import Any
 from noid.cli.output import say
 from noid.cli.places import add_socket
 from noid.cli.table import SUMMARIES
-from noid.control.channel import ask, ask_rows, stream_events
+from noid.control.client import ask, ask_rows, stream_events
 from noid.control.reports import line_of
 from noid.counters import COUNTERS
 from noid.text import json_line, printable

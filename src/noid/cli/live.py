@@ -12,7 +12,7 @@ from textual.widgets import DataTable, Footer, Static
 
 from noid.cli.history import history_cells
 from noid.cli.paths import COLUMNS, cells
-from noid.control.channel import ask
+from noid.control.client import ask
 from noid.errors import ShimError
 
 REFRESH_S: Final = 1.0

@@ -11,7 +11,7 @@ from noid.cli.inspect import print_columns
 from noid.cli.output import say
 from noid.cli.places import add_socket
 from noid.cli.table import SUMMARIES
-from noid.control.channel import ask
+from noid.control.client import ask
 from noid.control.uplinks import reason_text
 from noid.text import duration, json_line, printable
 

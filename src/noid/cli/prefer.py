@@ -10,7 +10,7 @@ from noid.cli.output import say
 from noid.cli.paths import clock
 from noid.cli.places import add_socket
 from noid.cli.table import SUMMARIES
-from noid.control.channel import ask
+from noid.control.client import ask
 from noid.text import json_line, printable
 
 SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

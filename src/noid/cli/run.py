@@ -13,7 +13,7 @@ from noid.cli.output import say
 from noid.cli.places import add_config, configuration
 from noid.cli.table import SUMMARIES
 from noid.config import Config
-from noid.control.channel import listens
+from noid.control.client import listens
 from noid.errors import UsageError
 from noid.host import precise
 from noid.roles import logs

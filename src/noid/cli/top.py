@@ -28,7 +28,7 @@ def top(arguments: argparse.Namespace) -> int:
         Unsupported: textual is not installed.
         PlatformError: no daemon answers.
     """
-    from noid.control.channel import ask
+    from noid.control.client import ask
 
     try:
         from noid.cli.live import Top

@@ -12,7 +12,7 @@ from typing import Final
 from noid.cli.output import say
 from noid.cli.places import add_socket, port
 from noid.cli.table import SUMMARIES
-from noid.control.channel import ask
+from noid.control.client import ask
 from noid.control.web.server import serve
 
 LISTEN: Final = "[::1]:9470"

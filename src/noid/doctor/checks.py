@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
 from noid.constants import SOURCES_MAX
-from noid.control.channel import ask
+from noid.control.client import ask
 from noid.dns.records import Kind, Question, Status, canonical_name, reverse_name
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.doctor.attempt import PORT

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from noid.constants import SECOND, Codepoints
-from noid.control.channel import answers, ask
+from noid.control.client import answers, ask
 from noid.counters import BorderCounter
 from noid.lab import namespaces
 from noid.lab.lab import Lab

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from noid.control.channel import answers, ask, ask_rows
+from noid.control.client import answers, ask, ask_rows
 from noid.errors import PlatformError, UsageError
 from noid.lab import (
     capturing,

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from noid.constants import MILLISECOND, SECOND
-from noid.control.channel import stream_events
+from noid.control.client import stream_events
 from noid.errors import PlatformError
 from noid.lab import topology
 from noid.lab.configuration import ZONE

@@ -18,7 +18,8 @@ from typing import Any, Final
 from noid import __version__
 from noid.border_config import AUTOMATIC, BorderConfig, ProviderTable
 from noid.constants import NEVER, SECOND
-from noid.control.channel import ControlServer, Handler
+from noid.control.schema import Handler
+from noid.control.server import ControlServer
 from noid.counters import BorderCounter, counter_report
 from noid.errors import ShimError
 from noid.flows.border import NOWHERE, Choice, Provider, Site, choose

@@ -14,7 +14,7 @@ import signal
 from pathlib import Path
 
 from noid.config import Config
-from noid.control.channel import answers
+from noid.control.client import answers
 
 ENDED = b""
 FIRST = 3

@@ -19,8 +19,9 @@ from typing import Any
 
 from noid import __version__
 from noid.config import RESOLV_CONF, Config
-from noid.control.channel import ControlServer, Handler
 from noid.control.reports import context_report, shares_report
+from noid.control.schema import Handler
+from noid.control.server import ControlServer
 from noid.counters import Drop, PlaneCounter, StubCounter, UpstreamCounter, counter_report
 from noid.engine.events import PolicyChanged
 from noid.engine.host import Host

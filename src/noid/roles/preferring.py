@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from noid.control.channel import RequestHandler
+from noid.control.schema import RequestHandler
 from noid.control.uplinks import Health, Uplink, Uplinks
 from noid.errors import PlatformError
 from noid.roles.local_locators import LocalLocators, is_of

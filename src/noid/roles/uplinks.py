@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from noid.control.channel import RequestHandler
+from noid.control.schema import RequestHandler
 from noid.control.uplinks import (
     Asked,
     Change,

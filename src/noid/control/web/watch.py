@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from noid.control.channel import ANSWER_OCTETS_MAX, ask, ask_rows
+from noid.control.client import ask, ask_rows
+from noid.control.schema import ANSWER_OCTETS_MAX
 from noid.control.uplinks import reason_text
 from noid.control.web.timeline import grouped
 from noid.errors import ShimError

@@ -1,46 +1,33 @@
 # SPDX-License-Identifier: MIT
-r"""The control socket: how ``noid status`` and its like reach the daemon.
-
-One JSON value a line over a unix stream socket. A client sends ``{"command": NAME}`` and gets one
-object back; or, where there may be very many rows (``contexts``), arrays of rows, the last of them
-empty; or, from ``monitor``, an object for each event until either side closes. An object with the
-single key ``error`` is a refusal. Any program can say the same words:
-
-    printf '{"command":"status"}\n' | socat - UNIX:/run/noid/noid.sock
-"""
+"""The daemon's end of the control socket; ``noid.control.schema`` has what is said there."""
 
 import asyncio
 import contextlib
 import errno
 import itertools
 import os
-import socket
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from noid.control.schema import (
+    MONITOR,
+    REQUEST_OCTETS_MAX,
+    ROWS_PER_LINE,
+    Answer,
+    Handler,
+    RequestHandler,
+    Row,
+)
 from noid.errors import PlatformError
 from noid.text import json_line
 
-REQUEST_OCTETS_MAX = 4096
-ROWS_PER_LINE = 200
-"""So many are made and sent at once, some ten milliseconds' work; then others have their turn."""
-ANSWER_OCTETS_MAX = 1 << 20
-"""Of a line of an answer: so many rows stay below, whatever locators and names are in them."""
-TIMEOUT_S = 5.0
-"""How long a client waits for the next octet of an answer."""
 CLIENTS_MAX = 32
 """Clients at one time; one more is told so and closed."""
 MONITOR_BACKLOG_MAX = 1000
 """Events waiting for a monitor that does not read; it is closed beyond this."""
-
-Row = dict[str, Any]
-Answer = Row | Iterator[Row]
-Handler = Callable[[], Answer]
-RequestHandler = Callable[[Row], Awaitable[Row]]
-"""Answers a command that has arguments, which are further keys of its object, or takes a while."""
 
 
 class ControlServer:
@@ -158,7 +145,7 @@ class ControlServer:
             except (ValueError, KeyError, RecursionError):
                 writer.write(b'{"error":"a request is one JSON object with a command"}\n')
                 return
-            if command == "monitor":
+            if command == MONITOR:
                 await self._monitor(reader, writer)
                 return
             answer = await self._answer(command, request)
@@ -210,128 +197,3 @@ def _end_monitor(queue: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> N
         writer.transport.abort()
     else:
         queue.put_nowait(b"")
-
-
-def ask(
-    path: Path,
-    command: str,
-    arguments: Mapping[str, Any] | None = None,
-    *,
-    timeout_s: float = TIMEOUT_S,
-) -> Any:
-    """One command to a running daemon, and the first line of its answer decoded.
-
-    Args:
-        path: of the socket.
-        command: its name.
-        arguments: further keys of the request.
-        timeout_s: how long the answer is waited for.
-
-    Raises:
-        PlatformError: no daemon answers there, or it refuses.
-    """
-    with contextlib.closing(_answered(path, command, timeout_s, arguments)) as lines:
-        return next(lines)
-
-
-def ask_rows(path: Path, command: str, *, timeout_s: float = TIMEOUT_S) -> Generator[Row]:
-    """The rows with which a running daemon answers a command, as they come.
-
-    Raises:
-        PlatformError: no daemon answers there, it refuses, or it ends in the middle.
-    """
-    with contextlib.closing(_answered(path, command, timeout_s)) as lines:
-        while rows := next(lines):
-            yield from rows
-
-
-def _answered(
-    path: Path, command: str, timeout_s: float, arguments: Mapping[str, Any] | None = None
-) -> Generator[Any]:
-    """The lines of an answer, of which the daemon is not to close before who asks has enough."""
-    try:
-        yield from _lines(path, command, timeout_s, arguments)
-    except TimeoutError:
-        raise PlatformError(
-            f"control socket {path}", errno.ETIMEDOUT, f"no answer within {timeout_s:g} s"
-        ) from None
-    except ConnectionError:
-        pass
-    raise PlatformError(f"control socket {path}", 0, "the daemon closed without answering")
-
-
-def answers(path: Path) -> bool:
-    """Whether a daemon answers there."""
-    try:
-        ask(path, "status")
-    except (PlatformError, OSError):
-        return False
-    return True
-
-
-def listens(path: Path) -> bool:
-    """Whether a daemon has the socket open, also one that starts, stands still or is too busy."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.setblocking(False)
-        try:
-            connection.connect(str(path))
-        except BlockingIOError:
-            return True  # as many as it has room for wait already
-        except OSError:
-            return False
-    return True
-
-
-def stream_events(path: Path, *, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
-    """The daemon's events as they happen, the first being ``{"event": "monitoring"}``.
-
-    Ends when the daemon stops. With a timeout, raises TimeoutError after that long without one.
-
-    Raises:
-        PlatformError: no daemon answers there, or it refuses.
-    """
-    yield from _lines(path, "monitor", timeout_s)
-
-
-def _lines(
-    path: Path,
-    command: str,
-    timeout_s: float | None,
-    arguments: Mapping[str, Any] | None = None,
-) -> Iterator[Any]:
-    """What a daemon says to a command, line by line, until it closes."""
-    with _connection(path, timeout_s) as (stream, connection):
-        # A daemon that refuses to listen has closed already, and said why.
-        with contextlib.suppress(BrokenPipeError):
-            request = {**(arguments or {}), "command": command}
-            connection.sendall(msgspec.json.encode(request) + b"\n")
-        while line := stream.readline(ANSWER_OCTETS_MAX):
-            yield _unless_refused(command, msgspec.json.decode(line))
-
-
-def _unless_refused(command: str, answer: Any) -> Any:
-    if isinstance(answer, dict) and set(answer) == {"error"}:
-        raise PlatformError(f"command {command}", 0, str(answer["error"]))
-    return answer
-
-
-@contextlib.contextmanager
-def _connection(path: Path, timeout_s: float | None) -> Iterator[tuple[Any, socket.socket]]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
-        try:
-            connection.connect(str(path))
-        except PermissionError:
-            raise PlatformError(
-                f"control socket {path}",
-                errno.EACCES,
-                "permission denied; run as the user of the daemon, or as root",
-            ) from None
-        except OSError as error:
-            raise PlatformError(
-                f"control socket {path}",
-                error.errno or 0,
-                "no noid answers there; start one with: noid run",
-            ) from None
-        with connection.makefile("rb") as stream:
-            yield stream, connection

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""A client's end of the control socket; ``noid.control.schema`` has what is said there."""
+
+import contextlib
+import errno
+import socket
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from noid.control.schema import ANSWER_OCTETS_MAX, MONITOR, Row, refusal_of
+from noid.errors import PlatformError
+
+TIMEOUT_S = 5.0
+"""How long a client waits for the next octet of an answer."""
+
+
+def ask(
+    path: Path,
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> Any:
+    """One command to a running daemon, and the first line of its answer decoded.
+
+    Args:
+        path: of the socket.
+        command: its name.
+        arguments: further keys of the request.
+        timeout_s: how long the answer is waited for.
+
+    Raises:
+        PlatformError: no daemon answers there, or it refuses.
+    """
+    with contextlib.closing(_answered(path, command, timeout_s, arguments)) as lines:
+        return next(lines)
+
+
+def ask_rows(path: Path, command: str, *, timeout_s: float = TIMEOUT_S) -> Generator[Row]:
+    """The rows with which a running daemon answers a command, as they come.
+
+    Raises:
+        PlatformError: no daemon answers there, it refuses, or it ends in the middle.
+    """
+    with contextlib.closing(_answered(path, command, timeout_s)) as lines:
+        while rows := next(lines):
+            yield from rows
+
+
+def _answered(
+    path: Path, command: str, timeout_s: float, arguments: Mapping[str, Any] | None = None
+) -> Generator[Any]:
+    """The lines of an answer; the daemon must not close before the caller has enough of them."""
+    try:
+        yield from _lines(path, command, timeout_s, arguments)
+    except TimeoutError:
+        raise PlatformError(
+            f"control socket {path}", errno.ETIMEDOUT, f"no answer within {timeout_s:g} s"
+        ) from None
+    except ConnectionError:
+        pass
+    raise PlatformError(f"control socket {path}", 0, "the daemon closed without answering")
+
+
+def answers(path: Path) -> bool:
+    """Whether a daemon answers there."""
+    try:
+        ask(path, "status")
+    except (PlatformError, OSError):
+        return False
+    return True
+
+
+def listens(path: Path) -> bool:
+    """Whether a daemon has the socket open, also one that starts, stands still or is too busy."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.setblocking(False)
+        try:
+            connection.connect(str(path))
+        except BlockingIOError:
+            return True  # as many as it has room for wait already
+        except OSError:
+            return False
+    return True
+
+
+def stream_events(path: Path, *, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
+    """The daemon's events as they happen, the first being ``{"event": "monitoring"}``.
+
+    Ends when the daemon stops. With a timeout, raises TimeoutError after that long without one.
+
+    Raises:
+        PlatformError: no daemon answers there, or it refuses.
+    """
+    yield from _lines(path, MONITOR, timeout_s)
+
+
+def _lines(
+    path: Path,
+    command: str,
+    timeout_s: float | None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Iterator[Any]:
+    """What a daemon says to a command, line by line, until it closes."""
+    with _connection(path, timeout_s) as (stream, connection):
+        # A daemon that refuses to listen has closed already, and said why.
+        with contextlib.suppress(BrokenPipeError):
+            request = {**(arguments or {}), "command": command}
+            connection.sendall(msgspec.json.encode(request) + b"\n")
+        while line := stream.readline(ANSWER_OCTETS_MAX):
+            answer = msgspec.json.decode(line)
+            if why := refusal_of(answer):
+                raise PlatformError(f"command {command}", 0, why)
+            yield answer
+
+
+@contextlib.contextmanager
+def _connection(path: Path, timeout_s: float | None) -> Iterator[tuple[Any, socket.socket]]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(str(path))
+        except PermissionError:
+            raise PlatformError(
+                f"control socket {path}",
+                errno.EACCES,
+                "permission denied; run as the user of the daemon, or as root",
+            ) from None
+        except OSError as error:
+            raise PlatformError(
+                f"control socket {path}",
+                error.errno or 0,
+                "no noid answers there; start one with: noid run",
+            ) from None
+        with connection.makefile("rb") as stream:
+            yield stream, connection
