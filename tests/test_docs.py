@@ -12,7 +12,8 @@ from noid.engine.secrets import KeyPair, Side, context_key, keyed_hash
 from noid.locators import Locator, parse_locator
 from noid.sim.illustration import law_section, path_table
 from noid.wire import ipv6
-from noid.wire.control import Code, ControlMessage, blank_authentication, decode_message
+from noid.wire.control import Code, ControlMessage, decode_message
+from noid.wire.peek import blank_authentication
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "noid"

@@ -19,14 +19,9 @@ from noid.flows.events import ControlMessageReceived, OneWayDataSeen
 from noid.locators import Locator
 from noid.shares import policy
 from noid.wire import ipv6
-from noid.wire.control import (
-    Code,
-    ControlMessage,
-    blank_authentication,
-    decode_message,
-    encode_packet,
-)
-from noid.wire.options import LocatorEntry, LocatorFlag, Tokens
+from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
+from noid.wire.options import CRITICAL, LocatorEntry, LocatorFlag, OptionType, Tokens
+from noid.wire.peek import blank_authentication
 from noid.wire.slots import SLOT_ICMPV6, slot_of
 from tests.engine.network import (
     A1,
@@ -78,8 +73,8 @@ def guesses(messages: dict[Code, ControlMessage]) -> Iterator[bytes]:
     ccr, conf = messages[Code.CCR], messages[Code.CONF]
     assert ccr.tokens is not None
     assert conf.tokens is not None
-    yield Tokens(ccr.tokens.sender, ccr.tokens.receiver).encode()
-    yield Tokens(ccr.tokens.receiver, ccr.tokens.sender).encode()
+    yield Tokens(ccr.tokens.sender, ccr.tokens.receiver).pack(OptionType.TOKENS | CRITICAL)
+    yield Tokens(ccr.tokens.receiver, ccr.tokens.sender).pack(OptionType.TOKENS | CRITICAL)
     sides = [
         Side(one.sender_aid, one.context.sender_label, tokens.sender, one.key)
         for one, tokens in ((ccr, ccr.tokens), (conf, conf.tokens))

@@ -13,8 +13,9 @@ from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived
 from noid.shares.policy import AGREEMENTS, CHECKS
 from noid.wire import ipv6
-from noid.wire.control import Code, blank_authentication, encode_packet
+from noid.wire.control import Code, encode_packet
 from noid.wire.options import CRITICAL, HEAD, KEY_OCTETS, OptionType
+from noid.wire.peek import blank_authentication
 from tests.engine.network import A1, B1, CODEPOINTS, X1, Network, established, packet, state_of
 from tests.engine.test_conformance_setup import begun, receive, sent_by
 

@@ -11,11 +11,11 @@ from noid.wire.control import (
     FIXED_OCTETS,
     Code,
     ControlMessage,
-    blank_authentication,
     decode_message,
     encode_packet,
 )
 from noid.wire.options import ALIGNMENT, CRITICAL, OptionType, decode_entries
+from noid.wire.peek import blank_authentication
 from noid.wire.reader import Reader
 from noid.wire.slots import SLOTS, m6_next_headers
 from tests.fuzz.choices import Choices, altered

@@ -44,7 +44,8 @@ from noid.flows.events import (
 )
 from noid.locators import UNSPECIFIED, Locator
 from noid.wire import icmpv6, ipv6
-from noid.wire.control import Code, blank_authentication
+from noid.wire.control import Code
+from noid.wire.peek import blank_authentication
 from tests.engine.network import A1, A2, B1, B2, X1, Station, packet
 from tests.fuzz.choices import Choices, altered
 from tests.fuzz.situations import SITUATIONS, Arena, genuine_packets

@@ -17,7 +17,6 @@ from noid.wire.control import (
     UNKNOWN_OPTIONS_MAX,
     Code,
     ControlMessage,
-    blank_authentication,
     decode_message,
     encode_packet,
 )
@@ -30,6 +29,7 @@ from noid.wire.options import (
     UnknownOption,
     encode_option,
 )
+from noid.wire.peek import blank_authentication
 from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS, EXAMPLES, HASH, KEY, messages
 
 OPTIONS_AT = 48

@@ -13,7 +13,6 @@ from noid.wire.control import (
     Code,
     ControlMessage,
     Piggyback,
-    blank_authentication,
     decode_message,
     encode_packet,
 )
@@ -28,6 +27,7 @@ from noid.wire.options import (
     encode_entries,
     encode_option,
 )
+from noid.wire.peek import blank_authentication
 from noid.wire.reader import Reader
 from noid.wire.slots import SLOTS, escape_header, next_header_of, slot_of
 from tests.wire.messages import A1, B1, CODEPOINTS, CONTEXT, EXAMPLES, HASH, KEY, SENDER
@@ -115,7 +115,7 @@ def test_a_wrong_checksum_is_said_to_stand_in_its_field() -> None:
 
 
 def test_the_longest_header_there_may_be_is_read() -> None:
-    room = HEADER_OCTETS_MAX - FIXED_OCTETS - len(CONTEXT.encode())
+    room = HEADER_OCTETS_MAX - FIXED_OCTETS - len(CONTEXT.pack(0))
     for beyond, why in ((0, None), (ALIGNMENT, "header length out of range")):
         octets = with_options(encode_option(99, bytes(room + beyond - 4), critical=False))
         if why is None:
@@ -214,10 +214,10 @@ def value_of(number: OptionType) -> bytes:
     """The octets of an option's value."""
     value = slice(HEAD_OCTETS, -HEAD_OCTETS)
     return {
-        OptionType.CONTEXT: CONTEXT.encode()[value],
+        OptionType.CONTEXT: CONTEXT.pack(0)[value],
         OptionType.SENDER_LOCATORS: encode_entries(SENDER),
-        OptionType.TOKENS: Tokens(sender=1, receiver=2).encode()[value],
-        OptionType.COOKIE: Cookie(timestamp=1, locator=A1, keyed_hash=HASH).encode()[value],
+        OptionType.TOKENS: Tokens(sender=1, receiver=2).pack(0)[value],
+        OptionType.COOKIE: Cookie(timestamp=1, locator=A1, keyed_hash=HASH).pack(0)[value],
         OptionType.AUTHENTICATION: HASH,
         OptionType.RESET_TOKEN: HASH,
         OptionType.KEY: KEY,

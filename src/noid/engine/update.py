@@ -27,14 +27,7 @@ from noid.engine.selection import BROKEN, better_pairs, standing
 from noid.engine.state import Path, State, Timer
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
-from noid.wire.control import (
-    NO_FLAGS,
-    Code,
-    ControlMessage,
-    Flag,
-    authentication_at,
-    blank_authentication,
-)
+from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
 from noid.wire.options import (
     HASH_OCTETS,
     ContextOption,
@@ -42,6 +35,7 @@ from noid.wire.options import (
     LocatorEntry,
     LocatorFlag,
 )
+from noid.wire.peek import authentication_at, blank_authentication
 
 ENTRIES_KEPT_MAX = 64
 """Sets that are kept as messages say them: the same few are said again and again."""

@@ -29,8 +29,8 @@ from noid.flows.verdict import Outcome, arrival_of, judge
 from noid.shares.policy import CONTROL, NAMED, UNKNOWN, site_of
 from noid.shares.rates import Each, Rate
 from noid.wire import icmpv6, ipv6
-from noid.wire.control import naming_of
 from noid.wire.ipv6 import NEXT_HEADER_AT
+from noid.wire.peek import naming_of
 
 KEPT_MAX = 4096
 """Flows whose last TCP segment is kept."""

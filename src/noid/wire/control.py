@@ -31,14 +31,11 @@ AIDs in place of the address fields, so that a router may rewrite the source and
 """
 
 import enum
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from noid.constants import (
     CONTROL_OCTETS_MAX,
-    FLOW_LABEL_MASK,
     LOCATORS_MAX,
     Codepoints,
 )
@@ -48,24 +45,24 @@ from noid.locators import UNSPECIFIED, Locator
 from noid.wire import ipv6
 from noid.wire.options import (
     ALIGNMENT,
-    CONTEXT,
+    AUTHENTICATION_CODEC,
+    CONTEXT_CODEC,
+    COOKIE_CODEC,
     CRITICAL,
-    HASH_OCTETS,
-    HASH_OPTION,
     HEAD,
     HEAD_OCTETS,
-    HEARD,
-    HEARD_OPTION,
-    KEY_OCTETS,
-    KEY_OPTION,
+    HEARD_CODEC,
+    KEY_CODEC,
+    LOCATORS_CODEC,
+    RESET_TOKEN_CODEC,
+    TOKENS_CODEC,
+    Codec,
     ContextOption,
     Cookie,
     Entries,
     OptionType,
     Tokens,
     UnknownOption,
-    decode_entries,
-    encode_locators,
     encode_option,
 )
 from noid.wire.reader import Layout, Reader
@@ -87,8 +84,6 @@ SENDER_AT = 16
 RECEIVER_AT = 32
 FIXED_OCTETS = 48
 HEADER_OCTETS_MAX = CONTROL_OCTETS_MAX - ipv6.HEADER_OCTETS
-NAMING = struct.Struct(">16x16s16sHH4xI")
-"""The AIDs, and of the context option that follows its head and the receiver's label."""
 UNKNOWN_OPTIONS_MAX = 16
 """Options of the future that one message may carry past us; the rest makes it an error."""
 
@@ -141,21 +136,58 @@ class Piggyback:
 
 NO_PIGGYBACK = Piggyback(ipv6.NO_NEXT_HEADER, b"")
 
-_BOTH_SETS = ("sender_locators", "receiver_locators")
-REQUIRED: dict[Code, tuple[str, ...]] = {
-    Code.INIT: ("tokens", "key", *_BOTH_SETS),
-    Code.CC: ("tokens", "key", "cookie", *_BOTH_SETS),
-    Code.CCR: ("tokens", "key", "cookie", *_BOTH_SETS),
-    Code.CONF: ("tokens", "key", "authentication"),
-    Code.UR: ("authentication", *_BOTH_SETS),
-    Code.UA: ("authentication",),
-    Code.UC: (),
-    Code.CLOSE: ("authentication",),
-    Code.CLOSEACK: (),
-    Code.KEEPALIVE: ("authentication",),
+
+class Option(NamedTuple):
+    """One option.
+
+    Attributes:
+        type: its number.
+        attribute: what it is in a ``ControlMessage``.
+        critical: whether a receiver that does not know it drops the message.
+        codec: how it is written and read.
+        required: the messages that are dropped without it [draft §3.3.1-3.3.7, App. A]. Others may
+            have it.
+    """
+
+    type: OptionType
+    attribute: str
+    critical: bool
+    codec: Codec
+    required: frozenset[Code] = frozenset()
+
+    @property
+    def head(self) -> int:
+        """Its number with the critical bit."""
+        return self.type | CRITICAL if self.critical else self.type.value
+
+
+ALL = frozenset(Code)
+SET_UP = frozenset((Code.INIT, Code.CC, Code.CCR, Code.CONF))
+WITH_SETS = frozenset((Code.INIT, Code.CC, Code.CCR, Code.UR))
+WITH_COOKIE = frozenset((Code.CC, Code.CCR))
+SIGNED = frozenset((Code.CONF, Code.UR, Code.UA, Code.CLOSE, Code.KEEPALIVE))
+
+OPTIONS = (
+    Option(OptionType.CONTEXT, "context", True, CONTEXT_CODEC, ALL),
+    Option(OptionType.SENDER_LOCATORS, "sender_locators", True, LOCATORS_CODEC, WITH_SETS),
+    Option(OptionType.RECEIVER_LOCATORS, "receiver_locators", True, LOCATORS_CODEC, WITH_SETS),
+    Option(OptionType.TOKENS, "tokens", True, TOKENS_CODEC, SET_UP),
+    Option(OptionType.COOKIE, "cookie", True, COOKIE_CODEC, WITH_COOKIE),
+    Option(OptionType.AUTHENTICATION, "authentication", True, AUTHENTICATION_CODEC, SIGNED),
+    # Who does not know it can still have a context; a UC of ours is then harder to believe.
+    Option(OptionType.RESET_TOKEN, "reset_token", False, RESET_TOKEN_CODEC),
+    Option(OptionType.HEARD, "heard", False, HEARD_CODEC),
+    Option(OptionType.KEY, "key", True, KEY_CODEC, SET_UP),
+)
+"""Every option, in the order in which a message has them. An option is added as a row here, a
+member of ``OptionType`` and an attribute of ``ControlMessage``; docs/protocol.md is compared with
+this table."""
+REQUIRED = {
+    code: tuple(one.attribute for one in OPTIONS[1:] if code in one.required) for code in Code
 }
-"""What each message cannot do without, besides its context [draft §3.3.1-3.3.7, App. A]. Other
-options are allowed."""
+"""What each message cannot do without, besides its context."""
+ENCODERS = tuple((one.attribute, one.head, one.codec.pack) for one in OPTIONS)
+DECODERS = {one.type.value: (one.attribute, one.codec.unpack) for one in OPTIONS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,25 +246,9 @@ class ControlMessage:
 
     def _options(self) -> bytes:
         """The options, in the order of their numbers, those we do not know last."""
-        parts = [self.context.encode()]
-        if self.sender_locators:
-            parts.append(encode_locators(OptionType.SENDER_LOCATORS, self.sender_locators))
-        if self.receiver_locators:
-            parts.append(encode_locators(OptionType.RECEIVER_LOCATORS, self.receiver_locators))
-        if self.tokens is not None:
-            parts.append(self.tokens.encode())
-        if self.cookie is not None:
-            parts.append(self.cookie.encode())
-        if self.authentication:
-            number = OptionType.AUTHENTICATION | CRITICAL
-            parts.append(HASH_OPTION.pack(number, HASH_OCTETS, self.authentication))
-        if self.reset_token:
-            # Who does not know it can still have a context; a UC of ours is then harder to believe.
-            parts.append(HASH_OPTION.pack(OptionType.RESET_TOKEN, HASH_OCTETS, self.reset_token))
-        if self.heard:
-            parts.append(HEARD_OPTION.pack(OptionType.HEARD, HEARD.octets, self.heard))
-        if self.key:
-            parts.append(KEY_OPTION.pack(OptionType.KEY | CRITICAL, KEY_OCTETS, self.key))
+        parts = [
+            pack(value, head) for name, head, pack in ENCODERS if (value := getattr(self, name))
+        ]
         for option in self.unknown:
             parts.append(encode_option(option.number, option.value, critical=False))
         return b"".join(parts)
@@ -350,84 +366,6 @@ def decode_message(
         )
     except UsageError as error:
         raise WireError(FIXED_OCTETS, Drop.INVALID_MESSAGE, str(error)) from None
-
-
-class Naming(NamedTuple):
-    """The context that a message names, as it says itself.
-
-    Attributes:
-        label: F(local) of the receiver.
-        peer_aid: AID of the sender.
-        local_aid: AID of the receiver.
-    """
-
-    label: int
-    peer_aid: Locator
-    local_aid: Locator
-
-
-def naming_of(octets: bytes) -> Naming | None:
-    """The context that a message names, without a look at the rest of it.
-
-    Args:
-        octets: from the ICMPv6 type on, as received.
-
-    Returns:
-        None where the context is not the first option, as ``encode`` writes it.
-    """
-    if len(octets) < NAMING.size:
-        return None
-    peer_aid, local_aid, option, length, label = NAMING.unpack_from(octets)
-    if option != OptionType.CONTEXT | CRITICAL or length != CONTEXT.octets:
-        return None
-    return Naming(label & FLOW_LABEL_MASK, Locator(peer_aid), Locator(local_aid))
-
-
-def authentication_at(octets: bytes) -> int:
-    """Where the 16 octets of the authentication stand in a well-formed message; 0 if nowhere.
-
-    Args:
-        octets: a message that ``encode`` made or ``decode_message`` accepted.
-    """
-    at = FIXED_OCTETS
-    end = octets[5] * ALIGNMENT
-    unpack_from = HEAD.unpack_from
-    while at < end:
-        head, length = unpack_from(octets, at)
-        if head & ~CRITICAL == OptionType.AUTHENTICATION:
-            return at + HEAD_OCTETS
-        # The next multiple of ALIGNMENT, in which the first option begins, too.
-        at = at + HEAD_OCTETS + length + ALIGNMENT - 1 & -ALIGNMENT
-    return 0
-
-
-def blank_authentication(octets: bytes) -> bytes:
-    """A well-formed message with its checksum and authentication as zeros, which is what is hashed.
-
-    Args:
-        octets: a message that ``encode`` made or ``decode_message`` accepted.
-    """
-    at = authentication_at(octets)
-    if not at:
-        return octets[:2] + b"\0\0" + octets[4:]
-    return octets[:2] + b"\0\0" + octets[4:at] + bytes(HASH_OCTETS) + octets[at + HASH_OCTETS :]
-
-
-DECODERS: dict[int, tuple[str, Callable[[Reader], object]]] = {
-    OptionType.CONTEXT: ("context", ContextOption.decode),
-    OptionType.SENDER_LOCATORS: ("sender_locators", decode_entries),
-    OptionType.RECEIVER_LOCATORS: ("receiver_locators", decode_entries),
-    OptionType.TOKENS: ("tokens", Tokens.decode),
-    OptionType.COOKIE: ("cookie", Cookie.decode),
-    OptionType.AUTHENTICATION: (
-        "authentication",
-        lambda reader: reader.take(HASH_OCTETS, "authentication"),
-    ),
-    OptionType.RESET_TOKEN: ("reset_token", lambda reader: reader.take(HASH_OCTETS, "reset token")),
-    OptionType.HEARD: ("heard", lambda reader: reader.unpack(HEARD)[0]),
-    OptionType.KEY: ("key", lambda reader: reader.take(KEY_OCTETS, "public key")),
-}
-"""Where each option we know stands in a message, and how its value is read."""
 
 
 def _decode_options(reader: Reader) -> dict[str, Any]:

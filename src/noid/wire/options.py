@@ -22,8 +22,9 @@ a frozen dataclass.
 
 import enum
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
 from noid.counters import Drop
@@ -135,9 +136,9 @@ class ContextOption(NamedTuple):
     sender_birthday: int = 0
     receiver_birthday: int = 0
 
-    def encode(self) -> bytes:
-        """The whole option."""
-        return CONTEXT_OPTION.pack(OptionType.CONTEXT | CRITICAL, CONTEXT.octets, *self)
+    def pack(self, head: int) -> bytes:
+        """The whole option, after its type and critical bit."""
+        return CONTEXT_OPTION.pack(head, CONTEXT.octets, *self)
 
     @classmethod
     def decode(cls, reader: Reader) -> "ContextOption":
@@ -157,9 +158,9 @@ class Tokens(NamedTuple):
     sender: int = 0
     receiver: int = 0
 
-    def encode(self) -> bytes:
-        """The whole option."""
-        return TOKENS_OPTION.pack(OptionType.TOKENS | CRITICAL, TOKENS.octets, *self)
+    def pack(self, head: int) -> bytes:
+        """The whole option, after its type and critical bit."""
+        return TOKENS_OPTION.pack(head, TOKENS.octets, *self)
 
     @classmethod
     def decode(cls, reader: Reader) -> "Tokens":
@@ -184,9 +185,9 @@ class Cookie(NamedTuple):
     locator: Locator
     keyed_hash: bytes
 
-    def encode(self) -> bytes:
-        """The whole option."""
-        return COOKIE_OPTION.pack(OptionType.COOKIE | CRITICAL, COOKIE.octets, *self)
+    def pack(self, head: int) -> bytes:
+        """The whole option, after its type and critical bit."""
+        return COOKIE_OPTION.pack(head, COOKIE.octets, *self)
 
     @classmethod
     def decode(cls, reader: Reader) -> "Cookie":
@@ -232,12 +233,45 @@ class UnknownOption:
     value: bytes
 
 
-def encode_locators(number: int, entries: Entries) -> bytes:
-    """A whole option with a locator set, which is critical."""
+def pack_entries(entries: Entries, head: int) -> bytes:
+    """A whole option with a locator set, after its type and critical bit."""
     locators, flags = zip(*entries, strict=True)
     count = len(locators)
     option = SET_OPTIONS[count]
-    return option.pack(number | CRITICAL, option.size - HEAD_OCTETS, count, bytes(flags), *locators)
+    return option.pack(head, option.size - HEAD_OCTETS, count, bytes(flags), *locators)
+
+
+class Codec(NamedTuple):
+    """How an option is written and read.
+
+    Attributes:
+        pack: from its value, and its type with the critical bit, to the whole option.
+        unpack: from its octets without head and padding to its value.
+    """
+
+    pack: Callable[[Any, int], bytes]
+    unpack: Callable[[Reader], Any]
+
+
+def _codec_of_octets(layout: struct.Struct, octets: int, name: str) -> Codec:
+    """The codec of a value that is so many octets."""
+    return Codec(
+        lambda value, head: layout.pack(head, octets, value),
+        lambda reader: reader.take(octets, name),
+    )
+
+
+CONTEXT_CODEC = Codec(ContextOption.pack, ContextOption.decode)
+LOCATORS_CODEC = Codec(pack_entries, decode_entries)
+TOKENS_CODEC = Codec(Tokens.pack, Tokens.decode)
+COOKIE_CODEC = Codec(Cookie.pack, Cookie.decode)
+AUTHENTICATION_CODEC = _codec_of_octets(HASH_OPTION, HASH_OCTETS, "authentication")
+RESET_TOKEN_CODEC = _codec_of_octets(HASH_OPTION, HASH_OCTETS, "reset token")
+KEY_CODEC = _codec_of_octets(KEY_OPTION, KEY_OCTETS, "public key")
+HEARD_CODEC = Codec(
+    lambda value, head: HEARD_OPTION.pack(head, HEARD.octets, value),
+    lambda reader: reader.unpack(HEARD)[0],
+)
 
 
 def encode_option(number: int, value: bytes, *, critical: bool) -> bytes:
