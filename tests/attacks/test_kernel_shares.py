@@ -9,6 +9,7 @@ import pytest
 
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.loading import Programs
 from noid.shares.policy import CONTROL, SHARES, UNKNOWN
 from noid.wire import ipv6
 from tests.planes.loading import HERE, constants, load, put_uplinks
@@ -23,7 +24,7 @@ OPTIONS_PER_SECOND = 1_000
 
 
 @pytest.fixture
-def programs(tmp_path: Path) -> Iterator[libbpf.Programs]:
+def programs(tmp_path: Path) -> Iterator[Programs]:
     if os.geteuid() != 0:
         pytest.skip("needs root: loads programs into the kernel")
     loaded = load(tmp_path, settings=constants(referrals=True))
@@ -47,7 +48,7 @@ def packet(site: int, next_header: int, label: int, *, options: bool = False) ->
     return ETHERNET + header.encode() + payload
 
 
-def handed_over(programs: libbpf.Programs, one: bytes, count: int) -> int:
+def handed_over(programs: Programs, one: bytes, count: int) -> int:
     """How many of so many such packets reach the daemon."""
     verdicts = [programs.try_out("host_ingress", one)[0] for _ in range(count)]
     return verdicts.count(REDIRECTED)
@@ -62,7 +63,7 @@ def handed_over(programs: libbpf.Programs, one: bytes, count: int) -> int:
     ],
 )
 def test_one_48_gets_an_eighth_and_another_is_heard(
-    programs: libbpf.Programs, next_header: int, label: int, options: bool, limit: int
+    programs: Programs, next_header: int, label: int, options: bool, limit: int
 ) -> None:
     flood = packet(EVIL, next_header, label, options=options)
     share = limit // SHARES
@@ -71,7 +72,7 @@ def test_one_48_gets_an_eighth_and_another_is_heard(
     assert handed_over(programs, packet(GOOD, next_header, label, options=options), 1) == 1
 
 
-def test_strangers_and_contexts_report_by_rings_of_their_own(programs: libbpf.Programs) -> None:
+def test_strangers_and_contexts_report_by_rings_of_their_own(programs: Programs) -> None:
     of_contexts: list[bytes] = []
     of_strangers: list[bytes] = []
     rings = [

@@ -22,6 +22,7 @@ from noid.flows.software import SoftwareDatapath
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
+from noid.planes.bpf.loading import Programs
 from noid.shares.policy import CONTROL, NAMED, SHARES
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, encode_packet
@@ -135,7 +136,7 @@ class Software:
 class Kernel:
     """The programs in the kernel; of its sockets they say what these take."""
 
-    def __init__(self, programs: libbpf.Programs) -> None:
+    def __init__(self, programs: Programs) -> None:
         self.programs = programs
         self.tables = {
             name: libbpf.Table(programs.maps[name], *sizes) for name, sizes in TABLES.items()

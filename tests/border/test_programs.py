@@ -10,8 +10,8 @@ from noid.counters import BorderCounter
 from noid.flows.border import Choice, Outcome, Site, SitePrefix
 from noid.locators import parse_locator
 from noid.planes.bpf import border_tables as tables
-from noid.planes.bpf import libbpf
 from noid.planes.bpf.border import OBJECT
+from noid.planes.bpf.loading import SUMMED_UP
 from noid.planes.bpf.pins import object_code
 from tests.border import packets
 from tests.border.packets import FIXED, REWRITABLE
@@ -85,7 +85,7 @@ def test_the_router_itself_may_send_from_any_source(programs: Programs) -> None:
 
 
 def test_a_sum_of_the_device_stays_right(programs: Programs) -> None:
-    judged = programs.leaving(packet(REWRITABLE[0]), flags=libbpf.SUMMED_UP)
+    judged = programs.leaving(packet(REWRITABLE[0]), flags=SUMMED_UP)
     assert judged.outcome is Outcome.REWRITTEN
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from noid.constants import Codepoints
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import PASSING_TABLES, TABLES
+from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.pins import object_code
 from noid.planes.uplink import ETHERNET, LINK_OCTETS, RECEIVES, SENDS, Uplink
 
@@ -24,15 +25,13 @@ def constants(*, mark: int = 1, referrals: bool = False, timers: bool = True) ->
     )
 
 
-def load(
-    directory: Path, *, room: int = 16, settings: bytes = b"", code: bytes = b""
-) -> libbpf.Programs:
+def load(directory: Path, *, room: int = 16, settings: bytes = b"", code: bytes = b"") -> Programs:
     """The programs, with room for so many entries in each table.
 
     Raises:
         PlatformError: the kernel refuses them.
     """
-    return libbpf.Programs(
+    return Programs(
         code or object_code(),
         sizes={name: room for name in TABLES},
         constants=settings or constants(),
@@ -45,7 +44,7 @@ def uplink(ifindex: int, flags: int = EVERY_FLAG) -> bytes:
     return layout.uplink_row(Uplink(ifindex, 1500, bytes(LINK_OCTETS), flags))
 
 
-def put_uplinks(programs: libbpf.Programs) -> None:
+def put_uplinks(programs: Programs) -> None:
     """Lets there be two uplinks: the loopback, and a device that is not there."""
     table = libbpf.Table(programs.maps["uplinks"], *PASSING_TABLES["uplinks"])
     for row in (HERE, ELSEWHERE):

@@ -17,6 +17,7 @@ from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import PASSING_TABLES, TABLES
 from noid.planes.bpf.copies import finished
+from noid.planes.bpf.loading import SUMMED_UP, Programs
 from noid.planes.uplink import ETHERNET
 from noid.wire import ipv6
 from noid.wire.slots import SLOT_ICMPV6, SLOT_OF_PROTOCOL, slot_of
@@ -34,7 +35,7 @@ ANOTHER_HOST = bytes((2, 0, 0, 0, 0, 9))
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[libbpf.Programs]:
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
     if os.geteuid() != 0:
         pytest.skip("needs root: loads programs into the kernel")
     loaded = load(tmp_path_factory.mktemp("bpf"), room=256, settings=constants(mark=MARK))
@@ -46,7 +47,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[libbpf.Progra
 class Kernel:
     """The tables and programs, filled as the plane fills them."""
 
-    def __init__(self, programs: libbpf.Programs, chance: random.Random) -> None:
+    def __init__(self, programs: Programs, chance: random.Random) -> None:
         self.programs = programs
         self.tables = {
             name: libbpf.Table(programs.maps[name], *sizes) for name, sizes in TABLES.items()
@@ -85,7 +86,7 @@ class Kernel:
         return verdict, after[len(ETHERNET_HEADER) :]
 
 
-def test_thousands_of_packets_leave_and_arrive_as_the_law_says(programs: libbpf.Programs) -> None:
+def test_thousands_of_packets_leave_and_arrive_as_the_law_says(programs: Programs) -> None:
     chance = random.Random(SEED)
     seen = {"out": 0, "plain": 0, "in": 0, "refused": 0, "slow": 0}
     while sum(seen.values()) < CASES:
@@ -178,7 +179,7 @@ def _compare_inbound(kernel: Kernel, flows: list[Flow], seen: dict[str, int]) ->
 
 
 @pytest.mark.parametrize("slot", [*SLOT_OF_PROTOCOL.values(), 3, 7])
-def test_the_sum_of_a_device_holds_after_each_slot(programs: libbpf.Programs, slot: int) -> None:
+def test_the_sum_of_a_device_holds_after_each_slot(programs: Programs, slot: int) -> None:
     chance = random.Random(SEED)
     for _ in range(50):
         kernel = Kernel(programs, chance)
@@ -189,7 +190,7 @@ def test_the_sum_of_a_device_holds_after_each_slot(programs: libbpf.Programs, sl
             chance, source, flow.local_locator, 224 + slot, label=flow.local_label
         )
         try:
-            after = kernel.run("host_ingress", packet, flags=libbpf.SUMMED_UP)
+            after = kernel.run("host_ingress", packet, flags=SUMMED_UP)
         except PlatformError as error:
             if error.errno == errno.EINVAL:
                 pytest.skip("this kernel has no BPF_F_TEST_SKB_CHECKSUM_COMPLETE")
@@ -197,7 +198,7 @@ def test_the_sum_of_a_device_holds_after_each_slot(programs: libbpf.Programs, sl
         assert after == kernel.run("host_ingress", packet), packet.hex()
 
 
-def test_what_goes_to_another_host_on_the_link_is_left_alone(programs: libbpf.Programs) -> None:
+def test_what_goes_to_another_host_on_the_link_is_left_alone(programs: Programs) -> None:
     chance = random.Random(SEED)
     kernel = Kernel(programs, chance)
     for label, next_header in ((0, 230), (7, 224), (7, 227), (7, 231), (7, 0)):
@@ -212,7 +213,7 @@ def test_what_goes_to_another_host_on_the_link_is_left_alone(programs: libbpf.Pr
         assert kernel.run("host_ingress", packet)[0] != PASS, "this one is for us"
 
 
-def test_the_early_program_does_the_same_or_nothing(programs: libbpf.Programs) -> None:
+def test_the_early_program_does_the_same_or_nothing(programs: Programs) -> None:
     chance = random.Random(SEED)
     restored = 0
     for _ in range(400):
@@ -232,7 +233,7 @@ def test_the_early_program_does_the_same_or_nothing(programs: libbpf.Programs) -
 
 
 def test_a_source_outside_the_set_is_refused_though_the_peer_has_no_locator_in_use(
-    programs: libbpf.Programs,
+    programs: Programs,
 ) -> None:
     chance = random.Random(SEED)
     kernel = Kernel(programs, chance)
@@ -248,7 +249,7 @@ def test_a_source_outside_the_set_is_refused_though_the_peer_has_no_locator_in_u
 
 
 def test_the_peer_is_followed_to_a_verified_source_in_the_kernel(
-    programs: libbpf.Programs,
+    programs: Programs,
 ) -> None:
     chance = random.Random(SEED)
     kernel = Kernel(programs, chance)
@@ -347,7 +348,7 @@ NO_NEIGHBOUR = bytes.fromhex("020000006d36") + bytes(6) + b"\x86\xdd"
 
 
 def test_our_device_takes_packets_only_while_the_uplink_of_their_source_is_down(
-    programs: libbpf.Programs,
+    programs: Programs,
 ) -> None:
     """A program that is bound to it would pass the rules for the uplink."""
     chance = random.Random(SEED)
@@ -364,7 +365,7 @@ def test_our_device_takes_packets_only_while_the_uplink_of_their_source_is_down(
         put_uplinks(programs)
 
 
-def test_packets_to_the_neighbour_itself_are_dropped(programs: libbpf.Programs) -> None:
+def test_packets_to_the_neighbour_itself_are_dropped(programs: Programs) -> None:
     chance = random.Random(SEED)
     kernel = Kernel(programs, chance)
     source = random_locator(chance)

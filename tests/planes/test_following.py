@@ -9,12 +9,13 @@ from noid.flows.clock import FlowClock
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
+from noid.planes.bpf.loading import Programs
 from tests.planes.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of, programs
 
 __all__ = ["programs"]
 
 
-def entries(programs: libbpf.Programs) -> tuple[bytes, bytes]:
+def entries(programs: Programs) -> tuple[bytes, bytes]:
     """What the kernel has of the flow: the outbound entry and the inbound one."""
     both = []
     for name, key in (
@@ -27,7 +28,7 @@ def entries(programs: libbpf.Programs) -> tuple[bytes, bytes]:
     return both[0], both[1]
 
 
-def after_data_from(programs: libbpf.Programs, source: Locator) -> tuple[Locator, FlowClock]:
+def after_data_from(programs: Programs, source: Locator) -> tuple[Locator, FlowClock]:
     """Lp(peer), and the times, after a packet from a locator of the peer's."""
     packet = packet_of(source, LOCAL[2], 224, SENDING.local_label)
     programs.try_out("host_ingress", ETHERNET + packet)
@@ -36,7 +37,7 @@ def after_data_from(programs: libbpf.Programs, source: Locator) -> tuple[Locator
 
 
 def test_data_moves_the_peer_only_after_a_silence_of_the_locator_in_use(
-    programs: libbpf.Programs,
+    programs: Programs,
 ) -> None:
     now_ns = time.monotonic_ns()
     flow = replace(SENDING, silence_ns=3600 * SECOND)
@@ -53,7 +54,7 @@ def test_data_moves_the_peer_only_after_a_silence_of_the_locator_in_use(
 
 
 def test_data_moves_the_peer_to_verified_locators_alone_and_once_a_second(
-    programs: libbpf.Programs,
+    programs: Programs,
 ) -> None:
     install(programs, SENDING, FlowClock())
     assert after_data_from(programs, PEER[3])[0] == PEER[1], "not verified"
@@ -61,7 +62,7 @@ def test_data_moves_the_peer_to_verified_locators_alone_and_once_a_second(
     assert after_data_from(programs, PEER[0])[0] == PEER[5], "within a second"
 
 
-def test_only_data_from_the_locator_in_use_counts_as_heard(programs: libbpf.Programs) -> None:
+def test_only_data_from_the_locator_in_use_counts_as_heard(programs: Programs) -> None:
     usual = replace(SENDING, follow_ns=NEVER)
     install(programs, usual, FlowClock())
     peer, clock = after_data_from(programs, PEER[5])
@@ -71,7 +72,7 @@ def test_only_data_from_the_locator_in_use_counts_as_heard(programs: libbpf.Prog
 
 
 def test_data_from_where_the_peer_is_known_to_send_counts_as_heard_and_moves_nothing(
-    programs: libbpf.Programs,
+    programs: Programs,
 ) -> None:
     install(programs, replace(SENDING, peer_source=PEER[5]), FlowClock())
     peer, clock = after_data_from(programs, PEER[5])

@@ -20,6 +20,7 @@ from noid.flows.clock import FlowClock
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
 from noid.planes.bpf.kernel_flows import FRAME_OCTETS
+from noid.planes.bpf.loading import Programs
 from noid.wire import ipv6
 from tests.planes.loading import load, put_uplinks
 from tests.planes.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of, rough
@@ -34,7 +35,7 @@ SEGMENT = packet_of(LOCAL[0], PEER[0], ipv6.TCP)
 class Kernel:
     """The programs with one flow, and what they report."""
 
-    def __init__(self, programs: libbpf.Programs) -> None:
+    def __init__(self, programs: Programs) -> None:
         self.programs = programs
         self.kinds: list[int] = []
         self.ring = libbpf.Reports(programs.maps["reports"], self._take)

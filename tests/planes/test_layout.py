@@ -17,6 +17,7 @@ from noid.flows.flow import Flow
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
+from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.pins import object_code
 from noid.planes.uplink import CUT_UDP, SENDS, Uplink
 from noid.wire import ipv6
@@ -269,7 +270,7 @@ def test_a_watched_aid(structures: Structures) -> None:
 
 
 @pytest.fixture
-def programs(tmp_path: Path) -> Iterator[libbpf.Programs]:
+def programs(tmp_path: Path) -> Iterator[Programs]:
     if os.geteuid() != 0:
         pytest.skip("needs root: loads programs into the kernel")
     loaded = load(tmp_path, settings=constants(referrals=True))
@@ -278,7 +279,7 @@ def programs(tmp_path: Path) -> Iterator[libbpf.Programs]:
     loaded.close()
 
 
-def reported(programs: libbpf.Programs, program: str, packet: bytes) -> tuple[layout.Report, bytes]:
+def reported(programs: Programs, program: str, packet: bytes) -> tuple[layout.Report, bytes]:
     """The head of the one report a program makes of a packet, and the copy behind it."""
     taken: list[bytes] = []
     rings = [libbpf.Reports(programs.maps[name], taken.append) for name in ("reports", "set_ups")]
@@ -302,7 +303,7 @@ def packet_of(source: Locator, destination: Locator, next_header: int, label: in
     return header.encode() + bytes(range(20))
 
 
-def install(programs: libbpf.Programs, flow: Flow, clock: FlowClock) -> None:
+def install(programs: Programs, flow: Flow, clock: FlowClock) -> None:
     key = layout.label_key(flow.local_label)
     entry, far = layout.inbound_entries(flow, HERE, clock)
     for name, at, value in (
@@ -318,7 +319,7 @@ SENDING = replace(
 )
 
 
-def test_the_report_of_a_source_that_moved(programs: libbpf.Programs) -> None:
+def test_the_report_of_a_source_that_moved(programs: Programs) -> None:
     packet = packet_of(PEER[5], LOCAL[2], 224, SENDING.local_label)
     label = layout.label_key(SENDING.local_label)
     for follow_ns, followed in ((0, 1), (NEVER, 0)):
@@ -328,7 +329,7 @@ def test_the_report_of_a_source_that_moved(programs: libbpf.Programs) -> None:
         assert not copy
 
 
-def test_the_report_of_a_packet_that_nothing_has_answered(programs: libbpf.Programs) -> None:
+def test_the_report_of_a_packet_that_nothing_has_answered(programs: Programs) -> None:
     sent_ns = time.monotonic_ns() - 1_000_000_000
     flow = replace(SENDING, silence_ns=100_000_000)
     proven = rough(time.monotonic_ns())
@@ -343,7 +344,7 @@ def test_the_report_of_a_packet_that_nothing_has_answered(programs: libbpf.Progr
 
 
 def test_what_came_is_an_answer_although_the_clock_was_asked_before_it(
-    structures: Structures, programs: libbpf.Programs
+    structures: Structures, programs: Programs
 ) -> None:
     sent_ns = time.monotonic_ns() - 1_000_000_000
     install(
@@ -383,7 +384,7 @@ def test_what_came_is_an_answer_although_the_clock_was_asked_before_it(
     assert layout.clock_of(left, looked).unanswered_ns >= heard_ns
 
 
-def test_the_report_of_a_packet_to_a_stranger(programs: libbpf.Programs) -> None:
+def test_the_report_of_a_packet_to_a_stranger(programs: Programs) -> None:
     packet = packet_of(LOCAL[0], locator(99), 6)
     head, copy = reported(programs, "host_egress", packet)
     assert head.kind == layout.ReportKind.UNKNOWN_PEER

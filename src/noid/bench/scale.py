@@ -22,6 +22,7 @@ from noid.lab.lab import Lab
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import PASSING_TABLES, TABLES
+from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.pins import object_code
 from noid.planes.uplink import ETHERNET, LINK_OCTETS, RECEIVES, SENDS, Uplink
 from noid.wire import ipv6
@@ -107,7 +108,7 @@ def _ratios(values: list[float], to: list[float]) -> Series:
 @contextlib.contextmanager
 def _tables(lab: Lab, number: int, room: int, directory: Path) -> Iterator["_Tables"]:
     """Programs with tables of their own, on both ends of the host's link to a provider."""
-    programs = libbpf.Programs(
+    programs = Programs(
         object_code(),
         sizes={"outbound": room, "inbound": room, "far": 1, "watched": 1},
         constants=layout.settings(
@@ -154,7 +155,7 @@ class _Tables:
         ifindex: of the device they leave by.
     """
 
-    def __init__(self, programs: libbpf.Programs, sending: socket.socket, ifindex: int) -> None:
+    def __init__(self, programs: Programs, sending: socket.socket, ifindex: int) -> None:
         self.programs = programs
         self.sending = sending
         self.ifindex = ifindex

@@ -22,6 +22,7 @@ from noid.host.netlink import HostNetwork
 from noid.planes.bpf import border_tables as tables
 from noid.planes.bpf import bpffs, libbpf
 from noid.planes.bpf.attachments import Uplinks
+from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.pins import object_code, prepare_pins
 
 OBJECT = "border.bpf.o"
@@ -37,7 +38,7 @@ class Tables:
         programs: they.
     """
 
-    def __init__(self, programs: libbpf.Programs) -> None:
+    def __init__(self, programs: Programs) -> None:
         self.descriptors = programs.maps
         self._rows_put: set[bytes] = set()
         self._prefixes, self._rows, self._choices = (
@@ -70,7 +71,7 @@ class Tables:
         return found
 
 
-def load(directory: Path, constants: bytes) -> libbpf.Programs:
+def load(directory: Path, constants: bytes) -> Programs:
     """The programs, in the kernel.
 
     Args:
@@ -80,7 +81,7 @@ def load(directory: Path, constants: bytes) -> libbpf.Programs:
     Raises:
         ShimError: the kernel or the installation lacks something, or refuses.
     """
-    return libbpf.Programs(
+    return Programs(
         object_code(OBJECT), sizes={}, constants=constants, log_path=directory / LOG_NAME
     )
 
@@ -118,7 +119,7 @@ class BorderPlane:
         self._directory = directory
         self.uplinks = Uplinks(network, pins, hook)
         self._constants = tables.settings(codepoints, mark, inside)
-        self._programs: libbpf.Programs | None = None
+        self._programs: Programs | None = None
         self._attached: dict[int, str] = {}
         self._pinned = False
 

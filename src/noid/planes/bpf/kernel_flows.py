@@ -15,6 +15,7 @@ from noid.host.routes import Prefix
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.layout import Interfaces
+from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.uses import Uses
 from noid.planes.inquiries import Inquiries
 from noid.planes.rows import NO_ROW, Rows
@@ -39,7 +40,7 @@ class FlowTables(SlowPath):
 
     steering: Steering
     interfaces_of_ours: Interfaces
-    programs: libbpf.Programs | None = None
+    programs: Programs | None = None
 
     def __init__(self, surroundings: PlaneDependencies) -> None:
         super().__init__(surroundings)

@@ -45,6 +45,7 @@ from noid.planes.bpf.copies import finished
 from noid.planes.bpf.features import TIMERS, explained, missing
 from noid.planes.bpf.kernel_flows import FlowTables
 from noid.planes.bpf.layout import Interfaces
+from noid.planes.bpf.loading import Programs, other_version
 from noid.planes.bpf.pins import (
     object_code,
     our_pins,
@@ -159,7 +160,7 @@ class BpfPlane(FlowTables):
         contexts = self.section.contexts
         with explained():
             self.has_timers &= not missing(maps=(), functions=TIMERS)
-            self.programs = libbpf.Programs(
+            self.programs = Programs(
                 code,
                 sizes={
                     "outbound": contexts,
@@ -180,7 +181,7 @@ class BpfPlane(FlowTables):
         maps = self.programs.maps
         every = {**TABLES, **PASSING_TABLES}
         if not maps.keys() >= {*every, *OTHER_MAPS}:
-            raise libbpf.other_version()
+            raise other_version()
         self.tables = {name: libbpf.Table(maps[name], *sizes) for name, sizes in every.items()}
         flags = ETHERNET | RECEIVES
         pair = self.segmenter.pair

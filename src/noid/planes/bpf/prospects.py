@@ -16,6 +16,7 @@ from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.attachments import takes_early
 from noid.planes.bpf.carried import TABLES
 from noid.planes.bpf.features import explained
+from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.pins import object_code
 from noid.planes.bpf.plane import LOG_NAME
 from noid.planes.privileges import CAPABILITIES, lacking
@@ -77,7 +78,7 @@ def prospects(
 
 def _load(section: PlaneSection, codepoints: Codepoints, directory: Path) -> None:
     with explained():
-        libbpf.Programs(
+        Programs(
             object_code(),
             sizes=dict.fromkeys(TABLES, FEW),
             constants=layout.settings(
