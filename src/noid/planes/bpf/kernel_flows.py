@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The flows of a plane in the kernel: in the kernel's tables, and with routes to their peers.
 
-Flows name rows of the table of uplinks (rows.py). The kernel's tables and the device of ours are
-there from ``open`` on; what they need of the host, ``bpf.py`` sees to.
+Flows name rows of the table of uplinks (rows.py), which is kept here too. The kernel's tables and
+the device of ours are there from ``open`` on; ``plane.py`` does what they need of the host.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from noid.planes.inquiries import Inquiries
 from noid.planes.rows import NO_ROW, Rows
 from noid.planes.slow_path import PlaneDependencies, SlowPath
 from noid.planes.steering import Steering
-from noid.planes.uplink import SENDS
+from noid.planes.uplink import NO_UPLINK, RECEIVES, SENDS, Uplink
 
 LEFT_S = 0.05
 """What waits on uplinks that flows have left is dropped so long after the first of them left."""
@@ -222,6 +222,25 @@ class FlowTables(SlowPath):
         for name in ("inbound", "far", "activities"):
             self.tables[name].remove(key)
         self._remove_peer_route(self.uses.drop(local_label))
+
+    def _take_uplink(self, row: int, uplink: Uplink) -> None:
+        """Uses an uplink as it is now. Packets appear on it once all its routes are there."""
+        if self.steering.set_uplink(row, uplink):
+            self._put_row(row, uplink)
+            return
+        self._put_row(row, uplink._replace(flags=uplink.flags & ~RECEIVES))
+        asyncio.get_running_loop().call_soon(self._add_routes, row)
+
+    def _add_routes(self, row: int) -> None:
+        """Goes on adding the very many routes of an uplink that has come back."""
+        if self.steering.go_on(row):
+            self._put_row(row, self.rows.uplinks.get(row, NO_UPLINK))
+        else:
+            asyncio.get_running_loop().call_soon(self._add_routes, row)
+
+    def _put_row(self, row: int, uplink: Uplink) -> None:
+        if not self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink)):
+            self.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] += 1
 
     def watch(self, aid: Locator) -> None:
         """Lets the kernel report what goes to this AID plainly, and routes it to a device of ours.

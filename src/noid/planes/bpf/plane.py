@@ -18,30 +18,20 @@ ends, they go on; the next daemon puts its own in their place between two packet
 
 import asyncio
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
-from noid.constants import KNOWN_PEERS_MAX, MTU_MIN, SECOND, UNANSWERED_PATIENCE
+from noid.constants import KNOWN_PEERS_MAX, MTU_MIN
 from noid.counters import KERNEL_COUNTERS, PlaneCounter
 from noid.errors import ShimError
-from noid.flows.events import (
-    LongUnproven,
-    OneWayDataSeen,
-    SourceMoved,
-    UlpPacketSeen,
-    UnansweredPacket,
-    UnknownPeerSeen,
-)
+from noid.flows.events import SourceMoved, UnansweredPacket
 from noid.host.routes import DeletedRoute, Difference, PeerRoute
 from noid.host.survey import Device, Survey
 from noid.locators import Locator, is_global_unicast
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.attachments import Uplinks
 from noid.planes.bpf.carried import PASSING_TABLES, TABLES, pin_of
-from noid.planes.bpf.copies import finished
 from noid.planes.bpf.features import TIMERS, explained, missing
 from noid.planes.bpf.kernel_flows import FlowTables
 from noid.planes.bpf.layout import Interfaces
@@ -54,26 +44,22 @@ from noid.planes.bpf.pins import (
     prepare_pins,
     take_down,
 )
+from noid.planes.bpf.reports import event_of
 from noid.planes.bpf.segmenter import Segmenter
+from noid.planes.bpf.segments import Segments
 from noid.planes.receivers import divide
 from noid.planes.rows import NO_ROW, sums
 from noid.planes.slow_path import PlaneDependencies
 from noid.planes.steering import Steering, choosing, keep_rules, rules_of
-from noid.planes.uplink import ETHERNET, NO_UPLINK, OWN_ROW, RECEIVES, UPLINKS_MAX, Uplink
-from noid.wire import ipv6
+from noid.planes.uplink import ETHERNET, OWN_ROW, RECEIVES, UPLINKS_MAX, Uplink
 
 LOG_NAME = "verifier.log"
 OWN_ADDRESSES_MAX = 4_096
 """Addresses of this host at which it takes M6 packets of unknown contexts."""
-SCAN_INTERVAL_S = 0.05
-SCANNED_MAX = 64
-"""How often, and how many, flows are looked at for silence where the kernel has no timers."""
 SET_UPS_AT_ONCE = 16
 """Reports of strangers and of packets without a flow that are taken in one turn."""
 HANDED_OVER_AT_ONCE = 16
 """Packets that are taken in one turn of what the programs hand over, which strangers may send."""
-KEPT_TIME = 120 * SECOND
-"""How old a segment may be that is sent again: TCP itself gives up later."""
 OTHER_MAPS = ("counts", "reports", "set_ups")
 """Maps of the programs besides the tables."""
 FILTERS = ("host_named", "host_others")
@@ -113,8 +99,7 @@ class BpfPlane(FlowTables):
         self.is_started = False
         self.has_timers = timers
         self.ours: dict[Locator, int] = {}
-        self.scanning: asyncio.TimerHandle | None = None
-        self.scan: Iterator[bytes] = iter(())
+        self.segments = Segments(self.tables, self.rewriter.by_label)
         self.kernel_counts: libbpf.Table | None = None
         self.rings: list[libbpf.Reports] = []
 
@@ -182,7 +167,7 @@ class BpfPlane(FlowTables):
         every = {**TABLES, **PASSING_TABLES}
         if not maps.keys() >= {*every, *OTHER_MAPS}:
             raise other_version()
-        self.tables = {name: libbpf.Table(maps[name], *sizes) for name, sizes in every.items()}
+        self.tables |= {name: libbpf.Table(maps[name], *sizes) for name, sizes in every.items()}
         flags = ETHERNET | RECEIVES
         pair = self.segmenter.pair
         ours = Uplink(pair.exit, self.mtu, pair.link, flags)
@@ -213,12 +198,13 @@ class BpfPlane(FlowTables):
         self.stays = self.is_started = True
         self._compare_all(map(self.steering.table_of, range(UPLINKS_MAX)))
         if not self.has_timers:
-            self._scan()
+            self.segments.scan(self.notify)
         super().start()
 
     def close(self) -> None:
         """Ends the slow path; the programs go on without it, if there were any before or now."""
-        for timer in (self.scanning, self.refreshing, self.dropping):
+        self.segments.close()
+        for timer in (self.refreshing, self.dropping):
             if timer is not None:
                 timer.cancel()
         for ring in self.rings:
@@ -392,25 +378,6 @@ class BpfPlane(FlowTables):
                     self._put(flow)
                     self._add_peer_routes([flow])
 
-    def _take_uplink(self, row: int, uplink: Uplink) -> None:
-        """Uses an uplink as it is now. Packets appear on it once all its routes are there."""
-        if self.steering.set_uplink(row, uplink):
-            self._put_row(row, uplink)
-            return
-        self._put_row(row, uplink._replace(flags=uplink.flags & ~RECEIVES))
-        asyncio.get_running_loop().call_soon(self._add_routes, row)
-
-    def _add_routes(self, row: int) -> None:
-        """Goes on adding the very many routes of an uplink that has come back."""
-        if self.steering.go_on(row):
-            self._put_row(row, self.rows.uplinks.get(row, NO_UPLINK))
-        else:
-            asyncio.get_running_loop().call_soon(self._add_routes, row)
-
-    def _put_row(self, row: int, uplink: Uplink) -> None:
-        if not self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink)):
-            self.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] += 1
-
     def _keep_rules(self, survey: Survey) -> None:
         locators = {*self.locators(), *self.uses.addresses}
         bare = {
@@ -436,20 +403,9 @@ class BpfPlane(FlowTables):
     def send_again(self, local_label: int, packet: bytes) -> None:
         """Sends the last TCP segment of a flow once more, else the packet if there is one."""
         flow = self.rewriter.by_label.get(local_label)
-        kept = self._kept(layout.label_key(local_label))
-        if kept is not None and flow is not None:
-            is_its_own = kept.packet[8 : ipv6.HEADER_OCTETS] == layout.aids_key(flow)
-            if is_its_own and time.monotonic_ns() - kept.at_ns < KEPT_TIME:
-                packet = finished(kept.packet, kept.segment_octets)
+        packet = (self.segments.last(flow) if flow is not None else b"") or packet
         if packet:
             super().send_again(local_label, packet)
-
-    def _kept(self, key: bytes) -> layout.Kept | None:
-        """What an activity has kept; None if there is none, or it is written at this moment."""
-        entries = [self.tables["activities"].find(key) for _ in range(2)]
-        kept = [layout.kept_in(entry) for entry in entries if entry is not None]
-        versions = {one.version for one in kept}
-        return kept[0] if len(kept) == 2 and len(versions) == 1 and not versions.pop() % 2 else None
 
     def counters(self) -> Counter[PlaneCounter]:
         """What happened so far, in the kernel and here."""
@@ -474,49 +430,20 @@ class BpfPlane(FlowTables):
     def _on_report(self, report: bytes) -> None:
         """What a program says."""
         head = layout.Report.of(report)
-        octets, source = head.octets, Locator(head.source)
-        copy = report[layout.REPORT.size : layout.REPORT.size + octets]
-        local_label = int.from_bytes(head.local_label, "big")
-        match head.kind:
-            case layout.ReportKind.SOURCE_MOVED:
-                flow = self.rewriter.by_label.get(local_label)
-                if flow is not None and head.followed:
-                    flow.peer_locator = flow.peer_source = source
-                self.notify(SourceMoved(local_label, source, bool(head.followed)))
-            case layout.ReportKind.ONE_WAY_DATA:
-                self.notify(OneWayDataSeen(local_label))
-            case layout.ReportKind.LONG_UNPROVEN:
-                self.notify(LongUnproven(local_label))
-            case layout.ReportKind.UNKNOWN_PEER:
-                self.notify(UnknownPeerSeen(source))
-            case layout.ReportKind.MESSAGE_SEEN:
-                arrival = self.datapath.arrival_of(copy)
-                if arrival is not None:
-                    self.arrived(arrival)
-            case layout.ReportKind.PLAIN_PACKET if octets >= ipv6.HEADER_OCTETS:
-                self.notify(UlpPacketSeen(finished(copy, head.segment_octets)))
-            case layout.ReportKind.UNANSWERED_PACKET if octets >= ipv6.HEADER_OCTETS:
-                self.counts[PlaneCounter.UNANSWERED_PACKETS] += 1
-                packet = finished(copy, head.segment_octets)
-                self.notify(UnansweredPacket(local_label, packet, head.silent_ns))
-
-    def _scan(self) -> None:
-        """Looks for flows whose last segment stays unanswered, where the kernel has no timers."""
-        self.scanning = asyncio.get_running_loop().call_later(SCAN_INTERVAL_S, self._scan)
-        some = list(islice(self.scan, SCANNED_MAX))
-        for key in some:
-            self._look_at(key)
-        if len(some) < SCANNED_MAX:
-            self.scan = self.tables["activities"].keys()
-
-    def _look_at(self, key: bytes) -> None:
-        flow = self.rewriter.by_label.get(int.from_bytes(key, "big"))
-        kept = self._kept(key)
-        if flow is None or kept is None:
+        copy = report[layout.REPORT.size : layout.REPORT.size + head.octets]
+        if head.kind == layout.ReportKind.MESSAGE_SEEN:
+            arrival = self.datapath.arrival_of(copy)
+            if arrival is not None:
+                self.arrived(arrival)
             return
-        sent = self.tables["outbound"].find(layout.aids_key(flow))
-        came = self.tables["inbound"].find(key)
-        silent_ns = layout.silence(sent, came, time.monotonic_ns())
-        if silent_ns > max(flow.silence_ns, UNANSWERED_PATIENCE):
-            packet = finished(kept.packet, kept.segment_octets)
-            self.notify(UnansweredPacket(flow.local_label, packet, silent_ns))
+        event = event_of(head, copy)
+        match event:
+            case None:
+                return
+            case SourceMoved(followed=True):
+                flow = self.rewriter.by_label.get(event.local_label)
+                if flow is not None:
+                    flow.peer_locator = flow.peer_source = event.source
+            case UnansweredPacket():
+                self.counts[PlaneCounter.UNANSWERED_PACKETS] += 1
+        self.notify(event)

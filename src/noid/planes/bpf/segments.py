@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""The last TCP segment of each flow, which the programs keep: to send it again, or to report it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+
+from noid.constants import SECOND, UNANSWERED_PATIENCE
+from noid.flows.events import UnansweredPacket
+from noid.flows.flow import Flow
+from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.copies import finished
+from noid.wire import ipv6
+
+SCAN_INTERVAL_S = 0.05
+SCANNED_MAX = 64
+"""How often, and how many, flows are looked at for silence where the kernel has no timers."""
+KEPT_TIME = 120 * SECOND
+"""How old a segment may be that is sent again: TCP itself gives up later."""
+
+
+class Segments:
+    """The segments that are kept.
+
+    Args:
+        tables: those of the programs.
+        flows: every flow, by its local label.
+    """
+
+    def __init__(self, tables: Mapping[str, libbpf.Table], flows: Mapping[int, Flow]) -> None:
+        self._tables = tables
+        self._flows = flows
+        self._timer: asyncio.TimerHandle | None = None
+        self._keys: Iterator[bytes] = iter(())
+
+    def close(self) -> None:
+        """Ends the scan, if it has begun."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def last(self, flow: Flow) -> bytes:
+        """The last segment of a flow; empty where none is kept, or it is too old."""
+        kept = self._kept(layout.label_key(flow.local_label))
+        if kept is None or time.monotonic_ns() - kept.at_ns >= KEPT_TIME:
+            return b""
+        is_its_own = kept.packet[8 : ipv6.HEADER_OCTETS] == layout.aids_key(flow)
+        return finished(kept.packet, kept.segment_octets) if is_its_own else b""
+
+    def scan(self, notify: Callable[[UnansweredPacket], None]) -> None:
+        """Reports flows whose last segment stays unanswered, where the kernel has no timers."""
+        self._timer = asyncio.get_running_loop().call_later(SCAN_INTERVAL_S, self.scan, notify)
+        some = list(islice(self._keys, SCANNED_MAX))
+        for key in some:
+            if event := self._unanswered(key):
+                notify(event)
+        if len(some) < SCANNED_MAX:
+            self._keys = self._tables["activities"].keys()
+
+    def _unanswered(self, key: bytes) -> UnansweredPacket | None:
+        flow = self._flows.get(int.from_bytes(key, "big"))
+        kept = self._kept(key)
+        if flow is None or kept is None:
+            return None
+        sent = self._tables["outbound"].find(layout.aids_key(flow))
+        came = self._tables["inbound"].find(key)
+        silent_ns = layout.silence(sent, came, time.monotonic_ns())
+        if silent_ns <= max(flow.silence_ns, UNANSWERED_PATIENCE):
+            return None
+        return UnansweredPacket(
+            flow.local_label, finished(kept.packet, kept.segment_octets), silent_ns
+        )
+
+    def _kept(self, key: bytes) -> layout.Kept | None:
+        """What an activity has kept; None if there is none, or it is written at this moment."""
+        entries = [self._tables["activities"].find(key) for _ in range(2)]
+        kept = [layout.kept_in(entry) for entry in entries if entry is not None]
+        versions = {one.version for one in kept}
+        return kept[0] if len(kept) == 2 and len(versions) == 1 and not versions.pop() % 2 else None
