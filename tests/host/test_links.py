@@ -3,8 +3,14 @@
 
 import pytest
 
-from noid.host.links import FLAG_DAD_FAILED, FLAG_TEMPORARY, FLAG_TENTATIVE, may_be_locator
-from noid.host.netlink import FLAG_DEPRECATED, FLAG_NO_DAD
+from noid.host.links import (
+    FLAG_DAD_FAILED,
+    FLAG_DEPRECATED,
+    FLAG_NO_DAD,
+    FLAG_TEMPORARY,
+    FLAG_TENTATIVE,
+    may_be_locator,
+)
 from noid.locators import parse_locator
 
 A = parse_locator("2001:db8::1")

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from pyroute2 import IPRoute
 
-from noid.host.netlink import CLSACT_EGRESS, CLSACT_INGRESS, FILTER_PRIORITY
+from noid.host.clsact import EGRESS, FILTER_PRIORITY, INGRESS
 from noid.planes.bpf import libbpf
 
 SCHED_CLS: Final = 3
@@ -26,7 +26,7 @@ PROGRAMS_MAX: Final = 64
 BEFORE: Final = 7
 BEHIND: Final = FILTER_PRIORITY + 7
 KINDS: Final = {"egress": libbpf.TCX_EGRESS, "ingress": libbpf.TCX_INGRESS}
-PARENTS: Final = {"egress": CLSACT_EGRESS, "ingress": CLSACT_INGRESS}
+PARENTS: Final = {"egress": EGRESS, "ingress": INGRESS}
 
 
 class Hanging(NamedTuple):

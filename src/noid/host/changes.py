@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from noid.errors import PlatformError
+from noid.host.links import PASSING_ADDRESS
 from noid.host.routes import DeletedRoute, Prefix, attributes_of
 from noid.locators import LOCATOR_OCTETS, Locator, parse_locator
 
@@ -35,8 +36,6 @@ NEW_LINK: Final = 16
 DELETE_LINK: Final = 17
 NEW_ADDRESS: Final = 20
 DELETE_ADDRESS: Final = 21
-PASSING_ADDRESS: Final = parse_locator("fe80::6d36")
-"""It comes and goes on a device of ours (HostNetwork.forget_cached_routes)."""
 NEW_ROUTE: Final = 24
 DELETE_ROUTE: Final = 25
 NEW_NEIGHBOUR: Final = 28

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from noid.errors import PlatformError
 from noid.host.changes import LINK
+from noid.host.links import FAR_AWAY, LINK_CARRIES
 from noid.host.routes import ATTRIBUTE, HEADER, ROUTE, attributes_of
 from noid.locators import Locator
 
@@ -39,12 +40,9 @@ NEIGHBOUR_FAILED: Final = 0x20
 NEIGHBOUR_KNOWN: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
 """Reachable, stale, delay, probe, none needed, permanent."""
 ETHERNET: Final = 1
-CARRIES: Final = 0x1 | 0x10000
-"""IFF_UP and IFF_LOWER_UP."""
 SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 ANSWER_OCTETS: Final = 1 << 17
 PATIENCE_S: Final = 5.0
-FAR_AWAY: Final = b"\x20" + bytes(15)
 NO_ROUTE: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
 MAIN: Final = 254
 WORST_METRIC: Final = 0xFFFFFFFE
@@ -99,7 +97,7 @@ def links() -> dict[str, Link]:
     for body in _ask("reading links", GET_LINK, DUMP, LINK.pack(0, 0, 0, 0, 0), NEW_LINK):
         _, kind, index, flags, _ = LINK.unpack_from(body)
         name = attributes_of(body[LINK.size :])[IFLA_IFNAME].rstrip(b"\0").decode()
-        found[name] = Link(index, name, flags & CARRIES == CARRIES, kind == ETHERNET)
+        found[name] = Link(index, name, flags & LINK_CARRIES == LINK_CARRIES, kind == ETHERNET)
     return found
 
 

@@ -2,17 +2,27 @@
 """Which links and addresses count, by what the kernel says of them. Pure."""
 
 import fnmatch
-from typing import Any
+from typing import Any, Final
 
-from noid.locators import Locator, is_global_unicast
+from noid.locators import Locator, is_global_unicast, parse_locator
 
 EVERYTHING = "*"
 TUNNELS = frozenset({"wireguard", "tun", "ip6tnl", "sit", "ipip", "gre", "ip6gre", "vti6", "xfrm"})
 """Kinds of devices whose packets travel inside those of other devices."""
+IFF_UP = 0x1
+LINK_CARRIES = IFF_UP | 0x10000
+"""With IFF_LOWER_UP: the link is wanted, and there is something at its other end."""
+FAR_AWAY: Final = parse_locator("2000::")
+"""An address that no host has, to which the default route leads."""
+PASSING_ADDRESS: Final = parse_locator("fe80::6d36")
+"""It comes and goes on a device of ours (``HostNetwork.forget_cached_routes``)."""
 SCOPE_GLOBAL = 0
 FLAG_TEMPORARY = 0x01
+FLAG_NO_DAD = 0x02
 FLAG_DAD_FAILED = 0x08
+FLAG_DEPRECATED = 0x20
 FLAG_TENTATIVE = 0x40
+FLAG_NO_PREFIX_ROUTE = 0x200
 UNUSABLE = FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_TENTATIVE
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Everything noid says to rtnetlink; the one room besides the lab that imports pyroute2."""
+"""Reads and changes links, addresses, routes and rules of this host by the netlink library."""
 
 import contextlib
 import errno
@@ -7,7 +7,6 @@ import functools
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from pyroute2 import IPRoute
@@ -15,46 +14,32 @@ from pyroute2.ethtool import Ethtool
 from pyroute2.netlink.exceptions import NetlinkError
 
 from noid.errors import PlatformError
-from noid.host import routes
-from noid.host.links import is_meant, is_vlan, may_be_locator
+from noid.host import clsact, routes
+from noid.host.links import (
+    FAR_AWAY,
+    FLAG_NO_DAD,
+    FLAG_NO_PREFIX_ROUTE,
+    PASSING_ADDRESS,
+    SCOPE_GLOBAL,
+)
 from noid.host.pairs import Pair, veth
+from noid.host.reading import IPV6_CONF, Reader, own_end
 from noid.host.routes import Difference, PeerRoute
 from noid.host.rules import Rule, read_rule
-from noid.host.survey import Device, OwnAddress, OwnDevice, Survey
-from noid.locators import Locator, format_locator, parse_locator
+from noid.host.survey import Survey
+from noid.locators import Locator, format_locator
 
-LOOPBACK = "lo"
-SCOPE_GLOBAL = 0
-FLAG_NO_DAD = 0x02
-FLAG_NO_PREFIX_ROUTE = 0x200
-FLAG_DEPRECATED = 0x20
-LINK_CARRIES = 0x1 | 0x10000
-"""IFF_UP and IFF_LOWER_UP: the link is wanted, and there is something at its other end."""
-PASSING_ADDRESS = "fe80::6d36"
 FOREVER = 0xFFFFFFFF
 NEIGHBOUR_INCOMPLETE = 0x01
 NEIGHBOUR_PERMANENT = 0x80
 NEIGHBOUR_USE = 0x01
 """NTF_USE (linux/neighbour.h): what happens to an entry when a packet is sent by it happens now."""
-ROUTE_UNICAST = 1
-FAR_AWAY = "2000::"
-"""An address of nobody's, to which the route of the wide world leads."""
-FAR_AWAY_BITS = 16
-"""A route that leads there has a prefix no longer than this."""
 MULTICAST = "ff00::/8"
 TABLE_LOCAL = 255
-IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
 ADDRESS_GENERATION_NONE = "1"
-ARPHRD_ETHER = 1
-IFF_UP = 0x1
 IFF_NOARP = 0x80
 MTU_MAX = 65_535
 """Of a device of Ethernet's kind in Linux (ETH_MAX_MTU)."""
-CLSACT_HANDLE = 0xFFFF0000
-CLSACT_EGRESS = 0xFFFFFFF3
-CLSACT_INGRESS = 0xFFFFFFF2
-FILTER_PRIORITY = 0x6D36
-"""Of our filters on clsact: what is there with another is somebody else's."""
 CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation")
 SUMMING = "tx-checksum-ip-generic"
 
@@ -87,6 +72,7 @@ class HostNetwork:
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._route = self.worker.submit(IPRoute).result()
         self._ethtool = self.worker.submit(Ethtool).result()
+        self._reader = Reader(self._route, self._ethtool)
 
     def close(self) -> None:
         """Closes the netlink socket."""
@@ -106,111 +92,7 @@ class HostNetwork:
             PlatformError: the kernel does not say.
         """
         with _explained("reading links, addresses and rules"):
-            return self._survey(interfaces, excluded)
-
-    def _survey(self, interfaces: Sequence[str], excluded: Sequence[str]) -> Survey:
-        links = {int(link["index"]): link for link in self._route.get_links()}
-        ours = {index for index, link in links.items() if link.get("ifname") in excluded}
-        addresses = [
-            (int(one["index"]), _own_end(one), one)
-            for one in self._route.get_addr(family=socket.AF_INET6)
-        ]
-        uplinks = {
-            index: link
-            for index, link in links.items()
-            if index not in ours
-            and link.get("ifname") != LOOPBACK
-            and any(is_meant(link, one) for one in interfaces)
-        }
-        up = [link for link in uplinks.values() if link["flags"] & IFF_UP]
-        tagged = {one.get("link") for one in links.values() if is_vlan(one)}
-        by_device: dict[int, set[Locator]] = {}
-        for index, locator, _ in addresses:
-            by_device.setdefault(index, set()).add(locator)
-        return Survey(
-            devices=tuple(
-                self._device(
-                    link,
-                    frozenset(by_device.get(int(link["index"]), ())),
-                    has_vlans=link["index"] in tagged,
-                )
-                for link in up
-            ),
-            locators=tuple(
-                self._own_address(locator, uplinks[index], one)
-                for index, locator, one in addresses
-                if index in uplinks and may_be_locator(locator, one)
-            ),
-            addresses=frozenset(one for index, one, _ in addresses if index not in ours),
-            rules=tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6))),
-            mtu=min((int(link.get("mtu")) for link in up), default=0),
-            default_device=self._default_route(FAR_AWAY)[1],
-            ours={
-                str(links[index].get("ifname")): self._own_device(
-                    links[index],
-                    frozenset(
-                        locator
-                        for where, locator, one in addresses
-                        if where == index and one["scope"] == SCOPE_GLOBAL
-                    ),
-                )
-                for index in ours
-            },
-        )
-
-    def _own_device(self, link: Any, addresses: frozenset[Locator]) -> OwnDevice:
-        name, mtu_ipv6 = str(link.get("ifname")), 0
-        with contextlib.suppress(OSError, ValueError):
-            mtu_ipv6 = int((IPV6_CONF / name / "mtu").read_text())
-        return OwnDevice(
-            index=int(link["index"]),
-            is_up=bool(link["flags"] & IFF_UP),
-            mtu=int(link.get("mtu")),
-            mtu_ipv6=mtu_ipv6,
-            addresses=addresses,
-            features=_features(self._ethtool, name),
-        )
-
-    def _device(self, link: Any, addresses: frozenset[Locator], *, has_vlans: bool) -> Device:
-        name = str(link.get("ifname"))
-        has_ethernet = link["ifi_type"] == ARPHRD_ETHER
-        return Device(
-            index=int(link["index"]),
-            name=name,
-            mtu=int(link.get("mtu")),
-            has_ethernet=has_ethernet,
-            carries=(link["flags"] & LINK_CARRIES) == LINK_CARRIES,
-            link=bytes.fromhex(link.get("address").replace(":", "")) if has_ethernet else b"",
-            addresses=addresses,
-            features=_features(self._ethtool, name),
-            has_vlans=has_vlans,
-        )
-
-    def _own_address(self, locator: Locator, link: Any, address: Any) -> OwnAddress:
-        return OwnAddress(
-            locator,
-            str(link.get("ifname")),
-            deprecated=bool((address.get("flags") or 0) & FLAG_DEPRECATED),
-            broken=(link["flags"] & LINK_CARRIES) != LINK_CARRIES,
-            leads_out=self._leads_out(locator, link["index"]),
-            leaves_by=self._default_route(FAR_AWAY, src=format_locator(locator))[1],
-        )
-
-    def _leads_out(self, source: Locator, index: int) -> bool:
-        """Whether policy routing takes packets from an address out by a certain interface."""
-        try:
-            routes = list(
-                self._route.route(
-                    "get",
-                    family=socket.AF_INET6,
-                    dst=FAR_AWAY,
-                    src=format_locator(source),
-                    oif=index,
-                )
-            )
-        except NetlinkError:
-            return False
-        return any(route.get("oif") == index and route["type"] == ROUTE_UNICAST for route in routes)
+            return self._reader.survey(interfaces, excluded)
 
     @_on_worker
     def make_pair(
@@ -263,62 +145,17 @@ class HostNetwork:
     def attach_filter(self, ifindex: int, program: int, *, egress: bool) -> None:
         """Puts a BPF program on a device by clsact, in the place of ours that may be there."""
         with _explained("attach the BPF programs by clsact"):
-            with contextlib.suppress(NetlinkError):
-                self._route.tc("add", "clsact", ifindex)
-            if not self._has_clsact(ifindex):
-                raise PlatformError(
-                    f"clsact on device {ifindex}",
-                    errno.EEXIST,
-                    "an ingress qdisc is in its place: tc qdisc del dev DEVICE ingress",
-                )
-            self._route.tc(
-                "replace-filter",
-                "bpf",
-                ifindex,
-                handle=1,
-                fd=program,
-                name="noid",
-                parent=CLSACT_EGRESS if egress else CLSACT_INGRESS,
-                prio=FILTER_PRIORITY,
-                classid=1,
-                direct_action=True,
-            )
-
-    def _has_clsact(self, ifindex: int) -> bool:
-        """Whether a device has clsact, and not the ingress qdisc, which takes its place."""
-        return any(qdisc.get("kind") == "clsact" for qdisc in self._route.get_qdiscs(index=ifindex))
+            clsact.attach(self._route, ifindex, program, egress=egress)
 
     @_on_worker
     def has_filter(self, ifindex: int, *, egress: bool) -> bool:
         """Whether our program is still on a device by clsact."""
-        parent = CLSACT_EGRESS if egress else CLSACT_INGRESS
-        try:
-            if not self._has_clsact(ifindex):
-                return False
-            found = list(self._route.get_filters(index=ifindex, parent=parent))
-        except NetlinkError:
-            return False
-        return any(one["info"] >> 16 == FILTER_PRIORITY for one in found)
+        return clsact.has_ours(self._route, ifindex, egress=egress)
 
     @_on_worker
     def detach_filters(self, ifindex: int) -> bool:
-        """Removes our programs from a device's clsact, and that too if nobody else uses it.
-
-        Returns:
-            Whether there were any.
-        """
-        found = left = 0
-        for parent in (CLSACT_EGRESS, CLSACT_INGRESS):
-            try:
-                self._route.tc("del-filter", "bpf", ifindex, parent=parent, prio=FILTER_PRIORITY)
-                found += 1
-            except NetlinkError:
-                continue
-            left += len(list(self._route.get_filters(index=ifindex, parent=parent)))
-        if found and not left:
-            with contextlib.suppress(NetlinkError):
-                self._route.tc("del", "clsact", ifindex)
-        return bool(found)
+        """Removes our programs from a device's clsact; returns whether there were any."""
+        return clsact.detach(self._route, ifindex)
 
     @_on_worker
     def bring_up(self, device: str, mtu: int) -> int:
@@ -450,10 +287,9 @@ class HostNetwork:
         everything leaves by another uplink would be known by the link-layer address it had.
         """
         for source in sources:
+            ends = {"dst": format_locator(FAR_AWAY), "src": format_locator(source)}
             with contextlib.suppress(NetlinkError):
-                for route in self._route.route(
-                    "get", family=socket.AF_INET6, dst=FAR_AWAY, src=format_locator(source)
-                ):
+                for route in self._route.route("get", family=socket.AF_INET6, **ends):
                     if route.get("gateway") is not None:
                         self._route.neigh(
                             "replace",
@@ -496,7 +332,7 @@ class HostNetwork:
         with _explained("reading addresses"):
             found = self._route.get_addr(family=socket.AF_INET6, index=device)
             return frozenset(
-                _own_end(one)
+                own_end(one)
                 for one in found
                 if one["scope"] == SCOPE_GLOBAL and one["index"] == device
             )
@@ -515,7 +351,7 @@ class HostNetwork:
                     command,
                     index=device,
                     family=socket.AF_INET6,
-                    address=PASSING_ADDRESS,
+                    address=format_locator(PASSING_ADDRESS),
                     prefixlen=128,
                     flags=FLAG_NO_DAD,
                 )
@@ -528,17 +364,7 @@ class HostNetwork:
         Returns:
             The source it would choose, and the index of the device; None and 0 if it would not.
         """
-        return self._default_route(format_locator(destination), mark=mark)
-
-    def _default_route(self, destination: str, **ends: Any) -> tuple[Locator | None, int]:
-        try:
-            found = list(self._route.route("get", family=socket.AF_INET6, dst=destination, **ends))
-        except NetlinkError:
-            return None, 0
-        if not found or found[0]["type"] != ROUTE_UNICAST:
-            return None, 0
-        source = found[0].get("prefsrc")
-        return source and parse_locator(str(source)), int(found[0].get("oif") or 0)
+        return self._reader.default_route(destination, mark=mark)
 
     @_on_worker
     def uplink(self, source: Locator, destination: Locator) -> str | None:
@@ -552,11 +378,6 @@ class HostNetwork:
         return str(links[0].get("ifname")) if links else None
 
 
-def _own_end(address: Any) -> Locator:
-    """The host's own address; of one with a peer, IFA_ADDRESS is the other end of the link."""
-    return parse_locator(str(address.get("local") or address.get("address")))
-
-
 def _host_address(aid: Locator, device: int) -> dict[str, Any]:
     return {
         "index": device,
@@ -565,15 +386,6 @@ def _host_address(aid: Locator, device: int) -> dict[str, Any]:
         "prefixlen": 128,
         "flags": FLAG_NO_DAD | FLAG_NO_PREFIX_ROUTE,
     }
-
-
-def _features(ethtool: Ethtool, name: str) -> frozenset[str]:
-    """What a device does for the stack; nothing where it does not say."""
-    try:
-        answer = ethtool.get_features(name)
-    except (NetlinkError, OSError):
-        return frozenset()
-    return frozenset(name for name, feature in answer.features.items() if feature.enable)
 
 
 @contextlib.contextmanager

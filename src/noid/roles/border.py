@@ -27,7 +27,8 @@ from noid.flows.liveness import Liveness
 from noid.host import gateways
 from noid.host.changes import NetworkChanges
 from noid.host.gateways import Gateway, Link
-from noid.host.netlink import LINK_CARRIES, HostNetwork
+from noid.host.links import LINK_CARRIES
+from noid.host.netlink import HostNetwork
 from noid.host.notify import notify
 from noid.locators import UNSPECIFIED, Locator, format_locator
 from noid.planes.bpf.border import BorderPlane

@@ -16,7 +16,8 @@ from noid.counters import PlaneCounter
 from noid.engine.events import Input
 from noid.errors import PlatformError
 from noid.host.changes import NetworkChanges
-from noid.host.netlink import IFF_UP, LINK_CARRIES, HostNetwork
+from noid.host.links import IFF_UP, LINK_CARRIES
+from noid.host.netlink import HostNetwork
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
 from noid.planes.base import DataPlane

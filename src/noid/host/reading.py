@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""Reads links, addresses, routes and rules of this host as one survey."""
+
+import contextlib
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.ethtool import Ethtool
+from pyroute2.netlink.exceptions import NetlinkError
+
+from noid.host.links import (
+    FAR_AWAY,
+    FLAG_DEPRECATED,
+    IFF_UP,
+    LINK_CARRIES,
+    SCOPE_GLOBAL,
+    is_meant,
+    is_vlan,
+    may_be_locator,
+)
+from noid.host.rules import read_rule
+from noid.host.survey import Device, OwnAddress, OwnDevice, Survey
+from noid.locators import Locator, format_locator, parse_locator
+
+LOOPBACK = "lo"
+ROUTE_UNICAST = 1
+IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
+ARPHRD_ETHER = 1
+
+
+class Reader:
+    """Reads what there is.
+
+    Args:
+        route: a socket to rtnetlink.
+        ethtool: a socket for what devices can do.
+    """
+
+    def __init__(self, route: IPRoute, ethtool: Ethtool) -> None:
+        self._route = route
+        self._ethtool = ethtool
+
+    def survey(self, interfaces: Sequence[str], excluded: Sequence[str]) -> Survey:
+        """What there is now; see ``HostNetwork.survey``."""
+        links = {int(link["index"]): link for link in self._route.get_links()}
+        ours = {index for index, link in links.items() if link.get("ifname") in excluded}
+        addresses = [
+            (int(one["index"]), own_end(one), one)
+            for one in self._route.get_addr(family=socket.AF_INET6)
+        ]
+        uplinks = {
+            index: link
+            for index, link in links.items()
+            if index not in ours
+            and link.get("ifname") != LOOPBACK
+            and any(is_meant(link, one) for one in interfaces)
+        }
+        up = [link for link in uplinks.values() if link["flags"] & IFF_UP]
+        tagged = {one.get("link") for one in links.values() if is_vlan(one)}
+        by_device: dict[int, set[Locator]] = {}
+        for index, locator, _ in addresses:
+            by_device.setdefault(index, set()).add(locator)
+        return Survey(
+            devices=tuple(
+                self._device(
+                    link,
+                    frozenset(by_device.get(int(link["index"]), ())),
+                    has_vlans=link["index"] in tagged,
+                )
+                for link in up
+            ),
+            locators=tuple(
+                self._own_address(locator, uplinks[index], one)
+                for index, locator, one in addresses
+                if index in uplinks and may_be_locator(locator, one)
+            ),
+            addresses=frozenset(one for index, one, _ in addresses if index not in ours),
+            rules=tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6))),
+            mtu=min((int(link.get("mtu")) for link in up), default=0),
+            default_device=self.default_route(FAR_AWAY)[1],
+            ours={
+                str(links[index].get("ifname")): self._own_device(
+                    links[index],
+                    frozenset(
+                        locator
+                        for where, locator, one in addresses
+                        if where == index and one["scope"] == SCOPE_GLOBAL
+                    ),
+                )
+                for index in ours
+            },
+        )
+
+    def _own_device(self, link: Any, addresses: frozenset[Locator]) -> OwnDevice:
+        name, mtu_ipv6 = str(link.get("ifname")), 0
+        with contextlib.suppress(OSError, ValueError):
+            mtu_ipv6 = int((IPV6_CONF / name / "mtu").read_text())
+        return OwnDevice(
+            index=int(link["index"]),
+            is_up=bool(link["flags"] & IFF_UP),
+            mtu=int(link.get("mtu")),
+            mtu_ipv6=mtu_ipv6,
+            addresses=addresses,
+            features=features_of(self._ethtool, name),
+        )
+
+    def _device(self, link: Any, addresses: frozenset[Locator], *, has_vlans: bool) -> Device:
+        name = str(link.get("ifname"))
+        has_ethernet = link["ifi_type"] == ARPHRD_ETHER
+        return Device(
+            index=int(link["index"]),
+            name=name,
+            mtu=int(link.get("mtu")),
+            has_ethernet=has_ethernet,
+            carries=(link["flags"] & LINK_CARRIES) == LINK_CARRIES,
+            link=bytes.fromhex(link.get("address").replace(":", "")) if has_ethernet else b"",
+            addresses=addresses,
+            features=features_of(self._ethtool, name),
+            has_vlans=has_vlans,
+        )
+
+    def _own_address(self, locator: Locator, link: Any, address: Any) -> OwnAddress:
+        return OwnAddress(
+            locator,
+            str(link.get("ifname")),
+            deprecated=bool((address.get("flags") or 0) & FLAG_DEPRECATED),
+            broken=(link["flags"] & LINK_CARRIES) != LINK_CARRIES,
+            leads_out=self._leads_out(locator, link["index"]),
+            leaves_by=self.default_route(FAR_AWAY, src=format_locator(locator))[1],
+        )
+
+    def _leads_out(self, source: Locator, index: int) -> bool:
+        """Whether policy routing takes packets from an address out by a certain interface."""
+        try:
+            routes = list(
+                self._route.route(
+                    "get",
+                    family=socket.AF_INET6,
+                    dst=format_locator(FAR_AWAY),
+                    src=format_locator(source),
+                    oif=index,
+                )
+            )
+        except NetlinkError:
+            return False
+        return any(route.get("oif") == index and route["type"] == ROUTE_UNICAST for route in routes)
+
+    def default_route(self, destination: Locator, **ends: Any) -> tuple[Locator | None, int]:
+        """Source and device by which the kernel would send; None and 0 if it would not."""
+        try:
+            found = list(
+                self._route.route(
+                    "get", family=socket.AF_INET6, dst=format_locator(destination), **ends
+                )
+            )
+        except NetlinkError:
+            return None, 0
+        if not found or found[0]["type"] != ROUTE_UNICAST:
+            return None, 0
+        source = found[0].get("prefsrc")
+        return source and parse_locator(str(source)), int(found[0].get("oif") or 0)
+
+
+def own_end(address: Any) -> Locator:
+    """The host's own address; of one with a peer, IFA_ADDRESS is the other end of the link."""
+    return parse_locator(str(address.get("local") or address.get("address")))
+
+
+def features_of(ethtool: Ethtool, name: str) -> frozenset[str]:
+    """What a device does for the stack; nothing where it does not say."""
+    try:
+        answer = ethtool.getfeatures_of(name)
+    except (NetlinkError, OSError):
+        return frozenset()
+    return frozenset(name for name, feature in answer.features.items() if feature.enable)
