@@ -9,30 +9,32 @@ from hypothesis import strategies as st
 
 from noid.host.changes import (
     ADDRESS_OCTETS,
+    EVERYWHERE,
+    FAR_AWAY_BITS,
+    PREFIXES_MAX,
+    Changes,
+    take,
+)
+from noid.host.messages import (
     DELETE_ADDRESS,
     DELETE_LINK,
     DELETE_NEIGHBOUR,
     DELETE_ROUTE,
-    EVERYWHERE,
-    FAR_AWAY_BITS,
+    HEADER,
     HOST_BITS,
     IFA_ADDRESS,
     IFA_LOCAL,
     LINK,
     MAIN_TABLE,
-    MESSAGE,
     NDA_DESTINATION,
-    NEIGHBOUR_OCTETS,
+    NEIGHBOUR,
     NEW_LINK,
     NEW_NEIGHBOUR,
     NEW_ROUTE,
-    PREFIXES_MAX,
-    ROUTE_OCTETS,
+    ROUTE,
     RTA_DESTINATION,
     RTA_METRIC,
     RTA_TABLE,
-    Changes,
-    take,
 )
 from noid.host.routes import DeletedRoute, Prefix
 from noid.locators import Locator, parse_locator
@@ -43,8 +45,8 @@ UP, CARRIES = 0x1, 0x10000
 
 
 def message(kind: int, body: bytes) -> bytes:
-    octets = MESSAGE.size + len(body)
-    return MESSAGE.pack(octets, kind, 0, 0, 0) + body + bytes(-octets % 4)
+    octets = HEADER.size + len(body)
+    return HEADER.pack(octets, kind, 0, 0, 0) + body + bytes(-octets % 4)
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -56,12 +58,12 @@ def link(kind: int, index: int, flags: int) -> bytes:
 
 
 def route(kind: int, bits: int, *attributes: bytes, table: int = 252) -> bytes:
-    header = bytes([10, bits, 0, 0, table]) + bytes(ROUTE_OCTETS - 5)
+    header = bytes([10, bits, 0, 0, table]) + bytes(ROUTE.size - 5)
     return message(kind, header + b"".join(attributes))
 
 
 def neighbour(kind: int, address: bytes) -> bytes:
-    return message(kind, bytes(NEIGHBOUR_OCTETS) + attribute(NDA_DESTINATION, address))
+    return message(kind, bytes(NEIGHBOUR.size) + attribute(NDA_DESTINATION, address))
 
 
 def said(*messages: bytes) -> Changes:
@@ -133,8 +135,8 @@ def test_everything_else_matters() -> None:
 def test_truncated_messages_name_nothing() -> None:
     assert said(message(NEW_LINK, bytes(3))) == Changes(True)
     assert said(message(DELETE_ROUTE, b"")) == Changes(True)
-    assert said(message(NEW_NEIGHBOUR, bytes(NEIGHBOUR_OCTETS - 1))) == Changes()
-    assert said(bytes(MESSAGE.size - 1)) == Changes()
+    assert said(message(NEW_NEIGHBOUR, bytes(NEIGHBOUR.size - 1))) == Changes()
+    assert said(bytes(HEADER.size - 1)) == Changes()
     short = attribute(RTA_DESTINATION, Locator(PEER)[:8])
     assert said(route(DELETE_ROUTE, HOST_BITS, short)) == Changes()
 
@@ -150,4 +152,4 @@ def test_any_octets_are_read(octets: bytes) -> None:
     st.integers(0, 100),
 )
 def test_any_message_that_says_any_length_is_read(kind: int, body: bytes, octets: int) -> None:
-    said(MESSAGE.pack(octets, kind, 0, 0, 0) + body)
+    said(HEADER.pack(octets, kind, 0, 0, 0) + body)

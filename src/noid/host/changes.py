@@ -6,14 +6,38 @@ has changed, and ``HostNetwork.survey`` says what there is now.
 """
 
 import socket
-import struct
-import sys
 from dataclasses import dataclass, field
 from typing import Final
 
 from noid.errors import PlatformError
 from noid.host.links import PASSING_ADDRESS
-from noid.host.routes import DeletedRoute, Prefix, attributes_of
+from noid.host.messages import (
+    BITS_AT,
+    DELETE_ADDRESS,
+    DELETE_LINK,
+    DELETE_NEIGHBOUR,
+    DELETE_ROUTE,
+    HOST_BITS,
+    IFA_ADDRESS,
+    IFA_LOCAL,
+    LINK,
+    MAIN_TABLE,
+    NDA_DESTINATION,
+    NEIGHBOUR,
+    NEW_ADDRESS,
+    NEW_LINK,
+    NEW_NEIGHBOUR,
+    NEW_ROUTE,
+    ROUTE,
+    RTA_DESTINATION,
+    RTA_METRIC,
+    RTA_TABLE,
+    TABLE_AT,
+    attributes_of,
+    number_in,
+    spans,
+)
+from noid.host.routes import DeletedRoute, Prefix
 from noid.locators import LOCATOR_OCTETS, Locator, parse_locator
 
 GROUPS: Final = 0x1 | 0x4 | 0x8 | 0x100 | 0x400 | 0x40000
@@ -23,32 +47,9 @@ SO_RCVBUFFORCE: Final = 33
 READ_OCTETS: Final = 65_536
 READS_MAX: Final = 64
 """Datagrams read before other work gets its turn."""
-MESSAGE: Final = struct.Struct("=IHHII")
-"""struct nlmsghdr: octets, type, flags, sequence number, port."""
 ADDRESS_OCTETS: Final = 8
-IFA_ADDRESS, IFA_LOCAL = 1, 2
-"""The second is there only where the address has a peer, which is then the first."""
-LINK: Final = struct.Struct("=BxHiII")
-"""struct ifinfomsg: family, type, index, flags, change."""
-ROUTE_OCTETS: Final = 12
-NEIGHBOUR_OCTETS: Final = 12
-NEW_LINK: Final = 16
-DELETE_LINK: Final = 17
-NEW_ADDRESS: Final = 20
-DELETE_ADDRESS: Final = 21
-NEW_ROUTE: Final = 24
-DELETE_ROUTE: Final = 25
-NEW_NEIGHBOUR: Final = 28
-DELETE_NEIGHBOUR: Final = 29
-NDA_DESTINATION: Final = 1
-RTA_DESTINATION: Final = 1
-RTA_METRIC: Final = 6
-RTA_TABLE: Final = 15
-HOST_BITS: Final = 128
 FAR_AWAY_BITS: Final = 16
 """A route to the wide world has a prefix no longer than this."""
-MAIN_TABLE: Final = 254
-"""Of the routes to single addresses only those in this table are of interest."""
 PREFIXES_MAX: Final = 64
 """Of one reading; where more change, any peer may be concerned."""
 EVERYWHERE: Final = Prefix(parse_locator("::"), 0)
@@ -124,18 +125,15 @@ class NetworkChanges:
 
 def take(data: bytes, found: Changes, neighbour: Locator) -> None:
     """Adds what one datagram says; what is truncated or unknown is left out."""
-    at = 0
-    while at + MESSAGE.size <= len(data):
-        octets, kind, *_ = MESSAGE.unpack_from(data, at)
-        _take_one(kind, data[at + MESSAGE.size : at + octets], found, neighbour)
-        at += max(octets + 3 & ~3, MESSAGE.size)
+    for kind, start, end in spans(data):
+        _take_one(kind, data[start:end], found, neighbour)
 
 
 def _take_one(kind: int, body: bytes, found: Changes, neighbour: Locator) -> None:
     if kind in (NEW_ROUTE, DELETE_ROUTE):
         _take_route(kind, body, found)
     elif kind in (NEW_NEIGHBOUR, DELETE_NEIGHBOUR):
-        attributes = attributes_of(body[NEIGHBOUR_OCTETS:])
+        attributes = attributes_of(body[NEIGHBOUR.size :])
         found.matters |= attributes.get(NDA_DESTINATION) == neighbour
     else:
         attributes = attributes_of(body[ADDRESS_OCTETS:])
@@ -154,16 +152,13 @@ def _take_one(kind: int, body: bytes, found: Changes, neighbour: Locator) -> Non
 
 def _take_route(kind: int, body: bytes, found: Changes) -> None:
     """Many routes to somewhere in particular come and go, and some are ours."""
-    if len(body) < ROUTE_OCTETS or body[1] <= FAR_AWAY_BITS:
+    if len(body) < ROUTE.size or body[BITS_AT] <= FAR_AWAY_BITS:
         found.matters = True
-    elif body[1] < HOST_BITS or body[4] == MAIN_TABLE:
+    elif body[BITS_AT] < HOST_BITS or body[TABLE_AT] == MAIN_TABLE:  # in others they are ours
         _take_prefix(body, found)
-    if kind == DELETE_ROUTE and len(body) >= ROUTE_OCTETS and body[1] == HOST_BITS:
-        attributes = attributes_of(body[ROUTE_OCTETS:])
-        table, metric = (
-            int.from_bytes(attributes.get(one, b""), sys.byteorder)
-            for one in (RTA_TABLE, RTA_METRIC)
-        )
+    if kind == DELETE_ROUTE and len(body) >= ROUTE.size and body[BITS_AT] == HOST_BITS:
+        attributes = attributes_of(body[ROUTE.size :])
+        table, metric = (number_in(attributes, one) for one in (RTA_TABLE, RTA_METRIC))
         aid = attributes.get(RTA_DESTINATION, b"")
         if len(aid) == LOCATOR_OCTETS:
             found.deleted.add(DeletedRoute(table, Locator(aid), metric))
@@ -171,10 +166,10 @@ def _take_route(kind: int, body: bytes, found: Changes) -> None:
 
 def _take_prefix(body: bytes, found: Changes) -> None:
     """A route that is not ours, such as one of a VPN."""
-    address = attributes_of(body[ROUTE_OCTETS:]).get(RTA_DESTINATION, b"")
-    if len(address) != LOCATOR_OCTETS or body[1] > HOST_BITS:
+    address = attributes_of(body[ROUTE.size :]).get(RTA_DESTINATION, b"")
+    if len(address) != LOCATOR_OCTETS or body[BITS_AT] > HOST_BITS:
         return
     if len(found.prefixes) < PREFIXES_MAX:
-        found.prefixes.add(Prefix(Locator(address), body[1]))
+        found.prefixes.add(Prefix(Locator(address), body[BITS_AT]))
     else:
         found.prefixes = {EVERYWHERE}

@@ -9,42 +9,67 @@ import contextlib
 import errno
 import os
 import socket
-import struct
-import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 from typing import Final, NamedTuple
 
 from noid.errors import PlatformError
-from noid.host.changes import LINK
 from noid.host.links import FAR_AWAY, LINK_CARRIES
-from noid.host.routes import ATTRIBUTE, HEADER, ROUTE, attributes_of
+from noid.host.messages import (
+    ACKNOWLEDGE,
+    ANSWER_OCTETS,
+    BITS_AT,
+    CREATE,
+    DELETE_ROUTE,
+    DELETE_RULE,
+    DONE,
+    DUMP,
+    ERROR,
+    EXCLUSIVE,
+    GET_LINK,
+    GET_NEIGHBOUR,
+    GET_ROUTE,
+    GET_RULE,
+    IFLA_IFNAME,
+    LINK,
+    NDA_DESTINATION,
+    NEIGHBOUR,
+    NEW_LINK,
+    NEW_NEIGHBOUR,
+    NEW_ROUTE,
+    NEW_RULE,
+    REPLACE,
+    ROUTE,
+    RTA_DESTINATION,
+    RTA_DEVICE,
+    RTA_GATEWAY,
+    RTA_METRIC,
+    RTA_TABLE,
+    STATIC,
+    TYPE_AT,
+    UNICAST,
+    UNREACHABLE,
+    attribute,
+    attributes_of,
+    check_requests,
+    error_at,
+    number_attribute,
+    number_in,
+    replies,
+    request,
+)
 from noid.locators import Locator
 
-NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
-RULE: Final = struct.Struct("=BBBBBBBBI")
-REQUEST, ACKNOWLEDGE, REPLACE, CREATE, DUMP = 0x1, 0x4, 0x100, 0x400, 0x300
-ERROR, DONE = 2, 3
-NEW_LINK, GET_LINK = 16, 18
-NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
-NEW_NEIGHBOUR, GET_NEIGHBOUR = 28, 30
-NEW_RULE, DELETE_RULE, GET_RULE = 32, 33, 34
-IFLA_IFNAME: Final = 3
-RTA_DESTINATION, RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_TABLE = 1, 4, 5, 6, 15
-NDA_DESTINATION: Final = 1
 FRA_DESTINATION, FRA_SOURCE, FRA_PRIORITY, FRA_TABLE = 1, 2, 6, 15
-STATIC, UNICAST, UNREACHABLE, TO_TABLE = 4, 1, 7, 1
+TO_TABLE: Final = 1
 NEIGHBOUR_USE: Final = 0x01
 NEIGHBOUR_FAILED: Final = 0x20
 NEIGHBOUR_KNOWN: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
 """Reachable, stale, delay, probe, none needed, permanent."""
 ETHERNET: Final = 1
-SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
-ANSWER_OCTETS: Final = 1 << 17
 PATIENCE_S: Final = 5.0
 NO_ROUTE: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ENODEV)
-MAIN: Final = 254
 WORST_METRIC: Final = 0xFFFFFFFE
 
 
@@ -108,10 +133,10 @@ def gateway_of(device: int) -> Gateway | None:
         PlatformError: the kernel does not say.
     """
     body = ROUTE.pack(socket.AF_INET6, 128, 0, 0, 0, 0, 0, 0, 0)
-    body += _attribute(RTA_DESTINATION, FAR_AWAY) + _number(RTA_DEVICE, device)
+    body += attribute(RTA_DESTINATION, FAR_AWAY) + number_attribute(RTA_DEVICE, device)
     for route in _ask("reading routes", GET_ROUTE, 0, body, NEW_ROUTE, absent=NO_ROUTE):
         attributes = attributes_of(route[ROUTE.size :])
-        if route[7] != UNICAST or attributes.get(RTA_DEVICE) != device.to_bytes(4, sys.byteorder):
+        if route[TYPE_AT] != UNICAST or number_in(attributes, RTA_DEVICE) != device:
             return None
         address = attributes.get(RTA_GATEWAY)
         return Gateway(Locator(address) if address else None)
@@ -125,7 +150,7 @@ def answers(device: int, address: Locator) -> bool | None:
         PlatformError: the kernel does not say.
     """
     body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, 0, 0)
-    body += _attribute(NDA_DESTINATION, address)
+    body += attribute(NDA_DESTINATION, address)
     for found in _ask(
         "reading neighbours", GET_NEIGHBOUR, 0, body, NEW_NEIGHBOUR, absent=(errno.ENOENT,)
     ):
@@ -143,7 +168,7 @@ def ask_for(device: int, address: Locator) -> None:
         PlatformError: it refuses.
     """
     body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, NEIGHBOUR_USE, 0)
-    body += _attribute(NDA_DESTINATION, address)
+    body += attribute(NDA_DESTINATION, address)
     _tell("neighbour", NEW_NEIGHBOUR, CREATE | REPLACE, body, (errno.ENETDOWN, errno.ENODEV))
 
 
@@ -154,16 +179,16 @@ def defaults(table: int) -> dict[int, Gateway | None]:
         PlatformError: the kernel does not say.
     """
     found: dict[int, Gateway | None] = {}
-    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0) + _number(RTA_TABLE, table)
+    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0) + number_attribute(RTA_TABLE, table)
     for route in _ask("reading routes", GET_ROUTE, DUMP, body, NEW_ROUTE, absent=(errno.ENOENT,)):
         attributes = attributes_of(route[ROUTE.size :])
-        if route[1] or int.from_bytes(attributes.get(RTA_TABLE, b""), sys.byteorder) != table:
+        if route[BITS_AT] or number_in(attributes, RTA_TABLE) != table:
             continue
-        if route[7] != UNICAST:
+        if route[TYPE_AT] != UNICAST:
             found[0] = None
             continue
         address = attributes.get(RTA_GATEWAY)
-        device = int.from_bytes(attributes.get(RTA_DEVICE, b""), sys.byteorder)
+        device = number_in(attributes, RTA_DEVICE)
         found[device] = Gateway(Locator(address) if address else None)
     return found
 
@@ -212,13 +237,13 @@ def rules(priorities: Collection[int]) -> set[SourceRule]:
         PlatformError: the kernel does not say.
     """
     found = set()
-    body = RULE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
+    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
     for rule in _ask("reading rules", GET_RULE, DUMP, body, NEW_RULE):
-        _, destination_bits, source_bits, _, _, _, _, action, _ = RULE.unpack_from(rule)
-        attributes = attributes_of(rule[RULE.size :])
-        priority = int.from_bytes(attributes.get(FRA_PRIORITY, b""), sys.byteorder)
+        _, destination_bits, source_bits, _, _, _, _, action, _ = ROUTE.unpack_from(rule)
+        attributes = attributes_of(rule[ROUTE.size :])
+        priority = number_in(attributes, FRA_PRIORITY)
         if priority in priorities and action == TO_TABLE:
-            table = int.from_bytes(attributes.get(FRA_TABLE, b""), sys.byteorder)
+            table = number_in(attributes, FRA_TABLE)
             source = _network(attributes.get(FRA_SOURCE), source_bits)
             destination = _network(attributes.get(FRA_DESTINATION), destination_bits)
             found.add(SourceRule(priority, table, source, destination))
@@ -231,7 +256,7 @@ def add_rule(rule: SourceRule) -> None:
     Raises:
         PlatformError: the kernel refuses.
     """
-    flags = CREATE | 0x200  # NLM_F_EXCL, or there would be two
+    flags = CREATE | EXCLUSIVE  # or there would be two
     _tell(f"rule {rule.priority}", NEW_RULE, flags, _rule(rule), (errno.EEXIST,))
 
 
@@ -250,34 +275,30 @@ def delete_rule(rule: SourceRule) -> None:
 def _default(table: int, device: int, gateway: Gateway) -> bytes:
     body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, STATIC, 0, UNICAST, 0)
     if gateway.address is not None:
-        body += _attribute(RTA_GATEWAY, gateway.address)
-    return body + _number(RTA_DEVICE, device) + _number(RTA_TABLE, table)
+        body += attribute(RTA_GATEWAY, gateway.address)
+    return body + number_attribute(RTA_DEVICE, device) + number_attribute(RTA_TABLE, table)
 
 
 def _unreachable(table: int) -> bytes:
     body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, STATIC, 0, UNREACHABLE, 0)
-    return body + _number(RTA_METRIC, WORST_METRIC) + _number(RTA_TABLE, table)
+    return body + number_attribute(RTA_METRIC, WORST_METRIC) + number_attribute(RTA_TABLE, table)
 
 
 def _rule(rule: SourceRule) -> bytes:
     bits = [one.prefixlen if one else 0 for one in (rule.destination, rule.source)]
-    body = RULE.pack(socket.AF_INET6, *bits, 0, 0, 0, 0, TO_TABLE, 0)
+    body = ROUTE.pack(socket.AF_INET6, *bits, 0, 0, 0, 0, TO_TABLE, 0)
     for kind, one in ((FRA_DESTINATION, rule.destination), (FRA_SOURCE, rule.source)):
         if one is not None:
-            body += _attribute(kind, one.network_address.packed)
-    return body + _number(FRA_PRIORITY, rule.priority) + _number(FRA_TABLE, rule.table)
+            body += attribute(kind, one.network_address.packed)
+    return (
+        body
+        + number_attribute(FRA_PRIORITY, rule.priority)
+        + number_attribute(FRA_TABLE, rule.table)
+    )
 
 
 def _network(octets: bytes | None, bits: int) -> IPv6Network | None:
     return None if octets is None else IPv6Network((octets, bits))
-
-
-def _attribute(kind: int, octets: bytes) -> bytes:
-    return ATTRIBUTE.pack(ATTRIBUTE.size + len(octets), kind) + octets
-
-
-def _number(kind: int, number: int) -> bytes:
-    return _attribute(kind, number.to_bytes(4, sys.byteorder))
 
 
 def _ask(
@@ -286,36 +307,26 @@ def _ask(
     """The answers to a question, without their heads; none where there is no such thing."""
     found: list[bytes] = []
     with _kernel(what) as kernel:
-        kernel.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-        _send(kernel, kind, flags, body)
-        while True:
-            octets = kernel.recv(ANSWER_OCTETS)
-            at = 0
-            while at + HEADER.size <= len(octets):
-                length, got, *_ = HEADER.unpack_from(octets, at)
-                part = octets[at + HEADER.size : at + length]
-                if got == DONE:
-                    return found
-                if got == ERROR:
-                    _refuse(what, -struct.unpack_from("=i", part)[0], absent)
-                    return found
-                if got == answer:
-                    found.append(part)
-                    if not flags & DUMP:
-                        return found
-                at += max((length + 3) & ~3, HEADER.size)
+        check_requests(kernel)
+        kernel.sendto(request(kind, flags, body), (0, 0))
+        for got, data, start, end in replies(kernel):
+            if got == DONE:
+                break
+            if got == ERROR:
+                _refuse(what, error_at(data, start), absent)
+                break
+            if got == answer:
+                found.append(data[start:end])
+                if not flags & DUMP:
+                    break
+    return found
 
 
 def _tell(what: str, kind: int, flags: int, body: bytes, harmless: Collection[int] = ()) -> None:
     """Has the kernel do something; errors that say it is done are none."""
     with _kernel(what) as kernel:
-        _send(kernel, kind, flags | ACKNOWLEDGE, body)
-        octets = kernel.recv(ANSWER_OCTETS)
-        _refuse(what, -struct.unpack_from("=i", octets, HEADER.size)[0], harmless)
-
-
-def _send(kernel: socket.socket, kind: int, flags: int, body: bytes) -> None:
-    kernel.sendto(HEADER.pack(HEADER.size + len(body), kind, REQUEST | flags, 1, 0) + body, (0, 0))
+        kernel.sendto(request(kind, flags | ACKNOWLEDGE, body), (0, 0))
+        _refuse(what, error_at(kernel.recv(ANSWER_OCTETS)), harmless)
 
 
 @contextlib.contextmanager

@@ -7,34 +7,52 @@ takes up a hundred thousand contexts has as many routes to see to.
 
 import socket
 import struct
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from noid.host.messages import (
+    ACKNOWLEDGE,
+    ANSWER_OCTETS,
+    ATTRIBUTE,
+    BITS_AT,
+    CREATE,
+    DELETE_ROUTE,
+    DUMP,
+    ERROR,
+    GET_ROUTE,
+    HEADER,
+    HOST_BITS,
+    NEW_ROUTE,
+    REPLACE,
+    ROUTE,
+    RTA_CACHE,
+    RTA_DESTINATION,
+    RTA_DEVICE,
+    RTA_GATEWAY,
+    RTA_METRIC,
+    RTA_SOURCE,
+    RTA_TABLE,
+    STATIC,
+    UNICAST,
+    UNIVERSE,
+    attributes_of,
+    check_requests,
+    error_at,
+    number_attribute,
+    number_in,
+    replies,
+    request,
+)
 from noid.locators import LOCATOR_OCTETS, Locator
 
-NEW_ROUTE: Final = 24
-DELETE_ROUTE: Final = 25
-GET_ROUTE: Final = 26
-REQUEST, ACKNOWLEDGE, REPLACE, CREATE, DUMP = 0x1, 0x4, 0x100, 0x400, 0x300
-ERROR: Final = 2
-HEADER: Final = struct.Struct("=IHHII")
-ROUTE: Final = struct.Struct("=BBBBBBBBI")
 ADDRESS: Final = struct.Struct("=HH16s")
-ATTRIBUTE: Final = struct.Struct("=HH")
 NUMBER: Final = struct.Struct("=HHI")
-RTA_DESTINATION, RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE = 1, 4, 5, 6, 7
-RTA_CACHE, RTA_TABLE = 12, 15
 OF_A_ROUTE: Final = {RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE, RTA_TABLE}
-STATIC, UNIVERSE, UNICAST = 4, 0, 1
-HOST_BITS: Final = 128
 EVERY_TABLE: Final = 0
 AT_ONCE: Final = 100
 """Routes in one call; were all of them refused, the answers would still fit the socket's buffer."""
-ANSWER_OCTETS: Final = 1 << 16
 LIKE_MAX: Final = 1024
 """Combinations of attributes that one listing remembers."""
-SOL_NETLINK, NETLINK_GET_STRICT_CHK = 270, 12
 
 
 class PeerRoute(NamedTuple):
@@ -135,25 +153,19 @@ def listed(table: int, count: int = 1) -> set[PeerRoute]:
     found: set[PeerRoute] = set()
     reader = _Reader()
     asked = table if count == 1 else EVERY_TABLE
-    request = HEADER.pack(HEADER.size + ROUTE.size + NUMBER.size, GET_ROUTE, REQUEST | DUMP, 1, 0)
-    route = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
+    body = ROUTE.pack(socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0) + number_attribute(RTA_TABLE, asked)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.bind((0, 0))
-        # Or it would ignore which table we ask for, and tell all of them.
-        kernel.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-        kernel.sendto(request + route + NUMBER.pack(NUMBER.size, RTA_TABLE, asked), (0, 0))
-        while True:
-            answer = kernel.recv(ANSWER_OCTETS)
-            at = 0
-            while at < len(answer):
-                octets, kind, *_ = HEADER.unpack_from(answer, at)
-                if kind != NEW_ROUTE:
-                    return found
-                if answer[at + HEADER.size + 1] == HOST_BITS:
-                    one = reader.read(answer[at + HEADER.size + ROUTE.size : at + octets])
-                    if table <= one.table < table + count:
-                        found.add(one)
-                at += octets
+        check_requests(kernel)
+        kernel.sendto(request(GET_ROUTE, DUMP, body), (0, 0))
+        for kind, data, start, end in replies(kernel):
+            if kind != NEW_ROUTE:
+                break
+            if data[start + BITS_AT] == HOST_BITS:
+                one = reader.read(data[start + ROUTE.size : end])
+                if table <= one.table < table + count:
+                    found.add(one)
+    return found
 
 
 def difference(table: int, wanted: Iterable[PeerRoute]) -> Difference:
@@ -215,31 +227,17 @@ def _places(octets: bytes) -> tuple[int, int]:
     return destination, end
 
 
-def attributes_of(octets: bytes) -> dict[int, bytes]:
-    """The attributes of a message, by their kind."""
-    found = {}
-    at = 0
-    while at + ATTRIBUTE.size <= len(octets):
-        length, kind = ATTRIBUTE.unpack_from(octets, at)
-        found[kind] = octets[at + ATTRIBUTE.size : at + length]
-        at += max((length + 3) & ~3, ATTRIBUTE.size)
-    return found
-
-
 def _read(octets: bytes) -> PeerRoute:
     attributes = attributes_of(octets)
 
     def address(kind: int) -> Locator | None:
         return Locator(attributes[kind]) if kind in attributes else None
 
-    def number(kind: int) -> int:
-        return int.from_bytes(attributes.get(kind, b""), sys.byteorder)
-
     return PeerRoute(
         aid=Locator(attributes[RTA_DESTINATION]),
-        table=number(RTA_TABLE),
-        device=number(RTA_DEVICE),
-        metric=number(RTA_METRIC),
+        table=number_in(attributes, RTA_TABLE),
+        device=number_in(attributes, RTA_DEVICE),
+        metric=number_in(attributes, RTA_METRIC),
         gateway=address(RTA_GATEWAY),
         source=address(RTA_SOURCE),
     )
@@ -253,14 +251,7 @@ def _tell(kind: int, flags: int, routes: Sequence[PeerRoute]) -> int:
         for first in range(0, len(routes), AT_ONCE):
             some = [_body(route) for route in routes[first : first + AT_ONCE]]
             messages = (
-                HEADER.pack(
-                    HEADER.size + len(body),
-                    kind,
-                    REQUEST | flags | ACKNOWLEDGE * (number == len(some)),
-                    number,
-                    0,
-                )
-                + body
+                request(kind, flags | ACKNOWLEDGE * (number == len(some)), body, number)
                 for number, body in enumerate(some, start=1)
             )
             kernel.sendto(b"".join(messages), (0, 0))
@@ -290,4 +281,4 @@ def _errors(kernel: socket.socket, last: int) -> Iterator[int]:
         answer = kernel.recv(ANSWER_OCTETS)
         _, kind, _, number, _ = HEADER.unpack_from(answer)
         assert kind == ERROR, "to what does something, the kernel answers by no other message"
-        yield -struct.unpack_from("=i", answer, HEADER.size)[0]
+        yield error_at(answer)

@@ -12,21 +12,26 @@ import struct
 from collections.abc import Collection, Iterator
 from typing import Final
 
+from noid.host.messages import (
+    ACKNOWLEDGE,
+    ANSWER_OCTETS,
+    DUMP,
+    HEADER,
+    error_at,
+    replies,
+    request,
+)
 from noid.locators import LOCATOR_OCTETS, Locator
 
 NETLINK_SOCK_DIAG: Final = 4
 SOCK_DIAG_BY_FAMILY: Final = 20
 SOCK_DESTROY: Final = 21
-REQUEST, ACKNOWLEDGE, DUMP = 0x1, 0x4, 0x300
-DONE: Final = 3
-HEADER: Final = struct.Struct("=IHHII")
 QUERY: Final = struct.Struct("=BBBBI")
 """The head of struct inet_diag_req_v2: family, protocol, extensions, padding, states."""
 IDENTITY_AT, IDENTITY_OCTETS = 4, 48
 SOURCE_AT: Final = 4
 """Where struct inet_diag_msg has the identity of a socket, and that has the source address."""
 EVERY_STATE: Final = 0xFFFFFFFF
-ANSWER_OCTETS: Final = 1 << 16
 PORTS: Final = struct.Struct("!HH")
 ANY_COOKIE: Final = struct.Struct("=III")
 """Behind the addresses in an identity: the device, and a cookie for one socket alone."""
@@ -104,9 +109,8 @@ class SocketOwners:
         )
         identity = ports + addresses + ANY_COOKIE.pack(self._loopback, NO_COOKIE, NO_COOKIE)
         body = QUERY.pack(self.family, protocol, 0, 0, EVERY_STATE) + identity
-        header = HEADER.pack(HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, REQUEST, 1, 0)
         try:
-            self._kernel.send(header + body)
+            self._kernel.send(request(SOCK_DIAG_BY_FAMILY, 0, body))
             answer = self._kernel.recv(ANSWER_OCTETS)
         except OSError:
             return None
@@ -119,25 +123,19 @@ class SocketOwners:
 def _listed(kernel: socket.socket, protocol: int) -> Iterator[bytes]:
     """The identities of all sockets of a protocol over IPv6."""
     _ask(kernel, SOCK_DIAG_BY_FAMILY, DUMP, protocol, bytes(IDENTITY_OCTETS))
-    while True:
-        answer = kernel.recv(ANSWER_OCTETS)
-        at = 0
-        while at < len(answer):
-            octets, kind, *_ = HEADER.unpack_from(answer, at)
-            if kind != SOCK_DIAG_BY_FAMILY:
-                return
-            first = at + HEADER.size + IDENTITY_AT
-            yield answer[first : first + IDENTITY_OCTETS]
-            at += octets + 3 & ~3
+    for kind, data, start, _ in replies(kernel):
+        if kind != SOCK_DIAG_BY_FAMILY:
+            return
+        first = start + IDENTITY_AT
+        yield data[first : first + IDENTITY_OCTETS]
 
 
 def _destroy(kernel: socket.socket, protocol: int, identity: bytes) -> bool:
     _ask(kernel, SOCK_DESTROY, ACKNOWLEDGE, protocol, identity)
     answer = kernel.recv(ANSWER_OCTETS)
-    number: int = -struct.unpack_from("=i", answer, HEADER.size)[0]
-    return number in (0, errno.ENOENT)
+    return error_at(answer) in (0, errno.ENOENT)
 
 
 def _ask(kernel: socket.socket, kind: int, flags: int, protocol: int, identity: bytes) -> None:
     body = QUERY.pack(socket.AF_INET6, protocol, 0, 0, EVERY_STATE) + identity
-    kernel.sendto(HEADER.pack(HEADER.size + len(body), kind, REQUEST | flags, 1, 0) + body, (0, 0))
+    kernel.sendto(request(kind, flags, body), (0, 0))
