@@ -9,6 +9,7 @@ import pytest
 from noid.errors import PlatformError
 from noid.host import gateways
 from noid.host.gateways import Gateway, SourceRule
+from noid.host.messages import MAIN_TABLE
 from noid.lab.waiting import wait_for
 from noid.locators import parse_locator
 from tests.dns.conftest import in_network_namespace, ip
@@ -92,7 +93,7 @@ def test_default_routes_of_a_table_come_and_go() -> None:
 def test_rules_come_and_go_once() -> None:
     def run() -> None:
         wanted = {
-            SourceRule(50, gateways.MAIN, destination=IPv6Network("fc00::/7")),
+            SourceRule(50, MAIN_TABLE, destination=IPv6Network("fc00::/7")),
             SourceRule(51, TABLE, source=IPv6Network("2001:db8:1::/48")),
         }
         for _ in range(2):

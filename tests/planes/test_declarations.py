@@ -15,7 +15,7 @@ from noid.counters import KERNEL_COUNTERS, BorderCounter
 from noid.planes import bpf, uplink
 from noid.planes.bpf import border_tables, layout
 from noid.shares import policy
-from noid.wire import control, icmpv6, ipv6, options, slots
+from noid.wire import control, icmpv6, ipv6, options, peek, slots
 
 PROGRAMS = Path(bpf.__path__[0]) / "programs"
 ENUMERATOR = re.compile(r"^\s*([A-Z]\w+)\s*(?:=\s*(.+))?$")
@@ -51,7 +51,7 @@ SAME: dict[str, int] = {
     "CONTROLS_PER_SECOND": policy.CONTROL.limit,
     "NAMED_PER_SECOND": policy.NAMED.each,
     "NAMING_AT": control.SENDER_AT,
-    "NAMING_OCTETS": control.NAMING.size - control.SENDER_AT,
+    "NAMING_OCTETS": peek.NAMING.size - control.SENDER_AT,
     "CONTEXT_OPTION": options.OptionType.CONTEXT | options.CRITICAL,
     "CONTEXT_OCTETS": options.CONTEXT.octets,
     "SECOND": constants.SECOND,

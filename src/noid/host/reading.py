@@ -172,7 +172,7 @@ def own_end(address: Any) -> Locator:
 def features_of(ethtool: Ethtool, name: str) -> frozenset[str]:
     """What a device does for the stack; nothing where it does not say."""
     try:
-        answer = ethtool.getfeatures_of(name)
+        answer = ethtool.get_features(name)
     except (NetlinkError, OSError):
         return frozenset()
     return frozenset(name for name, feature in answer.features.items() if feature.enable)

@@ -14,6 +14,7 @@ from noid.constants import BORDER_PROVIDERS_MAX
 from noid.errors import ShimError, Unsupported
 from noid.host import gateways, nftables
 from noid.host.gateways import Gateway, SourceRule
+from noid.host.messages import MAIN_TABLE
 
 NFT_TABLE: Final = "noid_border"
 NFT_PRIORITY: Final = -350
@@ -29,7 +30,7 @@ def wanted_rules(config: BorderConfig) -> set[SourceRule]:
     section = config.border
     site = [IPv6Network(text) for one in section.providers for text in one.prefixes]
     rules = {
-        SourceRule(section.rule_priority, gateways.MAIN, destination=one)
+        SourceRule(section.rule_priority, MAIN_TABLE, destination=one)
         for one in (*site, *config.inside())
     }
     for number, one in enumerate(section.providers):
