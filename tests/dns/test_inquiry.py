@@ -162,7 +162,7 @@ def test_the_lookup_reads_as_steps_and_a_verdict(
     assert lines[0] == "AAAA  b.peers.test"
     assert lines[-1] == "speaks M6, 2 of 2 locators verified"
     assert main(["lookup", "old.peers.test", "--resolver", address, "--port", str(port)]) == 1
-    assert capsys.readouterr().out.endswith("no locator is verified: the AID alone\n")
+    assert capsys.readouterr().out.endswith("no locator is verified: only the AID is used\n")
     assert main(["lookup", "gone.peers.test", "--resolver", address, "--port", str(port)]) == 1
     assert capsys.readouterr().out.endswith("no address\n")
     assert main(["lookup", "192.0.2.1", "--resolver", address, "--port", str(port)]) == 1

@@ -44,7 +44,7 @@ def examined(
     forward: list[ZoneRecord],
     reverse: list[ZoneRecord],
 ) -> dict[str, str]:
-    """What is wrong, and how it is mended."""
+    """The checks that found a problem, and the fix of each."""
 
     def look() -> int:
         subprocess.run(["ip", "-6", "-batch", "-"], input=links, text=True, check=True)
@@ -68,7 +68,7 @@ def examined(
 
 
 @pytest.mark.lab
-def test_where_all_is_well_only_the_daemon_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_healthy_host_only_lacks_the_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     forward = forward_records("a.example.test", OWN, 65286)
     reverse = reverse_records("a.example.test", OWN)
     wrong = examined(capsys, LINKS + SECOND_PROVIDER, forward, reverse)
@@ -76,8 +76,8 @@ def test_where_all_is_well_only_the_daemon_is_missing(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.lab
-def test_what_is_wrong_comes_with_what_mends_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """The second provider is forgotten everywhere, and the name says nothing of M6."""
+def test_each_problem_is_reported_with_a_fix(capsys: pytest.CaptureFixture[str]) -> None:
+    """Route and records of the second provider are missing, and so is the M6 record."""
     forward = [*forward_records("a.example.test", OWN[:1], 65286)[:1]]
     forward += forward_records("a.example.test", locators("2001:db8:9::9"), 65286)[:1]
     wrong = examined(capsys, LINKS, forward, reverse_records("a.example.test", OWN[:1]))
@@ -92,14 +92,14 @@ def test_what_is_wrong_comes_with_what_mends_it(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.lab
-def test_a_host_without_a_name_or_an_address_is_told_so(
+def test_a_missing_name_and_missing_addresses_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--resolv-conf", str(tmp_path / "none")]
     assert in_network_namespace(lambda: main(["doctor", *options])) == 1
     said = capsys.readouterr().out
     assert "wrong   addresses: none" in said
-    assert 'mend: [host] name = "a.example"' in said
+    assert 'fix: [host] name = "a.example"' in said
 
 
 def test_an_uplink_that_is_down_is_reported() -> None:
@@ -107,4 +107,4 @@ def test_an_uplink_that_is_down_is_reported() -> None:
     running, down = of_daemon(status)
     assert (running.health, down.health) == (Health.OK, Health.WRONG)
     assert down.text == "up1 is down: connections use the others"
-    assert down.mend.startswith("noid paths")
+    assert down.fix.startswith("noid paths")

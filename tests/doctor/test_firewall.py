@@ -317,7 +317,7 @@ def test_the_plane_that_the_host_would_get_is_tried(
 
     plane = "bpf" if kind == "auto" else kind
     text = (
-        f"packets of M6 pass this host's own rules on up1 up2, in both directions (plane {plane})"
+        f"M6 packets pass the rules of this host on up1 up2, in both directions (plane {plane})"
     )
     assert in_network_namespace(scenario) == Seen([], [], [], [], [text])
 
@@ -466,7 +466,7 @@ def test_what_the_host_sends_to_nobody_is_not_held_against_its_rules(
     seen = in_network_namespace(scenario)
     assert seen.wrong == []
     assert seen.unknown == [
-        "restored packets are not tried: this host's rules let no TCP, UDP to port 443 out"
+        "restored packets are not tested: the rules of this host drop outbound TCP, UDP to port 443"
     ]
 
 

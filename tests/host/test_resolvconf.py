@@ -181,7 +181,7 @@ def test_a_file_that_names_noid_by_itself_is_told_apart(
 ) -> None:
     path.write_text("nameserver ::1\nnameserver 192.0.2.53\n")
     assert main(["resolver", "status", "--resolv-conf", str(path)]) == 0
-    assert "not because of noid resolver on" in capsys.readouterr().out
+    assert "not written by noid resolver on" in capsys.readouterr().out
     path.write_text("nameserver 192.0.2.53\nnameserver ::1\n")
     assert main(["resolver", "status", "--resolv-conf", str(path)]) == 1
 

@@ -35,7 +35,7 @@ def test_a_context_is_found_by_name_address_and_label(wanted: str) -> None:
 
 
 def test_no_context_and_several_are_refused_with_a_remedy() -> None:
-    with pytest.raises(UsageError, match="noid contexts lists what there is"):
+    with pytest.raises(UsageError, match="noid contexts lists all contexts"):
         find_context([CONTEXT], "c.example")
     with pytest.raises(UsageError, match="by its flow label: 0x12345, 0x7"):
         find_context([CONTEXT, OTHER], "b.example")

@@ -78,7 +78,7 @@ def test_an_uplink_below_vlans_gets_no_program_for_xdp() -> None:
 @as_root
 def test_the_hook_is_the_one_that_is_wanted(tmp_path: Path) -> None:
     plane, one = found(PlaneSection(hook="clsact"), tmp_path, uplink(*WHOLE))
-    assert plane.text == "in the kernel, by clsact: it takes the programs as they are"
+    assert plane.text == "in the kernel, by clsact: the kernel accepts the programs"
     assert one.text.startswith("clsact, ")
 
 

@@ -151,7 +151,7 @@ def test_a_record_of_the_operator_stays_and_a_wrong_key_is_refused(tmp_path: Pat
         assert asked(host, "a.example", "AAAA") == [address("eth0")]
 
         other = host.setup("--name", "a.test", *words[2:], str(place / "key")).stdout
-        assert "::1 has no zone for a record; add it where its zone is: a.test." in other
+        assert "::1 does not have the zone of a record; add it to its zone: a.test." in other
 
 
 @pytest.mark.parametrize("text", ["", "key x { };", "# none"])

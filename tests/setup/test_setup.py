@@ -98,7 +98,7 @@ def test_routes_and_a_host_table_of_the_operator_are_kept(host: Host) -> None:
     host.ip("-6 rule add from 2001:db8:2:a::/64 lookup 7000")
     done = json.loads(host.setup("--json").stdout)
     assert not any("eth1" in one for one in done["steps"])
-    assert f"{host.config} has keys in [host] already and is kept" in done["notes"]
+    assert f"{host.config} already has keys in [host] and is not changed" in done["notes"]
     assert done["records"][0].startswith("own.example.")
     host.setup("--undo")
     assert "lookup 7000" in host.run("ip", "-6", "rule").stdout
@@ -112,7 +112,7 @@ def test_undo_refuses_a_file_that_was_changed_since_and_does_nothing(host: Host)
     assert refused.returncode != 0
     assert "was changed since noid setup wrote it; keep a copy elsewhere" in refused.stderr
     assert host.leaves_by(address("eth1")) == "eth1"
-    assert "was changed since and is kept" in host.setup(*NAMED).stdout
+    assert "has been changed since noid setup wrote it, and is kept" in host.setup(*NAMED).stdout
     assert host.config.read_text().endswith("# mine\n")
     host.config.unlink()
     host.setup("--undo")
@@ -153,7 +153,7 @@ def test_a_damaged_journal_is_refused(host: Host) -> None:
     host.setup(*NAMED)
     (host.journal / "journal.json").write_text("{")
     refused = host.setup("--undo", good=False)
-    assert "delete it to forget what was done" in refused.stderr
+    assert "delete it and undo the steps by hand" in refused.stderr
 
 
 def test_what_a_failed_set_up_has_done_can_be_taken_back(host: Host, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_what_a_failed_set_up_has_done_can_be_taken_back(host: Host, tmp_path: P
     places = ("--config", str(host.config), "--journal", str(host.journal))
     refused = host.run("env", path, *NOID, "setup", *places, *NAMED, good=False)
     assert refused.returncode != 0
-    assert "RTNETLINK: no; noid setup --undo takes back what was done" in refused.stderr
+    assert "RTNETLINK: no; noid setup --undo undoes the steps that were done" in refused.stderr
     assert host.config.exists()
 
     host.setup("--undo")
@@ -194,5 +194,5 @@ def test_two_set_ups_do_not_run_at_once(host: Host) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     refused = host.setup(*NAMED, good=False)
     os.close(descriptor)
-    assert "another noid setup runs" in refused.stderr
+    assert "another noid setup is running" in refused.stderr
     assert not host.config.exists()

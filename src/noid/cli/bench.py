@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid bench``: the figures that docs/performance.md quotes, measured on this machine."""
+"""``noid bench``: measures the figures of docs/performance.md on this machine."""
 
 import argparse
 import contextlib
@@ -52,14 +52,14 @@ BENCHES: Final[tuple[Bench, ...]] = (
 )
 EXPLANATION_COLUMNS: Final = 78
 TABLE_COLUMNS: Final = 140
-"""Of a table of figures, at most: a narrow terminal wraps its lines, and cuts nothing off."""
+"""Maximum width of a table of figures; a narrower terminal wraps its lines."""
 TURNS: Final = 5
 ESTIMATE_PERIOD_S: Final = 600.0
-"""The time that is left is estimated from the progress of this long: a turn may take a minute."""
+"""The remaining time is estimated from the progress in this period: a turn may take a minute."""
 WORDS: Final = ("figure", "fault", "traffic", "data", "plane")
 """Columns that hold no numbers."""
 NOT_PASSED: Final = ("handler", "bench", "leaf", "json", "against", "turns", "runs")
-"""What of the command line is not an option of a turn."""
+"""Arguments of the command line that are not options of a single turn."""
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -69,7 +69,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help=SUMMARIES["bench"],
         description=(
             "Measures the figures of docs/performance.md on this machine. A rate is measured\n"
-            "several times. Let the machine do nothing else. Compare machines and commits by\n"
+            "several times. Run nothing else on the machine. Compare machines and commits by\n"
             "ratios: to plain IPv6, per yardstick of the machine, or with --against COMMIT."
         ),
         epilog="example:\n  noid bench setup --json",
@@ -92,19 +92,19 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         leaf.add_argument(
             "--against",
             metavar="COMMIT",
-            help="measures an earlier commit too, by turns, and prints the ratio now to then",
+            help="measure an earlier commit too, alternating, and print the ratio now to then",
         )
         leaf.add_argument(
             "--turns",
             type=positive,
             metavar="COUNT",
-            help=f"of each commit; default: --runs where there is one, else {TURNS}",
+            help=f"runs of each commit; default: --runs if there is one, else {TURNS}",
         )
         leaf.set_defaults(handler=run_bench, bench=one, leaf=leaf)
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
-    """Measures, and prints what came of it."""
+    """Runs the bench, and prints its figures."""
     bench: Bench = arguments.bench
     with interruptible(), _progress(bench.name) as watch:
         yardstick = Yardstick.measure()
@@ -129,7 +129,7 @@ def _measure(arguments: argparse.Namespace, watch: Watch) -> Report:
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:
-    """The bench's own options that differ from their defaults, as words; but for ``--runs``."""
+    """The options of the bench that differ from their defaults, except ``--runs``, as words."""
     words = []
     for name, value in vars(arguments).items():
         if name in NOT_PASSED or value == arguments.leaf.get_default(name):
@@ -141,7 +141,7 @@ def _options(arguments: argparse.Namespace) -> list[str]:
 
 
 def _compared(report: Report, yardstick: Yardstick) -> dict[str, dict[str, float]]:
-    """The yardstick and the figures divided by it, for programs."""
+    """The yardstick and the figures divided by it, for JSON."""
     return {"yardstick": yardstick.as_json(), "per_yardstick": yardstick.ratios(report.figures)}
 
 
@@ -159,7 +159,7 @@ def _print(report: Report, yardstick: Yardstick) -> None:
 
 
 def _series_rows(report: Report, yardstick: Yardstick) -> list[dict[str, str]]:
-    """A row for each series; its median per yardstick is first, where it has one."""
+    """A row for each series; its median per yardstick comes first, if it has one."""
     ratios = yardstick.ratios(report.figures)
     rows = []
     for name, series in report.series.items():
@@ -170,7 +170,7 @@ def _series_rows(report: Report, yardstick: Yardstick) -> list[dict[str, str]]:
 
 
 def _table(rows: list[dict[str, str]]) -> Table:
-    """Rows with equal columns, without those columns that are empty in every row."""
+    """Rows with equal columns, without the columns that are empty in every row."""
     table = Table(box=None, pad_edge=False)
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     for name in names:
@@ -181,7 +181,7 @@ def _table(rows: list[dict[str, str]]) -> Table:
 
 
 def _number_text(number: float) -> str:
-    """Whole where it is large enough for that; yes and no for what is no number."""
+    """A number, without decimals if it is large; yes or no for a boolean."""
     if isinstance(number, bool):
         return "yes" if number else "no"
     return f"{number:,.0f}" if number == int(number) or number >= 1000 else f"{number:,.3g}"
@@ -189,7 +189,7 @@ def _number_text(number: float) -> str:
 
 @contextlib.contextmanager
 def _progress(title: str) -> Iterator[Watch]:
-    """Shows on standard error how far it is, if that is a terminal."""
+    """Shows the progress on standard error, if that is a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

@@ -26,7 +26,7 @@ from noid.roles import logs
 from noid.text import json_line
 
 PRIVATE: Final = 0o077
-"""What the daemon writes is its user's alone."""
+"""The umask: only the user of the daemon can access what it writes."""
 RUN_EXAMPLE: Final = """\
 example:
   noid border run --config /etc/noid-border.toml
@@ -51,9 +51,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "border",
         help=SUMMARIES["border"],
         description=(
-            'Runs the border of a site with several providers: packets that say "rewrite ok"\n'
-            "leave by an uplink that works, with a source of its provider's prefix. The hosts of\n"
-            "the site have one address of each prefix, with the same interface identifier."
+            'Runs the border of a site with several providers: packets marked "rewrite ok" leave\n'
+            "through an uplink that works, with a source of the prefix of its provider. The hosts\n"
+            "of the site have one address of each prefix, with the same interface identifier."
         ),
         epilog="Start with: noid border run --config FILE",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -70,7 +70,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     use = _leaf(
         leaves,
         "use",
-        "let rewritable packets leave through one provider while it works",
+        "send rewritable packets through one provider while it works",
         f"example:\n  noid border use two\n  noid border use {AUTOMATIC}",
     )
     use.add_argument("provider", metavar="PROVIDER", help=f"its name, or {AUTOMATIC}")
@@ -79,7 +79,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     reload = _leaf(
         leaves,
         "reload",
-        "apply changes of the configuration file, such as other prefixes, as SIGHUP does",
+        "apply changes of the configuration file, such as new prefixes, as SIGHUP does",
         "example:\n  noid border reload",
     )
     _add_socket(reload)
@@ -87,7 +87,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     down = _leaf(
         leaves,
         "down",
-        "remove programs, routes and rules, which go on without the daemon",
+        "remove programs, routes and rules, which stay when the daemon has stopped",
         "example:\n  noid border down --config /etc/noid-border.toml",
     )
     down.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
@@ -103,7 +103,7 @@ def run_border(arguments: argparse.Namespace) -> int:
     limit = logs.begin(logging.INFO)
 
     async def run() -> None:
-        # Here, because it brings in what only a daemon needs.
+        # Imported here: only a daemon needs it.
         from noid.roles.border import Border
 
         reporting = asyncio.create_task(logs.report_suppressed(limit))
@@ -120,7 +120,7 @@ def run_border(arguments: argparse.Namespace) -> int:
 
 
 def show_status(arguments: argparse.Namespace) -> int:
-    """Prints what the daemon says of itself."""
+    """Prints the status of the daemon."""
     answer = _ask(arguments.socket, "status")
     if arguments.json:
         say(json_line(answer))
@@ -137,11 +137,11 @@ def show_status(arguments: argparse.Namespace) -> int:
 
 
 def use_provider(arguments: argparse.Namespace) -> int:
-    """Chooses a provider by hand, or ends that."""
+    """Selects a provider by hand, or returns to automatic selection."""
     names = [row["provider"] for row in _ask(arguments.socket, "status")["providers"]]
     wanted = arguments.provider
     if wanted not in (AUTOMATIC, *names):
-        raise UsageError(f"there is no provider {wanted}; there are {', '.join(names)}")
+        raise UsageError(f"there is no provider {wanted}; the providers are {', '.join(names)}")
     answer = _ask(arguments.socket, f"use {wanted}")
     if arguments.json:
         say(json_line(answer))
@@ -152,7 +152,7 @@ def use_provider(arguments: argparse.Namespace) -> int:
 
 
 def reload_border(arguments: argparse.Namespace) -> int:
-    """Has the daemon read its configuration again; 1 if it refuses that."""
+    """Makes the daemon read its configuration again; 1 if it rejects the file."""
     answer = _ask(arguments.socket, "reload")
     if arguments.json:
         say(json_line(answer))
@@ -162,7 +162,7 @@ def reload_border(arguments: argparse.Namespace) -> int:
 
 
 def take_down(arguments: argparse.Namespace) -> int:
-    """Removes what a daemon left in the kernel, while none runs."""
+    """Removes the objects that a stopped daemon has left in the kernel."""
     from noid.host.netlink import HostNetwork
     from noid.planes.bpf.border import take_down as leave_kernel
     from noid.roles import border_host

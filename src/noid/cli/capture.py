@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid capture``: what the uplinks carry of one context, as a file for Wireshark."""
+"""``noid capture``: the packets of one context on the uplinks, as a file for Wireshark."""
 
 import argparse
 import contextlib
@@ -22,15 +22,15 @@ from noid.errors import PlatformError, Unsupported, UsageError
 PROGRAM: Final = "dumpcap"
 SERVER_PATH: Final = "/usr/sbin:/sbin"
 ICMPV6_AT, SENDER_AT, RECEIVER_AT = 40, 56, 72
-"""Where type, sender's AID and receiver's AID of a control message begin in its packet."""
+"""Offsets of type, sender's AID and receiver's AID of a control message in its packet."""
 UC_CODE: Final = 7
 LABEL_MASK: Final = 0x000FFFFF
 EXAMPLES_MAX: Final = 3
 COUNT_MAX: Final = 99_999_999
 DESCRIPTION: Final = """\
-Captures on every uplink the packets of one context: data by its flow labels, plain packets between
-its AIDs, and control messages. Ends with Ctrl-C. The file is pcapng; contrib/wireshark/noid.lua
-shows what is in it. Needs dumpcap (Debian package tshark) and root."""
+Captures the packets of one context on every uplink: data with its flow labels, plain packets
+between its AIDs, and control messages. Ends with Ctrl-C. The file is pcapng;
+contrib/wireshark/noid.lua decodes it. Needs dumpcap (Debian package tshark) and root."""
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -54,14 +54,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--duration", type=Count(COUNT_MAX), metavar="SECONDS", help="default: until Ctrl-C"
     )
     parser.add_argument(
-        "--packets", type=Count(COUNT_MAX), metavar="COUNT", help="no more than these"
+        "--packets", type=Count(COUNT_MAX), metavar="COUNT", help="stop after this many packets"
     )
     add_socket(parser)
     parser.set_defaults(handler=capture)
 
 
 def capture(arguments: argparse.Namespace) -> int:
-    """Captures until it is interrupted, or time or packets are over."""
+    """Captures until it is interrupted, or the duration or packet count is reached."""
     program = shutil.which(PROGRAM, path=f"{os.environ.get('PATH', os.defpath)}:{SERVER_PATH}")
     if program is None:
         raise Unsupported(PROGRAM, "install the Debian package tshark")
@@ -83,7 +83,7 @@ def capture(arguments: argparse.Namespace) -> int:
 
 
 def _run(words: list[str]) -> int:
-    """Runs the program, which gets the same Ctrl-C and closes its file."""
+    """Runs the program; it also gets Ctrl-C, and then closes its file."""
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines: list[str] = []
@@ -92,7 +92,7 @@ def _run(words: list[str]) -> int:
                 lines += process.stderr.read().splitlines()
                 break
             except KeyboardInterrupt:
-                process.send_signal(signal.SIGINT)  # where the terminal has not done so
+                process.send_signal(signal.SIGINT)  # in case the terminal has not sent it
         status = process.wait()
     if status != 0:
         reason = next((line for line in lines if not line.startswith("Capturing on")), "it failed")
@@ -104,7 +104,7 @@ def find_context(contexts: list[dict[str, Any]], wanted: str) -> dict[str, Any]:
     """The context with a peer of that name or address, or with that flow label.
 
     Raises:
-        UsageError: none has it, or several do.
+        UsageError: no context matches, or several do.
     """
     name = wanted.rstrip(".").lower()
     with contextlib.suppress(ValueError):
@@ -113,7 +113,7 @@ def find_context(contexts: list[dict[str, Any]], wanted: str) -> dict[str, Any]:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UsageError(f"no context with {wanted}; noid contexts lists what there is")
+        raise UsageError(f"no context with {wanted}; noid contexts lists all contexts")
     labels = ", ".join(f"{one['local_label']:#x}" for one in found[:EXAMPLES_MAX])
     raise UsageError(f"{len(found)} contexts with {wanted}; name one by its flow label: {labels}")
 
@@ -130,7 +130,7 @@ def _names_of(context: dict[str, Any]) -> set[str]:
 
 
 def packet_filter(context: dict[str, Any]) -> str:
-    """The packets of a context, in the language of pcap-filter(7)."""
+    """A filter for the packets of a context, in the syntax of pcap-filter(7)."""
     local, peer = context["local_aid"], context["peer_aid"]
     labels = [one for one in (context["local_label"], context["peer_label"]) if one]
     parts = [f"(ip6[0:4] & {LABEL_MASK:#x} == {label})" for label in labels]

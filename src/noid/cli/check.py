@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid check``, ``noid reload``: the configuration, before and while a daemon runs by it."""
+"""``noid check`` validates the configuration file; ``noid reload`` applies it to the daemon."""
 
 import argparse
 import socket
@@ -26,8 +26,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "check",
         help=SUMMARIES["check"],
         description=(
-            "Validates the configuration file: for each problem the key, the reason and a remedy.\n"
-            "Exit status 0 if noid takes the file; a warning is no reason not to."
+            "Validates the configuration file. Prints the key, the reason and a remedy for each\n"
+            "problem. Exit status 0 if noid accepts the file, even with warnings; else 1."
         ),
         epilog=CHECK_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,7 +38,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         nargs="?",
         type=Path,
         default=NAMED_CONFIG,
-        help=f"default: $NOID_CONFIG, or {USUAL_CONFIG} where it is there",
+        help=f"default: $NOID_CONFIG, or {USUAL_CONFIG} if it exists",
     )
     check.add_argument("--json", action="store_true", help="JSON, for programs")
     check.set_defaults(handler=check_file)
@@ -46,9 +46,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "reload",
         help=SUMMARIES["reload"],
         description=(
-            "Lets the running daemon read its configuration file again, as SIGHUP does.\n"
-            "Prints which changes are applied and which need a restart. A file that is refused\n"
-            "changes nothing."
+            "Makes the running daemon read its configuration file again, as SIGHUP does.\n"
+            "Prints which changes are applied and which need a restart. A rejected file changes\n"
+            "nothing."
         ),
         epilog=RELOAD_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -73,7 +73,7 @@ def check_file(arguments: argparse.Namespace) -> int:
         if one.remedy:
             say(f"        remedy: {one.remedy}")
     if path is None:
-        say(f"{USUAL_CONFIG}: is not there; noid runs with defaults")
+        say(f"{USUAL_CONFIG}: does not exist; noid runs with defaults")
     elif not is_refused:
         say(f"{path}: ok")
     return int(is_refused)

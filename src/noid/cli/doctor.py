@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid doctor``: everything a host needs, checked, and how to correct what is wrong."""
+"""``noid doctor``: checks everything that a host needs, and prints a fix for each problem."""
 
 import argparse
 import asyncio
@@ -18,7 +18,7 @@ EXAMPLE = """\
 example:
   noid doctor
   noid doctor --fix"""
-AGAIN = "The firewall: run noid doctor again after a change, or let noid doctor --fix try it."
+AGAIN = "Firewall: run noid doctor again after a change, or run noid doctor --fix."
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,9 +27,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "doctor",
         help=SUMMARIES["doctor"],
         description=(
-            "Looks at addresses, routes, DNS, resolver, firewall and kernel, the DNS as a peer\n"
-            "would see it. Packets of M6 are sent through the host's own rules; none of them\n"
-            "leaves the host. Exit status 0 if nothing is wrong, else 1."
+            "Checks addresses, routes, DNS (as a peer sees it), resolver, firewall and kernel.\n"
+            "M6 packets are sent through the rules of this host; none of them leaves the host.\n"
+            "Exit status 0 if there is no problem, else 1."
         ),
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -53,7 +53,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def examine(arguments: argparse.Namespace) -> int:
-    """Prints a line for each thing looked at."""
+    """Prints a line for each check."""
     found = findings(arguments, resolv_conf=arguments.resolv_conf, fix=arguments.fix)
     if arguments.json:
         say(json_line([as_json(finding) for finding in found]))
@@ -68,7 +68,7 @@ def examine(arguments: argparse.Namespace) -> int:
 def findings(
     arguments: argparse.Namespace, *, resolv_conf: Path = RESOLV_CONF, fix: bool = False
 ) -> list[Finding]:
-    """What the doctor finds on this host."""
+    """The findings on this host."""
     config = configuration(arguments)
     name = canonical_name(arguments.name or config.host.name)
     if name:
@@ -84,10 +84,10 @@ def findings(
 
 
 def show(finding: Finding) -> None:
-    """Prints a line for a finding, and one for its remedy."""
+    """Prints a line for a finding, and one for its fix."""
     say(f"{finding.health.value:8}{finding.check}: {finding.text}")
-    if finding.mend and finding.health is not Health.OK:
-        say(f"        mend: {finding.mend}")
+    if finding.fix and finding.health is not Health.OK:
+        say(f"        fix: {finding.fix}")
 
 
 def _is_wrong_firewall(finding: Finding) -> bool:
@@ -95,10 +95,10 @@ def _is_wrong_firewall(finding: Finding) -> bool:
 
 
 def as_json(finding: Finding) -> dict[str, str]:
-    """A finding as ``--json`` has it."""
+    """The entry of a finding in ``--json``; programs know the fix under an older key."""
     return {
         "check": finding.check,
         "health": finding.health.value,
         "text": finding.text,
-        "mend": finding.mend,
+        "mend": finding.fix,
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid history`` and ``noid ping``: what has switched, and what every pair is worth now."""
+"""``noid history``: past changes and switches; ``noid ping``: measures every pair now."""
 
 import argparse
 import contextlib
@@ -53,7 +53,7 @@ def _command(
 
 
 def show_history(arguments: argparse.Namespace) -> int:
-    """Prints the last events, the newest last."""
+    """Prints the most recent events, the newest last."""
     answer = ask(arguments.socket, "history", {"count": arguments.count})
     if arguments.json:
         say(json_line(answer))
@@ -67,7 +67,7 @@ def show_history(arguments: argparse.Namespace) -> int:
 
 
 def history_cells(event: Mapping[str, Any], now_s: float) -> tuple[str, str, str]:
-    """An event as a line: when, what it is about, what happened."""
+    """The cells of an event: time, subject, change."""
     match event.get("event"):
         case "uplink_changed":
             about, what = f"uplink {event['uplink']}", f"{event['old']} -> {event['new']}"
@@ -107,7 +107,7 @@ Tallies = dict[tuple[str, str], Tally]
 
 
 def show_ping(arguments: argparse.Namespace) -> int:
-    """Asks so many times, or until Ctrl-C, and prints what each pair has answered."""
+    """Sends the requests, until Ctrl-C at most, and prints the results of each pair."""
     tallies: Tallies = {}
     with contextlib.suppress(KeyboardInterrupt):
         for number in range(arguments.count):

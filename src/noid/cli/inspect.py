@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid status``, ``noid contexts``, ``noid monitor``: what a running daemon says of itself."""
+"""``noid status``, ``noid contexts``, ``noid monitor``: the state of a running daemon."""
 
 import argparse
 import itertools
@@ -16,11 +16,11 @@ from noid.counters import COUNTERS
 from noid.text import json_line, printable
 
 ROWS_MEASURED = 200
-"""By so many rows, the heading among them, columns are made wide enough before any is printed."""
+"""The width of columns is taken from the first rows, the heading included, up to this number."""
 COUNTED = {
     ".".join((*kind.path, one.identifier)): one.description for kind in COUNTERS for one in kind
 }
-"""What each counter counts, by its key; those that are 0 are shown in JSON alone."""
+"""The description of each counter, by its key; counters that are 0 are shown in JSON only."""
 COLUMNS = ("AID(local)", "AID(peer)", "state", "Lp(local)", "Lp(peer)", "Lsv(peer)", "name")
 
 
@@ -58,7 +58,7 @@ def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def contexts(arguments: argparse.Namespace) -> int:
-    """Prints the contexts, one a line."""
+    """Prints the contexts, one per line."""
     found = ask_rows(arguments.socket, "contexts")
     if arguments.json:
         _print_json_list(found)
@@ -68,14 +68,14 @@ def contexts(arguments: argparse.Namespace) -> int:
 
 
 def _cells(context: dict[str, Any]) -> tuple[str, ...]:
-    """A context as a line of ``noid contexts`` has it."""
+    """The cells of a context in ``noid contexts``."""
     names = ("local_aid", "peer_aid", "state", "local_locator", "peer_locator")
     cells = (*(context[name] for name in names), str(len(context["lsv_peer"])))
     return tuple(map(printable, (*cells, context["peer_name"])))
 
 
 def monitor(arguments: argparse.Namespace) -> int:
-    """Prints events until the daemon stops or the reader has enough."""
+    """Prints events until the daemon stops or the reader closes the pipe."""
     for event in stream_events(arguments.socket):
         if arguments.json:
             say(json_line(event))
@@ -86,7 +86,7 @@ def monitor(arguments: argparse.Namespace) -> int:
 
 
 def print_columns(rows: Iterator[Sequence[str]]) -> None:
-    """Prints lines as they come, in columns as wide as the first of them take."""
+    """Prints lines as they arrive, in columns as wide as the first ROWS_MEASURED rows need."""
     first = list(itertools.islice(rows, ROWS_MEASURED))
     widths = [max(map(len, column)) for column in zip(*first, strict=True)]
     for row in itertools.chain(first, rows):
@@ -95,7 +95,7 @@ def print_columns(rows: Iterator[Sequence[str]]) -> None:
 
 
 def _print_json_list(values: Iterator[Any]) -> None:
-    """Prints one list as its values come."""
+    """Prints one list as its values arrive."""
     separator = "["
     for value in values:
         say(separator + json_line(value))

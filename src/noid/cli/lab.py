@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid lab``: a network of real hosts on this machine, and what happens to them."""
+"""``noid lab``: a network of hosts in network namespaces of this machine, and faults in it."""
 
 import argparse
 import contextlib
@@ -34,7 +34,7 @@ DEFAULT_NAME: Final = "lab"
 PLANES: Final = ("auto", "bpf", "tun", "none")
 DOWNLOADS: Final = {blackhole.NAME: blackhole.run, restart.NAME: restart.run}
 DOWNLOAD_TEXTS: Final = {
-    blackhole.NAME: "provider 1 dies in silence in the middle of a download",
+    blackhole.NAME: "provider 1 drops everything silently during a download",
     restart.NAME: "the same, after both daemons were killed and started again",
 }
 SCENARIO_TEXTS: Final = (
@@ -43,9 +43,9 @@ SCENARIO_TEXTS: Final = (
 """Each scenario in one line; those of ``DOWNLOADS`` have a download, of ``ROUTER_SCENARIOS`` a
 site with a border, the others a conversation."""
 CAPTURED: Final = (("isp1", "core"), ("isp1", "custa"), ("isp2", "core"), ("isp2", "custa"))
-"""Between them every packet between a and b passes, by whatever pair of addresses."""
+"""Every packet between a and b passes at least one of these interfaces."""
 CAPTURED_OCTETS: Final = 192
-"""Of each packet: every header, little of the download."""
+"""Octets captured of each packet: all headers, little of the download."""
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -55,8 +55,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help=SUMMARIES["lab"],
         description=(
             "Builds two multihomed hosts, a and b, their providers isp1 and isp2, a core and a\n"
-            "name server out of network namespaces, and lets things happen to them. Needs root;\n"
-            "nothing outside the namespaces is touched."
+            "name server from network namespaces, and applies faults to them. Needs root; changes\n"
+            "nothing outside the namespaces."
         ),
         epilog="Start with: noid lab demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -82,15 +82,15 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def down(arguments: argparse.Namespace) -> int:
-    """Removes a lab, or what is left of one."""
+    """Removes a lab, even if it is incomplete."""
     machine.check_root()
     there = inventory.remove(arguments.name)
-    say(f"lab {arguments.name} {'is gone' if there else 'is not up; there is nothing to remove'}")
+    say(f"lab {arguments.name} {'is removed' if there else 'is not up: nothing to remove'}")
     return 0
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Becomes a command on a node, so that its terminal, signals and exit status are its own."""
+    """Replaces this process by a command on a node, with its terminal, signals and exit status."""
     machine.check_root()
     words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
     if not words:
@@ -103,7 +103,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def cut(arguments: argparse.Namespace) -> int:
-    """Brings a fault into force."""
+    """Applies a fault."""
     machine.check_root()
     fault = Fault(arguments.how)
     Lab.attach(arguments.name).cut(arguments.provider, fault, arguments.host)
@@ -124,7 +124,7 @@ def heal(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Prints what is there of one lab or of all."""
+    """Prints the parts of one lab, or of all labs."""
     found = [inventory.survey(name) for name in inventory.names()]
     if arguments.name is not None:
         found = [inventory.survey(arguments.name)]
@@ -147,7 +147,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def run_scenario(arguments: argparse.Namespace) -> int:
-    """Runs a scenario in a lab of its own."""
+    """Runs a scenario in a separate lab."""
     talker = "curl" if arguments.scenario in DOWNLOADS else "socat"
     machine.check_machine("ip", "nsd", "nginx", talker)
     if arguments.keep_captures is not None:
@@ -202,7 +202,7 @@ def _keep_captures(stack: contextlib.ExitStack, lab: Lab, directory: Path | None
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Shows what noid is for."""
+    """Shows a provider failure without and with noid."""
     machine.check_machine("ip", "nsd", "nginx", "curl")
     with interruptible():
         return 0 if demonstrate(Console()) else 1
@@ -232,7 +232,7 @@ def _add_down(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         leaves,
         "down",
         down,
-        "remove a lab, also what a killed one has left behind",
+        "remove a lab, also one that is incomplete",
         "noid lab down",
     )
     _add_name(leaf)
@@ -250,11 +250,16 @@ def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     leaf.add_argument(
         "host", metavar="HOST", choices=sorted(ALL_NODES), help=", ".join(sorted(ALL_NODES))
     )
-    leaf.add_argument("words", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="and its words")
+    leaf.add_argument(
+        "words",
+        metavar="-- COMMAND",
+        nargs=argparse.REMAINDER,
+        help="the command and its arguments",
+    )
 
 
 def _add_cut(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    summary = "let something happen to a provider, silently and with its links up by default"
+    summary = "apply a fault to a provider; by default it drops everything, with its links up"
     leaf = _leaf(leaves, "cut", cut, summary, "noid lab cut 1 --how carrier --host b")
     _add_name(leaf)
     _add_provider(leaf)
@@ -263,13 +268,13 @@ def _add_cut(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--host",
         choices=HOSTS,
         default=HOSTS[0],
-        help="whose access line or uplink is hit, unless the whole provider is; "
+        help="whose access line or uplink has the fault, unless the whole provider has it; "
         "default: %(default)s",
     )
 
 
 def _add_heal(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = _leaf(leaves, "heal", heal, "undo what was cut of a provider", "noid lab heal 1")
+    leaf = _leaf(leaves, "heal", heal, "undo the faults of a provider", "noid lab heal 1")
     _add_name(leaf)
     _add_provider(leaf)
     _add_how(leaf, default=None)
@@ -291,7 +296,7 @@ def _add_how(leaf: argparse.ArgumentParser, *, default: str | None) -> None:
 
 
 def _add_status(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = _leaf(leaves, "status", status, "show which labs there are", "noid lab status --json")
+    leaf = _leaf(leaves, "status", status, "list the labs", "noid lab status --json")
     leaf.add_argument("--name", help="only this lab; all of them by default")
     leaf.add_argument("--json", action="store_true", help="JSON, for programs")
 
@@ -301,7 +306,7 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         leaves,
         "run",
         run_scenario,
-        "run a scenario in a lab of its own, which is gone afterwards",
+        "run a scenario in a separate lab, which is removed afterwards",
         "noid lab run carrier --plane none --stall-after 5 --json",
     )
     leaf.add_argument(
@@ -310,7 +315,7 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         choices=tuple(SCENARIO_TEXTS),
         help="its name; --list shows all of them",
     )
-    leaf.add_argument("--list", action=_List, help="show the scenarios and leave")
+    leaf.add_argument("--list", action=_List, help="list the scenarios and exit")
     _add_plane(leaf)
     leaf.add_argument("--json", action="store_true", help="the result as one line of JSON")
     leaf.add_argument(
@@ -318,7 +323,7 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         type=_seconds,
         default=STALL_AFTER_S,
         metavar="SECONDS",
-        help="give up after this long without a byte or word; default: %(default)s",
+        help="give up after this time without data; default: %(default)s",
     )
     leaf.add_argument(
         "--keep-captures", type=Path, metavar="DIR", help="keep pcapng files of both providers"
@@ -326,7 +331,7 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 class _List(argparse.Action):
-    """Prints the scenarios, one a line, and ends the program, as --version does."""
+    """Prints the scenarios, one per line, and ends the program, as --version does."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help=help)
@@ -343,7 +348,7 @@ def _add_demo(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         leaves,
         "demo",
         demo,
-        "a download outlives its provider: first without noid, then with it",
+        "show that a download survives a provider failure: first without noid, then with it",
         "noid lab demo | tee demo.txt",
     )
 
@@ -375,12 +380,12 @@ def _add_plane(leaf: argparse.ArgumentParser) -> None:
         "--plane",
         choices=PLANES,
         default=PLANES[0],
-        help="what rewrites packets on a and b; none is plain IPv6; default: %(default)s",
+        help="data plane on a and b; none: plain IPv6; default: %(default)s",
     )
 
 
 def _named(arguments: argparse.Namespace) -> str:
-    """The option that a command needs to find the same lab."""
+    """The option that selects the same lab in another command."""
     return "" if arguments.name == DEFAULT_NAME else f"--name {arguments.name} "
 
 
@@ -398,7 +403,7 @@ def _process_text(process: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _progress(title: str) -> Iterator[Watch]:
-    """Shows on standard error how far a scenario is, if that is a terminal."""
+    """Shows the progress of a scenario on standard error, if that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
     console = Console(stderr=True)
     with Progress(
@@ -407,7 +412,7 @@ def _progress(title: str) -> Iterator[Watch]:
         task = bar.add_task(f"{title}: building the lab", total=None)
 
         def watch(run: Run) -> None:
-            state = "downloading" if run.cut_ns is None else "provider 1 is dead"
+            state = "downloading" if run.cut_ns is None else "provider 1 has failed"
             bar.update(
                 task,
                 description=f"{title}: {state}",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The screen of ``noid top``: a table of uplinks and the last events, asked anew each second."""
+"""The screen of ``noid top``: a table of uplinks and recent events, updated every second."""
 
 import asyncio
 from pathlib import Path
@@ -43,13 +43,13 @@ class Top(App[None]):
         yield Footer()
 
     async def on_mount(self) -> None:
-        """Asks for the first time, and then each second."""
+        """Queries the daemon now, and then every second."""
         self.query_one(DataTable).add_columns(*COLUMNS)
         await self.refresh_now()
         self.set_interval(REFRESH_S, self.refresh_now)
 
     async def refresh_now(self) -> None:
-        """Asks the daemon; one that does not answer is said so, and asked again."""
+        """Queries the daemon; shows the error if it does not answer."""
         trouble = ""
         try:
             paths = await asyncio.to_thread(ask, self.socket, "paths")

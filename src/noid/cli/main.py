@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The ``noid`` command: what is typed, turned into a call, and its failure into one line.
+"""The ``noid`` command: parses the command line, calls the handler, prints errors in one line.
 
-Exit status: 0 done; 1 a clear refusal or failure, said in one line on standard error; 2 the words
-of the call are off; 130 interrupted.
+Exit status: 0 success; 1 an error, printed in one line on standard error; 2 a wrong command line;
+130 interrupted.
 """
 
 import argparse
@@ -21,7 +21,11 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command line; ``arguments`` without the program's name, the process's if None."""
+    """Runs one command line.
+
+    Args:
+        arguments: the words after the program's name; those of the process if None.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     try:
         parsed = parser(_command(words)).parse_args(words)
@@ -33,14 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output left, as `head` does. Python would complain again at exit.
+        # The reader closed the pipe, as `head` does. Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that complains about words in printable characters."""
+    """A parser whose error messages have printable characters only."""
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Ends the program."""
@@ -58,7 +62,9 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     """
     top: argparse.ArgumentParser = _Parser(
         prog="noid",
-        description="IPv6 multihoming without IP identifiers: connections that outlive a provider.",
+        description=(
+            "IPv6 multihoming without IP identifiers: connections survive a provider failure."
+        ),
         epilog="Start with: noid lab demo",
     )
     top.add_argument("--version", action="version", version=f"noid {__version__}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid zone``, ``noid lookup``, ``noid resolver``: the administrator's side of the DNS."""
+"""``noid zone``, ``noid lookup``, ``noid resolver``: DNS commands for the administrator."""
 
 import argparse
 import asyncio
@@ -45,7 +45,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     zone.add_argument("name", metavar="NAME", nargs="?", help="default: host.name")
     zone.add_argument("--ttl", type=int, default=TTL_SECONDS, help="default: %(default)s s")
     zone.add_argument(
-        "--locator", action="append", default=[], help="instead of the addresses of this host"
+        "--locator",
+        action="append",
+        default=[],
+        help="use this instead of the addresses of this host; can be repeated",
     )
     zone.set_defaults(handler=print_zone)
     lookup = _add(commands, "lookup")
@@ -58,7 +61,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     lookup.set_defaults(handler=print_lookup)
     resolver = _add(commands, "resolver")
     resolver.epilog = RESOLVER_EXAMPLE
-    resolver.add_argument("wanted", choices=("on", "off", "status"), help="which it shall be")
+    resolver.add_argument(
+        "wanted",
+        choices=("on", "off", "status"),
+        help="on: programs ask noid first; off: restore the file; status: print which it is",
+    )
     resolver.add_argument(
         "--resolv-conf", type=Path, default=RESOLV_CONF, help="default: %(default)s"
     )
@@ -81,7 +88,7 @@ def _add(
 
 
 def own_locators(config: Config) -> tuple[Locator, ...]:
-    """The locators of this host, as the daemon would take them."""
+    """The locators of this host, as the daemon would select them."""
     if config.host.locators:
         return tuple(parse_locator(text) for text in config.host.locators)
     network = HostNetwork()
@@ -94,7 +101,7 @@ def own_locators(config: Config) -> tuple[Locator, ...]:
 
 
 def check_host_name(name: str) -> None:
-    """Raises UsageError for a canonical name that no zone file takes as it is."""
+    """Raises UsageError for a canonical name that is not a valid host name in a zone file."""
     if not is_host_name(name):
         raise UsageError(f"{name!r} is not a host name; {HOST_NAME}")
 
@@ -110,7 +117,7 @@ def print_zone(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--ttl {arguments.ttl} is not from 0 to {TTL_MAX} seconds")
     locators = tuple(map(parse_locator, arguments.locator)) or own_locators(config)
     if not locators:
-        raise UsageError("this host has no address that may be a locator; name them: --locator")
+        raise UsageError("this host has no address that can be a locator; name them: --locator")
     forward = forward_records(name, locators, config.codepoints.m6_rrtype)
     reverse = reverse_records(name, locators)
     text = text_record(name)
@@ -121,7 +128,7 @@ def print_zone(arguments: argparse.Namespace) -> int:
         return 0
     say(f"; in the zone of {name}")
     say(*(record.line(arguments.ttl) for record in forward))
-    say(f"; instead of the TYPE{config.codepoints.m6_rrtype} record, where it is not taken:")
+    say(f"; instead of the TYPE{config.codepoints.m6_rrtype} record, if it is not accepted:")
     say(f"; {text.line(arguments.ttl)}")
     say("; in the reverse zone of each provider's prefix")
     say(*(record.line(arguments.ttl) for record in reverse))
@@ -129,7 +136,7 @@ def print_zone(arguments: argparse.Namespace) -> int:
 
 
 def print_lookup(arguments: argparse.Namespace) -> int:
-    """Prints what the shim finds out about a peer; 0 if it may be sent to by M6."""
+    """Prints how the shim verifies a peer; 0 if the shim would send M6 packets to it."""
     config = configuration(arguments)
     findings = asyncio.run(_look_up(arguments, config))
     well = bool(findings.verified and findings.speaks_m6)
@@ -139,7 +146,7 @@ def print_lookup(arguments: argparse.Namespace) -> int:
     for question, answer in findings.steps:
         say(f"{question.kind.value:5} {question.name}", f"      {_answer_text(answer)}")
     for locator in findings.remote:
-        proven = "verified" if locator in findings.verified else "not verified, not sent to"
+        proven = "verified" if locator in findings.verified else "not verified, not used"
         say(f"{format_locator(locator)}: {proven}")
     say(_verdict(findings))
     return 0 if well else 1
@@ -169,7 +176,7 @@ async def _look_up(arguments: argparse.Namespace, config: Config) -> Findings:
 
 
 def _is_address(text: str) -> bool:
-    """Whether somebody means an address, be it one of IPv4, and not a name."""
+    """Whether a text is an IPv6 or IPv4 address rather than a name."""
     return ":" in text or all(part.isdecimal() for part in text.split("."))
 
 
@@ -183,11 +190,11 @@ def _verdict(findings: Findings) -> str:
         unanswered = findings.steps[0][1].status is Status.UNREACHABLE
         return "the DNS gives no answer" if unanswered else "no address"
     if findings.speaks_m6 is None:
-        return "whether it speaks M6 could not be found out: plain IPv6"
+        return "unknown whether it speaks M6, the DNS gives no answer: plain IPv6"
     if not findings.speaks_m6:
-        return "does not say that it speaks M6: plain IPv6"
+        return "does not speak M6, there is no M6 record: plain IPv6"
     if not findings.verified:
-        return "speaks M6, but no locator is verified: the AID alone"
+        return "speaks M6, but no locator is verified: only the AID is used"
     return f"speaks M6, {len(findings.verified)} of {len(findings.remote)} locators verified"
 
 
@@ -214,7 +221,7 @@ def _step_as_json(question: Question, answer: Answer) -> dict[str, object]:
 
 
 def set_resolver(arguments: argparse.Namespace) -> int:
-    """Turns it on or off, or says which it is; 1 if it is off."""
+    """Turns it on or off, or prints its state; 1 if the state was asked for and is off."""
     path: Path = arguments.resolv_conf
     config = configuration(arguments)
     listen = config.dns.listen
@@ -230,12 +237,12 @@ def set_resolver(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say(json_line({"resolv_conf": str(path), "on": on, "by_itself": by_itself}))
     elif by_itself:
-        say(f"{path}: programs ask noid, and not because of noid resolver on")
+        say(f"{path}: programs ask noid; the file was not written by noid resolver on")
     elif on:
-        behind = ", ".join(asked(path)[1:]) or "no other; nothing else named one"
-        say(f"{path}: programs ask noid, and where it does not run {behind}")
+        behind = ", ".join(asked(path)[1:]) or "none: the file named no other"
+        say(f"{path}: programs ask noid; resolvers while noid is not running: {behind}")
     else:
-        say(f"{path}: programs ask as if noid were not there")
+        say(f"{path}: programs do not ask noid")
     return int(arguments.wanted == "status" and not on and not by_itself)
 
 

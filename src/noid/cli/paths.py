@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid paths``: each uplink, whether it works, since when, and what passes over it."""
+"""``noid paths``: each uplink, its state, since when, and its traffic."""
 
 import argparse
 import datetime
@@ -29,9 +29,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "paths",
         help=SUMMARIES["paths"],
         description=(
-            "Shows each uplink of this host. An uplink is down when its link, address or route is\n"
-            "gone, or when peers answer over other uplinks and none over it; it is degraded when\n"
-            "measurements are lost or some peers do not answer over it."
+            "Shows each uplink of this host. An uplink is down when its link is down, its address\n"
+            "or route is missing, or peers answer over other uplinks but none over it. It is\n"
+            "degraded when measurements are lost or some peers do not answer over it."
         ),
         epilog="example:\n  noid paths --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -42,7 +42,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def paths(arguments: argparse.Namespace) -> int:
-    """Prints the uplinks, one a line."""
+    """Prints the uplinks, one per line."""
     answer = ask(arguments.socket, "paths")
     if arguments.json:
         say(json_line(answer))
@@ -50,12 +50,12 @@ def paths(arguments: argparse.Namespace) -> int:
         rows = (cells(one, answer["now"]) for one in answer["uplinks"])
         print_columns(itertools.chain([COLUMNS], rows))
     else:
-        say("this host has no address that may be a locator; see: noid doctor")
+        say("this host has no address that can be a locator; see: noid doctor")
     return 0
 
 
 def cells(uplink: Mapping[str, Any], now_s: float) -> tuple[str, ...]:
-    """An uplink as a line of ``noid paths`` has it."""
+    """The cells of an uplink in ``noid paths``."""
     last = uplink["last_switches"][-1:]
     texts = (
         uplink["uplink"],
@@ -73,27 +73,27 @@ def cells(uplink: Mapping[str, Any], now_s: float) -> tuple[str, ...]:
 
 
 def reason(uplink: Mapping[str, Any], now_s: float) -> str:
-    """Why an uplink is not up, and what is said of it besides, for people."""
+    """Why an uplink is not up, and its marks, as text."""
     marks = [one for one in ("deprecated", "backup") if uplink[one]]
     said = preference_text(uplink.get("preference", ""), uplink.get("until"), now_s)
     return ", ".join(filter(None, [reason_text(uplink["reason"]), *marks, said])) or "-"
 
 
 def preference_text(preference: str, until_s: float | None, now_s: float) -> str:
-    """What the operator wants of an uplink, for people."""
+    """The preference of the operator for an uplink, as text."""
     if preference == "avoid":
         return f"avoided until {'noid auto' if until_s is None else clock(until_s, now_s)}"
     return "used before all others" if preference == "use" else ""
 
 
 def clock(at_s: float, now_s: float) -> str:
-    """A time of the wall clock: the hour if it is today, else the date too."""
+    """A time of the wall clock, with the date unless it is today."""
     at, now = map(datetime.datetime.fromtimestamp, (at_s, now_s))
     return at.strftime("%H:%M:%S" if at.date() == now.date() else "%Y-%m-%d %H:%M:%S")
 
 
 def since(at_s: float, now_s: float) -> str:
-    """The same, and how long ago that is."""
+    """A time of the wall clock, and how long ago it is."""
     return f"{clock(at_s, now_s)} ({duration(now_s - at_s)})"
 
 

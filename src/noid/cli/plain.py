@@ -17,15 +17,17 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "plain",
         help="run a program whose connections bypass the shim",
         description=(
-            "Runs a program whose sockets, and those of its children, bypass the shim: what it\n"
-            "sends goes as without noid. The exit status is that of the program. Takes root."
+            "Runs a program whose sockets, and those of its children, bypass the shim: its\n"
+            "packets are sent as without noid. The exit status is that of the program. Needs root."
         ),
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(plain)
     plain.add_argument("--user", metavar="NAME", help="run the program as this user")
-    plain.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="and its words")
+    plain.add_argument(
+        "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments"
+    )
     plain.set_defaults(handler=run_plain)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid use``, ``noid avoid``, ``noid auto``: which uplinks are used, said to the daemon."""
+"""``noid use``, ``noid avoid``, ``noid auto``: set which uplinks the daemon prefers."""
 
 import argparse
 import re
@@ -19,17 +19,17 @@ PART: Final = re.compile(r"(\d+)([smhd])", re.ASCII)
 DESCRIPTIONS: Final = {
     "use": (
         "The locators of all other uplinks become backups: peers and this host use them only\n"
-        "where no pair over UPLINK works. Connections move once the new pair has answered. This\n"
-        "holds, over restarts, until noid use, noid avoid or noid auto."
+        "if no pair over UPLINK works. Connections switch after the new pair has answered. The\n"
+        "setting survives restarts and ends with noid use, noid avoid or noid auto."
     ),
     "avoid": (
-        "The locators of the uplink become deprecated: peers and this host leave them, each\n"
-        "connection once another pair has answered. The uplink can be unplugged when noid paths\n"
-        "shows no context over it. This holds, over restarts, until noid auto or for a time."
+        "The locators of the uplink become deprecated: each connection switches to another pair\n"
+        "after that pair has answered. The uplink can be unplugged when noid paths shows no\n"
+        "context over it. The setting survives restarts and ends with noid auto or after --for."
     ),
     "auto": (
-        "Ends noid use and noid avoid. Connections that left an avoided uplink come back to it\n"
-        "once it has answered."
+        "Cancels noid use and noid avoid. Connections that left an avoided uplink return to it\n"
+        "after it has answered."
     ),
 }
 
@@ -73,12 +73,12 @@ def period(text: str) -> int:
     if PERIOD.fullmatch(text):
         seconds = sum(int(count) * SECONDS[unit] for count, unit in PART.findall(text))
     if not seconds:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 30m, 2h or 1d12h")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write 90s, 30m, 2h or 1d12h")
     return seconds
 
 
 def prefer(arguments: argparse.Namespace) -> int:
-    """Says to the daemon what is wanted, and prints what holds now."""
+    """Sends the setting to the daemon, and prints the settings in effect."""
     request = {"uplink": arguments.uplink, "for_s": arguments.for_s}
     answer = ask(arguments.socket, arguments.request, request)
     if arguments.json:
@@ -89,11 +89,11 @@ def prefer(arguments: argparse.Namespace) -> int:
 
 
 def preference_lines(answer: dict[str, Any], now_s: float) -> list[str]:
-    """What holds now, one uplink a line."""
+    """The settings in effect, one uplink per line."""
     lines = [f"{answer['use']} is used before all others until noid auto"] if answer["use"] else []
     for one in answer["avoid"]:
         until_s = one["until"]
         until = "noid auto" if until_s is None else clock(until_s, now_s)
         lines.append(f"{one['uplink']} is avoided until {until}")
-    lines = lines or ["every uplink is used as the configuration says"]
+    lines = lines or ["no preference is set: uplinks are used as configured"]
     return [printable(one) for one in [*lines, *(f"warning: {w}" for w in answer["warnings"])]]

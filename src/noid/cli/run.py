@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid run``: the daemon in the foreground, as systemd likes it; ``noid down``: its undoing."""
+"""``noid run``: the daemon in the foreground; ``noid down``: removes what it leaves behind."""
 
 import argparse
 import asyncio
@@ -21,12 +21,12 @@ from noid.roles.guardian import stand_guard
 from noid.text import json_line
 
 PRIVATE = 0o077
-"""What the daemon writes is its user's alone."""
+"""The umask: only the user of the daemon can access what it writes."""
 EXAMPLE = """\
 example:
   noid run
 
-A complete configuration needs no more than this, and often not even this:
+A complete configuration (every key is optional):
   [host]
   interfaces = ["eth*"]
   [dns]
@@ -44,16 +44,16 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(run)
-    run.add_argument("--verbose", action="store_true", help="also log what single packets cause")
+    run.add_argument("--verbose", action="store_true", help="also log events of single packets")
     run.set_defaults(handler=run_daemon)
     down = commands.add_parser(
         "down",
         help=SUMMARIES["down"],
         description=(
-            "Removes the programs, tables, devices, routes and rules of the data plane in the\n"
-            "kernel, which go on when the daemon has ended, and the files that only the next\n"
-            "daemon would use. Connections go on as plain IPv6. The identity of the host stays:\n"
-            "its birthday and its key, in state.json."
+            "Removes the programs, tables, devices, routes and rules of the kernel plane, which\n"
+            "stay active after the daemon has stopped, and the files that only the next daemon\n"
+            "would use. Connections continue as plain IPv6. The identity of the host, its\n"
+            "birthday and its key, is kept in state.json."
         ),
         epilog="example:\n  noid down",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -75,7 +75,7 @@ def run_daemon(arguments: argparse.Namespace) -> int:
 
 
 def take_down(arguments: argparse.Namespace) -> int:
-    """Removes what a daemon's plane left behind, while no daemon runs."""
+    """Removes the objects that the kernel plane of a stopped daemon has left."""
     from noid.host.netlink import HostNetwork
     from noid.planes.bpf.pins import take_down as leave_kernel
 
@@ -109,7 +109,7 @@ def _files_left(config: Config) -> list[Path]:
 
 
 async def _run(config: Config, limit: logs.LineLimit, read_again: Callable[[], Config]) -> None:
-    # Here, because it brings in what only a daemon needs: half a second of every other command.
+    # Imported here: only a daemon needs it, and it would delay other commands by half a second.
     from noid.roles.host import Daemon
 
     reporting = asyncio.create_task(logs.report_suppressed(limit))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid sim scale``: what the failure of a provider costs, by size."""
+"""``noid sim scale``: the cost of a provider failure, by number of hosts and contexts."""
 
 import argparse
 import time
@@ -25,18 +25,18 @@ from noid.text import json_line
 HOSTS_DEFAULT: Final = [100, 1_000, 10_000]
 CONTEXTS_DEFAULT: Final = [10, 100, 1_000, 10_000]
 EXTRAPOLATED: Final = 1_000_000
-"""Hosts of which the table says what they would cause."""
+"""Number of hosts that the table extrapolates to."""
 WIDTH_MIN: Final = 130
-"""The table is not cut to what is narrower."""
+"""Columns of the table; a narrower terminal wraps its lines."""
 EXAMPLE: Final = """\
 example:
   noid sim scale --hosts 100 --contexts 10,100
   noid sim scale --failure silent --plot pictures --json
   noid sim scale --sample 20000 --cluster tcp://192.0.2.1:8786
 
-Of a size that has more contexts than --sample, some hosts are simulated with all of their contexts,
-and what all hosts cause together is multiplied. What 1,000,000 hosts cause is extrapolated: the
-median of what each host causes at the sizes measured, multiplied.
+If a size has more contexts than --sample, only some hosts are simulated, with all their contexts,
+and the sums over all hosts are multiplied accordingly. The figures of 1,000,000 hosts are
+extrapolated: the median of the figures per host at the measured sizes, multiplied.
 """
 
 
@@ -44,10 +44,10 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     """Adds ``scale``."""
     scale = leaves.add_parser(
         "scale",
-        help="let a provider fail under very many hosts, and count what that costs",
+        help="let a provider fail for many hosts, and measure the cost",
         description=(
-            "Lets a provider fail under many hosts, all of whose contexts use it and carry\n"
-            "traffic. Reports control messages, DNS questions, and how long programs wait."
+            "Lets a provider fail. All contexts of its many hosts use it and carry traffic.\n"
+            "Reports control messages, DNS queries, and how long programs wait."
         ),
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -71,34 +71,34 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         choices=[one.value for one in Failure],
         action="append",
         default=[],
-        help="silent: it drops everything; carrier: hosts lose the link; default: both",
+        help="silent: the provider drops everything; carrier: hosts lose the link; default: both",
     )
     scale.add_argument(
         "--peers",
         choices=[one.value for one in Peers],
         default=Peers.OWN.value,
-        help="own: each context has a peer of its own; shared: all hosts have the same peers",
+        help="own: each context has a separate peer; shared: all hosts have the same peers",
     )
     scale.add_argument(
         "--sample",
         type=positive,
         default=SAMPLE_DEFAULT,
         metavar="N",
-        help="contexts of a size that are simulated; default: %(default)s",
+        help="maximum number of simulated contexts per size; default: %(default)s",
     )
     scale.add_argument(
         "--traffic",
         type=_rate,
         default=TRAFFIC_DEFAULT,
         metavar="KBITS",
-        help="kbit/s of a context, which the cost is compared with; default: %(default)s",
+        help="kbit/s of data per context, the base of the cost; default: %(default)s",
     )
     scale.add_argument("--seed", type=positive, default=1, metavar="N", help="default: 1")
     scale.add_argument(
         "--plot",
         type=Path,
         metavar="DIRECTORY",
-        help="draw it as SVG, a file for each failure; needs matplotlib",
+        help="draw the figures as SVG, one file per failure; needs matplotlib",
     )
     workers.add_options(scale)
     scale.add_argument("--json", action="store_true", help="JSON, for programs")
@@ -136,11 +136,11 @@ def run_scale(arguments: argparse.Namespace) -> int:
 
 
 def extrapolate(measured: list[Figures]) -> list[dict[str, Any]]:
-    """What a million hosts would cause together: what each host causes, times a million.
+    """The figures of a million hosts: those per host, times a million.
 
     Returns:
-        For each failure and number of contexts the median, and the least and the greatest of what
-        it would be from each size that was measured.
+        For each failure and number of contexts the median, minimum and maximum over the measured
+        sizes.
     """
     rows = []
     kinds = {(one.cell.failure, one.cell.contexts): None for one in measured}

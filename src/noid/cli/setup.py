@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid setup``: from a fresh host to one that noid can run on, and back."""
+"""``noid setup``: configures a host so that noid can run on it, and undoes that."""
 
 import argparse
 import asyncio
@@ -44,24 +44,25 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "setup",
         help=SUMMARIES["setup"],
         description=(
-            "Finds the uplinks of this host, their gateways and the host's name; writes the\n"
-            "configuration, routes by source, prints the DNS records, and runs noid doctor.\n"
-            "Again after a change it does what has become necessary. Exit status 0 if every step\n"
-            "was done, whatever the doctor finds."
+            "Detects the uplinks of this host, their gateways and the host's name; writes the\n"
+            "configuration and routes by source, prints the DNS records, and runs noid doctor.\n"
+            "After a change, run it again: it does the steps that have become necessary. Exit\n"
+            "status 0 if every step was done, regardless of the findings of the doctor."
         ),
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(setup)
-    setup.add_argument("--dry-run", action="store_true", help="print the steps, and do none")
-    setup.add_argument("--undo", action="store_true", help="take back what noid setup has done")
-    setup.add_argument("--name", default="", help="of this host; default: what the DNS says")
+    setup.add_argument("--dry-run", action="store_true", help="only print the steps")
+    setup.add_argument("--undo", action="store_true", help="undo all steps of noid setup")
+    setup.add_argument("--name", default="", help="of this host; default: from the reverse DNS")
     setup.add_argument(
         "--routing",
         choices=("auto", "now", "none"),
         default="auto",
-        help="by source: also after a boot, by ifupdown or systemd-networkd, whichever configures "
-        "the uplink; until the next boot; or not at all; default: %(default)s",
+        help="routes by source. auto: now and after a reboot, with ifupdown or systemd-networkd, "
+        "whichever configures the uplink; now: until the next reboot; none: no routes; "
+        "default: %(default)s",
     )
     setup.add_argument(
         "--update",
@@ -77,7 +78,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=Path,
         metavar="DIRECTORY",
         default=DEFAULT_DIRECTORY,
-        help="where it keeps what was there before; default: %(default)s",
+        help="of the journal, which stores the previous state; default: %(default)s",
     )
     setup.add_argument("--no-doctor", action="store_true", help="do not run noid doctor at the end")
     setup.add_argument("--json", action="store_true", help="JSON, for programs")
@@ -85,7 +86,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def set_up(arguments: argparse.Namespace) -> int:
-    """Sets this host up, or takes that back."""
+    """Sets this host up, or undoes that."""
     journal = Journal(arguments.journal)
     if arguments.dry_run:
         journal.load()
@@ -141,7 +142,9 @@ def _change(arguments: argparse.Namespace, journal: Journal) -> int:
     )
     steps = [_backwards(one) for one in journal.obsolete(plan)]
     steps += [line for step in journal.to_do(plan) for line in step.lines()]
-    notes = unsent + [f"{one} was changed since and is kept" for one in journal.edited()]
+    notes = unsent + [
+        f"{one} has been changed since noid setup wrote it, and is kept" for one in journal.edited()
+    ]
     notes += plan.notes
     lines = [one.line(TTL_SECONDS) for one in records]
     if not arguments.json:
@@ -153,7 +156,7 @@ def _change(arguments: argparse.Namespace, journal: Journal) -> int:
 
 
 def _uplinks(config: Config, journal: Journal) -> tuple[tuple[Uplink, ...], tuple[Locator, ...]]:
-    """The uplinks of this host, and its locators as the daemon takes them."""
+    """The uplinks of this host, and its locators as the daemon selects them."""
     network = HostNetwork()
     try:
         excluded = own_devices(config.plane.device)
@@ -174,7 +177,7 @@ def _uplinks(config: Config, journal: Journal) -> tuple[tuple[Uplink, ...], tupl
 async def _name(
     arguments: argparse.Namespace, config: Config, locators: tuple[Locator, ...]
 ) -> str:
-    """The name that the reverse DNS has for most of the locators; empty if it has none."""
+    """The most frequent name of the locators in the reverse DNS; empty if there is none."""
     servers = []
     if arguments.resolver:
         servers = [(arguments.resolver, arguments.port)]
@@ -204,7 +207,7 @@ def _records(name: str, locators: tuple[Locator, ...], config: Config) -> list[Z
 def _to_send(
     arguments: argparse.Namespace, journal: Journal, records: list[ZoneRecord]
 ) -> tuple[list[Record], list[str]]:
-    """The records for the name server that was named now, or at an earlier set-up."""
+    """The records for the name server of this set-up, or of an earlier one."""
     ours = journal.sent()
     if arguments.update is None and not ours:
         return [], []
@@ -237,7 +240,7 @@ def _finish(
     records: list[str],
     notes: list[str],
 ) -> int:
-    """Prints the JSON, and lets the doctor look."""
+    """Runs the doctor, and prints the findings or the JSON."""
     findings = [] if arguments.dry_run or arguments.no_doctor else doctor.findings(arguments)
     if not arguments.json:
         for finding in findings:

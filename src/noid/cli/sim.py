@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid sim``: the protocol in virtual time, under faults and attacks, from seeds."""
+"""``noid sim``: simulates the protocol in virtual time, with faults and attacks, from seeds."""
 
 import argparse
 import contextlib
@@ -44,9 +44,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "sim",
         help=SUMMARIES["sim"],
         description=(
-            "Plays the protocol's own engines against loss, outages, reboots, a lying DNS and\n"
-            "attackers, in virtual time, and checks after every step that nothing is wrong.\n"
-            "Needs no privileges and touches nothing."
+            "Runs the real engines against loss, outages, reboots, false DNS answers and\n"
+            "attackers, in virtual time, and checks the laws after every step. Needs no\n"
+            "privileges and changes nothing on this machine."
         ),
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -54,8 +54,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     leaves = sim.add_subparsers(metavar="COMMAND", required=True)
     run = leaves.add_parser(
         "run",
-        help="play seeds, and say which failed and how to play them again",
-        description="Plays seeds; exit status 1 where one fails.",
+        help="run seeds, and print which failed and how to run them again",
+        description="Runs seeds. Exit status 1 if one fails.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,17 +66,17 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--seeds", type=_positive, default=1, metavar="COUNT", help="how many; default: 1"
     )
     run.add_argument(
-        "--scenario", metavar="NAME", help="only this one; `list` says which there are"
+        "--scenario", metavar="NAME", help="run only this scenario; `list` lists all"
     )
     run.add_argument(
         "--history",
         metavar="FILE",
-        help="play the histories in a file, a line of JSON each, as --shrink prints them",
+        help="run the histories in a file, one line of JSON each, as --shrink prints them",
     )
     run.add_argument(
         "--shrink",
         action="store_true",
-        help="make the history of each failure as short as it can be, and print it",
+        help="shorten the history of each failure as far as possible, and print it",
     )
     run.add_argument("--json", action="store_true", help="JSON, for programs")
     run.set_defaults(handler=run_seeds)
@@ -107,7 +107,7 @@ def run_seeds(arguments: argparse.Namespace) -> int:
 
 
 def _print_shortest(first: int, count: int, scenario: str | None) -> int:
-    """Prints the shortest history of each violation, a line of JSON each."""
+    """Prints the shortest history of each violation, one line of JSON each."""
     status = 0
     for seed, name in plan(first, count, scenario):
         run = play(seed, name)
@@ -121,7 +121,7 @@ def _print_shortest(first: int, count: int, scenario: str | None) -> int:
 
 
 def _plays(arguments: argparse.Namespace, first: int) -> list[Callable[[], Run]]:
-    """What is to be played."""
+    """The runs."""
     if arguments.history is not None:
         histories = _histories(arguments.history)
         return [partial(play_again, one, arguments.history) for one in histories]
@@ -147,7 +147,7 @@ def _play_all(plays: list[Callable[[], Run]], step: Step) -> Tally:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the runs came to, and how long they took."""
+    """The result of all runs, and their duration."""
 
     tally: Tally
     first: int
@@ -156,7 +156,7 @@ class Result:
 
     @property
     def events_per_second(self) -> int:
-        """The pace."""
+        """Simulated events per second of real time."""
         return round(self.tally.events / self.seconds) if self.seconds else 0
 
     def as_json(self) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def _print_scenarios(*, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _progress(total: int) -> Iterator[Step]:
-    """Shows on standard error how far it is, if that is a terminal."""
+    """Shows the progress on standard error, if that is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(

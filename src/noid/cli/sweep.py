@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``noid sim sweep``: every history and many seeds, on all cores or on a cluster."""
+"""``noid sim sweep``: runs every history and many seeds, on all cores or on a cluster."""
 
 import argparse
 import json
@@ -23,9 +23,9 @@ from noid.sweep.work import Chunk, Found, Outcome, Totals, carry_out, chunks
 from noid.text import json_line
 
 PROGRESS_S: Final = 2.0
-"""What takes longer than this shows how far it is."""
+"""A sweep that takes longer shows its progress."""
 LINES_S: Final = 15.0
-"""And so often where it is no terminal that it is shown on."""
+"""Interval of progress lines if standard error is not a terminal."""
 SHOWN_MAX: Final = 20
 INTERRUPTED: Final = 130
 """The exit status of a program that SIGINT ended."""
@@ -36,7 +36,7 @@ example:
   noid sim sweep --seeds 1000 --scenario walk-4x4
   noid sim sweep --seeds 1000000 --cluster tcp://192.0.2.1:8786
 
-A sweep that was interrupted goes on where it was when it is started again with the same --results.
+An interrupted sweep continues when it is started again with the same --results.
 """
 
 
@@ -44,11 +44,11 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     """Adds ``sweep``."""
     sweep = leaves.add_parser(
         "sweep",
-        help="play every history and many seeds, on all cores or on a cluster",
+        help="run every history and many seeds, on all cores or on a cluster",
         description=(
-            "Plays every cut of up to 3x3 locators, every loss of two control messages, and as\n"
-            "many random runs as asked for. What violates a law is made as short as it can be.\n"
-            "Exit status 1 where something does."
+            "Runs every cut of up to 3x3 locators, every loss of two control messages, and the\n"
+            "given number of random runs. Histories that violate a law are shortened as far as\n"
+            "possible. Exit status 1 if there is one."
         ),
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -65,21 +65,21 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         action="append",
         default=[],
         metavar="NAME",
-        help="only this one; may be given again; `noid sim run --scenario list` says which",
+        help="run only this scenario; can be repeated; `noid sim run --scenario list` lists all",
     )
     workers.add_options(sweep)
     sweep.add_argument(
         "--results",
         default=":memory:",
         metavar="FILE",
-        help="SQLite; what it has is not played again; default: none",
+        help="SQLite file; runs in it are not repeated; default: none",
     )
     sweep.add_argument("--json", action="store_true", help="JSON, for programs")
     sweep.set_defaults(handler=run_sweep)
 
 
 def run_sweep(arguments: argparse.Namespace) -> int:
-    """Plays what is asked for and not in the results yet."""
+    """Does the runs that are not in the results yet."""
     wanted = chunks(arguments.seeds, tuple(arguments.scenario))
     results = Results(arguments.results)
     try:
@@ -90,7 +90,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
             for outcome in _shown(play(missing), missing):
                 results.keep(outcome)
         except KeyboardInterrupt:
-            say(f"interrupted; what was played is in {arguments.results}", is_error=True)
+            say(f"interrupted; the finished runs are in {arguments.results}", is_error=True)
             return INTERRUPTED
         seconds = time.monotonic() - started_s
         report = _report(arguments, results, count, seconds)
@@ -170,7 +170,7 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def _shown(outcomes: Iterator[Outcome], wanted: list[Chunk]) -> Iterator[Outcome]:
-    """Passes outcomes on, and shows on standard error how far it is, if it takes a while."""
+    """Yields the outcomes, and shows the progress on standard error after PROGRESS_S."""
     console = Console(stderr=True)
     total = sum(len(chunk.numbers) for chunk in wanted)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The commands of ``noid``: what each is for, and the module that has it.
+"""The commands of ``noid``: the purpose and the module of each.
 
 A module is imported when one of its commands is chosen. So ``noid --version`` and ``noid run`` do
 not import the testbed, and ``noid --help`` shows every command without importing any.
@@ -10,7 +10,7 @@ from typing import Final
 MODULES: Final[dict[str, dict[str, str]]] = {
     "run": {
         "run": "run the shim on this host, in the foreground",
-        "down": "remove what the data plane in the kernel keeps going without a daemon",
+        "down": "remove the programs, routes and rules that stay when the daemon has stopped",
     },
     "check": {
         "check": "validate the configuration file",
@@ -20,53 +20,53 @@ MODULES: Final[dict[str, dict[str, str]]] = {
         "plain": "run a program whose connections bypass the shim",
     },
     "inspect": {
-        "status": "what the running daemon does, and what it dropped",
-        "contexts": "the host-pair contexts, as ip shows neighbours",
-        "monitor": "what happens, as it happens; ends with Ctrl-C",
+        "status": "the state and counters of the running daemon",
+        "contexts": "the host-pair contexts, one per line",
+        "monitor": "events as they happen; ends with Ctrl-C",
     },
     "paths": {
-        "paths": "each uplink: whether it works, since when, and what passes over it",
+        "paths": "each uplink: its state, since when, and its traffic",
     },
     "prefer": {
-        "use": "use one uplink before all others, without losing a packet",
-        "avoid": "leave an uplink, for maintenance, without losing a packet",
-        "auto": "use the uplinks as the configuration says again",
+        "use": "prefer one uplink to all others, without losing a packet",
+        "avoid": "stop using an uplink, for maintenance, without losing a packet",
+        "auto": "cancel noid use and noid avoid",
     },
     "history": {
         "history": "the last changes of uplinks and switches of contexts",
         "ping": "the round trip and the loss of every pair of locators to a peer",
     },
     "top": {
-        "top": "the uplinks of this host, live",
+        "top": "the uplinks of this host, live on a terminal",
     },
     "web": {
-        "web": "a page that shows uplinks, contexts and failovers, live",
+        "web": "a web page that shows uplinks, contexts and failovers, live",
     },
     "capture": {
-        "capture": "what the uplinks carry of one context, as a pcapng file",
+        "capture": "the packets of one context on the uplinks, as a pcapng file",
     },
     "names": {
-        "zone": "the records this host needs in the DNS, in zone-file form",
+        "zone": "the DNS records that this host needs, in the format of a zone file",
         "lookup": "how the shim verifies a peer, step by step",
-        "resolver": "whether programs ask noid: /etc/resolv.conf",
+        "resolver": "make programs ask noid, by /etc/resolv.conf, or undo that",
     },
     "setup": {
-        "setup": "find uplinks and name, write configuration and routes, or take that back",
+        "setup": "detect uplinks and name, write configuration and routes; or undo that",
     },
     "doctor": {
-        "doctor": "checks everything this host needs, and says how to correct what is wrong",
+        "doctor": "check everything that this host needs, and print a fix for each problem",
     },
     "border": {
-        "border": "a router that rewrites source locators where an uplink fails",
+        "border": "a router that rewrites source locators when an uplink fails",
     },
     "lab": {
         "lab": "two multihomed hosts and their providers, in network namespaces of this machine",
     },
     "sim": {
-        "sim": "many hosts, a bad network and attackers, in virtual time",
+        "sim": "simulate many hosts, network faults and attackers, in virtual time",
     },
     "bench": {
-        "bench": "how fast and how large: the figures of the documentation, measured again",
+        "bench": "measure the figures of docs/performance.md on this machine",
     },
 }
 """The module of ``noid.cli``, its commands, and each of them in one line; in the order of --help.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What a host needs to be reached by M6: tests with real packets, and remedies."""
+"""Checks of what a host needs to be reached by M6, and a fix for each problem."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""One attempt at getting M6 packets through the rules of a host: each packet is sent once.
+"""One run of the firewall test: each packet is sent once.
 
-A packet passes if our own nftables table sees it behind all other chains, or if a socket of ours
-receives it. See ``firewall`` for which packets there are.
+A packet passes if our own nftables table sees it after all other chains, or if a socket of ours
+receives it. ``firewall`` lists the packets.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ from noid.wire import ipv6
 from noid.wire.slots import m6_next_headers
 
 PORT: Final = 443
-"""Of the conversations that are tried."""
+"""Destination port of the test conversations."""
 CODE_UNKNOWN: Final = 255
-"""Of the control messages; receivers ignore it [draft §3.3]."""
+"""Code of the test control messages; receivers ignore it [draft §3.3]."""
 MARK_OCTETS: Final = 16
 PACKET_OCTETS_MAX: Final = 2_048
 SYN_ACK: Final = 0x12
@@ -34,10 +34,10 @@ WINDOW: Final = 0xFFFF
 
 
 class Attempt:
-    """Each packet once.
+    """Sends each packet once.
 
     Args:
-        trial: where.
+        trial: the test environment.
         points: the code points of M6.
         socket_mark: firewall mark of noid's own packets.
     """
@@ -48,13 +48,13 @@ class Attempt:
         self.socket_mark = socket_mark
         self.headers = m6_next_headers(points)
         self.mark = secrets.token_bytes(MARK_OCTETS)
-        # Control messages come before the plane in the kernel has routes to a peer; the TUN plane
-        # has routes before any context.
+        # Control messages arrive before the kernel plane has routes to a peer. The TUN plane has
+        # routes before any context.
         self.sender = trial.stranger if trial.kind == "bpf" else trial.peer
         self.talking: set[tuple[Locator, int]] = set()
 
     def traced(self, probe: Probe) -> Traced:
-        """The probe as a trace shows it."""
+        """The probe in the form in which a trace shows it."""
         is_inbound = probe.direction is Direction.IN
         alone = self.sender if is_inbound else self.trial.stranger
         is_alone = probe.form in (Form.CONTROL, Form.DATA)
@@ -65,11 +65,11 @@ class Attempt:
         return Traced(probe.device, *ends, probe.protocol, kind)
 
     def lost(self) -> list[Probe]:
-        """What does not get through."""
-        # First what goes out: connection tracking lets in what answers it.
+        """The probes that were dropped."""
+        # Outbound packets first: connection tracking then accepts the answers.
         found = [*self._forms_out(), *self._forms_in()]
         if self.trial.kind == "tun":
-            # Answers come as they are while there is no context.
+            # Without a context, answers arrive as plain packets.
             return [*found, *self._converse(Form.PLAIN), *self._converse(Form.RESTORED)]
         found += self._converse(Form.RESTORED)
         self.trial.begin_outage()
@@ -87,7 +87,7 @@ class Attempt:
             for protocol in PROTOCOLS:
                 self._begin(locator, protocol, self.trial.stranger).close()
         left = self.trial.left()
-        # A host that may not talk to the stranger has no conversation with a peer either.
+        # If rules drop packets to the stranger, they also drop those to a peer.
         self.talking = {
             (locator, protocol)
             for locator in self.trial.places
@@ -99,7 +99,7 @@ class Attempt:
     def _send(self, locator: Locator, protocol: int) -> None:
         with _raw(protocol, locator) as raw:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.socket_mark)
-            with contextlib.suppress(OSError):  # the rules that drop it, ours among them, say so
+            with contextlib.suppress(OSError):  # rules that drop it, also ours, cause an error
                 raw.sendto(self._payload(protocol), (format_locator(self.trial.stranger), 0))
 
     def _payload(self, protocol: int) -> bytes:
@@ -135,7 +135,7 @@ class Attempt:
     # --- conversations with a peer ---
 
     def _converse(self, form: Form, *, in_outage: bool = False) -> list[Probe]:
-        """Begins conversations with a peer and lets its answers arrive; returns what is lost.
+        """Starts conversations with a peer and injects its answers; returns the lost probes.
 
         Args:
             form: of the answers.
@@ -171,7 +171,7 @@ class Attempt:
         one.bind((format_locator(locator), 0))
         with contextlib.suppress(OSError):
             if protocol == ipv6.TCP:
-                # Ends with a reset, and so at once.
+                # close() then sends a reset and leaves no connection.
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             one.connect((format_locator(peer), PORT))
         with contextlib.suppress(OSError):
@@ -180,7 +180,7 @@ class Attempt:
         return one
 
     def _answer(self, locator: Locator, protocol: int, port: int, sequence: int) -> bytes:
-        """What the peer answers: SYN-ACK to a SYN, a datagram with the same to a datagram."""
+        """The answer of the peer: SYN-ACK to a SYN; the same datagram to a datagram."""
         peer, ports = self.trial.peer, PORT.to_bytes(2) + port.to_bytes(2)
         if protocol == ipv6.TCP:
             acknowledged = (sequence + 1) & 0xFFFFFFFF
@@ -194,7 +194,7 @@ class Attempt:
 
 
 def _summed(octets: bytes, at: int, source: Locator, destination: Locator, protocol: int) -> bytes:
-    """An upper-layer packet with its checksum, whose field is zero, filled in."""
+    """An upper-layer packet with its checksum filled in; the field has to be zero."""
     total = ipv6.checksum(source, destination, protocol, octets)
     return octets[:at] + total.to_bytes(2) + octets[at + 2 :]
 
@@ -207,7 +207,7 @@ def _raw(protocol: int, locator: Locator) -> socket.socket:
 
 
 def _arriving(sockets: Collection[socket.socket], mark: bytes) -> set[socket.socket]:
-    """The sockets to which a packet with a mark comes, until it has come to all."""
+    """The sockets that receive a packet with the mark; waits until all have or WAIT_S is over."""
     found: set[socket.socket] = set()
     until_s = time.monotonic() + WAIT_S
     while len(found) < len(sockets) and (left_s := until_s - time.monotonic()) > 0:
@@ -220,7 +220,7 @@ def _arriving(sockets: Collection[socket.socket], mark: bytes) -> set[socket.soc
 
 
 def _answered(probes: Mapping[socket.socket, Probe]) -> set[socket.socket]:
-    """The sockets of conversations whose answer comes, until all have come or were refused."""
+    """The sockets that get an answer; waits until each has an answer or error, or WAIT_S."""
     found: set[socket.socket] = set()
     waiting = set(probes)
     until_s = time.monotonic() + WAIT_S
@@ -236,7 +236,7 @@ def _answered(probes: Mapping[socket.socket, Probe]) -> set[socket.socket]:
 
 
 def _received(one: socket.socket) -> bool:
-    """Whether a datagram has come, and not an error."""
+    """Whether the socket has a datagram rather than an error."""
     with contextlib.suppress(OSError):
         return bool(one.recv(PACKET_OCTETS_MAX))
     return False

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a host needs to be reached by M6, looked at as a peer would see it [D25].
+"""Checks of what a host needs to be reached by M6, as a peer sees it [D25].
 
-Each check says that a thing is well, or what is wrong and the command or record that corrects it.
-Unless it is asked to fix the firewall, it changes nothing that stays. The only packets that leave
-are questions to the resolvers.
+Each check reports success, or a problem and the command or record that fixes it. Unless ``fix`` is
+set, the checks make no permanent change. The only packets that leave the host are queries to the
+resolvers.
 """
 
 import enum
@@ -37,49 +37,49 @@ TUN: Final = Path("/dev/net/tun")
 SOMEWHERE: Final = parse_locator("2000::1")
 """A destination that only a default route leads to."""
 INTERFACE_IDENTIFIER: Final = slice(8, 16)
-_HELPED: Final = "inserted, and the same test passes now; add it to the file your rules come from"
+_HELPED: Final = "inserted, and the same test passes now; add it to the file of your rules"
 _USELESS: Final = "inserted, did not help, and deleted again"
 _COVER: Final = (
-    "bind to a locator, or list the address in host.locators; against temporary addresses: "
+    "bind to a locator, or list the address in host.locators; to disable temporary addresses: "
     "sysctl net.ipv6.conf.DEVICE.use_tempaddr=0"
 )
 
 
 class Health(enum.Enum):
-    """How a check ended."""
+    """The result of a check."""
 
     OK = "ok"
     WRONG = "wrong"
     UNKNOWN = "unknown"
-    """It could not be found out; that alone is no reason to fail."""
+    """The check could not be done; this does not set the exit status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The end of one check.
+    """The result of one check, for people.
 
     Attributes:
-        check: what was looked at.
-        health: how it is.
+        check: the subject of the check.
+        health: the result.
         text: what was found.
-        mend: the command or record that puts it right; empty where there is nothing to do.
+        fix: the command or record that fixes the problem; empty if there is none.
     """
 
     check: str
     health: Health
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 class Doctor:
-    """Looks at one host.
+    """Checks one host.
 
     Args:
-        config: as the daemon has it.
+        config: the configuration of the daemon.
         name: FQDN of the host.
         servers: the resolvers to ask; those of the configuration if None.
-        resolv_conf: the file that says where programs ask.
-        fix: whether to insert the rules that the firewall lacks, and keep those that help.
+        resolv_conf: the file that names the resolvers of programs.
+        fix: whether to insert the missing rules of the firewall, and keep those that help.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Doctor:
         self.fix = fix
 
     async def examine(self) -> list[Finding]:
-        """Everything there is to look at, in the order in which it is best mended."""
+        """Does every check; findings are in the order in which problems are best fixed."""
         network = HostNetwork()
         try:
             host = self.config.host
@@ -131,11 +131,11 @@ class Doctor:
         if len(good) >= 2:
             return [Finding("addresses", Health.OK, text)]
         why = "an address from each of two providers is needed"
-        mend = "ip -6 address add ADDRESS/64 dev DEVICE"
-        return [Finding("addresses", Health.WRONG, f"{text}: {why}", mend)]
+        fix = "ip -6 address add ADDRESS/64 dev DEVICE"
+        return [Finding("addresses", Health.WRONG, f"{text}: {why}", fix)]
 
     def _routes(self, network: HostNetwork, survey: Survey) -> list[Finding]:
-        """Each locator has to leave by the device it stands on."""
+        """A packet has to leave through the device that has its source locator."""
         own, devices = survey.locators, survey.devices
         place = {address: device.name for device in devices for address in device.addresses}
         findings = []
@@ -146,33 +146,33 @@ class Doctor:
                 findings.append(Finding(f"route from {text}", Health.OK, f"by {uplink}"))
                 continue
             found = "none" if uplink is None else f"by {uplink}, not {device}"
-            mend = (
+            fix = (
                 f"ip -6 rule add from {text} lookup TABLE; "
                 f"ip -6 route add default via ROUTER dev {device or 'DEVICE'} table TABLE"
             )
-            findings.append(Finding(f"route from {text}", Health.WRONG, found, mend))
+            findings.append(Finding(f"route from {text}", Health.WRONG, found, fix))
         return findings
 
     def _mtu(self, mtu: int) -> Finding:
         if mtu >= MTU_MIN:
-            return Finding("mtu", Health.OK, f"{mtu} octets at the least")
+            return Finding("mtu", Health.OK, f"at least {mtu} octets")
         return Finding(
             "mtu", Health.WRONG, f"{mtu} octets", f"ip link set DEVICE mtu {MTU_MIN} or more"
         )
 
     def _identifiers(self, locators: tuple[Locator, ...]) -> Finding:
-        """Routers that rewrite replace the prefix and keep what is behind it."""
+        """Routers that rewrite replace the prefix and keep the interface identifier."""
         if len({locator[INTERFACE_IDENTIFIER] for locator in locators}) <= 1:
             return Finding("interface identifier", Health.OK, "the same under every prefix")
-        text = "differs between prefixes, which only matters where routers rewrite"
+        text = "differs between prefixes; this matters only if routers rewrite"
         return Finding("interface identifier", Health.UNKNOWN, text, "ip token set ::1 dev DEVICE")
 
     # --- the DNS, as a peer asks it ---
 
     async def _names(self, locators: tuple[Locator, ...]) -> list[Finding]:
         if not self.name:
-            mend = '[host] name = "a.example", or noid doctor --name a.example'
-            return [Finding("name", Health.WRONG, "this host has none", mend)]
+            fix = '[host] name = "a.example", or noid doctor --name a.example'
+            return [Finding("name", Health.WRONG, "this host has none", fix)]
         try:
             servers = self.servers or [
                 (address, DNS_PORT)
@@ -198,7 +198,7 @@ class Doctor:
         ]
         for other in answer.locators:
             if other not in locators:
-                text = f"{self.name} lists it, but it is no locator of this host"
+                text = f"{self.name} lists it, but it is not a locator of this host"
                 check = f"forward {format_locator(other)}"
                 findings.append(Finding(check, Health.WRONG, text, "remove its AAAA record"))
         capability = await upstream.ask(Question(Kind.CAPABILITY, self.name))
@@ -220,16 +220,16 @@ class Doctor:
             return Finding("resolver", Health.UNKNOWN, f"{self.resolv_conf}: {error.strerror}")
         if servers[:1] == [self.config.dns.listen]:
             return Finding("resolver", Health.OK, "programs ask noid")
-        found = f"programs ask {' '.join(servers) or 'nobody'}"
+        found = f"programs ask {' '.join(servers) or 'no resolver'}"
         return Finding("resolver", Health.WRONG, found, "noid resolver on")
 
     def _firewall(
         self, network: HostNetwork, own: tuple[OwnAddress, ...], kind: PlaneKind
     ) -> list[Finding]:
-        """Whether packets of M6 pass this host's own rules, in both directions."""
+        """Whether M6 packets pass the rules of this host, in both directions."""
         places = {one.locator: one.interface for one in own if not one.broken}
         if not places:
-            return [Finding("firewall", Health.UNKNOWN, "no address to try it with")]
+            return [Finding("firewall", Health.UNKNOWN, "not tested: this host has no locator")]
         points = self.config.code_points()
         firewall = Firewall(network, self.config.plane, points, places, kind)
         helped: list[Fix] = []
@@ -251,19 +251,19 @@ class Doctor:
         ]
         if outcome.untried:
             what = f"{', '.join(outcome.untried)} to port {PORT}"
-            text = f"restored packets are not tried: this host's rules let no {what} out"
+            text = f"restored packets are not tested: the rules of this host drop outbound {what}"
             findings.append(Finding("firewall", Health.UNKNOWN, text))
         if any(one.health is Health.WRONG for one in findings):
             return [*changes, *findings]
         uplinks = " ".join(sorted(set(places.values())))
-        text = f"packets of M6 pass this host's own rules on {uplinks}, in both directions"
+        text = f"M6 packets pass the rules of this host on {uplinks}, in both directions"
         text += f" (plane {kind})"
         return [*changes, Finding("firewall", Health.OK, text), *findings]
 
     def _kind(self, status: DaemonStatus | ShimError, planes: list[Finding]) -> PlaneKind:
         """The data plane that carries packets now, or that this host would get.
 
-        The one in the kernel outlives its daemon.
+        The kernel plane keeps running when its daemon has stopped.
         """
         if not isinstance(status, ShimError):
             return "bpf" if status["plane"]["kind"] == "bpf" else "tun"
@@ -277,7 +277,7 @@ class Doctor:
 
     def _kernel(self) -> Finding:
         if TUN.exists():
-            return Finding("kernel", Health.OK, f"{TUN} is there")
+            return Finding("kernel", Health.OK, f"{TUN} exists")
         return Finding("kernel", Health.WRONG, f"{TUN} is missing", "modprobe tun")
 
     def _plane(self, survey: Survey) -> list[Finding]:
@@ -286,12 +286,12 @@ class Doctor:
         directory = Path(self.config.state.directory)
         health = {True: Health.OK, False: Health.WRONG, None: Health.UNKNOWN}
         return [
-            Finding(one.what, health[one.good], one.text, one.mend)
+            Finding(one.what, health[one.good], one.text, one.fix)
             for one in prospects(section, self.config.code_points(), survey.devices, directory)
         ]
 
     def _status(self) -> DaemonStatus | ShimError:
-        """What the daemon says, or why it says nothing."""
+        """The status of the daemon, or the error if it does not answer."""
         try:
             status: DaemonStatus = ask(Path(self.config.control.socket), "status")
             return status
@@ -300,7 +300,7 @@ class Doctor:
 
 
 def of_daemon(status: DaemonStatus | ShimError) -> list[Finding]:
-    """What the status of the daemon says, or that it has none."""
+    """The findings from the status of the daemon, or the finding that it is not running."""
     if isinstance(status, ShimError):
         return [Finding("daemon", Health.WRONG, str(status), "noid run")]
     findings = [Finding("daemon", Health.OK, f"noid {status['version']} is running")]
@@ -309,7 +309,7 @@ def of_daemon(status: DaemonStatus | ShimError) -> list[Finding]:
         findings.append(Finding("uplinks", Health.WRONG, text, "noid paths; noid history"))
     sources = list(status.get("sources_not_covered", ()))
     if sources:
-        text = f"programs send to M6 peers from {' '.join(sources)}, no locator: not protected"
+        text = f"programs send to M6 peers from {' '.join(sources)}: no locator, so not protected"
         if len(sources) >= SOURCES_MAX:
             text += f" (the first {SOURCES_MAX})"
         findings.append(Finding("sources", Health.WRONG, text, _COVER))
@@ -318,18 +318,18 @@ def of_daemon(status: DaemonStatus | ShimError) -> list[Finding]:
 
 def _of_record(check: str, found: bool, status: Status, record: ZoneRecord) -> Finding:
     if found:
-        return Finding(check, Health.OK, f"{record.kind} record is there")
+        return Finding(check, Health.OK, f"{record.kind} record exists")
     if status is Status.UNREACHABLE:
         return Finding(check, Health.UNKNOWN, "the DNS gives no answer", "ask again later")
     return Finding(check, Health.WRONG, f"no such {record.kind} record", record.line(TTL_SECONDS))
 
 
 def _untried(error: ShimError | OSError) -> Finding:
-    """Why the firewall could not be tried."""
+    """Why the firewall was not tested."""
     if isinstance(error, OSError):
         advice = "run it as root" * isinstance(error, PermissionError)
         return Finding("firewall", Health.UNKNOWN, str(error.strerror), advice)
-    return Finding("firewall", Health.UNKNOWN, f"not tried: {error}", "run it as root")
+    return Finding("firewall", Health.UNKNOWN, f"not tested: {error}", "run it as root")
 
 
 def _of_fix(fix: Fix, health: Health, end: str) -> Finding:
@@ -337,7 +337,7 @@ def _of_fix(fix: Fix, health: Health, end: str) -> Finding:
 
 
 def _of_loss(loss: Loss, text: str, *, useless: set[str]) -> Finding:
-    """A rule that drops; a command that was tried in vain is not suggested again."""
+    """A rule that drops packets; a fix that did not help is not suggested again."""
     if loss.rule in useless:
         return Finding("firewall", Health.WRONG, f"{text}; accepting it there does not help", "")
     return Finding("firewall", Health.WRONG, text, loss.command)

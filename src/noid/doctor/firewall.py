@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Whether this host's own rules let M6 through: tried with packets, and what to change if not.
+"""Tests with packets whether the rules of this host pass M6, and finds the rules to insert if not.
 
-The packets of M6 pass the rules of a host in three forms. Each is tried on every uplink:
+M6 packets pass the rules of a host in three forms. Each is tested on every uplink:
 
 - control messages, ICMPv6, in both directions;
-- the M6 next headers: out, and in unless the plane in the kernel takes them off the uplink before
-  any rule sees them;
-- plain packets between AIDs, out to a peer and, restored, in from it. TCP and UDP conversations are
-  tried, so connection tracking and reverse-path filters take part.
+- the M6 next headers: outbound; inbound with the TUN plane only, because the kernel plane restores
+  inbound packets at the ingress of the uplink, before any rule sees them;
+- plain packets between AIDs: outbound to a peer and, restored, inbound from it. The test uses TCP
+  and UDP conversations, so that it includes connection tracking and reverse-path filters.
 
-With the plane in the kernel plain packets leave by the uplink of their AID, and restored packets
+With the kernel plane, plain packets leave through the uplink of their AID, and restored packets
 appear there. While that uplink is down, both pass a device of the shim that has routes to the
-peers, and the AID. Both states are tried. With the TUN plane they always pass the shim's device.
+peers, and the AID. Both states are tested. With the TUN plane they always pass the shim's device.
 
-Not tried: rules beyond this host; chains of the family netdev at egress; rules on the exact name of
-a device of the shim (the trial device has another); and connections from peers to servers of this
-host, whose rules are the same with and without M6.
+Not tested: rules of other hosts and routers; chains of the family netdev at egress; rules on the
+exact name of a device of the shim (the trial device has another name); and connections from peers
+to servers of this host, whose rules are the same with and without M6.
 """
 
 import contextlib
@@ -35,16 +35,16 @@ from noid.host.netlink import HostNetwork
 from noid.locators import Locator
 
 ROUNDS_MAX: Final = 4
-"""Tries with fixes; more chains that drop one after another are left to the operator."""
+"""Attempts with fixes; if more chains drop in sequence, the operator has to fix the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a try ended.
+    """The result of a test.
 
     Attributes:
-        lost: what is lost, by what drops it.
-        untried: names of the protocols of which no conversation could be begun.
+        lost: what is lost, grouped by the rule that drops it.
+        untried: names of the protocols for which no conversation could be started.
     """
 
     lost: tuple[Loss, ...]
@@ -64,7 +64,7 @@ class Fix:
     undo: str
 
     def helped(self, lost: Iterable[Loss]) -> bool:
-        """Whether nothing that it was inserted for is lost any more."""
+        """Whether everything that it was inserted for passes now."""
         still = {probe for loss in lost for probe in loss.probes}
         return still.isdisjoint(self.loss.probes)
 
@@ -76,7 +76,7 @@ class Firewall:
         network: the host's.
         section: the ``[plane]`` of the configuration.
         points: the code points of M6.
-        places: the host's locators, and the uplink of each; LOCATORS_MAX of them are tried.
+        places: the host's locators, and the uplink of each; LOCATORS_MAX of them are tested.
         kind: the data plane.
     """
 
@@ -95,10 +95,10 @@ class Firewall:
         self.kind = kind
 
     def try_out(self) -> Outcome:
-        """Tries a packet of each kind on every uplink, in both directions.
+        """Sends a packet of each form on every uplink, in both directions.
 
         Raises:
-            ShimError, OSError: it cannot be tried.
+            ShimError, OSError: the test cannot run.
         """
         with set_up(self.network, self.section, self.places, self.kind) as trial:
             attempt = Attempt(trial, self.points, self.section.mark)
@@ -110,14 +110,14 @@ class Firewall:
         return Outcome(tuple(losses(named, self.points, self.section.device)), untried)
 
     def fix(self) -> tuple[list[Fix], list[Fix], Outcome]:
-        """Inserts the rules that are missing, keeps those that help, and tries again.
+        """Inserts the missing rules, repeats the test, and keeps the rules that help.
 
         Returns:
-            The fixes that helped, those that were undone because they did not, and how the last
-            try ended.
+            The fixes that helped, those that were undone because they did not, and the result of
+            the last test.
 
         Raises:
-            ShimError, OSError: it cannot be tried; what was inserted is undone.
+            ShimError, OSError: the test cannot run; inserted rules are deleted.
         """
         fixes: list[Fix] = []
         try:
@@ -137,13 +137,13 @@ class Firewall:
 
 
 def _insert(lost: Iterable[Loss], fixes: list[Fix]) -> bool:
-    """Inserts the rules that are missing, each once; returns whether there were any."""
+    """Inserts the missing rules, each once; returns whether there were any."""
     tried = {fix.loss.rule for fix in fixes}
     before = len(fixes)
     for loss in lost:
         if loss.rule and loss.rule not in tried:
             tried.add(loss.rule)
-            with contextlib.suppress(ShimError):  # nft refuses: what is lost stays so
+            with contextlib.suppress(ShimError):  # nft refuses: the packets stay lost
                 fixes.append(Fix(loss, nftables.insert(loss.rule)))
     return len(fixes) > before
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the rules of a host drop of M6, in one line each, and the rule that lets it through."""
+"""The M6 packets that rules of a host drop, in one line each, and the rule that accepts them."""
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
@@ -13,18 +13,18 @@ from noid.locators import Locator, format_locator
 from noid.wire import ipv6
 
 PROTOCOLS: Final = {ipv6.TCP: "TCP", ipv6.UDP: "UDP"}
-"""Of the conversations that are tried."""
+"""The protocols of the test conversations."""
 
 
 class Direction(enum.Enum):
-    """Which way a packet goes."""
+    """The direction of a packet, seen from this host."""
 
     IN = "inbound"
     OUT = "outbound"
 
 
 class Form(enum.Enum):
-    """How a packet of M6 looks to the rules."""
+    """The form in which rules see an M6 packet."""
 
     CONTROL = "control"
     DATA = "data"
@@ -34,15 +34,15 @@ class Form(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One packet that is tried.
+    """One packet of the test.
 
     Attributes:
-        form: how it looks.
-        direction: which way it goes.
-        device: where it arrives, or by what it leaves.
+        form: its form.
+        direction: its direction.
+        device: the device it arrives on or leaves through.
         locator: of this host: its destination or source.
         protocol: its next header.
-        in_outage: whether it passes there only while the uplink of its AID is down.
+        in_outage: whether it passes this device only while the uplink of its AID is down.
     """
 
     form: Form
@@ -55,12 +55,12 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Probes that one thing drops.
+    """Probes that are dropped by the same rule.
 
     Attributes:
-        probes: at least one; of one form and direction, all on devices of ours or none.
-        drop: what drops them, or None where no rule of nftables does.
-        rule: the rule that lets them through, as ``nft insert rule`` takes it; or empty.
+        probes: at least one; of one form and direction; all on devices of noid, or none.
+        drop: the rule that drops them, or None if no rule of nftables does.
+        rule: the rule that accepts them, as ``nft insert rule`` takes it; or empty.
     """
 
     probes: tuple[Probe, ...]
@@ -69,14 +69,14 @@ class Loss:
 
     @property
     def command(self) -> str:
-        """The command that inserts the rule, or where to look if there is none."""
+        """The command that inserts the rule, or advice if there is none."""
         if not self.rule:
             return "no nftables rule drops it; see ip6tables-legacy -S and tc filter show"
         return f"nft 'insert rule {self.rule}'"
 
 
 def losses(lost: Mapping[Probe, Drop | None], points: Codepoints, device: str) -> list[Loss]:
-    """What was lost, together where one rule drops it and one rule helps.
+    """Groups lost probes that the same rule drops and that one rule accepts.
 
     Args:
         lost: each probe, and the rule of nftables that dropped it, if one did.
@@ -94,7 +94,7 @@ def losses(lost: Mapping[Probe, Drop | None], points: Codepoints, device: str) -
 
 
 def describe(loss: Loss, points: Codepoints) -> str:
-    """What is lost and what drops it, in one line."""
+    """One line that says which packets are dropped, and by which rule."""
     first = loss.probes[0]
     match first.form:
         case Form.CONTROL:
@@ -145,7 +145,7 @@ def _rule(drop: Drop, probes: Sequence[Probe], points: Codepoints, device: str) 
 
 
 def _devices(probes: Sequence[Probe], device: str) -> str:
-    """Where probes pass; every device of ours is named alike."""
+    """The devices of probes as nft writes them; one pattern for the devices of noid."""
     if _is_ours(probes[0].device, device):
         return f'"{device}*"'
     return _set([f'"{one}"' for one in sorted({probe.device for probe in probes})])
@@ -156,7 +156,7 @@ def _aids(probes: Sequence[Probe]) -> str:
 
 
 def _is_ours(name: str, device: str) -> bool:
-    """Whether a name is that of the trial device, which stands for the shim's."""
+    """Whether a name is that of the trial device, which represents the shim's device."""
     return name == f"{device}{TRIAL_SUFFIX}"
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A place to try packets: they pass the host's own rules, and none of them leaves the host.
+"""The test environment: packets pass the rules of the host, and none of them leaves the host.
 
-Packets to a peer have routes as a data plane makes them: with the plane in the kernel by the uplink
-of their source, and by a device of ours while that is down; with the TUN plane always by a device
-of ours. A TAP device stands for ours. A packet is put on the ingress of an uplink by a BPF program
-on the TAP device, so it arrives there as from the network. An nftables table traces the packets,
-and behind all other chains it records what goes to the peer or to a stranger, and keeps it here.
-Device, table, routes and rules are removed afterwards.
+Packets to a peer have the routes that a data plane would add: with the kernel plane through the
+uplink of their source, and through a device of noid while that uplink is down; with the TUN plane
+always through a device of noid. A TAP device represents the device of noid. A BPF program on the
+TAP device injects packets at the ingress of an uplink, so that they arrive as from the network. An
+nftables table traces the packets. Its last chain records and drops packets to the peer and to the
+stranger. Device, table, routes and rules are removed after the test.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from noid.planes.uplink import UPLINKS_MAX
 from noid.wire import ipv6
 
 PlaneKind = Literal["bpf", "tun"]
-"""A data plane: the one in the kernel, or the one in user space."""
+"""A data plane: in the kernel, or in user space."""
 
 TUN_PATH: Final = "/dev/net/tun"
 TUNSETIFF: Final = 0x400454CA
@@ -49,24 +49,24 @@ INTERFACE_REQUEST: Final = "16s24s"
 ETHERTYPE_IPV6: Final = b"\x86\xdd"
 MTU: Final = 1_500
 WAIT_S: Final = 0.5
-"""A packet that has not arrived after so long was dropped: none of them leaves this host."""
+"""A packet that has not arrived after this time was dropped: none of them leaves this host."""
 
 NOWHERE: Final = parse_locator("2000::")
-"""Addresses that begin like this are of no host, and only a default route leads to them."""
+"""Prefix of addresses that belong to no host and that only a default route matches."""
 RANDOM_OCTETS: Final = 8
 STAYS: Final = "ff01::6d36"
 """A multicast address of interface-local scope: Linux sends nothing there (RFC 4291 §2.7.1).
 
-The first packet of a conversation gets it. Were it dropped by our table, connection tracking would
-forget the connection: it confirms new ones behind every chain.
+The destination of the first packet of a conversation is replaced by it. If our table dropped the
+packet, connection tracking would forget the connection: it confirms new ones after the last chain.
 """
 TABLE: Final = "noid-try"
 LEFT_MAX: Final = 32 * LOCATORS_MAX
-"""Room for every protocol that is tried from every locator."""
+"""Entries for every tested protocol from every locator."""
 BEGUN_MAX: Final = 2 * LOCATORS_MAX
-"""Room for a conversation from every locator, with its uplink up and down."""
+"""Entries for a conversation from every locator, with its uplink up and down."""
 CANARY_PORT: Final = 9
-"""UDP port (discard) of the packets that show how far the trace has come."""
+"""UDP port (discard) of the packets that mark a position in the trace."""
 
 OWN_TABLE: Final = f"""\
 table inet {TABLE} {{{{
@@ -117,20 +117,20 @@ table netdev {TABLE} {{{{
 
 @dataclass(slots=True)
 class Trial:
-    """The place, set up.
+    """The test environment after ``set_up``.
 
-    The addresses are others each time: connection tracking knows nothing of them.
+    The addresses are new each time, so that connection tracking has no entries for them.
 
     Attributes:
         network: the host's.
-        kind: the data plane whose routes there are.
+        kind: the data plane whose routes are added.
         places: the locators, and the uplink of each.
-        stranger: of no host; there is no route of ours to it.
-        peer: of no host; routed as a data plane routes its peers.
+        stranger: an address of no host, without a route of noid.
+        peer: an address of no host, routed as a data plane routes its peers.
         device: name of the trial device.
-        index: its number.
+        index: its interface index.
         tap: its descriptor.
-        by_uplink: the routes to the peer that are there while the uplinks are up.
+        by_uplink: the routes to the peer that exist while the uplinks are up.
         trace: the decisions of the host's rules so far.
     """
 
@@ -146,11 +146,11 @@ class Trial:
     trace: nftables.Trace
 
     def device_of(self, locator: Locator, *, in_outage: bool) -> str:
-        """By what packets between a locator and the peer pass."""
+        """The device of packets between a locator and the peer."""
         return self.device if in_outage or self.kind == "tun" else self.places[locator]
 
     def begin_outage(self) -> None:
-        """Makes the trial device what the device of ours is while uplinks are down.
+        """Configures the trial device as noid configures its device while uplinks are down.
 
         Raises:
             PlatformError: the kernel refuses.
@@ -160,7 +160,7 @@ class Trial:
             self.network.add_address(locator, self.index)
 
     def inject(self, device: str, packet: bytes) -> None:
-        """Lets an IPv6 packet arrive on a device, the trial device included."""
+        """Injects an IPv6 packet at the ingress of a device; the trial device is permitted."""
         index = 0 if device == self.device else socket.if_nametoindex(device)
         source = b"\x02\x00" + index.to_bytes(4)
         os.write(self.tap, _link_address(device) + source + ETHERTYPE_IPV6 + packet)
@@ -185,15 +185,15 @@ class Trial:
         return found | said
 
     def drops(self) -> dict[nftables.Traced, nftables.Drop]:
-        """What the host's rules have dropped so far."""
+        """The packets that the host's rules have dropped so far."""
         self.catch_up()
         return self.trace.drops(except_table=TABLE)
 
     def catch_up(self) -> None:
-        """Waits until the trace shows what was sent last.
+        """Waits until the trace contains all packets sent so far.
 
         Raises:
-            PlatformError: it shows nothing.
+            PlatformError: the trace shows no packet.
         """
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as canary:
             canary.bind(("::", 0))
@@ -211,16 +211,16 @@ class Trial:
 def set_up(
     network: HostNetwork, section: PlaneSection, places: Mapping[Locator, str], kind: PlaneKind
 ) -> Iterator[Trial]:
-    """Sets the place up while the block runs.
+    """Sets the test environment up while the block runs.
 
     Args:
         network: the host's.
         section: the ``[plane]`` of the configuration.
         places: the host's locators, and the name of the uplink of each.
-        kind: the data plane whose routes to make.
+        kind: the data plane whose routes to add.
 
     Raises:
-        ShimError, OSError: it cannot be set up.
+        ShimError, OSError: the set-up fails.
     """
     device = f"{section.device}{TRIAL_SUFFIX}"
     stranger, peer = _nobody(), _nobody()
@@ -233,7 +233,7 @@ def set_up(
         stack.callback(os.close, program)
         network.attach_filter(index, program, egress=False)
         tables = dict(enumerate(places, start=section.table + UPLINKS_MAX))
-        rules = [  # in front of those of a plane
+        rules = [  # before those of a plane
             Rule(section.rule_priority, table=table, source=locator, is_local=True)
             for table, locator in tables.items()
         ]
@@ -262,7 +262,7 @@ def _own_tables(stranger: Locator, peer: Locator, uplinks: Iterable[str]) -> Ite
     _remove_tables()
     try:
         nftables.run(OWN_TABLE.format_map(ends))
-        with contextlib.suppress(ShimError):  # a kernel without such chains
+        with contextlib.suppress(ShimError):  # the kernel has no such chains
             devices = ", ".join(f'"{one}"' for one in sorted(set(uplinks)))
             nftables.run(EARLY_TABLE.format(devices=devices, **ends))
         yield
@@ -284,7 +284,7 @@ def _elements(name: str) -> Iterator[list[Any]]:
 
 
 def _nobody() -> Locator:
-    """A random address that begins like NOWHERE."""
+    """A random address with the prefix NOWHERE."""
     return Locator(NOWHERE[:-RANDOM_OCTETS] + secrets.token_bytes(RANDOM_OCTETS))
 
 

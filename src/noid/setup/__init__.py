@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""``noid setup``: what a host has, the steps that it lacks, and a journal that takes them back."""
+"""``noid setup``: detects the state of a host, plans the missing steps, and keeps a journal."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What ``ip`` says of this host, as uplinks: their prefixes, and the next hop of each."""
+"""Uplinks of this host from the output of ``ip``: their prefixes and the next hop of each."""
 
 import ipaddress
 import json
@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 from noid.errors import PlatformError, Unsupported
 
 MAIN: Final = "254"
-"""Number of the main table; ``ip`` leaves it out where it lists all."""
+"""Number of the main table; ``ip`` omits it when it lists all tables."""
 LIMIT_S: Final = 20.0
-"""A command that takes longer is ended, and has failed."""
+"""Time limit of a command; one that takes longer is ended and has failed."""
 
 
 class Default(NamedTuple):
@@ -23,8 +23,8 @@ class Default(NamedTuple):
     Attributes:
         table: number of its routing table.
         device: the device it leads to.
-        gateway: the next hop; empty on a link with two ends.
-        metric: of several routes, the one with the least is taken.
+        gateway: the next hop; empty on a point-to-point link.
+        metric: the kernel uses the route with the least metric.
     """
 
     table: str
@@ -34,7 +34,7 @@ class Default(NamedTuple):
 
 
 class FromRule(NamedTuple):
-    """A rule that looks at the source.
+    """A rule that selects by source.
 
     Attributes:
         prefix: of sources.
@@ -47,11 +47,11 @@ class FromRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """A way out of this host.
+    """A device with locators and a default route.
 
     Attributes:
         device: its name.
-        gateway: the next hop; empty on a link with two ends.
+        gateway: the next hop; empty on a point-to-point link.
         prefixes: of its locators.
         locators: the addresses on it that are locators, as text.
     """
@@ -67,9 +67,9 @@ class Routing:
     """The state of the host's routing.
 
     Attributes:
-        networks: of each device the addresses with the lengths of their prefixes.
+        networks: the addresses of each device with the lengths of their prefixes.
         defaults: the default routes of every table.
-        rules: the rules that look at the source.
+        rules: the rules that select by source.
         tables: every table that a route or a rule names.
     """
 
@@ -84,14 +84,14 @@ def run(command: Sequence[str]) -> str:
 
     Raises:
         Unsupported: the program is not installed.
-        PlatformError: it fails; the text has the last line that it says.
+        PlatformError: it fails; the text has the last line of its error output.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except FileNotFoundError:
         raise Unsupported(command[0], f"install the program {command[0]}") from None
     except subprocess.TimeoutExpired:
-        raise PlatformError(" ".join(command), 0, f"no end after {LIMIT_S:.0f} s") from None
+        raise PlatformError(" ".join(command), 0, f"timed out after {LIMIT_S:.0f} s") from None
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise PlatformError(" ".join(command), 0, said[-1])
@@ -99,7 +99,7 @@ def run(command: Sequence[str]) -> str:
 
 
 def read_routing() -> Routing:
-    """Asks ``ip`` for addresses, routes and rules.
+    """Reads addresses, routes and rules with ``ip``.
 
     Raises:
         Unsupported: ``ip`` is not installed.
@@ -113,7 +113,7 @@ def read_routing() -> Routing:
 
 
 def routing(addresses: Any, routes: Any, rules: Any) -> Routing:
-    """The state of the routing, from what ``ip -N -json -6`` prints of the three."""
+    """The state of the routing, from the output of ``ip -N -json -6`` for each of the three."""
     networks = {
         link["ifname"]: tuple(
             ipaddress.IPv6Interface(f"{one['local']}/{one['prefixlen']}")
@@ -148,12 +148,12 @@ def _rules(rules: Any) -> Iterator[FromRule]:
 def uplinks(
     found: Routing, locators: Iterable[tuple[str, str]], ours: Collection[str] = ()
 ) -> tuple[Uplink, ...]:
-    """The devices that have locators and lead to everywhere.
+    """The devices that have locators and a default route.
 
     Args:
         found: the state of the routing.
         locators: address and device of each locator.
-        ours: the tables of an earlier set-up, whose routes do not count.
+        ours: the tables of an earlier set-up, whose routes are ignored.
     """
     on: dict[str, list[str]] = {}
     for address, device in locators:
@@ -169,7 +169,7 @@ def uplinks(
 
 
 def _prefixes(found: Routing, device: str, addresses: list[str]) -> tuple[IPv6Network, ...]:
-    """The prefixes of addresses; of a prefix that is on two devices, the addresses alone."""
+    """The prefixes of addresses; if a prefix is on two devices, the addresses as /128."""
     elsewhere = {
         one.network for name, ones in found.networks.items() if name != device for one in ones
     }
@@ -182,7 +182,7 @@ def _prefixes(found: Routing, device: str, addresses: list[str]) -> tuple[IPv6Ne
 
 
 def is_routed(found: Routing, uplink: Uplink, prefix: IPv6Network, ours: Collection[str]) -> bool:
-    """Whether a rule that is not ours leads a prefix out by its uplink."""
+    """Whether a rule that is not ours routes a prefix through its uplink."""
     for rule in found.rules:
         if rule.table not in ours and prefix.subnet_of(rule.prefix):
             ways = [one for one in found.defaults if one.table == rule.table]

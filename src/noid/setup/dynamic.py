@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Records that are sent to a name server: RFC 2136 dynamic updates, signed with TSIG (RFC 8945)."""
+"""Dynamic DNS updates (RFC 2136), signed with TSIG (RFC 8945)."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ from noid.errors import ConfigError, PlatformError
 from noid.setup.plan import Record
 
 LIMIT_S: Final = 10.0
-"""An answer that takes longer does not come."""
+"""Time limit of an answer."""
 WITH_ZONE: Final = {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}
 WITHOUT_ZONE: Final = {dns.rcode.REFUSED, dns.rcode.NOTAUTH}
 KEY: Final = re.compile(r'key\s+"?([^"\s{]+)"?\s*\{(.*?)\}', re.DOTALL)
@@ -31,14 +31,14 @@ FIELD: Final = re.compile(r'(algorithm|secret)\s+"?([^";\s]+)"?\s*;')
 
 
 class RefusedError(PlatformError):
-    """A name server has refused a change, and not made it."""
+    """A name server has refused a change; it has not changed anything."""
 
 
 def read_key(path: str) -> dns.tsig.Key:
-    """The first key of a file as ``tsig-keygen`` writes it.
+    """The first key of a file in the format of ``tsig-keygen``.
 
     Raises:
-        ConfigError: it cannot be read, or has no key.
+        ConfigError: the file cannot be read, or has no key.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def read_key(path: str) -> dns.tsig.Key:
         fields = dict(FIELD.findall(found[2]))
         return dns.tsig.Key(found[1], fields["secret"], fields.get("algorithm", "hmac-sha256"))
     except OSError as error:
-        raise ConfigError(path, f"{error.strerror}; name the file of the key: --tsig-key") from None
+        raise ConfigError(path, f"{error.strerror}; name the key file: --tsig-key") from None
     except (ValueError, KeyError, dns.exception.DNSException):
         why = "has no TSIG key; write one: tsig-keygen a.example"
         raise ConfigError(path, why) from None
@@ -57,7 +57,7 @@ def read_key(path: str) -> dns.tsig.Key:
 def records_to_send(
     records: list[ZoneRecord], server: tuple[str, int], key: str, ttl: int, ours: list[Record]
 ) -> tuple[list[Record], list[str]]:
-    """The records that a server lacks or that we have sent; notes of those without a zone.
+    """The records that a server lacks or that we have sent; notes about those without a zone.
 
     Raises:
         PlatformError: the server does not answer.
@@ -67,7 +67,7 @@ def records_to_send(
         zone = zone_of(server, one.owner)
         if not zone:
             line = one.line(ttl)
-            notes.append(f"{server[0]} has no zone for a record; add it where its zone is: {line}")
+            notes.append(f"{server[0]} does not have the zone of a record; add it to its zone: {line}")
             continue
         new = Record(server[0], server[1], key, zone, one.owner, one.kind, one.data, ttl)
         if new.identity() in {other.identity() for other in ours} or not _is_there(new):
@@ -83,7 +83,7 @@ def zone_of(server: tuple[str, int], owner: str) -> str:
     """
     answer = _ask(server, dns.message.make_query(owner, dns.rdatatype.SOA))
     if answer.rcode() not in WITH_ZONE | WITHOUT_ZONE:
-        why = f"{dns.rcode.to_text(answer.rcode())} for {owner}; try again when it has its zones"
+        why = f"{dns.rcode.to_text(answer.rcode())} for {owner}; retry when it has loaded its zones"
         raise PlatformError(f"name server {server[0]} port {server[1]}", 0, why)
     if answer.rcode() in WITHOUT_ZONE or not answer.flags & dns.flags.AA:
         return ""
@@ -94,7 +94,7 @@ def zone_of(server: tuple[str, int], owner: str) -> str:
 
 
 def send(record: Record, *, add: bool) -> None:
-    """Adds a record, or deletes that one alone.
+    """Adds or deletes one record.
 
     Raises:
         ConfigError: the key cannot be read.
@@ -114,7 +114,7 @@ def send(record: Record, *, add: bool) -> None:
     except dns.tsig.PeerError as error:
         said = str(error)
     if said != dns.rcode.to_text(dns.rcode.NOERROR):
-        advice = f"{said}; let the key {key.name} update this zone there"
+        advice = f"{said}; permit the key {key.name} to update this zone on the server"
         raise RefusedError(f"update of {record.zone} at {record.server}", 0, advice)
 
 
@@ -136,5 +136,5 @@ def _ask(server: tuple[str, int], message: dns.message.Message) -> dns.message.M
         raise
     except (OSError, EOFError, dns.exception.DNSException) as error:
         why = str(error) or type(error).__name__
-        advice = f"{why}; name a server that takes updates, and its key"
+        advice = f"{why}; name a server that accepts updates, and its key"
         raise PlatformError(f"name server {server[0]} port {server[1]}", 0, advice) from None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a set-up has done, and how that is taken back.
+"""The journal: the steps that a set-up has done, and how to undo each.
 
-A step is in the journal before it is done. So what an interrupted set-up leaves behind can be taken
-back too. Root alone may own and write the journal: it says what root is to write.
+A step is written to the journal before it is done, so that an interrupted set-up can be undone.
+Only root may own and write the journal, because root executes it.
 """
 
 import base64
@@ -38,20 +38,20 @@ GONE: Final = (
     "Cannot find device",
     "No such device",
 )
-"""What ``ip`` says of a rule that is there already, and of what was deleted by others."""
+"""Errors of ``ip`` for an object that exists already (ALREADY), and for one that was deleted."""
 
 
 class Written(msgspec.Struct, tag="file", kw_only=True):
     """A file that was written.
 
     Attributes:
-        path: where.
-        before: what it had, in base64; None if it was not there.
-        mode: its permissions before.
-        uid: its owner before.
-        gid: its group before.
-        after: SHA-256 of what was written; two where it was written again.
-        directories: those that were made for it.
+        path: its path.
+        before: its previous content, in base64; None if it did not exist.
+        mode: its previous permissions.
+        uid: its previous owner.
+        gid: its previous group.
+        after: SHA-256 of the content written; two if it was written again.
+        directories: the directories that were created for it.
     """
 
     path: str
@@ -64,7 +64,7 @@ class Written(msgspec.Struct, tag="file", kw_only=True):
 
 
 class Ran(msgspec.Struct, tag="command", kw_only=True):
-    """A command that was run; ``undo`` takes it back."""
+    """A command that was run, and the command that undoes it."""
 
     do: list[str]
     undo: list[str]
@@ -80,17 +80,17 @@ Entry = Written | Ran | Sent
 
 
 class Done(msgspec.Struct, kw_only=True):
-    """The journal: what was done in this order, and the routing tables in use."""
+    """The content of the journal: the steps in order, and the routing tables in use."""
 
     entries: list[Entry] = msgspec.field(default_factory=list)
     tables: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Journal:
-    """The journal in its directory.
+    """The journal.
 
     Args:
-        directory: where it is kept.
+        directory: the directory of its file.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -99,7 +99,7 @@ class Journal:
         self.record = Done()
 
     def load(self) -> None:
-        """Reads it; without a file nothing was done.
+        """Reads the file; without a file the journal is empty.
 
         Raises:
             PlatformError: another user owns it or can write it, or it is damaged.
@@ -113,15 +113,15 @@ class Journal:
             if octets is not None:
                 self.record = msgspec.json.decode(octets, type=Done)
         except (files.DamagedError, msgspec.DecodeError) as error:
-            advice = f"is damaged ({error}); correct it, or delete it to forget what was done"
+            advice = f"is damaged ({error}); correct it, or delete it and undo the steps by hand"
             raise PlatformError(f"journal {self.path}", 0, advice) from None
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keeps other set-ups out.
+        """Locks the journal while the block runs.
 
         Raises:
-            PlatformError: another one runs, or the directory cannot be had.
+            PlatformError: another set-up is running, or the directory cannot be used.
         """
         files.prepare_directory(self.directory)
         with files.explained(self.directory):
@@ -131,21 +131,21 @@ class Journal:
             self.load()
             yield
         except BlockingIOError:
-            advice = "another noid setup runs; wait until it ends"
+            advice = "another noid setup is running; wait until it ends"
             raise PlatformError(str(self.directory), 0, advice) from None
         finally:
             os.close(descriptor)
 
     def file(self, path: str) -> Written | None:
-        """What was done to a file."""
+        """The entry of a file; None if the file was not written."""
         ones = (one for one in self.record.entries if isinstance(one, Written))
         return next((one for one in ones if one.path == path), None)
 
     def read(self, path: str) -> str | None:
-        """What a file has, or had before it was written by an earlier set-up.
+        """The content of a file, or its content before an earlier set-up wrote it.
 
         Raises:
-            PlatformError: it cannot be read.
+            PlatformError: the file cannot be read.
         """
         entry = self.file(path)
         octets = _contents(path)
@@ -157,12 +157,12 @@ class Journal:
             raise PlatformError(path, 0, "is not UTF-8 text; correct it") from None
 
     def edited(self) -> list[str]:
-        """The files that others have changed since."""
+        """The files that were changed after noid setup had written them."""
         ones = (one for one in self.record.entries if isinstance(one, Written))
         return [one.path for one in ones if _is_edited(one, _contents(one.path))]
 
     def obsolete(self, plan: Plan) -> list[Entry]:
-        """What was done and is not in the plan, the last first; not what others have changed."""
+        """The entries that are not in the plan, the last first, without files changed by others."""
         wanted: set[object] = {one.do for one in plan.steps if isinstance(one, Command)}
         wanted |= {one.path for one in plan.steps if isinstance(one, File)} | {*self.edited()}
         wanted |= {one.identity() for one in plan.steps if isinstance(one, Record)}
@@ -173,7 +173,7 @@ class Journal:
         return [one.record for one in self.record.entries if isinstance(one, Sent)]
 
     def to_do(self, plan: Plan) -> list[Step]:
-        """The steps of a plan but for files that have their contents, or were changed by others."""
+        """The steps of a plan, without files that are up to date or were changed by others."""
         edited = self.edited()
         return [
             one
@@ -183,10 +183,10 @@ class Journal:
         ]
 
     def apply(self, plan: Plan) -> None:
-        """Takes back what is obsolete, and does what is to be done.
+        """Undoes obsolete steps, and does the missing ones.
 
         Raises:
-            PlatformError: a step fails; what was done before it can be taken back.
+            PlatformError: a step fails; the steps before it can be undone.
         """
         self._take_keys(plan)
         for entry in self.obsolete(plan):
@@ -196,18 +196,18 @@ class Journal:
             try:
                 self._do(step)
             except PlatformError as error:
-                advice = f"{error}; noid setup --undo takes back what was done"
+                advice = f"{error}; noid setup --undo undoes the steps that were done"
                 raise PlatformError("noid setup", error.errno, advice) from None
         self._save()
 
     def undo(self) -> None:
-        """Takes everything back, the last first.
+        """Undoes all steps, the last first.
 
         Raises:
-            PlatformError: others have changed a file since; then nothing is done.
+            PlatformError: a file was changed by others; nothing is undone.
         """
         for path in self.edited():
-            remedy = f"keep a copy elsewhere, rm {path}, and noid setup --undo again"
+            remedy = f"keep a copy elsewhere, rm {path}, and run noid setup --undo again"
             raise PlatformError(path, 0, f"was changed since noid setup wrote it; {remedy}")
         for entry in reversed(list(self.record.entries)):
             self._take_back(entry)
@@ -217,7 +217,7 @@ class Journal:
             self.directory.rmdir()
 
     def _take_keys(self, plan: Plan) -> None:
-        """Signs with the key that the plan names what an earlier set-up has sent with another."""
+        """Replaces the key of records that an earlier set-up has sent by that of the plan."""
         steps = [one for one in plan.steps if isinstance(one, Record)]
         keys = {(one.server, one.port): one.key for one in steps}
         for entry in self.record.entries:
@@ -235,7 +235,7 @@ class Journal:
             self._send(step)
 
     def _send(self, step: Record) -> None:
-        """Sends a record; one that is refused, and was not there, is not in the journal."""
+        """Sends a record; removes its new entry from the journal if the server refuses it."""
         new = Sent(record=step)
         is_new = new not in self.record.entries
         if is_new:
@@ -299,12 +299,12 @@ class Journal:
 def _check_owner(directory: Path) -> None:
     status = directory.stat()
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        advice = f"is not of uid {os.geteuid()} alone; chown and chmod 700 it, or run as root"
+        advice = f"must belong to uid {os.geteuid()} only; chown and chmod 700 it, or run as root"
         raise PlatformError(f"journal {directory}", 0, advice)
 
 
 def _what(entry: Entry) -> object:
-    """What an entry has in common with the step that it is of."""
+    """The key by which an entry and its step are compared."""
     if isinstance(entry, Sent):
         return entry.record.identity()
     return entry.path if isinstance(entry, Written) else tuple(entry.do)
@@ -321,14 +321,14 @@ def _before(entry: Written) -> bytes | None:
 
 
 def _is_edited(entry: Written, octets: bytes | None) -> bool:
-    """Whether a file is neither as it was written, nor as it was before, nor deleted."""
+    """Whether a file exists and has neither the content written nor the previous content."""
     if octets is None or octets == _before(entry):
         return False
     return hashlib.sha256(octets).hexdigest() not in entry.after
 
 
 def _describe(path: Path, digest: str) -> Written:
-    """An entry for a file as it is now."""
+    """An entry with the current state of a file."""
     octets = _contents(str(path))
     if octets is None:
         parents = [one for one in reversed(path.parents) if not one.exists()]
@@ -364,7 +364,7 @@ def _replace(path: Path, octets: bytes, entry: Written) -> None:
 
 
 def _put(path: Path, octets: bytes, mode: int, owner: tuple[int, int] | None = None) -> None:
-    """Puts a file in the place of another, at once and durably."""
+    """Replaces a file atomically and durably."""
     descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -390,6 +390,6 @@ def _refused(path: Path) -> Iterator[None]:
 
 
 def check_root() -> None:
-    """Raises UsageError for anybody but root, who alone may set routes."""
+    """Raises UsageError unless the user is root, who can change routes."""
     if os.geteuid() != 0:
         raise UsageError("noid setup changes routes and files: run it as root, or with --dry-run")

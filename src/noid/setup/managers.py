@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Routing by source that outlives a boot: files of ifupdown and of systemd-networkd."""
+"""Routing by source that survives a reboot: files of ifupdown and of systemd-networkd."""
 
 import re
 import shlex
@@ -34,10 +34,10 @@ MAIN_TABLE: Final = 254
 
 @dataclass(frozen=True, slots=True)
 class Managers:
-    """Who configures the devices.
+    """The network managers of the devices.
 
     Attributes:
-        ifupdown: the devices of which its files have a stanza.
+        ifupdown: the devices that have a stanza in its files.
         networkd: the ``.network`` file of each device that systemd-networkd configures.
     """
 
@@ -46,7 +46,7 @@ class Managers:
 
 
 def find_managers(numbers: Mapping[str, int]) -> Managers:
-    """Reads who configures the devices of this host.
+    """Reads which network manager configures each device.
 
     Args:
         numbers: index of each device.
@@ -60,7 +60,7 @@ def find_managers(numbers: Mapping[str, int]) -> Managers:
 
 
 def stanzas(text: str) -> Iterator[str]:
-    """The devices that a file of ifupdown has stanzas of; ours do not count."""
+    """The devices that have stanzas in a file of ifupdown; the file of noid is ignored."""
     if not text.startswith(WRITTEN):
         yield from re.findall(r"^\s*iface\s+(\S+)\s+inet6?\s", text, re.MULTILINE)
 
@@ -73,19 +73,19 @@ def _text(path: Path) -> str:
 
 
 def _network_file(number: int) -> str:
-    """The file that networkd has for a device, as ``networkctl status`` finds it without D-Bus."""
+    """The ``.network`` file of a device, from the file that ``networkctl status`` reads too."""
     found = re.search(r"^NETWORK_FILE=(.+)$", _text(NETWORKD_LINKS / str(number)), re.MULTILINE)
     return found[1] if found else ""
 
 
 Wanted = tuple[Uplink, tuple[IPv6Network, ...], int]
-"""An uplink, its prefixes that are to be routed by source, and its routing table."""
+"""An uplink, the prefixes to route by source, and its routing table."""
 
 
 def files_for(
     managers: Managers, wanted: Iterable[Wanted], read: Read
 ) -> tuple[list[File], list[str]]:
-    """The files that keep the routing, and what the operator is to know."""
+    """The files that restore the routing after a reboot, and notes for the operator."""
     files: list[File] = []
     notes: list[str] = []
     by_ifupdown: list[Wanted] = []
@@ -109,7 +109,7 @@ def files_for(
 
 
 def _stanza_files(wanted: list[Wanted], read: Read) -> Iterator[File]:
-    """Stanzas beside those that there are: ifupdown does what both say."""
+    """Additional stanzas: ifupdown executes both these and those of the operator."""
     lines = [line for one in wanted for line in _stanza(*one)]
     yield _added(STANZAS, read, WRITTEN + "\n".join(lines))
     if not SOURCED.search(read(INTERFACES) or ""):
@@ -117,7 +117,7 @@ def _stanza_files(wanted: list[Wanted], read: Read) -> Iterator[File]:
 
 
 def _stanza(uplink: Uplink, prefixes: tuple[IPv6Network, ...], table: int) -> Iterator[str]:
-    """What is there already, or gone already, is no failure of ``ifup`` and ``ifdown``."""
+    """A stanza; ``ifup`` and ``ifdown`` do not fail if the object exists or is missing already."""
     yield f"iface {uplink.device} inet6 manual"
     for command in ip_commands(uplink, prefixes, table):
         yield f"    post-up {shlex.join(command.do)} || true"
@@ -139,7 +139,7 @@ def _drop_in(path: str, wanted: Wanted, read: Read) -> File:
 
 
 def _added(path: str, read: Read, text: str) -> File:
-    """A file with a text behind what the operator has in it."""
+    """A file with a text appended to the content of the operator."""
     before = read(path)
     gap = "\n" if before and not before.endswith("\n") else ""
     return File(path, before, f"{before or ''}{gap}{text}\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From what a host has to the steps that set it up; nothing is done here."""
+"""The kinds of steps of a set-up, and the functions that derive them; executes nothing."""
 
 import difflib
 import json
@@ -16,21 +16,22 @@ from noid.setup.detection import Routing, Uplink, is_routed
 
 FIRST_TABLE: Final = 101
 TABLES_MAX: Final = 100
-"""Numbers of routing tables that are tried, from FIRST_TABLE."""
+"""Number of routing tables that are tried, from FIRST_TABLE."""
 HEADING: Final = re.compile(r"^\[host\][^\n]*$", re.MULTILINE)
 MAIN_PRIORITY: Final = 31_900
 PRIORITY: Final = 31_901
-"""Preferences of our rules: after those of VPNs and of noid, before the main table."""
+"""Priorities of our rules: after those of VPNs and of noid, before the main table."""
 WRITTEN: Final = "# Written by noid setup; noid setup --undo takes it away.\n"
+"""First line of the file of stanzas, which is recognised by it after an upgrade too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command, and the one that takes it back.
+    """A command, and the command that undoes it.
 
     Attributes:
-        do: its words.
-        undo: the words of the other.
+        do: the words of the command.
+        undo: the words of the command that undoes it.
     """
 
     do: tuple[str, ...]
@@ -43,12 +44,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is written.
+    """A file to write.
 
     Attributes:
-        path: where.
-        before: what is there; None if nothing is.
-        after: what is to be there.
+        path: its path.
+        before: its content now; None if it does not exist.
+        after: its new content.
     """
 
     path: str
@@ -56,7 +57,7 @@ class File:
     after: str
 
     def lines(self) -> list[str]:
-        """The step as text: what changes, as ``diff -u`` shows it."""
+        """The step as text: the changes in the format of ``diff -u``."""
         old = (self.before or "").splitlines()
         changes = difflib.unified_diff(old, self.after.splitlines(), lineterm="", n=1)
         return [f"write {self.path}", *(f"    {line}" for line in list(changes)[2:])]
@@ -64,12 +65,12 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record that is sent to a name server.
+    """A record to send to a name server.
 
     Attributes:
         server: its address.
         port: its port.
-        key: the file of the key that signs what is sent.
+        key: the file of the key that signs the update.
         zone: the zone it belongs to.
         owner: absolute name.
         kind: type as a zone file writes it.
@@ -87,26 +88,26 @@ class Record:
     ttl: int
 
     def identity(self) -> "Record":
-        """The record, whichever key signs it."""
+        """The record without its key, for comparison."""
         return replace(self, key="")
 
     def lines(self) -> list[str]:
-        """The step as text, like the commands of ``nsupdate``."""
+        """The step as text, in the syntax of ``nsupdate``."""
         return [f"update add {self.owner} {self.ttl} IN {self.kind} {self.data}"]
 
 
 Step = Command | File | Record
 Read = Callable[[str], str | None]
-"""What a file has, or had before an earlier set-up; None if it is not there."""
+"""Reads the content of a file, or that before an earlier set-up; None if it does not exist."""
 
 
 def tables_for(
     found: Routing, uplinks: tuple[Uplink, ...], ours: Mapping[str, int]
 ) -> dict[str, int]:
-    """A routing table for each uplink: the one of an earlier set-up, or one that is free.
+    """A routing table for each uplink: that of an earlier set-up, or a free one.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no table is free.
     """
     taken = {int(one) for one in found.tables if one.isdecimal()} | set(ours.values())
     free = (n for n in range(FIRST_TABLE, FIRST_TABLE + TABLES_MAX) if n not in taken)
@@ -123,7 +124,7 @@ def tables_for(
 def routes_by_source(
     found: Routing, uplink: Uplink, table: int, ours: Mapping[str, int]
 ) -> tuple[IPv6Network, ...]:
-    """The prefixes of an uplink that no rule of the operator leads out by it."""
+    """The prefixes of an uplink that no rule of the operator routes through it."""
     numbers = {str(one) for one in ours.values()}
     return tuple(
         prefix
@@ -133,10 +134,10 @@ def routes_by_source(
 
 
 def ip_commands(uplink: Uplink, prefixes: tuple[IPv6Network, ...], table: int) -> Iterator[Command]:
-    """Routing by source for now.
+    """Routing by source until the next reboot.
 
-    The main table comes first, but for its default routes: what is reached without a router stays
-    so.
+    The main table without its default routes comes first, so that destinations on the link are
+    still reached without a router.
     """
     via = ("via", uplink.gateway) if uplink.gateway else ()
     route = ("default", *via, "dev", uplink.device, "table", str(table))
@@ -154,10 +155,10 @@ def ip_commands(uplink: Uplink, prefixes: tuple[IPv6Network, ...], table: int) -
 
 
 def config_step(path: str, name: str, uplinks: tuple[Uplink, ...], read: Read) -> File | None:
-    """The configuration; None where ``[host]`` has keys already, which are the operator's.
+    """The configuration; None if ``[host]`` already has keys, which noid setup does not change.
 
     Raises:
-        ConfigError: the file that is there is no TOML.
+        ConfigError: the existing file is not TOML.
     """
     before = read(path)
     try:
@@ -170,7 +171,7 @@ def config_step(path: str, name: str, uplinks: tuple[Uplink, ...], read: Read) -
     if name:
         keys = f"name = {json.dumps(name)}\n{keys}"
     text = before or ""
-    if "host" in there:  # and is empty
+    if "host" in there:  # the table is empty
         after, count = HEADING.subn(lambda found: f"{found[0]}\n{WRITTEN}{keys}", text, count=1)
         if not count:
             raise ConfigError(path, "has an empty host table; write it as [host] on a line")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Everything that ``noid setup`` is to do on a host, as a list; nothing is done here."""
+"""The plan: all steps of ``noid setup`` on a host, as a list; executes nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from noid.setup.plan import (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done.
+    """The plan of a set-up.
 
     Attributes:
-        steps: in this order.
+        steps: the steps in order.
         tables: the routing table of each uplink.
-        notes: what the operator is to know.
+        notes: notes for the operator.
     """
 
     steps: tuple[Step, ...]
@@ -52,8 +52,8 @@ def make_plan(
         config: path of the configuration file.
         name: of the host; empty if it is not known.
         is_routing: whether routes by source are wanted.
-        managers: who is to keep them beyond a boot; None for nobody.
-        read: what files have.
+        managers: the network managers that restore the routes after a reboot; None for none.
+        read: reads a file.
         ours: routing tables of an earlier set-up.
         records: to be sent to a name server.
 
@@ -64,13 +64,13 @@ def make_plan(
     notes: list[str] = []
     written = config_step(config, name, uplinks, read)
     if written is None:
-        notes.append(f"{config} has keys in [host] already and is kept")
+        notes.append(f"{config} already has keys in [host] and is not changed")
     else:
         steps.append(written)
     if not name:
         notes.append("this host has no name in the DNS; name it: noid setup --name a.example")
     if len(uplinks) < 2:
-        notes.append("noid needs an address from each of two providers, and a default route each")
+        notes.append("noid needs an address and a default route from each of two providers")
     if not is_routing:
         return Plan(tuple(steps), {}, tuple(notes))
     tables = tables_for(found, uplinks, ours)
@@ -82,7 +82,7 @@ def make_plan(
             wanted.append((uplink, prefixes, table))
             steps += ip_commands(uplink, prefixes, table)
         else:
-            notes.append(f"{uplink.device} is routed by its sources already")
+            notes.append(f"{uplink.device} already has routes by source")
     if managers is not None:
         files, more = files_for(managers, wanted, read)
         steps += files

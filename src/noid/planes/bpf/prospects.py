@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Which data plane this host would get, and how packets would pass each uplink; for people.
+"""Which data plane this host would get, and how packets would pass each uplink, as text.
 
-Asks the kernel and loads the programs, attached to nothing, for a moment; nothing is changed.
+Queries the kernel, and loads the programs for a moment without attaching them. Changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,42 +24,42 @@ from noid.planes.rows import CUTS_TCP, lacks
 from noid.planes.uplink import CUT_TCP, SUM
 
 FEW = 16
-"""Room in the tables of the programs that are loaded for a moment."""
+"""Entries in the tables of the programs that are loaded for a moment."""
 
 
 class Prospect(NamedTuple):
-    """What is to be expected.
+    """A property of the future data plane.
 
     Attributes:
-        what: of what.
-        good: whether that is well; None where it cannot be said, or serves less well.
-        text: what is to be expected, and why.
-        mend: what to do about it; empty where nothing is to be done.
+        what: the subject, such as an uplink.
+        good: whether there is no problem; None if unknown, or if the result works less well.
+        text: what the host would get, and why.
+        fix: the remedy; empty if none is needed.
     """
 
     what: str
     good: bool | None
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def prospects(
     section: PlaneSection, codepoints: Codepoints, devices: Sequence[Device], directory: Path
 ) -> Iterator[Prospect]:
-    """What a daemon would find.
+    """What a daemon would get on this host.
 
     Args:
         section: the ``[plane]`` of the configuration.
-        codepoints: the numbers in use.
+        codepoints: the code points in use.
         devices: the uplinks.
-        directory: the state directory, where the verifier's words go if it refuses.
+        directory: the state directory, for the log of the verifier if it rejects the programs.
     """
     if section.kind == "tun":
         yield Prospect("plane", True, 'in user space: plane.kind is "tun"')
         return
     missing = lacking()
     if missing:
-        text = f"to find out takes {', '.join(CAPABILITIES)}; lacking: {', '.join(missing)}"
+        text = f"the check needs {', '.join(CAPABILITIES)}; lacking: {', '.join(missing)}"
         yield Prospect("plane", None, text, "run it as root")
         return
     try:
@@ -67,11 +67,11 @@ def prospects(
         hook = _hook(section.hook, devices)
     except ShimError as error:
         must = section.kind == "bpf"
-        mend = 'or leave it to user space: [plane] kind = "tun"'
+        fix = 'or use the plane in user space: [plane] kind = "tun"'
         instead = "none" if must else "in user space"
-        yield Prospect("plane", False if must else None, f"{instead}: {error}", mend)
+        yield Prospect("plane", False if must else None, f"{instead}: {error}", fix)
         return
-    yield Prospect("plane", True, f"in the kernel, by {hook}: it takes the programs as they are")
+    yield Prospect("plane", True, f"in the kernel, by {hook}: the kernel accepts the programs")
     for device in devices:
         yield Prospect(f"uplink {device.name}", True, f"{hook}, {_way(device)}")
 
@@ -93,11 +93,11 @@ def _load(section: PlaneSection, codepoints: Codepoints, directory: Path) -> Non
 
 
 def _hook(wanted: str, devices: Sequence[Device]) -> str:
-    """By what the programs would hang on the uplinks."""
+    """The hook that the programs would be attached to on the uplinks."""
     if wanted == "clsact":
         return wanted
     if not devices:
-        return "the hook there is"
+        return "the available hook"
     if libbpf.has_tcx(devices[0].index):
         return "tcx"
     if wanted == "tcx":
@@ -106,7 +106,7 @@ def _hook(wanted: str, devices: Sequence[Device]) -> str:
 
 
 def _way(device: Device) -> str:
-    """How super-packets would pass an uplink, and why so."""
+    """How super-packets would pass an uplink, and why."""
     lacking_here = lacks(device)
     if lacking_here & SUM:
         return "packets summed up before: it does that only for protocols it knows"
