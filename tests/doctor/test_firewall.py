@@ -316,9 +316,7 @@ def test_the_plane_that_the_host_would_get_is_tried(
         return examined(capsys, tmp_path, kind=kind)
 
     plane = "bpf" if kind == "auto" else kind
-    text = (
-        f"M6 packets pass the rules of this host on up1 up2, in both directions (plane {plane})"
-    )
+    text = f"M6 packets pass the rules of this host on up1 up2, in both directions (plane {plane})"
     assert in_network_namespace(scenario) == Seen([], [], [], [], [text])
 
 

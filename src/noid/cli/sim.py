@@ -65,9 +65,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     run.add_argument(
         "--seeds", type=_positive, default=1, metavar="COUNT", help="how many; default: 1"
     )
-    run.add_argument(
-        "--scenario", metavar="NAME", help="run only this scenario; `list` lists all"
-    )
+    run.add_argument("--scenario", metavar="NAME", help="run only this scenario; `list` lists all")
     run.add_argument(
         "--history",
         metavar="FILE",

@@ -66,8 +66,8 @@ def records_to_send(
     for one in records:
         zone = zone_of(server, one.owner)
         if not zone:
-            line = one.line(ttl)
-            notes.append(f"{server[0]} does not have the zone of a record; add it to its zone: {line}")
+            missing = f"{server[0]} does not have the zone of a record"
+            notes.append(f"{missing}; add it to its zone: {one.line(ttl)}")
             continue
         new = Record(server[0], server[1], key, zone, one.owner, one.kind, one.data, ttl)
         if new.identity() in {other.identity() for other in ours} or not _is_there(new):
