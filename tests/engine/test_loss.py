@@ -8,7 +8,7 @@ import pytest
 from noid.constants import MILLISECOND, SECOND
 from noid.counters import Drop
 from noid.engine.events import DeliverToUlp, SendControl
-from noid.engine.state import State
+from noid.engine.state import Path, State
 from noid.flows.events import IcmpErrorReceived, UnknownLabelSeen
 from noid.shares.policy import ERRORS
 from noid.wire import icmpv6, ipv6
@@ -129,6 +129,24 @@ def test_a_believed_uc_that_leads_nowhere_leaves_the_context_as_it_was() -> None
     network.run(300 * SECOND)
     assert network.a.context.is_settled
     assert network.a.context.peer_label == label
+    assert network.a.context.path is Path.SEARCHING
+    assert network.a.rewriter.flow_of(packet(A1, B1)) is None
+
+
+def test_a_peer_that_is_back_gets_a_new_context_once_a_probe_shows_that_it_lost_the_last() -> None:
+    network = established()
+    lose_context(network)
+    unknown_context(network, sent_data(network))
+    network.run(10 * MILLISECOND)
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.run(300 * SECOND)
+    network.dead.clear()
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(10 * SECOND)
+    a, b = network.a.context, network.b.context
+    assert a.state is b.state is State.ESTABLISHED
+    assert (a.local_label, a.peer_label) == (b.peer_label, b.local_label)
 
 
 def test_unknown_labels_are_answered_at_a_limited_rate() -> None:

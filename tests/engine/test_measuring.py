@@ -10,7 +10,7 @@ from noid.constants import (
     SILENCE_MIN,
 )
 from noid.engine.events import LocatorsChanged
-from noid.engine.state import State
+from noid.engine.state import Path, State
 from noid.wire.control import Code
 from tests.engine.network import A1, B1, DELAY_NS, Network, packet
 from tests.engine.test_conformance_setup import begun, sent_by
@@ -99,6 +99,15 @@ def test_a_slow_set_up_is_followed_by_one_request_of_each_end_that_measures() ->
             2 * ROUND_TRIP_NS
         ]
         assert len(sent_by(station, Code.UR)) == 1
+
+
+def test_a_pair_that_passes_the_set_up_and_no_data_is_left_though_programs_are_silent() -> None:
+    network = set_up_at(8 * DELAY_NS)
+    network.drops_m6 = True
+    network.run(3 * SECOND)
+    for station in network.stations:
+        assert station.context.path is Path.SEARCHING
+        assert not any(flow.transmits for flow in station.rewriter.by_label.values())
 
 
 def test_a_set_up_whose_t_is_the_least_there_is_needs_no_such_request() -> None:

@@ -16,7 +16,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import CheckIdle, IdleChecked
 from noid.engine.phases import Closing
-from noid.engine.searching import measure
+from noid.engine.searching import search
 from noid.engine.selection import alternatives
 from noid.engine.state import State, Timer
 from noid.engine.unknown import tell_unknown
@@ -29,11 +29,12 @@ from noid.wire.options import HASH_OCTETS, ContextOption
 def on_idle_timer(core: Core, context: Context) -> None:
     """X has passed since something was received, as far as the engine knows: asks who knows.
 
-    Sooner than that it is time to measure the round trip.
+    Sooner than that it is time to ask the pair in use, in the form of data: the answer measures the
+    round trip, and none says that what passed the messages of the set-up may drop data [D47].
     """
     left_ns = context.established_ns + CONTEXT_IDLE_TIME - core.now_ns
     if left_ns > 0:
-        measure(core, context)
+        search(core, context, "data has yet to pass", is_question=True)
         core.set_timer(context, Timer.IDLE, left_ns)
     else:
         core.emit(CheckIdle(context.local_label))

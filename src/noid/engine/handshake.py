@@ -31,6 +31,7 @@ from noid.engine.events import NoteHeard, SourceNotCovered
 from noid.engine.history import Pair
 from noid.engine.phases import Exchange
 from noid.engine.room import make_room
+from noid.engine.searching import go_on
 from noid.engine.secrets import Side, context_key, reset_hash, reset_token
 from noid.engine.selection import first_contacts
 from noid.engine.state import State, Timer
@@ -391,8 +392,11 @@ def on_retransmit(core: Core, context: Context) -> None:
     elif context.state is State.INIT_SENT and not is_over and in_time:
         _send_init(core, context, exchange)
     elif context.is_known_to_peer:
-        # The peer that was said to have lost the context never spoke: go on with it [D18].
+        # The peer that was said to have lost the context never spoke: go on with it [D18]. What
+        # answered nothing carries no data before a probe is answered [D15].
         restore(core, context, "INIT unanswered, context restored")
+        go_on(core, context, 0)
+        core.install(context)
     else:
         core.discard(context, "INIT unanswered")
         peers.hold_unable(core, context.peer_aid, "no answer to INIT")

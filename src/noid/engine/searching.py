@@ -117,11 +117,11 @@ def search(
 
 
 def go_on(core: Core, context: Context, wait_ns: int) -> None:
-    """Searches where an earlier daemon did: data travels plain until a pair passes it [D36, D47].
+    """Searches where no pair is known to pass data, which travels plain until one does [D36, D47].
 
     Args:
         core: of the host.
-        context: just taken up.
+        context: just taken up from an earlier daemon that searched, or restored.
         wait_ns: until all pairs are probed anew.
     """
     core.turn(context, Path.ASKING, Cue.SUSPICION)
@@ -463,6 +463,7 @@ def _works(core: Core, context: Context, one: Search, source: Locator, by: Pair 
         return
     if was_alive and one.is_question:
         context.searched_ns = 0  # it may be suspected at once
+        core.install(context)
         return
     before = context.history_of(context.pair)
     context.note(context.pair, before._replace(alarms=before.alarms + 1))

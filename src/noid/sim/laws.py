@@ -334,7 +334,7 @@ class Laws:
         return {
             (source, destination)
             for source in sender.present
-            if source in theirs.peer_acceptable and source in ours.own_usable
+            if source in theirs.peer_acceptable and source in ours.own_usable & {*ours.own_set}
             for destination in ours.peer_verified | self._proven(sender, ours, receiver)
             if destination in receiver.present
             and network.passes(source, destination)
