@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""How the tests run: the profiles of hypothesis, and what a skip means."""
+"""How the tests run: hypothesis, workers and what they leave when killed, and what a skip means."""
 
 import os
+import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.leftovers import remove_leftovers
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -13,6 +17,29 @@ settings.register_profile(
     "deep", deadline=None, max_examples=5000, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+WORKER = "worker-"
+"""The beginning of the name of a file that says that a process runs tests for another (-n)."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _is_worker(config):
+        (Path(config.option.basetemp).parent / f"{WORKER}{os.getpid()}").touch()
+    else:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes what workers have left that were killed; those that ended have left nothing."""
+    if _is_worker(config) or os.geteuid() != 0:
+        return
+    directory: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    if workers := {int(path.name.removeprefix(WORKER)) for path in directory.glob(f"{WORKER}*")}:
+        remove_leftovers(workers, directory)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,7 +20,7 @@ from tests.differential.packets import CONTROL, DESTINATION, ETHERNET, OWN, PEER
 from tests.differential.players import LINK
 from tests.dns.conftest import in_network_namespace, ip
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 BODY = CONTROL + b"\x07" + bytes(2) + bytes(60)
 SUM = ipv6.checksum(PEERS[0], OWN[0], ipv6.ICMPV6, BODY).to_bytes(2, "big")
 MESSAGE = BODY[:2] + SUM + BODY[4:]

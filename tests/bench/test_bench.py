@@ -14,6 +14,8 @@ from noid.cli.main import main
 from noid.engine.events import LocatorsChanged
 from noid.errors import ShimError
 
+pytestmark = pytest.mark.alone  # rates and times are measured
+
 SMALL = {
     "setup": ["--runs", "3", "--contexts", "5"],
     "flood": ["--runs", "2", "--inits", "20"],

@@ -11,6 +11,8 @@ from noid.bench.picture import draw
 from noid.bench.stage import available
 from noid.cli.main import main
 
+pytestmark = pytest.mark.alone  # silence is measured
+
 
 @pytest.mark.parametrize(
     ("option", "value", "known"),

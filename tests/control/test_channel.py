@@ -20,6 +20,8 @@ from noid.errors import PlatformError
 from tests.canned import serving
 
 ANSWER = {"version": "1"}
+WAIT_S = 60.0
+"""A busy machine."""
 MONITORING = b'{"event":"monitoring"}\n'
 Scenario = Callable[[ControlServer, Path], Awaitable[None]]
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -30,7 +32,7 @@ def commands() -> dict[str, Callable[[], Any]]:
 
 
 def play(path: Path, scenario: Scenario) -> None:
-    """Runs a scenario against a server of its own; none takes longer than ten seconds."""
+    """Runs a scenario against a server of its own; none takes longer than so long."""
 
     async def whole() -> None:
         server = ControlServer(path, commands())
@@ -40,7 +42,7 @@ def play(path: Path, scenario: Scenario) -> None:
         finally:
             await server.stop()
 
-    asyncio.run(asyncio.wait_for(whole(), 10))
+    asyncio.run(asyncio.wait_for(whole(), WAIT_S))
 
 
 async def connected(path: Path) -> Client:
@@ -234,7 +236,7 @@ def test_a_monitor_that_does_not_read_is_closed_at_its_limit(path: Path) -> None
                 await quick.readline()
             assert published > MONITOR_BACKLOG_MAX
             await until(lambda: len(server.clients) == 1)
-            slow.settimeout(5)
+            slow.settimeout(WAIT_S)
             while slow.recv(1 << 20):
                 pass
         server.publish({"event": "switched"})
@@ -393,7 +395,7 @@ def test_a_daemon_that_ends_in_the_middle_of_an_answer_is_an_error(path: Path) -
 
 def test_events_come_as_a_stream_that_ends_with_the_daemon(path: Path) -> None:
     with serving(path, commands()) as canned:
-        stream = stream_events(path, timeout_s=5)
+        stream = stream_events(path, timeout_s=WAIT_S)
         assert next(stream) == {"event": "monitoring"}
         canned.call(canned.server.publish, {"event": "switched"})
         assert next(stream) == {"event": "switched"}
@@ -404,10 +406,12 @@ def test_events_come_as_a_stream_that_ends_with_the_daemon(path: Path) -> None:
 @pytest.mark.parametrize("command", ["status", "monitor"])
 def test_one_client_too_many_is_told_why(path: Path, command: str) -> None:
     with serving(path, commands()):
-        streams = [stream_events(path, timeout_s=5) for _ in range(CLIENTS_MAX)]
+        streams = [stream_events(path, timeout_s=WAIT_S) for _ in range(CLIENTS_MAX)]
         assert [next(stream) for stream in streams] == [{"event": "monitoring"}] * CLIENTS_MAX
         with pytest.raises(PlatformError, match="too many clients"):
-            ask(path, "status") if command == "status" else next(stream_events(path, timeout_s=5))
+            ask(path, "status") if command == "status" else next(
+                stream_events(path, timeout_s=WAIT_S)
+            )
         for stream in streams:
             stream.close()  # type: ignore[attr-defined] # it is a generator
 

@@ -2,6 +2,7 @@
 """Two providers and a name server, and two machines on which nothing is configured."""
 
 import contextlib
+import os
 import secrets
 import subprocess
 import sys
@@ -57,7 +58,7 @@ class Network:
     """
 
     def __init__(self, directory: Path, wheels: Path) -> None:
-        self.name = f"guide-{secrets.token_hex(3)}"
+        self.name = f"guide-{os.getpid()}-{secrets.token_hex(3)}"
         self.plan = bare_plan()
         self.directory = directory
         self.wheels = wheels

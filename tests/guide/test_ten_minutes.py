@@ -15,7 +15,12 @@ from tests.lab.conftest import lab_machine
 from tests.packaging.machine import LIMIT_S
 
 __all__ = ["lab_machine"]
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.slow,
+    pytest.mark.alone,  # over an overlay of this machine, below which nothing may change
+    pytest.mark.timeout(600),
+]
 
 BY_PROVIDER_2 = "2001:db8:2:a::a"
 

@@ -34,7 +34,7 @@ def test_links_say_whether_they_carry() -> None:
         assert found["up1"].has_ethernet
         assert not found["lo"].has_ethernet
         ip("link set far1 down")
-        wait_for("carrier lost", lambda: not gateways.links()["up1"].carries, 5)
+        wait_for("carrier lost", lambda: not gateways.links()["up1"].carries, 30)
 
     in_network_namespace(run)
 
@@ -62,7 +62,7 @@ def test_a_gateway_that_does_not_answer_is_found_out() -> None:
         device = prepare()
         assert gateways.answers(device, ROUTER) is None
         gateways.ask_for(device, ROUTER)
-        wait_for("not found", lambda: gateways.answers(device, ROUTER) is False, 20)
+        wait_for("not found", lambda: gateways.answers(device, ROUTER) is False, 30)
         ip("neigh replace 2001:db8:f::1 lladdr 02:00:00:00:00:01 dev up1")
         assert gateways.answers(device, ROUTER) is True
 

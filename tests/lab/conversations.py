@@ -27,8 +27,9 @@ from noid.state.contexts import files_of
 
 TCP_PORT: Final = 7000
 UDP_PORT: Final = 7001
-START_TIMEOUT_S: Final = 5.0
-ECHO_TIMEOUT_S: Final = 10.0
+PATIENCE_S: Final = 30.0
+"""A busy machine."""
+ECHO_TIMEOUT_S: Final = 20.0
 AGAIN_TIMEOUT_S: Final = 0.3
 READ_OCTETS: Final = 65536
 PEERS: Final = {"a": "b", "b": "a"}
@@ -130,7 +131,7 @@ def serve_echoes(lab: Lab) -> None:
     for host in HOSTS:
         lab.spawn(host, ["socat", f"TCP6-LISTEN:{TCP_PORT},reuseaddr,fork", "PIPE"])
         lab.spawn(host, ["socat", f"UDP6-LISTEN:{UDP_PORT},reuseaddr,fork", "PIPE"])
-    wait_for("socat listens", lambda: all(_listens(lab, host) for host in HOSTS), START_TIMEOUT_S)
+    wait_for("socat listens", lambda: all(_listens(lab, host) for host in HOSTS), PATIENCE_S)
 
 
 def tcp(lab: Lab, host: str, to: str = "") -> Conversation:
@@ -216,9 +217,9 @@ def establish_context(lab: Lab, host: str = "a") -> None:
     Raises:
         PlatformError: it is not there in time.
     """
-    answer = lab.run(host, ["ping", "-c1", "-W5", _peer_name(host)])
+    answer = lab.run(host, ["ping", "-c1", "-W20", _peer_name(host)])
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    wait_for("the context is up", lambda: all(established(lab, one) for one in HOSTS), 5)
+    wait_for("the context is up", lambda: all(established(lab, one) for one in HOSTS), PATIENCE_S)
 
 
 def counters(lab: Lab, host: str) -> Counter[PlaneCounter]:

@@ -23,7 +23,7 @@ def run_noid(
 ) -> subprocess.CompletedProcess[str]:
     """Runs noid on a, its configuration edited, to its end."""
     path = write_configuration(lab, directory, *edits)
-    return lab.run("a", [*prefix, *noid, "run", "--config", str(path)], timeout_s=15)
+    return lab.run("a", [*prefix, *noid, "run", "--config", str(path)])
 
 
 def write_configuration(lab: Lab, directory: Path, *edits: Edit) -> Path:

@@ -19,6 +19,7 @@ from noid.lab.processes import Process
 from noid.lab.sites import LAN_DEVICE, border_toml, site_plan
 from noid.lab.topology import BORDER
 from tests.lab.conversations import (
+    PATIENCE_S,
     assert_no_errors,
     establish_context,
     serve_echoes,
@@ -52,7 +53,7 @@ class BorderLab:
         self.lab.wait_for(
             "the border answers",
             lambda: answers(self.socket) or not self.process.running,
-            10,
+            PATIENCE_S,
         )
         assert self.process.running, self.process.output()
 
@@ -77,7 +78,7 @@ class BorderLab:
 
     def wait_leaves_by(self, *providers: str) -> None:
         wanted = list(providers)
-        self.lab.wait_for(f"leave by {wanted}", lambda: self.leaves_by() == wanted, 10)
+        self.lab.wait_for(f"leave by {wanted}", lambda: self.leaves_by() == wanted, PATIENCE_S)
 
     @contextlib.contextmanager
     def carrier_lost(self, number: int) -> Iterator[None]:
@@ -243,7 +244,7 @@ def test_a_target_that_is_silent_by_an_uplink_is_a_failure(site: BorderLab, targ
         conversation.echoes()
         site.config.write_text(text.replace('name = "isp1"\n', keys))
         site.run("reload", "--socket", str(site.socket))
-        site.lab.wait_for("it has reloaded", lambda: answers(site.socket), 10)
+        site.lab.wait_for("it has reloaded", lambda: answers(site.socket), PATIENCE_S)
         # With a carrier, a route, and a gateway that answers its neighbours.
         site.lab.run("isp1", ["nft", f"table ip6 mute {{ chain c {{ {silence} {rule}; }}; }}"])
         site.wait_leaves_by("isp2", "isp2")
@@ -284,8 +285,8 @@ def test_bfd_with_bird_tells_a_router_that_is_silent(site: BorderLab) -> None:
         conversation.echoes()
         site.config.write_text(text.replace('name = "isp1"\n', BFD_KEYS))
         site.run("reload", "--socket", str(site.socket))
-        lab.wait_for("the session is up", lambda: " Up " in sessions(), 20)
-        lab.wait_for("at its intervals", lambda: "0.020" in sessions(), 10)
+        lab.wait_for("the session is up", lambda: " Up " in sessions(), PATIENCE_S)
+        lab.wait_for("at its intervals", lambda: "0.020" in sessions(), PATIENCE_S)
         site.wait_leaves_by("isp1", "isp2")
         bird.popen.send_signal(signal.SIGSTOP)
         site.wait_leaves_by("isp2", "isp2")
@@ -305,7 +306,9 @@ def test_other_prefixes_are_taken_without_a_restart(site: BorderLab) -> None:
         conversation.echoes()
         site.config.write_text(text.replace("2001:db8:2:a::/64", "2001:db8:2:e::/64"))
         site.run("reload", "--socket", str(site.socket))
-        site.lab.wait_for("the other prefix", lambda: "2001:db8:2:e::/64" in site.prefixes(), 10)
+        site.lab.wait_for(
+            "the other prefix", lambda: "2001:db8:2:e::/64" in site.prefixes(), PATIENCE_S
+        )
         assert "2001:db8:2:e::/64" in site.lab.run(BORDER, ["ip", "-6", "rule"]).stdout
         assert "51:\tfrom 2001:db8:2:a::" not in site.lab.run(BORDER, ["ip", "-6", "rule"]).stdout
         conversation.echoes()
@@ -315,7 +318,9 @@ def test_other_prefixes_are_taken_without_a_restart(site: BorderLab) -> None:
         assert "border.providers: is missing" in refused.stdout
         site.config.write_text(text)
         site.process.popen.send_signal(signal.SIGHUP)
-        site.lab.wait_for("the prefix again", lambda: "2001:db8:2:a::/64" in site.prefixes(), 10)
+        site.lab.wait_for(
+            "the prefix again", lambda: "2001:db8:2:a::/64" in site.prefixes(), PATIENCE_S
+        )
         conversation.echoes()
 
 
@@ -348,7 +353,7 @@ def test_what_others_remove_is_restored(site: BorderLab) -> None:
     lab.wait_for("restored", lambda: site.status()["restored"] >= restored + 2, 30)
     assert "noid_border" in lab.run(BORDER, ["nft", "list", "ruleset"]).stdout
     assert lab.run(BORDER, ["ip", "-6", "rule"]).stdout.count("\n51:") == 2
-    lab.wait_for("pinned", lambda: len(list(pins.glob("link-*-ingress"))) == 3, 10)
+    lab.wait_for("pinned", lambda: len(list(pins.glob("link-*-ingress"))) == 3, PATIENCE_S)
 
 
 def test_commands_say_what_to_do(site: BorderLab, tmp_path: Path) -> None:

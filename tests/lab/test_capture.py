@@ -15,7 +15,7 @@ from noid.lab.lab import Lab
 from noid.lab.topology import locators
 from noid.wire.control import Code
 from tests.lab.captures import CONTROL_TYPE, GOOD, M6_ICMPV6, M6_TCP, Row, read_capture
-from tests.lab.conversations import established
+from tests.lab.conversations import PATIENCE_S, established
 
 A_1, A_2 = locators("a")
 B_1, B_2 = locators("b")
@@ -65,14 +65,14 @@ def captures(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Captures:
             lab.wait_for(
                 "the context is up and some of the file has come",
                 lambda: download.octets >= BEFORE_CUT_OCTETS and established(lab, "a"),
-                10,
+                PATIENCE_S,
             )
-            before = download.octets
             lab.cut_provider(1)
+            before = download.octets
             lab.wait_for(
                 "more of the file has come",
                 lambda: download.octets >= before + AFTER_CUT_OCTETS,
-                20,
+                PATIENCE_S,
             )
         (context,) = lab.contexts("a")
         octets = (before, download.octets)
@@ -89,7 +89,9 @@ def plain_capture(plain_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> P
         plain_lab.capture("isp1", "custa", path),
         Download(plain_lab, "a", "b.example") as download,
     ):
-        plain_lab.wait_for("some has come", lambda: download.octets >= BEFORE_CUT_OCTETS, 10)
+        plain_lab.wait_for(
+            "some has come", lambda: download.octets >= BEFORE_CUT_OCTETS, PATIENCE_S
+        )
     return path
 
 

@@ -13,7 +13,7 @@ from noid.cli.capture import find_context, packet_filter
 from noid.errors import UsageError
 from noid.lab.lab import Lab
 from tests.contrib.test_wireshark import DISSECTOR
-from tests.lab.conversations import established
+from tests.lab.conversations import PATIENCE_S, established
 
 CONTEXT: dict[str, Any] = {
     "local_aid": "2001:db8:1:a::a",
@@ -42,20 +42,22 @@ def test_no_context_and_several_are_refused_with_a_remedy() -> None:
 
 
 def test_one_context_is_captured_on_both_uplinks(lab: Lab, tmp_path: Path) -> None:
-    lab.run("a", ["ping", "-c1", "-W5", "b.example"])
-    lab.wait_for("the context is up", lambda: established(lab, "a"), 10)
+    lab.run("a", ["ping", "-c1", "-W20", "b.example"])
+    lab.wait_for("the context is up", lambda: established(lab, "a"), PATIENCE_S)
     path = tmp_path / "b.pcapng"
     command = [sys.executable, "-m", "noid", "capture", "b.example", "--output", str(path)]
     process = lab.spawn("a", [*command, "--socket", str(lab.control_socket("a"))])
-    lab.wait_for("it captures", lambda: "capturing" in process.output() and path.exists(), 20)
+    lab.wait_for(
+        "it captures", lambda: "capturing" in process.output() and path.exists(), PATIENCE_S
+    )
 
     def has_both() -> bool:
         lab.run("a", ["ping", "-c1", "-W1", "b.example"])
         return {"icmpv6"} <= set(protocols(path))
 
-    lab.wait_for("packets are written", has_both, 20)
+    lab.wait_for("packets are written", has_both, PATIENCE_S)
     process.popen.send_signal(signal.SIGINT)
-    lab.wait_for("it ends", lambda: not process.running, 10)
+    lab.wait_for("it ends", lambda: not process.running, PATIENCE_S)
     assert process.popen.returncode == 0, process.output()
     assert "dns" not in protocols(path)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """``noid down`` leaves a host as it was; a host whose noid has ended reaches what it did [D49]."""
 
+import contextlib
 import functools
 import json
 import socket
@@ -19,14 +20,19 @@ from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, PLAIN_ADDRESS, interfaces, locators
 from noid.lab.waiting import wait_for
 from noid.planes.bpf.pins import prepare_pins
-from tests.lab.conversations import establish_context, restart_daemons, serve_echoes, tcp
+from tests.lab.conversations import (
+    PATIENCE_S,
+    establish_context,
+    restart_daemons,
+    serve_echoes,
+    tcp,
+)
 from tests.planes.foreign import hanging
 
-REACHED_WITHIN_S = 5.0
-ATTEMPT_S = 2.0
+REACHED_WITHIN_S = 15.0
+ATTEMPT_S = 3.0
 ATTEMPTS = 3
 FIRST_ROUTER = "2001:db8:1:a::1"
-HEALED_WITHIN_S = 10.0
 TARGETS = (*locators("b"), PLAIN_ADDRESS)
 FAULTS = (Fault.ADMIN, Fault.CARRIER, Fault.SILENT, Fault.ROUTE, Fault.ADDRESS)
 SHOWN = (
@@ -60,6 +66,13 @@ def snapshot(lab: Lab) -> Snapshot:
     shown["state"] = files(lab.directory / "a-state")
     shown["socket"] = lab.control_socket("a").exists()
     return shown
+
+
+def assert_is_as(lab: Lab, wanted: Snapshot) -> None:
+    """What there is on a is as wanted, once the kernel has noticed that a link works again."""
+    with contextlib.suppress(PlatformError):
+        wait_for("all is as before", lambda: snapshot(lab) == wanted, PATIENCE_S)
+    assert snapshot(lab) == wanted
 
 
 def features() -> dict[str, list[str]]:
@@ -115,7 +128,7 @@ def fresh_lab(
         lab.cut(1, Fault.ADMIN)
         before_down = snapshot(lab)
         lab.heal(1)
-        assert snapshot(lab) == before
+        assert_is_as(lab, before)
         lab.plane = request.param
         for host in HOSTS:
             text = configuration.noid_toml(host, lab.directory, request.param)
@@ -181,7 +194,7 @@ def test_noid_down_leaves_nothing_while_an_uplink_is_down(
             lab.cut(1, Fault.ADMIN)
             conversation.echoes()
     # The kernel removes no device on whose address a connection has been received.
-    lab.wait_for("the connection is closed", lambda: not connections(lab), 20)
+    lab.wait_for("the connection is closed", lambda: not connections(lab), PATIENCE_S)
     try:
         if is_lost_after:
             lab.cut(1, Fault.ADMIN)
@@ -191,7 +204,7 @@ def test_noid_down_leaves_nothing_while_an_uplink_is_down(
         assert snapshot(lab) == before_down
     finally:
         lab.heal(1)
-    assert snapshot(lab) == before
+    assert_is_as(lab, before)
 
 
 def test_noid_down_ends_the_connections_whose_address_it_takes_away(
@@ -208,11 +221,11 @@ def test_noid_down_ends_the_connections_whose_address_it_takes_away(
             lab.stop_daemon("a")
             noid_down(lab)
             if lab.plane != "tun":  # whose device goes by itself, and nothing waits for it
-                lab.wait_for("the connection is gone", lambda: not connections(lab), 20)
+                lab.wait_for("the connection is gone", lambda: not connections(lab), PATIENCE_S)
             assert snapshot(lab) == before_down
         finally:
             lab.heal(1)
-    assert snapshot(lab) == before
+    assert_is_as(lab, before)
 
 
 # --- without a daemon -----------------------------------------------------------------------------
@@ -258,7 +271,7 @@ def leaves_by_the_first(lab: Lab) -> None:
         route = lab.run("a", ["ip", "-6", "route", "get", PLAIN_ADDRESS]).stdout
         return "dev up1 " in route and f"src {locators('a')[0]} " in route
 
-    wait_for("packets leave by the first provider", by_the_first, HEALED_WITHIN_S)
+    wait_for("packets leave by the first provider", by_the_first, PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

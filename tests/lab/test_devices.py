@@ -14,6 +14,7 @@ from noid.lab.topology import HOSTS, locators
 from noid.locators import parse_locator
 from noid.wire import ipv6
 from tests.lab.conversations import (
+    PATIENCE_S,
     counters,
     establish_context,
     restart_daemons,
@@ -72,7 +73,9 @@ def test_packets_with_a_tag_are_for_another_device(echoing: Lab) -> None:
     before = counters(lab, "a")
     _send_tagged(lab, TAGGED)
     if lab.plane == "bpf":
-        lab.wait_for("they are counted", lambda: counters(lab, "a")[ANOTHER_VLAN] == TAGGED, 5)
+        lab.wait_for(
+            "they are counted", lambda: counters(lab, "a")[ANOTHER_VLAN] == TAGGED, PATIENCE_S
+        )
     else:
         establish_context(lab)  # by when they have come, and gone to no raw socket
     received = PlaneCounter.PACKETS_RECEIVED

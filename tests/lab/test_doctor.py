@@ -13,6 +13,7 @@ from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, locators
 from tests.lab.conversations import (
+    PATIENCE_S,
     carried_by_context,
     establish_context,
     restart_daemons,
@@ -39,7 +40,7 @@ table inet fw {
 }
 """
 PASS = "packets of M6 pass this host's own rules on up1 up2, in both directions (plane bpf)"
-STALL_S = 4.0
+STALL_S = 8.0
 DROPS = {
     "bpf": "inet fw input (ct state invalid counter drop) drops inbound ICMPv6 type 200",
     "tun": (
@@ -214,7 +215,7 @@ def test_a_source_that_is_no_locator_is_reported_once(lab: Lab) -> None:
         assert done.returncode == 0, done.stderr
         return bool(lab.status("a")["sources_not_covered"])
 
-    lab.wait_for("the source is reported", reported, 10)
+    lab.wait_for("the source is reported", reported, PATIENCE_S)
     reported()
     assert lab.status("a")["sources_not_covered"] == [NOT_A_LOCATOR]
     lines = [one for one in lab.log("a").splitlines() if "source not covered: " in one]

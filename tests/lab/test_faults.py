@@ -18,6 +18,7 @@ from noid.lab.rewriting import PLAIN, RESTART, REWRITE
 from noid.lab.scenarios import SCENARIOS
 from noid.lab.topology import locators
 from noid.lab.variants import VARIANTS, Variant
+from tests.lab.conversations import PATIENCE_S
 
 A1, A2 = locators("a")
 B1, B2 = locators("b")
@@ -29,8 +30,7 @@ ROUTER_ANSWERS = {Fault.SILENT, Fault.ONE_WAY, Fault.ONE_WAY_UP, Fault.ROUTER_RE
 WITHOUT_CARRIER = {Fault.CARRIER, Fault.ADMIN}
 HOST_FAULTS = [Fault.ADMIN, Fault.ADDRESS, Fault.ROUTE, Fault.CARRIER, Fault.ACCESS, Fault.ROUTER]
 BUILDABLE = [variant for variant in VARIANTS if variant != "vlan"]
-SETTLE_S = 10.0
-PATIENCE_S = 2.0
+STALL_S = 2.0
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_fault_stops_what_it_says_and_heal_restores_everything(healed: Lab, fa
     before = _state(healed)
     healed.cut(1, fault)
     if fault is not Fault.ROUTER_REPLACED:
-        assert not _pings(healed, A1, B1)
+        assert _is_silent(healed, A1, B1)
     assert _pings(healed, A2, B2)
     healed.heal(1)
     _await_pings(healed)
@@ -97,7 +97,7 @@ def test_one_direction_of_a_one_way_fault_works(healed: Lab) -> None:
     for fault, passes in ((Fault.ONE_WAY, True), (Fault.ONE_WAY_UP, False)):
         healed.cut(1, fault)
         octets = healed.delivered_octets(1, "b")
-        assert not _pings(healed, A1, B1, size=1000)
+        assert _is_silent(healed, A1, B1, size=1000)
         assert (healed.delivered_octets(1, "b") - octets > 1000) == passes, fault
         healed.heal(1)
 
@@ -107,7 +107,7 @@ def test_a_dead_router_hits_both_hosts_and_a_dead_access_line_one(
     healed: Lab, fault: Fault
 ) -> None:
     healed.cut(1, fault)
-    assert not _pings(healed, A1, ROUTER_OF_A)
+    assert _is_silent(healed, A1, ROUTER_OF_A)
     assert _pings(healed, B1, ROUTER_OF_B, host="b") == (fault is Fault.ACCESS)
 
 
@@ -117,7 +117,7 @@ def test_a_router_that_was_replaced_is_known_by_its_old_address_until_it_is_aske
     assert _pings(healed, A1, ROUTER_OF_A)
     known = _neighbour(healed)
     healed.cut(1, Fault.ROUTER_REPLACED)
-    assert not _pings(healed, A1, ROUTER_OF_A)
+    assert _is_silent(healed, A1, ROUTER_OF_A)
     healed.run("a", ["ip", "neigh", "flush", "dev", "up1"])
     assert _pings(healed, A1, ROUTER_OF_A)
     assert _neighbour(healed) != known
@@ -146,7 +146,7 @@ def test_heal_undoes_the_faults_of_one_provider_and_one_host(healed: Lab) -> Non
     assert set(_in_force(healed)) == left
     healed.heal(2)
     assert _pings(healed, A1, ROUTER_OF_A)
-    assert not _pings(healed, B1, ROUTER_OF_B, host="b")
+    assert _is_silent(healed, B1, ROUTER_OF_B, host="b")
 
 
 def test_faults_of_one_uplink_are_undone_together_in_whatever_order_they_came(healed: Lab) -> None:
@@ -201,10 +201,10 @@ def test_rules_that_are_wrong_are_refused_in_one_line(healed: Lab) -> None:
 def test_a_router_withdraws_itself_and_advertises_itself_again(learning: Lab) -> None:
     _await_pings(learning)
     learning.cut(1, Fault.RA)
-    learning.wait_for("the route is gone", lambda: not _learnt_route(learning), SETTLE_S)
+    learning.wait_for("the route is gone", lambda: not _learnt_route(learning), PATIENCE_S)
     assert A1 in learning.run("a", ["ip", "-6", "addr", "show", "dev", "up1"]).stdout
     assert _pings(learning, A1, ROUTER_OF_A)
-    assert not _pings(learning, A1, B1)
+    assert _is_silent(learning, A1, B1)
     learning.heal(1)
     _await_pings(learning)
 
@@ -213,7 +213,7 @@ def test_a_router_withdraws_itself_and_advertises_itself_again(learning: Lab) ->
 def test_what_was_learnt_is_learnt_again(learning: Lab, fault: Fault) -> None:
     _await_pings(learning)
     learning.cut(1, fault)
-    assert not _pings(learning, A1, B1)
+    assert _is_silent(learning, A1, B1)
     learning.heal(1)
     _await_pings(learning)
     assert _learnt_route(learning)
@@ -229,7 +229,7 @@ def test_a_variant_carries_packets_by_every_pair_and_a_fault_of_it_is_undone(
         assert lab.run("a", ["ping", "-c1", "-W5", "b.example"]).returncode == 0, "by name"
         before = _state(lab)
         lab.cut(1, Fault.ACCESS)
-        assert not _pings(lab, A1, B1)
+        assert _is_silent(lab, A1, B1)
         lab.heal(1)
         _await_pings(lab)
         assert _state(lab) == before
@@ -266,11 +266,11 @@ def test_faults_that_would_hit_more_than_they_say_are_refused(lab_machine: None)
 
 
 def test_a_scenario_tells_that_a_plain_conversation_dies(healed: Lab) -> None:
-    outcome = scenarios.play(healed, SCENARIOS["access"], stall_after_s=PATIENCE_S)
+    outcome = scenarios.play(healed, SCENARIOS["access"], stall_after_s=STALL_S)
     assert not outcome.survived
     assert outcome.intact
     assert outcome.new_connection_ms is None
-    assert outcome.gap_ms >= PATIENCE_S * 1000
+    assert outcome.gap_ms >= STALL_S * 1000
     assert (outcome.scenario, outcome.plane, outcome.fault) == ("access", "none", "access")
     assert _in_force(healed) == []
 
@@ -312,16 +312,22 @@ def _noid_lab(*words: str) -> subprocess.CompletedProcess[str]:
 # --- looking --------------------------------------------------------------------------------------
 
 
-def _pings(lab: Lab, source: str, to: str, *, host: str = "a", size: int = 56) -> bool:
-    words = ["ping", "-c1", "-W1", "-s", str(size), "-I", source, to]
+def _pings(
+    lab: Lab, source: str, to: str, *, host: str = "a", size: int = 56, within_s: int = 5
+) -> bool:
+    words = ["ping", "-c1", f"-W{within_s}", "-s", str(size), "-I", source, to]
     return lab.run(host, words).returncode == 0
+
+
+def _is_silent(lab: Lab, source: str, to: str, *, host: str = "a", size: int = 56) -> bool:
+    return not _pings(lab, source, to, host=host, size=size, within_s=1)
 
 
 def _await_pings(lab: Lab) -> None:
     """Waits until both providers carry packets; a neighbour may have to be asked for first."""
     for source, to in ((A1, B1), (A2, B2)):
-        reaches = functools.partial(_pings, lab, source, to)
-        lab.wait_for(f"{source} reaches {to}", reaches, SETTLE_S)
+        reaches = functools.partial(_pings, lab, source, to, within_s=1)
+        lab.wait_for(f"{source} reaches {to}", reaches, PATIENCE_S)
 
 
 def _neighbour(lab: Lab) -> str:

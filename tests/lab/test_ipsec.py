@@ -21,6 +21,7 @@ from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, locators
 from tests.lab.captures import M6_ESCAPE, M6_ESP, read_capture
 from tests.lab.conversations import (
+    PATIENCE_S,
     Pinging,
     carried_by_context,
     establish_context,
@@ -31,7 +32,7 @@ A_1, A_2 = locators("a")
 B_1, B_2 = locators("b")
 AIDS = {"a": A_1, "b": B_1}
 ETHERTYPE_IPV6 = 0x86DD
-TIMEOUT_S = 5.0
+TIMEOUT_S = 20.0
 WORDS = b"a packet that IPsec protects"
 PROTOCOLS = {"ESP": (ESP, 50, M6_ESP, 0), "AH": (AH, 51, M6_ESCAPE, 8)}
 """The layer of scapy, the protocol number, the M6 next header, the octets of the escape header."""
@@ -140,7 +141,9 @@ def test_an_association_is_unaffected_by_a_switch_of_locators(
         ping.goes_on()
         lab.cut_provider(1)
         ping.goes_on()
-        lab.wait_for("both use the second provider", lambda: _pairs(lab) == [(A_2, B_2)] * 2, 10)
+        lab.wait_for(
+            "both use the second provider", lambda: _pairs(lab) == [(A_2, B_2)] * 2, PATIENCE_S
+        )
         with lab.capture("isp2", "custa", path):
             protect(*ends)
             protect(*reversed(ends))

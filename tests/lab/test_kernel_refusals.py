@@ -11,6 +11,7 @@ import pytest
 
 from noid.control.client import answers
 from noid.lab.lab import Lab
+from tests.lab.conversations import PATIENCE_S
 from tests.lab.refusals import NOID, Edit, left, refusal, write_configuration
 
 IN_KERNEL = ('kind = "tun"', 'kind = "bpf"')
@@ -154,7 +155,7 @@ def _running(lab: Lab, directory: Path, *edits: Edit, noid: Sequence[str]) -> It
         lab.wait_for(
             "noid answers",
             lambda: answers(lab.control_socket("a")) or not process.running,
-            10,
+            PATIENCE_S,
         )
         assert process.running, process.output()
         yield

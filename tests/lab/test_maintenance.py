@@ -21,7 +21,7 @@ from noid.lab.topology import HOSTS, locators
 from tests.lab.conversations import establish_context, restart_daemons
 
 UDP_PORT = 7100
-WITHIN_S = 20.0
+WITHIN_S = 30.0
 """A busy machine."""
 DATAGRAMS = 50
 """That are let pass in each direction before and after each command."""
@@ -80,6 +80,7 @@ def lab(kernel_lab: Lab) -> Iterator[Lab]:
     """The lab, whose operator wants nothing in the end."""
     yield kernel_lab
     ask(kernel_lab.control_socket("a"), "auto")
+    kernel_lab.wait_for("no uplink is avoided", lambda: not avoided(kernel_lab), WITHIN_S)
 
 
 def noid(lab: Lab, *words: str) -> subprocess.CompletedProcess[str]:
@@ -97,6 +98,11 @@ def said(lab: Lab, *words: str) -> dict[str, Any]:
 
 def uplinks(lab: Lab) -> dict[str, dict[str, Any]]:
     return {one["uplink"]: one for one in ask(lab.control_socket("a"), "paths")["uplinks"]}
+
+
+def avoided(lab: Lab) -> list[str]:
+    """The uplinks of a that are not used as others are."""
+    return [name for name, one in uplinks(lab).items() if one["deprecated"] or one["backup"]]
 
 
 def number_in_use(lab: Lab) -> set[int]:

@@ -4,7 +4,6 @@
 import json
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from noid.lab.topology import HOSTS, NAME_SERVER, PLAIN_ADDRESS, locators
 from noid.wire.ipv6 import ICMPV6, TCP
 from tests.lab.captures import CONTROL_TYPE, next_headers, read_capture
 from tests.lab.conversations import (
+    PATIENCE_S,
     PEERS,
     Pinging,
     counters,
@@ -31,6 +31,7 @@ from tests.lab.conversations import (
 )
 
 B_1, _ = locators("b")
+PINGS = 50
 both_roles = pytest.mark.parametrize("client", HOSTS)
 NETWORKING = (
     ("ip", "-6", "rule"),
@@ -97,7 +98,7 @@ def test_a_host_without_m6_is_reached_past_the_shim_beside_a_context(
 
 def _assert_plain(lab: Lab, directory: Path, *, contexts: int) -> None:
     """Talks to plain.example from a and asserts that noid has no part in it."""
-    before = _of_data(lab)
+    before = counters(lab, "a")
     outside, inside = directory / "isp1.pcapng", directory / "noid0.pcapng"
     with (
         lab.capture("isp1", "custa", outside),
@@ -105,8 +106,8 @@ def _assert_plain(lab: Lab, directory: Path, *, contexts: int) -> None:
         tcp(lab, "a", "plain.example") as conversation,
     ):
         conversation.echoes()
-        done = lab.run("a", ["ping", "-c2", "-i0.1", "-w5", "plain.example"])
-        assert "2 received" in done.stdout
+        done = lab.run("a", ["ping", f"-c{PINGS}", "-i0.01", "-w20", "plain.example"])
+        assert f"{PINGS} received" in done.stdout
     route = lab.run("a", ["ip", "-6", "route", "get", PLAIN_ADDRESS]).stdout
     assert " dev up1 " in route
     assert next_headers(outside, f"ipv6.addr == {PLAIN_ADDRESS}") == {TCP, ICMPV6}
@@ -114,14 +115,10 @@ def _assert_plain(lab: Lab, directory: Path, *, contexts: int) -> None:
     control = f"icmpv6.type == {CONTROL_TYPE} && ipv6.addr == {PLAIN_ADDRESS}"
     assert not read_capture(outside, control, "ipv6.nxt")
     assert [len(lab.contexts(host)) for host in HOSTS] == [contexts, contexts]
-    assert _of_data(lab) == before
-
-
-def _of_data(lab: Lab) -> Counter[PlaneCounter]:
-    """What a has counted but for control messages: one of the context may come at any time."""
-    counts = counters(lab, "a")
-    del counts[PlaneCounter.PACKETS_TO_SLOW_PATH]
-    return counts
+    # Hosts that have a context may measure their pairs at the same time: a few messages.
+    counted = counters(lab, "a") - before
+    del counted[PlaneCounter.PACKETS_TO_SLOW_PATH]  # a control message may come at any time
+    assert max(counted.values(), default=0) < (PINGS if contexts else 1), counted
 
 
 # --- a peer of which the DNS does not say that it speaks M6 ---------------------------------------
@@ -138,7 +135,7 @@ def test_a_peer_without_the_record_is_asked_with_an_init_where_that_is_wanted(
 def test_a_peer_without_the_record_is_left_alone_where_it_is_not(late_lab: Lab) -> None:
     _look_for_no_record(late_lab, probe=False)
     assert _ask(late_lab, "a", "::1", "b.example", "AAAA").answer
-    done = late_lab.run("a", ["ping", "-c10", "-i0.2", "-w5", B_1])
+    done = late_lab.run("a", ["ping", "-c10", "-i0.2", "-w20", B_1])
     assert "10 received" in done.stdout
     assert [late_lab.status(host)["contexts"] for host in HOSTS] == [{}, {}]
 
@@ -175,7 +172,7 @@ def test_a_daemon_that_is_killed_leaves_a_rule_that_leads_nowhere(late_lab: Lab)
     assert len(ours) == 3
     assert "".join(rule for rule in rules if rule not in ours) == before.pop("rule")
     assert left == before
-    done = late_lab.run("a", ["ping", "-c2", "-i0.1", "-w5", PLAIN_ADDRESS])
+    done = late_lab.run("a", ["ping", "-c2", "-i0.1", "-w20", PLAIN_ADDRESS])
     assert "2 received" in done.stdout
 
 
@@ -198,7 +195,7 @@ def monitoring(lab: Lab, node: str) -> Process:
     """``noid monitor`` on a node, once it shows what happens."""
     command = [sys.executable, "-m", "noid", "monitor", "--json"]
     process = lab.spawn(node, [*command, "--socket", str(lab.control_socket(node))])
-    lab.wait_for("noid monitor is connected", lambda: "monitoring" in process.output(), 20)
+    lab.wait_for("noid monitor is connected", lambda: "monitoring" in process.output(), PATIENCE_S)
     return process
 
 
@@ -214,7 +211,7 @@ def test_a_host_whose_peer_has_stopped_reaches_it_plainly(forgetful: Lab, client
             forgetful.wait_for(
                 "it is known to be unable",
                 lambda: "it does not know M6" in monitor.output(),
-                10,
+                PATIENCE_S,
             )
             ping.goes_on()
             with tcp(forgetful, client) as conversation:
@@ -262,7 +259,7 @@ def test_a_connection_is_protected_again_after_its_daemon_was_killed(forgetful: 
             conversation.echoes()
             return all(established(forgetful, host) for host in HOSTS)
 
-        forgetful.wait_for("both have the context again", spoken_to_by_context, 10)
+        forgetful.wait_for("both have the context again", spoken_to_by_context, PATIENCE_S)
         forgetful.cut_provider(1)
         try:
             conversation.echoes()
@@ -277,7 +274,7 @@ def _ask(lab: Lab, host: str, server: str, name: str, rrtype: str) -> dns.messag
     """The answer a program on a host gets from a server."""
     query = dns.message.make_query(name, rrtype)
     namespace = namespaces.namespace(lab.name, host)
-    return namespaces.inside(namespace, lambda: dns.query.udp(query, server, timeout=5))
+    return namespaces.inside(namespace, lambda: dns.query.udp(query, server, timeout=PATIENCE_S))
 
 
 def _texts(answer: dns.message.Message) -> set[str]:
@@ -307,10 +304,10 @@ def _look_for_no_record(lab: Lab, *, probe: bool) -> None:
 def _establish_by_stub(lab: Lab) -> None:
     """Establishes a context of a where the programs do not ask the stub by themselves."""
     assert _ask(lab, "a", "::1", "b.example", "AAAA").answer
-    done = lab.run("a", ["ping", "-c3", "-i0.2", "-w5", B_1])
+    done = lab.run("a", ["ping", "-c3", "-i0.2", "-w20", B_1])
     # The first answer is lost where b still has a context that the end of another noid outlived.
     assert done.returncode == 0, done.stdout
-    lab.wait_for("the context is up", lambda: _has_context(lab), 5)
+    lab.wait_for("the context is up", lambda: _has_context(lab), PATIENCE_S)
 
 
 def _has_context(lab: Lab) -> bool:
@@ -327,4 +324,4 @@ def _kill_while_in_use(lab: Lab) -> None:
 
 def _kill(daemon: Process) -> None:
     daemon.popen.kill()
-    assert daemon.popen.wait(timeout=5) == -signal.SIGKILL
+    assert daemon.popen.wait(PATIENCE_S) == -signal.SIGKILL

@@ -13,7 +13,7 @@ import pytest
 from noid.lab import configuration, namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import NAME_SERVER, locators
-from tests.lab.conversations import establish_context, restart_daemons
+from tests.lab.conversations import PATIENCE_S, establish_context, restart_daemons
 from tests.lab.privilege import NOBODY
 from tests.lab.refusals import NOID, Edit, left, one_line, refusal, run_noid
 
@@ -183,7 +183,7 @@ def test_a_path_that_cannot_be_used_is_named(
 @pytest.mark.parametrize("command", ["status", "contexts", "monitor"])
 def test_without_a_daemon_there_is_one_clear_line(tmp_path: Path, command: str) -> None:
     words = [*NOID, command, "--socket", f"{tmp_path}/none.sock"]
-    said = one_line(subprocess.run(words, capture_output=True, text=True, timeout=20))
+    said = one_line(subprocess.run(words, capture_output=True, text=True, timeout=60))
     assert said == (
         f"control socket {tmp_path}/none.sock: no noid answers there; start one with: noid run"
     )
@@ -230,14 +230,14 @@ def test_the_monitor_tells_of_a_context_as_it_is_made(lab: Lab) -> None:
         lines = monitor.output().splitlines(keepends=True)
         return [json.loads(line)["event"] for line in lines if line.endswith("\n")]
 
-    lab.wait_for("the monitor is there", lambda: events() == ["monitoring"], 10)
+    lab.wait_for("the monitor is there", lambda: events() == ["monitoring"], PATIENCE_S)
     establish_context(lab)
-    lab.wait_for("it tells of the locators", lambda: "locators_verified" in events(), 5)
+    lab.wait_for("it tells of the locators", lambda: "locators_verified" in events(), PATIENCE_S)
     told = [json.loads(line) for line in monitor.output().splitlines()]
     states = [event["new"] for event in told if event["event"] == "state_changed"]
     assert states == ["init-sent", "ccr-sent", "established"]
     lab.stop_daemon("a")
-    assert monitor.popen.wait(timeout=5) == 0, "it ends with the daemon"
+    assert monitor.popen.wait(PATIENCE_S) == 0, "it ends with the daemon"
     lab.start_daemon("a")
 
 
@@ -279,7 +279,7 @@ def _ask(lab: Lab, *words: str) -> str:
         arguments,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
         env={"COLUMNS": "160", "PATH": "/usr/bin"},
     )

@@ -14,7 +14,7 @@ import pytest
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,17 @@ def tun_lab(lab_machine: None) -> Iterator[Lab]:
 def file(tun_lab: Lab) -> Iterator[Path]:
     """The configuration of a; afterwards it is what it was."""
     path = Path(tun_lab.environment("a")["NOID_CONFIG"])
-    before, held = path.read_text(), tun_lab.status("a")["locators"]
+    before, held = path.read_text(), in_force(tun_lab)
     yield path
     path.write_text(before)
     reload(tun_lab)
-    tun_lab.wait_for(
-        "the locators are back", lambda: tun_lab.status("a")["locators"] == held, TIMEOUT_S
-    )
+    tun_lab.wait_for("name and locators are back", lambda: in_force(tun_lab) == held, TIMEOUT_S)
+
+
+def in_force(lab: Lab) -> tuple[str, list[str]]:
+    """Name and locators of a."""
+    status = lab.status("a")
+    return status["name"], status["locators"]
 
 
 def reload(lab: Lab) -> "subprocess.CompletedProcess[str]":

@@ -10,6 +10,8 @@ from noid.lab.lab import Lab
 from noid.lab.rewriting import ROUTER_SCENARIOS, run_plain, run_restart, run_rewrite
 from noid.lab.sites import site_plan
 
+pytestmark = pytest.mark.alone  # a border has to be quicker than its hosts
+
 
 @pytest.fixture(scope="module")
 def site_without_noid(lab_machine: None) -> Iterator[Lab]:

@@ -7,7 +7,13 @@ from noid.control.client import answers, ask
 from noid.counters import PlaneCounter, counters_of
 from noid.lab import configuration
 from noid.lab.lab import Lab
-from tests.lab.conversations import establish_context, restart_daemons, serve_echoes, tcp
+from tests.lab.conversations import (
+    PATIENCE_S,
+    establish_context,
+    restart_daemons,
+    serve_echoes,
+    tcp,
+)
 
 ROUTER = "isp1"
 
@@ -19,7 +25,7 @@ def test_a_router_passes_on_what_is_for_others(lab_machine: None) -> None:
         text = configuration.noid_toml(ROUTER, lab.directory, "bpf")
         path.write_text(text.replace('"up*"', '"cust*"'), encoding="utf-8")
         lab.spawn(ROUTER, [sys.executable, "-m", "noid", "run", "--config", str(path)])
-        lab.wait_for("noid answers on the router", lambda: answers(control), 10)
+        lab.wait_for("noid answers on the router", lambda: answers(control), PATIENCE_S)
         restart_daemons(lab)
         establish_context(lab)
         with tcp(lab, "a") as conversation:

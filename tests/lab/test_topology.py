@@ -21,7 +21,9 @@ from noid.lab import configuration, inventory, machine, namespaces, processes, t
 from noid.lab.download import Arrival, longest_silence_ns
 from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.lab import Lab
+from noid.lab.transfer import STALL_AFTER_S
 from noid.lab.waiting import wait_for
+from tests.lab.conversations import PATIENCE_S
 from tests.lab.privilege import NOBODY
 
 PLAN = topology.topology()
@@ -153,7 +155,7 @@ def test_the_name_server_knows_the_hosts(
     query = dns.message.make_query(asked, rrtype)
 
     def ask() -> dns.message.Message:
-        return dns.query.udp(query, topology.NAME_SERVER, timeout=2)
+        return dns.query.udp(query, topology.NAME_SERVER, timeout=PATIENCE_S)
 
     answer = namespaces.inside(namespaces.namespace(plain_lab.name, "a"), ask).answer
     found = sorted(record.to_text() for records in answer for record in records)
@@ -205,7 +207,7 @@ def test_nothing_is_left_of_a_lab_not_even_what_will_not_go() -> None:
     with Lab.create() as lab:
         deaf = "trap '' TERM; echo deaf; while :; do sleep 0.1; done"
         stubborn = lab.spawn("dns", ["sh", "-c", f"({deaf}) & {deaf}"])
-        lab.wait_for("both are deaf", lambda: stubborn.output() == "deaf\n" * 2, 5)
+        lab.wait_for("both are deaf", lambda: stubborn.output() == "deaf\n" * 2, PATIENCE_S)
         assert names & set(os.listdir("/sys/class/net")) == outside, "no interface shows outside"
         members = _members(lab.name)
         assert len(members) >= 4, "nsd, nginx, the shell and its child"
@@ -236,7 +238,7 @@ def test_an_interrupted_run_removes_its_lab(
     with _running_scenario() as (noid, name):
         members = _members(name)
         noid.send_signal(sign)
-        assert noid.wait(timeout=10) == status
+        assert noid.wait(timeout=PATIENCE_S) == status
         assert _left(name) == []
         assert not any(map(processes.is_running, members))
 
@@ -285,9 +287,9 @@ def test_without_noid_a_download_stalls_when_its_provider_dies(lab_machine: None
     assert outcome["survived"] is False
     assert outcome["sha256_ok"] is False
     assert outcome["contexts"] == 0
-    assert 2000 <= outcome["gap_ms"] < 3000
+    assert 2000 <= outcome["gap_ms"] < 1000 * STALL_AFTER_S, "a busy machine is later, not so much"
     assert 100 * 2**20 <= outcome["bytes"] < 110 * 2**20
-    assert 5 < outcome["seconds"] < 20
+    assert outcome["seconds"] > 5
     assert done.stderr == ""
 
 
@@ -311,8 +313,8 @@ def _prefixes(node: str, interface: str) -> set[ipaddress.IPv6Network]:
 
 
 def _ping(lab: Lab, source: str, destination: str, *options: str) -> bool:
-    words = ["ping", "-c1", "-W1", *options, "-I", source, destination]
-    return lab.run("a", words, timeout_s=5).returncode == 0
+    words = ["ping", "-c1", "-W2", *options, "-I", source, destination]
+    return lab.run("a", words).returncode == 0
 
 
 def _noid(*words: str) -> subprocess.CompletedProcess[str]:
@@ -326,8 +328,8 @@ def _running_scenario() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as noid:
         name = ""
         try:
-            name = wait_for("the run has a lab", lambda: _lab_of(noid.pid), 10)
-            wait_for("curl runs on a", lambda: "a" in _nodes(name), 10)
+            name = wait_for("the run has a lab", lambda: _lab_of(noid.pid), PATIENCE_S)
+            wait_for("curl runs on a", lambda: "a" in _nodes(name), PATIENCE_S)
             yield noid, name
         finally:
             noid.kill()

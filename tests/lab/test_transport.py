@@ -14,6 +14,7 @@ from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, locators
 from tests.lab.captures import M6_ESCAPE, M6_FRAGMENT, Row, read_capture
 from tests.lab.conversations import (
+    PATIENCE_S,
     PEERS,
     Conversation,
     Pinging,
@@ -34,7 +35,7 @@ WITHOUT_M6 = {str(socket.IPPROTO_UDP), str(socket.IPPROTO_FRAGMENT)}
 """The next headers that a fragmented datagram has without a context."""
 WITHOUT_SLOT = 253
 """A protocol number for experiments (RFC 3692), which has no slot of its own."""
-SOCKET_TIMEOUT_S = 5.0
+SOCKET_TIMEOUT_S = 20.0
 SSH_PORT = 2222
 
 both_roles = pytest.mark.parametrize("client", HOSTS)
@@ -69,13 +70,13 @@ def forgetful(echoing: Lab) -> Iterator[Lab]:
 @both_roles
 def test_a_ping_goes_by_the_context(shimmed: Lab, client: str) -> None:
     with carried_by_context(shimmed, packets=3):
-        done = shimmed.run(client, ["ping", "-c3", "-i0.1", "-w5", f"{PEERS[client]}.example"])
+        done = shimmed.run(client, ["ping", "-c3", "-i0.1", "-w20", f"{PEERS[client]}.example"])
     assert "3 received" in done.stdout, done.stdout + done.stderr
 
 
 @both_roles
 def test_a_ping_in_fragments_goes_by_the_context(shimmed: Lab, client: str) -> None:
-    ping = ["ping", "-c2", "-i0.1", "-w5", "-s", str(LONG_OCTETS), f"{PEERS[client]}.example"]
+    ping = ["ping", "-c2", "-i0.1", "-w20", "-s", str(LONG_OCTETS), f"{PEERS[client]}.example"]
     with carried_by_context(shimmed, packets=2 * FRAGMENTS):
         done = shimmed.run(client, ping)
     assert "2 received" in done.stdout, done.stdout + done.stderr
@@ -145,7 +146,7 @@ def ssh(shimmed: Lab, tmp_path: Path) -> list[str]:
     for name in ("host", "user"):
         path = str(tmp_path / f"{name}_key")
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", path]
-        subprocess.run(words, check=True, timeout=10)
+        subprocess.run(words, check=True, timeout=60)
     public = (tmp_path / "host_key.pub").read_text()
     (tmp_path / "known_hosts").write_text(f"[b.example]:{SSH_PORT} {public}")
     (tmp_path / "sshd_config").write_text(
@@ -162,7 +163,7 @@ def ssh(shimmed: Lab, tmp_path: Path) -> list[str]:
     serve = f"mount -t tmpfs run /run && mkdir /run/sshd && exec $0 -D -e -f {tmp_path}/sshd_config"
     shimmed.spawn("b", ["sh", "-c", serve, "/usr/sbin/sshd"], name="sshd")
     listening = ["ss", "-H", "-n", "-l", "-t", "sport", "=", f":{SSH_PORT}"]
-    shimmed.wait_for("sshd listens", lambda: shimmed.run("b", listening).stdout, 5)
+    shimmed.wait_for("sshd listens", lambda: shimmed.run("b", listening).stdout, PATIENCE_S)
     options = (f"UserKnownHostsFile={tmp_path}/known_hosts", "StrictHostKeyChecking=yes")
     words = ["ssh", "-F", "none", "-i", f"{tmp_path}/user_key", "-p", str(SSH_PORT)]
     words += [word for option in (*options, "BatchMode=yes") for word in ("-o", option)]
@@ -228,10 +229,12 @@ def test_a_route_that_goes_while_its_link_stays_is_left_before_anything_is_sent(
             forgetful.run(client, ["ip", "-6", "route", "del", *route])
         try:
             forgetful.wait_for(
-                "it is left", lambda: _pair(forgetful, client)[0] == locators(client)[1], 10
+                "it is left", lambda: _pair(forgetful, client)[0] == locators(client)[1], PATIENCE_S
             )
             forgetful.wait_for(
-                "the peer follows", lambda: _pair(forgetful, peer)[1] == locators(client)[1], 10
+                "the peer follows",
+                lambda: _pair(forgetful, peer)[1] == locators(client)[1],
+                PATIENCE_S,
             )
             conversation.echoes(octets=LONG_OCTETS)
         finally:
@@ -315,7 +318,9 @@ def test_a_connection_older_than_its_context_is_carried_by_it(
             assert forgetful.contexts("a") == forgetful.contexts("b") == []
         establish_context(forgetful, initiator)
         # The kernel forgets the route the connection had a moment after the context is there.
-        forgetful.wait_for("it is carried", lambda: _is_carried(forgetful, conversation), 5)
+        forgetful.wait_for(
+            "it is carried", lambda: _is_carried(forgetful, conversation), PATIENCE_S
+        )
         with carried_by_context(forgetful, packets=2):
             conversation.echoes()
             conversation.echoes()

@@ -22,7 +22,7 @@ from tests.lives.host import changes, host
 from tests.planes.keeping import UPLINKS, make_uplinks
 from tests.state.test_contexts import memory
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 KEPT = ("state.json", history.FILE_NAME)
 """What ``noid down`` leaves in the state directory: who the host is, and what happened to it."""
 CONFIG = """\

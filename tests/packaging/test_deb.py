@@ -22,7 +22,12 @@ from tests.lab.conftest import lab_machine
 from tests.packaging.machine import LIMIT_S, Machine
 
 __all__ = ["lab_machine"]
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.slow,
+    pytest.mark.alone,  # over an overlay of this machine, below which nothing may change
+    pytest.mark.timeout(900),
+]
 
 ROOT = Path(__file__).parent.parent.parent
 EXPOSURE_MAX = 3.0

@@ -56,6 +56,7 @@ def interpreters() -> dict[str, str]:
 
 
 INTERPRETERS = interpreters()
+pytestmark = pytest.mark.alone  # packages are built from this tree
 
 
 @pytest.fixture(scope="module")

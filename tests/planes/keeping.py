@@ -43,7 +43,7 @@ FIRST = SECTION.rule_priority
 OUT, CUT = "noid0-out", "noid0-cut"
 
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 AID, OTHER = parse_locator("2001:db8:1::1"), parse_locator("2001:db8:2::1")
 PEER = parse_locator("2001:db8:3::1")
 UPLINKS = ["up1", "up2"]

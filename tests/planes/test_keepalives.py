@@ -25,6 +25,8 @@ from noid.wire import ipv6
 from tests.planes.loading import load, put_uplinks
 from tests.planes.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of, rough
 
+pytestmark = pytest.mark.alone  # by the clock of the kernel
+
 FLOW = replace(SENDING, silence_ns=5 * MILLISECOND)
 KEY = layout.label_key(FLOW.local_label)
 DATA = packet_of(PEER[1], LOCAL[2], 225, FLOW.local_label)
@@ -89,7 +91,7 @@ def test_a_keepalive_is_due_at_the_second_packet_since_something_was_sent(kernel
 def test_a_keepalive_is_due_once_in_its_interval(kernel: Kernel) -> None:
     kernel.given(sent_ns=time.monotonic_ns() - SECOND)
     due, began_ns = 0, time.monotonic_ns()
-    while time.monotonic_ns() - began_ns < 5 * KEEPALIVE_INTERVAL:
+    while due < 2 or time.monotonic_ns() - began_ns < 5 * KEEPALIVE_INTERVAL:
         due += len(kernel.reports("host_ingress", ETHERNET + DATA))
     took_ns = time.monotonic_ns() - began_ns
     assert 2 <= due <= took_ns // KEEPALIVE_INTERVAL + 1

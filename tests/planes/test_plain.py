@@ -11,6 +11,8 @@ from noid.cli.main import main
 from noid.config import Config
 from noid.planes.bpf import plain
 
+pytestmark = pytest.mark.alone  # the control groups of the machine are compared
+
 MARKS = """\
 import socket
 kinds = [(socket.AF_INET6, socket.SOCK_STREAM), (socket.AF_INET6, socket.SOCK_DGRAM)]

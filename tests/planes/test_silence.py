@@ -36,7 +36,7 @@ FLOW = Flow(
     transmits=True,
     silence_ns=5 * MILLISECOND,
 )
-LIMIT_S = 20.0
+LIMIT_S = 30.0
 
 
 @pytest.mark.parametrize("timers", [True, False])

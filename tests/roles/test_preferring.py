@@ -22,7 +22,7 @@ from noid.state.preferences import AVOIDED_MAX, Preferences, load_preferences
 from tests.engine.network import A1, A2, B1
 from tests.test_json import check
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 
 
 def survey(*addresses: tuple[str, Locator]) -> Survey:

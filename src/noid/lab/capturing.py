@@ -13,6 +13,8 @@ from noid.lab.waiting import wait_for
 QUIET_S: Final = 0.5
 """dumpcap gets its packets a quarter of a second late; twice that without one is the end."""
 FLUSH_TIMEOUT_S: Final = 3.0
+BUFFER_MIB: Final = 32
+"""Of the kernel, for what comes while a busy machine does not run dumpcap; 2 by default."""
 
 
 def command(interface: str, path: Path, octets_each: int) -> list[str]:
@@ -27,7 +29,8 @@ def command(interface: str, path: Path, octets_each: int) -> list[str]:
         Unsupported: dumpcap is missing.
     """
     program = machine.find_program("dumpcap")
-    return [program, "-q", "-i", interface, "-s", str(octets_each), "-w", str(path)]
+    options = ["-q", "-B", str(BUFFER_MIB), "-s", str(octets_each)]
+    return [program, "-i", interface, *options, "-w", str(path)]
 
 
 def await_quiet(path: Path) -> None:

@@ -56,9 +56,8 @@ def claim(description: Description) -> Path:
         UsageError: the name cannot be one, or is taken.
     """
     directory = directory_of(description.name)
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
     try:
-        directory.mkdir()
+        _make(directory)
     except FileExistsError:
         raise UsageError(
             f"lab {description.name!r} is already up, or was left behind; "
@@ -68,6 +67,19 @@ def claim(description: Description) -> Path:
         (directory / part).mkdir()
     write_description(description)
     return directory
+
+
+def _make(directory: Path) -> None:
+    """Makes a directory; its parent may go at the same time, with the last lab of another program.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    while True:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            directory.mkdir()
+            return
 
 
 def directory_of(name: str) -> Path:

@@ -10,6 +10,7 @@ What it leaves on the machine, and how that goes again, is in ``inventory``.
 
 import contextlib
 import errno
+import os
 import secrets
 import subprocess
 import sys
@@ -46,7 +47,9 @@ from noid.planes.bpf.pins import prepare_pins
 
 Found = TypeVar("Found")
 
-RUN_TIMEOUT_S: Final = 30.0
+RUN_TIMEOUT_S: Final = 60.0
+DAEMON_GRACE_S: Final = 30.0
+"""A daemon that is asked to end tidies up, which takes a busy machine more than a moment."""
 
 
 class Lab:
@@ -76,12 +79,18 @@ class Lab:
         name: str | None = None,
         plan: Topology | None = None,
     ) -> Iterator["Lab"]:
-        """A lab for the time of a ``with``, under a random name unless one is given.
+        """A lab for the time of a ``with``.
+
+        Args:
+            plane: of the daemons, or none.
+            variant: the network.
+            name: of the lab; if None, one that has the id of this process in it.
+            plan: another network, which ``attach`` does not know.
 
         Raises:
             ShimError: as ``up``.
         """
-        called = name or f"run-{secrets.token_hex(4)}"
+        called = name or f"run-{os.getpid()}-{secrets.token_hex(3)}"
         lab = cls.up(called, plane=plane, variant=variant, plan=plan)
         try:
             yield lab
@@ -260,7 +269,8 @@ class Lab:
 
     def _end_daemon(self, host: str, *, kill: bool) -> None:
         records = processes.read_records(self._records)
-        processes.end_processes([one for one in records if one.name == f"noid-{host}"], kill=kill)
+        daemons = [one for one in records if one.name == f"noid-{host}"]
+        processes.end_processes(daemons, grace_s=DAEMON_GRACE_S, kill=kill)
         for child in self._children:
             child.popen.poll()
 

@@ -23,7 +23,8 @@ from noid.lab import processes
 from noid.lab.configuration import nsd_conf, zone_path
 
 LOOPBACK: Final = "::1"
-START_S: Final = 10.0
+START_S: Final = 60.0
+"""A busy machine; a server that ends is noticed at once."""
 ROOT_ZONE: Final = "@ 60 SOA ns. root. 1 3600 600 86400 60\n@ 60 NS ns.\nns AAAA ::1\n"
 DIRECTORIES: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 

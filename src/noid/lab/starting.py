@@ -8,7 +8,8 @@ from noid.errors import PlatformError
 from noid.lab.processes import Process
 from noid.lab.waiting import wait_for
 
-START_TIMEOUT_S: Final = 10.0
+START_TIMEOUT_S: Final = 60.0
+"""A busy machine; a program that ends is noticed at once."""
 
 
 def await_ready(process: Process, description: str, condition: Callable[[], bool]) -> None:

@@ -17,7 +17,7 @@ A_1, A_2 = locators("a")
 B_1, B_2 = locators("b")
 NEW_1: Final = "2001:db8:1:aa::a"
 """The address of a in another prefix of provider 1."""
-PATIENCE_S: Final = 10.0
+PATIENCE_S: Final = 30.0
 NEIGHBOUR_TIMES: Final = ("base_reachable_time_ms", "retrans_time_ms", "delay_first_probe_time")
 QUICK: Final = (1_000, 100, 1)
 USUAL: Final = (30_000, 1_000, 5)

@@ -120,7 +120,7 @@ def test_connections_pass_a_middlebox_that_drops_m6_data(lab: Lab) -> None:
         )
     try:
         with tcp(lab, "a") as first:
-            first.echoes(timeout_s=2 * PATIENCE_S)
+            first.echoes(timeout_s=PATIENCE_S)
             with tcp(lab, "a") as second:
                 second.echoes()
             first.echoes()

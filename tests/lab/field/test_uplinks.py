@@ -3,6 +3,8 @@
 
 import time
 
+import pytest
+
 from noid.lab import namespaces
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
@@ -61,6 +63,7 @@ def test_connections_go_on_without_carrier_and_new_ones_are_made(lab: Lab) -> No
         assert_outlives(lab, 2, old, datagrams)
 
 
+@pytest.mark.alone  # the longest pause is measured
 def test_nothing_waits_on_an_uplink_that_is_set_down_while_it_is_used(lab: Lab) -> None:
     """openwrt/packages #25792; Ysurac/openmptcprouter #1732: a gap of 3.1 s."""
     with tcp(lab, "a") as conversation:
