@@ -279,8 +279,8 @@ DEFECTS = (
     Defect(
         "an Update Request of before a restart is applied after it",
         "engine/adoption.py",
-        "    context.peer_update_nonce = memory.peer_update_nonce\n",
-        "",
+        "setattr(context, name, getattr(memory, name))",
+        "setattr(context, name, getattr(memory if name != 'peer_update_nonce' else context, name))",
         "engine/test_second_lives.py::test_an_update_request_of_before_a_restart_is_not_applied_after_it",
     ),
     Defect(

@@ -4,8 +4,7 @@
 While a daemon is away the data plane in the kernel goes on by the flows it has. What only the
 engine knows of a context (its key, nonces, what the DNS proved) is kept by the shell as a
 ``ContextRecord``, written whenever a flow is installed, and given back as ``ContextRestored``. A
-context that
-comes back so is ESTABLISHED, and is verified anew before long.
+context that comes back so is ESTABLISHED, and is verified anew before long.
 """
 
 from noid.constants import CONTEXT_IDLE_TIME, VERIFY_FOUND_INTERVAL
@@ -20,6 +19,21 @@ from noid.engine.state import Path, State, Timer
 UPDATE_NONCE_LEAP = 1 << 32
 """More Update Requests and keepalives than go between two memories of a context, whose nonces only
 grow [D17]."""
+AS_IT_IS = (
+    "aid_proven",
+    "agreed_key",
+    "former",
+    "local_locator",
+    "own_remote",
+    "peer_birthday",
+    "peer_keepalive_nonce",
+    "peer_local",
+    "peer_locator",
+    "peer_reset_hash",
+    "peer_update_nonce",
+    "told_remote",
+)
+"""Fields of a context that are kept and given back unchanged."""
 
 
 def remember(context: Context) -> ContextRecord | None:
@@ -31,27 +45,16 @@ def remember(context: Context) -> ContextRecord | None:
         peer_aid=context.peer_aid,
         local_label=context.local_label,
         peer_label=context.peer_label,
-        agreed_key=context.agreed_key,
-        peer_birthday=context.peer_birthday,
-        peer_reset_hash=context.peer_reset_hash,
-        local_locator=context.local_locator,
-        peer_locator=context.peer_locator,
         own_local=context.own_local,
-        own_remote=context.own_remote,
-        told_remote=context.told_remote,
-        peer_local=context.peer_local,
         peer_marks=tuple((one.locator, one.flags) for one in context.peer_marks),
-        aid_proven=context.aid_proven,
         name=context.verification.name,
         remote=context.verification.remote,
         proven=context.verification.proven,
         update_nonce=context.update_nonce,
-        peer_update_nonce=context.peer_update_nonce,
-        peer_keepalive_nonce=context.peer_keepalive_nonce,
         round_trip_ns=context.round_trip_ns,
         began=context.began,
         is_plain=context.path is Path.SEARCHING,
-        former=context.former,
+        **{name: getattr(context, name) for name in AS_IT_IS},
     )
 
 
@@ -72,20 +75,13 @@ def on_context_found(core: Core, event: ContextRestored) -> Context | None:
     )
     if context is None:
         return None
-    context.agreed_key = memory.agreed_key
-    context.peer_birthday = memory.peer_birthday
-    context.peer_reset_hash = memory.peer_reset_hash
-    context.own_remote, context.told_remote = memory.own_remote, memory.told_remote
-    context.peer_local, context.peer_marks = memory.peer_local, memory.peer_entries
-    context.aid_proven = memory.aid_proven
+    core.know_peer_label(context, memory.peer_label)
+    for name in AS_IT_IS:
+        setattr(context, name, getattr(memory, name))
+    context.peer_marks = memory.peer_entries
     context.update_nonce = memory.update_nonce + UPDATE_NONCE_LEAP
-    context.local_locator, context.peer_locator = memory.local_locator, memory.peer_locator
     context.measure(context.pair, memory.round_trip_ns)
     context.share_sets()
-    core.know_peer_label(context, memory.peer_label)
-    context.peer_update_nonce = memory.peer_update_nonce
-    context.peer_keepalive_nonce = memory.peer_keepalive_nonce
-    context.former = memory.former
     core.enter(context, State.ESTABLISHED, "taken up again")
     context.established_ns = core.now_ns
     # There may be very many, which should not all want something at one time from now on.

@@ -20,10 +20,10 @@ from noid.engine.searching import search
 from noid.engine.selection import alternatives
 from noid.engine.state import State, Timer
 from noid.engine.unknown import tell_unknown
-from noid.engine.update import authenticated, is_authentic, labels, tell_untold
+from noid.engine.update import NO_HASH, authenticated, is_authentic, short_message, tell_untold
 from noid.flows.events import ControlMessageReceived
 from noid.wire.control import Code, ControlMessage
-from noid.wire.options import HASH_OCTETS, ContextOption
+from noid.wire.options import ContextOption
 
 
 def on_idle_timer(core: Core, context: Context) -> None:
@@ -79,24 +79,13 @@ def on_close_timer(core: Core, context: Context) -> None:
 def say_close(core: Core, context: Context) -> None:
     """CLOSE of a context that is gone a moment later, whether it arrives or not [D46]."""
     if context.peer_locator in context.peer_verified:
-        core.send_on(context, _close(core, context, core.nonce()), context.pair, in_slot=False)
-
-
-def _close(core: Core, context: Context, nonce: int) -> bytes:
-    message = ControlMessage(
-        code=Code.CLOSE,
-        nonce=nonce,
-        sender_aid=context.local_aid,
-        receiver_aid=context.peer_aid,
-        context=labels(core, context),
-        authentication=bytes(HASH_OCTETS),
-    )
-    return authenticated(core, context.agreed_key, message)
+        octets = short_message(core, context, Code.CLOSE, core.nonce())
+        core.send_on(context, octets, context.pair, in_slot=False)
 
 
 def _send_close(core: Core, context: Context, closing: Closing) -> None:
     """CLOSE, over each pair in turn: the one in use may be why nothing was received."""
-    message = _close(core, context, closing.nonce)
+    message = short_message(core, context, Code.CLOSE, closing.nonce)
     pairs = [context.pair, *alternatives(context)]
     turn = closing.tries % len(pairs)
     if pairs[turn][1] in context.peer_verified:
@@ -170,7 +159,7 @@ def _acknowledge(
             sender_birthday=core.options.birthday,
             receiver_birthday=message.context.sender_birthday,
         ),
-        authentication=bytes(HASH_OCTETS),
+        authentication=NO_HASH,
     )
     octets = authenticated(core, key, answer)
     core.send(octets, (event.destination, event.source), in_slot=event.in_slot)

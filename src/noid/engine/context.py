@@ -403,19 +403,7 @@ class Context:
         if not self.is_known_to_peer or key == self.agreed_key:
             return
         if self.former is None or now_ns - self.established_ns >= CONTEXT_IDLE_TIME:
-            self.former = Former(
-                self.peer_label,
-                self.peer_token,
-                self.peer_key,
-                self.local_token,
-                self.local_key,
-                self.agreed_key,
-                self.peer_birthday,
-                self.peer_reset_hash,
-                self.peer_update_nonce,
-                self.peer_keepalive_nonce,
-                self.peer_local,
-            )
+            self.former = Former(*[getattr(self, name) for name in Former._fields])
         self.peer_update_nonce = self.peer_keepalive_nonce = self.unseen_nonces = 0
 
     def learn_peer_locators(self, entries: Entries) -> None:

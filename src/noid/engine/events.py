@@ -83,7 +83,10 @@ class IdleChecked:
 
 
 class Former(NamedTuple):
-    """What authenticates the peer that a context had before it was replaced [D39]."""
+    """What authenticates the peer that a context had before it was replaced [D39].
+
+    The names are those of ``Context``.
+    """
 
     peer_label: int
     peer_token: int

@@ -9,8 +9,6 @@ plainly between the AIDs until then: no round trip is added, and a peer that doe
 reached as without noid [D15].
 """
 
-from dataclasses import replace
-
 from noid.constants import (
     CCR_TRIES_MAX,
     CONTEXT_IDLE_TIME,
@@ -23,7 +21,7 @@ from noid.constants import (
 )
 from noid.counters import Drop
 from noid.dns.verification import Verification
-from noid.engine import peers
+from noid.engine import peers, update
 from noid.engine.announcing import announce, deliver_held
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -42,6 +40,7 @@ from noid.engine.update import (
     restore,
     tell_remote,
     tell_untold,
+    with_piggyback,
 )
 from noid.engine.verifying import begin
 from noid.flows.events import ControlMessageReceived, UlpPacketSeen
@@ -186,12 +185,6 @@ def _nonce_to(core: Core, exchange: Exchange, destination: Locator) -> int:
     nonce = core.nonce()
     exchange.nonces[nonce] = destination
     return nonce
-
-
-def with_piggyback(core: Core, message: ControlMessage, packet: bytes) -> ControlMessage:
-    """The message with a packet of the ULP on it, where that fits."""
-    octets = len(message.encode(core.options.codepoints.icmpv6_type))
-    return replace(message, piggyback=core.fitting(octets, packet))
 
 
 def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
@@ -381,6 +374,9 @@ def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessa
 
 def on_retransmit(core: Core, context: Context) -> None:
     """Nothing came back in time [draft §7.10, D16]."""
+    if context.state is State.UR_SENT:
+        update.on_retransmit(core, context)
+        return
     exchange = context.exchange
     assert exchange is not None
     is_over = exchange.rounds + 1 >= INIT_ROUNDS_MAX and not _untried(context, exchange)

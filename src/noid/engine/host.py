@@ -6,7 +6,7 @@ randomness, socket or log; what arrives from the network never makes it raise: i
 applied, or dropped and counted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import assert_never
 
@@ -50,7 +50,7 @@ from noid.engine.events import (
 )
 from noid.engine.options import HostOptions
 from noid.engine.secrets import Entropy
-from noid.engine.state import State, Timer, Trigger
+from noid.engine.state import Timer, Trigger
 from noid.errors import WireError
 from noid.flows.events import (
     ControlMessageReceived,
@@ -67,10 +67,37 @@ from noid.flows.events import (
 )
 from noid.locators import Locator
 from noid.shares.policy import Standing
-from noid.wire.control import Code, decode_message
+from noid.wire.control import Code, ControlMessage, decode_message
 
 TRIGGER_OF = {code: Trigger(code.name) for code in Code}
 TRIGGER_OF_TIMER = {timer: Trigger(timer.value) for timer in Timer}
+OF_CODE: dict[Code, Callable[[Core, ControlMessageReceived, ControlMessage], None]] = {
+    Code.INIT: responder.on_init,
+    Code.CC: handshake.on_cc,
+    Code.CCR: responder.on_ccr,
+    Code.CONF: handshake.on_conf,
+    Code.UR: reachability.on_ur,
+    Code.UA: reachability.on_ua,
+    Code.UC: loss.on_uc,
+    Code.CLOSE: close.on_close,
+    Code.CLOSEACK: close.on_closeack,
+    Code.KEEPALIVE: keepalives.on_keepalive,
+}
+"""Who takes each message."""
+OF_TIMER: dict[Timer, Callable[[Core, Context], None]] = {
+    Timer.RETRANSMIT: handshake.on_retransmit,
+    Timer.PROBE: following.on_probe_timer,
+    Timer.BETTER: reachability.on_better_timer,
+    Timer.TOLERANCE: searching.on_tolerance_timer,
+    Timer.IDLE: close.on_idle_timer,
+    Timer.CLOSE: close.on_close_timer,
+    Timer.TRIAL: trial.on_timer,
+    Timer.PROVISIONAL: verifying.on_provisional_timer,
+    Timer.REPEAT: reachability.on_repeat_timer,
+    Timer.DNS_RETRY: verifying.on_retry,
+    Timer.VERIFY_AGAIN: verifying.on_verify_again,
+}
+"""Who takes each timer that expires."""
 
 
 class Host:
@@ -241,30 +268,7 @@ class Host:
             core.drop(error.drop, error.reason)
             return
         core.trigger = TRIGGER_OF[message.code]
-        match message.code:
-            case Code.INIT:
-                responder.on_init(core, event, message)
-            case Code.CC:
-                handshake.on_cc(core, event, message)
-            case Code.CCR:
-                responder.on_ccr(core, event, message)
-            case Code.CONF:
-                handshake.on_conf(core, event, message)
-            case Code.UR:
-                handshake.on_early_ur(core, event, message)
-                reachability.on_ur(core, event, message)
-            case Code.UA:
-                reachability.on_ua(core, event, message)
-            case Code.UC:
-                loss.on_uc(core, event, message)
-            case Code.CLOSE:
-                close.on_close(core, event, message)
-            case Code.CLOSEACK:
-                close.on_closeack(core, event, message)
-            case Code.KEEPALIVE:
-                keepalives.on_keepalive(core, event, message)
-            case _:
-                assert_never(message.code)
+        OF_CODE[message.code](core, event, message)
 
     def _locators_changed(self, event: LocatorsChanged) -> None:
         """The host's own sets; each peer is told of what changed [draft §4.5].
@@ -322,31 +326,4 @@ class Host:
             context, timer = upcoming[1]
             core.stop_timer(context, timer)
             core.trigger = TRIGGER_OF_TIMER[timer]
-            match timer:
-                case Timer.RETRANSMIT:
-                    if context.state is State.UR_SENT:
-                        update.on_retransmit(core, context)
-                    else:
-                        handshake.on_retransmit(core, context)
-                case Timer.PROBE:
-                    following.on_probe_timer(core, context)
-                case Timer.BETTER:
-                    reachability.on_better_timer(core, context)
-                case Timer.TOLERANCE:
-                    searching.on_tolerance_timer(core, context)
-                case Timer.IDLE:
-                    close.on_idle_timer(core, context)
-                case Timer.CLOSE:
-                    close.on_close_timer(core, context)
-                case Timer.TRIAL:
-                    trial.on_timer(core, context)
-                case Timer.PROVISIONAL:
-                    core.discard(context, "not proven in time")
-                case Timer.REPEAT:
-                    reachability.on_repeat_timer(core, context)
-                case Timer.DNS_RETRY:
-                    verifying.on_retry(core, context)
-                case Timer.VERIFY_AGAIN:
-                    verifying.on_verify_again(core, context)
-                case _:
-                    assert_never(timer)
+            OF_TIMER[timer](core, context)

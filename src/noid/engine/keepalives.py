@@ -10,10 +10,9 @@ from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import NoteHeard
-from noid.engine.update import authenticated, labels, matching, next_nonce
+from noid.engine.update import matching, next_nonce, short_message
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
 from noid.wire.control import Code, ControlMessage
-from noid.wire.options import HASH_OCTETS
 
 
 def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
@@ -24,15 +23,7 @@ def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
     core.used(context)
     if not context.is_verified(context.pair[1]):
         return
-    message = ControlMessage(
-        code=Code.KEEPALIVE,
-        nonce=next_nonce(context),
-        sender_aid=context.local_aid,
-        receiver_aid=context.peer_aid,
-        context=labels(core, context),
-        authentication=bytes(HASH_OCTETS),
-    )
-    octets = authenticated(core, context.agreed_key, message)
+    octets = short_message(core, context, Code.KEEPALIVE, next_nonce(context))
     core.send_on(context, octets, context.pair, in_slot=True)
 
 

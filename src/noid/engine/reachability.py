@@ -18,7 +18,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import SendAgain
 from noid.engine.following import acknowledged
-from noid.engine.handshake import ulp_packet
+from noid.engine.handshake import on_early_ur, ulp_packet
 from noid.engine.keepalives import heard
 from noid.engine.measuring import answered
 from noid.engine.searching import (
@@ -103,7 +103,8 @@ def on_better_timer(core: Core, context: Context) -> None:
 
 
 def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """A change of the peer's, a probe, or both [draft §7.8, D17]."""
+    """A change of the peer's, a probe, or both [draft §7.8, D17]; it may complete a set-up."""
+    on_early_ur(core, event, message)
     context = matching(core, event, message)
     if context is None:
         tell_unknown(core, event, message.context.receiver_label)

@@ -20,19 +20,24 @@ from noid.engine.handshake import (
     repeat_init,
     said_by_sender,
     ulp_packet,
-    with_piggyback,
 )
 from noid.engine.phases import Probation, Rival
 from noid.engine.room import make_room
 from noid.engine.secrets import CookieEnd, KeyPair, Side, context_key, cookie_state
 from noid.engine.state import State, Timer, Trigger
-from noid.engine.update import authenticated, own_entries, peer_entries, tell_untold
+from noid.engine.update import (
+    NO_HASH,
+    authenticated,
+    own_entries,
+    peer_entries,
+    tell_untold,
+    with_piggyback,
+)
 from noid.engine.verifying import begin
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator, is_global_unicast
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
 from noid.wire.options import (
-    HASH_OCTETS,
     ContextOption,
     Cookie,
     Entries,
@@ -450,7 +455,7 @@ def _send_conf(
         tokens=Tokens(sender=context.local_token, receiver=message.tokens.sender),
         sender_locators=own_entries(context) if with_sets else (),
         receiver_locators=peer_entries(context) if context.verification.settled else (),
-        authentication=bytes(HASH_OCTETS),
+        authentication=NO_HASH,
         reset_token=own_reset_hash(core, context),
         key=keys[0],
     )

@@ -37,6 +37,8 @@ from noid.wire.options import (
 )
 from noid.wire.peek import authentication_at, blank_authentication
 
+NO_HASH = bytes(HASH_OCTETS)
+"""In the place of the authentication until that is known."""
 ENTRIES_KEPT_MAX = 64
 """Sets that are kept as messages say them: the same few are said again and again."""
 
@@ -114,13 +116,31 @@ def request(
         context=labels(core, context),
         sender_locators=own_entries(context),
         receiver_locators=peer_entries(context),
-        authentication=bytes(HASH_OCTETS),
+        authentication=NO_HASH,
         heard=context.peer_update_nonce,
     )
-    if packet:
-        octets = len(message.encode(core.options.codepoints.icmpv6_type))
-        message = replace(message, piggyback=core.fitting(octets, packet))
+    return authenticated(core, context.agreed_key, with_piggyback(core, message, packet))
+
+
+def short_message(core: Core, context: Context, code: Code, nonce: int) -> bytes:
+    """An authenticated UA, CLOSE or KEEPALIVE, in octets: it names its context, and no more."""
+    message = ControlMessage(
+        code=code,
+        nonce=nonce,
+        sender_aid=context.local_aid,
+        receiver_aid=context.peer_aid,
+        context=labels(core, context),
+        authentication=NO_HASH,
+    )
     return authenticated(core, context.agreed_key, message)
+
+
+def with_piggyback(core: Core, message: ControlMessage, packet: bytes) -> ControlMessage:
+    """The message with a packet of the ULP on it, if there is one and it fits."""
+    if not packet:
+        return message
+    octets = len(message.encode(core.options.codepoints.icmpv6_type))
+    return replace(message, piggyback=core.fitting(octets, packet))
 
 
 def tell_remote(core: Core, context: Context) -> None:
@@ -195,12 +215,16 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
 
 def _is_new(context: Context, message: ControlMessage) -> bool:
     """Whether the peer sent a message just now, and nobody repeats an old one."""
-    newest = {
-        Code.UR: context.peer_update_nonce,
-        Code.UA: context.doubted_nonce,
-        Code.KEEPALIVE: context.peer_keepalive_nonce,
+    return message.nonce > _newest(context, context.doubted_nonce)[message.code]
+
+
+def _newest(peer: Context | Former, doubted_nonce: int) -> dict[Code, int]:
+    """The nonces that are known of a peer; what is new has a greater one."""
+    return {
+        Code.UR: peer.peer_update_nonce,
+        Code.UA: doubted_nonce,
+        Code.KEEPALIVE: peer.peer_keepalive_nonce,
     }
-    return message.nonce > newest[message.code]
 
 
 def _heard_again(core: Core, context: Context) -> None:
@@ -229,22 +253,13 @@ def _reinstate(
     if ends != (context.local_aid, context.peer_aid, former.peer_label):
         return
     acceptable = event.source in former.peer_local and event.destination in context.own_local
-    newest = {
-        Code.UR: former.peer_update_nonce,
-        Code.UA: context.doubted_nonce,
-        Code.KEEPALIVE: former.peer_keepalive_nonce,
-    }
-    is_new = message.nonce > newest.get(message.code, message.nonce)
+    is_new = message.nonce > _newest(former, context.doubted_nonce)[message.code]
     if not (acceptable and is_new and is_authentic(former.agreed_key, event, message)):
         return
     core.know_peer_label(context, former.peer_label)
-    context.peer_token, context.peer_key = former.peer_token, former.peer_key
-    context.local_token, context.local_key = former.local_token, former.local_key
-    context.agreed_key, context.peer_reset_hash = former.agreed_key, former.peer_reset_hash
-    context.peer_update_nonce, context.unseen_nonces = former.peer_update_nonce, 0
-    context.peer_keepalive_nonce = former.peer_keepalive_nonce
-    context.peer_local = former.peer_local
-    context.former, context.untold = None, True
+    for name, value in former._asdict().items():
+        setattr(context, name, value)
+    context.former, context.untold, context.unseen_nonces = None, True, 0
     if event.source in context.peer_verified:
         context.local_locator, context.peer_locator = event.destination, event.source
     core.install(context)
@@ -290,15 +305,7 @@ def acknowledge(
     alone; over both where another pair is better, or the sets change. **Nothing is sent to a
     locator that is not proven.**
     """
-    answer = ControlMessage(
-        code=Code.UA,
-        nonce=message.nonce,
-        sender_aid=context.local_aid,
-        receiver_aid=context.peer_aid,
-        context=labels(core, context),
-        authentication=bytes(HASH_OCTETS),
-    )
-    octets = authenticated(core, context.agreed_key, answer)
+    octets = short_message(core, context, Code.UA, message.nonce)
     back: Pair = (event.destination, event.source)
     hears_nothing = bool(message.flags & Flag.HEARS_NOTHING)
     pairs = [back] if hears_nothing or changed or better_pairs(context) else []

@@ -209,6 +209,11 @@ def on_verify_again(core: Core, context: Context) -> None:
         core.emit(CheckIdle(context.local_label))
 
 
+def on_provisional_timer(core: Core, context: Context) -> None:
+    """The DNS has had its time to prove a context [D37]."""
+    core.discard(context, "not proven in time")
+
+
 def _is_asking(context: Context) -> bool:
     """Whether an inquiry is under way, at whose end the next one is arranged."""
     return not context.verification.settled or context.renewal is not None
