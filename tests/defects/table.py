@@ -202,7 +202,7 @@ DEFECTS = (
     Defect(
         "a CCR of somebody who has only the label replaces a context",
         "engine/responder.py",
-        "if context.is_provisional or cookie.locator not in proven:",
+        "if context.is_provisional or ccr.cookie.locator not in proven:",
         "if False:",
         "engine/test_refusals.py::test_nobody_replaces_a_context_in_the_name_of_the_peer",
     ),

@@ -149,7 +149,8 @@ def test_a_packet_that_is_held_survives_a_new_exchange() -> None:
 
 def test_a_packet_from_outside_the_peers_set_is_not_delivered() -> None:
     network = crossing()
-    network.b.host.core.locators = network.b.context.own_local = (B1,)
+    network.b.host.core.own = LocatorsChanged((B1,))
+    network.b.context.own_local = (B1,)
     network.a.context.verification.proven = ()
     network.give(network.a, held(network.a, b"early", B2))
     network.lost.clear()

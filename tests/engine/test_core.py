@@ -7,8 +7,9 @@ from noid.constants import SECOND
 from noid.engine.core import Core
 from noid.engine.options import HostOptions
 from noid.engine.state import Timer, Trigger
+from noid.engine.update import request
 from noid.wire import ipv6
-from noid.wire.control import Code, Piggyback
+from noid.wire.control import Code
 from tests.engine.network import A1, A2, B1, CODEPOINTS, established, packet
 from tests.engine.test_conformance_later import unknown_context
 from tests.engine.test_conformance_setup import receive, sent_by
@@ -16,6 +17,8 @@ from tests.engine.test_provisional import ccr_from, provisional
 from tests.engine.test_reachability import silence
 
 BIRTHDAYS = 1 << 32
+CARRIED_AT = 4
+"""Where a message says what rides on it."""
 
 
 def options(birthday: int = 1) -> HostOptions:
@@ -35,8 +38,9 @@ def test_chance_takes_a_delay_from_a_half_to_one_and_a_half(octet: bytes, factor
 
 
 def test_a_packet_that_is_a_header_alone_is_a_packet() -> None:
-    core = established().a.host.core
-    assert core.fitting(100, packet(A1, B1, b"")) == Piggyback(ipv6.TCP, b"")
+    network = established()
+    octets = request(network.a.host.core, network.a.context, 1, packet=packet(A1, B1, b""))
+    assert octets[CARRIED_AT] == ipv6.TCP
 
 
 def test_the_rest_of_the_provisional_contexts_are_counted_when_one_is_proven() -> None:

@@ -25,6 +25,7 @@ from noid.engine.events import (
 )
 from noid.engine.secrets import reset_token
 from noid.engine.state import State
+from noid.engine.switching import switch
 from noid.flows.events import IcmpErrorReceived, SourceMoved
 from noid.wire import icmpv6
 from noid.wire.control import Code
@@ -132,7 +133,7 @@ def test_a_switch_tells_both_pairs_and_its_reason() -> None:
 def test_a_source_that_moves() -> None:
     network = established()
     label = network.a.context.local_label
-    network.b.host.core.switch(network.b.context, (B2, A1), "for this test")
+    switch(network.b.host.core, network.b.context, (B2, A1), "for this test")
     network.dead |= {(A1, B1), (B1, A1)}
     network.give(network.a, SourceMoved(label, B2, False))
     network.run(SECOND)

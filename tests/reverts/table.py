@@ -26,7 +26,7 @@ REVERTS = (
         "each round of a search probes the same four pairs",
         (
             (
-                "engine/searching.py",
+                "engine/probing.py",
                 "one.untried, one.tried, one.count = others, 0, len(others)",
                 "one.untried, one.tried, one.count = others[:4], 0, 4",
             ),
@@ -62,11 +62,11 @@ REVERTS = (
         "a search without an answer is taken for a firewall",
         (
             (
-                "engine/searching.py",
+                "engine/probing.py",
                 "if max(one.plain_ns, one.rejected_ns) >= one.cycle_ns > 0 and not one.is_aside:",
                 "if one.cycle_ns > 0 and not one.is_aside:",
             ),
-            ("engine/searching.py", "        _check_plain(core, context, one)\n", ""),
+            ("engine/probing.py", "        _check_plain(core, context, one)\n", ""),
         ),
         "walk-2x2",
         "liveness",
@@ -215,9 +215,9 @@ REVERTS = (
         "a host that no peer can verify lists all its locators",
         (
             (
-                "engine/core.py",
-                "        if not self.options.is_verifiable:\n",
-                "        if False:\n",
+                "engine/own.py",
+                "    if not is_verifiable:\n",
+                "    if False:\n",
             ),
             (
                 "engine/handshake.py",

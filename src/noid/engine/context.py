@@ -19,10 +19,7 @@ from noid.constants import (
     NEVER,
     NONCES_KEPT_MAX,
     PREFIX_OCTETS,
-    SILENCE_MAX,
-    SILENCE_MIN,
     SILENCE_UNMEASURED,
-    TOLERANCE_MAX,
 )
 from noid.dns.records import Question
 from noid.dns.verification import Verification
@@ -31,9 +28,9 @@ from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair
 from noid.engine.phases import (
     Closing,
     Exchange,
+    OwnCcr,
     Probation,
     Probe,
-    Rival,
     Search,
     Trial,
     Update,
@@ -151,7 +148,7 @@ class Context:
     search: Search | None = None
     trial: Trial | None = None
     next_trial_ns: int = 0
-    rival: Rival | None = None
+    rival: OwnCcr | None = None
     former: Former | None = None
     doubted_nonce: int = 0
     closing: Closing | None = None
@@ -311,16 +308,8 @@ class Context:
 
     @property
     def silence_ns(self) -> int:
-        """T: how long a packet may stay unanswered before we look for another pair [D20].
-
-        Twice the round-trip time; or twice a silence that proved harmless, such as the time a
-        receiver may sit on its acknowledgements, so that the same silence is no news again.
-        """
-        round_trip_ns = self.expected.round_trip_ns if self.history else self.first_round_trip_ns
-        if not round_trip_ns:
-            return SILENCE_UNMEASURED
-        tolerated_ns = min(2 * self.tolerated_ns, TOLERANCE_MAX)
-        return max(SILENCE_MIN, min(max(2 * round_trip_ns, tolerated_ns), SILENCE_MAX))
+        """T: how long a packet may stay unanswered before we look for another pair [D20]."""
+        return self.expected.silence_ns(self.tolerated_ns)
 
     @property
     def expected(self) -> History:
@@ -456,11 +445,8 @@ class Context:
     @property
     def is_moved(self) -> bool:
         """Whether data has moved Lp(peer) and nothing has confirmed that yet [D41]."""
-        return (
-            self.path is Path.FOLLOWING
-            and self.search is not None
-            and self.pair == self.search.followed
-        )
+        one = self.search
+        return one is not None and self.path is Path.FOLLOWING and self.pair == one.followed
 
     @property
     def is_on_aids(self) -> bool:

@@ -17,35 +17,33 @@ from noid.constants import (
     CONTEXTS_MAX,
     FLOW_LABEL_MASK,
     HELD_PACKETS_MAX,
-    LOCATORS_MAX,
     QUARANTINED_LABELS_MAX,
     SECOND,
-    SILENCE_MIN,
 )
 from noid.counters import Drop
 from noid.dns.records import Question
 from noid.dns.verification import Verification
-from noid.engine.context import NO_MARKS, Context
+from noid.engine.context import Context
 from noid.engine.events import (
     AskDns,
     DeliverToUlp,
     Dropped,
     InstallFlow,
+    LocatorsChanged,
     Output,
     RemoveFlow,
-    SendAgain,
     SendControl,
     StateChanged,
-    Switched,
     UnwatchPeer,
     WatchPeer,
 )
 from noid.engine.history import Pair
 from noid.engine.known import KnownPeer, Lookup
 from noid.engine.options import HostOptions, Policy
+from noid.engine.own import locators_with, marks
 from noid.engine.phases import Probation, Probe
 from noid.engine.secrets import Entropy, HostKeys
-from noid.engine.selection import better_pairs, is_deprecated
+from noid.engine.selection import better_pairs
 from noid.engine.state import TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
 from noid.locators import Locator, is_global_unicast
@@ -53,11 +51,10 @@ from noid.shares import policy
 from noid.shares.policy import site_of
 from noid.shares.rates import Each, Rate
 from noid.shares.tables import Table
-from noid.wire.control import ControlMessage, Piggyback, encode_packet
-from noid.wire.ipv6 import HEADER_OCTETS, NO_NEXT_HEADER
-from noid.wire.options import Entries, LocatorEntry, LocatorFlag
+from noid.wire.control import ControlMessage, encode_packet
 
 NONCE_OCTETS = 8
+NO_LOCATORS = LocatorsChanged(())
 TIMERS = tuple(Timer)
 
 
@@ -68,7 +65,7 @@ class Core:
     Attributes:
         options: what the host was born with.
         entropy: where nonces, labels, tokens and keys come from.
-        locators: this host's locators, the preferred one first.
+        own: this host's locators, the preferred one first.
         own_sets: the sets of our locators that contexts have, each kept once.
         contexts: by <AID(local), AID(peer)>.
         labels: by F(local).
@@ -91,9 +88,6 @@ class Core:
         begun_by_peers: the shares of those that began contexts [D46].
         quarantine: labels that are free, when they may be used again, and the keys of their
             contexts, which acknowledge a CLOSE that comes again [D19, D40].
-        deprecated: those of our locators that are to be left.
-        broken: those of our locators whose link or route is gone.
-        backup: those of our locators to be used only where no other works.
         outdated: labels of contexts that have yet to hear of a change of our locators.
         provisional: the shares of those whose contexts are so [D37].
         uncovered: addresses of ours that programs send to M6 peers from and that are no locators.
@@ -104,7 +98,7 @@ class Core:
 
     options: HostOptions
     entropy: Entropy
-    locators: tuple[Locator, ...] = ()
+    own: LocatorsChanged = NO_LOCATORS
     now_ns: int = 0
     trigger: Trigger = Trigger.ULP_PACKET
     outputs: list[Output] = field(default_factory=list)
@@ -130,9 +124,6 @@ class Core:
     begun_by_peers: Table = field(init=False)
     provisional: Table = field(init=False)
     quarantine: OrderedDict[int, tuple[int, bytes]] = field(default_factory=OrderedDict)
-    deprecated: frozenset[Locator] = frozenset()
-    broken: frozenset[Locator] = frozenset()
-    backup: frozenset[Locator] = frozenset()
     outdated: dict[int, None] = field(default_factory=dict)
     uncovered: dict[Locator, None] = field(default_factory=dict)
     measured: OrderedDict[tuple[int, int], Probe] = field(default_factory=OrderedDict)
@@ -148,6 +139,11 @@ class Core:
         limit = self.options.contexts_max
         self.begun_by_peers = Table(policy.CONTEXTS, limit)
         self.provisional = Table(policy.PROVISIONAL)
+
+    @property
+    def locators(self) -> tuple[Locator, ...]:
+        """This host's locators, the preferred one first."""
+        return self.own.locators
 
     # --- outputs ----------------------------------------------------------------------------------
 
@@ -304,7 +300,7 @@ class Core:
             probation=probation,
             began=peer_aid if began == peer_aid else began,
         )
-        context.own_marks = self.marks(context.own_local)
+        context.own_marks = marks(self.own, context.own_local)
         self.labels[context.local_label] = context
         if began is not None:
             self._shares_of(context).add(site_of(began), context.local_label)
@@ -329,32 +325,12 @@ class Core:
             self._shares_of(context).use(site, context.local_label, is_proven=is_proven)
 
     def locators_with(self, aid: Locator) -> tuple[Locator, ...]:
-        """Lsl of a context of ours: its AID, and then the others we have [draft §4.1 step 6].
-
-        A host whose locators no peer can verify saves its peers the questions [draft §7.2, §7.3].
-        """
-        if not self.options.is_verifiable:
-            return (aid,)
-        return (aid, *[one for one in self.locators if one != aid])[:LOCATORS_MAX]
+        """Lsl of a context of ours."""
+        return locators_with(self.own, aid, is_verifiable=self.options.is_verifiable)
 
     def shared(self, own_local: tuple[Locator, ...]) -> tuple[Locator, ...]:
         """The same locators of ours, as one tuple for all contexts that have these."""
         return self.own_sets.setdefault(own_local, own_local)
-
-    def marks(self, own_local: tuple[Locator, ...]) -> Entries:
-        """What is to be said of a context's locators; its AID is broken once the host lacks it."""
-        gone = self.broken | (frozenset(own_local) - frozenset(self.locators))
-        marked = self.deprecated | gone | self.backup
-        return tuple(
-            LocatorEntry(
-                locator,
-                (LocatorFlag.DEPRECATED if locator in self.deprecated else NO_MARKS)
-                | (LocatorFlag.BROKEN if locator in gone else NO_MARKS)
-                | (LocatorFlag.BACKUP if locator in self.backup else NO_MARKS),
-            )
-            for locator in own_local
-            if locator in marked
-        )
 
     def _take_pair(self, context: Context) -> None:
         """Lets a context be found by its AIDs, by which packets of the ULP find it."""
@@ -468,38 +444,6 @@ class Core:
         else:
             self.stop_timer(context, Timer.BETTER)
 
-    def switch(self, context: Context, pair: Pair, why: str, packet: bytes = b"") -> None:
-        """Sends by another pair of locators from now on, beginning with an unanswered packet."""
-        old = context.pair
-        if pair == old:
-            return
-        assert pair[1] in context.peer_verified
-        if pair == context.left_pair:
-            context.left_pair = None
-        elif context.left_pair is None and is_deprecated(context, old):
-            context.left_pair = old
-        context.local_locator, context.peer_locator = pair
-        context.peer_source = None
-        self.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))
-        if context.update is not None:  # what went over the old pair may be lost
-            self.bring_forward(context, Timer.RETRANSMIT, self.now_ns)
-        self.install(context)
-        self.repeat(context, packet)
-
-    def repeat(self, context: Context, packet: bytes = b"") -> None:
-        """Sends a packet of the ULP, or what the plane has kept, at once and a few times more.
-
-        The peer may switch a little later, and its answer to the first ones is lost.
-        """
-        if context.is_settled:
-            context.repeating, context.repeats = packet, 0
-            self.emit(SendAgain(context.local_label, packet))
-            self.set_timer(context, Timer.REPEAT, self.repeat_wait_ns(context))
-
-    def repeat_wait_ns(self, context: Context) -> int:
-        """Until a packet goes a second time after a switch; doubled for each time more."""
-        return max(2 * context.round_trip_ns, SILENCE_MIN)
-
     def set_timer(self, context: Context, timer: Timer, delay_ns: int) -> None:
         """Sets one of a context's timers, in place of what it was set to."""
         assert timer in TIMERS_OF[context.state]
@@ -543,20 +487,6 @@ class Core:
     def is_unable(self, aid: Locator) -> bool:
         """Whether a peer is reached plainly just now."""
         return self.unable.get(aid, 0) > self.now_ns
-
-    # --- pieces of messages -----------------------------------------------------------------------
-
-    def fitting(self, message_octets: int, packet: bytes) -> Piggyback | None:
-        """A ULP packet as a piggyback, where there is one and it fits the MTU [D7].
-
-        A packet with no next header cannot be told from no packet.
-        """
-        payload = packet[HEADER_OCTETS:]
-        if len(packet) < HEADER_OCTETS or packet[6] == NO_NEXT_HEADER:
-            return None
-        if HEADER_OCTETS + message_octets + len(payload) > self.options.mtu:
-            return None
-        return Piggyback(packet[6], payload)
 
 
 def _timer_key(context: Context, timer: Timer) -> int:

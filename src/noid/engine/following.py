@@ -20,8 +20,10 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
 from noid.engine.phases import Search
-from noid.engine.searching import arm, ask_on, confirm, end, learn_source, send_probe, want
+from noid.engine.probing import arm, end, send_probe, want
+from noid.engine.searching import ask_on, confirm, learn_source
 from noid.engine.state import Cue, Path
+from noid.engine.switching import switch
 from noid.engine.verifying import put_first
 from noid.flows.events import SourceMoved
 from noid.locators import Locator
@@ -58,7 +60,7 @@ def _moved(core: Core, context: Context, pair: Pair, *, is_followed: bool) -> No
     one = context.search
     may_move = is_followed and core.now_ns >= context.follow_ns
     if may_move and one is not None and one.followed == pair and not context.is_moved:
-        core.switch(context, pair, one.why, one.packet)
+        switch(core, context, pair, one.why, one.packet)
 
 
 def _is_told(context: Context) -> bool:
@@ -139,7 +141,7 @@ def _keep(core: Core, context: Context, one: Search) -> None:
     context.searched_ns = context.follow_again_ns = 0
     context.follow_ns = core.now_ns + FOLLOW_INTERVAL
     if one.followed[0] in context.own_set and context.is_verified(one.followed[1]):
-        core.switch(context, one.followed, one.why, one.packet)
+        switch(core, context, one.followed, one.why, one.packet)
         learn_source(core, context, one.found_from)
     core.install(context)
     confirm(core, context, one.found_by)
@@ -151,4 +153,4 @@ def _revert(core: Core, context: Context, one: Search) -> None:
         return
     context.follow_ns = core.now_ns + FOLLOW_REST
     if one.left[0] in context.own_set and context.is_verified(one.left[1]):
-        core.switch(context, one.left, "the peer's source proved nothing", one.packet)
+        switch(core, context, one.left, "the peer's source proved nothing", one.packet)

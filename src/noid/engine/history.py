@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 from noid.constants import (
     ASK_WAIT_MIN,
+    SILENCE_MAX,
+    SILENCE_MIN,
     SILENCE_UNMEASURED,
+    TOLERANCE_MAX,
     VERDICT_WAIT_MIN,
 )
 from noid.locators import Locator
@@ -50,6 +53,17 @@ class History(NamedTuple):
             return SILENCE_UNMEASURED
         usual_ns = self.round_trip_ns
         return max(usual_ns * 3 // 2, usual_ns + 4 * self.variation_ns, VERDICT_WAIT_MIN)
+
+    def silence_ns(self, tolerated_ns: int) -> int:
+        """T: how long a packet may stay unanswered before another pair is looked for [D20].
+
+        Twice the round-trip time; or twice a silence that proved harmless, such as the time a
+        receiver may sit on its acknowledgements, so that the same silence is no news again.
+        """
+        if not self.round_trip_ns:
+            return SILENCE_UNMEASURED
+        usual_ns = max(2 * self.round_trip_ns, min(2 * tolerated_ns, TOLERANCE_MAX))
+        return max(SILENCE_MIN, min(usual_ns, SILENCE_MAX))
 
     def measured(self, round_trip_ns: int) -> "History":
         """After one more measurement, if it is one (RFC 6298 §2).

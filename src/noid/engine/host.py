@@ -7,6 +7,7 @@ applied, or dropped and counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import assert_never
 
@@ -23,10 +24,12 @@ from noid.engine import (
     loss,
     measuring,
     peers,
+    probing,
     reachability,
     responder,
     searching,
     selection,
+    switching,
     trial,
     unknown,
     update,
@@ -49,6 +52,7 @@ from noid.engine.events import (
     TimePassed,
 )
 from noid.engine.options import HostOptions
+from noid.engine.own import marks
 from noid.engine.secrets import Entropy
 from noid.engine.state import Timer, Trigger
 from noid.errors import WireError
@@ -93,7 +97,7 @@ OF_TIMER: dict[Timer, Callable[[Core, Context], None]] = {
     Timer.CLOSE: close.on_close_timer,
     Timer.TRIAL: trial.on_timer,
     Timer.PROVISIONAL: verifying.on_provisional_timer,
-    Timer.REPEAT: reachability.on_repeat_timer,
+    Timer.REPEAT: switching.on_repeat_timer,
     Timer.DNS_RETRY: verifying.on_retry,
     Timer.VERIFY_AGAIN: verifying.on_verify_again,
 }
@@ -277,9 +281,7 @@ class Host:
         between happens, and one that loses packets is not kept waiting.
         """
         core = self.core
-        core.locators = event.locators[:LOCATORS_MAX]
-        core.deprecated, core.broken = event.deprecated, event.broken
-        core.backup = event.backup
+        core.own = replace(event, locators=event.locators[:LOCATORS_MAX])
         core.uncovered = {one: None for one in core.uncovered if one not in core.locators}
         core.own_sets.clear()
         core.outdated = dict.fromkeys(core.labels)
@@ -304,15 +306,15 @@ class Host:
         """Gives a context the locators that the host has now, and tells its peer of a change."""
         core = self.core
         own_local = core.shared(core.locators_with(context.local_aid))
-        marks = core.marks(own_local)
-        if set(own_local) == set(context.own_local) and set(marks) == set(context.own_marks):
+        own_marks = marks(core.own, own_local)
+        if set(own_local) == set(context.own_local) and set(own_marks) == set(context.own_marks):
             return
-        context.own_local, context.own_marks = own_local, marks
+        context.own_local, context.own_marks = own_local, own_marks
         core.install(context)
         context.untold = True
         update.tell_untold(core, context)
         searching.leave(core, context, "of our locators others are better")
-        searching.resume(core, context)
+        probing.resume(core, context)
 
     def _time_passed(self) -> None:
         core = self.core

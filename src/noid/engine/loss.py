@@ -12,7 +12,7 @@ from noid.engine import trial
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
-from noid.engine.searching import rejected as rejected_probe
+from noid.engine.probing import rejected as rejected_probe
 from noid.engine.searching import search
 from noid.engine.secrets import equal, reset_hash
 from noid.engine.state import State

@@ -13,6 +13,7 @@ from noid.engine.secrets import KeyPair
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
+from noid.wire.options import Cookie
 
 
 @dataclass(slots=True, eq=False)
@@ -166,17 +167,19 @@ class Trial:
     rounds: int = 0
 
 
-class Rival(NamedTuple):
-    """A CCR of another exchange for the AIDs of a context that works; it starts a test [D39].
+class OwnCcr(NamedTuple):
+    """A CCR that brings our own state back.
 
     Attributes:
         event: how it came.
-        message: what it says; its cookie is good.
+        message: what it says.
+        cookie: its cookie, which is good.
         keys: our key pair of its CC.
     """
 
     event: ControlMessageReceived
     message: ControlMessage
+    cookie: Cookie
     keys: KeyPair
 
 

@@ -11,26 +11,19 @@ from noid.constants import (
     BETTER_PAIR_PATIENCE,
     PLAIN_SILENCE_MAX,
     REPEATED_PIGGYBACK_TIME,
-    REPEATS_MAX,
 )
 from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import SendAgain
 from noid.engine.following import acknowledged
 from noid.engine.handshake import on_early_ur, ulp_packet
 from noid.engine.keepalives import heard
 from noid.engine.measuring import answered
-from noid.engine.searching import (
-    answer_search,
-    follow,
-    leave,
-    resume,
-    search,
-    want,
-)
+from noid.engine.probing import answer_search, resume, want
+from noid.engine.searching import follow, leave, search
 from noid.engine.selection import better_pairs
 from noid.engine.state import Path, Timer
+from noid.engine.switching import repeatable
 from noid.engine.unknown import tell_unknown
 from noid.engine.update import acknowledge, apply, matching, return_to_established
 from noid.engine.verifying import look_again
@@ -40,12 +33,7 @@ from noid.flows.events import (
     UlpPacketSeen,
     UnansweredPacket,
 )
-from noid.wire import ipv6
 from noid.wire.control import ControlMessage, Flag
-from noid.wire.ipv6 import NEXT_HEADER_AT
-
-REPEATABLE = frozenset(map(int.to_bytes, (ipv6.TCP, ipv6.SCTP, ipv6.ESP)))
-"""Protocols whose receivers know a packet that comes twice."""
 
 
 def on_unanswered(core: Core, event: UnansweredPacket) -> None:
@@ -65,15 +53,6 @@ def on_long_unproven(core: Core, event: LongUnproven) -> None:
     core.used(context)
     if context.search is None and core.now_ns >= context.unproven_again_ns:
         search(core, context, "nothing authentic heard", is_question=True, is_routine=True)
-
-
-def repeatable(packet: bytes) -> bytes:
-    """The packet if it may be sent once more; else nothing.
-
-    It may have arrived, and only its answer was lost. So its protocol must know a packet that comes
-    twice.
-    """
-    return packet if packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] in REPEATABLE else b""
 
 
 def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
@@ -176,13 +155,3 @@ def _update_heard(core: Core, context: Context, nonce: int) -> None:
         context.update = None
         core.stop_timer(context, Timer.RETRANSMIT)
         return_to_established(core, context, "update acknowledged")
-
-
-def on_repeat_timer(core: Core, context: Context) -> None:
-    """The packet whose silence led to a search goes again, by the pair that was found."""
-    core.emit(SendAgain(context.local_label, context.repeating))
-    context.repeats += 1
-    if context.repeats < REPEATS_MAX:
-        core.set_timer(context, Timer.REPEAT, core.repeat_wait_ns(context) << context.repeats)
-    else:
-        context.repeating, context.repeats = b"", 0

@@ -21,9 +21,10 @@ from noid.engine.handshake import (
     said_by_sender,
     ulp_packet,
 )
-from noid.engine.phases import Probation, Rival
+from noid.engine.own import marks
+from noid.engine.phases import OwnCcr, Probation
 from noid.engine.room import make_room
-from noid.engine.secrets import CookieEnd, KeyPair, Side, context_key, cookie_state
+from noid.engine.secrets import CookieEnd, Side, context_key, cookie_state
 from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import (
     NO_HASH,
@@ -39,7 +40,6 @@ from noid.locators import Locator, is_global_unicast
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
 from noid.wire.options import (
     ContextOption,
-    Cookie,
     Entries,
     LocatorEntry,
     LocatorFlag,
@@ -154,13 +154,13 @@ def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
     What is in Lsr alone is in no intersection and is left out.
     """
     locators = core.locators_with(aid)
-    marks = {entry.locator: entry.flags for entry in core.marks(locators)}
+    flags = {entry.locator: entry.flags for entry in marks(core.own, locators)}
     return tuple(
         LocatorEntry(
             locator,
             LocatorFlag.LOCAL
             | (LocatorFlag.REMOTE if locator in remote else NO_MARKS)
-            | marks.get(locator, NO_MARKS),
+            | flags.get(locator, NO_MARKS),
         )
         for locator in locators
     )
@@ -174,48 +174,33 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     if keys is None:
         core.drop(Drop.CCR_WITH_BAD_COOKIE)
         return
+    ccr = OwnCcr(event, message, cookie, keys)
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
     context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
     own = core.locators if context is None else context.own_local
     if context is None and core.bypasses(peer_aid):
         core.drop(Drop.BYPASSED_BY_POLICY)
-        return
-    if local_aid not in own or event.destination not in own:
+    elif local_aid not in own or event.destination not in own:
         core.drop(Drop.CCR_FOR_AID_NOT_OURS)
-        return
-    if core.is_crowded(message.context.sender_label, context):
+    elif core.is_crowded(message.context.sender_label, context):
         core.drop(Drop.LABEL_OF_TOO_MANY_PEERS)
-        return
-    waiting = b""
-    if context is not None and context.is_settled:
-        if _is_of(context, message):
-            if not core.may_answer(cookie.locator, core.checks):
-                core.drop(Drop.CCR_OVER_RATE)
-                return
-            _confirm(core, context, event, message, is_known=True)  # the CONF was lost [D12]
-        else:
-            _keep(core, context, Rival(event, message, keys))
-        return
-    if context is not None:
-        waiting = context.exchange.waiting if context.exchange is not None else b""
-        context = _completed_by_ccr(core, context, event, message, cookie)
+    elif context is None:
+        _make(core, ccr)
+    elif not context.is_settled:
+        _complete(core, context, ccr)
+    elif not _is_of(context, message):
+        _keep(core, context, ccr)
+    elif not core.may_answer(cookie.locator, core.checks):
+        core.drop(Drop.CCR_OVER_RATE)
     else:
-        context = _made_by_ccr(core, event, message, keys)
-    if context is None:
-        return
-    _confirm(core, context, event, message, waiting=waiting)
+        _confirm(core, context, ccr, is_known=True)  # the CONF was lost [D12]
 
 
 def _confirm(
-    core: Core,
-    context: Context,
-    event: ControlMessageReceived,
-    message: ControlMessage,
-    *,
-    waiting: bytes = b"",
-    is_known: bool = False,
+    core: Core, context: Context, ccr: OwnCcr, *, waiting: bytes = b"", is_known: bool = False
 ) -> None:
     """Answers a CCR, and delivers what rides on it; of a context that we had no set is taken."""
+    event, message = ccr.event, ccr.message
     keys = context.local_key, context.agreed_key
     _send_conf(core, context, message, event, keys, with_sets=is_known, waiting=waiting)
     tell_untold(core, context)
@@ -223,41 +208,37 @@ def _confirm(
         core.deliver(context, ulp_packet(message))
 
 
-def _keep(core: Core, context: Context, rival: Rival) -> None:
+def _keep(core: Core, context: Context, ccr: OwnCcr) -> None:
     """Another exchange for the AIDs of a context: it takes their place if the peer is silent [D39].
 
     Where nothing is proven there is no traffic that could be captured; then the exchange itself
     proves the AID, as it does the first time [D8].
     """
-    cookie = rival.message.cookie
-    assert cookie is not None
     proven = context.peer_verified or {context.peer_aid}
-    if context.is_provisional or cookie.locator not in proven:
+    if context.is_provisional or ccr.cookie.locator not in proven:
         core.drop(Drop.CCR_WOULD_REPLACE_UNPROVEN)
         return
-    context.rival = rival
+    context.rival = ccr
     if context.trial is None:
         core.set_timer(context, Timer.TRIAL, max(0, context.next_trial_ns - core.now_ns))
 
 
-def replace(core: Core, context: Context, rival: Rival) -> bool:
+def replace(core: Core, context: Context, ccr: OwnCcr) -> bool:
     """The peer of a context was silent: the one whose CCR was kept is the peer now [D39].
 
     Returns:
         Whether that could be, by its public key.
     """
-    event, message, keys = rival
-    assert message.cookie is not None
-    secret = keys.agree(message.key)
-    if not secret or core.is_crowded(message.context.sender_label, context):
+    secret = ccr.keys.agree(ccr.message.key)
+    if not secret or core.is_crowded(ccr.message.context.sender_label, context):
         core.drop(Drop.CCR_WITH_BAD_KEY_OR_LABEL)
         return False
     core.trigger = Trigger.CCR
     core.enter(context, State.IDLE, "replaced by the peer")
-    context.aid_proven |= message.cookie.locator == context.peer_aid
-    _establish_with(core, context, event, message, keys, secret)
+    context.aid_proven |= ccr.cookie.locator == context.peer_aid
+    _establish_with(core, context, ccr, secret)
     begin(core, context)
-    _confirm(core, context, event, message)
+    _confirm(core, context, ccr)
     return True
 
 
@@ -297,117 +278,79 @@ def _on_probation(core: Core, message: ControlMessage) -> Context | None:
     return None
 
 
-def _completed_by_ccr(
-    core: Core,
-    context: Context,
-    event: ControlMessageReceived,
-    message: ControlMessage,
-    cookie: Cookie,
-) -> Context | None:
+def _complete(core: Core, context: Context, ccr: OwnCcr) -> None:
     """The second form of concurrent establishment: our INIT crossed their CCR [draft §4.3.2].
 
     The CC must have gone to a locator that is the peer's for certain, or anybody could complete our
     context in the peer's name [D37].
     """
-    if context.state is not State.INIT_SENT or event.source not in context.peer_set:
+    exchange, proven = context.exchange, ccr.cookie.locator
+    if context.state is not State.INIT_SENT or ccr.event.source not in context.peer_set:
         core.drop(Drop.CCR_IN_ANOTHER_STATE)
-        return None
-    if cookie.locator not in context.peer_verified | {context.peer_aid}:
+        return
+    if proven not in context.peer_verified | {context.peer_aid}:
         core.drop(Drop.CCR_WOULD_COMPLETE_UNPROVEN)
-        return None
-    exchange = context.exchange
+        return
     assert exchange is not None
-    key = key_with(core, context, exchange, said_by_sender(message))
+    key = key_with(core, context, exchange, said_by_sender(ccr.message))
     if not key:
         core.drop(Drop.CCR_KEY_REFUSED)
-        return None
-    if cookie.locator == context.peer_aid:
-        context.aid_proven = True
-    own = own_side(context, exchange.keys.public)
-    _establish_by_ccr(core, context, event, message, own, key)
-    return context
+        return
+    context.aid_proven |= proven == context.peer_aid
+    _establish_by(core, context, ccr, own_side(context, exchange.keys.public), key)
+    _confirm(core, context, ccr, waiting=exchange.waiting)
 
 
-def _made_by_ccr(
-    core: Core, event: ControlMessageReceived, message: ControlMessage, keys: KeyPair
-) -> Context | None:
-    """A responder's context, out of the CCR; where the CC went is proven [D8].
-
-    Args:
-        core: of the host.
-        event: how the CCR came.
-        message: the CCR.
-        keys: our key pair of the CC.
-    """
-    cookie, peer_aid = message.cookie, message.sender_aid
-    assert cookie is not None
-    secret = keys.agree(message.key)
+def _make(core: Core, ccr: OwnCcr) -> None:
+    """A responder's context, out of the CCR; where the CC went is proven [D8]."""
+    message, proven = ccr.message, ccr.cookie.locator
+    secret = ccr.keys.agree(message.key)
     if not secret:
         core.drop(Drop.CCR_WITH_BAD_KEY)
-        return None
+        return
+    local_aid, peer_aid = message.receiver_aid, message.sender_aid
     # Anybody can come so far in the name of somebody else's AID [D37].
-    probation = Probation(cookie.locator) if cookie.locator != peer_aid else None
-    own_local = core.locators_with(message.receiver_aid)
-    make_room(core, cookie.locator, provisional=probation is not None)
-    context = core.create(
-        message.receiver_aid,
-        peer_aid,
-        Verification(peer_aid, None),
-        own_local,
-        probation,
-        began=cookie.locator,
-    )
+    probation = Probation(proven) if proven != peer_aid else None
+    own_local = core.locators_with(local_aid)
+    make_room(core, proven, provisional=probation is not None)
+    inquiry = Verification(peer_aid, None)
+    context = core.create(local_aid, peer_aid, inquiry, own_local, probation, began=proven)
     if context is None:
-        return None
+        return
     context.aid_proven = probation is None
-    _establish_with(core, context, event, message, keys, secret)
+    _establish_with(core, context, ccr, secret)
     begin(core, context)
-    return context
+    _confirm(core, context, ccr)
 
 
-def _establish_with(
-    core: Core,
-    context: Context,
-    event: ControlMessageReceived,
-    message: ControlMessage,
-    keys: KeyPair,
-    secret: bytes,
-) -> None:
+def _establish_with(core: Core, context: Context, ccr: OwnCcr, secret: bytes) -> None:
     """Establishes a context with the token and the key of the CC, which the CCR brings back.
 
     They were drawn without state. A context that has sent INIT keeps its own, perhaps said in a
     CONF already, and says it in this one's.
     """
-    assert message.tokens is not None
-    token = message.tokens.receiver
-    own = Side(context.local_aid, context.local_label, token, keys.public)
-    key = context_key(secret, own, said_by_sender(message))
-    _establish_by_ccr(core, context, event, message, own, key)
+    tokens = ccr.message.tokens
+    assert tokens is not None
+    own = Side(context.local_aid, context.local_label, tokens.receiver, ccr.keys.public)
+    key = context_key(secret, own, said_by_sender(ccr.message))
+    _establish_by(core, context, ccr, own, key)
 
 
-def _establish_by_ccr(
-    core: Core,
-    context: Context,
-    event: ControlMessageReceived,
-    message: ControlMessage,
-    own: Side,
-    key: bytes,
-) -> None:
+def _establish_by(core: Core, context: Context, ccr: OwnCcr, own: Side, key: bytes) -> None:
     """What a CCR says about the peer, into the context, which carries data from now on.
 
     Args:
         core: of the host.
         context: the one it is about.
-        event: how the CCR came.
-        message: the CCR.
+        ccr: the CCR.
         own: what our CONF says of us.
         key: K.
     """
-    cookie = message.cookie
-    assert cookie is not None
+    message, cookie = ccr.message, ccr.cookie
+    pair = ccr.event.destination, cookie.locator
     # The cookie remembers, in our place, when the CC went.
     if core.now_ns - cookie.timestamp < MEASURED_MAX:
-        context.measure((event.destination, cookie.locator), core.now_ns - cookie.timestamp)
+        context.measure(pair, core.now_ns - cookie.timestamp)
     context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
     # What the initiator has of ours is what the CC said.
@@ -416,7 +359,7 @@ def _establish_by_ccr(
     know_peer(core, context, said_by_sender(message), own, key)
     context.peer_birthday = message.context.sender_birthday
     context.peer_reset_hash = message.reset_token
-    establish(core, context, "CCR received", (event.destination, cookie.locator))
+    establish(core, context, "CCR received", pair)
 
 
 def _send_conf(

@@ -319,7 +319,5 @@ _PATHS: dict[Path, dict[Cue, set[Path]]] = {
         Cue.TIME: {Path.DOUBTING},
     },
 }
-PATH_LAW = {
-    path: {cue: frozenset(row.get(cue, ())) for cue in Cue} for path, row in _PATHS.items()
-}
+PATH_LAW = {path: {cue: frozenset(row.get(cue, ())) for cue in Cue} for path, row in _PATHS.items()}
 """What may follow each belief after each cue; nothing: the cue changes nothing."""

@@ -56,8 +56,7 @@ def end(core: Core, context: Context, why: str) -> None:
     """The peer has lost the context: the CCR that was kept replaces it, or a set-up begins."""
     rival = context.rival
     context.doubted_nonce = context.update_nonce
-    cookie = None if rival is None else rival.message.cookie
-    is_fresh = cookie is not None and core.now_ns - cookie.timestamp <= COOKIE_LIFETIME
+    is_fresh = rival is not None and core.now_ns - rival.cookie.timestamp <= COOKIE_LIFETIME
     if rival is None or not is_fresh or not replace(core, context, rival):
         start(core, context, b"", why)
         core.install(context)

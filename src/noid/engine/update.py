@@ -27,7 +27,8 @@ from noid.engine.selection import BROKEN, better_pairs, standing
 from noid.engine.state import Path, State, Timer
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
-from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
+from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, Piggyback
+from noid.wire.ipv6 import HEADER_OCTETS, NEXT_HEADER_AT, NO_NEXT_HEADER
 from noid.wire.options import (
     HASH_OCTETS,
     ContextOption,
@@ -136,11 +137,16 @@ def short_message(core: Core, context: Context, code: Code, nonce: int) -> bytes
 
 
 def with_piggyback(core: Core, message: ControlMessage, packet: bytes) -> ControlMessage:
-    """The message with a packet of the ULP on it, if there is one and it fits."""
-    if not packet:
+    """The message with a packet of the ULP on it, where there is one and it fits the MTU [D7].
+
+    A packet with no next header cannot be told from no packet.
+    """
+    if len(packet) < HEADER_OCTETS or packet[NEXT_HEADER_AT] == NO_NEXT_HEADER:
         return message
     octets = len(message.encode(core.options.codepoints.icmpv6_type))
-    return replace(message, piggyback=core.fitting(octets, packet))
+    if octets + len(packet) > core.options.mtu:
+        return message
+    return replace(message, piggyback=Piggyback(packet[NEXT_HEADER_AT], packet[HEADER_OCTETS:]))
 
 
 def tell_remote(core: Core, context: Context) -> None:

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""Probing pairs of locators, in rounds through all of them [D43, D45, D47].
+
+A probe is an Update Request over one pair, in the form of data. In doubt all pairs are probed once,
+the most promising first. While a context searches they are probed in cycles, which slow down as
+long as nobody wants a pair. If none passes the form of data and the AIDs pass the plain one, the
+context is set aside for a while.
+"""
+
+from noid.constants import (
+    CYCLE_TIME,
+    CYCLE_TIME_LARGE,
+    NEVER,
+    PEER_UNABLE_MAX,
+    PEER_UNABLE_TIME,
+    PLAIN_ANSWER_WAIT,
+    PLAIN_SILENCE_MAX,
+    PROBE_INTERVAL,
+    PROBE_INTERVAL_LARGE,
+    PROBE_INTERVAL_MAX,
+    PROBES_AT_FIRST,
+    PROBES_KEPT_MAX,
+    PROBES_PER_ROUND_MAX,
+    REJECTED_TIME,
+    SEARCH_INTERVAL_MIN,
+    SECOND,
+    SUSPICION_TIME,
+    WANTED_TIME,
+)
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import PeerUnable, ProbeStarted
+from noid.engine.history import Pair
+from noid.engine.phases import Probe, Search
+from noid.engine.selection import alternatives, better_pairs
+from noid.engine.state import Cue, Path, Timer
+from noid.engine.update import next_nonce, request
+from noid.wire.control import NO_FLAGS, Flag
+
+
+def send_probe(
+    core: Core,
+    context: Context,
+    one: Search,
+    pair: Pair,
+    packet: bytes = b"",
+    *,
+    asks_back: bool = True,
+) -> None:
+    """One UR over one pair, in the form of data; in doubt it asks for an answer over the same."""
+    in_doubt = context.path is Path.SEARCHING or (
+        context.path is Path.DOUBTING and not one.told_by_peer
+    )
+    nonce = _noted(core, context, one, pair)
+    flags = Flag.HEARS_NOTHING if in_doubt and asks_back else NO_FLAGS
+    message = request(core, context, nonce, flags=flags, packet=packet)
+    core.send_on(context, message, pair, in_slot=True)
+
+
+def measure(core: Core, context: Context) -> None:
+    """One UR over the pair in use, unless one is under way; its answer measures the round trip."""
+    if context.search is None and context.update is None and context.peer_verified:
+        nonce = next_nonce(context)
+        context.late = {nonce: Probe(context.pair, core.now_ns)}
+        core.send_on(context, request(core, context, nonce), context.pair, in_slot=True)
+
+
+def _probe_plainly(core: Core, context: Context, one: Search, flags: Flag = NO_FLAGS) -> None:
+    """One UR between the AIDs in the plain form: does a firewall drop data alone? [D47].
+
+    In a cycle it is flagged as the others are, so that it is answered over its own pair as they
+    are: otherwise the answer says nothing of the form.
+    """
+    pair = context.local_aid, context.peer_aid
+    one.plain_sent_ns = core.now_ns
+    one.plain_nonce = _noted(core, context, one, pair)
+    core.send(request(core, context, one.plain_nonce, flags=flags), pair)
+
+
+def _noted(core: Core, context: Context, one: Search, pair: Pair) -> int:
+    nonce = next_nonce(context)
+    one.probes[nonce] = Probe(pair, core.now_ns)
+    if len(one.probes) > PROBES_KEPT_MAX:
+        del one.probes[next(iter(one.probes))]
+    return nonce
+
+
+def batch(core: Core, context: Context, one: Search) -> None:
+    """The next few pairs of the cycle, or a new cycle."""
+    if context.path is Path.LEAVING and core.now_ns >= one.until_ns:
+        end(core, context, Cue.TIME)
+        return
+    if not one.untried and not _begin_cycle(core, context, one):
+        return
+    pairs, one.untried = (
+        one.untried[:PROBES_PER_ROUND_MAX],
+        one.untried[PROBES_PER_ROUND_MAX:],
+    )
+    if not one.batch_ns:
+        first = () if context.path is Path.LEAVING else (context.pair,)
+        aids = context.local_aid, context.peer_aid
+        core.emit(ProbeStarted(*aids, one.why, (*first, *pairs)))
+    packet = one.packet if context.path is Path.SEARCHING else b""
+    for pair in pairs:
+        if pair[0] in context.own_set and context.is_verified(pair[1]):
+            send_probe(core, context, one, pair, packet)
+    one.tried += len(pairs)
+    one.batch_ns = core.now_ns
+    one.batch_at_ns = core.now_ns + _interval_ns(one)
+
+
+def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
+    """Arranges all pairs in the order in which they are tried; returns whether that is now."""
+    others = better_pairs(context) if context.path is Path.LEAVING else alternatives(context)
+    if context.path is Path.DOUBTING and (one.cycles or not others):
+        one.batch_at_ns = NEVER  # all have been tried; the pair in use has time to answer
+        return False
+    if context.path is Path.SEARCHING:
+        others = [context.pair, *others]
+        if max(one.plain_ns, one.rejected_ns) >= one.cycle_ns > 0 and not one.is_aside:
+            _set_aside(core, context, one)
+            return False
+        one.is_aside = False
+        unwanted_ns = core.now_ns - one.wanted_ns
+        if unwanted_ns > SUSPICION_TIME:
+            one.batch_at_ns, one.cycle_ns = NEVER, 0
+            return False
+        one.backoff = one.backoff + 1 if unwanted_ns > WANTED_TIME else 0
+        _probe_plainly(core, context, one, Flag.HEARS_NOTHING)
+    one.untried, one.tried, one.count = others, 0, len(others)
+    one.cycles += 1
+    one.cycle_ns = core.now_ns
+    return True
+
+
+def _set_aside(core: Core, context: Context, one: Search) -> None:
+    """No pair passes the form of data, and the AIDs pass the plain one: for a while that goes.
+
+    A peer that says it does not know M6 is tried ever more seldom [D45].
+    """
+    one.is_aside = True
+    is_rejected = one.rejected_ns >= one.cycle_ns
+    aside_ns = REJECTED_TIME << min(one.asides, 16) if is_rejected else PEER_UNABLE_TIME
+    one.batch_at_ns = core.now_ns + min(aside_ns, PEER_UNABLE_MAX)
+    one.asides += 1
+    why = "it does not know M6" if is_rejected else "M6 packets are dropped on the way"
+    core.emit(PeerUnable(context.peer_aid, why))
+
+
+def rejected(core: Core, context: Context, nonce: int) -> None:
+    """A host said that it does not know the form of a probe: to that host the plain form goes."""
+    one = context.search
+    if one is not None and nonce in one.probes:
+        one.rejected_ns = core.now_ns
+
+
+def _interval_ns(one: Search) -> int:
+    """Until the next round: 16 pairs in the first second, then 64/s, then all in a cycle's time."""
+    if one.cycles == 1 and one.untried:
+        if one.tried < PROBES_AT_FIRST:
+            return PROBE_INTERVAL
+        if one.tried < PROBES_AT_FIRST + PROBES_PER_ROUND_MAX:
+            return SECOND - PROBE_INTERVAL * (PROBES_AT_FIRST // PROBES_PER_ROUND_MAX - 1)
+        return PROBE_INTERVAL_LARGE
+    cycle_ns = CYCLE_TIME if one.count <= PROBES_AT_FIRST else CYCLE_TIME_LARGE
+    rounds = -(-one.count // PROBES_PER_ROUND_MAX) or 1
+    return min(cycle_ns // rounds << min(one.backoff, 16), PROBE_INTERVAL_MAX)
+
+
+def want(core: Core, context: Context, one: Search) -> None:
+    """A program or the peer needs a pair: a search that has slowed down hastens."""
+    if context.path is not Path.SEARCHING:
+        return
+    one.wanted_ns = core.now_ns
+    if one.is_aside:
+        _check_plain(core, context, one)
+        return
+    one.backoff = 0
+    one.batch_at_ns = min(one.batch_at_ns, max(core.now_ns, one.batch_ns + _interval_ns(one)))
+    arm(core, context, one)
+
+
+def answer_search(core: Core, context: Context) -> None:
+    """A UR of the peer's is heard while we have no pair either: our probes name it from now on.
+
+    Those that have gone do not. So all pairs are probed once more, without waiting.
+    """
+    one = context.search
+    if one is None:
+        return
+    want(core, context, one)
+    if context.path in (Path.DOUBTING, Path.SEARCHING) and not one.names_newest:
+        one.names_newest = True
+        one.untried, one.cycles = [], 0
+        one.batch_at_ns = max(core.now_ns, one.batch_ns + PROBE_INTERVAL)
+        arm(core, context, one)
+
+
+def _check_plain(core: Core, context: Context, one: Search) -> None:
+    """Data travels plain because that passes: asks now and then whether it still does."""
+    if one.rejected_ns >= one.cycle_ns:
+        return  # the peer cannot answer
+    if one.plain_ns >= one.plain_sent_ns:
+        if core.now_ns - one.plain_ns > PLAIN_SILENCE_MAX:
+            _probe_plainly(core, context, one)
+    elif core.now_ns - one.plain_sent_ns > PLAIN_ANSWER_WAIT:
+        resume(core, context)
+
+
+def resume(core: Core, context: Context) -> None:
+    """Something has changed: a search that found nothing begins a new cycle [D45]."""
+    one = context.search
+    if one is None or context.path is not Path.SEARCHING:
+        return
+    one.is_aside, one.backoff, one.untried, one.cycle_ns = False, 0, [], 0
+    one.wanted_ns = core.now_ns
+    one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)
+    arm(core, context, one)
+
+
+def end(core: Core, context: Context, cue: Cue) -> None:
+    """The matter is over; answers to its probes only measure from now on."""
+    core.turn(context, Path.STEADY, cue)
+    context.late = context.search.probes if context.search is not None else None
+    context.search = None
+    context.searched_ns = core.now_ns
+    core.stop_timer(context, Timer.PROBE)
+
+
+def arm(core: Core, context: Context, one: Search) -> None:
+    """Sets the timer for what is due next."""
+    at_ns = min(one.ask_at_ns, one.batch_at_ns)
+    if at_ns < NEVER:
+        core.set_timer(context, Timer.PROBE, max(0, at_ns - core.now_ns))
+    else:
+        core.stop_timer(context, Timer.PROBE)

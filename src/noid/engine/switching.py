@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""Using another pair of locators, and sending again what the one before may have lost [D20]."""
+
+from noid.constants import REPEATS_MAX, SILENCE_MIN
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import SendAgain, Switched
+from noid.engine.history import Pair
+from noid.engine.selection import is_deprecated
+from noid.engine.state import Timer
+from noid.wire import ipv6
+from noid.wire.ipv6 import NEXT_HEADER_AT
+
+REPEATABLE = frozenset(map(int.to_bytes, (ipv6.TCP, ipv6.SCTP, ipv6.ESP)))
+"""Protocols whose receivers know a packet that comes twice."""
+
+
+def switch(core: Core, context: Context, pair: Pair, why: str, packet: bytes = b"") -> None:
+    """Sends by another pair of locators from now on, beginning with an unanswered packet."""
+    old = context.pair
+    if pair == old:
+        return
+    assert pair[1] in context.peer_verified
+    if pair == context.left_pair:
+        context.left_pair = None
+    elif context.left_pair is None and is_deprecated(context, old):
+        context.left_pair = old
+    context.local_locator, context.peer_locator = pair
+    context.peer_source = None
+    core.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))
+    if context.update is not None:  # what went over the old pair may be lost
+        core.bring_forward(context, Timer.RETRANSMIT, core.now_ns)
+    core.install(context)
+    repeat(core, context, packet)
+
+
+def repeat(core: Core, context: Context, packet: bytes = b"") -> None:
+    """Sends a packet of the ULP, or what the plane has kept, at once and a few times more.
+
+    The peer may switch a little later, and its answer to the first ones is lost.
+    """
+    if context.is_settled:
+        context.repeating, context.repeats = packet, 0
+        core.emit(SendAgain(context.local_label, packet))
+        core.set_timer(context, Timer.REPEAT, _wait_ns(context))
+
+
+def on_repeat_timer(core: Core, context: Context) -> None:
+    """The packet whose silence led to a search goes again, by the pair that was found."""
+    core.emit(SendAgain(context.local_label, context.repeating))
+    context.repeats += 1
+    if context.repeats < REPEATS_MAX:
+        core.set_timer(context, Timer.REPEAT, _wait_ns(context) << context.repeats)
+    else:
+        context.repeating, context.repeats = b"", 0
+
+
+def _wait_ns(context: Context) -> int:
+    """Until a packet goes a second time after a switch; doubled for each time more."""
+    return max(2 * context.round_trip_ns, SILENCE_MIN)
+
+
+def repeatable(packet: bytes) -> bytes:
+    """The packet if it may be sent once more; else nothing.
+
+    It may have arrived, and only its answer was lost. So its protocol must know a packet that comes
+    twice.
+    """
+    return packet if packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] in REPEATABLE else b""
