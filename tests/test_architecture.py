@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "noid"
 LINES_MAX = 450
 LONGER = {
-    *("engine.context", "engine.core", "engine.responder", "engine.searching"),
+    *("engine.context", "engine.core"),
     *("lab.lab", "sim.scenarios"),
 }
 LONGER_MAX = 570

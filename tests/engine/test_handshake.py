@@ -414,7 +414,8 @@ def test_a_conf_to_the_aid_carries_nothing_since_the_packet_went_there() -> None
 
 def test_an_init_to_a_locator_that_the_context_does_not_have_is_dropped() -> None:
     network = established()
-    network.b.host.core.locators += (X1,)
+    core = network.b.host.core
+    core.own = LocatorsChanged((*core.locators, X1))
     assert Dropped(Drop.INIT_FOR_AID_NOT_OURS) in receive(network, init_on(network), A1, X1)
 
 

@@ -14,7 +14,14 @@ from noid.constants import (
     STRANGERS_MAX,
 )
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
-from noid.engine.events import AnswerArrived, AskDns, Output, PeerResolved, WatchPeer
+from noid.engine.events import (
+    AnswerArrived,
+    AskDns,
+    LocatorsChanged,
+    Output,
+    PeerResolved,
+    WatchPeer,
+)
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.flows.events import UnknownPeerSeen
@@ -113,7 +120,7 @@ def test_of_an_address_that_is_excluded_nothing_is_asked(aid: Locator) -> None:
         codepoints=CODEPOINTS, birthday=1, reset_key=bytes(32), never_looked_up=excluded
     )
     host = Host(options, network.a.random.randbytes)
-    host.core.locators = (A1,)
+    host.core.own = LocatorsChanged((A1,))
     assert host.handle(UnknownPeerSeen(aid), network.now_ns) == []
     assert host.handle(UnknownPeerSeen(B2), network.now_ns) != []
 

@@ -31,6 +31,7 @@ from noid.engine.events import (
 from noid.engine.handshake import start
 from noid.engine.options import HostOptions
 from noid.engine.state import State, Trigger
+from noid.engine.switching import switch
 from noid.flows.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
@@ -285,7 +286,7 @@ def test_a_ulp_packet_with_no_next_header_rides_on_nothing() -> None:
 
 def test_an_update_that_takes_the_pair_in_use_away_moves_data_at_once() -> None:
     network = established()
-    network.a.host.core.switch(network.a.context, (A1, B2), "for this test")
+    switch(network.a.host.core, network.a.context, (A1, B2), "for this test")
     network.give(network.b, LocatorsChanged((B1,)))
     network.run(SECOND)
     assert network.a.context.pair == (A1, B1)

@@ -173,7 +173,7 @@ def _as_json(one: Figures) -> dict[str, Any]:
 
 def _print(measured: list[Figures], extrapolated: list[dict[str, Any]], traffic: float) -> None:
     table = Table(box=None, pad_edge=False)
-    for name in ("failure", "hosts", "contexts", "simulated", "messages", "most", "octets"):
+    for name in ("failure", "hosts", "contexts", "simulated", "messages", "most", "all", "octets"):
         table.add_column(name, justify="left" if name == "failure" else "right")
     for name in ("cost", "provider/s", "host/s", "peer/s", "zone/s", "waited ms", "recovered s"):
         table.add_column(name, justify="right")
@@ -186,6 +186,7 @@ def _print(measured: list[Figures], extrapolated: list[dict[str, Any]], traffic:
             f"{one.simulated:,}",
             f"{one.messages_each:.1f}",
             f"{one.messages_most}",
+            f"{one.messages_all:.1f}",
             f"{one.octets_each:.0f}",
             f"{one.share:.2%}",
             f"{one.provider:,.0f}",
@@ -199,9 +200,9 @@ def _print(measured: list[Figures], extrapolated: list[dict[str, Any]], traffic:
     console.width = max(console.width, WIDTH_MIN)
     console.print(table)
     console.print(
-        "messages, octets: of each context, and the most of any; cost: of its traffic in the\n"
-        f"outage at {traffic:g} kbit/s; /s: in the busiest second; waited: median (99 %); "
-        "recovered: 99 %"
+        "messages, octets: of each context because of the failure, and the most of any; all: with\n"
+        "those that it would send anyway; cost: of its traffic in the outage at "
+        f"{traffic:g} kbit/s;\n/s: in the busiest second; waited: median (99 %); recovered: 99 %"
     )
     for row in extrapolated:
         provider, zone = row["provider_busiest_s"], row["zone_busiest_s"]

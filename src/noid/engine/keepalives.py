@@ -10,6 +10,7 @@ from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import NoteHeard
+from noid.engine.searching import spare
 from noid.engine.update import matching, next_nonce, short_message
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
 from noid.wire.control import Code, ControlMessage
@@ -56,3 +57,4 @@ def heard(
     context.hear(pair, core.now_ns, in_slot=event.in_slot)
     if acknowledges or event.source in (context.peer_locator, context.peer_source):
         core.emit(NoteHeard(context.local_label, unasked))
+        spare(core, context)

@@ -72,6 +72,8 @@ def search(
         under_way.packet = packet or under_way.packet
         under_way.told_by_peer |= told_by_peer
         if context.path is Path.ASKING and under_way.is_question and not is_question:
+            if not under_way.asks:
+                _ask(core, context, under_way, 1)
             under_way.ask_at_ns = min(
                 under_way.ask_at_ns, core.now_ns + context.expected.ask_wait_ns
             )
@@ -95,7 +97,9 @@ def search(
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
     history = context.expected
     one.knew_round_trip = context.round_trip_ns > 0
-    _ask(core, context, one, 1)
+    if not is_routine or context.local_aid < context.peer_aid:
+        # A question proves its sender to the peer too: so the other end waits for it a little.
+        _ask(core, context, one, 1)
     # Where nothing speaks against the pair there is no haste: a late answer is no reason to doubt.
     one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT * is_question)
     if patient and len(alternatives(context)) <= PROBES_PER_ROUND_MAX:
@@ -320,6 +324,14 @@ def confirm(core: Core, context: Context, by: Pair | None) -> None:
     if by is not None:
         context.searched_ns = 0
         search(core, context, "only the peer says that it works", beside=by)
+
+
+def spare(core: Core, context: Context) -> None:
+    """The peer has proven itself: a question for a proof that has not gone is not needed."""
+    one = context.search
+    if context.path is Path.ASKING and one is not None and not one.asks:
+        end(core, context, Cue.THIS_ANSWERS)
+        context.searched_ns = 0
 
 
 def follow(core: Core, context: Context, pair: Pair) -> None:

@@ -60,6 +60,7 @@ class Plan:
         calm_ns: between the set-up and the failure; its second half is ``Phase.BEFORE``.
         outage_ns: how long the provider is away.
         after_ns: how long it is watched after its return.
+        fails: whether the provider fails; if not, all else is the same, for comparison.
     """
 
     seed: int
@@ -71,6 +72,7 @@ class Plan:
     calm_ns: int = 600 * SECOND
     outage_ns: int = 300 * SECOND
     after_ns: int = 60 * SECOND
+    fails: bool = True
 
     @property
     def peer_count(self) -> int:

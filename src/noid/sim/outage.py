@@ -237,11 +237,13 @@ class Outage:
         counts[Phase.OUTAGE] = self._enter(plan.outage_ns)
         established = sum(len(one.client.host.core.contexts) for one in self.talks)
         established //= plan.contexts
-        self._fail()
+        if plan.fails:
+            self._fail()
         self.run(self.return_ns)
         lost = sum(not one.is_recovered for one in self.talks)
         counts[Phase.AFTER] = self._enter(plan.after_ns)
-        self._return()
+        if plan.fails:
+            self._return()
         self.run(self.return_ns + plan.after_ns)
         return Course(established, counts, self.waited_ns, self.recovered_ns, lost, self._events)
 

@@ -8,7 +8,7 @@ reported as it is measured.
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from noid.constants import MILLISECOND, SECOND
@@ -102,11 +102,13 @@ class Figures:
         simulated: contexts that were simulated and set up before the failure.
         lost: those of them that were not through when the provider returned.
         before_each: control messages of a context each second, before the failure.
-        messages: control messages of a context because of the failure, by code.
+        messages: control messages of a context because of the failure, by code: those of the
+            outage without those of the same time in a run in which nothing fails.
         messages_each: all of them.
         messages_most: the most of any context.
-        octets_each: of these, with IPv6 headers.
-        return_each: control messages of a context after the return.
+        messages_all: of a context in the outage, with those that it would send anyway.
+        octets_each: of those because of the failure, with IPv6 headers.
+        return_each: control messages of a context because of the return.
         switches_each: changes of the pair of a context.
         provider: control messages through the surviving provider in its busiest second.
         host_link: of the busiest access link of a host.
@@ -114,7 +116,8 @@ class Figures:
         zones: of the DNS, by name.
         waited_ms: how long a program waited for the answer to its first packet into the outage.
         recovered_s: when that came, after the failure.
-        share: octets of control messages, of the return too, against the traffic of the outage.
+        share: octets of control messages because of failure and return, against the traffic of the
+            outage.
         events: of the simulation.
         seconds: of processor time.
     """
@@ -126,6 +129,7 @@ class Figures:
     messages: dict[str, float]
     messages_each: float
     messages_most: int
+    messages_all: float
     octets_each: float
     return_each: float
     switches_each: float
@@ -214,13 +218,14 @@ class Measurement:
             outage_ns=cell.outage_s * SECOND,
             after_ns=cell.after_s * SECOND,
         )
-        course = Outage(plan).play()
-        return figures(cell, course, self.traffic, time.process_time() - started_s)
+        course, calm = Outage(plan).play(), Outage(replace(plan, fails=False)).play()
+        return figures(cell, course, calm, self.traffic, time.process_time() - started_s)
 
 
-def figures(cell: Cell, course: Course, traffic: float, seconds: float) -> Figures:
-    """What a run says about a size."""
+def figures(cell: Cell, course: Course, calm: Course, traffic: float, seconds: float) -> Figures:
+    """What a run says about a size, compared with one in which nothing fails."""
     before, outage, after = (course.counts[phase] for phase in Phase)
+    _, instead, afterwards = (calm.counts[phase] for phase in Phase)
     count = cell.simulated * cell.contexts
     saved = traffic * BITS_OF_KILO * cell.outage_s * count
     busiest, factor = outage.busiest_zones(), cell.factor
@@ -238,11 +243,17 @@ def figures(cell: Cell, course: Course, traffic: float, seconds: float) -> Figur
         simulated=course.contexts,
         lost=course.lost,
         before_each=before.messages.total() / before.seconds / count,
-        messages={code: each / count for code, each in sorted(outage.messages.items())},
-        messages_each=outage.messages.total() / count,
-        messages_most=max(outage.contexts.values(), default=0),
-        octets_each=outage.octets / count,
-        return_each=after.messages.total() / count,
+        messages={
+            code: (each - instead.messages[code]) / count
+            for code, each in sorted(outage.messages.items())
+        },
+        messages_each=(outage.messages.total() - instead.messages.total()) / count,
+        messages_most=max(
+            (each - instead.contexts[ends] for ends, each in outage.contexts.items()), default=0
+        ),
+        messages_all=outage.messages.total() / count,
+        octets_each=(outage.octets - instead.octets) / count,
+        return_each=(after.messages.total() - afterwards.messages.total()) / count,
         switches_each=outage.switches / count,
         provider=max(outage.provider.values(), default=0) * factor,
         host_link=outage.busiest_link((SURVIVING,)),
@@ -253,7 +264,7 @@ def figures(cell: Cell, course: Course, traffic: float, seconds: float) -> Figur
         },
         waited_ms=Spread.of(course.waited_ns, MILLISECOND),
         recovered_s=Spread.of(course.recovered_ns, SECOND),
-        share=(outage.octets + after.octets) / saved,
-        events=course.events,
+        share=(outage.octets + after.octets - instead.octets - afterwards.octets) / saved,
+        events=course.events + calm.events,
         seconds=seconds,
     )

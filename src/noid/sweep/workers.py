@@ -3,6 +3,7 @@
 
 import argparse
 import concurrent.futures
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from noid.errors import Unsupported, UsageError
 AHEAD_EACH = 4
 """Items handed out to each worker before the first of them is done."""
 CONNECT_S = 10
+ALLOCATED_MAX = 100_000
+"""Objects that a worker allocates before it looks for cycles among them."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -111,5 +114,10 @@ def on_cluster(address: str, function: Callable[[Item], Result]) -> tuple[int, W
 
 
 def _undisturbed() -> None:
-    """A worker ends its chunk when the terminal interrupts the sweep."""
+    """A worker ends its chunk when the terminal interrupts the sweep, and seldom looks for cycles.
+
+    What a run leaves behind is mostly gone when its last reference is.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+    gc.set_threshold(ALLOCATED_MAX)
