@@ -51,20 +51,20 @@ ROOMS = {
     "resolver": room("dns host shares"),
     "planes": room("config flows host wire"),
     "planes.bpf": room("config flows host planes wire"),
-    "state": room("engine flows planes.bpf"),
+    "state": room("engine flows host planes.bpf"),
     "control": room("engine shares"),
     "roles": room(
         "border_config config control dns engine flows host planes planes.bpf resolver state"
     ),
     "doctor": room("config control dns host planes planes.bpf resolver wire"),
-    "setup": room("dns state"),
+    "setup": room("dns host state"),
     "cli": room(
         "bench border_config config control dns doctor host lab planes.bpf resolver roles setup sim"
         " state sweep"
     ),
     "sim": room("dns engine flows shares wire", pure=True),
     "sweep": room("bench engine sim"),
-    "lab": room("control planes.bpf"),
+    "lab": room("control host planes.bpf"),
     "bench": room("control dns engine flows host lab planes planes.bpf resolver state wire"),
 }
 """Every room. The arrows between them have no cycle."""

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from noid.errors import PlatformError, Unsupported
-from noid.host import nftables
+from noid.host import nftables, programs
 from noid.host.nftables import TRACE_OCTETS_MAX, Drop, Trace, Traced
 from tests.dns.conftest import in_network_namespace
 
@@ -51,8 +51,9 @@ def test_only_so_much_of_a_trace_is_kept() -> None:
 
 
 def test_without_nft_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nftables, "NFT_PATH", "/nowhere")
-    with pytest.raises(Unsupported, match="nft is not available: install the package nftables"):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(programs, "SERVER_PATH", "/nowhere")
+    with pytest.raises(Unsupported, match="nft is not available: install the Debian package nft"):
         nftables.run("list ruleset")
 
 

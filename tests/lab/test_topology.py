@@ -17,7 +17,8 @@ import dns.reversename
 import pytest
 
 from noid.errors import PlatformError, Unsupported, UsageError
-from noid.lab import configuration, inventory, machine, namespaces, processes, topology
+from noid.host import programs
+from noid.lab import configuration, inventory, namespaces, processes, topology
 from noid.lab.download import Arrival, longest_silence_ns
 from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.lab import Lab
@@ -80,9 +81,9 @@ def test_a_missing_program_is_named_with_its_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(machine, "SERVER_PATH", str(tmp_path))
+    monkeypatch.setattr(programs, "SERVER_PATH", str(tmp_path))
     with pytest.raises(Unsupported, match=r"dumpcap.*Debian package tshark"):
-        machine.find_program("dumpcap")
+        programs.find_program("dumpcap")
 
 
 def test_the_longest_silence_is_counted_from_the_cut_to_the_end() -> None:

@@ -5,7 +5,6 @@ import math
 import os
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self
 
 from noid.bench.silence import Losses, count_losses, read_records
@@ -52,12 +51,7 @@ class Conversation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         for path in self._directory.iterdir():
             path.unlink()

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal, get_args
 
 from noid.errors import PlatformError, ShimError
-from noid.lab import machine, topology
+from noid.host.programs import find_program
+from noid.lab import topology
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 
@@ -49,7 +50,7 @@ class Stage:
         """
         plane: Plane = "none" if way == "mptcp" else way
         if way == "mptcp":
-            machine.find_program("mptcpize")
+            find_program("mptcpize")
         with Lab.create(plane=plane) as lab:
             stage = cls(way, lab)
             if way == "mptcp":

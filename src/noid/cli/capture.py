@@ -3,8 +3,6 @@
 
 import argparse
 import contextlib
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +15,10 @@ from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
 from noid.constants import Codepoints
 from noid.control.client import ask, ask_rows
-from noid.errors import PlatformError, Unsupported, UsageError
+from noid.errors import PlatformError, UsageError
+from noid.host.programs import find_program
 
 PROGRAM: Final = "dumpcap"
-SERVER_PATH: Final = "/usr/sbin:/sbin"
 ICMPV6_AT, SENDER_AT, RECEIVER_AT = 40, 56, 72
 """Offsets of type, sender's AID and receiver's AID of a control message in its packet."""
 UC_CODE: Final = 7
@@ -62,9 +60,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def capture(arguments: argparse.Namespace) -> int:
     """Captures until it is interrupted, or the duration or packet count is reached."""
-    program = shutil.which(PROGRAM, path=f"{os.environ.get('PATH', os.defpath)}:{SERVER_PATH}")
-    if program is None:
-        raise Unsupported(PROGRAM, "install the Debian package tshark")
+    program = find_program(PROGRAM)
     context = find_context(list(ask_rows(arguments.socket, "contexts")), arguments.peer)
     uplinks = sorted({one["interface"] for one in ask(arguments.socket, "paths")["uplinks"]})
     if not uplinks:

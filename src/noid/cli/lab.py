@@ -17,6 +17,7 @@ from rich.table import Table
 from noid.cli.output import say
 from noid.cli.table import SUMMARIES
 from noid.errors import UsageError
+from noid.host.programs import find_program
 from noid.lab import blackhole, inventory, machine, restart
 from noid.lab.demo import demonstrate, table_of
 from noid.lab.faults import FAULT_TEXTS, Fault
@@ -99,7 +100,7 @@ def execute(arguments: argparse.Namespace) -> int:
     command = lab.command(arguments.host, words)
     sys.stdout.flush()
     environment = os.environ | lab.environment(arguments.host)
-    os.execve(machine.find_program(command[0]), command, environment)
+    os.execve(find_program(command[0]), command, environment)
 
 
 def cut(arguments: argparse.Namespace) -> int:
@@ -151,7 +152,7 @@ def run_scenario(arguments: argparse.Namespace) -> int:
     talker = "curl" if arguments.scenario in DOWNLOADS else "socat"
     machine.check_machine("ip", "nsd", "nginx", talker)
     if arguments.keep_captures is not None:
-        machine.find_program("dumpcap")
+        find_program("dumpcap")
         arguments.keep_captures.mkdir(parents=True, exist_ok=True)
     if arguments.scenario == restart.NAME:
         restart.check_plane(arguments.plane)

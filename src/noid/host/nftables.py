@@ -9,17 +9,16 @@ import json
 import os
 import re
 import select
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from noid.errors import PlatformError, Unsupported
+from noid.errors import PlatformError
+from noid.host.programs import find_program
 
 NFT_SECONDS: Final = 5
-NFT_PATH: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 READ_OCTETS: Final = 65_536
 TRACE_OCTETS_MAX: Final = 4 << 20
 """Output of one trace that is kept; what follows is discarded."""
@@ -197,7 +196,7 @@ def tracing() -> Iterator[Trace]:
     Raises:
         Unsupported: nft is not installed.
     """
-    arguments = [_program(), "monitor", "trace"]
+    arguments = [find_program("nft"), "monitor", "trace"]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         yield Trace(process)
@@ -209,7 +208,7 @@ def tracing() -> Iterator[Trace]:
 def _call(*arguments: str, text: str = "") -> str:
     try:
         done = subprocess.run(
-            [_program(), *arguments],
+            [find_program("nft"), *arguments],
             input=text,
             capture_output=True,
             text=True,
@@ -233,10 +232,3 @@ def _packet(text: str) -> Traced | None:
     number = _NUMBERS.get(name, int(name) if name.isdecimal() else -1)
     icmpv6_type = int(kind[1]) if kind is not None else -1
     return Traced(device[1], addresses[1], addresses[2], number, icmpv6_type)
-
-
-def _program() -> str:
-    program = shutil.which("nft", path=NFT_PATH)
-    if program is None:
-        raise Unsupported("nft", "install the package nftables")
-    return program

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from noid.errors import PlatformError
+from noid.host.replacement import made_beside, replace_file
 
+FILE_MODE: Final = 0o644
 SUFFIX: Final = ".before-noid"
 """Of the file or symlink that is kept."""
 MOUNTS: Final = Path("/proc/self/mountinfo")
@@ -165,30 +167,23 @@ def _put(path: Path, text: str, *, kept_as: Path | None = None) -> None:
         text: what is in it.
         kept_as: a second name for what was there, a file or a symlink; nothing is copied.
     """
-    made = path.with_name(f"{path.name}.noid-{os.getpid()}")
-    second = made.with_suffix(".second")
-    try:
-        with made.open("w", encoding="utf-8") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), 0o644)
-            file.flush()
-            os.fsync(file.fileno())
-        if kept_as is None:
-            os.replace(made, path)
-            return
+    if kept_as is None:
+        replace_file(path, text.encode(), mode=FILE_MODE)
+        return
+    with made_beside(path, text.encode(), mode=FILE_MODE) as made:
         was_kept = os.path.lexists(kept_as)
-        os.link(path, second, follow_symlinks=False)
-        os.replace(second, kept_as)
+        second = made.with_suffix(".second")
+        try:
+            os.link(path, second, follow_symlinks=False)
+            os.replace(second, kept_as)
+        finally:
+            second.unlink(missing_ok=True)  # it is left where both are names of one file
         try:
             os.replace(made, path)
         except OSError:
             if not was_kept:
                 kept_as.unlink()
             raise
-    finally:
-        for one in (made, second):  # the second is left where both are names of one file
-            with contextlib.suppress(OSError):
-                one.unlink()
 
 
 def _aside(path: Path) -> Path:

@@ -6,7 +6,6 @@ import struct
 import sys
 import threading
 import time
-from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from noid.constants import SECOND, Codepoints
@@ -112,12 +111,7 @@ class FirstPackets:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
         self._socket.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from noid.errors import PlatformError
-from noid.lab import machine
+from noid.host.programs import find_program
 from noid.lab.waiting import wait_for
 
 QUIET_S: Final = 0.5
@@ -28,7 +28,7 @@ def command(interface: str, path: Path, octets_each: int) -> list[str]:
     Raises:
         Unsupported: dumpcap is missing.
     """
-    program = machine.find_program("dumpcap")
+    program = find_program("dumpcap")
     options = ["-q", "-B", str(BUFFER_MIB), "-s", str(octets_each)]
     return [program, "-i", interface, *options, "-w", str(path)]
 

@@ -11,7 +11,6 @@ import os
 import subprocess
 import threading
 import time
-from types import TracebackType
 from typing import IO, Final, NamedTuple, Self
 
 from noid.constants import MILLISECOND, SECOND
@@ -70,12 +69,7 @@ class Conversation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._popen.kill()
         for thread in self._threads:

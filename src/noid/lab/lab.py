@@ -24,6 +24,7 @@ import msgspec
 
 from noid.control.client import answers, ask, ask_rows
 from noid.errors import PlatformError, UsageError
+from noid.host.programs import find_program
 from noid.lab import (
     capturing,
     changes,
@@ -463,9 +464,9 @@ class Lab:
 
     def _start_servers(self) -> None:
         arguments = servers.prepare_name_server(self.directory / "dns")
-        nsd = self.spawn("dns", [machine.find_program("nsd"), *arguments], name="nsd")
+        nsd = self.spawn("dns", [find_program("nsd"), *arguments], name="nsd")
         arguments = servers.prepare_web_server(self.directory / "web")
-        nginx = self.spawn("b", [machine.find_program("nginx"), *arguments], name="nginx")
+        nginx = self.spawn("b", [find_program("nginx"), *arguments], name="nginx")
         self.description = msgspec.structs.replace(
             self.description,
             content_octets=servers.CONTENT_OCTETS,

@@ -3,23 +3,9 @@
 
 import errno
 import os
-import shutil
-from typing import Final
 
-from noid.errors import PlatformError, Unsupported
-
-PACKAGES: Final = {
-    "ip": "iproute2",
-    "nsd": "nsd",
-    "nginx": "nginx",
-    "curl": "curl",
-    "dumpcap": "tshark",
-    "iperf3": "iperf3",
-    "socat": "socat",
-}
-"""Programs and the Debian packages they come in."""
-SERVER_PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Where servers live, which is not in everybody's path."""
+from noid.errors import PlatformError
+from noid.host.programs import find_program
 
 
 def check_machine(*programs: str) -> None:
@@ -44,16 +30,3 @@ def check_root() -> None:
         raise PlatformError(
             "lab", errno.EPERM, "building network namespaces takes privileges; run as root"
         )
-
-
-def find_program(program: str) -> str:
-    """The path of a program.
-
-    Raises:
-        Unsupported: it is not installed.
-    """
-    path = f"{os.environ.get('PATH', os.defpath)}:{SERVER_PATH}"
-    found = shutil.which(program, path=path)
-    if found is None:
-        raise Unsupported(program, f"install the Debian package {PACKAGES.get(program, program)}")
-    return found

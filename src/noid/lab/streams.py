@@ -13,7 +13,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self
 
 from noid.constants import MILLISECOND, SECOND
@@ -121,12 +120,7 @@ class Streams:
         self.down.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for one in (self._near, self._far):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

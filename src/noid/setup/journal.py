@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from typing import Final
 import msgspec
 
 from noid.errors import PlatformError, UsageError
+from noid.host.replacement import replace_file
 from noid.setup import dynamic
 from noid.setup.detection import run
 from noid.setup.plan import Command, File, Record, Step
@@ -293,7 +293,7 @@ class Journal:
 
     def _save(self) -> None:
         with files.explained(self.path):
-            _put(self.path, msgspec.json.encode(self.record), files.FILE_MODE)
+            replace_file(self.path, msgspec.json.encode(self.record), mode=files.FILE_MODE)
 
 
 def _check_owner(directory: Path) -> None:
@@ -360,24 +360,7 @@ def _restore(entry: Written) -> None:
 
 def _replace(path: Path, octets: bytes, entry: Written) -> None:
     owner = None if entry.before is None else (entry.uid, entry.gid)
-    _put(path.resolve(), octets, entry.mode, owner)
-
-
-def _put(path: Path, octets: bytes, mode: int, owner: tuple[int, int] | None = None) -> None:
-    """Replaces a file atomically and durably."""
-    descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(octets)
-            os.fchmod(file.fileno(), mode)
-            if owner is not None:
-                os.fchown(file.fileno(), *owner)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(made, path)
-    except BaseException:
-        os.unlink(made)
-        raise
+    replace_file(path.resolve(), octets, mode=entry.mode, owner=owner)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ random birthday is as good as a new one [D49].
 """
 
 import contextlib
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
+from noid.host.replacement import replace_file
 from noid.state import files
 from noid.state.files import DISK_TROUBLE, DamagedError, explained, prepare_directory
 
@@ -139,23 +139,8 @@ def _decoded(octets: bytes) -> Stored:
 
 
 def _write(path: Path, stored: Stored) -> None:
-    """Write, fsync, rename, fsync of the directory."""
-    beside = path.with_suffix(".new")
+    """Writes the file, durably."""
     with explained(path):
         path.parent.mkdir(mode=files.DIRECTORY_MODE, parents=True, exist_ok=True)
         prepare_directory(path.parent)
-        try:
-            with open(beside, "wb", opener=lambda *_: files.create(beside)) as file:
-                file.write(msgspec.json.encode(stored) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            raise
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        replace_file(path, msgspec.json.encode(stored) + b"\n", mode=files.FILE_MODE)

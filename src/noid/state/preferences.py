@@ -5,9 +5,7 @@
 restart of the daemon and of the host.
 """
 
-import contextlib
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -15,6 +13,7 @@ from typing import Final
 import msgspec
 
 from noid.errors import PlatformError
+from noid.host.replacement import replace_file
 from noid.state import files
 from noid.state.files import DamagedError, explained
 
@@ -60,24 +59,14 @@ def load_preferences(directory: Path) -> tuple[Preferences, str]:
 
 
 def keep_preferences(directory: Path, wanted: Preferences) -> None:
-    """Writes them down, durably, beside and renamed over.
+    """Writes them down, durably.
 
     Raises:
         PlatformError: the disk takes nothing.
     """
     path = directory / FILE_NAME
-    beside = path.with_suffix(".new")
     with explained(path):
-        try:
-            with open(beside, "wb", opener=lambda *_: files.create(beside)) as file:
-                file.write(msgspec.json.encode(wanted) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            raise
+        replace_file(path, msgspec.json.encode(wanted) + b"\n", mode=files.FILE_MODE)
 
 
 def _decoded(octets: bytes) -> Preferences:

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Replaces a file in one step: a crash or a full disk leaves the old one or the new one."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def replace_file(
+    path: Path, octets: bytes, *, mode: int, owner: tuple[int, int] | None = None
+) -> None:
+    """Puts a file in the place of another, if there is one, and on the disk.
+
+    Args:
+        path: where.
+        octets: what is in it.
+        mode: its permissions.
+        owner: user and group; None for those of this process.
+
+    Raises:
+        OSError: the system refuses; nothing is changed.
+    """
+    with made_beside(path, octets, mode=mode, owner=owner) as made:
+        os.replace(made, path)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def made_beside(
+    path: Path, octets: bytes, *, mode: int, owner: tuple[int, int] | None = None
+) -> Iterator[Path]:
+    """A new file in the directory of another, on the disk; it is removed unless it is renamed.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(octets)
+            os.fchmod(file.fileno(), mode)
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
+            file.flush()
+            os.fsync(file.fileno())
+        yield Path(name)
+    finally:
+        with contextlib.suppress(OSError):
+            Path(name).unlink(missing_ok=True)
