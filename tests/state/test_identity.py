@@ -142,13 +142,12 @@ def test_a_file_of_another_type_is_replaced(tmp_path: Path, make: Callable[[Path
     assert not path.is_symlink()
 
 
-def test_what_is_in_the_way_of_writing_is_replaced(tmp_path: Path) -> None:
-    beside = (tmp_path / FILE_NAME).with_suffix(".new")
-    make_directory(beside)
-    assert load_identity(tmp_path).warning == ""
-    beside.symlink_to("elsewhere")
-    assert load_identity(tmp_path).warning == ""
+@pytest.mark.parametrize("name", [FILE_NAME, f".{FILE_NAME}.new", "state.new"])
+def test_a_symlink_in_the_directory_is_not_written_through(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("elsewhere")
+    load_identity(tmp_path)
     assert not (tmp_path / "elsewhere").exists()
+    assert load_identity(tmp_path).warning == ""
 
 
 def test_a_directory_and_files_that_others_can_read_are_made_private(tmp_path: Path) -> None:
