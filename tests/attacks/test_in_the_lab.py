@@ -6,6 +6,7 @@ second of the conversation is lost, nothing forged is delivered, and it goes on 
 are counted in datagrams that are sent at a fixed rate, so that a busy machine is no loss.
 """
 
+import contextlib
 import itertools
 import os
 import secrets
@@ -27,9 +28,15 @@ from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, encode_packet
 from noid.wire.options import HASH_OCTETS, ContextOption, LocatorEntry, LocatorFlag, Tokens
 from tests.attacks.spoofing import spoofed_datagram
+from tests.attacks.taps import Tap, as_sent, icmpv6_type, is_error_of
 from tests.engine.network import STRANGER
 from tests.lab.conftest import lab_machine
-from tests.lab.conversations import assert_no_errors, establish_context
+from tests.lab.conversations import (
+    assert_no_errors,
+    establish_context,
+    established,
+    reboot_without_noid,
+)
 
 __all__ = ["lab_machine"]
 pytestmark = [pytest.mark.lab, pytest.mark.alone]  # datagrams at a fixed rate
@@ -37,11 +44,15 @@ pytestmark = [pytest.mark.lab, pytest.mark.alone]  # datagrams at a fixed rate
 CODEPOINTS = Codepoints()
 A1, A2 = map(parse_locator, locators("a"))
 B1, B2 = map(parse_locator, locators("b"))
+X = parse_locator("2001:db8:4000::66")
+"""Nobody's address, which the attacker sends from."""
 PORT = 7_777
+GUARDED_PORT = 7_778
 INTERVAL_S = 0.01
 LOST_MAX = round(1 / INTERVAL_S)
 """Datagrams in a row, which are a second."""
 RECOVERY_S = 20.0
+REUNION_S = 60.0
 ATTACK_S = 3.0
 PARAMETER_PROBLEM = 4
 UNKNOWN_NEXT_HEADER = 1
@@ -122,11 +133,11 @@ class Stream:
                 self.forged.append(octets)
 
 
-def _socket(lab: Lab, host: str) -> socket.socket:
+def _socket(lab: Lab, host: str, port: int = PORT) -> socket.socket:
     def make() -> socket.socket:
         one = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         one.settimeout(0.2)
-        one.bind((locators(host)[0], PORT))
+        one.bind((locators(host)[0], port))
         return one
 
     return namespaces.inside(namespaces.namespace(lab.name, host), make)
@@ -265,16 +276,32 @@ def lab(lab_machine: None) -> Iterator[Lab]:
         assert_no_errors(made)
 
 
-def attack(lab: Lab, packets: Iterator[bytes], per_second: int) -> None:
-    """Sends packets from the core for a time, as fast as the machine allows up to a rate."""
+def attack(lab: Lab, packets: Iterator[bytes], per_second: int) -> set[bytes]:
+    """Sends packets from the core for a time, as fast as the machine allows up to a rate.
 
-    def open_raw() -> socket.socket:
-        return socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
-
-    with namespaces.inside(namespaces.namespace(lab.name, "core"), open_raw) as raw:
+    Returns:
+        The packets, with zeros for their hop limits.
+    """
+    sent = set()
+    with namespaces.inside(namespaces.namespace(lab.name, "core"), _raw) as raw:
         for one in itertools.islice(packets, round(ATTACK_S * per_second)):
             raw.sendto(one, (format_locator(Locator(one[24:40])), 0))
+            sent.add(as_sent(one))
             time.sleep(1 / per_second)
+    return sent
+
+
+def _raw() -> socket.socket:
+    return socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+
+
+def reached(lab: Lab, victim: Tap, sent: set[bytes]) -> None:
+    """Waits until most packets of an attack have come to the victim; a busy router loses some."""
+    lab.wait_for(
+        "the attack reaches the victim",
+        lambda: 2 * len(sent & set(victim.received)) > len(sent),
+        RECOVERY_S,
+    )
 
 
 @pytest.mark.parametrize(
@@ -286,8 +313,9 @@ def test_a_conversation_goes_on_under(
     establish_context(lab)
     (context,) = lab.contexts("a")
     known = Known(context["local_label"], context["peer_label"])
-    with Stream(lab) as stream:
-        attack(lab, (make(known) for _ in itertools.count()), per_second)
+    with Stream(lab) as stream, Tap(lab, "a") as victim:
+        sent = attack(lab, (make(known) for _ in itertools.count()), per_second)
+        reached(lab, victim, sent)
         stream.goes_on()
     assert stream.lost <= LOST_MAX
     assert not stream.forged
@@ -295,12 +323,105 @@ def test_a_conversation_goes_on_under(
     assert (after["local_label"], after["peer_label"]) == (known.a, known.b), "it is the same"
 
 
-def test_a_conversation_outlives_a_peer_whose_kernel_answers_before_its_noid(lab: Lab) -> None:
+@contextlib.contextmanager
+def firewall(lab: Lab) -> Iterator[None]:
+    """The victim lets no datagram for a port in by its uplinks."""
+    rule = f'iifname "up*" udp dport {GUARDED_PORT} drop'
+    hook = "type filter hook input priority 0;"
+    run = lab.run("a", ["nft", f"table inet guard {{ chain in {{ {hook} {rule}; }}; }}"])
+    assert run.returncode == 0, run.stderr
+    try:
+        yield
+    finally:
+        lab.run("a", ["nft", "delete", "table", "inet", "guard"])
+
+
+def to_the_port(payload: bytes) -> Iterator[bytes]:
+    """A plain datagram of the attacker, a few times: a busy router loses some."""
+    return itertools.repeat(spoofed_datagram(X, A1, (PORT, GUARDED_PORT), payload), 3)
+
+
+def on_a_strangers_init(source: Locator, payload: bytes) -> bytes:
+    datagram = spoofed_datagram(source, A1, (PORT, GUARDED_PORT), payload)
+    rider = Piggyback(ipv6.UDP, datagram[ipv6.HEADER_OCTETS :])
+    label = secrets.randbelow(0xFFFFF) + 1
+    return init(label, source, sender_aid=source, piggyback=rider)
+
+
+def strangers() -> Iterator[Locator]:
+    """The peer, in whose name the attacker sends too, and addresses that nobody knows."""
+    for _ in itertools.count():
+        yield B1
+        yield Locator(bytes.fromhex("20010db840000001") + secrets.token_bytes(8))
+
+
+def test_what_rides_on_a_strangers_init_passes_no_rule_of_the_firewall(lab: Lab) -> None:
     establish_context(lab)
-    with Stream(lab) as stream:
-        lab.take_noid_down("b")
+    came: list[bytes] = []
+
+    def comes(payload: bytes) -> bool:
+        with contextlib.suppress(TimeoutError):
+            came.append(guarded.recv(2048))
+        return payload in came
+
+    with (
+        Stream(lab) as stream,
+        Tap(lab, "a") as victim,
+        _socket(lab, "a", GUARDED_PORT) as guarded,
+    ):
+        attack(lab, to_the_port(b"before"), 20)
+        lab.wait_for("the port is open", lambda: comes(b"before"), RECOVERY_S)
+        with firewall(lab):
+            riders = (on_a_strangers_init(one, b"forged") for one in strangers())
+            sent = attack(lab, riders, 20)
+            reached(lab, victim, sent)
+            reached(lab, victim, attack(lab, to_the_port(b"dropped"), 20))
+            # The daemon answers in the order in which the INITs come: so it has read them.
+            lab.wait_for(
+                "the INITs are answered",
+                lambda: 2 * sum(map(_is_cc, list(victim.sent))) > len(sent),
+                RECOVERY_S,
+            )
+        attack(lab, to_the_port(b"after"), 20)
+        lab.wait_for("the port is open again", lambda: comes(b"after"), RECOVERY_S)
         stream.goes_on()
-        lab.start_daemon("b")
-        stream.goes_on()
+    assert set(came) == {b"before", b"after"}
     assert stream.lost <= LOST_MAX
     assert not stream.forged
+
+
+def _is_cc(packet: bytes) -> bool:
+    return icmpv6_type(packet) == CODEPOINTS.icmpv6_type and packet[41] == Code.CC
+
+
+def test_a_conversation_outlives_a_peer_that_reboots_and_whose_kernel_answers_first(
+    lab: Lab,
+) -> None:
+    establish_context(lab)
+    birthday = lab.status("b")["birthday"]
+    (before,) = lab.contexts("a")
+    with Stream(lab) as stream, Tap(lab, "a") as tap:
+        reboot_without_noid(lab, "b")
+        lab.wait_for(
+            "the kernel of b knows no M6",
+            lambda: any(is_error_of(one, B1, PARAMETER_PROBLEM) for one in set(tap.received)),
+            RECOVERY_S,
+        )
+        stream.goes_on()
+        lab.start_daemon("b")
+        lab.wait_for(
+            "the peers have a new context",
+            lambda: all(_has_another(lab, host, before) for host in ("a", "b")),
+            REUNION_S,
+        )
+        stream.goes_on()
+    assert lab.status("b")["birthday"] == birthday + 1, "b remembers nothing but that it lived"
+    assert stream.lost <= LOST_MAX
+    assert not stream.forged
+
+
+def _has_another(lab: Lab, host: str, before: dict[str, Any]) -> bool:
+    labels = before["local_label"], before["peer_label"]
+    return established(lab, host) and all(
+        {one["local_label"], one["peer_label"]} != set(labels) for one in lab.contexts(host)
+    )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A bench at two commits by turns."""
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from noid.bench.against import PREFIX, figures_of, ratios, table
+from noid.bench.flood import INITS
+from noid.cli.bench import add_commands, passed_on
 from noid.cli.main import main
 
 
@@ -39,6 +42,14 @@ def test_there_is_no_ratio_to_nothing() -> None:
     assert set(found) == {"a_now", "a_then"}
     (row,) = table(found)
     assert row == {"figure": "a", "now to then": "-", "now": "2 (2-2)", "then": "0 (0-0)"}
+
+
+def test_both_commits_measure_as_much_whatever_their_defaults_are() -> None:
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+    for words in ([], ["--inits", str(INITS)]):
+        arguments = parser.parse_args(["bench", "flood", "--against", "HEAD", *words])
+        assert passed_on(arguments) == ["--inits", str(INITS)]
 
 
 @pytest.mark.slow

@@ -175,10 +175,23 @@ def restart_daemons(lab: Lab) -> None:
     """Ends noid on both hosts and starts it again: no contexts, no peers known."""
     for host in HOSTS:
         lab.stop_daemon(host)
-        if lab.plane == "bpf":
-            config = load_config(Path(lab.environment(host)["NOID_CONFIG"]))
-            namespaces.inside(namespaces.namespace(lab.name, host), partial(_down, config))
+        _lose_plane(lab, host)
     lab.start_daemon(*HOSTS)
+
+
+def reboot_without_noid(lab: Lab, host: str) -> None:
+    """What a reboot takes: the daemon at once, its plane and its contexts; only the disk is left.
+
+    Then the kernel answers alone, until noid starts.
+    """
+    lab.kill_daemon(host)
+    _lose_plane(lab, host)
+
+
+def _lose_plane(lab: Lab, host: str) -> None:
+    if lab.plane == "bpf":
+        config = load_config(Path(lab.environment(host)["NOID_CONFIG"]))
+        namespaces.inside(namespaces.namespace(lab.name, host), partial(_down, config))
 
 
 def _down(config: Config) -> None:

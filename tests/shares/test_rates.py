@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Rates that sources share."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from noid.constants import SECOND
 from noid.shares.policy import POLICY, REGION_SHIFT, SHARES, Row
-from noid.shares.rates import FREQUENT_MAX, USERS_SPARE, Each, Frequent, Rate
+from noid.shares.rates import FREQUENT_MAX, KEY_LIFETIME, USERS_SPARE, Each, Frequent, Rate
 
 ROW = Row(name="events", limit=800, each=200, burst=1)
 
@@ -49,6 +51,29 @@ def test_a_region_that_floods_always_gets_no_more_than_its_share_beside_others()
             others += taken(rate, site(2 + tick), 1, now_ns)
     assert others == wanted
     assert flood <= 10 * (ROW.limit - 500) + ROW.limit
+
+
+def neighbour(evil: int) -> int:
+    """A site of another region that a rate at first counts in the place of a site that floods."""
+    rate = Rate(Row(name="many", limit=1 << 24, each=ROW.each, burst=ROW.burst))
+    taken(rate, evil, ROW.each)
+    others = (site(number, number) for number in range(2, 1 << 20))
+    return next(one for one in others if not rate.take(one, 0))
+
+
+def test_a_site_that_meets_one_that_floods_in_its_place_is_served_again_soon() -> None:
+    evil, rate = site(1), Rate(ROW)
+    other = neighbour(evil)
+    served_ns: list[int] = []
+    passed = 0
+    for now_ns in range(0, 60 * SECOND, SECOND // 400):
+        passed += taken(rate, evil, 4, now_ns)
+        if now_ns % (SECOND // 2) == 0 and rate.take(other, now_ns):
+            served_ns.append(now_ns)
+    gaps = [after - before for before, after in itertools.pairwise([*served_ns, 60 * SECOND])]
+    assert gaps[0] > SECOND, "they meet at first"
+    assert max(gaps) <= KEY_LIFETIME + (ROW.burst + 1) * SECOND
+    assert passed <= 61 * ROW.each, "another place is no new burst"
 
 
 def test_who_is_refused_most_is_known() -> None:

@@ -20,6 +20,8 @@ OFFERED_PER_SECOND = 40_000
 """How fast INITs come in the engine's own time: slower than the limit of D9 in total."""
 BATCH = 5_000
 """INITs made at one time, since a million would be a memory of their own."""
+INITS = 40_000
+"""In each run: seven turns of two commits take less than five minutes."""
 NOTE = (
     "one process, one core, seconds of processor time; from packet to packet: decoding and "
     "its sum, the rate limits of D9, the keyed hash, encoding and its sum; the limits are in "
@@ -30,11 +32,11 @@ NOTE = (
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    add_runs(parser)
+    add_runs(parser, 7)
     parser.add_argument(
         "--inits",
         type=positive,
-        default=200_000,
+        default=INITS,
         metavar="COUNT",
         help="how many come in each run; default: %(default)s",
     )
@@ -163,4 +165,5 @@ BENCH = Bench(
     example="noid bench flood --json",
     add_options=_add_options,
     measure=measure,
+    sizes=("inits",),
 )

@@ -83,6 +83,8 @@ class Bench:
         example: a whole command line.
         add_options: adds its own options to its parser.
         measure: does it; told its options, and whom to tell how far it is.
+        sizes: its options whose values an earlier commit is given too where they are the defaults,
+            since there the default may be another.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Bench:
     example: str
     add_options: Callable[[argparse.ArgumentParser], None]
     measure: Callable[[argparse.Namespace, Watch], Report]
+    sizes: tuple[str, ...] = ()
 
 
 def positive(text: str) -> int:

@@ -121,18 +121,19 @@ def _measure(arguments: argparse.Namespace, watch: Watch) -> Report:
     bench: Bench = arguments.bench
     if not arguments.against:
         return bench.measure(arguments, watch)
-    options = _options(arguments)
+    options = passed_on(arguments)
     turns = arguments.turns or getattr(arguments, "runs", TURNS)
     if hasattr(arguments, "runs"):
         options += ["--runs", "1"]
     return against.compare(arguments.against, bench.name, options, turns, watch)
 
 
-def _options(arguments: argparse.Namespace) -> list[str]:
-    """The options of the bench that differ from their defaults, except ``--runs``, as words."""
+def passed_on(arguments: argparse.Namespace) -> list[str]:
+    """The bench's sizes, and those of its options that are not the defaults, as words."""
     words = []
     for name, value in vars(arguments).items():
-        if name in NOT_PASSED or value == arguments.leaf.get_default(name):
+        is_default = value == arguments.leaf.get_default(name)
+        if name in NOT_PASSED or (is_default and name not in arguments.bench.sizes):
             continue
         words.append(f"--{name.replace('_', '-')}")
         if value is not True:

@@ -2,7 +2,8 @@
 """Rates that sources share [D9, D46].
 
 A rate is kept as the time at which its burst is whole again: one number for each user, one addition
-for each event. Sites fall into so many places by a secret key; two that meet in one share it.
+for each event. Sites fall into so many places by a secret key; two that meet in one share it until
+the key changes.
 """
 
 from collections.abc import Hashable
@@ -13,6 +14,10 @@ from noid.shares.policy import REGION_SHIFT, SHARES, Row, Standing, largest
 PLACES = 4_096
 KEY_SHIFT = 36
 """Bits of a product that depend on all bits of a site and of the key."""
+KEY_LIFETIME = 5 * SECOND
+"""A site that meets one that floods is served again after so long, and a burst."""
+KEY_STEP = 0x9E37_79B9_7F4A_7C15
+KEY_MASK = (1 << 64) - 1
 FREQUENT_MAX = 64
 """Users whose refusals are counted."""
 USERS_SPARE = 1_024
@@ -48,7 +53,7 @@ class Rate:
     def __init__(self, row: Row, key: int = 1) -> None:
         self.row = row
         self.refused = Frequent()
-        self._key = key
+        self._first_key = key
         self.forget()
         self._cost_ns = SECOND // row.limit
         self._site_cost_ns = SECOND // row.each
@@ -65,14 +70,18 @@ class Rate:
         self._sites: dict[int, int] = {}
         self._regions: dict[int, int] = {}
         self._total_ns = 0
+        self._key = self._key_before = self._first_key
+        self._key_until_ns = self._moved_until_ns = 0
 
     def __len__(self) -> int:
         return len(self._sites) + len(self._regions)
 
     def take(self, site: int, now_ns: int) -> bool:
         """Whether one more event of a site may happen now."""
+        if now_ns >= self._key_until_ns:
+            self._change_key(now_ns)
         place = (site * self._key >> KEY_SHIFT) % PLACES
-        site_ns = max(self._sites.get(place, 0), now_ns) + self._site_cost_ns
+        site_ns = self._used_ns(self._sites, place, site, now_ns) + self._site_cost_ns
         total_ns = max(self._total_ns, now_ns) + self._cost_ns
         last_ns = now_ns + self._burst_ns
         if site_ns > last_ns or total_ns > last_ns:
@@ -87,12 +96,28 @@ class Rate:
         return True
 
     def _take_share(self, site: int, now_ns: int) -> bool:
-        place = ((site >> REGION_SHIFT) * self._key >> KEY_SHIFT) % PLACES
-        region_ns = max(self._regions.get(place, 0), now_ns) + self._region_cost_ns
+        region = site >> REGION_SHIFT
+        place = (region * self._key >> KEY_SHIFT) % PLACES
+        region_ns = self._used_ns(self._regions, place, region, now_ns) + self._region_cost_ns
         if region_ns > now_ns + self._burst_ns:
             return False
         self._regions[place] = region_ns
         return True
+
+    def _used_ns(self, table: dict[int, int], place: int, user: int, now_ns: int) -> int:
+        """When the burst of a user is whole again; while its last place counts, by that too."""
+        used_ns = max(table.get(place, 0), now_ns)
+        if now_ns < self._moved_until_ns:
+            before = (user * self._key_before >> KEY_SHIFT) % PLACES
+            used_ns = max(used_ns, table.get(before, 0))
+        return used_ns
+
+    def _change_key(self, now_ns: int) -> None:
+        """Gives every user another place; who has used up its burst has still done so."""
+        if self._key_until_ns:
+            self._key_before, self._key = self._key, self._key * KEY_STEP & KEY_MASK
+            self._moved_until_ns = now_ns + self._burst_ns
+        self._key_until_ns = now_ns + KEY_LIFETIME
 
 
 class Each:

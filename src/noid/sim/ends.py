@@ -159,6 +159,7 @@ class End:
         core = self.host.core
         self.datapath.counts.clear()
         self.datapath.unknown.forget()
+        self.datapath.control.forget()
         core.drops.clear()
         core.errors.forget()
         core.checks.forget()
