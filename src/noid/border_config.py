@@ -42,7 +42,8 @@ class ProviderTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
 
     Attributes:
         name: what people call it.
-        uplink: the device that leads to it; empty if another router has its uplink.
+        uplink: the device that leads to it; a LAN if another border there has its uplink; empty
+            if another router has it.
         prefixes: what it has delegated to the site; the first is put into packets that are
             rewritten.
         gateway: the address of its router on the uplink; empty: that of the kernel's routes.
@@ -126,6 +127,10 @@ class BorderConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
             gateway: the address of its router there, if it is known.
         """
         return gateway if provider.check == GATEWAY else parse_locator(provider.check)
+
+    def is_behind_lan(self, provider: ProviderTable) -> bool:
+        """Whether another border, in a LAN, has the uplink to a provider."""
+        return provider.uplink in self.border.lans
 
     def site(self, indexes: dict[str, int]) -> Site:
         """The prefixes of the site.
@@ -239,11 +244,29 @@ def _check_devices(border: BorderSection) -> None:
     if len(used) < len(border.lans):
         raise ConfigError("border.lans", "has a device twice")
     for number, one in enumerate(border.providers):
+        if one.uplink in border.lans:
+            _check_other_border(f"border.providers[{number}]", one)
+            continue
         if one.uplink in used:
             raise ConfigError(
-                f"border.providers[{number}].uplink", f"{one.uplink} is another uplink or a LAN"
+                f"border.providers[{number}].uplink", f"{one.uplink} is another uplink too"
             )
         used |= {one.uplink} - {""}
+
+
+def _check_other_border(key: str, provider: ProviderTable) -> None:
+    """A provider by a LAN: another border there has its uplink."""
+    if not provider.gateway:
+        raise ConfigError(
+            f"{key}.uplink",
+            f"{provider.uplink} is a LAN; if another border there has the uplink to this provider, "
+            "gateway says its address",
+        )
+    if provider.check in ("", GATEWAY):
+        raise ConfigError(
+            f"{key}.check",
+            "is to be an address beyond the other border, which tells whether its uplink works",
+        )
 
 
 def _check_prefixes(border: BorderSection) -> None:

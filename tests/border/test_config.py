@@ -39,6 +39,14 @@ def test_the_example_of_the_help_is_a_configuration() -> None:
     )
 
 
+def test_other_borders_of_a_lan_may_have_the_uplinks() -> None:
+    checked = '\ngateway = "2001:db8:{0}::2"\ncheck = "2001:db8:f{0}::1"'
+    two = TWO.replace("wan2", "lan0") + checked.format(2)
+    three = two.replace('"two"', '"three"').replace(":2::/", ":3::/")
+    config = parse_border_config(text(ONE, two, three))
+    assert [config.is_behind_lan(one) for one in config.border.providers] == [False, True, True]
+
+
 REFUSALS = {
     "border.lans": [
         text(ONE, lans="[]"),
@@ -79,6 +87,8 @@ REFUSALS = {
     ],
     "border.providers[0].check": [
         text(ONE + '\ncheck = "router"'),
+        text(ONE + '\ngateway = "fe80::1"', lans='["wan1"]'),
+        text(ONE + '\ngateway = "fe80::1"\ncheck = "gateway"', lans='["wan1"]'),
         text(ONE.replace('uplink = "wan1"', 'check = "gateway"')),
     ],
     "border.providers[0].check_interval_s": [text(ONE + "\ncheck_interval_s = 0.01")],

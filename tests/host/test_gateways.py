@@ -57,6 +57,17 @@ def test_the_gateway_is_that_of_the_default_route_of_the_device() -> None:
     in_network_namespace(run)
 
 
+def test_the_addresses_of_a_device_are_those_that_can_be_sources() -> None:
+    def run() -> None:
+        device = prepare()
+        ip("addr add 2001:db8:e::2/64 dev far1 nodad")
+        found = [one for one in gateways.addresses(device) if one[0] != 0xFE]
+        assert found == [parse_locator("2001:db8:f::2")]
+        assert gateways.addresses(9999) == []
+
+    in_network_namespace(run)
+
+
 def test_a_gateway_that_does_not_answer_is_found_out() -> None:
     def run() -> None:
         device = prepare()

@@ -14,9 +14,10 @@ import pytest
 from noid.control.client import answers, ask
 from noid.counters import BorderCounter
 from noid.lab import inventory
+from noid.lab.configuration import border_toml
 from noid.lab.lab import Lab
 from noid.lab.processes import Process
-from noid.lab.sites import LAN_DEVICE, border_toml, site_plan
+from noid.lab.sites import LAN_DEVICE, ROUTERS
 from noid.lab.topology import BORDER
 from tests.lab.conversations import (
     PATIENCE_S,
@@ -44,7 +45,8 @@ class BorderLab:
         self.lab = lab
         self.config = lab.directory / f"{BORDER}.toml"
         self.socket = lab.directory / f"{BORDER}.sock"
-        self.config.write_text(border_toml(lab.directory), encoding="utf-8")
+        (router,) = ROUTERS["one"]
+        self.config.write_text(border_toml(router, lab.directory), encoding="utf-8")
         self.process: Process
 
     def start(self) -> None:
@@ -124,7 +126,7 @@ class BorderLab:
 
 @pytest.fixture(scope="module")
 def site(lab_machine: None) -> Iterator[BorderLab]:
-    with Lab.create(plane="bpf", plan=site_plan()) as lab:
+    with Lab.create(plane="bpf", sites="one") as lab:
         serve_echoes(lab)
         lab.spawn("b", ["iperf3", "-s"])
         made = BorderLab(lab)

@@ -14,7 +14,7 @@ from noid.errors import PlatformError, Unsupported, UsageError
 from noid.lab import changes, inventory, namespaces, nft, scenarios
 from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.lab import Lab
-from noid.lab.rewriting import PLAIN, RESTART, REWRITE
+from noid.lab.router_scenarios import ROUTER_SCENARIOS
 from noid.lab.scenarios import SCENARIOS
 from noid.lab.topology import locators
 from noid.lab.variants import VARIANTS, Variant
@@ -290,7 +290,7 @@ def test_a_scenario_tells_that_a_plain_conversation_goes_on(healed: Lab) -> None
 
 def test_the_command_lists_every_scenario() -> None:
     listed = [line.split()[0] for line in _noid_lab("run", "--list").stdout.splitlines()]
-    assert set(listed) == {"blackhole", "restart", REWRITE, RESTART, PLAIN, *SCENARIOS}
+    assert set(listed) == {"blackhole", "restart", *ROUTER_SCENARIOS, *SCENARIOS}
     assert {row.fault for row in SCENARIOS.values()} == set(Fault)
     assert {row.variant for row in SCENARIOS.values()} == set(VARIANTS)
 

@@ -1,27 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""The scenarios of a site with a border, as ``noid lab run`` plays them."""
+"""The scenarios of sites with borders, as ``noid lab run`` plays them."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from noid.errors import UsageError
+from noid.lab.borders import border_daemons
 from noid.lab.lab import Lab
-from noid.lab.rewriting import ROUTER_SCENARIOS, run_plain, run_restart, run_rewrite
-from noid.lab.sites import site_plan
+from noid.lab.refusing import run_filter, run_plain
+from noid.lab.renumbering import NEW, run_renumber
+from noid.lab.rewriting import Rewritten, run_both, run_rewrite, run_two_borders
+from noid.lab.router_scenarios import ROUTER_SCENARIOS
+from noid.lab.upgrading import run_restart
 
 pytestmark = pytest.mark.alone  # a border has to be quicker than its hosts
 
 
 @pytest.fixture(scope="module")
 def site_without_noid(lab_machine: None) -> Iterator[Lab]:
-    with Lab.create(plan=site_plan()) as lab:
+    with Lab.create(sites="one") as lab:
         yield lab
 
 
-def test_the_border_moves_both_directions_before_a_host_probes(lab_machine: None) -> None:
-    with Lab.create(plane="bpf", plan=site_plan()) as lab:
-        outcome = run_rewrite(lab)
+def assert_moved(outcome: Rewritten) -> None:
     assert outcome.survived
     assert outcome.intact
     assert outcome.rewritten > 0
@@ -31,20 +33,78 @@ def test_the_border_moves_both_directions_before_a_host_probes(lab_machine: None
     assert outcome.good
 
 
-def test_rewriting_goes_on_under_load_while_the_border_is_killed(lab_machine: None) -> None:
-    with Lab.create(plane="bpf", plan=site_plan()) as lab:
+def test_the_border_moves_both_directions_before_a_host_probes(lab_machine: None) -> None:
+    with Lab.create(plane="bpf", sites="one") as lab:
+        assert_moved(run_rewrite(lab))
+
+
+def test_a_border_hands_what_it_has_rewritten_to_the_border_of_the_other_provider(
+    lab_machine: None,
+) -> None:
+    with Lab.create(plane="bpf", sites="two-borders") as lab:
+        assert_moved(run_two_borders(lab))
+        first, second = border_daemons(lab)
+        assert first.leaves_by() == ["isp2", "isp2"]
+        # It asks a router beyond the first border for an answer, which has none any more.
+        second.await_leaves_by("isp2", "isp2")
+
+
+def test_a_connection_survives_when_both_its_sites_lose_the_same_provider(
+    lab_machine: None,
+) -> None:
+    with Lab.create(plane="bpf", sites="both") as lab:
+        outcome = run_both(lab)
+    assert outcome.survived
+    assert outcome.intact
+    assert set(outcome.rewritten_by) == {"border", "borderb"}
+    assert all(outcome.rewritten_by.values())
+    assert outcome.good
+
+
+def test_the_border_rewrites_to_a_prefix_that_came_while_the_connection_was_open(
+    lab_machine: None,
+) -> None:
+    with Lab.create(plane="bpf", sites="one") as lab:
+        outcome = run_renumber(lab)
+        (border,) = border_daemons(lab)
+        assert [row["prefix"] for row in border.status()["prefixes"]] == ["2001:db8:1:a::/64", NEW]
+    assert outcome.survived
+    assert outcome.intact
+    assert outcome.by_new_prefix > 0
+    assert outcome.by_old_prefix == 0
+    assert outcome.good
+
+
+def test_wrong_sources_pass_a_border_in_no_direction(lab_machine: None) -> None:
+    with Lab.create(plane="bpf", sites="one") as lab:
+        outcome = run_filter(lab)
+    assert outcome.tried_out > 0
+    assert outcome.left == 0
+    assert outcome.tried_in > 0
+    assert outcome.came_in == 0
+    assert all(outcome.dropped.values()), outcome.dropped
+    assert outcome.survived
+    assert outcome.good
+
+
+def test_rewriting_goes_on_under_load_while_the_border_is_killed_and_upgraded(
+    lab_machine: None,
+) -> None:
+    with Lab.create(plane="bpf", sites="one") as lab:
         outcome = run_restart(lab)
     assert outcome.survived
     assert outcome.intact
+    # Half a second of the pace and more passed without a daemon, each time.
+    assert outcome.rewritten_while_killed > 100
+    assert outcome.rewritten_while_upgraded > 100
+    assert outcome.not_rewritten == 0
     assert outcome.good
-    # Two spans of half a second, in each direction; what is found waiting is less.
-    assert outcome.seconds > 1
 
 
 def test_what_may_not_be_rewritten_is_refused_and_waits_for_its_provider(
     lab_machine: None,
 ) -> None:
-    with Lab.create(plane="bpf", plan=site_plan()) as lab:
+    with Lab.create(plane="bpf", sites="one") as lab:
         outcome = run_plain(lab)
     assert outcome.plain_heard == "EACCES"
     assert outcome.refused > 0
@@ -56,4 +116,9 @@ def test_what_may_not_be_rewritten_is_refused_and_waits_for_its_provider(
 @pytest.mark.parametrize("name", sorted(ROUTER_SCENARIOS))
 def test_a_lab_without_noid_has_nothing_to_rewrite(site_without_noid: Lab, name: str) -> None:
     with pytest.raises(UsageError, match=f"{name}: without noid no packet is rewritten"):
-        ROUTER_SCENARIOS[name](site_without_noid)
+        ROUTER_SCENARIOS[name].play(site_without_noid)
+
+
+def test_a_lab_without_borders_is_refused(plain_lab: Lab) -> None:
+    with pytest.raises(UsageError, match="has no borders; build one with: noid lab up --sites"):
+        border_daemons(plain_lab)

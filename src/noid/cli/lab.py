@@ -5,7 +5,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -14,32 +14,35 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
+from noid.cli import lab_options
 from noid.cli.output import say
 from noid.cli.table import SUMMARIES
 from noid.errors import UsageError
 from noid.host.programs import find_program
 from noid.lab import blackhole, inventory, machine, restart
+from noid.lab.borders import start_borders
 from noid.lab.demo import demonstrate, table_of
 from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.interruption import interruptible
 from noid.lab.lab import Lab
-from noid.lab.rewriting import ROUTER_SCENARIOS, ROUTER_TEXTS, Moved
+from noid.lab.router_scenarios import ROUTER_SCENARIOS
 from noid.lab.scenarios import SCENARIOS, Talk, play
-from noid.lab.sites import site_plan
+from noid.lab.site_play import Moved
+from noid.lab.sites import SITES, SITES_TEXTS
 from noid.lab.topology import ALL_NODES, HOSTS
 from noid.lab.transfer import STALL_AFTER_S, Outcome, Run, Watch
 from noid.lab.variants import VARIANT_TEXTS, VARIANTS
 from noid.text import json_line
 
-DEFAULT_NAME: Final = "lab"
-PLANES: Final = ("auto", "bpf", "tun", "none")
 DOWNLOADS: Final = {blackhole.NAME: blackhole.run, restart.NAME: restart.run}
 DOWNLOAD_TEXTS: Final = {
     blackhole.NAME: "provider 1 drops everything silently during a download",
     restart.NAME: "the same, after both daemons were killed and started again",
 }
 SCENARIO_TEXTS: Final = (
-    DOWNLOAD_TEXTS | {row.name: row.text for row in SCENARIOS.values()} | ROUTER_TEXTS
+    DOWNLOAD_TEXTS
+    | {row.name: row.text for row in SCENARIOS.values()}
+    | {name: row.text for name, row in ROUTER_SCENARIOS.items()}
 )
 """Each scenario in one line; those of ``DOWNLOADS`` have a download, of ``ROUTER_SCENARIOS`` a
 site with a border, the others a conversation."""
@@ -75,11 +78,26 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def up(arguments: argparse.Namespace) -> int:
     """Builds a lab that stays."""
+    if arguments.sites is not None and arguments.variant != VARIANTS[0]:
+        raise UsageError("--sites and --variant are two networks; choose one of them")
     with interruptible(), Console(stderr=True).status("building the lab"):
-        Lab.up(arguments.name, plane=arguments.plane, variant=arguments.variant)
+        _build(arguments)
     name = _named(arguments)
     say(f"lab {arguments.name} is up; try: noid lab exec {name}a -- ping -c3 b.example")
     return 0
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    lab = Lab.up(
+        arguments.name, plane=arguments.plane, variant=arguments.variant, sites=arguments.sites
+    )
+    if arguments.sites is None or lab.plane == "none":
+        return
+    try:
+        start_borders(lab)
+    except BaseException:
+        lab.down()
+        raise
 
 
 def down(arguments: argparse.Namespace) -> int:
@@ -133,13 +151,13 @@ def status(arguments: argparse.Namespace) -> int:
         say(json_line(found))
         return 0
     table = Table(box=None, pad_edge=False)
-    for column in ("lab", "plane", "variant", "namespaces", "processes"):
+    for column in ("lab", "plane", "network", "namespaces", "processes"):
         table.add_column(column, overflow="fold")
     for lab in found:
         table.add_row(
             lab["name"],
             lab["plane"] or "?",
-            lab["variant"] or "?",
+            lab["sites"] or lab["variant"] or "?",
             " ".join(lab["nodes"]) or "none",
             " ".join(map(_process_text, lab["processes"])) or "none",
         )
@@ -187,12 +205,13 @@ def _run_talk(arguments: argparse.Namespace) -> Talk:
 
 
 def _run_router(arguments: argparse.Namespace) -> Moved:
-    name = arguments.scenario
+    scenario = ROUTER_SCENARIOS[arguments.scenario]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(Console(stderr=True).status(f"{name}: {ROUTER_TEXTS[name]}"))
-        lab = stack.enter_context(Lab.create(plane=arguments.plane, plan=site_plan()))
+        text = f"{arguments.scenario}: {scenario.text}"
+        stack.enter_context(Console(stderr=True).status(text))
+        lab = stack.enter_context(Lab.create(plane=arguments.plane, sites=scenario.sites))
         _keep_captures(stack, lab, arguments.keep_captures)
-        return ROUTER_SCENARIOS[name](lab, stall_after_s=arguments.stall_after)
+        return scenario.play(lab, stall_after_s=arguments.stall_after)
 
 
 def _keep_captures(stack: contextlib.ExitStack, lab: Lab, directory: Path | None) -> None:
@@ -210,15 +229,15 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _add_up(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = _leaf(
+    leaf = lab_options.leaf(
         leaves,
         "up",
         up,
         "build a lab that stays until `noid lab down`",
         "noid lab up --plane none",
     )
-    _add_name(leaf)
-    _add_plane(leaf)
+    lab_options.add_name(leaf)
+    lab_options.add_plane(leaf)
     leaf.add_argument(
         "--variant",
         choices=VARIANTS,
@@ -226,28 +245,37 @@ def _add_up(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         help="; ".join(f"{variant}: {text}" for variant, text in VARIANT_TEXTS.items())
         + "; default: %(default)s",
     )
+    leaf.add_argument(
+        "--sites",
+        nargs="?",
+        choices=SITES,
+        const=SITES[0],
+        help="put hosts behind borders; "
+        + "; ".join(f"{sites}: {text}" for sites, text in SITES_TEXTS.items())
+        + f"; without a word: {SITES[0]}",
+    )
 
 
 def _add_down(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = _leaf(
+    leaf = lab_options.leaf(
         leaves,
         "down",
         down,
         "remove a lab, also one that is incomplete",
         "noid lab down",
     )
-    _add_name(leaf)
+    lab_options.add_name(leaf)
 
 
 def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = _leaf(
+    leaf = lab_options.leaf(
         leaves,
         "exec",
         execute,
         "run a command on a host of a lab; its exit status is the command's",
         "noid lab exec a -- ping -c3 b.example",
     )
-    _add_name(leaf)
+    lab_options.add_name(leaf)
     leaf.add_argument(
         "host", metavar="HOST", choices=sorted(ALL_NODES), help=", ".join(sorted(ALL_NODES))
     )
@@ -261,8 +289,8 @@ def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def _add_cut(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     summary = "apply a fault to a provider; by default it drops everything, with its links up"
-    leaf = _leaf(leaves, "cut", cut, summary, "noid lab cut 1 --how carrier --host b")
-    _add_name(leaf)
+    leaf = lab_options.leaf(leaves, "cut", cut, summary, "noid lab cut 1 --how carrier --host b")
+    lab_options.add_name(leaf)
     _add_provider(leaf)
     _add_how(leaf, default=Fault.SILENT.value)
     leaf.add_argument(
@@ -275,8 +303,10 @@ def _add_cut(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _add_heal(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = _leaf(leaves, "heal", heal, "undo the faults of a provider", "noid lab heal 1")
-    _add_name(leaf)
+    leaf = lab_options.leaf(
+        leaves, "heal", heal, "undo the faults of a provider", "noid lab heal 1"
+    )
+    lab_options.add_name(leaf)
     _add_provider(leaf)
     _add_how(leaf, default=None)
 
@@ -297,13 +327,13 @@ def _add_how(leaf: argparse.ArgumentParser, *, default: str | None) -> None:
 
 
 def _add_status(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = _leaf(leaves, "status", status, "list the labs", "noid lab status --json")
+    leaf = lab_options.leaf(leaves, "status", status, "list the labs", "noid lab status --json")
     leaf.add_argument("--name", help="only this lab; all of them by default")
     leaf.add_argument("--json", action="store_true", help="JSON, for programs")
 
 
 def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = _leaf(
+    leaf = lab_options.leaf(
         leaves,
         "run",
         run_scenario,
@@ -317,11 +347,11 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="its name; --list shows all of them",
     )
     leaf.add_argument("--list", action=_List, help="list the scenarios and exit")
-    _add_plane(leaf)
+    lab_options.add_plane(leaf)
     leaf.add_argument("--json", action="store_true", help="the result as one line of JSON")
     leaf.add_argument(
         "--stall-after",
-        type=_seconds,
+        type=lab_options.seconds,
         default=STALL_AFTER_S,
         metavar="SECONDS",
         help="give up after this time without data; default: %(default)s",
@@ -345,7 +375,7 @@ class _List(argparse.Action):
 
 
 def _add_demo(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    _leaf(
+    lab_options.leaf(
         leaves,
         "demo",
         demo,
@@ -354,48 +384,9 @@ def _add_demo(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
 
 
-def _leaf(
-    leaves: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    handler: Callable[[argparse.Namespace], int],
-    summary: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    leaf = leaves.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    leaf.set_defaults(handler=handler)
-    return leaf
-
-
-def _add_name(leaf: argparse.ArgumentParser) -> None:
-    leaf.add_argument("--name", default=DEFAULT_NAME, help="of the lab; default: %(default)s")
-
-
-def _add_plane(leaf: argparse.ArgumentParser) -> None:
-    leaf.add_argument(
-        "--plane",
-        choices=PLANES,
-        default=PLANES[0],
-        help="data plane on a and b; none: plain IPv6; default: %(default)s",
-    )
-
-
 def _named(arguments: argparse.Namespace) -> str:
     """The option that selects the same lab in another command."""
-    return "" if arguments.name == DEFAULT_NAME else f"--name {arguments.name} "
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        seconds = float(text)
-        if 0 < seconds < float("inf"):
-            return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return "" if arguments.name == lab_options.DEFAULT_NAME else f"--name {arguments.name} "
 
 
 def _process_text(process: dict[str, Any]) -> str:

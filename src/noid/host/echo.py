@@ -14,6 +14,8 @@ from noid.locators import Locator
 
 REQUEST, REPLY = 128, 129
 HEADER: Final = struct.Struct(">BBHHH")
+PACKET_INFO: Final = struct.Struct("=16sI")
+"""struct in6_pktinfo: source, index of the device."""
 ICMPV6_FILTER: Final = 1
 BLOCK_ALL_BUT_REPLIES: Final = struct.pack(
     "=8I", *(0xFFFFFFFF & ~(1 << REPLY % 32 if word == REPLY // 32 else 0) for word in range(8))
@@ -24,7 +26,7 @@ ANSWERS_AT_ONCE: Final = 64
 
 
 class Echo:
-    """Requests by a device; the kernel chooses the source.
+    """Requests by a device.
 
     Args:
         device: its name.
@@ -55,13 +57,16 @@ class Echo:
         """For a loop that waits for answers."""
         return self._socket.fileno()
 
-    def send(self, target: Locator, index: int, sequence: int) -> None:
+    def send(
+        self, target: Locator, index: int, sequence: int, source: Locator | None = None
+    ) -> None:
         """Sends a request.
 
         Args:
             target: to whom.
             index: of the device, for targets of link-local scope.
             sequence: its number.
+            source: from which address; None: the kernel chooses.
 
         Raises:
             PlatformError: it cannot leave.
@@ -69,8 +74,11 @@ class Echo:
         # The kernel sets the checksum.
         message = HEADER.pack(REQUEST, 0, 0, self._identifier, sequence)
         scope = index if target[:2] == b"\xfe\x80" else 0
+        about = []
+        if source is not None:
+            about = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, PACKET_INFO.pack(source, index))]
         try:
-            self._socket.sendto(message, (_text(target), 0, 0, scope))
+            self._socket.sendmsg([message], about, 0, (_text(target), 0, 0, scope))
         except OSError as error:
             raise _refused(f"echo to {_text(target)}", error) from None
 

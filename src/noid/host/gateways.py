@@ -15,9 +15,10 @@ from ipaddress import IPv6Network
 from typing import Final, NamedTuple
 
 from noid.errors import PlatformError
-from noid.host.links import FAR_AWAY, LINK_CARRIES
+from noid.host.links import FAR_AWAY, LINK_CARRIES, UNUSABLE
 from noid.host.messages import (
     ACKNOWLEDGE,
+    ADDRESS,
     ANSWER_OCTETS,
     BITS_AT,
     CREATE,
@@ -27,14 +28,18 @@ from noid.host.messages import (
     DUMP,
     ERROR,
     EXCLUSIVE,
+    GET_ADDRESS,
     GET_LINK,
     GET_NEIGHBOUR,
     GET_ROUTE,
     GET_RULE,
+    IFA_ADDRESS,
+    IFA_LOCAL,
     IFLA_IFNAME,
     LINK,
     NDA_DESTINATION,
     NEIGHBOUR,
+    NEW_ADDRESS,
     NEW_LINK,
     NEW_NEIGHBOUR,
     NEW_ROUTE,
@@ -59,7 +64,7 @@ from noid.host.messages import (
     replies,
     request,
 )
-from noid.locators import Locator
+from noid.locators import LOCATOR_OCTETS, Locator
 
 FRA_DESTINATION, FRA_SOURCE, FRA_PRIORITY, FRA_TABLE = 1, 2, 6, 15
 TO_TABLE: Final = 1
@@ -141,6 +146,23 @@ def gateway_of(device: int) -> Gateway | None:
         address = attributes.get(RTA_GATEWAY)
         return Gateway(Locator(address) if address else None)
     return None
+
+
+def addresses(device: int) -> list[Locator]:
+    """The addresses of a device from which packets can be sent.
+
+    Raises:
+        PlatformError: the kernel does not say.
+    """
+    found = []
+    body = ADDRESS.pack(socket.AF_INET6, 0, 0, 0, device)
+    for one in _ask("reading addresses", GET_ADDRESS, DUMP, body, NEW_ADDRESS, absent=NO_ROUTE):
+        _, _, flags, _, index = ADDRESS.unpack_from(one)
+        attributes = attributes_of(one[ADDRESS.size :])
+        address = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS, b"")
+        if index == device and not flags & UNUSABLE and len(address) == LOCATOR_OCTETS:
+            found.append(Locator(address))
+    return found
 
 
 def answers(device: int, address: Locator) -> bool | None:

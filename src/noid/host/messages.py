@@ -23,11 +23,13 @@ LINK: Final = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, change."""
 NEIGHBOUR: Final = struct.Struct("=BxHiHBB")
 """struct ndmsg with its padding: family, index, state, flags, type."""
+ADDRESS: Final = struct.Struct("=BBBBI")
+"""struct ifaddrmsg: family, bits of the prefix, flags, scope, index."""
 ERROR_NUMBER: Final = struct.Struct("=i")
 REQUEST, ACKNOWLEDGE, EXCLUSIVE, REPLACE, CREATE, DUMP = 0x1, 0x4, 0x200, 0x100, 0x400, 0x300
 ERROR, DONE = 2, 3
 NEW_LINK, DELETE_LINK, GET_LINK = 16, 17, 18
-NEW_ADDRESS, DELETE_ADDRESS = 20, 21
+NEW_ADDRESS, DELETE_ADDRESS, GET_ADDRESS = 20, 21, 22
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
 NEW_NEIGHBOUR, DELETE_NEIGHBOUR, GET_NEIGHBOUR = 28, 29, 30
 NEW_RULE, DELETE_RULE, GET_RULE = 32, 33, 34

@@ -13,6 +13,7 @@ from typing import Final
 
 from noid.lab import topology
 from noid.lab.inventory import PINS
+from noid.lab.sites import LAN_DEVICE, NUMBERS, Router, router_in_lan, router_of_line
 from noid.lab.topology import NAME_SERVER, Name
 
 ZONE: Final = "example"
@@ -142,6 +143,33 @@ def noid_toml(host: str, directory: Path, plane: str) -> str:
         "[metrics]",
         'listen = "[::1]:9469"',
     ]
+    return "\n".join(lines) + "\n"
+
+
+def border_toml(router: Router, directory: Path) -> str:
+    """The configuration of a border's daemon."""
+    lines = [
+        "[border]",
+        f'lans = ["{LAN_DEVICE}"]',
+        "hold_s = 0.2",
+        f'pins = "{directory}/{PINS}/{router.node}"',
+        f'socket = "{directory}/{router.node}.sock"',
+    ]
+    for number in NUMBERS:
+        lines += [
+            "[[border.providers]]",
+            f'name = "isp{number}"',
+            f'prefixes = ["{topology.site(number, router.host)}"]',
+        ]
+        if number in router.numbers:
+            lines.append(f'uplink = "up{number}"')
+        else:
+            lines += [
+                f'uplink = "{LAN_DEVICE}"',
+                f'gateway = "{router_in_lan(number, router.host)}"',
+                f'check = "{router_of_line(number, router.host)}"',
+                "check_interval_s = 0.2",
+            ]
     return "\n".join(lines) + "\n"
 
 

@@ -13,8 +13,8 @@ from rich.text import Text
 from noid.lab import blackhole
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
-from noid.lab.rewriting import Moved
 from noid.lab.scenarios import Talk
+from noid.lab.site_play import Moved
 from noid.lab.timeline import Kind, Timeline
 from noid.lab.transfer import Outcome, Run
 

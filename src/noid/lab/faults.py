@@ -10,7 +10,7 @@ from typing import Final
 
 from noid.errors import UsageError
 from noid.lab import topology
-from noid.lab.topology import HOSTS, Rule, Topology
+from noid.lab.topology import BORDERS, HOSTS, Rule, Topology
 
 
 class Fault(enum.Enum):
@@ -177,7 +177,10 @@ def effect(plan: Topology, fault: Fault, number: int, host: str) -> Effect:
             line = plan.card(isp, customer)
             return Down(node=isp, line=line, interface=customer, number=number)
         case Fault.ADMIN:
-            return Down(node=host, line=uplink, interface=uplink, number=number)
+            node, edge = plan.edge(host, number)
+            if node not in BORDERS:
+                node, edge = host, uplink
+            return Down(node=node, line=edge, interface=edge, number=number)
         case Fault.ROUTER_REPLACED:
             return Relinked(node=isp, interface=customer)
         case Fault.ADDRESS:
@@ -192,7 +195,8 @@ def _check(plan: Topology, fault: Fault, number: int, host: str) -> None:
     """Refuses a fault that a network cannot have, or that would hit both providers."""
     if fault in OF_THE_LINK and plan.link(f"isp{number}", f"cust{host}").kind == "tun":
         raise UsageError(f"{fault.value}: this uplink has neither carrier nor link-layer address")
-    if fault in OF_THE_CARD and plan.uplink(host, 1) == plan.uplink(host, 2):
+    is_shared = plan.uplink(host, 1) == plan.uplink(host, 2)
+    if fault in OF_THE_CARD and is_shared and plan.edge(host, number)[0] not in BORDERS:
         raise UsageError(f"{fault.value}: {host} has one card for both providers")
     if fault is Fault.RA and not plan.learns(host, number):
         raise UsageError(

@@ -18,6 +18,7 @@ import msgspec
 
 from noid.errors import UsageError
 from noid.lab import namespaces, processes
+from noid.lab.sites import Sites
 from noid.lab.topology import ALL_NODES
 from noid.lab.variants import Variant
 
@@ -38,6 +39,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         name: its name.
         plane: the data plane of its hosts.
         variant: which network it is.
+        sites: where its borders are; None: there are none.
         content_octets: size of the file b serves; 0 until it is complete.
         content_sha256: its hash in hexadecimal.
     """
@@ -45,6 +47,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     plane: Plane
     variant: Variant = "plain"
+    sites: Sites | None = None
     content_octets: int = 0
     content_sha256: str = ""
 
@@ -125,7 +128,7 @@ def names() -> list[str]:
 
 
 def survey(name: str) -> dict[str, Any]:
-    """What is there of a lab: its data plane, its variant, its namespaces and its processes.
+    """What is there of a lab: its plane, its network, its namespaces and its processes.
 
     Raises:
         UsageError: the name cannot be one.
@@ -133,15 +136,17 @@ def survey(name: str) -> dict[str, Any]:
     directory = directory_of(name)
     plane: Plane | None
     variant: Variant | None
+    sites: Sites | None
     try:
         description = read_description(name)
-        plane, variant = description.plane, description.variant
+        plane, variant, sites = description.plane, description.variant, description.sites
     except UsageError:
-        plane = variant = None
+        plane = variant = sites = None
     return {
         "name": name,
         "plane": plane,
         "variant": variant,
+        "sites": sites,
         "directory": str(directory),
         "nodes": namespaces.present(name, ALL_NODES),
         "processes": [

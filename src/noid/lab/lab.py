@@ -40,8 +40,9 @@ from noid.lab import (
 from noid.lab.faults import Fault
 from noid.lab.inventory import Description, Plane
 from noid.lab.processes import Process
+from noid.lab.sites import Sites, sites_plan
 from noid.lab.starting import await_ready
-from noid.lab.topology import NAME_SERVER, Link, Topology
+from noid.lab.topology import NAME_SERVER, Link
 from noid.lab.variants import Variant
 from noid.lab.waiting import wait_for
 from noid.planes.bpf.pins import prepare_pins
@@ -67,7 +68,11 @@ class Lab:
         self.name = description.name
         self.plane = description.plane
         self.directory = inventory.directory_of(self.name)
-        self.plan = variants.plan_of(description.variant)
+        self.plan = (
+            sites_plan(description.sites)
+            if description.sites is not None
+            else variants.plan_of(description.variant)
+        )
         self._children: list[Process] = []
 
     @classmethod
@@ -78,7 +83,7 @@ class Lab:
         plane: Plane = "none",
         variant: Variant = "plain",
         name: str | None = None,
-        plan: Topology | None = None,
+        sites: Sites | None = None,
     ) -> Iterator["Lab"]:
         """A lab for the time of a ``with``.
 
@@ -92,7 +97,7 @@ class Lab:
             ShimError: as ``up``.
         """
         called = name or f"run-{os.getpid()}-{secrets.token_hex(3)}"
-        lab = cls.up(called, plane=plane, variant=variant, plan=plan)
+        lab = cls.up(called, plane=plane, variant=variant, sites=sites)
         try:
             yield lab
         finally:
@@ -100,7 +105,7 @@ class Lab:
 
     @classmethod
     def up(
-        cls, name: str, *, plane: Plane, variant: Variant = "plain", plan: Topology | None = None
+        cls, name: str, *, plane: Plane, variant: Variant = "plain", sites: Sites | None = None
     ) -> "Lab":
         """Builds a lab that stays; whatever was built is removed again if not all could be.
 
@@ -108,7 +113,7 @@ class Lab:
             name: of the lab.
             plane: of the daemons, or none.
             variant: the network.
-            plan: another network, which ``attach`` does not know.
+            sites: the network in place of a variant: with borders, whose daemons do not run yet.
 
         Raises:
             UsageError: the name cannot be one, or a lab of that name is there.
@@ -116,10 +121,9 @@ class Lab:
             PlatformError: not root, the kernel refuses, or a program does not come up.
         """
         machine.check_machine("ip", "nsd", "nginx")
-        description = Description(name=name, plane=plane, variant=variant)
+        description = Description(name=name, plane=plane, variant=variant, sites=sites)
         inventory.claim(description)
         lab = cls(description)
-        lab.plan = plan or lab.plan
         try:
             lab._build()
         except BaseException:
@@ -288,11 +292,13 @@ class Lab:
             raise PlatformError(f"noid down on {host}", done.returncode, done.stderr.strip())
 
     def control_socket(self, host: str) -> Path:
-        """The control socket of noid on a host."""
+        """The control socket of noid on a host, or of a border."""
         return self.directory / f"{host}.sock"
 
     def environment(self, node: str) -> dict[str, str]:
         """What tells noid's own commands on a node where its daemon is, if it has one."""
+        if self.plane != "none" and node in topology.BORDERS:
+            return {"NOID_BORDER_SOCKET": str(self.control_socket(node))}
         if self.plane == "none" or node not in topology.HOSTS:
             return {}
         return {

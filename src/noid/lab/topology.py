@@ -29,8 +29,12 @@ NODES: Final = ("core", *PROVIDERS, "dns", *HOSTS)
 LAN: Final = "lan"
 """A node of its own for a switch, in the one network that has one."""
 BORDER: Final = "border"
-"""The router of a site (``sites``)."""
-ALL_NODES: Final = (*NODES, LAN, BORDER)
+"""The router of host a's site (``sites``)."""
+SECOND_BORDER: Final = "border2"
+"""The other router of that site, where each provider has one."""
+BORDER_OF_B: Final = "borderb"
+BORDERS: Final = (BORDER, SECOND_BORDER, BORDER_OF_B)
+ALL_NODES: Final = (*NODES, LAN, *BORDERS)
 
 PROVIDER_PREFIXES: Final = {"isp1": "2001:db8:1::/48", "isp2": "2001:db8:2::/48"}
 NAME_SERVER: Final = "2001:db8:c::53"
@@ -195,6 +199,12 @@ class Topology:
         end = (node, self.card(node, interface))
         return next(link for link in self.links if end in (link.left, link.right))
 
+    def edge(self, host: str, number: int) -> tuple[str, str]:
+        """The node and its interface at the other end of a provider's line to a host."""
+        customer = (f"isp{number}", self.card(f"isp{number}", f"cust{host}"))
+        link = self.link(*customer)
+        return link.left if link.right == customer else link.right
+
     def learns(self, host: str, number: int) -> bool:
         """Whether a host has its address of a provider by router advertisements."""
         addresses = self.addresses_of(host, self.uplink(host, number), number)
@@ -232,7 +242,7 @@ def locators(host: str) -> tuple[str, ...]:
 
 def forwards(node: str) -> bool:
     """Whether a node is a router."""
-    return node in ("core", BORDER, *PROVIDERS)
+    return node in ("core", *BORDERS, *PROVIDERS)
 
 
 def interfaces(node: str) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from noid.host.notify import notify
 from noid.locators import UNSPECIFIED, Locator, format_locator
 from noid.planes.bpf.border import BorderPlane
 from noid.roles import border_host
-from noid.roles.checking import Check
+from noid.roles.checking import Check, Target
 from noid.roles.detecting import Detection
 
 SETTLE_S: Final = 0.03
@@ -192,10 +192,17 @@ class Border:
         known = one.gateway.address if one.gateway is not None else None
         return None if known is None else (known, one.index)
 
-    def _target(self, one: ProviderState) -> tuple[Locator, int] | None:
+    def _target(self, one: ProviderState) -> Target | None:
         known = one.gateway.address if one.gateway is not None else None
-        target = self.config.check_of(one.table, known)
-        return None if target is None else (target, one.index)
+        address = self.config.check_of(one.table, known)
+        if address is None:
+            return None
+        source = None
+        if self.config.is_behind_lan(one.table):
+            # The other border lets nothing out that has another source.
+            with contextlib.suppress(ShimError):
+                source = border_host.source_in(one.index, one.table.prefixes)
+        return Target(address, one.index, source)
 
     def _checked(self, one: ProviderState, sign: str, why: str) -> None:
         one.liveness.take(sign, why, time.monotonic_ns())
@@ -296,7 +303,7 @@ class Border:
             {
                 one.number: (one.index, one.gateway)
                 for one in self.providers
-                if one.gateway is not None and not one.liveness.bad
+                if one.gateway is not None and self._may_carry(one)
             },
         )
         lans = [links[name] for name in self.config.border.lans if name in links]
@@ -328,6 +335,11 @@ class Border:
         if rules:
             self.restored += rules
             logger.warning("restored %d rules that others had changed", rules)
+
+    def _may_carry(self, one: ProviderState) -> bool:
+        """Whether a provider's route is wanted; behind a LAN its check itself goes by that."""
+        behind = {"check"} if self.config.is_behind_lan(one.table) else set()
+        return not one.liveness.bad.keys() - behind
 
     def _trouble(self, about: str, text: str) -> None:
         """Notes and says once what is wrong; an empty text: nothing is."""

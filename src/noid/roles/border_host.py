@@ -6,7 +6,7 @@ Each is compared with what the kernel has, so that what others remove comes back
 
 import contextlib
 from collections.abc import Mapping
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
 from noid.border_config import BorderConfig, BorderSection
@@ -15,6 +15,7 @@ from noid.errors import ShimError, Unsupported
 from noid.host import gateways, nftables
 from noid.host.gateways import Gateway, SourceRule
 from noid.host.messages import MAIN_TABLE
+from noid.locators import Locator
 
 NFT_TABLE: Final = "noid_border"
 NFT_PRIORITY: Final = -350
@@ -79,6 +80,19 @@ def keep_routes(section: BorderSection, wanted: Mapping[int, tuple[int, Gateway]
         for other, through in found.items():
             if other not in (0, device) and through is not None:
                 gateways.delete_default(table, other, through)
+
+
+def source_in(device: int, prefixes: list[str]) -> Locator | None:
+    """An address of a device that is in one of some prefixes; None: there is none.
+
+    Raises:
+        PlatformError: the kernel does not say.
+    """
+    networks = [IPv6Network(one) for one in prefixes]
+    for address in gateways.addresses(device):
+        if any(IPv6Address(address) in one for one in networks):
+            return address
+    return None
 
 
 def clear_tables(section: BorderSection) -> None:

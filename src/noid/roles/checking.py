@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 from noid.border_config import ProviderTable
 from noid.errors import PlatformError
@@ -12,19 +13,33 @@ from noid.host.echo import Echo
 from noid.locators import Locator, format_locator
 
 
+class Target(NamedTuple):
+    """What is asked.
+
+    Attributes:
+        address: of whom an answer is asked.
+        device: its index.
+        source: from which address; None: the kernel chooses.
+    """
+
+    address: Locator
+    device: int
+    source: Locator | None = None
+
+
 class Check:
     """The check of one uplink.
 
     Args:
         table: the provider's configuration.
-        where: the target now, and the index of the device; None while there is no target.
+        where: the target now; None while there is none.
         told: called with what is wrong, empty if nothing is, when that changes.
     """
 
     def __init__(
         self,
         table: ProviderTable,
-        where: Callable[[], tuple[Locator, int] | None],
+        where: Callable[[], Target | None],
         told: Callable[[str], None],
     ) -> None:
         self.table = table
@@ -49,13 +64,13 @@ class Check:
             return  # nothing is asked, and silence says nothing: another sign tells what is wrong
         worked = self._probing.works
         sequence = self._probing.begin()
-        self._target = where[0]
+        self._target = where.address
         if worked != self._probing.works:
             silent = f"{format_locator(self._target)} does not answer"
             self._told("" if self._probing.works else silent)
         # What cannot leave is not answered, and counts as that.
         try:
-            self._opened().send(*where, sequence)
+            self._opened().send(where.address, where.device, sequence, where.source)
         except PlatformError:
             self._close()  # the device may be another of the same name by now
 

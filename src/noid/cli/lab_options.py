@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""What the commands of ``noid lab`` have in common: options, and how one is declared."""
+
+import argparse
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+DEFAULT_NAME: Final = "lab"
+PLANES: Final = ("auto", "bpf", "tun", "none")
+
+
+def leaf(
+    leaves: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    handler: Callable[[argparse.Namespace], int],
+    summary: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    """Adds a command with a summary and an example."""
+    made = leaves.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(handler=handler)
+    return made
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """Adds the name of the lab."""
+    parser.add_argument("--name", default=DEFAULT_NAME, help="of the lab; default: %(default)s")
+
+
+def add_plane(parser: argparse.ArgumentParser) -> None:
+    """Adds the data plane of the hosts."""
+    parser.add_argument(
+        "--plane",
+        choices=PLANES,
+        default=PLANES[0],
+        help="data plane on a and b; none: plain IPv6; default: %(default)s",
+    )
+
+
+def seconds(text: str) -> float:
+    """A positive number of seconds."""
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if 0 < number < float("inf"):
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
