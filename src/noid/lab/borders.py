@@ -14,7 +14,7 @@ from noid.lab.processes import Process
 from noid.lab.sites import ROUTERS, Router
 from noid.lab.starting import await_ready
 
-SWITCHED_S: Final = 10.0
+SWITCHED_S: Final = 30.0
 
 
 class BorderDaemon:

@@ -91,7 +91,7 @@ class Lab:
             plane: of the daemons, or none.
             variant: the network.
             name: of the lab; if None, one that has the id of this process in it.
-            plan: another network, which ``attach`` does not know.
+            sites: the network in place of a variant: with borders.
 
         Raises:
             ShimError: as ``up``.

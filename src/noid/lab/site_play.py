@@ -22,7 +22,7 @@ from noid.lab.topology import HOSTS, locators
 
 INSIDE, PEER = HOSTS
 FIRST_PROVIDER, FIRST_UPLINK, SECOND_UPLINK = "isp1", "up1", "up2"
-READY_S: Final = 15.0
+READY_S: Final = 30.0
 READY_OCTETS: Final = 100 * BLOCK_OCTETS
 STEADY_OCTETS: Final = 250 * BLOCK_OCTETS
 """What has to arrive in each direction, half a second of the pace, until it counts as going on."""
