@@ -4,7 +4,6 @@
 import asyncio
 import json
 import re
-import socket
 import subprocess
 import time
 import urllib.error
@@ -21,6 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from noid.control.uplinks import UPLINKS_MAX, Sighting, Uplinks, uplink_report
 from noid.counters import CounterName, counter_report
 from noid.errors import PlatformError
+from noid.lab.resolution import free_port
 from noid.locators import parse_locator
 from noid.roles.metrics import CLIENTS_MAX, MetricsServer
 
@@ -150,7 +150,7 @@ def test_prometheus_takes_the_metrics_and_the_alerts(tmp_path: Path) -> None:
         words = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/data"]
         with (tmp_path / "log").open("wb") as log:
             prometheus = subprocess.Popen(
-                [*words, f"--web.listen-address=127.0.0.1:{web}"], stdout=log, stderr=log
+                [*words, f"--web.listen-address=[::1]:{web}"], stdout=log, stderr=log
             )
             try:
                 assert asked(web, 'noid_uplink_state{state="down"} == 1') == ["up1"]
@@ -162,20 +162,13 @@ def test_prometheus_takes_the_metrics_and_the_alerts(tmp_path: Path) -> None:
     served(use)
 
 
-def free_port() -> int:
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def asked(port: int, expression: str) -> list[str]:
     """The uplinks of a query's results, once there are any."""
     query = urllib.parse.urlencode({"query": expression})
     end_s = time.monotonic() + WAIT_S
     while time.monotonic() < end_s:
         try:
-            url = f"http://127.0.0.1:{port}/api/v1/query?{query}"
+            url = f"http://[::1]:{port}/api/v1/query?{query}"
             with urllib.request.urlopen(url, timeout=WAIT_S) as answer:
                 found = json.load(answer)["data"]["result"]
         except OSError:

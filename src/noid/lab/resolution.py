@@ -7,6 +7,7 @@ not exist. Nothing of the machine's own servers is touched, and all of it ends w
 
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import time
@@ -25,6 +26,9 @@ from noid.lab.configuration import nsd_conf, zone_path
 LOOPBACK: Final = "::1"
 START_S: Final = 60.0
 """A busy machine; a server that ends is noticed at once."""
+PORTS: Final = range(15_000, 32_000)
+"""Below those that the kernel gives to clients, which may take a free one at any moment."""
+PORT_TRIES_MAX: Final = 64
 ROOT_ZONE: Final = "@ 60 SOA ns. root. 1 3600 600 86400 60\n@ 60 NS ns.\nns AAAA ::1\n"
 DIRECTORIES: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
@@ -46,14 +50,14 @@ def free_port() -> int:
     Raises:
         PlatformError: there is none.
     """
-    for _ in range(16):
+    for _ in range(PORT_TRIES_MAX):
+        port = secrets.choice(PORTS)
         with (
             socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as datagrams,
             socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as stream,
             contextlib.suppress(OSError),
         ):
-            datagrams.bind((LOOPBACK, 0))
-            port = int(datagrams.getsockname()[1])
+            datagrams.bind((LOOPBACK, port))
             stream.bind((LOOPBACK, port))
             return port
     raise PlatformError("find a port", 0, "none of loopback is free for both UDP and TCP")
