@@ -17,8 +17,8 @@ from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message
 from noid.wire.options import LocatorEntry, LocatorFlag
-from tests.engine.network import A1, A2, B1, B2, Network, Station, packet, state_of
-from tests.engine.test_conformance_setup import begun, receive, sent_by
+from tests.engine.network import A1, A2, B1, B2, Network, Station, begun, packet, receive, state_of
+from tests.engine.test_conformance_setup import sent_by
 from tests.engine.test_provisional import ccr_from
 
 BANK = parse_locator("2001:db8:c::bb")

@@ -32,11 +32,12 @@ from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.engine.secrets import KeyPair
 from noid.engine.state import State
-from noid.flows.events import UnknownLabelSeen
+from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
 from noid.flows.rewrite import Rewriter
 from noid.flows.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
+from noid.wire.control import ControlMessage, encode_packet
 from noid.wire.slots import slot_of
 
 CODEPOINTS = Codepoints()
@@ -245,11 +246,29 @@ def packet(
     return header.encode() + payload
 
 
-def established(seed: int = 1) -> Network:
-    """A network whose two stations have a context, and whose DNS has proven everything."""
+def receive(
+    network: Network,
+    station: Station,
+    message: ControlMessage | bytes,
+    source: Locator,
+    to: Locator,
+) -> list[Output]:
+    """A station gets a message, encoded or not, from a source."""
+    octets = encode_packet(message, source, to, CODEPOINTS)[ipv6.HEADER_OCTETS :]
+    return network.give(station, ControlMessageReceived(source, to, False, octets))
+
+
+def begun(seed: int = 1) -> Network:
+    """A network whose a has sent INIT, which has not arrived yet."""
     network = Network(seed)
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
+    return network
+
+
+def established(seed: int = 1) -> Network:
+    """A network whose two stations have a context, and whose DNS has proven everything."""
+    network = begun(seed)
     network.run(100_000_000)
     return network
 

@@ -30,11 +30,23 @@ from noid.flows.events import ControlMessageReceived, IcmpErrorReceived, SourceM
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, decode_message, encode_packet
 from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag
-from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, X1, Network, established, packet
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    X1,
+    Network,
+    begun,
+    established,
+    packet,
+    receive,
+)
 from tests.engine.test_limits import core
 from tests.engine.test_loss import lose_context, rejected, sent_data, unknown_context
 from tests.engine.test_provisional import ccr_from, send
-from tests.engine.test_refusals import begun, closing, receive, sent, unanswered
+from tests.engine.test_refusals import closing, sent, unanswered
 
 # --- labels and peers -----------------------------------------------------------------------------
 

@@ -18,9 +18,19 @@ from noid.engine.events import IdleChecked, LocatorsChanged, StateChanged, TimeP
 from noid.engine.state import State
 from noid.wire import ipv6
 from noid.wire.control import Code, decode_message
-from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, state_of
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    Network,
+    Station,
+    established,
+    packet,
+    receive,
+    state_of,
+)
 from tests.engine.test_conformance_later import unknown_context
-from tests.engine.test_conformance_setup import receive
 
 X = CONTEXT_IDLE_TIME
 EVERY_A_TO_B = {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}

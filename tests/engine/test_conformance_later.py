@@ -37,9 +37,10 @@ from tests.engine.network import (
     Network,
     established,
     packet,
+    receive,
     state_of,
 )
-from tests.engine.test_conformance_setup import receive, sent_by
+from tests.engine.test_conformance_setup import sent_by
 
 X = CONTEXT_IDLE_TIME
 EVERYWHERE = {(one, other) for one in (A1, A2) for other in (B1, B2)}

@@ -9,11 +9,11 @@ from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.counters import Drop
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import AskDns, DeliverToUlp, Dropped, LocatorsChanged, Output, SendControl
+from noid.engine.events import AskDns, DeliverToUlp, Dropped, LocatorsChanged, SendControl
 from noid.engine.options import HostOptions
 from noid.engine.state import State
 from noid.engine.update import authenticated
-from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
+from noid.flows.events import UnknownLabelSeen
 from noid.locators import Locator, parse_locator
 from noid.shares.policy import CHECKS
 from noid.wire import ipv6
@@ -29,8 +29,10 @@ from tests.engine.network import (
     X1,
     Network,
     Station,
+    begun,
     established,
     packet,
+    receive,
     state_of,
 )
 
@@ -58,30 +60,10 @@ def sent_by(station: Station, code: Code) -> list[tuple[ipv6.Header, ControlMess
     return found
 
 
-def receive(
-    network: Network,
-    station: Station,
-    message: ControlMessage | bytes,
-    source: Locator,
-    to: Locator,
-) -> list[Output]:
-    """A station gets a message, encoded or not, from a source."""
-    octets = encode_packet(message, source, to, CODEPOINTS)[40:]
-    return network.give(station, ControlMessageReceived(source, to, False, octets))
-
-
 def turned(tokens: Tokens | None) -> Tokens:
     """The tokens as the other end says them."""
     assert tokens is not None
     return Tokens(sender=tokens.receiver, receiver=tokens.sender)
-
-
-def begun(seed: int = 1) -> Network:
-    """A network whose a has sent INIT."""
-    network = Network(seed)
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    return network
 
 
 def answered(code: Code, **changes: object) -> tuple[Network, ControlMessage]:

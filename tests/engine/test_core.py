@@ -10,9 +10,9 @@ from noid.engine.state import Timer, Trigger
 from noid.engine.update import request
 from noid.wire import ipv6
 from noid.wire.control import Code
-from tests.engine.network import A1, A2, B1, CODEPOINTS, established, packet
+from tests.engine.network import A1, A2, B1, CODEPOINTS, established, packet, receive
 from tests.engine.test_conformance_later import unknown_context
-from tests.engine.test_conformance_setup import receive, sent_by
+from tests.engine.test_conformance_setup import sent_by
 from tests.engine.test_provisional import ccr_from, provisional
 from tests.engine.test_reachability import silence
 

@@ -29,6 +29,7 @@ from tests.engine.network import (
     X1,
     Network,
     Station,
+    begun,
     established,
     packet,
     state_of,
@@ -42,14 +43,6 @@ def hold_back(network: Network, station: Station) -> list[Question]:
     held = [question for _, asker, question in network.inquiries if asker is station]
     network.inquiries = deque(one for one in network.inquiries if one[1] is not station)
     return held
-
-
-def begun() -> Network:
-    """A network in which a sends to b, and nothing has arrived yet."""
-    network = Network()
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    return network
 
 
 def asked_at(station: Station, network: Network, duration_ns: int) -> list[int]:

@@ -13,9 +13,22 @@ from noid.engine.update import return_to_established
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, Piggyback
 from noid.wire.options import LocatorEntry, LocatorFlag
-from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet, state_of
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    X1,
+    Network,
+    Station,
+    begun,
+    established,
+    packet,
+    receive,
+    state_of,
+)
 from tests.engine.test_conformance_later import unknown_context
-from tests.engine.test_conformance_setup import altered, answered, begun, receive, sent_by
+from tests.engine.test_conformance_setup import altered, answered, sent_by
 from tests.engine.test_provisional import ccr_from, provisional
 
 LOCAL, REMOTE = LocatorFlag.LOCAL, LocatorFlag.REMOTE

@@ -13,9 +13,9 @@ from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage
 from noid.wire.options import LocatorEntry, LocatorFlag
 from noid.wire.peek import blank_authentication
-from tests.engine.network import A1, B1, CODEPOINTS, X1, Station, established, packet
+from tests.engine.network import A1, B1, CODEPOINTS, X1, Station, established, packet, receive
 from tests.engine.test_conformance_setup import sent_by
-from tests.engine.test_refusals import receive, sent
+from tests.engine.test_refusals import sent
 
 
 def signed(station: Station, message: ControlMessage) -> ControlMessage:

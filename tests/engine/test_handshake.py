@@ -30,7 +30,7 @@ from noid.flows.events import ControlMessageReceived, UlpPacketSeen
 from noid.locators import Locator, parse_locator
 from noid.shares.policy import CHECKS
 from noid.wire import ipv6
-from noid.wire.control import Code, ControlMessage, Flag, Piggyback, decode_message, encode_packet
+from noid.wire.control import Code, ControlMessage, Flag, Piggyback, decode_message
 from noid.wire.options import LocatorEntry, LocatorFlag, Tokens
 from tests.engine.network import (
     A1,
@@ -43,6 +43,7 @@ from tests.engine.network import (
     Network,
     established,
     packet,
+    receive,
 )
 from tests.engine.test_nothing_proven import forget
 
@@ -59,15 +60,6 @@ def messages_on(network: Network) -> list[ControlMessage]:
 
 def codes_on(network: Network) -> list[Code]:
     return [message.code for message in messages_on(network)]
-
-
-def receive(
-    network: Network, message: ControlMessage, source: Locator, destination: Locator
-) -> list[object]:
-    """Station b gets a message."""
-    octets = encode_packet(message, source, destination, CODEPOINTS)[40:]
-    event = ControlMessageReceived(source, destination, False, octets)
-    return list(network.give(network.b, event))
 
 
 def init_on(network: Network) -> ControlMessage:
@@ -151,7 +143,7 @@ def test_an_init_leaves_no_state_behind() -> None:
     network = established()
     init = init_on(network)
     fresh = Network(seed=7)
-    outputs = receive(fresh, init, A1, B1)
+    outputs = receive(fresh, fresh.b, init, A1, B1)
     assert [type(output) for output in outputs] == [SendControl]
     assert fresh.b.host.contexts == []
     assert fresh.b.host.deadline() is None
@@ -161,7 +153,7 @@ def test_an_init_for_an_aid_that_is_not_ours_is_dropped() -> None:
     network = established()
     init = dataclasses.replace(init_on(network), receiver_aid=X1)
     fresh = Network(seed=7)
-    receive(fresh, init, A1, B1)
+    receive(fresh, fresh.b, init, A1, B1)
     assert fresh.b.host.drops == {Drop.INIT_FOR_AID_NOT_OURS: 1}
 
 
@@ -170,7 +162,7 @@ def test_a_packet_on_an_init_is_discarded_and_the_cc_says_so(source: Locator) ->
     network = established()
     init = dataclasses.replace(init_on(network), piggyback=Piggyback(6, b"SYN"))
     fresh = Network(seed=7)
-    (answer,) = receive(fresh, init, source, B1)
+    (answer,) = receive(fresh, fresh.b, init, source, B1)
     assert isinstance(answer, SendControl)
     reply = decode_message(answer.packet[40:], B1, source, in_slot=False)
     assert reply.code is Code.CC
@@ -189,8 +181,8 @@ def test_inits_over_the_rate_of_their_prefix_are_dropped() -> None:
     init = init_on(established())
     fresh = Network(seed=7)
     for _ in range(CHECKS.each_at_once):
-        assert [type(one) for one in receive(fresh, init, A1, B1)] == [SendControl]
-    assert receive(fresh, init, A1, B1) == [Dropped(Drop.INIT_OVER_RATE)]
+        assert [type(one) for one in receive(fresh, fresh.b, init, A1, B1)] == [SendControl]
+    assert receive(fresh, fresh.b, init, A1, B1) == [Dropped(Drop.INIT_OVER_RATE)]
 
 
 def test_a_ccr_that_comes_again_is_answered_at_the_rate_of_its_prefix() -> None:
@@ -237,29 +229,29 @@ def half_way() -> tuple[Network, ControlMessage]:
 def test_a_ccr_that_was_altered_makes_no_context() -> None:
     network, ccr = half_way()
     stranger = (*ccr.sender_locators, LocatorEntry(X1, LocatorFlag.LOCAL))
-    receive(network, dataclasses.replace(ccr, sender_locators=stranger), A1, B1)
+    receive(network, network.b, dataclasses.replace(ccr, sender_locators=stranger), A1, B1)
     assert network.b.host.contexts == []
     assert network.b.host.drops == {Drop.CCR_WITH_BAD_COOKIE: 1}
 
 
 def test_a_ccr_in_the_name_of_another_aid_makes_no_context() -> None:
     network, ccr = half_way()
-    receive(network, dataclasses.replace(ccr, sender_aid=X1), A1, B1)
+    receive(network, network.b, dataclasses.replace(ccr, sender_aid=X1), A1, B1)
     assert network.b.host.contexts == []
 
 
 def test_a_ccr_that_comes_too_late_makes_no_context() -> None:
     network, ccr = half_way()
     network.now_ns += COOKIE_LIFETIME + SECOND
-    receive(network, ccr, A1, B1)
+    receive(network, network.b, ccr, A1, B1)
     assert network.b.host.contexts == []
 
 
 def test_a_lost_conf_is_said_again() -> None:
     network, ccr = half_way()
-    receive(network, ccr, A1, B1)
+    receive(network, network.b, ccr, A1, B1)
     label = network.b.context.local_label
-    outputs = receive(network, ccr, A1, B1)
+    outputs = receive(network, network.b, ccr, A1, B1)
     assert [type(output) for output in outputs] == [SendControl]
     assert network.b.context.local_label == label
 
@@ -306,7 +298,7 @@ def test_inits_that_cross_late_leave_both_ends_with_the_same_key() -> None:
     network.ulp_sends(network.b, packet(B1, A1))
     network.dead.clear()
     network.run(3 * MILLISECOND)
-    receive(network, init, A1, B1)
+    receive(network, network.b, init, A1, B1)
     network.run(SECOND)
     a, b = network.a.context, network.b.context
     assert a.state is b.state is State.ESTABLISHED
@@ -416,20 +408,22 @@ def test_an_init_to_a_locator_that_the_context_does_not_have_is_dropped() -> Non
     network = established()
     core = network.b.host.core
     core.own = LocatorsChanged((*core.locators, X1))
-    assert Dropped(Drop.INIT_FOR_AID_NOT_OURS) in receive(network, init_on(network), A1, X1)
+    assert Dropped(Drop.INIT_FOR_AID_NOT_OURS) in receive(
+        network, network.b, init_on(network), A1, X1
+    )
 
 
 def test_an_init_is_taken_for_an_aid_that_has_left_the_host() -> None:
     network = established()
     network.give(network.b, LocatorsChanged((B2,)))
-    (answer,) = receive(network, init_on(network), A1, B2)
+    (answer,) = receive(network, network.b, init_on(network), A1, B2)
     assert isinstance(answer, SendControl)
     cc = decode_message(answer.packet[40:], B2, A1, in_slot=False)
     assert cc.tokens is not None
     tokens = Tokens(sender=cc.tokens.receiver, receiver=cc.tokens.sender)
     ccr = dataclasses.replace(ccr_for(network), cookie=cc.cookie, tokens=tokens)
     ccr = dataclasses.replace(ccr, receiver_locators=cc.sender_locators)
-    (conf,) = receive(network, ccr, A1, B2)
+    (conf,) = receive(network, network.b, ccr, A1, B2)
     assert isinstance(conf, SendControl)
     assert conf.packet[41] == Code.CONF
 
@@ -438,13 +432,13 @@ def test_a_spoofed_init_at_a_live_context_changes_nothing() -> None:
     network = established()
     before = network.b.context
     stranger = dataclasses.replace(init_on(network), nonce=666)
-    (answer,) = receive(network, stranger, X1, B1)
+    (answer,) = receive(network, network.b, stranger, X1, B1)
     assert isinstance(answer, SendControl)
     assert answer.packet[41] == Code.CC
     other_label = dataclasses.replace(
         stranger, context=stranger.context._replace(sender_label=0x77777)
     )
-    outputs = receive(network, other_label, A1, B1)
+    outputs = receive(network, network.b, other_label, A1, B1)
     assert [type(output) for output in outputs] == [SendControl]
     assert network.b.context is before
     assert network.b.context.peer_label == network.a.context.local_label

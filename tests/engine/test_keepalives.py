@@ -9,8 +9,8 @@ from noid.engine.events import Dropped, NoteHeard
 from noid.flows.events import OneWayDataSeen
 from noid.wire import ipv6
 from noid.wire.control import Code
-from tests.engine.network import A1, B1, CODEPOINTS, Network, established, unproven
-from tests.engine.test_conformance_setup import receive, sent_by
+from tests.engine.network import A1, B1, CODEPOINTS, Network, established, receive, unproven
+from tests.engine.test_conformance_setup import sent_by
 from tests.engine.test_growth import signed
 
 

@@ -16,8 +16,19 @@ from noid.wire import ipv6
 from noid.wire.control import Code, encode_packet
 from noid.wire.options import CRITICAL, HEAD, KEY_OCTETS, OptionType
 from noid.wire.peek import blank_authentication
-from tests.engine.network import A1, B1, CODEPOINTS, X1, Network, established, packet, state_of
-from tests.engine.test_conformance_setup import begun, receive, sent_by
+from tests.engine.network import (
+    A1,
+    B1,
+    CODEPOINTS,
+    X1,
+    Network,
+    begun,
+    established,
+    packet,
+    receive,
+    state_of,
+)
+from tests.engine.test_conformance_setup import sent_by
 
 NO_POINT = bytes(KEY_OCTETS)
 """The public key with which every agreement is zero."""

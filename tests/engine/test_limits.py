@@ -80,6 +80,7 @@ from tests.engine.network import (
     X1,
     Network,
     Station,
+    begun,
     established,
     packet,
 )
@@ -129,13 +130,6 @@ def test_a_limit_that_is_obeyed_is_named_by_a_test(limit: str) -> None:
 
 
 # --- setting up -----------------------------------------------------------------------------------
-
-
-def begun() -> Network:
-    network = Network()
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    return network
 
 
 def codes_sent(station: Station) -> list[int]:

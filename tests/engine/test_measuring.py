@@ -12,8 +12,8 @@ from noid.constants import (
 from noid.engine.events import LocatorsChanged
 from noid.engine.state import Path, State
 from noid.wire.control import Code
-from tests.engine.network import A1, B1, DELAY_NS, Network, packet
-from tests.engine.test_conformance_setup import begun, sent_by
+from tests.engine.network import A1, B1, DELAY_NS, Network, begun, packet
+from tests.engine.test_conformance_setup import sent_by
 from tests.engine.test_repetition import silent
 
 ROUND_TRIP_NS = 2 * DELAY_NS

@@ -18,8 +18,8 @@ from noid.engine.state import State
 from noid.flows.events import SourceMoved
 from noid.locators import Locator
 from noid.wire.control import Piggyback
-from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet
-from tests.engine.test_handshake import init_on, receive
+from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet, receive
+from tests.engine.test_handshake import init_on
 from tests.engine.test_loss import lose_context, sent_data, unknown_context
 
 
@@ -125,7 +125,7 @@ def test_a_packet_on_an_init_for_an_existing_context_is_not_delivered() -> None:
     network = established()
     network.b.delivered.clear()
     init = dataclasses.replace(init_on(network), piggyback=Piggyback(6, b"SYN"))
-    receive(network, init, A1, B1)
+    receive(network, network.b, init, A1, B1)
     assert network.b.delivered == []
 
 

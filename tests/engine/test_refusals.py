@@ -43,7 +43,7 @@ from noid.flows.events import (
 )
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
-from noid.wire.control import Code, ControlMessage, Piggyback, decode_message, encode_packet
+from noid.wire.control import Code, ControlMessage, Piggyback, decode_message
 from noid.wire.options import ContextOption, Cookie, LocatorEntry, LocatorFlag, Tokens
 from tests.engine.network import (
     A1,
@@ -55,25 +55,15 @@ from tests.engine.network import (
     X1,
     Network,
     Station,
+    begun,
     established,
     packet,
+    receive,
     state_of,
 )
 from tests.wire.messages import EXAMPLES
 
 EVERY_PAIR = {(one, other) for one in (A1, A2) for other in (B1, B2)}
-
-
-def receive(
-    network: Network,
-    station: Station,
-    message: ControlMessage | bytes,
-    source: Locator,
-    to: Locator,
-) -> list[Output]:
-    """A station gets a message, encoded or not."""
-    octets = encode_packet(message, source, to, CODEPOINTS)[40:]
-    return network.give(station, ControlMessageReceived(source, to, False, octets))
 
 
 def message_in(output: Output) -> tuple[ipv6.Header, ControlMessage]:
@@ -127,13 +117,6 @@ def ccr_of_a_stranger(network: Network, label: int) -> ControlMessage:
     )
     (answer,) = receive(network, network.b, init, X1, B1)
     return ccr_answering(message_in(answer)[1])
-
-
-def begun() -> Network:
-    network = Network()
-    network.resolve(network.a, network.b)
-    network.ulp_sends(network.a, packet(A1, B1))
-    return network
 
 
 # --- set-up ---------------------------------------------------------------------------------------

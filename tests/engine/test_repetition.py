@@ -19,9 +19,20 @@ from noid.constants import (
 from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.state import State
 from noid.wire.control import Code
-from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, state_of
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    Network,
+    Station,
+    begun,
+    established,
+    packet,
+    state_of,
+)
 from tests.engine.test_limits import codes_sent, lose
-from tests.engine.test_refusals import EVERY_PAIR, begun, closing, unanswered
+from tests.engine.test_refusals import EVERY_PAIR, closing, unanswered
 
 PLAIN, REWRITABLE, FIXED = 58, 230, 238
 WAYS = EVERY_PAIR | {(other, one) for one, other in EVERY_PAIR}

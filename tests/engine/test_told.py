@@ -29,12 +29,24 @@ from noid.engine.switching import switch
 from noid.flows.events import IcmpErrorReceived, SourceMoved
 from noid.wire import icmpv6
 from noid.wire.control import Code
-from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    X1,
+    Network,
+    Station,
+    begun,
+    established,
+    packet,
+    receive,
+)
 from tests.engine.test_limits import lose
 from tests.engine.test_loss import lose_context, rejected, sent_data, unknown_context
 from tests.engine.test_nothing_proven import forget
 from tests.engine.test_provisional import ccr_from, provisional, send
-from tests.engine.test_refusals import EVERY_PAIR, begun, closing, receive, sent, unanswered
+from tests.engine.test_refusals import EVERY_PAIR, closing, sent, unanswered
 
 WAYS = EVERY_PAIR | {(other, one) for one, other in EVERY_PAIR}
 IDLE, INIT, CCR, ESTABLISHED, UR, CLOSING = State

@@ -21,11 +21,12 @@ from tests.engine.network import (
     Network,
     established,
     packet,
+    receive,
     state_of,
     unproven,
 )
 from tests.engine.test_conformance_later import unknown_context
-from tests.engine.test_conformance_setup import receive, sent_by
+from tests.engine.test_conformance_setup import sent_by
 
 HOP = 10 * MILLISECOND
 

@@ -19,7 +19,7 @@ from noid.wire.peek import blank_authentication
 from noid.wire.reader import Reader
 from noid.wire.slots import SLOTS, m6_next_headers
 from tests.fuzz.choices import Choices, altered
-from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS, EXAMPLES
+from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS, EXAMPLES, summed
 
 FLOW = Flow(
     local_aid=A1,
@@ -35,12 +35,6 @@ FLOW = Flow(
     transmits=True,
     silence_ns=1,
 )
-
-
-def summed(octets: bytes) -> bytes:
-    """The ICMPv6 message with a right checksum, between A1 and B1."""
-    blank = octets[:2] + bytes(2) + octets[4:]
-    return blank[:2] + ipv6.checksum(A1, B1, ipv6.ICMPV6, blank).to_bytes(2, "big") + blank[4:]
 
 
 def message(octets: bytes) -> None:

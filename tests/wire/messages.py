@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from noid.constants import Codepoints
 from noid.locators import UNSPECIFIED, Locator, parse_locator
+from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag, Piggyback
 from noid.wire.options import (
     ContextOption,
@@ -65,6 +66,13 @@ EXAMPLES: dict[Code, ControlMessage] = {
     Code.CLOSEACK: _message(Code.CLOSEACK),
     Code.KEEPALIVE: _message(Code.KEEPALIVE, authentication=HASH),
 }
+
+
+def summed(octets: bytes) -> bytes:
+    """An ICMPv6 message from A1 to B1, with a right checksum."""
+    blank = octets[:2] + bytes(2) + octets[4:]
+    return blank[:2] + ipv6.checksum(A1, B1, ipv6.ICMPV6, blank).to_bytes(2, "big") + blank[4:]
+
 
 locators = st.binary(min_size=16, max_size=16).filter(any).map(Locator)
 labels = st.integers(0, 0xFFFFF)

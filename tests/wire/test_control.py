@@ -30,7 +30,7 @@ from noid.wire.options import (
     encode_option,
 )
 from noid.wire.peek import blank_authentication
-from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS, EXAMPLES, HASH, KEY, messages
+from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS, EXAMPLES, HASH, KEY, messages, summed
 
 OPTIONS_AT = 48
 OPTION_HEAD_OCTETS = 4
@@ -58,12 +58,6 @@ c8 01 0000  06 1b 0000  0a0b0c0d0e0f1011
 
 def decoded(octets: bytes, *, in_slot: bool = False) -> ControlMessage:
     return decode_message(octets, A1, B1, in_slot=in_slot)
-
-
-def summed(octets: bytes) -> bytes:
-    """The message with the checksum a sender would have put in."""
-    blank = octets[:2] + bytes(2) + octets[4:]
-    return blank[:2] + ipv6.checksum(A1, B1, 58, blank).to_bytes(2, "big") + blank[4:]
 
 
 def body(message: ControlMessage) -> bytes:

@@ -30,7 +30,7 @@ from noid.wire.options import (
 from noid.wire.peek import blank_authentication
 from noid.wire.reader import Reader
 from noid.wire.slots import SLOTS, escape_header, next_header_of, slot_of
-from tests.wire.messages import A1, B1, CODEPOINTS, CONTEXT, EXAMPLES, HASH, KEY, SENDER
+from tests.wire.messages import A1, B1, CODEPOINTS, CONTEXT, EXAMPLES, HASH, KEY, SENDER, summed
 
 FIELDS = {
     0: "type",
@@ -56,12 +56,6 @@ VALUES = {
     OptionType.KEY: {0: "public key"},
 }
 """The same of the value of each option; of a set, with two locators."""
-
-
-def summed(octets: bytes) -> bytes:
-    """The message with the checksum a sender would have put in."""
-    blank = octets[:2] + bytes(2) + octets[4:]
-    return blank[:2] + ipv6.checksum(A1, B1, ipv6.ICMPV6, blank).to_bytes(2, "big") + blank[4:]
 
 
 def complaint(octets: bytes) -> tuple[int, str]:

@@ -6,7 +6,7 @@ import pytest
 from noid.constants import LOCATORS_MAX
 from noid.errors import WireError
 from noid.locators import Locator
-from noid.wire import icmpv6, ipv6
+from noid.wire import icmpv6
 from noid.wire.control import Code, decode_message
 from noid.wire.options import (
     LocatorEntry,
@@ -17,13 +17,7 @@ from noid.wire.options import (
     locators_octets,
 )
 from noid.wire.reader import Reader
-from tests.wire.messages import A1, B1, EXAMPLES
-
-
-def summed(octets: bytes) -> bytes:
-    """The message with the checksum a sender would have put in."""
-    blank = octets[:2] + bytes(2) + octets[4:]
-    return blank[:2] + ipv6.checksum(A1, B1, ipv6.ICMPV6, blank).to_bytes(2, "big") + blank[4:]
+from tests.wire.messages import A1, B1, EXAMPLES, summed
 
 
 def test_octets_after_a_message_that_carries_nothing_are_refused() -> None:
