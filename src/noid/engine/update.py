@@ -40,6 +40,9 @@ from noid.wire.peek import authentication_at, blank_authentication
 
 NO_HASH = bytes(HASH_OCTETS)
 """In the place of the authentication until that is known."""
+CARRIED_AT, NONCE_AT, NONCE_OCTETS = 4, 8, 8
+"""Where a message says what rides on it, and its nonce."""
+FRAMES_KEPT_MAX = 256
 ENTRIES_KEPT_MAX = 64
 """Sets that are kept as messages say them: the same few are said again and again."""
 
@@ -108,43 +111,78 @@ def request(
     core: Core, context: Context, nonce: int, *, flags: Flag = NO_FLAGS, packet: bytes = b""
 ) -> bytes:
     """An authenticated Update Request with the sets as they stand, in octets."""
-    message = ControlMessage(
-        code=Code.UR,
-        nonce=nonce,
-        sender_aid=context.local_aid,
-        receiver_aid=context.peer_aid,
-        flags=flags,
-        context=labels(core, context),
-        sender_locators=own_entries(context),
-        receiver_locators=peer_entries(context),
-        authentication=NO_HASH,
-        heard=context.peer_update_nonce,
+    start, middle, end = _frame(
+        core.options.codepoints.icmpv6_type,
+        Code.UR,
+        (context.local_aid, context.peer_aid),
+        labels(core, context),
+        flags,
+        (own_entries(context), peer_entries(context)),
+        context.peer_update_nonce,
     )
-    return authenticated(core, context.agreed_key, with_piggyback(core, message, packet))
+    if _rides(core, len(start) + NONCE_OCTETS + len(middle) + HASH_OCTETS + len(end), packet):
+        start = start[:CARRIED_AT] + packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] + start[5:]
+        end += packet[HEADER_OCTETS:]
+    return _sealed(context.agreed_key, (start, middle, end), nonce)
 
 
 def short_message(core: Core, context: Context, code: Code, nonce: int) -> bytes:
     """An authenticated UA, CLOSE or KEEPALIVE, in octets: it names its context, and no more."""
+    aids = context.local_aid, context.peer_aid
+    frame = _frame(core.options.codepoints.icmpv6_type, code, aids, labels(core, context))
+    return _sealed(context.agreed_key, frame, nonce)
+
+
+@functools.lru_cache(maxsize=FRAMES_KEPT_MAX)
+def _frame(
+    icmpv6_type: int,
+    code: Code,
+    aids: tuple[Locator, Locator],
+    context: ContextOption,
+    flags: Flag = NO_FLAGS,
+    sets: tuple[Entries, Entries] = ((), ()),
+    heard: int = 0,
+) -> tuple[bytes, bytes, bytes]:
+    """What stands before the nonce of a message, between that and its hash, and behind that.
+
+    Probes and their answers are alike in all of this, and often go many at a time.
+    """
     message = ControlMessage(
         code=code,
-        nonce=nonce,
-        sender_aid=context.local_aid,
-        receiver_aid=context.peer_aid,
-        context=labels(core, context),
+        nonce=0,
+        sender_aid=aids[0],
+        receiver_aid=aids[1],
+        flags=flags,
+        context=context,
+        sender_locators=sets[0],
+        receiver_locators=sets[1],
         authentication=NO_HASH,
+        heard=heard,
     )
-    return authenticated(core, context.agreed_key, message)
+    octets = message.encode(icmpv6_type)
+    at = authentication_at(octets)
+    return octets[:NONCE_AT], octets[NONCE_AT + NONCE_OCTETS : at], octets[at + HASH_OCTETS :]
 
 
-def with_piggyback(core: Core, message: ControlMessage, packet: bytes) -> ControlMessage:
-    """The message with a packet of the ULP on it, where there is one and it fits the MTU [D7].
+def _sealed(key: bytes, frame: tuple[bytes, bytes, bytes], nonce: int) -> bytes:
+    """A message in octets, with its nonce and the keyed hash that proves its sender [D40]."""
+    start, middle, end = frame
+    before = start + nonce.to_bytes(NONCE_OCTETS, "big") + middle
+    return before + keyed_hash(key, before + NO_HASH + end) + end
+
+
+def _rides(core: Core, message_octets: int, packet: bytes) -> bool:
+    """Whether there is a packet of the ULP that fits the MTU on a message [D7].
 
     A packet with no next header cannot be told from no packet.
     """
-    if len(packet) < HEADER_OCTETS or packet[NEXT_HEADER_AT] == NO_NEXT_HEADER:
-        return message
-    octets = len(message.encode(core.options.codepoints.icmpv6_type))
-    if octets + len(packet) > core.options.mtu:
+    is_one = len(packet) >= HEADER_OCTETS and packet[NEXT_HEADER_AT] != NO_NEXT_HEADER
+    return is_one and message_octets + len(packet) <= core.options.mtu
+
+
+def with_piggyback(core: Core, message: ControlMessage, packet: bytes) -> ControlMessage:
+    """The message with a packet of the ULP on it, where there is one and it fits the MTU [D7]."""
+    if not _rides(core, len(message.encode(core.options.codepoints.icmpv6_type)), packet):
         return message
     return replace(message, piggyback=Piggyback(packet[NEXT_HEADER_AT], packet[HEADER_OCTETS:]))
 
