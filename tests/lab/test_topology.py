@@ -225,7 +225,7 @@ def test_down_removes_what_a_killed_lab_left_behind(lab_machine: None) -> None:
         status = json.loads(_noid("status", "--json", "--name", name).stdout)
         assert [process["running"] for process in status[0]["processes"]] == [True, True]
         removed = _noid("down", "--name", name)
-        assert removed.stdout == f"lab {name} is gone\n", removed.stderr
+        assert removed.stdout == f"lab {name} is removed\n", removed.stderr
         assert _left(name) == []
         assert not any(map(processes.is_running, members))
     again = _noid("down", "--name", name)
