@@ -21,7 +21,7 @@ from noid.errors import UsageError
 from noid.host.programs import find_program
 from noid.lab import blackhole, inventory, machine, restart
 from noid.lab.borders import start_borders
-from noid.lab.demo import demonstrate, table_of
+from noid.lab.demo import LINE_DIES, PROVIDER_DIES, demonstrate, table_of
 from noid.lab.faults import FAULT_TEXTS, Fault
 from noid.lab.interruption import interruptible
 from noid.lab.lab import Lab
@@ -225,7 +225,8 @@ def demo(arguments: argparse.Namespace) -> int:
     """Shows a provider failure without and with noid."""
     machine.check_machine("ip", "nsd", "nginx", "curl")
     with interruptible():
-        return 0 if demonstrate(Console()) else 1
+        show = LINE_DIES if arguments.sites else PROVIDER_DIES
+        return 0 if demonstrate(Console(), show) else 1
 
 
 def _add_up(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -375,12 +376,18 @@ class _List(argparse.Action):
 
 
 def _add_demo(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    lab_options.leaf(
+    leaf = lab_options.leaf(
         leaves,
         "demo",
         demo,
         "show that a download survives a provider failure: first without noid, then with it",
-        "noid lab demo | tee demo.txt",
+        "noid lab demo | tee demo.txt\n  noid lab demo --sites",
+    )
+    leaf.add_argument(
+        "--sites",
+        action="store_true",
+        help="a site whose line to a provider dies: behind a router with NPTv6, then behind a "
+        "border with noid",
     )
 
 

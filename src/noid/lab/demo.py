@@ -3,65 +3,99 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from noid.lab import blackhole
+from noid.lab import blackhole, site_failover
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 from noid.lab.scenarios import Talk
 from noid.lab.site_play import Moved
+from noid.lab.sites import Sites
 from noid.lab.timeline import Kind, Timeline
 from noid.lab.transfer import Outcome, Run
 
 STALL_AFTER_S: Final = 5.0
-PLANES: Final[dict[Plane, str]] = {"none": "without noid", "auto": "with noid"}
-"""What is shown, and under which title."""
+
+
+class Show(NamedTuple):
+    """What is shown twice.
+
+    Attributes:
+        text: what happens.
+        titles: of both times, by the plane of the hosts.
+        sites: the network; None: that without borders.
+        prepare: makes a lab ready.
+        run: what happens in it.
+    """
+
+    text: str
+    titles: dict[Plane, str]
+    sites: Sites | None
+    prepare: Callable[[Lab], None]
+    run: Callable[..., Outcome]
+
+
+PROVIDER_DIES: Final = Show(
+    "Host a downloads a file from b. Halfway, their common provider dies in silence.",
+    {"none": "without noid", "auto": "with noid"},
+    None,
+    lambda lab: None,
+    blackhole.run,
+)
+LINE_DIES: Final = Show(
+    "Host a, behind the router of its site, downloads a file from b.\n"
+    "Halfway, the line from the site to provider 1 loses its carrier.",
+    {"none": "router with NPTv6", "auto": "border with noid"},
+    "one",
+    site_failover.prepare,
+    site_failover.run,
+)
 STYLES: Final[dict[Kind, str]] = {"rates": "green", "silence": "red", "event": "bold yellow"}
 VERDICTS: Final = {"yes": "green", "no": "red"}
 
 
-def demonstrate(console: Console) -> bool:
-    """Runs ``blackhole`` twice, telling it live, and compares.
+def demonstrate(console: Console, show: Show = PROVIDER_DIES) -> bool:
+    """Plays the same twice, telling it live, and compares.
 
     Returns:
-        Whether both went as they should: a stall without noid, a whole file with it.
+        Whether both went as they should: without noid the download dies, with it the whole file
+        arrives.
 
     Raises:
         ShimError: a lab could not be built, or a run did not come as far as the cut.
     """
-    console.print(
-        Text(
-            "Host a downloads a file from b. Halfway, their common provider dies in silence.\n"
-            "Every bar is 100 ms of bytes as the application receives them."
-        )
-    )
-    outcomes = [_tell(console, plane) for plane in PLANES]
+    bars = "Every bar is 100 ms of bytes as the application receives them."
+    console.print(Text(f"{show.text}\n{bars}"))
+    outcomes = [_tell(console, show, plane) for plane in show.titles]
     console.print()
-    console.print(table_of(outcomes))
+    console.print(table_of(outcomes, show.titles))
     without, with_noid = outcomes
     return not without.survived and with_noid.good
 
 
-def table_of(outcomes: Sequence[Outcome | Talk | Moved]) -> Table:
+def table_of(
+    outcomes: Sequence[Outcome | Talk | Moved],
+    titles: Mapping[Plane, str] = PROVIDER_DIES.titles,
+) -> Table:
     """The outcomes of one scenario side by side."""
     table = Table("")
     for outcome in outcomes:
-        title = "without noid" if outcome.plane == "none" else "with noid"
-        table.add_column(title, justify="right")
+        kind: Plane = "none" if outcome.plane == "none" else "auto"
+        table.add_column(titles[kind], justify="right")
     for title in outcomes[0].figures:
         cells = (outcome.figures[title] for outcome in outcomes)
         table.add_row(title, *(Text(cell, style=VERDICTS.get(cell, "")) for cell in cells))
     return table
 
 
-def _tell(console: Console, plane: Plane) -> Outcome:
+def _tell(console: Console, show: Show, plane: Plane) -> Outcome:
     console.print()
-    console.print(Text(PLANES[plane], style="bold"))
+    console.print(Text(show.titles[plane], style="bold"))
     timeline = Timeline()
 
     def watch(run: Run) -> None:
@@ -70,10 +104,13 @@ def _tell(console: Console, plane: Plane) -> Outcome:
 
     with contextlib.ExitStack() as stack:
         with Console(stderr=True).status("building the lab"):
-            lab = stack.enter_context(Lab.create(plane=plane))
-        outcome = blackhole.run(lab, stall_after_s=STALL_AFTER_S, watch=watch)
+            lab = stack.enter_context(Lab.create(plane=plane, sites=show.sites))
+            show.prepare(lab)
+        outcome = show.run(lab, stall_after_s=STALL_AFTER_S, watch=watch)
     if outcome.survived:
         verdict = f"whole file after {outcome.seconds:.1f} s"
+    elif outcome.gap_ms < STALL_AFTER_S * 1000:
+        verdict = f"the connection was reset after {outcome.seconds:.1f} s"
     else:
         verdict = f"given up after {outcome.gap_ms / 1000:.1f} s without a byte"
     console.print(Text(f"            {verdict}", style="bold"))

@@ -103,7 +103,7 @@ class Timeline:
         if run.cut_ns is not None and run.cut_ns <= until_ns and not self._cut_told:
             self._cut_told = True
             moment_s = (run.cut_ns - run.started_ns) / SECOND
-            yield Line("event", f"{moment_s:8.3f} s  provider 1 forwards nothing any more")
+            yield Line("event", f"{moment_s:8.3f} s  {run.cut_text}")
         events = run.events[self._events_seen :]
         self._events_seen += len(events)
         for host, event in sorted(events, key=_event_ns):

@@ -21,6 +21,7 @@ from noid.errors import PlatformError
 from noid.lab import topology
 from noid.lab.configuration import ZONE
 from noid.lab.download import Arrival, Download, longest_silence_ns
+from noid.lab.faults import Fault
 from noid.lab.inventory import Plane
 from noid.lab.lab import Lab
 from noid.lab.waiting import POLL_S, wait_for
@@ -86,6 +87,7 @@ class Run:
         events: (host, event) of both daemons, as they came.
         cut_ns: when provider 1 died, if it has.
         ended_ns: when the download ended or was given up, if it has.
+        cut_text: what the death of provider 1 is.
     """
 
     arrivals: list[Arrival]
@@ -95,6 +97,7 @@ class Run:
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     cut_ns: int | None = None
     ended_ns: int | None = None
+    cut_text: str = "provider 1 forwards nothing any more"
 
 
 Watch = Callable[[Run], None]
@@ -169,8 +172,8 @@ class Transfer:
         """Whether a death of provider 1 meets a host that noid protects, where there is noid."""
         return self.lab.plane == "none" or self._established() > 0
 
-    def cut(self) -> None:
-        """Lets provider 1 die in silence.
+    def cut(self, how: Fault = Fault.SILENT) -> None:
+        """Lets provider 1 die, in silence if nothing else is said.
 
         Raises:
             PlatformError: the download does not run over it.
@@ -178,7 +181,7 @@ class Transfer:
         carried = self.lab.delivered_octets(1, DOWNLOADER) - self._provider_octets
         if carried < self.download.octets // 2:
             raise PlatformError(self.scenario, 0, "the download does not run over provider 1")
-        self.state.cut_ns = self.lab.cut_provider(1)
+        self.state.cut_ns = self.lab.cut(1, how)
 
     def finish(self) -> Outcome:
         """Lets the download run to its end, or until nothing has come for too long."""
