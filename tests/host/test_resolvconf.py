@@ -9,7 +9,8 @@ import pytest
 from noid.cli.main import main
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
 from noid.errors import PlatformError
-from noid.host.resolvconf import SUFFIX, asked, is_on, resolvers_before, turn_off, turn_on
+from noid.host.kept import SUFFIX
+from noid.host.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
 
 BEFORE = "# mine\nsearch example.org\nnameserver 192.0.2.53\noptions timeout:2\n"
 
@@ -189,5 +190,5 @@ def test_a_file_that_names_noid_by_itself_is_told_apart(
 def test_the_path_unit_starts_only_while_programs_are_to_ask_noid() -> None:
     units = Path(__file__).parents[2] / "contrib" / "systemd"
     assert "PathChanged=/etc/resolv.conf\n" in (units / "noid-resolver.path").read_text()
-    condition = f"ConditionPathExists={RESOLV_CONF}{SUFFIX}\n"
+    condition = f"ConditionPathExists=|{RESOLV_CONF}{SUFFIX}\n"
     assert condition in (units / "noid-resolver.service").read_text()

@@ -225,3 +225,5 @@ def test_a_source_that_is_no_locator_is_reported_once(lab: Lab) -> None:
     assert finding["health"] == "wrong"
     assert NOT_A_LOCATOR in finding["text"]
     assert "bind to a locator" in finding["mend"]
+    lab.run("a", [*NOID, "reload", "--socket", str(lab.control_socket("a"))])
+    assert of("sources", examined(lab)) == [("ok", "programs send from locators")]

@@ -79,6 +79,7 @@ def findings(
         servers=[(arguments.resolver, arguments.port)] if arguments.resolver else None,
         resolv_conf=resolv_conf,
         fix=fix,
+        options="" if arguments.config is None else f"--config {arguments.config}",
     )
     return asyncio.run(doctor.examine())
 

@@ -3,7 +3,6 @@
 
 import argparse
 import asyncio
-import contextlib
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +21,18 @@ from noid.dns.zone import (
     text_record,
 )
 from noid.errors import ConfigError, UsageError
+from noid.host import resolver_managers
 from noid.host.netlink import HostNetwork
-from noid.host.resolvconf import asked, is_on, resolvers_before, turn_off, turn_on
+from noid.host.resolvconf import (
+    asked,
+    is_asked,
+    is_in_force,
+    is_on,
+    resolvers_before,
+    turn_off,
+    turn_on,
+)
+from noid.host.resolver_managers import MANAGERS, RESOLVED, in_charge
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.bpf.pins import own_devices
 from noid.resolver.inquiry import Findings, look_up, look_up_address
@@ -225,28 +234,47 @@ def set_resolver(arguments: argparse.Namespace) -> int:
     path: Path = arguments.resolv_conf
     config = configuration(arguments)
     listen = config.dns.listen
+    notes: list[str] = []
     if arguments.wanted == "on":
         if config.dns.port != DNS_PORT:
             raise ConfigError("dns.port", f"is not {DNS_PORT}, and resolv.conf names no other port")
-        if is_on(path) or not _names_first(path, listen):
-            turn_on(path, listen)
+        notes = _turn_on(path, listen)
     elif arguments.wanted == "off":
-        turn_off(path, listen)
-    on = is_on(path)
-    by_itself = not on and _names_first(path, listen)
+        notes = _turn_off(path, listen)
+    on, manager = is_in_force(path), in_charge(path)
+    by_itself = not on and is_asked(path, listen)
     if arguments.json:
-        say(json_line({"resolv_conf": str(path), "on": on, "by_itself": by_itself}))
+        name = manager.name if manager is not None else ""
+        found = {"resolv_conf": str(path), "on": on, "by_itself": by_itself, "manager": name}
+        say(json_line(found | {"notes": notes}))
     elif by_itself:
         say(f"{path}: programs ask noid; the file was not written by noid resolver on")
+    elif on and manager is RESOLVED:
+        behind = ", ".join(RESOLVED.behind) or "none: nothing named another"
+        say(f"{manager.drop_in}: systemd-resolved asks noid; while noid is not running: {behind}")
     elif on:
         behind = ", ".join(asked(path)[1:]) or "none: the file named no other"
         say(f"{path}: programs ask noid; resolvers while noid is not running: {behind}")
     else:
         say(f"{path}: programs do not ask noid")
+    if not arguments.json:
+        say(*notes)
     return int(arguments.wanted == "status" and not on and not by_itself)
 
 
-def _names_first(path: Path, listen: str) -> bool:
-    with contextlib.suppress(OSError):
-        return asked(path)[:1] == [listen]
-    return False
+def _turn_on(path: Path, listen: str) -> list[str]:
+    """Names the stub first, by way of what decides about it; returns what is left to do."""
+    manager = in_charge(path)
+    notes = []
+    if manager is not None and resolver_managers.set_up(manager, listen):
+        notes.append(resolver_managers.take_in(manager))
+    if manager is not RESOLVED and (is_on(path) or not is_asked(path, listen)):
+        turn_on(path, listen)
+    return [one for one in notes if one]
+
+
+def _turn_off(path: Path, listen: str) -> list[str]:
+    """Takes back what ``on`` did, whatever decides now; returns what is left to do."""
+    turn_off(path, listen)
+    changed = [one for one in MANAGERS if resolver_managers.take_back(one)]
+    return [note for one in changed if (note := resolver_managers.take_in(one))]

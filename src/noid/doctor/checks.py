@@ -7,22 +7,25 @@ resolvers.
 """
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
-from noid.constants import SOURCES_MAX
+from noid.constants import MTU_MIN, SOURCES_MAX
 from noid.control.client import ask
+from noid.control.uplinks import Reason, reason_text
 from noid.dns.records import Kind, Question, Status, canonical_name, reverse_name
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
+from noid.doctor import remedies
 from noid.doctor.attempt import PORT
 from noid.doctor.firewall import Firewall, Fix
 from noid.doctor.losses import Loss, describe
 from noid.doctor.trial import PlaneKind
 from noid.errors import ConfigError, ShimError
 from noid.host.netlink import HostNetwork
-from noid.host.resolvconf import asked, resolvers_before
+from noid.host.resolvconf import asked, is_asked, resolvers_before
 from noid.host.survey import OwnAddress, Survey
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.bpf.pins import our_pins, own_devices
@@ -30,19 +33,13 @@ from noid.planes.bpf.prospects import prospects
 from noid.resolver.upstream import Upstream
 
 DaemonStatus = dict[str, Any]
-MTU_MIN: Final = 1280
 TTL_SECONDS: Final = 300
 DNS_PORT: Final = 53
 TUN: Final = Path("/dev/net/tun")
 SOMEWHERE: Final = parse_locator("2000::1")
 """A destination that only a default route leads to."""
-INTERFACE_IDENTIFIER: Final = slice(8, 16)
 _HELPED: Final = "inserted, and the same test passes now; add it to the file of your rules"
 _USELESS: Final = "inserted, did not help, and deleted again"
-_COVER: Final = (
-    "bind to a locator, or list the address in host.locators; to disable temporary addresses: "
-    "sysctl net.ipv6.conf.DEVICE.use_tempaddr=0"
-)
 
 
 class Health(enum.Enum):
@@ -80,6 +77,7 @@ class Doctor:
         servers: the resolvers to ask; those of the configuration if None.
         resolv_conf: the file that names the resolvers of programs.
         fix: whether to insert the missing rules of the firewall, and keep those that help.
+        options: options of this command that suggested noid commands need too.
     """
 
     def __init__(
@@ -90,12 +88,14 @@ class Doctor:
         servers: list[tuple[str, int]] | None = None,
         resolv_conf: Path = RESOLV_CONF,
         fix: bool = False,
+        options: str = "",
     ) -> None:
         self.config = config
         self.name = canonical_name(name)
         self.servers = servers
         self.resolv_conf = resolv_conf
         self.fix = fix
+        self.options = options
 
     async def examine(self) -> list[Finding]:
         """Does every check; findings are in the order in which problems are best fixed."""
@@ -108,21 +108,21 @@ class Doctor:
                 wanted = [parse_locator(text) for text in host.locators]
                 own = tuple(address for address in own if address.locator in wanted)
             findings = [*self._addresses(own), *self._routes(network, survey)]
-            mtu = survey.mtu or MTU_MIN
             planes = self._plane(survey)
             locators = tuple(address.locator for address in own)
-            status = self._status()
+            status, paths = self._status("status"), self._status("paths")
             rules = self._firewall(network, own, self._kind(status, planes))
         finally:
             network.close()
-        findings += [self._mtu(mtu), self._identifiers(locators), *await self._names(locators)]
+        away = _locators_of(paths) - {format_locator(one) for one in locators}
+        findings += [self._mtu(survey), self._identifiers(own), *await self._names(locators, away)]
         return [
             *findings,
             self._resolver(),
             *rules,
             self._kernel(),
             *planes,
-            *of_daemon(status),
+            *of_daemon(status, paths, self.options),
         ]
 
     def _addresses(self, own: tuple[OwnAddress, ...]) -> list[Finding]:
@@ -136,40 +136,43 @@ class Doctor:
 
     def _routes(self, network: HostNetwork, survey: Survey) -> list[Finding]:
         """A packet has to leave through the device that has its source locator."""
-        own, devices = survey.locators, survey.devices
+        devices = survey.devices
         place = {address: device.name for device in devices for address in device.addresses}
+        index = {device.name: device.index for device in devices}
+        tables = remedies.free_tables(survey.rules)
         findings = []
-        for address in own:
+        for address in survey.locators:
             text, device = format_locator(address.locator), place.get(address.locator, "")
             uplink = network.uplink(address.locator, SOMEWHERE)
             if uplink is not None and uplink == device:
                 findings.append(Finding(f"route from {text}", Health.OK, f"by {uplink}"))
                 continue
             found = "none" if uplink is None else f"by {uplink}, not {device}"
-            fix = (
-                f"ip -6 rule add from {text} lookup TABLE; "
-                f"ip -6 route add default via ROUTER dev {device or 'DEVICE'} table TABLE"
+            priority = remedies.priority_of(
+                address.locator, survey.rules, self.config.plane.rule_priority
+            )
+            fix = remedies.of_route(
+                address.locator, device, index.get(device, 0), next(tables), priority
             )
             findings.append(Finding(f"route from {text}", Health.WRONG, found, fix))
         return findings
 
-    def _mtu(self, mtu: int) -> Finding:
+    def _mtu(self, survey: Survey) -> Finding:
+        mtu = survey.mtu or MTU_MIN
         if mtu >= MTU_MIN:
             return Finding("mtu", Health.OK, f"at least {mtu} octets")
-        return Finding(
-            "mtu", Health.WRONG, f"{mtu} octets", f"ip link set DEVICE mtu {MTU_MIN} or more"
-        )
+        return Finding("mtu", Health.WRONG, f"{mtu} octets", remedies.of_mtu(survey.devices))
 
-    def _identifiers(self, locators: tuple[Locator, ...]) -> Finding:
+    def _identifiers(self, own: tuple[OwnAddress, ...]) -> Finding:
         """Routers that rewrite replace the prefix and keep the interface identifier."""
-        if len({locator[INTERFACE_IDENTIFIER] for locator in locators}) <= 1:
+        if len({one.locator[remedies.INTERFACE_IDENTIFIER] for one in own}) <= 1:
             return Finding("interface identifier", Health.OK, "the same under every prefix")
         text = "differs between prefixes; this matters only if routers rewrite"
-        return Finding("interface identifier", Health.UNKNOWN, text, "ip token set ::1 dev DEVICE")
+        return Finding("interface identifier", Health.UNKNOWN, text, remedies.of_identifiers(own))
 
     # --- the DNS, as a peer asks it ---
 
-    async def _names(self, locators: tuple[Locator, ...]) -> list[Finding]:
+    async def _names(self, locators: tuple[Locator, ...], away: set[str]) -> list[Finding]:
         if not self.name:
             fix = '[host] name = "a.example", or noid doctor --name a.example'
             return [Finding("name", Health.WRONG, "this host has none", fix)]
@@ -183,13 +186,17 @@ class Doctor:
         upstream = Upstream(servers, self.config.code_points(), lambda: locators, 0)
         try:
             return [
-                *await self._forward(upstream, locators),
+                Finding("name", Health.OK, self.name),
+                Finding("resolvers", Health.OK, " ".join(address for address, _ in servers)),
+                *await self._forward(upstream, locators, away),
                 *[await self._reverse(upstream, locator) for locator in locators],
             ]
         finally:
             await upstream.close()
 
-    async def _forward(self, upstream: Upstream, locators: tuple[Locator, ...]) -> list[Finding]:
+    async def _forward(
+        self, upstream: Upstream, locators: tuple[Locator, ...], away: set[str]
+    ) -> list[Finding]:
         answer = await upstream.ask(Question(Kind.LOCATORS, self.name))
         *addresses, m6 = forward_records(self.name, locators, self.config.codepoints.m6_rrtype)
         findings = [
@@ -197,7 +204,10 @@ class Doctor:
             for locator, record in zip(locators, addresses, strict=True)
         ]
         for other in answer.locators:
-            if other not in locators:
+            if format_locator(other) in away:
+                check = f"forward {format_locator(other)}"
+                findings.append(Finding(check, Health.UNKNOWN, "its uplink has lost it"))
+            elif other not in locators:
                 text = f"{self.name} lists it, but it is not a locator of this host"
                 check = f"forward {format_locator(other)}"
                 findings.append(Finding(check, Health.WRONG, text, "remove its AAAA record"))
@@ -218,10 +228,12 @@ class Doctor:
             servers = asked(self.resolv_conf)
         except OSError as error:
             return Finding("resolver", Health.UNKNOWN, f"{self.resolv_conf}: {error.strerror}")
-        if servers[:1] == [self.config.dns.listen]:
+        if is_asked(self.resolv_conf, self.config.dns.listen):
             return Finding("resolver", Health.OK, "programs ask noid")
         found = f"programs ask {' '.join(servers) or 'no resolver'}"
-        return Finding("resolver", Health.WRONG, found, "noid resolver on")
+        other = "" if self.resolv_conf == RESOLV_CONF else f"--resolv-conf {self.resolv_conf}"
+        fix = remedies.with_words("noid resolver on", self.options, other)
+        return Finding("resolver", Health.WRONG, found, fix)
 
     def _firewall(
         self, network: HostNetwork, own: tuple[OwnAddress, ...], kind: PlaneKind
@@ -278,7 +290,7 @@ class Doctor:
     def _kernel(self) -> Finding:
         if TUN.exists():
             return Finding("kernel", Health.OK, f"{TUN} exists")
-        return Finding("kernel", Health.WRONG, f"{TUN} is missing", "modprobe tun")
+        return Finding("kernel", Health.WRONG, f"{TUN} is missing", remedies.of_tun(TUN))
 
     def _plane(self, survey: Survey) -> list[Finding]:
         """Which plane this host would get, and how packets would pass each uplink."""
@@ -290,29 +302,65 @@ class Doctor:
             for one in prospects(section, self.config.code_points(), survey.devices, directory)
         ]
 
-    def _status(self) -> DaemonStatus | ShimError:
-        """The status of the daemon, or the error if it does not answer."""
+    def _status(self, command: str) -> DaemonStatus | ShimError:
+        """The answer of the daemon to a command, or the error if it does not answer."""
         try:
-            status: DaemonStatus = ask(Path(self.config.control.socket), "status")
+            status: DaemonStatus = ask(Path(self.config.control.socket), command)
             return status
         except ShimError as error:
             return error
 
 
-def of_daemon(status: DaemonStatus | ShimError) -> list[Finding]:
-    """The findings from the status of the daemon, or the finding that it is not running."""
+def of_daemon(
+    status: DaemonStatus | ShimError, paths: DaemonStatus | ShimError, options: str = ""
+) -> list[Finding]:
+    """The findings from the status of the daemon, or the finding that it is not running.
+
+    Args:
+        status: the answer to ``noid status --json``.
+        paths: the answer to ``noid paths --json``.
+        options: options that ``noid run`` needs.
+    """
     if isinstance(status, ShimError):
-        return [Finding("daemon", Health.WRONG, str(status), "noid run")]
+        fix = remedies.with_words("noid run", options)
+        return [Finding("daemon", Health.WRONG, str(status), fix)]
     findings = [Finding("daemon", Health.OK, f"noid {status['version']} is running")]
-    for name in status.get("uplinks_down", ()):
-        text = f"{name} is down: connections use the others"
-        findings.append(Finding("uplinks", Health.WRONG, text, "noid paths; noid history"))
+    uplinks = [] if isinstance(paths, ShimError) else paths["uplinks"]
+    findings += _of_uplinks(uplinks) or [Finding("uplinks", Health.OK, "none is down")]
     sources = list(status.get("sources_not_covered", ()))
     if sources:
         text = f"programs send to M6 peers from {' '.join(sources)}: no locator, so not protected"
         if len(sources) >= SOURCES_MAX:
             text += f" (the first {SOURCES_MAX})"
-        findings.append(Finding("sources", Health.WRONG, text, _COVER))
+        fix = remedies.of_sources(sources, status["locators"])
+        findings.append(Finding("sources", Health.WRONG, text, fix))
+    else:
+        findings.append(Finding("sources", Health.OK, "programs send from locators"))
+    return findings
+
+
+def _locators_of(paths: DaemonStatus | ShimError) -> set[str]:
+    """The locators that the uplinks have, or had before they were down."""
+    uplinks = [] if isinstance(paths, ShimError) else paths["uplinks"]
+    return {locator for one in uplinks for locator in one["locators"]}
+
+
+def _of_uplinks(uplinks: list[Mapping[str, Any]]) -> list[Finding]:
+    """Those that are down, and what helps against that."""
+    findings = []
+    for one in uplinks:
+        if one["state"] != "down":
+            continue
+        device = one["interface"]
+        fixes = {
+            Reason.INTERFACE_DOWN: f"ip link set {device} up",
+            Reason.NO_CARRIER: f"plug in the cable of {device}, or ask the provider",
+            Reason.NO_ADDRESS: f"ip -6 address add {one['locators'][0]}/64 dev {device}",
+            Reason.SILENT: "noid paths; noid history; ask the provider",
+        }
+        text = f"{one['uplink']} is down: {reason_text(one['reason'])}; connections use the others"
+        fix = fixes.get(one["reason"], "noid paths; noid history")
+        findings.append(Finding("uplinks", Health.WRONG, text, fix))
     return findings
 
 

@@ -59,8 +59,13 @@ def on_resolved(core: Core, event: PeerResolved) -> None:
 
 
 def on_policy_changed(core: Core, event: PolicyChanged) -> None:
-    """Peers that are to be reached as without M6 are not watched; their contexts go on."""
+    """Peers that are to be reached as without M6 are not watched; their contexts go on.
+
+    The operator may have stopped programs from sending from what is no locator: those that still do
+    are reported again.
+    """
     core.policy = event.policy
+    core.uncovered.clear()
     core.bypassing.clear()
     for peer in core.peers.values():
         if core.policy.names_it(peer.name):

@@ -10,7 +10,6 @@ A DHCP client, or a reboot, may write the file anew. That file is then the one t
 resolvers it names are the ones behind the stub. While something is kept, programs are to ask noid.
 """
 
-import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -18,14 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from noid.errors import PlatformError
-from noid.host.replacement import made_beside, replace_file
+from noid.host.kept import aside, lines_of, put, servers_in, system_errors
+from noid.host.resolver_managers import HEADER, NETWORK_MANAGER, RESOLVED, in_charge
 
-FILE_MODE: Final = 0o644
-SUFFIX: Final = ".before-noid"
-"""Of the file or symlink that is kept."""
 MOUNTS: Final = Path("/proc/self/mountinfo")
 MOUNT_POINT_FIELD: Final = 4
-HEADER: Final = "# Written by `noid resolver on`; `noid resolver off` puts back what was here.\n"
 KEPT_WORDS: Final = ("search", "domain", "sortlist")
 SERVERS_MAX: Final = 3
 """The C library reads no more of them (MAXNS)."""
@@ -46,7 +42,7 @@ def is_on(path: Path) -> bool:
 
 def is_wanted(path: Path) -> bool:
     """Whether programs are to ask noid, whatever the file says now."""
-    return os.path.lexists(_aside(path))
+    return os.path.lexists(aside(path))
 
 
 def asked(path: Path) -> list[str]:
@@ -55,7 +51,7 @@ def asked(path: Path) -> list[str]:
     Raises:
         OSError: the file cannot be read.
     """
-    return _servers(path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return servers_in(path.read_text(encoding="utf-8", errors="replace").splitlines())
 
 
 def turn_on(path: Path, listen: str) -> bool:
@@ -71,18 +67,21 @@ def turn_on(path: Path, listen: str) -> bool:
     Raises:
         PlatformError: it could not be undone exactly, or the system refuses.
     """
-    aside = _aside(path)
+    kept = aside(path)
     is_ours = is_on(path)
-    with _system_errors(path):
-        if is_ours and not is_wanted(path):  # somebody deleted what was kept
-            _put(aside, _without_us(path, listen))
+    with system_errors(path):
+        if is_ours and not is_wanted(path):  # others deleted what was kept
+            put(kept, _without_us(path, listen))
         if not is_ours:
             _refuse_what_cannot_be_undone(path)
-        before = _lines(aside if is_ours or not os.path.lexists(path) else path)
+        before = lines_of(kept if is_ours or not os.path.lexists(path) else path)
+        if NETWORK_MANAGER.is_set and NETWORK_MANAGER.servers:
+            others = [line for line in before if not line.startswith("nameserver")]
+            before = [*others, *(f"nameserver {one}" for one in NETWORK_MANAGER.servers)]
         text = HEADER + "".join(f"{line}\n" for line in _ours(before, listen))
         if is_ours and text.encode() == path.read_bytes():
             return False
-        _put(path, text, kept_as=None if is_ours or not os.path.lexists(path) else aside)
+        put(path, text, kept_as=None if is_ours or not os.path.lexists(path) else kept)
     return True
 
 
@@ -95,28 +94,50 @@ def turn_off(path: Path, listen: str) -> bool:
     Raises:
         PlatformError: the system refuses.
     """
-    aside = _aside(path)
-    with _system_errors(path):
+    kept = aside(path)
+    with system_errors(path):
         if is_wanted(path):
             if is_on(path) or not os.path.lexists(path):
-                os.replace(aside, path)
+                os.replace(kept, path)
             else:
-                aside.unlink()
+                kept.unlink()
             return True
-        if is_on(path):  # somebody deleted what was kept
-            _put(path, _without_us(path, listen))
+        if is_on(path):  # others deleted what was kept
+            put(path, _without_us(path, listen))
             return True
     return False
 
 
 def resolvers_before(path: Path) -> Path:
-    """The file that names the resolvers to ask: what is kept, where something is."""
-    return path if not is_wanted(path) or not is_on(path) else _aside(path)
+    """The file that names the resolvers to ask: those of before ``turn_on``.
+
+    Where systemd-resolved answers programs, it asks the stub: what it has of the networks counts.
+    """
+    manager = in_charge(path)
+    if manager is RESOLVED or (manager is NETWORK_MANAGER and manager.is_set and manager.servers):
+        return manager.names
+    return path if not is_wanted(path) or not is_on(path) else aside(path)
+
+
+def is_asked(path: Path, listen: str) -> bool:
+    """Whether programs ask the stub first, by the file or by way of systemd-resolved."""
+    try:
+        servers = asked(path)
+    except OSError:
+        return False
+    if servers[:1] == [listen]:
+        return True
+    return in_charge(path) is RESOLVED and RESOLVED.servers[:1] == [listen]
+
+
+def is_in_force(path: Path) -> bool:
+    """Whether ``noid resolver on`` is what makes programs ask the stub."""
+    return is_on(path) or (RESOLVED.is_set and in_charge(path) is RESOLVED)
 
 
 def state_of(path: Path) -> tuple[object, ...]:
-    """What differs once somebody has written the file, or what is kept, anew."""
-    return tuple(map(_stamp, (path, _aside(path))))
+    """What differs once others have written the file, or what is kept, anew."""
+    return tuple(map(_stamp, (path, aside(path), RESOLVED.names, NETWORK_MANAGER.names)))
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -129,7 +150,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 def _ours(before: list[str], listen: str) -> Iterator[str]:
     """The lines of a file that names the stub first."""
-    others = [one for one in _servers(before) if one != listen]
+    others = [one for one in servers_in(before) if one != listen]
     yield from (f"nameserver {one}" for one in (listen, *others[: SERVERS_MAX - 1]))
     yield from (line for line in before if line.startswith(KEPT_WORDS))
     words = [word for line in before if line.startswith("options") for word in line.split()[1:]]
@@ -138,15 +159,10 @@ def _ours(before: list[str], listen: str) -> Iterator[str]:
     yield " ".join(["options", *(word for word in words if word != ROTATE), *added])
 
 
-def _servers(lines: list[str]) -> list[str]:
-    words = [line.split() for line in lines]
-    return [one[1] for one in words if len(one) > 1 and one[0] == "nameserver"]
-
-
 def _without_us(path: Path, listen: str) -> str:
     """Our file without the stub: what is known of what was there, where that is lost."""
     stub = re.compile(rf"nameserver\s+{re.escape(listen)}\s*$")
-    lines = [line for line in _lines(path) if not stub.match(line)]
+    lines = [line for line in lines_of(path) if not stub.match(line)]
     return "".join(f"{line}\n" for line in lines if f"{line}\n" != HEADER)
 
 
@@ -159,57 +175,10 @@ def _refuse_what_cannot_be_undone(path: Path) -> None:
         raise PlatformError(f"{path}", 0, "is no file that can be replaced and put back")
 
 
-def _put(path: Path, text: str, *, kept_as: Path | None = None) -> None:
-    """Puts a file in the place of another, in one step; on a full disk nothing is changed.
-
-    Args:
-        path: where.
-        text: what is in it.
-        kept_as: a second name for what was there, a file or a symlink; nothing is copied.
-    """
-    if kept_as is None:
-        replace_file(path, text.encode(), mode=FILE_MODE)
-        return
-    with made_beside(path, text.encode(), mode=FILE_MODE) as made:
-        was_kept = os.path.lexists(kept_as)
-        second = made.with_suffix(".second")
-        try:
-            os.link(path, second, follow_symlinks=False)
-            os.replace(second, kept_as)
-        finally:
-            second.unlink(missing_ok=True)  # it is left where both are names of one file
-        try:
-            os.replace(made, path)
-        except OSError:
-            if not was_kept:
-                kept_as.unlink()
-            raise
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(path.name + SUFFIX)
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of what the path leads to; none where a symlink leads nowhere."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
-
-
-@contextlib.contextmanager
-def _system_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise PlatformError(f"change {path}", error.errno or 0, str(error.strerror)) from None
-
-
 def _is_mounted(path: Path) -> bool:
     """Whether another file is mounted over it.
 
     The device number does not say: on overlayfs a file and its directory may have different ones.
     """
     place = str(path.parent.resolve() / path.name).replace(" ", r"\040")
-    return any(line.split()[MOUNT_POINT_FIELD] == place for line in _lines(MOUNTS))
+    return any(line.split()[MOUNT_POINT_FIELD] == place for line in lines_of(MOUNTS))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from noid.errors import PlatformError
-from noid.host.resolvconf import is_on, is_wanted, state_of, turn_on
+from noid.host.resolvconf import is_in_force, is_on, is_wanted, state_of, turn_on
 from noid.roles.patience import Patience
 
 LOOK_INTERVAL_S: Final = 0.5
@@ -44,7 +44,7 @@ class ResolverFile:
 
     def describe(self) -> dict[str, Any]:
         """What ``noid status`` shows."""
-        return {"on": is_on(self.path), "restored": self.restored, "trouble": self.trouble}
+        return {"on": is_in_force(self.path), "restored": self.restored, "trouble": self.trouble}
 
     async def watch(self) -> None:
         """Looks at the file until it is cancelled."""
@@ -64,15 +64,20 @@ class ResolverFile:
         self.changed()
         if not is_wanted(self.path):
             return False
+        is_ours = is_on(self.path)
         try:
             if not turn_on(self.path, self.listen):
                 return False
         except PlatformError as error:
+            if is_ours:  # others behind the stub, which programs ask; noid-resolver.path adds them
+                return False
             self._complain(str(error))
             self._seen = ()  # tried again: the disk may have room by then
             return True
         self._seen = state_of(self.path)
         self.trouble = ""
+        if is_ours:
+            return True
         self.restored += 1
         if self.restored == 1:
             logger.warning(

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Replaces files of others in one step, and keeps what was there beside them to put it back."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from noid.errors import PlatformError
+from noid.host.replacement import made_beside, replace_file
+
+FILE_MODE: Final = 0o644
+SUFFIX: Final = ".before-noid"
+"""Of the file or symlink that is kept."""
+
+
+def aside(path: Path) -> Path:
+    """Where that is kept which was there."""
+    return path.with_name(path.name + SUFFIX)
+
+
+def put(path: Path, text: str, *, kept_as: Path | None = None) -> None:
+    """Puts a file in the place of another, in one step; on a full disk nothing is changed.
+
+    Args:
+        path: where.
+        text: what is in it.
+        kept_as: a second name for what was there, a file or a symlink; nothing is copied.
+    """
+    if kept_as is None:
+        replace_file(path, text.encode(), mode=FILE_MODE)
+        return
+    with made_beside(path, text.encode(), mode=FILE_MODE) as made:
+        was_kept = os.path.lexists(kept_as)
+        second = made.with_suffix(".second")
+        try:
+            os.link(path, second, follow_symlinks=False)
+            os.replace(second, kept_as)
+        finally:
+            second.unlink(missing_ok=True)  # it is left where both are names of one file
+        try:
+            os.replace(made, path)
+        except OSError:
+            if not was_kept:
+                kept_as.unlink()
+            raise
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of what the path leads to; none where it leads nowhere."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def servers_in(lines: list[str]) -> list[str]:
+    """The resolvers that the lines of a resolv.conf name, in order."""
+    words = [line.split() for line in lines]
+    return [one[1] for one in words if len(one) > 1 and one[0] == "nameserver"]
+
+
+@contextlib.contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """A refusal of the system, as a PlatformError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise PlatformError(f"change {path}", error.errno or 0, str(error.strerror)) from None
