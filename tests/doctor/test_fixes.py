@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from noid.control.channel import answers
+from noid.control.client import answers
 
 from noid.doctor import checks
 from noid.doctor.remedies import of_sources
