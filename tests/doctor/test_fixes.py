@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from noid.control.client import answers
 
+from noid.control.client import answers
 from noid.doctor import checks
 from noid.doctor.remedies import of_sources
 from noid.lab.waiting import wait_for
