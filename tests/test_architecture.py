@@ -81,7 +81,7 @@ SEEDED = {"sim": {"random"}}
 """Room -> the impure modules that it may use: random numbers that come from a seed."""
 
 ENGINE_DOORS = {
-    *("engine.events", "engine.host", "engine.core"),
+    *("engine.causes", "engine.events", "engine.host", "engine.core"),
     *("engine.context", "engine.options", "engine.secrets"),
 }
 """What of the engine others may import: the door, its data, what a host starts with."""

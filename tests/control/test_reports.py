@@ -12,6 +12,7 @@ from noid.control.reports import LEVELS, Event, context_report, event_of, line_o
 from noid.control.schema import ANSWER_OCTETS_MAX, ROWS_PER_LINE
 from noid.counters import Drop
 from noid.dns.records import Kind, Question
+from noid.engine.causes import Cause
 from noid.engine.events import (
     AskDns,
     CheckIdle,
@@ -38,7 +39,7 @@ from tests.engine.network import A1, A2, B1, B2, established
 
 REPORTS: list[tuple[Output, Event, str]] = [
     (
-        StateChanged(A1, B1, State.CCR_SENT, State.ESTABLISHED, "CONF received"),
+        StateChanged(A1, B1, State.CCR_SENT, State.ESTABLISHED, Cause.CONF_RECEIVED),
         {
             "event": "state_changed",
             "local_aid": "2001:db8:1:a::a",
@@ -51,7 +52,7 @@ REPORTS: list[tuple[Output, Event, str]] = [
         "old=ccr-sent new=established why=CONF received",
     ),
     (
-        Switched(A1, B1, (A1, B1), (A2, B2), "nothing heard"),
+        Switched(A1, B1, (A1, B1), (A2, B2), Cause.NOTHING_HEARD),
         {
             "event": "switched",
             "local_aid": "2001:db8:1:a::a",
@@ -65,7 +66,7 @@ REPORTS: list[tuple[Output, Event, str]] = [
         "why=nothing heard",
     ),
     (
-        ProbeStarted(A1, B1, "nothing heard", ((A1, B1), (A2, B2))),
+        ProbeStarted(A1, B1, Cause.NOTHING_HEARD, ((A1, B1), (A2, B2))),
         {
             "event": "probe_started",
             "local_aid": "2001:db8:1:a::a",
@@ -92,7 +93,7 @@ REPORTS: list[tuple[Output, Event, str]] = [
         "verified=2001:db8:1:b::b,2001:db8:2:b::b",
     ),
     (
-        PeerUnable(B1, "no answer to INIT"),
+        PeerUnable(B1, Cause.NO_ANSWER_TO_INIT),
         {"event": "peer_unable", "peer_aid": "2001:db8:1:b::b", "why": "no answer to INIT"},
         "peer unable: peer_aid=2001:db8:1:b::b why=no answer to INIT",
     ),

@@ -14,6 +14,7 @@ from noid.constants import (
     SECOND,
     SILENCE_MIN,
 )
+from noid.engine.causes import Cause
 from noid.engine.events import (
     LocatorsChanged,
     Output,
@@ -78,10 +79,10 @@ def test_a_peer_is_watched_as_long_as_any_context_is_with_it() -> None:
     host.peers.clear()
     first, second = network.a.host.contexts
     host.trigger = Trigger.CLOSE_MESSAGE
-    host.discard(first, "a test")
+    host.discard(first, Cause.NO_ROOM)
     assert UnwatchPeer(B1) not in host.outputs
     assert host.uses == {B1: 1}
-    host.discard(second, "a test")
+    host.discard(second, Cause.NO_ROOM)
     assert UnwatchPeer(B1) in host.outputs
     assert host.uses == {}
     assert host.by_peer_label == {}
@@ -92,9 +93,9 @@ def test_a_peer_the_resolver_told_of_is_watched_without_a_context_too() -> None:
     network = established()
     host = network.a.host.core
     host.trigger = Trigger.CLOSE_MESSAGE
-    host.discard(network.a.context, "a test")
+    host.discard(network.a.context, Cause.NO_ROOM)
     assert UnwatchPeer(B1) not in host.outputs
-    hold_unable(host, B1, "a test")
+    hold_unable(host, B1, Cause.NO_ANSWER_TO_INIT)
     assert host.outputs[-1] == UnwatchPeer(B1)
 
 
@@ -103,7 +104,7 @@ def test_an_unable_peer_is_not_watched_when_the_resolver_tells_of_it_again() -> 
     host = network.a.host.core
     network.resolve(network.a, network.b)
     assert WatchPeer(B1) in network.a.outputs
-    hold_unable(host, B1, "a test")
+    hold_unable(host, B1, Cause.NO_ANSWER_TO_INIT)
     host.outputs.clear()
     network.a.outputs.clear()
     network.resolve(network.a, network.b)
@@ -128,7 +129,7 @@ def test_what_is_proven_is_no_longer_counted_as_provisional() -> None:
     assert network.b.host.core.provisional.count == 1
     assert not network.b.host.core.is_timer_set(proven, Timer.PROVISIONAL)
     assert network.b.host.core.is_timer_set(proven, Timer.IDLE)
-    network.b.host.core.discard(other, "a test")
+    network.b.host.core.discard(other, Cause.NO_ROOM)
     assert network.b.host.core.provisional.count == 0
 
 
@@ -137,7 +138,7 @@ def test_a_context_that_is_gone_waits_for_no_answer() -> None:
     host = network.a.host.core
     assert all(host.questions.values())
     host.trigger = Trigger.RETRANSMIT
-    host.discard(network.a.context, "a test")
+    host.discard(network.a.context, Cause.NO_ROOM)
     assert not any(host.questions.values())
     network.run(SECOND)
     assert network.a.host.contexts == []

@@ -6,6 +6,7 @@ from dataclasses import replace
 from noid.constants import CONTEXT_IDLE_TIME, MINUTE, SECOND
 from noid.counters import Drop
 from noid.engine.adoption import UPDATE_NONCE_LEAP
+from noid.engine.causes import Cause
 from noid.engine.events import ContextRecord, ContextRestored, LocatorsChanged, StateChanged
 from noid.engine.host import Host
 from noid.engine.state import Path, State
@@ -44,7 +45,7 @@ def test_it_is_told_as_a_change_of_state() -> None:
     memory = memory_of(network.a)
     network.a.outputs.clear()
     restart(network, network.a, memory)
-    change = StateChanged(A1, B1, State.IDLE, State.ESTABLISHED, "taken up again")
+    change = StateChanged(A1, B1, State.IDLE, State.ESTABLISHED, Cause.TAKEN_UP)
     assert change in network.a.outputs
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from noid.constants import HELD_PACKETS_MAX, MILLISECOND, MINUTE, SECOND
 from noid.counters import Drop
+from noid.engine.causes import Cause
 from noid.engine.events import Dropped, InstallFlow, LocatorsChanged, SendControl
 from noid.engine.state import State
 from noid.flows.events import ControlMessageReceived, PacketHeld
@@ -141,7 +142,7 @@ def test_a_packet_that_is_held_survives_a_new_exchange() -> None:
     network = without_conf(dns_works=False)
     network.give(network.a, held(network.a, b"early", B2))
     network.run(MINUTE)
-    assert any("CCR unanswered" in str(one) for one in network.a.outputs)
+    assert any(Cause.CCR_UNANSWERED in str(one) for one in network.a.outputs)
     network.lost.clear()
     network.run(2 * MINUTE)
     assert network.a.delivered == [packet(B1, A1, b"early")]

@@ -13,6 +13,7 @@ from noid.constants import (
     TOLERANCE_MAX,
     TOLERANCE_TIME,
 )
+from noid.engine.causes import Cause
 from noid.engine.events import LocatorsChanged, SendAgain, Switched
 from noid.engine.state import Path, Timer
 from noid.engine.switching import switch
@@ -249,7 +250,7 @@ def test_a_false_alarm_of_one_host_makes_the_other_ask_nothing() -> None:
 def test_a_host_whose_own_pair_is_dead_does_not_answer_a_request_by_another() -> None:
     network = suspected()
     network.run(SECOND)
-    switch(network.a.host.core, network.a.context, (A2, B2), "for this test")
+    switch(network.a.host.core, network.a.context, (A2, B2), Cause.NOTHING_HEARD)
     network.dead |= {(A2, B2)}
     network.give(network.b, silence(network.b))
     network.run(SECOND)
@@ -289,7 +290,7 @@ def test_data_from_another_source_moves_nothing_while_the_pair_in_use_answers() 
 def test_data_from_another_source_moves_the_pair_if_that_in_use_is_silent() -> None:
     network = established()
     network.run(SECOND)
-    switch(network.b.host.core, network.b.context, (B2, A1), "for this test")
+    switch(network.b.host.core, network.b.context, (B2, A1), Cause.NOTHING_HEARD)
     network.dead |= {(A1, B1), (B1, A1)}
     moved(network)
     network.run(3 * ROUND_TRIP_NS)

@@ -11,6 +11,7 @@ from noid.constants import (
     MINUTE,
     SECOND,
 )
+from noid.engine.causes import Cause
 from noid.engine.events import LocatorsChanged, ProbeStarted, Switched
 from noid.engine.state import State, Timer
 from noid.locators import Locator
@@ -122,7 +123,7 @@ def test_a_try_says_nothing_of_silence() -> None:
     network.run(2 * BETTER_PAIR_INTERVAL)
     outputs = (*network.a.outputs, *network.b.outputs)
     whys = {one.why for one in outputs if isinstance(one, ProbeStarted)}
-    assert whys == {"a better pair may work"}
+    assert whys == {Cause.BETTER_PAIR}
 
 
 def test_on_a_pair_like_any_other_nothing_is_tried() -> None:

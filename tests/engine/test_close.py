@@ -14,6 +14,7 @@ from noid.constants import (
     SEGMENT_LIFETIME,
 )
 from noid.counters import Drop
+from noid.engine.causes import Cause
 from noid.engine.events import IdleChecked, LocatorsChanged, StateChanged, TimePassed
 from noid.engine.state import State
 from noid.wire import ipv6
@@ -67,7 +68,7 @@ def test_example_1_an_idle_context_is_closed_by_two_messages() -> None:
     network.run(X + SECOND)
     assert network.a.host.contexts == network.b.host.contexts == []
     assert codes(network)[:2] == [Code.CLOSE, Code.CLOSEACK]
-    assert (State.IDLE, "closed by the peer") in changes(network.a) + changes(network.b)
+    assert (State.IDLE, Cause.CLOSED_BY_PEER) in changes(network.a) + changes(network.b)
     assert network.a.unknown == network.b.unknown == 0
 
 
@@ -77,8 +78,8 @@ def test_example_2_one_direction_fails() -> None:
     talk(network, network.a, 20, MINUTE)
     network.run(2 * X + CLOSE_TIME)
     assert network.a.host.contexts == network.b.host.contexts == []
-    assert (State.IDLE, "closed by the peer") in changes(network.a)
-    assert (State.IDLE, "CLOSE unacknowledged") in changes(network.b)
+    assert (State.IDLE, Cause.CLOSED_BY_PEER) in changes(network.a)
+    assert (State.IDLE, Cause.CLOSE_UNACKNOWLEDGED) in changes(network.b)
     assert network.a.unknown == network.b.unknown == 0
 
 
@@ -90,8 +91,8 @@ def test_example_3_both_directions_fail() -> None:
         talk(network, network.b, 1, 30 * SECOND)
     network.run(X + CLOSE_TIME + MINUTE)
     assert network.a.host.contexts == network.b.host.contexts == []
-    assert (State.IDLE, "CLOSE unacknowledged") in changes(network.a)
-    assert (State.IDLE, "CLOSE unacknowledged") in changes(network.b)
+    assert (State.IDLE, Cause.CLOSE_UNACKNOWLEDGED) in changes(network.a)
+    assert (State.IDLE, Cause.CLOSE_UNACKNOWLEDGED) in changes(network.b)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -213,7 +214,7 @@ def test_a_close_without_a_context_is_answered_with_a_uc_that_proves_the_loss() 
     network.dead.clear()
     network.run(10 * MINUTE)
     assert network.b.host.contexts == []
-    assert (State.IDLE, "the peer has nothing to close") in changes(network.b)
+    assert (State.IDLE, Cause.NOTHING_TO_CLOSE) in changes(network.b)
 
 
 def test_what_is_said_of_a_context_that_begins_anew_meanwhile_comes_too_late() -> None:

@@ -4,6 +4,7 @@
 import pytest
 
 from noid.constants import SECOND
+from noid.engine.causes import Cause
 from noid.engine.core import Core
 from noid.engine.options import HostOptions
 from noid.engine.state import Timer, Trigger
@@ -61,7 +62,7 @@ def test_a_context_that_is_gone_waits_for_no_answer() -> None:
     assert network.b.context.renewal is not None
     assert any(core.questions.values())
     core.trigger = Trigger.CLOSE_MESSAGE
-    core.discard(network.b.context, "gone")
+    core.discard(network.b.context, Cause.NO_ROOM)
     assert not any(core.questions.values())
 
 

@@ -42,6 +42,7 @@ from noid.constants import (
 from noid.counters import Drop
 from noid.dns.verification import Verification
 from noid.engine import update
+from noid.engine.causes import Cause
 from noid.engine.core import Core
 from noid.engine.events import (
     LocatorsChanged,
@@ -178,7 +179,7 @@ def test_a_peer_that_answers_init_and_never_ccr_is_left_after_the_idle_time() ->
     network = begun()
     lose(network, Code.CCR, CONTEXT_IDLE_TIME + MINUTE)
     assert network.a.host.contexts == []
-    assert PeerUnable(B1, "no answer to INIT") in network.a.outputs
+    assert PeerUnable(B1, Cause.NO_ANSWER_TO_INIT) in network.a.outputs
     assert codes_sent(network.a).count(Code.INIT) > 2 * INIT_ROUNDS_MAX
 
 
@@ -242,7 +243,7 @@ def test_of_too_many_known_peers_the_oldest_is_forgotten() -> None:
 def test_of_too_many_unable_peers_the_oldest_is_forgotten() -> None:
     host = core()
     for number in range(UNABLE_PEERS_MAX + 1):
-        hold_unable(host, numbered(number), "no answer")
+        hold_unable(host, numbered(number), Cause.NO_ANSWER_TO_INIT)
     assert len(host.unable) == UNABLE_PEERS_MAX
     assert not host.is_unable(numbered(0))
     assert host.is_unable(numbered(1))

@@ -4,6 +4,7 @@
 import dataclasses
 
 from noid.constants import MILLISECOND, PLAIN_SILENCE_MAX, SECOND
+from noid.engine.causes import Cause
 from noid.engine.events import ProbeStarted, SendControl
 from noid.engine.history import Pair
 from noid.engine.state import State
@@ -68,7 +69,7 @@ def test_the_operator_is_told_why() -> None:
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(SECOND)
     whys = [one.why for one in network.a.outputs if isinstance(one, ProbeStarted)]
-    assert whys == ["long since anything was heard"]
+    assert whys == [Cause.LONG_SILENCE]
 
 
 def test_a_dead_provider_is_left_and_packets_go_by_the_context() -> None:

@@ -19,6 +19,7 @@ from noid.constants import (
 )
 from noid.counters import Drop
 from noid.dns.verification import Verification
+from noid.engine.causes import Cause
 from noid.engine.core import Core
 from noid.engine.events import (
     DeliverToUlp,
@@ -269,7 +270,7 @@ def test_a_ulp_packet_with_no_next_header_rides_on_nothing() -> None:
 
 def test_an_update_that_takes_the_pair_in_use_away_moves_data_at_once() -> None:
     network = established()
-    switch(network.a.host.core, network.a.context, (A1, B2), "for this test")
+    switch(network.a.host.core, network.a.context, (A1, B2), Cause.NOTHING_HEARD)
     network.give(network.b, LocatorsChanged((B1,)))
     network.run(SECOND)
     assert network.a.context.pair == (A1, B1)
@@ -451,7 +452,7 @@ def test_a_close_while_starting_over_is_dropped() -> None:
     network = closing()
     close = sent(network.a, Code.CLOSE)
     network.b.host.core.trigger = Trigger.TRIAL
-    start(network.b.host.core, network.b.context, b"", "for this test")
+    start(network.b.host.core, network.b.context, b"", Cause.ULP_SENDS)
     assert network.b.context.state is State.INIT_SENT
     network.b.host.core.outputs.clear()
     assert receive(network, network.b, close, A1, B1)[0] == Dropped(Drop.CLOSE_WHILE_STARTING_OVER)

@@ -4,6 +4,7 @@
 import pytest
 
 from noid.constants import MINUTE, PEER_UNABLE_MAX, PEER_UNABLE_TIME, REJECTED_TIME, SECOND
+from noid.engine.causes import Cause
 from noid.engine.events import LocatorsChanged, PeerUnable, SendControl
 from noid.engine.state import Path, State
 from noid.flows.events import IcmpErrorReceived
@@ -125,7 +126,7 @@ def test_data_goes_plainly_within_a_second_to_a_peer_that_stopped_to_speak_m6() 
 def test_such_a_peer_is_tried_again_after_two_seconds_and_then_twice_as_much() -> None:
     network = stopped()
     talk(network, SECOND)
-    assert PeerUnable(B1, "it does not know M6") in network.a.outputs
+    assert PeerUnable(B1, Cause.M6_UNKNOWN) in network.a.outputs
     controls(network)
     talk(network, REJECTED_TIME // 2)
     assert controls(network) == 0

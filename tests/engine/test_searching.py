@@ -22,6 +22,7 @@ from noid.constants import (
     SUSPICION_TIME,
     WANTED_TIME,
 )
+from noid.engine.causes import Cause
 from noid.engine.events import LocatorsChanged, PeerUnable
 from noid.engine.history import Pair
 from noid.engine.phases import Search
@@ -349,7 +350,7 @@ def firewalled() -> Network:
 
 def test_a_firewall_that_drops_m6_packets_alone_is_gone_round_plainly() -> None:
     network = firewalled()
-    assert reports(network.b, PeerUnable) == [PeerUnable(A1, "M6 packets are dropped on the way")]
+    assert reports(network.b, PeerUnable) == [PeerUnable(A1, Cause.M6_DROPPED)]
     network.ulp_sends(network.b, packet(B1, A1, b"plain"))
     network.run(10 * MILLISECOND)
     assert network.a.delivered[-1] == packet(B1, A1, b"plain")

@@ -15,6 +15,7 @@ from noid.constants import (
     SUSPICION_TIME,
 )
 from noid.counters import Drop
+from noid.engine.causes import Cause
 from noid.engine.events import (
     Dropped,
     LocatorsChanged,
@@ -65,11 +66,11 @@ def changes_after(station: Station) -> list[tuple[State, State, str]]:
 def test_a_context_that_is_set_up() -> None:
     network = established()
     assert changes(network.a) == [
-        (IDLE, INIT, "the ULP sends"),
-        (INIT, CCR, "CC received"),
-        (CCR, ESTABLISHED, "CONF received"),
+        (IDLE, INIT, Cause.ULP_SENDS),
+        (INIT, CCR, Cause.CC_RECEIVED),
+        (CCR, ESTABLISHED, Cause.CONF_RECEIVED),
     ]
-    assert changes(network.b) == [(IDLE, ESTABLISHED, "CCR received")]
+    assert changes(network.b) == [(IDLE, ESTABLISHED, Cause.CCR_RECEIVED)]
 
 
 def test_a_set_up_that_our_init_and_their_ccr_complete() -> None:
@@ -78,21 +79,21 @@ def test_a_set_up_that_our_init_and_their_ccr_complete() -> None:
     network.resolve(network.b, network.a)
     network.ulp_sends(network.b, packet(B1, A1))
     network.run(SECOND)
-    assert changes(network.b)[-1] == (INIT, ESTABLISHED, "CCR received")
+    assert changes(network.b)[-1] == (INIT, ESTABLISHED, Cause.CCR_RECEIVED)
 
 
 def test_a_ccr_that_is_not_answered() -> None:
     network = begun()
     lose(network, Code.CONF, 30 * SECOND)
-    assert changes(network.a)[2] == (CCR, INIT, "CCR unanswered")
+    assert changes(network.a)[2] == (CCR, INIT, Cause.CCR_UNANSWERED)
 
 
 def test_an_init_that_is_not_answered() -> None:
     network = begun()
     network.dead |= EVERY_PAIR
     network.run(CONTEXT_IDLE_TIME)
-    assert changes(network.a)[1:] == [(INIT, IDLE, "INIT unanswered")]
-    assert PeerUnable(B1, "no answer to INIT") in network.a.outputs
+    assert changes(network.a)[1:] == [(INIT, IDLE, Cause.INIT_UNANSWERED)]
+    assert PeerUnable(B1, Cause.NO_ANSWER_TO_INIT) in network.a.outputs
 
 
 def test_a_peer_that_lost_the_context_and_is_not_heard_of_again() -> None:
@@ -103,8 +104,8 @@ def test_a_peer_that_lost_the_context_and_is_not_heard_of_again() -> None:
     network.dead |= EVERY_PAIR
     network.run(CONTEXT_IDLE_TIME)
     assert changes_after(network.a)[:2] == [
-        (ESTABLISHED, INIT, "the peer lost the context"),
-        (INIT, State.UR_SENT, "INIT unanswered, context restored"),
+        (ESTABLISHED, INIT, Cause.PEER_LOST_CONTEXT),
+        (INIT, State.UR_SENT, Cause.INIT_UNANSWERED_RESTORED),
     ]
 
 
@@ -114,7 +115,7 @@ def test_a_context_that_the_peer_replaces() -> None:
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(SECOND)
-    assert changes(network.b)[1] == (ESTABLISHED, IDLE, "replaced by the peer")
+    assert changes(network.b)[1] == (ESTABLISHED, IDLE, Cause.REPLACED_BY_PEER)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_search(dead: set[tuple[bytes, bytes]]) -> None:
     network.run(2 * SUSPICION_TIME)
     assert changes_after(network.a) == [], "UR-SENT is for sets alone"
     (started,) = [one for one in network.a.outputs if isinstance(one, ProbeStarted)]
-    assert (started.why, started.pairs[0]) == ("nothing heard", (A1, B1))
+    assert (started.why, started.pairs[0]) == (Cause.NOTHING_HEARD, (A1, B1))
 
 
 def test_a_switch_tells_both_pairs_and_its_reason() -> None:
@@ -137,24 +138,24 @@ def test_a_switch_tells_both_pairs_and_its_reason() -> None:
     network.give(network.a, unanswered(network.a))
     network.run(SECOND)
     (switched,) = [one for one in network.a.outputs if isinstance(one, Switched)]
-    assert (switched.old, switched.new, switched.why) == ((A1, B1), (A2, B2), "nothing heard")
+    assert (switched.old, switched.new, switched.why) == ((A1, B1), (A2, B2), Cause.NOTHING_HEARD)
     (switched,) = [one for one in network.b.outputs if isinstance(one, Switched)]
-    assert switched.why == "the peer hears nothing"
+    assert switched.why == Cause.PEER_HEARS_NOTHING
 
 
 def test_a_source_that_moves() -> None:
     network = established()
     label = network.a.context.local_label
-    switch(network.b.host.core, network.b.context, (B2, A1), "for this test")
+    switch(network.b.host.core, network.b.context, (B2, A1), Cause.NOTHING_HEARD)
     network.dead |= {(A1, B1), (B1, A1)}
     network.give(network.a, SourceMoved(label, B2, False))
     network.run(SECOND)
-    switched = Switched(A1, B1, (A1, B1), (A1, B2), "the peer's source moved")
+    switched = Switched(A1, B1, (A1, B1), (A1, B2), Cause.SOURCE_MOVED)
     assert switched in network.a.outputs
 
 
 @pytest.mark.parametrize(
-    ("dead", "end"), [(set(), "update acknowledged"), (WAYS, "update unacknowledged")]
+    ("dead", "end"), [(set(), Cause.UPDATE_ACKNOWLEDGED), (WAYS, Cause.UPDATE_UNACKNOWLEDGED)]
 )
 def test_new_sets(dead: set[tuple[bytes, bytes]], end: str) -> None:
     network = established()
@@ -163,7 +164,7 @@ def test_new_sets(dead: set[tuple[bytes, bytes]], end: str) -> None:
     network.give(network.a, LocatorsChanged((A1,)))
     network.run(CONTEXT_IDLE_TIME + 3 * MINUTE)
     assert changes_after(network.a) == [
-        (ESTABLISHED, UR, "telling the peer new sets"),
+        (ESTABLISHED, UR, Cause.NEW_SETS),
         (UR, ESTABLISHED, end),
     ]
 
@@ -177,8 +178,8 @@ def test_a_pair_that_is_worse_than_another() -> None:
     network = established()
     network.give(network.a, LocatorsChanged((A1, A2), backup=frozenset({A1})))
     network.run(SECOND)
-    assert set(whys(network.a)) == {"of our locators others are better"}
-    assert set(whys(network.b)) == {"of the peer's locators others are better"}
+    assert set(whys(network.a)) == {Cause.OWN_LOCATORS_BETTER}
+    assert set(whys(network.b)) == {Cause.PEER_LOCATORS_BETTER}
 
 
 def test_a_pair_that_is_said_to_be_unreachable() -> None:
@@ -188,7 +189,7 @@ def test_a_pair_that_is_said_to_be_unreachable() -> None:
     )
     network.give(network.a, IcmpErrorReceived(X1, A1, error.encode_packet(X1, A1)[40:]))
     assert network.a.context.search is not None
-    assert network.a.context.search.why == "destination unreachable"
+    assert network.a.context.search.why == Cause.DESTINATION_UNREACHABLE
 
 
 def test_a_rejection_of_data_that_a_probe_refutes() -> None:
@@ -203,22 +204,22 @@ def test_a_firewall() -> None:
     network.drops_m6 = True
     network.give(network.a, unanswered(network.a))
     network.run(5 * SECOND)
-    assert PeerUnable(B1, "M6 packets are dropped on the way") in network.a.outputs
+    assert PeerUnable(B1, Cause.M6_DROPPED) in network.a.outputs
 
 
 def test_two_ends_that_close() -> None:
     network = established()
     network.run(CONTEXT_IDLE_TIME + MINUTE)
     both = changes_after(network.a) + changes(network.b)[1:]
-    assert (ESTABLISHED, CLOSING, "nothing received for long") in both
-    assert (CLOSING, IDLE, "CLOSE acknowledged") in both
-    assert (ESTABLISHED, IDLE, "closed by the peer") in both
+    assert (ESTABLISHED, CLOSING, Cause.IDLE) in both
+    assert (CLOSING, IDLE, Cause.CLOSE_ACKNOWLEDGED) in both
+    assert (ESTABLISHED, IDLE, Cause.CLOSED_BY_PEER) in both
 
 
 def test_an_end_that_closes_and_hears_nothing() -> None:
     network = closing()
     network.run(CLOSE_TIME)
-    assert changes_after(network.a)[1:] == [(CLOSING, IDLE, "CLOSE unacknowledged")]
+    assert changes_after(network.a)[1:] == [(CLOSING, IDLE, Cause.CLOSE_UNACKNOWLEDGED)]
 
 
 def test_an_end_that_closes_what_the_peer_has_lost() -> None:
@@ -231,13 +232,13 @@ def test_an_end_that_closes_what_the_peer_has_lost() -> None:
     network.dead |= WAYS
     network.run(CONTEXT_IDLE_TIME + SECOND)
     receive(network, network.a, uc, B1, A1)
-    assert changes_after(network.a)[1:] == [(CLOSING, IDLE, "the peer has nothing to close")]
+    assert changes_after(network.a)[1:] == [(CLOSING, IDLE, Cause.NOTHING_TO_CLOSE)]
 
 
 def test_a_provisional_context_that_the_dns_refutes() -> None:
     network = provisional(X1)
     network.run(SECOND)
-    assert changes(network.b)[1:] == [(ESTABLISHED, IDLE, "the peer is not who it says")]
+    assert changes(network.b)[1:] == [(ESTABLISHED, IDLE, Cause.PEER_REFUTED)]
 
 
 def test_a_provisional_context_of_which_the_dns_says_nothing() -> None:
@@ -245,7 +246,7 @@ def test_a_provisional_context_of_which_the_dns_says_nothing() -> None:
     network.dns_works = False
     send(network, ccr_from(network, A2), A2)
     network.run(PROVISIONAL_LIFETIME)
-    assert changes(network.b)[1:] == [(ESTABLISHED, IDLE, "not proven in time")]
+    assert changes(network.b)[1:] == [(ESTABLISHED, IDLE, Cause.NOT_PROVEN_IN_TIME)]
 
 
 def test_of_two_provisional_contexts_one_is_proven() -> None:
@@ -255,7 +256,7 @@ def test_of_two_provisional_contexts_one_is_proven() -> None:
     network.run(SECOND)
     assert len(network.b.host.contexts) == 1
     assert network.b.host.core.provisional.count == 0
-    assert (ESTABLISHED, IDLE, "another one is proven") in changes(network.b)
+    assert (ESTABLISHED, IDLE, Cause.ANOTHER_PROVEN) in changes(network.b)
 
 
 def test_a_uc_that_quotes_nothing() -> None:

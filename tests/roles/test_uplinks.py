@@ -10,6 +10,7 @@ from noid.config import HostSection
 from noid.constants import Codepoints
 from noid.control.uplinks import Change, Health, Sighting, Switch
 from noid.dns.verification import Verification
+from noid.engine.causes import Cause
 from noid.engine.events import Input, LocatorsChanged, MeasurePairs, PairMeasured, Switched
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
@@ -65,7 +66,7 @@ def test_a_suspicion_has_its_peer_asked_over_every_pair_and_the_answers_judged()
         changes: list[Change] = []
         watch = watch_of(host, events, changes)
         task = asyncio.create_task(watch.watch())
-        watch.take(Switched(A1, B1, (A1, B1), (A2, B2), "nothing heard"))
+        watch.take(Switched(A1, B1, (A1, B1), (A2, B2), Cause.NOTHING_HEARD))
         while not events:
             await asyncio.sleep(0.01)
         (first, *_) = events
@@ -94,7 +95,7 @@ def test_only_a_few_suspicions_are_kept() -> None:
         watch = watch_of(established().a.host, [], [])
         for number in range(3 * SUSPECTS_MAX):
             peer = Locator(B1[:-1] + bytes([number]))
-            watch.take(Switched(A1, peer, (A1, peer), (A2, peer), "nothing heard"))
+            watch.take(Switched(A1, peer, (A1, peer), (A2, peer), Cause.NOTHING_HEARD))
         assert len(watch.suspects) == SUSPECTS_MAX
 
     asyncio.run(play())

@@ -10,6 +10,7 @@ context that comes back so is ESTABLISHED, and is verified anew before long.
 from noid.constants import CONTEXT_IDLE_TIME, VERIFY_FOUND_INTERVAL
 from noid.counters import Drop
 from noid.dns.verification import Verification
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import ContextRecord, ContextRestored
@@ -82,7 +83,7 @@ def on_context_found(core: Core, event: ContextRestored) -> Context | None:
     context.update_nonce = memory.update_nonce + UPDATE_NONCE_LEAP
     context.measure(context.pair, memory.round_trip_ns)
     context.share_sets()
-    core.enter(context, State.ESTABLISHED, "taken up again")
+    core.enter(context, State.ESTABLISHED, Cause.TAKEN_UP)
     context.established_ns = core.now_ns
     # There may be very many, which should not all want something at one time from now on.
     core.set_timer(context, Timer.IDLE, core.jittered(CONTEXT_IDLE_TIME))

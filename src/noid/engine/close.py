@@ -12,6 +12,7 @@ kernel does; the engine asks when it is time, and is told.
 
 from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
 from noid.counters import Drop
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import CheckIdle, IdleChecked
@@ -34,7 +35,7 @@ def on_idle_timer(core: Core, context: Context) -> None:
     """
     left_ns = context.established_ns + CONTEXT_IDLE_TIME - core.now_ns
     if left_ns > 0:
-        search(core, context, "data has yet to pass", is_question=True)
+        search(core, context, Cause.DATA_UNPROVEN, is_question=True)
         core.set_timer(context, Timer.IDLE, left_ns)
     else:
         core.emit(CheckIdle(context.local_label))
@@ -52,10 +53,10 @@ def on_idle_checked(core: Core, event: IdleChecked) -> None:
         if idle_ns < CONTEXT_IDLE_TIME:
             tell_untold(core, context)
         return
-    close(core, context, "nothing received for long")
+    close(core, context, Cause.IDLE)
 
 
-def close(core: Core, context: Context, why: str) -> None:
+def close(core: Core, context: Context, why: Cause) -> None:
     """Sends no more data by a context, and CLOSE to its peer; discards one that is not set up."""
     if not context.is_settled or context.is_provisional:
         core.discard(context, why)
@@ -71,7 +72,7 @@ def on_close_timer(core: Core, context: Context) -> None:
     closing = context.closing
     assert closing is not None
     if core.now_ns - closing.started_ns >= CLOSE_TIME:
-        core.discard(context, "CLOSE unacknowledged")
+        core.discard(context, Cause.CLOSE_UNACKNOWLEDGED)
         return
     _send_close(core, context, closing)
 
@@ -109,7 +110,7 @@ def on_close(core: Core, event: ControlMessageReceived, message: ControlMessage)
         return
     if event.source in context.peer_verified:
         _acknowledge(core, event, message, context.agreed_key)
-    core.discard(context, "closed by the peer")
+    core.discard(context, Cause.CLOSED_BY_PEER)
 
 
 def _fault_of(
@@ -180,4 +181,4 @@ def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessa
     elif not is_authentic(context.agreed_key, event, message):
         core.drop(Drop.CLOSEACK_NOT_AUTHENTIC)
     else:
-        core.discard(context, "CLOSE acknowledged")
+        core.discard(context, Cause.CLOSE_ACKNOWLEDGED)

@@ -23,6 +23,7 @@ from noid.constants import (
 from noid.counters import Drop
 from noid.dns.records import Question
 from noid.dns.verification import Verification
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.events import (
     AskDns,
@@ -369,7 +370,7 @@ class Core:
         for packet in held:
             self.emit(DeliverToUlp(packet))
 
-    def enter(self, context: Context, state: State, why: str) -> None:
+    def enter(self, context: Context, state: State, why: Cause) -> None:
         """Takes a context to another state, and stops what that state does not wait for."""
         old = context.enter(state, self.trigger)
         if old is state:
@@ -392,7 +393,7 @@ class Core:
         self.turns[context.path, cue] += 1
         context.turn(path, cue)
 
-    def discard(self, context: Context, why: str) -> None:
+    def discard(self, context: Context, why: Cause) -> None:
         """Removes a context and everything that knows it."""
         self.enter(context, State.IDLE, why)
         renewing = context.renewal.open if context.renewal is not None else ()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from noid.counters import Drop
 from noid.dns.records import Answer, Question
+from noid.engine.causes import Cause
 from noid.engine.options import Policy
 from noid.engine.state import State
 from noid.flows.events import DatapathEvent
@@ -280,7 +281,7 @@ class StateChanged:
     peer_aid: Locator
     old: State
     new: State
-    why: str
+    why: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +290,7 @@ class ProbeStarted:
 
     local_aid: Locator
     peer_aid: Locator
-    why: str
+    why: Cause
     pairs: tuple[tuple[Locator, Locator], ...]
 
 
@@ -301,7 +302,7 @@ class Switched:
     peer_aid: Locator
     old: tuple[Locator, Locator]
     new: tuple[Locator, Locator]
-    why: str
+    why: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +325,7 @@ class PeerUnable:
     """Report: this peer is reached as a plain IPv6 host for a while [D15]."""
 
     peer_aid: Locator
-    why: str
+    why: Cause
 
 
 @dataclass(frozen=True, slots=True)

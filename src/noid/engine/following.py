@@ -16,6 +16,7 @@ from noid.constants import (
     SILENCE_UNMEASURED,
 )
 from noid.engine import searching
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
@@ -82,7 +83,7 @@ def _begin(core: Core, context: Context, pair: Pair) -> None:
     """Asks both pairs, by probes of its own: answers to older ones say nothing of now."""
     before = context.search
     core.turn(context, Path.FOLLOWING, Cue.SOURCE)
-    one = Search("the peer's source moved", core.now_ns, b"", 0, False)
+    one = Search(Cause.SOURCE_MOVED, core.now_ns, b"", 0, False)
     if before is not None:
         one.packet, one.told_by_peer = before.packet, before.told_by_peer
     context.search = one
@@ -153,4 +154,4 @@ def _revert(core: Core, context: Context, one: Search) -> None:
         return
     context.follow_ns = core.now_ns + FOLLOW_REST
     if one.left[0] in context.own_set and context.is_verified(one.left[1]):
-        switch(core, context, one.left, "the peer's source proved nothing", one.packet)
+        switch(core, context, one.left, Cause.SOURCE_UNPROVEN, one.packet)

@@ -23,6 +23,7 @@ from noid.counters import Drop
 from noid.dns.verification import Verification
 from noid.engine import peers, update
 from noid.engine.announcing import announce, deliver_held
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import NoteHeard, SourceNotCovered
@@ -77,7 +78,7 @@ def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
     context = core.create(local_aid, peer_aid, verification, own_local)
     if context is not None:
         begin(core, context)
-        start(core, context, packet, "the ULP sends")
+        start(core, context, packet, Cause.ULP_SENDS)
 
 
 def _not_covered(core: Core, source: Locator, peer_aid: Locator) -> None:
@@ -90,7 +91,7 @@ def _not_covered(core: Core, source: Locator, peer_aid: Locator) -> None:
 
 
 def start(
-    core: Core, context: Context, waiting: bytes, why: str, *, before: Exchange | None = None
+    core: Core, context: Context, waiting: bytes, why: Cause, *, before: Exchange | None = None
 ) -> None:
     """Begins the exchange, or begins it anew, which gives it no more time than it had.
 
@@ -217,7 +218,7 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         context.aid_proven = True
     if exchange.tries == 1:
         context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
-    core.enter(context, State.CCR_SENT, "CC received")
+    core.enter(context, State.CCR_SENT, Cause.CC_RECEIVED)
     reply = ControlMessage(
         code=Code.CCR,
         nonce=message.nonce,
@@ -337,7 +338,7 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     context.peer_reset_hash = message.reset_token
     if (exchange.ccr_tries or exchange.tries) == 1:
         context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
-    establish(core, context, "CONF received", (event.destination, event.source))
+    establish(core, context, Cause.CONF_RECEIVED, (event.destination, event.source))
     tell_remote(core, context)
     tell_untold(core, context)
     if message.piggyback is not None and event.source in context.peer_set:
@@ -367,7 +368,7 @@ def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessa
         return
     know_peer(core, context, peer, own_side(context, exchange.keys.public), key)
     context.peer_reset_hash = b""
-    establish(core, context, "UR received", (event.destination, event.source))
+    establish(core, context, Cause.UR_RECEIVED, (event.destination, event.source))
     tell_remote(core, context)
     tell_untold(core, context)
 
@@ -384,24 +385,24 @@ def on_retransmit(core: Core, context: Context) -> None:
     if context.state is State.CCR_SENT and exchange.ccr_tries % CCR_TRIES_MAX:
         _send_ccr(core, context, exchange)
     elif context.state is State.CCR_SENT and in_time:
-        start(core, context, exchange.waiting, "CCR unanswered", before=exchange)
+        start(core, context, exchange.waiting, Cause.CCR_UNANSWERED, before=exchange)
     elif context.state is State.INIT_SENT and not is_over and in_time:
         _send_init(core, context, exchange)
     elif context.is_known_to_peer:
         # The peer that was said to have lost the context never spoke: go on with it [D18]. What
         # answered nothing carries no data before a probe is answered [D15].
-        restore(core, context, "INIT unanswered, context restored")
+        restore(core, context, Cause.INIT_UNANSWERED_RESTORED)
         go_on(core, context, 0)
         core.install(context)
     else:
-        core.discard(context, "INIT unanswered")
-        peers.hold_unable(core, context.peer_aid, "no answer to INIT")
+        core.discard(context, Cause.INIT_UNANSWERED)
+        peers.hold_unable(core, context.peer_aid, Cause.NO_ANSWER_TO_INIT)
 
 
 # --- both -----------------------------------------------------------------------------------------
 
 
-def establish(core: Core, context: Context, why: str, pair: Pair) -> None:
+def establish(core: Core, context: Context, why: Cause, pair: Pair) -> None:
     """The context carries data from now on, over the pair that just worked.
 
     Where the DNS has yet to prove its far end, that carries data once that is proven.

@@ -35,6 +35,7 @@ from noid.engine import (
     update,
     verifying,
 )
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import (
@@ -313,7 +314,7 @@ class Host:
         core.install(context)
         context.untold = True
         update.tell_untold(core, context)
-        searching.leave(core, context, "of our locators others are better")
+        searching.leave(core, context, Cause.OWN_LOCATORS_BETTER)
         probing.resume(core, context)
 
     def _time_passed(self) -> None:

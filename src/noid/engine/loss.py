@@ -9,6 +9,7 @@ they start a search [D47].
 from noid.constants import FLOW_LABEL_MASK
 from noid.counters import Drop
 from noid.engine import trial
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import DeliverToUlp
@@ -51,13 +52,13 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         return
     believed = equal(context.peer_reset_hash, reset_hash(message.reset_token))
     if context.state is State.CLOSING and believed:
-        core.discard(context, "the peer has nothing to close")
+        core.discard(context, Cause.NOTHING_TO_CLOSE)
     elif not context.is_settled or context.is_provisional:
         core.drop(Drop.UC_WHILE_STARTING_OVER)
     elif not believed:
         trial.begin(core, context)
     else:
-        trial.end(core, context, "the peer lost the context")
+        trial.end(core, context, Cause.PEER_LOST_CONTEXT)
 
 
 def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
@@ -80,13 +81,13 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
     if error.type == icmpv6.DESTINATION_UNREACHABLE:
         # While a search is under way it is the probes that are told of, which is no news.
         if (quote.source, quote.destination) == context.pair and context.search is None:
-            search(core, context, "destination unreachable")
+            search(core, context, Cause.DESTINATION_UNREACHABLE)
         return
     if (error.type, error.code) == REJECTED:
         # Anybody can say so of data; only the rejection of a probe, by its nonce, counts [D47].
         if event.source == quote.destination:
             rejected_probe(core, context, int.from_bytes(body[NONCE_AT : NONCE_AT + 8], "big"))
-        search(core, context, "the form of data is rejected")
+        search(core, context, Cause.FORM_REJECTED)
 
 
 def _deliver(core: Core, context: Context, error: icmpv6.ErrorMessage, source: Locator) -> None:

@@ -22,6 +22,7 @@ from noid.constants import (
     UNABLE_PEERS_MAX,
 )
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name, reverse_name
+from noid.engine.causes import Cause
 from noid.engine.core import Core
 from noid.engine.events import (
     AnswerArrived,
@@ -123,7 +124,7 @@ def met(core: Core, aid: Locator) -> KnownPeer | None:
     return KnownPeer(found.name, found.remote) if found is not None else None
 
 
-def hold_unable(core: Core, aid: Locator, why: str) -> None:
+def hold_unable(core: Core, aid: Locator, why: Cause) -> None:
     """Reaches a peer plainly for a while, longer each time [D15, D45].
 
     Then a known peer is watched again, so that the next packet of a program begins a set-up.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from noid.constants import NEVER
+from noid.engine.causes import Cause
 from noid.engine.history import Pair
 from noid.engine.secrets import KeyPair
 from noid.flows.events import ControlMessageReceived
@@ -117,7 +118,7 @@ class Search:
         followed: in FOLLOWING, that of Lp(local) and the locator that data comes from.
     """
 
-    why: str
+    why: Cause
     started_ns: int
     packet: bytes
     silent_ns: int

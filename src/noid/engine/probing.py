@@ -27,6 +27,7 @@ from noid.constants import (
     SUSPICION_TIME,
     WANTED_TIME,
 )
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import PeerUnable, ProbeStarted
@@ -143,7 +144,7 @@ def _set_aside(core: Core, context: Context, one: Search) -> None:
     aside_ns = REJECTED_TIME << min(one.asides, 16) if is_rejected else PEER_UNABLE_TIME
     one.batch_at_ns = core.now_ns + min(aside_ns, PEER_UNABLE_MAX)
     one.asides += 1
-    why = "it does not know M6" if is_rejected else "M6 packets are dropped on the way"
+    why = Cause.M6_UNKNOWN if is_rejected else Cause.M6_DROPPED
     core.emit(PeerUnable(context.peer_aid, why))
 
 

@@ -13,6 +13,7 @@ from noid.constants import (
     REPEATED_PIGGYBACK_TIME,
 )
 from noid.counters import Drop
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.following import acknowledged
@@ -42,7 +43,7 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
     if context is not None:
         core.used(context)
         packet = repeatable(event.packet)
-        search(core, context, "nothing heard", packet, silent_ns=event.silent_ns)
+        search(core, context, Cause.NOTHING_HEARD, packet, silent_ns=event.silent_ns)
 
 
 def on_long_unproven(core: Core, event: LongUnproven) -> None:
@@ -52,7 +53,7 @@ def on_long_unproven(core: Core, event: LongUnproven) -> None:
         return
     core.used(context)
     if context.search is None and core.now_ns >= context.unproven_again_ns:
-        search(core, context, "nothing authentic heard", is_question=True, is_routine=True)
+        search(core, context, Cause.NOTHING_AUTHENTIC_HEARD, is_question=True, is_routine=True)
 
 
 def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
@@ -71,14 +72,14 @@ def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
     elif core.options.on_switch and context.is_on_aids:
         heard_ns = context.history_of(context.pair).latest_ns
         if core.now_ns - max(context.established_ns, heard_ns) >= PLAIN_SILENCE_MAX:
-            search(core, context, "long since anything was heard", is_question=True)
+            search(core, context, Cause.LONG_SILENCE, is_question=True)
 
 
 def on_better_timer(core: Core, context: Context) -> None:
     """A pair that is said to be better than the one in use may work by now: a try, no more."""
     core.set_timer(context, Timer.BETTER, core.jittered(BETTER_PAIR_INTERVAL))
     if context.search is None:
-        leave(core, context, "a better pair may work", patience_ns=BETTER_PAIR_PATIENCE)
+        leave(core, context, Cause.BETTER_PAIR, patience_ns=BETTER_PAIR_PATIENCE)
 
 
 def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
@@ -114,11 +115,11 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         _deliver_once(core, context, ulp_packet(message))
     if message.flags & Flag.HEARS_NOTHING:
         patient = pair != context.pair
-        search(core, context, "the peer hears nothing", told_by_peer=True, patient=patient)
+        search(core, context, Cause.PEER_HEARS_NOTHING, told_by_peer=True, patient=patient)
     if is_other:
-        leave(core, context, "of the peer's locators others are better")
+        leave(core, context, Cause.PEER_LOCATORS_BETTER)
     elif pair in better_pairs(context) and context.search is None:
-        leave(core, context, "the peer uses a better pair", patience_ns=BETTER_PAIR_PATIENCE)
+        leave(core, context, Cause.PEER_USES_BETTER_PAIR, patience_ns=BETTER_PAIR_PATIENCE)
 
 
 def _deliver_once(core: Core, context: Context, packet: bytes) -> None:
@@ -154,4 +155,4 @@ def _update_heard(core: Core, context: Context, nonce: int) -> None:
     if context.update is not None and context.update.nonce <= nonce:
         context.update = None
         core.stop_timer(context, Timer.RETRANSMIT)
-        return_to_established(core, context, "update acknowledged")
+        return_to_established(core, context, Cause.UPDATE_ACKNOWLEDGED)

@@ -9,6 +9,7 @@ from noid.constants import MEASURED_MAX
 from noid.counters import Drop
 from noid.dns.verification import Verification
 from noid.engine.announcing import announce
+from noid.engine.causes import Cause
 from noid.engine.context import NO_MARKS, Context
 from noid.engine.core import Core
 from noid.engine.handshake import (
@@ -234,7 +235,7 @@ def replace(core: Core, context: Context, ccr: OwnCcr) -> bool:
         core.drop(Drop.CCR_WITH_BAD_KEY_OR_LABEL)
         return False
     core.trigger = Trigger.CCR
-    core.enter(context, State.IDLE, "replaced by the peer")
+    core.enter(context, State.IDLE, Cause.REPLACED_BY_PEER)
     context.aid_proven |= ccr.cookie.locator == context.peer_aid
     _establish_with(core, context, ccr, secret)
     begin(core, context)
@@ -359,7 +360,7 @@ def _establish_by(core: Core, context: Context, ccr: OwnCcr, own: Side, key: byt
     know_peer(core, context, said_by_sender(message), own, key)
     context.peer_birthday = message.context.sender_birthday
     context.peer_reset_hash = message.reset_token
-    establish(core, context, "CCR received", pair)
+    establish(core, context, Cause.CCR_RECEIVED, pair)
 
 
 def _send_conf(

@@ -6,6 +6,7 @@ itself. A peer that does not hear CLOSE gets a UC for its next packet.
 """
 
 from noid.constants import IN_USE_TIME
+from noid.engine.causes import Cause
 from noid.engine.close import say_close
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -46,5 +47,5 @@ def _evict(core: Core, context: Context) -> None:
     trigger, core.trigger = core.trigger, Trigger.NO_ROOM
     if context.is_settled and not context.is_provisional:
         say_close(core, context)
-    core.discard(context, "makes room for another")
+    core.discard(context, Cause.NO_ROOM)
     core.trigger = trigger

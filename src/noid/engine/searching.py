@@ -27,6 +27,7 @@ from noid.constants import (
     TOLERANCE_TIME,
     UNPROVEN_REST,
 )
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
@@ -43,7 +44,7 @@ from noid.wire.control import Flag
 def search(
     core: Core,
     context: Context,
-    why: str,
+    why: Cause,
     packet: bytes = b"",
     *,
     told_by_peer: bool = False,
@@ -120,12 +121,12 @@ def go_on(core: Core, context: Context, wait_ns: int) -> None:
     core.turn(context, Path.ASKING, Cue.SUSPICION)
     core.turn(context, Path.DOUBTING, Cue.TIME)
     core.turn(context, Path.SEARCHING, Cue.TIME)
-    context.search = Search("no pair passed data", core.now_ns, b"", 0, False)
+    context.search = Search(Cause.NO_PAIR_PASSED_DATA, core.now_ns, b"", 0, False)
     context.search.wanted_ns, context.search.batch_at_ns = core.now_ns, core.now_ns + wait_ns
     arm(core, context, context.search)
 
 
-def leave(core: Core, context: Context, why: str, *, patience_ns: int = SUSPICION_TIME) -> None:
+def leave(core: Core, context: Context, why: Cause, *, patience_ns: int = SUSPICION_TIME) -> None:
     """Looks for another pair, if one is said to be better than the one in use [D20, D22, D25].
 
     "It is recommended that the host stop using the deprecated locator(s)" [draft §4.5]. The pair in
@@ -323,7 +324,7 @@ def confirm(core: Core, context: Context, by: Pair | None) -> None:
     """
     if by is not None:
         context.searched_ns = 0
-        search(core, context, "only the peer says that it works", beside=by)
+        search(core, context, Cause.ONLY_PEER_SAYS, beside=by)
 
 
 def spare(core: Core, context: Context) -> None:

@@ -2,6 +2,7 @@
 """Using another pair of locators, and sending again what the one before may have lost [D20]."""
 
 from noid.constants import REPEATS_MAX, SILENCE_MIN
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import SendAgain, Switched
@@ -15,7 +16,7 @@ REPEATABLE = frozenset(map(int.to_bytes, (ipv6.TCP, ipv6.SCTP, ipv6.ESP)))
 """Protocols whose receivers know a packet that comes twice."""
 
 
-def switch(core: Core, context: Context, pair: Pair, why: str, packet: bytes = b"") -> None:
+def switch(core: Core, context: Context, pair: Pair, why: Cause, packet: bytes = b"") -> None:
     """Sends by another pair of locators from now on, beginning with an unanswered packet."""
     old = context.pair
     if pair == old:

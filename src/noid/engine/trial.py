@@ -17,6 +17,7 @@ from noid.constants import (
     TRIAL_SILENCE,
 )
 from noid.counters import Drop
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.handshake import start
@@ -49,10 +50,10 @@ def on_timer(core: Core, context: Context) -> None:
     elif core.now_ns < under_way.until_ns:
         _ask(core, context, under_way)
     else:
-        end(core, context, "the peer has no context")
+        end(core, context, Cause.PEER_HAS_NO_CONTEXT)
 
 
-def end(core: Core, context: Context, why: str) -> None:
+def end(core: Core, context: Context, why: Cause) -> None:
     """The peer has lost the context: the CCR that was kept replaces it, or a set-up begins."""
     rival = context.rival
     context.doubted_nonce = context.update_nonce

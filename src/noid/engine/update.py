@@ -17,6 +17,7 @@ from noid.constants import (
     UPDATE_RETRANSMIT_MAX,
 )
 from noid.counters import Drop
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import Former
@@ -47,7 +48,7 @@ ENTRIES_KEPT_MAX = 64
 """Sets that are kept as messages say them: the same few are said again and again."""
 
 
-def send_update(core: Core, context: Context, why: str = "telling the peer new sets") -> None:
+def send_update(core: Core, context: Context, why: Cause = Cause.NEW_SETS) -> None:
     """Tells the peer our sets as they stand; supersedes an earlier telling [draft §7.7, D17]."""
     context.untold = False
     context.update = Update(next_nonce(context), core.now_ns, core.now_ns)
@@ -67,7 +68,7 @@ def on_retransmit(core: Core, context: Context) -> None:
     assert update is not None
     if core.now_ns - update.started_ns >= CONTEXT_IDLE_TIME:
         context.update, context.untold = None, True
-        return_to_established(core, context, "update unacknowledged")
+        return_to_established(core, context, Cause.UPDATE_UNACKNOWLEDGED)
         return
     update.tries += 1
     _transmit(core, context, update)
@@ -94,7 +95,7 @@ def _patience_ns(context: Context, update: Update) -> int:
     return min(first_ns << (update.tries - 1), UPDATE_RETRANSMIT_MAX)
 
 
-def restore(core: Core, context: Context, why: str) -> None:
+def restore(core: Core, context: Context, why: Cause) -> None:
     """Goes on with a context that was being set up anew, and tells the peer so [D18, D39]."""
     send_update(core, context, why)
     core.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
@@ -274,7 +275,7 @@ def _newest(peer: Context | Former, doubted_nonce: int) -> dict[Code, int]:
 def _heard_again(core: Core, context: Context) -> None:
     """The peer has the context, and hears: what it has not been told is said again [D39, D45]."""
     if not context.is_settled:
-        restore(core, context, "the peer has the context")
+        restore(core, context, Cause.PEER_HAS_CONTEXT)
     if context.trial is not None:
         context.trial = context.rival = None
         core.stop_timer(context, Timer.TRIAL)
@@ -361,7 +362,7 @@ def acknowledge(
             core.send_on(context, octets, pair, in_slot=event.in_slot)
 
 
-def return_to_established(core: Core, context: Context, why: str) -> None:
+def return_to_established(core: Core, context: Context, why: Cause) -> None:
     """Back to ESTABLISHED once no update is under way [draft §7.9]."""
     if context.state is State.UR_SENT and context.update is None:
         core.enter(context, State.ESTABLISHED, why)

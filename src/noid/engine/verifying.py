@@ -19,6 +19,7 @@ from noid.constants import (
 )
 from noid.dns.verification import Verification
 from noid.engine import peers
+from noid.engine.causes import Cause
 from noid.engine.close import close
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -79,7 +80,7 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
                 _retry_later(core, context)
         renewal = context.renewal
         if renewal is not None and renewal.another:
-            close(core, context, "the AID is another name's")
+            close(core, context, Cause.AID_OF_ANOTHER_NAME)
             continue
         if renewal is not None and renewal.settled:
             was_settled = False
@@ -211,7 +212,7 @@ def on_verify_again(core: Core, context: Context) -> None:
 
 def on_provisional_timer(core: Core, context: Context) -> None:
     """The DNS has had its time to prove a context [D37]."""
-    core.discard(context, "not proven in time")
+    core.discard(context, Cause.NOT_PROVEN_IN_TIME)
 
 
 def _is_asking(context: Context) -> bool:
@@ -223,14 +224,14 @@ def _judge(core: Core, context: Context, probation: Probation) -> None:
     """Whether the locator that got the CC belongs to the AID's name [D37]."""
     if probation.locator in context.verification.verified:
         if context.key in core.contexts:
-            core.discard(context, "another one is proven")
+            core.discard(context, Cause.ANOTHER_PROVEN)
         else:
             core.prove(context)
             tell_untold(core, context)
             if context.verification.settled:
                 _settled(core, context)
     elif context.verification.settled:
-        core.discard(context, "the peer is not who it says")
+        core.discard(context, Cause.PEER_REFUTED)
 
 
 def _settled(core: Core, context: Context) -> None:

@@ -10,6 +10,7 @@ import random
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.dns.records import Answer, Kind, Question, Status
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
@@ -197,7 +198,7 @@ def _make_way(world: World, node: Node, context: Context | None) -> None:
     world.coverage.rang(State.IDLE if context is None else context.state, Trigger.NO_ROOM)
     if context is not None:
         core.trigger = Trigger.NO_ROOM
-        core.discard(context, "makes room for another")
+        core.discard(context, Cause.NO_ROOM)
     node.give(UnknownPeerSeen(node.locators[0]))  # changes nothing, and takes the outputs along
 
 
