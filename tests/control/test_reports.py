@@ -46,6 +46,7 @@ REPORTS: list[tuple[Output, Event, str]] = [
             "peer_aid": "2001:db8:1:b::b",
             "old": "ccr-sent",
             "new": "established",
+            "cause": "conf_received",
             "why": "CONF received",
         },
         "state changed: local_aid=2001:db8:1:a::a peer_aid=2001:db8:1:b::b "
@@ -59,6 +60,7 @@ REPORTS: list[tuple[Output, Event, str]] = [
             "peer_aid": "2001:db8:1:b::b",
             "old": "2001:db8:1:a::a -> 2001:db8:1:b::b",
             "new": "2001:db8:2:a::a -> 2001:db8:2:b::b",
+            "cause": "nothing_heard",
             "why": "nothing heard",
         },
         "switched: local_aid=2001:db8:1:a::a peer_aid=2001:db8:1:b::b "
@@ -75,6 +77,7 @@ REPORTS: list[tuple[Output, Event, str]] = [
                 "2001:db8:1:a::a -> 2001:db8:1:b::b",
                 "2001:db8:2:a::a -> 2001:db8:2:b::b",
             ],
+            "cause": "nothing_heard",
             "why": "nothing heard",
         },
         "probe started: local_aid=2001:db8:1:a::a peer_aid=2001:db8:1:b::b "
@@ -94,7 +97,12 @@ REPORTS: list[tuple[Output, Event, str]] = [
     ),
     (
         PeerUnable(B1, Cause.NO_ANSWER_TO_INIT),
-        {"event": "peer_unable", "peer_aid": "2001:db8:1:b::b", "why": "no answer to INIT"},
+        {
+            "event": "peer_unable",
+            "peer_aid": "2001:db8:1:b::b",
+            "cause": "no_answer_to_init",
+            "why": "no answer to INIT",
+        },
         "peer unable: peer_aid=2001:db8:1:b::b why=no answer to INIT",
     ),
     (

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from noid.control.uplinks import TEXTS, Change, Health
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.events import (
     Dropped,
@@ -52,7 +53,7 @@ def event_of(output: Output) -> Event | None:
                 "peer_aid": format_locator(output.peer_aid),
                 "old": output.old.value,
                 "new": output.new.value,
-                "why": output.why,
+                **_cause(output.why),
             }
         case Switched():
             return {
@@ -61,7 +62,7 @@ def event_of(output: Output) -> Event | None:
                 "peer_aid": format_locator(output.peer_aid),
                 "old": pair_text(output.old),
                 "new": pair_text(output.new),
-                "why": output.why,
+                **_cause(output.why),
             }
         case ProbeStarted():
             return {
@@ -69,7 +70,7 @@ def event_of(output: Output) -> Event | None:
                 "local_aid": format_locator(output.local_aid),
                 "peer_aid": format_locator(output.peer_aid),
                 "pairs": [pair_text(pair) for pair in output.pairs],
-                "why": output.why,
+                **_cause(output.why),
             }
         case LocatorsVerified():
             return {
@@ -82,7 +83,7 @@ def event_of(output: Output) -> Event | None:
             return {
                 "event": "peer_unable",
                 "peer_aid": format_locator(output.peer_aid),
-                "why": output.why,
+                **_cause(output.why),
             }
         case SourceNotCovered():
             return {
@@ -98,12 +99,17 @@ def event_of(output: Output) -> Event | None:
             return None
 
 
+def _cause(cause: Cause) -> Event:
+    """A cause for programs and for people."""
+    return {"cause": cause.identifier, "why": cause.value}
+
+
 def line_of(event: Event) -> str:
     """An event as one line of log: what happened, then each fact as key=value."""
     facts = " ".join(
         f"{key}={','.join(value) if isinstance(value, list) else value!s}"
         for key, value in event.items()
-        if key not in ("event", "at_ns")
+        if key not in ("event", "at_ns", "cause")
     )
     return f"{event['event'].replace('_', ' ')}: {facts}"
 
