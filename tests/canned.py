@@ -12,7 +12,7 @@ from noid.control.server import ControlServer
 
 
 class Canned:
-    """The server, and its loop for whoever is not on it."""
+    """The server, and its loop for callers in other threads."""
 
     def __init__(self, server: ControlServer, loop: asyncio.AbstractEventLoop) -> None:
         self.server = server

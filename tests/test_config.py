@@ -96,7 +96,7 @@ REFUSED = [
     ('[dns]\nupstream = "2001:db8::53"', "dns.upstream", "expected `array`"),
     ('[dns]\npolicy = "random"', "dns.policy", "invalid enum value"),
     ("[dns]\nrequire_dnssec = true", "dns.require_dnssec", "needs dns.trusted"),
-    ("[dns]\nrequire_dnssec = true\nprobe = true", "dns.probe", "cannot be had with"),
+    ("[dns]\nrequire_dnssec = true\nprobe = true", "dns.probe", "cannot be combined with"),
     ('[dns]\ntrusted = ["2001:db8::53"]', "dns.trusted", "not in dns.upstream"),
     ('[dns]\nnever_look_up = ["10.0.0.0/8"]', "dns.never_look_up", "no IPv6 prefix"),
     ('[dns]\nnever_look_up = ["2001:db8::1/64"]', "dns.never_look_up", "has host bits set"),

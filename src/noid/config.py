@@ -67,7 +67,7 @@ class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
         upstream: addresses of the resolvers it asks; those of /etc/resolv.conf if empty.
         never_look_up: prefixes of addresses about which nothing is asked because a program sends
             there without having asked for a name [D34].
-        policy: which locator of a peer programs get: the first, or each in its turn [D24].
+        policy: which locator of a peer programs get: the first, or each in rotation [D24].
         probe: whether hosts of which the DNS does not say that they speak M6 are sent an INIT to
             find out, once a program sends to them [draft §15.1, D3].
         require_dnssec: whether the protocol believes only what is signed [D32].
@@ -375,7 +375,7 @@ def _dns_problems(dns: DnsSection) -> Iterator[ConfigError]:
         if text not in dns.upstream:
             yield ConfigError("dns.trusted", f"{text} is not in dns.upstream", "add it there")
     if dns.require_dnssec and dns.probe:
-        why = "goes without the DNS; it cannot be had with require_dnssec"
+        why = "sends without the DNS; it cannot be combined with require_dnssec"
         yield ConfigError("dns.probe", why, "probe = false")
     if dns.require_dnssec and not dns.trusted:
         why = "needs dns.trusted: resolvers that validate"

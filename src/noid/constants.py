@@ -155,8 +155,8 @@ TOLERANCE_TIME: Final = 60 * SECOND
 PLAIN_ANSWER_WAIT: Final = 1 * SECOND
 """How long a UR in the plain form may stay unanswered while data travels plain [D47]."""
 UNPROVEN_TIME: Final = 5 * SECOND
-"""A context that sends, and has heard nothing authentic for so long, asks the pair in use: data may
-come from anybody [D41]."""
+"""A context that sends, but receives no authentic message for this time, sends a UR over the pair
+in use: data may be forged [D41]."""
 ROUTINE_ASKS: Final = 3
 """URs that it leaves unanswered then before another pair that answers is used. If none does, the
 pair stays: the peer's daemon may have stopped, and its kernel goes on [D36]."""
@@ -213,7 +213,7 @@ PROVISIONAL_LIFETIME: Final = 30 * SECOND
 HELD_PACKETS_MAX: Final = 4
 """Packets held undelivered by a provisional context [D37]."""
 TIMERS_PER_TURN: Final = 50
-"""Timers that expire at one event; others have their turn before the rest do."""
+"""Timers processed at one event; other events come before the rest."""
 CONTEXTS_PER_TURN: Final = 20
 """Contexts that hear of new locators of the host at one event; the same."""
 PROBES_PER_ROUND_MAX: Final = 4
@@ -234,7 +234,7 @@ ERROR_RATE_PER_SECOND: Final = 100
 PREFIX_ERROR_RATE_PER_SECOND: Final = 10
 """The same to one source /48 [D41]."""
 CC_RATE_PER_SECOND: Final = 50_000
-"""CCs in total: what a processor core can make, so that others get their turn [D9]."""
+"""CCs in total: what a processor core can make in addition to other work [D9]."""
 PREFIX_RATE_PER_SECOND: Final = 200
 """CCs to one source /48: what a spoofer can reflect at it [D9]."""
 PREFIX_OCTETS: Final = 6
@@ -253,7 +253,7 @@ TTL_BELIEVED_MAX: Final = 86_400
 """Seconds; a longer TTL counts as this one. What was in the DNS for a moment is not proven for
 years, and what has left it is not used for as long [D44]."""
 VERIFY_AGAIN_QUESTIONS_MAX: Final = 256
-"""Questions under way at which looking up again waits for its turn [D31]."""
+"""Outstanding queries from which on repeated look-ups wait [D31]."""
 VERIFY_AGAIN_WAITING: Final = 1 * SECOND
 """How long, times 0.5 to 1.5."""
 VERIFY_USED_TIME: Final = 5 * MINUTE

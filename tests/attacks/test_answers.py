@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Answers that nobody asked for: to whom they go, and how many octets they have [D9].
+"""Answers to unsolicited messages: their destinations and their sizes [D9].
 
-Attacker: anybody who can send packets with any source. Guaranteed: no answer goes to an address
+Attacker: any host that can send packets with any source. Guaranteed: no answer goes to an address
 that no other host can have; a CC has at most three times the octets of its INIT, a UC its cause and
 one header; nothing that rides on an INIT is delivered.
 """
@@ -97,7 +97,7 @@ def test_a_cc_has_at_most_three_times_the_octets_of_its_init(stranger: Network) 
 
 
 @pytest.mark.parametrize("code", [Code.UR, Code.CLOSE])
-def test_a_message_of_an_unknown_context_gets_no_more_than_its_octets_and_a_header(
+def test_the_answer_to_an_unknown_context_is_at_most_a_header_longer(
     stranger: Network, code: Code
 ) -> None:
     message = forged(code)

@@ -69,7 +69,7 @@ def test_forged_data_from_a_dead_locator_interrupts_for_a_round_trip_a_minute() 
     assert network.b.context.pair == (B1, A1)
 
 
-def test_a_context_that_works_asks_every_few_seconds_and_takes_no_answer_for_an_alarm() -> None:
+def test_a_working_context_asks_every_few_seconds_and_no_answer_is_an_alarm() -> None:
     network = established()
     attacked(network, B1, 20 * SECOND)
     network.run(SECOND)
@@ -80,7 +80,7 @@ def test_a_context_that_works_asks_every_few_seconds_and_takes_no_answer_for_an_
         assert not any(one.alarms for one in station.context.history.values())
 
 
-def test_a_pair_that_carries_data_stays_in_use_while_the_daemon_of_the_peer_is_stopped() -> None:
+def test_a_pair_with_data_stays_in_use_while_the_daemon_of_the_peer_is_stopped() -> None:
     network = established()
     network.kill_provider(1)
     attacked(network, B2, SECOND, (A2, B2))

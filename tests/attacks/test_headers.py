@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Header chains that two parsers could read in two ways [D2, D6].
 
-Attacker: anybody who can send packets to the host; for data, one who knows a label and locators.
+Attacker: any host that can send packets to this host; for data, one who knows a label and locators.
 Guaranteed: every plane and the second implementation give the verdict below; nothing that arrives
 is sent again, and no control message comes out of data, fragments or other headers.
 """

@@ -88,7 +88,7 @@ def test_strangers_and_contexts_report_by_rings_of_their_own(programs: Programs)
     rings[0].consume()
     rings[1].consume()
     assert of_contexts == []
-    assert len(of_strangers) == 16, "then others get their turn"
+    assert len(of_strangers) == 16, "then messages of others are read"
     for _ in range(1_000):
         rings[1].consume()
     assert 16 < len(of_strangers) < 3_000

@@ -137,11 +137,11 @@ def codes(outputs: list[Output]) -> list[int]:
     return [one.packet[41] for one in outputs if isinstance(one, SendControl)]
 
 
-def test_one_48_gets_an_eighth_of_the_contexts_while_a_thousand_others_are_served() -> None:
+def test_one_48_has_an_eighth_of_the_contexts_while_a_thousand_are_served() -> None:
     victim = Victim(limit=2_400)
     for _ in range(2_400):
         victim.meet(EVIL)
-    assert victim.count(EVIL) == 2_400, "nobody else needs them"
+    assert victim.count(EVIL) == 2_400, "no other source needs them"
     for number in range(1_000):
         site = 0x3FFF_0000_0000 + number * 0x1_0001
         assert Code.CONF in codes(victim.meet(site))
@@ -152,7 +152,7 @@ def test_one_48_gets_an_eighth_of_the_contexts_while_a_thousand_others_are_serve
     assert not victim.drops(Drop.TOO_MANY_CONTEXTS)
 
 
-def test_peers_that_choose_one_label_are_few_so_that_an_error_about_it_costs_little() -> None:
+def test_few_peers_can_share_one_label_so_that_an_error_about_it_costs_little() -> None:
     victim = Victim()
     for _ in range(2 * ALIKE_MAX):
         victim.meet(EVIL, label=5)
@@ -223,7 +223,7 @@ def test_the_first_questions_of_a_region_wait_while_many_are_on_their_way() -> N
     assert waiting.local_label in checked
     assert not victim.host.core.questions
     victim.host.handle(IdleChecked(waiting.local_label, 0, in_use=False), victim.now_ns)
-    assert len(victim.host.core.questions) == 1, "its turn has come"
+    assert len(victim.host.core.questions) == 1, "the queue permits it now"
 
 
 def test_provisional_contexts_of_one_48_make_room_for_others() -> None:

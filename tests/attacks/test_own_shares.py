@@ -77,7 +77,7 @@ def init(source: Locator, destination: Locator = A1, *, in_slot: bool = False) -
 
 
 def keepalive(flow: Flow, source: Locator, *, in_slot: bool = False) -> bytes:
-    """A message that names the context of a flow, whoever sent it."""
+    """A message that names the context of a flow, from any sender."""
     message = ControlMessage(
         code=Code.KEEPALIVE,
         nonce=1,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What the raw sockets of noid take: nothing out of fragments, nor behind headers below M6 [D6].
 
-Attacker: a peer with a context, whose data the stack reassembles, or anybody who can send packets.
+Attacker: a peer with a context, whose data the stack reassembles, or any host that sends packets.
 Guaranteed: a plain control message has ICMPv6 in its IPv6 header or behind hop-by-hop options.
 """
 

@@ -67,7 +67,7 @@ def test_such_an_address_is_not_global(address: str) -> None:
     assert not is_global_unicast(parse_locator(address))
 
 
-def test_every_address_of_this_host_counts_as_its_own_whatever_device_has_it() -> None:
+def test_every_address_of_this_host_is_its_own_on_any_device() -> None:
     locator, excluded = parse_locator(OWN), parse_locator("fd00::1")
     own = LocalLocators(HostSection())
     address = OwnAddress(locator, "eth0", deprecated=False, broken=False, leads_out=True)

@@ -82,7 +82,7 @@ def test_one_packet_causes_inits_to_the_aid_alone_whatever_the_name_lists() -> N
     assert len(inits) <= 2 * INIT_ROUNDS_MAX
 
 
-def test_a_context_that_the_attacker_begins_in_the_name_of_the_bank_delivers_nothing() -> None:
+def test_a_context_that_an_attacker_starts_with_a_foreign_aid_delivers_nothing() -> None:
     network = Attacked(BANK)
     network.names["b.example"] = [B1, B2]
     ccr = dataclasses.replace(ccr_from(network, A2, aid=BANK))

@@ -149,7 +149,7 @@ def test_a_flood_that_is_not_answered_is_no_figure() -> None:
         flood.answered(5)
 
 
-def test_a_host_under_attack_fails_over_its_stub_answers_and_it_does_not_grow(
+def test_a_host_under_attack_fails_over_answers_dns_and_does_not_grow(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = answer("under-attack", capsys)

@@ -62,7 +62,7 @@ def test_an_end_that_hears_nothing_goes_down_within_the_detection_time(link: Lin
     assert link.states() == (State.UP, State.UP)
 
 
-def test_it_sends_seldom_until_it_is_up_and_then_at_its_interval_less_jitter(link: Link) -> None:
+def test_bfd_sends_rarely_until_it_is_up_and_then_at_its_interval(link: Link) -> None:
     times = [at_ns for at_ns, sender, _ in link.sent if sender == 0 and at_ns >= 3 * SECOND]
     assert 50 <= len(times) <= 67
     alone = Session(7, INTERVAL_US, 3)

@@ -430,7 +430,7 @@ def test_a_daemon_that_answers_nothing_is_there_until_it_has_ended(path: Path) -
         for one in waiting:
             one.setblocking(False)
             one.connect_ex(str(path))
-        assert listens(path), "it is there though nobody else may wait for it"
+        assert listens(path), "it is there though no other process may wait for it"
         for one in waiting:
             one.close()
     assert path.is_socket()

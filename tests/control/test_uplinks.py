@@ -111,13 +111,13 @@ def test_a_peer_that_answers_over_no_uplink_says_nothing_of_any() -> None:
     assert state(uplinks) == (Health.UP, Reason.NONE)
 
 
-def test_one_lost_request_without_a_suspicion_is_no_verdict_but_counts_as_lost() -> None:
+def test_one_lost_request_without_a_suspicion_only_counts_as_loss() -> None:
     uplinks = two()
     assert uplinks.judge([FIRST_SILENT], 110.0, is_sample=True) == []
     assert list(uplinks.by_name["up1"].samples) == [False]
 
 
-def test_an_uplink_that_some_peers_do_not_answer_over_is_degraded_after_two_times() -> None:
+def test_an_uplink_is_degraded_after_some_peers_do_not_answer_twice() -> None:
     uplinks = two()
     for _ in range(PARTLY_SILENT_ROUNDS - 1):
         assert uplinks.judge([BOTH, FIRST_SILENT], 110.0, is_sample=False) == []
@@ -127,7 +127,7 @@ def test_an_uplink_that_some_peers_do_not_answer_over_is_degraded_after_two_time
     assert change.new is Health.UP
 
 
-def test_an_uplink_that_loses_measurements_is_degraded_until_half_of_that_is_lost() -> None:
+def test_an_uplink_with_loss_is_degraded_until_the_loss_is_half_of_the_limit() -> None:
     uplinks = two()
     for _ in range(SAMPLES_MIN - 1):
         uplinks.judge([BOTH], 110.0, is_sample=True)
@@ -165,7 +165,7 @@ def test_the_prefixes_of_two_providers_on_one_interface_are_two_uplinks() -> Non
     assert uplinks.judge([FIRST_SILENT], 101.0, is_sample=False)[0].uplink == "eth0/2001:db8:1:a"
 
 
-def test_no_more_uplinks_are_kept_than_so_many_and_what_is_gone_longest_goes() -> None:
+def test_the_number_of_uplinks_is_limited_and_the_longest_missing_is_removed() -> None:
     uplinks = Uplinks()
     for number in range(2 * UPLINKS_MAX):
         uplinks.see([sighting(f"up{number}", A1)], 100.0 + number)

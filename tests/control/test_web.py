@@ -259,7 +259,7 @@ def switch(at_s: float, *, peer: str = "b", why: str = "nothing heard") -> dict[
     return {**found, "event": "switched", "at": at_s, "peer_aid": peer, "why": why}
 
 
-def test_many_switches_for_one_reason_are_one_line_and_do_not_hide_the_reason() -> None:
+def test_many_switches_with_one_reason_are_one_line_with_the_reason() -> None:
     change = change_event(CHANGE)
     many = [switch(110.0, peer=str(number)) for number in range(SWITCHES_WRITTEN_MAX)]
     assert len(many) + 2 <= watch.EVENTS_ASKED

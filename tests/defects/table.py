@@ -183,7 +183,7 @@ DEFECTS = (
         "constants.py",
         "LOCATORS_MAX: Final = 16",
         "LOCATORS_MAX: Final = 40",
-        "engine/test_limits.py::test_the_smallest_init_is_answered_by_no_more_than_so_many_times_its_octets",
+        "engine/test_limits.py::test_the_answer_to_the_smallest_init_is_limited_to_a_multiple_of_its_length",
     ),
     Defect(
         "an unknown critical option is passed over",
@@ -200,14 +200,14 @@ DEFECTS = (
         "wire/test_control.py::test_a_plain_message_does_not",
     ),
     Defect(
-        "a CCR of somebody who has only the label replaces a context",
+        "a CCR of a host that knows only the label replaces a context",
         "engine/responder.py",
         "if context.is_provisional or ccr.cookie.locator not in proven:",
         "if False:",
         "engine/test_refusals.py::test_nobody_replaces_a_context_in_the_name_of_the_peer",
     ),
     Defect(
-        "a CCR of somebody who has only the label gets CONF",
+        "a CCR of a host that knows only the label gets CONF",
         "engine/responder.py",
         "return peer == said_by_sender(message)",
         "return peer.label == said_by_sender(message).label",
@@ -302,6 +302,6 @@ DEFECTS = (
         "host/links.py",
         "FLAG_TEMPORARY | FLAG_DAD_FAILED | FLAG_TENTATIVE",
         "FLAG_TEMPORARY | FLAG_TENTATIVE",
-        "host/test_links.py::test_an_address_that_is_temporary_or_not_known_to_be_unique_is_no_locator",
+        "host/test_links.py::test_temporary_and_tentative_addresses_are_not_locators",
     ),
 )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Every parser of noid, the kernel's stack and the second implementation judge packets alike.
 
-Attacker: anybody who can send packets to the host. The corpus has packets that parsers judged
+Attacker: any host that can send packets to this host. The corpus has packets that parsers judged
 differently before, and one of each kind; ``python -m tests.differential 1000000`` plays more.
 """
 

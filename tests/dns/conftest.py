@@ -272,7 +272,7 @@ class Peer(NamedTuple):
 
 
 class Program:
-    """A program of the host, and what the shim was told meanwhile."""
+    """A program of the host, and the events that the stub gave to the shim."""
 
     def __init__(self, stub: Stub) -> None:
         self.stub = stub

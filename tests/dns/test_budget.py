@@ -37,7 +37,7 @@ class Queue:
         self.tasks = [asyncio.create_task(gate.enter(ZONE, until_s, user)) for _ in range(count)]
 
     async def begun(self) -> int:
-        """How many have had their turn, once all that can happen has."""
+        """How many have started, after everything that is possible has happened."""
         for _ in range(3):
             await asyncio.sleep(0)
         return sum(task.done() and not task.cancelled() and task.result() for task in self.tasks)
@@ -51,7 +51,7 @@ def played(scenario: Callable[[Gate, float], Coroutine[Any, Any, None]]) -> None
     asyncio.run(run())
 
 
-def test_few_are_asked_until_one_is_answered_and_then_one_more_for_each_answer() -> None:
+def test_few_queries_are_outstanding_until_an_answer_and_each_permits_one_more() -> None:
     async def scenario(gate: Gate, until_s: float) -> None:
         queue = Queue(gate, 3 * ASKED_MAX, until_s)
         assert await queue.begun() == ASKED_FIRST
@@ -161,7 +161,7 @@ def test_one_zone_has_no_more_than_its_share() -> None:
     assert len(begun(names)) == ASKED_FIRST
 
 
-def test_one_32_waits_with_no_more_than_one_eighth_and_all_with_no_more_than_the_limit() -> None:
+def test_one_32_has_at_most_an_eighth_of_the_waiting_queries_and_all_the_limit() -> None:
     async def run() -> tuple[int, int]:
         budget = Budget(Turns(PEERS, Counter[UpstreamCounter]()))
         until_s = asyncio.get_running_loop().time() + 60
@@ -232,7 +232,7 @@ def wire(name: str) -> bytes:
     return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
 
 
-def test_the_zone_of_a_host_is_its_last_two_labels_and_of_a_locator_its_48_bits() -> None:
+def test_a_zone_is_two_labels_of_a_host_name_and_48_bits_of_a_locator() -> None:
     site = "2.1.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
     for text in ("2001:db8:12::1", "2001:db8:12:ffff::1"):
         name = reverse_name(parse_locator(text))

@@ -102,7 +102,7 @@ def test_a_name_of_255_octets_is_read_and_a_longer_one_is_not() -> None:
 
 
 @given(entropy=st.binary(min_size=300, max_size=300))
-def test_a_query_is_sent_under_an_id_and_in_a_case_that_its_response_must_repeat(
+def test_a_response_must_repeat_the_id_and_the_case_of_its_query(
     entropy: bytes,
 ) -> None:
     query = query_of(name="A1-b.Example.test")

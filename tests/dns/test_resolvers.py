@@ -249,7 +249,7 @@ async def ask_through_a_dead_provider(mark: int) -> tuple[list[Answer], list[str
 
 
 @pytest.mark.lab
-def test_where_the_first_provider_is_dead_the_next_locator_asks_and_is_remembered() -> None:
+def test_if_the_first_provider_fails_the_next_locator_queries_and_is_remembered() -> None:
     def scenario() -> tuple[list[Answer], list[str]]:
         prepare_loopback()
         return asyncio.run(ask_through_a_dead_provider(0))

@@ -210,7 +210,7 @@ def test_one_query_more_than_at_once_ends_the_oldest(
     assert overflow == 1
 
 
-def test_one_connection_more_than_at_once_is_closed_while_the_others_are_new(
+def test_a_connection_over_the_limit_is_closed_while_the_others_are_new(
     nsd: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "CONNECTIONS_MAX", 1)
@@ -227,7 +227,7 @@ def test_one_connection_more_than_at_once_is_closed_while_the_others_are_new(
     assert as_program(scenario, nsd) == (b"", 1)
 
 
-def test_one_connection_more_than_at_once_ends_the_oldest_of_the_same_client(
+def test_a_connection_over_the_limit_closes_the_oldest_of_its_client(
     nsd: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "CONNECTIONS_MAX", 1)

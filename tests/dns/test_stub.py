@@ -251,7 +251,7 @@ def test_a_name_that_is_not_there_is_not_there(nsd: Server) -> None:
     assert message.authority[0].rdtype == dns.rdatatype.SOA
 
 
-def test_without_any_resolver_the_program_hears_servfail_with_its_question() -> None:
+def test_without_a_resolver_the_program_gets_servfail() -> None:
     query = aaaa("m6")
     message, _ = resolved(query, NOBODY)
     assert message.rcode() == dns.rcode.SERVFAIL
@@ -266,7 +266,7 @@ def test_a_resolver_that_is_silent_is_servfail_in_the_end(pretend: Pretend) -> N
 
 
 @pytest.mark.parametrize("probe", [True, False])
-def test_where_it_is_to_be_probed_the_shim_is_told_of_every_address_and_the_set_is_whole(
+def test_with_probe_the_shim_gets_every_address_and_the_program_the_whole_set(
     nsd: Server, probe: bool
 ) -> None:
     """The second time from memory."""

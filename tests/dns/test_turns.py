@@ -95,7 +95,7 @@ def test_one_user_has_no_more_than_its_share() -> None:
     played(ROOMY._replace(quick_each=2), scenario)
 
 
-def test_a_slow_query_is_given_up_when_the_table_is_full_and_it_is_of_the_largest_user() -> None:
+def test_a_slow_query_of_the_largest_user_is_abandoned_when_the_table_is_full() -> None:
     async def scenario(table: Table) -> None:
         other = table.enter("b0", "b")
         oldest, second = table.enter("a0", "a"), table.enter("a1", "a")

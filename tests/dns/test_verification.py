@@ -153,7 +153,7 @@ def test_a_peer_without_a_name_has_its_aid_alone() -> None:
 
 
 @pytest.mark.parametrize("answer", [ABSENT, locators(VICTIM)])
-def test_whoever_owns_a_reverse_zone_cannot_make_a_victims_addresses_his_own(
+def test_the_owner_of_a_reverse_zone_cannot_claim_addresses_of_a_victim(
     answer: Answer,
 ) -> None:
     inquiry = responder()
@@ -185,11 +185,11 @@ def of_two_names(*said: Locator) -> Verification:
     return inquiry
 
 
-def test_of_two_names_the_one_that_lists_most_of_what_the_peer_says_is_the_peers() -> None:
+def test_the_name_that_lists_the_most_locators_of_the_peer_is_selected() -> None:
     assert of_two_names(A1, A2, A3).name == "two.example"
 
 
-def test_of_two_names_that_list_as_many_the_first_in_canonical_order_is_the_peers() -> None:
+def test_the_first_of_two_equal_names_in_canonical_order_is_selected() -> None:
     assert of_two_names(A1).name == "one.example"
 
 
@@ -200,7 +200,7 @@ def test_names_are_ordered_by_their_last_label_first() -> None:
     assert [one.name for one in asked] == ["c.a.example", "b.example", "a.z.example"]
 
 
-def test_a_name_answered_late_is_the_peers_if_it_lists_more_and_nothing_else_is_proven() -> None:
+def test_a_late_name_is_selected_if_it_lists_more_and_proves_nothing_else() -> None:
     inquiry = responder()
     inquiry.begin()
     said = (A1, A2, A3)
@@ -258,7 +258,7 @@ def test_a_later_inquiry_proves_others_without_the_aid() -> None:
     assert inquiry.another == ""
 
 
-def test_an_aid_that_its_name_lists_no_longer_is_not_proven_by_its_reverse_alone() -> None:
+def test_an_aid_that_its_name_does_not_list_is_not_proven_by_its_ptr() -> None:
     inquiry = proven().again()
     inquiry.begin()
     inquiry.receive(forward(NAME), locators(A2))
@@ -279,7 +279,7 @@ def test_another_name_of_the_aid_counts_if_it_lists_the_aid(answer: Answer, anot
     assert (inquiry.another, inquiry.name, inquiry.verified) == (another, NAME, frozenset({A2}))
 
 
-def test_an_inquiry_that_proved_the_aid_alone_is_followed_by_one_that_begins_with_the_aid() -> None:
+def test_an_inquiry_that_proves_only_the_aid_is_followed_by_one_from_the_aid() -> None:
     inquiry = initiator(A1)
     for question in inquiry.begin():
         inquiry.receive(question, names(NAME))

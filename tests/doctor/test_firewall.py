@@ -451,7 +451,7 @@ def test_what_no_rule_of_nftables_drops_comes_without_a_rule() -> None:
 
 
 @pytest.mark.lab
-def test_what_the_host_sends_to_nobody_is_not_held_against_its_rules(
+def test_rules_that_drop_all_conversations_are_reported_as_untested(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A host that may not open connections to the port of the trial has no restored answers."""

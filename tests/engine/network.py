@@ -213,7 +213,7 @@ class Network:
         self.now_ns = until_ns
 
     def arrive(self, packet: bytes) -> None:
-        """A packet reaches whoever has its destination, if its pair is alive."""
+        """A packet reaches the host that has its destination, if its pair works."""
         header = ipv6.Header.decode(packet)
         self.trace.append(packet)
         if (header.source, header.destination) in self.dead:

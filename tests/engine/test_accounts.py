@@ -289,7 +289,7 @@ def test_after_a_switch_the_packet_goes_at_once_and_a_few_times_more() -> None:
 
 
 @pytest.mark.parametrize(("later_ns", "times"), [(0, 1), (1, 2)])
-def test_the_same_packet_on_a_probe_is_delivered_anew_when_the_time_is_over(
+def test_a_repeated_packet_on_a_probe_is_delivered_again_after_the_time(
     later_ns: int, times: int
 ) -> None:
     network = established()

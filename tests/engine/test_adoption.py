@@ -87,7 +87,7 @@ def test_one_with_the_same_label_or_the_same_aids_is_in_its_way() -> None:
     assert len(network.a.host.contexts) == 1
 
 
-def test_one_with_fewer_locators_than_the_host_has_is_given_them_behind_one_that_has_all() -> None:
+def test_a_context_with_fewer_locators_gets_the_host_locators_after_complete_ones() -> None:
     network = established()
     memory = replace(memory_of(network.a), local_label=7, peer_aid=B2, own_local=(A1,))
     network.give(network.a, ContextRestored(memory))

@@ -88,7 +88,7 @@ def test_no_packet_is_delivered_by_asking() -> None:
     assert not any(isinstance(one, SendAgain) for one in network.b.outputs)
 
 
-def test_a_pair_that_does_not_answer_is_asked_more_while_the_others_are_probed() -> None:
+def test_the_silent_pair_in_use_is_asked_again_while_others_are_probed() -> None:
     network = suspected()
     network.kill_provider(1)
     network.run(ROUND_TRIP_NS * 3 // 2)
@@ -278,7 +278,7 @@ def moved(network: Network) -> None:
     network.give(network.a, SourceMoved(network.a.context.local_label, B2, False))
 
 
-def test_data_from_another_source_moves_nothing_while_the_pair_in_use_answers() -> None:
+def test_data_from_another_source_changes_nothing_while_the_pair_answers() -> None:
     network = established()
     moved(network)
     assert set(asked(network.a)) == {(A1, B1), (A1, B2)}

@@ -217,7 +217,7 @@ def test_a_close_without_a_context_is_answered_with_a_uc_that_proves_the_loss() 
     assert (State.IDLE, Cause.NOTHING_TO_CLOSE) in changes(network.b)
 
 
-def test_what_is_said_of_a_context_that_begins_anew_meanwhile_comes_too_late() -> None:
+def test_a_message_for_a_context_that_was_set_up_again_is_ignored() -> None:
     network = established()
     network.a.in_use = network.b.in_use = True
     network.run(CONTEXT_IDLE_TIME + MINUTE)

@@ -77,7 +77,7 @@ def test_new_sets_go_to_the_preferred_locator_and_the_state_is_ur_sent() -> None
     assert state_of(network.a) is State.ESTABLISHED
 
 
-def test_an_update_is_repeated_ever_more_slowly_until_the_idle_time_has_passed() -> None:
+def test_an_update_is_repeated_at_increasing_intervals_for_the_idle_time() -> None:
     network = established()
     network.dead |= EVERYWHERE
     network.a.in_use = True
@@ -252,7 +252,7 @@ def unknown_context(network: Network) -> ControlMessage:
     return message
 
 
-def test_a_uc_has_the_label_the_birthday_and_the_packet_and_goes_back_where_it_came_from() -> None:
+def test_a_uc_has_label_birthday_and_packet_and_is_sent_to_the_source() -> None:
     network = established()
     flow = network.a.rewriter.flow_of(packet(A1, B1))
     assert flow is not None
@@ -410,7 +410,7 @@ def test_after_a_close_a_packet_of_the_ulp_begins_a_new_context() -> None:
 # --- data -----------------------------------------------------------------------------------------
 
 
-def test_a_locator_the_peer_names_but_the_dns_does_not_is_accepted_and_not_sent_to() -> None:
+def test_a_locator_missing_in_the_dns_is_accepted_as_source_but_not_sent_to() -> None:
     network = established()
     listed = tuple(LocatorEntry(one, LOCAL) for one in (A1, A2, X1))
     receive(network, network.b, update_from_a(network, sender_locators=listed), A1, B1)
@@ -425,7 +425,7 @@ def test_a_locator_the_peer_names_but_the_dns_does_not_is_accepted_and_not_sent_
 
 
 @pytest.mark.parametrize(("source", "destination"), [(X1, B1), (A1, B2)])
-def test_data_between_locators_outside_the_sets_is_as_data_with_an_unknown_label(
+def test_data_between_unknown_locators_is_treated_as_an_unknown_label(
     source: Locator, destination: Locator
 ) -> None:
     network = established()

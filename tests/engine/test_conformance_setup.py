@@ -104,7 +104,7 @@ def test_the_first_init_goes_plainly_from_the_aid_to_the_aid() -> None:
     assert network.a.context.state is State.INIT_SENT
 
 
-def test_an_init_that_is_not_answered_goes_to_every_locator_from_every_locator() -> None:
+def test_an_unanswered_init_is_sent_over_every_pair_of_locators() -> None:
     network = begun()
     network.dead |= {(one, other) for one in (A1, A2) for other in (B1, B2)}
     network.run(MINUTE)
@@ -115,7 +115,7 @@ def test_an_init_that_is_not_answered_goes_to_every_locator_from_every_locator()
     assert rewritable[:8] == [False] * 4 + [True] * 4
 
 
-def test_an_init_carries_a_packet_only_from_the_aid_and_only_elsewhere_than_to_the_aid() -> None:
+def test_an_init_carries_a_packet_only_from_the_aid_and_not_to_the_aid() -> None:
     network = begun()
     network.dead |= {(one, other) for one in (A1, A2) for other in (B1, B2)}
     network.run(SECOND)
@@ -182,7 +182,7 @@ def test_a_host_that_the_dns_does_not_know_lists_its_aid_alone(initiates: bool) 
         assert not asked, "a proven AID needs no DNS"
 
 
-def test_an_init_with_the_label_of_the_live_context_gets_a_cc_and_its_ccr_the_conf_again() -> None:
+def test_an_init_with_the_label_of_a_live_context_gets_cc_and_its_ccr_gets_conf() -> None:
     network = established()
     before = network.b.context.local_label
     _, init = sent_by(network.a, Code.INIT)[0]
@@ -399,7 +399,7 @@ def test_a_locator_without_its_reverse_record_leaves_the_initiators_set() -> Non
     assert network.a.context.peer_verified == {B1}
 
 
-def test_a_responder_that_finds_no_name_sends_to_the_aid_and_accepts_every_source() -> None:
+def test_a_responder_without_a_name_sends_to_the_aid_and_accepts_every_source() -> None:
     network = Network()
     network.reverse.clear()
     network.resolve(network.a, network.b)

@@ -39,7 +39,7 @@ UNREACHABLE = Answer(status=Status.UNREACHABLE)
 
 
 def hold_back(network: Network, station: Station) -> list[Question]:
-    """The questions of a station that are under way, which nobody answers from now on."""
+    """The outstanding queries of a station, which are not answered from now on."""
     held = [question for _, asker, question in network.inquiries if asker is station]
     network.inquiries = deque(one for one in network.inquiries if one[1] is not station)
     return held
@@ -56,7 +56,7 @@ def asked_at(station: Station, network: Network, duration_ns: int) -> list[int]:
     return moments
 
 
-def test_an_answer_after_the_context_has_begun_to_close_is_of_no_use_any_more() -> None:
+def test_a_dns_answer_after_the_start_of_closing_is_ignored() -> None:
     network = begun()
     held = hold_back(network, network.a)
     network.run(SECOND)
@@ -82,7 +82,7 @@ def test_an_answer_after_the_context_has_gone_is_nobodys() -> None:
         assert network.give(network.a, AnswerArrived(question, UNREACHABLE)) == []
 
 
-def test_a_peer_that_comes_back_while_the_dns_is_slow_is_verified_all_the_same() -> None:
+def test_a_peer_that_returns_while_the_dns_is_slow_is_verified() -> None:
     network = begun()
     network.run(29 * MILLISECOND)
     network.run(2 * MILLISECOND)

@@ -132,7 +132,7 @@ def test_a_context_does_not_begin_on_a_locator_that_the_dns_does_not_know_of() -
     assert network.a.context.pair == (A1, B1)
 
 
-def test_of_the_locators_of_a_conf_only_those_count_that_are_said_to_be_what_they_are() -> None:
+def test_conf_ignores_locators_without_the_lsr_flag() -> None:
     network, message = answered(Code.CONF)
     message = altered(
         network,
@@ -177,7 +177,7 @@ def test_only_a_context_in_ur_sent_can_calm_down() -> None:
     assert network.a.host.core.is_timer_set(network.a.context, Timer.IDLE)
 
 
-def test_a_piggybacked_packet_on_a_ccr_is_delivered_once_the_context_is_there() -> None:
+def test_a_packet_piggybacked_on_a_ccr_is_delivered_after_the_set_up() -> None:
     network, message = answered(Code.CCR, piggyback=Piggyback(6, b"rides"))
     outputs = receive(network, network.b, message, A2, B1)
     orders = [type(one) for one in outputs]

@@ -109,7 +109,7 @@ def forged(site: Site, source: Locator) -> None:
     site.follow(site.a, site.a.datapath.from_network(octets, site.now_ns))
 
 
-def test_the_peer_follows_within_a_round_trip_and_10_ms_of_the_switch_of_the_border() -> None:
+def test_the_peer_follows_a_border_switch_within_a_round_trip_and_10_ms() -> None:
     site = Site()
     site.converse(SECOND)
     switched_ns = site.now_ns
@@ -148,7 +148,7 @@ def test_the_peer_follows_to_and_fro_with_each_provider_that_dies() -> None:
     assert site.lost(SECOND) == 0
 
 
-def test_a_move_is_confirmed_by_three_requests_over_each_of_both_pairs_and_no_others() -> None:
+def test_a_move_is_confirmed_by_three_requests_over_each_of_the_two_pairs() -> None:
     site = Site()
     site.rewrite(B1, B2)
     site.moved(followed=True)
@@ -219,7 +219,7 @@ def test_a_plane_that_followed_too_early_goes_back() -> None:
     assert site.a.rewriter.by_label[site.a.context.local_label].peer_locator == B1
 
 
-def test_per_packet_rewriting_moves_nothing_and_is_asked_about_twice_a_minute() -> None:
+def test_per_packet_rewriting_changes_no_locator_and_is_asked_twice_a_minute() -> None:
     site = Site()
     site.converse(SECOND // 10)
     for _ in range(FOLLOW_AGAIN // (6 * MILLISECOND)):
@@ -231,7 +231,7 @@ def test_per_packet_rewriting_moves_nothing_and_is_asked_about_twice_a_minute() 
     assert len(asked(site.a)) <= 2 * FOLLOW_ASKS + proofs
 
 
-def test_data_before_the_locator_in_use_is_silent_has_both_asked_and_moves_later() -> None:
+def test_data_from_a_new_source_before_silence_asks_both_pairs_and_moves_later() -> None:
     site = Site()
     site.rewrite(B1, B2)
     site.moved()
@@ -252,7 +252,7 @@ def test_a_pair_that_does_not_answer_is_left_for_the_one_data_comes_by() -> None
     assert site.a.context.pair == (A1, B2)
 
 
-def test_a_peer_that_sends_by_one_way_and_hears_by_another_moves_the_pair_once_at_most() -> None:
+def test_a_peer_with_different_pairs_per_direction_changes_the_pair_at_most_once() -> None:
     site = Site()
     site.rewrite(B1, B2, dies=False)
     site.dead = {(A1, B2), (A2, B2), (A2, B1)}
@@ -328,7 +328,7 @@ def test_data_from_where_the_pair_in_use_is_acknowledged_moves_nothing() -> None
     assert reports(site.a, Switched) == []
 
 
-def test_opposite_one_way_pairs_that_a_search_has_found_are_not_left_for_data() -> None:
+def test_opposite_one_way_pairs_found_by_a_search_are_kept_despite_data() -> None:
     site = Site()
     ends = [(one, other) for one in (A1, A2) for other in (B1, B2)]
     site.dead = {*ends, *[(other, one) for one, other in ends]} - {(A2, B2), (B1, A2)}
@@ -340,7 +340,7 @@ def test_opposite_one_way_pairs_that_a_search_has_found_are_not_left_for_data() 
     assert len(reports(site.b, Switched)) == 1
 
 
-def test_a_host_that_the_peer_does_not_hear_goes_on_probing_whatever_data_comes() -> None:
+def test_a_host_that_its_peer_does_not_hear_continues_to_probe_despite_data() -> None:
     site = Site()
     site.dead = {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}
     site.give(site.b, silence(site.b))

@@ -116,7 +116,7 @@ def test_what_a_conf_says_of_the_locators_of_a_peer_is_not_said_again() -> None:
     network.resolve(network.b, network.a)
     begun(network).run(15 * MILLISECOND)
     network.ulp_sends(network.b, packet(B1, A1))
-    network.run(10 * MINUTE)  # the DNS has been asked anew meanwhile, and says the same
+    network.run(10 * MINUTE)  # the DNS has been queried again in that time, with the same answer
     confs = [one for one in plain_on(network, Code.CONF) if one.receiver_locators]
     assert [one.locator for conf in confs for one in conf.receiver_locators] == [A1]
     assert state_of(network.b) is State.ESTABLISHED
@@ -125,7 +125,7 @@ def test_what_a_conf_says_of_the_locators_of_a_peer_is_not_said_again() -> None:
 
 
 @pytest.mark.parametrize("lost", [Code.CCR, Code.CONF])
-def test_a_lost_message_of_a_set_up_costs_a_quarter_of_a_second_while_data_waits(
+def test_a_lost_set_up_message_is_repeated_after_250_ms_while_data_waits(
     lost: Code,
 ) -> None:
     network = Lossy(lost)
@@ -192,7 +192,7 @@ def test_a_peer_that_begins_to_speak_m6_gets_the_init_again_at_once(silent_ns: i
     assert [state_of(one) for one in network.stations] == [State.ESTABLISHED] * 2
 
 
-def test_a_peer_s_init_repeats_ours_no_sooner_than_after_a_quarter_of_a_second() -> None:
+def test_an_init_of_the_peer_repeats_ours_after_250_ms_at_the_earliest() -> None:
     network = Network()
     network.dead = {(one, other) for one in (A1, A2) for other in (B1, B2)}
     begun(network).run(8 * SECOND)

@@ -136,7 +136,7 @@ def test_a_locator_in_use_that_leaves_the_dns_is_left_for_one_that_works() -> No
     assert B2 not in network.b.context.own_set
 
 
-def test_a_locator_in_use_that_leaves_the_dns_is_used_for_two_ttls_where_no_other_works() -> None:
+def test_a_locator_removed_from_the_dns_is_used_for_two_ttls_if_no_other_works() -> None:
     network = on_second_provider()
     remove(network, network.b, B2)
     verify_now(network)
@@ -158,7 +158,7 @@ def test_a_locator_that_comes_back_within_two_ttls_is_not_dropped() -> None:
     assert network.a.context.pair == (A2, B2)
 
 
-def test_a_source_that_the_dns_lists_no_longer_is_kept_where_no_other_works() -> None:
+def test_a_source_removed_from_the_dns_is_kept_if_no_other_works() -> None:
     network = on_second_provider()
     remove(network, network.a, A2)
     verify_now(network)
@@ -196,7 +196,7 @@ def published(network: Network, locator: Locator) -> None:
     network.reverse[locator] = "a.example"
 
 
-def test_a_locator_that_the_dns_lists_before_the_peer_says_it_is_used_at_once() -> None:
+def test_a_locator_listed_in_the_dns_is_used_as_soon_as_the_peer_announces_it() -> None:
     network = established()
     published(network, X1)
     verify_now(network)

@@ -55,7 +55,7 @@ def test_what_says_that_a_link_is_gone_does_not_go_by_that_link() -> None:
     assert network.b.context.marks_of(A1) | LocatorFlag.LOCAL == flags
 
 
-def test_what_says_that_a_new_locator_is_better_goes_by_the_old_one_in_its_turn() -> None:
+def test_an_update_about_a_better_locator_alternates_with_the_old_pair() -> None:
     network = Network()
     network.give(network.a, LocatorsChanged((A1,)))
     network.resolve(network.a, network.b)
@@ -80,7 +80,7 @@ def test_an_aid_that_has_left_the_host_is_left() -> None:
     assert network.a.delivered[-1] == packet(B1, A1, b"to the AID")
 
 
-def test_silence_of_a_pair_that_is_said_to_be_broken_does_not_delay_the_answer_of_another() -> None:
+def test_silence_of_a_broken_pair_does_not_delay_the_answer_of_another_pair() -> None:
     network = established()
     network.dead |= {(B1, A1), (A1, B1), (B2, A1), (A1, B2)}
     network.give(network.a, LocatorsChanged((A1, A2), broken=ONE))

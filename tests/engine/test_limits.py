@@ -261,7 +261,7 @@ def test_of_too_many_labels_in_quarantine_the_oldest_is_free_again() -> None:
 
 
 @pytest.mark.slow
-def test_with_every_context_there_may_be_a_label_is_found_soon_all_the_same() -> None:
+def test_a_free_label_is_found_quickly_in_a_full_table() -> None:
     host = core()
     drawn = itertools.count()
     random = Random(1)
@@ -287,7 +287,7 @@ def test_a_set_has_no_more_locators_than_it_may() -> None:
     assert len(network.a.context.own_local) == LOCATORS_MAX
 
 
-def test_the_smallest_init_is_answered_by_no_more_than_so_many_times_its_octets() -> None:
+def test_the_answer_to_the_smallest_init_is_limited_to_a_multiple_of_its_length() -> None:
     network = Network()
     network.give(network.b, LocatorsChanged((B1, *map(numbered, range(LOCATORS_MAX)))))
     init = ControlMessage(

@@ -72,7 +72,7 @@ def test_meanwhile_packets_go_plainly() -> None:
 
 
 def forged(network: Network, **changes: object) -> None:
-    """A UC that somebody else makes up, with the right label and quote."""
+    """A forged UC, with the right label and quote."""
     lost = Network(seed=13)
     data = sent_data(network)
     birthday = network.a.context.peer_birthday
@@ -133,7 +133,7 @@ def test_a_believed_uc_that_leads_nowhere_leaves_the_context_as_it_was() -> None
     assert network.a.rewriter.flow_of(packet(A1, B1)) is None
 
 
-def test_a_peer_that_is_back_gets_a_new_context_once_a_probe_shows_that_it_lost_the_last() -> None:
+def test_a_peer_gets_a_new_context_when_a_probe_shows_that_it_lost_the_old_one() -> None:
     network = established()
     lose_context(network)
     unknown_context(network, sent_data(network))
@@ -200,7 +200,7 @@ def test_an_unreachable_pair_makes_the_context_look_for_another() -> None:
     assert network.a.context.pair[0] == A2
 
 
-def test_a_lost_context_is_made_anew_over_whatever_pair_works_within_a_second() -> None:
+def test_a_lost_context_is_set_up_again_over_any_working_pair_within_a_second() -> None:
     network = established()
     network.ulp_sends(network.a, packet(A1, B1))
     lose_context(network)
@@ -267,7 +267,7 @@ def test_the_ulp_hears_nothing_of_an_escape_header_that_is_cut_off() -> None:
     assert told_to_ulp(network, odd[: ipv6.HEADER_OCTETS + 4], icmpv6.TIME_EXCEEDED) == []
 
 
-def test_an_escape_header_with_nothing_behind_it_is_told_with_nothing_behind() -> None:
+def test_an_escape_header_without_payload_is_reported_without_payload() -> None:
     network = established()
     flow = network.a.rewriter.by_aids[A1 + B1]
     sent = packet(A1, B1)

@@ -101,7 +101,7 @@ def test_a_slow_set_up_is_followed_by_one_request_of_each_end_that_measures() ->
         assert len(sent_by(station, Code.UR)) == 1
 
 
-def test_a_pair_that_passes_the_set_up_and_no_data_is_left_though_programs_are_silent() -> None:
+def test_a_pair_that_passes_set_up_but_no_data_is_abandoned_without_traffic() -> None:
     network = set_up_at(8 * DELAY_NS)
     network.drops_m6 = True
     network.run(3 * SECOND)

@@ -34,7 +34,7 @@ def stranger_with_our_peers_address(network: Network) -> Station:
     return stranger
 
 
-def test_a_name_that_lists_somebody_elses_address_does_not_get_its_traffic() -> None:
+def test_a_name_that_lists_a_foreign_address_does_not_get_its_traffic() -> None:
     network = Network()
     stranger = stranger_with_our_peers_address(network)
     network.give(network.a, PeerResolved("x.example", B1, (B1, X1)))
@@ -260,7 +260,7 @@ def test_a_dns_that_fails_then_takes_nothing_away() -> None:
     assert network.a.context.peer_verified == {B1}
 
 
-def test_while_many_questions_are_under_way_looking_again_waits_for_its_turn() -> None:
+def test_a_repeated_look_up_waits_while_many_queries_are_outstanding() -> None:
     network = established()
     core = network.a.host.core
     for number in range(VERIFY_AGAIN_QUESTIONS_MAX):

@@ -37,7 +37,7 @@ def forget(network: Network) -> None:
     network.a.rewriter.by_label.clear()
 
 
-def test_a_peer_that_lost_its_context_replaces_one_of_which_nothing_is_proven() -> None:
+def test_a_peer_that_lost_its_context_replaces_an_unproven_one() -> None:
     network = refuted()
     forget(network)
     network.resolve(network.a, network.b)
@@ -56,7 +56,7 @@ def test_a_uc_about_a_control_message_of_such_a_context_is_believed() -> None:
     assert network.b.context.peer_label == network.a.context.local_label
 
 
-def test_a_birthday_that_was_altered_during_set_up_is_put_right_by_what_is_authentic() -> None:
+def test_an_altered_birthday_of_the_set_up_is_corrected_by_an_authentic_message() -> None:
     network = established()
     birthday = network.a.host.core.options.birthday
     network.b.context.peer_birthday = birthday + 7

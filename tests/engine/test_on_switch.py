@@ -31,7 +31,7 @@ def probed(network: Network) -> list[Pair]:
     return [(Locator(one[8:24]), Locator(one[24:40])) for one in sent]
 
 
-def test_on_the_aids_packets_go_plainly_and_nothing_is_asked_while_something_is_heard() -> None:
+def test_packets_on_the_aids_are_plain_and_no_ur_is_sent_while_packets_arrive() -> None:
     network = plain()
     network.ulp_sends(network.a, packet(A1, B1, b"plain"))
     assert network.wire[-1][1] == packet(A1, B1, b"plain")

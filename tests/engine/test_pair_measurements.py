@@ -65,7 +65,7 @@ def test_measuring_keeps_no_context_of_ours_from_being_idle() -> None:
 
 
 @pytest.mark.parametrize("source", [B1, B2])
-def test_a_request_over_another_pair_does_not_end_the_silence_of_the_pair_in_use(
+def test_a_request_over_another_pair_does_not_end_silence_of_the_pair_in_use(
     source: Locator,
 ) -> None:
     """A peer that measures its pairs would hide that the pair in use is dead."""

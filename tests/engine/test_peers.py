@@ -53,7 +53,7 @@ def test_a_stranger_that_speaks_m6_gets_a_context_with_the_next_packet() -> None
 
 
 @pytest.mark.parametrize("missing", ["record", "reverse", "address"])
-def test_a_stranger_that_does_not_is_left_alone_and_not_asked_about_for_a_while(
+def test_a_stranger_without_m6_is_not_looked_up_again_for_a_time(
     missing: str,
 ) -> None:
     network = Network()
@@ -81,7 +81,7 @@ def test_what_met_a_transient_error_is_asked_about_sooner() -> None:
     assert asked(network.give(network.a, UnknownPeerSeen(B1)))
 
 
-def test_a_stranger_is_asked_about_again_when_its_time_is_over_and_not_before() -> None:
+def test_a_stranger_is_looked_up_again_only_after_its_time_is_over() -> None:
     network = Network()
     network.without_m6.add("b.example")
     network.give(network.a, UnknownPeerSeen(B1))
@@ -95,7 +95,7 @@ def test_a_stranger_is_asked_about_again_when_its_time_is_over_and_not_before() 
 
 
 @pytest.mark.parametrize("failing", [Kind.LOCATORS, Kind.CAPABILITY])
-def test_one_transient_error_among_the_answers_is_enough_to_ask_again_sooner(failing: Kind) -> None:
+def test_one_transient_error_among_the_answers_causes_an_earlier_retry(failing: Kind) -> None:
     network = Network()
     (question,) = asked(network.give(network.a, UnknownPeerSeen(B1)))
     names = Answer(status=Status.FOUND, names=("b.example",))

@@ -37,7 +37,7 @@ def send(network: Network, message: ControlMessage, source: Locator) -> list[Con
 def ccr_from(
     network: Network, source: Locator, label: int = 0x123, aid: Locator = A1
 ) -> ControlMessage:
-    """The CCR of somebody at ``source`` who says that his AID is ``aid``."""
+    """A CCR from ``source`` that claims the AID ``aid``."""
     init = ControlMessage(
         code=Code.INIT,
         nonce=label,
@@ -72,7 +72,7 @@ def ccr_from(
 
 
 def provisional(source: Locator) -> Network:
-    """A network whose b has a provisional context with whoever is at ``source``."""
+    """A network whose b has a provisional context with the host at ``source``."""
     network = Network()
     send(network, ccr_from(network, source), source)
     assert network.b.context.is_provisional

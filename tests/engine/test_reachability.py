@@ -53,7 +53,7 @@ def test_a_dead_provider_is_left_by_both_ends_within_a_few_round_trips() -> None
     assert network.a.context.state is network.b.context.state is State.ESTABLISHED
 
 
-def test_a_packet_that_led_to_a_switch_is_repeated_until_both_have_switched() -> None:
+def test_the_packet_that_caused_a_switch_is_repeated_until_both_have_switched() -> None:
     network = established()
     network.kill_provider(1)
     long = packet(B1, A1, bytes(1460))

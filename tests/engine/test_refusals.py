@@ -104,7 +104,7 @@ def ccr_answering(cc: ControlMessage, key: bytes = STRANGER.public) -> ControlMe
 
 
 def ccr_of_a_stranger(network: Network, label: int) -> ControlMessage:
-    """The CCR of somebody at X1 who says he is A1, got while b had no context with A1."""
+    """The CCR of a host at X1 that claims to be A1, received while b had no context with A1."""
     init = ControlMessage(
         code=Code.INIT,
         nonce=666,
@@ -340,7 +340,7 @@ def test_a_silence_while_the_context_is_being_set_up_starts_no_search() -> None:
 
 
 @pytest.mark.parametrize(("source", "destination"), [(X1, B1), (A1, X1)])
-def test_an_error_about_a_packet_between_other_hosts_is_no_concern_of_ours(
+def test_an_error_about_a_packet_between_other_hosts_is_ignored(
     source: Locator, destination: Locator
 ) -> None:
     network = established()
@@ -487,7 +487,7 @@ def test_a_forged_closeack_is_dropped() -> None:
     ]
 
 
-def test_a_close_from_a_locator_that_is_not_proven_is_obeyed_and_not_answered() -> None:
+def test_a_close_from_an_unproven_locator_is_executed_and_not_answered() -> None:
     network = Network()
     del network.reverse[A2]
     network.resolve(network.a, network.b)

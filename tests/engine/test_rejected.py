@@ -18,7 +18,7 @@ TENTH = SECOND // 10
 
 
 def rejection(quote: bytes, source: Locator = B1) -> IcmpErrorReceived:
-    """What a host without M6 says about a packet, or somebody in its name."""
+    """The error of a host without M6 about a packet, or a forged one in its name."""
     error = icmpv6.ErrorMessage(
         type=icmpv6.PARAMETER_PROBLEM,
         code=icmpv6.UNRECOGNIZED_NEXT_HEADER,
@@ -116,14 +116,14 @@ def test_a_spoofed_rejection_of_a_probe_needs_its_nonce() -> None:
     assert search.rejected_ns == network.now_ns
 
 
-def test_data_goes_plainly_within_a_second_to_a_peer_that_stopped_to_speak_m6() -> None:
+def test_data_to_a_peer_that_stopped_m6_is_plain_within_a_second() -> None:
     network = stopped()
     talk(network, SECOND)
     assert talk(network, 5 * SECOND) == 1
     assert len(network.a.host.contexts) == 1
 
 
-def test_such_a_peer_is_tried_again_after_two_seconds_and_then_twice_as_much() -> None:
+def test_a_rejecting_peer_is_retried_after_two_seconds_doubling() -> None:
     network = stopped()
     talk(network, SECOND)
     assert PeerUnable(B1, Cause.M6_UNKNOWN) in network.a.outputs

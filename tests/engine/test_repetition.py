@@ -92,7 +92,7 @@ def doubling(gaps_ns: list[int], most_ns: int, first_ns: int = RETRANSMIT_FIRST)
     )
 
 
-def test_an_update_is_said_soon_doubling_to_2_min_in_turns_rewritable_and_plain() -> None:
+def test_updates_repeat_with_doubling_up_to_2_min_alternating_both_forms() -> None:
     network = silent(established())
     network.give(network.a, LocatorsChanged((A2, A1), frozenset({A2})))
     said = Sayings(network, network.a, Code.UR).listen(CONTEXT_IDLE_TIME - SECOND)
@@ -103,7 +103,7 @@ def test_an_update_is_said_soon_doubling_to_2_min_in_turns_rewritable_and_plain(
     assert set(said.pairs) == {(A1, B1)}
 
 
-def test_a_host_with_one_locator_says_an_update_in_turns_in_the_fixed_slot_and_plain() -> None:
+def test_a_host_with_one_locator_alternates_updates_in_the_fixed_slot_and_plain() -> None:
     network = silent(established())
     network.give(network.a, LocatorsChanged((A1,)))
     said = Sayings(network, network.a, Code.UR).listen(MINUTE)

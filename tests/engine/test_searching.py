@@ -380,7 +380,7 @@ def test_when_plain_packets_do_not_pass_any_more_every_pair_is_tried() -> None:
     assert network.b.context.pair == (B2, A2)
 
 
-def test_a_provider_whose_firewall_drops_m6_packets_is_passed_over_for_a_third() -> None:
+def test_a_search_skips_a_provider_whose_firewall_drops_m6_packets() -> None:
     network = with_locators(3, 3)
     network.kill_provider(1)
     a2, b2 = network.a.locators[1], network.b.locators[1]
@@ -396,7 +396,7 @@ def test_a_provider_whose_firewall_drops_m6_packets_is_passed_over_for_a_third()
     assert network.b.context.pair == (network.b.locators[2], network.a.locators[2])
 
 
-def test_the_peer_follows_to_the_pair_that_was_found_after_one_request_and_measures_it() -> None:
+def test_the_peer_follows_to_the_found_pair_after_one_request_and_measures_it() -> None:
     network = established()
     network.run(SECOND)
     network.kill_provider(1)

@@ -231,7 +231,7 @@ def test_every_label_that_a_peer_may_send_by_is_quarantined_with_its_context() -
 # --- peers ----------------------------------------------------------------------------------------
 
 
-def test_a_peer_that_has_begun_anew_is_believed_although_its_nonces_are_small() -> None:
+def test_a_restarted_peer_is_accepted_although_its_nonces_are_small() -> None:
     network = established()
     for number in range(1, 5):
         lose_locator(network, network.b)

@@ -35,7 +35,7 @@ def test_among_those_what_was_heard_of_later_comes_first() -> None:
     assert alternatives(context) == [(A2, B2), (A2, B1), (A1, B2)]
 
 
-def test_what_was_heard_of_within_the_same_second_is_ordered_by_its_round_trip_time() -> None:
+def test_pairs_heard_in_the_same_second_are_ordered_by_round_trip_time() -> None:
     context = established().a.context
     context.history = {
         (A1, B2): History(5_000_000_000, round_trip_ns=30),

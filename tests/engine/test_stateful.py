@@ -46,7 +46,7 @@ places = st.integers(0, 1000)
 
 
 class World(Network):
-    """The network, with what a data plane reports of its own accord, and a record of the truth."""
+    """The network, with the unsolicited reports of a data plane, and a record of the truth."""
 
     def __init__(self, seed: int) -> None:
         self.sent: dict[str, list[bytes]] = {"a": [], "b": []}

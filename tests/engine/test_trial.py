@@ -93,7 +93,7 @@ def test_an_answer_keeps_the_context_and_ends_the_test() -> None:
     assert len(requests(network)) == asked
 
 
-def test_a_silent_peer_is_asked_four_times_over_pairs_that_cover_its_locators() -> None:
+def test_a_silent_peer_is_asked_four_times_over_pairs_with_all_its_locators() -> None:
     network = doubted(cut(established()))
     network.run(TRIAL_SILENCE - 1)
     assert state_of(network.a) is State.ESTABLISHED

@@ -54,7 +54,7 @@ def watched(network: Network) -> list[object]:
     return [one for one in network.a.outputs if isinstance(one, WatchPeer | UnwatchPeer)]
 
 
-def test_an_unable_peer_is_watched_again_after_a_minute_though_nobody_resolves_it() -> None:
+def test_an_unable_peer_is_watched_again_after_a_minute_without_a_query() -> None:
     network = unable()
     assert watched(network)[-1] == UnwatchPeer(B1)
     network.run(PEER_UNABLE_TIME)
@@ -79,7 +79,7 @@ def test_an_unable_peer_to_which_no_program_sends_is_not_asked() -> None:
     assert network.a.host.deadline() is None
 
 
-def test_a_peer_that_stays_unable_is_tried_ever_more_seldom_up_to_ten_minutes() -> None:
+def test_an_unable_peer_is_retried_at_intervals_doubling_up_to_ten_minutes() -> None:
     network = unable()
     network.dead |= EVERY_PAIR
     times = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""With very many contexts no event takes long: what concerns all of them is done in turns."""
+"""With very many contexts no event takes long: changes for all contexts are done in batches."""
 
 from dataclasses import replace
 

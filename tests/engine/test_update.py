@@ -79,7 +79,7 @@ def from_unproven() -> Network:
     return network
 
 
-def test_a_request_from_an_unproven_locator_is_answered_over_the_pair_in_use_alone() -> None:
+def test_a_request_from_an_unproven_locator_is_answered_only_over_the_pair_in_use() -> None:
     network = from_unproven()
     network.give(network.b, silence(network.b))
     network.run(20 * MILLISECOND)
@@ -101,7 +101,7 @@ def test_a_request_says_both_labels_and_both_birthdays() -> None:
             assert message.context.receiver_birthday == peer.host.core.options.birthday
 
 
-def test_sets_that_are_told_again_are_no_news_to_the_plane_of_who_gets_them() -> None:
+def test_an_update_with_unchanged_sets_does_not_change_the_plane() -> None:
     network = established()
     core = network.b.host.core
     for _ in range(2):  # the first tells what b has found in the DNS, which a did not know

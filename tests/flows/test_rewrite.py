@@ -374,7 +374,7 @@ def test_few_unanswered_packets_are_silence_later() -> None:
     )
 
 
-def test_packets_that_are_not_tcp_are_silence_after_nearly_twice_the_usual_gap() -> None:
+def test_non_tcp_silence_starts_after_nearly_twice_the_usual_interval() -> None:
     flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
     watch = Watch()
     for turn in range(20):
@@ -436,7 +436,7 @@ def test_a_word_of_the_peers_is_an_answer_to_everything_sent() -> None:
     assert watch.sent(flow, 2 * SECOND + 20 * MILLISECOND, is_tcp=True) == 0
 
 
-def test_a_keepalive_is_due_at_the_second_packet_and_no_sooner_than_its_interval() -> None:
+def test_a_keepalive_is_due_at_the_second_packet_after_its_interval() -> None:
     watch, due = Watch(), []
     for turn in range(1, 9):
         watch.received(delivered(FLOW_A), SECOND + turn * 10 * MILLISECOND)

@@ -79,7 +79,7 @@ def test_a_packet_comes_out_as_it_was_sent() -> None:
     assert path(FLOW_B).from_network(travelling(), T)[0] == Deliver(SEGMENT)
 
 
-def test_a_verified_source_that_is_not_the_peers_locator_is_followed_and_reported() -> None:
+def test_a_verified_source_other_than_the_peer_locator_is_followed_and_reported() -> None:
     flow = dataclasses.replace(
         FLOW_B,
         verified_locators=frozenset({A1, A2}),
@@ -160,7 +160,7 @@ def test_the_last_segment_of_a_flow_is_sent_again() -> None:
     assert sent.packet == travelling()
 
 
-def test_nothing_is_sent_again_by_a_flow_that_is_gone_or_does_not_transmit() -> None:
+def test_a_deleted_or_holding_flow_does_not_send_again() -> None:
     one = path(dataclasses.replace(FLOW, transmits=False))
     assert not one.again(FLOW.local_label, SEGMENT)
     one.remove(FLOW.local_label)

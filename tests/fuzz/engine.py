@@ -136,7 +136,7 @@ def check_context(context: Context) -> None:
 
 
 def any_locator(choices: Choices) -> Locator:
-    """Mostly one that somebody has."""
+    """Mostly one that is in use."""
     if choices.number(8):
         return choices.pick(LOCATORS)
     return Locator(choices.octets(16).ljust(16, b"\x20"))

@@ -22,7 +22,7 @@ class Address(dict[str, int]):
 
 
 @pytest.mark.parametrize("flag", [FLAG_TEMPORARY, FLAG_DAD_FAILED, FLAG_TENTATIVE])
-def test_an_address_that_is_temporary_or_not_known_to_be_unique_is_no_locator(flag: int) -> None:
+def test_temporary_and_tentative_addresses_are_not_locators(flag: int) -> None:
     assert may_be_locator(A, Address(scope=0, flags=FLAG_NO_DAD))
     assert not may_be_locator(A, Address(scope=0, flags=flag))
     assert not may_be_locator(A, Address(scope=0, flags=flag | FLAG_NO_DAD))

@@ -133,7 +133,7 @@ def told(*steps: tuple[str, ...], host: HostSection | None = None) -> list[Locat
     return in_network_namespace(scenario)
 
 
-def test_a_locator_whose_route_goes_while_its_link_stays_is_broken_until_it_is_back() -> None:
+def test_a_locator_without_its_route_is_broken_until_the_route_is_added_again() -> None:
     before, stranded, again, back = told(
         ROUTED,
         STRANDED,

@@ -215,7 +215,7 @@ class Reach:
     # --- asking the pair in use -------------------------------------------------------------------
 
     def suspect(self, *, told: bool = False, packet: Ulp | None = None) -> None:
-        """Asks the pair in use, unless that is done already, or was in vain lately."""
+        """Asks the pair in use, unless that is in progress or had no answer recently."""
         talk = self.host.talk
         now_s = time.monotonic()
         if talk is None or not talk.carries or self.search is not None:

@@ -107,7 +107,7 @@ class Second(Speaker):
                 if command.get("reset_key_too"):
                     self.reset_key = secrets.token_bytes(16)
             case "hush":
-                pass  # it says nothing of its own accord
+                pass  # it sends nothing unsolicited
             case "remember":
                 self.context = self.lost
             case other:

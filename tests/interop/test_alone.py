@@ -169,7 +169,7 @@ def test_an_initiator_whose_aid_gets_no_answer_sets_up_from_its_other_locator(
         echoing.heal(1, "a", how=Fault.ONE_WAY)
 
 
-def test_a_context_of_noid_whose_aid_gets_no_answer_is_provisional_until_the_dns_proves_it(
+def test_a_context_whose_aid_does_not_answer_is_provisional_until_the_dns_proves_it(
     lab: Lab, alone: Program
 ) -> None:
     lab.cut(1, Fault.ONE_WAY, "b")

@@ -27,7 +27,7 @@ def run_noid(
 
 
 def write_configuration(lab: Lab, directory: Path, *edits: Edit) -> Path:
-    """Writes the configuration of a, edited, where anybody may read it."""
+    """Writes the configuration of a, edited, to a file that every user may read."""
     text = configuration.noid_toml("a", lab.directory, "tun")
     for old, new in edits:
         assert old in text

@@ -79,7 +79,7 @@ def test_packets_with_a_tag_are_for_another_device(echoing: Lab) -> None:
     else:
         establish_context(lab)  # by when they have come, and gone to no raw socket
     received = PlaneCounter.PACKETS_RECEIVED
-    # The hosts may measure their pairs meanwhile: a few messages, not as many as were sent.
+    # The hosts may measure their pairs at that time: a few messages, not as many as were sent.
     assert counters(lab, "a")[received] - before[received] < TAGGED
 
 

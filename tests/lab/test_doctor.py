@@ -162,7 +162,7 @@ def test_a_conversation_survives_behind_a_firewall_that_doctor_calls_ok(
     assert_rules_pass(lab)
 
 
-def test_a_rule_that_doctor_names_stops_a_conversation_and_the_fix_lets_it_go_on(
+def test_the_rule_that_doctor_names_stops_a_connection_and_the_fix_restores_it(
     filtered_lab: Lab,
 ) -> None:
     lab = filtered_lab

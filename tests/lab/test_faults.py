@@ -111,7 +111,7 @@ def test_a_dead_router_hits_both_hosts_and_a_dead_access_line_one(
     assert _pings(healed, B1, ROUTER_OF_B, host="b") == (fault is Fault.ACCESS)
 
 
-def test_a_router_that_was_replaced_is_known_by_its_old_address_until_it_is_asked_for(
+def test_a_replaced_router_keeps_its_old_link_address_until_it_is_resolved(
     healed: Lab,
 ) -> None:
     assert _pings(healed, A1, ROUTER_OF_A)
@@ -149,7 +149,7 @@ def test_heal_undoes_the_faults_of_one_provider_and_one_host(healed: Lab) -> Non
     assert _is_silent(healed, B1, ROUTER_OF_B, host="b")
 
 
-def test_faults_of_one_uplink_are_undone_together_in_whatever_order_they_came(healed: Lab) -> None:
+def test_faults_of_one_uplink_are_reverted_together_in_any_order(healed: Lab) -> None:
     before = _state(healed)
     for faults in (HOST_FAULTS, reversed(HOST_FAULTS)):
         for fault in faults:

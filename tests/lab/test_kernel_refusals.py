@@ -67,7 +67,7 @@ def test_a_kernel_that_is_too_old_is_told_what_it_lacks(bare_lab: Lab, tmp_path:
     assert "ring buffers of the kernel is not available: Linux 5.8 or newer has it" in said
 
 
-def test_where_any_plane_will_do_the_status_says_why_it_is_not_in_the_kernel(
+def test_with_plane_auto_the_status_says_why_the_kernel_plane_is_not_used(
     bare_lab: Lab, tmp_path: Path
 ) -> None:
     any_plane = ('kind = "tun"', 'kind = "auto"')

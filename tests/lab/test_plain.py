@@ -124,7 +124,7 @@ def _assert_plain(lab: Lab, directory: Path, *, contexts: int) -> None:
 # --- a peer of which the DNS does not say that it speaks M6 ---------------------------------------
 
 
-def test_a_peer_without_the_record_is_asked_with_an_init_where_that_is_wanted(
+def test_a_peer_without_the_m6_record_gets_an_init_if_configured(
     late_lab: Lab,
 ) -> None:
     _look_for_no_record(late_lab, probe=True)

@@ -246,7 +246,7 @@ def test_the_monitor_tells_of_a_context_as_it_is_made(lab: Lab) -> None:
 
 @contextlib.contextmanager
 def _device(lab: Lab, kind: str) -> Iterator[None]:
-    """A device noid0 on a that is somebody else's."""
+    """A device noid0 on a that belongs to another program."""
     words = {
         "veth": ["ip", "link", "add", "noid0", "type", "veth", "peer", "name", "other"],
         "tap": ["ip", "tuntap", "add", "dev", "noid0", "mode", "tap"],

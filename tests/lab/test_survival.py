@@ -45,7 +45,7 @@ NARROW, WIDE = 1400, 1500
 CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-generic-segmentation")
 
 
-def test_a_download_goes_on_while_its_daemons_are_killed_and_outlives_its_provider_after(
+def test_a_download_survives_killed_daemons_and_then_a_provider_failure(
     kernel_lab: Lab,
 ) -> None:
     lab = kernel_lab
@@ -91,7 +91,7 @@ def test_a_download_goes_on_while_a_newer_version_puts_its_programs_in_place(
 
 
 def _newer_version(directory: Path) -> Path:
-    """A copy of noid whose programs are others: they report a watched AID a bit more seldom."""
+    """A copy of noid with other programs: they report a watched AID less often."""
     copy = directory / "newer"
     shutil.copytree(Path(noid.__file__).parent, copy / "noid")
     path = copy / "noid" / "planes" / "bpf" / "programs" / "host.bpf.o"
@@ -115,7 +115,7 @@ def _program_tags(lab: Lab, host: str) -> list[str]:
     return tags
 
 
-def test_a_daemon_that_is_stopped_while_it_takes_contexts_up_leaves_them_to_the_next(
+def test_a_daemon_stopped_while_it_restores_contexts_leaves_them_to_the_next(
     lab_machine: None,
 ) -> None:
     with Lab.create(plane="bpf") as lab:
@@ -256,7 +256,7 @@ def _replace_router(lab: Lab, old: str, new: str) -> None:
     lab.run("a", ["ip", "-6", "neigh", "flush", "dev", "up2"])
 
 
-def test_without_its_daemon_a_moved_context_follows_its_router_to_another_link_address(
+def test_without_a_daemon_a_switched_context_follows_a_new_router_link_address(
     kernel_lab: Lab,
 ) -> None:
     lab = kernel_lab

@@ -214,7 +214,7 @@ def test_a_tcp_connection_outlives_the_address_it_was_made_with(
 
 
 @both_roles
-def test_a_route_that_goes_while_its_link_stays_is_left_before_anything_is_sent(
+def test_a_locator_whose_route_is_deleted_is_replaced_before_a_packet_is_sent(
     forgetful: Lab, client: str
 ) -> None:
     gateway = f"2001:db8:1:{client}::1"

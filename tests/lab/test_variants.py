@@ -37,7 +37,7 @@ def test_every_gateway_of_a_variant_is_a_neighbour(variant: Variant) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_address_of_a_variant_stands_once_on_an_interface_that_is_there(
+def test_every_address_of_a_variant_is_on_exactly_one_existing_interface(
     variant: Variant,
 ) -> None:
     plan = plan_of(variant)
@@ -80,7 +80,7 @@ def test_the_faults_of_a_whole_provider_name_no_host() -> None:
         assert len(effects) == 2, fault
 
 
-def test_a_one_way_fault_drops_on_every_way_to_the_host_and_on_none_from_it() -> None:
+def test_a_one_way_fault_drops_all_packets_to_the_host_and_none_from_it() -> None:
     effect = faults.effect(plan_of("plain"), Fault.ONE_WAY, 1, "a")
     assert isinstance(effect, Blackholed)
     assert {rule.incoming for rule in effect.rules} == {"core", "custb"}

@@ -136,7 +136,7 @@ class Library:
 
 @contextlib.contextmanager
 def watched(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sees the calls of this thread, and of those that begin meanwhile."""
+    """Sees the calls of this thread, and of threads that start while the block runs."""
     library = libbpf.library
     with monkeypatch.context() as patched:
         patched.setattr(libbpf, "library", lambda: Library(library(), calls))

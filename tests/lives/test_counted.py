@@ -25,7 +25,7 @@ UPDATES = frozenset({"bpf_map_update_elem", "bpf_map_update_batch"})
 async def counted(
     pins: Path, monkeypatch: pytest.MonkeyPatch, calls: Calls
 ) -> tuple[Counter[PlaneCounter], list[Call]]:
-    """What a plane counts that is started and used, and the calls it makes meanwhile."""
+    """The counters of a plane that is started and used, and the calls that it makes."""
     network = HostNetwork()
     plane = make_plane(network, pins, "auto", 16, "bpf")
     assert isinstance(plane, BpfPlane)

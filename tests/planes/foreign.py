@@ -37,7 +37,7 @@ class Hanging(NamedTuple):
 
 
 def program(code: bytes = LET_THE_NEXT_HAVE_IT) -> int:
-    """A program of somebody else's, which lets every packet pass by default; its descriptor."""
+    """A program of another owner, which passes every packet by default; its descriptor."""
     instructions = ctypes.create_string_buffer(code, len(code))
     descriptor = libbpf.library().bpf_prog_load(
         SCHED_CLS, b"foreign", b"GPL", instructions, len(code) // 8, None
@@ -117,7 +117,7 @@ def _has_clsact(kernel: IPRoute, index: int) -> bool:
 
 @contextmanager
 def seeing(*descriptors: int) -> Iterator[None]:
-    """Asserts that every one of the programs sees a packet meanwhile."""
+    """Asserts that each of the programs sees a packet while the block runs."""
     with libbpf.statistics():
         before = [libbpf.run_time_ns(one) for one in descriptors]
         yield

@@ -232,7 +232,7 @@ def test_the_early_program_does_the_same_or_nothing(programs: Programs) -> None:
     assert restored > 50
 
 
-def test_a_source_outside_the_set_is_refused_though_the_peer_has_no_locator_in_use(
+def test_a_source_outside_the_set_is_refused_without_a_peer_locator_in_use(
     programs: Programs,
 ) -> None:
     chance = random.Random(SEED)
@@ -347,7 +347,7 @@ NO_NEIGHBOUR = bytes.fromhex("020000006d36") + bytes(6) + b"\x86\xdd"
 """The Ethernet header of a packet that a route of ours led to the uplink."""
 
 
-def test_our_device_takes_packets_only_while_the_uplink_of_their_source_is_down(
+def test_our_device_gets_packets_only_while_the_uplink_of_their_source_is_down(
     programs: Programs,
 ) -> None:
     """A program that is bound to it would pass the rules for the uplink."""

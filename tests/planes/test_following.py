@@ -71,7 +71,7 @@ def test_only_data_from_the_locator_in_use_counts_as_heard(programs: Programs) -
     assert after_data_from(programs, PEER[1])[1].heard_ns
 
 
-def test_data_from_where_the_peer_is_known_to_send_counts_as_heard_and_moves_nothing(
+def test_data_from_the_known_source_of_the_peer_counts_and_changes_no_locator(
     programs: Programs,
 ) -> None:
     install(programs, replace(SENDING, peer_source=PEER[5]), FlowClock())

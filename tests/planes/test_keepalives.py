@@ -168,7 +168,7 @@ def test_silence(
 def test_a_flow_that_sends_and_has_long_had_no_proof_says_so_once(kernel: Kernel) -> None:
     proven = rough(time.monotonic_ns() - 2 * UNPROVEN_TIME)
     kernel.given(proven=proven)
-    kernel.reports("host_ingress", ETHERNET + DATA)  # may be anybody's
+    kernel.reports("host_ingress", ETHERNET + DATA)  # may be forged
     assert layout.ReportKind.LONG_UNPROVEN in kernel.reports("host_egress", ETHERNET + DATAGRAM)
     kernel.given(proven=kernel.clock().proven)
     assert layout.ReportKind.LONG_UNPROVEN not in kernel.reports("host_egress", ETHERNET + DATAGRAM)

@@ -97,7 +97,7 @@ def of_ours(plane: BpfPlane) -> set[Locator]:
     return set(plane.rows.of) & set(LOCATORS)
 
 
-def test_of_addresses_that_came_and_went_those_in_use_alone_are_remembered(pins: Path) -> None:
+def test_only_addresses_in_use_are_remembered_after_they_are_removed(pins: Path) -> None:
     def scenario(plane: BpfPlane) -> None:
         flow = random_flow(random.Random(1))
         flow.local_locator = LOCATORS[0]
@@ -121,7 +121,7 @@ def test_of_addresses_that_came_and_went_those_in_use_alone_are_remembered(pins:
     with_plane(pins, scenario)
 
 
-def test_the_peer_of_a_flow_has_routes_once_the_flow_is_no_more_provisional(pins: Path) -> None:
+def test_the_peer_of_a_flow_gets_routes_when_the_flow_is_not_provisional(pins: Path) -> None:
     def scenario(plane: BpfPlane) -> None:
         ip(f"addr add {format_locator(LOCATORS[0])}/64 dev up1 nodad")
         changed(plane)
@@ -189,7 +189,7 @@ def test_a_flow_too_many_is_counted(pins: Path) -> None:
     with_plane(pins, scenario)
 
 
-def test_an_uplink_may_come_again_under_its_name_while_somebody_looks_or_nobody_does(
+def test_an_uplink_may_be_created_again_with_and_without_a_running_daemon(
     pins: Path,
 ) -> None:
     def scenario(plane: BpfPlane) -> None:
@@ -212,7 +212,7 @@ def test_an_uplink_may_come_again_under_its_name_while_somebody_looks_or_nobody_
 
 
 @pytest.mark.parametrize("hook", ["auto", "clsact"])
-def test_nothing_stays_on_a_device_that_is_no_uplink_any_more_for_the_next_daemon(
+def test_nothing_stays_on_a_device_that_is_not_an_uplink_of_the_next_daemon(
     pins: Path, hook: Literal["auto", "clsact"]
 ) -> None:
     def first(plane: BpfPlane) -> None:
@@ -234,7 +234,7 @@ def test_nothing_stays_on_a_device_that_is_no_uplink_any_more_for_the_next_daemo
 
 def test_tables_of_an_older_edition_go_when_nobody_can_read_them(pins: Path) -> None:
     old = pins / f"map-outbound-{layout.EDITION - 1}-{layout.OUTBOUND.size}"
-    others = pins / "map-of-somebody-else"
+    others = pins / "map-of-another-owner"
 
     def upgraded(plane: BpfPlane) -> None:
         for path in (old, others):

@@ -16,7 +16,7 @@ from tests.dns.conftest import ip
 from tests.planes.keeping import AID, OTHER, OUT, Kept, attached, keeping, routes, rules, run, until
 
 
-def test_more_messages_than_can_be_held_are_counted_and_followed_by_a_comparison(
+def test_lost_netlink_messages_are_counted_and_cause_a_comparison(
     pins: Path, tmp_path: Path
 ) -> None:
     def batch(verb: str, metric: int) -> Path:

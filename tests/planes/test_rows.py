@@ -228,7 +228,7 @@ def test_things_restored_are_in_one_line_with_some_of_their_names() -> None:
     assert not restored
 
 
-def test_an_address_whose_packets_leave_by_another_uplink_has_the_row_of_that() -> None:
+def test_an_address_routed_through_another_uplink_has_the_row_of_that_uplink() -> None:
     """The host has no routes by source: what it sends from TWO leaves by the first uplink."""
     rows = Rows()
     devices = [device("up1", 3, ONE), device("up2", 4, TWO)]

@@ -58,7 +58,7 @@ def test_very_many_contexts_are_counted_by_uplink() -> None:
 
 
 @pytest.mark.slow
-def test_a_suspicion_has_its_peer_asked_over_every_pair_and_the_answers_judged() -> None:
+def test_a_suspicion_causes_requests_over_every_pair_and_counts_the_answers() -> None:
     async def play() -> None:
         host = established().a.host
         (context,) = host.contexts

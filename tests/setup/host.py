@@ -94,7 +94,7 @@ class Host:
         return self.run(*NOID, "setup", *places, *words, *examined, good=good)
 
     def leaves_by(self, source: str) -> str:
-        """The device by which a packet from a source leaves for the wide world."""
+        """The device through which a packet from a source leaves for the Internet."""
         answer = self.run("ip", "-j", "-6", "route", "get", SOMEWHERE, "from", source).stdout
         return str(json.loads(answer)[0]["dev"])
 

@@ -29,7 +29,7 @@ def default(device: str, **more: str | int) -> dict[str, Any]:
     return {"dst": "default", "dev": device, **more}
 
 
-def test_of_several_default_routes_of_a_device_the_best_of_the_main_table_counts() -> None:
+def test_the_best_default_route_of_the_main_table_is_used() -> None:
     host = found(
         [link("eth0", ("2001:db8:1::a", 64))],
         [
@@ -53,7 +53,7 @@ def test_each_next_hop_of_a_route_with_several_is_a_gateway() -> None:
     assert via.lines() == ["ip -6 route replace default dev ppp0 table 101"]
 
 
-def test_a_device_without_a_default_route_is_no_uplink_and_our_tables_do_not_count() -> None:
+def test_a_device_with_default_routes_only_in_our_tables_is_no_uplink() -> None:
     host = found(
         [link("lan", ("2001:db8:1::a", 64))],
         [default("lan", gateway="fe80::1", table="101"), default("lan", type="7")],

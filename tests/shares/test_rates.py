@@ -40,7 +40,7 @@ def test_a_region_gets_more_than_its_share_only_while_half_is_free() -> None:
     assert sum(taken(rate, site(number), 1) for number in range(2, 200)) == 198
 
 
-def test_a_region_that_floods_always_gets_no_more_than_its_share_beside_others() -> None:
+def test_a_flooding_region_never_gets_more_than_its_share() -> None:
     rate = Rate(ROW, key=0x9E3779B97F4A7C15)
     flood = others = wanted = 0
     for tick in range(10_000):
@@ -82,7 +82,7 @@ def test_who_is_refused_most_is_known() -> None:
     assert rate.refused.counts == {site(7): 1000 - ROW.each}
 
 
-def test_each_user_has_a_rate_of_its_own_and_those_whose_time_is_over_are_forgotten() -> None:
+def test_each_user_has_a_separate_rate_and_expired_users_are_removed() -> None:
     row = Row(name="messages", limit=0, each=4, burst=2, user="context")
     each = Each(row)
     assert sum(each.take(1, 0) for _ in range(20)) == 8

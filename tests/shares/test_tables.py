@@ -115,7 +115,7 @@ def test_of_the_largest_region_the_largest_site_gives_room() -> None:
     assert set(gone) >= set(range(LIMIT - 4, LIMIT + 1))
 
 
-def test_unproven_entries_go_first_then_those_that_were_not_used_for_longest() -> None:
+def test_unproven_entries_are_evicted_first_then_the_least_recently_used() -> None:
     model = full()
     for entry in range(1, LIMIT - 1):
         model.use(entry, proven=True, at_ns=entry)
@@ -128,7 +128,7 @@ def test_unproven_entries_go_first_then_those_that_were_not_used_for_longest() -
     assert model.come(site(1)) == [2], "the first was used since"
 
 
-def test_an_entry_in_use_goes_for_another_only_if_its_region_is_above_its_share() -> None:
+def test_an_entry_in_use_is_evicted_only_if_its_region_exceeds_its_share() -> None:
     model = Model()
     for number in range(LIMIT):
         model.come(site(number % SHARES))

@@ -65,7 +65,7 @@ def test_a_line_has_its_own_delay() -> None:
     assert one.carry(parcel(B, A), 0)[1] == [one.weather.delay_ns]
 
 
-def test_packets_wait_for_a_line_with_a_rate_and_are_dropped_when_its_queue_is_full() -> None:
+def test_a_line_with_a_rate_queues_packets_and_drops_them_when_full() -> None:
     one = network()
     one.line(A, B).rate = 140_000
     octets = len(parcel().octets)

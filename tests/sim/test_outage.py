@@ -89,7 +89,7 @@ def test_a_host_that_is_told_recovers_sooner() -> None:
     assert max(told.waited_ns) < max(silent.waited_ns)
 
 
-def test_before_the_failure_each_pair_in_use_is_asked_every_few_seconds_and_no_more() -> None:
+def test_before_the_failure_each_pair_in_use_is_asked_every_few_seconds() -> None:
     course = played(SMALL)
     before = course.counts[Phase.BEFORE]
     assert set(before.messages) == {"UR", "UA"}

@@ -71,7 +71,7 @@ def test_no_interleaving_breaks_a_law(name: str) -> None:
     assert found.transitions >= found.states > 10
 
 
-def test_two_ends_with_different_keys_are_found_with_the_shortest_way_there() -> None:
+def test_two_ends_with_different_keys_are_found_by_the_shortest_sequence() -> None:
     found = explore(replace(WORLDS["init-after-cc"], engine=TwoKeys), NO_FAULTS)
     laws = {violation.law: violation for violation in found.violations}
     keys = laws["keys match when all is quiet"]

@@ -40,7 +40,7 @@ TIMEOUT_S: Final = 600.0
 NOTE = (
     "a real daemon on a host of a lab, whose one real context was multiplied in memory file and "
     "kernel tables while there was none; from its start until it has taken all of them up; "
-    "meanwhile its status is asked for fifty times a second, which costs it time as well"
+    "its status is queried fifty times a second during that time, which costs it time as well"
 )
 
 

@@ -37,7 +37,7 @@ POOL: Final = 4_096
 STEP_S: Final = 0.01
 """A machine that is too slow for the rates sends all kinds more slowly alike."""
 SITES: Final = 0x2001_0DB8_4000
-"""The first /48 of those that the strangers come from; nobody has a route there."""
+"""The first source /48 of the strangers; no host has a route to it."""
 SEND_BUFFER_OCTETS: Final = 8 << 20
 ASK_EVERY_S: Final = 0.02
 ANSWER_TIMEOUT_S: Final = 2.0

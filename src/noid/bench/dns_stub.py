@@ -146,7 +146,7 @@ BENCH = Bench(
     summary="queries the stub resolver answers in a second",
     explanation=(
         "dnsperf asks a stub in this process, which asks Unbound, which asks NSD: names that are "
-        "in the stub's memory, and names that nobody has asked for yet. Then at half of the rates "
+        "in the stub's memory, and names that were not asked for before. Then at half of the rates "
         "that are asked for, where nothing may be lost."
     ),
     example="noid bench dns-stub --json",

@@ -46,7 +46,7 @@ class _Peers(NamedTuple):
 
     Attributes:
         well: peers whose name servers answer; they come first in number.
-        silent: peers whose reverse zones' name servers do not; begun in turn with the others.
+        silent: peers whose reverse zones' name servers do not; started alternately with the others.
         awaited: it is over when so many of the first are verified.
         responders: whether every other one is verified as a responder does it.
         per_second: of the well, so many begin in a second; 0 for all of them at one time.
@@ -113,8 +113,8 @@ def _run(peers: _Peers) -> _Seconds:
     """Verifies peers in front of servers that have just been started."""
     with tempfile.TemporaryDirectory() as directory:
         zones = _zones(peers.well, peers.silent)
-        deaf = [name for name in zones if _is_silent(name)]
-        with serving(Path(directory), zones, silent=deaf) as places:
+        silent = [name for name in zones if _is_silent(name)]
+        with serving(Path(directory), zones, silent=silent) as places:
             return asyncio.run(_verify_all(places.resolver, peers))
 
 

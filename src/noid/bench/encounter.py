@@ -130,7 +130,7 @@ class Encounter:
         )
 
     def meet(self, client: Client) -> None:
-        """The whole of a set-up: until nobody has anything to say or to ask any more."""
+        """A complete set-up: until no message and no query is outstanding."""
         todo: deque[tuple[Host, Input]] = deque((client.host, event) for event in client.events)
         while todo:
             one, event = todo.popleft()

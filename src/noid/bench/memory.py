@@ -25,7 +25,7 @@ def allocated_octets() -> int:
 
 @contextmanager
 def traced() -> Iterator[None]:
-    """Follows every allocation; everything is several times slower meanwhile."""
+    """Traces every allocation; everything is several times slower while the block runs."""
     tracemalloc.start()
     try:
         yield

@@ -140,10 +140,10 @@ class Stage:
 
 
 def available(ways: tuple[Way, ...], stack: contextlib.ExitStack) -> tuple[list[Stage], str]:
-    """The stages that can be had, and why there is none for MPTCP if that is so.
+    """The available stages, and the reason if there is none for MPTCP.
 
     Raises:
-        ShimError: another one cannot be had.
+        ShimError: another stage is not available.
     """
     stages, missing = [], ""
     for way in ways:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Two labs that differ in noid alone, measured by turns: the ratio of each turn is what counts.
 
-What else the machine does meanwhile meets both.
+Other load on the machine affects both.
 """
 
 import argparse

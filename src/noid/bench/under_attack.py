@@ -25,7 +25,7 @@ VICTIM: Final = topology.HOSTS[0]
 RATES: Final = {"inits": 30_000, "strangers": 30_000, "requests": 1_500}
 """Packets of each kind in a second."""
 SLOW_NAMES: Final = 500
-"""Names that nobody answers for, asked for by a local user in a second."""
+"""Names without an answering server that a local user queries per second."""
 NAMES: Final = 100_000
 SLOW_LABEL_OCTETS: Final = 8
 AT_ONCE: Final = 5_000

@@ -129,7 +129,7 @@ def disguised(query: Query, entropy: bytes) -> bytes:
     """The query under a random id and in random case, both of which its response has to repeat.
 
     Args:
-        query: what to send; its case is left alone where a signature might cover it.
+        query: what to send; its case is not changed where a signature might cover it.
         entropy: 2 octets for the id and as many as the name has.
     """
     if not query.plain:

@@ -3,7 +3,7 @@
 
 The protocol asks three things: which locators has this name (AAAA), which names has this locator
 (PTR), does this name speak M6 (the M6 record, [draft §3, D3]). An answer is found, absent for good,
-or not to be had just now; the difference between the last two is what [draft §7.13] turns on.
+or currently unavailable; [draft §7.13] depends on the difference between the last two.
 """
 
 import enum
@@ -42,7 +42,7 @@ class Question(NamedTuple):
         kind: what is asked.
         name: absolute domain name in lower case, without the final dot.
         behalf: first octets (48 bits) of the address of the peer that began the context because of
-            which it is asked; empty if a local program did, or nobody [D46].
+            which it is asked; empty if a local program caused it, or no peer did [D46].
     """
 
     kind: Kind

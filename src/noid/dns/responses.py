@@ -105,7 +105,7 @@ class Response:
         """The response to an equal query: under its id, its name as it wrote it, TTLs run down."""
         octets = self._at(now_s)
         if octets[4:6] == b"\x00\x00":
-            # A server that did not read the question; whoever asked wants to see it all the same.
+            # The server did not read the question; the client gets the response nevertheless.
             return brief_response(query, response_code(octets))
         return query.octets[:2] + octets[2:HEADER_OCTETS] + query.name + octets[query.name_end :]
 
@@ -162,7 +162,7 @@ class Echo(enum.Enum):
 
     EXACT = enum.auto()
     OTHER_CASE = enum.auto()
-    """All but the case of the name: somebody's guess, or a resolver that changes it."""
+    """Matches except for the case of the name: a guess, or a resolver that changes the case."""
     NONE = enum.auto()
 
 

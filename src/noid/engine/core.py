@@ -162,7 +162,7 @@ class Core:
         return is_global_unicast(source) and source not in self.locators
 
     def may_answer(self, source: Locator, rate: Rate) -> bool:
-        """Whether something nobody asked for may be sent to ``source`` now [D9, D46]."""
+        """Whether an unsolicited message may be sent to ``source`` now [D9, D46]."""
         return rate.take(site_of(source), self.now_ns)
 
     def deliver(self, context: Context, packet: bytes) -> None:
@@ -267,7 +267,7 @@ class Core:
     ) -> Context | None:
         """A new context in IDLE, in both tables; None where there is no room for one more.
 
-        One that is on probation is not found by its AIDs, and so stands in nobody's way [D37]. Its
+        A provisional context is not found by its AIDs, so that it blocks no other [D37]. Its
         label is a fresh one, unless it has one already that is free.
 
         Args:

@@ -130,7 +130,7 @@ def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
     exchange.carried = exchange.waiting if message.piggyback is not None else b""
     exchange.sent_ns = core.now_ns
     exchange.tries += 1
-    # Some networks drop what they do not know, others rewrite sources: each gets its turn [D6].
+    # Some networks drop unknown protocols, others rewrite sources: both forms alternate [D6].
     core.send_on(context, message, pair, in_slot=exchange.rounds % 2 == 1)
     delay_ns = RETRANSMIT_WAITING
     if not others:
@@ -179,7 +179,7 @@ def _untried(context: Context, exchange: Exchange) -> list[Pair]:
 
 
 def _nonce_to(core: Core, exchange: Exchange, destination: Locator) -> int:
-    """The nonce of the INITs to a destination, which nobody else sees [D38]."""
+    """The nonce of the INITs to a destination; hosts at other destinations do not see it [D38]."""
     for nonce, other in exchange.nonces.items():
         if other == destination:
             return nonce
@@ -208,7 +208,7 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.drop(Drop.CC_WITH_BAD_KEY)
         return
     context.learn_peer_locators(message.sender_locators)
-    # What the responder has of ours is what some INIT said, unless somebody has altered it.
+    # The responder has our locators from an INIT, unless an attacker has altered them.
     context.untold = message.receiver_locators != own_entries(context)
     context.peer_birthday = message.context.sender_birthday
     exchange.peer_token, exchange.peer_key = message.tokens.sender, message.key
@@ -278,9 +278,10 @@ def own_side(context: Context, key: bytes) -> Side:
 
 
 def key_with(core: Core, context: Context, exchange: Exchange, peer: Side) -> bytes:
-    """K of a set-up whose other end said this of itself; empty if there is none [D40].
+    """K of a set-up with this description of the other end; empty if there is none [D40].
 
-    The secret of a CC is known. Another public key anybody may have sent, so the rate is limited.
+    The secret for the public key of the CC is known. Any host may have sent another public key, so
+    the rate is limited.
     """
     if peer.key == exchange.peer_key:
         secret = exchange.secret

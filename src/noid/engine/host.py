@@ -276,10 +276,10 @@ class Host:
         OF_CODE[message.code](core, event, message)
 
     def _locators_changed(self, event: LocatorsChanged) -> None:
-        """The host's own sets; each peer is told of what changed [draft §4.5].
+        """The host's own sets; each peer gets an update about the change [draft §4.5].
 
-        With very many contexts that takes seconds, so they have their turns, whatever happens in
-        between happens, and one that loses packets is not kept waiting.
+        With very many contexts that takes seconds. Therefore contexts are processed in batches,
+        with other events in between, and those that lose packets come first.
         """
         core = self.core
         core.own = replace(event, locators=event.locators[:LOCATORS_MAX])

@@ -84,7 +84,7 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
             search(core, context, Cause.DESTINATION_UNREACHABLE)
         return
     if (error.type, error.code) == REJECTED:
-        # Anybody can say so of data; only the rejection of a probe, by its nonce, counts [D47].
+        # Errors about data can be forged; only a rejected probe counts, by its nonce [D47].
         if event.source == quote.destination:
             rejected_probe(core, context, int.from_bytes(body[NONCE_AT : NONCE_AT + 8], "big"))
         search(core, context, Cause.FORM_REJECTED)

@@ -3,8 +3,8 @@
 
 A peer is usually known because a program resolved its name [draft §4.1 step 1]. A program that had
 the address from elsewhere sends to a stranger; whether that one "is M6 capable" is then looked up
-in the background: PTR, then AAAA and M6 [draft §5.2, D34]. **No packet waits for that**: those that
-go meanwhile go plainly, and a stranger that is found to be a peer is one from the next packet on.
+in the background: PTR, then AAAA and M6 [draft §5.2, D34]. **No packet waits for that**: packets
+are plain during the look-up. If the stranger is a peer, a context is set up with its next packet.
 """
 
 import heapq
@@ -165,7 +165,7 @@ def on_time(core: Core) -> None:
 
 
 def on_unknown_peer(core: Core, event: UnknownPeerSeen) -> None:
-    """The ULP sent to somebody nobody told us of: who is that? [D34]."""
+    """The ULP sent to an address that no program has resolved: starts a look-up [D34]."""
     aid = event.aid
     if aid in core.peers or aid in core.lookups or core.is_unable(aid) or core.bypasses(aid):
         return
@@ -207,7 +207,7 @@ def _take(core: Core, aid: Locator, lookup: Lookup, question: Question, answer: 
                 _ask(core, lookup, Question(Kind.LOCATORS, canonical_name(text)))
                 _ask(core, lookup, Question(Kind.CAPABILITY, canonical_name(text)))
         case Kind.LOCATORS if aid in answer.locators:
-            # A name that does not list the address may be anybody's [D14].
+            # A name that does not list the address may belong to another host [D14].
             lookup.listing[question.name] = answer.locators
         case Kind.CAPABILITY if answer.status is Status.FOUND:
             lookup.capable.add(question.name)

@@ -29,7 +29,7 @@ class Exchange:
         rounds: rounds over the pairs that are over.
         tried: the pairs of this round over which an INIT went.
         ccr_tries: CCRs sent so far, those before the last INIT too.
-        waiting: the latest packet of the ULP that went plainly meanwhile, between AIDs.
+        waiting: the latest packet of the ULP that was sent plain during the set-up, between AIDs.
         carried: the one of these that rode on the last INIT.
         keys: our key pair, the same for the whole set-up.
         peer_token: the peer's token out of its CC.
@@ -199,7 +199,7 @@ class Probation:
 
     Attributes:
         locator: where the CC went, which must turn out to belong to the AID's name.
-        held: packets that arrived meanwhile, undelivered, between AIDs.
+        held: packets that arrived before the proof and are not delivered yet, between AIDs.
     """
 
     locator: Locator

@@ -47,7 +47,7 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
 
 
 def on_long_unproven(core: Core, event: LongUnproven) -> None:
-    """What comes may be anybody's: asks the pair in use, others if that is silent [D41]."""
+    """Data may be forged: sends UR over the pair in use, and over others if it is silent [D41]."""
     context = core.labels.get(event.local_label)
     if context is None:
         return
@@ -100,7 +100,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
             look_again(core, context)
     pair = event.destination, event.source
     if not is_news:
-        # Its acknowledgement may be lost, or anybody repeats what is old: that proves nothing.
+        # Its acknowledgement may be lost, or an attacker replays it: a repetition proves nothing.
         acknowledge(core, context, event, message, changed=False)
         return
     heard(core, context, event)

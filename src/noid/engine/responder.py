@@ -49,7 +49,7 @@ from noid.wire.options import (
 
 
 def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """Somebody wants a context: CC without state, or CONF for one we have [draft §7.3, D13]."""
+    """Answers INIT: CC without state, or CONF for an existing context [draft §7.3, D13]."""
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
     context = core.contexts.get(local_aid + peer_aid)
     # It must come to "a locator which is part of Lsl(host)": the context's, if there is one.
@@ -282,7 +282,7 @@ def _on_probation(core: Core, message: ControlMessage) -> Context | None:
 def _complete(core: Core, context: Context, ccr: OwnCcr) -> None:
     """The second form of concurrent establishment: our INIT crossed their CCR [draft §4.3.2].
 
-    The CC must have gone to a locator that is the peer's for certain, or anybody could complete our
+    The CC must have gone to a proven locator of the peer. Otherwise any host could complete our
     context in the peer's name [D37].
     """
     exchange, proven = context.exchange, ccr.cookie.locator
@@ -410,7 +410,7 @@ def _send_conf(
     if cookie is not None and reply.receiver_locators:
         context.told_remote = context.peer_remote
     if cookie is not None and destination != context.peer_aid:
-        # Not in answer to an INIT: where that came from nobody has proven [D9].
+        # Not in answer to an INIT: the source of an INIT is not proven [D9].
         reply = with_piggyback(core, reply, waiting)
     octets = authenticated(core, keys[1], reply)
     core.send(octets, (event.destination, destination), in_slot=event.in_slot)

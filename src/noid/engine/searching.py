@@ -308,9 +308,9 @@ def _use(
 
 
 def learn_source(core: Core, context: Context, source: Locator | None) -> None:
-    """What says that the pair in use works says where the peer sends from, too [D41].
+    """A message that proves the pair in use also has the source that the peer sends from [D41].
 
-    Data from there is no news then, and does not move Lp(peer) away from what works.
+    Data from that source then does not change Lp(peer), whose pair works.
     """
     if source is not None and source != context.peer_locator:
         context.peer_source = source

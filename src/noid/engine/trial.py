@@ -64,7 +64,7 @@ def end(core: Core, context: Context, why: Cause) -> None:
 
 
 def _ask(core: Core, context: Context, under_way: Trial) -> None:
-    """One round, in turns in the form of data and plain: a filter may pass only one of them."""
+    """One round; forms alternate between data and plain, because a filter may pass only one."""
     left_ns = under_way.until_ns - core.now_ns
     if under_way.rounds == TRIAL_ROUNDS:
         core.set_timer(context, Timer.TRIAL, left_ns)

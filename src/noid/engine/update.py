@@ -77,8 +77,8 @@ def on_retransmit(core: Core, context: Context) -> None:
 def _transmit(core: Core, context: Context, update: Update) -> None:
     update.sent_ns = core.now_ns
     message = request(core, context, update.nonce)
-    # What says that a locator is gone does not go by that locator. But the peer accepts nothing
-    # from one that it has not been told of yet: so they take turns, and then the forms do.
+    # An update that removes a locator is not sent from that locator. But the peer does not accept
+    # messages from a locator that it does not know yet: pairs alternate, and then the forms do.
     pairs = [context.pair, *better_pairs(context)[:1]]
     if standing(context, context.pair) >= BROKEN:
         pairs.reverse()
@@ -253,7 +253,7 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     elif not context.is_settled and context.closing is None:
         core.drop(Drop[f"{message.code.name}_WHILE_STARTING_OVER"])
         return None
-    # The one in the set-up nobody had authenticated.
+    # The birthday in the set-up was not authenticated.
     context.peer_birthday = message.context.sender_birthday
     return context
 

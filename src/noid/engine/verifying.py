@@ -47,7 +47,7 @@ def begin(core: Core, context: Context) -> None:
 
 
 def _has_turn(core: Core, context: Context) -> bool:
-    """Whether a context that nobody has used yet may have its peer looked up [D46].
+    """Whether the peer of a context without data so far may be looked up [D46].
 
     While many questions are on their way, those because of one /32 are limited to its share. A
     context that waits is looked at after that: if it is in use it is not held up again for long.

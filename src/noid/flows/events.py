@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a data plane reports to whoever decides."""
+"""The events that a data plane reports to the engine."""
 
 from dataclasses import dataclass
 

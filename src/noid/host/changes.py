@@ -46,10 +46,10 @@ RECEIVE_BUFFER_OCTETS: Final = 4 << 20
 SO_RCVBUFFORCE: Final = 33
 READ_OCTETS: Final = 65_536
 READS_MAX: Final = 64
-"""Datagrams read before other work gets its turn."""
+"""Datagrams read before other work."""
 ADDRESS_OCTETS: Final = 8
 FAR_AWAY_BITS: Final = 16
-"""A route to the wide world has a prefix no longer than this."""
+"""Maximum prefix length of a route to the Internet."""
 PREFIXES_MAX: Final = 64
 """Of one reading; where more change, any peer may be concerned."""
 EVERYWHERE: Final = Prefix(parse_locator("::"), 0)

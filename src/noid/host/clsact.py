@@ -12,7 +12,7 @@ from noid.errors import PlatformError
 EGRESS = 0xFFFFFFF3
 INGRESS = 0xFFFFFFF2
 FILTER_PRIORITY = 0x6D36
-"""Of our filters on clsact: what is there with another is somebody else's."""
+"""Priority of our filters on clsact; filters with other priorities belong to other programs."""
 
 
 def attach(route: IPRoute, ifindex: int, program: int, *, egress: bool) -> None:

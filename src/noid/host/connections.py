@@ -18,7 +18,7 @@ from noid.locators import LOCATOR_OCTETS, Locator
 TABLES: Final = (Path("/proc/net/tcp6"), Path("/proc/net/udp6"))
 """TCP connections and connected UDP sockets: in each line their number, both ends, their state."""
 GONE: Final = (b"06", b"07")
-"""TIME_WAIT and CLOSE, that is, of UDP, not connected: nobody waits for anything from there."""
+"""TIME_WAIT and CLOSE (of UDP: not connected): no program waits for an answer."""
 LOOK_AGE_S: Final = 10.0
 """For so long one look answers; much less than it takes to be idle."""
 

@@ -339,11 +339,11 @@ class HostNetwork:
 
     @_on_worker
     def forget_cached_routes(self, device: int) -> None:
-        """Makes every socket of the host look its route up again.
+        """Makes every socket of the host look up its route again.
 
-        A connected socket keeps the route it found, and a more specific one that appears later in
-        another table does not disturb it. Whenever an address comes or goes, the kernel forgets all
-        such routes; so one comes and goes, on a device of ours, where nobody can use it.
+        A connected socket caches its route. A more specific route that is added later in
+        another table does not invalidate it. The kernel invalidates all cached routes when an
+        address is added or deleted; so noid adds and deletes one, on a device without traffic.
         """
         with _explained("forgetting cached routes"):
             for command in ("add", "del"):

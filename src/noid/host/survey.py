@@ -47,7 +47,7 @@ class OwnAddress(NamedTuple):
         interface: where it is.
         deprecated: nothing new should use it (RFC 4862 §5.5.4).
         broken: its link is down, or has lost its carrier [D20].
-        leads_out: packets from it to the wide world can leave by that interface.
+        leads_out: packets from it to the Internet can leave through that interface.
         leaves_by: index of the device by which they do leave, noid apart; 0 if by none.
     """
 
@@ -89,7 +89,7 @@ class Survey:
         locators: the addresses that may be locators [D23], in the kernel's order.
         addresses: every address of this host, whatever device has it, but for our own devices'.
         rules: every policy routing rule for IPv6.
-        default_device: index of the device by which the host reaches the wide world; 0 if none.
+        default_device: index of the device of the default route; 0 if there is none.
         mtu: the least MTU of the uplinks that are up, in octets.
         ours: the devices of ours, by their names.
     """

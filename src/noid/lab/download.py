@@ -117,6 +117,6 @@ def longest_silence_ns(arrivals: Sequence[Arrival], since_ns: int, until_ns: int
 
 
 def _curl(url: str) -> list[str]:
-    """The call anybody would make, but deaf to the configuration and proxies of the machine."""
+    """The usual command line, but without the configuration and proxies of the machine."""
     options = ["--silent", "--show-error", "--no-buffer", "--noproxy", "*"]
     return ["curl", "--disable", *options, url]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Being interrupted once, and only once.
+"""Handles an interrupt once, and ignores further ones.
 
-A lab must be gone again after Ctrl-C, ``kill`` or a closed terminal. Each of these becomes an
-exception that unwinds through the ``finally`` of the lab; whoever presses Ctrl-C again because that
-takes a moment does not interrupt the removal itself.
+A lab must be removed after Ctrl-C, ``kill`` or a closed terminal. Each of these becomes an
+exception that unwinds through the ``finally`` of the lab. A second Ctrl-C during the removal does
+not interrupt the removal.
 """
 
 import contextlib

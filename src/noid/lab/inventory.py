@@ -53,7 +53,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def claim(description: Description) -> Path:
-    """Makes the directory of a lab, which nobody else may have made, and returns it.
+    """Creates the directory of a lab, which must not exist yet, and returns it.
 
     Raises:
         UsageError: the name cannot be one, or is taken.
@@ -99,7 +99,7 @@ def directory_of(name: str) -> Path:
 
 
 def write_description(description: Description) -> None:
-    """Writes the description of a lab, in one step for whoever reads it."""
+    """Writes the description of a lab atomically."""
     path = directory_of(description.name) / "lab.json"
     fresh = path.with_suffix(".new")
     fresh.write_bytes(msgspec.json.encode(description))

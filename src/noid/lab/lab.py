@@ -133,7 +133,7 @@ class Lab:
 
     @classmethod
     def attach(cls, name: str) -> "Lab":
-        """A lab that somebody else has built.
+        """A lab that another process has built.
 
         Raises:
             UsageError: there is none of that name.

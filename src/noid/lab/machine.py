@@ -21,7 +21,7 @@ def check_machine(*programs: str) -> None:
 
 
 def check_root() -> None:
-    """Refuses anybody but root.
+    """Raises unless the user is root.
 
     Raises:
         PlatformError: we are not root.

@@ -193,7 +193,7 @@ def inside(name: str, function: Callable[[], Returned]) -> Returned:
 
 
 def members(lab: str, nodes: Iterable[str]) -> dict[int, str]:
-    """The processes on the nodes of a lab, whoever started them: pid to node."""
+    """The processes in the namespaces of a lab, regardless of their parent: pid to node."""
     identities: dict[tuple[int, int], str] = {}
     for node in nodes:
         with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Processes of a lab: started in their own session, ended by an identity that cannot be mistaken.
+"""Processes of a lab: started in their own session, ended by an unambiguous identity.
 
-A pid alone may by now be someone else's. A process is known by its pid and the clock tick it was
-started at, and is signalled through a pidfd opened before that tick was compared, so that a signal
-never reaches a stranger, whoever started the lab and however it died.
+A pid may have been reused. A process is identified by its pid and the clock tick of its start, and
+is signalled through a pidfd that is opened before that tick is compared, so that a signal never
+reaches another process.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ STATE_FIELD: Final = 0
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A process as it is written down for whoever has to end it.
+    """The record of a process, by which another program can end it.
 
     Attributes:
         sequence: counts the processes of a lab; they end in reverse.
@@ -130,7 +130,7 @@ def read_records(directory: Path) -> list[Record]:
 
 
 def record_of(pid: int, *, sequence: int, name: str, node: str) -> Record | None:
-    """The record of a process somebody else started; None if there is no such process."""
+    """The record of a process that another program started; None if there is no such process."""
     ticks = start_ticks(pid)
     if ticks is None:
         return None

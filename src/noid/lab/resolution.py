@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Real name servers on loopback ports: NSD, which knows zones, and Unbound, which asks it.
 
-For the tests of the DNS part and its benches. Unbound asks nobody else: whatever is in no zone does
+For the tests of the DNS part and its benches. Unbound has no other servers: a name in no zone does
 not exist. Nothing of the machine's own servers is touched, and all of it ends with the block.
 """
 
@@ -85,13 +85,13 @@ def serving(
     """
     unbound = _program("unbound")
     with contextlib.ExitStack() as stack:
-        deaf = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
-        deaf.bind((LOOPBACK, 0))
+        unread = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+        unread.bind((LOOPBACK, 0))
         authority = stack.enter_context(knowing(directory, {"": ROOT_ZONE, **zones}))
         resolver = (LOOPBACK, free_port())
         (directory / "anchors").write_text("".join(f"{anchor}\n" for anchor in anchors))
         asked = dict.fromkeys(["", *zones], authority[1])
-        asked.update(dict.fromkeys(silent, int(deaf.getsockname()[1])))
+        asked.update(dict.fromkeys(silent, int(unread.getsockname()[1])))
         configuration = directory / "unbound.conf"
         configuration.write_text(_unbound_conf(directory, resolver[1], asked))
         _start(stack, directory, [unbound, "-d", "-c", str(configuration)], resolver)

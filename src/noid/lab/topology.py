@@ -86,7 +86,7 @@ class Address:
         node: whose it is.
         interface: where it is.
         text: address and prefix length, such as ``2001:db8:c::53/64``.
-        deprecated: packets may be sent to it, but nobody takes it as a source unasked.
+        deprecated: packets may be sent to it, but it is not selected as a source by default.
         learned: the node makes it itself, of the prefix of a router advertisement.
     """
 

@@ -77,7 +77,7 @@ class Outcome:
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """A run as it goes, for whoever watches it.
+    """The progress of a run, for display.
 
     Attributes:
         arrivals: the bytes that have arrived so far.

@@ -41,7 +41,7 @@ from noid.planes.senders import Senders, open_sender
 from noid.wire import icmpv6, ipv6
 
 BATCH_MAX = 64
-"""Packets taken from one descriptor before the others get their turn."""
+"""Packets read from one descriptor before the others are read."""
 STRANGERS_AT_ONCE = 8
 """Messages of strangers that are taken before those of contexts, and everything else, again."""
 SEND_ERRORS = {
@@ -91,7 +91,7 @@ class SlowPath:
     """
 
     at_once = BATCH_MAX
-    """Packets taken from the device before the others get their turn."""
+    """Packets read from the device before other descriptors are read."""
 
     def __init__(self, surroundings: PlaneDependencies) -> None:
         self.section = surroundings.section

@@ -66,7 +66,7 @@ class Budget:
             until_s: when to give up, by the clock of the loop.
 
         Returns:
-            Whether it is its turn; it then has to ``leave``.
+            Whether it may start; it then has to ``leave``.
         """
         wide = question.behalf[:WIDE_OCTETS]
         if self._count >= WAITING_MAX or self._counts[wide] >= WAITING_EACH_MAX:

@@ -48,7 +48,7 @@ class Clients:
         self._owners.close()
 
     def of_datagram(self, address: tuple[Any, ...]) -> Hashable:
-        """Who sent a datagram; None if nobody on this host."""
+        """The user who sent a datagram; None if the sender is not on this host."""
         place = address[0], address[1]
         now_s = time.monotonic()
         known = self._remembered.get(place)
@@ -63,7 +63,7 @@ class Clients:
         return client
 
     def of_stream(self, address: tuple[Any, ...]) -> Hashable:
-        """Who opened a connection; None if nobody on this host."""
+        """The user who opened a connection; None if the client is not on this host."""
         return self._of(socket.IPPROTO_TCP, (address[0], address[1]))
 
     def _of(self, protocol: int, place: tuple[str, int]) -> Hashable:

@@ -49,11 +49,11 @@ class Exchange:
         self._tries: dict[Path, Attempt] = {}
 
     def begin(self) -> None:
-        """It is its turn: the first path is tried."""
+        """Starts the exchange with the first path."""
         self._next()
 
     def end(self) -> None:
-        """Gives back what it holds: there is a response, or nobody waits for it any more."""
+        """Releases its resources: there is a response, or no caller waits for it."""
         self._timer.cancel()
         for attempt in self._tries.values():
             attempt.port.forget(attempt)
@@ -72,7 +72,7 @@ class Exchange:
             return
         guessed = case is Echo.OTHER_CASE and attempt.path.server not in self.ports.caseless
         if guessed or message_flags(octets) & TC:
-            # Over TCP there is room for all of it, and nobody can slip anything in.
+            # TCP has room for the whole response, and off-path hosts cannot inject into it.
             del self._tries[attempt.path]
             attempt.port.forget(attempt)
             task = asyncio.create_task(self._over_stream(attempt.path))
@@ -176,7 +176,7 @@ class Exchange:
         """Sends one message over TCP and reads one.
 
         Raises:
-            OSError: the connection cannot be had, or ends too soon.
+            OSError: the connection fails, or ends too soon.
         """
         loop = asyncio.get_running_loop()
         connection, address = self.ports.open(path, socket.SOCK_STREAM)

@@ -110,7 +110,7 @@ class Lookup:
         return self.is_suspected or self._record_unanswered >= RECORD_UNANSWERED_MAX
 
     async def close(self) -> None:
-        """Ends what nobody waits for; the resolvers have been closed."""
+        """Ends look-ups without a waiting caller; the resolvers have been closed."""
         self._closed = True
         for test in (self._record_test, self._root_test):
             if test is not None:

@@ -34,7 +34,7 @@ STRAYS_MAX: Final = 16
 """Messages on one port that answer nothing asked there, before it is given up. Each query sent
 from it may bring another: the response to its repetition."""
 RECEIVED_AT_ONCE_MAX: Final = 64
-"""Messages taken from one port before others get their turn."""
+"""Messages read from one port before other ports are read."""
 
 Server = tuple[str, int]
 """A resolver: address text, port."""
@@ -111,7 +111,7 @@ class Ports:
         """A port to ask from: a new one, unless there are many.
 
         Raises:
-            OSError: the address, the source or the mark cannot be had.
+            OSError: the address, the source or the mark is not available.
         """
         ports = self._ports.setdefault(path, [])
         if not ports or (len(ports) < PORTS_MAX and self.left[socket.SOCK_DGRAM]):
@@ -137,7 +137,7 @@ class Ports:
         """A socket for a path, and the resolver's address as it wants it; ``release`` closes it.
 
         Raises:
-            OSError: the address, the source or the mark cannot be had, or too many are open.
+            OSError: the address, the source or the mark is not available, or too many are open.
         """
         if self.left[kind] <= 0:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -163,7 +163,7 @@ class Ports:
 
 
 class Port:
-    """A UDP port that asks one resolver; open for as long as somebody waits for a response.
+    """A UDP port that asks one resolver; open while a response is outstanding.
 
     Args:
         ports: whose it is.
@@ -207,7 +207,7 @@ class Port:
             self.connection.send(attempt.octets)
 
     def forget(self, attempt: Attempt) -> None:
-        """Nobody waits for this response any more; the last one out closes the port."""
+        """Cancels the wait for this response; closes the port if it was the last."""
         self._waiting.pop(attempt.identifier, None)
         if not self._waiting:
             self._close()

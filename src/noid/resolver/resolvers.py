@@ -125,7 +125,7 @@ class Resolvers:
         return asyncio.get_running_loop().time() + self.total_s
 
     async def close(self) -> None:
-        """Gives up everything on the way; whoever waits hears that there was no response."""
+        """Abandons all outstanding queries; their callers get no response."""
         self._closed = True
         streams = [task for exchange in self.exchanges for task in exchange.streams]
         for exchange in tuple(self.exchanges):

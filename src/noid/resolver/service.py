@@ -111,7 +111,7 @@ class Service:
             passed: sockets for UDP and TCP that a service manager has opened.
 
         Raises:
-            PlatformError: the address or the port cannot be had.
+            PlatformError: the address or the port is not available.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -133,7 +133,7 @@ class Service:
         """Sockets of our own for UDP and TCP.
 
         Raises:
-            OSError: the address or the port cannot be had.
+            OSError: the address or the port is not available.
         """
         version = ipaddress.ip_address(self.listen).version
         family = socket.AF_INET6 if version == 6 else socket.AF_INET
@@ -187,7 +187,7 @@ class Service:
         return True
 
     def _serve(self) -> None:
-        """Serves some of what has arrived, and the rest after everything else had its turn."""
+        """Serves a batch of what has arrived, and the rest after other events."""
         self._serving = None
         for _ in range(SERVED_AT_ONCE_MAX):
             taken = self._arrived.take()

@@ -53,7 +53,7 @@ whether they are the peer's, as far as is known: the AID may be another name's [
 
 
 Policy = Literal["first", "rotate"]
-"""Which locator of a peer becomes the AID: the first of the answer, or each in its turn [D24]."""
+"""Which locator of a peer becomes the AID: the first of the answer, or each in rotation [D24]."""
 
 
 class Stub:
@@ -113,7 +113,7 @@ class Stub:
             passed: sockets for UDP and TCP that a service manager has opened.
 
         Raises:
-            PlatformError: the address or the port cannot be had.
+            PlatformError: the address or the port is not available.
         """
         await self.service.start(passed)
 
@@ -170,7 +170,7 @@ class Stub:
         return query
 
     def _from_memory(self, query: Query) -> bytes | None:
-        """The response, where nobody has to be asked for it."""
+        """The response, if no resolver has to be asked for it."""
         response = self.upstream.kept(query)
         if response is None:
             return None

@@ -50,12 +50,12 @@ PEERS: Final = Limits(
 
 
 class Exchange(Protocol):
-    """A query that waits for its turn."""
+    """A query that waits in the queue."""
 
     response: "asyncio.Future[bytes | None]"
 
     def begin(self) -> None:
-        """It is its turn."""
+        """The query may start."""
 
     def give_up(self) -> None:
         """There is no room for it any more: it ends without a response."""
@@ -92,7 +92,7 @@ class Turns:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, exchange: Exchange, user: Hashable = None, lane: Hashable = None) -> None:
-        """Begins the exchange, now or when it is its turn.
+        """Starts the exchange, now or when the queue permits it.
 
         Args:
             exchange: the query.

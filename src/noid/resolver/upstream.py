@@ -200,7 +200,7 @@ class Upstream:
         return self.lookup.drops_record
 
     async def close(self) -> None:
-        """Gives up everything on the way; whoever waits hears "unreachable"."""
+        """Abandons all outstanding queries; their callers get "unreachable"."""
         self._closed = True
         tasks: list[asyncio.Task[Any]] = [*self._asking.values(), *self._forwarding.values()]
         self._budget.close()

@@ -285,7 +285,7 @@ class Border:
     def _ask_gateway(self, one: ProviderState, device: int, address: Locator, now_ns: int) -> str:
         """What is wrong with a gateway; it is asked for, so that the next time it is known.
 
-        The state of a neighbour that has failed is seldom seen: the next packet begins anew.
+        The state FAILED of a neighbour is short: the next packet starts a new resolution.
         """
         answers = gateways.answers(device, address)
         gateways.ask_for(device, address)

@@ -60,7 +60,7 @@ def keep_rules(config: BorderConfig) -> int:
 
 
 def keep_routes(section: BorderSection, wanted: Mapping[int, tuple[int, Gateway]]) -> None:
-    """Keeps one default route in the table of each provider, and behind it one that answers.
+    """Keeps one default route in the table of each provider, and a fallback that answers.
 
     Args:
         section: the configuration.

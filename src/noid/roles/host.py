@@ -379,7 +379,7 @@ class Daemon:
         }
 
     def contexts(self) -> Iterator[dict[str, Any]]:
-        """What ``noid contexts`` shows: those there are now, each as it is when its turn comes."""
+        """The rows of ``noid contexts``: the current contexts, each read when it is sent."""
         return map(context_report, self.host.contexts)
 
     def paths(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""This host's own locators: which there are, and what is to be said of each [D20, D22, D23, D25].
+"""The locators of this host and their marks [D20, D22, D23, D25].
 
-A reading of addresses, links and routes becomes the one fact the engine knows, LocatorsChanged.
-What was so before matters twice: an address that was never preferred is somebody's way of having it
-for nothing but itself, and one whose link never led out of itself needs no route.
+Turns a survey of addresses, links and routes into the event LocatorsChanged.
+Two rules depend on earlier surveys: an address that is already deprecated when first seen is
+ignored, and an address on a link that never had a default route needs none.
 """
 
 import fnmatch

@@ -110,13 +110,13 @@ def make_stub(config: Config, upstream: Upstream, driver: EngineDriver, own: Loc
 
 
 def open_plane(config: Config, dependencies: PlaneDependencies) -> tuple[DataPlane, str]:
-    """The plane that is configured, open; for "auto" the one in the kernel, where it can be had.
+    """The plane that is configured, open; for "auto" the kernel plane if it is available.
 
     Returns:
         The plane, and why it is the one in user space where another was preferred.
 
     Raises:
-        ShimError: the plane cannot be had.
+        ShimError: the plane is not available.
     """
     why = ""
     if config.plane.kind != "tun":

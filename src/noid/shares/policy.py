@@ -3,7 +3,7 @@
 
 One row for each table, budget and rate. A source is counted by its site, the /48 of its address,
 and by its region, the /32. A site and a region may have more than one eighth of a row only while
-others do not need it: of a table, as long as nobody who has less finds it full; of anything else,
+others do not need it: of a table, as long as no source with less finds it full; of the others,
 as long as half of it is free. The rows are data: the tables and rates that obey them are
 ``noid.shares.tables`` and ``noid.shares.rates``; ``noid status`` shows the largest users.
 """
@@ -115,7 +115,7 @@ MESSAGES = Row(name="messages of a context", limit=0, each=128, user="context")
 """Authentic URs of one context and one source in a second; UAs and keepalives the same."""
 AGREEMENTS = Row(name="keys of a context", limit=0, each=4, burst=1, user="context")
 """X25519 computations in a second with public keys that an INIT, CCR or CONF brings while a set-up
-is under way: anybody may have sent these [D40]."""
+is in progress: any host may have sent these [D40]."""
 CONTROL = Row(name="control messages", limit=16_000, each=2_000, burst=1)
 """Control messages and ICMPv6 errors that a plane gives the engine in a second."""
 NAMED = Row(name="control messages that name a context", limit=0, each=128, burst=1, user="context")

@@ -27,7 +27,7 @@ USERS_SPARE = 1_024
 class Frequent:
     """The users that were refused most, in a table that does not grow (Misra and Gries).
 
-    Whoever has more than one of FREQUENT_MAX of all refusals is in it.
+    A user with more than 1/FREQUENT_MAX of all refusals is always in it.
     """
 
     def __init__(self) -> None:

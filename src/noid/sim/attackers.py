@@ -31,7 +31,7 @@ def local(*locators: Locator) -> Entries:
 
 
 class OffPath:
-    """Knows names and addresses, as everybody does, and sees no packet of others.
+    """Knows names and addresses, which are public, and sees no packet of others.
 
     Args:
         world: where to attack.
@@ -60,7 +60,7 @@ class OffPath:
         kind(victim, friend)
 
     def pair(self) -> tuple[Node, Node]:
-        """A victim, and somebody the victim talks with."""
+        """A victim, and a host that it communicates with."""
         talks = self.world.ledger.conversations
         nodes = self.world.nodes
         if not talks:
@@ -83,7 +83,7 @@ class OffPath:
         self.send(encode_packet(message, source, destination, CODEPOINTS, rewritable=rewritable))
 
     def label(self) -> int:
-        """A flow label that nobody has."""
+        """A flow label that is not in use."""
         used = {label for node in self.world.nodes.values() for label in node.host.core.labels}
         while True:
             label = self.random.randrange(1, FLOW_LABEL_MASK + 1)
@@ -109,7 +109,7 @@ class OffPath:
         )
 
     def conf(self, victim: Node, friend: Node) -> None:
-        """A CC or CONF that nobody asked for."""
+        """An unsolicited CC or CONF."""
         code = self.random.choice((Code.CC, Code.CONF))
         message = ControlMessage(
             code=code,
@@ -214,7 +214,7 @@ class OffPath:
             at = self.random.choice((88, 112, 113, 114, 115))
             octets[at % len(octets)] = self.random.randrange(256)
         elif kind == 3:
-            octets[90:92] = b"\0\0"  # an option of no octets, for ever
+            octets[90:92] = b"\0\0"  # an option of length 0, a possible endless loop
         else:
             octets += self.random.randbytes(self.random.randrange(1, 900))
         self.send(summed(bytes(octets)))
@@ -277,7 +277,7 @@ class OnPath(OffPath):
         self.world.send(Parcel(altered, "mallory", self.world.now_ns, forged=True, informed=True))
 
     def misplace(self) -> None:
-        """Data with the right label from a source that is nobody's [draft §7.11]."""
+        """Data with the right label from a source that belongs to no host [draft §7.11]."""
         kept = [one for one in self.seen if is_data(one.octets)]
         if kept:
             octets = self.random.choice(kept).octets

@@ -144,7 +144,7 @@ def foreign_aid(world: World) -> None:
     _initiate(world, mallory, b, c.locators[0])
     world.run(20 * SECOND)
     data = [one for one in ear.parcels if one.octets[6] != ipv6.ICMPV6]
-    world.checks.require(not data, "nobody's traffic is captured", f"{len(data)} packets")
+    world.checks.require(not data, "no traffic is captured", f"{len(data)} packets")
     world.demand_liveness()
     world.run(60 * SECOND)
     stray = [one for one in b.host.contexts if one.is_provisional]
@@ -167,7 +167,7 @@ def third_party_locators(world: World) -> None:
     for _ in range(20):
         world.run(SECOND)
         world.say(0, by_server=True)
-    world.checks.require(not ear.parcels, "a third party is left alone", f"{len(ear.parcels)}")
+    world.checks.require(not ear.parcels, "a third party gets no packet", f"{len(ear.parcels)}")
     world.network.down.clear()
     assert mallory.name not in world.network.borders
     assert b.honest
@@ -189,7 +189,7 @@ def victims_name(world: World) -> None:
     for _ in range(10):
         world.run(SECOND)
         world.say(0, by_server=True)
-    world.checks.require(not ear.parcels, "a third party is left alone", f"{len(ear.parcels)}")
+    world.checks.require(not ear.parcels, "a third party gets no packet", f"{len(ear.parcels)}")
 
 
 def spoofed_update(world: World) -> None:
@@ -232,7 +232,7 @@ def spoofed_unknown_context(world: World) -> None:
 
 
 def spoofed_close(world: World) -> None:
-    """CLOSE and CLOSEACK that nobody sent; of some the labels are right [App. A, D10]."""
+    """Forged CLOSE and CLOSEACK; some have the right labels [App. A, D10]."""
     context = established(world)
     off_path = OffPath(world)
     a, b = world.nodes["a"], world.nodes["b"]
@@ -361,8 +361,8 @@ ATTACKS: dict[str, Attack] = {
     "third-party-locators": ("an Lsl with a third party's addresses", third_party_locators),
     "victims-name": ("a reverse zone that names a victim", victims_name),
     "spoofed-update": ("URs that shrink or grow the sets", spoofed_update),
-    "spoofed-unknown-context": ("UCs that nobody sent", spoofed_unknown_context),
-    "spoofed-close": ("CLOSE and CLOSEACK that nobody sent", spoofed_close),
+    "spoofed-unknown-context": ("forged UCs", spoofed_unknown_context),
+    "spoofed-close": ("forged CLOSE and CLOSEACK", spoofed_close),
     "guessed-labels": ("data with guessed labels", guessed_labels),
     "foreign-source": ("data with the right label from elsewhere", foreign_source),
     "reflected-piggyback": ("INITs whose packets are to be reflected", reflected_piggyback),

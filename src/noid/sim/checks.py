@@ -79,13 +79,13 @@ class Checks:
         self.due = False
         self.looked = 0
         self.beguiled: set[frozenset[bytes]] = set()
-        """Pairs of AIDs of which somebody on the path altered a CONF."""
+        """Pairs of AIDs whose CONF an attacker on the path has altered."""
 
     def conf_altered(self, packet: bytes) -> None:
         """An altered CONF is on its way: if it comes first its receiver has other tokens.
 
-        They go in clear, so whoever sees them can do that. The two talk all the same; only what
-        would be authenticated is in vain, until the context is idle.
+        Tokens are not encrypted, so an attacker on the path can do that. Data is still exchanged,
+        but authenticated messages are rejected until the context is idle.
         """
         ends = packet[ENDS_AT : ENDS_AT + 16], packet[ENDS_AT + 16 : ENDS_AT + 32]
         self.beguiled.add(frozenset(ends))

@@ -7,7 +7,7 @@ made of look-ups. Two states are the same when they are written the same; what o
 state came about is removed first.
 
 An end's clock moves by its own timers alone. The DNS answers at once and is right, and the rates of
-what nobody asked for are set aside.
+unsolicited ones are set aside.
 """
 
 import hashlib

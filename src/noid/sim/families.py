@@ -2,7 +2,7 @@
 """Families of histories, each a function from a number to a history.
 
 The exhaustive ones have as many histories as there are: every cut of every pair, every two control
-messages that are lost. The others draw a history from the number, for ever.
+messages that are lost. The others draw a history from the number, without a limit.
 """
 
 import itertools
@@ -336,9 +336,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "unable": Family("the shim of an end is away for a while", recoveries.unable),
     "partition": Family(
-        "nothing passes for a while, and things change meanwhile", recoveries.partition
+        "nothing passes for a while, during which addresses, marks, names and daemons change",
+        recoveries.partition,
     ),
-    "expired": Family("a change is told in vain for a quarter of an hour", recoveries.expired, 8),
+    "expired": Family(
+        "updates about a change get no answer for a quarter of an hour", recoveries.expired, 8
+    ),
     "slots-alone": Family("plain control messages are dropped", recoveries.slots_alone, 16),
     "restored": Family(
         "a firewall and a forged UC, then the peer is heard", recoveries.restored, 24

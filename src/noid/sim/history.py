@@ -39,7 +39,7 @@ class Traffic:
         interval_us: between two packets of the client, in microseconds.
         replies: whether the server answers each packet.
         turnaround_ms: how long that takes it.
-        server_talks: whether the server sends of its own accord.
+        server_talks: whether the server sends without a request.
         burst: packets at a time.
     """
 

@@ -159,7 +159,7 @@ def _alarm(world: World, node: Node, context: Context, timer: Timer) -> bool:
 
 
 def _happen(world: World, node: Node, context: Context | None, trigger: Trigger) -> None:
-    """Something happens to the context, or to nobody's."""
+    """An event for the context, or for no context."""
     label = NOBODY if context is None else context.local_label
     peer = world.nodes["b"]
     conversation = world.ledger.conversations[0]

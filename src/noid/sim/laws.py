@@ -54,7 +54,7 @@ STATE_NS = 3 * SECOND
 """Where an end has lost its contexts: the silence that proves it [D39], and a set-up."""
 SETUP_NS = 15 * SECOND
 SETUP_AGAIN_NS = 60 * SECOND
-"""Where INITs went in vain before the last change: the last of them are so far apart [D16]."""
+"""If INITs got no answer before the last change: the last of them are so far apart [D16]."""
 UNABLE_NS = 15 * MINUTE
 """Where a peer was taken for unable before: it is tried again, with back-off."""
 ROUND_TRIPS = 4

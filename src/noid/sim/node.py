@@ -2,7 +2,7 @@
 """A host of the simulated world: a real engine, the law of the data plane, and its programs.
 
 The data plane does what the TUN plane does: it carries packets by the law of
-``datapath.rewrite`` and leaves alone what goes to an AID nobody watches.
+``datapath.rewrite`` and does not change packets to an AID that is not watched.
 """
 
 import random
@@ -132,7 +132,7 @@ class Node:
         broken: those whose link is gone.
         verifiable: whether its operator says that the DNS ties its addresses to one name.
         backup: those of its addresses it wants used only where no other works [D22].
-        attentive: whether its plane tells of packets to addresses nobody watches [D34].
+        attentive: whether its plane reports packets to addresses that are not watched [D34].
         in_use: whether its stack has connections open, and so no context is idle [D19].
     """
 
@@ -203,7 +203,7 @@ class Node:
         self.start()
 
     def restart(self) -> None:
-        """Another daemon takes up the contexts that the plane has carried meanwhile [D36]."""
+        """Another daemon restores the contexts that the plane has carried [D36]."""
         datapath, watched = self.datapath, self.watched
         memories = self.memories()
         self.world.remark(self.name, "its daemon is another now")

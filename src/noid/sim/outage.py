@@ -66,7 +66,7 @@ PACKET_OCTETS: Final = 100
 
 
 class Unwatched:
-    """Holds nobody to anything."""
+    """Checks nothing."""
 
     def before(self, node: Node, event: Input) -> None:
         """Says nothing."""

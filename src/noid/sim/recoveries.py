@@ -71,7 +71,7 @@ def unable(number: int) -> History:
 
 
 def expired(number: int) -> History:
-    """A change is told in vain until that is given up; then it must be told again [D45]."""
+    """Updates about a change get no answer until they expire; they must be sent again [D45]."""
     source = random.Random(f"{number}/expired")
     kind = source.choice(("have", "mark"))
     change = (0, 1) if kind == "have" else (0, 2, 0)

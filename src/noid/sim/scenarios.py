@@ -82,8 +82,8 @@ def crossing(world: World) -> None:
 def crossing_late(world: World) -> None:
     """The second to begin has already answered the first, without state [draft §4.3].
 
-    The INIT of b is answered with CC, its repetition with CONF, since a has begun meanwhile; a then
-    takes what its CC said, and b what the CONF says.
+    a answers the INIT of b with CC, and its repetition with CONF, since a has started its set-up; a
+    then uses the content of its CC, and b that of the CONF.
     """
     world.network.weather.delay_ns = 140 * MILLISECOND
     world.network.weather.jitter_ns = 0
@@ -98,7 +98,7 @@ def crossing_late(world: World) -> None:
 
 
 def close(world: World) -> None:
-    """Nobody speaks for long; contexts are closed at both ends; then somebody speaks again."""
+    """No program sends for a long time; both ends close contexts; then a program sends again."""
     established(world)
     world.talking = False
     world.network.weather.loss = 0.5
@@ -206,7 +206,7 @@ def dead_aid(world: World) -> None:
 
 
 def unproven(world: World) -> None:
-    """As dead-aid, and the DNS answers nobody: what is provisional does not stay [D37]."""
+    """As dead-aid, and the DNS does not answer: provisional contexts are deleted [D37]."""
     add_hosts(world)
     world.network.down.add(1)
     world.names.timeouts = 1.0

@@ -96,7 +96,7 @@ class Ear:
     Args:
         world: where.
         to: names of the nodes whose packets are counted.
-        sender: of whom; empty for anybody.
+        sender: the sender; empty for any.
     """
 
     def __init__(self, world: World, to: str, sender: str = "") -> None:

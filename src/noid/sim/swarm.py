@@ -54,9 +54,9 @@ class Faults:
         stale_alarms: shells do not cancel alarms.
         attentive: programs had their peers' addresses from elsewhere; the shims find out.
         on_switch: packets go plainly for as long as the locators in use are the AIDs.
-        silences: how often nobody says anything for more than half an hour.
-        off_path: attacks by somebody who sees nothing.
-        on_path: attacks by somebody who sees everything.
+        silences: how often no program sends for more than half an hour.
+        off_path: attacks by a host that sees no packets.
+        on_path: attacks by a host that sees all packets.
     """
 
     hosts: int
@@ -161,7 +161,7 @@ def build(world: World) -> Faults:
 
 
 def run(world: World) -> None:
-    """One run: faults happen, then the network heals, and everybody must get through."""
+    """One run: faults happen, then the network heals, and every program must get an answer."""
     faults = build(world)
     world.faults = str(faults)
     world.watch(Laws(world))
@@ -367,5 +367,5 @@ def _change_names(world: World, source: random.Random) -> None:
 
 def _fall_silent(world: World) -> None:
     world.injected["silence"] += 1
-    world.remark("", "nobody says anything")
+    world.remark("", "no program sends")
     world.quiet_until_ns = world.now_ns + QUIET_NS

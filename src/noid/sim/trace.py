@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What happened, in order: kept as values, turned into text only when somebody wants to read it."""
+"""What happened, in order: kept as values, and formatted as text only when it is printed."""
 
 import hashlib
 from dataclasses import dataclass, field

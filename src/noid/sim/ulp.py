@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The programs on the hosts: numbered packets between AIDs, some of which are answered.
 
-Every packet can be told from every other, so that whoever sees one delivered knows whether it was
+Each packet is unique, so that the receiver of one can tell whether it was
 sent, by whom, and between which AIDs.
 """
 
@@ -57,7 +57,7 @@ class Conversation:
         interval_ns: between two packets of the client.
         size: octets of payload.
         replies: whether the server answers.
-        server_talks: whether the server sends of its own accord, too.
+        server_talks: whether the server also sends without a request.
         burst: packets at a time.
         turnaround_ns: until the server answers; 0 for the usual.
     """

@@ -33,7 +33,7 @@ LIVE_WITHIN_NS = 240 * SECOND
 locators are gone is repeated no further apart than 180 s [D16]."""
 SELDOM_NS = 20 * SECOND
 PAUSE_NS = 2 * SECOND
-"""How often somebody who must not talk asks whether he may again."""
+"""How often a program that must not send checks whether it may send again."""
 TURNAROUND_NS = 3 * MILLISECOND
 
 
@@ -65,7 +65,7 @@ class World:
         """Hosts added from now on encapsulate when they have switched, and no sooner [D28]."""
         self.talking = True
         self.quiet_until_ns = 0
-        """Nobody says anything before."""
+        """No program sends before."""
         self.faults = ""
         """What was drawn for this run, in words."""
         self.laws: Laws | None = None
@@ -218,9 +218,9 @@ class World:
                 node.have(node.locators)
 
     def wait_for_idle(self) -> None:
-        """Lets so much time pass that a context on which nothing arrives is closed and forgotten.
+        """Lets enough time pass for a context without inbound packets to be closed and deleted.
 
-        Meanwhile everybody says a word now and then.
+        During this time every program sends a packet now and then.
         """
         intervals = [talk.interval_ns for talk in self.ledger.conversations]
         for talk in self.ledger.conversations:

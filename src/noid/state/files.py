@@ -109,7 +109,7 @@ def _check(path: Path, descriptor: int, octets_max: int) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int | None]:
-    """A file open for reading; opening waits for nobody and follows no link."""
+    """A file open for reading; opening does not block and follows no link."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)

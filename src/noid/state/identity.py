@@ -56,7 +56,7 @@ class Birth:
 
 
 def load_identity(directory: Path, *, goes_on: bool = False) -> Birth:
-    """Counts a new birthday, durably, before anything is said to anybody.
+    """Increments the birthday, durably, before any message is sent.
 
     Args:
         directory: where the file is.

@@ -83,6 +83,6 @@ class Takeover:
         left = self._carried.find(memory.local_label, memory.local_aid + memory.peer_aid)
         if left is None:
             return None
-        # The kernel has followed the peer meanwhile [D21].
+        # The kernel has followed the peer while there was no daemon [D21].
         peer_locator = left.peer_locator or memory.peer_locator
         return Found(replace(memory, peer_locator=peer_locator), left.clock)

@@ -41,7 +41,7 @@ def test_the_first_word_after_a_pause_is_answered_though_the_router_has_died(lab
         conversation.echoes()
 
 
-def test_connections_are_made_while_the_router_of_the_preferred_uplink_is_dead(lab: Lab) -> None:
+def test_new_connections_work_while_the_router_of_the_preferred_uplink_is_down(lab: Lab) -> None:
     lab.cut(1, Fault.ROUTER)
     _await_failed_router(lab)
     with tcp(lab, "a") as by_name, tcp(lab, "a", f"[{B_1}]") as by_address:
@@ -97,7 +97,7 @@ def test_the_first_word_after_a_long_pause_is_answered(lab_machine: None) -> Non
 
 
 def _await_failed_router(lab: Lab) -> None:
-    """Has a ask for its dead router in vain."""
+    """Makes a send neighbour solicitations for its dead router, without an answer."""
 
     def has_failed() -> bool:
         lab.run("a", ["ping", "-c1", "-W1", "-I", "up1", ROUTER])

@@ -69,7 +69,7 @@ def test_a_bound_socket_goes_on_without_carrier(lab: Lab) -> None:
         conversation.echoes()
 
 
-def test_a_marked_connection_goes_on_though_its_mark_leads_to_the_dead_uplink(lab: Lab) -> None:
+def test_a_marked_connection_continues_although_its_mark_selects_the_dead_uplink(lab: Lab) -> None:
     shell(lab, "a", "ip -6 rule add priority 500 fwmark 0x100 lookup 101")
     try:
         with bound(lab, "setsockopt-int=1:36:256") as conversation:

@@ -132,7 +132,7 @@ def test_a_connection_goes_on_when_the_link_address_of_its_uplink_changes(lab: L
         conversation.echoes()
 
 
-def test_a_bound_connection_goes_on_when_its_uplink_comes_again_by_another_index(lab: Lab) -> None:
+def test_a_bound_connection_continues_on_an_uplink_created_with_a_new_index(lab: Lab) -> None:
     with bound(lab, f"bind=[{A_2}]") as conversation:
         conversation.echoes()
         lab.wait_for("it has a context", lambda: pair(lab, A_2)[0] == A_2, PATIENCE_S)
@@ -143,7 +143,7 @@ def test_a_bound_connection_goes_on_when_its_uplink_comes_again_by_another_index
         assert_outlives(lab, 1, conversation)
 
 
-def test_an_uplink_that_comes_again_while_noid_is_dead_is_used_after_the_next_start(
+def test_an_uplink_created_again_without_a_daemon_is_used_after_the_next_start(
     lab: Lab,
 ) -> None:
     with tcp(lab, "a") as conversation:
@@ -157,7 +157,7 @@ def test_an_uplink_that_comes_again_while_noid_is_dead_is_used_after_the_next_st
         assert_outlives(lab, 2, conversation)
 
 
-def test_an_uplink_that_comes_again_while_noid_is_dead_is_used_after_noid_down(lab: Lab) -> None:
+def test_an_uplink_created_again_without_a_daemon_is_used_after_noid_down(lab: Lab) -> None:
     with tcp(lab, "a") as before:
         before.echoes()
         lab.kill_daemon("a")

@@ -37,7 +37,7 @@ class Left(NamedTuple):
 
 
 class Carried:
-    """The flows that the kernel carries though nobody is there to look after them.
+    """The flows that the kernel carries without a daemon.
 
     Tables with entries of another layout are not read.
 

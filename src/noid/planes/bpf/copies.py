@@ -2,7 +2,7 @@
 """Copies of packets that the stack had not finished when they were taken. Pure.
 
 The stack leaves to the device what that can do: the rest of a checksum, and the cutting of a
-super-packet to segments. A copy that is to be sent by somebody else must have all of that done.
+super-packet to segments. A copy that the daemon sends must have all of that done.
 """
 
 from noid.wire import ipv6

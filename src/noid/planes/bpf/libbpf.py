@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The few calls of libbpf and of bpf(2) that the plane needs, through ctypes: tables, links, pins.
 
-What the kernel refuses raises PlatformError; what it does not know, Unsupported. File descriptors
-are plain integers that belong to whoever asked for them.
+A refusal of the kernel raises PlatformError; a missing feature raises Unsupported. File descriptors
+are plain integers that belong to the caller.
 """
 
 import contextlib
@@ -128,7 +128,7 @@ class Table:
         self.bpf.bpf_map_delete_elem(self.descriptor, key)
 
     def keys(self) -> Iterator[bytes]:
-        """Every key there is; one that goes meanwhile may make it begin anew."""
+        """Every key; if a key is deleted during the iteration, it may start again."""
         room = ctypes.create_string_buffer(self.key_octets)
         last: bytes | None = None
         while self.bpf.bpf_map_get_next_key(self.descriptor, last, room) == 0:
@@ -142,7 +142,7 @@ class Reports:
     Args:
         descriptor: of the map.
         take: is given each report, as octets.
-        at_once: so many are taken before others get their turn; 0: all.
+        at_once: reports read in one batch, before other events; 0: all.
     """
 
     def __init__(self, descriptor: int, take: Callable[[bytes], None], at_once: int = 0) -> None:
@@ -161,7 +161,7 @@ class Reports:
         return int(self.bpf.ring_buffer__epoll_fd(self._ring))
 
     def consume(self) -> None:
-        """Takes the reports there are, as far as it is their turn."""
+        """Reads a batch of the available reports."""
         self._left = self._at_once
         self.bpf.ring_buffer__consume(self._ring)
 
@@ -306,7 +306,7 @@ def pinned(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def statistics() -> Iterator[None]:
-    """Lets the kernel measure every program meanwhile; it costs each run a little.
+    """Makes the kernel measure every program while the block runs; each run costs a little more.
 
     Raises:
         PlatformError: the kernel refuses.

@@ -190,7 +190,7 @@ def _refused_load(number: int, log: list[str], log_path: Path) -> PlatformError:
 
 @contextlib.contextmanager
 def _collected_log(bpf: ctypes.CDLL) -> Iterator[list[str]]:
-    """What libbpf says meanwhile, instead of on standard error."""
+    """Collects the messages of libbpf while the block runs, instead of standard error."""
     lines: list[str] = []
     libc = ctypes.CDLL(None)
     room = ctypes.create_string_buffer(LOG_OCTETS_MAX)

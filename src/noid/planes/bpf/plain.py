@@ -47,7 +47,7 @@ def instructions(mark: int) -> bytes:
 
 @contextlib.contextmanager
 def bypassing(mark: int) -> Iterator[None]:
-    """New sockets of this process, and of the children it starts, bypass the shim meanwhile.
+    """New sockets of this process and of its children bypass the shim while the block runs.
 
     Args:
         mark: firewall mark of noid's own packets.

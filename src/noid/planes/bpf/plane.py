@@ -73,7 +73,7 @@ class BpfPlane(FlowTables):
         surroundings: what it stands in.
         interfaces: globs of the uplinks.
         directory: where the verifier's log goes when the kernel refuses.
-        referrals: whether packets to peers nobody has told us of are to be reported [D34].
+        referrals: whether packets to peers that no program has resolved are reported [D34].
         timers: whether timers of the kernel are used, where it has any.
     """
 

@@ -168,7 +168,7 @@ static __attribute__((noinline)) int follow(struct inbound *flow, u32 label, u8 
 }
 
 /* A packet of no flow, which the daemon answers; one with the label of a flow and wrong locators is
- * treated alike, so that silence tells nobody which labels are in use [D41].
+ * treated alike, so that silence does not disclose which labels are in use [D41].
  */
 static __always_inline int of_no_flow(const struct address *source, u32 why)
 {

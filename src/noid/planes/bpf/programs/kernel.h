@@ -34,7 +34,7 @@ enum { BPF_NOEXIST = 1 };
 enum { BPF_F_INGRESS = 1 };
 enum { BPF_HDR_START_NET = 1 };
 enum { CLOCK_MONOTONIC = 1 };
-/* Not 0, which would hide packets from whoever else hangs on the hook behind us (TCX_NEXT). */
+/* Not 0, which would hide packets from later programs on the hook (TCX_NEXT). */
 enum { TCX_NEXT = -1, TCX_DROP = 2 };
 enum { XDP_PASS = 2 };
 enum { PACKET_HOST = 0, PACKET_OTHERHOST = 3 }; /* a pkt_type */

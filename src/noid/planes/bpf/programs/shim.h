@@ -17,7 +17,7 @@ enum {
 	USERS_MAX = 8192, /* sites whose share of a rate is counted, the least recent one evicted */
 	NAMED_MAX = 8192, /* the same of flows, by a locator of their peers */
 	SHARES = 8,	  /* a site has at most one part of so many [D46] */
-	STRANGERS_MAX = 4096,	   /* peers nobody has told us of, remembered as reported */
+	STRANGERS_MAX = 4096,	   /* peers that are not watched, remembered as reported */
 	UPLINKS_MAX = 256,	   /* rows of the table of uplinks; row 0 is no uplink */
 	OWN_ROW = UPLINKS_MAX - 1, /* the row of the device of ours that routes lead to */
 	ACTIVITIES_MAX = 4096, /* flows with unanswered TCP data, the least recent one evicted */
@@ -168,7 +168,7 @@ enum report_kind {
 	PLAIN_PACKET = 1,	/* towards a watched AID, without a flow */
 	UNANSWERED_PACKET = 2,	/* sent and nothing heard [D20] */
 	SOURCE_MOVED = 3,	/* the peer sends from another locator [D21] */
-	UNKNOWN_PEER = 4,	/* towards an AID nobody has told us of [D34] */
+	UNKNOWN_PEER = 4,	/* to an AID that is not watched [D34] */
 	ONE_WAY_DATA = 5,	/* received, and nothing was sent: a keepalive is due [D42] */
 	CONTROL_SEEN = 6,	/* a packet for the slow path: control in a slot */
 	OPTION_SEEN = 7,	/* the same: M6 behind hop-by-hop options */

@@ -208,7 +208,7 @@ static __always_inline int is_probe(const struct inbound *back, u64 now)
 	return back->received_ns && now - back->received_ns > ACK_DELAY;
 }
 
-/* Data may come from anybody: says so where a flow sends and nothing authentic came for long. */
+/* Data can be forged: reports a flow that sends and has had no authentic message for long. */
 static __always_inline void watch_proof(struct inbound *back, u32 label, u64 now)
 {
 	u16 rough = rough_time(now);

@@ -76,7 +76,7 @@ struct {
 	__type(value, struct { u8 octets[sizeof(struct activity)]; });
 } blanks SEC(".maps");
 
-/* When a peer nobody has told us of was last reported; the least recently seen one goes first. */
+/* When a peer that is not watched was last reported; the least recently seen is evicted first. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, STRANGERS_MAX);
