@@ -62,7 +62,7 @@ def contexts() -> Contest:
     victim = Victim(LIMIT)
     for _ in range(LIMIT // 3):
         victim.meet(EVIL)
-    assert victim.count(EVIL) == LIMIT // 3, "nobody else needs them"
+    assert victim.count(EVIL) == LIMIT // 3, "no other source needs them"
     for site in tries():
         assert Code.CONF in codes(victim.meet(site))
     return Contest(victim.count(EVIL), LIMIT, sum(victim.count(site) for site in OTHERS))
@@ -99,7 +99,7 @@ def questions(row: Row, evil: Callable[[int], Question]) -> Contest:
                 served += 1
                 budget.leave(one, ANSWERED)
         begun = sum(task.done() and task.result() for task in greedy)
-        assert begun, "what nobody else needs is used"
+        assert begun, "what no other source needs is used"
         budget.close()
         await asyncio.gather(*greedy)
         return Contest(begun, row.limit, served)

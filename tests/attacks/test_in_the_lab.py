@@ -45,7 +45,7 @@ CODEPOINTS = Codepoints()
 A1, A2 = map(parse_locator, locators("a"))
 B1, B2 = map(parse_locator, locators("b"))
 X = parse_locator("2001:db8:4000::66")
-"""Nobody's address, which the attacker sends from."""
+"""An address of no host, which the attacker sends from."""
 PORT = 7_777
 GUARDED_PORT = 7_778
 INTERVAL_S = 0.01
@@ -349,7 +349,7 @@ def on_a_strangers_init(source: Locator, payload: bytes) -> bytes:
 
 
 def strangers() -> Iterator[Locator]:
-    """The peer, in whose name the attacker sends too, and addresses that nobody knows."""
+    """The peer, in whose name the attacker sends too, and unknown addresses."""
     for _ in itertools.count():
         yield B1
         yield Locator(bytes.fromhex("20010db840000001") + secrets.token_bytes(8))

@@ -15,7 +15,7 @@ CODE_AT = ipv6.HEADER_OCTETS + 1
 
 
 def talk(network: Network, duration_ns: int) -> Counter[Code]:
-    """Both programs send all the time; what the engines say meanwhile."""
+    """Both programs send all the time; returns the number of messages of each kind."""
     before = len(network.trace)
     until_ns = network.now_ns + duration_ns
     while network.now_ns < until_ns:

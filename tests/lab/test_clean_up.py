@@ -220,7 +220,7 @@ def test_noid_down_ends_the_connections_whose_address_it_takes_away(
             conversation.echoes()
             lab.stop_daemon("a")
             noid_down(lab)
-            if lab.plane != "tun":  # whose device goes by itself, and nothing waits for it
+            if lab.plane != "tun":  # the kernel removes a TUN device at once
                 lab.wait_for("the connection is gone", lambda: not connections(lab), PATIENCE_S)
             assert snapshot(lab) == before_down
         finally:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Probing pairs of locators, in rounds through all of them [D43, D45, D47].
 
-A probe is an Update Request over one pair, in the form of data. In doubt all pairs are probed once,
-the most promising first. While a context searches they are probed in cycles, which slow down as
-long as nobody wants a pair. If none passes the form of data and the AIDs pass the plain one, the
-context is set aside for a while.
+A probe is an Update Request over one pair, in the form of data. While the pair in use is in doubt,
+all pairs are probed once, the most promising first. While a context searches, they are probed in
+cycles, at increasing intervals if no program needs a pair. If no pair passes the form of data and
+the AIDs pass the plain form, the context is set aside for a time.
 """
 
 from noid.constants import (
@@ -137,7 +137,7 @@ def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
 def _set_aside(core: Core, context: Context, one: Search) -> None:
     """No pair passes the form of data, and the AIDs pass the plain one: for a while that goes.
 
-    A peer that says it does not know M6 is tried ever more seldom [D45].
+    A peer that rejects M6 is retried at increasing intervals [D45].
     """
     one.is_aside = True
     is_rejected = one.rejected_ns >= one.cycle_ns

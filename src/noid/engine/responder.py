@@ -310,7 +310,7 @@ def _make(core: Core, ccr: OwnCcr) -> None:
         core.drop(Drop.CCR_WITH_BAD_KEY)
         return
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
-    # Anybody can come so far in the name of somebody else's AID [D37].
+    # Any host can get this far with the AID of another host [D37].
     probation = Probation(proven) if proven != peer_aid else None
     own_local = core.locators_with(local_aid)
     make_room(core, proven, provisional=probation is not None)

@@ -259,7 +259,7 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
 
 
 def _is_new(context: Context, message: ControlMessage) -> bool:
-    """Whether the peer sent a message just now, and nobody repeats an old one."""
+    """Whether the peer has just sent a message, so that it is not a replay."""
     return message.nonce > _newest(context, context.doubted_nonce)[message.code]
 
 

@@ -114,9 +114,9 @@ def on_cluster(address: str, function: Callable[[Item], Result]) -> tuple[int, W
 
 
 def _undisturbed() -> None:
-    """A worker ends its chunk when the terminal interrupts the sweep, and seldom looks for cycles.
+    """Makes a worker finish its chunk after SIGINT, and rarely collect cyclic garbage.
 
-    What a run leaves behind is mostly gone when its last reference is.
+    Reference counting frees most objects of a run.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
