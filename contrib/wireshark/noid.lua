@@ -63,6 +63,7 @@ f.slot = ProtoField.uint8("m6.slot", "Slot")
 f.rewritable = ProtoField.bool("m6.rewritable", "Routers may rewrite the source")
 f.source_aid = ProtoField.ipv6("m6.source_aid", "AID of the source")
 f.destination_aid = ProtoField.ipv6("m6.destination_aid", "AID of the destination")
+f.source_before = ProtoField.ipv6("m6.source_before", "Source locator of the packet before")
 f.escaped = ProtoField.uint8("m6.escaped", "Protocol in the escape slot")
 
 local truncated = ProtoExpert.new(
@@ -73,7 +74,10 @@ local unknown_context = ProtoExpert.new(
 local truncated_inner = ProtoExpert.new(
     "m6.truncated_inner", "The packet in it is truncated", expert.group.MALFORMED,
     expert.severity.WARN)
-m6.experts = { truncated, truncated_inner, unknown_context }
+local source_moved = ProtoExpert.new(
+    "m6.source_moved", "The source locator has changed: a border rewrites, or the host switched",
+    expert.group.SEQUENCE, expert.severity.NOTE)
+m6.experts = { truncated, truncated_inner, unknown_context, source_moved }
 
 local flow_label = Field.new("ipv6.flow")
 local protocols = DissectorTable.get("ip.proto")
@@ -84,9 +88,11 @@ local original_icmpv6 = Dissector.get("icmpv6")
 local contexts = {}
 -- Frame number -> the AIDs of its context, as known when the frame was first read.
 local frames = {}
+-- "LABEL AID AID" -> the source of the data packet last seen; frame number -> the one before it.
+local sources, moved = {}, {}
 
 function m6.init()
-    contexts, frames = {}, {}
+    contexts, frames, sources, moved = {}, {}, {}, {}
 end
 
 -- A packet that is cut short ends the dissection of what it carries, not that of the shim.
@@ -240,6 +246,17 @@ local function dissect_slot(tvb, pinfo, root, slot, rewritable)
     end
     local known = frames[pinfo.number]
     if known ~= nil then
+        if not pinfo.visited then
+            local key = label.value .. " " .. known.source .. " " .. known.destination
+            local before, now = sources[key], tostring(pinfo.src)
+            if before ~= nil and before ~= now then moved[pinfo.number] = before end
+            sources[key] = now
+        end
+        if moved[pinfo.number] ~= nil then
+            local address = Address.ipv6(moved[pinfo.number])
+            tree:add(f.source_before, address):set_generated()
+            tree:add_proto_expert_info(source_moved)
+        end
         pinfo.src, pinfo.dst = Address.ipv6(known.source), Address.ipv6(known.destination)
         tree:add(f.source_aid, pinfo.src):set_generated()
         tree:add(f.destination_aid, pinfo.dst):set_generated()

@@ -12,7 +12,13 @@ from typing import Annotated, Final
 
 import msgspec
 
-from noid.config import CodepointsSection, Hook, codepoint_problems
+from noid.config import (
+    CodepointsSection,
+    Hook,
+    MetricsSection,
+    codepoint_problems,
+    metrics_problems,
+)
 from noid.constants import (
     BORDER_INSIDE_MAX,
     BORDER_LANS_MAX,
@@ -105,6 +111,7 @@ class BorderConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     """The whole file."""
 
     border: BorderSection
+    metrics: MetricsSection = msgspec.field(default_factory=MetricsSection)
     codepoints: CodepointsSection = msgspec.field(default_factory=CodepointsSection)
 
     def code_points(self) -> Codepoints:
@@ -181,7 +188,7 @@ def parse_border_config(text: str, *, origin: str = "configuration") -> BorderCo
     except msgspec.ValidationError as error:
         raise _refusal(str(error), origin) from None
     _check(config.border)
-    for problem in codepoint_problems(config.codepoints):
+    for problem in (*codepoint_problems(config.codepoints), *metrics_problems(config.metrics)):
         raise problem
     return config
 
@@ -199,6 +206,7 @@ def _refusal(message: str, origin: str) -> ConfigError:
             "": BorderConfig,
             "border": BorderSection,
             "codepoints": CodepointsSection,
+            "metrics": MetricsSection,
         }.get(key, ProviderTable)
         name = f"{key}.{unknown[1]}".lstrip(".")
         fields = ", ".join(known.__struct_fields__)

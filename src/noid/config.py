@@ -345,7 +345,12 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
             why = f"{text!r} is no IPv6 address, prefix or name"
             yield ConfigError("policy.plain", why, 'such as: "2001:db8::/32" or "*.example"')
     yield from codepoint_problems(config.codepoints)
-    listen = config.metrics.listen
+    yield from metrics_problems(config.metrics)
+
+
+def metrics_problems(metrics: MetricsSection) -> Iterator[ConfigError]:
+    """An address or a port that is none."""
+    listen = metrics.listen
     host, _, port = listen.rpartition(":")
     if listen and not (_is_address(host.strip("[]")) and port.isdecimal() and int(port) < 65536):
         why = f"{listen!r} is not an address and a port"

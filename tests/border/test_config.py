@@ -113,6 +113,8 @@ REFUSALS = {
     "border.providers[0].metric": [text(ONE + "\nmetric = 1")],
     "codepoints.fixed_first": [text(ONE, behind="[codepoints]\nfixed_first = 225")],
     "codepoints.rewritable_first": [text(ONE, behind="[codepoints]\nrewritable_first = 6")],
+    "metrics.listen": [text(ONE, behind='[metrics]\nlisten = "9469"')],
+    "metrics.port": [text(ONE, behind="[metrics]\nport = 9469")],
     "border": ["", "[codepoints]"],
     "here": ["[border"],
 }  # fmt: skip

@@ -156,6 +156,19 @@ def test_data_is_shown_as_its_protocol_between_the_aids(tmp_path: Path) -> None:
         assert one["m6.destination_aid"] == [format_locator(B1)]
 
 
+def test_a_source_that_a_border_has_rewritten_is_noted(tmp_path: Path) -> None:
+    conf = encode_packet(EXAMPLES[Code.CONF], A1, B1, CODEPOINTS)
+    label = CONTEXT.receiver_label
+    aids = IPv6(src=format_locator(A1), dst=format_locator(B1))
+    payload = bytes(aids / ICMPv6EchoRequest(id=9, seq=3))[40:]
+    slot = SLOT_OF_PROTOCOL[ipv6.ICMPV6]
+    data = [slot_packet(source, B1, slot, payload, label=label) for source in (A1, A1, A2, A2)]
+    _, *found = dissect(tmp_path / "moved.pcap", [conf, *data])
+    before = [one.get("m6.source_before", []) for one in found]
+    assert before == [[], [], [format_locator(A1)], []]
+    assert ["m6.source_moved" in one["names"] for one in found] == [False, False, True, False]
+
+
 def test_data_of_an_unknown_context_is_shown_as_its_protocol(tmp_path: Path) -> None:
     segment = bytes(IPv6() / TCP(sport=1234, dport=80))[40:]
     (one,) = dissect(tmp_path / "data.pcap", [slot_packet(A1, B1, 0, segment, label=77)])

@@ -3,8 +3,10 @@
 
 import contextlib
 import json
+import re
 import signal
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ import pytest
 
 from noid.control.client import answers, ask
 from noid.counters import BorderCounter
-from noid.lab import inventory
-from noid.lab.configuration import border_toml
+from noid.lab import inventory, namespaces
+from noid.lab.configuration import METRICS, border_toml
 from noid.lab.lab import Lab
 from noid.lab.processes import Process
 from noid.lab.sites import LAN_DEVICE, ROUTERS
@@ -365,11 +367,27 @@ def test_commands_say_what_to_do(site: BorderLab, tmp_path: Path) -> None:
     assert json.loads(used)["use"] == "auto"
     unknown = site.lab.run(BORDER, [*NOID, "use", "isp3", "--socket", str(site.socket)])
     assert unknown.returncode == 1
-    assert "there are isp1, isp2" in unknown.stderr
+    assert "the providers are isp1, isp2" in unknown.stderr
     nowhere = site.lab.run(BORDER, [*NOID, "status", "--socket", str(tmp_path / "no.sock")])
     assert "noid border run --config" in nowhere.stderr
     running = site.lab.run(BORDER, [*NOID, "down", "--config", str(site.config)])
     assert "stop it first" in running.stderr
+
+
+def test_metrics_are_served_on_the_router(site: BorderLab) -> None:
+    def fetched() -> str:
+        with urllib.request.urlopen(f"http://{METRICS}/metrics", timeout=20) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    text = namespaces.inside(namespaces.namespace(site.lab.name, BORDER), fetched)
+    for name in ("isp1", "isp2"):
+        uplink = f"up{name[-1]}"
+        line = f'noid_border_provider_works{{provider="{name}",uplink="{uplink}"}} 1.0'
+        assert line in text, text
+    forwarded = site.count(BorderCounter.PACKETS_FORWARDED)
+    (found,) = re.findall(r"^noid_border_packets_forwarded_total ([0-9.e+]+)$", text, re.M)
+    assert 0 < float(found) <= forwarded
 
 
 def test_taken_down_it_leaves_a_plain_router(site: BorderLab) -> None:

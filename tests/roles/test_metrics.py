@@ -18,11 +18,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from noid.control.uplinks import UPLINKS_MAX, Sighting, Uplinks, uplink_report
-from noid.counters import CounterName, counter_report
+from noid.counters import BorderCounter, CounterName, counter_report
 from noid.errors import PlatformError
 from noid.lab.resolution import free_port
 from noid.locators import parse_locator
-from noid.roles.metrics import CLIENTS_MAX, MetricsServer
+from noid.roles.metrics import CLIENTS_MAX, BorderFacts, Facts, MetricsServer
 
 CONTRIB = Path(__file__).parent.parent.parent / "contrib"
 OCTETS_MAX = 1_000_000
@@ -55,6 +55,25 @@ def paths() -> dict[str, Any]:
     return {"now": 1.0, "uplinks": reports}
 
 
+def of_a_border() -> dict[str, Any]:
+    providers = [
+        {"provider": "one", "uplink": "wan1", "works": False},
+        {"provider": "two", "uplink": "wan2", "works": True},
+    ]
+    return {
+        "version": "1",
+        "providers": providers,
+        "prefixes": [
+            {"prefix": "2001:db8:1::/48", "leaves_by": "two"},
+            {"prefix": "2001:db8:2::/48", "leaves_by": ""},
+        ],
+        "switches": 7,
+        "restored": 0,
+        "troubles": ["lans: there is no device lan9"],
+        "counters": counter_report(BorderCounter, {BorderCounter.PACKETS_REWRITTEN: 11}),
+    }
+
+
 def parsed(text: str) -> list[Metric]:
     return list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call] # no types
 
@@ -63,7 +82,7 @@ def served(use: Callable[[int], None]) -> None:
     """Lets a thread use the port of a server."""
 
     async def play() -> None:
-        server = MetricsServer("[::1]:0", status, paths)
+        server = MetricsServer("[::1]:0", Facts(status, paths))
         await server.start()
         await asyncio.to_thread(use, server.port)
         await server.stop()
@@ -79,7 +98,7 @@ def fetched(port: int, path: str = "/metrics") -> str:
 
 
 def test_metrics_are_openmetrics_with_every_counter_and_stay_small() -> None:
-    text = MetricsServer("[::1]:0", status, paths).text().decode()
+    text = MetricsServer("[::1]:0", Facts(status, paths)).text().decode()
     families = {one.name: one for one in parsed(text)}
     for kind in CounterName.__subclasses__():
         for counter in kind:
@@ -93,6 +112,26 @@ def test_metrics_are_openmetrics_with_every_counter_and_stay_small() -> None:
     ]
     assert [sample.labels["uplink"] for sample in down] == ["up1"]
     assert len(text) < OCTETS_MAX
+
+
+def test_a_border_says_what_works_and_where_prefixes_leave() -> None:
+    text = MetricsServer("[::1]:0", BorderFacts(of_a_border)).text().decode()
+    families = {one.name: one for one in parsed(text)}
+
+    def values(name: str, *labels: str) -> list[tuple[Any, ...]]:
+        return [
+            (*(one.labels[label] for label in labels), one.value) for one in families[name].samples
+        ]
+
+    works = values("noid_border_provider_works", "provider", "uplink")
+    assert works == [("one", "wan1", 0), ("two", "wan2", 1)]
+    leaves = values("noid_border_leaves_by", "prefix", "provider")
+    assert [one for one in leaves if one[-1]] == [("2001:db8:1::/48", "two", 1)]
+    assert values("noid_border_switches") == [(7,)]
+    assert values("noid_border_troubles") == [(1,)]
+    assert values("noid_border_packets_rewritten") == [(11,)]
+    assert {one.metric.removesuffix("_total") for one in BorderCounter} <= families.keys()
+    assert not [name for name in families if name.startswith("noid_plane")]
 
 
 def test_metrics_are_served_over_http_and_nothing_else_is() -> None:
@@ -110,7 +149,7 @@ def test_metrics_are_served_over_http_and_nothing_else_is() -> None:
 
 def test_so_many_clients_are_answered_at_one_time() -> None:
     async def play() -> None:
-        server = MetricsServer("[::1]:0", status, paths)
+        server = MetricsServer("[::1]:0", Facts(status, paths))
         await server.start()
         others = [await asyncio.open_connection("::1", server.port) for _ in range(CLIENTS_MAX)]
         while server.clients < CLIENTS_MAX:
@@ -128,7 +167,7 @@ def test_so_many_clients_are_answered_at_one_time() -> None:
 def test_a_port_in_use_is_refused_with_a_remedy() -> None:
     def use(port: int) -> None:
         with pytest.raises(PlatformError, match=r"set metrics\.listen"):
-            asyncio.run(MetricsServer(f"[::1]:{port}", status, paths).start())
+            asyncio.run(MetricsServer(f"[::1]:{port}", Facts(status, paths)).start())
 
     served(use)
 
@@ -180,7 +219,8 @@ def asked(port: int, expression: str) -> list[str]:
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
-    text = MetricsServer("[::1]:0", status, paths).text().decode()
+    text = MetricsServer("[::1]:0", Facts(status, paths)).text().decode()
+    text += MetricsServer("[::1]:0", BorderFacts(of_a_border)).text().decode()
     known = set(re.findall(r"^(noid_\w+)[{ ]", text, re.MULTILINE))
     declared = set(re.findall(r"^# TYPE (noid_\w+) (?:gauge|counter)", text, re.MULTILINE))
     known |= declared | {f"{name}_total" for name in declared}
@@ -195,6 +235,6 @@ def test_counters_of_another_role_are_left_out() -> None:
     def of_a_host() -> dict[str, Any]:
         return {**status(), "dropped": {}}
 
-    text = MetricsServer("[::1]:0", of_a_host, paths).text().decode()
+    text = MetricsServer("[::1]:0", Facts(of_a_host, paths)).text().decode()
     assert "noid_plane_" in text
     assert "noid_dropped_" not in text

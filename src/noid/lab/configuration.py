@@ -19,6 +19,7 @@ from noid.lab.topology import NAME_SERVER, Name
 ZONE: Final = "example"
 TTL_SECONDS: Final = 60
 M6_RRTYPE: Final = 65286
+METRICS: Final = "[::1]:9469"
 
 
 def nsd_conf(directory: Path, place: tuple[str, int], zones: Iterable[str]) -> str:
@@ -141,7 +142,7 @@ def noid_toml(host: str, directory: Path, plane: str) -> str:
         "[events]",
         f'directory = "{directory}/{host}-events.d"',
         "[metrics]",
-        'listen = "[::1]:9469"',
+        f'listen = "{METRICS}"',
     ]
     return "\n".join(lines) + "\n"
 
@@ -170,6 +171,7 @@ def border_toml(router: Router, directory: Path) -> str:
                 f'check = "{router_of_line(number, router.host)}"',
                 "check_interval_s = 0.2",
             ]
+    lines += ["[metrics]", f'listen = "{METRICS}"']
     return "\n".join(lines) + "\n"
 
 

@@ -35,6 +35,7 @@ from noid.planes.bpf.border import BorderPlane
 from noid.roles import border_host
 from noid.roles.checking import Check, Target
 from noid.roles.detecting import Detection
+from noid.roles.serving import serve_metrics
 
 SETTLE_S: Final = 0.03
 """After the first of several changes the host is looked at as a whole."""
@@ -155,6 +156,8 @@ class Border:
             logger.info("ready: %s", self._said())
             for task in map(asyncio.create_task, (self._poll(), *self._checks())):
                 stack.callback(task.cancel)
+            if self.config.metrics.listen:
+                await serve_metrics(self.config.metrics.listen, self.status, None, stack)
             notify("READY=1")
             await self.stopping.wait()
             notify("STOPPING=1" if self._next is None else "RELOADING=1")

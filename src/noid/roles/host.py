@@ -52,8 +52,9 @@ from noid.roles.parts import (
 )
 from noid.roles.reconciliation import Watching
 from noid.roles.reloading import policy_of, reloaded, warnings_of
-from noid.roles.reporting import Reporter, serve_metrics
+from noid.roles.reporting import Reporter
 from noid.roles.resolver_file import ResolverFile
+from noid.roles.serving import serve_metrics
 from noid.roles.systemd import stub_sockets
 from noid.roles.uplinks import UplinkWatch
 from noid.state.contexts import ContextStore

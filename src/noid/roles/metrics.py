@@ -100,19 +100,61 @@ def _uplinks(uplinks: list[dict[str, Any]]) -> Iterator[Metric]:
         yield counter
 
 
+class BorderFacts(Collector):
+    """What there is to say of a border.
+
+    Args:
+        status: as ``noid border status --json``.
+    """
+
+    def __init__(self, status: Ask) -> None:
+        self.status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric."""
+        status = self.status()
+        yield InfoMetricFamily("noid", "the daemon", value={"version": status["version"]})
+        works = GaugeMetricFamily(
+            "noid_border_provider_works",
+            "1 if packets may leave by the uplink to the provider",
+            labels=["provider", "uplink"],
+        )
+        for one in status["providers"]:
+            works.add_metric([one["provider"], one["uplink"]], one["works"])
+        yield works
+        leaves = GaugeMetricFamily(
+            "noid_border_leaves_by",
+            "1 for the provider by which rewritable packets of the prefix leave",
+            labels=["prefix", "provider"],
+        )
+        for row in status["prefixes"]:
+            for one in status["providers"]:
+                labels = [row["prefix"], one["provider"]]
+                leaves.add_metric(labels, one["provider"] == row["leaves_by"])
+        yield leaves
+        for name, text, count in (
+            ("switches", "changes of the choice of uplinks", status["switches"]),
+            ("rules_restored", "rules restored that others had changed", status["restored"]),
+        ):
+            yield CounterMetricFamily(f"noid_border_{name}", text, count)
+        yield GaugeMetricFamily(
+            "noid_border_troubles", "what is wrong on the router", len(status["troubles"])
+        )
+        yield from _counters(status)
+
+
 class MetricsServer:
     """Answers HTTP requests for the metrics.
 
     Args:
         listen: address and port, such as ``[::1]:9469``.
-        status: as ``noid status --json``.
-        paths: as ``noid paths --json``.
+        facts: what there is to say.
     """
 
-    def __init__(self, listen: str, status: Ask, paths: Ask) -> None:
+    def __init__(self, listen: str, facts: Collector) -> None:
         self.listen = listen
         self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(Facts(status, paths))
+        self.registry.register(facts)
         self.clients = 0
         self.server: asyncio.Server | None = None
 

@@ -2,7 +2,6 @@
 """Says what happens: a line of log for what matters, an event for monitors, scripts and history."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from typing import Any, Final
 from noid.control.reports import LEVELS, Event, event_of, line_of, uplink_line
 from noid.control.uplinks import Change, Switch, change_event, switch_report
 from noid.engine.events import Output
-from noid.errors import PlatformError
 from noid.roles.scripts import Scripts
 from noid.state.history import HistoryStore
 
@@ -25,29 +23,6 @@ HISTORY_SHOWN_MAX: Final = 1_000
 HISTORY_SHOWN: Final = 50
 
 logger = logging.getLogger("noid")
-
-
-async def serve_metrics(
-    listen: str,
-    status: Callable[[], dict[str, Any]],
-    paths: Callable[[], dict[str, Any]],
-    stack: contextlib.AsyncExitStack,
-) -> None:
-    """Serves metrics until the stack unwinds; noid runs without them where that fails."""
-    try:
-        from noid.roles.metrics import MetricsServer
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "prometheus_client":
-            raise
-        logger.warning("metrics: prometheus-client is missing: pip install 'noid-m6[metrics]'")
-        return
-    server = MetricsServer(listen, status, paths)
-    try:
-        await server.start()
-    except PlatformError as error:
-        logger.warning("metrics: %s", error)
-        return
-    stack.push_async_callback(server.stop)
 
 
 class Reporter:
