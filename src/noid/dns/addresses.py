@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An AAAA response as the addresses of a peer, and reduced to one of them. Pure."""
+"""Reads the addresses of a peer from an AAAA response, and reduces the response to one. Pure."""
 
 import copy
 from typing import NamedTuple
@@ -20,10 +20,10 @@ from noid.locators import Locator, is_global_unicast, parse_locator
 
 
 class Peer(NamedTuple):
-    """An AAAA answer that can be reduced to one address, should the name speak M6.
+    """An AAAA answer that can be reduced to one address if the name supports M6.
 
     Attributes:
-        name: where the chain of aliases ends.
+        name: the last name of the chain of aliases.
         message: the response.
         rrset: of it, the addresses.
         locators: these, in the order received.
@@ -38,7 +38,7 @@ class Peer(NamedTuple):
 
 
 def read_peer(octets: bytes) -> Peer | None:
-    """The locators in a response, or None where it must not be touched."""
+    """The locators in a response, or None if it must not be changed."""
     message = read_message(octets)
     if message is None or message.rcode() != dns.rcode.NOERROR or message.had_tsig:
         return None
@@ -59,7 +59,7 @@ def read_peer(octets: bytes) -> Peer | None:
 
 
 def with_one(peer: Peer, aid: Locator) -> bytes | None:
-    """The response with one address of the final name; None if it cannot be written again.
+    """The response with one address of the final name; None if it cannot be encoded.
 
     The chain of CNAMEs stays, and so does the TTL. A signature over the whole set would be wrong
     and goes, and with it the claim that the data are authentic (AD).

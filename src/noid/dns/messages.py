@@ -2,7 +2,7 @@
 """DNS messages: the header, the codes, and whole messages as dnspython reads them. Pure.
 
 ``queries`` and ``responses`` read what nearly every message needs straight from its octets. What
-needs more is read here by dnspython. Nothing here raises, whatever the octets are.
+needs more is read here by dnspython. Nothing here raises, for any octets.
 """
 
 import struct
@@ -33,12 +33,12 @@ COUNTS: Final = struct.Struct("!4H")
 
 
 def message_flags(octets: bytes) -> int:
-    """The 16 bits after the id of a message that has a whole header."""
+    """The 16 bits after the id of a message with a complete header."""
     return int.from_bytes(octets[2:4])
 
 
 def response_code(octets: bytes) -> int:
-    """RCODE of a message that has a whole header, without EDNS's extension of it."""
+    """The RCODE of a message with a complete header, without the extension by EDNS."""
     return octets[3] & RCODE_MASK
 
 
@@ -61,7 +61,7 @@ def read_message(octets: bytes) -> dns.message.QueryMessage | None:
 
 
 def follow_aliases(message: dns.message.QueryMessage) -> dns.message.ChainingResult | None:
-    """The end of the CNAME chain in a response; None if it is a circle or contradicts itself."""
+    """The end of the CNAME chain in a response; None if the chain is a loop or ambiguous."""
     try:
         return message.resolve_chaining()
     except dns.exception.DNSException:

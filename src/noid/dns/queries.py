@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Queries as octets, and the responses that need nothing but the query. Pure.
+"""Queries as octets, and the responses that depend only on the query. Pure.
 
-A query passes to the next server as it stands, but for its id, the case of its name and the EDNS
-options that are not for that server. Nothing here raises, whatever the octets are.
+A query is forwarded to the next server unchanged, except its id, the case of its name and the EDNS
+options that are not for that server. Nothing here raises, for any octets.
 """
 
 import struct
@@ -45,11 +45,11 @@ _OPT: Final = struct.Struct("!BHHBBHH")
 
 
 class Query(NamedTuple):
-    """What a program or the protocol asks.
+    """A query of a program or of the protocol.
 
     Attributes:
-        octets: the whole message, but for EDNS options that are not for the next server.
-        name: the name as it stands in the question, its case kept.
+        octets: the complete message, without EDNS options that are not for the next server.
+        name: the name in the question, with its case.
         kind: type of the records asked for.
         record_class: class of them.
         flags: the 16 bits after the id.
@@ -69,27 +69,27 @@ class Query(NamedTuple):
 
     @property
     def name_end(self) -> int:
-        """Where the name in the question ends."""
+        """The offset of the end of the name in the question."""
         return HEADER_OCTETS + len(self.name)
 
     @property
     def end(self) -> int:
-        """Where the question section ends."""
+        """The offset of the end of the question section."""
         return HEADER_OCTETS + len(self.name) + KIND_CLASS.size
 
     @property
     def key(self) -> bytes:
-        """Equal for queries that may have the same response: all but the id and the name's case."""
+        """Equal for queries that can have the same response: without the id and the name's case."""
         return self.octets[2:HEADER_OCTETS] + self.name.lower() + self.octets[self.name_end :]
 
     @property
     def response_octets_max(self) -> int:
-        """How long a UDP response to it may be."""
+        """The maximum length of a UDP response, in octets."""
         return min(max(self.payload_octets, DATAGRAM_OCTETS_MIN), DATAGRAM_OCTETS_MAX)
 
 
 def read_query(octets: bytes) -> Query | None:
-    """A query with one question; None if the octets are none."""
+    """A query with one question; None if the octets are not a query."""
     name_end = _question_name_end(octets)
     if name_end is None or len(octets) < name_end + KIND_CLASS.size:
         return None
@@ -105,7 +105,7 @@ def read_query(octets: bytes) -> Query | None:
 
 
 def make_query(name: bytes, kind: int, *, flags: int = RD) -> Query:
-    """A query of our own, with EDNS; its id is given on the way.
+    """A query of noid, with EDNS; its id is set when it is sent.
 
     Args:
         name: in wire form.
@@ -126,7 +126,7 @@ def make_query(name: bytes, kind: int, *, flags: int = RD) -> Query:
 
 
 def disguised(query: Query, entropy: bytes) -> bytes:
-    """The query under a random id and in random case, both of which its response has to repeat.
+    """The query with a random id and random case; the response has to repeat both.
 
     Args:
         query: what to send; its case is not changed where a signature might cover it.
@@ -207,12 +207,12 @@ def _edns(*, dnssec_ok: bool) -> bytes:
 
 
 def brief_response(query: Query, code: int, *, flags: int = 0) -> bytes:
-    """A response of ours that has the question and no answer.
+    """A response with the question and without an answer.
 
     Args:
         query: what was asked.
         code: RCODE.
-        flags: more than those every response has; TC for a client that has to come over TCP.
+        flags: additional flags; TC makes the client retry over TCP.
     """
     flags |= QR | RA | query.flags & (RD | CD) | code
     edns = _edns(dnssec_ok=query.dnssec_ok) if query.payload_octets else b""
@@ -222,7 +222,7 @@ def brief_response(query: Query, code: int, *, flags: int = 0) -> bytes:
 
 
 def bare_response(octets: bytes, code: dns.rcode.Rcode) -> bytes:
-    """A response of a header alone, to a message of which no more than that was read."""
+    """A response that is only a header, to a message of which only the header was read."""
     kept = message_flags(octets) & (OPCODE_MASK | RD)
     flags = QR | kept | RA | code
     return octets[:2] + int(flags).to_bytes(2) + bytes(HEADER_OCTETS - 4)

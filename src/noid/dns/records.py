@@ -16,7 +16,7 @@ REVERSE_ZONE = ".ip6.arpa"
 
 
 class Kind(enum.Enum):
-    """What is asked."""
+    """The kind of a question."""
 
     __hash__ = object.__hash__  # as members are compared; that of Enum runs in Python
 
@@ -26,7 +26,7 @@ class Kind(enum.Enum):
 
 
 class Status(enum.Enum):
-    """How a question ended [D30]."""
+    """The result of a question [D30]."""
 
     FOUND = "found"
     ABSENT = "absent"
@@ -36,7 +36,7 @@ class Status(enum.Enum):
 
 
 class Question(NamedTuple):
-    """One question; two that are equal are the same question and are asked once.
+    """One question; equal questions are asked once.
 
     Attributes:
         kind: what is asked.
@@ -52,7 +52,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The end of a question.
+    """The answer to a question.
 
     Attributes:
         status: found, absent or unreachable.
@@ -68,17 +68,17 @@ class Answer:
 
 
 def canonical_name(name: str) -> str:
-    """A domain name as ``Question`` holds it: lower case, without the final dot."""
+    """A domain name in the form of ``Question``: lower case, without the final dot."""
     return name.lower().rstrip(".")
 
 
 def canonical_order(name: str) -> list[str]:
-    """What canonical names are sorted by: their labels, the last one first (RFC 4034 §6.1)."""
+    """The sort key of canonical names: their labels, the last one first (RFC 4034 §6.1)."""
     return name.split(".")[::-1]
 
 
 def reverse_name(locator: Locator) -> str:
-    """The name under ip6.arpa at which the PTR records of ``locator`` stand (RFC 3596 §2.5)."""
+    """The name under ip6.arpa of the PTR records of ``locator`` (RFC 3596 §2.5)."""
     return ".".join(reversed(locator.hex())) + REVERSE_ZONE
 
 

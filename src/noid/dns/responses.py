@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Responses as octets, for how long they may be used, and those that are kept. Pure.
+"""Responses as octets, their lifetimes, and the cache. Pure.
 
 A response passes through as it stands. What has to be known of it is where the times to live stand
 and how long it may be used; that much is read here, straight from the octets, since it is read of
@@ -57,7 +57,7 @@ _TTL: Final = struct.Struct("!I")
 
 
 class Record(NamedTuple):
-    """A record of a message: its type and TTL, where the TTL stands and where it ends."""
+    """A record of a message: its type, its TTL, and the offsets of its TTL and its end."""
 
     kind: int
     ttl_seconds: int
@@ -66,12 +66,12 @@ class Record(NamedTuple):
 
 
 class Response:
-    """What a resolver said to a query, for as long as it may be used.
+    """A cached response of a resolver.
 
     Args:
         query: what was asked.
         octets: the response, whose question differs from the query's in case at most.
-        received_s: when it came.
+        received_s: when it was received.
     """
 
     __slots__ = (
@@ -102,7 +102,7 @@ class Response:
         self._aged_s = 0
 
     def answer(self, query: Query, now_s: float) -> bytes:
-        """The response to an equal query: under its id, its name as it wrote it, TTLs run down."""
+        """The response to an equal query: with its id, the case of its name, and reduced TTLs."""
         octets = self._at(now_s)
         if octets[4:6] == b"\x00\x00":
             # The server did not read the question; the client gets the response nevertheless.
@@ -120,7 +120,7 @@ class Response:
 
 
 class Responses:
-    """The responses to queries asked before."""
+    """The cache of responses."""
 
     def __init__(self) -> None:
         self.octets = 0
@@ -130,7 +130,7 @@ class Responses:
         return len(self._kept)
 
     def find(self, query: Query, now_s: float) -> Response | None:
-        """The response to an equal query, if it may still be used."""
+        """The cached response to an equal query, if it has not expired."""
         key = query.key
         response = self._kept.get(key)
         if response is None:
@@ -141,7 +141,7 @@ class Responses:
         return response
 
     def keep(self, query: Query, response: Response) -> None:
-        """Keeps a response, if it may be used at all."""
+        """Caches a response, if its lifetime is not 0."""
         if not response.lifetime_s:
             return
         key = query.key
@@ -158,7 +158,7 @@ class Responses:
 
 
 class Echo(enum.Enum):
-    """How far a message repeats a query that was sent."""
+    """How far a received message matches a query that was sent."""
 
     EXACT = enum.auto()
     OTHER_CASE = enum.auto()
@@ -171,7 +171,7 @@ def echo(sent: bytes, end: int, received: bytes) -> Echo:
 
     Args:
         sent: the query as it was sent.
-        end: where its question ends.
+        end: the offset of the end of its question.
         received: any octets.
     """
     if len(received) < HEADER_OCTETS or received[:2] != sent[:2]:
@@ -194,7 +194,7 @@ def echo(sent: bytes, end: int, received: bytes) -> Echo:
 
 
 def records_of(octets: bytes, question_end: int) -> list[Record] | None:
-    """The records behind the question, all sections; None if they are not all of the message."""
+    """The records of all sections after the question; None if other octets follow them."""
     records: list[Record] = []
     offset = question_end
     try:
@@ -213,7 +213,7 @@ def records_of(octets: bytes, question_end: int) -> list[Record] | None:
 
 
 def lifetime_s(query: Query, octets: bytes, records: list[Record]) -> int:
-    """How long an equal query may have the same response [RFC 2181 §8, RFC 2308 §5]; 0 for never.
+    """The lifetime of a cached response [RFC 2181 §8, RFC 2308 §5]; 0 if it is not cached.
 
     Args:
         query: what was asked.
@@ -236,7 +236,7 @@ def lifetime_s(query: Query, octets: bytes, records: list[Record]) -> int:
 
 
 def absence_s(octets: bytes, question_end: int) -> int | None:
-    """How long a response says there is nothing; None if it says something else, or more.
+    """The lifetime of a negative response; None if the response is not a plain negative one.
 
     This much is read without dnspython because nearly every question whether a name speaks M6 is
     answered so.

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Which locators are really one host's, by forward and reverse DNS [draft §3.1, §7.13; D14, D29].
+"""Verifies by forward and reverse DNS the locators of a peer [draft §3.1, §7.13; D14, D29].
 
 A locator of a peer may become a destination only when the name of the peer lists it (forward) and
 it names the peer (reverse). The initiator begins with the name it resolved; the responder begins
 with the AID, whose reverse record leads to the name. Later inquiries begin with the name [D44].
-**Nothing a peer says about itself proves anything**; it decides between names of one AID alone.
+**The claims of a peer about itself prove nothing**; they only decide between names of one AID.
 
-One ``Verification`` is one such inquiry: it says what to ask next and takes what was answered, in
-any order. It knows no socket, clock or cache. A transient failure leaves the question unanswered,
-to be asked again when the caller thinks fit; a permanent one excludes the locator [D30].
+One ``Verification`` is one such inquiry: it returns the next questions and receives the answers, in
+any order. It uses no socket, clock or cache. After a transient failure the question is unanswered,
+and the caller decides when to ask again; a permanent failure excludes the locator [D30].
 """
 
 from collections.abc import Collection
@@ -75,7 +75,7 @@ class Verification:
     def recalled(
         cls, aid: Locator, name: str, remote: tuple[Locator, ...], proven: tuple[Locator, ...]
     ) -> "Verification":
-        """An inquiry that was over in an earlier life, with what came of it [D36]."""
+        """An inquiry that an earlier daemon has completed, with its result [D36]."""
         inquiry = cls(aid, None)
         inquiry.name, inquiry.remote, inquiry.proven = name, remote, proven
         return inquiry
@@ -93,12 +93,12 @@ class Verification:
 
     @property
     def verified(self) -> frozenset[Locator]:
-        """What is proven, as a set."""
+        """The proven locators, as a set."""
         return frozenset(self.proven)
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is left to ask, now or later."""
+        """Whether no question is open, now or later."""
         return not self.open and not self.failed
 
     @property
@@ -110,7 +110,7 @@ class Verification:
         return any(one.kind is Kind.LOCATORS for one in self.failed)
 
     def begin(self) -> list[Question]:
-        """The first questions, and those that an inquiry taken over left open."""
+        """The first questions, and the open questions of a restored inquiry."""
         self.open = self.failed = ()
         if self._is_fixed:
             return self._ask_forward([self.name])
@@ -121,7 +121,7 @@ class Verification:
         return self._ask_reverse((self.aid,))
 
     def retry(self, first: Locator | None = None) -> list[Question]:
-        """The questions that failed for now, to be asked once more; one about a locator first."""
+        """The questions with a transient failure, to be asked again; one about a locator first."""
         name = reverse_name(first) if first is not None else ""
         again = sorted(self.failed, key=lambda question: question.name != name)
         self.open += self.failed

@@ -40,17 +40,17 @@ class ZoneRecord:
 
 
 def forward_records(name: str, locators: tuple[Locator, ...], m6_rrtype: int) -> list[ZoneRecord]:
-    """What belongs in the zone of the name: every locator, and that the host speaks M6 [D3]."""
+    """The records for the zone of the name: every locator, and the M6 record [D3]."""
     owner = f"{name}."
     addresses = [ZoneRecord(owner, "AAAA", format_locator(locator)) for locator in locators]
     return [*addresses, ZoneRecord(owner, f"TYPE{m6_rrtype}", r"\# 0")]
 
 
 def text_record(name: str) -> ZoneRecord:
-    """What says the same as the M6 record where a DNS host does not take it [D3]."""
+    """The text record that replaces the M6 record where its type is not accepted [D3]."""
     return ZoneRecord(f"_m6.{name}.", "TXT", '"v=m6"')
 
 
 def reverse_records(name: str, locators: tuple[Locator, ...]) -> list[ZoneRecord]:
-    """What belongs in the reverse zone of each provider's prefix [draft §3.1]."""
+    """The records for the reverse zone of each provider's prefix [draft §3.1]."""
     return [ZoneRecord(f"{reverse_name(locator)}.", "PTR", f"{name}.") for locator in locators]

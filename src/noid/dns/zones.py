@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Which names one name server answers for, as far as a name tells. Pure.
+"""Guesses from a name which names have the same name servers. Pure.
 
-What is known of a zone is its name alone: the last two labels of a host's name, the 48 bits of a
+A zone is represented by its assumed name: the last two labels of a host name, the 48 bits of a
 reverse name.
 """
 
@@ -24,14 +24,14 @@ def zone_of(name: str) -> str:
 
 
 def parent_of(question: Question) -> str:
-    """What is silent together: the /48 of a reverse name, else the name without its first label."""
+    """The unit that is silent together: the /48 of a reverse name, else the parent name."""
     if question.name.endswith(REVERSE_ZONE):
         return zone_of(question.name)
     return question.name.partition(".")[2]
 
 
 def zone_in_wire(name: bytes) -> bytes:
-    """The zone of a name in wire form and lower case, as ``zone_of`` has it of text."""
+    """The same as ``zone_of``, for a name in wire form and lower case."""
     starts = []
     offset = 0
     while offset < len(name) and name[offset]:

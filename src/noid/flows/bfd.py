@@ -20,7 +20,7 @@ NS_IN_US: Final = 1000
 
 
 class State(IntEnum):
-    """Of a session, as on the wire."""
+    """The state of a session, with its values on the wire."""
 
     ADMIN_DOWN = 0
     DOWN = 1
@@ -48,7 +48,7 @@ class Packet(NamedTuple):
 
     @classmethod
     def decode(cls, octets: bytes) -> Self | None:
-        """A packet from its octets; None: it has to be discarded [§6.8.6]."""
+        """A packet from its octets; None if it must be discarded [§6.8.6]."""
         if len(octets) < PACKET.size:
             return None
         first, second, multiplier, length, mine, yours, desired, required, _ = PACKET.unpack_from(
@@ -68,8 +68,8 @@ class Session:
 
     Args:
         discriminator: ours, not 0.
-        interval_us: how often we send, and how often we can take a packet.
-        multiplier: the other end takes us as dead after so many intervals without a packet.
+        interval_us: our send interval, and the least interval at which we can receive.
+        multiplier: the other end declares us down after this number of intervals without a packet.
     """
 
     def __init__(self, discriminator: int, interval_us: int, multiplier: int) -> None:
@@ -90,15 +90,15 @@ class Session:
 
     @property
     def deadline_ns(self) -> int:
-        """When ``due`` has to be called at the latest."""
+        """The latest time of the next call of ``due``."""
         return min(self._send_ns, self._expires_ns)
 
     def due(self, now_ns: int, jitter: float) -> bytes | None:
-        """Does what is due.
+        """Does the work that is due.
 
         Args:
             now_ns: the time.
-            jitter: from 0 to 1: how much of the jitter is taken off the interval [§6.8.7].
+            jitter: from 0 to 1: the part of the jitter to subtract from the interval [§6.8.7].
 
         Returns:
             A packet to send, if one is due.
@@ -118,7 +118,7 @@ class Session:
         return self._packet(POLL if self._polling else 0)
 
     def hear(self, packet: Packet, now_ns: int) -> bytes | None:
-        """Takes a packet of the other end; returns one to send at once, if there is one."""
+        """Processes a packet of the other end; returns a packet to send immediately, if any."""
         if packet.yours not in (0, self._mine):
             return None
         required_us, self._yours = self._required_us, packet.mine

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What the border of a site does to packets: the law that its programs in the kernel follow. Pure.
+"""The reference for packets at the border of a site; its programs in the kernel do the same. Pure.
 
 A border is a router with an uplink to each provider of its site. The hosts have one address for
 each prefix, with the same interface identifier, so that another prefix in the source of a packet
 is a locator of the same host. Only packets that say "rewrite ok" get one [draft §6]: "Ingress
 filtering should be replaced by locator rewriting when the 'rewrite ok' bit is set" [draft §11].
 
-Nothing is kept for a host or a flow.
+There is no state per host or flow.
 """
 
 import math
@@ -40,7 +40,7 @@ class SitePrefix(NamedTuple):
 
     Attributes:
         high: its first 8 octets, network order.
-        uplink: index of the device that leads to the provider; 0 if it leads there by no device.
+        uplink: index of the device to the provider; 0 if another router has it.
         provider: the provider's name.
     """
 
@@ -56,7 +56,7 @@ class Site:
     Attributes:
         bits: the length of every prefix.
         prefixes: each at its row.
-        inside: prefixes that need no uplink either, such as fc00::/7.
+        inside: other prefixes that need no uplink, such as fc00::/7.
     """
 
     bits: int
@@ -75,7 +75,7 @@ class Site:
 
     @property
     def mask(self) -> bytes:
-        """The bits of the first 8 octets of an address that make its prefix."""
+        """The prefix mask for the first 8 octets of an address."""
         return ((1 << self.bits) - 1 << 64 - self.bits).to_bytes(HIGH_OCTETS, "big")
 
     def under_mask(self, address: bytes) -> bytes:
@@ -98,12 +98,12 @@ class Site:
 
 
 class Choice(NamedTuple):
-    """Which uplink is in use for which prefix: all that changes when an uplink fails.
+    """The uplink in use for each prefix: the only state that changes when an uplink fails.
 
     Attributes:
-        rows: for each row of the site, that of the prefix with which rewritable packets leave;
-            NOWHERE where no uplink works.
-        works: bit n says whether the uplink of row n works.
+        rows: for each row of the site, the row of the prefix that rewritable packets get;
+            NOWHERE if no uplink works.
+        works: bit n is set if the uplink of row n works.
     """
 
     rows: tuple[int, ...]
@@ -111,13 +111,13 @@ class Choice(NamedTuple):
 
 
 class Outcome(Enum):
-    """What becomes of a packet.
+    """The result for a packet.
 
     Attributes:
-        PASSED: it is forwarded as it is.
+        PASSED: it is forwarded unchanged.
         REWRITTEN: it is forwarded with the prefix of another provider in its source.
         REFUSED: its sender gets destination unreachable, code 5 (RFC 4443 §3.1).
-        DROPPED: its source is not what it may be.
+        DROPPED: its source is not permitted.
     """
 
     PASSED = "passed"
@@ -134,9 +134,9 @@ class Judgement(NamedTuple):
 
 
 def leaving(site: Site, choice: Choice, rewritable: Collection[int], packet: bytes) -> Judgement:
-    """What becomes of a packet that comes from inside, before it is routed.
+    """The result for a packet from a LAN, before it is routed.
 
-    It leaves by the uplink of its source, where the routes of the border lead it.
+    The routes of the border send it through the uplink of its source.
 
     Args:
         site: the prefixes.
@@ -161,7 +161,7 @@ def leaving(site: Site, choice: Choice, rewritable: Collection[int], packet: byt
 
 
 def departing(site: Site, uplink: int, packet: bytes) -> Judgement:
-    """What becomes of a forwarded packet on an uplink: only the site's sources leave.
+    """The result for a forwarded packet on an uplink: only sources of the site may leave.
 
     Args:
         site: the prefixes.
@@ -177,18 +177,18 @@ def departing(site: Site, uplink: int, packet: bytes) -> Judgement:
 
 
 def arriving(site: Site, packet: bytes) -> Judgement:
-    """What becomes of a packet that comes by an uplink: the site's sources are not outside."""
+    """The result for a packet from an uplink: sources of the site may not arrive from outside."""
     if _is_ipv6(packet) and site.row_of(packet[SOURCE_AT:]) is not None:
         return Judgement(Outcome.DROPPED, packet)
     return Judgement(Outcome.PASSED, packet)
 
 
 class Provider(NamedTuple):
-    """What the choice depends on.
+    """The properties of a provider that determine the choice.
 
     Attributes:
         works: whether its uplink does.
-        priority: the smaller, the better.
+        priority: a smaller value is preferred.
         weight: its share among those of the same priority.
     """
 

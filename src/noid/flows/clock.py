@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowClock:
-    """What the entries of a flow have seen, which outlives their replacement.
+    """The times recorded by the entries of a flow, which are kept when the entries are replaced.
 
     Attributes:
-        unanswered_ns: when the first packet went that nothing has answered since; 0 if none.
+        unanswered_ns: when the first unanswered packet was sent; 0 if there is none.
         unanswered: packets since then that want an answer; the programs do not count far.
         reported_ns: when that was last reported.
         received_ns: when something was last received; 0 if never.

@@ -8,7 +8,7 @@ from noid.locators import Locator
 
 @dataclass(frozen=True, slots=True)
 class UlpPacketSeen:
-    """The ULP sent a packet to a watched peer and no flow carried it; it went plainly.
+    """The ULP sent a packet to a watched peer without a flow; it was sent plain.
 
     Attributes:
         packet: the whole IPv6 packet, at most PIGGYBACK_OCTETS_MAX after its header.
@@ -19,13 +19,12 @@ class UlpPacketSeen:
 
 @dataclass(frozen=True, slots=True)
 class UnknownPeerSeen:
-    """The ULP sent a packet to an address that is not watched; it went plainly [D34].
+    """The ULP sent a packet to an address that is not watched; it was sent plain [D34].
 
-    A plane that sees such packets says so at most now and then for each address; one that sees none
-    never does.
+    A plane that sees such packets reports each address at a low rate. Not every plane sees them.
 
     Attributes:
-        aid: where it went.
+        aid: its destination.
     """
 
     aid: Locator
@@ -33,12 +32,12 @@ class UnknownPeerSeen:
 
 @dataclass(frozen=True, slots=True)
 class UnansweredPacket:
-    """A flow sent this packet more than T after one that nothing has answered since [D20].
+    """A flow sent this packet more than T after an unanswered packet [D20].
 
     Attributes:
         local_label: which flow.
         packet: a copy of it as the ULP sent it, between AIDs.
-        silent_ns: how long before it that other packet went.
+        silent_ns: the time since that unanswered packet.
     """
 
     local_label: int
@@ -53,7 +52,7 @@ class ControlMessageReceived:
     Attributes:
         source: source address field.
         destination: destination address field.
-        in_slot: whether it came in the ICMPv6 slot rather than plainly [D6].
+        in_slot: whether it arrived in the ICMPv6 slot rather than plain [D6].
         octets: from the ICMPv6 type to the end of the packet.
     """
 
@@ -80,12 +79,12 @@ class IcmpErrorReceived:
 
 @dataclass(frozen=True, slots=True)
 class UnknownLabelSeen:
-    """A data packet came with a label no flow has, or with other locators than its flow's.
+    """A data packet arrived with an unknown label, or with locators that its flow does not have.
 
     The engine answers both alike [draft §7.11 1a, D41].
 
     Attributes:
-        packet: the whole packet as it arrived, locators and all.
+        packet: the complete packet as it arrived, with its locators.
     """
 
     packet: bytes
@@ -93,11 +92,11 @@ class UnknownLabelSeen:
 
 @dataclass(frozen=True, slots=True)
 class SourceMoved:
-    """Data came from another locator than the peer is known to send from [draft §7.11 step 3].
+    """Data arrived from another locator than the known source of the peer [draft §7.11 step 3].
 
     Attributes:
         local_label: which flow.
-        source: where it came from; a member of Lsl(peer).
+        source: its source; a member of Lsl(peer).
         followed: whether the plane already sends there, because the locator in use was silent.
     """
 
@@ -119,7 +118,7 @@ class OneWayDataSeen:
 
 @dataclass(frozen=True, slots=True)
 class LongUnproven:
-    """A flow sends, and its context has heard nothing authentic for UNPROVEN_TIME [D41].
+    """A flow sends, and its context has received nothing authentic for UNPROVEN_TIME [D41].
 
     Attributes:
         local_label: which flow.

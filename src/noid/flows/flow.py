@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A flow: what a data plane needs of a host-pair context. Pure."""
+"""A flow: the part of a host-pair context that a data plane needs. Pure."""
 
 from dataclasses import dataclass
 

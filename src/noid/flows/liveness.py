@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Whether an uplink works, by several signs that come at their own times. Pure."""
+"""Determines from several independent signs whether an uplink works. Pure."""
 
 from noid.constants import NEVER
 
 
 class Liveness:
-    """The signs of one uplink: it fails with the first bad one, and works when all are good again.
+    """The signs of one uplink: it fails with the first bad sign, and works again when all are good.
 
-    A return is believed after all signs have been good for a time, so that an uplink that comes
-    and goes is not switched to each time.
+    It works again after all signs have been good for a time, so that there is no switch to a
+    flapping uplink each time.
 
     Args:
         hold_ns: that time.
@@ -20,7 +20,7 @@ class Liveness:
         self._good_since_ns = -NEVER
 
     def take(self, sign: str, why: str, now_ns: int) -> None:
-        """Takes what one sign says now.
+        """Sets the current value of a sign.
 
         Args:
             sign: its name.
@@ -36,11 +36,11 @@ class Liveness:
             self._good_since_ns = now_ns
 
     def works(self, now_ns: int) -> bool:
-        """Whether packets may leave by it."""
+        """Whether packets may leave through it."""
         return not self.bad and now_ns - self._good_since_ns >= self.hold_ns
 
     def deadline_ns(self) -> int:
-        """When it works at the earliest, if nothing becomes bad; NEVER while a sign is bad."""
+        """The earliest time at which it works, if no sign becomes bad; NEVER while one is bad."""
         return NEVER if self.bad else self._good_since_ns + self.hold_ns
 
     def why(self, now_ns: int) -> str:

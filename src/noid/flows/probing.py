@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whether a target answers, by a request each interval, with hysteresis. Pure."""
+"""Determines whether a target answers: one request per interval, with hysteresis. Pure."""
 
 from typing import Final
 
@@ -44,6 +44,6 @@ class Probing:
         return self._sequence
 
     def heard(self, sequence: int) -> None:
-        """Takes an answer; one to no request, or to one of long ago, is ignored."""
+        """Counts an answer; an answer without a recent request is ignored."""
         if (self._sequence - sequence) % SEQUENCES < self._requests:
             self._answered = True

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The law of the data plane: what becomes of one packet, given the flows. Pure.
+"""The reference of the data plane: how one packet is rewritten, given the flows. Pure.
 
-Every data plane does exactly this. On the way out a packet between the AIDs of a flow gets the
-flow's locators, the peer's label and the slot of its protocol; on the way in the label finds the
-flow, both locators are checked, and the AIDs and the protocol are put back [draft §6, §7.11]. The
-packet neither grows nor shrinks, but for a protocol without a slot [D2].
+Every data plane does exactly this. Outbound, a packet between the AIDs of a flow gets the
+flow's locators, the peer's label and the slot of its protocol. Inbound, the label selects the
+flow, both locators are checked, and the AIDs and the protocol are restored [draft §6, §7.11]. The
+length of the packet does not change, except for a protocol without a slot [D2].
 
 "The M6 shim layer behaves as if it is associated with an extension header, which would be ordered
 immediately after any hop-by-hop options in the packet" [draft §3]: the next header that changes is
 the one after those options.
 
-``Watch`` is the rest of the law: what a plane notices of a flow as time goes by.
+``Watch`` is the time-dependent part: what a plane observes about a flow.
 
-What this room must not know: where packets come from, what time it is, who decides about flows.
+This module does not know where packets come from, the current time, or who installs flows.
 """
 
 import enum
@@ -55,7 +55,7 @@ from noid.wire.slots import (
 
 
 class Refusal(enum.Enum):
-    """Why a data packet from the network is not delivered; its value counts it."""
+    """Why a data packet from the network is not delivered; the value is its counter."""
 
     UNKNOWN_LABEL = PlaneCounter.REFUSED_UNKNOWN_LABEL
     DESTINATION_NOT_OURS = PlaneCounter.REFUSED_DESTINATION
@@ -74,7 +74,7 @@ ANSWERED = frozenset({Refusal.DESTINATION_NOT_OURS, Refusal.SOURCE_NOT_THE_PEERS
 
 
 class Arrival(NamedTuple):
-    """A data packet from the network, taken apart.
+    """A parsed data packet from the network.
 
     Attributes:
         source: source address field.
@@ -96,7 +96,7 @@ class Arrival(NamedTuple):
 
     @classmethod
     def of(cls, packet: bytes, next_header: int, body_at: int) -> "Arrival":
-        """A whole packet, taken apart.
+        """Parses a complete packet.
 
         Args:
             packet: it; what follows its announced length is cut off.
@@ -136,7 +136,7 @@ class Delivery(NamedTuple):
         packet: the whole IPv6 packet between AIDs.
         source: the locator it came from.
         verified: whether that may become a destination.
-        elsewhere: whether it came to another locator than Lp(local), which changes nothing and is
+        elsewhere: whether it arrived at another locator than Lp(local), which has no effect and is
             counted [draft §7.11 2c, D21].
     """
 
@@ -149,12 +149,12 @@ class Delivery(NamedTuple):
 
 @dataclass(slots=True)
 class Watch:
-    """What a plane remembers of a flow besides the flow, and what it notices by that.
+    """What a plane records about a flow, and the events that it derives from that.
 
     A plane has one for each label it has a flow for, and keeps it when the flow is replaced.
 
     Attributes:
-        unanswered_ns: when the first packet went that nothing has answered since; 0 if none.
+        unanswered_ns: when the first unanswered packet was sent; 0 if there is none.
         received_ns: when something was last received; 0 if never.
         reported_ns: when silence was last reported.
         moved_ns: when another source was last followed or reported.
@@ -178,7 +178,7 @@ class Watch:
     proven_ns: int = 0
 
     def sent(self, flow: Flow, now_ns: int, *, is_tcp: bool) -> int:
-        """A packet leaves by the flow.
+        """Records a packet that the flow sends.
 
         Args:
             flow: its flow.
@@ -217,7 +217,7 @@ class Watch:
         return UNANSWERED_PATIENCE if many else NEVER
 
     def heard(self, now_ns: int, *, unasked: bool = True) -> None:
-        """Data or something authentic came: what was sent is not unanswered any more.
+        """Records data or an authentic message: sent packets are no longer unanswered.
 
         What was asked for says nothing of the usual gap. Counted, each question would shorten the
         gap, and so bring the next one nearer.
@@ -233,14 +233,14 @@ class Watch:
         self.heard_ns = now_ns
 
     def misses_proof(self, now_ns: int) -> bool:
-        """A packet leaves: whether nothing authentic has come for long [D41]."""
+        """Whether a packet is sent after no authentic message for UNPROVEN_TIME [D41]."""
         if now_ns - self.proven_ns < UNPROVEN_TIME:
             return False
         self.proven_ns = now_ns
         return True
 
     def owes_keepalive(self, now_ns: int) -> bool:
-        """A packet was delivered: whether the host owes the peer a sign of life [D42].
+        """Whether, as a packet is delivered, a keepalive to the peer is due [D42].
 
         That is due at the second packet since anything was sent, not sooner than
         KEEPALIVE_INTERVAL after that.
@@ -252,7 +252,7 @@ class Watch:
         return True
 
     def received(self, delivery: Delivery, now_ns: int) -> bool | None:
-        """A packet was delivered. Only what comes from the locator in use counts as heard [D41].
+        """Records a delivered packet. Only packets from the locator in use count as heard [D41].
 
         Returns:
             None, or, where its source is to be reported, whether Lp(peer) has become it [draft
@@ -311,7 +311,7 @@ class Rewriter:
         self._control_type = bytes((codepoints.icmpv6_type,))
 
     def install(self, flow: Flow) -> None:
-        """Puts a flow in the place of the one with its AIDs, and of the one with its label."""
+        """Installs a flow; it replaces the flow with its AIDs and the flow with its label."""
         key = flow.local_aid + flow.peer_aid
         if flow.aside:
             self._forget_pair(key, flow.local_label)
@@ -324,7 +324,7 @@ class Rewriter:
         self.by_label[flow.local_label] = flow
 
     def remove(self, local_label: int) -> Flow | None:
-        """Takes a flow out; returns it, or None where there was none."""
+        """Removes a flow; returns it, or None if there was none."""
         flow = self.by_label.pop(local_label, None)
         if flow is not None:
             self._forget_pair(flow.local_aid + flow.peer_aid, local_label)
@@ -337,7 +337,7 @@ class Rewriter:
             del self.by_aids[key]
 
     def flow_of(self, packet: bytes) -> Flow | None:
-        """The flow that carries a packet of the ULP, or None where it goes plainly.
+        """The flow for a packet of the ULP, or None if the packet is sent plain.
 
         Neighbour discovery between AIDs on one link always does: it is about that link [D23].
         """
@@ -348,14 +348,14 @@ class Rewriter:
         return flow if flow is not None and flow.transmits else None
 
     def outbound(self, packet: bytes, flow: Flow) -> bytes:
-        """The packet of a ULP between AIDs, as it travels between locators.
+        """Rewrites a packet of a ULP between AIDs to a packet between locators.
 
         Args:
             packet: a whole IPv6 packet whose addresses are the flow's AIDs.
             flow: the flow that carries it.
 
         Returns:
-            The same number of octets, or 8 more where the protocol needs the escape slot.
+            The same number of octets, or 8 more if the protocol needs the escape slot.
         """
         first, payload_octets, protocol, hop_limit = ipv6.FRONT.unpack_from(packet)
         first = first & ~FLOW_LABEL_MASK | flow.peer_label
@@ -379,10 +379,10 @@ class Rewriter:
         return self._slots[arrival.next_header] == SLOT_ICMPV6
 
     def inbound(self, arrival: Arrival) -> Delivery | Refusal:
-        """A data packet from the network, as the ULP may see it [draft §7.11].
+        """Restores a data packet from the network for the ULP [draft §7.11].
 
         Returns:
-            The packet between AIDs, or why there is none.
+            The packet between AIDs, or the reason why it is refused.
         """
         flow = self.by_label.get(arrival.flow_label)
         if flow is None:

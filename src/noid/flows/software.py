@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The packet path of a host, whatever brings the packets: packets and the time in, effects out.
+"""The packet path of a host in software: takes packets and the time, returns effects.
 
 The TUN plane, the slow path of the plane in the kernel, the simulator and the tests run this one.
-It dispatches a packet by the law of rewrite.py and by what ``Watch`` notices. It has no clock, no
-socket and no engine: the caller carries the effects out in the order in which they come.
+It dispatches a packet by ``rewrite`` and by what ``Watch`` observes. It has no clock, no
+socket and no engine: the caller executes the effects in their order.
 """
 
 from collections import Counter, OrderedDict
@@ -43,7 +43,7 @@ class Transmit(NamedTuple):
 
     Attributes:
         packet: as it travels.
-        flow: the flow that carries it; None where it goes plainly.
+        flow: the flow that carries it; None if it is plain.
     """
 
     packet: bytes
@@ -72,7 +72,7 @@ class SoftwareDatapath:
 
     Attributes:
         rewriter: the flows.
-        watches: what is noticed of each flow, by F(local).
+        watches: the ``Watch`` of each flow, by F(local).
         kept: the last TCP segment of a flow, by F(local), the least recently sent first.
         counts: what happened so far.
     """
@@ -98,7 +98,7 @@ class SoftwareDatapath:
             self._forget(previous.local_label)
 
     def remove(self, local_label: int) -> None:
-        """Forgets a flow and everything that was noticed of it."""
+        """Removes a flow and everything recorded about it."""
         self.rewriter.remove(local_label)
         self._forget(local_label)
 
@@ -107,12 +107,12 @@ class SoftwareDatapath:
         self.kept.pop(local_label, None)
 
     def heard(self, local_label: int, now_ns: int, *, unasked: bool = False) -> None:
-        """Takes what a flow has sent so far as answered: the peer said something authentic.
+        """Marks the packets of a flow as answered: an authentic message of the peer arrived.
 
         Args:
             local_label: which flow.
             now_ns: the present.
-            unasked: it came of itself, and so counts for the usual gap.
+            unasked: whether it was unsolicited, so that it counts for the usual interval.
         """
         watch = self.watches.get(local_label)
         if watch is not None:
@@ -134,7 +134,7 @@ class SoftwareDatapath:
             now_ns: the present, by the clock that ``Flow.silence_ns`` is about.
 
         Returns:
-            The packet as it travels, and what the engine is to know of it.
+            The packet for the network, and events for the engine.
         """
         flow = self.rewriter.flow_of(packet)
         if flow is None:
@@ -156,11 +156,11 @@ class SoftwareDatapath:
         return effects
 
     def again(self, local_label: int, packet: bytes) -> list[Effect]:
-        """Sends a packet of the ULP by its flow once more, unless the flow is gone.
+        """Sends a packet of the ULP again through its flow, if the flow still exists.
 
         Args:
             local_label: F(local).
-            packet: as the ULP sent it; empty for the TCP segment that was kept, if there is one.
+            packet: the packet of the ULP; empty for the stored TCP segment, if there is one.
         """
         flow = self.rewriter.by_label.get(local_label)
         packet = packet or self.kept.get(local_label, b"")
@@ -181,7 +181,7 @@ class SoftwareDatapath:
         """A whole packet comes from the network.
 
         Returns:
-            What is delivered and what the engine is to know; a plain packet is delivered as it is.
+            Deliveries and events for the engine; a plain packet is delivered unchanged.
         """
         arrival = self.arrival_of(packet)
         if arrival is not None:
@@ -194,7 +194,7 @@ class SoftwareDatapath:
         return [Deliver(packet)]
 
     def arrival_of(self, packet: bytes) -> Arrival | Refusal | None:
-        """An M6 packet taken apart, why it is dropped, or None where it is no M6 packet."""
+        """The parsed M6 packet, or why it is dropped, or None if it is not an M6 packet."""
         return arrival_of(packet, self.rewriter.numbers)
 
     def arrived(self, arrival: Arrival | Refusal, now_ns: int) -> list[Effect]:
@@ -230,7 +230,7 @@ class SoftwareDatapath:
         return effects
 
     def icmpv6_arrived(self, arrival: Arrival, now_ns: int, *, in_slot: bool) -> list[Effect]:
-        """A control message, plain or in the slot, or an ICMPv6 error; others are nothing to us."""
+        """A control message, plain or in the slot, or an ICMPv6 error; other types are ignored."""
         source, destination, octets = arrival.source, arrival.destination, arrival.payload
         is_control = octets[:1] == bytes((self._control_type,))
         if not is_control and (in_slot or not octets):

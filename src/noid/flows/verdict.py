@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What becomes of a packet from the network, as data: the verdict of every plane. Pure.
+"""The verdict on a packet from the network, as data, the same for every plane. Pure.
 
 The programs in the kernel, the planes in Python and the second implementation of the tests give the
 same verdict for the same packet. ``arrival_of`` is the parser, ``judge`` the law.
@@ -16,7 +16,7 @@ from noid.wire.chain import is_sound, place_of
 
 
 class Outcome(enum.Enum):
-    """What becomes of it."""
+    """The kind of a verdict."""
 
     NOT_M6 = "not M6"
     """The host's own stack has it as it is."""
@@ -33,11 +33,11 @@ class Outcome(enum.Enum):
 
 
 class Verdict(NamedTuple):
-    """What becomes of a packet.
+    """The verdict on a packet.
 
     Attributes:
-        outcome: what.
-        arrival: the packet taken apart, where it is M6 and sound.
+        outcome: its kind.
+        arrival: the parsed packet, if it is a well-formed M6 packet.
         delivery: what is restored or held.
         refusal: why it is dropped.
     """
@@ -52,7 +52,7 @@ NOT_M6 = Verdict(Outcome.NOT_M6)
 
 
 def arrival_of(packet: bytes, numbers: Container[int]) -> Arrival | Refusal | None:
-    """An M6 packet taken apart, why it is dropped, or None where it is no M6 packet.
+    """The parsed M6 packet, or why it is dropped, or None if it is not an M6 packet.
 
     Args:
         packet: from its IPv6 header on; what follows its announced length is cut off.
@@ -67,7 +67,7 @@ def arrival_of(packet: bytes, numbers: Container[int]) -> Arrival | Refusal | No
 
 
 def judge(rewriter: Rewriter, arrival: Arrival | Refusal | None) -> Verdict:
-    """What becomes of a packet to an address of this host."""
+    """The verdict on a packet to an address of this host."""
     if arrival is None:
         return NOT_M6
     if isinstance(arrival, Refusal):

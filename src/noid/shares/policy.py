@@ -36,14 +36,14 @@ RECALLED_MAX = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One thing that sources compete for.
+    """One resource that sources compete for.
 
     Attributes:
-        name: as ``noid status`` shows it.
-        limit: how much there is: entries, or events in a second.
-        each: how much of a rate a single user gets at most, needed or not; 0: no such limit.
-        burst: of a rate, how much at one time, in seconds.
-        user: what a user of it is.
+        name: the name in ``noid status``.
+        limit: entries, or events per second.
+        each: maximum rate of a single user, even if others do not need it; 0: no such limit.
+        burst: of a rate, the burst in seconds.
+        user: what counts as one user.
     """
 
     name: str
@@ -54,23 +54,23 @@ class Row:
 
     @property
     def at_once(self) -> int:
-        """Of a rate, how many events there may be at one time."""
+        """The burst of a rate, in events."""
         return self.limit * self.burst
 
     @property
     def each_at_once(self) -> int:
-        """Of a rate, how many events of a single user there may be at one time."""
+        """The burst of a rate for a single user, in events."""
         return self.each * self.burst
 
     @property
     def share(self) -> int:
-        """What a site, or a region, may have while others need it."""
+        """The share of a site or region while others need the resource."""
         return max(1, self.limit // SHARES)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a row stands.
+    """The current use of a row.
 
     Attributes:
         row: which.

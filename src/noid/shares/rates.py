@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Rates that sources share [D9, D46].
 
-A rate is kept as the time at which its burst is whole again: one number for each user, one addition
-for each event. Sites fall into so many places by a secret key; two that meet in one share it until
+A rate is stored as the time at which its burst is available again: one number per user and one
+addition per event. A secret key maps sites to places; two sites in one place share its rate until
 the key changes.
 """
 
@@ -34,7 +34,7 @@ class Frequent:
         self.counts: dict[int, int] = {}
 
     def note(self, user: int) -> None:
-        """Counts one; where there is no room all lose one."""
+        """Counts one refusal; if the table is full, all counts are reduced by one."""
         counts = self.counts
         if user in counts or len(counts) < FREQUENT_MAX:
             counts[user] = counts.get(user, 0) + 1
@@ -47,7 +47,7 @@ class Rate:
 
     Args:
         row: how many.
-        key: a secret, odd number, by which a sender cannot choose whose place it empties.
+        key: a secret, odd number, so that a sender cannot choose the place that it uses up.
     """
 
     def __init__(self, row: Row, key: int = 1) -> None:
@@ -62,7 +62,7 @@ class Rate:
 
     @property
     def standing(self) -> Standing:
-        """To whom most was refused."""
+        """The users with the most refusals."""
         return Standing(self.row, self.row.limit, 0, largest(self.refused.counts), {})
 
     def forget(self) -> None:
@@ -121,7 +121,7 @@ class Rate:
 
 
 class Each:
-    """A rate that each user has for itself.
+    """A separate rate for each user.
 
     Args:
         row: how many events of one user there may be in a second.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Tables that sources share: who has how many entries, and which goes for a newcomer [D46].
+"""Tables that sources share: the entries of each source, and which entry is evicted [D46].
 
-Entries are numbers. Every operation takes constant time, whatever the size of the table; an entry
+Entries are numbers. Every operation takes constant time for any size of the table; an entry
 of a site that has but one takes a row of one table and no object of its own.
 """
 
@@ -28,7 +28,7 @@ Rank = tuple[bool, int]
 
 
 class Ranking:
-    """Counts, and whose is the greatest."""
+    """Counts per user, with the user of the greatest count."""
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
@@ -36,7 +36,7 @@ class Ranking:
         self._greatest = 0
 
     def set(self, user: int, count: int) -> None:
-        """Takes the count of a user, which differs by one from the one before; 0 forgets it."""
+        """Sets the count of a user, which changes by one; 0 removes the user."""
         before = self.counts.pop(user, 0)
         if before:
             alike = self._having[before]
@@ -54,7 +54,7 @@ class Ranking:
         return next(iter(self._having[self._greatest])) if self._greatest else None
 
     def largest(self, count: int) -> list[tuple[int, int]]:
-        """So many users with the greatest counts, and these."""
+        """The given number of users with the greatest counts, and their counts."""
         found: list[tuple[int, int]] = []
         for size in sorted(self._having, reverse=True):
             found += ((one, size) for one in islice(self._having[size], count - len(found)))
@@ -144,11 +144,11 @@ class _Region:
 
 
 class Table:
-    """What each site has of a table.
+    """The entries of each site in a table.
 
     Args:
-        row: what it is.
-        limit: entries in all; that of the row if nothing is said.
+        row: the limits of the table.
+        limit: maximum number of entries; that of the row by default.
     """
 
     def __init__(self, row: Row, limit: int = 0) -> None:
@@ -162,7 +162,7 @@ class Table:
 
     @property
     def standing(self) -> Standing:
-        """Who has most."""
+        """The sites and regions with the most entries."""
         regions = dict(self.ranking.largest(LARGEST_SHOWN))
         sites: dict[int, int] = {}
         for region in regions:
@@ -171,18 +171,18 @@ class Table:
 
     @property
     def is_full(self) -> bool:
-        """Whether there is no room for one more."""
+        """Whether the table is full."""
         return self.count >= self.limit
 
     def add(self, site: int, entry: int) -> None:
-        """Counts one more, unproven."""
+        """Adds an entry, unproven."""
         region = site >> REGION_SHIFT
         self.regions.setdefault(region, _Region()).add(site, entry)
         self.ranking.set(region, self.ranking.counts.get(region, 0) + 1)
         self.count += 1
 
     def remove(self, site: int, entry: int) -> None:
-        """Counts one less."""
+        """Removes an entry."""
         region = site >> REGION_SHIFT
         self.regions[region].remove(site, entry)
         self.count -= 1
@@ -192,14 +192,14 @@ class Table:
             del self.regions[region]
 
     def use(self, site: int, entry: int, *, is_proven: bool) -> None:
-        """An entry is used, or was proven just now."""
+        """Marks an entry as used now, or as proven."""
         crowd = self.regions[site >> REGION_SHIFT].crowds.get(site)
         if crowd is not None:
             crowd.remove(entry)
             (crowd.proven if is_proven else crowd.unproven)[entry] = None
 
     def end(self, site: int, entry: int) -> None:
-        """An entry is of no use any more: it goes first."""
+        """Marks an entry as not needed: it is evicted first."""
         crowd = self.regions[site >> REGION_SHIFT].crowds.get(site)
         if crowd is not None:
             crowd.remove(entry)
@@ -215,7 +215,7 @@ class Table:
         *,
         is_full: bool,
     ) -> Iterator[int]:
-        """The entries that have to go before there is one more; each is removed at once.
+        """Yields the entries to evict before one is added; each is removed when it is yielded.
 
         Nothing comes where nothing can go: then a full table refuses the newcomer. An entry that is
         in use goes only if its region has more than its share.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The M6 wire formats: octets to values and back. Pure."""
+"""Encodes and decodes the M6 wire formats. Pure."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where M6 stands in a packet, and whether that packet is sound.
+"""Finds the M6 header in a packet, and checks whether the packet is well-formed.
 
 "The M6 shim layer behaves as if it is associated with an extension header, which would be ordered
 immediately after any hop-by-hop options in the packet" [draft §3]. So an M6 next header is in the
-IPv6 header, or in hop-by-hop options right behind it. Behind any other header it means nothing.
+IPv6 header, or in hop-by-hop options immediately after it. After any other header it is ignored.
 """
 
 from collections.abc import Container
@@ -26,11 +26,11 @@ MUST_BE_KNOWN = 0xC0
 
 
 class Place(NamedTuple):
-    """Where an M6 next header stands.
+    """The position of an M6 next header.
 
     Attributes:
-        at: its octet in the packet.
-        body_at: where what it announces begins; beyond the end of a packet that is cut short.
+        at: the offset of the next header in the packet.
+        body_at: the offset of what follows it; beyond the end of a truncated packet.
     """
 
     at: int
@@ -38,10 +38,10 @@ class Place(NamedTuple):
 
 
 def place_of(packet: bytes, numbers: Container[int]) -> Place | None:
-    """Where the M6 next header of a packet stands; None if it has none.
+    """The position of the M6 next header of a packet; None if it has none.
 
     Args:
-        packet: from the IPv6 header on, whatever its length.
+        packet: from the IPv6 header on, of any length.
         numbers: the M6 next headers.
     """
     if len(packet) < HEADER_OCTETS or packet[0] >> 4 != ipv6.VERSION:
@@ -58,15 +58,15 @@ def place_of(packet: bytes, numbers: Container[int]) -> Place | None:
 
 
 def has_hop_by_hop(packet: bytes) -> bool:
-    """Whether the hop-by-hop header of a packet that announces one is all there."""
+    """Whether the hop-by-hop header of a packet that announces one is complete."""
     lengths = packet[HEADER_OCTETS + 1 : HEADER_OCTETS + 2]
     return bool(lengths) and len(packet) >= HEADER_OCTETS + 8 + 8 * lengths[0]
 
 
 def is_sound(packet: bytes, place: Place) -> bool:
-    """Whether the packet is all there, and every hop-by-hop option may be skipped.
+    """Whether the packet is complete, and every hop-by-hop option may be skipped.
 
-    A jumbogram (RFC 2675) is not sound: its option must be known, and noid carries none.
+    A jumbogram (RFC 2675) is rejected: its option must be understood, and noid does not support it.
     """
     end = HEADER_OCTETS + int.from_bytes(packet[4:6], "big")
     if len(packet) < end or place.body_at > end:

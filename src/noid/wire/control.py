@@ -21,13 +21,13 @@
     |                 Piggybacked ULP packet ...                    |
     +---------------------------------------------------------------+
 
-Next Header is the protocol of the piggybacked packet, 59 where there is none, 41 for the packet
+Next Header is the protocol of the piggybacked packet, 59 if there is none, 41 for the packet
 that a UC quotes whole. Header Length counts everything before the piggyback, in units of 8 octets.
 Version is 0. Flags not listed in ``Flag`` are sent as zero and ignored.
 
 **Which checksum** [D6]. A plain message (next header 58) has RFC 4443's, over the address fields. A
 rewritable one travels in the ICMPv6 slot with flow label 0, and its pseudo-header holds the two
-AIDs in place of the address fields, so that a router may rewrite the source and the sum still fits.
+AIDs instead of the address fields, so that it stays valid when a router rewrites the source.
 """
 
 import enum
@@ -196,7 +196,7 @@ class ControlMessage:
 
     Attributes:
         code: which message.
-        nonce: 64 bits; matches an answer to its question.
+        nonce: 64 bits; matches an answer to its request.
         sender_aid: AID of the host that sends this message; ``::`` in UC.
         receiver_aid: AID of the host it is for; ``::`` in UC.
         context: labels and birthday counters.
@@ -290,12 +290,12 @@ def encode_packet(
     """The IPv6 packet that carries ``message`` from ``source`` to ``destination``.
 
     Args:
-        message: what to say, or that as ``encode`` made it.
+        message: the message, or its octets from ``encode``.
         source: source locator.
         destination: destination locator.
         codepoints: the numbers in use.
-        rewritable: sent so that routers may rewrite the source [D6]; never for UC.
-        in_slot: sent in the ICMPv6 slot also where they may not.
+        rewritable: whether routers may rewrite the source [D6]; never for UC.
+        in_slot: whether to use the ICMPv6 slot even if it is not rewritable.
     """
     in_slot = in_slot or rewritable
     octets = message if isinstance(message, bytes) else message.encode(codepoints.icmpv6_type)
@@ -320,7 +320,7 @@ def decode_message(
         octets: as received.
         source: source address field.
         destination: destination address field.
-        in_slot: whether it came in the ICMPv6 slot, and so sums over its AIDs [D6].
+        in_slot: whether it arrived in the ICMPv6 slot; the checksum then covers its AIDs [D6].
 
     Raises:
         WireError: malformed, a wrong checksum, an unknown code, version or critical option.

@@ -65,7 +65,7 @@ def decode_error(octets: bytes, source: Locator, destination: Locator) -> ErrorM
     """The error that ``octets`` hold, from the ICMPv6 type on.
 
     Raises:
-        WireError: too short, a wrong checksum, or not an error.
+        WireError: too short, a wrong checksum, or not an error message.
     """
     if len(octets) < HEAD_OCTETS:
         raise WireError(len(octets), Drop.TRUNCATED, "truncated ICMPv6 error")

@@ -86,11 +86,11 @@ class Header:
 
     @classmethod
     def decode(cls, packet: bytes) -> "Header":
-        """The header at the front of ``packet``, whose length must be what the header says.
+        """The header at the start of ``packet``; the packet must have the length in the header.
 
         Raises:
-            WireError: too short, another version, or a payload that is not all there. Octets after
-                the payload are refused too: nothing we read from may add any.
+            WireError: too short, another version, or an incomplete payload. Octets after
+                the payload are refused too: no source of packets adds any.
         """
         if len(packet) < HEADER_OCTETS:
             raise WireError(len(packet), Drop.TRUNCATED, "truncated IPv6 header")
@@ -104,10 +104,10 @@ class Header:
 
     @classmethod
     def decode_unchecked(cls, packet: bytes) -> "Header":
-        """The header of a packet that may be cut short after it, as ICMPv6 errors quote it.
+        """The header of a packet that may be truncated after it, as in ICMPv6 errors.
 
         Raises:
-            WireError: not even the header is there.
+            WireError: the header is incomplete.
         """
         if len(packet) < HEADER_OCTETS:
             raise WireError(len(packet), Drop.TRUNCATED, "truncated IPv6 header")
@@ -124,10 +124,10 @@ class Header:
 
 
 def stays_on_link(packet: bytes) -> bool:
-    """Whether a packet concerns one link alone: multicast, or link-local at either end [D23].
+    """Whether a packet stays on one link: multicast, or a link-local address [D23].
 
     Args:
-        packet: its header at least.
+        packet: at least its header.
     """
     return packet[24] == 0xFF or any(
         packet[at] == 0xFE and packet[at + 1] & 0xC0 == 0x80 for at in (8, 24)
@@ -137,7 +137,7 @@ def stays_on_link(packet: bytes) -> bool:
 def plain_header(
     source: Locator, destination: Locator, next_header: int, payload_octets: int
 ) -> bytes:
-    """The 40 octets of a header of ours: no traffic class, flow label 0, the usual hop limit."""
+    """A 40-octet header with traffic class 0, flow label 0 and the default hop limit."""
     assert payload_octets <= PAYLOAD_OCTETS_MAX
     return HEADER.pack(
         VERSION << 28, payload_octets, next_header, DEFAULT_HOP_LIMIT, source, destination

@@ -14,7 +14,7 @@ Every option is a 4-octet head and a value, padded with zeros to a multiple of 8
 Length counts the octets of the value alone. C is the critical bit: a message with an unknown option
 that has it is dropped, without it the option is skipped and kept for re-encoding. An option we know
 is known with or without its critical bit. A value longer than its layout says is accepted and its
-tail ignored, so that layouts can grow; a shorter one is an error. No option stands twice.
+tail ignored, so that layouts can grow; a shorter one is an error. No option is repeated.
 
 What is read and written for every message is a named tuple, which is made several times as fast as
 a frozen dataclass.
@@ -87,9 +87,9 @@ class OptionType(enum.IntEnum):
 
 
 class LocatorFlag:
-    """What is said of one locator [draft §3.3.2, D22]; other bits are reserved.
+    """Flags of one locator [draft §3.3.2, D22]; other bits are reserved.
 
-    Plain integers: several are looked at for each message, and those of ``enum`` do so in Python.
+    Plain integers, because several are tested per message and tests of ``enum`` flags are slow.
     """
 
     LOCAL: Final = 0x80
@@ -148,11 +148,11 @@ class ContextOption(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """The random tokens that make the key of each context another, and are public [D40]. 16 octets.
+    """The public random tokens that make the key of each context unique [D40]. 16 octets.
 
     Attributes:
         sender: the sender's token, 64 bits.
-        receiver: the receiver's, 64 bits; 0 where the sender does not know it (INIT).
+        receiver: the receiver's, 64 bits; 0 if the sender does not know it (INIT).
     """
 
     sender: int = 0
@@ -169,7 +169,7 @@ class Tokens(NamedTuple):
 
 
 class Cookie(NamedTuple):
-    """What lets a responder keep no state between CC and CCR [draft §3.3.2, D8]. 40 octets.
+    """State of the responder between CC and CCR, held by the peer [draft §3.3.2, D8]. 40 octets.
 
     ::
 
@@ -213,7 +213,7 @@ def decode_entries(reader: Reader) -> Entries:
     """Reads the value of a locator set.
 
     Raises:
-        WireError: truncated, empty, more than LOCATORS_MAX, or a locator that stands twice.
+        WireError: truncated, empty, more than LOCATORS_MAX, or a repeated locator.
     """
     start = reader.position
     (count,) = reader.unpack(COUNT)
@@ -227,7 +227,7 @@ def decode_entries(reader: Reader) -> Entries:
 
 @dataclass(frozen=True, slots=True)
 class UnknownOption:
-    """An option of a future version, kept as it came; its critical bit is clear."""
+    """An unknown option, kept unchanged; its critical bit is clear."""
 
     number: int
     value: bytes

@@ -27,7 +27,7 @@ NAMING = struct.Struct(">16x16s16sHH4xI")
 
 
 class Naming(NamedTuple):
-    """The context that a message names, as it says itself.
+    """The context that a message names.
 
     Attributes:
         label: F(local) of the receiver.
@@ -41,13 +41,13 @@ class Naming(NamedTuple):
 
 
 def naming_of(octets: bytes) -> Naming | None:
-    """The context that a message names, without a look at the rest of it.
+    """The context that a message names; the rest of the message is not decoded.
 
     Args:
         octets: from the ICMPv6 type on, as received.
 
     Returns:
-        None where the context is not the first option, as ``encode`` writes it.
+        None if the context is not the first option, where ``encode`` writes it.
     """
     if len(octets) < NAMING.size:
         return None
@@ -58,7 +58,7 @@ def naming_of(octets: bytes) -> Naming | None:
 
 
 def authentication_at(octets: bytes) -> int:
-    """Where the 16 octets of the authentication stand in a well-formed message; 0 if nowhere.
+    """The offset of the 16 octets of authentication in a well-formed message; 0 if there is none.
 
     Args:
         octets: a message that ``encode`` made or ``decode_message`` accepted.
@@ -76,7 +76,7 @@ def authentication_at(octets: bytes) -> int:
 
 
 def blank_authentication(octets: bytes) -> bytes:
-    """A well-formed message with its checksum and authentication as zeros, which is what is hashed.
+    """A well-formed message with checksum and authentication set to zero, the input of the hash.
 
     Args:
         octets: a message that ``encode`` made or ``decode_message`` accepted.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A cursor over octets from the network: every read is checked, every error says where.
+"""A cursor over octets from the network: every read is checked, every error has an offset.
 
 Decoding either consumes exactly what a length field declared or raises WireError; nothing else.
 """
@@ -12,7 +12,7 @@ from noid.errors import WireError
 
 
 class Layout:
-    """Fields that stand one after another, read and written in one go.
+    """A sequence of fixed fields, read and written together.
 
     Args:
         fields: the format of each, as ``struct`` writes it, and its name.
@@ -38,8 +38,8 @@ class Reader:
 
     Args:
         octets: what is read; never copied as a whole.
-        position: where to begin.
-        end: where to end; the end of the octets if None.
+        position: the start.
+        end: the end; that of the octets if None.
     """
 
     __slots__ = ("end", "octets", "position")
@@ -60,10 +60,10 @@ class Reader:
         return self.octets[start : self.position]
 
     def unpack(self, layout: Layout) -> tuple[Any, ...]:
-        """The next fields, as a layout has them.
+        """The next fields of a layout.
 
         Raises:
-            WireError: they are not all there; it says at which of them the octets end.
+            WireError: the octets end before the last field; the error names the truncated field.
         """
         start = self.position
         after = start + layout.octets

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a next header says "M6", "may be rewritten" and which protocol follows, in eight bits.
+"""The M6 next headers: each identifies M6, whether routers may rewrite, and the upper protocol.
 
 "We pick two unused ranges of IP protocol values with 8 numbers each" [draft §6]: the eight from P1
 say "rewrite ok", the eight from P2 "no rewrite", and the place within the eight is the slot [D2].
@@ -47,7 +47,7 @@ ESCAPE_TAIL = bytes((0, 1, 4, 0, 0, 0, 0))
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What an M6 next header says.
+    """The meaning of an M6 next header.
 
     Attributes:
         number: 0 to 7.
@@ -59,7 +59,7 @@ class Slot:
 
 
 def slot_of(next_header: int, codepoints: Codepoints) -> Slot | None:
-    """The slot that ``next_header`` names, or None where it is not an M6 number."""
+    """The slot that ``next_header`` names, or None if it is not an M6 number."""
     number = next_header - codepoints.rewritable_first
     if 0 <= number < SLOTS:
         return Slot(number, True)
@@ -82,5 +82,5 @@ def m6_next_headers(codepoints: Codepoints) -> tuple[int, ...]:
 
 
 def escape_header(protocol: int) -> bytes:
-    """The 8-octet extension header that carries a protocol without a slot of its own."""
+    """The 8-octet extension header that carries a protocol without a slot."""
     return bytes((protocol,)) + ESCAPE_TAIL
