@@ -83,7 +83,7 @@ def test_what_the_host_says_is_believed_at_once(seen: list[Sighting], reason: Re
     uplinks = two()
     (change,) = uplinks.see(seen, 110.0)
     assert (change.uplink, change.new, change.reason) == ("up1", Health.DOWN, reason)
-    assert uplinks.judge([BOTH], 111.0, is_sample=False) == [], "no answer says otherwise"
+    assert uplinks.judge([BOTH], 111.0) == [], "no answer says otherwise"
     (change,) = uplinks.see([UP1, UP2], 120.0)
     assert change.new is Health.UP
 
@@ -98,47 +98,46 @@ def test_another_reason_for_the_same_state_is_no_change() -> None:
 
 def test_an_uplink_over_which_no_peer_answers_is_down_until_one_does() -> None:
     uplinks = two()
-    (change,) = uplinks.judge([FIRST_SILENT, FIRST_SILENT], 110.0, is_sample=False)
+    (change,) = uplinks.judge([FIRST_SILENT, FIRST_SILENT], 110.0)
     assert (change.uplink, change.new, change.reason) == ("up1", Health.DOWN, Reason.SILENT)
     assert uplinks.see([UP1, UP2], 111.0) == [], "the host sees no fault"
-    (change,) = uplinks.judge([BOTH, FIRST_SILENT], 112.0, is_sample=False)
+    (change,) = uplinks.judge([BOTH, FIRST_SILENT], 112.0)
     assert change.new is Health.UP
 
 
 def test_a_peer_that_answers_over_no_uplink_says_nothing_of_any() -> None:
     uplinks = two()
-    assert uplinks.judge([NO_ANSWER] * 4, 110.0, is_sample=False) == []
+    assert uplinks.judge([NO_ANSWER] * 4, 110.0) == []
     assert state(uplinks) == (Health.UP, Reason.NONE)
 
 
-def test_one_lost_request_without_a_suspicion_only_counts_as_loss() -> None:
+def test_a_sample_that_was_repeated_counts_as_lost() -> None:
     uplinks = two()
-    assert uplinks.judge([FIRST_SILENT], 110.0, is_sample=True) == []
+    assert uplinks.sample(A1, 20 * MS, 110.0, is_lost=True) == []
     assert list(uplinks.by_name["up1"].samples) == [False]
 
 
 def test_an_uplink_is_degraded_after_some_peers_do_not_answer_twice() -> None:
     uplinks = two()
     for _ in range(PARTLY_SILENT_ROUNDS - 1):
-        assert uplinks.judge([BOTH, FIRST_SILENT], 110.0, is_sample=False) == []
-    (change,) = uplinks.judge([BOTH, FIRST_SILENT], 111.0, is_sample=False)
+        assert uplinks.judge([BOTH, FIRST_SILENT], 110.0) == []
+    (change,) = uplinks.judge([BOTH, FIRST_SILENT], 111.0)
     assert (change.new, change.reason) == (Health.DEGRADED, Reason.PARTLY_SILENT)
-    (change,) = uplinks.judge([BOTH, BOTH], 112.0, is_sample=False)
+    (change,) = uplinks.judge([BOTH, BOTH], 112.0)
     assert change.new is Health.UP
 
 
 def test_an_uplink_with_loss_is_degraded_until_the_loss_is_half_of_the_limit() -> None:
     uplinks = two()
     for _ in range(SAMPLES_MIN - 1):
-        uplinks.judge([BOTH], 110.0, is_sample=True)
+        uplinks.sample(A1, 20 * MS, 110.0, is_lost=False)
     assert loss(uplinks) is None
-    uplinks.judge([FIRST_SILENT], 111.0, is_sample=True)
+    (change,) = uplinks.sample(A1, 20 * MS, 111.0, is_lost=True)
     assert loss(uplinks) == 1 / SAMPLES_MIN
-    (change,) = uplinks.judge([BOTH], 112.0, is_sample=True)
     assert (change.new, change.reason) == (Health.DEGRADED, Reason.LOSS)
     changes: list[Change] = []
     while not changes:
-        changes = uplinks.judge([BOTH], 113.0, is_sample=True)
+        changes = uplinks.sample(A1, 20 * MS, 113.0, is_lost=False)
     assert changes[0].new is Health.UP
     assert (uplinks.by_name["up1"].loss or 0.0) < LOSS_DEGRADED / 2
 
@@ -146,15 +145,15 @@ def test_an_uplink_with_loss_is_degraded_until_the_loss_is_half_of_the_limit() -
 def test_loss_is_that_of_the_last_measurements() -> None:
     uplinks = two()
     for _ in range(SAMPLES_MAX + 1):
-        uplinks.judge([BOTH], 110.0, is_sample=True)
+        uplinks.sample(A1, 20 * MS, 110.0, is_lost=False)
     assert len(uplinks.by_name["up1"].samples) == SAMPLES_MAX
 
 
 def test_round_trips_are_smoothed() -> None:
     uplinks = two()
-    uplinks.judge([BOTH], 110.0, is_sample=True)
+    uplinks.sample(A1, 20 * MS, 110.0, is_lost=False)
     assert uplinks.by_name["up1"].round_trip_ns == 20 * MS
-    uplinks.judge([Asked({A1: 100 * MS}, frozenset())], 111.0, is_sample=True)
+    uplinks.sample(A1, 100 * MS, 111.0, is_lost=False)
     assert uplinks.by_name["up1"].round_trip_ns == 30 * MS
 
 
@@ -162,7 +161,7 @@ def test_the_prefixes_of_two_providers_on_one_interface_are_two_uplinks() -> Non
     uplinks = Uplinks()
     uplinks.see([sighting("eth0", A1, A2)], 100.0)
     assert list(uplinks.by_name) == ["eth0/2001:db8:1:a", "eth0/2001:db8:2:a"]
-    assert uplinks.judge([FIRST_SILENT], 101.0, is_sample=False)[0].uplink == "eth0/2001:db8:1:a"
+    assert uplinks.judge([FIRST_SILENT], 101.0)[0].uplink == "eth0/2001:db8:1:a"
 
 
 def test_the_number_of_uplinks_is_limited_and_the_longest_missing_is_removed() -> None:
@@ -236,6 +235,6 @@ def test_silence_is_no_news_just_after_a_link_is_back() -> None:
     uplinks = two()
     uplinks.lose("up1", is_up=True, now_s=110.0)
     uplinks.see([UP1, UP2], 120.0)
-    assert uplinks.judge([FIRST_SILENT], 120.0 + SETTLING_S / 2, is_sample=False) == []
-    (change,) = uplinks.judge([FIRST_SILENT], 120.0 + SETTLING_S, is_sample=False)
+    assert uplinks.judge([FIRST_SILENT], 120.0 + SETTLING_S / 2) == []
+    (change,) = uplinks.judge([FIRST_SILENT], 120.0 + SETTLING_S)
     assert change.reason is Reason.SILENT

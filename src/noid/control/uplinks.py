@@ -278,14 +278,30 @@ class Uplinks:
 
     # --- what peers say -----------------------------------------------------------------------
 
-    def judge(self, peers: Iterable[Asked], now_s: float, *, is_sample: bool) -> list[Change]:
-        """Takes what peers answered over each uplink.
+    def sample(
+        self, locator: Locator, round_trip_ns: int, now_s: float, *, is_lost: bool
+    ) -> list[Change]:
+        """Takes one measurement of an uplink, which a peer answered.
+
+        Args:
+            locator: ours, from which the peer was asked.
+            round_trip_ns: of the answer.
+            now_s: the time, in seconds since 1970.
+            is_lost: whether the first request was not answered, but a later one was.
+        """
+        uplink = self.of(locator)
+        if uplink is None:
+            return []
+        uplink.measured(round_trip_ns)
+        uplink.samples.append(not is_lost)
+        return self._conclude(uplink, 1, 0, now_s)
+
+    def judge(self, peers: Iterable[Asked], now_s: float) -> list[Change]:
+        """Takes what peers answered that were asked over every uplink.
 
         Args:
             peers: those that were asked.
-            now_s: the time.
-            is_sample: whether each was asked once over each uplink. This counts for the loss; that
-                nothing is answered over an uplink is then no verdict, but a reason to ask more.
+            now_s: the time, in seconds since 1970.
         """
         heard: dict[str, int] = {}
         missed: dict[str, int] = {}
@@ -302,10 +318,7 @@ class Uplinks:
         changes: list[Change] = []
         for name in heard.keys() | missed.keys():
             uplink, answers, silences = self.by_name[name], heard.get(name, 0), missed.get(name, 0)
-            if is_sample:
-                uplink.samples.extend([True] * answers + [False] * silences)
-            if answers or not is_sample:
-                changes += self._conclude(uplink, answers, silences, now_s)
+            changes += self._conclude(uplink, answers, silences, now_s)
         return changes
 
     def _names(self, locators: Iterable[Locator]) -> set[str]:

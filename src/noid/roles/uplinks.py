@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Watches the health of the uplinks: asks peers over each, and reports what changes.
 
-A few peers are asked now and then, at once when a context suspects or leaves its pair, and often
-while an uplink is silent, so that its return is noticed. The model is ``noid.control.uplinks``.
+Without a suspicion one pair of one context is measured at a time (``sampling``). When a context
+suspects or leaves its pair, or a sample is unanswered, a few peers are asked over all their pairs.
+The model is ``noid.control.uplinks``.
 """
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +35,7 @@ from noid.host.survey import Survey
 from noid.locators import Locator, format_locator, parse_locator
 from noid.roles.local_locators import LocalLocators
 from noid.roles.preferring import Preferring
+from noid.roles.sampling import SILENT_INTERVAL_S, UNANSWERED_REST_S, Sampling
 from noid.text import printable
 
 PEERS_ASKED_MAX: Final = 4
@@ -43,10 +46,8 @@ PEER_LOCATORS_ASKED_MAX: Final = 3
 """Of one peer, so many locators are asked over each of ours."""
 CONTEXTS_LOOKED_AT_MAX: Final = 64
 """Contexts that are looked at to find peers to ask."""
-ASK_INTERVAL_S: Final = 0.5
-"""Between two times that a peer is asked without a reason, while data comes."""
-AGAIN_S: Final = 0.3
-"""The same while an uplink is silent, or a context suspects its pair."""
+SAMPLE_INTERVAL_S: Final = 0.25
+"""Between two samples, each of another context."""
 TIMES_IN_DOUBT: Final = 3
 """So often a pair is asked at one time, where an uplink is suspected."""
 TIMES_APART_S: Final = 0.04
@@ -127,6 +128,7 @@ class UplinkWatch:
         self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=SUSPECTS_MAX)
         self.hurry = asyncio.Event()
         self.turn = 0
+        self.sampling = Sampling()
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -187,74 +189,105 @@ class UplinkWatch:
     async def watch(self) -> None:
         """Asks peers until it is cancelled."""
         while True:
-            is_sample = not await self._wait()
-            contexts = list(self._to_ask(is_sample=is_sample))
-            if contexts:
-                await self._ask(contexts, is_sample=is_sample)
+            silent = self._silent_locators()
+            if await self._wait(is_silent=bool(silent)):
+                await self._ask(list(self._to_ask()))
+            else:
+                await self._sample(silent)
 
-    async def _wait(self) -> bool:
-        """Waits until peers are to be asked; returns whether there is a suspicion."""
-        is_silent = any(one.reason is Reason.SILENT for one in self.uplinks.by_name.values())
+    def _silent_locators(self) -> frozenset[Locator]:
+        uplinks = self.uplinks.by_name.values()
+        silent = (one.locators for one in uplinks if one.reason is Reason.SILENT)
+        return frozenset(itertools.chain.from_iterable(silent))
+
+    async def _wait(self, *, is_silent: bool) -> bool:
+        """Waits until something is to be measured; returns whether there is a suspicion."""
         if is_silent:
-            await asyncio.sleep(AGAIN_S)
-            self.hurry.clear()
-            return True
-        try:
-            async with asyncio.timeout(ASK_INTERVAL_S):
-                await self.hurry.wait()
-        except TimeoutError:
-            return False
+            await asyncio.sleep(SILENT_INTERVAL_S)
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SAMPLE_INTERVAL_S):
+                    await self.hurry.wait()
+        is_suspicion = self.hurry.is_set()
         self.hurry.clear()
-        return True
+        return is_suspicion
 
-    def _to_ask(self, *, is_sample: bool) -> Iterator[Context]:
+    def _to_ask(self) -> Iterator[Context]:
         """The contexts that are asked: those that suspect something, and others in turn."""
         found: dict[Locator, Context] = {}
-        contexts, labels = self.host.core.contexts, self.host.core.labels
-        for local, peer in () if is_sample else reversed(self.suspects):
+        contexts = self.host.core.contexts
+        for local, peer in reversed(self.suspects):
             suspect = contexts.get(local + peer)
             if suspect is not None and suspect.is_settled:
                 found.setdefault(peer, suspect)
         self.suspects.clear()
-        recent_ns = time.monotonic_ns() - round(RECENT_S * 1e9)
-        for label in self._in_turn(len(labels)):
-            if len(found) >= (1 if is_sample else PEERS_ASKED_MAX):
+        for context in self._in_turn():
+            if len(found) >= PEERS_ASKED_MAX:
                 break
-            context = labels[label]
-            if is_sample and self.received_ns(label) < recent_ns:
-                continue
-            if context.is_settled and not context.is_provisional:
-                found.setdefault(context.peer_aid, context)
+            found.setdefault(context.peer_aid, context)
         yield from found.values()
 
-    def _in_turn(self, count: int) -> list[int]:
-        """The labels of a few contexts, others each time."""
-        start = self.turn % count if count else 0
+    def _in_turn(self) -> Iterator[Context]:
+        """A few contexts that may be asked, others each time."""
+        labels = self.host.core.labels
+        start = self.turn % len(labels) if labels else 0
         end = start + CONTEXTS_LOOKED_AT_MAX
-        self.turn = end if end < count else 0
-        return list(itertools.islice(self.host.core.labels, start, end))
+        self.turn = end if end < len(labels) else 0
+        for context in list(itertools.islice(labels.values(), start, end)):
+            if context.is_settled and not context.is_provisional:
+                yield context
 
-    async def _ask(self, contexts: list[Context], *, is_sample: bool) -> None:
-        results = await self.measure(contexts, times=1 if is_sample else TIMES_IN_DOUBT)
+    async def _ask(self, contexts: list[Context]) -> None:
+        """Asks over every pair, and judges the uplinks by the answers."""
+        results = await self.measure(contexts, times=TIMES_IN_DOUBT)
         asked = [one.asked for one in results]
-        self._report(self.uplinks.judge(asked, time.time(), is_sample=is_sample))
-        if is_sample and any(one.answered and one.unanswered for one in asked):
-            self.hurry.set()
+        self._report(self.uplinks.judge(asked, time.time()))
+        for context, one in zip(contexts, asked, strict=True):
+            if not one.answered:
+                self.sampling.rest(context, time.monotonic() + UNANSWERED_REST_S)
+
+    async def _sample(self, silent: frozenset[Locator]) -> None:
+        """Measures one pair; if that is not answered, peers are asked over all of theirs."""
+        recent_ns = 0 if silent else time.monotonic_ns() - round(RECENT_S * 1e9)
+        contexts = (one for one in self._in_turn() if self._hears(one, recent_ns))
+        sample = self.sampling.next_of(contexts, time.monotonic(), silent)
+        if sample is None:
+            return
+        context, pair = sample
+        (first,) = await self.measure([context], [pair], times=1)
+        round_trip_ns, is_lost = first.answers[pair], first.answers[pair] is None
+        if is_lost and not silent:
+            (again,) = await self.measure([context], [pair], times=TIMES_IN_DOUBT - 1)
+            round_trip_ns = again.answers[pair]
+        if round_trip_ns is not None:
+            found = self.uplinks.sample(pair[0], round_trip_ns, time.time(), is_lost=is_lost)
+            self._report(found)
+        elif not silent:
+            self._suspect(context.local_aid, context.peer_aid)
+
+    def _hears(self, context: Context, since_ns: int) -> bool:
+        return self.received_ns(context.local_label) >= since_ns
 
     async def measure(
-        self, contexts: Iterable[Context], *, times: int, wait_s: float = 0.0
+        self,
+        contexts: Iterable[Context],
+        pairs: Sequence[Pair] = (),
+        *,
+        times: int,
+        wait_s: float = 0.0,
     ) -> list[Round]:
         """Sends requests over the pairs of contexts, and waits for the answers.
 
         Args:
             contexts: whose pairs.
+            pairs: these alone; without them, all that ``pairs_of`` gives.
             times: how often each pair is asked.
             wait_s: how long the last answer is waited for; 0 for as long as it may well take.
         """
         rounds = []
         usual_s = ANSWER_WAIT_MIN_S
         for context in contexts:
-            one = Round(context.local_label, dict.fromkeys(pairs_of(context)))
+            one = Round(context.local_label, dict.fromkeys(pairs or pairs_of(context)))
             usual_s = max(usual_s, 3e-9 * context.expected.round_trip_ns)
             rounds.append(one)
         wait_s = wait_s or min(usual_s, ANSWER_WAIT_MAX_S)
