@@ -8,17 +8,8 @@ from typing import Any
 import pytest
 
 from noid.cli.history import Tally, ping_row
-from noid.control.uplinks import (
-    Change,
-    Health,
-    Reason,
-    Sighting,
-    Switch,
-    Uplinks,
-    change_event,
-    switch_report,
-    uplink_report,
-)
+from noid.control.uplink_reports import change_event, switch_report, uplink_report
+from noid.control.uplinks import Change, Health, Reason, Sighting, Switch, Uplinks
 from tests.engine.network import A1, A2, B1, B2
 
 PAGE = (Path(__file__).parent.parent / "docs" / "json.md").read_text(encoding="utf-8")

@@ -14,17 +14,8 @@ from noid.cli.history import Tallies, add, ping_row
 from noid.cli.live import Top
 from noid.cli.main import main
 from noid.control.server import ControlServer
-from noid.control.uplinks import (
-    Change,
-    Health,
-    Reason,
-    Sighting,
-    Switch,
-    Uplinks,
-    change_event,
-    switch_report,
-    uplink_report,
-)
+from noid.control.uplink_reports import change_event, switch_report, uplink_report
+from noid.control.uplinks import Change, Health, Reason, Sighting, Switch, Uplinks
 from tests.engine.network import A1, A2, B1, B2
 
 SWITCH = Switch(100.0, B1, (A1, B1), (A2, B2), "nothing heard")

@@ -3,6 +3,7 @@
 
 import pytest
 
+from noid.control.uplink_reports import change_event, uplink_report
 from noid.control.uplinks import (
     LOSS_DEGRADED,
     PARTLY_SILENT_ROUNDS,
@@ -19,8 +20,6 @@ from noid.control.uplinks import (
     Sighting,
     Switch,
     Uplinks,
-    change_event,
-    uplink_report,
 )
 from noid.locators import Locator, parse_locator
 from tests.engine.network import A1, A2, B1, B2

@@ -13,15 +13,8 @@ import pytest
 from noid.cli.main import main
 from noid.cli.web import listen
 from noid.control.server import ControlServer
-from noid.control.uplinks import (
-    Change,
-    Health,
-    Reason,
-    Sighting,
-    Uplinks,
-    change_event,
-    uplink_report,
-)
+from noid.control.uplink_reports import change_event, uplink_report
+from noid.control.uplinks import Change, Health, Reason, Sighting, Uplinks
 from noid.control.web import server as web
 from noid.control.web import watch
 from noid.control.web.server import WebServer, is_ours, serve

@@ -10,7 +10,8 @@ import pytest
 
 from noid.control.schema import Handler
 from noid.control.server import ControlServer
-from noid.control.uplinks import Sighting, Uplinks, uplink_report
+from noid.control.uplink_reports import uplink_report
+from noid.control.uplinks import Sighting, Uplinks
 from tests.browser import browsing
 from tests.canned import serving
 from tests.engine.network import A1

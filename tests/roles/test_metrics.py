@@ -17,7 +17,8 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from noid.control.uplinks import UPLINKS_MAX, Sighting, Uplinks, uplink_report
+from noid.control.uplink_reports import uplink_report
+from noid.control.uplinks import UPLINKS_MAX, Sighting, Uplinks
 from noid.counters import BorderCounter, CounterName, counter_report
 from noid.errors import PlatformError
 from noid.lab.resolution import free_port

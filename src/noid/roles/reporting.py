@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from noid.control.reports import LEVELS, Event, event_of, line_of, uplink_line
-from noid.control.uplinks import Change, Switch, change_event, switch_report
+from noid.control.uplink_reports import change_event, switch_report
+from noid.control.uplinks import Change, Switch
 from noid.engine.events import Output
 from noid.roles.scripts import Scripts
 from noid.state.history import HistoryStore

@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Which pair of locators is measured next, while nothing is suspected.
 
-Contexts notice by themselves that the pair in use is silent, within milliseconds. So most samples
-go over the uplinks that a context does not use. A context is measured at most once a second: that
-is the law of quiet, and with few contexts it bounds how soon an idle uplink is found to be silent.
+A context detects by itself, within milliseconds, that the pair in use is silent. So most samples go
+over the uplinks that the context does not use. A context is measured at most once a second, as the
+law of quiet wants; with few contexts, this bounds how soon the failure of an idle uplink is found.
 """
 
 from collections.abc import Collection, Iterable
 from typing import Final
 
 from noid.engine.context import Context
-from noid.engine.history import Pair
 from noid.locators import Locator
+
+Pair = tuple[Locator, Locator]
 
 CONTEXT_INTERVAL_S: Final = 1.0
 """Between two samples of one context."""
 SILENT_INTERVAL_S: Final = 0.3
 """The same while an uplink is silent, so that its return is noticed."""
-UNANSWERED_REST_S: Final = 30.0
-"""A peer that answered over no uplink is left alone for so long: its daemon may have stopped."""
+UNANSWERED_REST_S: Final = 5.0
+"""A peer that answered over no uplink is not measured for this time: its daemon may be stopped."""
 IN_USE_EVERY: Final = 5
 """So many samples contain one of the pair in use, for its loss and its round trip."""
 RESTING_MAX: Final = 256
@@ -26,9 +27,14 @@ RESTING_MAX: Final = 256
 
 
 class Sampling:
-    """The order of samples."""
+    """The order of samples.
 
-    def __init__(self) -> None:
+    Args:
+        interval_s: between two samples of one context, in seconds.
+    """
+
+    def __init__(self, interval_s: float = CONTEXT_INTERVAL_S) -> None:
+        self.interval_s = interval_s
         self._samples = 0
         self._idle_samples = 0
         self._rests_until_s: dict[int, float] = {}
@@ -52,13 +58,12 @@ class Sampling:
                 continue
             pair = self._choose(context, silent)
             if pair is not None:
-                interval_s = SILENT_INTERVAL_S if silent else CONTEXT_INTERVAL_S
-                self.rest(context, now_s + interval_s)
+                self.rest(context, now_s + self.interval_s)
                 return context, pair
         return None
 
     def rest(self, context: Context, until_s: float) -> None:
-        """Leaves a context alone for some time."""
+        """Does not measure a context until then."""
         self._rests_until_s.pop(context.local_label, None)
         self._rests_until_s[context.local_label] = until_s
         while len(self._rests_until_s) > RESTING_MAX:

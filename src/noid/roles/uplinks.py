@@ -16,16 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from noid.control.schema import RequestHandler
-from noid.control.uplinks import (
-    Asked,
-    Change,
-    Health,
-    Reason,
-    Sighting,
-    Switch,
-    Uplinks,
-    uplink_report,
-)
+from noid.control.uplink_reports import uplink_report
+from noid.control.uplinks import Asked, Change, Health, Reason, Sighting, Switch, Uplinks
 from noid.dns.records import canonical_name
 from noid.engine.context import Context
 from noid.engine.events import Input, MeasurePairs, PairMeasured, ProbeStarted, Switched
@@ -129,6 +121,7 @@ class UplinkWatch:
         self.hurry = asyncio.Event()
         self.turn = 0
         self.sampling = Sampling()
+        self.returns = Sampling(SILENT_INTERVAL_S)
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -250,7 +243,8 @@ class UplinkWatch:
         """Measures one pair; if that is not answered, peers are asked over all of theirs."""
         recent_ns = 0 if silent else time.monotonic_ns() - round(RECENT_S * 1e9)
         contexts = (one for one in self._in_turn() if self._hears(one, recent_ns))
-        sample = self.sampling.next_of(contexts, time.monotonic(), silent)
+        sampling = self.returns if silent else self.sampling
+        sample = sampling.next_of(contexts, time.monotonic(), silent)
         if sample is None:
             return
         context, pair = sample
