@@ -12,6 +12,7 @@ PLACE = Path(__file__).with_name("histories.jsonl")
 HISTORIES = [decode(line) for line in PLACE.read_bytes().splitlines()]
 SEEDS = {
     "swarm": (96, 156, 343, 645, 968, 1681, 2844, 2996, 3380),
+    "healthy": (30, 35, 155),
     "walk-2x2": (177, 178, 192, 224),
     "walk-2x8": (61, 66, 78),
     "walk-4x4": (7, 21),

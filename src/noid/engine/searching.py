@@ -171,10 +171,10 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
     """The pair in use has not answered yet: it is asked more; in the end it is silent."""
     history = context.expected
     asks = ASKS_AFTER_ALARM if history.alarms else ASKS
-    if one.is_question and one.asks < ROUTINE_ASKS:
+    if one.asks < ROUTINE_ASKS and (one.is_question or history.alarms):
         # One may be lost. The peer hears of a suspicion only if all of them are.
-        _ask(core, context, one, 1)
-        one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT)
+        _ask(core, context, one, 1 if one.is_question else ROUTINE_ASKS - one.asks)
+        one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT * one.is_question)
         return
     if one.is_routine:
         asks = 2 * ROUTINE_ASKS
