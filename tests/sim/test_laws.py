@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from noid.engine.events import Input, InstallFlow, Output, SendControl, StateChanged
+from noid.engine.events import (
+    Input,
+    InstallFlow,
+    LocatorsChanged,
+    Output,
+    SendControl,
+    StateChanged,
+)
 from noid.engine.host import Host
 from noid.flows.events import ControlMessageReceived, UnansweredPacket
 from noid.sim.families import FAMILIES
@@ -25,6 +32,14 @@ LONG = History(seed=1, locators=(1, 1), duration_ms=20_000)
 RENUMBERED = FAMILIES["renumbering-by-rules"].history(1)
 REBOOTED = dataclasses.replace(SURVIVED, steps=(Step(2_000, "reboot", (1, 1)),))
 CHANGED = dataclasses.replace(SURVIVED, steps=(Step(2_000, "have", (1, 1)),))
+APART = History(seed=1, locators=(2, 2), duration_ms=20_000, steps=(Step(0, "cut", (0, 0, 3)),))
+AVOIDED = dataclasses.replace(
+    SURVIVED,
+    steps=(Step(2_000, "mark", (0, 1, 0)),),
+    duration_ms=160_000,
+    traffic=Traffic(interval_us=500_000),
+    lossless_ms=160_000,
+)
 HISTORIES = {
     LIVENESS: SURVIVED,
     PLAIN: REBOOTED,
@@ -85,6 +100,29 @@ class Chatty(Host):
         return outputs
 
 
+class Timid(Host):
+    """A host that begins no set-up but between the AIDs."""
+
+    def handle(self, event: Input, now_ns: int) -> list[Output]:
+        outputs = super().handle(event, now_ns)
+        aids = {one.local_aid + one.peer_aid for one in self.contexts}
+        return [
+            one
+            for one in outputs
+            if not is_control(one, Code.INIT)
+            or (isinstance(one, SendControl) and one.packet[8:40] in aids)
+        ]
+
+
+class Restless(Host):
+    """A host that never leaves a locator because it is to be left."""
+
+    def handle(self, event: Input, now_ns: int) -> list[Output]:
+        if isinstance(event, LocatorsChanged):
+            event = LocatorsChanged(event.locators)
+        return super().handle(event, now_ns)
+
+
 def is_control(output: Output, *codes: Code) -> bool:
     return isinstance(output, SendControl) and output.packet[41] in codes
 
@@ -113,6 +151,8 @@ def test_a_law_holds_and_is_judged(law: str) -> None:
         (LIVENESS, SURVIVED, Deaf),
         (PLAIN, REBOOTED, Clinging),
         (AGREEMENT, CHANGED, Stubborn),
+        (SETUP, APART, Timid),
+        (QUIET, AVOIDED, Restless),
         (
             RENUMBERING,
             dataclasses.replace(
@@ -126,6 +166,11 @@ def test_a_law_is_violated_by_a_host_that_is_broken(
     law: str, history: History, make_host: Callable[..., Host]
 ) -> None:
     assert violated(history, make_host) == law
+
+
+@pytest.mark.slow
+def test_a_host_that_avoids_an_uplink_loses_nothing_and_is_quiet_afterwards() -> None:
+    assert judged(AVOIDED) >= {PLAIN, QUIET}
 
 
 def test_control_messages_that_are_filtered_are_no_harm() -> None:

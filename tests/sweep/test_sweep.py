@@ -117,7 +117,7 @@ def test_an_interrupt_ends_a_sweep_and_keeps_what_was_played(tmp_path: Path) -> 
     running.send_signal(signal.SIGINT)
     _, said = running.communicate()
     assert running.returncode == INTERRUPTED, said
-    assert f"interrupted; what was played is in {path}" in said
+    assert f"interrupted; the finished runs are in {path}" in said
     assert "Traceback" not in said
     assert kept(path)
 

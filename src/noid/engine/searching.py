@@ -98,7 +98,10 @@ def search(
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
     history = context.expected
     one.knew_round_trip = context.round_trip_ns > 0
-    if not is_routine or context.local_aid < context.peer_aid:
+    if told_by_peer and history.alarms:
+        # The peer has asked in vain already: there is no time for another question if one is lost.
+        _ask(core, context, one, ROUTINE_ASKS)
+    elif not is_routine or context.local_aid < context.peer_aid:
         # A question proves its sender to the peer too: so the other end waits for it a little.
         _ask(core, context, one, 1)
     # Where nothing speaks against the pair there is no haste: a late answer is no reason to doubt.
@@ -170,14 +173,13 @@ def _ask(core: Core, context: Context, one: Search, count: int) -> None:
 def ask_on(core: Core, context: Context, one: Search) -> None:
     """The pair in use has not answered yet: it is asked more; in the end it is silent."""
     history = context.expected
-    asks = ASKS_AFTER_ALARM if history.alarms else ASKS
-    if one.asks < ROUTINE_ASKS and (one.is_question or history.alarms):
+    asks = ASKS_AFTER_ALARM if history.alarms or one.is_routine else ASKS
+    is_doubtful = one.is_question or (history.alarms and not one.told_by_peer)
+    if is_doubtful and one.asks < ROUTINE_ASKS:
         # One may be lost. The peer hears of a suspicion only if all of them are.
         _ask(core, context, one, 1 if one.is_question else ROUTINE_ASKS - one.asks)
         one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT * one.is_question)
         return
-    if one.is_routine:
-        asks = 2 * ROUTINE_ASKS
     if context.path is Path.ASKING:
         core.turn(context, Path.DOUBTING, Cue.TIME)
         one.batch_at_ns = core.now_ns

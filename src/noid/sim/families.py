@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from noid.sim import recoveries
+from noid.sim import ordinary, recoveries
 from noid.sim.history import History, Step, Traffic
 
 CUT_MS, HEAL_MS, END_MS = 1_000, 3_500, 6_000
@@ -350,6 +350,15 @@ FAMILIES: dict[str, Family] = {
         "a firewall that passes one form alone, and a daemon that is replaced",
         recoveries.restarted,
         16,
+    ),
+    "preferring": Family(
+        "uplinks are used, avoided and neither again: no packet is lost", ordinary.preferring
+    ),
+    "flapping": Family(
+        "an uplink comes and goes every few seconds, the DNS follows slowly", ordinary.flapping
+    ),
+    "half-dead": Family(
+        "a host loses its contexts while pairs are dead in one direction", ordinary.half_dead
     ),
     "healthy": Family("nothing fails, whatever programs say", _healthy),
     **{f"walk-{a}x{b}": _walk(a, b) for a, b in ((2, 2), (1, 6), (4, 4), (2, 8), (16, 16))},

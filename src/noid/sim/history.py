@@ -270,6 +270,11 @@ def _mark(world: World, side: int, deprecated: int, broken: int) -> None:
     )
 
 
+def _keep_back(world: World, side: int, mask: int) -> None:
+    node = _node(world, side)
+    node.keep_back(frozenset(_of(node.locators, mask)))
+
+
 def _publish(world: World, side: int, mask: int) -> None:
     node = _node(world, side)
     world.names.publish(f"{node.name}.example", _of(node.locators, mask))
@@ -352,6 +357,7 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "start": _start,
     "have": _have,
     "mark": _mark,
+    "keep-back": _keep_back,
     "publish": _publish,
     "dns": _dns,
     "doom": _doom,

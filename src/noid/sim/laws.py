@@ -14,12 +14,14 @@ agreement           Both ends have the same Lsl and marks of each other that lon
 quiet               While nothing fails no context changes its pair, no packet is delivered twice,
                     and there is at most one control message per second and context [D42, D43].
 renumbering         A renumbering by D25 loses no packet.
-set-up              Both ends have a context, where programs send, DNS and network work.
+set-up              Both ends have a context, where programs send, the DNS works, and a pair does.
 =================== ===============================================================================
 """
 
 import enum
+import itertools
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -285,8 +287,8 @@ class Laws:
     def _find_premise(self, way: Way) -> str:
         if not all(node.running and node.honest for node in (way.sender, way.receiver)):
             return ""
+        self._are_set_up(way)
         if self._passes_plainly(way):
-            self._are_set_up(way)
             self._agree(way)
             return PLAIN
         contexts = self._contexts(way)
@@ -305,13 +307,30 @@ class Laws:
         return LIVENESS
 
     def _passes_plainly(self, way: Way) -> bool:
-        network = self.world.network
-        ends = (way.source, way.destination)
         present = way.source in way.sender.present and way.destination in way.receiver.present
-        return present and all(
-            network.passes(*pair) and not _filters_plain(self._line(*pair))
-            for pair in (ends, ends[::-1])
+        return present and self._pass_both_ways(way.source, way.destination, _filters_plain)
+
+    def _pass_both_ways(
+        self, one: Locator, other: Locator, filters: Callable[[Line], bool]
+    ) -> bool:
+        ends, passes = ((one, other), (other, one)), self.world.network.passes
+        return all(passes(*pair) and not filters(self._line(*pair)) for pair in ends)
+
+    def _may_be_set_up(self, way: Way) -> bool:
+        """Whether the AIDs, or locators that the DNS ties to them, pass messages both ways."""
+        if self._passes_plainly(way):
+            return self._pass_both_ways(way.source, way.destination, _filters_m6)
+        if self.world.names.caches or self.world.network.filtered:
+            return False  # resolvers may still say what was
+        pairs = itertools.product(
+            self._tied(way.sender, way.source), self._tied(way.receiver, way.destination)
         )
+        return any(self._pass_both_ways(*pair, _filters_any) for pair in pairs)
+
+    def _tied(self, node: Node, aid: Locator) -> list[Locator]:
+        names, name = self.world.names, f"{node.name}.example"
+        listed = [one for one in names.forward.get(name, ()) if name in names.reverse.get(one, ())]
+        return [one for one in node.present if one in listed] if aid in listed else []
 
     def _line(self, source: Locator, destination: Locator) -> Line:
         network = self.world.network
@@ -351,12 +370,12 @@ class Laws:
 
     def _are_set_up(self, way: Way) -> None:
         """Both ends have a context, where nothing has kept them from making one for long."""
-        ends, names = (way.source, way.destination), self.world.names
+        names = self.world.names
         if self.world.now_ns < self._set_up_by_ns(way):
             return
         if names.timeouts or names.lies or names.silent or names.mute or self._is_lossy(way):
             return
-        if any(_filters_m6(self._line(*pair)) for pair in (ends, ends[::-1])):
+        if not self._may_be_set_up(way):
             return
         self.judged[SETUP] += 1
         if self._contexts(way) is None:
@@ -418,6 +437,10 @@ def _filters_plain(line: Line) -> bool:
 
 def _filters_m6(line: Line) -> bool:
     return any(SLOTS[number] is not None for number in line.filtered)
+
+
+def _filters_any(line: Line) -> bool:
+    return bool(line.filtered or line.filtered_types)
 
 
 def _provider(locator: Locator) -> int:

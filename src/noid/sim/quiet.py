@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """While nothing fails, nothing happens [D42, D43].
 
-No context changes its pair, no packet is delivered twice, and there is at most one control message
-per second and context, whatever programs say.
+No context changes its pair or uses a locator that its owner wants left, no packet is delivered
+twice, and there is at most one control message per second and context, whatever programs say.
 """
 
 from collections import Counter, deque
@@ -28,9 +28,10 @@ worse than others: a better pair may be tried until then [D20]."""
 CALM_NAMES_NS = 15 * MINUTE
 """And in one in which the DNS has said something else before: so long it may be until that is asked
 again, and the other end hears of it [D31]."""
-CONTROL_WINDOW_NS = 30 * SECOND
-CONTROL_MAX = 30
-"""Control messages that an end of a context sends in that time: one burst of asks is less."""
+CONTROL_WINDOW_NS = 60 * SECOND
+CONTROL_MAX = 60
+"""Control messages that an end of a context sends in that time: the asks and probes of both ends in
+doubt at one time, and the answers to them, are less."""
 SETUP_CODES = frozenset({Code.INIT, Code.CC, Code.CCR, Code.CONF})
 LOSS_CALM = 0.2
 JITTER_CALM_NS = 50 * MILLISECOND
@@ -110,7 +111,7 @@ class Quiet:
         return all(map(_is_calm, lines)) and all(map(_is_whole, world.nodes.values()))
 
     def _are_some_worse(self) -> bool:
-        return any(node.backup for node in self.world.nodes.values())
+        return any(node.backup or node.deprecated for node in self.world.nodes.values())
 
     def _begun_last_ns(self) -> int:
         return max(self.begun_ns.values(), default=0)
@@ -135,6 +136,17 @@ class Quiet:
         self.judged[QUIET] += 1
         if before != pair:
             raise Violation(QUIET, f"{parcel.sender} changes its pair though nothing fails")
+        for end in (pair[:16], pair[16:]):
+            if self._is_to_be_left(end):
+                raise Violation(QUIET, f"{parcel.sender} uses a locator that is to be left")
+
+    def _is_to_be_left(self, end: bytes) -> bool:
+        """Whether the owner of a locator calls it worse than others that the DNS lists."""
+        node = self.world.nodes[self.world.network.present[end]]
+        worse = node.deprecated | node.backup
+        return end in worse and not worse.issuperset(
+            self.world.names.forward[f"{node.name}.example"]
+        )
 
     def _control_passes(self, sender: str, octets: bytes) -> None:
         at = ipv6.HEADER_OCTETS + 16
@@ -162,4 +174,4 @@ def _is_calm(line: Line) -> bool:
 
 def _is_whole(node: Node) -> bool:
     whole = node.present == node.locators == node.claimed
-    return node.running and node.honest and whole and not node.marked
+    return node.running and node.honest and whole and not node.broken

@@ -157,15 +157,18 @@ assert len(PLAYABLE) == len(SCENARIOS) + len(FAMILIES)
 
 
 SHARES = {
-    SWARM: 40,
-    "walk-2x2": 16,
+    SWARM: 36,
+    "walk-2x2": 12,
     "walk-1x6": 8,
     "walk-4x4": 8,
     "walk-2x8": 6,
     "walk-16x16": 2,
     "healthy": 4,
     "renumbering-by-rules": 4,
-    "partition": 8,
+    "partition": 4,
+    "preferring": 4,
+    "flapping": 4,
+    "half-dead": 4,
     "unable": 4,
 }
 """Of a hundred seeds."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.engine.events import ContextRestored
+from noid.locators import Locator
 from noid.sim.attackers import OffPath, OnPath
 from noid.sim.laws import Change, Laws
 from noid.sim.network import LinkConditions, locator_of, provider_of
@@ -226,6 +227,7 @@ def _schedule(world: World, faults: Faults, source: random.Random) -> None:
     for _ in range(apart.choice((0, 0, 0, 1, 3))):
         restart = _told(world, Change.NETWORK, lambda: _restart(world, apart))
         world.after(apart.randrange(faults.seconds * SECOND), restart)
+    _avoid_some(world)
     if faults.off_path:
         off_path = OffPath(world)
         for _ in range(faults.off_path):
@@ -269,6 +271,31 @@ def _changing(world: World, node: Node) -> Callable[[], None]:
     return _told(
         world, Change.NETWORK, lambda: node.keep_back(frozenset(node.locators) - node.backup)
     )
+
+
+def _avoid_some(world: World) -> None:
+    """Some operators have an uplink avoided for a while, or used before all others [D22, D25]."""
+    apart = random.Random(f"{world.seed}/uplinks")
+    for node in world.nodes.values():
+        if len(node.locators) > 1 and apart.random() < 0.15:
+            one = frozenset({apart.choice(node.locators)})
+            is_avoided = apart.random() < 0.7
+            begin_ns, lasts_ns = apart.randrange(20 * SECOND), apart.randrange(1, 20) * SECOND
+            world.injected["uplink avoided" if is_avoided else "uplink preferred"] += 1
+            world.after(begin_ns, _preferring(world, node, one, is_avoided=is_avoided))
+            world.after(begin_ns + lasts_ns, _preferring(world, node, frozenset()))
+
+
+def _preferring(
+    world: World, node: Node, one: frozenset[Locator], *, is_avoided: bool = True
+) -> Callable[[], None]:
+    def prefer() -> None:
+        avoided = one if is_avoided else frozenset[Locator]()
+        others = frozenset[Locator]() if is_avoided else frozenset(node.locators) - one
+        node.mark(deprecated=avoided & frozenset(node.present), broken=node.broken)
+        node.keep_back(others)
+
+    return _told(world, Change.NETWORK, prefer)
 
 
 def _outage(world: World, source: random.Random) -> None:
