@@ -99,7 +99,7 @@ def search(
     history = context.expected
     one.knew_round_trip = context.round_trip_ns > 0
     if told_by_peer and history.alarms:
-        # The peer has asked in vain already: there is no time for another question if one is lost.
+        # Its requests got no answer: there is no time for another question if this one is lost.
         _ask(core, context, one, ROUTINE_ASKS)
     elif not is_routine or context.local_aid < context.peer_aid:
         # A question proves its sender to the peer too: so the other end waits for it a little.
