@@ -14,7 +14,6 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,6 @@ from noid.errors import PlatformError, UsageError
 from noid.host.programs import find_program
 from noid.lab import (
     capturing,
-    changes,
     configuration,
     inventory,
     machine,
@@ -37,8 +35,8 @@ from noid.lab import (
     topology,
     variants,
 )
-from noid.lab.faults import Fault
 from noid.lab.inventory import Description, Plane
+from noid.lab.network import Network
 from noid.lab.processes import Process
 from noid.lab.sites import Sites, sites_plan
 from noid.lab.starting import await_ready
@@ -54,7 +52,7 @@ DAEMON_GRACE_S: Final = 30.0
 """A daemon that is asked to end tidies up, which takes a busy machine more than a moment."""
 
 
-class Lab:
+class Lab(Network):
     """A lab that is up.
 
     Made by ``create``, ``up`` or ``attach``, never by hand.
@@ -65,14 +63,13 @@ class Lab:
 
     def __init__(self, description: Description) -> None:
         self.description = description
-        self.name = description.name
-        self.plane = description.plane
-        self.directory = inventory.directory_of(self.name)
-        self.plan = (
+        plan = (
             sites_plan(description.sites)
             if description.sites is not None
             else variants.plan_of(description.variant)
         )
+        super().__init__(description.name, inventory.directory_of(description.name), plan)
+        self.plane = description.plane
         self._children: list[Process] = []
 
     @classmethod
@@ -326,82 +323,6 @@ class Lab:
         path = self._log_path(f"noid-{host}")
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
-    # --- what happens to the network --------------------------------------------------------------
-
-    def cut(self, number: int, how: Fault = Fault.SILENT, host: str = "a") -> int:
-        """Brings a fault into force; ``heal`` undoes it.
-
-        Args:
-            number: of the provider, 1 or 2.
-            how: which fault.
-            host: whose access line or uplink is hit; for most faults not the whole provider.
-
-        Returns:
-            The monotonic time in ns just before the change took effect.
-
-        Raises:
-            UsageError: there is no such provider or host, or this lab cannot have that fault.
-            Unsupported: nftables is not installed.
-            PlatformError: the kernel refuses.
-        """
-        return changes.cut(self.name, self.plan, self._faults, how, number, host)
-
-    def heal(self, number: int, host: str = "a", *, how: Fault | None = None) -> int:
-        """Undoes faults of a provider that are in force.
-
-        Args:
-            number: of the provider, 1 or 2.
-            host: faults of the whole provider and those of this host are undone.
-            how: which fault; all of them if None.
-
-        Returns:
-            The monotonic time in ns just before the first change took effect.
-
-        Raises:
-            ShimError: as ``cut``.
-        """
-        topology.check_provider(number)
-        began_ns = [
-            changes.heal(self.name, self.plan, self._faults, fault, number, host)
-            for fault, provider, hit in changes.in_force(self._faults)
-            if provider == number and hit in (host, changes.EVERY_HOST) and how in (fault, None)
-        ]
-        return began_ns[0] if began_ns else time.monotonic_ns()
-
-    def cut_provider(self, number: int) -> int:
-        """Makes a provider forward nothing, silently, its links up; as ``cut``."""
-        return self.cut(number)
-
-    def heal_provider(self, number: int) -> int:
-        """Undoes the faults of a provider; as ``heal``."""
-        return self.heal(number)
-
-    def set_features(self, host: str, features: Sequence[str], *, on: bool) -> None:
-        """Turns features of a host's uplinks on or off, as ethtool -K does.
-
-        Args:
-            host: whose uplinks.
-            features: their names, as ``ethtool -k`` shows them.
-            on: what they are to be.
-
-        Raises:
-            PlatformError: the kernel refuses.
-        """
-        for interface in self.plan.interfaces(host):
-            namespaces.set_features(self.name, host, interface, features, on=on)
-
-    def delivered_octets(self, number: int, host: str) -> int:
-        """What a provider has sent to a customer so far, in octets.
-
-        Args:
-            number: 1 or 2.
-            host: the customer.
-
-        Raises:
-            PlatformError: the kernel refuses.
-        """
-        return namespaces.sent_octets(self.name, f"isp{number}", f"cust{host}")
-
     def wait_for(self, description: str, condition: Callable[[], Found], timeout_s: float) -> Found:
         """Waits until a condition holds and returns what it answered.
 
@@ -415,10 +336,6 @@ class Lab:
     @property
     def _records(self) -> Path:
         return self.directory / "processes"
-
-    @property
-    def _faults(self) -> Path:
-        return self.directory / "faults"
 
     def _config(self, host: str) -> Path:
         return self.directory / f"{host}.toml"

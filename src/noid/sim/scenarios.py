@@ -16,7 +16,7 @@ from noid.dns.records import reverse_name
 from noid.engine.state import State
 from noid.sim import attacks, law, proofs, swarm
 from noid.sim.borders import BORDERS
-from noid.sim.stage import add_hosts, context_of, established, talk
+from noid.sim.stage import add_hosts, context_of, established, require_arrival, talk
 from noid.sim.world import World
 
 SWARM = "swarm"
@@ -46,12 +46,7 @@ def blackhole(world: World) -> None:
     world.checks.require(
         context.local_locator != context.local_aid, "a context switches", "b still uses its AID"
     )
-    first = len(world.ledger.sent) + 1
-    world.run(10 * SECOND)
-    world.run(SECOND)
-    late = [n for n, one in world.ledger.sent.items() if n >= first and not one.copies]
-    late = [n for n in late if world.ledger.sent[n].at_ns < world.now_ns - SECOND]
-    world.checks.require(not late, "after a switch all arrives", f"lost: {late}")
+    require_arrival(world, 10 * SECOND)
     world.heal()
     world.demand_liveness()
 
@@ -285,12 +280,7 @@ def on_switch(world: World) -> None:
     world.checks.require(not context.flow(on_switch=True).transmits, "plain on the AIDs", "not so")
     world.network.down.add(1)
     world.run(10 * SECOND)
-    first = len(world.ledger.sent) + 1
-    world.run(5 * SECOND)
-    world.run(SECOND)
-    late = [n for n, one in world.ledger.sent.items() if n >= first and not one.copies]
-    late = [n for n in late if world.ledger.sent[n].at_ns < world.now_ns - SECOND]
-    world.checks.require(not late, "after a switch all arrives", f"lost: {late}")
+    require_arrival(world, 5 * SECOND)
     world.heal()
     world.demand_liveness()
 

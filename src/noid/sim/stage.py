@@ -116,3 +116,13 @@ class Ear:
     def octets(self) -> int:
         """How much it heard."""
         return sum(len(parcel.octets) for parcel in self.parcels)
+
+
+def require_arrival(world: World, time_ns: int) -> None:
+    """After a switch, all that is sent for some time arrives within a second."""
+    first = len(world.ledger.sent) + 1
+    world.run(time_ns)
+    world.run(SECOND)
+    late = [n for n, one in world.ledger.sent.items() if n >= first and not one.copies]
+    late = [n for n in late if world.ledger.sent[n].at_ns < world.now_ns - SECOND]
+    world.checks.require(not late, "after a switch all arrives", f"lost: {late}")

@@ -30,6 +30,9 @@ REFRESH_S = 0.1
 FRAME_OCTETS = 14
 """The shortest packet that the kernel runs a program on."""
 
+Choice = tuple[Locator, tuple[int, Locator]]
+"""A peer, and the row of the uplink and the source for packets to it."""
+
 
 class FlowTables(SlowPath):
     """What a plane in the kernel does with flows and AIDs; see ``noid.planes.base.DataPlane``.
@@ -140,19 +143,26 @@ class FlowTables(SlowPath):
         with self.counted(PlaneCounter.ADDRESSES_REFUSED):
             self.network.forget_cached_routes(self.interfaces_of_ours.own)
 
-    def _choice(self, aid: Locator) -> tuple[Locator, tuple[int, Locator]] | None:
+    def _choice(self, aid: Locator) -> Choice | None:
         """Uplink and source for packets to a peer whose source is yet to be chosen, if any.
 
         Where the host sends to the peer by a device that is no uplink, that is left as it is.
         """
+        return self._choice_of(aid, self._local_of(aid) or self._default_source(aid))
+
+    def _local_of(self, aid: Locator) -> Locator | None:
+        """AID(local) of a context with a peer, where packets to that leave by an uplink."""
         is_led_elsewhere = self.is_led_elsewhere or aid in self.led_elsewhere
-        source = None if is_led_elsewhere else self.uses.local_of.get(aid)
-        source = source or self._default_source(aid)
+        return None if is_led_elsewhere else self.uses.local_of.get(aid)
+
+    def _choice_of(self, aid: Locator, source: Locator | None) -> Choice | None:
         row = NO_ROW if source is None else self.rows.of.get(source, NO_ROW)
         return (aid, (row, source)) if source is not None and row else None
 
     def _choose(self, aid: Locator) -> None:
-        choice = self._choice(aid)
+        self._put_choice(aid, self._choice(aid))
+
+    def _put_choice(self, aid: Locator, choice: Choice | None) -> None:
         if choice is None:
             self.steering.unchoose(aid)
         else:
@@ -171,8 +181,8 @@ class FlowTables(SlowPath):
 
     def _look_up(self, aid: Locator) -> None:
         if aid in self.watched:
-            self._default_source(aid)
-            self._choose(aid)
+            default = self._default_source(aid)  # and whether an uplink leads there
+            self._put_choice(aid, self._choice_of(aid, self._local_of(aid) or default))
 
     def remove(self, local_label: int) -> None:
         """Forgets a flow."""
