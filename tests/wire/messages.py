@@ -58,7 +58,12 @@ EXAMPLES: dict[Code, ControlMessage] = {
         Code.CONF, tokens=TOKENS, key=KEY, authentication=HASH, reset_token=HASH, **_SETS
     ),
     Code.UR: _message(
-        Code.UR, authentication=HASH, flags=Flag.HEARS_NOTHING, piggyback=ULP, **_SETS
+        Code.UR,
+        authentication=HASH,
+        heard=1 << 63,
+        flags=Flag.HEARS_NOTHING,
+        piggyback=ULP,
+        **_SETS,
     ),
     Code.UA: _message(Code.UA, authentication=HASH),
     Code.UC: _message(Code.UC, reset_token=HASH, piggyback=Piggyback(41, bytes(40))),
@@ -115,6 +120,7 @@ messages = st.builds(
     authentication=hashes,
     key=st.binary(min_size=32, max_size=32),
     reset_token=hashes,
+    heard=nonces,
     unknown=unknown_options,
     piggyback=st.none()
     | st.builds(Piggyback, st.integers(0, 255).filter(lambda n: n != 59), st.binary(max_size=50)),

@@ -8,6 +8,7 @@ from noid.constants import Codepoints
 from noid.wire.control import OPTIONS, REQUIRED, Code
 from noid.wire.options import OptionType
 from noid.wire.slots import SLOTS, TABLE
+from tests.wire.messages import EXAMPLES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 
@@ -69,3 +70,8 @@ def test_a_message_must_carry_the_options_without_which_it_is_refused() -> None:
 
 def test_every_option_type_has_a_row() -> None:
     assert [one.type for one in OPTIONS] == list(OptionType)
+
+
+def test_every_option_is_in_an_example() -> None:
+    for one in OPTIONS:
+        assert any(getattr(message, one.attribute) for message in EXAMPLES.values()), one
