@@ -56,6 +56,9 @@ MODULES: Final[dict[str, dict[str, str]]] = {
     "doctor": {
         "doctor": "check everything that this host needs, and print a fix for each problem",
     },
+    "report": {
+        "report": "collect what helps to find a fault, without names and addresses",
+    },
     "border": {
         "border": "a router that rewrites source locators when an uplink fails",
     },
