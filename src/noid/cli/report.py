@@ -173,7 +173,7 @@ def _configuration(arguments: argparse.Namespace) -> Config:
 
 
 def _collected(part: Part) -> object:
-    """What a part has; a reason where it cannot be had."""
+    """The content of a part, or the error that it fails with."""
     try:
         return part.collect()
     except (ShimError, OSError, subprocess.SubprocessError) as error:

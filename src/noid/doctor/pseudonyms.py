@@ -113,7 +113,7 @@ class Pseudonyms:
         return ways[kind](text) if kind in ways else text
 
     def of_address(self, address: IPv6Address | IPv4Address) -> IPv6Address | IPv4Address:
-        """Another address of the same kind; what is of no network of anybody stays."""
+        """Another address of the same kind; special addresses such as ::1 stay."""
         if address.is_unspecified or address.is_loopback or address.is_multicast:
             return address
         width, kept = address.max_prefixlen, 0
