@@ -3,13 +3,25 @@
 
 import dataclasses
 
-from noid.constants import SECOND
+from noid.constants import REPEATS_MAX, SECOND
 from noid.counters import Drop
-from noid.engine.events import Dropped, NoteHeard
+from noid.engine.events import Dropped, NoteHeard, SendAgain
+from noid.engine.switching import switch
 from noid.flows.events import OneWayDataSeen
 from noid.wire import ipv6
 from noid.wire.control import Code
-from tests.engine.network import A1, B1, CODEPOINTS, Network, established, receive, unproven
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    Network,
+    established,
+    packet,
+    receive,
+    unproven,
+)
 from tests.engine.test_conformance_setup import sent_by
 from tests.engine.test_growth import signed
 
@@ -94,3 +106,23 @@ def test_what_was_sent_before_a_set_up_is_not_unanswered_after_it() -> None:
     network = established()
     for station in network.stations:
         assert NoteHeard(station.context.local_label) in station.outputs
+
+
+def repeated(network: Network) -> int:
+    """How often a packet goes after a switch of a's to (A2, B2), while a keepalive comes."""
+    sent = packet(A1, B1, b"sent before")
+    switch(network.a.host.core, network.a.context, (A2, B2), "for this test", sent)
+    one_way(network)
+    network.run(SECOND)
+    return sum(isinstance(one, SendAgain) for one in network.a.outputs)
+
+
+def test_a_keepalive_over_the_new_pair_ends_the_repetition_of_a_packet() -> None:
+    network = established()
+    switch(network.b.host.core, network.b.context, (B2, A2), "for this test")
+    assert 0 < repeated(network) < 1 + REPEATS_MAX
+    assert network.a.context.repeating == b""
+
+
+def test_a_keepalive_over_another_pair_does_not() -> None:
+    assert repeated(established()) == 1 + REPEATS_MAX

@@ -7,6 +7,7 @@ form that data has.
 """
 
 from noid.counters import Drop
+from noid.engine import switching
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import NoteHeard
@@ -38,6 +39,8 @@ def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMess
         return
     context.peer_keepalive_nonce = message.nonce
     heard(core, context, event, unasked=True)
+    if (event.destination, event.source) == context.pair:
+        switching.stop(core, context)
 
 
 def heard(

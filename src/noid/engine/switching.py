@@ -56,6 +56,12 @@ def on_repeat_timer(core: Core, context: Context) -> None:
         context.repeating, context.repeats = b"", 0
 
 
+def stop(core: Core, context: Context) -> None:
+    """A keepalive says that packets come and nothing answers them: repeating brings no answer."""
+    core.stop_timer(context, Timer.REPEAT)
+    context.repeating, context.repeats = b"", 0
+
+
 def _wait_ns(context: Context) -> int:
     """Until a packet goes a second time after a switch; doubled for each time more."""
     return max(2 * context.round_trip_ns, SILENCE_MIN)
