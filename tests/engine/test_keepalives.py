@@ -5,6 +5,7 @@ import dataclasses
 
 from noid.constants import REPEATS_MAX, SECOND
 from noid.counters import Drop
+from noid.engine.causes import Cause
 from noid.engine.events import Dropped, NoteHeard, SendAgain
 from noid.engine.switching import switch
 from noid.flows.events import OneWayDataSeen
@@ -111,7 +112,7 @@ def test_what_was_sent_before_a_set_up_is_not_unanswered_after_it() -> None:
 def repeated(network: Network) -> int:
     """How often a packet goes after a switch of a's to (A2, B2), while a keepalive comes."""
     sent = packet(A1, B1, b"sent before")
-    switch(network.a.host.core, network.a.context, (A2, B2), "for this test", sent)
+    switch(network.a.host.core, network.a.context, (A2, B2), Cause.NOTHING_HEARD, sent)
     one_way(network)
     network.run(SECOND)
     return sum(isinstance(one, SendAgain) for one in network.a.outputs)
@@ -119,7 +120,7 @@ def repeated(network: Network) -> int:
 
 def test_a_keepalive_over_the_new_pair_ends_the_repetition_of_a_packet() -> None:
     network = established()
-    switch(network.b.host.core, network.b.context, (B2, A2), "for this test")
+    switch(network.b.host.core, network.b.context, (B2, A2), Cause.NOTHING_HEARD)
     assert 0 < repeated(network) < 1 + REPEATS_MAX
     assert network.a.context.repeating == b""
 

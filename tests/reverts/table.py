@@ -157,7 +157,7 @@ REVERTS = (
         (
             (
                 "engine/searching.py",
-                "if source is not None and source != context.peer_locator:",
+                "if source != context.peer_locator:",
                 "if False:",
             ),
         ),

@@ -20,7 +20,7 @@ from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
-from noid.engine.phases import Search
+from noid.engine.phases import Finding, Search
 from noid.engine.probing import arm, end, send_probe, want
 from noid.engine.searching import ask_on, confirm, learn_source
 from noid.engine.state import Cue, Path
@@ -111,7 +111,7 @@ def acknowledged(
         del one.probes[nonce]
         context.measure(asked.pair, core.now_ns - asked.sent_ns)
     if asked.pair == one.followed:
-        one.found, one.found_by, one.found_from = asked.pair, by, source
+        one.found = Finding(asked.pair, source, by)
     elif asked.pair == one.left:
         _revert(core, context, one)
         end(core, context, Cue.THIS_ANSWERS)
@@ -126,7 +126,7 @@ def on_probe_timer(core: Core, context: Context) -> None:
     if one is None or context.path is not Path.FOLLOWING:
         searching.on_probe_timer(core, context)
     elif one.found is not None:
-        _keep(core, context, one)
+        _keep(core, context, one, one.found)
     else:
         _revert(core, context, one)
         core.turn(context, Path.DOUBTING, Cue.TIME)
@@ -135,17 +135,16 @@ def on_probe_timer(core: Core, context: Context) -> None:
         searching.on_probe_timer(core, context)
 
 
-def _keep(core: Core, context: Context, one: Search) -> None:
+def _keep(core: Core, context: Context, one: Search, found: Finding) -> None:
     """The pair that data comes by answers, and the one before does not."""
-    assert one.followed is not None
     end(core, context, Cue.OTHER_ANSWERS)
     context.searched_ns = context.follow_again_ns = 0
     context.follow_ns = core.now_ns + FOLLOW_INTERVAL
-    if one.followed[0] in context.own_set and context.is_verified(one.followed[1]):
-        switch(core, context, one.followed, one.why, one.packet)
-        learn_source(core, context, one.found_from)
+    if found.pair[0] in context.own_set and context.is_verified(found.pair[1]):
+        switch(core, context, found.pair, one.why, one.packet)
+        learn_source(core, context, found.source)
     core.install(context)
-    confirm(core, context, one.found_by)
+    confirm(core, context, found)
 
 
 def _revert(core: Core, context: Context, one: Search) -> None:

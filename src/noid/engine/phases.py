@@ -75,6 +75,20 @@ class Probe(NamedTuple):
     sent_ns: int
 
 
+class Finding(NamedTuple):
+    """A pair that works, from here to there.
+
+    Attributes:
+        pair: which.
+        source: of the message that says so.
+        by: the pair by which a UR of the peer's came that says so; None for a UA.
+    """
+
+    pair: Pair
+    source: Locator
+    by: Pair | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Search:
     """What belongs to a context whose ``path`` is not STEADY [D20, D43].
@@ -90,8 +104,6 @@ class Search:
         ask_at_ns: when the next of these go, or the verdict falls.
         asked_ns: when the last of them went; 0 before.
         found: another pair that has answered.
-        found_by: the pair by which a UR of the peer's came that says so; None for a UA.
-        found_from: the source of what says so.
         untried: pairs that have yet to be probed in this cycle.
         tried: how many have been.
         count: how many the cycle has.
@@ -127,9 +139,7 @@ class Search:
     asks: int = 0
     ask_at_ns: int = NEVER
     asked_ns: int = 0
-    found: Pair | None = None
-    found_by: Pair | None = None
-    found_from: Locator | None = None
+    found: Finding | None = None
     untried: list[Pair] = field(default_factory=list)
     tried: int = 0
     count: int = 0

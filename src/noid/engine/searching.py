@@ -31,7 +31,7 @@ from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.history import Pair
-from noid.engine.phases import Search
+from noid.engine.phases import Finding, Search
 from noid.engine.probing import arm, batch, end, measure, send_probe, want
 from noid.engine.selection import BROKEN, alternatives, better_pairs, standing
 from noid.engine.state import Cue, Path, Timer
@@ -187,7 +187,7 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
         _ask(core, context, one, asks - one.asks)
         one.asked_ns, one.ask_at_ns = core.now_ns, core.now_ns + history.verdict_wait_ns
     elif one.found is not None:
-        _use(core, context, one, one.found, one.found_from, one.found_by)
+        _use(core, context, one, one.found)
     elif core.now_ns < one.started_ns + SILENCE_UNMEASURED:
         # A round trip may have become longer than measured: no other pair is better so far.
         one.is_silent = True
@@ -227,7 +227,7 @@ def acknowledged(
     probe = probes.get(nonce) if probes else None
     if probes is None or probe is None:
         return
-    pair = probe.pair
+    pair, found = probe.pair, Finding(probe.pair, source, by)
     if by is None:
         del probes[nonce]
         context.measure(pair, core.now_ns - probe.sent_ns)
@@ -238,33 +238,33 @@ def acknowledged(
         one.plain_ns = core.now_ns
     elif context.path is Path.LEAVING:
         if pair != context.pair:
-            _use(core, context, one, pair, source, by)
+            _use(core, context, one, found)
     elif pair == context.pair:
         is_late = core.now_ns - probe.sent_ns > 2 * context.expected.ask_wait_ns
         if by is None or not is_late or context.path is Path.SEARCHING:
-            _works(core, context, one, source, by)
+            _works(core, context, one, found)
         else:
             send_probe(core, context, one, pair, asks_back=False)
     elif context.path is Path.SEARCHING or one.is_silent:
-        _use(core, context, one, pair, source, by)
+        _use(core, context, one, found)
     else:
         if by is None and one.asked_ns:
             # The others answer now: if more slowly than the pair in use did, that is waited for.
             waited_ns = (core.now_ns - probe.sent_ns) * 3 // 2
             one.ask_at_ns = max(one.ask_at_ns, one.asked_ns + waited_ns)
-        if one.found is None or (by is None and pair == one.found):
-            one.found, one.found_by, one.found_from = pair, by, source
+        if one.found is None or (by is None and pair == one.found.pair):
+            one.found = found
 
 
-def _works(core: Core, context: Context, one: Search, source: Locator, by: Pair | None) -> None:
+def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
     """The pair in use answers: a false alarm, or it works again."""
     was_dead, was_alive = context.path is Path.SEARCHING, context.path is Path.ASKING
     end(core, context, Cue.THIS_ANSWERS)
-    learn_source(core, context, source)
+    learn_source(core, context, found.source)
     if was_dead:
         core.install(context)
         repeat(core, context, one.packet)
-        confirm(core, context, by)
+        confirm(core, context, found)
         return
     if was_alive and one.is_question:
         context.searched_ns = 0  # it may be suspected at once
@@ -281,15 +281,9 @@ def _works(core: Core, context: Context, one: Search, source: Locator, by: Pair 
         core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)
 
 
-def _use(
-    core: Core,
-    context: Context,
-    one: Search,
-    pair: Pair,
-    source: Locator | None,
-    by: Pair | None = None,
-) -> None:
+def _use(core: Core, context: Context, one: Search, found: Finding) -> None:
     """Another pair answers, and is used from now on."""
+    pair = found.pair
     # Where both ways are known to work the peer need not ask any further.
     is_told = context.path is Path.LEAVING or one.told_by_peer
     says_so = not is_told and context.history_of(pair).heard_ns >= one.started_ns
@@ -301,32 +295,32 @@ def _use(
             message = request(core, context, next_nonce(context), flags=Flag.HEARS_HERE)
             core.send_on(context, message, pair, in_slot=True)
         switch(core, context, pair, one.why, one.packet)
-        learn_source(core, context, source)
+        learn_source(core, context, found.source)
         if not says_so:
-            confirm(core, context, by)
+            confirm(core, context, found)
         if not context.round_trip_ns:
             measure(core, context)  # until then its silence is noticed late
     core.install(context)
 
 
-def learn_source(core: Core, context: Context, source: Locator | None) -> None:
+def learn_source(core: Core, context: Context, source: Locator) -> None:
     """A message that proves the pair in use also has the source that the peer sends from [D41].
 
     Data from that source then does not change Lp(peer), whose pair works.
     """
-    if source is not None and source != context.peer_locator:
+    if source != context.peer_locator:
         context.peer_source = source
         core.install(context)
 
 
-def confirm(core: Core, context: Context, by: Pair | None) -> None:
+def confirm(core: Core, context: Context, found: Finding) -> None:
     """Asks the pair in use where a UR of the peer's alone says that it works.
 
     The UR may name a probe that is older than the last failure; and the answer measures.
     """
-    if by is not None:
+    if found.by is not None:
         context.searched_ns = 0
-        search(core, context, Cause.ONLY_PEER_SAYS, beside=by)
+        search(core, context, Cause.ONLY_PEER_SAYS, beside=found.by)
 
 
 def spare(core: Core, context: Context) -> None:
@@ -344,7 +338,7 @@ def follow(core: Core, context: Context, pair: Pair) -> None:
     """
     one = context.search
     if one is not None and one.told_by_peer and pair != context.pair:
-        _use(core, context, one, pair, pair[1])
+        _use(core, context, one, Finding(pair, pair[1]))
 
 
 def on_tolerance_timer(core: Core, context: Context) -> None:
