@@ -283,6 +283,7 @@ def test_after_a_switch_the_packet_goes_at_once_and_a_few_times_more() -> None:
     assert network.a.outputs.count(again) == 1
     network.run(MILLISECOND // 4)
     assert network.a.outputs.count(again) == 2
+    network.dead |= {(B2, A2)}  # no keepalive says that it arrives
     network.run(SECOND)
     assert network.a.outputs.count(again) == 1 + REPEATS_MAX
     assert network.a.context.repeating == b""
