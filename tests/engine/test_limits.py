@@ -58,7 +58,13 @@ from noid.engine.known import KnownPeer
 from noid.engine.options import HostOptions
 from noid.engine.peers import hold_unable, remember
 from noid.engine.unknown import QUOTE_OCTETS_MAX
-from noid.engine.update import ENTRIES_KEPT_MAX, own_entries, request
+from noid.engine.update import (
+    ENTRIES_KEPT_MAX,
+    FRAMES_KEPT_MAX,
+    own_entries,
+    request,
+    short_message,
+)
 from noid.flows.events import (
     ControlMessageReceived,
     UlpPacketSeen,
@@ -452,3 +458,13 @@ def test_so_many_sets_of_locators_are_kept_as_messages_say_them() -> None:
         context.own_local = (A1, Locator(A2[:-2] + number.to_bytes(2, "big")))
         assert [one.locator for one in own_entries(context)] == list(context.own_local)
     assert update._entries.cache_info().currsize == ENTRIES_KEPT_MAX
+
+
+def test_the_number_of_cached_frames_is_limited() -> None:
+    network = established()
+    context, core = network.a.context, network.a.host.core
+    code_points = itertools.product((Code.UA, Code.CLOSE), range(FRAMES_KEPT_MAX))
+    for code, number in code_points:
+        context.local_label = number + 1
+        short_message(core, context, code, 1)
+    assert update._frame.cache_info().currsize == FRAMES_KEPT_MAX
