@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Data planes: what rewrites packets, and the law it follows."""
+"""Data planes: they rewrite packets by flows."""

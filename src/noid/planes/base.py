@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a data plane is: the few things the daemon asks of one, whatever moves the packets."""
+"""The interface of a data plane."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -20,10 +20,9 @@ Notify = Callable[[DatapathEvent], None]
 
 
 class DataPlane(Protocol):
-    """Carries packets by the flows it is given, and reports what has none.
+    """Rewrites packets by the installed flows, and reports packets without a flow.
 
-    Every method returns at once; what cannot be done is counted, never raised, once the plane is
-    open.
+    No method blocks. After the plane is open, failures are counted and do not raise.
     """
 
     kind: str
@@ -34,7 +33,7 @@ class DataPlane(Protocol):
     """What was restored."""
 
     def open(self) -> None:
-        """Makes everything the plane needs; no packet comes through it yet.
+        """Creates everything the plane needs; no packet passes yet.
 
         Raises:
             Unsupported: the machine lacks something the plane needs.
@@ -42,47 +41,47 @@ class DataPlane(Protocol):
         """
 
     def start(self) -> None:
-        """Lets packets through, by the flows that are installed by now.
+        """Starts to carry packets, by the flows installed so far.
 
         Raises:
             ShimError: as ``open``.
         """
 
     def close(self) -> None:
-        """Lets go of everything; what a plane keeps going without us is its own affair."""
+        """Releases everything; a plane may keep rewriting without the daemon."""
 
     @property
     def own_devices(self) -> tuple[str, ...]:
-        """The names of every device of ours."""
+        """The names of all devices of noid."""
 
     def network_changed(self, survey: Survey) -> None:
         """Restores everything of the plane that differs on this host."""
 
     def link_lost(self, index: int, *, is_up: bool) -> None:
-        """Sends nothing by a device that has lost its carrier, or has gone down.
+        """Stops sending through a device that has lost its carrier or is down.
 
         Args:
             index: of the device.
-            is_up: whether it has lost its carrier alone.
+            is_up: whether it is still set up and has only lost its carrier.
         """
 
     def routes_deleted(self, deleted: Iterable[DeletedRoute]) -> None:
-        """Restores routes of ours that others have deleted."""
+        """Restores routes of noid that others have deleted."""
 
     def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
-        """Looks up anew by which device the host sends to the peers in these prefixes."""
+        """Looks up again which device the host uses for the peers in these prefixes."""
 
     def tables_of_routes(self) -> list[int]:
-        """The routing tables that have routes of ours."""
+        """The routing tables that have routes of noid."""
 
     def wanted_routes(self, table: int) -> Iterable[PeerRoute]:
-        """The routes that a routing table is to have now, made when they are iterated over.
+        """The intended routes of a routing table, generated during the iteration.
 
-        Another thread may do that: there may be hundreds of thousands.
+        The iteration may run in another thread: there can be hundreds of thousands.
         """
 
     def correct_table(self, table: int, found: Difference) -> None:
-        """Makes a routing table as it is to be.
+        """Corrects a routing table.
 
         Args:
             table: its number.
@@ -90,10 +89,10 @@ class DataPlane(Protocol):
         """
 
     def is_intact(self) -> bool:
-        """Whether everything is there of whose removal the kernel sends no message."""
+        """Whether all objects exist whose removal the kernel does not report."""
 
     def keep_address(self, aid: Locator, *, kept: bool) -> None:
-        """Keeps an AID deliverable whose uplink has lost the address, or ends that [D23]."""
+        """Adds an AID that its uplink has lost to a device of noid, or removes it [D23]."""
 
     @property
     def keeping(self) -> str:
@@ -103,53 +102,53 @@ class DataPlane(Protocol):
         """Counts things of a kind that others had removed or changed, and notes their names."""
 
     def counted(self, refusal: PlaneCounter) -> AbstractContextManager[None]:
-        """Counts what the kernel refuses, and goes on."""
+        """Counts refusals of the kernel in the block, instead of raising."""
 
     def modes(self) -> dict[str, str]:
-        """How it works on each uplink, for people; empty where there is but one way."""
+        """How packets pass each uplink, as text; empty if there is only one way."""
 
     def install(self, flow: Flow) -> None:
-        """Uses a flow, in place of the one with its AIDs or its label."""
+        """Installs a flow; it replaces the flow with its AIDs or its label."""
 
     def take_up(
         self, flows: Sequence[Flow], clocks: Sequence[FlowClock], aids: Sequence[Locator]
     ) -> None:
-        """Uses many flows of an earlier daemon at once, and watches many AIDs [D36].
+        """Installs many flows of an earlier daemon, and watches many AIDs [D36].
 
         Args:
-            flows: none of them with AIDs or a label that another has.
+            flows: all with different AIDs and labels.
             clocks: the times of each.
             aids: as ``watch`` takes them.
         """
 
     def remove(self, local_label: int) -> None:
-        """Forgets a flow."""
+        """Removes a flow."""
 
     def watch(self, aid: Locator) -> None:
-        """Leads what the host sends to this AID through the shim."""
+        """Routes packets of the host to this AID through the shim."""
 
     def unwatch(self, aid: Locator) -> None:
-        """Stops doing so."""
+        """Removes that route."""
 
     def send_again(self, local_label: int, packet: bytes) -> None:
-        """Sends a packet of the ULP by its flow once more."""
+        """Sends a packet of the ULP again through its flow."""
 
     def send(self, packet: bytes) -> None:
-        """Sends a whole packet out by the uplink of its source."""
+        """Sends a complete packet through the uplink of its source."""
 
     def deliver(self, packet: bytes) -> None:
-        """Gives a whole packet to the host's own stack."""
+        """Delivers a complete packet to the stack of the host."""
 
     def heard(self, local_label: int, *, unasked: bool = False) -> None:
-        """Takes what a flow has sent so far as answered: the peer said something authentic.
+        """Marks the packets of a flow as answered: an authentic message of the peer arrived.
 
         Args:
             local_label: which flow.
-            unasked: it came of itself, and so counts for the usual gap.
+            unasked: whether it was unsolicited, so that it counts for the usual interval.
         """
 
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""
 
     def counters(self) -> Counter[PlaneCounter]:
-        """What happened so far."""
+        """The counters so far."""

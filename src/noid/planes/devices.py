@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The TUN device of the slow path, which goes when this process does."""
+"""The TUN device of the slow path, which the kernel removes when this process ends."""
 
 import errno
 import fcntl
@@ -19,14 +19,14 @@ IFF_TUN_EXCL = 0x8000
 
 
 def open_tun(device: str, index: int = 0) -> int:
-    """A new TUN device of that name, as a descriptor that does not block.
+    """Creates a TUN device; returns a non-blocking descriptor.
 
     Args:
         device: the name.
-        index: the number it is to have; 0 leaves that to the kernel.
+        index: its interface index; 0: the kernel selects one.
 
     Raises:
-        ShimError: there is no such driver, or it refuses.
+        ShimError: the driver is missing, or refuses.
     """
     try:
         descriptor = os.open(TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

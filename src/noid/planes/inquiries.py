@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Peers whose route by the host's own tables is looked up again, a few at a time."""
+"""Looks up again, in batches, the routes that the host itself has to peers."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ AT_ONCE: Final = 16
 
 
 class Inquiries:
-    """The peers that a changed route of the host concerns.
+    """The peers that may be affected by a changed route of the host.
 
     Args:
         look_up: looks up one peer.
@@ -24,7 +24,7 @@ class Inquiries:
         self._waiting: dict[Locator, None] = {}
 
     def add(self, prefixes: Iterable[Prefix], peers: Iterable[Locator]) -> None:
-        """Looks up the peers that lie in one of the prefixes."""
+        """Looks up the peers in these prefixes."""
         changed = list(prefixes)
         concerned = [one for one in peers if any(prefix.covers(one) for prefix in changed)]
         if concerned and not self._waiting:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a process must be allowed for the data plane in the kernel, and which of it is missing."""
+"""The capabilities that the kernel plane needs, and which of them are missing."""
 
 import errno
 import os
@@ -22,8 +22,8 @@ def lacking(path: Path = STATUS, *, of: Mapping[str, int] = CAPABILITIES) -> lis
     """The capabilities that this process lacks, by name.
 
     Args:
-        path: where the kernel says which it has.
-        of: those that it is to have.
+        path: the file of the kernel that lists its capabilities.
+        of: the required capabilities.
     """
     words = next(
         (
@@ -41,7 +41,7 @@ def lacking(path: Path = STATUS, *, of: Mapping[str, int] = CAPABILITIES) -> lis
 
 
 def advice(number: int, *, of: Mapping[str, int] = CAPABILITIES) -> str:
-    """What a refusal of the kernel's means, as an error number, and what to do about it."""
+    """The meaning of an error number of the kernel, and the remedy."""
     if number not in (errno.EPERM, errno.EACCES):
         return os.strerror(number)
     missing = lacking(of=of)

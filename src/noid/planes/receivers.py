@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Raw sockets that hear M6: what each takes of what arrives, and a packet of one, taken apart."""
+"""Raw sockets that receive M6: their filters, and the parser of a received packet."""
 
 import contextlib
 import ctypes
@@ -38,10 +38,10 @@ class Step(NamedTuple):
     """One instruction of a socket filter.
 
     Attributes:
-        operation: what it does.
-        value: with what, or to what.
-        if_so: where a comparison leads that holds: so many steps further, or to an end.
-        otherwise: where one leads that does not.
+        operation: the operation code.
+        value: its operand.
+        if_so: target of a comparison that is true: number of steps to skip, or an end.
+        otherwise: target of a comparison that is false.
     """
 
     operation: int
@@ -53,12 +53,12 @@ class Step(NamedTuple):
 def receiver(
     next_header: int, *, octets: int = RECEIVE_BUFFER_OCTETS, steps: Sequence[Step] = ()
 ) -> socket.socket:
-    """A raw socket for one next header that tells everything the header said.
+    """A raw socket for one next header that also returns the fields of the IPv6 header.
 
     Args:
-        next_header: which.
-        octets: how much may wait in it.
-        steps: what it takes of these packets; all, if there are none.
+        next_header: the next header.
+        octets: size of its receive buffer.
+        steps: the filter; without steps, all packets pass.
     """
     one = socket.socket(socket.AF_INET6, socket.SOCK_RAW, next_header)
     try:
@@ -76,16 +76,16 @@ def receiver(
 
 
 def icmpv6_receivers(control: int, errors: Collection[int]) -> tuple[socket.socket, socket.socket]:
-    """Two raw sockets: what strangers send does not keep the messages of contexts waiting [D46].
+    """Two raw sockets, so that packets of strangers do not delay messages of contexts [D46].
 
-    The programs of the kernel plane know more of what belongs to a context; see ``divide``.
+    The programs of the kernel plane recognise messages of contexts better; see ``divide``.
 
     Args:
         control: the ICMPv6 type of control messages.
-        errors: those of errors.
+        errors: the ICMPv6 types of errors.
 
     Returns:
-        One for control messages but INIT, one for INIT and errors.
+        One for control messages except INIT, one for INIT and errors.
     """
     code_is_init = [Step(LOAD_OCTET, 1), Step(IF_EQUAL, Code.INIT, REFUSE, TAKE)]
     is_error = [Step(LOAD_OCTET, 0), Step(IF_EQUAL, control, NEXT, TAKE)]
@@ -102,10 +102,10 @@ def icmpv6_receivers(control: int, errors: Collection[int]) -> tuple[socket.sock
 
 
 def divide(receivers: Sequence[socket.socket], programs: Sequence[int]) -> None:
-    """Lets programs say which of two sockets takes a message, in place of their filters.
+    """Replaces the filters of the two sockets by programs that select the socket of a message.
 
     Args:
-        receivers: those of ``icmpv6_receivers``.
+        receivers: the result of ``icmpv6_receivers``.
         programs: the descriptors of ``host_named`` and ``host_others``.
 
     Raises:
@@ -142,7 +142,7 @@ def _attach_filter(one: socket.socket, next_header: int, steps: Sequence[Step]) 
 
 
 def receive(one: socket.socket, next_header: int) -> Arrival | Refusal | None:
-    """The next packet of a raw socket; why it is dropped, or None where there is none."""
+    """The next packet of a raw socket, or why it is dropped, or None if there is none."""
     try:
         payload, ancillary, flags, sender = one.recvmsg(PACKET_OCTETS_MAX, ANCILLARY_OCTETS)
     except OSError:

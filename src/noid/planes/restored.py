@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What was restored because others had removed or changed it, as one line for people. Pure."""
+"""One log line about objects that were restored after others had removed or changed them. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,18 +9,18 @@ NAMES_MAX = 6
 
 
 class Restored:
-    """What has been restored since the last line about it."""
+    """The objects restored since the last line."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._names: dict[str, list[str]] = {}
 
     def __bool__(self) -> bool:
-        """Whether there is anything to say."""
+        """Whether there is anything to report."""
         return bool(+self._counts)
 
     def note(self, kind: str, names: Iterable[str]) -> int:
-        """Notes things of a kind, such as ``rules``; returns how many."""
+        """Records objects of a kind, such as ``rules``; returns their number."""
         count = 0
         for name in sorted(names):
             count += 1
@@ -31,7 +31,7 @@ class Restored:
         return count
 
     def take(self) -> str:
-        """The line, after which there is nothing to say; empty if there is nothing."""
+        """Returns the line and clears the record; empty if there is nothing to report."""
         kinds = [
             f"{kind}: {self._counts[kind]} ({_list(names)})" for kind, names in self._names.items()
         ]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Which uplink has which row of the kernel's table of uplinks. Pure.
+"""Assigns rows of the kernel's table of uplinks to uplinks. Pure.
 
-Flows name the row of their locator's uplink, so that any event of an uplink costs the kernel
-one update, however many flows there are. A row stays with the name of its uplink: a device that
-goes and comes again under its name has the same.
+Flows refer to the row of their locator's uplink, so that an event of an uplink is one update of
+the table, for any number of flows. A row belongs to the name of its uplink: a device that is
+removed and created again with the same name has the same row.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -48,14 +48,14 @@ def lacks(device: Device) -> int:
 
 
 def uplink_of(device: Device) -> Uplink:
-    """A device that is up, as the programs see it."""
+    """The row of a device that is up, for the programs."""
     flags = RECEIVES | SENDS * device.carries | ETHERNET * device.has_ethernet
     link = device.link if device.has_ethernet else bytes(LINK_OCTETS)
     return Uplink(device.index, device.mtu, link, flags | lacks(device))
 
 
 def sums(survey: Survey) -> bool:
-    """Whether every uplink sums up packets with an M6 next header."""
+    """Whether every uplink computes checksums of packets with an M6 next header."""
     return not any(lacks(device) & SUM for device in survey.devices)
 
 
@@ -84,7 +84,7 @@ class Rows:
         in_use: Collection[Locator],
         leaving: Mapping[Locator, int] = NONE_LEAVE_ELSEWHERE,
     ) -> tuple[dict[int, Uplink], set[Locator]]:
-        """Takes what there is now.
+        """Updates the rows.
 
         Args:
             devices: the uplinks that are up.
@@ -122,11 +122,11 @@ class Rows:
         return NO_ROW if address in self.away else self.of.get(address, NO_ROW)
 
     def lose(self, ifindex: int, flags: int) -> dict[int, Uplink]:
-        """A device has gone down or has lost its carrier; returns the rows that have changed.
+        """Marks the rows of a device that is down or has lost its carrier; returns changed rows.
 
         Args:
             ifindex: its index.
-            flags: what is left of SENDS and RECEIVES.
+            flags: the remaining flags of SENDS and RECEIVES.
         """
         lost = SENDS | RECEIVES
         changed = {
@@ -138,7 +138,7 @@ class Rows:
         return changed
 
     def name_of(self, row: int) -> str:
-        """The uplink that has a row; empty where none has."""
+        """The name of the uplink of a row; empty if the row is free."""
         return next((name for name, one in self._names.items() if one == row), "")
 
     def _row(self, name: str) -> int:

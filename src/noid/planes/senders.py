@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The raw sockets that packets leave by: few, however many addresses others send from.
+"""The raw sockets for sending: few, for any number of remote addresses.
 
-Packets of contexts have a socket for each of this host's addresses, so that the queue of one uplink
-does not hold up another [D50]. The answers to strangers (CC and UC) share a single one.
+Packets of contexts use one socket for each address of this host, so that the queue of one uplink
+does not delay another [D50]. Answers to strangers (CC and UC) share one socket.
 """
 
 import errno
@@ -32,7 +32,7 @@ class Senders:
     """The sockets of one host.
 
     Args:
-        mark: firewall mark of what is sent.
+        mark: firewall mark of the packets.
     """
 
     def __init__(self, mark: int) -> None:
@@ -40,11 +40,11 @@ class Senders:
         self._sockets: OrderedDict[bytes, socket.socket] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many sockets are open."""
+        """The number of open sockets."""
         return len(self._sockets)
 
     def send(self, packet: bytes, *, is_control: bool = False) -> int:
-        """Sends a packet by the uplink that policy routing chooses for its source.
+        """Sends a packet through the uplink that policy routing selects for its source.
 
         Args:
             packet: a whole IPv6 packet.
@@ -95,11 +95,11 @@ class Senders:
 
 
 def open_sender(mark: int, source: bytes = STRANGERS) -> socket.socket:
-    """A raw socket that sends whole packets with a firewall mark.
+    """A raw socket that sends complete packets with a firewall mark.
 
     Args:
         mark: the mark.
-        source: the address they are from, by which policy routing goes; empty for any.
+        source: the source address, which selects the route; empty for any.
 
     Raises:
         OSError: the system refuses.

@@ -62,7 +62,7 @@ SEND_ERRORS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaneDependencies:
-    """What a plane stands in.
+    """The environment of a plane.
 
     Attributes:
         section: the ``[plane]`` of the configuration.
@@ -84,7 +84,7 @@ class PlaneDependencies:
 
 
 class SlowPath:
-    """What planes have in common; see ``noid.planes.base.DataPlane``.
+    """The parts that planes share; see ``noid.planes.base.DataPlane``.
 
     Args:
         surroundings: what it stands in.
@@ -113,7 +113,7 @@ class SlowPath:
     # --- life ---------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Makes the device and the sockets; see ``DataPlane.open``."""
+        """Creates the device and the sockets; see ``DataPlane.open``."""
         try:
             self.device = open_tun(self.section.device)
             self.device_index = self.network.bring_up(self.section.device, self.mtu)
@@ -125,7 +125,7 @@ class SlowPath:
             raise
 
     def start(self) -> None:
-        """Takes what has come since ``open``, and what comes from now on."""
+        """Processes the packets that have arrived since ``open``, and later ones."""
         loop = asyncio.get_running_loop()
         of_contexts, of_strangers, *_ = self.receivers
         loop.add_reader(of_contexts, self.hear_contexts)
@@ -134,7 +134,7 @@ class SlowPath:
 
     @property
     def own_devices(self) -> tuple[str, ...]:
-        """The names of every device of ours."""
+        """The names of all devices of noid."""
         return (self.section.device, f"{self.section.device}{TRIAL_SUFFIX}")
 
     def keep_device(self, survey: Survey, mtu: int) -> bool:
@@ -165,7 +165,7 @@ class SlowPath:
         loop.add_reader(self.device, self._on_device)
 
     def link_lost(self, index: int, *, is_up: bool) -> None:
-        """Nothing here depends on the devices."""
+        """No action: the slow path does not depend on uplinks."""
 
     @property
     def keeping(self) -> str:
@@ -179,7 +179,7 @@ class SlowPath:
             (self.network.add_address if kept else self.network.remove_address)(aid, index)
 
     def is_intact(self) -> bool:
-        """There is nothing here of which no message tells."""
+        """True: the kernel reports the removal of every object of the slow path."""
         return True
 
     def has_restored(self, kind: str, names: Iterable[str]) -> None:
@@ -188,18 +188,18 @@ class SlowPath:
 
     @contextlib.contextmanager
     def counted(self, refusal: PlaneCounter) -> Iterator[None]:
-        """Counts what the kernel refuses, and goes on."""
+        """Counts refusals of the kernel in the block, instead of raising."""
         try:
             yield
         except (PlatformError, OSError):
             self.counts[refusal] += 1
 
     def modes(self) -> dict[str, str]:
-        """There is but one way."""
+        """Empty: there is only one way."""
         return {}
 
     def close(self) -> None:
-        """Removes everything ``open`` made; may be called at any time, any number of times."""
+        """Removes everything that ``open`` created; may be called repeatedly."""
         with contextlib.suppress(RuntimeError):
             loop = asyncio.get_running_loop()
             for descriptor in (self.device, *(one.fileno() for one in self.receivers)):
@@ -216,31 +216,31 @@ class SlowPath:
     # --- orders -------------------------------------------------------------------------------
 
     def install(self, flow: Flow) -> None:
-        """Uses a flow."""
+        """Installs a flow."""
         self.datapath.install(flow)
 
     def remove(self, local_label: int) -> None:
-        """Forgets a flow."""
+        """Removes a flow."""
         self.datapath.remove(local_label)
 
     def send_again(self, local_label: int, packet: bytes) -> None:
-        """Sends a packet of the ULP by its flow once more, unless the flow is gone."""
+        """Sends a packet of the ULP again through its flow, if the flow still exists."""
         self._carry_out(self.datapath.again(local_label, packet))
 
     def send(self, packet: bytes) -> None:
-        """Sends a packet; one that is too long for its path is counted."""
+        """Sends a packet; a packet that is too long for its path is counted."""
         if self._transmit(packet, is_control=True):
             self.counts[PlaneCounter.CONTROL_TOO_BIG] += 1
 
     def deliver(self, packet: bytes) -> None:
-        """Writes a packet into the device, as if it had come from there."""
+        """Writes a packet to the device, so that the stack receives it."""
         try:
             os.write(self.device, packet)
         except OSError:
             self.counts[PlaneCounter.DELIVERIES_REFUSED] += 1
 
     def heard(self, local_label: int, *, unasked: bool = False) -> None:
-        """Takes what a flow has sent so far as answered; see ``SoftwareDatapath.heard``."""
+        """Marks the packets of a flow as answered; see ``SoftwareDatapath.heard``."""
         self.datapath.heard(local_label, time.monotonic_ns(), unasked=unasked)
 
     def received_ns(self, local_label: int) -> int:
@@ -248,7 +248,7 @@ class SlowPath:
         return self.datapath.received_ns(local_label)
 
     def counters(self) -> Counter[PlaneCounter]:
-        """What happened so far."""
+        """The counters so far."""
         return self.counts.copy()
 
     # --- out ----------------------------------------------------------------------------------

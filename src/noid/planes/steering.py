@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Lets packets to M6 peers reach our programs after any failure of an uplink [D50].
+"""Routes packets to M6 peers so that they reach our programs after any uplink failure [D50].
 
 The kernel resolves the route and the neighbour of a packet before programs on the uplink see it. A
-packet that is to leave by another uplink must not wait for the neighbours of the first. So packets
-to M6 peers have routes of their own, by the uplink they would leave by anyway, to a neighbour that
-is none: its entry is permanent, and the programs put the real one in its place. Rules, routes of
-programs and filters that go by the uplink see nothing unusual. When the uplink goes down the kernel
-deletes these routes, and what is left leads to a device of ours that has no neighbours.
+packet for another uplink must not wait for the neighbours of the first. Therefore packets
+to M6 peers have separate routes, through the uplink they would use anyway, to a placeholder
+neighbour: its entry is permanent, and the programs replace it by the real one. Rules, routes of
+programs and filters by uplink work as without noid. When the uplink goes down, the kernel
+deletes these routes, and the remaining ones lead to a device of noid that has no neighbours.
 
-Five kinds of rules stand before all others, the last four only for this host's own packets:
+Five kinds of rules come before all others, the last four only for packets of this host:
 
     P      from all fwmark MARK goto P+4         noid's own packets
     P+1    from LOCATOR lookup TABLE+ROW         the source is a locator: one rule for each
@@ -18,9 +18,9 @@ Five kinds of rules stand before all others, the last four only for this host's 
 
 The daemon removes P+3 when it ends.
 
-ROW is that of the locator's uplink (rows.py). A route in TABLE+ROW is there for each peer of a
-context, and in TABLE for each peer that programs may connect to, unless the host reaches it by a
-device that is no uplink, such as a VPN's.
+ROW is that of the locator's uplink (rows.py). TABLE+ROW has a route for each peer of a
+context, and TABLE has one for each peer that programs may connect to, unless the host reaches it
+through a device that is not an uplink, such as that of a VPN.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,13 +49,13 @@ AT_ONCE = 500
 
 
 class Steering:
-    """The routes of a plane: wanted, and made known to the kernel.
+    """The intended routes of a plane, and their installation.
 
     Args:
         network: the host's.
         section: the ``[plane]`` of the configuration.
-        own: index of the device of ours.
-        refused: is told how many routes the kernel refused.
+        own: index of the device of noid.
+        refused: called with the number of routes that the kernel refused.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class Steering:
         return self.section.table + row
 
     def tables(self) -> list[int]:
-        """Every table that has routes of ours, or may have."""
+        """Every table that has, or may have, routes of noid."""
         return [self.section.table, *map(self.table_of, self.peers)]
 
     def wanted(self, table: int) -> Iterator[PeerRoute]:
-        """The routes that a table is to have now, made when they are iterated over.
+        """The intended routes of a table, generated during the iteration.
 
-        Another thread may do that; what changes until then may be missed.
+        The iteration may run in another thread, and may miss concurrent changes.
         """
         if table == self.section.table:
             return self._routes_of_new(dict(self.new))
@@ -126,7 +126,7 @@ class Steering:
         return bool(fresh)
 
     def remove_peer(self, row: int, aid: Locator) -> None:
-        """Ends that."""
+        """Removes them."""
         if aid in self.peers.get(row, ()):
             self._remove([*self._by_uplink(row, [aid]), *self._by_ours(row, [aid])])
             self.peers[row].discard(aid)
@@ -134,7 +134,7 @@ class Steering:
                 del self.peers[row]
 
     def choose(self, choices: dict[Locator, tuple[int, Locator]]) -> bool:
-        """Chooses uplink and source for packets to peers whose source is yet to be chosen.
+        """Selects uplink and source of packets to peers that have no source yet.
 
         Args:
             choices: for each peer the row of the uplink, and the locator.
@@ -148,12 +148,12 @@ class Steering:
         return bool(fresh)
 
     def unchoose(self, aid: Locator) -> None:
-        """Leaves that to the kernel again."""
+        """Removes the selection: the kernel selects again."""
         if aid in self.new:
             self._remove(list(self._routes_of_new({aid: self.new.pop(aid)})))
 
     def set_uplink(self, row: int, uplink: Uplink) -> bool:
-        """Takes what an uplink is now.
+        """Updates an uplink.
 
         Returns:
             Whether its routes are complete; otherwise ``go_on`` adds the rest.
@@ -171,7 +171,7 @@ class Steering:
         return row not in self._waiting
 
     def keep_neighbour(self, row: int) -> bool:
-        """Makes sure of the neighbour that is none; returns whether it was missing."""
+        """Adds the placeholder neighbour if it is missing; returns whether it was."""
         uplink = self.uplinks[row]
         if not uplink.ifindex or _gateway(uplink) is None:
             return False  # it has no neighbours
@@ -267,7 +267,7 @@ def _gateway(uplink: Uplink) -> Locator | None:
 def rules_of(
     section: PlaneSection, rows: dict[Locator, int], addresses: Iterable[Locator]
 ) -> frozenset[Rule]:
-    """The rules a plane wants.
+    """The intended rules of a plane.
 
     Args:
         section: the ``[plane]`` of the configuration.
