@@ -154,6 +154,7 @@ class Drop(CounterName, part="dropped", path="dropped"):
     TRUNCATED = "truncated"
     WRONG_CHECKSUM = "wrong checksum"
     NOT_AN_ICMPV6_ERROR = "not an ICMPv6 error"
+    MTU_TOO_SMALL = "Packet Too Big with an MTU below 1280"
     UNKNOWN_CODE = "unknown code"
     UNKNOWN_VERSION = "unknown version"
     HEADER_LENGTH_OUT_OF_RANGE = "header length out of range"

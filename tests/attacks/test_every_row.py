@@ -7,6 +7,7 @@ makes a test fail.
 
 import asyncio
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -16,6 +17,9 @@ import pytest
 from noid.constants import SECOND
 from noid.counters import UpstreamCounter
 from noid.dns.records import Answer, Kind, Question, Status
+from noid.engine.events import AnswerArrived, AskDns
+from noid.engine.quarantine import Quarantine
+from noid.flows.events import UnknownPeerSeen
 from noid.flows.software import SoftwareDatapath
 from noid.locators import Locator
 from noid.resolver.budget import Budget
@@ -115,6 +119,42 @@ def of_a_zone(number: int) -> Question:
     return Question(Kind.LOCATORS, f"n{number}.evil.test", (0x2A00_0000_0000 + number).to_bytes(6))
 
 
+def lookups() -> Contest:
+    """A local program sends to a site whose name servers are silent, and to the others."""
+    host = Victim().host
+    evil = [Locator(EVIL.to_bytes(6) + number.to_bytes(10)) for number in range(1, 1_000)]
+    for one in evil:
+        host.handle(UnknownPeerSeen(one), SECOND)
+    served = 0
+    for site in OTHERS:
+        asked = host.handle(UnknownPeerSeen(Locator(site.to_bytes(6) + bytes((1,) * 10))), SECOND)
+        for question in [one.question for one in asked if isinstance(one, AskDns)]:
+            host.handle(AnswerArrived(question, ANSWERED), SECOND)
+            served += 1
+    assert host.core.lookups, "what nobody else needs is used"
+    return Contest(len(host.core.lookups), policy.LOOKUPS.limit, served)
+
+
+def quarantine() -> Contest:
+    """A site closes contexts that it began."""
+    labels = Quarantine(LIMIT)
+    numbers = itertools.count(1)
+
+    def put(site: int) -> int:
+        label = next(numbers)
+        labels.put(label, SECOND, b"", Locator(site.to_bytes(6) + bytes(10)))
+        return label
+
+    for _ in range(LIMIT):
+        put(EVIL)
+    of_others = [put(site) for site in tries() if site != EVIL or not put(EVIL)]
+    return Contest(
+        labels.shares.regions[EVIL >> policy.REGION_SHIFT].count(EVIL),
+        LIMIT,
+        sum(one in labels for one in of_others),
+    )
+
+
 def rate(taken: Rate) -> Contest:
     """The others come one after the other, and again after a second; evil never stops."""
     row = taken.row
@@ -151,9 +191,12 @@ CONTESTS: dict[Row, Callable[[], Contest]] = {
     policy.PROVISIONAL: provisional,
     policy.INQUIRIES: lambda: questions(policy.INQUIRIES, of_a_site),
     policy.ZONE_QUESTIONS: lambda: questions(policy.ZONE_QUESTIONS, of_a_zone),
+    policy.LOOKUPS: lookups,
+    policy.QUARANTINE: quarantine,
     policy.CHECKS: lambda: rate(Victim().host.core.checks),
     policy.ERRORS: lambda: rate(Victim().host.core.errors),
     policy.MESSAGES: lambda: each(Victim().host.core.messages, label),
+    policy.REPEATS: lambda: each(Victim().host.core.repeats, label),
     policy.AGREEMENTS: lambda: each(Victim().host.core.agreements, label),
     policy.CONTROL: lambda: rate(SoftwareDatapath(CODEPOINTS).control),
     policy.NAMED: lambda: each(SoftwareDatapath(CODEPOINTS).named, label),

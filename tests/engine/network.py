@@ -234,13 +234,17 @@ class Network:
 
 
 def packet(
-    source: Locator, destination: Locator, payload: bytes = b"twenty octets of TCP"
+    source: Locator,
+    destination: Locator,
+    payload: bytes = b"twenty octets of TCP",
+    *,
+    protocol: int = ipv6.TCP,
 ) -> bytes:
     """A packet of the ULP."""
     header = ipv6.Header(
         source=source,
         destination=destination,
-        next_header=ipv6.TCP,
+        next_header=protocol,
         payload_octets=len(payload),
     )
     return header.encode() + payload

@@ -121,7 +121,8 @@ def crossing_inits(network: Network, count: int, first: int = 0) -> int:
         key = KeyPair(number.to_bytes(KEY_OCTETS, "big")).public
         forged = dataclasses.replace(init, sender_aid=B1, receiver_aid=A1, key=key)
         outputs = receive(network, network.a, forged, B1, A1)
-        answers += any(isinstance(output, SendControl) for output in outputs)
+        sent = [output.packet for output in outputs if isinstance(output, SendControl)]
+        answers += any(one[41] == Code.CONF for one in sent)
     return answers
 
 

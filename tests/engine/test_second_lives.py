@@ -63,6 +63,7 @@ REMEMBERED = frozenset(
     | {
         "checks",
         "messages",
+        "repeats",
         "drops",
         "turns",
         "quarantine",

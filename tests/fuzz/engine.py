@@ -14,6 +14,7 @@ from noid.constants import (
     LOCATORS_MAX,
     MILLISECOND,
     MINUTE,
+    MTU_MIN,
     NAMES_PER_LOCATOR_MAX,
     PROBES_KEPT_MAX,
     SECOND,
@@ -60,6 +61,8 @@ LOCATORS = (A1, A2, B1, B2, X1, UNSPECIFIED, *(Locator(one + bytes(14)) for one 
     b"\xff\x02", b"\xfe\x80", b"\xfc\x00"
 )))  # fmt: skip
 DURATIONS = (0, 0, 0, MILLISECOND, 15 * MILLISECOND, SECOND, MINUTE, 16 * MINUTE)
+OF_NO_SLOT = 99
+"""A protocol that travels behind an escape header."""
 LABEL_AT = 56
 """Where the receiver's label stands in a message as we encode it."""
 AUTHENTICATION_HEAD = bytes.fromhex("8006 0010")
@@ -216,6 +219,7 @@ def an_error_arrives(choices: Choices, arena: Arena, station: Station) -> Input:
     error = icmpv6.ErrorMessage(
         type=choices.number(6),
         code=choices.number(6),
+        value=choices.pick((0, 7, MTU_MIN, MTU_MIN + 100, 0xFFFF_FFFF)),
         quote=altered(choices, choices.pick(quotes)),
     )
     octets = error.encode_packet(source, destination)[ipv6.HEADER_OCTETS :]
@@ -224,9 +228,10 @@ def an_error_arrives(choices: Choices, arena: Arena, station: Station) -> Input:
 
 def data_packets(station: Station) -> list[bytes]:
     """What the station's flows make of a packet of the ULP."""
-    flows = station.rewriter.by_label.values()
     return [
-        station.rewriter.outbound(packet(flow.local_aid, flow.peer_aid), flow) for flow in flows
+        station.rewriter.outbound(packet(flow.local_aid, flow.peer_aid, protocol=protocol), flow)
+        for flow in station.rewriter.by_label.values()
+        for protocol in (ipv6.TCP, OF_NO_SLOT)
     ]
 
 

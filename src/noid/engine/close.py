@@ -134,7 +134,7 @@ def _answer_without_context(
     The key of a context that is gone is kept as long as its label is in quarantine.
     """
     label = message.context.receiver_label
-    _, key = core.quarantine.get(label, (0, b""))
+    key = core.quarantine.key_of(label)
     if event.destination not in core.locators:
         core.drop(Drop.CLOSE_FOR_ANOTHER_HOST)
     elif not key or not is_authentic(key, event, message):

@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from noid.constants import (
     ALIKE_MAX,
     BETTER_PAIR_FIRST,
-    CLOSE_TIME,
     CONTEXT_IDLE_TIME,
     CONTEXTS_MAX,
     FLOW_LABEL_MASK,
     HELD_PACKETS_MAX,
-    QUARANTINED_LABELS_MAX,
     SECOND,
 )
 from noid.counters import Drop
@@ -43,6 +41,7 @@ from noid.engine.known import KnownPeer, Lookup
 from noid.engine.options import HostOptions, Policy
 from noid.engine.own import locators_with, marks
 from noid.engine.phases import Probation, Probe
+from noid.engine.quarantine import Quarantine
 from noid.engine.secrets import Entropy, HostKeys
 from noid.engine.selection import better_pairs
 from noid.engine.state import TIMERS_OF, Cue, Path, State, Timer, Trigger
@@ -85,10 +84,10 @@ class Core:
         errors: the rate of UC and of CLOSEACK without a context.
         checks: the rate of CC.
         messages: the rate of each context's URs, UAs and keepalives.
+        repeats: the same of those that came before.
         agreements: the rate of each context's X25519 computations [D40].
         begun_by_peers: the shares of those that began contexts [D46].
-        quarantine: labels that are free, when they may be used again, and the keys of their
-            contexts, which acknowledge a CLOSE that comes again [D19, D40].
+        quarantine: labels that are free, and may be used again later [D19].
         outdated: labels of contexts that have yet to hear of a change of our locators.
         provisional: the shares of those whose contexts are so [D37].
         uncovered: addresses of ours that programs send to M6 peers from and that are no locators.
@@ -121,10 +120,11 @@ class Core:
     errors: Rate = field(init=False)
     checks: Rate = field(init=False)
     messages: Each = field(default_factory=lambda: Each(policy.MESSAGES))
+    repeats: Each = field(default_factory=lambda: Each(policy.REPEATS))
     agreements: Each = field(default_factory=lambda: Each(policy.AGREEMENTS))
     begun_by_peers: Table = field(init=False)
     provisional: Table = field(init=False)
-    quarantine: OrderedDict[int, tuple[int, bytes]] = field(default_factory=OrderedDict)
+    quarantine: Quarantine = field(default_factory=Quarantine)
     outdated: dict[int, None] = field(default_factory=dict)
     uncovered: dict[Locator, None] = field(default_factory=dict)
     measured: OrderedDict[tuple[int, int], Probe] = field(default_factory=OrderedDict)
@@ -237,20 +237,15 @@ class Core:
         So many are always free that one is found soon, whatever must be let out of quarantine.
         """
         while self.quarantine and len(self.labels) + len(self.quarantine) >= CONTEXTS_MAX:
-            self.quarantine.popitem(last=False)
+            self.quarantine.release_oldest()
         while True:
             label = int.from_bytes(self.entropy(3), "big") & FLOW_LABEL_MASK
             if label and label not in self.labels and label not in self.quarantine:
                 return label
 
-    def quarantine_label(self, label: int, key: bytes = b"") -> None:
-        """Keeps a label from being used again while packets with it may be about [D19]."""
-        while self.quarantine:
-            oldest, (until_ns, _) = next(iter(self.quarantine.items()))
-            if until_ns > self.now_ns and len(self.quarantine) < QUARANTINED_LABELS_MAX:
-                break
-            del self.quarantine[oldest]
-        self.quarantine[label] = self.now_ns + CLOSE_TIME, key
+    def quarantine_label(self, label: int, key: bytes = b"", began: Locator | None = None) -> None:
+        """Keeps a label from being used again while packets with it may be about [D19, D46]."""
+        self.quarantine.put(label, self.now_ns, key, began)
 
     # --- contexts ---------------------------------------------------------------------------------
 
@@ -404,7 +399,7 @@ class Core:
         if context.began is not None:
             self._shares_of(context).remove(site_of(context.began), context.local_label)
         if context.is_known_to_peer or context.announced:
-            self.quarantine_label(context.local_label, context.agreed_key)
+            self.quarantine_label(context.local_label, context.agreed_key, context.began)
         self.know_peer_label(context, 0)
         del self.labels[context.local_label]
         self.emit(RemoveFlow(context.local_label))

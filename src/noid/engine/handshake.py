@@ -277,17 +277,17 @@ def own_side(context: Context, key: bytes) -> Side:
     return Side(context.local_aid, context.local_label, context.local_token, key)
 
 
-def key_with(core: Core, context: Context, exchange: Exchange, peer: Side) -> bytes:
+def key_with(core: Core, context: Context, exchange: Exchange, peer: Side, code: Code) -> bytes:
     """K of a set-up with this description of the other end; empty if there is none [D40].
 
     The secret for the public key of the CC is known. Any host may have sent another public key, so
-    the rate is limited.
+    the rate is limited, for each code: fewer hosts can send a CONF or CCR that gets so far.
     """
     if peer.key == exchange.peer_key:
         secret = exchange.secret
     elif peer.key == exchange.crossed[0]:
         secret = exchange.crossed[1]
-    elif core.agreements.take(context.local_label, core.now_ns):
+    elif core.agreements.take((context.local_label, code), core.now_ns):
         secret = exchange.keys.agree(peer.key)
         exchange.crossed = peer.key, secret
     else:
@@ -323,7 +323,7 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
         core.drop(Drop.LABEL_OF_TOO_MANY_PEERS)
         return
     peer = said_by_sender(message)
-    key = key_with(core, context, exchange, peer)
+    key = key_with(core, context, exchange, peer, message.code)
     if not key or not is_authentic(key, event, message):
         core.drop(Drop.CONF_NOT_AUTHENTIC)
         return
@@ -363,7 +363,7 @@ def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessa
     if core.is_crowded(label, context):
         return
     peer = Side(context.peer_aid, label, exchange.peer_token, exchange.peer_key)
-    key = key_with(core, context, exchange, peer)
+    key = key_with(core, context, exchange, peer, message.code)
     acceptable = event.source in context.peer_acceptable and event.destination in context.own_local
     if not acceptable or not is_authentic(key, event, message):
         return

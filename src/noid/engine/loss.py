@@ -6,7 +6,7 @@ come up anew since the set-up. Otherwise it tests the context (trial.py). ICMPv6
 they start a search [D47].
 """
 
-from noid.constants import FLOW_LABEL_MASK
+from noid.constants import FLOW_LABEL_MASK, MTU_MIN
 from noid.counters import Drop
 from noid.engine import trial
 from noid.engine.causes import Cause
@@ -68,6 +68,9 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
         quote = ipv6.Header.decode_unchecked(error.quote)
     except WireError as wire_error:
         core.drop(wire_error.drop, wire_error.reason)
+        return
+    if error.type == icmpv6.PACKET_TOO_BIG and error.value < MTU_MIN:
+        core.drop(Drop.MTU_TOO_SMALL)  # as RFC 8201 §4 has it
         return
     body = error.quote[ipv6.HEADER_OCTETS :]
     context = _quoted(core, quote, body)

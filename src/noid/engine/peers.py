@@ -13,7 +13,6 @@ from dataclasses import replace
 from noid.constants import (
     KNOWN_PEERS_MAX,
     LOCATORS_MAX,
-    LOOKUPS_MAX,
     NAMES_PER_LOCATOR_MAX,
     PEER_UNABLE_MAX,
     PEER_UNABLE_TIME,
@@ -35,6 +34,7 @@ from noid.engine.events import (
 from noid.engine.known import KnownPeer, Lookup
 from noid.flows.events import UnknownPeerSeen
 from noid.locators import Locator, is_global_unicast
+from noid.shares.policy import LOOKUPS, site_of
 
 UNKNOWN = KnownPeer("", ())
 
@@ -171,7 +171,9 @@ def on_unknown_peer(core: Core, event: UnknownPeerSeen) -> None:
         return
     if not is_global_unicast(aid) or aid in core.locators or core.options.excludes(aid):
         return
-    if core.strangers.get(aid, 0) > core.now_ns or len(core.lookups) >= LOOKUPS_MAX:
+    if core.strangers.get(aid, 0) > core.now_ns or len(core.lookups) >= LOOKUPS.limit:
+        return
+    if sum(site_of(one) == site_of(aid) for one in core.lookups) >= LOOKUPS.share:
         return
     core.lookups[aid] = Lookup(set())
     _ask(core, core.lookups[aid], Question(Kind.NAMES, reverse_name(aid)))

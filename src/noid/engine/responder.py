@@ -85,16 +85,18 @@ def _answer_crossing(
 ) -> None:
     """CONF for an INIT that crosses ours [draft §4.3.1].
 
-    Nothing is taken from the INIT: the CONF with our nonce completes our side [D13, D48].
+    Nothing is taken from the INIT: the CONF with our nonce completes our side [D13, D48]. Above the
+    rate of keys, CC: otherwise spoofed INITs would keep the peer's own from an answer.
     """
     exchange = context.exchange
     assert exchange is not None
     if not core.may_answer(event.source, core.checks):
         core.drop(Drop.INIT_OVER_RATE)  # its source may be another's, and CONF is longer [D9]
         return
-    key = key_with(core, context, exchange, said_by_sender(message))
+    key = key_with(core, context, exchange, said_by_sender(message), message.code)
     if not key:
         core.drop(Drop.INIT_KEY_REFUSED)
+        _send_cc(core, event, message)
         return
     announce(core, context)
     _send_conf(core, context, message, event, (exchange.keys.public, key), with_sets=True)
@@ -103,11 +105,16 @@ def _answer_crossing(
 
 
 def _answer_statelessly(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
+    """CC, as often as the source's share allows [D9]."""
+    if core.may_answer(event.source, core.checks):
+        _send_cc(core, event, message)
+    else:
+        core.drop(Drop.INIT_OVER_RATE)
+
+
+def _send_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
     """CC, which "effectively contains the state it would have allocated" [draft §3.3.2, D8]."""
     assert message.tokens is not None
-    if not core.may_answer(event.source, core.checks):
-        core.drop(Drop.INIT_OVER_RATE)
-        return
     # "This packet can potentially be passed to the ULP" [§7.3]: never here. Nothing is proven, and
     # it would pass the host's firewall without being seen as what it is.
     is_discarded = message.piggyback is not None
@@ -293,7 +300,7 @@ def _complete(core: Core, context: Context, ccr: OwnCcr) -> None:
         core.drop(Drop.CCR_WOULD_COMPLETE_UNPROVEN)
         return
     assert exchange is not None
-    key = key_with(core, context, exchange, said_by_sender(ccr.message))
+    key = key_with(core, context, exchange, said_by_sender(ccr.message), Code.CCR)
     if not key:
         core.drop(Drop.CCR_KEY_REFUSED)
         return

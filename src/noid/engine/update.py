@@ -244,8 +244,8 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     if not is_authentic(context.agreed_key, event, message):
         core.drop(Drop[f"{message.code.name}_NOT_AUTHENTIC"])
         return None
-    # What is forged uses nothing of this rate, or it would keep what is authentic out.
-    if not core.messages.take((context.local_label, message.code, event.source), core.now_ns):
+    # What is forged uses nothing of these rates, or it would keep what is authentic out.
+    if not _may_be_looked_at(core, context, event, message):
         core.drop(Drop[f"{message.code.name}_OVER_RATE"])
         return None
     if _is_new(context, message) and context.closing is None:
@@ -256,6 +256,22 @@ def matching(core: Core, event: ControlMessageReceived, message: ControlMessage)
     # The birthday in the set-up was not authenticated.
     context.peer_birthday = message.context.sender_birthday
     return context
+
+
+def _may_be_looked_at(
+    core: Core, context: Context, event: ControlMessageReceived, message: ControlMessage
+) -> bool:
+    """Whether the peer has not used up its share; what others repeat is counted apart [D46]."""
+    match message.code:
+        case Code.UR:
+            is_first = context.is_unseen(message.nonce)
+        case Code.UA:
+            is_first = context.awaits(message.nonce)
+        case _:
+            is_first = message.nonce > context.peer_keepalive_nonce
+    if is_first:
+        return core.messages.take(context.local_label, core.now_ns)
+    return core.repeats.take((context.local_label, event.source), core.now_ns)
 
 
 def _is_new(context: Context, message: ControlMessage) -> bool:

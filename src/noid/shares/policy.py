@@ -15,10 +15,12 @@ from noid.constants import (
     CC_RATE_PER_SECOND,
     CONTEXTS_MAX,
     ERROR_RATE_PER_SECOND,
+    LOOKUPS_MAX,
     PREFIX_ERROR_RATE_PER_SECOND,
     PREFIX_OCTETS,
     PREFIX_RATE_PER_SECOND,
     PROVISIONAL_CONTEXTS_MAX,
+    QUARANTINED_LABELS_MAX,
     SECOND,
     VERIFY_AGAIN_QUESTIONS_MAX,
 )
@@ -107,15 +109,23 @@ INQUIRIES = Row(name="dns questions", limit=VERIFY_AGAIN_QUESTIONS_MAX)
 """Questions on their way because of peers that began the context [D31]."""
 ZONE_QUESTIONS = Row(name="dns questions of a zone", limit=INQUIRIES.limit, each=32, user="zone")
 """The same; of one zone, whose server may be dead."""
+LOOKUPS = Row(name="lookups of strangers", limit=LOOKUPS_MAX)
+"""Strangers to whom local programs send that are being looked up [D34]; of one site, so many that a
+site whose name servers are silent keeps no other from being looked up."""
+QUARANTINE = Row(name="labels in quarantine", limit=QUARANTINED_LABELS_MAX)
+"""Labels of contexts that are gone; those that local programs began are exempt [D19]."""
 CHECKS = Row(name="CC", limit=CC_RATE_PER_SECOND, each=PREFIX_RATE_PER_SECOND)
 """CCs in a second: what a processor core can make [D9]."""
 ERRORS = Row(name="UC and CLOSEACK", limit=ERROR_RATE_PER_SECOND, each=PREFIX_ERROR_RATE_PER_SECOND)
 """UCs and CLOSEACKs without a context, in a second [D9, D41]."""
-MESSAGES = Row(name="messages of a context", limit=0, each=128, user="context")
-"""Authentic URs of one context and one source in a second; UAs and keepalives the same."""
+MESSAGES = Row(name="messages of a context", limit=0, each=256, user="context")
+"""Authentic URs, UAs and keepalives of one context in a second that never came before, whatever
+locators the peer says it has."""
+REPEATS = Row(name="repeated messages of a context", limit=0, each=32, user="context")
+"""The same of one locator of the peer that came before, or are late: anybody may send them."""
 AGREEMENTS = Row(name="keys of a context", limit=0, each=4, burst=1, user="context")
-"""X25519 computations in a second with public keys that an INIT, CCR or CONF brings while a set-up
-is in progress: any host may have sent these [D40]."""
+"""X25519 computations in a second with public keys that INITs bring while a set-up is in progress:
+any host may have sent these. The same for CONFs, and for CCRs [D40]."""
 CONTROL = Row(name="control messages", limit=16_000, each=2_000, burst=1)
 """Control messages and ICMPv6 errors that a plane gives the engine in a second."""
 NAMED = Row(name="control messages that name a context", limit=0, each=128, burst=1, user="context")
@@ -124,8 +134,8 @@ peer, in a second. They are not authenticated yet; those above this share count 
 UNKNOWN = Row(name="unknown labels", limit=200, each=25, burst=1)
 """Data packets without a context that a plane reports in a second."""
 POLICY = (
-    CONTEXTS, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS,
-    CHECKS, ERRORS, MESSAGES, AGREEMENTS, CONTROL, NAMED, UNKNOWN,
+    CONTEXTS, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS, LOOKUPS, QUARANTINE,
+    CHECKS, ERRORS, MESSAGES, REPEATS, AGREEMENTS, CONTROL, NAMED, UNKNOWN,
 )  # fmt: skip
 
 

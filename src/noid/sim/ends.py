@@ -164,6 +164,7 @@ class End:
         core.errors.forget()
         core.checks.forget()
         core.messages.forget()
+        core.repeats.forget()
         core.agreements.forget()
         timers = type(core.timers)()
         while (upcoming := core.timers.next()) is not None:

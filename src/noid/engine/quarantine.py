@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Labels of contexts that are gone, which none gets while packets with them may be about [D19].
+
+Sites share the room, as they share contexts [D46]: one that begins contexts and closes them again
+lets no label of others out early. The keys of the contexts acknowledge a CLOSE that comes again.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from noid.constants import CLOSE_TIME
+from noid.locators import Locator
+from noid.shares.policy import QUARANTINE, site_of
+from noid.shares.tables import Table
+
+
+class _Kept(NamedTuple):
+    until_ns: int
+    key: bytes
+    site: int | None
+
+
+class Quarantine:
+    """The labels in quarantine, the one that leaves first in front.
+
+    Args:
+        limit: how many there may be.
+    """
+
+    def __init__(self, limit: int = QUARANTINE.limit) -> None:
+        self.limit = limit
+        self.shares = Table(QUARANTINE, limit)
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._kept)
+
+    def __contains__(self, label: int) -> bool:
+        return label in self._kept
+
+    def key_of(self, label: int) -> bytes:
+        """K of the context that had a label; empty if it had none, or the label is not here."""
+        kept = self._kept.get(label)
+        return b"" if kept is None else kept.key
+
+    def put(self, label: int, now_ns: int, key: bytes, began: Locator | None) -> None:
+        """Adds a label, in place of others where there is no room.
+
+        Args:
+            label: which.
+            now_ns: the present.
+            key: K of its context.
+            began: the locator of the peer whose share it takes; None if a local program began.
+        """
+        while self._kept and next(iter(self._kept.values())).until_ns <= now_ns:
+            self.release_oldest()
+        site = None if began is None else site_of(began)
+        is_full = len(self._kept) >= self.limit
+        for one in self.shares.in_the_way(site, now_ns, now_ns, _unused, is_full=is_full):
+            self._release(one)
+        if len(self._kept) >= self.limit:
+            self.release_oldest()
+        self._kept[label] = _Kept(now_ns + CLOSE_TIME, key, site)
+        if site is not None:
+            self.shares.add(site, label)
+
+    def release_oldest(self) -> None:
+        """Lets the label in front out."""
+        self._release(next(iter(self._kept)))
+
+    def _release(self, label: int) -> None:
+        site = self._kept.pop(label).site
+        if site is not None:
+            self.shares.remove(site, label)
+
+
+def _unused(_: int) -> tuple[bool, int]:
+    return False, 0
