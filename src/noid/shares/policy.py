@@ -122,7 +122,7 @@ MESSAGES = Row(name="messages of a context", limit=0, each=256, user="context")
 """Authentic URs, UAs and keepalives of one context in a second that never came before, whatever
 locators the peer says it has."""
 REPEATS = Row(name="repeated messages of a context", limit=0, each=32, user="context")
-"""The same of one locator of the peer that came before, or are late: anybody may send them."""
+"""The same of one locator of the peer that came before or are late: any host may send them."""
 AGREEMENTS = Row(name="keys of a context", limit=0, each=4, burst=1, user="context")
 """X25519 computations in a second with public keys that INITs bring while a set-up is in progress:
 any host may have sent these. The same for CONFs, and for CCRs [D40]."""
