@@ -6,7 +6,8 @@ import pytest
 from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.engine.events import LocatorsChanged, SendControl
 from noid.engine.history import Pair
-from noid.engine.state import State
+from noid.engine.state import Path, State
+from noid.flows.events import LongUnproven
 from noid.locators import Locator
 from noid.wire.options import LocatorFlag
 from tests.engine.network import (
@@ -27,6 +28,11 @@ NONE: frozenset[Locator] = frozenset()
 ONE = frozenset({A1})
 
 
+def path_of(station: Station) -> Path:
+    """What a station believes of its pair in use."""
+    return station.context.path
+
+
 def pairs_of(station: Station) -> set[Pair]:
     """The pairs over which a station sent something lately."""
     sent = [one.packet for one in station.outputs if isinstance(one, SendControl)]
@@ -43,6 +49,21 @@ def test_a_locator_of_ours_that_is_to_be_left_is_left_by_both_ends(
     assert network.a.context.local_locator == A2
     assert network.b.context.peer_locator == A2
     assert network.a.context.state is network.b.context.state is State.ESTABLISHED
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_locator_is_left_although_its_pair_is_just_asked_for_a_proof(answers: bool) -> None:
+    network = established()
+    network.run(SECOND)
+    network.give(network.a, LongUnproven(network.a.context.local_label))
+    assert path_of(network.a) is Path.ASKING
+    if not answers:
+        network.kill_provider(1)
+    network.give(network.a, LocatorsChanged((A1, A2), NONE, ONE))
+    assert path_of(network.a) is Path.LEAVING
+    network.run(4 * DELAY_NS)
+    assert network.a.context.local_locator == A2
+    assert path_of(network.a) is not Path.LEAVING
 
 
 def test_what_says_that_a_link_is_gone_does_not_go_by_that_link() -> None:

@@ -137,9 +137,12 @@ def leave(core: Core, context: Context, why: Cause, *, patience_ns: int = SUSPIC
     """
     if not better_pairs(context) or not context.is_settled or context.is_provisional:
         return
-    if context.path not in (Path.STEADY, Path.LEAVING):
+    one = context.search
+    if context.path is Path.ASKING and one is not None and one.is_question:
+        context.late, one = one.probes, None  # nothing has spoken against the pair so far
+    elif context.path not in (Path.STEADY, Path.LEAVING):
         return
-    one = context.search or Search(why, core.now_ns, b"", 0, False)
+    one = one or Search(why, core.now_ns, b"", 0, False)
     core.turn(context, Path.LEAVING, Cue.MARKS)
     one.untried, one.until_ns = [], core.now_ns + patience_ns
     # Not before what was sent can have been answered.

@@ -292,6 +292,7 @@ _PATHS: dict[Path, dict[Cue, set[Path]]] = {
     },
     Path.ASKING: {
         Cue.SOURCE: {Path.FOLLOWING},
+        Cue.MARKS: {Path.LEAVING},
         Cue.THIS_ANSWERS: {Path.STEADY},
         Cue.OTHER_ANSWERS: {Path.STEADY},
         Cue.TIME: {Path.DOUBTING},
