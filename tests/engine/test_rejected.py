@@ -69,7 +69,8 @@ def talk(network: Network, duration_ns: int) -> float:
         sent.append(packet(A1, B1, f"at {network.now_ns}".encode()))
         network.ulp_sends(network.a, sent[-1])
         network.run(TENTH)
-    return sum(one in network.b.delivered for one in sent) / len(sent)
+    delivered = set(network.b.delivered)
+    return sum(one in delivered for one in sent) / len(sent)
 
 
 def controls(network: Network) -> int:
