@@ -6,11 +6,13 @@ import select
 import subprocess
 
 import pytest
+from pyroute2.ethtool import Ethtool
 
 from noid.config import HostSection
 from noid.engine.events import LocatorsChanged
 from noid.host.changes import NetworkChanges
 from noid.host.netlink import HostNetwork
+from noid.host.reading import features_of
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.steering import GATEWAY
 from noid.roles.local_locators import LocalLocators
@@ -230,3 +232,8 @@ def test_the_addresses_of_this_host_are_those_of_every_device() -> None:
     found = in_network_namespace(scenario)
     assert {parse_locator("::1"), parse_locator("2001:db8:1::1")} <= found
     assert parse_locator("2001:db8:1::2") not in found
+
+
+def test_a_device_that_has_gone_during_a_survey_has_no_features() -> None:
+    with Ethtool() as ethtool:
+        assert features_of(ethtool, "gone0") == frozenset()

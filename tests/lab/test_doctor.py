@@ -39,7 +39,7 @@ table inet fw {
     }
 }
 """
-PASS = "packets of M6 pass this host's own rules on up1 up2, in both directions (plane bpf)"
+PASS = "M6 packets pass the rules of this host on up1 up2, in both directions (plane bpf)"
 STALL_S = 8.0
 DROPS = {
     "bpf": "inet fw input (ct state invalid counter drop) drops inbound ICMPv6 type 200",

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.ethtool import Ethtool
+from pyroute2.ethtool.ioctl import EthtoolError
 from pyroute2.netlink.exceptions import NetlinkError
 
 from noid.host.links import (
@@ -170,9 +171,9 @@ def own_end(address: Any) -> Locator:
 
 
 def features_of(ethtool: Ethtool, name: str) -> frozenset[str]:
-    """What a device does for the stack; nothing where it does not say."""
+    """What a device does for the stack; nothing where it does not say, or has gone."""
     try:
         answer = ethtool.get_features(name)
-    except (NetlinkError, OSError):
+    except (EthtoolError, NetlinkError, OSError):
         return frozenset()
     return frozenset(name for name, feature in answer.features.items() if feature.enable)
