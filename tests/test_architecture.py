@@ -54,6 +54,7 @@ ROOMS = {
         "border_config config control dns engine flows host planes planes.bpf resolver state"
     ),
     "doctor": room("config control dns host planes planes.bpf resolver wire"),
+    "sockets": room("config control"),
     "setup": room("dns host state"),
     "cli": room(
         "bench border_config config control dns doctor host lab planes.bpf resolver roles setup sim"

@@ -413,7 +413,7 @@ def test_one_client_too_many_is_told_why(path: Path, command: str) -> None:
                 stream_events(path, timeout_s=WAIT_S)
             )
         for stream in streams:
-            stream.close()  # type: ignore[attr-defined] # it is a generator
+            stream.close()
 
 
 # --- whether a daemon is there --------------------------------------------------------------------

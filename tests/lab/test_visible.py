@@ -13,6 +13,7 @@ from noid.control.client import ask
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from tests.lab.conversations import establish_context, restart_daemons, tcp
+from tests.test_json import SCHEMAS, check
 
 WITHIN_S = 30.0
 """A busy machine; docs/operating.md says how long it takes on one that is not."""
@@ -109,3 +110,16 @@ def test_a_provider_that_goes_down_and_comes_back_is_reported_once(lab: Lab, fau
     assert down.startswith(f"{name} is down: ")
     assert up.startswith(f"{name} is up: it was down for ")
     assert json.loads(noid(lab, "paths", "--json"))["uplinks"]
+
+
+def test_status_and_contexts_are_as_the_page_says(lab: Lab) -> None:
+    establish_context(lab)
+    status = lab.status("a")
+    check("status", status)
+    for name in ("plane", "dns"):
+        check(name, status[name])
+    assert status["preferences"].keys() == SCHEMAS["preferences"].keys() - {"warnings"}
+    contexts = lab.contexts("a")
+    assert contexts
+    for one in contexts:
+        check("context", one)

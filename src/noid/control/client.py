@@ -87,7 +87,7 @@ def listens(path: Path) -> bool:
     return True
 
 
-def stream_events(path: Path, *, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
+def stream_events(path: Path, *, timeout_s: float | None = None) -> Generator[dict[str, Any]]:
     """The daemon's events as they happen, the first being ``{"event": "monitoring"}``.
 
     Ends when the daemon stops. With a timeout, raises TimeoutError after that long without one.
@@ -95,7 +95,8 @@ def stream_events(path: Path, *, timeout_s: float | None = None) -> Iterator[dic
     Raises:
         PlatformError: no daemon answers there, or it refuses.
     """
-    yield from _lines(path, MONITOR, timeout_s)
+    with contextlib.closing(_lines(path, MONITOR, timeout_s)) as lines:
+        yield from lines
 
 
 def _lines(
@@ -103,7 +104,7 @@ def _lines(
     command: str,
     timeout_s: float | None,
     arguments: Mapping[str, Any] | None = None,
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """What a daemon says to a command, line by line, until it closes."""
     with _connection(path, timeout_s) as (stream, connection):
         # A daemon that refuses to listen has closed already, and said why.
