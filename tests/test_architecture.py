@@ -53,7 +53,7 @@ ROOMS = {
     "roles": room(
         "border_config config control dns engine flows host planes planes.bpf resolver state"
     ),
-    "doctor": room("config control dns host planes planes.bpf resolver wire"),
+    "doctor": room("border_config config control dns host planes planes.bpf resolver wire"),
     "sockets": room("config control"),
     "setup": room("dns host state"),
     "cli": room(

@@ -5,19 +5,22 @@ import argparse
 import asyncio
 from pathlib import Path
 
+from noid.border_config import load_border_config
 from noid.cli.names import DNS_PORT, check_host_name
 from noid.cli.output import say
 from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, port
 from noid.cli.table import SUMMARIES
 from noid.config import RESOLV_CONF
 from noid.dns.records import canonical_name
+from noid.doctor.border import examine_border
 from noid.doctor.checks import Doctor, Finding, Health
 from noid.text import json_line
 
 EXAMPLE = """\
 example:
   noid doctor
-  noid doctor --fix"""
+  noid doctor --fix
+  noid doctor --border /etc/noid-border.toml"""
 AGAIN = "Firewall: run noid doctor again after a change, or run noid doctor --fix."
 
 
@@ -48,6 +51,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="store_true",
         help="insert the nftables rules that M6 needs, test again, delete those that do not help",
     )
+    doctor.add_argument(
+        "--border",
+        type=Path,
+        metavar="FILE",
+        help="check the border with this configuration in place of a host",
+    )
     doctor.add_argument("--json", action="store_true", help="JSON, for programs")
     doctor.set_defaults(handler=examine)
 
@@ -68,7 +77,9 @@ def examine(arguments: argparse.Namespace) -> int:
 def findings(
     arguments: argparse.Namespace, *, resolv_conf: Path = RESOLV_CONF, fix: bool = False
 ) -> list[Finding]:
-    """The findings on this host."""
+    """The findings on this host, or on the border that it is."""
+    if getattr(arguments, "border", None) is not None:
+        return examine_border(load_border_config(arguments.border))
     config = configuration(arguments)
     name = canonical_name(arguments.name or config.host.name)
     if name:

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""Hosts of a site learn both prefixes by radvd; doctor looks at them and at their border."""
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from noid.host.programs import find_program
+from noid.lab import namespaces
+from noid.lab.borders import BorderDaemon, start_borders
+from noid.lab.faults import Fault
+from noid.lab.lab import Lab
+from noid.lab.topology import BORDER, NAME_SERVER, PLAIN_ADDRESS, locators, site
+from tests.lab.conversations import assert_no_errors, establish_context, serve_echoes, tcp
+
+FIRST, SECOND = locators("a")
+LEARN = f"""
+sysctl -qw net.ipv6.conf.up0.autoconf=1 net.ipv6.conf.up0.accept_ra=1
+ip token set ::a dev up0
+ip addr del {FIRST}/64 dev up0
+ip addr del {SECOND}/64 dev up0
+"""
+PATIENCE_S = 60
+
+
+class Site:
+    """A lab with a border whose hosts learn from radvd."""
+
+    def __init__(self, lab: Lab, border: BorderDaemon) -> None:
+        self.lab = lab
+        self.border = border
+        self.config = lab.directory / "radvd.conf"
+        self.pid = lab.directory / "radvd.pid"
+
+    def announce(self, *preferred: int) -> None:
+        """Announces both prefixes with the preferred lifetimes, in seconds."""
+        prefixes = "".join(
+            f"prefix {site(number, 'a')} "
+            f"{{ AdvPreferredLifetime {seconds}; AdvValidLifetime 7200; }};\n"
+            for number, seconds in zip((1, 2), preferred, strict=True)
+        )
+        intervals = "MinRtrAdvInterval 3; MaxRtrAdvInterval 4;"
+        text = f"interface lan0 {{ AdvSendAdvert on; {intervals}\n{prefixes}}};\n"
+        self.config.write_text(text, encoding="utf-8")
+        if self.pid.exists():
+            os.kill(int(self.pid.read_text(encoding="ascii")), signal.SIGHUP)
+            return
+        files = ["-C", str(self.config), "-p", str(self.pid), "-m", "stderr", "-n"]
+        self.lab.spawn(BORDER, [find_program("radvd"), *files], name="radvd")
+
+    def run(self, node: str, script: str) -> None:
+        done = self.lab.run(node, ["sh", "-e", "-c", script])
+        assert done.returncode == 0, done.stderr
+
+    def doctor(self, node: str, *words: str) -> dict[str, dict[str, Any]]:
+        """What noid doctor finds on a node, by what it looked at."""
+        variables = [f"{name}={value}" for name, value in self.lab.environment(node).items()]
+        noid = [sys.executable, "-m", "noid", "doctor", "--json", *words]
+        done = self.lab.run(node, ["env", *variables, *noid], timeout_s=PATIENCE_S)
+        assert done.stdout, done.stderr
+        return {row["check"]: row for row in json.loads(done.stdout)}
+
+    def source(self) -> str:
+        """The source that a new connection of a to a host without noid gets."""
+
+        def ask() -> str:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
+                one.connect((PLAIN_ADDRESS, 9))
+                name: str = one.getsockname()[0]
+                return name
+
+        return namespaces.inside(namespaces.namespace(self.lab.name, "a"), ask)
+
+    def locators(self) -> list[str]:
+        return sorted(self.lab.status("a")["locators"])
+
+
+@pytest.fixture(scope="module")
+def learning(lab_machine: None) -> Iterator[Site]:
+    with Lab.create(plane="bpf", sites="one") as lab:
+        serve_echoes(lab)
+        (border,) = start_borders(lab)
+        made = Site(lab, border)
+        made.run("a", LEARN)
+        lab.wait_for("no address is left", lambda: made.locators() == [], PATIENCE_S)
+        made.announce(3600, 3600)
+        lab.wait_for("both addresses", lambda: made.locators() == [FIRST, SECOND], PATIENCE_S)
+        establish_context(lab)
+        yield made
+        assert_no_errors(lab)
+
+
+def test_doctor_finds_nothing_wrong_with_a_host_behind_the_border(learning: Site) -> None:
+    found = learning.doctor("a", "--resolver", NAME_SERVER)
+    assert found["interface identifier"]["health"] == "ok"
+    for locator in (FIRST, SECOND):
+        assert found[f"forward {locator}"]["health"] == "ok", found
+        assert found[f"reverse {locator}"]["health"] == "ok", found
+
+
+def test_doctor_says_that_identifiers_differ(learning: Site) -> None:
+    other = "2001:db8:2:a::77"
+    learning.run("a", f"ip addr add {other}/64 dev up0 nodad")
+    try:
+        found = learning.doctor("a", "--resolver", NAME_SERVER)
+    finally:
+        learning.run("a", f"ip addr del {other}/64 dev up0")
+    assert found["interface identifier"]["health"] != "ok"
+    assert found[f"forward {other}"]["health"] == "wrong"
+
+
+def test_doctor_finds_what_is_wrong_with_a_border(learning: Site) -> None:
+    config = str(learning.border.config)
+
+    def wrong() -> dict[str, str]:
+        found = learning.doctor(BORDER, "--border", config)
+        assert "uplink up1" in found
+        return {name: row["text"] for name, row in found.items() if row["health"] != "ok"}
+
+    assert wrong() == {}
+    second = "2001:db8:2:a::1/64"
+    learning.run(BORDER, f"ip addr del {second} dev lan0")
+    assert wrong() == {"LAN lan0": "has no address of 2001:db8:2:a::/64"}
+    learning.run(BORDER, f"ip addr add {second} dev lan0 nodad")
+    inside = "2001:db8:1:a::99/128"
+    learning.run(BORDER, f"ip addr add {inside} dev up1 nodad")
+    assert "has a prefix of the site" in wrong()["uplink up1"]
+    learning.run(BORDER, f"ip addr del {inside} dev up1")
+    learning.lab.cut(1, Fault.CARRIER)
+    learning.border.await_leaves_by("isp2", "isp2")
+    found = wrong()
+    assert found.keys() == {"uplink up1", "provider isp1"}
+    assert found["uplink up1"] == "has no carrier"
+    assert "no carrier" in found["provider isp1"]
+    learning.lab.heal(1)
+    learning.border.await_leaves_by("isp1", "isp2")
+
+
+def test_a_prefix_that_radvd_deprecates_is_left_by_new_connections(learning: Site) -> None:
+    """As RFC 8475 has it, while the border has moved the old ones already."""
+    lab = learning.lab
+    lab.wait_for("the first prefix", lambda: learning.source() == FIRST, PATIENCE_S)
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        lab.cut(1, Fault.CARRIER)
+        conversation.echoes()
+        learning.announce(0, 3600)
+        lab.wait_for("the other prefix", lambda: learning.source() == SECOND, PATIENCE_S)
+        conversation.echoes()
+        with tcp(lab, "a") as new:
+            new.echoes()
+        lab.heal(1)
+        learning.announce(3600, 3600)
+        lab.wait_for("the first again", lambda: learning.source() == FIRST, PATIENCE_S)
+        conversation.echoes()
