@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""How people and programs observe and control a running daemon."""
+"""The interfaces by which operators and programs observe and control a running daemon."""

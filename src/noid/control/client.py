@@ -24,7 +24,7 @@ def ask(
     *,
     timeout_s: float = TIMEOUT_S,
 ) -> Any:
-    """One command to a running daemon, and the first line of its answer decoded.
+    """Sends one command to a running daemon; returns the first line of its answer, decoded.
 
     Args:
         path: of the socket.
@@ -40,10 +40,10 @@ def ask(
 
 
 def ask_rows(path: Path, command: str, *, timeout_s: float = TIMEOUT_S) -> Generator[Row]:
-    """The rows with which a running daemon answers a command, as they come.
+    """The rows of the answer of a running daemon to a command, as they arrive.
 
     Raises:
-        PlatformError: no daemon answers there, it refuses, or it ends in the middle.
+        PlatformError: no daemon answers, it refuses, or it ends before the last row.
     """
     with contextlib.closing(_answered(path, command, timeout_s)) as lines:
         while rows := next(lines):
@@ -75,7 +75,7 @@ def answers(path: Path) -> bool:
 
 
 def listens(path: Path) -> bool:
-    """Whether a daemon has the socket open, also one that starts, stands still or is too busy."""
+    """Whether a daemon has the socket open, even if it starts, hangs or is too busy."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The engine's and the daemon's facts as people and programs read them: JSON objects, log lines."""
+"""Formats facts of the engine and the daemon as JSON objects and log lines."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -39,12 +39,12 @@ not; see ``uplink_line``."""
 
 
 def pair_text(pair: tuple[Locator, Locator]) -> str:
-    """A pair of locators as people read it."""
+    """A pair of locators as text."""
     return f"{format_locator(pair[0])} -> {format_locator(pair[1])}"
 
 
 def event_of(output: Output) -> Event | None:
-    """The event that an output reports, or None where it is an order."""
+    """The event that an output reports, or None if the output is an order."""
     match output:
         case StateChanged():
             return {
@@ -105,7 +105,7 @@ def _cause(cause: Cause) -> Event:
 
 
 def line_of(event: Event) -> str:
-    """An event as one line of log: what happened, then each fact as key=value."""
+    """An event as one log line: its name, then each fact as key=value."""
     facts = " ".join(
         f"{key}={','.join(value) if isinstance(value, list) else value!s}"
         for key, value in event.items()
@@ -115,7 +115,7 @@ def line_of(event: Event) -> str:
 
 
 def uplink_line(change: Change) -> tuple[int, str]:
-    """A change of an uplink as one line of log, and its level."""
+    """A change of an uplink as one log line, and its level."""
     if change.new is Health.UP:
         before = f"it was {change.old} for {duration(change.lasted_s)}"
         return logging.INFO, f"uplink {change.uplink} is up: {before}"

@@ -34,7 +34,7 @@ class ControlServer:
     """Answers commands on a unix socket, readable and writable by its owner alone.
 
     Args:
-        path: where the socket stands; a stale one is replaced, a live one is not.
+        path: the path of the socket; a stale one is replaced, a live one is not.
         commands: what each command answers.
         requests: what each command answers that has arguments.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Uplinks, their changes and the switches of contexts as JSON has them [docs/json.md]."""
+"""Formats uplinks, their changes and the switches of contexts as JSON [docs/json.md]."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from noid.locators import Locator, format_locator
 
 
 def switch_report(switch: Switch) -> dict[str, Any]:
-    """A switch as JSON has it."""
+    """A switch as JSON."""
     return {
         "at": round(switch.at_s, 3),
         "peer_aid": format_locator(switch.peer_aid),

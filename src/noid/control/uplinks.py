@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The health of this host's uplinks: what ``noid paths``, metrics, events and the web page show.
 
-Pure: facts and the time go in, changes come out. An uplink is an interface with the locators that
+Pure: takes facts and the time, returns changes. An uplink is an interface with the locators that
 one provider gave it; where an interface has locators of several providers, each /64 is an uplink.
 
-Two kinds of evidence count. The host says that a link, a route or an address is gone; this is
-believed at once. Peers are asked over every uplink: an uplink is silent when no peer answers over
-it, and a peer answers over another. A peer that answers over none says nothing of any uplink.
+There are two kinds of evidence. The host reports that a link, a route or an address is missing;
+this takes effect immediately. Peers are asked over every uplink: an uplink is silent if no peer
+answers over it and a peer answers over another. A peer that answers over none is not counted.
 """
 
 import enum
@@ -76,12 +76,12 @@ HOST_REASONS: Final = frozenset(
 
 
 class Sighting(NamedTuple):
-    """An interface as the host is now.
+    """The current state of an interface.
 
     Attributes:
         interface: its name.
-        is_up: whether it is in use.
-        carries: whether something is at the other end of its link.
+        is_up: whether it is set up.
+        carries: whether it has a carrier.
         locators: the locators on it.
         broken: those of them that lead nowhere.
         deprecated: those of them that are to be left.
@@ -199,13 +199,13 @@ class Uplink:
         return self.samples.count(False) / len(self.samples)
 
     def measured(self, round_trip_ns: int) -> None:
-        """Takes a round trip into the smoothed one."""
+        """Updates the smoothed round trip with a measurement."""
         before_ns = self.round_trip_ns or round_trip_ns
         self.round_trip_ns = before_ns + (round_trip_ns - before_ns) // SMOOTHING
 
 
 class Uplinks:
-    """All of them, by name, in the order in which they were first seen."""
+    """All uplinks, by name, in the order in which they were first seen."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Uplink] = {}
@@ -218,7 +218,7 @@ class Uplinks:
     # --- what the host says -------------------------------------------------------------------
 
     def see(self, sightings: Iterable[Sighting], now_s: float) -> list[Change]:
-        """Takes how the host is now; uplinks that are gone are down."""
+        """Updates the uplinks from the state of the host; missing uplinks are down."""
         seen = {one.interface: one for one in sightings}
         changes: list[Change] = []
         there: set[str] = set()
@@ -242,7 +242,7 @@ class Uplinks:
         return changes
 
     def lose(self, interface: str, *, is_up: bool, now_s: float) -> list[Change]:
-        """An interface has lost its carrier, or has gone down."""
+        """Records that an interface has lost its carrier or is down."""
         reason = Reason.NO_CARRIER if is_up else Reason.INTERFACE_DOWN
         found = [one for one in self.by_name.values() if one.interface == interface]
         return [change for one in found for change in self._turn(one, Health.DOWN, reason, now_s)]
@@ -281,7 +281,7 @@ class Uplinks:
     def sample(
         self, locator: Locator, round_trip_ns: int, now_s: float, *, is_lost: bool
     ) -> list[Change]:
-        """Takes one measurement of an uplink, which a peer answered.
+        """Records one measurement of an uplink.
 
         Args:
             locator: ours, from which the peer was asked.
@@ -297,7 +297,7 @@ class Uplinks:
         return self._conclude(uplink, 1, 0, now_s)
 
     def judge(self, peers: Iterable[Asked], now_s: float) -> list[Change]:
-        """Takes what peers answered that were asked over every uplink.
+        """Evaluates the answers of peers that were asked over every uplink.
 
         Args:
             peers: those that were asked.
@@ -346,7 +346,7 @@ class Uplinks:
         return self._turn(uplink, Health.UP, Reason.NONE, now_s)
 
     def switched(self, switch: Switch) -> None:
-        """A context uses another pair of locators."""
+        """Records that a context uses another pair of locators."""
         before, after = self.of(switch.old[0]), self.of(switch.new[0])
         if before is after:
             return
@@ -379,7 +379,7 @@ def _by_subnet(locators: Iterable[Locator]) -> dict[bytes, tuple[Locator, ...]]:
 
 
 def name_within(interface: str, locator: Locator) -> str:
-    """The name of the uplink of a locator, where its interface has several uplinks."""
+    """The name of the uplink of a locator whose interface has several uplinks."""
     prefix = format_locator(Locator(locator[:SUBNET_OCTETS] + bytes(SUBNET_OCTETS)))
     return f"{interface}/{prefix.removesuffix('::')}"
 
@@ -396,7 +396,7 @@ def _why_gone(sighting: Sighting | None) -> Reason:
 
 
 def reason_text(identifier: str) -> str:
-    """A reason for people; that of a newer daemon as it is."""
+    """A reason as text; an unknown reason of a newer daemon is returned unchanged."""
     try:
         return TEXTS[Reason(identifier)]
     except ValueError:

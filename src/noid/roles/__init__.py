@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The daemons: what runs, and how its parts are connected."""
+"""The daemons, which connect the other parts."""

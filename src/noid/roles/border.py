@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The daemon of a border: watches its uplinks, and tells the programs which one is in use.
+"""The daemon of a border: monitors its uplinks, and sets the uplink that the programs use.
 
-Packets need it for nothing: programs, routes and rules go on when it has ended [D36]. A switch is
-one update of one entry, made before anything else is looked at.
+Forwarding does not need it: programs, routes and rules stay active when it has ended [D36]. A
+switch is one update of one entry, made before any other work.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ logger = logging.getLogger("noid")
 
 
 class ProviderState:
-    """What is known of a provider.
+    """The state of a provider.
 
     Args:
         number: its place in the configuration.
@@ -127,7 +127,7 @@ class Border:
         return [AUTOMATIC, *(one.table.name for one in self.providers)]
 
     async def run(self) -> BorderConfig | None:
-        """Starts, serves until SIGINT or SIGTERM, and leaves what is in the kernel to go on.
+        """Starts, serves until SIGINT or SIGTERM, and leaves the programs in the kernel running.
 
         Returns:
             The configuration to go on with; None if this is the end.
@@ -164,7 +164,7 @@ class Border:
         return self._next
 
     def reload(self) -> dict[str, Any]:
-        """Reads the configuration again; one that is refused changes nothing.
+        """Reads the configuration again; a rejected one changes nothing.
 
         The programs of before do their work until those of the new configuration are in their
         place, as when the daemon starts again.
@@ -243,7 +243,7 @@ class Border:
     # --- what there is --------------------------------------------------------------------------
 
     def survey(self) -> None:
-        """Looks at the host, and has rules, routes, programs and the choice follow.
+        """Reads the state of the host, and updates rules, routes, programs and the choice.
 
         Raises:
             ShimError: the kernel does not say, or refuses.
@@ -381,7 +381,7 @@ class Border:
         return lambda: self.use(name)
 
     def use(self, name: str) -> dict[str, Any]:
-        """Lets rewritable packets leave through a provider while it works, or chooses again."""
+        """Sends rewritable packets through a provider while it works, or selects automatically."""
         self.manual = "" if name == AUTOMATIC else name
         self.decide()
         return {"use": name, "providers": self._provider_rows()}

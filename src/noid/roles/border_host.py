@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What a border sets on its host besides the programs: routes by source, and the answer to senders.
+"""The objects of a border on its host besides the programs: routes by source, and error messages.
 
-Each is compared with what the kernel has, so that what others remove comes back.
+Each is compared with the kernel's state, and restored if others have removed it.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ NO_NFT: Final = (
 
 
 def wanted_rules(config: BorderConfig) -> set[SourceRule]:
-    """Packets to the inside follow the main table, others that of the provider of their source."""
+    """The rules: packets to the inside use the main table, others that of their provider."""
     section = config.border
     site = [IPv6Network(text) for one in section.providers for text in one.prefixes]
     rules = {
@@ -42,7 +42,7 @@ def wanted_rules(config: BorderConfig) -> set[SourceRule]:
 
 
 def keep_rules(config: BorderConfig) -> int:
-    """Adds the rules that are missing and deletes those of our priorities that are none of ours.
+    """Adds missing rules, and deletes other rules with our priorities.
 
     Returns:
         How many were not as wanted.
@@ -96,7 +96,7 @@ def source_in(device: int, prefixes: list[str]) -> Locator | None:
 
 
 def clear_tables(section: BorderSection) -> None:
-    """Removes the routes of providers that an earlier configuration had and this one has not.
+    """Removes the routes of providers of an earlier configuration.
 
     Raises:
         PlatformError: the kernel refuses.
@@ -106,7 +106,7 @@ def clear_tables(section: BorderSection) -> None:
 
 
 def keep_answer(mark: int) -> bool:
-    """Has packets with our mark answered by destination unreachable, code 5 (RFC 4443 §3.1).
+    """Adds the rule that answers packets with our mark by ICMPv6 type 1, code 5 (RFC 4443 §3.1).
 
     The kernel limits the rate of these answers (net.ipv6.icmp.ratelimit).
 
@@ -139,7 +139,7 @@ def begin_answer(mark: int) -> str:
 
 
 def take_down(config: BorderConfig) -> list[str]:
-    """Removes the rules, the routes and the answer; says what, piece by piece.
+    """Removes the rules, the routes and the answer; returns a description of each.
 
     Raises:
         PlatformError: the kernel refuses.

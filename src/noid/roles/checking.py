@@ -14,10 +14,10 @@ from noid.locators import Locator, format_locator
 
 
 class Target(NamedTuple):
-    """What is asked.
+    """The target of a check.
 
     Attributes:
-        address: of whom an answer is asked.
+        address: the destination of the requests.
         device: its index.
         source: from which address; None: the kernel chooses.
     """

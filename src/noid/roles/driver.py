@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Gives events to the engine and carries out its outputs; it decides nothing."""
+"""Passes events to the engine and executes its outputs; makes no decisions."""
 
 import asyncio
 import time
@@ -70,7 +70,7 @@ class EngineDriver:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
-        """Cancels what has begun."""
+        """Cancels the started tasks."""
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -83,13 +83,13 @@ class EngineDriver:
         task.add_done_callback(self._tasks.discard)
 
     def handle(self, event: Input) -> None:
-        """Gives the engine an event and carries out its outputs, in order."""
+        """Passes an event to the engine and executes its outputs, in order."""
         for output in self.host.handle(event, time.monotonic_ns()):
             self.carry_out(output)
         self.arm()
 
     def carry_out(self, output: Output) -> None:
-        """Does what the engine orders; what it reports goes to the reporter."""
+        """Executes the orders of the engine, and passes its reports to the reporter."""
         match output:
             case SendControl():
                 self.plane.send(output.packet)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""A child of the daemon that outlives it, however it ends, and hands the choice of sources back.
+"""A child process that removes one rule when the daemon ends, even if it is killed.
 
 A daemon that is killed cannot remove the rule by which new connections get a locator as their
-source; without a daemon nothing would choose another one after a failure. The child waits for the
+source; without a daemon, no other source would be selected after a failure. The child waits for the
 end of the daemon on a pipe, removes that rule, and ends. Connections are not touched [D36, D49].
-Where another daemon runs by then, because this one was refused or is followed already, the rule is
-that daemon's and stays.
+If another daemon is running by then, because this one was refused or replaced, the rule is
+that of the other daemon and stays.
 """
 
 import contextlib

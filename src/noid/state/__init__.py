@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What survives a daemon: identity, contexts, and how both are restored."""
+"""Persistent state: identity and contexts, and their restoration."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What the engine knows of its contexts, kept where the next daemon finds it [D36].
+"""Stores the engine's contexts for the next daemon [D36].
 
-A small SQLite file in the state directory, written after each change. It need not survive the
-machine, only the daemon: after a reboot the contexts are gone, so what an earlier boot left is
-forgotten. A damaged file is moved aside, reported once and replaced. While the disk takes nothing,
-changes are kept here and written when it can be [D49].
+A small SQLite file in the state directory, written after each change. It does not have to survive a
+reboot: after a reboot the peers' contexts are invalid, so that the records of an earlier boot are
+deleted. A damaged file is renamed, reported once and replaced. While the disk cannot be written,
+changes are kept in memory and written later [D49].
 """
 
 import contextlib
@@ -94,11 +94,11 @@ class ContextStore:
 
     @property
     def owes(self) -> bool:
-        """Whether changes wait to be written."""
+        """Whether changes are not written yet."""
         return bool(self._owed) and self._database is not None
 
     def count(self) -> int:
-        """How many there are."""
+        """The number of records."""
         count = 0
         with self._caught():
             if self._database is not None:
@@ -117,7 +117,7 @@ class ContextStore:
         return [(label, decoded(label, octets)) for label, octets in rows]
 
     def keep(self, changes: Iterable[tuple[int, ContextRecord | None]]) -> None:
-        """Writes memories, by F(local), in one step; None forgets one."""
+        """Writes records, by F(local), in one transaction; None deletes a record."""
         if self._database is None:
             return
         kept, self._owed = {**self._owed, **dict(changes)}, {}
@@ -134,7 +134,7 @@ class ContextStore:
             self._recover()
 
     def forget_all(self) -> None:
-        """Forgets everything."""
+        """Deletes all records."""
         if self.count():
             self.close()
             for path in files_of(self.path.parent):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Files of the state directory: readable and writable by their owner alone, moved aside if damaged.
+"""Files of the state directory: only their owner can access them; damaged ones are renamed.
 
-The directory and the files in it belong to the user noid runs as. What others can only read is
-made private; what others own or can write is refused, because its contents may be theirs [D35].
+The directory and its files belong to the user that noid runs as. Read permission of others is
+removed; files that others own or can write are refused, because they may be forged [D35].
 """
 
 import contextlib
@@ -25,14 +25,14 @@ ASIDE_MAX: Final = 8
 
 
 class DamagedError(Exception):
-    """A state file that cannot be what noid wrote; its text says why."""
+    """A state file that noid cannot have written; the text says why."""
 
 
 def prepare_directory(directory: Path) -> list[str]:
-    """Makes the state directory, private.
+    """Creates the state directory with mode 0700.
 
     Returns:
-        What the operator is to know.
+        A warning for the operator, or an empty text.
 
     Raises:
         PlatformError: it cannot be made, is of another owner, or others can write there.
@@ -49,7 +49,7 @@ def prepare_directory(directory: Path) -> list[str]:
 
 
 def read(path: Path, octets_max: int) -> bytes | None:
-    """What is in a state file, which is made private; None where there is none.
+    """The content of a state file, after its mode is set to 0600; None if it does not exist.
 
     Raises:
         DamagedError: it is no regular file, or too long.
@@ -63,7 +63,7 @@ def read(path: Path, octets_max: int) -> bytes | None:
 
 
 def check(path: Path, octets_max: int) -> None:
-    """Makes a state file private, if it is there.
+    """Sets the mode of a state file to 0600, if it exists.
 
     Raises:
         DamagedError: as ``read``.
@@ -75,7 +75,7 @@ def check(path: Path, octets_max: int) -> None:
 
 
 def create(path: Path) -> int:
-    """A new state file in the place of what is left there, as a descriptor.
+    """Creates a state file, replacing an old one; returns a descriptor.
 
     Raises:
         OSError: it cannot be made.
@@ -88,7 +88,7 @@ def create(path: Path) -> int:
 
 
 def move_aside(path: Path) -> Path | None:
-    """Gives a damaged file, of whatever type, another name; returns that, or None if refused."""
+    """Renames a damaged file of any type; returns the new name, or None if refused."""
     names = [path.with_name(f"{path.name}.{ASIDE}{n or ''}") for n in range(ASIDE_MAX)]
     aside = next((name for name in names if not os.path.lexists(name)), names[-1])
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The last events that an operator may ask about later, in the state directory.
+"""Stores the most recent events for the operator, in the state directory.
 
-A small SQLite file: so many rows, the oldest make room. A damaged file is moved aside, reported
-once and replaced. A disk that takes nothing costs the events of that time, and nothing else.
+A small SQLite file with a limited number of rows; the oldest are deleted. A damaged file is
+renamed, reported once and replaced. If the disk cannot be written, only the events of that time are lost.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ class HistoryStore:
             self._database = None
 
     def add(self, events: Iterable[dict[str, Any]]) -> None:
-        """Keeps events, the oldest first."""
+        """Stores events, the oldest first."""
         encoded = [msgspec.json.encode(event) for event in events]
         rows = [(one,) for one in encoded if len(one) <= EVENT_OCTETS_MAX]
         with self._caught() as database:
@@ -61,7 +61,7 @@ class HistoryStore:
                 )
 
     def last(self, count: int) -> list[dict[str, Any]]:
-        """The last events, the newest first; what cannot be read is left out."""
+        """The most recent events, the newest first, without unreadable rows."""
         rows: list[tuple[Any]] = []
         with self._caught() as database:
             if database is not None:

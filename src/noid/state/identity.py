@@ -40,11 +40,11 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """What a start of the host is given.
+    """The identity of one start of the host.
 
     Attributes:
-        birthday: the counter of this life.
-        reset_key: the key of the reset tokens, the same in every life.
+        birthday: the counter of this start.
+        reset_key: the key of the reset tokens, the same at every start.
         warning: what was wrong with the file, or empty.
         before: the counter of the life before, if it was counted on from there.
     """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Which uplinks the operator wants used or avoided, kept in the state directory.
+"""Stores which uplinks the operator prefers or avoids, in the state directory.
 
-``noid use``, ``noid avoid`` and ``noid auto`` change it; it holds until the next of them, over a
+``noid use``, ``noid avoid`` and ``noid auto`` change it; it persists over a
 restart of the daemon and of the host.
 """
 
@@ -27,10 +27,10 @@ NAME_OCTETS_MAX: Final = 64
 
 
 class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the operator wants of the uplinks.
+    """The preferences of the operator for uplinks.
 
     Attributes:
-        use: the uplink that is used before all others; empty if none is.
+        use: the preferred uplink; empty if there is none.
         avoid: each uplink that is avoided, and when that is over, in seconds since 1970; None if
             at no certain time.
     """
@@ -39,13 +39,13 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     avoid: Mapping[str, float | None] = msgspec.field(default_factory=dict)
 
     def at(self, now_s: float) -> "Preferences":
-        """Those that still hold at a time."""
+        """The preferences in effect at a time."""
         left = {name: at_s for name, at_s in self.avoid.items() if at_s is None or at_s > now_s}
         return msgspec.structs.replace(self, avoid=left)
 
 
 def load_preferences(directory: Path) -> tuple[Preferences, str]:
-    """What was wanted last, and what was wrong with the file, or nothing."""
+    """The stored preferences, and the error of the file or an empty text."""
     path = directory / FILE_NAME
     try:
         octets = files.read(path, OCTETS_MAX)
@@ -59,10 +59,10 @@ def load_preferences(directory: Path) -> tuple[Preferences, str]:
 
 
 def keep_preferences(directory: Path, wanted: Preferences) -> None:
-    """Writes them down, durably.
+    """Stores preferences durably.
 
     Raises:
-        PlatformError: the disk takes nothing.
+        PlatformError: the disk cannot be written.
     """
     path = directory / FILE_NAME
     with explained(path):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The contexts of an earlier daemon, a page at a time, as long as the kernel carries them [D36].
+"""Restores the contexts of an earlier daemon that the kernel still carries, in pages [D36].
 
-There may be a million: they are read, taken up and written down again in pages, between which the
-daemon does whatever else there is to do.
+There may be a million: they are read, restored and stored again in pages, between which the
+daemon does other work.
 """
 
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ PAGE = 200
 
 
 class Found(NamedTuple):
-    """A context to take up.
+    """A context to restore.
 
     Attributes:
         memory: what the earlier daemon knew, and where the kernel has followed the peer since.
-        clock: when the kernel last had to do with it.
+        clock: its times in the kernel.
     """
 
     memory: ContextRecord
@@ -32,11 +32,11 @@ class Found(NamedTuple):
 
 
 class Takeover:
-    """What is to be taken up.
+    """The contexts to restore.
 
     Args:
         memories: what the earlier daemon wrote down; what is gone is forgotten page by page.
-        pins: where the tables are pinned.
+        pins: the directory of the pinned tables.
     """
 
     def __init__(self, memories: ContextStore, pins: Path) -> None:
@@ -46,20 +46,20 @@ class Takeover:
         self._carried = Carried(pins)
 
     def close(self) -> None:
-        """Lets go of the tables."""
+        """Closes the tables."""
         self._carried.close()
 
     @property
     def progress(self) -> dict[str, int]:
-        """How far it has come, as ``noid status`` shows it."""
+        """The progress, as ``noid status`` shows it."""
         return {"done": self.looked_at, "of": self.total}
 
     def is_worth_it(self) -> bool:
-        """Whether there is anything to take up; looks no further than that takes."""
+        """Whether there is a context to restore; stops at the first one."""
         return any(found for found, _ in self._pages())
 
     def pages(self) -> Iterator[list[Found]]:
-        """Everything there is, page by page; the rest of each page is forgotten."""
+        """All contexts to restore, page by page; other records of each page are deleted."""
         for found, gone in self._pages():
             self.memories.keep((label, None) for label in gone)
             self.looked_at += len(found) + len(gone)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The data plane in the kernel: eBPF programs and everything that handles them."""
+"""The kernel plane: eBPF programs, and the code that loads, attaches and feeds them."""

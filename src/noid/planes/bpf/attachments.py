@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The programs on the uplinks: attached, kept alive, replaced and taken away.
+"""Attaches, pins, replaces and detaches the programs on the uplinks.
 
-A program hangs on a device by a link of the kernel's (tcx, XDP), whose pin keeps it there when the
-daemon is gone, or by a filter of clsact, which stays by itself. Either leaves other programs on the
-device as they are.
+A program is attached to a device by a BPF link (tcx, XDP), whose pin keeps it attached when the
+daemon has stopped, or by a filter of clsact, which stays until it is deleted. Neither changes
+other programs on the device.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ class Uplinks:
         self._passing: dict[int, int] = {}
 
     def attach(self, device: Device, programs: Mapping[str, int]) -> None:
-        """Puts the programs on an uplink, in the place of those that are there.
+        """Attaches the programs to an uplink; they replace those of an earlier daemon.
 
         Raises:
             ShimError: the kernel has no hook for them, or refuses; none of ours is there then.
@@ -92,7 +92,7 @@ class Uplinks:
         return "XDP"
 
     def attach_own(self, index: int, programs: Mapping[str, int]) -> None:
-        """Puts programs on a device of ours that stays, egress, ingress or both.
+        """Attaches programs to a device of noid that stays: egress, ingress or both.
 
         Raises:
             ShimError: as ``attach``.
@@ -100,7 +100,7 @@ class Uplinks:
         self._attach(index, programs)
 
     def attach_passing(self, index: int, where: str, program: int) -> None:
-        """Puts a program on a device of ours that goes with this process.
+        """Attaches a program to a device of noid that is removed with this process.
 
         Raises:
             ShimError: as ``attach``.
@@ -117,12 +117,12 @@ class Uplinks:
         self._add_filter(index, where, program)
 
     def others(self, devices: Iterable[Device]) -> list[str]:
-        """The names of uplinks that are gone, or that another device has now."""
+        """The names of uplinks that were removed, or that another device has now."""
         now = {device.name: device.index for device in devices}
         return [name for name, index in self._indexes.items() if now.get(name) != index]
 
     def lost_links(self) -> set[int]:
-        """The devices, by their indexes, that lack a link of ours; asks by no message."""
+        """The indexes of the devices that lack a BPF link of noid; uses no netlink message."""
         lost = {
             link.device
             for path, link in self._links.items()
@@ -132,7 +132,7 @@ class Uplinks:
         return lost.union(gone)
 
     def lost(self) -> set[int]:
-        """The devices, by their indexes, that lack one of our programs.
+        """The indexes of the devices that lack one of our programs.
 
         Raises:
             PlatformError: the kernel does not say.
@@ -144,7 +144,7 @@ class Uplinks:
         }
 
     def close(self) -> None:
-        """Takes the programs off devices that go with this process; the pins keep the others."""
+        """Detaches the programs of devices that end with this process; pins keep the others."""
         for index in list(self._passing):
             self._close_passing(index)
         for link in self._links.values():
@@ -157,7 +157,7 @@ class Uplinks:
             os.close(link)
 
     def leave(self, names: Iterable[str], *, staying: Collection[int]) -> None:
-        """Takes our programs off devices, whether these are still there or not.
+        """Detaches our programs from devices, which may have been removed.
 
         Args:
             names: what they were called.
@@ -170,7 +170,7 @@ class Uplinks:
                 self.take_off(index)
 
     def leave_others(self, ours: Sequence[int]) -> None:
-        """Takes off what an earlier daemon left on devices that are no uplinks now.
+        """Detaches the programs of an earlier daemon from devices that are not uplinks now.
 
         It would go on with the tables of that daemon; and a link to a device that is gone keeps
         these tables in memory.
@@ -184,7 +184,7 @@ class Uplinks:
             self.take_off(index)
 
     def take_off(self, index: int) -> None:
-        """Takes our programs off a device, by its index, as far as they are there."""
+        """Detaches our programs from a device, by its index, as far as they are attached."""
         mine = (path for path, link in self._links.items() if link.device == index)
         for path in {*mine, *self.pins.glob(f"link-{index}-*")}:
             self._unlink(path)
@@ -245,7 +245,7 @@ class Uplinks:
 
 
 def takes_early(device: Device) -> bool:
-    """Whether a device is to have the program for XDP.
+    """Whether the XDP program is to be attached to a device.
 
     That runs before segments are put together, so it pays where this is done; but it can cost a
     device its ability to cut them, so only where there is none to lose. It does not see the tag of

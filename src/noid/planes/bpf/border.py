@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The programs of a border in the kernel: loaded, filled, attached, pinned, and taken away.
+"""Loads, fills, attaches, pins and removes the programs of a border in the kernel.
 
-They are pinned on their devices and go on without a daemon; the next one puts its own, with tables
-that are filled already, into the same links [D36].
+They are pinned and keep running without a daemon. The next daemon puts its own programs, with
+tables that are already filled, into the same BPF links [D36].
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class Tables:
         self._choices.put(FIRST, tables.choice_entry(site, choice, manual))
 
     def counters(self) -> Counter[BorderCounter]:
-        """What the programs have counted since they were loaded, on all processors together."""
+        """The counters of the programs since they were loaded, summed over all processors."""
         processors = libbpf.processors()
         octets_each = tables.COUNT.size * processors
         table = libbpf.Table(self.descriptors["border_counts"], tables.ROW.size, octets_each)
@@ -139,14 +139,14 @@ class BorderPlane:
         return "" if left is None else tables.manual_of(left)
 
     def close(self) -> None:
-        """Lets go of everything; what is pinned goes on."""
+        """Releases everything; pinned programs keep running."""
         self.uplinks.close()
         if self._programs is not None:
             self._programs.close()
             self._programs = None
 
     def attach(self, lans: Sequence[Link], uplinks: Sequence[Link]) -> None:
-        """Puts the programs on the devices that lack them, and takes them off all others.
+        """Attaches the programs to the devices that lack them, and detaches them from all others.
 
         Raises:
             ShimError: the kernel refuses.
@@ -187,7 +187,7 @@ class BorderPlane:
 
 
 def left_choice(pins: Path) -> bytes | None:
-    """The entry that says which uplink is in use, as a daemon of this user has left it."""
+    """The entry with the uplink in use, as left by a daemon of this user."""
     descriptor = libbpf.pinned(_pin_of(pins, "choices"))
     if descriptor is None:
         return None
@@ -198,7 +198,7 @@ def left_choice(pins: Path) -> bytes | None:
 
 
 def take_down(pins: Path, devices: Collection[str], network: HostNetwork) -> Iterator[str]:
-    """Removes everything that a border has left behind; says what, piece by piece.
+    """Removes everything that a border has left; yields a description of each object.
 
     Args:
         pins: where it has pinned.

@@ -28,10 +28,10 @@ def is_bpffs(directory: Path) -> bool:
 
 
 def owner_trouble(path: Path) -> str:
-    """Why a directory or an object is not to be used: it is not this user's own; empty if it is.
+    """Why a directory or object must not be used: another user owns it; empty if this user does.
 
     Raises:
-        OSError: it is not there, or cannot be looked at.
+        OSError: it does not exist, or cannot be examined.
     """
     status, user = path.lstat(), os.geteuid()
     if stat.S_ISLNK(status.st_mode):
@@ -42,7 +42,7 @@ def owner_trouble(path: Path) -> str:
 
 
 def is_own(path: Path) -> bool:
-    """Whether an object and the directory it is in are there and this user's own."""
+    """Whether an object and its directory exist and belong to this user."""
     try:
         return not (owner_trouble(path.parent) or owner_trouble(path))
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kernel's tables by name, and what an earlier daemon left in them [D36]."""
+"""The kernel's tables by name, and the flows of an earlier daemon in them [D36]."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ PASSING_TABLES = {
 
 
 class Left(NamedTuple):
-    """What the kernel has of a flow of an earlier daemon's.
+    """The state of a flow of an earlier daemon in the kernel.
 
     Attributes:
         peer_locator: Lp(peer), which the kernel may have moved [D21]; None if it does not send.
@@ -49,7 +49,7 @@ class Carried:
         self._outbound, self._inbound = (_pinned(pins, name) for name in ("outbound", "inbound"))
 
     def close(self) -> None:
-        """Lets go of the tables."""
+        """Closes the tables."""
         for table in (self._outbound, self._inbound):
             if table is not None:
                 os.close(table.descriptor)
@@ -57,11 +57,11 @@ class Carried:
 
     @property
     def are_there(self) -> bool:
-        """Whether there are tables that an earlier daemon of this user has left."""
+        """Whether an earlier daemon of this user has left tables."""
         return self._outbound is not None and self._inbound is not None
 
     def find(self, local_label: int, aids: bytes) -> Left | None:
-        """What there is of a flow, by F(local); None if it is gone, or is another's by now.
+        """The state of a flow, by F(local); None if it is missing, or the label has a new owner.
 
         Args:
             local_label: F(local).
@@ -78,7 +78,7 @@ class Carried:
 
 
 def pin_of(pins: Path, name: str) -> Path:
-    """Where a table is pinned; its layout is part of the name."""
+    """The path of the pin of a table; its layout is part of the name."""
     return pins / f"map-{name}-{layout.EDITION}-{TABLES[name][1]}"
 
 

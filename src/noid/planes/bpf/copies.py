@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Copies of packets that the stack had not finished when they were taken. Pure.
+"""Completes copies of packets that the stack had not finished. Pure.
 
 The stack leaves to the device what that can do: the rest of a checksum, and the cutting of a
 super-packet to segments. A copy that the daemon sends must have all of that done.
@@ -17,7 +17,7 @@ UDP_LENGTH_AT = 4
 
 
 def finished(copy: bytes, segment_octets: int) -> bytes:
-    """The packet as it would go over a wire; of a super-packet the first segment.
+    """The packet as on the wire; of a super-packet the first segment.
 
     Args:
         copy: the start of a packet between AIDs, from its IPv6 header on.

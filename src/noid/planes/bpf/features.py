@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What the programs ask of a kernel, feature by feature, found out by asking it [D36].
+"""The kernel features that the programs need, each probed [D36].
 
-Never by its version: kernels of distributions have features of later ones.
+The kernel version is not used: kernels of distributions have backported features.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ SCHED_CLS: Final = 3
 
 
 class Feature(NamedTuple):
-    """Something the programs need.
+    """A kernel feature that the programs need.
 
     Attributes:
-        name: what the kernel calls it.
+        name: its name in the kernel.
         number: of a type of maps, or of a function programs may call.
-        since: the first Linux that has it.
+        since: the first Linux version with it.
     """
 
     name: str
@@ -68,7 +68,7 @@ TIMERS: Final = (
 def missing(
     maps: Sequence[Feature] = MAPS, functions: Sequence[Feature] = FUNCTIONS
 ) -> list[Feature]:
-    """What of all that this kernel does not have; asking takes the privileges of loading.
+    """The features that this kernel lacks; needs the privileges of loading.
 
     Args:
         maps: the types of maps that are needed.
@@ -84,7 +84,7 @@ def missing(
 
 @contextlib.contextmanager
 def explained(functions: Sequence[Feature] = FUNCTIONS) -> Iterator[None]:
-    """Names what the kernel lacks where it refuses the programs for that.
+    """Names the missing feature if the kernel refuses the programs because of it.
 
     Args:
         functions: the functions that are needed.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The flows of a plane in the kernel: in the kernel's tables, and with routes to their peers.
+"""The flows of the kernel plane: entries in the kernel's tables, and routes to their peers.
 
 Flows name rows of the table of uplinks (rows.py), which is kept here too. The kernel's tables and
 the device of ours are there from ``open`` on; ``plane.py`` does what they need of the host.
@@ -35,7 +35,7 @@ Choice = tuple[Locator, tuple[int, Locator]]
 
 
 class FlowTables(SlowPath):
-    """What a plane in the kernel does with flows and AIDs; see ``noid.planes.base.DataPlane``.
+    """The methods of the kernel plane for flows and AIDs; see ``noid.planes.base.DataPlane``.
 
     Args:
         surroundings: what it stands in.
@@ -60,7 +60,7 @@ class FlowTables(SlowPath):
         self.tables: dict[str, libbpf.Table] = {}
 
     def install(self, flow: Flow) -> None:
-        """Uses a flow."""
+        """Installs a flow."""
         previous = self.rewriter.by_aids.get(layout.aids_key(flow))
         before = self.rewriter.by_label.get(flow.local_label)
         super().install(flow)
@@ -92,7 +92,7 @@ class FlowTables(SlowPath):
     def take_up(
         self, flows: Sequence[Flow], clocks: Sequence[FlowClock], aids: Sequence[Locator]
     ) -> None:
-        """Uses many flows at once, and watches many AIDs; see ``DataPlane.take_up``."""
+        """Installs many flows, and watches many AIDs; see ``DataPlane.take_up``."""
         labels, came, pairs, sent = [], [], [], []
         for flow, clock in zip(flows, clocks, strict=True):
             super().install(flow)
@@ -169,14 +169,14 @@ class FlowTables(SlowPath):
             self.steering.choose(dict([choice]))
 
     def lead_elsewhere(self, is_led: bool) -> None:
-        """The host's packets leave by a device that is no uplink from now on, or no longer do."""
+        """Records whether packets of the host leave through a device that is not an uplink."""
         if is_led != self.is_led_elsewhere:
             self.is_led_elsewhere = is_led
             for aid in list(self.watched):
                 self._choose(aid)
 
     def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
-        """Looks up anew by which device the host sends to the peers in these prefixes."""
+        """Looks up again which device the host uses for the peers in these prefixes."""
         self.inquiries.add(prefixes, self.watched)
 
     def _look_up(self, aid: Locator) -> None:
@@ -185,7 +185,7 @@ class FlowTables(SlowPath):
             self._put_choice(aid, self._choice_of(aid, self._local_of(aid) or default))
 
     def remove(self, local_label: int) -> None:
-        """Forgets a flow."""
+        """Removes a flow."""
         flow = self.rewriter.by_label.get(local_label)
         super().remove(local_label)
         self._forget_label(local_label)
@@ -253,7 +253,7 @@ class FlowTables(SlowPath):
             self.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] += 1
 
     def watch(self, aid: Locator) -> None:
-        """Lets the kernel report what goes to this AID plainly, and routes it to a device of ours.
+        """Makes the kernel report plain packets to this AID, and routes them to the programs.
 
         A peer that is watched already may get another default source: uplinks come and go.
         """
@@ -297,7 +297,7 @@ class FlowTables(SlowPath):
         return uplink is not None and bool(uplink.flags & SENDS)
 
     def unwatch(self, aid: Locator) -> None:
-        """Stops doing so."""
+        """Stops the reports, and removes the route."""
         if aid in self.watched:
             self.watched.discard(aid)
             self.unwatched.discard(aid)
@@ -307,9 +307,9 @@ class FlowTables(SlowPath):
             self.steering.unchoose(aid)
 
     def heard(self, local_label: int, *, unasked: bool = False) -> None:
-        """Takes what a flow has sent so far as answered; see ``SoftwareDatapath.heard``.
+        """Marks the packets of a flow as answered; see ``SoftwareDatapath.heard``.
 
-        A program notes it: an entry put by the daemon would undo what the others write.
+        A program writes the entry: the daemon would overwrite concurrent updates of the programs.
         """
         super().heard(local_label, unasked=unasked)
         assert self.programs is not None

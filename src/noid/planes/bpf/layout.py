@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The entries of the tables of the kernel, as octets: what ``programs/shim.h`` declares. Pure.
+"""Encodes and decodes the entries of the kernel's tables, declared in ``programs/shim.h``. Pure.
 
 Addresses and labels are in network order, as packets carry them; everything else is in the order of
 the machine. A test compares the layouts here with the type information of the compiled object.
@@ -47,7 +47,7 @@ COUNT = struct.Struct("=Q")
 
 
 class ReportKind(enum.IntEnum):
-    """What a report of the programs is about: ``enum report_kind``."""
+    """The kind of a report of the programs: ``enum report_kind``."""
 
     UNKNOWN_LABEL_SEEN = 0
     PLAIN_PACKET = 1
@@ -148,17 +148,17 @@ def label_key(label: int) -> bytes:
 
 
 def heard_word(label: int, *, unasked: bool) -> bytes:
-    """What ``host_heard`` is told: the label, and an octet that is 1 if the message was unasked."""
+    """The input of ``host_heard``: the label, and an octet that is 1 for an unsolicited message."""
     return label_key(label) + bytes((unasked,))
 
 
 def aids_key(flow: Flow) -> bytes:
-    """What finds a flow on transmit: AID(local), AID(peer)."""
+    """The key of a flow on transmit: AID(local), AID(peer)."""
     return flow.local_aid + flow.peer_aid
 
 
 class Interfaces(NamedTuple):
-    """The devices of ours that programs send packets to, by index.
+    """The indexes of the devices of noid that programs send packets to.
 
     Attributes:
         slow: behind which the daemon does what is rare.
@@ -192,7 +192,7 @@ def uplink_row(uplink: Uplink) -> bytes:
 
 
 def outbound_entry(flow: Flow, row: int, codepoints: Codepoints, clock: FlowClock) -> bytes:
-    """The entry by which packets of a flow leave, by the uplink in a row."""
+    """The outbound entry of a flow, through the uplink in a row."""
     first = codepoints.rewritable_first if flow.rewritable else codepoints.fixed_first
     return Outbound(
         peer_label=label_key(flow.peer_label),
@@ -212,7 +212,7 @@ def outbound_entry(flow: Flow, row: int, codepoints: Codepoints, clock: FlowCloc
 
 
 def inbound_entries(flow: Flow, home: int, clock: FlowClock) -> tuple[bytes, bytes]:
-    """The entry by which packets for a flow arrive, and the one of its further locators.
+    """The inbound entry of a flow, and the entry of its further locators.
 
     The second is empty where the first holds them all.
 
@@ -257,7 +257,7 @@ def inbound_entries(flow: Flow, home: int, clock: FlowClock) -> tuple[bytes, byt
 
 
 def clock_of(outbound: bytes | None, inbound: bytes | None) -> FlowClock:
-    """The times in the entries that are to be replaced, where there are any."""
+    """The times in the entries that are being replaced, if there are any."""
     sent = Outbound.of(outbound) if outbound else NO_OUTBOUND
     came = Inbound.of(inbound) if inbound else NO_INBOUND
     return FlowClock(
@@ -274,7 +274,7 @@ def clock_of(outbound: bytes | None, inbound: bytes | None) -> FlowClock:
 
 
 def silence(outbound: bytes | None, inbound: bytes | None, now_ns: int) -> int:
-    """For how many ns the packets of a flow have been unanswered; 0 if they are not."""
+    """The time in ns for which packets of a flow have been unanswered; 0 if none are."""
     if outbound is None or inbound is None:
         return 0
     clock = clock_of(outbound, inbound)
@@ -283,12 +283,12 @@ def silence(outbound: bytes | None, inbound: bytes | None, now_ns: int) -> int:
 
 
 def received_ns(inbound: bytes) -> int:
-    """When something last came by an inbound entry; 0 if never."""
+    """When a packet last arrived by an inbound entry; 0 if never."""
     return Inbound.of(inbound).received_ns
 
 
 def peer_locator_of(outbound: bytes) -> Locator:
-    """Lp(peer) in an outbound entry, which the kernel moves by itself [D41]."""
+    """Lp(peer) in an outbound entry, which the programs can change [D41]."""
     entry = Outbound.of(outbound)
     return Locator(entry.other_peer if entry.chosen & 1 else entry.peer)
 
@@ -324,7 +324,7 @@ class Kept(NamedTuple):
 
 
 def kept_in(activity: bytes) -> Kept:
-    """What an activity has kept."""
+    """The stored segment of an activity entry."""
     at_ns, version = ACTIVITY_HEAD.unpack_from(activity)
     report = Report.of(activity, ACTIVITY_HEAD.size)
     first = ACTIVITY_HEAD.size + REPORT.size

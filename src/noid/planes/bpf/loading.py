@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Loads a compiled object into the kernel, and runs its programs on packets that go nowhere."""
+"""Loads a compiled object into the kernel, and runs its programs on test packets."""
 
 import contextlib
 import ctypes
@@ -85,7 +85,7 @@ class Programs:
                 raise
 
     def close(self) -> None:
-        """Lets go of everything; what is pinned or attached stays."""
+        """Closes all descriptors; pinned or attached objects stay."""
         self.bpf.bpf_object__close(self._object)
         self._object = None
 
@@ -113,7 +113,7 @@ class Programs:
     def try_out(
         self, program: str, packet: bytes, context: bytes = b"", *, flags: int = 0
     ) -> tuple[int, bytes]:
-        """Runs a program on a packet, which goes nowhere (BPF_PROG_TEST_RUN).
+        """Runs a program on a test packet (BPF_PROG_TEST_RUN).
 
         Args:
             program: its name.
@@ -136,7 +136,7 @@ class Programs:
         return self._try_out(program, packet, context, flags, is_whole=True)
 
     def cost_ns(self, program: str, packet: bytes, *, runs: int) -> int:
-        """How long a program takes for a packet, on the average of many runs, in ns.
+        """The mean run time of a program per packet over many runs, in ns.
 
         Raises:
             PlatformError: the kernel refuses.

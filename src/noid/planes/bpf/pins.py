@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What outlives the daemon: the compiled programs, and what a plane has pinned [D36]."""
+"""The compiled programs, and the pins of a plane, which stay without a daemon [D36]."""
 
 import contextlib
 import errno
@@ -31,7 +31,7 @@ def segmenter_names(device: str) -> tuple[str, str]:
 
 
 def own_devices(device: str) -> tuple[str, ...]:
-    """The names of every device of ours, whatever makes it.
+    """The names of all devices of noid.
 
     Args:
         device: that of the slow path.
@@ -61,7 +61,7 @@ def object_code(name: str = OBJECT) -> bytes:
 
 
 def prepare_pins(pins: Path, key: str = "plane.pins") -> None:
-    """Makes the directory of the pins, on a BPF file system, mounting one where there is none.
+    """Creates the directory of the pins on a BPF file system, which is mounted if necessary.
 
     Args:
         pins: the directory.
@@ -88,7 +88,7 @@ def prepare_pins(pins: Path, key: str = "plane.pins") -> None:
 
 
 def check_pins(pins: Path) -> None:
-    """Makes sure that the directory and what is pinned there are this user's own.
+    """Checks that the directory and its pins belong to this user.
 
     Raises:
         PlatformError: they are not.
@@ -108,19 +108,19 @@ def _refuse_others(path: Path) -> None:
 
 
 def our_pins(pins: Path) -> list[Path]:
-    """What a plane has pinned there; the kernel's own files and others' pins apart."""
+    """The pins of a plane, without files of the kernel and pins of others."""
     sides = ("egress", "ingress", "early")
     links = (path for side in sides for path in pins.glob(f"link-*-{side}"))
     return sorted([*links, *our_tables(pins)])
 
 
 def our_tables(pins: Path) -> list[Path]:
-    """The tables among them, of whatever edition."""
+    """The tables among them, with any layout."""
     return [path for name in TABLES for path in pins.glob(f"map-{name}-*")]
 
 
 def take_down(section: PlaneSection, network: HostNetwork) -> Iterator[str]:
-    """Removes everything a plane in the kernel left behind; says what, piece by piece.
+    """Removes everything that a kernel plane has left; yields a description of each object.
 
     Raises:
         PlatformError: pins are not this user's own; nothing is removed.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Lets a program bypass the shim: its sockets get noid's own firewall mark as they are made.
+"""Lets a program bypass the shim: its new sockets get the firewall mark of noid.
 
-The program stands in a control group of its own, which has a program of four instructions on
+The process runs in a separate control group, which has a BPF program of four instructions on
 the hook of new sockets. Its children are in the group too; sockets that it inherits are not.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The data plane in the kernel: eBPF programs on the uplinks, which go on without the daemon.
+"""The kernel plane: eBPF programs on the uplinks, which keep running without the daemon.
 
 The programs (``programs/host.bpf.c``) do to packets what rewrite.py says, by two tables: AIDs find
 the locators on the way out, the flow label finds the AIDs on the way in. This room fills the tables
@@ -183,7 +183,7 @@ class BpfPlane(FlowTables):
             loop.add_reader(ring.fileno(), ring.consume)
 
     def start(self) -> None:
-        """Attaches the programs, in the place of those of an earlier daemon."""
+        """Attaches the programs; they replace those of an earlier daemon."""
         slow, _, own = self.interfaces_of_ours
         self._attach_ours({slow, own})
         self.network_changed(self._survey())
@@ -202,7 +202,7 @@ class BpfPlane(FlowTables):
         super().start()
 
     def close(self) -> None:
-        """Ends the slow path; the programs go on without it, if there were any before or now."""
+        """Ends the slow path; attached programs keep running without it."""
         self.segments.close()
         for timer in (self.refreshing, self.dropping):
             if timer is not None:
@@ -305,7 +305,7 @@ class BpfPlane(FlowTables):
             self.has_restored("pins", (path.name for path in missing))
 
     def is_intact(self) -> bool:
-        """Whether links and pins are there, of whose removal the kernel sends no message."""
+        """Whether BPF links and pins exist, whose removal the kernel does not report."""
         lost = self.missing or self.uplinks.lost_links()
         return not lost and all(path.exists() for path in self._pins())
 
@@ -329,7 +329,7 @@ class BpfPlane(FlowTables):
         return self.steering.wanted(table)
 
     def correct_table(self, table: int, found: Difference) -> None:
-        """Makes a routing table as it is to be."""
+        """Corrects a routing table."""
         self.has_restored("routes", self.steering.correct(table, found))
 
     def _compare_all(self, tables: Iterable[int]) -> None:
@@ -401,14 +401,14 @@ class BpfPlane(FlowTables):
     # --- orders -----------------------------------------------------------------------------------
 
     def send_again(self, local_label: int, packet: bytes) -> None:
-        """Sends the last TCP segment of a flow once more, else the packet if there is one."""
+        """Sends the last TCP segment of a flow again, or the packet if no segment is stored."""
         flow = self.rewriter.by_label.get(local_label)
         packet = (self.segments.last(flow) if flow is not None else b"") or packet
         if packet:
             super().send_again(local_label, packet)
 
     def counters(self) -> Counter[PlaneCounter]:
-        """What happened so far, in the kernel and here."""
+        """The counters so far, of the kernel and of the daemon."""
         counts = self.counts.copy()
         assert self.kernel_counts is not None
         for number, counter in enumerate(KERNEL_COUNTERS):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the programs report, as events of the engine. Pure."""
+"""Converts reports of the programs to events of the engine. Pure."""
 
 from noid.flows.events import (
     DatapathEvent,
@@ -17,7 +17,7 @@ from noid.wire import ipv6
 
 
 def event_of(head: Report, copy: bytes) -> DatapathEvent | None:
-    """The event that a report is; None where it is none.
+    """The event for a report; None if there is none.
 
     Args:
         head: the fields of the report.

@@ -40,7 +40,7 @@ class Segments:
             self._timer.cancel()
 
     def last(self, flow: Flow) -> bytes:
-        """The last segment of a flow; empty where none is kept, or it is too old."""
+        """The last segment of a flow; empty if none is stored, or it is too old."""
         kept = self._kept(layout.label_key(flow.local_label))
         if kept is None or time.monotonic_ns() - kept.at_ns >= KEPT_TIME:
             return b""

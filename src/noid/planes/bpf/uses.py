@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What flows need of this host: addresses, and routes to their peers. Pure."""
+"""Counts which addresses and routes of this host the flows need. Pure."""
 
 from collections import Counter
 
