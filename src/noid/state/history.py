@@ -2,7 +2,8 @@
 """Stores the most recent events for the operator, in the state directory.
 
 A small SQLite file with a limited number of rows; the oldest are deleted. A damaged file is
-renamed, reported once and replaced. If the disk cannot be written, only the events of that time are lost.
+renamed, reported once and replaced. If the disk cannot be written, only the events of that time are
+lost.
 """
 
 import contextlib
