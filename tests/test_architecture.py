@@ -58,7 +58,7 @@ ROOMS = {
     "setup": room("dns host state"),
     "cli": room(
         "bench border_config config control dns doctor host lab planes.bpf resolver roles setup sim"
-        " state sweep"
+        " state sweep wire"
     ),
     "sim": room("dns engine flows shares wire", pure=True),
     "sweep": room("bench engine sim"),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from ipaddress import IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, assert_never, get_args
 
 import msgspec
 
@@ -118,6 +118,17 @@ class PlaneSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     hook: Hook = "auto"
     pins: str = str(DEFAULT_PINS)
     contexts: Annotated[int, msgspec.Meta(ge=16, le=CONTEXTS_MAX)] = 65_536
+
+    @property
+    def may_be_in_kernel(self) -> bool:
+        """Whether the plane may be one that stays in the kernel when the daemon ends."""
+        match self.kind:
+            case "auto" | "bpf":
+                return True
+            case "tun":
+                return False
+            case _:
+                assert_never(self.kind)
 
 
 class ControlSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -13,16 +13,17 @@ from typing import Any, Final
 from noid.cli.output import say
 from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
-from noid.constants import Codepoints
+from noid.constants import FLOW_LABEL_MASK, Codepoints
 from noid.control.client import ask, ask_rows
 from noid.errors import PlatformError, UsageError
 from noid.host.programs import find_program
+from noid.wire import control as messages
+from noid.wire import ipv6
 
 PROGRAM: Final = "dumpcap"
-ICMPV6_AT, SENDER_AT, RECEIVER_AT = 40, 56, 72
+ICMPV6_AT: Final = ipv6.HEADER_OCTETS
+SENDER_AT, RECEIVER_AT = ICMPV6_AT + messages.SENDER_AT, ICMPV6_AT + messages.RECEIVER_AT
 """Offsets of type, sender's AID and receiver's AID of a control message in its packet."""
-UC_CODE: Final = 7
-LABEL_MASK: Final = 0x000FFFFF
 EXAMPLES_MAX: Final = 3
 COUNT_MAX: Final = 99_999_999
 DESCRIPTION: Final = """\
@@ -129,7 +130,7 @@ def packet_filter(context: dict[str, Any]) -> str:
     """A filter for the packets of a context, in the syntax of pcap-filter(7)."""
     local, peer = context["local_aid"], context["peer_aid"]
     labels = [one for one in (context["local_label"], context["peer_label"]) if one]
-    parts = [f"(ip6[0:4] & {LABEL_MASK:#x} == {label})" for label in labels]
+    parts = [f"(ip6[0:4] & {FLOW_LABEL_MASK:#x} == {label})" for label in labels]
     parts.append(f"(host {local} and host {peer})")
     control = f"ip6[{ICMPV6_AT}] == {Codepoints().icmpv6_type}"
     ends = " or ".join(
@@ -138,7 +139,7 @@ def packet_filter(context: dict[str, Any]) -> str:
     )
     hosts = " or ".join(f"host {one}" for one in sorted({peer, *context["lsl_peer"]}))
     parts.append(f"({control} and ({ends}))")
-    parts.append(f"({control} and ip6[{ICMPV6_AT + 1}] == {UC_CODE} and ({hosts}))")
+    parts.append(f"({control} and ip6[{ICMPV6_AT + 1}] == {messages.Code.UC.value} and ({hosts}))")
     return f"ip6 and ({' or '.join(parts)})"
 
 

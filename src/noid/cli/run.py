@@ -68,7 +68,7 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     os.umask(PRIVATE)
     limit = logs.begin(logging.DEBUG if arguments.verbose else logging.INFO)
-    if config.plane.kind != "tun":
+    if config.plane.may_be_in_kernel:
         stand_guard(config)
     precise.run(_run(config, limit, partial(configuration, arguments)))
     return 0

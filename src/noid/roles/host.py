@@ -183,7 +183,7 @@ class Daemon:
         stack.callback(self.memories.close)
         takeover = Takeover(self.memories, Path(self.config.plane.pins))
         stack.callback(takeover.close)
-        goes_on = self.config.plane.kind != "tun" and takeover.is_worth_it()
+        goes_on = self.config.plane.may_be_in_kernel and takeover.is_worth_it()
         birth = load_identity(directory, goes_on=goes_on)
         stack.callback(lambda: None if self.may_speak else take_back(directory, birth))
         self.troubles += [birth.warning] * bool(birth.warning)

@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import assert_never
 
 from noid.config import RESOLV_CONF, Config, never_looked_up, upstream_resolvers
 from noid.constants import MTU_MIN
@@ -118,22 +119,31 @@ def open_plane(config: Config, dependencies: PlaneDependencies) -> tuple[DataPla
     Raises:
         ShimError: the plane is not available.
     """
-    why = ""
-    if config.plane.kind != "tun":
-        in_kernel = BpfPlane(
-            dependencies,
-            interfaces=config.host.interfaces,
-            directory=Path(config.state.directory),
-            referrals=True,
-        )
-        try:
-            in_kernel.open()
-            return in_kernel, why
-        except ShimError as error:
-            if config.plane.kind == "bpf":
-                raise
-            why = str(error)
-            logger.warning("no data plane in the kernel, so in user space: %s", error)
-    plane = TunPlane(dependencies)
+    kind = config.plane.kind
+    match kind:
+        case "tun":
+            return _opened(TunPlane(dependencies)), ""
+        case "bpf":
+            return _opened(_plane_in_kernel(config, dependencies)), ""
+        case "auto":
+            try:
+                return _opened(_plane_in_kernel(config, dependencies)), ""
+            except ShimError as error:
+                logger.warning("no data plane in the kernel, so in user space: %s", error)
+                return _opened(TunPlane(dependencies)), str(error)
+        case _:
+            assert_never(kind)
+
+
+def _opened(plane: DataPlane) -> DataPlane:
     plane.open()
-    return plane, why
+    return plane
+
+
+def _plane_in_kernel(config: Config, dependencies: PlaneDependencies) -> BpfPlane:
+    return BpfPlane(
+        dependencies,
+        interfaces=config.host.interfaces,
+        directory=Path(config.state.directory),
+        referrals=True,
+    )
