@@ -25,7 +25,8 @@ def paths() -> dict[str, Any]:
     uplinks = Uplinks()
     uplinks.see([Sighting(HOSTILE, is_up=True, carries=True, locators=(A1,))], 1.0)
     report = uplink_report(uplinks.by_name[HOSTILE], {}, {})
-    return {"now": 110.0, "uplinks": [{**report, "state": HOSTILE, "reason": HOSTILE}]}
+    uplinks = [{**report, "state": HOSTILE, "reason": HOSTILE, "preference": "avoid"}]
+    return {"now": 110.0, "uplinks": uplinks}
 
 
 async def history(_request: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def test_hostile_names_stay_texts_and_a_daemon_or_server_that_ends_is_shown(tmp_
                 assert text.count(HOSTILE) > len(SWITCH_KEYS)
                 assert browser.value("document.querySelectorAll('img, script').length") == 1
                 assert browser.value("document.title") == f"noid {HOSTILE}"
+                assert "avoided until noid auto" in text
                 assert not browser.complaints
                 daemon.stop()
                 browser.wait_for("document.querySelector('#trouble:not([hidden])')")

@@ -52,6 +52,7 @@ def paths() -> dict[str, Any]:
         1.0,
     )
     uplinks.lose("up1", is_up=True, now_s=2.0)
+    uplinks.by_name["up2"].preference = "avoid"
     reports = [uplink_report(one, {}, {}) for one in uplinks.by_name.values()]
     return {"now": 1.0, "uplinks": reports}
 
@@ -107,7 +108,9 @@ def test_metrics_are_openmetrics_with_every_counter_and_stay_small() -> None:
     labels = {
         label for one in families.values() for sample in one.samples for label in sample.labels
     }
-    assert labels <= {"uplink", "state", "version"}
+    assert labels <= {"uplink", "state", "preference", "version"}
+    wanted = [one.labels for one in families["noid_uplink_preference"].samples if one.value]
+    assert wanted == [{"uplink": "up2", "preference": "avoid"}]
     down = [
         s for s in families["noid_uplink_state"].samples if s.value and s.labels["state"] == "down"
     ]

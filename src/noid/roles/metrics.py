@@ -27,6 +27,7 @@ PATHS: Final = frozenset({b"/", b"/metrics"})
 MICROSECONDS: Final = 1_000_000
 
 Ask = Callable[[], dict[str, Any]]
+PREFERENCES: Final = ("use", "avoid")
 UPLINK_GAUGES: Final = (
     ("contexts", "contexts that send by the uplink", "contexts", 1),
     ("since_timestamp_seconds", "since when the uplink is in its state", "since", 1),
@@ -87,6 +88,15 @@ def _uplinks(uplinks: list[dict[str, Any]]) -> Iterator[Metric]:
         for state in Health:
             states.add_metric([one["uplink"], state.value], one["state"] == state.value)
     yield states
+    wanted = GaugeMetricFamily(
+        "noid_uplink_preference",
+        "1 for what the operator wants of the uplink: noid use, noid avoid",
+        labels=["uplink", "preference"],
+    )
+    for one in uplinks:
+        for preference in PREFERENCES:
+            wanted.add_metric([one["uplink"], preference], one["preference"] == preference)
+    yield wanted
     for name, text, key, divisor in UPLINK_GAUGES:
         gauge = GaugeMetricFamily(f"noid_uplink_{name}", text, labels=["uplink"])
         for one in uplinks:

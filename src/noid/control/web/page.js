@@ -83,8 +83,16 @@ function strip(uplink, events, nowS) {
   return filled("div", "strip", [svg, ends]);
 }
 
+// What the operator wants of an uplink: noid use, noid avoid.
+function preference(one, nowS) {
+  if (one.preference === "use") return "used before all others";
+  if (one.preference !== "avoid") return "";
+  return `avoided until ${one.until === null ? "noid auto" : clock(one.until, nowS)}`;
+}
+
 function uplinkCard(one, events, nowS) {
   const marks = ["deprecated", "backup"].filter((mark) => one[mark]);
+  marks.push(preference(one, nowS));
   const facts = [
     ["since", `${clock(one.since, nowS)} (${duration(nowS - one.since)})`],
     ["round trip", one.round_trip_us === null ? "–" : `${(one.round_trip_us / 1000).toFixed(1)} ms`],
