@@ -158,7 +158,7 @@ UNPROVEN_TIME: Final = 5 * SECOND
 """A context that sends, but receives no authentic message for this time, sends a UR over the pair
 in use: data may be forged [D41]."""
 ROUTINE_ASKS: Final = 3
-"""URs that it leaves unanswered then, or where it gave a false alarm lately, before others are
+"""URs that it leaves unanswered then, or where one was lost lately, before others are
 probed. If it was asked for a proof and no pair answers, it stays: the peer's daemon may have
 stopped, and its kernel goes on [D36]."""
 UNPROVEN_REST: Final = 20 * SECOND

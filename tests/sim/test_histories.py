@@ -15,7 +15,7 @@ SEEDS = {
     "healthy": (30, 35, 155),
     "walk-2x2": (177, 178, 192, 224),
     "walk-2x8": (61, 66, 78),
-    "walk-4x4": (7, 21),
+    "walk-4x4": (7, 21, 50),
     "walk-1x6": (30, 34, 43, 109),
 }
 """Seeds that violated a law once."""

@@ -27,6 +27,7 @@ class History(NamedTuple):
         round_trip_ns: how long an answer takes, smoothed; 0 until measured.
         variation_ns: by how much that varies, smoothed (RFC 6298 §2).
         alarms: how often lately it was suspected and found to work.
+        misses: how often of these the first request got no answer in time.
     """
 
     heard_ns: int = 0
@@ -34,6 +35,7 @@ class History(NamedTuple):
     round_trip_ns: int = 0
     variation_ns: int = 0
     alarms: int = 0
+    misses: int = 0
 
     @property
     def latest_ns(self) -> int:

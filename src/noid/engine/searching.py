@@ -98,8 +98,8 @@ def search(
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
     history = context.expected
     one.knew_round_trip = context.round_trip_ns > 0
-    if told_by_peer and history.alarms:
-        # Its requests got no answer: there is no time for another question if this one is lost.
+    if history.misses and not is_question:
+        # One is lost often, and a burst for each lost answer is too much [D43].
         _ask(core, context, one, ROUTINE_ASKS)
     elif not is_routine or context.local_aid < context.peer_aid:
         # A question proves its sender to the peer too: so the other end waits for it a little.
@@ -177,11 +177,10 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
     """The pair in use has not answered yet: it is asked more; in the end it is silent."""
     history = context.expected
     asks = ASKS_AFTER_ALARM if history.alarms or one.is_routine else ASKS
-    is_doubtful = one.is_question or (history.alarms and not one.told_by_peer)
-    if is_doubtful and one.asks < ROUTINE_ASKS:
+    if one.is_question and one.asks < ROUTINE_ASKS:
         # One may be lost. The peer hears of a suspicion only if all of them are.
-        _ask(core, context, one, 1 if one.is_question else ROUTINE_ASKS - one.asks)
-        one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT * one.is_question)
+        _ask(core, context, one, 1)
+        one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT)
         return
     if context.path is Path.ASKING:
         core.turn(context, Path.DOUBTING, Cue.TIME)
@@ -274,7 +273,8 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
         core.install(context)
         return
     before = context.history_of(context.pair)
-    context.note(context.pair, before._replace(alarms=before.alarms + 1))
+    misses = before.misses + (not was_alive)
+    context.note(context.pair, before._replace(alarms=before.alarms + 1, misses=misses))
     if was_alive and one.silent_ns and one.knew_round_trip:
         # One answer, in time: the silence meant nothing. If the first answer was missing, something
         # did fail; and without a measured round trip the silence says how long that is.
@@ -350,7 +350,7 @@ def on_tolerance_timer(core: Core, context: Context) -> None:
     context.tolerated_ns = context.tolerated_ns // 2 if context.tolerated_ns > SECOND // 100 else 0
     for pair, one in context.history.items():
         if one.alarms:
-            context.note(pair, one._replace(alarms=one.alarms // 2))
+            context.note(pair, one._replace(alarms=one.alarms // 2, misses=one.misses // 2))
     core.install(context)
     if context.tolerated_ns or any(one.alarms for one in context.history.values()):
         core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)

@@ -357,6 +357,9 @@ FAMILIES: dict[str, Family] = {
     "flapping": Family(
         "an uplink comes and goes every few seconds, the DNS follows slowly", ordinary.flapping
     ),
+    "congested": Family(
+        "queues grow to seconds and shrink again: no packet is lost", ordinary.congested
+    ),
     "half-dead": Family(
         "a host loses its contexts while pairs are dead in one direction", ordinary.half_dead
     ),

@@ -109,6 +109,37 @@ def flapping(number: int) -> History:
     )
 
 
+def congested(number: int) -> History:
+    """Queues on some pairs grow to seconds and shrink again; no packet is lost."""
+    source = random.Random(f"{number}/congested")
+    locators = source.choice(((1, 1), *SOME_LOCATORS))
+    pairs = list(itertools.product(*map(range, locators)))
+    usual_ms = source.choice((1, 10, 40))
+    steps: list[Step] = []
+    at_ms = BEGIN_MS
+    for _ in range(source.randint(1, 4)):
+        slow = [one for one in pairs if one == (0, 0) or source.random() < 0.4]
+        way, delay_ms = source.choice((1, 2, 3)), source.choice((150, 400, 1_000, 2_500))
+        steps += [Step(at_ms, "delay", (*pair, way, delay_ms)) for pair in slow]
+        at_ms += source.choice((300, 2_000, 10_000))
+        if source.random() < 0.3:
+            steps += [Step(at_ms, "delay", (*pair, way, delay_ms // 3)) for pair in slow]
+            at_ms += 2_000
+        steps += [Step(at_ms, "delay", (*pair, way, usual_ms)) for pair in slow]
+        at_ms += source.choice((500, 5_000, 30_000))
+    duration_ms = at_ms + 10 * SECONDS
+    return History(
+        seed=number,
+        locators=locators,
+        duration_ms=duration_ms,
+        steps=tuple(steps),
+        delay_ms=usual_ms,
+        jitter_ms=source.choice((0, 0, 2, 20)),
+        traffic=_some_traffic(source),
+        lossless_ms=duration_ms,
+    )
+
+
 def half_dead(number: int) -> History:
     """A host restarts without its contexts, while one direction of some pairs is dead."""
     source = random.Random(f"{number}/half-dead")

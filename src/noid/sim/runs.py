@@ -157,8 +157,8 @@ assert len(PLAYABLE) == len(SCENARIOS) + len(FAMILIES)
 
 
 SHARES = {
-    SWARM: 36,
-    "walk-2x2": 12,
+    SWARM: 34,
+    "walk-2x2": 10,
     "walk-1x6": 8,
     "walk-4x4": 8,
     "walk-2x8": 6,
@@ -169,6 +169,7 @@ SHARES = {
     "preferring": 4,
     "flapping": 4,
     "half-dead": 4,
+    "congested": 4,
     "unable": 4,
 }
 """Of a hundred seeds."""

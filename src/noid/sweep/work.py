@@ -23,6 +23,7 @@ SECONDS_EACH: Final = {
     "preferring": 0.5,
     "flapping": 0.2,
     "half-dead": 0.1,
+    "congested": 0.15,
     "unable": 0.2,
     "walk-16x16": 0.5,
     "walk-2x8": 0.15,
