@@ -119,7 +119,7 @@ class BorderConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
         return self.codepoints.code_points()
 
     def inside(self) -> tuple[IPv6Network, ...]:
-        """The prefixes to which packets need no uplink, besides those of the site."""
+        """The destination prefixes that need no uplink, in addition to those of the site."""
         return tuple(IPv6Network(text) for text in self.border.inside)
 
     def gateway_of(self, provider: ProviderTable) -> Locator | None:

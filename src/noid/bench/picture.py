@@ -17,7 +17,7 @@ MEGA: Final = 1e6
 
 
 def check_matplotlib() -> None:
-    """Refuses to draw where nothing can.
+    """Raises if figures cannot be drawn.
 
     Raises:
         Unsupported: matplotlib is not installed.

@@ -260,17 +260,16 @@ class Core:
         label: int = 0,
         began: Locator | None = None,
     ) -> Context | None:
-        """A new context in IDLE, in both tables; None where there is no room for one more.
+        """Creates a context in IDLE, in both tables; None if the tables are full.
 
-        A provisional context is not found by its AIDs, so that it blocks no other [D37]. Its
-        label is a fresh one, unless it has one already that is free.
+        A provisional context is not found by its AIDs, so that it blocks no other [D37].
 
         Args:
             local_aid: AID(local).
             peer_aid: AID(peer).
             verification: what is known of the peer.
             own_local: our locators.
-            probation: what makes it provisional.
+            probation: the missing proof that makes it provisional; None if it is not provisional.
             label: F(local); 0 for a fresh one.
             began: the locator of the peer whose share it takes; None if a local program began.
         """

@@ -48,7 +48,7 @@ def send_probe(
     *,
     asks_back: bool = True,
 ) -> None:
-    """One UR over one pair, in the form of data; in doubt it asks for an answer over the same."""
+    """Sends a UR over one pair, in the form of data; in doubt the answer must use the same pair."""
     in_doubt = context.path is Path.SEARCHING or (
         context.path is Path.DOUBTING and not one.told_by_peer
     )

@@ -82,16 +82,16 @@ class OwnDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What there is at one moment.
+    """The state of the host's network at one moment.
 
     Attributes:
         devices: the uplinks that are up.
         locators: the addresses that may be locators [D23], in the kernel's order.
-        addresses: every address of this host, whatever device has it, but for our own devices'.
+        addresses: every address of this host on any device, except the devices of noid.
         rules: every policy routing rule for IPv6.
         default_device: index of the device of the default route; 0 if there is none.
         mtu: the least MTU of the uplinks that are up, in octets.
-        ours: the devices of ours, by their names.
+        ours: the devices of noid, by their names.
     """
 
     devices: tuple[Device, ...]

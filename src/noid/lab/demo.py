@@ -60,14 +60,13 @@ VERDICTS: Final = {"yes": "green", "no": "red"}
 
 
 def demonstrate(console: Console, show: Show = PROVIDER_DIES) -> bool:
-    """Plays the same twice, telling it live, and compares.
+    """Runs the same download without and with noid, prints the progress, and compares.
 
     Returns:
-        Whether both went as they should: without noid the download dies, with it the whole file
-        arrives.
+        Whether the download failed without noid, and the complete file arrived with noid.
 
     Raises:
-        ShimError: a lab could not be built, or a run did not come as far as the cut.
+        ShimError: a lab could not be built, or a run ended before the cut.
     """
     bars = "Every bar is 100 ms of bytes as the application receives them."
     console.print(Text(f"{show.text}\n{bars}"))

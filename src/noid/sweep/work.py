@@ -147,7 +147,7 @@ def _cut(name: str, numbers: tuple[int, ...]) -> list[Chunk]:
 
 
 def carry_out(chunk: Chunk, make_host: MakeHost = Host) -> Outcome:
-    """Plays a chunk, and shortens the first histories that violate something."""
+    """Runs a chunk, and shortens the first histories that violate a law or check."""
     totals, found = Totals(), []
     started_s = time.process_time()
     for number in chunk.numbers:

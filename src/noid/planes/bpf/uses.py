@@ -37,10 +37,10 @@ class Uses:
     def need_route(
         self, local_label: int, to: tuple[int, Locator] | None
     ) -> tuple[int, Locator] | None:
-        """Notes that a flow needs the route of an uplink's row to a peer, or none.
+        """Records the route that a flow needs: the row of an uplink and a peer, or none.
 
         Returns:
-            Row and peer of the route it needed before, if no other flow needs that.
+            Row and peer of the route that the flow needed before, if no other flow needs it now.
         """
         before = self._led.pop(local_label, None)
         if to is not None:
