@@ -25,8 +25,8 @@ def paths() -> dict[str, Any]:
     uplinks = Uplinks()
     uplinks.see([Sighting(HOSTILE, is_up=True, carries=True, locators=(A1,))], 1.0)
     report = uplink_report(uplinks.by_name[HOSTILE], {}, {})
-    uplinks = [{**report, "state": HOSTILE, "reason": HOSTILE, "preference": "avoid"}]
-    return {"now": 110.0, "uplinks": uplinks}
+    hostile = {**report, "state": HOSTILE, "reason": HOSTILE, "preference": "avoid"}
+    return {"now": 110.0, "uplinks": [hostile]}
 
 
 async def history(_request: dict[str, Any]) -> dict[str, Any]:
