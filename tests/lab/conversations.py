@@ -244,6 +244,21 @@ def carried_by_context(lab: Lab, *, packets: int) -> Iterator[None]:
         ), host
 
 
+def is_carried(lab: Lab, conversation: Conversation) -> bool:
+    """Whether both ends say the next words by the context."""
+    before = {host: counters(lab, host)[PlaneCounter.PACKETS_SENT] for host in HOSTS}
+    conversation.echoes()
+    return all(counters(lab, host)[PlaneCounter.PACKETS_SENT] > before[host] for host in HOSTS)
+
+
+def await_carried(lab: Lab, conversation: Conversation) -> None:
+    """Waits until what both ends say goes by the context.
+
+    The kernel forgets the route that a connection had a moment after the context is there.
+    """
+    wait_for("the context carries it", lambda: is_carried(lab, conversation), PATIENCE_S)
+
+
 def _peer_name(host: str) -> str:
     return f"{PEERS[host]}.example"
 

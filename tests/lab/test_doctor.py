@@ -14,6 +14,7 @@ from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, locators
 from tests.lab.conversations import (
     PATIENCE_S,
+    await_carried,
     carried_by_context,
     establish_context,
     restart_daemons,
@@ -93,6 +94,7 @@ def test_the_fixes_let_a_context_be_made_and_used(lab: Lab) -> None:
         with tcp(lab, "a") as conversation:
             conversation.echoes()
             establish_context(lab)
+            await_carried(lab, conversation)
             with carried_by_context(lab, packets=1):
                 conversation.echoes()
     assert ("wrong", f"{DROPS[lab.plane]} on up1 up2") in of("firewall", before)
@@ -146,6 +148,7 @@ def test_a_conversation_survives_behind_a_firewall_that_doctor_calls_ok(
     with tcp(lab, "a") as conversation:
         conversation.echoes()
         establish_context(lab)
+        await_carried(lab, conversation)
         with carried_by_context(lab, packets=1):
             conversation.echoes()
         lab.cut(1, fault)

@@ -12,7 +12,7 @@ import pytest
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, interfaces
-from tests.lab.conversations import carried_by_context, establish_context, tcp
+from tests.lab.conversations import await_carried, carried_by_context, establish_context, tcp
 from tests.planes import foreign
 from tests.planes.foreign import Hanging
 
@@ -53,6 +53,7 @@ def test_programs_of_others_stay_and_see_every_packet_beside_ours(bare_lab: Lab,
         establish_context(lab)
         modes = lab.status("a")["plane"]["uplinks"]
         assert all(mode.startswith(hook) for mode in modes.values()), modes
+        await_carried(lab, conversation)
         with carried_by_context(lab, packets=1), foreign.seeing(before, behind):
             conversation.echoes()
         # The next daemon puts its programs in the place of ours, and takes the context up.
@@ -61,6 +62,8 @@ def test_programs_of_others_stay_and_see_every_packet_beside_ours(bare_lab: Lab,
         conversation.echoes()
         lab.start_daemon("a")
         assert _hanging(lab) == there
+        # A peer that was not answered for long, on a busy machine, has set the context aside.
+        await_carried(lab, conversation)
         with carried_by_context(lab, packets=1), foreign.seeing(before, behind):
             conversation.echoes()
         # Ours alone are taken down.

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from noid.counters import PlaneCounter
 from noid.lab import namespaces
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, locators
@@ -16,10 +15,9 @@ from tests.lab.captures import M6_ESCAPE, M6_FRAGMENT, Row, read_capture
 from tests.lab.conversations import (
     PATIENCE_S,
     PEERS,
-    Conversation,
     Pinging,
+    await_carried,
     carried_by_context,
-    counters,
     establish_context,
     restart_daemons,
     serve_echoes,
@@ -317,10 +315,7 @@ def test_a_connection_older_than_its_context_is_carried_by_it(
         if forgetful.plane == "tun":
             assert forgetful.contexts("a") == forgetful.contexts("b") == []
         establish_context(forgetful, initiator)
-        # The kernel forgets the route the connection had a moment after the context is there.
-        forgetful.wait_for(
-            "it is carried", lambda: _is_carried(forgetful, conversation), PATIENCE_S
-        )
+        await_carried(forgetful, conversation)
         with carried_by_context(forgetful, packets=2):
             conversation.echoes()
             conversation.echoes()
@@ -329,13 +324,6 @@ def test_a_connection_older_than_its_context_is_carried_by_it(
 
 
 # --- what the tests above stand on ----------------------------------------------------------------
-
-
-def _is_carried(lab: Lab, conversation: Conversation) -> bool:
-    """Whether both ends say the next words by the context."""
-    before = {host: counters(lab, host)[PlaneCounter.PACKETS_SENT] for host in HOSTS}
-    conversation.echoes()
-    return all(counters(lab, host)[PlaneCounter.PACKETS_SENT] > before[host] for host in HOSTS)
 
 
 def _pair(lab: Lab, host: str) -> tuple[str, str]:
