@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a border keeps does not depend on how many hosts and connections are behind it."""
 
+import contextlib
 import re
 import socket
 import struct
@@ -41,7 +42,9 @@ def map_octets(pid: int) -> dict[int, int]:
     """The memory of each table of a process in the kernel, by its number."""
     found = {}
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-        text = path.read_text(encoding="ascii")
+        text = ""
+        with contextlib.suppress(OSError):  # it may be closed by now, as no table is
+            text = path.read_text(encoding="ascii")
         number = re.search(r"^map_id:\s+(\d+)", text, re.M)
         octets = re.search(r"^memlock:\s+(\d+)", text, re.M)
         if number and octets:

@@ -17,6 +17,8 @@ GAP_NS = ROUND_TRIP_NS + 10 * MILLISECOND
 SEARCH_NS = 8 * ROUND_TRIP_NS
 """The same where that is found by a search: T, three round trips, and chance."""
 FLAPS = 20
+HANDOVER_NS = MILLISECOND
+"""Over the LAN of a site, from the border whose line is dead to the other."""
 PROVIDERS = {"a": (3, 4), "b": (1, 2)}
 
 
@@ -39,6 +41,28 @@ def router_both(world: World) -> None:
         _require_short_gap(world, SEARCH_NS)
         _require_followed(world, "a", provider)
         _require_followed(world, "b", provider + 2)
+    world.heal()
+    world.demand_liveness()
+
+
+def two_borders(world: World) -> None:
+    """As router_rewrite, but each provider has a border, and rewritten packets pass both.
+
+    When the second provider dies too, nothing passes until one is back.
+    """
+    _begin(world, "b")
+    world.network.handover_ns = HANDOVER_NS
+    for provider in (1, 2, 1):
+        _switch(world, provider)
+        _require_short_gap(world, GAP_NS + HANDOVER_NS)
+        _require_followed(world, "a", provider)
+    _switch(world, 1, 2)
+    world.run(SECOND)
+    _switch(world, 2)
+    world.run(3 * SECOND)
+    before = len(world.ledger.sent)
+    _require_few_lost(world, before, GAP_NS)
+    _require_followed(world, "a", 2)
     world.heal()
     world.demand_liveness()
 
@@ -139,6 +163,7 @@ def _require_few_lost(world: World, before: int, gap_ns: int) -> None:
 BORDERS: dict[str, tuple[str, Callable[[World], None]]] = {
     "router-rewrite": ("a provider dies, and the border of its site rewrites", router_rewrite),
     "router-both": ("the same at both sites", router_both),
+    "two-borders": ("a provider dies, and its border hands packets to the other", two_borders),
     "router-flaps": ("a border switches again and again", router_flaps),
     "router-hints": ("a border rewrites although nothing fails", router_hints),
     "router-one-way": ("a border rewrites to where nothing is received", router_one_way),

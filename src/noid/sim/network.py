@@ -112,6 +112,7 @@ class Network:
         cuts: pairs (provider of the source, provider of the destination) that pass nothing.
         filtered: providers whose firewall drops the M6 next headers.
         borders: nodes whose border rewrites; all their locators.
+        handover_ns: what a rewritten packet takes from one border of a site to the other.
         present: the addresses that exist now, and whose.
         doomed: serial numbers of control messages that are lost; ``controls`` counts them.
     """
@@ -127,6 +128,7 @@ class Network:
         self.cuts: set[tuple[int, int]] = set()
         self.filtered: set[int] = set()
         self.borders: dict[str, tuple[Locator, ...]] = {}
+        self.handover_ns = 0
         self.present: dict[bytes, str] = {}
         self.doomed: frozenset[int] = frozenset()
         self.controls = 0
@@ -167,8 +169,10 @@ class Network:
         Returns:
             The packet as it arrives, after which delays (none: it is lost), and what happened.
         """
+        handover_ns = 0
         if self.borders:
-            parcel = self._at_border(parcel)
+            parcel, before = self._at_border(parcel), parcel
+            handover_ns = self.handover_ns if parcel is not before else 0
         octets = parcel.octets
         line = self.lines.get(octets[ADDRESSES_AT : ipv6.HEADER_OCTETS], self.weather)
         obstacle = self._obstacle(parcel, line)
@@ -183,6 +187,7 @@ class Network:
         if waits_ns is None or (line.loss and self.random.random() < line.loss):
             self.injected["lost"] += 1
             return parcel, [], "x lost"
+        waits_ns += handover_ns
         delays = [waits_ns + self._delay(line)]
         fate = ""
         if line.duplication and self.random.random() < line.duplication:
