@@ -220,7 +220,7 @@ def test_there_is_an_example_of_every_message() -> None:
 
 
 @pytest.mark.parametrize("octets", EXAMPLES, ids=lambda octets: Code(octets[1]).name)
-def test_an_example_is_the_message_it_says_and_comes_back_as_it_stands(octets: bytes) -> None:
+def test_each_example_decodes_and_encodes_to_the_same_octets(octets: bytes) -> None:
     again = decoded(octets).encode(200)
     assert again[:2] + octets[2:4] + again[4:] == octets
 

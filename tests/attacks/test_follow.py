@@ -51,7 +51,7 @@ def test_forged_data_hides_a_dead_pair_for_no_longer(source: Locator) -> None:
     assert attacked(network, source, 20 * SECOND, (A2, B2)) < UNPROVEN_TIME + SECOND
 
 
-def test_a_dead_pair_is_left_at_once_whatever_comes_from_another_locator() -> None:
+def test_a_failed_pair_is_replaced_despite_data_from_another_locator() -> None:
     network = established()
     network.kill_provider(1)
     assert attacked(network, B2, 20 * SECOND, (A2, B2)) < SECOND

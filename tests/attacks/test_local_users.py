@@ -135,7 +135,7 @@ def test_slow_names_of_one_user_do_not_make_other_names_fail(user: int) -> None:
     assert attacked(scenario) == [dns.rcode.NOERROR] * 20
 
 
-def test_one_query_more_than_at_once_ends_one_of_the_user_that_has_most() -> None:
+def test_a_query_over_the_limit_ends_one_of_the_largest_user() -> None:
     async def scenario(local: Local) -> tuple[int, str]:
         with local.datagrams(NOBODY) as attacker, local.datagrams(VICTIM) as victim:
             waiting = asyncio.create_task(local.ask(victim, f"mine.{SLOW}"))
@@ -203,7 +203,7 @@ def test_a_flood_of_one_user_delays_another_by_one_turn() -> None:
     assert attacked(scenario) <= 6 * SERVED_AT_ONCE_MAX
 
 
-def test_one_user_has_no_more_queries_waiting_to_be_served_than_the_limit() -> None:
+def test_the_waiting_queries_of_one_user_are_limited() -> None:
     async def scenario(local: Local) -> int:
         with local.datagrams(NOBODY) as attacker:
             query = dns.message.make_query("h.fast.test", "A").to_wire()

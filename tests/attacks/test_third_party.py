@@ -61,7 +61,7 @@ class Attacked(Network):
 
 
 @pytest.mark.parametrize("late", [(), (BANK,), (B1,), (BANK, B1)], ids=len)
-def test_nothing_goes_to_what_the_name_lists_beside_a_third_party(
+def test_no_packet_is_sent_to_locators_listed_with_a_third_party(
     late: tuple[Locator, ...],
 ) -> None:
     network = Attacked(*late)
@@ -70,7 +70,7 @@ def test_nothing_goes_to_what_the_name_lists_beside_a_third_party(
     assert sent_by(network.a, Code.INIT), "the bank was asked"
 
 
-def test_one_packet_causes_inits_to_the_aid_alone_whatever_the_name_lists() -> None:
+def test_one_packet_causes_inits_only_to_the_aid_for_any_name() -> None:
     network = Attacked(BANK)
     spray = [Locator(BANK[:-1] + bytes((number,))) for number in range(1, 16)]
     network.names[EVIL] = [BANK, *spray]

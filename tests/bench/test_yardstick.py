@@ -19,7 +19,7 @@ def test_the_yardstick_is_the_median_of_both_loops_together() -> None:
     assert found.as_json()["loop_milliseconds"] == 20
 
 
-def test_rates_and_times_are_divided_and_other_figures_are_left_out() -> None:
+def test_only_rates_and_times_are_divided_by_the_yardstick() -> None:
     yardstick = Yardstick(loops_s=(0.01,), hashes_s=(0.01,))
     figures = {
         "set_ups_per_second": 3000.0,

@@ -49,7 +49,7 @@ def link() -> Link:
     return made
 
 
-def test_an_end_that_hears_nothing_goes_down_within_the_detection_time(link: Link) -> None:
+def test_a_silent_session_goes_down_within_the_detection_time(link: Link) -> None:
     link.cut[1] = True
     link.run(59 * MILLISECOND - INTERVAL_US * 1000)
     assert link.states() == (State.UP, State.UP)

@@ -73,7 +73,7 @@ def test_a_rewritable_packet_gets_the_prefix_of_the_uplink_in_use(number: int) -
 
 
 @pytest.mark.parametrize("number", [*FIXED, ipv6.TCP, ipv6.ICMPV6, ipv6.FRAGMENT])
-def test_no_other_packet_is_changed_and_its_sender_hears_of_a_dead_uplink(number: int) -> None:
+def test_other_packets_are_unchanged_and_refused_on_a_dead_uplink(number: int) -> None:
     judged = leaving(SITE, FIRST_DOWN, REWRITABLE, packet(number))
     assert judged == (Outcome.REFUSED, packet(number))
     other = packet(number, "2001:db8:2:7::a")
@@ -217,7 +217,7 @@ def test_a_prefix_of_another_length_is_no_prefix_of_a_site(bits: int) -> None:
         Site(bits, (prefix(ONE, UP1, "one"),))
 
 
-def test_subnet_and_interface_identifier_stay_whatever_the_length() -> None:
+def test_subnet_and_interface_identifier_stay_for_every_prefix_length() -> None:
     chance = random.Random(1)
     for bits in range(BORDER_PREFIX_BITS_MIN, BORDER_PREFIX_BITS_MAX + 1):
         highs = [chance.getrandbits(64) >> 64 - bits << 64 - bits for _ in range(2)]

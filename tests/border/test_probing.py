@@ -20,14 +20,14 @@ def known(probing: Probing, answers: str) -> str:
     return "+" if probing.works else "-"
 
 
-def test_it_works_until_so_many_intervals_in_a_row_are_without_an_answer() -> None:
+def test_a_target_fails_after_several_intervals_without_an_answer() -> None:
     assert known(Probing(3, 2), "") == "+"
     assert known(Probing(3, 2), "--") == "+"
     assert known(Probing(3, 2), "--+--") == "+"
     assert known(Probing(3, 2), "+---") == "-"
 
 
-def test_it_works_again_after_so_many_intervals_in_a_row_with_an_answer() -> None:
+def test_a_target_works_after_several_intervals_with_an_answer() -> None:
     assert known(Probing(3, 2), "---+") == "-"
     assert known(Probing(3, 2), "---+-+") == "-"
     assert known(Probing(3, 2), "---++") == "+"

@@ -104,7 +104,7 @@ def test_an_uplink_over_which_no_peer_answers_is_down_until_one_does() -> None:
     assert change.new is Health.UP
 
 
-def test_a_peer_that_answers_over_no_uplink_says_nothing_of_any() -> None:
+def test_a_peer_that_answers_over_no_uplink_is_not_counted() -> None:
     uplinks = two()
     assert uplinks.judge([NO_ANSWER] * 4, 110.0) == []
     assert state(uplinks) == (Health.UP, Reason.NONE)

@@ -293,7 +293,7 @@ def test_a_daemon_whose_answers_are_others_is_shown_as_trouble(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_so_many_pages_are_open_and_one_that_closes_makes_room(tmp_path: Path) -> None:
+def test_the_number_of_open_pages_is_limited(tmp_path: Path) -> None:
     async def scene(daemon: Daemon, page: WebServer) -> None:
         streams = [await connect(page, STREAM) for _ in range(web.PAGES_MAX)]
         for one in streams:
@@ -329,7 +329,7 @@ def test_of_more_connections_than_there_is_room_for_the_last_are_closed(tmp_path
 
 
 @pytest.mark.slow
-def test_a_client_that_says_nothing_or_reads_nothing_is_closed(
+def test_a_client_that_does_not_send_or_read_is_disconnected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "REQUEST_WAIT_S", 0.1)

@@ -218,7 +218,7 @@ DEFECTS = (
         "engine/responder.py",
         "destination = event.source if cookie is None else cookie.locator",
         "destination = event.source",
-        "engine/test_conformance_setup.py::test_the_conf_goes_where_the_cc_went_whatever_the_ccr_says_of_its_source",
+        "engine/test_conformance_setup.py::test_the_conf_is_sent_to_the_destination_of_the_cc",
     ),
     Defect(
         "UCs are sent at any rate",

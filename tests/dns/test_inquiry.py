@@ -106,7 +106,7 @@ def looked_up(
         ("half", 1, 1),
     ],
 )
-def test_an_initiator_believes_what_forward_and_reverse_both_say(
+def test_an_initiator_accepts_what_forward_and_reverse_dns_confirm(
     resolution: Resolution,
     name: str,
     remote: int,

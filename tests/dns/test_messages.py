@@ -264,7 +264,7 @@ def test_a_resolver_that_changes_the_case_is_asked_over_tcp_once(pretend: Preten
     assert ways == [False, True, False]
 
 
-def test_an_answer_that_is_a_circle_reaches_the_program_as_it_is(pretend: Pretend) -> None:
+def test_an_answer_with_a_cname_loop_reaches_the_program_unchanged(pretend: Pretend) -> None:
     async def scenario(program: Program) -> int:
         return len((await program.resolve(dns.message.make_query(NAME, "AAAA"))).answer)
 

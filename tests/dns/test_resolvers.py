@@ -61,7 +61,7 @@ def test_what_does_not_answer_the_question_is_ignored(
 
 
 @pytest.mark.parametrize("stray", STRAYS[:3])
-def test_over_tcp_what_does_not_answer_the_question_is_no_answer(
+def test_a_tcp_response_to_another_question_is_ignored(
     pretend: Pretend, stray: Callable[[bytes], bytes]
 ) -> None:
     def handle(query: bytes, stream: bool) -> bytes:

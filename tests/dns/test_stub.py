@@ -90,7 +90,7 @@ def test_over_tcp_it_is_the_same(nsd: Server) -> None:
     assert len(peers) == 1
 
 
-def test_of_many_locators_the_shim_is_told_as_many_as_a_set_may_have(nsd: Server) -> None:
+def test_the_shim_gets_at_most_as_many_locators_as_a_set_has(nsd: Server) -> None:
     message, peers = resolved(aaaa("many"), nsd)
     assert len(addresses(message)) == 1
     assert len(peers[0].locators) == LOCATORS_MAX
@@ -181,7 +181,7 @@ def test_the_hosts_own_name_is_left_alone(nsd: Server) -> None:
     assert peers == []
 
 
-def test_a_set_with_an_address_that_is_no_locator_is_left_alone(nsd: Server) -> None:
+def test_a_set_with_an_address_that_is_not_a_locator_is_not_changed(nsd: Server) -> None:
     message, peers = resolved(aaaa("linklocal"), nsd)
     assert len(addresses(message)) == 2
     assert peers == []
@@ -207,7 +207,7 @@ def test_where_the_m6_question_has_no_answer_the_set_is_whole(
     assert unknown == 1
 
 
-def test_an_answer_cut_short_by_the_resolver_reaches_the_program_as_it_is(
+def test_a_truncated_answer_reaches_the_program_unchanged(
     pretend: Pretend,
 ) -> None:
     message, peers = resolved(aaaa("host"), pretend(m6_host(TWO, flags=dns.flags.TC)))
@@ -215,7 +215,7 @@ def test_an_answer_cut_short_by_the_resolver_reaches_the_program_as_it_is(
     assert peers == []
 
 
-def test_an_answer_that_cannot_be_read_reaches_the_program_as_it_is(pretend: Pretend) -> None:
+def test_an_unreadable_answer_reaches_the_program_unchanged(pretend: Pretend) -> None:
     whole = m6_host(TWO)
 
     def handle(query: bytes, stream: bool) -> bytes | list[bytes] | None:

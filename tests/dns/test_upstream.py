@@ -181,7 +181,7 @@ def test_a_resolver_that_answers_the_m6_type_again_is_waited_for(pretend: Preten
         runner.run(scenario())
 
 
-def test_one_zone_that_drops_the_m6_type_says_nothing_of_the_resolver(pretend: Pretend) -> None:
+def test_one_zone_that_drops_the_m6_type_does_not_count_for_the_resolver(pretend: Pretend) -> None:
     dropping, passing = Forwarder(), Forwarder()
     passing.drops = False
 
@@ -378,7 +378,7 @@ def test_no_more_questions_are_on_the_way_than_may_be(
     assert seen == set(NAMES[:MAY_BE])
 
 
-def test_no_more_queries_are_passed_through_at_once_than_may_be(
+def test_the_number_of_queries_passed_through_is_limited(
     pretend: Pretend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "PROGRAMS", turns.PROGRAMS._replace(quick_each=MAY_BE, slow_s=60))

@@ -62,7 +62,7 @@ def test_an_initiator_asks_for_the_reverse_of_every_locator_the_aid_first() -> N
     assert inquiry.verified == set()
 
 
-def test_a_locator_that_names_the_peer_is_verified_once_the_aid_does_too() -> None:
+def test_a_locator_with_the_peers_name_is_verified_when_the_aid_has_it_too() -> None:
     inquiry = initiator(A1, A2, A3)
     inquiry.begin()
     assert inquiry.receive(reverse(A2), names("other.example", "HOST.example.")) == []
@@ -121,7 +121,7 @@ def test_a_locator_that_pointed_at_the_name_that_lost_is_asked_about_again() -> 
     assert inquiry.verified == {A1}
 
 
-def test_of_an_aid_the_name_does_not_list_the_dns_says_nothing() -> None:
+def test_an_aid_that_its_name_does_not_list_is_unproven() -> None:
     inquiry = Verification(A1, NAME, (A2, A3))
     assert inquiry.begin() == []
     assert inquiry.remote == (A1,)
@@ -350,7 +350,7 @@ def test_a_question_already_open_is_not_asked_twice() -> None:
 
 
 @pytest.mark.parametrize("failed", [True, False])
-def test_an_inquiry_taken_over_unfinished_asks_again_what_was_open(failed: bool) -> None:
+def test_a_restored_inquiry_asks_its_open_questions_again(failed: bool) -> None:
     inquiry = initiator(A1, A2)
     asked = inquiry.begin()
     if failed:

@@ -214,7 +214,7 @@ def test_a_rejection_while_starting_over_changes_nothing() -> None:
     assert network.a.context.state is State.INIT_SENT
 
 
-def test_a_closeack_says_whose_context_it_was_and_how_often_both_came_up() -> None:
+def test_a_closeack_has_the_label_and_both_birthdays() -> None:
     network = closing()
     close = sent(network.a, Code.CLOSE)
     receive(network, network.b, close, A1, B1)
@@ -268,7 +268,7 @@ def test_each_pair_that_answers_a_probe_is_measured_for_itself() -> None:
     assert 0 < network.now_ns - history.heard_ns < SECOND
 
 
-def test_after_a_switch_the_packet_goes_at_once_and_a_few_times_more() -> None:
+def test_after_a_switch_the_packet_is_sent_at_once_and_repeated() -> None:
     network = established()
     network.kill_provider(1)
     network.a.outputs.clear()

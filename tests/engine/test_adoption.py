@@ -70,7 +70,7 @@ def test_the_peer_believes_its_updates() -> None:
     assert network.a.context.state is State.ESTABLISHED, "acknowledged"
 
 
-def test_a_context_that_is_there_already_is_not_taken_up_twice() -> None:
+def test_an_existing_context_is_not_restored_again() -> None:
     network = established()
     before = network.a.context
     network.give(network.a, ContextRestored(memory_of(network.a)))
@@ -118,7 +118,7 @@ def test_a_context_that_is_being_set_up_is_not_remembered() -> None:
     assert network.a.host.memory_of(1) is None
 
 
-def test_data_that_travelled_plain_goes_on_so_until_its_own_form_passes() -> None:
+def test_plain_data_stays_plain_until_the_form_of_data_passes() -> None:
     network = established()
     network.drops_m6 = True
     for _ in range(80):

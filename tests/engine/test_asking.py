@@ -116,7 +116,7 @@ def test_every_request_has_a_nonce_of_its_own() -> None:
     assert len(set(nonces)) == len(nonces)
 
 
-def test_another_pair_is_used_only_after_so_many_requests_were_not_answered() -> None:
+def test_another_pair_is_used_only_after_several_unanswered_requests() -> None:
     network = suspected()
     network.kill_provider(1)
     network.run(ROUND_TRIP_NS * 5 // 4)

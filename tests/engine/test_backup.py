@@ -79,7 +79,7 @@ def test_a_backup_is_left_when_another_works_again(seed: int) -> None:
     assert network.a.context.local_locator == A1
 
 
-def test_a_pair_is_left_soon_that_is_a_backup_from_the_beginning() -> None:
+def test_a_pair_that_starts_as_a_backup_is_soon_replaced() -> None:
     network = kept_back(A1)
     assert network.a.context.pair == (A1, B1)
     network.run(BETTER_PAIR_FIRST * 3 // 2 + ROUND_TRIP)

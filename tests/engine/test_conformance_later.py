@@ -217,7 +217,7 @@ def test_an_acknowledgement_of_no_context_is_dropped() -> None:
 # --- the choice of a pair -------------------------------------------------------------------------
 
 
-def test_pairs_are_ranked_by_what_is_said_of_them_before_what_was_heard() -> None:
+def test_pairs_are_ranked_by_their_marks_before_what_was_heard() -> None:
     context = established().a.context
     context.own_local = (A1, A2)
     worst_to_best = []

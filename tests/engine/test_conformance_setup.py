@@ -299,13 +299,13 @@ def test_a_packet_on_a_cc_is_delivered_if_it_comes_from_a_known_locator(
 # --- CCR ------------------------------------------------------------------------------------------
 
 
-def test_a_packet_on_a_ccr_is_delivered_whatever_the_address_fields_say() -> None:
+def test_a_packet_on_a_ccr_is_delivered_for_any_address_fields() -> None:
     network, message = answered(Code.CCR, piggyback=SYN)
     outputs = receive(network, network.b, message, A2, B2)
     assert DeliverToUlp(packet(A1, B1, b"SYN")) in outputs
 
 
-def test_the_conf_goes_where_the_cc_went_whatever_the_ccr_says_of_its_source() -> None:
+def test_the_conf_is_sent_to_the_destination_of_the_cc() -> None:
     network, message = answered(Code.CCR)
     receive(network, network.b, message, X1, B1)
     ((header, conf),) = sent_by(network.b, Code.CONF)
@@ -424,7 +424,7 @@ def test_a_reverse_zone_that_points_at_a_victims_name_proves_nothing() -> None:
     assert network.b.context.verification.name == ""
 
 
-def test_a_peer_that_says_a_third_party_is_itself_is_not_sent_there() -> None:
+def test_a_third_party_in_the_set_of_a_peer_gets_no_packets() -> None:
     network = Network()
     network.give(network.a, LocatorsChanged((A1, A2, X1)))
     network.resolve(network.a, network.b)

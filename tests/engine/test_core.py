@@ -66,7 +66,7 @@ def test_a_context_that_is_gone_waits_for_no_answer() -> None:
     assert not any(core.questions.values())
 
 
-def test_a_peer_that_still_has_its_context_goes_on_counting_its_updates() -> None:
+def test_a_peer_that_kept_its_context_continues_its_nonces() -> None:
     network = established()
     network.give(network.b, silence(network.b))
     network.run(SECOND)

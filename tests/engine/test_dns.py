@@ -158,7 +158,7 @@ def answers(network: Network, questions: list[Question]) -> list[Question]:
     return hold_back(network, network.b)
 
 
-def test_a_provisional_context_is_gone_once_another_is_proven_first() -> None:
+def test_a_provisional_context_is_deleted_when_another_is_proven() -> None:
     network, held = provisional()
     network.dead.clear()
     network.resolve(network.b, network.a)

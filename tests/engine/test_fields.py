@@ -45,7 +45,7 @@ def birthdays(message: ControlMessage) -> tuple[int, int]:
     return message.context.sender_birthday, message.context.receiver_birthday
 
 
-def test_every_message_says_both_birthdays_as_far_as_they_are_known() -> None:
+def test_every_message_has_both_birthdays_if_known() -> None:
     network = established()
     a, b = (one.host.core.options.birthday for one in network.stations)
     assert birthdays(only(network.a, Code.INIT)) == (a, 0)

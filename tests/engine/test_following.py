@@ -244,7 +244,7 @@ def test_data_from_a_new_source_before_silence_asks_both_pairs_and_moves_later()
     assert site.a.context.pair == (A1, B2)
 
 
-def test_a_pair_that_does_not_answer_is_left_for_the_one_data_comes_by() -> None:
+def test_a_silent_pair_is_replaced_by_the_pair_that_data_arrives_on() -> None:
     site = Site()
     site.rewrite(B1, B2)
     site.moved()
@@ -264,7 +264,7 @@ def test_a_peer_with_different_pairs_per_direction_changes_the_pair_at_most_once
     assert len(asked(site.a)) - asks <= 2 * FOLLOW_REST // (4 * SECOND), "proofs alone"
 
 
-def test_a_pair_that_dies_is_left_although_data_comes_from_another_locator() -> None:
+def test_a_failing_pair_is_replaced_although_data_arrives_from_another_locator() -> None:
     site = Site()
     site.rewrite(B1, B2, dies=False)
     site.converse(SECOND)

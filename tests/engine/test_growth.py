@@ -26,7 +26,7 @@ def signed(station: Station, message: ControlMessage) -> ControlMessage:
     return dataclasses.replace(message, authentication=digest)
 
 
-def test_a_peer_that_says_other_sets_all_the_time_makes_nothing_grow() -> None:
+def test_a_peer_that_changes_its_sets_constantly_grows_no_table() -> None:
     network = established()
     network.give(network.b, LocatorsChanged((B1,)))
     update = sent(network.b, Code.UR)

@@ -114,7 +114,7 @@ def test_a_source_that_is_no_locator_is_reported_once() -> None:
     assert network.a.host.uncovered == (X1,)
 
 
-def test_a_source_that_is_no_locator_is_reported_beside_a_context() -> None:
+def test_a_source_that_is_not_a_locator_is_reported_while_a_context_exists() -> None:
     network = established()
     report = [SourceNotCovered(X1, B1)]
     assert network.give(network.a, UlpPacketSeen(packet(X1, B1))) == report

@@ -57,7 +57,7 @@ def test_a_packet_that_no_init_carried_goes_on_the_ccr() -> None:
 
 
 @pytest.mark.parametrize(("flags", "carried"), [(NO_FLAGS, None), (Flag.ULP_PACKET_DISCARDED, SYN)])
-def test_a_packet_goes_on_the_ccr_again_only_if_the_cc_says_it_was_discarded(
+def test_a_packet_is_sent_again_on_ccr_only_if_the_cc_discarded_it(
     flags: Flag, carried: Piggyback | None
 ) -> None:
     network = Network()
@@ -92,7 +92,7 @@ def test_a_host_that_has_been_up_for_long_gives_a_peer_no_less_time() -> None:
     assert state_of(network.a) is State.ESTABLISHED
 
 
-def test_sets_that_change_while_the_conf_is_lost_are_told_in_the_end() -> None:
+def test_sets_changed_while_the_conf_is_lost_are_sent_later() -> None:
     network = begun(Network())
     network.run(25 * MILLISECOND)
     dead = {(B1, A1), (B1, A2), (B2, A1), (B2, A2)}

@@ -67,7 +67,7 @@ def on_second_provider() -> Network:
     return network
 
 
-def test_an_aid_that_leaves_the_dns_takes_nothing_from_what_is_proven() -> None:
+def test_an_aid_removed_from_the_dns_does_not_affect_proven_locators() -> None:
     network = established()
     remove(network, network.b, B1)
     in_use(network)
@@ -127,7 +127,7 @@ def test_another_name_that_does_not_list_the_aid_closes_nothing() -> None:
     assert B2 in network.a.context.peer_verified
 
 
-def test_a_locator_in_use_that_leaves_the_dns_is_left_for_one_that_works() -> None:
+def test_a_locator_removed_from_the_dns_is_replaced_by_a_working_one() -> None:
     network = on_second_provider()
     network.dead.clear()
     remove(network, network.b, B2)
@@ -147,7 +147,7 @@ def test_a_locator_removed_from_the_dns_is_used_for_two_ttls_if_no_other_works()
     assert network.a.context.peer_verified == {B1}
 
 
-def test_a_locator_that_comes_back_within_two_ttls_is_not_dropped() -> None:
+def test_a_locator_that_returns_within_two_ttls_is_kept() -> None:
     network = on_second_provider()
     remove(network, network.b, B2)
     verify_now(network)
@@ -167,7 +167,7 @@ def test_a_source_removed_from_the_dns_is_kept_if_no_other_works() -> None:
     assert arrives(network)
 
 
-def test_a_source_that_the_dns_lists_no_longer_is_left_for_one_that_works() -> None:
+def test_a_source_removed_from_the_dns_is_replaced_by_a_working_one() -> None:
     network = on_second_provider()
     network.dead.clear()
     remove(network, network.a, A2)

@@ -82,7 +82,7 @@ def test_a_forged_keepalive_proves_nothing() -> None:
     assert receive(network, network.a, forged, B1, A1) == [Dropped(Drop.KEEPALIVE_NOT_AUTHENTIC)]
 
 
-def test_a_newer_update_is_applied_though_a_keepalive_has_overtaken_it() -> None:
+def test_a_newer_update_is_applied_after_a_keepalive_with_a_later_nonce() -> None:
     network = established()
     one_way(network)
     ((_, message),) = sent_by(network.b, Code.KEEPALIVE)

@@ -127,7 +127,7 @@ def crossing_inits(network: Network, keys: Iterable[int]) -> int:
     return answers
 
 
-def test_a_context_computes_so_many_keys_of_inits_that_cross_in_a_second() -> None:
+def test_keys_computed_for_crossing_inits_are_rate_limited_per_context() -> None:
     network = begun()
     assert crossing_inits(network, range(3 * AGREEMENTS.each)) == AGREEMENTS.each
     assert crossing_inits(network, [AGREEMENTS.each - 1]) == 1, "that is known"
@@ -168,7 +168,7 @@ def test_an_exchange_that_takes_long_keeps_its_key_pair() -> None:
     assert len(keys) == 1
 
 
-def test_a_set_up_completes_though_both_ends_renew_their_keys_meanwhile() -> None:
+def test_a_set_up_completes_although_both_ends_renew_their_keys() -> None:
     network = Network()
     network.b.host.core.keys.pair(network.now_ns)
     network.a.host.core.keys.pair(network.now_ns)

@@ -40,7 +40,7 @@ def pairs_of(station: Station) -> set[Pair]:
 
 
 @pytest.mark.parametrize(("deprecated", "broken"), [(ONE, NONE), (NONE, ONE)])
-def test_a_locator_of_ours_that_is_to_be_left_is_left_by_both_ends(
+def test_both_ends_switch_from_our_deprecated_locator(
     deprecated: frozenset[Locator], broken: frozenset[Locator]
 ) -> None:
     network = established()
@@ -52,7 +52,7 @@ def test_a_locator_of_ours_that_is_to_be_left_is_left_by_both_ends(
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_a_locator_is_left_although_its_pair_is_just_asked_for_a_proof(answers: bool) -> None:
+def test_a_locator_is_replaced_while_its_pair_is_asked_for_a_proof(answers: bool) -> None:
     network = established()
     network.run(SECOND)
     network.give(network.a, LongUnproven(network.a.context.local_label))
@@ -162,7 +162,7 @@ def test_what_comes_back_is_said_and_nothing_moves() -> None:
 
 
 @pytest.mark.parametrize(("deprecated", "broken"), [(ONE, NONE), (NONE, ONE)])
-def test_no_new_connection_begins_where_the_peer_says_none_should(
+def test_no_new_connection_starts_at_a_deprecated_locator_of_the_peer(
     deprecated: frozenset[Locator], broken: frozenset[Locator]
 ) -> None:
     network = established()

@@ -171,7 +171,7 @@ def lose(network: Network, code: Code, duration_ns: int) -> None:
         network.run(5 * MILLISECOND)
 
 
-def test_a_ccr_is_said_so_often_and_then_it_begins_again_with_init() -> None:
+def test_after_the_last_ccr_the_exchange_restarts_with_init() -> None:
     network = begun()
     lose(network, Code.CONF, 60 * SECOND)
     codes = codes_sent(network.a)
@@ -181,7 +181,7 @@ def test_a_ccr_is_said_so_often_and_then_it_begins_again_with_init() -> None:
 
 
 @pytest.mark.slow
-def test_a_peer_that_answers_init_and_never_ccr_is_left_after_the_idle_time() -> None:
+def test_a_peer_that_never_answers_ccr_is_abandoned_after_the_idle_time() -> None:
     network = begun()
     lose(network, Code.CCR, CONTEXT_IDLE_TIME + MINUTE)
     assert network.a.host.contexts == []
@@ -442,7 +442,7 @@ def test_a_quote_is_cut_so_that_the_message_fits_the_least_mtu() -> None:
     assert answer.packet.endswith(data[:QUOTE_OCTETS_MAX])
 
 
-def test_only_so_many_sources_that_are_no_locators_are_recorded() -> None:
+def test_the_recorded_sources_that_are_not_locators_are_limited() -> None:
     network = established()
     sources = [Locator(X1[:14] + number.to_bytes(2)) for number in range(SOURCES_MAX + 1)]
     outputs = [network.give(network.a, UlpPacketSeen(packet(one, B1))) for one in sources]
@@ -451,7 +451,7 @@ def test_only_so_many_sources_that_are_no_locators_are_recorded() -> None:
     assert network.a.host.uncovered == tuple(sources[:-1])
 
 
-def test_so_many_sets_of_locators_are_kept_as_messages_say_them() -> None:
+def test_the_number_of_cached_locator_sets_is_limited() -> None:
     network = established()
     context = network.a.context
     for number in range(ENTRIES_KEPT_MAX + 10):

@@ -46,7 +46,7 @@ def test_a_name_that_lists_a_foreign_address_does_not_get_its_traffic() -> None:
     assert secret not in stranger.delivered
 
 
-def test_an_initiator_tells_the_responder_what_the_dns_does_not_know() -> None:
+def test_an_initiator_announces_locators_missing_in_the_dns() -> None:
     network = Network()
     del network.reverse[B2]
     network.resolve(network.a, network.b)

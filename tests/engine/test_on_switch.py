@@ -72,7 +72,7 @@ def test_the_operator_is_told_why() -> None:
     assert whys == [Cause.LONG_SILENCE]
 
 
-def test_a_dead_provider_is_left_and_packets_go_by_the_context() -> None:
+def test_after_a_provider_failure_packets_use_the_context() -> None:
     network = plain()
     network.kill_provider(1)
     network.run(PLAIN_SILENCE_MAX)

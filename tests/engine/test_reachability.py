@@ -43,7 +43,7 @@ def reports(station: Station, kind: type) -> list[object]:
     return [output for output in station.outputs if isinstance(output, kind)]
 
 
-def test_a_dead_provider_is_left_by_both_ends_within_a_few_round_trips() -> None:
+def test_both_ends_switch_from_a_failed_provider_in_a_few_round_trips() -> None:
     network = established()
     network.kill_provider(1)
     network.give(network.b, silence(network.b))
@@ -122,7 +122,7 @@ def test_one_way_failures_in_both_directions_are_survived() -> None:
     assert network.a.context.pair == (A2, B1)
 
 
-def test_a_provider_that_comes_back_during_the_search_is_found() -> None:
+def test_a_provider_that_recovers_during_the_search_is_found() -> None:
     network = established()
     network.kill_provider(1)
     network.kill_provider(2)

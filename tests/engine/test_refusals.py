@@ -157,7 +157,7 @@ def test_a_packet_on_a_crossing_init_is_not_delivered(source: Locator) -> None:
     assert DeliverToUlp(packet(A1, B1, b"SYN")) not in outputs
 
 
-def test_locators_that_change_while_init_waits_are_said_in_the_next() -> None:
+def test_locators_changed_while_init_waits_are_in_the_next_init() -> None:
     network = begun()
     network.give(network.a, LocatorsChanged((A1,)))
     network.dead |= EVERY_PAIR
@@ -193,7 +193,7 @@ def test_a_ccr_for_an_aid_that_has_gone_since_is_dropped() -> None:
     assert outputs == [Dropped(Drop.CCR_FOR_AID_NOT_OURS)]
 
 
-def test_nobody_completes_our_exchange_in_the_name_of_the_peer() -> None:
+def test_another_host_cannot_complete_our_exchange_as_the_peer() -> None:
     network = Network()
     ccr = ccr_of_a_stranger(network, label=0x666)
     network.resolve(network.b, network.a)
@@ -392,7 +392,7 @@ def test_what_is_no_message_is_dropped_and_counted(octets: bytes) -> None:
     assert output == Dropped(Drop.TRUNCATED, "truncated IPv6 header")
 
 
-def test_data_with_an_unknown_label_for_somebody_else_is_not_answered() -> None:
+def test_data_with_an_unknown_label_for_another_host_is_not_answered() -> None:
     network = established()
     data = network.a.rewriter.outbound(packet(A1, B1), network.a.rewriter.by_aids[A1 + B1])
     outputs = network.give(network.b, UnknownLabelSeen(data[:24] + X1 + data[40:]))
@@ -418,7 +418,7 @@ def test_what_the_plane_says_of_a_flow_that_has_gone_is_too_late(
     assert network.give(network.a, event) == []
 
 
-def test_a_packet_seen_before_its_flow_was_there_begins_nothing_anew() -> None:
+def test_a_packet_seen_before_its_flow_existed_starts_no_exchange() -> None:
     network = established()
     assert network.give(network.a, UlpPacketSeen(packet(A1, B1))) == []
 

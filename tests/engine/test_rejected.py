@@ -136,7 +136,7 @@ def test_a_rejecting_peer_is_retried_after_two_seconds_doubling() -> None:
     assert controls(network) < 5 * 20
 
 
-def test_such_a_peer_is_tried_ever_more_seldom_up_to_ten_minutes() -> None:
+def test_a_rejecting_peer_is_retried_at_intervals_up_to_ten_minutes() -> None:
     network = stopped()
     talk(network, 40 * MINUTE)
     assert 10 <= asides(network) <= 13

@@ -111,7 +111,7 @@ def test_a_host_with_one_locator_alternates_updates_in_the_fixed_slot_and_plain(
     assert said.forms[:4] == [FIXED, PLAIN] * 2
 
 
-def test_a_host_that_has_talked_for_long_repeats_an_update_all_the_same() -> None:
+def test_a_host_with_a_long_history_repeats_an_update() -> None:
     network = established()
     network.a.in_use = network.b.in_use = True
     network.run(3 * CONTEXT_IDLE_TIME)
@@ -120,7 +120,7 @@ def test_a_host_that_has_talked_for_long_repeats_an_update_all_the_same() -> Non
     assert state_of(network.a) is State.UR_SENT
 
 
-def test_close_is_said_at_4_s_doubling_to_2_min_over_each_pair_in_turn() -> None:
+def test_close_is_repeated_at_4_s_doubling_to_2_min_over_each_pair() -> None:
     network = closing()
     network.a.outputs.clear()
     began_ns = network.now_ns
@@ -132,7 +132,7 @@ def test_close_is_said_at_4_s_doubling_to_2_min_over_each_pair_in_turn() -> None
     assert network.a.host.contexts == []
 
 
-def test_init_is_said_over_every_pair_in_every_round_and_then_no_more() -> None:
+def test_init_is_sent_over_every_pair_for_a_limited_number_of_rounds() -> None:
     network = begun()
     network.dead |= WAYS
     network.run(SECOND)
@@ -152,7 +152,7 @@ def test_between_rounds_of_init_it_waits_4_s_doubling() -> None:
     assert all(abs(gap - 250 * MILLISECOND) <= 10 * MILLISECOND for gap in within)
 
 
-def test_a_ccr_is_said_a_second_time_after_250_ms_while_data_waits() -> None:
+def test_a_ccr_is_repeated_after_250_ms_while_data_waits() -> None:
     network = begun()
     network.run(25 * MILLISECOND)
     network.dead |= WAYS
@@ -161,7 +161,7 @@ def test_a_ccr_is_said_a_second_time_after_250_ms_while_data_waits() -> None:
     assert abs(said.gaps_ns[0] - RETRANSMIT_WAITING) <= 10 * MILLISECOND
 
 
-def test_ccrs_while_data_waits_are_ever_further_apart_up_to_the_usual_times() -> None:
+def test_ccr_intervals_grow_up_to_the_usual_ones_while_data_waits() -> None:
     network = begun()
     network.run(15 * MILLISECOND)
     lose(network, Code.CONF, 2 * MINUTE)
@@ -169,7 +169,7 @@ def test_ccrs_while_data_waits_are_ever_further_apart_up_to_the_usual_times() ->
     assert len(sent) < 40
 
 
-def test_starting_over_gives_a_set_up_no_more_time_than_it_had() -> None:
+def test_a_restarted_set_up_has_no_additional_time() -> None:
     network = begun()
     began_ns = network.now_ns
     lose(network, Code.CONF, MINUTE)

@@ -100,7 +100,7 @@ def test_data_travels_plain_between_the_aids_while_no_pair_answers() -> None:
     assert network.wire[-1][1] == packet(B1, A1, b"plain")
 
 
-def test_data_travels_by_the_context_again_once_a_pair_answers() -> None:
+def test_data_uses_the_context_again_after_a_pair_answers() -> None:
     network = searching()
     alone(network, (B2, A2), (A2, B2))
     network.run(CYCLE_TIME + 50 * MILLISECOND)
@@ -140,7 +140,7 @@ def test_of_very_many_pairs_each_is_found_within_five_seconds() -> None:
     assert network.b.context.pair == pair
 
 
-def test_so_many_pairs_are_probed_in_the_first_second_and_so_many_then() -> None:
+def test_the_number_of_probes_per_second_is_limited() -> None:
     network = cut_off(with_locators(16, 16))
     network.b.outputs.clear()
     network.give(network.b, silence(network.b))
@@ -259,7 +259,7 @@ def test_pairs_that_are_gone_are_not_probed() -> None:
     assert {source for source, _ in asked(network.b)} == {B1}
 
 
-def test_a_host_that_was_told_says_that_it_hears_nothing_once_it_searches() -> None:
+def test_a_host_that_was_informed_reports_silence_when_it_searches() -> None:
     network = established()
     network.run(SECOND)
     network.dead |= {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}
@@ -412,7 +412,7 @@ def test_the_peer_follows_to_the_found_pair_after_one_request_and_measures_it() 
     assert last.flags == Flag.HEARS_HERE
 
 
-def test_one_host_that_hears_nothing_costs_both_at_most_twenty_messages() -> None:
+def test_silence_at_one_host_costs_both_at_most_twenty_messages() -> None:
     network = established()
     network.run(SECOND)
     network.kill_provider(1)

@@ -162,7 +162,7 @@ def reboot(network: Network, station: Station) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_context_that_is_set_up_anew_after_any_history_is_as_a_first_one(seed: int) -> None:
+def test_a_context_set_up_again_after_any_history_equals_a_first_one(seed: int) -> None:
     first, network = established(), with_history(seed)
     before = network.a.context
     reboot(network, network.b)

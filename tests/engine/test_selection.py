@@ -85,7 +85,7 @@ def test_only_what_stands_better_is_taken_instead() -> None:
     assert better_pairs(context) == [(A2, B1)]
 
 
-def test_a_connection_may_begin_at_whatever_is_not_said_to_be_left() -> None:
+def test_a_connection_may_start_at_any_locator_that_is_not_deprecated() -> None:
     network = established()
     context = network.a.context
     for flag in (LocatorFlag.BROKEN, LocatorFlag.DEPRECATED):

@@ -102,7 +102,7 @@ def test_a_silent_peer_is_asked_four_times_over_pairs_with_all_its_locators() ->
     assert state_of(network.a) is State.INIT_SENT
 
 
-def test_the_peer_is_asked_in_the_form_of_data_and_plain_in_turns() -> None:
+def test_the_peer_is_asked_alternately_in_the_form_of_data_and_plain() -> None:
     network = doubted(cut(established()))
     network.run(TRIAL_SILENCE - 1)
     plain = [one[6] == ipv6.ICMPV6 for one in requests(network)]
@@ -117,7 +117,7 @@ def test_rounds_are_250_ms_apart() -> None:
     assert len(requests(network)) == 4
 
 
-def test_a_peer_with_many_locators_is_asked_over_so_many_pairs_and_no_more() -> None:
+def test_the_pairs_asked_for_a_peer_with_many_locators_are_limited() -> None:
     network = Network()
     many = tuple(Locator(B1[:15] + bytes((number,))) for number in range(1, 10))
     network.b.locators = many

@@ -90,7 +90,7 @@ def test_an_unable_peer_is_retried_at_intervals_doubling_up_to_ten_minutes() -> 
     assert times == [2, 4, 8, 10, 10]
 
 
-def test_a_peer_that_answered_meanwhile_is_tried_as_soon_as_at_first() -> None:
+def test_the_retry_interval_restarts_after_an_answer_of_the_peer() -> None:
     network = unable()
     network.run(PEER_UNABLE_TIME)
     network.ulp_sends(network.a, packet(A1, B1))
@@ -146,7 +146,7 @@ def test_an_update_that_expired_is_sent_again_when_data_came() -> None:
     assert network.b.host.contexts == [] or network.b.context.peer_acceptable == {A1}
 
 
-def test_an_update_is_sent_again_at_once_when_the_peer_is_heard() -> None:
+def test_an_update_is_repeated_when_a_packet_of_the_peer_arrives() -> None:
     network = established()
     network.dead |= EITHER_WAY
     network.give(network.a, LocatorsChanged((A1,)))

@@ -60,7 +60,7 @@ def test_new_locators_are_told_of_so_many_contexts_at_a_time() -> None:
     assert all(context.own_local == (A1,) for context in network.a.host.contexts)
 
 
-def test_a_context_that_loses_packets_need_not_wait_for_its_turn() -> None:
+def test_a_context_that_loses_packets_is_processed_before_its_batch() -> None:
     network = crowded()
     network.give(network.a, LocatorsChanged((A2,)))
     last = network.a.host.contexts[-1]

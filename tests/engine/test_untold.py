@@ -67,7 +67,7 @@ def test_where_nothing_changed_nothing_is_told() -> None:
     assert sent_by(network.a, Code.UR) == sent_by(network.b, Code.UR) == []
 
 
-def test_an_initiator_whose_init_was_altered_says_its_sets_again() -> None:
+def test_an_initiator_whose_init_was_altered_sends_its_sets_again() -> None:
     network = begun()
     init = network.wire.pop()[1]
     message = decode_message(init[40:], A1, B1, in_slot=False)

@@ -116,7 +116,7 @@ def test_an_update_with_unchanged_sets_does_not_change_the_plane() -> None:
     assert not any(isinstance(one, InstallFlow) for one in network.a.outputs)
 
 
-def test_new_sets_are_told_once_and_not_again_with_what_comes_later() -> None:
+def test_new_sets_are_sent_once_and_not_with_later_updates() -> None:
     network = established()
     network.give(network.a, LocatorsChanged((A1,)))
     network.run(1000 * MILLISECOND)
@@ -124,7 +124,7 @@ def test_new_sets_are_told_once_and_not_again_with_what_comes_later() -> None:
     assert len(sent_by(network.a, Code.UR)) == 1
 
 
-def test_an_update_goes_by_the_pair_in_use_and_the_best_other_in_turns() -> None:
+def test_updates_alternate_between_the_pair_in_use_and_the_best_other() -> None:
     network = established()
     a3 = Locator(A2[:5] + bytes([3]) + A2[6:])
     network.kill_provider(1)

@@ -201,7 +201,7 @@ def test_any_arrival_is_delivered_between_the_aids_or_refused(
         assert destination in FLOW_B.local_locators
 
 
-def test_a_source_that_is_not_verified_is_delivered_and_said_to_be_so() -> None:
+def test_a_packet_from_an_unverified_source_is_delivered_and_marked() -> None:
     result = side(FLOW_B).inbound(arrival_of(TRAVELLING))
     assert isinstance(result, Delivery)
     assert not result.verified
@@ -327,7 +327,7 @@ def test_the_source_in_use_is_no_news() -> None:
     assert Watch().received(arrived_at_b(A1, peer_locator=A1), NOW) is None
 
 
-def test_an_arrival_elsewhere_is_said_to_be_so_and_moves_nothing() -> None:
+def test_an_arrival_at_another_locator_is_reported_and_changes_nothing() -> None:
     delivery = arrived_at_b(A1, B1)
     assert delivery.elsewhere
     Watch().received(delivery, NOW)

@@ -149,7 +149,7 @@ def test_a_locator_without_its_route_is_broken_until_the_route_is_added_again() 
     assert back == LocatorsChanged((L1, L2))
 
 
-def test_a_locator_that_never_had_a_route_by_its_link_needs_none() -> None:
+def test_a_locator_on_a_link_that_never_had_a_route_needs_none() -> None:
     before, after = told((), ("route add 2001:db8:c::/48 via fe80::1 dev up1",))
     assert before == LocatorsChanged((L1,))
     assert after is None

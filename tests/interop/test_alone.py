@@ -185,7 +185,7 @@ def test_a_context_whose_aid_does_not_answer_is_provisional_until_the_dns_proves
 # --- the DNS --------------------------------------------------------------------------------------
 
 
-def test_a_locator_without_a_reverse_record_is_not_used_and_noid_is_told(
+def test_a_locator_without_a_reverse_record_is_not_used_and_reported(
     echoing: Lab, tmp_path: Path
 ) -> None:
     records = [*forward("b.example", B1, B2), *backward(B1, "b.example")]

@@ -142,7 +142,7 @@ def site(lab_machine: None) -> Iterator[BorderLab]:
         assert " ERROR " not in made.process.output()
 
 
-def test_a_connection_goes_on_when_its_uplink_loses_the_carrier(site: BorderLab) -> None:
+def test_a_connection_survives_the_loss_of_carrier_of_its_uplink(site: BorderLab) -> None:
     with tcp(site.lab, "a") as conversation:
         conversation.echoes()
         before = site.count(BorderCounter.PACKETS_REWRITTEN)
@@ -328,7 +328,7 @@ def test_other_prefixes_are_taken_without_a_restart(site: BorderLab) -> None:
         conversation.echoes()
 
 
-def test_rewriting_goes_on_without_the_daemon_and_the_next_takes_over(site: BorderLab) -> None:
+def test_rewriting_continues_without_the_daemon_until_the_next_start(site: BorderLab) -> None:
     with tcp(site.lab, "a") as conversation, site.moved() as name:
         conversation.echoes()
         site.process.popen.send_signal(signal.SIGKILL)

@@ -37,7 +37,7 @@ def bare_lab(kernel_lab: Lab) -> Lab:
 
 
 @each_hook
-def test_programs_of_others_stay_and_see_every_packet_beside_ours(bare_lab: Lab, hook: str) -> None:
+def test_programs_of_others_stay_and_see_every_packet(bare_lab: Lab, hook: str) -> None:
     lab = bare_lab
     _choose_hook(lab, hook)
     with contextlib.ExitStack() as kept:

@@ -89,7 +89,7 @@ def test_a_host_without_m6_is_reached_past_the_shim(forgetful: Lab, tmp_path: Pa
     _assert_plain(forgetful, tmp_path, contexts=0)
 
 
-def test_a_host_without_m6_is_reached_past_the_shim_beside_a_context(
+def test_a_host_without_m6_is_reached_plain_while_a_context_exists(
     forgetful: Lab, tmp_path: Path
 ) -> None:
     establish_context(forgetful)
@@ -132,7 +132,7 @@ def test_a_peer_without_the_m6_record_gets_an_init_if_configured(
     assert [late_lab.status(host)["contexts"] for host in HOSTS] == [{"established": 1}] * 2
 
 
-def test_a_peer_without_the_record_is_left_alone_where_it_is_not(late_lab: Lab) -> None:
+def test_a_peer_without_the_m6_record_gets_no_init_by_default(late_lab: Lab) -> None:
     _look_for_no_record(late_lab, probe=False)
     assert _ask(late_lab, "a", "::1", "b.example", "AAAA").answer
     done = late_lab.run("a", ["ping", "-c10", "-i0.2", "-w20", B_1])
@@ -140,7 +140,7 @@ def test_a_peer_without_the_record_is_left_alone_where_it_is_not(late_lab: Lab) 
     assert [late_lab.status(host)["contexts"] for host in HOSTS] == [{}, {}]
 
 
-def test_a_host_that_does_not_answer_an_init_is_reached_all_the_same(late_lab: Lab) -> None:
+def test_a_host_that_does_not_answer_init_is_reached_with_plain_packets(late_lab: Lab) -> None:
     _look_for_no_record(late_lab, probe=True)
     assert _ask(late_lab, "a", "::1", "plain.example", "AAAA").answer
     done = late_lab.run("a", ["ping", "-c20", "-i0.2", "-w10", PLAIN_ADDRESS])

@@ -87,7 +87,7 @@ def test_wrong_sources_pass_a_border_in_no_direction(lab_machine: None) -> None:
     assert outcome.good
 
 
-def test_rewriting_goes_on_under_load_while_the_border_is_killed_and_upgraded(
+def test_rewriting_continues_while_the_border_is_killed_and_upgraded(
     lab_machine: None,
 ) -> None:
     with Lab.create(plane="bpf", sites="one") as lab:

@@ -142,7 +142,7 @@ def test_doctor_finds_what_is_wrong_with_a_border(learning: Site) -> None:
     learning.border.await_leaves_by("isp1", "isp2")
 
 
-def test_a_prefix_that_radvd_deprecates_is_left_by_new_connections(learning: Site) -> None:
+def test_new_connections_do_not_use_a_prefix_that_radvd_deprecates(learning: Site) -> None:
     """As RFC 8475 has it, while the border has moved the old ones already."""
     lab = learning.lab
     lab.wait_for("the first prefix", lambda: learning.source() == FIRST, PATIENCE_S)

@@ -35,7 +35,7 @@ def test_every_gateway_is_a_neighbour(sites: Sites) -> None:
 
 
 @pytest.mark.parametrize("sites", SITES)
-def test_every_address_stands_once_on_an_interface_that_is_there(sites: Sites) -> None:
+def test_every_address_is_on_exactly_one_existing_interface(sites: Sites) -> None:
     plan = sites_plan(sites)
     texts = [address.text for address in plan.addresses]
     assert len(texts) == len(set(texts))

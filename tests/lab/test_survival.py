@@ -63,9 +63,7 @@ def test_a_download_survives_killed_daemons_and_then_a_provider_failure(
     assert max(outcome.restart_gap_ms, outcome.gap_ms) < GAP_MAX_MS
 
 
-def test_a_download_goes_on_while_a_newer_version_puts_its_programs_in_place(
-    kernel_lab: Lab, tmp_path: Path
-) -> None:
+def test_a_download_survives_an_upgrade_of_the_programs(kernel_lab: Lab, tmp_path: Path) -> None:
     lab = kernel_lab
     restart_daemons(lab)
     newer = _newer_version(tmp_path)
@@ -151,7 +149,7 @@ def test_what_was_taken_down_is_not_taken_up(kernel_lab: Lab) -> None:
     assert lab.contexts("a") == []
 
 
-def test_a_connection_goes_on_when_the_uplinks_stop_cutting_super_packets(kernel_lab: Lab) -> None:
+def test_a_connection_survives_when_uplinks_stop_segmenting(kernel_lab: Lab) -> None:
     lab = kernel_lab
     restart_daemons(lab)
     with tcp(lab, "a") as conversation:
@@ -171,7 +169,7 @@ def test_a_connection_goes_on_when_the_uplinks_stop_cutting_super_packets(kernel
         conversation.echoes(octets=60_000)
 
 
-def test_segments_cut_before_a_wide_uplink_pass_though_another_is_narrow(kernel_lab: Lab) -> None:
+def test_segments_for_an_uplink_pass_although_another_has_a_smaller_mtu(kernel_lab: Lab) -> None:
     lab = kernel_lab
     _set_mtu(lab, NARROW)
     for host in HOSTS:

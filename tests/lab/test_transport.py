@@ -274,7 +274,7 @@ def test_a_datagram_in_fragments_goes_by_the_other_provider(forgetful: Lab) -> N
 
 
 @both_roles
-def test_a_connection_goes_on_when_its_provider_is_healed_and_the_other_dies(
+def test_a_connection_survives_when_its_provider_recovers_and_the_other_fails(
     forgetful: Lab, client: str
 ) -> None:
     establish_context(forgetful, client)

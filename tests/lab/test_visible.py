@@ -75,7 +75,7 @@ REASONS = {
 }
 
 
-def test_a_provider_that_goes_down_and_comes_back_is_reported_once(lab: Lab, fault: Fault) -> None:
+def test_a_provider_that_fails_and_recovers_is_reported_once(lab: Lab, fault: Fault) -> None:
     establish_context(lab)
     name = lab.plan.uplink("a", 1)
     events = script_that_keeps_events(lab)

@@ -53,7 +53,7 @@ def test_data_moves_the_peer_only_after_a_silence_of_the_locator_in_use(
     assert after_data_from(programs, PEER[5])[0] == PEER[5], "T is long enough"
 
 
-def test_data_moves_the_peer_to_verified_locators_alone_and_once_a_second(
+def test_data_changes_the_peer_locator_only_to_verified_ones_once_a_second(
     programs: Programs,
 ) -> None:
     install(programs, SENDING, FlowClock())

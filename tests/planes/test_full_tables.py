@@ -12,7 +12,7 @@ from noid.planes.bpf import plane
 from tests.planes.keeping import PEER, UPLINKS, Kept, keeping, until
 
 
-def test_a_peer_too_many_is_counted_and_watched_once_there_is_room(
+def test_a_peer_over_the_limit_is_counted_and_watched_later(
     pins: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plane, "KNOWN_PEERS_MAX", 3)

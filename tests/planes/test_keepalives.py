@@ -165,7 +165,7 @@ def test_silence(
     )
 
 
-def test_a_flow_that_sends_and_has_long_had_no_proof_says_so_once(kernel: Kernel) -> None:
+def test_a_sending_flow_without_a_proof_is_reported_once(kernel: Kernel) -> None:
     proven = rough(time.monotonic_ns() - 2 * UNPROVEN_TIME)
     kernel.given(proven=proven)
     kernel.reports("host_ingress", ETHERNET + DATA)  # may be forged

@@ -232,7 +232,7 @@ def test_nothing_stays_on_a_device_that_is_not_an_uplink_of_the_next_daemon(
     with_plane(pins, first, second, third, hook=hook)
 
 
-def test_tables_of_an_older_edition_go_when_nobody_can_read_them(pins: Path) -> None:
+def test_tables_with_an_older_layout_are_removed_when_unreadable(pins: Path) -> None:
     old = pins / f"map-outbound-{layout.EDITION - 1}-{layout.OUTBOUND.size}"
     others = pins / "map-of-another-owner"
 

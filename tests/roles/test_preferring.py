@@ -280,7 +280,7 @@ def test_the_last_uplink_is_not_avoided(directory: Path) -> None:
     run(directory, scenario)
 
 
-def test_no_more_uplinks_are_avoided_than_the_file_has_room_for(directory: Path) -> None:
+def test_the_number_of_avoided_uplinks_is_limited_by_the_file(directory: Path) -> None:
     async def scenario(host: Operated) -> None:
         host.own.wanted = Preferences(avoid={f"old{n}": None for n in range(AVOIDED_MAX)})
         answer = await host.say("avoid", uplink="up1")
@@ -298,7 +298,7 @@ def test_that_what_is_left_is_down_is_said(directory: Path) -> None:
     run(directory, scenario)
 
 
-def test_a_disk_that_takes_nothing_is_said_and_the_command_holds(directory: Path) -> None:
+def test_a_full_disk_is_reported_and_the_preference_takes_effect(directory: Path) -> None:
     async def scenario(host: Operated) -> None:
         host.preferring.directory = directory / "missing"
         (warning,) = (await host.say("avoid", uplink="up1"))["warnings"]

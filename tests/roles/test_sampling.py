@@ -35,7 +35,7 @@ def test_a_context_is_measured_once_a_second() -> None:
     assert taken == [float(n) for n in range(11)]
 
 
-def test_the_pair_in_use_is_measured_seldom_and_every_other_locator_pair_in_turn() -> None:
+def test_the_pair_in_use_is_measured_rarely_and_others_in_rotation() -> None:
     context = context_of_two_uplinks()
     seen = Counter(samples(Sampling(), context, 10 * IN_USE_EVERY))
     assert seen[A1, B1] == 10

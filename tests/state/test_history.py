@@ -67,7 +67,7 @@ def test_a_row_that_is_no_event_is_left_out(directory: Path) -> None:
     store.close()
 
 
-def test_a_disk_that_takes_nothing_costs_the_events_and_no_more(directory: Path) -> None:
+def test_a_full_disk_loses_only_the_events(directory: Path) -> None:
     store = HistoryStore(directory)
     with sqlite3.connect(directory / FILE_NAME, isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -192,7 +192,7 @@ def test_half_a_file_beside_the_whole_one_does_no_harm(tmp_path: Path) -> None:
     assert (birth.birthday, birth.warning) == (2, "")
 
 
-def test_the_file_is_its_owners_alone_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+def test_the_file_is_private_and_no_other_file_is_left(tmp_path: Path) -> None:
     directory = tmp_path / "var" / "lib"
     load_identity(directory)
     (path,) = directory.iterdir()
@@ -220,7 +220,7 @@ def test_on_a_full_disk_the_birthday_is_random_and_the_key_stays(tmp_path: Path)
 
 
 @pytest.mark.lab
-def test_on_a_full_disk_contexts_that_go_on_keep_their_birthday(tmp_path: Path) -> None:
+def test_on_a_full_disk_restored_contexts_keep_their_birthday(tmp_path: Path) -> None:
     birth, *_ = on_full_disk(
         tmp_path, "write(place, birthday=41)", "load_identity(place, goes_on=True)"
     )

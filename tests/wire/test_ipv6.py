@@ -53,7 +53,7 @@ def test_a_header_is_what_scapy_reads(
     )
 
 
-def test_the_largest_label_and_the_longest_payload_are_ones_like_any_other() -> None:
+def test_the_largest_label_and_the_longest_payload_are_encoded() -> None:
     longest = bytes(ipv6.PAYLOAD_OCTETS_MAX)
     header = ipv6.Header(
         source=A1,

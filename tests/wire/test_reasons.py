@@ -76,7 +76,7 @@ def with_options(*options: bytes, octets: int | None = None) -> bytes:
 
 
 @pytest.mark.parametrize("start", FIELDS)
-def test_a_message_that_ends_within_its_fixed_part_says_in_which_field(start: int) -> None:
+def test_the_error_for_a_truncated_message_names_the_field(start: int) -> None:
     octets = EXAMPLES[Code.UA].encode(200)
     end = min((one for one in FIELDS if one > start), default=FIXED_OCTETS)
     for length in range(start, end):
@@ -219,7 +219,7 @@ def value_of(number: OptionType) -> bytes:
 
 
 @pytest.mark.parametrize("number", VALUES)
-def test_an_option_that_ends_within_its_value_says_in_which_field(number: OptionType) -> None:
+def test_the_error_for_a_truncated_option_names_the_field(number: OptionType) -> None:
     whole = value_of(number)
     head = EXAMPLES[Code.CLOSEACK].encode(200)[:FIXED_OCTETS]
     for length in range(len(whole)):
@@ -239,7 +239,7 @@ def test_a_set_of_none_or_too_many_says_where_it_stands(count: int) -> None:
     assert complaint(with_options(option)) == (at, "locator count out of range")
 
 
-def test_a_locator_that_stands_twice_says_where_its_set_stands() -> None:
+def test_the_error_for_a_repeated_locator_has_the_offset_of_its_set() -> None:
     at = len(EXAMPLES[Code.CLOSEACK].encode(200)) + 4
     option = encode_option(2, encode_entries((SENDER[0], SENDER[0])), critical=True)
     assert complaint(with_options(option)) == (at, "locator listed twice")

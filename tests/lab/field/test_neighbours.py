@@ -32,7 +32,7 @@ def lab(lab: Lab) -> Iterator[Lab]:
         yield lab
 
 
-def test_the_first_word_after_a_pause_is_answered_though_the_router_has_died(lab: Lab) -> None:
+def test_the_first_packet_after_a_pause_survives_a_failed_router(lab: Lab) -> None:
     """slackhq/nebula #259; tailscale/tailscale #17930."""
     with tcp(lab, "a") as conversation:
         conversation.echoes()

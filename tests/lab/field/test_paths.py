@@ -23,7 +23,7 @@ M6_DATA = "224-239"
 FILTER = "'{ type filter hook forward priority 0; policy accept; }'"
 
 
-def test_connections_go_on_from_and_to_an_uplink_without_link_layer_header(
+def test_connections_switch_from_and_to_an_uplink_without_link_header(
     lab_machine: None,
 ) -> None:
     """cilium/cilium #45703: PPP, a modem with raw IP, a tunnel."""

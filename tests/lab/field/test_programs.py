@@ -24,7 +24,7 @@ SOURCES_S = 5.0
 """Less than the interval at which all routes are compared."""
 
 
-def test_connections_start_from_a_locator_beside_temporary_addresses(lab: Lab) -> None:
+def test_connections_start_from_a_locator_despite_temporary_addresses(lab: Lab) -> None:
     """mumble-voip/mumble #1377; systemd/systemd #20050, #19838: use_tempaddr is 2."""
     temporary = [address for number in (1, 2) if (address := _make_temporary(lab, number))]
     assert len(temporary) == 2

@@ -49,7 +49,7 @@ def test_an_established_context_has_a_route_by_its_uplink_and_one_by_ours(lab: L
     lab.wait_for("both are there", lambda: sorted(devices()) == ["noid0-cut", "up1"], PATIENCE_S)
 
 
-def test_connections_go_on_without_carrier_and_new_ones_are_made(lab: Lab) -> None:
+def test_connections_survive_a_lost_carrier_and_new_ones_start(lab: Lab) -> None:
     """multipath-tcp/mptcpd #334: the cable is pulled; addresses and routes stay."""
     with tcp(lab, "a") as old, udp(lab, "a") as datagrams:
         old.echoes()
@@ -115,7 +115,7 @@ def test_a_connection_goes_on_when_its_uplink_is_renamed(lab: Lab) -> None:
         conversation.echoes()
 
 
-def test_a_connection_goes_on_when_the_link_address_of_its_uplink_changes(lab: Lab) -> None:
+def test_a_connection_survives_a_new_link_address_of_its_uplink(lab: Lab) -> None:
     with tcp(lab, "a") as conversation:
         conversation.echoes()
         before = shell(lab, "a", "cat /sys/class/net/up1/address").strip()
