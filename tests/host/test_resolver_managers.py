@@ -97,6 +97,11 @@ class Machine:
         found: dict[str, Any] = json.loads(self.noid("resolver", "status", "--json", good=False))
         return found
 
+    def doctor(self) -> dict[str, str]:
+        """What the doctor says about whom programs ask."""
+        found = json.loads(self.noid("doctor", "--json", good=False))
+        return next(one for one in found if one["check"] == "resolver")
+
     def path(self, path: Path | str) -> Path:
         """A file as the machine has it, by its path there."""
         return self.root / str(path).lstrip("/")
@@ -275,12 +280,14 @@ def test_systemd_resolved_asks_noid_first_and_those_of_before_while_it_is_away(
         words = ("dig", "+short", "+tries=1", "+time=5", "@127.0.0.53", next(names), "A")
         return machine.run(*words, good=False).stdout.strip()
 
+    assert machine.doctor()["mend"] == "systemctl restart systemd-resolved"
     resolved = f"{UNPACKED}/lib/systemd/systemd-resolved"
     before = name_server(machine, tmp_path / "before", "192.0.2.53", "192.0.2.1")
     with before, machine.running(resolved):
         with name_server(machine, tmp_path / "noid", "::1", "192.0.2.2"):
             wait_for("noid is asked", lambda: answers() == "192.0.2.2", LIMIT_S)
             assert machine.status()["on"]
+            assert machine.doctor()["health"] == "ok"
             assert RESOLVED.name in machine.noid("resolver", "status")
         wait_for("the other is asked", lambda: answers() == "192.0.2.1", LIMIT_S)
         assert answers() == "192.0.2.1"

@@ -25,7 +25,7 @@ from noid.doctor.losses import Loss, describe
 from noid.doctor.trial import PlaneKind
 from noid.errors import ConfigError, ShimError
 from noid.host.netlink import HostNetwork
-from noid.host.resolvconf import asked, is_asked, resolvers_before
+from noid.host.resolvconf import asked, is_asked, is_in_force, resolvers_before
 from noid.host.survey import OwnAddress, Survey
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.bpf.pins import our_pins, own_devices
@@ -35,6 +35,7 @@ from noid.resolver.upstream import Upstream
 DaemonStatus = dict[str, Any]
 TTL_SECONDS: Final = 300
 DNS_PORT: Final = 53
+RESTART_RESOLVED: Final = "systemctl restart systemd-resolved"
 TUN: Final = Path("/dev/net/tun")
 SOMEWHERE: Final = parse_locator("2000::1")
 """A destination that only a default route leads to."""
@@ -231,6 +232,9 @@ class Doctor:
         if is_asked(self.resolv_conf, self.config.dns.listen):
             return Finding("resolver", Health.OK, "programs ask noid")
         found = f"programs ask {' '.join(servers) or 'no resolver'}"
+        if is_in_force(self.resolv_conf):
+            found += ", and systemd-resolved has not read its configuration since noid resolver on"
+            return Finding("resolver", Health.WRONG, found, RESTART_RESOLVED)
         other = "" if self.resolv_conf == RESOLV_CONF else f"--resolv-conf {self.resolv_conf}"
         fix = remedies.with_words("noid resolver on", self.options, other)
         return Finding("resolver", Health.WRONG, found, fix)
