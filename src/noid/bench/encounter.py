@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from noid.constants import MILLISECOND, PREFIX_OCTETS, SECOND, Codepoints
-from noid.dns.records import Answer, Kind, Question, Status, reverse_name
+from noid.dns.records import Answer, Kind, Status, reverse_name
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
@@ -34,6 +34,8 @@ PROVIDERS = (0x3FFF_0000_0000, 0x3FFF_0800_0000)
 TTL_SECONDS = 3_600
 STEP_NS = MILLISECOND
 """How long a message is under way, in the engines' own time."""
+Answers = dict[tuple[Kind, str], Answer]
+"""By kind and name of the question."""
 FIRST_PACKET = bytes(40)
 """What the ULP begins with: as many octets as a TCP SYN."""
 
@@ -51,14 +53,14 @@ def name_of(number: int) -> str:
     return f"host{number}.example"
 
 
-def answers_about(number: int) -> dict[Question, Answer]:
+def answers_about(number: int) -> Answers:
     """What the DNS says about host ``number``, forward and reverse."""
     name, locators = name_of(number), locators_of(number)
     forward = Answer(status=Status.FOUND, locators=locators, ttl_seconds=TTL_SECONDS)
     reverse = Answer(status=Status.FOUND, names=(name,), ttl_seconds=TTL_SECONDS)
     return {
-        Question(Kind.LOCATORS, name): forward,
-        **{Question(Kind.NAMES, reverse_name(one)): reverse for one in locators},
+        (Kind.LOCATORS, name): forward,
+        **{(Kind.NAMES, reverse_name(one)): reverse for one in locators},
     }
 
 
@@ -96,7 +98,7 @@ class Client:
     host: Host
     locators: tuple[Locator, ...]
     events: tuple[Input, ...]
-    answers: dict[Question, Answer]
+    answers: Answers
 
 
 class Encounter:
@@ -142,7 +144,7 @@ class Encounter:
                     todo.append((other, arrived(output.packet)))
                 elif isinstance(output, AskDns):
                     self.answers_given += 1
-                    answer = client.answers[output.question._replace(behalf=b"")]
+                    answer = client.answers[output.question[:2]]
                     todo.append((one, AnswerArrived(output.question, answer)))
 
 

@@ -151,7 +151,9 @@ class Verification:
         self.ttl_seconds = min(self.ttl_seconds or ttl_seconds, ttl_seconds)
         if question.kind is Kind.LOCATORS:
             return self._forward(question.name, answer, said)
-        names = sorted({canonical_name(name) for name in answer.names}, key=canonical_order)
+        names = [canonical_name(name) for name in answer.names]
+        if len(names) > 1:
+            names = sorted(set(names), key=canonical_order)
         locator = locator_at(question.name)
         if locator == self.aid:
             return self._aid_found(names)

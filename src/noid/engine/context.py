@@ -205,7 +205,7 @@ class Context:
         """A question of an inquiry as the DNS is asked: on behalf of the site that began [D46]."""
         if self.began is None:
             return question
-        return question._replace(behalf=self.began[:PREFIX_OCTETS])
+        return Question(question.kind, question.name, self.began[:PREFIX_OCTETS])
 
     def heard_ns(self, received_ns: int) -> int:
         """When the peer was last heard: by data, as the plane says, or by an authentic message."""
@@ -264,10 +264,12 @@ class Context:
     @property
     def peer_verified(self) -> frozenset[Locator]:
         """Lsv(peer)."""
+        if self.verification.proven is (peer_set := self.peer_set):
+            return frozenset(peer_set)  # as it mostly is, and the AID is in it
         proven = {*self.verification.proven, *self.lapsing}
         if self.aid_proven:
             proven.add(self.peer_aid)
-        return frozenset(proven.intersection(self.peer_set))
+        return frozenset(proven.intersection(peer_set))
 
     def is_verified(self, locator: Locator) -> bool:
         """Whether a locator is in Lsv(peer)."""

@@ -56,6 +56,10 @@ from noid.wire.control import ControlMessage, encode_packet
 NONCE_OCTETS = 8
 NO_LOCATORS = LocatorsChanged(())
 TIMERS = tuple(Timer)
+TIMERS_STOPPED = {
+    (old, new): tuple(TIMERS_OF[old] - TIMERS_OF[new]) for old in State for new in State
+}
+"""By the states before and after a change: those for which only the former waits."""
 
 
 @dataclass(slots=True, eq=False)
@@ -369,7 +373,7 @@ class Core:
         old = context.enter(state, self.trigger)
         if old is state:
             return
-        for timer in TIMERS_OF[old] - TIMERS_OF[state]:
+        for timer in TIMERS_STOPPED[old, state]:
             self.stop_timer(context, timer)
         if state is not State.UR_SENT:
             context.update = None

@@ -26,6 +26,8 @@ def marks(own: LocatorsChanged, own_local: tuple[Locator, ...]) -> Entries:
         LocatorFlag.BROKEN: own.broken | (frozenset(own_local) - frozenset(own.locators)),
         LocatorFlag.BACKUP: own.backup,
     }
+    if not any(said.values()):
+        return ()
     entries = [
         LocatorEntry(one, sum(flag for flag, those in said.items() if one in those))
         for one in own_local

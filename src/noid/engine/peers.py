@@ -54,9 +54,10 @@ def on_resolved(core: Core, event: PeerResolved) -> None:
     if confirmed and confirmed != name:
         return
     others = tuple(locator for locator in event.locators if locator != event.aid)
-    known = core.peers.get(event.aid, UNKNOWN)
+    before = core.peers.get(event.aid, UNKNOWN)
     locators = (event.aid, *others)[:LOCATORS_MAX]
-    remember(core, event.aid, replace(known, name=name, locators=locators))
+    known = KnownPeer(name, locators, before.confirmed_until_ns, before.unable_ns)
+    remember(core, event.aid, known)
 
 
 def on_policy_changed(core: Core, event: PolicyChanged) -> None:
@@ -99,10 +100,8 @@ def remember(core: Core, aid: Locator, peer: KnownPeer) -> None:
 def confirm(core: Core, aid: Locator, name: str, locators: tuple[Locator, ...], ns: int) -> None:
     """The reverse lookup of a known peer's AID said its name; so long no other counts [D33]."""
     if aid in core.peers:
-        until_ns = core.now_ns + ns
-        core.peers[aid] = replace(
-            core.peers[aid], name=name, locators=locators, confirmed_until_ns=until_ns
-        )
+        unable_ns = core.peers[aid].unable_ns
+        core.peers[aid] = KnownPeer(name, locators, core.now_ns + ns, unable_ns)
 
 
 def confirmed_name(core: Core, aid: Locator) -> str:

@@ -17,6 +17,7 @@ from noid.constants import (
     VERIFY_AGAIN_WAITING,
     VERIFY_USED_TIME,
 )
+from noid.dns.records import Question
 from noid.dns.verification import Verification
 from noid.engine import peers
 from noid.engine.causes import Cause
@@ -67,7 +68,7 @@ def _renew(core: Core, context: Context) -> None:
 
 def on_answer(core: Core, event: AnswerArrived) -> None:
     """One answer, for every context that waits for it."""
-    question = event.question._replace(behalf=b"")
+    question = Question(event.question.kind, event.question.name)
     for context in core.questions.pop(event.question, {}):
         if context.state is State.CLOSING:
             continue  # of no use any more
