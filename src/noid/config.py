@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The configuration file: one TOML file, read once, refused as a whole or taken as a whole.
+"""The configuration file: one TOML file, read once, accepted or rejected as a whole.
 
-A host needs no more than an upstream resolver, and even that is taken from /etc/resolv.conf where
-the file names none. Every refusal names the key and the reason.
+A host only needs an upstream resolver, which is taken from /etc/resolv.conf if
+the file names none. Every error names the key and the reason.
 """
 
 import fnmatch
@@ -29,7 +29,7 @@ NEXT_HEADERS_UNASSIGNED = range(146, 253)
 """Next headers 146-252 are unassigned (RFC 5237 and IANA's register); 253 and 254 are for tests."""
 
 HOST_PATTERN = re.compile(r"(\*\.)?(?=.*[a-z])([a-z0-9_-]{1,63}\.?)+", re.IGNORECASE)
-"""A name, or ``*.`` and a name below which all are meant; no IPv4 address."""
+"""A name, or ``*.`` and a name for all names below it; not an IPv4 address."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 PlaneKind = Literal["auto", "bpf", "tun"]
@@ -38,16 +38,16 @@ Encapsulation = Literal["always", "on-switch"]
 
 
 class HostSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """``[host]``: who this host is.
+    """``[host]``: the identity and the locators of this host.
 
     Attributes:
-        name: its FQDN, for people; the protocol needs none.
+        name: its FQDN; the protocol does not use it.
         interfaces: globs of the interfaces whose addresses may be locators [D23].
-        locators: the locators themselves, where the addresses of the interfaces are not meant.
-        backup: interfaces (globs) and addresses to be used only where no other works [D22].
-        encapsulation: whether packets between AIDs that work go plainly, as on-switch says [D28].
+        locators: exactly these locators, instead of the addresses of the interfaces.
+        backup: interfaces (globs) and addresses to be used only if no other works [D22].
+        encapsulation: ``on-switch``: packets are plain while the AIDs work as locators [D28].
         verifiable: whether peers find the addresses of this host in forward and reverse DNS under
-            one name; if not, each context has its AID alone [draft §7.2].
+            one name; if not, each context lists its AID only [draft §7.2].
     """
 
     name: str = ""
@@ -59,20 +59,20 @@ class HostSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
 
 
 class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """``[dns]``: the stub resolver for this host's programs and where it asks.
+    """``[dns]``: the stub resolver for programs of this host, and its upstream resolvers.
 
     Attributes:
         listen: address the stub answers on, IPv4 or IPv6, as are those of ``upstream``.
         port: its port, for UDP and TCP.
         upstream: addresses of the resolvers it asks; those of /etc/resolv.conf if empty.
-        never_look_up: prefixes of addresses about which nothing is asked because a program sends
-            there without having asked for a name [D34].
+        never_look_up: prefixes of addresses that are not looked up when a program sends
+            to them without having resolved a name [D34].
         policy: which locator of a peer programs get: the first, or each in rotation [D24].
-        probe: whether hosts of which the DNS does not say that they speak M6 are sent an INIT to
-            find out, once a program sends to them [draft §15.1, D3].
-        require_dnssec: whether the protocol believes only what is signed [D32].
-        trusted: those of the upstream resolvers that validate and cannot be impersonated on the
-            way, because they run on this host or behind a tunnel [D32].
+        probe: whether an INIT is sent to hosts without the M6 record, when a program sends to
+            them, to find out whether they speak M6 [draft §15.1, D3].
+        require_dnssec: whether the protocol accepts only signed data [D32].
+        trusted: the upstream resolvers that validate and cannot be impersonated on the
+            path, because they run on this host or are reached through a tunnel [D32].
     """
 
     listen: str = "::1"
@@ -86,28 +86,28 @@ class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
 
 
 class PolicySection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """``[policy]``: whom the shim is for.
+    """``[policy]``: the peers that the shim is used for.
 
     Attributes:
         plain: addresses, prefixes and names (``*.example`` for all below) of peers that are reached
-            as without noid: no context is begun with them, and their INITs are not answered.
+            as without noid: no context is set up with them, and their INITs are not answered.
     """
 
     plain: list[str] = msgspec.field(default_factory=list)
 
 
 class PlaneSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """``[plane]``: what rewrites packets.
+    """``[plane]``: the data plane, which rewrites packets.
 
     Attributes:
-        kind: the data plane; ``auto`` is ``bpf`` where the kernel can, else ``tun``.
-        device: name of the TUN device; the names of the other devices of ours begin like it.
-        mark: firewall mark of noid's own packets, which must not come back in.
-        table: number of the routing table that leads known AIDs into the shim.
-        rule_priority: preference of the routing rule that consults it.
-        hook: how the programs are attached; ``auto`` is ``tcx`` where the kernel has it.
-        pins: directory on a BPF file system, where the programs outlive the daemon [D36].
-        contexts: as many as this host has at most, and the kernel's tables have room for.
+        kind: the data plane; ``auto`` is ``bpf`` if the kernel supports it, else ``tun``.
+        device: name of the TUN device, and prefix of the names of the other devices of noid.
+        mark: firewall mark of packets that noid sends, so that they bypass the shim.
+        table: number of the first routing table of M6 peers.
+        rule_priority: priority of the first routing rule of noid.
+        hook: how the programs are attached; ``auto`` is ``tcx`` if the kernel has it.
+        pins: directory on a BPF file system; its pins keep the programs without a daemon [D36].
+        contexts: maximum number of contexts, and size of the kernel's tables.
     """
 
     kind: PlaneKind = "auto"
