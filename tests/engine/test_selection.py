@@ -6,7 +6,7 @@ from noid.engine.events import LocatorsChanged
 from noid.engine.history import History, Pair
 from noid.engine.selection import alternatives, better_pairs, standing
 from noid.engine.state import Path, State
-from noid.flows.events import UnansweredPacket
+from noid.flows.events import LongUnproven, UnansweredPacket
 from noid.locators import Locator
 from noid.wire.options import LocatorEntry, LocatorFlag
 from tests.engine.network import (
@@ -116,6 +116,13 @@ def test_a_peer_answers_by_m6_once_its_context_is_established() -> None:
     network.run(SECOND)
     assert network.a.host.answering((B2, B1)) == (B1,)
     assert network.b.host.answering((A2, A1)) == (A1,)
+
+
+def test_a_peer_that_is_asked_for_a_proof_is_known_to_answer() -> None:
+    network = established()
+    network.give(network.a, LongUnproven(network.a.context.local_label))
+    assert network.a.context.path is Path.ASKING
+    assert network.a.host.answering((B1, B2)) == (B1,)
 
 
 def test_a_peer_that_is_silent_or_provisional_is_not_known_to_answer() -> None:

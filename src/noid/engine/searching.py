@@ -33,7 +33,7 @@ from noid.engine.core import Core
 from noid.engine.history import Pair
 from noid.engine.phases import Finding, Search
 from noid.engine.probing import arm, batch, end, measure, send_probe, want
-from noid.engine.selection import BROKEN, alternatives, better_pairs, standing
+from noid.engine.selection import BROKEN, alternatives, better_pairs, is_questioned, standing
 from noid.engine.state import Cue, Path, Timer
 from noid.engine.switching import repeat, switch
 from noid.engine.update import next_nonce, request
@@ -138,7 +138,7 @@ def leave(core: Core, context: Context, why: Cause, *, patience_ns: int = SUSPIC
     if not better_pairs(context) or not context.is_settled or context.is_provisional:
         return
     one = context.search
-    if context.path is Path.ASKING and one is not None and one.is_question:
+    if one is not None and is_questioned(context):
         context.late, one = one.probes, None  # nothing has spoken against the pair so far
     elif context.path not in (Path.STEADY, Path.LEAVING):
         return

@@ -111,17 +111,23 @@ def working(contexts: Iterable[Context], locators: Sequence[Locator]) -> tuple[L
     return tuple(kept or locators)
 
 
+def is_questioned(context: Context) -> bool:
+    """Whether the pair in use is asked for a proof, and nothing speaks against it."""
+    one = context.search
+    return context.path is Path.ASKING and one is not None and one.is_question
+
+
 def answering(contexts: Iterable[Context]) -> tuple[Locator, ...]:
     """The AIDs of those contexts whose peer is known to speak M6, and to be reached by it [D49].
 
-    Not a peer that is only being asked, and not one that has been silent.
+    Not a peer that is being asked because of a suspicion, and not one that has been silent.
     """
     return tuple(
         context.peer_aid
         for context in contexts
         if context.is_settled
         and not context.is_provisional
-        and context.path in (Path.STEADY, Path.LEAVING)
+        and (context.path in (Path.STEADY, Path.LEAVING) or is_questioned(context))
     )
 
 
