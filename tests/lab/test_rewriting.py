@@ -44,7 +44,7 @@ def test_a_border_hands_what_it_has_rewritten_to_the_border_of_the_other_provide
     with Lab.create(plane="bpf", sites="two-borders") as lab:
         assert_moved(run_two_borders(lab))
         first, second = border_daemons(lab)
-        assert first.leaves_by() == ["isp2", "isp2"]
+        first.await_leaves_by("isp2", "isp2")
         # It asks a router beyond the first border for an answer, which has none any more.
         second.await_leaves_by("isp2", "isp2")
 

@@ -169,7 +169,8 @@ def border_toml(router: Router, directory: Path) -> str:
                 f'uplink = "{LAN_DEVICE}"',
                 f'gateway = "{router_in_lan(number, router.host)}"',
                 f'check = "{router_of_line(number, router.host)}"',
-                "check_interval_s = 0.2",
+                "check_interval_s = 0.5",
+                "check_down = 4",
             ]
     lines += ["[metrics]", f'listen = "{METRICS}"']
     return "\n".join(lines) + "\n"
