@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Whether a resolver answers: asked at the start, and again whenever that may have changed [D49].
+"""Checks whether a resolver answers: at the start, and after each possible change [D49].
 
-noid starts and runs without a resolver: what is known goes on, and programs hear SERVFAIL as they
-hear nothing without noid. An outage is reported once, with the remedy, and its end once.
+noid starts and runs without a resolver: established contexts continue, and programs get SERVFAIL
+instead of no answer. An outage is reported once, with the remedy, and its end once.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class Availability:
         upstream.resolvers.on_outcome = self._note
 
     def describe(self) -> str:
-        """What ``noid status`` shows."""
+        """The text for ``noid status``."""
         match self._answers:
             case None:
                 return "not asked yet"
@@ -67,7 +67,7 @@ class Availability:
                 return f"no answer since {self._since}"
 
     def check_soon(self) -> None:
-        """Something has changed that may make a resolver reachable, or unreachable."""
+        """Requests a check after a change that may make a resolver reachable or unreachable."""
         self._wake.set()
 
     async def watch(self) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""How many questions are asked because of peers that came by themselves [D46].
+"""Limits the questions that are asked because of peers that started a context [D46].
 
 One peer's /48, or the names of one zone, get a limited share of the questions. A zone that is
-silent is asked less and less often [RFC 9520]. Questions about peers that local programs talk to
+silent is asked at increasing intervals [RFC 9520]. Questions about peers of local programs
 are not limited here.
 """
 
@@ -104,7 +104,7 @@ class Budget:
         return self._silence.may_ask(parent_of(question), asyncio.get_running_loop().time())
 
     def note(self, question: Question, answer: Answer) -> None:
-        """A resolver could have answered the question."""
+        """Records that a resolver was able to answer the question."""
         answered = answer.status is not Status.UNREACHABLE
         now_s = asyncio.get_running_loop().time()
         self._silence.note(parent_of(question), now_s, answered=answered)
@@ -215,7 +215,7 @@ class Silence:
         self._failures: OrderedDict[Hashable, _Failures] = OrderedDict()
 
     def is_silent(self, zone: Hashable) -> bool:
-        """Whether a zone has left many questions unanswered, and answered none since."""
+        """Whether a zone has not answered many questions, and has answered none since."""
         failures = self._failures.get(zone)
         return failures is not None and failures.unanswered >= FAILURES_MAX
 

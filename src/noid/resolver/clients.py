@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which local program asks: the user of the socket at the other end [D46].
+"""Finds the user of the local program that asks, by the socket at the other end [D46].
 
 A conversation on this host has two sockets in this kernel, and the kernel knows the user of each. A
 query whose other end is no socket of this host is not answered: it comes from another host, which
@@ -44,7 +44,7 @@ class Clients:
         """Protocols of which the kernel lists the sockets: ours are there."""
 
     def close(self) -> None:
-        """Closes the way to the kernel."""
+        """Closes the sockets to the kernel."""
         self._owners.close()
 
     def of_datagram(self, address: tuple[Any, ...]) -> Hashable:

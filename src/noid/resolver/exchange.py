@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One query on its way to the resolvers, over one path after the other or over all at once."""
+"""One outstanding query to the resolvers, over the paths in sequence or over all in parallel."""
 
 import asyncio
 import socket
@@ -62,7 +62,7 @@ class Exchange:
             task.cancel()
 
     def give_up(self) -> None:
-        """Ends without a response, or with what a resolver said that refused."""
+        """Ends without a response, or with the response of a resolver that refused."""
         if not self.response.done():
             self.response.set_result(self._refusal)
 
@@ -193,7 +193,7 @@ async def receive_exactly(connection: socket.socket, octets: int) -> bytes:
     """Reads from a stream.
 
     Raises:
-        ConnectionError: it ended before.
+        ConnectionError: the stream ended before.
     """
     loop = asyncio.get_running_loop()
     received = bytearray()

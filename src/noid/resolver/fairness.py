@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A queue that serves its users in rotation. Pure.
 
-A user that puts in much waits for itself alone: of n users that have items waiting, each gets every
-n-th turn. The items of one user are served in rotation too, by lane, so that much of one kind does
+A user with many items delays only itself: of n users with waiting items, each gets every
+n-th service. The items of one user are also served in rotation by lane, so that many of one kind do
 not delay the rest.
 """
 
@@ -26,7 +26,7 @@ class FairQueue(Generic[Item]):
         return self._counts.get(user, 0)
 
     def put(self, user: Hashable, lane: Hashable, item: Item) -> None:
-        """Adds an item behind the others of its lane."""
+        """Appends an item to its lane."""
         self._users.setdefault(user, {}).setdefault(lane, deque()).append(item)
         self._counts[user] = self.count_of(user) + 1
         self.count += 1
@@ -60,5 +60,5 @@ class FairQueue(Generic[Item]):
         return item
 
     def take_of_largest(self) -> Item:
-        """Removes and returns an item of the user that has most; there has to be one."""
+        """Removes and returns an item of the user with the most items; the queue is not empty."""
         return self._take_of(max(self._counts, key=self._counts.__getitem__))

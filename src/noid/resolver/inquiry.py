@@ -15,7 +15,7 @@ from noid.resolver.upstream import Upstream
 
 @dataclass(slots=True)
 class Findings:
-    """What an inquiry found out.
+    """The result of an inquiry.
 
     Attributes:
         steps: questions and their answers, in order.
@@ -35,7 +35,7 @@ class Findings:
 
 
 async def look_up(upstream: Upstream, name: str) -> Findings:
-    """What an initiator finds that was told a name."""
+    """The findings of an initiator that starts with a name."""
     findings = Findings(name=name)
     forward = await _ask(upstream, findings, Question(Kind.LOCATORS, name))
     capability = await _ask(upstream, findings, Question(Kind.CAPABILITY, name))
@@ -47,7 +47,7 @@ async def look_up(upstream: Upstream, name: str) -> Findings:
 
 
 async def look_up_address(upstream: Upstream, aid: Locator) -> Findings:
-    """What a responder finds that knows an address only."""
+    """The findings of a responder that starts with an address."""
     findings = Findings(aid=aid)
     await _verify(upstream, findings, Verification(aid, None))
     if findings.name:

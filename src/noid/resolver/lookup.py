@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The protocol's questions as queries, and what the responses say to them.
+"""Sends the protocol's questions as queries, and reads the answers from the responses.
 
 Nothing is believed further than it answers the question. What is malformed is counted and, to the
 caller, not there [D30].
@@ -96,7 +96,7 @@ class Lookup:
         self._root_test: asyncio.Task[None] | None = None
 
     async def answer(self, question: Question, claim: Claim, deadline_s: float) -> Answer:
-        """What the resolvers say to a question."""
+        """The answer of the resolvers to a question."""
         name = _parse_name(question.name)
         if name is None:
             return Answer(status=Status.ABSENT, ttl_seconds=NEGATIVE_TTL_MAX)

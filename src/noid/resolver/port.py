@@ -44,7 +44,7 @@ Address = tuple[str | int | bytes, ...]
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One way to ask: a resolver, and the source to ask it from (None: the kernel's choice)."""
+    """A path of a query: a resolver, and a source address (None: the kernel selects it)."""
 
     server: Server
     source: Locator | None
@@ -56,15 +56,15 @@ class Asker(Protocol):
     query: Query
 
     def received(self, attempt: "Attempt", octets: bytes, case: Echo) -> None:
-        """A response came to one of its attempts."""
+        """Called when a response to one of its attempts arrives."""
 
     def failed(self, path: Path) -> None:
-        """The network or the system refused one of its attempts."""
+        """Called when the network or the system refuses one of its attempts."""
 
 
 @dataclass(eq=False, slots=True)
 class Attempt:
-    """A query on its way over one path.
+    """An outstanding query over one path.
 
     Attributes:
         exchange: whose it is.
@@ -80,7 +80,7 @@ class Attempt:
 
     @property
     def identifier(self) -> bytes:
-        """The id it was sent under."""
+        """Its id on the wire."""
         return self.octets[:2]
 
 
@@ -121,14 +121,14 @@ class Ports:
         return secrets.choice(ports)
 
     def disguise(self, query: Query, server: Server) -> bytes:
-        """A query as it is sent: under a random id, the name in random case."""
+        """The query with a random id and the name in random case."""
         octets = len(query.name)
         if server in self.caseless:
             return disguised(query, secrets.token_bytes(2) + bytes(octets))
         return disguised(query, secrets.token_bytes(2 + octets))
 
     def retire(self, port: "Port") -> None:
-        """No more is sent from this port."""
+        """Stops sending from this port."""
         ports = self._ports.get(port.path, [])
         if port in ports:
             ports.remove(port)
@@ -197,7 +197,7 @@ class Port:
         return attempt
 
     def send(self, attempt: Attempt) -> None:
-        """Sends a query, once more perhaps.
+        """Sends or repeats a query.
 
         Raises:
             OSError: the system or the network refuses.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The configured resolvers, asked over the path that answers.
+"""Queries the configured resolvers over the path that answers.
 
 The shim does not protect the host's own DNS: a resolver is plain IPv6 to it, and the provider that
 failed may be the one its queries leave through. So a query is tried over the resolvers *and* over
@@ -77,7 +77,7 @@ class Resolvers:
         self.use(servers)
 
     def use(self, servers: Sequence[Server]) -> None:
-        """Asks these resolvers from now on."""
+        """Uses these resolvers from now on."""
         self.servers = tuple(servers)
         self._distant = frozenset(server for server in self.servers if _is_distant(server))
 
@@ -121,7 +121,7 @@ class Resolvers:
             claim.turns.leave(exchange)
 
     def deadline_s(self) -> float:
-        """When a query that begins now is given up, by the clock of the loop."""
+        """When a query that starts now is abandoned, by the clock of the loop."""
         return asyncio.get_running_loop().time() + self.total_s
 
     async def close(self) -> None:
@@ -147,7 +147,7 @@ class Resolvers:
             yield paths[place], patience_s * (1 + random.random()) / 2
 
     def race(self) -> Iterator[tuple[Path, float]]:
-        """Every path at once, and again after a while, for as long as the query may take."""
+        """All paths in parallel, repeated after a delay, until the deadline of the query."""
         paths = self._paths()[:PATHS_MAX]
         for round_number in range(RACE_ROUNDS_MAX if paths else 0):
             for path in paths[:-1]:
