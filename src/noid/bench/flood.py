@@ -23,7 +23,7 @@ BATCH = 5_000
 """INITs made at one time, since a million would be a memory of their own."""
 INITS = 40_000
 """In each run: seven turns of two commits take less than five minutes."""
-WARM_UPS = 4
+WARM_UPS = 8
 """Each under another key of the rates, so that sites get all places there are."""
 NOTE = (
     "one process, one core, seconds of processor time; from packet to packet: decoding and "
