@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: MIT
 """The scenarios of sites with borders, as ``noid lab run`` plays them."""
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 
+from noid.counters import BorderCounter
 from noid.errors import UsageError
+from noid.lab import namespaces
 from noid.lab.borders import border_daemons
 from noid.lab.lab import Lab
+from noid.lab.passing import TCP_OF_CONTEXTS
 from noid.lab.refusing import run_filter, run_plain
 from noid.lab.renumbering import NEW, run_renumber
 from noid.lab.rewriting import Rewritten, run_both, run_rewrite, run_two_borders
 from noid.lab.router_scenarios import ROUTER_SCENARIOS
+from noid.lab.topology import NAME_SERVER, locators
 from noid.lab.upgrading import run_restart
 
 pytestmark = pytest.mark.alone  # a border has to be quicker than its hosts
@@ -38,15 +43,38 @@ def test_the_border_moves_both_directions_before_a_host_probes(lab_machine: None
         assert_moved(run_rewrite(lab))
 
 
+def send_rewritable() -> None:
+    """A packet of host a from its first address that says "rewrite ok"."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, TCP_OF_CONTEXTS) as sender:
+        sender.bind((locators("a")[0], 0))
+        sender.sendto(bytes(20), (NAME_SERVER, 0))
+
+
 def test_a_border_hands_what_it_has_rewritten_to_the_border_of_the_other_provider(
     lab_machine: None,
 ) -> None:
     with Lab.create(plane="bpf", sites="two-borders") as lab:
-        assert_moved(run_two_borders(lab))
+        outcome = run_two_borders(lab)
+        assert outcome.survived
+        assert outcome.intact
         first, second = border_daemons(lab)
         first.await_leaves_by("isp2", "isp2")
         # It asks a router beyond the first border for an answer, which has none any more.
         second.await_leaves_by("isp2", "isp2")
+        rewritten = first.count(BorderCounter.PACKETS_REWRITTEN)
+        forwarded = second.count(BorderCounter.PACKETS_FORWARDED)
+        for _ in range(10):
+            namespaces.inside(namespaces.namespace(lab.name, "a"), send_rewritable)
+        lab.wait_for(
+            "the first has rewritten them",
+            lambda: first.count(BorderCounter.PACKETS_REWRITTEN) >= rewritten + 10,
+            30,
+        )
+        lab.wait_for(
+            "the second has forwarded them",
+            lambda: second.count(BorderCounter.PACKETS_FORWARDED) >= forwarded + 10,
+            30,
+        )
 
 
 def test_a_connection_survives_when_both_its_sites_lose_the_same_provider(

@@ -61,7 +61,8 @@ class BothRewritten(Moved):
     """What came of ``router-both``.
 
     Attributes:
-        rewritten_by: packets that each border rewrote.
+        rewritten_by: packets that each border rewrote while the operator had both do it; after a
+            failure a host may have moved by itself.
     """
 
     rewritten_by: dict[str, int]
@@ -90,7 +91,8 @@ def run_two_borders(lab: Lab, *, stall_after_s: float = STALL_AFTER_S) -> Rewrit
 def run_both(lab: Lab, *, stall_after_s: float = STALL_AFTER_S) -> BothRewritten:
     """Plays ``router-both`` in a lab that is up.
 
-    The peer's line dies while the first border already rewrites.
+    The operator has both borders rewrite for a while. Then the lines die, the peer's while the
+    first border already rewrites.
 
     Raises:
         UsageError: there is no noid in this lab, or it is another network.
@@ -98,15 +100,20 @@ def run_both(lab: Lab, *, stall_after_s: float = STALL_AFTER_S) -> BothRewritten
     """
     play = Play(lab, BOTH, stall_after_s, sites="both")
     with play.streams:
-        play.begin()
-        fault_ns = lab.cut(DEAD, Fault.CARRIER, INSIDE)
+        for one in play.borders:
+            one.use("isp2")
         survived = play.goes_on()
-        lab.cut(DEAD, Fault.CARRIER, PEER)
-        survived &= play.goes_on()
         counts = {
             one.router.node: one.count(BorderCounter.PACKETS_REWRITTEN) for one in play.borders
         }
-        figures = play.figures(fault_ns, survived=survived, rewritten=sum(counts.values()))
+        for one in play.borders:
+            one.use("auto")
+        play.begin()
+        fault_ns = lab.cut(DEAD, Fault.CARRIER, INSIDE)
+        survived &= play.goes_on()
+        lab.cut(DEAD, Fault.CARRIER, PEER)
+        survived &= play.goes_on()
+        figures = play.figures(fault_ns, survived=survived, rewritten=play.rewritten())
     return BothRewritten(**figures, rewritten_by=counts)
 
 
