@@ -132,7 +132,7 @@ async def made(part: Part, place: Place, monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", sorted(PARTS.keys() - OF_OTHERS))
 def test_each_call_into_the_system_may_fail(
     name: str, directory: Path, monkeypatch: pytest.MonkeyPatch

@@ -36,14 +36,14 @@ def put(path: Path, text: str, *, kept_as: Path | None = None) -> None:
         second = made.with_suffix(".second")
         try:
             os.link(path, second, follow_symlinks=False)
-            os.replace(second, kept_as)
-        finally:
-            second.unlink(missing_ok=True)  # it is left where both are names of one file
-        try:
+            try:
+                os.replace(second, kept_as)
+            finally:
+                second.unlink(missing_ok=True)  # it is left where both are names of one file
             os.replace(made, path)
         except OSError:
             if not was_kept:
-                kept_as.unlink()
+                kept_as.unlink(missing_ok=True)
             raise
 
 

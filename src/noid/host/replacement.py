@@ -42,13 +42,16 @@ def made_beside(
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(octets)
-            os.fchmod(file.fileno(), mode)
-            if owner is not None:
-                os.fchown(file.fileno(), *owner)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
+                file.write(octets)
+                os.fchmod(descriptor, mode)
+                if owner is not None:
+                    os.fchown(descriptor, *owner)
+                file.flush()
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         yield Path(name)
     finally:
         with contextlib.suppress(OSError):
