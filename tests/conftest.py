@@ -3,7 +3,7 @@
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     directory: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     if workers := {int(path.name.removeprefix(WORKER)) for path in directory.glob(f"{WORKER}*")}:
         remove_leftovers(workers, directory)
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Restores the umask, which commands that run in this process set for all that follow."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 def _is_worker(config: pytest.Config) -> bool:

@@ -36,6 +36,7 @@ exec "$0" "$@"
 """
 """What ProtectKernelTunables and ReadWritePaths make, and /dev/net/tun as udev makes it."""
 OPEN_PYTHON: Final = """
+umask 022
 mount --bind {prefix} {place} && mount -t tmpfs -o mode=0755 none {closed}
 mkdir -p {prefix} && mount --move {place} {prefix}
 """

@@ -23,7 +23,7 @@ from noid.constants import (
     WANTED_TIME,
 )
 from noid.engine.causes import Cause
-from noid.engine.events import LocatorsChanged, PeerUnable
+from noid.engine.events import LocatorsChanged, MeasurePairs, PeerUnable
 from noid.engine.history import Pair
 from noid.engine.phases import Search
 from noid.engine.state import Path, Timer
@@ -355,6 +355,17 @@ def test_a_firewall_that_drops_m6_packets_alone_is_gone_round_plainly() -> None:
     network.run(10 * MILLISECOND)
     assert network.a.delivered[-1] == packet(B1, A1, b"plain")
     assert network.b.context.pair == (B1, A1)
+
+
+def test_a_message_in_the_form_of_data_ends_the_time_aside() -> None:
+    network = firewalled()
+    assert network.b.context.search is not None
+    assert network.b.context.search.is_aside
+    network.b.context.search.names_newest = True  # an earlier UR of a has been heard
+    network.drops_m6 = False
+    network.give(network.a, MeasurePairs(network.a.context.local_label, ((A1, B1),)))
+    keep_sending(network, SECOND)
+    assert network.b.context.search is None
 
 
 def test_while_plain_packets_pass_no_pair_is_probed_for_a_while() -> None:

@@ -181,14 +181,17 @@ def want(core: Core, context: Context, one: Search) -> None:
     arm(core, context, one)
 
 
-def answer_search(core: Core, context: Context) -> None:
+def answer_search(core: Core, context: Context, *, in_slot: bool) -> None:
     """A UR of the peer's is heard while we have no pair either: our probes name it from now on.
 
-    Those that have gone do not. So all pairs are probed once more, without waiting.
+    Those that have gone do not. So all pairs are probed once more, without waiting. A context that
+    was set aside is taken up again if the UR came in the form of data: that form passes.
     """
     one = context.search
     if one is None:
         return
+    if one.is_aside and in_slot:
+        resume(core, context)
     want(core, context, one)
     if context.path in (Path.DOUBTING, Path.SEARCHING) and not one.names_newest:
         one.names_newest = True

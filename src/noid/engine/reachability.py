@@ -107,7 +107,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if message.heard:
         _update_heard(core, context, message.heard)
         acknowledged(core, context, message.heard, event.source, by=pair)
-    answer_search(core, context)
+    answer_search(core, context, in_slot=event.in_slot)
     if event.in_slot and message.flags & Flag.HEARS_HERE:
         follow(core, context, pair)
     acknowledge(core, context, event, message, changed=is_other)
