@@ -73,6 +73,7 @@ def _probe_plainly(core: Core, context: Context, one: Search, flags: Flag = NO_F
     are: otherwise the answer says nothing of the form.
     """
     pair = context.local_aid, context.peer_aid
+    one.probes.pop(one.plain_nonce, None)  # its answer would count as one in the form of data
     one.plain_sent_ns = core.now_ns
     one.plain_nonce = _noted(core, context, one, pair)
     core.send(request(core, context, one.plain_nonce, flags=flags), pair)
