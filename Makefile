@@ -19,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# How many processes run tests. Most tests of labs wait; more processes than this make others wait.
+# How many processes run the tests that can run beside others.
 WORKERS ?= 3
 COUNT ?= 100000
 SEED ?= 1
@@ -29,11 +29,11 @@ SEED ?= 1
 demo: debian $(READY)
 	$(BIN)/noid lab demo
 
-# A file is run by one process, which has its labs. What measures time or needs the machine for
-# itself ("alone") runs afterwards, also if a test has failed, and not if the run was interrupted.
+# A file is run by one process. What has labs, measures time or needs the machine for itself ("alone")
+# runs afterwards, one test at a time, also if a test has failed, and not if the run was interrupted.
 test: lint debian
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=20 -m "not alone"; status=$$?; \
-	  [ $$status -le 1 ] && $(BIN)/pytest --durations=20 -m alone && exit $$status
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=20 -m "not alone and not lab"; status=$$?; \
+	  [ $$status -le 1 ] && $(BIN)/pytest --durations=20 -m "alone or lab" && exit $$status
 
 # What needs no root and no Debian packages.
 check: lint

@@ -203,7 +203,7 @@ def test_a_tcp_connection_outlives_the_address_it_was_made_with(
         conversation.echoes()
         forgetful.run(client, ["ip", "addr", "del", *address])
         try:
-            conversation.echoes()
+            await_carried(forgetful, conversation)
             with carried_by_context(forgetful, packets=2):
                 conversation.echoes(octets=LONG_OCTETS)
             assert _pair(forgetful, client)[0] == locators(client)[1]

@@ -5,7 +5,7 @@ import pytest
 
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
-from tests.lab.conversations import tcp, udp
+from tests.lab.conversations import await_carried, tcp, udp
 from tests.lab.field.situations import (
     A_1,
     A_2,
@@ -34,6 +34,7 @@ def test_connections_start_from_a_locator_despite_temporary_addresses(lab: Lab) 
         with tcp(lab, "a") as conversation, udp(lab, "a") as datagrams:
             conversation.echoes()
             datagrams.echoes()
+            await_carried(lab, conversation)
             lab.cut(1)
             conversation.echoes()
             datagrams.echoes_at_last()
