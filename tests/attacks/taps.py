@@ -2,11 +2,9 @@
 """What reaches a host: the tests of attacks show that their packets do."""
 
 import socket
-import threading
-from typing import Self
 
-from noid.lab import namespaces
 from noid.lab.lab import Lab
+from noid.lab.passing import Listener
 from noid.wire import icmpv6, ipv6
 
 EVERY_PROTOCOL = 3
@@ -34,7 +32,7 @@ def is_error_of(packet: bytes, source: bytes, kind: int) -> bool:
     return packet[8:24] == source and kind in icmpv6.ERROR_TYPES and icmpv6_type(packet) == kind
 
 
-class Tap:
+class Tap(Listener):
     """The packets of a node, as its interfaces receive them, before any filter, and send them.
 
     Args:
@@ -47,31 +45,17 @@ class Tap:
     """
 
     def __init__(self, lab: Lab, node: str) -> None:
+        super().__init__(lab, node, _listening)
         self.received: set[bytes] = set()
         self.sent: list[bytes] = []
-        self._socket = namespaces.inside(namespaces.namespace(lab.name, node), _listening)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._take, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._socket.close()
-
-    def _take(self) -> None:
-        while not self._over.is_set():
-            try:
-                packet, address = self._socket.recvfrom(1 << 16)
-            except TimeoutError:
-                continue
-            if address[2] == socket.PACKET_OUTGOING:
-                self.sent.append(packet)
-            else:
-                self.received.add(as_sent(packet))
+    def hear(self, one: socket.socket) -> None:
+        """Keeps the packet."""
+        packet, address = one.recvfrom(1 << 16)
+        if address[2] == socket.PACKET_OUTGOING:
+            self.sent.append(packet)
+        else:
+            self.received.add(as_sent(packet))
 
 
 def _listening() -> socket.socket:

@@ -16,6 +16,7 @@ from noid.border_config import (
     BorderConfig,
     load_border_config,
 )
+from noid.cli.leaves import add_leaf
 from noid.cli.output import say
 from noid.cli.table import SUMMARIES
 from noid.control.client import ask, listens
@@ -28,8 +29,7 @@ from noid.text import json_line
 PRIVATE: Final = 0o077
 """The umask: only the user of the daemon can access what it writes."""
 RUN_EXAMPLE: Final = """\
-example:
-  noid border run --config /etc/noid-border.toml
+noid border run --config /etc/noid-border.toml
 
 A complete configuration:
   [border]
@@ -59,40 +59,33 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     leaves = border.add_subparsers(metavar="COMMAND", required=True)
-    run = _leaf(leaves, "run", "run the border on this router, in the foreground", RUN_EXAMPLE)
-    run.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
-    run.set_defaults(handler=run_border)
-    status = _leaf(
-        leaves, "status", "show uplinks, prefixes and counters", "example:\n  noid border status"
+    run = add_leaf(
+        leaves, "run", run_border, "run the border on this router, in the foreground", RUN_EXAMPLE
     )
-    _add_socket(status)
-    status.set_defaults(handler=show_status)
-    use = _leaf(
+    run.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
+    summary = "show uplinks, prefixes and counters"
+    _add_socket(add_leaf(leaves, "status", show_status, summary, "noid border status"))
+    use = add_leaf(
         leaves,
         "use",
+        use_provider,
         "send rewritable packets through one provider while it works",
-        f"example:\n  noid border use two\n  noid border use {AUTOMATIC}",
+        "noid border use two",
+        f"noid border use {AUTOMATIC}",
     )
     use.add_argument("provider", metavar="PROVIDER", help=f"its name, or {AUTOMATIC}")
     _add_socket(use)
-    use.set_defaults(handler=use_provider)
-    reload = _leaf(
-        leaves,
-        "reload",
-        "apply changes of the configuration file, such as new prefixes, as SIGHUP does",
-        "example:\n  noid border reload",
-    )
-    _add_socket(reload)
-    reload.set_defaults(handler=reload_border)
-    down = _leaf(
+    summary = "apply changes of the configuration file, such as new prefixes, as SIGHUP does"
+    _add_socket(add_leaf(leaves, "reload", reload_border, summary, "noid border reload"))
+    down = add_leaf(
         leaves,
         "down",
+        take_down,
         "remove programs, routes and rules, which stay when the daemon has stopped",
-        "example:\n  noid border down --config /etc/noid-border.toml",
+        "noid border down --config /etc/noid-border.toml",
     )
     down.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
     down.add_argument("--json", action="store_true", help="what was removed, for programs")
-    down.set_defaults(handler=take_down)
 
 
 def run_border(arguments: argparse.Namespace) -> int:
@@ -187,22 +180,6 @@ def take_down(arguments: argparse.Namespace) -> int:
     else:
         say(*[f"removed {one}" for one in removed] or ["there was nothing to remove"])
     return 0
-
-
-def _leaf(
-    leaves: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    summary: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    parser = leaves.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[:1].upper()}{summary[1:]}.",
-        epilog=example,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return parser
 
 
 def _add_socket(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from noid.cli import lab_options
+from noid.cli.leaves import add_leaf
 from noid.cli.output import say
 from noid.cli.table import SUMMARIES
 from noid.errors import UsageError
@@ -230,7 +231,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _add_up(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = lab_options.leaf(
+    leaf = add_leaf(
         leaves,
         "up",
         up,
@@ -258,7 +259,7 @@ def _add_up(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 
 def _add_down(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = lab_options.leaf(
+    leaf = add_leaf(
         leaves,
         "down",
         down,
@@ -269,7 +270,7 @@ def _add_down(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = lab_options.leaf(
+    leaf = add_leaf(
         leaves,
         "exec",
         execute,
@@ -290,7 +291,7 @@ def _add_exec(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def _add_cut(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     summary = "apply a fault to a provider; by default it drops everything, with its links up"
-    leaf = lab_options.leaf(leaves, "cut", cut, summary, "noid lab cut 1 --how carrier --host b")
+    leaf = add_leaf(leaves, "cut", cut, summary, "noid lab cut 1 --how carrier --host b")
     lab_options.add_name(leaf)
     _add_provider(leaf)
     _add_how(leaf, default=Fault.SILENT.value)
@@ -304,9 +305,7 @@ def _add_cut(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _add_heal(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = lab_options.leaf(
-        leaves, "heal", heal, "undo the faults of a provider", "noid lab heal 1"
-    )
+    leaf = add_leaf(leaves, "heal", heal, "undo the faults of a provider", "noid lab heal 1")
     lab_options.add_name(leaf)
     _add_provider(leaf)
     _add_how(leaf, default=None)
@@ -328,13 +327,13 @@ def _add_how(leaf: argparse.ArgumentParser, *, default: str | None) -> None:
 
 
 def _add_status(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = lab_options.leaf(leaves, "status", status, "list the labs", "noid lab status --json")
+    leaf = add_leaf(leaves, "status", status, "list the labs", "noid lab status --json")
     leaf.add_argument("--name", help="only this lab; all of them by default")
     leaf.add_argument("--json", action="store_true", help="JSON, for programs")
 
 
 def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = lab_options.leaf(
+    leaf = add_leaf(
         leaves,
         "run",
         run_scenario,
@@ -376,7 +375,7 @@ class _List(argparse.Action):
 
 
 def _add_demo(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    leaf = lab_options.leaf(
+    leaf = add_leaf(
         leaves,
         "demo",
         demo,

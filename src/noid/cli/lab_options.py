@@ -1,32 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What the commands of ``noid lab`` have in common: options, and how one is declared."""
+"""The options that commands of ``noid lab`` have in common."""
 
 import argparse
 import contextlib
-from collections.abc import Callable
 from typing import Final
 
 DEFAULT_NAME: Final = "lab"
 PLANES: Final = ("auto", "bpf", "tun", "none")
-
-
-def leaf(
-    leaves: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    handler: Callable[[argparse.Namespace], int],
-    summary: str,
-    example: str,
-) -> argparse.ArgumentParser:
-    """Adds a command with a summary and an example."""
-    made = leaves.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.set_defaults(handler=handler)
-    return made
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What passes an interface of a lab: counted by source, with the kernel's time of the first."""
 
+import abc
+import contextlib
 import socket
 import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final, NamedTuple, Self
 
@@ -41,21 +43,17 @@ class Kind(NamedTuple):
     source: IPv6Address
 
 
-class Passing:
-    """Watches an interface for IPv6 packets, from its ``with`` on.
+class Listener(abc.ABC):
+    """Hears packets at a node, in a thread of its own, from its ``with`` on.
 
     Args:
         lab: where.
         node: on which node.
-        interface: its name.
+        open_socket: makes the socket, on the node; it has a short timeout.
     """
 
-    def __init__(self, lab: Lab, node: str, interface: str) -> None:
-        self._socket = namespaces.inside(
-            namespaces.namespace(lab.name, node), lambda: _listener(interface)
-        )
-        self._first_ns: dict[Kind, int] = {}
-        self._counts = Counter[Kind]()
+    def __init__(self, lab: Lab, node: str, open_socket: Callable[[], socket.socket]) -> None:
+        self._socket = namespaces.inside(namespaces.namespace(lab.name, node), open_socket)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -67,6 +65,30 @@ class Passing:
         self._over.set()
         self._thread.join()
         self._socket.close()
+
+    def _watch(self) -> None:
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                self.hear(self._socket)
+
+    @abc.abstractmethod
+    def hear(self, one: socket.socket) -> None:
+        """Takes the next packet of the socket, or lets its TimeoutError pass."""
+
+
+class Passing(Listener):
+    """Watches an interface for IPv6 packets, from its ``with`` on.
+
+    Args:
+        lab: where.
+        node: on which node.
+        interface: its name.
+    """
+
+    def __init__(self, lab: Lab, node: str, interface: str) -> None:
+        super().__init__(lab, node, lambda: _listener(interface))
+        self._first_ns: dict[Kind, int] = {}
+        self._counts = Counter[Kind]()
 
     def first_ns(self, *, outgoing: bool) -> int | None:
         """When the first TCP packet of a context passed one way, on the monotonic clock in ns."""
@@ -93,18 +115,15 @@ class Passing:
             if kind.outgoing == outgoing and kind.source in prefix
         )
 
-    def _watch(self) -> None:
-        while not self._over.is_set():
-            try:
-                packet, ancillary, _, address = self._socket.recvmsg(HEADER_OCTETS, 64)
-            except TimeoutError:
-                continue
-            if len(packet) == HEADER_OCTETS and address[1] == ETH_P_IPV6:
-                source = IPv6Address(packet[8:24])
-                kind = Kind(address[2] == PACKET_OUTGOING, packet[6], source)
-                self._counts[kind] += 1
-                if kind not in self._first_ns:
-                    self._first_ns[kind] = _moment_ns(ancillary)
+    def hear(self, one: socket.socket) -> None:
+        """Counts the packet, if it is one of IPv6."""
+        packet, ancillary, _, address = one.recvmsg(HEADER_OCTETS, 64)
+        if len(packet) == HEADER_OCTETS and address[1] == ETH_P_IPV6:
+            source = IPv6Address(packet[8:24])
+            kind = Kind(address[2] == PACKET_OUTGOING, packet[6], source)
+            self._counts[kind] += 1
+            if kind not in self._first_ns:
+                self._first_ns[kind] = _moment_ns(ancillary)
 
 
 def _is_context(kind: Kind, outgoing: bool) -> bool:

@@ -9,10 +9,9 @@ law of quiet wants; with few contexts, this bounds how soon the failure of an id
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from noid.control.uplinks import Pair
 from noid.engine.context import Context
 from noid.locators import Locator
-
-Pair = tuple[Locator, Locator]
 
 CONTEXT_INTERVAL_S: Final = 1.0
 """Between two samples of one context."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from noid.control.schema import RequestHandler
 from noid.control.uplink_reports import uplink_report
-from noid.control.uplinks import Asked, Change, Health, Reason, Sighting, Switch, Uplinks
+from noid.control.uplinks import Asked, Change, Health, Pair, Reason, Sighting, Switch, Uplinks
 from noid.dns.records import canonical_name
 from noid.engine.context import Context
 from noid.engine.events import Input, MeasurePairs, PairMeasured, ProbeStarted, Switched
@@ -54,7 +54,6 @@ RECENT_S: Final = 10.0
 """Without a reason only peers are asked from which data came so recently: asking would keep the
 contexts of others at the peer."""
 
-Pair = tuple[Locator, Locator]
 Answers = dict[Pair, int | None]
 
 
