@@ -175,7 +175,7 @@ def rate(taken: Rate) -> Contest:
 
 
 def each(taken: Each, user: Callable[[int], object]) -> Contest:
-    """What each user has for itself, the others have whatever one takes."""
+    """A user that takes its whole share leaves the other users theirs."""
     row = taken.row
     got = sum(taken.take(user(0), 0) for _ in range(10 * row.each_at_once))
     served = sum(taken.take(user(1 + number), 0) for number in range(len(OTHERS)))

@@ -274,7 +274,7 @@ def _turn_on(path: Path, listen: str) -> list[str]:
 
 
 def _turn_off(path: Path, listen: str) -> list[str]:
-    """Takes back what ``on`` did, whatever decides now; returns what is left to do."""
+    """Reverts what ``on`` did, for each resolver manager; returns what is left to do."""
     turn_off(path, listen)
     changed = [one for one in MANAGERS if resolver_managers.take_back(one)]
     return [note for one in changed if (note := resolver_managers.take_in(one))]

@@ -16,7 +16,7 @@ REQUEST_OCTETS_MAX = 4096
 ROWS_PER_LINE = 200
 """Rows that are made and sent at once, some ten milliseconds' work; then the event loop goes on."""
 ANSWER_OCTETS_MAX = 1 << 20
-"""Of a line of an answer: so many rows stay below, whatever locators and names are in them."""
+"""Of a line of an answer: ROWS_PER_LINE rows stay below, even with the longest names."""
 MONITOR = "monitor"
 """The command whose answer is events."""
 

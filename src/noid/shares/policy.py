@@ -119,8 +119,8 @@ CHECKS = Row(name="CC", limit=CC_RATE_PER_SECOND, each=PREFIX_RATE_PER_SECOND)
 ERRORS = Row(name="UC and CLOSEACK", limit=ERROR_RATE_PER_SECOND, each=PREFIX_ERROR_RATE_PER_SECOND)
 """UCs and CLOSEACKs without a context, in a second [D9, D41]."""
 MESSAGES = Row(name="messages of a context", limit=0, each=256, user="context")
-"""Authentic URs, UAs and keepalives of one context in a second that never came before, whatever
-locators the peer says it has."""
+"""Authentic URs, UAs and keepalives of one context in a second that never came before, for all
+locators of the peer together."""
 REPEATS = Row(name="repeated messages of a context", limit=0, each=32, user="context")
 """The same of one locator of the peer that came before or are late: any host may send them."""
 AGREEMENTS = Row(name="keys of a context", limit=0, each=4, burst=1, user="context")

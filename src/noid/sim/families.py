@@ -363,7 +363,7 @@ FAMILIES: dict[str, Family] = {
     "half-dead": Family(
         "a host loses its contexts while pairs are dead in one direction", ordinary.half_dead
     ),
-    "healthy": Family("nothing fails, whatever programs say", _healthy),
+    "healthy": Family("nothing fails, with any traffic", _healthy),
     **{f"walk-{a}x{b}": _walk(a, b) for a, b in ((2, 2), (1, 6), (4, 4), (2, 8), (16, 16))},
     "lost-setup": _losses("set-up", (), 22_000, lossless_ms=15_000),
     "lost-run": Family(

@@ -2,7 +2,7 @@
 """While nothing fails, nothing happens [D42, D43].
 
 No context changes its pair or uses a locator that its owner wants left, no packet is delivered
-twice, and there is at most one control message per second and context, whatever programs say.
+twice, and there is at most one control message per second and context, with any traffic.
 """
 
 from collections import Counter, deque
