@@ -29,11 +29,13 @@ SEED ?= 1
 demo: debian $(READY)
 	$(BIN)/noid lab demo
 
-# A file is run by one process. What has labs, measures time or needs the machine for itself ("alone")
-# runs afterwards, one test at a time, also if a test has failed, and not if the run was interrupted.
+# A file is run by one process. Labs with daemons that wait for each other, and what measures time or
+# needs the machine for itself ("alone"), run afterwards, one test at a time, also if a test has
+# failed, and not if the run was interrupted.
 test: lint debian
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=20 -m "not alone and not lab"; status=$$?; \
-	  [ $$status -le 1 ] && $(BIN)/pytest --durations=20 -m "alone or lab" && exit $$status
+	@scripts/make-debian-13
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=20 -m "not alone and (not lab or beside)"; status=$$?; \
+	  [ $$status -le 1 ] && $(BIN)/pytest --durations=20 -m "alone or (lab and not beside)" && exit $$status
 
 # What needs no root and no Debian packages.
 check: lint

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_origin
 
 import msgspec
 from mkdocs.config.defaults import MkDocsConfig
@@ -87,7 +88,10 @@ def configuration() -> str:
         "",
     ]
     for section in msgspec.structs.fields(Config):
-        lines += _section(f"[{section.name}]", section.type)
+        if get_origin(section.type) is dict:  # of tables that the operator names
+            lines += _section(f"[{section.name}.NAME]", get_args(section.type)[1])
+        else:
+            lines += _section(f"[{section.name}]", section.type)
     lines += ["## A border", "", "The configuration of `noid border run`.", ""]
     lines += _section("[border]", BorderSection)
     lines += _section("[[border.providers]]", ProviderTable)
@@ -113,6 +117,8 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     value = field.default
     if field.default_factory is not msgspec.NODEFAULT:
         value = field.default_factory()
+    if value is None:
+        return "none"
     return "required" if value is msgspec.NODEFAULT else f"`{msgspec.json.encode(value).decode()}`"
 
 
@@ -120,6 +126,11 @@ def _type(annotation: object) -> str:
     """A type in the words of TOML, with its limits."""
     kind = msgspec.inspect.type_info(annotation)
     match kind:
+        case msgspec.inspect.UnionType():
+            (inner,) = (one for one in get_args(annotation) if one is not type(None))
+            return _type(inner)
+        case msgspec.inspect.DictType():
+            return "table of strings"
         case msgspec.inspect.IntType() | msgspec.inspect.FloatType():
             word = "integer" if isinstance(kind, msgspec.inspect.IntType) else "number"
             return word if kind.ge is None else f"{word}, {kind.ge} to {kind.le}"

@@ -18,6 +18,14 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
+BESIDE = (
+    *("dns", "doctor", "host", "setup", "state", "test_leftovers.py", "planes/test_senders.py"),
+    *("attacks/test_pins.py", "attacks/test_state_files.py"),
+    *("lab/test_faults.py", "lab/test_kernel_refusals.py", "lab/test_names_resolve.py"),
+    *("lab/test_refusals.py", "lab/test_reload.py", "lab/test_sites.py", "lab/test_topology.py"),
+    "lab/test_variants.py",
+)
+"""Where labs and networks have no two daemons whose answers to each other are waited for."""
 WORKER = "worker-"
 """The beginning of the name of a file that says that a process runs tests for another (-n)."""
 
@@ -27,6 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
         (Path(config.option.basetemp).parent / f"{WORKER}{os.getpid()}").touch()
     else:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = [Path(__file__).parent / one for one in BESIDE]
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in places):
+            item.add_marker(pytest.mark.beside)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -42,7 +42,8 @@ ROOMS = {
     "flows": room("wire shares", pure=True),
     "dns": room(pure=True),
     "engine": room("wire dns flows shares", pure=True),
-    "config": room(),
+    "policy_config": room(pure=True),
+    "config": room("policy_config"),
     "border_config": room("config flows"),
     "host": room(),
     "resolver": room("dns host shares"),
@@ -51,7 +52,8 @@ ROOMS = {
     "state": room("engine flows host planes.bpf"),
     "control": room("engine shares"),
     "roles": room(
-        "border_config config control dns engine flows host planes planes.bpf resolver state"
+        "border_config config control dns engine flows host planes planes.bpf policy_config"
+        " resolver state"
     ),
     "doctor": room("border_config config control dns host planes planes.bpf resolver wire"),
     "sockets": room("config control"),
@@ -79,7 +81,7 @@ SEEDED = {"sim": {"random"}}
 """Room -> the impure modules that it may use: random numbers that come from a seed."""
 
 ENGINE_DOORS = {
-    *("engine.causes", "engine.events", "engine.host", "engine.core"),
+    *("engine.causes", "engine.events", "engine.host"),
     *("engine.context", "engine.options", "engine.secrets"),
 }
 """What of the engine others may import: the door, its data, what a host starts with."""
@@ -213,11 +215,24 @@ def test_the_engine_is_entered_by_its_doors() -> None:
     for name, path in MODULES.items():
         if is_in(name, "engine"):
             continue
-        doors = ENGINE_DOORS | ({"engine.state"} if name.startswith(("sim", "bench")) else set())
+        inner = (
+            {"engine.state", "engine.inspection"} if name.startswith(("sim", "bench")) else set()
+        )
+        doors = ENGINE_DOORS | inner
         for one in imports_of(path):
             target = one.removeprefix("noid.")
             if target in MODULES and is_in(target, "engine") and target != "engine":
                 assert target in doors, f"noid.{name} imports {one}"
+
+
+def test_only_the_engine_and_its_own_tests_access_its_core() -> None:
+    for path in (*MODULES.values(), *sorted((ROOT / "tests").rglob("*.py"))):
+        if {"src/noid/engine", "tests/engine"}.isdisjoint(
+            str(one) for one in path.relative_to(ROOT).parents
+        ):
+            nodes = ast.walk(ast.parse(path.read_text()))
+            found = [one for one in nodes if isinstance(one, ast.Attribute) and one.attr == "core"]
+            assert not found, f"{path}:{found[0].lineno}"
 
 
 NETLINK = {"host.netlink", "host.reading", "host.clsact"}

@@ -67,6 +67,19 @@ def test_a_glob_that_matches_nothing_is_a_warning(path: Path, capsys: Capture) -
     assert "'nothing*' matches no interface; there are " in str(problems[0]["reason"])
 
 
+@pytest.mark.parametrize("name", ["a..example", "a b.example", "a" * 64 + ".example"])
+def test_a_name_that_is_no_host_name_is_a_warning(name: str, path: Path, capsys: Capture) -> None:
+    status, (problem,) = check(path, f'[host]\nname = "{name}"\n', capsys)
+    assert status == 0
+    assert (problem["key"], problem["refused"]) == ("host.name", False)
+    assert "is not a host name" in str(problem["reason"])
+
+
+@pytest.mark.parametrize("name", ["", "a.example", "A.Example."])
+def test_a_host_name_is_no_problem(name: str, path: Path, capsys: Capture) -> None:
+    assert check(path, f'[host]\nname = "{name}"\n', capsys) == (0, [])
+
+
 def test_check_prints_reason_and_remedy_for_people(path: Path, capsys: Capture) -> None:
     path.write_text("[dns]\nport = 0\n")
     assert main(["check", str(path)]) == 1

@@ -128,7 +128,20 @@ REFUSED = [
     ('[policy]\nplain = ["192.0.2.1"]', "policy.plain", "no IPv6 address, prefix or name"),
     ('[policy]\nplain = ["2001:db8::1/32"]', "policy.plain", "no IPv6 address, prefix or name"),
     ('[policy]\nplain = ["*"]', "policy.plain", "no IPv6 address, prefix or name"),
+    ('[policy.pin]\n"192.0.2.1" = "eth0"', "policy.pin", "no IPv6 address, prefix or name"),
+    ('[policy.pin]\n"b.example" = ""', "policy.pin", "has no uplink"),
+    ('[policy.pin]\n"b.example" = 1', "policy.pin", "expected `str`"),
+    ("uplinks = 1", "uplinks", "expected `object`"),
+    ("[uplinks]\neth0 = 1", "uplinks.eth0", "expected `object`"),
+    ("[uplinks.eth0]\nx = 1", "uplinks.eth0.x", "is no known key; here are priority, weight,"),
+    ("[uplinks.eth0]\nweight = 0", "uplinks.eth0.weight", ">= 1"),
+    ("[uplinks.eth0]\nweight = 9", "uplinks.eth0.weight", "<= 8"),
+    ("[uplinks.eth0]\npriority = 0", "uplinks.eth0.priority", ">= 1"),
+    ("[uplinks.eth0]\npriority = 256", "uplinks.eth0.priority", "<= 255"),
+    ('[uplinks."eth0/2001:db8:1:a"]\nbackup = 1', "uplinks.eth0/2001:db8:1:a.backup", "`bool`"),
     ("[host", "configuration", "is not TOML"),
+    ("a = " + 5_000 * "[", "configuration", "is not TOML"),
+    ("a = " + 5_000 * "1", "configuration", "is not TOML"),
 ]
 
 

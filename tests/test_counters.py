@@ -19,7 +19,7 @@ from noid.wire.control import Code
 
 FAULTS = (
     *("FOR_NO_CONTEXT", "BETWEEN_UNKNOWN_LOCATORS", "NOT_AUTHENTIC", "OVER_RATE"),
-    "WHILE_STARTING_OVER",
+    "WHILE_DOUBTED",
 )
 KINDS: tuple[type[CounterName], ...] = (*COUNTERS, BorderCounter)
 EVERY = [one for kind in KINDS for one in kind]

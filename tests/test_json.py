@@ -10,6 +10,7 @@ import pytest
 from noid.cli.history import Tally, ping_row
 from noid.control.uplink_reports import change_event, switch_report, uplink_report
 from noid.control.uplinks import Change, Health, Reason, Sighting, Switch, Uplinks
+from noid.roles.border_record import Record
 from tests.engine.network import A1, A2, B1, B2
 
 PAGE = (Path(__file__).parent.parent / "docs" / "json.md").read_text(encoding="utf-8")
@@ -69,6 +70,16 @@ def test_an_uplink_is_as_the_page_says() -> None:
 def test_a_change_of_an_uplink_is_as_the_page_says() -> None:
     change = Change(1.0, "up1", Health.UP, Health.DOWN, Reason.SILENT, 1.0)
     check("uplink_changed", change_event(change))
+
+
+def test_an_event_of_a_border_is_as_the_page_says() -> None:
+    record = Record()
+    record.see({"one": (True, "")}, 1.0)
+    record.see({"one": (False, "no carrier")}, 2.0)
+    record.switched({"2001:db8::/48": "one"}, {"2001:db8::/48": "two"}, "auto", 2.0)
+    switch, change = record.last(2)
+    check("border_switched", switch)
+    check("provider_changed", change)
 
 
 def test_a_pair_that_was_measured_is_as_the_page_says() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html import unescape
 from pathlib import Path
+from typing import get_args, get_origin
 
 import msgspec
 import pytest
@@ -78,8 +79,11 @@ def test_the_reference_has_every_command(site: Path, command: str) -> None:
 @pytest.mark.parametrize("section", [field.name for field in msgspec.structs.fields(Config)])
 def test_the_reference_has_every_key_with_its_meaning(site: Path, section: str) -> None:
     page = text_of(site, "reference/configuration.html")
-    table = page.partition(f">[{section}]<")[2].partition("</table>")[0]
     kind = {field.name: field.type for field in msgspec.structs.fields(Config)}[section]
+    title = section
+    if get_origin(kind) is dict:
+        kind, title = get_args(kind)[1], f"{section}.NAME"
+    table = page.partition(f">[{title}]<")[2].partition("</table>")[0]
     for field in msgspec.structs.fields(kind):
         row = table.partition(f"<td><code>{field.name}</code></td>")[2].partition("</tr>")[0]
         assert row.count("<td>") == 3, f"{field.name} is missing"

@@ -13,6 +13,7 @@ from textual.widgets import DataTable, Static
 from noid.cli.history import Tallies, add, ping_row
 from noid.cli.live import Top
 from noid.cli.main import main
+from noid.cli.paths import COLUMNS
 from noid.control.server import ControlServer
 from noid.control.uplink_reports import change_event, switch_report, uplink_report
 from noid.control.uplinks import Change, Health, Reason, Sighting, Switch, Uplinks
@@ -25,9 +26,16 @@ HISTORY = [change_event(CHANGE), {"event": "switched", **switch_report(SWITCH)}]
 
 def paths() -> dict[str, Any]:
     uplinks = Uplinks()
-    uplinks.see([Sighting("up1", is_up=True, carries=True, locators=(A1,))], 1.0)
+    seen = [
+        Sighting("up1", is_up=True, carries=True, locators=(A1,), deprecated=frozenset({A1})),
+        Sighting("up2", is_up=True, carries=True, locators=(A2,)),
+    ]
+    uplinks.see(seen, 1.0)
     uplinks.lose("up1", is_up=True, now_s=100.0)
-    return {"now": 110.0, "uplinks": [uplink_report(uplinks.by_name["up1"], {}, {})]}
+    first, second = uplinks.by_name.values()
+    first.preference, first.share = "avoid", 0.0
+    second.preference, second.share = "use", 1.0
+    return {"now": 110.0, "uplinks": [uplink_report(one, {}, {}) for one in (first, second)]}
 
 
 async def history(request: dict[str, Any]) -> dict[str, Any]:
@@ -45,10 +53,27 @@ def test_top_shows_uplinks_and_events_and_says_when_the_daemon_is_gone(tmp_path:
             table: DataTable[Any] = app.query_one(DataTable)
             assert [str(cell) for cell in table.get_row_at(0)][:2] == ["up1", "down"]
             assert "up -> down" in str(app.query_one("#events", Static).render())
+            avoided, used = (list(map(str, table.get_row_at(number))) for number in range(2))
+            assert "deprecated, avoided until noid auto" in avoided[-1]
+            assert used[-1] == "used before all others"
+            share = [str(one) for one in COLUMNS].index("share")
+            assert (avoided[share], used[share]) == ("0 %", "100 %")
             await server.stop()
             await app.refresh_now()
             assert "no noid answers" in str(app.query_one("#trouble", Static).render())
             await pilot.press("q")
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+def test_a_key_ends_top(key: str, tmp_path: Path) -> None:
+    async def play() -> None:
+        app = Top(tmp_path / "noid.sock")
+        async with app.run_test() as pilot:
+            await pilot.press(key)
+            await pilot.pause()
+            assert not app.is_running
 
     asyncio.run(play())
 

@@ -32,6 +32,9 @@ f.version = ProtoField.uint16("m6.version", "Version", base.DEC, nil, 0xf000)
 f.discarded = ProtoField.bool("m6.flags.ulp_packet_discarded", "ULP packet discarded", 16, nil, 0x800)
 f.hears_nothing = ProtoField.bool("m6.flags.hears_nothing", "Hears nothing", 16, nil, 0x400)
 f.hears_here = ProtoField.bool("m6.flags.hears_here", "Hears here", 16, nil, 0x200)
+f.data_lost = ProtoField.bool("m6.flags.data_lost", "Data lost", 16, nil, 0x100)
+f.all_data_lost = ProtoField.bool("m6.flags.all_data_lost", "All data lost", 16, nil, 0x080)
+f.answer_here = ProtoField.bool("m6.flags.answer_here", "Answer here", 16, nil, 0x040)
 f.nonce = ProtoField.uint64("m6.nonce", "Nonce", base.HEX)
 f.sender_aid = ProtoField.ipv6("m6.sender_aid", "AID of the sender")
 f.receiver_aid = ProtoField.ipv6("m6.receiver_aid", "AID of the receiver")
@@ -50,6 +53,7 @@ f.locator_remote = ProtoField.bool("m6.locator.remote", "In Lsr", 8, nil, 0x40)
 f.locator_deprecated = ProtoField.bool("m6.locator.deprecated", "Deprecated", 8, nil, 0x20)
 f.locator_broken = ProtoField.bool("m6.locator.broken", "Broken", 8, nil, 0x10)
 f.locator_backup = ProtoField.bool("m6.locator.backup", "Backup", 8, nil, 0x08)
+f.locator_weight = ProtoField.uint8("m6.locator.weight", "Weight less one", base.DEC, nil, 0x07)
 f.sender_token = ProtoField.uint64("m6.sender_token", "Token of the sender", base.HEX)
 f.receiver_token = ProtoField.uint64("m6.receiver_token", "Token of the receiver", base.HEX)
 f.cookie_timestamp = ProtoField.uint64("m6.cookie.timestamp", "Timestamp of the responder")
@@ -74,12 +78,15 @@ local unknown_context = ProtoExpert.new(
 local truncated_inner = ProtoExpert.new(
     "m6.truncated_inner", "The packet in it is truncated", expert.group.MALFORMED,
     expert.severity.WARN)
+local nested = ProtoExpert.new(
+    "m6.nested", "Too many packets in packets", expert.group.MALFORMED, expert.severity.WARN)
 local source_moved = ProtoExpert.new(
     "m6.source_moved", "The source locator has changed: a border rewrites, or the host switched",
     expert.group.SEQUENCE, expert.severity.NOTE)
-m6.experts = { truncated, truncated_inner, unknown_context, source_moved }
+m6.experts = { truncated, truncated_inner, nested, unknown_context, source_moved }
 
 local flow_label = Field.new("ipv6.flow")
+local source_address, destination_address = Field.new("ipv6.src"), Field.new("ipv6.dst")
 local protocols = DissectorTable.get("ip.proto")
 local headers = DissectorTable.get("ipv6.nxt")
 local original_icmpv6 = Dissector.get("icmpv6")
@@ -95,8 +102,18 @@ function m6.init()
     contexts, frames, sources, moved = {}, {}, {}, {}
 end
 
+-- How deep the present packet is in others; Lua and Wireshark end with an error somewhat deeper.
+local NESTED_MAX = 8
+local depth, frame = 0, 0
+
 -- A packet that is cut short ends the dissection of what it carries, not that of the shim.
 local function dissect_inner(protocol, tvb, pinfo, root, tree)
+    if frame ~= pinfo.number then depth, frame = 0, pinfo.number end
+    if depth == NESTED_MAX then
+        tree:add_proto_expert_info(nested)
+        return
+    end
+    depth = depth + 1
     local whole = pcall(function()
         if protocol == ICMPV6 then
             original_icmpv6:call(tvb, pinfo, root)
@@ -104,7 +121,19 @@ local function dissect_inner(protocol, tvb, pinfo, root, tree)
             headers:try(protocol, tvb, pinfo, root)
         end
     end)
+    depth = depth - 1
     if not whole then tree:add_proto_expert_info(truncated_inner) end
+end
+
+-- An address as text. That of Wireshark may be a name, which its owner in the DNS can choose.
+local function address_text(octets)
+    return octets:bytes():tohex():gsub("%x%x%x%x", "%0:"):sub(1, -2)
+end
+
+-- The same for an address of the innermost IPv6 header so far.
+local function innermost(field)
+    local found = { field() }
+    return address_text(found[#found].range)
 end
 
 local function learn(label, locators, source, destination)
@@ -128,7 +157,8 @@ local function dissect_locators(value, tree, found)
         node:add(f.locator_deprecated, flags)
         node:add(f.locator_broken, flags)
         node:add(f.locator_backup, flags)
-        found[#found + 1] = tostring(address:ipv6())
+        node:add(f.locator_weight, flags)
+        found[#found + 1] = address_text(address)
     end
     return true
 end
@@ -206,14 +236,16 @@ local function dissect_control(tvb, pinfo, root)
     tree:add(f.next_header, tvb(4, 1))
     local header_octets = tvb(5, 1):uint() * 8
     tree:add(f.header_octets, tvb(5, 1), header_octets)
-    for _, one in ipairs({ f.version, f.discarded, f.hears_nothing, f.hears_here }) do
+    tree:add(f.version, tvb(6, 2))
+    local flags = { f.discarded, f.hears_nothing, f.hears_here, f.data_lost, f.all_data_lost, f.answer_here }
+    for _, one in ipairs(flags) do
         tree:add(one, tvb(6, 2))
     end
     tree:add(f.nonce, tvb(8, 8))
     tree:add(f.sender_aid, tvb(16, 16))
     tree:add(f.receiver_aid, tvb(32, 16))
-    local sender, receiver = tvb(16, 16):ipv6(), tvb(32, 16):ipv6()
-    local said = { sender = { tostring(sender) }, receiver = { tostring(receiver) } }
+    local sender, receiver = address_text(tvb(16, 16)), address_text(tvb(32, 16))
+    local said = { sender = { sender }, receiver = { receiver } }
     local last = math.min(header_octets, tvb:len())
     if header_octets > tvb:len() or not dissect_options(tvb, FIXED_OCTETS, last, tree, said) then
         tree:add_proto_expert_info(truncated)
@@ -221,12 +253,12 @@ local function dissect_control(tvb, pinfo, root)
     end
     if not pinfo.visited and tvb(1, 1):uint() ~= 7 then
         -- A host finds the context of a packet by its own label.
-        learn(said.sender_label or 0, said.sender, tostring(receiver), tostring(sender))
-        learn(said.receiver_label or 0, said.receiver, tostring(sender), tostring(receiver))
+        learn(said.sender_label or 0, said.sender, receiver, sender)
+        learn(said.receiver_label or 0, said.receiver, sender, receiver)
     end
     local protocol = tvb(4, 1):uint()
     if protocol ~= NO_NEXT_HEADER and tvb:len() > header_octets then
-        pinfo.src, pinfo.dst = sender, receiver
+        pinfo.src, pinfo.dst = tvb(16, 16):ipv6(), tvb(32, 16):ipv6()
         dissect_inner(protocol, tvb(header_octets):tvb(), pinfo, root, tree)
         pinfo.cols.info:prepend(name .. " + ")
     end
@@ -242,13 +274,13 @@ local function dissect_slot(tvb, pinfo, root, slot, rewritable)
     end
     local label = flow_label()
     if not pinfo.visited and label ~= nil then
-        frames[pinfo.number] = contexts[label.value .. " " .. tostring(pinfo.dst)]
+        frames[pinfo.number] = contexts[label.value .. " " .. innermost(destination_address)]
     end
     local known = frames[pinfo.number]
     if known ~= nil then
         if not pinfo.visited then
             local key = label.value .. " " .. known.source .. " " .. known.destination
-            local before, now = sources[key], tostring(pinfo.src)
+            local before, now = sources[key], innermost(source_address)
             if before ~= nil and before ~= now then moved[pinfo.number] = before end
             sources[key] = now
         end
@@ -295,6 +327,8 @@ function m6.dissector(tvb, pinfo, root)
     if tvb:len() > 0 and tvb(0, 1):uint() == m6.prefs.icmpv6_type then
         return dissect_control(tvb, pinfo, root)
     end
-    return original_icmpv6:call(tvb, pinfo, root)
+    local whole, octets = pcall(function() return original_icmpv6:call(tvb, pinfo, root) end)
+    if whole then return octets end
+    root:add(m6, tvb(0, 0)):add_proto_expert_info(truncated_inner)
 end
 protocols:set(ICMPV6, m6)

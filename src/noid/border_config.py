@@ -4,11 +4,13 @@
 Every refusal names the key and the reason.
 """
 
+import contextlib
 import re
 import tomllib
-from ipaddress import IPv6Network
+from collections.abc import Callable, Mapping
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -29,17 +31,23 @@ from noid.constants import (
     Codepoints,
 )
 from noid.errors import ConfigError, UsageError
-from noid.flows.border import Site, SitePrefix
+from noid.flows.bfd_authentication import KEY_OCTETS_MAX as BFD_KEY_OCTETS_MAX
+from noid.flows.border import HIGH_OCTETS, Site, SitePrefix
 from noid.locators import Locator, parse_locator
 
 DEFAULT_SOCKET: Final = Path("/run/noid/border.sock")
 DEFAULT_PINS: Final = Path("/sys/fs/bpf/noid-border")
 GATEWAY: Final = "gateway"
-"""The target of an active check that is the provider's router, whatever its address."""
+"""The target of an active check that is the provider's router, with any address."""
 AUTOMATIC: Final = "auto"
 """What ``noid border use`` calls the daemon's own choice; no provider has this name."""
 
+NO_SITE: Final = tuple(map(IPv6Network, ("::/16", "fe80::/10", "ff00::/8")))
+"""Unspecified, loopback and mapped addresses, links, and groups: never prefixes of a site."""
+
 Device = Annotated[str, msgspec.Meta(min_length=1, max_length=15, pattern=r"^[^/\s]+$")]
+BfdAuthentication = Literal["none", "keyed-sha1", "meticulous-keyed-sha1"]
+Refuse = Callable[[ConfigError], None]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,16}$")]
 
 
@@ -52,6 +60,8 @@ class ProviderTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
             if another router has it.
         prefixes: what it has delegated to the site; the first is put into packets that are
             rewritten.
+        prefixes_file: a file with further ones, one a line, as the hook of a DHCPv6 client writes
+            it; where it is missing there are none yet.
         gateway: the address of its router on the uplink; empty: that of the kernel's routes.
         priority: the smaller, the better.
         weight: its share among providers of the same priority.
@@ -60,13 +70,20 @@ class ProviderTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
         check_down: so many in a row without an answer are a failure.
         check_up: so many in a row with an answer end it.
         bfd: whether there is a session of BFD with its router.
+        bfd_peer: the other end of that session, several hops away; empty: the router on the
+            uplink, one hop away.
+        bfd_hop_limit_min: packets of ``bfd_peer`` with a smaller hop limit are ignored.
+        bfd_authentication: how packets of the session are authenticated [RFC 5880 §6.7].
+        bfd_key: the key for that, as text.
+        bfd_key_id: the number of the key.
         bfd_interval_s: how often a packet is sent and expected.
         bfd_multiplier: the router takes us as dead after so many intervals.
     """
 
     name: Name
     uplink: Annotated[str, msgspec.Meta(max_length=15)] = ""
-    prefixes: list[str]
+    prefixes: list[str] = msgspec.field(default_factory=list)
+    prefixes_file: str = ""
     gateway: str = ""
     priority: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 100
     weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
@@ -75,6 +92,11 @@ class ProviderTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     check_down: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
     check_up: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
     bfd: bool = False
+    bfd_peer: str = ""
+    bfd_hop_limit_min: Annotated[int, msgspec.Meta(ge=1, le=255)] = 1
+    bfd_authentication: BfdAuthentication = "none"
+    bfd_key: str = ""
+    bfd_key_id: Annotated[int, msgspec.Meta(ge=0, le=255)] = 1
     bfd_interval_s: Annotated[float, msgspec.Meta(ge=0.01, le=10)] = 0.1
     bfd_multiplier: Annotated[int, msgspec.Meta(ge=1, le=255)] = 3
 
@@ -87,6 +109,7 @@ class BorderSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
         providers: one or more.
         inside: prefixes to which packets need no uplink, besides those of the site.
         hold_s: seconds that an uplink has to be good before it is used again.
+        new_prefix_s: seconds until a prefix that is new to the site is put into packets.
         mark: firewall mark of packets that are answered and not forwarded.
         table: number of the first routing table; each provider has one.
         rule_priority: preference of the first of two rules that consult them.
@@ -99,6 +122,7 @@ class BorderSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     providers: list[ProviderTable]
     inside: list[str] = msgspec.field(default_factory=lambda: ["fc00::/7"])
     hold_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 3.0
+    new_prefix_s: Annotated[int, msgspec.Meta(ge=0, le=30 * 86400)] = 3600
     mark: Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)] = 0x6D37
     table: Annotated[int, msgspec.Meta(ge=256, le=0xFFFFFF00)] = 0x6D3700
     rule_priority: Annotated[int, msgspec.Meta(ge=1, le=32764)] = 50
@@ -135,33 +159,59 @@ class BorderConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
         """
         return gateway if provider.check == GATEWAY else parse_locator(provider.check)
 
+    def bfd_peer_of(self, provider: ProviderTable, gateway: Locator | None) -> Locator | None:
+        """The other end of the session of BFD; None: it is not known.
+
+        Args:
+            provider: by whose uplink.
+            gateway: the address of its router there, if it is known.
+        """
+        return parse_locator(provider.bfd_peer) if provider.bfd_peer else gateway
+
     def is_behind_lan(self, provider: ProviderTable) -> bool:
         """Whether another border, in a LAN, has the uplink to a provider."""
         return provider.uplink in self.border.lans
 
-    def site(self, indexes: dict[str, int]) -> Site:
+    def site(self, indexes: Mapping[str, int], since_s: Mapping[bytes, int], now_s: float) -> Site:
         """The prefixes of the site.
 
         Args:
             indexes: of the devices that are there, by name.
+            since_s: for each prefix when it came to the site; 0: not known, long ago.
+            now_s: the time, in seconds since boot.
         """
+
+        def prefix(text: str, one: ProviderTable) -> SitePrefix:
+            high = IPv6Network(text).network_address.packed[:HIGH_OCTETS]
+            since = since_s.get(high, 0)
+            is_new = bool(since) and now_s < since + self.border.new_prefix_s
+            return SitePrefix(high, indexes.get(one.uplink, 0), one.name, is_new, since)
+
         return Site(
-            IPv6Network(self.border.providers[0].prefixes[0]).prefixlen,
-            tuple(
-                SitePrefix(
-                    IPv6Network(text).network_address.packed[:8],
-                    indexes.get(one.uplink, 0),
-                    one.name,
-                )
+            next(
+                IPv6Network(text).prefixlen
                 for one in self.border.providers
                 for text in one.prefixes
             ),
+            tuple(prefix(text, one) for one in self.border.providers for text in one.prefixes),
             self.inside(),
         )
 
 
-def load_border_config(path: Path) -> BorderConfig:
+def _raise(error: ConfigError) -> None:
+    raise error
+
+
+def load_border_config(
+    path: Path, refuse: Refuse = _raise, *, is_checked: bool = True
+) -> BorderConfig:
     """Reads and checks a configuration file.
+
+    Args:
+        path: the file.
+        refuse: is given what is wrong with a line of a ``prefixes_file``; if it does not raise, the
+            line is left out.
+        is_checked: or only the types of the keys count, and no ``prefixes_file`` is read.
 
     Raises:
         ConfigError: the file cannot be read, is not TOML, or holds something that cannot be.
@@ -172,25 +222,69 @@ def load_border_config(path: Path) -> BorderConfig:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(str(path), "is not UTF-8 text") from None
-    return parse_border_config(text, origin=str(path))
+    if not is_checked:
+        return _converted(text, str(path))
+    return parse_border_config(text, origin=str(path), refuse=refuse)
 
 
-def parse_border_config(text: str, *, origin: str = "configuration") -> BorderConfig:
+def parse_border_config(
+    text: str, *, origin: str = "configuration", refuse: Refuse = _raise
+) -> BorderConfig:
     """A configuration from its text; ``origin`` names it where no key can be blamed.
 
     Raises:
         ConfigError: with the key and the reason.
     """
-    try:
-        config = msgspec.convert(tomllib.loads(text), BorderConfig)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(origin, f"is not TOML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise _refusal(str(error), origin) from None
+    config = _converted(text, origin)
     _check(config.border)
     for problem in (*codepoint_problems(config.codepoints), *metrics_problems(config.metrics)):
         raise problem
+    config = _with_files(config, refuse)
+    if not any(one.prefixes for one in config.border.providers):
+        why = "have no prefix yet; their files are missing, or hold none that can be"
+        raise ConfigError("border.providers", why)
     return config
+
+
+def _converted(text: str, origin: str) -> BorderConfig:
+    try:
+        return msgspec.convert(tomllib.loads(text), BorderConfig)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error), origin) from None
+    except (ValueError, RecursionError) as error:  # also of long numbers and deep lists
+        raise ConfigError(origin, f"is not TOML: {error}") from None
+
+
+def _with_files(config: BorderConfig, refuse: Refuse) -> BorderConfig:
+    """A configuration with the prefixes that stand in files of their own."""
+    for number, one in enumerate(config.border.providers):
+        key, file = f"border.providers[{number}].prefixes_file", one.prefixes_file
+        try:
+            listed = Path(file).read_text(encoding="utf-8").splitlines() if file else []
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            listed = []
+            refuse(ConfigError(key, f"{file} cannot be read: {error}"))
+        for text in filter(None, map(str.strip, listed)):
+            try:
+                config = _with_prefix(config, number, text)
+            except ConfigError as error:
+                refuse(ConfigError(key, f"{file} has {text!r}: {error.why}"))
+    return config
+
+
+def _with_prefix(config: BorderConfig, number: int, text: str) -> BorderConfig:
+    """A configuration with a prefix of a provider, which may have it already."""
+    providers = list(config.border.providers)
+    prefixes = providers[number].prefixes
+    with contextlib.suppress(ValueError):
+        if IPv6Network(text) in map(IPv6Network, prefixes):
+            return config
+    providers[number] = msgspec.structs.replace(providers[number], prefixes=[*prefixes, text])
+    border = msgspec.structs.replace(config.border, providers=providers)
+    _check(border)
+    return msgspec.structs.replace(config, border=border)
 
 
 def _refusal(message: str, origin: str) -> ConfigError:
@@ -230,17 +324,36 @@ def _check(border: BorderSection) -> None:
                 f"border.providers[{number}].name", f'"{AUTOMATIC}" names no provider'
             )
     _check_prefixes(border)
+    site = [IPv6Network(text) for one in border.providers for text in one.prefixes]
     for number, one in enumerate(border.providers):
         key = f"border.providers[{number}]"
         _check_address(f"{key}.gateway", one.gateway, one)
-        if one.bfd and not one.uplink:
-            raise ConfigError(f"{key}.bfd", "needs the uplink on which the router is")
+        _check_bfd(key, one)
         # Any address will do in place of the gateway's: that there is an uplink is what is checked.
         _check_address(f"{key}.check", "fe80::1" if one.check == GATEWAY else one.check, one)
+        _check_outside(key, one, site, is_behind_lan=one.uplink in border.lans)
     if len(border.inside) > BORDER_INSIDE_MAX:
         raise ConfigError("border.inside", f"has more than {BORDER_INSIDE_MAX} entries")
     for text in border.inside:
         _network("border.inside", text)
+
+
+def _check_bfd(key: str, provider: ProviderTable) -> None:
+    if provider.bfd and not provider.uplink:
+        raise ConfigError(f"{key}.bfd", "needs the uplink on which the router is")
+    is_authenticated = provider.bfd_authentication != "none"
+    if is_authenticated != (0 < len(provider.bfd_key.encode()) <= BFD_KEY_OCTETS_MAX):
+        why = f"is 1 to {BFD_KEY_OCTETS_MAX} octets with bfd_authentication, and empty without"
+        raise ConfigError(f"{key}.bfd_key", why)
+    if not provider.bfd_peer:
+        return
+    _check_address(f"{key}.bfd_peer", provider.bfd_peer, provider)
+    if not provider.bfd:
+        raise ConfigError(f"{key}.bfd_peer", "needs bfd = true")
+    if IPv6Address(provider.bfd_peer).is_link_local:
+        raise ConfigError(
+            f"{key}.bfd_peer", "is on the link; a session with the router there needs no bfd_peer"
+        )
 
 
 def _check_devices(border: BorderSection) -> None:
@@ -282,11 +395,13 @@ def _check_prefixes(border: BorderSection) -> None:
     seen: set[IPv6Network] = set()
     for number, one in enumerate(border.providers):
         key = f"border.providers[{number}].prefixes"
-        if not one.prefixes:
+        if not one.prefixes and not one.prefixes_file:
             raise ConfigError(key, "is empty; name what the provider has delegated")
         for text in one.prefixes:
             network = _network(key, text)
             first = first or network
+            if any(network.overlaps(one) for one in NO_SITE):
+                raise ConfigError(key, f"{text} is no prefix that a provider delegates")
             if not BORDER_PREFIX_BITS_MIN <= network.prefixlen <= BORDER_PREFIX_BITS_MAX:
                 low, high = BORDER_PREFIX_BITS_MIN, BORDER_PREFIX_BITS_MAX
                 raise ConfigError(key, f"{text} is not of length {low} to {high}")
@@ -299,15 +414,30 @@ def _check_prefixes(border: BorderSection) -> None:
         raise ConfigError("border.providers", f"have more than {BORDER_PREFIXES_MAX} prefixes")
 
 
+def _check_outside(
+    key: str, provider: ProviderTable, site: list[IPv6Network], *, is_behind_lan: bool
+) -> None:
+    """Packets from an uplink with a source of the site are dropped: none of them is an answer."""
+    asked = {"check": provider.check, "bfd_peer": provider.bfd_peer}
+    if not is_behind_lan:
+        asked["gateway"] = provider.gateway
+    for name, text in asked.items():
+        if text not in ("", GATEWAY) and any(IPv6Address(text) in one for one in site):
+            why = f"{text} has a prefix of the site, whose packets may not come by an uplink"
+            raise ConfigError(f"{key}.{name}", why)
+
+
 def _check_address(key: str, text: str, provider: ProviderTable) -> None:
     if not text:
         return
     if not provider.uplink:
         raise ConfigError(key, "needs the uplink on which it is")
     try:
-        parse_locator(text)
+        address = IPv6Address(parse_locator(text))
     except UsageError as error:
         raise ConfigError(key, str(error)) from None
+    if address.is_multicast or address.is_unspecified or address.is_loopback:
+        raise ConfigError(key, f"{text} is no address of a router or host beyond the uplink")
 
 
 def _network(key: str, text: str) -> IPv6Network:

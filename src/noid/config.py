@@ -19,6 +19,12 @@ import msgspec
 from noid.constants import CONTEXTS_MAX, LOCATORS_MAX, Codepoints
 from noid.errors import ConfigError, UsageError
 from noid.locators import is_global_unicast, parse_locator
+from noid.policy_config import (
+    PolicySection,
+    UplinkSection,
+    policy_problems,
+    unmatched_uplinks,
+)
 
 DEFAULT_SOCKET = Path("/run/noid/noid.sock")
 DEFAULT_STATE_DIRECTORY = Path("/var/lib/noid")
@@ -27,9 +33,6 @@ DEFAULT_EVENTS_DIRECTORY = Path("/etc/noid/events.d")
 RESOLV_CONF = Path("/etc/resolv.conf")
 NEXT_HEADERS_UNASSIGNED = range(146, 253)
 """Next headers 146-252 are unassigned (RFC 5237 and IANA's register); 253 and 254 are for tests."""
-
-HOST_PATTERN = re.compile(r"(\*\.)?(?=.*[a-z])([a-z0-9_-]{1,63}\.?)+", re.IGNORECASE)
-"""A name, or ``*.`` and a name for all names below it; not an IPv4 address."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 PlaneKind = Literal["auto", "bpf", "tun"]
@@ -83,17 +86,6 @@ class DnsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     require_dnssec: bool = False
     trusted: list[str] = msgspec.field(default_factory=list)
     never_look_up: list[str] = msgspec.field(default_factory=list)
-
-
-class PolicySection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """``[policy]``: the peers that the shim is used for.
-
-    Attributes:
-        plain: addresses, prefixes and names (``*.example`` for all below) of peers that are reached
-            as without noid: no context is set up with them, and their INITs are not answered.
-    """
-
-    plain: list[str] = msgspec.field(default_factory=list)
 
 
 class PlaneSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -202,6 +194,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     host: HostSection = msgspec.field(default_factory=HostSection)
     dns: DnsSection = msgspec.field(default_factory=DnsSection)
     policy: PolicySection = msgspec.field(default_factory=PolicySection)
+    uplinks: dict[str, UplinkSection] = msgspec.field(default_factory=dict)
     plane: PlaneSection = msgspec.field(default_factory=PlaneSection)
     control: ControlSection = msgspec.field(default_factory=ControlSection)
     state: StateSection = msgspec.field(default_factory=StateSection)
@@ -260,7 +253,7 @@ def problems(text: str, *, origin: str = "configuration") -> Iterator[ConfigErro
     """Everything for which a configuration is refused: one problem for each key."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of long numbers and deep lists
         yield ConfigError(origin, f"is not TOML: {error}", "correct the line it names")
         return
     found = False
@@ -269,7 +262,7 @@ def problems(text: str, *, origin: str = "configuration") -> Iterator[ConfigErro
             msgspec.convert(part, Config)
         except msgspec.ValidationError as error:
             found = True
-            yield _refusal(str(error), origin)
+            yield _refusal(_named(str(error), part), origin)
     if not found:
         yield from _contradictions(msgspec.convert(data, Config))
 
@@ -289,6 +282,7 @@ def unmatched_globs(config: Config, interfaces: Iterable[str]) -> Iterator[Confi
                 yield ConfigError(
                     f"host.{key}", why, "correct it, or ignore this until it is there"
                 )
+    yield from unmatched_uplinks(config.policy, config.uplinks, names)
 
 
 def _single_keys(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -298,6 +292,13 @@ def _single_keys(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from ({section: {key: value}} for key, value in content.items())
         else:
             yield {section: content}
+
+
+def _named(message: str, part: dict[str, Any]) -> str:
+    """An error of msgspec, which does not say the names of tables that the operator has chosen."""
+    uplinks = part.get("uplinks")
+    name = next(iter(uplinks), "") if isinstance(uplinks, dict) else ""
+    return message.replace("$.uplinks[...]", f"$.uplinks.{name}").replace("[...]", "")
 
 
 def upstream_resolvers(config: Config, resolv_conf: Path = RESOLV_CONF) -> tuple[str, ...]:
@@ -328,7 +329,9 @@ def _refusal(message: str, origin: str) -> ConfigError:
     key = where.rstrip("`").lstrip(".")
     unknown = re.search(r"unknown field `(.*)`", why)
     if unknown is not None:
-        known = getattr(Config(), key, Config()).__struct_fields__
+        is_uplink = key.startswith("uplinks.")
+        section = UplinkSection if is_uplink else getattr(Config(), key, Config())
+        known = section.__struct_fields__
         name = f"{key}.{unknown[1]}" if key else unknown[1]
         close = get_close_matches(unknown[1], known, 1)
         remedy = f"did you mean {close[0]}?" if close else "delete it"
@@ -351,10 +354,7 @@ def _contradictions(config: Config) -> Iterator[ConfigError]:
     """What a type cannot say."""
     yield from _host_problems(config.host)
     yield from _dns_problems(config.dns)
-    for text in config.policy.plain:
-        if not (is_prefix(text) or HOST_PATTERN.fullmatch(text)):
-            why = f"{text!r} is no IPv6 address, prefix or name"
-            yield ConfigError("policy.plain", why, 'such as: "2001:db8::/32" or "*.example"')
+    yield from policy_problems(config.policy)
     yield from codepoint_problems(config.codepoints)
     yield from metrics_problems(config.metrics)
 
@@ -420,15 +420,6 @@ def _host_problems(host: HostSection) -> Iterator[ConfigError]:
     for text in host.backup:
         if ":" in text and (problem := _not_a_locator("host.backup", text)):
             yield problem
-
-
-def is_prefix(text: str) -> bool:
-    """Whether a text is an IPv6 prefix or address."""
-    try:
-        IPv6Network(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_address(text: str) -> bool:

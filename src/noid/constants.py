@@ -91,6 +91,29 @@ REJECTED_TIME: Final = 2 * SECOND
 """The first of these where the peer says that it does not know M6: a host that starts says so until
 its shim runs [D47]."""
 
+DATA_LOST_REPORTS: Final = 4
+DATA_LOST_REPORTS_AGAIN: Final = 2
+"""So many reports of unanswered data in a row mean that data is lost, if requests are answered; and
+so many if data was lost over another pair lately."""
+DATA_LOST_TIME: Final = 800 * MILLISECOND
+"""They span this time at least, and a request has been answered since the first of them."""
+DATA_LOST_GAPS: Final = 3
+DATA_LOST_PACKETS: Final = 6
+"""The lesser number is also enough if they span so many of the usual gaps between signs of life of
+the peer, and are about so many packets, of which each tells of UNANSWERED_MANY at most; unless a
+request over the pair stayed unanswered lately."""
+
+LONG_LOST_TIME: Final = 10 * SECOND
+"""Data that is lost again in this time, after its program was told to send shorter packets, is not
+lost because it is long."""
+
+EMPTY_PACKETS: Final = 8
+"""After a time in which data went plainly since it was lost over all pairs, so many packets without
+content go in its form: data follows if they are answered."""
+EMPTY_OCTETS: Final = 4
+"""Of such a packet, after the IPv6 header: fewer than any ULP's header has, so that stacks discard
+it."""
+
 SILENCE_MIN: Final = 5 * MILLISECOND
 SILENCE_MAX: Final = 3 * SECOND
 """Bounds of T, the silence after a packet that makes a context probe [D20]."""
@@ -101,12 +124,15 @@ UNANSWERED_PATIENCE: Final = SECOND // 16
 """Fewer unanswered TCP segments than so many are silence no sooner than this: receivers delay the
 answer to few. Other packets, while the peer's usual gap is not known, are silence no sooner than
 both [D42]."""
+LOSSY_GAPS: Final = 3
+"""Where requests stayed unanswered lately, silence of the peer is suspicious after so many of its
+usual gaps."""
 KEEPALIVE_PACKETS: Final = 2
 KEEPALIVE_INTERVAL: Final = 40 * MILLISECOND
 """A host that received so many packets on a context and has sent none for so long owes a keepalive:
 at most 25 a second [D42]."""
 GAP_MAX: Final = 4 * SECOND
-GAPS_USUAL: Final = 4
+GAPS_USUAL: Final = 2
 """A longer gap between two signs of life of the peer counts as so long; one that is longer than so
 many usual gaps as so many, or as UNANSWERED_PATIENCE: an outage is no habit."""
 ASK_WAIT_MIN: Final = MILLISECOND
@@ -152,8 +178,10 @@ TOLERANCE_MAX: Final = SECOND // 2
 be noticed and answered within a second and a few round trips."""
 TOLERANCE_TIME: Final = 60 * SECOND
 """What false alarms taught is halved each time so long has passed."""
-PLAIN_ANSWER_WAIT: Final = 1 * SECOND
-"""How long a UR in the plain form may stay unanswered while data travels plain [D47]."""
+PLAIN_CHECK_INTERVAL: Final = 2 * SECOND
+PLAIN_ANSWER_WAIT: Final = SECOND // 2
+"""While data travels plain, a UR in the plain form asks so often whether that passes. It is
+repeated; if none is answered for the other time, the search goes on [D47]."""
 UNPROVEN_TIME: Final = 5 * SECOND
 """A context that sends, but receives no authentic message for this time, sends a UR over the pair
 in use: data may be forged [D41]."""
@@ -181,6 +209,17 @@ TRIAL_SILENCE: Final = 1 * SECOND
 """The least silence after which such a context is set aside."""
 TRIAL_REST: Final = 2 * SECOND
 """One context is tested so at most once in this time."""
+CHALLENGE_TIME: Final = 5 * SECOND
+"""An answer to an unpredictable nonce counts for this time; then there is another nonce [D39]."""
+AID_ASKS_MAX: Final = 8
+"""URs to an AID that the peer has not proven, after 250 ms and then twice as long each time."""
+AID_ASKED_MAX: Final = 4_096
+"""Contexts whose AID is asked so; the oldest is forgotten."""
+DISOWNED_TIME: Final = 10 * SECOND
+DISOWNED_MAX: Final = 65_536
+"""For so long, and for so many pairs of AIDs, a set-up has to prove the AID after the host there
+said that it does not have the context; the oldest is forgotten. Short, since a peer that restarts
+may be reached by another provider alone."""
 FOLLOW_INTERVAL: Final = 1 * SECOND
 """Data moves Lp(peer) at most this often; if it moves nothing, it is reported so often [D21]."""
 PLAIN_SILENCE_MAX: Final = 3 * SECOND
@@ -222,6 +261,8 @@ PROBES_PER_ROUND_MAX: Final = 4
 NONCES_KEPT_MAX: Final = 64
 """Nonces of a peer's URs below the greatest of which is known whether they came: one that came
 proves nothing when it comes again, and the URs of one burst may come in another order."""
+LOST_PAIRS_KEPT_MAX: Final = 16
+"""Pairs of a context that lost data, of which the next daemon is told; the latest ones."""
 MEASURED_PAIRS_MAX: Final = 1_024
 """Measurements of pairs that wait for their answer; the oldest is given up for one more."""
 PROBES_KEPT_MAX: Final = 512
@@ -247,7 +288,7 @@ QUARANTINED_LABELS_MAX: Final = 262_144
 NAMES_PER_LOCATOR_MAX: Final = 4
 """PTR records of one locator that are looked at [draft §16.2, D29]."""
 LOOK_AGAIN_MIN: Final = 30 * SECOND
-"""A peer is looked up again no sooner than this after the last time, whatever the TTL [D31]."""
+"""The least time between two inquiries about a peer, also if the TTL is shorter [D31]."""
 VERIFY_AGAIN_MIN: Final = 5 * MINUTE
 """A peer in use is looked up again after this, or the TTL if that is longer, times 1 to 2 [D31]."""
 TTL_BELIEVED_MAX: Final = 86_400

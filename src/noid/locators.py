@@ -8,14 +8,19 @@ what packets carry; text appears only where people read.
 
 import functools
 import ipaddress
-from typing import NewType
+from collections.abc import Collection
+from itertools import chain, islice, zip_longest
+from typing import Final, NewType
 
+from noid.constants import LOCATORS_MAX
 from noid.errors import UsageError
 
 Locator = NewType("Locator", bytes)
 """16 octets, network order [draft §2: locator, AID]."""
 
 LOCATOR_OCTETS = 16
+SUBNET_OCTETS: Final = 8
+"""Of the prefix of a link (RFC 7421), by which providers on one interface are told apart."""
 
 FORMATTED_MAX = 4096
 """The texts of so many locators are remembered, which are asked for again and again."""
@@ -49,6 +54,32 @@ def format_locator(locator: Locator) -> str:
     return str(ipaddress.IPv6Address(locator))
 
 
+def with_aid(said: tuple[Locator, ...], aid: Locator) -> tuple[Locator, ...]:
+    """The set that a host says, with its AID; in the place of the last if there is no room [D5].
+
+    "The sender should ensure that the AID is always included" [draft §4.1 step 6].
+    """
+    return said if aid in said else (*said[: LOCATORS_MAX - 1], aid)
+
+
+def chosen(interfaces: dict[Locator, str], known: Collection[Locator]) -> tuple[Locator, ...]:
+    """As many of a host's addresses as there may be locators: the oldest of each uplink, alike.
+
+    An uplink with very many addresses must not leave out the other uplinks, nor its first address.
+
+    Args:
+        interfaces: the interface of each address; of one interface the kernel lists the newest
+            first.
+        known: those that are locators already, which stay.
+    """
+    by_uplink: dict[tuple[str, bytes], list[Locator]] = {}
+    for one in sorted(reversed(interfaces), key=lambda one: one not in known):
+        by_uplink.setdefault((interfaces[one], one[:SUBNET_OCTETS]), []).append(one)
+    in_turn = chain.from_iterable(zip_longest(*by_uplink.values()))
+    some = frozenset(islice((one for one in in_turn if one is not None), LOCATORS_MAX))
+    return tuple(one for one in interfaces if one in some)
+
+
 def is_global_unicast(locator: Locator) -> bool:
     """Whether an address may be a locator at all: unicast, and routable beyond its link [D23].
 
@@ -59,3 +90,8 @@ def is_global_unicast(locator: Locator) -> bool:
     if locator[0] == 0xFE and locator[1] & 0xC0 == 0x80:  # link-local
         return False
     return not locator.startswith((IPV4_COMPATIBLE, IPV4_MAPPED))
+
+
+def is_unique_local(locator: Locator) -> bool:
+    """Whether an address is of a private network (fc00::/7, RFC 4193)."""
+    return locator[0] & 0xFE == 0xFC

@@ -5,7 +5,6 @@ He runs the real engine with the peer's AID and a label of his own. He reads, an
 through, what goes to and comes from B2; and what he sends from there is not spoofed.
 """
 
-import dataclasses
 from itertools import pairwise
 
 import msgspec
@@ -29,11 +28,8 @@ class Attracted(Network):
 
     def __init__(self) -> None:
         super().__init__()
-        self.attacker = Station("b.example", (), 99)
-        core = self.attacker.host.core
-        core.options = dataclasses.replace(
-            core.options, reset_key=b"of the attacker, 32 octets long "
-        )
+        key = b"of the attacker, 32 octets long "
+        self.attacker = Station("b.example", (), 99, reset_key=key)
         self.attacks = False
         self.arrived_ns: list[int] = []
         self.resolve(self.a, self.b)
@@ -94,7 +90,7 @@ def restart(network: Network, station: Station) -> None:
     label = station.context.local_label
     memory = decoded(label, msgspec.msgpack.encode(station.host.memory_of(label)))
     assert memory is not None
-    station.host = Host(station.host.core.options, station.random.randbytes)
+    station.host = Host(station.host.options, station.random.randbytes)
     network.give(station, LocatorsChanged(station.locators))
     network.give(station, ContextRestored(memory))
 

@@ -109,7 +109,7 @@ def flood(host: Locator) -> int:
 def assert_serves(lab: Lab) -> None:
     """Asserts that the stub answers, over TCP too, and the control socket."""
     for options in ([], ["+tcp"]):
-        words = ["dig", "+short", "+tries=1", "+time=5", *options, "@::1", "AAAA", "b.example"]
+        words = ["dig", "+short", "+tries=1", "+time=30", *options, "@::1", "AAAA", "b.example"]
         done = lab.run("a", words)
         assert locators("b")[0] in done.stdout, done.stdout
     assert lab.status("a")["name"] == "a.example"

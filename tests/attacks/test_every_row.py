@@ -131,8 +131,9 @@ def lookups() -> Contest:
         for question in [one.question for one in asked if isinstance(one, AskDns)]:
             host.handle(AnswerArrived(question, ANSWERED), SECOND)
             served += 1
-    assert host.core.lookups, "what nobody else needs is used"
-    return Contest(len(host.core.lookups), policy.LOOKUPS.limit, served)
+    count = host.inspection.sizes["lookups"]
+    assert count, "what nobody else needs is used"
+    return Contest(count, policy.LOOKUPS.limit, served)
 
 
 def quarantine() -> Contest:
@@ -153,6 +154,12 @@ def quarantine() -> Contest:
         LIMIT,
         sum(one in labels for one in of_others),
     )
+
+
+def of_victim(row: Row) -> Contest:
+    """A rate of a host."""
+    taken = Victim().host.inspection.rates[row]
+    return rate(taken) if isinstance(taken, Rate) else each(taken, label)
 
 
 def rate(taken: Rate) -> Contest:
@@ -193,11 +200,12 @@ CONTESTS: dict[Row, Callable[[], Contest]] = {
     policy.ZONE_QUESTIONS: lambda: questions(policy.ZONE_QUESTIONS, of_a_zone),
     policy.LOOKUPS: lookups,
     policy.QUARANTINE: quarantine,
-    policy.CHECKS: lambda: rate(Victim().host.core.checks),
-    policy.ERRORS: lambda: rate(Victim().host.core.errors),
-    policy.MESSAGES: lambda: each(Victim().host.core.messages, label),
-    policy.REPEATS: lambda: each(Victim().host.core.repeats, label),
-    policy.AGREEMENTS: lambda: each(Victim().host.core.agreements, label),
+    policy.CHECKS: lambda: of_victim(policy.CHECKS),
+    policy.ERRORS: lambda: of_victim(policy.ERRORS),
+    policy.MESSAGES: lambda: of_victim(policy.MESSAGES),
+    policy.REPEATS: lambda: of_victim(policy.REPEATS),
+    policy.AGREEMENTS: lambda: of_victim(policy.AGREEMENTS),
+    policy.HINTS: lambda: of_victim(policy.HINTS),
     policy.CONTROL: lambda: rate(SoftwareDatapath(CODEPOINTS).control),
     policy.NAMED: lambda: each(SoftwareDatapath(CODEPOINTS).named, label),
     policy.UNKNOWN: lambda: rate(SoftwareDatapath(CODEPOINTS).unknown),

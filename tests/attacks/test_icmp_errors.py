@@ -7,13 +7,14 @@ goes on, and no program hears of an MTU below the least that there is.
 
 import pytest
 
-from noid.constants import MTU_MIN
+from noid.constants import MILLISECOND, MTU_MIN, SECOND
 from noid.counters import Drop
-from noid.engine.events import DeliverToUlp
+from noid.engine.events import DeliverToUlp, SendControl
 from noid.flows.events import IcmpErrorReceived
 from noid.wire import icmpv6, ipv6
 from noid.wire.slots import ESCAPE_OCTETS
-from tests.engine.network import A1, B1, Network, established, packet
+from tests.engine.network import A1, A2, B1, B2, X1, Network, established, packet
+from tests.engine.test_loss import sent_data
 
 OF_NO_SLOT = 99
 """A protocol that travels behind an escape header."""
@@ -47,3 +48,50 @@ def test_an_mtu_is_told_without_the_header_that_noid_adds() -> None:
     network = established()
     assert too_big(network, ipv6.TCP, MTU_MIN) == [MTU_MIN]
     assert too_big(network, OF_NO_SLOT, 1400) == [1400 - ESCAPE_OCTETS]
+
+
+def failover_ns(seed: int, *, is_attacked: bool) -> int:
+    """How long no datagram of a's arrives when provider 1 fails, with forged errors or without."""
+    network = established(seed)
+    error = icmpv6.ErrorMessage(
+        type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=sent_data(network)
+    )
+    forged = IcmpErrorReceived(X1, A1, error.encode_packet(X1, A1)[ipv6.HEADER_OCTETS :])
+
+    def go_on() -> None:
+        network.ulp_sends(network.a, packet(A1, B1, bytes(20)))
+        if is_attacked:
+            network.give(network.a, forged)
+        network.run(10 * MILLISECOND)
+
+    for _ in range(1_000):
+        go_on()
+        network.ulp_sends(network.b, packet(B1, A1, bytes(20)))
+    network.kill_provider(1)
+    failed_ns = network.now_ns
+    while network.a.context.pair != (A2, B2):
+        go_on()
+        assert network.now_ns < failed_ns + 10 * SECOND
+    return network.now_ns - failed_ns
+
+
+def test_forged_errors_do_not_delay_a_failover() -> None:
+    """An error starts a question; that the pair answers it is no reason to doubt its silence."""
+    seeds = range(1, 8)
+    calm_ns = max(failover_ns(seed, is_attacked=False) for seed in seeds)
+    attacked_ns = max(failover_ns(seed, is_attacked=True) for seed in seeds)
+    assert attacked_ns <= 2 * calm_ns
+
+
+def test_a_flood_of_errors_causes_one_question_a_second() -> None:
+    network = established()
+    network.a.outputs.clear()
+    error = icmpv6.ErrorMessage(
+        type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=sent_data(network)
+    )
+    event = IcmpErrorReceived(X1, A1, error.encode_packet(X1, A1)[ipv6.HEADER_OCTETS :])
+    for _ in range(1_000):
+        network.give(network.a, event)
+        network.run(10 * MILLISECOND)
+    requests = [one for one in network.a.outputs if isinstance(one, SendControl)]
+    assert len(requests) <= 11

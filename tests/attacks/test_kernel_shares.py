@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Packets that make the kernel's programs call the daemon: each /48 has its share [D46]."""
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from noid.locators import Locator
-from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf import libbpf
 from noid.planes.bpf.loading import Programs
 from noid.shares.policy import CONTROL, SHARES, UNKNOWN
 from noid.wire import ipv6
-from tests.planes.loading import HERE, constants, load, put_uplinks
+from tests.planes.loading import own, programs
+
+__all__ = ["programs"]
 
 ETHERNET = bytes(12) + b"\x86\xdd"
 OURS = Locator(bytes.fromhex("20010db800010001") + bytes(7) + b"\x0b")
@@ -23,15 +21,9 @@ OPTIONS_PER_SECOND = 1_000
 """The same number as in inward.h."""
 
 
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: loads programs into the kernel")
-    loaded = load(tmp_path, settings=constants(referrals=True))
-    put_uplinks(loaded)
-    libbpf.Table(loaded.maps["ours"], 16, 4).put(OURS, layout.ROW.pack(HERE))
-    yield loaded
-    loaded.close()
+@pytest.fixture(autouse=True)
+def _ours(programs: Programs) -> None:
+    own(programs, OURS)
 
 
 def packet(site: int, next_header: int, label: int, *, options: bool = False) -> bytes:

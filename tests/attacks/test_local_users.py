@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -17,19 +17,20 @@ import pytest
 
 from noid.constants import Codepoints
 from noid.counters import StubCounter, UpstreamCounter
+from noid.dns.queries import Query
 from noid.lab.resolution import LOOPBACK, free_port
 from noid.locators import parse_locator
 from noid.resolver.exchange import LENGTH
 from noid.resolver.service import (
-    ANSWERED_AT_ONCE_MAX,
     ARRIVED_EACH_MAX,
-    CONNECTIONS_MAX,
+    LIMITS,
     SERVED_AT_ONCE_MAX,
 )
 from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
 from tests.attacks.spoofing import spoofed_datagram
-from tests.dns.conftest import in_network_namespace, ip, response, until
+from tests.dns.conftest import in_network_namespace, ip, response
+from tests.waiting import until
 
 NOBODY, VICTIM = 65534, 12345
 SLOW = "slow.test"
@@ -129,7 +130,7 @@ def attacked(scenario: Callable[[Local], Awaitable[Result]]) -> Result:
 def test_slow_names_of_one_user_do_not_make_other_names_fail(user: int) -> None:
     async def scenario(local: Local) -> list[dns.rcode.Rcode]:
         with local.datagrams(NOBODY) as attacker, local.datagrams(user) as victim:
-            await local.ask_slow_names(attacker, 2 * ANSWERED_AT_ONCE_MAX)
+            await local.ask_slow_names(attacker, 2 * LIMITS.answered)
             return [await local.ask(victim, f"h{number}.fast.test") for number in range(20)]
 
     assert attacked(scenario) == [dns.rcode.NOERROR] * 20
@@ -140,14 +141,14 @@ def test_a_query_over_the_limit_ends_one_of_the_largest_user() -> None:
         with local.datagrams(NOBODY) as attacker, local.datagrams(VICTIM) as victim:
             waiting = asyncio.create_task(local.ask(victim, f"mine.{SLOW}"))
             await until(lambda: bool(local.asked))
-            await local.ask_slow_names(attacker, 2 * ANSWERED_AT_ONCE_MAX)
-            await until(lambda: local.counters[StubCounter.OVERFLOW] >= ANSWERED_AT_ONCE_MAX)
+            await local.ask_slow_names(attacker, 2 * LIMITS.answered)
+            await until(lambda: local.counters[StubCounter.OVERFLOW] >= LIMITS.answered)
             done = waiting.done()
             waiting.cancel()
             return local.counters[StubCounter.OVERFLOW], f"given up: {done}"
 
     overflow, said = attacked(scenario)
-    assert overflow >= ANSWERED_AT_ONCE_MAX
+    assert overflow >= LIMITS.answered
     assert said == "given up: False"
 
 
@@ -156,11 +157,9 @@ def test_a_silent_zone_costs_one_query_for_each_name() -> None:
 
     async def scenario(local: Local) -> set[str]:
         with local.datagrams(NOBODY) as attacker:
-            await local.ask_slow_names(attacker, 3 * ANSWERED_AT_ONCE_MAX)
+            await local.ask_slow_names(attacker, 3 * LIMITS.answered)
             await until(
-                lambda: (
-                    local.stub.upstream.counters[UpstreamCounter.OVERFLOW] > ANSWERED_AT_ONCE_MAX
-                )
+                lambda: local.stub.upstream.counters[UpstreamCounter.OVERFLOW] > LIMITS.answered
             )
             local.asked.clear()
             with local.datagrams(VICTIM) as victim:
@@ -175,7 +174,7 @@ def test_a_silent_zone_costs_one_query_for_each_name() -> None:
 
 def test_idle_connections_of_one_user_do_not_keep_another_from_tcp() -> None:
     async def scenario(local: Local) -> list[dns.rcode.Rcode]:
-        idle = [await local.connection(NOBODY) for _ in range(2 * CONNECTIONS_MAX)]
+        idle = [await local.connection(NOBODY) for _ in range(2 * LIMITS.connections)]
         codes = []
         for number in range(5):
             with await local.connection(VICTIM) as victim:
@@ -213,6 +212,31 @@ def test_the_waiting_queries_of_one_user_are_limited() -> None:
             return local.counters[StubCounter.OVERFLOW]
 
     assert attacked(scenario) > 0
+
+
+def test_a_user_is_not_blamed_for_who_had_the_port_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local user opens many ports, asks from each and closes it; others get them next."""
+    users: list[Hashable] = []
+    later = Stub.later
+
+    async def noted(stub: Stub, query: Query, client: Hashable) -> bytes:
+        users.append(client)
+        return await later(stub, query, client)
+
+    monkeypatch.setattr(Stub, "later", noted)
+
+    async def scenario(local: Local) -> list[Hashable]:
+        with local.datagrams(NOBODY) as attacker:
+            await local.ask(attacker, "h1.fast.test")
+            port = attacker.getsockname()[1]
+        with as_user(VICTIM), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as victim:
+            victim.setblocking(False)
+            victim.bind((LOOPBACK, port))
+            victim.connect((LOOPBACK, local.stub.port))
+            await local.ask(victim, "h2.fast.test")
+        return users
+
+    assert attacked(scenario) == [NOBODY, VICTIM]
 
 
 def test_a_query_whose_program_is_gone_is_not_answered() -> None:

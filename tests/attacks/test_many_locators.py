@@ -5,19 +5,38 @@ Attacker: the peer itself, with the key of its context. Guaranteed: what it send
 much as what comes from one locator, and repetitions by others keep nothing out.
 """
 
+import pytest
+
 from noid.constants import LOCATORS_MAX, MILLISECOND, SECOND
 from noid.counters import Drop
 from noid.engine.context import Context
-from noid.engine.events import LocatorsChanged
-from noid.engine.update import request
+from noid.engine.events import InstallFlow, LocatorsChanged
+from noid.engine.update import NO_HASH
+from noid.flows.clock import FlowClock
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
 from noid.locators import Locator
+from noid.planes.bpf import layout
 from noid.shares.policy import MESSAGES, REPEATS
 from noid.wire import ipv6
-from noid.wire.control import encode_packet
-from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, Network, Station, established, packet
+from noid.wire.control import Code, ControlMessage, encode_packet
+from noid.wire.options import ContextOption, LocatorEntry, LocatorFlag
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    Network,
+    Station,
+    begun,
+    established,
+    packet,
+    receive,
+)
 from tests.engine.test_reachability import silence
 
+HOME = 1
+"""A row of the table of uplinks."""
 OTHERS = tuple(Locator(B1[:15] + bytes((number,))) for number in range(32, 32 + LOCATORS_MAX - 2))
 
 
@@ -33,8 +52,7 @@ def with_many_locators() -> Network:
 
 def ur(network: Network, nonce: int, source: Locator) -> ControlMessageReceived:
     """An authentic UR of b's, from any of its locators."""
-    octets = request(network.b.host.core, network.b.context, nonce)
-    octets = encode_packet(octets, source, A1, CODEPOINTS)[ipv6.HEADER_OCTETS :]
+    octets = encode_packet(network.b.request(nonce), source, A1, CODEPOINTS)[ipv6.HEADER_OCTETS :]
     return ControlMessageReceived(source, A1, False, octets)
 
 
@@ -90,3 +108,37 @@ def test_what_others_repeat_keeps_no_new_message_out() -> None:
 
 def keepalives(context: Context) -> int:
     return context.peer_keepalive_nonce
+
+
+def without_its_aid(network: Network, count: int) -> bytes:
+    """An authentic UR of b's that lists so many locators, none of which is its AID."""
+    said = tuple(Locator(B2[:15] + bytes((number,))) for number in range(32, 31 + count))
+    message = ControlMessage(
+        code=Code.UR,
+        nonce=network.b.context.update_nonce + 1,
+        sender_aid=B1,
+        receiver_aid=A1,
+        context=ContextOption(),
+        sender_locators=tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in (*said, B2)),
+        receiver_locators=(LocatorEntry(A1, LocatorFlag.REMOTE),),
+        authentication=NO_HASH,
+    )
+    return network.b.sealed(message)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("count", [1, LOCATORS_MAX - 1, LOCATORS_MAX])
+def test_a_set_without_the_aid_has_room_for_it(count: int, is_known: bool) -> None:
+    """The peer says as many as there may be; with its AID there would be one more."""
+    network = begun()
+    if not is_known:
+        network.blind.add(network.a.name)  # what the peer says is then what is said of it
+    network.run(SECOND)
+    assert network.a.context.verification.settled is is_known
+    receive(network, network.a, without_its_aid(network, count), B1, A1)
+    network.give(network.a, LocatorsChanged((A1,)))
+    network.run(SECOND)
+    assert len(network.a.context.peer_local) == min(count + 1, LOCATORS_MAX)
+    assert network.a.context.accepts(B1)
+    for flow in [one.flow for one in network.a.outputs if isinstance(one, InstallFlow)]:
+        layout.inbound_entries(flow, HOME, FlowClock())

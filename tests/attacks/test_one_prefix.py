@@ -156,7 +156,7 @@ def test_few_peers_can_share_one_label_so_that_an_error_about_it_costs_little() 
     victim = Victim()
     for _ in range(2 * ALIKE_MAX):
         victim.meet(EVIL, label=5)
-    assert len(victim.host.core.by_peer_label[5]) == ALIKE_MAX
+    assert len(victim.host.inspection.by_peer_label[5]) == ALIKE_MAX
     assert victim.drops(Drop.LABEL_OF_TOO_MANY_PEERS) == ALIKE_MAX
     assert Code.CONF in codes(victim.meet(EVIL, label=6))
 
@@ -211,19 +211,21 @@ def test_the_first_questions_of_a_region_wait_while_many_are_on_their_way() -> N
     victim = Victim()
     for _ in range(INQUIRIES.limit):
         victim.meet(EVIL, more=1)
-    assert len(victim.host.core.questions) == INQUIRIES.limit // 2
+    assert len(victim.host.inspection.questions) == INQUIRIES.limit // 2
     victim.meet(0x3FFF_0000_0000, more=1)
-    assert len(victim.host.core.questions) == INQUIRIES.limit // 2 + 1, "another region is asked"
+    assert len(victim.host.inspection.questions) == INQUIRIES.limit // 2 + 1, (
+        "another region is asked"
+    )
     waiting = victim.host.contexts[INQUIRIES.limit - 1]
-    for question in list(victim.host.core.questions):
+    for question in list(victim.host.inspection.questions):
         answer = Answer(status=Status.ABSENT, ttl_seconds=3_600)
         victim.host.handle(AnswerArrived(question, answer), victim.now_ns)
     victim.now_ns += 2 * VERIFY_AGAIN_WAITING
     checked = victim.pass_time()
     assert waiting.local_label in checked
-    assert not victim.host.core.questions
+    assert not victim.host.inspection.questions
     victim.host.handle(IdleChecked(waiting.local_label, 0, in_use=False), victim.now_ns)
-    assert len(victim.host.core.questions) == 1, "the queue permits it now"
+    assert len(victim.host.inspection.questions) == 1, "the queue permits it now"
 
 
 def test_provisional_contexts_of_one_48_make_room_for_others() -> None:
@@ -238,7 +240,7 @@ def test_provisional_contexts_of_one_48_make_room_for_others() -> None:
         assert victim.count(site) == 1
         victim.meet(EVIL, aid=victim.peer_of(0x2A00_0000_0000))
     assert victim.count(EVIL) <= PROVISIONAL_CONTEXTS_MAX // SHARES
-    assert victim.host.core.provisional.count <= PROVISIONAL_CONTEXTS_MAX
+    assert victim.host.inspection.provisional_count <= PROVISIONAL_CONTEXTS_MAX
 
 
 def test_the_status_names_the_largest_users() -> None:
@@ -257,6 +259,6 @@ def test_the_status_names_the_largest_users() -> None:
     assert report["provisional contexts"]["largest"]["2001:db8:aaaa::/48"] == 1
     for _ in range(3 * CHECKS.each_at_once):
         source = victim.peer_of(EVIL)
-        victim.host.core.may_answer(source, victim.host.core.checks)
+        victim.host.inspection.rates[CHECKS].take(site_of(source), victim.now_ns)
     report = shares_report(victim.host.shares)
     assert report["CC"]["largest"]["2001:db8:aaaa::/48"] > CHECKS.each_at_once

@@ -6,7 +6,6 @@ messages of a live context come through while what strangers may send in a secon
 """
 
 import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,9 @@ from noid.wire.control import Code, ControlMessage, encode_packet
 from noid.wire.options import HASH_OCTETS, ContextOption, LocatorEntry, LocatorFlag, Tokens
 from tests.engine.network import A1, A2, B1, B2, CODEPOINTS, STRANGER, established
 from tests.engine.test_reachability import silence
-from tests.planes.loading import HERE, constants, load, put_uplinks
+from tests.planes.loading import own, programs
+
+__all__ = ["programs"]
 
 REDIRECTED = 7
 ETHERNET = bytes(12) + b"\x86\xdd"
@@ -141,7 +142,7 @@ class Kernel:
         self.tables = {
             name: libbpf.Table(programs.maps[name], *sizes) for name, sizes in TABLES.items()
         }
-        self.tables["ours"].put(A1, layout.ROW.pack(HERE))
+        own(programs, A1)
         self.reported: list[bytes] = []
         self.ring = libbpf.Reports(programs.maps["reports"], self.reported.append)
 
@@ -174,15 +175,10 @@ class Kernel:
 
 
 @pytest.fixture
-def kernel(tmp_path: Path) -> Iterator[Kernel]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: loads programs into the kernel")
-    loaded = load(tmp_path, settings=constants(referrals=True))
-    put_uplinks(loaded)
-    found = Kernel(loaded)
+def kernel(programs: Programs) -> Iterator[Kernel]:
+    found = Kernel(programs)
     yield found
     found.ring.close()
-    loaded.close()
 
 
 @pytest.fixture(params=["software", "kernel"])

@@ -135,7 +135,7 @@ class Sandbox:
 
     def reaches_b(self) -> None:
         """Asserts that b is found by its name, and waits for a context."""
-        done = self.lab.run("a", ["ping", "-n", "-c1", "-W20", "b.example"])
+        done = self.lab.run("a", ["ping", "-n", "-c1", "-i0.2", "-w20", "b.example"])
         assert locators("b")[0] in done.stdout, done.stdout + done.stderr
         wait_for("there is a context", self.established, STARTS_WITHIN_S)
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import dns.message
+import pytest
 
 from noid.constants import NAMES_PER_LOCATOR_MAX, Codepoints
 from noid.dns.queries import read_query
@@ -21,7 +22,8 @@ from noid.resolver.budget import FAILURES_MAX, PEER_ASKED_MAX
 from noid.resolver.resolvers import TRIES_MAX
 from noid.resolver.upstream import Upstream
 from noid.shares.policy import INQUIRIES
-from tests.dns.conftest import response, until
+from tests.dns.conftest import response
+from tests.waiting import until
 
 ATTACKER, OTHER = bytes.fromhex("20010db80bad"), bytes.fromhex("20010db90001")
 PEERS = 100
@@ -68,6 +70,7 @@ def played(scenario: Callable[[World], Awaitable[Result]], total_s: float) -> Re
     return asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_silent_zone_of_many_peers_costs_few_queries_and_delays_no_program() -> None:
     async def scenario(world: World) -> int:
         names = [f"n{i}-{k}.silent" for k in range(PEERS) for i in range(NAMES_PER_LOCATOR_MAX)]
@@ -85,7 +88,7 @@ def test_a_silent_zone_of_many_peers_costs_few_queries_and_delays_no_program() -
         assert {task.result().status for task in asking} == {Status.UNREACHABLE}
         return sum(count for name, count in world.asked.items() if name.endswith(".example"))
 
-    assert played(scenario, total_s=0.3) <= (FAILURES_MAX + PEER_ASKED_MAX + 2) * TRIES_MAX
+    assert played(scenario, total_s=2) <= (FAILURES_MAX + PEER_ASKED_MAX + 2) * TRIES_MAX
 
 
 def test_one_prefix_with_many_silent_zones_has_few_outstanding_queries() -> None:

@@ -28,8 +28,8 @@ from tests.dns.conftest import (
     locators,
     prepare_loopback,
     response,
-    until,
 )
+from tests.waiting import until
 
 TRUE, FALSE = "2001:db8::1", "2001:db8:bad::1"
 GUESSES = 12

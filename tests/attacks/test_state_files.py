@@ -27,10 +27,11 @@ from noid.engine.events import (
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.flows.clock import FlowClock
+from noid.lab.waiting import wait_for
 from noid.planes.bpf import layout
 from noid.state.contexts import decoded, files_of
 from noid.state.identity import FILE_NAME
-from tests.lives.test_daemon import CONFIG, LIMIT_S, on_a_host, until
+from tests.lives.test_daemon import CONFIG, LIMIT_S, on_a_host
 from tests.planes.loading import CODEPOINTS, HERE
 from tests.state.test_contexts import A1, A2, B1, B2, memory
 
@@ -121,7 +122,7 @@ def started(directory: Path, *prefix: str) -> tuple[dict[str, Any], str]:
     with (directory / "log").open("w+") as log:
         process = subprocess.Popen(words, stderr=log)
         try:
-            until(lambda: answers(place) or process.poll() is not None)
+            wait_for("noid answers", lambda: answers(place) or process.poll() is not None, LIMIT_S)
             status = ask(place, "status") if process.poll() is None else {}
         finally:
             process.terminate()

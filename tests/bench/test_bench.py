@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: MIT
 """The benches: each runs small, and says what it should, as JSON and as a table."""
 
+import argparse
+import functools
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from noid.bench import dns_stub, mass_failover
+from noid.bench import dns_stub
 from noid.bench.flood import Flood
-from noid.bench.report import Bench
+from noid.bench.report import Bench, Report
 from noid.cli.bench import BENCHES
-from noid.cli.main import main
+from noid.cli.main import main, parser
 from noid.engine.events import LocatorsChanged
 from noid.errors import ShimError
 
@@ -20,24 +23,51 @@ SMALL = {
     "setup": ["--runs", "3", "--contexts", "5"],
     "flood": ["--runs", "2", "--inits", "20"],
     "contexts": ["--contexts", "100"],
-    "dns-stub": ["--runs", "1", "--seconds", "1"],
+    "dns-stub": ["--runs", "1", "--seconds", "1", "--names", "500"],
     "dns-verify": ["--runs", "1", "--peers", "10"],
     "throughput": ["--runs", "1", "--seconds", "1"],
     "latency": ["--runs", "1", "--seconds", "1", "--moved"],
     "packets": ["--runs", "1", "--seconds", "1", "--plane", "tun"],
+    "border": ["--runs", "1", "--seconds", "1"],
     "scale": ["--runs", "1", "--contexts", "1000"],
     "adoption": ["--contexts", "1000"],
     "failover": ["--runs", "1", "--fault", "silent", "--traffic", "paced", "--planes", "bpf"],
-    "mass-failover": ["--contexts", "1000", "--samples", "2", "--fault", "silent"],
+    "mass-failover": [
+        *("--contexts", "1000", "--samples", "2"),
+        *("--fault", "silent", "--after", "1"),
+    ],
+    "one-way": ["--rate", "50", "--seconds", "4"],
+    "spread": ["--runs", "1", "--seconds", "1", "--connections", "10"],
     "under-attack": ["--runs", "1"],
 }
 GROWTH_OCTETS_MAX = 64 << 20
 SERIES = {"n", "median", "min", "max"}
 
 
+def arguments_of(name: str, *options: str) -> argparse.Namespace:
+    return parser("bench").parse_args(["bench", name, *SMALL[name], *options])
+
+
+@functools.cache
+def measured(name: str) -> Report:
+    """What a bench measures, once for all tests."""
+    arguments = arguments_of(name)
+    report: Report = arguments.bench.measure(arguments, lambda done, total: None)
+    return report
+
+
+def printed(name: str, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    """What the command prints of that."""
+    arguments, report = arguments_of(name, *options), measured(name)
+    arguments.bench = replace(arguments.bench, measure=lambda *_: report)
+    assert arguments.handler(arguments) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out
+
+
 def answer(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    assert main(["bench", name, *SMALL[name], "--json"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    found: dict[str, Any] = json.loads(printed(name, capsys, "--json"))
     assert found["bench"] == name
     return found
 
@@ -47,15 +77,13 @@ def test_every_bench_is_run_here() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_bench_prints_a_table(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(dns_stub, "NAMES", 500)
-    monkeypatch.setattr(mass_failover, "AFTER_S", 1.0)
-    assert main(["bench", name, *SMALL[name]]) == 0
-    said = capsys.readouterr()
-    assert "counted" in said.out
-    assert said.err == ""
+def test_a_bench_prints_a_table(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "counted" in printed(name, capsys)
+
+
+def test_the_command_measures_and_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "setup", *SMALL["setup"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bench"] == "setup"
 
 
 @pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: bench.name)
@@ -116,9 +144,8 @@ def test_contexts_have_a_size(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_stub_answers_and_loses_nothing_at_half_of_what_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(dns_stub, "NAMES", 500)
     found = answer("dns-stub", capsys)
     for name in dns_stub.LOADS:
         assert found[name]["min"] > 0
@@ -132,14 +159,21 @@ def test_peers_are_verified_beside_dead_name_servers(capsys: pytest.CaptureFixtu
     assert "slower_than_where_all_answer" in found
 
 
-def test_every_sample_of_very_many_contexts_continues(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(mass_failover, "AFTER_S", 1.0)
+def test_every_sample_of_very_many_contexts_continues(capsys: pytest.CaptureFixture[str]) -> None:
     found = answer("mass-failover", capsys)
     assert found["samples_that_continued"] == 2
     assert found["status_answers"] > 0
     assert found["silence_milliseconds"]["n"] == 2
+
+
+def test_one_way_datagrams_switch_where_a_provider_fails_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calm, cut = answer("one-way", capsys)["rows"]
+    assert (calm["cut"], calm["switches"], calm["lost"]) == (False, 0, 0)
+    assert (cut["cut"], cut["duplicated"]) == (True, 0)
+    assert cut["switches"] > 0
+    assert cut["silence_ms"] < 1_000
 
 
 def test_a_flood_that_is_not_answered_is_no_figure() -> None:

@@ -16,6 +16,9 @@ from noid.wire import ipv6
 from tests.border.packets import CODEPOINTS, INSIDE, REWRITABLE
 
 ETHERNET = bytes(12) + b"\x86\xdd"
+OTHER = b"\2\0\0\0\0\7"
+"""The link-layer address of another border, as the sender."""
+FROM_OTHER = ETHERNET[:6] + OTHER + ETHERNET[12:]
 MARK = 0x6D37
 CONTEXT = struct.Struct("=IIIIIIIIIII148x")
 """``struct __sk_buff``: length, type, mark, ..., ingress_ifindex, ifindex, and more."""
@@ -42,19 +45,24 @@ class Programs:
     def leaving(self, packet: bytes, *, flags: int = 0) -> Judgement:
         return self._judge("border_leaving", packet, incoming=0, flags=flags)
 
+    def handed_over(self, packet: bytes) -> Judgement:
+        return self._judge("border_leaving", packet, incoming=0, link=FROM_OTHER)
+
     def departing(self, packet: bytes, *, incoming: int = LOOPBACK) -> Judgement:
         return self._judge("border_departing", packet, incoming=incoming)
 
     def arriving(self, packet: bytes) -> Judgement:
         return self._judge("border_arriving", packet, incoming=0)
 
-    def _judge(self, name: str, packet: bytes, *, incoming: int, flags: int = 0) -> Judgement:
+    def _judge(
+        self, name: str, packet: bytes, *, incoming: int, flags: int = 0, link: bytes = ETHERNET
+    ) -> Judgement:
         if len(packet) < ipv6.HEADER_OCTETS:
             # BPF_PROG_TEST_RUN refuses it; the program could not read a header.
             return Judgement(Outcome.PASSED, packet)
         context = CONTEXT.pack(0, 0, 0, 0, 0, 0, 0, 0, 0, incoming, LOOPBACK)
         verdict, after, context = self.loaded.try_out_whole(
-            name, ETHERNET + packet, context, flags=flags
+            name, link + packet, context, flags=flags
         )
         after = after[len(ETHERNET) :]
         if verdict == DROP:
@@ -76,11 +84,26 @@ class Stage:
         for one in self.programs:
             one.loaded.close()
 
-    def differences(self, site: Site, choice: Choice, packet: bytes) -> list[str]:
-        """Where the programs differ from the law, or either from what must hold."""
+    def fill(self, site: Site, choice: Choice, own: Choice) -> None:
+        """Fills the tables of the programs, with another border in the LAN."""
+        tables = self.programs[len(site.inside)].tables
+        tables.put_site(site)
+        tables.put_choice(site, choice, handed_over=own)
+        tables.put_others({(LOOPBACK, OTHER)})
+
+    def differences(self, site: Site, choice: Choice, own: Choice, packet: bytes) -> list[str]:
+        """Where the programs differ from the law, or either from what must hold.
+
+        Args:
+            site: the prefixes.
+            choice: the uplinks for packets of hosts.
+            own: those for packets that another border hands over.
+            packet: from the IPv6 header on.
+        """
         programs = self.programs[len(site.inside)]
         laws = {
             "leaving": border.leaving(site, choice, REWRITABLE, packet),
+            "handed_over": border.leaving(site, own, REWRITABLE, packet),
             "departing": border.departing(site, LOOPBACK, packet),
             "arriving": border.arriving(site, packet),
         }
@@ -121,8 +144,8 @@ def broken(site: Site, packet: bytes, laws: dict[str, Judgement]) -> list[str]:
     return found
 
 
-def generated(seed: int, count: int) -> Iterator[tuple[Site, Choice, bytes, bool]]:
-    """Sites, choices and packets; whether the tables are to be filled before."""
+def generated(seed: int, count: int) -> Iterator[tuple[Site, Choice, Choice, bytes, bool]]:
+    """Sites, choices, those for other borders, packets; whether the tables are to be filled."""
     from tests.border import packets
 
     chance = random.Random(seed)
@@ -130,8 +153,8 @@ def generated(seed: int, count: int) -> Iterator[tuple[Site, Choice, bytes, bool
         if number % PER_SITE == 0:
             site = packets.site(chance)
         if number % PER_CHOICE == 0:
-            choice = packets.choice(chance, site)
-        yield site, choice, packets.packet(chance, site), number % PER_CHOICE == 0
+            choice, own = (packets.choice(chance, site) for _ in range(2))
+        yield site, choice, own, packets.packet(chance, site), number % PER_CHOICE == 0
 
 
 @contextlib.contextmanager
@@ -147,10 +170,8 @@ def stage(directory: Path) -> Iterator[Stage]:
 def play(made: Stage, seed: int, count: int) -> list[str]:
     """What differs among so many packets, each with the packet."""
     found = []
-    for site, choice, packet, is_new in generated(seed, count):
+    for site, choice, own, packet, is_new in generated(seed, count):
         if is_new:
-            tables = made.programs[len(site.inside)].tables
-            tables.put_site(site)
-            tables.put_choice(site, choice)
-        found += [f"{packet.hex()}: {one}" for one in made.differences(site, choice, packet)]
+            made.fill(site, choice, own)
+        found += [f"{packet.hex()}: {one}" for one in made.differences(site, choice, own, packet)]
     return found

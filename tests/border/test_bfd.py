@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from noid.constants import MILLISECOND, SECOND
 from noid.flows.bfd import FINAL, POLL, Packet, Session, State
+from noid.flows.bfd_authentication import KEYED, METICULOUS, Authentication
 
 INTERVAL_US = 20_000
 
@@ -135,3 +136,53 @@ def test_no_packet_raises(octets: bytes) -> None:
     found = Packet.decode(octets)
     if found is not None:
         Session(7, INTERVAL_US, 3).hear(found, 0)
+
+
+# --- authentication -------------------------------------------------------------------------------
+
+
+def ends(kind: int = METICULOUS, key: bytes = b"secret") -> tuple[Authentication, Authentication]:
+    """Two ends with random first sequence numbers; the second knows the first already."""
+    made = [
+        Authentication(kind, 7, one, sequence=first, interval_us=INTERVAL_US)
+        for one, first in ((b"secret", 0xFFFFFFFE), (key, 5))
+    ]
+    return made[0], made[1]
+
+
+@pytest.mark.parametrize("kind", [KEYED, METICULOUS])
+def test_a_sealed_packet_is_opened_and_found_in_no_other_form(kind: int) -> None:
+    one, other = ends(kind)
+    sealed = one.seal(GOOD)
+    assert len(sealed) == 52
+    assert Packet.decode(sealed) is None, "without a key it is discarded"
+    assert other.open(sealed, 0) == GOOD
+    assert other.open(GOOD, 0) is None
+    for at in range(len(sealed)):
+        altered = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+        assert ends(kind)[1].open(altered, 0) is None, at
+    assert ends(kind, b"another")[1].open(sealed, 0) is None
+    assert ends(KEYED + METICULOUS - kind)[1].open(sealed, 0) is None
+
+
+def test_a_repeated_or_old_packet_is_discarded_until_the_end_was_silent_for_long() -> None:
+    one, other = ends()
+    first, second = one.seal(GOOD), one.seal(GOOD)
+    assert other.open(first, 0) == GOOD
+    assert other.open(second, 0) == GOOD, "over the end of the numbers"
+    assert other.open(second, 1) is None
+    assert other.open(first, 1) is None
+    for _ in range(10):
+        late = one.seal(GOOD)
+    assert other.open(late, 1) is None, "too far ahead"
+    silent_ns = 2 * 3 * INTERVAL_US * 1000
+    assert other.open(late, silent_ns - 1) is None
+    assert other.open(late, silent_ns) == GOOD
+    plain_one, plain_other = ends(KEYED)
+    again = plain_one.seal(GOOD)
+    assert plain_other.open(again, 0) == plain_other.open(again, 1) == GOOD
+
+
+@given(st.binary(max_size=60))
+def test_no_octets_make_authentication_raise(octets: bytes) -> None:
+    assert ends()[1].open(octets, 0) is None

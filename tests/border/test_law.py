@@ -180,6 +180,50 @@ def test_a_provider_whose_uplink_is_elsewhere_is_not_chosen() -> None:
     assert choose(site, providers(True, True)) == Choice((1, 1), 0b10)
 
 
+def test_a_packet_of_another_border_leaves_by_an_uplink_of_this_router() -> None:
+    def choice(own: bool, beyond: bool, manual: str = "") -> Choice:
+        states = {"one": Provider(own, 100, 1), "two": Provider(beyond, 50, 1, is_beyond=True)}
+        return choose(SITE, states, manual, handed_over=True)
+
+    assert choice(True, True) == choice(True, True, "two") == Choice((0, 0), 0b01)
+    assert choice(False, True) == NONE
+
+
+def test_borders_without_a_working_uplink_do_not_pass_packets_to_each_other() -> None:
+    def states(own: str) -> dict[str, Provider]:
+        """As a border sees them whose own uplink fails first."""
+        names = ("one", "two")
+        return {name: Provider(name != own, 100, 1, is_beyond=name != own) for name in names}
+
+    handed = packet(REWRITABLE[0], "2001:db8:1:7::a")
+    first = leaving(SITE, choose(SITE, states("one")), REWRITABLE, handed)
+    assert first.packet == packet(REWRITABLE[0], "2001:db8:2:7::a")
+    choice = choose(SITE, states("two"), handed_over=True)
+    assert leaving(SITE, choice, REWRITABLE, first.packet).outcome is Outcome.REFUSED
+
+
+def test_a_prefix_that_is_new_is_put_into_no_packet_and_keeps_its_own() -> None:
+    new = SITE.prefixes[1]._replace(is_new=True)
+    site = Site(48, (SITE.prefixes[0], new))
+    for manual in ("", "two"):
+        assert choose(site, providers(True, True), manual) == BOTH
+        assert choose(site, providers(False, True), manual) == Choice((NOWHERE, 1), 0b10)
+        assert choose(site, providers(True, False), manual) == Choice((0, 0), 0b01)
+    assert choose(site, providers(True, True, priorities=(100, 50))) == BOTH
+    assert choose(site, providers(True, True, priorities=(50, 100))) == Choice((0, 0), 0b11)
+    alone = Site(48, tuple(one._replace(is_new=True) for one in SITE.prefixes))
+    assert choose(alone, providers(True, True)) == BOTH
+    assert choose(alone, providers(True, True, priorities=(50, 100)), "two") == BOTH
+    assert choose(alone, providers(False, True)) == Choice((NOWHERE, 1), 0b10)
+
+
+def test_another_prefix_of_the_provider_takes_the_place_of_a_new_one() -> None:
+    first, second = (prefix(one, UP2, "two") for one in ("2001:db8:3::", TWO))
+    site = Site(48, (SITE.prefixes[0], first._replace(is_new=True), second))
+    assert choose(site, providers(False, True)) == Choice((2, 1, 2), 0b110)
+    assert choose(site, providers(True, False)) == Choice((0, 0, 0), 0b001)
+
+
 def test_prefixes_without_an_uplink_of_their_own_are_spread_by_weight() -> None:
     rows = [prefix(f"2001:db8:{number:x}::", 0, "gone") for number in range(0x100, 0x138)]
     site = Site(48, (prefix(ONE, UP1, "one"), prefix(TWO, UP2, "two"), *rows))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from noid.counters import BorderCounter
-from noid.flows.border import Choice, Outcome, Site, SitePrefix
+from noid.flows.border import NOWHERE, Choice, Outcome, Site, SitePrefix
 from noid.locators import parse_locator
 from noid.planes.bpf import border_tables as tables
 from noid.planes.bpf.border import OBJECT
@@ -15,7 +15,7 @@ from noid.planes.bpf.loading import SUMMED_UP
 from noid.planes.bpf.pins import object_code
 from tests.border import packets
 from tests.border.packets import FIXED, REWRITABLE
-from tests.border.play import ETHERNET, LOOPBACK, MARK, Programs, play, stage
+from tests.border.play import ETHERNET, LOOPBACK, MARK, OTHER, Programs, play, stage
 from tests.border.test_law import packet
 from tests.dns.conftest import in_network_namespace
 from tests.planes.test_layout import Structures
@@ -37,6 +37,7 @@ def test_the_programs_do_what_the_law_says(tmp_path: Path) -> None:
             assert not play(made, 20261129, GENERATED)
             assert set(made.outcomes) == {
                 *("leaving passed", "leaving rewritten", "leaving refused"),
+                *("handed_over passed", "handed_over rewritten", "handed_over refused"),
                 *("departing passed", "departing dropped"),
                 *("arriving passed", "arriving dropped"),
             }, "each was met"
@@ -47,11 +48,11 @@ def test_the_programs_do_what_the_law_says(tmp_path: Path) -> None:
 def test_a_difference_would_be_found(tmp_path: Path) -> None:
     def run() -> None:
         with stage(tmp_path) as made:
-            tables_of_none = made.programs[0].tables
-            site = Site(SITE.bits, SITE.prefixes)
-            tables_of_none.put_site(site)
-            tables_of_none.put_choice(site, Choice((0, 1), 0b11))
-            assert made.differences(site, FIRST_DOWN, packet(REWRITABLE[0]))
+            site, both = Site(SITE.bits, SITE.prefixes), Choice((0, 1), 0b11)
+            for choice, own in ((FIRST_DOWN, both), (both, FIRST_DOWN)):
+                made.fill(site, both, both)
+                (found,) = made.differences(site, choice, own, packet(REWRITABLE[0]))
+                assert found.startswith("leaving" if choice is FIRST_DOWN else "handed_over")
 
     in_network_namespace(run)
 
@@ -132,6 +133,19 @@ def test_without_tables_every_packet_passes(tmp_path: Path) -> None:
         assert empty.arriving(octets).outcome is Outcome.PASSED
 
 
+def test_only_what_another_border_sends_in_its_lan_is_handed_over(programs: Programs) -> None:
+    programs.tables.put_choice(SITE, FIRST_DOWN, handed_over=Choice((NOWHERE, NOWHERE), 0))
+    rewritable = packet(REWRITABLE[0])
+    for others, outcome in (
+        ([], Outcome.REWRITTEN),
+        ([(LOOPBACK, OTHER)], Outcome.REFUSED),
+        ([(LOOPBACK, bytes(6))], Outcome.REWRITTEN),
+        ([(LOOPBACK + 1, OTHER)], Outcome.REWRITTEN),
+    ):
+        programs.tables.put_others(others)
+        assert programs.handed_over(rewritable).outcome is outcome
+
+
 def test_prefixes_that_left_the_site_are_no_part_of_it(programs: Programs) -> None:
     other = Site(48, (SITE.prefixes[1], SitePrefix(parse_locator("2001:db8:9::")[:8], 1, "one")))
     programs.tables.put_site(other)
@@ -146,15 +160,32 @@ def test_the_layouts_are_those_of_the_object() -> None:
         ("border_settings", tables.SETTINGS),
         ("prefix", tables.PREFIX),
         ("choice", tables.CHOICE),
+        ("uplinks", tables.UPLINKS),
         ("inside", tables.INSIDE),
+        ("other", tables.OTHER),
     ):
         assert structures.octets(name) == layout.size
-    entry = tables.choice_entry(SITE, FIRST_DOWN, "two")
+    entry = tables.choice_entry(
+        SITE,
+        FIRST_DOWN,
+        handed_over=Choice((0, NOWHERE), 0b01),
+        manual="two",
+        failed={"gateway": ["one"], "bfd": ["two"]},
+    )
     places = structures.places("choice")
     assert entry[places["mask"]] == bytes.fromhex("ffffffffffff0000")
-    assert entry[places["row"]][:3] == bytes((1, 1, 0xFF))
+    ours, theirs = tables.UPLINKS.iter_unpack(entry[places["uplinks"]])
+    assert (ours[0], ours[1][:3]) == (0b10, bytes((1, 1, NOWHERE)))
+    assert (theirs[0], theirs[1][:3]) == (0b01, bytes((0, NOWHERE, NOWHERE)))
+    assert entry[places["has_others"]] == tables.ROW.pack(1)
     assert entry[places["manual"]].rstrip(b"\0") == b"two"
-    assert tables.manual_of(entry) == "two"
+    one, two = (prefix.high for prefix in SITE.prefixes)
+    rows = (tables.prefix_entry(prefix._replace(since_s=7)) for prefix in SITE.prefixes)
+    assert tables.left_in(entry, [*rows, bytes(tables.PREFIX.size)]) == tables.Left(
+        "two",
+        {one: 7, two: 7},
+        {"gateway": frozenset({one}), "check": frozenset(), "bfd": frozenset({two})},
+    )
     settings = tables.settings(packets.CODEPOINTS, MARK, packets.INSIDE)
     places = structures.places("border_settings")
     assert settings[places["inside_count"]] == b"\x02"

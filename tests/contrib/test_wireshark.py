@@ -41,10 +41,10 @@ def capture(path: Path, packets: Iterable[bytes]) -> Path:
     return path
 
 
-def dissect(path: Path, packets: Iterable[bytes]) -> list[dict[str, Any]]:
+def dissect(path: Path, packets: Iterable[bytes], *options: str) -> list[dict[str, Any]]:
     """The fields of each packet, those of all layers in one dictionary."""
     command = ["tshark", "-X", f"lua_script:{DISSECTOR}", "-r", str(capture(path, packets))]
-    command += ["-T", "json", "--no-duplicate-keys", "-o", "tcp.check_checksum:TRUE"]
+    command += ["-T", "json", "--no-duplicate-keys", "-o", "tcp.check_checksum:TRUE", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Lua" not in done.stderr, done.stderr
     assert "Lua Error" not in done.stdout
@@ -197,3 +197,38 @@ def test_the_examples_name_both_ends() -> None:
     """What the tests above rely on."""
     assert {one.locator for one in SENDER} == {A1, A2}
     assert {one.locator for one in RECEIVER} == {B1}
+
+
+@pytest.mark.parametrize("in_slot", [False, True])
+def test_packets_in_packets_in_packets_end_no_dissection(in_slot: bool, tmp_path: Path) -> None:
+    """A UC quotes a packet, which may be a UC."""
+    octets = b""
+    for _ in range(600):
+        octets = (
+            struct.pack(">BBHBBH", CODEPOINTS.icmpv6_type, Code.UC, 0, 41, 6, 0)
+            + bytes(40)
+            + octets
+        )
+        number = next_header_of(6, CODEPOINTS, rewritable=True) if in_slot else ipv6.ICMPV6
+        head = struct.pack(">IHBB", 6 << 28, len(octets), number, 64)
+        octets = head + A1 + B1 + octets
+    (fields,) = dissect(tmp_path / "nested.pcap", [octets])
+    assert "m6.nested" in fields["names"]
+
+
+def test_an_empty_message_ends_no_dissection(tmp_path: Path) -> None:
+    empty = struct.pack(">IHBB", 6 << 28, 0, ipv6.ICMPV6, 64) + A1 + B1
+    (fields,) = dissect(tmp_path / "empty.pcap", [empty])
+    assert "m6.truncated_inner" in fields["names"]
+
+
+def test_names_of_addresses_change_no_aid(tmp_path: Path) -> None:
+    """Who owns an address can have it named as it likes, by its PTR record."""
+    hosts = tmp_path / "hosts"
+    text = format_locator(A1)
+    hosts.write_text(f"{text} victim.example\n{format_locator(B1)} ::1\n")
+    conf = encode_packet(EXAMPLES[Code.CONF], A1, B1, CODEPOINTS)
+    data = slot_packet(A1, B1, 1, bytes(8), label=CONTEXT.receiver_label)
+    _, fields = dissect(tmp_path / "named.pcap", [conf, data], "-N", "n", "-H", str(hosts))
+    assert fields["m6.source_aid"] == [text]
+    assert fields["m6.destination_aid"] == [format_locator(B1)]

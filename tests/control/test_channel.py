@@ -18,6 +18,7 @@ from noid.control.schema import REQUEST_OCTETS_MAX, ROWS_PER_LINE
 from noid.control.server import CLIENTS_MAX, MONITOR_BACKLOG_MAX, ControlServer
 from noid.errors import PlatformError
 from tests.canned import serving
+from tests.waiting import until
 
 ANSWER = {"version": "1"}
 WAIT_S = 60.0
@@ -65,12 +66,6 @@ async def monitoring(server: ControlServer, path: Path) -> Client:
     writer.write(b'{"command":"monitor"}\n')
     assert await reader.readline() == MONITORING
     return reader, writer
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Lets everything else go on until something holds."""
-    while not condition():
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

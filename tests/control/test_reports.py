@@ -25,6 +25,7 @@ from noid.engine.events import (
     PairMeasured,
     PeerUnable,
     ProbeStarted,
+    RememberLater,
     RemoveFlow,
     SendAgain,
     SendControl,
@@ -137,6 +138,7 @@ ORDERS: list[Output] = [
     SendAgain(1, b""),
     CheckIdle(1),
     NoteHeard(1),
+    RememberLater(1),
     PairMeasured(1, (A1, B1), 1),
     AskDns(Question(Kind.NAMES, "b.example")),
 ]
@@ -190,7 +192,7 @@ def test_a_context_is_shown_with_its_sets() -> None:
         "lsr_peer": ["2001:db8:1:b::b", "2001:db8:2:b::b"],
         "lsv_peer": ["2001:db8:1:b::b", "2001:db8:2:b::b"],
         "round_trip_us": 20000,
-        "peer_birthday": network.b.host.core.options.birthday,
+        "peer_birthday": network.b.host.options.birthday,
     }
     sets = {key: ["x" * 39] * LOCATORS_MAX for key in report if key.startswith("ls")}
     longest = {**report, **sets, "peer_name": "x" * 255}

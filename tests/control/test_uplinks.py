@@ -177,6 +177,16 @@ def test_the_number_of_uplinks_is_limited_and_the_longest_missing_is_removed() -
     assert len(uplinks.by_name) == UPLINKS_MAX
 
 
+def test_a_missing_uplink_is_forgotten_if_the_configuration_does_not_name_it() -> None:
+    uplinks = two()
+    uplinks.see([sighting("up1", A1)], 2.0)
+    for interfaces in ([], ["up*"], ["up2"]):
+        uplinks.forget(interfaces)
+        assert list(uplinks.by_name) == ["up1", "up2"]
+    uplinks.forget(["br0"])
+    assert list(uplinks.by_name) == ["up1"]
+
+
 def test_a_switch_counts_for_the_uplink_left_and_for_the_one_taken() -> None:
     uplinks = two()
     switch = Switch(110.0, B1, (A1, B1), (A2, B2), "nothing heard")
@@ -202,6 +212,9 @@ def test_a_report_has_every_key_from_the_start() -> None:
         "backup": False,
         "preference": "",
         "until": None,
+        "priority": 1,
+        "weight": None,
+        "share": None,
         "round_trip_us": None,
         "loss": None,
         "contexts": 3,
@@ -237,3 +250,34 @@ def test_silence_is_no_news_just_after_a_link_is_back() -> None:
     assert uplinks.judge([FIRST_SILENT], 120.0 + SETTLING_S / 2) == []
     (change,) = uplinks.judge([FIRST_SILENT], 120.0 + SETTLING_S)
     assert change.reason is Reason.SILENT
+
+
+INBOUND_DEAD = Asked(
+    {A1: 20 * MS, A2: 30 * MS}, frozenset(), returned=frozenset({A2}), unreturned=frozenset({A1})
+)
+RETURNED = BOTH._replace(returned=frozenset({A1, A2}))
+
+
+def test_an_uplink_over_which_nothing_arrives_is_degraded_until_an_answer_returns() -> None:
+    uplinks = two()
+    (change,) = uplinks.judge([INBOUND_DEAD], 110.0)
+    assert (change.uplink, change.new) == ("up1", Health.DEGRADED)
+    assert state(uplinks) == (Health.DEGRADED, Reason.INBOUND_SILENT)
+    assert uplinks.judge([BOTH], 111.0) == [], "peers without the flag say nothing of it"
+    assert uplinks.sample(A1, 20 * MS, 112.0, is_lost=False, returned=False) == []
+    (change,) = uplinks.sample(A1, 20 * MS, 113.0, is_lost=False)
+    assert change.new is Health.UP
+
+
+def test_one_peer_whose_answer_returns_is_enough() -> None:
+    uplinks = two()
+    assert uplinks.judge([INBOUND_DEAD, RETURNED], 110.0) == []
+    assert state(uplinks) == (Health.UP, Reason.NONE)
+
+
+def test_an_uplink_that_sends_again_and_receives_nothing_is_degraded() -> None:
+    uplinks = two()
+    uplinks.judge([FIRST_SILENT], 110.0)
+    (change,) = uplinks.judge([INBOUND_DEAD], 111.0)
+    assert (change.old, change.new) == (Health.DOWN, Health.DEGRADED)
+    assert change.reason is Reason.INBOUND_SILENT

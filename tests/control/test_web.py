@@ -19,6 +19,7 @@ from noid.control.web import server as web
 from noid.control.web import watch
 from noid.control.web.server import WebServer, is_ours, serve
 from noid.control.web.timeline import TOGETHER_S, grouped
+from noid.control.web.watch import Watch
 from noid.roles.reporting import SWITCHES_WRITTEN_MAX
 from tests.engine.network import A1
 
@@ -63,11 +64,14 @@ class Daemon:
 
 
 @contextlib.asynccontextmanager
-async def served(directory: Path) -> AsyncIterator[tuple[Daemon, WebServer]]:
+async def served(
+    directory: Path, make_page: Callable[[Path], WebServer]
+) -> AsyncIterator[tuple[Daemon, WebServer]]:
     """A daemon and its page."""
     daemon = Daemon(directory / "noid.sock")
     await daemon.control.start()
-    page = await serve("::1", 0, daemon.control.path)
+    page = make_page(daemon.control.path)
+    await page.start()
     try:
         yield daemon, page
     finally:
@@ -102,9 +106,17 @@ async def snapshot(stream: Connection) -> dict[str, Any]:
     raise AssertionError("the stream has ended")
 
 
-def play(directory: Path, scene: Callable[[Daemon, WebServer], Coroutine[Any, Any, None]]) -> None:
+def usual_page(socket: Path) -> WebServer:
+    return WebServer("::1", 0, Watch(socket))
+
+
+def play(
+    directory: Path,
+    scene: Callable[[Daemon, WebServer], Coroutine[Any, Any, None]],
+    make_page: Callable[[Path], WebServer] = usual_page,
+) -> None:
     async def run() -> None:
-        async with served(directory) as (daemon, page):
+        async with served(directory, make_page) as (daemon, page):
             await scene(daemon, page)
 
     asyncio.run(run())
@@ -208,11 +220,12 @@ def test_a_stream_shows_bounded_clean_facts_and_each_change_at_once(tmp_path: Pa
     play(tmp_path, scene)
 
 
-def test_an_event_is_shown_without_waiting_for_the_usual_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watch, "REFRESH_S", 1e6)
-
+@pytest.mark.parametrize(
+    "settings",
+    [{"refresh_s": 1e6}, {"pause_s": lambda _: 1e6}],
+    ids=["before the usual time", "although the daemon answers slowly"],
+)
+def test_an_event_of_an_uplink_is_shown_at_once(tmp_path: Path, settings: dict[str, Any]) -> None:
     async def scene(daemon: Daemon, page: WebServer) -> None:
         stream = await connect(page, STREAM)
         assert (await snapshot(stream))["uplinks"][0]["state"] == "up"
@@ -223,15 +236,11 @@ def test_an_event_is_shown_without_waiting_for_the_usual_time(
         assert (await snapshot(stream))["uplinks"][0]["state"] == "down"
         stream[1].close()
 
-    play(tmp_path, scene)
+    play(tmp_path, scene, lambda socket: WebServer("::1", 0, Watch(socket, **settings)))
 
 
 @pytest.mark.slow
-def test_a_daemon_that_stops_and_starts_again_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watch, "REFRESH_S", 0.2)
-
+def test_a_daemon_that_stops_and_starts_again_is_shown(tmp_path: Path) -> None:
     async def scene(daemon: Daemon, page: WebServer) -> None:
         stream = await connect(page, STREAM)
         await snapshot(stream)
@@ -244,7 +253,7 @@ def test_a_daemon_that_stops_and_starts_again_is_shown(
             pass
         stream[1].close()
 
-    play(tmp_path, scene)
+    play(tmp_path, scene, lambda socket: WebServer("::1", 0, Watch(socket, refresh_s=0.2)))
 
 
 def switch(at_s: float, *, peer: str = "b", why: str = "nothing heard") -> dict[str, Any]:
@@ -277,7 +286,6 @@ def test_other_events_keep_their_lines(events: list[dict[str, Any]]) -> None:
 
 
 def test_a_daemon_that_answers_slowly_is_asked_seldom() -> None:
-    assert watch.rest_s(0.001) == watch.REFRESH_MIN_S
     assert watch.rest_s(0.2) == 0.2 * watch.REST
     assert watch.rest_s(60.0) == watch.REST_MAX_S
 
@@ -329,12 +337,10 @@ def test_of_more_connections_than_there_is_room_for_the_last_are_closed(tmp_path
 
 
 @pytest.mark.slow
-def test_a_client_that_does_not_send_or_read_is_disconnected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(web, "REQUEST_WAIT_S", 0.1)
-    monkeypatch.setattr(watch, "REFRESH_S", 0.01)
-    monkeypatch.setattr(watch, "REFRESH_MIN_S", 0.0)
+def test_a_client_that_does_not_send_or_read_is_disconnected(tmp_path: Path) -> None:
+    def impatient(socket: Path) -> WebServer:
+        watch = Watch(socket, refresh_s=0.01, refresh_min_s=0.0)
+        return WebServer("::1", 0, watch, wait_s=0.1)
 
     async def scene(daemon: Daemon, page: WebServer) -> None:
         assert await answer_or_nothing(page) == b""
@@ -348,7 +354,7 @@ def test_a_client_that_does_not_send_or_read_is_disconnected(
             await asyncio.sleep(0.01)
         writer.close()
 
-    play(tmp_path, scene)
+    play(tmp_path, scene, impatient)
 
 
 async def answer_or_nothing(page: WebServer) -> bytes:

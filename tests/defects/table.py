@@ -54,7 +54,7 @@ DEFECTS = (
     ),
     Defect(
         "an Update Request is taken wherever it comes from",
-        "engine/update.py",
+        "engine/matching.py",
         "not context.accepts(event.source) or ",
         "",
         "engine/test_conformance_later.py::test_an_update_between_unknown_locators_is_dropped",
@@ -145,7 +145,7 @@ DEFECTS = (
     ),
     Defect(
         "the authentication of an Update Request is not checked",
-        "engine/update.py",
+        "engine/matching.py",
         "if not is_authentic(context.agreed_key, event, message):",
         "if False:",
         "engine/test_reachability.py::test_a_forged_update_is_dropped",
@@ -230,7 +230,7 @@ DEFECTS = (
     Defect(
         "what a context cannot carry yet goes by it",
         "engine/context.py",
-        "and is_verified,",
+        "and self.peer_locator in verified,",
         "and True,",
         "engine/test_refusals.py::test_where_no_locator_is_proven_a_context_closes_without_a_word",
     ),

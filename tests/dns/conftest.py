@@ -29,9 +29,11 @@ from noid.dns.queries import read_query
 from noid.dns.records import Answer, Kind, Question
 from noid.lab.resolution import LOOPBACK, free_port, knowing
 from noid.locators import Locator, parse_locator
+from noid.resolver import turns
 from noid.resolver.port import Server
+from noid.resolver.service import Limits
 from noid.resolver.stub import Stub
-from noid.resolver.upstream import Upstream
+from noid.resolver.upstream import ANSWERS_MAX, Upstream
 
 Handle = Callable[[bytes, bool], bytes | list[bytes] | None]
 """Takes a query and whether it came over TCP; gives what to send back, several messages even."""
@@ -45,6 +47,7 @@ DEAD, ALIVE = "2001:db8:1::1", "2001:db8:2::1"
 MARK = 0x6D36
 NOBODY: Server = (LOOPBACK, 9)
 """A port where nothing listens: the network says so at once."""
+QUICK = Limits(idle_s=2.0)
 
 ZONE = r"""
 $TTL 300
@@ -165,13 +168,6 @@ def locators(*texts: str) -> tuple[Locator, ...]:
     return tuple(parse_locator(text) for text in texts)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for something that has to happen."""
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 def with_upstream(
     scenario: Callable[[Upstream], Awaitable[Result]],
     *servers: Server,
@@ -179,6 +175,9 @@ def with_upstream(
     total_s: float = 30.0,
     hedge_s: float = 0.02,
     repeat_s: float = 30.0,
+    answers_max: int = ANSWERS_MAX,
+    programs: turns.Limits = turns.PROGRAMS,
+    own: turns.Limits = turns.OWN,
 ) -> Result:
     """Runs a scenario with a client of these servers, which is closed at the end.
 
@@ -194,6 +193,9 @@ def with_upstream(
             hedge_s=hedge_s,
             repeat_s=repeat_s,
             total_s=total_s,
+            answers_max=answers_max,
+            programs=programs,
+            own=own,
         )
         try:
             return await scenario(client)
@@ -302,7 +304,7 @@ def as_program(
     own: Sequence[str] = (),
     total_s: float = 30.0,
     grace_s: float = 30.0,
-    idle_s: float = 2.0,
+    limits: Limits = QUICK,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> Result:
     """Runs a scenario beside a stub that asks one server."""
@@ -318,7 +320,7 @@ def as_program(
             lambda *peer: told[0].take_peer(*peer),
             lambda: own_locators,
             grace_s=grace_s,
-            idle_s=idle_s,
+            limits=limits,
         )
         told.append(Program(stub))
         await stub.start()

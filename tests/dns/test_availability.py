@@ -26,8 +26,8 @@ from tests.dns.conftest import (
     locators,
     prepare_loopback,
     refusing,
-    until,
 )
+from tests.waiting import until
 
 
 class Watched:

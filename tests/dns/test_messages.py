@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noid.dns import responses as room
 from noid.dns.queries import Query, disguised, read_query
 from noid.dns.responses import LIFETIME_MAX_S, NEGATIVE_TTL_MAX, Echo, Response, Responses, echo
 from noid.lab.resolution import LOOPBACK
@@ -177,18 +176,16 @@ def numbered(number: int, *, texts: int = 1) -> tuple[Query, Response]:
     return query, Response(query, response(query.octets, *records), 0)
 
 
-def test_no_more_responses_are_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "RESPONSES_MAX", 3)
-    kept = Responses()
+def test_no_more_responses_are_kept_than_the_limit() -> None:
+    kept = Responses(count_max=3)
     pairs = [numbered(number) for number in range(5)]
     for query, whole in pairs:
         kept.keep(query, whole)
     assert [kept.find(query, 1) is not None for query, _ in pairs] == [False] * 2 + [True] * 3
 
 
-def test_no_more_octets_are_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "RESPONSE_OCTETS_MAX", 10_000)
-    kept = Responses()
+def test_no_more_octets_are_kept_than_the_limit() -> None:
+    kept = Responses(octets_max=10_000)
     for number in range(20):
         kept.keep(*numbered(number, texts=10))
     assert 0 < kept.octets <= 10_000

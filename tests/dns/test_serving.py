@@ -21,7 +21,6 @@ from noid.constants import Codepoints
 from noid.counters import StubCounter
 from noid.errors import PlatformError
 from noid.lab.resolution import LOOPBACK, free_port
-from noid.resolver import service as room
 from noid.resolver.exchange import LENGTH
 from noid.resolver.port import Server
 from noid.resolver.stub import Stub
@@ -30,6 +29,7 @@ from tests.dns.conftest import (
     M6_RECORD,
     NAME,
     NOBODY,
+    QUICK,
     TWO,
     Pretend,
     Program,
@@ -38,8 +38,8 @@ from tests.dns.conftest import (
     as_program,
     kind_of,
     silent,
-    until,
 )
+from tests.waiting import until
 
 # --- what is not a query ---
 
@@ -192,11 +192,7 @@ def test_any_answer_of_a_resolver_reaches_the_program_or_is_servfail(data: st.Da
 # --- limits ---
 
 
-def test_one_query_more_than_at_once_ends_the_oldest(
-    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "ANSWERED_AT_ONCE_MAX", 1)
-
+def test_one_query_more_than_at_once_ends_the_oldest(pretend: Pretend) -> None:
     async def scenario(program: Program) -> tuple[dns.rcode.Rcode, int]:
         first = asyncio.create_task(program.resolve(aaaa("m6")))
         await until(lambda: program.stub.counters[StubCounter.QUERIES] == 1)
@@ -205,16 +201,15 @@ def test_one_query_more_than_at_once_ends_the_oldest(
         second.cancel()
         return code, program.stub.counters[StubCounter.OVERFLOW]
 
-    code, overflow = as_program(scenario, pretend(silent), total_s=60)
+    code, overflow = as_program(
+        scenario, pretend(silent), total_s=60, limits=QUICK._replace(answered=1)
+    )
     assert code == dns.rcode.SERVFAIL
     assert overflow == 1
 
 
-def test_a_connection_over_the_limit_is_closed_while_the_others_are_new(
-    nsd: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "CONNECTIONS_MAX", 1)
-    monkeypatch.setattr(room, "KEPT_S", 60.0)
+def test_a_connection_over_the_limit_is_closed_while_the_others_are_new(nsd: Server) -> None:
+    limits = QUICK._replace(connections=1, kept_s=60.0)
 
     async def scenario(program: Program) -> tuple[bytes, int]:
         _, first = await program.connect()
@@ -224,14 +219,11 @@ def test_a_connection_over_the_limit_is_closed_while_the_others_are_new(
             writer.close()
         return rest, program.stub.counters[StubCounter.OVERFLOW]
 
-    assert as_program(scenario, nsd) == (b"", 1)
+    assert as_program(scenario, nsd, limits=limits) == (b"", 1)
 
 
-def test_a_connection_over_the_limit_closes_the_oldest_of_its_client(
-    nsd: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "CONNECTIONS_MAX", 1)
-    monkeypatch.setattr(room, "KEPT_S", 0.0)
+def test_a_connection_over_the_limit_closes_the_oldest_of_its_client(nsd: Server) -> None:
+    limits = QUICK._replace(connections=1, kept_s=0.0)
 
     async def scenario(program: Program) -> bytes:
         reader, first = await program.connect()
@@ -241,14 +233,10 @@ def test_a_connection_over_the_limit_closes_the_oldest_of_its_client(
         first.close()
         return rest
 
-    assert as_program(scenario, nsd) == b""
+    assert as_program(scenario, nsd, limits=limits) == b""
 
 
-def test_a_client_that_leaves_makes_room_for_the_next(
-    nsd: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "CONNECTIONS_MAX", 1)
-
+def test_a_client_that_leaves_makes_room_for_the_next(nsd: Server) -> None:
     async def scenario(program: Program) -> list[dns.rcode.Rcode]:
         codes = []
         for _ in range(3):
@@ -271,7 +259,7 @@ def test_a_client_that_says_nothing_is_closed(nsd: Server) -> None:
         writer.close()
         return rest
 
-    assert as_program(scenario, nsd, idle_s=0.05) == b""
+    assert as_program(scenario, nsd, limits=QUICK._replace(idle_s=0.05)) == b""
 
 
 def test_a_client_that_reads_nothing_is_closed(pretend: Pretend) -> None:
@@ -294,7 +282,7 @@ def test_a_client_that_reads_nothing_is_closed(pretend: Pretend) -> None:
                 await loop.sock_sendall(client, (LENGTH.pack(len(query)) + query) * 100)
 
     with pytest.raises(ConnectionError):
-        as_program(scenario, pretend(handle), idle_s=0.05)
+        as_program(scenario, pretend(handle), limits=QUICK._replace(idle_s=0.05))
 
 
 def test_queries_on_one_connection_are_answered_in_their_order(nsd: Server) -> None:

@@ -39,7 +39,8 @@ def test_what_a_function_in_a_network_namespace_returns_is_returned() -> None:
 
 FAULTY = """
 import asyncio
-from tests.dns.conftest import HOST, pretend, until, with_upstream
+from tests.dns.conftest import HOST, pretend, with_upstream
+from tests.waiting import until
 
 __all__ = ["pretend"]
 

@@ -15,9 +15,8 @@ from noid.constants import Codepoints
 from noid.counters import UpstreamCounter
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.resolver import lookup, turns
-from noid.resolver import upstream as room
 from noid.resolver.port import Server
-from noid.resolver.upstream import Upstream
+from noid.resolver.upstream import ANSWER_FLOOR_S, Upstream
 from tests.dns.conftest import (
     HOST,
     NAME,
@@ -30,9 +29,9 @@ from tests.dns.conftest import (
     refusing,
     response,
     silent,
-    until,
     with_upstream,
 )
+from tests.waiting import until
 
 # --- what the protocol asks, answered by a real server ---
 
@@ -286,7 +285,7 @@ def test_an_answer_is_remembered_for_its_ttl_but_at_least_for_the_floor(pretend:
         assert isinstance(loop, ShiftedLoop)
         client = Upstream([server], Codepoints(), tuple, 0)
         asked_in_all = []
-        for forward_s in (0, room.ANSWER_FLOOR_S - 1, 2):
+        for forward_s in (0, ANSWER_FLOOR_S - 1, 2):
             loop.shift_s += forward_s
             await client.ask(HOST)
             asked_in_all.append(len(seen))
@@ -332,15 +331,13 @@ def test_that_capability_failed_is_remembered_briefly(pretend: Pretend) -> None:
     assert with_upstream(scenario, pretend(refusing()))[UpstreamCounter.CACHE_HITS] == 1
 
 
-def test_the_cache_lets_the_oldest_go(pretend: Pretend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "ANSWERS_MAX", 2)
-
+def test_the_cache_lets_the_oldest_go(pretend: Pretend) -> None:
     async def scenario(client: Upstream) -> Counter[UpstreamCounter]:
         for name in ("a.test", "b.test", "c.test", "b.test", "a.test"):
             await client.ask(Question(Kind.LOCATORS, name))
         return client.counters
 
-    counters = with_upstream(scenario, pretend(answering()))
+    counters = with_upstream(scenario, pretend(answering()), answers_max=2)
     assert counters[UpstreamCounter.ASKED] == 4
     assert counters[UpstreamCounter.CACHE_HITS] == 1
 
@@ -350,7 +347,11 @@ MAY_BE = 2
 
 
 def names_on_the_way(
-    pretend: Pretend, begin: Callable[[Upstream, str], Awaitable[object]]
+    pretend: Pretend,
+    begin: Callable[[Upstream, str], Awaitable[object]],
+    *,
+    programs: turns.Limits = turns.PROGRAMS,
+    own: turns.Limits = turns.OWN,
 ) -> set[str]:
     """The names of which a silent server heard while all of them were to be asked for."""
     seen: set[str] = set()
@@ -366,33 +367,30 @@ def names_on_the_way(
         first.update(seen)  # when all is given up, the next ones get their turn
 
     first: set[str] = set()
-    with_upstream(scenario, pretend(handle))
+    with_upstream(scenario, pretend(handle), programs=programs, own=own)
     return first
 
 
-def test_no_more_questions_are_on_the_way_than_may_be(
-    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "OWN", turns.OWN._replace(quick=MAY_BE, slow_s=60))
-    seen = names_on_the_way(pretend, lambda client, name: client.ask(Question(Kind.LOCATORS, name)))
-    assert seen == set(NAMES[:MAY_BE])
-
-
-def test_the_number_of_queries_passed_through_is_limited(
-    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "PROGRAMS", turns.PROGRAMS._replace(quick_each=MAY_BE, slow_s=60))
+def test_no_more_questions_are_on_the_way_than_may_be(pretend: Pretend) -> None:
     seen = names_on_the_way(
         pretend,
-        lambda client, name: forwarded(client, dns.message.make_query(name, "AAAA").to_wire()),
+        lambda client, name: client.ask(Question(Kind.LOCATORS, name)),
+        own=turns.OWN._replace(quick=MAY_BE, slow_s=60),
     )
     assert seen == set(NAMES[:MAY_BE])
 
 
-def test_a_question_that_is_slow_does_not_hold_up_the_others(
-    pretend: Pretend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "OWN", turns.OWN._replace(quick=1))
+def test_the_number_of_queries_passed_through_is_limited(pretend: Pretend) -> None:
+    seen = names_on_the_way(
+        pretend,
+        lambda client, name: forwarded(client, dns.message.make_query(name, "AAAA").to_wire()),
+        programs=turns.PROGRAMS._replace(quick_each=MAY_BE, slow_s=60),
+    )
+    assert seen == set(NAMES[:MAY_BE])
+
+
+def test_a_question_that_is_slow_does_not_hold_up_the_others(pretend: Pretend) -> None:
+    own = turns.OWN._replace(quick=1)
 
     def handle(query: bytes, _: bool) -> bytes | None:
         name = dns.message.from_wire(query).question[0].name
@@ -402,7 +400,7 @@ def test_a_question_that_is_slow_does_not_hold_up_the_others(
         questions = [Question(Kind.LOCATORS, name) for name in NAMES]
         return [one.status for one in await asyncio.gather(*map(client.ask, questions))]
 
-    statuses = with_upstream(scenario, pretend(handle), total_s=3)
+    statuses = with_upstream(scenario, pretend(handle), total_s=3, own=own)
     assert statuses == [Status.UNREACHABLE, Status.ABSENT, Status.ABSENT]
 
 

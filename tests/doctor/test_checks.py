@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """``noid doctor`` in a network of its own, in front of a real resolver."""
 
+import errno
 import json
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ import pytest
 from noid.cli.main import main
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.doctor.checks import Health, of_daemon
+from noid.errors import PlatformError
 from noid.lab.resolution import ROOT_ZONE, serving
 from tests.dns.conftest import in_network_namespace, locators
 
@@ -101,6 +103,20 @@ def test_a_missing_name_and_missing_addresses_are_reported(
     said = capsys.readouterr().out
     assert "wrong   addresses: none" in said
     assert 'fix: [host] name = "a.example"' in said
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        (errno.ENOENT, "noid run --config a.toml"),
+        (errno.ETIMEDOUT, "the daemon is stopped or stuck: systemctl restart noid"),
+    ],
+)
+def test_a_daemon_that_does_not_answer_is_reported(number: int, fix: str) -> None:
+    error = PlatformError("control socket", number, "no answer")
+    (found,) = of_daemon(error, error, "--config a.toml")
+    assert found.health is Health.WRONG
+    assert found.fix.startswith(fix)
 
 
 def test_an_uplink_that_is_down_is_reported() -> None:

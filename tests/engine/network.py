@@ -6,9 +6,9 @@ Time is virtual and moves only when a test says so. The DNS is a small table, al
 
 import random
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from noid.constants import CONTEXT_IDLE_TIME, Codepoints
+from noid.constants import CONTEXT_IDLE_TIME, EMPTY_OCTETS, Codepoints
 from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -32,13 +32,15 @@ from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.engine.secrets import KeyPair
 from noid.engine.state import State
+from noid.engine.update import authenticated, labels, request
 from noid.flows.events import ControlMessageReceived, UnknownLabelSeen
 from noid.flows.rewrite import Rewriter
 from noid.flows.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.locators import Locator, parse_locator
 from noid.wire import ipv6
 from noid.wire.control import ControlMessage, encode_packet
-from noid.wire.slots import slot_of
+from noid.wire.ipv6 import HEADER_OCTETS
+from noid.wire.slots import SLOT_ICMPV6, slot_of
 
 CODEPOINTS = Codepoints()
 A1, A2 = parse_locator("2001:db8:1:a::a"), parse_locator("2001:db8:2:a::a")
@@ -62,13 +64,16 @@ class Station:
     in_use: bool = False
     unknown: int = 0
     measure_after_ns: int = CONTEXT_IDLE_TIME
+    birthday: int = 0
+    """0: the seed."""
+    reset_key: bytes = bytes(32)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         options = HostOptions(
             codepoints=CODEPOINTS,
-            birthday=self.seed,
-            reset_key=bytes(32),
+            birthday=self.birthday or self.seed,
+            reset_key=self.reset_key,
             measure_after_ns=self.measure_after_ns,
         )
         self.host = Host(options, self.random.randbytes)
@@ -84,6 +89,15 @@ class Station:
         """The one context of this station."""
         (only,) = self.host.contexts
         return only
+
+    def request(self, nonce: int, packet: bytes = b"") -> bytes:
+        """An authentic Update Request of its one context, with the sets as they stand."""
+        return request(self.host.core, self.context, nonce, packet=packet)
+
+    def sealed(self, message: ControlMessage) -> bytes:
+        """A message without authentication, as one of its one context and authentic."""
+        named = replace(message, context=labels(self.host.core, self.context))
+        return authenticated(self.host.core, self.context.agreed_key, named)
 
 
 class Network:
@@ -110,6 +124,8 @@ class Network:
         self.blind: set[str] = set()
         self.ttl_seconds = 0
         self.drops_m6 = False
+        self.drops_data: set[tuple[Locator, Locator]] = set()
+        """Pairs over which messages pass in the form of data, and data does not."""
         for station in self.stations:
             self.give(station, LocatorsChanged(station.locators))
 
@@ -183,7 +199,8 @@ class Network:
                 case Transmit():
                     self.put(effect.packet)
                 case Deliver():
-                    station.delivered.append(effect.packet)
+                    if effect.packet[HEADER_OCTETS:] != bytes(EMPTY_OCTETS):  # a ULP takes it
+                        station.delivered.append(effect.packet)
                 case _:
                     station.unknown += isinstance(effect, UnknownLabelSeen)
                     self.give(station, effect)
@@ -218,7 +235,11 @@ class Network:
         self.trace.append(packet)
         if (header.source, header.destination) in self.dead:
             return
-        if self.drops_m6 and slot_of(header.next_header, CODEPOINTS) is not None:
+        slot = slot_of(header.next_header, CODEPOINTS)
+        if self.drops_m6 and slot is not None:
+            return
+        is_data = slot is not None and slot.number != SLOT_ICMPV6
+        if is_data and (header.source, header.destination) in self.drops_data:
             return
         for station in self.stations:
             if header.destination in station.locators:
@@ -267,6 +288,16 @@ def begun(seed: int = 1) -> Network:
     network = Network(seed)
     network.resolve(network.a, network.b)
     network.ulp_sends(network.a, packet(A1, B1))
+    return network
+
+
+def both_begin(network: Network, *, after_ns: int = 0) -> Network:
+    """Lets a program on each station send, the second one a little later."""
+    network.resolve(network.a, network.b)
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(after_ns)
+    network.ulp_sends(network.b, packet(B1, A1))
     return network
 
 

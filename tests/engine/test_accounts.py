@@ -78,11 +78,10 @@ def test_a_peer_is_watched_as_long_as_any_context_is_with_it() -> None:
     host = network.a.host.core
     host.peers.clear()
     first, second = network.a.host.contexts
-    host.trigger = Trigger.CLOSE_MESSAGE
-    host.discard(first, Cause.NO_ROOM)
+    host.discard(first, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert UnwatchPeer(B1) not in host.outputs
     assert host.uses == {B1: 1}
-    host.discard(second, Cause.NO_ROOM)
+    host.discard(second, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert UnwatchPeer(B1) in host.outputs
     assert host.uses == {}
     assert host.by_peer_label == {}
@@ -92,8 +91,7 @@ def test_a_peer_is_watched_as_long_as_any_context_is_with_it() -> None:
 def test_a_peer_the_resolver_told_of_is_watched_without_a_context_too() -> None:
     network = established()
     host = network.a.host.core
-    host.trigger = Trigger.CLOSE_MESSAGE
-    host.discard(network.a.context, Cause.NO_ROOM)
+    host.discard(network.a.context, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert UnwatchPeer(B1) not in host.outputs
     hold_unable(host, B1, Cause.NO_ANSWER_TO_INIT)
     assert host.outputs[-1] == UnwatchPeer(B1)
@@ -129,7 +127,7 @@ def test_what_is_proven_is_no_longer_counted_as_provisional() -> None:
     assert network.b.host.core.provisional.count == 1
     assert not network.b.host.core.is_timer_set(proven, Timer.PROVISIONAL)
     assert network.b.host.core.is_timer_set(proven, Timer.IDLE)
-    network.b.host.core.discard(other, Cause.NO_ROOM)
+    network.b.host.core.discard(other, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert network.b.host.core.provisional.count == 0
 
 
@@ -137,8 +135,7 @@ def test_a_context_that_is_gone_waits_for_no_answer() -> None:
     network = begun()
     host = network.a.host.core
     assert all(host.questions.values())
-    host.trigger = Trigger.RETRANSMIT
-    host.discard(network.a.context, Cause.NO_ROOM)
+    host.discard(network.a.context, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert not any(host.questions.values())
     network.run(SECOND)
     assert network.a.host.contexts == []

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 """A pair that is suspected is asked, and left only if it is silent [D43]."""
 
+from dataclasses import replace
+
 from noid.constants import (
     ASKS,
     ASKS_AFTER_ALARM,
     FOLLOW_ASKS,
+    LOSSY_GAPS,
     MILLISECOND,
     MINUTE,
     ROUTINE_ASKS,
@@ -18,7 +21,8 @@ from noid.engine.causes import Cause
 from noid.engine.events import LocatorsChanged, SendAgain, Switched
 from noid.engine.state import Path, Timer
 from noid.engine.switching import switch
-from noid.flows.events import SourceMoved, UnansweredPacket
+from noid.flows.events import LongUnproven, SourceMoved, UnansweredPacket
+from noid.wire import ipv6
 from noid.wire.control import Code, Flag
 from tests.engine.network import (
     A1,
@@ -179,7 +183,9 @@ def test_false_alarms_become_rare() -> None:
     network.run(SECOND)
     network.b.outputs.clear()
     for _ in range(4000):
-        network.give(network.b, silence(network.b))
+        event = silence(network.b)
+        assert isinstance(event, UnansweredPacket)
+        network.give(network.b, replace(event, received_ns=network.now_ns))
         network.run(10 * MILLISECOND)
     assert len(asked(network.b)) <= 8 + 40 * SECOND // SEARCH_INTERVAL_MAX
 
@@ -344,3 +350,67 @@ def test_a_better_pair_is_not_waited_for_once_the_pair_in_use_is_suspected() -> 
     assert path_of(network.a) is Path.LEAVING
     network.give(network.a, silence(network.a))
     assert path_of(network.a) is Path.ASKING
+
+
+def test_a_question_that_is_answered_late_makes_a_pair_known_as_lossy() -> None:
+    network = established()
+    network.run(SECOND)
+    network.dead = {PAIR, PAIR[::-1]}
+    network.give(network.a, LongUnproven(network.a.context.local_label))
+    network.run(ROUND_TRIP_NS)
+    network.dead = set()
+    network.run(SECOND)
+    history = network.a.context.history_of(PAIR[::-1])
+    assert (history.misses, history.alarms) == (1, 0)
+    network.run(TOLERANCE_TIME)
+    assert network.a.context.history_of(PAIR[::-1]).misses == 0, "it is forgotten"
+
+
+def test_over_a_lossy_pair_three_usual_gaps_of_silence_are_suspicious() -> None:
+    network = established()
+    network.run(SECOND)
+    gap_ns = SECOND // 2
+    for misses, gaps, protocol, asks in (
+        (0, 2, ipv6.UDP, 1),
+        (1, 2, ipv6.UDP, 0),
+        (1, 2, ipv6.TCP, ROUTINE_ASKS),
+        (1, LOSSY_GAPS, ipv6.UDP, ROUTINE_ASKS),
+    ):
+        context = network.b.context
+        context.note(PAIR, context.history_of(PAIR)._replace(misses=misses))
+        network.b.outputs.clear()
+        before = context.history_of(PAIR).unheard_ns
+        sent = packet(B1, A1, protocol=protocol)
+        silent_ns = gaps * gap_ns
+        event = UnansweredPacket(context.local_label, sent, silent_ns, network.now_ns, gap_ns, 3)
+        network.give(network.b, event)
+        assert len(asked(network.b)) == asks, (misses, gaps, protocol)
+        is_counted = context.history_of(PAIR).unheard_ns != before
+        assert is_counted == (asks > 0), "nor is data counted as lost"
+        network.run(2 * SECOND)
+
+
+def test_a_pair_that_passes_a_doubt_of_the_peer_is_asked_three_times_at_once() -> None:
+    """That a request has come over it shows that single messages are lost there."""
+    network = suspected()
+    network.wire.popleft()
+    network.a.outputs.clear()
+    network.run(2 * ROUND_TRIP_NS)
+    assert asked(network.a) == [PAIR[::-1]] * ROUTINE_ASKS
+    assert path_of(network.a) is Path.ASKING
+
+
+def test_a_pair_that_is_asked_only_for_a_proof_gets_three_requests_at_a_time() -> None:
+    network = established()
+    network.run(SECOND)
+    network.kill_provider(1)
+    network.kill_provider(2)
+    network.a.outputs.clear()
+    network.give(network.a, LongUnproven(network.a.context.local_label))
+    counts, before = [], 0
+    while path_of(network.a) is not Path.STEADY:
+        network.run(MILLISECOND)
+        now = asked(network.a).count(PAIR[::-1])
+        counts += [now - before] if now > before else []
+        before = now
+    assert counts == [1] * ROUTINE_ASKS + [ROUTINE_ASKS] * (ASKS_AFTER_ALARM // ROUTINE_ASKS - 1)

@@ -61,8 +61,7 @@ def test_a_context_that_is_gone_waits_for_no_answer() -> None:
     network.run(1)
     assert network.b.context.renewal is not None
     assert any(core.questions.values())
-    core.trigger = Trigger.CLOSE_MESSAGE
-    core.discard(network.b.context, Cause.NO_ROOM)
+    core.discard(network.b.context, Trigger.NO_ROOM, Cause.NO_ROOM)
     assert not any(core.questions.values())
 
 

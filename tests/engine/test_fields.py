@@ -9,7 +9,7 @@ from noid.constants import MILLISECOND
 from noid.engine.causes import Cause
 from noid.engine.events import DeliverToUlp, LocatorsChanged, SendControl
 from noid.engine.history import Pair
-from noid.engine.state import State, Timer
+from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import return_to_established
 from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, Piggyback
@@ -172,7 +172,8 @@ def test_a_label_that_two_peers_chose_leads_to_the_context_of_each() -> None:
 def test_only_a_context_in_ur_sent_can_calm_down() -> None:
     network = established()
     network.a.outputs.clear()
-    return_to_established(network.a.host.core, network.a.context, Cause.UPDATE_ACKNOWLEDGED)
+    core, context = network.a.host.core, network.a.context
+    return_to_established(core, context, Trigger.UA, Cause.UPDATE_ACKNOWLEDGED)
     assert network.a.host.core.outputs == []
     assert network.a.host.core.is_timer_set(network.a.context, Timer.IDLE)
 

@@ -41,6 +41,7 @@ from tests.engine.network import (
     DELAY_NS,
     X1,
     Network,
+    both_begin,
     established,
     packet,
     receive,
@@ -200,11 +201,7 @@ def test_a_ccr_that_comes_again_is_answered_at_the_rate_of_its_prefix() -> None:
 
 
 def test_a_conf_that_answers_an_init_has_the_sets_that_no_cc_brought() -> None:
-    network = Network()
-    network.resolve(network.a, network.b)
-    network.resolve(network.b, network.a)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.ulp_sends(network.b, packet(B1, A1))
+    network = both_begin(Network())
     network.run(SECOND)
     confs = [message for message in messages_on(network) if message.code is Code.CONF]
     said = [{one.locator for one in conf.sender_locators} for conf in confs]
@@ -257,11 +254,7 @@ def test_a_lost_conf_is_said_again() -> None:
 
 
 def test_crossing_inits_complete_each_other() -> None:
-    network = Network()
-    network.resolve(network.a, network.b)
-    network.resolve(network.b, network.a)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.ulp_sends(network.b, packet(B1, A1))
+    network = both_begin(Network())
     network.run(SECOND)
     a, b = network.a.context, network.b.context
     assert a.state is b.state is State.ESTABLISHED
@@ -273,12 +266,7 @@ def test_crossing_inits_complete_each_other() -> None:
 
 
 def test_an_init_sent_after_a_cc_is_completed_by_the_ccr() -> None:
-    network = Network()
-    network.resolve(network.a, network.b)
-    network.resolve(network.b, network.a)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.run(15 * MILLISECOND)
-    network.ulp_sends(network.b, packet(B1, A1))
+    network = both_begin(Network(), after_ns=15 * MILLISECOND)
     network.run(SECOND)
     a, b = network.a.context, network.b.context
     assert a.state is b.state is State.ESTABLISHED
@@ -386,20 +374,12 @@ def test_a_conf_carries_the_packet_that_waits_where_the_aids_do_not_answer() -> 
 def test_a_conf_that_answers_an_init_carries_nothing() -> None:
     network = Network()
     network.kill_provider(1)
-    network.resolve(network.a, network.b)
-    network.resolve(network.b, network.a)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.ulp_sends(network.b, packet(B1, A1))
-    network.run(SECOND)
+    both_begin(network).run(SECOND)
     assert [conf.piggyback for conf in conf_of_b(network)] == [None]
 
 
 def test_a_conf_to_the_aid_carries_nothing_since_the_packet_went_there() -> None:
-    network = Network()
-    network.resolve(network.a, network.b)
-    network.resolve(network.b, network.a)
-    network.ulp_sends(network.a, packet(A1, B1))
-    network.ulp_sends(network.b, packet(B1, A1))
+    network = both_begin(Network())
     network.run(SECOND)
     assert not any(m.piggyback for m in messages_on(network) if m.code is Code.CONF)
 

@@ -118,15 +118,21 @@ ControlMessageContext = decode_message(
 ).context
 
 
-def test_a_believed_uc_that_leads_nowhere_leaves_the_context_as_it_was() -> None:
+def believed_and_cut_off() -> Network:
+    """A network whose a has believed a UC, and then heard nothing for long."""
     network = established()
-    label = network.a.context.peer_label
     lose_context(network)
     unknown_context(network, sent_data(network))
     network.run(10 * MILLISECOND)
     network.kill_provider(1)
     network.kill_provider(2)
     network.run(300 * SECOND)
+    return network
+
+
+def test_a_believed_uc_that_leads_nowhere_leaves_the_context_as_it_was() -> None:
+    label = established().a.context.peer_label
+    network = believed_and_cut_off()
     assert network.a.context.is_settled
     assert network.a.context.peer_label == label
     assert network.a.context.path is Path.SEARCHING
@@ -134,13 +140,7 @@ def test_a_believed_uc_that_leads_nowhere_leaves_the_context_as_it_was() -> None
 
 
 def test_a_peer_gets_a_new_context_when_a_probe_shows_that_it_lost_the_old_one() -> None:
-    network = established()
-    lose_context(network)
-    unknown_context(network, sent_data(network))
-    network.run(10 * MILLISECOND)
-    network.kill_provider(1)
-    network.kill_provider(2)
-    network.run(300 * SECOND)
+    network = believed_and_cut_off()
     network.dead.clear()
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(10 * SECOND)

@@ -50,6 +50,17 @@ def test_after_a_silence_the_pair_in_use_alone_is_asked() -> None:
     assert len(probed(network)) == 1
 
 
+def test_an_answer_from_another_locator_of_the_peer_ends_the_asking() -> None:
+    network = plain()
+    network.b.context.local_locator = B2
+    network.run(PLAIN_SILENCE_MAX)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(50 * MILLISECOND)
+    network.a.outputs.clear()
+    network.ulp_sends(network.a, packet(A1, B1))
+    assert probed(network) == []
+
+
 def test_a_word_of_the_peers_is_as_good_as_a_new_context() -> None:
     network = plain()
     network.run(PLAIN_SILENCE_MAX // 2)

@@ -76,3 +76,21 @@ def test_a_request_over_another_pair_does_not_end_silence_of_the_pair_in_use(
     assert network.a.context.peer_locator == B1
     is_heard = NoteHeard(network.a.context.local_label) in network.a.outputs
     assert is_heard == (source == B1)
+
+
+def test_an_answer_says_whether_it_has_returned_over_its_pair() -> None:
+    network = established()
+    ask(network, *ALL)
+    found = [one for one in network.a.outputs if isinstance(one, PairMeasured)]
+    assert {one.pair for one in found if one.returned} == {(A1, B1), (A1, B2)}
+
+
+def test_an_answer_uses_the_pair_of_its_request_if_that_is_wanted() -> None:
+    network = established()
+    network.dead.add((B2, A2))
+    network.a.outputs.clear()
+    network.give(network.a, MeasurePairs(network.a.context.local_label, ALL, here=True))
+    network.run(SECOND)
+    found = [one for one in network.a.outputs if isinstance(one, PairMeasured)]
+    assert {one.pair for one in found} == set(ALL) - {(A2, B2)}
+    assert all(one.here and one.returned for one in found)

@@ -96,6 +96,7 @@ def test_the_aid_is_not_proven_by_a_cc_that_went_elsewhere() -> None:
 
 def test_proven_it_is_a_context_like_any_other() -> None:
     network = provisional(A2)
+    network.dead.add((B1, A1))  # a has no context, and would say so
     network.run(100 * MILLISECOND)
     assert not network.b.context.is_provisional
     assert network.b.delivered == [packet(A1, B1, b"held")]

@@ -451,8 +451,7 @@ def closing() -> Network:
 def test_a_close_while_starting_over_is_dropped() -> None:
     network = closing()
     close = sent(network.a, Code.CLOSE)
-    network.b.host.core.trigger = Trigger.TRIAL
-    start(network.b.host.core, network.b.context, b"", Cause.ULP_SENDS)
+    start(network.b.host.core, network.b.context, b"", Trigger.TRIAL, Cause.ULP_SENDS)
     assert network.b.context.state is State.INIT_SENT
     network.b.host.core.outputs.clear()
     assert receive(network, network.b, close, A1, B1)[0] == Dropped(Drop.CLOSE_WHILE_STARTING_OVER)

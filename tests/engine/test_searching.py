@@ -10,7 +10,7 @@ from noid.constants import (
     MINUTE,
     PEER_UNABLE_TIME,
     PLAIN_ANSWER_WAIT,
-    PLAIN_SILENCE_MAX,
+    PLAIN_CHECK_INTERVAL,
     PROBE_INTERVAL,
     PROBE_INTERVAL_LARGE,
     PROBE_INTERVAL_MAX,
@@ -373,7 +373,7 @@ def test_while_plain_packets_pass_no_pair_is_probed_for_a_while() -> None:
     network.b.outputs.clear()
     keep_sending(network, 20 * SECOND)
     assert set(asked(network.b)) == {(B1, A1)}
-    assert len(asked(network.b)) <= 20 * SECOND // PLAIN_SILENCE_MAX + 1
+    assert len(asked(network.b)) <= 20 * SECOND // PLAIN_CHECK_INTERVAL
 
 
 def test_every_pair_is_tried_again_after_a_while() -> None:
@@ -387,8 +387,22 @@ def test_when_plain_packets_do_not_pass_any_more_every_pair_is_tried() -> None:
     network = firewalled()
     network.drops_m6 = False
     network.dead |= {(B1, A1), (A1, B1)}
-    keep_sending(network, PLAIN_SILENCE_MAX + PLAIN_ANSWER_WAIT + 2 * SECOND)
+    keep_sending(network, PLAIN_CHECK_INTERVAL + PLAIN_ANSWER_WAIT + SECOND // 2)
     assert network.b.context.pair == (B2, A2)
+
+
+def test_a_lost_answer_about_plain_packets_does_not_start_the_search_again() -> None:
+    network = firewalled()
+    network.b.outputs.clear()
+    while not asked(network.b):
+        keep_sending(network, 100 * MILLISECOND)
+    network.wire.clear()
+    network.dead = {(A1, B1)}
+    while len(asked(network.b)) == 1:
+        keep_sending(network, 100 * MILLISECOND)
+    network.dead = set()
+    keep_sending(network, 10 * SECOND)
+    assert set(asked(network.b)) == {(B1, A1)}, "no pair is probed"
 
 
 def test_a_search_skips_a_provider_whose_firewall_drops_m6_packets() -> None:

@@ -59,7 +59,7 @@ OF_THE_PATHS = frozenset(
 )
 """What is still true of the network, or of the DNS, when the peer has lost its contexts."""
 REMEMBERED = frozenset(
-    {"options", "entropy", "now_ns", "trigger", "keys", "errors", "agreements"}
+    {"options", "entropy", "now_ns", "keys", "errors", "agreements", "hints"}
     | {
         "checks",
         "messages",

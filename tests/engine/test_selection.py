@@ -29,6 +29,13 @@ def test_what_shares_no_locator_with_the_pair_in_use_comes_first() -> None:
     assert alternatives(context) == [(A2, B2), (A1, B2), (A2, B1)]
 
 
+def test_a_backup_is_left_although_the_only_locator_of_the_other_end_is_a_backup_too() -> None:
+    context = established().a.context
+    both = (LocatorEntry(A1, LocatorFlag.BACKUP), LocatorEntry(A2, LocatorFlag.BACKUP))
+    context.own_marks, context.peer_marks = both, (LocatorEntry(B1, LocatorFlag.BACKUP),)
+    assert better_pairs(context) == [(A2, B2), (A1, B2)]
+
+
 def test_among_those_what_was_heard_of_later_comes_first() -> None:
     context = established().a.context
     context.history = {(A2, B1): History(9_000_000_000), (A1, B2): History(5_000_000_000)}

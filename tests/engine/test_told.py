@@ -50,7 +50,7 @@ from tests.engine.test_provisional import ccr_from, provisional, send
 from tests.engine.test_refusals import EVERY_PAIR, closing, sent, unanswered
 
 WAYS = EVERY_PAIR | {(other, one) for one, other in EVERY_PAIR}
-IDLE, INIT, CCR, ESTABLISHED, UR, CLOSING = State
+IDLE, INIT, CCR, PROVISIONAL, ESTABLISHED, UR, CLOSING = State
 
 
 def changes(station: Station) -> list[tuple[State, State, str]]:
@@ -238,7 +238,7 @@ def test_an_end_that_closes_what_the_peer_has_lost() -> None:
 def test_a_provisional_context_that_the_dns_refutes() -> None:
     network = provisional(X1)
     network.run(SECOND)
-    assert changes(network.b)[1:] == [(ESTABLISHED, IDLE, Cause.PEER_REFUTED)]
+    assert changes(network.b)[1:] == [(PROVISIONAL, IDLE, Cause.PEER_REFUTED)]
 
 
 def test_a_provisional_context_of_which_the_dns_says_nothing() -> None:
@@ -246,17 +246,19 @@ def test_a_provisional_context_of_which_the_dns_says_nothing() -> None:
     network.dns_works = False
     send(network, ccr_from(network, A2), A2)
     network.run(PROVISIONAL_LIFETIME)
-    assert changes(network.b)[1:] == [(ESTABLISHED, IDLE, Cause.NOT_PROVEN_IN_TIME)]
+    assert changes(network.b)[1:] == [(PROVISIONAL, IDLE, Cause.NOT_PROVEN_IN_TIME)]
 
 
 def test_of_two_provisional_contexts_one_is_proven() -> None:
     network = Network()
+    network.dead.add((B1, A1))  # a has no context, and would say so
     send(network, ccr_from(network, A2, label=1), A2)
     send(network, ccr_from(network, A2, label=2), A2)
     network.run(SECOND)
     assert len(network.b.host.contexts) == 1
     assert network.b.host.core.provisional.count == 0
-    assert (ESTABLISHED, IDLE, Cause.ANOTHER_PROVEN) in changes(network.b)
+    assert (PROVISIONAL, IDLE, Cause.ANOTHER_PROVEN) in changes(network.b)
+    assert (PROVISIONAL, ESTABLISHED, Cause.PROVEN) in changes(network.b)
 
 
 def test_a_uc_that_quotes_nothing() -> None:

@@ -12,7 +12,8 @@ from noid.engine.events import (
     SendControl,
     TimePassed,
 )
-from noid.flows.events import UnansweredPacket
+from noid.engine.state import Path, Timer
+from noid.flows.events import UlpPacketSeen, UnansweredPacket
 from noid.locators import Locator
 from tests.engine.network import A1, A2, B1, Network, established, packet
 
@@ -92,3 +93,46 @@ def test_so_many_timers_expire_at_a_time() -> None:
     sent = [sum(isinstance(one, SendControl) for one in outputs) for outputs in turns(network)]
     assert max(sent) == TIMERS_PER_TURN
     assert sum(sent) >= CROWD
+
+
+def test_a_program_that_waits_for_a_pair_is_served_before_the_timers_of_others() -> None:
+    network = crowded()
+    turns(network)
+    last = network.a.host.contexts[-1]
+    event = UnansweredPacket(last.local_label, packet(last.local_aid, last.peer_aid), SECOND)
+    network.give(network.a, event)
+    while last.path is not Path.SEARCHING:
+        network.now_ns += SECOND // 100
+        turns(network)
+    network.now_ns += 10 * SECOND
+    outputs = network.give(network.a, UlpPacketSeen(event.packet))
+    probed = [one.packet[24:40] for one in outputs if isinstance(one, SendControl)]
+    assert last.peer_locator in probed
+
+
+def test_a_timer_that_is_due_and_wanted_at_once_keeps_its_place() -> None:
+    network = crowded()
+    turns(network)
+    core = network.a.host.core
+    first, second = network.a.host.contexts[:2]
+    for one in (first, second, first):
+        core.now_ns += 1
+        core.set_timer(one, Timer.IDLE, 0)
+    upcoming = core.next_timer()
+    assert upcoming is not None
+    assert upcoming[1] == (first, Timer.IDLE)
+
+
+def test_data_leaves_in_the_form_of_data_while_nothing_answers_if_the_aid_is_broken() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), broken=frozenset({A1})))
+    context = network.a.context
+    event = UnansweredPacket(context.local_label, packet(A1, B1), SECOND)
+    network.give(network.a, event)
+    while context.path is not Path.SEARCHING:
+        network.now_ns += SECOND // 100
+        turns(network)
+    assert context.flow().transmits
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    assert context.path is Path.SEARCHING
+    assert not context.flow().transmits

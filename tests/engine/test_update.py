@@ -106,8 +106,7 @@ def test_an_update_with_unchanged_sets_does_not_change_the_plane() -> None:
     core = network.b.host.core
     for _ in range(2):  # the first tells what b has found in the DNS, which a did not know
         network.a.outputs.clear()
-        core.trigger = Trigger.LOCATORS_CHANGED
-        send_update(core, network.b.context)
+        send_update(core, network.b.context, Trigger.LOCATORS_CHANGED)
         outputs, core.outputs = core.outputs, []
         for output in outputs:
             network.carry_out(network.b, output)

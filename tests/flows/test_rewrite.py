@@ -391,7 +391,20 @@ def test_a_pause_counts_as_a_gap_of_gap_max() -> None:
     assert watch.gap_ns == GAP_MAX
 
 
-def test_an_outage_counts_as_four_usual_gaps() -> None:
+def test_the_second_of_two_outages_in_a_row_is_noticed_within_three_usual_gaps() -> None:
+    flow = dataclasses.replace(FLOW_A, silence_ns=10 * MILLISECOND)
+    usual_ns, watch = 400 * MILLISECOND, Watch()
+    for turn in range(1, 20):
+        watch.heard(turn * usual_ns)
+    now_ns = 20 * usual_ns
+    for outage_ns in (10 * usual_ns, usual_ns, 10 * usual_ns):
+        now_ns += outage_ns
+        watch.heard(now_ns)
+    watch.sent(flow, now_ns, is_tcp=False)
+    assert watch.sent(flow, now_ns + 3 * usual_ns, is_tcp=False)
+
+
+def test_an_outage_counts_as_two_usual_gaps() -> None:
     watch = Watch()
     for turn in range(20):
         watch.heard(SECOND + turn * 100 * MILLISECOND)

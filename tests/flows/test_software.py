@@ -70,7 +70,7 @@ def test_a_packet_later_than_t_after_an_unanswered_one_is_reported() -> None:
     one.from_host(SEGMENT, T)
     assert len(one.from_host(SEGMENT, 2 * T)) == 1
     assert one.from_host(SEGMENT, 2 * T + 1)[1:] == [
-        UnansweredPacket(FLOW.local_label, SEGMENT, T + 1)
+        UnansweredPacket(FLOW.local_label, SEGMENT, T + 1, packets=3)
     ]
     assert one.counts[PlaneCounter.UNANSWERED_PACKETS] == 1
 

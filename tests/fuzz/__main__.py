@@ -22,7 +22,13 @@ MEMORY_MB_MAX = 1024
 ALLOCATION_MB_MAX = 64
 """Of one allocation."""
 SEEDS = {
-    "control": [b'{"command":"status"}\n', b'{"command":"monitor"}\n'],
+    "control": [
+        b'{"command":"status"}\n',
+        b'{"command":"monitor"}\n',
+        b'{"command":"ping","peer":"nobody"}\n',
+        b'{"command":"use","uplink":"up1"}\n{"command":"auto"}\n',
+        b'{"command":"avoid","uplink":"up2","for_s":1e3}\n',
+    ],
     "host": [Random(number).randbytes(STORY_OCTETS_MAX // 2) for number in range(64)],
 }
 """Inputs that coverage alone would be long in finding."""

@@ -2,9 +2,9 @@
 """Everything that makes values of octets: it makes them, or says WireError, and nothing else."""
 
 import contextlib
+from dataclasses import replace
 
 from noid.errors import WireError
-from noid.flows.flow import Flow
 from noid.flows.rewrite import Arrival, Delivery, Rewriter
 from noid.wire import icmpv6, ipv6
 from noid.wire.control import (
@@ -18,23 +18,11 @@ from noid.wire.options import ALIGNMENT, CRITICAL, OptionType, decode_entries
 from noid.wire.peek import blank_authentication
 from noid.wire.reader import Reader
 from noid.wire.slots import SLOTS, m6_next_headers
+from tests.flows.test_rewrite import FLOW_A
 from tests.fuzz.choices import Choices, altered
 from tests.wire.messages import A1, A2, B1, B2, CODEPOINTS, EXAMPLES, summed
 
-FLOW = Flow(
-    local_aid=A1,
-    peer_aid=B1,
-    local_label=1,
-    peer_label=2,
-    local_locator=A2,
-    peer_locator=B2,
-    local_locators=frozenset({A1, A2}),
-    peer_locators=frozenset({B1, B2}),
-    verified_locators=frozenset({B1, B2}),
-    rewritable=True,
-    transmits=True,
-    silence_ns=1,
-)
+FLOW = replace(FLOW_A, local_label=1, peer_label=2)
 
 
 def message(octets: bytes) -> None:

@@ -103,28 +103,28 @@ def check_outputs(outputs: list[Output]) -> None:
 
 def check_tables(station: Station) -> None:
     """Nothing a host keeps grows with what it is told."""
-    core = station.host.core
-    assert set(core.drops) <= set(Drop)
-    assert set(core.contexts.values()) <= set(core.labels.values())
-    assert core.provisional.count == sum(one.is_provisional for one in core.labels.values())
-    assert {one.peer_aid for one in core.contexts.values()} == set(core.uses)
-    for context in core.labels.values():
+    inside, all_contexts = station.host.inspection, station.host.contexts
+    assert set(station.host.drops) <= set(Drop)
+    assert set(inside.contexts.values()) <= set(all_contexts)
+    assert inside.provisional_count == sum(one.is_provisional for one in all_contexts)
+    assert {one.peer_aid for one in inside.contexts.values()} == set(inside.uses)
+    for context in all_contexts:
         check_context(context)
     asked = {
         one.asked(question)
-        for one in core.labels.values()
+        for one in all_contexts
         for inquiry in (one.verification, one.renewal)
         if inquiry is not None
         for question in inquiry.open
     }
-    waiting = {question for question, contexts in core.questions.items() if contexts}
+    waiting = {question for question, contexts in inside.questions.items() if contexts}
     # Those in the table name the site on whose behalf they are asked [D46].
     assert {(one.kind, one.name) for one in waiting} == {(one.kind, one.name) for one in asked}
 
 
 def check_context(context: Context) -> None:
     assert len(context.own_local) <= LOCATORS_MAX
-    assert len(context.peer_local) <= LOCATORS_MAX + 1
+    assert len(context.peer_local) <= LOCATORS_MAX
     assert len(context.peer_remote) <= LOCATORS_MAX
     assert len(context.own_remote or ()) <= LOCATORS_MAX + 1
     assert len(context.history) <= PAIRS_MAX
@@ -190,7 +190,7 @@ def authenticated(station: Station, octets: bytes) -> bytes:
     """The message as if the peer of the context it names had made it."""
     at = octets.find(AUTHENTICATION_HEAD) + len(AUTHENTICATION_HEAD)
     label = int.from_bytes(octets[LABEL_AT : LABEL_AT + 4], "big")
-    context = station.host.core.labels.get(label)
+    context = station.host.context(label)
     if context is None or at < len(AUTHENTICATION_HEAD) or len(octets) < at + 16:
         return octets
     blanked = blank_authentication(octets)
@@ -261,7 +261,7 @@ def the_source_moves(choices: Choices, arena: Arena, station: Station) -> Input:
 
 
 def the_dns_answers(choices: Choices, arena: Arena, station: Station) -> Input:
-    questions = list(station.host.core.questions)
+    questions = list(station.host.inspection.questions)
     if questions and choices.number(8):
         question = choices.pick(questions)
         arena.inquiries = type(arena.inquiries)(

@@ -15,7 +15,7 @@ import dns.message
 import dns.rcode
 
 from noid.constants import Codepoints
-from noid.control.schema import REQUEST_OCTETS_MAX
+from noid.control.schema import ANSWER_OCTETS_MAX
 from noid.control.server import ControlServer
 from noid.dns.messages import MESSAGE_OCTETS_MAX
 from noid.dns.records import Answer, Kind, Question, Status
@@ -25,7 +25,10 @@ from noid.resolver.lookup import RECORDS_MAX
 from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
 from tests.dns.conftest import M6_RECORD, NAME, TWO, answered
+from tests.engine.network import established
 from tests.fuzz.choices import Choices, altered
+from tests.roles.test_preferring import Operated
+from tests.roles.test_uplinks import watch_of
 
 REVERSE = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
 QUERIES = tuple(
@@ -104,7 +107,10 @@ def control(octets: bytes) -> None:
 async def _converse(path: Path, octets: bytes) -> None:
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
-    server = ControlServer(path, {"status": lambda: {"version": "1"}})
+    operated = Operated(path.parent)
+    watch = watch_of(established().a.host, [], [])
+    requests = {"ping": watch.ping, **operated.preferring.requests}
+    server = ControlServer(path, {"status": lambda: {"version": "1"}}, requests)
     await server.start()
     reader, writer = await asyncio.open_unix_connection(str(path))
     writer.write(octets)
@@ -112,10 +118,13 @@ async def _converse(path: Path, octets: bytes) -> None:
     said = await reader.read()
     writer.close()
     await server.stop()
+    operated.preferring.close()
     while server.clients:
         await asyncio.sleep(0)
-    for line in said.splitlines():
+    answers = said.splitlines()
+    for line in answers:
         assert isinstance(json.loads(line), dict)
-    assert len(said) <= 2 * len(octets) + REQUEST_OCTETS_MAX
+        assert len(line) <= ANSWER_OCTETS_MAX
+    assert len(answers) <= octets.count(b"\n") + 1
     assert not server.monitors
     assert not failures

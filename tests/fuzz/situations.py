@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A host in every state there is, with a network around it that goes on living."""
 
-import dataclasses
 from collections.abc import Callable
 
 from noid.constants import (
@@ -89,9 +88,8 @@ def searching() -> tuple[Arena, Station]:
 def starting_over() -> tuple[Arena, Station]:
     """The peer says that it has lost the context."""
     arena, station = initiator()
-    arena.b = Station("b.example", (B1, B2), 77)
-    options = arena.stations[1].host.core.options
-    arena.b.host.core.options = dataclasses.replace(options, birthday=options.birthday + 1)
+    birthday = arena.stations[1].host.options.birthday + 1
+    arena.b = Station("b.example", (B1, B2), 77, birthday=birthday)
     arena.stations[1] = arena.b
     arena.give(arena.b, LocatorsChanged((B1, B2)))
     arena.ulp_sends(station, packet(A1, B1))

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import msgspec
 
-from noid.engine.events import ContextRestored
+from noid.constants import MINUTE, SECOND
+from noid.engine.adoption import UPDATE_NONCE_LEAP
+from noid.engine.events import ContextRecord, ContextRestored, InstallFlow
 from noid.engine.secrets import KEY_OCTETS
+from noid.flows.clock import FlowClock
+from noid.planes.bpf import layout
 from noid.state import contexts as stored_contexts
 from noid.state import identity
-from noid.state.contexts import ContextStore, decoded
+from noid.state.contexts import NONCES, ContextStore, decoded
 from noid.state.identity import BIRTHDAYS, Stored, load_identity
-from tests.engine.network import Network
+from tests.engine.network import Network, packet
 from tests.fuzz.choices import Choices, altered
 from tests.state.test_contexts import memory
 
@@ -21,6 +25,9 @@ MEMORY = "/dev/shm"
 """A file system without a disk, which is faster."""
 LABEL = 7
 ROW = msgspec.msgpack.encode(memory(LABEL))
+HOME = 1
+"""A row of the table of uplinks."""
+DURATIONS = (0, SECOND, 6 * MINUTE)
 
 
 def birthday(octets: bytes) -> None:
@@ -37,14 +44,33 @@ def birthday(octets: bytes) -> None:
             assert not second.warning
 
 
-def contexts(octets: bytes) -> None:
-    """The contexts of an earlier daemon: any row, and any file."""
+def record(octets: bytes) -> None:
+    """The record of a context: what is accepted is taken up, goes on, and can be kept again."""
     choices = Choices(octets)
     for one in (octets, altered(choices, ROW)):
         found = decoded(LABEL, one)
         if found is not None:
-            network = Network(seed=1)
-            network.b.host.handle(ContextRestored(found), network.now_ns)
+            _go_on(found, choices.pick(DURATIONS))
+
+
+def _go_on(found: ContextRecord, duration_ns: int) -> None:
+    network = Network(seed=1)
+    outputs = network.give(network.a, ContextRestored(found))
+    sent = packet(found.local_aid, found.peer_aid)
+    network.ulp_sends(network.a, sent)
+    network.run(duration_ns)
+    network.ulp_sends(network.a, sent)
+    network.run(SECOND)
+    for flow in [one.flow for one in outputs if isinstance(one, InstallFlow)]:
+        layout.inbound_entries(flow, HOME, FlowClock())
+    kept = network.a.host.memory_of(LABEL)
+    is_used_up = found.update_nonce + UPDATE_NONCE_LEAP >= NONCES
+    assert kept is None or is_used_up or decoded(LABEL, msgspec.msgpack.encode(kept)) == kept
+
+
+def contexts(octets: bytes) -> None:
+    """The contexts of an earlier daemon: any file."""
+    choices = Choices(octets)
     with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         directory = Path(name)
         kept = ContextStore(directory)

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from tests.fuzz import decoders, engine, packets, servers, state
+from tests.fuzz import decoders, engine, names, packets, servers, state
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "message": decoders.message,
@@ -12,7 +12,10 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "data": decoders.data,
     "packet": packets.packet,
     "birthday": state.birthday,
+    "record": state.record,
     "contexts": state.contexts,
+    "query": names.query,
+    "answer": names.answer,
     "question": servers.question,
     "response": servers.response,
     "control": servers.control,

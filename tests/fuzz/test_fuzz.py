@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from noid.engine.state import State
-from tests.fuzz import decoders, engine, packets, servers, state
+from tests.fuzz import decoders, engine, names, packets, servers, state
 from tests.fuzz.situations import SITUATIONS
 from tests.fuzz.targets import TARGETS
 
@@ -19,7 +19,9 @@ lightly = settings(max_examples=200, deadline=None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["message", "options", "headers", "data", "packet"])
+@pytest.mark.parametrize(
+    "name", ["message", "options", "headers", "data", "packet", "query", "answer"]
+)
 @deeply
 @given(octets=octets)
 def test_any_octets_are_a_value_or_refused(name: str, octets: bytes) -> None:
@@ -27,7 +29,7 @@ def test_any_octets_are_a_value_or_refused(name: str, octets: bytes) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["birthday", "contexts"])
+@pytest.mark.parametrize("name", ["birthday", "record", "contexts"])
 @settings(max_examples=60, deadline=None)
 @given(octets=octets)
 def test_a_daemon_starts_with_any_state_file(name: str, octets: bytes) -> None:
@@ -79,6 +81,7 @@ def test_there_is_a_situation_for_every_state() -> None:
 def test_every_target_is_run_here_too() -> None:
     assert set(TARGETS.values()) == {
         *(decoders.message, decoders.options, decoders.headers, decoders.data),
-        *(packets.packet, state.birthday, state.contexts),
+        *(packets.packet, state.birthday, state.record, state.contexts),
+        *(names.query, names.answer),
         *(servers.question, servers.response, servers.control, engine.host),
     }

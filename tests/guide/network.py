@@ -80,6 +80,7 @@ class Network:
                 machine.path("etc/resolv.conf").write_text(f"nameserver {NAME_SERVER}\n")
                 machine.path("etc/nsswitch.conf").write_text(configuration.nsswitch_conf())
                 machine.path("etc/hosts").write_text("::1 localhost\n")
+                machine.run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")  # as systemd does
                 machine.path(WHEELS).mkdir(parents=True)
                 for wheel in self.wheels.iterdir():
                     (machine.path(WHEELS) / wheel.name).write_bytes(wheel.read_bytes())

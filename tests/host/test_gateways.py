@@ -71,11 +71,11 @@ def test_the_addresses_of_a_device_are_those_that_can_be_sources() -> None:
 def test_a_gateway_that_does_not_answer_is_found_out() -> None:
     def run() -> None:
         device = prepare()
-        assert gateways.answers(device, ROUTER) is None
+        assert gateways.neighbour(device, ROUTER).answers is None
         gateways.ask_for(device, ROUTER)
-        wait_for("not found", lambda: gateways.answers(device, ROUTER) is False, 30)
+        wait_for("not found", lambda: gateways.neighbour(device, ROUTER).answers is False, 30)
         ip("neigh replace 2001:db8:f::1 lladdr 02:00:00:00:00:01 dev up1")
-        assert gateways.answers(device, ROUTER) is True
+        assert gateways.neighbour(device, ROUTER).answers is True
 
     in_network_namespace(run)
 

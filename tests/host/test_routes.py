@@ -2,8 +2,9 @@
 """Very many routes are added, listed and removed with few calls."""
 
 import socket
+import subprocess
 
-from noid.host.routes import AT_ONCE, PeerRoute, add, listed, remove
+from noid.host.routes import AT_ONCE, PeerRoute, add, listed, mtu_in, path_metrics, remove
 from noid.locators import Locator, parse_locator
 from tests.dns.conftest import in_network_namespace, ip
 
@@ -51,6 +52,28 @@ def test_a_route_is_listed_with_its_gateway_and_its_source() -> None:
         route = PeerRoute(AIDS[0], TABLE, one, 7, gateway=GATEWAY, source=SOURCE)
         assert add([route]) == 0
         assert listed(TABLE) == {route}
+
+    in_network_namespace(scenario)
+
+
+def test_a_route_says_of_its_path_what_the_default_route_says() -> None:
+    def scenario() -> None:
+        one, two = devices()
+        ip("addr add 2001:db8:9::1/64 dev one nodad")
+        assert path_metrics(SOURCE, one) == b"", "there is no route"
+        ip("route add default via fe80::1 dev one mtu 1400 hoplimit 9 initcwnd 20 congctl cubic")
+        metrics = path_metrics(SOURCE, one)
+        assert mtu_in(metrics) == 1400
+        assert path_metrics(SOURCE, two) == b""
+        plain = PeerRoute(AIDS[0], TABLE, one, 7, gateway=GATEWAY)
+        route = plain._replace(metrics=metrics)
+        assert add([route]) == add([plain._replace(aid=AIDS[1])]) == 0
+        assert listed(TABLE) == {route, plain._replace(aid=AIDS[1])}
+        shown = subprocess.run(
+            ["ip", "-6", "route", "show", "table", str(TABLE)], capture_output=True, text=True
+        ).stdout
+        assert "mtu 1400 hoplimit 9 initcwnd 20" in shown
+        assert mtu_in(b"") == 0
 
     in_network_namespace(scenario)
 

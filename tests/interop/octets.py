@@ -35,6 +35,9 @@ IPV6_OCTETS: Final = 40
 
 DISCARDED: Final = 0x800
 HEARS_NOTHING: Final = 0x400
+DATA_LOST: Final = 0x100
+ALL_DATA_LOST: Final = 0x080
+ANSWER_HERE: Final = 0x040
 
 IN_LSL: Final = 0x80
 IN_LSR: Final = 0x40

@@ -6,6 +6,7 @@ after three URs over the pair in use have stayed unanswered. What a UR says it h
 an acknowledgement: the way back of that pair may be dead while another works.
 """
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,8 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from tests.interop.node import tell
 from tests.interop.octets import (
+    ALL_DATA_LOST,
+    ANSWER_HERE,
     BACKUP,
     BROKEN,
+    DATA_LOST,
     DEPRECATED,
     HEARS_NOTHING,
     TCP,
@@ -49,14 +53,24 @@ SUSPICION_MAX_S: Final = 2.0
 TEST_ROUNDS_S: Final = (0.0, 0.25, 0.5, 0.75)
 TEST_S: Final = 1.0
 TEST_AGAIN_S: Final = 2.0
+LOST_REPORTS: Final = 4
+LOST_REPORTS_AGAIN: Final = 2
+LOST_S: Final = 0.8
+PLAIN_S: Final = 60.0
 
 
 @dataclass(slots=True)
 class History:
-    """What is known of one pair: its round-trip time, and when it was last heard from."""
+    """What is known of one pair: its round-trip time, when it was heard from and lost data last."""
 
     round_trip_s: float = 0.0
     heard_s: float = 0.0
+    lost_s: float = 0.0
+
+    @property
+    def loses_data(self) -> bool:
+        """Whether data was lost over it lately."""
+        return bool(self.lost_s) and time.monotonic() - self.lost_s < PLAIN_S
 
     def measure(self, round_trip_s: float) -> None:
         """Smooths as RFC 6298 does."""
@@ -78,6 +92,7 @@ class Search:
         working: the pairs that were acknowledged, the first one first.
         turns: URs sent over other pairs.
         names: its probes name a UR that came since it began.
+        lost: it began since data is lost over the pair in use, whose acknowledgements mean nothing.
     """
 
     told: bool
@@ -89,6 +104,7 @@ class Search:
     working: list[Pair] = field(default_factory=list)
     turns: int = 0
     names: bool = False
+    lost: bool = False
 
 
 class Reach:
@@ -112,6 +128,9 @@ class Reach:
         self.newest = self.newest_keepalive = 0
         self.alarms, self.calm_until_s = 0, 0.0
         self.authentic_s = self.tested_s = 0.0
+        self.answered = 0
+        self.unheard, self.unheard_s, self.plain_until_s = 0, 0.0, 0.0
+        self.lost_nonce = 0
 
     def of(self, pair: Pair) -> History:
         return self.history.setdefault(pair, History())
@@ -119,7 +138,8 @@ class Reach:
     @property
     def plain(self) -> bool:
         """Whether data travels plain because no pair is known to work."""
-        return self.search is not None and self.search.silent
+        is_aside = time.monotonic() < self.plain_until_s
+        return is_aside or (self.search is not None and self.search.silent)
 
     @property
     def pair(self) -> Pair:
@@ -159,6 +179,7 @@ class Reach:
     def heard(self, pair: Pair) -> None:
         """A data packet came, from the peer's end of a pair to ours."""
         self.alive(pair)
+        self.unheard = 0
         now_s = time.monotonic()
         self.unreturned += 1
         if self.unreturned >= KEEPALIVE_PACKETS and now_s - self.sent_s >= KEEPALIVE_S:
@@ -175,7 +196,7 @@ class Reach:
         """Something came: what was sent so far is not unanswered any more."""
         now_s = time.monotonic()
         if self.heard_s:
-            longest_s = max(4 * self.gap_s, GAP_UNUSUAL_S) if self.gap_s else GAP_MAX_S
+            longest_s = max(2 * self.gap_s, GAP_UNUSUAL_S) if self.gap_s else GAP_MAX_S
             gap_s = min(now_s - self.heard_s, longest_s, GAP_MAX_S)
             self.gap_s = (3 * self.gap_s + gap_s) / 4 if self.gap_s else gap_s
         self.of(pair).heard_s = self.heard_s = now_s
@@ -187,16 +208,18 @@ class Reach:
         """Another exchange came for the AIDs: asks whether the peer has the context [§10].
 
         Args:
-            silent: what to do if nothing authentic comes.
+            silent: what to do if no answer to an unpredictable nonce comes.
         """
         began_s, context = time.monotonic(), self.host.talk
         if context is None or began_s - self.tested_s < TEST_AGAIN_S:
             return
         self.tested_s = began_s
+        context.update_nonce += 1 + secrets.randbits(32)
+        before = context.update_nonce
         tell("testing")
 
         def is_open() -> bool:
-            return self.host.talk is context and self.authentic_s < began_s
+            return self.host.talk is context and self.answered <= before
 
         def ask() -> None:
             if is_open():
@@ -221,6 +244,9 @@ class Reach:
         if talk is None or not talk.carries or self.search is not None:
             return
         if not told and now_s < self.calm_until_s:
+            return
+        if not told and self.loses_data():
+            self.lose(packet)
             return
         self.search = Search(told, packet, now_s)
         tell("asking", pair=talk.pair, told=told)
@@ -259,6 +285,42 @@ class Reach:
         else:
             tell("searching")
 
+    # --- data that is lost though messages pass ---------------------------------------------------
+
+    @property
+    def lost_elsewhere(self) -> bool:
+        """Whether data was lost over another pair lately."""
+        return any(one.loses_data for pair, one in self.history.items() if pair != self.pair)
+
+    def loses_data(self) -> bool:
+        """Counts a suspicion because of unanswered data; returns whether there were enough."""
+        now_s = time.monotonic()
+        self.unheard_s = self.unheard_s if self.unheard else now_s
+        self.unheard += 1
+        if self.authentic_s <= self.unheard_s:
+            return False
+        if self.lost_elsewhere:
+            return self.unheard >= LOST_REPORTS_AGAIN
+        return self.unheard >= LOST_REPORTS and now_s - self.unheard_s >= LOST_S
+
+    def lose(self, packet: Ulp | None, *, told: bool = False, everywhere: bool = False) -> None:
+        """Data over the pair in use is lost, or data over all pairs; the peer may have said so."""
+        talk = self.host.talk
+        assert talk is not None
+        now_s, self.unheard = time.monotonic(), 0
+        if now_s < self.plain_until_s:
+            return
+        everywhere |= self.lost_elsewhere or len(talk.pairs) == 1
+        self.of(self.pair).lost_s, self.lost_nonce = now_s, talk.update_nonce + 1
+        tell("lost data", pair=self.pair, everywhere=everywhere)
+        if everywhere:
+            self.search, self.plain_until_s = None, now_s + PLAIN_S
+            message = self.host.next_update(HEARS_NOTHING | (0 if told else ALL_DATA_LOST))
+            self.host.send(message.signed(self.host.key), (talk.local, talk.peer))
+            return
+        self.search = Search(told, packet, now_s, asked=ASKS, silent=True, lost=True)
+        self._try_next(self.search)
+
     # --- probing the others -----------------------------------------------------------------------
 
     def _try_next(self, search: Search) -> None:
@@ -294,7 +356,8 @@ class Reach:
         return sum(bool(flag) << place for place, flag in enumerate(reversed(said)))
 
     def _probe(self, search: Search, pair: Pair, *, flags: int = HEARS_NOTHING) -> None:
-        message = self.host.next_update(0 if search.told else flags)
+        flags = 0 if search.told else flags | DATA_LOST * search.lost
+        message = self.host.next_update(flags)
         if search.silent:
             message = riding(message, search.packet)
         search.nonces[message.nonce] = pair, time.monotonic()
@@ -314,12 +377,14 @@ class Reach:
     def on_acknowledgement(self, message: Message, way: Pair) -> None:
         self.alive(way)
         self.authentic_s = time.monotonic()
+        self.answered = max(self.answered, message.nonce)
         self._reached(message.nonce, measures=True)
 
     def on_keepalive(self, message: Message, way: Pair) -> None:
         """A sign of life, unless it is an old one."""
         if message.nonce > self.newest_keepalive:
             self.newest_keepalive = message.nonce
+            self.unheard = 0
             self.alive(way)
             self.authentic_s = time.monotonic()
 
@@ -331,6 +396,8 @@ class Reach:
         pair, sent_s = search.nonces.pop(nonce)
         if measures:
             self.of(pair).measure(time.monotonic() - sent_s)
+        if search.lost and self.of(pair).loses_data:
+            return
         if pair == self.pair:
             self.search = None
             wait_s = min(SUSPICION_S * 2**self.alarms, SUSPICION_MAX_S)
@@ -350,12 +417,14 @@ class Reach:
         if message.nonce > self.newest:
             self.authentic_s = time.monotonic()
         self.newest = max(self.newest, message.nonce)
+        if message.heard <= talk.update_nonce:
+            self.answered = max(self.answered, message.heard)
         self._reached(message.heard, measures=False)
         search = self.search
         if search is not None and search.asked == ASKS and not search.names:
             # What was probed before did not name this UR: all pairs once more.
             search.names, search.turns = True, 0
-        told = bool(message.flags & HEARS_NOTHING)
+        told = bool(message.flags & (HEARS_NOTHING | ANSWER_HERE))
         best = min(map(self.standing, talk.pairs), default=0)
         pairs = [way] if told or changes or best < self.standing(talk.pair) else []
         if not told or way[1] not in talk.lsv:
@@ -363,5 +432,8 @@ class Reach:
         for pair in dict.fromkeys(pairs):
             if pair[1] in talk.lsv:
                 self.host.send(self.host.acknowledgement(message), pair, base)
-        if message.flags & HEARS_NOTHING:
+        if message.flags & (DATA_LOST | ALL_DATA_LOST):
+            if message.heard >= self.lost_nonce:
+                self.lose(None, told=True, everywhere=bool(message.flags & ALL_DATA_LOST))
+        elif message.flags & HEARS_NOTHING:
             self.suspect(told=True)

@@ -18,7 +18,7 @@ from noid.lab.topology import NAME_SERVER
 from noid.lab.waiting import wait_for
 
 NOID: Final = (sys.executable, "-m", "noid")
-TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = 60.0
 PRIVATE: Final = ("unshare", "-m", "--propagation", "private")
 SETUP: Final = """\
 set -e

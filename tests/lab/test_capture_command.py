@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_no_context_and_several_are_refused_with_a_remedy() -> None:
 
 
 def test_one_context_is_captured_on_both_uplinks(lab: Lab, tmp_path: Path) -> None:
-    lab.run("a", ["ping", "-c1", "-W20", "b.example"])
+    lab.run("a", ["ping", "-c1", "-i0.2", "-w20", "b.example"])
     lab.wait_for("the context is up", lambda: established(lab, "a"), PATIENCE_S)
     path = tmp_path / "b.pcapng"
     command = [sys.executable, "-m", "noid", "capture", "b.example", "--output", str(path)]
@@ -60,6 +60,27 @@ def test_one_context_is_captured_on_both_uplinks(lab: Lab, tmp_path: Path) -> No
     lab.wait_for("it ends", lambda: not process.running, PATIENCE_S)
     assert process.popen.returncode == 0, process.output()
     assert "dns" not in protocols(path)
+
+
+FULL_DISK: Final = """
+mount -t tmpfs -o size=4k none {place} || exit 9
+head -c 8192 /dev/zero > {place}/filler
+exec "$0" "$@"
+"""
+
+
+def test_a_capture_to_a_full_disk_says_so(lab: Lab, tmp_path: Path) -> None:
+    lab.run("a", ["ping", "-c1", "-i0.2", "-w20", "b.example"])
+    lab.wait_for("the context is up", lambda: established(lab, "a"), PATIENCE_S)
+    mount = ["unshare", "--mount", "sh", "-c", FULL_DISK.format(place=tmp_path)]
+    path = tmp_path / "b.pcapng"
+    words = ["capture", "b.example", "--output", str(path), "--duration", "1"]
+    socket = str(lab.control_socket("a"))
+    done = lab.run("a", [*mount, sys.executable, "-m", "noid", *words, "--socket", socket])
+    assert done.returncode == 1, done.stderr
+    reason = done.stderr.splitlines()[-1]
+    assert "no space left on the file system" in reason
+    assert "File:" not in reason
 
 
 def protocols(path: Path) -> list[str]:

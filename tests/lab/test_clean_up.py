@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """``noid down`` leaves a host as it was; a host whose noid has ended reaches what it did [D49]."""
 
-import contextlib
 import functools
 import json
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ from tests.lab.conversations import (
 )
 from tests.planes.foreign import hanging
 
-REACHED_WITHIN_S = 15.0
+REACHED_WITHIN_S = 30.0
 ATTEMPT_S = 3.0
 ATTEMPTS = 3
 FIRST_ROUTER = "2001:db8:1:a::1"
@@ -70,9 +70,10 @@ def snapshot(lab: Lab) -> Snapshot:
 
 def assert_is_as(lab: Lab, wanted: Snapshot) -> None:
     """What there is on a is as wanted, once the kernel has noticed that a link works again."""
-    with contextlib.suppress(PlatformError):
+    try:
         wait_for("all is as before", lambda: snapshot(lab) == wanted, PATIENCE_S)
-    assert snapshot(lab) == wanted
+    except PlatformError:
+        assert snapshot(lab) == wanted
 
 
 def features() -> dict[str, list[str]]:
@@ -260,6 +261,13 @@ def always_reaches(lab: Lab, target: str) -> bool:
     return all(connects(lab, target) for _ in range(ATTEMPTS))
 
 
+def those(found: Callable[[Lab, str], bool], lab: Lab, targets: Sequence[str]) -> list[str]:
+    """The targets for which a question is answered with yes, all of them asked at once."""
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(functools.partial(found, lab), targets))
+    return [target for target, answer in zip(targets, answers, strict=True) if answer]
+
+
 def leaves_by_the_first(lab: Lab) -> None:
     """Waits until new connections leave by the first provider, as before any fault.
 
@@ -283,7 +291,7 @@ def reached(lab_machine: None) -> dict[Fault, list[str]]:
         for fault in FAULTS:
             leaves_by_the_first(lab)
             lab.cut(1, fault)
-            found[fault] = [target for target in TARGETS if always_reaches(lab, target)]
+            found[fault] = those(always_reaches, lab, TARGETS)
             lab.heal(1)
     assert any(found.values())
     return found
@@ -304,9 +312,9 @@ def test_without_its_daemon_a_host_reaches_what_it_reaches_without_noid(
     establish_context(lab)
     end(lab, "a")
     try:
-        assert [one for one in TARGETS if reaches(lab, one)] == list(TARGETS)
+        assert those(reaches, lab, TARGETS) == list(TARGETS)
         leaves_by_the_first(lab)
         lab.cut(1, fault)
-        assert [one for one in reached[fault] if not reaches(lab, one)] == []
+        assert those(reaches, lab, reached[fault]) == reached[fault]
     finally:
         lab.heal(1)

@@ -71,7 +71,7 @@ def test_packets_with_a_tag_are_for_another_device(echoing: Lab) -> None:
     lab = echoing
     establish_context(lab)
     before = counters(lab, "a")
-    _send_tagged(lab, TAGGED)
+    _send_tagged(lab, TAGGED, vlan=5)
     if lab.plane == "bpf":
         lab.wait_for(
             "they are counted", lambda: counters(lab, "a")[ANOTHER_VLAN] == TAGGED, PATIENCE_S
@@ -83,6 +83,18 @@ def test_packets_with_a_tag_are_for_another_device(echoing: Lab) -> None:
     assert counters(lab, "a")[received] - before[received] < TAGGED
 
 
+def test_packets_with_a_tag_that_says_a_priority_alone_are_for_this_device(echoing: Lab) -> None:
+    """As switches and providers tag them (IEEE 802.1Q: VLAN 0)."""
+    lab = echoing
+    establish_context(lab)
+    received = PlaneCounter.PACKETS_RECEIVED
+    before = counters(lab, "a")[received]
+    _send_tagged(lab, TAGGED, vlan=0)
+    lab.wait_for(
+        "they are received", lambda: counters(lab, "a")[received] - before >= TAGGED, PATIENCE_S
+    )
+
+
 def _set_mtu(lab: Lab, host: str, octets: int) -> None:
     """Narrows or widens the link between a host and provider 2, at both ends."""
     for node, name in ((host, "up2"), ("isp2", f"cust{host}")):
@@ -90,7 +102,7 @@ def _set_mtu(lab: Lab, host: str, octets: int) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def _send_tagged(lab: Lab, number: int) -> None:
+def _send_tagged(lab: Lab, number: int, *, vlan: int) -> None:
     """Sends a M6 packets of its context, but on a VLAN."""
     (context,) = lab.contexts("a")
     header = ipv6.Header(
@@ -100,7 +112,7 @@ def _send_tagged(lab: Lab, number: int) -> None:
         payload_octets=20,
         flow_label=context["local_label"],
     )
-    tag = struct.pack("!HHH", 0x8100, 5, 0x86DD)
+    tag = struct.pack("!HHH", 0x8100, vlan, 0x86DD)
     shown = lab.run("a", ["cat", "/sys/class/net/up1/address"]).stdout.strip()
     ends = bytes.fromhex(shown.replace(":", "")) + bytes(6)
 

@@ -3,6 +3,7 @@
 
 import contextlib
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -31,6 +32,7 @@ WITHOUT_CARRIER = {Fault.CARRIER, Fault.ADMIN}
 HOST_FAULTS = [Fault.ADMIN, Fault.ADDRESS, Fault.ROUTE, Fault.CARRIER, Fault.ACCESS, Fault.ROUTER]
 BUILDABLE = [variant for variant in VARIANTS if variant != "vlan"]
 STALL_S = 2.0
+State = dict[tuple[str, str], list[str]]
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_a_fault_stops_what_it_says_and_heal_restores_everything(healed: Lab, fa
     assert _pings(healed, A2, B2)
     healed.heal(1)
     _await_pings(healed)
-    assert _state(healed) == before
+    _assert_is_as(healed, before)
 
 
 @pytest.mark.parametrize("fault", STATIC)
@@ -69,11 +71,12 @@ def test_neighbour_discovery_fails_where_it_fails_in_reality(healed: Lab, fault:
         healed.run("a", ["ip", "addr", "add", "2001:db8:1:a::f/64", "dev", "up1", "nodad"])
     healed.cut(1, fault)
     healed.run("a", ["ip", "neigh", "flush", "dev", "up1"])
-    healed.run("a", ["ping", "-c1", "-W1", "-I", "up1", ROUTER_OF_A])
+    answers = fault in ROUTER_ANSWERS | {Fault.ADDRESS}
+    assert _pings(healed, "up1", ROUTER_OF_A, within_s=20 if answers else 1) == answers
     found = healed.run("a", ["ip", "neigh", "show", ROUTER_OF_A, "dev", "up1"]).stdout
     if fault is Fault.ADDRESS:
         healed.run("a", ["ip", "addr", "del", "2001:db8:1:a::f/64", "dev", "up1"])
-    assert ("lladdr" in found) == (fault in ROUTER_ANSWERS | {Fault.ADDRESS}), found
+    assert ("lladdr" in found) == answers, found
 
 
 @pytest.mark.parametrize("fault", STATIC)
@@ -108,7 +111,8 @@ def test_a_dead_router_hits_both_hosts_and_a_dead_access_line_one(
 ) -> None:
     healed.cut(1, fault)
     assert _is_silent(healed, A1, ROUTER_OF_A)
-    assert _pings(healed, B1, ROUTER_OF_B, host="b") == (fault is Fault.ACCESS)
+    reaches = _pings if fault is Fault.ACCESS else _is_silent
+    assert reaches(healed, B1, ROUTER_OF_B, host="b")
 
 
 def test_a_replaced_router_keeps_its_old_link_address_until_it_is_resolved(
@@ -156,7 +160,7 @@ def test_faults_of_one_uplink_are_reverted_together_in_any_order(healed: Lab) ->
             healed.cut(1, fault)
         healed.heal(1)
         _await_pings(healed)
-        assert _state(healed) == before
+        _assert_is_as(healed, before)
 
 
 def test_heal_without_a_fault_changes_nothing(healed: Lab) -> None:
@@ -226,20 +230,20 @@ def test_a_variant_carries_packets_by_every_pair_and_a_fault_of_it_is_undone(
     with Lab.create(variant=variant) as lab:
         _await_pings(lab)
         assert _pings(lab, A2, B1)
-        assert lab.run("a", ["ping", "-c1", "-W5", "b.example"]).returncode == 0, "by name"
+        assert lab.run("a", ["ping", "-c1", "-W20", "b.example"]).returncode == 0, "by name"
         before = _state(lab)
         lab.cut(1, Fault.ACCESS)
         assert _is_silent(lab, A1, B1)
         lab.heal(1)
         _await_pings(lab)
-        assert _state(lab) == before
+        _assert_is_as(lab, before)
         name = lab.name
     assert name not in inventory.names()
     assert not namespaces.present(name, lab.plan.nodes)
 
 
 def test_vlan_devices_carry_packets_or_the_kernel_is_named_as_the_reason(lab_machine: None) -> None:
-    name, refusal = "vlan-probe", ""
+    name, refusal = f"vlan-{os.getpid()}", ""
     with contextlib.ExitStack() as stack:
         try:
             lab = stack.enter_context(Lab.create(variant="vlan", name=name))
@@ -277,12 +281,12 @@ def test_a_scenario_tells_that_a_plain_conversation_dies(healed: Lab) -> None:
 
 @pytest.mark.slow
 def test_a_scenario_tells_that_a_plain_conversation_goes_on(healed: Lab) -> None:
-    """The kernel asks for the replaced router again, here after a second and not after many."""
-    _set_neighbour_times(healed, reachable_ms=1000, delay_s=1)
+    """The kernel asks for the replaced router again, here within a second and not after many."""
+    _set_neighbour_times(healed, reachable_ms=500, retrans_ms=100, delay_s=0)
     try:
         outcome = scenarios.play(healed, SCENARIOS["router-replaced"], stall_after_s=60)
     finally:
-        _set_neighbour_times(healed, reachable_ms=30_000, delay_s=5)
+        _set_neighbour_times(healed, reachable_ms=30_000, retrans_ms=1000, delay_s=5)
     assert outcome.good
     assert outcome.gap_ms > 0
     assert "longest silence" in outcome.figures
@@ -295,13 +299,21 @@ def test_the_command_lists_every_scenario() -> None:
     assert {row.variant for row in SCENARIOS.values()} == set(VARIANTS)
 
 
-def _set_neighbour_times(lab: Lab, *, reachable_ms: int, delay_s: int) -> None:
-    """How long a believes in a neighbour, and how long it then waits before it asks."""
+def _set_neighbour_times(lab: Lab, *, reachable_ms: int, retrans_ms: int, delay_s: int) -> None:
+    """How long a believes in a neighbour, how often it then asks, and after which wait.
+
+    A neighbour that is known keeps the timer that it has: it is forgotten.
+    """
     switches = "net.ipv6.neigh.up1"
     reachable = f"{switches}.base_reachable_time_ms={reachable_ms}"
     delay = f"{switches}.delay_first_probe_time={delay_s}"
-    done = lab.run("a", ["sysctl", "-w", reachable, delay])
-    assert done.returncode == 0, done.stderr
+    retrans = f"{switches}.retrans_time_ms={retrans_ms}"
+    for words in (
+        ["sysctl", "-w", reachable, retrans, delay],
+        ["ip", "neigh", "flush", "dev", "up1"],
+    ):
+        done = lab.run("a", words)
+        assert done.returncode == 0, done.stderr
 
 
 def _noid_lab(*words: str) -> subprocess.CompletedProcess[str]:
@@ -313,7 +325,7 @@ def _noid_lab(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def _pings(
-    lab: Lab, source: str, to: str, *, host: str = "a", size: int = 56, within_s: int = 5
+    lab: Lab, source: str, to: str, *, host: str = "a", size: int = 56, within_s: int = 20
 ) -> bool:
     words = ["ping", "-c1", f"-W{within_s}", "-s", str(size), "-I", source, to]
     return lab.run(host, words).returncode == 0
@@ -344,7 +356,7 @@ def _in_force(lab: Lab) -> list[tuple[Fault, int, str]]:
     return changes.in_force(lab.directory / "faults")
 
 
-def _state(lab: Lab) -> dict[tuple[str, str], list[str]]:
+def _state(lab: Lab) -> State:
     """What is configured on the hosts and the router of provider 1, in no order."""
     commands = (
         "ip -6 addr",
@@ -359,6 +371,14 @@ def _state(lab: Lab) -> dict[tuple[str, str], list[str]]:
         for node in ("a", "b", "isp1")
         for command in commands
     }
+
+
+def _assert_is_as(lab: Lab, wanted: State) -> None:
+    """What is configured is as wanted, once the kernel has noticed that a link works again."""
+    try:
+        lab.wait_for("all is as before", lambda: _state(lab) == wanted, PATIENCE_S)
+    except PlatformError:
+        assert _state(lab) == wanted
 
 
 def _lasting(line: str) -> str:

@@ -32,7 +32,7 @@ A_1, A_2 = locators("a")
 B_1, B_2 = locators("b")
 AIDS = {"a": A_1, "b": B_1}
 ETHERTYPE_IPV6 = 0x86DD
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 WORDS = b"a packet that IPsec protects"
 PROTOCOLS = {"ESP": (ESP, 50, M6_ESP, 0), "AH": (AH, 51, M6_ESCAPE, 8)}
 """The layer of scapy, the protocol number, the M6 next header, the octets of the escape header."""

@@ -21,7 +21,7 @@ from noid.lab.topology import HOSTS, locators
 from tests.lab.conversations import establish_context, restart_daemons
 
 UDP_PORT = 7100
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 """A busy machine."""
 DATAGRAMS = 50
 """That are let pass in each direction before and after each command."""
@@ -132,7 +132,7 @@ def test_an_uplink_is_avoided_and_used_again_without_losing_a_packet(
         said(lab, "auto")
         lab.wait_for("both ends have come back", lambda: number_in_use(lab) == {1}, WITHIN_S)
         call.goes_on(lab)
-        lab.wait_for("the download ends", lambda: not download.running, 60)
+        lab.wait_for("the download ends", lambda: not download.running, WITHIN_S)
         assert download.sha256 == lab.description.content_sha256
     for end in call.ends:
         end.end()
@@ -168,6 +168,7 @@ def test_what_is_avoided_stays_so_over_a_restart(lab: Lab) -> None:
     assert lab.status("a")["preferences"] == {
         "use": "",
         "avoid": [{"uplink": name, "until": None}],
+        "configured": [],
     }
     lab.wait_for("it is marked", lambda: uplinks(lab)[name]["deprecated"], WITHIN_S)
     establish_context(lab)

@@ -12,8 +12,6 @@ from noid.lab.lab import Lab
 from noid.lab.topology import NAME_SERVER
 from tests.lab.own_etc import BEFORE, NOID, TIMEOUT_S, OwnEtc
 
-pytestmark = pytest.mark.alone  # the time that names take is measured
-
 LIMIT_S = 1.0
 TRIES = 5
 """A machine that is busy at one moment is not at five; a wait for a silent server is the same."""

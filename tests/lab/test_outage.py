@@ -9,7 +9,7 @@ import pytest
 
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
-from tests.lab.conversations import establish_context, restart_daemons, tcp
+from tests.lab.conversations import PATIENCE_S, establish_context, restart_daemons, tcp
 
 B_1, B_2 = locators("b")
 DROP = """
@@ -59,8 +59,18 @@ def resolver(lab: Lab) -> str:
 
 def addresses(lab: Lab, name: str) -> list[str]:
     """What a program on a is told of a name."""
-    answer = lab.run("a", ["dig", "+short", "+time=5", "+tries=1", "AAAA", name, "@::1"])
+    answer = lab.run("a", ["dig", "+short", "+time=30", "+tries=1", "AAAA", name, "@::1"])
     return sorted(answer.stdout.split())
+
+
+def await_addresses(lab: Lab, *wanted: str) -> None:
+    """Waits until programs on a are told these addresses of b, and no others.
+
+    A context that doubts its pair for a moment, on a busy machine, has them told all.
+    """
+    lab.wait_for(
+        f"programs get {wanted}", lambda: addresses(lab, "b.example") == [*wanted], PATIENCE_S
+    )
 
 
 def test_noid_starts_while_its_first_provider_is_dead(lab: Lab) -> None:
@@ -68,7 +78,7 @@ def test_noid_starts_while_its_first_provider_is_dead(lab: Lab) -> None:
     lab.cut_provider(1)
     try:
         lab.start_daemon("a")
-        lab.wait_for("a resolver answers", lambda: resolver(lab) == "answers", 30)
+        lab.wait_for("a resolver answers", lambda: resolver(lab) == "answers", PATIENCE_S)
         assert addresses(lab, "b.example") == [B_1, B_2]
     finally:
         lab.heal_provider(1)
@@ -80,14 +90,18 @@ def test_noid_starts_without_a_resolver_and_restores_its_contexts(lab: Lab, tmp_
         conversation.echoes()
         lab.kill_daemon("a")
         with rules(lab, "dns", DROP, tmp_path):
+            known = len(lab.log("a"))
             lab.start_daemon("a")
+            lab.await_taken_up("a")
             (context,) = lab.contexts("a")
             assert context["state"] == "established"
-            lab.wait_for("the outage shows", lambda: resolver(lab).startswith("no answer"), 60)
+            lab.wait_for(
+                "the outage shows", lambda: resolver(lab).startswith("no answer"), PATIENCE_S
+            )
             conversation.echoes()
-        lab.wait_for("a resolver answers", lambda: resolver(lab) == "answers", 60)
-        assert addresses(lab, "b.example") == [B_1]
-    log = lab.log("a")
+        lab.wait_for("a resolver answers", lambda: resolver(lab) == "answers", PATIENCE_S)
+        await_addresses(lab, B_1)
+    log = lab.log("a")[known:]
     assert log.count("no answer from 2001:db8:c::53 over any uplink; check the addresses") == 1
     assert log.count("a resolver answers again") == 1
 
@@ -108,4 +122,4 @@ def test_a_peer_that_has_stopped_noid_is_reached_as_without_noid(lab: Lab, tmp_p
 def test_a_peer_that_answers_by_m6_has_one_address(lab: Lab) -> None:
     assert addresses(lab, "b.example") == [B_1, B_2]
     establish_context(lab)
-    assert addresses(lab, "b.example") == [B_1]
+    await_addresses(lab, B_1)

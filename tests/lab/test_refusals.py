@@ -18,6 +18,12 @@ from tests.lab.privilege import NOBODY
 from tests.lab.refusals import NOID, Edit, left, one_line, refusal, run_noid
 
 EXEC = 'exec "$0" "$@"'
+WAYS = (
+    ["init-sent", "ccr-sent", "established"],
+    ["init-sent", "established"],  # the INIT of the peer has crossed
+    ["established"],  # the peer was the first
+)
+"""The states of a context while it is made: both hosts may begin, on seeing the first packet."""
 
 
 @pytest.fixture
@@ -71,7 +77,8 @@ def test_a_configuration_that_cannot_be_is_refused_by_its_key(
 def test_a_configuration_that_is_missing_is_refused(bare_lab: Lab, tmp_path: Path) -> None:
     words = [*NOID, "run", "--config", f"{tmp_path}/none.toml"]
     said = one_line(bare_lab.run("a", words))
-    assert said == f"{tmp_path}/none.toml: cannot be read: No such file or directory"
+    why = "cannot be read: No such file or directory; name a file that is there"
+    assert said == f"{tmp_path}/none.toml: {why}"
 
 
 # --- a machine that will not ----------------------------------------------------------------------
@@ -226,16 +233,18 @@ def test_the_monitor_tells_of_a_context_as_it_is_made(lab: Lab) -> None:
     words = [*NOID, "monitor", "--json", "--socket", str(lab.control_socket("a"))]
     monitor = lab.spawn("a", words)
 
-    def events() -> list[str]:
+    def told() -> list[dict[str, str]]:
         lines = monitor.output().splitlines(keepends=True)
-        return [json.loads(line)["event"] for line in lines if line.endswith("\n")]
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    lab.wait_for("the monitor is there", lambda: events() == ["monitoring"], PATIENCE_S)
+    def tells(event: str) -> bool:
+        return any(one["event"] == event for one in told())
+
+    lab.wait_for("the monitor is there", lambda: tells("monitoring"), PATIENCE_S)
     establish_context(lab)
-    lab.wait_for("it tells of the locators", lambda: "locators_verified" in events(), PATIENCE_S)
-    told = [json.loads(line) for line in monitor.output().splitlines()]
-    states = [event["new"] for event in told if event["event"] == "state_changed"]
-    assert states == ["init-sent", "ccr-sent", "established"]
+    lab.wait_for("it tells of the locators", lambda: tells("locators_verified"), PATIENCE_S)
+    states = [event["new"] for event in told() if event["event"] == "state_changed"]
+    assert states in WAYS
     lab.stop_daemon("a")
     assert monitor.popen.wait(PATIENCE_S) == 0, "it ends with the daemon"
     lab.start_daemon("a")

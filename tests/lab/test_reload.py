@@ -14,7 +14,7 @@ import pytest
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -80,4 +80,4 @@ def test_sighup_reloads(tun_lab: Lab, file: Path) -> None:
     tun_lab.wait_for(
         "the new name", lambda: tun_lab.status("a")["name"] == "other.example", TIMEOUT_S
     )
-    assert "reloaded: applied host.name; a restart is needed for nothing" in tun_lab.log("a")
+    assert "reloaded: applied host.name\n" in tun_lab.log("a")

@@ -9,17 +9,15 @@ import pytest
 from noid.counters import BorderCounter
 from noid.errors import UsageError
 from noid.lab import namespaces
-from noid.lab.borders import border_daemons
+from noid.lab.borders import border_daemons, start_borders
 from noid.lab.lab import Lab
 from noid.lab.passing import TCP_OF_CONTEXTS
 from noid.lab.refusing import run_filter, run_plain
 from noid.lab.renumbering import NEW, run_renumber
-from noid.lab.rewriting import Rewritten, run_both, run_rewrite, run_two_borders
+from noid.lab.rewriting import Rewritten, run_bfd, run_both, run_rewrite, run_two_borders
 from noid.lab.router_scenarios import ROUTER_SCENARIOS
 from noid.lab.topology import NAME_SERVER, locators
 from noid.lab.upgrading import run_restart
-
-pytestmark = pytest.mark.alone  # a border has to be quicker than its hosts
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +34,26 @@ def assert_moved(outcome: Rewritten) -> None:
     assert outcome.peer_ms > 0, "and not before the border's switch"
     assert outcome.probed_before == []
     assert outcome.good
+    assert outcome.peer_bound_ms > 10
+    is_early = outcome.peer_ms <= outcome.peer_bound_ms
+    assert outcome.within_bounds == (is_early and outcome.gap_ms <= 60)
 
 
 def test_the_border_moves_both_directions_before_a_host_probes(lab_machine: None) -> None:
     with Lab.create(plane="bpf", sites="one") as lab:
         assert_moved(run_rewrite(lab))
+
+
+def test_the_border_moves_the_site_when_bfd_tells_that_a_line_passes_nothing(
+    lab_machine: None,
+) -> None:
+    with Lab.create(plane="bpf", sites="one") as lab:
+        outcome = run_bfd(lab)
+        (border,) = border_daemons(lab)
+        (why, _) = (row["why"] for row in border.status()["providers"])
+    assert "BFD with the gateway is down" in why
+    assert outcome.gap_bound_ms == 150
+    assert outcome.good
 
 
 def send_rewritable() -> None:
@@ -75,6 +88,32 @@ def test_a_border_hands_what_it_has_rewritten_to_the_border_of_the_other_provide
             lambda: second.count(BorderCounter.PACKETS_FORWARDED) >= forwarded + 10,
             30,
         )
+
+
+def test_borders_without_a_working_uplink_do_not_pass_packets_to_each_other(
+    lab_machine: None,
+) -> None:
+    with Lab.create(plane="bpf", sites="two-borders") as lab:
+        first, second = borders = start_borders(lab)
+        for one in borders:
+            text = one.config.read_text(encoding="utf-8")
+            one.reload(text.replace("check_down = 4", "check_down = 1000"))
+        for number, one in enumerate(borders, 1):
+            one.await_leaves_by("isp1", "isp2")
+            lab.run(one.router.node, ["ip", "link", "set", f"up{number}", "down"])
+        first.await_leaves_by("isp2", "isp2")
+        second.await_leaves_by("isp1", "isp1")
+        before = [one.count(BorderCounter.PACKETS_REWRITTEN) for one in borders]
+        refused = second.count(BorderCounter.REFUSED_NO_UPLINK)
+        for _ in range(10):
+            namespaces.inside(namespaces.namespace(lab.name, "a"), send_rewritable)
+        lab.wait_for(
+            "the second has refused them",
+            lambda: second.count(BorderCounter.REFUSED_NO_UPLINK) >= refused + 10,
+            30,
+        )
+        after = [one.count(BorderCounter.PACKETS_REWRITTEN) for one in borders]
+        assert after == [before[0] + 10, before[1]]
 
 
 def test_a_connection_survives_when_both_its_sites_lose_the_same_provider(

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Hosts of a site learn both prefixes by radvd; doctor looks at them and at their border."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from noid.lab import namespaces
 from noid.lab.borders import BorderDaemon, start_borders
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
+from noid.lab.processes import Process
 from noid.lab.topology import BORDER, NAME_SERVER, PLAIN_ADDRESS, locators, site
 from tests.lab.conversations import assert_no_errors, establish_context, serve_echoes, tcp
 
@@ -27,6 +30,8 @@ ip addr del {FIRST}/64 dev up0
 ip addr del {SECOND}/64 dev up0
 """
 PATIENCE_S = 60
+TEMPLATE = "radvd.conf.in"
+NOID_RADVD = Path(__file__).parents[2] / "contrib" / "border" / "noid-radvd"
 
 
 class Site:
@@ -38,16 +43,19 @@ class Site:
         self.config = lab.directory / "radvd.conf"
         self.pid = lab.directory / "radvd.pid"
 
-    def announce(self, *preferred: int) -> None:
-        """Announces both prefixes with the preferred lifetimes, in seconds."""
+    def written(self, *preferred: int) -> str:
+        """A configuration of radvd with the preferred lifetimes of both prefixes, in seconds."""
         prefixes = "".join(
             f"prefix {site(number, 'a')} "
             f"{{ AdvPreferredLifetime {seconds}; AdvValidLifetime 7200; }};\n"
             for number, seconds in zip((1, 2), preferred, strict=True)
         )
         intervals = "MinRtrAdvInterval 3; MaxRtrAdvInterval 4;"
-        text = f"interface lan0 {{ AdvSendAdvert on; {intervals}\n{prefixes}}};\n"
-        self.config.write_text(text, encoding="utf-8")
+        return f"interface lan0 {{ AdvSendAdvert on; {intervals}\n{prefixes}}};\n"
+
+    def announce(self, *preferred: int) -> None:
+        """Announces both prefixes with these lifetimes."""
+        self.config.write_text(self.written(*preferred), encoding="utf-8")
         if self.pid.exists():
             os.kill(int(self.pid.read_text(encoding="ascii")), signal.SIGHUP)
             return
@@ -128,6 +136,9 @@ def test_doctor_finds_what_is_wrong_with_a_border(learning: Site) -> None:
     learning.run(BORDER, f"ip addr del {second} dev lan0")
     assert wrong() == {"LAN lan0": "has no address of 2001:db8:2:a::/64"}
     learning.run(BORDER, f"ip addr add {second} dev lan0 nodad")
+    learning.run(BORDER, "sysctl -qw net.ipv6.conf.lan0.accept_ra=2")
+    assert "hears router advertisements" in wrong()["LAN lan0"]
+    learning.run(BORDER, "sysctl -qw net.ipv6.conf.lan0.accept_ra=0")
     inside = "2001:db8:1:a::99/128"
     learning.run(BORDER, f"ip addr add {inside} dev up1 nodad")
     assert "has a prefix of the site" in wrong()["uplink up1"]
@@ -159,3 +170,42 @@ def test_new_connections_do_not_use_a_prefix_that_radvd_deprecates(learning: Sit
         learning.announce(3600, 3600)
         lab.wait_for("the first again", lambda: learning.source() == FIRST, PATIENCE_S)
         conversation.echoes()
+
+
+@contextlib.contextmanager
+def noid_radvd(site: Site) -> Iterator[Process]:
+    """What the guide lets the router run."""
+    template = site.lab.directory / TEMPLATE
+    template.write_text(site.written(3600, 3600), encoding="utf-8")
+    programs = [str(Path(one).parent) for one in (sys.executable, find_program("radvd"))]
+    variables = {
+        **site.lab.environment(BORDER),
+        "PATH": ":".join([*programs, os.environ["PATH"]]),
+    }
+    settings = [f"{name}={value}" for name, value in variables.items()]
+    reload = ["sh", "-c", f"kill -HUP $(cat {site.pid})"]
+    run = ["env", *settings, str(NOID_RADVD), str(template), str(site.config), *reload]
+    follower = site.lab.spawn(BORDER, run)
+    try:
+        yield follower
+    finally:
+        follower.end()
+
+
+def test_radvd_deprecates_the_prefix_of_a_provider_while_that_is_dead(learning: Site) -> None:
+    lab = learning.lab
+    lab.wait_for("the first prefix", lambda: learning.source() == FIRST, PATIENCE_S)
+    with noid_radvd(learning) as follower:
+        template = learning.lab.directory / TEMPLATE
+        text = template.read_text(encoding="utf-8")
+        template.write_text(text + "interface", encoding="utf-8")
+        lab.cut(1, Fault.CARRIER)
+        lab.wait_for("it says so", lambda: "radvd refuses" in follower.output(), PATIENCE_S)
+        assert learning.config.read_text(encoding="utf-8") == text
+        template.write_text(text, encoding="utf-8")
+        lab.heal(1)
+        learning.border.await_leaves_by("isp1", "isp2")
+        lab.cut(1, Fault.CARRIER)
+        lab.wait_for("the other prefix", lambda: learning.source() == SECOND, PATIENCE_S)
+        lab.heal(1)
+        lab.wait_for("the first again", lambda: learning.source() == FIRST, PATIENCE_S)

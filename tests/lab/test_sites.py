@@ -20,6 +20,7 @@ from noid.lab.sites import ROUTERS, SITES, SITES_TEXTS, Sites, sites_plan
 from noid.lab.topology import HOSTS
 
 NAME = f"sites-{secrets.token_hex(4)}"
+REACHES = "until ping -c1 -W1 b.example; do sleep 0.1; done"
 
 
 @pytest.mark.parametrize("sites", SITES)
@@ -87,7 +88,7 @@ def test_a_lab_with_sites_is_built_and_taken_up_by_its_name(lab_machine: None) -
             assert [row["works"] for row in said["providers"]] == [True, True]
         for how in ("carrier", "admin"):
             noid_lab("cut", "--name", NAME, "1", "--how", how)
-            noid_lab("exec", "--name", NAME, "a", "--", "ping", "-c20", "-i0.2", "b.example")
+            noid_lab("exec", "--name", NAME, "a", "--", "timeout", "60", "sh", "-c", REACHES)
             noid_lab("heal", "--name", NAME, "1")
     finally:
         noid_lab("down", "--name", NAME)

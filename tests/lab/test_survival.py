@@ -2,11 +2,13 @@
 """The data plane in the kernel goes on without its daemon, and the next one takes it up [D36]."""
 
 import contextlib
+import itertools
 import json
+import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import noid
 from noid.bench import adoption
 from noid.constants import MILLISECOND, SECOND
 from noid.counters import PlaneCounter
+from noid.errors import PlatformError
 from noid.lab import inventory, restart
 from noid.lab.download import Download, longest_silence_ns
 from noid.lab.lab import Lab
@@ -34,13 +37,16 @@ pytestmark = pytest.mark.alone  # the gaps of downloads are measured
 
 SOME_OCTETS = 4 * 2**20
 GAP_MAX_MS = 1000
-VERY_MANY = 50_000
-"""It takes seconds to take up so many."""
+ATTEMPTS = 4
+VERY_MANY = 20_000
+"""It takes a second or more to take up so many."""
 ROUTER = "2001:db8:2:a::1"
 """Of provider 2, where a is connected."""
 ANOTHER_LINK = "02:00:00:00:6d:36"
 ANOTHER_ROUTER, YET_ANOTHER_LINK = "2001:db8:2:a::2", "02:00:00:00:6d:37"
 SUPER_OCTETS = 65_536
+MESSAGES_MAX = 40
+"""Less than the super-packets of 20 MB; more than the control messages of a few seconds."""
 NARROW, WIDE = 1400, 1500
 CUTTING = ("tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-generic-segmentation")
 
@@ -49,24 +55,47 @@ def test_a_download_survives_killed_daemons_and_then_a_provider_failure(
     kernel_lab: Lab,
 ) -> None:
     lab = kernel_lab
-    restart_daemons(lab)
-    births = {host: lab.status(host)["birthday"] for host in HOSTS}
-    try:
-        outcome = restart.run(lab)
-    finally:
-        lab.heal_provider(1)
-    assert outcome.good
-    assert outcome.adopted == 1
-    assert {host: lab.status(host)["birthday"] for host in HOSTS} == births
-    assert "took up 1 contexts" in lab.log("a")
-    # A segment that is lost is sent again after 200 ms; the machine may be busy besides.
-    assert max(outcome.restart_gap_ms, outcome.gap_ms) < GAP_MAX_MS
+
+    def gap_ms() -> float:
+        restart_daemons(lab)
+        births = {host: lab.status(host)["birthday"] for host in HOSTS}
+        try:
+            outcome = restart.run(lab)
+        except PlatformError as error:
+            if "it has ended, and noid was not ready" not in str(error):
+                raise
+            return math.inf
+        finally:
+            lab.heal_provider(1)
+        assert outcome.good
+        assert outcome.adopted == 1
+        assert {host: lab.status(host)["birthday"] for host in HOSTS} == births
+        assert "took up 1 contexts" in lab.log("a")
+        # A segment that is lost is sent again after 200 ms.
+        return max(outcome.restart_gap_ms, outcome.gap_ms)
+
+    _assert_short(gap_ms)
+
+
+def _assert_short(gap_ms: Callable[[], float]) -> None:
+    """The gap of a download is short, at some attempt: the machine may be busy at one of them.
+
+    On a very busy one the download ends before the daemons have started.
+    """
+    gaps: list[float] = []
+    while not gaps or gaps[-1] >= GAP_MAX_MS:
+        assert len(gaps) < ATTEMPTS, gaps
+        gaps.append(gap_ms())
 
 
 def test_a_download_survives_an_upgrade_of_the_programs(kernel_lab: Lab, tmp_path: Path) -> None:
     lab = kernel_lab
     restart_daemons(lab)
-    newer = _newer_version(tmp_path)
+    versions = itertools.cycle([_newer_version(tmp_path), Path(noid.__file__).parents[1]])
+    _assert_short(lambda: _gap_of_an_upgrade_ms(lab, next(versions)))
+
+
+def _gap_of_an_upgrade_ms(lab: Lab, version: Path) -> float:
     with Download(lab, "a", "b.example") as download:
         lab.wait_for(
             "the context is up and some has come",
@@ -78,14 +107,15 @@ def test_a_download_survives_an_upgrade_of_the_programs(kernel_lab: Lab, tmp_pat
         began_ns = time.monotonic_ns()
         for host in HOSTS:
             lab.stop_daemon(host)
-            lab.start_daemon(host, environment={"PYTHONPATH": str(newer)})
+            lab.start_daemon(host, environment={"PYTHONPATH": str(version)})
+        lab.await_taken_up(*HOSTS)
         before = download.octets
         lab.wait_for("it goes on", lambda: download.octets >= before + SOME_OCTETS, PATIENCE_S)
         gap_ms = longest_silence_ns(download.arrivals, began_ns, time.monotonic_ns()) / MILLISECOND
         assert {host: lab.contexts(host)[0]["local_label"] for host in HOSTS} == labels
         for host in HOSTS:
             assert not set(_program_tags(lab, host)) & set(tags[host]), "all of them are others"
-        assert gap_ms < GAP_MAX_MS
+        return gap_ms
 
 
 def _newer_version(directory: Path) -> Path:
@@ -141,12 +171,19 @@ def test_what_was_taken_down_is_not_taken_up(kernel_lab: Lab) -> None:
     restart_daemons(lab)
     establish_context(lab)
     birthday = lab.status("a")["birthday"]
+    before = _local_labels(lab)
     lab.take_noid_down("a")
     assert "noid0" not in lab.run("a", ["ip", "-o", "link"]).stdout
     assert "27958" not in lab.run("a", ["ip", "-6", "rule"]).stdout
     lab.start_daemon("a")
     assert lab.status("a")["birthday"] == birthday + 1
-    assert lab.contexts("a") == []
+    # The peer still had its half, and may have begun the context anew by now, with other labels.
+    assert before
+    assert before.isdisjoint(_local_labels(lab))
+
+
+def _local_labels(lab: Lab) -> set[int]:
+    return {context["local_label"] for context in lab.contexts("a")}
 
 
 def test_a_connection_survives_when_uplinks_stop_segmenting(kernel_lab: Lab) -> None:
@@ -199,10 +236,10 @@ def test_super_packets_of_more_than_64_kib_are_cut_by_the_kernel(kernel_lab: Lab
         before = counters(lab, "a")
         send = ["iperf3", "-6", "-c", "b.example", "-n", "20M"]
         lab.wait_for("all of it is sent", lambda: lab.run("a", send).returncode == 0, PATIENCE_S)
-        after = counters(lab, "a")
-        cut, slowly = PlaneCounter.PACKETS_CUT, PlaneCounter.PACKETS_TO_SLOW_PATH
-        assert after[cut] > before[cut]
-        assert after[slowly] == before[slowly]
+        counted = counters(lab, "a") - before
+        cut, slowly = counted[PlaneCounter.PACKETS_CUT], counted[PlaneCounter.PACKETS_TO_SLOW_PATH]
+        # Control messages may come at the same time: a few.
+        assert cut > MESSAGES_MAX > slowly
     finally:
         _set_super_packets(lab, SUPER_OCTETS)
         server.end()

@@ -116,7 +116,7 @@ def test_a_provider_drops_the_source_of_another(plain_lab: Lab) -> None:
     to_b = plain_lab.delivered_octets(1, "b")
     wrong, right = topology.locators("a")[1], topology.locators("a")[0]
     destination = topology.locators("b")[0]
-    assert not _ping(plain_lab, wrong, destination, "-I", "up1", "-s", "1000")
+    assert _is_silent(plain_lab, wrong, destination, "-I", "up1", "-s", "1000")
     assert namespaces.sent_octets(plain_lab.name, "a", "up1") >= to_isp + 1000
     assert plain_lab.delivered_octets(1, "b") < to_b + 1000
     assert _ping(plain_lab, right, destination, "-I", "up1", "-s", "1000")
@@ -126,8 +126,8 @@ def test_a_cut_provider_forwards_nothing_until_it_is_healed(plain_lab: Lab) -> N
     (source, _), (destination, _) = topology.locators("a"), topology.locators("b")
     plain_lab.cut_provider(1)
     try:
-        assert not _ping(plain_lab, source, destination)
-        assert not _ping(plain_lab, source, topology.NAME_SERVER)
+        assert _is_silent(plain_lab, source, destination)
+        assert _is_silent(plain_lab, source, topology.NAME_SERVER)
         assert _ping(plain_lab, source, "2001:db8:1:a::1"), "the link itself must stay up"
         assert _ping(plain_lab, topology.locators("a")[1], topology.locators("b")[1])
         plain_lab.cut_provider(1)
@@ -195,7 +195,7 @@ def test_two_labs_do_not_know_of_each_other(plain_lab: Lab) -> None:
         with pytest.raises(UsageError, match="already up"):
             Lab.up(other.name, plane="none")
         other.cut_provider(1)
-        assert not _ping(other, *pair)
+        assert _is_silent(other, *pair)
         assert _ping(plain_lab, *pair)
         names = {lab["name"] for lab in json.loads(_noid("status", "--json").stdout)}
         assert {other.name, plain_lab.name} <= names
@@ -257,7 +257,7 @@ def test_a_provider_is_cut_and_healed_by_hand(plain_lab: Lab) -> None:
         done = _noid("cut", *named, "1")
         undo = f"noid lab heal --name {plain_lab.name} 1"
         assert done.stdout == f"provider 1: {FAULT_TEXTS[Fault.SILENT]}; undo: {undo}\n"
-        assert not _ping(plain_lab, *ends)
+        assert _is_silent(plain_lab, *ends)
     finally:
         healed = _noid("heal", *named, "1")
     assert healed.stdout == "provider 1: every fault is undone\n"
@@ -289,7 +289,7 @@ def test_without_noid_a_download_stalls_when_its_provider_dies(lab_machine: None
     assert outcome["sha256_ok"] is False
     assert outcome["contexts"] == 0
     assert 2000 <= outcome["gap_ms"] < 1000 * STALL_AFTER_S, "a busy machine is later, not so much"
-    assert 100 * 2**20 <= outcome["bytes"] < 110 * 2**20
+    assert 100 * 2**20 <= outcome["bytes"] < 190 * 2**20, "it is cut when half of it is there"
     assert outcome["seconds"] > 5
     assert done.stderr == ""
 
@@ -313,9 +313,13 @@ def _prefixes(node: str, interface: str) -> set[ipaddress.IPv6Network]:
     }
 
 
-def _ping(lab: Lab, source: str, destination: str, *options: str) -> bool:
-    words = ["ping", "-c1", "-W2", *options, "-I", source, destination]
+def _ping(lab: Lab, source: str, destination: str, *options: str, within_s: int = 30) -> bool:
+    words = ["ping", "-c1", f"-W{within_s}", *options, "-I", source, destination]
     return lab.run("a", words).returncode == 0
+
+
+def _is_silent(lab: Lab, source: str, destination: str, *options: str) -> bool:
+    return not _ping(lab, source, destination, *options, within_s=1)
 
 
 def _noid(*words: str) -> subprocess.CompletedProcess[str]:

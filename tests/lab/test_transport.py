@@ -33,7 +33,7 @@ WITHOUT_M6 = {str(socket.IPPROTO_UDP), str(socket.IPPROTO_FRAGMENT)}
 """The next headers that a fragmented datagram has without a context."""
 WITHOUT_SLOT = 253
 """A protocol number for experiments (RFC 3692), which has no slot of its own."""
-SOCKET_TIMEOUT_S = 20.0
+SOCKET_TIMEOUT_S = 60.0
 SSH_PORT = 2222
 
 both_roles = pytest.mark.parametrize("client", HOSTS)

@@ -15,7 +15,7 @@ from noid.lab.lab import Lab
 from tests.lab.conversations import establish_context, restart_daemons, tcp
 from tests.test_json import SCHEMAS, check
 
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 """A busy machine; docs/operating.md says how long it takes on one that is not."""
 
 
@@ -81,16 +81,16 @@ def test_a_provider_that_fails_and_recovers_is_reported_once(lab: Lab, fault: Fa
     events = script_that_keeps_events(lab)
     known = len(lab.log("a"))
 
-    def is_now(state: str) -> bool:
+    def is_now(state: str, reason: str = "") -> bool:
         conversation.echoes()
-        return bool(uplinks(lab)[name]["state"] == state)
+        shown = uplinks(lab)[name]
+        return bool(shown["state"] == state and shown["reason"] == reason)
 
     with tcp(lab, "a") as conversation:
         conversation.echoes()
         lab.cut(1, fault)
         try:
-            lab.wait_for("the uplink is down", lambda: is_now("down"), WITHIN_S)
-            assert uplinks(lab)[name]["reason"] == REASONS[fault]
+            lab.wait_for("the uplink is down", lambda: is_now("down", REASONS[fault]), WITHIN_S)
             assert lab.status("a")["uplinks_down"] == [name]
             assert f'noid_uplink_state{{state="down",uplink="{name}"}} 1.0' in metrics(lab)
             lab.wait_for("the script has the event", lambda: kept(events) == ["down"], WITHIN_S)
@@ -105,8 +105,8 @@ def test_a_provider_that_fails_and_recovers_is_reported_once(lab: Lab, fault: Fa
         assert any(one["in_use"] and one["received"] for one in pairs)
         shown = noid(lab, "history").splitlines()
         assert any(f"uplink {name}" in line and "down -> up" in line for line in shown)
-    lines = [line.partition("uplink ")[2] for line in lab.log("a")[known:].splitlines()]
-    down, up = lines
+    lines = [line for line in lab.log("a")[known:].splitlines() if "uplink " in line]
+    down, up = (line.partition("uplink ")[2] for line in lines)
     assert down.startswith(f"{name} is down: ")
     assert up.startswith(f"{name} is up: it was down for ")
     assert json.loads(noid(lab, "paths", "--json"))["uplinks"]
@@ -116,7 +116,7 @@ def test_status_and_contexts_are_as_the_page_says(lab: Lab) -> None:
     establish_context(lab)
     status = lab.status("a")
     check("status", status)
-    for name in ("plane", "dns"):
+    for name in ("plane", "dns", "spread"):
         check(name, status[name])
     assert status["preferences"].keys() == SCHEMAS["preferences"].keys() - {"warnings"}
     contexts = lab.contexts("a")

@@ -2,10 +2,10 @@
 """Nothing of a daemon that has ended is in the life of the next one, or on the host after that."""
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from noid.config import Config
 from noid.control.client import answers, ask
 from noid.counters import PlaneCounter
+from noid.lab.waiting import wait_for
 from noid.roles.host import Daemon as Product
 from noid.state import history
 from noid.state.contexts import ContextStore
@@ -41,6 +42,34 @@ directory = "{directory}/state"
 """
 
 
+TELL = """
+import asyncio, json, sys
+from pathlib import Path
+from noid.config import load_config
+from noid.resolver.stub import Stub
+from noid.roles.host import Daemon
+
+daemon, start, told = Daemon(load_config(Path(sys.argv[1]))), Stub.start, []
+
+def tell():
+    told.append(daemon.status())
+
+def tell_and_end():
+    tell()
+    daemon.stopping.set()
+
+async def start_and_tell(*given):
+    await start(*given)
+    tell()
+    asyncio.get_running_loop().call_soon(tell_and_end)
+
+Stub.start = start_and_tell
+asyncio.run(daemon.run())
+print(json.dumps(told))
+"""
+"""A daemon that tells its status once the stub listens, and at the next turn of the loop."""
+
+
 class Daemon:
     """A daemon of its own process, in the network namespace we are in."""
 
@@ -49,7 +78,11 @@ class Daemon:
         self.config = directory / "noid.toml"
         self.config.write_text(CONFIG.format(kind=kind, directory=directory))
         self.process = self._noid("run")
-        until(lambda: answers(self.socket) or self.process.poll() is not None)
+        wait_for(
+            "noid answers",
+            lambda: answers(self.socket) or self.process.poll() is not None,
+            LIMIT_S,
+        )
         assert self.process.poll() is None, self.process.communicate()
 
     def birthday(self) -> int:
@@ -80,13 +113,6 @@ class Daemon:
     def _noid(self, verb: str) -> "subprocess.Popen[bytes]":
         arguments = [sys.executable, "-m", "noid", verb, "--config", str(self.config)]
         return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    began_s = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began_s < LIMIT_S, "it does not come true"
-        time.sleep(0.02)
 
 
 def rules() -> list[str]:
@@ -140,6 +166,23 @@ def test_status_says_in_one_line_that_noid_is_starting() -> None:
         assert one.status() == {"error": "noid is starting; ask again in a second"}
     finally:
         one.network.close()
+
+
+@pytest.mark.slow
+def test_status_tells_nothing_before_the_plane_has_started(tmp_path: Path) -> None:
+    config = tmp_path / "noid.toml"
+    config.write_text(CONFIG.format(kind="bpf", directory=tmp_path))
+
+    def scenario() -> None:
+        words = [sys.executable, "-c", TELL, str(config)]
+        said = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S)
+        early, first = json.loads(said.stdout)
+        assert early == {"error": "noid is starting; ask again in a second"}
+        assert set(first["plane"]["uplinks"]) == set(UPLINKS)
+        words = [sys.executable, "-m", "noid", "down", "--config", str(config)]
+        assert subprocess.run(words, stdout=subprocess.DEVNULL).returncode == 0
+
+    on_a_host(scenario)
 
 
 @pytest.mark.slow

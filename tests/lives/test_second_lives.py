@@ -18,6 +18,7 @@ from noid.host.netlink import HostNetwork
 from noid.locators import Locator, is_global_unicast, parse_locator
 from noid.planes import steering
 from noid.planes.bpf import layout
+from noid.planes.bpf.limits import Limits
 from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
 from noid.planes.uplink import NO_UPLINK
@@ -236,10 +237,8 @@ def bring_up(name: str, far: str, address: str) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("hook", ["auto", "clsact"])
 def test_a_plane_whose_flows_are_gone_is_as_a_new_one(
-    pins: Path, monkeypatch: pytest.MonkeyPatch, hook: Literal["auto", "clsact"], seed: int
+    pins: Path, hook: Literal["auto", "clsact"], seed: int
 ) -> None:
-    monkeypatch.setattr(steering, "AT_ONCE", 2)
-
     async def scenario(life: Life) -> None:
         first = life.state()
         steps: list[Callable[[], None]] = [
@@ -270,7 +269,7 @@ def in_life(
     async def play() -> None:
         make_uplinks()
         network = HostNetwork()
-        plane = make_plane(network, pins, hook, CONTEXTS, "bpf")
+        plane = make_plane(network, pins, hook, CONTEXTS, "bpf", Limits(routes_at_once=2))
         assert isinstance(plane, BpfPlane)
         plane.interfaces = GLOB
         plane.open()

@@ -1,29 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""A machine to install packages on: an overlay of this one, on a node of a lab.
+"""A machine to install packages on: an overlay of this one or another, on a node of a lab.
 
 What is written goes to a file system in memory, so that this machine stays as it is. The service is
 started by the command lines of its unit, with what systemd would prepare for them.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shlex
 import signal
+import socket
 import stat
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from noid.lab.waiting import wait_for
+
 LIMIT_S: Final = 300.0
 BUILD: Final = """
 mount --make-rprivate / && mount -t tmpfs -o mode=0755 none {place}
 mkdir {place}/upper {place}/work {place}/root
-mount -t overlay -o lowerdir=/,upperdir={place}/upper,workdir={place}/work none {place}/root
+mount -t overlay -o lowerdir={below},upperdir={place}/upper,workdir={place}/work none {place}/root
 mount --rbind /proc {place}/root/proc && mount --rbind /sys {place}/root/sys
 mount --rbind /dev {place}/root/dev && mount -t tmpfs -o mode=0755 none {place}/root/run
 mount -t tmpfs -o mode=0755 none {place}/root/dev/net
@@ -32,7 +35,10 @@ for name in resolv.conf nsswitch.conf; do cat /etc/$name >{place}/root/etc/$name
 : >{place}/ready
 exec sleep infinity
 """
-UNIT: Final = "lib/systemd/system/noid.service"
+UNITS: Final = ("etc/systemd/system", "lib/systemd/system")
+"""Where systemd looks for units, in this order."""
+SEARCHED: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where it looks for a command."""
 START: Final = """
 import os, socket, sys
 for number, kind in ((3, socket.SOCK_DGRAM), (4, socket.SOCK_STREAM)):
@@ -47,6 +53,8 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2")
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 """Passes the sockets of noid.socket."""
+NOTICES: Final = "run/notices"
+NOTICE_OCTETS: Final = 4096
 BOOKKEEPING: Final = re.compile(
     r"var/(lib/dpkg|log|cache|backups)(/|$)|etc/[a-z]+-$"
     r"|run/(lock|mount)$|etc/\.pwd\.lock$|etc/(passwd|group|shadow|gshadow)\.lock$"
@@ -71,17 +79,25 @@ class Machine(Generic[Place]):
         lab: where.
         node: whose network it has.
         place: a directory for the overlay.
+        below: the root directory of the system below it.
     """
 
-    def __init__(self, lab: Place, node: str, place: Path) -> None:
+    def __init__(self, lab: Place, node: str, place: Path, below: Path = Path("/")) -> None:
         self.lab = lab
         self.place = place
-        words = ["unshare", "--mount", "sh", "-ec", BUILD.format(place=place)]
+        self.below = below
+        words = ["unshare", "--mount", "sh", "-ec", self.script()]
         self.holder = subprocess.Popen(lab.command(node, words))
         self.until(lambda: self._seen("ready").exists())
+        self.notices = self._service_manager()
+
+    def script(self) -> str:
+        """The commands that make it, and stay."""
+        return BUILD.format(place=self.place, below=self.below)
 
     def close(self) -> None:
         """Removes it, with all that was written."""
+        self.notices.close()
         self.holder.kill()
         self.holder.wait(LIMIT_S)
 
@@ -93,15 +109,22 @@ class Machine(Generic[Place]):
         """A file of the machine, such as ``etc/noid.toml``."""
         return self._seen(f"root/{name}")
 
-    def command(self, *words: str) -> list[str]:
-        """The command line that runs a command on the machine."""
-        spaces = ["nsenter", f"--target={self.holder.pid}", "--mount", "--net"]
+    def command(self, *words: str, online: bool = False) -> list[str]:
+        """The command line that runs a command on the machine.
+
+        Args:
+            words: the command.
+            online: whether it has the network of this machine, to fetch packages.
+        """
+        spaces = ["nsenter", f"--target={self.holder.pid}", "--mount", "--net"][
+            : 3 if online else 4
+        ]
         return [*spaces, "chroot", f"{self.place}/root", "env", "PWD=/", *words]
 
     def run(self, *words: str, status: int = 0) -> str:
         """Runs a command to its end, and returns what it says."""
         environment = {
-            "PATH": "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": SEARCHED,
             "DEBIAN_FRONTEND": "noninteractive",
             "LC_ALL": "C.UTF-8",
         }
@@ -116,21 +139,23 @@ class Machine(Generic[Place]):
         return json.loads(self.run(*words))
 
     def until(self, condition: Callable[[], bool]) -> None:
-        began_s = time.monotonic()
-        while not condition():
-            assert time.monotonic() - began_s < LIMIT_S, "it does not come true"
-            assert self.holder.poll() is None, "the machine is gone"
-            time.sleep(0.01)
+        """Waits until a condition holds, for as long as the machine is there."""
+        wait_for(
+            "the machine does what it is to do",
+            lambda: condition() or self.holder.poll() is not None,
+            LIMIT_S,
+        )
+        assert self.holder.poll() is None, "the machine is gone"
 
     # --- files --------------------------------------------------------------------------------
 
     def changed(self) -> dict[str, tuple[object, ...]]:
-        """What differs from this machine, but for bookkeeping: path -> mode, owner, contents."""
+        """What differs from the system below, but for bookkeeping: mode, owner, contents."""
         upper = self._seen("upper")
         found = {}
         for path in sorted(upper.rglob("*")):
             name = str(path.relative_to(upper))
-            ours, below = facts(path), facts(Path("/", name))
+            ours, below = facts(path), facts(self.below / name)
             if ours != below and not BOOKKEEPING.match(name):
                 found[name] = ours
         for path in sorted(self.path("run").rglob("*")):
@@ -141,9 +166,10 @@ class Machine(Generic[Place]):
 
     # --- the service --------------------------------------------------------------------------
 
-    def unit(self, key: str) -> list[str]:
-        """The values of a key of the installed unit, in order."""
-        text = self.path(UNIT).read_text().replace("\\\n", " ")
+    def unit(self, key: str, name: str = "noid.service") -> list[str]:
+        """The values of a key of an installed unit, in order."""
+        places = (self.path(f"{place}/{name}") for place in UNITS)
+        text = next(path for path in places if path.exists()).read_text().replace("\\\n", " ")
         return re.findall(rf"^{key}=(.*)$", text, flags=re.MULTILINE)
 
     @contextmanager
@@ -164,16 +190,17 @@ class Machine(Generic[Place]):
         )
         for directory in (f"/var/lib/{state}", f"/run/{run[0]}"):
             self.run("install", "-d", "-m", "0700", "-o", user, "-g", user, directory)
-        for line in self.unit("ExecStartPre"):
-            assert line.startswith("+"), "it runs as root"
-            self.run(*shlex.split(line[1:]))
+        for line in self.unit("ExecStart", "noid-pins.service"):
+            self.run(*shlex.split(line))
         (line,), (capabilities,) = self.unit("ExecStart"), self.unit("AmbientCapabilities")
         held = [f"+{one.removeprefix('CAP_').lower()}" for one in capabilities.split()]
         sets = [f"--{kind}={','.join(['-all', *held])}" for kind in ("inh-caps", "ambient-caps")]
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *sets]
         words = ["/usr/bin/python3", "-c", START, *become, "--no-new-privs", *shlex.split(line)]
-        process = subprocess.Popen(self.command(*words), env={"PATH": os.environ["PATH"]})
-        self.until(lambda: process.poll() is not None or self._answers())
+        environment = {"PATH": SEARCHED, "NOTIFY_SOCKET": f"/{NOTICES}"}
+        self._is_ready()  # takes what an earlier daemon has said
+        process = subprocess.Popen(self.command(*words), env=environment)
+        self.until(lambda: process.poll() is not None or self._is_ready())
         assert process.poll() is None, "the service has ended"
         return process
 
@@ -183,9 +210,26 @@ class Machine(Generic[Place]):
         assert process.wait(LIMIT_S) == 0
         self.run("rm", "-rf", f"/run/{self.unit('RuntimeDirectory')[0]}")
 
-    def _answers(self) -> bool:
-        done = subprocess.run(self.command("noid", "status", "--json"), capture_output=True)
-        return done.returncode == 0 and b'"error"' not in done.stdout
+    def _service_manager(self) -> socket.socket:
+        """The socket that hears what the service says to systemd.
+
+        Asking it in a loop would take a processor from the download whose gaps are measured.
+        """
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        path = self.path(NOTICES)
+        directory = os.open(path.parent, os.O_DIRECTORY)
+        one.bind(f"/proc/self/fd/{directory}/{path.name}")  # the path itself may be too long
+        os.close(directory)
+        path.chmod(0o666)
+        return one
+
+    def _is_ready(self) -> bool:
+        """Whether the service has said so since it was asked last."""
+        said = b""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                said += self.notices.recv(NOTICE_OCTETS) + b"\n"
+        return b"READY=1" in said.splitlines()
 
 
 def facts(path: Path) -> tuple[object, ...]:

@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: MIT
 """The Debian package: built, checked by lintian, installed, started, upgraded, removed, purged."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from noid.constants import MILLISECOND
-from noid.lab.download import Download, longest_silence_ns
 from noid.lab.lab import Lab
-from noid.lab.servers import CONTENT_NAME
-from noid.lab.topology import NAME_SERVER, locators
+from noid.lab.topology import locators
+from tests.guide.blocks import blocks
+from tests.guide.network import Network
+from tests.guide.typing_in import GUIDE
 from tests.lab.conftest import lab_machine
+from tests.packaging.booted import Booted, booted
 from tests.packaging.machine import LIMIT_S, Machine
+from tests.packaging.upgrades import CONFIG, make_package, newer, said, upgrade_during_a_download
 
 __all__ = ["lab_machine"]
 pytestmark = [
@@ -29,33 +25,14 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-ROOT = Path(__file__).parent.parent.parent
 EXPOSURE_MAX = 3.0
-GAP_MAX_MS = 50.0
-UPGRADES_MAX = 4
-"""On a busy machine a process may wait for longer than the gap may last."""
-GAP_FACTOR = 2.0
-"""A gap may also be so many times as long as one just before, while a package was built."""
-DOWNLOAD_OCTETS = 2 * 2**30
-"""Longer than the upgrades take."""
-SOME_OCTETS = 4 * 2**20
-CONFIG = f"""\
-[host]
-interfaces = ["up*"]
-[dns]
-upstream = ["{NAME_SERVER}"]
-[plane]
-kind = "bpf"
-pins = "/run/noid-pins"
-"""
+DEBIAN_13 = Path("/var/lib/noid-tests/debian-13")
+"""Unpacked by scripts/make-debian-13."""
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("deb")
-    said(sys.executable, str(ROOT / "scripts" / "make-deb"), str(directory))
-    (path,) = directory.glob("*.deb")
-    return path
+    return make_package(tmp_path_factory.mktemp("deb"))
 
 
 @pytest.fixture(scope="module")
@@ -77,29 +54,6 @@ def machine(lab_machine: None, tmp_path: Path) -> Iterator[Machine[Lab]]:
             one.close()
 
 
-def said(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def reached(download: Download, octets: int) -> bool:
-    return download.octets >= octets
-
-
-def newer(package: Path, directory: Path, number: int) -> Path:
-    """The package as a later version."""
-    tree = directory / f"tree{number}"
-    said("dpkg-deb", "--raw-extract", str(package), str(tree))
-    control = tree / "DEBIAN" / "control"
-    text = re.sub(r"^Version: (.*)$", rf"Version: \1+{number}", control.read_text(), flags=re.M)
-    control.write_text(text)
-    path = directory / f"noid-{number}.deb"
-    said("dpkg-deb", "-Zgzip", "-z1", "--root-owner-group", "--build", str(tree), str(path))
-    shutil.rmtree(tree)
-    return path
-
-
 def test_lintian_finds_no_errors(package: Path) -> None:
     said("lintian", "--allow-root", "--fail-on", "error", str(package))
 
@@ -109,6 +63,30 @@ def test_the_unit_exposes_little(unpacked: Path) -> None:
     lines = said("systemd-analyze", "security", "--offline=yes", "--no-pager", str(unit))
     (exposure,) = re.findall(r"Overall exposure level for noid\.service: ([\d.]+)", lines)
     assert float(exposure) < EXPOSURE_MAX
+
+
+def test_an_upgrade_restarts_the_service_and_a_removal_stops_it(
+    package: Path, tmp_path: Path
+) -> None:
+    """What systemd would be told; the machines of the other tests have none."""
+    said("dpkg-deb", "--control", str(package), str(tmp_path))
+    units = " ".join(
+        f"'{one}'"
+        for one in (
+            "noid-border.service",
+            "noid-pins.service",
+            "noid-resolver.path",
+            "noid-resolver.service",
+            "noid.service",
+            "noid.socket",
+        )
+    )
+    upgraded, removed = ((tmp_path / name).read_text() for name in ("postinst", "prerm"))
+    assert f"deb-systemd-invoke $_dh_action {units}" in upgraded
+    assert "_dh_action=restart" in upgraded
+    assert 0 < removed.index(f"deb-systemd-invoke stop {units}") < removed.index("down >/dev/null")
+    before = tmp_path / "preinst"
+    assert not before.exists() or "stop" not in before.read_text()
 
 
 def test_a_library_in_c_is_there_for_every_python(unpacked: Path) -> None:
@@ -121,7 +99,7 @@ def test_a_library_in_c_is_there_for_every_python(unpacked: Path) -> None:
 
 
 def test_the_package_is_installed_started_upgraded_removed_and_purged(
-    machine: Machine[Lab], package: Path, tmp_path_factory: pytest.TempPathFactory
+    machine: Machine[Lab], package: Path, tmp_path: Path
 ) -> None:
     before, rules = machine.changed(), machine.run("ip", "-6", "rule")
     machine.run("dpkg", "--install", str(package))
@@ -129,11 +107,11 @@ def test_the_package_is_installed_started_upgraded_removed_and_purged(
     machine.path("etc/noid.toml").write_text(CONFIG)
     process = machine.start()
     try:
-        assert locators("b")[0] in machine.run("ping", "-n", "-c1", "-W9", "b.example")
+        assert locators("b")[0] in machine.run("ping", "-n", "-c1", "-w30", "b.example")
         status = machine.json("noid", "status", "--json")
         assert status["plane"]["kind"] == "bpf"
         assert status["state"]["trouble"] == []
-        process = upgrade_during_a_download(machine, process, package, tmp_path_factory)
+        process = upgrade_during_a_download(machine, process, package, tmp_path)
     finally:
         process.kill()
     process.wait(LIMIT_S)
@@ -144,47 +122,97 @@ def test_the_package_is_installed_started_upgraded_removed_and_purged(
     assert machine.changed() == before
 
 
-def test_a_purge_leaves_no_file_behind(machine: Machine[Lab], package: Path) -> None:
-    before = machine.changed()
-    machine.run("dpkg", "--install", str(package))
-    assert machine.path("etc/noid.toml").exists()
-    machine.run("dpkg", "--purge", "noid")
-    assert machine.changed() == before
+@pytest.mark.parametrize("below", [Path("/"), DEBIAN_13], ids=["here", "Debian 13"])
+def test_systemd_starts_reloads_upgrades_and_removes_the_service(
+    below: Path, lab_machine: None, package: Path, tmp_path: Path
+) -> None:
+    with Lab.create(plane="bpf") as lab:
+        lab.take_noid_down("a")
+        with booted(lab, "a", tmp_path / "machine", below) as machine:
+            rules, files = machine.run("ip", "-6", "rule"), named_noid(machine)
+            install(machine, package)
+            assert machine.says("systemctl", "is-active", "noid") == "inactive"
+            machine.path("etc/noid.toml").write_text(CONFIG)
+            machine.run("systemctl", "enable", "--now", "noid", "noid-resolver.path")
+            use(machine)
+            machine.run("systemctl", "reload", "noid")
+            machine.run("noid", "resolver", "on")
+            pid = machine.value("noid", "MainPID")
+            install(machine, newer(package, tmp_path, 1))
+            machine.until(lambda: machine.value("noid", "ActiveState") == "active")
+            assert machine.value("noid", "MainPID") != pid
+            use(machine)
+            machine.run("dpkg", "--purge", "noid")
+            assert machine.run("ip", "-6", "rule") == rules
+            assert named_noid(machine) == files
 
 
-def upgrade_during_a_download(
-    machine: Machine[Lab],
-    process: "subprocess.Popen[bytes]",
-    package: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> "subprocess.Popen[bytes]":
-    """Installs later versions until the gap is short, and returns the service that runs then."""
-    os.truncate(machine.lab.directory / "web" / "content" / CONTENT_NAME, DOWNLOAD_OCTETS)
-    gaps_ms: list[tuple[float, float]] = []
-    with Download(machine.lab, "a", "b.example") as download:
-        machine.until(lambda: download.octets >= SOME_OCTETS)
-        labels = [one["local_label"] for one in machine.json("noid", "contexts", "--json")]
-        assert len(labels) == 1
-        for number in range(UPGRADES_MAX):
-            idle_ns = time.monotonic_ns()
-            later = newer(package, tmp_path_factory.mktemp("newer"), number)
-            began_ns = time.monotonic_ns()
-            machine.run("dpkg", "--install", str(later))
-            machine.stop(process)
-            process = machine.start()
-            more = download.octets + SOME_OCTETS
-            machine.until(partial(reached, download, more))
-            ended_ns = time.monotonic_ns()
-            spans = ((idle_ns, began_ns), (began_ns, ended_ns))
-            before_ms, gap_ms = (
-                longest_silence_ns(download.arrivals, *span) / MILLISECOND for span in spans
-            )
-            gaps_ms.append((before_ms, gap_ms))
-            if is_short := gap_ms < max(GAP_MAX_MS, GAP_FACTOR * before_ms):
-                break
-        print("longest gaps in ms, before and during each upgrade:", gaps_ms)
-        assert download.running, download.stop()
-        assert is_short, gaps_ms
-        again = [one["local_label"] for one in machine.json("noid", "contexts", "--json")]
-        assert again == labels
-    return process
+def named_noid(machine: Booted) -> set[str]:
+    """The new files of a machine that have the name of noid."""
+    return {name for name in machine.changed() if "noid" in name}
+
+
+def install(machine: Machine[Lab], package: Path) -> None:
+    """Installs a package that is not on the machine."""
+    path = machine.path("run/noid.deb")
+    path.write_bytes(package.read_bytes())
+    machine.run("dpkg", "--install", "/run/noid.deb")
+    path.unlink()
+
+
+def use(machine: Machine[Lab]) -> None:
+    """Reaches a host by its name, in a context."""
+    assert locators("b")[0] in machine.run("ping", "-n", "-c1", "-w30", "b.example")
+    status = machine.json("noid", "status", "--json")
+    assert status["plane"]["kind"] == "bpf", status["plane"]["why"]
+    assert status["state"]["trouble"] == []
+    assert len(machine.json("noid", "contexts", "--json")) == 1
+
+
+INTERFACES = """\
+iface eth0 inet6 manual
+iface eth1 inet6 manual
+"""
+SET_UP = """\
+noid setup --name a.example --no-doctor
+systemctl enable noid noid-border noid-resolver.path
+"""
+ENABLED = ("noid.service", "noid-border.service", "noid-resolver.path")
+CHANGED = "echo '# mine' >>/etc/noid.toml"
+
+
+@pytest.mark.parametrize("removal", ["--purge", "--remove", CHANGED])
+def test_a_purge_leaves_nothing_of_a_host_that_was_set_up(
+    removal: str, lab_machine: None, package: Path, tmp_path: Path
+) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with Network(tmp_path, wheels) as network:
+        for block in blocks(GUIDE)[:2]:
+            network.type(block)
+        machine = network.machines["a"]
+        machine.path("etc/network/interfaces").write_text(INTERFACES)
+        before, routing = machine.changed(), routing_of(machine)
+        machine.run("dpkg", "--install", str(package))
+        machine.run("sh", "-ec", SET_UP)
+        assert routing_of(machine) != routing
+        written = {"etc/network/interfaces.d/noid", "var/lib/noid-setup/journal.json"}
+        enabled = "etc/systemd/system/multi-user.target.wants"
+        written |= {f"{enabled}/{one}" for one in ENABLED}
+        assert written <= machine.changed().keys()
+        if removal == CHANGED:
+            machine.run("sh", "-ec", CHANGED)
+        elif removal == "--remove":
+            machine.run("dpkg", "--remove", "noid")
+            assert routing_of(machine) == routing
+        machine.run("dpkg", "--purge", "noid")
+        assert routing_of(machine) == routing
+        assert machine.changed() == before
+
+
+def routing_of(machine: "Machine[Network]") -> str:
+    """Rules and routes, without those that the kernel adds by itself."""
+    routes = machine.run("ip", "-6", "route", "show", "table", "all").splitlines()
+    return machine.run("ip", "-6", "rule") + "\n".join(
+        line for line in routes if "proto kernel" not in line
+    )

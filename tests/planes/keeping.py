@@ -5,7 +5,6 @@ import asyncio
 import logging
 import random
 import subprocess
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,15 +25,18 @@ from noid.host.rules import Rule
 from noid.host.survey import Survey
 from noid.locators import Locator, parse_locator
 from noid.planes import steering
+from noid.planes.bpf.limits import LIMITS, Limits
 from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
 from noid.planes.slow_path import PlaneDependencies
 from noid.planes.tun import TunPlane
 from noid.roles.local_locators import LocalLocators
+from noid.roles.patience import Patience
 from noid.roles.reconciliation import Watching
 from tests.dns.conftest import in_network_namespace, ip
 from tests.planes.foreign import Hanging, hanging
 from tests.planes.test_bpf import random_flow
+from tests.waiting import until
 
 Result = TypeVar("Result")
 
@@ -42,8 +44,6 @@ SECTION = PlaneSection()
 FIRST = SECTION.rule_priority
 OUT, CUT = "noid0-out", "noid0-cut"
 
-
-TIMEOUT_S = 30.0
 AID, OTHER = parse_locator("2001:db8:1::1"), parse_locator("2001:db8:2::1")
 PEER = parse_locator("2001:db8:3::1")
 UPLINKS = ["up1", "up2"]
@@ -88,15 +88,6 @@ class Kept:
         return self.plane.counts[PlaneCounter.OBJECTS_RESTORED]
 
 
-async def until(condition: Callable[[], bool]) -> float:
-    """Waits until a condition holds; returns how long that took, in seconds."""
-    began_s = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began_s < TIMEOUT_S, "it does not come true"
-        await asyncio.sleep(0.005)
-    return time.monotonic() - began_s
-
-
 def flow_to_peer() -> Flow:
     """A flow from AID to PEER, both of them the locators in use."""
     flow = random_flow(random.Random(1))
@@ -121,7 +112,12 @@ def make_uplinks() -> None:
 
 
 def make_plane(
-    network: HostNetwork, pins: Path, hook: Literal["auto", "clsact"], contexts: int, kind: str
+    network: HostNetwork,
+    pins: Path,
+    hook: Literal["auto", "clsact"],
+    contexts: int,
+    kind: str,
+    limits: Limits = LIMITS,
 ) -> BpfPlane | TunPlane:
     surroundings = PlaneDependencies(
         section=PlaneSection(pins=str(pins), contexts=contexts, hook=hook),
@@ -133,7 +129,9 @@ def make_plane(
     )
     if kind == "tun":
         return TunPlane(surroundings)
-    return BpfPlane(surroundings, interfaces=UPLINKS, directory=pins.parent, referrals=False)
+    return BpfPlane(
+        surroundings, interfaces=UPLINKS, directory=pins.parent, referrals=False, limits=limits
+    )
 
 
 def keeping(
@@ -143,13 +141,15 @@ def keeping(
     hook: Literal["auto", "clsact"] = "auto",
     contexts: int = 16,
     kind: Literal["bpf", "tun"] = "bpf",
+    limits: Limits = LIMITS,
+    patience: Patience | None = None,
 ) -> None:
     """Runs a scenario beside a plane that is watched over, which must not raise."""
 
     async def play() -> None:
         make_uplinks()
         network = HostNetwork()
-        plane = make_plane(network, pins, hook, contexts, kind)
+        plane = make_plane(network, pins, hook, contexts, kind, limits)
         events: list[Input] = []
         in_use: set[Locator] = set()
         plane.open()
@@ -162,6 +162,7 @@ def keeping(
             told=lambda: None,
             uplinks=Unwatched(),
             in_use=lambda: in_use,
+            patience=patience,
         )
         try:
             plane.install(flow_to_peer())

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The programs, loaded for tests: every device of theirs is the loopback."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from noid.constants import Codepoints
+from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import PASSING_TABLES, TABLES
 from noid.planes.bpf.loading import Programs
@@ -49,3 +55,29 @@ def put_uplinks(programs: Programs) -> None:
     table = libbpf.Table(programs.maps["uplinks"], *PASSING_TABLES["uplinks"])
     for row in (HERE, ELSEWHERE):
         assert table.put(layout.ROW.pack(row), uplink(row))
+
+
+def own(programs: Programs, address: Locator) -> None:
+    """Lets an address be one of this host."""
+    table = libbpf.Table(programs.maps["ours"], *TABLES["ours"])
+    assert table.put(address, layout.ROW.pack(HERE))
+
+
+@contextlib.contextmanager
+def loaded(directory: Path, *, room: int = 16, settings: bytes = b"") -> Iterator[Programs]:
+    """The programs and two uplinks, for the time of a ``with``."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: loads programs into the kernel")
+    found = load(directory, room=room, settings=settings)
+    put_uplinks(found)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    """The programs, which report strangers, and two uplinks."""
+    with loaded(tmp_path, settings=constants(referrals=True)) as found:
+        yield found

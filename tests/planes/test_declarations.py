@@ -13,7 +13,7 @@ from pathlib import Path
 from noid import constants
 from noid.counters import KERNEL_COUNTERS, BorderCounter
 from noid.planes import bpf, uplink
-from noid.planes.bpf import border_tables, layout
+from noid.planes.bpf import border_tables, connecting, layout
 from noid.shares import policy
 from noid.wire import control, icmpv6, ipv6, options, peek, slots
 
@@ -30,6 +30,12 @@ SAME: dict[str, int] = {
     "PREFIXES_MAX": constants.BORDER_PREFIXES_MAX,
     "INSIDE_MAX": constants.BORDER_INSIDE_MAX,
     "NAME_OCTETS": border_tables.NAME_OCTETS,
+    "PROVIDERS_MAX": constants.BORDER_PROVIDERS_MAX,
+    "LINK_OCTETS": border_tables.LINK_OCTETS,
+    "FROM_HOSTS": 0,  # in the order of border_tables.CHOICE
+    "FROM_OTHERS": 1,
+    "SENDERS": 2,
+    "SIGNS": len(border_tables.SIGNS),
     **{one.name: one.value for one in layout.ReportKind},
     "IN_HOLDS": layout.HOLDS,
     "IN_FAR": layout.FAR,
@@ -61,8 +67,10 @@ SAME: dict[str, int] = {
     "MANY": constants.UNANSWERED_MANY,
     "FEW_PATIENCE": constants.UNANSWERED_PATIENCE,
     "GAP_MAX": constants.GAP_MAX,
+    "GAPS_USUAL": constants.GAPS_USUAL,
     "GAP_UNUSUAL": constants.UNANSWERED_PATIENCE,
     "UNPROVEN_MAX": constants.UNPROVEN_TIME // constants.SECOND,
+    "LONG_OCTETS": constants.MTU_MIN,
     "IPV6_OCTETS": ipv6.HEADER_OCTETS,
     "HOP_BY_HOP": ipv6.HOP_BY_HOP,
     "TCP": ipv6.TCP,
@@ -77,15 +85,19 @@ SAME: dict[str, int] = {
     "SLOT_ICMPV6": slots.SLOT_ICMPV6,
     "SLOT_ESCAPE": slots.SLOT_ESCAPE,
     "SLOTS": slots.SLOTS,
+    "SOURCE_SLOTS": connecting.SOURCE_SLOTS,
 }
 KERNEL_ALONE = {
     *("REPORTS_OCTETS", "SET_UPS_OCTETS", "USERS_MAX", "STRANGERS_MAX", "ACTIVITIES_MAX"),
-    *("NAMED_MAX", "WHOLE"),
+    *("LONG_TIMES", "LONG_INTERVAL", "LONG_WAIT"),
+    *("NAMED_MAX", "WHOLE", "TICK_USUAL", "MORE_MAX"),
     *("REPORTS_PER_SECOND", "REPORT_HEAD_OCTETS", "OPTIONS_PER_SECOND", "STRANGERS_PER_SECOND"),
     *("LINK_TICKS", "PLAIN_INTERVAL", "STRANGER_INTERVAL", "ACK_DELAY", "NEVER"),
-    *("GLOBAL_UNICAST", "TCP_SYN_FIN", "NO_SLOT"),
-    *("LABEL_MASK", "VERSION_MASK", "VERSION_6"),
+    *("GLOBAL_UNICAST", "TCP_SYN_FIN", "NO_SLOT", "ECHO_REQUEST", "UNREACHABLE"),
+    *("TCP_FLAGS_AT", "TCP_HEADER_MAX", "TCP_SYN", "TCP_RST", "TCP_ACK"),
+    *("LABEL_MASK", "VERSION_MASK", "VERSION_6", "VLAN_NUMBER"),
     *("ON_UPLINK", "ON_OURS", "CUT"),
+    *("SPREAD_MAX", "AF_INET6", "CONTINUE"),
 }
 """Sizes and rates of maps that only the programs have, and numbers of Linux and of headers."""
 

@@ -4,13 +4,14 @@
 import time
 from dataclasses import replace
 
-from noid.constants import GAP_MAX, NEVER, SECOND
+from noid.constants import FOLLOW_INTERVAL, GAP_MAX, NEVER, SECOND
 from noid.flows.clock import FlowClock
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES
 from noid.planes.bpf.loading import Programs
-from tests.planes.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of, programs
+from tests.planes.loading import programs
+from tests.planes.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of
 
 __all__ = ["programs"]
 
@@ -39,17 +40,18 @@ def after_data_from(programs: Programs, source: Locator) -> tuple[Locator, FlowC
 def test_data_moves_the_peer_only_after_a_silence_of_the_locator_in_use(
     programs: Programs,
 ) -> None:
-    now_ns = time.monotonic_ns()
     flow = replace(SENDING, silence_ns=3600 * SECOND)
     for gap_ns, silent_ns, expected in (
-        (SECOND, SECOND, PEER[1]),
+        (GAP_MAX, SECOND, PEER[1]),
         (SECOND, 3 * SECOND, PEER[5]),
         (0, SECOND, PEER[5]),
     ):
-        install(programs, flow, FlowClock(heard_ns=now_ns - silent_ns, gap_ns=gap_ns))
+        heard_ns = time.monotonic_ns() - silent_ns
+        install(programs, flow, FlowClock(heard_ns=heard_ns, gap_ns=gap_ns))
         assert after_data_from(programs, PEER[5])[0] == expected
     brief = replace(flow, silence_ns=SECOND)
-    install(programs, brief, FlowClock(heard_ns=now_ns - 2 * SECOND, gap_ns=GAP_MAX))
+    heard_ns = time.monotonic_ns() - 2 * SECOND
+    install(programs, brief, FlowClock(heard_ns=heard_ns, gap_ns=GAP_MAX))
     assert after_data_from(programs, PEER[5])[0] == PEER[5], "T is long enough"
 
 
@@ -58,8 +60,10 @@ def test_data_changes_the_peer_locator_only_to_verified_ones_once_a_second(
 ) -> None:
     install(programs, SENDING, FlowClock())
     assert after_data_from(programs, PEER[3])[0] == PEER[1], "not verified"
+    began_ns = time.monotonic_ns()
     assert after_data_from(programs, PEER[5])[0] == PEER[5]
-    assert after_data_from(programs, PEER[0])[0] == PEER[5], "within a second"
+    peer = after_data_from(programs, PEER[0])[0]
+    assert peer == PEER[5] or time.monotonic_ns() - began_ns > FOLLOW_INTERVAL
 
 
 def test_only_data_from_the_locator_in_use_counts_as_heard(programs: Programs) -> None:

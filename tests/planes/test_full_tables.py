@@ -3,19 +3,14 @@
 
 from pathlib import Path
 
-import pytest
-
 from noid.counters import PlaneCounter
 from noid.locators import Locator
-from noid.planes import rows
-from noid.planes.bpf import plane
-from tests.planes.keeping import PEER, UPLINKS, Kept, keeping, until
+from noid.planes.bpf.limits import Limits
+from tests.planes.keeping import PEER, UPLINKS, Kept, keeping
+from tests.waiting import until
 
 
-def test_a_peer_over_the_limit_is_counted_and_watched_later(
-    pins: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plane, "KNOWN_PEERS_MAX", 3)
+def test_a_peer_over_the_limit_is_counted_and_watched_later(pins: Path) -> None:
     room = 16 + 3 + 1
     peers = [Locator(PEER[:14] + number.to_bytes(2, "big")) for number in range(2, room + 4)]
 
@@ -36,12 +31,10 @@ def test_a_peer_over_the_limit_is_counted_and_watched_later(
         kept.watching.compare_soon()
         await until(lambda: bool(table.find(peers[-1])))
 
-    keeping(pins, scenario)
+    keeping(pins, scenario, limits=Limits(known_peers=3))
 
 
-def test_one_peer_too_many_is_counted(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plane, "KNOWN_PEERS_MAX", 0)
-
+def test_one_peer_too_many_is_counted(pins: Path) -> None:
     async def scenario(kept: Kept) -> None:
         for number in range(2, 19):
             kept.plane.watch(Locator(PEER[:14] + number.to_bytes(2, "big")))
@@ -50,16 +43,14 @@ def test_one_peer_too_many_is_counted(pins: Path, monkeypatch: pytest.MonkeyPatc
         kept.watching.compare_soon()
         assert kept.plane.counts[PlaneCounter.PEERS_WITHOUT_ROOM] == 1
 
-    keeping(pins, scenario)
+    keeping(pins, scenario, limits=Limits(known_peers=0))
 
 
-def test_an_uplink_without_a_row_is_counted(pins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "OWN_ROW", 2)
-
+def test_an_uplink_without_a_row_is_counted(pins: Path) -> None:
     async def scenario(kept: Kept) -> None:
         assert kept.plane.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] == 1
         kept.watching.take(kept.watching.survey())
         assert kept.plane.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] == 1
         assert set(kept.plane.modes()) == set(UPLINKS)
 
-    keeping(pins, scenario)
+    keeping(pins, scenario, limits=Limits(uplinks=1))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One-way traffic in the kernel: when a keepalive is due, and what is silence [D42]."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from noid.constants import (
+    GAPS_USUAL,
     KEEPALIVE_INTERVAL,
     MILLISECOND,
     SECOND,
@@ -22,14 +24,13 @@ from noid.planes.bpf.carried import TABLES
 from noid.planes.bpf.kernel_flows import FRAME_OCTETS
 from noid.planes.bpf.loading import Programs
 from noid.wire import ipv6
-from tests.planes.loading import load, put_uplinks
+from tests.planes.loading import loaded
 from tests.planes.test_layout import ETHERNET, LOCAL, PEER, SENDING, install, packet_of, rough
-
-pytestmark = pytest.mark.alone  # by the clock of the kernel
 
 FLOW = replace(SENDING, silence_ns=5 * MILLISECOND)
 KEY = layout.label_key(FLOW.local_label)
 DATA = packet_of(PEER[1], LOCAL[2], 225, FLOW.local_label)
+PATIENCE_S = 60.0
 DATAGRAM = packet_of(LOCAL[0], PEER[0], ipv6.UDP)
 SEGMENT = packet_of(LOCAL[0], PEER[0], ipv6.TCP)
 
@@ -71,14 +72,10 @@ class Kernel:
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[Kernel]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: loads programs into the kernel")
-    programs = load(tmp_path)
-    put_uplinks(programs)
-    kernel = Kernel(programs)
-    yield kernel
-    kernel.ring.close()
-    programs.close()
+    with loaded(tmp_path) as programs:
+        kernel = Kernel(programs)
+        yield kernel
+        kernel.ring.close()
 
 
 def test_a_keepalive_is_due_at_the_second_packet_since_something_was_sent(kernel: Kernel) -> None:
@@ -129,6 +126,32 @@ def test_the_gap_between_signs_of_life_is_learnt(kernel: Kernel) -> None:
     kernel.given(heard_ns=time.monotonic_ns() - SECOND)
     kernel.reports("host_ingress", ETHERNET + DATA)
     assert SECOND <= kernel.clock().gap_ns < 4 * SECOND
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Other processes take no ticks from this one."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def test_the_gaps_within_a_tick_are_learnt_too(kernel: Kernel) -> None:
+    kernel.given()
+    until_s = time.monotonic() + PATIENCE_S
+    with undisturbed():
+        while not 0 < kernel.clock().gap_ns < 2 * MILLISECOND:
+            assert time.monotonic() < until_s, kernel.clock()
+            for _ in range(20):
+                kernel.programs.try_out("host_ingress", ETHERNET + DATA)
+
+
+def test_an_outage_counts_as_two_gaps(kernel: Kernel) -> None:
+    kernel.given(heard_ns=time.monotonic_ns() - 3 * SECOND, gap_ns=100 * MILLISECOND)
+    kernel.hears(unasked=True)
+    assert kernel.clock().gap_ns == (3 + GAPS_USUAL) * 100 * MILLISECOND // 4
 
 
 def test_only_what_comes_unasked_counts_as_a_gap(kernel: Kernel) -> None:

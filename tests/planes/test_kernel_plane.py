@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,8 +22,10 @@ from noid.errors import PlatformError
 from noid.flows.clock import FlowClock
 from noid.host.netlink import HostNetwork
 from noid.locators import Locator, format_locator, parse_locator
-from noid.planes.bpf import layout, libbpf, plane
+from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES, Carried, Left, pin_of
+from noid.planes.bpf.kernel_flows import CHOSEN_S
+from noid.planes.bpf.limits import LIMITS, Limits
 from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
 from noid.planes.slow_path import PlaneDependencies
@@ -36,7 +39,10 @@ CONTEXTS = 16
 
 
 def with_plane(
-    pins: Path, *scenarios: Callable[[BpfPlane], None], hook: Literal["auto", "clsact"] = "auto"
+    pins: Path,
+    *scenarios: Callable[[BpfPlane], None],
+    hook: Literal["auto", "clsact"] = "auto",
+    limits: Limits = LIMITS,
 ) -> None:
     """Runs scenarios on a host with an uplink, each with a plane of its own that is then killed.
 
@@ -64,6 +70,7 @@ def with_plane(
                     interfaces=["up*"],
                     directory=pins.parent,
                     referrals=False,
+                    limits=limits,
                 )
                 plane.open()
                 try:
@@ -159,11 +166,7 @@ def test_an_aid_in_use_is_ours_though_its_address_has_gone(pins: Path) -> None:
     with_plane(pins, scenario)
 
 
-def test_an_address_too_many_is_counted_and_tried_again(
-    pins: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plane, "OWN_ADDRESSES_MAX", 8)
-
+def test_an_address_too_many_is_counted_and_tried_again(pins: Path) -> None:
     def scenario(plane: BpfPlane) -> None:
         for locator in LOCATORS[:8]:
             ip(f"addr add {format_locator(locator)}/64 dev up1 nodad")
@@ -174,7 +177,7 @@ def test_an_address_too_many_is_counted_and_tried_again(
         changed(plane)
         assert plane.tables["ours"].find(LOCATORS[7])
 
-    with_plane(pins, scenario)
+    with_plane(pins, scenario, limits=Limits(own_addresses=8))
 
 
 def test_a_flow_too_many_is_counted(pins: Path) -> None:
@@ -311,6 +314,36 @@ def test_what_one_plane_has_taken_up_the_next_one_finds(pins: Path) -> None:
         assert led(plane) == rest, "those that are not taken up are gone"
 
     with_plane(pins, first, second, third)
+
+
+def test_a_name_that_is_resolved_again_and_again_costs_one_question_to_the_kernel(
+    pins: Path,
+) -> None:
+    """A local user may ask the stub for a name of many addresses, a thousand times a second."""
+    peers = [parse_locator(f"2001:db8:77::{number}") for number in range(1, 17)]
+
+    def scenario(plane: BpfPlane) -> None:
+        asked: list[Locator] = []
+        look_up = plane.network.default_route
+
+        def counted(aid: Locator, *, mark: int) -> tuple[Locator | None, int]:
+            asked.append(aid)
+            return look_up(aid, mark=mark)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(plane.network, "default_route", counted)
+            began_s = time.monotonic()
+            for _ in range(50):
+                for peer in peers:
+                    plane.watch(peer)
+            assert len(asked) <= len(peers) * (1 + (time.monotonic() - began_s) / CHOSEN_S)
+            asked.clear()
+            plane.locators = lambda: (LOCATORS[0],)
+            plane.unwatch(peers[0])
+            plane.watch(peers[0])
+            assert asked == peers[:1]
+
+    with_plane(pins, scenario)
 
 
 def test_a_peer_that_the_host_reaches_through_a_vpn_is_left_to_it(pins: Path) -> None:

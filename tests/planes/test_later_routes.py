@@ -12,7 +12,8 @@ from noid.host.routes import Prefix
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.inquiries import AT_ONCE, Inquiries
 from tests.dns.conftest import ip
-from tests.planes.keeping import PEER, UPLINKS, Kept, keeping, until
+from tests.planes.keeping import PEER, UPLINKS, Kept, keeping
+from tests.waiting import until
 
 VPN = "vpn0"
 
@@ -40,6 +41,26 @@ def test_a_new_connection_takes_the_vpn_that_came_up_later(
         await until(lambda: device_to_peer() == VPN)
         ip(f"-6 route del {prefix} dev {VPN}")
         await until(lambda: device_to_peer() == before)
+
+    keeping(pins, scenario, kind=kind)
+
+
+@pytest.mark.parametrize("kind", ["bpf", "tun"])
+@pytest.mark.parametrize("refusal", ["blackhole", "unreachable", "prohibit"])
+def test_a_new_connection_is_refused_where_the_operator_wants_it(
+    pins: Path, kind: Literal["bpf", "tun"], refusal: str
+) -> None:
+    def is_refused() -> bool:
+        command = ["ip", "-6", "route", "get", format_locator(PEER)]
+        return subprocess.run(command, capture_output=True, check=False).returncode != 0
+
+    async def scenario(kept: Kept) -> None:
+        ip("-6 route add default dev up1")
+        assert not is_refused()
+        ip(f"-6 route add {refusal} {format_locator(PEER)}")
+        await until(is_refused)
+        ip(f"-6 route del {refusal} {format_locator(PEER)}")
+        await until(lambda: not is_refused())
 
     keeping(pins, scenario, kind=kind)
 

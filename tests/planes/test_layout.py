@@ -2,12 +2,10 @@
 """Entries and reports have every value where the other side looks for it, in C and in Python."""
 
 import ctypes
-import os
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +19,9 @@ from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.pins import object_code
 from noid.planes.uplink import CUT_UDP, SENDS, Uplink
 from noid.wire import ipv6
-from tests.planes.loading import CODEPOINTS, HERE, constants, load, put_uplinks
+from tests.planes.loading import CODEPOINTS, HERE, own, programs
+
+__all__ = ["programs"]
 
 ETHERNET = bytes(12) + b"\x86\xdd"
 BTF_KIND_STRUCT = 4
@@ -157,7 +157,8 @@ def test_an_outbound_entry(structures: Structures) -> None:
         "next_header_first": number(CODEPOINTS.fixed_first, 1),
         "chosen": bytes(1),
         "unanswered": number(3, 1),
-        "tick": bytes(4),
+        "tick": bytes(2),
+        "kept": bytes(2),
     }
 
 
@@ -196,6 +197,7 @@ def test_an_inbound_entry_and_the_one_of_its_further_locators(structures: Struct
         "heard_ns": number(CLOCK.heard_ns, 8),
         "gap_ns": number(CLOCK.gap_ns, 4),
         "owes": bytes(1),
+        "more": bytes(1),
         "proven": number(CLOCK.proven, 2),
         "follow_ns": number(FLOW.follow_ns, 8),
         "answered": bytes(1),
@@ -267,16 +269,6 @@ def test_a_watched_aid(structures: Structures) -> None:
 
 
 # --- reports, of which the object has no type -----------------------------------------------------
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: loads programs into the kernel")
-    loaded = load(tmp_path, settings=constants(referrals=True))
-    put_uplinks(loaded)
-    yield loaded
-    loaded.close()
 
 
 def reported(programs: Programs, program: str, packet: bytes) -> tuple[layout.Report, bytes]:
@@ -385,7 +377,8 @@ def test_what_came_is_an_answer_although_the_clock_was_asked_before_it(
 
 
 def test_the_report_of_a_packet_to_a_stranger(programs: Programs) -> None:
-    packet = packet_of(LOCAL[0], locator(99), 6)
+    packet = packet_of(LOCAL[0], locator(99), 17)
+    own(programs, LOCAL[0])
     head, copy = reported(programs, "host_egress", packet)
     assert head.kind == layout.ReportKind.UNKNOWN_PEER
     assert head.source == locator(99)

@@ -29,9 +29,10 @@ from tests.planes.keeping import (
     keeping,
     lines,
     routes,
+    run,
     set_features,
-    until,
 )
+from tests.waiting import until
 
 
 def pair(kept: Kept) -> object:
@@ -161,6 +162,25 @@ def test_the_address_of_an_aid_is_restored(pins: Path, caplog: pytest.LogCapture
         kept.watching.take(kept.watching.survey())
         assert state() == frozenset()
         assert kept.restored == 1
+
+    keeping(pins, scenario)
+
+
+def test_an_aid_is_kept_while_its_uplink_is_down_and_keeps_its_addresses(pins: Path) -> None:
+    """The kernel lists the address still, and receives nothing at it (keep_addr_on_down)."""
+
+    async def scenario(kept: Kept) -> None:
+        def is_kept() -> bool:
+            return AID in kept.watching.survey().ours[CUT].addresses
+
+        kept.in_use.add(AID)
+        run("sysctl -qw net.ipv6.conf.up1.keep_addr_on_down=1")
+        ip("link set up1 down")
+        await until(is_kept)
+        kept.watching.take(kept.watching.survey())
+        assert is_kept()
+        ip("link set up1 up")
+        await until(lambda: not is_kept())
 
     keeping(pins, scenario)
 

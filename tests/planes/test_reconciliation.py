@@ -13,12 +13,13 @@ from typing import Literal
 import pytest
 
 from noid.counters import PlaneCounter
+from noid.host.routes import mtu_in
 from noid.locators import Locator, format_locator
 from noid.planes.bpf import libbpf
 from noid.planes.bpf.carried import TABLES, pin_of
 from noid.planes.rows import CUTS_TCP
 from noid.planes.steering import GATEWAY
-from noid.roles import reconciliation
+from noid.roles.patience import Patience
 from tests.dns.conftest import ip
 from tests.planes.keeping import (
     AID,
@@ -36,8 +37,8 @@ from tests.planes.keeping import (
     rules,
     run,
     set_features,
-    until,
 )
+from tests.waiting import until
 
 BURST, INTERVAL_S = 3, 0.2
 
@@ -94,6 +95,25 @@ def test_a_route_of_the_plane_in_user_space_is_restored(pins: Path) -> None:
         )
 
     keeping(pins, scenario, kind="tun")
+
+
+def test_routes_to_peers_say_of_the_path_what_the_default_route_says(pins: Path) -> None:
+    """Such as the MTU behind a card with jumbo frames, or the initial window of TCP."""
+
+    async def scenario(kept: Kept) -> None:
+        def metrics() -> set[int]:
+            return {mtu_in(one.metrics) for one in routes(kept)[SECTION.table]}
+
+        assert metrics() == {0}
+        ip("route add default via fe80::1 dev up1 mtu 1400")
+        await until(lambda: metrics() == {1400})
+        ip("route change default via fe80::1 dev up1 mtu 1450")
+        await until(lambda: metrics() == {1450})
+        assert kept.restored == 0
+        ip("route del default dev up1")
+        await until(lambda: metrics() == {0})
+
+    keeping(pins, scenario)
 
 
 def test_a_flushed_table_is_restored_and_reported(
@@ -157,14 +177,10 @@ def test_the_neighbour_that_is_none_is_restored(pins: Path, command: str) -> Non
 @pytest.mark.parametrize("what", ["rules", "routes"])
 def test_what_is_removed_again_and_again_is_restored_at_a_rate(
     pins: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     kind: Literal["bpf", "tun"],
     what: str,
 ) -> None:
-    monkeypatch.setattr(reconciliation, "RESTORED_BURST", BURST)
-    monkeypatch.setattr(reconciliation, "RESTORED_INTERVAL_S", INTERVAL_S)
-
     async def scenario(kept: Kept) -> None:
         loop = asyncio.get_running_loop()
         before, began_s, fights = (rules(kept), routes(kept)), loop.time(), 0
@@ -178,7 +194,7 @@ def test_what_is_removed_again_and_again_is_restored_at_a_rate(
         await until(lambda: (rules(kept), routes(kept)) == before)
         await until(lambda: any("that goes on, so it is" in line for line in lines(caplog)))
 
-    keeping(pins, scenario, kind=kind)
+    keeping(pins, scenario, kind=kind, patience=Patience(BURST, INTERVAL_S))
 
 
 def remove_all(kept: Kept, what: str) -> None:
@@ -267,9 +283,7 @@ def test_pins_are_restored(pins: Path, caplog: pytest.LogCaptureFixture) -> None
     keeping(pins, scenario)
 
 
-def test_a_pin_that_cannot_be_restored_is_counted(
-    pins: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pin_that_cannot_be_restored_is_counted(pins: Path) -> None:
     async def scenario(kept: Kept) -> None:
         run(f"umount {pins}")
         shutil.rmtree(pins)

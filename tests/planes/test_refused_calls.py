@@ -13,7 +13,8 @@ from noid.errors import PlatformError
 from noid.host.netlink import HostNetwork
 from noid.locators import parse_locator
 from tests.dns.conftest import ip
-from tests.planes.keeping import AID, OTHER, OUT, Kept, attached, keeping, routes, rules, run, until
+from tests.planes.keeping import AID, OTHER, OUT, Kept, attached, keeping, routes, rules, run
+from tests.waiting import until
 
 
 def test_lost_netlink_messages_are_counted_and_cause_a_comparison(

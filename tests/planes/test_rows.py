@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Rows of uplinks, what flows need, routes and rules that are wanted: values alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from noid.config import PlaneSection
@@ -11,7 +13,7 @@ from noid.locators import Locator, parse_locator
 from noid.planes.bpf.uses import Uses
 from noid.planes.restored import NAMES_MAX, Restored
 from noid.planes.rows import CUTS_TCP, CUTS_UDP, NO_ROW, SUMMING, Rows, lacks, sums, uplink_of
-from noid.planes.steering import RULES, SOURCES_MAX, ours_among, rules_of
+from noid.planes.steering import ANY_SOURCE, RULES, ours_among, rules_of
 from noid.planes.uplink import (
     CUT_TCP,
     CUT_UDP,
@@ -72,6 +74,23 @@ def test_a_device_lacks_what_it_does_not_do_for_every_next_header(
     found = device("up1", 3, features=features)
     assert lacks(found) == lacking
     assert sums(survey(found)) is not bool(lacking & SUM)
+
+
+@pytest.mark.parametrize(
+    ("queues", "lacking"),
+    [
+        (("mq", "fq_codel"), 0),
+        (("noqueue",), 0),
+        (("noqueue", "cake"), CUT_TCP | CUT_UDP),
+        (("tbf",), CUT_TCP | CUT_UDP),
+        (("htb",), CUT_TCP | CUT_UDP),
+    ],
+)
+def test_super_packets_are_cut_before_a_queue_in_which_the_kernel_may_cut_them(
+    queues: tuple[str, ...], lacking: int
+) -> None:
+    found = replace(device("up1", 3, features=(CUTS_TCP, CUTS_UDP)), queues=frozenset(queues))
+    assert lacks(found) == lacking
 
 
 def test_an_uplink_says_whether_it_sends_and_has_neighbours() -> None:
@@ -186,12 +205,14 @@ def test_a_route_goes_when_the_last_flow_that_needs_it_does() -> None:
 
 def test_the_rules_of_a_plane_are_told_from_those_of_others() -> None:
     first, last = SECTION.rule_priority, SECTION.rule_priority + RULES - 1
-    wanted = rules_of(SECTION, {ONE: 1}, [ONE, TWO])
+    wanted = rules_of(SECTION, {ONE: 1}, by_source=True)
     assert wanted == {
         Rule(first, GOTO, target=last, mark=SECTION.mark),
         Rule(first + 1, table=SECTION.table + 1, source=ONE, is_local=True),
-        Rule(first + 2, GOTO, target=last, source=ONE, is_local=True),
-        Rule(first + 2, GOTO, target=last, source=TWO, is_local=True),
+        *(
+            Rule(first + 2, GOTO, target=last, source=half, source_bits=1, is_local=True)
+            for half in ANY_SOURCE
+        ),
         Rule(first + 3, table=SECTION.table, is_local=True, is_unmarked=True),
         Rule(last, NOTHING),
     }
@@ -202,13 +223,6 @@ def test_the_rules_of_a_plane_are_told_from_those_of_others() -> None:
         Rule(32766, table=254),
     }
     assert ours_among(SECTION, {*wanted, *others}) == wanted
-
-
-def test_so_many_addresses_have_a_rule_at_most() -> None:
-    addresses = [Locator(ONE[:14] + one.to_bytes(2, "big")) for one in range(SOURCES_MAX + 9)]
-    wanted = rules_of(SECTION, {}, addresses)
-    sources = [rule.source for rule in wanted if rule.priority == SECTION.rule_priority + 2]
-    assert sorted(filter(None, sources)) == addresses[:SOURCES_MAX]
 
 
 # --- what is said about what was restored ---------------------------------------------------------

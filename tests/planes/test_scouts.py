@@ -13,7 +13,8 @@ import pytest
 from noid.counters import PlaneCounter
 from noid.locators import Locator, format_locator
 from tests.dns.conftest import ip
-from tests.planes.keeping import AID, PEER, SECTION, Kept, flow_to_peer, keeping, until
+from tests.planes.keeping import AID, PEER, SECTION, Kept, flow_to_peer, keeping
+from tests.waiting import until
 
 ROUTER = "fe80::99"
 THEIR_MARK = 7

@@ -2,19 +2,20 @@
 """Routes to M6 peers: by the uplink of the AID, and by our own device for when that is down."""
 
 import socket
+import subprocess
 from collections.abc import Callable
 
 from noid.config import PlaneSection
 from noid.host.netlink import HostNetwork
 from noid.host.routes import Difference, PeerRoute
 from noid.host.rules import GOTO, NOTHING, Rule
-from noid.locators import Locator, parse_locator
+from noid.locators import Locator, format_locator, parse_locator
+from noid.planes.bpf.limits import LIMITS
 from noid.planes.steering import (
-    AT_ONCE,
+    ANY_SOURCE,
     BY_OURS,
     BY_UPLINK,
     GATEWAY,
-    SOURCES_MAX,
     Steering,
     keep_rules,
     ours_among,
@@ -45,7 +46,7 @@ def on_a_host(scenario: Callable[[Steering, Uplink], None]) -> list[int]:
         network = HostNetwork()
         try:
             own = socket.if_nametoindex("own")
-            steering = Steering(network, SECTION, own, refused.append)
+            steering = Steering(network, SECTION, own, refused.append, LIMITS.routes_at_once)
             scenario(steering, uplink())
         finally:
             network.close()
@@ -132,10 +133,10 @@ def test_what_changes_while_a_table_is_compared_is_left() -> None:
 
 def test_very_many_routes_come_back_in_turns() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
-        many = peers(2 * AT_ONCE + 1)
+        many = peers(2 * LIMITS.routes_at_once + 1)
         steering.add_peers(ROW, many)
         assert not steering.set_uplink(ROW, up1)
-        assert len(steering.network.routes(TABLE)) == len(many) + AT_ONCE
+        assert len(steering.network.routes(TABLE)) == len(many) + LIMITS.routes_at_once
         assert steering.correct(TABLE, differing(steering, TABLE)) == [], "it is being filled"
         assert not steering.go_on(ROW)
         assert steering.go_on(ROW)
@@ -146,7 +147,7 @@ def test_very_many_routes_come_back_in_turns() -> None:
 
 def test_an_uplink_that_is_lost_waits_for_no_routes() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
-        steering.add_peers(ROW, peers(2 * AT_ONCE))
+        steering.add_peers(ROW, peers(2 * LIMITS.routes_at_once))
         assert not steering.set_uplink(ROW, up1)
         steering.lose_uplink(ROW)
         assert steering.go_on(ROW)
@@ -158,7 +159,7 @@ def test_an_uplink_that_is_lost_waits_for_no_routes() -> None:
 
 def test_a_peer_that_is_gone_gets_no_route_in_its_turn() -> None:
     def scenario(steering: Steering, up1: Uplink) -> None:
-        many = peers(AT_ONCE + 2)
+        many = peers(LIMITS.routes_at_once + 2)
         steering.add_peers(ROW, many)
         assert not steering.set_uplink(ROW, up1)
         there = steering.network.routes(TABLE)
@@ -218,16 +219,41 @@ def test_refused_routes_are_counted() -> None:
 
 def test_the_rules_lead_what_has_a_locator_or_no_source_yet() -> None:
     first, last = SECTION.rule_priority, SECTION.rule_priority + 4
-    assert rules_of(SECTION, {A1: ROW}, [A1, A2]) == {
+    for_every_source = {
         Rule(first, GOTO, target=last, mark=SECTION.mark),
         Rule(first + 1, table=TABLE, source=A1, is_local=True),
-        Rule(first + 2, GOTO, target=last, source=A1, is_local=True),
-        Rule(first + 2, GOTO, target=last, source=A2, is_local=True),
         Rule(first + 3, table=SECTION.table, is_local=True, is_unmarked=True),
         Rule(last, NOTHING),
     }
-    many = peers(SOURCES_MAX + 1)
-    assert len(rules_of(SECTION, {}, many)) == SOURCES_MAX + 3
+    assert rules_of(SECTION, {A1: ROW}, by_source=False) == for_every_source
+    assert rules_of(SECTION, {A1: ROW}, by_source=True) == for_every_source | {
+        Rule(first + 2, GOTO, target=last, source=half, source_bits=1, is_local=True)
+        for half in ANY_SOURCE
+    }
+
+
+def test_a_packet_of_any_given_source_is_routed_as_without_noid() -> None:
+    """Also one whose source is on no interface (IP_FREEBIND), or not global."""
+
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        ip(f"-6 route add {format_locator(B1)} dev own")
+        steering.set_uplink(ROW, up1)
+        steering.add_peers(ROW, [B1])
+        steering.choose({B1: (ROW, A1)})
+        keep_rules(steering.network, SECTION, rules_of(SECTION, {A1: ROW}, by_source=True), ())
+        given = ("2001:db8:2:f::5", "2001:db8:1::5", "fd00::5", "8000::5")
+        assert [_device_of(f"from {source}") for source in given] == ["own"] * len(given)
+        assert _device_of(f"from {format_locator(A1)}") == "up1"
+        assert _device_of("") == "up1", "noid selects the source"
+
+    assert on_a_host(scenario) == []
+
+
+def _device_of(source: str) -> str:
+    """By which device the kernel sends to B1."""
+    words = ["ip", "-6", "-o", "route", "get", format_locator(B1), *source.split()]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    return shown[shown.index("dev") + 1]
 
 
 def test_rules_are_kept_and_those_of_others_are_left() -> None:
@@ -235,12 +261,12 @@ def test_rules_are_kept_and_those_of_others_are_left() -> None:
         network = steering.network
         others = {Rule(SECTION.rule_priority + 1, table=4711), Rule(7, table=4711, source=A1)}
         network.add_rules(others)
-        wanted = rules_of(SECTION, {A1: ROW}, [A1])
+        wanted = rules_of(SECTION, {A1: ROW}, by_source=True)
         assert keep_rules(network, SECTION, wanted, network.rules()) == wanted
         assert keep_rules(network, SECTION, wanted, network.rules()) == frozenset()
         network.remove_rules([Rule(SECTION.rule_priority + 4, NOTHING)])
-        other = rules_of(SECTION, {A2: ROW}, [A2])
-        assert len(keep_rules(network, SECTION, other, network.rules())) == 3
+        other = rules_of(SECTION, {A2: ROW}, by_source=True)
+        assert len(keep_rules(network, SECTION, other, network.rules())) == 2
         assert ours_among(SECTION, network.rules()) == other
         assert take_down(network, SECTION) == len(other)
         assert ours_among(SECTION, network.rules()) == set()

@@ -165,7 +165,7 @@ REVERTS = (
         "liveness",
     ),
     Revert(
-        "Lp(local) is the AID after set-up, whatever the set-up went by",
+        "Lp(local) is the AID after set-up over any pair",
         (
             (
                 "engine/handshake.py",
@@ -227,6 +227,18 @@ REVERTS = (
         ),
         "unverifiable",
         "the AID alone is left",
+    ),
+    Revert(
+        "answers to requests are taken for a proof that data passes",
+        (
+            (
+                "engine/data_loss.py",
+                "    answered_ns = max(",
+                "    return False\n    answered_ns = max(",
+            ),
+        ),
+        "data-filtered",
+        "never worse than plain",
     ),
 )
 """In the order of the findings."""

@@ -3,7 +3,9 @@
 
 import asyncio
 import json
+import os
 import re
+import socket
 import subprocess
 import time
 import urllib.error
@@ -23,7 +25,8 @@ from noid.counters import BorderCounter, CounterName, counter_report
 from noid.errors import PlatformError
 from noid.lab.resolution import free_port
 from noid.locators import parse_locator
-from noid.roles.metrics import CLIENTS_MAX, BorderFacts, Facts, MetricsServer
+from noid.roles.metrics import CLIENTS_MAX, KEPT_S, BorderFacts, Facts, MetricsServer
+from tests.waiting import until
 
 CONTRIB = Path(__file__).parent.parent.parent / "contrib"
 OCTETS_MAX = 1_000_000
@@ -156,11 +159,9 @@ def test_so_many_clients_are_answered_at_one_time() -> None:
         server = MetricsServer("[::1]:0", Facts(status, paths))
         await server.start()
         others = [await asyncio.open_connection("::1", server.port) for _ in range(CLIENTS_MAX)]
-        while server.clients < CLIENTS_MAX:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.clients == CLIENTS_MAX)
         reader, writer = await asyncio.open_connection("::1", server.port)
-        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
-        assert b"503" in await reader.readline()
+        assert b"503" in await reader.readline(), "before it has said anything"
         for _, one in [*others, (reader, writer)]:
             one.close()
         await server.stop()
@@ -242,3 +243,50 @@ def test_counters_of_another_role_are_left_out() -> None:
     text = MetricsServer("[::1]:0", Facts(of_a_host, paths)).text().decode()
     assert "noid_plane_" in text
     assert "noid_dropped_" not in text
+
+
+def test_clients_that_do_not_read_leave_no_connection_open() -> None:
+    """They take little at once, so that the rest of the answer waits in the daemon."""
+
+    async def play() -> None:
+        server = MetricsServer("[::1]:0", Facts(status, paths), wait_s=0.1)
+        await server.start()
+        before = len(os.listdir("/proc/self/fd"))
+        clients = [await asyncio.to_thread(_slow_reader, server.port) for _ in range(CLIENTS_MAX)]
+        open_max = before + len(clients)
+        async with asyncio.timeout(WAIT_S):
+            while server.clients or len(os.listdir("/proc/self/fd")) > open_max:
+                await asyncio.sleep(0.01)
+        for one in clients:
+            one.close()
+        await server.stop()
+
+    asyncio.run(play())
+
+
+def _slow_reader(port: int) -> socket.socket:
+    client = socket.socket(socket.AF_INET6)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+    client.connect(("::1", port))
+    client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+    return client
+
+
+def test_who_asks_all_the_time_gets_what_was_made_once() -> None:
+    made: list[int] = []
+
+    def counted() -> dict[str, Any]:
+        made.append(1)
+        return status()
+
+    async def play() -> None:
+        server = MetricsServer("[::1]:0", Facts(counted, paths))
+        await server.start()
+        began_s = time.monotonic()
+        for _ in range(50):
+            assert await asyncio.to_thread(fetched, server.port)
+        assert len(made) <= 1 + (time.monotonic() - began_s) / KEPT_S
+        await server.stop()
+
+    asyncio.run(play())

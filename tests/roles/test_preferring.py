@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
+from noid.cli.prefer import preference_lines
 from noid.config import HostSection
 from noid.control.uplinks import Sighting, Uplinks
 from noid.engine.events import LocatorsChanged
 from noid.host.survey import Device, OwnAddress, Survey
 from noid.locators import Locator
-from noid.roles import preferring
-from noid.roles.local_locators import LocalLocators
-from noid.roles.preferring import AVOID_MAX_S, Preferring
+from noid.policy_config import UplinkSection, UplinkSections
+from noid.roles.local_locators import NO_UPLINKS, LocalLocators
+from noid.roles.preferring import AVOID_MAX_S, CLOCK_WAIT_MAX_S, Preferring
 from noid.state.preferences import AVOIDED_MAX, Preferences, load_preferences
 from tests.engine.network import A1, A2, B1
 from tests.test_json import check
@@ -59,13 +60,21 @@ TWO = survey(("up1", A1), ("up2", A2))
 class Operated:
     """A host whose operator says what is wanted; marks are those of its locators."""
 
-    def __init__(self, directory: Path, host: HostSection | None = None) -> None:
-        self.own = LocalLocators(host or HostSection())
+    def __init__(
+        self,
+        directory: Path,
+        host: HostSection | None = None,
+        sections: UplinkSections = NO_UPLINKS,
+        clock_wait_s: float = CLOCK_WAIT_MAX_S,
+    ) -> None:
+        self.own = LocalLocators(host or HostSection(), sections)
         self.uplinks = Uplinks()
         self.survey = TWO
         self.marked: list[LocatorsChanged] = []
         self.changed = asyncio.Event()
-        self.preferring = Preferring(self.own, self.uplinks, self.look)
+        self.preferring = Preferring(
+            self.own, self.uplinks, self.look, clock_wait_max_s=clock_wait_s
+        )
         self.preferring.open(directory)
         self.look()
 
@@ -107,8 +116,13 @@ def directory(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def operated(directory: Path, host: HostSection | None = None) -> Iterator[Operated]:
-    one = Operated(directory, host)
+def operated(
+    directory: Path,
+    host: HostSection | None = None,
+    sections: UplinkSections = NO_UPLINKS,
+    clock_wait_s: float = CLOCK_WAIT_MAX_S,
+) -> Iterator[Operated]:
+    one = Operated(directory, host, sections, clock_wait_s)
     try:
         yield one
     finally:
@@ -119,11 +133,13 @@ def run(
     directory: Path,
     scenario: Callable[[Operated], Awaitable[None]],
     host: HostSection | None = None,
+    sections: UplinkSections = NO_UPLINKS,
+    clock_wait_s: float = CLOCK_WAIT_MAX_S,
 ) -> None:
     """Runs a scenario with a host that is operated."""
 
     async def main() -> None:
-        with operated(directory, host) as one:
+        with operated(directory, host, sections, clock_wait_s) as one:
             async with asyncio.timeout(TIMEOUT_S):
                 await scenario(one)
 
@@ -231,10 +247,8 @@ def test_a_time_that_ended_while_no_daemon_ran_is_over(
 
 @pytest.mark.parametrize("clock_wait_s", [0.01, 30.0])
 def test_an_uplink_is_used_again_when_its_time_is_over(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, clock_wait_s: float
+    directory: Path, clock_wait_s: float
 ) -> None:
-    monkeypatch.setattr(preferring, "CLOCK_WAIT_MAX_S", clock_wait_s)
-
     async def scenario(host: Operated) -> None:
         await host.say("avoid", uplink="up1", for_s=0.05)
         host.changed.clear()
@@ -242,10 +256,12 @@ def test_an_uplink_is_used_again_when_its_time_is_over(
         assert host.deprecated == frozenset()
         assert load_preferences(directory) == (Preferences(), "")
 
-    run(directory, scenario)
+    run(directory, scenario, clock_wait_s=clock_wait_s)
 
 
-@pytest.mark.parametrize("for_s", [0, -1, True, "2h", AVOID_MAX_S + 1, float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "for_s", [0, -1, True, "2h", AVOID_MAX_S + 1, float("inf"), float("nan"), 10**400]
+)
 def test_a_time_that_is_none_is_refused(directory: Path, for_s: object) -> None:
     async def scenario(host: Operated) -> None:
         answer = await host.say("avoid", uplink="up1", for_s=for_s)
@@ -306,3 +322,94 @@ def test_a_full_disk_is_reported_and_the_preference_takes_effect(directory: Path
         assert host.deprecated == {A1}
 
     run(directory, scenario)
+
+
+FIRST_WINS = {"up1": UplinkSection(priority=1), "up2": UplinkSection(priority=2)}
+WEIGHTED = {"up1": UplinkSection(weight=3), "up2": UplinkSection()}
+
+
+def down(host: Operated, *locators: Locator) -> None:
+    """Peers answer over uplinks other than those with these locators."""
+    if host.own.set_down(frozenset(locators)):
+        host.look()
+
+
+def test_uplinks_of_a_higher_priority_are_backups_while_one_of_the_lowest_works(
+    directory: Path,
+) -> None:
+    async def scenario(host: Operated) -> None:
+        assert host.backup == {A2}
+        assert host.own.sources == (A1,)
+        down(host, A1)
+        assert host.backup == frozenset()
+        assert host.own.sources == (A2,)
+        down(host)
+        assert host.backup == {A2}
+
+    run(directory, scenario, sections=FIRST_WINS)
+
+
+def test_an_uplink_of_the_lowest_priority_that_is_avoided_is_replaced(directory: Path) -> None:
+    async def scenario(host: Operated) -> None:
+        await host.say("avoid", uplink="up1")
+        assert host.backup == frozenset()
+        assert host.own.sources == (A2,)
+
+    run(directory, scenario, sections=FIRST_WINS)
+
+
+def test_noid_use_takes_precedence_over_priorities(directory: Path) -> None:
+    async def scenario(host: Operated) -> None:
+        await host.say("use", uplink="up2")
+        assert host.backup == {A1}
+        assert host.own.sources == (A2,)
+
+    run(directory, scenario, sections=FIRST_WINS)
+
+
+def test_a_backup_is_in_no_priority(directory: Path) -> None:
+    async def scenario(host: Operated) -> None:
+        assert host.backup == {A1}
+        down(host, A2)
+        assert host.backup == {A1}
+        assert host.own.sources == (A1,)
+
+    sections = {"up1": UplinkSection(backup=True), "up?": UplinkSection(priority=9)}
+    run(directory, scenario, sections=sections)
+
+
+def test_without_weights_the_routes_decide(directory: Path) -> None:
+    async def scenario(host: Operated) -> None:
+        assert host.own.weights == {}
+        host.preferring.show()
+        assert {one.share for one in host.preferring.there} == {None}
+
+    run(directory, scenario, sections=FIRST_WINS)
+
+
+def test_shares_follow_the_weights_of_the_uplinks_in_use(directory: Path) -> None:
+    async def scenario(host: Operated) -> None:
+        assert host.own.weights == {A1: 3, A2: 1}
+        host.preferring.show()
+        shares = {one.name: one.share for one in host.preferring.there}
+        assert shares == {"up1": 0.75, "up2": 0.25}
+        await host.say("avoid", uplink="up1")
+        host.preferring.show()
+        shares = {one.name: one.share for one in host.preferring.there}
+        assert shares == {"up1": 0.0, "up2": 1.0}
+
+    run(directory, scenario, sections=WEIGHTED)
+
+
+def test_what_is_configured_is_in_every_answer(directory: Path) -> None:
+    async def scenario(host: Operated) -> None:
+        for command in ("use", "avoid", "auto"):
+            answer = await host.say(command, uplink="up2")
+            check("preferences", answer)
+            (one,) = answer["configured"]
+            check("configured", one)
+            assert one == {"uplink": "up1", "priority": 1, "weight": 3, "backup": False}
+            lines = preference_lines(answer, 1.0)
+            assert "up1 is configured with priority 1, weight 3" in lines
+
+    run(directory, scenario, sections=WEIGHTED)

@@ -6,7 +6,7 @@ from ipaddress import IPv6Network
 import msgspec
 
 from noid.config import Config, parse_config
-from noid.roles.reloading import LIVE, policy_of, reloaded
+from noid.roles.reloading import LIVE, pins_of, policy_of, reloaded
 
 OLD = parse_config('[host]\nname = "a.example"\n[dns]\nport = 53')
 
@@ -44,3 +44,14 @@ def test_addresses_prefixes_names_and_domains_are_told_apart() -> None:
     policy = policy_of(parse_config(text))
     assert policy.prefixes == (IPv6Network("2001:db8::/32"), IPv6Network("2001:db8:1::1"))
     assert (policy.names, policy.domains) == (frozenset({"b.example"}), ("corp.example",))
+
+
+def test_uplinks_and_pins_are_applied() -> None:
+    text = '[policy.pin]\n"*.example" = "eth1"\n[uplinks.eth0]\nweight = 2'
+    new = parse_config(text)
+    found = reloaded(parse_config(""), new)
+    assert found.applied == ("policy.pin", "uplinks")
+    assert found.config.uplinks == new.uplinks
+    ((peers, uplink),) = pins_of(found.config)
+    assert uplink == "eth1"
+    assert peers.names_it("b.example")

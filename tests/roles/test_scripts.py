@@ -96,7 +96,9 @@ def test_so_many_scripts_run_for_an_event_and_at_one_time(directory: Path) -> No
 
 
 @pytest.mark.parametrize("spoil", ["owner", "group", "others", "link", "mode", "directory"])
-def test_what_others_can_write_is_not_run(directory: Path, tmp_path: Path, spoil: str) -> None:
+def test_what_is_not_run_is_reported_once(
+    directory: Path, tmp_path: Path, spoil: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = script(directory, f"touch {tmp_path}/ran")
     match spoil:
         case "owner":
@@ -112,8 +114,9 @@ def test_what_others_can_write_is_not_run(directory: Path, tmp_path: Path, spoil
             path.chmod(0o644)
         case _:
             directory.chmod(0o777)
-    played(Scripts(directory))
+    played(Scripts(directory), 2)
     assert not (tmp_path / "ran").exists()
+    assert len(caplog.records) == 1
 
 
 def test_a_script_that_does_not_start_is_reported_once(

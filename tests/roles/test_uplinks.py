@@ -3,21 +3,23 @@
 
 import asyncio
 import random
+import time
 
 import pytest
 
 from noid.config import HostSection
 from noid.constants import Codepoints
-from noid.control.uplinks import Change, Health, Sighting, Switch
-from noid.dns.verification import Verification
+from noid.control.uplinks import Change, Health, Pair, Reason, Sighting, Switch
 from noid.engine.causes import Cause
+from noid.engine.context import Context
 from noid.engine.events import Input, LocatorsChanged, MeasurePairs, PairMeasured, Switched
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.locators import Locator
 from noid.roles.local_locators import LocalLocators
-from noid.roles.uplinks import ROUNDS_MAX, SUSPECTS_MAX, Round, UplinkWatch
+from noid.roles.uplinks import ROUNDS_MAX, SUSPECTS_MAX, Round, UplinkWatch, both_ways
 from tests.engine.network import A1, A2, B1, B2, established
+from tests.waiting import until
 
 MANY = 100_000
 
@@ -38,6 +40,21 @@ def watch_of(host: Host, events: list[Input], changes: list[Change]) -> UplinkWa
     return watch
 
 
+def heard(events: list[Input]) -> tuple[Context, UplinkWatch]:
+    """A context whose peer sends all the time, and its watch."""
+    host = established().a.host
+    watch = watch_of(host, events, [])
+    watch.received_ns = lambda label: time.monotonic_ns()
+    (context,) = host.contexts
+    return context, watch
+
+
+def answer_both(watch: UplinkWatch, context: Context, pair: Pair) -> None:
+    """Both kinds of requests over a pair are answered, and the answers return over it."""
+    for here in (False, True):
+        watch.take(PairMeasured(context.local_label, pair, 1_000, here, returned=True))
+
+
 def crowded() -> Host:
     """A host with very many contexts, half of them on each uplink."""
     options = HostOptions(
@@ -47,7 +64,7 @@ def crowded() -> Host:
     host.handle(LocatorsChanged((A1, A2)), 1)
     for number in range(MANY):
         peer = Locator(bytes.fromhex("20010db8") + number.to_bytes(12, "big"))
-        host.core.create(A1 if number % 2 else A2, peer, Verification(peer, ""), (A1, A2))
+        host.inspection.create(A1 if number % 2 else A2, peer)
     return host
 
 
@@ -67,26 +84,128 @@ def test_a_suspicion_causes_requests_over_every_pair_and_counts_the_answers() ->
         watch = watch_of(host, events, changes)
         task = asyncio.create_task(watch.watch())
         watch.take(Switched(A1, B1, (A1, B1), (A2, B2), Cause.NOTHING_HEARD))
-        while not events:
-            await asyncio.sleep(0.01)
+        await until(lambda: events)
         (first, *_) = events
         assert isinstance(first, MeasurePairs)
         assert set(first.pairs) == {(A1, B1), (A1, B2), (A2, B1), (A2, B2)}
         watch.take(PairMeasured(context.local_label, (A2, B2), 1_000))
-        while not changes:
-            await asyncio.sleep(0.01)
+        await until(lambda: changes)
         assert (changes[0].uplink, changes[0].new) == ("up1", Health.DOWN)
         known = len(events)
-        while len(events) == known:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(events) > known)
         sample = events[-1]
         assert isinstance(sample, MeasurePairs)
         (pair,) = sample.pairs
         assert pair[0] == A1, "only the silent uplink is asked"
         watch.take(PairMeasured(context.local_label, pair, 1_000))
-        while len(changes) < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(changes) == 2)
         assert (changes[1].uplink, changes[1].new) == ("up1", Health.UP)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lossy", [False, True], ids=["none was lost before", "some were"])
+def test_a_sample_without_an_answer_is_a_suspicion_at_once_unless_some_are_lost_anyway(
+    lossy: bool,
+) -> None:
+    async def play() -> None:
+        events: list[Input] = []
+        context, watch = heard(events)
+        idle = watch.uplinks.by_name["up2"]
+        if lossy:
+            idle.samples.append(False)
+        task = asyncio.create_task(watch.watch())
+        await until(lambda: len(events) > 1)
+        first, second = events[:2]
+        assert isinstance(first, MeasurePairs)
+        assert isinstance(second, MeasurePairs)
+        assert first.pairs == ((A2, B2), (A1, B1))
+        assert len(second.pairs) == (1 if lossy else 4)
+        known = len(idle.samples)
+
+        def is_counted() -> bool:
+            answer_both(watch, context, (A2, B2))
+            return len(idle.samples) > known
+
+        await until(is_counted)
+        assert idle.samples[known] is False, "it counts as lost"
+        assert idle.health is Health.UP
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_a_sample_that_does_not_return_over_its_uplink_is_no_loss() -> None:
+    async def play() -> None:
+        context, watch = heard([])
+        idle = watch.uplinks.by_name["up2"]
+        task = asyncio.create_task(watch.watch())
+
+        def is_shown() -> bool:
+            for pair in ((A1, B1), (A2, B2)):
+                label, returned = context.local_label, pair[0] == A1
+                watch.take(PairMeasured(label, pair, 1_000, here=False, returned=returned))
+            watch.take(PairMeasured(label, (A1, B1), 1_000, here=True, returned=True))
+            return idle.reason is Reason.INBOUND_SILENT
+
+        await until(is_shown)
+        assert False not in idle.samples
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_a_provider_of_the_peer_that_fails_is_no_loss_of_an_uplink() -> None:
+    async def play() -> None:
+        context, watch = heard([])
+        idle = watch.uplinks.by_name["up2"]
+        task = asyncio.create_task(watch.watch())
+
+        def is_sampled_again() -> bool:
+            for pair in ((A1, B1), (A1, B2), (A2, B1)):
+                answer_both(watch, context, pair)
+            return len(idle.samples) > 0
+
+        await until(is_sampled_again)
+        assert list(idle.samples) == [True], "over the peer's other provider"
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_while_an_uplink_is_silent_the_others_are_measured_too() -> None:
+    async def play() -> None:
+        events: list[Input] = []
+        context, watch = heard(events)
+        silent, other = watch.uplinks.by_name["up1"], watch.uplinks.by_name["up2"]
+        task = asyncio.create_task(watch.watch())
+
+        def answered() -> None:
+            for pair in ((A2, B1), (A2, B2)):
+                answer_both(watch, context, pair)
+
+        def is_silent() -> bool:
+            answered()
+            return silent.reason is Reason.SILENT
+
+        def are_both_measured() -> bool:
+            answered()
+            alone = [one.pairs[0] for one in events if isinstance(one, MeasurePairs)][known:]
+            return len(other.samples) > counted and {(A1, B1), (A1, B2)} <= set(alone)
+
+        await until(is_silent)
+        known, counted = len(events), len(other.samples)
+        await until(are_both_measured)
+        assert silent.reason is Reason.SILENT
         task.cancel()
         await asyncio.wait([task])
 
@@ -115,3 +234,45 @@ def test_a_ping_that_cannot_be_is_refused(peer: str, rounds: int, why: str) -> N
         assert why in answer["error"]
 
     asyncio.run(play())
+
+
+ASKED = ((A1, B1), (A2, B2))
+
+
+def round_of(*, here: bool, answered: dict[Locator, bool]) -> Round:
+    """A round over two pairs; those of our locators that were answered, and if at themselves."""
+    one = Round(1, dict.fromkeys(ASKED), here)
+    for pair in ASKED:
+        if pair[0] in answered:
+            returned = answered[pair[0]]
+            one.take(PairMeasured(1, pair, 1_000, here=here, returned=returned))
+    return one
+
+
+@pytest.mark.parametrize(
+    ("there", "back", "returned", "unreturned"),
+    [
+        ({A1: False, A2: True}, {A1: True, A2: True}, {A1, A2}, set()),
+        ({A1: False, A2: True}, {A2: True}, {A2}, {A1}),
+        ({A1: False, A2: True}, {A1: False, A2: True}, {A2}, set()),
+        ({A2: True}, {A2: True}, {A2}, set()),
+        ({A1: False, A2: False}, {}, set(), set()),
+    ],
+    ids=["both work", "inbound fails", "a peer without the flag", "outbound fails", "unknown"],
+)
+def test_what_is_asked_in_both_ways_tells_the_directions_apart(
+    there: dict[Locator, bool],
+    back: dict[Locator, bool],
+    returned: set[Locator],
+    unreturned: set[Locator],
+) -> None:
+    asked = both_ways(round_of(here=False, answered=there), round_of(here=True, answered=back))
+    assert asked.returned == returned
+    assert asked.unreturned == unreturned
+    assert asked.answered.keys() == there.keys()
+
+
+def test_an_answer_to_a_request_of_the_other_kind_is_none() -> None:
+    one = Round(1, dict.fromkeys(ASKED), here=True)
+    one.take(PairMeasured(1, ASKED[0], 1_000))
+    assert one.answers[ASKED[0]] is None

@@ -44,6 +44,8 @@ class Host:
         self.config = directory / "noid.toml"
         self.journal = directory / "journal"
         self.directory = directory
+        self.programs = directory / "programs"
+        self.programs.mkdir()
         scripts = [f"etc/network/if-{one}.d" for one in ("pre-up", "up", "down", "post-down")]
         for place in ("run", "etc/network/interfaces.d", "etc/networkd", *scripts):
             (directory / place).mkdir(parents=True)
@@ -52,7 +54,8 @@ class Host:
         """A command as it is run there, with files under /run and /etc that are its own."""
         script = INSIDE.format(place=self.directory)
         mounts = ("unshare", "-m", "sh", "-euc", script, "sh")
-        return ["ip", "netns", "exec", self.name, *mounts, *words]
+        programs = ("env", f"PATH={self.programs}:{os.environ['PATH']}")
+        return ["ip", "netns", "exec", self.name, *mounts, *programs, *words]
 
     def create(self) -> None:
         """The namespace with its links, as after a boot."""

@@ -154,7 +154,7 @@ def test_a_record_of_the_operator_stays_and_a_wrong_key_is_refused(tmp_path: Pat
         assert "::1 does not have the zone of a record; add it to its zone: a.test." in other
 
 
-@pytest.mark.parametrize("text", ["", "key x { };", "# none"])
+@pytest.mark.parametrize("text", ["", "key x { };", "# none", KEY.replace("sha256", "sha9")])
 def test_a_file_without_a_key_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "key"
     path.write_text(text)

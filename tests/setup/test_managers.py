@@ -90,7 +90,7 @@ def test_what_ifupdown_reads_routes_after_a_boot_and_undo_restores_it(host: Host
     host.run("ifup", "-a")
     wait_for("addresses", lambda: has_routes(host), LIMIT_S)
     host.setup(*NAMED)
-    assert routed(host)
+    wait_for("routes by source", lambda: routed(host), LIMIT_S)
 
     host.reboot()
     host.run("ifup", "-a")
@@ -114,7 +114,7 @@ def test_what_networkd_reads_routes_after_a_boot_and_undo_restores_it(host: Host
     with networkd(host):
         wait_for("addresses", lambda: has_routes(host), LIMIT_S)
         host.setup(*NAMED)
-        assert routed(host)
+        wait_for("routes by source", lambda: routed(host), LIMIT_S)
 
     host.reboot()
     with networkd(host):
@@ -175,7 +175,7 @@ def test_a_network_file_of_several_devices_is_not_added_to() -> None:
 def test_a_device_that_nothing_known_configures_is_said() -> None:
     files, notes = planned(Managers(), {})
     assert not files
-    assert "neither ifupdown nor systemd-networkd configures it" in notes[0]
+    assert "neither ifupdown, systemd-networkd nor NetworkManager configures it" in notes[0]
 
 
 def test_our_own_stanzas_do_not_make_a_device_one_of_ifupdown() -> None:

@@ -84,6 +84,27 @@ def test_a_second_set_up_follows_a_changed_prefix(host: Host) -> None:
     assert host.run("ip", "-6", "rule").stdout == before["rules"]
 
 
+def test_a_second_set_up_finds_an_uplink_that_the_first_has_not_found(host: Host) -> None:
+    host.ip(f"-6 route del default via {PREFIXES['eth1']}::1 dev eth1")
+    host.setup(*NAMED)
+    assert load_config(host.config).host.interfaces == ["eth0"]
+    host.ip(f"-6 route add default via {PREFIXES['eth1']}::1 dev eth1 metric 2")
+    host.setup()
+    config = load_config(host.config).host
+    assert (config.name, config.interfaces) == ("a.example", ["eth0", "eth1"])
+    assert host.leaves_by(address("eth1")) == "eth1"
+
+
+def test_set_up_waits_for_an_address_that_is_tested_for_duplicates(host: Host) -> None:
+    host.setup(*NAMED)
+    host.ip("link set eth1 down")
+    host.ip("link set eth1 up")
+    host.ip(f"address replace {address('eth1')}/64 dev eth1")
+    host.ip(f"-6 route replace default via {PREFIXES['eth1']}::1 dev eth1 metric 2")
+    host.setup(*NAMED)
+    assert host.leaves_by(address("eth1")) == "eth1"
+
+
 def test_set_up_repairs_what_others_removed(host: Host) -> None:
     host.setup(*NAMED)
     host.ip("-6 route flush table 102")
@@ -118,6 +139,26 @@ def test_undo_refuses_a_file_that_was_changed_since_and_does_nothing(host: Host)
     host.setup("--undo")
     assert host.leaves_by(address("eth1")) == "eth0"
     assert not host.config.exists()
+
+
+def test_undo_that_keeps_changed_files_does_everything_else(host: Host) -> None:
+    before = host.snapshot()
+    host.setup(*NAMED)
+    with host.config.open("a") as file:
+        file.write("# mine\n")
+    changed = host.config.read_bytes()
+    words = ("--undo", "--keep-changed")
+    dry = host.setup(*words, "--dry-run").stdout
+    assert host.leaves_by(address("eth1")) == "eth1"
+    assert host.setup(*words).stdout == dry
+    assert dry.endswith(f"keep {host.config}, which was changed since noid setup wrote it\n")
+    after = host.snapshot()
+    assert (after["rules"], after["routes"]) == (before["rules"], before["routes"])
+    assert host.config.read_bytes() == changed
+    host.config.unlink()
+    host.setup("--undo")
+    assert host.snapshot() == before
+    assert not host.journal.exists()
 
 
 @pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o700, 65534)])
@@ -177,6 +218,22 @@ def test_what_a_failed_set_up_has_done_can_be_taken_back(host: Host, tmp_path: P
     host.setup("--undo")
     failing.unlink()
     bin_directory.rmdir()
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("step", ["route replace", "rule add"])
+def test_an_interrupted_set_up_can_be_undone(host: Host, step: str) -> None:
+    before = host.snapshot()
+    interrupting = host.programs / "ip"
+    interrupting.write_text(
+        f'#!/bin/sh\ncase "$*" in *"{step}"*) kill -INT $PPID; exit 130;; esac\n'
+        f'exec {shutil.which("ip")} "$@"\n'
+    )
+    interrupting.chmod(0o755)
+    assert host.setup(*NAMED, good=False).returncode == 130
+    assert host.journal.exists()
+    interrupting.unlink()
+    host.setup("--undo")
     assert host.snapshot() == before
 
 

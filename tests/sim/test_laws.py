@@ -153,6 +153,7 @@ def test_a_law_holds_and_is_judged(law: str) -> None:
         (AGREEMENT, CHANGED, Stubborn),
         (SETUP, APART, Timid),
         (QUIET, AVOIDED, Restless),
+        (LIVENESS, FAMILIES["bordered"].history(15), Deaf),
         (
             RENUMBERING,
             dataclasses.replace(

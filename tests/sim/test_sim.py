@@ -43,7 +43,7 @@ class Gullible(HostKeys):
 def gullible(options: HostOptions, entropy: Entropy) -> Host:
     """A host that believes every cookie [D8]."""
     host = Host(options, entropy)
-    host.core.keys = Gullible(entropy)
+    host.inspection.use_keys(Gullible(entropy))
     return host
 
 
@@ -51,7 +51,7 @@ class Forgetful(Host):
     """A host whose packets of programs make it raise, now and then."""
 
     def handle(self, event: Input, now_ns: int) -> list[Output]:
-        assert len(self.core.labels) < 1, "one too many"
+        assert not self.contexts, "one too many"
         return super().handle(event, now_ns)
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from noid.dns.verification import Verification
 from noid.engine.events import Input, Output
 from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.flows.events import ControlMessageReceived
+from noid.locators import Locator
 from noid.sim.explore import WORLDS, Bounds, explore, run
 from noid.wire.control import Code
 
@@ -44,12 +44,10 @@ class Eager(Host):
 
     def handle(self, event: Input, now_ns: int) -> list[Output]:
         outputs = super().handle(event, now_ns)
-        core = self.core
         if isinstance(event, ControlMessageReceived) and event.octets[1] == Code.INIT:
-            peer_aid = event.source
-            if core.locators[0] + peer_aid not in core.contexts:
-                core.create(core.locators[0], peer_aid, Verification(peer_aid, None), core.locators)
-                core.outputs.clear()
+            local_aid, peer_aid = Locator(event.octets[32:48]), event.source
+            if self.context_between(local_aid, peer_aid) is None:
+                self.inspection.create(local_aid, peer_aid)
         return outputs
 
 

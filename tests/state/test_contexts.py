@@ -17,9 +17,10 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from noid.engine.events import ContextRecord
+from noid.constants import LOST_PAIRS_KEPT_MAX
+from noid.engine.events import ContextRecord, LostData
 from noid.errors import PlatformError
-from noid.locators import parse_locator
+from noid.locators import Locator, parse_locator
 from noid.state.contexts import (
     FILE_NAME,
     MEMORY_OCTETS_MAX,
@@ -32,6 +33,10 @@ from noid.state.contexts import (
 A1, A2, B1, B2 = (
     parse_locator(f"2001:db8:{number}:{host}::{host}") for host in "ab" for number in (1, 2)
 )
+
+
+TREE_HEADER_OCTETS: Final = 8
+"""Of a leaf of a tree in a file of SQLite; then follows where each record is, 2 octets each."""
 
 
 def memory(label: int) -> ContextRecord:
@@ -58,6 +63,7 @@ def memory(label: int) -> ContextRecord:
         peer_keepalive_nonce=0,
         peer_update_nonce=6,
         round_trip_ns=100,
+        lost=(LostData((A1, B1), 2, 3, 4),),
     )
 
 
@@ -156,6 +162,25 @@ def test_a_file_that_is_too_long_is_replaced(
     assert_replaced(tmp_path, caplog)
 
 
+def test_records_that_are_out_of_order_are_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next page begins after the last label of a page, which may be an earlier one then."""
+    first = ContextStore(tmp_path)
+    first.keep((label, memory(label)) for label in (1, 2))
+    first.close()
+    path = tmp_path / FILE_NAME
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        root = "SELECT rootpage FROM sqlite_master WHERE name = 'contexts'"
+        ((page,),) = database.execute(root)
+        ((size,),) = database.execute("PRAGMA page_size")
+    octets = bytearray(path.read_bytes())
+    at = (page - 1) * size + TREE_HEADER_OCTETS
+    octets[at : at + 4] = octets[at + 2 : at + 4] + octets[at : at + 2]
+    path.write_bytes(octets)
+    assert_replaced(tmp_path, caplog)
+
+
 def test_every_part_of_a_file_can_be_missing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -230,6 +255,12 @@ def test_an_odd_row_is_none(tmp_path: Path, value: object) -> None:
         {"proven": (b"",)},
         {"peer_marks": ((B2, 256),)},
         {"peer_marks": ((b"2", 1),)},
+        {"plain_until_ns": -1},
+        {"lost": (LostData((A1, Locator(b"2")), 1, 0, 0),)},
+        {"lost": (LostData((A1, B1), 0, 0, 0),)},
+        {"lost": (LostData((A1, B1), 1, -1, 0),)},
+        {"lost": (LostData((A1, B1), 1, 0, 1 << 63),)},
+        {"lost": (LostData((A1, B1), 1, 0, 0),) * (LOST_PAIRS_KEPT_MAX + 1)},
     ],
     ids=str,
 )

@@ -2,7 +2,10 @@
 """The history of events: bounded, and none the worse for a damaged file or a full disk."""
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -61,20 +64,100 @@ def test_a_row_that_is_no_event_is_left_out(directory: Path) -> None:
     store = HistoryStore(directory)
     store.add([{"n": 1}])
     with sqlite3.connect(directory / FILE_NAME) as other:
-        other.execute("INSERT INTO events (event) VALUES ('[1]'), (NULL), (x'00')")
+        other.execute("INSERT INTO events (event) VALUES ('[1]'), (NULL), (x'00'), (x'ff')")
+        deep = b'{"n":' + 10_000 * b"["
+        other.execute("INSERT INTO events (event) VALUES (?)", (deep,))
     other.close()
     assert store.last(9) == [{"n": 1}]
     store.close()
 
 
-def test_a_full_disk_loses_only_the_events(directory: Path) -> None:
+def test_events_wait_while_the_file_cannot_be_written(directory: Path) -> None:
     store = HistoryStore(directory)
     with sqlite3.connect(directory / FILE_NAME, isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         store.add([{"n": 1}])
+        assert "locked" in store.trouble
+        assert store.last(9) == [{"n": 1}]
         other.execute("ROLLBACK")
     other.close()
     store.add([{"n": 2}])
-    assert store.last(9) == [{"n": 2}]
+    assert not store.owes
+    assert store.last(9) == [{"n": 2}, {"n": 1}]
     assert history.OCTETS_MAX > EVENTS_MAX * EVENT_OCTETS_MAX
     store.close()
+
+
+def test_a_file_that_is_refused_is_tried_again(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = directory / FILE_NAME
+    path.touch()
+    path.chmod(0o666)
+    store = HistoryStore(directory)
+    for number in range(3):
+        store.add([{"n": number}])
+    assert "chmod 600" in store.trouble
+    assert len(caplog.records) == 1
+    path.chmod(0o600)
+    store.add([])
+    assert not store.trouble
+    store.close()
+    again = HistoryStore(directory)
+    assert again.last(9) == [{"n": 2}, {"n": 1}, {"n": 0}]
+    again.close()
+
+
+FULL_DISK: Final = """
+import logging, os
+from pathlib import Path
+from noid.state.history import OWED_MAX, HistoryStore
+place = Path({mount!r})
+lines = []
+logging.getLogger("noid").addHandler(handler := logging.Handler())
+handler.emit = lambda record: lines.append(record.getMessage())
+def fill():
+    with open(place / "filler", "ab", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(bytes(4096))
+        except OSError:
+            pass
+def last(store):
+    return [event["n"] for event in store.last(3 * OWED_MAX)]
+fill()
+store = HistoryStore(place)
+for number in range(OWED_MAX + 10):
+    store.add([{{"n": number}}])
+waits = list(range(10, OWED_MAX + 10))[::-1]
+assert store.owes and last(store) == waits, "they wait in memory"
+assert len(lines) == 1 and "full" in lines[0] and "full" in store.trouble, lines[:3]
+os.truncate(place / "filler", 0)
+store.add([])
+assert not store.owes and not store.trouble and len(lines) == 2, lines
+assert last(HistoryStore(place)) == waits, "they are written"
+fill()
+many = range(10_000, 10_000 + OWED_MAX)
+for number in many:
+    store.add([{{"n": number, "text": 100 * "x"}}])
+assert store.owes and len(lines) == 3, lines
+os.truncate(place / "filler", 0)
+store.add([])
+assert not store.owes
+assert last(HistoryStore(place)) == [*reversed(many), *waits]
+"""
+
+
+@pytest.mark.lab
+def test_on_a_full_disk_events_wait_and_are_written_later(tmp_path: Path) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    program = FULL_DISK.format(mount=str(mount))
+    words = f'mount -t tmpfs -o size=1m,mode=0700 none {mount} && exec {sys.executable} -c "$0"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", words, program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A sweep plays every history once, keeps what came of it, and goes on where it was."""
 
+import contextlib
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -18,6 +20,7 @@ from noid.engine.events import Input, Output
 from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.flows.events import UnansweredPacket
+from noid.lab.waiting import wait_for
 from noid.sim.families import FAMILIES
 from noid.sim.history import decode
 from noid.sim.laws import LIVENESS
@@ -31,6 +34,7 @@ from tests.test_architecture import COMMON, ROOMS
 
 FEW = [Chunk("lost-update", (3, 4)), Chunk("cuts-1x2", (0, 1)), Chunk("blackhole", (1,))]
 RUNS = 5
+WAIT_S = 60.0
 
 
 class Deaf(Host):
@@ -102,18 +106,52 @@ def test_a_sweep_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> No
     assert totals.by_scenario == at_once.by_scenario
 
 
-@pytest.mark.slow
-def test_an_interrupt_ends_a_sweep_and_keeps_what_was_played(tmp_path: Path) -> None:
-    path = tmp_path / "results.sqlite"
+def sweeping(path: Path, processes: int) -> "subprocess.Popen[str]":
+    """A long sweep, of which a chunk is in its results."""
     command = [sys.executable, "-m", "noid", "sim", "sweep", "--scenario", "cuts-2x3"]
     running = subprocess.Popen(
-        [*command, "--processes", "1", "--results", str(path)],
+        [*command, "--processes", str(processes), "--results", str(path)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
     )
     while running.poll() is None and not kept(path):
         time.sleep(0.05)
+    return running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_a_sweep_that_a_signal_ends(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    path = tmp_path / "results.sqlite"
+    running = sweeping(path, 2)
+    tasks = Path(f"/proc/{running.pid}/task").iterdir()
+    workers_of = {one for task in tasks for one in (task / "children").read_text().split()}
+    assert len(workers_of) == 2
+    try:
+        running.send_signal(number)
+        assert running.wait() == -number
+        wait_for("no worker runs", lambda: not any(map(is_running, workers_of)), WAIT_S)
+        assert kept(path)
+    finally:
+        for one in filter(is_running, workers_of):
+            os.kill(int(one), signal.SIGKILL)
+        running.communicate()
+
+
+def is_running(process: str) -> bool:
+    """Whether a process does anything; one that has ended may wait for its parent."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_a_sweep_and_keeps_what_was_played(tmp_path: Path) -> None:
+    path = tmp_path / "results.sqlite"
+    running = sweeping(path, 1)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate()
     assert running.returncode == INTERRUPTED, said
@@ -203,10 +241,9 @@ def test_a_cluster_without_workers_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_where_no_scheduler_answers_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "CONNECT_S", 0.2)
+def test_where_no_scheduler_answers_that_is_said() -> None:
     with pytest.raises(UsageError, match="no Dask scheduler at"):
-        on_cluster("tcp://127.0.0.1:1", carry_out)
+        on_cluster("tcp://127.0.0.1:1", carry_out, connect_s=0.2)
 
 
 @pytest.mark.slow

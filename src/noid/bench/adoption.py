@@ -74,12 +74,12 @@ def make_room(lab: Lab, contexts: int) -> None:
         text.replace("[plane]\n", f"[plane]\ncontexts = {contexts}\n"), encoding="utf-8"
     )
     lab.start_daemon(HOST)
-    lab.run(HOST, ["ping", "-c1", "-W5", f"{PEER}.example"])
+    lab.run(HOST, ["ping", "-c1", "-w20", f"{PEER}.example"])
 
     def is_there() -> bool:
         return any(one["state"] == "established" for one in lab.contexts(HOST))
 
-    wait_for("there is a context", is_there, 10)
+    wait_for("there is a context", is_there, TIMEOUT_S)
 
 
 def multiply(lab: Lab, total: int) -> ContextRecord:

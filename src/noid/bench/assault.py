@@ -93,7 +93,7 @@ def flood(arguments: argparse.Namespace) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_OCTETS)
         places = {one: (format_locator(one), 0) for one in _locators(VICTIM)}
-        begun_s = time.monotonic()
+        begun_s, begun_ns = time.monotonic(), time.process_time_ns()
         print("ready", flush=True)
         try:
             for number in itertools.count(1):
@@ -103,7 +103,14 @@ def flood(arguments: argparse.Namespace) -> None:
         finally:
             seconds = time.monotonic() - begun_s
             rates = {name: round(one.sent / seconds) for name, one in streams.items()}
-            print(json.dumps(rates), flush=True)
+            sent = sum(one.sent for one in streams.values())
+            used_ns = time.process_time_ns() - begun_ns
+            said = {
+                **rates,
+                "processor_percent": round(used_ns / seconds / 1e7),
+                "processor_ns_per_packet": round(used_ns / max(sent, 1)),
+            }
+            print(json.dumps(said), flush=True)
 
 
 def ask(arguments: argparse.Namespace) -> None:

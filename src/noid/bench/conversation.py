@@ -9,7 +9,7 @@ from typing import Final, Literal, Self
 
 from noid.bench.silence import Losses, count_losses, read_records
 from noid.bench.stage import CLIENT, SERVER, Stage
-from noid.bench.traffic import KINDS, RECORD
+from noid.bench.traffic import EVERY, RECORD
 from noid.errors import PlatformError
 from noid.lab import topology
 from noid.lab.configuration import ZONE
@@ -29,17 +29,16 @@ class Conversation:
 
     Args:
         stage: where.
-        kind: one of ``traffic.KINDS``.
-        direction: of the data of a TCP connection; datagrams have both.
+        kind: one of ``traffic.EVERY``.
+        direction: of the data of a TCP connection; datagrams have both, unless only a sends.
         number: counts the conversations of a stage; each has its own port and files.
     """
 
     def __init__(self, stage: Stage, kind: str, direction: Direction, number: int) -> None:
         self.stage = stage
-        self.kind = KINDS[kind]
-        self.directions: tuple[Direction, ...] = (
-            ("to_a", "from_a") if self.kind.datagrams else (direction,)
-        )
+        self.kind = EVERY[kind]
+        both = self.kind.datagrams and not self.kind.is_one_way
+        self.directions: tuple[Direction, ...] = ("to_a", "from_a") if both else (direction,)
         self._directory = stage.lab.directory / "traffic"
         self._directory.mkdir(exist_ok=True)
         self.port = PORT_FIRST + number % PORTS

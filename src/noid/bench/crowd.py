@@ -74,7 +74,7 @@ class Crowd:
         """
         label = number_of(Locator(octets[24:40]))
         answers: list[bytes] = []
-        if label and label not in self.host.core.labels:
+        if label and self.host.context(label) is None:
             answers += self._give(ContextRestored(mirrored(like(self.model, label))), now_ns)
         slot = self._slots.get(octets[6])
         first = int.from_bytes(octets[:4], "big")

@@ -61,6 +61,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="COUNT",
         help="how long each run lasts at most; default: %(default)s",
     )
+    parser.add_argument(
+        "--names",
+        type=positive,
+        default=NAMES,
+        metavar="COUNT",
+        help="how many names the zone has; default: %(default)s",
+    )
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
@@ -71,37 +78,37 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
     done, total = 0, len(LOADS) * arguments.runs + len(HALVES)
     for _ in range(arguments.runs):
         for name, load in LOADS.items():
-            rates[name].append(_run(load, arguments.seconds)[0])
+            rates[name].append(_run(load, arguments)[0])
             done += 1
             watch(done, total)
-    facts = {name: _run(load, arguments.seconds)[1] for name, load in HALVES.items()}
+    facts = {name: _run(load, arguments)[1] for name, load in HALVES.items()}
     return Report(
         series={name: Series(tuple(values)) for name, values in rates.items()},
         facts={**facts, "counted": NOTE},
     )
 
 
-def zone() -> str:
-    """The zone of the names asked for."""
+def zone(names: int) -> str:
+    """The zone of so many names."""
     lines = [ROOT_ZONE]
-    for number in range(NAMES):
+    for number in range(names):
         lines.append(f"h{number} A 192.0.2.1\nh{number} AAAA 2001:db8:1::{number:x}\n")
         if number % M6_EVERY == 0:
             lines.append(f"h{number} AAAA 2001:db8:2::{number:x}\nh{number} TYPE65286 \\# 0\n")
     return "".join(lines)
 
 
-def _run(load: _Load, seconds: int) -> tuple[float, int]:
+def _run(load: _Load, arguments: argparse.Namespace) -> tuple[float, int]:
     """Queries answered in a second, and queries lost."""
     with tempfile.TemporaryDirectory() as directory:
-        count = NAMES_IN_MEMORY if load.cached else NAMES
+        count = NAMES_IN_MEMORY if load.cached else arguments.names
         questions = "".join(
             f"h{number}.{ZONE} {load.kinds[number % len(load.kinds)]}\n" for number in range(count)
         )
         path = Path(directory, "questions")
         path.write_text(questions)
-        with serving(Path(directory), {ZONE: zone()}) as places:
-            return asyncio.run(_ask(load, path, places.resolver, seconds))
+        with serving(Path(directory), {ZONE: zone(arguments.names)}) as places:
+            return asyncio.run(_ask(load, path, places.resolver, arguments.seconds))
 
 
 async def _ask(load: _Load, path: Path, resolver: Server, seconds: int) -> tuple[float, int]:

@@ -69,7 +69,7 @@ def host(number: int, chance: random.Random) -> Host:
     options = HostOptions(codepoints=CODEPOINTS, birthday=number, reset_key=bytes(KEY_OCTETS))
     born = Host(options, chance.randbytes)
     born.handle(LocatorsChanged(locators_of(number)), 0)
-    born.core.keys.pair(0)
+    born.inspection.prepare_keys()
     return born
 
 
@@ -132,7 +132,7 @@ class Encounter:
         )
 
     def meet(self, client: Client) -> None:
-        """A complete set-up: until no message and no query is outstanding."""
+        """A complete set-up, until no message and no query is outstanding."""
         todo: deque[tuple[Host, Input]] = deque((client.host, event) for event in client.events)
         while todo:
             one, event = todo.popleft()

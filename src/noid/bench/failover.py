@@ -30,16 +30,16 @@ FAULTS: Final = tuple(one for one in Fault if one is not Fault.RA)
 """No router of this lab advertises itself."""
 USUAL_FAULTS: Final = (Fault.SILENT, Fault.ACCESS, Fault.CARRIER, Fault.ADMIN, Fault.ROUTER)
 ROUTER_SECONDS: Final = 62
-"""The kernel takes about 38 s to find that a router behind a switch is dead."""
+"""The kernel takes about 38 s to detect that a router behind a switch has failed."""
 ROUTER_TRAFFIC: Final = "paced"
 DIRECTIONS: Final[tuple[Direction, ...]] = ("to_a", "from_a")
 """Of data over TCP: host a, whose uplink fails, receives or sends."""
 BOTH: Final = "both"
 TRAFFIC_BEFORE_S: Final = 1.0
 PHASE_MAX_S: Final = 0.1
-"""The fault comes up to this much later, at random: no timer has a fixed phase to it."""
+"""Maximum random delay of the fault, so that no timer has a fixed phase to it."""
 PAUSE_NS: Final = 200_000_000
-"""A conversation that has been silent this long is observed further."""
+"""A conversation that is silent for this long is observed for longer."""
 NOTE: Final = (
     "the longest silence in ms at the receiving application between the fault and the end of the "
     "observation; disturbed: from the fault to the end of the last silence of 50 ms or more; a "
@@ -75,7 +75,7 @@ class Results:
     curves: dict[Key, list[dict[Direction, list[int]]]] = field(default_factory=dict)
 
     def add(self, key: Key, seen: Observation, curves: dict[Direction, list[int]]) -> None:
-        """Keeps what came of one run."""
+        """Records the results of one run."""
         self.runs.setdefault(key, []).append(seen)
         self.curves.setdefault(key, []).append(curves)
 
@@ -84,7 +84,7 @@ class Results:
         return [{**_words(key), **summary(runs)} for key, runs in self.runs.items()]
 
     def table(self) -> list[dict[str, str]]:
-        """The same for people."""
+        """The same as text."""
         return [{**_words(key), **texts(runs)} for key, runs in self.runs.items()]
 
     def draw(self, directory: Path) -> None:
@@ -159,7 +159,7 @@ def _add_choice(
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
-    """Lets every fault meet every kind of traffic, the planes by turns.
+    """Measures every fault with every kind of traffic, alternating between the planes.
 
     Raises:
         ShimError: a lab cannot be built, or a conversation does not start.
@@ -208,7 +208,7 @@ def _turns(
 
 
 def _applies(fault: Fault, traffic: str, way: Way) -> bool:
-    """Whether a combination is measured: MPTCP has no datagrams, and a dead router takes long."""
+    """Whether a combination is measured: MPTCP has no datagrams, and a failed router takes long."""
     if fault is Fault.ROUTER and traffic != ROUTER_TRAFFIC:
         return False
     return way != "mptcp" or not KINDS[traffic].datagrams
@@ -223,7 +223,7 @@ def run(
     number: int,
     beside: contextlib.AbstractContextManager[object] | None = None,
 ) -> tuple[Observation, dict[Direction, list[int]]]:
-    """One fault in one conversation; the network is whole again afterwards.
+    """One fault in one conversation; the fault is undone afterwards.
 
     Args:
         stage: where.

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How many INITs a responder answers in a second, and what it keeps of them: nothing [D8, D9]."""
+"""How many INITs a responder answers in a second, and that it keeps no state of them [D8, D9]."""
 
 import argparse
 import random
 import time
-from collections.abc import Sized
 
 from noid.bench.encounter import CODEPOINTS, SERVER, arrived, host, locators_of
 from noid.bench.memory import resident_octets
@@ -46,7 +45,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
-    """Floods one responder, run after run, and looks at what has become of it."""
+    """Floods one responder in each run, and measures its tables and memory afterwards."""
     flood = Flood()
     for _ in range(WARM_UPS):  # makes what is made once: the buckets of D9
         flood.answered(min(BATCH, arguments.inits))
@@ -87,13 +86,8 @@ class Flood:
 
     @property
     def table_entries(self) -> int:
-        """What the responder keeps of anything, the buckets of D9 included."""
-        core = self.responder.core
-        tables: tuple[Sized, ...] = (
-            core.contexts, core.labels, core.by_peer_label, core.peers, core.unable,
-            core.uses, core.questions, core.quarantine, core.checks,
-        )  # fmt: skip
-        return sum(map(len, tables))
+        """The entries of all tables of the responder, with the buckets of D9."""
+        return sum(self.responder.inspection.sizes.values())
 
     def answered(self, count: int) -> float:
         """How many INITs are answered in a second, each from a site of its own.
@@ -138,7 +132,7 @@ class Flood:
 
 
 def init_of(here: tuple[Locator, ...], there: tuple[Locator, ...], chance: random.Random) -> bytes:
-    """The packet of a stranger that wants a context.
+    """An INIT of another host.
 
     Args:
         here: its locators, its AID first, from which the packet comes.

@@ -13,7 +13,7 @@ NOTE = (
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
-    """Measures by turns."""
+    """Measures in alternation."""
     return compare(arguments, watch, unit="exchanges_per_second", measure=exchanges, note=NOTE)
 
 

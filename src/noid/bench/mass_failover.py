@@ -40,11 +40,11 @@ from noid.lab.processes import Process
 CORE: Final = "core"
 PORT: Final = 7
 ASK_EVERY_S: Final = 0.05
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 60.0
+"""A busy machine."""
 FAULTS: Final = tuple(one.value for one in (Fault.CARRIER, Fault.ADMIN, Fault.ACCESS, Fault.SILENT))
 BEFORE_S: Final = 1.0
-AFTER_S: Final = 10.0
-"""The status is asked for at least this long after the fault."""
+AFTER_S: Final = 10
 POLL_S: Final = 0.05
 NOTE: Final = (
     "a real daemon and the plane in the kernel on a host of a lab, whose contexts are all on the "
@@ -75,6 +75,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=30,
         metavar="SECONDS",
         help="after which silent traffic is given up; default: %(default)s",
+    )
+    parser.add_argument(
+        "--after",
+        type=positive,
+        default=AFTER_S,
+        metavar="SECONDS",
+        help="how long it is measured after the fault, at least; default: %(default)s",
     )
 
 
@@ -108,7 +115,7 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
         time.sleep(BEFORE_S)
         with _status_times(lab) as answers:
             fault_ns = lab.cut(1, Fault(arguments.fault), HOST)
-            end_ns = _await_end(samples, fault_ns, arguments.patience)
+            end_ns = _await_end(samples, fault_ns, arguments)
         found = [one.observe(fault_ns, end_ns) for one in samples]
     return _report(found, answers, fault_ns, total, Fault(arguments.fault), taken)
 
@@ -149,7 +156,7 @@ class Sample:
         return arrivals[-1].at_ns if arrivals else 0
 
     def observe(self, fault_ns: int, end_ns: int) -> Observation:
-        """What its program noticed."""
+        """The silence that its program observed."""
         return observe([read_records(self.path.read_bytes())], fault_ns, end_ns, {})
 
 
@@ -191,12 +198,13 @@ def _status_times(lab: Lab) -> Iterator[list[tuple[int, float]]]:
         thread.join()
 
 
-def _await_end(samples: list[Sample], fault_ns: int, patience_s: int) -> int:
-    """Waits until all samples get answers again, and for a while more; when that was, in ns."""
+def _await_end(samples: list[Sample], fault_ns: int, arguments: argparse.Namespace) -> int:
+    """Waits at least until all samples receive answers again; returns when it ends, in ns."""
+    after_s, patience_s = arguments.after, arguments.patience
     resumed = False
-    while (now_ns := time.monotonic_ns()) < fault_ns + max(patience_s, AFTER_S) * SECOND:
+    while (now_ns := time.monotonic_ns()) < fault_ns + max(patience_s, after_s) * SECOND:
         resumed = all(now_ns - one.last_ns() < SECOND // 2 for one in samples)
-        if resumed and now_ns > fault_ns + AFTER_S * SECOND:
+        if resumed and now_ns > fault_ns + after_s * SECOND:
             break
         time.sleep(POLL_S)
     return now_ns

@@ -12,13 +12,13 @@ PAGE_OCTETS = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_octets() -> int:
-    """What the kernel keeps in memory for this process, after a look for garbage."""
+    """The resident memory of this process in octets, after a garbage collection."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE_OCTETS
 
 
 def allocated_octets() -> int:
-    """What is allocated and was traced, after a look for garbage."""
+    """The traced allocations in octets, after a garbage collection."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 

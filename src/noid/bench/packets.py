@@ -12,7 +12,7 @@ NOTE = (
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
-    """Measures by turns."""
+    """Measures in alternation."""
     return compare(arguments, watch, unit="packets_per_second", measure=small_packets, note=NOTE)
 
 

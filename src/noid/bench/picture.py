@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What arrived around a fault, drawn as SVG for the documentation; needs matplotlib."""
+"""Draws what arrived around a fault as SVG, for the documentation; needs matplotlib."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a bench is, and what it says: series of measurements, and facts beside them.
+"""A bench and its report: series of measurements, and further facts.
 
 A bench is a module of this package with a ``BENCH``; ``noid.cli.bench`` lists them and needs to
-know no more. Times are noisy on a machine that does other things too, so whatever is a rate is
-measured several times and told as n, median, min, max; a figure that is counted is a fact.
+know no more. Times are noisy on a machine that does other things too, so a rate is measured several
+times and told as n, median, min, max; a figure that is counted is a fact.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Watch = Callable[[int, int], None]
-"""Told now and then how much is done, and of how much."""
+"""Called with the work that is done, and the total."""
 
 Fact = str | int | float | bool
 
@@ -40,7 +40,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a bench found out.
+    """The results of a bench.
 
     Attributes:
         series: name of a quantity, with its unit in words -> its measurements.

@@ -31,7 +31,7 @@ CODEPOINTS = Codepoints()
 BATCH = 10_000
 PACKETS = 20_000
 IN_USE = (1_000, 10_000)
-"""Of very many contexts, so many have packets at a time; the others are idle."""
+"""Contexts that have packets at one time; the others are idle."""
 HOST = "a"
 ETHERNET_HEADER = bytes(12) + b"\x86\xdd"
 SPREAD = 0x9E3779B1
@@ -132,7 +132,7 @@ def _tables(lab: Lab, number: int, room: int, directory: Path) -> Iterator["_Tab
 
 
 def _attach(lab: Lab, node: str, device: str, program: int, hook: int) -> int:
-    """Attaches a program to a device of a node, for as long as the descriptor is open."""
+    """Attaches a program to a device of a node while the descriptor is open."""
     return namespaces.inside(
         namespaces.namespace(lab.name, node),
         lambda: libbpf.attach(program, socket.if_nametoindex(device), hook),

@@ -25,7 +25,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
-    """Lets clients meet a server, run after run."""
+    """Sets up contexts between clients and a server, in several runs."""
     rates = []
     encounter = Encounter(seed=0)
     for run in range(arguments.runs):
@@ -51,7 +51,7 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
 
 
 def _check(encounter: Encounter, clients: list[Client]) -> None:
-    """Every context stands at both ends, and may use every locator of the peer."""
+    """Checks that both ends have every context, and may use every locator of the peer."""
     ends = [context for one in clients for context in one.host.contexts]
     ends += encounter.server.contexts
     good = [

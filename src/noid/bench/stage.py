@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What ``noid bench failover`` plays on: one lab for each way to survive a fault.
+"""The labs of ``noid bench failover``: one for each way to survive a fault.
 
 Every run starts from the same state: the network is whole, the daemons are new and remember
 nothing, and TCP remembers no round-trip time of an earlier run.
@@ -20,7 +20,8 @@ from noid.lab.lab import Lab
 Way = Literal["none", "mptcp", "tun", "bpf"]
 WAYS: Final[tuple[Way, ...]] = get_args(Way)
 CLIENT, SERVER = "a", "b"
-READY_TIMEOUT_S: Final = 20.0
+READY_TIMEOUT_S: Final = 60.0
+"""A busy machine."""
 SUBFLOWS: Final = 4
 """Of a full mesh."""
 MPTCP_LIMIT: Final = "8"
@@ -28,7 +29,7 @@ MPTCP_LIMIT: Final = "8"
 
 
 class Stage:
-    """A lab, and how it is brought into the state in which a run starts.
+    """A lab, and the steps that restore the state in which a run starts.
 
     Args:
         way: how connections are to survive.
@@ -58,11 +59,11 @@ class Stage:
             yield stage
 
     def command(self, *words: str) -> list[str]:
-        """A command line, run by mptcpize where that is the way."""
+        """A command line, run by mptcpize where MPTCP is measured."""
         return ["mptcpize", "run", *words] if self.way == "mptcp" else list(words)
 
     def reset(self) -> None:
-        """Makes everything as it was at first; the network is whole already.
+        """Restores the first state; all faults are undone already.
 
         Raises:
             PlatformError: the network is not whole, or a daemon does not come up.
@@ -79,7 +80,7 @@ class Stage:
         self._fresh = False
 
     def is_ready(self, port: int) -> bool:
-        """Whether a conversation is protected as well as it will be, and on its AIDs.
+        """Whether a conversation has its full protection, and uses its AIDs.
 
         Args:
             port: of its server.

@@ -10,7 +10,7 @@ NOTE = "iperf3, one TCP stream, what its receiver counts; the ratio is taken tur
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
-    """Measures by turns."""
+    """Measures in alternation."""
     return compare(arguments, watch, unit="gbit_per_second", measure=stream, note=NOTE)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The sender and the receiver of ``noid bench failover``: a program for inside a namespace.
+"""The sender and the receiver of benches with a lab: a program for inside a namespace.
 
     python -m noid.bench.traffic client bulk in --address ADDRESS --port PORT --record FILE
 
@@ -37,11 +37,13 @@ class Kind:
         chunk_octets: what the sender writes at once.
         interval_ns: from one write to the next; 0: as fast as the connection takes them.
         datagrams: UDP in both directions; otherwise one TCP connection, data in one direction.
+        is_one_way: of datagrams, whether the client alone sends.
     """
 
     chunk_octets: int
     interval_ns: int
     datagrams: bool = False
+    is_one_way: bool = False
 
 
 KINDS: Final = {
@@ -51,13 +53,19 @@ KINDS: Final = {
     "udp": Kind(chunk_octets=200, interval_ns=20_000_000, datagrams=True),
 }
 """100 Mbit/s, 8 Mbit/s, no limit, and 50 packets each second."""
+ONE_WAY: Final = {
+    rate: Kind(chunk_octets=200, interval_ns=NS_PER_S // rate, datagrams=True, is_one_way=True)
+    for rate in (20, 50, 100, 1_000)
+}
+"""By packets each second."""
+EVERY: Final = KINDS | {f"one-way-{rate}": kind for rate, kind in ONE_WAY.items()}
 
 
 def main() -> int:
     """Runs one end until the other end closes, or until it is terminated."""
     arguments = _parser().parse_args()
     gc.disable()  # a collection is a pause of ours, not of the network
-    kind = KINDS[arguments.kind]
+    kind = EVERY[arguments.kind]
     try:
         if arguments.role == "connect":
             print(_connect_ms(arguments))
@@ -78,7 +86,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="noid.bench.traffic", description=__doc__)
     parser.add_argument("role", choices=("client", "server", "connect"))
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=EVERY)
     parser.add_argument("data", choices=("in", "out"), help="whether this end receives or sends")
     parser.add_argument("--address", required=True, help="of the server")
     parser.add_argument("--port", required=True, type=int, help="of the server")
@@ -150,7 +158,7 @@ def _receive(stream: socket.socket, path: str) -> None:
 
 
 def _send(stream: socket.socket, kind: Kind) -> None:
-    """Writes without end; what was late is made up for as fast as the connection takes it."""
+    """Writes without end; late data follows as fast as the connection takes it."""
     chunk = bytes(kind.chunk_octets)
     for _ in _ticks(kind.interval_ns):
         stream.sendall(chunk)
@@ -176,6 +184,8 @@ def _exchange_datagrams(arguments: argparse.Namespace, kind: Kind) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
         if arguments.role == "server":
             one.bind(place)
+            if kind.is_one_way:
+                _record_datagrams(one, arguments.record)
             _, client = one.recvfrom(READ_OCTETS)
             one.connect(client)
         else:

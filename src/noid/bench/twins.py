@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two labs that differ in noid alone, measured by turns: the ratio of each turn is what counts.
+"""Two labs that differ only in noid, measured in alternation; the result is the ratio of each turn.
 
 Other load on the machine affects both.
 """
@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from noid.bench.report import Report, Series, Watch, add_runs, positive
@@ -23,20 +24,21 @@ from noid.lab.lab import Lab
 PLANES: tuple[Plane, ...] = ("auto", "bpf", "tun")
 PORT = 5201
 SERVER, CLIENT = "b", "a"
-ADDRESS = topology.locators(SERVER)[0]
+PAIR = topology.locators(CLIENT)[0], topology.locators(SERVER)[0]
+PROGRAMS = ("ip", "nsd", "nginx", "iperf3")
 SEGMENTING = (*CUTTING, "tx-generic-segmentation")
 START_TIMEOUT_S = 10.0
 ANSWERS_TIMEOUT_S = 20.0
 TURN_TIMEOUT_S = 60.0
 QUIET_S = 0.2
-"""Without a datagram for so long, none is on the way."""
+"""After this time without a datagram, none is in flight."""
 
 Measure = Callable[[Lab, int], float]
 """What a bench measures in one lab for so many seconds."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what benches with two labs have in common."""
+    """Adds the options of benches with two labs."""
     add_runs(parser, default=7)
     parser.add_argument(
         "--plane", choices=PLANES, default=PLANES[0], help="of the lab with noid; default: auto"
@@ -57,29 +59,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def compare(
     arguments: argparse.Namespace, watch: Watch, *, unit: str, measure: Measure, note: str
 ) -> Report:
-    """Measures in both labs by turns; the second of a turn is the first of the next.
+    """Measures in both labs in alternation; the second of a turn is the first of the next.
 
     Raises:
         ShimError: a lab cannot be built, or a measurement fails.
     """
-    machine.check_machine("ip", "nsd", "nginx", "iperf3")
-    plain: list[float] = []
-    shimmed: list[float] = []
+    machine.check_machine(*PROGRAMS)
     with (
         Lab.create(plane="none") as without,
         Lab.create(plane=arguments.plane) as with_noid,
-        _servers(without),
-        _servers(with_noid),
+        servers(without),
+        servers(with_noid),
     ):
         _prepare(arguments, without, with_noid)
-        for lab in (without, with_noid):
-            measure(lab, 1)
-        for run in range(arguments.runs):
-            watch(run, arguments.runs)
-            turn = [(without, plain), (with_noid, shimmed)]
-            for lab, values in turn if run % 2 else reversed(turn):
-                values.append(measure(lab, arguments.seconds))
-        watch(arguments.runs, arguments.runs)
+        plain, shimmed = alternate(
+            arguments, watch, partial(measure, without), partial(measure, with_noid)
+        )
         (context,) = with_noid.contexts(CLIENT)
         status = with_noid.status(CLIENT)["plane"]
     ratios = [mine / other for mine, other in zip(shimmed, plain, strict=True)]
@@ -99,16 +94,36 @@ def compare(
     )
 
 
-def stream(lab: Lab, seconds: int) -> float:
+def alternate(
+    arguments: argparse.Namespace, watch: Watch, *measures: Callable[[int], float]
+) -> list[list[float]]:
+    """Measures each in turn, after a second that does not count; the order is reversed each time.
+
+    Returns:
+        For each of ``measures`` what it came to, run by run.
+    """
+    for one in measures:
+        one(1)
+    values: list[list[float]] = [[] for _ in measures]
+    turn = list(zip(measures, values, strict=True))
+    for run in range(arguments.runs):
+        watch(run, arguments.runs)
+        for one, found in turn if run % 2 else reversed(turn):
+            found.append(one(arguments.seconds))
+    watch(arguments.runs, arguments.runs)
+    return values
+
+
+def stream(lab: Lab, seconds: int, pair: tuple[str, str] = PAIR) -> float:
     """One TCP stream, by iperf3: Gbit/s received."""
-    answer = _iperf3(lab, "-t", str(seconds))
+    answer = _iperf3(lab, pair, "-t", str(seconds))
     return float(answer["end"]["sum_received"]["bits_per_second"]) / 1e9
 
 
-def small_packets(lab: Lab, seconds: int) -> float:
+def small_packets(lab: Lab, seconds: int, pair: tuple[str, str] = PAIR) -> float:
     """UDP with 64 octets as fast as one sender can, by iperf3: packets received in a second."""
     _let_arrive(lab)
-    answer = _iperf3(lab, "-t", str(seconds), "-u", "-l", "64", "-b", "0")
+    answer = _iperf3(lab, pair, "-t", str(seconds), "-u", "-l", "64", "-b", "0")
     total = answer["end"]["sum"]
     return float(total["packets"] - total["lost_packets"]) / float(total["seconds"])
 
@@ -150,7 +165,7 @@ def _connected(lab: Lab) -> tuple[socket.socket, socket.socket]:
         port = listening.getsockname()[1]
         there = namespaces.inside(
             namespaces.namespace(lab.name, CLIENT),
-            lambda: socket.create_connection((ADDRESS, port), timeout=START_TIMEOUT_S),
+            lambda: socket.create_connection((PAIR[1], port), timeout=START_TIMEOUT_S),
         )
         back, _ = listening.accept()
     for one in (there, back):
@@ -159,8 +174,8 @@ def _connected(lab: Lab) -> tuple[socket.socket, socket.socket]:
     return there, back
 
 
-def _iperf3(lab: Lab, *options: str) -> dict[str, Any]:
-    words = ["iperf3", "-6", "-c", ADDRESS, "-p", str(PORT), "-J", *options]
+def _iperf3(lab: Lab, pair: tuple[str, str], *options: str) -> dict[str, Any]:
+    words = ["iperf3", "-6", "-B", pair[0], "-c", pair[1], "-p", str(PORT), "-J", *options]
     done = lab.run(CLIENT, words, timeout_s=TURN_TIMEOUT_S)
     answer: dict[str, Any] = json.loads(done.stdout or "{}")
     if done.returncode != 0 or "error" in answer:
@@ -169,7 +184,7 @@ def _iperf3(lab: Lab, *options: str) -> dict[str, Any]:
 
 
 def _let_arrive(lab: Lab) -> None:
-    """Waits for what a turn before has left on the way.
+    """Waits until packets of an earlier turn have arrived.
 
     iperf3's server takes the first datagram it sees for the greeting of a new client.
     """
@@ -188,9 +203,9 @@ def _let_arrive(lab: Lab) -> None:
 
 
 @contextlib.contextmanager
-def _servers(lab: Lab) -> Iterator[None]:
+def servers(lab: Lab, address: str = PAIR[1]) -> Iterator[None]:
     """iperf3's other end, on b."""
-    process = lab.spawn(SERVER, ["iperf3", "-s", "--forceflush", "-p", str(PORT)])
+    process = lab.spawn(SERVER, ["iperf3", "-s", "-B", address, "--forceflush", "-p", str(PORT)])
     lab.wait_for("iperf3 listens", lambda: "listening" in process.output(), START_TIMEOUT_S)
     yield
 
@@ -198,9 +213,7 @@ def _servers(lab: Lab) -> Iterator[None]:
 def _prepare(arguments: argparse.Namespace, without: Lab, with_noid: Lab) -> None:
     """The devices of both labs alike, and a context, where it is wanted."""
     if arguments.no_offloads:
-        for lab in (without, with_noid):
-            for host in (CLIENT, SERVER):
-                lab.set_features(host, SEGMENTING, on=False)
+        cut_segments(without, with_noid)
     if arguments.no_offloads and with_noid.plane == "bpf":
         with_noid.wait_for(
             "the plane has noticed",
@@ -223,6 +236,13 @@ def _prepare(arguments: argparse.Namespace, without: Lab, with_noid: Lab) -> Non
             with_noid.heal_provider(1)
     finally:
         ping.end()
+
+
+def cut_segments(*labs: Lab) -> None:
+    """Lets no uplink of the hosts cut super-packets."""
+    for lab in labs:
+        for host in (CLIENT, SERVER):
+            lab.set_features(host, SEGMENTING, on=False)
 
 
 def _pairs(lab: Lab) -> list[tuple[str, str]]:

@@ -30,7 +30,8 @@ NAMES: Final = 100_000
 SLOW_LABEL_OCTETS: Final = 8
 AT_ONCE: Final = 5_000
 """Queries that the local user leaves open."""
-READY_S: Final = 20.0
+READY_S: Final = 60.0
+"""A busy machine."""
 PLAN: Final = Plan(
     faults=(Fault.SILENT,), traffic=("paced",), directions=("to_a",), seconds=3, patience_s=20
 )
@@ -39,13 +40,14 @@ NOTE: Final = (
     f"{RATES['inits']:,} INITs and {RATES['strangers']:,} packets with unknown labels a second "
     f"from everywhere, {RATES['requests']:,} URs a second that are not authentic from the peer's "
     f"locators, {SLOW_NAMES} names without an answer a second asked by a local user; the rates "
-    "that were reached are those the machine allows; the stub is asked by another user for names "
-    "that are new to it; victim and attackers share the machine"
+    "that were reached are those the machine allows: processor_percent is the part of a core that "
+    "the flood got; the stub is asked by another user for names that are new to it; victim and "
+    "attackers share the machine"
 )
 
 
 def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
-    """Lets the provider fail with and without the attack, by turns.
+    """Lets the provider fail with and without the attack, in alternation.
 
     Raises:
         ShimError: the lab cannot be built, or a program is missing.
@@ -80,13 +82,13 @@ def measure(arguments: argparse.Namespace, watch: Watch) -> Report:
 
 
 class _Attack:
-    """What goes on beside one failover.
+    """The attack during one failover.
 
     Attributes:
         stub_ms: the median of the stub's answers.
         unanswered: of the questions whose answers were timed.
         growth_octets: by how much the victim's daemon grew.
-        rates: packets in a second, by kind.
+        rates: packets in a second, by kind, and the processor time that sending them took.
     """
 
     def __init__(self, lab: Lab, slow_names: Path | None) -> None:
@@ -99,7 +101,7 @@ class _Attack:
 
     @contextlib.contextmanager
     def going_on(self) -> Iterator[None]:
-        """Goes on for the time of a ``with``."""
+        """Attacks while the block runs."""
         before = _resident_octets(self.lab)
         client = _program(self.lab, VICTIM, "ask", "--name", ZONE)
         attackers = self._attackers() if self.slow_names is not None else []

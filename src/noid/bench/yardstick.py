@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How fast this machine is at this moment, so that figures of different machines can be compared.
+"""The present speed of this machine, so that figures of different machines can be compared.
 
 The yardstick is the processor time of two fixed loops, one of the interpreter and one of a hash.
 A rate divided by the machine's speed is how many there are in one yardstick; a time is how many
@@ -37,7 +37,7 @@ class Yardstick:
 
     @classmethod
     def measure(cls) -> "Yardstick":
-        """Runs both loops by turns."""
+        """Runs both loops in alternation."""
         rounds = [(_seconds(_loop), _seconds(_hash)) for _ in range(ROUNDS)]
         loops, hashes = zip(*rounds, strict=True)
         return cls(loops_s=loops, hashes_s=hashes)
@@ -87,7 +87,7 @@ def _seconds(function: Callable[[], object]) -> float:
 
 
 def _loop() -> int:
-    """Integers, a dictionary and a branch: what the interpreter does all day."""
+    """Integers, a dictionary and a branch: typical work of the interpreter."""
     total, table = 0, {number: number * 7 for number in range(64)}
     for step in range(LOOP_STEPS):
         value = table[step & 63]

@@ -15,6 +15,7 @@ from rich.table import Table
 from noid.bench import (
     adoption,
     against,
+    border,
     contexts,
     dns_stub,
     dns_verify,
@@ -22,16 +23,18 @@ from noid.bench import (
     flood,
     latency,
     mass_failover,
+    one_way,
     packets,
     scale,
     setup,
+    spread,
     throughput,
     under_attack,
 )
 from noid.bench.report import Bench, Report, Watch, positive
 from noid.bench.yardstick import Yardstick
+from noid.cli.leaves import add_group, add_json, add_leaf
 from noid.cli.output import say
-from noid.cli.table import SUMMARIES
 from noid.lab.interruption import interruptible
 from noid.text import json_line
 
@@ -44,10 +47,13 @@ BENCHES: Final[tuple[Bench, ...]] = (
     throughput.BENCH,
     latency.BENCH,
     packets.BENCH,
+    border.BENCH,
     scale.BENCH,
     adoption.BENCH,
     failover.BENCH,
     mass_failover.BENCH,
+    one_way.BENCH,
+    spread.BENCH,
     under_attack.BENCH,
 )
 EXPLANATION_COLUMNS: Final = 78
@@ -56,7 +62,7 @@ TABLE_COLUMNS: Final = 140
 TURNS: Final = 5
 ESTIMATE_PERIOD_S: Final = 600.0
 """The remaining time is estimated from the progress in this period: a turn may take a minute."""
-WORDS: Final = ("figure", "fault", "traffic", "data", "plane")
+WORDS: Final = ("figure", "fault", "traffic", "data", "plane", "cut")
 """Columns that hold no numbers."""
 NOT_PASSED: Final = ("handler", "bench", "leaf", "json", "against", "turns", "runs")
 """Arguments of the command line that are not options of a single turn."""
@@ -64,31 +70,28 @@ NOT_PASSED: Final = ("handler", "bench", "leaf", "json", "against", "turns", "ru
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``bench`` with a command for each bench."""
-    bench = commands.add_parser(
+    leaves = add_group(
+        commands,
         "bench",
-        help=SUMMARIES["bench"],
         description=(
             "Measures the figures of docs/performance.md on this machine. A rate is measured\n"
             "several times. Run nothing else on the machine. Compare machines and commits by\n"
             "ratios: to plain IPv6, per yardstick of the machine, or with --against COMMIT."
         ),
-        epilog="example:\n  noid bench setup --json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Start with: noid bench setup",
     )
-    leaves = bench.add_subparsers(metavar="COMMAND", required=True)
     for one in BENCHES:
-        leaf = leaves.add_parser(
+        text = f"{one.summary[0].upper()}{one.summary[1:]}. {one.explanation}"
+        leaf = add_leaf(
+            leaves,
             one.name,
-            help=one.summary,
-            description=textwrap.fill(
-                f"{one.summary[0].upper()}{one.summary[1:]}. {one.explanation}",
-                EXPLANATION_COLUMNS,
-            ),
-            epilog=f"example:\n  {one.example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            run_bench,
+            one.summary,
+            one.example,
+            description=textwrap.fill(text, EXPLANATION_COLUMNS),
         )
         one.add_options(leaf)
-        leaf.add_argument("--json", action="store_true", help="JSON, for programs")
+        add_json(leaf)
         leaf.add_argument(
             "--against",
             metavar="COMMIT",
@@ -100,7 +103,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             metavar="COUNT",
             help=f"runs of each commit; default: --runs if there is one, else {TURNS}",
         )
-        leaf.set_defaults(handler=run_bench, bench=one, leaf=leaf)
+        leaf.set_defaults(bench=one, leaf=leaf)
 
 
 def run_bench(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,18 +14,20 @@ from typing import Any, Final
 from noid.border_config import (
     AUTOMATIC,
     DEFAULT_SOCKET,
-    BorderConfig,
     load_border_config,
 )
-from noid.cli.leaves import add_leaf
-from noid.cli.output import say
-from noid.cli.table import SUMMARIES
+from noid.cli.inspect import print_events
+from noid.cli.leaves import add_group, add_json, add_leaf
+from noid.cli.output import remove_and_say, say
+from noid.cli.paths import clock
+from noid.cli.places import Count
 from noid.control.client import ask, listens
 from noid.counters import BorderCounter, counters_of
-from noid.errors import PlatformError, UsageError
+from noid.errors import ConfigError, PlatformError, UsageError
 from noid.host import precise
 from noid.roles import logs
-from noid.text import json_line
+from noid.roles.border_record import EVENTS_MAX
+from noid.text import duration, json_line, printable
 
 PRIVATE: Final = 0o077
 """The umask: only the user of the daemon can access what it writes."""
@@ -47,24 +50,33 @@ A complete configuration:
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``border`` with its own commands."""
-    border = commands.add_parser(
+    leaves = add_group(
+        commands,
         "border",
-        help=SUMMARIES["border"],
         description=(
             'Runs the border of a site with several providers: packets marked "rewrite ok" leave\n'
             "through an uplink that works, with a source of the prefix of its provider. The hosts\n"
             "of the site have one address of each prefix, with the same interface identifier."
         ),
         epilog="Start with: noid border run --config FILE",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    leaves = border.add_subparsers(metavar="COMMAND", required=True)
     run = add_leaf(
         leaves, "run", run_border, "run the border on this router, in the foreground", RUN_EXAMPLE
     )
     run.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
     summary = "show uplinks, prefixes and counters"
     _add_socket(add_leaf(leaves, "status", show_status, summary, "noid border status"))
+    history = add_leaf(
+        leaves,
+        "history",
+        show_history,
+        "show the last changes of uplinks and switches",
+        "noid border history --count 20",
+    )
+    history.add_argument("--count", type=Count(EVENTS_MAX), default=50, help="events to show")
+    _add_socket(history)
+    summary = "show changes of uplinks and switches as they happen, until Ctrl-C"
+    _add_socket(add_leaf(leaves, "monitor", monitor, summary, "noid border monitor --json"))
     use = add_leaf(
         leaves,
         "use",
@@ -85,25 +97,31 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "noid border down --config /etc/noid-border.toml",
     )
     down.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file")
-    down.add_argument("--json", action="store_true", help="what was removed, for programs")
+    add_json(down, "what was removed, for programs")
 
 
 def run_border(arguments: argparse.Namespace) -> int:
     """Runs the daemon to its end."""
     path = arguments.config
-    first = load_border_config(path)
+    refused: list[ConfigError] = []
+    first = load_border_config(path, refused.append)  # a bad lease does not keep it from starting
     os.umask(PRIVATE)
     limit = logs.begin(logging.INFO)
+    left_out = [f"left out: {error}" for error in refused]
+    for text in left_out:
+        logging.getLogger("noid").warning("%s", text)
 
     async def run() -> None:
         # Imported here: only a daemon needs it.
         from noid.roles.border import Border
+        from noid.roles.border_record import Record
 
         reporting = asyncio.create_task(logs.report_suppressed(limit))
-        config: BorderConfig | None = first
+        read, record = partial(load_border_config, path), Record()
         try:
+            config = await Border(first, read, record, left_out).run()
             while config is not None:
-                config = await Border(config, partial(load_border_config, path)).run()
+                config = await Border(config, read, record).run()
         finally:
             reporting.cancel()
             await asyncio.wait([reporting])
@@ -119,14 +137,48 @@ def show_status(arguments: argparse.Namespace) -> int:
         say(json_line(answer))
         return 0
     say(f"noid border {answer['version']}, use {answer['use']}, {answer['switches']} switches")
-    _say_providers(answer["providers"])
+    _say_providers(answer["providers"], answer["now"])
     for row in answer["prefixes"]:
-        say(f"prefix {row['prefix']} of {row['provider']} leaves by {row['leaves_by'] or 'none'}")
+        new = ", is new and put into no packet yet" if row["is_new"] else ""
+        way = f"leaves by {row['leaves_by'] or 'none'}{new}"
+        say(f"prefix {row['prefix']} of {row['provider']} {way}")
     for counter, count in counters_of(BorderCounter, answer["counters"]).items():
         say(f"{counter.description}: {count}")
     for trouble in answer["troubles"]:
         say(f"trouble: {trouble}")
     return 0
+
+
+def show_history(arguments: argparse.Namespace) -> int:
+    """Prints the last events, the newest last."""
+    answer = _ask(arguments.socket, "history", {"count": arguments.count})
+    if arguments.json:
+        say(json_line(answer))
+        return 0
+    lines = [
+        f"{clock(one['at'], answer['now'])}  {event_line(one)}"
+        for one in reversed(answer["events"])
+    ]
+    say(*lines or ["nothing has happened yet"])
+    return 0
+
+
+def monitor(arguments: argparse.Namespace) -> int:
+    """Prints events until the daemon stops or the reader closes the pipe."""
+    return print_events(arguments, event_line)
+
+
+def event_line(event: Mapping[str, Any]) -> str:
+    """An event of a border, for people."""
+    if event["event"] == "provider_changed":
+        after = f"after {duration(event['lasted_s'])}"
+        change = f"{event['old']} -> {event['new']} {after}: {event['why']}"
+        return printable(f"provider {event['provider']}: {change}")
+    moves = (
+        f"{one['prefix']} leaves by {one['new'] or 'none'}, before by {one['old'] or 'none'}"
+        for one in event["prefixes"]
+    )
+    return printable(f"switched (use {event['use']}): {'; '.join(moves)}")
 
 
 def use_provider(arguments: argparse.Namespace) -> int:
@@ -160,7 +212,7 @@ def take_down(arguments: argparse.Namespace) -> int:
     from noid.planes.bpf.border import take_down as leave_kernel
     from noid.roles import border_host
 
-    config = load_border_config(arguments.config)
+    config = load_border_config(arguments.config, is_checked=False)
     section = config.border
     path = Path(section.socket)
     if listens(path):
@@ -171,19 +223,11 @@ def take_down(arguments: argparse.Namespace) -> int:
         removed = list(leave_kernel(Path(section.pins), devices, network))
     finally:
         network.close()
-    removed += border_host.take_down(config)
-    if path.exists():
-        path.unlink(missing_ok=True)
-        removed.append(f"file {path}")
-    if arguments.json:
-        say(json_line({"removed": removed}))
-    else:
-        say(*[f"removed {one}" for one in removed] or ["there was nothing to remove"])
-    return 0
+    return remove_and_say(arguments, removed + border_host.take_down(config), path)
 
 
 def _add_socket(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_json(parser)
     parser.add_argument(
         "--socket",
         type=Path,
@@ -192,9 +236,9 @@ def _add_socket(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _ask(path: Path, command: str) -> dict[str, Any]:
+def _ask(path: Path, command: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = ask(path, command)
+        answer: dict[str, Any] = ask(path, command, more)
     except PlatformError as error:
         if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
             raise
@@ -206,9 +250,11 @@ def _ask(path: Path, command: str) -> dict[str, Any]:
     return answer
 
 
-def _say_providers(rows: list[dict[str, Any]]) -> None:
+def _say_providers(rows: list[dict[str, Any]], now_s: float | None = None) -> None:
     for row in rows:
         state = "works" if row["works"] else row["why"]
+        if now_s is not None:
+            state += f", since {clock(row['since'], now_s)}"
         uplink = f" on {row['uplink']}" if row["uplink"] else ""
         gateway = f" by {row['gateway']}" if row["gateway"] else ""
         say(f"provider {row['provider']}{uplink}{gateway}: {state}")

@@ -10,9 +10,9 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, Final
 
+from noid.cli.leaves import add_command
 from noid.cli.output import say
 from noid.cli.places import Count, add_socket
-from noid.cli.table import SUMMARIES
 from noid.constants import FLOW_LABEL_MASK, Codepoints
 from noid.control.client import ask, ask_rows
 from noid.errors import PlatformError, UsageError
@@ -24,6 +24,8 @@ PROGRAM: Final = "dumpcap"
 ICMPV6_AT: Final = ipv6.HEADER_OCTETS
 SENDER_AT, RECEIVER_AT = ICMPV6_AT + messages.SENDER_AT, ICMPV6_AT + messages.RECEIVER_AT
 """Offsets of type, sender's AID and receiver's AID of a control message in its packet."""
+NO_REASONS: Final = ("Capturing on ", "File: ", "Packets ")
+"""How lines of the program begin that do not say why it failed."""
 EXAMPLES_MAX: Final = 3
 COUNT_MAX: Final = 99_999_999
 DESCRIPTION: Final = """\
@@ -34,13 +36,8 @@ contrib/wireshark/noid.lua decodes it. Needs dumpcap (Debian package tshark) and
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``capture``."""
-    parser = commands.add_parser(
-        "capture",
-        help=SUMMARIES["capture"],
-        description=DESCRIPTION,
-        epilog="example:\n  noid capture b.example --output b.pcapng --duration 60",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    example = "noid capture b.example --output b.pcapng --duration 60"
+    parser = add_command(commands, "capture", capture, example, description=DESCRIPTION)
     parser.add_argument("peer", metavar="PEER", help="name, address or flow label of the context")
     parser.add_argument(
         "--output",
@@ -56,7 +53,6 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--packets", type=Count(COUNT_MAX), metavar="COUNT", help="stop after this many packets"
     )
     add_socket(parser)
-    parser.set_defaults(handler=capture)
 
 
 def capture(arguments: argparse.Namespace) -> int:
@@ -92,8 +88,8 @@ def _run(words: list[str]) -> int:
                 process.send_signal(signal.SIGINT)  # in case the terminal has not sent it
         status = process.wait()
     if status != 0:
-        reason = next((line for line in lines if not line.startswith("Capturing on")), "it failed")
-        raise PlatformError(PROGRAM, status, reason.removeprefix("dumpcap: "))
+        reason = " ".join(line for line in lines if line and not line.startswith(NO_REASONS))
+        raise PlatformError(PROGRAM, status, reason.removeprefix("dumpcap: ") or "it failed")
     return 0
 
 

@@ -7,30 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
 from noid.cli.places import NAMED_CONFIG, USUAL_CONFIG, add_socket, config_file
-from noid.cli.table import SUMMARIES
 from noid.config import parse_config, problems, read_text, unmatched_globs
 from noid.control.client import ask
+from noid.dns.records import canonical_name
+from noid.dns.zone import HOST_NAME, is_host_name
 from noid.errors import ConfigError
 from noid.text import json_line
 
-CHECK_EXAMPLE: Final = "example:\n  noid check\n  noid check new.toml --json"
-RELOAD_EXAMPLE: Final = "example:\n  noid reload"
 RELOAD_TIMEOUT_S: Final = 10.0
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``check`` and ``reload``."""
-    check = commands.add_parser(
+    check = add_command(
+        commands,
         "check",
-        help=SUMMARIES["check"],
+        check_file,
+        "noid check",
+        "noid check new.toml --json",
         description=(
             "Validates the configuration file. Prints the key, the reason and a remedy for each\n"
             "problem. Exit status 0 if noid accepts the file, even with warnings; else 1."
         ),
-        epilog=CHECK_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.add_argument(
         "file",
@@ -40,22 +41,20 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default=NAMED_CONFIG,
         help=f"default: $NOID_CONFIG, or {USUAL_CONFIG} if it exists",
     )
-    check.add_argument("--json", action="store_true", help="JSON, for programs")
-    check.set_defaults(handler=check_file)
-    reload = commands.add_parser(
+    add_json(check)
+    reload = add_command(
+        commands,
         "reload",
-        help=SUMMARIES["reload"],
+        reload_daemon,
+        "noid reload",
         description=(
             "Makes the running daemon read its configuration file again, as SIGHUP does.\n"
             "Prints which changes are applied and which need a restart. A rejected file changes\n"
             "nothing."
         ),
-        epilog=RELOAD_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    reload.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_json(reload)
     add_socket(reload)
-    reload.set_defaults(handler=reload_daemon)
 
 
 def check_file(arguments: argparse.Namespace) -> int:
@@ -89,8 +88,13 @@ def _problems(path: Path) -> Iterator[tuple[bool, ConfigError]]:
     fatal = list(problems(text, origin=str(path)))
     yield from ((True, one) for one in fatal)
     if not fatal:
+        config = parse_config(text)
         names = [name for _, name in socket.if_nameindex()]
-        yield from ((False, one) for one in unmatched_globs(parse_config(text), names))
+        yield from ((False, one) for one in unmatched_globs(config, names))
+        name = canonical_name(config.host.name)
+        if name and not is_host_name(name):
+            why = f"{name!r} is not a host name; {HOST_NAME}"
+            yield False, ConfigError("host.name", why, 'such as: name = "a.example"')
 
 
 def _as_json(problem: ConfigError, *, is_fatal: bool) -> dict[str, object]:

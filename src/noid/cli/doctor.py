@@ -6,36 +6,32 @@ import asyncio
 from pathlib import Path
 
 from noid.border_config import load_border_config
+from noid.cli.leaves import add_command, add_json
 from noid.cli.names import DNS_PORT, check_host_name
 from noid.cli.output import say
 from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, port
-from noid.cli.table import SUMMARIES
 from noid.config import RESOLV_CONF
 from noid.dns.records import canonical_name
 from noid.doctor.border import examine_border
 from noid.doctor.checks import Doctor, Finding, Health
 from noid.text import json_line
 
-EXAMPLE = """\
-example:
-  noid doctor
-  noid doctor --fix
-  noid doctor --border /etc/noid-border.toml"""
+EXAMPLES = ("noid doctor", "noid doctor --fix", "noid doctor --border /etc/noid-border.toml")
 AGAIN = "Firewall: run noid doctor again after a change, or run noid doctor --fix."
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``doctor``."""
-    doctor = commands.add_parser(
+    doctor = add_command(
+        commands,
         "doctor",
-        help=SUMMARIES["doctor"],
+        examine,
+        *EXAMPLES,
         description=(
             "Checks addresses, routes, DNS (as a peer sees it), resolver, firewall and kernel.\n"
             "M6 packets are sent through the rules of this host; none of them leaves the host.\n"
             "Exit status 0 if there is no problem, else 1."
         ),
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(doctor)
     doctor.add_argument("--name", default="", help="of this host; default: host.name")
@@ -57,8 +53,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="FILE",
         help="check the border with this configuration in place of a host",
     )
-    doctor.add_argument("--json", action="store_true", help="JSON, for programs")
-    doctor.set_defaults(handler=examine)
+    add_json(doctor)
 
 
 def examine(arguments: argparse.Namespace) -> int:

@@ -5,13 +5,14 @@ import argparse
 import contextlib
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from noid.cli.inspect import print_columns
+from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
-from noid.cli.paths import clock, loss, round_trip
+from noid.cli.paths import clock, percent, round_trip
 from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
 from noid.control.client import ask
@@ -28,26 +29,22 @@ COLUMNS: Final = ("local locator", "peer locator", "sent", "loss", "min", "mean"
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``history`` and ``ping``."""
-    history = _command(commands, "history", "noid history --count 20")
+    history = _command(commands, "history", show_history, "noid history --count 20")
     history.add_argument("--count", type=Count(SHOWN_MAX), default=SHOWN, help="events to show")
-    history.set_defaults(handler=show_history)
-    ping = _command(commands, "ping", "noid ping b.example --count 10")
+    ping = _command(commands, "ping", show_ping, "noid ping b.example --count 10")
     ping.add_argument("peer", metavar="PEER", help="name, AID or locator of a peer with a context")
     ping.add_argument("--count", type=Count(TIMES_MAX), default=TIMES, help="times to ask")
-    ping.set_defaults(handler=show_ping)
 
 
 def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, example: str
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    handler: Callable[[argparse.Namespace], int],
+    example: str,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=SUMMARIES[name],
-        description=f"Shows {SUMMARIES[name]}.",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    description = f"Shows {SUMMARIES[name]}."
+    parser = add_command(commands, name, handler, example, description=description)
+    add_json(parser)
     add_socket(parser)
     return parser
 
@@ -158,7 +155,7 @@ def _ping_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["local_locator"],
         row["peer_locator"],
         str(row["sent"]),
-        loss(row["loss"]),
+        percent(row["loss"]),
         *map(round_trip, trips),
         "in use" if row["in_use"] else "",
     )

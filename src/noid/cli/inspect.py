@@ -4,9 +4,10 @@
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
 from noid.cli.places import add_socket
 from noid.cli.table import SUMMARIES
@@ -27,16 +28,11 @@ COLUMNS = ("AID(local)", "AID(peer)", "state", "Lp(local)", "Lp(peer)", "Lsv(pee
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``status``, ``contexts`` and ``monitor``."""
     for name, handler in (("status", status), ("contexts", contexts), ("monitor", monitor)):
-        parser = commands.add_parser(
-            name,
-            help=SUMMARIES[name],
-            description=f"Shows {SUMMARIES[name]}.",
-            epilog=f"example:\n  noid {name} --json",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        parser.add_argument("--json", action="store_true", help="JSON, for programs")
+        description = f"Shows {SUMMARIES[name]}."
+        example = f"noid {name} --json"
+        parser = add_command(commands, name, handler, example, description=description)
+        add_json(parser)
         add_socket(parser)
-        parser.set_defaults(handler=handler)
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -76,11 +72,16 @@ def _cells(context: dict[str, Any]) -> tuple[str, ...]:
 
 def monitor(arguments: argparse.Namespace) -> int:
     """Prints events until the daemon stops or the reader closes the pipe."""
+    return print_events(arguments, line_of)
+
+
+def print_events(arguments: argparse.Namespace, as_line: Callable[[dict[str, Any]], str]) -> int:
+    """Does so for any daemon; ``as_line`` gives the line of an event."""
     for event in stream_events(arguments.socket):
         if arguments.json:
             say(json_line(event))
         elif event["event"] != "monitoring":
-            say(line_of(event))
+            say(as_line(event))
         sys.stdout.flush()
     return 0
 
@@ -110,6 +111,6 @@ def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(inner, dict):
             rows += _flat(inner, f"{prefix}{key}.")
         else:
-            text = " ".join(map(str, inner)) or "none" if isinstance(inner, list) else str(inner)
-            rows.append((prefix + key, text))
+            words = inner if isinstance(inner, list) else [] if inner is None else [inner]
+            rows.append((prefix + key, " ".join(map(str, words)) or "none"))
     return rows

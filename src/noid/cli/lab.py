@@ -15,9 +15,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from noid.cli import lab_options
-from noid.cli.leaves import add_leaf
+from noid.cli.leaves import add_group, add_json, add_leaf
 from noid.cli.output import say
-from noid.cli.table import SUMMARIES
 from noid.errors import UsageError
 from noid.host.programs import find_program
 from noid.lab import blackhole, inventory, machine, restart
@@ -55,18 +54,16 @@ CAPTURED_OCTETS: Final = 192
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``lab`` with its own commands."""
-    lab = commands.add_parser(
+    leaves = add_group(
+        commands,
         "lab",
-        help=SUMMARIES["lab"],
         description=(
             "Builds two multihomed hosts, a and b, their providers isp1 and isp2, a core and a\n"
             "name server from network namespaces, and applies faults to them. Needs root; changes\n"
             "nothing outside the namespaces."
         ),
         epilog="Start with: noid lab demo",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    leaves = lab.add_subparsers(metavar="COMMAND", required=True)
     _add_up(leaves)
     _add_down(leaves)
     _add_exec(leaves)
@@ -329,7 +326,7 @@ def _add_how(leaf: argparse.ArgumentParser, *, default: str | None) -> None:
 def _add_status(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     leaf = add_leaf(leaves, "status", status, "list the labs", "noid lab status --json")
     leaf.add_argument("--name", help="only this lab; all of them by default")
-    leaf.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_json(leaf)
 
 
 def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -348,7 +345,7 @@ def _add_run(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     leaf.add_argument("--list", action=_List, help="list the scenarios and exit")
     lab_options.add_plane(leaf)
-    leaf.add_argument("--json", action="store_true", help="the result as one line of JSON")
+    add_json(leaf, "the result as one line of JSON")
     leaf.add_argument(
         "--stall-after",
         type=lab_options.seconds,

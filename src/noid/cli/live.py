@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 from rich.text import Text
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
 
 from noid.cli.history import history_cells
@@ -29,7 +29,10 @@ class Top(App[None]):
 
     TITLE = "noid top"
     CSS = "DataTable { height: auto; } #events { height: 1fr; padding: 1 0; }"
-    BINDINGS: ClassVar[list[BindingType]] = [("q", "quit", "quit")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
+    ]
 
     def __init__(self, socket: Path) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from typing import NoReturn
 from noid import __version__
 from noid.cli.output import say
 from noid.cli.table import MODULES, SUMMARIES
-from noid.errors import ShimError, Unsupported
+from noid.errors import ConfigError, ShimError, Unsupported
 from noid.text import printable
 
 INTERRUPTED = 130
@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         status = int(parsed.handler(parsed))
         sys.stdout.flush()
     except ShimError as error:
-        say(f"noid: {error}", is_error=True)
+        remedy = error.remedy if isinstance(error, ConfigError) else ""
+        say(f"noid: {error}" + f"; {remedy}" * bool(remedy), is_error=True)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -3,14 +3,14 @@
 
 import argparse
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
 from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, port
-from noid.cli.table import SUMMARIES
 from noid.config import RESOLV_CONF, Config, upstream_resolvers
-from noid.constants import LOCATORS_MAX
 from noid.dns.records import Answer, Kind, Question, Status, canonical_name
 from noid.dns.responses import TTL_MAX
 from noid.dns.zone import (
@@ -33,7 +33,7 @@ from noid.host.resolvconf import (
     turn_on,
 )
 from noid.host.resolver_managers import MANAGERS, RESOLVED, in_charge
-from noid.locators import Locator, format_locator, parse_locator
+from noid.locators import Locator, chosen, format_locator, parse_locator
 from noid.planes.bpf.pins import own_devices
 from noid.resolver.inquiry import Findings, look_up, look_up_address
 from noid.resolver.upstream import Upstream
@@ -42,15 +42,10 @@ from noid.text import json_line
 DNS_PORT: Final = 53
 TTL_SECONDS: Final = 300
 
-ZONE_EXAMPLE: Final = "example:\n  noid zone a.example"
-LOOKUP_EXAMPLE: Final = "example:\n  noid lookup b.example\n  noid lookup 2001:db8:1:b::b"
-RESOLVER_EXAMPLE: Final = "example:\n  noid resolver on\n  noid resolver off"
-
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``zone``, ``lookup`` and ``resolver``."""
-    zone = _add(commands, "zone")
-    zone.epilog = ZONE_EXAMPLE
+    zone = _add(commands, "zone", print_zone, "noid zone a.example")
     zone.add_argument("name", metavar="NAME", nargs="?", help="default: host.name")
     zone.add_argument("--ttl", type=int, default=TTL_SECONDS, help="default: %(default)s s")
     zone.add_argument(
@@ -59,17 +54,15 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default=[],
         help="use this instead of the addresses of this host; can be repeated",
     )
-    zone.set_defaults(handler=print_zone)
-    lookup = _add(commands, "lookup")
-    lookup.epilog = LOOKUP_EXAMPLE
+    examples = ("noid lookup b.example", "noid lookup 2001:db8:1:b::b")
+    lookup = _add(commands, "lookup", print_lookup, *examples)
     lookup.add_argument("peer", metavar="NAME|ADDRESS", help="of the peer")
     lookup.add_argument("--resolver", type=address, metavar="ADDRESS", help=RESOLVER_HELP)
     lookup.add_argument(
         "--port", type=port, default=DNS_PORT, help="its port; default: %(default)s"
     )
-    lookup.set_defaults(handler=print_lookup)
-    resolver = _add(commands, "resolver")
-    resolver.epilog = RESOLVER_EXAMPLE
+    examples = ("noid resolver on", "noid resolver off")
+    resolver = _add(commands, "resolver", set_resolver, *examples)
     resolver.add_argument(
         "wanted",
         choices=("on", "off", "status"),
@@ -78,21 +71,17 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     resolver.add_argument(
         "--resolv-conf", type=Path, default=RESOLV_CONF, help="default: %(default)s"
     )
-    resolver.set_defaults(handler=set_resolver)
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    handler: Callable[[argparse.Namespace], int],
+    *examples: str,
 ) -> argparse.ArgumentParser:
-    summary = SUMMARIES[name]
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(commands, name, handler, *examples)
     add_config(parser)
-    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_json(parser)
     return parser
 
 
@@ -106,7 +95,7 @@ def own_locators(config: Config) -> tuple[Locator, ...]:
         found = network.survey(config.host.interfaces, excluded=excluded).locators
     finally:
         network.close()
-    return tuple(address.locator for address in found)[:LOCATORS_MAX]
+    return chosen({one.locator: one.interface for one in found}, ())
 
 
 def check_host_name(name: str) -> None:

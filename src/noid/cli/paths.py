@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from noid.cli.inspect import print_columns
+from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
 from noid.cli.places import add_socket
-from noid.cli.table import SUMMARIES
 from noid.control.client import ask
 from noid.control.uplinks import reason_text
 from noid.text import duration, json_line, printable
 
 COLUMNS: Final = (
-    *("uplink", "state", "since", "RTT", "loss", "contexts", "received", "sent"),
+    *("uplink", "state", "since", "RTT", "loss", "share", "contexts", "received", "sent"),
     *("last switch", "reason"),
 )
 OCTET_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -25,20 +25,21 @@ KILO: Final = 1000
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``paths``."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "paths",
-        help=SUMMARIES["paths"],
+        paths,
+        "noid paths --json",
         description=(
             "Shows each uplink of this host. An uplink is down when its link is down, its address\n"
             "or route is missing, or peers answer over other uplinks but none over it. It is\n"
-            "degraded when measurements are lost or some peers do not answer over it."
+            "degraded when measurements are lost, some peers do not answer over it, or nothing\n"
+            "arrives over it. The column share shows how many new connections start at it, if\n"
+            "weights are configured."
         ),
-        epilog="example:\n  noid paths --json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_json(parser)
     add_socket(parser)
-    parser.set_defaults(handler=paths)
 
 
 def paths(arguments: argparse.Namespace) -> int:
@@ -62,7 +63,8 @@ def cells(uplink: Mapping[str, Any], now_s: float) -> tuple[str, ...]:
         uplink["state"],
         since(uplink["since"], now_s),
         round_trip(uplink["round_trip_us"]),
-        loss(uplink["loss"]),
+        percent(uplink["loss"]),
+        percent(uplink["share"]),
         str(uplink["contexts"]),
         octets(uplink["received_octets"]),
         octets(uplink["sent_octets"]),
@@ -102,8 +104,8 @@ def round_trip(microseconds: int | None) -> str:
     return "-" if microseconds is None else f"{microseconds / 1000:.1f} ms"
 
 
-def loss(share: float | None) -> str:
-    """A share of lost measurements in percent; a dash if it is not known."""
+def percent(share: float | None) -> str:
+    """A share in percent; a dash if it is not known."""
     return "-" if share is None else f"{100 * share:.0f} %"
 
 

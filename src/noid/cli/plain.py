@@ -4,31 +4,30 @@
 import argparse
 import subprocess
 
+from noid.cli.leaves import add_command
 from noid.cli.places import add_config, configuration
 from noid.errors import PlatformError, UsageError
 from noid.planes.bpf.plain import bypassing
 
-EXAMPLE = "example:\n  noid plain curl -6 https://b.example\n  noid plain --user alice firefox"
-
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``plain``."""
-    plain = commands.add_parser(
+    plain = add_command(
+        commands,
         "plain",
-        help="run a program whose connections bypass the shim",
+        run_plain,
+        "noid plain curl -6 https://b.example",
+        "noid plain --user alice firefox",
         description=(
             "Runs a program whose sockets, and those of its children, bypass the shim: its\n"
             "packets are sent as without noid. The exit status is that of the program. Needs root."
         ),
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(plain)
     plain.add_argument("--user", metavar="NAME", help="run the program as this user")
     plain.add_argument(
         "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command and its arguments"
     )
-    plain.set_defaults(handler=run_plain)
 
 
 def run_plain(arguments: argparse.Namespace) -> int:

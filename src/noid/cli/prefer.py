@@ -6,6 +6,7 @@ import re
 import time
 from typing import Any, Final
 
+from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
 from noid.cli.paths import clock
 from noid.cli.places import add_socket
@@ -20,7 +21,8 @@ DESCRIPTIONS: Final = {
     "use": (
         "The locators of all other uplinks become backups: peers and this host use them only\n"
         "if no pair over UPLINK works. Connections switch after the new pair has answered. The\n"
-        "setting survives restarts and ends with noid use, noid avoid or noid auto."
+        "setting survives restarts and ends with noid use, noid avoid or noid auto. Until then\n"
+        "priorities have no effect; peers that are pinned keep their uplink."
     ),
     "avoid": (
         "The locators of the uplink become deprecated: each connection switches to another pair\n"
@@ -28,8 +30,8 @@ DESCRIPTIONS: Final = {
         "context over it. The setting survives restarts and ends with noid auto or after --for."
     ),
     "auto": (
-        "Cancels noid use and noid avoid. Connections that left an avoided uplink return to it\n"
-        "after it has answered."
+        "Cancels noid use and noid avoid: priorities, weights and backups of the configuration\n"
+        "apply again. Connections that left an avoided uplink return to it after it has answered."
     ),
 }
 
@@ -51,19 +53,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, example: str
 ) -> argparse.ArgumentParser:
-    summary = SUMMARIES[name]
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary.capitalize()}.\n\n{DESCRIPTIONS[name]}",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = f"{SUMMARIES[name].capitalize()}.\n\n{DESCRIPTIONS[name]}"
+    parser = add_command(commands, name, prefer, example, description=description)
     if name != "auto":
         parser.add_argument("uplink", metavar="UPLINK", help="its name in noid paths")
-    parser.add_argument("--json", action="store_true", help="JSON, for programs")
+    add_json(parser)
     add_socket(parser)
-    parser.set_defaults(handler=prefer, request=name, for_s=None, uplink="")
+    parser.set_defaults(request=name, for_s=None, uplink="")
     return parser
 
 
@@ -90,10 +86,23 @@ def prefer(arguments: argparse.Namespace) -> int:
 
 def preference_lines(answer: dict[str, Any], now_s: float) -> list[str]:
     """The settings in effect, one uplink per line."""
-    lines = [f"{answer['use']} is used before all others until noid auto"] if answer["use"] else []
+    lines = []
+    if answer["use"]:
+        lines.append(f"{answer['use']} is used before all others until noid auto")
     for one in answer["avoid"]:
         until_s = one["until"]
         until = "noid auto" if until_s is None else clock(until_s, now_s)
         lines.append(f"{one['uplink']} is avoided until {until}")
     lines = lines or ["no preference is set: uplinks are used as configured"]
+    lines += map(_configured, answer["configured"])
     return [printable(one) for one in [*lines, *(f"warning: {w}" for w in answer["warnings"])]]
+
+
+def _configured(uplink: dict[str, Any]) -> str:
+    """What the configuration says of an uplink."""
+    words = [f"priority {uplink['priority']}"]
+    if uplink["weight"] is not None:
+        words.append(f"weight {uplink['weight']}")
+    if uplink["backup"]:
+        words.append("backup")
+    return f"{uplink['uplink']} is configured with {', '.join(words)}"

@@ -21,10 +21,10 @@ import msgspec
 
 from noid import __version__
 from noid.cli import doctor
+from noid.cli.leaves import add_command, add_json
 from noid.cli.names import DNS_PORT
 from noid.cli.output import say
 from noid.cli.places import add_config, add_socket, configuration
-from noid.cli.table import SUMMARIES
 from noid.config import Config
 from noid.control.client import ask, ask_rows
 from noid.counters import COUNTERS
@@ -43,9 +43,6 @@ LIBRARIES: Final = ("dnspython", "msgspec", "prometheus-client", "pyroute2", "te
 OS_RELEASE: Final = Path("/etc/os-release")
 UNIT: Final = "noid"
 MANIFEST: Final = "README.txt"
-EPILOG: Final = (
-    "example:\n  noid report\n  noid report --log /var/log/noid.log --output /tmp/a.tar.gz"
-)
 HIDDEN: Final = """\
 Names, addresses and link-layer addresses are replaced by others: the same by the same, and what
 shares a prefix or a domain still does. Names of interfaces and times are as they were.
@@ -70,16 +67,17 @@ class Part(NamedTuple):
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``report``."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "report",
-        help=SUMMARIES["report"],
+        report,
+        "noid report",
+        "noid report --log /var/log/noid.log --output /tmp/a.tar.gz",
         description=(
             "Collects what helps to find a fault in a .tar.gz: versions, kernel, configuration,\n"
             "status, paths, contexts, history, doctor and log. Names and addresses are replaced\n"
             "by pseudonyms; keys are never in it. Run it as root, so that the doctor can look."
         ),
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(parser)
     add_socket(parser)
@@ -92,8 +90,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: noid-report-TIME.tar.gz, here"
     )
-    parser.add_argument("--json", action="store_true", help="JSON, for programs")
-    parser.set_defaults(handler=report)
+    add_json(parser)
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -195,6 +192,7 @@ def _pseudonyms(config: Config, found: list[tuple[Part, object]]) -> Pseudonyms:
         if part.name == "contexts.json" and isinstance(value, list):
             names |= {str(one["peer_name"]) for one in value}
     sections = _built_in(config)
+    del sections["uplinks"]  # whose keys the operator has chosen
     keys = {f"{name}.{key}" for name, section in sections.items() for key in section}
     keys |= _counters().keys()
     return Pseudonyms(secrets.token_bytes(KEY_OCTETS), names - {"localhost"}, keys)

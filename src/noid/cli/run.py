@@ -9,22 +9,20 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from noid.cli.output import say
+from noid.cli.leaves import add_command, add_json
+from noid.cli.output import remove_and_say
 from noid.cli.places import add_config, configuration
-from noid.cli.table import SUMMARIES
 from noid.config import Config
 from noid.control.client import listens
 from noid.errors import UsageError
 from noid.host import precise
 from noid.roles import logs
 from noid.roles.guardian import stand_guard
-from noid.text import json_line
 
 PRIVATE = 0o077
 """The umask: only the user of the daemon can access what it writes."""
 EXAMPLE = """\
-example:
-  noid run
+noid run
 
 A complete configuration (every key is optional):
   [host]
@@ -36,31 +34,24 @@ A complete configuration (every key is optional):
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``run`` and ``down``."""
-    run = commands.add_parser(
-        "run",
-        help=SUMMARIES["run"],
-        description="Runs the M6 shim on this host until SIGINT or SIGTERM.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = "Runs the M6 shim on this host until SIGINT or SIGTERM."
+    run = add_command(commands, "run", run_daemon, EXAMPLE, description=description)
     add_config(run)
     run.add_argument("--verbose", action="store_true", help="also log events of single packets")
-    run.set_defaults(handler=run_daemon)
-    down = commands.add_parser(
+    down = add_command(
+        commands,
         "down",
-        help=SUMMARIES["down"],
+        take_down,
+        "noid down",
         description=(
             "Removes the programs, tables, devices, routes and rules of the kernel plane, which\n"
             "stay active after the daemon has stopped, and the files that only the next daemon\n"
             "would use. Connections continue as plain IPv6. The identity of the host, its\n"
             "birthday and its key, is kept in state.json."
         ),
-        epilog="example:\n  noid down",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(down)
-    down.add_argument("--json", action="store_true", help="what was removed, for programs")
-    down.set_defaults(handler=take_down)
+    add_json(down, "what was removed, for programs")
 
 
 def run_daemon(arguments: argparse.Namespace) -> int:
@@ -88,15 +79,7 @@ def take_down(arguments: argparse.Namespace) -> int:
         removed = list(leave_kernel(config.plane, network))
     finally:
         network.close()
-    for file in _files_left(config):
-        if file.exists():
-            file.unlink(missing_ok=True)
-            removed.append(f"file {file}")
-    if arguments.json:
-        say(json_line({"removed": removed}))
-    else:
-        say(*[f"removed {one}" for one in removed] or ["there was nothing to remove"])
-    return 0
+    return remove_and_say(arguments, removed, *_files_left(config))
 
 
 def _files_left(config: Config) -> list[Path]:

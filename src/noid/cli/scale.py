@@ -15,6 +15,7 @@ from rich.table import Table
 
 from noid.bench.picture import check_matplotlib
 from noid.bench.report import positive
+from noid.cli.leaves import add_json, add_leaf
 from noid.cli.output import say
 from noid.sim.counts import Failure, Peers
 from noid.sweep import workers
@@ -29,8 +30,7 @@ EXTRAPOLATED: Final = 1_000_000
 WIDTH_MIN: Final = 130
 """Columns of the table; a narrower terminal wraps its lines."""
 EXAMPLE: Final = """\
-example:
-  noid sim scale --hosts 100 --contexts 10,100
+noid sim scale --hosts 100 --contexts 10,100
   noid sim scale --failure silent --plot pictures --json
   noid sim scale --sample 20000 --cluster tcp://192.0.2.1:8786
 
@@ -42,15 +42,16 @@ extrapolated: the median of the figures per host at the measured sizes, multipli
 
 def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``scale``."""
-    scale = leaves.add_parser(
+    scale = add_leaf(
+        leaves,
         "scale",
-        help="let a provider fail for many hosts, and measure the cost",
+        run_scale,
+        "let a provider fail for many hosts, and measure the cost",
+        EXAMPLE,
         description=(
             "Lets a provider fail. All contexts of its many hosts use it and carry traffic.\n"
             "Reports control messages, DNS queries, and how long programs wait."
         ),
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     scale.add_argument(
         "--hosts",
@@ -101,8 +102,7 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="draw the figures as SVG, one file per failure; needs matplotlib",
     )
     workers.add_options(scale)
-    scale.add_argument("--json", action="store_true", help="JSON, for programs")
-    scale.set_defaults(handler=run_scale)
+    add_json(scale)
 
 
 def run_scale(arguments: argparse.Namespace) -> int:

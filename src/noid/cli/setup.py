@@ -4,64 +4,77 @@
 import argparse
 import asyncio
 import contextlib
+import fnmatch
 import shlex
 import socket
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
 from noid.cli import doctor
+from noid.cli.leaves import add_command, add_json
 from noid.cli.names import DNS_PORT, TTL_SECONDS, check_host_name
 from noid.cli.output import say
 from noid.cli.places import RESOLVER_HELP, USUAL_CONFIG, add_config, address, configuration, port
-from noid.cli.table import SUMMARIES
-from noid.config import RESOLV_CONF, Config, upstream_resolvers
+from noid.config import RESOLV_CONF, Config, parse_config, upstream_resolvers
 from noid.dns.records import Kind, Question, canonical_name, reverse_name
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.errors import ConfigError, UsageError
 from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import resolvers_before
+from noid.host.rules import LOOPBACK
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.bpf.pins import own_devices
 from noid.resolver.upstream import Upstream
-from noid.setup.detection import Uplink, read_routing, uplinks
+from noid.setup.detection import (
+    Routing,
+    Uplink,
+    read_routing,
+    uplinks,
+    why_unusable,
+    with_address,
+)
 from noid.setup.dynamic import read_key, records_to_send
 from noid.setup.journal import DEFAULT_DIRECTORY, Entry, Journal, Ran, Sent, check_root
-from noid.setup.managers import find_managers
+from noid.setup.known import Known, to_keep, together
+from noid.setup.managers import Managers, find_managers
 from noid.setup.plan import Record
 from noid.setup.planning import make_plan
 from noid.text import json_line
 
-EXAMPLE: Final = """\
-example:
-  noid setup --dry-run
-  noid setup --name a.example
-  noid setup --undo"""
-
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``setup``."""
-    setup = commands.add_parser(
+    setup = add_command(
+        commands,
         "setup",
-        help=SUMMARIES["setup"],
+        set_up,
+        "noid setup --dry-run",
+        "noid setup --name a.example",
+        "noid setup --undo",
         description=(
             "Detects the uplinks of this host, their gateways and the host's name; writes the\n"
             "configuration and routes by source, prints the DNS records, and runs noid doctor.\n"
             "After a change, run it again: it does the steps that have become necessary. Exit\n"
             "status 0 if every step was done, regardless of the findings of the doctor."
         ),
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(setup)
     setup.add_argument("--dry-run", action="store_true", help="only print the steps")
     setup.add_argument("--undo", action="store_true", help="undo all steps of noid setup")
+    setup.add_argument(
+        "--keep-changed",
+        action="store_true",
+        help="with --undo: keep files that were changed since noid setup wrote them; without it, "
+        "--undo refuses",
+    )
     setup.add_argument("--name", default="", help="of this host; default: from the reverse DNS")
     setup.add_argument(
         "--routing",
         choices=("auto", "now", "none"),
         default="auto",
-        help="routes by source. auto: now and after a reboot, with ifupdown or systemd-networkd, "
-        "whichever configures the uplink; now: until the next reboot; none: no routes; "
+        help="routes by source. auto: now and after a reboot, with ifupdown, systemd-networkd or "
+        "NetworkManager, whichever configures the uplink; now: until the next reboot; none: no "
+        "routes; "
         "default: %(default)s",
     )
     setup.add_argument(
@@ -81,8 +94,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="of the journal, which stores the previous state; default: %(default)s",
     )
     setup.add_argument("--no-doctor", action="store_true", help="do not run noid doctor at the end")
-    setup.add_argument("--json", action="store_true", help="JSON, for programs")
-    setup.set_defaults(handler=set_up)
+    add_json(setup)
 
 
 def set_up(arguments: argparse.Namespace) -> int:
@@ -97,9 +109,10 @@ def set_up(arguments: argparse.Namespace) -> int:
 
 
 def _undo(arguments: argparse.Namespace, journal: Journal) -> int:
-    steps = [_backwards(entry) for entry in reversed(journal.record.entries)]
+    kept = journal.edited() if arguments.keep_changed else []
+    steps = [line for entry in reversed(journal.record.entries) for line in _backwards(entry, kept)]
     if not arguments.dry_run:
-        journal.undo()
+        journal.undo(keep_changed=arguments.keep_changed)
     if arguments.json:
         say(json_line({"done": not arguments.dry_run, "steps": steps}))
     else:
@@ -107,71 +120,115 @@ def _undo(arguments: argparse.Namespace, journal: Journal) -> int:
     return 0
 
 
-def _backwards(entry: Entry) -> str:
+def _backwards(entry: Entry, kept: Collection[str] = ()) -> list[str]:
+    """The lines that say how a step is undone; the files in ``kept`` are not."""
     if isinstance(entry, Ran):
-        return shlex.join(entry.undo)
+        return [shlex.join(entry.undo)]
     if isinstance(entry, Sent):
         one = entry.record
-        return f"update delete {one.owner} IN {one.kind} {one.data}"
-    return f"{'delete' if entry.before is None else 'restore'} {entry.path}"
+        return [f"update delete {one.owner} IN {one.kind} {one.data}"]
+    if entry.path in kept:
+        return [f"keep {entry.path}, which was changed since noid setup wrote it"]
+    line = f"{'delete' if entry.before is None else 'restore'} {entry.path}"
+    return [line, *map(shlex.join, filter(None, (entry.load, entry.apply)))]
 
 
 def _change(arguments: argparse.Namespace, journal: Journal) -> int:
     path = arguments.config or USUAL_CONFIG
     arguments.config = path if path.exists() else None
     config = configuration(arguments)
-    found, locators = _uplinks(config, journal)
+    # Not by the interfaces that an earlier set-up has written: others may have become uplinks.
+    before = parse_config(journal.read(str(path.absolute())) or "", origin=str(path))
+    routing = read_routing()
+    ours = {str(number) for number in journal.record.tables.values()}
+    found = _uplinks(before, routing, ours)
+    kept = to_keep(journal.record.uplinks, found)
+    every = together(found, kept, journal.record.uplinks)
+    locators = _locators(every)
+    managers = find_managers({name: number for number, name in socket.if_nameindex()})
     name = canonical_name(arguments.name or config.host.name)
-    name = name or asyncio.run(_name(arguments, config, locators))
+    name = name or asyncio.run(_name(arguments, config, _locators(found)))
     if name:
         check_host_name(name)
     records = _records(name, locators, config)
     sending, unsent = _to_send(arguments, journal, records)
     plan = make_plan(
-        read_routing(),
-        found,
+        routing,
+        every,
         config=str(path.absolute()),
         name=name,
         is_routing=arguments.routing != "none",
-        managers=find_managers({name: number for number, name in socket.if_nameindex()})
-        if arguments.routing == "auto"
-        else None,
+        managers=managers if arguments.routing == "auto" else None,
         read=journal.read,
         ours=journal.record.tables,
+        kept=kept,
         records=tuple(sending),
     )
-    steps = [_backwards(one) for one in journal.obsolete(plan)]
+    steps = [line for one in journal.obsolete(plan) for line in _backwards(one)]
     steps += [line for step in journal.to_do(plan) for line in step.lines()]
     notes = unsent + [
         f"{one} has been changed since noid setup wrote it, and is kept" for one in journal.edited()
     ]
-    notes += plan.notes
+    notes += [*plan.notes, *_unusable(before, routing, every, kept, managers, ours)]
     lines = [one.line(TTL_SECONDS) for one in records]
     if not arguments.json:
-        _show(found, steps, lines, notes)
+        _show(every, steps, lines, notes)
     if not arguments.dry_run:
         journal.apply(plan)
         arguments.config = path if path.exists() else None
-    return _finish(arguments, found, steps, lines, notes)
+    return _finish(arguments, every, steps, lines, notes)
 
 
-def _uplinks(config: Config, journal: Journal) -> tuple[tuple[Uplink, ...], tuple[Locator, ...]]:
-    """The uplinks of this host, and its locators as the daemon selects them."""
+def _uplinks(config: Config, routing: Routing, ours: Collection[str]) -> tuple[Uplink, ...]:
+    """The uplinks of this host, by its locators as the daemon selects them.
+
+    The static addresses of a device that has no carrier yet are included.
+    """
     network = HostNetwork()
     try:
         excluded = own_devices(config.plane.device)
-        own = network.survey(config.host.interfaces, excluded=excluded).locators
+        survey = network.survey(config.host.interfaces, excluded=excluded)
     finally:
         network.close()
+    devices = {one.name for one in survey.devices}
+    places = [(one.locator, one.interface) for one in survey.locators]
+    places += [(parse_locator(one), where) for one, where in routing.untested if where in devices]
     wanted = {parse_locator(text) for text in config.host.locators}
-    own = tuple(one for one in own if not wanted or one.locator in wanted)
-    ours = {str(number) for number in journal.record.tables.values()}
-    places = [(format_locator(one.locator), one.interface) for one in own]
-    found = uplinks(read_routing(), places, ours)
+    chosen = [(format_locator(one), where) for one, where in places if not wanted or one in wanted]
+    found = uplinks(routing, chosen, ours)
     if not found:
         why = "none has a global IPv6 address and a default route; ip -6 route show default"
         raise ConfigError("uplinks", why)
-    return found, tuple(parse_locator(text) for one in found for text in one.locators)
+    return found
+
+
+def _locators(every: tuple[Uplink, ...]) -> tuple[Locator, ...]:
+    return tuple(parse_locator(text) for one in every for text in one.locators)
+
+
+def _unusable(
+    config: Config,
+    routing: Routing,
+    every: tuple[Uplink, ...],
+    kept: Mapping[str, Known],
+    managers: Managers,
+    ours: Collection[str],
+) -> Iterator[str]:
+    """Notes about uplinks that cannot be used now, and about devices that may become uplinks."""
+    again = "run noid setup again when it works"
+    for device in (one.device for one in every):
+        why = why_unusable(routing, device, ours)
+        if device in kept:
+            yield f"{device} {why or 'is no uplink'}: what was set up for it is kept; {again}"
+        elif why:
+            yield f"{device} {why}"
+    left_out = {*with_address(routing), *managers.devices} - {one.device for one in every}
+    left_out -= {LOOPBACK, *own_devices(config.plane.device)}
+    for device in sorted(left_out & routing.links.keys()):
+        link, why = routing.links[device], why_unusable(routing, device)
+        is_meant = any(fnmatch.fnmatchcase(device, one) for one in config.host.interfaces)
+        if is_meant and why and not link.is_port and (link.idle or len(every) < 2):
+            yield f"{device} {why} and is left out; if it is an uplink, {again}"
 
 
 async def _name(

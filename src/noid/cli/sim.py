@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from noid.cli import scale, sweep
+from noid.cli.leaves import add_group, add_json, add_leaf
 from noid.cli.output import say
-from noid.cli.table import SUMMARIES
 from noid.errors import UsageError
 from noid.sim.coverage import every_entry, states_in
 from noid.sim.history import History, decode
@@ -27,37 +27,35 @@ from noid.text import json_line
 
 SEED_DEFAULT: Final = 1
 FAULTS_SHOWN_MAX: Final = 24
-EXAMPLE: Final = """\
-example:
-  noid sim run --seeds 100
-  noid sim run --seed 7
-  noid sim run --scenario list
-  noid sim run --scenario walk-4x4 --seeds 50 --shrink
-"""
+EXAMPLES: Final = (
+    "noid sim run --seeds 100",
+    "noid sim run --seed 7",
+    "noid sim run --scenario list",
+    "noid sim run --scenario walk-4x4 --seeds 50 --shrink",
+)
 
 Step = Callable[[Tally], None]
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``sim`` with its own commands."""
-    sim = commands.add_parser(
+    leaves = add_group(
+        commands,
         "sim",
-        help=SUMMARIES["sim"],
         description=(
             "Runs the real engines against loss, outages, reboots, false DNS answers and\n"
             "attackers, in virtual time, and checks the laws after every step. Needs no\n"
             "privileges and changes nothing on this machine."
         ),
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Start with: noid sim run",
     )
-    leaves = sim.add_subparsers(metavar="COMMAND", required=True)
-    run = leaves.add_parser(
+    run = add_leaf(
+        leaves,
         "run",
-        help="run seeds, and print which failed and how to run them again",
+        run_seeds,
+        "run seeds, and print which failed and how to run them again",
+        *EXAMPLES,
         description="Runs seeds. Exit status 1 if one fails.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument(
         "--seed", type=_count, metavar="N", help=f"the first seed; default: {SEED_DEFAULT}"
@@ -76,8 +74,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="store_true",
         help="shorten the history of each failure as far as possible, and print it",
     )
-    run.add_argument("--json", action="store_true", help="JSON, for programs")
-    run.set_defaults(handler=run_seeds)
+    add_json(run)
     sweep.add_command(leaves)
     scale.add_command(leaves)
 

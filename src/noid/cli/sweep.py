@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from noid.bench.report import positive
+from noid.cli.leaves import add_json, add_leaf
 from noid.cli.output import say
 from noid.sim.coverage import every_entry
 from noid.sim.families import FAMILIES
@@ -31,8 +32,7 @@ INTERRUPTED: Final = 130
 """The exit status of a program that SIGINT ended."""
 SEEDS_DEFAULT: Final = 1_000
 EXAMPLE: Final = """\
-example:
-  noid sim sweep --seeds 20000 --results sweep.sqlite
+noid sim sweep --seeds 20000 --results sweep.sqlite
   noid sim sweep --seeds 1000 --scenario walk-4x4
   noid sim sweep --seeds 1000000 --cluster tcp://192.0.2.1:8786
 
@@ -42,16 +42,17 @@ An interrupted sweep continues when it is started again with the same --results.
 
 def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``sweep``."""
-    sweep = leaves.add_parser(
+    sweep = add_leaf(
+        leaves,
         "sweep",
-        help="run every history and many seeds, on all cores or on a cluster",
+        run_sweep,
+        "run every history and many seeds, on all cores or on a cluster",
+        EXAMPLE,
         description=(
             "Runs every cut of up to 3x3 locators, every loss of two control messages, and the\n"
             "given number of random runs. Histories that violate a law are shortened as far as\n"
             "possible. Exit status 1 if there is one."
         ),
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sweep.add_argument(
         "--seeds",
@@ -74,8 +75,7 @@ def add_command(leaves: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         metavar="FILE",
         help="SQLite file; runs in it are not repeated; default: none",
     )
-    sweep.add_argument("--json", action="store_true", help="JSON, for programs")
-    sweep.set_defaults(handler=run_sweep)
+    add_json(sweep)
 
 
 def run_sweep(arguments: argparse.Namespace) -> int:

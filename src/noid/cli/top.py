@@ -3,6 +3,7 @@
 
 import argparse
 
+from noid.cli.leaves import add_command
 from noid.cli.places import add_socket
 from noid.cli.table import SUMMARIES
 from noid.errors import Unsupported
@@ -10,15 +11,9 @@ from noid.errors import Unsupported
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``top``."""
-    parser = commands.add_parser(
-        "top",
-        help=SUMMARIES["top"],
-        description=f"Shows {SUMMARIES['top']}; q ends it.",
-        epilog="example:\n  noid top\n\nFor programs: noid paths --json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_socket(parser)
-    parser.set_defaults(handler=top)
+    example = "noid top\n\nFor programs: noid paths --json"
+    description = f"Shows {SUMMARIES['top']}; q or Ctrl-C ends it."
+    add_socket(add_command(commands, "top", top, example, description=description))
 
 
 def top(arguments: argparse.Namespace) -> int:

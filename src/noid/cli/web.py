@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from noid.cli.leaves import add_command
 from noid.cli.output import say
 from noid.cli.places import add_socket, port
-from noid.cli.table import SUMMARIES
 from noid.control.client import ask
 from noid.control.web.server import serve
 
@@ -20,15 +20,17 @@ LISTEN: Final = "[::1]:9470"
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``web``."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "web",
-        help=SUMMARIES["web"],
+        web,
+        "noid web --listen 127.0.0.1:9470",
+        "noid web --socket /run/noid/border.sock",
         description=(
             "Serves a read-only page, live, until Ctrl-C. It needs no rights but access to the\n"
-            "socket of the daemon. Every user who reaches the address can read the page."
+            "socket of the daemon. Every user who reaches the address can read the page.\n"
+            "With the socket of a border it shows the border."
         ),
-        epilog="example:\n  noid web --listen 127.0.0.1:9470",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--listen",
@@ -38,7 +40,6 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help=f"where the page is; default: {LISTEN}",
     )
     add_socket(parser)
-    parser.set_defaults(handler=web)
 
 
 def listen(text: str) -> tuple[str, int]:

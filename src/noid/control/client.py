@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A client's end of the control socket; ``noid.control.schema`` has what is said there."""
+"""The client of the control socket; ``noid.control.schema`` describes the protocol."""
 
 import contextlib
 import errno
@@ -27,10 +27,10 @@ def ask(
     """Sends one command to a running daemon; returns the first line of its answer, decoded.
 
     Args:
-        path: of the socket.
-        command: its name.
+        path: the path of the socket.
+        command: the name of the command.
         arguments: further keys of the request.
-        timeout_s: how long the answer is waited for.
+        timeout_s: how long to wait for the answer.
 
     Raises:
         PlatformError: no daemon answers there, or it refuses.
@@ -53,7 +53,7 @@ def ask_rows(path: Path, command: str, *, timeout_s: float = TIMEOUT_S) -> Gener
 def _answered(
     path: Path, command: str, timeout_s: float, arguments: Mapping[str, Any] | None = None
 ) -> Generator[Any]:
-    """The lines of an answer; the daemon must not close before the caller has enough of them."""
+    """The lines of an answer; raises if the daemon closes before the caller stops reading."""
     try:
         yield from _lines(path, command, timeout_s, arguments)
     except TimeoutError:
@@ -75,13 +75,13 @@ def answers(path: Path) -> bool:
 
 
 def listens(path: Path) -> bool:
-    """Whether a daemon has the socket open, even if it starts, hangs or is too busy."""
+    """Whether a daemon has the socket open, even while it starts, hangs or is too busy."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
         try:
             connection.connect(str(path))
         except BlockingIOError:
-            return True  # as many as it has room for wait already
+            return True  # its queue of connections is full
         except OSError:
             return False
     return True
@@ -105,9 +105,9 @@ def _lines(
     timeout_s: float | None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Generator[Any]:
-    """What a daemon says to a command, line by line, until it closes."""
+    """The lines that a daemon sends for a command, until it closes."""
     with _connection(path, timeout_s) as (stream, connection):
-        # A daemon that refuses to listen has closed already, and said why.
+        # A daemon that refuses has already closed, after an error message.
         with contextlib.suppress(BrokenPipeError):
             request = {**(arguments or {}), "command": command}
             connection.sendall(msgspec.json.encode(request) + b"\n")

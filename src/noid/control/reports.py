@@ -34,8 +34,8 @@ LEVELS = {
     "source_not_covered": logging.WARNING,
     "dropped": logging.DEBUG,
 }
-"""How loud each event is: what a single context or packet causes is DEBUG, an uplink's state is
-not; see ``uplink_line``."""
+"""The log level of each event: events of single contexts and packets are DEBUG; for states of
+uplinks, see ``uplink_line``."""
 
 
 def pair_text(pair: tuple[Locator, Locator]) -> str:
@@ -123,7 +123,7 @@ def uplink_line(change: Change) -> tuple[int, str]:
 
 
 def shares_report(standings: Iterable[Standing]) -> dict[str, dict[str, Any]]:
-    """Who has most of what sources compete for, as ``noid status --json`` shows it."""
+    """The largest users of shared tables and rates, as ``noid status --json`` shows them."""
     return {
         one.row.name: {
             "limit": one.limit,

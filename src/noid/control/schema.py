@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-r"""What is said on the control socket, by which ``noid status`` and its like reach the daemon.
+r"""The protocol of the control socket, which ``noid status`` and other commands use.
 
 One JSON value a line over a unix stream socket. A client sends ``{"command": NAME}`` and gets one
 object back; or, where there may be very many rows (``contexts``), arrays of rows, the last of them
@@ -14,9 +14,9 @@ from typing import Any
 
 REQUEST_OCTETS_MAX = 4096
 ROWS_PER_LINE = 200
-"""Rows that are made and sent at once, some ten milliseconds' work; then the event loop goes on."""
+"""Rows that are made and sent at once, about ten milliseconds of work, before other events."""
 ANSWER_OCTETS_MAX = 1 << 20
-"""Of a line of an answer: ROWS_PER_LINE rows stay below, even with the longest names."""
+"""The maximum of a line of an answer: ROWS_PER_LINE rows with the longest names fit."""
 MONITOR = "monitor"
 """The command whose answer is events."""
 
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 Answer = Row | Iterator[Row]
 Handler = Callable[[], Answer]
 RequestHandler = Callable[[Row], Awaitable[Row]]
-"""Answers a command that has arguments, which are further keys of its object, or takes a while."""
+"""Answers a command that has arguments (further keys of its object), or takes some time."""
 
 
 def refusal_of(answer: Any) -> str:

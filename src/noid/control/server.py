@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The daemon's end of the control socket; ``noid.control.schema`` has what is said there."""
+"""The server of the control socket; ``noid.control.schema`` describes the protocol."""
 
 import asyncio
 import contextlib
@@ -25,9 +25,9 @@ from noid.errors import PlatformError
 from noid.text import json_line
 
 CLIENTS_MAX = 32
-"""Clients at one time; one more is told so and closed."""
+"""The maximum of clients; one more gets an error and is closed."""
 MONITOR_BACKLOG_MAX = 1000
-"""Events waiting for a monitor that does not read; it is closed beyond this."""
+"""The maximum of events that wait for a monitor; with more it is closed."""
 
 
 class ControlServer:
@@ -35,8 +35,8 @@ class ControlServer:
 
     Args:
         path: the path of the socket; a stale one is replaced, a live one is not.
-        commands: what each command answers.
-        requests: what each command answers that has arguments.
+        commands: the functions that answer commands.
+        requests: the functions that answer commands with arguments.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ControlServer:
             finally:
                 os.umask(previous)
         except OSError as error:
-            self._unlink()  # it is there, if only listening was refused
+            self._unlink()  # it exists if only listening failed
             raise PlatformError(
                 f"control socket {self.path}",
                 error.errno or 0,
@@ -132,7 +132,7 @@ class ControlServer:
                 await self._converse(reader, writer)
             await writer.drain()
         except (OSError, ValueError, asyncio.IncompleteReadError):
-            pass  # the client went away, or sent a line longer than a request may be
+            pass  # the client has closed, or sent a line that is too long for a request
         finally:
             self.clients.discard(writer)
             writer.close()
@@ -175,7 +175,7 @@ class ControlServer:
 
 
 def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Rows, a line's worth at a time; the last line has none."""
+    """Rows in lines of ROWS_PER_LINE; the last line has none."""
     while part := list(itertools.islice(rows, ROWS_PER_LINE)):
         yield part
     yield []
@@ -184,15 +184,15 @@ def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
 async def _await_departure(
     reader: asyncio.StreamReader, queue: asyncio.Queue[bytes], writer: asyncio.StreamWriter
 ) -> None:
-    """A monitor that closes is gone at once, not at the next event, which may be far away."""
+    """Removes a monitor when it closes, without waiting for the next event."""
     with contextlib.suppress(OSError):
         while await reader.read(REQUEST_OCTETS_MAX):
-            pass  # a monitor has nothing more to say
+            pass  # a monitor sends nothing more
     _end_monitor(queue, writer)
 
 
 def _end_monitor(queue: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> None:
-    """Ends a monitor after what still waits for it, or at once where it does not read."""
+    """Ends a monitor after its waiting events, or at once if it does not read."""
     if queue.full():
         writer.transport.abort()
     else:

@@ -27,9 +27,9 @@ def uplink_report(
     """An uplink as ``noid paths --json`` shows it.
 
     Args:
-        uplink: which.
-        contexts: how many contexts send from each of our locators.
-        octets: received and sent by each interface, everything counted; see docs/json.md.
+        uplink: the uplink.
+        contexts: the number of contexts that send from each of our locators.
+        octets: all octets received and sent by each interface; see docs/json.md.
     """
     received, sent = octets.get(uplink.interface, (0, 0))
     return {
@@ -43,6 +43,9 @@ def uplink_report(
         "backup": uplink.backup,
         "preference": uplink.preference,
         "until": None if uplink.until_s is None else round(uplink.until_s, 3),
+        "priority": uplink.priority,
+        "weight": uplink.weight,
+        "share": uplink.share,
         "round_trip_us": uplink.round_trip_ns // 1000 or None,
         "loss": uplink.loss,
         "contexts": sum(contexts.get(one, 0) for one in uplink.locators),
@@ -55,7 +58,7 @@ def uplink_report(
 
 
 def change_event(change: Change) -> dict[str, Any]:
-    """A change as monitors, scripts in events.d and ``noid history`` see it."""
+    """A change as JSON, for monitors, scripts in events.d and ``noid history``."""
     return {
         "event": "uplink_changed",
         "at": round(change.at_s, 3),

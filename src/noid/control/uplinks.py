@@ -7,32 +7,34 @@ one provider gave it; where an interface has locators of several providers, each
 There are two kinds of evidence. The host reports that a link, a route or an address is missing;
 this takes effect immediately. Peers are asked over every uplink: an uplink is silent if no peer
 answers over it and a peer answers over another. A peer that answers over none is not counted.
+Nothing arrives over an uplink if peers answer requests sent over it, but no answer arrives over it
+although they are asked to use it, and answers arrive over another.
 """
 
 import enum
+import fnmatch
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from noid.locators import Locator, format_locator
+from noid.locators import SUBNET_OCTETS, Locator, format_locator
 
 UPLINKS_MAX: Final = 32
-"""Uplinks that are kept; those that are gone longest make room for others."""
+"""The maximum of stored uplinks; those missing for longest are removed first."""
 SWITCHES_SHOWN_MAX: Final = 5
-"""The last switches that each uplink is shown with."""
+"""The number of last switches that are shown for each uplink."""
 SAMPLES_MAX: Final = 50
-"""The last measurements of an uplink, by which its loss is known."""
+"""The number of last measurements from which the loss of an uplink is computed."""
 SAMPLES_MIN: Final = 10
-"""With fewer, the loss of an uplink is not known."""
+"""With fewer measurements, the loss is not known."""
 LOSS_DEGRADED: Final = 0.05
-"""Share of lost measurements from which on an uplink is degraded; below half of it it is up."""
+"""The share of lost measurements above which an uplink is degraded; below half of it, it is up."""
 PARTLY_SILENT_ROUNDS: Final = 2
-"""Times in a row after which an uplink that some peers do not answer over is degraded."""
+"""An uplink is degraded after some peers did not answer over it this many times in sequence."""
 SETTLING_S: Final = 3.0
-"""After a link is back, silence is no news for so long: neighbours and routes are found anew."""
+"""How long silence does not count after a link returns: neighbours and routes are found again."""
 SMOOTHING: Final = 8
-SUBNET_OCTETS: Final = 8
 
 Pair = tuple[Locator, Locator]
 
@@ -55,6 +57,7 @@ class Reason(enum.StrEnum):
     NO_ROUTE = "no_route"
     SILENT = "silent"
     PARTLY_SILENT = "partly_silent"
+    INBOUND_SILENT = "inbound_silent"
     LOSS = "loss"
 
 
@@ -66,13 +69,14 @@ TEXTS: Final[Mapping[Reason, str]] = {
     Reason.NO_ROUTE: "no route leads out from its address",
     Reason.SILENT: "peers answer over other uplinks, none over this one",
     Reason.PARTLY_SILENT: "some peers answer over other uplinks alone",
+    Reason.INBOUND_SILENT: "packets leave over this uplink, but none arrive over it",
     Reason.LOSS: "measurements are lost",
 }
-"""Each reason for people."""
+"""The description of each reason."""
 HOST_REASONS: Final = frozenset(
     {Reason.INTERFACE_DOWN, Reason.NO_CARRIER, Reason.NO_ADDRESS, Reason.NO_ROUTE}
 )
-"""Reasons that the host itself tells, against which no peer's answer counts."""
+"""Reasons that the host itself reports; answers of peers do not override them."""
 
 
 class Sighting(NamedTuple):
@@ -83,9 +87,9 @@ class Sighting(NamedTuple):
         is_up: whether it is set up.
         carries: whether it has a carrier.
         locators: the locators on it.
-        broken: those of them that lead nowhere.
-        deprecated: those of them that are to be left.
-        backup: those of them that are kept for the worst case.
+        broken: those of them that do not work.
+        deprecated: those of them that are deprecated.
+        backup: those of them that are backups.
     """
 
     interface: str
@@ -98,14 +102,14 @@ class Sighting(NamedTuple):
 
 
 class Switch(NamedTuple):
-    """A context that uses another pair of locators.
+    """A switch of a context to another pair of locators.
 
     Attributes:
         at_s: when, in seconds since 1970.
-        peer_aid: whose context.
-        old: the pair until then.
-        new: the pair since.
-        why: the reason, as the engine says it.
+        peer_aid: AID of the peer.
+        old: the pair before.
+        new: the pair after.
+        why: the cause that the engine reports.
     """
 
     at_s: float
@@ -116,14 +120,14 @@ class Switch(NamedTuple):
 
 
 class Change(NamedTuple):
-    """An uplink that is in another state, or for another reason.
+    """A change of the state of an uplink, or of its reason.
 
     Attributes:
-        at_s: since when, in seconds since 1970.
+        at_s: when, in seconds since 1970.
         uplink: its name.
-        old: its state until then.
-        new: its state since.
-        reason: why.
+        old: the state before.
+        new: the state after.
+        reason: the reason of the new state.
         lasted_s: how long the state before lasted.
     """
 
@@ -136,15 +140,20 @@ class Change(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What one peer was asked over every uplink, and answered.
+    """The answers of one peer that was asked over every uplink.
 
     Attributes:
         answered: our locators over which it answered, and the round trip of each in ns.
         unanswered: our locators over which it did not.
+        returned: our locators at which an answer to a request from them arrived.
+        unreturned: our locators at which no answer to a request from them arrived, although the
+            peer was told to answer there.
     """
 
     answered: Mapping[Locator, int]
     unanswered: frozenset[Locator]
+    returned: frozenset[Locator] = frozenset()
+    unreturned: frozenset[Locator] = frozenset()
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -152,24 +161,28 @@ class Uplink:
     """One uplink.
 
     Attributes:
-        name: the interface, or the interface and the prefix where that has several uplinks.
+        name: the interface, or the interface and the prefix if that has several uplinks.
         interface: the interface.
         locators: the locators on it now; the last ones while it has none.
         health: its state.
-        reason: why.
-        since_s: since when it is in this state, in seconds since 1970.
-        deprecated: whether every locator on it is to be left.
-        backup: whether every locator on it is kept for the worst case.
-        round_trip_ns: of the answers over it, smoothed; 0 until measured.
-        samples: the last measurements, whether each was answered.
-        partly_silent: how many times in a row some peers answered over other uplinks alone.
-        settled_s: when it has settled after its link was back.
-        switches_from: how often a context left it.
-        switches_to: how often a context came to it.
-        last: the last of these.
+        reason: the reason of the state.
+        since_s: when the state began, in seconds since 1970.
+        deprecated: whether every locator on it is deprecated.
+        backup: whether every locator on it is a backup.
+        round_trip_ns: the smoothed round trip of answers over it; 0 until measured.
+        samples: the last measurements: whether each was answered.
+        partly_silent: how many times in sequence some peers answered only over other uplinks.
+        inbound_silent: whether peers receive what is sent over it, and nothing arrives over it.
+        settled_s: when silence counts again after its link returned.
+        switches_from: how often a context switched from it.
+        switches_to: how often a context switched to it.
+        last: the last of these switches.
         is_there: whether the interface has a locator of it now.
-        preference: what the operator wants of it: ``use``, ``avoid`` or nothing.
-        until_s: when that is over, in seconds since 1970; None if at no certain time.
+        preference: the preference of the operator: ``use``, ``avoid`` or nothing.
+        until_s: when that ends, in seconds since 1970; None if it has no end.
+        priority: as configured; of the uplinks that work, the lowest is in use.
+        weight: as configured; None if it is not.
+        share: the share of new connections that start at it, 0 to 1; None if the routes decide.
     """
 
     name: str
@@ -183,6 +196,7 @@ class Uplink:
     round_trip_ns: int = 0
     samples: deque[bool] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     partly_silent: int = 0
+    inbound_silent: bool = False
     settled_s: float = 0.0
     switches_from: int = 0
     switches_to: int = 0
@@ -190,10 +204,13 @@ class Uplink:
     is_there: bool = True
     preference: str = ""
     until_s: float | None = None
+    priority: int = 1
+    weight: int | None = None
+    share: float | None = None
 
     @property
     def loss(self) -> float | None:
-        """Share of measurements that got no answer; None until there are enough."""
+        """The share of unanswered measurements; None until there are enough."""
         if len(self.samples) < SAMPLES_MIN:
             return None
         return self.samples.count(False) / len(self.samples)
@@ -247,6 +264,13 @@ class Uplinks:
         found = [one for one in self.by_name.values() if one.interface == interface]
         return [change for one in found for change in self._turn(one, Health.DOWN, reason, now_s)]
 
+    def forget(self, interfaces: Sequence[str]) -> None:
+        """Removes missing uplinks whose interface matches none of the globs, if there are globs."""
+        for uplink in list(self.by_name.values()):
+            is_named = any(fnmatch.fnmatchcase(uplink.interface, glob) for glob in interfaces)
+            if interfaces and not (is_named or uplink.is_there):
+                del self.by_name[uplink.name]
+
     def _known(
         self, name: str, interface: str, locators: tuple[Locator, ...], now_s: float
     ) -> Uplink:
@@ -268,7 +292,7 @@ class Uplinks:
         return []
 
     def _forget(self) -> None:
-        """Makes room: of those that are gone the one that is so for longest goes."""
+        """Makes room: removes the uplink that has been missing for longest."""
         while len(self.by_name) > UPLINKS_MAX:
             gone = [one for one in self.by_name.values() if not one.is_there]
             if not gone:
@@ -279,19 +303,27 @@ class Uplinks:
     # --- what peers say -----------------------------------------------------------------------
 
     def sample(
-        self, locator: Locator, round_trip_ns: int, now_s: float, *, is_lost: bool
+        self,
+        locator: Locator,
+        round_trip_ns: int,
+        now_s: float,
+        *,
+        is_lost: bool,
+        returned: bool = True,
     ) -> list[Change]:
         """Records one measurement of an uplink.
 
         Args:
-            locator: ours, from which the peer was asked.
-            round_trip_ns: of the answer.
+            locator: our locator in the request.
+            round_trip_ns: the round trip.
             now_s: the time, in seconds since 1970.
             is_lost: whether the first request was not answered, but a later one was.
+            returned: whether the answer arrived over the uplink.
         """
         uplink = self.of(locator)
         if uplink is None:
             return []
+        uplink.inbound_silent &= not returned
         uplink.measured(round_trip_ns)
         uplink.samples.append(not is_lost)
         return self._conclude(uplink, 1, 0, now_s)
@@ -305,6 +337,9 @@ class Uplinks:
         """
         heard: dict[str, int] = {}
         missed: dict[str, int] = {}
+        peers = list(peers)
+        for one in self.by_name.values():
+            one.inbound_silent = _is_inbound_silent(one, peers)
         for peer in filter(lambda one: one.answered, peers):
             over = self._names(peer.answered)
             for locator, round_trip_ns in peer.answered.items():
@@ -332,6 +367,8 @@ class Uplinks:
         if not answers:
             uplink.samples.clear()
             return self._turn(uplink, Health.DOWN, Reason.SILENT, now_s)
+        if uplink.inbound_silent and not silences:
+            return self._turn(uplink, Health.DEGRADED, Reason.INBOUND_SILENT, now_s)
         if uplink.health is Health.DOWN:
             return self._turn(uplink, Health.UP, Reason.NONE, now_s)
         uplink.partly_silent = uplink.partly_silent + 1 if silences else 0
@@ -366,7 +403,7 @@ class Uplinks:
         is_other = uplink.health is not health
         uplink.health, uplink.reason = health, reason
         if not is_other:
-            return []  # another reason for the same state is no news
+            return []  # another reason for the same state is not reported
         uplink.since_s = now_s
         return [change]
 
@@ -387,6 +424,14 @@ def name_within(interface: str, locator: Locator) -> str:
 def _take_marks(uplink: Uplink, sighting: Sighting) -> None:
     uplink.deprecated = sighting.deprecated.issuperset(uplink.locators)
     uplink.backup = sighting.backup.issuperset(uplink.locators)
+
+
+def _is_inbound_silent(uplink: Uplink, peers: Iterable[Asked]) -> bool:
+    """Whether nothing arrives over an uplink, by the present or earlier answers of peers."""
+    there = frozenset(uplink.locators)
+    if any(there & peer.returned for peer in peers):
+        return False
+    return uplink.inbound_silent or any(there & peer.unreturned for peer in peers)
 
 
 def _why_gone(sighting: Sighting | None) -> Reason:

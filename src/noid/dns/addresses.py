@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Reads the addresses of a peer from an AAAA response, and reduces the response to one. Pure."""
 
-import copy
-from typing import NamedTuple
+import struct
+from typing import Final, NamedTuple
 
-import dns.exception
 import dns.flags
-import dns.message
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
-import dns.rdtypes.IN.AAAA
-import dns.rrset
 
 from noid.constants import LOCATORS_MAX
-from noid.dns.messages import MESSAGE_OCTETS_MAX, follow_aliases, read_message
-from noid.dns.records import canonical_name
+from noid.dns.answers import Chain, rdata_of, read_chain
+from noid.dns.messages import COUNTS, HEADER_OCTETS, TC, message_flags, response_code
+from noid.dns.names import POINTER, text_of
+from noid.dns.queries import Query
 from noid.dns.responses import Response
-from noid.locators import Locator, is_global_unicast, parse_locator
+from noid.locators import LOCATOR_OCTETS, Locator, is_global_unicast
+
+AUTHENTIC: Final = int(dns.flags.AD)
+_FIXED: Final = struct.Struct("!HHHIH")
+"""A record up to its RDATA: a pointer to its owner, type, class, TTL and length."""
 
 
 class Peer(NamedTuple):
@@ -24,58 +27,63 @@ class Peer(NamedTuple):
 
     Attributes:
         name: the last name of the chain of aliases.
-        message: the response.
-        rrset: of it, the addresses.
+        ttl_seconds: the TTL of the addresses.
         locators: these, in the order received.
         reduced: the response with one of them alone, made when it is first needed.
     """
 
     name: str
-    message: dns.message.QueryMessage
-    rrset: dns.rrset.RRset
+    ttl_seconds: int
     locators: tuple[Locator, ...]
     reduced: dict[Locator, Response]
 
 
-def read_peer(octets: bytes) -> Peer | None:
-    """The locators in a response, or None if it must not be changed."""
-    message = read_message(octets)
-    if message is None or message.rcode() != dns.rcode.NOERROR or message.had_tsig:
+def read_peer(query: Query, octets: bytes) -> Peer | None:
+    """The locators in a response to a query, or None if it must not be changed."""
+    chain = _read(query, octets)
+    if chain is None:
         return None
-    if message.flags & dns.flags.TC:
+    locators = tuple(Locator(rdata_of(octets, one)) for one in chain.records)
+    if not all(len(one) == LOCATOR_OCTETS and is_global_unicast(one) for one in locators):
         return None
-    result = follow_aliases(message)
-    if result is None or result.answer is None:
-        return None
-    locators = tuple(
-        parse_locator(record.address)
-        for record in result.answer
-        if isinstance(record, dns.rdtypes.IN.AAAA.AAAA)
-    )
-    if not all(is_global_unicast(locator) for locator in locators):
-        return None
-    name = canonical_name(result.canonical_name.to_text())
-    return Peer(name, message, result.answer, locators[:LOCATORS_MAX], {})
+    ttl_seconds = min(one.ttl_seconds for one in chain.records)
+    different = tuple(dict.fromkeys(locators))
+    return Peer(text_of(chain.name), ttl_seconds, different[:LOCATORS_MAX], {})
 
 
-def with_one(peer: Peer, aid: Locator) -> bytes | None:
-    """The response with one address of the final name; None if it cannot be encoded.
+def with_one(query: Query, octets: bytes, aid: Locator) -> bytes | None:
+    """A response to a query with one of its addresses; None if it must not be changed.
 
     The chain of CNAMEs stays, and so does the TTL. A signature over the whole set would be wrong
     and goes, and with it the claim that the data are authentic (AD).
     """
-    whole = peer.rrset
-    one = dns.rrset.from_rdata(whole.name, whole.ttl, whole[peer.locators.index(aid)])
-    response = copy.copy(peer.message)
-    response.sections = list(peer.message.sections)
-    response.answer = [
-        one if rrset is whole else rrset
-        for rrset in peer.message.answer
-        if (rrset.rdtype, rrset.covers, rrset.name)
-        != (dns.rdatatype.RRSIG, dns.rdatatype.AAAA, whole.name)
-    ]
-    response.flags &= ~dns.flags.AD
-    try:
-        return response.to_wire(max_size=MESSAGE_OCTETS_MAX, want_shuffle=False)
-    except dns.exception.DNSException:
+    chain = _read(query, octets)
+    if chain is None:
         return None
+    flags = message_flags(octets) & ~AUTHENTIC
+    edns = [octets[one.offset : one.end] for one in chain.others if one.kind == dns.rdatatype.OPT]
+    counts = COUNTS.pack(1, len(chain.aliases) + 1, 0, len(edns))
+    reduced = octets[:2] + flags.to_bytes(2) + counts + octets[HEADER_OCTETS : query.end]
+    owner = HEADER_OCTETS
+    for alias in chain.aliases:
+        reduced += _record(owner, dns.rdatatype.CNAME, alias.ttl_seconds, alias.target)
+        owner = len(reduced) - len(alias.target)
+    ttl_seconds = min(one.ttl_seconds for one in chain.records)
+    return b"".join([reduced, _record(owner, dns.rdatatype.AAAA, ttl_seconds, aid), *edns])
+
+
+def _read(query: Query, octets: bytes) -> Chain | None:
+    """What an AAAA response says, if it has addresses and may be changed."""
+    if response_code(octets) != dns.rcode.NOERROR or message_flags(octets) & TC:
+        return None
+    chain = read_chain(query, octets)
+    if chain is None or not chain.records:
+        return None
+    is_signed = any(one.kind == dns.rdatatype.TSIG for one in chain.others)
+    return None if is_signed else chain
+
+
+def _record(owner: int, kind: int, ttl_seconds: int, rdata: bytes) -> bytes:
+    """A record whose owner is the name at an offset; a chain ends long before the last offset."""
+    pointer = POINTER << 8 | owner
+    return _FIXED.pack(pointer, kind, dns.rdataclass.IN, ttl_seconds, len(rdata)) + rdata

@@ -58,11 +58,3 @@ def read_message(octets: bytes) -> dns.message.QueryMessage | None:
     except (dns.exception.DNSException, ValueError):
         return None
     return message if isinstance(message, dns.message.QueryMessage) else None
-
-
-def follow_aliases(message: dns.message.QueryMessage) -> dns.message.ChainingResult | None:
-    """The end of the CNAME chain in a response; None if the chain is a loop or ambiguous."""
-    try:
-        return message.resolve_chaining()
-    except dns.exception.DNSException:
-        return None

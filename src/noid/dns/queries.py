@@ -27,6 +27,10 @@ from noid.dns.messages import (
 )
 
 NAME_OCTETS_MAX: Final = 255
+QUERY_OCTETS_MAX: Final = 2_048
+RECORDS_MAX: Final = 4
+"""Of a query, and of the records behind its question (EDNS, a signature): what has more is refused
+unread. A program that sends such queries would otherwise keep noid from its other work."""
 DATAGRAM_OCTETS_MIN: Final = 512
 DATAGRAM_OCTETS_MAX: Final = 4_096
 """Sizes of a UDP response: what every client can take [RFC 1035 §4.2.1], and the longest."""
@@ -89,19 +93,16 @@ class Query(NamedTuple):
 
 
 def read_query(octets: bytes) -> Query | None:
-    """A query with one question; None if the octets are not a query."""
+    """A query with one question; None if the octets are not a query, or too many."""
     name_end = _question_name_end(octets)
-    if name_end is None or len(octets) < name_end + KIND_CLASS.size:
+    if name_end is None or not name_end + KIND_CLASS.size <= len(octets) <= QUERY_OCTETS_MAX:
         return None
     kind, record_class = KIND_CLASS.unpack_from(octets, name_end)
-    query = Query(
-        octets=octets,
-        name=octets[HEADER_OCTETS:name_end],
-        kind=kind,
-        record_class=record_class,
-        flags=message_flags(octets),
-    )
-    return _plain(query) or _unusual(query)
+    name, flags = octets[HEADER_OCTETS:name_end], message_flags(octets)
+    edns = _plain_edns(octets, name_end + KIND_CLASS.size, flags)
+    if edns is None:
+        return _unusual(Query(octets, name, kind, record_class, flags))
+    return Query(edns.octets, name, kind, record_class, flags, edns.payload, edns.dnssec_ok, True)
 
 
 def make_query(name: bytes, kind: int, *, flags: int = RD) -> Query:
@@ -140,13 +141,26 @@ def disguised(query: Query, entropy: bytes) -> bytes:
     return entropy[:2] + query.octets[2:HEADER_OCTETS] + name + query.octets[query.name_end :]
 
 
-def _plain(query: Query) -> Query | None:
-    """A query as nearly all are: a question, perhaps EDNS, nothing else; None for any other."""
-    octets, end = query.octets, query.end
-    if octets[4:10] != b"\x00\x01\x00\x00\x00\x00" or query.flags & (QR | OPCODE_MASK):
+class _Edns(NamedTuple):
+    """The message for the next server, and what its EDNS says; as in ``Query``."""
+
+    octets: bytes
+    payload: int = 0
+    dnssec_ok: bool = False
+
+
+def _plain_edns(octets: bytes, end: int, flags: int) -> _Edns | None:
+    """What a query says as nearly all do: a question, perhaps EDNS, nothing else; None for others.
+
+    Args:
+        octets: the message.
+        end: the offset of the end of its question.
+        flags: the 16 bits after its id.
+    """
+    if octets[4:10] != b"\x00\x01\x00\x00\x00\x00" or flags & (QR | OPCODE_MASK):
         return None
     if octets[10:12] == b"\x00\x00":
-        return query._replace(plain=True) if len(octets) == end else None
+        return _Edns(octets) if len(octets) == end else None
     if octets[10:12] != b"\x00\x01" or len(octets) < end + _OPT.size:
         return None
     root, kind, payload, _, version, edns_flags, options = _OPT.unpack_from(octets, end)
@@ -155,16 +169,13 @@ def _plain(query: Query) -> Query | None:
         return None
     if options:
         octets = octets[:end] + _for_the_next_server(octets[end:])
-    return query._replace(
-        octets=octets,
-        payload_octets=payload,
-        dnssec_ok=bool(edns_flags & DNSSEC_OK),
-        plain=True,
-    )
+    return _Edns(octets, payload, bool(edns_flags & DNSSEC_OK))
 
 
 def _unusual(query: Query) -> Query | None:
     """A query that has more to it, a signature perhaps; None if it makes no sense."""
+    if sum(COUNTS.unpack_from(query.octets, 4)[1:]) > RECORDS_MAX:
+        return None
     message = read_message(query.octets)
     if message is None or len(message.question) != 1:
         return None

@@ -79,7 +79,7 @@ def canonical_order(name: str) -> list[str]:
 
 def reverse_name(locator: Locator) -> str:
     """The name under ip6.arpa of the PTR records of ``locator`` (RFC 3596 §2.5)."""
-    return ".".join(reversed(locator.hex())) + REVERSE_ZONE
+    return ".".join(locator.hex()[::-1]) + REVERSE_ZONE
 
 
 def locator_at(name: str) -> Locator:

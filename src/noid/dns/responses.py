@@ -4,14 +4,15 @@
 A response passes through as it stands. What has to be known of it is where the times to live stand
 and how long it may be used; that much is read here, straight from the octets, since it is read of
 every message. An equal query gets the equal response until the least of its times to live has run
-down, whatever the response is: found, not there, any type [RFC 2308]. Kept responses are bounded in
-number and in octets; the oldest goes first. The time is an argument.
+down. That holds for every response: found, not there, any type [RFC 2308]. Kept responses are
+bounded in number and in octets; the oldest goes first. The time is an argument.
 
-Nothing here raises, whatever the octets are.
+Nothing here raises for any octets.
 """
 
 import enum
 import struct
+from array import array
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
@@ -39,7 +40,7 @@ TTL_MAX: Final = 2**31 - 1
 NEGATIVE_TTL_MAX: Final = 10_800
 """Cap on the TTL of what is absent: 3 hours [RFC 2308 §5]."""
 LIFETIME_MAX_S: Final = 86_400
-"""No response is used longer than a day, whatever its TTL."""
+"""No response is used longer than a day, also if its TTL is longer."""
 
 OF_ONE_MESSAGE: Final = frozenset({dns.rdatatype.SIG, dns.rdatatype.TKEY, dns.rdatatype.TSIG})
 """Records that say something about the message they are in: it is not given out again."""
@@ -52,17 +53,24 @@ RESPONSES_MAX: Final = 10_000
 RESPONSE_OCTETS_MAX: Final = 8 * 2**20
 """Octets of all of them together, as they came."""
 
+RDATA_LENGTH_OCTETS: Final = 2
 _RECORD: Final = struct.Struct("!HHIH")
 _TTL: Final = struct.Struct("!I")
 
 
 class Record(NamedTuple):
-    """A record of a message: its type, its TTL, and the offsets of its TTL and its end."""
+    """A record of a message: its type and TTL, and the offsets of its start, its TTL, its end."""
 
     kind: int
     ttl_seconds: int
+    offset: int
     ttl_offset: int
     end: int
+
+    @property
+    def rdata_offset(self) -> int:
+        """The offset of what it says."""
+        return self.ttl_offset + _TTL.size + RDATA_LENGTH_OCTETS
 
 
 class Response:
@@ -78,7 +86,7 @@ class Response:
         "__weakref__",
         "_aged",
         "_aged_s",
-        "_times",
+        "_ttl_offsets",
         "found",
         "lifetime_s",
         "octets",
@@ -93,11 +101,8 @@ class Response:
         """How long an equal query may have the same response; 0 where it may not."""
         self.found = records is not None and _has_answer(query, octets, records)
         """Whether there are records of the type that was asked for."""
-        self._times = [
-            (record.ttl_offset, record.ttl_seconds)
-            for record in records or ()
-            if record.kind != dns.rdatatype.OPT
-        ]
+        offsets = [one.ttl_offset for one in records or () if one.kind != dns.rdatatype.OPT]
+        self._ttl_offsets = array("H", offsets)
         self._aged = octets
         self._aged_s = 0
 
@@ -113,17 +118,28 @@ class Response:
         age_s = int(now_s - self.received_s)
         if age_s != self._aged_s and self.lifetime_s:
             aged = bytearray(self.octets)
-            for offset, ttl_seconds in self._times:
-                _TTL.pack_into(aged, offset, max(ttl_seconds - age_s, 0))
+            for offset in self._ttl_offsets:
+                (ttl_seconds,) = _TTL.unpack_from(aged, offset)
+                left_s = ttl_seconds - age_s if age_s < ttl_seconds <= TTL_MAX else 0
+                _TTL.pack_into(aged, offset, left_s)
             self._aged, self._aged_s = bytes(aged), age_s
         return self._aged
 
 
 class Responses:
-    """The cache of responses."""
+    """The cache of responses.
 
-    def __init__(self) -> None:
+    Args:
+        count_max: how many are kept.
+        octets_max: how many octets they may have together, as they came.
+    """
+
+    def __init__(
+        self, count_max: int = RESPONSES_MAX, octets_max: int = RESPONSE_OCTETS_MAX
+    ) -> None:
         self.octets = 0
+        self._count_max = count_max
+        self._octets_max = octets_max
         self._kept: OrderedDict[bytes, Response] = OrderedDict()
 
     def __len__(self) -> int:
@@ -148,7 +164,7 @@ class Responses:
         self._drop(key)
         self._kept[key] = response
         self.octets += len(key) + len(response.octets)
-        while len(self._kept) > RESPONSES_MAX or self.octets > RESPONSE_OCTETS_MAX:
+        while len(self._kept) > self._count_max or self.octets > self._octets_max:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, key: bytes) -> None:
@@ -199,13 +215,14 @@ def records_of(octets: bytes, question_end: int) -> list[Record] | None:
     offset = question_end
     try:
         for _ in range(sum(COUNTS.unpack_from(octets, 4)[1:])):
+            start = offset
             while octets[offset] and octets[offset] <= LABEL_OCTETS_MAX:
                 offset += 1 + octets[offset]
             offset += 2 if octets[offset] else 1
             kind, _, ttl_seconds, rdata_octets = _RECORD.unpack_from(octets, offset)
             end = offset + _RECORD.size + rdata_octets
             ttl_seconds = ttl_seconds if ttl_seconds <= TTL_MAX else 0
-            records.append(Record(kind, ttl_seconds, offset + 4, end))
+            records.append(Record(kind, ttl_seconds, start, offset + 4, end))
             offset = end
     except (IndexError, struct.error):
         return None
@@ -228,7 +245,7 @@ def lifetime_s(query: Query, octets: bytes, records: list[Record]) -> int:
         return 0
     ttls = [record.ttl_seconds for record in records if record.kind != dns.rdatatype.OPT]
     if code == dns.rcode.NXDOMAIN or not _has_answer(query, octets, records):
-        minimum = _negative_ttl(octets, records)
+        minimum = negative_ttl(octets, records)
         if minimum is None:
             return 0
         ttls += [minimum, NEGATIVE_TTL_MAX]
@@ -246,7 +263,7 @@ def absence_s(octets: bytes, question_end: int) -> int | None:
     records = records_of(octets, question_end)
     if records is None:
         return None
-    return _negative_ttl(octets, records)
+    return negative_ttl(octets, records)
 
 
 def _has_answer(query: Query, octets: bytes, records: list[Record]) -> bool:
@@ -256,7 +273,7 @@ def _has_answer(query: Query, octets: bytes, records: list[Record]) -> bool:
     return any(record.kind == query.kind for record in answers)
 
 
-def _negative_ttl(octets: bytes, records: list[Record]) -> int | None:
+def negative_ttl(octets: bytes, records: list[Record]) -> int | None:
     """What the SOA says how long something is absent; None without one [RFC 2308 §5]."""
     answers, authorities, _ = COUNTS.unpack_from(octets, 4)[1:]
     for record in records[answers : answers + authorities]:

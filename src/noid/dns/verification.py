@@ -45,7 +45,7 @@ class Verification:
         proven: those of them whose reverse record names the peer, once the AID's own does [D33].
         another: a name other than ``name`` that the AID's reverse and forward records confirm, if
             a later inquiry found one; empty otherwise.
-        ttl_seconds: the least TTL of what was answered; 0 until something was.
+        ttl_seconds: the least TTL of what was answered; TTL_BELIEVED_MAX until something was.
         open: the questions that were asked and not answered.
         failed: those that were answered for now, to be asked again.
     """
@@ -60,7 +60,7 @@ class Verification:
         self.name = canonical_name(name) if name else ""
         self.another = ""
         self.remote: tuple[Locator, ...] = ()
-        self.ttl_seconds = 0
+        self.ttl_seconds = TTL_BELIEVED_MAX
         self.open: tuple[Question, ...] = ()
         self.failed: tuple[Question, ...] = ()
         self.proven: tuple[Locator, ...] = ()
@@ -147,8 +147,7 @@ class Verification:
         if answer.status is Status.UNREACHABLE:
             self.failed += (question,)
             return self._choose(said) if question.kind is Kind.LOCATORS else []
-        ttl_seconds = min(answer.ttl_seconds, TTL_BELIEVED_MAX)
-        self.ttl_seconds = min(self.ttl_seconds or ttl_seconds, ttl_seconds)
+        self.ttl_seconds = min(self.ttl_seconds, answer.ttl_seconds)
         if question.kind is Kind.LOCATORS:
             return self._forward(question.name, answer, said)
         names = [canonical_name(name) for name in answer.names]

@@ -65,6 +65,9 @@ def _lan(config: BorderConfig, name: str, link: Link | None) -> Finding:
     if link is None:
         fix = "correct border.lans, or create the device"
         return Finding(check, Health.WRONG, "there is no such device", fix)
+    if _switch(name, "accept_ra") == EVERY_ROUTER:
+        text = "hears router advertisements: a host there can give this router routes"
+        return Finding(check, Health.WRONG, text, f"sysctl -w net.ipv6.conf.{name}.accept_ra=0")
     addresses = [IPv6Address(one) for one in gateways.addresses(link.index)]
     subnets: dict[int, IPv6Address] = {}
     missing = []
@@ -108,7 +111,7 @@ def _uplink(config: BorderConfig, provider: ProviderTable, link: Link | None) ->
     if gateway.address is None:
         return Finding(check, Health.OK, "has a default route without a gateway")
     text = format_locator(gateway.address)
-    if gateways.answers(link.index, gateway.address) is False:
+    if gateways.neighbour(link.index, gateway.address).answers is False:
         fix = f"ip -6 neigh show dev {name}; ask the provider"
         return Finding(check, Health.WRONG, f"the gateway {text} does not answer", fix)
     return Finding(check, Health.OK, f"by the gateway {text}")

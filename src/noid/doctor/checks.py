@@ -7,6 +7,7 @@ resolvers.
 """
 
 import enum
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,11 @@ from noid.doctor.attempt import PORT
 from noid.doctor.firewall import Firewall, Fix
 from noid.doctor.losses import Loss, describe
 from noid.doctor.trial import PlaneKind
-from noid.errors import ConfigError, ShimError
+from noid.errors import ConfigError, PlatformError, ShimError
 from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import asked, is_asked, is_in_force, resolvers_before
 from noid.host.survey import OwnAddress, Survey
-from noid.locators import Locator, format_locator, parse_locator
+from noid.locators import SUBNET_OCTETS, Locator, chosen, format_locator, parse_locator
 from noid.planes.bpf.pins import our_pins, own_devices
 from noid.planes.bpf.prospects import prospects
 from noid.resolver.upstream import Upstream
@@ -110,8 +111,9 @@ class Doctor:
                 own = tuple(address for address in own if address.locator in wanted)
             findings = [*self._addresses(own), *self._routes(network, survey)]
             planes = self._plane(survey)
-            locators = tuple(address.locator for address in own)
             status, paths = self._status("status"), self._status("paths")
+            known = frozenset(map(parse_locator, _locators_of(paths)))
+            locators = chosen({one.locator: one.interface for one in own}, known)
             rules = self._firewall(network, own, self._kind(status, planes))
         finally:
             network.close()
@@ -129,7 +131,7 @@ class Doctor:
     def _addresses(self, own: tuple[OwnAddress, ...]) -> list[Finding]:
         good = [one for one in own if not one.deprecated and not one.broken]
         text = " ".join(format_locator(one.locator) for one in own) or "none"
-        if len(good) >= 2:
+        if len({(one.interface, one.locator[:SUBNET_OCTETS]) for one in good}) >= 2:
             return [Finding("addresses", Health.OK, text)]
         why = "an address from each of two providers is needed"
         fix = "ip -6 address add ADDRESS/64 dev DEVICE"
@@ -327,6 +329,8 @@ def of_daemon(
     """
     if isinstance(status, ShimError):
         fix = remedies.with_words("noid run", options)
+        if isinstance(status, PlatformError) and status.errno == errno.ETIMEDOUT:
+            fix = f"the daemon is stopped or stuck: systemctl restart noid, or kill it, then: {fix}"
         return [Finding("daemon", Health.WRONG, str(status), fix)]
     findings = [Finding("daemon", Health.OK, f"noid {status['version']} is running")]
     uplinks = [] if isinstance(paths, ShimError) else paths["uplinks"]

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""Contexts that outlive their daemon: what is kept of each, and how the next one takes it up [D36].
+"""Contexts that outlive their daemon: what is stored of each, and how it is restored [D36].
 
-While a daemon is away the data plane in the kernel goes on by the flows it has. What only the
-engine knows of a context (its key, nonces, what the DNS proved) is kept by the shell as a
-``ContextRecord``, written whenever a flow is installed, and given back as ``ContextRestored``. A
-context that comes back so is ESTABLISHED, and is verified anew before long.
+Without a daemon the data plane in the kernel continues with its flows. What only the engine knows
+of a context (its key, nonces, what the DNS proved) is stored by the shell as a ``ContextRecord``
+whenever a flow is installed, and given to the next engine as ``ContextRestored``. Such a context is
+ESTABLISHED, and is verified again soon.
 """
 
 from noid.constants import CONTEXT_IDLE_TIME, VERIFY_FOUND_INTERVAL
 from noid.counters import Drop
 from noid.dns.verification import Verification
+from noid.engine import data_loss
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import ContextRecord, ContextRestored
 from noid.engine.searching import go_on
-from noid.engine.state import Path, State, Timer
+from noid.engine.state import Path, State, Timer, Trigger
 
-UPDATE_NONCE_LEAP = 1 << 32
-"""More Update Requests and keepalives than go between two memories of a context, whose nonces only
-grow [D17]."""
+UPDATE_NONCE_LEAP = 1 << 40
+"""More nonces than a context uses between two records of it, because nonces only grow [D17]."""
 AS_IT_IS = (
     "aid_proven",
     "agreed_key",
@@ -34,11 +34,11 @@ AS_IT_IS = (
     "peer_update_nonce",
     "told_remote",
 )
-"""Fields of a context that are kept and given back unchanged."""
+"""Fields of a context that are stored and restored unchanged."""
 
 
 def remember(context: Context) -> ContextRecord | None:
-    """What has to be kept of a context; None of one that is not worth it: unproven, or leaving."""
+    """The record of a context; None if it is not complete, provisional or closing."""
     if not context.is_known_to_peer or context.is_provisional or context.state is State.CLOSING:
         return None
     return ContextRecord(
@@ -55,12 +55,14 @@ def remember(context: Context) -> ContextRecord | None:
         round_trip_ns=context.round_trip_ns,
         began=context.began,
         is_plain=context.path is Path.SEARCHING,
+        lost=data_loss.remember(context),
+        plain_until_ns=data_loss.plain_until_ns(context),
         **{name: getattr(context, name) for name in AS_IT_IS},
     )
 
 
 def on_context_found(core: Core, event: ContextRestored) -> Context | None:
-    """Takes a context up where an earlier daemon left it, unless there is one in its place."""
+    """Restores a context of an earlier daemon, unless another has its AIDs or label."""
     memory = event.memory
     if memory.local_label in core.labels or memory.local_aid + memory.peer_aid in core.contexts:
         core.drop(Drop.CONTEXT_RESTORED_TWICE)
@@ -83,13 +85,15 @@ def on_context_found(core: Core, event: ContextRestored) -> Context | None:
     context.update_nonce = memory.update_nonce + UPDATE_NONCE_LEAP
     context.measure(context.pair, memory.round_trip_ns)
     context.share_sets()
-    core.enter(context, State.ESTABLISHED, Cause.TAKEN_UP)
+    core.enter(context, State.ESTABLISHED, Trigger.CONTEXT_FOUND, Cause.TAKEN_UP)
     context.established_ns = core.now_ns
-    # There may be very many, which should not all want something at one time from now on.
+    # There may be very many, whose timers should not expire at the same time.
     core.set_timer(context, Timer.IDLE, core.jittered(CONTEXT_IDLE_TIME))
     turn_ns = len(core.labels) * VERIFY_FOUND_INTERVAL
     core.set_timer(context, Timer.VERIFY_AGAIN, turn_ns)
+    data_loss.recall(core, context, memory.lost)
     if memory.is_plain:
         go_on(core, context, turn_ns)
+        data_loss.stay_plain(core, context, memory.plain_until_ns)
     core.install(context)
     return context

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Receiving before a context is complete: install before announcing [D48].
 
-CCR, and CONF in INIT-SENT, let the peer send data by our label before we know its label. The
-inbound flow exists before such a message leaves. It holds what arrives: the engine delivers what
-comes from the AID or from a verified locator, and keeps the rest until the set-up is complete.
+CCR, and CONF in INIT-SENT, permit the peer to send data with our label before we know its label.
+Therefore the inbound flow is installed before such a message is sent. It passes arriving packets to
+the engine, which delivers packets from the AID or a verified locator, and keeps others until the
+set-up is complete.
 """
 
 from noid.constants import HELD_PACKETS_MAX
@@ -15,13 +16,13 @@ from noid.locators import Locator
 
 
 def announce(core: Core, context: Context) -> None:
-    """Installs the inbound flow of a context whose label the next message gives the peer."""
+    """Installs the inbound flow of a context before a message gives its label to the peer."""
     context.announced = True
     core.install(context)
 
 
 def on_packet_held(core: Core, event: PacketHeld) -> None:
-    """A packet came by a flow that holds: it is delivered, kept or dropped [D37, D48]."""
+    """A packet arrived for a flow that holds packets: delivers, keeps or drops it [D37, D48]."""
     context = core.labels.get(event.local_label)
     if context is None:
         return
@@ -35,7 +36,7 @@ def on_packet_held(core: Core, event: PacketHeld) -> None:
 
 
 def deliver_held(core: Core, context: Context, held: list[tuple[Locator, bytes]]) -> None:
-    """The set-up is complete: what came from members of Lsl(peer) is delivered."""
+    """The set-up is complete: delivers kept packets that came from members of Lsl(peer)."""
     for source, packet in held:
         if source in context.peer_acceptable:
             core.deliver(context, packet)

@@ -38,6 +38,7 @@ class Cause(enum.StrEnum):
     FORM_REJECTED = "the form of data is rejected"
     DATA_UNPROVEN = "data has yet to pass"
     NO_PAIR_PASSED_DATA = "no pair passed data"
+    DATA_LOST = "messages pass, and data does not"
     ONLY_PEER_SAYS = "only the peer says that it works"
 
     # Better pairs [D22] and moved sources [D21].
@@ -52,6 +53,8 @@ class Cause(enum.StrEnum):
     PEER_HAS_NO_CONTEXT = "the peer has no context"
     PEER_HAS_CONTEXT = "the peer has the context"
     PEER_LOST_CONTEXT = "the peer lost the context"
+    DISOWNED_AT_AID = "the host at the AID does not have the context"
+    PROVEN_AT_AID = "another one is proven at the AID"
     NOTHING_TO_CLOSE = "the peer has nothing to close"
     IDLE = "nothing received for long"
     CLOSED_BY_PEER = "closed by the peer"
@@ -60,6 +63,7 @@ class Cause(enum.StrEnum):
     NO_ROOM = "makes room for another"
 
     # What the DNS says [D37, D45].
+    PROVEN = "proven by the DNS"
     AID_OF_ANOTHER_NAME = "the AID is another name's"
     NOT_PROVEN_IN_TIME = "not proven in time"
     ANOTHER_PROVEN = "another one is proven"

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The close exchange [draft Appendix A, D19].
 
-A context that has received nothing for X is closed: it sends no data any more, tells the peer with
-CLOSE until it is acknowledged or X + MSL have passed, and is gone. "The network doesn't
-spontaneously generate packets": the peer, hearing nothing either, closes too, so that in the end
-**no data arrives where there is no context**, whatever was lost.
+A context that has received nothing for X is closed: it sends no more data, repeats CLOSE to the
+peer until that is acknowledged or X + MSL have passed, and is deleted. "The network doesn't
+spontaneously generate packets": the peer, which hears nothing either, closes too. So **no data
+arrives where there is no context**, also if messages are lost.
 
-What was received the data plane knows, and whether a program still holds the pair of AIDs open the
-kernel does; the engine asks when it is time, and is told.
+The data plane knows what was received, and the kernel knows whether a program has a connection
+between the AIDs; the engine asks both when it is time.
 """
 
 from noid.constants import CLOSE_TIME, CONTEXT_IDLE_TIME, RETRANSMIT_FIRST, UPDATE_RETRANSMIT_MAX
@@ -19,7 +19,7 @@ from noid.engine.events import CheckIdle, IdleChecked
 from noid.engine.phases import Closing
 from noid.engine.searching import search
 from noid.engine.selection import alternatives
-from noid.engine.state import State, Timer
+from noid.engine.state import State, Timer, Trigger
 from noid.engine.unknown import tell_unknown
 from noid.engine.update import NO_HASH, authenticated, is_authentic, short_message, tell_untold
 from noid.flows.events import ControlMessageReceived
@@ -28,10 +28,11 @@ from noid.wire.options import ContextOption
 
 
 def on_idle_timer(core: Core, context: Context) -> None:
-    """X has passed since something was received, as far as the engine knows: asks who knows.
+    """X has passed since something was received, as far as the engine knows: asks the plane.
 
-    Sooner than that it is time to ask the pair in use, in the form of data: the answer measures the
-    round trip, and none says that what passed the messages of the set-up may drop data [D47].
+    If the timer expires earlier, the pair in use is asked in the form of data: an answer measures
+    the round trip; no answer says that the network passed the messages of the set-up, but may drop
+    data [D47].
     """
     left_ns = context.established_ns + CONTEXT_IDLE_TIME - core.now_ns
     if left_ns > 0:
@@ -42,50 +43,50 @@ def on_idle_timer(core: Core, context: Context) -> None:
 
 
 def on_idle_checked(core: Core, event: IdleChecked) -> None:
-    """Closes a context that is idle; looks again later at one that is not [draft App. A 1]."""
+    """Closes a context that is idle; checks one that is not again later [draft App. A 1]."""
     context = core.labels.get(event.local_label)
-    if context is None or not context.is_settled or context.is_provisional:
+    if context is None or not context.is_settled:
         return
     idle_ns = core.now_ns - max(context.heard_ns(event.received_ns), context.established_ns)
     if event.in_use or idle_ns < CONTEXT_IDLE_TIME:
         remaining_ns = CONTEXT_IDLE_TIME if event.in_use else CONTEXT_IDLE_TIME - idle_ns
         core.set_timer(context, Timer.IDLE, remaining_ns)
         if idle_ns < CONTEXT_IDLE_TIME:
-            tell_untold(core, context)
+            tell_untold(core, context, Trigger.IDLE_CHECKED)
         return
-    close(core, context, Cause.IDLE)
+    close(core, context, Trigger.IDLE_CHECKED, Cause.IDLE)
 
 
-def close(core: Core, context: Context, why: Cause) -> None:
-    """Sends no more data by a context, and CLOSE to its peer; discards one that is not set up."""
-    if not context.is_settled or context.is_provisional:
-        core.discard(context, why)
+def close(core: Core, context: Context, trigger: Trigger, why: Cause) -> None:
+    """Stops sending data on a context and sends CLOSE; deletes one that is not set up."""
+    if not context.is_settled:
+        core.discard(context, trigger, why)
         return
     context.closing = Closing(core.nonce(), core.now_ns)
-    core.enter(context, State.CLOSING, why)
+    core.enter(context, State.CLOSING, trigger, why)
     core.set_aside(context)
     _send_close(core, context, context.closing)
 
 
 def on_close_timer(core: Core, context: Context) -> None:
-    """No CLOSEACK yet: again, until X + MSL have passed [draft App. A 4]."""
+    """Repeats CLOSE until it is acknowledged or X + MSL have passed [draft App. A 4]."""
     closing = context.closing
     assert closing is not None
     if core.now_ns - closing.started_ns >= CLOSE_TIME:
-        core.discard(context, Cause.CLOSE_UNACKNOWLEDGED)
+        core.discard(context, Trigger.CLOSE, Cause.CLOSE_UNACKNOWLEDGED)
         return
     _send_close(core, context, closing)
 
 
 def say_close(core: Core, context: Context) -> None:
-    """CLOSE of a context that is gone a moment later, whether it arrives or not [D46]."""
+    """Sends CLOSE once for a context that is deleted at once [D46]."""
     if context.peer_locator in context.peer_verified:
         octets = short_message(core, context, Code.CLOSE, core.nonce())
         core.send_on(context, octets, context.pair, in_slot=False)
 
 
 def _send_close(core: Core, context: Context, closing: Closing) -> None:
-    """CLOSE, over each pair in turn: the one in use may be why nothing was received."""
+    """Sends CLOSE over each pair in turn, because the pair in use may have failed."""
     message = short_message(core, context, Code.CLOSE, closing.nonce)
     pairs = [context.pair, *alternatives(context)]
     turn = closing.tries % len(pairs)
@@ -99,18 +100,18 @@ def _send_close(core: Core, context: Context, closing: Closing) -> None:
 
 
 def on_close(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """The peer closes: the context goes, and the peer is told [draft App. A 2, 3]."""
+    """The peer closes: acknowledges and deletes the context [draft App. A 2, 3]."""
     context = core.labels.get(message.context.receiver_label)
     reason = None if context is None else _fault_of(context, event, message)
     if reason is not None:
         core.drop(reason)
     if context is None or reason is not None:
-        # Whatever the fault is, the answer is the same: it reveals no label [D41].
+        # The answer is the same for every fault, so that it reveals no label [D41].
         _answer_without_context(core, event, message)
         return
     if event.source in context.peer_verified:
         _acknowledge(core, event, message, context.agreed_key)
-    core.discard(context, Cause.CLOSED_BY_PEER)
+    core.discard(context, Trigger.CLOSE_MESSAGE, Cause.CLOSED_BY_PEER)
 
 
 def _fault_of(
@@ -129,9 +130,9 @@ def _fault_of(
 def _answer_without_context(
     core: Core, event: ControlMessageReceived, message: ControlMessage
 ) -> None:
-    """CLOSEACK again, if this CLOSE is of the context that last had the label; else UC [D40, D41].
+    """Sends CLOSEACK again if the peer of the deleted context sent this CLOSE, else UC [D40, D41].
 
-    The key of a context that is gone is kept as long as its label is in quarantine.
+    The key of a deleted context is kept as long as its label is in quarantine.
     """
     label = message.context.receiver_label
     key = core.quarantine.key_of(label)
@@ -148,7 +149,7 @@ def _answer_without_context(
 def _acknowledge(
     core: Core, event: ControlMessageReceived, message: ControlMessage, key: bytes
 ) -> None:
-    """CLOSEACK, back over the pair that CLOSE came by."""
+    """Sends CLOSEACK back over the pair of the CLOSE."""
     answer = ControlMessage(
         code=Code.CLOSEACK,
         nonce=message.nonce,
@@ -167,7 +168,7 @@ def _acknowledge(
 
 
 def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """The peer has closed too [draft App. A 5]; one without authentication proves nothing [D40]."""
+    """The peer has closed too [draft App. A 5]; only an authentic CLOSEACK proves that [D40]."""
     context = core.labels.get(message.context.receiver_label)
     if (
         context is None
@@ -181,4 +182,4 @@ def on_closeack(core: Core, event: ControlMessageReceived, message: ControlMessa
     elif not is_authentic(context.agreed_key, event, message):
         core.drop(Drop.CLOSEACK_NOT_AUTHENTIC)
     else:
-        core.discard(context, Cause.CLOSE_ACKNOWLEDGED)
+        core.discard(context, Trigger.CLOSEACK, Cause.CLOSE_ACKNOWLEDGED)

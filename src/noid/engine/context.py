@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The host-pair context: everything one host knows about one pair of AIDs [draft §3.2].
 
-The sets have the draft's names: Lsl(peer) is what the peer says of itself, Lsr(peer) what the DNS
-says of it, Ls(peer) their intersection, Lsv(peer) the part of that which is proven. **Only members
-of Lsv(peer) are ever sent data**; only members of Lsl(peer) are ever believed as sources. "If this
-intersection does not contain AID(peer) it is an error and the AID is added to the set" [draft
-§7.4].
+The sets have the names of the draft: Lsl(peer) is announced by the peer, Lsr(peer) is listed in the
+DNS, Ls(peer) is their intersection, Lsv(peer) its proven part. **Data is sent only to members of
+Lsv(peer)**, and accepted only from members of Lsl(peer). "If this intersection does not contain
+AID(peer) it is an error and the AID is added to the set" [draft §7.4].
 
-A context changes state through ``enter`` alone. What belongs to one state (an exchange, a search
-for a working pair) is an object of its own that goes with it (phases.py).
+Only ``enter`` changes the state. What belongs to one state (an exchange, a search for a working
+pair) is an object that is removed with it (phases.py).
 """
 
 from collections.abc import Mapping
@@ -37,15 +36,15 @@ from noid.engine.phases import (
 )
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.flows.flow import Flow
-from noid.locators import Locator
+from noid.locators import Locator, with_aid
 from noid.wire.control import ControlMessage
 from noid.wire.options import Entries, LocatorFlag
 
-MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP
+MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP | LocatorFlag.WEIGHT
 NO_MARKS = 0
 
 NOTHING_LAPSING: Mapping[Locator, int] = {}
-"""Where a context begins."""
+"""The empty table, which most contexts share."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -57,59 +56,60 @@ class Context:
         peer_aid: AID(peer).
         local_label: F(local).
         own_local: Lsl(local), the AID among them, preferred first.
-        own_marks: those of them that are deprecated or broken.
+        own_marks: those of them with marks, and the marks.
         local_token: our random token [D40].
-        local_key: our public key, of the set-up.
+        local_key: our public key in the set-up.
         local_locator: Lp(local).
         peer_locator: Lp(peer).
         began: the locator by which the peer that began it is counted; None if a local program did.
-        used_ns: when data was last known to have come or gone, to the second; 0 if never [D46].
+        used_ns: when data was last known to be received or sent, to the second; 0: never [D46].
         peer_label: F(peer); 0 until known.
         peer_token: the peer's random token.
         peer_key: the peer's public key.
         agreed_key: K, which authenticates messages; empty until agreed [D40].
         peer_birthday: the peer's birthday counter.
-        peer_reset_hash: hash of what would prove a UC of the peer's; empty if unknown [D39].
-        peer_local: Lsl(peer); empty until the peer has spoken.
-        peer_marks: those of them that the peer calls deprecated, broken or backup.
+        peer_reset_hash: hash of the token that proves a UC of the peer; empty if unknown [D39].
+        peer_local: Lsl(peer); empty until the peer has sent it.
+        peer_marks: those of them that the peer marks deprecated, broken or backup.
         own_remote: Lsr(local), what the peer found in the DNS about us; None until it said so.
-        untold: our sets are others than the set-up told the peer.
-        told_remote: Lsr(peer) as we last told it to the peer; empty if we never did.
-        aid_proven: the AID answered at the AID, which counts as verified [draft §7.13, D8].
+        untold: the peer does not have our present sets.
+        told_remote: Lsr(peer) as we last sent it to the peer; empty if we never did.
+        aid_proven: the peer answered at its AID, which counts as verified [draft §7.13, D8].
         verification: what the DNS says about the peer: FQDN(peer), Lsr(peer), and what it proves.
-        renewal: a second inquiry, in the first one's place once it is settled.
+        renewal: the next inquiry, which replaces the first when it is over.
         settled_ns: when the last inquiry was over; 0 if there was none.
-        lapsing: proven locators that the DNS lists no longer, and when they are dropped [D44].
+        lapsing: proven locators that the DNS no longer lists, and when they are dropped [D44].
         announced: whether the peer may send by F(local), although it has not said F(peer) [D48].
-        exchange: the set-up under way, if one is.
-        update: the Update Request that waits for its acknowledgement, if one does.
-        path: whether the pair in use is believed to work.
-        search: what belongs to that, unless it is.
-        trial: the test of whether the peer still has the context, if one is under way.
+        exchange: the set-up in progress; None if there is none.
+        update: the Update Request that waits for its acknowledgement; None if none does.
+        path: the belief in the pair in use.
+        search: the search in progress; None if ``path`` is STEADY.
+        trial: the test of whether the peer still has the context; None if there is none.
         next_trial_ns: no such test begins before this.
         rival: the CCR that replaces the context if the peer is silent in the test.
-        former: the peer before the context was replaced, whose authentic message undoes that.
-        doubted_nonce: the last nonce before a UC came; an older UA answers no such test.
-        closing: the close exchange, if one is under way.
+        former: the peer before the context was replaced; an answer of it undoes that.
+        doubted_nonce: our last nonce before the last one that was unpredictable [D39].
+        doubted_until_ns: until when an answer to a later one shows that its sender hears us.
+        closing: the close exchange in progress; None if there is none.
         probation: what makes the context provisional, until it is proven.
         established_ns: when the context was last set up.
         update_nonce: the last nonce of a UR of ours; only grows [D17].
         peer_update_nonce: the greatest nonce in a UR of the peer's.
-        unseen_nonces: of those below it, which have not come, the bit of weight 1 for the next.
+        unseen_nonces: the missing nonces below it, as a bit mask; bit 0 is the next lower nonce.
         peer_keepalive_nonce: the greatest nonce in a keepalive of the peer's.
-        first_round_trip_ns: of the set-up, until something is known of pairs; 0 until measured.
+        first_round_trip_ns: measured in the set-up, until a pair has a history; 0: not measured.
         history: what is known of pairs.
-        tolerated_ns: the longest silence lately that proved harmless.
-        unproven_again_ns: not before this the pair in use is asked for a proof again [D41].
-        late: probes of the last search whose answers only measure.
+        tolerated_ns: the longest recent silence that proved harmless.
+        unproven_again_ns: before this, the pair in use is not asked for a proof again [D41].
+        late: probes of the last search, whose answers only measure.
         searched_ns: when the last search ended; 0 if there was none.
-        peer_source: where the peer sends from, if that is proven to be another than Lp(peer).
+        peer_source: the proven source of the peer's packets, if it is not Lp(peer).
         follow_ns: before this, data does not move Lp(peer) [D41].
-        follow_again_ns: before this, data from another source that moved nothing is ignored.
-        left_pair: the pair that was left while deprecated; the context comes back to it.
+        follow_again_ns: before this, data from another source is ignored if it moved nothing.
+        left_pair: the pair that was left while deprecated; the context returns to it.
         repeating: the packet to send again after a switch.
-        repeats: how often it was.
-        piggybacked: the last packet a probe of the peer's brought, and when.
+        repeats: how often it was sent again.
+        piggybacked: the last packet on a probe of the peer, and when it arrived.
         dns_tries: how often the DNS was asked again after transient errors.
     """
 
@@ -151,6 +151,7 @@ class Context:
     rival: OwnCcr | None = None
     former: Former | None = None
     doubted_nonce: int = 0
+    doubted_until_ns: int = 0
     closing: Closing | None = None
     probation: Probation | None = None
     established_ns: int = 0
@@ -189,8 +190,13 @@ class Context:
         return self.state in (State.ESTABLISHED, State.UR_SENT)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether set-up is over, although data may not flow while the context is provisional."""
+        return self.is_settled or self.state is State.PROVISIONAL
+
+    @property
     def is_all_proven(self) -> bool:
-        """Whether the peer has its AID alone, and that is proven.
+        """Whether the only locator of the peer is its AID, and that is proven.
 
         Then "there is no need to perform any DNS verification" [draft §7.13].
         """
@@ -202,22 +208,22 @@ class Context:
         return self.probation is not None
 
     def asked(self, question: Question) -> Question:
-        """A question of an inquiry as the DNS is asked: on behalf of the site that began [D46]."""
+        """A question with the site for which it is asked, if a peer began the context [D46]."""
         if self.began is None:
             return question
         return Question(question.kind, question.name, self.began[:PREFIX_OCTETS])
 
     def heard_ns(self, received_ns: int) -> int:
-        """When the peer was last heard: by data, as the plane says, or by an authentic message."""
+        """When the peer was last heard, by data (from the plane) or by an authentic message."""
         return max(received_ns, max((one.latest_ns for one in self.history.values()), default=0))
 
     def is_unseen(self, nonce: int) -> bool:
-        """Whether no UR of the peer's with this nonce has come; one that is too old has."""
+        """Whether no UR with this nonce has arrived; very old nonces count as arrived."""
         below = self.peer_update_nonce - nonce
         return below < 0 or (below > 0 and self.unseen_nonces >> (below - 1) & 1 == 1)
 
     def see(self, nonce: int) -> None:
-        """Notes that a UR of the peer's with this nonce has come."""
+        """Notes that a UR with this nonce has arrived."""
         ahead = nonce - self.peer_update_nonce
         if ahead > 0:
             skipped = (1 << min(ahead - 1, NONCES_KEPT_MAX)) - 1
@@ -228,16 +234,14 @@ class Context:
             self.unseen_nonces &= ~(1 << min(-ahead, NONCES_KEPT_MAX + 1) - 1)
 
     def awaits(self, nonce: int) -> bool:
-        """Whether a UR of ours with this nonce has yet to be acknowledged."""
-        if self.update is not None and self.update.nonce == nonce:
-            return True
-        if self.trial is not None and nonce > self.doubted_nonce:
-            return True
+        """Whether a UR of ours with this nonce is not acknowledged yet."""
+        in_update = self.update is not None and self.update.nonce == nonce
+        in_trial = self.trial is not None and self.doubted_nonce < nonce <= self.update_nonce
         in_search = self.search is not None and nonce in self.search.probes
-        return in_search or (self.late is not None and nonce in self.late)
+        return in_update or in_trial or in_search or (self.late is not None and nonce in self.late)
 
     def is_about(self, message: ControlMessage) -> bool:
-        """Whether a message between settled hosts means this context: AID pair and label pair."""
+        """Whether a message has the AIDs and both labels of this context."""
         return (
             self.local_aid == message.receiver_aid
             and self.peer_aid == message.sender_aid
@@ -257,7 +261,7 @@ class Context:
         if self.lapsing:
             remote = (*remote, *[one for one in self.lapsing if one not in remote])
         elif local is remote:
-            return remote  # as it mostly is; both begin with the AID
+            return remote  # the usual case; both begin with the AID
         both = tuple([one for one in remote if one in local]) if local else remote
         return both if self.peer_aid in both else (self.peer_aid, *both)
 
@@ -265,7 +269,7 @@ class Context:
     def peer_verified(self) -> frozenset[Locator]:
         """Lsv(peer)."""
         if self.verification.proven is (peer_set := self.peer_set):
-            return frozenset(peer_set)  # as it mostly is, and the AID is in it
+            return frozenset(peer_set)  # the usual case; the AID is in it
         proven = {*self.verification.proven, *self.lapsing}
         if self.aid_proven:
             proven.add(self.peer_aid)
@@ -280,11 +284,11 @@ class Context:
 
     @property
     def peer_acceptable(self) -> frozenset[Locator]:
-        """Lsl(peer), the sources that are believed."""
-        return frozenset(self.peer_local) | {self.peer_aid}
+        """Lsl(peer), the accepted sources."""
+        return frozenset((*self.peer_local, self.peer_aid))
 
     def accepts(self, source: Locator) -> bool:
-        """Whether a source is believed."""
+        """Whether a source is accepted."""
         return source in self.peer_local or source == self.peer_aid
 
     @property
@@ -297,7 +301,7 @@ class Context:
 
     @property
     def own_usable(self) -> frozenset[Locator]:
-        """Those of Lsl(local) that are not said to be broken."""
+        """The members of Lsl(local) that are not marked broken."""
         gone = {one.locator for one in self.own_marks if one.flags & LocatorFlag.BROKEN}
         return frozenset(self.own_local) - gone
 
@@ -310,15 +314,12 @@ class Context:
 
     @property
     def silence_ns(self) -> int:
-        """T: how long a packet may stay unanswered before we look for another pair [D20]."""
+        """T: how long a packet may stay unanswered before another pair is searched for [D20]."""
         return self.expected.silence_ns(self.tolerated_ns)
 
     @property
     def expected(self) -> History:
-        """What to expect of the pair in use: if it was never measured, the slowest round trip.
-
-        It counts only if it is longer than what is expected where nothing was measured.
-        """
+        """The history of the pair in use; if it was never measured, with the slowest round trip."""
         history = self.history_of(self.pair)
         if not history.round_trip_ns and self.history:
             slowest_ns = max(one.round_trip_ns for one in self.history.values())
@@ -332,7 +333,7 @@ class Context:
         return self.local_locator, self.peer_locator
 
     def enter(self, state: State, trigger: Trigger) -> State:
-        """Goes to another state, if the law allows it; returns the one it was in."""
+        """Changes the state, if the law allows it; returns the state before."""
         old = self.state
         allowed = LAW[old][trigger].next
         assert state in allowed, f"{old} may not become {state} by {trigger}"
@@ -340,7 +341,7 @@ class Context:
         return old
 
     def turn(self, path: Path, cue: Cue) -> None:
-        """Takes another view of the pair in use, if the law allows it."""
+        """Changes the belief in the pair in use, if the law allows it."""
         assert path in PATH_LAW[self.path][cue], f"{self.path} may not become {path} by {cue}"
         self.path = path
 
@@ -351,45 +352,43 @@ class Context:
         return self.history.get(pair, UNKNOWN)
 
     def note(self, pair: Pair, history: History) -> None:
-        """What is known of a pair from now on."""
+        """Stores what is known of a pair."""
         if not self.history and self.first_round_trip_ns:
             self.history = {self.pair: self.history_of(self.pair)}
         self.history = {**self.history, pair: history}
 
     def measure(self, pair: Pair, round_trip_ns: int) -> None:
-        """Takes a round-trip time over a pair into the smoothed one.
-
-        Of most contexts only those of the set-up are ever measured: they take less room.
-        """
+        """Adds a measurement to the smoothed round-trip time of a pair."""
         if not self.history:
+            # Most contexts have only the measurement of the set-up, and need no history.
             first = History(round_trip_ns=self.first_round_trip_ns).measured(round_trip_ns)
             self.first_round_trip_ns = first.round_trip_ns
             return
         before = self.history_of(pair)
         if self.first_round_trip_ns and pair == self.pair:
-            # The messages of a set-up take longer than others: this replaces what they measured.
+            # The messages of a set-up take longer than others: this replaces their measurement.
             first_ns = min(self.first_round_trip_ns, round_trip_ns)
             self.first_round_trip_ns, before = 0, before._replace(round_trip_ns=first_ns)
         self.note(pair, before.measured(round_trip_ns))
 
     def hear(self, pair: Pair, at_ns: int, *, in_slot: bool) -> None:
-        """Notes that an authentic message came over a pair, and in which form."""
+        """Notes that an authentic message arrived over a pair, and in which form."""
         before = self.history_of(pair)
         latest = before._replace(heard_ns=at_ns) if in_slot else before._replace(plain_ns=at_ns)
         self.note(pair, latest)
 
     def marks_of(self, locator: Locator) -> int:
-        """What the peer says of one of its locators, besides that it is one."""
+        """The marks that the peer gives to one of its locators."""
         return _flags_in(self.peer_marks, locator) & MARKS
 
     def own_marks_of(self, locator: Locator) -> int:
-        """The same of one of our own."""
+        """The marks of one of our own locators."""
         return _flags_in(self.own_marks, locator)
 
     def keep_former(self, key: bytes, now_ns: int) -> None:
-        """Keeps what authenticates the peer before another key takes its place [D39].
+        """Stores what authenticates the present peer before another key replaces it [D39].
 
-        Of several peers in a row the first is kept, unless the last has had the context for X.
+        Of several peers in sequence the first is kept, unless the last had the context for X.
         """
         if not self.is_known_to_peer or key == self.agreed_key:
             return
@@ -398,15 +397,14 @@ class Context:
         self.peer_update_nonce = self.peer_keepalive_nonce = self.unseen_nonces = 0
 
     def learn_peer_locators(self, entries: Entries) -> None:
-        """Takes Lsl(peer) from a message; what it no longer lists is no longer used."""
+        """Takes Lsl(peer) from a message; locators that it does not list are no longer used."""
         entries = tuple(one for one in entries if one.flags & LocatorFlag.LOCAL)
         said = tuple(one.locator for one in entries)
-        # "The sender should ensure that the AID is always included" [draft §4.1 step 6]
-        self.peer_local = said if self.peer_aid in said else (*said, self.peer_aid)
+        self.peer_local = with_aid(said, self.peer_aid)
         self.peer_marks = tuple(one for one in entries if one.flags & MARKS)
         self.share_sets()
         if self.history:
-            # A peer that says other sets all the time must not make this one grow.
+            # A peer that changes its sets often must not make this table grow.
             self.history = {
                 pair: history
                 for pair, history in self.history.items()
@@ -414,25 +412,25 @@ class Context:
             }
 
     def learn_own_locators(self, entries: Entries) -> None:
-        """Takes Lsr(local) from a message, where it says one."""
+        """Takes Lsr(local) from a message, if it has one."""
         said = tuple(one.locator for one in entries if one.flags & LocatorFlag.REMOTE)
         if said:
-            self.own_remote = said if self.local_aid in said else (*said, self.local_aid)
+            self.own_remote = with_aid(said, self.local_aid)
         self.share_sets()
 
     def share_sets(self) -> None:
-        """Keeps sets that are alike once: most hosts are in the DNS as they are on the wire."""
+        """Stores equal sets once: for most hosts, the DNS and the messages have the same set."""
         if self.peer_local == self.verification.remote:
             self.peer_local = self.verification.remote
         if self.own_remote == self.own_local:
             self.own_remote = self.own_local
 
     def settle_pair(self) -> None:
-        """Moves Lp(local) and Lp(peer) back into their sets when those have shrunk.
+        """Moves Lp(local) and Lp(peer) back into their sets if those have shrunk.
 
-        A locator of ours that the DNS lists no longer is left only for a pair that works: the peer
-        accepts any source in Lsl [draft §7.8, D44]. Lp(peer) that the DNS may yet prove stays: it
-        is where the set-up went through.
+        A locator of ours that the DNS no longer lists is left only for a pair that works, because
+        the peer accepts any source in Lsl [draft §7.8, D44]. Lp(peer) stays while the DNS may still
+        prove it, because the set-up used it.
         """
         if self.local_locator not in self.own_local:
             self.local_locator = self.local_aid
@@ -444,26 +442,31 @@ class Context:
             found = (one for one in self.peer_set if one in verified)
             self.peer_locator = next(found, self.peer_aid)
 
+    def _not_broken(self, verified: frozenset[Locator]) -> frozenset[Locator]:
+        in_use = self.peer_locator
+        broken = {one.locator for one in self.peer_marks if one.flags & LocatorFlag.BROKEN}
+        return frozenset(one for one in verified if one == in_use or one not in broken)
+
     @property
     def is_moved(self) -> bool:
-        """Whether data has moved Lp(peer) and nothing has confirmed that yet [D41]."""
+        """Whether data has changed Lp(peer), and that is not confirmed yet [D41]."""
         one = self.search
         return one is not None and self.path is Path.FOLLOWING and self.pair == one.followed
 
     @property
     def is_on_aids(self) -> bool:
-        """Whether the locators in use are the AIDs, so that plain packets go the same way."""
+        """Whether the locators in use are the AIDs, so that plain packets take the same path."""
         return self.pair == (self.local_aid, self.peer_aid)
 
     def flow(self, *, on_switch: bool = False) -> Flow:
-        """The context as the data plane needs it; plain while on its AIDs where so wanted [D28]."""
-        own = frozenset(self.own_local)
+        """The flow for the data plane; with ``on_switch``, plain while on its AIDs [D28]."""
         verified = self.peer_verified
-        is_verified = self.peer_locator in verified
-        # What a doubtful context sends plainly arrives in any case, if plain packets do [D39].
+        # During a test, data is plain if the pair is the AIDs: then it arrives in any case [D39].
         doubtful = self.trial is not None and self.is_on_aids
-        # A context that is being set up anew still receives, but its packets go plainly [D18].
+        # A context that is being set up again still receives, but its packets are plain [D18].
         incomplete = not self.is_known_to_peer
+        # While no pair is known to work; but plain packets from a broken AID do not arrive.
+        is_plain = self.path is Path.SEARCHING and self.local_aid in self.own_usable
         return Flow(
             local_aid=self.local_aid,
             peer_aid=self.peer_aid,
@@ -471,24 +474,20 @@ class Context:
             peer_label=self.peer_label,
             local_locator=self.local_locator,
             peer_locator=self.peer_locator,
-            local_locators=own,
-            # Before the peer has said Lsl(peer), its locators are those that the DNS lists [D48].
+            local_locators=frozenset(self.own_local),
+            # Before the peer has sent Lsl(peer), the locators in the DNS are accepted [D48].
             peer_locators=self.peer_acceptable if self.peer_local else frozenset(self.peer_set),
-            verified_locators=frozenset(
-                one
-                for one in verified
-                if one == self.peer_locator or not self.marks_of(one) & LocatorFlag.BROKEN
-            ),
+            verified_locators=self._not_broken(verified) if self.peer_marks else verified,
             rewritable=len(self.own_set) > 1,
             transmits=self.is_settled
-            and not (doubtful or self.is_provisional or (on_switch and self.is_on_aids))
-            and self.path is not Path.SEARCHING
-            and is_verified,
+            and not (doubtful or (on_switch and self.is_on_aids))
+            and not is_plain
+            and self.peer_locator in verified,
             aside=self.state is State.CLOSING or self.is_provisional or incomplete,
             holds=self.is_provisional or incomplete,
             silence_ns=self.silence_ns,
             peer_source=self.peer_source if self.peer_source in verified else self.peer_locator,
-            # A move that is not confirmed yet is followed by no other.
+            # No other change follows one that is not confirmed yet.
             follow_ns=NEVER if self.is_moved else self.follow_ns,
         )
 

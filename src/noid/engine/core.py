@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What the rooms of the engine share: the tables, the time, the outputs of the event at hand.
+"""What the modules of the engine share: tables, the time, the outputs of the current event.
 
-The front door (host.py) sets ``now_ns`` and ``trigger`` for each event; the rooms (handshake,
-update, reachability, verifying) change contexts through the few verbs below and nowhere else, so
-that each change reaches the data plane, the timers and the operator.
+The entry point (host.py) sets ``now_ns`` for each event. The modules (handshake, update,
+reachability, verifying) change contexts only by the methods below, so that each change reaches the
+data plane, the timers and the operator.
 """
 
 from collections import Counter, OrderedDict
@@ -37,7 +37,7 @@ from noid.engine.events import (
     WatchPeer,
 )
 from noid.engine.history import Pair
-from noid.engine.known import KnownPeer, Lookup
+from noid.engine.known import Disowning, KnownPeer, Lookup
 from noid.engine.options import HostOptions, Policy
 from noid.engine.own import locators_with, marks
 from noid.engine.phases import Probation, Probe
@@ -52,6 +52,7 @@ from noid.shares.policy import site_of
 from noid.shares.rates import Each, Rate
 from noid.shares.tables import Table
 from noid.wire.control import ControlMessage, encode_packet
+from noid.wire.slots import may_ride
 
 NONCE_OCTETS = 8
 NO_LOCATORS = LocatorsChanged(())
@@ -59,7 +60,7 @@ TIMERS = tuple(Timer)
 TIMERS_STOPPED = {
     (old, new): tuple(TIMERS_OF[old] - TIMERS_OF[new]) for old in State for new in State
 }
-"""By the states before and after a change: those for which only the former waits."""
+"""The timers that a change of state stops, by the states before and after."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,44 +68,45 @@ class Core:
     """The state of one host.
 
     Attributes:
-        options: what the host was born with.
+        options: what does not change while the host runs.
         entropy: where nonces, labels, tokens and keys come from.
         own: this host's locators, the preferred one first.
-        own_sets: the sets of our locators that contexts have, each kept once.
+        own_sets: the sets of our locators that contexts have, each stored once.
         contexts: by <AID(local), AID(peer)>.
         labels: by F(local).
-        by_peer_label: by F(peer), which several peers may have chosen alike [draft §5.1].
-        peers: what the resolver told us, by AID; the oldest goes first.
-        unable: peers reached plainly, and until when; the oldest goes first [D15].
-        retries: these moments and peers, the next one first; some no longer hold [D45].
-        lookups: strangers that are being looked up [D34].
-        strangers: those that turned out to speak no M6, and until when that is believed.
-        questions: who waits for which DNS answer, in the order in which they asked.
+        by_peer_label: by F(peer); several peers may have allocated the same label [draft §5.1].
+        peers: the peers that the resolver reported, by AID; the oldest is removed first.
+        unable: peers reached plainly, and until when; the oldest is removed first [D15].
+        retries: a heap of these times and peers; some entries are out of date [D45].
+        lookups: unknown hosts that are being looked up [D34].
+        strangers: hosts without M6, and until when that is assumed.
+        questions: the contexts that wait for each DNS answer, in the order of asking.
         timers: the deadlines of every context.
         uses: how many contexts an AID of a peer has.
-        drops: what from the network had no effect, counted by reason.
-        turns: what changed the belief in the pair in use, counted by that belief.
+        drops: packets and messages from the network without effect, counted by reason.
+        turns: changes of the belief in the pair in use, by the belief before and the cue.
         keys: the secrets of exchanges and of the stateless cookie.
         errors: the rate of UC and of CLOSEACK without a context.
         checks: the rate of CC.
         messages: the rate of each context's URs, UAs and keepalives.
-        repeats: the same of those that came before.
+        repeats: the rate of repetitions of such messages.
         agreements: the rate of each context's X25519 computations [D40].
+        hints: the rate of ICMPv6 errors that make a context ask its pair in use [D47].
         begun_by_peers: the shares of those that began contexts [D46].
-        quarantine: labels that are free, and may be used again later [D19].
-        outdated: labels of contexts that have yet to hear of a change of our locators.
-        provisional: the shares of those whose contexts are so [D37].
-        uncovered: addresses of ours that programs send to M6 peers from and that are no locators.
-        measured: by F(local) and nonce, requests that measure a pair, the oldest first.
+        quarantine: labels of deleted contexts, not allocated again for a time [D19].
+        outdated: labels of contexts that do not have a change of our locators yet.
+        provisional: the shares of those that began provisional contexts [D37].
+        uncovered: addresses of ours that are not locators and from which programs send to peers.
+        measured: requests that measure a pair, by F(local) and nonce, the oldest first.
+        disowning: contexts of which the hosts at the AIDs are asked.
         policy: which peers are reached as without M6.
-        bypassing: addresses of names of that policy; the oldest goes first.
+        bypassing: addresses of names in that policy; the oldest is removed first.
     """
 
     options: HostOptions
     entropy: Entropy
     own: LocatorsChanged = NO_LOCATORS
     now_ns: int = 0
-    trigger: Trigger = Trigger.ULP_PACKET
     outputs: list[Output] = field(default_factory=list)
     own_sets: dict[tuple[Locator, ...], tuple[Locator, ...]] = field(default_factory=dict)
     contexts: dict[bytes, Context] = field(default_factory=dict)
@@ -126,12 +128,14 @@ class Core:
     messages: Each = field(default_factory=lambda: Each(policy.MESSAGES))
     repeats: Each = field(default_factory=lambda: Each(policy.REPEATS))
     agreements: Each = field(default_factory=lambda: Each(policy.AGREEMENTS))
+    hints: Each = field(default_factory=lambda: Each(policy.HINTS))
     begun_by_peers: Table = field(init=False)
     provisional: Table = field(init=False)
     quarantine: Quarantine = field(default_factory=Quarantine)
     outdated: dict[int, None] = field(default_factory=dict)
     uncovered: dict[Locator, None] = field(default_factory=dict)
     measured: OrderedDict[tuple[int, int], Probe] = field(default_factory=OrderedDict)
+    disowning: Disowning = field(default_factory=Disowning)
     policy: Policy = field(init=False)
     bypassing: OrderedDict[Locator, None] = field(default_factory=OrderedDict)
 
@@ -141,8 +145,7 @@ class Core:
         key = int.from_bytes(self.entropy(NONCE_OCTETS), "big") | 1
         self.errors = Rate(policy.ERRORS, key)
         self.checks = Rate(policy.CHECKS, key)
-        limit = self.options.contexts_max
-        self.begun_by_peers = Table(policy.CONTEXTS, limit)
+        self.begun_by_peers = Table(policy.CONTEXTS, self.options.contexts_max)
         self.provisional = Table(policy.PROVISIONAL)
 
     @property
@@ -153,11 +156,11 @@ class Core:
     # --- outputs ----------------------------------------------------------------------------------
 
     def emit(self, output: Output) -> None:
-        """Adds an output to those of the event at hand."""
+        """Adds an output to those of the current event."""
         self.outputs.append(output)
 
     def drop(self, reason: Drop, text: str = "") -> None:
-        """Counts and reports something from the network that has no effect; see ``Dropped``."""
+        """Counts and reports a packet or message without effect; see ``Dropped``."""
         self.drops[reason] += 1
         self.emit(Dropped(reason, text))
 
@@ -170,8 +173,10 @@ class Core:
         return rate.take(site_of(source), self.now_ns)
 
     def deliver(self, context: Context, packet: bytes) -> None:
-        """Gives the ULP a packet that came on a context, or keeps it until that is proven [D37]."""
-        if context.probation is None:
+        """Delivers a packet of a context to the ULP; a provisional context keeps it [D37]."""
+        if not may_ride(packet, self.options.codepoints):
+            self.drop(Drop.PACKET_OF_NO_ULP)
+        elif context.probation is None:
             self.emit(DeliverToUlp(packet))
         elif len(context.probation.held) < HELD_PACKETS_MAX:
             context.probation.held.append(packet)
@@ -196,9 +201,9 @@ class Core:
     def send_on(
         self, context: Context, message: ControlMessage | bytes, pair: Pair, *, in_slot: bool
     ) -> None:
-        """Sends a message of a context, to the AID where the other end of the pair is not proven.
+        """Sends a message of a context; to the AID if the peer's locator is not proven.
 
-        Nothing but an answer goes to a locator that the DNS has not tied to the AID's name [D38].
+        Only answers are sent to a locator that the DNS has not tied to the AID's name [D38].
         """
         local, peer = pair
         if peer != context.peer_aid and peer not in context.peer_verified:
@@ -208,15 +213,15 @@ class Core:
     def answer_on(
         self, context: Context, message: ControlMessage | bytes, pair: Pair, *, in_slot: bool
     ) -> None:
-        """Sends a message of a context; in the slot rewritable if Ls(local) has others [D4, D6]."""
+        """Sends a message of a context; rewritable in a slot if Ls(local) allows [D4, D6]."""
         rewritable = in_slot and len(context.own_set) > 1
         self.send(message, pair, rewritable=rewritable, in_slot=in_slot)
 
     def ask(self, context: Context, questions: list[Question]) -> None:
-        """Asks the DNS on behalf of a context; a question already under way is shared [D31].
+        """Asks the DNS for a context; equal questions in progress are asked once [D31].
 
-        It is shared by contexts that local programs began, or that peers of one site did: no peer
-        waits behind the questions of another site [D46].
+        Contexts that local programs began share questions, and contexts that peers of one site
+        began, so that no peer waits behind the questions of another site [D46].
         """
         for question in questions:
             question = context.asked(question)
@@ -238,7 +243,7 @@ class Core:
     def free_label(self) -> int:
         """A flow label that no context of ours has, from the cryptographic source [D19].
 
-        So many are always free that one is found soon, whatever must be let out of quarantine.
+        Labels leave the quarantine early if needed, so that a free one is found soon.
         """
         while self.quarantine and len(self.labels) + len(self.quarantine) >= CONTEXTS_MAX:
             self.quarantine.release_oldest()
@@ -248,7 +253,7 @@ class Core:
                 return label
 
     def quarantine_label(self, label: int, key: bytes = b"", began: Locator | None = None) -> None:
-        """Keeps a label from being used again while packets with it may be about [D19, D46]."""
+        """Puts a label in quarantine, because packets with it may still arrive [D19, D46]."""
         self.quarantine.put(label, self.now_ns, key, began)
 
     # --- contexts ---------------------------------------------------------------------------------
@@ -266,15 +271,13 @@ class Core:
     ) -> Context | None:
         """Creates a context in IDLE, in both tables; None if the tables are full.
 
-        A provisional context is not found by its AIDs, so that it blocks no other [D37].
-
         Args:
             local_aid: AID(local).
             peer_aid: AID(peer).
             verification: what is known of the peer.
             own_local: our locators.
             probation: the missing proof that makes it provisional; None if it is not provisional.
-            label: F(local); 0 for a fresh one.
+            label: F(local); 0 for a new one.
             began: the locator of the peer whose share it takes; None if a local program began.
         """
         if len(self.labels) >= self.options.contexts_max:
@@ -299,11 +302,11 @@ class Core:
             probation=probation,
             began=peer_aid if began == peer_aid else began,
         )
-        context.own_marks = marks(self.own, context.own_local)
+        context.own_marks = marks(self.own, own_local, local_aid, peer_aid, verification.name)
         self.labels[context.local_label] = context
         if began is not None:
             self._shares_of(context).add(site_of(began), context.local_label)
-        if probation is None:
+        if probation is None:  # a provisional context blocks no other [D37]
             self._take_pair(context)
         return context
 
@@ -311,13 +314,13 @@ class Core:
         return self.provisional if context.is_provisional else self.begun_by_peers
 
     def used(self, context: Context) -> None:
-        """Notes that data of a context has come or gone [D46]."""
+        """Notes that data of a context was received or sent [D46]."""
         if context.used_ns // SECOND != self.now_ns // SECOND:
             context.used_ns = self.now_ns
             self.rank_again(context)
 
     def rank_again(self, context: Context) -> None:
-        """A context that a peer began is worth more than before."""
+        """Tells the table of shares that a context that a peer began is used or proven."""
         if context.began is not None and context.closing is None:
             is_proven = bool(context.verification.proven)
             site = site_of(context.began)
@@ -328,11 +331,11 @@ class Core:
         return locators_with(self.own, aid, is_verifiable=self.options.is_verifiable)
 
     def shared(self, own_local: tuple[Locator, ...]) -> tuple[Locator, ...]:
-        """The same locators of ours, as one tuple for all contexts that have these."""
+        """The same locators as one tuple, which all contexts with this set share."""
         return self.own_sets.setdefault(own_local, own_local)
 
     def _take_pair(self, context: Context) -> None:
-        """Lets a context be found by its AIDs, by which packets of the ULP find it."""
+        """Enters a context in the table by AIDs, where packets of the ULP find it."""
         assert context.key not in self.contexts
         self.contexts[context.key] = context
         self.uses[context.peer_aid] += 1
@@ -345,32 +348,32 @@ class Core:
             self.release(context.peer_aid)
 
     def set_aside(self, context: Context) -> None:
-        """Leaves the AID pair to a context to come; this one only receives [draft App. A]."""
+        """Frees the AID pair for a new context; this context only receives [draft App. A]."""
         self._leave_pair(context)
         if context.began is not None:
             self.begun_by_peers.end(site_of(context.began), context.local_label)
         self.emit(InstallFlow(context.flow()))
 
     def prove(self, context: Context) -> None:
-        """Makes a provisional context one like any other; what it held is delivered [D37]."""
+        """Makes a provisional context a normal one, and delivers its packets [D37]."""
         assert context.probation is not None
         held = context.probation.held
-        # The locator that got the CC is the one known to work.
+        # The locator to which the CC was sent is known to work.
         context.peer_locator = context.probation.locator
         if context.began is not None:
             self.provisional.remove(site_of(context.began), context.local_label)
             self.begun_by_peers.add(site_of(context.began), context.local_label)
         context.probation = None
-        self.stop_timer(context, Timer.PROVISIONAL)
+        self.enter(context, State.ESTABLISHED, Trigger.DNS_ANSWER, Cause.PROVEN)
         self._take_pair(context)
         self.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
         self.install(context)
         for packet in held:
             self.emit(DeliverToUlp(packet))
 
-    def enter(self, context: Context, state: State, why: Cause) -> None:
-        """Takes a context to another state, and stops what that state does not wait for."""
-        old = context.enter(state, self.trigger)
+    def enter(self, context: Context, state: State, trigger: Trigger, why: Cause) -> None:
+        """Changes the state of a context, and stops the timers that the new state does not have."""
+        old = context.enter(state, trigger)
         if old is state:
             return
         for timer in TIMERS_STOPPED[old, state]:
@@ -387,13 +390,13 @@ class Core:
         self.emit(StateChanged(context.local_aid, context.peer_aid, old, state, why))
 
     def turn(self, context: Context, path: Path, cue: Cue) -> None:
-        """Takes another view of the pair in use of a context, and counts that."""
+        """Changes the belief in the pair in use of a context, and counts the change."""
         self.turns[context.path, cue] += 1
         context.turn(path, cue)
 
-    def discard(self, context: Context, why: Cause) -> None:
-        """Removes a context and everything that knows it."""
-        self.enter(context, State.IDLE, why)
+    def discard(self, context: Context, trigger: Trigger, why: Cause) -> None:
+        """Deletes a context, in all tables."""
+        self.enter(context, State.IDLE, trigger, why)
         renewing = context.renewal.open if context.renewal is not None else ()
         for question in (*context.verification.open, *renewing):
             waiting = self.questions.get(context.asked(question))
@@ -409,47 +412,52 @@ class Core:
         self._leave_pair(context)
 
     def is_crowded(self, label: int, context: Context | None) -> bool:
-        """Whether too many peers have chosen a label for one more, unless a context has it.
+        """Whether so many other contexts have this label of the peer that no more are accepted.
 
-        Labels are random: only by intention do so many choose alike. What looks a context up by its
-        peer's label looks at each of them.
+        Labels are random, so only an attacker causes this. A lookup by the peer's label examines
+        each of these contexts.
         """
         alike = self.by_peer_label.get(label, ())
         return len(alike) >= ALIKE_MAX and context not in alike
 
     def know_peer_label(self, context: Context, label: int) -> None:
-        """Records F(peer), in the context and in the table that finds it; 0 forgets it."""
+        """Stores F(peer) in the context and in the table of these labels; 0 removes it."""
         if context.peer_label:
             alike = self.by_peer_label.pop(context.peer_label)
             others = tuple(other for other in alike if other is not context)
             if others:
                 self.by_peer_label[context.peer_label] = others
         if label and label != context.peer_label:
-            # A peer that comes with another label has begun anew, and so have its nonces [D17].
+            # A peer with another label has started again, and so have its nonces [D17].
             context.peer_update_nonce = context.peer_keepalive_nonce = 0
-            context.doubted_nonce = context.unseen_nonces = 0
+            context.unseen_nonces = 0
         context.peer_label = label
         if label:
             self.by_peer_label[label] = (*self.by_peer_label.get(label, ()), context)
 
     def install(self, context: Context) -> None:
-        """Tells the data plane how a context stands now, if the peer may send by it."""
+        """Gives the data plane the present flow of a context, if the peer may use it."""
         context.settle_pair()
         if context.is_known_to_peer or context.announced:
             self.emit(InstallFlow(context.flow(on_switch=self.options.on_switch)))
-        if context.is_settled and not context.is_provisional and better_pairs(context):
+        if context.is_settled and better_pairs(context):
             if not self.is_timer_set(context, Timer.BETTER):
                 self.set_timer(context, Timer.BETTER, self.jittered(BETTER_PAIR_FIRST))
         else:
             self.stop_timer(context, Timer.BETTER)
 
     def set_timer(self, context: Context, timer: Timer, delay_ns: int) -> None:
-        """Sets one of a context's timers, in place of what it was set to."""
+        """Sets one of a context's timers.
+
+        A timer that is due already and is set to expire at once keeps its place in the order.
+        """
         assert timer in TIMERS_OF[context.state]
-        self.timers.set(_timer_key(context, timer), self.now_ns + delay_ns)
+        key = _timer_key(context, timer)
+        if delay_ns or not self.timers.is_due(key, self.now_ns):
+            self.timers.set(key, self.now_ns + delay_ns)
 
     def bring_forward(self, context: Context, timer: Timer, at_ns: int) -> None:
-        """Lets a timer that is set expire no later than this, if that is not past already."""
+        """Makes a timer that is set expire at this time at the latest."""
         self.timers.bring_forward(_timer_key(context, timer), max(at_ns, self.now_ns))
 
     def stop_timer(self, context: Context, timer: Timer) -> None:
@@ -472,7 +480,7 @@ class Core:
     # --- peers ------------------------------------------------------------------------------------
 
     def release(self, aid: Locator) -> None:
-        """Lets what goes to a peer bypass the shim, unless a context or the resolver wants it."""
+        """Stops watching a peer, unless it has a context or the resolver has reported it."""
         if self.uses[aid] > 0:
             return
         del self.uses[aid]
@@ -484,7 +492,7 @@ class Core:
         return aid in self.bypassing or self.policy.covers(aid)
 
     def is_unable(self, aid: Locator) -> bool:
-        """Whether a peer is reached plainly just now."""
+        """Whether a peer is reached plainly now."""
         return self.unable.get(aid, 0) > self.now_ns
 
 

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""What goes into the engine and what comes out of it: the whole of its interface, as data.
+"""The inputs and outputs of the engine: its whole interface, as data.
 
-Inputs are facts in the past tense, outputs are orders. The shell hands over one input at a time
-with the time it happened, and carries the outputs out in the order they come. Nothing else passes.
+Inputs are facts in the past tense, outputs are orders. The shell passes one input at a time with
+its time, and executes the outputs in their order. Events are not changed after their creation; the
+classes are not frozen, because frozen ones are slow to create.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from noid.counters import Drop
 from noid.dns.records import Answer, Question
 from noid.engine.causes import Cause
-from noid.engine.options import Policy
+from noid.engine.options import Pin, Policy
 from noid.engine.state import State
 from noid.flows.events import DatapathEvent
 from noid.flows.flow import Flow
@@ -21,13 +23,13 @@ from noid.wire.options import Entries, LocatorEntry
 # --- inputs ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class PeerResolved:
     """A program of this host resolved an M6 capable name [draft §4.1 step 1].
 
     Attributes:
         name: FQDN(peer), canonical.
-        aid: the locator the program was given, AID(peer).
+        aid: the locator that the program got, AID(peer).
         locators: every AAAA record of the name, Lsr(peer).
     """
 
@@ -36,39 +38,46 @@ class PeerResolved:
     locators: tuple[Locator, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class AnswerArrived:
-    """The end of a question the engine asked."""
+    """The answer to a question of the engine."""
 
     question: Question
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class LocatorsChanged:
     """This host's own locators are now these, the preferred one first [draft §4.5].
 
     Attributes:
         locators: all of them.
-        deprecated: those that are to be left, but still work [D25].
-        broken: those whose link or route is gone for now [D20].
-        backup: those to be used only where no other works [D22].
+        deprecated: those that contexts leave, although they still work [D25].
+        broken: those whose link or route does not work now [D20].
+        backup: those that are used only if no other works [D22].
+        weights: the weights for new connections that are not 1: 2 to 8.
+        pins: peers that use the locators of one uplink, with all others as backups.
+        is_spread: whether each context prefers its AID in the same way, so that contexts are
+            spread over the uplinks again after a failure.
     """
 
     locators: tuple[Locator, ...]
     deprecated: frozenset[Locator] = frozenset()
     broken: frozenset[Locator] = frozenset()
     backup: frozenset[Locator] = frozenset()
+    weights: Mapping[Locator, int] = field(default_factory=dict)
+    pins: tuple[Pin, ...] = ()
+    is_spread: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class PolicyChanged:
-    """The operator wants these peers to be reached as without M6; contexts there are go on."""
+    """The operator wants to reach these peers as without M6; existing contexts continue."""
 
     policy: Policy
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class IdleChecked:
     """The answer to CheckIdle.
 
@@ -84,7 +93,7 @@ class IdleChecked:
 
 
 class Former(NamedTuple):
-    """What authenticates the peer that a context had before it was replaced [D39].
+    """The state that authenticates the peer of a context before it was replaced [D39].
 
     The names are those of ``Context``.
     """
@@ -102,17 +111,28 @@ class Former(NamedTuple):
     peer_local: tuple[Locator, ...]
 
 
+class LostData(NamedTuple):
+    """A pair over which data was found to be lost; the names are those of ``History`` [D47]."""
+
+    pair: tuple[Locator, Locator]
+    losses: int
+    lost_ns: int
+    lost_nonce: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextRecord:
-    """What is kept of a context while no daemon runs; the names are those of ``Context`` [D36].
+    """What is stored of a context for the next daemon; the names are those of ``Context`` [D36].
 
     Attributes:
         peer_marks: those of Lsl(peer) with flags, and the flags.
         name: FQDN(peer), or empty.
         remote: Lsr(peer).
         proven: those of them that the DNS proved.
-        is_plain: no pair passed the form of data, so that data travelled plain [D47].
+        is_plain: no pair passed the form of data, so data was plain [D47].
         former: the peer before the context was replaced.
+        lost: pairs over which data was lost, the latest first.
+        plain_until_ns: data goes plainly until then, since it was lost over all pairs.
     """
 
     local_aid: Locator
@@ -140,39 +160,43 @@ class ContextRecord:
     began: Locator | None = None
     is_plain: bool = False
     former: Former | None = None
+    lost: tuple[LostData, ...] = ()
+    plain_until_ns: int = 0
 
     @property
     def peer_entries(self) -> Entries:
-        """The marks as messages say them."""
+        """The marks in the form of messages."""
         return tuple(LocatorEntry(locator, flags) for locator, flags in self.peer_marks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ContextRestored:
-    """The data plane still carries a context of an earlier daemon's [D36]."""
+    """The data plane still has a context of an earlier daemon [D36]."""
 
     memory: ContextRecord
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class MeasurePairs:
-    """The host wants to know how long an answer takes over pairs of a context.
+    """The host wants to measure the round trip over pairs of a context.
 
-    One Update Request goes over each, in the form of data. It changes nothing: its answer is no
-    sign of life, moves no pair in use, and keeps no context from being closed.
+    One Update Request is sent over each, in the form of data. It changes nothing: its answer is no
+    sign of life, changes no pair in use, and does not prevent the end of an idle context.
 
     Attributes:
         local_label: which context.
-        pairs: a locator of ours and one of the peer's; those that may not be used are left out.
+        pairs: locators of ours and of the peer; pairs that may not be used are left out.
+        here: whether each answer is to use the pair of its request.
     """
 
     local_label: int
     pairs: tuple[tuple[Locator, Locator], ...]
+    here: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class TimePassed:
-    """The deadline came, or may have; early or needless ones do nothing."""
+    """The deadline has come, or may have; without a due timer it does nothing."""
 
 
 Input = (
@@ -190,92 +214,102 @@ Input = (
 # --- outputs --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SendControl:
-    """Send this whole packet, as it is, out by the uplink of its source locator."""
+    """Send this whole packet unchanged through the uplink of its source locator."""
 
     packet: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class DeliverToUlp:
     """Give this packet between AIDs to the host's own stack."""
 
     packet: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class WatchPeer:
-    """Lead what the host sends to this AID through the shim."""
+    """Watch this AID: packets of the host to it pass through the shim."""
 
     aid: Locator
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class UnwatchPeer:
-    """Stop doing so."""
+    """Stop watching this AID."""
 
     aid: Locator
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class InstallFlow:
-    """Use this flow, in place of the one with the same AIDs or the same label."""
+    """Install this flow; it replaces one with the same AIDs or the same label."""
 
     flow: Flow
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RemoveFlow:
-    """Forget this flow; what it carried goes plainly, what arrives on it is unknown."""
+    """Remove this flow; its packets are plain from now on, and its label is unknown."""
 
     local_label: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SendAgain:
-    """Send a packet of the ULP by its flow once more.
+    """Send a packet of the ULP by its flow again.
 
     Attributes:
         local_label: which flow.
-        packet: as the ULP sent it, between AIDs; empty for what the data plane has kept, if any.
+        packet: as the ULP sent it, between AIDs; empty for the one that the data plane stored.
     """
 
     local_label: int
     packet: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class NoteHeard:
-    """The peer said something authentic: what this flow has sent is not unanswered [D42].
+    """An authentic message of the peer arrived: the packets of this flow are not unanswered [D42].
 
     Attributes:
         local_label: which flow.
-        unasked: it came of itself, as keepalives do, and so shows how long the peer is silent
-            between two signs of life; an answer shows when it was asked.
+        unasked: the message is not an answer, such as a keepalive, so it shows the interval
+            between signs of life of the peer.
     """
 
     local_label: int
     unasked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CheckIdle:
-    """Find out whether this context is idle, and say IdleChecked."""
+@dataclass(slots=True, unsafe_hash=True)
+class RememberLater:
+    """Store the record of this context soon: its peer has used a greater nonce [D36].
+
+    Otherwise the next daemon would accept a replay of what an observer has recorded.
+    """
 
     local_label: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
+class CheckIdle:
+    """Check whether this context is idle; answer with IdleChecked."""
+
+    local_label: int
+
+
+@dataclass(slots=True, unsafe_hash=True)
 class AskDns:
-    """Ask this, and say AnswerArrived in the end, whatever the end is."""
+    """Ask this; answer with AnswerArrived in every case."""
 
     question: Question
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class StateChanged:
-    """Report: a context went from one state to another."""
+    """Report: the state of a context changed."""
 
     local_aid: Locator
     peer_aid: Locator
@@ -284,9 +318,9 @@ class StateChanged:
     why: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ProbeStarted:
-    """Report: a context looks for a pair of locators that works."""
+    """Report: a context searches for a pair of locators that works."""
 
     local_aid: Locator
     peer_aid: Locator
@@ -294,7 +328,7 @@ class ProbeStarted:
     pairs: tuple[tuple[Locator, Locator], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Switched:
     """Report: a context uses another pair of locators from now on."""
 
@@ -305,22 +339,26 @@ class Switched:
     why: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class PairMeasured:
-    """The answer to MeasurePairs for one pair; one that is not answered has none.
+    """The answer to MeasurePairs for one pair; there is none if the peer does not answer.
 
     Attributes:
         local_label: which context.
-        pair: over which the request went; the answer comes by the pair that the peer uses.
+        pair: the pair of the request.
         round_trip_ns: how long the answer took.
+        here: whether the answer had to use this pair too; otherwise it uses the peer's pair.
+        returned: whether the answer arrived at our locator of the pair.
     """
 
     local_label: int
     pair: tuple[Locator, Locator]
     round_trip_ns: int
+    here: bool = False
+    returned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class PeerUnable:
     """Report: this peer is reached as a plain IPv6 host for a while [D15]."""
 
@@ -328,23 +366,23 @@ class PeerUnable:
     why: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SourceNotCovered:
     """Report: a program sends to an M6 peer from an address that is no locator of this host.
 
-    Such packets stay plain: no context has them. Reported once per address, for at most
-    SOURCES_MAX addresses.
+    Such packets are plain, because no context can have that AID. Reported once per address, for at
+    most SOURCES_MAX addresses.
 
     Attributes:
         source: the address.
-        peer_aid: where the first such packet went.
+        peer_aid: the destination of the first such packet.
     """
 
     source: Locator
     peer_aid: Locator
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class LocatorsVerified:
     """Report: what the DNS proved about a peer [draft §7.13]."""
 
@@ -353,13 +391,13 @@ class LocatorsVerified:
     verified: tuple[Locator, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Dropped:
-    """Report: something from the network was dropped, and counted under this reason.
+    """Report: a packet or message from the network was dropped and counted.
 
     Attributes:
-        reason: what counts it.
-        text: what is wrong, where more is known than the reason says.
+        reason: the reason that is counted.
+        text: a description, if there is more than the reason.
     """
 
     reason: Drop
@@ -375,6 +413,7 @@ Output = (
     | RemoveFlow
     | SendAgain
     | NoteHeard
+    | RememberLater
     | CheckIdle
     | AskDns
     | StateChanged
@@ -388,9 +427,9 @@ Output = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Deadline:
-    """When to say TimePassed, and what for."""
+    """When TimePassed is due, and for what."""
 
     at_ns: int
     why: str

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Data that comes from another locator of the peer's moves Lp(peer), until that is refuted [D41].
+"""Data from another locator of the peer changes Lp(peer), until that is refuted [D41].
 
-A border router rewrites the source of what the peer sends when it sends that by another provider.
-The data plane sends there at once if the locator in use is silent, and reports. **The report proves
-nothing**: both pairs are asked by several Update Requests. If the pair before answers, or the other
-does not in time, the move is reverted, and data moves nothing for FOLLOW_REST. If the pair before
-is the one that does not answer, the other is used.
+A border router that uses another provider rewrites the source of the peer's packets. If the locator
+in use is silent, the data plane sends to the new source at once, and reports it. **The report
+proves nothing**: several Update Requests ask both pairs. If the former pair answers, or the new one
+does not answer in time, the change is reverted, and data changes nothing for FOLLOW_REST. If only
+the new pair answers, it is used.
 """
 
 from noid.constants import (
@@ -32,7 +32,7 @@ from noid.wire.options import LocatorFlag
 
 
 def on_source_moved(core: Core, event: SourceMoved) -> None:
-    """Data comes from another locator than the peer is known to send from [D21, D41]."""
+    """Data arrives from a locator from which the peer was not known to send [D21, D41]."""
     context = core.labels.get(event.local_label)
     if context is None:
         return
@@ -41,14 +41,14 @@ def on_source_moved(core: Core, event: SourceMoved) -> None:
     broken = context.marks_of(event.source) & LocatorFlag.BROKEN
     if event.source not in context.peer_verified:
         put_first(core, context, event.source)
-    elif not broken and pair != context.pair and context.is_settled and not context.is_provisional:
+    elif not broken and pair != context.pair and context.is_settled:
         _moved(core, context, pair, is_followed=event.followed)
     if event.followed and pair != context.pair:
-        core.install(context)  # the plane goes back
+        core.install(context)  # the plane returns to the pair in use
 
 
 def _moved(core: Core, context: Context, pair: Pair, *, is_followed: bool) -> None:
-    """Asks both pairs, and uses the other one where the data plane does so already."""
+    """Asks both pairs, and uses the new one if the data plane already does."""
     if context.path is not Path.FOLLOWING:
         if not is_followed and core.now_ns < context.follow_again_ns:
             return
@@ -65,13 +65,13 @@ def _moved(core: Core, context: Context, pair: Pair, *, is_followed: bool) -> No
 
 
 def _is_told(context: Context) -> bool:
-    """Whether all pairs are probed since the peer hears nothing: what comes proves nothing then."""
+    """Whether all pairs are probed because the peer hears nothing: data proves nothing then."""
     one = context.search
     return context.path is Path.DOUBTING and one is not None and one.told_by_peer
 
 
 def _probe_first(core: Core, context: Context, pair: Pair) -> None:
-    """Where no pair is known to work, the one that data comes from is the most promising."""
+    """Probes the pair from which data arrives first, because no pair is known to work."""
     one = context.search
     assert one is not None
     packet = one.packet if context.path is Path.SEARCHING else b""
@@ -80,7 +80,7 @@ def _probe_first(core: Core, context: Context, pair: Pair) -> None:
 
 
 def _begin(core: Core, context: Context, pair: Pair) -> None:
-    """Asks both pairs, by probes of its own: answers to older ones say nothing of now."""
+    """Asks both pairs by new probes, because answers to older ones do not show the present."""
     before = context.search
     core.turn(context, Path.FOLLOWING, Cue.SOURCE)
     one = Search(Cause.SOURCE_MOVED, core.now_ns, b"", 0, False)
@@ -136,7 +136,7 @@ def on_probe_timer(core: Core, context: Context) -> None:
 
 
 def _keep(core: Core, context: Context, one: Search, found: Finding) -> None:
-    """The pair that data comes by answers, and the one before does not."""
+    """The new pair answers, and the former does not: keeps the new one."""
     end(core, context, Cue.OTHER_ANSWERS)
     context.searched_ns = context.follow_again_ns = 0
     context.follow_ns = core.now_ns + FOLLOW_INTERVAL
@@ -148,7 +148,7 @@ def _keep(core: Core, context: Context, one: Search, found: Finding) -> None:
 
 
 def _revert(core: Core, context: Context, one: Search) -> None:
-    """Sends by the pair before again, if data has moved Lp(peer); it moves nothing for a while."""
+    """Returns to the former pair, if data has changed Lp(peer)."""
     if not context.is_moved or one.left is None:
         return
     context.follow_ns = core.now_ns + FOLLOW_REST

@@ -2,11 +2,11 @@
 """Setting a context up as the initiator: INIT, CCR [draft §4.1, §7.2, §7.4, §7.6, §7.10].
 
 The initiator sends INIT when the ULP sends to a peer that the resolver called M6 capable. The
-responder (responder.py) answers with CC and keeps nothing; its state comes back in CCR, under its
-own keyed hash. CCR makes the context at the responder, CONF at the initiator. Both ends agree on a
-key by the way, which authenticates CONF and all that comes later [D40]. Packets of the ULP go
-plainly between the AIDs until then: no round trip is added, and a peer that does not answer is
-reached as without noid [D15].
+responder (responder.py) answers with CC and keeps no state; CCR returns the state with the
+responder's own keyed hash. CCR creates the context at the responder, CONF completes it at the
+initiator. Both ends agree on a key, which authenticates CONF and all later messages [D40]. Until
+then packets of the ULP are plain, between the AIDs: set-up adds no round trip, and a peer that does
+not answer is reached as without noid [D15].
 """
 
 from noid.constants import (
@@ -21,7 +21,7 @@ from noid.constants import (
 )
 from noid.counters import Drop
 from noid.dns.verification import Verification
-from noid.engine import peers, update
+from noid.engine import at_aid, peers, update
 from noid.engine.announcing import announce, deliver_held
 from noid.engine.causes import Cause
 from noid.engine.context import Context
@@ -33,7 +33,7 @@ from noid.engine.room import make_room
 from noid.engine.searching import go_on
 from noid.engine.secrets import Side, context_key, reset_hash, reset_token
 from noid.engine.selection import first_contacts
-from noid.engine.state import State, Timer
+from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import (
     is_authentic,
     own_entries,
@@ -41,18 +41,18 @@ from noid.engine.update import (
     restore,
     tell_remote,
     tell_untold,
+    ulp_packet,
     with_piggyback,
 )
 from noid.engine.verifying import begin
 from noid.flows.events import ControlMessageReceived, UlpPacketSeen
 from noid.locators import Locator, is_global_unicast
-from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Flag
 from noid.wire.options import ContextOption, Tokens
 
 
 def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
-    """The ULP sent to a peer; where it is M6 capable, a context is begun [draft §4.1 step 3]."""
+    """The ULP sent to a peer; begins a context if that is M6 capable [draft §4.1 step 3]."""
     packet = event.packet
     local_aid = Locator(packet[8:24])
     peer_aid = Locator(packet[24:40])
@@ -78,11 +78,11 @@ def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
     context = core.create(local_aid, peer_aid, verification, own_local)
     if context is not None:
         begin(core, context)
-        start(core, context, packet, Cause.ULP_SENDS)
+        start(core, context, packet, Trigger.ULP_PACKET, Cause.ULP_SENDS)
 
 
 def _not_covered(core: Core, source: Locator, peer_aid: Locator) -> None:
-    """Reports an address that no context can be made for, once."""
+    """Reports once an address that cannot have a context."""
     if not is_global_unicast(source) or source in core.uncovered:
         return
     if len(core.uncovered) < SOURCES_MAX:
@@ -91,14 +91,21 @@ def _not_covered(core: Core, source: Locator, peer_aid: Locator) -> None:
 
 
 def start(
-    core: Core, context: Context, waiting: bytes, why: Cause, *, before: Exchange | None = None
+    core: Core,
+    context: Context,
+    waiting: bytes,
+    trigger: Trigger,
+    why: Cause,
+    *,
+    before: Exchange | None = None,
 ) -> None:
-    """Begins the exchange, or begins it anew, which gives it no more time than it had.
+    """Begins the exchange, or begins it again within the same time limit.
 
     Args:
         core: of the host.
         context: the one it is about.
-        waiting: the latest packet of the ULP that went plainly.
+        waiting: the latest packet of the ULP that was sent plain.
+        trigger: what has happened.
         why: what to report.
         before: the exchange that this one continues.
     """
@@ -110,12 +117,12 @@ def start(
     if before is not None:
         context.exchange.started_ns, context.exchange.held = before.started_ns, before.held
         context.exchange.ccr_tries = before.ccr_tries
-    core.enter(context, State.INIT_SENT, why)
+    core.enter(context, State.INIT_SENT, trigger, why)
     _send_init(core, context, context.exchange)
 
 
 def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
-    """Sends INIT over the pair whose turn it is, and waits [draft §7.2, §4.4; D16]."""
+    """Sends INIT over the next pair, and waits [draft §7.2, §4.4; D16]."""
     pairs = _untried(context, exchange)
     if not pairs:
         exchange.rounds += 1
@@ -125,7 +132,7 @@ def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
     exchange.tried.add(pair)
     message = _init_to(core, context, exchange, pair[1])
     if pair[1] != context.peer_aid and pair[0] == context.local_aid:
-        # The packet went plainly to an AID that does not answer; here it has another chance [D7].
+        # The packet was sent plain to an AID that does not answer; it may arrive with INIT [D7].
         message = with_piggyback(core, message, exchange.waiting)
     exchange.carried = exchange.waiting if message.piggyback is not None else b""
     exchange.sent_ns = core.now_ns
@@ -141,7 +148,7 @@ def _send_init(core: Core, context: Context, exchange: Exchange) -> None:
 def _init_to(
     core: Core, context: Context, exchange: Exchange, destination: Locator
 ) -> ControlMessage:
-    """The INIT to a locator of the peer."""
+    """The INIT to one locator of the peer."""
     return ControlMessage(
         code=Code.INIT,
         nonce=_nonce_to(core, exchange, destination),
@@ -162,10 +169,10 @@ def _init_to(
 def repeat_init(
     core: Core, context: Context, exchange: Exchange, pair: Pair, *, in_slot: bool
 ) -> None:
-    """INIT once more, beside those whose turn it is, to a peer that has just been heard.
+    """Sends an additional INIT to a peer that has just been heard.
 
-    It has begun to speak M6 since the last INIT went, whose repetition may be half a minute away;
-    until then it would take our silence for a failure.
+    The peer may have started noid after the last INIT, and the next repetition may be half a minute
+    away. Until then the peer would take the silence for a failure.
     """
     if core.now_ns - exchange.sent_ns >= RETRANSMIT_WAITING:
         exchange.sent_ns = core.now_ns
@@ -174,7 +181,7 @@ def repeat_init(
 
 
 def _untried(context: Context, exchange: Exchange) -> list[Pair]:
-    """The pairs over which INIT has yet to go in this round; the DNS may prove more of them."""
+    """The pairs over which INIT was not sent in this round yet; the DNS may prove more."""
     return [pair for pair in first_contacts(context) if pair not in exchange.tried]
 
 
@@ -189,7 +196,7 @@ def _nonce_to(core: Core, exchange: Exchange, destination: Locator) -> int:
 
 
 def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """The responder gave us its state to keep [draft §7.4]."""
+    """The responder sent its state, which CCR returns [draft §7.4]."""
     context = core.contexts.get(message.receiver_aid + message.sender_aid)
     exchange = context.exchange if context is not None else None
     if context is None or exchange is None or context.state is not State.INIT_SENT:
@@ -199,6 +206,9 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     proven = exchange.nonces.get(message.nonce)
     if proven is None or message.tokens.receiver != context.local_token:
         core.drop(Drop.CC_WITH_OTHER_NONCE)
+        return
+    if not exchange.rounds and at_aid.is_refused(core, context.local_aid, context.peer_aid, proven):
+        core.drop(Drop.SET_UP_DISOWNED_AT_AID)
         return
     if message.context.receiver_label != context.local_label:
         core.drop(Drop.CC_WITH_OTHER_LABEL)
@@ -218,7 +228,7 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         context.aid_proven = True
     if exchange.tries == 1:
         context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
-    core.enter(context, State.CCR_SENT, Cause.CC_RECEIVED)
+    core.enter(context, State.CCR_SENT, Trigger.CC, Cause.CC_RECEIVED)
     reply = ControlMessage(
         code=Code.CCR,
         nonce=message.nonce,
@@ -237,7 +247,7 @@ def on_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         reset_token=own_reset_hash(core, context),
     )
     delivered = exchange.carried and not message.flags & Flag.ULP_PACKET_DISCARDED
-    # CCR is an answer, but a packet of the ULP goes only where the peer is proven to be [D38].
+    # CCR is an answer, but a packet of the ULP is sent only to a proven locator [D38].
     is_elsewhere = event.source != context.peer_aid and event.source in context.peer_verified
     if is_elsewhere and not (delivered and exchange.carried == exchange.waiting):
         reply = with_piggyback(core, reply, exchange.waiting)
@@ -260,28 +270,29 @@ def _send_ccr(core: Core, context: Context, exchange: Exchange) -> None:
 
 
 def own_reset_hash(core: Core, context: Context) -> bytes:
-    """What the peer is told, to know our reset token when a UC discloses it [D39]."""
+    """The hash by which the peer recognizes our reset token in a UC [D39]."""
     options = core.options
     return reset_hash(reset_token(options.reset_key, options.birthday, context.local_label))
 
 
 def said_by_sender(message: ControlMessage) -> Side:
-    """What a message of a set-up says of its sender."""
+    """The description of the sender in a message of a set-up."""
     assert message.tokens is not None
     label = message.context.sender_label
     return Side(message.sender_aid, label, message.tokens.sender, message.key)
 
 
 def own_side(context: Context, key: bytes) -> Side:
-    """What we say of ourselves in a set-up, with this public key."""
+    """Our own description in a set-up, with this public key."""
     return Side(context.local_aid, context.local_label, context.local_token, key)
 
 
 def key_with(core: Core, context: Context, exchange: Exchange, peer: Side, code: Code) -> bytes:
     """K of a set-up with this description of the other end; empty if there is none [D40].
 
-    The secret for the public key of the CC is known. Any host may have sent another public key, so
-    the rate is limited, for each code: fewer hosts can send a CONF or CCR that gets so far.
+    The secret for the public key of the CC is known. Another public key may come from any host, so
+    the rate of computations is limited, separately for each message code, because fewer hosts can
+    send an acceptable CONF or CCR than an acceptable INIT.
     """
     if peer.key == exchange.peer_key:
         secret = exchange.secret
@@ -296,7 +307,7 @@ def key_with(core: Core, context: Context, exchange: Exchange, peer: Side, code:
 
 
 def know_peer(core: Core, context: Context, peer: Side, own: Side, key: bytes) -> None:
-    """Takes into a context what its key is made of, and the key; keeps what was there before."""
+    """Stores in a context the key and what it is made of; keeps those of the former peer."""
     context.keep_former(key, core.now_ns)
     core.know_peer_label(context, peer.label)
     context.peer_token, context.peer_key = peer.token, peer.key
@@ -305,7 +316,7 @@ def know_peer(core: Core, context: Context, peer: Side, own: Side, key: bytes) -
 
 
 def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """The responder has its context; ours is complete [draft §7.6]."""
+    """The responder has the context; this completes ours [draft §7.6]."""
     context = core.contexts.get(message.receiver_aid + message.sender_aid)
     exchange = context.exchange if context is not None else None
     if context is None or exchange is None:
@@ -315,6 +326,9 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     proven = exchange.nonces.get(message.nonce)
     if proven is None or message.tokens.receiver != context.local_token:
         core.drop(Drop.CONF_WITH_OTHER_NONCE)
+        return
+    if not exchange.rounds and at_aid.is_refused(core, context.local_aid, context.peer_aid, proven):
+        core.drop(Drop.SET_UP_DISOWNED_AT_AID)
         return
     if message.context.receiver_label != context.local_label or not message.context.sender_label:
         core.drop(Drop.CONF_WITH_OTHER_LABEL)
@@ -329,7 +343,7 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
         return
     if proven == context.peer_aid:
         context.aid_proven = True
-    # A peer that had the context before says its sets, and has taken none of ours [D12, D39].
+    # A peer that already had the context sends its sets, and has not taken ours [D12, D39].
     context.untold |= bool(message.sender_locators) and exchange.ccr_tries > 0
     if message.sender_locators:
         context.learn_peer_locators(message.sender_locators)
@@ -339,18 +353,19 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     context.peer_reset_hash = message.reset_token
     if (exchange.ccr_tries or exchange.tries) == 1:
         context.measure((event.destination, event.source), core.now_ns - exchange.sent_ns)
-    establish(core, context, Cause.CONF_RECEIVED, (event.destination, event.source))
-    tell_remote(core, context)
-    tell_untold(core, context)
+    pair = event.destination, event.source
+    establish(core, context, Trigger.CONF, Cause.CONF_RECEIVED, pair)
+    tell_remote(core, context, Trigger.CONF)
+    tell_untold(core, context, Trigger.CONF)
     if message.piggyback is not None and event.source in context.peer_set:
         core.deliver(context, ulp_packet(message))
 
 
 def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """A UR that overtakes the CONF, or comes while that is lost, completes the context [D48].
+    """A UR that arrives before the CONF, or after that was lost, completes the context [D48].
 
-    It is authenticated with K, and so proves what the CONF would. Its sender's token and public
-    key are those of the CC. The reset token alone is missing then.
+    It is authenticated with K, and so proves what the CONF would prove. Its sender's token and
+    public key are those of the CC. Only the hash of the reset token is missing.
     """
     context = core.labels.get(message.context.receiver_label)
     exchange = context.exchange if context is not None else None
@@ -369,76 +384,67 @@ def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessa
         return
     know_peer(core, context, peer, own_side(context, exchange.keys.public), key)
     context.peer_reset_hash = b""
-    establish(core, context, Cause.UR_RECEIVED, (event.destination, event.source))
-    tell_remote(core, context)
-    tell_untold(core, context)
+    pair = event.destination, event.source
+    establish(core, context, Trigger.UR, Cause.UR_RECEIVED, pair)
+    tell_remote(core, context, Trigger.UR)
+    tell_untold(core, context, Trigger.UR)
 
 
 def on_retransmit(core: Core, context: Context) -> None:
-    """Nothing came back in time [draft §7.10, D16]."""
+    """A message was not answered in time [draft §7.10, D16]."""
     if context.state is State.UR_SENT:
         update.on_retransmit(core, context)
         return
-    exchange = context.exchange
+    exchange, trigger = context.exchange, Trigger.RETRANSMIT
     assert exchange is not None
     is_over = exchange.rounds + 1 >= INIT_ROUNDS_MAX and not _untried(context, exchange)
     in_time = core.now_ns - exchange.started_ns < CONTEXT_IDLE_TIME
     if context.state is State.CCR_SENT and exchange.ccr_tries % CCR_TRIES_MAX:
         _send_ccr(core, context, exchange)
     elif context.state is State.CCR_SENT and in_time:
-        start(core, context, exchange.waiting, Cause.CCR_UNANSWERED, before=exchange)
+        waiting = exchange.waiting
+        start(core, context, waiting, trigger, Cause.CCR_UNANSWERED, before=exchange)
     elif context.state is State.INIT_SENT and not is_over and in_time:
         _send_init(core, context, exchange)
     elif context.is_known_to_peer:
-        # The peer that was said to have lost the context never spoke: go on with it [D18]. What
-        # answered nothing carries no data before a probe is answered [D15].
-        restore(core, context, Cause.INIT_UNANSWERED_RESTORED)
+        # The peer, which was said to have lost the context, has sent nothing: the context is used
+        # again [D18]. No pair has answered, so data is plain until a probe is answered [D15].
+        restore(core, context, trigger, Cause.INIT_UNANSWERED_RESTORED)
         go_on(core, context, 0)
         core.install(context)
     else:
-        core.discard(context, Cause.INIT_UNANSWERED)
+        core.discard(context, trigger, Cause.INIT_UNANSWERED)
         peers.hold_unable(core, context.peer_aid, Cause.NO_ANSWER_TO_INIT)
 
 
 # --- both -----------------------------------------------------------------------------------------
 
 
-def establish(core: Core, context: Context, why: Cause, pair: Pair) -> None:
+def establish(core: Core, context: Context, trigger: Trigger, why: Cause, pair: Pair) -> None:
     """The context carries data from now on, over the pair that just worked.
 
-    Where the DNS has yet to prove its far end, that carries data once that is proven.
+    If the DNS has not proven the peer's locator yet, it carries data after that is proven.
     """
     if pair[0] in context.own_set and pair[1] in context.peer_acceptable:
         context.local_locator, context.peer_locator = pair
     held = context.exchange.held if context.exchange is not None else []
-    core.enter(context, State.ESTABLISHED, why)
+    state = State.PROVISIONAL if context.is_provisional else State.ESTABLISHED
+    core.enter(context, state, trigger, why)
     context.established_ns = core.now_ns
     peers.answered(core, context.peer_aid)
     if context.is_provisional:
         core.set_timer(context, Timer.PROVISIONAL, PROVISIONAL_LIFETIME)
     else:
         core.set_timer(context, Timer.IDLE, _idle_wait_ns(core, context))
+        at_aid.begin(core, context)
     core.install(context)
     core.emit(NoteHeard(context.local_label))
     deliver_held(core, context, held)
 
 
 def _idle_wait_ns(core: Core, context: Context) -> int:
-    """Until the context is looked at: soon where its T rests on the messages of the set-up."""
+    """The time to the first check of a context: short if only the set-up has measured its T."""
     after_ns = core.options.measure_after_ns
     if context.silence_ns <= SILENCE_MIN or after_ns >= CONTEXT_IDLE_TIME:
         return CONTEXT_IDLE_TIME
     return core.jittered(after_ns)
-
-
-def ulp_packet(message: ControlMessage) -> bytes:
-    """The piggybacked packet as it was before it rode on a message: between the AIDs."""
-    assert message.piggyback is not None
-    payload = message.piggyback.payload
-    header = ipv6.Header(
-        source=message.sender_aid,
-        destination=message.receiver_aid,
-        next_header=message.piggyback.next_header,
-        payload_octets=len(payload),
-    )
-    return header.encode() + payload

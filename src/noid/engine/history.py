@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What is known of one pair of locators by what came over it [D20, D43]."""
+"""What messages and data over a pair of locators have shown of it [D20, D43]."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from noid.constants import (
     ASK_WAIT_MIN,
+    PEER_UNABLE_MAX,
     SILENCE_MAX,
     SILENCE_MIN,
     SILENCE_UNMEASURED,
@@ -27,7 +28,16 @@ class History(NamedTuple):
         round_trip_ns: how long an answer takes, smoothed; 0 until measured.
         variation_ns: by how much that varies, smoothed (RFC 6298 §2).
         alarms: how often lately it was suspected and found to work.
-        misses: how often of these the first request got no answer in time.
+        misses: how often of these the first request was not answered in time.
+        used_ns: since when data is sent over it; 0 once a keepalive came.
+        unheard: reports of unanswered data since data or a keepalive last came.
+        unheard_ns: when the first of these came.
+        unheard_packets: the number of packets they are about.
+        loses_requests: whether a request over it has stayed unanswered since the first of these.
+        losses: how often data was found to be lost over it while messages pass.
+        lost_ns: when that was last found.
+        lost_nonce: of the first of our URs since then.
+        shortened_ns: when a program was last told to send shorter packets over it.
     """
 
     heard_ns: int = 0
@@ -36,11 +46,24 @@ class History(NamedTuple):
     variation_ns: int = 0
     alarms: int = 0
     misses: int = 0
+    used_ns: int = 0
+    unheard: int = 0
+    unheard_ns: int = 0
+    unheard_packets: int = 0
+    loses_requests: bool = False
+    losses: int = 0
+    lost_ns: int = 0
+    lost_nonce: int = 0
+    shortened_ns: int = 0
 
     @property
     def latest_ns(self) -> int:
-        """When anything last came over it."""
+        """When a message last came over it, in either form."""
         return max(self.heard_ns, self.plain_ns)
+
+    def loses_data(self, now_ns: int, within_ns: int = PEER_UNABLE_MAX) -> bool:
+        """Whether data was lost over it lately, so that an answer proves nothing about data."""
+        return self.losses > 0 and now_ns < self.lost_ns + within_ns
 
     @property
     def ask_wait_ns(self) -> int:
@@ -59,8 +82,8 @@ class History(NamedTuple):
     def silence_ns(self, tolerated_ns: int) -> int:
         """T: how long a packet may stay unanswered before another pair is looked for [D20].
 
-        Twice the round-trip time; or twice a silence that proved harmless, such as the time a
-        receiver may sit on its acknowledgements, so that the same silence is no news again.
+        Twice the round-trip time; or twice a silence that proved harmless, such as a delayed
+        acknowledgement of a receiver, so that the same silence is not reported again.
         """
         if not self.round_trip_ns:
             return SILENCE_UNMEASURED
@@ -70,8 +93,8 @@ class History(NamedTuple):
     def measured(self, round_trip_ns: int) -> "History":
         """After one more measurement, if it is one (RFC 6298 §2).
 
-        It falls by half of the difference, not by an eighth: the messages of a set-up take longer
-        than others, since much is done for each.
+        It falls by half of the difference, not by an eighth, because the messages of a set-up take
+        longer than others: much is computed for each.
         """
         if round_trip_ns <= 0:
             return self
@@ -87,6 +110,6 @@ class History(NamedTuple):
 
 
 UNKNOWN = History()
-"""Of a pair nothing has come over yet."""
+"""The history of a pair over which nothing has come yet."""
 NO_HISTORY: Mapping[Pair, History] = {}
 """Where a context begins."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The front door: one event in, the outputs it causes out.
+"""The entry point: takes one event, returns the outputs that it causes.
 
-``Host.handle(event, now_ns)`` and ``Host.deadline()`` are all there is. The host has no clock,
-randomness, socket or log; what arrives from the network never makes it raise: it is answered,
-applied, or dropped and counted.
+``Host.handle(event, now_ns)`` and ``Host.deadline()`` drive a host. It has no clock, randomness,
+socket or log. Nothing from the network makes it raise: a message is answered, applied, or dropped
+and counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +17,7 @@ from noid.dns.records import canonical_name
 from noid.engine import (
     adoption,
     announcing,
+    at_aid,
     close,
     following,
     handshake,
@@ -24,18 +25,16 @@ from noid.engine import (
     loss,
     measuring,
     peers,
-    probing,
     reachability,
+    renewing,
     responder,
     searching,
     selection,
     switching,
     trial,
     unknown,
-    update,
     verifying,
 )
-from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import (
@@ -52,8 +51,9 @@ from noid.engine.events import (
     PolicyChanged,
     TimePassed,
 )
+from noid.engine.inspection import Inspection
 from noid.engine.options import HostOptions
-from noid.engine.own import marks
+from noid.engine.own import pinned
 from noid.engine.secrets import Entropy
 from noid.engine.state import Timer, Trigger
 from noid.errors import WireError
@@ -61,6 +61,7 @@ from noid.flows.events import (
     ControlMessageReceived,
     DatapathEvent,
     IcmpErrorReceived,
+    LongPacketLost,
     LongUnproven,
     OneWayDataSeen,
     PacketHeld,
@@ -74,8 +75,6 @@ from noid.locators import Locator
 from noid.shares.policy import Standing
 from noid.wire.control import Code, ControlMessage, decode_message
 
-TRIGGER_OF = {code: Trigger(code.name) for code in Code}
-TRIGGER_OF_TIMER = {timer: Trigger(timer.value) for timer in Timer}
 OF_CODE: dict[Code, Callable[[Core, ControlMessageReceived, ControlMessage], None]] = {
     Code.INIT: responder.on_init,
     Code.CC: handshake.on_cc,
@@ -88,7 +87,7 @@ OF_CODE: dict[Code, Callable[[Core, ControlMessageReceived, ControlMessage], Non
     Code.CLOSEACK: close.on_closeack,
     Code.KEEPALIVE: keepalives.on_keepalive,
 }
-"""Who takes each message."""
+"""The function for each message."""
 OF_TIMER: dict[Timer, Callable[[Core, Context], None]] = {
     Timer.RETRANSMIT: handshake.on_retransmit,
     Timer.PROBE: following.on_probe_timer,
@@ -98,19 +97,20 @@ OF_TIMER: dict[Timer, Callable[[Core, Context], None]] = {
     Timer.CLOSE: close.on_close_timer,
     Timer.TRIAL: trial.on_timer,
     Timer.PROVISIONAL: verifying.on_provisional_timer,
+    Timer.AID: at_aid.on_timer,
     Timer.REPEAT: switching.on_repeat_timer,
     Timer.DNS_RETRY: verifying.on_retry,
     Timer.VERIFY_AGAIN: verifying.on_verify_again,
 }
-"""Who takes each timer that expires."""
+"""The function for each timer that expires."""
 
 
 class Host:
     """The M6 protocol of one host.
 
     Args:
-        options: what the host is born with.
-        entropy: so many random octets, each time it is asked.
+        options: what does not change while it runs.
+        entropy: returns as many random octets as asked for.
     """
 
     def __init__(self, options: HostOptions, entropy: Entropy) -> None:
@@ -134,7 +134,7 @@ class Host:
         return outputs
 
     def deadline(self) -> Deadline | None:
-        """When ``TimePassed`` is wanted next, and what for; at once if there is more to do."""
+        """When ``TimePassed`` is due next, and for what; at once if work is left."""
         if self.core.outdated:
             return Deadline(self.core.now_ns, Trigger.LOCATORS_CHANGED.value)
         upcoming = self.core.next_timer()
@@ -144,28 +144,65 @@ class Host:
         return None if upcoming is None else Deadline(upcoming[0], upcoming[1][1].value)
 
     @property
+    def options(self) -> HostOptions:
+        """The options that it was created with."""
+        return self.core.options
+
+    @property
     def contexts(self) -> list[Context]:
-        """Every context, for those who look; not to be changed."""
+        """Every context; not to be changed."""
         return list(self.core.labels.values())
 
+    @property
+    def context_count(self) -> int:
+        """The number of all contexts."""
+        return len(self.core.labels)
+
+    def contexts_from(self, start: int, count: int) -> list[Context]:
+        """As many contexts in the order of their creation; no others are copied.
+
+        Args:
+            start: the position of the first, from 0.
+            count: how many; fewer are returned if there are no more.
+        """
+        return list(islice(self.core.labels.values(), start, start + count))
+
+    def context(self, local_label: int) -> Context | None:
+        """The context with a label of ours, if there is one."""
+        return self.core.labels.get(local_label)
+
+    def context_between(self, local_aid: Locator, peer_aid: Locator) -> Context | None:
+        """The context that packets of the ULP between two AIDs find, if there is one."""
+        return self.core.contexts.get(local_aid + peer_aid)
+
+    @property
+    def inspection(self) -> Inspection:
+        """Its tables, for simulators, benches and tests."""
+        return Inspection(self.core)
+
     def belongs_to_another(self, name: str, aid: Locator) -> bool:
-        """Whether an address that a name lists is another name's, as the DNS proved [D33]."""
+        """Whether the DNS proved that an address in a name belongs to another name [D33]."""
         return peers.confirmed_name(self.core, aid) not in ("", canonical_name(name))
 
     def bypasses(self, name: str, aid: Locator) -> bool:
-        """Whether the operator wants a peer to be reached as without M6."""
+        """Whether the operator wants to reach a peer as without M6."""
         return self.core.bypasses(aid) or self.core.policy.names_it(canonical_name(name))
 
     def working(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
-        """Those of a peer's locators at which a connection may well begin [D24].
+        """The locators of a peer at which a connection can probably start, by weight [D24].
 
-        Not at an AID that did not answer by M6, and so may be dead, if there are others [D49].
+        An AID that did not answer by M6 may be dead and is left out if there are others [D49].
+
+        Returns:
+            Each locator as often as its weight.
         """
         able = [one for one in locators if not self.core.is_unable(one)]
-        return selection.working(self._contexts_at(locators), able or locators)
+        contexts = list(self._contexts_at(locators))
+        kept = selection.working(contexts, able or locators)
+        return tuple(one for one in kept for _ in range(selection.weight(contexts, one)))
 
     def answering(self, locators: Sequence[Locator]) -> tuple[Locator, ...]:
-        """Those of a peer's locators at which it is known to answer by M6 now [D49]."""
+        """The locators of a peer at which it is known to answer by M6 now [D49]."""
         return selection.answering(self._contexts_at(locators))
 
     def _contexts_at(self, locators: Sequence[Locator]) -> Iterator[Context]:
@@ -174,24 +211,29 @@ class Host:
         )
         return filter(None, found)
 
+    def pinned(self, aid: Locator) -> frozenset[Locator]:
+        """Our locators on the uplink to which a peer is pinned; empty if it is not pinned."""
+        core = self.core
+        return pinned(core.own, aid, peers.name_of(core, aid)) if core.own.pins else frozenset()
+
     def memory_of(self, local_label: int) -> ContextRecord | None:
-        """What is to be kept of a context for the next daemon; None where nothing is [D36]."""
+        """What the next daemon needs of a context; None if it needs nothing [D36]."""
         context = self.core.labels.get(local_label)
         return None if context is None else adoption.remember(context)
 
     @property
     def uncovered(self) -> tuple[Locator, ...]:
-        """Addresses that programs send to M6 peers from and that are no locators."""
+        """Addresses that are not locators and from which programs send to M6 peers."""
         return tuple(self.core.uncovered)
 
     @property
     def drops(self) -> dict[Drop, int]:
-        """How much from the network had no effect, by reason."""
+        """The number of packets and messages without effect, by reason."""
         return dict(self.core.drops)
 
     @property
     def shares(self) -> list[Standing]:
-        """Who has most of what sources compete for [D46]."""
+        """The largest users of each table and rate that sources share [D46]."""
         core = self.core
         return [
             one.standing
@@ -206,7 +248,6 @@ class Host:
             case PeerResolved():
                 peers.on_resolved(core, event)
             case AnswerArrived():
-                core.trigger = Trigger.DNS_ANSWER
                 peers.on_answer(core, event)
                 verifying.on_answer(core, event)
             case LocatorsChanged():
@@ -214,11 +255,9 @@ class Host:
             case PolicyChanged():
                 peers.on_policy_changed(core, event)
             case IdleChecked():
-                core.trigger = Trigger.IDLE_CHECKED
                 close.on_idle_checked(core, event)
                 verifying.on_use_checked(core, event)
             case ContextRestored():
-                core.trigger = Trigger.CONTEXT_FOUND
                 adoption.on_context_found(core, event)
             case MeasurePairs():
                 measuring.on_measure_pairs(core, event)
@@ -231,31 +270,26 @@ class Host:
             case ControlMessageReceived():
                 self._control(event)
             case UlpPacketSeen():
-                core.trigger = Trigger.ULP_PACKET
                 handshake.on_ulp_packet(core, event)
                 reachability.on_plain_packet(core, event)
             case UnansweredPacket():
                 self._renew([event.local_label])
-                core.trigger = Trigger.UNANSWERED
                 reachability.on_unanswered(core, event)
             case LongUnproven():
-                core.trigger = Trigger.UNANSWERED
                 reachability.on_long_unproven(core, event)
+            case LongPacketLost():
+                reachability.on_long_lost(core, event)
             case OneWayDataSeen():
-                core.trigger = Trigger.ONE_WAY_DATA
                 keepalives.on_one_way_data(core, event)
             case SourceMoved():
-                core.trigger = Trigger.SOURCE_MOVED
                 following.on_source_moved(core, event)
             case PacketHeld():
-                core.trigger = Trigger.PACKET_HELD
                 announcing.on_packet_held(core, event)
             case UnknownLabelSeen():
                 unknown.on_unknown_label(core, event)
             case UnknownPeerSeen():
                 peers.on_unknown_peer(core, event)
             case IcmpErrorReceived():
-                core.trigger = Trigger.ICMP_ERROR
                 loss.on_icmp_error(core, event)
             case _:
                 assert_never(event)
@@ -272,14 +306,13 @@ class Host:
         except WireError as error:
             core.drop(error.drop, error.reason)
             return
-        core.trigger = TRIGGER_OF[message.code]
         OF_CODE[message.code](core, event, message)
 
     def _locators_changed(self, event: LocatorsChanged) -> None:
-        """The host's own sets; each peer gets an update about the change [draft §4.5].
+        """The host's own sets have changed; each peer gets an update [draft §4.5].
 
-        With very many contexts that takes seconds. Therefore contexts are processed in batches,
-        with other events in between, and those that lose packets come first.
+        With very many contexts this takes seconds. Therefore contexts are processed in batches,
+        with other events in between, and contexts that lose packets are processed first.
         """
         core = self.core
         core.own = replace(event, locators=event.locators[:LOCATORS_MAX])
@@ -289,33 +322,18 @@ class Host:
         self._renew_some()
 
     def _renew_some(self) -> None:
-        """Those contexts whose turn it is hear of a change of the host's locators."""
+        """Gives the next batch of contexts the new locators."""
         if self.core.outdated:
             self._renew(list(islice(self.core.outdated, CONTEXTS_PER_TURN)))
 
     def _renew(self, labels: Sequence[int]) -> None:
-        """These contexts hear of it now, if they have not yet."""
+        """Gives these contexts the new locators, if they do not have them yet."""
         core = self.core
-        core.trigger = Trigger.LOCATORS_CHANGED
         for label in labels:
             if label in core.outdated:
                 del core.outdated[label]
                 if label in core.labels:
-                    self._renew_own(core.labels[label])
-
-    def _renew_own(self, context: Context) -> None:
-        """Gives a context the locators that the host has now, and tells its peer of a change."""
-        core = self.core
-        own_local = core.shared(core.locators_with(context.local_aid))
-        own_marks = marks(core.own, own_local)
-        if set(own_local) == set(context.own_local) and set(own_marks) == set(context.own_marks):
-            return
-        context.own_local, context.own_marks = own_local, own_marks
-        core.install(context)
-        context.untold = True
-        update.tell_untold(core, context)
-        searching.leave(core, context, Cause.OWN_LOCATORS_BETTER)
-        probing.resume(core, context)
+                    renewing.renew(core, core.labels[label], Trigger.LOCATORS_CHANGED)
 
     def _time_passed(self) -> None:
         core = self.core
@@ -328,5 +346,4 @@ class Host:
                 break
             context, timer = upcoming[1]
             core.stop_timer(context, timer)
-            core.trigger = TRIGGER_OF_TIMER[timer]
             OF_TIMER[timer](core, context)

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Keepalives for one-way traffic: signs of life from a host that only receives [D42].
 
-Data in one direction draws no answer, so its sender cannot tell a dead pair from a working one. The
-receiver answers now and then with a keepalive: authenticated, with a nonce that only grows, in the
-form that data has.
+Data in one direction gets no answer, so its sender cannot distinguish a dead pair from a working
+one. Therefore the receiver sends keepalives at intervals: authenticated, with a nonce that only
+grows, in the form of data.
 """
 
 from noid.counters import Drop
-from noid.engine import switching
+from noid.engine import data_loss, switching
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import NoteHeard
+from noid.engine.events import NoteHeard, RememberLater
+from noid.engine.matching import matching
 from noid.engine.searching import spare
-from noid.engine.update import matching, next_nonce, short_message
+from noid.engine.update import next_nonce, short_message
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
 from noid.wire.control import Code, ControlMessage
 
@@ -20,9 +21,10 @@ from noid.wire.control import Code, ControlMessage
 def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
     """The data plane received data on a flow that sends none."""
     context = core.labels.get(event.local_label)
-    if context is None or not context.is_settled:
+    if context is None or not context.is_complete:
         return
     core.used(context)
+    data_loss.one_way_seen(context)
     if not context.is_verified(context.pair[1]):
         return
     octets = short_message(core, context, Code.KEEPALIVE, next_nonce(context))
@@ -30,7 +32,7 @@ def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
 
 
 def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """The peer is alive; one that is older than another proves nothing."""
+    """The peer is alive; a keepalive with an old nonce proves nothing."""
     context = matching(core, event, message)
     if context is None:
         return
@@ -38,7 +40,9 @@ def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMess
         core.drop(Drop.KEEPALIVE_OLDER_THAN_ANOTHER)
         return
     context.peer_keepalive_nonce = message.nonce
+    core.emit(RememberLater(context.local_label))
     heard(core, context, event, unasked=True)
+    data_loss.heard(core, context, event.source)
     if (event.destination, event.source) == context.pair:
         switching.stop(core, context)
 
@@ -51,10 +55,10 @@ def heard(
     unasked: bool = False,
     acknowledges: bool = False,
 ) -> None:
-    """Notes that something authentic came from the peer, and over which pair.
+    """Notes that an authentic message came from the peer, and over which pair.
 
-    Only what comes from where the peer sends its data, or answers a question of ours, ends the
-    silence of the pair in use: others of the peer's URs are about other pairs.
+    Only a message from the locator from which the peer sends its data, or an answer to a request of
+    ours, ends the silence of the pair in use: other URs of the peer are about other pairs.
     """
     pair = event.destination, event.source
     context.hear(pair, core.now_ns, in_slot=event.in_slot)

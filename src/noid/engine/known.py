@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What a host knows of peers without a context, and what it is finding out about them."""
+"""What a host knows of peers without a context, and lookups of unknown hosts."""
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from noid.dns.records import Question
@@ -9,13 +10,13 @@ from noid.locators import Locator
 
 @dataclass(frozen=True, slots=True)
 class KnownPeer:
-    """An M6 host the resolver told us of: the proto-context of [draft §4.1 step 1].
+    """An M6 host that the resolver reported: the proto-context of [draft §4.1 step 1].
 
     Attributes:
         name: FQDN(peer), canonical.
-        locators: what it lists, the AID first.
-        confirmed_until_ns: until when the reverse lookup of the AID is known to say so too [D33].
-        unable_ns: for how long it was last reached plainly; 0 since it answered by M6 [D45].
+        locators: the addresses that it lists, the AID first.
+        confirmed_until_ns: until when the reverse lookup of the AID confirms the name [D33].
+        unable_ns: how long it was last reached plainly; 0 after it answered by M6 [D45].
     """
 
     name: str
@@ -26,12 +27,12 @@ class KnownPeer:
 
 @dataclass(slots=True, eq=False)
 class Lookup:
-    """What is being found out about a stranger [D34].
+    """The lookup of an unknown host [D34].
 
     Attributes:
         open: questions without an answer yet.
-        listing: names found to list the stranger's address -> all the addresses they list.
-        capable: names found to have the M6 record.
+        listing: names that list the host's address, and all addresses that they list.
+        capable: names that have the M6 record.
         failed: whether a question met a transient error.
     """
 
@@ -39,3 +40,16 @@ class Lookup:
     listing: dict[str, tuple[Locator, ...]] = field(default_factory=dict)
     capable: set[str] = field(default_factory=set)
     failed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Disowning:
+    """Whether the hosts at AIDs have the contexts that others have set up in their name.
+
+    Attributes:
+        asked: the nonces of the questions to the AID of a context, by F(local).
+        until_ns: until when a set-up has to prove the AID, by <AID(local), AID(peer)>.
+    """
+
+    asked: OrderedDict[int, list[int]] = field(default_factory=OrderedDict)
+    until_ns: OrderedDict[bytes, int] = field(default_factory=OrderedDict)

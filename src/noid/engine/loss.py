@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""When one end has lost its state, or never had any [draft §5, §7.12; D15, D18, D20].
+"""The peer has lost its state, or never had any [draft §5, §7.12; D15, D18, D20].
 
 A host that gets an Unknown Context starts over, if the reset token in it proves that the peer has
-come up anew since the set-up. Otherwise it tests the context (trial.py). ICMPv6 errors are hints:
-they start a search [D47].
+restarted since the set-up. Otherwise it tests the context (trial.py). ICMPv6 errors are hints: they
+start a search [D47].
 """
 
 from noid.constants import FLOW_LABEL_MASK, MTU_MIN
 from noid.counters import Drop
-from noid.engine import trial
+from noid.engine import at_aid, trial
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -16,7 +16,7 @@ from noid.engine.events import DeliverToUlp
 from noid.engine.probing import rejected as rejected_probe
 from noid.engine.searching import search
 from noid.engine.secrets import equal, reset_hash
-from noid.engine.state import State
+from noid.engine.state import State, Trigger
 from noid.errors import WireError
 from noid.flows.events import ControlMessageReceived, IcmpErrorReceived
 from noid.locators import Locator
@@ -28,13 +28,13 @@ from noid.wire.slots import ESCAPE_OCTETS, PROTOCOL_OF_SLOT, SLOT_ESCAPE, slot_o
 
 REJECTED = icmpv6.PARAMETER_PROBLEM, icmpv6.UNRECOGNIZED_NEXT_HEADER
 NONCE_AT = 8
-"""Where the nonce stands in a message of ours."""
+"""The offset of the nonce in a message of ours."""
 LABEL_AT = FIXED_OCTETS + HEAD_OCTETS
-"""Where the sender's label stands in a message of ours."""
+"""The offset of the sender's label in a message of ours."""
 
 
 def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """The peer says that it does not have our context; is it the peer? [draft §7.12, D39]."""
+    """A UC says that the peer does not have our context [draft §7.12, D39]."""
     try:
         quote = ipv6.Header.decode_unchecked(
             message.piggyback.payload if message.piggyback else b""
@@ -51,14 +51,18 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         core.drop(Drop.UC_FROM_UNKNOWN_LOCATOR)
         return
     believed = equal(context.peer_reset_hash, reset_hash(message.reset_token))
+    nonce = int.from_bytes(packet[ipv6.HEADER_OCTETS :][NONCE_AT : NONCE_AT + 8], "big")
+    if not believed and at_aid.is_disowned_by(core, context, event.source, nonce):
+        at_aid.disown(core, context, Trigger.UC)
+        return
     if context.state is State.CLOSING and believed:
-        core.discard(context, Cause.NOTHING_TO_CLOSE)
-    elif not context.is_settled or context.is_provisional:
+        core.discard(context, Trigger.UC, Cause.NOTHING_TO_CLOSE)
+    elif not context.is_settled:
         core.drop(Drop.UC_WHILE_STARTING_OVER)
     elif not believed:
         trial.begin(core, context)
     else:
-        trial.end(core, context, Cause.PEER_LOST_CONTEXT)
+        trial.end(core, context, Trigger.UC, Cause.PEER_LOST_CONTEXT)
 
 
 def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
@@ -74,30 +78,40 @@ def on_icmp_error(core: Core, event: IcmpErrorReceived) -> None:
         return
     body = error.quote[ipv6.HEADER_OCTETS :]
     context = _quoted(core, quote, body)
-    if context is None or not context.is_settled or context.is_provisional:
-        return  # about plain packets: the kernel's own affair
+    if context is None or not context.is_settled:
+        return  # about plain packets, which the kernel handles
     has_left = (quote.source, quote.destination) != context.pair
-    # A connection that is being made would fail by it, though the pair in use now works.
+    # It would end a new connection, although the present pair works.
     is_of_path = (error.type, error.code) in icmpv6.PATH_ERRORS
     if (error.type, error.code) != REJECTED and not (is_of_path and has_left):
         _deliver(core, context, error, event.source)
     if error.type == icmpv6.DESTINATION_UNREACHABLE:
-        # While a search is under way it is the probes that are told of, which is no news.
+        # During a search the errors are about probes, which is expected.
         if (quote.source, quote.destination) == context.pair and context.search is None:
-            search(core, context, Cause.DESTINATION_UNREACHABLE)
+            _suspect(core, context, Cause.DESTINATION_UNREACHABLE)
         return
     if (error.type, error.code) == REJECTED:
         # Errors about data can be forged; only a rejected probe counts, by its nonce [D47].
+        nonce = int.from_bytes(body[NONCE_AT : NONCE_AT + 8], "big")
+        if at_aid.is_disowned_by(core, context, event.source, nonce):
+            at_aid.disown(core, context, Trigger.ICMP_ERROR)
+            return
         if event.source == quote.destination:
-            rejected_probe(core, context, int.from_bytes(body[NONCE_AT : NONCE_AT + 8], "big"))
-        search(core, context, Cause.FORM_REJECTED)
+            rejected_probe(core, context, nonce)
+        _suspect(core, context, Cause.FORM_REJECTED)
+
+
+def _suspect(core: Core, context: Context, why: Cause) -> None:
+    """Asks the pair in use because of an error, which may be forged: once a second [D47]."""
+    if core.hints.take(context.local_label, core.now_ns):
+        search(core, context, why)
 
 
 def _deliver(core: Core, context: Context, error: icmpv6.ErrorMessage, source: Locator) -> None:
-    """Tells the ULP of an error about its packet, which it knows between AIDs [D26].
+    """Delivers an error to the ULP, with the quoted packet between AIDs [D26].
 
-    So path MTU discovery works, and a closed port is known to be closed. An error about a control
-    message, or about a packet with options before its M6 next header, is nothing to the ULP.
+    So path MTU discovery and port-unreachable work. Errors about control messages, and about
+    packets with options before the M6 next header, are not delivered.
     """
     quote = error.quote
     slot = slot_of(quote[NEXT_HEADER_AT], core.options.codepoints)
@@ -130,7 +144,7 @@ def _quoted(core: Core, quote: ipv6.Header, payload: bytes) -> Context | None:
     slot = slot_of(quote.next_header, core.options.codepoints)
     candidates: tuple[Context, ...] = ()
     if quote.next_header == ipv6.ICMPV6 or (slot is not None and not quote.flow_label):
-        # A control message of ours: its first option, and so its labels, are where we put them.
+        # A control message of ours: the labels are at a fixed place, in its first option.
         label = int.from_bytes(payload[LABEL_AT : LABEL_AT + 4], "big")
         context = core.labels.get(label)
         named = b"" if context is None else context.local_aid + context.peer_aid
@@ -139,7 +153,7 @@ def _quoted(core: Core, quote: ipv6.Header, payload: bytes) -> Context | None:
     elif slot is not None:
         candidates = core.by_peer_label.get(quote.flow_label, ())
     for one in candidates:
-        # A control message goes by the pair in use also while nothing is proven.
+        # A control message uses the pair in use also while nothing is proven.
         destinations = one.peer_verified or {one.peer_locator}
         if quote.source in one.own_local and quote.destination in destinations:
             return one

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
+from typing import NamedTuple
 
 from noid.constants import CONTEXTS_MAX, MEASURE_AFTER, MTU_MIN, Codepoints
 from noid.locators import Locator
@@ -10,12 +11,12 @@ from noid.locators import Locator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Peers that the operator wants to be reached as without M6.
+    """Peers that the operator names: to reach them as without M6, or over one uplink.
 
     Attributes:
         prefixes: of their AIDs.
         names: their names, canonical.
-        domains: names below which all are meant, canonical.
+        domains: names whose subdomains are included, canonical.
     """
 
     prefixes: tuple[IPv6Network, ...] = ()
@@ -23,15 +24,27 @@ class Policy:
     domains: tuple[str, ...] = ()
 
     def covers(self, aid: Locator) -> bool:
-        """Whether a peer with this AID is meant."""
+        """Whether a peer with this AID is included."""
         if not self.prefixes:
             return False
         address = IPv6Address(aid)
         return any(address in prefix for prefix in self.prefixes)
 
     def names_it(self, name: str) -> bool:
-        """Whether a peer with this canonical name is meant."""
+        """Whether a peer with this canonical name is included."""
         return name in self.names or any(name.endswith(f".{one}") for one in self.domains)
+
+
+class Pin(NamedTuple):
+    """Peers that are reached over one uplink while it works.
+
+    Attributes:
+        peers: which.
+        locators: ours on that uplink.
+    """
+
+    peers: Policy
+    locators: frozenset[Locator]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +54,15 @@ class HostOptions:
     Attributes:
         codepoints: the numbers in use.
         birthday: the birthday counter, 32 bits, one more than when state was last lost [D35].
-        reset_key: 32 octets out of stable storage, for the reset tokens [D39].
+        reset_key: 32 octets in stable storage, for the reset tokens [D39].
         mtu: the least MTU of the uplinks; what is piggybacked must fit it.
-        on_switch: whether packets go plainly for as long as the locators in use are the AIDs [D28].
-        never_looked_up: prefixes of which nothing is asked because a packet goes there [D34].
+        on_switch: whether packets are plain while the locators in use are the AIDs [D28].
+        never_looked_up: prefixes of unknown hosts that are never looked up [D34].
         contexts_max: contexts the data plane has room for.
         policy: which peers are reached as without M6, until ``PolicyChanged``.
         is_verifiable: whether forward and reverse DNS tie the locators to one name; if not, a
-            context has none of them but its AID [draft §7.2, §7.3, §7.13].
-        measure_after_ns: how long after its set-up a context's round trip is measured once more,
+            context has only its AID [draft §7.2, §7.3, §7.13].
+        measure_after_ns: how long after its set-up a context measures the round trip once more,
             times 0.5 to 1.5; CONTEXT_IDLE_TIME: never.
     """
 
@@ -70,6 +83,6 @@ class HostOptions:
         assert self.mtu >= MTU_MIN
 
     def excludes(self, aid: Locator) -> bool:
-        """Whether the operator wants nothing asked about an address [D34]."""
+        """Whether the operator wants no lookup of an address [D34]."""
         address = IPv6Address(aid)
         return any(address in network for network in self.never_looked_up)

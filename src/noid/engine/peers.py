@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Who speaks M6: what the resolver says of a name, and what is found out about a stranger.
+"""Which hosts speak M6: by names that were resolved, and by lookups of unknown hosts.
 
-A peer is usually known because a program resolved its name [draft §4.1 step 1]. A program that had
-the address from elsewhere sends to a stranger; whether that one "is M6 capable" is then looked up
-in the background: PTR, then AAAA and M6 [draft §5.2, D34]. **No packet waits for that**: packets
-are plain during the look-up. If the stranger is a peer, a context is set up with its next packet.
+A peer is usually known because a program resolved its name [draft §4.1 step 1]. If a program has
+the address from elsewhere, the engine looks up in the background whether the host "is M6 capable":
+PTR, then AAAA and M6 [draft §5.2, D34]. **No packet waits for that**: packets are plain during the
+lookup. If the host is a peer, its next packet begins a context.
 """
 
 import heapq
@@ -42,8 +42,8 @@ UNKNOWN = KnownPeer("", ())
 def on_resolved(core: Core, event: PeerResolved) -> None:
     """A program was given an address of a name that speaks M6.
 
-    Of two names that list one address the reverse lookup's is the peer's [draft §16.2, D33]; what
-    that found is not undone by the other name's being resolved.
+    If two names list one address, the name in the reverse lookup is the peer's [draft §16.2, D33].
+    A later resolution of the other name does not change that.
     """
     name = canonical_name(event.name)
     if core.policy.names_it(name):
@@ -61,10 +61,10 @@ def on_resolved(core: Core, event: PeerResolved) -> None:
 
 
 def on_policy_changed(core: Core, event: PolicyChanged) -> None:
-    """Peers that are to be reached as without M6 are not watched; their contexts go on.
+    """Stops watching peers that are to be reached as without M6; their contexts continue.
 
-    The operator may have stopped programs from sending from what is no locator: those that still do
-    are reported again.
+    Programs that still send from an address that is not a locator are reported again, because the
+    operator may have changed some of them.
     """
     core.policy = event.policy
     core.uncovered.clear()
@@ -78,7 +78,7 @@ def on_policy_changed(core: Core, event: PolicyChanged) -> None:
 
 
 def _bypass(core: Core, locators: tuple[Locator, ...]) -> None:
-    """Keeps the addresses of a name of the policy: a peer says its AID, not its name."""
+    """Stores the addresses of a name in the policy, because a peer sends its AID, not its name."""
     for one in locators:
         core.bypassing[one] = None
         core.bypassing.move_to_end(one)
@@ -87,7 +87,7 @@ def _bypass(core: Core, locators: tuple[Locator, ...]) -> None:
 
 
 def remember(core: Core, aid: Locator, peer: KnownPeer) -> None:
-    """Keeps what is known of a peer; the oldest is forgotten when there are too many."""
+    """Stores what is known of a peer; the oldest is removed if the table is full."""
     core.peers[aid] = peer
     core.peers.move_to_end(aid)
     if not core.is_unable(aid):
@@ -98,22 +98,28 @@ def remember(core: Core, aid: Locator, peer: KnownPeer) -> None:
 
 
 def confirm(core: Core, aid: Locator, name: str, locators: tuple[Locator, ...], ns: int) -> None:
-    """The reverse lookup of a known peer's AID said its name; so long no other counts [D33]."""
+    """The reverse lookup of a peer's AID returned its name; no other counts for that time [D33]."""
     if aid in core.peers:
         unable_ns = core.peers[aid].unable_ns
         core.peers[aid] = KnownPeer(name, locators, core.now_ns + ns, unable_ns)
 
 
 def confirmed_name(core: Core, aid: Locator) -> str:
-    """The name that the reverse lookup of an AID is known to say; empty if none is [D33]."""
+    """The name that the reverse lookup of an AID returned; empty if not known [D33]."""
     peer = core.peers.get(aid, UNKNOWN)
     return peer.name if peer.confirmed_until_ns > core.now_ns else ""
 
 
-def met(core: Core, aid: Locator) -> KnownPeer | None:
-    """What the DNS has said of a peer that has a context with another address of ours.
+def name_of(core: Core, aid: Locator) -> str:
+    """The name of a peer; empty if not known."""
+    peer = core.peers.get(aid) or met(core, aid)
+    return peer.name if peer is not None else ""
 
-    Its packets pass the shim because of that context, and so no plane calls it a stranger [D34].
+
+def met(core: Core, aid: Locator) -> KnownPeer | None:
+    """What the DNS said of a peer that has a context with another address of ours.
+
+    Because of that context the planes watch it, so they do not report it as unknown [D34].
     """
     if not core.uses[aid]:
         return None
@@ -124,9 +130,9 @@ def met(core: Core, aid: Locator) -> KnownPeer | None:
 
 
 def hold_unable(core: Core, aid: Locator, why: Cause) -> None:
-    """Reaches a peer plainly for a while, longer each time [D15, D45].
+    """Reaches a peer plainly for a time that doubles with each failure [D15, D45].
 
-    Then a known peer is watched again, so that the next packet of a program begins a set-up.
+    After that a known peer is watched again, so that the next packet of a program begins a set-up.
     """
     if core.is_unable(aid):
         return
@@ -146,7 +152,7 @@ def hold_unable(core: Core, aid: Locator, why: Cause) -> None:
 
 
 def answered(core: Core, aid: Locator) -> None:
-    """A peer answers by M6: if it stops, it is tried again as soon as at first."""
+    """A peer answers by M6: if it fails later, the time to the next attempt is the first again."""
     core.unable.pop(aid, None)
     known = core.peers.get(aid, UNKNOWN)
     if known.unable_ns:
@@ -154,7 +160,7 @@ def answered(core: Core, aid: Locator) -> None:
 
 
 def on_time(core: Core) -> None:
-    """The time of some unable peers is over: they are watched again."""
+    """Watches unable peers again whose time is over."""
     while core.retries and core.retries[0][0] <= core.now_ns:
         until_ns, aid = heapq.heappop(core.retries)
         if core.unable.get(aid) == until_ns:
@@ -164,7 +170,7 @@ def on_time(core: Core) -> None:
 
 
 def on_unknown_peer(core: Core, event: UnknownPeerSeen) -> None:
-    """The ULP sent to an address that no program has resolved: starts a look-up [D34]."""
+    """The ULP sent to an address that no program has resolved: starts a lookup [D34]."""
     aid = event.aid
     if aid in core.peers or aid in core.lookups or core.is_unable(aid) or core.bypasses(aid):
         return
@@ -179,7 +185,7 @@ def on_unknown_peer(core: Core, event: UnknownPeerSeen) -> None:
 
 
 def on_answer(core: Core, event: AnswerArrived) -> None:
-    """One answer, for every stranger it is about."""
+    """Gives an answer to each lookup that waits for it."""
     waiting = [(aid, one) for aid, one in core.lookups.items() if event.question in one.open]
     for aid, lookup in waiting:
         lookup.open.discard(event.question)
@@ -200,7 +206,7 @@ def _ask(core: Core, lookup: Lookup, question: Question) -> None:
 
 
 def _take(core: Core, aid: Locator, lookup: Lookup, question: Question, answer: Answer) -> None:
-    """What one answer says, and what there is to ask after it."""
+    """Takes one answer, and asks what follows from it."""
     lookup.failed |= answer.status is Status.UNREACHABLE
     match question.kind:
         case Kind.NAMES:
@@ -217,7 +223,7 @@ def _take(core: Core, aid: Locator, lookup: Lookup, question: Question, answer: 
 
 
 def _remember_stranger(core: Core, aid: Locator, duration_ns: int) -> None:
-    """Asks nothing about it for a while."""
+    """Asks nothing about an address for a time."""
     core.strangers[aid] = core.now_ns + duration_ns
     core.strangers.move_to_end(aid)
     if len(core.strangers) > STRANGERS_MAX:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What belongs to a context for a time: a set-up, an update, a search, a trial, its end.
+"""Temporary parts of a context: a set-up, an update, a search, a trial, its end.
 
-Each is an object of its own, which goes when that is over.
+Each is an object, which is removed when it is over.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from noid.constants import NEVER
 from noid.engine.causes import Cause
-from noid.engine.history import Pair
+from noid.engine.history import History, Pair
 from noid.engine.secrets import KeyPair
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
@@ -19,25 +19,26 @@ from noid.wire.options import Cookie
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """A set-up under way: INIT, CC, CCR, CONF [draft §4.1].
+    """A set-up in progress: INIT, CC, CCR, CONF [draft §4.1].
 
     Attributes:
-        nonces: of our INITs, and where each goes: what answers with it is proven to be there [D38].
-        started_ns: when the first INIT went.
-        sent_ns: when the message now waiting for its answer went.
+        nonces: the nonces of our INITs and their destinations; an answer with a nonce proves its
+            destination [D38].
+        started_ns: when the first INIT was sent.
+        sent_ns: when the message that waits for its answer was sent.
         tries: INITs sent so far.
-        rounds: rounds over the pairs that are over.
-        tried: the pairs of this round over which an INIT went.
-        ccr_tries: CCRs sent so far, those before the last INIT too.
+        rounds: completed rounds over all pairs.
+        tried: the pairs of this round over which an INIT was sent.
+        ccr_tries: CCRs sent so far, including those before the last INIT.
         waiting: the latest packet of the ULP that was sent plain during the set-up, between AIDs.
-        carried: the one of these that rode on the last INIT.
+        carried: the packet that was piggybacked on the last INIT.
         keys: our key pair, the same for the whole set-up.
-        peer_token: the peer's token out of its CC.
-        peer_key: its public key out of that.
-        secret: what is shared with the owner of that.
-        crossed: the public key that an INIT or a CONF brought besides, and what is shared by that.
-        reply: the CCR, for sending again, the pair it goes over, and whether first in a slot.
-        held: packets that arrived from sources not proven yet, and these sources [D48].
+        peer_token: the peer's token in its CC.
+        peer_key: the peer's public key in its CC.
+        secret: the secret shared with the owner of that key.
+        crossed: another public key, from an INIT or a CONF, and the secret shared by it.
+        reply: the CCR for repetitions, its pair, and whether the first was sent in a slot.
+        held: packets from sources that are not proven yet, and these sources [D48].
     """
 
     started_ns: int
@@ -69,19 +70,28 @@ class Update:
 
 
 class Probe(NamedTuple):
-    """A UR that asks whether a pair works: which pair, and when it went."""
+    """A UR that asks whether a pair works.
+
+    Attributes:
+        pair: which pair.
+        sent_ns: when it was sent.
+        here: whether the answer is to use that pair.
+        is_plain: whether it went in the plain form.
+    """
 
     pair: Pair
     sent_ns: int
+    here: bool = False
+    is_plain: bool = False
 
 
 class Finding(NamedTuple):
-    """A pair that works, from here to there.
+    """A pair that works from here to the peer.
 
     Attributes:
         pair: which.
-        source: of the message that says so.
-        by: the pair by which a UR of the peer's came that says so; None for a UA.
+        source: the source of the message that says so.
+        by: the pair of the peer's UR that says so; None for a UA.
     """
 
     pair: Pair
@@ -91,43 +101,50 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Search:
-    """What belongs to a context whose ``path`` is not STEADY [D20, D43].
+    """The search of a context whose ``path`` is not STEADY [D20, D43].
 
     Attributes:
         why: what started it.
         started_ns: when.
         packet: the unanswered packet of the ULP; may be empty.
-        silent_ns: the silence that started it, where one did.
-        told_by_peer: the peer hears nothing from us, so what we hear proves nothing.
-        probes: by nonce, those not answered yet, the oldest first.
+        silent_ns: the silence that started it; 0 if the cause is another.
+        told_by_peer: the peer hears nothing from us, so what we hear does not prove the pair.
+        probes: unanswered probes by nonce, the oldest first.
         asks: URs sent over the pair in use.
-        ask_at_ns: when the next of these go, or the verdict falls.
-        asked_ns: when the last of them went; 0 before.
+        ask_at_ns: when the next of these are sent, or the pair is judged.
+        asked_ns: when the last burst of them was sent; 0 before.
         found: another pair that has answered.
-        untried: pairs that have yet to be probed in this cycle.
-        tried: how many have been.
-        count: how many the cycle has.
-        cycles: cycles begun.
-        cycle_ns: when this one began; 0 before the first.
+        untried: pairs that are not probed yet in this cycle.
+        tried: the number of pairs probed in this cycle.
+        count: the number of pairs in this cycle.
+        cycles: the number of cycles begun.
+        cycle_ns: when this cycle began; 0 before the first.
         batch_ns: when pairs were last probed.
-        batch_at_ns: when they are next.
-        backoff: by how many doublings cycles have slowed down.
-        wanted_ns: when a program or the peer last wanted a pair.
+        batch_at_ns: when pairs are probed next.
+        backoff: how often the interval between cycles has doubled.
+        wanted_ns: when a program or the peer last needed a pair.
         until_ns: when LEAVING is given up.
-        plain_nonce: of the last UR in the plain form.
-        plain_sent_ns: when that went.
-        plain_ns: when one was last answered.
-        names_newest: its probes name a UR of the peer's that came since it began.
-        rejected_ns: when a host last said that it does not know the form of data of a probe.
+        plain_sent_ns: when the last UR in the plain form was sent.
+        plain_ns: when a plain UR was last answered.
+        names_newest: its probes name a UR that the peer sent after the search began.
+        rejected_ns: when a host last rejected the form of data of a probe.
         asides: how often the context was set aside.
-        is_aside: no pair passes the form of data, and data travels plain for a while [D47].
-        knew_round_trip: that of the pair in use had been measured when it was suspected.
-        is_question: nothing speaks against the pair in use: an answer is no false alarm.
-        is_routine: it is asked for a proof, and stays if no pair answers [D41].
-        is_silent: the pair in use has left all asks unanswered, or an end of it is said to be
-            broken: the first other that answers is used.
-        left: in FOLLOWING, the pair that was in use when it began.
-        followed: in FOLLOWING, that of Lp(local) and the locator that data comes from.
+        is_aside: set aside: no pair passes the form of data, so data is plain for a time [D47].
+        loses_all: data is lost over all pairs although probes are answered, so data is plain.
+        is_retry: answers count again, although data was lost over all pairs.
+        empties: the number of empty packets sent, to find whether data passes again.
+        retried: the pair over which they are sent.
+        retried_ns: when the first of them was sent.
+        one_way: the number of keepalives due since then, for data of the peer.
+        doubtful: an answer over a pair that lost data; that pair is used if a cycle finds no other,
+            and plain packets do not pass.
+        knew_round_trip: the round trip of the pair in use was measured before it was suspected.
+        is_question: there is no evidence against the pair in use; an answer is no false alarm.
+        is_routine: the pair in use is only asked for a proof, and kept if no pair answers [D41].
+        is_silent: all requests over the pair in use are unanswered, or one of its ends is marked
+            broken; the first other pair that answers is used.
+        left: in FOLLOWING, the pair that was in use before.
+        followed: in FOLLOWING, the pair of Lp(local) and the new source of data.
     """
 
     why: Cause
@@ -152,11 +169,17 @@ class Search:
     rejected_ns: int = 0
     asides: int = 0
     until_ns: int = NEVER
-    plain_nonce: int = 0
     plain_sent_ns: int = 0
     plain_ns: int = 0
     names_newest: bool = False
     is_aside: bool = False
+    loses_all: bool = False
+    is_retry: bool = False
+    empties: int = 0
+    retried: Pair | None = None
+    retried_ns: int = 0
+    one_way: int = 0
+    doubtful: Finding | None = None
     knew_round_trip: bool = False
     is_question: bool = False
     is_routine: bool = False
@@ -164,13 +187,17 @@ class Search:
     left: Pair | None = None
     followed: Pair | None = None
 
+    def distrusts(self, history: History, now_ns: int) -> bool:
+        """Whether an answer over a pair with this history does not count, because data is lost."""
+        return self.loses_all or (history.loses_data(now_ns) and not self.is_retry)
+
 
 @dataclass(slots=True)
 class Trial:
     """A test of whether the peer still has the context [D39].
 
     Attributes:
-        until_ns: when silence is enough.
+        until_ns: the end of the test.
         rounds: rounds of Update Requests so far.
     """
 
@@ -179,13 +206,13 @@ class Trial:
 
 
 class OwnCcr(NamedTuple):
-    """A CCR that brings our own state back.
+    """A CCR with a valid cookie of ours.
 
     Attributes:
-        event: how it came.
-        message: what it says.
-        cookie: its cookie, which is good.
-        keys: our key pair of its CC.
+        event: the event, with the addresses.
+        message: the message.
+        cookie: its cookie.
+        keys: our key pair in its CC.
     """
 
     event: ControlMessageReceived
@@ -196,7 +223,7 @@ class OwnCcr(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Closing:
-    """A context that is going away [draft App. A]."""
+    """The close exchange of a context [draft App. A]."""
 
     nonce: int
     started_ns: int
@@ -205,11 +232,11 @@ class Closing:
 
 @dataclass(slots=True, eq=False)
 class Probation:
-    """A context that the DNS has yet to prove [D37].
+    """What makes a context provisional: the DNS has not proven it yet [D37].
 
     Attributes:
-        locator: where the CC went, which must turn out to belong to the AID's name.
-        held: packets that arrived before the proof and are not delivered yet, between AIDs.
+        locator: the destination of the CC; the DNS must prove that it belongs to the AID's name.
+        held: packets that wait for that proof, between AIDs.
     """
 
     locator: Locator

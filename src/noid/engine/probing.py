@@ -14,7 +14,7 @@ from noid.constants import (
     PEER_UNABLE_MAX,
     PEER_UNABLE_TIME,
     PLAIN_ANSWER_WAIT,
-    PLAIN_SILENCE_MAX,
+    PLAIN_CHECK_INTERVAL,
     PROBE_INTERVAL,
     PROBE_INTERVAL_LARGE,
     PROBE_INTERVAL_MAX,
@@ -27,10 +27,11 @@ from noid.constants import (
     SUSPICION_TIME,
     WANTED_TIME,
 )
+from noid.engine import retrying
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import PeerUnable, ProbeStarted
+from noid.engine.events import PeerUnable, ProbeStarted, RememberLater
 from noid.engine.history import Pair
 from noid.engine.phases import Probe, Search
 from noid.engine.selection import alternatives, better_pairs
@@ -54,12 +55,14 @@ def send_probe(
     )
     nonce = _noted(core, context, one, pair)
     flags = Flag.HEARS_NOTHING if in_doubt and asks_back else NO_FLAGS
+    if one.why is Cause.DATA_LOST and one.cycles <= 1 and not one.told_by_peer:
+        flags |= Flag.ALL_DATA_LOST if one.loses_all else Flag.DATA_LOST
     message = request(core, context, nonce, flags=flags, packet=packet)
     core.send_on(context, message, pair, in_slot=True)
 
 
 def measure(core: Core, context: Context) -> None:
-    """One UR over the pair in use, unless one is under way; its answer measures the round trip."""
+    """Sends a UR over the pair in use, unless one is open; its answer measures the round trip."""
     if context.search is None and context.update is None and context.peer_verified:
         nonce = next_nonce(context)
         context.late = {nonce: Probe(context.pair, core.now_ns)}
@@ -67,28 +70,27 @@ def measure(core: Core, context: Context) -> None:
 
 
 def _probe_plainly(core: Core, context: Context, one: Search, flags: Flag = NO_FLAGS) -> None:
-    """One UR between the AIDs in the plain form: does a firewall drop data alone? [D47].
+    """Sends a UR between the AIDs in the plain form, to detect that only data is dropped [D47].
 
-    In a cycle it is flagged as the others are, so that it is answered over its own pair as they
-    are: otherwise the answer says nothing of the form.
+    In a cycle it has the flags of the other probes, so that it is answered over its own pair like
+    them; otherwise the answer would not show which form passes.
     """
     pair = context.local_aid, context.peer_aid
-    one.probes.pop(one.plain_nonce, None)  # its answer would count as one in the form of data
     one.plain_sent_ns = core.now_ns
-    one.plain_nonce = _noted(core, context, one, pair)
-    core.send(request(core, context, one.plain_nonce, flags=flags), pair)
+    nonce = _noted(core, context, one, pair, is_plain=True)
+    core.send(request(core, context, nonce, flags=flags), pair)
 
 
-def _noted(core: Core, context: Context, one: Search, pair: Pair) -> int:
+def _noted(core: Core, context: Context, one: Search, pair: Pair, *, is_plain: bool = False) -> int:
     nonce = next_nonce(context)
-    one.probes[nonce] = Probe(pair, core.now_ns)
+    one.probes[nonce] = Probe(pair, core.now_ns, is_plain=is_plain)
     if len(one.probes) > PROBES_KEPT_MAX:
         del one.probes[next(iter(one.probes))]
     return nonce
 
 
 def batch(core: Core, context: Context, one: Search) -> None:
-    """The next few pairs of the cycle, or a new cycle."""
+    """Probes the next pairs of the cycle, or begins a new cycle."""
     if context.path is Path.LEAVING and core.now_ns >= one.until_ns:
         end(core, context, Cue.TIME)
         return
@@ -112,37 +114,62 @@ def batch(core: Core, context: Context, one: Search) -> None:
 
 
 def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
-    """Arranges all pairs in the order in which they are tried; returns whether that is now."""
+    """Sorts all pairs in the order of probing; returns whether they are to be probed now."""
     others = better_pairs(context) if context.path is Path.LEAVING else alternatives(context)
     if context.path is Path.DOUBTING and (one.cycles or not others):
-        one.batch_at_ns = NEVER  # all have been tried; the pair in use has time to answer
+        one.batch_at_ns = NEVER  # all were probed; the pair in use gets time to answer
         return False
     if context.path is Path.SEARCHING:
         others = [context.pair, *others]
         if max(one.plain_ns, one.rejected_ns) >= one.cycle_ns > 0 and not one.is_aside:
             _set_aside(core, context, one)
             return False
-        one.is_aside = False
         unwanted_ns = core.now_ns - one.wanted_ns
         if unwanted_ns > SUSPICION_TIME:
-            one.batch_at_ns, one.cycle_ns = NEVER, 0
+            one.batch_at_ns = NEVER
+            if not one.loses_all:
+                one.is_aside, one.cycle_ns = False, 0
             return False
+        if one.is_aside and one.loses_all and not _is_tried(core, context, one):
+            return False
+        one.is_aside = False
         one.backoff = one.backoff + 1 if unwanted_ns > WANTED_TIME else 0
-        _probe_plainly(core, context, one, Flag.HEARS_NOTHING)
+        one.loses_all = one.loses_all and not one.cycle_ns  # no data passes: answers count again
+        is_news = one.loses_all and not one.told_by_peer
+        lost = Flag.ALL_DATA_LOST if is_news else NO_FLAGS
+        _probe_plainly(core, context, one, Flag.HEARS_NOTHING | lost)
     one.untried, one.tried, one.count = others, 0, len(others)
     one.cycles += 1
     one.cycle_ns = core.now_ns
     return True
 
 
+def _is_tried(core: Core, context: Context, one: Search) -> bool:
+    """Tries whether data passes again; returns whether that has to be tried by data itself."""
+    if not retrying.go_on(core, context, one):
+        return False
+    one.is_retry = retrying.is_inconclusive(core, one)
+    if not one.is_retry:
+        history = context.history_of(context.pair)
+        lost = history._replace(losses=history.losses + 1, lost_ns=core.now_ns)
+        context.note(context.pair, lost)
+        _set_aside(core, context, one)
+    return one.is_retry
+
+
 def _set_aside(core: Core, context: Context, one: Search) -> None:
-    """No pair passes the form of data, and the AIDs pass the plain one: for a while that goes.
+    """Uses plain packets for a time: the AIDs pass them, and no pair passes the form of data.
 
     A peer that rejects M6 is retried at increasing intervals [D45].
     """
-    one.is_aside = True
+    one.is_aside, one.is_retry, one.empties = True, False, 0
+    one.loses_all, one.doubtful = one.loses_all or one.doubtful is not None, None
     is_rejected = one.rejected_ns >= one.cycle_ns
     aside_ns = REJECTED_TIME << min(one.asides, 16) if is_rejected else PEER_UNABLE_TIME
+    if one.loses_all:
+        losses = max((one.losses for one in context.history.values()), default=0)
+        aside_ns <<= min(max(losses, 1) - 1, 16)
+        core.emit(RememberLater(context.local_label))
     one.batch_at_ns = core.now_ns + min(aside_ns, PEER_UNABLE_MAX)
     one.asides += 1
     why = Cause.M6_UNKNOWN if is_rejected else Cause.M6_DROPPED
@@ -150,14 +177,14 @@ def _set_aside(core: Core, context: Context, one: Search) -> None:
 
 
 def rejected(core: Core, context: Context, nonce: int) -> None:
-    """A host said that it does not know the form of a probe: to that host the plain form goes."""
+    """A host has rejected the form of a probe: data to it will be plain."""
     one = context.search
     if one is not None and nonce in one.probes:
         one.rejected_ns = core.now_ns
 
 
 def _interval_ns(one: Search) -> int:
-    """Until the next round: 16 pairs in the first second, then 64/s, then all in a cycle's time."""
+    """The time to the next round: 16 pairs in the first second, then 64/s, then by cycles."""
     if one.cycles == 1 and one.untried:
         if one.tried < PROBES_AT_FIRST:
             return PROBE_INTERVAL
@@ -170,61 +197,76 @@ def _interval_ns(one: Search) -> int:
 
 
 def want(core: Core, context: Context, one: Search) -> None:
-    """A program or the peer needs a pair: a search that has slowed down hastens."""
+    """A program or the peer needs a pair: shortens the intervals of a search.
+
+    Due probes are sent at once, because with very many contexts the timers of idle ones delay them.
+    """
     if context.path is not Path.SEARCHING:
         return
     one.wanted_ns = core.now_ns
     if one.is_aside:
         _check_plain(core, context, one)
+        if one.is_aside and one.batch_at_ns == NEVER:  # it was due while no program sent
+            one.batch_at_ns = core.now_ns
+            arm(core, context, one)
         return
     one.backoff = 0
     one.batch_at_ns = min(one.batch_at_ns, max(core.now_ns, one.batch_ns + _interval_ns(one)))
+    if core.now_ns >= one.batch_at_ns and one.doubtful is None:
+        batch(core, context, one)
     arm(core, context, one)
 
 
 def answer_search(core: Core, context: Context, *, in_slot: bool) -> None:
-    """A UR of the peer's is heard while we have no pair either: our probes name it from now on.
+    """A UR of the peer arrives while we search too: our probes name it from now on.
 
-    Those that have gone do not. So all pairs are probed once more, without waiting. A context that
-    was set aside is taken up again if the UR came in the form of data: that form passes.
+    Earlier probes do not. So all pairs are probed once more, without waiting. If the UR arrived in
+    the form of data, that form passes, and a context that was set aside searches again.
     """
     one = context.search
     if one is None:
         return
-    if one.is_aside and in_slot:
+    if one.is_aside and in_slot and not one.loses_all:
         resume(core, context)
     want(core, context, one)
-    if context.path in (Path.DOUBTING, Path.SEARCHING) and not one.names_newest:
+    is_probing = context.path in (Path.DOUBTING, Path.SEARCHING) and not one.is_aside
+    if is_probing and not one.names_newest:
         one.names_newest = True
-        one.untried, one.cycles = [], 0
+        one.untried, one.cycles, one.cycle_ns = [], 0, 0  # this cycle says nothing any more
         one.batch_at_ns = max(core.now_ns, one.batch_ns + PROBE_INTERVAL)
         arm(core, context, one)
 
 
 def _check_plain(core: Core, context: Context, one: Search) -> None:
-    """Data travels plain because that passes: asks now and then whether it still does."""
+    """Data is plain because that passes: checks at intervals whether it still does."""
     if one.rejected_ns >= one.cycle_ns:
         return  # the peer cannot answer
-    if one.plain_ns >= one.plain_sent_ns:
-        if core.now_ns - one.plain_ns > PLAIN_SILENCE_MAX:
-            _probe_plainly(core, context, one)
-    elif core.now_ns - one.plain_sent_ns > PLAIN_ANSWER_WAIT:
+    is_answered = one.plain_ns >= one.plain_sent_ns
+    silent_ns = core.now_ns - one.plain_ns
+    wait_ns = PLAIN_CHECK_INTERVAL if is_answered else context.expected.verdict_wait_ns
+    if core.now_ns - max(one.plain_ns, one.plain_sent_ns) <= wait_ns:
+        return
+    if is_answered or silent_ns <= PLAIN_CHECK_INTERVAL + PLAIN_ANSWER_WAIT:
+        _probe_plainly(core, context, one)
+    else:
         resume(core, context)
 
 
 def resume(core: Core, context: Context) -> None:
-    """Something has changed: a search that found nothing begins a new cycle [D45]."""
+    """Something has changed: a search without result begins a new cycle [D45]."""
     one = context.search
     if one is None or context.path is not Path.SEARCHING:
         return
     one.is_aside, one.backoff, one.untried, one.cycle_ns = False, 0, [], 0
+    one.loses_all = one.is_retry = False
+    one.empties = 0
     one.wanted_ns = core.now_ns
     one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)
     arm(core, context, one)
 
 
 def end(core: Core, context: Context, cue: Cue) -> None:
-    """The matter is over; answers to its probes only measure from now on."""
+    """Ends a search; answers to its probes only measure from now on."""
     core.turn(context, Path.STEADY, cue)
     context.late = context.search.probes if context.search is not None else None
     context.search = None
@@ -233,7 +275,7 @@ def end(core: Core, context: Context, cue: Cue) -> None:
 
 
 def arm(core: Core, context: Context, one: Search) -> None:
-    """Sets the timer for what is due next."""
+    """Sets the timer for the next request or probe."""
     at_ns = min(one.ask_at_ns, one.batch_at_ns)
     if at_ns < NEVER:
         core.set_timer(context, Timer.PROBE, max(0, at_ns - core.now_ns))

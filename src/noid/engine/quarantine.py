@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Labels of contexts that are gone, which none gets while packets with them may be about [D19].
+"""Labels of deleted contexts, not allocated again while packets with them may arrive [D19].
 
-Sites share the room, as they share contexts [D46]: one that begins contexts and closes them again
-lets no label of others out early. The keys of the contexts acknowledge a CLOSE that comes again.
+Sites share the table, as they share contexts [D46]: a site that opens and closes many contexts
+removes no label of another site early. The keys of the contexts are kept to acknowledge a CLOSE
+that is repeated.
 """
 
 from collections import OrderedDict
@@ -22,7 +23,7 @@ class _Kept(NamedTuple):
 
 
 class Quarantine:
-    """The labels in quarantine, the one that leaves first in front.
+    """The labels in quarantine, in the order in which they leave it.
 
     Args:
         limit: how many there may be.
@@ -43,12 +44,12 @@ class Quarantine:
         return label in self._kept
 
     def key_of(self, label: int) -> bytes:
-        """K of the context that had a label; empty if it had none, or the label is not here."""
+        """K of the context that had a label; empty if it had no key, or the label is not here."""
         kept = self._kept.get(label)
         return b"" if kept is None else kept.key
 
     def put(self, label: int, now_ns: int, key: bytes, began: Locator | None) -> None:
-        """Adds a label, in place of others where there is no room.
+        """Adds a label; if the table is full, others are removed.
 
         Args:
             label: which.
@@ -69,7 +70,7 @@ class Quarantine:
             self.shares.add(site, label)
 
     def release_oldest(self) -> None:
-        """Lets the label in front out."""
+        """Removes the label that is first in order."""
         self._release(next(iter(self._kept)))
 
     def _release(self, label: int) -> None:

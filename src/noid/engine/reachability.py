@@ -1,49 +1,84 @@
 # SPDX-License-Identifier: MIT
 """What makes a context suspect its pair of locators, and Update Requests that probe one.
 
-The path there and the path back fail separately. A host that hears nothing says so in its probes,
-and the peer, which may hear everything, then asks its own pair [D20]. A UR names the newest UR that
-its sender has heard, so that pairs that work in opposite directions alone find each other [D43].
+The two directions of a path fail separately. A host that hears nothing says so in its probes, and
+the peer, which may hear everything, then asks its own pair [D20]. A UR names the newest UR that its
+sender has heard. So two hosts can find two pairs that each work in one direction only [D43].
 """
 
 from noid.constants import (
     BETTER_PAIR_INTERVAL,
     BETTER_PAIR_PATIENCE,
+    LOSSY_GAPS,
     PLAIN_SILENCE_MAX,
     REPEATED_PIGGYBACK_TIME,
 )
 from noid.counters import Drop
+from noid.engine import at_aid, data_loss
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
+from noid.engine.events import RememberLater
 from noid.engine.following import acknowledged
-from noid.engine.handshake import on_early_ur, ulp_packet
+from noid.engine.handshake import on_early_ur
 from noid.engine.keepalives import heard
+from noid.engine.matching import matching
 from noid.engine.measuring import answered
 from noid.engine.probing import answer_search, resume, want
 from noid.engine.searching import follow, leave, search
 from noid.engine.selection import better_pairs
-from noid.engine.state import Path, Timer
+from noid.engine.state import Path, Timer, Trigger
 from noid.engine.switching import repeatable
-from noid.engine.unknown import tell_unknown
-from noid.engine.update import acknowledge, apply, matching, return_to_established
+from noid.engine.update import (
+    acknowledge,
+    apply,
+    return_to_established,
+    ulp_packet,
+)
 from noid.engine.verifying import look_again
 from noid.flows.events import (
     ControlMessageReceived,
+    LongPacketLost,
     LongUnproven,
     UlpPacketSeen,
     UnansweredPacket,
 )
+from noid.wire import ipv6
 from noid.wire.control import ControlMessage, Flag
+from noid.wire.ipv6 import NEXT_HEADER_AT
 
 
 def on_unanswered(core: Core, event: UnansweredPacket) -> None:
-    """The data plane sent a packet into silence [D20, trigger 3]."""
+    """The data plane sent a packet while earlier ones are unanswered [D20, trigger 3]."""
     context = core.labels.get(event.local_label)
     if context is not None:
         core.used(context)
+        if _is_usual(context, event):
+            return
+        if data_loss.is_lost(core, context, event):
+            if not data_loss.is_shortened(core, context, event.packet):
+                data_loss.lose(core, context, event.packet)
+            return
         packet = repeatable(event.packet)
         search(core, context, Cause.NOTHING_HEARD, packet, silent_ns=event.silent_ns)
+
+
+def _is_usual(context: Context, event: UnansweredPacket) -> bool:
+    """Whether some signs of life of the peer are probably lost, as requests are over this pair.
+
+    TCP repeats what is not acknowledged, so its silence does not depend on these gaps.
+    """
+    is_tcp = event.packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] == bytes((ipv6.TCP,))
+    if is_tcp or not context.history_of(context.pair).misses:
+        return False
+    return event.silent_ns < LOSSY_GAPS * event.gap_ns
+
+
+def on_long_lost(core: Core, event: LongPacketLost) -> None:
+    """Other packets arrive, and long ones do not."""
+    context = core.labels.get(event.local_label)
+    if context is not None:
+        data_loss.is_shortened(core, context, event.packet)
 
 
 def on_long_unproven(core: Core, event: LongUnproven) -> None:
@@ -57,11 +92,11 @@ def on_long_unproven(core: Core, event: LongUnproven) -> None:
 
 
 def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
-    """A packet went plainly although there is a context.
+    """A packet was sent plain although there is a context.
 
-    If that searches, programs want a pair. If packets go plainly while the pair in use is the AIDs,
-    no plane sees what answers them: the engine asks, as long as programs send and no more often
-    than PLAIN_SILENCE_MAX [D28].
+    If the context searches, programs need a pair. If packets are plain because the pair in use is
+    the AIDs, no plane sees their answers: the engine asks the peer while programs send, at most
+    once per PLAIN_SILENCE_MAX [D28].
     """
     context = core.contexts.get(event.packet[8:40])
     if context is None:
@@ -70,13 +105,14 @@ def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
         context.search.packet = repeatable(event.packet) or context.search.packet
         want(core, context, context.search)
     elif core.options.on_switch and context.is_on_aids:
-        heard_ns = context.history_of(context.pair).latest_ns
-        if core.now_ns - max(context.established_ns, heard_ns) >= PLAIN_SILENCE_MAX:
+        sources = context.peer_locator, context.peer_source
+        heard = [one.latest_ns for pair, one in context.history.items() if pair[1] in sources]
+        if core.now_ns - max([context.established_ns, *heard]) >= PLAIN_SILENCE_MAX:
             search(core, context, Cause.LONG_SILENCE, is_question=True)
 
 
 def on_better_timer(core: Core, context: Context) -> None:
-    """A pair that is said to be better than the one in use may work by now: a try, no more."""
+    """A pair that is said to be better than the one in use may work now: tries it once."""
     core.set_timer(context, Timer.BETTER, core.jittered(BETTER_PAIR_INTERVAL))
     if context.search is None:
         leave(core, context, Cause.BETTER_PAIR, patience_ns=BETTER_PAIR_PATIENCE)
@@ -87,12 +123,12 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     on_early_ur(core, event, message)
     context = matching(core, event, message)
     if context is None:
-        tell_unknown(core, event, message.context.receiver_label)
         return
     is_other = False
     is_news, is_newest = context.is_unseen(message.nonce), message.nonce > context.peer_update_nonce
     context.see(message.nonce)
     if is_newest:
+        core.emit(RememberLater(context.local_label))
         is_other = apply(core, context, message)
         if is_other:
             resume(core, context)
@@ -100,12 +136,12 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
             look_again(core, context)
     pair = event.destination, event.source
     if not is_news:
-        # Its acknowledgement may be lost, or an attacker replays it: a repetition proves nothing.
+        # A repetition proves nothing: an attacker may replay it. The acknowledgement may be lost.
         acknowledge(core, context, event, message, changed=False)
         return
     heard(core, context, event)
     if message.heard:
-        _update_heard(core, context, message.heard)
+        _update_heard(core, context, message.heard, Trigger.UR)
         acknowledged(core, context, message.heard, event.source, by=pair)
     answer_search(core, context, in_slot=event.in_slot)
     if event.in_slot and message.flags & Flag.HEARS_HERE:
@@ -113,7 +149,9 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     acknowledge(core, context, event, message, changed=is_other)
     if message.piggyback is not None:
         _deliver_once(core, context, ulp_packet(message))
-    if message.flags & Flag.HEARS_NOTHING:
+    if message.flags & (Flag.DATA_LOST | Flag.ALL_DATA_LOST):
+        data_loss.on_flag(core, context, message)
+    elif message.flags & Flag.HEARS_NOTHING:
         patient = pair != context.pair
         search(core, context, Cause.PEER_HEARS_NOTHING, told_by_peer=True, patient=patient)
     if is_other:
@@ -123,7 +161,7 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
 
 
 def _deliver_once(core: Core, context: Context, packet: bytes) -> None:
-    """Gives the ULP the packet of a probe, which comes by every pair that works, one time."""
+    """Delivers the packet of a probe once, although each pair that works delivers a copy."""
     previous, at_ns = context.piggybacked
     if packet != previous or core.now_ns - at_ns > REPEATED_PIGGYBACK_TIME:
         context.piggybacked = packet, core.now_ns
@@ -142,17 +180,18 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if message.nonce > context.update_nonce:
         core.drop(Drop.UA_WITHOUT_UR)
         return
-    answered(core, context, message.nonce)
+    answered(core, context, message.nonce, event.destination)
+    at_aid.answered(core, context, event.source, message.nonce)
     update = context.update
     if update is not None and update.nonce == message.nonce and update.tries == 1:
         context.measure(context.pair, core.now_ns - update.sent_ns)
-    _update_heard(core, context, message.nonce)
+    _update_heard(core, context, message.nonce, Trigger.UA)
     acknowledged(core, context, message.nonce, event.source)
 
 
-def _update_heard(core: Core, context: Context, nonce: int) -> None:
-    """The peer has heard a UR of ours: it knows the sets of every earlier one, too."""
+def _update_heard(core: Core, context: Context, nonce: int, trigger: Trigger) -> None:
+    """The peer has heard a UR of ours, so it has the sets of all earlier ones too."""
     if context.update is not None and context.update.nonce <= nonce:
         context.update = None
         core.stop_timer(context, Timer.RETRANSMIT)
-        return_to_established(core, context, Cause.UPDATE_ACKNOWLEDGED)
+        return_to_established(core, context, trigger, Cause.UPDATE_ACKNOWLEDGED)

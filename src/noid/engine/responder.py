@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Setting a context up as the responder: CC without state, CONF [draft §7.3, §7.5; D8, D13, D37].
 
-An INIT makes no state: what the responder would keep goes into CC, under its own keyed hash, and
-comes back in CCR. Only then is there a context. The initiator's part is in handshake.py.
+An INIT creates no state: the responder puts it into CC, with its own keyed hash, and CCR returns
+it. Only CCR creates a context. The initiator is in handshake.py.
 """
 
 from noid.constants import MEASURED_MAX
 from noid.counters import Drop
 from noid.dns.verification import Verification
+from noid.engine import at_aid
 from noid.engine.announcing import announce
 from noid.engine.causes import Cause
 from noid.engine.context import NO_MARKS, Context
@@ -20,7 +21,6 @@ from noid.engine.handshake import (
     own_side,
     repeat_init,
     said_by_sender,
-    ulp_packet,
 )
 from noid.engine.own import marks
 from noid.engine.phases import OwnCcr, Probation
@@ -33,6 +33,7 @@ from noid.engine.update import (
     own_entries,
     peer_entries,
     tell_untold,
+    ulp_packet,
     with_piggyback,
 )
 from noid.engine.verifying import begin
@@ -52,7 +53,7 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     """Answers INIT: CC without state, or CONF for an existing context [draft §7.3, D13]."""
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
     context = core.contexts.get(local_aid + peer_aid)
-    # It must come to "a locator which is part of Lsl(host)": the context's, if there is one.
+    # It must arrive at "a locator which is part of Lsl(host)", of the context if there is one.
     own = core.locators if context is None else context.own_local
     if local_aid not in own or event.destination not in own:
         core.drop(Drop.INIT_FOR_AID_NOT_OURS)
@@ -67,7 +68,7 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
         _answer_statelessly(core, event, message)
         return
     if context.is_settled:
-        _answer_statelessly(core, event, message)  # the CCR says whose it is [D39]
+        _answer_statelessly(core, event, message)  # the CCR shows whose exchange it is [D39]
         return
     if event.source not in context.peer_acceptable | set(context.peer_set):
         core.drop(Drop.INIT_FROM_UNKNOWN_LOCATOR)
@@ -83,15 +84,15 @@ def on_init(core: Core, event: ControlMessageReceived, message: ControlMessage) 
 def _answer_crossing(
     core: Core, context: Context, event: ControlMessageReceived, message: ControlMessage
 ) -> None:
-    """CONF for an INIT that crosses ours [draft §4.3.1].
+    """Sends CONF for an INIT that crosses ours [draft §4.3.1].
 
     Nothing is taken from the INIT: the CONF with our nonce completes our side [D13, D48]. Above the
-    rate of keys, CC: otherwise spoofed INITs would keep the peer's own from an answer.
+    rate of key computations CC is sent; otherwise spoofed INITs would block the INIT of the peer.
     """
     exchange = context.exchange
     assert exchange is not None
     if not core.may_answer(event.source, core.checks):
-        core.drop(Drop.INIT_OVER_RATE)  # its source may be another's, and CONF is longer [D9]
+        core.drop(Drop.INIT_OVER_RATE)  # its source may be forged, and CONF is longer [D9]
         return
     key = key_with(core, context, exchange, said_by_sender(message), message.code)
     if not key:
@@ -105,7 +106,7 @@ def _answer_crossing(
 
 
 def _answer_statelessly(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """CC, as often as the source's share allows [D9]."""
+    """Sends CC, as often as the share of the source allows [D9]."""
     if core.may_answer(event.source, core.checks):
         _send_cc(core, event, message)
     else:
@@ -115,8 +116,8 @@ def _answer_statelessly(core: Core, event: ControlMessageReceived, message: Cont
 def _send_cc(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
     """CC, which "effectively contains the state it would have allocated" [draft §3.3.2, D8]."""
     assert message.tokens is not None
-    # "This packet can potentially be passed to the ULP" [§7.3]: never here. Nothing is proven, and
-    # it would pass the host's firewall without being seen as what it is.
+    # "This packet can potentially be passed to the ULP" [§7.3]: never here, because nothing is
+    # proven, and the packet would bypass the firewall of the host.
     is_discarded = message.piggyback is not None
     flags = Flag.ULP_PACKET_DISCARDED if is_discarded else NO_FLAGS
     initiator_said = {entry.locator for entry in message.receiver_locators}
@@ -152,17 +153,17 @@ def _send_cc(core: Core, event: ControlMessageReceived, message: ControlMessage)
         key=core.keys.pair(core.now_ns).public,
         cookie=cookie,
     )
-    # With as many locators as there may be it is still less than three of the smallest INIT [D9].
+    # With the maximum of locators it is shorter than three of the shortest INIT [D9].
     core.send(reply, (event.destination, event.source), in_slot=event.in_slot)
 
 
 def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
-    """Lsl of ours, each member marked that the initiator found in the DNS too.
+    """Our Lsl, with marks on the members that the initiator found in the DNS.
 
-    What is in Lsr alone is in no intersection and is left out.
+    Locators that are only in Lsr are in no intersection and are left out.
     """
     locators = core.locators_with(aid)
-    flags = {entry.locator: entry.flags for entry in marks(core.own, locators)}
+    flags = {entry.locator: entry.flags for entry in marks(core.own, locators, aid)}
     return tuple(
         LocatorEntry(
             locator,
@@ -175,7 +176,7 @@ def _own_entries_for(core: Core, aid: Locator, remote: set[Locator]) -> Entries:
 
 
 def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
-    """Our own state comes back; if it is ours, it becomes a context [draft §7.5, D8]."""
+    """Creates or completes a context from the state in a CCR, if that is ours [draft §7.5, D8]."""
     cookie = message.cookie
     assert cookie is not None
     keys = core.keys.opens(cookie, _state_in(message), core.now_ns)
@@ -192,12 +193,19 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
         core.drop(Drop.CCR_FOR_AID_NOT_OURS)
     elif core.is_crowded(message.context.sender_label, context):
         core.drop(Drop.LABEL_OF_TOO_MANY_PEERS)
+    elif at_aid.is_refused(core, local_aid, peer_aid, cookie.locator):
+        core.drop(Drop.SET_UP_DISOWNED_AT_AID)
     elif context is None:
         _make(core, ccr)
-    elif not context.is_settled:
+    elif not context.is_complete:
         _complete(core, context, ccr)
     elif not _is_of(context, message):
-        _keep(core, context, ccr)
+        if context.is_settled and not context.aid_proven and cookie.locator == peer_aid:
+            # Programs send to the AID: who receives there is the peer, as without M6.
+            core.discard(context, Trigger.CCR, Cause.PROVEN_AT_AID)
+            _make(core, ccr)
+        else:
+            _keep(core, context, ccr)
     elif not core.may_answer(cookie.locator, core.checks):
         core.drop(Drop.CCR_OVER_RATE)
     else:
@@ -207,20 +215,20 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
 def _confirm(
     core: Core, context: Context, ccr: OwnCcr, *, waiting: bytes = b"", is_known: bool = False
 ) -> None:
-    """Answers a CCR, and delivers what rides on it; of a context that we had no set is taken."""
+    """Answers a CCR, and delivers its piggyback; a context that existed takes no sets."""
     event, message = ccr.event, ccr.message
     keys = context.local_key, context.agreed_key
     _send_conf(core, context, message, event, keys, with_sets=is_known, waiting=waiting)
-    tell_untold(core, context)
+    tell_untold(core, context, Trigger.CCR)
     if message.piggyback is not None:
         core.deliver(context, ulp_packet(message))
 
 
 def _keep(core: Core, context: Context, ccr: OwnCcr) -> None:
-    """Another exchange for the AIDs of a context: it takes their place if the peer is silent [D39].
+    """Stores the CCR of another exchange, which replaces the context if the peer is silent [D39].
 
-    Where nothing is proven there is no traffic that could be captured; then the exchange itself
-    proves the AID, as it does the first time [D8].
+    If no locator is proven, there is no traffic that could be captured; then the exchange itself
+    proves the AID, as in a first set-up [D8].
     """
     proven = context.peer_verified or {context.peer_aid}
     if context.is_provisional or ccr.cookie.locator not in proven:
@@ -232,17 +240,16 @@ def _keep(core: Core, context: Context, ccr: OwnCcr) -> None:
 
 
 def replace(core: Core, context: Context, ccr: OwnCcr) -> bool:
-    """The peer of a context was silent: the one whose CCR was kept is the peer now [D39].
+    """The peer of a context was silent: the sender of the stored CCR replaces it [D39].
 
     Returns:
-        Whether that could be, by its public key.
+        Whether its public key and label permit that.
     """
     secret = ccr.keys.agree(ccr.message.key)
     if not secret or core.is_crowded(ccr.message.context.sender_label, context):
         core.drop(Drop.CCR_WITH_BAD_KEY_OR_LABEL)
         return False
-    core.trigger = Trigger.CCR
-    core.enter(context, State.IDLE, Cause.REPLACED_BY_PEER)
+    core.enter(context, State.IDLE, Trigger.CCR, Cause.REPLACED_BY_PEER)
     context.aid_proven |= ccr.cookie.locator == context.peer_aid
     _establish_with(core, context, ccr, secret)
     begin(core, context)
@@ -251,7 +258,7 @@ def replace(core: Core, context: Context, ccr: OwnCcr) -> bool:
 
 
 def _state_in(message: ControlMessage) -> bytes:
-    """The state that a CCR brings back, as the CC's cookie covers it."""
+    """The state in a CCR, in the form that the cookie covers."""
     assert message.tokens is not None
     labels, tokens = message.context, message.tokens
     initiator = CookieEnd(
@@ -272,13 +279,13 @@ def _state_in(message: ControlMessage) -> bytes:
 
 
 def _is_of(context: Context, message: ControlMessage) -> bool:
-    """Whether a CCR is one that made this context, or could have: by label, token, key [D39]."""
+    """Whether a CCR is that of this context, by label, token and key [D39]."""
     peer = Side(context.peer_aid, context.peer_label, context.peer_token, context.peer_key)
     return peer == said_by_sender(message)
 
 
 def _on_probation(core: Core, message: ControlMessage) -> Context | None:
-    """The provisional context that a CCR made before, if this is that CCR again [D12, D37]."""
+    """The provisional context that this CCR created earlier, if there is one [D12, D37]."""
     for context in core.by_peer_label.get(message.context.sender_label, ()):
         same = context.local_aid == message.receiver_aid and _is_of(context, message)
         if same and context.is_provisional:
@@ -289,8 +296,8 @@ def _on_probation(core: Core, message: ControlMessage) -> Context | None:
 def _complete(core: Core, context: Context, ccr: OwnCcr) -> None:
     """The second form of concurrent establishment: our INIT crossed their CCR [draft §4.3.2].
 
-    The CC must have gone to a proven locator of the peer. Otherwise any host could complete our
-    context in the peer's name [D37].
+    The CC must have been sent to a proven locator of the peer. Otherwise any host could complete
+    our context in the name of the peer [D37].
     """
     exchange, proven = context.exchange, ccr.cookie.locator
     if context.state is not State.INIT_SENT or ccr.event.source not in context.peer_set:
@@ -310,14 +317,14 @@ def _complete(core: Core, context: Context, ccr: OwnCcr) -> None:
 
 
 def _make(core: Core, ccr: OwnCcr) -> None:
-    """A responder's context, out of the CCR; where the CC went is proven [D8]."""
+    """Creates the context of a responder; the destination of the CC is proven [D8]."""
     message, proven = ccr.message, ccr.cookie.locator
     secret = ccr.keys.agree(message.key)
     if not secret:
         core.drop(Drop.CCR_WITH_BAD_KEY)
         return
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
-    # Any host can get this far with the AID of another host [D37].
+    # Any host can send such a CCR with the AID of another host [D37].
     probation = Probation(proven) if proven != peer_aid else None
     own_local = core.locators_with(local_aid)
     make_room(core, proven, provisional=probation is not None)
@@ -332,10 +339,10 @@ def _make(core: Core, ccr: OwnCcr) -> None:
 
 
 def _establish_with(core: Core, context: Context, ccr: OwnCcr, secret: bytes) -> None:
-    """Establishes a context with the token and the key of the CC, which the CCR brings back.
+    """Establishes a context with our token and key of the CC, which the CCR returns.
 
-    They were drawn without state. A context that has sent INIT keeps its own, perhaps said in a
-    CONF already, and says it in this one's.
+    A context that has sent INIT uses its own token and key instead, because a CONF may have sent
+    them already.
     """
     tokens = ccr.message.tokens
     assert tokens is not None
@@ -345,29 +352,29 @@ def _establish_with(core: Core, context: Context, ccr: OwnCcr, secret: bytes) ->
 
 
 def _establish_by(core: Core, context: Context, ccr: OwnCcr, own: Side, key: bytes) -> None:
-    """What a CCR says about the peer, into the context, which carries data from now on.
+    """Stores what a CCR says about the peer; the context carries data from now on.
 
     Args:
         core: of the host.
         context: the one it is about.
         ccr: the CCR.
-        own: what our CONF says of us.
+        own: our description in the CONF.
         key: K.
     """
     message, cookie = ccr.message, ccr.cookie
     pair = ccr.event.destination, cookie.locator
-    # The cookie remembers, in our place, when the CC went.
+    # The cookie contains the time of the CC.
     if core.now_ns - cookie.timestamp < MEASURED_MAX:
         context.measure(pair, core.now_ns - cookie.timestamp)
     context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
-    # What the initiator has of ours is what the CC said.
+    # The initiator has our sets from the CC.
     said = {(one.locator, one.flags & ~LocatorFlag.REMOTE) for one in message.receiver_locators}
     context.untold = said != set(own_entries(context))
     know_peer(core, context, said_by_sender(message), own, key)
     context.peer_birthday = message.context.sender_birthday
     context.peer_reset_hash = message.reset_token
-    establish(core, context, Cause.CCR_RECEIVED, pair)
+    establish(core, context, Trigger.CCR, Cause.CCR_RECEIVED, pair)
 
 
 def _send_conf(
@@ -380,16 +387,16 @@ def _send_conf(
     with_sets: bool,
     waiting: bytes = b"",
 ) -> None:
-    """CONF, in answer to a CCR, or with our sets in answer to an INIT [draft §3.3.4].
+    """Sends CONF in answer to a CCR, or with our sets in answer to an INIT [draft §3.3.4].
 
     Args:
         core: of the host.
         context: the one it is about.
-        message: what it answers.
-        event: how that came.
+        message: the message that it answers.
+        event: the event of that message.
         keys: our public key, and K.
         with_sets: whether the peer does not have our sets from a CC.
-        waiting: the packet of the ULP that went plainly to an AID that does not answer [D7].
+        waiting: a packet of the ULP that was sent plain to an AID that does not answer [D7].
     """
     assert message.tokens is not None
     reply = ControlMessage(
@@ -410,8 +417,8 @@ def _send_conf(
         reset_token=own_reset_hash(core, context),
         key=keys[0],
     )
-    # A CCR's source field proves nothing; where its CC went is proven [D8]. A cookie on an INIT is
-    # whatever its sender wrote there.
+    # The source field of a CCR proves nothing; the destination of its CC is proven [D8]. A cookie
+    # in an INIT is not checked.
     cookie = message.cookie if message.code is Code.CCR else None
     destination = event.source if cookie is None else cookie.locator
     if cookie is not None and reply.receiver_locators:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Room for one more context: who goes when there are too many [D46].
+"""Room for one more context: which contexts are evicted if there are too many [D46].
 
-A context that a local program began takes room from those that peers began, and is never taken
-itself. A peer that does not hear CLOSE gets a UC for its next packet.
+A context that a local program began takes the place of one that a peer began, and is never evicted.
+A peer that does not hear the CLOSE gets a UC for its next packet.
 """
 
 from noid.constants import IN_USE_TIME
@@ -17,12 +17,12 @@ from noid.shares.tables import Rank, Table
 
 
 def make_room(core: Core, began: Locator | None, *, provisional: bool = False) -> None:
-    """Evicts what one more context may not stand beside.
+    """Evicts contexts to make room for one more.
 
     Args:
         core: of the host.
         began: the locator of the peer whose share it takes; None if a local program began.
-        provisional: whether it will be so.
+        provisional: whether it will be provisional.
     """
     if provisional:
         _make_room(core, core.provisional, began, is_full=core.provisional.is_full)
@@ -43,9 +43,7 @@ def _make_room(core: Core, shares: Table, began: Locator | None, *, is_full: boo
 
 
 def _evict(core: Core, context: Context) -> None:
-    """Removes a context at once, and says so to its peer, once."""
-    trigger, core.trigger = core.trigger, Trigger.NO_ROOM
-    if context.is_settled and not context.is_provisional:
+    """Deletes a context at once, and sends its peer one CLOSE."""
+    if context.is_settled:
         say_close(core, context)
-    core.discard(context, Cause.NO_ROOM)
-    core.trigger = trigger
+    core.discard(context, Trigger.NO_ROOM, Cause.NO_ROOM)

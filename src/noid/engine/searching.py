@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Asking whether the pair in use works, and finding one that does [draft §4.4, D20, D43, D47].
 
-The states are those of ``Path``. A pair that is suspected is **asked** by one Update Request. If
-that is not answered in time the pair is in **doubt**: it is asked several times more, while the
-others are probed, the most promising first. Only if all of that stays unanswered is the pair
-silent: then the first other that has answered is used. While none has, the context **searches**:
-data travels plain between the AIDs, and probes go through all pairs in turn.
+The states are those of ``Path``. A suspected pair is **asked** by one Update Request. If that is
+not answered in time, the pair is in **doubt**: it is asked several more times, and the other pairs
+are probed, the most promising first. If all these requests stay unanswered, the pair is silent, and
+the first other pair that answers is used. While none has answered, the context **searches**: data
+is plain between the AIDs, and all pairs are probed in turn.
 
-Every message here travels in the form of data, so that what is answered is what data needs. It has
-a nonce of its own: its answer measures the round trip of its pair.
+Every message here has the form of data, so that an answer shows that data passes too. Each has its
+own nonce, so that its answer measures the round trip of its pair.
 """
 
 from noid.constants import (
     ASKS,
     ASKS_AFTER_ALARM,
+    CYCLE_TIME,
     NEVER,
     PROBE_INTERVAL,
     PROBES_PER_ROUND_MAX,
@@ -40,6 +41,16 @@ from noid.engine.update import next_nonce, request
 from noid.locators import Locator
 from noid.wire.control import Flag
 
+HINTS = frozenset({Cause.DESTINATION_UNREACHABLE, Cause.FORM_REJECTED})
+"""Causes that any host can forge: they do not count as false alarms [D47]."""
+STEPS_TO_SEARCHING = {
+    Path.STEADY: (Path.ASKING, Cue.SUSPICION),
+    Path.LEAVING: (Path.ASKING, Cue.SUSPICION),
+    Path.ASKING: (Path.DOUBTING, Cue.TIME),
+    Path.FOLLOWING: (Path.DOUBTING, Cue.TIME),
+    Path.DOUBTING: (Path.SEARCHING, Cue.TIME),
+}
+
 
 def search(
     core: Core,
@@ -54,19 +65,19 @@ def search(
     is_question: bool = False,
     is_routine: bool = False,
 ) -> None:
-    """Suspects the pair in use: asks it, or goes on with what is under way.
+    """Suspects the pair in use: asks it, or continues the search in progress.
 
     Args:
         core: of the host.
         context: whose pair.
         why: what to report.
         packet: the unanswered packet of the ULP; may be empty.
-        told_by_peer: the peer hears nothing from us, so what we hear proves nothing.
-        silent_ns: the silence that is the reason, where one is.
+        told_by_peer: the peer hears nothing from us, so what we hear does not prove the pair.
+        silent_ns: the silence that is the reason; 0 if there is another reason.
         beside: a pair that is probed at the same time.
-        patient: the peer is finding a pair, which it will say; see ``follow``.
-        is_question: nothing speaks against the pair; an answer is no false alarm.
-        is_routine: and the pair stays if none answers.
+        patient: the peer searches for a pair and will name it; see ``follow``.
+        is_question: there is no evidence against the pair; an answer is no false alarm.
+        is_routine: the pair is kept even if no pair answers.
     """
     under_way = context.search
     if under_way is not None and context.path is not Path.LEAVING:
@@ -83,7 +94,7 @@ def search(
         under_way.is_routine &= is_routine
         want(core, context, under_way)
         return
-    if not context.is_settled or context.is_provisional or not context.peer_verified:
+    if not context.is_settled or not context.peer_verified:
         return
     alarms = 0 if told_by_peer else context.history_of(context.pair).alarms
     wait_ns = min(SEARCH_INTERVAL_MIN * (alarms + 1), SEARCH_INTERVAL_MAX)
@@ -98,54 +109,58 @@ def search(
     one.names_newest, one.is_question, one.is_routine = told_by_peer, is_question, is_routine
     history = context.expected
     one.knew_round_trip = context.round_trip_ns > 0
-    if history.misses and not is_question:
-        # One is lost often, and a burst for each lost answer is too much [D43].
+    if (history.misses or (told_by_peer and not patient)) and not is_question:
+        # Single messages are lost often here; a burst for each would be too much [D43].
         _ask(core, context, one, ROUTINE_ASKS)
     elif not is_routine or context.local_aid < context.peer_aid:
-        # A question proves its sender to the peer too: so the other end waits for it a little.
+        # A question proves its sender to the peer too, so only one end asks first.
         _ask(core, context, one, 1)
-    # Where nothing speaks against the pair there is no haste: a late answer is no reason to doubt.
+    # Without evidence against the pair, a late answer is no reason for doubt.
     one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT * is_question)
     if patient and len(alternatives(context)) <= PROBES_PER_ROUND_MAX:
-        one.ask_at_ns += history.ask_wait_ns // 2  # one round will do, if it is needed at all
+        one.ask_at_ns += history.ask_wait_ns // 2  # one round is enough, if any is needed
     if beside is not None and beside != context.pair:
         send_probe(core, context, one, beside)
     arm(core, context, one)
 
 
 def go_on(core: Core, context: Context, wait_ns: int) -> None:
-    """Searches where no pair is known to pass data, which travels plain until one does [D36, D47].
+    """Starts a search because no pair is known to pass data; until one does, data is plain [D47].
 
     Args:
         core: of the host.
-        context: just taken up from an earlier daemon that searched, or restored.
-        wait_ns: until all pairs are probed anew.
+        context: restored, or taken over from an earlier daemon that searched [D36].
+        wait_ns: until all pairs are probed again.
     """
-    core.turn(context, Path.ASKING, Cue.SUSPICION)
-    core.turn(context, Path.DOUBTING, Cue.TIME)
-    core.turn(context, Path.SEARCHING, Cue.TIME)
+    give_up(core, context)
     context.search = Search(Cause.NO_PAIR_PASSED_DATA, core.now_ns, b"", 0, False)
     context.search.wanted_ns, context.search.batch_at_ns = core.now_ns, core.now_ns + wait_ns
     arm(core, context, context.search)
+
+
+def give_up(core: Core, context: Context) -> None:
+    """Enters SEARCHING: no pair is known to pass data."""
+    while context.path is not Path.SEARCHING:
+        core.turn(context, *STEPS_TO_SEARCHING[context.path])
 
 
 def leave(core: Core, context: Context, why: Cause, *, patience_ns: int = SUSPICION_TIME) -> None:
     """Looks for another pair, if one is said to be better than the one in use [D20, D22, D25].
 
     "It is recommended that the host stop using the deprecated locator(s)" [draft §4.5]. The pair in
-    use carries data until one of the better ones answers.
+    use carries data until a better one answers.
     """
-    if not better_pairs(context) or not context.is_settled or context.is_provisional:
+    if not better_pairs(context) or not context.is_settled:
         return
     one = context.search
     if one is not None and is_questioned(context):
-        context.late, one = one.probes, None  # nothing has spoken against the pair so far
+        context.late, one = one.probes, None  # there is no evidence against the pair
     elif context.path not in (Path.STEADY, Path.LEAVING):
         return
     one = one or Search(why, core.now_ns, b"", 0, False)
     core.turn(context, Path.LEAVING, Cue.MARKS)
     one.untried, one.until_ns = [], core.now_ns + patience_ns
-    # Not before what was sent can have been answered.
+    # Earlier requests get time for an answer.
     wait_ns = max(SEARCH_INTERVAL_MIN, context.history_of(context.pair).ask_wait_ns)
     one.batch_at_ns = max(core.now_ns, one.batch_ns + wait_ns)
     context.search = one
@@ -153,15 +168,25 @@ def leave(core: Core, context: Context, why: Cause, *, patience_ns: int = SUSPIC
 
 
 def on_probe_timer(core: Core, context: Context) -> None:
-    """The next burst of asks, the verdict, or the next round of probes."""
+    """Sends the next requests or probes, or judges the pair in use."""
     under_way = context.search
     assert under_way is not None
     if core.now_ns >= under_way.ask_at_ns:
         ask_on(core, context, under_way)
     if context.search is under_way and core.now_ns >= under_way.batch_at_ns:
-        batch(core, context, under_way)
+        _go_round(core, context, under_way)
     if context.search is under_way:
         arm(core, context, under_way)
+
+
+def _go_round(core: Core, context: Context, one: Search) -> None:
+    """Probes the next pairs; or uses one that may lose data, since a cycle has found no better."""
+    doubtful = one.doubtful if context.path is Path.SEARCHING and one.cycle_ns else None
+    is_over = core.now_ns >= one.cycle_ns + CYCLE_TIME and not (one.untried or one.is_aside)
+    if doubtful is not None and is_over and one.plain_ns < one.cycle_ns:
+        take(core, context, one, doubtful)
+    else:
+        batch(core, context, one)
 
 
 # --- asking the pair in use -----------------------------------------------------------------------
@@ -174,11 +199,11 @@ def _ask(core: Core, context: Context, one: Search, count: int) -> None:
 
 
 def ask_on(core: Core, context: Context, one: Search) -> None:
-    """The pair in use has not answered yet: it is asked more; in the end it is silent."""
+    """The pair in use has not answered: asks again, or judges it silent after the last time."""
     history = context.expected
     asks = ASKS_AFTER_ALARM if history.alarms or one.is_routine else ASKS
     if one.is_question and one.asks < ROUTINE_ASKS:
-        # One may be lost. The peer hears of a suspicion only if all of them are.
+        # One message may be lost. The peer learns of a suspicion only if all are lost.
         _ask(core, context, one, 1)
         one.ask_at_ns = core.now_ns + max(history.ask_wait_ns, QUESTION_WAIT)
         return
@@ -186,16 +211,17 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
         core.turn(context, Path.DOUBTING, Cue.TIME)
         one.batch_at_ns = core.now_ns
     if one.asks < asks:
-        _ask(core, context, one, asks - one.asks)
+        # Without evidence against the pair there is time to see whether a few are answered.
+        _ask(core, context, one, min(asks - one.asks, ROUTINE_ASKS if one.is_routine else asks))
         one.asked_ns, one.ask_at_ns = core.now_ns, core.now_ns + history.verdict_wait_ns
     elif one.found is not None:
         _use(core, context, one, one.found)
     elif core.now_ns < one.started_ns + SILENCE_UNMEASURED:
-        # A round trip may have become longer than measured: no other pair is better so far.
+        # The round trip may be longer than measured, and no other pair has answered.
         one.is_silent = True
         one.ask_at_ns = one.started_ns + SILENCE_UNMEASURED
     elif one.is_routine:
-        # Data does come. The daemon of the peer may have stopped, whose kernel goes on [D36].
+        # Data arrives: the daemon of the peer may have stopped while its kernel forwards [D36].
         end(core, context, Cue.TIME)
         context.searched_ns, context.unproven_again_ns = 0, core.now_ns + UNPROVEN_REST
     else:
@@ -204,7 +230,7 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
         one.wanted_ns = core.now_ns
         if not one.untried:
             one.batch_at_ns = min(one.batch_at_ns, core.now_ns + PROBE_INTERVAL)
-        one.cycle_ns = 0  # what began in doubt says nothing of firewalls
+        one.cycle_ns = 0  # probes that began in doubt do not show what a firewall drops
         core.install(context)
 
 
@@ -214,15 +240,15 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
 def acknowledged(
     core: Core, context: Context, nonce: int, source: Locator, *, by: Pair | None = None
 ) -> None:
-    """The peer has heard a UR of ours: its pair works, from here to there.
+    """The peer has heard a UR of ours: its pair works from here to the peer.
 
     Args:
         core: of the host.
         context: whose.
         nonce: of our UR.
-        source: of what says so.
-        by: the pair by which a UR of the peer's came that names ours, which may be an old one; None
-            for a UA, which comes at once and measures the round trip.
+        source: the source of the message that says so.
+        by: the pair of the peer's UR that names ours, which may be an old one; None for a UA, which
+            is sent at once and measures the round trip.
     """
     one = context.search
     probes = one.probes if one is not None and nonce in one.probes else context.late
@@ -236,8 +262,13 @@ def acknowledged(
     if one is None or probes is not one.probes:
         core.install(context)
         return
-    if nonce == one.plain_nonce:
+    if probe.is_plain:
         one.plain_ns = core.now_ns
+    elif _is_distrusted(core, context, one, pair):
+        # The pair over which data was never lost comes first, or was lost longest ago.
+        found_so_far = (one.doubtful, found) if one.doubtful is not None else (found,)
+        one.doubtful = min(found_so_far, key=lambda it: context.history_of(it.pair).lost_ns)
+        core.install(context)
     elif context.path is Path.LEAVING:
         if pair != context.pair:
             _use(core, context, one, found)
@@ -251,35 +282,57 @@ def acknowledged(
         _use(core, context, one, found)
     else:
         if by is None and one.asked_ns:
-            # The others answer now: if more slowly than the pair in use did, that is waited for.
+            # If others answer more slowly than the pair in use did, it gets as much time.
             waited_ns = (core.now_ns - probe.sent_ns) * 3 // 2
             one.ask_at_ns = max(one.ask_at_ns, one.asked_ns + waited_ns)
         if one.found is None or (by is None and pair == one.found.pair):
             one.found = found
 
 
+def _is_distrusted(core: Core, context: Context, one: Search, pair: Pair) -> bool:
+    """Whether data is lost over a pair; what is known of the pair in use does not end its use."""
+    is_in_use = pair == context.pair and context.path is not Path.SEARCHING
+    return not is_in_use and one.distrusts(context.history_of(pair), core.now_ns)
+
+
+def take(core: Core, context: Context, one: Search, found: Finding) -> None:
+    """A pair is used from now on, which may be the one in use before the search."""
+    if found.pair == context.pair:
+        _works(core, context, one, found)
+    else:
+        _use(core, context, one, found)
+
+
 def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
-    """The pair in use answers: a false alarm, or it works again."""
+    """The pair in use answers: it was a false alarm, or the pair works again."""
     was_dead, was_alive = context.path is Path.SEARCHING, context.path is Path.ASKING
     end(core, context, Cue.THIS_ANSWERS)
     learn_source(core, context, found.source)
     if was_dead:
+        _data_begins(core, context)
         core.install(context)
         repeat(core, context, one.packet)
         confirm(core, context, found)
         return
-    if was_alive and one.is_question:
+    if was_alive and (one.is_question or one.why in HINTS):
         context.searched_ns = 0  # it may be suspected at once
+        if one.is_question and one.knew_round_trip and one.asks > 1:
+            _learn(core, context, misses=1)
         core.install(context)
         return
-    before = context.history_of(context.pair)
-    misses = before.misses + (not was_alive)
-    context.note(context.pair, before._replace(alarms=before.alarms + 1, misses=misses))
+    _learn(core, context, alarms=1, misses=int(not was_alive))
     if was_alive and one.silent_ns and one.knew_round_trip:
-        # One answer, in time: the silence meant nothing. If the first answer was missing, something
-        # did fail; and without a measured round trip the silence says how long that is.
+        # The first request was answered in time, so the silence was harmless. If that answer was
+        # missing, something failed. If the round trip was unknown, this answer measures it.
         context.tolerated_ns = max(context.tolerated_ns, one.silent_ns)
         core.install(context)
+
+
+def _learn(core: Core, context: Context, *, alarms: int = 0, misses: int) -> None:
+    """Notes false alarms and late answers; half of them are forgotten after a time."""
+    before = context.history_of(context.pair)
+    alarms, misses = before.alarms + alarms, before.misses + misses
+    context.note(context.pair, before._replace(alarms=alarms, misses=misses))
     if not core.is_timer_set(context, Timer.TOLERANCE):
         core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)
 
@@ -287,29 +340,36 @@ def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
 def _use(core: Core, context: Context, one: Search, found: Finding) -> None:
     """Another pair answers, and is used from now on."""
     pair = found.pair
-    # Where both ways are known to work the peer need not ask any further.
+    # If both directions are known to work, the peer need not ask any more.
     is_told = context.path is Path.LEAVING or one.told_by_peer
     says_so = not is_told and context.history_of(pair).heard_ns >= one.started_ns
     end(core, context, Cue.OTHER_ANSWERS)
     context.searched_ns = 0  # the new pair may be asked at once
     if pair[0] in context.own_set and context.is_verified(pair[1]):
         if says_so:
-            # First of all: its answer to what is repeated is lost until the peer has switched.
+            # This goes first: answers to repeated data are lost until the peer has switched.
             message = request(core, context, next_nonce(context), flags=Flag.HEARS_HERE)
             core.send_on(context, message, pair, in_slot=True)
         switch(core, context, pair, one.why, one.packet)
+        _data_begins(core, context)
         learn_source(core, context, found.source)
         if not says_so:
             confirm(core, context, found)
         if not context.round_trip_ns:
-            measure(core, context)  # until then its silence is noticed late
+            measure(core, context)  # without a measurement, silence is detected late
     core.install(context)
 
 
-def learn_source(core: Core, context: Context, source: Locator) -> None:
-    """A message that proves the pair in use also has the source that the peer sends from [D41].
+def _data_begins(core: Core, context: Context) -> None:
+    """Data goes over a pair that answers: nothing is known yet of what becomes of data there."""
+    history = context.history_of(context.pair)
+    context.note(context.pair, history._replace(used_ns=core.now_ns, unheard=0))
 
-    Data from that source then does not change Lp(peer), whose pair works.
+
+def learn_source(core: Core, context: Context, source: Locator) -> None:
+    """Stores the source of a message that proves the pair in use: the peer sends from there [D41].
+
+    Data from that source does not change Lp(peer), because the pair in use works.
     """
     if source != context.peer_locator:
         context.peer_source = source
@@ -317,9 +377,9 @@ def learn_source(core: Core, context: Context, source: Locator) -> None:
 
 
 def confirm(core: Core, context: Context, found: Finding) -> None:
-    """Asks the pair in use where a UR of the peer's alone says that it works.
+    """Asks the pair in use if only a UR of the peer says that it works.
 
-    The UR may name a probe that is older than the last failure; and the answer measures.
+    The UR may name a probe that is older than the last failure; and the answer measures the pair.
     """
     if found.by is not None:
         context.searched_ns = 0
@@ -327,7 +387,7 @@ def confirm(core: Core, context: Context, found: Finding) -> None:
 
 
 def spare(core: Core, context: Context) -> None:
-    """The peer has proven itself: a question for a proof that has not gone is not needed."""
+    """The peer has proven itself: cancels a question for a proof that was not sent yet."""
     one = context.search
     if context.path is Path.ASKING and one is not None and not one.asks:
         end(core, context, Cue.THIS_ANSWERS)
@@ -335,9 +395,9 @@ def spare(core: Core, context: Context) -> None:
 
 
 def follow(core: Core, context: Context, pair: Pair) -> None:
-    """The peer, which heard nothing, hears again: by the other pair from which its UR comes.
+    """The peer, which heard nothing, hears again over the pair of its UR: uses that pair.
 
-    Both ways of that are proven, and that in use is silent: it need not be asked any further.
+    Both directions of it are proven, and the pair in use is silent, so no more requests are needed.
     """
     one = context.search
     if one is not None and one.told_by_peer and pair != context.pair:
@@ -345,12 +405,12 @@ def follow(core: Core, context: Context, pair: Pair) -> None:
 
 
 def on_tolerance_timer(core: Core, context: Context) -> None:
-    """What false alarms taught is forgotten by halves."""
+    """Halves the effect of false alarms."""
     context.late = None
     context.tolerated_ns = context.tolerated_ns // 2 if context.tolerated_ns > SECOND // 100 else 0
     for pair, one in context.history.items():
-        if one.alarms:
+        if one.alarms or one.misses:
             context.note(pair, one._replace(alarms=one.alarms // 2, misses=one.misses // 2))
     core.install(context)
-    if context.tolerated_ns or any(one.alarms for one in context.history.values()):
+    if context.tolerated_ns or any(one.alarms or one.misses for one in context.history.values()):
         core.set_timer(context, Timer.TOLERANCE, TOLERANCE_TIME)

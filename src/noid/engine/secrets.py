@@ -19,11 +19,11 @@ from noid.locators import Locator
 from noid.wire.options import HASH_OCTETS, Cookie, Entries, encode_entries
 
 Entropy = Callable[[int], bytes]
-"""So many random octets."""
+"""Returns as many random octets as asked for."""
 
 KEY_OCTETS = 32
 KEY_VERSION = b"noid key 1"
-"""What a later way to make keys changes."""
+"""Version of the way in which keys are made."""
 SIDE = struct.Struct(">16sIQ32s")
 COOKIE_END = struct.Struct(">16sIIQ")
 RESET = struct.Struct(">II")
@@ -91,28 +91,28 @@ def keyed_hash(key: bytes, octets: bytes) -> bytes:
 
 
 def equal(one: bytes, other: bytes) -> bool:
-    """Whether two hashes are the same, in a time that does not tell where they differ."""
+    """Whether two hashes are equal; the time it takes does not reveal where they differ."""
     return hmac.compare_digest(one, other)
 
 
 def reset_token(reset_key: bytes, birthday: int, label: int) -> bytes:
-    """What proves that the host that allocated a label has come up anew since [D39].
+    """Proves that the host that allocated a label has restarted since [D39].
 
     Args:
         reset_key: the host's key, in stable storage.
-        birthday: its counter when it made the context.
+        birthday: its birthday counter when it created the context.
         label: F(local) of the context.
     """
     return keyed_hash(reset_key, RESET.pack(birthday % BIRTHDAYS, label))
 
 
 def reset_hash(token: bytes) -> bytes:
-    """What the peer keeps of a reset token, by which it knows the token when that is disclosed."""
+    """The hash that the peer stores, to recognize the reset token when a UC discloses it."""
     return hashlib.blake2b(token, digest_size=HASH_OCTETS).digest()
 
 
 class CookieEnd(NamedTuple):
-    """What a cookie covers of one end of the context to be."""
+    """What a cookie covers of one end of the future context."""
 
     aid: Locator
     label: int
@@ -137,7 +137,7 @@ def cookie_state(initiator: CookieEnd, responder: CookieEnd, key: bytes) -> byte
 
 
 class Epoch(NamedTuple):
-    """The secrets of one time: the key of the cookie, and the key pair."""
+    """The secrets of one period: the key of the cookie, and the key pair."""
 
     began_ns: int
     cookie_key: bytes
@@ -146,10 +146,10 @@ class Epoch(NamedTuple):
 
 @dataclass(slots=True)
 class HostKeys:
-    """What a host keeps secret for a time: the present epoch, and the one before [D8, D40].
+    """The secrets of the present period and of the one before [D8, D40].
 
-    An exchange keeps the key pair it began with. So an earlier one is kept here only as long as
-    a cookie of that time may come back, and a little longer.
+    An exchange keeps the key pair it began with. So the former secrets are kept here only while a
+    cookie of that period may be returned, and a little longer.
 
     Args:
         entropy: where keys come from.
@@ -164,14 +164,14 @@ class HostKeys:
         return self._epoch(now_ns).pair
 
     def seal(self, state: bytes, locator: Locator, now_ns: int) -> Cookie:
-        """The cookie of a CC that goes to ``locator``, and has our present public key."""
+        """The cookie of a CC to ``locator`` with the present public key."""
         keyed = _cookie_hash(self._epoch(now_ns), state, locator, now_ns)
         return Cookie(timestamp=now_ns, locator=locator, keyed_hash=keyed)
 
     def opens(self, cookie: Cookie, state: bytes, now_ns: int) -> KeyPair | None:
-        """The key pair with whose public key we made this cookie for this state.
+        """The key pair that a cookie of ours belongs to.
 
-        None if we did not, or if that is longer than COOKIE_LIFETIME ago.
+        None if the cookie is not ours, not for this state, or older than COOKIE_LIFETIME.
         """
         if not 0 <= now_ns - cookie.timestamp <= COOKIE_LIFETIME:
             return None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Which pair of locators is best: fields compared in order, no weights [D20].
 
-Probes promote a pair, they never demote one; only silence, or a word from one of the hosts, makes a
-context look around at all. So nothing here needs a threshold, and two ends that look at the same
-facts choose alike.
+Answers to probes improve the rank of a pair and never lower it. A context looks for another pair
+only because of silence, or because one of the hosts says so. Therefore no threshold is needed, and
+two ends with the same facts choose the same pair.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,31 +15,33 @@ from noid.engine.state import Path
 from noid.locators import Locator
 from noid.wire.options import LocatorFlag
 
-BROKEN = (True, False, False)
-"""The best standing of a pair with a broken end."""
+BROKEN = (True, 0, 0)
+"""The best standing of a pair of which one end is broken."""
 
 
-def standing(context: Context, pair: Pair) -> tuple[bool, bool, bool]:
-    """What a pair's owners say of it: broken, deprecated, backup; the smaller the better.
+def standing(context: Context, pair: Pair) -> tuple[bool, int, int]:
+    """The rank of a pair by the marks of its ends; smaller is better.
 
-    What is broken is to be left for what is deprecated, and that for a backup [D20, D22, D25]. A
-    locator that the DNS lists no longer counts as deprecated [D44].
+    In order: whether an end is broken, how many ends are deprecated, how many are backups. A
+    deprecated pair is better than a broken one, and a backup is better than a deprecated pair
+    [D20, D22, D25]. A locator that the DNS no longer lists counts as deprecated [D44].
     """
-    flags = context.marks_of(pair[1]) | context.own_marks_of(pair[0])
-    is_unlisted = pair[0] not in context.own_set or pair[1] in context.lapsing
+    local, peer = context.own_marks_of(pair[0]), context.marks_of(pair[1])
+    local_unlisted, peer_unlisted = pair[0] not in context.own_set, pair[1] in context.lapsing
     return (
-        bool(flags & LocatorFlag.BROKEN),
-        bool(flags & LocatorFlag.DEPRECATED) or is_unlisted,
-        bool(flags & LocatorFlag.BACKUP),
+        bool((local | peer) & LocatorFlag.BROKEN),
+        bool(local & LocatorFlag.DEPRECATED or local_unlisted)
+        + bool(peer & LocatorFlag.DEPRECATED or peer_unlisted),
+        bool(local & LocatorFlag.BACKUP) + bool(peer & LocatorFlag.BACKUP),
     )
 
 
-def rank(context: Context, pair: Pair) -> tuple[tuple[bool, bool, bool], bool, int, int]:
-    """How good a pair is; the smaller the better.
+def rank(context: Context, pair: Pair) -> tuple[tuple[bool, int, int], bool, int, int]:
+    """The rank of a pair; smaller is better.
 
-    In order: neither end is broken; neither is deprecated; it is no backup; it shares no locator
-    with the pair in use, whose silence speaks against both its ends; it was heard from most
-    recently, where a pair never heard from comes last; its round-trip time is the shortest.
+    In order: no end is broken; fewer ends are deprecated; fewer are backups; it shares no locator
+    with the pair in use, because either end may be why that is silent; something was heard over it
+    more recently, pairs never heard over last; its round-trip time is shorter.
     """
     shared = pair[0] == context.local_locator or pair[1] == context.peer_locator
     history = context.history_of(pair)
@@ -54,7 +56,7 @@ def rank(context: Context, pair: Pair) -> tuple[tuple[bool, bool, bool], bool, i
 def better_pairs(context: Context) -> list[Pair]:
     """The pairs that are said to be better than the one in use, the best first [draft §4.5].
 
-    So is the one that was left only because an end of it was deprecated, once none is any more.
+    A pair that was left only because an end was deprecated is one of them when no end is so.
     """
     now, home = standing(context, context.pair), context.left_pair
     if not any(now) and home is None:
@@ -67,7 +69,7 @@ def better_pairs(context: Context) -> list[Pair]:
 
 
 def is_deprecated(context: Context, pair: Pair) -> bool:
-    """Whether a pair is to be left because an owner says so, and for nothing else [D22, D25]."""
+    """Whether a pair is to be left only because of marks of its ends [D22, D25]."""
     flags = context.marks_of(pair[1]) | context.own_marks_of(pair[0])
     return bool(flags & LocatorFlag.DEPRECATED) and not flags & LocatorFlag.BROKEN
 
@@ -87,22 +89,23 @@ def alternatives(context: Context) -> list[Pair]:
 def first_contacts(context: Context) -> list[Pair]:
     """The pairs over which INIT is tried, in order [draft §4.4, §7.2; D38].
 
-    "The first INIT message is sent to the destination locator which is the AID." Then the other
-    destinations, as far as the DNS has proven them, then the other sources too, "as it is
-    retransmitting the INIT message".
+    "The first INIT message is sent to the destination locator which is the AID." Then follow the
+    other destinations that the DNS has proven, then the other sources too, "as it is retransmitting
+    the INIT message".
     """
     others = [locator for locator in context.own_set if locator != context.local_aid]
-    others.sort(key=lambda locator: standing(context, (locator, context.peer_aid)))
+    if len(others) > 1:
+        others.sort(key=lambda locator: standing(context, (locator, context.peer_aid)))
     locals_: list[Locator] = [context.local_aid, *others]
     proven = context.peer_verified | {context.peer_aid}
     return [(local, peer) for local in locals_ for peer in context.peer_set if peer in proven]
 
 
 def working(contexts: Iterable[Context], locators: Sequence[Locator]) -> tuple[Locator, ...]:
-    """Those of a peer's locators at which a connection may well begin, as its contexts know [D24].
+    """The locators of a peer at which a connection can probably start, by its contexts [D24].
 
-    Not there: what the peer calls broken or deprecated; what the DNS has shown not to be the
-    peer's; an AID that its own context had to leave. All of them where nothing else is left.
+    Left out: locators that the peer calls broken or deprecated; locators that the DNS has shown not
+    to be the peer's; AIDs that their own context had to leave. If none remains, all are returned.
     """
     kept = list(locators)
     for context in contexts:
@@ -111,22 +114,27 @@ def working(contexts: Iterable[Context], locators: Sequence[Locator]) -> tuple[L
     return tuple(kept or locators)
 
 
+def weight(contexts: Iterable[Context], locator: Locator) -> int:
+    """The weight that a peer gives one of its locators for new connections, 1 to 8."""
+    said = (one.marks_of(locator) & LocatorFlag.WEIGHT for one in contexts if one.is_settled)
+    return 1 + max(said, default=0)
+
+
 def is_questioned(context: Context) -> bool:
-    """Whether the pair in use is asked for a proof, and nothing speaks against it."""
+    """Whether the pair in use is asked only for a proof, without any suspicion."""
     one = context.search
     return context.path is Path.ASKING and one is not None and one.is_question
 
 
 def answering(contexts: Iterable[Context]) -> tuple[Locator, ...]:
-    """The AIDs of those contexts whose peer is known to speak M6, and to be reached by it [D49].
+    """The AIDs of contexts whose peer is known to speak M6 and is reached by it [D49].
 
-    Not a peer that is being asked because of a suspicion, and not one that has been silent.
+    A peer that is suspected or silent is left out.
     """
     return tuple(
         context.peer_aid
         for context in contexts
         if context.is_settled
-        and not context.is_provisional
         and (context.path in (Path.STEADY, Path.LEAVING) or is_questioned(context))
     )
 

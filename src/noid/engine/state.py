@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The state machine of a host-pair context: its law, as data [draft §7.1, D11].
 
-``LAW[state][trigger]`` says which states a context may be in after a trigger, and where that is
-written. The table is total: that something changes nothing is an entry too. The one door through
-which a state changes is ``Context.enter``, which asks this table first.
+``LAW[state][trigger]`` has the states in which a context may be after a trigger, and the source of
+the rule. The table is total: that nothing changes is an entry too. Only ``Context.enter`` changes a
+state; it checks this table first.
 
-This file knows neither messages nor timers beyond their names.
+This module knows messages and timers only by name.
 """
 
 import enum
@@ -13,23 +13,25 @@ from dataclasses import dataclass
 
 
 class State(enum.Enum):
-    """Where a context stands; no context at all is IDLE."""
+    """The state of a context; IDLE means that there is no context."""
 
     __hash__ = object.__hash__  # as members are compared; that of Enum runs in Python
 
     IDLE = "idle"
     INIT_SENT = "init-sent"
     CCR_SENT = "ccr-sent"
+    PROVISIONAL = "provisional"
+    """Set up, but the DNS has not proven the peer yet: the context only receives [D37]."""
     ESTABLISHED = "established"
     UR_SENT = "ur-sent"
     CLOSING = "closing"
 
 
 class Timer(enum.Enum):
-    """What a context may be waiting for.
+    """What a context may wait for.
 
     Attributes:
-        number: its place among all.
+        number: its position among all.
     """
 
     __hash__ = object.__hash__  # as members are compared; that of Enum runs in Python
@@ -42,23 +44,25 @@ class Timer(enum.Enum):
     PROBE = "next probes"
     """The pair in use is in doubt, or no pair has answered yet [D20]."""
     BETTER = "time for a better pair"
-    """A pair that its owners call better than the one in use may work now [D20, D22]."""
+    """A pair with better marks than the pair in use may work now [D20, D22]."""
     REPEAT = "packet after a switch"
-    """The peer has had time to switch too; what went unanswered is sent again [D20]."""
+    """The peer has had time to switch; an unanswered packet is sent again [D20]."""
     DNS_RETRY = "dns retry"
-    """A transient error is to be tried again [draft §7.13, D30]."""
+    """A question that met a transient error is asked again [draft §7.13, D30]."""
     VERIFY_AGAIN = "verification again"
     """What the DNS said of the peer may have changed [draft §4.5, D31]."""
     TOLERANCE = "time of tolerance"
-    """What false alarms taught has grown old [D43]."""
+    """The effect of false alarms is reduced [D43]."""
     IDLE = "idle time"
-    """The context may have received nothing for long enough to be closed [draft App. A]."""
+    """The context may have been idle for X [draft App. A]."""
     CLOSE = "close retransmission"
-    """CLOSE has not been acknowledged yet [draft App. A]."""
+    """CLOSE is not acknowledged yet [draft App. A]."""
     TRIAL = "test of the context"
-    """The peer has not shown yet that it still has the context [D39]."""
+    """The peer has not proven yet that it still has the context [D39]."""
     PROVISIONAL = "provisional lifetime"
-    """The DNS has not proven a context in time [D37]."""
+    """The DNS has not proven the context in time [D37]."""
+    AID = "question to the AID"
+    """The peer has proven only another locator than its AID, which is asked again [D37]."""
 
 
 class Trigger(enum.Enum):
@@ -98,6 +102,7 @@ class Trigger(enum.Enum):
     CLOSE = Timer.CLOSE.value
     TRIAL = Timer.TRIAL.value
     PROVISIONAL = Timer.PROVISIONAL.value
+    AID = Timer.AID.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +110,15 @@ class Rule:
     """What one trigger may do in one state.
 
     Attributes:
-        next: the states afterwards.
-        reference: where that is written.
+        next: the possible states afterwards.
+        reference: the source of the rule.
     """
 
     next: frozenset[State]
     reference: str
 
 
-_IDLE, _INIT, _CCR, _ESTABLISHED, _UR, _CLOSING = State
+_IDLE, _INIT, _CCR, _PROVISIONAL, _ESTABLISHED, _UR, _CLOSING = State
 
 STAYS: dict[Trigger, str] = {
     Trigger.ULP_PACKET: "kept for a piggyback [D7]; goes plainly [D15]; silence [D28]",
@@ -148,14 +153,15 @@ STAYS: dict[Trigger, str] = {
     Trigger.CLOSE: "again [draft App. A 4, D19]",
     Trigger.TRIAL: "again [D39]",
     Trigger.PROVISIONAL: "proven by now [D37]",
+    Trigger.AID: "asked again, or enough [D37]",
 }
-"""Why a context may stay in its state after a trigger, as it always may; a timer that the state
-does not have is spurious."""
+"""Why a context may stay in its state after a trigger, which is always allowed; a timer that the
+state does not have is spurious."""
 
 CHANGES: dict[State, dict[Trigger, tuple[str, *tuple[State, ...]]]] = {
     State.IDLE: {
         Trigger.ULP_PACKET: ("[draft §7.2, D15]", _INIT),
-        Trigger.CCR: ("[draft §7.5, D8]", _ESTABLISHED),
+        Trigger.CCR: ("[draft §7.5, D8]; provisional [D37]", _ESTABLISHED, _PROVISIONAL),
         Trigger.CONTEXT_FOUND: ("taken up again [D36]", _ESTABLISHED),
     },
     State.INIT_SENT: {
@@ -181,6 +187,12 @@ CHANGES: dict[State, dict[Trigger, tuple[str, *tuple[State, ...]]]] = {
         Trigger.KEEPALIVE: ("silently dropped [D42]; restored [D39]", _UR),
         Trigger.NO_ROOM: ("closed for another [D46]", _IDLE),
     },
+    State.PROVISIONAL: {
+        Trigger.DNS_ANSWER: ("proven, or refuted [D37]", _IDLE, _ESTABLISHED),
+        Trigger.CLOSE_MESSAGE: ("[draft App. A 2]", _IDLE),
+        Trigger.NO_ROOM: ("closed for another [D46]", _IDLE),
+        Trigger.PROVISIONAL: ("[D37]", _IDLE),
+    },
     State.ESTABLISHED: {
         Trigger.CCR: (
             "CONF again [D12]; replaces a silent peer [D39]; sets that changed [draft §7.7]",
@@ -189,10 +201,11 @@ CHANGES: dict[State, dict[Trigger, tuple[str, *tuple[State, ...]]]] = {
         Trigger.CONF: ("discarded [draft §7.6]; the one just taken [§7.7]", _UR),
         Trigger.UR: ("[draft §7.8, D17]; told again [D45]", _UR),
         Trigger.UA: ("answers a probe [D43]; told again [D45]", _UR),
-        Trigger.UC: ("[draft §7.12, D18]", _INIT),
+        Trigger.UC: ("[draft §7.12, D18]; not the context of the AID [D37]", _IDLE, _INIT),
+        Trigger.ICMP_ERROR: ("a hint [D47]; no M6 at the AID [D37]", _IDLE),
         Trigger.DNS_ANSWER: (
-            "[draft §7.7, §7.13]; refuted [D37]; the AID is another's [D44]",
-            *(_IDLE, _UR, _CLOSING),
+            "[draft §7.7, §7.13]; the AID is another's [D44]",
+            *(_UR, _CLOSING),
         ),
         Trigger.LOCATORS_CHANGED: ("[draft §4.5, §7.7]", _UR),
         Trigger.CLOSE_MESSAGE: ("[draft App. A 2]", _IDLE),
@@ -200,13 +213,13 @@ CHANGES: dict[State, dict[Trigger, tuple[str, *tuple[State, ...]]]] = {
         Trigger.IDLE_CHECKED: ("[draft App. A 1, D19]; told again [D45]", _UR, _CLOSING),
         Trigger.NO_ROOM: ("closed for another [D46]", _IDLE),
         Trigger.TRIAL: ("again, or set aside [D39]", _INIT),
-        Trigger.PROVISIONAL: ("[D37]", _IDLE),
     },
     State.UR_SENT: {
         Trigger.CCR: ("CONF again [D12]; replaces a silent peer [D39]", _IDLE),
         Trigger.UR: ("[draft §7.8, D17, D20]; names ours [D43]", _ESTABLISHED),
         Trigger.UA: ("[draft §7.9]", _ESTABLISHED),
-        Trigger.UC: ("[draft §7.12, D18]", _INIT),
+        Trigger.UC: ("[draft §7.12, D18]; not the context of the AID [D37]", _IDLE, _INIT),
+        Trigger.ICMP_ERROR: ("a hint [D47]; no M6 at the AID [D37]", _IDLE),
         Trigger.DNS_ANSWER: ("[draft §7.7, D17]; the AID is another's [D44]", _CLOSING),
         Trigger.RETRANSMIT: ("[draft §7.10, D16]", _ESTABLISHED),
         Trigger.CLOSE_MESSAGE: ("[draft App. A 2]", _IDLE),
@@ -222,7 +235,7 @@ CHANGES: dict[State, dict[Trigger, tuple[str, *tuple[State, ...]]]] = {
         Trigger.CLOSE: ("again, or enough [draft App. A 4, D19]", _IDLE),
     },
 }
-"""What else may follow, and where that is written."""
+"""The other states that may follow, and the source of the rule."""
 
 
 def _rule(state: State, trigger: Trigger) -> Rule:
@@ -235,17 +248,19 @@ LAW = {state: {trigger: _rule(state, trigger) for trigger in Trigger} for state 
 _ASKING = frozenset({Timer.DNS_RETRY, Timer.VERIFY_AGAIN})
 _SETTLED = _ASKING | {
     *(Timer.PROBE, Timer.BETTER, Timer.REPEAT, Timer.TOLERANCE, Timer.TRIAL, Timer.IDLE),
+    Timer.AID,
 }
 
 TIMERS_OF: dict[State, frozenset[Timer]] = {
     State.IDLE: frozenset(),
     State.INIT_SENT: _ASKING | {Timer.RETRANSMIT},
     State.CCR_SENT: _ASKING | {Timer.RETRANSMIT},
-    State.ESTABLISHED: _SETTLED | {Timer.PROVISIONAL},
+    State.PROVISIONAL: _ASKING | {Timer.PROVISIONAL},
+    State.ESTABLISHED: _SETTLED,
     State.UR_SENT: _SETTLED | {Timer.RETRANSMIT},
     State.CLOSING: frozenset({Timer.CLOSE}),
 }
-"""The timers a context in a state may have; entering a state stops all others."""
+"""The timers that a context may have in each state; entering a state stops all others."""
 
 
 class Path(enum.Enum):
@@ -256,15 +271,15 @@ class Path(enum.Enum):
     STEADY = "steady"
     """The pair in use works, as far as is known."""
     ASKING = "asking"
-    """It is suspected, and has been asked by one UR."""
+    """It is suspected, and one UR asks it."""
     DOUBTING = "doubting"
-    """It has not answered in time; it is asked more, and others are probed."""
+    """It has not answered in time; it is asked again, and other pairs are probed."""
     SEARCHING = "searching"
-    """It is silent, and so are the others: data travels plain, and all pairs are probed in turn."""
+    """It is silent, and no other pair answers: data is plain, and all pairs are probed in turn."""
     LEAVING = "leaving"
-    """Another is said to be better; the first of those that answers is used."""
+    """Other pairs have better marks; the first of them that answers is used."""
     FOLLOWING = "following"
-    """Data comes from another locator of the peer's; it and the one before are asked [D41]."""
+    """Data arrives from another locator of the peer; both pairs are asked [D41]."""
 
 
 class Cue(enum.Enum):
@@ -275,13 +290,13 @@ class Cue(enum.Enum):
     SUSPICION = "suspicion"
     """Data is unanswered, the peer hears nothing, or an error came."""
     SOURCE = "source moved"
-    """Data comes from another locator than the peer is known to send from."""
+    """Data arrives from a locator from which the peer was not known to send."""
     MARKS = "better pair"
-    """An owner says that another pair is better."""
+    """Another pair has better marks."""
     THIS_ANSWERS = "pair in use answers"
     OTHER_ANSWERS = "other pair answers"
     TIME = "time"
-    """An answer is overdue, or it is enough."""
+    """An answer is overdue, or the time for the attempt is over."""
 
 
 _PATHS: dict[Path, dict[Cue, set[Path]]] = {
@@ -321,4 +336,4 @@ _PATHS: dict[Path, dict[Cue, set[Path]]] = {
     },
 }
 PATH_LAW = {path: {cue: frozenset(row.get(cue, ())) for cue in Cue} for path, row in _PATHS.items()}
-"""What may follow each belief after each cue; nothing: the cue changes nothing."""
+"""The beliefs that may follow each belief after each cue; empty: the cue changes nothing."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Using another pair of locators, and sending again what the one before may have lost [D20]."""
+"""Switching to another pair of locators, and repeating what the former may have lost [D20]."""
 
 from noid.constants import REPEATS_MAX, SILENCE_MIN
 from noid.engine.causes import Cause
@@ -13,11 +13,11 @@ from noid.wire import ipv6
 from noid.wire.ipv6 import NEXT_HEADER_AT
 
 REPEATABLE = frozenset(map(int.to_bytes, (ipv6.TCP, ipv6.SCTP, ipv6.ESP)))
-"""Protocols whose receivers know a packet that comes twice."""
+"""Protocols whose receivers recognize a repeated packet."""
 
 
 def switch(core: Core, context: Context, pair: Pair, why: Cause, packet: bytes = b"") -> None:
-    """Sends by another pair of locators from now on, beginning with an unanswered packet."""
+    """Sends over another pair of locators from now on, an unanswered packet first."""
     old = context.pair
     if pair == old:
         return
@@ -29,16 +29,16 @@ def switch(core: Core, context: Context, pair: Pair, why: Cause, packet: bytes =
     context.local_locator, context.peer_locator = pair
     context.peer_source = None
     core.emit(Switched(context.local_aid, context.peer_aid, old, pair, why))
-    if context.update is not None:  # what went over the old pair may be lost
+    if context.update is not None:  # packets on the former pair may be lost
         core.bring_forward(context, Timer.RETRANSMIT, core.now_ns)
     core.install(context)
     repeat(core, context, packet)
 
 
 def repeat(core: Core, context: Context, packet: bytes = b"") -> None:
-    """Sends a packet of the ULP, or what the plane has kept, at once and a few times more.
+    """Sends a packet of the ULP, or one that the plane has stored, at once and a few more times.
 
-    The peer may switch a little later, and its answer to the first ones is lost.
+    The peer may switch a little later; until then its answers are lost.
     """
     if context.is_settled:
         context.repeating, context.repeats = packet, 0
@@ -47,7 +47,7 @@ def repeat(core: Core, context: Context, packet: bytes = b"") -> None:
 
 
 def on_repeat_timer(core: Core, context: Context) -> None:
-    """The packet whose silence led to a search goes again, by the pair that was found."""
+    """Sends the unanswered packet again, over the pair that was found."""
     core.emit(SendAgain(context.local_label, context.repeating))
     context.repeats += 1
     if context.repeats < REPEATS_MAX:
@@ -57,20 +57,19 @@ def on_repeat_timer(core: Core, context: Context) -> None:
 
 
 def stop(core: Core, context: Context) -> None:
-    """A keepalive says that packets come and nothing answers them: repeating brings no answer."""
+    """A keepalive shows that packets arrive without an answer: stops repeating."""
     core.stop_timer(context, Timer.REPEAT)
     context.repeating, context.repeats = b"", 0
 
 
 def _wait_ns(context: Context) -> int:
-    """Until a packet goes a second time after a switch; doubled for each time more."""
+    """The time until a packet is sent a second time after a switch; doubles each time."""
     return max(2 * context.round_trip_ns, SILENCE_MIN)
 
 
 def repeatable(packet: bytes) -> bytes:
-    """The packet if it may be sent once more; else nothing.
+    """The packet if it may be repeated; otherwise nothing.
 
-    It may have arrived, and only its answer was lost. So its protocol must know a packet that comes
-    twice.
+    Perhaps only its answer was lost. So its protocol must recognize a repeated packet.
     """
     return packet if packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] in REPEATABLE else b""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Deadlines: set, stop, next, expired.
 
-A heap of deadlines with the table of those that still hold; one that was stopped or set anew stays
-in the heap until its time and is then passed over, so that setting and stopping cost O(log n).
+A heap of deadlines, and a table of the valid ones. A deadline that was stopped or changed stays in
+the heap until its time and is then skipped, so that setting and stopping cost O(log n).
 
-There are several for each of a million contexts. So a key is a small integer, and a deadline and
-its key are one integer: the deadline in front, which orders them, and the key behind.
+A million contexts have several timers each. So a key is a small integer, and a deadline and its key
+are one integer: the deadline in the high bits, which orders them, and the key in the low bits.
 """
 
 import heapq
@@ -15,14 +15,14 @@ KEY_MASK = (1 << KEY_BITS) - 1
 
 
 class Timers:
-    """One deadline at most for each key; of two at one time the smaller key's is first."""
+    """At most one deadline for each key; equal deadlines are ordered by key."""
 
     def __init__(self) -> None:
         self._entries: dict[int, int] = {}
         self._heap: list[int] = []
 
     def set(self, key: int, at_ns: int) -> None:
-        """Sets the deadline of ``key``, in place of the one it may have."""
+        """Sets the deadline of ``key``; replaces an earlier one."""
         assert 0 <= key <= KEY_MASK
         entry = self._entries[key] = at_ns << KEY_BITS | key
         heapq.heappush(self._heap, entry)
@@ -30,7 +30,7 @@ class Timers:
             self._heap = sorted(self._entries.values())
 
     def bring_forward(self, key: int, at_ns: int) -> None:
-        """Makes the deadline of ``key``, which has one, no later than this."""
+        """Makes the deadline of ``key`` no later than this; it must have one."""
         if at_ns < self._entries[key] >> KEY_BITS:
             self.set(key, at_ns)
 
@@ -42,6 +42,11 @@ class Timers:
         """Whether ``key`` has a deadline."""
         return key in self._entries
 
+    def is_due(self, key: int, now_ns: int) -> bool:
+        """Whether ``key`` has a deadline that has passed."""
+        entry = self._entries.get(key)
+        return entry is not None and entry >> KEY_BITS <= now_ns
+
     def next(self) -> tuple[int, int] | None:
         """The earliest deadline and its key."""
         while self._heap:
@@ -51,3 +56,10 @@ class Timers:
                 return entry >> KEY_BITS, key
             heapq.heappop(self._heap)
         return None
+
+    def rebuilt(self) -> "Timers":
+        """The same deadlines, without those that were stopped or set anew."""
+        timers = Timers()
+        for entry in sorted(self._entries.values()):
+            timers.set(entry & KEY_MASK, entry >> KEY_BITS)
+        return timers

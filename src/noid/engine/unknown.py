@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Saying that a context is unknown here: the UC message [draft §3.3.7, §7.11 1a; D9, D17, D39]."""
+"""UC, which says that a context is unknown here [draft §3.3.7, §7.11 1a; D9, D17, D39]."""
 
 from noid.constants import CONTROL_OCTETS_MAX
 from noid.counters import Drop
@@ -19,7 +19,7 @@ QUOTE_OCTETS_MAX = CONTROL_OCTETS_MAX - ipv6.HEADER_OCTETS - FIXED_OCTETS - OPTI
 
 
 def on_unknown_label(core: Core, event: UnknownLabelSeen) -> None:
-    """A data packet of a context that we do not have, or with other locators than it has [D41]."""
+    """Answers a data packet with an unknown label, or with locators not in its context [D41]."""
     try:
         header = ipv6.Header.decode(event.packet)
     except WireError as error:
@@ -30,7 +30,7 @@ def on_unknown_label(core: Core, event: UnknownLabelSeen) -> None:
 
 
 def tell_unknown(core: Core, event: ControlMessageReceived, label: int) -> None:
-    """An Update Request of a context that we do not have, or that fails a check [D17, D41]."""
+    """Answers an Update Request for an unknown context, or one that fails a check [D17, D41]."""
     slot = next_header_of(SLOT_ICMPV6, core.options.codepoints, rewritable=True)
     header = ipv6.Header(
         source=event.source,
@@ -52,7 +52,7 @@ def _send(core: Core, header: ipv6.Header, packet: bytes, label: int) -> None:
         sender_aid=UNSPECIFIED,
         receiver_aid=UNSPECIFIED,
         context=ContextOption(receiver_label=label, sender_birthday=core.options.birthday),
-        # Of the life before: it says that this host has come up anew since, for any label alike.
+        # The token of the preceding birthday, for any label: this host has restarted since.
         reset_token=reset_token(core.options.reset_key, core.options.birthday - 1, label),
         piggyback=Piggyback(ipv6.IPV6, packet[:QUOTE_OCTETS_MAX]),
     )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The contexts' questions to the DNS and what their answers change [draft §4.1 step 7, §7.13].
 
-Questions are asked because of a context that exists, never because of an INIT or of a data packet
-with an unknown locator [D31]. What is proven becomes usable at once; what the DNS refutes the peer
-is told in an Update Request, so that it stops using it as a source.
+Questions are asked only for an existing context, never because of an INIT or of a data packet with
+an unknown locator [D31]. A proven locator is usable at once. An Update Request tells the peer which
+locators the DNS refutes, so that it stops using them as sources.
 """
 
 from noid.constants import (
@@ -19,14 +19,15 @@ from noid.constants import (
 )
 from noid.dns.records import Question
 from noid.dns.verification import Verification
-from noid.engine import peers
+from noid.engine import at_aid, peers
 from noid.engine.causes import Cause
 from noid.engine.close import close
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, CheckIdle, IdleChecked, LocatorsVerified
 from noid.engine.phases import Probation
-from noid.engine.state import State, Timer
+from noid.engine.renewing import renew
+from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import tell_remote, tell_untold
 from noid.locators import Locator
 from noid.shares.policy import INQUIRIES
@@ -36,7 +37,7 @@ REGION_OCTETS = 4
 
 
 def begin(core: Core, context: Context) -> None:
-    """Asks the first questions about a new context's peer, if there is anything to ask."""
+    """Asks the first questions about the peer of a new context, if any are needed."""
     if context.is_all_proven:
         context.verification = Verification(context.peer_aid, None)
     elif context.verification.settled and context.verification.proven:
@@ -50,8 +51,8 @@ def begin(core: Core, context: Context) -> None:
 def _has_turn(core: Core, context: Context) -> bool:
     """Whether the peer of a context without data so far may be looked up [D46].
 
-    While many questions are on their way, those because of one /32 are limited to its share. A
-    context that waits is looked at after that: if it is in use it is not held up again for long.
+    While many questions are open, the questions because of one /32 are limited to its share. A
+    context that waits is checked later, and asks soon if it is in use.
     """
     if context.began is None or len(core.questions) < INQUIRIES.limit // 2:
         return True
@@ -67,12 +68,14 @@ def _renew(core: Core, context: Context) -> None:
 
 
 def on_answer(core: Core, event: AnswerArrived) -> None:
-    """One answer, for every context that waits for it."""
-    question = Question(event.question.kind, event.question.name)
+    """Gives an answer to each context that waits for it."""
+    question = event.question
+    if question.behalf:
+        question = Question(question.kind, question.name)
     for context in core.questions.pop(event.question, {}):
         if context.state is State.CLOSING:
-            continue  # of no use any more
-        verified = context.peer_verified
+            continue  # needs no answers
+        before = context.peer_verified
         was_settled = context.verification.settled
         for inquiry in _inquiries(context):
             questions = inquiry.receive(question, event.answer, context.peer_local)
@@ -81,15 +84,15 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
                 _retry_later(core, context)
         renewal = context.renewal
         if renewal is not None and renewal.another:
-            close(core, context, Cause.AID_OF_ANOTHER_NAME)
+            close(core, context, Trigger.DNS_ANSWER, Cause.AID_OF_ANOTHER_NAME)
             continue
         if renewal is not None and renewal.settled:
             was_settled = False
             _replace(core, context, renewal)
+        verified = context.peer_verified
         if context.state is State.INIT_SENT:
-            _hurry(core, context, verified)
-        is_usable = context.peer_locator in verified
-        if context.lapsing or not is_usable or context.peer_verified != verified:
+            _hurry(core, context, verified - before)
+        if context.lapsing or context.peer_locator not in before or verified != before:
             core.install(context)
         if context.probation is not None:
             _judge(core, context, context.probation)
@@ -97,16 +100,16 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
             _settled(core, context)
 
 
-def _hurry(core: Core, context: Context, verified: frozenset[Locator]) -> None:
-    """INIT goes to a destination that is proven now, 250 ms after the last one or at once [D38]."""
+def _hurry(core: Core, context: Context, proven: frozenset[Locator]) -> None:
+    """Sends INIT to a newly proven destination, at once or 250 ms after the last INIT [D38]."""
     exchange = context.exchange
-    if exchange is not None and context.peer_verified - verified - {context.peer_aid}:
+    if exchange is not None and proven - {context.peer_aid}:
         due_ns = exchange.sent_ns + RETRANSMIT_WAITING
         core.bring_forward(context, Timer.RETRANSMIT, due_ns)
 
 
 def _replace(core: Core, context: Context, renewal: Verification) -> None:
-    """What the DNS lists no longer may still be used until two TTLs later it is not back [D44]."""
+    """Keeps locators that the DNS no longer lists for two more TTLs [D44]."""
     until_ns = core.now_ns + 2 * max(renewal.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
     lapsing = {
         locator: context.lapsing.get(locator, until_ns)
@@ -127,12 +130,12 @@ def _retry_later(core: Core, context: Context) -> None:
 
 
 def on_retry(core: Core, context: Context) -> None:
-    """It is time to ask again what met a transient error [D30], if the context is in use [D46].
+    """Asks questions again that met a transient error [D30], if the context is in use [D46].
 
-    A set-up that local programs wait for is, and a provisional context that holds a packet. Of any
-    other the data plane knows when it was last used.
+    A set-up that local programs wait for is in use, and so is a provisional context that holds a
+    packet. For other contexts the data plane knows when they were last used.
     """
-    if context.is_settled and context.probation is None:
+    if context.is_settled:
         core.emit(CheckIdle(context.local_label))
     elif context.probation is None or context.probation.held:
         _ask_again(core, context)
@@ -141,9 +144,9 @@ def on_retry(core: Core, context: Context) -> None:
 
 
 def on_use_checked(core: Core, event: IdleChecked) -> None:
-    """Goes on with the inquiries of a context that is in use, and later with those of another."""
+    """Continues the inquiries of a context that is in use; those of others wait."""
     context = core.labels.get(event.local_label)
-    if context is None or not context.is_settled or context.probation is not None:
+    if context is None or not context.is_settled:
         return
     is_used = event.in_use or core.now_ns - context.heard_ns(event.received_ns) < VERIFY_USED_TIME
     if _is_asking(context):
@@ -171,12 +174,12 @@ def _ask_again(core: Core, context: Context, first: Locator | None = None) -> No
 
 
 def put_first(core: Core, context: Context, locator: Locator) -> None:
-    """The peer sends from a locator of its own that is not proven: that is next to be found out.
+    """The peer sends from a locator of its own that is not proven: verifies that next.
 
-    It is "put first in the list of asynchronous DNS verifications" [draft §4.2, §7.11 3b, D21]:
-    what failed is asked again without waiting, what the DNS did not list when its TTL allows.
+    It is "put first in the list of asynchronous DNS verifications" [draft §4.2, §7.11 3b, D21]: a
+    failed question is asked again at once; if the DNS did not list the locator, after its TTL.
     """
-    if not context.is_settled or locator not in context.peer_acceptable:
+    if not context.is_complete or locator not in context.peer_acceptable:
         return
     if any(inquiry.failed for inquiry in _inquiries(context)):
         core.stop_timer(context, Timer.DNS_RETRY)
@@ -186,57 +189,58 @@ def put_first(core: Core, context: Context, locator: Locator) -> None:
 
 
 def look_again(core: Core, context: Context) -> None:
-    """The peer has a locator that the DNS did not list: has it been added there since?
+    """The peer has a locator that the DNS did not list: asks whether it has been added.
 
-    The DNS is asked when "the remaining DNS TTL for the FQDN has reached zero" [draft §7.8]; until
-    then nothing is known that was not.
+    The DNS is asked when "the remaining DNS TTL for the FQDN has reached zero" [draft §7.8]; before
+    that its answer would be the same.
     """
-    if context.is_settled and not _is_asking(context):
+    if context.is_complete and not _is_asking(context):
         ttl_ns = max(context.verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
         due_ns = context.settled_ns + ttl_ns if context.settled_ns else 0
         core.set_timer(context, Timer.VERIFY_AGAIN, max(0, due_ns - core.now_ns))
 
 
 def on_verify_again(core: Core, context: Context) -> None:
-    """Makes the inquiry anew, if the context is in use; what is proven stays so until it is over.
+    """Repeats the inquiry if the context is in use; proven locators stay so until its end.
 
     [draft §4.5, D31, D46]
     """
     if _is_asking(context) or context.is_all_proven:
         return
     if context.lapsing or not context.is_settled:
-        # What the DNS lists no longer has to go in time; programs wait for a set-up.
+        # Locators that the DNS no longer lists must expire in time; programs wait for a set-up.
         _renew(core, context)
     else:
         core.emit(CheckIdle(context.local_label))
 
 
 def on_provisional_timer(core: Core, context: Context) -> None:
-    """The DNS has had its time to prove a context [D37]."""
-    core.discard(context, Cause.NOT_PROVEN_IN_TIME)
+    """The DNS has not proven a context in time [D37]."""
+    core.discard(context, Trigger.PROVISIONAL, Cause.NOT_PROVEN_IN_TIME)
 
 
 def _is_asking(context: Context) -> bool:
-    """Whether an inquiry is under way, at whose end the next one is arranged."""
+    """Whether an inquiry is in progress; its end sets the timer for the next."""
     return not context.verification.settled or context.renewal is not None
 
 
 def _judge(core: Core, context: Context, probation: Probation) -> None:
-    """Whether the locator that got the CC belongs to the AID's name [D37]."""
+    """Proves or deletes a provisional context, if the answers suffice [D37]."""
     if probation.locator in context.verification.verified:
         if context.key in core.contexts:
-            core.discard(context, Cause.ANOTHER_PROVEN)
+            core.discard(context, Trigger.DNS_ANSWER, Cause.ANOTHER_PROVEN)
         else:
             core.prove(context)
-            tell_untold(core, context)
+            at_aid.begin(core, context)
+            tell_untold(core, context, Trigger.DNS_ANSWER)
             if context.verification.settled:
                 _settled(core, context)
     elif context.verification.settled:
-        core.discard(context, Cause.PEER_REFUTED)
+        core.discard(context, Trigger.DNS_ANSWER, Cause.PEER_REFUTED)
 
 
 def _settled(core: Core, context: Context) -> None:
-    """The inquiry is over: the operator is told, and the peer if its sets are smaller."""
+    """The inquiry is over: reports it, and tells the peer if its sets are smaller."""
     context.dns_tries = 0
     context.settled_ns = core.now_ns
     context.share_sets()
@@ -246,10 +250,13 @@ def _settled(core: Core, context: Context) -> None:
     proven = tuple(locator for locator in context.peer_set if locator in verified)
     core.emit(LocatorsVerified(context.peer_aid, verification.name, proven))
     if context.peer_aid in verification.verified:
+        at_aid.begin(core, context)
         valid_ns = max(verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
         peers.confirm(core, context.peer_aid, verification.name, verification.remote, valid_ns)
     lifetime_ns = max(verification.ttl_seconds * SECOND, VERIFY_AGAIN_MIN)
     again_ns = lifetime_ns // 2 + core.jittered(lifetime_ns)
     lapse_ns = min(context.lapsing.values(), default=core.now_ns + again_ns) - core.now_ns
     core.set_timer(context, Timer.VERIFY_AGAIN, max(0, min(again_ns, lapse_ns)))
-    tell_remote(core, context)
+    tell_remote(core, context, Trigger.DNS_ANSWER)
+    if core.own.pins:
+        renew(core, context, Trigger.DNS_ANSWER)  # its name may be pinned to an uplink

@@ -70,11 +70,14 @@ class Session:
         discriminator: ours, not 0.
         interval_us: our send interval, and the least interval at which we can receive.
         multiplier: the other end declares us down after this number of intervals without a packet.
+        was_up: whether an earlier session has been up.
     """
 
-    def __init__(self, discriminator: int, interval_us: int, multiplier: int) -> None:
+    def __init__(
+        self, discriminator: int, interval_us: int, multiplier: int, *, was_up: bool = False
+    ) -> None:
         self.state = State.DOWN
-        self.was_up = False
+        self.was_up = was_up
         """Whether it has ever been up: before that, silence may be a router without BFD."""
         self.administrative = False
         """Whether the other end says that it is down by its operator's will."""

@@ -23,7 +23,7 @@ from noid.constants import (
     BORDER_PREFIX_BITS_MIN,
     BORDER_PREFIXES_MAX,
 )
-from noid.locators import LOCATOR_OCTETS
+from noid.locators import LOCATOR_OCTETS, Locator, format_locator
 from noid.wire import ipv6
 from noid.wire.chain import place_of
 
@@ -42,11 +42,15 @@ class SitePrefix(NamedTuple):
         high: its first 8 octets, network order.
         uplink: index of the device to the provider; 0 if another router has it.
         provider: the provider's name.
+        is_new: whether peers may not know it yet: it is not put into packets.
+        since_s: when it came to the site, in seconds since boot; 0: not known.
     """
 
     high: bytes
     uplink: int
     provider: str
+    is_new: bool = False
+    since_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,11 @@ class Site:
         return any(number & int(one.netmask) == int(one.network_address) for one in self.inside)
 
 
+def prefix_text(site: Site, prefix: SitePrefix) -> str:
+    """A prefix of a site, as people write it."""
+    return f"{format_locator(Locator(prefix.high + bytes(HIGH_OCTETS)))}/{site.bits}"
+
+
 class Choice(NamedTuple):
     """The uplink in use for each prefix: the only state that changes when an uplink fails.
 
@@ -140,9 +149,9 @@ def leaving(site: Site, choice: Choice, rewritable: Collection[int], packet: byt
 
     Args:
         site: the prefixes.
-        choice: the uplinks in use.
+        choice: the uplinks in use; see ``choose`` for packets that another border has handed over.
         rewritable: the next headers P1 to P1+7.
-        packet: from the IPv6 header on, whatever its length.
+        packet: from the IPv6 header on, of any length.
     """
     if not _is_ipv6(packet):
         return Judgement(Outcome.PASSED, packet)
@@ -190,46 +199,64 @@ class Provider(NamedTuple):
         works: whether its uplink does.
         priority: a smaller value is preferred.
         weight: its share among those of the same priority.
+        is_beyond: whether another border, in a LAN, has its uplink.
     """
 
     works: bool
     priority: int
     weight: int
+    is_beyond: bool = False
 
 
-def choose(site: Site, providers: Mapping[str, Provider], manual: str = "") -> Choice:
+def choose(
+    site: Site, providers: Mapping[str, Provider], manual: str = "", *, handed_over: bool = False
+) -> Choice:
     """The uplink for each prefix.
 
     Rewritable packets leave through the provider that the operator has chosen, if that works; else
     through one of the best priority that works: that of their own source, or else, by weight, one
-    that is always the same for a prefix.
+    that is always the same for a prefix. A prefix that is new is put into no packet.
 
     Args:
         site: the prefixes.
         providers: by name.
         manual: the operator's choice; empty: none.
+        handed_over: for packets that another border has handed over: uplinks of other borders do
+            not count, so that no packet comes back to a border.
     """
+    if handed_over:
+        providers = {
+            name: one._replace(works=one.works and not one.is_beyond)
+            for name, one in providers.items()
+        }
     first_rows: dict[str, int] = {}
-    for row, prefix in enumerate(site.prefixes):
-        first_rows.setdefault(prefix.provider, row)
-    working = {
-        name: one
-        for name, one in providers.items()
-        if one.works and name in first_rows and site.prefixes[first_rows[name]].uplink
-    }
-    if manual in working:
-        working = {manual: working[manual]}
-    best = min((one.priority for one in working.values()), default=0)
-    shares = {name: one.weight for name, one in working.items() if one.priority == best}
-    rows = []
+    working: dict[str, Provider] = {}
     works = 0
     for row, prefix in enumerate(site.prefixes):
-        works |= int(bool(prefix.uplink) and providers[prefix.provider].works) << row
-        if prefix.provider in shares:
+        if not prefix.is_new:
+            first_rows.setdefault(prefix.provider, row)
+        if prefix.uplink and providers[prefix.provider].works:
+            working[prefix.provider] = providers[prefix.provider]
+            works |= 1 << row
+    staying = _preferred(working, manual)
+    targets = _preferred({name: working[name] for name in working.keys() & first_rows}, manual)
+    rows = []
+    for row, prefix in enumerate(site.prefixes):
+        if prefix.provider in staying or prefix.provider in targets:
             rows.append(row)
+        elif targets:
+            rows.append(first_rows[_drawn(targets, prefix.high)])
         else:
-            rows.append(first_rows[_drawn(shares, prefix.high)] if shares else NOWHERE)
+            rows.append(row if prefix.provider in working else NOWHERE)
     return Choice(tuple(rows), works)
+
+
+def _preferred(working: Mapping[str, Provider], manual: str) -> dict[str, int]:
+    """The weights of the operator's provider, or of all of the best priority."""
+    if manual in working:
+        return {manual: working[manual].weight}
+    best = min((one.priority for one in working.values()), default=0)
+    return {name: one.weight for name, one in working.items() if one.priority == best}
 
 
 def _drawn(shares: Mapping[str, int], high: bytes) -> str:

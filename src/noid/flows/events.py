@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The events that a data plane reports to the engine."""
+"""The events that a data plane reports to the engine.
+
+Nothing changes an event; the classes are not frozen, because that makes them slow to create.
+"""
 
 from dataclasses import dataclass
 
 from noid.locators import Locator
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class UlpPacketSeen:
     """The ULP sent a packet to a watched peer without a flow; it was sent plain.
 
@@ -17,7 +20,7 @@ class UlpPacketSeen:
     packet: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class UnknownPeerSeen:
     """The ULP sent a packet to an address that is not watched; it was sent plain [D34].
 
@@ -30,7 +33,7 @@ class UnknownPeerSeen:
     aid: Locator
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class UnansweredPacket:
     """A flow sent this packet more than T after an unanswered packet [D20].
 
@@ -38,14 +41,20 @@ class UnansweredPacket:
         local_label: which flow.
         packet: a copy of it as the ULP sent it, between AIDs.
         silent_ns: the time since that unanswered packet.
+        received_ns: when the flow last received data; 0 if never.
+        gap_ns: the mean time between two signs of life of the peer; 0 if not known.
+        packets: that are unanswered; a plane may not count further than UNANSWERED_MANY.
     """
 
     local_label: int
     packet: bytes
     silent_ns: int
+    received_ns: int = 0
+    gap_ns: int = 0
+    packets: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ControlMessageReceived:
     """An ICMPv6 message of the M6 type arrived.
 
@@ -62,7 +71,7 @@ class ControlMessageReceived:
     octets: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class IcmpErrorReceived:
     """An ICMPv6 error arrived.
 
@@ -77,7 +86,7 @@ class IcmpErrorReceived:
     octets: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class UnknownLabelSeen:
     """A data packet arrived with an unknown label, or with locators that its flow does not have.
 
@@ -90,7 +99,7 @@ class UnknownLabelSeen:
     packet: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SourceMoved:
     """Data arrived from another locator than the known source of the peer [draft §7.11 step 3].
 
@@ -105,7 +114,7 @@ class SourceMoved:
     followed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class OneWayDataSeen:
     """A flow received data and sends none: a keepalive is due [D42].
 
@@ -116,7 +125,7 @@ class OneWayDataSeen:
     local_label: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class LongUnproven:
     """A flow sends, and its context has received nothing authentic for UNPROVEN_TIME [D41].
 
@@ -127,7 +136,20 @@ class LongUnproven:
     local_label: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
+class LongPacketLost:
+    """A packet of more than MTU_MIN octets was sent several times while its peer was heard.
+
+    Attributes:
+        local_label: which flow.
+        packet: the packet between AIDs.
+    """
+
+    local_label: int
+    packet: bytes
+
+
+@dataclass(slots=True, unsafe_hash=True)
 class PacketHeld:
     """A flow that holds its packets received one [D37, D48].
 
@@ -152,5 +174,6 @@ DatapathEvent = (
     | SourceMoved
     | OneWayDataSeen
     | LongUnproven
+    | LongPacketLost
     | PacketHeld
 )

@@ -15,13 +15,13 @@ class Probing:
     Args:
         down: so many intervals in a row without an answer are a failure.
         up: so many in a row with one end it.
+        works: whether the target has answered so far, or nothing is known.
     """
 
-    def __init__(self, down: int, up: int) -> None:
+    def __init__(self, down: int, up: int, *, works: bool = True) -> None:
         self.down = down
         self.up = up
-        self.works = True
-        """Nothing is wrong before that is known."""
+        self.works = works
         self._sequence = 0
         self._requests = 0
         self._answered = False

@@ -70,7 +70,7 @@ class Refusal(enum.Enum):
 
 
 ANSWERED = frozenset({Refusal.DESTINATION_NOT_OURS, Refusal.SOURCE_NOT_THE_PEERS})
-"""What is answered as an unknown label is: silence reveals no label [D41]."""
+"""Refusals that are answered like an unknown label, because silence reveals labels [D41]."""
 
 
 class Arrival(NamedTuple):
@@ -99,9 +99,9 @@ class Arrival(NamedTuple):
         """Parses a complete packet.
 
         Args:
-            packet: it; what follows its announced length is cut off.
-            next_header: the one that counts, which may stand after hop-by-hop options.
-            body_at: where what follows that begins.
+            packet: the packet; octets after its announced length are cut off.
+            next_header: the M6 next header, which may follow hop-by-hop options.
+            body_at: the offset of what follows it.
         """
         first, octets, _, hop_limit, source, destination = ipv6.HEADER.unpack_from(packet)
         return cls(
@@ -204,10 +204,10 @@ class Watch:
         return silent_ns
 
     def _patience_ns(self, is_tcp: bool) -> int:
-        """For how long the silence of a peer means nothing, whatever T is [D20, D42].
+        """The shortest silence of a peer that is reported, also if T is shorter [D20, D42].
 
-        Receivers delay their answers to few TCP segments. Other packets may draw no answer but
-        keepalives, so the peer's usual gap decides.
+        Receivers delay their answers to few TCP segments. Other packets may get no answers except
+        keepalives, so the usual interval of the peer decides.
         """
         many = self.unanswered > UNANSWERED_MANY
         if is_tcp:
@@ -219,8 +219,8 @@ class Watch:
     def heard(self, now_ns: int, *, unasked: bool = True) -> None:
         """Records data or an authentic message: sent packets are no longer unanswered.
 
-        What was asked for says nothing of the usual gap. Counted, each question would shorten the
-        gap, and so bring the next one nearer.
+        Answers to requests do not count for the usual interval. Otherwise each request would
+        shorten it, and cause the next request earlier.
         """
         self.unanswered_ns = self.unanswered = 0
         if not unasked:

@@ -35,7 +35,7 @@ from noid.wire.peek import naming_of
 KEPT_MAX = 4096
 """Flows whose last TCP segment is kept."""
 KEY = 0x9E37_79B9_7F4A_7C15
-"""Of simulators and tests, in which nothing is random."""
+"""The key in simulators and tests, where nothing is random."""
 
 
 class Transmit(NamedTuple):
@@ -90,7 +90,7 @@ class SoftwareDatapath:
     # --- flows ----------------------------------------------------------------------------------
 
     def install(self, flow: Flow) -> None:
-        """Uses a flow, in place of the one with its AIDs or its label."""
+        """Installs a flow; it replaces flows with its AIDs or its label."""
         previous = self.rewriter.by_aids.get(flow.local_aid + flow.peer_aid)
         self.rewriter.install(flow)
         self.watches.setdefault(flow.local_label, Watch())
@@ -152,7 +152,8 @@ class SoftwareDatapath:
             effects.append(LongUnproven(label))
         if silent_ns:
             self.counts[PlaneCounter.UNANSWERED_PACKETS] += 1
-            effects.append(UnansweredPacket(label, packet, silent_ns))
+            known = silent_ns, watch.received_ns, watch.gap_ns, watch.unanswered
+            effects.append(UnansweredPacket(label, packet, *known))
         return effects
 
     def again(self, local_label: int, packet: bytes) -> list[Effect]:
@@ -178,7 +179,7 @@ class SoftwareDatapath:
     # --- in -------------------------------------------------------------------------------------
 
     def from_network(self, packet: bytes, now_ns: int) -> list[Effect]:
-        """A whole packet comes from the network.
+        """A whole packet arrives from the network.
 
         Returns:
             Deliveries and events for the engine; a plain packet is delivered unchanged.
@@ -216,7 +217,7 @@ class SoftwareDatapath:
         return self._delivered(verdict.delivery, now_ns)
 
     def _delivered(self, delivery: Delivery, now_ns: int) -> list[Effect]:
-        """A packet for the ULP, and what is noticed by it."""
+        """Delivers a packet to the ULP, and reports what it shows."""
         flow = delivery.flow
         if delivery.elsewhere:
             self.counts[PlaneCounter.PACKETS_RECEIVED_ELSEWHERE] += 1
@@ -244,9 +245,9 @@ class SoftwareDatapath:
         return [IcmpErrorReceived(source, destination, octets)]
 
     def _has_share(self, arrival: Arrival, now_ns: int) -> bool:
-        """Whether a message names a context of ours that has not used its own share [D46].
+        """Whether a message has the labels of a context, whose own rate permits it [D46].
 
-        Neither strangers nor another context use it up. Nothing is authenticated yet.
+        Other hosts and contexts do not use this rate. Nothing is authenticated yet.
         """
         naming = naming_of(arrival.payload)
         flow = None if naming is None else self.rewriter.by_label.get(naming.label)

@@ -19,16 +19,16 @@ class Outcome(enum.Enum):
     """The kind of a verdict."""
 
     NOT_M6 = "not M6"
-    """The host's own stack has it as it is."""
+    """The stack of the host gets it unchanged."""
     CONTROL = "control"
-    """A control message in the slot; the engine has it [D6]."""
+    """A control message in the slot; the engine gets it [D6]."""
     RESTORED = "restored"
-    """The ULP has it, between AIDs."""
+    """The ULP gets it, between AIDs."""
     HELD = "held"
     """The engine keeps it [D37, D48]."""
     UNKNOWN_LABEL = "unknown label"
-    """The engine may answer it with UC [draft §7.11 1a]; one with the label of a flow and other
-    locators than it has is answered alike, so that silence reveals no label [D41]."""
+    """The engine may answer it with UC [draft §7.11 1a]; a packet with a known label and wrong
+    locators is answered like this too, so that silence reveals no label [D41]."""
     DROPPED = "dropped"
 
 

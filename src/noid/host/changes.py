@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hears what changes on this host: links, addresses, routes, rules, filters.
+"""Reports changes of this host: links, addresses, routes, rules, filters.
 
 What is lost is said at once and as it stands in the messages; everything else only that something
 has changed, and ``HostNetwork.survey`` says what there is now.
@@ -40,8 +40,10 @@ from noid.host.messages import (
 from noid.host.routes import DeletedRoute, Prefix
 from noid.locators import LOCATOR_OCTETS, Locator, parse_locator
 
-GROUPS: Final = 0x1 | 0x4 | 0x8 | 0x100 | 0x400 | 0x40000
-"""RTMGRP_LINK, _NEIGH, _TC, _IPV6_IFADDR, _IPV6_ROUTE, and RTNLGRP_IPV6_RULE (rtnetlink.h)."""
+GROUPS: Final = 0x1 | 0x8 | 0x100 | 0x400 | 0x40000
+"""RTMGRP_LINK, _TC, _IPV6_IFADDR, _IPV6_ROUTE, and RTNLGRP_IPV6_RULE (rtnetlink.h)."""
+NEIGHBOURS: Final = 0x4
+"""RTMGRP_NEIGH: very many messages where others send packets to many addresses of a link."""
 RECEIVE_BUFFER_OCTETS: Final = 4 << 20
 SO_RCVBUFFORCE: Final = 33
 READ_OCTETS: Final = 65_536
@@ -51,13 +53,13 @@ ADDRESS_OCTETS: Final = 8
 FAR_AWAY_BITS: Final = 16
 """Maximum prefix length of a route to the Internet."""
 PREFIXES_MAX: Final = 64
-"""Of one reading; where more change, any peer may be concerned."""
+"""Prefixes of one reading; if more change, every peer may be concerned."""
 EVERYWHERE: Final = Prefix(parse_locator("::"), 0)
 
 
 @dataclass(slots=True)
 class Changes:
-    """What the messages read at one time say.
+    """The changes in the messages of one reading.
 
     Attributes:
         matters: whether anything may have changed that is worth a survey.
@@ -81,19 +83,19 @@ class NetworkChanges:
     """A subscription to the kernel's messages.
 
     Args:
-        neighbour: the address whose entries as a neighbour matter; those of others do not.
+        neighbour: the address whose entries as a neighbour matter; None: no neighbours do.
 
     Raises:
         PlatformError: the kernel refuses.
     """
 
-    def __init__(self, neighbour: Locator) -> None:
+    def __init__(self, neighbour: Locator | None) -> None:
         self._neighbour = neighbour
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         try:
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
-            self._socket.bind((0, GROUPS))
+            self._socket.bind((0, GROUPS | NEIGHBOURS * (neighbour is not None)))
         except OSError as error:
             self._socket.close()
             words = str(error.strerror)
@@ -108,7 +110,7 @@ class NetworkChanges:
         self._socket.close()
 
     def read(self) -> Changes:
-        """What has been said since the last time, or as much of it as READS_MAX allows."""
+        """The changes since the last reading, of at most READS_MAX datagrams."""
         found = Changes()
         for _ in range(READS_MAX):
             try:
@@ -123,18 +125,18 @@ class NetworkChanges:
         return found
 
 
-def take(data: bytes, found: Changes, neighbour: Locator) -> None:
-    """Adds what one datagram says; what is truncated or unknown is left out."""
+def take(data: bytes, found: Changes, neighbour: Locator | None) -> None:
+    """Adds the changes of one datagram; ignores truncated and unknown messages."""
     for kind, start, end in spans(data):
         _take_one(kind, data[start:end], found, neighbour)
 
 
-def _take_one(kind: int, body: bytes, found: Changes, neighbour: Locator) -> None:
+def _take_one(kind: int, body: bytes, found: Changes, neighbour: Locator | None) -> None:
     if kind in (NEW_ROUTE, DELETE_ROUTE):
         _take_route(kind, body, found)
     elif kind in (NEW_NEIGHBOUR, DELETE_NEIGHBOUR):
-        attributes = attributes_of(body[NEIGHBOUR.size :])
-        found.matters |= attributes.get(NDA_DESTINATION) == neighbour
+        destination = attributes_of(body[NEIGHBOUR.size :]).get(NDA_DESTINATION)
+        found.matters |= destination is not None and destination == neighbour
     else:
         attributes = attributes_of(body[ADDRESS_OCTETS:])
         address = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS, b"")
@@ -151,7 +153,7 @@ def _take_one(kind: int, body: bytes, found: Changes, neighbour: Locator) -> Non
 
 
 def _take_route(kind: int, body: bytes, found: Changes) -> None:
-    """Many routes to somewhere in particular come and go, and some are ours."""
+    """Routes to single prefixes change often, and some are ours: only others are recorded."""
     if len(body) < ROUTE.size or body[BITS_AT] <= FAR_AWAY_BITS:
         found.matters = True
     elif body[BITS_AT] < HOST_BITS or body[TABLE_AT] == MAIN_TABLE:  # in others they are ours

@@ -16,7 +16,7 @@ FILTER_PRIORITY = 0x6D36
 
 
 def attach(route: IPRoute, ifindex: int, program: int, *, egress: bool) -> None:
-    """Puts a program on a device, in the place of ours that may be there.
+    """Attaches a program to a device, in place of our previous one.
 
     Raises:
         PlatformError: the device has an ingress qdisc in the place of clsact.

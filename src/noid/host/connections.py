@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Which addresses programs have connections between, by the kernel's own tables [draft §5, D19].
+"""Pairs of addresses between which programs have connections, from the kernel [draft §5, D19].
 
 The kernel can only be asked for all of them, which with some 40,000 takes a tenth of a second. So
-one look, on a thread of its own, answers whatever is asked for a while: a connection that is
+one look, on a thread of its own, answers all questions of a short time: a connection that is
 younger than that has sent something, and its context is not idle.
 """
 
@@ -20,7 +20,7 @@ TABLES: Final = (Path("/proc/net/tcp6"), Path("/proc/net/udp6"))
 GONE: Final = (b"06", b"07")
 """TIME_WAIT and CLOSE (of UDP: not connected): no program waits for an answer."""
 LOOK_AGE_S: Final = 10.0
-"""For so long one look answers; much less than it takes to be idle."""
+"""How long the result of one reading is used; much less than the idle time X."""
 
 Pairs = frozenset[tuple[bytes, bytes]]
 
@@ -50,7 +50,7 @@ class Connections:
 
 
 def _pairs(tables: Sequence[Path]) -> Pairs:
-    """The two addresses of all that is connected; a table that cannot be read has nothing."""
+    """The two addresses of each connection; a table that cannot be read counts as empty."""
     found = set()
     for table in tables:
         try:

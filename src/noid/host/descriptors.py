@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many descriptors this process may have, and who gets them.
+"""The limit of descriptors of this process, and how they are divided.
 
 What others can make grow has a share. The rest is for the stub's clients, the control socket,
 netlink, devices, programs and files: they work while a share is used up.

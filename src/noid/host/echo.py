@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from noid.errors import PlatformError
+from noid.host.socket_filter import take_only
 from noid.locators import Locator
 
 REQUEST, REPLY = 128, 129
@@ -22,7 +23,7 @@ BLOCK_ALL_BUT_REPLIES: Final = struct.pack(
 )
 READ_OCTETS: Final = 256
 ANSWERS_AT_ONCE: Final = 64
-"""So many are read in one go; what comes faster waits, and is lost beyond the kernel's buffer."""
+"""Answers read in one turn; others wait in the kernel's buffer, and are lost when it is full."""
 
 
 class Echo:
@@ -37,6 +38,7 @@ class Echo:
 
     def __init__(self, device: str) -> None:
         self._identifier = int.from_bytes(os.urandom(2))
+        self._target: Locator | None = None
         try:
             self._socket = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
         except OSError as error:
@@ -78,6 +80,9 @@ class Echo:
         if source is not None:
             about = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, PACKET_INFO.pack(source, index))]
         try:
+            if target != self._target:
+                take_only(self._socket, target)
+                self._target = target
             self._socket.sendmsg([message], about, 0, (_text(target), 0, 0, scope))
         except OSError as error:
             raise _refused(f"echo to {_text(target)}", error) from None

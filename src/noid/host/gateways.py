@@ -22,6 +22,7 @@ from noid.host.messages import (
     ANSWER_OCTETS,
     BITS_AT,
     CREATE,
+    DELETE_NEIGHBOUR,
     DELETE_ROUTE,
     DELETE_RULE,
     DONE,
@@ -38,6 +39,7 @@ from noid.host.messages import (
     IFLA_IFNAME,
     LINK,
     NDA_DESTINATION,
+    NDA_LINK_ADDRESS,
     NEIGHBOUR,
     NEW_ADDRESS,
     NEW_LINK,
@@ -69,6 +71,8 @@ from noid.locators import LOCATOR_OCTETS, Locator
 FRA_DESTINATION, FRA_SOURCE, FRA_PRIORITY, FRA_TABLE = 1, 2, 6, 15
 TO_TABLE: Final = 1
 NEIGHBOUR_USE: Final = 0x01
+NEIGHBOUR_KEPT: Final = 0x10
+"""NTF_EXT_LEARNED: the entry does not make room for others when the table is full."""
 NEIGHBOUR_FAILED: Final = 0x20
 NEIGHBOUR_KNOWN: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
 """Reachable, stale, delay, probe, none needed, permanent."""
@@ -96,7 +100,7 @@ class Link:
 
 
 class Gateway(NamedTuple):
-    """The next hop of a device towards everywhere; no address where the link has two ends."""
+    """The default next hop of a device; without an address on a point-to-point link."""
 
     address: Locator | None
 
@@ -132,7 +136,7 @@ def links() -> dict[str, Link]:
 
 
 def gateway_of(device: int) -> Gateway | None:
-    """Where packets to everywhere go from a device, by any route there is; None: nowhere.
+    """The default next hop of a device, from any default route; None: there is none.
 
     Raises:
         PlatformError: the kernel does not say.
@@ -165,8 +169,20 @@ def addresses(device: int) -> list[Locator]:
     return found
 
 
-def answers(device: int, address: Locator) -> bool | None:
-    """Whether a neighbour answers the kernel's questions; None: that is not known now.
+class Neighbour(NamedTuple):
+    """What the kernel knows of a neighbour.
+
+    Attributes:
+        answers: whether it answers neighbour solicitations; None: not known at present.
+        link_address: its link-layer address; empty: not known, or the link has none.
+    """
+
+    answers: bool | None
+    link_address: bytes
+
+
+def neighbour(device: int, address: Locator) -> Neighbour:
+    """What the kernel knows of a neighbour.
 
     Raises:
         PlatformError: the kernel does not say.
@@ -178,20 +194,38 @@ def answers(device: int, address: Locator) -> bool | None:
     ):
         state = NEIGHBOUR.unpack_from(found)[3]
         if state & NEIGHBOUR_FAILED:
-            return False
-        return True if state & NEIGHBOUR_KNOWN else None
-    return None
+            return Neighbour(False, b"")
+        link_address = attributes_of(found[NEIGHBOUR.size :]).get(NDA_LINK_ADDRESS, b"")
+        return Neighbour(True if state & NEIGHBOUR_KNOWN else None, link_address)
+    return Neighbour(None, b"")
 
 
 def ask_for(device: int, address: Locator) -> None:
-    """Has the kernel find out whether a neighbour is there, as if a packet were sent to it.
+    """Makes the kernel solicit a neighbour, as for a packet to it, and keep its entry.
+
+    The table is one for all neighbours of the host, and full while someone sends packets to very
+    many addresses of a LAN.
 
     Raises:
         PlatformError: it refuses.
     """
-    body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, NEIGHBOUR_USE, 0)
+    flags = NEIGHBOUR_USE | NEIGHBOUR_KEPT
+    body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, flags, 0)
     body += attribute(NDA_DESTINATION, address)
-    _tell("neighbour", NEW_NEIGHBOUR, CREATE | REPLACE, body, (errno.ENETDOWN, errno.ENODEV))
+    harmless = (errno.ENETDOWN, errno.ENODEV, errno.ENOBUFS)
+    _tell("neighbour", NEW_NEIGHBOUR, CREATE | REPLACE, body, harmless)
+
+
+def forget(device: int, address: Locator) -> None:
+    """Deletes the entry of a neighbour; no error if it does not exist.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, 0, 0)
+    body += attribute(NDA_DESTINATION, address)
+    gone = (errno.ENOENT, errno.ENODEV, errno.ENETDOWN)
+    _tell("neighbour", DELETE_NEIGHBOUR, 0, body, gone)
 
 
 def defaults(table: int) -> dict[int, Gateway | None]:
@@ -216,7 +250,7 @@ def defaults(table: int) -> dict[int, Gateway | None]:
 
 
 def put_default(table: int, device: int, gateway: Gateway) -> None:
-    """Makes a gateway the default of a table, in the place of the one that is there.
+    """Sets the default route of a table, in place of the present one.
 
     Raises:
         PlatformError: the kernel refuses.
@@ -225,7 +259,7 @@ def put_default(table: int, device: int, gateway: Gateway) -> None:
 
 
 def delete_default(table: int, device: int, gateway: Gateway) -> None:
-    """Deletes that; where it is gone already that is no error.
+    """Deletes the default route of a table; no error if it does not exist.
 
     Raises:
         PlatformError: the kernel refuses.
@@ -235,7 +269,7 @@ def delete_default(table: int, device: int, gateway: Gateway) -> None:
 
 
 def put_unreachable(table: int) -> None:
-    """Lets packets that find no default in a table be answered, and look in no other.
+    """Adds an unreachable default to a table: packets without a default do not use other tables.
 
     Raises:
         PlatformError: the kernel refuses.
@@ -244,7 +278,7 @@ def put_unreachable(table: int) -> None:
 
 
 def delete_unreachable(table: int) -> None:
-    """Deletes that; where it is gone already that is no error.
+    """Deletes the unreachable default of a table; no error if it does not exist.
 
     Raises:
         PlatformError: the kernel refuses.
@@ -273,7 +307,7 @@ def rules(priorities: Collection[int]) -> set[SourceRule]:
 
 
 def add_rule(rule: SourceRule) -> None:
-    """Adds a rule; one that is there already is no error.
+    """Adds a rule; no error if it exists.
 
     Raises:
         PlatformError: the kernel refuses.
@@ -283,7 +317,7 @@ def add_rule(rule: SourceRule) -> None:
 
 
 def delete_rule(rule: SourceRule) -> None:
-    """Deletes a rule; one that is gone already is no error.
+    """Deletes a rule; no error if it does not exist.
 
     Raises:
         PlatformError: the kernel refuses.
@@ -326,7 +360,7 @@ def _network(octets: bytes | None, bits: int) -> IPv6Network | None:
 def _ask(
     what: str, kind: int, flags: int, body: bytes, answer: int, *, absent: Collection[int] = ()
 ) -> list[bytes]:
-    """The answers to a question, without their heads; none where there is no such thing."""
+    """The answers to a request, without their headers; none if the object does not exist."""
     found: list[bytes] = []
     with _kernel(what) as kernel:
         check_requests(kernel)
@@ -345,7 +379,7 @@ def _ask(
 
 
 def _tell(what: str, kind: int, flags: int, body: bytes, harmless: Collection[int] = ()) -> None:
-    """Has the kernel do something; errors that say it is done are none."""
+    """Makes a request; no error if the kernel says that it is done already."""
     with _kernel(what) as kernel:
         kernel.sendto(request(kind, flags | ACKNOWLEDGE, body), (0, 0))
         _refuse(what, error_at(kernel.recv(ANSWER_OCTETS)), harmless)
@@ -353,7 +387,7 @@ def _tell(what: str, kind: int, flags: int, body: bytes, harmless: Collection[in
 
 @contextlib.contextmanager
 def _kernel(what: str) -> Iterator[socket.socket]:
-    """A socket for one conversation; what the system refuses is a PlatformError."""
+    """A socket for one request; a refusal by the system becomes a PlatformError."""
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
             kernel.settimeout(PATIENCE_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Replaces files of others in one step, and keeps what was there beside them to put it back."""
+"""Replaces files of other programs in one step, and keeps the previous ones to restore them."""
 
 import contextlib
 import os
@@ -12,16 +12,16 @@ from noid.host.replacement import made_beside, replace_file
 
 FILE_MODE: Final = 0o644
 SUFFIX: Final = ".before-noid"
-"""Of the file or symlink that is kept."""
+"""Of the name under which a file or symlink is kept."""
 
 
 def aside(path: Path) -> Path:
-    """Where that is kept which was there."""
+    """The path under which the previous file is kept."""
     return path.with_name(path.name + SUFFIX)
 
 
 def put(path: Path, text: str, *, kept_as: Path | None = None) -> None:
-    """Puts a file in the place of another, in one step; on a full disk nothing is changed.
+    """Replaces a file in one step; on a full disk nothing changes.
 
     Args:
         path: where.
@@ -48,7 +48,7 @@ def put(path: Path, text: str, *, kept_as: Path | None = None) -> None:
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of what the path leads to; none where it leads nowhere."""
+    """The lines of the file at a path, symlinks followed; none if there is no file."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -67,4 +67,5 @@ def system_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PlatformError(f"change {path}", error.errno or 0, str(error.strerror)) from None
+        advice = f"{error.strerror}" + "; run as root" * isinstance(error, PermissionError)
+        raise PlatformError(f"change {path}", error.errno or 0, advice) from None

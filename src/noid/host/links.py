@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which links and addresses count, by what the kernel says of them. Pure."""
+"""Which links and addresses are used, from their attributes in the kernel. Pure."""
 
 import fnmatch
 from typing import Any, Final

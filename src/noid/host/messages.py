@@ -33,9 +33,11 @@ NEW_ADDRESS, DELETE_ADDRESS, GET_ADDRESS = 20, 21, 22
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
 NEW_NEIGHBOUR, DELETE_NEIGHBOUR, GET_NEIGHBOUR = 28, 29, 30
 NEW_RULE, DELETE_RULE, GET_RULE = 32, 33, 34
-RTA_DESTINATION, RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE = 1, 4, 5, 6, 7
-RTA_CACHE, RTA_TABLE = 12, 15
-NDA_DESTINATION: Final = 1
+RTA_DESTINATION, RTA_FROM, RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE = 1, 2, 4, 5, 6, 7
+RTA_METRICS, RTA_CACHE, RTA_TABLE = 8, 12, 15
+RTAX_MTU: Final = 2
+"""In RTA_METRICS: octets of a packet that the path carries."""
+NDA_DESTINATION, NDA_LINK_ADDRESS = 1, 2
 IFLA_IFNAME: Final = 3
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 """The second is there only where the address has a peer, which is then the first."""
@@ -68,7 +70,7 @@ def spans(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def replies(kernel: socket.socket) -> Iterator[tuple[int, bytes, int, int]]:
-    """The messages that come, without an end: the type of each, a datagram, and where in it.
+    """The messages of a socket, without an end: the type of each, its datagram, its place there.
 
     Raises:
         OSError: the kernel does not answer.
@@ -80,7 +82,7 @@ def replies(kernel: socket.socket) -> Iterator[tuple[int, bytes, int, int]]:
 
 
 def check_requests(kernel: socket.socket) -> None:
-    """Has the kernel heed every field of a question; without this it tells all there is."""
+    """Makes the kernel apply every field of a request as a filter; else it lists everything."""
     kernel.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
 
 

@@ -30,10 +30,14 @@ from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
 
 FOREVER = 0xFFFFFFFF
+NO_DEVICE = -1
+"""In the place of the index of the device to which a route leads."""
 NEIGHBOUR_INCOMPLETE = 0x01
 NEIGHBOUR_PERMANENT = 0x80
+NEIGHBOUR_ROUTER = 0x80
+"""NTF_ROUTER: the kernel keeps what it learns of the MTU of paths behind a neighbour."""
 NEIGHBOUR_USE = 0x01
-"""NTF_USE (linux/neighbour.h): what happens to an entry when a packet is sent by it happens now."""
+"""NTF_USE (linux/neighbour.h): treats the entry as if a packet were sent to the neighbour."""
 MULTICAST = "ff00::/8"
 TABLE_LOCAL = 255
 ADDRESS_GENERATION_NONE = "1"
@@ -82,7 +86,7 @@ class HostNetwork:
 
     @_on_worker
     def survey(self, interfaces: Sequence[str], *, excluded: Sequence[str]) -> Survey:
-        """What there is now.
+        """The current state of this host.
 
         Args:
             interfaces: globs of the uplinks, such as ``eth*``.
@@ -98,7 +102,7 @@ class HostNetwork:
     def make_pair(
         self, name: str, other: str, *, mtu: int, sums: bool, before: Pair | None = None
     ) -> Pair:
-        """Two devices of ours, joined; those an earlier run left behind are taken over.
+        """Two joined devices of noid; those of an earlier run are reused.
 
         What is sent on ``name`` arrives on ``other`` cut to segments, since neither says it could
         take super-packets, and summed up unless ``sums`` says that a later device will do that. How
@@ -143,7 +147,7 @@ class HostNetwork:
 
     @_on_worker
     def attach_filter(self, ifindex: int, program: int, *, egress: bool) -> None:
-        """Puts a BPF program on a device by clsact, in the place of ours that may be there."""
+        """Attaches a BPF program to a device by clsact, in place of our previous one."""
         with _explained("attach the BPF programs by clsact"):
             clsact.attach(self._route, ifindex, program, egress=egress)
 
@@ -159,7 +163,7 @@ class HostNetwork:
 
     @_on_worker
     def bring_up(self, device: str, mtu: int) -> int:
-        """Takes a device of ours into use, without addresses or neighbours; returns its index."""
+        """Sets a device of noid up, without addresses or neighbours; returns its index."""
         with _explained(f"device {device}"):
             (IPV6_CONF / device / "addr_gen_mode").write_text(ADDRESS_GENERATION_NONE)
             index = int(self._route.link_lookup(ifname=device)[0])
@@ -169,7 +173,7 @@ class HostNetwork:
             return index
 
     def _remove_multicast_route(self, index: int) -> None:
-        """Lets no program send multicast by a device of ours.
+        """Prevents programs from sending multicast by a device of noid.
 
         The kernel adds such a route to a device that is set up or gets an address.
         """
@@ -181,7 +185,7 @@ class HostNetwork:
 
     @_on_worker
     def add_rules(self, rules: Collection[Rule]) -> None:
-        """Adds rules, the ones tried last first; one that is there already is no error.
+        """Adds rules, those that are tried last first; no error if one exists.
 
         Raises:
             PlatformError: the kernel refuses one.
@@ -196,7 +200,7 @@ class HostNetwork:
 
     @_on_worker
     def remove_rules(self, rules: Collection[Rule]) -> None:
-        """Removes rules, the ones tried first first; one that is gone already is no error."""
+        """Removes rules, those that are tried first first; no error if one does not exist."""
         for rule in sorted(rules, key=lambda one: one.priority):
             with contextlib.suppress(NetlinkError):
                 self._route.rule("del", **rule.arguments())
@@ -242,7 +246,7 @@ class HostNetwork:
 
     @_on_worker
     def keep_neighbour(self, device: int, address: Locator, link: bytes) -> bool:
-        """Makes sure of a permanent neighbour on a device; returns whether it was missing.
+        """Adds a permanent neighbour to a device if it is missing; returns whether it was.
 
         Raises:
             PlatformError: the kernel refuses, such as when the device is gone.
@@ -253,11 +257,14 @@ class HostNetwork:
             "dst": format_locator(address),
             "lladdr": link.hex(":"),
             "state": NEIGHBOUR_PERMANENT,
+            "flags": NEIGHBOUR_ROUTER,
         }
         with _explained(f"neighbour {entry['dst']}"):
             # What is looked for right after a deletion is there, and not permanent.
             for one in self._neighbour(device, format_locator(address)):
-                if one.get("lladdr") == entry["lladdr"] and one["state"] & NEIGHBOUR_PERMANENT:
+                is_same = one.get("lladdr") == entry["lladdr"]
+                is_kept = one["state"] & NEIGHBOUR_PERMANENT and one["flags"] & NEIGHBOUR_ROUTER
+                if is_same and is_kept:
                     return False
             self._route.neigh("replace", **entry)
         return True
@@ -281,7 +288,7 @@ class HostNetwork:
 
     @_on_worker
     def ask_for_gateways(self, sources: Collection[Locator]) -> None:
-        """Has the kernel verify that the gateways of some addresses are there.
+        """Makes the kernel verify that the gateways of some addresses are reachable.
 
         It does so by itself only when something is sent to them. A gateway that is replaced while
         everything leaves by another uplink would be known by the link-layer address it had.
@@ -312,7 +319,7 @@ class HostNetwork:
 
     @_on_worker
     def add_address(self, aid: Locator, device: int) -> None:
-        """Keeps an address of this host on a device of ours, for what has it already [D23].
+        """Adds an address of this host to a device of noid, for connections that use it [D23].
 
         It is deprecated there, so that nothing new is sent from it.
         """
@@ -322,7 +329,7 @@ class HostNetwork:
 
     @_on_worker
     def remove_address(self, aid: Locator, device: int) -> None:
-        """Ends that; where it has ended already that is no error."""
+        """Removes that address again; no error if it is not there."""
         with contextlib.suppress(NetlinkError):
             self._route.addr("del", **_host_address(aid, device))
 
@@ -359,12 +366,13 @@ class HostNetwork:
 
     @_on_worker
     def default_route(self, destination: Locator, *, mark: int) -> tuple[Locator | None, int]:
-        """How the kernel would send to a destination, the shim apart.
+        """The route to a destination that the kernel would use without the shim.
 
         Returns:
-            The source it would choose, and the index of the device; None and 0 if it would not.
+            The source it would choose, and the index of the device; None and 0 if there is no
+            route, None and NO_DEVICE if the operator's route says that nothing is to be sent.
         """
-        return self._reader.default_route(destination, mark=mark)
+        return self._reader.default_route(destination, refused=NO_DEVICE, mark=mark)
 
     @_on_worker
     def uplink(self, source: Locator, destination: Locator) -> str | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""nftables as the host has it: run by its own program, and watched while it decides on packets.
+"""nftables of this host: changed by the program nft, and traced while it decides on packets.
 
 Rules are changed and read through ``nft``; nothing here knows what the packets are for.
 """
@@ -133,7 +133,7 @@ class Trace:
     output: bytearray = field(default_factory=bytearray)
 
     def wait_for(self, sign: str, provoke: Callable[[], None]) -> bool:
-        """Provokes a packet until the trace shows a text; what came before is read then.
+        """Repeats a packet until the trace shows a text; all earlier output has been read then.
 
         Args:
             sign: a text of the trace.

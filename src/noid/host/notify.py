@@ -29,7 +29,7 @@ def notify(state: str) -> None:
 
 
 def ping_interval_s() -> float | None:
-    """How often the watchdog of this process wants a ping; None where there is no watchdog."""
+    """The interval of watchdog pings, in seconds; None if there is no watchdog."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
@@ -39,7 +39,7 @@ def ping_interval_s() -> float | None:
 
 
 async def ping_watchdog() -> None:
-    """Tells the watchdog that the event loop runs, as long as it does."""
+    """Pings the watchdog while the event loop runs."""
     interval_s = ping_interval_s()
     while interval_s is not None:
         notify("WATCHDOG=1")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many octets each interface has carried, as the kernel counts them, everything included."""
+"""The octets that each interface has carried, from the kernel's counters, with all headers."""
 
 import contextlib
 from pathlib import Path

@@ -12,11 +12,24 @@ from collections.abc import Coroutine
 from typing import Any
 
 ROUGH_S = 0.1
-"""A longer time is waited for by milliseconds."""
+"""Longer waits are rounded to milliseconds."""
+
+
+def until_next(interval_s: float, now_s: float) -> float:
+    """How long it is until the next multiple of an interval, in seconds.
+
+    What is looked at periodically waits for this. Such looks then happen at the same time, so that
+    the process is woken, and takes a processor from a program, once for all of them.
+
+    Args:
+        interval_s: the interval, in seconds.
+        now_s: the time of the event loop, in seconds.
+    """
+    return interval_s - now_s % interval_s
 
 
 class PreciseSelector(selectors.EpollSelector):
-    """As EpollSelector, but a short time is waited for by microseconds."""
+    """An EpollSelector that rounds short waits to microseconds."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Waits for a file that is ready, or for ``timeout`` seconds; see the base class."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The programs of others that noid runs: where they are, and what brings them."""
+"""Other programs that noid runs: their paths, and the packages that have them."""
 
 import os
 import shutil
@@ -16,10 +16,13 @@ PACKAGES: Final = {
     "iperf3": "iperf3",
     "socat": "socat",
     "nft": "nftables",
+    "bird": "bird2",
+    "birdc": "bird2",
+    "tc": "iproute2",
 }
-"""Programs and the Debian packages they come in."""
+"""Programs and their Debian packages."""
 SERVER_PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Where servers are, which the path of a user may lack."""
+"""Directories of servers, which the PATH of a user may lack."""
 
 
 def find_program(program: str) -> str:

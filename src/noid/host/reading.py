@@ -2,8 +2,10 @@
 """Reads links, addresses, routes and rules of this host as one survey."""
 
 import contextlib
+import errno
+import fnmatch
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from pyroute2.ethtool import Ethtool
 from pyroute2.ethtool.ioctl import EthtoolError
 from pyroute2.netlink.exceptions import NetlinkError
 
+from noid.constants import MTU_MIN
 from noid.host.links import (
+    EVERYTHING,
     FAR_AWAY,
     FLAG_DEPRECATED,
     IFF_UP,
@@ -22,18 +26,29 @@ from noid.host.links import (
     is_vlan,
     may_be_locator,
 )
+from noid.host.routes import mtu_in, path_metrics
 from noid.host.rules import read_rule
 from noid.host.survey import Device, OwnAddress, OwnDevice, Survey
-from noid.locators import Locator, format_locator, parse_locator
+from noid.locators import (
+    Locator,
+    format_locator,
+    is_global_unicast,
+    is_unique_local,
+    parse_locator,
+)
 
 LOOPBACK = "lo"
 ROUTE_UNICAST = 1
 IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
 ARPHRD_ETHER = 1
+STACKED = frozenset({"vlan", "macvlan", "ipvlan", "macsec"})
+"""Devices whose packets leave by the queue of another."""
+REFUSALS = (errno.EINVAL, errno.EACCES, errno.EHOSTUNREACH)
+"""What a route of the operator says: blackhole, prohibit, unreachable; none at all: ENETUNREACH."""
 
 
 class Reader:
-    """Reads what there is.
+    """Reads the state of this host.
 
     Args:
         route: a socket to rtnetlink.
@@ -45,7 +60,7 @@ class Reader:
         self._ethtool = ethtool
 
     def survey(self, interfaces: Sequence[str], excluded: Sequence[str]) -> Survey:
-        """What there is now; see ``HostNetwork.survey``."""
+        """The current state; see ``HostNetwork.survey``."""
         links = {int(link["index"]): link for link in self._route.get_links()}
         ours = {index for index, link in links.items() if link.get("ifname") in excluded}
         addresses = [
@@ -64,23 +79,28 @@ class Reader:
         by_device: dict[int, set[Locator]] = {}
         for index, locator, _ in addresses:
             by_device.setdefault(index, set()).add(locator)
+        devices = tuple(
+            self._device(
+                link,
+                links,
+                frozenset(by_device.get(int(link["index"]), ())),
+                has_vlans=link["index"] in tagged,
+            )
+            for link in up
+        )
         return Survey(
-            devices=tuple(
-                self._device(
-                    link,
-                    frozenset(by_device.get(int(link["index"]), ())),
-                    has_vlans=link["index"] in tagged,
-                )
-                for link in up
-            ),
-            locators=tuple(
-                self._own_address(locator, uplinks[index], one)
-                for index, locator, one in addresses
-                if index in uplinks and may_be_locator(locator, one)
+            devices=devices,
+            locators=_of_uplinks(
+                [
+                    self._own_address(locator, uplinks[index], one)
+                    for index, locator, one in addresses
+                    if index in uplinks and may_be_locator(locator, one)
+                ],
+                [one for one in interfaces if one != EVERYTHING],
             ),
             addresses=frozenset(one for index, one, _ in addresses if index not in ours),
             rules=tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6))),
-            mtu=min((int(link.get("mtu")) for link in up), default=0),
+            mtu=min((device.mtu for device in devices), default=0),
             default_device=self.default_route(FAR_AWAY)[1],
             ours={
                 str(links[index].get("ifname")): self._own_device(
@@ -96,31 +116,41 @@ class Reader:
         )
 
     def _own_device(self, link: Any, addresses: frozenset[Locator]) -> OwnDevice:
-        name, mtu_ipv6 = str(link.get("ifname")), 0
-        with contextlib.suppress(OSError, ValueError):
-            mtu_ipv6 = int((IPV6_CONF / name / "mtu").read_text())
+        name = str(link.get("ifname"))
         return OwnDevice(
             index=int(link["index"]),
             is_up=bool(link["flags"] & IFF_UP),
             mtu=int(link.get("mtu")),
-            mtu_ipv6=mtu_ipv6,
+            mtu_ipv6=_mtu_ipv6(name),
             addresses=addresses,
             features=features_of(self._ethtool, name),
         )
 
-    def _device(self, link: Any, addresses: frozenset[Locator], *, has_vlans: bool) -> Device:
+    def _device(
+        self,
+        link: Any,
+        links: Mapping[int, Any],
+        addresses: frozenset[Locator],
+        *,
+        has_vlans: bool,
+    ) -> Device:
         name = str(link.get("ifname"))
         has_ethernet = link["ifi_type"] == ARPHRD_ETHER
+        index, metrics = int(link["index"]), b""
+        if sources := sorted(filter(is_global_unicast, addresses)):
+            metrics = path_metrics(sources[0], index)
         return Device(
-            index=int(link["index"]),
+            index=index,
             name=name,
-            mtu=int(link.get("mtu")),
+            mtu=_least(int(link.get("mtu")), _mtu_ipv6(name), mtu_in(metrics)),
             has_ethernet=has_ethernet,
             carries=(link["flags"] & LINK_CARRIES) == LINK_CARRIES,
             link=bytes.fromhex(link.get("address").replace(":", "")) if has_ethernet else b"",
             addresses=addresses,
             features=features_of(self._ethtool, name),
             has_vlans=has_vlans,
+            queues=queues_of(link, links),
+            metrics=metrics,
         )
 
     def _own_address(self, locator: Locator, link: Any, address: Any) -> OwnAddress:
@@ -149,16 +179,24 @@ class Reader:
             return False
         return any(route.get("oif") == index and route["type"] == ROUTE_UNICAST for route in routes)
 
-    def default_route(self, destination: Locator, **ends: Any) -> tuple[Locator | None, int]:
-        """Source and device by which the kernel would send; None and 0 if it would not."""
+    def default_route(
+        self, destination: Locator, *, refused: int = 0, **ends: Any
+    ) -> tuple[Locator | None, int]:
+        """Source and device by which the kernel would send; None and 0 if it would not.
+
+        Args:
+            destination: where to.
+            refused: what stands for the device where a route says that nothing is to be sent.
+            ends: what else is known of the packet.
+        """
         try:
             found = list(
                 self._route.route(
                     "get", family=socket.AF_INET6, dst=format_locator(destination), **ends
                 )
             )
-        except NetlinkError:
-            return None, 0
+        except NetlinkError as error:
+            return None, refused if error.code in REFUSALS else 0
         if not found or found[0]["type"] != ROUTE_UNICAST:
             return None, 0
         source = found[0].get("prefsrc")
@@ -170,8 +208,46 @@ def own_end(address: Any) -> Locator:
     return parse_locator(str(address.get("local") or address.get("address")))
 
 
+def queues_of(link: Any, links: Mapping[int, Any]) -> frozenset[str]:
+    """The queueing disciplines of a device, of its ports, and of that which it stands on."""
+    below = [one for one in links.values() if one.get("master") == link["index"]]
+    if link.get(("linkinfo", "kind")) in STACKED and link.get("link") in links:
+        below.append(links[link.get("link")])
+    own = frozenset({str(link.get("qdisc"))} if link.get("qdisc") else ())
+    return own.union(*(queues_of(one, links) for one in below))
+
+
+def _of_uplinks(found: Sequence[OwnAddress], named: Sequence[str]) -> tuple[OwnAddress, ...]:
+    """The addresses without those of networks inside this host, such as that of its containers.
+
+    These are unique local and do not lead out, while others do. An interface that the operator has
+    named, by one of some globs, is an uplink in any case.
+    """
+    leads_out = any(one.leads_out for one in found)
+    return tuple(
+        one
+        for one in found
+        if one.leads_out
+        or not leads_out
+        or not is_unique_local(one.locator)
+        or any(fnmatch.fnmatchcase(one.interface, glob) for glob in named)
+    )
+
+
+def _mtu_ipv6(name: str) -> int:
+    """The MTU that a device has for IPv6, such as of a router advertisement; 0: not known."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((IPV6_CONF / name / "mtu").read_text())
+    return 0
+
+
+def _least(link: int, *others: int) -> int:
+    """The least MTU, of those that are known; but for the link's own, no less than IPv6 allows."""
+    return min((link, *(max(one, MTU_MIN) for one in others if one)))
+
+
 def features_of(ethtool: Ethtool, name: str) -> frozenset[str]:
-    """What a device does for the stack; nothing where it does not say, or has gone."""
+    """The offloads of a device; none if it does not report them, or was removed."""
     try:
         answer = ethtool.get_features(name)
     except (EthtoolError, NetlinkError, OSError):

@@ -11,7 +11,7 @@ from pathlib import Path
 def replace_file(
     path: Path, octets: bytes, *, mode: int, owner: tuple[int, int] | None = None
 ) -> None:
-    """Puts a file in the place of another, if there is one, and on the disk.
+    """Writes a file to the disk and replaces the previous one, if there is one.
 
     Args:
         path: where.

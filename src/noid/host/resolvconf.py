@@ -41,7 +41,7 @@ def is_on(path: Path) -> bool:
 
 
 def is_wanted(path: Path) -> bool:
-    """Whether programs are to ask noid, whatever the file says now."""
+    """Whether programs are to ask noid, also if the file says otherwise now."""
     return os.path.lexists(aside(path))
 
 

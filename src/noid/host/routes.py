@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from noid.host.links import FAR_AWAY
 from noid.host.messages import (
     ACKNOWLEDGE,
     ANSWER_OCTETS,
@@ -28,13 +29,18 @@ from noid.host.messages import (
     RTA_CACHE,
     RTA_DESTINATION,
     RTA_DEVICE,
+    RTA_FROM,
     RTA_GATEWAY,
     RTA_METRIC,
+    RTA_METRICS,
     RTA_SOURCE,
     RTA_TABLE,
+    RTAX_MTU,
     STATIC,
+    TYPE_AT,
     UNICAST,
     UNIVERSE,
+    attribute,
     attributes_of,
     check_requests,
     error_at,
@@ -47,7 +53,7 @@ from noid.locators import LOCATOR_OCTETS, Locator
 
 ADDRESS: Final = struct.Struct("=HH16s")
 NUMBER: Final = struct.Struct("=HHI")
-OF_A_ROUTE: Final = {RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_SOURCE, RTA_TABLE}
+OF_A_ROUTE: Final = {RTA_DEVICE, RTA_GATEWAY, RTA_METRIC, RTA_METRICS, RTA_SOURCE, RTA_TABLE}
 EVERY_TABLE: Final = 0
 AT_ONCE: Final = 100
 """Routes in one call; were all of them refused, the answers would still fit the socket's buffer."""
@@ -65,6 +71,7 @@ class PeerRoute(NamedTuple):
         metric: of several routes to an address, the one with the least is taken.
         gateway: the neighbour on the device that packets are sent to; None for the address itself.
         source: the source that programs get by default; None leaves it to the kernel.
+        metrics: what it says of the path, such as its MTU, as an attribute of netlink has it.
     """
 
     aid: Locator
@@ -73,6 +80,7 @@ class PeerRoute(NamedTuple):
     metric: int
     gateway: Locator | None = None
     source: Locator | None = None
+    metrics: bytes = b""
 
 
 class Prefix(NamedTuple):
@@ -168,6 +176,34 @@ def listed(table: int, count: int = 1) -> set[PeerRoute]:
     return found
 
 
+def path_metrics(source: Locator, device: int) -> bytes:
+    """What the route to the Internet from an address by a device says of the path.
+
+    Such as its MTU, the hop limit and the first window of TCP, as RTA_METRICS has them. Empty if it
+    says nothing, or there is no such route.
+
+    Raises:
+        OSError: the kernel does not answer.
+    """
+    body = ROUTE.pack(socket.AF_INET6, HOST_BITS, HOST_BITS, 0, 0, 0, 0, 0, 0)
+    body += ADDRESS.pack(ADDRESS.size, RTA_DESTINATION, FAR_AWAY)
+    body += ADDRESS.pack(ADDRESS.size, RTA_FROM, source) + number_attribute(RTA_DEVICE, device)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.bind((0, 0))
+        kernel.sendto(request(GET_ROUTE, 0, body), (0, 0))
+        kind, data, start, end = next(replies(kernel))
+    if kind != NEW_ROUTE or data[start + TYPE_AT] != UNICAST:
+        return b""
+    attributes = attributes_of(data[start + ROUTE.size : end])
+    is_by_device = number_in(attributes, RTA_DEVICE) == device
+    return attributes.get(RTA_METRICS, b"") if is_by_device else b""
+
+
+def mtu_in(metrics: bytes) -> int:
+    """The MTU that a route says its path has, in octets; 0 if it says none."""
+    return number_in(attributes_of(metrics), RTAX_MTU)
+
+
 def difference(table: int, wanted: Iterable[PeerRoute]) -> Difference:
     """Compares a routing table with the routes it is to have.
 
@@ -240,6 +276,7 @@ def _read(octets: bytes) -> PeerRoute:
         metric=number_in(attributes, RTA_METRIC),
         gateway=address(RTA_GATEWAY),
         source=address(RTA_SOURCE),
+        metrics=attributes.get(RTA_METRICS, b""),
     )
 
 
@@ -271,7 +308,7 @@ def _body(route: PeerRoute) -> bytes:
     for kind, address in ((RTA_GATEWAY, route.gateway), (RTA_SOURCE, route.source)):
         if address is not None:
             body += ADDRESS.pack(ADDRESS.size, kind, address)
-    return body
+    return body + (attribute(RTA_METRICS, route.metrics) if route.metrics else b"")
 
 
 def _errors(kernel: socket.socket, last: int) -> Iterator[int]:

@@ -27,7 +27,8 @@ class Rule(NamedTuple):
         action: TO_TABLE, GOTO or NOTHING.
         table: the routing table, for TO_TABLE.
         target: priority of the rule to go on with, for GOTO.
-        source: the one source address it is for; None for any.
+        source: the source address it is for; None for any.
+        source_bits: how many of its first bits matter.
         mark: the firewall mark it is for; 0 for any.
         is_unmarked: whether it is only for packets without a mark.
         is_local: whether it is only for packets of this host's own programs.
@@ -38,6 +39,7 @@ class Rule(NamedTuple):
     table: int = 0
     target: int = 0
     source: Locator | None = None
+    source_bits: int = ADDRESS_BITS
     mark: int = 0
     is_local: bool = False
     is_unmarked: bool = False
@@ -54,7 +56,7 @@ class Rule(NamedTuple):
         if self.action == GOTO:
             found["goto"] = self.target
         if self.source is not None:
-            found |= {"src": format_locator(self.source), "src_len": ADDRESS_BITS}
+            found |= {"src": format_locator(self.source), "src_len": self.source_bits}
         if self.mark:
             found["fwmark"] = self.mark
         if self.is_unmarked:
@@ -65,15 +67,15 @@ class Rule(NamedTuple):
 
 
 def read_rule(message: Any) -> Rule:
-    """A rule as the kernel lists it; whatever else it has is left out."""
+    """A rule as the kernel lists it, without what noid does not use."""
     source = message.get("src")
-    whole = source is not None and message["src_len"] == ADDRESS_BITS
     return Rule(
         priority=message.get("priority") or 0,
         action=message["action"],
         table=message.get("table") or 0 if message["action"] == TO_TABLE else 0,
         target=message.get("goto") or 0,
-        source=parse_locator(str(source)) if whole else None,
+        source=parse_locator(str(source)) if source is not None else None,
+        source_bits=message["src_len"] if source is not None else ADDRESS_BITS,
         mark=message.get("fwmark") or 0,
         is_local=message.get("iifname") == LOOPBACK,
         is_unmarked=not message.get("fwmark") and message.get("fwmask") == EVERY_BIT,

@@ -19,13 +19,16 @@ class Device:
     Attributes:
         index: its number.
         name: its name.
-        mtu: octets of IPv6 it carries.
+        mtu: octets of IPv6 that packets may have which leave by its default route.
         has_ethernet: whether its packets have a link-layer header, of 14 octets.
         carries: whether something is at the other end of its link.
         link: its link-layer address; empty where it has none.
         addresses: the IPv6 addresses on it.
         features: the names of what it does for the stack, as ``ethtool -k`` calls them.
         has_vlans: whether devices of VLANs stand on it.
+        queues: the queueing disciplines that packets pass, on it and on the devices below it, as
+            ``tc`` calls them.
+        metrics: what its default route says of the path (``routes.path_metrics``).
     """
 
     index: int
@@ -37,6 +40,8 @@ class Device:
     carries: bool = True
     link: bytes = b""
     has_vlans: bool = False
+    queues: frozenset[str] = frozenset()
+    metrics: bytes = b""
 
 
 class OwnAddress(NamedTuple):

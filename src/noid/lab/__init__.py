@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Networks of real hosts in network namespaces, and what happens to them."""
+"""Networks of real hosts in network namespaces, and faults of them."""

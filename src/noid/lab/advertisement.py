@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Router advertisements [RFC 4861 §4.2], as a router of the lab sends them: when asked, once.
+"""Router advertisements [RFC 4861 §4.2], as a router of the lab sends them: once, on request.
 
 A lifetime of hours is enough: no lab lives longer, and so no daemon has to repeat them.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The scenario ``blackhole``: a provider dies in silence in the middle of a download.
+"""The scenario ``blackhole``: a provider fails silently during a download.
 
 When half of the file has arrived, provider 1 forwards nothing any more: no error, no link going
 down. Plain TCP sends into the hole until it gives up, in a quarter of an hour; with noid it should
@@ -17,7 +17,7 @@ NAME: Final = "blackhole"
 def run(
     lab: Lab, *, stall_after_s: float = STALL_AFTER_S, watch: Watch = lambda run: None
 ) -> Outcome:
-    """Runs the scenario in a lab that is up and whole.
+    """Runs the scenario in a lab that is up and has no fault.
 
     Args:
         lab: where.

@@ -14,11 +14,12 @@ from noid.lab.processes import Process
 from noid.lab.sites import ROUTERS, Router
 from noid.lab.starting import await_ready
 
-SWITCHED_S: Final = 30.0
+SWITCHED_S: Final = 60.0
+"""A busy machine."""
 
 
 class BorderDaemon:
-    """A border's daemon: started, killed and asked.
+    """The daemon of a border.
 
     Args:
         lab: where.
@@ -44,7 +45,7 @@ class BorderDaemon:
         await_ready(self.process, "the border answers", lambda: answers(self.socket))
 
     def kill(self) -> None:
-        """Ends it without a moment to tidy up, as ``kill -9`` does."""
+        """Kills it, as ``kill -9`` does."""
         self.process.popen.kill()
         self.process.popen.wait()
 
@@ -53,7 +54,7 @@ class BorderDaemon:
         self.process.end()
 
     def reload(self, text: str) -> None:
-        """Gives it another configuration, and waits until it works by that.
+        """Gives it another configuration, and waits until that is in force.
 
         Raises:
             PlatformError: it refuses.
@@ -63,17 +64,21 @@ class BorderDaemon:
         self.lab.wait_for("the border answers", lambda: answers(self.socket), SWITCHED_S)
 
     def status(self) -> dict[str, Any]:
-        """What it says of itself."""
+        """Its status."""
         found: dict[str, Any] = ask(self.socket, "status")
         return found
 
     def use(self, name: str) -> None:
-        """Lets rewritable packets leave by a provider, or by the daemon's own choice."""
+        """Sends rewritable packets through a provider; "auto" leaves the choice to the daemon."""
         ask(self.socket, f"use {name}")
 
     def leaves_by(self) -> list[str]:
-        """By which provider packets of each prefix leave."""
+        """The provider by which packets of each prefix leave."""
         return [row["leaves_by"] for row in self.status()["prefixes"]]
+
+    def is_settled(self) -> bool:
+        """Whether no prefix is too new to be put into packets."""
+        return not any(row["is_new"] for row in self.status()["prefixes"])
 
     def await_leaves_by(self, *providers: str) -> None:
         """Waits until packets of each prefix leave by these providers.
@@ -86,16 +91,16 @@ class BorderDaemon:
         self.lab.wait_for(f"{node}: {wanted}", lambda: self.leaves_by() == wanted, SWITCHED_S)
 
     def count(self, counter: BorderCounter) -> int:
-        """What its programs have counted since they were loaded."""
+        """A counter of its programs since they were loaded."""
         return int(self.status()["counters"][counter.identifier])
 
     def counts(self, *counters: BorderCounter) -> Callable[[], bool]:
-        """A condition: each of these has counted something."""
+        """A condition: each of these counters is above 0."""
         return lambda: all(self.count(one) > 0 for one in counters)
 
 
 def border_daemons(lab: Lab) -> list[BorderDaemon]:
-    """The daemons of the borders of a lab; none of them runs yet.
+    """The daemons of the borders of a lab, not started.
 
     Raises:
         UsageError: the lab has no borders.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How dumpcap is started, and when it has written everything."""
+"""The command line of dumpcap, and waiting until it has written everything."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ QUIET_S: Final = 0.5
 """dumpcap gets its packets a quarter of a second late; twice that without one is the end."""
 FLUSH_TIMEOUT_S: Final = 3.0
 BUFFER_MIB: Final = 32
-"""Of the kernel, for what comes while a busy machine does not run dumpcap; 2 by default."""
+"""The kernel's buffer, for packets that arrive while dumpcap does not run; the default is 2."""
 
 
 def command(interface: str, path: Path, octets_each: int) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The faults carried out and undone: what ``faults`` describes, asked of the kernel.
+"""Applies and undoes faults: the requests to the kernel for what ``faults`` describes.
 
 Each change and each undoing can be repeated. A fault that is in force is on record in the directory
 of the lab, so that another process can undo it.
@@ -32,12 +32,12 @@ from noid.lab.namespaces import Returned
 from noid.lab.topology import Address, Route, Topology, site
 
 EVERY_HOST: Final = "all"
-"""In a record, in place of the host, of a fault that hits all customers of a provider."""
+"""In a record, instead of a host: the fault affects all customers of a provider."""
 RECORD_PARTS: Final = 3
 
 
 def cut(lab: str, plan: Topology, records: Path, fault: Fault, number: int, host: str) -> int:
-    """Brings a fault into force, and returns the time just before it took effect, in ns.
+    """Applies a fault, and returns the time just before, in ns.
 
     Args:
         lab: the name of the lab.
@@ -74,7 +74,7 @@ def heal(lab: str, plan: Topology, records: Path, fault: Fault, number: int, hos
             forget = functools.partial(routing.forget_neighbours, plan.uplink(host, number))
             namespaces.inside(namespaces.namespace(lab, host), forget)
         if isinstance(effect, Down | Unaddressed | Unrouted) and plan.learns(host, number):
-            namespaces.advertise(lab, number, host)
+            namespaces.teach(lab, plan, number, host)
     record.unlink(missing_ok=True)
     return began_ns
 
@@ -101,7 +101,7 @@ def _inside(lab: str, effect: Effect, function: Callable[[], Returned]) -> Retur
 
 
 def _original(effect: Effect) -> str:
-    """What has to be remembered to undo an effect: the link-layer address it replaces."""
+    """What is needed to undo an effect: the link-layer address that it replaces."""
     if not isinstance(effect, Relinked):
         return ""
     with IPRoute() as kernel:
@@ -183,7 +183,7 @@ def _remove_routes(routes: Iterable[Route]) -> int:
 
 
 def _restore(plan: Topology, effect: Down | Unaddressed | Unrouted) -> int:
-    """Adds what an interface lacks of its planned addresses and routes, as ``ifup`` does."""
+    """Adds the planned addresses and routes that an interface lacks, as ``ifup`` does."""
     with IPRoute() as kernel:
         began_ns = time.monotonic_ns()
         for address in plan.addresses_of(effect.node, effect.interface, effect.number):

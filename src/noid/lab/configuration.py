@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The files a lab's programs are started with, as text: name server, web server, resolver, noid.
+"""The configuration files of a lab's programs: name server, web server, resolver, noid.
 
 Every file says only what the lab needs to be otherwise than the program's own default; every path
 is inside the lab's directory, so that nothing of the machine's own servers is touched.
@@ -53,7 +53,7 @@ remote-control:
 
 
 def zone_path(directory: Path, zone: str) -> Path:
-    """Where a zone's master file is."""
+    """The path of a zone's master file."""
     return directory / f"{zone or 'root'}.zone"
 
 
@@ -71,7 +71,7 @@ def reverse_zone(prefix: str) -> str:
 
 
 def zone_file(zone: str, names: tuple[Name, ...]) -> str:
-    """A zone's master file: address and M6 records of the names, or the way back to them."""
+    """A zone's master file: address and M6 records of the names, or PTR records."""
     lines = [
         f"$ORIGIN {zone}.",
         f"$TTL {TTL_SECONDS}",
@@ -113,7 +113,7 @@ http {{
 
 
 def resolv_conf(server: str) -> str:
-    """A resolver configuration that asks one server, and gives up soon enough to notice."""
+    """A resolver configuration with one server and a short timeout."""
     return f"nameserver {server}\noptions timeout:2 attempts:2\n"
 
 
@@ -153,6 +153,7 @@ def border_toml(router: Router, directory: Path) -> str:
         "[border]",
         f'lans = ["{LAN_DEVICE}"]',
         "hold_s = 0.2",
+        "new_prefix_s = 1",
         f'pins = "{directory}/{PINS}/{router.node}"',
         f'socket = "{directory}/{router.node}.sock"',
     ]

@@ -21,7 +21,8 @@ PORT: Final = 7002
 PACE_NS: Final = 20 * MILLISECOND
 WORD_OCTETS: Final = 16
 READ_OCTETS: Final = 65536
-START_TIMEOUT_S: Final = 5.0
+START_TIMEOUT_S: Final = 60.0
+"""A busy machine."""
 
 
 class Heard(NamedTuple):
@@ -32,7 +33,7 @@ class Heard(NamedTuple):
 
 
 class Conversation:
-    """A conversation from a host, which goes on until the block is left.
+    """A conversation from a host, until the block ends.
 
     Args:
         lab: where; ``serve`` has been called for the other end.
@@ -78,11 +79,11 @@ class Conversation:
 
     @property
     def running(self) -> bool:
-        """Whether more words may come back."""
+        """Whether the program still runs."""
         return self._popen.poll() is None
 
     def complaint(self) -> str:
-        """Why it has ended: the last line of socat; to be asked once, when it is not running."""
+        """Why it has ended: the last line of socat. Called once, when it is not running."""
         assert self._popen.stderr is not None, "we asked for a pipe"
         lines = self._popen.stderr.read().decode(errors="replace").splitlines()
         return lines[-1] if lines else "socat ended without a word"

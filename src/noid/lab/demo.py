@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The demonstration: the same death of the same provider, without noid and with it."""
+"""The demonstration: the same failure of the same provider, without noid and with it."""
 
 import contextlib
 import time
@@ -23,7 +23,7 @@ STALL_AFTER_S: Final = 5.0
 
 
 class Show(NamedTuple):
-    """What is shown twice.
+    """A scenario that is shown twice.
 
     Attributes:
         text: what happens.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A download by curl, watched from the outside: when application bytes arrive, and which.
+"""A download by curl, observed: when application bytes arrive, and which.
 
 The curl is unmodified and writes to a pipe; every read from it is stamped and hashed. The rate is
 limited by how fast we read: nginx limits in whole seconds and curl 7.88 in bursts half a second
@@ -24,7 +24,7 @@ from noid.lab.servers import CONTENT_NAME
 RATE_OCTETS_PER_SECOND: Final = 20 * 2**20
 READ_OCTETS: Final = 2**15
 CATCH_UP_NS: Final = 20 * MILLISECOND
-"""A read that comes this late is made up for; a longer silence is not, the rate stays as it is."""
+"""A read that is late by less than this is made up for; after a longer silence the rate stays."""
 
 
 class Arrival(NamedTuple):
@@ -35,7 +35,7 @@ class Arrival(NamedTuple):
 
 
 class Download:
-    """One download on a host, read by a thread of its own until it ends.
+    """One download on a host, read by its own thread until it ends.
 
     Args:
         lab: where.
@@ -69,21 +69,26 @@ class Download:
 
     @property
     def running(self) -> bool:
-        """Whether more bytes may come."""
+        """Whether the program still runs."""
         return self._reader.is_alive()
 
     @property
+    def threads(self) -> tuple[int, ...]:
+        """The numbers of the threads of curl and of its reader."""
+        return (self._popen.pid, self._reader.native_id or 0)
+
+    @property
     def last_ns(self) -> int:
-        """When bytes arrived last, or the download started."""
+        """The time of the last bytes, or of the start of the download."""
         return self.arrivals[-1].at_ns if self.arrivals else self.started_ns
 
     @property
     def sha256(self) -> str:
-        """The hash of what has arrived, in hexadecimal; of all of it once it has stopped."""
+        """The hash of the bytes so far, in hexadecimal; of all of them once it has stopped."""
         return self._digest.hexdigest()
 
     def stop(self) -> str:
-        """Ends curl if it has not ended, and returns what it complained of."""
+        """Ends curl if it has not ended, and returns its error messages."""
         if self.running:
             self._popen.terminate()
         try:

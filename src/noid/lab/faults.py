@@ -14,7 +14,7 @@ from noid.lab.topology import BORDERS, HOSTS, Rule, Topology
 
 
 class Fault(enum.Enum):
-    """What can happen to a provider, to the access line of a host, or to its uplink.
+    """A fault of a provider, of the access line of a host, or of its uplink.
 
     The values are the names of ``noid lab cut --how``. Neighbour discovery (ND) of the host fails
     where it fails in reality.
@@ -27,7 +27,7 @@ class Fault(enum.Enum):
     ONE_WAY_UP = "one-way-up"
     """The provider forwards nothing from the host; packets to the host pass. ND works."""
     ACCESS = "access"
-    """The access line of the host passes nothing, in silence: carrier stays, ND fails."""
+    """The access line of the host drops everything silently: carrier stays, ND fails."""
     CARRIER = "carrier"
     """The host loses the carrier. Its addresses and routes are static and stay."""
     ADMIN = "admin"
@@ -62,11 +62,11 @@ FAULT_TEXTS: Final = {
 OF_THE_LINK: Final = frozenset({Fault.CARRIER, Fault.ROUTER_REPLACED})
 """Faults of links with a link-layer header."""
 OF_THE_CARD: Final = frozenset({Fault.CARRIER, Fault.ADMIN})
-"""Faults that hit everything behind a card."""
+"""Faults that affect everything behind a card."""
 REPLACED_BIT: Final = 0x04
-"""Neither the bit of groups nor that of local administration."""
+"""Neither the group bit nor the bit of local administration."""
 OF_THE_PROVIDER: Final = frozenset({Fault.SILENT, Fault.ROUTER})
-"""Faults that hit every customer of the provider; the others hit one host."""
+"""Faults that affect every customer of the provider; the others affect one host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ class Unrouted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawn:
-    """The router of a provider is no default router of a host any more."""
+    """The router of a provider is no longer a default router of a host."""
 
     node: str
     host: str
@@ -192,7 +192,7 @@ def effect(plan: Topology, fault: Fault, number: int, host: str) -> Effect:
 
 
 def _check(plan: Topology, fault: Fault, number: int, host: str) -> None:
-    """Refuses a fault that a network cannot have, or that would hit both providers."""
+    """Refuses a fault that a network cannot have, or that would affect both providers."""
     if fault in OF_THE_LINK and plan.link(f"isp{number}", f"cust{host}").kind == "tun":
         raise UsageError(f"{fault.value}: this uplink has neither carrier nor link-layer address")
     is_shared = plan.uplink(host, 1) == plan.uplink(host, 2)

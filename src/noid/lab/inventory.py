@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a lab leaves on the machine, and how it goes again, with no more known than its name.
+"""What a lab has on the machine, and its removal by its name alone.
 
 Everything of a lab carries its name and is in three places: the network namespaces
 ``noid-NAME-NODE``, the directories of that name under /etc/netns, and /run/noid-lab/NAME. So a lab
@@ -28,12 +28,14 @@ DIRECTORY: Final = Path("/run/noid-lab")
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 PINS: Final = "pins"
 """Where in the directory of a lab the data planes in the kernel are pinned."""
+GROUPS: Final = "groups"
+"""Where in the directory of a lab the control groups are mounted."""
 STRANGER_ROUNDS_MAX: Final = 5
-"""How often we look again for processes that were started while we ended the others."""
+"""Repetitions of the search for processes that were started during the search before."""
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """What is written down about a lab as a whole.
+    """The recorded facts about a lab.
 
     Attributes:
         name: its name.
@@ -73,7 +75,7 @@ def claim(description: Description) -> Path:
 
 
 def _make(directory: Path) -> None:
-    """Makes a directory; its parent may go at the same time, with the last lab of another program.
+    """Makes a directory; another program may remove its parent at the same time.
 
     Raises:
         FileExistsError: it is there.
@@ -122,13 +124,13 @@ def read_description(name: str) -> Description:
 
 
 def names() -> list[str]:
-    """The labs there are, or of which something is left."""
+    """The names of all labs, also of those that were removed in part."""
     found = {path.name for path in DIRECTORY.glob("*")} if DIRECTORY.is_dir() else set()
     return sorted(name for name in found if NAME_PATTERN.fullmatch(name))
 
 
 def survey(name: str) -> dict[str, Any]:
-    """What is there of a lab: its plane, its network, its namespaces and its processes.
+    """The state of a lab: its plane, its network, its namespaces and its processes.
 
     Raises:
         UsageError: the name cannot be one.
@@ -162,7 +164,7 @@ def survey(name: str) -> dict[str, Any]:
 
 
 def remove(name: str) -> bool:
-    """Removes all there is of a lab, in the reverse of the order it was built.
+    """Removes a lab: its processes, all at the same time, its namespaces and its files.
 
     Every step is taken, also after one that failed.
 
@@ -175,26 +177,27 @@ def remove(name: str) -> bool:
     """
     directory = directory_of(name)
     there = directory.exists() or bool(namespaces.present(name, ALL_NODES))
+    records = processes.read_records(directory / "processes")
     with contextlib.ExitStack() as steps:
         steps.callback(shutil.rmtree, directory, ignore_errors=True)
-        steps.callback(unmount, directory / PINS)
+        for mounted in (PINS, GROUPS):
+            steps.callback(unmount, directory / mounted)
         steps.callback(namespaces.remove, name, tuple(reversed(ALL_NODES)))
         steps.callback(_end_strangers, name)
-        for record in processes.read_records(directory / "processes"):
-            steps.callback(processes.end_processes, [record])
+        steps.callback(processes.end_processes, records)
     with contextlib.suppress(OSError):
         DIRECTORY.rmdir()  # only if this was the last
     return there
 
 
 def unmount(directory: Path) -> None:
-    """Unmounts the BPF file system of a lab, where there is one, and all that is pinned with it."""
+    """Unmounts a file system of a lab, if there is one, with all that is pinned on it."""
     if directory.is_mount():
         subprocess.run(["umount", str(directory)], check=False)
 
 
 def _end_strangers(name: str) -> None:
-    """Ends what still runs on the nodes: children of our programs and what users started."""
+    """Ends the processes that still run on the nodes: those of our programs and those of users."""
     for _ in range(STRANGER_ROUNDS_MAX):
         members = namespaces.members(name, ALL_NODES)
         members.pop(os.getpid(), None)

@@ -48,8 +48,6 @@ from noid.planes.bpf.pins import prepare_pins
 Found = TypeVar("Found")
 
 RUN_TIMEOUT_S: Final = 60.0
-DAEMON_GRACE_S: Final = 30.0
-"""A daemon that is asked to end tidies up, which takes a busy machine more than a moment."""
 
 
 class Lab(Network):
@@ -104,7 +102,7 @@ class Lab(Network):
     def up(
         cls, name: str, *, plane: Plane, variant: Variant = "plain", sites: Sites | None = None
     ) -> "Lab":
-        """Builds a lab that stays; whatever was built is removed again if not all could be.
+        """Builds a lab that stays; if it cannot build all of it, nothing is left.
 
         Args:
             name: of the lab.
@@ -253,31 +251,43 @@ class Lab(Network):
             await_ready(one, f"noid answers on {host}", partial(answers, self.control_socket(host)))
         return begun[0]
 
-    def stop_daemon(self, host: str) -> None:
-        """Ends noid on a host.
+    def await_taken_up(self, *hosts: str) -> None:
+        """Waits until noid on hosts has restored the contexts of an earlier daemon.
+
+        Raises:
+            PlatformError: it has not in time.
+        """
+
+        def is_done() -> bool:
+            return all(self.status(host)["taking_up"] is None for host in hosts)
+
+        wait_for("noid has restored its contexts", is_done, RUN_TIMEOUT_S)
+
+    def stop_daemon(self, *hosts: str) -> None:
+        """Ends noid on hosts, at the same time.
 
         Raises:
             PlatformError: it cannot be ended.
         """
-        self._end_daemon(host, kill=False)
+        self._end_daemons(hosts, kill=False)
 
     def kill_daemon(self, host: str) -> None:
-        """Ends noid on a host without a moment to tidy up, as ``kill -9`` does.
+        """Kills noid on a host, as ``kill -9`` does.
 
         Raises:
             PlatformError: it cannot be ended.
         """
-        self._end_daemon(host, kill=True)
+        self._end_daemons([host], kill=True)
 
-    def _end_daemon(self, host: str, *, kill: bool) -> None:
-        records = processes.read_records(self._records)
-        daemons = [one for one in records if one.name == f"noid-{host}"]
-        processes.end_processes(daemons, grace_s=DAEMON_GRACE_S, kill=kill)
+    def _end_daemons(self, hosts: Sequence[str], *, kill: bool) -> None:
+        names = {f"noid-{host}" for host in hosts}
+        daemons = [one for one in processes.read_records(self._records) if one.name in names]
+        processes.end_processes(daemons, grace_s=processes.DAEMON_GRACE_S, kill=kill)
         for child in self._children:
             child.popen.poll()
 
     def take_noid_down(self, host: str) -> None:
-        """Ends noid on a host, and what its plane would keep going without it.
+        """Ends noid on a host, and removes what its plane leaves in the kernel.
 
         Raises:
             PlatformError: something would not go.
@@ -293,7 +303,7 @@ class Lab(Network):
         return self.directory / f"{host}.sock"
 
     def environment(self, node: str) -> dict[str, str]:
-        """What tells noid's own commands on a node where its daemon is, if it has one."""
+        """Variables by which commands of noid on a node find its daemon, if it has one."""
         if self.plane != "none" and node in topology.BORDERS:
             return {"NOID_BORDER_SOCKET": str(self.control_socket(node))}
         if self.plane == "none" or node not in topology.HOSTS:
@@ -302,6 +312,19 @@ class Lab(Network):
             "NOID_CONFIG": str(self._config(node)),
             "NOID_SOCKET": str(self.control_socket(node)),
         }
+
+    def configure(self, host: str, text: str) -> None:
+        """Gives noid on a host another configuration, and makes it read that.
+
+        Args:
+            host: where.
+            text: of the file; ``configuration.noid_toml`` has the usual one.
+
+        Raises:
+            PlatformError: noid does not take it.
+        """
+        self._config(host).write_text(text, encoding="utf-8")
+        ask(self.control_socket(host), "reload")
 
     def contexts(self, host: str) -> list[dict[str, Any]]:
         """The contexts noid holds on a host; none where there is no noid.
@@ -314,17 +337,17 @@ class Lab(Network):
         return list(ask_rows(self.control_socket(host), "contexts"))
 
     def status(self, host: str) -> dict[str, Any]:
-        """What noid says of itself on a host; PlatformError if it does not answer."""
+        """The status of noid on a host; PlatformError if it does not answer."""
         answer: dict[str, Any] = ask(self.control_socket(host), "status")
         return answer
 
     def log(self, host: str) -> str:
-        """Everything noid has written on a host since the lab is up."""
+        """The log of noid on a host since the lab was built."""
         path = self._log_path(f"noid-{host}")
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def wait_for(self, description: str, condition: Callable[[], Found], timeout_s: float) -> Found:
-        """Waits until a condition holds and returns what it answered.
+        """Waits until a condition holds, and returns its value.
 
         Raises:
             PlatformError: it did not hold in time; the description says what.
@@ -362,6 +385,7 @@ class Lab(Network):
         if self.plane in ("auto", "bpf"):
             # What is mounted in the namespace of one program would go with that program.
             prepare_pins(self.directory / inventory.PINS)
+            namespaces.mount_groups(self.directory / inventory.GROUPS)
         if self.plane != "none":
             for host in topology.HOSTS:
                 text = configuration.noid_toml(host, self.directory, self.plane)
@@ -370,7 +394,7 @@ class Lab(Network):
             self._settle_plane()
 
     def _join_tunnel(self, link: Link) -> None:
-        """Starts the program that a link of TUN devices consists of."""
+        """Starts the program that joins two TUN devices to a link."""
         (left, left_interface), (right, right_interface) = link.left, link.right
         ends = [namespaces.namespace(self.name, left), left_interface]
         ends += [namespaces.namespace(self.name, right), right_interface]
@@ -379,7 +403,7 @@ class Lab(Network):
         await_ready(process, "the tunnel is up", lambda: "up" in process.output())
 
     def _settle_plane(self) -> None:
-        """Which plane the hosts took, where they were to take the best there is."""
+        """Records the plane that the hosts selected, if they were to select it."""
         if self.plane == "auto":
             self.plane = self.status(topology.HOSTS[0])["plane"]["kind"]
             self.description = msgspec.structs.replace(self.description, plane=self.plane)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the lab asks of the machine: root, and the programs it drives."""
+"""What a lab requires of the machine: root, and programs."""
 
 import errno
 import os

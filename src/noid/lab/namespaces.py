@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The topology made real: network namespaces, veth pairs, addresses, routes and rules.
+"""Builds a topology: network namespaces, veth pairs, addresses, routes and rules.
 
 Everything is created inside the namespaces of the lab, by netlink; no interface of it is ever seen
 in the namespace of the machine. What is asked of the kernel here comes from ``topology`` alone.
@@ -11,7 +11,9 @@ import functools
 import itertools
 import os
 import shutil
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,7 +42,11 @@ ETC_DIRECTORY: Final = Path("/etc/netns")
 
 CLONE_NEWNET: Final = 0x40000000
 RECEIVE_BUFFER: Final = "4096 131072 262144"
-"""Small receive windows: what has already arrived must not hide for long that nothing comes."""
+"""Small receive windows, so that data that has arrived does not hide an outage."""
+
+TEACHING_S: Final = 10.0
+TEACHING_INTERVAL_S: Final = 0.05
+"""Between two router advertisements."""
 
 Returned = TypeVar("Returned")
 Planned = TypeVar("Planned", Address, Layer, Route, Rule, Ruleset)
@@ -52,12 +58,12 @@ def namespace(lab: str, node: str) -> str:
 
 
 def present(lab: str, nodes: Iterable[str]) -> list[str]:
-    """Those of the nodes whose namespaces are there."""
+    """The nodes whose namespaces exist."""
     return [node for node in nodes if (RUN_DIRECTORY / namespace(lab, node)).exists()]
 
 
 def create(lab: str, plan: Topology) -> None:
-    """Makes the nodes and their links, as far as the kernel makes them alone.
+    """Makes the nodes, and those of their links that consist of devices of the kernel.
 
     Raises:
         Unsupported: the kernel has no interfaces of a kind.
@@ -71,7 +77,7 @@ def create(lab: str, plan: Topology) -> None:
 
 
 def configure(lab: str, plan: Topology) -> None:
-    """Makes the network ready for packets, once all its links are there.
+    """Configures the network, after all its links exist.
 
     Raises:
         Unsupported: nftables is not installed.
@@ -81,7 +87,7 @@ def configure(lab: str, plan: Topology) -> None:
         _everywhere(lab, plan, _set_up, _configure)
     for number, host in itertools.product((1, 2), HOSTS):
         if plan.learns(host, number):
-            advertise(lab, number, host)
+            teach(lab, plan, number, host)
 
 
 def _everywhere(lab: str, plan: Topology, *steps: Callable[[str, str, Topology], None]) -> None:
@@ -97,7 +103,7 @@ def _everywhere(lab: str, plan: Topology, *steps: Callable[[str, str, Topology],
 def advertise(
     lab: str, number: int, host: str, *, lifetime_s: int = advertisement.LIFETIME_S
 ) -> int:
-    """Lets the router of a provider advertise itself to a host, once.
+    """Sends one router advertisement from the router of a provider to a host.
 
     Args:
         lab: the name of the lab.
@@ -117,6 +123,24 @@ def advertise(
         return inside(namespace(lab, f"isp{number}"), send)
 
 
+def teach(lab: str, plan: Topology, number: int, host: str) -> None:
+    """Sends router advertisements to a host until it has learnt the route, or for some seconds.
+
+    A host drops what arrives before its interface is ready. Where a fault keeps it from learning,
+    it is not taught.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    learnt = functools.partial(routing.has_learnt, plan.uplink(host, number))
+    deadline = time.monotonic() + TEACHING_S
+    while time.monotonic() < deadline:
+        advertise(lab, number, host)
+        if inside(namespace(lab, host), learnt):
+            return
+        time.sleep(TEACHING_INTERVAL_S)
+
+
 def remove(lab: str, nodes: Iterable[str]) -> None:
     """Removes the namespaces with all that is in them, and their files under /etc/netns.
 
@@ -132,7 +156,7 @@ def remove(lab: str, nodes: Iterable[str]) -> None:
 
 
 def write_etc(lab: str, node: str, files: dict[str, str]) -> None:
-    """Files that stand in /etc for the programs started on a node."""
+    """Writes files that programs on a node see in /etc."""
     directory = ETC_DIRECTORY / namespace(lab, node)
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -141,8 +165,19 @@ def write_etc(lab: str, node: str, files: dict[str, str]) -> None:
             (directory / name).write_text(text, encoding="utf-8")
 
 
+def mount_groups(directory: Path) -> None:
+    """Mounts the control groups for the programs of a lab, if the kernel has version 2.
+
+    ``ip netns exec`` hides those of the machine, which are the same.
+    """
+    directory.mkdir()
+    subprocess.run(
+        ["mount", "-t", "cgroup2", "none", directory], check=False, stderr=subprocess.DEVNULL
+    )
+
+
 def sent_octets(lab: str, node: str, interface: str) -> int:
-    """What an interface has sent since it was made, in octets.
+    """The octets that an interface has sent since it was made.
 
     Raises:
         PlatformError: the kernel refuses.
@@ -174,7 +209,7 @@ def set_features(lab: str, node: str, interface: str, features: Iterable[str], *
 
 
 def inside(name: str, function: Callable[[], Returned]) -> Returned:
-    """What a function returns when it runs in a network namespace.
+    """Calls a function in a network namespace, and returns its result.
 
     A namespace belongs to a thread, not to a process: the function gets a thread of its own, and
     the sockets it opens stay in that namespace wherever they are used. Nothing is forked: a forked

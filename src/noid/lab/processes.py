@@ -23,6 +23,8 @@ from noid.errors import PlatformError
 
 GRACE_S: Final = 3.0
 """Between the request to end and the end without asking."""
+DAEMON_GRACE_S: Final = 30.0
+"""The same for a daemon, which has to remove what it installed, on a busy machine."""
 KILL_S: Final = 5.0
 """For the kernel to carry out a SIGKILL; longer means a process stuck in the kernel."""
 START_TICKS_FIELD: Final = 19
@@ -34,7 +36,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a process, by which another program can end it.
 
     Attributes:
-        sequence: counts the processes of a lab; they end in reverse.
+        sequence: counts the processes of a lab.
         name: what the lab calls it.
         node: the node it was started on.
         pid: its process id.
@@ -76,7 +78,7 @@ class Process:
         """Everything it wrote so far, both streams as they came."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
-    def end(self, *, grace_s: float = GRACE_S) -> int:
+    def end(self, *, grace_s: float = DAEMON_GRACE_S) -> int:
         """Ends it, politely at first, and returns its exit status."""
         end_processes([self.record], grace_s=grace_s)
         return self.popen.wait()

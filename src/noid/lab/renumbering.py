@@ -97,6 +97,7 @@ def run_renumber(lab: Lab, *, stall_after_s: float = STALL_AFTER_S) -> Renumbere
         _change(lab, ADDED)
         play.border.reload(text.replace(f'"{OLD}"', f'"{OLD}", "{NEW}"'))
         lab.wait_for("the peer verifies the new locator", _peer_has(lab, NEW_ADDRESS), PATIENCE_S)
+        lab.wait_for("the border puts it into packets", play.border.is_settled, PATIENCE_S)
         play.border.reload(text.replace(OLD, NEW))
         _change(lab, REMOVED)
         gone = _peer_has(lab, OLD_ADDRESS)

@@ -72,8 +72,8 @@ def run(
         for host in HOSTS:
             lab.kill_daemon(host)
         transfer.await_moment(killed_ns + WITHOUT_NS)
-        for host in HOSTS:
-            lab.start_daemon(host)
+        lab.start_daemon(*HOSTS)
+        lab.await_taken_up(*HOSTS)
         transfer.await_moment(time.monotonic_ns() + WITHOUT_NS)
         back_ns = time.monotonic_ns()
         after = _labels(lab)

@@ -29,6 +29,11 @@ ROUTER_SCENARIOS: Final = {
         "one",
         "a site behind a border, whose line to provider 1 loses its carrier",
     ),
+    rewriting.BFD: RouterScenario(
+        rewriting.run_bfd,
+        "one",
+        "the same, but the line keeps its carrier and passes nothing; BFD at 3 x 20 ms tells",
+    ),
     rewriting.TWO: RouterScenario(
         rewriting.run_two_borders,
         "two-borders",

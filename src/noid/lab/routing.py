@@ -65,6 +65,17 @@ def let_learn(address: Address) -> None:
     _ip("token", "set", str(token), "dev", address.interface)
 
 
+def has_learnt(interface: str) -> bool:
+    """Whether a node has a default route by a router advertisement on an interface."""
+    done = subprocess.run(
+        ["ip", "-6", "route", "show", "default", "dev", interface, "proto", "ra"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout != ""
+
+
 def forget_neighbours(interface: str) -> None:
     """Lets a node ask for the neighbours on a link again.
 

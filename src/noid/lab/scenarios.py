@@ -22,7 +22,8 @@ from noid.lab.variants import VARIANT_TEXTS, VARIANTS, Variant
 from noid.lab.waiting import POLL_S
 
 TALKER, LISTENER = HOSTS
-READY_S: Final = 15.0
+READY_S: Final = 60.0
+"""A busy machine."""
 READY_WORDS: Final = 50
 STEADY_NS: Final = SECOND
 """A conversation goes on if it hears a word that was said so long after the fault."""

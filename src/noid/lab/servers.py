@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The servers of a lab: NSD, which knows its names, and nginx, which serves one large file."""
 
+import functools
 import hashlib
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -59,14 +60,25 @@ def make_content(directory: Path) -> str:
         raise PlatformError(
             f"write {path}", 0, f"only {free >> 20} MiB free, {CONTENT_OCTETS >> 20} MiB needed"
         )
-    digest = hashlib.sha256()
-    random = os.urandom(CHUNK_OCTETS)  # so many for the whole file would take half a second
+    chunk, digest = _content()
     with path.open("wb") as file:
-        for turned in range(CONTENT_OCTETS // CHUNK_OCTETS):
-            chunk = random[turned:] + random[:turned]
-            digest.update(chunk)
-            file.write(chunk)
-    return digest.hexdigest()
+        file.writelines(_chunks(chunk))
+    return digest
+
+
+@functools.cache
+def _content() -> tuple[bytes, str]:
+    """The random chunk, and the SHA-256 of the file: the same for all labs of this process."""
+    chunk = os.urandom(CHUNK_OCTETS)  # so many for the whole file would take half a second
+    digest = hashlib.sha256()
+    for one in _chunks(chunk):
+        digest.update(one)
+    return chunk, digest.hexdigest()
+
+
+def _chunks(chunk: bytes) -> Iterator[bytes]:
+    for turned in range(CONTENT_OCTETS // CHUNK_OCTETS):
+        yield chunk[turned:] + chunk[:turned]
 
 
 def name_server_answers(lab: str) -> bool:

@@ -22,7 +22,8 @@ from noid.lab.topology import HOSTS, locators
 
 INSIDE, PEER = HOSTS
 FIRST_PROVIDER, FIRST_UPLINK, SECOND_UPLINK = "isp1", "up1", "up2"
-READY_S: Final = 30.0
+READY_S: Final = 60.0
+"""A busy machine."""
 READY_OCTETS: Final = 100 * BLOCK_OCTETS
 STEADY_OCTETS: Final = 250 * BLOCK_OCTETS
 """What has to arrive in each direction, half a second of the pace, until it counts as going on."""
@@ -111,7 +112,7 @@ class Play:
             _list_one(lab)
         self.borders = start_borders(lab)
         self.border = self.borders[0]
-        done = lab.run(INSIDE, ["ping", "-c1", "-W5", f"{PEER}.{ZONE}"])
+        done = lab.run(INSIDE, ["ping", "-c1", "-i0.2", "-w20", f"{PEER}.{ZONE}"])
         if done.returncode != 0:
             raise PlatformError(scenario, 0, f"the hosts do not talk: {done.stdout.strip()}")
         lab.wait_for("the context can move", self._can_move, READY_S)

@@ -2,8 +2,9 @@
 """One TCP connection between two hosts, with a paced stream of octets in each direction.
 
 Both ends are sockets of this program, opened in the namespaces of the hosts, so that all times are
-of one monotonic clock. A block is sent every few milliseconds whether the last one has arrived or
-not: what is lost is found missing by what comes after it, not by a timer of TCP.
+of one monotonic clock. A block of one segment is sent every few milliseconds whether the last one
+has arrived or not: what is lost is found missing by what comes after it, not by a timer of TCP. In
+a lab round trips are short, so the window of TCP is 10 segments, which last for 20 ms.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from noid.lab.lab import Lab
 PORT: Final = 7003
 PACE_NS: Final = 2 * MILLISECOND
 WORD: Final = struct.Struct(">Q")
-BLOCK_WORDS: Final = 512
+BLOCK_WORDS: Final = 128
 BLOCK_OCTETS: Final = WORD.size * BLOCK_WORDS
 CONNECT_TIMEOUT_S: Final = 10.0
 RTT_OFFSET: Final = 68

@@ -27,7 +27,8 @@ from noid.lab.lab import Lab
 from noid.lab.waiting import POLL_S, wait_for
 
 STALL_AFTER_S: Final = 20.0
-EVENTS_TIMEOUT_S: Final = 5.0
+EVENTS_TIMEOUT_S: Final = 60.0
+"""A busy machine."""
 DOWNLOADER: Final = "a"
 SERVER: Final = "b"
 

@@ -29,10 +29,32 @@ CUTS_TCP = "tx-tcp6-segmentation"
 CUTS_UDP = "tx-udp-segmentation"
 SUMMING = "tx-checksum-ip-generic"
 SUMS = frozenset({SUMMING, "tx-checksum-ipv6"})
+WHOLE = frozenset(
+    {
+        "noqueue",
+        "noop",
+        "mq",
+        "pfifo",
+        "bfifo",
+        "pfifo_fast",
+        "fq",
+        "fq_codel",
+        "codel",
+        "fq_pie",
+        "sfq",
+    }
+)
+"""Queueing disciplines that pass super-packets whole. Others, such as tbf and cake, may have the
+kernel cut them, or have classes with such disciplines."""
+
+
+def cutting_queues(device: Device) -> frozenset[str]:
+    """The queueing disciplines of a device that may have the kernel cut super-packets."""
+    return device.queues - WHOLE
 
 
 def lacks(device: Device) -> int:
-    """What a device cannot do to packets with an M6 next header.
+    """What a device, or its queue, cannot do to packets with an M6 next header.
 
     It cuts super-packets and sums up by what the stack tells it, not by the next header, or it does
     not. Where it does not cut, the kernel would, and knows no M6 next header. Summing up the kernel
@@ -40,9 +62,10 @@ def lacks(device: Device) -> int:
     without the generic one) would leave out ours.
     """
     by_protocol = SUMMING not in device.features and bool(SUMS & device.features)
+    features = frozenset[str]() if cutting_queues(device) else device.features
     return (
-        CUT_TCP * (CUTS_TCP not in device.features)
-        | CUT_UDP * (CUTS_UDP not in device.features)
+        CUT_TCP * (CUTS_TCP not in features)
+        | CUT_UDP * (CUTS_UDP not in features)
         | SUM * by_protocol
     )
 
@@ -51,7 +74,7 @@ def uplink_of(device: Device) -> Uplink:
     """The row of a device that is up, for the programs."""
     flags = RECEIVES | SENDS * device.carries | ETHERNET * device.has_ethernet
     link = device.link if device.has_ethernet else bytes(LINK_OCTETS)
-    return Uplink(device.index, device.mtu, link, flags | lacks(device))
+    return Uplink(device.index, device.mtu, link, flags | lacks(device), device.metrics)
 
 
 def sums(survey: Survey) -> bool:
@@ -62,6 +85,9 @@ def sums(survey: Survey) -> bool:
 class Rows:
     """The rows of one host.
 
+    Args:
+        uplinks_max: uplinks that can have a row.
+
     Attributes:
         without: the names of uplinks for which there is no row, and that the last update found.
         uplinks: what each row in use says.
@@ -70,7 +96,8 @@ class Rows:
         away: the addresses whose packets leave by another device than the one that has them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, uplinks_max: int = OWN_ROW - 1) -> None:
+        self.uplinks_max = uplinks_max
         self.uplinks: dict[int, Uplink] = {}
         self.of: dict[Locator, int] = {}
         self.away: frozenset[Locator] = frozenset()
@@ -144,7 +171,7 @@ class Rows:
     def _row(self, name: str) -> int:
         """The row of an uplink; NO_ROW where there are too many."""
         if name not in self._names:
-            free = set(range(1, OWN_ROW)) - set(self._names.values())
+            free = set(range(1, self.uplinks_max + 1)) - set(self._names.values())
             if not free:
                 return NO_ROW
             self._names[name] = min(free)

@@ -71,7 +71,10 @@ class PlaneDependencies:
         mtu: of the device of the slow path: the least of the uplinks'.
         notify: where to report.
         locators: this host's locators.
-        sources: those of them that may be a default source; all if this is not given.
+        sources: those of them that may be the default source for an address, the best first; all
+            if this is not given.
+        led: called with an address when the plane begins to choose the source of packets to it, or
+            ends to do so.
     """
 
     section: PlaneSection
@@ -80,7 +83,8 @@ class PlaneDependencies:
     mtu: int
     notify: Notify
     locators: Callable[[], tuple[Locator, ...]]
-    sources: Callable[[], tuple[Locator, ...]] | None = None
+    sources: Callable[[Locator], tuple[Locator, ...]] | None = None
+    led: Callable[[Locator, bool], None] = lambda aid, is_led: None
 
 
 class SlowPath:
@@ -100,7 +104,8 @@ class SlowPath:
         self.mtu = surroundings.mtu
         self.notify = surroundings.notify
         self.locators = surroundings.locators
-        self.sources = surroundings.sources or (lambda: self.locators())
+        self.sources = surroundings.sources or (lambda aid: self.locators())
+        self.led = surroundings.led
         self.datapath = SoftwareDatapath(self.codepoints, secrets.randbits(64) | 1)
         self.rewriter = self.datapath.rewriter
         self.counts = self.datapath.counts

@@ -12,7 +12,7 @@ Five kinds of rules come before all others, the last four only for packets of th
 
     P      from all fwmark MARK goto P+4         noid's own packets
     P+1    from LOCATOR lookup TABLE+ROW         the source is a locator: one rule for each
-    P+2    from ADDRESS goto P+4                 the source is given: one for each address
+    P+2    from ::/1, 8000::/1 goto P+4          the source is given
     P+3    from all fwmark 0 lookup TABLE        the source is yet to be chosen: a locator
     P+4    from all nop
 
@@ -37,15 +37,13 @@ from noid.planes.uplink import ETHERNET, NO_UPLINK, UPLINKS_MAX, Uplink
 
 RULES = 5
 """Priorities that our rules take, from ``rule_priority`` on."""
-SOURCES_MAX = 256
-"""Addresses of this host that have a rule of their own."""
+ANY_SOURCE = (parse_locator("::"), parse_locator("8000::"))
+"""The two halves of all addresses. A packet whose source is yet to be chosen is in neither."""
 GATEWAY = parse_locator("fe80::6e6f:6964")
 GATEWAY_LINK = bytes.fromhex("020000006d36")
 """The neighbour that is none; the programs know it by its link-layer address."""
 BY_UPLINK, BY_OURS = 100, 200
 """Metrics: the uplink is taken while it is up, the device of ours otherwise."""
-AT_ONCE = 500
-"""Routes added in one turn, when an uplink comes back that very many had."""
 
 
 class Steering:
@@ -56,6 +54,8 @@ class Steering:
         section: the ``[plane]`` of the configuration.
         own: index of the device of noid.
         refused: called with the number of routes that the kernel refused.
+        at_once: routes added in one turn when an uplink comes back.
+        led: called with each address for which a source is selected from now on, or no longer.
     """
 
     def __init__(
@@ -64,11 +64,15 @@ class Steering:
         section: PlaneSection,
         own: int,
         refused: Callable[[int], None],
+        at_once: int,
+        led: Callable[[Locator, bool], None] = lambda aid, is_led: None,
     ) -> None:
         self.network = network
         self.section = section
         self.own = own
         self.refused = refused
+        self.at_once = at_once
+        self.led = led
         self.uplinks: dict[int, Uplink] = {}
         self.peers: dict[int, set[Locator]] = {}
         self.new: dict[Locator, tuple[int, Locator]] = {}
@@ -99,10 +103,10 @@ class Steering:
 
     def _by_uplink(self, row: int, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
         uplink = self.uplinks.get(row, NO_UPLINK)
-        table, gateway = self.table_of(row), _gateway(uplink)
+        table = self.table_of(row)
         if uplink.ifindex:
             for aid in aids:
-                yield PeerRoute(aid, table, uplink.ifindex, BY_UPLINK, gateway)
+                yield _route(aid, table, uplink)
 
     def _by_ours(self, row: int, aids: Iterable[Locator]) -> Iterator[PeerRoute]:
         table = self.table_of(row)
@@ -113,7 +117,7 @@ class Steering:
         for aid, (row, source) in new.items():
             uplink = self.uplinks.get(row, NO_UPLINK)
             if uplink.ifindex:
-                yield PeerRoute(aid, table, uplink.ifindex, BY_UPLINK, _gateway(uplink), source)
+                yield _route(aid, table, uplink, source)
 
     # --- orders -------------------------------------------------------------------------------
 
@@ -143,6 +147,8 @@ class Steering:
             Whether anything is other than before.
         """
         fresh = {aid: one for aid, one in choices.items() if self.new.get(aid) != one}
+        for aid in fresh.keys() - self.new.keys():
+            self.led(aid, True)
         self.new |= fresh
         self._add(list(self._routes_of_new(fresh)))
         return bool(fresh)
@@ -150,6 +156,7 @@ class Steering:
     def unchoose(self, aid: Locator) -> None:
         """Removes the selection: the kernel selects again."""
         if aid in self.new:
+            self.led(aid, False)
             self._remove(list(self._routes_of_new({aid: self.new.pop(aid)})))
 
     def set_uplink(self, row: int, uplink: Uplink) -> bool:
@@ -160,7 +167,7 @@ class Steering:
         """
         before = self.uplinks.get(row, NO_UPLINK)
         self.uplinks[row] = uplink
-        is_other = (before.ifindex, _gateway(before)) != (uplink.ifindex, _gateway(uplink))
+        is_other = _said_by(before) != _said_by(uplink)
         if is_other:
             self._waiting.pop(row, None)
             self.keep_neighbour(row)
@@ -182,10 +189,10 @@ class Steering:
 
     def go_on(self, row: int) -> bool:
         """Adds some of the routes of an uplink that has come back; returns whether that is all."""
-        some = list(islice(self._waiting.get(row, iter(())), AT_ONCE))
+        some = list(islice(self._waiting.get(row, iter(())), self.at_once))
         # Some may have lost their peer since.
         self._add([one for one in some if self._is_wanted(one)])
-        if len(some) < AT_ONCE:
+        if len(some) < self.at_once:
             self._waiting.pop(row, None)
         return row not in self._waiting
 
@@ -259,24 +266,36 @@ class Steering:
                 self.refused(len(routes))
 
 
+def _route(aid: Locator, table: int, uplink: Uplink, source: Locator | None = None) -> PeerRoute:
+    """The route to a peer by an uplink, with what the default route says of the path."""
+    return PeerRoute(
+        aid, table, uplink.ifindex, BY_UPLINK, _gateway(uplink), source, uplink.metrics
+    )
+
+
+def _said_by(uplink: Uplink) -> tuple[object, ...]:
+    """What routes have of an uplink."""
+    return uplink.ifindex, _gateway(uplink), uplink.metrics
+
+
 def _gateway(uplink: Uplink) -> Locator | None:
     """The neighbour for packets to M6 peers; None where a device has no neighbours."""
     return GATEWAY if uplink.flags & ETHERNET else None
 
 
 def rules_of(
-    section: PlaneSection, rows: dict[Locator, int], addresses: Iterable[Locator]
+    section: PlaneSection, rows: dict[Locator, int], *, by_source: bool
 ) -> frozenset[Rule]:
     """The intended rules of a plane.
 
     Args:
         section: the ``[plane]`` of the configuration.
         rows: the row of the uplink of each locator whose packets have routes of ours.
-        addresses: every address that a program may have chosen as its source.
+        by_source: whether packets with a given source that is no such locator stay as they are.
     """
     first, table = section.rule_priority, section.table
     last = first + RULES - 1
-    given = islice(sorted(addresses), SOURCES_MAX)
+    halves = ANY_SOURCE if by_source else ()
     return frozenset(
         {
             Rule(first, GOTO, target=last, mark=section.mark),
@@ -284,7 +303,10 @@ def rules_of(
                 Rule(first + 1, table=table + row, source=one, is_local=True)
                 for one, row in rows.items()
             ),
-            *(Rule(first + 2, GOTO, target=last, source=one, is_local=True) for one in given),
+            *(
+                Rule(first + 2, GOTO, target=last, source=half, source_bits=1, is_local=True)
+                for half in halves
+            ),
             choosing(section),
             Rule(last, NOTHING),
         }
@@ -301,8 +323,8 @@ def choosing(section: PlaneSection) -> Rule:
 
 
 def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
-    """Those of some rules that a plane has made, whatever the addresses."""
-    fixed = rules_of(section, {}, ())
+    """Those of some rules that a plane has made, for any addresses."""
+    fixed = rules_of(section, {}, by_source=True)
     first, last = section.rule_priority, section.rule_priority + RULES - 1
     tables = range(section.table + 1, section.table + UPLINKS_MAX)
     return frozenset(

@@ -70,7 +70,7 @@ class TunPlane(SlowPath):
                 self._keep_rules(survey.rules)
 
     def _keep_rules(self, actual: Sequence[Rule]) -> None:
-        wanted = rules_of(self.section, {}, ())
+        wanted = rules_of(self.section, {}, by_source=False)
         lost = self.rules & keep_rules(self.network, self.section, wanted, actual)
         self.has_restored("rules", (str(rule.priority) for rule in lost))
         self.rules = wanted
@@ -167,12 +167,13 @@ class TunPlane(SlowPath):
         if device and self.devices and device not in self.devices:
             self.led_elsewhere.add(aid)  # by a device that is no uplink, such as a VPN's
             return
-        locators = self.sources()
+        locators = self.sources(aid)
         if locators and source not in locators:
             source = locators[0]
         route = PeerRoute(aid, self.section.table, self.device_index, BY_OURS, source=source)
         self.wanted[aid] = route
         self._add([route])
+        self.led(aid, True)
         if self.refresh is None:
             self.refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._refresh)
 
@@ -188,3 +189,4 @@ class TunPlane(SlowPath):
         route = self.wanted.pop(aid, None)
         if route is not None:
             self._remove([route])
+            self.led(aid, False)

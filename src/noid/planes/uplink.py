@@ -21,12 +21,14 @@ class Uplink(NamedTuple):
         mtu: octets of IPv6 it carries.
         link: its link-layer address, 6 octets; zeros where it has none.
         flags: CUT_TCP, CUT_UDP and SUM, as far as it cannot do these; ETHERNET, SENDS, RECEIVES.
+        metrics: what routes by it say of the path, as its default route does; not for programs.
     """
 
     ifindex: int
     mtu: int
     link: bytes
     flags: int
+    metrics: bytes = b""
 
 
 NO_UPLINK = Uplink(0, 0, bytes(LINK_OCTETS), 0)

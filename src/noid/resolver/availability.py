@@ -29,8 +29,8 @@ class Availability:
     """What is known of the resolvers as a whole.
 
     Args:
-        upstream: the way to them.
-        find: the resolvers of this moment; the system's own may have changed.
+        upstream: sends queries to them.
+        find: returns the present resolvers; those of the system may change.
         retry_first_s: wait before they are asked again.
         retry_max_s: the longest such wait.
         check_interval_s: shortest time between two checks.
@@ -83,7 +83,7 @@ class Availability:
             delay_s = self.retry_first_s if self._answers else min(2 * delay_s, self.retry_max_s)
 
     async def _check(self) -> None:
-        """Asks over every path, and reports what is new."""
+        """Asks over every path, and reports a change."""
         self.checks += 1
         self.upstream.resolvers.use(self.find())
         before, self._answers = self._answers, await self.upstream.reachable()
@@ -99,6 +99,6 @@ class Availability:
             )
 
     def _note(self, answered: bool) -> None:
-        """A query ended: if its end contradicts what is known, it is time for a check."""
+        """A query ended: requests a check if its result contradicts the known state."""
         if self._answers is not None and answered is not self._answers:
             self._wake.set()

@@ -20,27 +20,26 @@ from noid.shares.policy import INQUIRIES, SHARES, ZONE_QUESTIONS
 WIDE_OCTETS: Final = 4
 """Peers of one /32 are one user of the table of questions; those of one /48 are a lane of it."""
 ASKED_FIRST: Final = 4
-"""Questions about one zone on their way while its server has not answered; each answer allows one
-more."""
+"""Open questions about one zone before its server has answered; each answer permits one more."""
 ASKED_MAX: Final = ZONE_QUESTIONS.each
-"""The same at most: one eighth of the questions about peers."""
+"""The maximum of the same: one eighth of the questions about peers."""
 PEER_ASKED_MAX: Final = INQUIRIES.share // SHARES
-"""Questions on their way because of peers in one /48: one eighth of what their /32 may have."""
+"""Open questions because of peers in one /48: one eighth of the share of their /32."""
 WAITING_MAX: Final = 4_096
 WAITING_EACH_MAX: Final = WAITING_MAX // SHARES
-"""Questions about peers in all, and of one /32, those that wait included; one more is answered
+"""Questions about peers in all, and of one /32, including those that wait; one more is answered
 "unreachable" at once."""
 FAILURES_MAX: Final = 8
-"""A zone that left so many questions unanswered, and answered none in between, is silent."""
+"""A zone is silent after this many unanswered questions in sequence."""
 SILENCE_FIRST_S: Final = 1.0
 SILENCE_MAX_S: Final = 60.0
-"""A silent zone is asked one question in this time, which doubles with each unanswered one."""
+"""The interval of questions to a silent zone; it doubles with each unanswered one."""
 SILENT_ZONES_MAX: Final = 4_096
-"""Zones of which failures are remembered; the oldest goes first."""
+"""Zones whose failures are stored; the oldest is removed first."""
 
 
 class Budget:
-    """Which questions about peers may be asked now.
+    """Decides which questions about peers may be asked now.
 
     Args:
         turns: the table that these questions share.
@@ -55,7 +54,7 @@ class Budget:
         self._count = 0
 
     def claim(self, question: Question) -> Claim:
-        """Whose the query is."""
+        """The claim of a question."""
         return Claim(self.turns, question.behalf[:WIDE_OCTETS], question.behalf)
 
     async def enter(self, question: Question, until_s: float) -> bool:
@@ -87,7 +86,7 @@ class Budget:
                 self._forget(wide)
 
     def leave(self, question: Question, answer: Answer) -> None:
-        """The question is over."""
+        """The question has ended."""
         answered = answer.status is not Status.UNREACHABLE
         self._zones.leave(zone_of(question.name), answered=answered)
         self._peers.leave(question.behalf, answered=answered)
@@ -100,7 +99,7 @@ class Budget:
             del self._counts[wide]
 
     def may_ask(self, question: Question) -> bool:
-        """Whether the question's zone is not silent, or it is time to try it."""
+        """Whether the zone of the question answers, or is due for a try."""
         return self._silence.may_ask(parent_of(question), asyncio.get_running_loop().time())
 
     def note(self, question: Question, answer: Answer) -> None:
@@ -116,11 +115,11 @@ class Budget:
 
 
 class Gate:
-    """So many at one time of each key; the others wait, their users in rotation.
+    """Limits the open questions of each key; others wait, with their users in rotation.
 
     Args:
-        first: so many of one key until one is answered; each answer allows one more.
-        most: so many of one key at most.
+        first: the limit of a key before an answer; each answer permits one more.
+        most: the highest limit of a key.
     """
 
     def __init__(self, first: int, most: int) -> None:
@@ -134,10 +133,10 @@ class Gate:
         """Waits for the turn of one question.
 
         Args:
-            key: what is limited.
+            key: the key that is limited.
             until_s: when to give up, by the clock of the loop.
             user: whose question it is.
-            lane: of which kind.
+            lane: the kind of the question.
 
         Returns:
             Whether it may begin; it then has to ``leave``.
@@ -162,7 +161,7 @@ class Gate:
             timer.cancel()
 
     def leave(self, key: Hashable, *, answered: bool) -> None:
-        """A question is over: the next of those behind comes forward, and one more if it may."""
+        """A question has ended: the next ones may begin."""
         entry = self._entries[key]
         entry.count -= 1
         if answered:
@@ -186,7 +185,7 @@ class Gate:
 
 
 class _Entry:
-    """The questions of one key: how many may be on their way, how many are, which wait."""
+    """The questions of one key: the limit, the number of open ones, and those that wait."""
 
     __slots__ = ("allowed", "behind", "count")
 
@@ -202,7 +201,7 @@ def _refuse(turn: "asyncio.Future[bool]") -> None:
 
 
 class _Failures(NamedTuple):
-    """Of one zone: how many questions in a row were unanswered, and when one may be asked again."""
+    """One zone: the number of unanswered questions in sequence, and when one may be asked again."""
 
     unanswered: int
     again_s: float
@@ -215,12 +214,12 @@ class Silence:
         self._failures: OrderedDict[Hashable, _Failures] = OrderedDict()
 
     def is_silent(self, zone: Hashable) -> bool:
-        """Whether a zone has not answered many questions, and has answered none since."""
+        """Whether a zone has not answered its last questions."""
         failures = self._failures.get(zone)
         return failures is not None and failures.unanswered >= FAILURES_MAX
 
     def may_ask(self, zone: Hashable, now_s: float) -> bool:
-        """Whether a question about a zone may be asked now; it then is, as far as this knows."""
+        """Whether a question about a zone may be asked now; counts it as asked."""
         if not self.is_silent(zone):
             return True
         failures = self._failures[zone]
@@ -230,7 +229,7 @@ class Silence:
         return True
 
     def note(self, zone: Hashable, now_s: float, *, answered: bool) -> None:
-        """A question about a zone is over."""
+        """A question about a zone has ended."""
         failures = self._failures.pop(zone, _Failures(0, 0.0))
         if answered:
             return

@@ -11,21 +11,14 @@ its address is a loopback one or the stub's own.
 
 import ipaddress
 import socket
-import time
-from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Any, Final
+from typing import Any
 
 from noid.host.socket_diag import SocketOwners
 
-REMEMBERED_MAX: Final = 4_096
-REMEMBERED_S: Final = 1.0
-"""The users of so many UDP ports are remembered for so long, in seconds: a program that sends many
-queries from one port is looked up once in this time."""
-
 
 class Clients:
-    """Who is at the other end of the stub's sockets.
+    """Finds the users at the other ends of the stub's sockets.
 
     Args:
         listen: the address of the stub.
@@ -36,31 +29,33 @@ class Clients:
         self.place = listen, port
         self._family = socket.AF_INET6 if ":" in listen else socket.AF_INET
         self._owners = SocketOwners(self._family)
-        self._remembered: OrderedDict[tuple[str, int], tuple[Hashable, float]] = OrderedDict()
+        self._known: dict[tuple[str, int], Hashable] = {}
         self._lists = {
             protocol: self._owners.of_server(protocol, self.place) is not None
             for protocol in (socket.IPPROTO_UDP, socket.IPPROTO_TCP)
         }
-        """Protocols of which the kernel lists the sockets: ours are there."""
+        """The protocols whose sockets the kernel lists, checked with our own."""
 
     def close(self) -> None:
         """Closes the sockets to the kernel."""
         self._owners.close()
 
     def of_datagram(self, address: tuple[Any, ...]) -> Hashable:
-        """The user who sent a datagram; None if the sender is not on this host."""
+        """The user who sent a datagram; None if the sender is not on this host.
+
+        It is looked up once until ``forget``.
+        """
         place = address[0], address[1]
-        now_s = time.monotonic()
-        known = self._remembered.get(place)
-        if known is not None and now_s < known[1]:
-            return known[0]
-        client = self._of(socket.IPPROTO_UDP, place)
-        if client is not None:
-            self._remembered[place] = client, now_s + REMEMBERED_S
-            self._remembered.move_to_end(place)
-            if len(self._remembered) > REMEMBERED_MAX:
-                self._remembered.popitem(last=False)
+        client = self._known.get(place)
+        if client is None:
+            client = self._of(socket.IPPROTO_UDP, place)
+            if client is not None:
+                self._known[place] = client
         return client
+
+    def forget(self) -> None:
+        """Looks every port up again: another user may have it by now, and is not to be blamed."""
+        self._known.clear()
 
     def of_stream(self, address: tuple[Any, ...]) -> Hashable:
         """The user who opened a connection; None if the client is not on this host."""

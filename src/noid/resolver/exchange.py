@@ -14,15 +14,15 @@ from noid.dns.responses import Echo, echo
 from noid.resolver.port import Attempt, Path, Ports, Server
 
 LENGTH: Final = struct.Struct("!H")
-"""Before each message on a stream [RFC 1035 §4.2.2]."""
+"""The length before each message on a stream [RFC 1035 §4.2.2]."""
 
 
 class Exchange:
-    """A query on its way over one path after the other; the first usable response ends it.
+    """A query that is tried over one path after another; the first usable response ends it.
 
     Args:
-        ports: the way to them.
-        query: what is asked.
+        ports: the open ports.
+        query: the query.
         schedule: the paths to try, and how long to wait after each.
         deadline_s: when it is given up, by the clock of the loop.
     """
@@ -53,7 +53,7 @@ class Exchange:
         self._next()
 
     def end(self) -> None:
-        """Releases its resources: there is a response, or no caller waits for it."""
+        """Releases its resources, when there is a response or no caller waits."""
         self._timer.cancel()
         for attempt in self._tries.values():
             attempt.port.forget(attempt)
@@ -62,17 +62,17 @@ class Exchange:
             task.cancel()
 
     def give_up(self) -> None:
-        """Ends without a response, or with the response of a resolver that refused."""
+        """Ends without a response, or with a refusal."""
         if not self.response.done():
             self.response.set_result(self._refusal)
 
     def received(self, attempt: "Attempt", octets: bytes, case: Echo) -> None:
-        """A response came to one of the tries, from the right place and under the right id."""
+        """A response to one of the tries arrived, with the right source and id."""
         if self.response.done():
             return
         guessed = case is Echo.OTHER_CASE and attempt.path.server not in self.ports.caseless
         if guessed or message_flags(octets) & TC:
-            # TCP has room for the whole response, and off-path hosts cannot inject into it.
+            # TCP carries the whole response, and off-path hosts cannot inject into it.
             del self._tries[attempt.path]
             attempt.port.forget(attempt)
             task = asyncio.create_task(self._over_stream(attempt.path))
@@ -101,7 +101,7 @@ class Exchange:
         self.end()
 
     def _give_up(self, path: Path) -> None:
-        """Nothing will come over this path: the next one begins without waiting."""
+        """This path will return nothing: tries the next one at once."""
         self._drop(path)
         if not self.response.done():
             self._next()
@@ -113,7 +113,7 @@ class Exchange:
             attempt.port.forget(attempt)
 
     def _next(self) -> None:
-        """Tries the next path, or ends if there is none and nothing is expected any more."""
+        """Tries the next path; ends if there is none and no response is expected."""
         loop = asyncio.get_running_loop()
         self._timer.cancel()
         if loop.time() >= self._deadline:
@@ -167,7 +167,7 @@ class Exchange:
         self._take(path, response)
 
     def _stream_over(self) -> None:
-        """Nothing is expected of this task any more, although it is still running."""
+        """A task that still runs will return nothing useful."""
         task = asyncio.current_task()
         assert task is not None
         self.streams.discard(task)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A queue that serves its users in rotation. Pure.
 
-A user with many items delays only itself: of n users with waiting items, each gets every
-n-th service. The items of one user are also served in rotation by lane, so that many of one kind do
+A user with many items delays only itself: if n users have waiting items, each is served every
+n-th time. The items of one user are also served in rotation by lane, so that many of one kind do
 not delay the rest.
 """
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A peer looked up and verified step by step, as the shim does it, for people to see.
+"""Looks a peer up and verifies it step by step, as the shim does, for ``noid lookup``.
 
-Forward, capability, then the ``Verification`` the engine uses, its questions in the order in which
-it asks them [draft §3.1, §7.13; D29].
+Forward lookup, capability, then the ``Verification`` of the engine, with its questions in their
+order [draft §3.1, §7.13; D29].
 """
 
 from dataclasses import dataclass, field
@@ -19,11 +19,11 @@ class Findings:
 
     Attributes:
         steps: questions and their answers, in order.
-        name: FQDN(peer); empty where there is none.
-        aid: AID(peer); None where the name has no address.
+        name: FQDN(peer); empty if there is none.
+        aid: AID(peer); None if the name has no address.
         remote: Lsr(peer), the AID first.
         verified: those of them that may be destinations.
-        speaks_m6: whether the name says so; None where that could not be found out.
+        speaks_m6: whether the name says so; None if that is not known.
     """
 
     steps: list[tuple[Question, Answer]] = field(default_factory=list)

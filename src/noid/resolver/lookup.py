@@ -1,53 +1,46 @@
 # SPDX-License-Identifier: MIT
 """Sends the protocol's questions as queries, and reads the answers from the responses.
 
-Nothing is believed further than it answers the question. What is malformed is counted and, to the
-caller, not there [D30].
+Only records that answer the question are used. Malformed responses are counted, and count as no
+answer [D30].
 """
 
 import asyncio
 from typing import Final, NamedTuple
 
-import dns.exception
 import dns.flags
-import dns.name
-import dns.rdata
 import dns.rdatatype
-import dns.rdtypes.ANY.PTR
-import dns.rdtypes.ANY.TXT
-import dns.rdtypes.IN.AAAA
 
 from noid.constants import Codepoints
 from noid.counters import UpstreamCounter
-from noid.dns.messages import (
-    BELIEVED_RCODES,
-    follow_aliases,
-    message_flags,
-    read_message,
-    response_code,
-)
+from noid.dns.answers import Chain, rdata_of, read_chain
+from noid.dns.messages import BELIEVED_RCODES, TC, message_flags, response_code
+from noid.dns.names import WIRE_OCTETS_MAX, text_of, wire_of
 from noid.dns.queries import Query, make_query
-from noid.dns.records import Answer, Kind, Question, Status, canonical_name
+from noid.dns.records import Answer, Kind, Question, Status
 from noid.dns.responses import NEGATIVE_TTL_MAX, TTL_MAX, absence_s
-from noid.locators import parse_locator
+from noid.locators import LOCATOR_OCTETS, Locator
 from noid.resolver.port import Server
 from noid.resolver.resolvers import Resolvers
 from noid.resolver.turns import Claim
 
 RECORDS_MAX: Final = 64
-"""Records of one answer that are looked at and kept."""
+"""The maximum of records that are used of one answer."""
 RECORD_UNANSWERED_MAX: Final = 3
-"""So many names in a row whose M6 record has no answer although their text has one show that the
-resolvers drop the type, and so does one of them if the root's has none either; no name waits for
-the record then."""
+"""After this many names in sequence with an answered text and an unanswered M6 record, the
+resolvers drop the type; one such name is enough if the root's M6 record is unanswered too. Then no
+name waits for the record."""
 RECORD_WAIT_S: Final = 1.0
-"""How much later than the text the record may come before it counts as unanswered."""
+"""How long after the text the record may arrive before it counts as unanswered."""
 RECORD_AGAIN_S: Final = 60.0
-"""Then the record of one name in this time is asked for nevertheless, without waiting."""
+"""In that case, the record of one name is queried at this interval, without waiting."""
 
-M6_TEXT_LABEL: Final = "_m6"
+ROOT: Final = b"\0"
+M6_TEXT_LABEL: Final = b"\x03_m6"
 M6_TEXT_VALUE: Final = b"v=m6"
-"""The TXT record that stands in for the M6 record [D3]."""
+M6_TEXT_OCTETS_MAX: Final = 64
+"""The TXT record that replaces the M6 record [D3]: its first label and its value, which may consist
+of several strings."""
 
 NO_ANSWER: Final = Answer(status=Status.UNREACHABLE)
 RECORD_TYPES: Final = {Kind.LOCATORS: dns.rdatatype.AAAA, Kind.NAMES: dns.rdatatype.PTR}
@@ -56,24 +49,32 @@ RECORD_TYPES: Final = {Kind.LOCATORS: dns.rdatatype.AAAA, Kind.NAMES: dns.rdatat
 class _Found(NamedTuple):
     """One answer section, reduced to what was asked.
 
-    ``end`` is where the CNAME chain ends; ``records`` stand there, in the order received.
+    Attributes:
+        status: found, absent or unreachable.
+        end: where the chain of aliases ends, in wire form and lower case.
+        ttl_seconds: the least TTL in the chain.
+        locators: the AAAA records at its end, in the order received.
+        names: the names in PTR records, canonical.
+        is_m6_text: whether a TXT record says that the host speaks M6.
     """
 
     status: Status
-    end: dns.name.Name
-    records: tuple[dns.rdata.Rdata, ...] = ()
+    end: bytes
     ttl_seconds: int = 0
+    locators: tuple[Locator, ...] = ()
+    names: tuple[str, ...] = ()
+    is_m6_text: bool = False
 
 
 class Lookup:
     """Asks the resolvers the questions of the protocol.
 
     Args:
-        resolvers: the way to them.
-        codepoints: tells the number of the M6 record.
-        trusted: where given, only what these resolvers say is authentic is believed, and no other
-            is asked [D32].
-        record_wait_s: how much later than the text the M6 record may come, in seconds.
+        resolvers: sends the queries.
+        codepoints: has the number of the M6 record.
+        trusted: if given, only these resolvers are asked, and only authentic answers are used
+            [D32].
+        record_wait_s: how long after the text the M6 record may arrive, in seconds.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Lookup:
 
     async def answer(self, question: Question, claim: Claim, deadline_s: float) -> Answer:
         """The answer of the resolvers to a question."""
-        name = _parse_name(question.name)
+        name = wire_of(question.name)
         if name is None:
             return Answer(status=Status.ABSENT, ttl_seconds=NEGATIVE_TTL_MAX)
         if question.kind is Kind.CAPABILITY:
@@ -110,17 +111,17 @@ class Lookup:
         return self.is_suspected or self._record_unanswered >= RECORD_UNANSWERED_MAX
 
     async def close(self) -> None:
-        """Ends look-ups without a waiting caller; the resolvers have been closed."""
+        """Ends lookups without a waiting caller; the resolvers have been closed."""
         self._closed = True
         for test in (self._record_test, self._root_test):
             if test is not None:
                 await test
 
-    async def _capability(self, name: dns.name.Name, claim: Claim) -> Answer:
+    async def _capability(self, name: bytes, claim: Claim) -> Answer:
         """Whether the host at the end of the CNAME chain of ``name`` speaks M6 [D3].
 
-        The record and the text that may stand in for it are asked for at the same time: most of the
-        world has neither, and none of it should wait for us twice.
+        The record and the text that may replace it are queried at the same time, because most
+        names have neither, and should not be delayed twice.
         """
         if self.drops_record:
             self._test_record(name, claim)
@@ -153,7 +154,7 @@ class Lookup:
     async def _is_enough(
         self, text: _Found, record_task: "asyncio.Task[_Found]", claim: Claim
     ) -> bool:
-        """Whether the text of a name does, or the record is worth waiting for."""
+        """Whether the text of a name says so, or the record must be waited for."""
         if text.status is not Status.ABSENT:
             return text.status is Status.FOUND
         await asyncio.wait({record_task}, timeout=self.record_wait_s)
@@ -169,17 +170,17 @@ class Lookup:
         return False
 
     def _suspect(self, claim: Claim) -> None:
-        """Finds out who drops the type: the resolvers, or the servers of one zone [D49].
+        """Determines whether the resolvers drop the type, or the servers of one zone [D49].
 
-        The root is no zone of a peer: resolvers that answer for it pass the type. Until they do no
-        name waits for its record, so that resolvers that drop it cost one wait, not one a name.
+        Resolvers that answer for the root pass the type. Until they do, no name waits for its
+        record, so that resolvers that drop the type cost one wait, not one per name.
         """
         if self._root_test is None and not self._closed:
             self.is_suspected = True
             self._root_test = asyncio.create_task(self._test_root(claim))
 
     async def _test_root(self, claim: Claim) -> None:
-        query = make_query(_wire_name(dns.name.root), self.codepoints.m6_rrtype)
+        query = make_query(ROOT, self.codepoints.m6_rrtype)
         try:
             answered = await self.resolvers.ask(query, claim) is not None
         finally:
@@ -188,8 +189,8 @@ class Lookup:
             self.is_suspected = False
             self._record_unanswered = 0 if answered else RECORD_UNANSWERED_MAX
 
-    def _test_record(self, name: dns.name.Name, claim: Claim) -> None:
-        """Asks for the record of a name, if it is time; an answer shows that the type passes."""
+    def _test_record(self, name: bytes, claim: Claim) -> None:
+        """Queries the record of a name if that is due; an answer shows that the type passes."""
         now_s = asyncio.get_running_loop().time()
         if now_s < self._record_again_s or self._closed:
             return
@@ -205,40 +206,33 @@ class Lookup:
             self._record_unanswered = 0
             self.is_suspected = False
 
-    async def _text_capability(self, name: dns.name.Name, claim: Claim) -> _Found:
+    async def _text_capability(self, name: bytes, claim: Claim) -> _Found:
         """The TXT record of a name whose DNS host cannot serve private types [D3]."""
-        try:
-            text_name = dns.name.Name((M6_TEXT_LABEL, *name.labels))
-        except dns.name.NameTooLong:
+        text_name = M6_TEXT_LABEL + name
+        if len(text_name) > WIRE_OCTETS_MAX:
             return _Found(Status.ABSENT, name, ttl_seconds=NEGATIVE_TTL_MAX)
         found = await self._look_up(text_name, dns.rdatatype.TXT, claim)
-        if found.status is not Status.FOUND:
-            return found
-        for record in found.records:
-            if (
-                isinstance(record, dns.rdtypes.ANY.TXT.TXT)
-                and b"".join(record.strings) == M6_TEXT_VALUE
-            ):
-                return found
-        return found._replace(status=Status.ABSENT, records=())
+        if found.status is Status.FOUND and not found.is_m6_text:
+            return found._replace(status=Status.ABSENT)
+        return found
 
     async def _look_up(
         self,
-        name: dns.name.Name,
+        name: bytes,
         record_type: int,
         claim: Claim,
         deadline_s: float | None = None,
     ) -> _Found:
-        # AD in a query asks to be told whether the answer is authentic [RFC 6840 §5.7].
+        # AD in a query asks whether the answer is authentic [RFC 6840 §5.7].
         flags = dns.flags.RD | (0 if self.trusted is None else dns.flags.AD)
-        query = make_query(_wire_name(name), record_type, flags=flags)
+        query = make_query(name, record_type, flags=flags)
         octets = await self.resolvers.ask(query, claim, only=self.trusted, deadline_s=deadline_s)
         if octets is None or response_code(octets) not in BELIEVED_RCODES:
             return _Found(Status.UNREACHABLE, name)
         if self.trusted is not None and not message_flags(octets) & dns.flags.AD:
             self.counters[UpstreamCounter.UNAUTHENTIC] += 1
             return _Found(Status.UNREACHABLE, name)
-        found = _read_answer(query, name, octets)
+        found = read_answer(query, name, octets)
         if found is None:
             self.counters[UpstreamCounter.MALFORMED] += 1
             return _Found(Status.UNREACHABLE, name)
@@ -248,55 +242,62 @@ class Lookup:
 # --- messages ---
 
 
-def _read_answer(query: Query, name: dns.name.Name, octets: bytes) -> _Found | None:
-    """What a response says to its question; None if it contradicts itself or never ends."""
-    if message_flags(octets) & dns.flags.TC:
-        return None  # even over TCP: what is missing might be what was asked
+def read_answer(query: Query, name: bytes, octets: bytes) -> _Found | None:
+    """The answer in a response; None if it is contradictory or has a loop of aliases."""
+    if message_flags(octets) & TC:
+        return None  # even over TCP: the answer might be in the missing part
     absent_s = absence_s(octets, query.end)
     if absent_s is not None:
         return _Found(Status.ABSENT, name, ttl_seconds=min(absent_s, NEGATIVE_TTL_MAX))
-    message = read_message(octets)
-    if message is None or message.rcode() not in BELIEVED_RCODES:
+    chain = read_chain(query, octets)
+    if chain is None:
         return None
-    result = follow_aliases(message)
-    if result is None:
+    if not chain.records:
+        return _Found(Status.ABSENT, chain.name, min(chain.ttl_seconds, NEGATIVE_TTL_MAX))
+    found = _Found(Status.FOUND, chain.name, min(chain.ttl_seconds, TTL_MAX))
+    try:
+        return _with_records(found, query.kind, octets, chain)
+    except (IndexError, ValueError):
         return None
-    if result.answer is None:
-        ttl_seconds = min(result.minimum_ttl, NEGATIVE_TTL_MAX)
-        return _Found(Status.ABSENT, result.canonical_name, ttl_seconds=ttl_seconds)
-    records = tuple(result.answer)[:RECORDS_MAX]
-    ttl_seconds = min(result.minimum_ttl, TTL_MAX)
-    return _Found(Status.FOUND, result.canonical_name, records, ttl_seconds)
+
+
+def _with_records(found: _Found, kind: int, octets: bytes, chain: Chain) -> _Found:
+    """Adds the content of the records to an answer.
+
+    Raises:
+        IndexError: a record is malformed.
+        ValueError: the same.
+    """
+    records = chain.records[:RECORDS_MAX]
+    match kind:
+        case dns.rdatatype.AAAA:
+            locators = [Locator(rdata_of(octets, one)) for one in records]
+            if any(len(one) != LOCATOR_OCTETS for one in locators):
+                raise ValueError("no address")
+            return found._replace(locators=tuple(dict.fromkeys(locators)))
+        case dns.rdatatype.PTR:
+            names = [text_of(chain.names.at(one.rdata_offset)) for one in records]
+            return found._replace(names=tuple(dict.fromkeys(names)))
+        case dns.rdatatype.TXT:
+            texts = (_text(rdata_of(octets, one)) for one in records)
+            return found._replace(is_m6_text=M6_TEXT_VALUE in texts)
+    return found
+
+
+def _text(rdata: bytes) -> bytes:
+    """The strings of a TXT record as one; empty if that is longer than the expected text."""
+    strings, offset = [], 0
+    while offset < len(rdata) <= M6_TEXT_OCTETS_MAX:
+        end = offset + 1 + rdata[offset]
+        strings.append(rdata[offset + 1 : end])
+        offset = end
+    return b"".join(strings) if offset == len(rdata) else b""
 
 
 def _answer(found: _Found) -> Answer:
-    locators = (
-        parse_locator(record.address)
-        for record in found.records
-        if isinstance(record, dns.rdtypes.IN.AAAA.AAAA)
-    )
-    names = (
-        canonical_name(record.target.to_text())
-        for record in found.records
-        if isinstance(record, dns.rdtypes.ANY.PTR.PTR)
-    )
     return Answer(
         status=found.status,
-        locators=tuple(locators),
-        names=tuple(names),
+        locators=found.locators,
+        names=found.names,
         ttl_seconds=found.ttl_seconds,
     )
-
-
-def _wire_name(name: dns.name.Name) -> bytes:
-    octets = name.to_wire()
-    assert octets is not None, "it is None only where a file to write to is given"
-    return octets
-
-
-def _parse_name(text: str) -> dns.name.Name | None:
-    """A name as ``Question`` holds it; None for a text that can be the name of nothing."""
-    try:
-        return dns.name.from_text(text + ".")
-    except (dns.exception.DNSException, ValueError):
-        return None

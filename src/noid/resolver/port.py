@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """UDP ports and TCP connections to the configured resolvers.
 
-A sender that cannot see a query cannot answer it: its response has to come from the resolver's
-address to a port that few queries share, and to repeat a random id and the random case of the name
-[RFC 5452]. Nothing that arrives raises; what answers nothing is counted.
+A sender that does not see a query cannot answer it: the response must have the resolver's address,
+a port that few queries share, a random id, and the random case of the name [RFC 5452]. Nothing that
+arrives raises; messages that answer no query are counted.
 """
 
 import asyncio
@@ -23,23 +23,23 @@ from noid.dns.responses import Echo, echo
 from noid.locators import Locator, format_locator
 
 PORTS_MAX: Final = 64
-"""Ports open to one resolver from one source; beyond that, queries share them at random."""
+"""The maximum of ports to one resolver from one source; more queries share them at random."""
 SOCKETS_MAX: Final = 4_096
-"""Sockets open to the resolvers at one time; at the limit, queries share ports."""
+"""The maximum of sockets to the resolvers; at the limit, queries share ports."""
 STREAMS_SHARE: Final = 4
-"""One in so many of them may be TCP connections."""
+"""One of this number of sockets may be a TCP connection."""
 PORT_QUERIES_MAX: Final = 256
-"""Queries sent from one port, so that none is worth finding out."""
+"""The maximum of queries from one port, so that guessing a port gains little."""
 STRAYS_MAX: Final = 16
-"""Messages on one port that answer nothing asked there, before it is given up. Each query sent
-from it may bring another: the response to its repetition."""
+"""The maximum of messages on one port that answer no query, before it is closed. Each query permits
+one more: the response to its repetition."""
 RECEIVED_AT_ONCE_MAX: Final = 64
 """Messages read from one port before other ports are read."""
 
 Server = tuple[str, int]
 """A resolver: address text, port."""
 Address = tuple[str | int | bytes, ...]
-"""The same as the system calls want it."""
+"""The same in the form of the system calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Path:
 
 
 class Asker(Protocol):
-    """Whose query it is: an ``Exchange``."""
+    """The owner of a query: an ``Exchange``."""
 
     query: Query
 
@@ -67,9 +67,9 @@ class Attempt:
     """An outstanding query over one path.
 
     Attributes:
-        exchange: whose it is.
-        path: the way it goes.
-        port: where its response arrives.
+        exchange: its owner.
+        path: its path.
+        port: the port at which its response arrives.
         octets: the message as it is sent.
     """
 
@@ -90,7 +90,7 @@ class Ports:
     Args:
         mark: firewall mark of the sockets, which keeps them out of the shim; 0 for none.
         counters: those of the resolvers.
-        sockets_max: sockets open at one time, those of TCP connections included.
+        sockets_max: the maximum of sockets, including those of TCP connections.
 
     Attributes:
         caseless: resolvers that do not repeat the case of a name.
@@ -108,7 +108,7 @@ class Ports:
         self._ports: dict[Path, list[Port]] = {}
 
     def port(self, path: Path) -> "Port":
-        """A port to ask from: a new one, unless there are many.
+        """A port for a query: a new one, unless there are many.
 
         Raises:
             OSError: the address, the source or the mark is not available.
@@ -134,7 +134,7 @@ class Ports:
             ports.remove(port)
 
     def open(self, path: Path, kind: socket.SocketKind) -> tuple[socket.socket, Address]:
-        """A socket for a path, and the resolver's address as it wants it; ``release`` closes it.
+        """A socket for a path, and the address of the resolver for it; ``release`` closes it.
 
         Raises:
             OSError: the address, the source or the mark is not available, or too many are open.
@@ -152,7 +152,7 @@ class Ports:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self.mark)
             if path.source is not None:
                 connection.bind((format_locator(path.source), 0))
-            stack.pop_all()  # it is the caller's now
+            stack.pop_all()  # the caller closes it
         self.left[kind] -= 1
         return connection, address
 
@@ -166,8 +166,8 @@ class Port:
     """A UDP port that asks one resolver; open while a response is outstanding.
 
     Args:
-        ports: whose it is.
-        path: the resolver and the source; connected, so that the kernel lets nothing else in.
+        ports: its owner.
+        path: the resolver and the source; connected, so that the kernel drops other packets.
     """
 
     def __init__(self, ports: Ports, path: Path) -> None:
@@ -185,7 +185,7 @@ class Port:
         self._strays_left = STRAYS_MAX - 1
 
     def begin(self, exchange: Asker) -> Attempt:
-        """A try under an id that no other on this port has; its response will be told."""
+        """Begins a try with an id that is unique on this port, and waits for its response."""
         octets = self.ports.disguise(exchange.query, self.path.server)
         while octets[:2] in self._waiting:
             octets = self.ports.disguise(exchange.query, self.path.server)
@@ -203,7 +203,7 @@ class Port:
             OSError: the system or the network refuses.
         """
         self._strays_left += 1
-        with contextlib.suppress(BlockingIOError):  # as good as lost on the way
+        with contextlib.suppress(BlockingIOError):  # the same as a lost packet
             self.connection.send(attempt.octets)
 
     def forget(self, attempt: Attempt) -> None:
@@ -219,7 +219,7 @@ class Port:
             self.ports.release(self.connection)
 
     def _receive(self) -> None:
-        """Takes what has come, as far as it is the turn of this port."""
+        """Reads a limited number of messages."""
         for _ in range(RECEIVED_AT_ONCE_MAX):
             if self.connection.fileno() < 0:
                 return
@@ -245,7 +245,7 @@ class Port:
             self._fail()
 
     def _fail(self) -> None:
-        """Nothing useful will come here: every query tries its next path."""
+        """This port will receive nothing useful: every query tries its next path."""
         self.ports.retire(self)
         for attempt in tuple(self._waiting.values()):
             attempt.exchange.failed(self.path)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Queries the configured resolvers over the path that answers.
 
-The shim does not protect the host's own DNS: a resolver is plain IPv6 to it, and the provider that
-failed may be the one its queries leave through. So a query is tried over the resolvers *and* over
-the host's own locators as sources. Each next try begins before the last one is given up (as in RFC
-8305 for connections), and the path that answered goes first the next time.
+The shim does not protect the host's own DNS: queries to a resolver are plain, and may leave through
+the provider that failed. So a query is tried over the resolvers *and* over the host's own locators
+as sources. The next try begins before the last is given up (as in RFC 8305 for connections), and
+the path that answered is used first the next time.
 """
 
 import asyncio
@@ -22,29 +22,29 @@ from noid.resolver.port import SOCKETS_MAX, Path, Ports, Server
 from noid.resolver.turns import Claim
 
 TRIES_MAX: Final = 6
-"""Tries of one query, over all resolvers and sources together."""
+"""The maximum of tries of one query, over all resolvers and sources together."""
 HEDGE_S: Final = 0.3
-"""Longest wait before the next path is tried too, without giving up on the last."""
+"""The longest wait before the next path is tried in addition to the last."""
 REPEAT_S: Final = 0.8
-"""The same where every path has been tried and the first is taken again, doubled each time; less
-than a program waits for the M6 question, so that one lost datagram does not make a peer plain."""
+"""The wait before the paths are tried again, doubled each time; less than a program waits for the
+M6 question, so that one lost datagram does not make a peer plain."""
 PATHS_MAX: Final = 64
-"""Paths of a query that is asked over all of them."""
+"""The maximum of paths of a query that is sent over all paths."""
 RACE_S: Final = 0.01
 """Wait between two tries of such a query."""
 RACE_ROUNDS_MAX: Final = 4
 """How often it is sent over each path."""
 TOTAL_S: Final = 4.5
-"""Wait for one query, all tries and the queue included: less than the 5 s after which the resolver
-libraries of programs ask again, so that they hear a failure rather than nothing."""
+"""The wait for one query, including all tries and the queue: less than the 5 s after which the
+resolver libraries of programs repeat it, so that they get an error instead of no answer."""
 
 
 class Resolvers:
-    """The way to the configured resolvers.
+    """Sends queries to the configured resolvers.
 
     Args:
         servers: the resolvers, in the order of preference.
-        sources: the host's locators of this moment.
+        sources: returns the present locators of the host.
         mark: firewall mark of the sockets, which keeps them out of the shim; 0 for none.
         hedge_s: wait before another path is tried too.
         repeat_s: wait before the same paths are tried again.
@@ -71,7 +71,7 @@ class Resolvers:
         self.ports = Ports(mark, self.counters, sockets_max)
         self.last_good: Path | None = None
         self.on_outcome: Callable[[bool], None] = lambda answered: None
-        """Told of each query that has ended: whether a resolver said anything."""
+        """Called when a query has ended: whether a resolver answered."""
         self.exchanges: set[Exchange] = set()
         self._closed = False
         self.use(servers)
@@ -90,18 +90,18 @@ class Resolvers:
         deadline_s: float | None = None,
         everywhere: bool = False,
     ) -> bytes | None:
-        """Puts a query to the resolvers.
+        """Sends a query to the resolvers.
 
         Args:
-            query: what to ask.
-            claim: whose it is.
+            query: the query.
+            claim: its place in a table.
             only: the resolvers that may be asked; None for all.
             deadline_s: when to give up, by the clock of the loop; None for the usual wait from now.
             everywhere: whether to ask over all paths at once, rather than over one after the other.
 
         Returns:
-            The response, under some id and case; where every resolver refuses, what the last one
-            said; None if there was no response.
+            The response, with any id and case; if every resolver refuses, the last refusal; None if
+            there was no response.
         """
         if self._closed:
             return None
@@ -121,7 +121,7 @@ class Resolvers:
             claim.turns.leave(exchange)
 
     def deadline_s(self) -> float:
-        """When a query that starts now is abandoned, by the clock of the loop."""
+        """The deadline of a query that starts now, by the clock of the loop."""
         return asyncio.get_running_loop().time() + self.total_s
 
     async def close(self) -> None:
@@ -133,7 +133,7 @@ class Resolvers:
         await asyncio.gather(*streams, return_exceptions=True)
 
     def schedule(self, only: frozenset[Server] | None) -> Iterator[tuple[Path, float]]:
-        """Paths in the order to try them, and how long to wait before the next."""
+        """The paths in the order of tries, and the wait before the next."""
         paths = self._paths()
         if only is not None:
             paths = [path for path in paths if path.server in only]
@@ -143,7 +143,7 @@ class Resolvers:
             patience_s = self.hedge_s
             if place == len(paths) - 1:
                 patience_s = self.repeat_s * 2**rounds
-            # By chance, lest those that wait for one dead server all come again at one time.
+            # Random, so that queries to one dead server are not all repeated at the same time.
             yield paths[place], patience_s * (1 + random.random()) / 2
 
     def race(self) -> Iterator[tuple[Path, float]]:
@@ -173,7 +173,7 @@ class Resolvers:
 
 
 def _is_distant(server: Server) -> bool:
-    """Whether the choice of a source can matter on the way to a resolver."""
+    """Whether the source address matters for a resolver."""
     try:
         return is_global_unicast(parse_locator(server[0]))
     except UsageError:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Queries of local programs as they arrive on UDP and TCP, served in rotation of the clients [D46].
 
-A client is a user of this host. What one client sends waits behind what it has sent itself, not
-behind what others have sent: UDP queries, TCP connections, and queries being answered each have a
-table in which the client that has most gives way. Nothing that arrives raises, hangs or grows.
+A client is a user of this host. Queries of a client wait only behind its own queries: UDP queries,
+TCP connections, and queries being answered each have a table, from which entries of the client with
+the most are removed. No input raises, blocks, or lets a table grow without limit.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import dns.rcode
 
@@ -27,36 +27,47 @@ from noid.resolver.exchange import LENGTH, receive_exactly
 from noid.resolver.fairness import FairQueue
 from noid.resolver.tenants import Tenants
 
-ANSWERED_AT_ONCE_MAX: Final = 512
-"""UDP queries being answered at one time; one more ends the oldest of the client that has most."""
-CONNECTIONS_MAX: Final = 64
-"""TCP connections at one time; one more ends the oldest of the client that has most."""
-CLIENT_IDLE_S: Final = 10.0
-"""A TCP client that sends no whole query, or reads no answer, for so long is closed."""
-KEPT_S: Final = 1.0
-"""A connection is not ended so soon to make room for another of the same client."""
 BACKLOG_MAX: Final = 256
 """TCP connections not yet accepted."""
 REST_S: Final = 0.5
-"""How long nothing is accepted where the system cannot, in seconds."""
+"""How long no connection is accepted after the system could not, in seconds."""
 ACCEPTED_AT_ONCE_MAX: Final = 64
 RECEIVED_AT_ONCE_MAX: Final = 512
-"""Connections and datagrams taken before anything else happens."""
+"""Connections and datagrams read before other events."""
 SERVED_AT_ONCE_MAX: Final = 16
-"""Queries served before anything else happens."""
+"""Queries served before other events."""
 ARRIVED_MAX: Final = 4_096
 ARRIVED_EACH_MAX: Final = 512
-"""Queries in all, and of one client, that wait to be served; one more is dropped."""
+"""The maximum of waiting queries in all, and of one client; one more is dropped."""
 BUFFER_OCTETS: Final = 4 * 2**20
-"""What the kernel may keep of datagrams that have not been taken."""
+"""The buffer of the kernel for datagrams that are not read yet."""
 
 
 Pair = tuple[socket.socket, socket.socket]
 """Sockets that listen, for UDP and TCP."""
 
 
+class Limits(NamedTuple):
+    """How much is served at one time.
+
+    Attributes:
+        answered: UDP queries being answered; one more ends the oldest of the client that has most.
+        connections: TCP connections; one more ends the oldest of the client that has most.
+        idle_s: a TCP client that sends no whole query, or reads no answer, for so long is closed.
+        kept_s: a connection is not ended so soon to make room for another of the same client.
+    """
+
+    answered: int = 512
+    connections: int = 64
+    idle_s: float = 10.0
+    kept_s: float = 1.0
+
+
+LIMITS: Final = Limits()
+
+
 class Answerer(Protocol):
-    """What has the answers: the ``Stub``."""
+    """Answers queries: the ``Stub``."""
 
     def read(self, octets: bytes) -> Query | bytes | None:
         """The query in a message, or the refusal of one that is none; None for neither."""
@@ -79,9 +90,9 @@ class Service:
     Args:
         listen: address to listen on.
         port: port, for both.
-        answerer: what has the answers.
+        answerer: answers the queries.
         counters: those of the stub.
-        idle_s: how long a TCP client may do nothing.
+        limits: how much is served at one time.
     """
 
     def __init__(
@@ -90,13 +101,13 @@ class Service:
         port: int,
         answerer: Answerer,
         counters: Counter[StubCounter],
-        idle_s: float,
+        limits: Limits,
     ) -> None:
         self.listen = listen
         self.port = port
         self.answerer = answerer
         self.counters = counters
-        self.idle_s = idle_s
+        self.limits = limits
         self._open = contextlib.ExitStack()
         self._arrived: FairQueue[Callable[[], None]] = FairQueue()
         self._serving: asyncio.Handle | None = None
@@ -161,7 +172,7 @@ class Service:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _widen(self, datagrams: socket.socket) -> None:
-        """Lets a flood of one client not fill the buffer before others are heard."""
+        """Enlarges the buffer, so that a flood of one client does not block others."""
         for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
             with contextlib.suppress(OSError):
                 datagrams.setsockopt(socket.SOL_SOCKET, option, BUFFER_OCTETS)
@@ -178,7 +189,7 @@ class Service:
     # --- in rotation ---
 
     def _arrive(self, client: Hashable, serve: Callable[[], None]) -> bool:
-        """Lets something be served when it is its client's turn; False if too much waits."""
+        """Queues something for its client; False if too much waits."""
         count, all_max = self._arrived.count_of(client), self._arrived.count >= ARRIVED_MAX
         if all_max or count >= ARRIVED_EACH_MAX:
             self.counters[StubCounter.OVERFLOW] += 1
@@ -203,12 +214,13 @@ class Service:
     # --- UDP ---
 
     def _receive(self, datagrams: socket.socket, clients: Clients) -> None:
-        """Takes what has come, files it by client and serves some of it."""
+        """Reads datagrams, queues them by client, and serves some of them."""
+        clients.forget()
         for _ in range(RECEIVED_AT_ONCE_MAX):
             try:
                 octets, address = datagrams.recvfrom(MESSAGE_OCTETS_MAX)
             except OSError:
-                break  # nothing there any more, or an error of an earlier response
+                break  # no more datagrams, or an error of an earlier response
             client = clients.of_datagram(address)
             if client is None:
                 self.counters[StubCounter.STRANGERS] += 1
@@ -220,7 +232,7 @@ class Service:
     def _take(
         self, datagrams: socket.socket, octets: bytes, address: tuple[Any, ...], client: Hashable
     ) -> None:
-        """Answers one datagram from memory, or in a task of its own."""
+        """Answers one datagram at once, or in a task."""
         query = self.answerer.read(octets)
         if not isinstance(query, Query):
             if query is not None:
@@ -230,7 +242,7 @@ class Service:
         if response is not None:
             _send(datagrams, response, address)
             return
-        if self._answering.count >= ANSWERED_AT_ONCE_MAX:
+        if self._answering.count >= self.limits.answered:
             self.counters[StubCounter.OVERFLOW] += 1
             oldest = self._answering.oldest_of_largest(client)
             self._answering.remove(oldest)
@@ -250,7 +262,7 @@ class Service:
     # --- TCP ---
 
     def _accept(self, stream: socket.socket, clients: Clients) -> None:
-        """Takes connections, each served in a task of its own, as far as there is room."""
+        """Accepts connections up to the limit, each served in a task."""
         for _ in range(ACCEPTED_AT_ONCE_MAX):
             try:
                 connection, address = stream.accept()
@@ -272,20 +284,20 @@ class Service:
                 self._begin(self._connections, client, task)
 
     def _rest(self, stream: socket.socket, clients: Clients) -> None:
-        """Accepts nothing for a while: the system has no descriptor or memory to do it with."""
+        """Accepts nothing for a time, because the system has no descriptor or memory."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(stream)
         again = loop.call_later(REST_S, loop.add_reader, stream, self._accept, stream, clients)
         self._open.callback(again.cancel)
 
     def _make_room(self, client: Hashable) -> bool:
-        """Whether there is room for one more connection, after one has been ended perhaps."""
-        if self._connections.count < CONNECTIONS_MAX:
+        """Whether there is room for one more connection; may end an old one."""
+        if self._connections.count < self.limits.connections:
             return True
         oldest = self._connections.oldest_of_largest(client)
         is_own = self._connections.tenant(oldest) == client
         age_s = asyncio.get_running_loop().time() - self._connections.since(oldest)
-        if is_own and age_s < KEPT_S:
+        if is_own and age_s < self.limits.kept_s:
             return False
         self.counters[StubCounter.OVERFLOW] += 1
         self._connections.remove(oldest)
@@ -293,7 +305,7 @@ class Service:
         return True
 
     async def _serve_connection(self, connection: socket.socket, client: Hashable) -> None:
-        # An OSError says that the client went away, or was idle for too long.
+        # An OSError means that the client has closed, or was idle for too long.
         with connection, contextlib.suppress(OSError):
             await self._converse(connection, client)
 
@@ -301,11 +313,11 @@ class Service:
         """Answers the queries of one connection in the order they came [RFC 7766 §6.2.1].
 
         Raises:
-            OSError: the client is gone, or did nothing for too long.
+            OSError: the client has closed, or was idle for too long.
         """
         loop = asyncio.get_running_loop()
         while True:
-            async with asyncio.timeout(self.idle_s):
+            async with asyncio.timeout(self.limits.idle_s):
                 (octets,) = LENGTH.unpack(await receive_exactly(connection, LENGTH.size))
                 query = await receive_exactly(connection, octets)
             turn = loop.create_future()
@@ -318,11 +330,11 @@ class Service:
             )
             if response is None:
                 return
-            async with asyncio.timeout(self.idle_s):
+            async with asyncio.timeout(self.limits.idle_s):
                 await loop.sock_sendall(connection, LENGTH.pack(len(response)) + response)
 
     def _refusal(self, error: OSError) -> PlatformError:
-        """Why we cannot listen, with what the operator can do about it."""
+        """Why the stub cannot listen, with a remedy."""
         advice = {
             errno.EADDRINUSE: "is in use; set dns.port or stop what listens there",
             errno.EACCES: "permission denied (lacking: CAP_NET_BIND_SERVICE); "
@@ -342,6 +354,6 @@ def _resolve(turn: "asyncio.Future[None]") -> None:
 
 
 def _send(datagrams: socket.socket, response: bytes, address: tuple[Any, ...]) -> None:
-    """Sends a response, or drops it where the system takes no more; the client asks again."""
+    """Sends a response; drops it if the system accepts no more: the client repeats its query."""
     with contextlib.suppress(OSError):
         datagrams.sendto(response, address)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The resolver of the host's programs, and how the shim learns of a peer [draft §3.1; D24].
 
-Every query goes to the upstream resolvers and comes back as it is. One kind is looked at: AAAA. Of
-a name that speaks M6 the program gets a single address, the AID it will use, and the shim is told
-of all of them first, so that the first packet already finds the peer known.
+Every query is forwarded to the upstream resolvers, and the response is returned unchanged. Only
+AAAA is examined: the shim is told all addresses of a name that speaks M6 before the program gets
+the answer, which may be reduced to a single address, the AID.
 
-**A host is never worse off than without noid**: whatever cannot be read, is slow or looks odd goes
-to the program as it came, and a program that checks signatures (DO) or sets checking aside (CD)
-gets the whole set. Nothing that arrives raises, hangs or grows: each wait and number has its limit.
+**A host is never worse off than without noid**: responses that cannot be parsed, are late or
+unusual are returned unchanged, and a program that checks signatures (DO) or disables checking (CD)
+gets the whole set. No input raises, blocks, or lets a table grow: every wait and table is limited.
 """
 
 import asyncio
@@ -17,39 +17,38 @@ from collections.abc import Callable, Collection, Hashable
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
 
-import dns.exception
-import dns.flags
-import dns.message
-import dns.name
-import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
-import dns.rdtypes.IN.AAAA
-import dns.rrset
 
 from noid.counters import StubCounter
 from noid.dns.addresses import Peer, read_peer, with_one
 from noid.dns.messages import (
+    CD,
     HEADER_OCTETS,
+    OPCODE_MASK,
+    QR,
+    TC,
     message_flags,
     response_code,
 )
+from noid.dns.names import text_of
 from noid.dns.queries import Query, bare_response, brief_response, read_query
-from noid.dns.records import Answer, Kind, Question, Status, canonical_name
+from noid.dns.records import Answer, Kind, Question, Status
 from noid.dns.responses import Response
 from noid.locators import Locator
-from noid.resolver.service import CLIENT_IDLE_S, Pair, Service
+from noid.resolver.service import LIMITS, Limits, Pair, Service
 from noid.resolver.upstream import Upstream
 
+AAAA: Final = int(dns.rdatatype.AAAA)
 CAPABILITY_GRACE_S: Final = 1.0
-"""How much longer than AAAA the question whether the name speaks M6 may take."""
+"""How long after AAAA the question whether the name speaks M6 may be answered."""
 NAMES_MAX: Final = 4_096
-"""Peers of which is remembered what was said of them; the oldest goes first."""
+"""Peers whose selected AID is stored; the oldest is removed first."""
 
 OnPeer = Callable[[str, Locator, tuple[Locator, ...], int], bool]
-"""Takes a peer's name, its AID, its locators (the AID among them) and their TTL in seconds; says
-whether they are the peer's, as far as is known: the AID may be another name's [D33]."""
+"""Takes a peer's name, its AID, its locators (including the AID) and their TTL in seconds; returns
+False if the AID is known to belong to another name [D33]."""
 
 
 Policy = Literal["first", "rotate"]
@@ -63,17 +62,16 @@ class Stub:
         listen: address to listen on.
         port: port, for both.
         upstream: where answers come from.
-        on_peer: told of a peer before the program is.
-        own_locators: the host's own addresses of this moment; a name that lists one is no peer.
+        on_peer: called with a peer before the program gets the answer.
+        own_locators: returns the present addresses of the host; a name with one is no peer.
         policy: which locator of a peer becomes the AID.
-        working: those of a peer's locators that are not known to be of no use; of these the policy
-            that takes turns chooses.
-        answering: those of a peer's locators at which it is known to answer by M6; an answer is
+        working: selects the locators of a peer that may work, each as often as its weight; the
+            policy "rotate" chooses from these.
+        answering: selects the locators of a peer at which it is known to answer by M6; an answer is
             reduced only if there is one.
-        probe: whether the shim is to find out by an INIT of names of which the DNS does not say
-            that they speak M6 [draft §15.1].
-        grace_s: how much longer than AAAA the M6 question may take.
-        idle_s: how long a TCP client may do nothing.
+        probe: whether the shim probes names without M6 record by an INIT [draft §15.1].
+        grace_s: how long after AAAA the M6 question may be answered.
+        limits: how much is served at one time.
     """
 
     def __init__(
@@ -89,7 +87,7 @@ class Stub:
         answering: Callable[[tuple[Locator, ...]], tuple[Locator, ...]] = tuple,
         probe: bool = False,
         grace_s: float = CAPABILITY_GRACE_S,
-        idle_s: float = CLIENT_IDLE_S,
+        limits: Limits = LIMITS,
     ) -> None:
         self.port = port
         self.upstream = upstream
@@ -101,7 +99,7 @@ class Stub:
         self.probe = probe
         self.grace_s = grace_s
         self.counters = Counter[StubCounter]()
-        self.service = Service(listen, port, self, self.counters, idle_s)
+        self.service = Service(listen, port, self, self.counters, limits)
         self._peers: WeakKeyDictionary[Response, Peer | None] = WeakKeyDictionary()
         self._turns: OrderedDict[str, int] = OrderedDict()
         self._chosen: OrderedDict[str, Locator] = OrderedDict()
@@ -124,7 +122,7 @@ class Stub:
     async def answer(
         self, octets: bytes, client: Hashable = None, *, response_octets_max: int | None = None
     ) -> bytes | None:
-        """The response to one message, whatever it is.
+        """The response to one message, which may be malformed.
 
         Args:
             octets: the message.
@@ -132,8 +130,8 @@ class Stub:
             response_octets_max: size the response may have; None for what the query itself says.
 
         Returns:
-            A response with the query's id; None for what deserves none: less than a header, or a
-            response (to answer those is to play ping-pong with another server).
+            A response with the id of the query; None for less than a header, and for a response,
+            which must not be answered, or two servers could answer each other without end.
         """
         query = self.read(octets)
         if not isinstance(query, Query):
@@ -143,7 +141,7 @@ class Stub:
         return self._fitting(query, response, octets_max)
 
     def at_once(self, query: Query) -> bytes | None:
-        """The UDP response to a query for which no resolver has to be asked; None for others."""
+        """The UDP response to a query that needs no resolver; None for others."""
         response = self._from_memory(query)
         if response is None:
             return None
@@ -156,10 +154,10 @@ class Stub:
 
     def read(self, octets: bytes) -> Query | bytes | None:
         """The query in a message, or the refusal of one that is none; None for neither."""
-        if len(octets) < HEADER_OCTETS or message_flags(octets) & dns.flags.QR:
+        if len(octets) < HEADER_OCTETS or message_flags(octets) & QR:
             self.counters[StubCounter.MALFORMED] += 1
             return None
-        if dns.opcode.from_flags(message_flags(octets)) != dns.opcode.QUERY:
+        if message_flags(octets) & OPCODE_MASK:  # not a QUERY
             self.counters[StubCounter.MALFORMED] += 1
             return bare_response(octets, dns.rcode.NOTIMP)
         query = read_query(octets)
@@ -170,7 +168,7 @@ class Stub:
         return query
 
     def _from_memory(self, query: Query) -> bytes | None:
-        """The response, if no resolver has to be asked for it."""
+        """The response, if it needs no resolver."""
         response = self.upstream.kept(query)
         if response is None:
             return None
@@ -185,7 +183,7 @@ class Stub:
         if peer is None:
             return response.answer(query, self._now_s())
         if self.upstream.trusted is not None:
-            return None  # more has to be asked
+            return None  # another question is needed
         return self._reduced(query, response, peer)
 
     async def _ask(self, query: Query, client: Hashable) -> bytes:
@@ -201,11 +199,11 @@ class Stub:
         return octets
 
     def _fitting(self, query: Query, response: bytes, octets_max: int) -> bytes:
-        """The response, or that it is too large, with no part of it to be misunderstood."""
+        """The response; if it is too large, an empty truncated one."""
         if len(response) <= octets_max:
             return response
         self.counters[StubCounter.TRUNCATED] += 1
-        return brief_response(query, response_code(response), flags=dns.flags.TC)
+        return brief_response(query, response_code(response), flags=TC)
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()
@@ -213,7 +211,7 @@ class Stub:
     # --- AAAA ---
 
     async def _locators(self, query: Query, client: Hashable) -> bytes | None:
-        """The answer to AAAA: one address if the name speaks M6, else what upstream says."""
+        """The answer to AAAA: one address if the name speaks M6, else the response of upstream."""
         capability = None if self.upstream.is_silent(query) else self._ask_capability(query, client)
         try:
             response = await self.upstream.forward(query, client)
@@ -242,7 +240,7 @@ class Stub:
         return asyncio.create_task(self.upstream.ask(question, client))
 
     async def _speaks_m6(self, capability: asyncio.Task[Answer]) -> bool:
-        """Waits for the M6 answer as long as a program can be kept waiting for it."""
+        """Waits for the M6 answer, as long as a program may be delayed."""
         try:
             async with asyncio.timeout(self.grace_s):
                 return self._is_capable(await capability)
@@ -256,19 +254,18 @@ class Stub:
         return capability.status is Status.FOUND
 
     def _peer(self, query: Query, response: Response) -> Peer | None:
-        """The locators in a response, or None where it must not be touched."""
+        """The locators in a response; None if it must not be changed."""
         if response not in self._peers:
-            self._peers[response] = read_peer(response.octets)
+            self._peers[response] = read_peer(query, response.octets)
         peer = self._peers[response]
         if peer is not None and not set(self.own_locators()).isdisjoint(peer.locators):
-            return None  # the host talks to itself
+            return None  # a name of this host
         return peer
 
     def _whole(self, query: Query, response: Response) -> bytes:
-        """The response as it came, of a name that does not say it speaks M6; it may all the same.
+        """The unchanged response for a name without M6 record, which may be probed.
 
-        Where only what is signed is believed the shim is told nothing: there is no signature that
-        says so.
+        If only signed data is used, the shim is told nothing, because no signature proves M6.
         """
         probed = self.probe and self.upstream.trusted is None and response.found
         peer = self._peer(query, response) if probed else None
@@ -277,19 +274,18 @@ class Stub:
         return response.answer(query, self._now_s())
 
     def _tell(self, response: Response, peer: Peer) -> None:
-        """Tells the shim of a peer of which the program may take any address as the AID."""
+        """Tells the shim about a peer of which the program may use any address as the AID."""
         for aid in peer.locators:
             self.on_peer(peer.name, aid, peer.locators, self._ttl_seconds(peer, response))
 
     def _ttl_seconds(self, peer: Peer, response: Response) -> int:
-        return max(peer.rrset.ttl - int(self._now_s() - response.received_s), 0)
+        return max(peer.ttl_seconds - int(self._now_s() - response.received_s), 0)
 
     def _choose(self, peer: Peer, answering: tuple[Locator, ...]) -> Locator:
         """The locator that becomes the AID [D24].
 
-        The first may be one that does not work any more: the context it had to be left by takes
-        new connections too. All programs get the same one for as long as it answers: resolvers
-        shuffle the locators.
+        With "first", all programs get the same one as long as it is in the answer, because
+        resolvers shuffle the locators. It may have failed: its context serves new connections too.
         """
         if self.policy == "first":
             aid = self._chosen.pop(peer.name, answering[0])
@@ -306,16 +302,16 @@ class Stub:
         return locators[turn % len(locators)]
 
     async def _is_authentic(self, peer: Peer, client: Hashable) -> bool:
-        """Whether the locators are signed, where only what is signed is believed [D32]."""
+        """Whether the locators are signed, if only signed data is used [D32]."""
         answer = await self.upstream.ask(Question(Kind.LOCATORS, peer.name), client)
         return set(peer.locators) <= set(answer.locators)
 
     def _reduced(self, query: Query, response: Response, peer: Peer) -> bytes:
-        """The response with the AID alone, once the shim has heard of the peer and believes it.
+        """The response with the AID alone, after the shim has accepted the peer.
 
-        A peer that is not known to answer by M6 may have stopped to speak it, and one of its
-        addresses may be dead: the program gets every address, as without noid, and takes whichever
-        works. The shim is told that each may be an AID [D49].
+        A peer that is not known to answer by M6 may have stopped noid, and one of its addresses
+        may be dead. Then the program gets every address, as without noid, and uses one that works;
+        the shim is told that each may be an AID [D49].
         """
         now_s = self._now_s()
         answering = self.answering(peer.locators)
@@ -325,7 +321,7 @@ class Stub:
             return response.answer(query, now_s)
         aid = self._choose(peer, answering)
         if aid not in peer.reduced:
-            octets = with_one(peer, aid)
+            octets = with_one(query, response.octets, aid)
             if octets is None:
                 return response.answer(query, now_s)
             peer.reduced[aid] = Response(query, octets, response.received_s)
@@ -339,15 +335,15 @@ class Stub:
 
 
 def _is_for_locators(query: Query) -> bool:
-    """Whether a program asks for addresses that it will take as they are.
+    """Whether a response may be reduced for the program that asks.
 
-    One that sets DO checks the signature over the whole set; one that sets CD does not trust the
-    resolver's own check. Neither is served by a part of the set.
+    A program that sets DO checks the signature over the whole set; one that sets CD does not trust
+    the check of the resolver. Both need the whole set.
     """
     return (
-        query.kind == dns.rdatatype.AAAA
+        query.kind == AAAA
         and query.record_class == dns.rdataclass.IN
-        and not query.flags & dns.flags.CD
+        and not query.flags & CD
         and not query.dnssec_ok
     )
 
@@ -355,4 +351,4 @@ def _is_for_locators(query: Query) -> bool:
 @functools.lru_cache(maxsize=NAMES_MAX)
 def _capability_of(name: bytes) -> Question:
     """The question whether a name, in wire form and lower case, speaks M6."""
-    return Question(Kind.CAPABILITY, canonical_name(dns.name.from_wire(name, 0)[0].to_text()))
+    return Question(Kind.CAPABILITY, text_of(name))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who holds the places of a table, and which one gives way when it is full. Pure."""
+"""The items of a table by their owners, and which item is removed when it is full. Pure."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -8,7 +8,7 @@ Item = TypeVar("Item", bound=Hashable)
 
 
 class Tenants(Generic[Item]):
-    """The items in a table, by whose they are and since when they are there."""
+    """The items in a table, by owner (tenant) and time of insertion."""
 
     def __init__(self) -> None:
         self._items: dict[Item, tuple[Hashable, float]] = {}
@@ -16,7 +16,7 @@ class Tenants(Generic[Item]):
 
     @property
     def count(self) -> int:
-        """How many items there are."""
+        """The number of items."""
         return len(self._items)
 
     def add(self, tenant: Hashable, item: Item, now_s: float) -> None:
@@ -33,7 +33,7 @@ class Tenants(Generic[Item]):
                 del self._of[tenant]
 
     def tenant(self, item: Item) -> Hashable:
-        """Whose an item is."""
+        """The owner of an item."""
         return self._items[item][0]
 
     def since(self, item: Item) -> float:
@@ -41,9 +41,9 @@ class Tenants(Generic[Item]):
         return self._items[item][1]
 
     def oldest_of_largest(self, newcomer: Hashable) -> Item:
-        """The item that gives way to one of a newcomer: the oldest of the tenant that has most.
+        """The item to remove for a new item: the oldest of the tenant with the most items.
 
-        The newcomer has one more than are there. There has to be an item.
+        The new item is counted for its tenant. The table must not be empty.
         """
 
         def size(tenant: Hashable) -> int:

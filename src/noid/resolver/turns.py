@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Whose query goes to the resolvers next, and how many are on their way [D46].
+"""The order in which queries are sent to the resolvers, and how many are open [D46].
 
-Three tables share what a resolver has room for (Unbound: 1,024 queries). The queries of local
-programs, the questions about peers of local programs, and the questions about peers that came by
-themselves never take each other's places. In each table the users wait in rotation, and one user
-has a limited share.
+Three tables share the capacity of a resolver (Unbound: 1,024 queries): queries of local programs,
+questions about peers of local programs, and questions about peers that began the context. No table
+uses the places of another. In each table the users wait in rotation, and one user has a limited
+share.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ class Limits(NamedTuple):
     """The size of a table.
 
     Attributes:
-        quick: queries on their way that are not slow.
+        quick: open queries that are not slow.
         quick_each: those of one user.
-        begun: queries on their way, slow ones included.
-        waiting: queries that have not begun.
+        begun: open queries, including slow ones.
+        waiting: queries that are not sent yet.
         slow_s: a query without a response for so long is slow, in seconds.
     """
 
@@ -58,11 +58,11 @@ class Exchange(Protocol):
         """The query may start."""
 
     def give_up(self) -> None:
-        """There is no room for it any more: it ends without a response."""
+        """The table is full: it ends without a response."""
 
 
 class Claim(NamedTuple):
-    """A place in a table that a query asks for: whose it is, and behind which others it waits."""
+    """The table of a query, its user, and the lane in which it waits."""
 
     turns: "Turns"
     user: Hashable = None
@@ -72,9 +72,9 @@ class Claim(NamedTuple):
 class Turns:
     """The queries of one table.
 
-    A query that is slow keeps its place until the table is full; then the oldest slow one of the
-    user that has most on its way is given up. So slow names delay neither the names of other users
-    nor, for long, other names of the same user.
+    A slow query keeps its place until the table is full; then the oldest slow query of the user
+    with the most open queries is given up. So slow names do not delay names of other users, and
+    delay other names of the same user only briefly.
 
     Args:
         limits: the size of the table.
@@ -96,8 +96,8 @@ class Turns:
 
         Args:
             exchange: the query.
-            user: whose it is.
-            lane: which of the user's queries wait behind each other: those for one zone.
+            user: its user.
+            lane: queries of one user in one lane wait behind each other: those for one zone.
         """
         if self._waiting.count >= self.limits.waiting:
             self._give_up(self._waiting.take_of_largest())
@@ -105,7 +105,7 @@ class Turns:
         self._admit()
 
     def leave(self, exchange: Exchange) -> None:
-        """The exchange is over."""
+        """The exchange has ended."""
         self._remove(exchange)
         if self._waiting.count:
             self._admit()
@@ -155,7 +155,7 @@ class Turns:
             self._slow[exchange] = user
 
     def _has_room(self) -> bool:
-        """Whether one more may begin, after a slow one has been given up perhaps."""
+        """Whether one more may begin; may give up a slow one."""
         if len(self._quick) + len(self._slow) < self.limits.begun:
             return True
         largest = max(set(self._slow.values()), key=self._counts.__getitem__, default=None)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Questions to the configured resolvers, and what of their answers is remembered.
+"""Questions to the configured resolvers, and the cache of their answers.
 
-The protocol asks ``Question``s and gets ``Answer``s; the host's programs ask whatever they like and
-get the response as it is. Equal ones on the way at one time are asked once, and what was answered
-is not asked again before its time [D31].
+The protocol asks ``Question``s and gets ``Answer``s; programs of the host send any query and get
+the response unchanged. Equal questions that are open at the same time are sent once, and an answer
+is used again for its lifetime [D31].
 
-Nothing that arrives here is believed further than it answers the question, and nothing that arrives
-raises: what is malformed is counted and, to the caller, not there [D30]. Every table, queue and
-wait has its limit below. What an answer means for a peer is not known in this room.
+Only records that answer the question are used. No input raises: malformed responses are counted,
+and count as no answer [D30]. Every table, queue and wait is limited. This module does not know what
+an answer means for a peer.
 """
 
 import asyncio
@@ -16,14 +16,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import dns.exception
-import dns.flags
-import dns.name
 import dns.rdata
 import dns.rdatatype
-import dns.rdtypes.ANY.PTR
-import dns.rdtypes.ANY.TXT
-import dns.rdtypes.IN.AAAA
 
 from noid.constants import Codepoints
 from noid.counters import UpstreamCounter
@@ -41,33 +35,36 @@ from noid.resolver.budget import Budget, Silence
 from noid.resolver.lookup import NO_ANSWER, RECORD_WAIT_S, Lookup
 from noid.resolver.port import SOCKETS_MAX, Server
 from noid.resolver.resolvers import HEDGE_S, REPEAT_S, TOTAL_S, Resolvers
-from noid.resolver.turns import OWN, PEERS, PROGRAMS, Claim, Turns
+from noid.resolver.turns import OWN, PEERS, PROGRAMS, Claim, Limits, Turns
 
 ANSWERS_MAX: Final = 16_384
-"""Answers to questions of ours kept; the oldest goes first."""
+"""The maximum of cached answers to our own questions; the oldest is removed first."""
 ANSWER_FLOOR_S: Final = 30
-"""Such an answer is kept at least this long, whatever its TTL [D31]."""
+"""The least lifetime of such an answer, also if its TTL is shorter [D31]."""
 CAPABILITY_FAILURE_S: Final = 10
-"""A failed capability question is not asked again so soon [RFC 9520]: a DNS host that drops types
-it does not know would delay every lookup of its names. Verification has its own backoff [D30]."""
+"""How long a failed capability question is not asked again [RFC 9520]: otherwise a DNS host that
+drops unknown types would delay every lookup of its names. Verification has its own back-off."""
 ROOT: Final = b"\x00"
 
 
 class Upstream:
-    """What the protocol and the host's programs ask, answered by the resolvers or from memory.
+    """Answers questions of the protocol and queries of programs, by resolvers or from the cache.
 
     Args:
         servers: the resolvers, in the order of preference.
-        codepoints: tells the number of the M6 record.
-        sources: the host's locators of this moment.
+        codepoints: has the number of the M6 record.
+        sources: returns the present locators of the host.
         mark: firewall mark of the sockets, which keeps them out of the shim; 0 for none.
-        trusted: where given, the protocol believes only what these resolvers say is authentic,
-            and asks no other [D32].
+        trusted: if given, the protocol asks only these resolvers, and uses only authentic answers
+            [D32].
         hedge_s: wait before another path is tried too.
         repeat_s: wait before the same paths are tried again.
         total_s: wait for one query in all.
-        record_wait_s: how much later than the text the M6 record may come.
-        sockets_max: sockets open to the resolvers at one time.
+        record_wait_s: how long after the text the M6 record may arrive.
+        sockets_max: the maximum of sockets to the resolvers.
+        answers_max: the maximum of cached answers to our own questions.
+        programs: the table of the queries of local programs.
+        own: the table of the questions about peers that local programs talk to.
     """
 
     def __init__(
@@ -83,6 +80,9 @@ class Upstream:
         total_s: float = TOTAL_S,
         record_wait_s: float = RECORD_WAIT_S,
         sockets_max: int = SOCKETS_MAX,
+        answers_max: int = ANSWERS_MAX,
+        programs: Limits = PROGRAMS,
+        own: Limits = OWN,
     ) -> None:
         self.codepoints = codepoints
         self.record_wait_s = record_wait_s
@@ -98,11 +98,12 @@ class Upstream:
         self.counters = self.resolvers.counters
         self.responses = Responses()
         self._closed = False
+        self._answers_max = answers_max
         self._answers: OrderedDict[tuple[Kind, str], tuple[float, float, Answer]] = OrderedDict()
         self._asking: dict[tuple[Hashable, Question], asyncio.Task[Answer]] = {}
         self._forwarding: dict[tuple[Hashable, bytes], asyncio.Task[Response | None]] = {}
-        self.program_turns = Turns(PROGRAMS, self.counters)
-        self.own_turns = Turns(OWN, self.counters)
+        self.program_turns = Turns(programs, self.counters)
+        self.own_turns = Turns(own, self.counters)
         self.peer_turns = Turns(PEERS, self.counters)
         self._budget = Budget(self.peer_turns)
         self._silence = Silence()
@@ -110,19 +111,19 @@ class Upstream:
 
     @property
     def trusted(self) -> frozenset[Server] | None:
-        """The resolvers that alone are believed; None for all."""
+        """The only resolvers that are used; None for all."""
         return self.lookup.trusted
 
     async def ask(self, question: Question, client: Hashable = None) -> Answer:
-        """Asks one of the protocol's own questions, or remembers what it was answered.
+        """Answers a question of the protocol, by the resolvers or from the cache.
 
-        Equal questions of one client, or for peers of one prefix, on the way at one time are asked
-        once [D31]. Cancelling the caller does not cancel the question: another may wait for it, and
-        the next will find it remembered.
+        Equal open questions of one client, or for peers of one prefix, are asked once [D31].
+        Cancelling the caller does not cancel the question: others may wait for it, and its answer
+        is cached.
 
         Args:
-            question: what to ask.
-            client: the local client because of whose query it is asked; None if there is none.
+            question: the question.
+            client: the local client whose query caused it; None if there is none.
         """
         remembered = self.remembered(question)
         if remembered is not None:
@@ -140,7 +141,7 @@ class Upstream:
         return await asyncio.shield(task)
 
     def remembered(self, question: Question) -> Answer | None:
-        """What the question was answered before, while that may still be used."""
+        """The cached answer to a question, during its lifetime."""
         key = question.kind, question.name
         if key not in self._answers:
             return None
@@ -156,14 +157,14 @@ class Upstream:
         return replace(answer, ttl_seconds=max(answer.ttl_seconds - age_s, 0))
 
     async def forward(self, query: Query, client: Hashable = None) -> Response | None:
-        """Passes a whole query through as octets: a program may ask what no library of ours knows.
+        """Forwards a whole query as octets, because our library may not know its type.
 
         Args:
-            query: what is asked.
-            client: who asks; no query of one client waits behind an equal one of another.
+            query: the query.
+            client: the client; its queries do not wait for equal ones of other clients.
 
         Returns:
-            The response, whatever it says, from memory perhaps; None if there was none.
+            The response, perhaps from the cache; None if there was none.
         """
         kept = self.kept(query)
         if kept is not None:
@@ -181,7 +182,7 @@ class Upstream:
         return await asyncio.shield(task)
 
     def kept(self, query: Query) -> Response | None:
-        """The response to an equal query, while it may still be used."""
+        """The cached response to an equal query, during its lifetime."""
         if not query.plain:
             return None
         response = self.responses.find(query, asyncio.get_running_loop().time())
@@ -190,7 +191,7 @@ class Upstream:
         return response
 
     async def reachable(self) -> bool:
-        """Whether any resolver says anything over any path, even if it refuses."""
+        """Whether any resolver answers over any path, even with a refusal."""
         query = make_query(ROOT, dns.rdatatype.NS)
         return await self.resolvers.ask(query, Claim(self.own_turns), everywhere=True) is not None
 
@@ -209,7 +210,7 @@ class Upstream:
         await asyncio.gather(*tasks)
 
     def is_silent(self, query: Query) -> bool:
-        """Whether the zone of a name has answered nothing lately: one query for it is enough."""
+        """Whether the zone of a name has not answered lately, so that one query is enough."""
         return self._silence.is_silent(zone_in_wire(query.name.lower()))
 
     async def _forward(self, query: Query, client: Hashable) -> Response | None:
@@ -227,10 +228,10 @@ class Upstream:
     # --- what the protocol asks ---
 
     async def _resolve(self, question: Question, client: Hashable) -> Answer:
-        """One question to its end, and into memory.
+        """Asks one question, and caches the answer.
 
-        Questions about peers that began the context are limited by peer and by zone, and those
-        about a silent zone are answered at once, without an answer [D46].
+        Questions about peers that began the context are limited by peer and by zone; questions
+        about a silent zone fail at once [D46].
         """
         deadline_s = self.resolvers.deadline_s()
         zone = zone_of(question.name)
@@ -275,5 +276,5 @@ class Upstream:
     def _remember(self, question: Question, answer: Answer, lifetime_s: int) -> None:
         now_s = asyncio.get_running_loop().time()
         self._answers[question.kind, question.name] = (now_s, now_s + lifetime_s, answer)
-        if len(self._answers) > ANSWERS_MAX:
+        if len(self._answers) > self._answers_max:
             self._answers.popitem(last=False)

@@ -8,32 +8,36 @@ switch is one update of one entry, made before any other work.
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from noid import __version__
-from noid.border_config import AUTOMATIC, BorderConfig, ProviderTable
-from noid.constants import NEVER, SECOND
+from noid.border_config import AUTOMATIC, BorderConfig
+from noid.constants import NEVER
 from noid.control.schema import Handler
 from noid.control.server import ControlServer
 from noid.counters import BorderCounter, counter_report
 from noid.errors import ShimError
-from noid.flows.border import NOWHERE, Choice, Provider, Site, choose
-from noid.flows.liveness import Liveness
+from noid.flows.border import NOWHERE, Choice, Provider, Site, choose, prefix_text
 from noid.host import gateways
 from noid.host.changes import NetworkChanges
-from noid.host.gateways import Gateway, Link
+from noid.host.gateways import Link
 from noid.host.links import LINK_CARRIES
 from noid.host.netlink import HostNetwork
 from noid.host.notify import notify
-from noid.locators import UNSPECIFIED, Locator, format_locator
+from noid.locators import format_locator
 from noid.planes.bpf.border import BorderPlane
+from noid.planes.bpf.border_tables import SIGNS, Left
 from noid.roles import border_host
-from noid.roles.checking import Check, Target
+from noid.roles.border_providers import NO_CARRIER, ProviderState
+from noid.roles.border_record import EVENTS_MAX, Record
+from noid.roles.checking import Check
 from noid.roles.detecting import Detection
 from noid.roles.serving import serve_metrics
 
@@ -41,39 +45,14 @@ SETTLE_S: Final = 0.03
 """After the first of several changes the host is looked at as a whole."""
 POLL_S: Final = 1.0
 """So often it is looked at without a change, and gateways are asked for."""
-KEEP_S: Final = 10.0
-"""So often rules, filters and attachments are compared with what is wanted."""
-GATEWAY_PATIENCE_NS: Final = 3 * SECOND
-"""A gateway may stay unknown for so long: the kernel asks three times, a second apart."""
+KEEP_EVERY: Final = 10
+"""In so many of these the rule of nftables is compared once with what is wanted."""
+PRIORITY: Final = -10
+"""Of its process ("nice"): it has little to do, and BFD and a switch must not wait for others."""
 FORWARDING: Final = Path("/proc/sys/net/ipv6/conf/all/forwarding")
-NO_DEVICE, NO_CARRIER = "there is no such device", "no carrier"
-NO_ROUTE, NO_ANSWER = "no default route", "the gateway does not answer"
-NOT_HERE: Final = "another router has its uplink"
+HISTORY_SHOWN: Final = 50
 
 logger = logging.getLogger("noid")
-
-
-class ProviderState:
-    """The state of a provider.
-
-    Args:
-        number: its place in the configuration.
-        table: its entry there.
-        hold_ns: how long its uplink has to be good before it is used again.
-    """
-
-    def __init__(self, number: int, table: ProviderTable, hold_ns: int) -> None:
-        self.number = number
-        self.table = table
-        self.liveness = Liveness(hold_ns)
-        self.link: Link | None = None
-        self.gateway: Gateway | None = None
-        self.silent_since_ns = NEVER
-
-    @property
-    def index(self) -> int:
-        """That of the uplink; 0: it is not there."""
-        return self.link.index if self.link is not None else 0
 
 
 class Border:
@@ -82,18 +61,24 @@ class Border:
     Args:
         config: what the operator wants.
         read: reads what the operator wants now.
+        record: what has happened before, with another configuration.
+        left_out: what is wrong with lines of files that the configuration is without.
     """
 
-    def __init__(self, config: BorderConfig, read: Callable[[], BorderConfig]) -> None:
+    def __init__(
+        self,
+        config: BorderConfig,
+        read: Callable[[], BorderConfig],
+        record: Record,
+        left_out: Iterable[str] = (),
+    ) -> None:
         self.config = config
+        self.record = record
         self._read = read
         self._next: BorderConfig | None = None
         section = config.border
         self.network = HostNetwork()
-        self.providers = [
-            ProviderState(number, one, round(section.hold_s * SECOND))
-            for number, one in enumerate(section.providers)
-        ]
+        self.providers = [ProviderState(number, config) for number in range(len(section.providers))]
         self.plane = BorderPlane(
             self.network,
             Path(section.pins),
@@ -110,16 +95,19 @@ class Border:
                 "reload": self.reload,
                 **{f"use {name}": self._user(name) for name in self._names()},
             },
+            {"history": self.history},
         )
+        self.record.keep(self._names())
+        self.record.publish = self.control.publish
         self.stopping = asyncio.Event()
         self.manual = ""
-        self.site: Site = config.site({})
+        self.site: Site = config.site({}, {}, 0)
+        self._since_s: dict[bytes, int] = {}
         self.choice = Choice((), 0)
         self.switches = 0
         self.switched_ns = NEVER
         self.restored = 0
-        self.troubles: dict[str, str] = {}
-        self._kept_s = 0.0
+        self.troubles: dict[str, str] = {text: text for text in left_out}
         self._told: tuple[Choice, str] | None = None
         self._settling: asyncio.TimerHandle | None = None
 
@@ -139,14 +127,15 @@ class Border:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.network.close)
             await self.control.start()
             stack.push_async_callback(self.control.stop)
             stack.callback(self.plane.close)
-            manual = self.plane.open()
-            self.manual = manual if manual in self._names() else ""
-            changes = NetworkChanges(UNSPECIFIED)
+            self._take_over(self.plane.open())
+            changes = NetworkChanges(None)
             stack.callback(changes.close)
             border_host.clear_tables(self.config.border)
             stack.callback(self._settle)
@@ -160,8 +149,21 @@ class Border:
                 await serve_metrics(self.config.metrics.listen, self.status, None, stack)
             notify("READY=1")
             await self.stopping.wait()
+            self.record.signs = {one.table.name: set(one.liveness.bad) for one in self.providers}
             notify("STOPPING=1" if self._next is None else "RELOADING=1")
         return self._next
+
+    def _take_over(self, left: Left) -> None:
+        """Goes on with what an earlier daemon knew: the kernel does not say which uplinks are dead.
+
+        Prefixes that it did not have are new to the site.
+        """
+        self.manual = left.manual if left.manual in self._names() else ""
+        came_s = max(1, int(border_host.seconds_since_boot())) if left.since_s else 0
+        highs = (prefix.high for prefix in self.site.prefixes)
+        self._since_s = {high: left.since_s.get(high, came_s) for high in highs}
+        for one in self.providers:
+            one.inherit(left, self.record.signs.get(one.table.name), time.monotonic_ns())
 
     def reload(self) -> dict[str, Any]:
         """Reads the configuration again; a rejected one changes nothing.
@@ -172,40 +174,28 @@ class Border:
         try:
             self._next = self._read()
         except ShimError as error:
-            logger.warning("reload: %s", error)
+            self._trouble("reload", str(error))
             return {"reloaded": False, "why": str(error)}
         self.stopping.set()
         return {"reloaded": True, "why": ""}
 
     async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(POLL_S)
-            self._survey_again()
+            await self._keep_answer()
+            for _ in range(KEEP_EVERY):
+                await asyncio.sleep(POLL_S)
+                self._survey_again()
 
     def _checks(self) -> Iterator[Coroutine[None, None, None]]:
         for one in self.providers:
             if one.table.check:
-                where, told = partial(self._target, one), partial(self._checked, one, "check")
-                yield Check(one.table, where, told).run()
+                told = partial(self._checked, one, "check")
+                failed = "check" in one.liveness.bad
+                yield Check(one.table, one.check_target, told, failed=failed).run()
             if one.table.bfd:
-                router, told = partial(self._router, one), partial(self._checked, one, "bfd")
-                yield Detection(one.table, router, told).run()
-
-    def _router(self, one: ProviderState) -> tuple[Locator, int] | None:
-        known = one.gateway.address if one.gateway is not None else None
-        return None if known is None else (known, one.index)
-
-    def _target(self, one: ProviderState) -> Target | None:
-        known = one.gateway.address if one.gateway is not None else None
-        address = self.config.check_of(one.table, known)
-        if address is None:
-            return None
-        source = None
-        if self.config.is_behind_lan(one.table):
-            # The other border lets nothing out that has another source.
-            with contextlib.suppress(ShimError):
-                source = border_host.source_in(one.index, one.table.prefixes)
-        return Target(address, one.index, source)
+                told = partial(self._checked, one, "bfd")
+                failed = "bfd" in one.liveness.bad
+                yield Detection(one.table, one.bfd_target, told, failed=failed).run()
 
     def _checked(self, one: ProviderState, sign: str, why: str) -> None:
         one.liveness.take(sign, why, time.monotonic_ns())
@@ -221,9 +211,20 @@ class Border:
             if one.link is not None and flags & LINK_CARRIES != LINK_CARRIES:
                 one.liveness.take("carrier", NO_CARRIER, now_ns)
         self.decide()
-        if found.matters and self._settling is None:
+        if any(map(self._is_bare, found.links)):
+            self._survey_again()  # the filter of a new uplink does not wait
+        elif found.matters and self._settling is None:
             loop = asyncio.get_running_loop()
             self._settling = loop.call_later(SETTLE_S, self._survey_again)
+
+    def _is_bare(self, index: int) -> bool:
+        """Whether a device is a LAN or an uplink, and has none of the programs yet."""
+        if self.plane.is_attached(index):
+            return False
+        with contextlib.suppress(OSError):
+            name = socket.if_indextoname(index)
+            return name in {*self.config.border.lans, *(one.table.uplink for one in self.providers)}
+        return False
 
     def _settle(self) -> None:
         if self._settling is not None:
@@ -250,8 +251,12 @@ class Border:
         """
         links = gateways.links()
         for one in self.providers:
-            self._look_at(one, links.get(one.table.uplink))
-        site = self.config.site({one.table.uplink: one.index for one in self.providers})
+            one.look(links.get(one.table.uplink), time.monotonic_ns())
+        self.plane.tables.put_others(
+            {(one.index, one.other) for one in self.providers if one.other}
+        )
+        indexes = {one.table.uplink: one.index for one in self.providers}
+        site = self.config.site(indexes, self._since_s, border_host.seconds_since_boot())
         if site != self.site or self._told is None:
             self.site = site
             self.plane.tables.put_site(site)
@@ -266,83 +271,51 @@ class Border:
             if not works[prefix.provider]:
                 yield row
 
-    def _look_at(self, one: ProviderState, link: Link | None) -> None:
-        now_ns = time.monotonic_ns()
-        one.link = link
-        one.gateway = None
-        if link is None:
-            why = NO_DEVICE if one.table.uplink else NOT_HERE
-            one.liveness.take("carrier", why, now_ns)
-            return
-        configured = self.config.gateway_of(one.table)
-        one.gateway = Gateway(configured) if configured else gateways.gateway_of(link.index)
-        one.liveness.take("route", "" if one.gateway else NO_ROUTE, now_ns)
-        if link.carries and one.gateway is not None and one.gateway.address is not None:
-            why = self._ask_gateway(one, link.index, one.gateway.address, now_ns)
-            one.liveness.take("gateway", why, now_ns)
-        else:
-            one.silent_since_ns = NEVER
-            one.liveness.take("gateway", "", now_ns)
-        one.liveness.take("carrier", "" if link.carries else NO_CARRIER, now_ns)
-
-    def _ask_gateway(self, one: ProviderState, device: int, address: Locator, now_ns: int) -> str:
-        """What is wrong with a gateway; it is asked for, so that the next time it is known.
-
-        The state FAILED of a neighbour is short: the next packet starts a new resolution.
-        """
-        answers = gateways.answers(device, address)
-        gateways.ask_for(device, address)
-        if answers:
-            one.silent_since_ns = NEVER
-            return ""
-        one.silent_since_ns = min(one.silent_since_ns, now_ns)
-        is_silent = answers is False or now_ns - one.silent_since_ns >= GATEWAY_PATIENCE_NS
-        return NO_ANSWER if is_silent or "gateway" in one.liveness.bad else ""
-
     def _keep(self, links: dict[str, Link]) -> None:
-        """Keeps the routes of the providers, and now and then everything else."""
+        """Keeps everything else: the filter of an uplink is there before packets use that."""
+        is_first = self._told is None
+        if is_first:
+            self.decide()  # before the first packet meets the programs
+            self._trouble("answer", border_host.begin_answer(self.config.border.mark))
+        lans = [links[name] for name in self.config.border.lans if name in links]
+        uplinks = [one.link for one in self.providers if one.link is not None]
+        self.plane.attach(lans, uplinks)
         border_host.keep_routes(
             self.config.border,
             {
                 one.number: (one.index, one.gateway)
                 for one in self.providers
-                if one.gateway is not None and self._may_carry(one)
+                if one.gateway is not None and one.may_carry
             },
         )
-        lans = [links[name] for name in self.config.border.lans if name in links]
-        uplinks = [one.link for one in self.providers if one.link is not None]
         missing = [name for name in self.config.border.lans if name not in links]
         self._trouble("lans", f"there is no device {' '.join(missing)}" if missing else "")
-        is_first = self._told is None
         changed = border_host.keep_rules(self.config)
-        if is_first:
-            self.decide()  # before the first packet meets the programs
-            self._trouble("answer", border_host.begin_answer(self.config.border.mark))
-        self.plane.attach(lans, uplinks)
         if not is_first:
             self._say_restored(changed)
-        if time.monotonic() - self._kept_s >= KEEP_S:
-            self._kept_s = time.monotonic()
-            self._keep_others()
-
-    def _keep_others(self) -> None:
-        if "answer" not in self.troubles and border_host.keep_answer(self.config.border.mark):
-            self._say_restored(1)
         forwards = FORWARDING.read_text(encoding="ascii").strip() == "1"
         self._trouble(
             "forwarding",
             "" if forwards else "this host forwards nothing: sysctl net.ipv6.conf.all.forwarding=1",
         )
 
+    async def _keep_answer(self) -> None:
+        """Keeps the rule of nftables, by a program: no switch waits for that."""
+        mark = self.config.border.mark
+        try:
+            is_missing = "answer" not in self.troubles and await asyncio.to_thread(
+                border_host.keep_answer, mark
+            )
+        except ShimError as error:
+            self._trouble("filter", str(error))
+        else:
+            self._trouble("filter", "")
+            self._say_restored(int(is_missing))
+
     def _say_restored(self, rules: int) -> None:
         if rules:
             self.restored += rules
             logger.warning("restored %d rules that others had changed", rules)
-
-    def _may_carry(self, one: ProviderState) -> bool:
-        """Whether a provider's route is wanted; behind a LAN its check itself goes by that."""
-        behind = {"check"} if self.config.is_behind_lan(one.table) else set()
-        return not one.liveness.bad.keys() - behind
 
     def _trouble(self, about: str, text: str) -> None:
         """Notes and says once what is wrong; an empty text: nothing is."""
@@ -358,24 +331,38 @@ class Border:
     def decide(self) -> None:
         """Chooses the uplinks, and tells the programs if that changes anything."""
         now_ns = time.monotonic_ns()
-        choice = choose(
+        providers = {
+            one.table.name: Provider(
+                one.liveness.works(now_ns), one.table.priority, one.table.weight, one.is_beyond
+            )
+            for one in self.providers
+        }
+        choice = choose(self.site, providers, self.manual)
+        own = choose(self.site, providers, self.manual, handed_over=True)
+        self.plane.tables.put_choice(
             self.site,
-            {
-                one.table.name: Provider(
-                    one.liveness.works(now_ns), one.table.priority, one.table.weight
-                )
-                for one in self.providers
+            choice,
+            handed_over=own if any(one.is_beyond for one in self.providers) else None,
+            manual=self.manual,
+            failed={
+                sign: [one.table.name for one in self.providers if sign in one.liveness.bad]
+                for sign in SIGNS
             },
-            self.manual,
         )
-        if self._told == (choice, self.manual):
-            return
-        self.plane.tables.put_choice(self.site, choice, self.manual)
-        is_first, self._told, self.choice = self._told is None, (choice, self.manual), choice
-        if not is_first:
-            self.switches += 1
-            self.switched_ns = time.monotonic_ns()
-            logger.info("switched: %s", self._said())
+        told = (choice, self.manual)
+        if self._told != told:
+            old, is_first = self._leaves_by(), self._told is None
+            self._told, self.choice = told, choice
+            if not is_first:
+                self.switches += 1
+                self.switched_ns = time.monotonic_ns()
+                self.record.switched(old, self._leaves_by(), self.manual or AUTOMATIC, time.time())
+                logger.info("switched: %s", self._said())
+        states = {
+            one.table.name: (one.liveness.works(now_ns), one.liveness.why(now_ns))
+            for one in self.providers
+        }
+        self.record.see(states, time.time())
 
     def _user(self, name: str) -> Handler:
         return lambda: self.use(name)
@@ -388,6 +375,16 @@ class Border:
 
     # --- what is said ---------------------------------------------------------------------------
 
+    def _leaves_by(self) -> dict[str, str]:
+        """By prefix, the provider by which rewritable packets leave; empty: by none."""
+        rows = zip(self.site.prefixes, self.choice.rows, strict=False)  # none before the first
+        return {
+            prefix_text(self.site, prefix): ""
+            if row == NOWHERE
+            else self.site.prefixes[row].provider
+            for prefix, row in rows
+        }
+
     def _said(self) -> str:
         """One line about all prefixes."""
         return ", ".join(
@@ -399,19 +396,18 @@ class Border:
     def _prefix_rows(self) -> list[dict[str, Any]]:
         now_ns = time.monotonic_ns()
         why = {one.table.name: one.liveness.why(now_ns) for one in self.providers}
-        rows = []
-        for row, prefix in zip(self.choice.rows, self.site.prefixes, strict=True):
-            address = format_locator(Locator(prefix.high + bytes(8)))
-            leaves_by = "" if row == NOWHERE else self.site.prefixes[row].provider
-            rows.append(
-                {
-                    "prefix": f"{address}/{self.site.bits}",
-                    "provider": prefix.provider,
-                    "leaves_by": leaves_by,
-                    "why": why[prefix.provider],
-                }
+        return [
+            {
+                "prefix": text,
+                "provider": prefix.provider,
+                "leaves_by": leaves_by,
+                "is_new": prefix.is_new,
+                "why": why[prefix.provider],
+            }
+            for prefix, (text, leaves_by) in zip(
+                self.site.prefixes, self._leaves_by().items(), strict=False
             )
-        return rows
+        ]
 
     def _provider_rows(self) -> list[dict[str, Any]]:
         now_ns = time.monotonic_ns()
@@ -421,19 +417,27 @@ class Border:
                 "uplink": one.table.uplink,
                 "works": one.liveness.works(now_ns),
                 "why": one.liveness.why(now_ns),
-                "gateway": format_locator(one.gateway.address)
-                if one.gateway is not None and one.gateway.address is not None
-                else "",
+                "since": round(self.record.providers[one.table.name].since_s, 3),
+                "gateway": format_locator(one.gateway_address) if one.gateway_address else "",
                 "priority": one.table.priority,
                 "weight": one.table.weight,
             }
             for one in self.providers
         ]
 
+    async def history(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What ``noid border history`` shows: the newest event first."""
+        count = request.get("count", HISTORY_SHOWN)
+        if not isinstance(count, int) or not 0 < count <= EVENTS_MAX:
+            return {"error": f"count must be 1 to {EVENTS_MAX}"}
+        return {"now": round(time.time(), 3), "events": list(self.record.last(count))}
+
     def status(self) -> dict[str, Any]:
         """What ``noid border status`` shows."""
         return {
             "version": __version__,
+            "name": socket.gethostname(),
+            "now": round(time.time(), 3),
             "use": self.manual or AUTOMATIC,
             "providers": self._provider_rows(),
             "prefixes": self._prefix_rows(),

@@ -5,12 +5,13 @@ Each is compared with the kernel's state, and restored if others have removed it
 """
 
 import contextlib
+import time
 from collections.abc import Mapping
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
 from noid.border_config import BorderConfig, BorderSection
-from noid.constants import BORDER_PROVIDERS_MAX
+from noid.constants import BORDER_LANS_MAX, BORDER_PROVIDERS_MAX
 from noid.errors import ShimError, Unsupported
 from noid.host import gateways, nftables
 from noid.host.gateways import Gateway, SourceRule
@@ -20,6 +21,14 @@ from noid.locators import Locator
 NFT_TABLE: Final = "noid_border"
 NFT_PRIORITY: Final = -350
 """Before connections are tracked: what is refused makes no entry."""
+MESSAGES_PER_SECOND: Final = 1000
+"""The kernel's own limit of ICMPv6 errors to all hosts (net.ipv4.icmp_msgs_per_sec)."""
+LAN_SHARE: Final = MESSAGES_PER_SECOND // 8
+"""Of that, what senders of one LAN may use up, with any source addresses."""
+SENDER_SHARE: Final = 8
+"""And one sender, who otherwise would use up what its LAN may."""
+SENDERS_MAX: Final = 65_535
+SENDERS_KEPT_S: Final = 10
 NO_NFT: Final = (
     "senders whose uplink does not work get no code 5, but code 0 from the routes: "
     "install the package nftables"
@@ -95,6 +104,11 @@ def source_in(device: int, prefixes: list[str]) -> Locator | None:
     return None
 
 
+def seconds_since_boot() -> float:
+    """The time of the prefixes: what is pinned ends with the boot, too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def clear_tables(section: BorderSection) -> None:
     """Removes the routes of providers of an earlier configuration.
 
@@ -106,9 +120,10 @@ def clear_tables(section: BorderSection) -> None:
 
 
 def keep_answer(mark: int) -> bool:
-    """Adds the rule that answers packets with our mark by ICMPv6 type 1, code 5 (RFC 4443 §3.1).
+    """Adds the rules that answer packets with our mark by ICMPv6 type 1, code 5 (RFC 4443 §3.1).
 
-    The kernel limits the rate of these answers (net.ipv6.icmp.ratelimit).
+    The kernel limits the rate of its errors for each host and for all together. So that a flood
+    does not use that up, a LAN has a share, and a sender one of that.
 
     Returns:
         Whether the rule was missing.
@@ -170,17 +185,37 @@ def _clear(table: int) -> bool:
             gateways.delete_unreachable(table)
         else:
             gateways.delete_default(table, device, through)
+            if through.address is not None:
+                gateways.forget(device, through.address)
     return bool(found)
 
 
 def _put_answer(mark: int) -> None:
+    lan, sender = (
+        f"limit rate over {share}/second burst {share} packets"
+        for share in (LAN_SHARE, 2 * SENDER_SHARE)
+    )
+    # What is over the share of its sender, if that is known, costs its LAN nothing. What is not
+    # counts twice: where it is looked up, and where the sender is added.
     nftables.run(f"""\
 add table ip6 {NFT_TABLE}
 delete table ip6 {NFT_TABLE}
 table ip6 {NFT_TABLE} {{
+  set senders {{
+    type iface_index . ipv6_addr; flags dynamic,timeout
+    size {SENDERS_MAX}; timeout {SENDERS_KEPT_S}s
+  }}
+  set lans {{
+    type iface_index; flags dynamic
+    size {BORDER_LANS_MAX}
+  }}
   chain refused {{
     type filter hook prerouting priority {NFT_PRIORITY}; policy accept;
-    meta mark {mark} reject with icmpv6 type policy-fail
+    meta mark != {mark} accept
+    iif . ip6 saddr @senders drop
+    update @lans {{ iif {lan} }} drop
+    add @senders {{ iif . ip6 saddr {sender} }} drop
+    reject with icmpv6 type policy-fail
   }}
 }}
 """)

@@ -34,6 +34,7 @@ class Check:
         table: the provider's configuration.
         where: the target now; None while there is none.
         told: called with what is wrong, empty if nothing is, when that changes.
+        failed: whether an earlier daemon has found that the target does not answer.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Check:
         table: ProviderTable,
         where: Callable[[], Target | None],
         told: Callable[[str], None],
+        *,
+        failed: bool = False,
     ) -> None:
         self.table = table
         self._where = where
         self._told = told
-        self._probing = Probing(table.check_down, table.check_up)
+        self._probing = Probing(table.check_down, table.check_up, works=not failed)
         self._echo: Echo | None = None
         self._target: Locator | None = None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""BFD with the routers of the providers: a session by each uplink that has it [RFC 5880, 5881]."""
+"""BFD with a router of each provider that has it configured [RFC 5880, 5881, 5883]."""
 
 import asyncio
 import contextlib
@@ -13,12 +13,15 @@ from noid.border_config import ProviderTable
 from noid.constants import SECOND
 from noid.errors import PlatformError
 from noid.flows.bfd import Packet, Session, State
-from noid.host.bfd_socket import BfdSocket
-from noid.locators import Locator
+from noid.flows.bfd_authentication import KEYED, METICULOUS, Authentication
+from noid.host.bfd_socket import ON_LINK, BfdSocket, beyond
+from noid.roles.checking import Target
 
 RETRY_S: Final = 1.0
 """After a socket was refused, or while there is no gateway."""
-SILENT: Final = "BFD with the gateway is down"
+
+KINDS: Final = {"keyed-sha1": KEYED, "meticulous-keyed-sha1": METICULOUS}
+"""The types of authentication by their names in the configuration."""
 
 logger = logging.getLogger("noid")
 
@@ -28,26 +31,38 @@ class Detection:
 
     Args:
         table: the provider's configuration.
-        where: the gateway now, and the index of the device; None while there is none.
+        where: the router now; None while there is none.
         told: called with what is wrong, empty if nothing is, when that changes.
+        failed: whether an earlier daemon has found that the session is down.
     """
 
     def __init__(
         self,
         table: ProviderTable,
-        where: Callable[[], tuple[Locator, int] | None],
+        where: Callable[[], Target | None],
         told: Callable[[str], None],
+        *,
+        failed: bool = False,
     ) -> None:
         self.table = table
         self._where = where
         self._told = told
-        self._why = ""
+        self._why = down_text(table) if failed else ""
+        self._reach = beyond(table.bfd_hop_limit_min) if table.bfd_peer else ON_LINK
         self._random = SystemRandom()
-        self._session = Session(
-            self._random.randint(1, 0xFFFFFFFF),
-            round(table.bfd_interval_s * 1e6),
-            table.bfd_multiplier,
-        )
+        interval_us = round(table.bfd_interval_s * 1e6)
+        discriminator = self._random.randint(1, 0xFFFFFFFF)
+        self._session = Session(discriminator, interval_us, table.bfd_multiplier, was_up=failed)
+        kind = KINDS.get(table.bfd_authentication)
+        self._authentication: Authentication | None = None
+        if kind is not None:
+            self._authentication = Authentication(
+                kind,
+                table.bfd_key_id,
+                table.bfd_key.encode(),
+                sequence=self._random.getrandbits(32),
+                interval_us=interval_us,
+            )
 
     async def run(self) -> None:
         """Holds the session until it is cancelled."""
@@ -63,11 +78,11 @@ class Detection:
 
     async def _hold(self) -> None:
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
-        sockets = BfdSocket(self.table.uplink)
+        sockets = BfdSocket(self.table.uplink, self._reach)
         loop.add_reader(sockets.fileno(), readable.set)
         try:
             while (where := self._where()) is not None:
-                self._step(sockets, *where)
+                self._step(sockets, where)
                 wait_s = (self._session.deadline_ns - time.monotonic_ns()) / SECOND
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(readable.wait(), min(max(wait_s, 0), RETRY_S))
@@ -76,23 +91,39 @@ class Detection:
             loop.remove_reader(sockets.fileno())
             sockets.close()
 
-    def _step(self, sockets: BfdSocket, gateway: Locator, index: int) -> None:
+    def _step(self, sockets: BfdSocket, router: Target) -> None:
         """Hears what there is before it looks at the clock: we may have been late ourselves."""
-        for octets in sockets.packets(gateway):
-            packet = Packet.decode(octets)
+        for octets in sockets.packets(router.address):
+            packet = self._decode(octets)
             if packet is not None:
                 answer = self._session.hear(packet, time.monotonic_ns())
                 if answer is not None:
-                    sockets.send(gateway, index, answer)
+                    self._send(sockets, router, answer)
         own = self._session.due(time.monotonic_ns(), self._random.random())
         if own is not None:
-            sockets.send(gateway, index, own)
+            self._send(sockets, router, own)
         self._tell()
+
+    def _decode(self, octets: bytes) -> Packet | None:
+        if self._authentication is None:
+            return Packet.decode(octets)
+        opened = self._authentication.open(octets, time.monotonic_ns())
+        return None if opened is None else Packet.decode(opened)
+
+    def _send(self, sockets: BfdSocket, router: Target, packet: bytes) -> None:
+        if self._authentication is not None:
+            packet = self._authentication.seal(packet)
+        sockets.send(router.address, router.device, packet, router.source)
 
     def _tell(self) -> None:
         one = self._session
         is_failed = one.was_up and one.state is not State.UP and not one.administrative
-        why = SILENT if is_failed else ""
+        why = down_text(self.table) if is_failed else ""
         if why != self._why:
             self._why = why
             self._told(why)
+
+
+def down_text(table: ProviderTable) -> str:
+    """What is wrong with an uplink whose session is down."""
+    return f"BFD with {table.bfd_peer or 'the gateway'} is down"

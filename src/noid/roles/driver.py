@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from noid.dns.records import Answer, Question
-from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
@@ -21,6 +20,7 @@ from noid.engine.events import (
     PairMeasured,
     PeerResolved,
     ProbeStarted,
+    RememberLater,
     RemoveFlow,
     SendAgain,
     SendControl,
@@ -44,6 +44,7 @@ class EngineDriver:
         ask: asks the DNS for the engine.
         report: takes outputs that are reports.
         changed: takes F(local) of each context of which the next daemon must know something new.
+        renewed: the same; what is new are nonces alone, which may wait a little.
 
     Attributes:
         plane: where packets and flows go; set before the first event that causes one.
@@ -60,11 +61,13 @@ class EngineDriver:
         ask: Callable[[Question], Awaitable[Answer]],
         report: Callable[[Output], None],
         changed: Callable[[int], None],
+        renewed: Callable[[int], None],
     ) -> None:
         self.host = host
         self._ask = ask
         self._report = report
         self._changed = changed
+        self._renewed = renewed
         self._connections = Connections()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,8 +112,10 @@ class EngineDriver:
                 self.plane.send_again(output.local_label, output.packet)
             case NoteHeard():
                 self.plane.heard(output.local_label, unasked=output.unasked)
+            case RememberLater():
+                self._renewed(output.local_label)
             case CheckIdle():
-                self.begin(self._check_idle(self.host.core.labels[output.local_label]))
+                self.begin(self._check_idle(output.local_label))
             case AskDns():
                 self.begin(self._inquire(output.question))
             case PairMeasured():
@@ -141,11 +146,13 @@ class EngineDriver:
         self._timer = None
         self.handle(TimePassed())
 
-    async def _check_idle(self, context: Context) -> None:
+    async def _check_idle(self, label: int) -> None:
         """Tells when a context last received something, and whether a program needs it [D19]."""
+        context = self.host.context(label)
+        if context is None:
+            return
         in_use = await self._connections.exist(context.local_aid, context.peer_aid)
-        label = context.local_label
-        if self.host.core.labels.get(label) is context:
+        if self.host.context(label) is context:
             self.handle(IdleChecked(label, self.plane.received_ns(label), in_use))
 
     def peer_resolved(

@@ -34,6 +34,7 @@ from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
 from noid.planes.base import DataPlane
 from noid.planes.bpf.pins import own_devices
+from noid.planes.bpf.plane import LOG_NAME
 from noid.planes.slow_path import PlaneDependencies, check_permission
 from noid.resolver.availability import Availability
 from noid.resolver.port import Server
@@ -51,10 +52,11 @@ from noid.roles.parts import (
     open_plane,
 )
 from noid.roles.reconciliation import Watching
-from noid.roles.reloading import policy_of, reloaded, warnings_of
+from noid.roles.reloading import pins_of, policy_of, reloaded, warnings_of
 from noid.roles.reporting import Reporter
 from noid.roles.resolver_file import ResolverFile
 from noid.roles.serving import serve_metrics
+from noid.roles.spreading import Spreading
 from noid.roles.systemd import stub_sockets
 from noid.roles.uplinks import UplinkWatch
 from noid.state.contexts import ContextStore
@@ -80,7 +82,7 @@ class Daemon:
         self.config = config
         self.read_again = read_again or (lambda: config)
         self.network = HostNetwork()
-        self.own = LocalLocators(config.host)
+        self.own = LocalLocators(config.host, config.uplinks, pins_of(config))
         self.memories: ContextStore
         self.kept: KeptContexts
         self.taking_up: Takeover | None = None
@@ -91,6 +93,7 @@ class Daemon:
         self.host: Host
         self.driver: EngineDriver
         self.uplinks: UplinkWatch
+        self.spreading: Spreading
         self.plane: DataPlane
         self.why_tun = ""
         self.descriptors = 0
@@ -148,9 +151,9 @@ class Daemon:
         if self.config.dns.port == DNS_PORT:
             self.driver.begin(self.resolver_file.watch())
         self.stub = make_stub(self.config, self.upstream, self.driver, self.own)
-        self.is_open = True
         await self.stub.start(stub_sockets())
         stack.push_async_callback(self.stub.stop)
+        self.is_open = True  # from the next turn of the loop on: by then the plane has started, too
         await self._take_up(takeover)
         if self.stopping.is_set():
             return  # the kernel goes on as it did
@@ -207,9 +210,13 @@ class Daemon:
             ask=self.upstream.ask,
             report=self.reporter.report,
             changed=self.kept.changed,
+            renewed=self.kept.renewed,
         )
+        log_path = Path(config.state.directory) / LOG_NAME
+        self.spreading = Spreading(self.own, self.host.pinned, log_path)
         self.driver.uplinks = self.uplinks = self._make_uplinks()
         stack.callback(self.uplinks.preferring.close)
+        stack.callback(self.spreading.close)
         self.availability = Availability(self.upstream, self._servers)
         self.resolver_file = ResolverFile(
             RESOLV_CONF, config.dns.listen, self.availability.check_soon
@@ -250,6 +257,7 @@ class Daemon:
             received_ns=lambda label: self.plane.received_ns(label),
             changed=self.reporter.uplink_changed,
             switched=self.reporter.switched,
+            spread=self.spreading.refresh,
         )
         watch.preferring.open(Path(self.config.state.directory))
         self.control.requests |= watch.requests
@@ -263,7 +271,8 @@ class Daemon:
             mtu=mtu,
             notify=self.driver.handle,
             locators=lambda: self.locators,
-            sources=lambda: self.own.sources,
+            sources=self.spreading.sources,
+            led=self.spreading.led,
         )
 
     def _servers(self) -> tuple[Server, ...]:
@@ -289,14 +298,16 @@ class Daemon:
         warnings = warnings_of(found.config)
         for warning in warnings:
             logger.warning("%s", warning)
-        applied, restart = (" ".join(keys) or "nothing" for keys in (found.applied, found.restart))
-        logger.info("reloaded: applied %s; a restart is needed for %s", applied, restart)
+        logger.info("reloaded: %s", found)
         return {"applied": found.applied, "restart": found.restart, "warnings": warnings}
 
     def _apply(self, config: Config) -> None:
         """Goes by another configuration from now on, as far as a running daemon can."""
         self.config = config
-        self.own.host = config.host
+        self.own.host, self.own.sections = config.host, config.uplinks
+        self.own.pins = pins_of(config)
+        self.uplinks.uplinks.forget(config.host.interfaces)
+        self.spreading.refresh()
         self.stub.policy, self.stub.probe = config.dns.policy, config.dns.probe
         self.driver.handle(PolicyChanged(policy_of(config)))
         self._compare_soon()
@@ -349,11 +360,14 @@ class Daemon:
             "name": self.config.host.name,
             "pid": os.getpid(),
             "uptime_seconds": (time.monotonic_ns() - self.started_ns) // 1_000_000_000,
-            "birthday": self.host.core.options.birthday,
+            "birthday": self.host.options.birthday,
             "descriptors_max": self.descriptors,
             "state": {
                 "directory": self.config.state.directory,
-                "trouble": [*self.troubles, *filter(None, [self.memories.trouble])],
+                "trouble": [
+                    *self.troubles,
+                    *filter(None, [self.memories.trouble, self.reporter.trouble]),
+                ],
             },
             "locators": [format_locator(locator) for locator in self.locators],
             "sources_not_covered": [format_locator(one) for one in self.host.uncovered],
@@ -365,6 +379,7 @@ class Daemon:
                 "counters": counter_report(PlaneCounter, self.plane.counters()),
             },
             "uplinks_down": self.uplinks.down,
+            "spread": self.spreading.describe(),
             "preferences": self.uplinks.preferring.describe(),
             "contexts": {state.value: count for state, count in states.items()},
             "taking_up": self.taking_up and self.taking_up.progress,

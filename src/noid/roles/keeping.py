@@ -6,6 +6,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from noid.engine.events import ContextRecord, ContextRestored, InstallFlow, StateChanged, WatchPeer
 from noid.flows.clock import FlowClock
@@ -14,10 +15,12 @@ from noid.host.notify import notify
 from noid.locators import Locator
 from noid.roles.driver import EngineDriver
 from noid.state.contexts import ContextStore
-from noid.state.restore import Found, Takeover
+from noid.state.restore import PAGE, Found, Takeover
 
 WRITE_AGAIN_S = 10.0
 """How long after a disk took nothing it is tried again."""
+RENEWED_S = 5.0
+"""How long after a nonce of a peer it is written: there may be many in a second."""
 PROGRESS_S = 5.0
 """How often it is said how far the taking up of contexts is."""
 
@@ -30,22 +33,32 @@ class KeptContexts:
     Args:
         store: where.
         memory_of: what is to be kept of a context, by F(local); None where nothing is.
+        renewed_s: how long after a nonce of a peer it is written.
     """
 
     def __init__(
-        self, store: ContextStore, memory_of: Callable[[int], ContextRecord | None]
+        self,
+        store: ContextStore,
+        memory_of: Callable[[int], ContextRecord | None],
+        *,
+        renewed_s: float = RENEWED_S,
     ) -> None:
         self._store = store
         self._memory_of = memory_of
+        self._renewed_s = renewed_s
         self._changed: set[int] = set()
+        self._renewed: dict[int, None] = {}
         self._retry: asyncio.TimerHandle | None = None
+        self._renewal: asyncio.Handle | None = None
         self._is_closed = False
 
     def close(self) -> None:
         """Writes what is left; a disk that takes nothing now is not tried again."""
         self._is_closed = True
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in (self._retry, self._renewal):
+            if timer is not None:
+                timer.cancel()
+        self._changed.update(self._renewed)
         self._write()
 
     def changed(self, local_label: int) -> None:
@@ -53,6 +66,14 @@ class KeptContexts:
         if not self._changed:
             asyncio.get_running_loop().call_soon(self._write)
         self._changed.add(local_label)
+
+    def renewed(self, local_label: int) -> None:
+        """Has a context written before long."""
+        self._renewed[local_label] = None
+        if self._renewal is None:
+            self._renewal = asyncio.get_running_loop().call_later(
+                self._renewed_s, self._write_renewed
+            )
 
     def keep(self, local_labels: Iterable[int]) -> None:
         """Writes these contexts."""
@@ -63,6 +84,15 @@ class KeptContexts:
         self.keep(changed)
         if self._store.owes and self._retry is None and not self._is_closed:
             self._retry = asyncio.get_running_loop().call_later(WRITE_AGAIN_S, self._write_again)
+
+    def _write_renewed(self) -> None:
+        """Writes a page of them, and the rest after other events."""
+        page = list(islice(self._renewed, PAGE))
+        for label in page:
+            del self._renewed[label]
+        self.keep(page)
+        loop = asyncio.get_running_loop()
+        self._renewal = loop.call_soon(self._write_renewed) if self._renewed else None
 
     def _write_again(self) -> None:
         self._retry = None
@@ -95,7 +125,7 @@ async def take_up(
             break
     gc.freeze()
     gc.enable()
-    logger.info("took up %d contexts of an earlier daemon", len(driver.host.contexts))
+    logger.info("took up %d contexts of an earlier daemon", driver.host.context_count)
 
 
 def _take_up_page(page: list[Found], driver: EngineDriver, kept: KeptContexts) -> None:

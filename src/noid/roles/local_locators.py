@@ -4,18 +4,25 @@
 Turns a survey of addresses, links and routes into the event LocatorsChanged.
 Two rules depend on earlier surveys: an address that is already deprecated when first seen is
 ignored, and an address on a link that never had a default route needs none.
+
+Of the uplinks that work, those of the lowest configured priority are in use. All others are marked
+as backups; the marks change when an uplink goes down or comes back.
 """
 
 import fnmatch
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from noid.config import HostSection
-from noid.constants import LOCATORS_MAX
 from noid.control.uplinks import name_within
 from noid.engine.events import LocatorsChanged
+from noid.engine.options import Pin, Policy
 from noid.host.survey import OwnAddress, Survey
-from noid.locators import Locator, parse_locator
+from noid.locators import SUBNET_OCTETS, Locator, chosen, parse_locator
+from noid.policy_config import PRIORITY_MAX, UplinkSection, UplinkSections, section_of
 from noid.state.preferences import Preferences
+
+NO_UPLINKS: UplinkSections = {}
 
 
 class LocalLocators:
@@ -23,22 +30,38 @@ class LocalLocators:
 
     Args:
         host: what the operator wants of them.
+        sections: how each uplink is used.
+        pins: peers, each with the name of the uplink that it is pinned to.
 
     Attributes:
         said: what the engine was told last.
-        addresses: every address read last that could be a locator.
-        everything: every address of this host, whatever device has it.
+        addresses: every address read last that could be a locator, of interfaces that are up: the
+            kernel receives nothing at others, though they may keep their addresses.
+        everything: every address of this host, on any device.
         links: the addresses of each uplink, by its index.
         wanted: which uplinks the operator wants used or avoided now.
+        down: locators on uplinks that are down, as far as peers answer [noid.control.uplinks].
+        interfaces: the interface of each locator.
+        away: locators whose packets leave through another interface: there is no route by source.
     """
 
-    def __init__(self, host: HostSection) -> None:
+    def __init__(
+        self,
+        host: HostSection,
+        sections: UplinkSections = NO_UPLINKS,
+        pins: Sequence[tuple[Policy, str]] = (),
+    ) -> None:
         self.host = host
+        self.sections = sections
+        self.pins = pins
         self.said = LocatorsChanged(())
         self.addresses: tuple[Locator, ...] = ()
         self.everything: frozenset[Locator] = frozenset()
         self.links: dict[int, frozenset[Locator]] = {}
         self.wanted = Preferences()
+        self.down: frozenset[Locator] = frozenset()
+        self.interfaces: dict[Locator, str] = {}
+        self.away: frozenset[Locator] = frozenset()
         self._led_out: frozenset[Locator] = frozenset()
 
     @property
@@ -48,29 +71,87 @@ class LocalLocators:
 
     @property
     def sources(self) -> tuple[Locator, ...]:
-        """Those from which new connections may begin: not what is to be left, if there is more."""
+        """Those from which new connections start: of uplinks in use, if there are any.
+
+        Where uplinks are ranked or weighted, those that work. Otherwise a failure changes nothing:
+        a UDP server that is bound to no address answers from the address that its client used.
+        """
+        in_use = frozenset(self.locators) - self.said.backup
+        if self.is_ranked or self.is_weighted:
+            return self.working(in_use) or self.working(self.locators) or self._not_left()
+        kept = self._not_left()
+        return tuple(one for one in kept if one in in_use) or kept
+
+    def working(self, locators: Collection[Locator]) -> tuple[Locator, ...]:
+        """Those of some locators whose uplink works and is not to be left."""
+        unfit = self.down | self.said.broken | self.said.deprecated | self.away
+        return tuple(one for one in self.locators if one in locators and one not in unfit)
+
+    def _not_left(self) -> tuple[Locator, ...]:
         kept = tuple(one for one in self.locators if one not in self.said.deprecated)
         return kept or self.locators
+
+    @property
+    def weights(self) -> dict[Locator, int]:
+        """The weight of one locator per uplink in ``sources``; empty if none is configured."""
+        uplinks: dict[tuple[str, bytes], Locator] = {}
+        for one in self.sources:
+            interface = self.interfaces.get(one, "")
+            uplinks.setdefault((interface, one[:SUBNET_OCTETS]), one)
+        if not self.is_weighted:
+            return {}
+        return {one: self._weight(one) for one in uplinks.values()}
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether any uplink is configured to be used after others."""
+        return any(one.priority > 1 or one.backup for one in self.sections.values())
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the weight of any uplink is configured."""
+        return any(section.weight is not None for section in self.sections.values())
+
+    def _weight(self, locator: Locator) -> int:
+        return self.section(locator).weight or 1
+
+    def set_down(self, down: frozenset[Locator]) -> bool:
+        """Records which locators are on uplinks that are down; returns if marks may change."""
+        is_other, self.down = down != self.down, down
+        return is_other and any(one.priority > 1 for one in self.sections.values())
+
+    def section(self, locator: Locator) -> UplinkSection:
+        """How the uplink of a locator is used, as configured."""
+        interface = self.interfaces.get(locator, "")
+        return section_of(self.sections, name_within(interface, locator), interface)
 
     def look(self, survey: Survey) -> LocatorsChanged | None:
         """Takes what there is; returns what is to be said to the engine, or None if nothing is."""
         found = survey.locators
-        self.addresses = tuple(one.locator for one in found)
-        self.everything = survey.addresses.union(self.addresses)
+        self.everything = survey.addresses.union(one.locator for one in found)
+        up = {device.name for device in survey.devices}
+        self.addresses = tuple(one.locator for one in found if one.interface in up)
         self.links = {device.index: device.addresses for device in survey.devices}
         usable = [one for one in found if not one.deprecated or one.locator in self.locators]
-        present = tuple(one.locator for one in usable)
+        present = tuple(dict.fromkeys(one.locator for one in usable))
         if self.host.locators:
             wanted = [parse_locator(text) for text in self.host.locators]
             present = tuple(locator for locator in wanted if locator in present)
         leading = frozenset(one.locator for one in usable if one.leads_out)
         stranded = self._led_out.intersection(present) - leading
         self._led_out = leading | stranded
+        self.away = frozenset(survey.leaving)
+        self.interfaces = {one.locator: one.interface for one in usable}
+        left = frozenset(one.locator for one in usable if self._is_left(one))
+        broken = stranded.union(one.locator for one in usable if one.broken)
         event = LocatorsChanged(
-            present[:LOCATORS_MAX],
-            deprecated=frozenset(one.locator for one in usable if self._is_left(one)),
-            broken=stranded.union(one.locator for one in usable if one.broken),
-            backup=frozenset(one.locator for one in usable if self._is_backup(one)),
+            chosen({one: self.interfaces[one] for one in present}, self.locators),
+            deprecated=left,
+            broken=broken,
+            backup=self._backups(usable, left | broken | self.down),
+            weights={one: weight for one in present if (weight := self._weight(one)) > 1},
+            pins=tuple(self._pins(usable)),
+            is_spread=self.is_weighted and not self.wanted.use,
         )
         if event == self.said:
             return None
@@ -91,19 +172,40 @@ class LocalLocators:
             is_of(one, address.interface, address.locator) for one in self.wanted.avoid
         )
 
-    def _is_backup(self, address: OwnAddress) -> bool:
-        """Whether the operator keeps an address for the worst case, by itself or its interface.
+    def _backups(
+        self, usable: Sequence[OwnAddress], unfit: frozenset[Locator]
+    ) -> frozenset[Locator]:
+        """The locators to be used only if no other works.
 
-        Where one uplink is to be used before all others, those are kept so, and it is not.
+        Args:
+            usable: all addresses that may be locators.
+            unfit: those of them that do not work, or are to be left.
         """
         if self.wanted.use:
-            return not is_of(self.wanted.use, address.interface, address.locator)
-        return any(
-            parse_locator(one) == address.locator
+            return frozenset(
+                one.locator
+                for one in usable
+                if not is_of(self.wanted.use, one.interface, one.locator)
+            )
+        kept = frozenset(one.locator for one in usable if self.is_kept_back(one.locator))
+        others = [one.locator for one in usable if one.locator not in kept]
+        working = (self.section(one).priority for one in others if one not in unfit)
+        best = min(working, default=PRIORITY_MAX)
+        return kept.union(one for one in others if self.section(one).priority > best)
+
+    def is_kept_back(self, locator: Locator) -> bool:
+        """Whether a locator is configured as a backup, by itself or by its uplink."""
+        return self.section(locator).backup or any(
+            parse_locator(one) == locator
             if ":" in one
-            else fnmatch.fnmatchcase(address.interface, one)
+            else fnmatch.fnmatchcase(self.interfaces.get(locator, ""), one)
             for one in self.host.backup
         )
+
+    def _pins(self, usable: Sequence[OwnAddress]) -> Iterable[Pin]:
+        for peers, uplink in self.pins:
+            found = (one.locator for one in usable if is_of(uplink, one.interface, one.locator))
+            yield Pin(peers, frozenset(found))
 
 
 def is_of(uplink: str, interface: str, locator: Locator) -> bool:

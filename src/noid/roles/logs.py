@@ -40,7 +40,7 @@ logger = logging.getLogger("noid.suppressed")
 
 
 class LogLines(logging.Formatter):
-    """One line for each record, whatever text is in it; lines of a traceback are indented."""
+    """One line for each record, with any text in it; lines of a traceback are indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line without the traceback."""

@@ -2,11 +2,14 @@
 """OpenMetrics over HTTP: uplinks and counters, never peers, so that the answer stays small.
 
 One answer is made at a time, on the daemon's own loop, from what ``noid status`` and ``noid paths``
-say. Needs ``prometheus-client``: the extra ``metrics``.
+say. A request at a loopback address names the host by an address or as ``localhost``: a browser of
+this host sends any other name for a page whose DNS points here. Needs ``prometheus-client``: the
+extra ``metrics``.
 """
 
 import asyncio
-import contextlib
+import ipaddress
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -16,13 +19,17 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, genera
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from noid.control.uplinks import Health
+from noid.control.web.server import is_ours
 from noid.counters import CounterName
 from noid.errors import PlatformError
 
 REQUEST_OCTETS_MAX: Final = 8_192
 REQUEST_WAIT_S: Final = 5.0
 """How long a request may take to come, and its answer to go."""
+KEPT_S: Final = 0.1
+"""How long the same text is an answer."""
 CLIENTS_MAX: Final = 8
+"""Connections at one time; one more is told so and closed."""
 PATHS: Final = frozenset({b"/", b"/metrics"})
 MICROSECONDS: Final = 1_000_000
 
@@ -159,13 +166,20 @@ class MetricsServer:
     Args:
         listen: address and port, such as ``[::1]:9469``.
         facts: what there is to say.
+        wait_s: how long a request may take to come, and its answer to go.
     """
 
-    def __init__(self, listen: str, facts: Collector) -> None:
+    def __init__(self, listen: str, facts: Collector, *, wait_s: float = REQUEST_WAIT_S) -> None:
         self.listen = listen
+        self.wait_s = wait_s
+        host, _, port = listen.rpartition(":")
+        self._place = host.strip("[]"), int(port)
+        self._is_local = ipaddress.ip_address(self._place[0]).is_loopback
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(facts)
         self.clients = 0
+        self._made_s = -KEPT_S
+        self._made = b""
         self.server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -174,10 +188,9 @@ class MetricsServer:
         Raises:
             PlatformError: it cannot be opened.
         """
-        host, _, port = self.listen.rpartition(":")
         try:
             self.server = await asyncio.start_server(
-                self._serve, host.strip("[]"), int(port), limit=REQUEST_OCTETS_MAX
+                self._serve, *self._place, limit=REQUEST_OCTETS_MAX
             )
         except OSError as error:
             raise PlatformError(
@@ -201,29 +214,47 @@ class MetricsServer:
         """The metrics as OpenMetrics."""
         return bytes(generate_latest(self.registry))  # type: ignore[no-untyped-call] # no types
 
+    def _kept_text(self) -> bytes:
+        """The metrics of a moment ago: who asks all the time takes little time of the daemon."""
+        now_s = time.monotonic()
+        if now_s - self._made_s >= KEPT_S:
+            self._made_s, self._made = now_s, self.text()
+        return self._made
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.clients >= CLIENTS_MAX:
+            writer.write(_response("503 Service Unavailable", b"too many clients\n"))
+            writer.close()
+            return
         self.clients += 1
+        writer.transport.set_write_buffer_limits(0)  # drain() waits until the system has it all
         try:
-            with contextlib.suppress(OSError, ValueError, EOFError, asyncio.LimitOverrunError):
-                async with asyncio.timeout(REQUEST_WAIT_S):
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self._answer(head))
-                    await writer.drain()
-        except TimeoutError:
-            pass
+            async with asyncio.timeout(self.wait_s):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._answer(head))
+                await writer.drain()
+        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError):
+            writer.transport.abort()  # else it would stay open until the client reads
         finally:
             self.clients -= 1
             writer.close()
 
     def _answer(self, head: bytes) -> bytes:
-        words = head.split(b"\r\n", 1)[0].split()
+        first, *fields = head.split(b"\r\n")
+        words = first.split()
+        if self._is_local and not all(map(is_ours, _hosts(fields))):
+            return _response("403 Forbidden", b"name this host by its address, or as localhost\n")
         if len(words) < 2 or words[0] != b"GET":
             return _response("405 Method Not Allowed", b"GET alone\n")
         if words[1].partition(b"?")[0] not in PATHS:
             return _response("404 Not Found", b"see /metrics\n")
-        if self.clients > CLIENTS_MAX:
-            return _response("503 Service Unavailable", b"too many clients\n")
-        return _response("200 OK", self.text(), CONTENT_TYPE_LATEST)
+        return _response("200 OK", self._kept_text(), CONTENT_TYPE_LATEST)
+
+
+def _hosts(fields: list[bytes]) -> list[str]:
+    """The values of the Host fields of a request."""
+    split = (one.decode("latin-1").partition(":") for one in fields)
+    return [value.strip() for name, _, value in split if name.strip().lower() == "host"]
 
 
 def _response(status: str, body: bytes, kind: str = "text/plain; charset=utf-8") -> bytes:

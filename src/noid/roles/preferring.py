@@ -7,15 +7,15 @@ Locators of an avoided uplink are deprecated: peers and this host leave them for
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from noid.control.schema import RequestHandler
 from noid.control.uplinks import Health, Uplink, Uplinks
 from noid.errors import PlatformError
+from noid.policy_config import USUAL, UplinkSection, section_of
 from noid.roles.local_locators import LocalLocators, is_of
 from noid.state.preferences import (
     AVOIDED_MAX,
@@ -44,12 +44,21 @@ class Preferring:
         own: the host's locators, which are marked accordingly.
         uplinks: those there are.
         changed: is called when marks may be others.
+        clock_wait_max_s: how long the end of a time is waited for before the clock is read again.
     """
 
-    def __init__(self, own: LocalLocators, uplinks: Uplinks, changed: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        own: LocalLocators,
+        uplinks: Uplinks,
+        changed: Callable[[], object],
+        *,
+        clock_wait_max_s: float = CLOCK_WAIT_MAX_S,
+    ) -> None:
         self.own = own
         self.uplinks = uplinks
         self.changed = changed
+        self.clock_wait_max_s = clock_wait_max_s
         self.directory = Path()
         self.timer: asyncio.TimerHandle | None = None
 
@@ -151,7 +160,7 @@ class Preferring:
         self.close()
         ends = [at_s for at_s in self.own.wanted.avoid.values() if at_s is not None]
         if ends:
-            wait_s = min(max(0.0, min(ends) - time.time()), CLOCK_WAIT_MAX_S)
+            wait_s = min(max(0.0, min(ends) - time.time()), self.clock_wait_max_s)
             self.timer = asyncio.get_running_loop().call_later(wait_s, self._on_time)
 
     def _on_time(self) -> None:
@@ -177,12 +186,34 @@ class Preferring:
             {"uplink": name, "until": None if at_s is None else round(at_s, 3)}
             for name, at_s in wanted.avoid.items()
         ]
-        return {"use": wanted.use, "avoid": avoided}
+        return {"use": wanted.use, "avoid": avoided, "configured": list(self._configured())}
+
+    def _configured(self) -> Iterator[dict[str, Any]]:
+        """What the configuration says of each uplink that it names."""
+        for one in self.there:
+            section = self._section(one)
+            is_backup = all(map(self.own.is_kept_back, one.locators))
+            if section != USUAL or is_backup:
+                yield {
+                    "uplink": one.name,
+                    "priority": section.priority,
+                    "weight": section.weight,
+                    "backup": is_backup,
+                }
+
+    def _section(self, uplink: Uplink) -> UplinkSection:
+        return section_of(self.own.sections, uplink.name, uplink.interface)
 
     def show(self) -> None:
-        """Says of each uplink what is wanted of it, for ``noid paths``."""
-        wanted = self.own.wanted
+        """Updates the preference and the share of each uplink, for ``noid paths``."""
+        wanted, weights = self.own.wanted, self.own.weights
         for one in self.uplinks.by_name.values():
+            section = self._section(one)
+            one.priority, one.weight = section.priority, section.weight
+            one.share = None
+            if weights:
+                mine = sum(weights.get(locator, 0) for locator in one.locators)
+                one.share = mine / sum(weights.values())
             ends = [at_s for name, at_s in wanted.avoid.items() if _names(name, one)]
             one.preference = "use" if wanted.use and _names(wanted.use, one) else ""
             one.until_s = None
@@ -208,6 +239,6 @@ def _time_of(request: Mapping[str, Any]) -> float | None:
     if for_s is None:
         return None
     is_number = isinstance(for_s, int | float) and not isinstance(for_s, bool)
-    if not is_number or not math.isfinite(for_s) or not 0 < for_s <= AVOID_MAX_S:
+    if not is_number or not 0 < for_s <= AVOID_MAX_S:
         raise Refused(f"for_s must be more than 0 and at most {AVOID_MAX_S:.0f} seconds")
     return float(for_s)

@@ -18,6 +18,7 @@ from noid.errors import PlatformError
 from noid.host.changes import NetworkChanges
 from noid.host.links import IFF_UP, LINK_CARRIES
 from noid.host.netlink import HostNetwork
+from noid.host.precise import until_next
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
 from noid.planes.base import DataPlane
@@ -67,6 +68,7 @@ class Watching:
         told: is called after an event of a survey.
         uplinks: is told of every survey and of every link that is lost.
         in_use: the local AIDs of the contexts there are.
+        patience: how often something is restored; as usual, if None.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Watching:
         told: Callable[[], None],
         uplinks: UplinkObserver,
         in_use: Callable[[], set[Locator]],
+        patience: Patience | None = None,
     ) -> None:
         self.network = network
         self.plane = plane
@@ -97,7 +100,7 @@ class Watching:
         self._compare_at_s = 0.0
         self._report_at_s = 0.0
         self._reported_at_s = float("-inf")
-        self._patience = Patience(RESTORED_BURST, RESTORED_INTERVAL_S)
+        self._patience = patience or Patience(RESTORED_BURST, RESTORED_INTERVAL_S)
         self._is_fought = False
         asyncio.get_running_loop().add_reader(self.changes, self.hear)
 
@@ -179,7 +182,8 @@ class Watching:
     async def _wait(self) -> None:
         """Waits for a change, and then for the rest of what is happening."""
         try:
-            async with asyncio.timeout(INSPECT_INTERVAL_S):
+            now_s = asyncio.get_running_loop().time()
+            async with asyncio.timeout(until_next(INSPECT_INTERVAL_S, now_s)):
                 await self._changed.wait()
         except TimeoutError:
             return
@@ -267,5 +271,5 @@ class Watching:
             line = self.plane.restored.take()
             if self._is_fought:
                 self._is_fought = False
-                line += f"; that goes on, so it is restored once in {RESTORED_INTERVAL_S:g} s"
+                line += f"; that goes on, so it is restored once in {self._patience.interval_s:g} s"
             logger.warning("restored what others had removed or changed: %s", line)

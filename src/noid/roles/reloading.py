@@ -6,14 +6,16 @@ A value is applied or kept as a whole, key by key. Those that name what is open 
 """
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
 import msgspec
 
-from noid.config import Config, is_prefix, unmatched_globs
+from noid.config import Config, unmatched_globs
 from noid.dns.records import canonical_name
 from noid.engine.options import Policy
+from noid.policy_config import is_prefix
 
 BELOW = "*."
 """Begins an entry that means all names below one."""
@@ -28,9 +30,10 @@ LIVE = frozenset(
         "dns.policy",
         "dns.probe",
         "policy.plain",
+        "policy.pin",
     }
 )
-"""Keys that a running daemon applies."""
+"""Keys that a running daemon applies, besides all of ``[uplinks]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,12 @@ class Reloaded:
     applied: tuple[str, ...]
     restart: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """As the log says it."""
+        applied = f"applied {' '.join(self.applied)}" if self.applied else ""
+        restart = f"a restart is needed for {' '.join(self.restart)}" if self.restart else ""
+        return "; ".join(filter(None, (applied, restart))) or "nothing has changed"
+
 
 def reloaded(old: Config, new: Config) -> Reloaded:
     """Takes of a new configuration what can be applied."""
@@ -55,6 +64,10 @@ def reloaded(old: Config, new: Config) -> Reloaded:
     sections = {}
     for section in old.__struct_fields__:
         before, after = getattr(old, section), getattr(new, section)
+        if isinstance(before, dict):  # of tables that the operator has named
+            applied += [section] * (before != after)
+            sections[section] = after
+            continue
         changed = [
             name
             for name in before.__struct_fields__
@@ -69,11 +82,20 @@ def reloaded(old: Config, new: Config) -> Reloaded:
 
 
 def policy_of(config: Config) -> Policy:
-    """``[policy]`` as the engine takes it."""
-    plain = config.policy.plain
-    names = [text for text in plain if not is_prefix(text)]
+    """``policy.plain`` as the engine takes it."""
+    return peers_named(config.policy.plain)
+
+
+def pins_of(config: Config) -> list[tuple[Policy, str]]:
+    """``policy.pin``: peers, and the name of the uplink of each."""
+    return [(peers_named([entry]), uplink) for entry, uplink in config.policy.pin.items()]
+
+
+def peers_named(entries: Sequence[str]) -> Policy:
+    """The peers that entries of ``[policy]`` name."""
+    names = [text for text in entries if not is_prefix(text)]
     return Policy(
-        prefixes=tuple(IPv6Network(text) for text in plain if is_prefix(text)),
+        prefixes=tuple(IPv6Network(text) for text in entries if is_prefix(text)),
         names=frozenset(canonical_name(text) for text in names if not text.startswith(BELOW)),
         domains=tuple(
             canonical_name(text.removeprefix(BELOW)) for text in names if text.startswith(BELOW)

@@ -17,6 +17,8 @@ from noid.state.history import HistoryStore
 
 WRITE_DELAY_S: Final = 1.0
 """How long after the first of several events they are written to the history."""
+WRITE_AGAIN_S: Final = 10.0
+"""How long after the history could not be written it is tried again."""
 SWITCHES_WRITTEN_MAX: Final = 500
 """Switches written at one time; of further ones only the number."""
 HISTORY_SHOWN_MAX: Final = 1_000
@@ -45,15 +47,21 @@ class Reporter:
     def open(self, directory: Path) -> None:
         """Opens the history in the state directory."""
         self.store = HistoryStore(directory)
+        self._write()
 
     async def close(self) -> None:
         """Ends the scripts, and writes what is left."""
         await self.scripts.close()
+        self._write()
         if self._writing is not None:
             self._writing.cancel()
-        self._write()
         if self.store is not None:
             self.store.close()
+
+    @property
+    def trouble(self) -> str:
+        """Why the history cannot be written; empty if it can."""
+        return "" if self.store is None else self.store.trouble
 
     def report(self, output: Output) -> None:
         """What the engine reports."""
@@ -93,14 +101,20 @@ class Reporter:
 
     def _write_soon(self) -> None:
         if self._writing is None:
-            loop = asyncio.get_running_loop()
-            self._writing = loop.call_later(WRITE_DELAY_S, self._write)
+            self._write_in(WRITE_DELAY_S)
+
+    def _write_in(self, delay_s: float) -> None:
+        self._writing = asyncio.get_running_loop().call_later(delay_s, self._write)
 
     def _write(self) -> None:
-        self._writing = None
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
         events, self._unwritten = self._unwritten, []
         omitted, self._omitted = self._omitted, 0
         if omitted:
             events.append({"event": "omitted", "at": round(time.time(), 3), "switches": omitted})
-        if events and self.store is not None:
+        if self.store is not None and (events or self.store.owes):
             self.store.add(events)
+            if self.store.owes:
+                self._write_in(WRITE_AGAIN_S)

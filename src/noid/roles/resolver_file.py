@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from noid.errors import PlatformError
+from noid.host.precise import until_next
 from noid.host.resolvconf import is_in_force, is_on, is_wanted, state_of, turn_on
 from noid.roles.patience import Patience
 
@@ -53,7 +54,7 @@ class ResolverFile:
             wait_s = self._patience.wait_s(loop.time())
             if not wait_s and self.look():
                 self._patience.use(loop.time())
-            await asyncio.sleep(max(wait_s, LOOK_INTERVAL_S))
+            await asyncio.sleep(max(wait_s, until_next(LOOK_INTERVAL_S, loop.time())))
 
     def look(self) -> bool:
         """Restores the file, if others have written it; returns whether that was tried."""

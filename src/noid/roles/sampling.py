@@ -1,91 +1,178 @@
 # SPDX-License-Identifier: MIT
 """Which pair of locators is measured next, while nothing is suspected.
 
-A context detects by itself, within milliseconds, that the pair in use is silent. So most samples go
-over the uplinks that the context does not use. A context is measured at most once a second, as the
-law of quiet wants; with few contexts, this bounds how soon the failure of an idle uplink is found.
+A context detects by itself, within milliseconds, that the pair in use is silent. So samples go over
+the uplinks that the context does not use. A context is measured about once a second, as the law of
+quiet wants, and so is it by the peer, whose sample shows as much of our uplink. Therefore both ends
+take turns, half a period apart: the end with the lower AID leads, the other follows. If a sample of
+the peer is missing, ours is sent instead of it, and shows whether the uplink is silent.
+
+Silent uplinks are not measured so, but more often and in an order of their own, until they answer.
 """
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from noid.control.uplinks import Pair
 from noid.engine.context import Context
 from noid.locators import Locator
 
-CONTEXT_INTERVAL_S: Final = 1.0
+TURN_NS: Final = 600_000_000
+"""Between a sample of one end and the next one of the other."""
+GRACE_NS: Final = 50_000_000
+"""By how much a sample of the peer may be late."""
+PERIOD_NS: Final = 2 * TURN_NS
 """Between two samples of one context."""
-SILENT_INTERVAL_S: Final = 0.3
-"""The same while an uplink is silent, so that its return is noticed."""
-UNANSWERED_REST_S: Final = 5.0
-"""A peer that answered over no uplink is not measured for this time: its daemon may be stopped."""
 IN_USE_EVERY: Final = 5
-"""So many samples contain one of the pair in use, for its loss and its round trip."""
-RESTING_MAX: Final = 256
+"""So many samples come with one of the pair in use, for its loss and its round trip; then a pair
+that did not answer is measured again, too."""
+APART_NS: Final = 250_000_000
+"""Between two samples, each of another context."""
+SILENT_INTERVAL_NS: Final = 300_000_000
+"""Between two samples of one context over a silent uplink, so that its return is noticed."""
+REST_NS: Final = 5_000_000_000
+"""A peer that answered over no uplink is not measured for this time: its daemon may be stopped.
+When the peer is heard over an uplink that is not in use, the rest ends."""
+TURNS_MAX: Final = 256
 """Contexts whose last sample is remembered; the oldest are forgotten."""
 
 
-class Sampling:
-    """The order of samples.
+@dataclass(slots=True)
+class Turn:
+    """The last sample of a context.
 
-    Args:
-        interval_s: between two samples of one context, in seconds.
+    Attributes:
+        ended_ns: when it was answered or given up; 0 if there was none.
+        is_shared: whether the peer had sent one since the sample before.
+        missed: a pair that did not answer, and over which the peer has not been heard since.
+        rests_until_ns: before this, the context is not measured, unless the peer is heard.
     """
 
-    def __init__(self, interval_s: float = CONTEXT_INTERVAL_S) -> None:
-        self.interval_s = interval_s
+    ended_ns: int = 0
+    is_shared: bool = False
+    missed: Pair | None = None
+    rests_until_ns: int = 0
+
+
+class Sampling:
+    """The order of samples: of uplinks that are silent, or of the others.
+
+    Args:
+        of_silent: which.
+    """
+
+    def __init__(self, *, of_silent: bool = False) -> None:
+        self._of_silent = of_silent
         self._samples = 0
-        self._idle_samples = 0
-        self._rests_until_s: dict[int, float] = {}
+        self._turns: dict[int, Turn] = {}
+        self.due_ns = 0
+        """When contexts are to be looked at again."""
+        self.place = 0
+        """Of the context that is looked at next, among those of the host."""
 
     def next_of(
-        self, contexts: Iterable[Context], now_s: float, silent: Collection[Locator] = ()
-    ) -> tuple[Context, Pair] | None:
-        """The next sample.
+        self, contexts: Iterable[Context], now_ns: int, silent: Collection[Locator] = ()
+    ) -> tuple[Context, list[Pair]] | None:
+        """The next sample; ``ended`` follows.
 
         Args:
-            contexts: those that may be measured; the first that has rested is.
-            now_s: the time, in seconds of any clock.
-            silent: our locators on silent uplinks. If there are any, only these are sampled.
+            contexts: those that may be measured; the first whose sample is due is.
+            now_ns: the time, by the clock of the engine.
+            silent: our locators on silent uplinks.
 
         Returns:
-            A context and one of its pairs; None if every context has just been measured.
+            A context and the pairs to measure; None if no sample is due.
         """
-        self._forget(now_s)
+        self.due_ns = now_ns + APART_NS
         for context in contexts:
-            if context.local_label in self._rests_until_s:
+            pairs = _idle_pairs(context, silent, of_silent=self._of_silent)
+            if not pairs and (self._of_silent or context.local_locator in silent):
                 continue
-            pair = self._choose(context, silent)
-            if pair is not None:
-                self.rest(context, now_s + self.interval_s)
-                return context, pair
+            turn = self._turns.get(context.local_label, Turn())
+            heard_ns = max((context.history_of(pair).heard_ns for pair in pairs), default=0)
+            due_ns = turn.ended_ns + SILENT_INTERVAL_NS
+            if not self._of_silent:
+                due_ns = _due_ns(context, turn, heard_ns)
+                if heard_ns <= turn.ended_ns:
+                    due_ns = max(due_ns, turn.rests_until_ns)
+            if turn.ended_ns and due_ns > now_ns:
+                self.due_ns = min(self.due_ns, due_ns)
+                continue
+            self.due_ns = now_ns + APART_NS
+            missed = turn.missed
+            if missed and context.history_of(missed).heard_ns > turn.ended_ns:
+                missed = None
+            self._keep(context, Turn(now_ns, heard_ns > turn.ended_ns > 0, missed))
+            if self._of_silent:
+                return context, [self._in_rotation(pairs)]
+            chosen = self._likely(context, pairs, missed)
+            return context, [pair for pair in chosen if pair[0] not in silent]
         return None
 
-    def rest(self, context: Context, until_s: float) -> None:
-        """Does not measure a context until then."""
-        self._rests_until_s.pop(context.local_label, None)
-        self._rests_until_s[context.local_label] = until_s
-        while len(self._rests_until_s) > RESTING_MAX:
-            del self._rests_until_s[next(iter(self._rests_until_s))]
+    def ended(self, context: Context, now_ns: int, missed: Pair | None = None) -> None:
+        """The sample of a context was answered, or given up.
 
-    def _choose(self, context: Context, silent: Collection[Locator]) -> Pair | None:
-        used = context.local_locator
-        pairs = [
-            (local, peer)
-            for peer in context.peer_set
-            if context.is_verified(peer)
-            for local in context.own_set
-            if (local in silent if silent else local != used)
-        ]
-        if silent and not pairs:
-            return None
+        Args:
+            context: which.
+            now_ns: when.
+            missed: the pair that did not answer.
+        """
+        turn = self._turns.get(context.local_label)
+        if turn is not None:
+            turn.ended_ns, turn.missed = now_ns, missed or turn.missed
+
+    def rest(self, context: Context, now_ns: int) -> None:
+        """Does not measure a context for a while."""
+        self._keep(context, Turn(now_ns, rests_until_ns=now_ns + REST_NS))
+
+    def _keep(self, context: Context, turn: Turn) -> None:
+        self._turns.pop(context.local_label, None)
+        self._turns[context.local_label] = turn
+        while len(self._turns) > TURNS_MAX:
+            del self._turns[next(iter(self._turns))]
+
+    def _in_rotation(self, pairs: list[Pair]) -> Pair:
+        """One pair of the next uplink."""
         self._samples += 1
-        if not pairs or (not silent and self._samples % IN_USE_EVERY == 0):
-            return context.pair
-        self._idle_samples += 1
-        return pairs[self._idle_samples % len(pairs)]
+        uplinks = list(dict.fromkeys(local for local, _ in pairs))
+        count, place = divmod(self._samples, len(uplinks))
+        of_uplink = [pair for pair in pairs if pair[0] == uplinks[place]]
+        return of_uplink[count % len(of_uplink)]
 
-    def _forget(self, now_s: float) -> None:
-        over = [label for label, until_s in self._rests_until_s.items() if until_s <= now_s]
-        for label in over:
-            del self._rests_until_s[label]
+    def _likely(self, context: Context, pairs: list[Pair], missed: Pair | None) -> list[Pair]:
+        """One of the pairs, if possible with no locator in use; sometimes the pair in use too."""
+        is_all = self._samples % IN_USE_EVERY == 0
+        likely = [pair for pair in pairs if pair != missed or is_all] or pairs
+        disjoint = {pair[0] for pair in likely if pair[1] != context.peer_locator}
+        likely = [p for p in likely if p[1] != context.peer_locator or p[0] not in disjoint]
+        chosen = [self._in_rotation(likely or [context.pair])]
+        return [*chosen, context.pair] if is_all and likely else chosen
+
+
+def _due_ns(context: Context, turn: Turn, heard_ns: int) -> int:
+    """When the next sample of a context is due.
+
+    Args:
+        context: which.
+        turn: the last sample.
+        heard_ns: when the peer was last heard over an uplink that the context does not use.
+    """
+    leads = context.local_aid < context.peer_aid
+    if heard_ns > turn.ended_ns:
+        return turn.ended_ns + PERIOD_NS if leads else heard_ns + TURN_NS
+    if turn.is_shared:
+        return turn.ended_ns + TURN_NS + GRACE_NS
+    # Two ends that sample at the same time do not hear each other's samples as such: one is later.
+    return turn.ended_ns + PERIOD_NS + (0 if leads else GRACE_NS)
+
+
+def _idle_pairs(context: Context, silent: Collection[Locator], *, of_silent: bool) -> list[Pair]:
+    """The pairs of the silent uplinks; or those of the others that are not in use."""
+    local = [
+        one
+        for one in context.own_set
+        if (one in silent) == of_silent and (of_silent or one != context.local_locator)
+    ]
+    peer = [one for one in context.peer_set if context.is_verified(one)]
+    return [(one, other) for other in peer for one in local]

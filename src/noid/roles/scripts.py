@@ -93,18 +93,22 @@ class Scripts:
 
     def _is_runnable(self, path: Path) -> bool:
         status = path.lstat()
-        if not stat.S_ISREG(status.st_mode) or not status.st_mode & EXECUTABLE:
-            return False
-        if not _is_trusted(status):
-            self._refuse(path.name, "others can write it; chown root, chmod 755")
-            return False
-        return True
+        if not stat.S_ISREG(status.st_mode):
+            why = "it is not a regular file"
+        elif not status.st_mode & EXECUTABLE:
+            why = "it is not executable; chmod 755"
+        elif not _is_trusted(status):
+            why = "others can write it; chown root, chmod 755"
+        else:
+            return True
+        self._refuse(path.name, why)
+        return False
 
     def _refuse(self, what: str, why: str) -> None:
         """Counts it, and says so the first time."""
         self.refused[what] += 1
         if self.refused[what] == 1:
-            logger.warning("events.d: %s: %s", what, why)
+            logger.warning("events.d: %s: %s", printable(what), printable(why))
 
     async def _run(self, script: Path, octets: bytes) -> None:
         try:
@@ -132,7 +136,7 @@ class Scripts:
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
         if process.returncode and process.returncode > 0:
-            self._refuse(printable(script.name), f"it ended with status {process.returncode}")
+            self._refuse(script.name, f"it ended with status {process.returncode}")
 
 
 def _is_trusted(status: os.stat_result) -> bool:

@@ -27,7 +27,7 @@ from noid.host.survey import Survey
 from noid.locators import Locator, format_locator, parse_locator
 from noid.roles.local_locators import LocalLocators
 from noid.roles.preferring import Preferring
-from noid.roles.sampling import SILENT_INTERVAL_S, UNANSWERED_REST_S, Sampling
+from noid.roles.sampling import Sampling
 from noid.text import printable
 
 PEERS_ASKED_MAX: Final = 4
@@ -38,8 +38,6 @@ PEER_LOCATORS_ASKED_MAX: Final = 3
 """Of one peer, so many locators are asked over each of ours."""
 CONTEXTS_LOOKED_AT_MAX: Final = 64
 """Contexts that are looked at to find peers to ask."""
-SAMPLE_INTERVAL_S: Final = 0.25
-"""Between two samples, each of another context."""
 TIMES_IN_DOUBT: Final = 3
 """So often a pair is asked at one time, where an uplink is suspected."""
 TIMES_APART_S: Final = 0.04
@@ -50,7 +48,7 @@ PING_WAIT_S: Final = 1.0
 """How long ``noid ping`` waits for the answers of one time."""
 ROUNDS_MAX: Final = 64
 """Contexts that are measured at one time."""
-RECENT_S: Final = 10.0
+RECENT_NS: Final = 10_000_000_000
 """Without a reason only peers are asked from which data came so recently: asking would keep the
 contexts of others at the peer."""
 
@@ -59,16 +57,28 @@ Answers = dict[Pair, int | None]
 
 @dataclass(slots=True, eq=False)
 class Round:
-    """Requests to one context that wait for their answers: a round trip in ns, or none yet."""
+    """Requests to one context that wait for their answers.
+
+    Attributes:
+        label: of the context.
+        answers: the round trip of each pair in ns; None while there is no answer.
+        here: whether each answer is to use the pair of its request.
+        returned: our locators at which an answer arrived to a request from them.
+        complete: whether every request is answered.
+    """
 
     label: int
     answers: Answers = field(default_factory=dict)
+    here: bool = False
+    returned: set[Locator] = field(default_factory=set)
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def take(self, pair: Pair, round_trip_ns: int) -> None:
+    def take(self, output: PairMeasured) -> None:
         """An answer."""
-        if self.answers.get(pair, 0) is None:
-            self.answers[pair] = round_trip_ns
+        if output.here == self.here and self.answers.get(output.pair, 0) is None:
+            self.answers[output.pair] = output.round_trip_ns
+            if output.returned:
+                self.returned.add(output.pair[0])
             if None not in self.answers.values():
                 self.complete.set()
 
@@ -82,6 +92,16 @@ class Round:
         return Asked(answered, frozenset(pair[0] for pair in self.answers) - answered.keys())
 
 
+def both_ways(there: Round, back: Round) -> Asked:
+    """What a peer answered when it was asked over each uplink, and to answer over each."""
+    asked, here = there.asked, back.asked
+    returned = frozenset(there.returned | back.returned)
+    unreturned = (here.unanswered & asked.answered.keys()) - returned
+    return asked._replace(
+        returned=returned, unreturned=unreturned if back.returned else frozenset()
+    )
+
+
 class UplinkWatch:
     """The watch over the uplinks of one host.
 
@@ -93,6 +113,7 @@ class UplinkWatch:
         received_ns: when a context last received data, by its F(local).
         changed: is told of each change of an uplink.
         switched: is told of each switch of a context.
+        spread: is called when the uplinks from which connections start may be others.
     """
 
     def __init__(
@@ -105,6 +126,7 @@ class UplinkWatch:
         received_ns: Callable[[int], int],
         changed: Callable[[Change], None],
         switched: Callable[[Switch], None],
+        spread: Callable[[], object] = lambda: None,
     ) -> None:
         self.host = host
         self.own = own
@@ -112,15 +134,14 @@ class UplinkWatch:
         self.received_ns = received_ns
         self.changed = changed
         self.on_switch = switched
+        self.compare, self.spread = compare, spread
         self.uplinks = Uplinks()
         self.preferring = Preferring(own, self.uplinks, compare)
         self.names: dict[int, str] = {}
         self.rounds: list[Round] = []
         self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=SUSPECTS_MAX)
         self.hurry = asyncio.Event()
-        self.turn = 0
-        self.sampling = Sampling()
-        self.returns = Sampling(SILENT_INTERVAL_S)
+        self.sampling, self.returning = Sampling(), Sampling(of_silent=True)
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -146,6 +167,7 @@ class UplinkWatch:
             for name, locators in on.items()
         ]
         self._report(self.uplinks.see(sightings, time.time()))
+        self.spread()
 
     def link_lost(self, index: int, *, is_up: bool) -> None:
         """A device has lost its carrier, or is down."""
@@ -158,7 +180,7 @@ class UplinkWatch:
             case PairMeasured():
                 for one in self.rounds:
                     if one.label == output.local_label:
-                        one.take(output.pair, output.round_trip_ns)
+                        one.take(output)
             case ProbeStarted():
                 self._suspect(output.local_aid, output.peer_aid)
             case Switched():
@@ -175,88 +197,134 @@ class UplinkWatch:
     def _report(self, changes: Iterable[Change]) -> None:
         for change in changes:
             self.changed(change)
+        uplinks = self.uplinks.by_name.values()
+        down = itertools.chain.from_iterable(
+            one.locators for one in uplinks if one.health is Health.DOWN
+        )
+        if self.own.set_down(frozenset(down)):
+            self.compare()
+        self.spread()
 
     # --- asking peers ---------------------------------------------------------------------------
 
     async def watch(self) -> None:
         """Asks peers until it is cancelled."""
         while True:
-            silent = self._silent_locators()
-            if await self._wait(is_silent=bool(silent)):
-                await self._ask(list(self._to_ask()))
+            orders = [self.sampling, *[self.returning] * bool(self._silent_locators())]
+            sampling = min(orders, key=lambda one: one.due_ns)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout((sampling.due_ns - time.monotonic_ns()) / 1e9):
+                    await self.hurry.wait()
+            if self.hurry.is_set():
+                await self._ask()
+            elif sampling is self.returning:
+                await self._sample_silent()
             else:
-                await self._sample(silent)
+                await self._sample()
 
     def _silent_locators(self) -> frozenset[Locator]:
         uplinks = self.uplinks.by_name.values()
         silent = (one.locators for one in uplinks if one.reason is Reason.SILENT)
         return frozenset(itertools.chain.from_iterable(silent))
 
-    async def _wait(self, *, is_silent: bool) -> bool:
-        """Waits until something is to be measured; returns whether there is a suspicion."""
-        if is_silent:
-            await asyncio.sleep(SILENT_INTERVAL_S)
-        else:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SAMPLE_INTERVAL_S):
-                    await self.hurry.wait()
-        is_suspicion = self.hurry.is_set()
-        self.hurry.clear()
-        return is_suspicion
-
     def _to_ask(self) -> Iterator[Context]:
         """The contexts that are asked: those that suspect something, and others in turn."""
         found: dict[Locator, Context] = {}
-        contexts = self.host.core.contexts
         for local, peer in reversed(self.suspects):
-            suspect = contexts.get(local + peer)
+            suspect = self.host.context_between(local, peer)
             if suspect is not None and suspect.is_settled:
                 found.setdefault(peer, suspect)
         self.suspects.clear()
-        for context in self._in_turn():
+        for context in self._in_turn(self.sampling):
             if len(found) >= PEERS_ASKED_MAX:
                 break
             found.setdefault(context.peer_aid, context)
         yield from found.values()
 
-    def _in_turn(self) -> Iterator[Context]:
+    def _in_turn(self, sampling: Sampling) -> Iterator[Context]:
         """A few contexts that may be asked, others each time."""
-        labels = self.host.core.labels
-        start = self.turn % len(labels) if labels else 0
+        count = self.host.context_count
+        start = sampling.place % count if count else 0
         end = start + CONTEXTS_LOOKED_AT_MAX
-        self.turn = end if end < len(labels) else 0
-        for context in list(itertools.islice(labels.values(), start, end)):
-            if context.is_settled and not context.is_provisional:
+        sampling.place = end if end < count else 0
+        for context in self.host.contexts_from(start, CONTEXTS_LOOKED_AT_MAX):
+            if context.is_settled:
                 yield context
 
-    async def _ask(self, contexts: list[Context]) -> None:
-        """Asks over every pair, and judges the uplinks by the answers."""
-        results = await self.measure(contexts, times=TIMES_IN_DOUBT)
-        asked = [one.asked for one in results]
+    async def _ask(self) -> dict[int, Round]:
+        """Asks peers over every pair, in both ways, and judges the uplinks by the answers.
+
+        Returns:
+            By F(local), the requests whose answers use the same pair.
+        """
+        self.hurry.clear()
+        contexts = list(self._to_ask())
+        there, back = await asyncio.gather(
+            self.measure(contexts, times=TIMES_IN_DOUBT),
+            self.measure(contexts, times=TIMES_IN_DOUBT, here=True),
+        )
+        asked = [both_ways(*rounds) for rounds in zip(there, back, strict=True)]
         self._report(self.uplinks.judge(asked, time.time()))
         for context, one in zip(contexts, asked, strict=True):
             if not one.answered:
-                self.sampling.rest(context, time.monotonic() + UNANSWERED_REST_S)
+                self.sampling.rest(context, time.monotonic_ns())
+        return {one.label: one for one in back}
 
-    async def _sample(self, silent: frozenset[Locator]) -> None:
-        """Measures one pair; if that is not answered, peers are asked over all of theirs."""
-        recent_ns = 0 if silent else time.monotonic_ns() - round(RECENT_S * 1e9)
-        contexts = (one for one in self._in_turn() if self._hears(one, recent_ns))
-        sampling = self.returns if silent else self.sampling
-        sample = sampling.next_of(contexts, time.monotonic(), silent)
+    async def _sample(self) -> None:
+        """Measures a pair of a context; if that is not answered, asks peers over all of theirs."""
+        now_ns = time.monotonic_ns()
+        recent_ns = now_ns - RECENT_NS
+        recent = (one for one in self._in_turn(self.sampling) if self._hears(one, recent_ns))
+        sample = self.sampling.next_of(recent, now_ns, self._silent_locators())
         if sample is None:
             return
-        context, pair = sample
-        (first,) = await self.measure([context], [pair], times=1)
-        round_trip_ns, is_lost = first.answers[pair], first.answers[pair] is None
-        if is_lost and not silent:
-            (again,) = await self.measure([context], [pair], times=TIMES_IN_DOUBT - 1)
-            round_trip_ns = again.answers[pair]
-        if round_trip_ns is not None:
-            found = self.uplinks.sample(pair[0], round_trip_ns, time.time(), is_lost=is_lost)
-            self._report(found)
-        elif not silent:
-            self._suspect(context.local_aid, context.peer_aid)
+        context, pairs = sample
+        (one,) = await self.measure([context], pairs, times=1, here=True)
+        missed = next((pair for pair, answer in one.answers.items() if answer is None), None)
+        self.sampling.ended(context, time.monotonic_ns(), missed)
+        self._count_answers(one)
+        if missed:
+            await self._doubt(context, missed)
+
+    async def _sample_silent(self) -> None:
+        """Measures a pair of a silent uplink, to notice its return."""
+        contexts = self._in_turn(self.returning)
+        sample = self.returning.next_of(contexts, time.monotonic_ns(), self._silent_locators())
+        if sample is not None:
+            context, pairs = sample
+            (one,) = await self.measure([context], pairs, times=1)
+            self.returning.ended(context, time.monotonic_ns())
+            self._count_answers(one)
+
+    def _count_answers(self, one: Round) -> None:
+        for pair, round_trip_ns in one.answers.items():
+            if round_trip_ns is not None:
+                self._count(pair[0], round_trip_ns, returned=pair[0] in one.returned)
+
+    async def _doubt(self, context: Context, pair: Pair) -> None:
+        """A sample is not answered. Where some are lost, a second one is tried before peers."""
+        uplink = self.uplinks.of(pair[0])
+        if uplink is not None and False in uplink.samples:
+            (one,) = await self.measure([context], [pair], times=1, here=True)
+            round_trip_ns = one.answers[pair]
+            if round_trip_ns is not None:
+                returned = pair[0] in one.returned
+                self._count(pair[0], round_trip_ns, is_lost=True, returned=returned)
+                return
+        self._suspect(context.local_aid, context.peer_aid)
+        here = (await self._ask()).get(context.local_label)
+        round_trip_ns = here.answers.get(pair) if here is not None else None
+        # If this pair stays silent and others of the uplink answer, the fault is at the peer.
+        if here is not None and round_trip_ns is not None and pair[0] in here.returned:
+            self._count(pair[0], round_trip_ns, is_lost=True, returned=True)
+
+    def _count(
+        self, locator: Locator, round_trip_ns: int, *, is_lost: bool = False, returned: bool
+    ) -> None:
+        now_s = time.time()
+        self._report(
+            self.uplinks.sample(locator, round_trip_ns, now_s, is_lost=is_lost, returned=returned)
+        )
 
     def _hears(self, context: Context, since_ns: int) -> bool:
         return self.received_ns(context.local_label) >= since_ns
@@ -268,6 +336,7 @@ class UplinkWatch:
         *,
         times: int,
         wait_s: float = 0.0,
+        here: bool = False,
     ) -> list[Round]:
         """Sends requests over the pairs of contexts, and waits for the answers.
 
@@ -276,11 +345,12 @@ class UplinkWatch:
             pairs: these alone; without them, all that ``pairs_of`` gives.
             times: how often each pair is asked.
             wait_s: how long the last answer is waited for; 0 for as long as it may well take.
+            here: whether each answer is to use the pair of its request.
         """
         rounds = []
         usual_s = ANSWER_WAIT_MIN_S
         for context in contexts:
-            one = Round(context.local_label, dict.fromkeys(pairs or pairs_of(context)))
+            one = Round(context.local_label, dict.fromkeys(pairs or pairs_of(context)), here)
             usual_s = max(usual_s, 3e-9 * context.expected.round_trip_ns)
             rounds.append(one)
         wait_s = wait_s or min(usual_s, ANSWER_WAIT_MAX_S)
@@ -298,7 +368,7 @@ class UplinkWatch:
     def _send(self, one: Round) -> None:
         pairs = tuple(pair for pair, answer in one.answers.items() if answer is None)
         if pairs:
-            self.handle(MeasurePairs(one.label, pairs))
+            self.handle(MeasurePairs(one.label, pairs, one.here))
 
     # --- answers ----------------------------------------------------------------------------------
 
@@ -310,7 +380,7 @@ class UplinkWatch:
     def report(self, octets: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
         """What ``noid paths`` shows."""
         self.preferring.show()
-        contexts = Counter(one.local_locator for one in self.host.core.labels.values())
+        contexts = Counter(one.local_locator for one in self.host.contexts)
         uplinks = self.uplinks.by_name.values()
         return {
             "now": round(time.time(), 3),

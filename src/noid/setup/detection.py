@@ -3,18 +3,26 @@
 
 import ipaddress
 import json
+import os
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Any, Final, NamedTuple
 
 from noid.errors import PlatformError, Unsupported
+from noid.locators import Locator, is_global_unicast
 
 MAIN: Final = "254"
 """Number of the main table; ``ip`` omits it when it lists all tables."""
+SCOPE_GLOBAL: Final = "0"
+"""As ``ip -N`` writes it."""
 LIMIT_S: Final = 20.0
 """Time limit of a command; one that takes longer is ended and has failed."""
+TENTATIVE_S: Final = 5.0
+"""Time to wait for addresses that the kernel still tests for duplicates; it takes a second."""
+POLL_S: Final = 0.1
 
 
 class Default(NamedTuple):
@@ -45,6 +53,18 @@ class FromRule(NamedTuple):
     table: str
 
 
+class Link(NamedTuple):
+    """The state of a device.
+
+    Attributes:
+        idle: why it carries no packets: it is down, or has no carrier; empty if it carries some.
+        is_port: whether it is a port of another device, such as a bridge.
+    """
+
+    idle: str
+    is_port: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Uplink:
     """A device with locators and a default route.
@@ -71,12 +91,17 @@ class Routing:
         defaults: the default routes of every table.
         rules: the rules that select by source.
         tables: every table that a route or a rule names.
+        links: the state of each device.
+        untested: address and device of the addresses that the kernel tests for duplicates once
+            their device has a carrier.
     """
 
     networks: dict[str, tuple[ipaddress.IPv6Interface, ...]]
     defaults: tuple[Default, ...]
     rules: tuple[FromRule, ...]
     tables: frozenset[str]
+    links: Mapping[str, Link] = field(default_factory=dict)
+    untested: tuple[tuple[str, str], ...] = ()
 
 
 def run(command: Sequence[str]) -> str:
@@ -86,8 +111,16 @@ def run(command: Sequence[str]) -> str:
         Unsupported: the program is not installed.
         PlatformError: it fails; the text has the last line of its error output.
     """
+    environment = os.environ | {"LC_ALL": "C.UTF-8"}  # errors are compared with English ones
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+            env=environment,
+        )
     except FileNotFoundError:
         raise Unsupported(command[0], f"install the program {command[0]}") from None
     except subprocess.TimeoutExpired:
@@ -99,21 +132,35 @@ def run(command: Sequence[str]) -> str:
 
 
 def read_routing() -> Routing:
-    """Reads addresses, routes and rules with ``ip``.
+    """Reads addresses, routes and rules with ``ip``, once no address is tentative.
 
     Raises:
         Unsupported: ``ip`` is not installed.
         PlatformError: it fails.
     """
-    addresses, routes, rules = (
-        json.loads(run(["ip", "-N", "-json", "-6", *words.split()]) or "[]")
-        for words in ("address show", "route show table all", "rule show")
+    deadline_s = time.monotonic() + TENTATIVE_S
+    while _is_tentative(_ip("address show up")) and time.monotonic() < deadline_s:
+        time.sleep(POLL_S)
+    words = ("address show", "route show table all", "rule show", "link show")
+    return routing(*map(_ip, words))
+
+
+def _ip(words: str) -> Any:
+    return json.loads(run(["ip", "-N", "-json", "-6", *words.split()]) or "[]")
+
+
+def _is_tentative(addresses: Any) -> bool:
+    """Whether the kernel tests an address of a link with a carrier for duplicates."""
+    return any(
+        one.get("tentative") and not one.get("dadfailed")
+        for link in addresses
+        if "LOWER_UP" in link.get("flags", ())
+        for one in link["addr_info"]
     )
-    return routing(addresses, routes, rules)
 
 
-def routing(addresses: Any, routes: Any, rules: Any) -> Routing:
-    """The state of the routing, from the output of ``ip -N -json -6`` for each of the three."""
+def routing(addresses: Any, routes: Any, rules: Any, links: Any = ()) -> Routing:
+    """The state of the routing, from the output of ``ip -N -json -6`` for each of the four."""
     networks = {
         link["ifname"]: tuple(
             ipaddress.IPv6Interface(f"{one['local']}/{one['prefixlen']}")
@@ -124,7 +171,30 @@ def routing(addresses: Any, routes: Any, rules: Any) -> Routing:
         if link.get("ifname")
     }
     tables = {str(one.get("table", MAIN)) for one in (*routes, *rules)}
-    return Routing(networks, tuple(_defaults(routes)), tuple(_rules(rules)), frozenset(tables))
+    states = {link["ifname"]: _state(link) for link in links}
+    return Routing(
+        networks,
+        tuple(_defaults(routes)),
+        tuple(_rules(rules)),
+        frozenset(tables),
+        states,
+        tuple(_untested(addresses, states)),
+    )
+
+
+def _state(link: Any) -> Link:
+    why = "" if "LOWER_UP" in link["flags"] else "has no carrier"
+    return Link(why if "UP" in link["flags"] else "is down", "master" in link)
+
+
+def _untested(addresses: Any, states: Mapping[str, Link]) -> Iterator[tuple[str, str]]:
+    for link in addresses:
+        state = states.get(link.get("ifname", ""))
+        if state is not None and state.idle:
+            for one in link["addr_info"]:
+                is_lasting = not one.keys() & {"dadfailed", "temporary"}
+                if one.get("tentative") and is_lasting and one.get("scope") == SCOPE_GLOBAL:
+                    yield one["local"], link["ifname"]
 
 
 def _defaults(routes: Any) -> Iterator[Default]:
@@ -179,6 +249,34 @@ def _prefixes(found: Routing, device: str, addresses: list[str]) -> tuple[IPv6Ne
             shared = any(one.network.overlaps(other) for other in elsewhere)
             result[IPv6Network(one.ip) if shared else one.network] = None
     return tuple(result)
+
+
+def with_address(found: Routing) -> set[str]:
+    """The devices that have an address which may be a locator."""
+    return {
+        device
+        for device, ones in found.networks.items()
+        if any(is_global_unicast(Locator(one.ip.packed)) for one in ones)
+    }
+
+
+def why_unusable(found: Routing, device: str, ours: Collection[str] = ()) -> str:
+    """Why a device is no uplink now; empty if neither state, address nor route is the reason.
+
+    Args:
+        found: the state of the routing.
+        device: its name.
+        ours: as for ``uplinks``.
+    """
+    state = found.links.get(device)
+    if state is None:
+        return "does not exist now"
+    if state.idle:
+        return state.idle
+    if device not in with_address(found):
+        return "has no global IPv6 address"
+    is_way = any(one.device == device and one.table not in ours for one in found.defaults)
+    return "" if is_way else "has no default route"
 
 
 def is_routed(found: Routing, uplink: Uplink, prefix: IPv6Network, ours: Collection[str]) -> bool:

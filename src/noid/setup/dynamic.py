@@ -46,11 +46,14 @@ def read_key(path: str) -> dns.tsig.Key:
         if found is None:
             raise ValueError("no key there")
         fields = dict(FIELD.findall(found[2]))
-        return dns.tsig.Key(found[1], fields["secret"], fields.get("algorithm", "hmac-sha256"))
+        key = dns.tsig.Key(found[1], fields["secret"], fields.get("algorithm", "hmac-sha256"))
+        if key.algorithm not in dns.tsig.mac_sizes:
+            raise ValueError(f"unknown algorithm {key.algorithm}")
+        return key
     except OSError as error:
         raise ConfigError(path, f"{error.strerror}; name the key file: --tsig-key") from None
     except (ValueError, KeyError, dns.exception.DNSException):
-        why = "has no TSIG key; write one: tsig-keygen a.example"
+        why = "has no TSIG key that can be used; write one: tsig-keygen a.example"
         raise ConfigError(path, why) from None
 
 

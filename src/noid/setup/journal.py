@@ -18,10 +18,11 @@ from typing import Final
 
 import msgspec
 
-from noid.errors import PlatformError, UsageError
+from noid.errors import PlatformError, Unsupported, UsageError
 from noid.host.replacement import replace_file
 from noid.setup import dynamic
 from noid.setup.detection import run
+from noid.setup.known import Known
 from noid.setup.plan import Command, File, Record, Step
 from noid.setup.planning import Plan
 from noid.state import files
@@ -37,8 +38,10 @@ GONE: Final = (
     "No such process",
     "Cannot find device",
     "No such device",
+    "FIB table does not exist",
+    "NetworkManager is not running",
 )
-"""Errors of ``ip`` for an object that exists already (ALREADY), and for one that was deleted."""
+"""Errors for an object that exists already (ALREADY), and for what is not there any more."""
 
 
 class Written(msgspec.Struct, tag="file", kw_only=True):
@@ -52,6 +55,8 @@ class Written(msgspec.Struct, tag="file", kw_only=True):
         gid: its previous group.
         after: SHA-256 of the content written; two if it was written again.
         directories: the directories that were created for it.
+        load: as for ``File``.
+        apply: as for ``File``.
     """
 
     path: str
@@ -61,6 +66,8 @@ class Written(msgspec.Struct, tag="file", kw_only=True):
     uid: int = 0
     gid: int = 0
     directories: list[str] = msgspec.field(default_factory=list)
+    load: list[str] = msgspec.field(default_factory=list)
+    apply: list[str] = msgspec.field(default_factory=list)
 
 
 class Ran(msgspec.Struct, tag="command", kw_only=True):
@@ -80,10 +87,11 @@ Entry = Written | Ran | Sent
 
 
 class Done(msgspec.Struct, kw_only=True):
-    """The content of the journal: the steps in order, and the routing tables in use."""
+    """The content of the journal: the steps in order, the routing tables in use, the uplinks."""
 
     entries: list[Entry] = msgspec.field(default_factory=list)
     tables: dict[str, int] = msgspec.field(default_factory=dict)
+    uplinks: dict[str, Known] = msgspec.field(default_factory=dict)
 
 
 class Journal:
@@ -112,7 +120,7 @@ class Journal:
             octets = files.read(self.path, OCTETS_MAX)
             if octets is not None:
                 self.record = msgspec.json.decode(octets, type=Done)
-        except (files.DamagedError, msgspec.DecodeError) as error:
+        except (files.DamagedError, ValueError, RecursionError) as error:
             advice = f"is damaged ({error}); correct it, or delete it and undo the steps by hand"
             raise PlatformError(f"journal {self.path}", 0, advice) from None
 
@@ -163,8 +171,9 @@ class Journal:
 
     def obsolete(self, plan: Plan) -> list[Entry]:
         """The entries that are not in the plan, the last first, without files changed by others."""
-        wanted: set[object] = {one.do for one in plan.steps if isinstance(one, Command)}
-        wanted |= {one.path for one in plan.steps if isinstance(one, File)} | {*self.edited()}
+        wanted: set[object] = {*plan.kept, *self.edited()}
+        wanted |= {one.do for one in plan.steps if isinstance(one, Command)}
+        wanted |= {one.path for one in plan.steps if isinstance(one, File)}
         wanted |= {one.identity() for one in plan.steps if isinstance(one, Record)}
         return [one for one in reversed(self.record.entries) if _what(one) not in wanted]
 
@@ -191,7 +200,7 @@ class Journal:
         self._take_keys(plan)
         for entry in self.obsolete(plan):
             self._take_back(entry)
-        self.record.tables = plan.tables
+        self.record.tables, self.record.uplinks = plan.tables, dict(plan.known)
         for step in self.to_do(plan):
             try:
                 self._do(step)
@@ -200,17 +209,24 @@ class Journal:
                 raise PlatformError("noid setup", error.errno, advice) from None
         self._save()
 
-    def undo(self) -> None:
+    def undo(self, *, keep_changed: bool = False) -> None:
         """Undoes all steps, the last first.
+
+        Args:
+            keep_changed: whether files that were changed by others, and their entries, are kept.
 
         Raises:
             PlatformError: a file was changed by others; nothing is undone.
         """
-        for path in self.edited():
-            remedy = f"keep a copy elsewhere, rm {path}, and run noid setup --undo again"
-            raise PlatformError(path, 0, f"was changed since noid setup wrote it; {remedy}")
+        edited = self.edited()
+        if edited and not keep_changed:
+            remedy = f"keep a copy elsewhere, rm {edited[0]}, and run noid setup --undo again"
+            raise PlatformError(edited[0], 0, f"was changed since noid setup wrote it; {remedy}")
         for entry in reversed(list(self.record.entries)):
-            self._take_back(entry)
+            if _what(entry) not in edited:
+                self._take_back(entry)
+        if self.record.entries:
+            return
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
         with contextlib.suppress(OSError):
@@ -270,30 +286,41 @@ class Journal:
             self.record.entries.append(entry)
         else:
             entry.after = [*entry.after[-1:], digest]
+        entry.load, entry.apply = list(step.load), list(step.apply)
         self._save()
         with _refused(path):
             for directory in entry.directories:
                 Path(directory).mkdir(mode=DIRECTORY_MODE, exist_ok=True)
             _replace(path, octets, entry)
+        if step.load:
+            run(step.load)
 
     def _take_back(self, entry: Entry) -> None:
         if isinstance(entry, Ran):
-            try:
-                run(entry.undo)
-            except PlatformError as error:
-                if not any(text in str(error) for text in GONE):
-                    raise
+            _run_back(entry.undo)
         elif isinstance(entry, Sent):
             dynamic.send(entry.record, add=False)
         else:
             with _refused(Path(entry.path)):
                 _restore(entry)
+            for command in filter(None, (entry.load, entry.apply)):
+                with contextlib.suppress(Unsupported):  # the program was removed
+                    _run_back(command)
         self.record.entries.remove(entry)
         self._save()
 
     def _save(self) -> None:
         with files.explained(self.path):
             replace_file(self.path, msgspec.json.encode(self.record), mode=files.FILE_MODE)
+
+
+def _run_back(command: list[str]) -> None:
+    """Runs a command that undoes a step, if there is still something to undo."""
+    try:
+        run(command)
+    except PlatformError as error:
+        if not any(text in str(error) for text in GONE):
+            raise
 
 
 def _check_owner(directory: Path) -> None:

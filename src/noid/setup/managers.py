@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Routing by source that survives a reboot: files of ifupdown and of systemd-networkd."""
+"""Routing by source that survives a reboot: files of the network manager of each uplink."""
 
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Final
 
-from noid.setup.detection import Uplink
+from noid.setup.detection import MAIN, Uplink
+from noid.setup.network_manager import (
+    active_profiles,
+    profile_step,
+    waiting_devices,
+    why_unsaved,
+)
 from noid.setup.plan import (
     MAIN_PRIORITY,
     PRIORITY,
@@ -29,7 +35,6 @@ SOURCED: Final = re.compile(
 NETWORKD_LINKS: Final = Path("/run/systemd/netif/links")
 NETWORKD_FILES: Final = "/etc/systemd/network"
 DROP_IN: Final = "50-noid.conf"
-MAIN_TABLE: Final = 254
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,19 @@ class Managers:
     Attributes:
         ifupdown: the devices that have a stanza in its files.
         networkd: the ``.network`` file of each device that systemd-networkd configures.
+        network_manager: the file of the active profile of each device of NetworkManager.
+        waiting: the devices that NetworkManager manages, and that have no active profile.
     """
 
     ifupdown: frozenset[str] = frozenset()
     networkd: Mapping[str, str] = field(default_factory=dict)
+    network_manager: Mapping[str, str] = field(default_factory=dict)
+    waiting: frozenset[str] = frozenset()
+
+    @property
+    def devices(self) -> set[str]:
+        """The devices that a network manager configures, or is to configure."""
+        return {*self.ifupdown, *self.networkd, *self.network_manager, *self.waiting}
 
 
 def find_managers(numbers: Mapping[str, int]) -> Managers:
@@ -56,6 +70,8 @@ def find_managers(numbers: Mapping[str, int]) -> Managers:
     return Managers(
         frozenset(name for text in texts for name in stanzas(text)),
         {name: path for name, path in files.items() if path},
+        active_profiles(),
+        waiting_devices(),
     )
 
 
@@ -91,21 +107,32 @@ def files_for(
     by_ifupdown: list[Wanted] = []
     for one in wanted:
         device = one[0].device
-        path = managers.networkd.get(device)
-        sharing = [name for name, other in managers.networkd.items() if other == path]
-        if path and sharing == [device]:
-            files.append(_drop_in(path, one, read))
-        elif path:
-            why = f"{path} configures {', '.join(sorted(sharing))}; give {device} its own"
+        if why := _why_lost(managers, device):
             notes.append(f"the routing of {device} is lost at the next boot: {why}")
+        elif device in managers.networkd:
+            files.append(_drop_in(managers.networkd[device], one, read))
         elif device in managers.ifupdown:
             by_ifupdown.append(one)
         else:
-            why = "neither ifupdown nor systemd-networkd configures it"
-            notes.append(f"the routing of {device} is lost at the next boot: {why}")
+            files.append(profile_step(managers.network_manager[device], *one, read))
     if by_ifupdown:
         files += _stanza_files(by_ifupdown, read)
     return files, notes
+
+
+def _why_lost(managers: Managers, device: str) -> str:
+    """Why no file restores the routing of a device after a reboot; empty if one does."""
+    path = managers.networkd.get(device, "")
+    if not path and device in managers.ifupdown:
+        return ""
+    path = path or managers.network_manager.get(device, "")
+    if not path:
+        return "neither ifupdown, systemd-networkd nor NetworkManager configures it"
+    files = (*managers.networkd.items(), *managers.network_manager.items())
+    sharing = {name for name, other in files if other == path}
+    if sharing != {device}:
+        return f"{path} configures {', '.join(sorted(sharing))}; give {device} its own"
+    return "" if device in managers.networkd else why_unsaved(path, device)
 
 
 def _stanza_files(wanted: list[Wanted], read: Read) -> Iterator[File]:
@@ -132,10 +159,11 @@ def _drop_in(path: str, wanted: Wanted, read: Read) -> File:
     lines.append(f"Table={table}")
     for prefix in prefixes:
         rule = ["", "[RoutingPolicyRule]", f"From={prefix}"]
-        main = [f"Priority={MAIN_PRIORITY}", f"Table={MAIN_TABLE}", "SuppressPrefixLength=0"]
+        main = [f"Priority={MAIN_PRIORITY}", f"Table={MAIN}", "SuppressPrefixLength=0"]
         lines += [*rule, *main, *rule, f"Priority={PRIORITY}", f"Table={table}"]
     where = f"{NETWORKD_FILES}/{Path(path).name}.d/{DROP_IN}"
-    return _added(where, read, WRITTEN + "\n".join(lines))
+    added = _added(where, read, WRITTEN + "\n".join(lines))
+    return replace(added, device=uplink.device)
 
 
 def _added(path: str, read: Read, text: str) -> File:

@@ -50,17 +50,28 @@ class File:
         path: its path.
         before: its content now; None if it does not exist.
         after: its new content.
+        load: the command that loads it into a running program, also after it was restored;
+            empty if no program has to load it.
+        apply: the command that then applies a file that was restored.
+        device: the device that the file is for, if it is for only one.
     """
 
     path: str
     before: str | None
     after: str
+    load: tuple[str, ...] = ()
+    apply: tuple[str, ...] = ()
+    device: str = ""
 
     def lines(self) -> list[str]:
-        """The step as text: the changes in the format of ``diff -u``."""
+        """The step as text: the changes in the format of ``diff -u``.
+
+        Without context, because the lines around them may contain passwords.
+        """
         old = (self.before or "").splitlines()
-        changes = difflib.unified_diff(old, self.after.splitlines(), lineterm="", n=1)
-        return [f"write {self.path}", *(f"    {line}" for line in list(changes)[2:])]
+        changes = difflib.unified_diff(old, self.after.splitlines(), lineterm="", n=0)
+        lines = [f"write {self.path}", *(f"    {line}" for line in list(changes)[2:])]
+        return [*lines, shlex.join(self.load)] if self.load else lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +174,7 @@ def config_step(path: str, name: str, uplinks: tuple[Uplink, ...], read: Read) -
     before = read(path)
     try:
         there = tomllib.loads(before or "")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of long numbers and deep lists
         raise ConfigError(path, f"is not TOML: {error}; correct the line it names") from None
     if there.get("host"):
         return None

@@ -27,13 +27,13 @@ from noid.constants import (
 from noid.locators import Locator
 
 REGION_SHIFT = 16
-"""A region is what has the same 32 bits: a site without the last so many."""
+"""The bits of a site that follow its region: a region is a /32, a site a /48."""
 SHARES = 8
-"""A site and a region get one part of so many."""
+"""The share of a site or region is one part of this number."""
 NEEDED_TIME = 60 * SECOND
-"""A full table that was needed by a source below its share counts as needed for so long."""
+"""How long a full table counts as needed after a source below its share needed it."""
 RECALLED_MAX = 16
-"""Unused entries that a newcomer takes from a region above its share, while that is needed."""
+"""Unused entries that a new source takes from a region above its share, while needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +75,11 @@ class Standing:
     """The current use of a row.
 
     Attributes:
-        row: which.
-        limit: of a table, how many entries it has room for here; of a rate, how much in a second.
-        used: entries there are; of a rate 0.
-        largest: sites with the greatest counts, and these: of their entries; of a rate, of what was
-            refused to them.
-        regions: the same of regions.
+        row: the row.
+        limit: the maximum of entries here; of a rate, events per second.
+        used: the number of entries; 0 for a rate.
+        largest: the sites with the greatest counts of entries, or of refusals by a rate.
+        regions: the same for regions.
     """
 
     row: Row
@@ -91,7 +90,7 @@ class Standing:
 
 
 LARGEST_SHOWN = 3
-"""Sites and regions of which the standing of a row tells."""
+"""The number of sites and regions in a standing."""
 
 
 def largest(counts: Mapping[int, int]) -> dict[int, int]:
@@ -101,41 +100,44 @@ def largest(counts: Mapping[int, int]) -> dict[int, int]:
 
 
 CONTEXTS = Row(name="contexts", limit=CONTEXTS_MAX)
-"""Contexts that peers began; those that local programs began are exempt. The configuration may say
+"""Contexts that peers began; those that local programs began are exempt. The configuration may set
 a lower limit."""
 PROVISIONAL = Row(name="provisional contexts", limit=PROVISIONAL_CONTEXTS_MAX)
 """Contexts whose CC was not sent to the AID [D37]."""
 INQUIRIES = Row(name="dns questions", limit=VERIFY_AGAIN_QUESTIONS_MAX)
-"""Questions on their way because of peers that began the context [D31]."""
+"""Open questions about peers that began the context [D31]."""
 ZONE_QUESTIONS = Row(name="dns questions of a zone", limit=INQUIRIES.limit, each=32, user="zone")
-"""The same; of one zone, whose server may be dead."""
+"""The same questions, for one zone, whose server may not answer."""
 LOOKUPS = Row(name="lookups of strangers", limit=LOOKUPS_MAX)
-"""Strangers to whom local programs send that are being looked up [D34]; of one site, so many that a
-site whose name servers are silent keeps no other from being looked up."""
+"""Lookups of unknown hosts to which local programs send [D34]; a site whose name servers are silent
+leaves room for others."""
 QUARANTINE = Row(name="labels in quarantine", limit=QUARANTINED_LABELS_MAX)
-"""Labels of contexts that are gone; those that local programs began are exempt [D19]."""
+"""Labels of deleted contexts; those that local programs began are exempt [D19]."""
 CHECKS = Row(name="CC", limit=CC_RATE_PER_SECOND, each=PREFIX_RATE_PER_SECOND)
-"""CCs in a second: what a processor core can make [D9]."""
+"""CCs per second: as many as one processor core can make [D9]."""
 ERRORS = Row(name="UC and CLOSEACK", limit=ERROR_RATE_PER_SECOND, each=PREFIX_ERROR_RATE_PER_SECOND)
-"""UCs and CLOSEACKs without a context, in a second [D9, D41]."""
+"""UCs and CLOSEACKs without a context, per second [D9, D41]."""
 MESSAGES = Row(name="messages of a context", limit=0, each=256, user="context")
-"""Authentic URs, UAs and keepalives of one context in a second that never came before, for all
-locators of the peer together."""
+"""New authentic URs, UAs and keepalives of one context per second, from all locators of the peer
+together."""
 REPEATS = Row(name="repeated messages of a context", limit=0, each=32, user="context")
-"""The same of one locator of the peer that came before or are late: any host may send them."""
+"""Repeated and late ones of one context and one locator of the peer: any host may send them."""
 AGREEMENTS = Row(name="keys of a context", limit=0, each=4, burst=1, user="context")
-"""X25519 computations in a second with public keys that INITs bring while a set-up is in progress:
-any host may have sent these. The same for CONFs, and for CCRs [D40]."""
+"""X25519 computations per second with public keys in INITs during a set-up, which any host may have
+sent. The same for CONFs, and for CCRs [D40]."""
+HINTS = Row(name="errors about a context", limit=0, each=1, burst=1, user="context")
+"""ICMPv6 errors about one context that start a search, per second: any host may have sent them.
+Silence of the pair in use starts a search nevertheless [D47]."""
 CONTROL = Row(name="control messages", limit=16_000, each=2_000, burst=1)
-"""Control messages and ICMPv6 errors that a plane gives the engine in a second."""
+"""Control messages and ICMPv6 errors that a plane passes to the engine per second."""
 NAMED = Row(name="control messages that name a context", limit=0, each=128, burst=1, user="context")
-"""The same that name a context by label, AIDs and locators, of one context and one locator of the
-peer, in a second. They are not authenticated yet; those above this share count as any other."""
+"""The same, per context and locator of the peer, if they have the label, AIDs and locators of a
+context. They are not authenticated yet; those above this rate count like all others."""
 UNKNOWN = Row(name="unknown labels", limit=200, each=25, burst=1)
-"""Data packets without a context that a plane reports in a second."""
+"""Data packets without a context that a plane reports per second."""
 POLICY = (
     CONTEXTS, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS, LOOKUPS, QUARANTINE,
-    CHECKS, ERRORS, MESSAGES, REPEATS, AGREEMENTS, CONTROL, NAMED, UNKNOWN,
+    CHECKS, ERRORS, MESSAGES, REPEATS, AGREEMENTS, HINTS, CONTROL, NAMED, UNKNOWN,
 )  # fmt: skip
 
 

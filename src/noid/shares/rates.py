@@ -13,19 +13,19 @@ from noid.shares.policy import REGION_SHIFT, SHARES, Row, Standing, largest
 
 PLACES = 4_096
 KEY_SHIFT = 36
-"""Bits of a product that depend on all bits of a site and of the key."""
+"""The bits of the product that depend on all bits of a site and of the key."""
 KEY_LIFETIME = 5 * SECOND
-"""A site that meets one that floods is served again after so long, and a burst."""
+"""How long a site may share a place with one that floods, plus the time of a burst."""
 KEY_STEP = 0x9E37_79B9_7F4A_7C15
 KEY_MASK = (1 << 64) - 1
 FREQUENT_MAX = 64
 """Users whose refusals are counted."""
 USERS_SPARE = 1_024
-"""So many more users than there were are looked through for those whose time is over."""
+"""After this many new users, expired ones are removed."""
 
 
 class Frequent:
-    """The users that were refused most, in a table that does not grow (Misra and Gries).
+    """The users with the most refusals, in a table of limited size (Misra and Gries).
 
     A user with more than 1/FREQUENT_MAX of all refusals is always in it.
     """
@@ -66,7 +66,7 @@ class Rate:
         return Standing(self.row, self.row.limit, 0, largest(self.refused.counts), {})
 
     def forget(self) -> None:
-        """Begins anew: nothing has happened lately."""
+        """Forgets all events."""
         self._sites: dict[int, int] = {}
         self._regions: dict[int, int] = {}
         self._total_ns = 0
@@ -87,7 +87,7 @@ class Rate:
         if site_ns > last_ns or total_ns > last_ns:
             self.refused.note(site)
             return False
-        # Others need it once half of it is gone.
+        # Others need it when half of it is used.
         if total_ns > now_ns + self._burst_ns // 2 and not self._take_share(site, now_ns):
             self.refused.note(site)
             return False
@@ -105,7 +105,7 @@ class Rate:
         return True
 
     def _used_ns(self, table: dict[int, int], place: int, user: int, now_ns: int) -> int:
-        """When the burst of a user is whole again; while its last place counts, by that too."""
+        """When the full burst of a user is available again, by its present and its last place."""
         used_ns = max(table.get(place, 0), now_ns)
         if now_ns < self._moved_until_ns:
             before = (user * self._key_before >> KEY_SHIFT) % PLACES
@@ -113,7 +113,7 @@ class Rate:
         return used_ns
 
     def _change_key(self, now_ns: int) -> None:
-        """Gives every user another place; who has used up its burst has still done so."""
+        """Gives every user another place; used bursts stay used."""
         if self._key_until_ns:
             self._key_before, self._key = self._key, self._key * KEY_STEP & KEY_MASK
             self._moved_until_ns = now_ns + self._burst_ns
@@ -134,7 +134,7 @@ class Each:
         self._burst_ns = row.burst * SECOND
 
     def forget(self) -> None:
-        """Begins anew: nothing has happened lately."""
+        """Forgets all events."""
         self._whole_ns: dict[Hashable, int] = {}
         self._looked_through = 0
 

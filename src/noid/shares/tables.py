@@ -227,6 +227,8 @@ class Table:
             rank: what an entry is worth.
             is_full: whether there is no room.
         """
+        if not is_full and now_ns >= self._needed_until_ns:
+            return
         is_over = site is not None and self._is_over(site)
         if is_full and not is_over:
             self._needed_until_ns = now_ns + NEEDED_TIME

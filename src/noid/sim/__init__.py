@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Many hosts, a bad network and its attackers, in virtual time and out of one seed. Pure.
+"""Many hosts, a bad network and attackers, in virtual time. Pure.
 
-Nothing here imports asyncio, socket or time; ``random`` is the one exception, and every source of
-it is seeded, so that a run is a function of its seed and scenario alone.
+Nothing here imports asyncio, socket or time. ``random`` is the only exception, and every source of
+random numbers has a seed, so that a run depends only on its seed and scenario.
 """

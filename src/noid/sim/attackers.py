@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The players who mean harm: one who sees nothing and one who sees everything.
+"""The attackers: one that sees no packets of others, and one that sees all.
 
-Neither stops packets; what they send has whatever source they like. A guess that happens to be
-right is no fault of the protocol, so they guess until they are wrong.
+They stop no packets, and can send from any source. A correct guess of a secret is not a fault of
+the protocol, so guesses are drawn until they are wrong.
 """
 
 import random
@@ -26,12 +26,12 @@ UNSOLICITED = (Code.UR, Code.UA, Code.CLOSE, Code.CLOSEACK)
 
 
 def local(*locators: Locator) -> Entries:
-    """Locators as their owner would say them."""
+    """Locators in the form of messages."""
     return tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in locators)
 
 
 class OffPath:
-    """Knows names and addresses, which are public, and sees no packet of others.
+    """An attacker that knows names and addresses, which are public, and sees no packets of others.
 
     Args:
         world: where to attack.
@@ -84,7 +84,7 @@ class OffPath:
 
     def label(self) -> int:
         """A flow label that is not in use."""
-        used = {label for node in self.world.nodes.values() for label in node.host.core.labels}
+        used = {one.local_label for node in self.world.nodes.values() for one in node.host.contexts}
         while True:
             label = self.random.randrange(1, FLOW_LABEL_MASK + 1)
             if label not in used:
@@ -127,7 +127,7 @@ class OffPath:
         self.message(message, self.source(friend), victim.locators[0])
 
     def ccr(self, victim: Node, friend: Node) -> None:
-        """A CCR with an invented cookie [D8]."""
+        """A CCR with a random cookie [D8]."""
         message = ControlMessage(
             code=Code.CCR,
             nonce=self.random.getrandbits(64),
@@ -150,7 +150,7 @@ class OffPath:
     def unsolicited(
         self, victim: Node, friend: Node, code: Code | None = None, *, sets: Entries = ()
     ) -> None:
-        """UR, UA, CLOSE or CLOSEACK with labels and a hash that are guessed."""
+        """UR, UA, CLOSE or CLOSEACK with guessed labels and hash."""
         message = ControlMessage(
             code=code or self.random.choice(UNSOLICITED),
             nonce=self.random.getrandbits(63),
@@ -164,7 +164,7 @@ class OffPath:
         self.message(message, self.source(friend), victim.locators[0])
 
     def unknown_context(self, victim: Node, friend: Node) -> None:
-        """A UC that quotes what the victim might have sent [D18]."""
+        """A UC that quotes a packet that the victim could have sent [D18]."""
         label = self.label()
         quote = self.data(victim.locators[0], friend.locators[0], label)
         message = ControlMessage(
@@ -191,7 +191,7 @@ class OffPath:
         return bytes(packet)
 
     def piggyback(self, victim: Node, friend: Node) -> None:
-        """An INIT whose packet the answer is meant to reflect at the friend [draft §7.3]."""
+        """An INIT with a piggyback that the answer should reflect to the friend [draft §7.3]."""
         self.forged += 1
         number = FORGED_NUMBER + self.forged
         packet = build(number, friend.locators[0], victim.locators[0], ipv6.UDP, 900)
@@ -199,7 +199,7 @@ class OffPath:
         self.message(message, self.source(friend), victim.locators[0])
 
     def garbage(self, victim: Node, friend: Node) -> None:
-        """A message whose options lie about themselves."""
+        """A message whose options have wrong lengths."""
         octets = bytearray(
             encode_packet(
                 self._init(victim, friend), self.source(friend), victim.locators[0], CODEPOINTS
@@ -220,12 +220,12 @@ class OffPath:
         self.send(summed(bytes(octets)))
 
     def source(self, friend: Node) -> Locator:
-        """Where to pretend to be."""
+        """A source address to forge."""
         return self.random.choice((*friend.locators, MALLORY))
 
 
 class OnPath(OffPath):
-    """Sees every packet, and sends it again, the same or not quite.
+    """An attacker that sees every packet, and sends copies, unchanged or altered.
 
     Args:
         world: where to attack.
@@ -239,7 +239,7 @@ class OnPath(OffPath):
         world.network.listeners.append(self.see)
 
     def see(self, parcel: Parcel) -> None:
-        """One more packet passes."""
+        """Records a packet that passes."""
         if parcel.forged:
             return
         self.seen.append(parcel)
@@ -255,7 +255,7 @@ class OnPath(OffPath):
         kind()
 
     def replay(self, code: Code | None = None) -> None:
-        """Something that was said before is said again, word for word."""
+        """Replays a recorded packet."""
         kept = [one for one in self.kept if code is None or one.octets[41] == code]
         if kept:
             octets = self.random.choice(kept).octets
@@ -264,7 +264,7 @@ class OnPath(OffPath):
             )
 
     def alter(self, code: Code | None = None) -> None:
-        """A control message with an octet that is another, and a checksum that fits."""
+        """A recorded control message with one octet changed, and a correct checksum."""
         kept = [one for one in self.kept if code is None or one.octets[41] == code]
         if not kept:
             return
@@ -285,7 +285,7 @@ class OnPath(OffPath):
 
 
 def summed(octets: bytes) -> bytes:
-    """A control message with the lengths and the checksum that fit what it has become."""
+    """An altered control message with correct lengths and checksum."""
     packet = bytearray(octets)
     packet[4:6] = (len(packet) - ipv6.HEADER_OCTETS).to_bytes(2, "big")
     if len(packet) < ipv6.HEADER_OCTETS + 48:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The attacks, a scenario each: what an attacker tries, and what must have come of it.
+"""The attacks, a scenario each: what an attacker tries, and what must be true afterwards.
 
-All of them also stand under the checks of every step: nothing raises, no packet reaches the wrong
-program, no data goes to a third party.
+The checks of every step apply too: nothing raises, no packet reaches the wrong program, no data is
+sent to a third party.
 """
 
 import random
@@ -57,7 +57,7 @@ def init_flood(world: World) -> None:
     answers = len(ear.parcels)
     limit = CHECKS.each_at_once + 2 * PREFIX_RATE_PER_SECOND
     world.checks.require(0 < answers <= limit, "answers are bounded", f"{answers} of {count}")
-    kept = len(b.host.core.labels) + len(b.host.core.questions)
+    kept = len(b.host.contexts) + len(b.host.inspection.questions)
     world.checks.require(kept == 0, "no state from INIT", f"{kept} entries")
     talk(world)
     world.run(2 * SECOND)
@@ -65,7 +65,7 @@ def init_flood(world: World) -> None:
 
 
 def replayed_ccr(world: World) -> None:
-    """Every CCR is said again: at once, later, and to a host that has rebooted [D8, D12, D13]."""
+    """Every CCR is replayed: at once, later, and to a host that has rebooted [D8, D12, D13]."""
     on_path = OnPath(world)
     context = established(world)
     _in_vain(world, [context], lambda _: on_path.replay(Code.CCR))
@@ -78,13 +78,13 @@ def replayed_ccr(world: World) -> None:
     for _ in range(TRIES):
         on_path.replay(Code.CCR)
     world.run(SECOND)
-    world.checks.require(not b.host.core.labels, "old CCRs make nothing", "b has a context")
+    world.checks.require(not b.host.contexts, "old CCRs make nothing", "b has a context")
     world.heal()
     world.demand_liveness()
 
 
 def altered_ccr(world: World) -> None:
-    """A CCR is kept from arriving, and arrives with one bit changed [D8]."""
+    """A CCR is stopped, and arrives with one bit changed [D8]."""
     add_hosts(world)
     on_path = OnPath(world)
 
@@ -108,7 +108,7 @@ def altered_ccr(world: World) -> None:
         world.network.cuts |= {(1, 1), (1, 2), (2, 1), (2, 2)}
         changed += 1
     world.run(100 * MILLISECOND)
-    count = len(b.host.core.labels)
+    count = len(b.host.contexts)
     world.checks.require(count == 0, "altered CCRs make nothing", f"b has {count} of {changed}")
     world.network.listeners.remove(swallow)
     world.heal()
@@ -116,7 +116,7 @@ def altered_ccr(world: World) -> None:
 
 
 def _with_covered_bit(octets: bytes, source: random.Random) -> bytes:
-    """A CCR with one bit changed of what its cookie covers: AIDs, labels, sets, tokens, cookie."""
+    """A CCR with one bit changed that its cookie covers: AIDs, labels, sets, tokens, cookie."""
     from_ns = ipv6.HEADER_OCTETS
     packet = bytearray(octets)
     ranges = (range(from_ns + 16, from_ns + 48), range(from_ns + 92, from_ns + 108))
@@ -193,7 +193,7 @@ def victims_name(world: World) -> None:
 
 
 def spoofed_update(world: World) -> None:
-    """URs that shrink or grow the sets; of some the labels are right [D10, D17]."""
+    """URs that shrink or grow the sets; some have the right labels [D10, D17]."""
     context = established(world)
     off_path = OffPath(world)
     a, b = world.nodes["a"], world.nodes["b"]
@@ -207,7 +207,7 @@ def spoofed_update(world: World) -> None:
 
 
 def spoofed_unknown_context(world: World) -> None:
-    """UCs with labels that are guessed, or known, and never with what proves them [D18]."""
+    """UCs with guessed or known labels, and never with the right reset token [D18]."""
     context = established(world)
     off_path = OffPath(world)
     a, b = world.nodes["a"], world.nodes["b"]
@@ -265,7 +265,7 @@ def foreign_source(world: World) -> None:
 
 
 def reflected_piggyback(world: World) -> None:
-    """INITs with a packet on them, whose answers go to c [draft §7.3]."""
+    """INITs with a piggyback, whose answers are sent to c [draft §7.3]."""
     established(world, "abc")
     off_path = OffPath(world)
     a, c = world.nodes["a"], world.nodes["c"]
@@ -284,7 +284,7 @@ def reflected_piggyback(world: World) -> None:
 
 
 def bad_options(world: World) -> None:
-    """Messages that are truncated, oversized, or whose options lead in a circle."""
+    """Messages that are truncated or oversized, or have options of length 0."""
     on_path = OnPath(world)
     context = established(world)
     a, b = world.nodes["a"], world.nodes["b"]
@@ -297,7 +297,7 @@ def bad_options(world: World) -> None:
 
 
 def add_mallory(world: World, *, claimed: Iterable[Locator]) -> Node:
-    """An attacker with an engine, which it tells what it likes about its locators."""
+    """An attacker with an engine that has forged locators."""
     node = world.add("mallory", (MALLORY,), honest=False)
     node.claimed = tuple(claimed)
     node.start()
@@ -305,7 +305,7 @@ def add_mallory(world: World, *, claimed: Iterable[Locator]) -> Node:
 
 
 def _initiate(world: World, mallory: Node, victim: Node, aid: Locator) -> None:
-    """The attacker begins an exchange in the name of an AID that it may not have."""
+    """The attacker begins an exchange in the name of an AID, perhaps not its own."""
     name = f"{victim.name}.example"
     mallory.give(PeerResolved(name, victim.locators[0], victim.locators))
     packet = build(FOREIGN_NUMBER, aid, victim.locators[0], ipv6.TCP, 40)
@@ -315,7 +315,7 @@ def _initiate(world: World, mallory: Node, victim: Node, aid: Locator) -> None:
 def _labelled(
     off_path: OffPath, context: Context, victim: Node, friend: Node, code: Code, turn: int
 ) -> None:
-    """A message whose AIDs, labels and source are right, and whose hash is not [D10]."""
+    """A message with the right AIDs, labels and source, and a wrong hash [D10]."""
     message = ControlMessage(
         code=code,
         nonce=(1 << 40) + turn,
@@ -332,7 +332,7 @@ def _labelled(
 def _in_vain(
     world: World, contexts: list[Context], attack: Callable[[int], None], *, tries: int = TRIES
 ) -> None:
-    """An attack many times over, after which everything is as before."""
+    """Repeats an attack; requires that it has changed nothing."""
     before = [portrait(one) for one in contexts]
     first = len(world.ledger.sent) + 1
     for turn in range(tries):

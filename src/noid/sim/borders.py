@@ -11,19 +11,19 @@ from noid.sim.world import World
 
 INTERVAL_NS = 3 * MILLISECOND
 ROUND_TRIP_NS = 24 * MILLISECOND
-"""Of the weather, with its jitter."""
+"""The delay of the lines, with jitter."""
 GAP_NS = ROUND_TRIP_NS + 10 * MILLISECOND
-"""From the switch of a border to the first packet of the peer on the new path."""
+"""The time from the switch of a border to the first packet of the peer on the new path."""
 SEARCH_NS = 8 * ROUND_TRIP_NS
-"""The same where that is found by a search: T, three round trips, and chance."""
+"""The same if a search finds the path: T, three round trips, and jitter."""
 FLAPS = 20
 HANDOVER_NS = MILLISECOND
-"""Over the LAN of a site, from the border whose line is dead to the other."""
+"""The delay over the LAN of a site, from the border with the failed line to the other."""
 PROVIDERS = {"a": (3, 4), "b": (1, 2)}
 
 
 def router_rewrite(world: World) -> None:
-    """A provider of one site dies, its border switches at once, and the peer follows."""
+    """A provider of one site fails, its border switches at once, and the peer follows."""
     _begin(world, "b")
     for provider in (1, 2, 1):
         _switch(world, provider)
@@ -34,7 +34,7 @@ def router_rewrite(world: World) -> None:
 
 
 def router_both(world: World) -> None:
-    """A provider of each site dies, and both borders switch: no data arrives, so hosts search."""
+    """A provider of each site fails, and both borders switch: no data arrives, so hosts search."""
     _begin(world, "a", "b")
     for provider in (1, 2):
         _switch(world, provider, provider + 2)
@@ -48,7 +48,7 @@ def router_both(world: World) -> None:
 def two_borders(world: World) -> None:
     """As router_rewrite, but each provider has a border, and rewritten packets pass both.
 
-    When the second provider dies too, nothing passes until one is back.
+    When the second provider fails too, nothing passes until one works again.
     """
     _begin(world, "b")
     world.network.handover_ns = HANDOVER_NS
@@ -68,7 +68,7 @@ def two_borders(world: World) -> None:
 
 
 def router_flaps(world: World) -> None:
-    """A border switches again and again, more often than data may move the peer."""
+    """A border switches more often than data may change the locator in use at the peer."""
     _begin(world, "b")
     for turn in range(FLAPS):
         _switch(world, 1 + turn % 2)
@@ -81,7 +81,7 @@ def router_flaps(world: World) -> None:
 
 
 def router_hints(world: World) -> None:
-    """A border rewrites although the provider works, and rewrites no longer."""
+    """A border rewrites for a time although the provider works."""
     _begin(world, "b")
     for share in (1.0, 0.0, 0.3, 1.0):
         world.network.weather.rewriting = share
@@ -93,7 +93,7 @@ def router_hints(world: World) -> None:
 
 
 def router_one_way(world: World) -> None:
-    """A border rewrites, and only the locator before receives: the pair moves once at most."""
+    """A border rewrites, but only the former locator receives: the pair changes at most once."""
     _begin(world, "b")
     world.network.weather.rewriting = 1.0
     world.network.cuts = {(3, 2), (4, 2)}
@@ -122,7 +122,7 @@ def forged_source(world: World) -> None:
 
 
 def _begin(world: World, *sites: str) -> None:
-    """Two sites with providers of their own, and borders where so wanted."""
+    """Two sites with their own providers, and borders if wanted."""
     for name, providers in PROVIDERS.items():
         world.add(name, tuple(locator_of(provider, HOSTS[name]) for provider in providers))
     for name in sites:
@@ -132,7 +132,7 @@ def _begin(world: World, *sites: str) -> None:
 
 
 def _switch(world: World, *dead: int) -> None:
-    """Providers die, all others work again, and borders know at once."""
+    """These providers fail, all others work, and borders detect that at once."""
     world.network.down = set(dead)
 
 
@@ -142,7 +142,7 @@ def _require_followed(world: World, name: str, dead: int) -> None:
 
 
 def _require_short_gap(world: World, limit_ns: int = GAP_NS) -> None:
-    """What is lost was under way at the switch, or was sent before the peer followed."""
+    """Requires that lost packets were sent before the switch, or before the peer followed."""
     first_ns, before = world.now_ns - ROUND_TRIP_NS, len(world.ledger.sent)
     world.run(3 * SECOND)
     sent = [one for n, one in world.ledger.sent.items() if n > before - 4 * GAP_NS // INTERVAL_NS]

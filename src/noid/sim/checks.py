@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What must hold at every moment, and what must hold once all is quiet. Sees every node.
+"""What must hold at every step, and what must hold when the network is quiet. Sees every node.
 
-A check that fails raises ``Violation`` at the step at which it fails. What the protocol cannot know
-(whose a locator really is, which packets were really sent) the checks do.
+A check that fails raises ``Violation`` at that step. The checks know what the protocol cannot know:
+the real owner of a locator, and the packets that were really sent.
 """
 
 from typing import Protocol
@@ -38,20 +38,20 @@ from noid.wire import ipv6
 from noid.wire.control import Code
 
 UC_OVERHEAD_MAX = 160
-"""Octets a UC has besides what it quotes: IPv6 header, message, options."""
+"""Octets of a UC without its quote: IPv6 header, message, options."""
 INIT = bytes((Code.INIT,))
 LIMITED = frozenset({Code.INIT, Code.UC, Code.CLOSEACK})
-"""Messages to which the answers are limited."""
+"""Messages whose answers have a limited rate."""
 CODE_AT = ipv6.HEADER_OCTETS + 1
 CARRIED_AT = ipv6.HEADER_OCTETS + 4
 ENDS_AT = ipv6.HEADER_OCTETS + 16
-"""Where a control message has its two AIDs."""
+"""The offset of the two AIDs in a control message."""
 QUOTE_AT = ipv6.HEADER_OCTETS + 8
-"""Where an ICMPv6 error has the packet it is about."""
+"""The offset of the quoted packet in an ICMPv6 error."""
 LOOK_EVERY = 16
-"""One in so many events without such orders is followed by a look at the tables."""
+"""After so many events without outputs that change tables, the tables are checked."""
 CHANGING = frozenset({InstallFlow, RemoveFlow, StateChanged})
-"""Orders and reports after which tables are others."""
+"""Outputs that change the tables."""
 Sizes = tuple[int, int, int, int, int]
 
 
@@ -71,18 +71,18 @@ class Checks:
     def __init__(self, world: "Scene") -> None:
         self.world = world
         self.closed_ns: dict[tuple[str, int], int] = {}
-        """(node, label) -> when a context of it was closed by both ends' agreement [App. A]."""
+        """(node, label) -> when both ends agreed to close its context [App. A]."""
         self.removed: set[tuple[str, int]] = set()
         self.sizes: Sizes = (0, 0, 0, 0, 0)
         self.tainted: set[bytes] = set()
-        """Packets between AIDs that came broken or forged and were held, to be delivered later."""
+        """Packets between AIDs that were altered or forged, and held for a later delivery."""
         self.due = False
         self.looked = 0
         self.beguiled: set[frozenset[bytes]] = set()
         """Pairs of AIDs whose CONF an attacker on the path has altered."""
 
     def conf_altered(self, packet: bytes) -> None:
-        """An altered CONF is on its way: if it comes first its receiver has other tokens.
+        """An altered CONF is on the network: if it arrives first, its receiver has other tokens.
 
         Tokens are not encrypted, so an attacker on the path can do that. Data is still exchanged,
         but authenticated messages are rejected until the context is idle.
@@ -101,7 +101,7 @@ class Checks:
             return
         match event:
             case PacketHeld() if parcel.corrupted or parcel.forged:
-                # The one that delivers it later does not know the parcel [D37].
+                # The later delivery does not know the parcel [D37].
                 self.tainted.add(event.packet)
             case UnknownLabelSeen():
                 self.unknown_label(node, parcel)
@@ -111,16 +111,16 @@ class Checks:
     # --- around one event -----------------------------------------------------------------------
 
     def before(self, node: Node, event: Input) -> None:
-        """Remembers what ``after`` compares with."""
+        """Stores what ``after`` compares."""
         if isinstance(event, ControlMessageReceived):
             if event.octets[1:2] == INIT:
                 self.sizes = _sizes(node)
         elif isinstance(event, TimePassed):
             deadline = node.host.deadline()
-            self.due = deadline is not None and deadline.at_ns <= self.world.now_ns
+            self.due = deadline is not None and deadline.at_ns <= node.now_ns
 
     def raised(self, node: Node, event: Input, error: Exception) -> None:
-        """The engine raised; nothing may make it."""
+        """The engine raised an exception, which is always a violation."""
         if isinstance(error, Violation):
             return
         reason = str(error).partition("\n")[0]
@@ -128,7 +128,7 @@ class Checks:
         raise Violation("handle() never raises", text) from error
 
     def after(self, node: Node, event: Input, outputs: list[Output]) -> None:
-        """One event and what came of it."""
+        """Checks one event and its outputs."""
         if not outputs and not isinstance(event, ControlMessageReceived):
             return
         match event:
@@ -184,18 +184,18 @@ class Checks:
     # --- tables ---------------------------------------------------------------------------------
 
     def standing(self, node: Node, outputs: list[Output]) -> None:
-        """The tables of one node, after its orders were carried out.
+        """Checks the tables of one node after its outputs were executed.
 
-        Without orders about flows or states no table changes: then they are looked at now and then
-        all the same.
+        Tables change only with outputs about flows or states. Without these, they are checked at
+        intervals.
         """
         self.looked = (self.looked + 1) % LOOK_EVERY
         if not self.looked or not CHANGING.isdisjoint(map(type, outputs)):
             self._tables(node)
 
     def _tables(self, node: Node) -> None:
-        core, flows = node.host.core, node.datapath.rewriter.by_label
-        labels, contexts = core.labels, core.contexts
+        inside, flows = node.host.inspection, node.datapath.rewriter.by_label
+        labels, contexts = inside.labels, inside.contexts
         for label, context in labels.items():
             aside = context.state is State.CLOSING or context.is_provisional
             found = contexts.get(context.key) is context
@@ -207,28 +207,29 @@ class Checks:
         for key, context in contexts.items():
             if context.key != key or labels.get(context.local_label) is not context:
                 raise Violation("tables agree", f"{node.name} by AIDs")
-        for label, some in core.by_peer_label.items():
+        for label, some in inside.by_peer_label.items():
             fits = [one.peer_label == label and labels.get(one.local_label) is one for one in some]
             if not fits or not all(fits):
                 raise Violation("tables agree", f"{node.name} by peer's label")
         if not flows.keys() <= labels.keys():
             raise Violation("no flow without a context", node.name)
-        upcoming = core.next_timer()
+        upcoming = inside.next_timer()
         if upcoming is not None and labels.get(upcoming[1][0].local_label) is not upcoming[1][0]:
             raise Violation("no timer without a context", node.name)
 
     def _context(self, context: Context, flow: Flow | None) -> str:
-        """Which check a context and its flow do not pass; empty where they pass all."""
-        settled = context.is_settled
-        if settled and context.exchange is not None:
+        """The check that a context or its flow violates; empty if there is none."""
+        if context.is_complete and context.exchange is not None:
             return "no exchange once settled"
         if flow is None:
-            has_one = settled or context.state is State.CCR_SENT
+            has_one = context.is_complete or context.state is State.CCR_SENT
             return "what the peer may send by has its flow" if has_one else ""
         if flow.peer_label != context.peer_label:
             return "flow and context agree"
-        if not settled:
-            return "only settled contexts transmit" if flow.transmits else ""
+        if flow.transmits and not context.is_settled:
+            return "only settled contexts transmit"
+        if not context.is_complete:
+            return ""
         verified = context.peer_verified
         if not flow.verified_locators <= verified:
             return "destinations are verified"
@@ -243,7 +244,7 @@ class Checks:
     def data_sent(self, node: Node, flow: Flow, packet: bytes) -> None:
         """A data packet leaves by a flow."""
         destination = Locator(packet[24:40])
-        context = node.host.core.labels.get(flow.local_label)
+        context = node.host.context(flow.local_label)
         holder = self.world.holder.get
         if context is None:
             check = "data needs a context"
@@ -259,7 +260,7 @@ class Checks:
         raise Violation(check, f"{node.name} sends to {where}")
 
     def control_sent(self, node: Node, packet: bytes) -> None:
-        """A control message leaves; a packet of the ULP on a probe goes to proven locators only."""
+        """A control message leaves; a piggyback on a probe must have a proven destination."""
         if packet[CODE_AT] != Code.UR or packet[CARRIED_AT] == ipv6.NO_NEXT_HEADER:
             return
         destination = Locator(packet[24:40])
@@ -272,7 +273,7 @@ class Checks:
         )
 
     def told(self, node: Node, packet: bytes) -> None:
-        """A program hears of an error about its packet, which it knows between AIDs [D26]."""
+        """A program gets an error about its packet, which must be between AIDs [D26]."""
         quote = packet[QUOTE_AT:]
         self.require(
             quote[8:24] in node.locators and SLOTS[quote[6]] is None and label_of(quote) == 0,
@@ -283,7 +284,7 @@ class Checks:
     def delivered(
         self, node: Node, packet: bytes, parcel: Parcel | None, number: int | None
     ) -> None:
-        """A program gets a packet, whose number this is if it is whole."""
+        """A program gets a packet; the number is None if it is not whole."""
         if parcel is None and packet in self.tainted:
             return
         if parcel is not None and parcel.forged:
@@ -309,7 +310,7 @@ class Checks:
             raise Violation("a packet arrives as it was sent", f"{node.name}, packet {number}")
 
     def _forged(self, node: Node, packet: bytes, parcel: Parcel) -> None:
-        """What an attacker makes is worth no more than a plain packet with a forged source."""
+        """An attacker's packet has no more effect than a plain one with a forged source."""
         if parcel.informed or number_of(packet) in self.world.ledger.sent:
             return
         plain = packet[8:24] == parcel.octets[8:24]
@@ -320,8 +321,11 @@ class Checks:
         )
 
     def unknown_label(self, node: Node, parcel: Parcel) -> None:
-        """Data without a context; after a CLOSE there is none [App. A]."""
-        if parcel.forged or parcel.corrupted:
+        """Data arrives without a context; after a CLOSE that must not happen [App. A].
+
+        A host that has slept still has contexts that its peers have closed.
+        """
+        if parcel.forged or parcel.corrupted or self.world.nodes[parcel.sender].has_slept:
             return
         closed_ns = self.closed_ns.get((node.name, label_of(parcel.octets)))
         self.require(
@@ -333,11 +337,11 @@ class Checks:
     # --- when all is quiet ----------------------------------------------------------------------
 
     def disagreement(self) -> str:
-        """What the ends of a context see differently, or nothing."""
+        """What the ends of a context disagree about; empty if nothing."""
         for node in self.world.nodes.values():
             if not node.honest or not node.running:
                 continue
-            for context in node.host.core.contexts.values():
+            for context in node.host.inspection.contexts.values():
                 text = self._disagreement(node, context)
                 if text:
                     return text
@@ -348,11 +352,11 @@ class Checks:
         if peer is None or not peer.honest or not peer.running:
             return ""
         where = f"{node.name} and {peer.name}"
-        other = peer.host.core.contexts.get(context.peer_aid + context.local_aid)
+        other = peer.host.context_between(context.peer_aid, context.local_aid)
         if not context.is_settled:
             return f"{where}: {context.state.value}"
         if other is None:
-            # The first data by it would tell [D18]; if none is sent, the pair talks plainly.
+            # Data on it would cause a UC [D18]; without data the hosts communicate plainly.
             return ""
         if (context.local_label, context.peer_label) != (other.peer_label, other.local_label):
             return f"{where}: labels"
@@ -367,6 +371,6 @@ class Checks:
 
 
 def _sizes(node: Node) -> Sizes:
-    core = node.host.core
-    tables = (core.contexts, core.labels, core.peers, core.unable, core.questions)
+    inside = node.host.inspection
+    tables = (inside.contexts, inside.labels, inside.peers, inside.unable, inside.questions)
     return (len(tables[0]), len(tables[1]), len(tables[2]), len(tables[3]), len(tables[4]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is simulated where a provider fails under many hosts, and what is counted."""
+"""The plan and the counts of a simulated failure of a provider with many hosts."""
 
 import enum
 from collections import Counter
@@ -14,22 +14,22 @@ from noid.sim.network import provider_of
 FAILING: Final = 1
 """The provider that fails."""
 SURVIVING: Final = 2
-"""The other one of its customers."""
+"""The other provider of its customers."""
 PEERS: Final = (3, 4)
-"""Those of their peers."""
+"""The providers of their peers."""
 
 
 class Failure(enum.Enum):
     """How the provider fails."""
 
     SILENT = "silent"
-    """It drops everything, and no host is told."""
+    """It drops everything silently."""
     CARRIER = "carrier"
-    """Each of its customers loses the link to it at the same moment, and is told."""
+    """All its customers lose the link to it at the same time, and detect that."""
 
 
 class Peers(enum.Enum):
-    """Who the peers of the hosts are."""
+    """The peers of the hosts."""
 
     OWN = "own"
     """Each context has a peer of its own."""
@@ -38,7 +38,7 @@ class Peers(enum.Enum):
 
 
 class Phase(enum.Enum):
-    """A part of a run, of which counts are kept."""
+    """A part of a run with its own counts."""
 
     BEFORE = "before"
     OUTAGE = "outage"
@@ -50,17 +50,17 @@ class Plan:
     """What is simulated.
 
     Attributes:
-        seed: everything that is drawn comes from it.
+        seed: the source of everything that is drawn.
         hosts: customers of the provider.
-        contexts: of each of them.
+        contexts: the number of contexts of each host.
         failure: how the provider fails.
-        peers: who the others are.
-        load: how often the work of each peer is done; more than once where the hosts stand for
-            others that have contexts with the same peers.
+        peers: the peers of the hosts.
+        load: how often the work of each peer is done; more than once if each host stands for
+            several that have contexts with the same peers.
         calm_ns: between the set-up and the failure; its second half is ``Phase.BEFORE``.
-        outage_ns: how long the provider is away.
-        after_ns: how long it is watched after its return.
-        fails: whether the provider fails; if not, all else is the same, for comparison.
+        outage_ns: how long the provider fails.
+        after_ns: how long the run continues after that.
+        fails: whether the provider fails; False for comparison.
     """
 
     seed: int
@@ -76,24 +76,24 @@ class Plan:
 
     @property
     def peer_count(self) -> int:
-        """How many nodes there are besides the hosts."""
+        """The number of nodes that are not hosts."""
         return self.contexts * (self.hosts if self.peers is Peers.OWN else 1)
 
     @property
     def most_contexts(self) -> int:
-        """How many the node has that has the most."""
+        """The largest number of contexts of a node."""
         return max(self.contexts, self.hosts if self.peers is Peers.SHARED else 1)
 
 
 @dataclass(slots=True)
 class Counts:
-    """What travelled and was asked in one phase.
+    """The messages and questions of one phase.
 
     Attributes:
         seconds: how long it is.
         messages: control messages sent, by code.
-        octets: of these, with their IPv6 headers.
-        contexts: of these, by the two AIDs.
+        octets: octets of these, with IPv6 headers.
+        contexts: messages of each context, by its two AIDs.
         switches: how often a context changed its pair of locators.
         provider: control messages through the surviving provider, by second.
         links: those over each access link, by locator and second.
@@ -131,14 +131,14 @@ class Counts:
 
 @dataclass(slots=True)
 class Course:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        contexts: those that were set up before the failure.
-        counts: of each phase.
-        waited_ns: how long each program waited for the answer to what it sent into the outage.
-        recovered_ns: when that came, after the failure.
-        lost: contexts whose programs were still waiting when the provider returned.
+        contexts: the number set up before the failure.
+        counts: the counts of each phase.
+        waited_ns: how long each program waited for the answer to its first packet in the outage.
+        recovered_ns: when that answer arrived, after the failure.
+        lost: contexts whose programs still waited when the provider worked again.
         events: entries of the queue.
     """
 

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Which entries of the law a run has reached: what happened, to a context in which state."""
+"""The entries of the law that a run has reached: a trigger, for a context in a state."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from noid.engine.context import Context
-from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, ContextRestored, IdleChecked, Input, LocatorsChanged
+from noid.engine.inspection import Inspection
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.flows.events import (
     ControlMessageReceived,
     IcmpErrorReceived,
+    LongPacketLost,
     LongUnproven,
     OneWayDataSeen,
     PacketHeld,
@@ -31,6 +32,7 @@ OF_LABEL: dict[type[Input], Trigger] = {
     SourceMoved: Trigger.SOURCE_MOVED,
     OneWayDataSeen: Trigger.ONE_WAY_DATA,
     LongUnproven: Trigger.UNANSWERED,
+    LongPacketLost: Trigger.UNANSWERED,
     IdleChecked: Trigger.IDLE_CHECKED,
     PacketHeld: Trigger.PACKET_HELD,
 }
@@ -38,61 +40,62 @@ OF_LABEL: dict[type[Input], Trigger] = {
 
 
 class Coverage:
-    """The entries seen so far, and how often."""
+    """The entries reached so far, and how often."""
 
     def __init__(self) -> None:
         self.seen: Counter[Entry] = Counter()
-        self.turns: list[Counter[tuple[Path, Cue]]] = []
-        """Of each engine there was."""
+        self.turns: list[Mapping[tuple[Path, Cue], int]] = []
+        """The counts of each engine."""
 
     def total(self) -> Counter[Entry]:
-        """What was seen, with what the engines have counted of their pairs."""
+        """All counts, including those of the engines about their pairs."""
         total = self.seen.copy()
         for turns in self.turns:
             total.update(turns)
         return total
 
-    def note(self, core: Core, event: Input) -> None:
-        """Counts an event, before the engine has it."""
+    def note(self, inside: Inspection, event: Input) -> None:
+        """Counts an event before the engine gets it."""
         match event:
             case ControlMessageReceived():
-                self._control(core, event.octets)
+                self._control(inside, event.octets)
             case UlpPacketSeen():
-                self._count(_of_pair(core, event.packet[8:40]), Trigger.ULP_PACKET)
+                self._count(_of_pair(inside, event.packet[8:40]), Trigger.ULP_PACKET)
             case IcmpErrorReceived():
-                self._count(_quoted(core, event.octets[QUOTE_AT:]), Trigger.ICMP_ERROR)
+                self._count(_quoted(inside, event.octets[QUOTE_AT:]), Trigger.ICMP_ERROR)
             case AnswerArrived():
-                waiting = core.questions.get(event.question, ())
+                waiting = inside.questions.get(event.question, ())
                 self._count(list(waiting), Trigger.DNS_ANSWER)
             case LocatorsChanged():
-                self._count(list(core.labels.values()), Trigger.LOCATORS_CHANGED)
+                self._count(list(inside.labels.values()), Trigger.LOCATORS_CHANGED)
             case ContextRestored():
-                self._count(_labelled(core, event.memory.local_label), Trigger.CONTEXT_FOUND)
+                self._count(_labelled(inside, event.memory.local_label), Trigger.CONTEXT_FOUND)
             case (
                 UnansweredPacket()
                 | LongUnproven()
+                | LongPacketLost()
                 | SourceMoved()
                 | OneWayDataSeen()
                 | IdleChecked()
                 | PacketHeld()
             ):
-                self._count(_labelled(core, event.local_label), OF_LABEL[type(event)])
+                self._count(_labelled(inside, event.local_label), OF_LABEL[type(event)])
             case _:
                 pass
 
     def rang(self, state: State, trigger: Trigger) -> None:
-        """Counts an alarm that rang for a context, whether it was still wanted or not."""
+        """Counts an expired timer of a context, whether it was still set or not."""
         self.seen[state, trigger] += 1
 
-    def _control(self, core: Core, octets: bytes) -> None:
+    def _control(self, inside: Inspection, octets: bytes) -> None:
         trigger = TRIGGERS.get(octets[1]) if len(octets) >= CONTEXT_VALUE_AT + 8 else None
         if trigger is None:
             return
         _, receiver_label = labels_said(octets)
         if trigger is Trigger.UC:
-            contexts = [one for one in core.labels.values() if one.peer_label == receiver_label]
+            contexts = [one for one in inside.labels.values() if one.peer_label == receiver_label]
         else:
-            contexts = _of_pair(core, octets[32:48] + octets[16:32])
+            contexts = _of_pair(inside, octets[32:48] + octets[16:32])
             if trigger in BY_LABEL:
                 contexts = [
                     one
@@ -109,29 +112,29 @@ class Coverage:
 
 
 def every_entry() -> list[Entry]:
-    """Every entry of the law, in its order; then those of the law of the pair that change it."""
+    """Every entry of the law, in its order; then those of ``PATH_LAW`` that change the belief."""
     entries: list[Entry] = [(state, trigger) for state, row in LAW.items() for trigger in row]
     return [*entries, *((path, cue) for path, row in PATH_LAW.items() for cue in row if row[cue])]
 
 
-def _of_pair(core: Core, key: bytes) -> list[Context]:
+def _of_pair(inside: Inspection, key: bytes) -> list[Context]:
     own, peer = key[:LOCATOR_OCTETS], key[LOCATOR_OCTETS:]
-    return [one for one in core.labels.values() if one.peer_aid == peer and one.local_aid == own]
+    return [one for one in inside.labels.values() if one.peer_aid == peer and one.local_aid == own]
 
 
-def _labelled(core: Core, label: int) -> list[Context]:
-    context = core.labels.get(label)
+def _labelled(inside: Inspection, label: int) -> list[Context]:
+    context = inside.labels.get(label)
     return [] if context is None else [context]
 
 
-def _quoted(core: Core, quote: bytes) -> list[Context]:
+def _quoted(inside: Inspection, quote: bytes) -> list[Context]:
     if len(quote) < 40:
         return []
     label = label_of(quote)
     source, destination = Locator(quote[8:24]), Locator(quote[24:40])
     return [
         one
-        for one in core.labels.values()
+        for one in inside.labels.values()
         if (is_data(quote) and one.peer_label == label)
         or (source in one.own_local and destination in one.peer_set and not is_data(quote))
     ]

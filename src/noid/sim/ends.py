@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """One end of a small world: an engine and its data plane, and every step of it computed once.
 
-An end is a function of its own state and of what happens to it. ``Ends`` numbers the states and
-remembers the steps between them, so that the walk over both ends and the network (explore.py) is
-made of look-ups. Two states are the same when they are written the same; what only remembers how a
-state came about is removed first.
+An end depends only on its own state and on what happens to it. ``Ends`` numbers the states and
+stores the steps between them, so that the walk over both ends and the network (explore.py) consists
+of lookups. Two states are equal if they serialize to the same octets; what depends only on how a
+state was reached is removed first.
 
-An end's clock moves by its own timers alone. The DNS answers at once and is right, and the rates of
-unsolicited ones are set aside.
+Only its own timers move the clock of an end. The DNS answers correctly at once, and rates of
+unsolicited messages are ignored.
 """
 
 import hashlib
@@ -51,12 +51,12 @@ LOCATORS: Final = (
 )
 START_NS: Final = SECOND
 JITTER_OCTETS: Final = 2
-"""What the engine draws to jitter a delay; no delay is jittered here."""
+"""The entropy that means a delay without jitter."""
 
 
 @dataclass(slots=True)
 class Entropy:
-    """Octets that follow from a seed and from how many were drawn; no delay is jittered."""
+    """Octets that depend on a seed and on the number drawn so far; delays have no jitter."""
 
     seed: int
     drawn: int = 0
@@ -83,7 +83,7 @@ class End:
     delivered: list[bytes] = field(default_factory=list)
 
     def give(self, event: Input) -> None:
-        """Hands the engine an event, and carries out what it says, the DNS's answers included."""
+        """Passes an event to the engine, and executes its outputs, including answers of the DNS."""
         events = deque([event])
         while events:
             for output in self.host.handle(events.popleft(), self.now_ns):
@@ -112,11 +112,11 @@ class End:
         return None
 
     def ulp_sends(self) -> None:
-        """A program sends to the other end's AID. What goes plainly is no affair of ours."""
+        """A program sends to the AID of the other end. Plain packets are ignored."""
         self._follow(self.datapath.from_host(ulp_packet(self.side), self.now_ns))
 
     def arrive(self, packet: bytes) -> None:
-        """A packet comes from the network."""
+        """A packet arrives from the network."""
         self._follow(self.datapath.from_network(packet, self.now_ns))
 
     def _follow(self, effects: list[Effect]) -> None:
@@ -138,44 +138,32 @@ class End:
         self.give(TimePassed())
 
     def wait(self, duration_ns: int) -> None:
-        """Time passes, and whatever is due with it happens."""
+        """Time passes, and due timers expire."""
         self.now_ns += duration_ns
         self.give(TimePassed())
 
     def reboot(self) -> None:
-        """Everything is lost but what stands in stable storage."""
+        """The host loses everything except stable storage."""
         self.lives += 1
         fresh = new_end(self.side, self.lives, type(self.host))
         self.host, self.datapath = fresh.host, fresh.datapath
         self.host.handle(TimePassed(), self.now_ns)
 
     def change_sets(self) -> None:
-        """The second locator is to be left [D25]."""
+        """The second locator becomes deprecated [D25]."""
         own = LOCATORS[self.side]
         self.give(LocatorsChanged(own, frozenset(own[1:])))
 
     def tidy(self) -> None:
-        """Removes what only remembers how the state came about."""
-        core = self.host.core
+        """Removes what depends only on how the state was reached."""
         self.datapath.counts.clear()
         self.datapath.unknown.forget()
         self.datapath.control.forget()
-        core.drops.clear()
-        core.errors.forget()
-        core.checks.forget()
-        core.messages.forget()
-        core.repeats.forget()
-        core.agreements.forget()
-        timers = type(core.timers)()
-        while (upcoming := core.timers.next()) is not None:
-            at_ns, key = upcoming
-            core.timers.stop(key)
-            timers.set(key, at_ns)
-        core.timers = timers
+        self.host.inspection.forget()
 
 
 def new_end(side: int, life: int = 1, engine: type[Host] = Host) -> End:
-    """A host that has just come up, and knows of the other."""
+    """A host that has just started, and has resolved the other."""
     own, other = LOCATORS[side], LOCATORS[1 - side]
     options = HostOptions(codepoints=CODEPOINTS, birthday=life, reset_key=bytes((side + 1,)) * 32)
     end = End(side, engine(options, Entropy(side + 2 * life)), SoftwareDatapath(CODEPOINTS), life)
@@ -236,7 +224,7 @@ def name_of(packet: bytes) -> str:
 Do = tuple[str, bytes | int | None]
 """What happens to an end: the name of a method of End, and its argument where it has one."""
 View = tuple[bool, int, int, bytes]
-"""Of a context: whether it is settled; its two labels, local first, and its key."""
+"""A context: whether it is settled, its two labels, local first, and its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +232,7 @@ class Facts:
     """What the laws look at in a state of one end."""
 
     delay_ns: int
-    """Until the next timer; -1 where there is none."""
+    """The time to the next timer; -1 if there is none."""
     now_ns: int
     contexts: tuple[View, ...]
     proven: tuple[View, ...]
@@ -252,7 +240,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step of one end led to; ``fault`` is the law it broke, and how."""
+    """The result of a step of one end; ``fault`` is the violated law, and how."""
 
     end: int
     sent: tuple[bytes, ...]
@@ -273,7 +261,7 @@ class Ends:
         end.tidy()
         end.sent, end.delivered = [], []
         stream = io.BytesIO()
-        # Without its memory of what it has written already, pickle writes equal things equally.
+        # Without a memo, pickle writes equal objects as equal octets.
         plainly = pickle.Pickler(stream, protocol=5)
         plainly.fast = True
         plainly.dump(end)
@@ -291,7 +279,7 @@ class Ends:
         return end
 
     def step(self, number: int, do: Do) -> Step:
-        """What comes of something that happens to an end in a state."""
+        """The result of an event at an end in a state."""
         known = self.steps.get((number, do))
         if known is None:
             known = self.steps[number, do] = self._compute(number, do)
@@ -302,7 +290,7 @@ class Ends:
         method, argument = do
         try:
             getattr(end, method)(*(() if argument is None else (argument,)))
-        except Exception as error:  # whatever it is, it is a counterexample
+        except Exception as error:  # any exception is a counterexample
             return Step(number, (), ("no exception", repr(error)))
         fault = None
         expected = ulp_packet(1 - end.side)[8:]
@@ -320,7 +308,7 @@ def facts_of(end: End) -> Facts:
     deadline = end.host.deadline()
     views = {
         context.local_label: (
-            context.is_settled and not context.is_provisional,
+            context.is_settled,
             context.local_label,
             context.peer_label,
             context.agreed_key,
@@ -336,7 +324,7 @@ def facts_of(end: End) -> Facts:
 
 
 def agree(one: Facts, other: Facts) -> bool:
-    """Whether two ends have the same contexts, and neither anything else."""
+    """Whether two ends have the same contexts, and no others."""
     if len(one.proven) != len(one.contexts) or len(other.proven) != len(other.contexts):
         return False
     turned = {(True, theirs, ours, key) for _, ours, theirs, key in one.proven}

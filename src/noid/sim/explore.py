@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Every interleaving of a small world: two engines, one pair of AIDs, any network.
 
-Where the swarm plays many long runs at random, this walks **all** short ones: from a beginning,
-every order of delivery, every loss and duplication and every timer that fires early or late, up to
-stated bounds. Each state reached is held against the laws; a state that breaks one is shown with
-the shortest way to it.
+The swarm plays many long random runs; this module plays **all** short ones: from a beginning, every
+order of delivery, every loss and duplication, and every timer that fires early or late, within
+bounds. Each state is checked by the laws; a violation is shown with the shortest path to it.
 
-The ends' own steps are computed once (ends.py); the ways in which two ends and a network combine
-are look-ups, many thousand a second.
+The steps of each end are computed once (ends.py); combinations of two ends and a network are
+lookups, many thousands per second.
 """
 
 from collections.abc import Iterator
@@ -22,23 +21,23 @@ from noid.sim.ends import LOCATORS, Do, Ends, agree, name_of, new_end
 from noid.wire import ipv6
 
 HEAL_NS: Final = 5 * MINUTE
-"""How long two ends may take to agree once nothing goes wrong any more."""
+"""How long two ends may take to agree after the last fault."""
 HEAL_STEPS_MAX: Final = 2_000
 WAIT_NS: Final = 10 * SECOND
-"""How far the clocks go at a time while the ends heal and no timer comes earlier."""
+"""The largest step of the clocks during the recovery, if no timer expires earlier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How far to go.
+    """The bounds of a walk.
 
     Attributes:
-        in_flight: packets on the network at one time; what would be one more is not looked at.
-        drops: packets lost.
-        duplicates: packets doubled.
+        in_flight: packets on the network at one time; states with more are left out.
+        drops: lost packets.
+        duplicates: duplicated packets.
         timers: timers that fire.
         depth: steps from the beginning.
-        states: states in all; the walk stops there and says so.
+        states: states in all; the walk stops there and reports that.
     """
 
     in_flight: int = 4
@@ -51,12 +50,12 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A law broken.
+    """A violation of a law.
 
     Attributes:
-        law: which.
-        what: how.
-        steps: the shortest way there, one line a step.
+        law: the name of the law.
+        what: what has happened.
+        steps: the shortest path to it, one line per step.
     """
 
     law: str
@@ -71,14 +70,14 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What a walk found.
+    """The result of a walk.
 
     Attributes:
         states: states visited.
         transitions: steps taken between them.
-        violations: the first of each law that was broken.
-        ends: states of either end by itself.
-        steps: steps of one end by itself, each an event given to an engine.
+        violations: the first violation of each law.
+        ends: states of single ends.
+        steps: steps of single ends, each an event for an engine.
         complete: whether every state within the bounds was visited.
     """
 
@@ -95,12 +94,12 @@ class Exploration:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something that may happen once, at any time after another action.
+    """An event that may happen once, at any time after another action.
 
     Attributes:
-        side: to which end.
-        method: what; a method of End.
-        after: the place in the list of what must have happened before; -1 for nothing.
+        side: the end to which it happens.
+        method: the name of a method of End.
+        after: the index of the action that must have happened before; -1 if there is none.
     """
 
     side: int
@@ -109,21 +108,21 @@ class Action:
 
     @property
     def do(self) -> Do:
-        """It, as it happens to an end."""
+        """The action in the form of ``Do``."""
         return self.method, None
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A beginning, and what may happen.
+    """A beginning, and the actions that may follow.
 
     Attributes:
         summary: in a sentence.
-        actions: what may happen, each once.
-        established: whether the ends have a context with each other from the beginning.
-        prepared: what happened before the beginning; None is a delivery.
-        dead: locators that nothing reaches and nothing leaves.
-        engine: what the ends run; a test may bring a broken one.
+        actions: the actions, each at most once.
+        established: whether the ends have a context from the beginning.
+        prepared: the events before the beginning; None is a delivery.
+        dead: locators that do not work.
+        engine: the class of the engines; a test may use a broken one.
     """
 
     summary: str
@@ -167,10 +166,10 @@ WORLDS: Final[dict[str, World]] = {
 
 
 def run(name: str, bounds: Bounds | None = None) -> Exploration:
-    """Explores the world of a name.
+    """Explores the world with a name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such world.
     """
     world = WORLDS.get(name)
     if world is None:
@@ -181,17 +180,17 @@ def run(name: str, bounds: Bounds | None = None) -> Exploration:
 # --- the walk -------------------------------------------------------------------------------------
 
 Pair = tuple[int, int]
-"""The numbers of both ends' states."""
+"""The numbers of the states of both ends."""
 Flight = tuple[int, ...]
-"""Numbers of the packets on the network; one number for each copy."""
+"""The numbers of the packets on the network, one for each copy."""
 Move = tuple[str, int]
-"""What happened: a word, and which packet or end or action."""
+"""A move: a word, and the packet, end or action."""
 Fault = tuple[str, str]
-"""The law that was broken, and how."""
+"""The violated law, and what has happened."""
 
 
 class Place(NamedTuple):
-    """A state of the world: both ends, the network, and what may still happen."""
+    """A state of the world: both ends, the network, and the actions left."""
 
     ends: Pair
     flight: Flight
@@ -210,8 +209,8 @@ class _Walk:
     """One exploration.
 
     Args:
-        world: where it begins.
-        bounds: how far it goes.
+        world: the beginning.
+        bounds: the bounds of the walk.
     """
 
     def __init__(self, world: World, bounds: Bounds) -> None:
@@ -227,7 +226,7 @@ class _Walk:
         self.transitions = 0
 
     def walk(self) -> Exploration:
-        """Breadth first."""
+        """Walks breadth first."""
         begin = self._begin()
         self.came[begin] = None
         frontier, depth = [begin], 0
@@ -275,7 +274,7 @@ class _Walk:
     # --- one step ---------------------------------------------------------------------------------
 
     def _do(self, ends: Pair, side: int, do: Do) -> tuple[Pair, Flight, Fault | None]:
-        """Something happens to one end; returns both, what goes onto the network, and a fault."""
+        """Executes an event at one end; returns both ends, the sent packets, and a fault."""
         step = self.ends.step(ends[side], do)
         sent: list[int] = []
         for packet in step.sent:
@@ -292,14 +291,14 @@ class _Walk:
         return self._do(ends, self.receiver[number], ("arrive", self.packets[number]))
 
     def _receiver(self, packet: bytes) -> int:
-        """Which end gets a packet; -1 for none."""
+        """The end that gets a packet; -1 if none does."""
         header = ipv6.Header.decode_unchecked(packet)
         if header.source in self.world.dead or header.destination in self.world.dead:
             return -1
         return next((side for side in (0, 1) if header.destination in LOCATORS[side]), -1)
 
     def _moves(self, place: Place) -> Iterator[tuple[Move, Place, Fault | None]]:
-        """Everything that may happen next, within the bounds."""
+        """All possible next moves, within the bounds."""
         flight, room = place.flight, self.bounds.in_flight
         for number in dict.fromkeys(flight):
             at = flight.index(number)
@@ -333,7 +332,7 @@ class _Walk:
                 yield ("action", index), reached, fault
 
     def _may_fire(self, place: Place, side: int) -> bool:
-        """No packet is on the network longer than a segment may live."""
+        """Whether no packet would be on the network longer than a segment may live."""
         delay_ns = self.ends.facts[place.ends[side]].delay_ns
         return delay_ns >= 0 and (not place.flight or delay_ns <= SEGMENT_LIFETIME)
 
@@ -343,7 +342,7 @@ class _Walk:
         return agree(self.ends.facts[ends[0]], self.ends.facts[ends[1]])
 
     def _judge(self, place: Place) -> None:
-        """Holds a state against the laws."""
+        """Checks a state by the laws."""
         one, other = (self.ends.facts[end] for end in place.ends)
         if not place.flight and one.proven and other.proven:
             theirs = {(view[2], view[1]): view[3] for view in other.proven}
@@ -356,10 +355,10 @@ class _Walk:
             self._accuse(("what goes wrong heals", "the ends do not agree again"), place)
 
     def _heals(self, ends: Pair, flight: Flight) -> bool:
-        """Whether both ends agree in the end, if from now on nothing is lost.
+        """Whether both ends agree after some time, if nothing is lost from now on.
 
-        Packets arrive in order. When all is quiet and they do not agree, both send; when that does
-        not help, the next timer fires.
+        Packets arrive in order. If the network is empty and they do not agree, both send; if that
+        does not help, the next timer fires.
         """
         facts = self.ends.facts
         until = tuple(facts[end].now_ns + HEAL_NS for end in ends)
@@ -382,12 +381,12 @@ class _Walk:
                 stirred = False
                 ends, flight = self._time_passes(ends)
         found = self.healed.get((ends, flight), False)
-        # The way of one that was given less time says nothing about those that have more.
+        # A result with less time says nothing about states with more time.
         self.healed.update(dict.fromkeys(way if found else way[:1], found))
         return found
 
     def _time_passes(self, ends: Pair) -> tuple[Pair, Flight]:
-        """Both clocks go on to the next timer of either."""
+        """Moves both clocks to the next timer of either end."""
         delays = [self.ends.facts[end].delay_ns for end in ends]
         pause_ns = min((delay_ns for delay_ns in delays if delay_ns >= 0), default=WAIT_NS)
         do: Do = ("wait", min(pause_ns, WAIT_NS))
@@ -396,7 +395,7 @@ class _Walk:
         return ends, sent + more
 
     def _accuse(self, fault: Fault, place: Place, last: Move | None = None) -> None:
-        """Keeps the first violation of each law, with the way to it."""
+        """Stores the first violation of each law, with the path to it."""
         law, what = fault
         if law in self.violations:
             return

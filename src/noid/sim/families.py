@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Families of histories, each a function from a number to a history.
 
-The exhaustive ones have as many histories as there are: every cut of every pair, every two control
-messages that are lost. The others draw a history from the number, without a limit.
+Exhaustive families contain all histories of a kind: every cut of every pair, every two lost control
+messages. The others draw a history from the number, without a limit.
 """
 
 import itertools
@@ -10,16 +10,16 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from noid.sim import ordinary, recoveries
+from noid.sim import ordinary, recoveries, walks
+from noid.sim.bordered import CALM, bordered, calm, lans
 from noid.sim.history import History, Step, Traffic
 
 CUT_MS, HEAL_MS, END_MS = 1_000, 3_500, 6_000
 """When a cut begins and ends, and the history."""
 MESSAGES = 10
-"""Which control messages are lost: any two of so many."""
+"""The numbers of lost control messages: any two of these."""
 IDLE_MS = 16 * 60_000
 """Longer than an idle context lives."""
-FEW_PAIRS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Family:
     Attributes:
         summary: what they are.
         history: the one with a number.
-        count: how many there are; 0 for as many as one likes.
-        is_first: whether a history is the first of those that differ in the order of locators
-            alone; of these one is enough.
+        count: how many there are; 0 if there is no limit.
+        is_first: whether a history is the first of those that differ only in the order of locators,
+            of which one is enough.
     """
 
     summary: str
@@ -40,7 +40,7 @@ class Family:
     is_first: Callable[[int], bool] = lambda number: True
 
     def numbers(self) -> Iterator[int]:
-        """The numbers of an exhaustive family, one of those that differ in order alone."""
+        """The numbers of an exhaustive family, without those that differ only in order."""
         return filter(self.is_first, range(self.count))
 
 
@@ -76,17 +76,17 @@ def _cuts(a: int, b: int) -> Family:
 
 
 def _orders(count: int) -> list[tuple[int, ...]]:
-    """Every order of locators that leaves the AID the first."""
+    """Every order of locators with the AID first."""
     return [(0, *others) for others in itertools.permutations(range(1, count))]
 
 
 def _in_order(number: int, order: list[int]) -> int:
-    """The cut that a cut is when the pairs are in another order."""
+    """The equivalent of a cut when the pairs are in another order."""
     return sum((number >> 2 * at & 3) << 2 * index for index, at in enumerate(order))
 
 
 def _born(what: str, kinds: tuple[str, ...]) -> Family:
-    """From the beginning each pair of 2x2 is as it should be or not, in one of a few ways."""
+    """From the beginning each pair of 2x2 works or has one of a few faults."""
     pairs = list(itertools.product(range(2), range(2)))
     ways = 1 + len(kinds)
 
@@ -105,19 +105,21 @@ def _born(what: str, kinds: tuple[str, ...]) -> Family:
     return Family(f"from the beginning, {what}; healing", history, ways ** len(pairs))
 
 
-def _born_cut() -> Family:
+def _of_cuts(what: str, kind: str, at_ms: int) -> Family:
+    """The faults of the pairs in each cut of 2x2, at one time; then everything works."""
     family = _cuts(2, 2)
 
     def history(number: int) -> History:
-        cuts = [Step(0, step.kind, step.arguments) for step in family.history(number).steps[:-1]]
+        cuts = family.history(number).steps[:-1]
+        steps = [Step(at_ms, kind, step.arguments) for step in cuts]
         return History(
             seed=number,
             locators=(2, 2),
             duration_ms=30_000,
-            steps=(*cuts, Step(22_000, "heal")),
+            steps=(*steps, Step(22_000, "heal")),
         )
 
-    return Family("every cut of the pairs of 2x2 locators from the beginning", history, 256)
+    return Family(what, history, 256)
 
 
 LOSSES = list(itertools.combinations_with_replacement(range(1, MESSAGES + 1), 2))
@@ -129,7 +131,7 @@ def _losses(
     def history(number: int) -> History:
         doomed = tuple(sorted(set(LOSSES[number % len(LOSSES)])))
         at_ms = beginning[0].at_ms if beginning else 0
-        # The cut afterwards shows whether what was lost has left anything behind.
+        # The later cut shows whether the loss has had lasting effects.
         at_last_ms = duration_ms - 5_000
         last = (Step(at_last_ms, "doom"), Step(at_last_ms, "cut", (0, 0, 3)))
         return History(
@@ -144,11 +146,11 @@ def _losses(
 
 
 RUNS = list(itertools.product(range(1, 7), (3, 4, 5, 6), (4_000, 6_000, 9_000, 12_000)))
-"""The first control message that is lost, how many are, and when a cut follows."""
+"""The first lost control message, their number, and the time of the cut."""
 
 
 def _lost_run(number: int) -> History:
-    """Several control messages of a set-up are lost in a row, and soon afterwards a pair is cut."""
+    """Several control messages of a set-up are lost in sequence, and soon after a pair is cut."""
     first, count, cut_ms = RUNS[number % len(RUNS)]
     doom = Step(0, "doom", tuple(range(first, first + count)))
     return History(
@@ -160,99 +162,6 @@ def _lost_run(number: int) -> History:
 
 
 # --- random ---------------------------------------------------------------------------------------
-
-
-def _walk(a: int, b: int) -> Family:
-    def history(number: int) -> History:
-        source = random.Random(f"{number}/walk-{a}x{b}")
-        # More locators than a few need more time to be searched, and so fewer steps in it.
-        gaps_ms = (30, 300, 2_000, 6_000, 20_000)
-        steps: list[Step] = []
-        at_ms = 2_000
-        for _ in range(source.randint(1, 12)):
-            steps += _drawn(source, a, b, at_ms)
-            at_ms += source.choice(gaps_ms)
-        steps.append(Step(at_ms, "heal"))
-        steps += [Step(at_ms, "start", (side,)) for side in (0, 1)]
-        return History(
-            seed=number,
-            locators=(a, b),
-            duration_ms=at_ms + (6_000 if a * b <= FEW_PAIRS else 12_000),
-            steps=tuple(steps),
-            delay_ms=source.choice((1, 10, 40, 120)),
-            jitter_ms=source.choice((0, 0, 2, 20)),
-            traffic=_some_traffic(source),
-        )
-
-    return Family(f"random walks with {a}x{b} locators", history)
-
-
-def _some_traffic(source: random.Random) -> Traffic:
-    return Traffic(
-        interval_us=source.choice((10_000, 50_000, 50_000, 200_000)),
-        replies=source.random() < 0.7,
-        server_talks=source.random() < 0.2,
-    )
-
-
-def _drawn(source: random.Random, a: int, b: int, at_ms: int) -> Iterator[Step]:
-    """One thing that happens, in one step or more."""
-    side = source.randrange(2)
-    counts = (a, b)
-    pair = (source.randrange(a), source.randrange(b))
-    way = source.choice((1, 2, 3, 3))
-    everything = (1 << counts[side]) - 1
-    some = source.randrange(1, everything + 1)
-    kind = source.choice(KINDS)
-    match kind:
-        case "only":  # one pair is left, or one each way
-            there, back = _pick(source, a, b), _pick(source, a, b)
-            for one in itertools.product(range(a), range(b)):
-                cut = 3 & ~(1 if one == there else 0) & ~(2 if one == back else 0)
-                yield Step(at_ms, "restore", (*one, 3))
-                yield Step(at_ms, "cut", (*one, cut))
-        case "cut" | "restore" | "filter" | "filter-control" | "unfilter":
-            yield Step(at_ms, kind, (*pair, way))
-        case "delay":
-            yield Step(at_ms, kind, (*pair, way, source.choice((1, 30, 150))))
-        case "loss":
-            yield Step(at_ms, kind, (*pair, way, source.choice((0, 5, 20))))
-        case "provider":
-            yield Step(at_ms, kind, (side, source.randrange(counts[side]), source.randrange(2)))
-        case "reboot":
-            yield Step(at_ms, kind, (side, source.randrange(2)))
-        case "restart":
-            yield Step(at_ms, kind, (side,))
-        case "have" | "publish":
-            # The AID stays: what becomes of it is the family of renumberings.
-            yield Step(at_ms, kind, (side, some | 1))
-        case "mark":
-            yield Step(at_ms, kind, (side, some & ~1, source.choice((0, some & ~1))))
-        case "weather":
-            yield Step(at_ms, kind, (source.choice((0, 20)),))
-        case "flash":  # from now on it has these, and no others, and no warning was given
-            yield Step(at_ms, "have", (side, some))
-            yield Step(at_ms, "publish", (side, some))
-        case "alias":
-            yield Step(at_ms, kind, (side, source.randrange(2)))
-        case "dns":
-            yield Step(at_ms, kind, (source.randrange(2),))
-        case _:
-            yield Step(at_ms, kind)
-
-
-def _pick(source: random.Random, a: int, b: int) -> tuple[int, int]:
-    return source.randrange(a), source.randrange(b)
-
-
-KINDS = (
-    *("cut",) * 4,
-    *("only",) * 3,
-    *("provider",) * 3,
-    *("restore", "filter", "filter-control", "unfilter", "delay", "loss"),
-    *("reboot", "restart", "have", "publish", "mark", "dns", "heal", "heal"),
-    *("weather", "flash", "alias"),
-)
 
 
 def _healthy(number: int) -> History:
@@ -291,7 +200,7 @@ VERIFIED_MS = 11 * 60 * SECONDS
 
 
 def _renumbering(number: int) -> History:
-    """Steps by D25: an address is published, added, used; deprecated, withdrawn, removed."""
+    """Steps of D25: an address is published, added, used, deprecated, withdrawn, removed."""
     source = random.Random(f"{number}/renumbering")
     side = source.randrange(2)
     locators = (source.randint(2, 4), source.randint(2, 4))
@@ -334,6 +243,17 @@ FAMILIES: dict[str, Family] = {
     "renumbering-by-rules": Family(
         "addresses come and go by the rules: no packet is lost", _renumbering
     ),
+    "bordered": Family(
+        "sites with borders: uplinks, routers, daemons and prefixes fail and change", bordered
+    ),
+    "bordered-lans": Family(
+        "hosts in several LANs behind one border, which talk outside and within the site", lans
+    ),
+    "bordered-calm": Family(
+        "a border rewrites all that it may while nothing fails: nothing changes afterwards",
+        calm,
+        len(CALM),
+    ),
     "unable": Family("the shim of an end is away for a while", recoveries.unable),
     "partition": Family(
         "nothing passes for a while, during which addresses, marks, names and daemons change",
@@ -364,7 +284,15 @@ FAMILIES: dict[str, Family] = {
         "a host loses its contexts while pairs are dead in one direction", ordinary.half_dead
     ),
     "healthy": Family("nothing fails, with any traffic", _healthy),
-    **{f"walk-{a}x{b}": _walk(a, b) for a, b in ((2, 2), (1, 6), (4, 4), (2, 8), (16, 16))},
+    "storm": Family("several things happen at one time, again and again", walks.storm),
+    "selective": Family(
+        "data alone is filtered between some locators, among cuts and restarts", walks.selective
+    ),
+    "asleep": Family("a host sleeps, and everything goes on without it", walks.asleep),
+    **{
+        f"walk-{a}x{b}": Family(f"random walks with {a}x{b} locators", walks.walk(a, b))
+        for a, b in ((2, 2), (1, 6), (3, 3), (4, 4), (2, 8), (16, 16))
+    },
     "lost-setup": _losses("set-up", (), 22_000, lossless_ms=15_000),
     "lost-run": Family(
         "several control messages of set-up are lost in a row", _lost_run, len(RUNS)
@@ -373,11 +301,14 @@ FAMILIES: dict[str, Family] = {
     "lost-close": _losses("a close", (Step(2_000, "pause", (IDLE_MS,)),), IDLE_MS + 25_000),
     "lost-recovery": _losses("a recovery", (Step(2_000, "reboot", (1, 1)),), 22_000),
     "lost-amnesia": _losses("a recovery without storage", (Step(2_000, "reboot", (1, 0)),), 30_000),
-    "born-cut": _born_cut(),
+    "born-cut": _of_cuts("every cut of the pairs of 2x2 locators from the beginning", "cut", 0),
     "born-filtered": _born(
         "data, control messages or both are filtered between any locators of 2x2",
         ("filter", "filter-control", "filter+filter-control"),
     ),
+    "data-filtered": _of_cuts(
+        "data alone is filtered between any locators of 2x2; healing", "filter-data", 3_000
+    ),
     **{f"cuts-{a}x{b}": _cuts(a, b) for a, b in ((1, 2), (2, 1), (1, 3), (2, 2), (2, 3), (3, 3))},
 }
-"""By name; those that are drawn first, since they find most."""
+"""The families by name; those that find most come first."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A history: two hosts, what their programs say, and what happens to them and to the network.
+"""A history: two hosts, the traffic of their programs, and what happens to them and the network.
 
-A history is data: it can be written down, made shorter, and played again. What it holds are steps;
-each is one change of the world, told to the laws.
+A history is data: it can be stored, shortened and played again. It consists of steps; each is one
+change of the world, which the laws are told.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,12 @@ import msgspec
 from noid.constants import MILLISECOND, SECOND
 from noid.flows.events import ControlMessageReceived
 from noid.locators import UNSPECIFIED, Locator
+from noid.sim.border_steps import BORDER_ACTIONS
 from noid.sim.laws import PLAIN, RENUMBERING, Change, Laws
 from noid.sim.network import locator_of
 from noid.sim.node import Node
-from noid.sim.parcel import CODEPOINTS
+from noid.sim.parcel import CODEPOINTS, MESSAGES
+from noid.sim.site import SiteBorder
 from noid.sim.ulp import Conversation
 from noid.sim.world import World
 from noid.wire import ipv6
@@ -24,21 +26,24 @@ from noid.wire.control import Code, ControlMessage, Piggyback, encode_packet
 from noid.wire.options import ContextOption
 from noid.wire.slots import m6_next_headers
 
-SIDES = ("a", "b")
-HOST_NUMBERS = (10, 11)
+SIDES = ("a", "b", "c", "d")
+"""The hosts; the last ones are in other LANs of the site of the first, if they are there."""
+HOST_NUMBERS = (10, 11, 12, 13)
+SECOND_SITE = 17
+"""The first provider of the other site, where a site has a border."""
 M6 = frozenset(m6_next_headers(CODEPOINTS))
 END_NS = 3 * SECOND
-"""What was sent last may take so long to arrive."""
+"""The time for the last packets to arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What the programs say.
+    """The traffic of the programs.
 
     Attributes:
         interval_us: between two packets of the client, in microseconds.
         replies: whether the server answers each packet.
-        turnaround_ms: how long that takes it.
+        turnaround_ms: the time of the server for an answer.
         server_talks: whether the server sends without a request.
         burst: packets at a time.
     """
@@ -55,8 +60,8 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         at_ms: when, from the beginning.
-        kind: which, a key of ``ACTIONS``.
-        arguments: as the action takes them.
+        kind: a key of ``ACTIONS``.
+        arguments: those of the action.
     """
 
     at_ms: int
@@ -66,19 +71,21 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """A beginning and what happens.
+    """The beginning of a world, and what happens in it.
 
     Attributes:
-        seed: of the chance that is left: entropy of the engines, jitter, loss.
-        locators: of a and of b.
+        seed: of what is still random: entropy of the engines, jitter, loss.
+        locators: the numbers of locators of a and of b.
         duration_ms: how long the programs talk.
         steps: what happens, in order of time.
         delay_ms: of every line.
         jitter_ms: of every line, at most.
         loss_percent: of every line.
-        traffic: what the programs say.
-        lossless_ms: how long no packet may be lost at all.
+        traffic: the traffic of the programs.
+        lossless_ms: how long no packet at all may be lost.
         caches: whether resolvers keep answers for their TTL.
+        uplinks: of the border of each site; 0 means no border.
+        more: locators of further hosts behind the border of a, up to as many as a has.
     """
 
     seed: int
@@ -91,6 +98,8 @@ class History:
     traffic: Traffic = Traffic()
     lossless_ms: int = 0
     caches: bool = False
+    uplinks: tuple[int, int] = (0, 0)
+    more: tuple[int, ...] = ()
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -98,16 +107,16 @@ class History:
 
 
 def decode(octets: bytes) -> History:
-    """A history that was written down.
+    """The history in a JSON text.
 
     Raises:
-        msgspec.ValidationError: it is none.
+        msgspec.ValidationError: it is not a history.
     """
     return msgspec.json.decode(octets, type=History)
 
 
 def play(world: World, history: History) -> None:
-    """Plays a history in a fresh world made of its seed.
+    """Plays a history in a new world with its seed.
 
     Raises:
         Violation: a check or a law does not hold.
@@ -117,8 +126,7 @@ def play(world: World, history: History) -> None:
     weather.jitter_ns = history.jitter_ms * MILLISECOND
     weather.loss = history.loss_percent / 100
     world.names.caches = history.caches
-    for name, count, number in zip(SIDES, history.locators, HOST_NUMBERS, strict=True):
-        world.add(name, tuple(locator_of(provider, number) for provider in range(1, count + 1)))
+    _add_hosts(world, history)
     world.faults = history.encode().decode()
     begin_ns = world.now_ns
     for step in history.steps:
@@ -127,7 +135,8 @@ def play(world: World, history: History) -> None:
     renumbers = any(step.kind == "publish" for step in history.steps)
     law = RENUMBERING if renumbers else PLAIN
     world.watch(Laws(world, lossless=law, lossless_until_ns=until_ns))
-    world.converse(_conversation(world, history.traffic))
+    for ends in _conversations(history):
+        world.converse(_conversation(world, history.traffic, *ends))
     world.run(begin_ns + history.duration_ms * MILLISECOND - world.now_ns)
     world.talking = False
     world.run(END_NS)
@@ -135,12 +144,35 @@ def play(world: World, history: History) -> None:
         world.laws.finish()
 
 
-def _conversation(world: World, traffic: Traffic) -> Conversation:
+def _add_hosts(world: World, history: History) -> None:
+    """Adds the hosts; with borders, in sites that have their own providers."""
+    firsts = (1, SECOND_SITE if any(history.uplinks) else 1)
+    for side, name in enumerate(SIDES[:2]):
+        first, count, uplinks = firsts[side], history.locators[side], history.uplinks[side]
+        locators = tuple(
+            locator_of(first + index, HOST_NUMBERS[side]) for index in range(max(count, uplinks))
+        )
+        if uplinks:
+            world.network.sites[name] = SiteBorder(uplinks, locators)
+        world.add(name, locators[:count])
+    for number, count in enumerate(history.more, 2):
+        world.network.sites[SIDES[number]] = world.network.sites["a"]
+        locators = tuple(locator_of(1 + index, HOST_NUMBERS[number]) for index in range(count))
+        world.add(SIDES[number], locators)
+
+
+def _conversations(history: History) -> list[tuple[str, str]]:
+    """Client and server of each: all talk to b, and one to a within the site."""
+    more = SIDES[2 : 2 + len(history.more)]
+    return [("a", "b"), *((name, "b") for name in more), *((name, "a") for name in more[:1])]
+
+
+def _conversation(world: World, traffic: Traffic, client: str, server: str) -> Conversation:
     return Conversation(
-        client="a",
-        server="b",
-        client_aid=world.nodes["a"].locators[0],
-        server_aid=world.nodes["b"].locators[0],
+        client=client,
+        server=server,
+        client_aid=world.nodes[client].locators[0],
+        server_aid=world.nodes[server].locators[0],
         protocol=ipv6.UDP,
         interval_ns=traffic.interval_us * 1_000,
         size=100,
@@ -184,7 +216,17 @@ def _of(locators: tuple[Locator, ...], mask: int) -> tuple[Locator, ...]:
 
 
 def _node(world: World, side: int) -> Node:
-    return world.nodes[SIDES[side]]
+    """The node of a side; wakes it if it sleeps."""
+    node = world.nodes[SIDES[side]]
+    _wake(world, node, node.asleep_ns)
+    return node
+
+
+def _wake(world: World, node: Node, since_ns: int) -> None:
+    """Ends the sleep that began at a time, if it still lasts."""
+    if since_ns and node.asleep_ns == since_ns:
+        world.changed(Change.SHIM)
+        node.wake()
 
 
 def _cut(world: World, one: int, other: int, ways: int) -> None:
@@ -200,6 +242,11 @@ def _restore(world: World, one: int, other: int, ways: int) -> None:
 def _filter(world: World, one: int, other: int, ways: int) -> None:
     for ends in _lines(world, one, other, ways):
         world.network.line(*ends).filtered = M6
+
+
+def _filter_data(world: World, one: int, other: int, ways: int) -> None:
+    for ends in _lines(world, one, other, ways):
+        world.network.line(*ends).filtered = M6 - MESSAGES
 
 
 def _filter_control(world: World, one: int, other: int, ways: int) -> None:
@@ -256,6 +303,12 @@ def _start(world: World, side: int) -> None:
         node.reboot(remembers=True)
 
 
+def _sleep(world: World, side: int, milliseconds: int) -> None:
+    node = _node(world, side)
+    node.sleep()
+    world.after(milliseconds * MILLISECOND, _wake, world, node, node.asleep_ns)
+
+
 def _have(world: World, side: int, mask: int) -> None:
     node = _node(world, side)
     node.have(_of(node.locators, mask))
@@ -285,19 +338,19 @@ def _dns(world: World, works: int) -> None:
 
 
 def _doom(world: World, *numbers: int) -> None:
-    """The control messages with these numbers, counted from now on, are lost."""
+    """Loses the control messages with these numbers, counted from now on."""
     world.network.controls = 0
     world.network.doomed = frozenset(numbers)
 
 
 def _alias(world: World, side: int, lists_all: int) -> None:
-    """The host has another name too, which lists its AID alone or all it has."""
+    """Gives the host another name, which lists only its AID or all its locators."""
     node = _node(world, side)
     world.names.alias(f"{node.name}.example", f"www.{node.name}.example", bool(lists_all))
 
 
 def _weather(world: World, percent: int) -> None:
-    """Every line loses so many of a hundred packets."""
+    """Every line loses this percentage of packets."""
     network = world.network
     for line in (network.weather, *network.lines.values()):
         line.loss = percent / 100
@@ -313,14 +366,14 @@ def _pause(world: World, milliseconds: int) -> None:
 
 
 def _use(world: World, side: int, in_use: int) -> None:
-    """The stack of a host has a connection open, so that no context of it is idle [D19]."""
+    """Opens a connection in the stack of a host, so that none of its contexts is idle [D19]."""
     _node(world, side).in_use = bool(in_use)
 
 
 def _forge_uc(world: World, side: int) -> None:
     """A host gets a UC about each of its contexts, which proves nothing [D39]."""
     node = _node(world, side)
-    for context in list(node.host.core.contexts.values()):
+    for context in list(node.host.inspection.contexts.values()):
         here, there = context.pair
         quote = ipv6.Header(
             source=here,
@@ -345,6 +398,7 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "cut": _cut,
     "restore": _restore,
     "filter": _filter,
+    "filter-data": _filter_data,
     "filter-control": _filter_control,
     "unfilter": _unfilter,
     "delay": _delay,
@@ -367,16 +421,20 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "pace": _pace,
     "use": _use,
     "forge-uc": _forge_uc,
+    "sleep": _sleep,
+    **BORDER_ACTIONS,
 }
-"""What may happen, by name."""
+"""The actions by name."""
 CHANGES = {
     "reboot": Change.STATE,
     "doom": Change.STATE,
     "pause": Change.STATE,
     "stop": Change.SHIM,
     "start": Change.SHIM,
+    "sleep": Change.SHIM,
     "forge-uc": Change.SHIM,
     "filter": Change.SHIM,
+    "filter-data": Change.SHIM,
     "filter-control": Change.SHIM,
 }
-"""Those that are more than a change of the network."""
+"""The actions that change more than the network."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The law of the state machine as documentation: a table and a diagram, made from the data.
+"""The law of the state machine as documentation: a table and a diagram, generated from the data.
 
-They are part of docs/protocol.md, so they show what a second implementation has too: messages, and
-other events that can change the state.
+They are part of docs/protocol.md, so they show only what a second implementation has too: messages,
+and other events that can change the state.
 """
 
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
@@ -11,7 +11,7 @@ from noid.wire.control import Code
 PUBLISHED = tuple(
     trigger
     for trigger in Trigger
-    if trigger is not Trigger.CONTEXT_FOUND  # how a daemon of ours follows another [D36]
+    if trigger is not Trigger.CONTEXT_FOUND  # a daemon of ours follows another [D36]
     and (
         trigger.value in Code.__members__
         or any(LAW[state][trigger].next != {state} for state in State)
@@ -21,9 +21,9 @@ PUBLISHED = tuple(
 
 
 def law_table() -> str:
-    """``LAW`` as a Markdown table: what may follow each published trigger in each state.
+    """``LAW`` as a Markdown table: the states that may follow each published trigger in each state.
 
-    A dot stands for a trigger that leaves the state as it is.
+    A dot means that the trigger does not change the state.
     """
     lines = [
         "| | " + " | ".join(state.value for state in State) + " |",
@@ -39,7 +39,7 @@ def law_table() -> str:
 
 
 def law_references() -> str:
-    """Where each entry of ``LAW`` that can change something is written, as a Markdown list."""
+    """The source of each entry of ``LAW`` that can change the state, as a Markdown list."""
     lines = []
     for state in State:
         for trigger in PUBLISHED:
@@ -50,7 +50,7 @@ def law_references() -> str:
 
 
 def law_diagram() -> str:
-    """``LAW`` as a Mermaid state diagram: every change there can be, and by what."""
+    """``LAW`` as a Mermaid state diagram: every possible change, and its triggers."""
     lines = ["stateDiagram-v2", "    [*] --> idle"]
     for state in State:
         for other in State:
@@ -66,7 +66,7 @@ def law_diagram() -> str:
 
 
 def law_section() -> str:
-    """The section of docs/protocol.md that is made from the law."""
+    """The section of docs/protocol.md that is generated from the law."""
     return "\n\n".join(
         (
             "A dot: the state stays what it is.",
@@ -79,7 +79,7 @@ def law_section() -> str:
 
 
 def path_table() -> str:
-    """``PATH_LAW`` as a Markdown table; a dot stands for a cue that changes nothing."""
+    """``PATH_LAW`` as a Markdown table; a dot means that the cue changes nothing."""
     lines = [
         "| | " + " | ".join(path.value for path in Path) + " |",
         "|---" * (len(Path) + 1) + "|",

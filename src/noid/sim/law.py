@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Every entry of the law, tried: each thing that can happen, to a context in each state.
+"""Tests of every entry of the law: each trigger, for a context in each state.
 
-The swarm reaches the common entries by itself. Here each entry gets a small world of its own, in
-which one host is brought into the state, cut off, and then given the event; where it stands
-afterwards must be where the law says.
+The swarm reaches the common entries by itself. Here each entry has a small world of its own, in
+which one host is brought into the state and isolated, and then gets the event; the law must allow
+the state afterwards.
 """
 
 import random
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
-from noid.dns.records import Answer, Kind, Question, Status
-from noid.engine.causes import Cause
+from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
@@ -43,13 +42,13 @@ from noid.wire.options import ContextOption, Cookie, LocatorEntry, LocatorFlag, 
 from noid.wire.slots import next_header_of
 
 NOBODY = 0xFFFFE
-"""A label that no context has: there would have to be a million."""
+"""A label that no context has."""
 CLOSING_WITHIN_NS = 20 * MINUTE
-"""Timers that a context in UR-SENT has when it tells new sets, rather than searches."""
+"""The longest wait for the end of an idle context."""
 
 
 def every_entry(world: World) -> None:
-    """Tries every entry, each in a world of its own; all of them, even when one fails."""
+    """Tries every entry, each in its own world; continues after a failure."""
     failed: list[tuple[World, Violation]] = []
     for state, row in LAW.items():
         for trigger, rule in row.items():
@@ -74,7 +73,7 @@ def every_entry(world: World) -> None:
 
 
 def _try(world: World, state: State, trigger: Trigger) -> tuple[bool, State]:
-    """One entry; returns whether it happened, and the state afterwards."""
+    """Tries one entry; returns whether the event happened, and the state afterwards."""
     timers = {timer.value: timer for timer in Timer}
     timer = timers.get(trigger.value)
     context = bring(world, state, timer)
@@ -84,16 +83,18 @@ def _try(world: World, state: State, trigger: Trigger) -> tuple[bool, State]:
         happened = _alarm(world, node, context, timer)
     else:
         _happen(world, node, None if state is State.IDLE else context, trigger)
-    known = node.host.core.labels.get(context.local_label) is context
+    known = node.host.context(context.local_label) is context
     return happened, context.state if known else State.IDLE
 
 
 def bring(world: World, state: State, timer: Timer | None) -> Context:
-    """Host a with a context in a state, and cut off; for IDLE, one that is gone.
+    """Brings host a into a state and isolates it; for IDLE, the context was deleted.
 
-    Where a timer is wanted, in a way that sets it.
+    If a timer is given, in a way that sets that timer.
     """
     add_hosts(world)
+    if state is State.PROVISIONAL:
+        return _bring_provisional(world)
     if timer is Timer.DNS_RETRY:
         world.names.timeouts = 1.0
     elif timer is not Timer.VERIFY_AGAIN:
@@ -122,36 +123,47 @@ def bring(world: World, state: State, timer: Timer | None) -> Context:
     return context
 
 
+def _bring_provisional(world: World) -> Context:
+    """Brings host a into PROVISIONAL: b comes from a locator that the DNS does not prove [D37]."""
+    world.network.down.add(1)
+    world.names.mute.add(reverse_name(world.nodes["b"].locators[1]))
+    talk(world, "b", "a")
+    context = reach(world, "a", State.PROVISIONAL, 10 * SECOND)
+    world.talking = False
+    world.network.down |= EVERYWHERE
+    return context
+
+
 def _alarm(world: World, node: Node, context: Context, timer: Timer) -> bool:
-    """The timer expires, where it is set; otherwise its alarm rings for nothing.
+    """Lets a timer expire if it is set; otherwise lets its alarm ring without effect.
 
     Returns:
-        Whether one or the other happened in the state that was wanted.
+        Whether that happened in the state before.
     """
     key = (context, timer)
     state = context.state
-    core = node.host.core
-    # That it is time is one thing, that the context is idle another.
+    inside = node.host.inspection
+    # The timer is tested here, not the end of an idle context.
     node.in_use = True
     if timer is Timer.DNS_RETRY and timer in TIMERS_OF[state]:
         world.run(TIMEOUT_NS + MILLISECOND)  # a question must fail first
     if (
         timer in (Timer.BETTER, Timer.TOLERANCE, Timer.VERIFY_AGAIN)
-        and node.host.core.labels.get(context.local_label) is context
+        and node.host.context(context.local_label) is context
     ):
-        # What makes the engine set them is other scenarios'; here it is enough that it is time.
+        # Other scenarios test what sets these timers; here they only expire.
         if timer in TIMERS_OF[state]:
-            core.set_timer(context, timer, 0)
+            inside.expire(context, timer)
         node.ring(context, timer)
         return True
     for _ in range(CLOSING_WITHIN_NS // SECOND):
-        if not core.is_timer_set(context, timer):
+        if not inside.is_timer_set(context, timer):
             break
         if context.state is not state:
             return False
-        upcoming = core.next_timer()
+        upcoming = inside.next_timer()
         assert upcoming is not None
-        world.run(max(MILLISECOND, upcoming[0] - world.now_ns))
+        world.run(max(MILLISECOND, upcoming[0] - node.now_ns))
         if upcoming[1] == key:
             return True
     node.ring(context, timer)
@@ -159,12 +171,13 @@ def _alarm(world: World, node: Node, context: Context, timer: Timer) -> bool:
 
 
 def _happen(world: World, node: Node, context: Context | None, trigger: Trigger) -> None:
-    """An event for the context, or for no context."""
+    """Gives the node the event, for the context or for no context."""
     label = NOBODY if context is None else context.local_label
     peer = world.nodes["b"]
     conversation = world.ledger.conversations[0]
-    outgoing = world.ledger.packet(conversation, 0, by_server=False, now_ns=world.now_ns)
-    incoming = world.ledger.packet(conversation, 0, by_server=True, now_ns=world.now_ns)
+    serves = conversation.server == node.name
+    outgoing = world.ledger.packet(conversation, 0, by_server=serves, now_ns=world.now_ns)
+    incoming = world.ledger.packet(conversation, 0, by_server=not serves, now_ns=world.now_ns)
     match trigger:
         case Trigger.ULP_PACKET:
             node.give(UlpPacketSeen(outgoing))
@@ -177,7 +190,7 @@ def _happen(world: World, node: Node, context: Context | None, trigger: Trigger)
         case Trigger.PACKET_HELD:
             node.give(PacketHeld(label, incoming, peer.locators[0]))
         case Trigger.IDLE_CHECKED:
-            node.give(IdleChecked(label, world.now_ns, in_use=False))
+            node.give(IdleChecked(label, node.now_ns, in_use=False))
         case Trigger.LOCATORS_CHANGED:
             node.give(LocatorsChanged(node.locators[:1]))
         case Trigger.CONTEXT_FOUND:
@@ -193,17 +206,15 @@ def _happen(world: World, node: Node, context: Context | None, trigger: Trigger)
 
 
 def _make_way(world: World, node: Node, context: Context | None) -> None:
-    """The context goes for another: it takes many to fill a table, and here it is enough to go."""
-    core = node.host.core
+    """Evicts the context as if another needed its room, without filling the table."""
     world.coverage.rang(State.IDLE if context is None else context.state, Trigger.NO_ROOM)
     if context is not None:
-        core.trigger = Trigger.NO_ROOM
-        core.discard(context, Cause.NO_ROOM)
-    node.give(UnknownPeerSeen(node.locators[0]))  # changes nothing, and takes the outputs along
+        node.host.inspection.evict(context)
+    node.give(UnknownPeerSeen(node.locators[0]))  # changes nothing, and returns the outputs
 
 
 def _memory(node: Node, peer: Node, label: int) -> ContextRecord:
-    """What an earlier daemon would have kept of a context with that label."""
+    """A record of an earlier daemon for a context with that label."""
     own, theirs = node.locators, peer.locators
     return ContextRecord(
         local_aid=own[0],
@@ -232,7 +243,7 @@ def _memory(node: Node, peer: Node, label: int) -> ContextRecord:
 
 
 def _question(node: Node, context: Context | None) -> Question:
-    for question, waiting in node.host.core.questions.items():
+    for question, waiting in node.host.inspection.questions.items():
         if context in waiting:
             return question
     return Question(Kind.NAMES, "nobody.example")
@@ -256,7 +267,7 @@ def _icmp_error(node: Node, peer: Node, context: Context | None) -> IcmpErrorRec
 def _control(
     world: World, node: Node, peer: Node, context: Context | None, code: Code
 ) -> ControlMessageReceived:
-    """A message that is well-formed and about the context, and that only its peer could prove."""
+    """A well-formed message about the context, without a valid authentication."""
     chance = random.Random(f"{world.seed}/law")
     entries = tuple(LocatorEntry(one, LocatorFlag.LOCAL) for one in peer.locators)
     labels = ContextOption(
@@ -275,7 +286,7 @@ def _control(
         tokens=Tokens(sender=1, receiver=2) if about else None,
         sender_locators=entries if about else (),
         receiver_locators=entries if about else (),
-        cookie=Cookie(timestamp=world.now_ns, locator=peer.locators[0], keyed_hash=bytes(16)),
+        cookie=Cookie(timestamp=node.now_ns, locator=peer.locators[0], keyed_hash=bytes(16)),
         authentication=chance.randbytes(16),
         key=chance.randbytes(32),
         piggyback=None if about else Piggyback(ipv6.IPV6, bytes(48)),

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
 """What a user may expect: packets arrive, and nothing happens while nothing fails.
 
-Where checks.py looks at single events, a law looks at a conversation over time. Each is judged
-continuously, under its own premise; how often it was is counted, so that a law whose premise never
-holds is seen.
+checks.py checks single events; a law checks a conversation over time. Each law is judged
+continuously while its premise holds. The judgements are counted, to detect a law whose premise
+never holds.
 
 =================== ===============================================================================
 liveness            A pair of verified locators, or one per direction, has carried packets for the
                     time L and a round trip: new packets arrive.
-never worse than    Plain IPv6 between the AIDs has worked that long: new packets arrive, whatever
-plain               happens to M6 packets, to the peer's shim, to its state or to the DNS.
+never worse than    Plain IPv6 between the AIDs has worked that long: new packets arrive, also if
+plain               M6 packets, the peer's shim, its state or the DNS fail.
 agreement           Both ends have the same Lsl and marks of each other that long after a change.
 quiet               While nothing fails no context changes its pair, no packet is delivered twice,
                     and there is at most one control message per second and context [D42, D43].
@@ -29,9 +29,15 @@ from noid.constants import MILLISECOND, MINUTE, NEVER, SECOND
 from noid.engine.context import Context
 from noid.locators import Locator
 from noid.sim.names import Names
-from noid.sim.network import Line, Network
+from noid.sim.network import (
+    Line,
+    Network,
+    filters_any,
+    filters_m6,
+    filters_plain,
+    provider_of,
+)
 from noid.sim.node import Node
-from noid.sim.parcel import SLOTS
 from noid.sim.quiet import QUIET, Quiet
 from noid.sim.ulp import Conversation, Ledger, Sent
 from noid.sim.violation import Violation
@@ -47,43 +53,46 @@ LAWS = (LIVENESS, PLAIN, AGREEMENT, QUIET, RENUMBERING, SETUP)
 LIVE_FEW_NS = SECOND
 """L, up to 4x4 pairs."""
 LIVE_MANY_NS = 5 * SECOND
-"""L, up to 16x16 pairs; where no pair works both ways, as long again: the peer learns by a probe
-that there is something to search for, and 64 probes a second try 256 pairs in 4 s [D43]."""
+"""L, up to 16x16 pairs: 64 probes a second try 256 pairs in 4 s [D43]. If no pair works in both
+directions, it is twice as long, because the peer starts to search only after a probe."""
 FEW_PAIRS = 16
 TOLD_AGAIN_NS = 20 * SECOND
-"""A UR that is lost twice is sent a third time so long after the first, at most [D16]."""
+"""The longest time from the first to the third transmission of a UR [D16]."""
 STATE_NS = 3 * SECOND
-"""Where an end has lost its contexts: the silence that proves it [D39], and a set-up."""
+"""If an end has lost its contexts: the silence that proves it [D39], and a set-up."""
+LOSSY_NS = 2 * SECOND
+LOSSY_EACH_NS = SECOND
+"""Added while pairs pass messages and lose data, and for each such pair: the time to detect it."""
 SETUP_NS = 15 * SECOND
 SETUP_AGAIN_NS = 60 * SECOND
-"""If INITs got no answer before the last change: the last of them are so far apart [D16]."""
+"""If INITs were unanswered before the last change: the longest interval between them [D16]."""
 UNABLE_NS = 15 * MINUTE
-"""Where a peer was taken for unable before: it is tried again, with back-off."""
+"""If a peer was considered unable before: it is retried with back-off."""
 ROUND_TRIPS = 4
-"""Besides those times: detection, a probe that is lost with the change, and a set-up."""
+"""Added to these times: detection, a probe lost with the change, and a set-up."""
 PAUSE_NS = 10 * MINUTE
-"""Programs that say nothing for longer begin anew: contexts may be closed [D19]."""
+"""After a longer silence a program counts as new, because contexts may be closed [D19]."""
 SENT_MIN = 6
-"""Packets a program must have sent since the change: without traffic nothing is noticed. Four that
-are unanswered are silence [D42]; what follows takes as many round trips as after a time L."""
+"""Packets that a program must send after the change, because only traffic detects failures. Four
+that are unanswered are silence [D42]; the rest takes as many round trips as after a time L."""
 APART_NS = 100 * MILLISECOND
-"""Of packets that are closer together, one is counted."""
+"""Packets that are closer together count as one."""
 LOST_IN_A_ROW_MAX = 20
-"""Where a line loses packets by chance, so many in a row are no chance."""
+"""If a line loses packets by chance, this many in sequence are not by chance."""
 MARKS = LocatorFlag.DEPRECATED | LocatorFlag.BROKEN | LocatorFlag.BACKUP
 JUDGED_AGAIN_NS = 250 * MILLISECOND
-"""How long it is taken as known whether a premise holds."""
+"""How long the result of checking a premise is used."""
 
 
 class Change(enum.Enum):
-    """What kind of thing has changed; the later ones take longer to recover from."""
+    """The kind of a change; recovery from later ones takes longer."""
 
     NETWORK = enum.auto()
     """Lines, addresses, the DNS."""
     STATE = enum.auto()
-    """An end may be without the context that the other has."""
+    """An end may have lost the context that the other has."""
     SHIM = enum.auto()
-    """A shim stops, starts, or cannot be reached: its host may be taken for an unable one."""
+    """A shim stops, starts, or is unreachable: its host may be considered unable."""
 
 
 class Scene(Protocol):
@@ -104,11 +113,11 @@ class Way:
         conversation: its index.
         sender: its node.
         receiver: the other's.
-        sent: packets since the last change, as far as they are apart; and when the last was.
-        noticed_ns: when the last of the first SENT_MIN was.
-        due: packets that have yet to arrive: their number, until when, and by which law.
-        lost: how many in a row have not.
-        premise: the law whose premise holds, or nothing; and when that was found.
+        sent: counted packets since the last change, and when the last was sent.
+        noticed_ns: when the last of the first SENT_MIN was sent.
+        due: packets that must still arrive: their number, until when, and by which law.
+        lost: how many in sequence did not arrive.
+        premise: the law whose premise holds, or nothing; and when that was checked.
     """
 
     conversation: int
@@ -128,13 +137,13 @@ class Laws:
     """The laws of one world.
 
     Args:
-        world: it.
-        lossless: the law by which no packet may be lost at all; empty for none.
-        lossless_until_ns: and until when.
-        may_be_unable: whether peers may have been taken for unable ones.
+        world: the world.
+        lossless: the law by which no packet at all may be lost; empty if there is none.
+        lossless_until_ns: the end of that.
+        may_be_unable: whether peers may be considered unable.
 
     Attributes:
-        judged: how often each law was.
+        judged: how often each law was judged.
     """
 
     def __init__(
@@ -158,15 +167,15 @@ class Laws:
         self.last_ns: dict[int, int] = {}
         self.ways: dict[tuple[int, bool], Way] = {}
         self.quiet = Quiet(world, self.judged)
-        self._round_trip_ns = 0
+        self._round_trip_ns = self._lossy_ns = 0
         world.network.listeners.append(self.quiet.passes)
 
     # --- what happens ---------------------------------------------------------------------------
 
     def changed(self, change: Change = Change.NETWORK) -> None:
-        """Something is about to fail, work again, or be changed: every premise begins anew."""
+        """Something is about to fail, work again, or change: every premise starts again."""
         self._judge_due()
-        # An end that has lost its contexts a moment ago still has, whatever the network does next.
+        # An end that has just lost its contexts needs the longer time, also after the next change.
         recovers_ns = STATE_NS + ROUND_TRIPS * self._trip_ns()
         if change is not Change.NETWORK:
             self.change, self.state_ns = change, self.world.now_ns
@@ -174,9 +183,9 @@ class Laws:
             self.change = change
         self.may_be_unable |= change is Change.SHIM
         self.proven = {
-            (node.name, label): context.peer_verified
+            (node.name, context.local_label): context.peer_verified
             for node in self.world.nodes.values()
-            for label, context in node.host.core.labels.items()
+            for context in node.host.contexts
         }
         self.changed_ns = self.world.now_ns
         self._round_trip_ns = 0
@@ -213,11 +222,11 @@ class Laws:
             way.due.append((number, now_ns + self._arrival_ns(), law))
 
     def delivered(self, one: Sent) -> None:
-        """A packet reaches its program, perhaps not for the first time."""
+        """A packet reaches its program, perhaps as a repetition."""
         self.quiet.delivered(one)
 
     def finish(self) -> None:
-        """Nothing is sent any more; what had to arrive has."""
+        """Ends the traffic; requires that due packets have arrived."""
         self._judge_due()
 
     # --- arrival --------------------------------------------------------------------------------
@@ -234,18 +243,20 @@ class Laws:
         return self.ways[key]
 
     def _limit_ns(self, way: Way, *, searches: int = 1) -> int:
-        """How long after a change packets arrive; after so many searches, one after another."""
+        """The time after a change until packets arrive, for this number of searches in sequence."""
         pairs = len(way.sender.present) * len(way.receiver.present)
         few = LIVE_FEW_NS if pairs <= FEW_PAIRS else searches * LIVE_MANY_NS
         limit_ns = few if self.change is Change.NETWORK else max(STATE_NS, few)
-        return limit_ns + ROUND_TRIPS * self._trip_ns()
+        return limit_ns + ROUND_TRIPS * self._trip_ns() + self._lossy_ns
 
     def _trip_ns(self) -> int:
-        """The longest round trip between two hosts, looked up once after each change."""
+        """The longest round trip between two hosts, computed once after each change."""
         if not self._round_trip_ns:
             network = self.world.network
             lines = (network.weather, *network.lines.values())
             self._round_trip_ns = 2 * max(line.delay_ns + line.jitter_ns for line in lines)
+            lossy = network.lossy_pairs()
+            self._lossy_ns = LOSSY_NS + lossy * LOSSY_EACH_NS if lossy else 0
         return self._round_trip_ns
 
     def _arrival_ns(self) -> int:
@@ -256,7 +267,7 @@ class Laws:
             self._judge(way)
 
     def _judge(self, way: Way) -> None:
-        """Has what was due arrived?"""
+        """Judges the packets that are due."""
         now_ns, sent = self.world.now_ns, self.world.ledger.sent
         while way.due and way.due[0][1] <= now_ns:
             number, _, law = way.due.popleft()
@@ -271,13 +282,13 @@ class Laws:
     def _is_lossy(self, way: Way) -> bool:
         network = self.world.network
         if network.weather.rewriting:
-            return True  # a border may send by a provider that has failed
+            return True  # a border may still use a provider that has failed
         return network.weather.is_lossy or any(line.is_lossy for line in network.lines.values())
 
     # --- premises -------------------------------------------------------------------------------
 
     def _premise(self, way: Way) -> str:
-        """By which law a packet must arrive now; empty where by none."""
+        """The law by which a packet must arrive now; empty if there is none."""
         law, until_ns = way.premise
         if until_ns < self.world.now_ns:
             law = self._find_premise(way)
@@ -285,7 +296,7 @@ class Laws:
         return law
 
     def _find_premise(self, way: Way) -> str:
-        if not all(node.running and node.honest for node in (way.sender, way.receiver)):
+        if not all(one.runs and one.honest for one in (way.sender, way.receiver)):
             return ""
         self._are_set_up(way)
         if self._passes_plainly(way):
@@ -308,24 +319,29 @@ class Laws:
 
     def _passes_plainly(self, way: Way) -> bool:
         present = way.source in way.sender.present and way.destination in way.receiver.present
-        return present and self._pass_both_ways(way.source, way.destination, _filters_plain)
+        return present and self._pass_both_ways(way.source, way.destination, filters_plain)
 
     def _pass_both_ways(
         self, one: Locator, other: Locator, filters: Callable[[Line], bool]
     ) -> bool:
-        ends, passes = ((one, other), (other, one)), self.world.network.passes
-        return all(passes(*pair) and not filters(self._line(*pair)) for pair in ends)
+        network = self.world.network
+        return all(
+            network.keeps(there, back)
+            and network.passes(there, back)
+            and not filters(self._line(there, back))
+            for there, back in ((one, other), (other, one))
+        )
 
     def _may_be_set_up(self, way: Way) -> bool:
-        """Whether the AIDs, or locators that the DNS ties to them, pass messages both ways."""
+        """Whether the AIDs, or locators that the DNS ties to them, pass messages in both ways."""
         if self._passes_plainly(way):
-            return self._pass_both_ways(way.source, way.destination, _filters_m6)
+            return self._pass_both_ways(way.source, way.destination, filters_m6)
         if self.world.names.caches or self.world.network.filtered:
-            return False  # resolvers may still say what was
+            return False  # resolvers may still give old answers
         pairs = itertools.product(
             self._tied(way.sender, way.source), self._tied(way.receiver, way.destination)
         )
-        return any(self._pass_both_ways(*pair, _filters_any) for pair in pairs)
+        return any(self._pass_both_ways(*pair, filters_any) for pair in pairs)
 
     def _tied(self, node: Node, aid: Locator) -> list[Locator]:
         names, name = self.world.names, f"{node.name}.example"
@@ -337,9 +353,9 @@ class Laws:
         return network.lines.get(source + destination, network.weather)
 
     def _contexts(self, way: Way) -> tuple[Context, Context] | None:
-        """The contexts of both ends, where they are one context's."""
-        ours = way.sender.host.core.contexts.get(way.source + way.destination)
-        theirs = way.receiver.host.core.contexts.get(way.destination + way.source)
+        """The contexts of both ends, if they belong together."""
+        ours = way.sender.host.context_between(way.source, way.destination)
+        theirs = way.receiver.host.context_between(way.destination, way.source)
         if ours is None or theirs is None or not (ours.is_settled and theirs.is_settled):
             return None
         labels = (ours.local_label, ours.peer_label)
@@ -348,28 +364,30 @@ class Laws:
     def _pairs(
         self, sender: Node, ours: Context, receiver: Node, theirs: Context
     ) -> set[tuple[Locator, Locator]]:
-        """The pairs of verified locators that carry M6 packets that way."""
-        network = self.world.network
+        """The pairs of verified locators that carry M6 packets in that direction."""
+        network, rewritable = self.world.network, len(ours.own_set) > 1
         return {
             (source, destination)
             for source in sender.present
-            if source in theirs.peer_acceptable and source in ours.own_usable & {*ours.own_set}
+            if source in ours.own_usable & {*ours.own_set}
             for destination in ours.peer_verified | self._proven(sender, ours, receiver)
             if destination in receiver.present
-            and network.passes(source, destination)
-            and not _filters_m6(self._line(source, destination))
-            and not {_provider(source), _provider(destination)} & network.filtered
+            for sent in network.sources_sent(source, destination, rewritable=rewritable)
+            if sent in theirs.peer_acceptable
+            and network.passes(sent, destination)
+            and not filters_m6(self._line(sent, destination))
+            and not {provider_of(sent), provider_of(destination)} & network.filtered
         }
 
     def _proven(self, sender: Node, ours: Context, receiver: Node) -> frozenset[Locator]:
-        """What was proven before the last change and is in the DNS still: it counts as proven."""
+        """Locators that were proven before the last change and are still in the DNS: they count."""
         names, name = self.world.names, f"{receiver.name}.example"
         before = self.proven.get((sender.name, ours.local_label), frozenset())
         listed = frozenset(names.forward.get(name, ()))
         return frozenset(one for one in before & listed if name in names.reverse.get(one, ()))
 
     def _are_set_up(self, way: Way) -> None:
-        """Both ends have a context, where nothing has kept them from making one for long."""
+        """Requires a context at both ends, if nothing has prevented that for a long time."""
         names = self.world.names
         if self.world.now_ns < self._set_up_by_ns(way):
             return
@@ -383,24 +401,24 @@ class Laws:
             raise Violation(SETUP, f"{text}, {self._since_change()} after a change")
 
     def _set_up_by_ns(self, way: Way) -> int:
-        """When the context must be there; never while no shim has heard of the other host."""
+        """The time at which the context must exist; NEVER while no shim knows the other host."""
         limit_ns, begun_ns = 0, self.first_ns[way.conversation]
         ends = (
             (way.sender, way.source, way.destination),
             (way.receiver, way.destination, way.source),
         )
         for node, own, other in ends:
-            core = node.host.core
-            context = core.contexts.get(own + other)
+            context = node.host.context_between(own, other)
             exchange = context.exchange if context is not None else None
-            if other in core.peers or context is not None:
-                limit_ns = max(limit_ns, SETUP_NS)
-            # What is looked up in the background may be taken for a plain host for 10 min [D34].
-            if self.may_be_unable or core.is_unable(other) or node.attentive:
-                limit_ns = max(limit_ns, UNABLE_NS)
+            # A host that is looked up in the background may count as plain for 10 min [D34].
+            is_found = node is way.sender and node.attentive and self._tied(way.receiver, other)
+            is_unable = node.host.inspection.is_unable(other)
+            if other in node.host.inspection.peers or context is not None or is_unable or is_found:
+                may_be_unable = self.may_be_unable or is_unable or is_found
+                limit_ns = max(limit_ns, UNABLE_NS if may_be_unable else SETUP_NS)
             if exchange is not None:
-                begun_ns = max(begun_ns, exchange.started_ns)
-                if exchange.started_ns < self.changed_ns:
+                begun_ns = max(begun_ns, exchange.started_ns + node.behind_ns)
+                if exchange.started_ns + node.behind_ns < self.changed_ns:
                     limit_ns = max(limit_ns, SETUP_AGAIN_NS)
         return begun_ns + limit_ns if limit_ns else NEVER
 
@@ -408,7 +426,7 @@ class Laws:
         return f"{(self.world.now_ns - self.changed_ns) // MILLISECOND} ms"
 
     def _agree(self, way: Way) -> None:
-        """Both ends have the same sets and marks of each other [D17]."""
+        """Requires that both ends have the same sets and marks of each other [D17]."""
         contexts = self._contexts(way)
         doomed = self.world.network.doomed
         early = doomed and self.world.now_ns - self.changed_ns < TOLD_AGAIN_NS
@@ -429,19 +447,3 @@ def _ends(talk: Conversation, *, by_server: bool) -> tuple[Locator, Locator]:
 
 def _marks(entries: Entries) -> dict[Locator, int]:
     return {one.locator: one.flags & MARKS for one in entries if one.flags & MARKS}
-
-
-def _filters_plain(line: Line) -> bool:
-    return any(SLOTS[number] is None for number in line.filtered)
-
-
-def _filters_m6(line: Line) -> bool:
-    return any(SLOTS[number] is not None for number in line.filtered)
-
-
-def _filters_any(line: Line) -> bool:
-    return bool(line.filtered or line.filtered_types)
-
-
-def _provider(locator: Locator) -> int:
-    return int.from_bytes(locator[4:6], "big")

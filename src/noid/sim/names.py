@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The DNS of the simulated world: a table, always right, until it is told to misbehave.
+"""The DNS of the simulated world: a table of correct data, with faults on request.
 
-Its data change over time; where resolvers cache, they go on giving an answer for its TTL.
+The data can change. With caching, resolvers give an old answer until its TTL has passed.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ class Names:
         ttl_seconds: of every record.
         caches: whether resolvers keep answers for their TTL.
         timeouts: share of questions that are never answered.
-        lies: share of questions whose answer is that there is nothing.
-        slow_ns: how long an answer takes at most.
+        lies: share of questions with a wrong negative answer.
+        slow_ns: the longest time of an answer.
         mute: zones whose server does not answer.
-        silent: no question is ever answered, not even by its failure.
-        changes: how often the DNS has said anything else than before.
-        listeners: told of every question.
+        silent: no question gets an answer or an error.
+        changes: how often the data have changed.
+        listeners: called with every question.
     """
 
     def __init__(self, source: random.Random, injected: Counter[str]) -> None:
@@ -53,12 +53,12 @@ class Names:
         self.listeners: list[Callable[[Question], None]] = []
 
     def alias(self, name: str, other: str, lists_all: bool) -> None:
-        """Gives a host another name: in its PTR records, and with its first locator or all."""
+        """Gives a host another name, in its PTR records, with its first locator or all."""
         self.aliases[name] = (other, lists_all)
         self.publish(name, self.forward[name])
 
     def publish(self, name: str, locators: tuple[Locator, ...]) -> None:
-        """Puts a host's locators into both zones."""
+        """Publishes a host's locators in both zones."""
         for locator in self.forward.get(name, ()):
             if locator not in locators:
                 self.reverse.pop(locator, None)
@@ -71,7 +71,7 @@ class Names:
             self.forward[other] = locators if lists_all else locators[:1]
 
     def heal(self) -> None:
-        """Answers everything, truly and soon."""
+        """Removes all faults."""
         self.timeouts = self.lies = 0.0
         self.silent = False
         self.mute.clear()
@@ -96,7 +96,7 @@ class Names:
         return delay_ns, self._kept(question, now_ns) if self.caches else self._truth(question)
 
     def _kept(self, question: Question, now_ns: int) -> Answer:
-        """What a resolver has in its cache, as long as it may still give it."""
+        """The answer in a resolver's cache, while its TTL lasts."""
         until_ns, answer = self.cached.get(question, (0, None))
         if answer is None or until_ns < now_ns + SECOND:
             answer = self._truth(question)

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""A host of the simulated world: a real engine, the law of the data plane, and its programs.
+"""A host of the simulated world: a real engine, the reference data plane, and its programs.
 
-The data plane does what the TUN plane does: it carries packets by the law of
-``datapath.rewrite`` and does not change packets to an AID that is not watched.
+Like the TUN plane, the data plane uses ``noid.flows``, and does not change packets to an AID that
+is not watched.
 """
 
 import random
 from collections.abc import Callable
 from typing import Protocol
 
+from noid.constants import EMPTY_OCTETS, SECOND
 from noid.dns.records import Answer, Question
 from noid.engine.context import Context
 from noid.engine.events import (
@@ -50,24 +51,30 @@ from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel
 from noid.wire import icmpv6, ipv6
 
 MakeHost = Callable[[HostOptions, Entropy], Host]
+Due = tuple[int, tuple[Context, Timer]]
+"""When a timer expires, and which."""
+UPTIME_NS = SECOND
+"""The clock of a host after its start."""
+SLEEPING_NS = SECOND
+"""The interval at which an answer is offered again to a host that sleeps."""
 NOT_FOR_PROGRAMS = icmpv6.ERROR_TYPES | {CODEPOINTS.icmpv6_type}
-"""ICMPv6 types that a host without the shim passes to no program."""
+"""ICMPv6 types that a host without the shim does not deliver to programs."""
 
 
 class Observer(Protocol):
-    """Sees what a node does, before it has an effect elsewhere."""
+    """Observes a node before its actions have effects elsewhere."""
 
     def before(self, node: "Node", event: Input) -> None:
-        """The engine is about to be given an event."""
+        """The engine is about to get an event."""
 
     def raised(self, node: "Node", event: Input, error: Exception) -> None:
-        """It raised."""
+        """The engine raised an exception."""
 
     def after(self, node: "Node", event: Input, outputs: list[Output]) -> None:
-        """It said this."""
+        """The engine returned these outputs."""
 
     def standing(self, node: "Node", outputs: list[Output]) -> None:
-        """What it said was carried out."""
+        """The outputs were executed."""
 
     def reported(self, node: "Node", event: DatapathEvent, parcel: Parcel | None) -> None:
         """The packet path reports something, because of a parcel or by itself."""
@@ -94,7 +101,7 @@ class NodeDependencies(Protocol):
 
     @property
     def checks(self) -> Observer:
-        """Who watches."""
+        """The observer."""
 
     def after(self, delay_ns: int, action: Callable[..., object], *arguments: object) -> None:
         """Lets something happen later."""
@@ -118,22 +125,25 @@ class Node:
     Args:
         world: where it lives.
         name: short name, shown in the ladder; its DNS name is ``name.example``.
-        locators: every locator it ever has, the preferred one first.
-        mtu: what the engine believes of the uplinks.
-        honest: whether the checks hold for it; attackers are not.
+        locators: all locators that it can have, the preferred one first.
+        mtu: the MTU of the uplinks for the engine.
+        honest: whether the checks apply to it; not for attackers.
 
     Attributes:
         present: the locators it has now.
-        incarnation: how often it came up.
+        incarnation: how often it started.
         running: whether the shim runs; a host without it is a plain IPv6 host.
-        claimed: those it says it has; an attacker's need not be its own.
-        stale_alarms: whether its shell rings alarms that were cancelled.
-        deprecated: those of its addresses that are to be left.
-        broken: those whose link is gone.
+        claimed: the locators that it announces; those of an attacker may not be its own.
+        stale_alarms: whether its shell also fires alarms that were cancelled.
+        deprecated: its deprecated addresses.
+        broken: its addresses whose link is lost.
         verifiable: whether its operator says that the DNS ties its addresses to one name.
-        backup: those of its addresses it wants used only where no other works [D22].
+        backup: its backup addresses [D22].
         attentive: whether its plane reports packets to addresses that are not watched [D34].
-        in_use: whether its stack has connections open, and so no context is idle [D19].
+        in_use: whether its stack has open connections, so that no context is idle [D19].
+        behind_ns: how far its clock is behind the clock of the world.
+        asleep_ns: since when it sleeps, by the clock of the world; 0 if it is awake.
+        has_slept: whether it has slept, so that contexts of its peers may have expired earlier.
     """
 
     def __init__(
@@ -159,6 +169,8 @@ class Node:
         self.reset_key = self.random.randbytes(32)
         self.stale_alarms = False
         self.in_use = False
+        self.behind_ns = self.asleep_ns = 0
+        self.has_slept = False
         self.attentive = False
         self.verifiable = True
         self.deprecated: frozenset[Locator] = frozenset()
@@ -168,13 +180,23 @@ class Node:
 
     @property
     def marked(self) -> bool:
-        """Whether it calls one of its addresses deprecated or broken."""
+        """Whether one of its addresses is deprecated or broken."""
         return bool(self.deprecated or self.broken)
+
+    @property
+    def runs(self) -> bool:
+        """Whether its shim runs, and it is awake."""
+        return self.running and not self.asleep_ns
+
+    @property
+    def now_ns(self) -> int:
+        """The present by its own clock, which stops while it sleeps."""
+        return (self.asleep_ns or self.world.now_ns) - self.behind_ns
 
     # --- life ---------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Comes up with no contexts."""
+        """Starts without contexts."""
         options = HostOptions(
             codepoints=CODEPOINTS,
             birthday=self.birthday,
@@ -185,15 +207,16 @@ class Node:
         )
         self.incarnation += 1
         self.host = self.world.make_host(options, self.random.randbytes)
-        self.world.coverage.turns.append(self.host.core.turns)
+        self.world.coverage.turns.append(self.host.inspection.turns)
         self.datapath = SoftwareDatapath(CODEPOINTS)
         self.watched: set[Locator] = set()
-        self.armed: tuple[int, int] | None = None
+        self.armed: Due | None = None
         self.parcel: Parcel | None = None
         self._say_locators()
 
     def reboot(self, *, remembers: bool) -> None:
-        """Loses every context; with stable storage it knows that it did [D35]."""
+        """Loses contexts and restarts its clock; notices that by its stable storage [D35]."""
+        self.behind_ns = self.world.now_ns - UPTIME_NS
         if remembers:
             self.birthday = (self.birthday + 1) % (1 << 32)
         else:
@@ -201,6 +224,20 @@ class Node:
             self.reset_key = self.random.randbytes(32)
         self.world.remark(self.name, f"reboots {'with' if remembers else 'without'} its storage")
         self.start()
+
+    def sleep(self) -> None:
+        """Does nothing and hears nothing until it wakes."""
+        self.asleep_ns, self.has_slept = self.world.now_ns, True
+        self.world.remark(self.name, "sleeps")
+
+    def wake(self) -> None:
+        """Continues after its sleep; its clock has stopped."""
+        self.behind_ns += self.world.now_ns - self.asleep_ns
+        self.asleep_ns, self.armed = 0, None
+        self.world.remark(self.name, "wakes")
+        self._arm()
+        for until_ns in self.host.inspection.retries_ns:
+            self.world.after(until_ns - self.now_ns, self._retry, self.incarnation)
 
     def restart(self) -> None:
         """Another daemon restores the contexts that the plane has carried [D36]."""
@@ -215,12 +252,12 @@ class Node:
             self.datapath.watches[label] = datapath.watches[label]
 
     def memories(self) -> list[ContextRecord]:
-        """What the shell would keep of the contexts there are."""
-        kept = [self.host.memory_of(label) for label in list(self.host.core.labels)]
+        """The records of all contexts, as the shell stores them."""
+        kept = [self.host.memory_of(one.local_label) for one in self.host.contexts]
         return [one for one in kept if one is not None]
 
     def have(self, locators: tuple[Locator, ...]) -> None:
-        """Its addresses are these from now on."""
+        """Sets its addresses."""
         self.present = self.claimed = locators
         self.deprecated = self.broken = frozenset()
         self.world.remark(self.name, f"has {len(locators)} locators")
@@ -228,12 +265,12 @@ class Node:
         self._say_locators()
 
     def mark(self, *, deprecated: frozenset[Locator], broken: frozenset[Locator]) -> None:
-        """Those of its addresses are to be left, and those have lost their link, as it notices."""
+        """Sets its deprecated addresses and those whose link is lost."""
         self.deprecated, self.broken = deprecated, broken
         self._say_locators()
 
     def keep_back(self, locators: frozenset[Locator]) -> None:
-        """These are to be used only where no other works, from now on."""
+        """Sets its backup addresses."""
         self.backup = locators
         self._say_locators()
 
@@ -245,14 +282,13 @@ class Node:
     # --- the shell ----------------------------------------------------------------------------
 
     def give(self, event: Input) -> list[Output]:
-        """Hands one event to the engine, and carries out what it says."""
+        """Passes one event to the engine, and executes its outputs."""
         world = self.world
-        core = self.host.core
         if self.honest:
             world.checks.before(self, event)
-            world.coverage.note(core, event)
+            world.coverage.note(self.host.inspection, event)
         try:
-            outputs = self.host.handle(event, world.now_ns)
+            outputs = self.host.handle(event, self.now_ns)
         except Exception as error:
             world.checks.raised(self, event, error)
             raise
@@ -270,7 +306,7 @@ class Node:
             case SendControl():
                 self._send_control(output.packet)
             case NoteHeard():
-                self.datapath.heard(output.local_label, self.world.now_ns, unasked=output.unasked)
+                self.datapath.heard(output.local_label, self.now_ns, unasked=output.unasked)
             case DeliverToUlp():
                 self.deliver(output.packet)
             case InstallFlow():
@@ -295,8 +331,8 @@ class Node:
                 self.world.remark(self.name, f"{type(output).__name__}: {output.why}")
             case PeerUnable():
                 self.world.remark(self.name, f"{type(output).__name__}: {output.why}")
-                until_ns = self.host.core.unable.get(output.peer_aid, self.world.now_ns)
-                self.world.after(until_ns - self.world.now_ns, self._retry, self.incarnation)
+                until_ns = self.host.inspection.unable.get(output.peer_aid, self.now_ns)
+                self.world.after(until_ns - self.now_ns, self._retry, self.incarnation)
             case _:
                 pass
 
@@ -313,39 +349,37 @@ class Node:
         self.world.after(delay_ns, self._answered, self.incarnation, question, answer)
 
     def _answered(self, incarnation: int, question: Question, answer: Answer) -> None:
-        if incarnation == self.incarnation:
+        if self.asleep_ns:
+            self.world.after(SLEEPING_NS, self._answered, incarnation, question, answer)
+        elif incarnation == self.incarnation:
             self.give(AnswerArrived(question, answer))
 
     def _arm(self) -> None:
-        core = self.host.core
-        upcoming = core.timers.next()
+        upcoming = self.host.inspection.next_timer()
         if upcoming == self.armed:
             return
         self.armed = upcoming
-        timer = core.next_timer()
-        if upcoming is not None and timer is not None:
-            delay_ns = max(0, upcoming[0] - self.world.now_ns)
-            self.world.after(delay_ns, self._alarm, self.incarnation, upcoming, *timer[1])
+        if upcoming is not None:
+            delay_ns = max(0, upcoming[0] - self.now_ns)
+            self.world.after(delay_ns, self._alarm, self.incarnation, upcoming)
 
-    def _alarm(
-        self, incarnation: int, due: tuple[int, int], context: Context, timer: Timer
-    ) -> None:
-        if incarnation == self.incarnation and (self.armed == due or self.stale_alarms):
-            self.ring(context, timer)
+    def _alarm(self, incarnation: int, due: Due) -> None:
+        is_due = self.armed == due or self.stale_alarms
+        if incarnation == self.incarnation and is_due and not self.asleep_ns:
+            self.ring(*due[1])
 
     def _retry(self, incarnation: int) -> None:
         """The time of an unable peer is over."""
-        if incarnation == self.incarnation:
+        if incarnation == self.incarnation and not self.asleep_ns:
             self.give(TimePassed())
 
     def ring(self, context: Context, timer: Timer) -> None:
-        """The alarm of one timer rings; the shell need not have cancelled one that is stopped."""
-        core = self.host.core
-        known = core.labels.get(context.local_label) is context
+        """Fires the alarm of one timer, which may have been stopped."""
+        known = self.host.context(context.local_label) is context
         state = context.state if known else State.IDLE
         key = (context, timer)
-        upcoming = core.next_timer()
-        due = upcoming is not None and upcoming == (min(upcoming[0], self.world.now_ns), key)
+        upcoming = self.host.inspection.next_timer()
+        due = upcoming is not None and upcoming == (min(upcoming[0], self.now_ns), key)
         if timer not in TIMERS_OF[state] or due:
             self.world.coverage.rang(state, Trigger(timer.value))
         self.armed = None
@@ -354,7 +388,7 @@ class Node:
     # --- out ----------------------------------------------------------------------------------
 
     def resolve(self, peer: "Node", aid: Locator) -> None:
-        """A program looks a peer up, and is given one of its locators."""
+        """A program resolves a peer, and gets one of its locators."""
         if not self.running:
             return
         name = f"{peer.name}.example"
@@ -370,10 +404,10 @@ class Node:
             if self.running and self.attentive:
                 self.give(UnknownPeerSeen(Locator(packet[24:40])))
             return
-        self._follow(self.datapath.from_host(packet, world.now_ns))
+        self._follow(self.datapath.from_host(packet, self.now_ns))
 
     def _follow(self, effects: list[Effect]) -> None:
-        """Carries out what the packet path says, in order."""
+        """Executes the effects of the packet path, in order."""
         for effect in effects:
             match effect:
                 case Transmit():
@@ -390,11 +424,13 @@ class Node:
     # --- in -----------------------------------------------------------------------------------
 
     def arrive(self, parcel: Parcel) -> None:
-        """A packet comes in from the network."""
+        """A packet arrives from the network."""
+        if self.asleep_ns:
+            return
         octets = parcel.octets
         self.parcel = parcel
         if self.running:
-            self._follow(self.datapath.from_network(octets, self.world.now_ns))
+            self._follow(self.datapath.from_network(octets, self.now_ns))
         elif SLOTS[octets[6]] is not None:
             self.world.send(self._parcel(rejection_of(octets)))
         elif octets[6] != ipv6.ICMPV6 or octets[40] not in NOT_FOR_PROGRAMS:
@@ -402,8 +438,9 @@ class Node:
         self.parcel = None
 
     def deliver(self, packet: bytes) -> None:
-        """A program gets a packet; the ULP drops what its own checksum says is broken."""
+        """A program gets a packet; the ULP drops packets with a wrong checksum."""
         if packet[6] == ipv6.ICMPV6 and packet[40] in icmpv6.ERROR_TYPES:
             self.world.checks.told(self, packet)
             return
-        self.world.delivered(self, packet, self.parcel)
+        if len(packet) > ipv6.HEADER_OCTETS + EMPTY_OCTETS:  # no ULP takes what has no content
+            self.world.delivered(self, packet, self.parcel)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Histories of ordinary days: uplinks that flap, that people prefer, and hosts that restart."""
+"""Histories of common events: flapping uplinks, preferences of operators, restarts."""
 
 import itertools
 import random
@@ -8,13 +8,14 @@ from noid.sim.history import History, Step, Traffic
 
 SECONDS = 1_000
 BEGIN_MS = 4 * SECONDS
-"""When a context stands."""
+"""When a context is set up."""
 QUIET_MS = 170 * SECONDS
-"""Longer than anything may happen after a change of marks; see ``quiet.CALM_AGAIN_NS``."""
+"""Longer than a change of marks can have effects; see ``quiet.CALM_AGAIN_NS``."""
 SOME_LOCATORS = ((2, 1), (2, 2), (2, 2), (2, 3), (3, 2))
 
 
-def _some_traffic(source: random.Random) -> Traffic:
+def some_traffic(source: random.Random) -> Traffic:
+    """Random traffic of programs."""
     return Traffic(
         interval_us=source.choice((10_000, 50_000, 50_000, 200_000)),
         replies=source.random() < 0.7,
@@ -55,7 +56,7 @@ def preferring(number: int) -> History:
 
 
 def _preferred(source: random.Random, locators: tuple[int, int], at_ms: int) -> list[Step]:
-    """One command, on a host that has two uplinks at least."""
+    """One command, on a host that has at least two uplinks."""
     side = source.choice([one for one in (0, 1) if locators[one] > 1])
     everything = (1 << locators[side]) - 1
     one = 1 << source.randrange(locators[side])
@@ -69,7 +70,7 @@ def _preferred(source: random.Random, locators: tuple[int, int], at_ms: int) -> 
 
 
 def flapping(number: int) -> History:
-    """An uplink comes and goes every few seconds; the DNS says so some changes later."""
+    """An uplink flaps every few seconds; the DNS follows some changes later."""
     source = random.Random(f"{number}/flapping")
     locators = source.choice(SOME_LOCATORS)
     side = source.choice([one for one in (0, 1) if locators[one] > 1])
@@ -104,13 +105,13 @@ def flapping(number: int) -> History:
         steps=tuple(steps),
         delay_ms=source.choice((1, 10, 40, 120)),
         jitter_ms=source.choice((0, 0, 2, 20)),
-        traffic=_some_traffic(source),
+        traffic=some_traffic(source),
         caches=source.random() < 0.5,
     )
 
 
 def congested(number: int) -> History:
-    """Queues on some pairs grow to seconds and shrink again; no packet is lost."""
+    """The delay of some pairs grows to seconds and shrinks again; no packet is lost."""
     source = random.Random(f"{number}/congested")
     locators = source.choice(((1, 1), *SOME_LOCATORS))
     pairs = list(itertools.product(*map(range, locators)))
@@ -135,7 +136,7 @@ def congested(number: int) -> History:
         steps=tuple(steps),
         delay_ms=usual_ms,
         jitter_ms=source.choice((0, 0, 2, 20)),
-        traffic=_some_traffic(source),
+        traffic=some_traffic(source),
         lossless_ms=duration_ms,
     )
 
@@ -165,5 +166,5 @@ def half_dead(number: int) -> History:
         steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
         delay_ms=source.choice((1, 10, 40, 120)),
         jitter_ms=source.choice((0, 0, 2)),
-        traffic=_some_traffic(source),
+        traffic=some_traffic(source),
     )

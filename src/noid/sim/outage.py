@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A provider fails under very many hosts: what that costs, counted, and held to no law.
+"""The failure of a provider with very many hosts: its costs are counted; no law is checked.
 
-Each host has a locator of the provider that fails, which is its AID and in use, and one of another.
-Its peers are behind two more providers. Engines, packet paths and programs are the same as in
-``world``; the lines lose nothing, and an engine takes time for its work.
+Each host has a locator of the failing provider, which is its AID and in use, and one of another.
+Its peers are behind two more providers. Engines, packet paths and programs are those of ``world``;
+the lines lose nothing, and an engine needs time for its work.
 """
 
 import heapq
@@ -44,22 +44,22 @@ from noid.wire import ipv6
 from noid.wire.control import Code
 
 HOSTS_MAX: Final = 50_000
-"""Nodes of one run: the host part of a locator has 16 bits."""
+"""The maximum of nodes: the host part of a locator has 16 bits."""
 EVENT_NS: Final = 60 * MICROSECOND
 MESSAGE_NS: Final = 100 * MICROSECOND
-"""Processor time of an engine for an event, and for each message it sends besides."""
+"""Processor time of an engine for an event, and in addition for each message that it sends."""
 NEAR_NS: Final = 2 * MILLISECOND
 FAR_NS: Final = 40 * MILLISECOND
-"""From a node to the middle of the network: round trips are 8 to 160 ms."""
+"""Delay from a node to the middle of the network: round trips are 8 to 160 ms."""
 SET_UP_NS: Final = 5 * SECOND
 SET_UP_EACH_NS: Final = 5 * MILLISECOND
-"""Programs begin to talk within the one, or so long for each context of a node."""
+"""Programs begin to talk within this time, or within this time per context of a node."""
 REPEAT_FIRST_NS: Final = 250 * MILLISECOND
 REPEAT_MAX_NS: Final = 8 * SECOND
 """A program's transport repeats what is not answered, as TCP does."""
 BUSY_NS: Final = SECOND
 SELDOM_NS: Final = 60 * SECOND
-"""Between an answer and the next packet, times 0.5 to 1.5: around a change, and otherwise."""
+"""Time from an answer to the next packet, times 0.5 to 1.5: near a change, and otherwise."""
 BUSY_BEFORE_NS: Final = 3 * SECOND
 BUSY_AFTER_NS: Final = 10 * SECOND
 PACKET_OCTETS: Final = 100
@@ -72,7 +72,7 @@ class Unwatched:
         """Says nothing."""
 
     def raised(self, node: Node, event: Input, error: Exception) -> None:
-        """Says nothing: the error goes on."""
+        """Says nothing: the error propagates."""
 
     def after(self, node: Node, event: Input, outputs: list[Output]) -> None:
         """Says nothing."""
@@ -94,7 +94,7 @@ class Unwatched:
 
 
 class Working(Node):
-    """A node whose engine takes time for its work; its packet path, as the kernel's, does not."""
+    """A node whose engine needs time for its work; its packet path, as in the kernel, does not."""
 
     def __init__(
         self, world: "Outage", name: str, locators: tuple[Locator, ...], load: int
@@ -107,7 +107,7 @@ class Working(Node):
         super().__init__(world, name, locators, honest=False)
 
     def give(self, event: Input) -> list[Output]:
-        """Hands an event to the engine, now or when it is done with those before."""
+        """Passes an event to the engine, now or after the events before."""
         wait_ns = self.free_ns - self.crowd.now_ns
         if not self.backlog and wait_ns <= 0:
             return self._handle(event)
@@ -149,12 +149,12 @@ class Talk:
     """Two programs: one sends a packet, the other answers it, and so on.
 
     Attributes:
-        client: who sends.
-        server: who answers.
-        number: of the packet that waits for its answer; 0 where none does.
+        client: the node that sends.
+        server: the node that answers.
+        number: the number of the packet that waits for its answer; 0 if none does.
         packet: that packet.
-        asked_ns: when it was sent first.
-        tries: how often it was sent again.
+        asked_ns: when it was first sent.
+        tries: how often it was repeated.
         is_recovered: whether something sent after the failure was answered.
     """
 
@@ -235,7 +235,7 @@ class Outage:
         counts[Phase.BEFORE] = self._enter(plan.calm_ns // 2)
         self.run(self.failure_ns)
         counts[Phase.OUTAGE] = self._enter(plan.outage_ns)
-        established = sum(len(one.client.host.core.contexts) for one in self.talks)
+        established = sum(len(one.client.host.inspection.contexts) for one in self.talks)
         established //= plan.contexts
         if plan.fails:
             self._fail()
@@ -260,7 +260,7 @@ class Outage:
         self._mark(is_broken=False)
 
     def _mark(self, *, is_broken: bool) -> None:
-        """Tells the hosts of their links, where they notice."""
+        """Tells the hosts about their links, if they detect the failure."""
         if self.plan.failure is Failure.CARRIER:
             for node in dict.fromkeys(talk.client for talk in self.talks):
                 broken = node.locators[:1] if is_broken else ()
@@ -289,7 +289,7 @@ class Outage:
         """Addresses stay where they are."""
 
     def send(self, parcel: Parcel) -> None:
-        """Carries a packet, unless it would pass the provider that is away."""
+        """Carries a packet, unless it would pass the failed provider."""
         octets = parcel.octets
         source, destination = Locator(octets[8:24]), Locator(octets[24:40])
         if is_control(octets):
@@ -333,7 +333,7 @@ class Outage:
         self._transmit(talk, number)
 
     def _transmit(self, talk: Talk, number: int) -> None:
-        """Sends what waits for its answer, and again until that comes."""
+        """Sends the waiting packet, and repeats it until its answer arrives."""
         if talk.number == number:
             delay_ns = min(REPEAT_FIRST_NS << min(talk.tries, 16), REPEAT_MAX_NS)
             self.after(delay_ns, self._repeat, talk, number)
@@ -359,7 +359,7 @@ class Outage:
         self.after(self._pause_ns(), self._say, talk)
 
     def _recover(self, talk: Talk) -> None:
-        """Notes the first answer to what was sent into the outage."""
+        """Notes the first answer to a packet that was sent during the outage."""
         was_hit = talk.asked_ns >= self.failure_ns or talk.tries > 0
         if self.failure_ns <= self.now_ns < self.return_ns and was_hit and not talk.is_recovered:
             talk.is_recovered = True
@@ -367,7 +367,7 @@ class Outage:
             self.recovered_ns.append(self.now_ns - self.failure_ns)
 
     def _pause_ns(self) -> int:
-        """Until a program sends again: soon around a change, so that every context meets it."""
+        """The time until a program sends again: short near a change, so that all meet it."""
         pause_ns = self.random.randrange(SELDOM_NS // 2, SELDOM_NS * 3 // 2)
         for change_ns in (self.failure_ns, self.return_ns):
             ahead_ns = change_ns - BUSY_BEFORE_NS - self.now_ns

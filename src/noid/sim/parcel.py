@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""What travels: a packet, and what the simulator knows of it besides its octets."""
+"""A packet on the network, with what the simulator knows of it."""
 
 from dataclasses import dataclass
 
 from noid.constants import Codepoints
 from noid.wire import ipv6
-from noid.wire.slots import SLOT_ICMPV6, slot_of
+from noid.wire.slots import SLOT_ICMPV6, next_header_of, slot_of
 
 CODEPOINTS = Codepoints()
 SLOTS = {number: slot_of(number, CODEPOINTS) for number in range(256)}
+MESSAGES = frozenset(
+    next_header_of(SLOT_ICMPV6, CODEPOINTS, rewritable=one) for one in (True, False)
+)
+"""The next headers of control messages in the form of data."""
 CONTEXT_VALUE_AT = 52
-"""Where the labels of a control message stand, counted from its ICMPv6 type."""
+"""The offset of the labels in a control message, from its ICMPv6 type."""
 
 
 @dataclass(slots=True)
@@ -21,8 +25,8 @@ class Parcel:
         octets: the whole IPv6 packet.
         sender: name of the node that sent it.
         sent_ns: when.
-        forged: an attacker made it, or what is in it.
-        informed: the attacker knows what is secret about the context it pretends to belong to.
+        forged: an attacker made it or its content.
+        informed: the attacker knows the secrets of the context that it forges.
         corrupted: the network changed it.
     """
 

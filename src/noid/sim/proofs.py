@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What forward and reverse DNS prove of a peer, a scenario for each thing the draft says of it.
+"""What forward and reverse DNS prove of a peer, a scenario for each statement of the draft.
 
-[draft §3.1, §7.13, §16.2; D14, D29-D34]. Host a begins and knows b by its name; b has to find a's.
+[draft §3.1, §7.13, §16.2; D14, D29-D34]. Host a begins and knows the name of b; b looks up a.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def no_reverse(world: World) -> None:
 
 
 def no_reverse_at_all(world: World) -> None:
-    """Nothing of b's points back: of its locators the AID alone is left [§3.1, §7.13]."""
+    """No locator of b points back: only its AID remains [§3.1, §7.13]."""
     add_hosts(world)
     own = world.nodes["b"].locators
     for locator in own:
@@ -42,7 +42,7 @@ def no_reverse_at_all(world: World) -> None:
 
 
 def no_name(world: World) -> None:
-    """The AID of a has no name: b sends to it alone, and takes what a sends from all [§7.13]."""
+    """The AID of a has no name: b sends only to it, and accepts all sources of a [§7.13]."""
     add_hosts(world)
     own = world.nodes["a"].locators
     del world.names.reverse[own[0]]
@@ -64,7 +64,7 @@ def not_listed(world: World) -> None:
 
 
 def aid_alone(world: World) -> None:
-    """Host a says of itself no more than its AID; it profits from b's locators [§7.13]."""
+    """Host a announces only its AID; it profits from the locators of b [§7.13]."""
     add_hosts(world)
     a, b = world.nodes["a"], world.nodes["b"]
     a.have(a.locators[:1])
@@ -100,7 +100,7 @@ def unverifiable(world: World) -> None:
 
 
 def dns_comes_late(world: World) -> None:
-    """The DNS fails for a minute: nothing is excluded, and it is asked again, seldomer [§7.13]."""
+    """The DNS fails for a minute: nothing is excluded, and it is asked with back-off [§7.13]."""
     add_hosts(world)
     world.names.timeouts = 1.0
     asked: list[Question] = []
@@ -123,7 +123,7 @@ def dns_comes_late(world: World) -> None:
 
 
 def partial_overlap(world: World) -> None:
-    """The name of x lists an address of b beside its own: b gets what is b's [§16.2, D33]."""
+    """The name of x lists an address of b too: connections to it reach b [§16.2, D33]."""
     add_hosts(world, "abc")
     b, x = world.nodes["b"], world.nodes["c"]
     world.names.forward["c.example"] = (b.locators[0], x.locators[0])
@@ -137,7 +137,7 @@ def partial_overlap(world: World) -> None:
 
 
 def virtual_hosting(world: World) -> None:
-    """Two names have one host; PTR records name both, and either will do [§16.2]."""
+    """A host has two names, and PTR records for both; either works [§16.2]."""
     add_hosts(world)
     own = world.nodes["b"].locators
     world.names.forward["www.example"] = own

@@ -21,22 +21,22 @@ from noid.wire.control import Code
 
 QUIET = "quiet"
 CALM_NS = 5 * SECOND
-"""Nothing has failed for so long in a world in which nothing ever has."""
+"""How long nothing must have failed, in a world in which nothing has ever failed."""
 CALM_AGAIN_NS = 150 * SECOND
-"""And in one in which something has, or in which a context is new and its owners call some locators
-worse than others: a better pair may be tried until then [D20]."""
+"""The same if something has failed before, or if a context is new and some locators have marks: a
+better pair may be tried until then [D20]."""
 CALM_NAMES_NS = 15 * MINUTE
-"""And in one in which the DNS has said something else before: so long it may be until that is asked
-again, and the other end hears of it [D31]."""
+"""The same if the DNS has changed: until then it may be asked again, and the other end may be told
+[D31]."""
 CONTROL_WINDOW_NS = 60 * SECOND
 CONTROL_MAX = 60
-"""Control messages that an end of a context sends in that time: the asks and probes of both ends in
-doubt at one time, and the answers to them, are less."""
+"""Control messages of an end of a context in that time: more than the requests and probes of both
+ends in doubt at one time, and their answers."""
 SETUP_CODES = frozenset({Code.INIT, Code.CC, Code.CCR, Code.CONF})
 LOSS_CALM = 0.2
 JITTER_CALM_NS = 50 * MILLISECOND
 JUDGED_AGAIN_NS = 250 * MILLISECOND
-"""How long it is taken as known whether something fails."""
+"""How long the result of checking for failures is used."""
 
 
 class Scene(Protocol):
@@ -52,8 +52,8 @@ class Quiet:
     """The law of one world.
 
     Args:
-        world: it.
-        judged: counts how often it was judged.
+        world: the world.
+        judged: counts the judgements.
     """
 
     def __init__(self, world: Scene, judged: Counter[str]) -> None:
@@ -75,7 +75,7 @@ class Quiet:
         self.calm = (False, -1)
 
     def delivered(self, one: Sent) -> None:
-        """A packet reaches its program, perhaps not for the first time."""
+        """A packet reaches its program, perhaps as a repetition."""
         if one.copies == 1 or one.at_ns < self.changed_ns + CALM_NS or not self._is_calm():
             return
         aids = frozenset({Locator(one.packet[8:24]), Locator(one.packet[24:40])})
@@ -84,11 +84,11 @@ class Quiet:
             raise Violation(QUIET, text)
 
     def _begins(self, aids: frozenset[Locator]) -> bool:
-        """Whether two AIDs have begun a context a moment ago; an INIT may repeat a packet [D7]."""
+        """Whether two AIDs have just begun a context; an INIT may repeat a packet [D7]."""
         return self.world.now_ns - self.begun_ns.get(aids, -CALM_NS) < CALM_NS
 
     def _is_calm(self) -> bool:
-        """Whether nothing fails, and has not for a while."""
+        """Whether nothing fails, and nothing has failed lately."""
         calm, until_ns = self.calm
         if until_ns < self.world.now_ns:
             calm = self._nothing_fails()
@@ -107,6 +107,8 @@ class Quiet:
             return False
         if network.down or network.cuts or network.filtered or network.doomed or weather.rewriting:
             return False
+        if not all(border.is_whole for border in network.sites.values()):
+            return False
         lines = (weather, *network.lines.values())
         return all(map(_is_calm, lines)) and all(map(_is_whole, world.nodes.values()))
 
@@ -117,7 +119,7 @@ class Quiet:
         return max(self.begun_ns.values(), default=0)
 
     def passes(self, parcel: Parcel) -> None:
-        """A packet is on its way."""
+        """Counts a packet that is sent."""
         if parcel.forged:
             return
         octets = parcel.octets
@@ -141,7 +143,7 @@ class Quiet:
                 raise Violation(QUIET, f"{parcel.sender} uses a locator that is to be left")
 
     def _is_to_be_left(self, end: bytes) -> bool:
-        """Whether the owner of a locator calls it worse than others that the DNS lists."""
+        """Whether a locator has worse marks than others that the DNS lists."""
         node = self.world.nodes[self.world.network.present[end]]
         worse = node.deprecated | node.backup
         return end in worse and not worse.issuperset(
@@ -174,4 +176,4 @@ def _is_calm(line: Line) -> bool:
 
 def _is_whole(node: Node) -> bool:
     whole = node.present == node.locators == node.claimed
-    return node.running and node.honest and whole and not node.broken
+    return node.runs and node.honest and whole and not node.broken

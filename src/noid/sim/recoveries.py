@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Histories in which something is away for long, and then everything must be taken up again."""
+"""Histories of long outages, after which everything must work again."""
 
 import itertools
 import random
@@ -15,7 +15,7 @@ SLOW_US = 5_000_000
 
 
 def partition(number: int) -> History:
-    """Nothing passes for a while, in which things change at both ends; then everything does."""
+    """Nothing passes for a time in which both ends change; then everything passes."""
     source = random.Random(f"{number}/partition")
     locators = source.choice(((1, 2), (2, 2), (3, 2)))
     lasts_ms = source.choice(LONG_MS)
@@ -54,7 +54,7 @@ def _changed(source: random.Random, locators: tuple[int, int], at_ms: int) -> St
 
 
 def unable(number: int) -> History:
-    """The shim of an end is away for a while; later the other end uses it again."""
+    """The shim of an end is stopped for a time; later the other end uses it again."""
     source = random.Random(f"{number}/unable")
     side = source.randrange(2)
     stop_ms = source.choice((0, 5_000))
@@ -71,7 +71,7 @@ def unable(number: int) -> History:
 
 
 def expired(number: int) -> History:
-    """Updates about a change get no answer until they expire; they must be sent again [D45]."""
+    """Updates about a change are unanswered until they expire; they must be repeated [D45]."""
     source = random.Random(f"{number}/expired")
     kind = source.choice(("have", "mark"))
     change = (0, 1) if kind == "have" else (0, 2, 0)
@@ -92,7 +92,7 @@ def expired(number: int) -> History:
 
 
 def slots_alone(number: int) -> History:
-    """Plain control messages are dropped, and those in the form of data pass."""
+    """Plain control messages are dropped, and messages in the form of data pass."""
     ways = [number >> 2 * index & 3 or 3 for index in range(len(BOTH_BY_BOTH))]
     pairs = zip(BOTH_BY_BOTH, ways, strict=True)
     steps = [Step(0, "filter-control", (*pair, way)) for pair, way in pairs]
@@ -106,7 +106,7 @@ def slots_alone(number: int) -> History:
 
 
 def restored(number: int) -> History:
-    """Data does not pass, a UC casts doubt on the context, and the peer has it still [D39]."""
+    """Data does not pass, and a UC starts a test of the context, which the peer still has [D39]."""
     source = random.Random(f"{number}/restored")
     doubt_ms = source.choice((3_000, 8_000, 15_000))
     heal_ms = doubt_ms + source.choice((1_100, 1_500, 5_000, 30_000))
@@ -128,7 +128,7 @@ def restored(number: int) -> History:
 
 
 def restarted(number: int) -> History:
-    """A firewall passes one form alone; the daemon of an end is replaced [D36, D47]."""
+    """A firewall passes only one form; the daemon of an end is replaced [D36, D47]."""
     kind = ("filter", "filter-control")[number & 1]
     restart_ms = (4_000, 9_000, 30_000, 90_000)[number >> 2 & 3]
     steps = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs: a seed and a scenario in, what happened out."""
+"""Runs of a scenario with a seed, and their results."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -22,16 +22,16 @@ class Run:
     """One run.
 
     Attributes:
-        seed: what it came from.
-        scenario: and what was played.
-        events: how much happened.
-        faults: what was drawn, in words.
-        violation: what must not have happened; empty where nothing did.
-        injected: the faults by kind.
+        seed: its seed.
+        scenario: its scenario.
+        events: the number of events.
+        faults: the drawn faults, in words.
+        violation: the violation; empty if there is none.
+        injected: the number of faults by kind.
         seen: the entries of the law that occurred.
         judged: how often each law over time was judged.
-        digest: of everything that happened, in order.
-        ladder: the end of it as a diagram, where something went wrong.
+        digest: a hash of the trace.
+        ladder: the end of the trace as a diagram, after a violation.
     """
 
     seed: int
@@ -47,12 +47,12 @@ class Run:
 
     @property
     def known(self) -> str:
-        """Why it fails, where it is known to."""
+        """Why it fails, if that is known."""
         return PLAYABLE[self.scenario].known if self.scenario in PLAYABLE else ""
 
     @property
     def command(self) -> str:
-        """What plays this run again."""
+        """The command that repeats this run."""
         if self.scenario not in PLAYABLE:
             return f"noid sim run --history {self.scenario}"
         return f"noid sim run --seed {self.seed} --scenario {self.scenario}"
@@ -60,7 +60,7 @@ class Run:
 
 @dataclass(slots=True)
 class Tally:
-    """What many runs came to."""
+    """The results of many runs."""
 
     events: int = 0
     passed: int = 0
@@ -71,7 +71,7 @@ class Tally:
     judged: Counter[str] = field(default_factory=Counter)
 
     def add(self, run: Run) -> None:
-        """One more run."""
+        """Adds a run."""
         self.events += run.events
         self.injected += run.injected
         self.seen += run.seen
@@ -93,21 +93,21 @@ class Tally:
 
 
 def play(seed: int, scenario: str = SWARM, make_host: MakeHost = Host) -> Run:
-    """Plays one scenario out of one seed.
+    """Plays one scenario with one seed.
 
     Args:
-        seed: where everything comes from.
+        seed: the seed.
         scenario: its name, a key of ``PLAYABLE``.
-        make_host: makes the engines.
+        make_host: creates the engines.
 
     Returns:
-        What happened; the same for the same arguments.
+        The result, which is equal for equal arguments.
     """
     return play_in(World(seed, make_host), scenario, PLAYABLE[scenario].play)
 
 
 def play_in(world: World, scenario: str, happen: Callable[[World], None]) -> Run:
-    """Lets something happen in a fresh world; see ``play``."""
+    """Plays an action in a new world; see ``play``."""
     violation = ""
     try:
         happen(world)
@@ -129,19 +129,19 @@ def play_in(world: World, scenario: str, happen: Callable[[World], None]) -> Run
 
 
 def play_again(history: History, place: str, make_host: MakeHost = Host) -> Run:
-    """Plays a history that was written down.
+    """Plays a stored history.
 
     Args:
-        history: it.
-        place: where it is written.
-        make_host: makes the engines.
+        history: the history.
+        place: the place where it is stored.
+        make_host: creates the engines.
     """
     world = World(history.seed, make_host)
     return play_in(world, place, lambda world: play_history(world, history))
 
 
 def shortest(run: Run, make_host: MakeHost = Host) -> History | None:
-    """The shortest history that violates what a run did; None where it was drawn by no family."""
+    """The shortest history with the violation of a run; None if the run is of no family."""
     if run.scenario not in FAMILIES or not run.violation:
         return None
     return shrink(FAMILIES[run.scenario].history(run.seed), make_host)
@@ -157,11 +157,14 @@ assert len(PLAYABLE) == len(SCENARIOS) + len(FAMILIES)
 
 
 SHARES = {
-    SWARM: 34,
-    "walk-2x2": 10,
-    "walk-1x6": 8,
-    "walk-4x4": 8,
-    "walk-2x8": 6,
+    SWARM: 28,
+    "walk-2x2": 8,
+    "bordered": 2,
+    "bordered-lans": 2,
+    "walk-1x6": 6,
+    "walk-3x3": 4,
+    "walk-4x4": 6,
+    "walk-2x8": 4,
     "walk-16x16": 2,
     "healthy": 4,
     "renumbering-by-rules": 4,
@@ -169,17 +172,19 @@ SHARES = {
     "preferring": 4,
     "flapping": 4,
     "half-dead": 4,
-    "congested": 4,
-    "unable": 4,
+    "storm": 5,
+    "asleep": 3,
+    "congested": 3,
+    "unable": 3,
 }
-"""Of a hundred seeds."""
+"""The share of each family in a hundred seeds."""
 QUICK_MAX = 256
-"""A family with more histories is left to sweeps, unless it has a share."""
+"""A family with more histories is only part of sweeps, unless it has a share."""
 assert not SHARES.keys() - PLAYABLE.keys()
 
 
 def plan(first: int, count: int, scenario: str | None) -> list[tuple[int, str]]:
-    """What to play, in order: seeds of one scenario, or a selection of everything.
+    """The runs in order: seeds of one scenario, or a selection of everything.
 
     The selection has each directed scenario once, each exhaustive family that is small, and
     ``count`` seeds of the swarm with as many of the other families as their share is.
@@ -201,9 +206,9 @@ def wanted(first: int, seeds: int, names: tuple[str, ...]) -> dict[str, tuple[in
 
     Args:
         first: the first seed.
-        seeds: how many are drawn, shared among those of ``SHARES``; the exhaustive families and
-            the directed scenarios come besides.
-        names: of the scenarios.
+        seeds: how many are drawn, divided among those of ``SHARES``; the exhaustive families and
+            the directed scenarios are added.
+        names: the names of the scenarios.
     """
     total = sum(SHARES.get(name, 0) for name in names)
     numbers = {}

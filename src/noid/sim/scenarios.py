@@ -24,13 +24,12 @@ SWARM = "swarm"
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Something to play.
+    """A scenario.
 
     Attributes:
         summary: what happens, in a line.
-        play: lets it happen; raises Violation where something is wrong.
-        known: why it fails, where it is known to; it is played all the same, and it is an error
-            if it does not fail any more.
+        play: plays it; raises Violation if a check fails.
+        known: why it fails, if that is known; it is an error if it no longer fails.
     """
 
     summary: str
@@ -39,7 +38,7 @@ class Scenario:
 
 
 def blackhole(world: World) -> None:
-    """Provider 1 dies in silence; no more than a few packets are lost."""
+    """Provider 1 fails silently; only a few packets are lost."""
     context = established(world)
     world.network.down.add(1)
     world.run(10 * SECOND)
@@ -52,7 +51,7 @@ def blackhole(world: World) -> None:
 
 
 def one_way(world: World) -> None:
-    """What a sends by its pair vanishes, what b sends arrives."""
+    """Packets of a over its pair are lost, packets of b arrive."""
     add_hosts(world)
     talk(world)
     world.run(3 * SECOND)
@@ -66,7 +65,7 @@ def one_way(world: World) -> None:
 
 
 def crossing(world: World) -> None:
-    """Both ends begin at the same moment [draft §4.3]."""
+    """Both ends begin at the same time [draft §4.3]."""
     add_hosts(world)
     talk(world, "a", "b")
     talk(world, "b", "a")
@@ -99,7 +98,7 @@ def close(world: World) -> None:
     world.network.weather.loss = 0.5
     world.run(CONTEXT_IDLE_TIME + CLOSE_TIME + 2 * MINUTE)
     for node in world.nodes.values():
-        count = len(node.host.core.labels)
+        count = len(node.host.contexts)
         world.checks.require(count == 0, "idle contexts are closed", f"{node.name} has {count}")
     world.heal()
     world.demand_liveness()
@@ -118,7 +117,7 @@ def close_one_way(world: World) -> None:
 
 
 def reboot(world: World) -> None:
-    """Host b loses its contexts, first with its storage and then, a while later, again."""
+    """Host b loses its contexts, keeps its storage, and loses its contexts again later."""
     established(world)
     for _ in range(2):
         world.nodes["b"].reboot(remembers=True)
@@ -129,7 +128,7 @@ def reboot(world: World) -> None:
 
 
 def update_after_reboot(world: World) -> None:
-    """Host b changes its locators, reboots, changes them again: a must hear of it [D17, D18]."""
+    """Host b changes its locators, reboots, changes them again: a must learn of it [D17, D18]."""
     established(world)
     b = world.nodes["b"]
     for locators in (b.locators[:1], b.locators) * 8:
@@ -145,7 +144,7 @@ def update_after_reboot(world: World) -> None:
 
 
 def amnesia(world: World) -> None:
-    """Host b loses contexts and storage; nothing it says is believed until X has passed."""
+    """Host b loses contexts and storage; its UCs prove nothing until X has passed."""
     established(world)
     world.nodes["b"].reboot(remembers=False)
     world.wait_for_idle()
@@ -153,7 +152,7 @@ def amnesia(world: World) -> None:
 
 
 def firewall(world: World) -> None:
-    """A firewall drops the M6 next headers and lets everything else pass [D15]."""
+    """A firewall drops the M6 next headers and passes everything else [D15]."""
     add_hosts(world)
     world.network.filtered |= {1, 2}
     talk(world)
@@ -175,7 +174,7 @@ def no_shim(world: World) -> None:
 
 
 def shim_stops(world: World) -> None:
-    """The shim of b stops: its kernel rejects M6 packets, and a goes on plainly [D15]."""
+    """The shim of b stops: its kernel rejects M6 packets, and a sends plain [D15]."""
     established(world)
     node = world.nodes["b"]
     node.running = False
@@ -185,7 +184,7 @@ def shim_stops(world: World) -> None:
 
 
 def dead_aid(world: World) -> None:
-    """The AIDs reach nothing from the start; the other locators do [draft §4.4, D37]."""
+    """The AIDs do not work from the start; the other locators do [draft §4.4, D37]."""
     add_hosts(world)
     world.network.down.add(1)
     talk(world)
@@ -226,7 +225,7 @@ def half_proven(world: World) -> None:
 
 
 def rewriting(world: World) -> None:
-    """Borders rewrite the sources of half of what they may [draft §6, §7.11]."""
+    """Borders rewrite the sources of half of the rewritable packets [draft §6, §7.11]."""
     add_hosts(world)
     for node in world.nodes.values():
         world.network.borders[node.name] = node.locators
@@ -240,7 +239,7 @@ def rewriting(world: World) -> None:
 
 
 def verified_again(world: World) -> None:
-    """One of b's locators leaves the DNS, and comes back; both ends find out by the clock [D31]."""
+    """One locator of b leaves the DNS, and returns; both ends detect it by their timers [D31]."""
     established(world)
     world.ledger.conversations[0].interval_ns = 10 * SECOND
     context, own = context_of(world, "a"), world.nodes["b"].locators
@@ -256,7 +255,7 @@ def verified_again(world: World) -> None:
 
 
 def stranger(world: World) -> None:
-    """No program asks for a name; the shim finds out by itself, once the DNS answers [D34]."""
+    """No program resolves a name; the shim looks the peer up when the DNS answers [D34]."""
     add_hosts(world)
     for node in world.nodes.values():
         node.attentive = True
@@ -274,7 +273,7 @@ def stranger(world: World) -> None:
 
 
 def on_switch(world: World) -> None:
-    """Packets go plainly, until a provider dies; then by the other, within seconds [D28]."""
+    """Packets are plain until a provider fails; then they use the other, within seconds [D28]."""
     world.on_switch = True
     context = established(world)
     world.checks.require(not context.flow(on_switch=True).transmits, "plain on the AIDs", "not so")
@@ -286,7 +285,7 @@ def on_switch(world: World) -> None:
 
 
 def link_gone(world: World) -> None:
-    """Host a sees its first link go down: it leaves it before a packet is lost [D20]."""
+    """The first link of host a goes down: a leaves it before a packet is lost [D20]."""
     established(world)
     a = world.nodes["a"]
     world.network.down.add(1)
@@ -301,7 +300,7 @@ def link_gone(world: World) -> None:
 
 
 def long_outage(world: World) -> None:
-    """Nothing works for long; then the other provider does, and is used within seconds [D20]."""
+    """Nothing works for long; then the other provider works, and is used within seconds [D20]."""
     context = established(world)
     world.network.down |= {1, 2}
     world.run(5 * MINUTE)
@@ -317,7 +316,7 @@ def long_outage(world: World) -> None:
 
 
 def link_back(world: World) -> None:
-    """Host b has no link for long, and its ULP hardly tries any more; a link comes back [D20]."""
+    """Host b has no link for a long time, and its ULP rarely retries; a link returns [D20]."""
     context = established(world)
     world.ledger.conversations[0].interval_ns = MINUTE
     b = world.nodes["b"]
@@ -340,7 +339,7 @@ def link_back(world: World) -> None:
 
 
 def backup(world: World) -> None:
-    """Host a's second locator is for the worst case: it is used then, and left after it [D22]."""
+    """The second locator of host a is a backup: it is used during a failure only [D22]."""
     context = established(world)
     a, b = world.nodes["a"], world.nodes["b"]
     a.keep_back(frozenset(a.locators[1:]))
@@ -365,7 +364,7 @@ def backup(world: World) -> None:
 
 
 def renumbering(world: World) -> None:
-    """Host a loses the locator that is its AID, and later the other, and gets them back."""
+    """Host a loses the locator that is its AID, later the other, and gets both back."""
     established(world)
     a = world.nodes["a"]
     a.have(a.locators[1:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A history in which something fails, made as short as it can be while the same thing fails."""
+"""Shortens a history with a violation, as long as the violation stays."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -10,15 +10,15 @@ from noid.sim.violation import Violation
 from noid.sim.world import World
 
 TRIES_MAX = 200
-"""Histories that are played to shorten one."""
+"""The number of histories that are played to shorten one."""
 BEGIN_MS = 2_000
-"""When a context stands and the first step may happen."""
+"""When a context is set up and the first step may happen."""
 AFTER_MS = 1_000
-"""A history may end so long after the violation."""
+"""How long after the violation a history may end."""
 
 
 def violation_of(history: History, make_host: MakeHost) -> tuple[str, int]:
-    """Which check or law a history violates, or nothing; and when, in ms from its beginning."""
+    """The check or law that a history violates, if any; and when, in ms from its beginning."""
     world = World(history.seed, make_host)
     begin_ns = world.now_ns
     try:
@@ -32,8 +32,8 @@ def shrink(history: History, make_host: MakeHost) -> History:
     """The shortest history found that violates the same check or law.
 
     Args:
-        history: one that violates something.
-        make_host: makes the engines.
+        history: a history with a violation.
+        make_host: creates the engines.
     """
     check, at_ms = violation_of(history, make_host)
     assert check, "nothing fails"
@@ -53,7 +53,7 @@ def shrink(history: History, make_host: MakeHost) -> History:
 
 
 def _shorter(history: History, at_ms: int) -> Iterator[History]:
-    """Shorter histories, those that leave out most first."""
+    """Shorter histories, the shortest first."""
     if history.duration_ms > at_ms + AFTER_MS:
         until_ms = at_ms + AFTER_MS
         steps = tuple(step for step in history.steps if step.at_ms <= at_ms)

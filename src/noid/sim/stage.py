@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What directed scenarios are built of: a few hosts that talk, and ways to look at them."""
+"""The parts of directed scenarios: a few hosts that talk, and ways to observe them."""
 
 from noid.constants import MILLISECOND, SECOND
 from noid.engine.context import Context
@@ -14,7 +14,7 @@ from noid.wire import ipv6
 SETTLE_NS = 3 * SECOND
 HOSTS = {"a": 10, "b": 11, "c": 12}
 EVERYWHERE = frozenset({1, 2, 3})
-"""Every provider there is."""
+"""All providers."""
 
 
 def add_hosts(world: World, names: str = "ab", *, providers: tuple[int, ...] = (1, 2)) -> None:
@@ -31,7 +31,7 @@ def talk(
     interval_ns: int = 200 * MILLISECOND,
     replies: bool = True,
 ) -> Conversation:
-    """Lets two hosts talk, by their first locators."""
+    """Lets two hosts talk between their first locators."""
     conversation = Conversation(
         client=client,
         server=server,
@@ -47,7 +47,7 @@ def talk(
 
 
 def established(world: World, names: str = "ab") -> Context:
-    """Hosts of which the first two have a context; returns the second's."""
+    """Adds hosts, and sets up a context of the first two; returns that of the second."""
     add_hosts(world, names)
     talk(world)
     world.run(SETTLE_NS)
@@ -56,19 +56,19 @@ def established(world: World, names: str = "ab") -> Context:
 
 def context_of(world: World, name: str) -> Context:
     """The one context of a node."""
-    contexts = list(world.nodes[name].host.core.contexts.values())
+    contexts = list(world.nodes[name].host.inspection.contexts.values())
     world.checks.require(len(contexts) == 1, "a context", f"{name} has {len(contexts)}")
     return contexts[0]
 
 
 def reach(world: World, name: str, state: State, within_ns: int) -> Context:
     """Lets time pass until the one context of a node is in a state."""
-    core = world.nodes[name].host.core
+    host = world.nodes[name].host
     until_ns = world.now_ns + within_ns
     step_ns = min(MILLISECOND, within_ns) if within_ns <= 60 * SECOND else SECOND
     while world.now_ns < until_ns:
         world.run(step_ns)
-        for context in core.labels.values():
+        for context in host.contexts:
             if context.state is state:
                 return context
     world.checks.require(False, "a state is reached", f"{name} {state.value}")
@@ -76,7 +76,7 @@ def reach(world: World, name: str, state: State, within_ns: int) -> Context:
 
 
 def portrait(context: Context) -> tuple[object, ...]:
-    """What an attack must not change."""
+    """The parts of a context that an attack must not change."""
     return (
         context.local_label,
         context.peer_label,
@@ -91,7 +91,7 @@ def portrait(context: Context) -> tuple[object, ...]:
 
 
 class Ear:
-    """Listens to what some nodes send to others.
+    """Records the packets of some nodes to others.
 
     Args:
         world: where.
@@ -114,12 +114,12 @@ class Ear:
 
     @property
     def octets(self) -> int:
-        """How much it heard."""
+        """The octets of all recorded packets."""
         return sum(len(parcel.octets) for parcel in self.parcels)
 
 
 def require_arrival(world: World, time_ns: int) -> None:
-    """After a switch, all that is sent for some time arrives within a second."""
+    """Requires that all packets sent in some time after a switch arrive within a second."""
     first = len(world.ledger.sent) + 1
     world.run(time_ns)
     world.run(SECOND)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The swarm: which faults a run has at all is drawn first, then how bad they are, then when.
+"""The swarm: random runs, drawn by kinds of faults first, then by severity, then by times.
 
-A run that has every fault a little finds less than runs that lack most of them: a fault may hide
-what another would show. So each run draws its own selection from the seed.
+Runs with a few kinds of faults find more than a run with all kinds, because one fault may hide the
+effect of another. So each run draws its own selection from the seed.
 """
 
 import random
@@ -22,15 +22,15 @@ from noid.sim.world import World
 NAMES = ("a", "b", "c", "d")
 PROVIDERS = (1, 2, 3)
 QUIET_NS = 34 * MINUTE
-"""Long enough for contexts to be idle, to be closed, and for every CLOSE to be given up."""
+"""Long enough for contexts to become idle and closed, and for every CLOSE to be given up."""
 AFTERWARDS_NS = 15 * SECOND
-"""Programs talk so long again after that, before the network heals."""
+"""How long programs talk again after that, before the network heals."""
 MTUS = (1280, 1400, 1500)
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What one run has of each fault; zero is none of it.
+    """The severity of each fault in one run; zero means that it does not occur.
 
     Attributes:
         hosts: how many, 2 to 4.
@@ -43,18 +43,18 @@ class Faults:
         outages: how often a provider dies.
         cuts: how often one provider no longer reaches another, one way or both.
         firewalls: how often a provider drops the M6 next headers for a while.
-        rewriting: share of rewritable packets a border sends by another provider.
+        rewriting: share of rewritable packets that a border sends through another provider.
         tells: routers say "destination unreachable".
         reboots: how often a host loses its contexts.
         amnesia: a host that reboots loses its stable storage too.
         renumberings: how often a host loses or regains locators.
         stops: how often the shim of a host is stopped and started.
         dns_timeouts: share of questions never answered.
-        dns_lies: share of questions answered by nothing.
+        dns_lies: share of questions with a wrong negative answer.
         dns_changes: how often a name changes its records.
         stale_alarms: shells do not cancel alarms.
-        attentive: programs had their peers' addresses from elsewhere; the shims find out.
-        on_switch: packets go plainly for as long as the locators in use are the AIDs.
+        attentive: programs have their peers' addresses from elsewhere; the shims look them up.
+        on_switch: packets are plain while the locators in use are the AIDs.
         silences: how often no program sends for more than half an hour.
         off_path: attacks by a host that sees no packets.
         on_path: attacks by a host that sees all packets.
@@ -162,7 +162,7 @@ def build(world: World) -> Faults:
 
 
 def run(world: World) -> None:
-    """One run: faults happen, then the network heals, and every program must get an answer."""
+    """Plays one run: faults, healing, and then every program must get an answer."""
     faults = build(world)
     world.faults = str(faults)
     world.watch(Laws(world))
@@ -172,8 +172,8 @@ def run(world: World) -> None:
         world.run(quiet_ns - world.now_ns + AFTERWARDS_NS)
     world.heal()
     if world.injected["reboot without storage"]:
-        # Such a host cannot prove that it is the one it was. Its peers give up what they share with
-        # it when they have heard nothing on it for X, and not before [D18, D19].
+        # Such a host cannot prove its identity. Its peers close their contexts with it when they
+        # have heard nothing on them for X, and not earlier [D18, D19].
         world.wait_for_idle()
     world.demand_liveness()
 
@@ -196,7 +196,7 @@ def _talk(world: World, faults: Faults, source: random.Random) -> None:
                 server_talks=source.random() < 0.2,
             )
             if len(both_ways) == 2 and both_ways[0] == (client, server) and client == one:
-                # Both begin at the same moment now and then, so that their INITs cross.
+                # Sometimes both begin at the same time, so that their INITs cross.
                 talk.server_aid = world.nodes[server].locators[0]
             world.after(source.choice((0, 0, 5, 3000)) * MILLISECOND + 1, _opening(world, talk))
 
@@ -222,7 +222,7 @@ def _schedule(world: World, faults: Faults, source: random.Random) -> None:
         for _ in range(count):
             world.after(source.randrange(faults.seconds * SECOND), _told(world, change, action))
     _keep_back(world)
-    # Drawn apart, so that seeds from before there were restarts play as they did.
+    # Drawn separately, so that the effect of older seeds does not change.
     apart = random.Random(f"{world.seed}/restarts")
     for _ in range(apart.choice((0, 0, 0, 1, 3))):
         restart = _told(world, Change.NETWORK, lambda: _restart(world, apart))
@@ -239,7 +239,7 @@ def _schedule(world: World, faults: Faults, source: random.Random) -> None:
 
 
 def _told(world: World, change: Change, action: Callable[[], object]) -> Callable[[], None]:
-    """An action that tells the laws what kind of change it is, first."""
+    """An action that first tells the laws the kind of the change."""
 
     def act() -> None:
         world.changed(change)
@@ -251,13 +251,13 @@ def _told(world: World, change: Change, action: Callable[[], object]) -> Callabl
 def _ends(
     world: World, source: random.Random, end: Callable[[], object], change: Change = Change.NETWORK
 ) -> None:
-    """Lets a fault end, after a while."""
+    """Ends a fault after a random time."""
     after_ns = source.randrange(500 * MILLISECOND, 40 * SECOND)
     world.after(after_ns, _told(world, change, end))
 
 
 def _keep_back(world: World) -> None:
-    """Some hosts have a locator for the worst case, and some of them change their mind [D22]."""
+    """Some hosts have a backup locator, and some of them change it [D22]."""
     apart = random.Random(f"{world.seed}/backups")
     for node in world.nodes.values():
         if apart.random() < 0.2:
@@ -274,7 +274,7 @@ def _changing(world: World, node: Node) -> Callable[[], None]:
 
 
 def _avoid_some(world: World) -> None:
-    """Some operators have an uplink avoided for a while, or used before all others [D22, D25]."""
+    """Some operators avoid an uplink for a time, or prefer one [D22, D25]."""
     apart = random.Random(f"{world.seed}/uplinks")
     for node in world.nodes.values():
         if len(node.locators) > 1 and apart.random() < 0.15:
@@ -309,7 +309,7 @@ def _outage(world: World, source: random.Random) -> None:
 
 
 def _notice(world: World, source: random.Random, provider: int) -> None:
-    """A host sees that its link to a provider is gone, or is told to leave it."""
+    """A host detects that its link to a provider is lost, or deprecates it."""
     node = world.nodes[_honest(world, source)]
     hit = frozenset(one for one in node.present if provider_of(one) == provider)
     world.injected["locator marked"] += 1
@@ -347,7 +347,7 @@ def _reboot(world: World, source: random.Random, *, remembers: bool) -> None:
 
 
 def _restart(world: World, source: random.Random) -> None:
-    """A daemon ends and another takes its contexts up; or it is told of some it has already."""
+    """A daemon ends and another restores its contexts; or a daemon restores what it has already."""
     node = world.nodes[_honest(world, source)]
     if not node.running:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What happened, in order: kept as values, and formatted as text only when it is printed."""
+"""The trace of a run: stored as values, and formatted only when it is printed."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -23,8 +23,8 @@ class Line(NamedTuple):
         source: name of the node it began at.
         target: name of the node it reaches; empty for what happens inside one node.
         packet: the packet; empty for a remark.
-        fate: the remark, or what became of the packet.
-        delay_ns: how long the packet travels; negative for what does not arrive.
+        fate: the remark, or the fate of the packet.
+        delay_ns: how long the packet travels; negative if it does not arrive.
     """
 
     at_ns: int
@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What there is to say of it, for people."""
+        """A description for people."""
         return self.fate if self.delay_ns < 0 else f"{milliseconds(self.delay_ns)} {self.fate}"
 
 
@@ -46,8 +46,8 @@ class Trace:
 
     Attributes:
         names: locator -> the short name it is shown by.
-        lines: the fields of each ``Line``, in order: a plain tuple costs the collector of
-            garbage nothing.
+        lines: the fields of each ``Line``, in order, as tuples, which the garbage collector
+            ignores.
     """
 
     names: dict[Locator, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Trace:
     def packet(
         self, at_ns: int, source: str, target: str, packet: bytes, fate: str, delay_ns: int
     ) -> None:
-        """Records a packet and what becomes of it; see ``Line``."""
+        """Records a packet and its fate; see ``Line``."""
         self.lines.append((at_ns, source, target, packet, fate, delay_ns))
 
     def remark(self, at_ns: int, source: str, text: str) -> None:
@@ -64,7 +64,7 @@ class Trace:
         self.lines.append((at_ns, source, "", b"", text, -1))
 
     def digest(self) -> str:
-        """A hash of everything: the same for two runs that are the same."""
+        """A hash of the trace, equal for equal runs."""
         total = hashlib.blake2b(digest_size=16)
         for line in map(Line._make, self.lines):
             head = f"{line.at_ns} {line.source} {line.target} {line.text} "

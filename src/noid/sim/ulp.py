@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The programs on the hosts: numbered packets between AIDs, some of which are answered.
 
-Each packet is unique, so that the receiver of one can tell whether it was
-sent, by whom, and between which AIDs.
+Each packet is unique, so that its receiver can find out whether it was sent, by which
+program, and between which AIDs.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class Conversation:
     Attributes:
         client: name of the node that begins.
         server: name of the other.
-        client_aid: the client's address, for good.
+        client_aid: the client's address, which does not change.
         server_aid: the server's.
         protocol: the ULP's number.
         interval_ns: between two packets of the client.
@@ -95,9 +95,9 @@ class Ledger:
         return packet
 
     def number_of(self, packet: bytes) -> int | None:
-        """Which packet it is, or None where its own checksum says that it is none as it was sent.
+        """The number of a packet; None if its checksum shows that it was changed.
 
-        One that is as it was sent needs no checksum.
+        An unchanged packet is found without the checksum.
         """
         number = number_said(packet)
         sent = self.sent.get(number)
@@ -116,7 +116,7 @@ def build(number: int, source: Locator, destination: Locator, protocol: int, siz
 
 
 def number_of(packet: bytes) -> int | None:
-    """Which packet it is, or None where its own checksum says that it is none as it was sent."""
+    """The number of a packet; None if its checksum shows that it was changed."""
     payload = packet[ipv6.HEADER_OCTETS :]
     if len(payload) < HEAD_OCTETS:
         return None
@@ -127,7 +127,7 @@ def number_of(packet: bytes) -> int | None:
 
 
 def number_said(packet: bytes) -> int:
-    """Which packet it claims to be."""
+    """The number in a packet."""
     return int.from_bytes(packet[ipv6.HEADER_OCTETS + 4 : ipv6.HEADER_OCTETS + 12], "big")
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What a check or a law says when it does not hold."""
+"""The exception of a check or a law that does not hold."""
 
 
 class Violation(Exception):
-    """Something that must never happen has.
+    """A check or a law does not hold.
 
     Args:
-        check: which check or law failed.
-        what: what it saw.
+        check: the name of the check or law.
+        what: what has happened.
     """
 
     def __init__(self, check: str, what: str) -> None:

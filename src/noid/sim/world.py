@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The clock, the queue and the nodes: one world, out of one seed.
+"""The clock, the queue and the nodes: one world, from one seed.
 
-Time is virtual. Whatever happens is an entry in one queue, ordered by time and then by when it was
-entered, so that a world is a function of its seed.
+Time is virtual. Everything that happens is an entry in one queue, ordered by time and then by the
+order of insertion, so that a world depends only on its seed.
 """
 
 import heapq
@@ -18,7 +18,7 @@ from noid.sim.checks import Checks
 from noid.sim.coverage import Coverage
 from noid.sim.laws import Change, Laws
 from noid.sim.names import Names
-from noid.sim.network import LinkConditions, Network
+from noid.sim.network import ROUTER, LinkConditions, Network
 from noid.sim.node import MakeHost, Node
 from noid.sim.parcel import Parcel
 from noid.sim.trace import Trace
@@ -29,11 +29,11 @@ START_NS = 1_000 * SECOND
 WINDOW_NS = 9 * SECOND
 GRACE_NS = 2 * SECOND
 LIVE_WITHIN_NS = 240 * SECOND
-"""How long after healing every pair must get its packets through: an Update Request that says which
-locators are gone is repeated no further apart than 180 s [D16]."""
+"""How long after healing packets of every pair must arrive: an Update Request about lost locators
+is repeated at least every 180 s [D16]."""
 SELDOM_NS = 20 * SECOND
 PAUSE_NS = 2 * SECOND
-"""How often a program that must not send checks whether it may send again."""
+"""The interval at which a silent program checks whether it may send again."""
 TURNAROUND_NS = 3 * MILLISECOND
 
 
@@ -41,8 +41,8 @@ class World:
     """One simulated world.
 
     Args:
-        seed: everything comes from it.
-        make_host: makes the engines; a test may put a broken one in.
+        seed: the source of everything that is drawn.
+        make_host: creates the engines; a test may use a broken one.
     """
 
     def __init__(self, seed: int, make_host: MakeHost = Host) -> None:
@@ -60,16 +60,16 @@ class World:
         self.checks = Checks(self)
         self.nodes: dict[str, Node] = {}
         self.holder: dict[Locator, str] = {}
-        """Whose a locator is, whether it is in use or not; never changes."""
+        """The node of each locator, in use or not; does not change."""
         self.on_switch = False
-        """Hosts added from now on encapsulate when they have switched, and no sooner [D28]."""
+        """Whether hosts that are added from now on send plain until they switch [D28]."""
         self.talking = True
         self.quiet_until_ns = 0
-        """No program sends before."""
+        """Before this, no program sends."""
         self.faults = ""
         """What was drawn for this run, in words."""
         self.laws: Laws | None = None
-        """What programs may expect of this world; see ``watch``."""
+        """The laws for this world; see ``watch``."""
         self._queue: list[tuple[int, int, Callable[..., object], tuple[object, ...]]] = []
         self._serial = itertools.count()
 
@@ -89,7 +89,7 @@ class World:
         return node
 
     def place(self, node: Node) -> None:
-        """Puts a node's addresses on the network, and takes those away it has no more."""
+        """Adds a node's present addresses to the network, and removes its others."""
         for locator in node.locators:
             if locator in node.present:
                 self.network.present[locator] = node.name
@@ -97,7 +97,7 @@ class World:
                 self.network.present.pop(locator, None)
 
     def watch(self, laws: Laws) -> None:
-        """Holds the world to the laws from now on; faults must be told by ``changed``."""
+        """Checks the laws from now on; each fault must call ``changed``."""
         self.laws = laws
 
     def changed(self, change: Change = Change.NETWORK) -> None:
@@ -106,9 +106,9 @@ class World:
             self.laws.changed(change)
 
     def converse(self, talk: Conversation) -> None:
-        """Lets two programs talk from now on; the client's looks the server up, or its shim does.
+        """Lets two programs talk from now on; the client or its shim looks up the server.
 
-        Where the client's plane is attentive its program had the address from elsewhere [D34].
+        If the plane of the client is attentive, its program has the address from elsewhere [D34].
         """
         index = len(self.ledger.conversations)
         self.ledger.conversations.append(talk)
@@ -118,14 +118,14 @@ class World:
 
     def _speak(self, index: int) -> None:
         talk = self.ledger.conversations[index]
-        if self.talking and self.now_ns >= self.quiet_until_ns:
-            client = self.nodes[talk.client]
+        client = self.nodes[talk.client]
+        if self.talking and self.now_ns >= self.quiet_until_ns and not client.asleep_ns:
             known = client.attentive or talk.server_aid in client.watched
             if not known and self.random.random() < 0.2:
                 client.resolve(self.nodes[talk.server], talk.server_aid)
             for _ in range(talk.burst):
                 self.say(index, by_server=False)
-                if talk.server_talks:
+                if talk.server_talks and not self.nodes[talk.server].asleep_ns:
                     self.say(index, by_server=True)
         delay_ns = self.random.randrange(talk.interval_ns // 2, talk.interval_ns * 3 // 2)
         delay_ns += max(0, self.quiet_until_ns - self.now_ns) if self.talking else PAUSE_NS
@@ -174,7 +174,7 @@ class World:
             error = self.network.error_about(parcel, fate)
             if error is not None:
                 self.injected["ICMPv6 error"] += 1
-                self.send(Parcel(error, "router", self.now_ns))
+                self.send(Parcel(error, ROUTER, self.now_ns))
 
     def _arrive(self, parcel: Parcel) -> None:
         name = self.network.present.get(parcel.octets[24:40])
@@ -197,7 +197,8 @@ class World:
             self.after(turnaround_ns or TURNAROUND_NS, self._answer, sent.conversation)
 
     def _answer(self, index: int) -> None:
-        self.say(index, by_server=True)
+        if not self.nodes[self.ledger.conversations[index].server].asleep_ns:
+            self.say(index, by_server=True)
 
     def remark(self, name: str, text: str) -> None:
         """A line in the trace."""
@@ -206,7 +207,7 @@ class World:
     # --- the end ------------------------------------------------------------------------------
 
     def heal(self) -> None:
-        """Everything works from now on."""
+        """Removes all faults."""
         self.remark("", "the network heals")
         self.changed()
         self.network.heal()
@@ -231,7 +232,7 @@ class World:
         self.run(2 * SELDOM_NS)
 
     def demand_liveness(self, within_ns: int = LIVE_WITHIN_NS) -> None:
-        """Every conversation gets all its packets through, within a time, and all agree."""
+        """Requires that packets of every conversation arrive in time, and that all ends agree."""
         until_ns = self.now_ns + within_ns
         while True:
             first = len(self.ledger.sent) + 1
@@ -246,7 +247,7 @@ class World:
                 raise Violation("liveness", silent or disagreement)
 
     def _silent(self, first: int, last: int) -> str:
-        """Who of those that sent packets in a window got one not through."""
+        """The conversations that lost a packet of a time window."""
         for number in range(first, last + 1):
             sent = self.ledger.sent[number]
             if not sent.copies:

@@ -12,12 +12,13 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
-from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX
-from noid.engine.events import ContextRecord, Former
+from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX, LOST_PAIRS_KEPT_MAX
+from noid.engine.events import ContextRecord, Former, LostData
 from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
 from noid.locators import LOCATOR_OCTETS, Locator
@@ -27,17 +28,17 @@ from noid.state.files import DamagedError
 FILE_NAME = "contexts.sqlite"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LAYOUT = 2
-"""Of the rows; those of another are not read."""
+"""The version of the rows; those of another version are not read."""
 OCTETS_MAX = 4 << 30
-"""Of the file: a million contexts take less than a half of it."""
+"""The maximum size of the file: a million contexts use less than half of it."""
 MEMORY_OCTETS_MAX = 16_384
-"""Of one row; a longer one is not read."""
+"""The maximum size of a row; a longer one is not read."""
 NAME_CHARACTERS_MAX = 255
 FIELD_OCTETS_MAX = 64
 
 NUMBERS = 1 << 64
 NONCES = 1 << 63
-"""A nonce above has no room left to grow [D17]."""
+"""The greatest accepted nonce: a greater one could not grow [D17]."""
 ROUND_TRIP_MAX_NS = 1 << 40
 TROUBLE = frozenset(
     {
@@ -51,7 +52,7 @@ TROUBLE = frozenset(
         sqlite3.SQLITE_NOMEM,
     }
 )
-"""Primary codes of errors that are not the file's own; every other one means damage."""
+"""Primary codes of errors of the disk or the system; all others mean a damaged file."""
 TABLES = (
     "CREATE TABLE contexts (label INTEGER PRIMARY KEY, memory BLOB)",
     "CREATE TABLE life (boot TEXT, layout INTEGER)",
@@ -66,21 +67,18 @@ logger = logging.getLogger("noid")
 
 
 class ContextStore:
-    """The memories of one host.
+    """The stored contexts of one host.
 
     Args:
         directory: the state directory, which exists.
 
-    Attributes:
-        trouble: what keeps memories from being written, for people; empty if nothing does.
-
     Raises:
-        PlatformError: the file is of another owner, or can be written by others.
+        PlatformError: the file has another owner, or others can write it.
     """
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
-        self.trouble = ""
+        self._trouble = files.Trouble(self.path)
         self._was_damaged = False
         self._owed: dict[int, ContextRecord | None] = {}
         self._database: sqlite3.Connection | None = None
@@ -91,6 +89,11 @@ class ContextStore:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+    @property
+    def trouble(self) -> str:
+        """Why records cannot be written, for people; empty if they can."""
+        return self._trouble.text
 
     @property
     def owes(self) -> bool:
@@ -106,14 +109,14 @@ class ContextStore:
         return count
 
     def page(self, after: int, count: int) -> list[tuple[int, ContextRecord | None]]:
-        """The first so many whose F(local) is above a number, in its order.
+        """The next records after a label, in the order of F(local), up to a number.
 
-        Where there would be a memory there is None if it cannot be read.
+        A record that cannot be read is None.
         """
         rows: list[tuple[int, bytes | None]] = []
         with self._caught():
             if self._database is not None:
-                rows = self._database.execute(PAGE, (after, count)).fetchall()
+                rows = _in_order(after, self._database.execute(PAGE, (after, count)).fetchall())
         return [(label, decoded(label, octets)) for label, octets in rows]
 
     def keep(self, changes: Iterable[tuple[int, ContextRecord | None]]) -> None:
@@ -131,7 +134,7 @@ class ContextStore:
             with self._database as database:
                 database.executemany("DELETE FROM contexts WHERE label = ?", gone)
                 database.executemany("INSERT OR REPLACE INTO contexts VALUES (?, ?)", rows)
-            self._recover()
+            self._trouble.ends()
 
     def forget_all(self) -> None:
         """Deletes all records."""
@@ -155,7 +158,7 @@ class ContextStore:
             os.close(files.create(self.path))
         database = sqlite3.connect(self.path)
         try:
-            # The machine need not be survived, so nothing has to reach the disk.
+            # The file need not survive a crash of the machine, so nothing is synced to the disk.
             database.execute("PRAGMA synchronous = OFF")
             database.execute("PRAGMA journal_mode = WAL")
             _prepare(database)
@@ -166,7 +169,7 @@ class ContextStore:
 
     @contextlib.contextmanager
     def _caught(self, changes: dict[int, ContextRecord | None] | None = None) -> Iterator[None]:
-        """What the file cannot do is reported; changes that were not written are owed."""
+        """Reports errors of the file; keeps changes that were not written for later."""
         try:
             yield
         except (sqlite3.Error, DamagedError, OverflowError, UnicodeError) as error:
@@ -183,25 +186,17 @@ class ContextStore:
             self._complain(str(error), changes)
 
     def _complain(self, why: str, changes: dict[int, ContextRecord | None] | None) -> None:
-        """Reports, once, that nothing can be written, and what that means."""
+        """Reports once that nothing can be written, and the effect."""
         self._owed |= changes or {}
         consequence = (
             "contexts will not outlive the daemon"
             if self._database is None
             else "changes of contexts wait in memory, and are lost if the daemon ends"
         )
-        line = f"{self.path} cannot be used ({why}); {consequence}"
-        if not self.trouble:
-            logger.warning("%s", line)
-        self.trouble = line
-
-    def _recover(self) -> None:
-        if self.trouble:
-            logger.warning("%s can be used again", self.path)
-            self.trouble = ""
+        self._trouble.begins(why, consequence)
 
     def _replace(self, error: Exception) -> None:
-        """Moves a damaged file aside, reports it, and begins a new one; only once."""
+        """Renames a damaged file, reports it, and begins a new one; only once."""
         self.close()
         moved = [files.move_aside(path) for path in files_of(self.path.parent) if _is_there(path)]
         if self._was_damaged or not all(moved):
@@ -218,22 +213,22 @@ class ContextStore:
 
 
 def files_of(directory: Path) -> list[Path]:
-    """The files that memories in a state directory may consist of."""
+    """The files of the stored contexts in a state directory."""
     return [directory / f"{FILE_NAME}{end}" for end in ("", "-wal", "-shm")]
 
 
 def decoded(label: int, octets: bytes | None) -> ContextRecord | None:
-    """The memory in a row; None where it is none that the engine could have left."""
+    """The record in a row; None if the engine cannot have written it."""
     if octets is None:
         return None
     try:
         memory = msgspec.msgpack.decode(octets, type=ContextRecord)
     except (ValueError, RecursionError, OverflowError):
         return None
-    names = ContextRecord.__dataclass_fields__.keys() - {"former"}
+    names = ContextRecord.__dataclass_fields__.keys() - {"former", "lost"}
     values = [getattr(memory, name) for name in names]
     ends = (memory.local_aid, memory.peer_aid, memory.local_locator, memory.peer_locator)
-    sets_of_peer = memory.remote, memory.told_remote
+    sets_of_peer = memory.remote, memory.told_remote, memory.peer_local
     sets_of_ours = memory.own_local, memory.own_remote or ()
     is_plausible = (
         memory.local_label == label
@@ -250,31 +245,44 @@ def decoded(label: int, octets: bytes | None) -> ContextRecord | None:
         and all(_has_room(one, memory.local_aid) for one in sets_of_ours)
         and all(map(_is_plausible, values))
         and all(0 <= flags <= 0xFF for _, flags in memory.peer_marks)
-        and (memory.former is None or _is_plausible_former(memory.former))
+        and (memory.former is None or _is_plausible_former(memory.former, memory.peer_aid))
+        and len(memory.lost) <= LOST_PAIRS_KEPT_MAX
+        and all(map(_is_plausible_loss, memory.lost))
     )
     return memory if is_plausible else None
 
 
-def _is_plausible_former(former: Former) -> bool:
+def _is_plausible_former(former: Former, aid: Locator) -> bool:
     """Whether a context may have had this peer before."""
     return (
         0 < former.peer_label <= FLOW_LABEL_MASK
         and 0 <= former.peer_birthday < 1 << 32
         and len(former.agreed_key) == KEY_OCTETS
         and max(former.peer_update_nonce, former.peer_keepalive_nonce) < NONCES
+        and _has_room(former.peer_local, aid)
         and all(map(_is_plausible, former))
     )
 
 
+def _is_plausible_loss(lost: LostData) -> bool:
+    """Whether data may have been lost over a pair, as a memory says."""
+    return (
+        all(map(_is_unicast, lost.pair))
+        and 0 < lost.losses < NUMBERS
+        and 0 <= lost.lost_ns < NUMBERS
+        and 0 <= lost.lost_nonce < NONCES
+    )
+
+
 def _is_unicast(locator: Locator) -> bool:
-    """Whether an address is unicast and no link's own; quicker than ``is_global_unicast``."""
+    """Whether an address is unicast and not link-local; faster than ``is_global_unicast``."""
     if len(locator) != LOCATOR_OCTETS or locator[0] in (0, 0xFF):
         return False
     return not (locator[0] == 0xFE and locator[1] & 0xC0 == 0x80)
 
 
 def _has_room(locators: tuple[Locator, ...], aid: Locator) -> bool:
-    """Whether a set can be sent, the AID in it [D5]."""
+    """Whether a set can be sent, including the AID [D5]."""
     return len(locators) + (aid not in locators) <= LOCATORS_MAX
 
 
@@ -287,8 +295,7 @@ def _is_plausible(value: object) -> bool:
         case str():
             return len(value) <= NAME_CHARACTERS_MAX
         case tuple():
-            # What the peer said, and its AID.
-            return len(value) <= LOCATORS_MAX + 1 and all(map(_is_member, value))
+            return len(value) <= LOCATORS_MAX and all(map(_is_member, value))
     return value is None
 
 
@@ -299,10 +306,10 @@ def _is_member(member: object) -> bool:
 
 
 def _prepare(database: sqlite3.Connection) -> None:
-    """Makes the tables, unless they are there; forgets what an earlier boot left.
+    """Creates missing tables; deletes records of an earlier boot.
 
     Raises:
-        DamagedError: there is something else.
+        DamagedError: the file has other tables.
     """
     there = database.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
     with database:
@@ -318,8 +325,19 @@ def _prepare(database: sqlite3.Connection) -> None:
             database.execute("INSERT INTO life VALUES (?, ?)", life)
 
 
+def _in_order(after: int, rows: list[tuple[int, bytes | None]]) -> list[tuple[int, bytes | None]]:
+    """The rows of a page; SQLite reads a damaged tree in any order, and may never end.
+
+    Raises:
+        DamagedError: the labels do not grow.
+    """
+    if any(before >= label for before, label in pairwise((after, *(label for label, _ in rows)))):
+        raise DamagedError("records out of order")
+    return rows
+
+
 def _is_trouble(error: Exception) -> bool:
-    """Whether an error is the disk's or the system's, and not of the file's contents."""
+    """Whether an error is one of the disk or the system, and not of the file's content."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in TROUBLE
 

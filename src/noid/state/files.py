@@ -7,6 +7,7 @@ removed; files that others own or can write are refused, because they may be for
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -24,8 +25,39 @@ ASIDE_MAX: Final = 8
 """Damaged files of one name that are kept; the last is replaced."""
 
 
+logger = logging.getLogger("noid")
+
+
 class DamagedError(Exception):
     """A state file that noid cannot have written; the text says why."""
+
+
+class Trouble:
+    """Whether a state file can be used; said in the log when that changes.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        text: why it cannot be used, and the effect, for people; empty if it can.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = ""
+
+    def begins(self, why: str, effect: str) -> None:
+        """It cannot be used."""
+        line = f"{self.path} cannot be used ({why}); {effect}"
+        if not self.text:
+            logger.warning("%s", line)
+        self.text = line
+
+    def ends(self) -> None:
+        """It can be used."""
+        if self.text:
+            logger.warning("%s can be used again", self.path)
+            self.text = ""
 
 
 def prepare_directory(directory: Path) -> list[str]:

@@ -2,12 +2,13 @@
 """Stores the most recent events for the operator, in the state directory.
 
 A small SQLite file with a limited number of rows; the oldest are deleted. A damaged file is
-renamed, reported once and replaced. If the disk cannot be written, only the events of that time are
-lost.
+renamed, reported once and replaced. While the disk cannot be written, the last events are kept in
+memory.
 """
 
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,11 +22,13 @@ from noid.state.files import DamagedError
 
 FILE_NAME: Final = "history.sqlite"
 EVENTS_MAX: Final = 10_000
-"""Events that are kept."""
+"""The maximum of stored events."""
 EVENT_OCTETS_MAX: Final = 4_096
-"""Of one event; a longer one is not kept."""
+"""The maximum size of an event; a longer one is not stored."""
+OWED_MAX: Final = 1_000
+"""The maximum of events that wait in memory until the file can be written."""
 OCTETS_MAX: Final = 256 << 20
-"""Of the file: more than so many events of that length take."""
+"""The maximum size of the file, more than these events need."""
 TABLE: Final = "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, event BLOB)"
 
 logger = logging.getLogger("noid")
@@ -40,6 +43,8 @@ class HistoryStore:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
+        self._trouble = files.Trouble(self.path)
+        self._owed: list[bytes] = []
         self._database: sqlite3.Connection | None = None
         self._open()
 
@@ -49,54 +54,59 @@ class HistoryStore:
             self._database.close()
             self._database = None
 
+    @property
+    def trouble(self) -> str:
+        """Why events cannot be written, for people; empty if they can."""
+        return self._trouble.text
+
+    @property
+    def owes(self) -> bool:
+        """Whether events are not written yet, or could not be."""
+        return bool(self._owed or self.trouble)
+
     def add(self, events: Iterable[dict[str, Any]]) -> None:
-        """Stores events, the oldest first."""
+        """Stores events, the oldest first, after those that could not be written before."""
         encoded = [msgspec.json.encode(event) for event in events]
-        rows = [(one,) for one in encoded if len(one) <= EVENT_OCTETS_MAX]
-        with self._caught() as database:
-            if database is not None and rows:
-                database.executemany("INSERT INTO events (event) VALUES (?)", rows)
-                database.execute(
-                    "DELETE FROM events WHERE number <= (SELECT MAX(number) FROM events) - ?",
-                    (EVENTS_MAX,),
-                )
+        rows = [*self._owed, *(one for one in encoded if len(one) <= EVENT_OCTETS_MAX)]
+        self._owed = rows[-OWED_MAX:]
+        if self._database is None:
+            self._open()
+        with self._caught():
+            if self._database is not None:
+                _insert(self._database, rows)
+                self._owed = []
+                self._trouble.ends()
 
     def last(self, count: int) -> list[dict[str, Any]]:
         """The most recent events, the newest first, without unreadable rows."""
         rows: list[tuple[Any]] = []
-        with self._caught() as database:
-            if database is not None:
+        with self._caught(), contextlib.suppress(sqlite3.OperationalError):
+            if self._database is not None:
                 query = "SELECT event FROM events ORDER BY number DESC LIMIT ?"
-                rows = database.execute(query, (count,)).fetchall()
+                rows = self._database.execute(query, (count,)).fetchall()
         found: list[dict[str, Any]] = []
-        for (octets,) in rows:
-            with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError, TypeError):
+        for octets in [*reversed(self._owed), *(octets for (octets,) in rows)][:count]:
+            with contextlib.suppress(ValueError, TypeError, RecursionError):
                 found.append(msgspec.json.decode(octets, type=dict[str, Any]))
         return found
 
     def _open(self) -> None:
-        for _ in range(2):  # the second time in the place of a damaged file
-            try:
+        for _ in range(2):  # the second time after a damaged file was renamed
+            with self._caught():
                 files.check(self.path, OCTETS_MAX)
                 self._database = self._connect()
-            except (DamagedError, sqlite3.DatabaseError) as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    return  # the disk, not the file
-                self._move_aside(error)
-            except PlatformError as error:
-                logger.warning("%s; there is no history until then", error)
-                return
-            else:
+            if self.trouble or self._database is not None:
                 return
 
     def _connect(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            os.close(files.create(self.path))
         database = sqlite3.connect(self.path, timeout=0, check_same_thread=False)
         try:
             database.execute("PRAGMA synchronous = OFF")
             database.execute(TABLE)
             database.execute("SELECT number, event FROM events LIMIT 1").fetchall()
-            self.path.chmod(files.FILE_MODE)
-        except (sqlite3.Error, OSError):
+        except sqlite3.Error:
             database.close()
             raise
         return database
@@ -104,20 +114,30 @@ class HistoryStore:
     def _move_aside(self, error: Exception) -> None:
         self.close()
         aside = files.move_aside(self.path)
-        where = f"moved to {aside}" if aside else "it cannot be moved"
-        logger.warning("history: %s is damaged (%s): %s", self.path, error, where)
+        if aside is None:
+            self._complain(f"it is damaged ({error}) and cannot be moved")
+        else:
+            logger.warning("history: %s is damaged (%s): moved to %s", self.path, error, aside)
+
+    def _complain(self, why: str) -> None:
+        self._trouble.begins(why, f"the last {OWED_MAX} events wait in memory")
 
     @contextlib.contextmanager
-    def _caught(self) -> Iterator[sqlite3.Connection | None]:
-        """The open file for one step, which is done as a whole or not at all; None without one."""
+    def _caught(self) -> Iterator[None]:
+        """Renames a damaged file; reports other errors."""
         try:
-            if self._database is None:
-                yield None
-            else:
-                with self._database as database:
-                    yield database
-        except sqlite3.OperationalError:
-            pass  # the disk is full or read-only
-        except sqlite3.DatabaseError as error:
+            yield
+        except (PlatformError, OSError, sqlite3.OperationalError) as error:
+            self._complain(str(error))  # the disk is full or read-only
+        except (DamagedError, sqlite3.DatabaseError) as error:
             self._move_aside(error)
-            self._open()
+
+
+def _insert(database: sqlite3.Connection, rows: list[bytes]) -> None:
+    """Adds rows, and deletes the oldest, in one transaction."""
+    with database:
+        database.executemany("INSERT INTO events (event) VALUES (?)", [(one,) for one in rows])
+        database.execute(
+            "DELETE FROM events WHERE number <= (SELECT MAX(number) FROM events) - ?",
+            (EVENTS_MAX,),
+        )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Stable storage: the birthday counter and the key of the reset tokens [draft §7.14, D35].
 
-One small file, written beside and renamed over, so that a crash leaves the old or the new one. The
-counter grows by one each time the host comes up without its contexts; a file that cannot be read is
-moved aside and begun afresh, at random. A disk that takes nothing does not prevent the start: a
-random birthday is as good as a new one [D49].
+One small file, replaced by renaming, so that a crash leaves the old or the new one. The counter
+grows by one each time the host starts without its contexts; a file that cannot be read is renamed
+and replaced by one with random values. A disk that cannot be written does not prevent the start: a
+random birthday works too [D49].
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from noid.state.files import DISK_TROUBLE, DamagedError, explained, prepare_dire
 FILE_NAME = "state.json"
 BIRTHDAYS = 1 << 32
 OCTETS_MAX = 4_096
-"""Of the file; what is longer is not ours."""
+"""The maximum size of the file; a longer one is not ours."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +45,8 @@ class Birth:
     Attributes:
         birthday: the counter of this start.
         reset_key: the key of the reset tokens, the same at every start.
-        warning: what was wrong with the file, or empty.
-        before: the counter of the life before, if it was counted on from there.
+        warning: a problem of the file, or empty.
+        before: the counter of the start before, if this one follows it.
     """
 
     birthday: int
@@ -59,12 +59,12 @@ def load_identity(directory: Path, *, goes_on: bool = False) -> Birth:
     """Increments the birthday, durably, before any message is sent.
 
     Args:
-        directory: where the file is.
-        goes_on: whether contexts of the life before are taken up, so that it is the same [D36].
+        directory: the directory of the file.
+        goes_on: whether contexts of an earlier daemon continue, so that it stays the same [D36].
 
     Raises:
-        PlatformError: the directory is none, or may not be written, or the file is of another
-            owner or can be written by others.
+        PlatformError: the directory does not exist or cannot be written, or the file has another
+            owner or others can write it.
     """
     path = directory / FILE_NAME
     stored, warning = _read(path)
@@ -80,7 +80,7 @@ def load_identity(directory: Path, *, goes_on: bool = False) -> Birth:
     except PlatformError as error:
         if error.errno not in DISK_TROUBLE:
             raise
-        # One more than before would be said at each start; what goes on says what it said.
+        # Contexts that continue use the birthday that their peers know.
         if stored is None or not goes_on:
             birthday, before = _random_birthday(), None
         warning += "; " * bool(warning)
@@ -89,10 +89,10 @@ def load_identity(directory: Path, *, goes_on: bool = False) -> Birth:
 
 
 def take_back(directory: Path, birth: Birth) -> None:
-    """Undoes that, where the start has failed and nothing was said with the birthday.
+    """Restores the birthday after a failed start that has sent nothing with it.
 
-    Peers believe that this host has lost their contexts by the birthday that follows the one they
-    know; were each failure counted, they would have to find out by silence [D35].
+    The next birthday after the one that peers know proves that this host has lost their contexts.
+    If failed starts were counted, peers would have to detect that by silence [D35].
     """
     if birth.before is not None:
         stored = Stored(birthday=birth.before, reset_key=birth.reset_key.hex())
@@ -105,7 +105,7 @@ def _random_birthday() -> int:
 
 
 def _read(path: Path) -> tuple[Stored | None, str]:
-    """What an earlier start left, and what was wrong with it."""
+    """The stored identity, and a problem of the file."""
     try:
         octets = files.read(path, OCTETS_MAX)
         return (None, "") if octets is None else (_decoded(octets), "")
@@ -121,10 +121,10 @@ def _read(path: Path) -> tuple[Stored | None, str]:
 
 
 def _decoded(octets: bytes) -> Stored:
-    """The file's contents.
+    """Parses the content of the file.
 
     Raises:
-        DamagedError: they are none.
+        DamagedError: it is not valid.
     """
     try:
         stored = msgspec.json.decode(octets, type=Stored)

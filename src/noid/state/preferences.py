@@ -19,11 +19,11 @@ from noid.state.files import DamagedError, explained
 
 FILE_NAME: Final = "uplinks.json"
 OCTETS_MAX: Final = 16_384
-"""Of the file; what is longer is not ours."""
+"""The maximum size of the file; a longer one is not ours."""
 AVOIDED_MAX: Final = 64
-"""Uplinks that are avoided at one time."""
+"""The maximum of avoided uplinks."""
 NAME_OCTETS_MAX: Final = 64
-"""Of the name of an uplink: an interface and a prefix."""
+"""The maximum length of an uplink's name: an interface and a prefix."""
 
 
 class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,8 +31,8 @@ class Preferences(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         use: the preferred uplink; empty if there is none.
-        avoid: each uplink that is avoided, and when that is over, in seconds since 1970; None if
-            at no certain time.
+        avoid: the avoided uplinks, and when that ends, in seconds since 1970; None if it has no
+            end.
     """
 
     use: str = ""
@@ -70,10 +70,10 @@ def keep_preferences(directory: Path, wanted: Preferences) -> None:
 
 
 def _decoded(octets: bytes) -> Preferences:
-    """The file's contents.
+    """Parses the content of the file.
 
     Raises:
-        DamagedError: they are none.
+        DamagedError: it is not valid.
     """
     try:
         found = msgspec.json.decode(octets, type=Preferences)

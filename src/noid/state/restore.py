@@ -16,14 +16,14 @@ from noid.planes.bpf.carried import Carried
 from noid.state.contexts import ContextStore
 
 PAGE = 200
-"""Contexts taken up at once: some twenty milliseconds."""
+"""Contexts restored at once: about twenty milliseconds."""
 
 
 class Found(NamedTuple):
     """A context to restore.
 
     Attributes:
-        memory: what the earlier daemon knew, and where the kernel has followed the peer since.
+        memory: the record of the earlier daemon, with later changes of Lp(peer) by the kernel.
         clock: its times in the kernel.
     """
 
@@ -35,7 +35,7 @@ class Takeover:
     """The contexts to restore.
 
     Args:
-        memories: what the earlier daemon wrote down; what is gone is forgotten page by page.
+        memories: the records of the earlier daemon; others are deleted page by page.
         pins: the directory of the pinned tables.
     """
 
@@ -66,7 +66,7 @@ class Takeover:
             yield found
 
     def _pages(self) -> Iterator[tuple[list[Found], list[int]]]:
-        """What there is on each page, and the labels of what is gone or cannot be read."""
+        """The contexts of each page, and the labels of records without context or content."""
         last = 0
         while page := self.memories.page(last, PAGE):
             found, gone = [], []
@@ -83,6 +83,6 @@ class Takeover:
         left = self._carried.find(memory.local_label, memory.local_aid + memory.peer_aid)
         if left is None:
             return None
-        # The kernel has followed the peer while there was no daemon [D21].
+        # The kernel has changed Lp(peer) while there was no daemon [D21].
         peer_locator = left.peer_locator or memory.peer_locator
         return Found(replace(memory, peer_locator=peer_locator), left.clock)

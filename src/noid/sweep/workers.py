@@ -4,8 +4,10 @@
 import argparse
 import concurrent.futures
 import gc
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -71,12 +73,15 @@ def on_this_machine(
     return count, work
 
 
-def on_cluster(address: str, function: Callable[[Item], Result]) -> tuple[int, Work[Item, Result]]:
+def on_cluster(
+    address: str, function: Callable[[Item], Result], *, connect_s: float = CONNECT_S
+) -> tuple[int, Work[Item, Result]]:
     """The workers of a Dask cluster, which have noid installed.
 
     Args:
         address: of its scheduler, such as ``tcp://192.0.2.1:8786``.
         function: what is done with each item.
+        connect_s: how long the scheduler has to answer.
 
     Raises:
         Unsupported: the library is not installed.
@@ -87,7 +92,7 @@ def on_cluster(address: str, function: Callable[[Item], Result]) -> tuple[int, W
     except ImportError:
         raise Unsupported("--cluster", "Dask: pip install 'noid-m6[sweep]'") from None
     try:
-        client: Any = distributed.Client(address, timeout=CONNECT_S)
+        client: Any = distributed.Client(address, timeout=connect_s)
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler at {address}: {error}") from None
     count = sum(client.nthreads().values())
@@ -116,8 +121,17 @@ def on_cluster(address: str, function: Callable[[Item], Result]) -> tuple[int, W
 def _undisturbed() -> None:
     """Makes a worker finish its chunk after SIGINT, and rarely collect cyclic garbage.
 
-    Reference counting frees most objects of a run.
+    Reference counting frees most objects of a run. A worker ends with the process that it works
+    for, also if a signal ended that: otherwise it waits for work without an end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.freeze()
     gc.set_threshold(ALLOCATED_MAX)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -79,3 +79,9 @@ def decode_error(octets: bytes, source: Locator, destination: Locator) -> ErrorM
         value=int.from_bytes(octets[4:8], "big"),
         quote=octets[HEAD_OCTETS:],
     )
+
+
+def is_too_big(packet: bytes) -> bool:
+    """Whether a complete packet is an error that says that another was too big."""
+    start = packet[: ipv6.HEADER_OCTETS + 1]
+    return start[ipv6.NEXT_HEADER_AT] == ipv6.ICMPV6 and start[-1] == PACKET_TOO_BIG

@@ -99,6 +99,8 @@ class LocatorFlag:
     DEPRECATED: Final = 0x20
     BROKEN: Final = 0x10
     BACKUP: Final = 0x08
+    WEIGHT: Final = 0x07
+    """The weight of the locator for new connections, less one: three bits, of which 0 is usual."""
 
 
 class LocatorEntry(NamedTuple):
@@ -205,8 +207,10 @@ def encode_entries(entries: Entries) -> bytes:
         |                 Locator (128) x Count                         |
     """
     count = len(entries)
-    flags = bytes([entry.flags for entry in entries])
-    return COUNT.pack(count) + SETS[count].pack(flags, *[entry.locator for entry in entries])
+    if not count:
+        return COUNT.pack(0)
+    locators, flags = zip(*entries, strict=True)
+    return COUNT.pack(count) + SETS[count].pack(bytes(flags), *locators)
 
 
 def decode_entries(reader: Reader) -> Entries:
@@ -241,16 +245,61 @@ def pack_entries(entries: Entries, head: int) -> bytes:
     return option.pack(head, option.size - HEAD_OCTETS, count, bytes(flags), *locators)
 
 
+Quick = tuple[int, Callable[[bytes, int], Any]]
+"""The octets of a whole option of one length, with head and padding, and how its value is read from
+there; None if it is to be read step by step, which finds what is wrong."""
+
+
 class Codec(NamedTuple):
     """How an option is written and read.
 
     Attributes:
         pack: from its value, and its type with the critical bit, to the whole option.
         unpack: from its octets without head and padding to its value.
+        quick: for the usual lengths of its value.
     """
 
     pack: Callable[[Any, int], bytes]
     unpack: Callable[[Reader], Any]
+    quick: dict[int, Quick]
+
+
+def _quick_context(octets: bytes, at: int) -> ContextOption:
+    _, _, sender, receiver, *birthdays = CONTEXT_OPTION.unpack_from(octets, at)
+    return ContextOption(sender & FLOW_LABEL_MASK, receiver & FLOW_LABEL_MASK, *birthdays)
+
+
+def _quick_tokens(octets: bytes, at: int) -> Tokens:
+    return Tokens._make(TOKENS_OPTION.unpack_from(octets, at)[2:])
+
+
+def _quick_cookie(octets: bytes, at: int) -> Cookie:
+    return Cookie._make(COOKIE_OPTION.unpack_from(octets, at)[2:])
+
+
+def _quick_heard(octets: bytes, at: int) -> int:
+    nonce: int = HEARD_OPTION.unpack_from(octets, at)[2]
+    return nonce
+
+
+def _quick_octets(layout: struct.Struct) -> Callable[[bytes, int], bytes]:
+    def decode(octets: bytes, at: int) -> bytes:
+        value: bytes = layout.unpack_from(octets, at)[2]
+        return value
+
+    return decode
+
+
+def _quick_entries(count: int) -> Callable[[bytes, int], Entries | None]:
+    unpack_from = SET_OPTIONS[count].unpack_from
+
+    def decode(octets: bytes, at: int) -> Entries | None:
+        _, _, said, flags, *locators = unpack_from(octets, at)
+        if said != count or len(set(locators)) != count:
+            return None
+        return tuple(map(LocatorEntry, locators, flags))
+
+    return decode
 
 
 def _codec_of_octets(layout: struct.Struct, octets: int, name: str) -> Codec:
@@ -258,19 +307,37 @@ def _codec_of_octets(layout: struct.Struct, octets: int, name: str) -> Codec:
     return Codec(
         lambda value, head: layout.pack(head, octets, value),
         lambda reader: reader.take(octets, name),
+        {octets: (layout.size, _quick_octets(layout))},
     )
 
 
-CONTEXT_CODEC = Codec(ContextOption.pack, ContextOption.decode)
-LOCATORS_CODEC = Codec(pack_entries, decode_entries)
-TOKENS_CODEC = Codec(Tokens.pack, Tokens.decode)
-COOKIE_CODEC = Codec(Cookie.pack, Cookie.decode)
+CONTEXT_CODEC = Codec(
+    ContextOption.pack,
+    ContextOption.decode,
+    {CONTEXT.octets: (CONTEXT_OPTION.size, _quick_context)},
+)
+LOCATORS_CODEC = Codec(
+    pack_entries,
+    decode_entries,
+    {
+        one.size - HEAD_OCTETS: (one.size, _quick_entries(count))
+        for count, one in enumerate(SET_OPTIONS)
+        if count
+    },
+)
+TOKENS_CODEC = Codec(
+    Tokens.pack, Tokens.decode, {TOKENS.octets: (TOKENS_OPTION.size, _quick_tokens)}
+)
+COOKIE_CODEC = Codec(
+    Cookie.pack, Cookie.decode, {COOKIE.octets: (COOKIE_OPTION.size, _quick_cookie)}
+)
 AUTHENTICATION_CODEC = _codec_of_octets(HASH_OPTION, HASH_OCTETS, "authentication")
 RESET_TOKEN_CODEC = _codec_of_octets(HASH_OPTION, HASH_OCTETS, "reset token")
 KEY_CODEC = _codec_of_octets(KEY_OPTION, KEY_OCTETS, "public key")
 HEARD_CODEC = Codec(
     lambda value, head: HEARD_OPTION.pack(head, HEARD.octets, value),
     lambda reader: reader.unpack(HEARD)[0],
+    {HEARD.octets: (HEARD_OPTION.size, _quick_heard)},
 )
 
 

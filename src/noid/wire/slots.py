@@ -19,7 +19,17 @@ Header Length is 0, as in every extension header of 8 octets; the padding is ign
 from dataclasses import dataclass
 
 from noid.constants import Codepoints
-from noid.wire.ipv6 import ESP, FRAGMENT, ICMPV6, SCTP, TCP, UDP
+from noid.wire.ipv6 import (
+    ESP,
+    FRAGMENT,
+    HEADER_OCTETS,
+    HOP_BY_HOP,
+    ICMPV6,
+    NEXT_HEADER_AT,
+    SCTP,
+    TCP,
+    UDP,
+)
 
 TABLE = (
     ("TCP", TCP),
@@ -79,6 +89,24 @@ def m6_next_headers(codepoints: Codepoints) -> tuple[int, ...]:
     """The sixteen M6 next headers, P1 first."""
     firsts = (codepoints.rewritable_first, codepoints.fixed_first)
     return tuple(first + slot for first in firsts for slot in range(SLOTS))
+
+
+def may_ride(packet: bytes, codepoints: Codepoints) -> bool:
+    """Whether a packet is one of a ULP, so that a message or data may carry it [D6, D7].
+
+    Delivered, a control message, M6 data or hop-by-hop options before either would come to the shim
+    a second time, as if they had come from the AID of the peer.
+
+    Args:
+        packet: a whole packet between AIDs.
+        codepoints: the numbers in use.
+    """
+    if len(packet) < HEADER_OCTETS:
+        return False
+    protocol = packet[NEXT_HEADER_AT]
+    if protocol == ICMPV6:
+        return packet[HEADER_OCTETS : HEADER_OCTETS + 1] != bytes((codepoints.icmpv6_type,))
+    return protocol != HOP_BY_HOP and slot_of(protocol, codepoints) is None
 
 
 def escape_header(protocol: int) -> bytes:

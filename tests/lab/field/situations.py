@@ -17,7 +17,7 @@ A_1, A_2 = locators("a")
 B_1, B_2 = locators("b")
 NEW_1: Final = "2001:db8:1:aa::a"
 """The address of a in another prefix of provider 1."""
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
 NEIGHBOUR_TIMES: Final = ("base_reachable_time_ms", "retrans_time_ms", "delay_first_probe_time")
 QUICK: Final = (1_000, 100, 1)
 USUAL: Final = (30_000, 1_000, 5)
@@ -27,8 +27,7 @@ USUAL: Final = (30_000, 1_000, 5)
 @contextlib.contextmanager
 def made_whole(lab: Lab) -> Iterator[Lab]:
     """A and b have a context that uses its AIDs; every fault of the lab is undone afterwards."""
-    for uplink in ("up1", "up2"):
-        lab.run("a", ["ip", "neigh", "flush", "dev", uplink])
+    _forget_neighbours(lab)
     await_locators(lab, A_1, A_2)
     if not all(_has_context(lab, host) for host in HOSTS):
         restart_daemons(lab)
@@ -147,6 +146,12 @@ def _set_neighbours(lab: Lab, times: tuple[int, ...]) -> None:
         for name, value in zip(NEIGHBOUR_TIMES, times, strict=True)
     ]
     shell(lab, "a", "\n".join(f"sysctl -qw {switch}" for switch in switches))
+    _forget_neighbours(lab)  # which keep the timers that they have
+
+
+def _forget_neighbours(lab: Lab) -> None:
+    for uplink in ("up1", "up2"):
+        lab.run("a", ["ip", "neigh", "flush", "dev", uplink])
 
 
 def neighbour(lab: Lab, address: str, interface: str = "up1") -> str:

@@ -1,12 +1,25 @@
 # SPDX-License-Identifier: MIT
 """Networks with an uplink without a link layer, one LAN, many routes, narrow or filtered paths."""
 
+from contextlib import ExitStack
+
+import pytest
+
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
-from tests.lab.conversations import establish_context, established, serve_echoes, tcp, udp
+from tests.lab.conversations import (
+    Pinging,
+    establish_context,
+    established,
+    restart_daemons,
+    serve_echoes,
+    tcp,
+    udp,
+)
 from tests.lab.field.situations import (
     A_1,
     A_2,
+    B_1,
     B_2,
     NEW_1,
     PATIENCE_S,
@@ -107,6 +120,36 @@ def test_long_segments_adapt_to_a_path_that_is_narrow_behind_the_uplink(lab: Lab
             conversation.echoes(octets=LONG_OCTETS)
     finally:
         shell(lab, "isp2", "\n".join(_replace_site(host, "") for host in ("a", "b")))
+
+
+@pytest.mark.parametrize("others", ["nothing else", "a ping"])
+def test_long_segments_pass_a_path_that_drops_them_and_says_nothing(lab: Lab, others: str) -> None:
+    """RFC 2923 §2.1: the errors of the narrow router of provider 2 do not arrive."""
+    restart_daemons(lab)  # nothing is known of the path
+    establish_context(lab)
+    narrow = "\n".join(_replace_site(host, "mtu lock 1280") for host in ("a", "b"))
+    shell(
+        lab,
+        "isp2",
+        f"{narrow}\nnft add table inet field\n"
+        "nft add chain inet field output '{ type filter hook output priority 0; }'\n"
+        "nft add rule inet field output icmpv6 type packet-too-big drop",
+    )
+    try:
+        with ExitStack() as stack:
+            conversation = stack.enter_context(tcp(lab, "a"))
+            conversation.echoes(octets=LONG_OCTETS)
+            if others == "a ping":
+                stack.enter_context(Pinging(lab, "a"))
+            lab.cut(1)
+            conversation.echoes(octets=LONG_OCTETS, timeout_s=PATIENCE_S)
+            assert pair(lab) == (A_2, B_2)
+            # As the kernel does at intervals: what a neighbour that is no router said is forgotten.
+            shell(lab, "a", "sysctl -qw net.ipv6.route.flush=1")
+            assert "mtu 1280" in shell(lab, "a", f"ip -6 route get {B_1} from {A_1}")
+    finally:
+        shell(lab, "isp2", "\n".join(_replace_site(host, "") for host in ("a", "b")))
+        shell(lab, "isp2", "nft delete table inet field")
 
 
 def test_connections_pass_a_middlebox_that_drops_m6_data(lab: Lab) -> None:

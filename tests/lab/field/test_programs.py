@@ -3,13 +3,16 @@
 
 import pytest
 
+from noid.counters import PlaneCounter
+from noid.errors import PlatformError
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
-from tests.lab.conversations import await_carried, tcp, udp
+from tests.lab.conversations import UDP_PORT, Conversation, await_carried, counters, tcp, udp
 from tests.lab.field.situations import (
     A_1,
     A_2,
     B_1,
+    B_2,
     PATIENCE_S,
     assert_outlives,
     bound,
@@ -19,7 +22,10 @@ from tests.lab.field.situations import (
 
 SECOND_1 = "2001:db8:1:a::2"
 """Another address of uplink 1, which is no locator of the DNS."""
+ROUTED_2 = "2001:db8:2:a:f::"
+"""Of a prefix that provider 2 routes to a; a has it on no interface (AnyIP)."""
 
+BOUND_PORT = 7790
 SOURCES_S = 5.0
 """Less than the interval at which all routes are compared."""
 
@@ -66,6 +72,28 @@ def test_a_bound_socket_goes_on_without_carrier(lab: Lab) -> None:
         conversation.echoes()
         lab.cut(1, Fault.CARRIER)
         conversation.echoes()
+        lab.heal(1)
+        conversation.echoes()
+
+
+def test_a_server_bound_to_an_uplink_keeps_its_connections_while_that_is_down(lab: Lab) -> None:
+    """Segments arrive by the other uplink, on a device that the socket is not bound to."""
+    words = f"TCP6-LISTEN:{BOUND_PORT},so-bindtodevice=up1,reuseaddr,fork"
+    lab.spawn("a", ["socat", words, "PIPE"])
+    listens = f"ss -6Htln sport = :{BOUND_PORT}"
+    lab.wait_for("the server listens", lambda: bool(shell(lab, "a", listens)), PATIENCE_S)
+    with Conversation(lab, "b", ["socat", "-", f"TCP6:[{A_1}]:{BOUND_PORT}"]) as conversation:
+        conversation.echoes()
+        await_carried(lab, conversation)
+        lost = counters(lab, "a")[PlaneCounter.PACKETS_WITHOUT_UPLINK]
+        lab.cut(1, Fault.ADMIN)
+        with pytest.raises(PlatformError, match="hears its own words"):
+            conversation.echoes(timeout_s=0.5)
+        lab.wait_for(
+            "no refusal leaves",
+            lambda: counters(lab, "a")[PlaneCounter.PACKETS_WITHOUT_UPLINK] > lost,
+            PATIENCE_S,
+        )
         lab.heal(1)
         conversation.echoes()
 
@@ -118,6 +146,19 @@ def test_a_server_on_any_address_answers_by_the_one_its_client_used(lab: Lab) ->
         assert_outlives(lab, 2, datagrams, conversation)
 
 
+def test_a_client_that_uses_two_addresses_of_a_server_is_answered_as_without_noid(lab: Lab) -> None:
+    for address in (B_1, B_2):
+        lab.run("a", ["ping", "-c1", "-w20", "-I", A_1, address])
+
+    def are_up() -> bool:
+        up = [one["local_aid"] for one in lab.contexts("b") if one["state"] == "established"]
+        return {B_1, B_2} <= set(up)
+
+    lab.wait_for("both contexts", are_up, PATIENCE_S)
+    with Conversation(lab, "a", ["socat", "-", f"UDP6:[{B_1}]:{UDP_PORT}"]) as datagrams:
+        datagrams.echoes()
+
+
 def test_a_connection_from_a_second_address_of_an_uplink_has_a_context(lab: Lab) -> None:
     shell(lab, "a", f"ip addr add {SECOND_1}/64 dev up1 nodad")
     try:
@@ -129,6 +170,18 @@ def test_a_connection_from_a_second_address_of_an_uplink_has_a_context(lab: Lab)
                 assert_outlives(lab, 1, other)
     finally:
         shell(lab, "a", f"ip addr del {SECOND_1}/64 dev up1")
+
+
+def test_a_source_that_is_on_no_interface_reaches_a_peer_as_without_noid(lab: Lab) -> None:
+    """A proxy with an address for each customer: IP_FREEBIND, and a local route to the prefix."""
+    shell(lab, "isp2", f"ip -6 route add {ROUTED_2}/80 via {A_2}")
+    shell(lab, "a", f"ip -6 route add local {ROUTED_2}/80 dev lo")
+    try:
+        with bound(lab, f"bind=[{ROUTED_2}5],freebind") as conversation:
+            conversation.echoes()
+    finally:
+        shell(lab, "a", f"ip -6 route del local {ROUTED_2}/80 dev lo")
+        shell(lab, "isp2", f"ip -6 route del {ROUTED_2}/80")
 
 
 def _make_temporary(lab: Lab, number: int) -> str:

@@ -3,8 +3,6 @@
 
 import time
 
-import pytest
-
 from noid.lab import namespaces
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
@@ -63,7 +61,6 @@ def test_connections_survive_a_lost_carrier_and_new_ones_start(lab: Lab) -> None
         assert_outlives(lab, 2, old, datagrams)
 
 
-@pytest.mark.alone  # the longest pause is measured
 def test_nothing_waits_on_an_uplink_that_is_set_down_while_it_is_used(lab: Lab) -> None:
     """openwrt/packages #25792; Ysurac/openmptcprouter #1732: a gap of 3.1 s."""
     with tcp(lab, "a") as conversation:

@@ -12,6 +12,7 @@ const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 const place = (id) => document.getElementById(id);
 const shown = new Map();
 let heardMs = 0;
+let counted = null;
 
 function element(tag, text, kind) {
   const one = document.createElement(tag);
@@ -90,11 +91,8 @@ function preference(one, nowS) {
   return `avoided until ${one.until === null ? "noid auto" : clock(one.until, nowS)}`;
 }
 
-function uplinkCard(one, events, nowS) {
-  const marks = ["deprecated", "backup"].filter((mark) => one[mark]);
-  marks.push(preference(one, nowS));
-  const facts = [
-    ["since", `${clock(one.since, nowS)} (${duration(nowS - one.since)})`],
+function hostFacts(one) {
+  return [
     ["round trip", one.round_trip_us === null ? "–" : `${(one.round_trip_us / 1000).toFixed(1)} ms`],
     ["loss", one.loss === null ? "–" : `${(100 * one.loss).toFixed(0)} %`],
     ["contexts", String(one.contexts)],
@@ -102,6 +100,22 @@ function uplinkCard(one, events, nowS) {
     ["sent", octets(one.sent_octets)],
     ["locators", one.locators.join(", ") || "–"],
   ];
+}
+
+function borderFacts(one) {
+  return [
+    ["uplink", one.device || "–"],
+    ["gateway", one.gateway || "–"],
+    ["priority", String(one.priority)],
+    ["weight", String(one.weight)],
+  ];
+}
+
+function uplinkCard(one, events, nowS) {
+  const marks = ["deprecated", "backup"].filter((mark) => one[mark]);
+  marks.push(preference(one, nowS));
+  const since = ["since", `${clock(one.since, nowS)} (${duration(nowS - one.since)})`];
+  const facts = [since, ...("device" in one ? borderFacts(one) : hostFacts(one))];
   const list = filled("dl", "", facts.flatMap(([name, text]) => [element("dt", name), element("dd", text)]));
   const head = filled("h3", "", [element("span", one.uplink), element("strong", one.state, "state")]);
   const why = element("p", [one.reason_text, ...marks].filter(Boolean).join(", "), "why");
@@ -125,6 +139,10 @@ function eventText(one) {
     case "switches": {
       const text = `from ${one.old_local_locator} to ${one.new_local_locator}: ${one.why}`;
       return [`${one.count} switches`, text, "switch"];
+    }
+    case "border_switched": {
+      const moves = one.prefixes.map((move) => `${move.prefix}: ${move.old || "none"} → ${move.new || "none"}`);
+      return ["switch", moves.join(", "), "switch"];
     }
     default:
       return [`${one.switches ?? 0} more switches`, "", "switch"];
@@ -162,13 +180,42 @@ function show(facts) {
   if (trouble) return;
   place("host").textContent = facts.host;
   document.title = `noid ${facts.host}`.trim();
-  const { now, uplinks, events, contexts } = facts;
+  const { now, uplinks, events } = facts;
   place("uplinks").replaceChildren(...uplinks.map((one) => uplinkCard(one, events, now)));
   update("events", events, () => events.map((one) => eventItem(one, now)));
   if (!events.length) place("events").replaceChildren(element("li", "nothing has happened yet", "none"));
+  const isBorder = "prefixes" in facts;
+  place("border").hidden = !isBorder;
+  place("host-contexts").hidden = isBorder;
+  (isBorder ? showBorder : showContexts)(facts);
+}
+
+function showContexts({ contexts, contexts_count: count }) {
   update("contexts", contexts, () => contexts.map(contextRow));
-  const isPart = contexts.length < facts.contexts_count;
-  place("count").textContent = facts.contexts_count + (isPart ? `, ${contexts.length} shown` : "");
+  const isPart = contexts.length < count;
+  place("count").textContent = count + (isPart ? `, ${contexts.length} shown` : "");
+}
+
+function prefixRow(one) {
+  const row = filled("tr", "", [one.prefix, one.provider, one.leaves_by || "none"].map((text) => element("td", text)));
+  if (one.leaves_by !== one.provider) row.dataset.rewritten = one.leaves_by;
+  return row;
+}
+
+// The counts of a border, and how fast they grow since the snapshot before.
+function showBorder({ now, use, switches, prefixes, counts, troubles }) {
+  update("prefixes", prefixes, () => prefixes.map(prefixRow));
+  place("use").textContent = `use ${use}, ${switches} switches`;
+  const before = counted;
+  counted = { now, counts: new Map(counts) };
+  const rate = (name, count) => {
+    if (!before || now <= before.now) return "";
+    const grown = (count - (before.counts.get(name) ?? count)) / (now - before.now);
+    return grown > 0 ? ` (${grown.toFixed(0)}/s)` : "";
+  };
+  const rows = counts.map(([name, count]) => [name, `${count}${rate(name, count)}`]);
+  rows.push(...troubles.map((text) => ["trouble", text]));
+  place("counts").replaceChildren(...rows.flatMap(([name, text]) => [element("dt", name), element("dd", text)]));
 }
 
 function connection(text) {

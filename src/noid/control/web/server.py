@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The HTTP server of ``noid web``: the files of the page, and the stream of snapshots.
 
-GET alone, four paths, one request a connection. A request names the host by an address or as
-``localhost``: a name of the DNS that an attacker lets point here is refused.
+Only GET, four paths, one request per connection. A request must name the host by an address or as
+``localhost``; other names are refused, because an attacker can let a DNS name point to this host.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from noid.errors import PlatformError
 
 REQUEST_OCTETS_MAX: Final = 8_192
 REQUEST_WAIT_S: Final = 5.0
-"""How long a request may take to come, and a part of its answer to go."""
+"""The timeout of a request, and of each part of its answer."""
 CONNECTIONS_MAX: Final = 64
 PAGES_MAX: Final = 16
-"""Open pages, each with one stream."""
+"""The maximum of open pages, each with one stream."""
 WRITE_BUFFER_MAX: Final = 65_536
-"""Octets that wait in this process for a client that does not read."""
+"""The maximum of octets that wait for a client that does not read."""
 STREAM: Final = "/events"
 FILES: Final = {
     "/": ("index.html", "text/html"),
@@ -41,15 +41,15 @@ HEADERS: Final = (
     "Connection: close\r\n"
 )
 OUR_SITE: Final = frozenset({"", "same-origin", "none"})
-"""Values of Sec-Fetch-Site with which the stream is given; others are pages of other sites."""
+"""Accepted values of Sec-Fetch-Site for the stream; others come from pages of other sites."""
 
 
 class Refused(Exception):
-    """A request that is not answered as it wants.
+    """A request that is refused.
 
     Args:
-        status: of HTTP.
-        why: in words.
+        status: the HTTP status.
+        why: the reason.
     """
 
     def __init__(self, status: str, why: str) -> None:
@@ -62,15 +62,19 @@ class WebServer:
     """Serves the page.
 
     Args:
-        address: where it listens.
-        port: the same; 0 for one that is free.
-        watch: what it shows.
+        address: the address on which it listens.
+        port: the port; 0 for a free one.
+        watch: the snapshots.
+        wait_s: the timeout of a request, and of each part of its answer.
     """
 
-    def __init__(self, address: str, port: int, watch: Watch) -> None:
+    def __init__(
+        self, address: str, port: int, watch: Watch, *, wait_s: float = REQUEST_WAIT_S
+    ) -> None:
         self.address = address
         self.listen_port = port
         self.watch = watch
+        self.wait_s = wait_s
         self.connections: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
         self.files = {
             path: ((resources.files(__package__) / name).read_bytes(), kind)
@@ -97,7 +101,7 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The address of the page."""
         assert self.server is not None
         address, port = self.server.sockets[0].getsockname()[:2]
         return f"http://{host_port(address, port)}/"
@@ -121,22 +125,22 @@ class WebServer:
         except Refused as refused:
             body = refused.why.encode() + b"\n"
             with contextlib.suppress(OSError):
-                await _send(writer, _response(refused.status, body, "text/plain"))
+                await self._send(writer, _response(refused.status, body, "text/plain"))
         except (OSError, EOFError):
-            writer.transport.abort()  # the client went away, or takes nothing
+            writer.transport.abort()  # the client has closed, or does not read
         finally:
             self.connections.pop(writer, None)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(REQUEST_WAIT_S):
+            async with asyncio.timeout(self.wait_s):
                 head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
             raise Refused("431 Request Header Fields Too Large", "too long") from None
         path, fields = request(head)
         if path in self.files:
-            await _send(writer, _response("200 OK", *self.files[path]))
+            await self._send(writer, _response("200 OK", *self.files[path]))
         elif path != STREAM:
             raise Refused("404 Not Found", "see /")
         elif fields.get("sec-fetch-site", "") not in OUR_SITE:
@@ -147,7 +151,7 @@ class WebServer:
             await self._stream(reader, writer)
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Sends each snapshot until the client leaves; a slow one misses some."""
+        """Sends each snapshot until the client closes; a slow client misses some."""
         async with self.watch.watched():
             departure = asyncio.create_task(_await_departure(reader))
             sending = asyncio.create_task(self._send_snapshots(writer))
@@ -161,32 +165,32 @@ class WebServer:
                 writer.transport.abort()
 
     async def _send_snapshots(self, writer: asyncio.StreamWriter) -> None:
-        await _send(writer, _head("200 OK", "text/event-stream") + b"\r\nretry: 1000\n\n")
+        head = _head("200 OK", "text/event-stream")
+        await self._send(writer, head + b"\r\nretry: 1000\n\n")
         while True:
             changed = self.watch.changed
             if self.watch.latest:
-                await _send(writer, b"data: " + self.watch.latest + b"\n\n")
+                await self._send(writer, b"data: " + self.watch.latest + b"\n\n")
             await changed.wait()
 
-
-async def _send(writer: asyncio.StreamWriter, octets: bytes) -> None:
-    writer.write(octets)
-    async with asyncio.timeout(REQUEST_WAIT_S):
-        await writer.drain()
+    async def _send(self, writer: asyncio.StreamWriter, octets: bytes) -> None:
+        writer.write(octets)
+        async with asyncio.timeout(self.wait_s):
+            await writer.drain()
 
 
 async def _await_departure(reader: asyncio.StreamReader) -> None:
-    """Waits until a client closes; what it says besides is dropped."""
+    """Waits until a client closes; ignores what it sends."""
     with contextlib.suppress(OSError):
         while await reader.read(REQUEST_OCTETS_MAX):
             pass
 
 
 def request(head: bytes) -> tuple[str, dict[str, str]]:
-    """The path of a request, and its header fields in small letters.
+    """The path of a request, and its header fields with names in lower case.
 
     Raises:
-        Refused: it is no GET for this server.
+        Refused: it is not a GET for this server.
     """
     first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
     method, _, rest = first.partition(" ")
@@ -224,7 +228,7 @@ def is_ours(host: str) -> bool:
 
 
 def host_port(address: str, port: int) -> str:
-    """Both as a URL has them."""
+    """Address and port as in a URL."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
@@ -239,7 +243,7 @@ def _head(status: str, kind: str) -> bytes:
 
 
 async def serve(address: str, port: int, socket: Path) -> WebServer:
-    """A server that is open; see ``WebServer`` and ``Watch``."""
+    """Starts a server; see ``WebServer`` and ``Watch``."""
     server = WebServer(address, port, Watch(socket))
     await server.start()
     return server

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""The events of the history as the page shows them: many switches for one reason are one line."""
+"""The events of the history for the page: many switches for one reason are one line."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 TOGETHER_S: Final = 10.0
-"""Switches between the same locators of ours within so long are shown as one."""
+"""Switches between the same locators of ours within this time are one line."""
 ALIKE: Final = ("old_local_locator", "new_local_locator", "why")
-"""What such switches have in common."""
+"""The keys that such switches have in common."""
 
 
 def grouped(events: Iterable[Mapping[str, Any]], most: int) -> list[dict[str, Any]]:
     """The last events, the newest first, of which several switches may be one ``switches``.
 
     Args:
-        events: the same order.
-        most: so many are returned at most.
+        events: the events, the newest first.
+        most: the maximum of returned events.
     """
     found: list[dict[str, Any]] = []
     for event in events:
@@ -38,6 +38,6 @@ def _is_alike(newer: Mapping[str, Any], older: Mapping[str, Any]) -> bool:
 
 
 def _joined(newer: Mapping[str, Any]) -> dict[str, Any]:
-    """A switch, or several, and one more."""
+    """Adds a switch to one or several."""
     kept = {key: newer[key] for key in (*ALIKE, "at")}
     return {**kept, "event": "switches", "count": newer.get("count", 1) + 1}

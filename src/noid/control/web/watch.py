@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What the page shows: one snapshot of the daemon, made anew when something happens.
+"""The content of the page: a snapshot of the daemon, made again when something happens.
 
-The daemon is asked while at least one page is open, and then by one task, however many are.
+One task asks the daemon while at least one page is open; more pages cause no more questions.
 """
 
 import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import msgspec
 from noid.control.client import ask, ask_rows
 from noid.control.schema import ANSWER_OCTETS_MAX
 from noid.control.uplinks import reason_text
+from noid.control.web.border import border_facts, is_border
 from noid.control.web.timeline import grouped
 from noid.errors import ShimError
 from noid.text import json_line, printable
@@ -24,45 +25,65 @@ from noid.text import json_line, printable
 REFRESH_S: Final = 1.0
 """Between two snapshots when nothing happens."""
 REFRESH_MIN_S: Final = 0.1
-"""Between two snapshots, whatever happens."""
+"""Between two snapshots, at the least."""
 REST: Final = 4
-"""A snapshot that took long is followed by a rest so many times as long: the daemon has more to do
-when much happens, and with many contexts."""
+"""The pause after a snapshot is this many times its duration, because a daemon with many events or
+contexts is busy."""
 REST_MAX_S: Final = 5.0
 AGAIN_S: Final = 1.0
-"""After which the daemon's events are asked for again, when they have ended."""
+"""The wait until the events are requested again after the connection has ended."""
 CONTEXTS_SHOWN_MAX: Final = 50
 EVENTS_SHOWN_MAX: Final = 50
 EVENTS_ASKED: Final = 600
-"""More than the daemon keeps of the switches for one reason, so that the reason is among them."""
+"""More than the daemon stores of switches for one reason, so that the reason is included."""
 UPLINKS_SHOWN_MAX: Final = 64
 TEXT_MAX: Final = 300
 """Characters of one text in a snapshot; DNS names have at most 255."""
-NEWS: Final = frozenset({"uplink_changed", "switched"})
-"""Events after which a snapshot is made at once."""
+NEWS: Final = frozenset({"uplink_changed", "switched", "provider_changed", "border_switched"})
+"""Events after which a snapshot is made without waiting for the usual time."""
+URGENT: Final = frozenset({"uplink_changed", "provider_changed"})
+"""Those of them that are few, so that they do not wait for the end of a pause either."""
 CONTEXT_KEYS: Final = ("peer_name", "peer_aid", "state", "local_locator", "peer_locator")
 LEFT_OUT: Final = "last_switches"
-"""What of an uplink is not shown."""
+"""The key of an uplink that is not shown."""
+
+
+def rest_s(took_s: float) -> float:
+    """The pause after a snapshot that took so long."""
+    return min(REST * took_s, REST_MAX_S)
 
 
 class Watch:
-    """The last snapshot, and who waits for the next.
+    """The last snapshot, and an event for the next.
 
     Args:
-        socket: of the daemon.
+        socket: the socket of the daemon.
+        refresh_s: between two snapshots when nothing happens.
+        refresh_min_s: between two snapshots, at the least.
+        pause_s: the pause after a snapshot, by the seconds that it took.
     """
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(
+        self,
+        socket: Path,
+        *,
+        refresh_s: float = REFRESH_S,
+        refresh_min_s: float = REFRESH_MIN_S,
+        pause_s: Callable[[float], float] = rest_s,
+    ) -> None:
         self.socket = socket
+        self.refresh_s = refresh_s
+        self.refresh_min_s = refresh_min_s
+        self.pause_s = pause_s
         self.latest = b""
         self.changed = asyncio.Event()
-        self.news = asyncio.Event()
+        self.news, self.urgent = asyncio.Event(), asyncio.Event()
         self.pages = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Keeps the snapshot up to date for as long as the block lasts."""
+        """Keeps the snapshot up to date during the block."""
         self.pages += 1
         if self.pages == 1:
             self._tasks = [
@@ -81,14 +102,15 @@ class Watch:
     async def _refresh(self) -> None:
         while True:
             self.news.clear()
+            self.urgent.clear()
             began_s = time.monotonic()
             self.latest = await asyncio.to_thread(snapshot, self.socket)
             before, self.changed = self.changed, asyncio.Event()
             before.set()
-            await asyncio.sleep(rest_s(time.monotonic() - began_s))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH_S - REFRESH_MIN_S):
-                    await self.news.wait()
+            pause_s = self.pause_s(time.monotonic() - began_s)
+            await asyncio.sleep(self.refresh_min_s)
+            await _within(pause_s - self.refresh_min_s, self.urgent)
+            await _within(self.refresh_s - self.refresh_min_s, self.news)
 
     async def _listen(self) -> None:
         while True:
@@ -103,19 +125,24 @@ class Watch:
         try:
             writer.write(b'{"command":"monitor"}\n')
             while line := await reader.readline():
-                if msgspec.json.decode(line, type=dict[str, Any]).get("event") in NEWS:
+                event = msgspec.json.decode(line, type=dict[str, Any]).get("event")
+                if event in NEWS:
                     self.news.set()
+                if event in URGENT:
+                    self.urgent.set()
         finally:
             writer.close()
 
 
-def rest_s(took_s: float) -> float:
-    """How long the daemon is not asked after a snapshot that took so long."""
-    return min(max(REFRESH_MIN_S, REST * took_s), REST_MAX_S)
+async def _within(wait_s: float, event: asyncio.Event) -> None:
+    """Waits for an event, at most for so long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, wait_s)):
+            await event.wait()
 
 
 def snapshot(socket: Path) -> bytes:
-    """What the page shows now, as one line of JSON; ``trouble`` alone if the daemon is silent."""
+    """The present snapshot as one line of JSON; only ``trouble`` if the daemon does not answer."""
     try:
         return json_line(_clean(_facts(socket))).encode()
     except (ShimError, OSError) as error:
@@ -129,6 +156,9 @@ def snapshot(socket: Path) -> bytes:
 
 def _facts(socket: Path) -> dict[str, Any]:
     status = ask(socket, "status")
+    if is_border(status):
+        history = ask(socket, "history", {"count": EVENTS_SHOWN_MAX})
+        return border_facts(status, history["events"])
     paths = ask(socket, "paths")
     history = ask(socket, "history", {"count": EVENTS_ASKED})
     with contextlib.closing(ask_rows(socket, "contexts")) as rows:
@@ -148,12 +178,12 @@ def _uplink(uplink: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explained(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, its reason for people beside it."""
+    """Adds the description of the reason."""
     return {**facts, "reason_text": reason_text(str(facts.get("reason", "")))}
 
 
 def _clean(value: Any) -> Any:
-    """The same, each text printable and of a bounded length: names come from the network."""
+    """Makes each text printable and limits its length, because names come from the network."""
     match value:
         case str():
             return printable(value[:TEXT_MAX])

@@ -161,7 +161,7 @@ class Uplinks:
 
         Args:
             names: what they were called.
-            staying: indexes of the devices that are uplinks, whatever they are called now.
+            staying: indexes of the devices that are uplinks, under any name.
         """
         for name in names:
             del self.modes[name]

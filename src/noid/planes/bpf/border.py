@@ -9,11 +9,11 @@ import contextlib
 import os
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv6Network
 from pathlib import Path
 
-from noid.constants import Codepoints
+from noid.constants import BORDER_PREFIXES_MAX, Codepoints
 from noid.counters import BorderCounter
 from noid.errors import ShimError
 from noid.flows.border import Choice, Site
@@ -22,13 +22,13 @@ from noid.host.netlink import HostNetwork
 from noid.planes.bpf import border_tables as tables
 from noid.planes.bpf import bpffs, libbpf
 from noid.planes.bpf.attachments import Uplinks
+from noid.planes.bpf.border_tables import Left
 from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.pins import object_code, prepare_pins
 
 OBJECT = "border.bpf.o"
 LOG_NAME = "border-verifier.log"
-FIRST = tables.ROW.pack(0)
-PINNED = ("choices", "border_counts")
+PINNED = ("in_use", "prefixes", "border_counts")
 
 
 class Tables:
@@ -41,9 +41,11 @@ class Tables:
     def __init__(self, programs: Programs) -> None:
         self.descriptors = programs.maps
         self._rows_put: set[bytes] = set()
-        self._prefixes, self._rows, self._choices = (
+        self._others_put: set[bytes] = set()
+        self._put = b""
+        self._prefixes, self._rows, self._in_use, self._others = (
             libbpf.Table(programs.maps[name], *tables.TABLES[name])
-            for name in ("prefixes", "rows", "choices")
+            for name in ("prefixes", "rows", "in_use", "others")
         )
 
     def put_site(self, site: Site) -> None:
@@ -55,9 +57,31 @@ class Tables:
             self._rows.put(prefix.high, tables.ROW.pack(row))
         self._rows_put = set(site.rows)
 
-    def put_choice(self, site: Site, choice: Choice, manual: str = "") -> None:
-        """Switches: one update of one entry."""
-        self._choices.put(FIRST, tables.choice_entry(site, choice, manual))
+    def put_choice(
+        self,
+        site: Site,
+        choice: Choice,
+        *,
+        handed_over: Choice | None = None,
+        manual: str = "",
+        failed: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """Switches: one update of one entry, unless it is the same; see ``choice_entry``."""
+        entry = tables.choice_entry(
+            site, choice, handed_over=handed_over, manual=manual, failed=failed
+        )
+        if entry != self._put:
+            self._in_use.put(tables.ONLY, entry)
+            self._put = entry
+
+    def put_others(self, others: Collection[tuple[int, bytes]]) -> None:
+        """Sets the other borders: the index of a LAN, and a link-layer address in it."""
+        wanted = {tables.OTHER.pack(*one) for one in others}
+        for key in self._others_put - wanted:
+            self._others.remove(key)
+        for key in wanted - self._others_put:
+            self._others.put(key, b"\1")
+        self._others_put = wanted
 
     def counters(self) -> Counter[BorderCounter]:
         """The counters of the programs since they were loaded, summed over all processors."""
@@ -123,11 +147,11 @@ class BorderPlane:
         self._attached: dict[int, str] = {}
         self._pinned = False
 
-    def open(self) -> str:
+    def open(self) -> Left:
         """Loads the programs; nothing is attached yet.
 
         Returns:
-            The operator's choice that an earlier daemon has left; empty: none.
+            What an earlier daemon has left.
 
         Raises:
             ShimError: the kernel or the installation lacks something, or refuses.
@@ -135,8 +159,7 @@ class BorderPlane:
         prepare_pins(self.pins, key="border.pins")
         self._programs = load(self._directory, self._constants)
         self.tables = Tables(self._programs)
-        left = left_choice(self.pins)
-        return "" if left is None else tables.manual_of(left)
+        return left_in(self.pins)
 
     def close(self) -> None:
         """Releases everything; pinned programs keep running."""
@@ -160,6 +183,10 @@ class BorderPlane:
                 self._attached[one.index] = one.name
         if not self._pinned:
             self._pin()
+
+    def is_attached(self, index: int) -> bool:
+        """Whether a device has programs of this plane."""
+        return index in self._attached
 
     def _programs_of(self, link: Link, *, is_lan: bool) -> dict[str, int]:
         assert self._programs is not None
@@ -186,15 +213,20 @@ class BorderPlane:
         self._pinned = True
 
 
-def left_choice(pins: Path) -> bytes | None:
-    """The entry with the uplink in use, as left by a daemon of this user."""
-    descriptor = libbpf.pinned(_pin_of(pins, "choices"))
-    if descriptor is None:
-        return None
-    try:
-        return libbpf.Table(descriptor, *tables.TABLES["choices"]).find(FIRST)
-    finally:
-        os.close(descriptor)
+def left_in(pins: Path) -> Left:
+    """What a daemon of this user has left in its pinned tables."""
+    with contextlib.ExitStack() as stack:
+        found = []
+        for name in ("in_use", "prefixes"):
+            descriptor = libbpf.pinned(_pin_of(pins, name))
+            if descriptor is None:
+                return Left()
+            stack.callback(os.close, descriptor)
+            found.append(libbpf.Table(descriptor, *tables.TABLES[name]))
+        in_use, prefixes = found
+        entry = in_use.find(tables.ONLY)
+        rows = [prefixes.find(tables.ROW.pack(row)) or b"" for row in range(BORDER_PREFIXES_MAX)]
+        return Left() if entry is None else tables.left_in(entry, rows)
 
 
 def take_down(pins: Path, devices: Collection[str], network: HostNetwork) -> Iterator[str]:
@@ -208,11 +240,9 @@ def take_down(pins: Path, devices: Collection[str], network: HostNetwork) -> Ite
     for path in sorted(pins.glob("link-*-*")):
         libbpf.drop(path)
         yield f"pin {path}"
-    for name in PINNED:
-        path = _pin_of(pins, name)
-        if path.exists():
-            libbpf.unpin(path)
-            yield f"pin {path}"
+    for path in sorted(pins.glob("map-*")):  # of any edition
+        libbpf.unpin(path)
+        yield f"pin {path}"
     for index, device in socket.if_nameindex():
         with contextlib.suppress(ShimError):
             if device in devices and network.detach_filters(index):

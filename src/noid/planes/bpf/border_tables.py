@@ -2,26 +2,37 @@
 """The tables of a border's programs, as octets: what ``programs/border.h`` declares. Pure."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv6Network
+from typing import Final, NamedTuple
 
 from noid.constants import BORDER_INSIDE_MAX, BORDER_PREFIXES_MAX, Codepoints
 from noid.flows.border import HIGH_OCTETS, NOWHERE, Choice, Site, SitePrefix
 
-EDITION = 1
+EDITION = 2
 """Of the layouts; the name of what is pinned has it."""
 INSIDE = struct.Struct("=16s16s")
 SETTINGS = struct.Struct(f"=IBB2x{BORDER_INSIDE_MAX * INSIDE.size}s")
-PREFIX = struct.Struct(f"={HIGH_OCTETS}sI4x")
+PREFIX = struct.Struct(f"={HIGH_OCTETS}sII")
 NAME_OCTETS = 16
-CHOICE = struct.Struct(f"={HIGH_OCTETS}sQ{BORDER_PREFIXES_MAX}s{NAME_OCTETS}s")
+SIGNS: Final = ("gateway", "check", "bfd")
+"""What a daemon cannot read from the kernel: the next one has it from the entry."""
+UPLINKS = struct.Struct(f"=Q{BORDER_PREFIXES_MAX}s")
+CHOICE = struct.Struct(
+    f"={HIGH_OCTETS}s{UPLINKS.size}s{UPLINKS.size}sI4x{len(SIGNS)}Q{NAME_OCTETS}s"
+)
+LINK_OCTETS = 6
+OTHER = struct.Struct(f"=I{LINK_OCTETS}s2x")
 ROW = struct.Struct("=I")
+ONLY = ROW.pack(0)
+"""The key of the one choice."""
 COUNT = struct.Struct("=Q")
 
 TABLES = {
     "rows": (HIGH_OCTETS, ROW.size),
     "prefixes": (ROW.size, PREFIX.size),
-    "choices": (ROW.size, CHOICE.size),
+    "in_use": (ROW.size, CHOICE.size),
+    "others": (OTHER.size, 1),
 }
 """The octets of their keys and values."""
 
@@ -37,16 +48,65 @@ def settings(codepoints: Codepoints, mark: int, inside: Sequence[IPv6Network]) -
 
 def prefix_entry(prefix: SitePrefix) -> bytes:
     """A row of the table of prefixes."""
-    return PREFIX.pack(prefix.high, prefix.uplink)
+    return PREFIX.pack(prefix.high, prefix.uplink, prefix.since_s)
 
 
-def choice_entry(site: Site, choice: Choice, manual: str) -> bytes:
-    """The one entry that says which uplink is in use."""
-    rows = bytes(choice.rows).ljust(BORDER_PREFIXES_MAX, bytes((NOWHERE,)))
-    return CHOICE.pack(site.mask, choice.works, rows, manual.encode())
+def choice_entry(
+    site: Site,
+    choice: Choice,
+    *,
+    handed_over: Choice | None = None,
+    manual: str = "",
+    failed: Mapping[str, Collection[str]] | None = None,
+) -> bytes:
+    """The entry that says which uplinks are in use.
+
+    Args:
+        site: the prefixes.
+        choice: for packets of hosts.
+        handed_over: for those that other borders hand over; None: there are no other borders.
+        manual: the operator's choice; empty: none.
+        failed: by sign, the providers whose uplinks it says are dead.
+    """
+    bits = (
+        sum(
+            1 << row
+            for row, prefix in enumerate(site.prefixes)
+            if prefix.provider in (failed or {}).get(sign, ())
+        )
+        for sign in SIGNS
+    )
+    ours, theirs = (
+        UPLINKS.pack(one.works, bytes(one.rows).ljust(BORDER_PREFIXES_MAX, bytes((NOWHERE,))))
+        for one in (choice, handed_over or choice)
+    )
+    has_others = handed_over is not None
+    return CHOICE.pack(site.mask, ours, theirs, has_others, *bits, manual.encode())
 
 
-def manual_of(entry: bytes) -> str:
-    """The operator's choice in such an entry; empty: none."""
-    name = CHOICE.unpack(entry)[3].rstrip(b"\0")
-    return str(name.decode("ascii", errors="replace"))
+class Left(NamedTuple):
+    """What an earlier daemon has left.
+
+    Attributes:
+        manual: the operator's choice; empty: none.
+        since_s: for each prefix when it came to the site, in seconds since boot; 0: not known.
+        failed: by sign, the prefixes whose uplinks it says are dead.
+    """
+
+    manual: str = ""
+    since_s: Mapping[bytes, int] = {}
+    failed: Mapping[str, frozenset[bytes]] = {}
+
+
+def left_in(entry: bytes, prefixes: Iterable[bytes]) -> Left:
+    """What stands in the entry of a choice, and in the rows of the table of prefixes."""
+    rows = [PREFIX.unpack(one) for one in prefixes]
+    *bits, name = CHOICE.unpack(entry)[4:]
+    return Left(
+        name.rstrip(b"\0").decode("ascii", errors="replace"),
+        {high: since_s for high, _, since_s in rows if any(high)},
+        {
+            sign: frozenset(high for row, (high, _, _) in enumerate(rows) if one >> row & 1)
+            for sign, one in zip(SIGNS, bits, strict=True)
+        },
+    )

@@ -42,6 +42,7 @@ FUNCTIONS: Final = (
     Feature("bpf_map_update_elem", 2, "4.1"),
     Feature("bpf_ktime_get_ns", 5, "4.1"),
     Feature("bpf_skb_store_bytes", 9, "4.1"),
+    Feature("bpf_skb_vlan_pop", 19, "4.3"),
     Feature("bpf_redirect", 23, "4.4"),
     Feature("bpf_skb_load_bytes", 26, "4.5"),
     Feature("bpf_csum_diff", 28, "4.6"),

@@ -6,15 +6,19 @@ the device of ours are there from ``open`` on; ``plane.py`` does what they need 
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
+from noid.flows.events import UnansweredPacket
 from noid.flows.flow import Flow
 from noid.host.routes import Prefix
 from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.layout import Interfaces
+from noid.planes.bpf.limits import Limits
 from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.uses import Uses
 from noid.planes.inquiries import Inquiries
@@ -22,11 +26,14 @@ from noid.planes.rows import NO_ROW, Rows
 from noid.planes.slow_path import PlaneDependencies, SlowPath
 from noid.planes.steering import Steering
 from noid.planes.uplink import NO_UPLINK, RECEIVES, SENDS, Uplink
+from noid.wire import icmpv6
 
 LEFT_S = 0.05
 """What waits on uplinks that flows have left is dropped so long after the first of them left."""
 REFRESH_S = 0.1
 """Connections older than their route are led by it so long after it was added, all together."""
+CHOSEN_S = 1.0
+"""How long the choice for a peer holds while its name is resolved again and again."""
 FRAME_OCTETS = 14
 """The shortest packet that the kernel runs a program on."""
 
@@ -39,18 +46,21 @@ class FlowTables(SlowPath):
 
     Args:
         surroundings: what it stands in.
+        limits: what there is room for.
     """
 
     steering: Steering
     interfaces_of_ours: Interfaces
     programs: Programs | None = None
 
-    def __init__(self, surroundings: PlaneDependencies) -> None:
+    def __init__(self, surroundings: PlaneDependencies, limits: Limits) -> None:
         super().__init__(surroundings)
-        self.rows = Rows()
+        self.limits = limits
+        self.rows = Rows(limits.uplinks)
         self.uses = Uses()
         self.watched: set[Locator] = set()
         self.unwatched: set[Locator] = set()
+        self.chosen: dict[Locator, tuple[float, Sequence[Locator]]] = {}
         self.is_led_elsewhere = False
         self.led_elsewhere: set[Locator] = set()
         self.inquiries = Inquiries(self._look_up)
@@ -72,6 +82,17 @@ class FlowTables(SlowPath):
         self._put(flow)
         if before is None or before.aside:  # a provisional flow has no route yet
             self._add_peer_routes([flow])
+
+    def deliver(self, packet: bytes) -> None:
+        """Delivers a complete packet to the stack of the host.
+
+        One that is an error about the size of packets is delivered twice. A socket may cache the
+        route by which its source was selected, and the kernel notes the size for that route. Then
+        the socket takes the route of its source, which does not have it.
+        """
+        super().deliver(packet)
+        if icmpv6.is_too_big(packet):
+            super().deliver(packet)
 
     def _drop_soon(self, row: int) -> None:
         """Drops what waits for a neighbour on an uplink that flows have left, once for all of them.
@@ -124,7 +145,8 @@ class FlowTables(SlowPath):
             if flow.aside or not row:
                 continue
             by_row.setdefault(row, []).append(flow.peer_aid)
-            self.uses.local_of[flow.peer_aid] = flow.local_aid
+            if self._speaks_for(flow):
+                self.uses.local_of[flow.peer_aid] = flow.local_aid
             self._remove_peer_route(self.uses.need_route(flow.local_label, (row, flow.peer_aid)))
         fresh = [self.steering.add_peers(row, aids) for row, aids in by_row.items()]
         aids = [aid for some in by_row.values() for aid in some if aid in self.watched]
@@ -133,6 +155,17 @@ class FlowTables(SlowPath):
             # Connections that are older than their routes take these too.
             loop = asyncio.get_running_loop()
             self.refreshing = loop.call_later(REFRESH_S, self._refresh)
+
+    def _speaks_for(self, flow: Flow) -> bool:
+        """Whether packets to the peer whose source is yet to be chosen get this AID.
+
+        If programs speak to the peer from several, that of the kernel's own route: a server that is
+        bound to no address answers from there without noid.
+        """
+        before = self.uses.local_of.get(flow.peer_aid, flow.local_aid)
+        if before == flow.local_aid or before + flow.peer_aid not in self.rewriter.by_aids:
+            return True
+        return self._default_source(flow.peer_aid) == flow.local_aid
 
     def _remove_peer_route(self, route: tuple[int, Locator] | None) -> None:
         if route is not None:
@@ -249,19 +282,27 @@ class FlowTables(SlowPath):
             asyncio.get_running_loop().call_soon(self._add_routes, row)
 
     def _put_row(self, row: int, uplink: Uplink) -> None:
+        self.chosen.clear()  # others may be better now
         if not self.tables["uplinks"].put(layout.ROW.pack(row), layout.uplink_row(uplink)):
             self.counts[PlaneCounter.UPLINKS_WITHOUT_ROOM] += 1
 
     def watch(self, aid: Locator) -> None:
         """Makes the kernel report plain packets to this AID, and routes them to the programs.
 
-        A peer that is watched already may get another default source: uplinks come and go.
+        A peer that is watched already may get another default source: uplinks come and go. The
+        question to the kernel takes a millisecond, and a local user may resolve a name with many
+        addresses again and again.
         """
+        now_s, sources = time.monotonic(), self.sources(aid)
+        since_s, before = self.chosen.get(aid, (-CHOSEN_S, ()))
         if aid not in self.watched:
             if not self.tables["watched"].put(aid, layout.WATCHED.pack(0)):
                 self.counts[PlaneCounter.PEERS_WITHOUT_ROOM] += 1
                 self.unwatched.add(aid)
             self.watched.add(aid)
+        elif now_s < since_s + CHOSEN_S and sources == before:
+            return
+        self.chosen[aid] = now_s, sources
         self._choose(aid)
 
     def _watch_again(self) -> None:
@@ -277,7 +318,7 @@ class FlowTables(SlowPath):
 
         Another if nothing leaves by that now; None if the kernel would take no uplink.
         """
-        locators = self.sources()
+        locators = self.sources(aid)
         first, device = None, 0
         with self.counted(PlaneCounter.QUERIES_REFUSED):
             first, device = self.network.default_route(aid, mark=self.section.mark)
@@ -301,6 +342,7 @@ class FlowTables(SlowPath):
         if aid in self.watched:
             self.watched.discard(aid)
             self.unwatched.discard(aid)
+            self.chosen.pop(aid, None)
             self.led_elsewhere.discard(aid)
             self.tables["watched"].remove(aid)
             self.uses.local_of.pop(aid, None)
@@ -322,3 +364,16 @@ class FlowTables(SlowPath):
         entry = self.tables["inbound"].find(layout.label_key(local_label))
         in_kernel = layout.received_ns(entry) if entry is not None else 0
         return max(in_kernel, super().received_ns(local_label))
+
+    def completed(self, event: UnansweredPacket) -> UnansweredPacket:
+        """The event, with what the programs know of its flow."""
+        flow = self.rewriter.by_label.get(event.local_label)
+        sent = self.tables["outbound"].find(layout.aids_key(flow)) if flow is not None else None
+        came = self.tables["inbound"].find(layout.label_key(event.local_label))
+        clock = layout.clock_of(sent, came)
+        return replace(
+            event,
+            received_ns=self.received_ns(event.local_label),
+            gap_ns=clock.gap_ns,
+            packets=clock.unanswered,
+        )

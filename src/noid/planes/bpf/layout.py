@@ -61,6 +61,7 @@ class ReportKind(enum.IntEnum):
     MESSAGE_SEEN = 9
     TAKEN_AS_NAMED = 10
     TAKEN_AS_OTHER = 11
+    LONG_REPEATED = 12
 
 
 class Outbound(NamedTuple):
@@ -188,7 +189,7 @@ def settings(
 
 def uplink_row(uplink: Uplink) -> bytes:
     """A row of the table of uplinks."""
-    return UPLINK.pack(*uplink)
+    return UPLINK.pack(uplink.ifindex, uplink.mtu, uplink.link, uplink.flags)
 
 
 def outbound_entry(flow: Flow, row: int, codepoints: Codepoints, clock: FlowClock) -> bytes:

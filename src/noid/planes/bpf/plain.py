@@ -79,16 +79,25 @@ def _enter(group: Path, mark: int) -> None:
 
 def _own_group() -> Path:
     """The control group that this process is in."""
-    mounted = (line.split() for line in MOUNTS.read_text().splitlines())
-    roots = [Path(one[1]) for one in mounted if one[2] == "cgroup2"]
     inside = next(
         (one[3:] for one in MEMBERSHIP.read_text().splitlines() if one.startswith("0::")), ""
     )
-    for root in roots:
+    for root in group_roots():
         group = root / inside.lstrip("/")
         if (group / PROCESSES).exists():
             return group
-    raise Unsupported("cgroup2", "mount it: mount -t cgroup2 none /sys/fs/cgroup")
+    raise no_groups()
+
+
+def group_roots() -> list[Path]:
+    """Where the control groups of version 2 are mounted."""
+    mounted = (line.split() for line in MOUNTS.read_text().splitlines())
+    return [Path(one[1]) for one in mounted if one[2] == "cgroup2"]
+
+
+def no_groups() -> Unsupported:
+    """The error if they are mounted nowhere."""
+    return Unsupported("cgroup2", "mount it: mount -t cgroup2 none /sys/fs/cgroup")
 
 
 def _attach(group: Path, mark: int) -> None:

@@ -22,19 +22,20 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from noid.constants import KNOWN_PEERS_MAX, MTU_MIN
+from noid.constants import MTU_MIN
 from noid.counters import KERNEL_COUNTERS, PlaneCounter
 from noid.errors import ShimError
 from noid.flows.events import SourceMoved, UnansweredPacket
 from noid.host.routes import DeletedRoute, Difference, PeerRoute
 from noid.host.survey import Device, Survey
-from noid.locators import Locator, is_global_unicast
+from noid.locators import Locator
 from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.attachments import Uplinks
 from noid.planes.bpf.carried import PASSING_TABLES, TABLES, pin_of
 from noid.planes.bpf.features import TIMERS, explained, missing
 from noid.planes.bpf.kernel_flows import FlowTables
 from noid.planes.bpf.layout import Interfaces
+from noid.planes.bpf.limits import LIMITS, Limits
 from noid.planes.bpf.loading import Programs, other_version
 from noid.planes.bpf.pins import (
     object_code,
@@ -54,10 +55,6 @@ from noid.planes.steering import Steering, choosing, keep_rules, rules_of
 from noid.planes.uplink import ETHERNET, OWN_ROW, RECEIVES, UPLINKS_MAX, Uplink
 
 LOG_NAME = "verifier.log"
-OWN_ADDRESSES_MAX = 4_096
-"""Addresses of this host at which it takes M6 packets of unknown contexts."""
-SET_UPS_AT_ONCE = 16
-"""Reports of strangers and of packets without a flow that are taken in one turn."""
 HANDED_OVER_AT_ONCE = 16
 """Packets that are taken in one turn of what the programs hand over, which strangers may send."""
 OTHER_MAPS = ("counts", "reports", "set_ups")
@@ -75,6 +72,7 @@ class BpfPlane(FlowTables):
         directory: where the verifier's log goes when the kernel refuses.
         referrals: whether packets to peers that no program has resolved are reported [D34].
         timers: whether timers of the kernel are used, where it has any.
+        limits: what there is room for.
     """
 
     def __init__(
@@ -85,8 +83,9 @@ class BpfPlane(FlowTables):
         directory: Path,
         referrals: bool,
         timers: bool = True,
+        limits: Limits = LIMITS,
     ) -> None:
-        super().__init__(surroundings)
+        super().__init__(surroundings, limits)
         self.interfaces = interfaces
         self.directory = directory
         self.referrals = referrals
@@ -135,14 +134,16 @@ class BpfPlane(FlowTables):
         self.segmenter = Segmenter(self.network, self.section.device)
         pair = self.segmenter.make(self.mtu, sums=sums(self.seen))
         self.interfaces_of_ours = Interfaces(self.device_index, pair.entry, pair.exit)
-        own = pair.exit
-        self.steering = Steering(self.network, self.section, own, self._routes_refused)
+        own, at_once = pair.exit, self.limits.routes_at_once
+        self.steering = Steering(
+            self.network, self.section, own, self._routes_refused, at_once, self.led
+        )
 
     def _routes_refused(self, count: int) -> None:
         self.counts[PlaneCounter.ROUTES_REFUSED] += count
 
     def _load(self, code: bytes) -> None:
-        contexts = self.section.contexts
+        contexts, limits = self.section.contexts, self.limits
         with explained():
             self.has_timers &= not missing(maps=(), functions=TIMERS)
             self.programs = Programs(
@@ -151,8 +152,8 @@ class BpfPlane(FlowTables):
                     "outbound": contexts,
                     "inbound": contexts,
                     "far": contexts,
-                    "watched": contexts + KNOWN_PEERS_MAX + 1,  # one more until the oldest goes
-                    "ours": OWN_ADDRESSES_MAX,
+                    "watched": contexts + limits.known_peers + 1,  # one more until the oldest goes
+                    "ours": limits.own_addresses,
                 },
                 constants=layout.settings(
                     self.codepoints,
@@ -168,16 +169,15 @@ class BpfPlane(FlowTables):
         if not maps.keys() >= {*every, *OTHER_MAPS}:
             raise other_version()
         self.tables |= {name: libbpf.Table(maps[name], *sizes) for name, sizes in every.items()}
-        flags = ETHERNET | RECEIVES
         pair = self.segmenter.pair
-        ours = Uplink(pair.exit, self.mtu, pair.link, flags)
+        ours = Uplink(pair.exit, self.mtu, pair.link, ETHERNET | RECEIVES)
         self._put_row(OWN_ROW, ours)
         processors = libbpf.processors()
         self.kernel_counts = libbpf.Table(maps["counts"], 4, layout.COUNT.size * processors)
         self.rings.append(libbpf.Reports(maps["reports"], self._on_report))
         with self.counted(PlaneCounter.FILTERS_REFUSED):
             divide(self.receivers, [self.programs.programs[name] for name in FILTERS])
-        self.rings.append(libbpf.Reports(maps["set_ups"], self._on_report, SET_UPS_AT_ONCE))
+        self.rings.append(libbpf.Reports(maps["set_ups"], self._on_report, limits.reports_at_once))
         loop = asyncio.get_running_loop()
         for ring in self.rings:
             loop.add_reader(ring.fileno(), ring.consume)
@@ -198,7 +198,7 @@ class BpfPlane(FlowTables):
         self.stays = self.is_started = True
         self._compare_all(map(self.steering.table_of, range(UPLINKS_MAX)))
         if not self.has_timers:
-            self.segments.scan(self.notify)
+            self.segments.scan(lambda event: self.notify(self.completed(event)))
         super().start()
 
     def close(self) -> None:
@@ -387,8 +387,7 @@ class BpfPlane(FlowTables):
             for address in device.addresses
         }
         rows = {one: row for one in locators - bare if (row := self.rows.home(one))}
-        given = {one for one in survey.addresses | locators if is_global_unicast(one)}
-        wanted = rules_of(self.section, rows, given)
+        wanted = rules_of(self.section, rows, by_source=True)
         before = self.steering.rules
         with self.counted(PlaneCounter.RULES_REFUSED):
             lost = before & keep_rules(self.network, self.section, wanted, survey.rules)
@@ -432,8 +431,7 @@ class BpfPlane(FlowTables):
         head = layout.Report.of(report)
         copy = report[layout.REPORT.size : layout.REPORT.size + head.octets]
         if head.kind == layout.ReportKind.MESSAGE_SEEN:
-            arrival = self.datapath.arrival_of(copy)
-            if arrival is not None:
+            if (arrival := self.datapath.arrival_of(copy)) is not None:
                 self.arrived(arrival)
             return
         event = event_of(head, copy)
@@ -446,4 +444,5 @@ class BpfPlane(FlowTables):
                     flow.peer_locator = flow.peer_source = event.source
             case UnansweredPacket():
                 self.counts[PlaneCounter.UNANSWERED_PACKETS] += 1
+                event = self.completed(event)
         self.notify(event)

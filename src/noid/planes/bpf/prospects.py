@@ -20,7 +20,7 @@ from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.pins import object_code
 from noid.planes.bpf.plane import LOG_NAME
 from noid.planes.privileges import CAPABILITIES, lacking
-from noid.planes.rows import CUTS_TCP, lacks
+from noid.planes.rows import CUTS_TCP, cutting_queues, lacks
 from noid.planes.uplink import CUT_TCP, SUM
 
 FEW = 16
@@ -112,5 +112,7 @@ def _way(device: Device) -> str:
         return "packets summed up before: it does that only for protocols it knows"
     if lacking_here & CUT_TCP:
         early = ", restored by XDP if its driver can" if takes_early(device) else ""
-        return f"super-packets cut before: {CUTS_TCP} is off{early}"
+        queues = " ".join(sorted(cutting_queues(device)))
+        why = f"tc qdisc {queues}" if CUTS_TCP in device.features else f"{CUTS_TCP} is off"
+        return f"super-packets cut before: {why}{early}"
     return f"super-packets whole: {CUTS_TCP} is on"

@@ -3,6 +3,7 @@
 
 from noid.flows.events import (
     DatapathEvent,
+    LongPacketLost,
     LongUnproven,
     OneWayDataSeen,
     SourceMoved,
@@ -39,4 +40,6 @@ def event_of(head: Report, copy: bytes) -> DatapathEvent | None:
         case ReportKind.UNANSWERED_PACKET if has_packet:
             packet = finished(copy, head.segment_octets)
             return UnansweredPacket(local_label, packet, head.silent_ns)
+        case ReportKind.LONG_REPEATED if has_packet:
+            return LongPacketLost(local_label, finished(copy, head.segment_octets))
     return None

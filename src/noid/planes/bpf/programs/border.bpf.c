@@ -31,7 +31,15 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, struct choice);
-} choices SEC(".maps");
+} in_use SEC(".maps");
+
+/* The other borders of the LANs; empty where this router has every uplink. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PROVIDERS_MAX);
+	__type(key, struct other);
+	__type(value, u8);
+} others SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -58,9 +66,23 @@ static __always_inline int drop(u32 why)
 
 static __always_inline const struct choice *choice_now(void)
 {
-	u32 first = 0;
+	u32 only = 0;
 
-	return bpf_map_lookup_elem(&choices, &first);
+	return bpf_map_lookup_elem(&in_use, &only);
+}
+
+/* The uplinks for a packet from a LAN. One that another border has handed over leaves by an uplink
+ * of this router: else two borders would pass it to each other. */
+static __always_inline const struct uplinks *uplinks_for(struct __sk_buff *packet, u32 at,
+							 const struct choice *choice)
+{
+	struct other key = {.ifindex = packet->ifindex};
+
+	if (at == ETH_HLEN && choice->has_others &&
+	    !bpf_skb_load_bytes(packet, LINK_OCTETS, key.sender, LINK_OCTETS) &&
+	    bpf_map_lookup_elem(&others, &key))
+		return &choice->uplinks[FROM_OTHERS];
+	return &choice->uplinks[FROM_HOSTS];
 }
 
 /* The row of the prefix of the site that an address is in; null: it is in none. */
@@ -77,7 +99,7 @@ static __always_inline struct ipv6 *header_of_own(struct __sk_buff *packet, u32 
 {
 	struct ipv6 *ip;
 
-	if (packet->vlan_present || packet->protocol != bpf_htons(ETH_P_IPV6))
+	if (is_of_a_vlan(packet) || packet->protocol != bpf_htons(ETH_P_IPV6))
 		return 0;
 	ip = header(packet, at);
 	return ip && (ip->first & VERSION_MASK) == VERSION_6 ? ip : 0;
@@ -112,10 +134,9 @@ static __always_inline int stays_inside(const struct choice *choice, const struc
 /* Whether a packet says "rewrite ok": in the IPv6 header, or in hop-by-hop options behind it. */
 static __always_inline int is_rewritable(struct __sk_buff *packet, u32 at, u8 next_header)
 {
-	if (next_header == HOP_BY_HOP &&
-	    bpf_skb_load_bytes(packet, at + IPV6_OCTETS, &next_header, 1))
-		return 0;
-	return (u8)(next_header - settings.rewritable_first) < SLOTS;
+	int next = next_header == HOP_BY_HOP ? octet_behind(packet, at, 0) : next_header;
+
+	return next >= 0 && (u8)(next - settings.rewritable_first) < SLOTS;
 }
 
 /* Puts another prefix into the source; no checksum covers it, but the sum of a device does. */
@@ -144,6 +165,7 @@ static __always_inline int leaving(struct __sk_buff *packet, u32 at)
 {
 	struct ipv6 *ip = header_of_own(packet, at);
 	const struct choice *choice = choice_now();
+	const struct uplinks *uplinks;
 	const struct prefix *prefix;
 	const u32 *found;
 	u32 row, to;
@@ -156,12 +178,13 @@ static __always_inline int leaving(struct __sk_buff *packet, u32 at)
 	row = *found;
 	if (row >= PREFIXES_MAX)
 		return TCX_NEXT;
+	uplinks = uplinks_for(packet, at, choice);
 	if (!is_rewritable(packet, at, ip->next_header)) {
-		if (choice->works >> row & 1)
+		if (uplinks->works >> row & 1)
 			return TCX_NEXT;
 		return refuse(packet);
 	}
-	to = choice->row[row];
+	to = uplinks->row[row];
 	if (to == row)
 		return TCX_NEXT;
 	prefix = bpf_map_lookup_elem(&prefixes, &to);
@@ -194,11 +217,29 @@ static __always_inline int departing(struct __sk_buff *packet, u32 at)
 	return TCX_NEXT;
 }
 
+/* Whether a frame has a priority tag within a priority tag. The kernel removes both, and shows us
+ * the frame before it removes the second.
+ */
+static __always_inline int has_two_priority_tags(struct __sk_buff *packet, u32 at)
+{
+	u16 tag;
+
+	if (at != ETH_HLEN || !packet->vlan_present || is_of_a_vlan(packet) ||
+	    (packet->protocol != bpf_htons(ETH_P_8021Q) &&
+	     packet->protocol != bpf_htons(ETH_P_8021AD)))
+		return 0;
+	return !bpf_skb_load_bytes(packet, at, &tag, sizeof(tag)) &&
+	       !(tag & bpf_htons(VLAN_NUMBER));
+}
+
 static __always_inline int arriving(struct __sk_buff *packet, u32 at)
 {
-	struct ipv6 *ip = header_of_own(packet, at);
 	const struct choice *choice = choice_now();
+	struct ipv6 *ip;
 
+	if (has_two_priority_tags(packet, at))
+		return drop(DROPPED_SOURCE_OF_SITE); /* it may be one */
+	ip = header_of_own(packet, at);
 	if (!ip || !choice)
 		return TCX_NEXT;
 	if (row_of(choice, ip->source.half[0]))

@@ -12,6 +12,9 @@ enum {
 	PREFIXES_MAX = 64, /* of a site */
 	INSIDE_MAX = 8,	   /* further prefixes that need no uplink */
 	NAME_OCTETS = 16,  /* of a provider */
+	PROVIDERS_MAX = 16,
+	LINK_OCTETS = 6, /* of a link-layer address */
+	SIGNS = 3,
 };
 
 /* A prefix of which nothing leaves the site, besides the site's own. */
@@ -33,14 +36,37 @@ struct border_settings {
 struct prefix {
 	u64 high;    /* its first 64 bits */
 	u32 ifindex; /* of its uplink; 0: that is not there */
-	u32 reserved;
+	u32 since_s; /* for the daemon: when it came to the site; 0: not known */
 };
 
-/* Which uplink is in use for which prefix. A switch is one update of the one entry. */
+/* Another border, as the sender of a packet in a LAN. */
+struct other {
+	u32 ifindex;	       /* of the LAN */
+	u8 sender[LINK_OCTETS]; /* its link-layer address */
+	u8 reserved[2];
+};
+
+enum sender {
+	FROM_HOSTS,
+	FROM_OTHERS, /* handed over by another border: only uplinks of this router */
+	SENDERS,
+};
+
+/* Which uplink is in use for which prefix. */
+struct uplinks {
+	u64 works;	      /* bit n: the uplink of prefix n */
+	u8 row[PREFIXES_MAX]; /* the prefix that rewritable packets of prefix n leave with */
+};
+
+/* The same for every sender. A switch is one update of one entry. The last two members are for the
+ * next daemon.
+ */
 struct choice {
-	u64 mask;		/* the length of every prefix */
-	u64 works;		/* bit n: the uplink of prefix n */
-	u8 row[PREFIXES_MAX];	/* the prefix that rewritable packets of prefix n leave with */
+	u64 mask; /* the length of every prefix */
+	struct uplinks uplinks[SENDERS];
+	u32 has_others; /* whether there are other borders */
+	u8 reserved[4];
+	u64 failed[SIGNS];	/* bit n: this sign says that the uplink of prefix n is dead */
 	u8 manual[NAME_OCTETS]; /* the provider that the operator chose; empty: none */
 };
 

@@ -36,7 +36,7 @@ int host_segments(struct __sk_buff *packet)
 	struct ipv6 *ip = header(packet, ETH_HLEN);
 
 	/* Restored packets arrive here too while their uplink is down (at_home). */
-	if (ip && is_ours(ip))
+	if (ip && is_own(ip->destination))
 		return TCX_NEXT;
 	return outward_from_ours(packet, CUT);
 }

@@ -7,14 +7,19 @@
 #define FOLLOW_SILENCE_MIN (SECOND / 200) /* [D41] */
 #define KEEPALIVE_INTERVAL (SECOND / 25) /* [D42] */
 #define GAP_MAX (4 * SECOND)		 /* counted as the peer's silence, as it fits an entry */
+#define GAPS_USUAL 2			 /* a longer gap counts as so many */
 #define GAP_UNUSUAL (SECOND / 16)	 /* a shorter gap is counted whatever the usual one is */
+#define MORE_MAX 255			 /* packets of a tick after its first, as they are counted */
 #define UNKNOWN_LABELS_PER_SECOND 200
 #define OPTIONS_PER_SECOND 1000 /* M6 packets behind hop-by-hop options, to the daemon */
 
-/* Learns how long the peer usually is silent. An outage is no habit: it counts as four gaps. */
-static __always_inline void learn_gap(struct inbound *flow, u64 now)
+/* Learns how long the peer usually is silent. An outage is no habit: it counts as two gaps.
+ *
+ * gaps: between the packets heard since heard_ns; the mean of them is learnt.
+ */
+static __always_inline void learn_gap(struct inbound *flow, u64 now, u32 gaps)
 {
-	u64 gap = now - flow->heard_ns, usual = 4ULL * flow->gap_ns;
+	u64 gap = (now - flow->heard_ns) / gaps, usual = GAPS_USUAL * (u64)flow->gap_ns;
 
 	if (flow->heard_ns) {
 		if (usual && gap > usual)
@@ -24,6 +29,7 @@ static __always_inline void learn_gap(struct inbound *flow, u64 now)
 		flow->gap_ns = flow->gap_ns ? flow->gap_ns - flow->gap_ns / 4 + gap / 4 : gap;
 	}
 	flow->heard_ns = now;
+	flow->more = 0;
 }
 
 /* Says that a keepalive is due: at the second packet since something was sent, no sooner than
@@ -45,7 +51,10 @@ static __attribute__((noinline)) void owe(struct inbound *flow, u32 label, u64 n
 	}
 }
 
-/* Remembers that data came from where the peer sends; asks the clock for the first packet of each tick. */
+/* Remembers that data came from where the peer sends. It asks the clock for the first packet of each
+ * tick and counts the others. In a tick that is followed by another with packets, these had the same
+ * gaps; before a pause, the pause is the gap.
+ */
 static __always_inline void hear(struct inbound *flow, u32 label)
 {
 	u32 tick = bpf_jiffies64();
@@ -53,11 +62,14 @@ static __always_inline void hear(struct inbound *flow, u32 label)
 	if (!flow->answered)
 		flow->answered = 1;
 	if (flow->tick != tick) {
-		flow->tick = tick;
 		flow->received_ns = bpf_ktime_get_ns();
-		learn_gap(flow, flow->received_ns);
-	} else if (!flow->owes) {
-		return;
+		learn_gap(flow, flow->received_ns, tick - flow->tick == 1 ? flow->more + 1 : 1);
+		flow->tick = tick;
+	} else {
+		if (flow->more < MORE_MAX)
+			flow->more++;
+		if (!flow->owes)
+			return;
 	}
 	owe(flow, label, flow->received_ns);
 }
@@ -84,7 +96,7 @@ static __always_inline int heard(struct __sk_buff *packet)
 	flow->answered = 1;
 	flow->proven = rough_time(now);
 	if (word.unasked)
-		learn_gap(flow, now);
+		learn_gap(flow, now, 1);
 	return TCX_NEXT;
 }
 
@@ -95,6 +107,17 @@ static __always_inline void restore(struct ipv6 *ip, const struct inbound *flow,
 	ip->next_header = protocol_of(slot);
 	ip->source = flow->near[0].peer;
 	ip->destination = flow->near[0].local;
+}
+
+/* For how long nothing has come from the locator in use. The packets of a tick have come after its
+ * first as far apart as usually.
+ */
+static __always_inline u64 silent_for(const struct inbound *flow, u64 now)
+{
+	u64 after = (u64)flow->more * flow->gap_ns;
+	u64 last = flow->heard_ns + (after < TICK_USUAL ? after : TICK_USUAL);
+
+	return last < now ? now - last : 0;
 }
 
 /* Whether the locator in use is silent, and data may move Lp(peer) [D41]. */
@@ -108,7 +131,7 @@ static __always_inline int may_follow(const struct inbound *flow, const struct o
 	if (silence > out->silence_ns)
 		silence = out->silence_ns;
 	return flow->verified >> (from & 15) & 1 && now >= flow->follow_ns &&
-	       now - flow->heard_ns >= silence;
+	       silent_for(flow, now) >= silence;
 }
 
 static __always_inline void move_to(struct outbound *out, const struct address *locator)
@@ -179,13 +202,6 @@ static __always_inline int of_no_flow(const struct address *source, u32 why)
 	return to_slow_path();
 }
 
-static __always_inline int is_ours(const struct ipv6 *ip)
-{
-	struct address destination = ip->destination;
-
-	return bpf_map_lookup_elem(&ours, &destination) != 0;
-}
-
 /* A packet for a program appears where it would without us: on the uplink that its address belongs
  * to; so filters of reverse paths, rules for devices and bound sockets see nothing unusual. While
  * that is down, it appears on the device of ours that has the address then.
@@ -210,11 +226,8 @@ static __always_inline int at_home(struct __sk_buff *packet, const struct uplink
 static __always_inline int is_control(struct __sk_buff *packet, const struct ipv6 *ip, u32 at,
 				      u8 slot)
 {
-	u8 type;
-
 	return slot == SLOT_ICMPV6 && ip->payload_octets &&
-	       !bpf_skb_load_bytes(packet, at + IPV6_OCTETS, &type, 1) &&
-	       type == settings.control_type;
+	       octet_behind(packet, at, 0) == settings.control_type;
 }
 
 /* A packet from the network. M6 stands in its header, or in hop-by-hop options right behind it. */
@@ -225,7 +238,8 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 	struct inbound *flow;
 	struct ipv6 *ip, before;
 	u32 label;
-	u8 next, slot, from, to;
+	u8 slot, from, to;
+	int next;
 
 	/* A frame to another link address is not for this host: for a bridge or a macvlan, or for
 	 * none. */
@@ -235,18 +249,25 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 	if (!ip || (ip->first & VERSION_MASK) != VERSION_6)
 		return TCX_NEXT;
 	next = ip->next_header;
-	if (next == HOP_BY_HOP && bpf_skb_load_bytes(packet, at + IPV6_OCTETS, &next, 1))
+	if (next == HOP_BY_HOP)
+		next = octet_behind(packet, at, 0);
+	if (next < 0 || !is_m6(next))
 		return TCX_NEXT;
-	if (!is_m6(next))
-		return TCX_NEXT;
-	if (packet->vlan_present) {
+	if (is_of_a_vlan(packet)) {
 		count(PACKETS_OF_OTHER_VLAN); /* for another device, whose own programs will see it
 					       */
 		return TCX_NEXT;
 	}
+	if (packet->vlan_present) { /* a device of ours would take the tag for octets of the packet */
+		if (bpf_skb_vlan_pop(packet))
+			return TCX_NEXT;
+		ip = header(packet, at);
+		if (!ip)
+			return TCX_NEXT;
+	}
 	source = ip->source;
 	if (ip->next_header == HOP_BY_HOP) {
-		if (!is_ours(ip))
+		if (!is_own(ip->destination))
 			return TCX_NEXT;
 		return may_do(OPTION_SEEN, &source, OPTIONS_PER_SECOND) ? to_slow_path()
 									: drop(REFUSED_OVER_SHARE);
@@ -258,7 +279,7 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 	destination = ip->destination;
 	flow = bpf_map_lookup_elem(&inbound, &label);
 	if (!flow || (slot == SLOT_ICMPV6 && !label)) {
-		if (!is_ours(ip))
+		if (!is_own(ip->destination))
 			return TCX_NEXT;
 		if (is_cut_short(ip, packet->len - at))
 			return drop(REFUSED_MALFORMED);
@@ -272,7 +293,7 @@ static __always_inline int inward(struct __sk_buff *packet, u32 at)
 		rest = bpf_map_lookup_elem(&far, &label);
 	to = place(&flow->near[0].local, flow->local_count, rest ? rest->local : 0,
 		   rest ? rest->local_count : 0, &destination);
-	if (to == NOWHERE && !is_ours(ip))
+	if (to == NOWHERE && !is_own(ip->destination))
 		return TCX_NEXT;
 	if (is_cut_short(ip, packet->len - at))
 		return drop(REFUSED_MALFORMED);

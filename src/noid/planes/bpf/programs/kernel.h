@@ -39,7 +39,7 @@ enum { TCX_NEXT = -1, TCX_DROP = 2 };
 enum { XDP_PASS = 2 };
 enum { PACKET_HOST = 0, PACKET_OTHERHOST = 3 }; /* a pkt_type */
 #define NOT_SUMMED (-524)			/* bpf_csum_update(): the device did not sum up */
-enum { ETH_P_IPV6 = 0x86dd, ETH_HLEN = 14 };
+enum { ETH_P_8021Q = 0x8100, ETH_P_8021AD = 0x88a8, ETH_P_IPV6 = 0x86dd, ETH_HLEN = 14 };
 
 struct __sk_buff {
 	u32 len;
@@ -82,6 +82,9 @@ struct bpf_sock {
 	u32 type;
 	u32 protocol;
 	u32 mark;
+	u32 priority;
+	u32 src_ip4;
+	u32 src_ip6[4];
 };
 
 struct xdp_md {
@@ -95,6 +98,7 @@ struct bpf_timer {
 	u64 opaque[2];
 } __attribute__((aligned(8)));
 
+static long (*const bpf_skb_vlan_pop)(struct __sk_buff *packet) = (void *)19;
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value,
 					 u64 flags) = (void *)2;

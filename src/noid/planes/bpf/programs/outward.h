@@ -8,10 +8,33 @@
 #define STRANGERS_PER_SECOND 200
 #define STRANGER_INTERVAL (60 * SECOND) /* the same about one stranger */
 #define GLOBAL_UNICAST 0x20		/* in the three first bits of an address (2000::/3) */
+#define UNREACHABLE 1
+#define ECHO_REQUEST 128
+#define TCP_FLAGS_AT 13
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
 #define OUT_ANY (OUT_CUT_TCP | OUT_CUT_UDP | OUT_SUM)
 
-/* Asks the daemon whether an unknown peer is an M6 host [D34], once in STRANGER_INTERVAL. */
-static __always_inline void report_stranger(const struct address *peer)
+/* Whether the stack may have sent a packet in answer to what any host can send: an echo reply, an
+ * error, a refusal, the second packet of a handshake. No question is asked because of it [D31].
+ */
+static __always_inline int is_answer(struct __sk_buff *packet, u8 protocol, u32 at)
+{
+	int flags;
+
+	if (protocol == ICMPV6)
+		return octet_behind(packet, at, 0) != ECHO_REQUEST;
+	if (protocol != TCP)
+		return 0;
+	flags = octet_behind(packet, at, TCP_FLAGS_AT);
+	return flags < 0 || flags & TCP_RST || (flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
+}
+
+/* Asks the daemon whether an unknown peer is an M6 host [D34], once in STRANGER_INTERVAL, and not
+ * because of guests behind a bridge or of containers, whose packets leave by an uplink, too.
+ */
+static __always_inline void report_stranger(const struct ipv6 *ip, const struct address *peer)
 {
 	struct watched *known, seen = {.reported_ns = bpf_ktime_get_ns()};
 	struct report *report;
@@ -20,6 +43,8 @@ static __always_inline void report_stranger(const struct address *peer)
 		return;
 	known = bpf_map_lookup_elem(&strangers, peer);
 	if (known && seen.reported_ns - known->reported_ns < STRANGER_INTERVAL)
+		return;
+	if (!is_own(ip->source))
 		return;
 	bpf_map_update_elem(&strangers, peer, &seen, 0);
 	if (!may_report(UNKNOWN_PEER, seen.reported_ns, STRANGERS_PER_SECOND))
@@ -42,10 +67,12 @@ static __always_inline int plainly(struct __sk_buff *packet, struct ipv6 *ip, u3
 	u64 now;
 
 	if (!known) {
-		if (settings.referrals)
-			report_stranger(&peer);
+		if (settings.referrals && !is_answer(packet, ip->next_header, at))
+			report_stranger(ip, &peer);
 		return TCX_NEXT;
 	}
+	if (!is_own(ip->source))
+		return TCX_NEXT;
 	count(PACKETS_SENT_PLAINLY);
 	now = bpf_ktime_get_ns();
 	if (now - known->reported_ns < PLAIN_INTERVAL)
@@ -61,15 +88,14 @@ static __always_inline int plainly(struct __sk_buff *packet, struct ipv6 *ip, u3
 static __always_inline int is_too_long(struct __sk_buff *packet, u8 protocol, u32 at, u32 mtu)
 {
 	u32 segment = super_octets(packet);
-	u8 words;
+	int words;
 
 	if (!segment)
 		return packet->len - at > mtu;
 	if (protocol != TCP)
 		return segment + IPV6_OCTETS + 8 > mtu;
-	if (bpf_skb_load_bytes(packet, at + IPV6_OCTETS + 12, &words, 1))
-		return 1;
-	return segment + IPV6_OCTETS + (words >> 4) * 4 > mtu;
+	words = octet_behind(packet, at, 12);
+	return words < 0 || segment + IPV6_OCTETS + (words >> 4) * 4 > mtu;
 }
 
 /* Whether the uplink could not finish a packet once its next header is M6. The segmenter can
@@ -241,6 +267,25 @@ static __always_inline int is_astray(const struct ipv6 *ip)
 	return uplink && uplink->flags & UPLINK_RECEIVES;
 }
 
+/* Whether a packet with the source of an uplink that is down refuses one that came for it by another
+ * uplink. That appeared on the device of ours, where a socket that is bound to the uplink does not
+ * get it; so the stack knows no socket for it. Without us nothing would have come.
+ */
+static __always_inline int refuses_in_vain(struct __sk_buff *packet, const struct ipv6 *ip, u32 at)
+{
+	int flags;
+
+	if (packet->ingress_ifindex || !uplink_having(ip->source))
+		return 0; /* of a guest or a container; or the address is gone for good */
+	if (ip->next_header == TCP) {
+		if (packet->sk)
+			return 0;
+		flags = octet_behind(packet, at, TCP_FLAGS_AT);
+		return flags >= 0 && flags & TCP_RST;
+	}
+	return ip->next_header == ICMPV6 && octet_behind(packet, at, 0) == UNREACHABLE;
+}
+
 /* A packet to a peer, that no flow carries, and that was routed by us: to the uplink of its source.
  * Of an unknown source the daemon knows the route.
  */
@@ -266,11 +311,9 @@ static __always_inline int to_its_uplink(struct __sk_buff *packet, struct ipv6 *
 /* Whether a packet is for neighbour discovery, which is the link's own and stays out [D23]. */
 static __always_inline int is_of_the_link(struct __sk_buff *packet, const struct ipv6 *ip, u32 at)
 {
-	u8 type;
+	int type = ip->next_header == ICMPV6 ? octet_behind(packet, at, 0) : -1;
 
-	return ip->next_header == ICMPV6 &&
-	       !bpf_skb_load_bytes(packet, at + IPV6_OCTETS, &type, 1) &&
-	       type >= ROUTER_SOLICITATION && type <= LINK_REDIRECT;
+	return type >= ROUTER_SOLICITATION && type <= LINK_REDIRECT;
 }
 
 /* A packet of the ULP.
@@ -306,6 +349,8 @@ static __always_inline int outward(struct __sk_buff *packet, u32 at, enum place 
 		return TCX_NEXT;
 	if (place == ON_OURS && is_astray(ip))
 		return TCX_NEXT;
+	if (place == ON_OURS && refuses_in_vain(packet, ip, at))
+		return lose();
 	aids.local = ip->source;
 	aids.peer = ip->destination;
 	flow = bpf_map_lookup_elem(&outbound, &aids);

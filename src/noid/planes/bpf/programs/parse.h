@@ -25,6 +25,7 @@ struct ipv6 {
 	struct address destination;
 };
 
+#define VLAN_NUMBER 0xfff
 #define LABEL_MASK bpf_htonl(0xfffff)
 #define VERSION_MASK bpf_htonl(0xf0000000)
 #define VERSION_6 bpf_htonl(0x60000000)
@@ -55,6 +56,14 @@ static __always_inline long add_link_header(struct __sk_buff *packet)
 	return failed ? failed : bpf_skb_store_bytes(packet, 12, &ethertype, sizeof(ethertype), 0);
 }
 
+/* Whether a packet is for the device of a VLAN. A tag without a number says a priority alone: the
+ * kernel gives such a packet to the device that it came by.
+ */
+static __always_inline int is_of_a_vlan(const struct __sk_buff *packet)
+{
+	return packet->vlan_present && packet->vlan_tci & VLAN_NUMBER;
+}
+
 /* What each segment of a super-packet will carry; 0 for any other packet. */
 static __always_inline u32 super_octets(const struct __sk_buff *packet)
 {
@@ -65,6 +74,14 @@ static __always_inline u32 super_octets(const struct __sk_buff *packet)
 		     : "=r"(octets)
 		     : "r"(packet), "i"(__builtin_offsetof(struct __sk_buff, gso_size)));
 	return octets;
+}
+
+/* An octet of what follows the IPv6 header of a packet; -1 if the packet ends before it. */
+static __always_inline int octet_behind(struct __sk_buff *packet, u32 at, u32 place)
+{
+	u8 octet;
+
+	return bpf_skb_load_bytes(packet, at + IPV6_OCTETS + place, &octet, 1) ? -1 : octet;
 }
 
 /* Whether a packet of so many octets ends before its header says. */

@@ -81,7 +81,8 @@ struct outbound {
 	u8 next_header_first;	      /* P1 or P2 [D4] */
 	u8 chosen;		      /* which of peer */
 	u8 unanswered;		      /* packets that want an answer since unanswered_ns, or many */
-	u32 tick;		      /* of the kernel, in which silence was last looked for */
+	u16 tick;		      /* of the kernel, in which silence was last looked for */
+	u16 kept;		      /* in which a segment was last kept, with its timer armed */
 	struct address local_locator; /* Lp(local) */
 	u64 silence_ns;		      /* T [D20] */
 	u64 unanswered_ns;	      /* when the first unanswered packet went; 0: none yet */
@@ -112,7 +113,7 @@ struct inbound {
 	u64 heard_ns; /* when data from there or a keepalive last came, to one tick; 0: never */
 	u32 gap_ns;   /* the mean time between these; 0: not known */
 	u8 owes;      /* data has come since something was sent [D42] */
-	u8 reserved;
+	u8 more;      /* packets heard in the tick of heard_ns after that one, or as many as fit */
 	u16 proven; /* when something authentic last came, or was missed [D41] */
 	u64 follow_ns; /* before this, data does not move Lp(peer) [D41] */
 };
@@ -176,6 +177,7 @@ enum report_kind {
 	MESSAGE_SEEN = 9,	/* received, control in a slot that names a flow [D46] */
 	TAKEN_AS_NAMED = 10,	/* plain control for a socket: that names a flow */
 	TAKEN_AS_OTHER = 11,	/* the same, which the other socket does not take */
+	LONG_REPEATED = 12,	/* sent again and again, and longer than any path carries */
 };
 
 struct report {
@@ -189,6 +191,16 @@ struct report {
 	u32 octets;	    /* of the packet that follow */
 	u32 reserved_too;
 	u8 packet[REPORT_OCTETS];
+};
+
+/* A segment of a flow that is longer than LONG_OCTETS: its ports and sequence number, as in its
+ * header, and how often it was sent while the peer was heard.
+ */
+struct long_segment {
+	u32 ports;
+	u32 sequence;
+	u64 sent_ns;
+	u64 times;
 };
 
 /* The last TCP segment of a flow that wants an answer, as it is reported when none comes, and the

@@ -14,17 +14,23 @@
 #define UNPROVEN_MAX 5		   /* seconds, nearly: as rough_time() counts them [D41] */
 #define NEVER (~0ULL)
 #define TCP_SYN_FIN 0x03
+#define TCP_HEADER_MAX 60 /* octets */
+#define LONG_OCTETS 1280  /* every path carries so many (RFC 8200 5) */
+#define LONG_TIMES 4	  /* of a long segment: then it is lost because it is long */
+#define LONG_INTERVAL (SECOND / 10) /* less than the timer of TCP; sooner it counts once */
+#define LONG_WAIT (4 * SECOND)	    /* until a segment of another connection is watched */
 
 /* Whether a packet of a flow wants an answer: any but a bare acknowledgement of TCP. */
 static __always_inline int wants_answer(struct __sk_buff *packet, u8 protocol, u32 at)
 {
+	u32 octets = packet->len - at;
 	u8 head[2];
 
-	if (protocol != TCP || super_octets(packet))
+	if (protocol != TCP || super_octets(packet) || octets > IPV6_OCTETS + TCP_HEADER_MAX)
 		return 1;
 	if (bpf_skb_load_bytes(packet, at + IPV6_OCTETS + 12, head, 2))
 		return 1;
-	return head[1] & TCP_SYN_FIN || packet->len - at > IPV6_OCTETS + (u32)(head[0] >> 4) * 4;
+	return head[1] & TCP_SYN_FIN || octets > IPV6_OCTETS + (u32)(head[0] >> 4) * 4;
 }
 
 /* Whether anything was heard after the first unanswered packet went. */
@@ -42,7 +48,7 @@ static __always_inline u64 patience_of(const struct outbound *flow, const struct
 	u64 patience = FEW_PATIENCE;
 
 	if (protocol != TCP && back->gap_ns)
-		patience = 7ULL * back->gap_ns / 4;
+		patience = 7ULL * (back->gap_ns > TICK_USUAL ? back->gap_ns : TICK_USUAL) / 4;
 	else if (flow->unanswered >= MANY)
 		patience = protocol == TCP ? 0 : FEW_PATIENCE;
 	else if (protocol != TCP)
@@ -65,6 +71,12 @@ static __always_inline void leave_report(struct activity *active)
 	__sync_fetch_and_add(&active->writers, -1);
 }
 
+/* The next packet looks at the activity of its flow, though it may not be the first of its tick. */
+static __always_inline void look_again(struct outbound *flow)
+{
+	flow->kept = bpf_jiffies64() - 1;
+}
+
 /* The timer of a flow has expired. */
 static int on_timer(void *map, u32 *label, struct activity *active)
 {
@@ -74,8 +86,10 @@ static int on_timer(void *map, u32 *label, struct activity *active)
 
 	(void)map;
 	active->is_armed = 0;
-	if (!flow || !back || flow->local_label != *label || !flow->unanswered_ns ||
-	    is_answered(flow, back))
+	if (!flow || !back || flow->local_label != *label)
+		return 0;
+	look_again(flow);
+	if (!flow->unanswered_ns || is_answered(flow, back))
 		return 0;
 	silent = now - flow->unanswered_ns;
 	patience = patience_of(flow, back, TCP);
@@ -139,13 +153,18 @@ static __always_inline void copy_segment(struct __sk_buff *packet, struct activi
 	__sync_fetch_and_add(&active->version, 1);
 }
 
-/* Keeps a segment that wants an answer, and has the timer look for that; once in a tick. */
-static __always_inline void keep(struct __sk_buff *packet, const struct outbound *flow,
+/* Keeps a segment that wants an answer, and has the timer look for that; once in a tick, or until
+ * the timer has expired.
+ */
+static __always_inline void keep(struct __sk_buff *packet, struct outbound *flow,
 				 const struct pair *aids, u32 at, u64 now)
 {
 	u32 label = flow->local_label, tick = bpf_jiffies64();
-	struct activity *active = bpf_map_lookup_elem(&activities, &label);
+	struct activity *active;
 
+	if (flow->kept == (u16)tick)
+		return;
+	active = bpf_map_lookup_elem(&activities, &label);
 	if (!active)
 		active = new_activity(&label);
 	if (!active)
@@ -157,6 +176,8 @@ static __always_inline void keep(struct __sk_buff *packet, const struct outbound
 	}
 	if (settings.timers && !active->is_armed)
 		active->is_armed = !bpf_timer_start(&active->timer, flow->silence_ns, 0);
+	if (active->tick == tick && active->is_armed && !active->is_patient)
+		flow->kept = tick;
 }
 
 /* Many packets are unanswered now, and the timer may wait as for few: it looks T after the first.
@@ -164,9 +185,12 @@ static __always_inline void keep(struct __sk_buff *packet, const struct outbound
 static __always_inline void hasten(const struct outbound *flow)
 {
 	u32 label = flow->local_label;
-	struct activity *active = bpf_map_lookup_elem(&activities, &label);
+	struct activity *active;
 	u64 silent;
 
+	if (flow->kept == (u16)bpf_jiffies64())
+		return; /* it is not armed so */
+	active = bpf_map_lookup_elem(&activities, &label);
 	if (!active || !active->is_patient)
 		return;
 	active->is_patient = 0;
@@ -202,6 +226,47 @@ static __always_inline void report_silence(struct __sk_buff *packet, struct outb
 	bpf_ringbuf_submit(report, 0);
 }
 
+/* Whether a long segment is sent again and again although its peer is heard in between: a router on
+ * the path may drop it and say nothing (RFC 2923 2.1). One connection of the flow is watched.
+ */
+static __always_inline int is_lost_for_its_length(struct __sk_buff *packet,
+						  const struct outbound *flow,
+						  const struct inbound *back, u32 at, u64 now)
+{
+	struct long_segment this = {.sent_ns = now, .times = 1}, *last;
+	u32 label = flow->local_label;
+
+	if (super_octets(packet) || packet->len - at <= LONG_OCTETS ||
+	    bpf_skb_load_bytes(packet, at + IPV6_OCTETS, &this, 8))
+		return 0;
+	last = bpf_map_lookup_elem(&long_segments, &label);
+	if (!last) {
+		bpf_map_update_elem(&long_segments, &label, &this, 0);
+		return 0;
+	}
+	if (last->ports == this.ports && last->sequence == this.sequence) {
+		if (now - last->sent_ns < LONG_INTERVAL)
+			return 0;
+		if (back->received_ns > last->sent_ns)
+			this.times = last->times + 1;
+	} else if (last->ports != this.ports && now - last->sent_ns < LONG_WAIT) {
+		return 0;
+	}
+	*last = this;
+	return !(this.times % LONG_TIMES);
+}
+
+/* Says that long segments do not arrive, with a copy of one. */
+static __always_inline void report_long(struct __sk_buff *packet, const struct outbound *flow,
+					u32 at, u64 now)
+{
+	struct report *report =
+		begin_report(packet, LONG_REPEATED, flow->local_label, at, now);
+
+	if (report)
+		bpf_ringbuf_submit(report, 0);
+}
+
 /* Whether a bare acknowledgement is a probe of TCP's own: it leaves long after anything came. */
 static __always_inline int is_probe(const struct inbound *back, u64 now)
 {
@@ -227,8 +292,8 @@ static __always_inline void watch_proof(struct inbound *back, u32 label, u64 now
 static __always_inline void watch_silence(struct __sk_buff *packet, struct outbound *flow,
 					  const struct pair *aids, u8 protocol, u32 at)
 {
-	u32 tick = bpf_jiffies64();
-	int is_new_tick = flow->tick != tick, wants;
+	u16 tick = bpf_jiffies64();
+	int is_new_tick = flow->tick != tick, wants, is_first;
 	struct inbound *back;
 	u64 now;
 
@@ -255,13 +320,17 @@ static __always_inline void watch_silence(struct __sk_buff *packet, struct outbo
 	watch_proof(back, flow->local_label, now);
 	if (!wants && !flow->unanswered_ns && !is_probe(back, now))
 		return;
-	if (protocol == TCP)
-		keep(packet, flow, aids, at, now);
-	if (!flow->unanswered_ns) {
+	is_first = !flow->unanswered_ns;
+	if (is_first) {
 		back->answered = 0;
-		flow->unanswered_ns = now;
-	} else if (now - flow->unanswered_ns > patience_of(flow, back, protocol)) {
-		report_silence(packet, flow, at, now);
+		flow->unanswered_ns = now; /* first, as a timer that expires now arms itself anew */
 	}
+	if (protocol == TCP) {
+		keep(packet, flow, aids, at, now);
+		if (is_lost_for_its_length(packet, flow, back, at, now))
+			report_long(packet, flow, at, now);
+	}
+	if (!is_first && now - flow->unanswered_ns > patience_of(flow, back, protocol))
+		report_silence(packet, flow, at, now);
 	count_unanswered(packet, flow, protocol);
 }

@@ -6,6 +6,7 @@
 #include "parse.h"
 
 #define SECOND 1000000000ULL
+#define TICK_USUAL (SECOND / 250) /* the time between two looks at the clock */
 #define REPORTS_PER_SECOND 1000 /* of each kind */
 #define REPORT_HEAD_OCTETS __builtin_offsetof(struct report, packet)
 
@@ -68,6 +69,13 @@ struct {
 	__type(value, struct activity);
 } activities SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, ACTIVITIES_MAX);
+	__type(key, u32); /* F(local) */
+	__type(value, struct long_segment);
+} long_segments SEC(".maps");
+
 /* What a new activity is copied from: octets that are 0, too many for the stack. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -100,7 +108,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, LONG_UNPROVEN + 1);
+	__uint(max_entries, LONG_REPEATED + 1);
 	__type(key, u32);
 	__type(value, struct window);
 } windows SEC(".maps");
@@ -250,6 +258,11 @@ static __always_inline void notify(u32 kind, u32 label, u64 now)
 static __always_inline struct uplink *uplink_of(u32 row)
 {
 	return bpf_map_lookup_elem(&uplinks, &row);
+}
+
+static __always_inline int is_own(struct address address)
+{
+	return bpf_map_lookup_elem(&ours, &address) != 0;
 }
 
 /* The uplink that an address of this host belongs to; null if it is another's or has none. */

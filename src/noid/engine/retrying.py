@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Whether data passes again, after it was lost over all pairs and went plainly for a while. Pure.
+
+Data itself would be lost if it does not. So packets without content go in its form: they are
+shorter than any header of the ULP, and reach no program. The peer owes a keepalive for two of them,
+as for all data in one direction [D42].
+"""
+
+from noid.constants import (
+    EMPTY_OCTETS,
+    EMPTY_PACKETS,
+    KEEPALIVE_INTERVAL,
+    RETRANSMIT_WAITING,
+)
+from noid.engine.context import Context
+from noid.engine.core import Core
+from noid.engine.events import SendControl
+from noid.engine.history import Pair
+from noid.engine.phases import Search
+from noid.engine.selection import alternatives
+from noid.wire import ipv6
+from noid.wire.ipv6 import NEXT_HEADER_AT
+from noid.wire.slots import SLOT_OF_PROTOCOL, next_header_of
+
+
+def go_on(core: Core, context: Context, one: Search) -> bool:
+    """Sends the next packet; returns whether all have gone, and the time for an answer is over."""
+    if one.empties == EMPTY_PACKETS:
+        return True
+    if not one.empties:
+        one.retried, one.retried_ns, one.one_way = _next_pair(context, one), core.now_ns, 0
+    one.empties += 1
+    if one.retried is not None and context.is_verified(one.retried[1]):
+        core.emit(SendControl(_empty(core, context, one, one.retried)))
+    wait_ns = max(RETRANSMIT_WAITING, 2 * context.round_trip_ns)
+    is_last = one.empties == EMPTY_PACKETS
+    one.batch_at_ns = core.now_ns + (wait_ns if is_last else KEEPALIVE_INTERVAL)
+    return False
+
+
+def is_inconclusive(core: Core, one: Search) -> bool:
+    """Whether the peer sends data so often that it owed no keepalive; it has found that to pass."""
+    return 2 * KEEPALIVE_INTERVAL * one.one_way >= core.now_ns - one.retried_ns
+
+
+def _next_pair(context: Context, one: Search) -> Pair:
+    """The pair in use, and each time another one."""
+    pairs = [context.pair, *alternatives(context)]
+    return pairs[max(one.asides - 1, 0) % len(pairs)]
+
+
+def _empty(core: Core, context: Context, one: Search, pair: Pair) -> bytes:
+    """A packet of data without content."""
+    protocol = one.packet[NEXT_HEADER_AT] if one.packet else ipv6.UDP
+    slot = SLOT_OF_PROTOCOL.get(protocol, SLOT_OF_PROTOCOL[ipv6.UDP])
+    is_rewritable = len(context.own_set) > 1
+    header = ipv6.Header(
+        source=pair[0],
+        destination=pair[1],
+        next_header=next_header_of(slot, core.options.codepoints, rewritable=is_rewritable),
+        payload_octets=EMPTY_OCTETS,
+        flow_label=context.peer_label,
+    )
+    return header.encode() + bytes(EMPTY_OCTETS)

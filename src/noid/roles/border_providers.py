@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""The state of each provider of a border, from the facts of the host."""
+
+import contextlib
+from collections.abc import Collection
+from ipaddress import IPv6Network
+from typing import Final
+
+from noid.border_config import BorderConfig, ProviderTable
+from noid.constants import NEVER, SECOND
+from noid.errors import ShimError
+from noid.flows.border import HIGH_OCTETS
+from noid.flows.liveness import Liveness
+from noid.host import gateways
+from noid.host.gateways import Gateway, Link
+from noid.locators import Locator
+from noid.planes.bpf.border_tables import LINK_OCTETS, Left
+from noid.roles import border_host
+from noid.roles.checking import Target
+from noid.roles.detecting import down_text
+
+GATEWAY_PATIENCE_NS: Final = 3 * SECOND
+"""A gateway may stay unknown for so long: the kernel asks three times, a second apart."""
+NO_DEVICE, NO_CARRIER = "there is no such device", "no carrier"
+NO_ROUTE, NO_ANSWER = "no default route", "the gateway does not answer"
+NOT_HERE: Final = "another router has its uplink"
+BEYOND: Final = frozenset({"check", "bfd"})
+"""Signs of what is beyond the gateway, if that is another border."""
+
+
+class ProviderState:
+    """The state of a provider.
+
+    Args:
+        number: its place in the configuration.
+        config: the configuration.
+
+    Attributes:
+        link: its uplink; None: it is not there.
+        gateway: its router; None: there is no route.
+        is_beyond: whether another border, in a LAN, has the uplink.
+        other: the link-layer address of that border, as far as it is known.
+    """
+
+    def __init__(self, number: int, config: BorderConfig) -> None:
+        self.number = number
+        self.table: ProviderTable = config.border.providers[number]
+        self.liveness = Liveness(round(config.border.hold_s * SECOND))
+        self.link: Link | None = None
+        self.gateway: Gateway | None = None
+        self.is_beyond = config.is_behind_lan(self.table)
+        self.other = b""
+        self._config = config
+        self._source: Locator | None = None
+        self._silent_since_ns = NEVER
+
+    @property
+    def index(self) -> int:
+        """That of the uplink; 0: it is not there."""
+        return self.link.index if self.link is not None else 0
+
+    @property
+    def gateway_address(self) -> Locator | None:
+        """That of the gateway, as far as there is one."""
+        return self.gateway.address if self.gateway is not None else None
+
+    @property
+    def may_carry(self) -> bool:
+        """Whether its route is wanted; packets to what is beyond another border use that route."""
+        return not self.liveness.bad.keys() - (BEYOND if self.is_beyond else set())
+
+    def look(self, link: Link | None, now_ns: int) -> None:
+        """Reads its state from the host.
+
+        Args:
+            link: the device, if it is there.
+            now_ns: the time.
+
+        Raises:
+            PlatformError: the kernel does not say.
+        """
+        self.link, self.gateway = link, None
+        if link is None:
+            why = NO_DEVICE if self.table.uplink else NOT_HERE
+            self.liveness.take("carrier", why, now_ns)
+            return
+        if self.is_beyond:
+            # The other border forwards only packets with a source of the provider's prefix.
+            with contextlib.suppress(ShimError):
+                self._source = border_host.source_in(link.index, self.table.prefixes)
+        configured = self._config.gateway_of(self.table)
+        self.gateway = Gateway(configured) if configured else gateways.gateway_of(link.index)
+        self.liveness.take("route", "" if self.gateway else NO_ROUTE, now_ns)
+        if link.carries and self.gateway_address is not None:
+            why = self._ask_gateway(link.index, self.gateway_address, now_ns)
+            self.liveness.take("gateway", why, now_ns)
+        else:
+            self._silent_since_ns = NEVER
+            self.liveness.take("gateway", "", now_ns)
+        self.liveness.take("carrier", "" if link.carries else NO_CARRIER, now_ns)
+
+    def _ask_gateway(self, device: int, address: Locator, now_ns: int) -> str:
+        """What is wrong with a gateway; it is asked for, so that the next time it is known.
+
+        The state FAILED of a neighbour is short: the next packet starts a new resolution.
+        """
+        found = gateways.neighbour(device, address)
+        gateways.ask_for(device, address)
+        if self.is_beyond and len(found.link_address) == LINK_OCTETS:
+            self.other = found.link_address
+        if found.answers:
+            self._silent_since_ns = NEVER
+            return ""
+        self._silent_since_ns = min(self._silent_since_ns, now_ns)
+        is_silent = found.answers is False or now_ns - self._silent_since_ns >= GATEWAY_PATIENCE_NS
+        return NO_ANSWER if is_silent or "gateway" in self.liveness.bad else ""
+
+    def inherit(self, left: Left, signs: Collection[str] | None, now_ns: int) -> None:
+        """Goes on with signs of an earlier daemon, until this one has found out otherwise.
+
+        Args:
+            left: what the kernel has; its signs are those of prefixes.
+            signs: those of this provider before a reload; None: there was none, or not of it.
+            now_ns: the time.
+        """
+        if signs is None:
+            networks = map(IPv6Network, self.table.prefixes)
+            own = {one.network_address.packed[:HIGH_OCTETS] for one in networks}
+            signs = {sign for sign, highs in left.failed.items() if own & highs}
+        why = {"gateway": NO_ANSWER}
+        if self.table.check:
+            why["check"] = f"{self.table.check} does not answer"
+        if self.table.bfd:
+            why["bfd"] = down_text(self.table)
+        for sign in why.keys() & signs:
+            self.liveness.take(sign, why[sign], now_ns)
+
+    def target(self, address: Locator | None) -> Target | None:
+        """Where packets that ask an address by this uplink go; None: that is not known."""
+        return None if address is None else Target(address, self.index, self._source)
+
+    def check_target(self) -> Target | None:
+        """That of the echo requests."""
+        return self.target(self._config.check_of(self.table, self.gateway_address))
+
+    def bfd_target(self) -> Target | None:
+        """That of the session of BFD."""
+        return self.target(self._config.bfd_peer_of(self.table, self.gateway_address))

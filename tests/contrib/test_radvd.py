@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""What noid-radvd makes of a configuration of radvd; tests/lab/test_site_hosts.py runs it."""
+
+import re
+import runpy
+import subprocess
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noid.host.programs import find_program
+
+SCRIPT = Path(__file__).parents[2] / "contrib" / "border" / "noid-radvd"
+TEMPLATE = """\
+interface lan0 {
+  AdvSendAdvert on;
+  # prefix 2001:db8:1:9::/64 { };
+  prefix 2001:db8:1:7::/64 {
+    AdvOnLink on;
+    AdvPreferredLifetime 3600;
+  };
+  prefix 2001:db8:2:7::/64 { };
+  RDNSS 2001:db8:1:7::1 { };
+};
+"""
+STATUS = {
+    "providers": [{"provider": "one", "works": False}, {"provider": "two", "works": True}],
+    "prefixes": [
+        {"prefix": "2001:db8:1::/48", "provider": "one"},
+        {"prefix": "2001:db8:2::/48", "provider": "two"},
+    ],
+}
+
+
+def script() -> dict[str, Any]:
+    return runpy.run_path(str(SCRIPT))
+
+
+def test_the_prefixes_of_dead_providers_are_those_that_do_not_work() -> None:
+    assert script()["dead_prefixes"](STATUS) == [IPv6Network("2001:db8:1::/48")]
+
+
+def test_what_is_below_a_dead_prefix_is_deprecated_and_nothing_else() -> None:
+    deprecated = script()["deprecated"]
+    assert deprecated(TEMPLATE, []) == TEMPLATE
+    text = deprecated(TEMPLATE, [IPv6Network("2001:db8:1::/48")])
+    assert text.split() == (
+        TEMPLATE.replace("AdvPreferredLifetime 3600;", "")
+        .replace("1:7::/64 {", "1:7::/64 { AdvPreferredLifetime 0;")
+        .split()
+    )
+    both = deprecated(TEMPLATE, [IPv6Network("2001:db8::/32")])
+    assert "prefix 2001:db8:2:7::/64 { AdvPreferredLifetime 0; };" in both
+    assert both.count("AdvPreferredLifetime") == 2
+
+
+BODIES = {
+    "a comment behind the last statement": "{\n AdvAutonomous on; # text\n};",
+    "a lifetime in a comment": "{\n AdvOnLink on; # AdvPreferredLifetime 60;\n};",
+    "a brace in a comment": "{ # { }\n AdvOnLink on; # }\n AdvPreferredLifetime 9; # }\n};",
+    "a comment before the brace": "# { text\n{ AdvOnLink on; };",
+    "several lines": "\n{\n AdvPreferredLifetime\n 3600\n ; AdvOnLink on;\n}\n;",
+    "no space": "{AdvOnLink on;AdvPreferredLifetime 9;AdvAutonomous on;};",
+    "no braces": "; # text",
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_radvd_accepts_it_however_the_prefix_is_written(tmp_path: Path, body: str) -> None:
+    names = script()
+    before = f"interface lan0 {{ AdvSendAdvert on; prefix 2001:db8:1:7::/64 {body}\n}};\n"
+    after = names["deprecated"](before, [IPv6Network("2001:db8:1::/48")])
+    for text in (before, after):
+        file = tmp_path / "radvd.conf"
+        file.write_text(text, encoding="utf-8")
+        done = subprocess.run(
+            [find_program("radvd"), "-c", "-C", str(file)], capture_output=True, check=False
+        )
+        assert done.returncode == 0, (text, done.stderr)
+    stated = re.sub("#.*", "", after)
+    assert re.findall(r"AdvPreferredLifetime\s+(\w+)", stated) == ["0"]
+    assert re.findall("#.*", after) == re.findall("#.*", before)
+    assert stated.count("AdvOnLink on;") == re.sub("#.*", "", before).count("AdvOnLink on;")

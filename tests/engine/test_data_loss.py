@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: MIT
+"""Data that is lost although messages in its form are answered: never worse than without noid."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from noid.constants import (
+    DATA_LOST_REPORTS,
+    DATA_LOST_REPORTS_AGAIN,
+    DATA_LOST_TIME,
+    EMPTY_OCTETS,
+    EMPTY_PACKETS,
+    LOST_PAIRS_KEPT_MAX,
+    MILLISECOND,
+    NEVER,
+    PEER_UNABLE_MAX,
+    PEER_UNABLE_TIME,
+    SECOND,
+)
+from noid.engine.events import SendControl, Switched
+from noid.engine.history import History, Pair
+from noid.engine.state import Path
+from noid.flows.events import UnansweredPacket
+from noid.locators import Locator
+from noid.wire import ipv6
+from noid.wire.control import Code, Flag
+from noid.wire.slots import m6_next_headers
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    DELAY_NS,
+    Network,
+    established,
+    packet,
+)
+from tests.engine.test_adoption import memory_of, restart
+from tests.engine.test_conformance_setup import sent_by
+
+EVERY = {
+    ends
+    for one, other in itertools.product((A1, A2), (B1, B2))
+    for ends in ((one, other), (other, one))
+}
+ACKNOWLEDGEMENT = bytes((0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5 << 4, 0x10, 0, 0, 0, 0, 0, 0))
+
+
+def talk(network: Network, duration_ns: int) -> list[int]:
+    """A program of a sends each 20 ms, and b's TCP acknowledges; when a is acknowledged."""
+    heard = []
+    for _ in range(duration_ns // (20 * MILLISECOND)):
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.b.delivered.clear()
+        network.a.delivered.clear()
+        network.run(10 * MILLISECOND)
+        if network.b.delivered:
+            network.ulp_sends(network.b, packet(B1, A1, ACKNOWLEDGEMENT))
+        network.run(10 * MILLISECOND)
+        heard += [network.now_ns] * any(
+            one[40:60] == ACKNOWLEDGEMENT for one in network.a.delivered
+        )
+    return heard
+
+
+def silences(network: Network, duration_ns: int) -> list[int]:
+    """The silences of a conversation of so long, the longest first."""
+    start_ns = network.now_ns
+    times = [start_ns, *talk(network, duration_ns), network.now_ns]
+    return sorted((later - sooner for sooner, later in itertools.pairwise(times)), reverse=True)
+
+
+def test_data_that_is_lost_on_one_pair_goes_by_another() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = {(A1, B1), (B1, A1)}
+    assert silences(network, 10 * SECOND)[0] < 2 * SECOND
+    assert network.a.context.pair != (A1, B1)
+    assert network.a.context.path is Path.STEADY
+
+
+@pytest.mark.parametrize("protocol", [ipv6.TCP, ipv6.UDP])
+@pytest.mark.parametrize(
+    ("round_trip_ms", "every_ms", "within_ns"),
+    [
+        (20, 500, 4 * SECOND),
+        (20, 1_000, 8 * SECOND),
+        (400, 50, 3 * SECOND),
+        (800, 50, 6 * SECOND),
+    ],
+)
+def test_data_that_is_rare_or_slow_and_lost_goes_by_another_pair(
+    round_trip_ms: int, every_ms: int, within_ns: int, protocol: int
+) -> None:
+    network = Network()
+    network.delay_ns = round_trip_ms * MILLISECOND // 2
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(5 * SECOND)
+    converse(network, 4 * SECOND, every_ms, protocol)
+    network.drops_data = {(A1, B1), (B1, A1)}
+    converse(network, within_ns, every_ms, protocol)
+    assert network.a.context.pair == (A2, B2)
+    assert network.a.context.path is Path.STEADY
+
+
+def converse(network: Network, duration_ns: int, every_ms: int, protocol: int) -> None:
+    """A program of a sends so often, and one of b answers each packet."""
+    for number in range(duration_ns // (10 * MILLISECOND)):
+        if number * 10 % every_ms == 0:
+            network.ulp_sends(network.a, packet(A1, B1, protocol=protocol))
+        network.run(10 * MILLISECOND)
+        for _ in network.b.delivered:
+            network.ulp_sends(network.b, packet(B1, A1, ACKNOWLEDGEMENT, protocol=protocol))
+        network.b.delivered.clear()
+
+
+def test_data_that_is_lost_on_all_pairs_goes_plainly_at_both_ends() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = EVERY
+    assert sum(one for one in silences(network, 30 * SECOND) if one > SECOND // 2) < 3 * SECOND
+    assert not network.a.context.flow().transmits
+    assert not network.b.context.flow().transmits
+    plain = [
+        one for header, one in sent_by(network.a, Code.UR) if header.next_header == ipv6.ICMPV6
+    ]
+    assert any(one.flags & Flag.ALL_DATA_LOST for one in plain)
+
+
+def test_the_form_of_data_is_tried_again_ever_more_rarely() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = EVERY
+    silent = silences(network, 10 * PEER_UNABLE_TIME)
+    assert sum(one for one in silent if one > SECOND // 2) < 3 * SECOND, "no trial loses data"
+    empties = [
+        one.packet
+        for one in network.a.outputs
+        if isinstance(one, SendControl) and one.packet[ipv6.HEADER_OCTETS :] == bytes(EMPTY_OCTETS)
+    ]
+    trials = 3  # after 60, 120 and 240 s
+    assert len(empties) == trials * EMPTY_PACKETS
+    assert len({one[8:40] for one in empties}) == trials, "each over another pair"
+    assert {one[6] for one in empties} == {CODEPOINTS.rewritable_first}, "in the slot of TCP"
+
+
+def test_data_goes_in_its_form_again_once_that_passes() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = EVERY
+    talk(network, 10 * SECOND)
+    network.drops_data = set()
+    talk(network, 2 * PEER_UNABLE_TIME)
+    assert network.a.context.flow().transmits
+    assert network.b.context.flow().transmits
+
+
+def test_the_next_daemon_knows_that_data_is_lost_over_all_pairs() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = EVERY
+    talk(network, 5 * SECOND)
+    for station in network.stations:
+        restart(network, station, memory_of(station))
+    assert silences(network, 30 * SECOND)[0] < SECOND // 4
+    network.drops_data = set()
+    talk(network, 2 * PEER_UNABLE_TIME)
+    assert all(one.context.flow().transmits for one in network.stations)
+
+
+def test_the_next_daemon_knows_which_pairs_lose_data() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = {(A1, B1), (B1, A1)}
+    talk(network, 5 * SECOND)
+    restart(network, network.a, memory_of(network.a))
+    network.drops_data = EVERY
+    assert silences(network, 5 * SECOND)[0] < SECOND, "two reports are enough"
+    assert not network.a.context.flow().transmits
+
+
+def test_a_pair_that_is_new_is_soon_found_to_lose_data() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = {(A2, B2), (B2, A2)}
+    network.dead = {(A1, B1), (B1, A1)}
+    assert silences(network, 5 * SECOND)[0] < SECOND
+    switches = [one.new for one in network.a.outputs if isinstance(one, Switched)]
+    assert switches[0] == (A2, B2)
+    assert network.a.context.pair in {(A1, B2), (A2, B1)}
+
+
+@pytest.mark.parametrize("loses", [{(A1, B1), (B1, A1)}, {(A1, B1), (A1, B2), (B1, A1), (B2, A1)}])
+def test_a_search_of_the_peer_brings_nobody_back_to_a_pair_that_loses_data(
+    loses: set[Pair],
+) -> None:
+    network = Network()
+    network.delay_ns = 120 * MILLISECOND
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(5 * SECOND)
+    converse(network, 2 * SECOND, 50, ipv6.UDP)
+    network.drops_data = set(loses)
+    network.a.outputs.clear()
+    converse(network, 4 * SECOND, 50, ipv6.UDP)
+    switches = [one.new for one in network.a.outputs if isinstance(one, Switched)]
+    assert switches
+    assert (A1, B1) not in switches
+    assert network.a.context.history_of((A1, B1)).losses == 1
+
+
+def test_a_pair_that_lost_data_is_used_where_nothing_else_passes() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = {(A1, B1), (B1, A1)}
+    talk(network, 2 * SECOND)
+    network.drops_data = set()
+    network.dead = EVERY - {(A1, B1), (B1, A1)}
+    talk(network, SECOND)
+    assert network.a.context.path is Path.SEARCHING, "data passes plainly"
+    assert silences(network, SECOND)[0] < SECOND // 10
+    arrive, forms = network.arrive, m6_next_headers(CODEPOINTS)
+
+    def arrive_not_plain(packet: bytes) -> None:
+        if packet[6] in forms:
+            arrive(packet)
+
+    network.arrive = arrive_not_plain  # type: ignore[method-assign]
+    talk(network, 8 * SECOND)
+    assert network.a.context.pair == (A1, B1)
+    assert network.a.context.flow().transmits
+
+
+def test_of_pairs_that_answer_one_that_never_lost_data_is_used() -> None:
+    network = Network()
+    network.delay_ns = 40 * MILLISECOND
+    network.resolve(network.a, network.b)
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(5 * SECOND)
+    converse(network, 2 * SECOND, 50, ipv6.UDP)
+    lossy = {(A1, B2), (A2, B2)}
+    network.drops_data = lossy | {(other, one) for one, other in lossy}
+    network.dead = {(A1, B1), (B1, A1)}
+    network.a.outputs.clear()
+    converse(network, 4 * SECOND, 50, ipv6.UDP)
+    switches = [one.new for one in network.a.outputs if isinstance(one, Switched)]
+    assert switches == [(A2, B2), (A1, B2), (A2, B1)]
+
+
+def test_what_the_next_daemon_is_told_of_lost_data_is_bounded() -> None:
+    network = established()
+    context = network.a.context
+    for number in range(LOST_PAIRS_KEPT_MAX + 1):
+        pair = A1, Locator(B1[:-1] + bytes([number]))
+        context.note(pair, History(losses=1, lost_ns=number))
+    memory = memory_of(network.a)
+    assert [one.lost_ns for one in memory.lost] == [*range(LOST_PAIRS_KEPT_MAX, 0, -1)]
+    late = memory.lost[0]._replace(lost_ns=NEVER)
+    restart(network, network.a, replace(memory, lost=(late,), is_plain=True, plain_until_ns=NEVER))
+    assert network.a.context.history_of(late.pair).lost_ns == network.now_ns
+    talk(network, PEER_UNABLE_MAX + SECOND)
+    assert network.a.context.flow().transmits, "no clock is that far ahead"
+
+
+def test_data_that_comes_now_and_then_is_not_lost() -> None:
+    network = established()
+    context = network.a.context
+    for number in range(1, 3 * DATA_LOST_REPORTS):
+        event = UnansweredPacket(context.local_label, packet(A1, B1), context.silence_ns)
+        recent_ns = network.now_ns if number % (DATA_LOST_REPORTS - 1) == 0 else 0
+        network.give(network.a, replace(event, received_ns=recent_ns))
+        network.run(DATA_LOST_TIME)
+    assert context.pair == (A1, B1)
+    assert DATA_LOST_REPORTS_AGAIN < DATA_LOST_REPORTS
+
+
+@pytest.mark.parametrize(("is_lost", "reports"), [(False, 1), (True, 2)])
+def test_more_reports_are_needed_where_requests_are_lost(is_lost: bool, reports: int) -> None:
+    """A request that is answered late is not lost."""
+    network = established()
+    context = network.a.context
+    given = 0
+    while not context.history_of((A1, B1)).losses:
+        network.delay_ns = DELAY_NS * 2
+        network.dead = {(A1, B1)} if is_lost else set()
+        event = UnansweredPacket(context.local_label, packet(A1, B1), context.silence_ns)
+        network.give(network.a, event)
+        network.delay_ns = DELAY_NS
+        network.run(DELAY_NS * 2)
+        network.dead = set()
+        network.run(DATA_LOST_TIME)
+        given += 1
+    assert context.history_of((A1, B1)).misses
+    assert given == reports * DATA_LOST_REPORTS
+
+
+def test_keepalives_prove_that_data_passes() -> None:
+    network = established()
+    for _ in range(1_000):
+        datagram = packet(A1, B1, protocol=ipv6.UDP)
+        network.ulp_sends(network.a, datagram)
+        network.run(20 * MILLISECOND)
+    assert network.a.context.pair == (A1, B1)
+    assert network.a.context.flow().transmits
