@@ -111,6 +111,8 @@ class BorderLab:
         name = "isp2" if context["local_locator"] == FIRST else "isp1"
         ask(self.socket, f"use {name}")
         try:
+            # A prefix that came a moment ago is put into no packet yet.
+            self.wait_leaves_by(name, name)
             yield name
         finally:
             ask(self.socket, "use auto")
