@@ -107,6 +107,8 @@ class BorderLab:
 
         The host may have changed its source itself, in an earlier failure.
         """
+        # A prefix that an earlier test has taken away and given back is put into no packet yet.
+        self.lab.wait_for("no prefix is new", self._is_settled, PATIENCE_S)
         (context, *_) = self.lab.contexts("a")
         name = "isp2" if context["local_locator"] == FIRST else "isp1"
         ask(self.socket, f"use {name}")
@@ -116,6 +118,11 @@ class BorderLab:
             yield name
         finally:
             ask(self.socket, "use auto")
+
+    def _is_settled(self) -> bool:
+        with contextlib.suppress(PlatformError):  # it reloads
+            return not any(row["is_new"] for row in self.status()["prefixes"])
+        return False
 
     def set_switch(self, node: str, name: str) -> None:
         command = f"echo 1 > /proc/sys/net/{name}"
