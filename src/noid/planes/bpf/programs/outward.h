@@ -257,14 +257,15 @@ static __always_inline int stays_on_link(const struct ipv6 *ip)
 	return to[0] == 0xff || (to[0] == 0xfe && (to[1] & 0xc0) == 0x80);
 }
 
-/* Whether the uplink of a packet's source is up: then only a program that is bound to the device of
- * ours, past the rules for that uplink, sends it there.
+/* Whether the uplink of a packet's source sends: then only a program that is bound to the device of
+ * ours, past the rules for that uplink, sends it there. An uplink without a carrier is up, and the
+ * kernel may ignore its routes (ignore_routes_with_linkdown).
  */
 static __always_inline int is_astray(const struct ipv6 *ip)
 {
 	struct uplink *uplink = uplink_having(ip->source);
 
-	return uplink && uplink->flags & UPLINK_RECEIVES;
+	return uplink && uplink->flags & UPLINK_SENDS;
 }
 
 /* Whether a packet with the source of an uplink that is down refuses one that came for it by another
