@@ -8,7 +8,7 @@ what packets carry; text appears only where people read.
 
 import functools
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import chain, islice, zip_longest
 from typing import Final, NewType
 
@@ -78,6 +78,15 @@ def chosen(interfaces: dict[Locator, str], known: Collection[Locator]) -> tuple[
     in_turn = chain.from_iterable(zip_longest(*by_uplink.values()))
     some = frozenset(islice((one for one in in_turn if one is not None), LOCATORS_MAX))
     return tuple(one for one in interfaces if one in some)
+
+
+def in_turn(locators: Iterable[Locator]) -> tuple[Locator, ...]:
+    """The same locators, the first of each link before the second of any."""
+    by_link: dict[bytes, list[Locator]] = {}
+    for one in locators:
+        by_link.setdefault(one[:SUBNET_OCTETS], []).append(one)
+    mixed = chain.from_iterable(zip_longest(*by_link.values()))
+    return tuple(one for one in mixed if one is not None)
 
 
 def is_global_unicast(locator: Locator) -> bool:

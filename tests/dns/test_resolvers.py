@@ -18,7 +18,7 @@ from noid.dns.records import Answer, Kind, Question, Status
 from noid.dns.responses import NEGATIVE_TTL_MAX
 from noid.resolver import lookup as room
 from noid.resolver.port import STRAYS_MAX
-from noid.resolver.resolvers import TRIES_MAX
+from noid.resolver.resolvers import TRIES_MAX, Resolvers
 from noid.resolver.upstream import Upstream
 from tests.dns.conftest import (
     ALIVE,
@@ -302,6 +302,15 @@ def failed_tries(*sources: str) -> int:
 
 def test_every_locator_is_tried_as_a_source() -> None:
     assert failed_tries("2001:db8:a::1", "2001:db8:b::1") >= 2
+
+
+def test_links_take_turns_as_sources() -> None:
+    """Of an uplink with very many addresses only some are tried, and those of others too."""
+    many = locators(*(f"2001:db8:a::{index}" for index in range(1, 10)), ALIVE)
+    resolvers = Resolvers([(RESOLVER, 53)], lambda: many, 0)
+    assert [path.source for path, _ in resolvers.schedule(None)][:4] == [
+        None, many[0], many[-1], many[1],
+    ]  # fmt: skip
 
 
 def test_there_are_no_more_tries_than_the_limit() -> None:

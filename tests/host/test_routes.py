@@ -4,8 +4,8 @@
 import socket
 import subprocess
 
-from noid.host.routes import AT_ONCE, PeerRoute, add, listed, mtu_in, path_metrics, remove
-from noid.locators import Locator, parse_locator
+from noid.host.routes import AT_ONCE, PeerRoute, add, listed, mtu_in, path_metrics, remove, ways_out
+from noid.locators import Locator, format_locator, parse_locator
 from tests.dns.conftest import in_network_namespace, ip
 
 TABLE = 4711
@@ -74,6 +74,23 @@ def test_a_route_says_of_its_path_what_the_default_route_says() -> None:
         ).stdout
         assert "mtu 1400 hoplimit 9 initcwnd 20" in shown
         assert mtu_in(b"") == 0
+
+    in_network_namespace(scenario)
+
+
+def test_very_many_questions_for_the_way_out_are_answered_in_their_order() -> None:
+    """A server may have a thousand addresses, and each survey asks twice for each."""
+    by_two, refused, *others = AIDS
+
+    def scenario() -> None:
+        one, two = devices()
+        ip("route add default via fe80::1 dev one")
+        ip(f"route add default via fe80::1 dev two table {TABLE}")
+        ip(f"rule add from {format_locator(by_two)} table {TABLE}")
+        ip(f"rule add from {format_locator(refused)} unreachable")
+        found = ways_out([(aid, device) for aid in AIDS for device in (0, two)])
+        assert found == [two, two, 0, 0] + [one, one] * len(others)
+        assert ways_out([]) == []
 
     in_network_namespace(scenario)
 

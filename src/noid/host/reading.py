@@ -26,7 +26,7 @@ from noid.host.links import (
     is_vlan,
     may_be_locator,
 )
-from noid.host.routes import mtu_in, path_metrics
+from noid.host.routes import mtu_in, path_metrics, ways_out
 from noid.host.rules import read_rule
 from noid.host.survey import Device, OwnAddress, OwnDevice, Survey
 from noid.locators import (
@@ -79,6 +79,13 @@ class Reader:
         by_device: dict[int, set[Locator]] = {}
         for index, locator, _ in addresses:
             by_device.setdefault(index, set()).add(locator)
+        candidates = [
+            (index, locator, one)
+            for index, locator, one in addresses
+            if index in uplinks and may_be_locator(locator, one)
+        ]
+        # Twice for each: a host may have very many addresses.
+        ways = iter(ways_out([(one[1], bound) for one in candidates for bound in (one[0], 0)]))
         devices = tuple(
             self._device(
                 link,
@@ -92,9 +99,8 @@ class Reader:
             devices=devices,
             locators=_of_uplinks(
                 [
-                    self._own_address(locator, uplinks[index], one)
-                    for index, locator, one in addresses
-                    if index in uplinks and may_be_locator(locator, one)
+                    _own_address(locator, uplinks[index], one, (next(ways), next(ways)))
+                    for index, locator, one in candidates
                 ],
                 [one for one in interfaces if one != EVERYTHING],
             ),
@@ -153,32 +159,6 @@ class Reader:
             metrics=metrics,
         )
 
-    def _own_address(self, locator: Locator, link: Any, address: Any) -> OwnAddress:
-        return OwnAddress(
-            locator,
-            str(link.get("ifname")),
-            deprecated=bool((address.get("flags") or 0) & FLAG_DEPRECATED),
-            broken=(link["flags"] & LINK_CARRIES) != LINK_CARRIES,
-            leads_out=self._leads_out(locator, link["index"]),
-            leaves_by=self.default_route(FAR_AWAY, src=format_locator(locator))[1],
-        )
-
-    def _leads_out(self, source: Locator, index: int) -> bool:
-        """Whether policy routing takes packets from an address out by a certain interface."""
-        try:
-            routes = list(
-                self._route.route(
-                    "get",
-                    family=socket.AF_INET6,
-                    dst=format_locator(FAR_AWAY),
-                    src=format_locator(source),
-                    oif=index,
-                )
-            )
-        except NetlinkError:
-            return False
-        return any(route.get("oif") == index and route["type"] == ROUTE_UNICAST for route in routes)
-
     def default_route(
         self, destination: Locator, *, refused: int = 0, **ends: Any
     ) -> tuple[Locator | None, int]:
@@ -201,6 +181,26 @@ class Reader:
             return None, 0
         source = found[0].get("prefsrc")
         return source and parse_locator(str(source)), int(found[0].get("oif") or 0)
+
+
+def _own_address(locator: Locator, link: Any, address: Any, ways: tuple[int, int]) -> OwnAddress:
+    """An address that may be a locator.
+
+    Args:
+        locator: the address.
+        link: its device.
+        address: its attributes.
+        ways: the devices by which packets from it leave: bound to its device, and free.
+    """
+    by_its_device, free = ways
+    return OwnAddress(
+        locator,
+        str(link.get("ifname")),
+        deprecated=bool((address.get("flags") or 0) & FLAG_DEPRECATED),
+        broken=(link["flags"] & LINK_CARRIES) != LINK_CARRIES,
+        leads_out=by_its_device == link["index"],
+        leaves_by=free,
+    )
 
 
 def own_end(address: Any) -> Locator:

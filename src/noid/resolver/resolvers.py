@@ -16,7 +16,7 @@ from typing import Final
 from noid.counters import UpstreamCounter
 from noid.dns.queries import Query
 from noid.errors import UsageError
-from noid.locators import Locator, is_global_unicast, parse_locator
+from noid.locators import Locator, in_turn, is_global_unicast, parse_locator
 from noid.resolver.exchange import Exchange
 from noid.resolver.port import SOCKETS_MAX, Path, Ports, Server
 from noid.resolver.turns import Claim
@@ -158,11 +158,11 @@ class Resolvers:
         """The kernel's choice of source for every resolver, then our own choices.
 
         Resolvers take turns over the sources, so that every source gets a try before any resolver
-        gets all of them.
+        gets all of them; and links do, since of very many addresses of one only some are tried.
         """
         paths = [Path(server, None) for server in self.servers]
         distant = [server for server in self.servers if server in self._distant]
-        sources = self.sources() if distant else ()
+        sources = in_turn(self.sources()) if distant else ()
         for turn in range(len(distant)):
             for index, source in enumerate(sources):
                 paths.append(Path(distant[(index + turn) % len(distant)], source))
