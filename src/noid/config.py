@@ -44,7 +44,8 @@ class HostSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     """``[host]``: the identity and the locators of this host.
 
     Attributes:
-        name: its FQDN; the protocol does not use it.
+        name: its FQDN; connections start from addresses that it has in the DNS, if an uplink
+            has several.
         interfaces: globs of the interfaces whose addresses may be locators [D23].
         locators: exactly these locators, instead of the addresses of the interfaces.
         backup: interfaces (globs) and addresses to be used only if no other works [D22].

@@ -42,6 +42,7 @@ from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
 from noid.roles.driver import EngineDriver
 from noid.roles.keeping import KeptContexts, take_up
+from noid.roles.listing import Listing
 from noid.roles.local_locators import LocalLocators
 from noid.roles.parts import (
     DNS_PORT,
@@ -148,6 +149,8 @@ class Daemon:
         stack.push_async_callback(self.control.stop)
         self._open_plane(mtu, stack)
         self.driver.begin(self.availability.watch())
+        listing = Listing(self.own, lambda: self.config.host.name, self.upstream.ask)
+        self.driver.begin(listing.watch())
         if self.config.dns.port == DNS_PORT:
             self.driver.begin(self.resolver_file.watch())
         self.stub = make_stub(self.config, self.upstream, self.driver, self.own)

@@ -18,7 +18,7 @@ from noid.control.uplinks import name_within
 from noid.engine.events import LocatorsChanged
 from noid.engine.options import Pin, Policy
 from noid.host.survey import OwnAddress, Survey
-from noid.locators import SUBNET_OCTETS, Locator, chosen, parse_locator
+from noid.locators import SUBNET_OCTETS, Locator, chosen, is_unique_local, parse_locator
 from noid.policy_config import PRIORITY_MAX, UplinkSection, UplinkSections, section_of
 from noid.state.preferences import Preferences
 
@@ -40,6 +40,7 @@ class LocalLocators:
         everything: every address of this host, on any device.
         links: the addresses of each uplink, by its index.
         wanted: which uplinks the operator wants used or avoided now.
+        listed: addresses that the DNS has under the name of this host, as far as is known.
         down: locators on uplinks that are down, as far as peers answer [noid.control.uplinks].
         interfaces: the interface of each locator.
         away: locators whose packets leave through another interface: there is no route by source.
@@ -59,6 +60,7 @@ class LocalLocators:
         self.everything: frozenset[Locator] = frozenset()
         self.links: dict[int, frozenset[Locator]] = {}
         self.wanted = Preferences()
+        self.listed: frozenset[Locator] = frozenset()
         self.down: frozenset[Locator] = frozenset()
         self.interfaces: dict[Locator, str] = {}
         self.away: frozenset[Locator] = frozenset()
@@ -73,14 +75,22 @@ class LocalLocators:
     def sources(self) -> tuple[Locator, ...]:
         """Those from which new connections start: of uplinks in use, if there are any.
 
-        Where uplinks are ranked or weighted, those that work. Otherwise a failure changes nothing:
-        a UDP server that is bound to no address answers from the address that its client used.
+        Of an uplink with several, those that the DNS has: for an AID that it does not have, peers
+        use no other locator. Where uplinks are ranked or weighted, those that work. Otherwise a
+        failure changes nothing: a UDP server that is bound to no address answers from the address
+        that its client used.
         """
         in_use = frozenset(self.locators) - self.said.backup
-        if self.is_ranked or self.is_weighted:
-            return self.working(in_use) or self.working(self.locators) or self._not_left()
         kept = self._not_left()
-        return tuple(one for one in kept if one in in_use) or kept
+        found = tuple(one for one in kept if one in in_use) or kept
+        if self.is_ranked or self.is_weighted:
+            found = self.working(in_use) or self.working(self.locators) or kept
+        listed = {self._uplink(one) for one in found if one in self.listed}
+        return tuple(one for one in found if one in self.listed or self._uplink(one) not in listed)
+
+    def _uplink(self, locator: Locator) -> tuple[str, bytes]:
+        """The uplink of a locator: its interface, and the prefix of its link."""
+        return self.interfaces.get(locator, ""), locator[:SUBNET_OCTETS]
 
     def working(self, locators: Collection[Locator]) -> tuple[Locator, ...]:
         """Those of some locators whose uplink works and is not to be left."""
@@ -93,11 +103,14 @@ class LocalLocators:
 
     @property
     def weights(self) -> dict[Locator, int]:
-        """The weight of one locator per uplink in ``sources``; empty if none is configured."""
+        """The weight of one locator per uplink in ``sources``; empty if none is configured.
+
+        Unique local addresses are left out if there are others.
+        """
         uplinks: dict[tuple[str, bytes], Locator] = {}
-        for one in self.sources:
-            interface = self.interfaces.get(one, "")
-            uplinks.setdefault((interface, one[:SUBNET_OCTETS]), one)
+        sources = self.sources
+        for one in [one for one in sources if not is_unique_local(one)] or sources:
+            uplinks.setdefault(self._uplink(one), one)
         if not self.is_weighted:
             return {}
         return {one: self._weight(one) for one in uplinks.values()}

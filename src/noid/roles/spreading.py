@@ -15,7 +15,7 @@ from typing import Final
 
 from noid.engine.options import Pin
 from noid.errors import ShimError
-from noid.locators import Locator
+from noid.locators import Locator, is_unique_local
 from noid.planes.bpf.connecting import Connecting
 from noid.roles.local_locators import LocalLocators
 
@@ -66,14 +66,18 @@ class Spreading:
         return {"by": by, "trouble": self.trouble}
 
     def sources(self, aid: Locator) -> tuple[Locator, ...]:
-        """The locators that connections to a peer's address may start from, the best first."""
-        own, pinned = self.own, self.pinned(aid)
+        """The locators that connections to a peer's address may start from, the best first.
+
+        Those that are unique local as the address is, or are not as it is not, come before others,
+        as the kernel has it (RFC 6724 §5 rule 6).
+        """
+        own, pinned, weights = self.own, self.pinned(aid), self.own.weights
+        found = own.sources
         if pinned:
-            return own.working(pinned) or own.working(own.locators) or own.sources
-        weights = self.own.weights
-        if not weights:
-            return self.own.sources
-        return (min(weights, key=lambda one: _rank(aid, one, weights[one])),)
+            found = own.working(pinned) or own.working(own.locators) or found
+        elif weights and _are_alike(aid, next(iter(weights))):
+            return (min(weights, key=lambda one: _rank(aid, one, weights[one])),)
+        return tuple(sorted(found, key=lambda one: not _are_alike(aid, one)))
 
     def led(self, aid: Locator, is_led: bool) -> None:
         """A plane chooses the source of packets to a peer's address from now on, or does not."""
@@ -82,7 +86,11 @@ class Spreading:
         else:
             self._peers.discard(aid)
         if self._connecting is not None:
-            self._connecting.set_peer(aid, is_spread=is_led and not self.pinned(aid))
+            self._connecting.set_peer(aid, is_spread=is_led and self._is_spread(aid))
+
+    def _is_spread(self, aid: Locator) -> bool:
+        """Whether the kernel is to choose the source of each connection to a peer's address."""
+        return _are_alike(aid, self._slots[0]) and not self.pinned(aid)
 
     def refresh(self) -> None:
         """Takes weights, uplinks and pins as they are now."""
@@ -105,9 +113,14 @@ class Spreading:
         if self._connecting is None:
             self._connecting = Connecting(self.log_path)
         for aid in self._peers:
-            self._connecting.set_peer(aid, is_spread=not self.pinned(aid))
+            self._connecting.set_peer(aid, is_spread=self._is_spread(aid))
         self._connecting.set_sources(slots)
         self.trouble = ""
+
+
+def _are_alike(one: Locator, other: Locator) -> bool:
+    """Whether both are unique local, or neither is."""
+    return is_unique_local(one) == is_unique_local(other)
 
 
 def _slots(weights: Mapping[Locator, int]) -> Iterator[Locator]:
