@@ -5,7 +5,7 @@ import contextlib
 import errno
 import functools
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
@@ -33,6 +33,8 @@ FOREVER = 0xFFFFFFFF
 NO_DEVICE = -1
 """In the place of the index of the device to which a route leads."""
 NEIGHBOUR_INCOMPLETE = 0x01
+NEIGHBOUR_VALID = 0x02 | 0x04 | 0x08 | 0x10
+"""NUD_REACHABLE, _STALE, _DELAY and _PROBE: it has answered, lately or long ago."""
 NEIGHBOUR_PERMANENT = 0x80
 NEIGHBOUR_ROUTER = 0x80
 """NTF_ROUTER: the kernel keeps what it learns of the MTU of paths behind a neighbour."""
@@ -298,14 +300,30 @@ class HostNetwork:
             with contextlib.suppress(NetlinkError):
                 for route in self._route.route("get", family=socket.AF_INET6, **ends):
                     if route.get("gateway") is not None:
-                        self._route.neigh(
-                            "replace",
-                            family=socket.AF_INET6,
-                            ifindex=route.get("oif"),
-                            dst=route.get("gateway"),
-                            flags=NEIGHBOUR_USE,
-                            state=0,
-                        )
+                        self._use_neighbour(route.get("oif"), route.get("gateway"))
+
+    @_on_worker
+    def answered_for(self, addresses: Mapping[Locator, int]) -> frozenset[Locator]:
+        """Those of some addresses that a neighbour on a device has answered for.
+
+        Asks for each of them, so that a later call knows.
+
+        Args:
+            addresses: the addresses, each with the index of the device.
+        """
+        found = set()
+        for address, device in addresses.items():
+            text = format_locator(address)
+            with contextlib.suppress(NetlinkError):
+                if any(one["state"] & NEIGHBOUR_VALID for one in self._neighbour(device, text)):
+                    found.add(address)
+                self._use_neighbour(device, text)
+        return frozenset(found)
+
+    def _use_neighbour(self, device: int, address: str) -> None:
+        """Makes the kernel verify that a neighbour is reachable."""
+        ends = {"family": socket.AF_INET6, "ifindex": device, "dst": address}
+        self._route.neigh("replace", flags=NEIGHBOUR_USE, state=0, **ends)
 
     @_on_worker
     def neighbour_devices(self, address: Locator) -> frozenset[int]:

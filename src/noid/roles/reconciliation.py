@@ -23,6 +23,7 @@ from noid.host.survey import Survey
 from noid.locators import Locator, format_locator
 from noid.planes.base import DataPlane
 from noid.planes.steering import GATEWAY
+from noid.roles.former import FormerAddresses
 from noid.roles.local_locators import LocalLocators
 from noid.roles.patience import Patience
 
@@ -93,6 +94,7 @@ class Watching:
         self.uplinks = uplinks
         self.in_use = in_use
         self.kept: frozenset[Locator] = frozenset()
+        self.former = FormerAddresses(network)
         self.changes = NetworkChanges(GATEWAY)
         self._changed = asyncio.Event()
         self._losses = self._stale = 0
@@ -177,6 +179,10 @@ class Watching:
             self._is_due = False
             await self._compare_tables()
             self._compare_at_s = loop.time() + COMPARE_INTERVAL_S
+        with self.plane.counted(PlaneCounter.QUERIES_REFUSED):
+            gone = (self.kept | self.former.taken).difference(self.own.addresses)
+            if await self.former.look(gone, self.own.links, loop.time()):
+                self._changed.set()
         self._report(loop.time())
 
     async def _wait(self) -> None:
@@ -242,6 +248,7 @@ class Watching:
     def take(self, survey: Survey) -> None:
         """Tells plane and engine what there is, and keeps the AIDs that have lost their link."""
         self.plane.network_changed(survey)
+        self.former.note(self.own.links, self.in_use())
         before = set(self.own.locators)
         event = self.own.look(survey)
         if event is not None:
@@ -255,7 +262,7 @@ class Watching:
         """AIDs of live contexts stay deliverable though their addresses are gone [D23]."""
         device = survey.ours.get(self.plane.keeping)
         there = frozenset() if device is None else device.addresses
-        wanted = frozenset(self.in_use()).difference(self.own.addresses)
+        wanted = frozenset(self.in_use()).difference(self.own.addresses, self.former.taken)
         for aid in wanted ^ there:
             self.plane.keep_address(aid, kept=aid in wanted)
         lost = (wanted & self.kept) - there

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""Settings and addresses of ordinary hosts: of routers, desktops and servers."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from noid.lab.faults import Fault
+from noid.lab.lab import Lab
+from noid.lab.topology import locators, site
+from tests.lab.conversations import (
+    PATIENCE_S,
+    await_carried,
+    echoing_lab,
+    establish_context,
+    tcp,
+)
+
+SLAAC = "2001:db8:1:a:a00:27ff:fe00:1"
+"""An address of provider 1 that is not in the DNS."""
+VIRTUAL = "2001:db8:1:a::99"
+PRIVATE = ("fd00:1::a", "fd00:2::a")
+LIFETIMES = "valid_lft 3600 preferred_lft 1800"
+
+
+@pytest.fixture
+def ordinary_lab(lab_machine: None) -> Iterator[Lab]:
+    """A lab for one test, which leaves addresses and settings behind."""
+    with echoing_lab() as lab:
+        yield lab
+
+
+def run(lab: Lab, *commands: str) -> None:
+    """Runs commands on host a."""
+    for command in commands:
+        done = lab.run("a", command.split())
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def test_carrier_loss_is_survived_where_the_kernel_ignores_routes_without_a_carrier(
+    ordinary_lab: Lab,
+) -> None:
+    """Routing daemons set that; the routes by the uplink do not count then, though it is up."""
+    lab = ordinary_lab
+    run(lab, "sysctl -qw net.ipv6.conf.all.ignore_routes_with_linkdown=1")
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        establish_context(lab)
+        await_carried(lab, conversation)
+        lab.cut(1, Fault.CARRIER)
+        run(lab, f"ip -6 addr add {SLAAC}/128 dev lo")  # sockets look up their routes again
+        conversation.echoes()
+        with tcp(lab, "a") as another:
+            another.echoes()
+
+
+def test_a_connection_starts_from_the_address_of_its_uplink_that_the_dns_has(
+    ordinary_lab: Lab,
+) -> None:
+    """A host with an address by autoconfiguration besides the one in the DNS."""
+    lab = ordinary_lab
+    run(lab, f"ip -6 addr add {SLAAC}/64 dev up1 nodad")
+    lab.wait_for("noid has seen it", lambda: SLAAC in lab.status("a")["locators"], 20)
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        establish_context(lab)
+        await_carried(lab, conversation)
+        lab.cut(1)
+        conversation.echoes()
+
+
+def test_a_desktop_with_temporary_and_unique_local_addresses_keeps_its_connection(
+    ordinary_lab: Lab,
+) -> None:
+    """Privacy extensions, and a router at home that announces a private prefix besides."""
+    lab = ordinary_lab
+    for number, (own, private) in enumerate(zip(locators("a"), PRIVATE, strict=True), start=1):
+        uplink, gateway = f"dev up{number}", site(number, "a").replace("/64", "1")
+        run(
+            lab,
+            f"sysctl -qw net.ipv6.conf.up{number}.use_tempaddr=2",
+            f"ip -6 addr del {own}/64 {uplink}",
+            f"ip -6 addr add {own}/64 {uplink} mngtmpaddr nodad {LIFETIMES}",
+            f"ip -6 addr add {private}/64 {uplink} nodad",
+            f"ip -6 route replace default via {gateway} {uplink} table {100 + number}",
+            f"ip -6 route replace default via {gateway} {uplink} metric {100 * number}",
+        )
+    lab.wait_for("noid has seen them", lambda: set(PRIVATE) < set(lab.status("a")["locators"]), 20)
+    lab.wait_for(
+        "the temporary address is there",
+        lambda: "temporary" in lab.run("a", ["ip", "-6", "addr", "show", "dev", "up1"]).stdout,
+        20,
+    )
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        establish_context(lab)
+        await_carried(lab, conversation)
+        lab.cut(1)
+        conversation.echoes()
+
+
+def test_programs_reach_the_host_that_has_taken_a_virtual_address(ordinary_lab: Lab) -> None:
+    """An address of several servers (VRRP): it leaves host a, which has a context that uses it."""
+    lab = ordinary_lab
+    run(lab, f"ip -6 addr add {VIRTUAL}/128 dev up1 nodad")
+    lab.wait_for("noid has seen it", lambda: VIRTUAL in lab.status("a")["locators"], 20)
+    begin = ["ping", "-c1", "-w20", "-I", VIRTUAL, locators("b")[0]]
+
+    def is_used() -> bool:
+        lab.run("a", begin)
+        return any(one["local_aid"] == VIRTUAL for one in lab.contexts("a"))
+
+    lab.wait_for("a context uses it", is_used, PATIENCE_S)
+    run(lab, f"ip -6 addr del {VIRTUAL}/128 dev up1")
+    lab.wait_for("host a keeps it", lambda: _is_kept(lab), PATIENCE_S)
+    add = ["ip", "-6", "addr", "add", f"{VIRTUAL}/128", "dev", "custa", "nodad"]
+    assert lab.run("isp1", add).returncode == 0
+    lab.wait_for("host a keeps it no longer", lambda: not _is_kept(lab), PATIENCE_S)
+    run(lab, f"ping -c1 -w20 {VIRTUAL}")
+    assert any(one["local_aid"] == VIRTUAL for one in lab.contexts("a")), "its context is there"
+
+
+def _is_kept(lab: Lab) -> bool:
+    return "dev lo" in lab.run("a", ["ip", "-6", "route", "get", VIRTUAL]).stdout
