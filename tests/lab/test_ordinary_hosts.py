@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Settings and addresses of ordinary hosts: of routers, desktops and servers."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
+from noid.errors import PlatformError
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.topology import locators, site
 from tests.lab.conversations import (
+    AGAIN_TIMEOUT_S,
     PATIENCE_S,
+    UDP_PORT,
+    Conversation,
     await_carried,
     echoing_lab,
     establish_context,
@@ -97,6 +102,31 @@ def test_a_desktop_with_temporary_and_unique_local_addresses_keeps_its_connectio
         await_carried(lab, conversation)
         lab.cut(1)
         conversation.echoes()
+
+
+def test_long_datagrams_of_a_socket_without_a_source_move_to_a_narrow_uplink(
+    ordinary_lab: Lab,
+) -> None:
+    """It is not connected: the kernel selects source and route for each datagram."""
+    lab = ordinary_lab
+    for node, interface in (("a", "up1"), ("isp1", "custa"), ("isp1", "custb"), ("b", "up1")):
+        done = lab.run(node, ["ip", "link", "set", interface, "mtu", "9000"])
+        assert done.returncode == 0, done.stderr
+    words = ["socat", "-b9000", "-", f"UDP6-SENDTO:[{locators('b')[0]}]:{UDP_PORT}"]
+    with Conversation(lab, "a", words) as conversation:
+
+        def a_long_one_comes_back() -> bool:
+            with contextlib.suppress(PlatformError):
+                conversation.echoes(octets=5000, timeout_s=AGAIN_TIMEOUT_S)
+                return True
+            return False
+
+        conversation.echoes_at_last()
+        establish_context(lab)
+        await_carried(lab, conversation)
+        lab.wait_for("a long datagram comes back", a_long_one_comes_back, PATIENCE_S)
+        lab.cut(1)
+        lab.wait_for("a long datagram comes back", a_long_one_comes_back, PATIENCE_S)
 
 
 def test_programs_reach_the_host_that_has_taken_a_virtual_address(ordinary_lab: Lab) -> None:

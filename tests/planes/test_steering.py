@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from noid.config import PlaneSection
 from noid.host.netlink import HostNetwork
-from noid.host.routes import Difference, PeerRoute
+from noid.host.routes import Difference, PeerRoute, mtu_in, path_metrics
 from noid.host.rules import GOTO, NOTHING, Rule
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.bpf.limits import LIMITS
@@ -33,7 +33,7 @@ ROW = 1
 TABLE = SECTION.table + ROW
 
 
-def on_a_host(scenario: Callable[[Steering, Uplink], None]) -> list[int]:
+def on_a_host(scenario: Callable[[Steering, Uplink], None], *begin: str) -> list[int]:
     """Plays on a host with an uplink and a device of ours; returns what was refused."""
     refused: list[int] = []
 
@@ -42,7 +42,8 @@ def on_a_host(scenario: Callable[[Steering, Uplink], None]) -> list[int]:
             ip(f"link add {name} type veth peer name far-{name}")
             ip(f"link set {name} up")
             ip(f"link set far-{name} up")
-        ip("addr add 2001:db8:1::a/64 dev up1 nodad")
+        for command in ("addr add 2001:db8:1::a/64 dev up1 nodad", *begin):
+            ip(command)
         network = HostNetwork()
         try:
             own = socket.if_nametoindex("own")
@@ -186,6 +187,32 @@ def test_a_source_is_chosen_until_it_is_left_to_the_kernel() -> None:
         assert steering.network.routes(SECTION.table) == set()
 
     assert on_a_host(scenario) == []
+
+
+def test_the_route_of_an_unknown_source_is_as_narrow_as_its_path_until_another_is_chosen() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        def mtu() -> int:
+            there = steering.network.routes(SECTION.table)
+            assert there == set(steering.wanted(SECTION.table)), "nothing is to be corrected"
+            return mtu_in(next(iter(there)).metrics)
+
+        ip("route add default via fe80::1 dev up1 mtu 1450 hoplimit 9 congctl cubic")
+        steering.set_uplink(ROW, up1._replace(metrics=path_metrics(A1, up1.ifindex)))
+        steering.narrow_path(B1, 1400)  # it is not chosen
+        steering.choose({B1: (ROW, A1)})
+        assert mtu() == 1450
+        steering.narrow_path(B1, 1400)
+        assert mtu() == 1400
+        steering.narrow_path(B1, 1500)
+        assert mtu() == 1450, "the default route says so"
+        steering.narrow_path(B1, None)
+        steering.narrow_path(B1, None)
+        assert mtu() == 1450
+        steering.narrow_path(B1, 1280)
+        steering.choose({B1: (ROW, A2)})
+        assert mtu() == 1450
+
+    assert on_a_host(scenario, "addr add 2001:db8:2::a/64 dev up1 nodad") == []
 
 
 def test_what_is_missing_is_restored_and_what_is_too_much_removed() -> None:

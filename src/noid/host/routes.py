@@ -7,6 +7,7 @@ takes up a hundred thousand contexts has as many routes to see to.
 
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
@@ -237,6 +238,19 @@ def _device_in(kind: int, data: bytes, start: int, end: int) -> int:
 def mtu_in(metrics: bytes) -> int:
     """The MTU that a route says its path has, in octets; 0 if it says none."""
     return number_in(attributes_of(metrics), RTAX_MTU)
+
+
+def with_mtu(metrics: bytes, mtu: int) -> bytes:
+    """What a route says of its path, with another MTU in octets unless it says a smaller one."""
+    said = attributes_of(metrics)
+    least = min(mtu, number_in(said, RTAX_MTU) or mtu)
+    said[RTAX_MTU] = least.to_bytes(4, sys.byteorder)
+    return b"".join(_padded(kind, said[kind]) for kind in sorted(said))
+
+
+def _padded(kind: int, octets: bytes) -> bytes:
+    """An attribute of any length, such as a name."""
+    return ATTRIBUTE.pack(ATTRIBUTE.size + len(octets), kind) + octets + bytes(-len(octets) % 4)
 
 
 def difference(table: int, wanted: Iterable[PeerRoute]) -> Difference:

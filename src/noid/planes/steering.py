@@ -29,7 +29,7 @@ from itertools import chain, islice
 from noid.config import PlaneSection
 from noid.errors import PlatformError
 from noid.host.netlink import HostNetwork
-from noid.host.routes import DeletedRoute, Difference, PeerRoute
+from noid.host.routes import DeletedRoute, Difference, PeerRoute, with_mtu
 from noid.host.rules import GOTO, NOTHING, Rule
 from noid.locators import Locator, parse_locator
 from noid.planes.rows import NO_ROW
@@ -76,6 +76,7 @@ class Steering:
         self.uplinks: dict[int, Uplink] = {}
         self.peers: dict[int, set[Locator]] = {}
         self.new: dict[Locator, tuple[int, Locator]] = {}
+        self.narrow: dict[Locator, int] = {}
         self.rules: frozenset[Rule] = frozenset()
         self._waiting: dict[int, Iterator[PeerRoute]] = {}
         self._removed: set[DeletedRoute] = set()
@@ -117,7 +118,9 @@ class Steering:
         for aid, (row, source) in new.items():
             uplink = self.uplinks.get(row, NO_UPLINK)
             if uplink.ifindex:
-                yield _route(aid, table, uplink, source)
+                route = _route(aid, table, uplink, source)
+                mtu = self.narrow.get(aid)
+                yield route if mtu is None else route._replace(metrics=with_mtu(route.metrics, mtu))
 
     # --- orders -------------------------------------------------------------------------------
 
@@ -150,14 +153,34 @@ class Steering:
         for aid in fresh.keys() - self.new.keys():
             self.led(aid, True)
         self.new |= fresh
+        for aid in self.narrow.keys() & fresh.keys():
+            del self.narrow[aid]
         self._add(list(self._routes_of_new(fresh)))
         return bool(fresh)
+
+    def narrow_path(self, aid: Locator, mtu: int | None) -> None:
+        """Limits packets to a peer whose source is yet to be chosen to what their path carries.
+
+        The kernel notes the size that an error says for the route of the source that the packet
+        had, and a socket without a source uses the other one for each packet.
+
+        Args:
+            aid: the address.
+            mtu: octets of IPv6; None ends the limit.
+        """
+        if aid in self.new and self.narrow.get(aid) != mtu:
+            if mtu is None:
+                del self.narrow[aid]
+            else:
+                self.narrow[aid] = mtu
+            self._add(list(self._routes_of_new({aid: self.new[aid]})))
 
     def unchoose(self, aid: Locator) -> None:
         """Removes the selection: the kernel selects again."""
         if aid in self.new:
             self.led(aid, False)
             self._remove(list(self._routes_of_new({aid: self.new.pop(aid)})))
+            self.narrow.pop(aid, None)
 
     def set_uplink(self, row: int, uplink: Uplink) -> bool:
         """Updates an uplink.

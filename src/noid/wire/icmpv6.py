@@ -85,3 +85,10 @@ def is_too_big(packet: bytes) -> bool:
     """Whether a complete packet is an error that says that another was too big."""
     start = packet[: ipv6.HEADER_OCTETS + 1]
     return start[ipv6.NEXT_HEADER_AT] == ipv6.ICMPV6 and start[-1] == PACKET_TOO_BIG
+
+
+def path_in(error: bytes) -> tuple[Locator, int]:
+    """The destination of the packet that a complete error of that kind quotes, and the MTU."""
+    head = ipv6.HEADER_OCTETS
+    quoted = error[head + HEAD_OCTETS + 24 : head + HEAD_OCTETS + ipv6.HEADER_OCTETS]
+    return Locator(quoted), int.from_bytes(error[head + 4 : head + HEAD_OCTETS], "big")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from noid.constants import MTU_MIN
 from noid.counters import PlaneCounter
 from noid.flows.clock import FlowClock
 from noid.flows.events import UnansweredPacket
@@ -34,6 +35,8 @@ REFRESH_S = 0.1
 """Connections older than their route are led by it so long after it was added, all together."""
 CHOSEN_S = 1.0
 """How long the choice for a peer holds while its name is resolved again and again."""
+NARROW_S = 600.0
+"""How long the size of packets holds that an error has said; as that of the kernel."""
 FRAME_OCTETS = 14
 """The shortest packet that the kernel runs a program on."""
 
@@ -61,6 +64,7 @@ class FlowTables(SlowPath):
         self.watched: set[Locator] = set()
         self.unwatched: set[Locator] = set()
         self.chosen: dict[Locator, tuple[float, Sequence[Locator]]] = {}
+        self.narrowed: dict[Locator, float] = {}
         self.is_led_elsewhere = False
         self.led_elsewhere: set[Locator] = set()
         self.inquiries = Inquiries(self._look_up)
@@ -88,11 +92,16 @@ class FlowTables(SlowPath):
 
         One that is an error about the size of packets is delivered twice. A socket may cache the
         route by which its source was selected, and the kernel notes the size for that route. Then
-        the socket takes the route of its source, which does not have it.
+        the socket takes the route of its source, which does not have it. Sockets that are not
+        connected select their source for each packet: their route gets the size too.
         """
         super().deliver(packet)
         if icmpv6.is_too_big(packet):
             super().deliver(packet)
+            aid, mtu = icmpv6.path_in(packet)
+            if aid in self.watched:
+                self.narrowed[aid] = time.monotonic() + NARROW_S
+                self.steering.narrow_path(aid, max(mtu, MTU_MIN))
 
     def _drop_soon(self, row: int) -> None:
         """Drops what waits for a neighbour on an uplink that flows have left, once for all of them.
@@ -305,6 +314,13 @@ class FlowTables(SlowPath):
         self.chosen[aid] = now_s, sources
         self._choose(aid)
 
+    def _widen(self) -> None:
+        """Forgets sizes that errors have said long ago."""
+        now_s = time.monotonic()
+        for aid in [aid for aid, until_s in self.narrowed.items() if until_s < now_s]:
+            del self.narrowed[aid]
+            self.steering.narrow_path(aid, None)
+
     def _watch_again(self) -> None:
         """Watches those for which there was no room, as far as there is now."""
         unwatched = list(self.unwatched)
@@ -343,6 +359,7 @@ class FlowTables(SlowPath):
             self.watched.discard(aid)
             self.unwatched.discard(aid)
             self.chosen.pop(aid, None)
+            self.narrowed.pop(aid, None)
             self.led_elsewhere.discard(aid)
             self.tables["watched"].remove(aid)
             self.uses.local_of.pop(aid, None)

@@ -241,6 +241,7 @@ class BpfPlane(FlowTables):
             self._attach_ours(self.missing.intersection(self.interfaces_of_ours))
         self._know(survey)
         self._watch_again()
+        self._widen()
         self._keep_rules(survey)
 
     def _attach_uplinks(self, devices: Iterable[Device], known: Collection[Device]) -> None:
