@@ -163,6 +163,20 @@ def test_the_prefixes_of_two_providers_on_one_interface_are_two_uplinks() -> Non
     assert uplinks.judge([FIRST_SILENT], 101.0)[0].uplink == "eth0/2001:db8:1:a"
 
 
+def test_an_uplink_stays_what_it_is_when_another_prefix_comes_and_goes() -> None:
+    """Renumbering, and a private prefix of the router: the interface has two uplinks for a time."""
+    uplinks = Uplinks()
+    uplinks.see([sighting("eth0", A1)], 0)
+    one = uplinks.by_name["eth0"]
+    assert uplinks.see([sighting("eth0", A2, A1)], 1) == []
+    named, other = (f"eth0/2001:db8:{number}:a" for number in (1, 2))
+    assert uplinks.by_name == {named: one, other: uplinks.of(A2)}
+    assert (one.name, one.since_s) == (named, 0)
+    (change,) = uplinks.see([sighting("eth0", A1)], 2)
+    assert (change.uplink, change.new) == (other, Health.DOWN)
+    assert uplinks.by_name["eth0"] is one
+
+
 def test_the_number_of_uplinks_is_limited_and_the_longest_missing_is_removed() -> None:
     uplinks = Uplinks()
     for number in range(2 * UPLINKS_MAX):

@@ -242,9 +242,8 @@ class Uplinks:
         for sighting in seen.values():
             groups = _by_subnet(sighting.locators)
             for locators in groups.values():
-                name = sighting.interface
-                if len(groups) > 1:
-                    name = name_within(name, locators[0])
+                alone = sighting.interface
+                name = name_within(alone, locators[0]) if len(groups) > 1 else alone
                 there.add(name)
                 uplink = self._known(name, sighting.interface, locators, now_s)
                 _take_marks(uplink, sighting)
@@ -274,6 +273,11 @@ class Uplinks:
     def _known(
         self, name: str, interface: str, locators: tuple[Locator, ...], now_s: float
     ) -> Uplink:
+        before = interface if name != interface else name_within(interface, locators[0])
+        known = self.by_name.get(before)
+        if known and name not in self.by_name and not {*locators}.isdisjoint(known.locators):
+            known.name = name  # the interface has several uplinks now, or one alone
+            self.by_name[name] = self.by_name.pop(before)
         fresh = Uplink(name=name, interface=interface, locators=locators, since_s=now_s)
         uplink = self.by_name.setdefault(name, fresh)
         uplink.locators, uplink.is_there = locators, True
@@ -397,12 +401,10 @@ class Uplinks:
     def _turn(self, uplink: Uplink, health: Health, reason: Reason, now_s: float) -> list[Change]:
         if (uplink.health, uplink.reason) == (health, reason):
             return []
-        change = Change(
-            now_s, uplink.name, uplink.health, health, reason, max(0.0, now_s - uplink.since_s)
-        )
-        is_other = uplink.health is not health
+        lasted_s = max(0.0, now_s - uplink.since_s)
+        change = Change(now_s, uplink.name, uplink.health, health, reason, lasted_s)
         uplink.health, uplink.reason = health, reason
-        if not is_other:
+        if change.old is health:
             return []  # another reason for the same state is not reported
         uplink.since_s = now_s
         return [change]
