@@ -129,6 +129,34 @@ def test_long_datagrams_of_a_socket_without_a_source_move_to_a_narrow_uplink(
         lab.wait_for("a long datagram comes back", a_long_one_comes_back, PATIENCE_S)
 
 
+@pytest.mark.parametrize("hook", ["tcx", "clsact"])
+def test_a_script_that_shapes_what_arrives_gets_restored_packets(
+    ordinary_lab: Lab, hook: str
+) -> None:
+    """Shaping scripts lead each inbound packet through another device (SQM), past later filters."""
+    lab = ordinary_lab
+    lab.take_noid_down("a")
+    config = lab.directory / "a.toml"
+    config.write_text(config.read_text().replace("[plane]\n", f'[plane]\nhook = "{hook}"\n'))
+    lab.start_daemon("a")
+    for number in (1, 2):
+        if hook == "tcx":
+            run(lab, f"tc qdisc add dev up{number} clsact")
+        run(
+            lab,
+            f"ip link add ifb{number} type ifb",
+            f"ip link set ifb{number} up",
+            f"tc filter add dev up{number} ingress protocol all prio 10 u32 match u32 0 0"
+            f" action mirred egress redirect dev ifb{number}",
+        )
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        establish_context(lab)
+        await_carried(lab, conversation)
+        lab.cut(1)
+        conversation.echoes(octets=60_000)
+
+
 def test_programs_reach_the_host_that_has_taken_a_virtual_address(ordinary_lab: Lab) -> None:
     """An address of several servers (VRRP): it leaves host a, which has a context that uses it."""
     lab = ordinary_lab

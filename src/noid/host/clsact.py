@@ -11,8 +11,14 @@ from noid.errors import PlatformError
 
 EGRESS = 0xFFFFFFF3
 INGRESS = 0xFFFFFFF2
-FILTER_PRIORITY = 0x6D36
-"""Priority of our filters on clsact; filters with other priorities belong to other programs."""
+FILTER_PRIORITY = 9
+"""Priority of our filters on clsact; filters with other priorities belong to other programs.
+
+Before those of shaping scripts, which take every inbound packet off the device (SQM has 10) and
+bring it back behind all filters.
+"""
+FORMER_PRIORITY = 0x6D36
+"""That of earlier versions of noid."""
 
 
 def attach(route: IPRoute, ifindex: int, program: int, *, egress: bool) -> None:
@@ -42,6 +48,9 @@ def attach(route: IPRoute, ifindex: int, program: int, *, egress: bool) -> None:
         classid=1,
         direct_action=True,
     )
+    with contextlib.suppress(NetlinkError):
+        parent = EGRESS if egress else INGRESS
+        route.tc("del-filter", "bpf", ifindex, parent=parent, prio=FORMER_PRIORITY)
 
 
 def has_ours(route: IPRoute, ifindex: int, *, egress: bool) -> bool:
@@ -64,12 +73,14 @@ def detach(route: IPRoute, ifindex: int) -> bool:
     """
     found = left = 0
     for parent in (EGRESS, INGRESS):
-        try:
-            route.tc("del-filter", "bpf", ifindex, parent=parent, prio=FILTER_PRIORITY)
-            found += 1
-        except NetlinkError:
-            continue
-        left += len(list(route.get_filters(index=ifindex, parent=parent)))
+        here = 0
+        for priority in (FILTER_PRIORITY, FORMER_PRIORITY):
+            with contextlib.suppress(NetlinkError):
+                route.tc("del-filter", "bpf", ifindex, parent=parent, prio=priority)
+                here += 1
+        if here:
+            left += len(list(route.get_filters(index=ifindex, parent=parent)))
+        found += here
     if found and not left:
         with contextlib.suppress(NetlinkError):
             route.tc("del", "clsact", ifindex)
