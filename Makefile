@@ -19,6 +19,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Each daemon of a lab would compile noid anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # How many processes run the tests that can run beside others.
 WORKERS ?= 3
 COUNT ?= 100000

@@ -48,7 +48,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Removes what workers have left that were killed; those that ended have left nothing."""
     if _is_worker(config) or os.geteuid() != 0:
         return
-    directory: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    factory = config._tmp_path_factory  # type: ignore[attr-defined] # not public
+    directory: Path = factory.getbasetemp()
     if workers := {int(path.name.removeprefix(WORKER)) for path in directory.glob(f"{WORKER}*")}:
         remove_leftovers(workers, directory)
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+import noid
 from noid.control.client import answers, ask, ask_rows
 from noid.lab.inventory import PINS
 from noid.lab.lab import Lab
@@ -31,16 +32,12 @@ mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys
 mount --bind /proc/sys/net/ipv6/conf /proc/sys/net/ipv6/conf
 mount -o remount,bind,rw /proc/sys/net/ipv6/conf
 mount -t tmpfs -o mode=0755 none /dev/net && mknod -m 0666 /dev/net/tun c 10 200
-{open_python}
+{opening}
 exec "$0" "$@"
 """
 """What ProtectKernelTunables and ReadWritePaths make, and /dev/net/tun as udev makes it."""
-OPEN_PYTHON: Final = """
-umask 022
-mount --bind {prefix} {place} && mount -t tmpfs -o mode=0755 none {closed}
-mkdir -p {prefix} && mount --move {place} {prefix}
-"""
-"""For an interpreter in the home of the user who runs the tests."""
+READ: Final = [Path(one) for one in (sys.base_prefix, sys.prefix, Path(noid.__file__).parents[1])]
+"""What a daemon reads of this tree and of the interpreter that runs the tests."""
 PASS: Final = """
 import os, socket, sys
 for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
@@ -90,15 +87,19 @@ class Sandbox:
     def state(self) -> Path:
         return self.home / "state"
 
-    def open_python(self) -> str:
-        """The commands by which the interpreter can be read by every user, if it cannot now."""
-        parents = Path(sys.base_prefix).resolve().parents
-        closed = [one for one in parents if not one.stat().st_mode & stat.S_IXOTH]
-        if not closed:
-            return ""
-        place = self.lab.directory / "python"
-        place.mkdir(exist_ok=True)
-        return OPEN_PYTHON.format(prefix=sys.base_prefix, place=place, closed=closed[-1])
+    def opening(self) -> str:
+        """The commands by which every user can read READ: some may be in a home or below one."""
+        closed = {one: outermost(one) for one in READ}
+        inside = {one: directory for one, directory in closed.items() if directory is not None}
+        places = {one: self.lab.directory / f"read-{at}" for at, one in enumerate(inside)}
+        lines = ["umask 022"]
+        for one, place in places.items():
+            lines.append(f"mkdir -p '{place}' && mount --bind '{one}' '{place}'")
+        for directory in sorted(set(inside.values())):
+            lines.append(f"mount -t tmpfs -o mode=0755 none '{directory}'")
+        for one, place in places.items():
+            lines.append(f"mkdir -p '{one}' && mount --move '{place}' '{one}'")
+        return "\n".join(lines)
 
     def words(self, *capabilities: str, command: str = "run") -> list[str]:
         """A command of noid with capabilities."""
@@ -106,7 +107,7 @@ class Sandbox:
         user = [f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"]
         sets = [f"--{kind}={held}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
         python = [sys.executable, "-c"]
-        mounts = MOUNTS.format(open_python=self.open_python())
+        mounts = MOUNTS.format(opening=self.opening())
         passed = ["unshare", "--mount", "sh", "-c", mounts, *python, PASS]
         noid = [sys.executable, "-m", "noid", command, "--config", str(self.config)]
         return [*passed, "setpriv", *user, *sets, *python, DENY, *noid]
@@ -146,6 +147,12 @@ def sandbox(lab_machine: None, request: pytest.FixtureRequest) -> Iterator[Sandb
         lab.take_noid_down("a")
         (lab.directory / PINS).mkdir(exist_ok=True)
         yield Sandbox(lab)
+
+
+def outermost(path: Path) -> Path | None:
+    """The outermost directory above a path that not every user can enter; None if there is none."""
+    closed = [one for one in path.parents if not one.stat().st_mode & stat.S_IXOTH]
+    return closed[-1] if closed else None
 
 
 def unit_capabilities() -> list[str]:

@@ -229,7 +229,7 @@ def test_a_pair_that_lost_data_is_used_where_nothing_else_passes() -> None:
         if packet[6] in forms:
             arrive(packet)
 
-    network.arrive = arrive_not_plain  # type: ignore[method-assign]
+    network.arrive = arrive_not_plain  # type: ignore[method-assign] # a firewall
     talk(network, 8 * SECOND)
     assert network.a.context.pair == (A1, B1)
     assert network.a.context.flow().transmits

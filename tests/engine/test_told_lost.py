@@ -39,7 +39,7 @@ def held_back(network: Network) -> list[bytes]:
         else:
             put(packet)
 
-    network.put = keep  # type: ignore[method-assign]
+    network.put = keep  # type: ignore[method-assign] # an attacker on the path
     return kept
 
 

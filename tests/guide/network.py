@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from noid.lab import configuration, namespaces
+from noid.lab import configuration, namespaces, servers
 from noid.lab.topology import HOSTS, NAME_SERVER, Link, Topology, topology
+from noid.lab.waiting import wait_for
 from tests.guide.blocks import Block
 from tests.packaging.machine import LIMIT_S, Machine
 
@@ -112,7 +113,7 @@ class Network:
     # --- the name server ------------------------------------------------------------------------
 
     def publish(self, lines: list[str]) -> None:
-        """Adds records in zone-file form to the zones, and lets the name server read them."""
+        """Adds records in zone-file form to the zones; returns when the name server has them."""
         self.records += [line for line in lines if line and not line.startswith(";")]
         directory = self.directory / "nsd"
         directory.mkdir(exist_ok=True)
@@ -130,6 +131,7 @@ class Network:
         with log:
             words = self.command("dns", ["nsd", "-d", "-c", str(path)])
             self.name_server = subprocess.Popen(words, stdout=log, stderr=log)
+        wait_for("NSD answers", lambda: servers.name_server_answers(self.name), LIMIT_S)
 
     # --- what people type -----------------------------------------------------------------------
 

@@ -46,8 +46,10 @@ def lines_of_the_readme() -> Iterator[str]:
 
 def copy_the_tree(directory: Path) -> None:
     """What a clone would have, with changes that are not committed."""
-    words = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    trusted = ["-c", "safe.directory=*"]  # the clone may be that of another user
+    words = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = ["git", *trusted, "-C", str(ROOT), *words]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
         path = Path(name)
         if (ROOT / path).exists() and path.parts[0] != "tests":

@@ -6,14 +6,21 @@ import pytest
 from noid.lab import site_failover
 from noid.lab.lab import Lab
 
+ATTEMPTS = 3
+STALL_AFTER_S = 20.0
 
-@pytest.mark.alone  # on a busy machine a has nothing to acknowledge when the line fails: no reset
+
+@pytest.mark.alone  # on a busy machine a often has nothing to acknowledge when the line fails
 def test_npt_moves_new_connections_alone(lab_machine: None) -> None:
-    with Lab.create(sites="one") as lab:
-        site_failover.prepare(lab)
-        outcome = site_failover.run(lab, stall_after_s=60)
-    assert not outcome.survived
+    """A host that has nothing to send when the line fails hears of no reset: it is tried again."""
+    for _ in range(ATTEMPTS):
+        with Lab.create(sites="one") as lab:
+            site_failover.prepare(lab)
+            outcome = site_failover.run(lab, stall_after_s=STALL_AFTER_S)
+        assert not outcome.survived
+        assert 0 < outcome.bytes < lab.description.content_octets
+        if outcome.reset:
+            break
     assert outcome.reset
-    assert 0 < outcome.bytes < lab.description.content_octets
     assert outcome.new_connection
     assert outcome.figures["longest silence"] == "broken off"

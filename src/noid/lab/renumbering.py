@@ -17,7 +17,7 @@ import dns.message
 import dns.query
 
 from noid.errors import PlatformError
-from noid.lab import configuration, namespaces
+from noid.lab import configuration, namespaces, servers
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from noid.lab.passing import Passing
@@ -137,7 +137,7 @@ def _publish(lab: Lab) -> None:
         configuration.zone_path(directory, zone).write_text(text, encoding="utf-8")
     os.kill(int((directory / "nsd.pid").read_text(encoding="utf-8")), signal.SIGHUP)
     node = namespaces.namespace(lab.name, "dns")
-    lab.wait_for("the DNS has it", lambda: namespaces.inside(node, _is_published), READY_S)
+    lab.wait_for("the DNS has it", lambda: servers.succeeds(node, _is_published), READY_S)
 
 
 def _is_published() -> bool:

@@ -89,7 +89,7 @@ def name_server_answers(lab: str) -> bool:
         response = dns.query.udp(query, topology.NAME_SERVER, timeout=ANSWER_TIMEOUT_S)
         return bool(response.answer)
 
-    return _succeeds(namespaces.namespace(lab, "dns"), answers)
+    return succeeds(namespaces.namespace(lab, "dns"), answers)
 
 
 def web_server_answers(lab: str) -> bool:
@@ -100,10 +100,16 @@ def web_server_answers(lab: str) -> bool:
         with socket.create_connection(address, timeout=ANSWER_TIMEOUT_S):
             return True
 
-    return _succeeds(namespaces.namespace(lab, "b"), answers)
+    return succeeds(namespaces.namespace(lab, "b"), answers)
 
 
-def _succeeds(namespace: str, attempt: Callable[[], bool]) -> bool:
+def succeeds(namespace: str, attempt: Callable[[], bool]) -> bool:
+    """Whether an attempt to use a server succeeds; false too if nothing answers.
+
+    Args:
+        namespace: where it is made.
+        attempt: asks the server, and returns whether the answer is the wanted one.
+    """
     try:
         return namespaces.inside(namespace, attempt)
     except (OSError, dns.exception.DNSException):
