@@ -24,6 +24,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # How many processes run the tests that can run beside others.
 WORKERS ?= 3
+PYTEST = $(BIN)/pytest --durations=20
+PARALLEL = $(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 COUNT ?= 100000
 SEED ?= 1
 
@@ -32,13 +34,15 @@ SEED ?= 1
 demo: debian $(READY)
 	$(BIN)/noid lab demo
 
-# A file is run by one process. Labs with daemons that wait for each other, and what measures time or
-# needs the machine for itself ("alone"), run afterwards, one test at a time, also if a test has
-# failed, and not if the run was interrupted.
+# A file is run by one process. First what is not a lab, and labs that wait for nothing; then the
+# other labs; then, one test at a time, what measures time or needs the machine for itself ("alone").
+# A later part runs also if a test has failed, and not if the run was interrupted.
 test: lint debian
 	@scripts/make-debian-13
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --durations=20 -m "not alone and (not lab or beside)"; status=$$?; \
-	  [ $$status -le 1 ] && $(BIN)/pytest --durations=20 -m "alone or (lab and not beside)" && exit $$status
+	status=0; \
+	  $(PARALLEL) -m "not alone and (not lab or beside)" || status=$$?; [ $$status -le 1 ] || exit $$status; \
+	  $(PARALLEL) -m "lab and not beside and not alone" || status=$$?; [ $$status -le 1 ] || exit $$status; \
+	  $(PYTEST) -m alone || status=$$?; exit $$status
 
 # What needs no root and no Debian packages.
 check: lint

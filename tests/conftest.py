@@ -26,6 +26,14 @@ BESIDE = (
     "lab/test_variants.py",
 )
 """Where labs and networks have no two daemons whose answers to each other are waited for."""
+LONG = (
+    *("lives/test_open_and_close.py", "sweep/test_sweep.py", "lab/test_sites.py"),
+    *("setup", "doctor/test_fixes.py", "sim/test_outage.py", "reverts", "sim_explore"),
+    *("lab/test_transport.py", "lab/test_rewriting.py", "lab/test_plain.py"),
+    *("lab/test_clean_up.py", "lab/field/test_renumbering.py", "lab/test_doctor.py"),
+    "lab/test_border.py",
+)
+"""What takes longest begins first, so that at the end no process works while others have ended."""
 WORKER = "worker-"
 """The beginning of the name of a file that says that a process runs tests for another (-n)."""
 
@@ -38,10 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = [Path(__file__).parent / one for one in BESIDE]
+    beside, long = ([Path(__file__).parent / one for one in names] for names in (BESIDE, LONG))
     for item in items:
-        if any(item.path.is_relative_to(place) for place in places):
+        if any(map(item.path.is_relative_to, beside)):
             item.add_marker(pytest.mark.beside)
+    items.sort(key=lambda item: [not item.path.is_relative_to(place) for place in long])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

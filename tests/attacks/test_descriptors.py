@@ -32,7 +32,7 @@ from tests.lab.privilege import NOBODY
 STAYED = PlaneCounter.PACKETS_ON_LINK.identifier
 
 __all__ = ["lab_machine"]
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]  # a flood fills the queues of the processors
 
 LIMIT = 1_024
 STRANGERS = 1_200

@@ -39,7 +39,7 @@ from tests.lab.conversations import (
 )
 
 __all__ = ["lab_machine"]
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]  # a flood fills the queues of the processors
 
 CODEPOINTS = Codepoints()
 A1, A2 = map(parse_locator, locators("a"))

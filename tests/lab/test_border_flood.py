@@ -17,6 +17,8 @@ from noid.lab.sites import LAN_DEVICE
 from noid.lab.topology import BORDER, NAME_SERVER, locators
 from tests.lab.conversations import PATIENCE_S
 
+pytestmark = pytest.mark.alone  # a flood fills the queues of the processors
+
 FLOOD = """
 import itertools, socket, sys
 source, destination = (socket.inet_pton(socket.AF_INET6, one) for one in sys.argv[1:3])

@@ -19,6 +19,8 @@ from noid.lab.passing import TCP_OF_CONTEXTS
 from noid.lab.topology import BORDER, NAME_SERVER
 from tests.lab.conversations import PATIENCE_S
 
+pytestmark = pytest.mark.alone  # bursts fill the queues of the processors
+
 HOSTS = 10_000
 AT_ONCE = 500
 """Packets that fit into the backlog of a processor, which drops others (netdev_max_backlog)."""

@@ -112,6 +112,7 @@ def number_in_use(lab: Lab) -> set[int]:
     return {number for number, one in enumerate(locators("a"), start=1) if one in used}
 
 
+@pytest.mark.alone  # each loss is counted
 def test_an_uplink_is_avoided_and_used_again_without_losing_a_packet(
     lab: Lab, tmp_path: Path
 ) -> None:

@@ -3,10 +3,14 @@
 
 import time
 
+import pytest
+
 from noid.counters import PlaneCounter
 from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS
 from tests.lab.conversations import counters, establish_context, restart_daemons, serve_echoes, tcp
+
+pytestmark = pytest.mark.alone  # a busy machine causes suspicions, and messages by them
 
 OBSERVED_S = 8.0
 MESSAGES_PER_SECOND = 3

@@ -40,6 +40,7 @@ def assert_moved(outcome: Rewritten) -> None:
     assert outcome.within_bounds == (is_early and outcome.gap_ms <= 60)
 
 
+@pytest.mark.alone  # the host and the border need a processor at once
 def test_the_border_moves_both_directions_before_a_host_probes(lab_machine: None) -> None:
     """On a busy machine the border may wait for a processor until a host has noticed silence."""
     for _ in range(ATTEMPTS):

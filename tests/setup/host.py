@@ -27,6 +27,7 @@ mount --make-rprivate /
 mount --bind {place}/run /run
 mount --bind {place}/etc/network /etc/network
 mount --bind {place}/etc/networkd /etc/systemd/network
+[ ! -e /etc/resolv.conf ] || mount --bind {place}/etc/resolv.conf /etc/resolv.conf
 exec "$@"
 """
 
@@ -49,6 +50,8 @@ class Host:
         scripts = [f"etc/network/if-{one}.d" for one in ("pre-up", "up", "down", "post-down")]
         for place in ("run", "etc/network/interfaces.d", "etc/networkd", *scripts):
             (directory / place).mkdir(parents=True)
+        # That of this machine names resolvers that no packet reaches from here.
+        (directory / "etc" / "resolv.conf").touch()
 
     def command(self, *words: str) -> list[str]:
         """A command as it is run there, with files under /run and /etc that are its own."""

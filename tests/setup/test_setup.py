@@ -62,6 +62,13 @@ def test_a_dry_run_prints_the_steps_and_does_none(host: Host) -> None:
     assert host.leaves_by(address("eth1")) == "eth1"
 
 
+def test_set_up_goes_on_although_no_resolver_answers(host: Host) -> None:
+    (host.directory / "etc" / "resolv.conf").write_text("nameserver 2001:db8:ffff::53\n")
+    said = json.loads(host.setup("--json").stdout)
+    assert said["records"] == []
+    assert host.leaves_by(address("eth1")) == "eth1"
+
+
 def test_what_is_reached_without_a_router_stays_so(host: Host) -> None:
     host.ip("link add lan type veth peer name far-lan")
     host.ip("link set lan up")
