@@ -39,6 +39,9 @@ WORKER = "worker-"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As in the background of a shell: the programs that tests interrupt would ignore it, too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if _is_worker(config):
         (Path(config.option.basetemp).parent / f"{WORKER}{os.getpid()}").touch()
     else:
