@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """``noid plain``: sockets that bypass the shim, with a real kernel."""
 
-import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 from noid.cli.main import main
 from noid.config import Config
 from noid.planes.bpf import plain
+from tests.lab.privilege import NOBODY
 
 pytestmark = pytest.mark.alone  # the control groups of the machine are compared
 
@@ -60,13 +61,9 @@ def test_what_cannot_be_is_one_line(
     assert (groups(), Path("/proc/self/cgroup").read_text()) == (before, here)
 
 
-def test_without_root_the_refusal_names_what_it_takes(capfd: pytest.CaptureFixture[str]) -> None:
-    child = os.fork()
-    if not child:
-        os.setgid(65534)
-        os.setuid(65534)
-        os._exit(main(["plain", "true"]))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
-    error = capfd.readouterr().err
-    assert "it takes root, or CAP_BPF" in error
-    assert error.count("\n") == 1
+def test_without_root_the_refusal_names_what_it_takes() -> None:
+    words = [*NOBODY, sys.executable, "-m", "noid", "plain", "true"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "it takes root, or CAP_BPF" in done.stderr
+    assert done.stderr.count("\n") == 1
