@@ -2,7 +2,7 @@
 # noid: everything a newcomer types. Needs root, Debian and Python 3.11 or newer.
 #
 #   make demo    installs what is missing and shows a connection outlive its provider
-#   make test    installs what is missing and runs every check: make test WORKERS=1
+#   make test    installs what is missing and runs every check: make test WORKERS=1 LABS=1
 #   make check   lint, types and the pure tests; without root
 #   make lint    format, lint and types alone
 #   make help    lists these targets
@@ -24,8 +24,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # How many processes run the tests that can run beside others.
 WORKERS ?= 3
+# The same for labs with daemons that wait for each other.
+LABS ?= 2
 PYTEST = $(BIN)/pytest --durations=20
-PARALLEL = $(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+FILES = --dist loadfile --no-loadscope-reorder
 COUNT ?= 100000
 SEED ?= 1
 
@@ -40,8 +42,8 @@ demo: debian $(READY)
 test: lint debian
 	@scripts/make-debian-13
 	status=0; \
-	  $(PARALLEL) -m "not alone and (not lab or beside)" || status=$$?; [ $$status -le 1 ] || exit $$status; \
-	  $(PARALLEL) -m "lab and not beside and not alone" || status=$$?; [ $$status -le 1 ] || exit $$status; \
+	  $(PYTEST) -n $(WORKERS) $(FILES) -m "not alone and (not lab or beside)" || status=$$?; [ $$status -le 1 ] || exit $$status; \
+	  $(PYTEST) -n $(LABS) $(FILES) -m "lab and not beside and not alone" || status=$$?; [ $$status -le 1 ] || exit $$status; \
 	  $(PYTEST) -m alone || status=$$?; exit $$status
 
 # What needs no root and no Debian packages.

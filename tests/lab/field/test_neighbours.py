@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The router of an uplink dies or is replaced, while its connections are idle or busy [D50]."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from noid.errors import PlatformError
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from tests.lab.conversations import echoing_lab, establish_context, tcp
@@ -22,6 +24,7 @@ from tests.lab.field.situations import (
 )
 
 ROUTER = "2001:db8:1:a::1"
+ATTEMPT_S = 5.0
 IDLE_S = 12.0
 """Longer than a neighbour counts as reachable here, and than noid leaves gateways unverified."""
 
@@ -44,6 +47,8 @@ def test_the_first_packet_after_a_pause_survives_a_failed_router(lab: Lab) -> No
 def test_new_connections_work_while_the_router_of_the_preferred_uplink_is_down(lab: Lab) -> None:
     lab.cut(1, Fault.ROUTER)
     _await_failed_router(lab)
+    # The kernel refuses connections from then until noid has moved the routes.
+    lab.wait_for("a connection is made", lambda: _connects(lab), PATIENCE_S)
     with tcp(lab, "a") as by_name, tcp(lab, "a", f"[{B_1}]") as by_address:
         by_name.echoes()
         by_address.echoes()
@@ -94,6 +99,13 @@ def test_the_first_word_after_a_long_pause_is_answered(lab_machine: None) -> Non
         for lab, conversation in zip(labs, conversations, strict=True):
             conversation.echoes()
             assert pair(lab)[0] == A_2
+
+
+def _connects(lab: Lab) -> bool:
+    with contextlib.suppress(PlatformError, OSError), tcp(lab, "a", f"[{B_1}]") as conversation:
+        conversation.echoes(timeout_s=ATTEMPT_S)
+        return True
+    return False
 
 
 def _await_failed_router(lab: Lab) -> None:
