@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Text of others, before it reaches a terminal, a log or JSON. Pure. Pure.
+"""Text of others, before it reaches a terminal, a log or JSON. Pure.
 
 A name of the DNS, a reason out of a packet, a word of the command line or the name of a device may
 hold characters that move the cursor, end a line or reverse the direction of reading. Every command

@@ -111,7 +111,7 @@ class Host:
         ]
         return {
             "files": {
-                str(one): (one.stat().st_mode, one.read_bytes() if one.is_file() else b"")
+                str(one): (one.lstat().st_mode, one.read_bytes() if one.is_file() else b"")
                 for one in paths
             },
             "rules": self.run("ip", "-6", "rule").stdout,

@@ -12,7 +12,7 @@ import pytest
 from noid.errors import ConfigError
 from noid.lab.waiting import wait_for
 from noid.setup.dynamic import read_key
-from tests.setup.host import LIMIT_S, Host, address, two_uplinks
+from tests.setup.host import LIMIT_S, PREFIXES, Host, address, two_uplinks
 
 SECRET: Final = "bm90IGEgc2VjcmV0IG9mIGFueWJvZHkgYXQgYWxsISE="
 KEY: Final = f'key "a.example" {{\n\talgorithm hmac-sha256;\n\tsecret "{SECRET}";\n}};\n'
@@ -58,9 +58,11 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 def start(kind: str, place: Path) -> list[str]:
     """The command that starts a name server on ::1 with its zones under a directory."""
-    for zone in ZONES:
-        (place / f"{zone}.zone").write_text(ZONE + "ns AAAA ::1\n" * (zone == "example"))
-    (place / "key").write_text(KEY)
+    if not place.exists():
+        place.mkdir()
+        for zone in ZONES:
+            (place / f"{zone}.zone").write_text(ZONE + "ns AAAA ::1\n" * (zone == "example"))
+        (place / "key").write_text(KEY)
     conf = place / f"{kind}.conf"
     if kind == "bind":
         zones = "".join(BIND_ZONE.format(zone=zone) for zone in ZONES)
@@ -73,10 +75,10 @@ def start(kind: str, place: Path) -> list[str]:
 
 @contextmanager
 def server(kind: str, host: Host, place: Path) -> Iterator[None]:
-    place.mkdir()
+    command = start(kind, place)
     with (
         (place / "log").open("w") as log,
-        subprocess.Popen(host.command(*start(kind, place)), stdout=log, stderr=log) as process,
+        subprocess.Popen(host.command(*command), stdout=log, stderr=log) as process,
     ):
         try:
             wait_for(
@@ -152,6 +154,31 @@ def test_a_record_of_the_operator_stays_and_a_wrong_key_is_refused(tmp_path: Pat
 
         other = host.setup("--name", "a.test", *words[2:], str(place / "key")).stdout
         assert "::1 does not have the zone of a record; add it to its zone: a.test." in other
+
+
+def test_while_the_server_is_away_everything_but_its_records_is_undone(tmp_path: Path) -> None:
+    place = tmp_path / "dns"
+    with two_uplinks(tmp_path) as host:
+        before = host.snapshot()
+        named = ("--name", "a.example")
+        with server("bind", host, place):
+            host.setup(*named)
+            host.setup(*named, "--update", "::1", "--tsig-key", str(place / "key"))
+        refused = host.setup("--undo", good=False)
+        assert refused.returncode != 0
+        assert "steps that are not undone: 5; correct this, and run it again" in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        after = host.snapshot()
+        assert (after["rules"], after["routes"]) == (before["rules"], before["routes"])
+        assert not host.config.exists()
+
+        with server("bind", host, place):
+            (place / "key").rename(place / "moved")
+            assert "name the key file: --tsig-key" in host.setup("--undo", good=False).stderr
+            assert sorted(asked(host, "a.example", "AAAA")) == list(map(address, PREFIXES))
+            host.setup("--undo", "--tsig-key", str(place / "moved"))
+            assert asked(host, "a.example", "AAAA") == []
+        assert not host.journal.exists()
 
 
 @pytest.mark.parametrize("text", ["", "key x { };", "# none", KEY.replace("sha256", "sha9")])

@@ -17,6 +17,8 @@ from noid.setup.plan import WRITTEN, File
 from tests.setup.host import LIMIT_S, PREFIXES, Host, address, fresh
 
 NAMED: Final = ("--name", "a.example")
+SOURCE: Final = "source /etc/network/interfaces.d/*\n"
+"""Debian has it at the beginning."""
 NETWORKD: Final = "/lib/systemd/systemd-networkd"
 
 
@@ -35,8 +37,8 @@ def has_routes(host: Host) -> bool:
     )
 
 
-def write_interfaces(host: Host, end: str) -> None:
-    text = "auto lo\niface lo inet loopback\n"
+def write_interfaces(host: Host, end: str, start: str = "") -> None:
+    text = f"{start}auto lo\niface lo inet loopback\n"
     for metric, (device, prefix) in enumerate(PREFIXES.items(), 1):
         text += f"\nauto {device}\niface {device} inet6 static\n    address {prefix}::a/64\n"
         text += f"    dad-attempts 0\n    gateway {prefix}::1\n    metric {metric}\n"
@@ -83,9 +85,13 @@ def etc(host: Host) -> dict[str, bytes]:
 
 @pytest.mark.lab
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["", "source /etc/network/interfaces.d/*\n", "# no newline"])
-def test_what_ifupdown_reads_routes_after_a_boot_and_undo_restores_it(host: Host, end: str) -> None:
-    write_interfaces(host, end)
+@pytest.mark.parametrize(
+    ("start", "end"), [("", ""), (SOURCE, ""), ("", SOURCE), ("", "# no newline")]
+)
+def test_what_ifupdown_reads_routes_after_a_boot_and_undo_restores_it(
+    host: Host, start: str, end: str
+) -> None:
+    write_interfaces(host, end, start)
     before = etc(host)
     host.run("ifup", "-a")
     wait_for("addresses", lambda: has_routes(host), LIMIT_S)
@@ -104,6 +110,38 @@ def test_what_ifupdown_reads_routes_after_a_boot_and_undo_restores_it(host: Host
     host.setup("--undo")
     assert etc(host) == before
     assert "2001:db8" not in host.ip("-6 rule")
+
+
+BRIDGE: Final = """
+auto br1
+iface br1 inet6 static
+    pre-up ip link add br1 type bridge && ip link set eth1 master br1 up
+    address 2001:db8:2:a::a/64
+    dad-attempts 0
+    gateway 2001:db8:2:a::1
+    metric 2
+    post-down ip link delete br1
+"""
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_a_bridge_that_ifupdown_makes_is_routed_by_source_after_a_boot(host: Host) -> None:
+    path = host.directory / "etc/network/interfaces"
+    write_interfaces(host, "", SOURCE)
+    path.write_text(path.read_text().partition("\nauto eth1")[0] + BRIDGE)
+
+    def leaves_by_it() -> bool:
+        words = ("ip", "-6", "route", "get", "2001:db8:ffff::1", "from", address("eth1"))
+        return " dev br1 " in host.run(*words, good=False).stdout
+
+    host.run("ifup", "-a")
+    wait_for("addresses", lambda: has_routes(host), LIMIT_S)
+    host.setup(*NAMED)
+    assert leaves_by_it()
+    host.reboot()
+    host.run("ifup", "-a")
+    wait_for("the route by source after a boot", leaves_by_it, LIMIT_S)
 
 
 @pytest.mark.lab
@@ -134,25 +172,12 @@ def planned(managers: Managers, there: dict[str, str]) -> tuple[list[File], list
     return files_for(managers, [(uplink, uplink.prefixes, 101)], there.get)
 
 
-@pytest.mark.parametrize(
-    ("line", "is_sourced"),
-    [
-        ("source /etc/network/interfaces.d/*", True),
-        ("source-directory /etc/network/interfaces.d", True),
-        ("  source /etc/network/interfaces.d/noid", True),
-        ("# source /etc/network/interfaces.d/*", False),
-        ("source /etc/network/interfaces.d/*.cfg", False),
-    ],
-)
-def test_the_file_of_ifupdown_is_changed_only_if_it_does_not_name_ours(
-    line: str, is_sourced: bool
-) -> None:
-    there = {INTERFACES: f"iface eth0 inet6 auto\n{line}\n"}
+def test_the_stanzas_of_noid_come_after_those_of_the_operator() -> None:
+    there = {INTERFACES: f"{SOURCE}iface eth0 inet6 auto\n"}
     files, notes = planned(Managers(frozenset({"eth0"})), there)
-    assert [one.path for one in files] == [STANZAS] + [INTERFACES] * (not is_sourced)
+    assert [one.path for one in files] == [STANZAS, INTERFACES]
     assert not notes
-    if not is_sourced:
-        assert files[1].after == f"{there[INTERFACES]}source {STANZAS}\n"
+    assert files[1].after == f"{there[INTERFACES]}source {STANZAS}\n"
 
 
 def test_what_the_operator_has_in_a_file_of_that_name_stays() -> None:

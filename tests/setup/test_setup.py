@@ -2,11 +2,13 @@
 """``noid setup`` on a host with two uplinks, which is a network namespace."""
 
 import fcntl
+import fnmatch
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -26,6 +28,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
 def test_setup_routes_each_source_by_its_uplink_and_undo_restores_everything(host: Host) -> None:
     host.config.write_bytes(b"# mine\n[plane]\nkind = 'tun'  # \xc3\xa4, without a last newline")
     host.config.chmod(0o640)
+    os.chown(host.config, 65534, 65534)
+    os.utime(host.config, ns=(1, 1_000_000_007))
     before = host.snapshot()
     assert [host.leaves_by(address(one)) for one in PREFIXES] == ["eth0", "eth0"]
 
@@ -37,11 +41,15 @@ def test_setup_routes_each_source_by_its_uplink_and_undo_restores_everything(hos
     assert config.host.interfaces == ["eth0", "eth1"]
     assert config.plane.kind == "tun"
     assert host.config.stat().st_mode & 0o777 == 0o640
+    assert host.config.stat().st_uid == 65534
     assert f"a.example. 300 IN AAAA {address('eth1')}" in said
     assert f"ok      route from {address('eth1')}: by eth1" in said
 
     host.setup("--undo")
     assert host.snapshot() == before
+    restored = host.config.stat()
+    assert (restored.st_uid, restored.st_gid) == (65534, 65534)
+    assert restored.st_mtime_ns == 1_000_000_007
     assert not host.journal.exists()
 
 
@@ -237,11 +245,101 @@ def test_an_interrupted_set_up_can_be_undone(host: Host, step: str) -> None:
         f'exec {shutil.which("ip")} "$@"\n'
     )
     interrupting.chmod(0o755)
-    assert host.setup(*NAMED, good=False).returncode == 130
+    interrupted = host.setup(*NAMED, good=False)
+    assert interrupted.returncode == 130
+    said = interrupted.stderr.splitlines()
+    assert said[:2] == [
+        "noid: interrupted; done, perhaps but for the last step:",
+        f"write {host.config}",
+    ]
+    assert step in said[-2]
+    assert said[-1] == "noid setup does the rest; noid setup --undo undoes this"
     assert host.journal.exists()
+
+    interrupting.write_text(interrupting.read_text().replace(step, " del "))
+    interrupted = host.setup("--undo", good=False)
+    assert interrupted.returncode == 130
+    said = interrupted.stderr.splitlines()
+    assert said[0] == "noid: interrupted; not undone yet:"
+    assert said[-2:] == [f"delete {host.config}", "noid setup --undo undoes this"]
     interrupting.unlink()
     host.setup("--undo")
     assert host.snapshot() == before
+
+
+FULL: Final = """
+mount -t tmpfs -o size=4096 none "$1" && chmod 700 "$1" && shift
+"$@"; echo $?
+head -c 4096 /dev/zero >"$JOURNAL/rest" || true
+"$@" --undo; echo $?
+ls "$JOURNAL"
+"""
+
+
+def test_what_was_done_on_a_disk_that_becomes_full_can_be_undone(host: Host) -> None:
+    before = host.snapshot()
+    host.journal.mkdir()
+    places = ("--config", str(host.config), "--journal", str(host.journal))
+    words = (*NOID, "setup", *places, *NAMED, "--no-doctor")
+    script = ("env", f"JOURNAL={host.journal}", "sh", "-c", FULL, "sh", str(host.journal))
+    done = host.run(*script, *words)
+    refused = f"{host.journal / 'journal.json'}: No space left on device; make room there"
+    assert refused in done.stderr
+    assert "noid setup --undo undoes the steps that were done" in done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-2:] == ["0", "rest"]
+    assert "1" in lines
+    assert host.snapshot() == before
+
+
+def test_an_interrupted_set_up_that_has_done_nothing_says_so(host: Host) -> None:
+    interrupting = host.programs / "ip"
+    interrupting.write_text("#!/bin/sh\nkill -INT $PPID; exit 130\n")
+    interrupting.chmod(0o755)
+    interrupted = host.setup(*NAMED, good=False)
+    assert interrupted.returncode == 130
+    assert interrupted.stderr == "noid: interrupted; nothing is changed\n"
+    assert not host.config.exists()
+
+
+@pytest.mark.parametrize("name", ['e"0', "eth[0]", "*", "$(id)", "'", "\\", "ü😀", "-6", "\x7f"])
+def test_an_uplink_may_have_any_name(host: Host, name: str) -> None:
+    before = host.snapshot()
+    host.run("ip", "link", "set", "eth1", "name", name)
+    host.run("ip", "link", "set", name, "up")
+    prefix = PREFIXES["eth1"]
+    host.run("ip", "address", "replace", f"{prefix}::a/64", "dev", name, "nodad")
+    via = ("default", "via", f"{prefix}::1", "dev", name, "metric", "2")
+    host.run("ip", "-6", "route", "replace", *via)
+    (host.directory / "etc/network/interfaces").write_text(f"iface {name} inet6 manual\n")
+    host.setup(*NAMED)
+    patterns = load_config(host.config).host.interfaces
+    for device in ("eth0", name, "eth9", "far-eth0", "eth"):
+        is_wanted = any(fnmatch.fnmatchcase(device, one) for one in patterns)
+        assert is_wanted == (device in ("eth0", name)), (device, patterns)
+    assert host.leaves_by(address("eth1")) == name
+    stanzas = (host.directory / "etc/network/interfaces.noid").read_text()
+    assert f"iface {name} inet6 manual" in stanzas
+    host.setup("--undo")
+    after = host.snapshot()
+    assert after["rules"] == before["rules"]
+    assert not host.config.exists()
+
+
+def test_a_link_to_a_configuration_stays_one(host: Host) -> None:
+    target = host.directory / "elsewhere.toml"
+    host.config.symlink_to(target)
+    before = host.snapshot()
+    for text in (None, "# mine\n"):
+        if text is not None:
+            target.write_text(text)
+            before = host.snapshot()
+        host.setup(*NAMED)
+        assert load_config(target).host.name == "a.example"
+        assert host.config.is_symlink()
+        host.setup("--undo")
+        assert host.config.is_symlink()
+        assert host.snapshot() == before
 
 
 def test_a_host_without_uplinks_is_refused_in_one_line(host: Host) -> None:

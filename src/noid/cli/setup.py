@@ -83,7 +83,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="ADDRESS",
         help="send the records to this name server, by RFC 2136 on port 53; needs --tsig-key",
     )
-    setup.add_argument("--tsig-key", metavar="FILE", help="the key, as tsig-keygen writes it")
+    setup.add_argument(
+        "--tsig-key",
+        metavar="FILE",
+        help="the key, as tsig-keygen writes it; with --undo: instead of the file at that time",
+    )
     setup.add_argument("--resolver", type=address, metavar="ADDRESS", help=RESOLVER_HELP)
     setup.add_argument("--port", type=port, default=DNS_PORT, help="its port; default: %(default)s")
     setup.add_argument(
@@ -104,11 +108,33 @@ def set_up(arguments: argparse.Namespace) -> int:
         journal.load()
         return _undo(arguments, journal) if arguments.undo else _change(arguments, journal)
     check_root()
-    with journal.held():
+    with journal.held(), _interruptible(arguments, journal):
         return _undo(arguments, journal) if arguments.undo else _change(arguments, journal)
 
 
+@contextlib.contextmanager
+def _interruptible(arguments: argparse.Namespace, journal: Journal) -> Iterator[None]:
+    """Prints at Ctrl-C which steps are done, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        entries = journal.record.entries
+        if not entries:
+            lines = ["nothing is changed" if not arguments.undo else "everything is undone"]
+        elif arguments.undo:
+            steps = [line for entry in reversed(entries) for line in _backwards(entry)]
+            lines = ["not undone yet:", *steps, "noid setup --undo undoes this"]
+        else:
+            steps = list(map(_forwards, entries))
+            remedy = "noid setup does the rest; noid setup --undo undoes this"
+            lines = ["done, perhaps but for the last step:", *steps, remedy]
+        say(f"noid: interrupted; {lines[0]}", *lines[1:], is_error=True)
+        raise
+
+
 def _undo(arguments: argparse.Namespace, journal: Journal) -> int:
+    if arguments.tsig_key is not None:
+        journal.use_key(_key(arguments))
     kept = journal.edited() if arguments.keep_changed else []
     steps = [line for entry in reversed(journal.record.entries) for line in _backwards(entry, kept)]
     if not arguments.dry_run:
@@ -118,6 +144,15 @@ def _undo(arguments: argparse.Namespace, journal: Journal) -> int:
     else:
         say(*(steps or ["nothing to undo"]))
     return 0
+
+
+def _forwards(entry: Entry) -> str:
+    """The line that names a step that was done."""
+    if isinstance(entry, Ran):
+        return shlex.join(entry.do)
+    if isinstance(entry, Sent):
+        return entry.record.lines()[0]
+    return f"write {entry.path}"
 
 
 def _backwards(entry: Entry, kept: Collection[str] = ()) -> list[str]:
@@ -273,9 +308,13 @@ def _to_send(
     elif arguments.tsig_key is None:
         raise UsageError("--update needs the key that signs: --tsig-key FILE")
     else:
-        server, key = (arguments.update, DNS_PORT), str(Path(arguments.tsig_key).absolute())
+        server, key = (arguments.update, DNS_PORT), _key(arguments)
     read_key(key)
     return records_to_send(records, server, key, TTL_SECONDS, ours)
+
+
+def _key(arguments: argparse.Namespace) -> str:
+    return str(Path(arguments.tsig_key).absolute())
 
 
 def _show(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Any, Final, NamedTuple
 
-from noid.errors import PlatformError, Unsupported
+from noid.errors import PlatformError
+from noid.host.programs import find_program
 from noid.locators import Locator, is_global_unicast
 
 MAIN: Final = "254"
@@ -114,15 +115,14 @@ def run(command: Sequence[str]) -> str:
     environment = os.environ | {"LC_ALL": "C.UTF-8"}  # errors are compared with English ones
     try:
         done = subprocess.run(
-            command,
+            [find_program(command[0]), *command[1:]],
             capture_output=True,
             text=True,
+            errors="replace",  # a device may have any octets in its name
             timeout=LIMIT_S,
             check=False,
             env=environment,
         )
-    except FileNotFoundError:
-        raise Unsupported(command[0], f"install the program {command[0]}") from None
     except subprocess.TimeoutExpired:
         raise PlatformError(" ".join(command), 0, f"timed out after {LIMIT_S:.0f} s") from None
     if done.returncode != 0:

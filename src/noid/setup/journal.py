@@ -8,17 +8,18 @@ Only root may own and write the journal, because root executes it.
 import base64
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from noid.errors import PlatformError, Unsupported, UsageError
+from noid.errors import ConfigError, PlatformError, ShimError, Unsupported, UsageError
 from noid.host.replacement import replace_file
 from noid.setup import dynamic
 from noid.setup.detection import run
@@ -53,6 +54,7 @@ class Written(msgspec.Struct, tag="file", kw_only=True):
         mode: its previous permissions.
         uid: its previous owner.
         gid: its previous group.
+        changed_ns: when its previous content was written, in ns since 1970; None if not known.
         after: SHA-256 of the content written; two if it was written again.
         directories: the directories that were created for it.
         load: as for ``File``.
@@ -65,6 +67,7 @@ class Written(msgspec.Struct, tag="file", kw_only=True):
     mode: int = NEW_MODE
     uid: int = 0
     gid: int = 0
+    changed_ns: int | None = None
     directories: list[str] = msgspec.field(default_factory=list)
     load: list[str] = msgspec.field(default_factory=list)
     apply: list[str] = msgspec.field(default_factory=list)
@@ -177,6 +180,17 @@ class Journal:
         wanted |= {one.identity() for one in plan.steps if isinstance(one, Record)}
         return [one for one in reversed(self.record.entries) if _what(one) not in wanted]
 
+    def use_key(self, path: str, server: tuple[str, int] | None = None) -> None:
+        """Replaces the file of the key of the records that were sent.
+
+        Args:
+            path: of the new key.
+            server: address and port of the only name server whose records are meant; None for all.
+        """
+        for entry in self.record.entries:
+            if isinstance(entry, Sent) and server in (None, _server(entry.record)):
+                entry.record = dataclasses.replace(entry.record, key=path)
+
     def sent(self) -> list[Record]:
         """The records that were sent."""
         return [one.record for one in self.record.entries if isinstance(one, Sent)]
@@ -197,50 +211,45 @@ class Journal:
         Raises:
             PlatformError: a step fails; the steps before it can be undone.
         """
-        self._take_keys(plan)
+        for one in plan.steps:
+            if isinstance(one, Record):
+                self.use_key(one.key, _server(one))
         for entry in self.obsolete(plan):
             self._take_back(entry)
+            self.record.entries.remove(entry)
+            self._save()
         self.record.tables, self.record.uplinks = plan.tables, dict(plan.known)
         for step in self.to_do(plan):
             try:
                 self._do(step)
-            except PlatformError as error:
+            except ShimError as error:
                 advice = f"{error}; noid setup --undo undoes the steps that were done"
-                raise PlatformError("noid setup", error.errno, advice) from None
+                raise PlatformError("noid setup", 0, advice) from None
         self._save()
 
     def undo(self, *, keep_changed: bool = False) -> None:
-        """Undoes all steps, the last first.
+        """Undoes all steps, the last first; a step that cannot be undone does not keep the others.
 
         Args:
             keep_changed: whether files that were changed by others, and their entries, are kept.
 
         Raises:
-            PlatformError: a file was changed by others; nothing is undone.
+            PlatformError: a file was changed by others, and nothing is undone; or a step cannot be
+                undone, and stays in the journal.
         """
         edited = self.edited()
         if edited and not keep_changed:
             remedy = f"keep a copy elsewhere, rm {edited[0]}, and run noid setup --undo again"
             raise PlatformError(edited[0], 0, f"was changed since noid setup wrote it; {remedy}")
-        for entry in reversed(list(self.record.entries)):
-            if _what(entry) not in edited:
-                self._take_back(entry)
+        if troubles := self._take_all_back({*edited}):
+            left = f"steps that are not undone: {len(troubles)}; correct this, and run it again"
+            raise PlatformError("noid setup --undo", 0, f"{troubles[0]}; {left}")
         if self.record.entries:
             return
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
         with contextlib.suppress(OSError):
             self.directory.rmdir()
-
-    def _take_keys(self, plan: Plan) -> None:
-        """Replaces the key of records that an earlier set-up has sent by that of the plan."""
-        steps = [one for one in plan.steps if isinstance(one, Record)]
-        keys = {(one.server, one.port): one.key for one in steps}
-        for entry in self.record.entries:
-            if isinstance(entry, Sent):
-                old = entry.record
-                key = keys.get((old.server, old.port), old.key)
-                entry.record = dataclasses.replace(old, key=key)
 
     def _do(self, step: Step) -> None:
         if isinstance(step, Command):
@@ -306,11 +315,34 @@ class Journal:
             for command in filter(None, (entry.load, entry.apply)):
                 with contextlib.suppress(Unsupported):  # the program was removed
                     _run_back(command)
-        self.record.entries.remove(entry)
-        self._save()
+
+    def _take_all_back(self, kept: Collection[object]) -> list[ShimError]:
+        """Undoes every step but those that are kept; returns an error for each that stays."""
+        troubles: list[ShimError] = []
+        silent: dict[tuple[str, int], ShimError] = {}
+        for entry in reversed(list(self.record.entries)):
+            if _what(entry) in kept:
+                continue
+            server = _server(entry.record) if isinstance(entry, Sent) else None
+            if server in silent:
+                troubles.append(silent[server])
+                continue
+            try:
+                self._take_back(entry)
+            except ShimError as error:
+                troubles.append(error)
+                if server and not isinstance(error, dynamic.RefusedError | ConfigError):
+                    silent[server] = error  # each question to it would wait
+            else:
+                self.record.entries.remove(entry)
+                with contextlib.suppress(PlatformError):  # a full disk; a step can be undone twice
+                    self._save()
+        if self.record.entries:
+            self._save()
+        return troubles
 
     def _save(self) -> None:
-        with files.explained(self.path):
+        with _refused(self.path):
             replace_file(self.path, msgspec.json.encode(self.record), mode=files.FILE_MODE)
 
 
@@ -328,6 +360,10 @@ def _check_owner(directory: Path) -> None:
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         advice = f"must belong to uid {os.geteuid()} only; chown and chmod 700 it, or run as root"
         raise PlatformError(f"journal {directory}", 0, advice)
+
+
+def _server(record: Record) -> tuple[str, int]:
+    return record.server, record.port
 
 
 def _what(entry: Entry) -> object:
@@ -370,6 +406,7 @@ def _describe(path: Path, digest: str) -> Written:
         mode=stat.S_IMODE(status.st_mode),
         uid=status.st_uid,
         gid=status.st_gid,
+        changed_ns=status.st_mtime_ns,
     )
 
 
@@ -378,8 +415,10 @@ def _restore(entry: Written) -> None:
     if octets is not None:
         if _contents(entry.path) != octets:
             _replace(path, octets, entry)
+            if entry.changed_ns is not None:
+                os.utime(path, ns=(entry.changed_ns, entry.changed_ns))
         return
-    path.unlink(missing_ok=True)
+    path.resolve().unlink(missing_ok=True)  # of a link, what it leads to was written
     for directory in reversed(entry.directories):
         with contextlib.suppress(OSError):  # others have put files there
             Path(directory).rmdir()
@@ -395,8 +434,9 @@ def _refused(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = f"{error.strerror}; run it as root, or correct the path"
-        raise PlatformError(str(path), error.errno or 0, advice) from None
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room there" if is_full else "run it as root, or correct the path"
+        raise PlatformError(str(path), error.errno or 0, f"{error.strerror}; {remedy}") from None
 
 
 def check_root() -> None:

@@ -26,12 +26,9 @@ from noid.setup.plan import (
 )
 
 INTERFACES: Final = "/etc/network/interfaces"
-STANZAS: Final = "/etc/network/interfaces.d/noid"
-SOURCED: Final = re.compile(
-    r"^\s*(source\s+/etc/network/interfaces\.d/(\*|noid)"
-    r"|source-directory\s+/etc/network/interfaces\.d)/?\s*$",
-    re.MULTILINE,
-)
+OTHERS: Final = Path("/etc/network/interfaces.d")
+STANZAS: Final = "/etc/network/interfaces.noid"
+"""Ours, named at the end of INTERFACES: other stanzas make devices such as bridges before."""
 NETWORKD_LINKS: Final = Path("/run/systemd/netif/links")
 NETWORKD_FILES: Final = "/etc/systemd/network"
 DROP_IN: Final = "50-noid.conf"
@@ -65,7 +62,7 @@ def find_managers(numbers: Mapping[str, int]) -> Managers:
     Args:
         numbers: index of each device.
     """
-    texts = [_text(path) for path in (Path(INTERFACES), *sorted(Path(STANZAS).parent.glob("*")))]
+    texts = [_text(path) for path in (Path(INTERFACES), *sorted(OTHERS.glob("*")))]
     files = {name: _network_file(number) for name, number in numbers.items()}
     return Managers(
         frozenset(name for text in texts for name in stanzas(text)),
@@ -136,11 +133,10 @@ def _why_lost(managers: Managers, device: str) -> str:
 
 
 def _stanza_files(wanted: list[Wanted], read: Read) -> Iterator[File]:
-    """Additional stanzas: ifupdown executes both these and those of the operator."""
+    """Additional stanzas: ifupdown executes those of the operator, then these."""
     lines = [line for one in wanted for line in _stanza(*one)]
     yield _added(STANZAS, read, WRITTEN + "\n".join(lines))
-    if not SOURCED.search(read(INTERFACES) or ""):
-        yield _added(INTERFACES, read, f"source {STANZAS}")
+    yield _added(INTERFACES, read, f"source {STANZAS}")
 
 
 def _stanza(uplink: Uplink, prefixes: tuple[IPv6Network, ...], table: int) -> Iterator[str]:

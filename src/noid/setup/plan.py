@@ -2,6 +2,7 @@
 """The kinds of steps of a set-up, and the functions that derive them; executes nothing."""
 
 import difflib
+import glob
 import json
 import re
 import shlex
@@ -165,6 +166,11 @@ def ip_commands(uplink: Uplink, prefixes: tuple[IPv6Network, ...], table: int) -
             yield Command(("ip", "-6", "rule", "add", *words), ("ip", "-6", "rule", "del", *words))
 
 
+def _pattern(device: str) -> str:
+    """The pattern of one device as a string of TOML, which has no DEL and no surrogates."""
+    return json.dumps(glob.escape(device).replace("\x7f", "?"), ensure_ascii=False)
+
+
 def config_step(path: str, name: str, uplinks: tuple[Uplink, ...], read: Read) -> File | None:
     """The configuration; None if ``[host]`` already has keys, which noid setup does not change.
 
@@ -178,7 +184,8 @@ def config_step(path: str, name: str, uplinks: tuple[Uplink, ...], read: Read) -
         raise ConfigError(path, f"is not TOML: {error}; correct the line it names") from None
     if there.get("host"):
         return None
-    keys = f"interfaces = {json.dumps([one.device for one in uplinks])}\n"
+    devices = ", ".join(_pattern(one.device) for one in uplinks)
+    keys = f"interfaces = [{devices}]\n"
     if name:
         keys = f"name = {json.dumps(name)}\n{keys}"
     text = before or ""
