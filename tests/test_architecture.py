@@ -262,8 +262,11 @@ EITHER = "SPDX-License-Identifier: MIT OR GPL-2.0-only"
 FIRST_LINES = 2
 """The first line, or the second, after that of the interpreter."""
 SOURCE_PLACES = ("src", "tests", "scripts", "contrib", ".ci")
-SOURCE_KINDS = {".py", ".c", ".h", ".sh", ".service", ".socket", ".toml", ""}
-NOT_SOURCES = {"changelog", "control", "copyright", "format", "py.typed", ".ready"}
+SOURCE_KINDS = {
+    *(".py", ".c", ".h", ".sh", ".js", ".css", ".html", ".lua", ""),
+    *(".service", ".socket", ".path", ".toml", ".yml", ".lintian-overrides"),
+}
+NOT_SOURCES = {"changelog", "copyright", "format", "py.typed", ".ready"}
 
 
 def sources() -> list[Path]:
@@ -281,4 +284,4 @@ def test_every_source_file_names_its_licence() -> None:
     for path in paths:
         head = path.read_text(encoding="utf-8").splitlines()[:FIRST_LINES]
         licence = EITHER if path.suffix in {".c", ".h"} else MIT
-        assert any(line.strip("/*# ") == licence for line in head), f"{path} lacks: {licence}"
+        assert any(line.strip("/*#<!-> ") == licence for line in head), f"{path} lacks: {licence}"

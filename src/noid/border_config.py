@@ -35,7 +35,7 @@ from noid.flows.bfd_authentication import KEY_OCTETS_MAX as BFD_KEY_OCTETS_MAX
 from noid.flows.border import HIGH_OCTETS, Site, SitePrefix
 from noid.locators import Locator, parse_locator
 
-DEFAULT_SOCKET: Final = Path("/run/noid/border.sock")
+DEFAULT_SOCKET: Final = Path("/run/noid-border/border.sock")
 DEFAULT_PINS: Final = Path("/sys/fs/bpf/noid-border")
 GATEWAY: Final = "gateway"
 """The target of an active check that is the provider's router, with any address."""

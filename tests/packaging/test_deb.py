@@ -15,7 +15,7 @@ from tests.guide.typing_in import GUIDE
 from tests.lab.conftest import lab_machine
 from tests.packaging.booted import Booted, booted
 from tests.packaging.machine import LIMIT_S, Machine
-from tests.packaging.upgrades import CONFIG, make_package, newer, said, upgrade_during_a_download
+from tests.packaging.upgrades import CONFIG, newer, said, upgrade_during_a_download
 
 __all__ = ["lab_machine"]
 pytestmark = [
@@ -25,14 +25,10 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-EXPOSURE_MAX = 3.0
+EXPOSURES_MAX = {"noid": 3.0, "noid-border": 3.0, "noid-resolver": 3.0, "noid-pins": 4.0}
+"""The last one may have no mounts of its own."""
 DEBIAN_13 = Path("/var/lib/noid-tests/debian-13")
 """Unpacked by scripts/make-debian-13."""
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_package(tmp_path_factory.mktemp("deb"))
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +54,17 @@ def test_lintian_finds_no_errors(package: Path) -> None:
     said("lintian", "--allow-root", "--fail-on", "error", str(package))
 
 
-def test_the_unit_exposes_little(unpacked: Path) -> None:
-    unit = unpacked / "lib" / "systemd" / "system" / "noid.service"
+@pytest.mark.parametrize(("name", "most"), EXPOSURES_MAX.items())
+def test_a_unit_exposes_little(name: str, most: float, unpacked: Path) -> None:
+    unit = unpacked / "lib" / "systemd" / "system" / f"{name}.service"
     lines = said("systemd-analyze", "security", "--offline=yes", "--no-pager", str(unit))
-    (exposure,) = re.findall(r"Overall exposure level for noid\.service: ([\d.]+)", lines)
-    assert float(exposure) < EXPOSURE_MAX
+    (exposure,) = re.findall(rf"Overall exposure level for {name}\.service: ([\d.]+)", lines)
+    assert float(exposure) < most
+
+
+def test_every_service_of_the_package_is_examined(unpacked: Path) -> None:
+    units = (unpacked / "lib" / "systemd" / "system").glob("*.service")
+    assert {one.stem for one in units} == EXPOSURES_MAX.keys()
 
 
 def test_an_upgrade_restarts_the_service_and_a_removal_stops_it(
@@ -84,7 +86,9 @@ def test_an_upgrade_restarts_the_service_and_a_removal_stops_it(
     upgraded, removed = ((tmp_path / name).read_text() for name in ("postinst", "prerm"))
     assert f"deb-systemd-invoke $_dh_action {units}" in upgraded
     assert "_dh_action=restart" in upgraded
-    assert 0 < removed.index(f"deb-systemd-invoke stop {units}") < removed.index("down >/dev/null")
+    assert (
+        0 < removed.index(f"deb-systemd-invoke stop {units}") < removed.index("noid down --config")
+    )
     before = tmp_path / "preinst"
     assert not before.exists() or "stop" not in before.read_text()
 
@@ -118,6 +122,32 @@ def test_the_package_is_installed_started_upgraded_removed_and_purged(
     machine.run("rm", "-rf", "/run/noid")
     assert machine.run("ip", "-6", "rule") != rules, "rules of noid outlive the daemon"
     machine.run("dpkg", "--purge", "noid")
+    assert machine.run("ip", "-6", "rule") == rules
+    assert machine.changed() == before
+
+
+@pytest.mark.parametrize("text", ["[host\n", None])
+def test_a_purge_does_not_need_a_valid_configuration(
+    text: str | None, machine: Machine[Lab], package: Path
+) -> None:
+    before, rules = machine.changed(), machine.run("ip", "-6", "rule")
+    machine.run("dpkg", "--install", str(package))
+    config, border = machine.path("etc/noid.toml"), machine.path("etc/noid-border.toml")
+    config.write_text(CONFIG)
+    process = machine.start()
+    process.kill()
+    process.wait(LIMIT_S)
+    machine.run("noid", "resolver", "on")
+    machine.run("rm", "-rf", "/run/noid")
+    if text is None:
+        config.unlink()
+    else:
+        config.write_text(text)
+        border.write_text(text)
+    assert machine.run("ip", "-6", "rule") != rules
+    said = machine.run("dpkg", "--purge", "noid")
+    assert ("what the border has in the kernel stays" in said) == (text is not None)
+    border.unlink(missing_ok=True)
     assert machine.run("ip", "-6", "rule") == rules
     assert machine.changed() == before
 
@@ -196,7 +226,7 @@ def test_a_purge_leaves_nothing_of_a_host_that_was_set_up(
         machine.run("dpkg", "--install", str(package))
         machine.run("sh", "-ec", SET_UP)
         assert routing_of(machine) != routing
-        written = {"etc/network/interfaces.d/noid", "var/lib/noid-setup/journal.json"}
+        written = {"etc/network/interfaces.noid", "var/lib/noid-setup/journal.json"}
         enabled = "etc/systemd/system/multi-user.target.wants"
         written |= {f"{enabled}/{one}" for one in ENABLED}
         assert written <= machine.changed().keys()

@@ -25,7 +25,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "web",
         web,
         "noid web --listen 127.0.0.1:9470",
-        "noid web --socket /run/noid/border.sock",
+        "noid web --socket /run/noid-border/border.sock",
         description=(
             "Serves a read-only page, live, until Ctrl-C. It needs no rights but access to the\n"
             "socket of the daemon. Every user who reaches the address can read the page.\n"

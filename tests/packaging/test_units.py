@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""The units as systemd runs them: a daemon that hangs, a file that is refused, a border."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noid.lab.borders import border_daemons
+from noid.lab.lab import Lab
+from noid.lab.sites import LAN_DEVICE
+from noid.lab.topology import BORDER, NAME_SERVER, site
+from tests.lab.conftest import lab_machine
+from tests.packaging.booted import Booted, booted
+from tests.packaging.test_deb import install, named_noid, use
+from tests.packaging.upgrades import CONFIG
+
+__all__ = ["lab_machine"]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.slow,
+    pytest.mark.alone,  # over an overlay of this machine, below which nothing may change
+    pytest.mark.timeout(900),
+]
+
+HERE = Path("/")
+WATCHDOG = "[Service]\nWatchdogSec=2\n"
+REFUSED = "[host\n"
+NEW_RESOLVERS = f"# of a DHCP client\nnameserver {NAME_SERVER}\n"
+CONTRIB = Path(__file__).parents[2] / "contrib" / "border"
+RADVD = f"""\
+interface {LAN_DEVICE} {{
+  AdvSendAdvert on;
+  prefix {site(1, "a")} {{ }};
+  prefix {site(2, "a")} {{ }};
+}};
+"""
+PINS = "sys/fs/bpf/noid-border"
+
+
+def test_systemd_starts_a_daemon_again_that_hangs_or_is_killed(
+    lab_machine: None, package: Path, tmp_path: Path
+) -> None:
+    with Lab.create(plane="bpf") as lab:
+        lab.take_noid_down("a")
+        with booted(lab, "a", tmp_path / "machine", HERE) as machine:
+            rules, files = machine.run("ip", "-6", "rule"), named_noid(machine)
+            install(machine, package)
+            machine.path("etc/noid.toml").write_text(CONFIG)
+            drop_in = machine.path("etc/systemd/system/noid.service.d/watchdog.conf")
+            drop_in.parent.mkdir()
+            drop_in.write_text(WATCHDOG)
+            machine.run("systemctl", "daemon-reload")
+            machine.run("systemctl", "enable", "--now", "noid", "noid-resolver.path")
+            use(machine)
+            pid = machine.value("noid", "MainPID")
+            machine.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", "noid")
+            machine.until(lambda: is_another(machine, pid))
+            use(machine)
+            check_resolver(machine)
+            check_refused_file(machine)
+            drop_in.unlink()
+            drop_in.parent.rmdir()
+            machine.run("dpkg", "--purge", "noid")
+            assert machine.run("ip", "-6", "rule") == rules
+            assert named_noid(machine) == files
+
+
+def is_another(machine: Booted, pid: str) -> bool:
+    """Whether the service runs as another process."""
+    is_active = machine.value("noid", "ActiveState") == "active"
+    return is_active and machine.value("noid", "MainPID") not in (pid, "0")
+
+
+def check_resolver(machine: Booted) -> None:
+    """A DHCP client replaces /etc/resolv.conf: noid-resolver.service names noid first again."""
+    path = machine.path("etc/resolv.conf")
+    path.write_text(f"nameserver {NAME_SERVER}\n")
+    machine.run("noid", "resolver", "on")
+    path.write_text(NEW_RESOLVERS)
+    machine.until(lambda: "nameserver ::1\n" in path.read_text())
+    machine.until(lambda: machine.value("noid-resolver", "ActiveState") == "inactive")
+    assert machine.value("noid-resolver", "Result") == "success"
+    machine.run("noid", "resolver", "off")
+    assert path.read_text() == NEW_RESOLVERS
+
+
+def check_refused_file(machine: Booted) -> None:
+    """A reload leaves the daemon as it is; one that ends then does not come back."""
+    pid = machine.value("noid", "MainPID")
+    machine.path("etc/noid.toml").write_text(REFUSED)
+    machine.run("systemctl", "reload", "noid", status=1)
+    assert machine.value("noid", "MainPID") == pid
+    use(machine)
+    machine.run("systemctl", "kill", "--signal=KILL", "noid")
+    machine.until(lambda: machine.value("noid", "SubState") == "auto-restart")
+
+
+def test_systemd_runs_a_border_whose_programs_outlive_it(
+    lab_machine: None, package: Path, tmp_path: Path
+) -> None:
+    with Lab.create(plane="bpf", sites="one") as lab:
+        (daemon,) = border_daemons(lab)
+        lines = daemon.config.read_text(encoding="utf-8").splitlines()
+        own = [line for line in lines if not line.startswith(("pins", "socket"))]
+        with booted(lab, BORDER, tmp_path / "machine", HERE) as machine:
+            rules = machine.run("ip", "-6", "rule")
+            install(machine, package)
+            config = machine.path("etc/noid-border.toml")
+            config.write_text("\n".join(own) + "\n")
+            machine.run("systemctl", "enable", "--now", "noid-border")
+            machine.until(lambda: works(machine))
+            assert status(machine)["troubles"] == []
+            assert "-10" in machine.run("ps", "-o", "ni=", machine.value("noid-border", "MainPID"))
+            pid = machine.value("noid-border", "MainPID")
+            machine.run("systemctl", "reload", "noid-border")
+            machine.until(lambda: works(machine))
+            machine.run("systemctl", "kill", "--signal=KILL", "noid-border")
+            machine.until(lambda: machine.value("noid-border", "MainPID") not in (pid, "0"))
+            machine.until(lambda: works(machine))
+            check_radvd(machine)
+            machine.run("noid", "border", "use", "isp2")
+            machine.run("systemctl", "stop", "noid-border")
+            assert list(machine.path(PINS).iterdir())
+            machine.run("noid", "border", "down", "--config", "/etc/noid-border.toml")
+            assert not machine.path(PINS).exists()
+            assert machine.run("ip", "-6", "rule") == rules
+            config.write_text(REFUSED)
+            machine.run("dpkg", "--purge", "noid")
+
+
+def check_radvd(machine: Booted) -> None:
+    """noid-radvd deprecates the prefix of a provider while its uplink is down."""
+    machine.run("install", str(CONTRIB / "noid-radvd"), "/usr/local/sbin")
+    machine.run("cp", str(CONTRIB / "noid-radvd.service"), "/etc/systemd/system")
+    path = machine.path("etc/radvd.conf")
+    machine.path("etc/radvd.conf.in").write_text(RADVD)
+    machine.run("systemctl", "start", "noid-radvd")
+    machine.until(lambda: path.exists() and path.read_text() == RADVD)
+    machine.run("ip", "link", "set", "up2", "down")
+    machine.until(lambda: path.read_text().count("AdvPreferredLifetime 0;") == 1)
+    machine.run("ip", "link", "set", "up2", "up")
+    machine.run("systemctl", "stop", "noid-radvd")
+
+
+def status(machine: Booted) -> dict[str, Any]:
+    """What the border says."""
+    found: dict[str, Any] = machine.json("noid", "border", "status", "--json")
+    return found
+
+
+def works(machine: Booted) -> bool:
+    """Whether the border answers, and both uplinks work."""
+    with contextlib.suppress(AssertionError, json.JSONDecodeError):  # it starts
+        return all(one["works"] for one in status(machine)["providers"])
+    return False
