@@ -35,6 +35,7 @@ f.hears_here = ProtoField.bool("m6.flags.hears_here", "Hears here", 16, nil, 0x2
 f.data_lost = ProtoField.bool("m6.flags.data_lost", "Data lost", 16, nil, 0x100)
 f.all_data_lost = ProtoField.bool("m6.flags.all_data_lost", "All data lost", 16, nil, 0x080)
 f.answer_here = ProtoField.bool("m6.flags.answer_here", "Answer here", 16, nil, 0x040)
+f.data_asked = ProtoField.bool("m6.flags.data_asked", "Has data come?", 16, nil, 0x020)
 f.nonce = ProtoField.uint64("m6.nonce", "Nonce", base.HEX)
 f.sender_aid = ProtoField.ipv6("m6.sender_aid", "AID of the sender")
 f.receiver_aid = ProtoField.ipv6("m6.receiver_aid", "AID of the receiver")
@@ -237,7 +238,10 @@ local function dissect_control(tvb, pinfo, root)
     local header_octets = tvb(5, 1):uint() * 8
     tree:add(f.header_octets, tvb(5, 1), header_octets)
     tree:add(f.version, tvb(6, 2))
-    local flags = { f.discarded, f.hears_nothing, f.hears_here, f.data_lost, f.all_data_lost, f.answer_here }
+    local flags = {
+        f.discarded, f.hears_nothing, f.hears_here, f.data_lost, f.all_data_lost, f.answer_here,
+        f.data_asked,
+    }
     for _, one in ipairs(flags) do
         tree:add(one, tvb(6, 2))
     end

@@ -148,6 +148,21 @@ def test_the_form_of_data_is_tried_again_ever_more_rarely() -> None:
     assert {one[6] for one in empties} == {CODEPOINTS.rewritable_first}, "in the slot of TCP"
 
 
+def test_a_peer_that_sends_data_itself_says_whether_data_comes() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = {(one, other) for one in (A1, A2) for other in (B1, B2)}
+    silent = silences(network, PEER_UNABLE_TIME - SECOND)
+    assert sum(one for one in silent if one > SECOND // 2) < 3 * SECOND
+    for passes in (False, True):
+        network.drops_data = set() if passes else network.drops_data
+        network.a.outputs.clear()
+        assert silences(network, 2 * PEER_UNABLE_TIME)[0] < 100 * MILLISECOND, "no trial loses data"
+        assert sum(one.flags == Flag.DATA_ASKED for _, one in sent_by(network.a, Code.UR)) == 1
+        assert network.b.context.flow().transmits, "its data passes"
+        assert network.a.context.flow().transmits is passes
+
+
 def test_data_goes_in_its_form_again_once_that_passes() -> None:
     network = established()
     talk(network, SECOND)

@@ -17,8 +17,20 @@ from noid.engine.events import AskDns, LocatorsChanged, PeerResolved
 from noid.engine.state import State
 from noid.flows.events import SourceMoved
 from noid.locators import Locator
-from noid.wire.control import Piggyback
-from tests.engine.network import A1, A2, B1, B2, X1, Network, Station, established, packet, receive
+from noid.wire.control import Piggyback, encode_packet
+from tests.engine.network import (
+    A1,
+    A2,
+    B1,
+    B2,
+    CODEPOINTS,
+    X1,
+    Network,
+    Station,
+    established,
+    packet,
+    receive,
+)
 from tests.engine.test_handshake import init_on
 from tests.engine.test_loss import lose_context, sent_data, unknown_context
 
@@ -163,6 +175,16 @@ def test_a_source_that_is_not_proven_is_asked_about_first() -> None:
     network.dns_works = True
     network.run(10 * MILLISECOND)
     assert network.a.context.peer_verified == {B1, B2}
+
+
+def test_an_update_request_from_it_asks_too_once_a_second() -> None:
+    network = half_proven()
+    for number, asked in ((6, True), (7, False)):
+        packet_of_b = encode_packet(network.b.request(number), B2, A1, CODEPOINTS, in_slot=True)
+        network.arrive(packet_of_b)
+        network.run(100 * MILLISECOND)
+        assert any(isinstance(one, AskDns) for one in network.a.outputs) is asked
+        network.a.outputs.clear()
 
 
 def test_while_it_is_asked_about_it_is_not_asked_about_again() -> None:

@@ -38,6 +38,7 @@ HEARS_NOTHING: Final = 0x400
 DATA_LOST: Final = 0x100
 ALL_DATA_LOST: Final = 0x080
 ANSWER_HERE: Final = 0x040
+DATA_ASKED: Final = 0x020
 
 IN_LSL: Final = 0x80
 IN_LSR: Final = 0x40

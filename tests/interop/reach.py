@@ -18,6 +18,7 @@ from tests.interop.octets import (
     ANSWER_HERE,
     BACKUP,
     BROKEN,
+    DATA_ASKED,
     DATA_LOST,
     DEPRECATED,
     HEARS_NOTHING,
@@ -48,6 +49,7 @@ CYCLE_S: Final = 0.8
 AT_ONCE: Final = 3
 KEEPALIVE_PACKETS: Final = 2
 KEEPALIVE_S: Final = 0.04
+DATA_ASKED_S: Final = 1.0
 SUSPICION_S: Final = 0.1
 SUSPICION_MAX_S: Final = 2.0
 TEST_ROUNDS_S: Final = (0.0, 0.25, 0.5, 0.75)
@@ -123,7 +125,7 @@ class Reach:
         self.history: dict[Pair, History] = {}
         self.search: Search | None = None
         self.unanswered, self.unanswered_s = 0, 0.0
-        self.unreturned, self.sent_s = 0, 0.0
+        self.unreturned, self.sent_s, self.data_s = 0, 0.0, 0.0
         self.heard_s = self.gap_s = 0.0
         self.newest = self.newest_keepalive = 0
         self.alarms, self.calm_until_s = 0, 0.0
@@ -180,7 +182,7 @@ class Reach:
         """A data packet came, from the peer's end of a pair to ours."""
         self.alive(pair)
         self.unheard = 0
-        now_s = time.monotonic()
+        now_s = self.data_s = time.monotonic()
         self.unreturned += 1
         if self.unreturned >= KEEPALIVE_PACKETS and now_s - self.sent_s >= KEEPALIVE_S:
             self.sent_s, self.unreturned = now_s, 0
@@ -432,6 +434,8 @@ class Reach:
         for pair in dict.fromkeys(pairs):
             if pair[1] in talk.lsv:
                 self.host.send(self.host.acknowledgement(message), pair, base)
+        if message.flags & DATA_ASKED and time.monotonic() - self.data_s < DATA_ASKED_S:
+            self.host.keep_alive()
         if message.flags & (DATA_LOST | ALL_DATA_LOST):
             if message.heard >= self.lost_nonce:
                 self.lose(None, told=True, everywhere=bool(message.flags & ALL_DATA_LOST))

@@ -110,6 +110,7 @@ class Context:
         repeating: the packet to send again after a switch.
         repeats: how often it was sent again.
         piggybacked: the last packet on a probe of the peer, and when it arrived.
+        data_asked: the peer asks whether data has come; the plane has not said so yet.
         dns_tries: how often the DNS was asked again after transient errors.
     """
 
@@ -172,6 +173,7 @@ class Context:
     repeating: bytes = b""
     repeats: int = 0
     piggybacked: tuple[bytes, int] = (b"", 0)
+    data_asked: bool = False
     dns_tries: int = 0
 
     @property
@@ -493,7 +495,4 @@ class Context:
 
 
 def _flags_in(entries: Entries, locator: Locator) -> int:
-    for entry in entries:
-        if entry.locator == locator:
-            return entry.flags
-    return NO_MARKS
+    return next((one.flags for one in entries if one.locator == locator), NO_MARKS)

@@ -91,7 +91,7 @@ class Core:
         messages: the rate of each context's URs, UAs and keepalives.
         repeats: the rate of repetitions of such messages.
         agreements: the rate of each context's X25519 computations [D40].
-        hints: the rate of ICMPv6 errors that make a context ask its pair in use [D47].
+        hints: the rate of hints that make a context ask its pair in use, or the DNS [D47].
         begun_by_peers: the shares of those that began contexts [D46].
         quarantine: labels of deleted contexts, not allocated again for a time [D19].
         outdated: labels of contexts that do not have a change of our locators yet.

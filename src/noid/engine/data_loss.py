@@ -110,12 +110,6 @@ def heard(core: Core, context: Context, source: Locator) -> None:
         take(core, context, one, Finding(one.retried, source))
 
 
-def one_way_seen(context: Context) -> None:
-    """Data of the peer's comes, for which a keepalive is due."""
-    if context.search is not None:
-        context.search.one_way += 1
-
-
 def on_flag(core: Core, context: Context, message: ControlMessage) -> None:
     """The peer says that data is lost: over the pair in use, or over all.
 

@@ -257,6 +257,7 @@ class Host:
             case IdleChecked():
                 close.on_idle_checked(core, event)
                 verifying.on_use_checked(core, event)
+                keepalives.on_data_checked(core, event)
             case ContextRestored():
                 adoption.on_context_found(core, event)
             case MeasurePairs():

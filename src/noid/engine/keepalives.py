@@ -3,14 +3,15 @@
 
 Data in one direction gets no answer, so its sender cannot distinguish a dead pair from a working
 one. Therefore the receiver sends keepalives at intervals: authenticated, with a nonce that only
-grows, in the form of data.
+grows, in the form of data. A host that sends data itself sends one only if it is asked.
 """
 
+from noid.constants import DATA_ASKED_TIME
 from noid.counters import Drop
 from noid.engine import data_loss, switching
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import NoteHeard, RememberLater
+from noid.engine.events import CheckIdle, IdleChecked, NoteHeard, RememberLater
 from noid.engine.matching import matching
 from noid.engine.searching import spare
 from noid.engine.update import next_nonce, short_message
@@ -24,11 +25,30 @@ def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
     if context is None or not context.is_complete:
         return
     core.used(context)
-    data_loss.one_way_seen(context)
-    if not context.is_verified(context.pair[1]):
+    _send(core, context)
+
+
+def _send(core: Core, context: Context) -> None:
+    if context.is_verified(context.pair[1]):
+        octets = short_message(core, context, Code.KEEPALIVE, next_nonce(context))
+        core.send_on(context, octets, context.pair, in_slot=True)
+
+
+def on_data_asked(core: Core, context: Context) -> None:
+    """The peer asks whether its data comes, which the data plane knows [D47]."""
+    if context.is_settled and core.hints.take(context.local_label, core.now_ns):
+        context.data_asked = True
+        core.emit(CheckIdle(context.local_label))
+
+
+def on_data_checked(core: Core, event: IdleChecked) -> None:
+    """Tells a peer that has asked that its data comes, also if this host sends data."""
+    context = core.labels.get(event.local_label)
+    if context is None or not context.data_asked:
         return
-    octets = short_message(core, context, Code.KEEPALIVE, next_nonce(context))
-    core.send_on(context, octets, context.pair, in_slot=True)
+    context.data_asked = False
+    if context.is_settled and core.now_ns - event.received_ns < DATA_ASKED_TIME:
+        _send(core, context)
 
 
 def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:

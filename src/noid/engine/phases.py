@@ -131,11 +131,8 @@ class Search:
         asides: how often the context was set aside.
         is_aside: set aside: no pair passes the form of data, so data is plain for a time [D47].
         loses_all: data is lost over all pairs although probes are answered, so data is plain.
-        is_retry: answers count again, although data was lost over all pairs.
         empties: the number of empty packets sent, to find whether data passes again.
         retried: the pair over which they are sent.
-        retried_ns: when the first of them was sent.
-        one_way: the number of keepalives due since then, for data of the peer.
         doubtful: an answer over a pair that lost data; that pair is used if a cycle finds no other,
             and plain packets do not pass.
         knew_round_trip: the round trip of the pair in use was measured before it was suspected.
@@ -174,11 +171,8 @@ class Search:
     names_newest: bool = False
     is_aside: bool = False
     loses_all: bool = False
-    is_retry: bool = False
     empties: int = 0
     retried: Pair | None = None
-    retried_ns: int = 0
-    one_way: int = 0
     doubtful: Finding | None = None
     knew_round_trip: bool = False
     is_question: bool = False
@@ -189,7 +183,7 @@ class Search:
 
     def distrusts(self, history: History, now_ns: int) -> bool:
         """Whether an answer over a pair with this history does not count, because data is lost."""
-        return self.loses_all or (history.loses_data(now_ns) and not self.is_retry)
+        return self.loses_all or history.loses_data(now_ns)
 
 
 @dataclass(slots=True)

@@ -130,7 +130,8 @@ def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
             if not one.loses_all:
                 one.is_aside, one.cycle_ns = False, 0
             return False
-        if one.is_aside and one.loses_all and not _is_tried(core, context, one):
+        if one.is_aside and one.loses_all:
+            _retry(core, context, one)
             return False
         one.is_aside = False
         one.backoff = one.backoff + 1 if unwanted_ns > WANTED_TIME else 0
@@ -144,17 +145,13 @@ def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
     return True
 
 
-def _is_tried(core: Core, context: Context, one: Search) -> bool:
-    """Tries whether data passes again; returns whether that has to be tried by data itself."""
-    if not retrying.go_on(core, context, one):
-        return False
-    one.is_retry = retrying.is_inconclusive(core, one)
-    if not one.is_retry:
+def _retry(core: Core, context: Context, one: Search) -> None:
+    """Tries whether data passes again; if it does not, it goes plainly for a longer time."""
+    if retrying.go_on(core, context, one):
         history = context.history_of(context.pair)
         lost = history._replace(losses=history.losses + 1, lost_ns=core.now_ns)
         context.note(context.pair, lost)
         _set_aside(core, context, one)
-    return one.is_retry
 
 
 def _set_aside(core: Core, context: Context, one: Search) -> None:
@@ -162,7 +159,7 @@ def _set_aside(core: Core, context: Context, one: Search) -> None:
 
     A peer that rejects M6 is retried at increasing intervals [D45].
     """
-    one.is_aside, one.is_retry, one.empties = True, False, 0
+    one.is_aside, one.empties = True, 0
     one.loses_all, one.doubtful = one.loses_all or one.doubtful is not None, None
     is_rejected = one.rejected_ns >= one.cycle_ns
     aside_ns = REJECTED_TIME << min(one.asides, 16) if is_rejected else PEER_UNABLE_TIME
@@ -258,7 +255,7 @@ def resume(core: Core, context: Context) -> None:
     if one is None or context.path is not Path.SEARCHING:
         return
     one.is_aside, one.backoff, one.untried, one.cycle_ns = False, 0, [], 0
-    one.loses_all = one.is_retry = False
+    one.loses_all = False
     one.empties = 0
     one.wanted_ns = core.now_ns
     one.batch_at_ns = max(core.now_ns, one.batch_ns + SEARCH_INTERVAL_MIN)

@@ -21,7 +21,7 @@ from noid.engine.core import Core
 from noid.engine.events import RememberLater
 from noid.engine.following import acknowledged
 from noid.engine.handshake import on_early_ur
-from noid.engine.keepalives import heard
+from noid.engine.keepalives import heard, on_data_asked
 from noid.engine.matching import matching
 from noid.engine.measuring import answered
 from noid.engine.probing import answer_search, resume, want
@@ -35,7 +35,7 @@ from noid.engine.update import (
     return_to_established,
     ulp_packet,
 )
-from noid.engine.verifying import look_again
+from noid.engine.verifying import look_again, put_first
 from noid.flows.events import (
     ControlMessageReceived,
     LongPacketLost,
@@ -140,6 +140,8 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         acknowledge(core, context, event, message, changed=False)
         return
     heard(core, context, event)
+    if not context.is_verified(event.source) and core.hints.take(context.local_label, core.now_ns):
+        put_first(core, context, event.source)
     if message.heard:
         _update_heard(core, context, message.heard, Trigger.UR)
         acknowledged(core, context, message.heard, event.source, by=pair)
@@ -147,6 +149,8 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if event.in_slot and message.flags & Flag.HEARS_HERE:
         follow(core, context, pair)
     acknowledge(core, context, event, message, changed=is_other)
+    if message.flags & Flag.DATA_ASKED:
+        on_data_asked(core, context)
     if message.piggyback is not None:
         _deliver_once(core, context, ulp_packet(message))
     if message.flags & (Flag.DATA_LOST | Flag.ALL_DATA_LOST):

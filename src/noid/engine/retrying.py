@@ -18,29 +18,32 @@ from noid.engine.events import SendControl
 from noid.engine.history import Pair
 from noid.engine.phases import Search
 from noid.engine.selection import alternatives
+from noid.engine.update import next_nonce, request
 from noid.wire import ipv6
+from noid.wire.control import Flag
 from noid.wire.ipv6 import NEXT_HEADER_AT
 from noid.wire.slots import SLOT_OF_PROTOCOL, next_header_of
 
 
 def go_on(core: Core, context: Context, one: Search) -> bool:
-    """Sends the next packet; returns whether all have gone, and the time for an answer is over."""
+    """Sends the next packet; returns whether all have gone, and the time for an answer is over.
+
+    A peer that sends data itself owes no keepalive. So a request asks for one at the end.
+    """
     if one.empties == EMPTY_PACKETS:
         return True
     if not one.empties:
-        one.retried, one.retried_ns, one.one_way = _next_pair(context, one), core.now_ns, 0
+        one.retried = _next_pair(context, one)
     one.empties += 1
+    is_last = one.empties == EMPTY_PACKETS
     if one.retried is not None and context.is_verified(one.retried[1]):
         core.emit(SendControl(_empty(core, context, one, one.retried)))
+        if is_last:
+            message = request(core, context, next_nonce(context), flags=Flag.DATA_ASKED)
+            core.send_on(context, message, one.retried, in_slot=True)
     wait_ns = max(RETRANSMIT_WAITING, 2 * context.round_trip_ns)
-    is_last = one.empties == EMPTY_PACKETS
     one.batch_at_ns = core.now_ns + (wait_ns if is_last else KEEPALIVE_INTERVAL)
     return False
-
-
-def is_inconclusive(core: Core, one: Search) -> bool:
-    """Whether the peer sends data so often that it owed no keepalive; it has found that to pass."""
-    return 2 * KEEPALIVE_INTERVAL * one.one_way >= core.now_ns - one.retried_ns
 
 
 def _next_pair(context: Context, one: Search) -> Pair:

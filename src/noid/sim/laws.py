@@ -6,8 +6,8 @@ continuously while its premise holds. The judgements are counted, to detect a la
 never holds.
 
 =================== ===============================================================================
-liveness            A pair of verified locators, or one per direction, has carried packets for the
-                    time L and a round trip: new packets arrive.
+liveness            A pair of locators, or one per direction, has been verified and has carried
+                    packets for the time L and a round trip: new packets arrive.
 never worse than    Plain IPv6 between the AIDs has worked that long: new packets arrive, also if
 plain               M6 packets, the peer's shim, its state or the DNS fail.
 agreement           Both ends have the same Lsl and marks of each other that long after a change.
@@ -28,6 +28,7 @@ from typing import Protocol
 from noid.constants import MILLISECOND, MINUTE, NEVER, SECOND
 from noid.engine.context import Context
 from noid.locators import Locator
+from noid.sim.destinations import Destinations
 from noid.sim.names import Names
 from noid.sim.network import (
     Line,
@@ -132,6 +133,12 @@ class Way:
     lost: int = 0
     premise: tuple[str, int] = ("", -1)
 
+    @property
+    def ends(self) -> tuple[tuple[Node, Locator, Locator], ...]:
+        """Both nodes, each with its AID and that of the other."""
+        aids = self.source, self.destination
+        return (self.sender, *aids), (self.receiver, *aids[::-1])
+
 
 class Laws:
     """The laws of one world.
@@ -162,7 +169,7 @@ class Laws:
         self.change = Change.NETWORK
         self.state_ns = -STATE_NS
         self.may_be_unable = may_be_unable
-        self.proven: dict[tuple[str, int], frozenset[Locator]] = {}
+        self.destinations = Destinations(world)
         self.first_ns: dict[int, int] = {}
         self.last_ns: dict[int, int] = {}
         self.ways: dict[tuple[int, bool], Way] = {}
@@ -182,11 +189,7 @@ class Laws:
         elif self.world.now_ns - self.state_ns > recovers_ns:
             self.change = change
         self.may_be_unable |= change is Change.SHIM
-        self.proven = {
-            (node.name, context.local_label): context.peer_verified
-            for node in self.world.nodes.values()
-            for context in node.host.contexts
-        }
+        self.destinations.changed()
         self.changed_ns = self.world.now_ns
         self._round_trip_ns = 0
         self.first_ns.clear()
@@ -201,6 +204,7 @@ class Laws:
         one = self.world.ledger.sent[number]
         way = self._way(one)
         self._judge(way)
+        self._see(way)
         now_ns = self.world.now_ns
         if now_ns - way.counted_ns >= APART_NS:
             way.sent += 1
@@ -241,6 +245,12 @@ class Laws:
             ends_of = nodes[one.sender], nodes[one.receiver]
             self.ways[key] = Way(one.conversation, *ends_of, *ends)
         return self.ways[key]
+
+    def _see(self, way: Way) -> None:
+        for node, own, other in way.ends:
+            context = node.host.context_between(own, other)
+            if context is not None and context.is_complete:
+                self.destinations.see(node, context)
 
     def _limit_ns(self, way: Way, *, searches: int = 1) -> int:
         """The time after a change until packets arrive, for this number of searches in sequence."""
@@ -306,8 +316,9 @@ class Laws:
         if contexts is None:
             return ""
         ours, theirs = contexts
-        there = self._pairs(way.sender, ours, way.receiver, theirs)
-        back = self._pairs(way.receiver, theirs, way.sender, ours)
+        until_ns = self.world.now_ns - self._limit_ns(way)
+        there = self._pairs(way.sender, ours, way.receiver, theirs, until_ns)
+        back = self._pairs(way.receiver, theirs, way.sender, ours, until_ns)
         if not there or not back:
             return ""
         is_one_way = there.isdisjoint({(one, other) for other, one in back})
@@ -362,15 +373,16 @@ class Laws:
         return (ours, theirs) if labels == (theirs.peer_label, theirs.local_label) else None
 
     def _pairs(
-        self, sender: Node, ours: Context, receiver: Node, theirs: Context
+        self, sender: Node, ours: Context, receiver: Node, theirs: Context, until_ns: int
     ) -> set[tuple[Locator, Locator]]:
-        """The pairs of verified locators that carry M6 packets in that direction."""
+        """The pairs that carry M6 packets in that direction, of locators verified before a time."""
         network, rewritable = self.world.network, len(ours.own_set) > 1
+        destinations = self.destinations.known(sender, ours, receiver, until_ns=until_ns)
         return {
             (source, destination)
             for source in sender.present
             if source in ours.own_usable & {*ours.own_set}
-            for destination in ours.peer_verified | self._proven(sender, ours, receiver)
+            for destination in destinations
             if destination in receiver.present
             for sent in network.sources_sent(source, destination, rewritable=rewritable)
             if sent in theirs.peer_acceptable
@@ -378,13 +390,6 @@ class Laws:
             and not filters_m6(self._line(sent, destination))
             and not {provider_of(sent), provider_of(destination)} & network.filtered
         }
-
-    def _proven(self, sender: Node, ours: Context, receiver: Node) -> frozenset[Locator]:
-        """Locators that were proven before the last change and are still in the DNS: they count."""
-        names, name = self.world.names, f"{receiver.name}.example"
-        before = self.proven.get((sender.name, ours.local_label), frozenset())
-        listed = frozenset(names.forward.get(name, ()))
-        return frozenset(one for one in before & listed if name in names.reverse.get(one, ()))
 
     def _are_set_up(self, way: Way) -> None:
         """Requires a context at both ends, if nothing has prevented that for a long time."""
@@ -403,11 +408,7 @@ class Laws:
     def _set_up_by_ns(self, way: Way) -> int:
         """The time at which the context must exist; NEVER while no shim knows the other host."""
         limit_ns, begun_ns = 0, self.first_ns[way.conversation]
-        ends = (
-            (way.sender, way.source, way.destination),
-            (way.receiver, way.destination, way.source),
-        )
-        for node, own, other in ends:
+        for node, own, other in way.ends:
             context = node.host.context_between(own, other)
             exchange = context.exchange if context is not None else None
             # A host that is looked up in the background may count as plain for 10 min [D34].

@@ -120,6 +120,8 @@ class Flag(enum.IntFlag):
     """In UR: data is lost over all pairs, and goes plainly [D47]."""
     ANSWER_HERE = 0x040
     """In UR: the answer uses this pair, so that both directions of it are measured."""
+    DATA_ASKED = 0x020
+    """In UR: its sender asks whether data has come lately; KEEPALIVE says that it has [D47]."""
 
 
 NO_FLAGS = Flag(0)
