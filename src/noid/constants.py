@@ -110,8 +110,10 @@ lost because it is long."""
 EMPTY_PACKETS: Final = 8
 """After a time in which data went plainly since it was lost over all pairs, so many packets without
 content go in its form: data follows if they are answered."""
-DATA_ASKED_TIME: Final = SECOND
-"""A host that is asked whether data has come says so if some has come within this time."""
+DATA_ASKED_TIME: Final = 150 * MILLISECOND
+"""A host that is asked whether data has come says so if some has come since so long before."""
+DATA_ASKED_WAIT: Final = 50 * MILLISECOND
+"""Before it says so it waits this long, because a packet may be slower than the question."""
 EMPTY_OCTETS: Final = 4
 """Of such a packet, after the IPv6 header: fewer than any ULP's header has, so that stacks discard
 it."""

@@ -82,6 +82,17 @@ def test_data_that_is_lost_on_one_pair_goes_by_another() -> None:
     assert network.a.context.path is Path.STEADY
 
 
+def test_only_the_end_whose_data_is_lost_leaves_its_pair() -> None:
+    network = established()
+    talk(network, SECOND)
+    network.drops_data = {(B1, A1)}
+    assert silences(network, 10 * SECOND)[0] < 2 * SECOND
+    assert network.a.context.pair == (A1, B1)
+    assert not network.a.context.history_of((A1, B1)).losses
+    assert network.b.context.pair != (B1, A1)
+    assert any(one.flags & Flag.DATA_ASKED for _, one in sent_by(network.b, Code.KEEPALIVE))
+
+
 @pytest.mark.parametrize("protocol", [ipv6.TCP, ipv6.UDP])
 @pytest.mark.parametrize(
     ("round_trip_ms", "every_ms", "within_ns"),

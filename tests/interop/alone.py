@@ -394,13 +394,13 @@ class Alone(Speaker):
         else:
             self.ulp.receive(packet)
 
-    def keep_alive(self) -> None:
+    def keep_alive(self, flags: int = 0) -> None:
         """A sign of life for a peer whose data goes one way [§9]."""
         talk = self.talk
         if talk is not None and talk.carries:
             talk.update_nonce += 1
             message = self.message(Code.KEEPALIVE, talk.update_nonce, {Option.CONTEXT: self.labels})
-            self.send(message.signed(self.key), talk.pair, self.base)
+            self.send(replace(message, flags=flags).signed(self.key), talk.pair, self.base)
 
     # --- closing ----------------------------------------------------------------------------------
 

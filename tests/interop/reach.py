@@ -49,7 +49,7 @@ CYCLE_S: Final = 0.8
 AT_ONCE: Final = 3
 KEEPALIVE_PACKETS: Final = 2
 KEEPALIVE_S: Final = 0.04
-DATA_ASKED_S: Final = 1.0
+DATA_ASKED_S: Final = 0.15
 SUSPICION_S: Final = 0.1
 SUSPICION_MAX_S: Final = 2.0
 TEST_ROUNDS_S: Final = (0.0, 0.25, 0.5, 0.75)
@@ -386,7 +386,8 @@ class Reach:
         """A sign of life, unless it is an old one."""
         if message.nonce > self.newest_keepalive:
             self.newest_keepalive = message.nonce
-            self.unheard = 0
+            if not message.flags & DATA_ASKED:
+                self.unheard = 0
             self.alive(way)
             self.authentic_s = time.monotonic()
 
@@ -435,7 +436,7 @@ class Reach:
             if pair[1] in talk.lsv:
                 self.host.send(self.host.acknowledgement(message), pair, base)
         if message.flags & DATA_ASKED and time.monotonic() - self.data_s < DATA_ASKED_S:
-            self.host.keep_alive()
+            self.host.keep_alive(DATA_ASKED)
         if message.flags & (DATA_LOST | ALL_DATA_LOST):
             if message.heard >= self.lost_nonce:
                 self.lose(None, told=True, everywhere=bool(message.flags & ALL_DATA_LOST))

@@ -5,7 +5,8 @@ An answered request proves that a pair works only if the network treats data as 
 A router that sets flow labels to 0, or an attacker who passes only messages, does not. A peer
 answers data with data or with keepalives [D42]. If neither arrives for long although requests are
 answered, another pair is used. If that fails too, or there is none, data is plain if that passes
-[D47]. The peer is told.
+[D47]. The peer is told. Requests because of silence ask the peer whether data has come: if it has,
+what the peer sends is lost, and only the peer has to leave its pair.
 
 First, if the lost packet is long, its program is told to send shorter ones: a path may drop long
 packets without an answer (RFC 2923 §2.1), such as that of the other provider.
@@ -34,6 +35,7 @@ from noid.engine.searching import give_up, take
 from noid.engine.selection import alternatives
 from noid.engine.state import Path
 from noid.engine.switching import repeatable
+from noid.engine.update import next_nonce, request
 from noid.flows.events import UnansweredPacket
 from noid.locators import Locator
 from noid.wire import icmpv6, ipv6
@@ -99,15 +101,31 @@ def _is_lost_elsewhere(core: Core, context: Context) -> bool:
     return any(one.loses_data(core.now_ns, PEER_UNABLE_TIME) for one in others)
 
 
-def heard(core: Core, context: Context, source: Locator) -> None:
-    """A keepalive came: the peer receives data."""
+def heard(core: Core, context: Context, source: Locator, *, asked: bool) -> None:
+    """A keepalive came: the peer receives data. If it was asked, it sends data, too."""
     history = context.history_of(context.pair)
-    if history.unheard or history.used_ns:
+    if asked:
+        context.note(context.pair, history._replace(passes_ns=core.now_ns))
+    elif history.unheard or history.used_ns:
         context.note(context.pair, history._replace(unheard=0, used_ns=0))
     one = context.search
     if one is not None and one.is_aside and one.loses_all and one.empties and one.retried:
         context.note(one.retried, context.history_of(one.retried)._replace(losses=0))
         take(core, context, one, Finding(one.retried, source))
+
+
+def is_of_peer(context: Context) -> bool:
+    """Whether data over the pair in use has come to the peer since it is unanswered."""
+    history = context.history_of(context.pair)
+    return history.passes_ns >= history.unheard_ns
+
+
+def complain(core: Core, context: Context) -> None:
+    """What the peer sends is lost: it says that data comes to it, and none comes from it."""
+    history = context.history_of(context.pair)
+    context.note(context.pair, history._replace(unheard=0))
+    message = request(core, context, next_nonce(context), flags=Flag.DATA_LOST)
+    core.send_on(context, message, context.pair, in_slot=True)
 
 
 def on_flag(core: Core, context: Context, message: ControlMessage) -> None:

@@ -295,9 +295,15 @@ class RememberLater:
 
 @dataclass(slots=True, unsafe_hash=True)
 class CheckIdle:
-    """Check whether this context is idle; answer with IdleChecked."""
+    """Check whether this context is idle; answer with IdleChecked.
+
+    Attributes:
+        local_label: which context.
+        wait_ns: how long to wait before that.
+    """
 
     local_label: int
+    wait_ns: int = 0
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -6,7 +6,7 @@ one. Therefore the receiver sends keepalives at intervals: authenticated, with a
 grows, in the form of data. A host that sends data itself sends one only if it is asked.
 """
 
-from noid.constants import DATA_ASKED_TIME
+from noid.constants import DATA_ASKED_TIME, DATA_ASKED_WAIT
 from noid.counters import Drop
 from noid.engine import data_loss, switching
 from noid.engine.context import Context
@@ -16,7 +16,7 @@ from noid.engine.matching import matching
 from noid.engine.searching import spare
 from noid.engine.update import next_nonce, short_message
 from noid.flows.events import ControlMessageReceived, OneWayDataSeen
-from noid.wire.control import Code, ControlMessage
+from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag
 
 
 def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
@@ -25,30 +25,31 @@ def on_one_way_data(core: Core, event: OneWayDataSeen) -> None:
     if context is None or not context.is_complete:
         return
     core.used(context)
-    _send(core, context)
+    _send(core, context, NO_FLAGS)
 
 
-def _send(core: Core, context: Context) -> None:
+def _send(core: Core, context: Context, flags: Flag) -> None:
     if context.is_verified(context.pair[1]):
-        octets = short_message(core, context, Code.KEEPALIVE, next_nonce(context))
+        nonce = next_nonce(context)
+        octets = short_message(core, context, Code.KEEPALIVE, nonce, flags=flags)
         core.send_on(context, octets, context.pair, in_slot=True)
 
 
 def on_data_asked(core: Core, context: Context) -> None:
     """The peer asks whether its data comes, which the data plane knows [D47]."""
     if context.is_settled and core.hints.take(context.local_label, core.now_ns):
-        context.data_asked = True
-        core.emit(CheckIdle(context.local_label))
+        context.data_asked_ns = core.now_ns
+        core.emit(CheckIdle(context.local_label, DATA_ASKED_WAIT))
 
 
 def on_data_checked(core: Core, event: IdleChecked) -> None:
     """Tells a peer that has asked that its data comes, also if this host sends data."""
     context = core.labels.get(event.local_label)
-    if context is None or not context.data_asked:
+    if context is None or not context.data_asked_ns:
         return
-    context.data_asked = False
-    if context.is_settled and core.now_ns - event.received_ns < DATA_ASKED_TIME:
-        _send(core, context)
+    since_ns, context.data_asked_ns = context.data_asked_ns - DATA_ASKED_TIME, 0
+    if context.is_settled and event.received_ns > since_ns:
+        _send(core, context, Flag.DATA_ASKED)
 
 
 def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMessage) -> None:
@@ -62,7 +63,7 @@ def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMess
     context.peer_keepalive_nonce = message.nonce
     core.emit(RememberLater(context.local_label))
     heard(core, context, event, unasked=True)
-    data_loss.heard(core, context, event.source)
+    data_loss.heard(core, context, event.source, asked=bool(message.flags & Flag.DATA_ASKED))
     if (event.destination, event.source) == context.pair:
         switching.stop(core, context)
 

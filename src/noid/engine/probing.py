@@ -10,6 +10,7 @@ the AIDs pass the plain form, the context is set aside for a time.
 from noid.constants import (
     CYCLE_TIME,
     CYCLE_TIME_LARGE,
+    DATA_ASKED_TIME,
     NEVER,
     PEER_UNABLE_MAX,
     PEER_UNABLE_TIME,
@@ -57,6 +58,10 @@ def send_probe(
     flags = Flag.HEARS_NOTHING if in_doubt and asks_back else NO_FLAGS
     if one.why is Cause.DATA_LOST and one.cycles <= 1 and not one.told_by_peer:
         flags |= Flag.ALL_DATA_LOST if one.loses_all else Flag.DATA_LOST
+    if one.silent_ns and not one.asks and pair == context.pair:
+        # Data from before the loss must not count.
+        silent_ns = max(one.silent_ns, core.now_ns - context.history_of(pair).unheard_ns)
+        flags |= Flag.DATA_ASKED if silent_ns > 4 * DATA_ASKED_TIME // 3 else NO_FLAGS
     message = request(core, context, nonce, flags=flags, packet=packet)
     core.send_on(context, message, pair, in_slot=True)
 

@@ -56,7 +56,9 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
         if _is_usual(context, event):
             return
         if data_loss.is_lost(core, context, event):
-            if not data_loss.is_shortened(core, context, event.packet):
+            if data_loss.is_of_peer(context):
+                data_loss.complain(core, context)
+            elif not data_loss.is_shortened(core, context, event.packet):
                 data_loss.lose(core, context, event.packet)
             return
         packet = repeatable(event.packet)

@@ -153,10 +153,12 @@ def request(
     return _sealed(peer.agreed_key, (start, middle, end), nonce)
 
 
-def short_message(core: Core, context: Context, code: Code, nonce: int) -> bytes:
+def short_message(
+    core: Core, context: Context, code: Code, nonce: int, *, flags: Flag = NO_FLAGS
+) -> bytes:
     """An authenticated UA, CLOSE or KEEPALIVE, in octets; it contains only its context."""
     aids = context.local_aid, context.peer_aid
-    frame = _frame(core.options.codepoints.icmpv6_type, code, aids, labels(core, context))
+    frame = _frame(core.options.codepoints.icmpv6_type, code, aids, labels(core, context), flags)
     return _sealed(context.agreed_key, frame, nonce)
 
 

@@ -115,7 +115,7 @@ class EngineDriver:
             case RememberLater():
                 self._renewed(output.local_label)
             case CheckIdle():
-                self.begin(self._check_idle(output.local_label))
+                self.begin(self._check_idle(output.local_label, output.wait_ns))
             case AskDns():
                 self.begin(self._inquire(output.question))
             case PairMeasured():
@@ -146,8 +146,9 @@ class EngineDriver:
         self._timer = None
         self.handle(TimePassed())
 
-    async def _check_idle(self, label: int) -> None:
+    async def _check_idle(self, label: int, wait_ns: int) -> None:
         """Tells when a context last received something, and whether a program needs it [D19]."""
+        await asyncio.sleep(wait_ns / 1e9)
         context = self.host.context(label)
         if context is None:
             return

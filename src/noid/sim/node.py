@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from noid.constants import EMPTY_OCTETS, SECOND
-from noid.dns.records import Answer, Question
+from noid.dns.records import Question
 from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
@@ -317,9 +317,9 @@ class Node:
                 self._follow(self.datapath.again(output.local_label, output.packet))
             case AskDns():
                 self._ask(output.question)
-            case CheckIdle():
-                label = output.local_label
-                self.give(IdleChecked(label, self.datapath.received_ns(label), self.in_use))
+            case CheckIdle(label, wait_ns):
+                received_ns = self.datapath.received_ns
+                self._later(wait_ns, lambda: IdleChecked(label, received_ns(label), self.in_use))
             case WatchPeer():
                 self.watched.add(output.aid)
             case UnwatchPeer():
@@ -346,13 +346,17 @@ class Node:
 
     def _ask(self, question: Question) -> None:
         delay_ns, answer = self.world.names.ask(question, self.world.now_ns)
-        self.world.after(delay_ns, self._answered, self.incarnation, question, answer)
+        self._later(delay_ns, lambda: AnswerArrived(question, answer))
 
-    def _answered(self, incarnation: int, question: Question, answer: Answer) -> None:
+    def _later(self, delay_ns: int, make: Callable[[], Input]) -> None:
+        self.world.after(delay_ns, self._offer, self.incarnation, make)
+
+    def _offer(self, incarnation: int, make: Callable[[], Input]) -> None:
+        """Gives the engine what the shell has found, once the host is awake."""
         if self.asleep_ns:
-            self.world.after(SLEEPING_NS, self._answered, incarnation, question, answer)
+            self.world.after(SLEEPING_NS, self._offer, incarnation, make)
         elif incarnation == self.incarnation:
-            self.give(AnswerArrived(question, answer))
+            self.give(make())
 
     def _arm(self) -> None:
         upcoming = self.host.inspection.next_timer()

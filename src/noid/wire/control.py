@@ -121,7 +121,7 @@ class Flag(enum.IntFlag):
     ANSWER_HERE = 0x040
     """In UR: the answer uses this pair, so that both directions of it are measured."""
     DATA_ASKED = 0x020
-    """In UR: its sender asks whether data has come lately; KEEPALIVE says that it has [D47]."""
+    """In UR: its sender asks whether data has come lately. In KEEPALIVE: it has [D47]."""
 
 
 NO_FLAGS = Flag(0)
