@@ -131,6 +131,8 @@ both [D42]."""
 LOSSY_GAPS: Final = 3
 """Where requests stayed unanswered lately, silence of the peer is suspicious after so many of its
 usual gaps."""
+LOSSY_TCP_MAX: Final = 2 * SECOND
+"""The silence of a peer that a TCP segment makes suspicious in any case."""
 KEEPALIVE_PACKETS: Final = 2
 KEEPALIVE_INTERVAL: Final = 40 * MILLISECOND
 """A host that received so many packets on a context and has sent none for so long owes a keepalive:

@@ -8,6 +8,7 @@ from noid.constants import (
     ASKS_AFTER_ALARM,
     FOLLOW_ASKS,
     LOSSY_GAPS,
+    LOSSY_TCP_MAX,
     MILLISECOND,
     MINUTE,
     ROUTINE_ASKS,
@@ -176,6 +177,21 @@ def test_where_an_answer_was_lost_lately_three_requests_go_at_once() -> None:
     network.run(SECOND)
     assert asked(network.b) == [PAIR] * ROUTINE_ASKS
     assert path_of(network.b) is Path.STEADY
+
+
+def test_where_answers_are_lost_often_requests_go_three_at_a_time() -> None:
+    network = suspected()
+    network.run(SECOND)
+    context = network.b.context
+    context.note(PAIR, context.history_of(PAIR)._replace(misses=2))
+    network.kill_provider(1)
+    network.b.outputs.clear()
+    network.give(network.b, silence(network.b))
+    counts = []
+    while context.pair == PAIR:
+        network.run(MILLISECOND)
+        counts.append(asked(network.b).count(PAIR))
+    assert list(dict.fromkeys(counts)) == [3, 6, 9, ASKS_AFTER_ALARM]
 
 
 def test_false_alarms_become_rare() -> None:
@@ -369,22 +385,24 @@ def test_a_question_that_is_answered_late_makes_a_pair_known_as_lossy() -> None:
 def test_over_a_lossy_pair_three_usual_gaps_of_silence_are_suspicious() -> None:
     network = established()
     network.run(SECOND)
-    gap_ns = SECOND // 2
-    for misses, gaps, protocol, asks in (
-        (0, 2, ipv6.UDP, 1),
-        (1, 2, ipv6.UDP, 0),
-        (1, 2, ipv6.TCP, ROUTINE_ASKS),
-        (1, LOSSY_GAPS, ipv6.UDP, ROUTINE_ASKS),
+    half_ns, long_ns = SECOND // 2, 4 * SECOND
+    for misses, gap_ns, silent_ns, protocol, asks in (
+        (0, half_ns, 2 * half_ns, ipv6.UDP, 1),
+        (1, half_ns, 2 * half_ns, ipv6.UDP, 0),
+        (1, half_ns, 2 * half_ns, ipv6.TCP, 0),
+        (1, half_ns, LOSSY_GAPS * half_ns, ipv6.UDP, ROUTINE_ASKS),
+        (1, half_ns, LOSSY_GAPS * half_ns, ipv6.TCP, ROUTINE_ASKS),
+        (1, long_ns, LOSSY_TCP_MAX, ipv6.UDP, 0),
+        (1, long_ns, LOSSY_TCP_MAX, ipv6.TCP, ROUTINE_ASKS),
     ):
         context = network.b.context
         context.note(PAIR, context.history_of(PAIR)._replace(misses=misses))
         network.b.outputs.clear()
         before = context.history_of(PAIR).unheard_ns
         sent = packet(B1, A1, protocol=protocol)
-        silent_ns = gaps * gap_ns
         event = UnansweredPacket(context.local_label, sent, silent_ns, network.now_ns, gap_ns, 3)
         network.give(network.b, event)
-        assert len(asked(network.b)) == asks, (misses, gaps, protocol)
+        assert len(asked(network.b)) == asks, (misses, gap_ns, silent_ns, protocol)
         is_counted = context.history_of(PAIR).unheard_ns != before
         assert is_counted == (asks > 0), "nor is data counted as lost"
         network.run(2 * SECOND)

@@ -10,6 +10,7 @@ from noid.constants import (
     BETTER_PAIR_INTERVAL,
     BETTER_PAIR_PATIENCE,
     LOSSY_GAPS,
+    LOSSY_TCP_MAX,
     PLAIN_SILENCE_MAX,
     REPEATED_PIGGYBACK_TIME,
 )
@@ -68,12 +69,13 @@ def on_unanswered(core: Core, event: UnansweredPacket) -> None:
 def _is_usual(context: Context, event: UnansweredPacket) -> bool:
     """Whether some signs of life of the peer are probably lost, as requests are over this pair.
 
-    TCP repeats what is not acknowledged, so its silence does not depend on these gaps.
+    TCP repeats what is not acknowledged, and its programs may be silent for long before.
     """
-    is_tcp = event.packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] == bytes((ipv6.TCP,))
-    if is_tcp or not context.history_of(context.pair).misses:
+    if not context.history_of(context.pair).misses:
         return False
-    return event.silent_ns < LOSSY_GAPS * event.gap_ns
+    is_tcp = event.packet[NEXT_HEADER_AT : NEXT_HEADER_AT + 1] == bytes((ipv6.TCP,))
+    usual_ns = LOSSY_GAPS * event.gap_ns
+    return event.silent_ns < (min(usual_ns, LOSSY_TCP_MAX) if is_tcp else usual_ns)
 
 
 def on_long_lost(core: Core, event: LongPacketLost) -> None:

@@ -211,8 +211,10 @@ def ask_on(core: Core, context: Context, one: Search) -> None:
         core.turn(context, Path.DOUBTING, Cue.TIME)
         one.batch_at_ns = core.now_ns
     if one.asks < asks:
-        # Without evidence against the pair there is time to see whether a few are answered.
-        _ask(core, context, one, min(asks - one.asks, ROUTINE_ASKS if one.is_routine else asks))
+        # Without evidence against the pair there is time to see whether a few are answered; where
+        # single messages are lost often, many at once would be too much [D43].
+        few = one.is_routine or history.misses > 1
+        _ask(core, context, one, min(asks - one.asks, ROUTINE_ASKS if few else asks))
         one.asked_ns, one.ask_at_ns = core.now_ns, core.now_ns + history.verdict_wait_ns
     elif one.found is not None:
         _use(core, context, one, one.found)
