@@ -189,6 +189,7 @@ def _healthy(number: int) -> History:
             turnaround_ms=source.choice((1, 3, 50, 300)),
             server_talks=source.random() < 0.2,
             burst=source.choice((1, 1, 1, 5)),
+            is_tcp=source.random() < 0.3,
         ),
     )
 

@@ -46,6 +46,7 @@ class Traffic:
         turnaround_ms: the time of the server for an answer.
         server_talks: whether the server sends without a request.
         burst: packets at a time.
+        is_tcp: whether they are TCP segments.
     """
 
     interval_us: int = 50_000
@@ -53,6 +54,7 @@ class Traffic:
     turnaround_ms: int = 3
     server_talks: bool = False
     burst: int = 1
+    is_tcp: bool = False
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
@@ -173,7 +175,7 @@ def _conversation(world: World, traffic: Traffic, client: str, server: str) -> C
         server=server,
         client_aid=world.nodes[client].locators[0],
         server_aid=world.nodes[server].locators[0],
-        protocol=ipv6.UDP,
+        protocol=ipv6.TCP if traffic.is_tcp else ipv6.UDP,
         interval_ns=traffic.interval_us * 1_000,
         size=100,
         replies=traffic.replies,
