@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from noid.sim import ordinary, recoveries, walks
+from noid.sim import ordinary, recoveries, unusual, walks
 from noid.sim.bordered import CALM, bordered, calm, lans
 from noid.sim.history import History, Step, Traffic
 
@@ -284,6 +284,16 @@ FAMILIES: dict[str, Family] = {
     "half-dead": Family(
         "a host loses its contexts while pairs are dead in one direction", ordinary.half_dead
     ),
+    "turning": Family(
+        "which pairs pass in which direction changes every few seconds", unusual.turning
+    ),
+    "interrupted": Family(
+        "a daemon is replaced or a host restarts while a context searches", unusual.interrupted
+    ),
+    "blind": Family("the DNS fails for minutes while hosts are renumbered", unusual.blind),
+    "frozen": Family("a host stands still for a time while its clock goes on", unusual.frozen),
+    "rolled-back": Family("a host returns to an earlier state", unusual.rolled_back),
+    "spelled": Family("names in other cases, addresses in any order, some twice", unusual.spelled),
     "healthy": Family("nothing fails, with any traffic", _healthy),
     "storm": Family("several things happen at one time, again and again", walks.storm),
     "selective": Family(

@@ -20,6 +20,7 @@ from noid.sim.node import Node
 from noid.sim.parcel import CODEPOINTS, MESSAGES
 from noid.sim.site import SiteBorder
 from noid.sim.ulp import Conversation
+from noid.sim.unusual_steps import UNUSUAL_ACTIONS, UNUSUAL_CHANGES
 from noid.sim.world import World
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, Piggyback, encode_packet
@@ -425,9 +426,11 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "forge-uc": _forge_uc,
     "sleep": _sleep,
     **BORDER_ACTIONS,
+    **UNUSUAL_ACTIONS,
 }
 """The actions by name."""
 CHANGES = {
+    **UNUSUAL_CHANGES,
     "reboot": Change.STATE,
     "doom": Change.STATE,
     "pause": Change.STATE,

@@ -43,6 +43,7 @@ class Names:
         self.ttl_seconds = TTL_SECONDS
         self.caches = False
         self.cached: dict[Question, tuple[int, Answer]] = {}
+        self.spellings: dict[str, int] = {}
         self.aliases: dict[str, tuple[str, bool]] = {}
         self.timeouts = 0.0
         self.lies = 0.0
@@ -69,6 +70,10 @@ class Names:
             self.reverse[locator] = (name, other) if other else (name,)
         if other:
             self.forward[other] = locators if lists_all else locators[:1]
+
+    def spell(self, name: str, seed: int) -> None:
+        """Writes the name in another case, and its records in another order, some twice."""
+        self.spellings[name] = seed
 
     def heal(self) -> None:
         """Removes all faults."""
@@ -105,6 +110,20 @@ class Names:
         return dataclasses.replace(answer, ttl_seconds=(until_ns - now_ns) // SECOND)
 
     def _truth(self, question: Question) -> Answer:
+        answer = self._plain_truth(question)
+        owner = next(
+            (name for name in self.spellings if name in (question.name, *answer.names)), ""
+        )
+        if not owner:
+            return answer
+        way = random.Random(f"{self.spellings[owner]}/{question.name}")
+        names = [way.choice((one, one.upper(), one.title())) for one in answer.names]
+        locators = [*answer.locators, *answer.locators[: way.randrange(2)]]
+        way.shuffle(names)
+        way.shuffle(locators)
+        return dataclasses.replace(answer, names=tuple(names), locators=tuple(locators))
+
+    def _plain_truth(self, question: Question) -> Answer:
         if question.kind is Kind.NAMES:
             names = self.reverse.get(locator_at(question.name))
             if names is not None:

@@ -135,10 +135,8 @@ class Node:
         running: whether the shim runs; a host without it is a plain IPv6 host.
         claimed: the locators that it announces; those of an attacker may not be its own.
         stale_alarms: whether its shell also fires alarms that were cancelled.
-        deprecated: its deprecated addresses.
-        broken: its addresses whose link is lost.
+        deprecated, broken, backup: its addresses of that kind [D22].
         verifiable: whether its operator says that the DNS ties its addresses to one name.
-        backup: its backup addresses [D22].
         attentive: whether its plane reports packets to addresses that are not watched [D34].
         in_use: whether its stack has open connections, so that no context is idle [D19].
         behind_ns: how far its clock is behind the clock of the world.
@@ -239,15 +237,16 @@ class Node:
         for until_ns in self.host.inspection.retries_ns:
             self.world.after(until_ns - self.now_ns, self._retry, self.incarnation)
 
-    def restart(self) -> None:
-        """Another daemon restores the contexts that the plane has carried [D36]."""
+    def restart(self, saved: list[ContextRecord] | None = None) -> None:
+        """Another daemon restores the contexts that the plane has carried, or others [D36]."""
         datapath, watched = self.datapath, self.watched
-        memories = self.memories()
+        memories = self.memories() if saved is None else saved
         self.world.remark(self.name, "its daemon is another now")
         self.start()
         self.watched |= watched
         for memory in memories:
             self.give(ContextRestored(memory))
+        self._say_locators()
         for label in set(datapath.watches) & set(self.datapath.watches):
             self.datapath.watches[label] = datapath.watches[label]
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from noid.constants import CLOSE_TIME, MILLISECOND, SECOND
+from noid.engine.events import ContextRecord
 from noid.engine.host import Host
 from noid.locators import Locator
 from noid.sim.checks import Checks
@@ -68,6 +69,8 @@ class World:
         """Before this, no program sends."""
         self.faults = ""
         """What was drawn for this run, in words."""
+        self.saved: dict[str, list[ContextRecord]] = {}
+        """States to which hosts may return, by their names."""
         self.laws: Laws | None = None
         """The laws for this world; see ``watch``."""
         self._queue: list[tuple[int, int, Callable[..., object], tuple[object, ...]]] = []
