@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from noid.constants import (
+    DATA_ASKED_TIME,
+    DATA_ASKED_WAIT,
     DATA_LOST_REPORTS,
     DATA_LOST_REPORTS_AGAIN,
     DATA_LOST_TIME,
@@ -19,13 +21,14 @@ from noid.constants import (
     PEER_UNABLE_TIME,
     SECOND,
 )
-from noid.engine.events import SendControl, Switched
+from noid.engine.events import CheckIdle, IdleChecked, SendControl, Switched
 from noid.engine.history import History, Pair
 from noid.engine.state import Path
-from noid.flows.events import UnansweredPacket
+from noid.engine.update import next_nonce, request
+from noid.flows.events import ControlMessageReceived, UnansweredPacket
 from noid.locators import Locator
 from noid.wire import ipv6
-from noid.wire.control import Code, Flag
+from noid.wire.control import Code, Flag, encode_packet
 from noid.wire.slots import m6_next_headers
 from tests.engine.network import (
     A1,
@@ -172,6 +175,27 @@ def test_a_peer_that_sends_data_itself_says_whether_data_comes() -> None:
         assert sum(one.flags == Flag.DATA_ASKED for _, one in sent_by(network.a, Code.UR)) == 1
         assert network.b.context.flow().transmits, "its data passes"
         assert network.a.context.flow().transmits is passes
+
+
+@pytest.mark.parametrize(
+    ("age_ns", "says_so"), [(DATA_ASKED_TIME - MILLISECOND, True), (DATA_ASKED_TIME, False)]
+)
+def test_a_host_says_that_data_comes_if_some_has_come_shortly_before(
+    age_ns: int, says_so: bool
+) -> None:
+    network = established()
+    context = network.b.context
+    message = request(
+        network.a.host.core, network.a.context, next_nonce(context), flags=Flag.DATA_ASKED
+    )
+    asked = encode_packet(message, A1, B1, CODEPOINTS, in_slot=True)[ipv6.HEADER_OCTETS :]
+    outputs = network.b.host.handle(ControlMessageReceived(A1, B1, True, asked), network.now_ns)
+    assert CheckIdle(context.local_label, DATA_ASKED_WAIT) in outputs
+    checked = IdleChecked(context.local_label, network.now_ns - age_ns, in_use=False)
+    network.give(network.b, checked)
+    assert bool(sent_by(network.b, Code.KEEPALIVE)) is says_so
+    network.give(network.b, checked)
+    assert len(sent_by(network.b, Code.KEEPALIVE)) == says_so, "once"
 
 
 def test_data_goes_in_its_form_again_once_that_passes() -> None:

@@ -310,6 +310,19 @@ def test_pairs_that_work_in_opposite_directions_find_each_other(there: Pair, bac
     assert network.a.context.pair == back
 
 
+def test_the_plain_probe_follows_the_others() -> None:
+    """A peer that asks names the first probe that it hears, which is to be of a pair for data."""
+    network = cut_off()
+    network.b.outputs.clear()
+    network.give(network.b, silence(network.b))
+    network.run(2 * SECOND)
+    sent = [header.next_header == ipv6.ICMPV6 for header, _ in sent_by(network.b, Code.UR)]
+    first = sent.index(True)
+    assert sent[first - 1 : first + 1] == [False, True]
+    assert sent[first + 1 :].count(True) > 0
+    assert all(not sent[at - 1] for at in range(1, len(sent)) if sent[at]), "after some others"
+
+
 def test_they_stay_on_these_pairs() -> None:
     network = cut_off()
     alone(network, (B2, A1), (A2, B1))

@@ -13,6 +13,8 @@ HISTORIES = [decode(line) for line in PLACE.read_bytes().splitlines()]
 SEEDS = {
     "swarm": (93, 96, 156, 343, 645, 968, 1681, 1727, 2844, 2996, 3380, 3677, 5875),
     "healthy": (30, 35, 155),
+    "selective": (20113, 30029),
+    "spelled": (30036,),
     "walk-2x2": (177, 178, 192, 224),
     "walk-2x8": (61, 66, 78),
     "walk-4x4": (7, 21, 50),

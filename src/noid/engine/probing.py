@@ -99,7 +99,8 @@ def batch(core: Core, context: Context, one: Search) -> None:
     if context.path is Path.LEAVING and core.now_ns >= one.until_ns:
         end(core, context, Cue.TIME)
         return
-    if not one.untried and not _begin_cycle(core, context, one):
+    begins = not one.untried
+    if begins and not _begin_cycle(core, context, one):
         return
     pairs, one.untried = (
         one.untried[:PROBES_PER_ROUND_MAX],
@@ -113,6 +114,11 @@ def batch(core: Core, context: Context, one: Search) -> None:
     for pair in pairs:
         if pair[0] in context.own_set and context.is_verified(pair[1]):
             send_probe(core, context, one, pair, packet)
+    if begins and context.path is Path.SEARCHING:
+        # After the others: a peer that asks names the first of ours that comes.
+        is_news = one.loses_all and not one.told_by_peer
+        lost = Flag.ALL_DATA_LOST if is_news else NO_FLAGS
+        _probe_plainly(core, context, one, Flag.HEARS_NOTHING | lost)
     one.tried += len(pairs)
     one.batch_ns = core.now_ns
     one.batch_at_ns = core.now_ns + _interval_ns(one)
@@ -141,9 +147,6 @@ def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
         one.is_aside = False
         one.backoff = one.backoff + 1 if unwanted_ns > WANTED_TIME else 0
         one.loses_all = one.loses_all and not one.cycle_ns  # no data passes: answers count again
-        is_news = one.loses_all and not one.told_by_peer
-        lost = Flag.ALL_DATA_LOST if is_news else NO_FLAGS
-        _probe_plainly(core, context, one, Flag.HEARS_NOTHING | lost)
     one.untried, one.tried, one.count = others, 0, len(others)
     one.cycles += 1
     one.cycle_ns = core.now_ns

@@ -284,9 +284,6 @@ FAMILIES: dict[str, Family] = {
     "half-dead": Family(
         "a host loses its contexts while pairs are dead in one direction", ordinary.half_dead
     ),
-    "turning": Family(
-        "which pairs pass in which direction changes every few seconds", unusual.turning
-    ),
     "interrupted": Family(
         "a daemon is replaced or a host restarts while a context searches", unusual.interrupted
     ),

@@ -20,9 +20,8 @@ set-up              Both ends have a context, where programs send, the DNS works
 
 import enum
 import itertools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from noid.constants import MILLISECOND, MINUTE, NEVER, SECOND
@@ -40,8 +39,9 @@ from noid.sim.network import (
 )
 from noid.sim.node import Node
 from noid.sim.quiet import QUIET, Quiet
-from noid.sim.ulp import Conversation, Ledger, Sent
+from noid.sim.ulp import Ledger, Sent
 from noid.sim.violation import Violation
+from noid.sim.way import Way, ends_of
 from noid.wire.options import Entries, LocatorFlag
 
 LIVENESS = "liveness"
@@ -104,40 +104,6 @@ class Scene(Protocol):
     network: Network
     names: Names
     ledger: Ledger
-
-
-@dataclass(slots=True)
-class Way:
-    """One direction of a conversation.
-
-    Attributes:
-        conversation: its index.
-        sender: its node.
-        receiver: the other's.
-        sent: counted packets since the last change, and when the last was sent.
-        noticed_ns: when the last of the first SENT_MIN was sent.
-        due: packets that must still arrive: their number, until when, and by which law.
-        lost: how many in sequence did not arrive.
-        premise: the law whose premise holds, or nothing; and when that was checked.
-    """
-
-    conversation: int
-    sender: Node
-    receiver: Node
-    source: Locator
-    destination: Locator
-    sent: int = 0
-    counted_ns: int = 0
-    noticed_ns: int = 0
-    due: deque[tuple[int, int, str]] = field(default_factory=deque)
-    lost: int = 0
-    premise: tuple[str, int] = ("", -1)
-
-    @property
-    def ends(self) -> tuple[tuple[Node, Locator, Locator], ...]:
-        """Both nodes, each with its AID and that of the other."""
-        aids = self.source, self.destination
-        return (self.sender, *aids), (self.receiver, *aids[::-1])
 
 
 class Laws:
@@ -240,10 +206,10 @@ class Laws:
         by_server = one.sender == talk.server
         key = (one.conversation, by_server)
         if key not in self.ways:
-            ends = _ends(talk, by_server=by_server)
+            aids = ends_of(talk, by_server=by_server)
             nodes = self.world.nodes
-            ends_of = nodes[one.sender], nodes[one.receiver]
-            self.ways[key] = Way(one.conversation, *ends_of, *ends)
+            two = nodes[one.sender], nodes[one.receiver]
+            self.ways[key] = Way(one.conversation, *two, *aids)
         return self.ways[key]
 
     def _see(self, way: Way) -> None:
@@ -408,7 +374,11 @@ class Laws:
     def _set_up_by_ns(self, way: Way) -> int:
         """The time at which the context must exist; NEVER while no shim knows the other host."""
         limit_ns, begun_ns = 0, self.first_ns[way.conversation]
+        ways = [one for one in self.ways.values() if one.conversation == way.conversation]
+        speakers = {one.sender.name for one in ways if one.sent}
         for node, own, other in way.ends:
+            if node.name not in speakers:
+                continue  # nothing tells it that the other end has no context
             context = node.host.context_between(own, other)
             exchange = context.exchange if context is not None else None
             # A host that is looked up in the background may count as plain for 10 min [D34].
@@ -439,11 +409,6 @@ class Laws:
             if not same or _marks(one.own_marks) != _marks(other.peer_marks):
                 text = f"{way.sender.name} and {way.receiver.name} have different sets"
                 raise Violation(AGREEMENT, f"{text} {self._since_change()} after a change")
-
-
-def _ends(talk: Conversation, *, by_server: bool) -> tuple[Locator, Locator]:
-    ends = (talk.client_aid, talk.server_aid)
-    return ends[::-1] if by_server else ends
 
 
 def _marks(entries: Entries) -> dict[Locator, int]:

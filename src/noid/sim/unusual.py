@@ -9,6 +9,8 @@ from noid.sim.ordinary import BEGIN_MS, SECONDS, SOME_LOCATORS, some_traffic
 
 MINUTES = 60 * SECONDS
 SLOW_US = 2_000_000
+PACED_MS = 4_000
+"""After a slow conversation, a fast one is known to be fast within this time."""
 
 
 def _ended(
@@ -32,23 +34,6 @@ def _ended(
         traffic=some_traffic(source),
         caches=caches,
     )
-
-
-def turning(number: int) -> History:
-    """Which pairs pass in which direction changes every few seconds, for a minute."""
-    source = random.Random(f"{number}/turning")
-    locators = source.choice(((1, 2), (2, 2), (2, 2), (2, 3), (3, 3)))
-    pairs = list(itertools.product(*map(range, locators)))
-    gap_ms = source.choice((700, 1_500, 3_000, 5_000))
-    steps: list[Step] = []
-    at_ms = BEGIN_MS
-    while at_ms < BEGIN_MS + 60 * SECONDS:
-        works = [source.sample(pairs, source.choice((1, 1, 2))) for _ in range(2)]
-        for pair in pairs:
-            dead = (pair not in works[0]) + 2 * (pair not in works[1])
-            steps += [Step(at_ms, "restore", (*pair, 3)), Step(at_ms, "cut", (*pair, dead))]
-        at_ms += source.randint(gap_ms // 2, gap_ms * 3 // 2)
-    return _ended(source, number, locators, steps, at_ms)
 
 
 def interrupted(number: int) -> History:
@@ -181,7 +166,7 @@ def spelled(number: int) -> History:
         lasts_ms = source.choice((5_000, 70_000, 11 * MINUTES))
         if lasts_ms > 5_000:
             steps += [Step(at_ms, "pace", (SLOW_US,)), Step(at_ms + lasts_ms, "pace", (50_000,))]
-        at_ms += lasts_ms
+        at_ms += lasts_ms + PACED_MS
         steps.append(Step(at_ms, "cut", (*source.choice(pairs), 3)))
         at_ms += 3_000
         steps.append(Step(at_ms, "heal"))
