@@ -7,7 +7,8 @@ import pytest
 
 from noid.constants import MILLISECOND, SECOND
 from noid.engine.events import LocatorsChanged
-from noid.engine.state import State
+from noid.engine.state import State, Trigger
+from noid.engine.update import tell_untold
 from noid.flows.events import UnansweredPacket
 from noid.wire.control import Code, decode_message, encode_packet
 from noid.wire.options import LocatorEntry, LocatorFlag
@@ -118,3 +119,16 @@ def test_an_update_that_a_new_set_up_interrupts_is_made_good() -> None:
     assert state_of(network.a) is State.ESTABLISHED
     assert sent_by(network.b, Code.CONF), "b had the context all the time"
     assert network.b.context.marks_of(A2) == LocatorFlag.BACKUP
+
+
+def test_a_peer_that_knows_the_aid_alone_is_told_from_the_aid() -> None:
+    network = established()
+    network.b.context.peer_local = (A1,)
+    network.a.context.local_locator = A2
+    network.a.context.untold = True
+    tell_untold(network.a.host.core, network.a.context, Trigger.CONF)
+    for output in network.a.host.core.outputs:
+        network.carry_out(network.a, output)
+    network.run(2 * SECOND)
+    assert network.b.context.peer_acceptable == {A1, A2}
+    assert network.a.context.update is None

@@ -79,8 +79,11 @@ def _transmit(core: Core, context: Context, update: Update) -> None:
     update.sent_ns = core.now_ns
     message = request(core, context, update.nonce)
     # An update that removes a locator is not sent from that locator. But the peer does not accept
-    # messages from a locator that it does not know yet. So the pairs alternate, then the forms.
+    # messages from a locator that it does not know yet. So the pairs alternate, then the forms. A
+    # peer that had the context before its set-up may know only our AID.
     pairs = [context.pair, *better_pairs(context)[:1]]
+    if context.local_aid in context.own_usable:
+        pairs = list(dict.fromkeys([*pairs, (context.local_aid, context.peer_locator)]))
     if standing(context, context.pair) >= BROKEN:
         pairs.reverse()
     turn, place = divmod(update.tries - 1, len(pairs))

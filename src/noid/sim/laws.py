@@ -403,6 +403,10 @@ class Laws:
         early = doomed and self.world.now_ns - self.changed_ns < TOLD_AGAIN_NS
         if contexts is None or early or self._is_lossy(way):
             return
+        since_ns = self.world.now_ns - self._limit_ns(way)
+        ends = zip((way.sender, way.receiver), contexts, strict=True)
+        if any(one.established_ns + node.behind_ns > since_ns for node, one in ends):
+            return  # what has changed during the set-up is told after it
         self.judged[AGREEMENT] += 1
         for one, other in (contexts, contexts[::-1]):
             same = set(one.own_local) | {one.local_aid} == other.peer_acceptable

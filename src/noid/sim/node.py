@@ -57,6 +57,7 @@ UPTIME_NS = SECOND
 """The clock of a host after its start."""
 SLEEPING_NS = SECOND
 """The interval at which an answer is offered again to a host that sleeps."""
+NONE: frozenset[Locator] = frozenset()
 NOT_FOR_PROGRAMS = icmpv6.ERROR_TYPES | {CODEPOINTS.icmpv6_type}
 """ICMPv6 types that a host without the shim does not deliver to programs."""
 
@@ -169,11 +170,8 @@ class Node:
         self.in_use = False
         self.behind_ns = self.asleep_ns = 0
         self.has_slept = False
-        self.attentive = False
-        self.verifiable = True
-        self.deprecated: frozenset[Locator] = frozenset()
-        self.broken: frozenset[Locator] = frozenset()
-        self.backup: frozenset[Locator] = frozenset()
+        self.attentive, self.verifiable = False, True
+        self.deprecated = self.broken = self.backup = NONE
         self.start()
 
     @property
@@ -348,7 +346,10 @@ class Node:
         self._later(delay_ns, lambda: AnswerArrived(question, answer))
 
     def _later(self, delay_ns: int, make: Callable[[], Input]) -> None:
-        self.world.after(delay_ns, self._offer, self.incarnation, make)
+        if delay_ns:
+            self.world.after(delay_ns, self._offer, self.incarnation, make)
+        else:
+            self.give(make())
 
     def _offer(self, incarnation: int, make: Callable[[], Input]) -> None:
         """Gives the engine what the shell has found, once the host is awake."""

@@ -176,6 +176,12 @@ SHARES = {
     "asleep": 3,
     "congested": 3,
     "unable": 3,
+    "selective": 3,
+    "interrupted": 2,
+    "frozen": 2,
+    "rolled-back": 2,
+    "blind": 1,
+    "spelled": 1,
 }
 """The share of each family in a hundred seeds."""
 QUICK_MAX = 256
