@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Histories that ordinary networks seldom have: what stands still, returns, or is written oddly."""
+"""Histories that ordinary networks rarely have: what stands still, returns, or is written oddly."""
 
 import itertools
 import random

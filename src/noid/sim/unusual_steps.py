@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Steps of a history that ordinary networks seldom have; see unusual.py."""
+"""Steps of a history that ordinary networks rarely have; see unusual.py."""
 
 from collections.abc import Callable
 from typing import Final
