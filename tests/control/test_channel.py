@@ -188,6 +188,26 @@ def test_so_many_clients_are_served_and_one_more_is_told(path: Path) -> None:
     play(path, scenario)
 
 
+def test_a_command_is_not_carried_out_for_a_client_that_has_gone(path: Path) -> None:
+    done: list[str] = []
+
+    async def avoid(request: dict[str, Any]) -> dict[str, Any]:
+        done.append(request["uplink"])
+        return ANSWER
+
+    async def scenario(server: ControlServer, path: Path) -> None:
+        server.requests["avoid"] = avoid
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.connect(str(path))  # as while the daemon is stopped: the server takes no turn
+            gone.sendall(b'{"command":"avoid","uplink":"up1"}\n')
+        said = await conversation(path, b'{"command":"avoid","uplink":"up2"}\n')
+        assert json.loads(said) == ANSWER, "it sends no more, but reads"
+        await until(lambda: not server.clients)
+
+    play(path, scenario)
+    assert done == ["up2"]
+
+
 # --- monitors -------------------------------------------------------------------------------------
 
 

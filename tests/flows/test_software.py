@@ -202,4 +202,10 @@ def test_when_something_came_is_known() -> None:
     one = path(FLOW_B)
     one.from_network(travelling(), 3 * T)
     assert one.received_ns(FLOW_B.local_label) == 3 * T
-    assert one.received_ns(1) == 0
+    assert one.heard_ns(FLOW_B.local_label) == 3 * T
+    one.heard(FLOW_B.local_label, 4 * T)
+    assert one.heard_ns(FLOW_B.local_label) == 3 * T, "an answer shows that it was asked"
+    one.heard(FLOW_B.local_label, 5 * T, unasked=True)
+    assert one.heard_ns(FLOW_B.local_label) == 5 * T
+    assert one.received_ns(FLOW_B.local_label) == 3 * T
+    assert one.received_ns(1) == one.heard_ns(1) == 0

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """A provider that goes down and comes back is reported, in every way and once."""
 
+import contextlib
 import json
 import sys
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,12 @@ import pytest
 from noid.control.client import ask
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
+from noid.lab.topology import HOSTS
+from noid.roles.uplinks import RECENT_NS
 from tests.lab.conversations import establish_context, restart_daemons, tcp
 from tests.test_json import SCHEMAS, check
 
+SINK_PORT = 7002
 WITHIN_S = 60.0
 """A busy machine; docs/operating.md says how long it takes on one that is not."""
 
@@ -110,6 +116,50 @@ def test_a_provider_that_fails_and_recovers_is_reported_once(lab: Lab, fault: Fa
     assert down.startswith(f"{name} is down: ")
     assert up.startswith(f"{name} is up: it was down for ")
     assert json.loads(noid(lab, "paths", "--json"))["uplinks"]
+
+
+@contextlib.contextmanager
+def one_way(lab: Lab) -> Iterator[None]:
+    """Datagrams from a to b, and none back."""
+    sink = lab.spawn("b", ["socat", "-u", f"UDP6-RECV:{SINK_PORT}", "OPEN:/dev/null"])
+    words = "while sleep 0.02; do echo word; done"
+    source = lab.spawn("a", ["socat", "-u", f"SYSTEM:{words}", f"UDP6:b.example:{SINK_PORT}"])
+    try:
+        yield
+    finally:
+        source.end()
+        sink.end()
+
+
+def await_shown(lab: Lab, number: int, *state: str) -> None:
+    """Waits until both hosts show the state and the reason of their uplink to a provider."""
+
+    def shows(host: str) -> bool:
+        one = uplinks(lab, host)[lab.plan.uplink(host, number)]
+        return (one["state"], one["reason"]) == state
+
+    for host in HOSTS:
+        lab.wait_for(f"{host} shows {' '.join(state)}", partial(shows, host), WITHIN_S)
+
+
+def test_an_idle_provider_that_falls_silent_is_shown_at_both_ends_of_one_way_data(lab: Lab) -> None:
+    establish_context(lab)
+    began_ns = time.monotonic_ns()
+    with one_way(lab):
+        # Only then does what came before not count any more.
+        lab.wait_for("it is old", lambda: time.monotonic_ns() > began_ns + RECENT_NS, WITHIN_S)
+        used = lab.contexts("a")[0]["local_locator"]
+        number = next(
+            number
+            for number in (1, 2)
+            if used not in uplinks(lab)[lab.plan.uplink("a", number)]["locators"]
+        )
+        try:
+            lab.cut(number, Fault.SILENT)
+            await_shown(lab, number, "down", "silent")
+        finally:
+            lab.heal(number)
+        await_shown(lab, number, "up", "")
 
 
 def test_status_and_contexts_are_as_the_page_says(lab: Lab) -> None:

@@ -297,6 +297,7 @@ def test_what_one_plane_has_taken_up_the_next_one_finds(pins: Path) -> None:
         plane.take_up(flows, clocks, aids)
         plane.take_up([], [], [])
         assert [plane.received_ns(one.local_label) for one in flows] == [*range(1, CONTEXTS + 1)]
+        assert plane.heard_ns(flows[0].local_label) == 1
         assert plane.counters()[PlaneCounter.FLOWS_WITHOUT_ROOM] == 0
 
     def second(plane: BpfPlane) -> None:

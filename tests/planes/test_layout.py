@@ -230,6 +230,10 @@ def test_the_clock_is_read_where_the_programs_write_it(structures: Structures) -
             entry[place] = number(getattr(CLOCK, member), place.stop - place.start)
     assert layout.clock_of(bytes(outbound), bytes(inbound)) == CLOCK
     assert layout.received_ns(bytes(inbound)) == CLOCK.received_ns
+    assert layout.heard_ns(bytes(inbound)) == CLOCK.heard_ns
+    place = structures.places("inbound")["heard_ns"]
+    inbound[place] = bytes(place.stop - place.start)
+    assert layout.heard_ns(bytes(inbound)) == CLOCK.received_ns
 
 
 @pytest.mark.parametrize("chosen", [0, 1])

@@ -17,7 +17,16 @@ from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.locators import Locator
 from noid.roles.local_locators import LocalLocators
-from noid.roles.uplinks import ROUNDS_MAX, SUSPECTS_MAX, Round, UplinkWatch, both_ways
+from noid.roles.measuring import (
+    ANSWER_WAIT_MAX_S,
+    ANSWER_WAIT_MIN_S,
+    ANSWER_WAIT_UNMEASURED_S,
+    ROUND_TRIPS_MAX,
+    ROUND_TRIPS_WAITED,
+    Round,
+    both_ways,
+)
+from noid.roles.uplinks import ROUNDS_MAX, SUSPECTS_MAX, UplinkWatch
 from tests.engine.network import A1, A2, B1, B2, established
 from tests.waiting import until
 
@@ -31,7 +40,7 @@ def watch_of(host: Host, events: list[Input], changes: list[Change]) -> UplinkWa
         LocalLocators(HostSection()),
         handle=events.append,
         compare=lambda: None,
-        received_ns=lambda label: 0,
+        heard_ns=lambda label: 0,
         changed=changes.append,
         switched=switches.append,
     )
@@ -44,7 +53,7 @@ def heard(events: list[Input]) -> tuple[Context, UplinkWatch]:
     """A context whose peer sends all the time, and its watch."""
     host = established().a.host
     watch = watch_of(host, events, [])
-    watch.received_ns = lambda label: time.monotonic_ns()
+    watch.heard_ns = lambda label: time.monotonic_ns()
     (context,) = host.contexts
     return context, watch
 
@@ -97,7 +106,7 @@ def test_a_suspicion_causes_requests_over_every_pair_and_counts_the_answers() ->
         assert isinstance(sample, MeasurePairs)
         (pair,) = sample.pairs
         assert pair[0] == A1, "only the silent uplink is asked"
-        watch.take(PairMeasured(context.local_label, pair, 1_000))
+        answer_both(watch, context, pair)
         await until(lambda: len(changes) == 2)
         assert (changes[1].uplink, changes[1].new) == ("up1", Health.UP)
         task.cancel()
@@ -212,6 +221,160 @@ def test_while_an_uplink_is_silent_the_others_are_measured_too() -> None:
     asyncio.run(play())
 
 
+class Peer:
+    """A peer that answers every request after some time, which depends on the uplink.
+
+    Args:
+        watch: who asks it.
+        late_s: by our locator in a request, how long until the answer; none if it is lost.
+        used: our locator at which answers arrive that need not use the pair of the request.
+    """
+
+    def __init__(
+        self, watch: UplinkWatch, late_s: dict[Locator, float], used: Locator = A1
+    ) -> None:
+        self.watch, self.late_s, self.used = watch, late_s, used
+        self.asked: list[MeasurePairs] = []
+        self.outbound = False
+        """Whether requests over every uplink arrive."""
+        watch.measuring.handle = self.take
+
+    def take(self, event: Input) -> None:
+        assert isinstance(event, MeasurePairs)
+        self.asked.append(event)
+        for pair in event.pairs:
+            back = pair[0] if event.here else self.used
+            arrives = self.outbound or pair[0] in self.late_s
+            if arrives and back in self.late_s:
+                late_s = (self.late_s.get(pair[0], 0.0) + self.late_s[back]) / 2
+                returned = back == pair[0]
+                answer = PairMeasured(
+                    event.local_label, pair, int(late_s * 1e9), event.here, returned
+                )
+                asyncio.get_running_loop().call_later(late_s, self.watch.take, answer)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Ends a watch."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.mark.slow
+def test_a_satellite_beside_a_fibre_is_up_loses_nothing_and_causes_no_suspicion() -> None:
+    async def play() -> None:
+        _, watch = heard([])
+        slow = watch.uplinks.by_name["up2"]
+        peer = Peer(watch, {A1: 0.001, A2: 0.6})
+        task = asyncio.create_task(watch.watch())
+        await until(lambda: len(slow.samples) > 3)
+        assert set(slow.samples) == {True}
+        assert slow.health is Health.UP
+        assert len(peer.asked) <= len(slow.samples) + 1, "one request for each sample"
+        peer.late_s.pop(A2)
+        await until(lambda: slow.reason is Reason.SILENT)
+        await ended(task)
+
+    asyncio.run(play())
+
+
+def test_each_pair_is_waited_for_by_its_own_round_trip_also_if_the_answer_was_late() -> None:
+    context, watch = heard([])
+    waits = watch.measuring
+
+    def wait_s(pair: Pair, *, here: bool = True) -> float:
+        return waits.wait_s(context, pair, here=here)
+
+    assert wait_s((A2, B2)) == ANSWER_WAIT_UNMEASURED_S
+    waits.take(PairMeasured(context.local_label, (A2, B2), 600_000_000, here=True))
+    assert wait_s((A2, B2)) == ROUND_TRIPS_WAITED * 0.6
+    assert wait_s((A2, B2), here=False) == ROUND_TRIPS_WAITED * 0.6
+    assert wait_s((A1, B1)) == ANSWER_WAIT_UNMEASURED_S
+    waits.take(PairMeasured(context.local_label, (A1, B1), 1_000_000, here=True))
+    assert wait_s((A1, B1)) == ANSWER_WAIT_MIN_S
+    waits.take(PairMeasured(context.local_label, (A1, B1), 60_000_000_000, here=True))
+    assert wait_s((A1, B1)) == ANSWER_WAIT_MAX_S
+
+
+def test_only_so_many_round_trips_are_kept() -> None:
+    context, watch = heard([])
+    for label in range(context.local_label + 1, context.local_label + ROUND_TRIPS_MAX + 2):
+        watch.take(PairMeasured(label, (A2, B2), 600_000_000, here=True))
+    watch.take(PairMeasured(context.local_label, (A2, B2), 600_000_000, here=True))
+    assert watch.measuring.wait_s(context, (A2, B2), here=True) > ANSWER_WAIT_UNMEASURED_S
+    context.local_label += 1
+    assert watch.measuring.wait_s(context, (A2, B2), here=True) == ANSWER_WAIT_UNMEASURED_S
+
+
+@pytest.mark.slow
+def test_a_suspicion_does_not_wait_for_the_end_of_a_sample() -> None:
+    async def play() -> None:
+        _, watch = heard([])
+        peer = Peer(watch, {A1: 0.001})
+        task = asyncio.create_task(watch.watch())
+        await until(lambda: peer.asked)
+        assert watch.measuring.rounds[0].wait_s == ANSWER_WAIT_UNMEASURED_S
+        watch.take(Switched(A1, B1, (A1, B1), (A2, B2), Cause.NOTHING_HEARD))
+        assert watch.measuring.rounds[0].wait_s == 0
+        await until(lambda: len(peer.asked) > 1)
+        assert len(peer.asked[1].pairs) == 4
+        await ended(task)
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_an_uplink_over_which_nothing_arrives_is_measured_often_until_something_does() -> None:
+    async def play() -> None:
+        _, watch = heard([])
+        idle = watch.uplinks.by_name["up2"]
+        idle.inbound_silent, idle.health, idle.reason = True, Health.DEGRADED, Reason.INBOUND_SILENT
+        peer = Peer(watch, {A1: 0.001, A2: 0.001})
+        task = asyncio.create_task(watch.watch())
+        await until(lambda: idle.health is Health.UP)
+        sample = next(one for one in peer.asked if one.pairs[0][0] == A2)
+        assert sample.here
+        await ended(task)
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_a_silent_uplink_of_which_one_direction_returns_is_not_shown_as_up() -> None:
+    async def play() -> None:
+        _, watch = heard([])
+        idle = watch.uplinks.by_name["up2"]
+        peer = Peer(watch, {A1: 0.001})
+        task = asyncio.create_task(watch.watch())
+        await until(lambda: idle.reason is Reason.SILENT)
+        reasons: set[Reason] = set()
+
+        def is_one_way() -> bool:
+            reasons.add(idle.reason)
+            return idle.reason is Reason.INBOUND_SILENT
+
+        peer.outbound = True
+        await until(is_one_way)
+        assert reasons == {Reason.SILENT, Reason.INBOUND_SILENT}
+        await ended(task)
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_an_uplink_over_which_nothing_arrives_may_fail_wholly() -> None:
+    async def play() -> None:
+        _, watch = heard([])
+        idle = watch.uplinks.by_name["up2"]
+        idle.inbound_silent, idle.health, idle.reason = True, Health.DEGRADED, Reason.INBOUND_SILENT
+        Peer(watch, {A1: 0.001})
+        task = asyncio.create_task(watch.watch())
+        await until(lambda: idle.reason is Reason.SILENT)
+        await ended(task)
+
+    asyncio.run(play())
+
+
 def test_only_a_few_suspicions_are_kept() -> None:
     async def play() -> None:
         watch = watch_of(established().a.host, [], [])
@@ -229,7 +392,7 @@ def test_only_a_few_suspicions_are_kept() -> None:
 def test_a_ping_that_cannot_be_is_refused(peer: str, rounds: int, why: str) -> None:
     async def play() -> None:
         watch = watch_of(established().a.host, [], [])
-        watch.rounds = [Round(0)] * rounds
+        watch.measuring.rounds = [Round(0)] * rounds
         answer = await watch.ping({"peer": peer})
         assert why in answer["error"]
 

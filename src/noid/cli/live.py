@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The screen of ``noid top``: a table of uplinks and recent events, updated every second."""
+"""The screen of ``noid top``: a table of uplinks and recent events, updated twice a second."""
 
 import asyncio
 from pathlib import Path
@@ -15,7 +15,7 @@ from noid.cli.paths import COLUMNS, cells
 from noid.control.client import ask
 from noid.errors import ShimError
 
-REFRESH_S: Final = 1.0
+REFRESH_S: Final = 0.5
 EVENTS_SHOWN: Final = 12
 STYLES: Final = {"up": "green", "degraded": "yellow", "down": "bold red"}
 
@@ -46,7 +46,7 @@ class Top(App[None]):
         yield Footer()
 
     async def on_mount(self) -> None:
-        """Queries the daemon now, and then every second."""
+        """Queries the daemon now, and then at intervals."""
         self.query_one(DataTable).add_columns(*COLUMNS)
         await self.refresh_now()
         self.set_interval(REFRESH_S, self.refresh_now)

@@ -4,7 +4,8 @@ r"""The protocol of the control socket, which ``noid status`` and other commands
 One JSON value a line over a unix stream socket. A client sends ``{"command": NAME}`` and gets one
 object back; or, where there may be very many rows (``contexts``), arrays of rows, the last of them
 empty; or, from ``monitor``, an object for each event until either side closes. An object with the
-single key ``error`` is a refusal. Any program can use it:
+single key ``error`` is a refusal. A command is not carried out if its client has closed before its
+turn: it may have timed out and reported a failure. Any program can use it:
 
     printf '{"command":"status"}\n' | socat - UNIX:/run/noid/noid.sock
 """

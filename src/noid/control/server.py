@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,8 @@ class ControlServer:
             except (ValueError, KeyError, RecursionError):
                 writer.write(b'{"error":"a request is one JSON object with a command"}\n')
                 return
+            if _has_gone(writer):
+                return  # it has reported a failure: nothing may be changed for it now
             if command == MONITOR:
                 await self._monitor(reader, writer)
                 return
@@ -172,6 +175,13 @@ class ControlServer:
         finally:
             self.monitors.pop(queue, None)
             departure.cancel()
+
+
+def _has_gone(writer: asyncio.StreamWriter) -> bool:
+    """Whether the client has closed; one that has only ended its requests reads the answers."""
+    hangups = select.poll()
+    hangups.register(writer.get_extra_info("socket"), 0)
+    return bool(hangups.poll(0))
 
 
 def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:

@@ -328,8 +328,9 @@ class Uplinks:
         if uplink is None:
             return []
         uplink.inbound_silent &= not returned
-        uplink.measured(round_trip_ns)
-        uplink.samples.append(not is_lost)
+        if returned:  # else it is also about another uplink
+            uplink.measured(round_trip_ns)
+            uplink.samples.append(not is_lost)
         return self._conclude(uplink, 1, 0, now_s)
 
     def judge(self, peers: Iterable[Asked], now_s: float) -> list[Change]:
@@ -347,8 +348,7 @@ class Uplinks:
         for peer in filter(lambda one: one.answered, peers):
             over = self._names(peer.answered)
             for locator, round_trip_ns in peer.answered.items():
-                uplink = self.of(locator)
-                if uplink is not None:
+                if (uplink := self.of(locator)) is not None:
                     uplink.measured(round_trip_ns)
             for name in over:
                 heard[name] = heard.get(name, 0) + 1

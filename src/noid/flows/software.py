@@ -124,6 +124,11 @@ class SoftwareDatapath:
         watch = self.watches.get(local_label)
         return 0 if watch is None else watch.received_ns
 
+    def heard_ns(self, local_label: int) -> int:
+        """When a flow last received data or a keepalive; 0 if never."""
+        watch = self.watches.get(local_label)
+        return 0 if watch is None else max(watch.received_ns, watch.heard_ns)
+
     # --- out ------------------------------------------------------------------------------------
 
     def from_host(self, packet: bytes, now_ns: int) -> list[Effect]:

@@ -150,5 +150,8 @@ class DataPlane(Protocol):
     def received_ns(self, local_label: int) -> int:
         """When a flow last received something, by the monotonic clock; 0 if never."""
 
+    def heard_ns(self, local_label: int) -> int:
+        """When a flow last received data or a keepalive, by the same clock; 0 if never."""
+
     def counters(self) -> Counter[PlaneCounter]:
         """The counters so far."""

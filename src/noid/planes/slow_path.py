@@ -252,6 +252,10 @@ class SlowPath:
         """When a flow last received something, by the monotonic clock; 0 if never."""
         return self.datapath.received_ns(local_label)
 
+    def heard_ns(self, local_label: int) -> int:
+        """When a flow last received data or a keepalive, by the same clock; 0 if never."""
+        return self.datapath.heard_ns(local_label)
+
     def counters(self) -> Counter[PlaneCounter]:
         """The counters so far."""
         return self.counts.copy()

@@ -40,6 +40,7 @@ from noid.resolver.availability import Availability
 from noid.resolver.port import Server
 from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
+from noid.roles.collecting import survivors_frozen
 from noid.roles.driver import EngineDriver
 from noid.roles.keeping import KeptContexts, take_up
 from noid.roles.listing import Listing
@@ -204,6 +205,7 @@ class Daemon:
         """Makes everything but the plane and the stub."""
         config = self.config
         self.host = make_host(config, birth, mtu)
+        stack.enter_context(survivors_frozen(lambda: self.host.context_count))
         self.kept = KeptContexts(self.memories, self.host.memory_of)
         servers = named_servers(config)
         self.upstream = make_upstream(config, servers, lambda: self.locators, self.descriptors)
@@ -257,7 +259,7 @@ class Daemon:
             self.own,
             handle=self.driver.handle,
             compare=self._compare_soon,
-            received_ns=lambda label: self.plane.received_ns(label),
+            heard_ns=lambda label: self.plane.heard_ns(label),
             changed=self.reporter.uplink_changed,
             switched=self.reporter.switched,
             spread=self.spreading.refresh,

@@ -11,21 +11,21 @@ import contextlib
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from noid.control.schema import RequestHandler
 from noid.control.uplink_reports import uplink_report
-from noid.control.uplinks import Asked, Change, Health, Pair, Reason, Sighting, Switch, Uplinks
+from noid.control.uplinks import Change, Health, Pair, Reason, Sighting, Switch, Uplinks
 from noid.dns.records import canonical_name
 from noid.engine.context import Context
-from noid.engine.events import Input, MeasurePairs, PairMeasured, ProbeStarted, Switched
+from noid.engine.events import Input, PairMeasured, ProbeStarted, Switched
 from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator, parse_locator
 from noid.roles.local_locators import LocalLocators
+from noid.roles.measuring import Measuring, Round, both_ways
 from noid.roles.preferring import Preferring
 from noid.roles.sampling import Sampling
 from noid.text import printable
@@ -34,16 +34,10 @@ PEERS_ASKED_MAX: Final = 4
 """Peers that are asked at a time, over every uplink."""
 SUSPECTS_MAX: Final = PEERS_ASKED_MAX // 2
 """Of them those whose contexts suspect or left a pair; the others are asked whether it is they."""
-PEER_LOCATORS_ASKED_MAX: Final = 3
-"""Of one peer, so many locators are asked over each of ours."""
 CONTEXTS_LOOKED_AT_MAX: Final = 64
 """Contexts that are looked at to find peers to ask."""
 TIMES_IN_DOUBT: Final = 3
 """So often a pair is asked at one time, where an uplink is suspected."""
-TIMES_APART_S: Final = 0.04
-ANSWER_WAIT_MIN_S: Final = 0.1
-ANSWER_WAIT_MAX_S: Final = 0.6
-"""How long an answer is waited for: three round trips, within these."""
 PING_WAIT_S: Final = 1.0
 """How long ``noid ping`` waits for the answers of one time."""
 ROUNDS_MAX: Final = 64
@@ -51,55 +45,8 @@ ROUNDS_MAX: Final = 64
 RECENT_NS: Final = 10_000_000_000
 """Without a reason only peers are asked from which data came so recently: asking would keep the
 contexts of others at the peer."""
-
-Answers = dict[Pair, int | None]
-
-
-@dataclass(slots=True, eq=False)
-class Round:
-    """Requests to one context that wait for their answers.
-
-    Attributes:
-        label: of the context.
-        answers: the round trip of each pair in ns; None while there is no answer.
-        here: whether each answer is to use the pair of its request.
-        returned: our locators at which an answer arrived to a request from them.
-        complete: whether every request is answered.
-    """
-
-    label: int
-    answers: Answers = field(default_factory=dict)
-    here: bool = False
-    returned: set[Locator] = field(default_factory=set)
-    complete: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def take(self, output: PairMeasured) -> None:
-        """An answer."""
-        if output.here == self.here and self.answers.get(output.pair, 0) is None:
-            self.answers[output.pair] = output.round_trip_ns
-            if output.returned:
-                self.returned.add(output.pair[0])
-            if None not in self.answers.values():
-                self.complete.set()
-
-    @property
-    def asked(self) -> Asked:
-        """What the peer answered over each locator of ours."""
-        answered: dict[Locator, int] = {}
-        for pair, round_trip_ns in self.answers.items():
-            if round_trip_ns is not None:
-                answered[pair[0]] = min(round_trip_ns, answered.get(pair[0], round_trip_ns))
-        return Asked(answered, frozenset(pair[0] for pair in self.answers) - answered.keys())
-
-
-def both_ways(there: Round, back: Round) -> Asked:
-    """What a peer answered when it was asked over each uplink, and to answer over each."""
-    asked, here = there.asked, back.asked
-    returned = frozenset(there.returned | back.returned)
-    unreturned = (here.unanswered & asked.answered.keys()) - returned
-    return asked._replace(
-        returned=returned, unreturned=unreturned if back.returned else frozenset()
-    )
+MEASURED_OFTEN: Final = frozenset({Reason.SILENT, Reason.INBOUND_SILENT})
+"""Reasons for which an uplink is measured often, to detect its recovery."""
 
 
 class UplinkWatch:
@@ -110,7 +57,7 @@ class UplinkWatch:
         own: the host's locators.
         handle: takes events for the engine.
         compare: lets the host's locators be compared anew.
-        received_ns: when a context last received data, by its F(local).
+        heard_ns: when a context last received data or a keepalive, by its F(local).
         changed: is told of each change of an uplink.
         switched: is told of each switch of a context.
         spread: is called when the uplinks from which connections start may be others.
@@ -123,7 +70,7 @@ class UplinkWatch:
         *,
         handle: Callable[[Input], None],
         compare: Callable[[], object],
-        received_ns: Callable[[int], int],
+        heard_ns: Callable[[int], int],
         changed: Callable[[Change], None],
         switched: Callable[[Switch], None],
         spread: Callable[[], object] = lambda: None,
@@ -131,17 +78,18 @@ class UplinkWatch:
         self.host = host
         self.own = own
         self.handle = handle
-        self.received_ns = received_ns
+        self.heard_ns = heard_ns
         self.changed = changed
         self.on_switch = switched
         self.compare, self.spread = compare, spread
         self.uplinks = Uplinks()
         self.preferring = Preferring(own, self.uplinks, compare)
         self.names: dict[int, str] = {}
-        self.rounds: list[Round] = []
+        self.measuring = Measuring(handle, self._round_trip_ns)
         self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=SUSPECTS_MAX)
         self.hurry = asyncio.Event()
         self.sampling, self.returning = Sampling(), Sampling(of_silent=True)
+        self._returns_here = False
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -178,9 +126,7 @@ class UplinkWatch:
         """The engine reports something about pairs."""
         match output:
             case PairMeasured():
-                for one in self.rounds:
-                    if one.label == output.local_label:
-                        one.take(output)
+                self.measuring.take(output)
             case ProbeStarted():
                 self._suspect(output.local_aid, output.peer_aid)
             case Switched():
@@ -193,6 +139,7 @@ class UplinkWatch:
         if (local_aid, peer_aid) not in self.suspects:
             self.suspects.append((local_aid, peer_aid))
         self.hurry.set()
+        self.measuring.give_way()
 
     def _report(self, changes: Iterable[Change]) -> None:
         for change in changes:
@@ -224,7 +171,7 @@ class UplinkWatch:
 
     def _silent_locators(self) -> frozenset[Locator]:
         uplinks = self.uplinks.by_name.values()
-        silent = (one.locators for one in uplinks if one.reason is Reason.SILENT)
+        silent = (one.locators for one in uplinks if one.reason in MEASURED_OFTEN)
         return frozenset(itertools.chain.from_iterable(silent))
 
     def _to_ask(self) -> Iterator[Context]:
@@ -260,8 +207,8 @@ class UplinkWatch:
         self.hurry.clear()
         contexts = list(self._to_ask())
         there, back = await asyncio.gather(
-            self.measure(contexts, times=TIMES_IN_DOUBT),
-            self.measure(contexts, times=TIMES_IN_DOUBT, here=True),
+            self.measuring.measure(contexts, times=TIMES_IN_DOUBT),
+            self.measuring.measure(contexts, times=TIMES_IN_DOUBT, here=True),
         )
         asked = [both_ways(*rounds) for rounds in zip(there, back, strict=True)]
         self._report(self.uplinks.judge(asked, time.time()))
@@ -279,8 +226,8 @@ class UplinkWatch:
         if sample is None:
             return
         context, pairs = sample
-        (one,) = await self.measure([context], pairs, times=1, here=True)
-        missed = next((pair for pair, answer in one.answers.items() if answer is None), None)
+        one = await self._measure(context, pairs, here=True)
+        missed = None if self.hurry.is_set() else next(iter(one.unanswered), None)
         self.sampling.ended(context, time.monotonic_ns(), missed)
         self._count_answers(one)
         if missed:
@@ -290,11 +237,28 @@ class UplinkWatch:
         """Measures a pair of a silent uplink, to notice its return."""
         contexts = self._in_turn(self.returning)
         sample = self.returning.next_of(contexts, time.monotonic_ns(), self._silent_locators())
-        if sample is not None:
-            context, pairs = sample
-            (one,) = await self.measure([context], pairs, times=1)
-            self.returning.ended(context, time.monotonic_ns())
+        if sample is None:
+            return
+        context, pairs = sample
+        uplink = self.uplinks.of(pairs[0][0])
+        is_known_one_way = uplink is not None and uplink.reason is Reason.INBOUND_SILENT
+        here = is_known_one_way or not self._returns_here
+        self._returns_here = here
+        one = await self._measure(context, pairs, here=here)
+        self.returning.ended(context, time.monotonic_ns())
+        if self.hurry.is_set():
+            return
+        is_answered, is_returned = not one.unanswered, pairs[0][0] in one.returned
+        if is_returned:
             self._count_answers(one)
+        elif is_answered != is_known_one_way:
+            # Only one direction has changed: all are asked which.
+            self._suspect(context.local_aid, context.peer_aid)
+
+    async def _measure(self, context: Context, pairs: list[Pair], *, here: bool) -> Round:
+        """One request over each of these pairs, until something is suspected."""
+        (one,) = await self.measuring.measure([context], pairs, times=1, here=here, gives_way=True)
+        return one
 
     def _count_answers(self, one: Round) -> None:
         for pair, round_trip_ns in one.answers.items():
@@ -305,18 +269,22 @@ class UplinkWatch:
         """A sample is not answered. Where some are lost, a second one is tried before peers."""
         uplink = self.uplinks.of(pair[0])
         if uplink is not None and False in uplink.samples:
-            (one,) = await self.measure([context], [pair], times=1, here=True)
+            one = await self._measure(context, [pair], here=True)
             round_trip_ns = one.answers[pair]
             if round_trip_ns is not None:
                 returned = pair[0] in one.returned
                 self._count(pair[0], round_trip_ns, is_lost=True, returned=returned)
                 return
         self._suspect(context.local_aid, context.peer_aid)
-        here = (await self._ask()).get(context.local_label)
-        round_trip_ns = here.answers.get(pair) if here is not None else None
+        back = (await self._ask()).get(context.local_label)
+        round_trip_ns = back.answers.get(pair) if back is not None else None
         # If this pair stays silent and others of the uplink answer, the fault is at the peer.
-        if here is not None and round_trip_ns is not None and pair[0] in here.returned:
+        if back is not None and round_trip_ns is not None and pair[0] in back.returned:
             self._count(pair[0], round_trip_ns, is_lost=True, returned=True)
+
+    def _round_trip_ns(self, locator: Locator) -> int:
+        uplink = self.uplinks.of(locator)
+        return 0 if uplink is None else uplink.round_trip_ns
 
     def _count(
         self, locator: Locator, round_trip_ns: int, *, is_lost: bool = False, returned: bool
@@ -327,48 +295,7 @@ class UplinkWatch:
         )
 
     def _hears(self, context: Context, since_ns: int) -> bool:
-        return self.received_ns(context.local_label) >= since_ns
-
-    async def measure(
-        self,
-        contexts: Iterable[Context],
-        pairs: Sequence[Pair] = (),
-        *,
-        times: int,
-        wait_s: float = 0.0,
-        here: bool = False,
-    ) -> list[Round]:
-        """Sends requests over the pairs of contexts, and waits for the answers.
-
-        Args:
-            contexts: whose pairs.
-            pairs: these alone; without them, all that ``pairs_of`` gives.
-            times: how often each pair is asked.
-            wait_s: how long the last answer is waited for; 0 for as long as it may well take.
-            here: whether each answer is to use the pair of its request.
-        """
-        rounds = []
-        usual_s = ANSWER_WAIT_MIN_S
-        for context in contexts:
-            one = Round(context.local_label, dict.fromkeys(pairs or pairs_of(context)), here)
-            usual_s = max(usual_s, 3e-9 * context.expected.round_trip_ns)
-            rounds.append(one)
-        wait_s = wait_s or min(usual_s, ANSWER_WAIT_MAX_S)
-        self.rounds += rounds
-        try:
-            for number in range(times):
-                for one in rounds:
-                    self._send(one)
-                last = number + 1 == times
-                await _complete(rounds, wait_s if last else TIMES_APART_S)
-        finally:
-            self.rounds = [one for one in self.rounds if one not in rounds]
-        return rounds
-
-    def _send(self, one: Round) -> None:
-        pairs = tuple(pair for pair, answer in one.answers.items() if answer is None)
-        if pairs:
-            self.handle(MeasurePairs(one.label, pairs, one.here))
+        return self.heard_ns(context.local_label) >= since_ns
 
     # --- answers ----------------------------------------------------------------------------------
 
@@ -390,12 +317,12 @@ class UplinkWatch:
     async def ping(self, request: dict[str, Any]) -> dict[str, Any]:
         """Asks a peer once over every pair; the peer is an AID, a locator or a name."""
         peer = str(request.get("peer", ""))
-        found = [one for one in self.host.contexts if _is_peer(one, peer) and one.is_settled]
+        found = list(itertools.islice(_with_peer(self.host.contexts, peer), PEERS_ASKED_MAX))
         if not found:
             return {"error": f"no context with {printable(peer)}; see: noid contexts"}
-        if len(self.rounds) >= ROUNDS_MAX:
+        if len(self.measuring.rounds) >= ROUNDS_MAX:
             return {"error": "too many measurements at one time; try again in a second"}
-        results = await self.measure(found[:PEERS_ASKED_MAX], times=1, wait_s=PING_WAIT_S)
+        results = await self.measuring.measure(found, times=1, wait_s=PING_WAIT_S)
         pairs = [
             pair_report(context, pair, round_trip_ns)
             for context, one in zip(found, results, strict=False)
@@ -409,15 +336,16 @@ class UplinkWatch:
         return [one.name for one in self.uplinks.by_name.values() if one.health is Health.DOWN]
 
 
-def _is_peer(context: Context, text: str) -> bool:
-    """Whether a text names the peer of a context."""
-    if context.verification.name and canonical_name(text) == context.verification.name:
-        return True
-    try:
+def _with_peer(contexts: Iterable[Context], text: str) -> Iterator[Context]:
+    """The contexts whose peer has that name, AID or locator, and can be asked."""
+    name, locator = canonical_name(text), None
+    with contextlib.suppress(UsageError):
         locator = parse_locator(text)
-    except UsageError:
-        return False
-    return locator == context.peer_aid or locator in context.peer_set
+    for one in contexts:
+        is_named = name and name == one.verification.name
+        is_there = locator and (locator == one.peer_aid or locator in one.peer_set)
+        if (is_named or is_there) and one.is_settled:
+            yield one
 
 
 def pair_report(context: Context, pair: Pair, round_trip_ns: int | None) -> dict[str, Any]:
@@ -429,20 +357,3 @@ def pair_report(context: Context, pair: Pair, round_trip_ns: int | None) -> dict
         "in_use": pair == context.pair,
         "round_trip_us": None if round_trip_ns is None else round_trip_ns // 1000,
     }
-
-
-def pairs_of(context: Context) -> list[Pair]:
-    """The pairs of a context that are asked: each locator of ours with a few of the peer's."""
-    peer = [one for one in context.peer_set if context.is_verified(one)]
-    peer = peer[:PEER_LOCATORS_ASKED_MAX]
-    return [(local, one) for local in context.own_set for one in peer]
-
-
-async def _complete(rounds: Iterable[Round], wait_s: float) -> None:
-    """Waits until everything is answered, or for so long."""
-    try:
-        async with asyncio.timeout(wait_s):
-            for one in rounds:
-                await one.complete.wait()
-    except TimeoutError:
-        pass

@@ -382,6 +382,12 @@ class FlowTables(SlowPath):
         in_kernel = layout.received_ns(entry) if entry is not None else 0
         return max(in_kernel, super().received_ns(local_label))
 
+    def heard_ns(self, local_label: int) -> int:
+        """When a flow last received data or a keepalive, by the same clock; 0 if never."""
+        entry = self.tables["inbound"].find(layout.label_key(local_label))
+        in_kernel = layout.heard_ns(entry) if entry is not None else 0
+        return max(in_kernel, super().heard_ns(local_label))
+
     def completed(self, event: UnansweredPacket) -> UnansweredPacket:
         """The event, with what the programs know of its flow."""
         flow = self.rewriter.by_label.get(event.local_label)

@@ -288,6 +288,12 @@ def received_ns(inbound: bytes) -> int:
     return Inbound.of(inbound).received_ns
 
 
+def heard_ns(inbound: bytes) -> int:
+    """When data or a keepalive last arrived by an inbound entry; 0 if never."""
+    entry = Inbound.of(inbound)
+    return max(entry.received_ns, entry.heard_ns)
+
+
 def peer_locator_of(outbound: bytes) -> Locator:
     """Lp(peer) in an outbound entry, which the programs can change [D41]."""
     entry = Outbound.of(outbound)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""Requests over pairs of locators, and the wait for their answers.
+
+Each pair is waited for by its own round trip: one uplink of a host may be a fibre and another one a
+satellite. An answer that comes too late still tells how long the next one is waited for.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from noid.control.uplinks import Asked, Pair
+from noid.engine.context import Context
+from noid.engine.events import Input, MeasurePairs, PairMeasured
+from noid.locators import Locator
+
+PEER_LOCATORS_ASKED_MAX: Final = 3
+"""Of one peer, so many locators are asked over each of ours."""
+TIMES_APART_S: Final = 0.04
+"""Between two requests over one pair in one measurement."""
+ROUND_TRIPS_WAITED: Final = 2
+"""How long an answer is waited for, in round trips: the mean of the last one and those before."""
+ANSWER_WAIT_MIN_S: Final = 0.1
+ANSWER_WAIT_MAX_S: Final = 2.0
+ANSWER_WAIT_UNMEASURED_S: Final = 1.0
+"""How long where no round trip is known; over a satellite it takes 0.6 s."""
+ROUND_TRIPS_MAX: Final = 4_096
+"""Round trips that are kept; the oldest are forgotten."""
+
+Answers = dict[Pair, int | None]
+
+
+@dataclass(slots=True, eq=False)
+class Round:
+    """Requests to one context that wait for their answers.
+
+    Attributes:
+        label: of the context.
+        answers: the round trip of each pair in ns; None while there is no answer.
+        here: whether each answer is to use the pair of its request.
+        waits_s: how long each answer is waited for after the last request.
+        returned: our locators at which an answer arrived to a request from them.
+        gives_way: whether it ends when something is suspected.
+        is_ended: whether no answer is waited for any more.
+        news: is set at each answer.
+    """
+
+    label: int
+    answers: Answers = field(default_factory=dict)
+    here: bool = False
+    waits_s: dict[Pair, float] = field(default_factory=dict)
+    returned: set[Locator] = field(default_factory=set)
+    gives_way: bool = False
+    is_ended: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, output: PairMeasured) -> None:
+        """An answer."""
+        if output.here == self.here and self.answers.get(output.pair, 0) is None:
+            self.answers[output.pair] = output.round_trip_ns
+            if output.returned:
+                self.returned.add(output.pair[0])
+            self.news.set()
+
+    @property
+    def unanswered(self) -> list[Pair]:
+        """The pairs without an answer."""
+        return [pair for pair, answer in self.answers.items() if answer is None]
+
+    @property
+    def wait_s(self) -> float:
+        """How long an answer is waited for after the last request; 0 if none is."""
+        if self.is_ended:
+            return 0.0
+        return max((self.waits_s.get(pair, 0.0) for pair in self.unanswered), default=0.0)
+
+    @property
+    def asked(self) -> Asked:
+        """What the peer answered over each locator of ours."""
+        answered: dict[Locator, int] = {}
+        for pair, round_trip_ns in self.answers.items():
+            if round_trip_ns is not None:
+                answered[pair[0]] = min(round_trip_ns, answered.get(pair[0], round_trip_ns))
+        return Asked(answered, frozenset(pair[0] for pair in self.answers) - answered.keys())
+
+
+def both_ways(there: Round, back: Round) -> Asked:
+    """What a peer answered when it was asked over each uplink, and to answer over each.
+
+    An answer over the pair of its request has the round trip of that pair alone.
+    """
+    asked, here = there.asked, back.asked
+    returned = frozenset(there.returned | back.returned)
+    unreturned = (here.unanswered & asked.answered.keys()) - returned
+    return asked._replace(
+        answered={one: here.answered.get(one, time_ns) for one, time_ns in asked.answered.items()},
+        returned=returned,
+        unreturned=unreturned if back.returned else frozenset(),
+    )
+
+
+class Measuring:
+    """The requests of one host that wait for answers.
+
+    Args:
+        handle: takes events for the engine.
+        usual_ns: the round trip over the uplink of a locator of ours; 0 if it is not known.
+    """
+
+    def __init__(self, handle: Callable[[Input], None], usual_ns: Callable[[Locator], int]) -> None:
+        self.handle = handle
+        self.usual_ns = usual_ns
+        self.rounds: list[Round] = []
+        self._round_trips: dict[tuple[int, Pair, bool], int] = {}
+
+    def take(self, output: PairMeasured) -> None:
+        """An answer, which may come late."""
+        key = output.local_label, output.pair, output.here
+        before_ns = self._round_trips.pop(key, output.round_trip_ns)
+        self._round_trips[key] = (before_ns + output.round_trip_ns) // 2
+        while len(self._round_trips) > ROUND_TRIPS_MAX:
+            del self._round_trips[next(iter(self._round_trips))]
+        for one in self.rounds:
+            if one.label == output.local_label:
+                one.take(output)
+
+    async def measure(
+        self,
+        contexts: Iterable[Context],
+        pairs: Sequence[Pair] = (),
+        *,
+        times: int,
+        wait_s: float = 0.0,
+        here: bool = False,
+        gives_way: bool = False,
+    ) -> list[Round]:
+        """Sends requests over the pairs of contexts, and waits for the answers.
+
+        Args:
+            contexts: whose pairs.
+            pairs: these alone; without them, all that ``pairs_of`` gives.
+            times: how often each pair is asked.
+            wait_s: how long the last answer is waited for; 0 for as long as it may well take.
+            here: whether each answer is to use the pair of its request.
+            gives_way: whether ``give_way`` ends it.
+        """
+        rounds = []
+        news = asyncio.Event()
+        for context in contexts:
+            asked = pairs or pairs_of(context)
+            waits = {pair: wait_s or self.wait_s(context, pair, here=here) for pair in asked}
+            one = Round(context.local_label, dict.fromkeys(asked), here, waits, news=news)
+            one.gives_way = gives_way
+            rounds.append(one)
+        self.rounds += rounds
+        try:
+            for number in range(times):
+                for one in rounds:
+                    self._send(one)
+                last = number + 1 == times
+                await _answered(rounds, news, ANSWER_WAIT_MAX_S if last else TIMES_APART_S)
+        finally:
+            self.rounds = [one for one in self.rounds if one not in rounds]
+        return rounds
+
+    def give_way(self) -> None:
+        """Ends the measurements that give way: there is a more important one to make."""
+        for one in self.rounds:
+            if one.gives_way:
+                one.is_ended = True
+                one.news.set()
+
+    def wait_s(self, context: Context, pair: Pair, *, here: bool) -> float:
+        """How long an answer is waited for."""
+        label = context.local_label
+        known_ns = self._round_trips.get((label, pair, here), 0)
+        if not known_ns:
+            others = self._round_trips.get((label, pair, not here), 0), self.usual_ns(pair[0])
+            known_ns = max(*others, context.expected.round_trip_ns) if any(others) else 0
+        if not known_ns:
+            return ANSWER_WAIT_UNMEASURED_S
+        usual_s = ROUND_TRIPS_WAITED * known_ns / 1e9
+        return min(max(usual_s, ANSWER_WAIT_MIN_S), ANSWER_WAIT_MAX_S)
+
+    def _send(self, one: Round) -> None:
+        if one.unanswered and not one.is_ended:
+            self.handle(MeasurePairs(one.label, tuple(one.unanswered), one.here))
+
+
+def pairs_of(context: Context) -> list[Pair]:
+    """The pairs of a context that are asked: each locator of ours with a few of the peer's."""
+    peer = [one for one in context.peer_set if context.is_verified(one)]
+    peer = peer[:PEER_LOCATORS_ASKED_MAX]
+    return [(local, one) for local in context.own_set for one in peer]
+
+
+async def _answered(rounds: Iterable[Round], news: asyncio.Event, most_s: float) -> None:
+    """Waits until each pair has answered or its time is over, and no longer than so long."""
+    sent_s = time.monotonic()
+    while True:
+        news.clear()
+        wait_s = min(max((one.wait_s for one in rounds), default=0.0), most_s)
+        left_s = sent_s + wait_s - time.monotonic()
+        if left_s <= 0:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left_s):
+                await news.wait()
