@@ -183,6 +183,7 @@ class Drop(CounterName, part="dropped", path="dropped"):
     SET_UP_DISOWNED_AT_AID = "set-up that the host at the AID has disowned"
     CCR_WITH_BAD_COOKIE = "CCR with a bad or old cookie"
     CCR_FOR_AID_NOT_OURS = "CCR for an AID that is not ours"
+    CCR_OF_DELETED_CONTEXT = "CCR of a context that was deleted since its cookie was made"
     CCR_OVER_RATE = "CCR over the rate"
     CCR_WOULD_REPLACE_UNPROVEN = "CCR would replace a context, unproven"
     CCR_WITH_BAD_KEY_OR_LABEL = "CCR with a bad key or label"

@@ -292,9 +292,9 @@ DEFECTS = (
     ),
     Defect(
         "the label of a set-up that failed is used again at once",
-        "engine/core.py",
-        "if context.is_known_to_peer or context.announced:\n            self.quarantine_label",
-        "if context.is_known_to_peer:\n            self.quarantine_label",
+        "engine/quarantine.py",
+        "if context.is_known_to_peer or context.announced:",
+        "if context.is_known_to_peer:",
         "engine/test_second_lives.py::test_every_label_that_a_peer_may_send_by_is_quarantined_with_its_context",
     ),
     Defect(

@@ -55,12 +55,12 @@ from tests.engine.test_refusals import closing, sent, unanswered
 def test_a_label_is_in_quarantine_for_just_as_long_as_close_takes() -> None:
     host = core()
     host.now_ns = SECOND
-    host.quarantine_label(1)
+    host.quarantine.put(1, host.now_ns, b"", None)
     host.now_ns += CLOSE_TIME - 1
-    host.quarantine_label(2)
+    host.quarantine.put(2, host.now_ns, b"", None)
     assert list(host.quarantine) == [1, 2]
     host.now_ns += 1
-    host.quarantine_label(3)
+    host.quarantine.put(3, host.now_ns, b"", None)
     assert list(host.quarantine) == [2, 3]
 
 

@@ -179,7 +179,7 @@ def test_labels_are_not_used_again_while_packets_may_be_about() -> None:
     assert label in network.b.host.core.quarantine
     network.run(CONTEXT_IDLE_TIME + SEGMENT_LIFETIME)
     network.give(network.b, TimePassed())
-    network.b.host.core.quarantine_label(1)
+    network.b.host.core.quarantine.put(1, network.b.host.core.now_ns, b"", None)
     assert label not in network.b.host.core.quarantine
 
 

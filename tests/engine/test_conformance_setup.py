@@ -228,7 +228,7 @@ def test_a_label_is_never_nought_nor_one_that_is_taken() -> None:
     draws = [bytes(3), b"\x01\x23\x45", b"\x0a\xbc\xde"]
     options = HostOptions(codepoints=CODEPOINTS, birthday=0, reset_key=bytes(32))
     core = Core(options, lambda count: draws.pop(0) if count == 3 else bytes(count))
-    core.quarantine_label(0x12345)
+    core.quarantine.put(0x12345, core.now_ns, b"", None)
     assert core.free_label() == 0xABCDE
 
 

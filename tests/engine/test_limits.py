@@ -260,7 +260,7 @@ def test_of_too_many_unable_peers_the_oldest_is_forgotten() -> None:
 def test_of_too_many_labels_in_quarantine_the_oldest_is_free_again() -> None:
     host = core()
     for label in range(QUARANTINED_LABELS_MAX + 1):
-        host.quarantine_label(label)
+        host.quarantine.put(label, host.now_ns, b"", None)
     assert len(host.quarantine) == QUARANTINED_LABELS_MAX
     assert 0 not in host.quarantine
     assert 1 in host.quarantine
@@ -275,7 +275,7 @@ def test_a_free_label_is_found_quickly_in_a_full_table() -> None:
     context = established(seed=5).b.context
     host.labels = dict.fromkeys(range(1, CONTEXTS_MAX), context)
     for label in range(CONTEXTS_MAX, FLOW_LABEL_MASK + 1):
-        host.quarantine_label(label)
+        host.quarantine.put(label, host.now_ns, b"", None)
     assert host.free_label() not in host.labels
     assert next(drawn) < 1000
     assert CONTEXTS_MAX <= len(host.labels) + len(host.quarantine) + 1 <= CONTEXTS_MAX + 1

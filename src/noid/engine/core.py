@@ -252,10 +252,6 @@ class Core:
             if label and label not in self.labels and label not in self.quarantine:
                 return label
 
-    def quarantine_label(self, label: int, key: bytes = b"", began: Locator | None = None) -> None:
-        """Puts a label in quarantine, because packets with it may still arrive [D19, D46]."""
-        self.quarantine.put(label, self.now_ns, key, began)
-
     # --- contexts ---------------------------------------------------------------------------------
 
     def create(
@@ -404,8 +400,7 @@ class Core:
                 waiting.pop(context, None)
         if context.began is not None:
             self._shares_of(context).remove(site_of(context.began), context.local_label)
-        if context.is_known_to_peer or context.announced:
-            self.quarantine_label(context.local_label, context.agreed_key, context.began)
+        self.quarantine.keep(context, self.now_ns)
         self.know_peer_label(context, 0)
         del self.labels[context.local_label]
         self.emit(RemoveFlow(context.local_label))

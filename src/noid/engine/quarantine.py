@@ -3,14 +3,17 @@
 
 Sites share the table, as they share contexts [D46]: a site that opens and closes many contexts
 removes no label of another site early. The keys of the contexts are kept to acknowledge a CLOSE
-that is repeated.
+that is repeated, and what the peers said of themselves, so that a CCR of before makes no other
+context.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from noid.constants import CLOSE_TIME
+from noid.constants import CLOSE_TIME, COOKIE_LIFETIME
+from noid.engine.context import Context
+from noid.engine.secrets import Side
 from noid.locators import Locator
 from noid.shares.policy import QUARANTINE, site_of
 from noid.shares.tables import Table
@@ -20,6 +23,12 @@ class _Kept(NamedTuple):
     until_ns: int
     key: bytes
     site: int | None
+    peer: Side | None
+
+
+def exchange_of(context: Context) -> Side:
+    """What the peer of a context said of itself; each CCR of the same exchange repeats it."""
+    return Side(context.peer_aid, context.peer_label, context.peer_token, context.peer_key)
 
 
 class Quarantine:
@@ -33,6 +42,7 @@ class Quarantine:
         self.limit = limit
         self.shares = Table(QUARANTINE, limit)
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._labels_of: dict[Side, int] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -48,7 +58,25 @@ class Quarantine:
         kept = self._kept.get(label)
         return b"" if kept is None else kept.key
 
-    def put(self, label: int, now_ns: int, key: bytes, began: Locator | None) -> None:
+    def keep(self, context: Context, now_ns: int) -> None:
+        """Adds the label of a deleted context, if packets with it may still arrive."""
+        if context.is_known_to_peer or context.announced:
+            is_young = now_ns - context.established_ns <= COOKIE_LIFETIME
+            peer = exchange_of(context) if is_young else None
+            self.put(context.local_label, now_ns, context.agreed_key, context.began, peer)
+
+    def deleted_ns(self, peer: Side) -> int:
+        """When the last context of an exchange was deleted; -1 if none is here.
+
+        Args:
+            peer: what the peer said of itself in that exchange.
+        """
+        label = self._labels_of.get(peer)
+        return -1 if label is None else self._kept[label].until_ns - CLOSE_TIME
+
+    def put(
+        self, label: int, now_ns: int, key: bytes, began: Locator | None, peer: Side | None = None
+    ) -> None:
         """Adds a label; if the table is full, others are removed.
 
         Args:
@@ -56,6 +84,7 @@ class Quarantine:
             now_ns: the present.
             key: K of its context.
             began: the locator of the peer whose share it takes; None if a local program began.
+            peer: what the peer said of itself, if a CCR can repeat it.
         """
         while self._kept and next(iter(self._kept.values())).until_ns <= now_ns:
             self.release_oldest()
@@ -65,7 +94,9 @@ class Quarantine:
             self._release(one)
         if len(self._kept) >= self.limit:
             self.release_oldest()
-        self._kept[label] = _Kept(now_ns + CLOSE_TIME, key, site)
+        self._kept[label] = _Kept(now_ns + CLOSE_TIME, key, site, peer)
+        if peer is not None:
+            self._labels_of[peer] = label
         if site is not None:
             self.shares.add(site, label)
 
@@ -74,9 +105,11 @@ class Quarantine:
         self._release(next(iter(self._kept)))
 
     def _release(self, label: int) -> None:
-        site = self._kept.pop(label).site
-        if site is not None:
-            self.shares.remove(site, label)
+        kept = self._kept.pop(label)
+        if kept.site is not None:
+            self.shares.remove(kept.site, label)
+        if kept.peer is not None and self._labels_of.get(kept.peer) == label:
+            del self._labels_of[kept.peer]
 
 
 def _unused(_: int) -> tuple[bool, int]:

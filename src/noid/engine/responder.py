@@ -24,6 +24,7 @@ from noid.engine.handshake import (
 )
 from noid.engine.own import marks
 from noid.engine.phases import OwnCcr, Probation
+from noid.engine.quarantine import exchange_of
 from noid.engine.room import make_room
 from noid.engine.secrets import CookieEnd, Side, context_key, cookie_state
 from noid.engine.state import State, Timer, Trigger
@@ -195,6 +196,8 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
         core.drop(Drop.LABEL_OF_TOO_MANY_PEERS)
     elif at_aid.is_refused(core, local_aid, peer_aid, cookie.locator):
         core.drop(Drop.SET_UP_DISOWNED_AT_AID)
+    elif cookie.timestamp <= core.quarantine.deleted_ns(said_by_sender(message)):
+        core.drop(Drop.CCR_OF_DELETED_CONTEXT)  # any observer can send it again
     elif context is None:
         _make(core, ccr)
     elif not context.is_complete:
@@ -280,8 +283,7 @@ def _state_in(message: ControlMessage) -> bytes:
 
 def _is_of(context: Context, message: ControlMessage) -> bool:
     """Whether a CCR is that of this context, by label, token and key [D39]."""
-    peer = Side(context.peer_aid, context.peer_label, context.peer_token, context.peer_key)
-    return peer == said_by_sender(message)
+    return exchange_of(context) == said_by_sender(message)
 
 
 def _on_probation(core: Core, message: ControlMessage) -> Context | None:

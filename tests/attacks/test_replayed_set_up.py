@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""An earlier observer sends the CCR of a deleted context again, while its cookie is valid [D8].
+
+The peer no longer has that context, so one that the CCR made would lose data for a second.
+"""
+
+import pytest
+
+from noid.constants import CLOSE_TIME, COOKIE_LIFETIME, MILLISECOND, SECOND
+from noid.counters import Drop
+from noid.engine.causes import Cause
+from noid.engine.close import close
+from noid.engine.quarantine import Quarantine
+from noid.engine.secrets import Side
+from noid.engine.state import State, Trigger
+from noid.wire import ipv6
+from noid.wire.control import Code, decode_message
+from tests.engine.network import A1, B1, Network, Station, begun, packet
+
+GAP = 20 * MILLISECOND
+PEER = Side(A1, 5, 6, bytes(32))
+
+
+def seen(network: Network, code: Code) -> bytes:
+    """The first packet of the trace that has a control message of a code."""
+    for one in network.trace:
+        header = ipv6.Header.decode(one)
+        if header.next_header == ipv6.ICMPV6:
+            ends = header.source, header.destination
+            if decode_message(one[ipv6.HEADER_OCTETS :], *ends, in_slot=False).code is code:
+                return one
+    raise AssertionError(code)
+
+
+def closed() -> tuple[Network, bytes]:
+    """A network whose context has been set up and closed within a second, and its CCR."""
+    network = begun()
+    network.run(200 * MILLISECOND)
+    ccr = seen(network, Code.CCR)
+    core = network.a.host.core
+    close(core, network.a.context, Trigger.IDLE_CHECKED, Cause.IDLE)
+    for output in core.outputs:
+        network.carry_out(network.a, output)
+    core.outputs = []
+    network.run(200 * MILLISECOND)
+    assert network.a.host.contexts == network.b.host.contexts == []
+    return network, ccr
+
+
+def drops(station: Station) -> int:
+    return station.host.drops.get(Drop.CCR_OF_DELETED_CONTEXT, 0)
+
+
+@pytest.mark.parametrize("turns", [1, 20])
+def test_a_ccr_of_a_deleted_context_makes_no_other_one(turns: int) -> None:
+    network, ccr = closed()
+    network.a.delivered.clear()
+    for _ in range(turns):
+        network.arrive(ccr)
+        for _ in range(int(SECOND / GAP)):
+            network.ulp_sends(network.b, packet(B1, A1))
+            network.run(GAP)
+    network.run(SECOND)
+    assert network.b.host.contexts == []
+    assert drops(network.b) == turns
+    assert len(network.a.delivered) == turns * int(SECOND / GAP), "all travel plain"
+
+
+def test_it_does_not_complete_a_set_up_of_this_host() -> None:
+    network, ccr = closed()
+    network.resolve(network.b, network.a)
+    network.ulp_sends(network.b, packet(B1, A1))
+    network.arrive(ccr)
+    assert network.b.context.state is State.INIT_SENT
+    network.run(200 * MILLISECOND)
+    assert network.a.context.state is network.b.context.state is State.ESTABLISHED
+    assert network.b.context.agreed_key == network.a.context.agreed_key
+
+
+def test_the_same_host_sets_another_context_up_at_once() -> None:
+    network, _ = closed()
+    network.ulp_sends(network.a, packet(A1, B1))
+    network.run(200 * MILLISECOND)
+    assert network.a.context.state is network.b.context.state is State.ESTABLISHED
+    assert not drops(network.b)
+
+
+def test_a_ccr_with_a_later_cookie_counts() -> None:
+    """A peer that has not heard the CLOSE begins again with the same label, token and key."""
+    network = begun()
+    network.run(200 * MILLISECOND)
+    before = network.b.context
+    network.b.host.core.discard(before, Trigger.NO_ROOM, Cause.NO_ROOM)
+    network.b.datapath.remove(before.local_label)
+    network.b.host.core.outputs = []
+    network.run(MILLISECOND)
+    for _ in range(100):
+        network.ulp_sends(network.a, packet(A1, B1))
+        network.run(GAP)
+    assert network.b.context.state is State.ESTABLISHED
+    assert network.b.context.peer_token == before.peer_token
+    assert not drops(network.b)
+
+
+def test_what_is_remembered_goes_with_the_label() -> None:
+    quarantine = Quarantine(limit=2)
+    for label in (1, 2):
+        quarantine.put(label, label * SECOND, b"", A1, PEER)
+    assert quarantine.deleted_ns(PEER) == 2 * SECOND
+    quarantine.release_oldest()
+    assert quarantine.deleted_ns(PEER) == 2 * SECOND
+    quarantine.release_oldest()
+    assert quarantine.deleted_ns(PEER) < 0
+    quarantine.put(3, CLOSE_TIME, b"", A1, PEER)
+    quarantine.put(4, 2 * CLOSE_TIME, b"", A1)
+    assert quarantine.deleted_ns(PEER) < 0
+
+
+def test_an_exchange_whose_cookie_has_expired_is_not_remembered() -> None:
+    network = begun()
+    network.run(200 * MILLISECOND)
+    network.run(COOKIE_LIFETIME + SECOND)
+    context = network.b.context
+    network.b.host.core.discard(context, Trigger.NO_ROOM, Cause.NO_ROOM)
+    peer = Side(A1, context.peer_label, context.peer_token, context.peer_key)
+    assert context.local_label in network.b.host.core.quarantine
+    assert network.b.host.core.quarantine.deleted_ns(peer) < 0
