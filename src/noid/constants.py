@@ -242,6 +242,8 @@ CONTEXTS_MAX: Final = 1_000_000
 """Contexts of one host; the 20-bit label allows no more than 2**20 - 1 [draft §3.2]."""
 ALIKE_MAX: Final = 64
 """Contexts whose peers chose the same label; of a million random ones hardly ever ten do."""
+NO_USER: Final = 0xFFFF_FFFF
+"""The user of a packet whose user the plane does not know; no user of a system has this number."""
 KNOWN_PEERS_MAX: Final = 65_536
 """M6 hosts the resolver has told us of and that no context uses yet; the oldest goes first."""
 UNABLE_PEERS_MAX: Final = 65_536

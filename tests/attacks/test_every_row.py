@@ -17,9 +17,9 @@ import pytest
 from noid.constants import SECOND
 from noid.counters import UpstreamCounter
 from noid.dns.records import Answer, Kind, Question, Status
-from noid.engine.events import AnswerArrived, AskDns
+from noid.engine.events import AnswerArrived, AskDns, PeerResolved
 from noid.engine.quarantine import Quarantine
-from noid.flows.events import UnknownPeerSeen
+from noid.flows.events import UlpPacketSeen, UnknownPeerSeen
 from noid.flows.software import SoftwareDatapath
 from noid.locators import Locator
 from noid.resolver.budget import Budget
@@ -29,7 +29,7 @@ from noid.shares.policy import POLICY, SHARES, Row
 from noid.shares.rates import Each, Rate
 from noid.wire.control import Code
 from tests.attacks.test_one_prefix import EVIL, Victim, codes
-from tests.engine.network import CODEPOINTS
+from tests.engine.network import B1, CODEPOINTS, packet
 
 OTHERS = [0x3FFF_0000_0000 + number * 0x1_0001 for number in range(1_000)]
 """Each in a /32 of its own."""
@@ -70,6 +70,25 @@ def contexts() -> Contest:
     for site in tries():
         assert Code.CONF in codes(victim.meet(site))
     return Contest(victim.count(EVIL), LIMIT, sum(victim.count(site) for site in OTHERS))
+
+
+def local_contexts() -> Contest:
+    """Users of this host, of which one begins very many."""
+    victim = Victim(LIMIT)
+
+    def connect(user: int) -> None:
+        aid = victim.peer_of(EVIL)
+        victim.host.handle(PeerResolved("evil.test", aid, (aid,)), victim.now_ns)
+        victim.host.handle(UlpPacketSeen(packet(B1, aid), user), victim.now_ns)
+
+    for _ in range(2 * LIMIT):
+        connect(1)
+    users = range(2, 2 + len(OTHERS))
+    for user in users:
+        connect(user)
+        connect(1)
+    having = Counter(one.user for one in victim.host.contexts)
+    return Contest(having[1], LIMIT, sum(having[user] == 1 for user in users))
 
 
 def provisional() -> Contest:
@@ -195,6 +214,7 @@ def label(number: int) -> object:
 
 CONTESTS: dict[Row, Callable[[], Contest]] = {
     policy.CONTEXTS: contexts,
+    policy.LOCAL_CONTEXTS: local_contexts,
     policy.PROVISIONAL: provisional,
     policy.INQUIRIES: lambda: questions(policy.INQUIRIES, of_a_site),
     policy.ZONE_QUESTIONS: lambda: questions(policy.ZONE_QUESTIONS, of_a_zone),

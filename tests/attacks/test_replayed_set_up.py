@@ -6,13 +6,12 @@ The peer no longer has that context, so one that the CCR made would lose data fo
 
 import pytest
 
-from noid.constants import CLOSE_TIME, COOKIE_LIFETIME, MILLISECOND, SECOND
+from noid.constants import CLOSE_TIME, MILLISECOND, SECOND
 from noid.counters import Drop
-from noid.engine.causes import Cause
-from noid.engine.close import close
+from noid.engine.events import TimePassed
 from noid.engine.quarantine import Quarantine
 from noid.engine.secrets import Side
-from noid.engine.state import State, Trigger
+from noid.engine.state import State
 from noid.wire import ipv6
 from noid.wire.control import Code, decode_message
 from tests.engine.network import A1, B1, Network, Station, begun, packet
@@ -32,16 +31,19 @@ def seen(network: Network, code: Code) -> bytes:
     raise AssertionError(code)
 
 
-def closed() -> tuple[Network, bytes]:
-    """A network whose context has been set up and closed within a second, and its CCR."""
+def delete(network: Network, station: Station) -> None:
+    """The context of a station gives way to that of another peer."""
+    station.host.inspection.evict(station.context)
+    network.give(station, TimePassed())
+
+
+def deleted() -> tuple[Network, bytes]:
+    """A network whose context has been set up and deleted within a second, and its CCR."""
     network = begun()
     network.run(200 * MILLISECOND)
     ccr = seen(network, Code.CCR)
-    core = network.a.host.core
-    close(core, network.a.context, Trigger.IDLE_CHECKED, Cause.IDLE)
-    for output in core.outputs:
-        network.carry_out(network.a, output)
-    core.outputs = []
+    delete(network, network.a)
+    delete(network, network.b)
     network.run(200 * MILLISECOND)
     assert network.a.host.contexts == network.b.host.contexts == []
     return network, ccr
@@ -53,7 +55,7 @@ def drops(station: Station) -> int:
 
 @pytest.mark.parametrize("turns", [1, 20])
 def test_a_ccr_of_a_deleted_context_makes_no_other_one(turns: int) -> None:
-    network, ccr = closed()
+    network, ccr = deleted()
     network.a.delivered.clear()
     for _ in range(turns):
         network.arrive(ccr)
@@ -67,7 +69,7 @@ def test_a_ccr_of_a_deleted_context_makes_no_other_one(turns: int) -> None:
 
 
 def test_it_does_not_complete_a_set_up_of_this_host() -> None:
-    network, ccr = closed()
+    network, ccr = deleted()
     network.resolve(network.b, network.a)
     network.ulp_sends(network.b, packet(B1, A1))
     network.arrive(ccr)
@@ -78,7 +80,7 @@ def test_it_does_not_complete_a_set_up_of_this_host() -> None:
 
 
 def test_the_same_host_sets_another_context_up_at_once() -> None:
-    network, _ = closed()
+    network, _ = deleted()
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(200 * MILLISECOND)
     assert network.a.context.state is network.b.context.state is State.ESTABLISHED
@@ -90,9 +92,7 @@ def test_a_ccr_with_a_later_cookie_counts() -> None:
     network = begun()
     network.run(200 * MILLISECOND)
     before = network.b.context
-    network.b.host.core.discard(before, Trigger.NO_ROOM, Cause.NO_ROOM)
-    network.b.datapath.remove(before.local_label)
-    network.b.host.core.outputs = []
+    delete(network, network.b)
     network.run(MILLISECOND)
     for _ in range(100):
         network.ulp_sends(network.a, packet(A1, B1))
@@ -114,14 +114,3 @@ def test_what_is_remembered_goes_with_the_label() -> None:
     quarantine.put(3, CLOSE_TIME, b"", A1, PEER)
     quarantine.put(4, 2 * CLOSE_TIME, b"", A1)
     assert quarantine.deleted_ns(PEER) < 0
-
-
-def test_an_exchange_whose_cookie_has_expired_is_not_remembered() -> None:
-    network = begun()
-    network.run(200 * MILLISECOND)
-    network.run(COOKIE_LIFETIME + SECOND)
-    context = network.b.context
-    network.b.host.core.discard(context, Trigger.NO_ROOM, Cause.NO_ROOM)
-    peer = Side(A1, context.peer_label, context.peer_token, context.peer_key)
-    assert context.local_label in network.b.host.core.quarantine
-    assert network.b.host.core.quarantine.deleted_ns(peer) < 0

@@ -8,6 +8,7 @@ import pytest
 from noid.constants import (
     CLOSE_TIME,
     CONTEXT_IDLE_TIME,
+    COOKIE_LIFETIME,
     MILLISECOND,
     MINUTE,
     SECOND,
@@ -16,7 +17,8 @@ from noid.constants import (
 from noid.counters import Drop
 from noid.engine.causes import Cause
 from noid.engine.events import IdleChecked, LocatorsChanged, StateChanged, TimePassed
-from noid.engine.state import State
+from noid.engine.quarantine import exchange_of
+from noid.engine.state import State, Trigger
 from noid.wire import ipv6
 from noid.wire.control import Code, decode_message
 from tests.engine.network import (
@@ -181,6 +183,17 @@ def test_labels_are_not_used_again_while_packets_may_be_about() -> None:
     network.give(network.b, TimePassed())
     network.b.host.core.quarantine.put(1, network.b.host.core.now_ns, b"", None)
     assert label not in network.b.host.core.quarantine
+
+
+def test_the_exchange_of_a_deleted_context_is_remembered_while_its_cookie_is_valid() -> None:
+    for age_ns, is_remembered in ((SECOND, True), (COOKIE_LIFETIME + SECOND, False)):
+        network = established()
+        network.run(age_ns)
+        context, core = network.b.context, network.b.host.core
+        exchange = exchange_of(context)
+        core.discard(context, Trigger.NO_ROOM, Cause.NO_ROOM)
+        assert context.local_label in core.quarantine
+        assert (core.quarantine.deleted_ns(exchange) >= 0) is is_remembered
 
 
 def test_a_forged_close_is_dropped() -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from noid.constants import NO_USER
 from noid.control.uplinks import TEXTS, Change, Health
 from noid.engine.causes import Cause
 from noid.engine.context import Context
@@ -19,7 +20,7 @@ from noid.engine.events import (
     Switched,
 )
 from noid.locators import LOCATOR_OCTETS, Locator, format_locator
-from noid.shares.policy import Standing
+from noid.shares.policy import LOCAL_USER, Standing
 from noid.text import duration
 
 Event = dict[str, Any]
@@ -128,10 +129,21 @@ def shares_report(standings: Iterable[Standing]) -> dict[str, dict[str, Any]]:
         one.row.name: {
             "limit": one.limit,
             "used": one.used,
-            "largest": _prefixes(one.largest, 48) | _prefixes(one.regions, 32),
+            "largest": _largest(one),
         }
         for one in standings
     }
+
+
+def _largest(standing: Standing) -> dict[str, int]:
+    """Counts by local user or by prefix, as text."""
+    if standing.row.user == LOCAL_USER:
+        return {_user(user): count for user, count in standing.regions.items()}
+    return _prefixes(standing.largest, 48) | _prefixes(standing.regions, 32)
+
+
+def _user(user: int) -> str:
+    return "unknown user" if user == NO_USER else f"user {user}"
 
 
 def _prefixes(counts: Mapping[int, int], bits: int) -> dict[str, int]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from noid.constants import (
     CONTEXT_IDLE_TIME,
     NEVER,
+    NO_USER,
     NONCES_KEPT_MAX,
     PREFIX_OCTETS,
     SILENCE_UNMEASURED,
@@ -24,16 +25,7 @@ from noid.dns.records import Question
 from noid.dns.verification import Verification
 from noid.engine.events import Former
 from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair
-from noid.engine.phases import (
-    Closing,
-    Exchange,
-    OwnCcr,
-    Probation,
-    Probe,
-    Search,
-    Trial,
-    Update,
-)
+from noid.engine.phases import Closing, Exchange, OwnCcr, Probation, Probe, Search, Trial, Update
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.flows.flow import Flow
 from noid.locators import Locator, with_aid
@@ -62,6 +54,7 @@ class Context:
         local_locator: Lp(local).
         peer_locator: Lp(peer).
         began: the locator by which the peer that began it is counted; None if a local program did.
+        user: the local user whose program began it; NO_USER: not known, or a peer did.
         used_ns: when data was last known to be received or sent, to the second; 0: never [D46].
         peer_label: F(peer); 0 until known.
         peer_token: the peer's random token.
@@ -127,6 +120,7 @@ class Context:
     settled_ns: int = 0
     lapsing: Mapping[Locator, int] = field(default_factory=lambda: NOTHING_LAPSING)
     began: Locator | None = None
+    user: int = NO_USER
     used_ns: int = 0
     state: State = State.IDLE
     peer_label: int = 0

@@ -10,12 +10,12 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from noid.constants import (
-    ALIKE_MAX,
     BETTER_PAIR_FIRST,
     CONTEXT_IDLE_TIME,
     CONTEXTS_MAX,
     FLOW_LABEL_MASK,
     HELD_PACKETS_MAX,
+    NO_USER,
     SECOND,
 )
 from noid.counters import Drop
@@ -48,7 +48,7 @@ from noid.engine.state import TIMERS_OF, Cue, Path, State, Timer, Trigger
 from noid.engine.timers import Timers
 from noid.locators import Locator, is_global_unicast
 from noid.shares import policy
-from noid.shares.policy import site_of
+from noid.shares.policy import local_contexts, region_of_user, site_of
 from noid.shares.rates import Each, Rate
 from noid.shares.tables import Table
 from noid.wire.control import ControlMessage, encode_packet
@@ -92,7 +92,8 @@ class Core:
         repeats: the rate of repetitions of such messages.
         agreements: the rate of each context's X25519 computations [D40].
         hints: the rate of hints that make a context ask its pair in use, or the DNS [D47].
-        begun_by_peers: the shares of those that began contexts [D46].
+        begun_by_peers: the shares of peers that began contexts [D46].
+        begun_here: the shares of users whose programs began contexts.
         quarantine: labels of deleted contexts, not allocated again for a time [D19].
         outdated: labels of contexts that do not have a change of our locators yet.
         provisional: the shares of those that began provisional contexts [D37].
@@ -130,6 +131,7 @@ class Core:
     agreements: Each = field(default_factory=lambda: Each(policy.AGREEMENTS))
     hints: Each = field(default_factory=lambda: Each(policy.HINTS))
     begun_by_peers: Table = field(init=False)
+    begun_here: Table = field(init=False)
     provisional: Table = field(init=False)
     quarantine: Quarantine = field(default_factory=Quarantine)
     outdated: dict[int, None] = field(default_factory=dict)
@@ -146,6 +148,7 @@ class Core:
         self.errors = Rate(policy.ERRORS, key)
         self.checks = Rate(policy.CHECKS, key)
         self.begun_by_peers = Table(policy.CONTEXTS, self.options.contexts_max)
+        self.begun_here = Table(policy.LOCAL_CONTEXTS, local_contexts(self.options.contexts_max))
         self.provisional = Table(policy.PROVISIONAL)
 
     @property
@@ -264,6 +267,7 @@ class Core:
         *,
         label: int = 0,
         began: Locator | None = None,
+        user: int = NO_USER,
     ) -> Context | None:
         """Creates a context in IDLE, in both tables; None if the tables are full.
 
@@ -275,6 +279,7 @@ class Core:
             probation: the missing proof that makes it provisional; None if it is not provisional.
             label: F(local); 0 for a new one.
             began: the locator of the peer whose share it takes; None if a local program began.
+            user: the user of that program.
         """
         if len(self.labels) >= self.options.contexts_max:
             self.drop(Drop.TOO_MANY_CONTEXTS)
@@ -297,17 +302,22 @@ class Core:
             verification=verification,
             probation=probation,
             began=peer_aid if began == peer_aid else began,
+            user=user,
         )
         context.own_marks = marks(self.own, own_local, local_aid, peer_aid, verification.name)
         self.labels[context.local_label] = context
-        if began is not None:
-            self._shares_of(context).add(site_of(began), context.local_label)
+        table, site = self._shares_of(context)
+        table.add(site, context.local_label)
         if probation is None:  # a provisional context blocks no other [D37]
             self._take_pair(context)
         return context
 
-    def _shares_of(self, context: Context) -> Table:
-        return self.provisional if context.is_provisional else self.begun_by_peers
+    def _shares_of(self, context: Context) -> tuple[Table, int]:
+        """The table of shares that has a context, and the site there."""
+        if context.began is None:
+            return self.begun_here, region_of_user(context.user)
+        table = self.provisional if context.is_provisional else self.begun_by_peers
+        return table, site_of(context.began)
 
     def used(self, context: Context) -> None:
         """Notes that data of a context was received or sent [D46]."""
@@ -316,11 +326,11 @@ class Core:
             self.rank_again(context)
 
     def rank_again(self, context: Context) -> None:
-        """Tells the table of shares that a context that a peer began is used or proven."""
-        if context.began is not None and context.closing is None:
+        """Tells the table of shares that a context is used or proven."""
+        if context.closing is None:
+            table, site = self._shares_of(context)
             is_proven = bool(context.verification.proven)
-            site = site_of(context.began)
-            self._shares_of(context).use(site, context.local_label, is_proven=is_proven)
+            table.use(site, context.local_label, is_proven=is_proven)
 
     def locators_with(self, aid: Locator) -> tuple[Locator, ...]:
         """Lsl of a context of ours."""
@@ -346,8 +356,8 @@ class Core:
     def set_aside(self, context: Context) -> None:
         """Frees the AID pair for a new context; this context only receives [draft App. A]."""
         self._leave_pair(context)
-        if context.began is not None:
-            self.begun_by_peers.end(site_of(context.began), context.local_label)
+        table, site = self._shares_of(context)
+        table.end(site, context.local_label)
         self.emit(InstallFlow(context.flow()))
 
     def prove(self, context: Context) -> None:
@@ -356,10 +366,11 @@ class Core:
         held = context.probation.held
         # The locator to which the CC was sent is known to work.
         context.peer_locator = context.probation.locator
-        if context.began is not None:
-            self.provisional.remove(site_of(context.began), context.local_label)
-            self.begun_by_peers.add(site_of(context.began), context.local_label)
+        table, site = self._shares_of(context)
+        table.remove(site, context.local_label)
         context.probation = None
+        table, site = self._shares_of(context)
+        table.add(site, context.local_label)
         self.enter(context, State.ESTABLISHED, Trigger.DNS_ANSWER, Cause.PROVEN)
         self._take_pair(context)
         self.set_timer(context, Timer.IDLE, CONTEXT_IDLE_TIME)
@@ -398,22 +409,13 @@ class Core:
             waiting = self.questions.get(context.asked(question))
             if waiting is not None:
                 waiting.pop(context, None)
-        if context.began is not None:
-            self._shares_of(context).remove(site_of(context.began), context.local_label)
+        table, site = self._shares_of(context)
+        table.remove(site, context.local_label)
         self.quarantine.keep(context, self.now_ns)
         self.know_peer_label(context, 0)
         del self.labels[context.local_label]
         self.emit(RemoveFlow(context.local_label))
         self._leave_pair(context)
-
-    def is_crowded(self, label: int, context: Context | None) -> bool:
-        """Whether so many other contexts have this label of the peer that no more are accepted.
-
-        Labels are random, so only an attacker causes this. A lookup by the peer's label examines
-        each of these contexts.
-        """
-        alike = self.by_peer_label.get(label, ())
-        return len(alike) >= ALIKE_MAX and context not in alike
 
     def know_peer_label(self, context: Context, label: int) -> None:
         """Stores F(peer) in the context and in the table of these labels; 0 removes it."""

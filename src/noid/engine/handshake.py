@@ -29,7 +29,7 @@ from noid.engine.core import Core
 from noid.engine.events import NoteHeard, SourceNotCovered
 from noid.engine.history import Pair
 from noid.engine.phases import Exchange
-from noid.engine.room import make_room
+from noid.engine.room import is_crowded, make_room_for_user
 from noid.engine.searching import go_on
 from noid.engine.secrets import Side, context_key, reset_hash, reset_token
 from noid.engine.selection import first_contacts
@@ -73,9 +73,9 @@ def on_ulp_packet(core: Core, event: UlpPacketSeen) -> None:
     if peer is None:
         return
     verification = Verification(peer_aid, peer.name, peer.locators)
-    make_room(core, None)
+    make_room_for_user(core, event.user)
     own_local = core.locators if core.options.is_verifiable else core.locators_with(local_aid)
-    context = core.create(local_aid, peer_aid, verification, own_local)
+    context = core.create(local_aid, peer_aid, verification, own_local, user=event.user)
     if context is not None:
         begin(core, context)
         start(core, context, packet, Trigger.ULP_PACKET, Cause.ULP_SENDS)
@@ -333,7 +333,7 @@ def on_conf(core: Core, event: ControlMessageReceived, message: ControlMessage) 
     if message.context.receiver_label != context.local_label or not message.context.sender_label:
         core.drop(Drop.CONF_WITH_OTHER_LABEL)
         return
-    if core.is_crowded(message.context.sender_label, context):
+    if is_crowded(core, message.context.sender_label, context):
         core.drop(Drop.LABEL_OF_TOO_MANY_PEERS)
         return
     peer = said_by_sender(message)
@@ -375,7 +375,7 @@ def on_early_ur(core: Core, event: ControlMessageReceived, message: ControlMessa
     ends = message.receiver_aid, message.sender_aid
     if ends != (context.local_aid, context.peer_aid) or label in (0, context.peer_label):
         return
-    if core.is_crowded(label, context):
+    if is_crowded(core, label, context):
         return
     peer = Side(context.peer_aid, label, exchange.peer_token, exchange.peer_key)
     key = key_with(core, context, exchange, peer, message.code)

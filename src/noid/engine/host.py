@@ -237,7 +237,10 @@ class Host:
         core = self.core
         return [
             one.standing
-            for one in (core.begun_by_peers, core.provisional, core.checks, core.errors)
+            for one in (
+                *(core.begun_by_peers, core.begun_here, core.provisional),
+                *(core.checks, core.errors),
+            )
         ]
 
     def _dispatch(self, event: Input) -> None:

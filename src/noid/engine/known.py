@@ -4,6 +4,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from noid.constants import NO_USER
 from noid.dns.records import Question
 from noid.locators import Locator
 
@@ -34,12 +35,14 @@ class Lookup:
         listing: names that list the host's address, and all addresses that they list.
         capable: names that have the M6 record.
         failed: whether a question met a transient error.
+        user: the local user whose program sent to the host.
     """
 
     open: set[Question]
     listing: dict[str, tuple[Locator, ...]] = field(default_factory=dict)
     capable: set[str] = field(default_factory=set)
     failed: bool = False
+    user: int = NO_USER
 
 
 @dataclass(slots=True, eq=False)

@@ -14,6 +14,7 @@ from noid.constants import (
     KNOWN_PEERS_MAX,
     LOCATORS_MAX,
     NAMES_PER_LOCATOR_MAX,
+    NO_USER,
     PEER_UNABLE_MAX,
     PEER_UNABLE_TIME,
     STRANGER_TIME,
@@ -37,6 +38,8 @@ from noid.locators import Locator, is_global_unicast
 from noid.shares.policy import LOOKUPS, site_of
 
 UNKNOWN = KnownPeer("", ())
+OF_ONE_USER = LOOKUPS.limit // 2
+"""The most lookups for the packets of one local user."""
 
 
 def on_resolved(core: Core, event: PeerResolved) -> None:
@@ -180,7 +183,10 @@ def on_unknown_peer(core: Core, event: UnknownPeerSeen) -> None:
         return
     if sum(site_of(one) == site_of(aid) for one in core.lookups) >= LOOKUPS.share:
         return
-    core.lookups[aid] = Lookup(set())
+    is_known = event.user != NO_USER
+    if is_known and sum(one.user == event.user for one in core.lookups.values()) >= OF_ONE_USER:
+        return
+    core.lookups[aid] = Lookup(set(), user=event.user)
     _ask(core, core.lookups[aid], Question(Kind.NAMES, reverse_name(aid)))
 
 

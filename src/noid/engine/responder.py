@@ -25,7 +25,7 @@ from noid.engine.handshake import (
 from noid.engine.own import marks
 from noid.engine.phases import OwnCcr, Probation
 from noid.engine.quarantine import exchange_of
-from noid.engine.room import make_room
+from noid.engine.room import is_crowded, make_room_for_peer
 from noid.engine.secrets import CookieEnd, Side, context_key, cookie_state
 from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import (
@@ -192,7 +192,7 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
         core.drop(Drop.BYPASSED_BY_POLICY)
     elif local_aid not in own or event.destination not in own:
         core.drop(Drop.CCR_FOR_AID_NOT_OURS)
-    elif core.is_crowded(message.context.sender_label, context):
+    elif is_crowded(core, message.context.sender_label, context):
         core.drop(Drop.LABEL_OF_TOO_MANY_PEERS)
     elif at_aid.is_refused(core, local_aid, peer_aid, cookie.locator):
         core.drop(Drop.SET_UP_DISOWNED_AT_AID)
@@ -249,7 +249,7 @@ def replace(core: Core, context: Context, ccr: OwnCcr) -> bool:
         Whether its public key and label permit that.
     """
     secret = ccr.keys.agree(ccr.message.key)
-    if not secret or core.is_crowded(ccr.message.context.sender_label, context):
+    if not secret or is_crowded(core, ccr.message.context.sender_label, context):
         core.drop(Drop.CCR_WITH_BAD_KEY_OR_LABEL)
         return False
     core.enter(context, State.IDLE, Trigger.CCR, Cause.REPLACED_BY_PEER)
@@ -329,7 +329,7 @@ def _make(core: Core, ccr: OwnCcr) -> None:
     # Any host can send such a CCR with the AID of another host [D37].
     probation = Probation(proven) if proven != peer_aid else None
     own_local = core.locators_with(local_aid)
-    make_room(core, proven, provisional=probation is not None)
+    make_room_for_peer(core, proven, provisional=probation is not None)
     inquiry = Verification(peer_aid, None)
     context = core.create(local_aid, peer_aid, inquiry, own_local, probation, began=proven)
     if context is None:

@@ -1,37 +1,60 @@
 # SPDX-License-Identifier: MIT
 """Room for one more context: which contexts are evicted if there are too many [D46].
 
-A context that a local program began takes the place of one that a peer began, and is never evicted.
-A peer that does not hear the CLOSE gets a UC for its next packet.
+A context that a local program began takes the place of one that a peer began. It is evicted for one
+of another local program alone, and by the shares of users. A peer that does not hear the CLOSE gets
+a UC for its next packet.
 """
 
-from noid.constants import IN_USE_TIME
+from noid.constants import ALIKE_MAX, IN_USE_TIME
 from noid.engine.causes import Cause
 from noid.engine.close import say_close
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.state import Trigger
 from noid.locators import Locator
-from noid.shares.policy import site_of
+from noid.shares.policy import region_of_user, site_of
 from noid.shares.tables import Rank, Table
 
 
-def make_room(core: Core, began: Locator | None, *, provisional: bool = False) -> None:
-    """Evicts contexts to make room for one more.
+def make_room_for_peer(core: Core, began: Locator, *, provisional: bool) -> None:
+    """Evicts contexts to make room for one that a peer begins.
 
     Args:
         core: of the host.
-        began: the locator of the peer whose share it takes; None if a local program began.
+        began: the locator of the peer whose share it takes.
         provisional: whether it will be provisional.
     """
+    site = site_of(began)
     if provisional:
-        _make_room(core, core.provisional, began, is_full=core.provisional.is_full)
-    is_full = len(core.labels) >= core.options.contexts_max
-    _make_room(core, core.begun_by_peers, began, is_full=is_full)
+        _make_room(core, core.provisional, site, is_full=core.provisional.is_full)
+    _make_room(core, core.begun_by_peers, site, is_full=_is_full(core))
 
 
-def _make_room(core: Core, shares: Table, began: Locator | None, *, is_full: bool) -> None:
-    site = None if began is None else site_of(began)
+def make_room_for_user(core: Core, user: int) -> None:
+    """Evicts contexts to make room for one that a program of a local user begins."""
+    site = region_of_user(user)
+    _make_room(core, core.begun_here, site, is_full=core.begun_here.is_full)
+    _make_room(core, core.begun_by_peers, None, is_full=_is_full(core))
+    if _is_full(core):
+        _make_room(core, core.begun_here, site, is_full=True)
+
+
+def _is_full(core: Core) -> bool:
+    return len(core.labels) >= core.options.contexts_max
+
+
+def is_crowded(core: Core, label: int, context: Context | None) -> bool:
+    """Whether so many other contexts have this label of the peer that no more are accepted.
+
+    Labels are random, so only an attacker causes this. A lookup by the peer's label examines each
+    of these contexts.
+    """
+    alike = core.by_peer_label.get(label, ())
+    return len(alike) >= ALIKE_MAX and context not in alike
+
+
+def _make_room(core: Core, shares: Table, site: int | None, *, is_full: bool) -> None:
     unused_ns = max(0, core.now_ns - IN_USE_TIME)
 
     def rank(label: int) -> Rank:

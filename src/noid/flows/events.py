@@ -6,6 +6,7 @@ Nothing changes an event; the classes are not frozen, because that makes them sl
 
 from dataclasses import dataclass
 
+from noid.constants import NO_USER
 from noid.locators import Locator
 
 
@@ -15,9 +16,11 @@ class UlpPacketSeen:
 
     Attributes:
         packet: the whole IPv6 packet, at most PIGGYBACK_OCTETS_MAX after its header.
+        user: whose program sent it; NO_USER if the plane does not know.
     """
 
     packet: bytes
+    user: int = NO_USER
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -28,9 +31,11 @@ class UnknownPeerSeen:
 
     Attributes:
         aid: its destination.
+        user: whose program sent it; NO_USER if the plane does not know.
     """
 
     aid: Locator
+    user: int = NO_USER
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -102,6 +102,14 @@ def largest(counts: Mapping[int, int]) -> dict[int, int]:
 CONTEXTS = Row(name="contexts", limit=CONTEXTS_MAX)
 """Contexts that peers began; those that local programs began are exempt. The configuration may set
 a lower limit."""
+LOCAL_USER = "user"
+LOCAL_CONTEXTS = Row(
+    name="contexts of local programs",
+    limit=CONTEXTS_MAX - CONTEXTS_MAX // SHARES,
+    user=LOCAL_USER,
+)
+"""Contexts that local programs began, by user. An eighth of all contexts is left to peers. With a
+lower limit in the configuration, it is the same part of that."""
 PROVISIONAL = Row(name="provisional contexts", limit=PROVISIONAL_CONTEXTS_MAX)
 """Contexts whose CC was not sent to the AID [D37]."""
 INQUIRIES = Row(name="dns questions", limit=VERIFY_AGAIN_QUESTIONS_MAX)
@@ -110,7 +118,7 @@ ZONE_QUESTIONS = Row(name="dns questions of a zone", limit=INQUIRIES.limit, each
 """The same questions, for one zone, whose server may not answer."""
 LOOKUPS = Row(name="lookups of strangers", limit=LOOKUPS_MAX)
 """Lookups of unknown hosts to which local programs send [D34]; a site whose name servers are silent
-leaves room for others."""
+leaves room for others. The packets of one local user cause at most half of them."""
 QUARANTINE = Row(name="labels in quarantine", limit=QUARANTINED_LABELS_MAX)
 """Labels of deleted contexts; those that local programs began are exempt [D19]."""
 CHECKS = Row(name="CC", limit=CC_RATE_PER_SECOND, each=PREFIX_RATE_PER_SECOND)
@@ -137,9 +145,19 @@ context. They are not authenticated yet; those above this rate count like all ot
 UNKNOWN = Row(name="unknown labels", limit=200, each=25, burst=1)
 """Data packets without a context that a plane reports per second."""
 POLICY = (
-    CONTEXTS, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS, LOOKUPS, QUARANTINE,
+    CONTEXTS, LOCAL_CONTEXTS, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS, LOOKUPS, QUARANTINE,
     CHECKS, ERRORS, MESSAGES, REPEATS, AGREEMENTS, HINTS, CONTROL, NAMED, UNKNOWN,
 )  # fmt: skip
+
+
+def local_contexts(limit: int) -> int:
+    """The contexts that local programs may begin, of a number of all; an eighth is for peers."""
+    return max(1, limit - limit // SHARES)
+
+
+def region_of_user(user: int) -> int:
+    """The site that counts for a local user: the only one of a region."""
+    return user << REGION_SHIFT
 
 
 def site_of(source: Locator) -> int:

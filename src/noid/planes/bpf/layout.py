@@ -130,7 +130,7 @@ class Report(NamedTuple):
     followed: int
     segment_octets: int
     octets: int
-    reserved: int
+    user: int
 
     @classmethod
     def of(cls, octets: bytes, at: int = 0) -> "Report":

@@ -34,9 +34,9 @@ def event_of(head: Report, copy: bytes) -> DatapathEvent | None:
         case ReportKind.LONG_UNPROVEN:
             return LongUnproven(local_label)
         case ReportKind.UNKNOWN_PEER:
-            return UnknownPeerSeen(Locator(head.source))
+            return UnknownPeerSeen(Locator(head.source), head.user)
         case ReportKind.PLAIN_PACKET if has_packet:
-            return UlpPacketSeen(finished(copy, head.segment_octets))
+            return UlpPacketSeen(finished(copy, head.segment_octets), head.user)
         case ReportKind.UNANSWERED_PACKET if has_packet:
             packet = finished(copy, head.segment_octets)
             return UnansweredPacket(local_label, packet, head.silent_ns)

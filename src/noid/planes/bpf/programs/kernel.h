@@ -114,6 +114,7 @@ static long (*const bpf_skb_load_bytes_relative)(const void *packet, u32 at, voi
 						 u32 from) = (void *)68;
 static long (*const bpf_skb_pull_data)(struct __sk_buff *packet, u32 octets) = (void *)39;
 static long (*const bpf_csum_update)(struct __sk_buff *packet, u32 sum) = (void *)40;
+static u32 (*const bpf_get_socket_uid)(struct __sk_buff *packet) = (void *)47;
 static struct bpf_sock *(*const bpf_sk_fullsock)(u64 socket) = (void *)95;
 static long (*const bpf_skb_change_head)(struct __sk_buff *packet, u32 octets,
 					 u64 flags) = (void *)43;

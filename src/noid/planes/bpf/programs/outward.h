@@ -32,11 +32,14 @@ static __always_inline int is_answer(struct __sk_buff *packet, u8 protocol, u32 
 }
 
 /* Asks the daemon whether an unknown peer is an M6 host [D34], once in STRANGER_INTERVAL, and not
- * because of guests behind a bridge or of containers, whose packets leave by an uplink, too.
+ * because of guests behind a bridge or of containers, whose packets leave by an uplink, too. One
+ * local user gets half of what is asked in a second.
  */
-static __always_inline void report_stranger(const struct ipv6 *ip, const struct address *peer)
+static __always_inline void report_stranger(struct __sk_buff *packet, const struct ipv6 *ip,
+					    const struct address *peer)
 {
 	struct watched *known, seen = {.reported_ns = bpf_ktime_get_ns()};
+	u32 user = bpf_get_socket_uid(packet);
 	struct report *report;
 
 	if ((*(const u8 *)peer & 0xe0) != GLOBAL_UNICAST)
@@ -44,7 +47,7 @@ static __always_inline void report_stranger(const struct ipv6 *ip, const struct 
 	known = bpf_map_lookup_elem(&strangers, peer);
 	if (known && seen.reported_ns - known->reported_ns < STRANGER_INTERVAL)
 		return;
-	if (!is_own(ip->source))
+	if (!is_own(ip->source) || !may_use(user, UNKNOWN_PEER, STRANGERS_PER_SECOND / 2))
 		return;
 	bpf_map_update_elem(&strangers, peer, &seen, 0);
 	if (!may_report(UNKNOWN_PEER, seen.reported_ns, STRANGERS_PER_SECOND))
@@ -55,20 +58,24 @@ static __always_inline void report_stranger(const struct ipv6 *ip, const struct 
 	__builtin_memset(report, 0, REPORT_HEAD_OCTETS);
 	report->kind = UNKNOWN_PEER;
 	report->source = *peer;
+	report->user = user;
 	bpf_ringbuf_submit(report, 0);
 }
 
-/* A packet that no flow carries passes; the daemon may want to know of it. */
+/* A packet that no flow carries passes; the daemon may want to know of it. Half of the reports in a
+ * second are for one local user.
+ */
 static __always_inline int plainly(struct __sk_buff *packet, struct ipv6 *ip, u32 at)
 {
 	struct address peer = ip->destination;
 	struct watched *known = bpf_map_lookup_elem(&watched, &peer);
 	struct report *report;
+	u32 user;
 	u64 now;
 
 	if (!known) {
 		if (settings.referrals && !is_answer(packet, ip->next_header, at))
-			report_stranger(ip, &peer);
+			report_stranger(packet, ip, &peer);
 		return TCX_NEXT;
 	}
 	if (!is_own(ip->source))
@@ -77,10 +84,15 @@ static __always_inline int plainly(struct __sk_buff *packet, struct ipv6 *ip, u3
 	now = bpf_ktime_get_ns();
 	if (now - known->reported_ns < PLAIN_INTERVAL)
 		return TCX_NEXT;
+	user = bpf_get_socket_uid(packet);
+	if (!may_use(user, PLAIN_PACKET, REPORTS_PER_SECOND / 2))
+		return TCX_NEXT;
 	known->reported_ns = now;
 	report = begin_report(packet, PLAIN_PACKET, 0, at, now);
-	if (report)
+	if (report) {
+		report->user = user;
 		bpf_ringbuf_submit(report, 0);
+	}
 	return TCX_NEXT;
 }
 

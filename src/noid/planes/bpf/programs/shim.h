@@ -189,7 +189,7 @@ struct report {
 	u8 reserved[3];
 	u32 segment_octets; /* of a super-packet: what each segment carries; else 0 */
 	u32 octets;	    /* of the packet that follow */
-	u32 reserved_too;
+	u32 user;	    /* PLAIN_PACKET, UNKNOWN_PEER: whose program sent it */
 	u8 packet[REPORT_OCTETS];
 };
 
