@@ -120,6 +120,16 @@ def test_a_cookie_outlives_one_change_of_keys_and_not_its_time() -> None:
     assert not keys.opens(cookie, b"state", late + COOKIE_LIFETIME + 1)
 
 
+@pytest.mark.parametrize("up_ns", [SECOND, 400 * 86_400 * SECOND])
+def test_a_cookie_does_not_tell_how_long_the_host_has_been_up(up_ns: int) -> None:
+    keys = host_keys()
+    assert [keys.seal(b"", A1, up_ns + ns).timestamp for ns in (0, 7)] == [0, 7]
+    second = up_ns + KEYS_LIFETIME
+    assert keys.seal(b"", A1, second).timestamp == 0
+    cookie = keys.seal(b"state", A1, second + 1)
+    assert keys.opens(cookie, b"state", second + 2) == (keys.pair(second + 2), second + 1)
+
+
 def test_keys_are_renewed_and_the_earlier_ones_kept_30_s_longer_than_a_cookie() -> None:
     keys = host_keys()
     first = keys.pair(0)
@@ -148,7 +158,8 @@ def test_a_cookie_opens_with_the_key_pair_whose_public_key_its_cc_had() -> None:
     first = keys.pair(late)
     cookie = keys.seal(b"state", A1, late)
     keys.pair(KEYS_LIFETIME)
-    assert keys.opens(cookie, b"state", KEYS_LIFETIME) is first
+    opened = keys.opens(cookie, b"state", KEYS_LIFETIME)
+    assert opened == (first, late)
 
 
 def test_both_ends_make_the_same_key_and_each_value_changes_it() -> None:

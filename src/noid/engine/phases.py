@@ -207,12 +207,14 @@ class OwnCcr(NamedTuple):
         message: the message.
         cookie: its cookie.
         keys: our key pair in its CC.
+        made_ns: when that was made.
     """
 
     event: ControlMessageReceived
     message: ControlMessage
     cookie: Cookie
     keys: KeyPair
+    made_ns: int
 
 
 @dataclass(slots=True, eq=False)

@@ -180,11 +180,11 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     """Creates or completes a context from the state in a CCR, if that is ours [draft §7.5, D8]."""
     cookie = message.cookie
     assert cookie is not None
-    keys = core.keys.opens(cookie, _state_in(message), core.now_ns)
-    if keys is None:
+    opened = core.keys.opens(cookie, _state_in(message), core.now_ns)
+    if opened is None:
         core.drop(Drop.CCR_WITH_BAD_COOKIE)
         return
-    ccr = OwnCcr(event, message, cookie, keys)
+    ccr = OwnCcr(event, message, cookie, *opened)
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
     context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
     own = core.locators if context is None else context.own_local
@@ -196,7 +196,7 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
         core.drop(Drop.LABEL_OF_TOO_MANY_PEERS)
     elif at_aid.is_refused(core, local_aid, peer_aid, cookie.locator):
         core.drop(Drop.SET_UP_DISOWNED_AT_AID)
-    elif cookie.timestamp <= core.quarantine.deleted_ns(said_by_sender(message)):
+    elif ccr.made_ns <= core.quarantine.deleted_ns(said_by_sender(message)):
         core.drop(Drop.CCR_OF_DELETED_CONTEXT)  # any observer can send it again
     elif context is None:
         _make(core, ccr)
@@ -365,9 +365,8 @@ def _establish_by(core: Core, context: Context, ccr: OwnCcr, own: Side, key: byt
     """
     message, cookie = ccr.message, ccr.cookie
     pair = ccr.event.destination, cookie.locator
-    # The cookie contains the time of the CC.
-    if core.now_ns - cookie.timestamp < MEASURED_MAX:
-        context.measure(pair, core.now_ns - cookie.timestamp)
+    if core.now_ns - ccr.made_ns < MEASURED_MAX:
+        context.measure(pair, core.now_ns - ccr.made_ns)
     context.learn_peer_locators(message.sender_locators)
     context.learn_own_locators(message.receiver_locators)
     # The initiator has our sets from the CC.

@@ -144,6 +144,13 @@ class Epoch(NamedTuple):
     pair: KeyPair
 
 
+class Opened(NamedTuple):
+    """What a valid cookie says: our key pair in its CC, and when that was made."""
+
+    pair: KeyPair
+    made_ns: int
+
+
 @dataclass(slots=True)
 class HostKeys:
     """The secrets of the present period and of the one before [D8, D40].
@@ -164,21 +171,29 @@ class HostKeys:
         return self._epoch(now_ns).pair
 
     def seal(self, state: bytes, locator: Locator, now_ns: int) -> Cookie:
-        """The cookie of a CC to ``locator`` with the present public key."""
-        keyed = _cookie_hash(self._epoch(now_ns), state, locator, now_ns)
-        return Cookie(timestamp=now_ns, locator=locator, keyed_hash=keyed)
+        """The cookie of a CC to ``locator`` with the present public key.
 
-    def opens(self, cookie: Cookie, state: bytes, now_ns: int) -> KeyPair | None:
-        """The key pair that a cookie of ours belongs to.
+        Its time counts from the beginning of the period: the clock of the host would tell anyone
+        how long the host has been up, and which addresses belong to one host.
+        """
+        epoch = self._epoch(now_ns)
+        timestamp = now_ns - epoch.began_ns
+        keyed = _cookie_hash(epoch, state, locator, timestamp)
+        return Cookie(timestamp=timestamp, locator=locator, keyed_hash=keyed)
+
+    def opens(self, cookie: Cookie, state: bytes, now_ns: int) -> Opened | None:
+        """The key pair that a cookie of ours belongs to, and its time.
 
         None if the cookie is not ours, not for this state, or older than COOKIE_LIFETIME.
         """
-        if not 0 <= now_ns - cookie.timestamp <= COOKIE_LIFETIME:
-            return None
         for epoch in (self.current, self.previous):
-            if epoch is not None and epoch.began_ns <= cookie.timestamp:
+            if epoch is None:
+                continue
+            made_ns = epoch.began_ns + cookie.timestamp
+            if 0 <= now_ns - made_ns <= COOKIE_LIFETIME:
                 expected = _cookie_hash(epoch, state, cookie.locator, cookie.timestamp)
-                return epoch.pair if equal(expected, cookie.keyed_hash) else None
+                if equal(expected, cookie.keyed_hash):
+                    return Opened(epoch.pair, made_ns)
         return None
 
     def forget(self, now_ns: int) -> None:

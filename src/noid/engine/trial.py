@@ -57,7 +57,7 @@ def on_timer(core: Core, context: Context) -> None:
 def end(core: Core, context: Context, trigger: Trigger, why: Cause) -> None:
     """The peer has lost the context: the stored CCR replaces it, or a set-up begins."""
     rival = context.rival
-    is_fresh = rival is not None and core.now_ns - rival.cookie.timestamp <= COOKIE_LIFETIME
+    is_fresh = rival is not None and core.now_ns - rival.made_ns <= COOKIE_LIFETIME
     if rival is None or not is_fresh or not replace(core, context, rival):
         start(core, context, b"", trigger, why)
         core.install(context)
