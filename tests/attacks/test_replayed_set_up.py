@@ -14,7 +14,7 @@ from noid.engine.secrets import Side
 from noid.engine.state import State
 from noid.wire import ipv6
 from noid.wire.control import Code, decode_message
-from tests.engine.network import A1, B1, Network, Station, begun, packet
+from tests.engine.network import A1, B1, Network, Station, begun, packet, state_of
 
 GAP = 20 * MILLISECOND
 PEER = Side(A1, 5, 6, bytes(32))
@@ -73,9 +73,9 @@ def test_it_does_not_complete_a_set_up_of_this_host() -> None:
     network.resolve(network.b, network.a)
     network.ulp_sends(network.b, packet(B1, A1))
     network.arrive(ccr)
-    assert network.b.context.state is State.INIT_SENT
+    assert state_of(network.b) is State.INIT_SENT
     network.run(200 * MILLISECOND)
-    assert network.a.context.state is network.b.context.state is State.ESTABLISHED
+    assert state_of(network.a) is state_of(network.b) is State.ESTABLISHED
     assert network.b.context.agreed_key == network.a.context.agreed_key
 
 
@@ -83,7 +83,7 @@ def test_the_same_host_sets_another_context_up_at_once() -> None:
     network, _ = deleted()
     network.ulp_sends(network.a, packet(A1, B1))
     network.run(200 * MILLISECOND)
-    assert network.a.context.state is network.b.context.state is State.ESTABLISHED
+    assert state_of(network.a) is state_of(network.b) is State.ESTABLISHED
     assert not drops(network.b)
 
 
@@ -97,7 +97,7 @@ def test_a_ccr_with_a_later_cookie_counts() -> None:
     for _ in range(100):
         network.ulp_sends(network.a, packet(A1, B1))
         network.run(GAP)
-    assert network.b.context.state is State.ESTABLISHED
+    assert state_of(network.b) is State.ESTABLISHED
     assert network.b.context.peer_token == before.peer_token
     assert not drops(network.b)
 

@@ -23,6 +23,7 @@ from noid.planes.bpf.limits import Limits
 from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.uses import Uses
 from noid.planes.inquiries import Inquiries
+from noid.planes.paced import Paced
 from noid.planes.rows import NO_ROW, Rows
 from noid.planes.slow_path import PlaneDependencies, SlowPath
 from noid.planes.steering import Steering
@@ -68,6 +69,7 @@ class FlowTables(SlowPath):
         self.is_led_elsewhere = False
         self.led_elsewhere: set[Locator] = set()
         self.inquiries = Inquiries(self._look_up)
+        self.choosing = Paced(self._choose)
         self.left: set[int] = set()
         self.dropping: asyncio.TimerHandle | None = None
         self.refreshing: asyncio.TimerHandle | None = None
@@ -300,7 +302,7 @@ class FlowTables(SlowPath):
 
         A peer that is watched already may get another default source: uplinks come and go. The
         question to the kernel takes a millisecond, and a local user may resolve a name with many
-        addresses again and again.
+        addresses again and again, or very many names: then the kernel chooses for a while.
         """
         now_s, sources = time.monotonic(), self.sources(aid)
         since_s, before = self.chosen.get(aid, (-CHOSEN_S, ()))
@@ -311,8 +313,12 @@ class FlowTables(SlowPath):
             self.watched.add(aid)
         elif now_s < since_s + CHOSEN_S and sources == before:
             return
+        if self._local_of(aid) is not None:
+            self._choose(aid)  # without a question
+        elif not self.choosing.put(aid):
+            self.chosen.pop(aid, None)
+            return
         self.chosen[aid] = now_s, sources
-        self._choose(aid)
 
     def _widen(self) -> None:
         """Forgets sizes that errors have said long ago."""
@@ -360,6 +366,7 @@ class FlowTables(SlowPath):
             self.unwatched.discard(aid)
             self.chosen.pop(aid, None)
             self.narrowed.pop(aid, None)
+            self.choosing.drop(aid)
             self.led_elsewhere.discard(aid)
             self.tables["watched"].remove(aid)
             self.uses.local_of.pop(aid, None)

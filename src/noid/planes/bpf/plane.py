@@ -204,6 +204,7 @@ class BpfPlane(FlowTables):
     def close(self) -> None:
         """Ends the slow path; attached programs keep running without it."""
         self.segments.close()
+        self.choosing.close()
         for timer in (self.refreshing, self.dropping):
             if timer is not None:
                 timer.cancel()
