@@ -13,13 +13,21 @@ INTERVAL_US = 20_000
 
 
 class Link:
-    """Two sessions, and a link that can be cut in one direction; packets need 1 ms."""
+    """Two sessions, and a link that can be cut in one direction; packets need 1 ms.
 
-    def __init__(self) -> None:
+    Args:
+        has_forgers: whether others can send in the name of the ends.
+    """
+
+    def __init__(self, *, has_forgers: bool = False) -> None:
         self.now_ns = 0
-        self.ends = (Session(7, INTERVAL_US, 3), Session(8, INTERVAL_US, 3))
+        self.has_forgers = has_forgers
+        self.ends = self.end(7), self.end(8)
         self.cut = [False, False]
         self.sent: list[tuple[int, int, Packet]] = []
+
+    def end(self, discriminator: int) -> Session:
+        return Session(discriminator, INTERVAL_US, 3, has_forgers=self.has_forgers)
 
     def run(self, span_ns: int) -> None:
         until_ns = self.now_ns + span_ns
@@ -42,12 +50,16 @@ class Link:
         return self.ends[0].state, self.ends[1].state
 
 
-@pytest.fixture
-def link() -> Link:
-    made = Link()
+def up(*, has_forgers: bool = False) -> Link:
+    made = Link(has_forgers=has_forgers)
     made.run(4 * SECOND)
     assert made.states() == (State.UP, State.UP)
     return made
+
+
+@pytest.fixture
+def link() -> Link:
+    return up()
 
 
 def test_a_silent_session_goes_down_within_the_detection_time(link: Link) -> None:
@@ -94,6 +106,30 @@ def test_a_packet_for_another_session_changes_nothing(link: Link) -> None:
 def test_an_end_that_began_anew_is_believed(link: Link) -> None:
     link.ends[0].hear(packet(State.DOWN, yours=0), link.now_ns)
     assert link.states()[0] is State.DOWN
+
+
+@pytest.mark.parametrize("state", [State.DOWN, State.ADMIN_DOWN])
+def test_who_does_not_know_our_discriminator_cannot_end_a_session(state: State) -> None:
+    """The discriminator is random, and over several hops any host may send such a packet."""
+    link = up(has_forgers=True)
+    for _ in range(1_000):
+        assert link.ends[0].hear(packet(state, yours=0), link.now_ns) is None
+        link.run(MILLISECOND)
+        assert link.states() == (State.UP, State.UP)
+    assert not link.ends[0].administrative
+
+
+def test_where_packets_are_forged_the_genuine_end_is_believed_after_the_detection_time() -> None:
+    link = up(has_forgers=True)
+    link.ends = link.ends[0], link.end(9)
+    link.sent.clear()
+    link.run(70 * MILLISECOND)
+    assert any(sender == 0 and one.state is State.DOWN for _, sender, one in link.sent)
+    link.run(4 * SECOND)
+    assert link.states() == (State.UP, State.UP)
+    link.cut[1] = True
+    link.run(150 * MILLISECOND)
+    assert link.states() == (State.DOWN, State.DOWN), "the end that still hears is told"
 
 
 def test_an_end_that_its_operator_took_down_is_no_failure(link: Link) -> None:

@@ -71,11 +71,22 @@ class Session:
         interval_us: our send interval, and the least interval at which we can receive.
         multiplier: the other end declares us down after this number of intervals without a packet.
         was_up: whether an earlier session has been up.
+        has_forgers: whether hosts beyond the link can send packets in the name of the other end.
+            Then one that does not name our discriminator does not end the session [deviates from
+            RFC 5880 §6.8.6]: if the other end hears nothing, or began anew, and so does not know
+            it, the session expires after the detection time.
     """
 
     def __init__(
-        self, discriminator: int, interval_us: int, multiplier: int, *, was_up: bool = False
+        self,
+        discriminator: int,
+        interval_us: int,
+        multiplier: int,
+        *,
+        was_up: bool = False,
+        has_forgers: bool = False,
     ) -> None:
+        self._has_forgers = has_forgers
         self.state = State.DOWN
         self.was_up = was_up
         """Whether it has ever been up: before that, silence may be a router without BFD."""
@@ -122,7 +133,8 @@ class Session:
 
     def hear(self, packet: Packet, now_ns: int) -> bytes | None:
         """Processes a packet of the other end; returns a packet to send immediately, if any."""
-        if packet.yours not in (0, self._mine):
+        is_guarded = self._has_forgers and self.state is State.UP
+        if packet.yours != self._mine and (packet.yours or is_guarded):
             return None
         required_us, self._yours = self._required_us, packet.mine
         self._required_us = packet.required_us

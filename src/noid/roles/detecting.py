@@ -52,8 +52,14 @@ class Detection:
         self._random = SystemRandom()
         interval_us = round(table.bfd_interval_s * 1e6)
         discriminator = self._random.randint(1, 0xFFFFFFFF)
-        self._session = Session(discriminator, interval_us, table.bfd_multiplier, was_up=failed)
         kind = KINDS.get(table.bfd_authentication)
+        self._session = Session(
+            discriminator,
+            interval_us,
+            table.bfd_multiplier,
+            was_up=failed,
+            has_forgers=bool(table.bfd_peer) and kind is None,
+        )
         self._authentication: Authentication | None = None
         if kind is not None:
             self._authentication = Authentication(
