@@ -327,17 +327,21 @@ def test_unknown_contexts_are_told_at_their_rate_once_the_burst_is_gone() -> Non
         outputs = [network.give(network.b, UnknownLabelSeen(data)) for _ in range(count)]
         return sum(isinstance(one, SendControl) for each in outputs for one in each)
 
-    assert answers(2 * ERRORS.each_at_once) == ERRORS.each_at_once
+    first = answers(10 * ERRORS.each_at_once)
+    assert ERRORS.each_at_once // 2 < first <= ERRORS.each_at_once
     network.now_ns += SECOND
-    assert answers(2 * ERRORS.each_at_once) == PREFIX_ERROR_RATE_PER_SECOND
+    later = answers(10 * ERRORS.each_at_once)
+    assert 0 < later <= ERRORS.each_at_once - first + PREFIX_ERROR_RATE_PER_SECOND
 
 
 def test_unknown_contexts_of_all_prefixes_are_told_at_the_total_rate() -> None:
     host = core()
     sources = [region(number) for number in range(2 * ERRORS.at_once)]
-    assert sum(host.may_answer(source, host.errors) for source in sources) == ERRORS.at_once
+    first = sum(host.may_answer(source, host.errors) for source in sources)
+    assert ERRORS.at_once // 2 < first <= ERRORS.at_once
     host.now_ns += SECOND
-    assert sum(host.may_answer(source, host.errors) for source in sources) == ERROR_RATE_PER_SECOND
+    later = sum(host.may_answer(source, host.errors) for source in sources)
+    assert 0 < later <= ERRORS.at_once - first + ERROR_RATE_PER_SECOND
 
 
 def test_one_prefix_gets_its_rate_whatever_the_total() -> None:

@@ -157,7 +157,7 @@ def test_unknown_labels_are_answered_at_a_limited_rate() -> None:
     for _ in range(3 * ERRORS.each_at_once):
         outputs = network.b.host.handle(UnknownLabelSeen(data), network.now_ns)
         answers += sum(isinstance(output, SendControl) for output in outputs)
-    assert answers == ERRORS.each_at_once
+    assert ERRORS.each_at_once // 2 < answers <= ERRORS.each_at_once
 
 
 def test_a_uc_is_no_longer_than_its_cause_plus_its_header() -> None:

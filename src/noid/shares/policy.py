@@ -46,6 +46,8 @@ class Row:
         each: maximum rate of a single user, even if others do not need it; 0: no such limit.
         burst: of a rate, the burst in seconds.
         user: what counts as one user.
+        by_chance: of a rate, above half of the burst events are refused at random, the more the
+            fuller it is. A host that sees whether one event is permitted learns little of others.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Row:
     each: int = 0
     burst: int = 2
     user: str = "/48"
+    by_chance: bool = False
 
     @property
     def at_once(self) -> int:
@@ -123,8 +126,14 @@ QUARANTINE = Row(name="labels in quarantine", limit=QUARANTINED_LABELS_MAX)
 """Labels of deleted contexts; those that local programs began are exempt [D19]."""
 CHECKS = Row(name="CC", limit=CC_RATE_PER_SECOND, each=PREFIX_RATE_PER_SECOND)
 """CCs per second: as many as one processor core can make [D9]."""
-ERRORS = Row(name="UC and CLOSEACK", limit=ERROR_RATE_PER_SECOND, each=PREFIX_ERROR_RATE_PER_SECOND)
-"""UCs and CLOSEACKs without a context, per second [D9, D41]."""
+ERRORS = Row(
+    name="UC and CLOSEACK",
+    limit=ERROR_RATE_PER_SECOND,
+    each=PREFIX_ERROR_RATE_PER_SECOND,
+    by_chance=True,
+)
+"""UCs and CLOSEACKs without a context, per second [D9, D41]. A packet with a label in use causes
+none: by a limit that can be reached exactly, others could see that."""
 MESSAGES = Row(name="messages of a context", limit=0, each=256, user="context")
 """New authentic URs, UAs and keepalives of one context per second, from all locators of the peer
 together."""
@@ -142,7 +151,7 @@ CONTROL = Row(name="control messages", limit=16_000, each=2_000, burst=1)
 NAMED = Row(name="control messages that name a context", limit=0, each=128, burst=1, user="context")
 """The same, per context and locator of the peer, if they have the label, AIDs and locators of a
 context. They are not authenticated yet; those above this rate count like all others."""
-UNKNOWN = Row(name="unknown labels", limit=200, each=25, burst=1)
+UNKNOWN = Row(name="unknown labels", limit=200, each=25, burst=1, by_chance=True)
 """Data packets without a context that a plane reports per second."""
 POLICY = (
     CONTEXTS, LOCAL_CONTEXTS, PROVISIONAL, INQUIRIES, ZONE_QUESTIONS, LOOKUPS, QUARANTINE,

@@ -18,6 +18,8 @@ KEY_LIFETIME = 5 * SECOND
 """How long a site may share a place with one that floods, plus the time of a burst."""
 KEY_STEP = 0x9E37_79B9_7F4A_7C15
 KEY_MASK = (1 << 64) - 1
+CHANCES = 1 << 16
+CHANCE_SHIFT = 64 - 16
 FREQUENT_MAX = 64
 """Users whose refusals are counted."""
 USERS_SPARE = 1_024
@@ -53,7 +55,7 @@ class Rate:
     def __init__(self, row: Row, key: int = 1) -> None:
         self.row = row
         self.refused = Frequent()
-        self._first_key = key
+        self._first_key = self._drawn = key
         self.forget()
         self._cost_ns = SECOND // row.limit
         self._site_cost_ns = SECOND // row.each
@@ -84,6 +86,8 @@ class Rate:
         site_ns = self._used_ns(self._sites, place, site, now_ns) + self._site_cost_ns
         total_ns = max(self._total_ns, now_ns) + self._cost_ns
         last_ns = now_ns + self._burst_ns
+        if self.row.by_chance:
+            last_ns -= self._burst_ns // 2 * self._chance() // CHANCES
         if site_ns > last_ns or total_ns > last_ns:
             self.refused.note(site)
             return False
@@ -94,6 +98,11 @@ class Rate:
         self._sites[place] = site_ns
         self._total_ns = total_ns
         return True
+
+    def _chance(self) -> int:
+        """A number below CHANCES that depends on the secret key."""
+        self._drawn = (self._drawn * KEY_STEP + self._first_key) & KEY_MASK
+        return self._drawn >> CHANCE_SHIFT
 
     def _take_share(self, site: int, now_ns: int) -> bool:
         region = site >> REGION_SHIFT

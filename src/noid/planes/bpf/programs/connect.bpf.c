@@ -32,7 +32,6 @@ struct sockaddr_in6 {
 	u32 scope;
 };
 
-static u32 (*const bpf_get_prandom_u32)(void) = (void *)7;
 static long (*const bpf_bind)(struct bpf_sock_addr *call, const void *address,
 			      int octets) = (void *)64;
 static u64 (*const bpf_get_netns_cookie)(void *context) = (void *)122;

@@ -197,7 +197,7 @@ static __always_inline int of_no_flow(const struct address *source, u32 why)
 {
 	if (!is_of_a_host(source))
 		return drop(why);
-	if (!may_do(UNKNOWN_LABEL_SEEN, source, UNKNOWN_LABELS_PER_SECOND))
+	if (!may_do_by_chance(UNKNOWN_LABEL_SEEN, source, UNKNOWN_LABELS_PER_SECOND))
 		return drop(why);
 	return to_slow_path();
 }

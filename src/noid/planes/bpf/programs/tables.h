@@ -192,6 +192,21 @@ static __attribute__((noinline)) int may_do(u32 kind, const struct address *sour
 	return may_use(site, kind, limit / SHARES) && may_report(kind, bpf_ktime_get_ns(), limit);
 }
 
+/* The same, but above half of a limit events are refused at random, the more the fuller it is: a
+ * host that sees whether one event is permitted learns little of the others.
+ */
+static __attribute__((noinline)) int may_do_by_chance(u32 kind, const struct address *source,
+						       u64 limit)
+{
+	u64 site = 0, left = bpf_get_prandom_u32() % (limit / 2 + 1);
+
+	if (!source)
+		return 0;
+	__builtin_memcpy(&site, source, 6);
+	return may_use(site, kind, (limit - left) / SHARES) &&
+	       may_report(kind, bpf_ktime_get_ns(), limit - left);
+}
+
 /* Writes a report with as much of the packet as it holds. */
 static __always_inline void fill_report(struct report *report, struct __sk_buff *packet, u32 kind,
 					u32 label, u32 at)
