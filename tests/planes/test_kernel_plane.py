@@ -28,6 +28,7 @@ from noid.planes.bpf.kernel_flows import CHOSEN_S
 from noid.planes.bpf.limits import LIMITS, Limits
 from noid.planes.bpf.pins import own_devices, take_down
 from noid.planes.bpf.plane import BpfPlane
+from noid.planes.paced import BURST, PER_SECOND
 from noid.planes.slow_path import PlaneDependencies
 from noid.planes.uplink import UPLINKS_MAX
 from tests.dns.conftest import in_network_namespace, ip
@@ -343,6 +344,31 @@ def test_a_name_that_is_resolved_again_and_again_costs_one_question_to_the_kerne
             plane.unwatch(peers[0])
             plane.watch(peers[0])
             assert asked == peers[:1]
+
+    with_plane(pins, scenario)
+
+
+def test_very_many_names_cost_few_questions_to_the_kernel_in_a_second(pins: Path) -> None:
+    """A local user resolves names in a zone of an accomplice, each with 16 other addresses."""
+    peers = [parse_locator(f"2001:db8:78::{number:x}") for number in range(1, 4_001)]
+
+    def scenario(plane: BpfPlane) -> None:
+        asked: list[Locator] = []
+        look_up = plane.network.default_route
+
+        def counted(aid: Locator, *, mark: int) -> tuple[Locator | None, int]:
+            asked.append(aid)
+            return look_up(aid, mark=mark)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(plane.network, "default_route", counted)
+            began_s = time.monotonic()
+            for peer in peers:
+                plane.watch(peer)
+            took_s = time.monotonic() - began_s
+            print(f"{len(peers)} names took {took_s:.2f} s, {len(asked)} questions")
+            assert len(asked) <= BURST + took_s * PER_SECOND
+        assert plane.watched == set(peers), "their contexts begin as those of others"
 
     with_plane(pins, scenario)
 

@@ -11,7 +11,7 @@ import pytest
 
 from noid.errors import ConfigError
 from noid.lab.waiting import wait_for
-from noid.setup.dynamic import read_key
+from noid.setup.dynamic import read_key, readable_by_others
 from tests.setup.host import LIMIT_S, PREFIXES, Host, address, two_uplinks
 
 SECRET: Final = "bm90IGEgc2VjcmV0IG9mIGFueWJvZHkgYXQgYWxsISE="
@@ -148,6 +148,7 @@ def test_a_record_of_the_operator_stays_and_a_wrong_key_is_refused(tmp_path: Pat
         (tmp_path / "batch").write_text(send)
         host.run("nsupdate", "-k", str(place / "key"), str(tmp_path / "batch"))
         said = host.setup(*words, str(place / "key")).stdout
+        assert f"every user of this host can read the key: chmod o-r {place / 'key'}" in said
         assert f"update add a.example. 300 IN AAAA {address('eth0')}" not in said
         host.setup("--undo")
         assert asked(host, "a.example", "AAAA") == [address("eth0")]
@@ -179,6 +180,14 @@ def test_while_the_server_is_away_everything_but_its_records_is_undone(tmp_path:
             host.setup("--undo", "--tsig-key", str(place / "moved"))
             assert asked(host, "a.example", "AAAA") == []
         assert not host.journal.exists()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o604])
+def test_a_key_that_every_user_can_read_is_noted(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "key"
+    path.write_text(KEY)
+    path.chmod(mode)
+    assert bool(readable_by_others(str(path))) is bool(mode & 0o004)
 
 
 @pytest.mark.parametrize("text", ["", "key x { };", "# none", KEY.replace("sha256", "sha9")])

@@ -33,7 +33,7 @@ from noid.setup.detection import (
     why_unusable,
     with_address,
 )
-from noid.setup.dynamic import read_key, records_to_send
+from noid.setup.dynamic import read_key, readable_by_others, records_to_send
 from noid.setup.journal import DEFAULT_DIRECTORY, Entry, Journal, Ran, Sent, check_root
 from noid.setup.known import Known, to_keep, together
 from noid.setup.managers import Managers, find_managers
@@ -310,7 +310,8 @@ def _to_send(
     else:
         server, key = (arguments.update, DNS_PORT), _key(arguments)
     read_key(key)
-    return records_to_send(records, server, key, TTL_SECONDS, ours)
+    wanted, notes = records_to_send(records, server, key, TTL_SECONDS, ours)
+    return wanted, [*notes, *readable_by_others(key)]
 
 
 def _key(arguments: argparse.Namespace) -> str:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Dynamic DNS updates (RFC 2136), signed with TSIG (RFC 8945)."""
 
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +57,13 @@ def read_key(path: str) -> dns.tsig.Key:
     except (ValueError, KeyError, dns.exception.DNSException):
         why = "has no TSIG key that can be used; write one: tsig-keygen a.example"
         raise ConfigError(path, why) from None
+
+
+def readable_by_others(path: str) -> list[str]:
+    """A note if every user of this host can read a key file, and so change the records."""
+    if not os.stat(path).st_mode & stat.S_IROTH:
+        return []
+    return [f"every user of this host can read the key: chmod o-r {path}"]
 
 
 def records_to_send(
