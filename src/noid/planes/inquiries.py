@@ -31,6 +31,10 @@ class Inquiries:
             asyncio.get_running_loop().call_soon(self._look_up_some)
         self._waiting |= dict.fromkeys(concerned)
 
+    def close(self) -> None:
+        """Looks up nothing any more."""
+        self._waiting.clear()
+
     def _look_up_some(self) -> None:
         for aid in list(self._waiting)[:AT_ONCE]:
             del self._waiting[aid]

@@ -205,6 +205,7 @@ class BpfPlane(FlowTables):
         """Ends the slow path; attached programs keep running without it."""
         self.segments.close()
         self.choosing.close()
+        self.inquiries.close()
         for timer in (self.refreshing, self.dropping):
             if timer is not None:
                 timer.cancel()

@@ -85,7 +85,7 @@ static __always_inline int plainly(struct __sk_buff *packet, struct ipv6 *ip, u3
 	if (now - known->reported_ns < PLAIN_INTERVAL)
 		return TCX_NEXT;
 	user = bpf_get_socket_uid(packet);
-	if (!may_use(user, PLAIN_PACKET, REPORTS_PER_SECOND / 2))
+	if (!may_report_of(user, PLAIN_PACKET))
 		return TCX_NEXT;
 	known->reported_ns = now;
 	report = begin_report(packet, PLAIN_PACKET, 0, at, now);

@@ -12,8 +12,8 @@ enum {
 	LOCATORS_NEAR = 4,    /* of each set, in the inbound entry itself */
 	LOCATORS_FAR = 12,    /* the others, up to 16 in all [D5] */
 	REPORT_OCTETS = 2048, /* of a packet, in a report */
-	REPORTS_OCTETS = 1 << 20,
-	SET_UPS_OCTETS = 1 << 18,
+	REPORTS_OCTETS = 1 << 21, /* as many reports as may be made in a second */
+	SET_UPS_OCTETS = 1 << 21,
 	USERS_MAX = 8192, /* sites whose share of a rate is counted, the least recent one evicted */
 	NAMED_MAX = 8192, /* the same of flows, by a locator of their peers */
 	SHARES = 8,	  /* a site has at most one part of so many [D46] */
@@ -189,7 +189,7 @@ struct report {
 	u8 reserved[3];
 	u32 segment_octets; /* of a super-packet: what each segment carries; else 0 */
 	u32 octets;	    /* of the packet that follow */
-	u32 user;	    /* PLAIN_PACKET, UNKNOWN_PEER: whose program sent it */
+	u32 user;	    /* whose program sent the packet, or to the peer */
 	u8 packet[REPORT_OCTETS];
 };
 

@@ -106,7 +106,8 @@ static int on_timer(void *map, u32 *label, struct activity *active)
 		return 0;
 	}
 	flow->reported_ns = now;
-	if (may_report(UNANSWERED_PACKET, now, REPORTS_PER_SECOND)) {
+	if (may_report_of(active->report.user, UNANSWERED_PACKET) &&
+	    may_report(UNANSWERED_PACKET, now, REPORTS_PER_SECOND)) {
 		active->report.silent_ns = silent;
 		if (bpf_ringbuf_output(&reports, &active->report, sizeof(active->report), 0))
 			count(REPORTS_LOST);
@@ -148,6 +149,7 @@ static __always_inline void copy_segment(struct __sk_buff *packet, struct activi
 		octets = 0;
 	active->report.octets = octets;
 	active->report.segment_octets = super_octets(packet);
+	active->report.user = bpf_get_socket_uid(packet);
 	active->aids = *aids;
 	active->kept_ns = now;
 	__sync_fetch_and_add(&active->version, 1);
@@ -219,6 +221,8 @@ static __always_inline void report_silence(struct __sk_buff *packet, struct outb
 	if (now - flow->reported_ns <= flow->silence_ns)
 		return;
 	flow->reported_ns = now;
+	if (!may_report_of(bpf_get_socket_uid(packet), UNANSWERED_PACKET))
+		return;
 	report = begin_report(packet, UNANSWERED_PACKET, flow->local_label, at, now);
 	if (!report)
 		return;

@@ -181,6 +181,12 @@ static __attribute__((noinline)) int may_use(u64 who, u64 kind, u64 share)
 	return window && use_window(window, bpf_ktime_get_ns()) <= share;
 }
 
+/* Whether one more of a kind may be reported of a local user in this second: half of all. */
+static __always_inline int may_report_of(u32 user, u32 kind)
+{
+	return may_use(user, kind, REPORTS_PER_SECOND / 2);
+}
+
 /* Whether one more of a kind may be done for a source in this second: an eighth is for one site. */
 static __attribute__((noinline)) int may_do(u32 kind, const struct address *source, u64 limit)
 {
