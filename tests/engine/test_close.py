@@ -189,6 +189,7 @@ def test_the_exchange_of_a_deleted_context_is_remembered_while_its_cookie_is_val
     for age_ns, is_remembered in ((SECOND, True), (COOKIE_LIFETIME + SECOND, False)):
         network = established()
         network.run(age_ns)
+        network.give(network.b, TimePassed())
         context, core = network.b.context, network.b.host.core
         exchange = exchange_of(context)
         core.discard(context, Trigger.NO_ROOM, Cause.NO_ROOM)
