@@ -27,8 +27,8 @@ DEFECTS = (
     Defect(
         "the cookie is not checked",
         "engine/responder.py",
-        "if keys is None:\n        core.drop",
-        "keys = keys or core.keys.pair(0)\n    if False:\n        core.drop",
+        "if opened is None:\n        core.drop",
+        "opened = opened or (core.keys.pair(0), 0)\n    if False:\n        core.drop",
         "engine/test_handshake.py::test_a_ccr_that_was_altered_makes_no_context",
     ),
     Defect(
@@ -209,8 +209,8 @@ DEFECTS = (
     Defect(
         "a CCR of a host that knows only the label gets CONF",
         "engine/responder.py",
-        "return peer == said_by_sender(message)",
-        "return peer.label == said_by_sender(message).label",
+        "return exchange_of(context) == said_by_sender(message)",
+        "return exchange_of(context).label == said_by_sender(message).label",
         "engine/test_refusals.py::test_nobody_who_only_guessed_the_label_gets_a_conf",
     ),
     Defect(
