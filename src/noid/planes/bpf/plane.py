@@ -203,9 +203,8 @@ class BpfPlane(FlowTables):
 
     def close(self) -> None:
         """Ends the slow path; attached programs keep running without it."""
-        self.segments.close()
-        self.choosing.close()
-        self.inquiries.close()
+        for one in (self.segments, self.choosing, self.inquiries):
+            one.close()
         for timer in (self.refreshing, self.dropping):
             if timer is not None:
                 timer.cancel()
