@@ -13,7 +13,7 @@ from noid.cli.main import main, parser
 from noid.engine.events import Input, Output
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
-from noid.engine.secrets import Entropy, HostKeys, KeyPair
+from noid.engine.secrets import Entropy, HostKeys, Opened
 from noid.errors import UsageError
 from noid.sim.coverage import every_entry
 from noid.sim.families import FAMILIES
@@ -36,8 +36,8 @@ print(world.trace.digest())
 class Gullible(HostKeys):
     """Keys that open whatever they are shown."""
 
-    def opens(self, cookie: Cookie, state: bytes, now_ns: int) -> KeyPair | None:
-        return self.pair(now_ns)
+    def opens(self, cookie: Cookie, state: bytes, now_ns: int) -> Opened | None:
+        return Opened(self.pair(now_ns), now_ns)
 
 
 def gullible(options: HostOptions, entropy: Entropy) -> Host:
