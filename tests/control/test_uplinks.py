@@ -266,6 +266,14 @@ def test_silence_is_no_news_just_after_a_link_is_back() -> None:
     assert change.reason is Reason.SILENT
 
 
+def test_silence_counts_though_the_clock_was_set_back_after_a_link_returned() -> None:
+    uplinks = two()
+    uplinks.lose("up1", is_up=True, now_s=7200.0)
+    uplinks.see([UP1, UP2], 7201.0)
+    (change,) = uplinks.judge([FIRST_SILENT], 3600.0)
+    assert (change.reason, change.lasted_s) == (Reason.SILENT, 0.0)
+
+
 INBOUND_DEAD = Asked(
     {A1: 20 * MS, A2: 30 * MS}, frozenset(), returned=frozenset({A2}), unreturned=frozenset({A1})
 )

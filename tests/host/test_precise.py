@@ -3,6 +3,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import time
 
 from noid.host.precise import ROUGH_S, PreciseSelector, run
@@ -36,3 +38,27 @@ def test_a_program_runs_to_its_end() -> None:
 
     run(main())
     assert ended
+
+
+TIME_SUSPENDED_S = 90_000
+TELL_TIME = """\
+import asyncio, time
+from noid.host.precise import run
+
+async def main():
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    await asyncio.sleep(0.01)
+    print(loop.time() - time.monotonic(), loop.time() - began_s)
+
+run(main())
+"""
+
+
+def test_time_goes_on_while_the_machine_is_suspended() -> None:
+    """In a time namespace the time since boot is ahead, as after it was suspended so long."""
+    words = ["unshare", "--time", "--boottime", str(TIME_SUSPENDED_S), sys.executable, "-c"]
+    done = subprocess.run([*words, TELL_TIME], capture_output=True, text=True, check=True)
+    ahead_s, slept_s = map(float, done.stdout.split())
+    assert ahead_s >= TIME_SUSPENDED_S - 1
+    assert 0.01 <= slept_s < TIME_SUSPENDED_S

@@ -366,7 +366,8 @@ class Uplinks:
     def _conclude(self, uplink: Uplink, answers: int, silences: int, now_s: float) -> list[Change]:
         if uplink.reason in HOST_REASONS:
             return []
-        if silences and now_s < uplink.settled_s:
+        # A clock that is set back does not prolong it.
+        if silences and 0 < uplink.settled_s - now_s <= SETTLING_S:
             return []
         if not answers:
             uplink.samples.clear()
