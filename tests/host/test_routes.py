@@ -4,7 +4,9 @@
 import socket
 import subprocess
 
-from noid.host.routes import AT_ONCE, PeerRoute, add, listed, mtu_in, path_metrics, remove, ways_out
+from noid.host.links import FAR_AWAY
+from noid.host.lookup import Packet, routes_taken
+from noid.host.routes import AT_ONCE, PeerRoute, add, listed, mtu_in, remove
 from noid.locators import Locator, format_locator, parse_locator
 from tests.dns.conftest import in_network_namespace, ip
 
@@ -60,11 +62,12 @@ def test_a_route_says_of_its_path_what_the_default_route_says() -> None:
     def scenario() -> None:
         one, two = devices()
         ip("addr add 2001:db8:9::1/64 dev one nodad")
-        assert path_metrics(SOURCE, one) == b"", "there is no route"
+        question = [Packet(FAR_AWAY, SOURCE, one)]
+        assert routes_taken(question, 0)[0].error, "there is no route"
         ip("route add default via fe80::1 dev one mtu 1400 hoplimit 9 initcwnd 20 congctl cubic")
-        metrics = path_metrics(SOURCE, one)
+        metrics = routes_taken(question, 0)[0].metrics
         assert mtu_in(metrics) == 1400
-        assert path_metrics(SOURCE, two) == b""
+        assert routes_taken([Packet(FAR_AWAY, SOURCE, two)], 0)[0].device != two
         plain = PeerRoute(AIDS[0], TABLE, one, 7, gateway=GATEWAY)
         route = plain._replace(metrics=metrics)
         assert add([route]) == add([plain._replace(aid=AIDS[1])]) == 0
@@ -88,9 +91,9 @@ def test_very_many_questions_for_the_way_out_are_answered_in_their_order() -> No
         ip(f"route add default via fe80::1 dev two table {TABLE}")
         ip(f"rule add from {format_locator(by_two)} table {TABLE}")
         ip(f"rule add from {format_locator(refused)} unreachable")
-        found = ways_out([(aid, device) for aid in AIDS for device in (0, two)])
+        questions = [Packet(FAR_AWAY, aid, device) for aid in AIDS for device in (0, two)]
+        found = [taken.device for taken in routes_taken(questions, 0)]
         assert found == [two, two, 0, 0] + [one, one] * len(others)
-        assert ways_out([]) == []
 
     in_network_namespace(scenario)
 

@@ -5,9 +5,13 @@ import socket
 import subprocess
 from collections.abc import Callable
 
+import pytest
+
 from noid.config import PlaneSection
+from noid.host.links import FAR_AWAY
+from noid.host.lookup import Packet, routes_taken
 from noid.host.netlink import HostNetwork
-from noid.host.routes import Difference, PeerRoute, mtu_in, path_metrics
+from noid.host.routes import Difference, PeerRoute, mtu_in
 from noid.host.rules import GOTO, NOTHING, Rule
 from noid.locators import Locator, format_locator, parse_locator
 from noid.planes.bpf.limits import LIMITS
@@ -16,6 +20,7 @@ from noid.planes.steering import (
     BY_OURS,
     BY_UPLINK,
     GATEWAY,
+    RULES_HEEDED_MAX,
     Steering,
     keep_rules,
     ours_among,
@@ -197,7 +202,8 @@ def test_the_route_of_an_unknown_source_is_as_narrow_as_its_path_until_another_i
             return mtu_in(next(iter(there)).metrics)
 
         ip("route add default via fe80::1 dev up1 mtu 1450 hoplimit 9 congctl cubic")
-        steering.set_uplink(ROW, up1._replace(metrics=path_metrics(A1, up1.ifindex)))
+        (taken,) = routes_taken([Packet(FAR_AWAY, A1, up1.ifindex)], 0)
+        steering.set_uplink(ROW, up1._replace(metrics=taken.metrics))
         steering.narrow_path(B1, 1400)  # it is not chosen
         steering.choose({B1: (ROW, A1)})
         assert mtu() == 1450
@@ -257,6 +263,55 @@ def test_the_rules_lead_what_has_a_locator_or_no_source_yet() -> None:
         Rule(first + 2, GOTO, target=last, source=half, source_bits=1, is_local=True)
         for half in ANY_SOURCE
     }
+
+
+def test_rules_by_user_protocol_or_port_apply_to_packets_without_a_source() -> None:
+    first, last = SECTION.rule_priority, SECTION.rule_priority + 4
+    others = [
+        Rule(1000, table=77, uids=(1, 9)),
+        Rule(1001, table=78, destination_ports=(80, 81), protocol=6),
+        Rule(1002, table=79, destination_ports=(80, 81), is_passing=True),
+        Rule(1003, table=80, source=A1),
+        Rule(first - 1, table=81, uids=(1, 9)),
+    ]
+    found = rules_of(SECTION, {}, by_source=True, others=others) - rules_of(
+        SECTION, {}, by_source=True
+    )
+    copied = Rule(first + 2, GOTO, target=last, is_local=True)
+    assert found == {
+        copied._replace(uids=(1, 9)),
+        copied._replace(destination_ports=(80, 81), protocol=6),
+    }
+    assert rules_of(SECTION, {}, by_source=False, others=others) == rules_of(
+        SECTION, {}, by_source=False
+    ), "otherwise the packets would not reach the device in user space"
+    many = [Rule(1000, table=77, uids=(one, one)) for one in range(1, 2 * RULES_HEEDED_MAX)]
+    plain = rules_of(SECTION, {}, by_source=True)
+    limited = rules_of(SECTION, {}, by_source=True, others=many)
+    assert len(limited - plain) == RULES_HEEDED_MAX
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Rule(1000, table=77, uids=(0, 0)),
+        Rule(1000, table=77, uids=(1, 5), is_inverted=True),
+        Rule(1000, table=77, mark=0x6000, mask=0xF000),
+        Rule(1000, table=77, mark=0x7777, is_inverted=True),
+    ],
+)
+def test_packets_of_noid_leave_by_the_uplink_of_their_source_in_spite_of_a_rule(
+    other: Rule,
+) -> None:
+    last = SECTION.rule_priority + 4
+    tables = {A1: 101, A2: 102}
+    ours = {Rule(last, table=tables[one], source=one, mark=SECTION.mark) for one in tables}
+    for by_source in (False, True):
+        found = rules_of(SECTION, {}, by_source=by_source, others=[other], tables=tables)
+        assert ours <= found
+        assert ours_among(SECTION, found) == found
+        usual = rules_of(SECTION, {}, by_source=by_source, tables=tables)
+        assert not ours & usual, "no rule takes them"
 
 
 def test_a_packet_of_any_given_source_is_routed_as_without_noid() -> None:

@@ -366,8 +366,7 @@ class Uplinks:
     def _conclude(self, uplink: Uplink, answers: int, silences: int, now_s: float) -> list[Change]:
         if uplink.reason in HOST_REASONS:
             return []
-        # A clock that is set back does not prolong it.
-        if silences and 0 < uplink.settled_s - now_s <= SETTLING_S:
+        if silences and 0 < uplink.settled_s - now_s <= SETTLING_S:  # else the clock was set back
             return []
         if not answers:
             uplink.samples.clear()

@@ -190,15 +190,17 @@ class HostNetwork:
         """Adds rules, those that are tried last first; no error if one exists.
 
         Raises:
-            PlatformError: the kernel refuses one.
+            PlatformError: the kernel refuses one; the others are added.
         """
+        refused: list[PlatformError] = []
         for rule in sorted(rules, key=lambda one: one.priority, reverse=True):
-            with _explained(f"ip -6 rule priority {rule.priority}"):
-                try:
+            try:
+                with _explained(f"ip -6 rule priority {rule.priority}"):
                     self._route.rule("add", **rule.arguments())
-                except NetlinkError as error:
-                    if error.code != errno.EEXIST:
-                        raise
+            except PlatformError as error:
+                refused += [error] * (error.errno != errno.EEXIST)
+        if refused:
+            raise refused[0]
 
     @_on_worker
     def remove_rules(self, rules: Collection[Rule]) -> None:
@@ -296,11 +298,10 @@ class HostNetwork:
         everything leaves by another uplink would be known by the link-layer address it had.
         """
         for source in sources:
-            ends = {"dst": format_locator(FAR_AWAY), "src": format_locator(source)}
-            with contextlib.suppress(NetlinkError):
-                for route in self._route.route("get", family=socket.AF_INET6, **ends):
-                    if route.get("gateway") is not None:
-                        self._use_neighbour(route.get("oif"), route.get("gateway"))
+            route = self._reader.taken(FAR_AWAY, source=source)
+            if route.gateway is not None:
+                with contextlib.suppress(NetlinkError):
+                    self._use_neighbour(route.device, format_locator(route.gateway))
 
     @_on_worker
     def answered_for(self, addresses: Mapping[Locator, int]) -> frozenset[Locator]:
@@ -395,13 +396,11 @@ class HostNetwork:
     @_on_worker
     def uplink(self, source: Locator, destination: Locator) -> str | None:
         """The device by which a packet between these leaves, as policy routing has it."""
-        ends = {"src": format_locator(source), "dst": format_locator(destination)}
-        try:
-            routes = list(self._route.route("get", family=socket.AF_INET6, **ends))
-            links = list(self._route.link("get", index=int(routes[0].get("oif")))) if routes else []
-        except NetlinkError:
-            return None
-        return str(links[0].get("ifname")) if links else None
+        device = self._reader.taken(destination, source=source).device
+        with contextlib.suppress(NetlinkError):
+            if device:
+                return str(next(iter(self._route.link("get", index=device))).get("ifname"))
+        return None
 
 
 def _host_address(aid: Locator, device: int) -> dict[str, Any]:

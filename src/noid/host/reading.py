@@ -4,8 +4,9 @@
 import contextlib
 import errno
 import fnmatch
+import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,18 @@ from noid.host.links import (
     is_vlan,
     may_be_locator,
 )
-from noid.host.routes import mtu_in, path_metrics, ways_out
+from noid.host.lookup import Packet, Taken, routes_taken, usual_user
+from noid.host.routes import mtu_in
 from noid.host.rules import read_rule
 from noid.host.survey import Device, OwnAddress, OwnDevice, Survey
 from noid.locators import (
     Locator,
-    format_locator,
     is_global_unicast,
     is_unique_local,
     parse_locator,
 )
 
 LOOPBACK = "lo"
-ROUTE_UNICAST = 1
 IPV6_CONF = Path("/proc/sys/net/ipv6/conf")
 ARPHRD_ETHER = 1
 STACKED = frozenset({"vlan", "macvlan", "ipvlan", "macsec"})
@@ -58,9 +58,12 @@ class Reader:
     def __init__(self, route: IPRoute, ethtool: Ethtool) -> None:
         self._route = route
         self._ethtool = ethtool
+        self._uid = os.getuid()
 
     def survey(self, interfaces: Sequence[str], excluded: Sequence[str]) -> Survey:
         """The current state; see ``HostNetwork.survey``."""
+        rules = tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6)))
+        self._uid = usual_user(rules)
         links = {int(link["index"]): link for link in self._route.get_links()}
         ours = {index for index, link in links.items() if link.get("ifname") in excluded}
         addresses = [
@@ -85,7 +88,7 @@ class Reader:
             if index in uplinks and may_be_locator(locator, one)
         ]
         # Twice for each: a host may have very many addresses.
-        ways = iter(ways_out([(one[1], bound) for one in candidates for bound in (one[0], 0)]))
+        ways = iter(routes_taken([*_ways_out(candidates)], self._uid))
         devices = tuple(
             self._device(
                 link,
@@ -105,7 +108,7 @@ class Reader:
                 [one for one in interfaces if one != EVERYTHING],
             ),
             addresses=frozenset(one for index, one, _ in addresses if index not in ours),
-            rules=tuple(map(read_rule, self._route.get_rules(family=socket.AF_INET6))),
+            rules=rules,
             mtu=min((device.mtu for device in devices), default=0),
             default_device=self.default_route(FAR_AWAY)[1],
             ours={
@@ -144,7 +147,8 @@ class Reader:
         has_ethernet = link["ifi_type"] == ARPHRD_ETHER
         index, metrics = int(link["index"]), b""
         if sources := sorted(filter(is_global_unicast, addresses)):
-            metrics = path_metrics(sources[0], index)
+            route = self.taken(FAR_AWAY, source=sources[0], device=index)
+            metrics = route.metrics if route.device == index else b""
         return Device(
             index=index,
             name=name,
@@ -159,38 +163,46 @@ class Reader:
             metrics=metrics,
         )
 
+    def taken(
+        self, destination: Locator, *, source: Locator | None = None, device: int = 0, mark: int = 0
+    ) -> Taken:
+        """The route that packets of most programs take; see ``routes_taken``."""
+        question = Packet(destination, source, device, mark)
+        return routes_taken([question], self._uid)[0]
+
     def default_route(
-        self, destination: Locator, *, refused: int = 0, **ends: Any
+        self, destination: Locator, *, refused: int = 0, mark: int = 0
     ) -> tuple[Locator | None, int]:
         """Source and device by which the kernel would send; None and 0 if it would not.
 
         Args:
             destination: where to.
             refused: what stands for the device where a route says that nothing is to be sent.
-            ends: what else is known of the packet.
+            mark: firewall mark of the packet.
         """
-        try:
-            found = list(
-                self._route.route(
-                    "get", family=socket.AF_INET6, dst=format_locator(destination), **ends
-                )
-            )
-        except NetlinkError as error:
-            return None, refused if error.code in REFUSALS else 0
-        if not found or found[0]["type"] != ROUTE_UNICAST:
-            return None, 0
-        source = found[0].get("prefsrc")
-        return source and parse_locator(str(source)), int(found[0].get("oif") or 0)
+        found = self.taken(destination, mark=mark)
+        if found.error:
+            return None, refused if found.error in REFUSALS else 0
+        return found.source, found.device
 
 
-def _own_address(locator: Locator, link: Any, address: Any, ways: tuple[int, int]) -> OwnAddress:
+def _ways_out(candidates: Iterable[tuple[int, Locator, Any]]) -> Iterator[Packet]:
+    """Packets from some addresses to the Internet: by the device of each, and by any."""
+    for index, locator, _ in candidates:
+        yield Packet(FAR_AWAY, locator, index)
+        yield Packet(FAR_AWAY, locator)
+
+
+def _own_address(
+    locator: Locator, link: Any, address: Any, ways: tuple[Taken, Taken]
+) -> OwnAddress:
     """An address that may be a locator.
 
     Args:
         locator: the address.
         link: its device.
         address: its attributes.
-        ways: the devices by which packets from it leave: bound to its device, and free.
+        ways: the routes of packets from it: bound to its device, and free.
     """
     by_its_device, free = ways
     return OwnAddress(
@@ -198,8 +210,9 @@ def _own_address(locator: Locator, link: Any, address: Any, ways: tuple[int, int
         str(link.get("ifname")),
         deprecated=bool((address.get("flags") or 0) & FLAG_DEPRECATED),
         broken=(link["flags"] & LINK_CARRIES) != LINK_CARRIES,
-        leads_out=by_its_device == link["index"],
-        leaves_by=free,
+        leads_out=by_its_device.device == link["index"],
+        leaves_by=free.device,
+        table=free.table,
     )
 
 

@@ -9,10 +9,8 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Final, NamedTuple
 
-from noid.host.links import FAR_AWAY
 from noid.host.messages import (
     ACKNOWLEDGE,
     ANSWER_OCTETS,
@@ -31,7 +29,6 @@ from noid.host.messages import (
     RTA_CACHE,
     RTA_DESTINATION,
     RTA_DEVICE,
-    RTA_FROM,
     RTA_GATEWAY,
     RTA_METRIC,
     RTA_METRICS,
@@ -39,7 +36,6 @@ from noid.host.messages import (
     RTA_TABLE,
     RTAX_MTU,
     STATIC,
-    TYPE_AT,
     UNICAST,
     UNIVERSE,
     attribute,
@@ -101,6 +97,9 @@ class Prefix(NamedTuple):
         rest = 8 * LOCATOR_OCTETS - self.bits
         first, other = (int.from_bytes(one, "big") >> rest for one in (self.address, locator))
         return first == other
+
+
+EVERYWHERE: Final = Prefix(Locator(bytes(LOCATOR_OCTETS)), 0)
 
 
 class Difference(NamedTuple):
@@ -176,63 +175,6 @@ def listed(table: int, count: int = 1) -> set[PeerRoute]:
                 if table <= one.table < table + count:
                     found.add(one)
     return found
-
-
-def path_metrics(source: Locator, device: int) -> bytes:
-    """What the route to the Internet from an address by a device says of the path.
-
-    Such as its MTU, the hop limit and the first window of TCP, as RTA_METRICS has them. Empty if it
-    says nothing, or there is no such route.
-
-    Raises:
-        OSError: the kernel does not answer.
-    """
-    body = _question(source, device)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.bind((0, 0))
-        kernel.sendto(request(GET_ROUTE, 0, body), (0, 0))
-        kind, data, start, end = next(replies(kernel))
-    if kind != NEW_ROUTE or data[start + TYPE_AT] != UNICAST:
-        return b""
-    attributes = attributes_of(data[start + ROUTE.size : end])
-    is_by_device = number_in(attributes, RTA_DEVICE) == device
-    return attributes.get(RTA_METRICS, b"") if is_by_device else b""
-
-
-def ways_out(questions: Sequence[tuple[Locator, int]]) -> list[int]:
-    """The devices by which packets from some addresses to the Internet leave; 0: by none.
-
-    Args:
-        questions: addresses, each with the index of the device that packets are bound to, or 0.
-
-    Raises:
-        OSError: the kernel does not answer.
-    """
-    found: list[int] = []
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.bind((0, 0))
-        for first in range(0, len(questions), AT_ONCE):
-            some = questions[first : first + AT_ONCE]
-            messages = (request(GET_ROUTE, 0, _question(*one)) for one in some)
-            kernel.sendto(b"".join(messages), (0, 0))
-            # In the order of the questions, either a route or an error.
-            found += (_device_in(*answer) for answer in islice(replies(kernel), len(some)))
-    return found
-
-
-def _question(source: Locator, device: int) -> bytes:
-    """A question for the route to the Internet from an address, by a device if it is not 0."""
-    body = ROUTE.pack(socket.AF_INET6, HOST_BITS, HOST_BITS, 0, 0, 0, 0, 0, 0)
-    body += ADDRESS.pack(ADDRESS.size, RTA_DESTINATION, FAR_AWAY)
-    body += ADDRESS.pack(ADDRESS.size, RTA_FROM, source)
-    return body + (number_attribute(RTA_DEVICE, device) if device else b"")
-
-
-def _device_in(kind: int, data: bytes, start: int, end: int) -> int:
-    """The device of the route in an answer; 0 if nothing is to be sent."""
-    if kind != NEW_ROUTE or data[start + TYPE_AT] != UNICAST:
-        return 0
-    return number_in(attributes_of(data[start + ROUTE.size : end]), RTA_DEVICE)
 
 
 def mtu_in(metrics: bytes) -> int:

@@ -17,6 +17,11 @@ NOTHING: Final = 3
 LOOPBACK: Final = "lo"
 ADDRESS_BITS: Final = 128
 EVERY_BIT: Final = 0xFFFFFFFF
+INVERTED: Final = 0x2
+"""FIB_RULE_INVERT: the rule is for all packets that it does not describe."""
+
+Range = tuple[int, int]
+"""The first and the last."""
 
 
 class Rule(NamedTuple):
@@ -32,6 +37,15 @@ class Rule(NamedTuple):
         mark: the firewall mark it is for; 0 for any.
         is_unmarked: whether it is only for packets without a mark.
         is_local: whether it is only for packets of this host's own programs.
+        is_passing: whether it is only for packets that arrive on a certain device.
+        destination: the destination it is for; None for any.
+        destination_bits: how many of its first bits matter.
+        mask: the bits of the firewall mark that matter.
+        uids: the users it is for; None for any.
+        protocol: the protocol it is for; 0 for any.
+        source_ports: the source ports it is for; None for any.
+        destination_ports: the same of the destination.
+        is_inverted: whether it is for all other packets instead.
     """
 
     priority: int
@@ -43,6 +57,29 @@ class Rule(NamedTuple):
     mark: int = 0
     is_local: bool = False
     is_unmarked: bool = False
+    is_passing: bool = False
+    destination: Locator | None = None
+    destination_bits: int = ADDRESS_BITS
+    mask: int = EVERY_BIT
+    uids: Range | None = None
+    protocol: int = 0
+    source_ports: Range | None = None
+    destination_ports: Range | None = None
+    is_inverted: bool = False
+
+    @property
+    def is_by_program(self) -> bool:
+        """Whether it distinguishes packets of this host by user, protocol or port."""
+        ports = self.source_ports, self.destination_ports
+        return not self.is_passing and any((self.uids, self.protocol, *ports))
+
+    def is_for(self, uid: int) -> bool:
+        """Whether it is for a user, and not for every user."""
+        return self.uids is not None and (self.uids[0] <= uid <= self.uids[1]) != self.is_inverted
+
+    def is_for_mark(self, mark: int) -> bool:
+        """Whether it is for a firewall mark, and not for every mark."""
+        return bool(self.mark) and (mark & self.mask == self.mark) != self.is_inverted
 
     def arguments(self) -> dict[str, Any]:
         """The rule as the netlink library takes it."""
@@ -57,18 +94,31 @@ class Rule(NamedTuple):
             found["goto"] = self.target
         if self.source is not None:
             found |= {"src": format_locator(self.source), "src_len": self.source_bits}
+        if self.destination is not None:
+            found |= {"dst": format_locator(self.destination), "dst_len": self.destination_bits}
         if self.mark:
-            found["fwmark"] = self.mark
+            found |= {"fwmark": self.mark, "fwmask": self.mask}
         if self.is_unmarked:
             found |= {"fwmark": 0, "fwmask": EVERY_BIT}
         if self.is_local:
             found["iifname"] = LOOPBACK
-        return found
+        if self.protocol:
+            found["ip_proto"] = self.protocol
+        if self.is_inverted:
+            found["flags"] = INVERTED
+        ranges = {
+            "uid_range": self.uids,
+            "sport_range": self.source_ports,
+            "dport_range": self.destination_ports,
+        }
+        return found | {key: f"{one[0]}:{one[1]}" for key, one in ranges.items() if one}
 
 
 def read_rule(message: Any) -> Rule:
     """A rule as the kernel lists it, without what noid does not use."""
-    source = message.get("src")
+    source, destination = message.get("src"), message.get("dst")
+    device, mark = message.get("iifname"), message.get("fwmark") or 0
+    mask = message.get("fwmask") or 0
     return Rule(
         priority=message.get("priority") or 0,
         action=message["action"],
@@ -76,7 +126,23 @@ def read_rule(message: Any) -> Rule:
         target=message.get("goto") or 0,
         source=parse_locator(str(source)) if source is not None else None,
         source_bits=message["src_len"] if source is not None else ADDRESS_BITS,
-        mark=message.get("fwmark") or 0,
-        is_local=message.get("iifname") == LOOPBACK,
-        is_unmarked=not message.get("fwmark") and message.get("fwmask") == EVERY_BIT,
+        mark=mark,
+        is_local=device == LOOPBACK,
+        is_unmarked=not mark and mask == EVERY_BIT,
+        is_passing=device not in (None, LOOPBACK),
+        destination=parse_locator(str(destination)) if destination is not None else None,
+        destination_bits=message["dst_len"] if destination is not None else ADDRESS_BITS,
+        mask=mask if mark else EVERY_BIT,
+        uids=_range(message.get("uid_range")),
+        protocol=message.get("ip_proto") or 0,
+        source_ports=_range(message.get("sport_range")),
+        destination_ports=_range(message.get("dport_range")),
+        is_inverted=bool(message["flags"] & INVERTED),
     )
+
+
+def _range(text: str | None) -> Range | None:
+    if text is None:
+        return None
+    first, _, last = text.partition(":")
+    return int(first), int(last)

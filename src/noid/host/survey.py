@@ -28,7 +28,7 @@ class Device:
         has_vlans: whether devices of VLANs stand on it.
         queues: the queueing disciplines that packets pass, on it and on the devices below it, as
             ``tc`` calls them.
-        metrics: what its default route says of the path (``routes.path_metrics``).
+        metrics: what its default route says of the path (``lookup.Taken``).
     """
 
     index: int
@@ -54,6 +54,7 @@ class OwnAddress(NamedTuple):
         broken: its link is down, or has lost its carrier [D20].
         leads_out: packets from it to the Internet can leave through that interface.
         leaves_by: index of the device by which they do leave, noid apart; 0 if by none.
+        table: number of the routing table by which they do.
     """
 
     locator: Locator
@@ -62,6 +63,7 @@ class OwnAddress(NamedTuple):
     broken: bool
     leads_out: bool
     leaves_by: int = 0
+    table: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,16 @@ class Survey:
             one.locator: one.leaves_by
             for one in self.locators
             if one.leads_out and one.leaves_by not in {0, index.get(one.interface, one.leaves_by)}
+        }
+
+    @property
+    def tables(self) -> dict[Locator, int]:
+        """The locators whose packets leave by the device that has them, and the routing table."""
+        index = {device.name: device.index for device in self.devices}
+        return {
+            one.locator: one.table
+            for one in self.locators
+            if one.table and one.leaves_by == index.get(one.interface)
         }
 
     @property

@@ -16,14 +16,21 @@ Five kinds of rules come before all others, the last four only for packets of th
     P+3    from all fwmark 0 lookup TABLE        the source is yet to be chosen: a locator
     P+4    from all nop
 
-The daemon removes P+3 when it ends.
+The daemon removes P+3 when it ends. Rules of others may be for users, protocols, ports or marks:
+
+    P+2    from all uidrange 0-0 goto P+4        the source is yet to be chosen: as the rule says
+    P+4    from LOCATOR fwmark MARK lookup T     noid's own packets, if such a rule would take them
+
+So these rules apply to packets without a source as without noid, and noid's own packets leave by
+the uplink of their source: T is the table by which packets of other programs do.
 
 ROW is that of the locator's uplink (rows.py). TABLE+ROW has a route for each peer of a
 context, and TABLE has one for each peer that programs may connect to, unless the host reaches it
 through a device that is not an uplink, such as that of a VPN.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 
 from noid.config import PlaneSection
@@ -37,6 +44,11 @@ from noid.planes.uplink import ETHERNET, NO_UPLINK, UPLINKS_MAX, Uplink
 
 RULES = 5
 """Priorities that our rules take, from ``rule_priority`` on."""
+RULES_HEEDED_MAX = 64
+"""Rules of others by user, protocol or port that are heeded: each is another rule of ours."""
+ROOT = 0
+"""The user that the kernel takes packets to be of which a program redirects."""
+NO_TABLES: Mapping[Locator, int] = {}
 ANY_SOURCE = (parse_locator("::"), parse_locator("8000::"))
 """The two halves of all addresses. A packet whose source is yet to be chosen is in neither."""
 GATEWAY = parse_locator("fe80::6e6f:6964")
@@ -307,7 +319,12 @@ def _gateway(uplink: Uplink) -> Locator | None:
 
 
 def rules_of(
-    section: PlaneSection, rows: dict[Locator, int], *, by_source: bool
+    section: PlaneSection,
+    rows: dict[Locator, int],
+    *,
+    by_source: bool,
+    others: Iterable[Rule] = (),
+    tables: Mapping[Locator, int] = NO_TABLES,
 ) -> frozenset[Rule]:
     """The intended rules of a plane.
 
@@ -315,10 +332,16 @@ def rules_of(
         section: the ``[plane]`` of the configuration.
         rows: the row of the uplink of each locator whose packets have routes of ours.
         by_source: whether packets with a given source that is no such locator stay as they are.
+        others: every rule of the host.
+        tables: for each locator whose packets leave by its own uplink, the table by which they do.
     """
     first, table = section.rule_priority, section.table
     last = first + RULES - 1
     halves = ANY_SOURCE if by_source else ()
+    later = [one for one in others if one.priority > last and not one.is_passing]
+    heeded = islice((one for one in later if one.is_by_program and by_source), RULES_HEEDED_MAX)
+    own = {ROOT, os.getuid()}
+    takes_ours = any(one.is_for_mark(section.mark) or any(map(one.is_for, own)) for one in later)
     return frozenset(
         {
             Rule(first, GOTO, target=last, mark=section.mark),
@@ -330,7 +353,16 @@ def rules_of(
                 Rule(first + 2, GOTO, target=last, source=half, source_bits=1, is_local=True)
                 for half in halves
             ),
+            *(
+                one._replace(priority=first + 2, action=GOTO, table=0, target=last, is_local=True)
+                for one in heeded
+            ),
             choosing(section),
+            *(
+                Rule(last, table=way, source=one, mark=section.mark)
+                for one, way in tables.items()
+                if takes_ours
+            ),
             Rule(last, NOTHING),
         }
     )
@@ -356,6 +388,7 @@ def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
         if rule in fixed
         or (rule.priority == first + 1 and rule.table in tables)
         or (rule.priority == first + 2 and rule.target == last)
+        or (rule.priority == last and rule.mark == section.mark)
     )
 
 
@@ -371,8 +404,10 @@ def keep_rules(
         PlatformError: the kernel refuses one.
     """
     there = ours_among(section, actual)
-    network.add_rules(wanted - there)
-    network.remove_rules(there - wanted)
+    try:
+        network.add_rules(wanted - there)
+    finally:
+        network.remove_rules(there - wanted)
     return wanted - there
 
 

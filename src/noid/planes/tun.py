@@ -11,7 +11,7 @@ before.
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from noid.counters import PlaneCounter
 from noid.errors import PlatformError
@@ -25,7 +25,7 @@ from noid.planes import steering
 from noid.planes.inquiries import Inquiries
 from noid.planes.receivers import receive, receiver
 from noid.planes.slow_path import BATCH_MAX, SlowPath, raw_socket_errors
-from noid.planes.steering import BY_OURS, keep_rules, rules_of
+from noid.planes.steering import BY_OURS, NO_TABLES, keep_rules, rules_of
 from noid.wire.slots import m6_next_headers
 
 REFRESH_S = 0.01
@@ -58,7 +58,7 @@ class TunPlane(SlowPath):
         """Adds the routing rules."""
         super().start()
         self.is_steering = True
-        self._keep_rules(self.network.rules())
+        self._keep_rules(self.network.rules(), NO_TABLES)
 
     def network_changed(self, survey: Survey) -> None:
         """Restores what others have removed: the device, its routes, the rules."""
@@ -67,10 +67,10 @@ class TunPlane(SlowPath):
             if self.keep_device(survey, self.mtu):
                 self._restore(list(self.wanted.values()))
             with self.counted(PlaneCounter.RULES_REFUSED):
-                self._keep_rules(survey.rules)
+                self._keep_rules(survey.rules, survey.tables)
 
-    def _keep_rules(self, actual: Sequence[Rule]) -> None:
-        wanted = rules_of(self.section, {}, by_source=False)
+    def _keep_rules(self, actual: Sequence[Rule], tables: Mapping[Locator, int]) -> None:
+        wanted = rules_of(self.section, {}, by_source=False, others=actual, tables=tables)
         lost = self.rules & keep_rules(self.network, self.section, wanted, actual)
         self.has_restored("rules", (str(rule.priority) for rule in lost))
         self.rules = wanted

@@ -389,15 +389,15 @@ class BpfPlane(FlowTables):
             for address in device.addresses
         }
         rows = {one: row for one in locators - bare if (row := self.rows.home(one))}
-        wanted = rules_of(self.section, rows, by_source=True)
+        others, tables = survey.rules, survey.tables
+        wanted = rules_of(self.section, rows, by_source=True, others=others, tables=tables)
         before = self.steering.rules
         with self.counted(PlaneCounter.RULES_REFUSED):
-            lost = before & keep_rules(self.network, self.section, wanted, survey.rules)
+            lost = before & keep_rules(self.network, self.section, wanted, others)
             self.steering.rules = wanted
             self.has_restored("rules", (str(rule.priority) for rule in lost))
-        missing = filter(self.steering.keep_neighbour, list(self.steering.uplinks))
-        names = map(self.rows.name_of, missing)
-        self.has_restored("neighbours", list(names) if self.is_started else ())
+        missing = list(filter(self.steering.keep_neighbour, list(self.steering.uplinks)))
+        self.has_restored("neighbours", map(self.rows.name_of, missing * self.is_started))
 
     # --- orders -----------------------------------------------------------------------------------
 
