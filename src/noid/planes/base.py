@@ -71,6 +71,9 @@ class DataPlane(Protocol):
     def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
         """Looks up again which device the host uses for the peers in these prefixes."""
 
+    def locators_changed(self) -> None:
+        """Chooses again the sources of packets to peers that are no longer to be used."""
+
     def tables_of_routes(self) -> list[int]:
         """The routing tables that have routes of noid."""
 

@@ -26,10 +26,14 @@ class Inquiries:
     def add(self, prefixes: Iterable[Prefix], peers: Iterable[Locator]) -> None:
         """Looks up the peers in these prefixes."""
         changed = list(prefixes)
-        concerned = [one for one in peers if any(prefix.covers(one) for prefix in changed)]
+        self.add_all(one for one in peers if any(prefix.covers(one) for prefix in changed))
+
+    def add_all(self, peers: Iterable[Locator]) -> None:
+        """Looks up these peers."""
+        concerned = dict.fromkeys(peers)
         if concerned and not self._waiting:
             asyncio.get_running_loop().call_soon(self._look_up_some)
-        self._waiting |= dict.fromkeys(concerned)
+        self._waiting |= concerned
 
     def close(self) -> None:
         """Looks up nothing any more."""

@@ -33,6 +33,7 @@ from noid.host.netlink import HostNetwork
 from noid.host.survey import Survey
 from noid.locators import Locator
 from noid.planes.base import Notify
+from noid.planes.default_sources import DefaultSources
 from noid.planes.devices import open_tun
 from noid.planes.privileges import SOCKETS, advice
 from noid.planes.receivers import PACKET_OCTETS_MAX, icmpv6_receivers, receive
@@ -73,6 +74,8 @@ class PlaneDependencies:
         locators: this host's locators.
         sources: those of them that may be the default source for an address, the best first; all
             if this is not given.
+        not_left: those of them that are not to be left, as deprecated ones are; all if this is not
+            given.
         led: called with an address when the plane begins to choose the source of packets to it, or
             ends to do so.
     """
@@ -84,6 +87,7 @@ class PlaneDependencies:
     notify: Notify
     locators: Callable[[], tuple[Locator, ...]]
     sources: Callable[[Locator], tuple[Locator, ...]] | None = None
+    not_left: Callable[[], tuple[Locator, ...]] | None = None
     led: Callable[[Locator, bool], None] = lambda aid, is_led: None
 
 
@@ -94,6 +98,7 @@ class SlowPath:
         surroundings: what it stands in.
     """
 
+    default_sources: DefaultSources
     at_once = BATCH_MAX
     """Packets read from the device before other descriptors are read."""
 
@@ -105,6 +110,7 @@ class SlowPath:
         self.notify = surroundings.notify
         self.locators = surroundings.locators
         self.sources = surroundings.sources or (lambda aid: self.locators())
+        self.not_left = surroundings.not_left or surroundings.locators
         self.led = surroundings.led
         self.datapath = SoftwareDatapath(self.codepoints, secrets.randbits(64) | 1)
         self.rewriter = self.datapath.rewriter
@@ -222,11 +228,17 @@ class SlowPath:
 
     def install(self, flow: Flow) -> None:
         """Installs a flow."""
+        before = self.rewriter.by_aids.get(flow.local_aid + flow.peer_aid)
         self.datapath.install(flow)
+        if before is not None and before.local_locator != flow.local_locator:
+            self.default_sources.look([flow.peer_aid])
 
     def remove(self, local_label: int) -> None:
         """Removes a flow."""
+        flow = self.rewriter.by_label.get(local_label)
         self.datapath.remove(local_label)
+        if flow is not None:
+            self.default_sources.look([flow.peer_aid])
 
     def send_again(self, local_label: int, packet: bytes) -> None:
         """Sends a packet of the ULP again through its flow, if the flow still exists."""

@@ -194,6 +194,11 @@ class Steering:
             self._remove(list(self._routes_of_new({aid: self.new.pop(aid)})))
             self.narrow.pop(aid, None)
 
+    def source_of(self, aid: Locator) -> Locator | None:
+        """The source that is selected for packets to a peer; None: the kernel selects."""
+        chosen = self.new.get(aid)
+        return None if chosen is None else chosen[1]
+
     def set_uplink(self, row: int, uplink: Uplink) -> bool:
         """Updates an uplink.
 

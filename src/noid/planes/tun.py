@@ -22,6 +22,7 @@ from noid.host.rules import Rule
 from noid.host.survey import Survey
 from noid.locators import Locator
 from noid.planes import steering
+from noid.planes.default_sources import DefaultSources
 from noid.planes.inquiries import Inquiries
 from noid.planes.receivers import receive, receiver
 from noid.planes.slow_path import BATCH_MAX, SlowPath, raw_socket_errors
@@ -47,6 +48,13 @@ class TunPlane(SlowPath):
         self.wanted = {}
         self.led_elsewhere: set[Locator] = set()
         self.inquiries = Inquiries(self._look_up)
+        self.default_sources = DefaultSources(
+            self.not_left,
+            self.rewriter.by_aids,
+            chooses=lambda aid: aid in self.wanted,
+            chosen=self._source_of,
+            choose=self._look_up,
+        )
         super().open()
         try:
             self._open_receivers()
@@ -92,6 +100,14 @@ class TunPlane(SlowPath):
         """Looks up anew by which device the host sends to the peers in these prefixes."""
         self.inquiries.add(prefixes, (*self.wanted, *self.led_elsewhere))
 
+    def locators_changed(self) -> None:
+        """Chooses again the sources of packets to peers that are no longer to be used."""
+        self.default_sources.look(self.wanted)
+
+    def _source_of(self, aid: Locator) -> Locator | None:
+        route = self.wanted.get(aid)
+        return None if route is None else route.source
+
     def _look_up(self, aid: Locator) -> None:
         if aid in self.led_elsewhere or aid in self.wanted:
             self.unwatch(aid)
@@ -127,6 +143,7 @@ class TunPlane(SlowPath):
         """Removes everything ``open`` made; may be called at any time, any number of times."""
         if self.refresh is not None:
             self.refresh.cancel()
+        self.default_sources.close()
         if self.is_steering:
             self.is_steering = False
             with self.counted(PlaneCounter.RULES_REFUSED):

@@ -277,6 +277,7 @@ class Daemon:
             notify=self.driver.handle,
             locators=lambda: self.locators,
             sources=self.spreading.sources,
+            not_left=lambda: self.own.not_left,
             led=self.spreading.led,
         )
 

@@ -81,7 +81,7 @@ class LocalLocators:
         that its client used.
         """
         in_use = frozenset(self.locators) - self.said.backup
-        kept = self._not_left()
+        kept = self.not_left
         found = tuple(one for one in kept if one in in_use) or kept
         if self.is_ranked or self.is_weighted:
             found = self.working(in_use) or self.working(self.locators) or kept
@@ -97,7 +97,9 @@ class LocalLocators:
         unfit = self.down | self.said.broken | self.said.deprecated | self.away
         return tuple(one for one in self.locators if one in locators and one not in unfit)
 
-    def _not_left(self) -> tuple[Locator, ...]:
+    @property
+    def not_left(self) -> tuple[Locator, ...]:
+        """Those that are not to be left; all of them if there are no such."""
         kept = tuple(one for one in self.locators if one not in self.said.deprecated)
         return kept or self.locators
 

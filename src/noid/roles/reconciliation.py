@@ -254,6 +254,7 @@ class Watching:
         if event is not None:
             self._is_due |= not before.issuperset(event.locators)  # routes may have lost a source
             self.handle(event)
+            self.plane.locators_changed()
             self.told()
         self.uplinks.surveyed(survey)
         self._keep_aids(survey)

@@ -22,6 +22,7 @@ from noid.planes.bpf.layout import Interfaces
 from noid.planes.bpf.limits import Limits
 from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.uses import Uses
+from noid.planes.default_sources import DefaultSources
 from noid.planes.inquiries import Inquiries
 from noid.planes.paced import Paced
 from noid.planes.rows import NO_ROW, Rows
@@ -70,6 +71,14 @@ class FlowTables(SlowPath):
         self.led_elsewhere: set[Locator] = set()
         self.inquiries = Inquiries(self._look_up)
         self.choosing = Paced(self._choose)
+        self.default_sources = DefaultSources(
+            self.not_left,
+            self.rewriter.by_aids,
+            chooses=lambda aid: aid in self.watched and not self._is_led_elsewhere(aid),
+            chosen=lambda aid: self.steering.source_of(aid),
+            preferred=self._local_of,
+            choose=self._choose,
+        )
         self.left: set[int] = set()
         self.dropping: asyncio.TimerHandle | None = None
         self.refreshing: asyncio.TimerHandle | None = None
@@ -195,9 +204,15 @@ class FlowTables(SlowPath):
         return self._choice_of(aid, self._local_of(aid) or self._default_source(aid))
 
     def _local_of(self, aid: Locator) -> Locator | None:
-        """AID(local) of a context with a peer, where packets to that leave by an uplink."""
-        is_led_elsewhere = self.is_led_elsewhere or aid in self.led_elsewhere
-        return None if is_led_elsewhere else self.uses.local_of.get(aid)
+        """AID(local) of a context with a peer, where packets to that leave by an uplink.
+
+        None if it is to be left, and the context has no other locator.
+        """
+        local = None if self._is_led_elsewhere(aid) else self.uses.local_of.get(aid)
+        return local if local and self.default_sources.reaches(local, aid) else None
+
+    def _is_led_elsewhere(self, aid: Locator) -> bool:
+        return self.is_led_elsewhere or aid in self.led_elsewhere
 
     def _choice_of(self, aid: Locator, source: Locator | None) -> Choice | None:
         row = NO_ROW if source is None else self.rows.of.get(source, NO_ROW)
@@ -218,6 +233,10 @@ class FlowTables(SlowPath):
             self.is_led_elsewhere = is_led
             for aid in list(self.watched):
                 self._choose(aid)
+
+    def locators_changed(self) -> None:
+        """Chooses again the sources of packets to peers that are no longer to be used."""
+        self.default_sources.look(self.watched)
 
     def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
         """Looks up again which device the host uses for the peers in these prefixes."""

@@ -208,6 +208,7 @@ class BpfPlane(FlowTables):
         for timer in (self.refreshing, self.dropping):
             if timer is not None:
                 timer.cancel()
+        self.default_sources.close()
         for ring in self.rings:
             with contextlib.suppress(RuntimeError):
                 asyncio.get_running_loop().remove_reader(ring.fileno())

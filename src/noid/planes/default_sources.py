@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""When the default source of packets to a peer is to be chosen again.
+
+A plane chooses from which address connections to a peer start that name none. An address may be
+removed or deprecated: a provider replaces its prefix. Connections may still start from there, but
+only while a context carries them by another locator of this host. Otherwise they start where they
+would without noid.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final
+
+from noid.flows.flow import Flow
+from noid.locators import Locator
+from noid.planes.inquiries import Inquiries
+
+MOVE_S: Final = 1.0
+"""How long a context that may use another locator of this host has to do so."""
+
+Chosen = Callable[[Locator], Locator | None]
+"""The source that packets to a peer get; None: the kernel chooses."""
+
+
+class DefaultSources:
+    """The choices of one plane.
+
+    Args:
+        not_left: this host's locators that are not to be left, at any time.
+        flows: the flows of the plane, by their AIDs.
+        chooses: whether the plane chooses the source of packets to a peer at all.
+        chosen: what it has chosen.
+        preferred: what it would choose; None: no address in particular.
+        choose: chooses again.
+    """
+
+    def __init__(
+        self,
+        not_left: Callable[[], Collection[Locator]],
+        flows: Mapping[bytes, Flow],
+        *,
+        chooses: Callable[[Locator], bool],
+        chosen: Chosen,
+        preferred: Chosen = lambda aid: None,
+        choose: Callable[[Locator], None],
+    ) -> None:
+        self._not_left = not_left
+        self._flows = flows
+        self._chooses = chooses
+        self._chosen = chosen
+        self._preferred = preferred
+        self._choose = choose
+        self._due = Inquiries(self._choose_again)
+        self._moving: set[Locator] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Chooses nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def reaches(self, source: Locator, aid: Locator) -> bool:
+        """Whether packets from an address to a peer use a locator that is not to be left."""
+        kept = self._not_left()
+        flow = self._flows.get(source + aid)
+        return source in kept or (flow is not None and flow.local_locator in kept)
+
+    def look(self, aids: Iterable[Locator]) -> None:
+        """Chooses again for those of some peers whose source is not the right one any more.
+
+        At once, unless a context may still move: its peer knows other locators of this host.
+        """
+        stale = {aid for aid in aids if self._is_stale(aid)}
+        moving = {aid for aid in stale if self._may_move(aid)}
+        self._due.add_all(stale - moving)
+        if moving and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(MOVE_S, self._look_again)
+        self._moving |= moving
+
+    def _look_again(self) -> None:
+        moving, self._moving, self._timer = self._moving, set(), None
+        self._due.add_all(filter(self._is_stale, moving))
+
+    def _choose_again(self, aid: Locator) -> None:
+        if self._chooses(aid):
+            self._choose(aid)
+
+    def _is_stale(self, aid: Locator) -> bool:
+        if not self._chooses(aid):
+            return False
+        chosen, preferred = self._chosen(aid), self._preferred(aid)
+        if preferred is not None:
+            return chosen != preferred
+        return bool(self._not_left()) if chosen is None else not self.reaches(chosen, aid)
+
+    def _may_move(self, aid: Locator) -> bool:
+        chosen = self._chosen(aid)
+        flow = None if chosen is None else self._flows.get(chosen + aid)
+        return flow is not None and flow.rewritable
