@@ -7,7 +7,7 @@ Every refusal names the key and the reason.
 import contextlib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -32,7 +32,6 @@ from noid.constants import (
 )
 from noid.errors import ConfigError, UsageError
 from noid.flows.bfd_authentication import KEY_OCTETS_MAX as BFD_KEY_OCTETS_MAX
-from noid.flows.border import HIGH_OCTETS, Site, SitePrefix
 from noid.locators import Locator, parse_locator
 
 DEFAULT_SOCKET: Final = Path("/run/noid-border/border.sock")
@@ -171,31 +170,6 @@ class BorderConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_o
     def is_behind_lan(self, provider: ProviderTable) -> bool:
         """Whether another border, in a LAN, has the uplink to a provider."""
         return provider.uplink in self.border.lans
-
-    def site(self, indexes: Mapping[str, int], since_s: Mapping[bytes, int], now_s: float) -> Site:
-        """The prefixes of the site.
-
-        Args:
-            indexes: of the devices that are there, by name.
-            since_s: for each prefix when it came to the site; 0: not known, long ago.
-            now_s: the time, in seconds since boot.
-        """
-
-        def prefix(text: str, one: ProviderTable) -> SitePrefix:
-            high = IPv6Network(text).network_address.packed[:HIGH_OCTETS]
-            since = since_s.get(high, 0)
-            is_new = bool(since) and now_s < since + self.border.new_prefix_s
-            return SitePrefix(high, indexes.get(one.uplink, 0), one.name, is_new, since)
-
-        return Site(
-            next(
-                IPv6Network(text).prefixlen
-                for one in self.border.providers
-                for text in one.prefixes
-            ),
-            tuple(prefix(text, one) for one in self.border.providers for text in one.prefixes),
-            self.inside(),
-        )
 
 
 def _raise(error: ConfigError) -> None:

@@ -46,17 +46,29 @@ def site(chance: random.Random) -> Site:
         highs.add(other >> 64 - bits << 64 - bits)
     return Site(
         bits,
-        tuple(SitePrefix(high.to_bytes(8, "big"), chance.choice(UPLINKS), "") for high in highs),
+        tuple(
+            SitePrefix(
+                high.to_bytes(8, "big"),
+                chance.choice(UPLINKS),
+                "",
+                gone_s=int(row > 0 and chance.random() < 0.2),
+            )
+            for row, high in enumerate(highs)
+        ),
         INSIDE[: chance.randrange(3)],
     )
 
 
 def choice(chance: random.Random, site: Site) -> Choice:
     """Any uplinks in use: no more than that a row leads to an uplink that is there."""
-    usable = [row for row, prefix in enumerate(site.prefixes) if prefix.uplink]
-    rows = tuple(chance.choice((row, NOWHERE, *usable)) for row in range(len(site.prefixes)))
+    usable = [row for row, one in enumerate(site.prefixes) if one.uplink and not one.gone_s]
+    rows = tuple(
+        chance.choice((NOWHERE, *usable, *[row] * (not prefix.gone_s)))
+        for row, prefix in enumerate(site.prefixes)
+    )
     works = 0 if chance.random() < 0.2 else chance.getrandbits(len(site.prefixes))
-    return Choice(rows, works)
+    former = sum(1 << row for row, prefix in enumerate(site.prefixes) if prefix.gone_s)
+    return Choice(rows, works & ~former)
 
 
 def packet(chance: random.Random, site: Site) -> bytes:

@@ -136,6 +136,10 @@ def broken(site: Site, packet: bytes, laws: dict[str, Judgement]) -> list[str]:
         if number not in REWRITABLE:
             found.append("a packet was changed that does not say so")
     is_whole = len(packet) >= 40 and packet[0] >> 4 == 6
+    row = site.row_of_source(packet[8:24]) if is_whole else None
+    is_former = row is not None and site.prefixes[row].gone_s
+    if is_former and leaving.outcome is Outcome.PASSED and not site.has_inside(packet[24:40]):
+        found.append("a former prefix has left the LAN")
     inside = is_whole and site.row_of(packet[8:24]) is not None
     if inside != (laws["arriving"].outcome is Outcome.DROPPED):
         found.append("spoofed inside sources, and no others, are dropped")

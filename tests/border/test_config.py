@@ -17,6 +17,7 @@ from noid.constants import (
 from noid.errors import ConfigError
 from noid.flows.border import SitePrefix
 from noid.locators import parse_locator
+from noid.roles.border_prefixes import KnownPrefixes
 
 ONE = 'name = "one"\nuplink = "wan1"\nprefixes = ["2001:db8:1::/48"]'
 TWO = 'name = "two"\nuplink = "wan2"\nprefixes = ["2001:db8:2::/48"]'
@@ -30,7 +31,7 @@ def text(*providers: str, lans: str = '["lan0"]', more: str = "", behind: str = 
 def test_the_example_of_the_help_is_a_configuration() -> None:
     example = RUN_EXAMPLE[RUN_EXAMPLE.index("  [border]") :]
     config = parse_border_config(example)
-    site = config.site({"wan1": 7}, {}, 0)
+    site = KnownPrefixes(config).site({"wan1": 7}, 0)
     assert site.bits == 48
     assert site.inside == (IPv6Network("fc00::/7"),)
     assert site.prefixes == (
@@ -170,7 +171,11 @@ def test_prefixes_of_a_file_come_behind_the_others(tmp_path: Path) -> None:
     file.write_text("2001:db8:2::/48\n2001:db8:3::/48\n")
     both = parse_border_config(text(ONE, two))
     assert both.border.providers[1].prefixes == ["2001:db8:2::/48", "2001:db8:3::/48"]
-    assert [one.provider for one in both.site({}, {}, 0).prefixes] == ["one", "two", "two"]
+    assert [one.provider for one in KnownPrefixes(both).site({}, 0).prefixes] == [
+        "one",
+        "two",
+        "two",
+    ]
     again = parse_border_config(text(ONE, two + '\nprefixes = ["2001:db8:3::/48"]'))
     assert again.border.providers[1].prefixes == ["2001:db8:3::/48", "2001:db8:2::/48"]
     file.write_text("2001:db8:2::/56\n")

@@ -224,6 +224,30 @@ def test_another_prefix_of_the_provider_takes_the_place_of_a_new_one() -> None:
     assert choose(site, providers(True, False)) == Choice((0, 0, 0), 0b001)
 
 
+def test_a_former_prefix_is_that_of_a_dead_provider_and_no_part_of_the_site() -> None:
+    former = prefix("2001:db8:9::", UP2, "two")._replace(gone_s=1)
+    site = Site(48, (*SITE.prefixes, former))
+    assert site.own == SITE.prefixes
+    assert choose(site, providers(True, True)) == Choice((0, 1, 1), 0b011)
+    assert choose(site, providers(True, False)) == Choice((0, 0, 0), 0b001)
+    assert choose(site, providers(False, False)) == Choice((NOWHERE,) * 3, 0)
+    old = "2001:db8:9:7::a"
+    both = choose(site, providers(True, True))
+    moved = leaving(site, both, REWRITABLE, packet(REWRITABLE[0], old))
+    assert moved == (Outcome.REWRITTEN, packet(REWRITABLE[0], "2001:db8:2:7::a"))
+    plain = packet(ipv6.TCP, old)
+    assert leaving(site, both, REWRITABLE, plain) == (Outcome.REFUSED, plain)
+    assert departing(site, UP2, plain).outcome is Outcome.DROPPED
+    assert arriving(site, plain).outcome is Outcome.PASSED, "its next owner"
+    there = packet(ipv6.TCP, destination=parse_locator(old))
+    assert leaving(site, choose(site, providers(False, False)), REWRITABLE, there).outcome is (
+        Outcome.REFUSED
+    ), "it is not inside"
+    new = Site(48, (SITE.prefixes[0], SITE.prefixes[1]._replace(is_new=True), former))
+    assert choose(new, providers(True, True)) == Choice((0, 1, 0), 0b011)
+    assert choose(new, providers(False, True)) == Choice((NOWHERE, 1, NOWHERE), 0b010)
+
+
 def test_prefixes_without_an_uplink_of_their_own_are_spread_by_weight() -> None:
     rows = [prefix(f"2001:db8:{number:x}::", 0, "gone") for number in range(0x100, 0x138)]
     site = Site(48, (prefix(ONE, UP1, "one"), prefix(TWO, UP2, "two"), *rows))

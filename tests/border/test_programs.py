@@ -154,6 +154,24 @@ def test_prefixes_that_left_the_site_are_no_part_of_it(programs: Programs) -> No
         assert programs.arriving(packet(FIXED[0], source)).outcome is Outcome.DROPPED
 
 
+def test_a_former_prefix_is_answered_or_rewritten_and_no_part_of_the_site(
+    programs: Programs,
+) -> None:
+    former = SITE.prefixes[1]._replace(gone_s=1)
+    site = Site(48, (SITE.prefixes[0], former))
+    programs.tables.put_site(site)
+    old = "2001:db8:2:7::a"
+    for rows, outcome in (((0, 0), Outcome.REWRITTEN), ((0, NOWHERE), Outcome.REFUSED)):
+        programs.tables.put_choice(site, Choice(rows, 0b01))
+        assert programs.leaving(packet(REWRITABLE[0], old)).outcome is outcome
+        assert programs.leaving(packet(FIXED[0], old)).outcome is Outcome.REFUSED
+    assert programs.departing(packet(FIXED[0], old)).outcome is Outcome.DROPPED
+    assert programs.arriving(packet(FIXED[0], old)).outcome is Outcome.PASSED, "its next owner"
+    there = packet(FIXED[0], "2001:db8:1:7::a", parse_locator(old))
+    programs.tables.put_choice(site, Choice((NOWHERE, NOWHERE), 0))
+    assert programs.leaving(there).outcome is Outcome.REFUSED, "it is not inside"
+
+
 def test_the_layouts_are_those_of_the_object() -> None:
     structures = Structures(object_code(OBJECT))
     for name, layout in (
@@ -180,10 +198,15 @@ def test_the_layouts_are_those_of_the_object() -> None:
     assert entry[places["has_others"]] == tables.ROW.pack(1)
     assert entry[places["manual"]].rstrip(b"\0") == b"two"
     one, two = (prefix.high for prefix in SITE.prefixes)
-    rows = (tables.prefix_entry(prefix._replace(since_s=7)) for prefix in SITE.prefixes)
+    known = tuple(
+        prefix._replace(provider="", since_s=7, gone_s=9 * row)
+        for row, prefix in enumerate(SITE.prefixes)
+    )
+    rows = map(tables.prefix_entry, known)
     assert tables.left_in(entry, [*rows, bytes(tables.PREFIX.size)]) == tables.Left(
         "two",
-        {one: 7, two: 7},
+        48,
+        known,
         {"gateway": frozenset({one}), "check": frozenset(), "bfd": frozenset({two})},
     )
     settings = tables.settings(packets.CODEPOINTS, MARK, packets.INSIDE)

@@ -31,6 +31,7 @@ STATUS = {
         {"prefix": "2001:db8:1::/48", "provider": "one"},
         {"prefix": "2001:db8:2::/48", "provider": "two"},
     ],
+    "former": ["2001:db8:3::/48"],
 }
 
 
@@ -38,8 +39,49 @@ def script() -> dict[str, Any]:
     return runpy.run_path(str(SCRIPT))
 
 
-def test_the_prefixes_of_dead_providers_are_those_that_do_not_work() -> None:
-    assert script()["dead_prefixes"](STATUS) == [IPv6Network("2001:db8:1::/48")]
+def test_prefixes_that_no_uplink_carries_are_dead() -> None:
+    dead = script()["dead_prefixes"](STATUS)
+    assert dead == [IPv6Network("2001:db8:1::/48"), IPv6Network("2001:db8:3::/48")]
+
+
+EVERY = """\
+# interface lan9 { prefix ::/64 { }; };
+interface lan0 {
+  prefix ::/64 { AdvOnLink on; # text
+  };
+};
+interface lan1 { prefix ::/64; prefix 2001:db8:9::/64 { }; };
+interface lan2 { prefix ::/64 { Base6Interface wan1; }; };
+interface lan3 { prefix ::/64; };
+"""
+ADDRESSES = {
+    "lan0": ["2001:db8:1:7::/64", "2001:db8:2:7::/64"],
+    "lan1": ["2001:db8:1:8::/64"],
+    "lan2": ["2001:db8:1:9::/64"],
+}
+
+
+def test_the_prefixes_that_radvd_finds_on_an_interface_are_written_out(tmp_path: Path) -> None:
+    names = script()
+
+    def networks(interface: str) -> list[IPv6Network]:
+        return [IPv6Network(one) for one in ADDRESSES.get(interface, [])]
+
+    text = names["written_out"](EVERY, networks)
+    assert text.count("::/64 { AdvOnLink on; # text\n  };") == 2
+    assert "interface lan1 { prefix 2001:db8:1:8::/64; prefix 2001:db8:9::/64 { }; };" in text
+    assert text.splitlines()[0] == EVERY.splitlines()[0]
+    assert text.splitlines()[-2:] == EVERY.splitlines()[-2:]
+    text = names["deprecated"](text, [IPv6Network("2001:db8:1::/48")])
+    assert "prefix 2001:db8:1:7::/64 { AdvPreferredLifetime 0; AdvOnLink on;" in text
+    assert "prefix 2001:db8:2:7::/64 { AdvOnLink on;" in text
+    assert "prefix 2001:db8:1:8::/64 { AdvPreferredLifetime 0; };" in text
+    file = tmp_path / "radvd.conf"
+    file.write_text(text.replace("Base6Interface wan1;", ""), encoding="utf-8")
+    done = subprocess.run(
+        [find_program("radvd"), "-c", "-C", str(file)], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_below_a_dead_prefix_is_deprecated_and_nothing_else() -> None:

@@ -2,13 +2,16 @@
 """What a daemon of a border knows of the time before it, and the order in which it begins."""
 
 import contextlib
+import re
 import socket
+import sys
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
 from noid.control.client import ask
+from noid.counters import BorderCounter
 from noid.errors import PlatformError
 from noid.host.messages import (
     NEW_ROUTE,
@@ -19,11 +22,13 @@ from noid.host.messages import (
     number_in,
     spans,
 )
-from noid.lab import inventory
+from noid.lab import inventory, namespaces
 from noid.lab.passing import Listener
-from noid.lab.topology import BORDER, NAME_SERVER
+from noid.lab.topology import BORDER, NAME_SERVER, SOURCE_PRIORITY
 from tests.lab.border_lab import BorderLab, bordered
-from tests.lab.conversations import PATIENCE_S
+from tests.lab.conversations import PATIENCE_S, tcp
+from tests.lab.test_border import CONNECT, SECOND
+from tests.lab.test_rewriting import send_rewritable
 
 ROUTES_GROUP, TABLE, LOOPBACK = 0x400, 0x6D3700, 1
 """RTMGRP_IPV6_ROUTE, the routing table of the first provider, and the index of ``lo``."""
@@ -62,6 +67,130 @@ def test_a_prefix_that_is_new_is_put_into_no_packet(site: BorderLab) -> None:
         lambda: not any(row["is_new"] for row in site.status()["prefixes"]),
         PATIENCE_S,
     )
+
+
+def test_a_replaced_prefix_is_answered_and_moved_and_soon_as_it_was(site: BorderLab) -> None:
+    """A file that is emptied, as when a lease ends, and written again by the next one."""
+    old = "2001:db8:2:a::/64"
+    delegated = site.lab.directory / "delegated"
+    text = site.config.read_text(encoding="utf-8")
+    keys = f'prefixes_file = "{delegated}"\n'
+    named = text.replace(f'prefixes = ["{old}"]\n', keys).replace("new_prefix_s = 1\n", "")
+
+    def give(config: str, *prefixes: str) -> None:
+        delegated.write_text("\n".join(prefixes), encoding="utf-8")
+        site.config.write_text(config, encoding="utf-8")
+        site.run("reload", "--socket", str(site.socket))
+        site.lab.wait_for("they are there", lambda: _has(site, *prefixes), PATIENCE_S)
+        assert (old in site.status()["former"]) == (old not in prefixes)
+
+    give(named, old)
+    for new in ((), ("2001:db8:2:e::/64",)):
+        give(named, *new)
+        for _ in range(2):
+            done = site.lab.run("a", [sys.executable, "-c", CONNECT, SECOND, NAME_SERVER])
+            assert done.stdout == "EACCES\n", "as Linux takes code 5"
+            before = site.count(BorderCounter.PACKETS_REWRITTEN)
+            namespaces.inside(namespaces.namespace(site.lab.name, "a"), _send_from_second)
+            assert site.count(BorderCounter.PACKETS_REWRITTEN) > before
+            site.process.end()  # the next daemon knows it, too
+            site.start()
+        assert f"prefix {old} is a former one" in site.run("status", "--socket", str(site.socket))
+        give(named, old)
+        assert site.run("status", "--socket", str(site.socket)).count("put into no packet yet") == 0
+    give(text, old)
+    site.wait_leaves_by("isp1", "isp2")
+    done = site.lab.run("a", ["ping", "-c1", "-W20", "-I", SECOND, NAME_SERVER])
+    assert done.returncode == 0
+
+
+def _has(site: BorderLab, *prefixes: str) -> bool:
+    """Whether these are the prefixes of the second provider."""
+    return site.prefixes() == ["2001:db8:1:a::/64", *prefixes]
+
+
+def _send_from_second() -> None:
+    send_rewritable(SECOND)
+
+
+def test_an_answer_to_a_former_prefix_does_not_leave_the_site(site: BorderLab) -> None:
+    """No LAN has it any more: the next owner of the address would get the answer."""
+    old, new = "2001:db8:2:a::/64", "2001:db8:2:e::/64"
+    text = site.config.read_text(encoding="utf-8")
+    address = "2001:db8:2:a::1/64"
+    site.config.write_text(text.replace(old, new), encoding="utf-8")
+    site.run("reload", "--socket", str(site.socket))
+    site.lab.wait_for("it is former", lambda: _has(site, new), PATIENCE_S)
+    site.lab.run(BORDER, ["ip", "addr", "del", address, "dev", "lan0"])
+    said, refused = site.snmp("Icmp6OutDestUnreachs"), BorderCounter.REFUSED_NO_UPLINK
+    site.drops(refused, "a", SECOND, NAME_SERVER)
+    assert site.snmp("Icmp6OutDestUnreachs") == said
+    site.lab.run(BORDER, ["ip", "addr", "add", address, "dev", "lan0", "nodad"])
+    site.drops(refused, "a", SECOND, NAME_SERVER)
+    assert site.snmp("Icmp6OutDestUnreachs") > said
+    site.config.write_text(text, encoding="utf-8")
+    site.run("reload", "--socket", str(site.socket))
+    site.lab.wait_for("it is there", lambda: _has(site, old), PATIENCE_S)
+    site.wait_leaves_by("isp1", "isp2")
+
+
+def _placed(site: BorderLab) -> tuple[set[str], set[str], set[str]]:
+    """The priorities of rules, the routing tables and the directories of pins that are in use."""
+
+    def shown(*words: str) -> list[str]:
+        return site.lab.run(BORDER, ["ip", "-6", *words]).stdout.splitlines()
+
+    priorities = (line.partition(":")[0] for line in shown("rule"))
+    rules = {one for one in priorities if 0 < int(one) < SOURCE_PRIORITY}
+    routes = shown("route", "show", "table", "all")
+    tables = {found[1] for line in routes if (found := re.search(r" table (\d{4,})", line))}
+    pins = (site.lab.directory / inventory.PINS).glob(f"{BORDER}*/map-in_use-*")
+    return rules, tables, {path.parent.name for path in pins}
+
+
+def test_nothing_stays_at_a_former_place(site: BorderLab) -> None:
+    text = site.config.read_text(encoding="utf-8")
+    first = ({"50", "51"}, {str(TABLE), str(TABLE + 1)}, {BORDER})
+    assert _placed(site) == first
+    pins = str(site.lab.directory / inventory.PINS / BORDER)
+    changes = [
+        (51, TABLE + 1, f"{pins}-1"),  # these overlap with those before
+        (70, 7000, f"{pins}-1"),
+        (70, 7000, f"{pins}-2"),
+        (50, TABLE, pins),
+    ]
+    with tcp(site.lab, "a") as conversation, site.moved() as name:
+        conversation.echoes()
+        for is_reload in (True, False):
+            for priority, table, directory in changes:
+                keys = f"rule_priority = {priority}\ntable = {table}\n"
+                other = text.replace(f'pins = "{pins}"\n', f'{keys}pins = "{directory}"\n')
+                assert other != text
+                site.config.write_text(other, encoding="utf-8")
+                if is_reload:
+                    site.run("reload", "--socket", str(site.socket))
+                else:
+                    site.process.end()
+                    site.start()
+                wanted = (
+                    {str(priority), str(priority + 1)},
+                    {str(table), str(table + 1)},
+                    {directory.rpartition("/")[2]},
+                )
+                site.lab.wait_for(f"{wanted}", partial(_is_placed, site, wanted), PATIENCE_S)
+                assert site.leaves_by() == [name, name], "the operator's choice is kept"
+                conversation.echoes()
+    site.process.end()
+    site.config.write_text(text.replace(f'"{pins}"', f'"{pins}-3"'), encoding="utf-8")
+    site.run("down", "--config", str(site.config))
+    assert _placed(site) == (set(), set(), set())
+    assert not site.socket.with_suffix(".place.json").exists()
+    site.config.write_text(text, encoding="utf-8")
+    site.start()
+
+
+def _is_placed(site: BorderLab, wanted: tuple[set[str], set[str], set[str]]) -> bool:
+    return _placed(site) == wanted
 
 
 SILENT = """table ip6 mute {

@@ -64,10 +64,10 @@ def test_the_border_moves_the_site_when_bfd_tells_that_a_line_passes_nothing(
     assert outcome.good
 
 
-def send_rewritable() -> None:
-    """A packet of host a from its first address that says "rewrite ok"."""
+def send_rewritable(source: str = locators("a")[0]) -> None:
+    """A packet of host a that says "rewrite ok"."""
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, TCP_OF_CONTEXTS) as sender:
-        sender.bind((locators("a")[0], 0))
+        sender.bind((source, 0))
         sender.sendto(bytes(20), (NAME_SERVER, 0))
 
 

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -43,12 +44,15 @@ class Site:
         self.config = lab.directory / "radvd.conf"
         self.pid = lab.directory / "radvd.pid"
 
-    def written(self, *preferred: int) -> str:
-        """A configuration of radvd with the preferred lifetimes of both prefixes, in seconds."""
+    def written(self, *preferred: int, every: bool = False) -> str:
+        """A configuration of radvd with the preferred lifetimes of both prefixes, in seconds.
+
+        Or, with ``every``, of those that the interface has.
+        """
+        names = ("::/64",) if every else (site(1, "a"), site(2, "a"))
         prefixes = "".join(
-            f"prefix {site(number, 'a')} "
-            f"{{ AdvPreferredLifetime {seconds}; AdvValidLifetime 7200; }};\n"
-            for number, seconds in zip((1, 2), preferred, strict=True)
+            f"prefix {name} {{ AdvPreferredLifetime {seconds}; AdvValidLifetime 7200; }};\n"
+            for name, seconds in zip(names, preferred, strict=True)
         )
         intervals = "MinRtrAdvInterval 3; MaxRtrAdvInterval 4;"
         return f"interface lan0 {{ AdvSendAdvert on; {intervals}\n{prefixes}}};\n"
@@ -173,10 +177,10 @@ def test_new_connections_do_not_use_a_prefix_that_radvd_deprecates(learning: Sit
 
 
 @contextlib.contextmanager
-def noid_radvd(site: Site) -> Iterator[Process]:
+def noid_radvd(site: Site, text: str) -> Iterator[Process]:
     """What the guide lets the router run."""
     template = site.lab.directory / TEMPLATE
-    template.write_text(site.written(3600, 3600), encoding="utf-8")
+    template.write_text(text, encoding="utf-8")
     programs = [str(Path(one).parent) for one in (sys.executable, find_program("radvd"))]
     variables = {
         **site.lab.environment(BORDER),
@@ -195,7 +199,7 @@ def noid_radvd(site: Site) -> Iterator[Process]:
 def test_radvd_deprecates_the_prefix_of_a_provider_while_that_is_dead(learning: Site) -> None:
     lab = learning.lab
     lab.wait_for("the first prefix", lambda: learning.source() == FIRST, PATIENCE_S)
-    with noid_radvd(learning) as follower:
+    with noid_radvd(learning, learning.written(3600, 3600)) as follower:
         template = learning.lab.directory / TEMPLATE
         text = template.read_text(encoding="utf-8")
         template.write_text(text + "interface", encoding="utf-8")
@@ -209,3 +213,23 @@ def test_radvd_deprecates_the_prefix_of_a_provider_while_that_is_dead(learning: 
         lab.wait_for("the other prefix", lambda: learning.source() == SECOND, PATIENCE_S)
         lab.heal(1)
         lab.wait_for("the first again", lambda: learning.source() == FIRST, PATIENCE_S)
+
+
+def test_a_prefix_that_radvd_finds_itself_is_deprecated_too(learning: Site) -> None:
+    """As of delegated prefixes, which no file names."""
+    lab = learning.lab
+    lab.wait_for("the first prefix", lambda: learning.source() == FIRST, PATIENCE_S)
+    with noid_radvd(learning, learning.written(3600, every=True)):
+        lab.wait_for("it is in use", lambda: "::/64" in _announced(learning), PATIENCE_S)
+        lab.cut(1, Fault.CARRIER)
+        lab.wait_for("the other prefix", lambda: learning.source() == SECOND, PATIENCE_S)
+        assert _announced(learning) == {site(1, "a"), site(2, "a")}
+        lab.heal(1)
+        lab.wait_for("the first again", lambda: learning.source() == FIRST, PATIENCE_S)
+        assert _announced(learning) == {"::/64"}
+    learning.announce(3600, 3600)
+
+
+def _announced(learning: Site) -> set[str]:
+    """The prefixes in the configuration of radvd."""
+    return set(re.findall(r"prefix (\S+)", learning.config.read_text(encoding="utf-8")))

@@ -54,6 +54,18 @@ def test_lintian_finds_no_errors(package: Path) -> None:
     said("lintian", "--allow-root", "--fail-on", "error", str(package))
 
 
+def test_what_a_border_uses_with_other_programs_is_among_the_examples(unpacked: Path) -> None:
+    examples = unpacked / "usr/share/doc/noid/examples/border"
+    assert {path.name: bool(path.stat().st_mode & 0o111) for path in examples.iterdir()} == {
+        "dhcpcd-hook": True,
+        "noid-radvd": True,
+        "noid-radvd.service": False,
+    }
+    guide = (unpacked / "usr/share/doc/noid/border.md").read_text(encoding="utf-8")
+    named = re.findall(r"cp /usr/share/doc/noid/examples/border/(\S+)", guide)
+    assert sorted(named) == sorted(path.name for path in examples.iterdir())
+
+
 @pytest.mark.parametrize(("name", "most"), EXPOSURES_MAX.items())
 def test_a_unit_exposes_little(name: str, most: float, unpacked: Path) -> None:
     unit = unpacked / "lib" / "systemd" / "system" / f"{name}.service"

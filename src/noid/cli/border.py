@@ -142,6 +142,8 @@ def show_status(arguments: argparse.Namespace) -> int:
         new = ", is new and put into no packet yet" if row["is_new"] else ""
         way = f"leaves by {row['leaves_by'] or 'none'}{new}"
         say(f"prefix {row['prefix']} of {row['provider']} {way}")
+    for prefix in answer["former"]:
+        say(f"prefix {prefix} is a former one: hosts that still use it are told, or moved")
     for counter, count in counters_of(BorderCounter, answer["counters"]).items():
         say(f"{counter.description}: {count}")
     for trouble in answer["troubles"]:
@@ -210,7 +212,7 @@ def take_down(arguments: argparse.Namespace) -> int:
     """Removes the objects that a stopped daemon has left in the kernel."""
     from noid.host.netlink import HostNetwork
     from noid.planes.bpf.border import take_down as leave_kernel
-    from noid.roles import border_host
+    from noid.roles import border_host, border_placed
 
     config = load_border_config(arguments.config, is_checked=False)
     section = config.border
@@ -221,9 +223,13 @@ def take_down(arguments: argparse.Namespace) -> int:
     network = HostNetwork()
     try:
         removed = list(leave_kernel(Path(section.pins), devices, network))
+        place = border_placed.Place.of(section)
+        for one in (place, *border_placed.former_places(section, None)):
+            removed += one.take_down(network)
     finally:
         network.close()
-    return remove_and_say(arguments, removed + border_host.take_down(config), path)
+    removed += border_host.end_answer()
+    return remove_and_say(arguments, removed, path, border_placed.file_of(section))
 
 
 def _add_socket(parser: argparse.ArgumentParser) -> None:

@@ -44,6 +44,8 @@ class SitePrefix(NamedTuple):
         provider: the provider's name.
         is_new: whether peers may not know it yet: it is not put into packets.
         since_s: when it came to the site, in seconds since boot; 0: not known.
+        gone_s: when the provider replaced it, in seconds since boot; 0: it is of the site. Hosts
+            may still use it: it is a prefix that no uplink carries, and is put into no packet.
     """
 
     high: bytes
@@ -51,6 +53,7 @@ class SitePrefix(NamedTuple):
     provider: str
     is_new: bool = False
     since_s: int = 0
+    gone_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Site:
 
     Attributes:
         bits: the length of every prefix.
-        prefixes: each at its row.
+        prefixes: each at its row; former ones last.
         inside: other prefixes that need no uplink, such as fc00::/7.
     """
 
@@ -87,8 +90,18 @@ class Site:
         high = int.from_bytes(address[:HIGH_OCTETS], "big")
         return (high >> 64 - self.bits << 64 - self.bits).to_bytes(HIGH_OCTETS, "big")
 
+    @property
+    def own(self) -> tuple[SitePrefix, ...]:
+        """The prefixes without former ones."""
+        return tuple(one for one in self.prefixes if not one.gone_s)
+
     def row_of(self, address: bytes) -> int | None:
-        """The row of the prefix that an address is in."""
+        """The row of the prefix that an address is in; None: it is not of the site."""
+        row = self.row_of_source(address)
+        return None if row is None or self.prefixes[row].gone_s else row
+
+    def row_of_source(self, address: bytes) -> int | None:
+        """The same, with former prefixes."""
         return self.rows.get(self.under_mask(address))
 
     def has_inside(self, destination: bytes) -> bool:
@@ -155,7 +168,7 @@ def leaving(site: Site, choice: Choice, rewritable: Collection[int], packet: byt
     """
     if not _is_ipv6(packet):
         return Judgement(Outcome.PASSED, packet)
-    row = site.row_of(packet[SOURCE_AT:])
+    row = site.row_of_source(packet[SOURCE_AT:])
     if row is None or site.has_inside(packet[DESTINATION_AT : ipv6.HEADER_OCTETS]):
         return Judgement(Outcome.PASSED, packet)
     if place_of(packet, rewritable) is None:
@@ -215,7 +228,8 @@ def choose(
 
     Rewritable packets leave through the provider that the operator has chosen, if that works; else
     through one of the best priority that works: that of their own source, or else, by weight, one
-    that is always the same for a prefix. A prefix that is new is put into no packet.
+    that is always the same for a prefix. A prefix that is new is put into no packet. For a former
+    one, the present one of its provider is the first choice.
 
     Args:
         site: the prefixes.
@@ -233,6 +247,8 @@ def choose(
     working: dict[str, Provider] = {}
     works = 0
     for row, prefix in enumerate(site.prefixes):
+        if prefix.gone_s:
+            continue
         if not prefix.is_new:
             first_rows.setdefault(prefix.provider, row)
         if prefix.uplink and providers[prefix.provider].works:
@@ -242,12 +258,13 @@ def choose(
     targets = _preferred({name: working[name] for name in working.keys() & first_rows}, manual)
     rows = []
     for row, prefix in enumerate(site.prefixes):
-        if prefix.provider in staying or prefix.provider in targets:
+        name = prefix.provider
+        if not prefix.gone_s and (name in staying or name in targets):
             rows.append(row)
         elif targets:
-            rows.append(first_rows[_drawn(targets, prefix.high)])
+            rows.append(first_rows[name if name in targets else _drawn(targets, prefix.high)])
         else:
-            rows.append(row if prefix.provider in working else NOWHERE)
+            rows.append(row if name in working and not prefix.gone_s else NOWHERE)
     return Choice(tuple(rows), works)
 
 

@@ -268,6 +268,26 @@ def delete_default(table: int, device: int, gateway: Gateway) -> None:
     _tell("default route", DELETE_ROUTE, 0, _default(table, device, gateway), gone)
 
 
+def clear(table: int) -> bool:
+    """Removes the default routes of a table, and the entries of their gateways.
+
+    Returns:
+        Whether there were any.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    found = defaults(table)
+    for device, through in found.items():
+        if through is None:
+            delete_unreachable(table)
+        else:
+            delete_default(table, device, through)
+            if through.address is not None:
+                forget(device, through.address)
+    return bool(found)
+
+
 def put_unreachable(table: int) -> None:
     """Adds an unreachable default to a table: packets without a default do not use other tables.
 

@@ -35,6 +35,8 @@ from noid.locators import format_locator
 from noid.planes.bpf.border import BorderPlane
 from noid.planes.bpf.border_tables import SIGNS, Left
 from noid.roles import border_host
+from noid.roles.border_placed import former_places, settle
+from noid.roles.border_prefixes import KnownPrefixes
 from noid.roles.border_providers import NO_CARRIER, ProviderState
 from noid.roles.border_record import EVENTS_MAX, Record
 from noid.roles.checking import Check
@@ -101,8 +103,8 @@ class Border:
         self.record.publish = self.control.publish
         self.stopping = asyncio.Event()
         self.manual = ""
-        self.site: Site = config.site({}, {}, 0)
-        self._since_s: dict[bytes, int] = {}
+        self.prefixes = KnownPrefixes(config)
+        self.site: Site = self.prefixes.site({}, 0)
         self.choice = Choice((), 0)
         self.switches = 0
         self.switched_ns = NEVER
@@ -134,12 +136,13 @@ class Border:
             await self.control.start()
             stack.push_async_callback(self.control.stop)
             stack.callback(self.plane.close)
-            self._take_over(self.plane.open())
+            former = former_places(self.config.border, self.record.place)
+            self._take_over(self.plane.open(Path(one.pins) for one in former))
             changes = NetworkChanges(None)
             stack.callback(changes.close)
-            border_host.clear_tables(self.config.border)
             stack.callback(self._settle)
             self.survey()
+            self.record.place = settle(self.config.border, former, self.network)
             loop.add_reader(changes.fileno(), self._heard, changes)
             stack.callback(loop.remove_reader, changes.fileno())
             logger.info("ready: %s", self._said())
@@ -154,14 +157,10 @@ class Border:
         return self._next
 
     def _take_over(self, left: Left) -> None:
-        """Goes on with what an earlier daemon knew: the kernel does not say which uplinks are dead.
-
-        Prefixes that it did not have are new to the site.
-        """
+        """Goes on with what an earlier daemon knew: no one else says which uplinks are dead."""
         self.manual = left.manual if left.manual in self._names() else ""
-        came_s = max(1, int(border_host.seconds_since_boot())) if left.since_s else 0
-        highs = (prefix.high for prefix in self.site.prefixes)
-        self._since_s = {high: left.since_s.get(high, came_s) for high in highs}
+        indexes = {name: link.index for name, link in gateways.links().items()}
+        self.prefixes.take_over(left, indexes, border_host.seconds_since_boot())
         for one in self.providers:
             one.inherit(left, self.record.signs.get(one.table.name), time.monotonic_ns())
 
@@ -256,7 +255,7 @@ class Border:
             {(one.index, one.other) for one in self.providers if one.other}
         )
         indexes = {one.table.uplink: one.index for one in self.providers}
-        site = self.config.site(indexes, self._since_s, border_host.seconds_since_boot())
+        site = self.prefixes.site(indexes, border_host.seconds_since_boot())
         if site != self.site or self._told is None:
             self.site = site
             self.plane.tables.put_site(site)
@@ -276,7 +275,7 @@ class Border:
         is_first = self._told is None
         if is_first:
             self.decide()  # before the first packet meets the programs
-            self._trouble("answer", border_host.begin_answer(self.config.border.mark))
+            self._trouble("answer", border_host.begin_answer(self.config.border))
         lans = [links[name] for name in self.config.border.lans if name in links]
         uplinks = [one.link for one in self.providers if one.link is not None]
         self.plane.attach(lans, uplinks)
@@ -301,10 +300,9 @@ class Border:
 
     async def _keep_answer(self) -> None:
         """Keeps the rule of nftables, by a program: no switch waits for that."""
-        mark = self.config.border.mark
         try:
             is_missing = "answer" not in self.troubles and await asyncio.to_thread(
-                border_host.keep_answer, mark
+                border_host.keep_answer, self.config.border
             )
         except ShimError as error:
             self._trouble("filter", str(error))
@@ -377,7 +375,7 @@ class Border:
 
     def _leaves_by(self) -> dict[str, str]:
         """By prefix, the provider by which rewritable packets leave; empty: by none."""
-        rows = zip(self.site.prefixes, self.choice.rows, strict=False)  # none before the first
+        rows = zip(self.site.own, self.choice.rows, strict=False)  # none before the first
         return {
             prefix_text(self.site, prefix): ""
             if row == NOWHERE
@@ -405,7 +403,7 @@ class Border:
                 "why": why[prefix.provider],
             }
             for prefix, (text, leaves_by) in zip(
-                self.site.prefixes, self._leaves_by().items(), strict=False
+                self.site.own, self._leaves_by().items(), strict=False
             )
         ]
 
@@ -441,6 +439,7 @@ class Border:
             "use": self.manual or AUTOMATIC,
             "providers": self._provider_rows(),
             "prefixes": self._prefix_rows(),
+            "former": [prefix_text(self.site, one) for one in self.site.prefixes if one.gone_s],
             "lans": list(self.config.border.lans),
             "switches": self.switches,
             "switched_ns": self.switched_ns if self.switches else None,

@@ -5,18 +5,20 @@ Each is compared with the kernel's state, and restored if others have removed it
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Mapping
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
 from noid.border_config import BorderConfig, BorderSection
-from noid.constants import BORDER_LANS_MAX, BORDER_PROVIDERS_MAX
-from noid.errors import ShimError, Unsupported
+from noid.constants import BORDER_LANS_MAX
+from noid.errors import PlatformError, ShimError, Unsupported
 from noid.host import gateways, nftables
 from noid.host.gateways import Gateway, SourceRule
 from noid.host.messages import MAIN_TABLE
 from noid.locators import Locator
+from noid.roles.border_placed import Place
 
 NFT_TABLE: Final = "noid_border"
 NFT_PRIORITY: Final = -350
@@ -29,6 +31,8 @@ SENDER_SHARE: Final = 8
 """And one sender, who otherwise would use up what its LAN may."""
 SENDERS_MAX: Final = 65_535
 SENDERS_KEPT_S: Final = 10
+PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.@-]+")
+"""Names of devices that can be in rules of nftables."""
 NO_NFT: Final = (
     "senders whose uplink does not work get no code 5, but code 0 from the routes: "
     "install the package nftables"
@@ -60,7 +64,7 @@ def keep_rules(config: BorderConfig) -> int:
         PlatformError: the kernel refuses.
     """
     wanted = wanted_rules(config)
-    found = gateways.rules(_priorities(config.border))
+    found = gateways.rules(Place.of(config.border).priorities)
     for rule in sorted(wanted - found, key=lambda one: one.priority):
         gateways.add_rule(rule)
     for rule in found - wanted:
@@ -109,17 +113,7 @@ def seconds_since_boot() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def clear_tables(section: BorderSection) -> None:
-    """Removes the routes of providers of an earlier configuration.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    for number in range(len(section.providers), BORDER_PROVIDERS_MAX):
-        _clear(section.table + number)
-
-
-def keep_answer(mark: int) -> bool:
+def keep_answer(section: BorderSection) -> bool:
     """Adds the rules that answer packets with our mark by ICMPv6 type 1, code 5 (RFC 4443 §3.1).
 
     The kernel limits the rate of its errors for each host and for all together. So that a flood
@@ -134,18 +128,18 @@ def keep_answer(mark: int) -> bool:
     tables = (entry.get("table", {}) for entry in nftables.listed("list tables ip6"))
     if any(table.get("name") == NFT_TABLE for table in tables):
         return False
-    _put_answer(mark)
+    _put_answer(section)
     return True
 
 
-def begin_answer(mark: int) -> str:
+def begin_answer(section: BorderSection) -> str:
     """Does so at the start, in the place of what an earlier daemon left.
 
     Returns:
         What is wrong if it cannot be done; empty if nothing is.
     """
     try:
-        _put_answer(mark)
+        _put_answer(section)
     except Unsupported:
         return NO_NFT
     except ShimError as error:
@@ -153,44 +147,27 @@ def begin_answer(mark: int) -> str:
     return ""
 
 
-def take_down(config: BorderConfig) -> list[str]:
-    """Removes the rules, the routes and the answer; returns a description of each.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    removed = []
-    section = config.border
-    for rule in gateways.rules(_priorities(section)):
-        gateways.delete_rule(rule)
-        removed.append(f"rule {rule.priority} to table {rule.table}")
-    for number in range(BORDER_PROVIDERS_MAX):
-        if _clear(section.table + number):
-            removed.append(f"routes of table {section.table + number}")
+def end_answer() -> list[str]:
+    """Removes the rules that answer; returns a description of what there was."""
     with contextlib.suppress(ShimError):
         nftables.run(f"delete table ip6 {NFT_TABLE}\n")
-        removed.append(f"nftables table {NFT_TABLE}")
-    return removed
+        return [f"nftables table {NFT_TABLE}"]
+    return []
 
 
-def _priorities(section: BorderSection) -> tuple[int, int]:
-    return section.rule_priority, section.rule_priority + 1
+def _put_answer(section: BorderSection) -> None:
+    """Puts the rules; without one that not every kernel has, if this one refuses it."""
+    names = {one.uplink for one in section.providers} - {*section.lans, ""}
+    known = ", ".join(f'"{one}"' for one in sorted(filter(PLAIN_NAME.fullmatch, names)))
+    # An answer to a former prefix that no LAN has would go to its next owner.
+    outside = f"fib saddr oifname {{ {known} }} drop" if known else ""
+    try:
+        _run_answer(section.mark, outside)
+    except PlatformError:
+        _run_answer(section.mark, "")
 
 
-def _clear(table: int) -> bool:
-    """Removes the default routes of a table; returns whether there were any."""
-    found = gateways.defaults(table)
-    for device, through in found.items():
-        if through is None:
-            gateways.delete_unreachable(table)
-        else:
-            gateways.delete_default(table, device, through)
-            if through.address is not None:
-                gateways.forget(device, through.address)
-    return bool(found)
-
-
-def _put_answer(mark: int) -> None:
+def _run_answer(mark: int, outside: str) -> None:
     lan, sender = (
         f"limit rate over {share}/second burst {share} packets"
         for share in (LAN_SHARE, 2 * SENDER_SHARE)
@@ -212,6 +189,7 @@ table ip6 {NFT_TABLE} {{
   chain refused {{
     type filter hook prerouting priority {NFT_PRIORITY}; policy accept;
     meta mark != {mark} accept
+    {outside}
     iif . ip6 saddr @senders drop
     update @lans {{ iif {lan} }} drop
     add @senders {{ iif . ip6 saddr {sender} }} drop

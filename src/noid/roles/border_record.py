@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from noid.roles.border_placed import Place
+
 EVENTS_MAX: Final = 200
 """Events that are kept; older ones are forgotten."""
 UP, DOWN = "up", "down"
@@ -37,6 +39,8 @@ class Record:
         self.providers: dict[str, Known] = {}
         self.signs: dict[str, set[str]] = {}
         """By provider, the bad signs at the last reload: a prefix may be replaced, a name stays."""
+        self.place: Place | None = None
+        """Where the configuration before the last reload had its rules, routes and pins."""
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS_MAX)
         self.publish: Publish = lambda event: None
         """Is given each event; the daemon sets it to send them to the monitors."""

@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Network
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Tables:
             self._rows.remove(high)
         for row, prefix in enumerate(site.prefixes):
             self._prefixes.put(tables.ROW.pack(row), tables.prefix_entry(prefix))
-            self._rows.put(prefix.high, tables.ROW.pack(row))
+            self._rows.put(prefix.high, tables.row_entry(row, prefix))
         self._rows_put = set(site.rows)
 
     def put_choice(
@@ -147,8 +147,11 @@ class BorderPlane:
         self._attached: dict[int, str] = {}
         self._pinned = False
 
-    def open(self) -> Left:
+    def open(self, former: Iterable[Path] = ()) -> Left:
         """Loads the programs; nothing is attached yet.
+
+        Args:
+            former: other directories in which an earlier daemon may have pinned.
 
         Returns:
             What an earlier daemon has left.
@@ -159,7 +162,8 @@ class BorderPlane:
         prepare_pins(self.pins, key="border.pins")
         self._programs = load(self._directory, self._constants)
         self.tables = Tables(self._programs)
-        return left_in(self.pins)
+        found = map(left_in, (self.pins, *former))
+        return next((one for one in found if one.prefixes), Left())
 
     def close(self) -> None:
         """Releases everything; pinned programs keep running."""
@@ -208,8 +212,12 @@ class BorderPlane:
 
     def _pin(self) -> None:
         assert self._programs is not None
-        for name in PINNED:
-            libbpf.pin(self._programs.maps[name], _pin_of(self.pins, name))
+        pinned = {_pin_of(self.pins, name): self._programs.maps[name] for name in PINNED}
+        for path, descriptor in pinned.items():
+            libbpf.pin(descriptor, path)
+        for path in self.pins.glob("map-*"):
+            if path not in pinned:
+                libbpf.unpin(path)  # of another edition
         self._pinned = True
 
 

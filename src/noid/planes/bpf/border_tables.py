@@ -9,11 +9,13 @@ from typing import Final, NamedTuple
 from noid.constants import BORDER_INSIDE_MAX, BORDER_PREFIXES_MAX, Codepoints
 from noid.flows.border import HIGH_OCTETS, NOWHERE, Choice, Site, SitePrefix
 
-EDITION = 2
+EDITION = 3
 """Of the layouts; the name of what is pinned has it."""
 INSIDE = struct.Struct("=16s16s")
 SETTINGS = struct.Struct(f"=IBB2x{BORDER_INSIDE_MAX * INSIDE.size}s")
-PREFIX = struct.Struct(f"={HIGH_OCTETS}sII")
+PREFIX = struct.Struct(f"={HIGH_OCTETS}sIII4x")
+FORMER: Final = 1 << 31
+"""In the place of a row: the prefix is no longer of the site."""
 NAME_OCTETS = 16
 SIGNS: Final = ("gateway", "check", "bfd")
 """What a daemon cannot read from the kernel: the next one has it from the entry."""
@@ -48,7 +50,12 @@ def settings(codepoints: Codepoints, mark: int, inside: Sequence[IPv6Network]) -
 
 def prefix_entry(prefix: SitePrefix) -> bytes:
     """A row of the table of prefixes."""
-    return PREFIX.pack(prefix.high, prefix.uplink, prefix.since_s)
+    return PREFIX.pack(prefix.high, prefix.uplink, prefix.since_s, prefix.gone_s)
+
+
+def row_entry(row: int, prefix: SitePrefix) -> bytes:
+    """What stands for a prefix in the table of rows."""
+    return ROW.pack(row | FORMER * bool(prefix.gone_s))
 
 
 def choice_entry(
@@ -89,24 +96,32 @@ class Left(NamedTuple):
 
     Attributes:
         manual: the operator's choice; empty: none.
-        since_s: for each prefix when it came to the site, in seconds since boot; 0: not known.
+        bits: the length of every prefix; 0: there are none.
+        prefixes: those that it had, without the names of their providers.
         failed: by sign, the prefixes whose uplinks it says are dead.
     """
 
     manual: str = ""
-    since_s: Mapping[bytes, int] = {}
+    bits: int = 0
+    prefixes: tuple[SitePrefix, ...] = ()
     failed: Mapping[str, frozenset[bytes]] = {}
 
 
 def left_in(entry: bytes, prefixes: Iterable[bytes]) -> Left:
     """What stands in the entry of a choice, and in the rows of the table of prefixes."""
     rows = [PREFIX.unpack(one) for one in prefixes]
+    mask, *_ = CHOICE.unpack(entry)
     *bits, name = CHOICE.unpack(entry)[4:]
     return Left(
         name.rstrip(b"\0").decode("ascii", errors="replace"),
-        {high: since_s for high, _, since_s in rows if any(high)},
+        int.from_bytes(mask, "big").bit_count(),
+        tuple(
+            SitePrefix(high, uplink, "", since_s=since_s, gone_s=gone_s)
+            for high, uplink, since_s, gone_s in rows
+            if any(high)
+        ),
         {
-            sign: frozenset(high for row, (high, _, _) in enumerate(rows) if one >> row & 1)
+            sign: frozenset(high for row, (high, *_) in enumerate(rows) if one >> row & 1)
             for sign, one in zip(SIGNS, bits, strict=True)
         },
     )

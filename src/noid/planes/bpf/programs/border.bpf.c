@@ -11,7 +11,9 @@
 
 const volatile struct border_settings settings SEC(".rodata");
 
-/* The rows of prefixes, by the first 64 bits of an address under the mask of the site. */
+/* The rows of prefixes, by the first 64 bits of an address under the mask of the site; FORMER is
+ * set in those of prefixes that providers have replaced, and hosts may still use.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, PREFIXES_MAX);
@@ -85,12 +87,20 @@ static __always_inline const struct uplinks *uplinks_for(struct __sk_buff *packe
 	return &choice->uplinks[FROM_HOSTS];
 }
 
-/* The row of the prefix of the site that an address is in; null: it is in none. */
-static __always_inline const u32 *row_of(const struct choice *choice, u64 high)
+/* The row of the prefix that an address is in; null: it is in none. */
+static __always_inline const u32 *row_of_source(const struct choice *choice, u64 high)
 {
 	u64 key = high & choice->mask;
 
 	return bpf_map_lookup_elem(&rows, &key);
+}
+
+/* The same; null also for a former prefix, which is not of the site. */
+static __always_inline const u32 *row_of(const struct choice *choice, u64 high)
+{
+	const u32 *row = row_of_source(choice, high);
+
+	return row && !(*row & FORMER) ? row : 0;
 }
 
 /* The header of a packet that is the device's own, and not of a VLAN on it; null: leave it alone.
@@ -172,10 +182,10 @@ static __always_inline int leaving(struct __sk_buff *packet, u32 at)
 
 	if (!ip || !choice || packet->pkt_type != PACKET_HOST)
 		return TCX_NEXT;
-	found = row_of(choice, ip->source.half[0]);
+	found = row_of_source(choice, ip->source.half[0]);
 	if (!found || stays_inside(choice, &ip->destination))
 		return TCX_NEXT;
-	row = *found;
+	row = *found & ~FORMER;
 	if (row >= PREFIXES_MAX)
 		return TCX_NEXT;
 	uplinks = uplinks_for(packet, at, choice);

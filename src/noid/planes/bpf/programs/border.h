@@ -17,6 +17,8 @@ enum {
 	SIGNS = 3,
 };
 
+#define FORMER (1U << 31) /* with a row: the prefix is no longer of the site */
+
 /* A prefix of which nothing leaves the site, besides the site's own. */
 struct inside {
 	u64 half[2];
@@ -37,6 +39,8 @@ struct prefix {
 	u64 high;    /* its first 64 bits */
 	u32 ifindex; /* of its uplink; 0: that is not there */
 	u32 since_s; /* for the daemon: when it came to the site; 0: not known */
+	u32 gone_s;  /* for the daemon: when it left the site; 0: it did not */
+	u8 reserved[4];
 };
 
 /* Another border, as the sender of a packet in a LAN. */

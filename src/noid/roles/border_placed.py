@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""Where a border has put its rules, routes and pins, so that nothing stays at a former place.
+
+A file beside the control socket says it, since the configuration may have changed while no daemon
+ran. A daemon first puts everything at the new place, then removes what is at the former one, so
+that no packet is lost.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from noid.border_config import BorderSection
+from noid.constants import BORDER_PROVIDERS_MAX
+from noid.host import gateways
+from noid.host.netlink import HostNetwork
+from noid.host.replacement import replace_file
+from noid.planes.bpf.border import take_down as leave_pins
+
+RULES: Final = 2
+"""Priorities that the rules take, from ``rule_priority`` on."""
+
+logger = logging.getLogger("noid")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """The keys of the configuration that say where things are in the kernel.
+
+    Attributes:
+        rule_priority: the first of two priorities of rules.
+        table: number of the routing table of the first provider.
+        pins: the directory of the pins.
+    """
+
+    rule_priority: int
+    table: int
+    pins: str
+
+    @classmethod
+    def of(cls, section: BorderSection) -> Self:
+        """The place that a configuration names."""
+        return cls(section.rule_priority, section.table, section.pins)
+
+    @property
+    def priorities(self) -> range:
+        """The priorities of the rules."""
+        return range(self.rule_priority, self.rule_priority + RULES)
+
+    @property
+    def tables(self) -> range:
+        """The routing tables of all providers that there may be."""
+        return range(self.table, self.table + BORDER_PROVIDERS_MAX)
+
+    def take_down(self, network: HostNetwork, besides: Self | None = None) -> list[str]:
+        """Removes what is there.
+
+        Args:
+            network: the host's devices.
+            besides: a place at which everything stays.
+
+        Returns:
+            A description of each object.
+
+        Raises:
+            PlatformError: the kernel refuses.
+        """
+        removed = []
+        staying = (besides.priorities, besides.tables) if besides else (range(0), range(0))
+        for rule in gateways.rules(set(self.priorities).difference(staying[0])):
+            gateways.delete_rule(rule)
+            removed.append(f"rule {rule.priority} to table {rule.table}")
+        removed += clear_tables(set(self.tables).difference(staying[1]))
+        if besides is None or Path(self.pins) != Path(besides.pins):
+            removed += leave_pins(Path(self.pins), (), network)
+        return removed
+
+
+def clear_tables(tables: Iterable[int]) -> list[str]:
+    """Removes the default routes of some routing tables; returns a description of each table.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    return [f"routes of table {table}" for table in sorted(tables) if gateways.clear(table)]
+
+
+def file_of(section: BorderSection) -> Path:
+    """The file that says where things are."""
+    return Path(section.socket).with_suffix(".place.json")
+
+
+def noted(section: BorderSection) -> Place | None:
+    """What it says; None: there is none, or it is damaged."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(file_of(section).read_bytes(), type=Place)
+    return None
+
+
+def former_places(section: BorderSection, before: Place | None) -> list[Place]:
+    """The places, other than the present one, at which something may be.
+
+    Args:
+        section: the configuration.
+        before: that of the configuration before a reload.
+    """
+    known = dict.fromkeys((before, noted(section)))
+    return [one for one in known if one is not None and one != Place.of(section)]
+
+
+def settle(section: BorderSection, former: Iterable[Place], network: HostNetwork) -> Place:
+    """Removes what is at former places and of former providers, and notes the present place.
+
+    Raises:
+        PlatformError: the kernel refuses.
+    """
+    place = Place.of(section)
+    for one in former:
+        for text in one.take_down(network, place):
+            logger.info("moved: removed %s", text)
+    clear_tables(place.tables[len(section.providers) :])
+    with contextlib.suppress(OSError):
+        replace_file(file_of(section), msgspec.json.encode(place), mode=0o600)
+    return place
