@@ -9,7 +9,7 @@ import pytest
 from noid.flows.flow import Flow
 from noid.locators import Locator, parse_locator
 from noid.planes import default_sources
-from noid.planes.default_sources import DefaultSources
+from noid.planes.default_sources import AT_ONCE, DefaultSources
 from tests.planes.test_bpf import random_flow
 from tests.waiting import until
 
@@ -33,7 +33,7 @@ class Plane:
             self.flows,
             chooses=lambda aid: self.chooses,
             chosen=lambda aid: self.source,
-            preferred=lambda aid: AID if self.choices.reaches(AID, PEER) else None,
+            preferred=lambda aid: AID,
             choose=self._choose,
         )
 
@@ -107,6 +107,30 @@ def test_a_host_without_locators_leaves_the_choice_to_the_kernel_until_it_has_on
         assert plane.source == NEW
 
     asyncio.run(scenario())
+
+
+def test_very_many_peers_are_looked_at_a_few_at_a_time() -> None:
+    peers = [parse_locator(f"2001:db8:5::{number:x}") for number in range(2 * AT_ONCE + 1)]
+    seen: list[Locator] = []
+    turns: list[int] = []
+
+    def is_chosen_for(aid: Locator) -> bool:
+        seen.append(aid)
+        return False
+
+    async def scenario() -> None:
+        choices = DefaultSources(
+            tuple, {}, chooses=is_chosen_for, chosen=lambda aid: None, choose=seen.append
+        )
+        choices.look_at_all(peers[:1])
+        choices.look_at_all(peers)
+        while len(seen) < len(peers):
+            await asyncio.sleep(0)
+            turns.append(len(seen))
+
+    asyncio.run(scenario())
+    assert sorted(seen) == peers
+    assert turns == [AT_ONCE, 2 * AT_ONCE, len(peers)]
 
 
 def test_nothing_is_chosen_for_peers_that_are_reached_by_other_devices() -> None:

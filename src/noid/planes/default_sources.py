@@ -8,7 +8,7 @@ would without noid.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from noid.flows.flow import Flow
@@ -17,6 +17,8 @@ from noid.planes.inquiries import Inquiries
 
 MOVE_S: Final = 1.0
 """How long a context that may use another locator of this host has to do so."""
+AT_ONCE: Final = 1000
+"""Peers that are looked at in one turn of the loop; there may be a hundred thousand."""
 
 Chosen = Callable[[Locator], Locator | None]
 """The source that packets to a peer get; None: the kernel chooses."""
@@ -30,7 +32,8 @@ class DefaultSources:
         flows: the flows of the plane, by their AIDs.
         chooses: whether the plane chooses the source of packets to a peer at all.
         chosen: what it has chosen.
-        preferred: what it would choose; None: no address in particular.
+        preferred: what it chooses if packets from there reach the peer; None: no address in
+            particular.
         choose: chooses again.
     """
 
@@ -51,6 +54,7 @@ class DefaultSources:
         self._preferred = preferred
         self._choose = choose
         self._due = Inquiries(self._choose_again)
+        self._unseen: list[Locator] = []
         self._moving: set[Locator] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -61,16 +65,32 @@ class DefaultSources:
 
     def reaches(self, source: Locator, aid: Locator) -> bool:
         """Whether packets from an address to a peer use a locator that is not to be left."""
-        kept = self._not_left()
+        return self._reaches(source, aid, self._not_left())
+
+    def _reaches(self, source: Locator, aid: Locator, kept: Collection[Locator]) -> bool:
+        if source in kept:
+            return True
         flow = self._flows.get(source + aid)
-        return source in kept or (flow is not None and flow.local_locator in kept)
+        return flow is not None and flow.local_locator in kept
+
+    def look_at_all(self, aids: Iterable[Locator]) -> None:
+        """Does so with very many peers, some in each turn of the loop."""
+        is_under_way, self._unseen = bool(self._unseen), list(aids)
+        if self._unseen and not is_under_way:
+            asyncio.get_running_loop().call_soon(self._look_at_some)
+
+    def _look_at_some(self) -> None:
+        self.look(self._unseen[-AT_ONCE:])
+        del self._unseen[-AT_ONCE:]
+        if self._unseen:
+            asyncio.get_running_loop().call_soon(self._look_at_some)
 
     def look(self, aids: Iterable[Locator]) -> None:
         """Chooses again for those of some peers whose source is not the right one any more.
 
         At once, unless a context may still move: its peer knows other locators of this host.
         """
-        stale = {aid for aid in aids if self._is_stale(aid)}
+        stale = set(self._stale(aids))
         moving = {aid for aid in stale if self._may_move(aid)}
         self._due.add_all(stale - moving)
         if moving and self._timer is None:
@@ -79,19 +99,21 @@ class DefaultSources:
 
     def _look_again(self) -> None:
         moving, self._moving, self._timer = self._moving, set(), None
-        self._due.add_all(filter(self._is_stale, moving))
+        self._due.add_all(self._stale(moving))
 
     def _choose_again(self, aid: Locator) -> None:
         if self._chooses(aid):
             self._choose(aid)
 
-    def _is_stale(self, aid: Locator) -> bool:
-        if not self._chooses(aid):
-            return False
+    def _stale(self, aids: Iterable[Locator]) -> Iterator[Locator]:
+        kept = self._not_left()
+        return (aid for aid in aids if self._chooses(aid) and self._is_stale(aid, kept))
+
+    def _is_stale(self, aid: Locator, kept: Collection[Locator]) -> bool:
         chosen, preferred = self._chosen(aid), self._preferred(aid)
-        if preferred is not None:
+        if preferred is not None and self._reaches(preferred, aid, kept):
             return chosen != preferred
-        return bool(self._not_left()) if chosen is None else not self.reaches(chosen, aid)
+        return bool(kept) if chosen is None else not self._reaches(chosen, aid, kept)
 
     def _may_move(self, aid: Locator) -> bool:
         chosen = self._chosen(aid)

@@ -102,7 +102,7 @@ class TunPlane(SlowPath):
 
     def locators_changed(self) -> None:
         """Chooses again the sources of packets to peers that are no longer to be used."""
-        self.default_sources.look(self.wanted)
+        self.default_sources.look_at_all(self.wanted)
 
     def _source_of(self, aid: Locator) -> Locator | None:
         route = self.wanted.get(aid)

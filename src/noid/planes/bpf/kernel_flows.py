@@ -76,7 +76,7 @@ class FlowTables(SlowPath):
             self.rewriter.by_aids,
             chooses=lambda aid: aid in self.watched and not self._is_led_elsewhere(aid),
             chosen=lambda aid: self.steering.source_of(aid),
-            preferred=self._local_of,
+            preferred=self._spoken_from,
             choose=self._choose,
         )
         self.left: set[int] = set()
@@ -208,8 +208,11 @@ class FlowTables(SlowPath):
 
         None if it is to be left, and the context has no other locator.
         """
-        local = None if self._is_led_elsewhere(aid) else self.uses.local_of.get(aid)
+        local = self._spoken_from(aid)
         return local if local and self.default_sources.reaches(local, aid) else None
+
+    def _spoken_from(self, aid: Locator) -> Locator | None:
+        return None if self._is_led_elsewhere(aid) else self.uses.local_of.get(aid)
 
     def _is_led_elsewhere(self, aid: Locator) -> bool:
         return self.is_led_elsewhere or aid in self.led_elsewhere
@@ -236,7 +239,7 @@ class FlowTables(SlowPath):
 
     def locators_changed(self) -> None:
         """Chooses again the sources of packets to peers that are no longer to be used."""
-        self.default_sources.look(self.watched)
+        self.default_sources.look_at_all(self.watched)
 
     def routes_changed(self, prefixes: Iterable[Prefix]) -> None:
         """Looks up again which device the host uses for the peers in these prefixes."""
