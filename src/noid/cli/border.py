@@ -229,7 +229,7 @@ def take_down(arguments: argparse.Namespace) -> int:
     finally:
         network.close()
     removed += border_host.end_answer()
-    return remove_and_say(arguments, removed, path, border_placed.file_of(section))
+    return remove_and_say(arguments, removed, path)
 
 
 def _add_socket(parser: argparse.ArgumentParser) -> None:

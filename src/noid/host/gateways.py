@@ -268,8 +268,12 @@ def delete_default(table: int, device: int, gateway: Gateway) -> None:
     _tell("default route", DELETE_ROUTE, 0, _default(table, device, gateway), gone)
 
 
-def clear(table: int) -> bool:
-    """Removes the default routes of a table, and the entries of their gateways.
+def clear(table: int, *, forgets: bool = True) -> bool:
+    """Removes the default routes of a table.
+
+    Args:
+        table: its number.
+        forgets: whether the entries of their gateways are removed, too.
 
     Returns:
         Whether there were any.
@@ -283,7 +287,7 @@ def clear(table: int) -> bool:
             delete_unreachable(table)
         else:
             delete_default(table, device, through)
-            if through.address is not None:
+            if forgets and through.address is not None:
                 forget(device, through.address)
     return bool(found)
 

@@ -34,16 +34,23 @@ class Place(msgspec.Struct, frozen=True):
         rule_priority: the first of two priorities of rules.
         table: number of the routing table of the first provider.
         pins: the directory of the pins.
+        socket: the control socket.
     """
 
     rule_priority: int
     table: int
     pins: str
+    socket: str
 
     @classmethod
     def of(cls, section: BorderSection) -> Self:
         """The place that a configuration names."""
-        return cls(section.rule_priority, section.table, section.pins)
+        return cls(section.rule_priority, section.table, section.pins, section.socket)
+
+    @property
+    def file(self) -> Path:
+        """The file that says so."""
+        return Path(self.socket).with_suffix(".place.json")
 
     @property
     def priorities(self) -> range:
@@ -73,30 +80,21 @@ class Place(msgspec.Struct, frozen=True):
         for rule in gateways.rules(set(self.priorities).difference(staying[0])):
             gateways.delete_rule(rule)
             removed.append(f"rule {rule.priority} to table {rule.table}")
-        removed += clear_tables(set(self.tables).difference(staying[1]))
+        for table in sorted(set(self.tables).difference(staying[1])):
+            if gateways.clear(table, forgets=besides is None):  # or they are still in use
+                removed.append(f"routes of table {table}")
         if besides is None or Path(self.pins) != Path(besides.pins):
             removed += leave_pins(Path(self.pins), (), network)
+        if (besides is None or self.file != besides.file) and self.file.exists():
+            self.file.unlink(missing_ok=True)
+            removed.append(f"file {self.file}")
         return removed
 
 
-def clear_tables(tables: Iterable[int]) -> list[str]:
-    """Removes the default routes of some routing tables; returns a description of each table.
-
-    Raises:
-        PlatformError: the kernel refuses.
-    """
-    return [f"routes of table {table}" for table in sorted(tables) if gateways.clear(table)]
-
-
-def file_of(section: BorderSection) -> Path:
-    """The file that says where things are."""
-    return Path(section.socket).with_suffix(".place.json")
-
-
-def noted(section: BorderSection) -> Place | None:
-    """What it says; None: there is none, or it is damaged."""
+def _noted(file: Path) -> Place | None:
+    """What a file says; None: there is none, or it is damaged."""
     with contextlib.suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(file_of(section).read_bytes(), type=Place)
+        return msgspec.json.decode(file.read_bytes(), type=Place)
     return None
 
 
@@ -107,8 +105,9 @@ def former_places(section: BorderSection, before: Place | None) -> list[Place]:
         section: the configuration.
         before: that of the configuration before a reload.
     """
-    known = dict.fromkeys((before, noted(section)))
-    return [one for one in known if one is not None and one != Place.of(section)]
+    now = Place.of(section)
+    known = dict.fromkeys((before, _noted(now.file)))
+    return [one for one in known if one is not None and one != now]
 
 
 def settle(section: BorderSection, former: Iterable[Place], network: HostNetwork) -> Place:
@@ -121,7 +120,8 @@ def settle(section: BorderSection, former: Iterable[Place], network: HostNetwork
     for one in former:
         for text in one.take_down(network, place):
             logger.info("moved: removed %s", text)
-    clear_tables(place.tables[len(section.providers) :])
+    for table in place.tables[len(section.providers) :]:
+        gateways.clear(table)
     with contextlib.suppress(OSError):
-        replace_file(file_of(section), msgspec.json.encode(place), mode=0o600)
+        replace_file(place.file, msgspec.json.encode(place), mode=0o600)
     return place
