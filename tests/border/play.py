@@ -138,7 +138,9 @@ def broken(site: Site, packet: bytes, laws: dict[str, Judgement]) -> list[str]:
     is_whole = len(packet) >= 40 and packet[0] >> 4 == 6
     row = site.row_of_source(packet[8:24]) if is_whole else None
     is_former = row is not None and site.prefixes[row].gone_s
-    if is_former and leaving.outcome is Outcome.PASSED and not site.has_inside(packet[24:40]):
+    to = packet[24:40]
+    stays = is_former and (site.has_inside(to) or site.row_of_source(to) is not None)
+    if is_former and leaving.outcome is Outcome.PASSED and not stays:
         found.append("a former prefix has left the LAN")
     inside = is_whole and site.row_of(packet[8:24]) is not None
     if inside != (laws["arriving"].outcome is Outcome.DROPPED):

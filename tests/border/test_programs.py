@@ -167,6 +167,8 @@ def test_a_former_prefix_is_answered_or_rewritten_and_no_part_of_the_site(
         assert programs.leaving(packet(FIXED[0], old)).outcome is Outcome.REFUSED
     assert programs.departing(packet(FIXED[0], old)).outcome is Outcome.DROPPED
     assert programs.arriving(packet(FIXED[0], old)).outcome is Outcome.PASSED, "its next owner"
+    answer = packet(58, old, parse_locator("2001:db8:2:7::1"))
+    assert programs.leaving(answer).outcome is Outcome.PASSED, "the router asks for its neighbour"
     there = packet(FIXED[0], "2001:db8:1:7::a", parse_locator(old))
     programs.tables.put_choice(site, Choice((NOWHERE, NOWHERE), 0))
     assert programs.leaving(there).outcome is Outcome.REFUSED, "it is not inside"

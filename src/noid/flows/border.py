@@ -168,9 +168,11 @@ def leaving(site: Site, choice: Choice, rewritable: Collection[int], packet: byt
     """
     if not _is_ipv6(packet):
         return Judgement(Outcome.PASSED, packet)
-    row = site.row_of_source(packet[SOURCE_AT:])
-    if row is None or site.has_inside(packet[DESTINATION_AT : ipv6.HEADER_OCTETS]):
+    row, destination = site.row_of_source(packet[SOURCE_AT:]), packet[DESTINATION_AT:]
+    if row is None or site.has_inside(destination[:LOCATOR_OCTETS]):
         return Judgement(Outcome.PASSED, packet)
+    if site.prefixes[row].gone_s and site.row_of_source(destination) is not None:
+        return Judgement(Outcome.PASSED, packet)  # such as an answer to our neighbour discovery
     if place_of(packet, rewritable) is None:
         works = choice.works >> row & 1
         return Judgement(Outcome.PASSED if works else Outcome.REFUSED, packet)

@@ -68,7 +68,9 @@ from noid.host.messages import (
 )
 from noid.locators import LOCATOR_OCTETS, Locator
 
-FRA_DESTINATION, FRA_SOURCE, FRA_PRIORITY, FRA_TABLE = 1, 2, 6, 15
+FRA_DESTINATION, FRA_SOURCE, FRA_PRIORITY, FRA_SUPPRESSED_BITS, FRA_TABLE = 1, 2, 6, 14, 15
+DEFAULTS_SUPPRESSED: Final = bytes(4)
+"""Routes to prefixes of 0 bits do not count."""
 TO_TABLE: Final = 1
 NEIGHBOUR_USE: Final = 0x01
 NEIGHBOUR_KEPT: Final = 0x10
@@ -113,12 +115,14 @@ class SourceRule(NamedTuple):
         table: the routing table.
         source: the sources it is for; None: any.
         destination: the destinations it is for; None: any.
+        without_default: whether the default route of the table does not count.
     """
 
     priority: int
     table: int
     source: IPv6Network | None = None
     destination: IPv6Network | None = None
+    without_default: bool = False
 
 
 def links() -> dict[str, Link]:
@@ -326,7 +330,8 @@ def rules(priorities: Collection[int]) -> set[SourceRule]:
             table = number_in(attributes, FRA_TABLE)
             source = _network(attributes.get(FRA_SOURCE), source_bits)
             destination = _network(attributes.get(FRA_DESTINATION), destination_bits)
-            found.add(SourceRule(priority, table, source, destination))
+            without = attributes.get(FRA_SUPPRESSED_BITS) == DEFAULTS_SUPPRESSED
+            found.add(SourceRule(priority, table, source, destination, without))
     return found
 
 
@@ -370,6 +375,8 @@ def _rule(rule: SourceRule) -> bytes:
     for kind, one in ((FRA_DESTINATION, rule.destination), (FRA_SOURCE, rule.source)):
         if one is not None:
             body += attribute(kind, one.network_address.packed)
+    if rule.without_default:
+        body += attribute(FRA_SUPPRESSED_BITS, DEFAULTS_SUPPRESSED)
     return (
         body
         + number_attribute(FRA_PRIORITY, rule.priority)

@@ -289,7 +289,7 @@ class Border:
         )
         missing = [name for name in self.config.border.lans if name not in links]
         self._trouble("lans", f"there is no device {' '.join(missing)}" if missing else "")
-        changed = border_host.keep_rules(self.config)
+        changed = border_host.keep_rules(self.config, self.site)
         if not is_first:
             self._say_restored(changed)
         forwards = FORWARDING.read_text(encoding="ascii").strip() == "1"

@@ -14,6 +14,7 @@ from typing import Final
 from noid.border_config import BorderConfig, BorderSection
 from noid.constants import BORDER_LANS_MAX
 from noid.errors import PlatformError, ShimError, Unsupported
+from noid.flows.border import HIGH_OCTETS, Site
 from noid.host import gateways, nftables
 from noid.host.gateways import Gateway, SourceRule
 from noid.host.messages import MAIN_TABLE
@@ -39,13 +40,25 @@ NO_NFT: Final = (
 )
 
 
-def wanted_rules(config: BorderConfig) -> set[SourceRule]:
-    """The rules: packets to the inside use the main table, others that of their provider."""
+def wanted_rules(config: BorderConfig, site: Site) -> set[SourceRule]:
+    """The rules: packets to the inside use the main table, others that of their provider.
+
+    What is sent to a former prefix of the site, such as code 5, uses the route that a LAN may have.
+    """
     section = config.border
-    site = [IPv6Network(text) for one in section.providers for text in one.prefixes]
+    own = [IPv6Network(text) for one in section.providers for text in one.prefixes]
+    former = (one.high + bytes(HIGH_OCTETS) for one in site.prefixes if one.gone_s)
     rules = {
         SourceRule(section.rule_priority, MAIN_TABLE, destination=one)
-        for one in (*site, *config.inside())
+        for one in (*own, *config.inside())
+    } | {
+        SourceRule(
+            section.rule_priority,
+            MAIN_TABLE,
+            destination=IPv6Network((one, site.bits)),
+            without_default=True,
+        )
+        for one in former
     }
     for number, one in enumerate(section.providers):
         for text in one.prefixes:
@@ -54,22 +67,22 @@ def wanted_rules(config: BorderConfig) -> set[SourceRule]:
     return rules
 
 
-def keep_rules(config: BorderConfig) -> int:
+def keep_rules(config: BorderConfig, site: Site) -> int:
     """Adds missing rules, and deletes other rules with our priorities.
 
     Returns:
-        How many were not as wanted.
+        How many were not as wanted, without those of former prefixes, whose time ends.
 
     Raises:
         PlatformError: the kernel refuses.
     """
-    wanted = wanted_rules(config)
+    wanted = wanted_rules(config, site)
     found = gateways.rules(Place.of(config.border).priorities)
     for rule in sorted(wanted - found, key=lambda one: one.priority):
         gateways.add_rule(rule)
     for rule in found - wanted:
         gateways.delete_rule(rule)
-    return len(wanted ^ found)
+    return sum(not rule.without_default for rule in wanted ^ found)
 
 
 def keep_routes(section: BorderSection, wanted: Mapping[int, tuple[int, Gateway]]) -> None:

@@ -72,7 +72,7 @@ def test_new_connections_start_from_a_prefix_that_replaces_the_only_one(
         serve_echoes(lab)
         shell(lab, "a", "ip link set up2 down")
         await_locators(lab, A_1)
-        with tcp(lab, "a", B_1) as conversation:
+        with tcp(lab, "a") as conversation:
             conversation.echoes()
             lab.wait_for("its context", lambda: _has_context(lab), PATIENCE_S)
             conversation.echoes()
@@ -81,7 +81,7 @@ def test_new_connections_start_from_a_prefix_that_replaces_the_only_one(
             shell(lab, "isp1", "ip addr del 2001:db8:1:a::1/64 dev custa")
             shell(lab, "a", REPLACED + end)
             lab.wait_for("another source", lambda: _source(lab) == NEW_1, PATIENCE_S)
-        with tcp(lab, "a", B_1) as new:
+        with tcp(lab, "a") as new:
             new.echoes()
         shell(lab, "isp1", "ip addr add 2001:db8:1:a::1/64 dev custa nodad")
         shell(lab, "a", f"ip addr replace {A_1}/64 dev up1 nodad preferred_lft forever")

@@ -185,6 +185,8 @@ static __always_inline int leaving(struct __sk_buff *packet, u32 at)
 	found = row_of_source(choice, ip->source.half[0]);
 	if (!found || stays_inside(choice, &ip->destination))
 		return TCX_NEXT;
+	if ((*found & FORMER) && row_of_source(choice, ip->destination.half[0]))
+		return TCX_NEXT; /* such as an answer to our neighbour discovery */
 	row = *found & ~FORMER;
 	if (row >= PREFIXES_MAX)
 		return TCX_NEXT;
