@@ -84,6 +84,9 @@ def test_a_replaced_prefix_is_answered_and_moved_and_soon_as_it_was(site: Border
         site.lab.wait_for("they are there", lambda: _has(site, *prefixes), PATIENCE_S)
         assert (old in site.status()["former"]) == (old not in prefixes)
 
+    site.process.end()  # what comes to a site that has just begun is not new
+    site.run("down", "--config", str(site.config))
+    site.start()
     give(named, old)
     for new in ((), ("2001:db8:2:e::/64",)):
         give(named, *new)
