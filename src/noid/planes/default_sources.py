@@ -60,6 +60,8 @@ class DefaultSources:
 
     def close(self) -> None:
         """Chooses nothing any more."""
+        self._due.close()
+        self._unseen.clear()
         if self._timer is not None:
             self._timer.cancel()
 

@@ -203,12 +203,11 @@ class BpfPlane(FlowTables):
 
     def close(self) -> None:
         """Ends the slow path; attached programs keep running without it."""
-        for one in (self.segments, self.choosing, self.inquiries):
+        for one in (self.segments, self.choosing, self.inquiries, self.default_sources):
             one.close()
         for timer in (self.refreshing, self.dropping):
             if timer is not None:
                 timer.cancel()
-        self.default_sources.close()
         for ring in self.rings:
             with contextlib.suppress(RuntimeError):
                 asyncio.get_running_loop().remove_reader(ring.fileno())
