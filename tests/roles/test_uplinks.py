@@ -296,6 +296,20 @@ def test_each_pair_is_waited_for_by_its_own_round_trip_also_if_the_answer_was_la
     assert wait_s((A1, B1)) == ANSWER_WAIT_MAX_S
 
 
+@pytest.mark.slow
+def test_an_answer_that_was_held_up_in_an_outage_counts_for_some_seconds_only() -> None:
+    context, watch = heard([])
+    idle = watch.uplinks.by_name["up2"]
+    idle.measured(1_000_000)
+    watch.take(PairMeasured(context.local_label, (A2, B2), 1_500_000_000, here=True))
+
+    def wait_s() -> float:
+        return watch.measuring.wait_s(context, (A2, B2), here=True)
+
+    assert wait_s() == ANSWER_WAIT_MAX_S
+    asyncio.run(until(lambda: wait_s() < ANSWER_WAIT_UNMEASURED_S))
+
+
 def test_only_so_many_round_trips_are_kept() -> None:
     context, watch = heard([])
     for label in range(context.local_label + 1, context.local_label + ROUND_TRIPS_MAX + 2):

@@ -29,6 +29,9 @@ ANSWER_WAIT_UNMEASURED_S: Final = 1.0
 """How long where no round trip is known; over a satellite it takes 0.6 s."""
 ROUND_TRIPS_MAX: Final = 4_096
 """Round trips that are kept; the oldest are forgotten."""
+ROUND_TRIP_KEPT_S: Final = 5.0
+"""How long a round trip of a pair counts, since packets that waited for a router are late. Later,
+the round trip over its uplink counts, which is measured all the time."""
 
 Answers = dict[Pair, int | None]
 
@@ -114,13 +117,14 @@ class Measuring:
         self.handle = handle
         self.usual_ns = usual_ns
         self.rounds: list[Round] = []
-        self._round_trips: dict[tuple[int, Pair, bool], int] = {}
+        self._round_trips: dict[tuple[int, Pair, bool], tuple[int, float]] = {}
 
     def take(self, output: PairMeasured) -> None:
         """An answer, which may come late."""
         key = output.local_label, output.pair, output.here
-        before_ns = self._round_trips.pop(key, output.round_trip_ns)
-        self._round_trips[key] = (before_ns + output.round_trip_ns) // 2
+        before_ns = self._kept_ns(key) or output.round_trip_ns
+        self._round_trips.pop(key, None)
+        self._round_trips[key] = (before_ns + output.round_trip_ns) // 2, time.monotonic()
         while len(self._round_trips) > ROUND_TRIPS_MAX:
             del self._round_trips[next(iter(self._round_trips))]
         for one in self.rounds:
@@ -176,14 +180,19 @@ class Measuring:
     def wait_s(self, context: Context, pair: Pair, *, here: bool) -> float:
         """How long an answer is waited for."""
         label = context.local_label
-        known_ns = self._round_trips.get((label, pair, here), 0)
+        known_ns = self._kept_ns((label, pair, here))
         if not known_ns:
-            others = self._round_trips.get((label, pair, not here), 0), self.usual_ns(pair[0])
+            others = self._kept_ns((label, pair, not here)), self.usual_ns(pair[0])
             known_ns = max(*others, context.expected.round_trip_ns) if any(others) else 0
         if not known_ns:
             return ANSWER_WAIT_UNMEASURED_S
         usual_s = ROUND_TRIPS_WAITED * known_ns / 1e9
         return min(max(usual_s, ANSWER_WAIT_MIN_S), ANSWER_WAIT_MAX_S)
+
+    def _kept_ns(self, key: tuple[int, Pair, bool]) -> int:
+        """The round trip of a pair lately; 0 if it is not known."""
+        round_trip_ns, at_s = self._round_trips.get(key, (0, 0.0))
+        return round_trip_ns if time.monotonic() < at_s + ROUND_TRIP_KEPT_S else 0
 
     def _send(self, one: Round) -> None:
         if one.unanswered and not one.is_ended:
