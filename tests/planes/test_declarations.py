@@ -86,6 +86,7 @@ SAME: dict[str, int] = {
     "SLOT_ESCAPE": slots.SLOT_ESCAPE,
     "SLOTS": slots.SLOTS,
     "SOURCE_SLOTS": connecting.SOURCE_SLOTS,
+    "FORMER": border_tables.FORMER,
 }
 KERNEL_ALONE = {
     *("REPORTS_OCTETS", "SET_UPS_OCTETS", "USERS_MAX", "STRANGERS_MAX", "ACTIVITIES_MAX"),
@@ -148,7 +149,7 @@ def value_of(expression: str, known: dict[str, str]) -> int:
                 return -of(node.operand)
         raise AssertionError(f"{expression}: {ast.dump(node)}")
 
-    return of(ast.parse(re.sub(r"\b(\d\w*?)U?LL\b", r"\1", expression), mode="eval").body)
+    return of(ast.parse(re.sub(r"\b(\d\w*?)(?:U?LL|U)\b", r"\1", expression), mode="eval").body)
 
 
 def test_a_constant_of_the_programs_is_that_of_python() -> None:
