@@ -2,6 +2,7 @@
 """A host on no path asks which labels are in use, by what is and is not answered [D41]."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from random import Random
 
@@ -11,7 +12,7 @@ from noid.constants import FLOW_LABEL_MASK, PREFIX_ERROR_RATE_PER_SECOND, SECOND
 from noid.engine.events import SendControl
 from noid.flows.software import Effect
 from noid.locators import Locator
-from noid.shares.policy import ERRORS, REGION_SHIFT, site_of
+from noid.shares.policy import ERRORS, REGION_SHIFT, SHARES, site_of
 from noid.shares.rates import Rate
 from noid.wire import ipv6
 from noid.wire.control import Code, ControlMessage, decode_message, encode_packet
@@ -147,6 +148,41 @@ def told_of_a_label(fill: int, *, is_used: bool, key: int) -> bool:
     if not is_used:
         rate.take(site_of(B1), 0)
     return rate.take(site_of(X1), 0)
+
+
+def told_in_one_region(granted: int, *, is_used: bool, key: int) -> bool | None:
+    """The same of a stranger whose /48s are in the /32 of the peer, by what it is answered.
+
+    Returns:
+        None if the stranger was not answered that often before.
+    """
+    rate, region = Rate(ERRORS, key), site_of(B1) >> REGION_SHIFT << REGION_SHIFT
+    others = ((number + 1) << REGION_SHIFT for number in itertools.count())
+    permitted = 0
+    while permitted < ERRORS.at_once // 2:
+        permitted += rate.take(next(others), 0)
+    own = (region + 0x100 + number % SHARES for number in range(ERRORS.at_once))
+    answered = itertools.accumulate(int(rate.take(one, 0)) for one in own)
+    if granted and granted not in answered:
+        return None
+    if not is_used:
+        rate.take(site_of(B1), 0)
+    return rate.take(region + 0x77, 0)
+
+
+def test_a_share_of_a_region_that_is_used_up_tells_little_of_a_label() -> None:
+    keys = [Random(seed).getrandbits(64) | 1 for seed in range(400)]
+    seen: set[float] = set()
+    for granted in range(ERRORS.at_once // SHARES):
+        chances = []
+        for is_used in (True, False):
+            told = [told_in_one_region(granted, is_used=is_used, key=key) for key in keys]
+            known = [one for one in told if one is not None]
+            chances.append(sum(known) / len(known))
+        seen.add(chances[0])
+        assert abs(chances[0] - chances[1]) < 0.15, granted
+    assert max(seen) > 0.9
+    assert min(seen) < 0.1, "the share was used up"
 
 
 def test_a_total_that_is_used_up_tells_little_of_a_label() -> None:

@@ -92,7 +92,9 @@ class Rate:
             self.refused.note(site)
             return False
         # Others need it when half of it is used.
-        if total_ns > now_ns + self._burst_ns // 2 and not self._take_share(site, now_ns):
+        if total_ns > now_ns + self._burst_ns // 2 and not self._take_share(
+            site, now_ns, last_ns
+        ):
             self.refused.note(site)
             return False
         self._sites[place] = site_ns
@@ -104,11 +106,11 @@ class Rate:
         self._drawn = (self._drawn * KEY_STEP + self._first_key) & KEY_MASK
         return self._drawn >> CHANCE_SHIFT
 
-    def _take_share(self, site: int, now_ns: int) -> bool:
+    def _take_share(self, site: int, now_ns: int, last_ns: int) -> bool:
         region = site >> REGION_SHIFT
         place = (region * self._key >> KEY_SHIFT) % PLACES
         region_ns = self._used_ns(self._regions, place, region, now_ns) + self._region_cost_ns
-        if region_ns > now_ns + self._burst_ns:
+        if region_ns > last_ns:
             return False
         self._regions[place] = region_ns
         return True
