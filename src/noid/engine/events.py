@@ -84,7 +84,8 @@ class IdleChecked:
     Attributes:
         local_label: which context.
         received_ns: when the data plane last received something on it; 0 if never.
-        in_use: whether the host's stack has a connection open between its AIDs [D19].
+        in_use: whether the host's stack has a connection open between its AIDs [D19], or was not
+            asked.
     """
 
     local_label: int
@@ -299,7 +300,8 @@ class CheckIdle:
 
     Attributes:
         local_label: which context.
-        wait_ns: how long to wait before that.
+        wait_ns: how long to wait before that. Unless it is 0, the peer has just been heard and
+            waits for an answer: only the data plane is asked, and the context counts as in use.
     """
 
     local_label: int

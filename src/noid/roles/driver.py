@@ -152,7 +152,8 @@ class EngineDriver:
         context = self.host.context(label)
         if context is None:
             return
-        in_use = await self._connections.exist(context.local_aid, context.peer_aid)
+        ends = context.local_aid, context.peer_aid
+        in_use = wait_ns > 0 or await self._connections.exist(*ends)
         if self.host.context(label) is context:
             self.handle(IdleChecked(label, self.plane.received_ns(label), in_use))
 

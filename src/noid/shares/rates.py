@@ -92,9 +92,7 @@ class Rate:
             self.refused.note(site)
             return False
         # Others need it when half of it is used.
-        if total_ns > now_ns + self._burst_ns // 2 and not self._take_share(
-            site, now_ns, last_ns
-        ):
+        if total_ns > now_ns + self._burst_ns // 2 and not self._take_share(site, now_ns, last_ns):
             self.refused.note(site)
             return False
         self._sites[place] = site_ns
