@@ -25,9 +25,9 @@ from noid.engine.events import CheckIdle, IdleChecked, SendControl, Switched
 from noid.engine.history import History, Pair
 from noid.engine.state import Path
 from noid.engine.update import next_nonce, request
-from noid.flows.events import ControlMessageReceived, UnansweredPacket
+from noid.flows.events import ControlMessageReceived, IcmpErrorReceived, UnansweredPacket
 from noid.locators import Locator
-from noid.wire import ipv6
+from noid.wire import icmpv6, ipv6
 from noid.wire.control import Code, Flag, encode_packet
 from noid.wire.slots import m6_next_headers
 from tests.engine.network import (
@@ -37,6 +37,7 @@ from tests.engine.network import (
     B2,
     CODEPOINTS,
     DELAY_NS,
+    X1,
     Network,
     established,
     packet,
@@ -177,6 +178,32 @@ def test_a_peer_that_sends_data_itself_says_whether_data_comes() -> None:
         assert network.a.context.flow().transmits is passes
 
 
+def asks_about_data(network: Network) -> bool:
+    """Host a asks whether data comes; whether b looks."""
+    message = request(
+        network.a.host.core, network.a.context, next_nonce(network.a.context), flags=Flag.DATA_ASKED
+    )
+    asked = encode_packet(message, A1, B1, CODEPOINTS, in_slot=True)[ipv6.HEADER_OCTETS :]
+    outputs = network.b.host.handle(ControlMessageReceived(A1, B1, True, asked), network.now_ns)
+    return CheckIdle(network.b.context.local_label, DATA_ASKED_WAIT) in outputs
+
+
+def test_a_host_looks_once_a_second_also_if_errors_come() -> None:
+    network = established()
+    flow = network.b.rewriter.flow_of(packet(B1, A1))
+    assert flow is not None
+    quote = network.b.rewriter.outbound(packet(B1, A1), flow)
+    error = icmpv6.ErrorMessage(type=icmpv6.DESTINATION_UNREACHABLE, code=0, quote=quote)
+    octets = error.encode_packet(X1, B1)[ipv6.HEADER_OCTETS :]
+    network.b.outputs.clear()
+    network.give(network.b, IcmpErrorReceived(X1, B1, octets))
+    assert sent_by(network.b, Code.UR), "the error counts"
+    assert asks_about_data(network)
+    assert not asks_about_data(network)
+    network.now_ns += SECOND
+    assert asks_about_data(network)
+
+
 @pytest.mark.parametrize(
     ("age_ns", "says_so"), [(DATA_ASKED_TIME - MILLISECOND, True), (DATA_ASKED_TIME, False)]
 )
@@ -185,12 +212,7 @@ def test_a_host_says_that_data_comes_if_some_has_come_shortly_before(
 ) -> None:
     network = established()
     context = network.b.context
-    message = request(
-        network.a.host.core, network.a.context, next_nonce(context), flags=Flag.DATA_ASKED
-    )
-    asked = encode_packet(message, A1, B1, CODEPOINTS, in_slot=True)[ipv6.HEADER_OCTETS :]
-    outputs = network.b.host.handle(ControlMessageReceived(A1, B1, True, asked), network.now_ns)
-    assert CheckIdle(context.local_label, DATA_ASKED_WAIT) in outputs
+    assert asks_about_data(network)
     checked = IdleChecked(context.local_label, network.now_ns - age_ns, in_use=False)
     network.give(network.b, checked)
     assert bool(sent_by(network.b, Code.KEEPALIVE)) is says_so

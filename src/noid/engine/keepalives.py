@@ -37,7 +37,8 @@ def _send(core: Core, context: Context, flags: Flag) -> None:
 
 def on_data_asked(core: Core, context: Context) -> None:
     """The peer asks whether its data comes, which the data plane knows [D47]."""
-    if context.is_settled and core.hints.take(context.local_label, core.now_ns):
+    asked = context.local_label, Flag.DATA_ASKED  # errors, which may be forged, do not count here
+    if context.is_settled and core.hints.take(asked, core.now_ns):
         context.data_asked_ns = core.now_ns
         core.emit(CheckIdle(context.local_label, DATA_ASKED_WAIT))
 

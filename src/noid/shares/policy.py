@@ -145,7 +145,8 @@ sent. The same for CONFs, and for CCRs [D40]."""
 HINTS = Row(name="errors about a context", limit=0, each=1, burst=1, user="context")
 """ICMPv6 errors about one context that start a search, per second: any host may have sent them.
 Silence of the pair in use starts a search nevertheless [D47]. URs from a locator that is not proven
-share this rate, where they make the DNS be asked sooner."""
+share this rate, where they make the DNS be asked sooner. Questions whether data has come have
+another one."""
 CONTROL = Row(name="control messages", limit=16_000, each=2_000, burst=1)
 """Control messages and ICMPv6 errors that a plane passes to the engine per second."""
 NAMED = Row(name="control messages that name a context", limit=0, each=128, burst=1, user="context")
