@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Links, next hops and neighbours as the kernel has them; routes and rules by source."""
 
+import os
 import subprocess
 from ipaddress import IPv6Network
 
 import pytest
 
+from noid.border_config import parse_border_config
 from noid.errors import PlatformError
 from noid.host import gateways
 from noid.host.gateways import Gateway, SourceRule
 from noid.host.messages import MAIN_TABLE
 from noid.lab.waiting import wait_for
 from noid.locators import parse_locator
+from noid.roles.border_providers import ProviderState
 from tests.dns.conftest import in_network_namespace, ip
 
 TABLE = 0x6D3700
@@ -35,6 +38,16 @@ def test_links_say_whether_they_carry() -> None:
         assert not found["lo"].has_ethernet
         ip("link set far1 down")
         wait_for("carrier lost", lambda: not gateways.links()["up1"].carries, 30)
+
+    in_network_namespace(run)
+
+
+def test_a_device_may_have_any_octets_in_its_name() -> None:
+    name = os.fsdecode(b"up\xff")
+
+    def run() -> None:
+        subprocess.run(["ip", "link", "add", name, "type", "veth"], check=True)
+        assert gateways.links()[name].has_ethernet
 
     in_network_namespace(run)
 
@@ -97,6 +110,45 @@ def test_default_routes_of_a_table_come_and_go() -> None:
         assert gateways.defaults(TABLE) == {}
         with pytest.raises(PlatformError, match="default route"):
             gateways.put_default(TABLE, 9999, Gateway(ROUTER))
+
+    in_network_namespace(run)
+
+
+def test_the_default_routes_of_others_are_not_removed() -> None:
+    """The tables after those of the providers may be tables of the operator."""
+
+    def run() -> None:
+        device = prepare()
+        ip(f"route add default via 2001:db8:f::1 dev up1 table {TABLE} proto static")
+        ip(f"route add unreachable default metric 2000 table {TABLE}")
+        assert not gateways.clear(TABLE)
+        assert gateways.defaults(TABLE) == {device: Gateway(ROUTER)}
+        gateways.put_unreachable(TABLE)
+        assert gateways.clear(TABLE)
+        assert gateways.defaults(TABLE) == {}
+
+    in_network_namespace(run)
+
+
+def test_the_entry_that_the_operator_has_set_for_a_gateway_stays() -> None:
+    entry = "neigh replace 2001:db8:f::1 lladdr 02:00:00:00:00:01 dev up1 nud"
+    config = parse_border_config(
+        '[border]\nlans = ["far1"]\n[[border.providers]]\nname = "one"\nuplink = "up1"\n'
+        'gateway = "2001:db8:f::1"\nprefixes = ["2001:db8:1::/48"]\n'
+    )
+
+    def run() -> None:
+        device = prepare()
+        ip(f"{entry} permanent")
+        provider = ProviderState(0, config)
+        for now_ns in (1, 2):
+            provider.look(gateways.links()["up1"], now_ns)
+            assert gateways.neighbour(device, ROUTER).is_permanent
+        gateways.forget(device, ROUTER)
+        assert gateways.neighbour(device, ROUTER).is_permanent
+        ip(f"{entry} stale")
+        gateways.forget(device, ROUTER)
+        assert gateways.neighbour(device, ROUTER).answers is None
 
     in_network_namespace(run)
 

@@ -3,6 +3,7 @@
 
 import contextlib
 import select
+import socket
 import subprocess
 
 import pytest
@@ -304,3 +305,23 @@ def test_the_addresses_of_this_host_are_those_of_every_device() -> None:
 def test_a_device_that_has_gone_during_a_survey_has_no_features() -> None:
     with Ethtool() as ethtool:
         assert features_of(ethtool, "gone0") == frozenset()
+
+
+def test_the_entry_that_the_operator_has_set_for_a_gateway_stays() -> None:
+    """A provider may not answer neighbour solicitations at all."""
+    address, gateway = "2001:db8:f::2", "2001:db8:f::1"
+
+    def run() -> str:
+        ip("link add up1 type veth peer name far1")
+        for name in ("lo", "up1", "far1"):
+            ip(f"link set {name} up")
+        ip(f"addr add {address}/64 dev up1 nodad")
+        ip(f"route add default via {gateway} dev up1")
+        ip(f"neigh replace {gateway} lladdr 02:00:00:00:00:01 dev up1 nud permanent")
+        with contextlib.closing(HostNetwork()) as network:
+            network.ask_for_gateways([parse_locator(address)])
+            network.answered_for({parse_locator(gateway): socket.if_nametoindex("up1")})
+        command = ["ip", "-6", "neigh", "show", "nud", "permanent"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert f"{gateway} dev up1 lladdr 02:00:00:00:00:01" in in_network_namespace(run)

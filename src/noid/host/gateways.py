@@ -75,7 +75,7 @@ TO_TABLE: Final = 1
 NEIGHBOUR_USE: Final = 0x01
 NEIGHBOUR_KEPT: Final = 0x10
 """NTF_EXT_LEARNED: the entry does not make room for others when the table is full."""
-NEIGHBOUR_FAILED: Final = 0x20
+NEIGHBOUR_FAILED, NEIGHBOUR_PERMANENT = 0x20, 0x80
 NEIGHBOUR_KNOWN: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
 """Reachable, stale, delay, probe, none needed, permanent."""
 ETHERNET: Final = 1
@@ -134,7 +134,8 @@ def links() -> dict[str, Link]:
     found = {}
     for body in _ask("reading links", GET_LINK, DUMP, LINK.pack(0, 0, 0, 0, 0), NEW_LINK):
         _, kind, index, flags, _ = LINK.unpack_from(body)
-        name = attributes_of(body[LINK.size :])[IFLA_IFNAME].rstrip(b"\0").decode()
+        octets = attributes_of(body[LINK.size :])[IFLA_IFNAME].rstrip(b"\0")
+        name = os.fsdecode(octets)  # a device may have any octets in its name
         found[name] = Link(index, name, flags & LINK_CARRIES == LINK_CARRIES, kind == ETHERNET)
     return found
 
@@ -179,10 +180,12 @@ class Neighbour(NamedTuple):
     Attributes:
         answers: whether it answers neighbour solicitations; None: not known at present.
         link_address: its link-layer address; empty: not known, or the link has none.
+        is_permanent: whether the operator has set its entry.
     """
 
     answers: bool | None
     link_address: bytes
+    is_permanent: bool = False
 
 
 def neighbour(device: int, address: Locator) -> Neighbour:
@@ -200,7 +203,8 @@ def neighbour(device: int, address: Locator) -> Neighbour:
         if state & NEIGHBOUR_FAILED:
             return Neighbour(False, b"")
         link_address = attributes_of(found[NEIGHBOUR.size :]).get(NDA_LINK_ADDRESS, b"")
-        return Neighbour(True if state & NEIGHBOUR_KNOWN else None, link_address)
+        answers = True if state & NEIGHBOUR_KNOWN else None
+        return Neighbour(answers, link_address, bool(state & NEIGHBOUR_PERMANENT))
     return Neighbour(None, b"")
 
 
@@ -221,11 +225,13 @@ def ask_for(device: int, address: Locator) -> None:
 
 
 def forget(device: int, address: Locator) -> None:
-    """Deletes the entry of a neighbour; no error if it does not exist.
+    """Deletes the entry of a neighbour, unless it is permanent; no error if it does not exist.
 
     Raises:
         PlatformError: the kernel refuses.
     """
+    if neighbour(device, address).is_permanent:
+        return
     body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, 0, 0)
     body += attribute(NDA_DESTINATION, address)
     gone = (errno.ENOENT, errno.ENODEV, errno.ENETDOWN)
@@ -233,7 +239,7 @@ def forget(device: int, address: Locator) -> None:
 
 
 def defaults(table: int) -> dict[int, Gateway | None]:
-    """The default routes of a table: the device of each and its gateway; 0 and None: unreachable.
+    """The default routes of a table: the device of each and its gateway; 0: ``put_unreachable``.
 
     Raises:
         PlatformError: the kernel does not say.
@@ -245,7 +251,8 @@ def defaults(table: int) -> dict[int, Gateway | None]:
         if route[BITS_AT] or number_in(attributes, RTA_TABLE) != table:
             continue
         if route[TYPE_AT] != UNICAST:
-            found[0] = None
+            if number_in(attributes, RTA_METRIC) == WORST_METRIC:
+                found[0] = None
             continue
         address = attributes.get(RTA_GATEWAY)
         device = number_in(attributes, RTA_DEVICE)
@@ -273,7 +280,7 @@ def delete_default(table: int, device: int, gateway: Gateway) -> None:
 
 
 def clear(table: int, *, forgets: bool = True) -> bool:
-    """Removes the default routes of a table.
+    """Removes the default routes of a table that has one by ``put_unreachable``, as ours have.
 
     Args:
         table: its number.
@@ -286,14 +293,15 @@ def clear(table: int, *, forgets: bool = True) -> bool:
         PlatformError: the kernel refuses.
     """
     found = defaults(table)
+    if 0 not in found:
+        return False  # it may be a table of others
     for device, through in found.items():
-        if through is None:
-            delete_unreachable(table)
-        else:
+        if through is not None:
             delete_default(table, device, through)
             if forgets and through.address is not None:
                 forget(device, through.address)
-    return bool(found)
+    delete_unreachable(table)  # last, or an interruption would leave the others
+    return True
 
 
 def put_unreachable(table: int) -> None:

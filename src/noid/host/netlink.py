@@ -322,7 +322,10 @@ class HostNetwork:
         return frozenset(found)
 
     def _use_neighbour(self, device: int, address: str) -> None:
-        """Makes the kernel verify that a neighbour is reachable."""
+        """Makes the kernel verify that a neighbour is reachable; a permanent entry stays."""
+        with contextlib.suppress(NetlinkError):
+            if any(one["state"] & NEIGHBOUR_PERMANENT for one in self._neighbour(device, address)):
+                return  # the kernel would forget what the operator has set
         ends = {"family": socket.AF_INET6, "ifindex": device, "dst": address}
         self._route.neigh("replace", flags=NEIGHBOUR_USE, state=0, **ends)
 

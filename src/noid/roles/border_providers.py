@@ -105,7 +105,8 @@ class ProviderState:
         The state FAILED of a neighbour is short: the next packet starts a new resolution.
         """
         found = gateways.neighbour(device, address)
-        gateways.ask_for(device, address)
+        if not found.is_permanent:  # the kernel would forget what the operator has set
+            gateways.ask_for(device, address)
         if self.is_beyond and len(found.link_address) == LINK_OCTETS:
             self.other = found.link_address
         if found.answers:
