@@ -8,9 +8,10 @@ that no packet is lost.
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 import msgspec
 
@@ -37,8 +38,8 @@ class Place(msgspec.Struct, frozen=True):
         socket: the control socket.
     """
 
-    rule_priority: int
-    table: int
+    rule_priority: Annotated[int, msgspec.Meta(ge=1, le=32764)]
+    table: Annotated[int, msgspec.Meta(ge=256, le=0xFFFFFF00)]
     pins: str
     socket: str
 
@@ -50,7 +51,8 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def file(self) -> Path:
         """The file that says so."""
-        return Path(self.socket).with_suffix(".place.json")
+        path = Path(self.socket)
+        return path.parent / f"{path.stem}.place.json"
 
     @property
     def priorities(self) -> range:
@@ -92,9 +94,12 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def _noted(file: Path) -> Place | None:
-    """What a file says; None: there is none, or it is damaged."""
+    """What a file says; None: there is none, it is damaged, or another user has written it."""
     with contextlib.suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(file.read_bytes(), type=Place)
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # waits for no pipe
+        with open(descriptor, "rb") as opened:
+            if os.fstat(descriptor).st_uid == os.geteuid():
+                return msgspec.json.decode(opened.read(), type=Place)
     return None
 
 
