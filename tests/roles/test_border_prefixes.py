@@ -85,6 +85,17 @@ def test_the_prefix_of_a_provider_that_is_gone_is_left_to_the_routes() -> None:
     assert rows(after(after(None, BOTH, 100.0), config(one=[ONE]), 200.0)) == KNOWN[:1]
 
 
+def test_a_former_prefix_stays_that_of_a_device_that_is_made_anew() -> None:
+    """As with each dial-up of PPPoE, after which the provider may delegate another prefix."""
+    known = KnownPrefixes(REPLACED)
+    known.take_over(left(after(None, BOTH, 100.0)), INDEXES, 200.0)
+    for indexes in ({"wan1": 11}, {"wan1": 11, "wan2": 22}):  # it goes, and another one comes
+        site = known.site(indexes, 300.0)
+    again = KnownPrefixes(REPLACED)
+    again.take_over(left(site), indexes, 400.0)
+    assert rows(again.site(indexes, 400.0))[2] == (TWO, "two", False, True)
+
+
 def test_prefixes_of_another_length_are_forgotten() -> None:
     site = after(after(None, BOTH, 100.0), config(one=["2001:db8:1::/56"]), 200.0)
     assert len(site.prefixes) == 1

@@ -79,7 +79,12 @@ class KnownPrefixes:
             for one in border.providers
             for text in one.prefixes
         )
-        former = [one for one in self.former if now_s < one.gone_s + FORMER_S]
+        devices = {one.name: one.uplink for one in border.providers}
+        former = [  # a device that was made anew has another index
+            one._replace(uplink=indexes.get(devices[one.provider]) or one.uplink)
+            for one in self.former
+            if now_s < one.gone_s + FORMER_S
+        ]
         former.sort(key=lambda one: -one.gone_s)
         room = BORDER_PREFIXES_MAX - len(own)
         return Site(self._bits, (*own, *former[:room]), self.config.inside())
