@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What noid-radvd makes of a configuration of radvd; tests/lab/test_site_hosts.py runs it."""
 
+import contextlib
+import json
 import re
 import runpy
 import subprocess
@@ -125,3 +127,15 @@ def test_radvd_accepts_it_however_the_prefix_is_written(tmp_path: Path, body: st
     assert re.findall(r"AdvPreferredLifetime\s+(\w+)", stated) == ["0"]
     assert re.findall("#.*", after) == re.findall("#.*", before)
     assert stated.count("AdvOnLink on;") == re.sub("#.*", "", before).count("AdvOnLink on;")
+
+
+def test_a_border_that_does_not_answer_is_asked_again(tmp_path: Path) -> None:
+    """Its monitor is ended: it would end with the next event only."""
+    follow = script()["follow"]
+    says = "case $0 in monitor) echo; exec sleep 600;; *) exit 1;; esac"
+    follow.__globals__["BORDER"] = ("sh", "-c", says)
+    follow(tmp_path / "radvd.conf.in", tmp_path / "radvd.conf", ["false"])
+    follow.__globals__["BORDER"] = ("sh", "-c", says.replace("exit 1", "cat status.json"))
+    (tmp_path / "status.json").write_text(json.dumps(STATUS), encoding="utf-8")
+    with pytest.raises(FileNotFoundError), contextlib.chdir(tmp_path):
+        follow(tmp_path / "radvd.conf.in", tmp_path / "radvd.conf", ["false"])
