@@ -3,6 +3,8 @@
 
 import contextlib
 import errno
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -12,20 +14,27 @@ from noid.errors import PlatformError
 EGRESS = 0xFFFFFFF3
 INGRESS = 0xFFFFFFF2
 FILTER_PRIORITY = 9
-"""Priority of our filters on clsact; filters with other priorities belong to other programs.
+"""Priority of our filters on clsact, or a smaller number where another program has this one.
 
 Before those of shaping scripts, which take every inbound packet off the device (SQM has 10) and
 bring it back behind all filters.
 """
-FORMER_PRIORITY = 0x6D36
-"""That of earlier versions of noid."""
+NAME = "noid"
+"""That of our filters; all others belong to other programs."""
+
+
+class _Filter(NamedTuple):
+    priority: int
+    handle: int
+    is_ours: bool
 
 
 def attach(route: IPRoute, ifindex: int, program: int, *, egress: bool) -> None:
     """Attaches a program to a device, in place of our previous one.
 
     Raises:
-        PlatformError: the device has an ingress qdisc in the place of clsact.
+        PlatformError: the device has an ingress qdisc in the place of clsact, or filters of others
+            have every priority.
         NetlinkError: the kernel refuses.
     """
     with contextlib.suppress(NetlinkError):
@@ -36,21 +45,31 @@ def attach(route: IPRoute, ifindex: int, program: int, *, egress: bool) -> None:
             errno.EEXIST,
             "an ingress qdisc is in its place: tc qdisc del dev DEVICE ingress",
         )
+    parent = EGRESS if egress else INGRESS
+    there = list(_filters(route, ifindex, parent))
+    taken = {one.priority for one in there if not one.is_ours}
+    free = [one for one in range(FILTER_PRIORITY, 0, -1) if one not in taken]
+    if not free:
+        raise PlatformError(
+            f"clsact on device {ifindex}",
+            errno.EEXIST,
+            f"filters of others have every priority up to {FILTER_PRIORITY}",
+        )
     route.tc(
         "replace-filter",
         "bpf",
         ifindex,
         handle=1,
         fd=program,
-        name="noid",
-        parent=EGRESS if egress else INGRESS,
-        prio=FILTER_PRIORITY,
+        name=NAME,
+        parent=parent,
+        prio=free[0],
         classid=1,
         direct_action=True,
     )
-    with contextlib.suppress(NetlinkError):
-        parent = EGRESS if egress else INGRESS
-        route.tc("del-filter", "bpf", ifindex, parent=parent, prio=FORMER_PRIORITY)
+    for one in there:
+        if one.is_ours and one.priority != free[0]:  # of an earlier version
+            _delete(route, ifindex, parent, one)
 
 
 def has_ours(route: IPRoute, ifindex: int, *, egress: bool) -> bool:
@@ -59,10 +78,9 @@ def has_ours(route: IPRoute, ifindex: int, *, egress: bool) -> bool:
     try:
         if not _has_clsact(route, ifindex):
             return False
-        found = list(route.get_filters(index=ifindex, parent=parent))
+        return any(one.is_ours for one in _filters(route, ifindex, parent))
     except NetlinkError:
         return False
-    return any(one["info"] >> 16 == FILTER_PRIORITY for one in found)
 
 
 def detach(route: IPRoute, ifindex: int) -> bool:
@@ -71,20 +89,35 @@ def detach(route: IPRoute, ifindex: int) -> bool:
     Returns:
         Whether there were any.
     """
+    if not _has_clsact(route, ifindex):
+        return False
     found = left = 0
     for parent in (EGRESS, INGRESS):
-        here = 0
-        for priority in (FILTER_PRIORITY, FORMER_PRIORITY):
-            with contextlib.suppress(NetlinkError):
-                route.tc("del-filter", "bpf", ifindex, parent=parent, prio=priority)
-                here += 1
-        if here:
-            left += len(list(route.get_filters(index=ifindex, parent=parent)))
-        found += here
+        for one in list(_filters(route, ifindex, parent)):
+            if one.is_ours:
+                _delete(route, ifindex, parent, one)
+            found += one.is_ours
+        left += len(list(_filters(route, ifindex, parent)))
     if found and not left:
         with contextlib.suppress(NetlinkError):
             route.tc("del", "clsact", ifindex)
     return bool(found)
+
+
+def _delete(route: IPRoute, ifindex: int, parent: int, one: _Filter) -> None:
+    with contextlib.suppress(NetlinkError):
+        ends = {"parent": parent, "prio": one.priority, "handle": one.handle}
+        route.tc("del-filter", "bpf", ifindex, **ends)
+
+
+def _filters(route: IPRoute, ifindex: int, parent: int) -> Iterator[_Filter]:
+    """The filters on one side of a device."""
+    for one in route.get_filters(index=ifindex, parent=parent):
+        options = one.get_attr("TCA_OPTIONS")
+        if not options:
+            continue  # each priority is listed as well
+        name = options.get_attr("TCA_BPF_NAME") if one.get_attr("TCA_KIND") == "bpf" else None
+        yield _Filter(one["info"] >> 16, one["handle"], name == NAME)
 
 
 def _has_clsact(route: IPRoute, ifindex: int) -> bool:
