@@ -2,6 +2,7 @@
 """Routes of single packets, as rules by user, protocol, port and mark have them."""
 
 import socket
+from typing import Any
 
 import pytest
 
@@ -143,3 +144,25 @@ def test_a_rule_that_the_kernel_refuses_keeps_no_other_from_being_added() -> Non
             network.close()
 
     in_network_namespace(scenario)
+
+
+@pytest.mark.parametrize("later", [{"protocol": 6}, {"destination_ports": (443, 443)}])
+@pytest.mark.parametrize("is_general_first", [True, False])
+def test_rules_are_removed_though_one_selects_by_more_than_another(
+    later: dict[str, Any], is_general_first: bool
+) -> None:
+    general = Rule(70, table=77, uids=(1000, 1000))
+    rules = [general, general._replace(**later)]
+
+    def scenario() -> list[Rule]:
+        network = HostNetwork()
+        try:
+            for rule in rules if is_general_first else reversed(rules):
+                network.add_rules([rule])
+            assert set(rules) <= set(network.rules())
+            network.remove_rules(rules)
+            return [rule for rule in network.rules() if rule.priority == 70]
+        finally:
+            network.close()
+
+    assert in_network_namespace(scenario) == []

@@ -204,8 +204,12 @@ class HostNetwork:
 
     @_on_worker
     def remove_rules(self, rules: Collection[Rule]) -> None:
-        """Removes rules, those that are tried first first; no error if one does not exist."""
-        for rule in sorted(rules, key=lambda one: one.priority):
+        """Removes rules, those that are tried first first; no error if one does not exist.
+
+        Of one priority, those that select by most first: what a request does not name may have any
+        value in the rule that the kernel removes.
+        """
+        for rule in sorted(rules, key=lambda one: (one.priority, -len(one.arguments()))):
             with contextlib.suppress(NetlinkError):
                 self._route.rule("del", **rule.arguments())
 
