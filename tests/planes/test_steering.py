@@ -210,7 +210,7 @@ def test_the_route_of_an_unknown_source_is_as_narrow_as_its_path_until_another_i
         steering.narrow_path(B1, 1400)
         assert mtu() == 1400
         steering.narrow_path(B1, 1500)
-        assert mtu() == 1450, "the default route says so"
+        assert mtu() == 1400, "an error makes no path wider"
         steering.narrow_path(B1, None)
         steering.narrow_path(B1, None)
         assert mtu() == 1450
@@ -219,6 +219,19 @@ def test_the_route_of_an_unknown_source_is_as_narrow_as_its_path_until_another_i
         assert mtu() == 1450
 
     assert on_a_host(scenario, "addr add 2001:db8:2::a/64 dev up1 nodad") == []
+
+
+def test_an_error_that_says_more_than_a_route_can_changes_no_route() -> None:
+    def scenario(steering: Steering, up1: Uplink) -> None:
+        steering.set_uplink(ROW, up1)
+        steering.choose({B1: (ROW, A1)})
+        before = steering.network.routes(SECTION.table)
+        steering.narrow_path(B1, 0xFFFFFFFF)
+        assert steering.network.routes(SECTION.table) == before
+        assert set(steering.wanted(SECTION.table)) == before, "nothing is to be corrected"
+        steering.narrow_path(B1, None)
+
+    assert on_a_host(scenario) == []
 
 
 def test_what_is_missing_is_restored_and_what_is_too_much_removed() -> None:

@@ -48,6 +48,8 @@ RULES_HEEDED_MAX = 64
 """Rules of others by user, protocol or port that are heeded: each is another rule of ours."""
 ROOT = 0
 """The user that the kernel takes packets to be of which a program redirects."""
+MTU_OF_ROUTES_MAX = 65_520
+"""Octets; what a route says beyond them the kernel takes for them."""
 NO_TABLES: Mapping[Locator, int] = {}
 ANY_SOURCE = (parse_locator("::"), parse_locator("8000::"))
 """The two halves of all addresses. A packet whose source is yet to be chosen is in neither."""
@@ -178,9 +180,10 @@ class Steering:
 
         Args:
             aid: the address.
-            mtu: octets of IPv6; None ends the limit.
+            mtu: octets of IPv6, which make no limit larger; None ends the limit.
         """
-        if aid in self.new and self.narrow.get(aid) != mtu:
+        before = self.narrow.get(aid, MTU_OF_ROUTES_MAX)
+        if aid in self.new and (aid in self.narrow if mtu is None else mtu < before):
             if mtu is None:
                 del self.narrow[aid]
             else:
