@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from noid.constants import LOCATORS_MAX
 from noid.errors import PlatformError
 from noid.host.links import FAR_AWAY
 from noid.host.lookup import AT_ONCE, USERS, Packet, routes_taken, usual_user
 from noid.host.netlink import HostNetwork
 from noid.host.rules import Rule
+from noid.host.survey import Survey
 from noid.locators import Locator, parse_locator
 from tests.dns.conftest import in_network_namespace, ip
 
@@ -124,11 +126,32 @@ def test_a_rule_for_the_user_of_noid_moves_no_address_to_another_uplink() -> Non
             survey = network.survey(["up*"], excluded=[])
             assert network.default_route(FAR_AWAY, mark=0)[0] == ONE
             assert all(one.leads_out for one in survey.locators)
-            return survey.leaving, survey.tables
+            return survey.leaving, survey.tables(())
         finally:
             network.close()
 
     assert in_network_namespace(scenario) == ({}, {ONE: 101, TWO: 102})
+
+
+def test_very_many_addresses_make_no_more_rules_than_locators() -> None:
+    def scenario() -> Survey:
+        two_uplinks()
+        for number in range(2, 2 * LOCATORS_MAX):
+            ip(f"addr add 2001:db8:1::{number:x}/64 dev up1 nodad")
+        network = HostNetwork()
+        try:
+            return network.survey(["up*"], excluded=[])
+        finally:
+            network.close()
+
+    survey = in_network_namespace(scenario)
+    assert len(survey.locators) > LOCATORS_MAX
+    found = survey.tables(())
+    assert len(found) == LOCATORS_MAX
+    assert {ONE: 101, TWO: 102}.items() <= found.items()
+    last = parse_locator(f"2001:db8:1::{2 * LOCATORS_MAX - 1:x}")
+    assert last not in found
+    assert survey.tables((last,))[last] == 101
 
 
 def test_a_rule_that_the_kernel_refuses_keeps_no_other_from_being_added() -> None:

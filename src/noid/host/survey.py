@@ -5,11 +5,12 @@
 same state.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from noid.host.rules import Rule
-from noid.locators import Locator
+from noid.locators import Locator, chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +120,22 @@ class Survey:
             if one.leads_out and one.leaves_by not in {0, index.get(one.interface, one.leaves_by)}
         }
 
-    @property
-    def tables(self) -> dict[Locator, int]:
-        """The locators whose packets leave by the device that has them, and the routing table."""
+    def tables(self, known: Collection[Locator]) -> dict[Locator, int]:
+        """The routing table of each locator whose packets leave by the device that has it.
+
+        A host may have very many addresses: of as many as there may be locators.
+
+        Args:
+            known: those that are locators already.
+        """
         index = {device.name: device.index for device in self.devices}
-        return {
-            one.locator: one.table
+        found = {
+            one.locator: one
             for one in self.locators
             if one.table and one.leaves_by == index.get(one.interface)
         }
+        some = chosen({one: address.interface for one, address in found.items()}, known)
+        return {one: found[one].table for one in some}
 
     @property
     def is_led_elsewhere(self) -> bool:

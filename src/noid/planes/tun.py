@@ -75,7 +75,7 @@ class TunPlane(SlowPath):
             if self.keep_device(survey, self.mtu):
                 self._restore(list(self.wanted.values()))
             with self.counted(PlaneCounter.RULES_REFUSED):
-                self._keep_rules(survey.rules, survey.tables)
+                self._keep_rules(survey.rules, survey.tables(self.locators()))
 
     def _keep_rules(self, actual: Sequence[Rule], tables: Mapping[Locator, int]) -> None:
         wanted = rules_of(self.section, {}, by_source=False, others=actual, tables=tables)
@@ -143,7 +143,8 @@ class TunPlane(SlowPath):
         """Removes everything ``open`` made; may be called at any time, any number of times."""
         if self.refresh is not None:
             self.refresh.cancel()
-        self.default_sources.close()
+        for one in (self.inquiries, self.default_sources):
+            one.close()
         if self.is_steering:
             self.is_steering = False
             with self.counted(PlaneCounter.RULES_REFUSED):

@@ -389,7 +389,7 @@ class BpfPlane(FlowTables):
             for address in device.addresses
         }
         rows = {one: row for one in locators - bare if (row := self.rows.home(one))}
-        others, tables = survey.rules, survey.tables
+        others, tables = survey.rules, survey.tables(self.locators())
         wanted = rules_of(self.section, rows, by_source=True, others=others, tables=tables)
         before = self.steering.rules
         with self.counted(PlaneCounter.RULES_REFUSED):
