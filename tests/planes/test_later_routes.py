@@ -80,3 +80,23 @@ def test_peers_are_looked_up_a_few_at_a_time() -> None:
     asyncio.run(scenario())
     assert looked_up == peers
     assert [one for one in turns if one] == [AT_ONCE, 2 * AT_ONCE, len(peers)]
+
+
+def test_a_vpn_of_everything_is_followed_for_very_many_peers_a_few_at_a_time(pins: Path) -> None:
+    async def scenario(kept: Kept) -> None:
+        plane, source_of = kept.bpf, kept.bpf.steering.source_of
+        ip("-6 route add default dev up1 metric 2000")
+        ip(f"link add {VPN} type veth peer name far-{VPN}")
+        for name in (VPN, f"far-{VPN}"):
+            ip(f"link set {name} up")
+        peers = [parse_locator(f"2001:db8:9::{number:x}") for number in range(3 * AT_ONCE)]
+        for peer in peers:
+            plane.watch(peer)
+        await until(lambda: all(map(source_of, plane.watched)))
+        ip(f"-6 route add default dev {VPN} metric 1000")
+        plane.lead_elsewhere(True)
+        chosen = [peer for peer in plane.watched if source_of(peer)]
+        assert len(chosen) == len(plane.watched) - AT_ONCE
+        await until(lambda: not any(map(source_of, plane.watched)))
+
+    keeping(pins, scenario)

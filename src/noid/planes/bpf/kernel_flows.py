@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from noid.constants import MTU_MIN
 from noid.counters import PlaneCounter
@@ -23,7 +24,7 @@ from noid.planes.bpf.limits import Limits
 from noid.planes.bpf.loading import Programs
 from noid.planes.bpf.uses import Uses
 from noid.planes.default_sources import DefaultSources
-from noid.planes.inquiries import Inquiries
+from noid.planes.inquiries import AT_ONCE, Inquiries
 from noid.planes.paced import Paced
 from noid.planes.rows import NO_ROW, Rows
 from noid.planes.slow_path import PlaneDependencies, SlowPath
@@ -231,11 +232,16 @@ class FlowTables(SlowPath):
             self.steering.choose(dict([choice]))
 
     def lead_elsewhere(self, is_led: bool) -> None:
-        """Records whether packets of the host leave through a device that is not an uplink."""
+        """Records whether packets of the host leave through a device that is not an uplink.
+
+        Each question to the kernel takes long: of very many peers, most are looked up later.
+        """
         if is_led != self.is_led_elsewhere:
             self.is_led_elsewhere = is_led
-            for aid in list(self.watched):
+            aids = iter(list(self.watched))
+            for aid in islice(aids, AT_ONCE):
                 self._choose(aid)
+            self.inquiries.add_all(aids)
 
     def locators_changed(self) -> None:
         """Chooses again the sources of packets to peers that are no longer to be used."""
