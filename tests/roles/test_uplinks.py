@@ -354,6 +354,24 @@ def test_an_uplink_over_which_nothing_arrives_is_measured_often_until_something_
 
 
 @pytest.mark.slow
+def test_an_uplink_over_which_nothing_arrives_is_asked_over_one_pair_while_it_stays_so() -> None:
+    async def play() -> None:
+        _, watch = heard([])
+        idle = watch.uplinks.by_name["up2"]
+        idle.inbound_silent, idle.health, idle.reason = True, Health.DEGRADED, Reason.INBOUND_SILENT
+        peer = Peer(watch, {A1: 0.001})
+        peer.outbound = True
+        task = asyncio.create_task(watch.watch())
+        await until(lambda: sum(one.pairs[0][0] == A2 for one in peer.asked) > 5)
+        assert idle.reason is Reason.INBOUND_SILENT
+        assert all(len(one.pairs) <= 2 for one in peer.asked), "nothing is suspected"
+        assert {one.here for one in peer.asked if one.pairs[0][0] == A2} == {True, False}
+        await ended(task)
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
 def test_a_silent_uplink_of_which_one_direction_returns_is_not_shown_as_up() -> None:
     async def play() -> None:
         _, watch = heard([])

@@ -89,7 +89,7 @@ class UplinkWatch:
         self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=SUSPECTS_MAX)
         self.hurry = asyncio.Event()
         self.sampling, self.returning = Sampling(), Sampling(of_silent=True)
-        self._returns_here = False
+        self._asked_here: frozenset[Locator] = frozenset()
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -240,18 +240,19 @@ class UplinkWatch:
         if sample is None:
             return
         context, pairs = sample
-        uplink = self.uplinks.of(pairs[0][0])
+        local = pairs[0][0]
+        uplink = self.uplinks.of(local)
         is_known_one_way = uplink is not None and uplink.reason is Reason.INBOUND_SILENT
-        here = is_known_one_way or not self._returns_here
-        self._returns_here = here
+        here = local not in self._asked_here
+        self._asked_here = (self._asked_here & self._silent_locators()) ^ {local}
         one = await self._measure(context, pairs, here=here)
         self.returning.ended(context, time.monotonic_ns())
         if self.hurry.is_set():
             return
-        is_answered, is_returned = not one.unanswered, pairs[0][0] in one.returned
+        is_answered, is_returned = not one.unanswered, local in one.returned
         if is_returned:
             self._count_answers(one)
-        elif is_answered != is_known_one_way:
+        elif not here and is_answered != is_known_one_way:
             # Only one direction has changed: all are asked which.
             self._suspect(context.local_aid, context.peer_aid)
 
