@@ -100,7 +100,7 @@ def test_the_status_names_the_largest_users() -> None:
     victim = Victim()
     for user in (MALLORY, MALLORY, MALLORY, ALICE, ALICE, NO_USER):
         connect(victim, user, EVIL)
-    assert shares_report(victim.host.shares)["contexts of local programs"] == {
+    assert shares_report(victim.host.shares)["contexts_of_local_programs"] == {
         "limit": LOCAL,
         "used": 6,
         "largest": {f"user {MALLORY}": 3, f"user {ALICE}": 2, "unknown user": 1},

@@ -256,9 +256,9 @@ def test_the_status_names_the_largest_users() -> None:
         "used": 9,
         "largest": {"2001:db8:aaaa::/48": 5, "2001:db8::/32": 9},
     }
-    assert report["provisional contexts"]["largest"]["2001:db8:aaaa::/48"] == 1
+    assert report["provisional_contexts"]["largest"]["2001:db8:aaaa::/48"] == 1
     for _ in range(3 * CHECKS.each_at_once):
         source = victim.peer_of(EVIL)
         victim.host.inspection.rates[CHECKS].take(site_of(source), victim.now_ns)
     report = shares_report(victim.host.shares)
-    assert report["CC"]["largest"]["2001:db8:aaaa::/48"] > CHECKS.each_at_once
+    assert report["cc"]["largest"]["2001:db8:aaaa::/48"] > CHECKS.each_at_once

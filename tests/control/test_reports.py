@@ -3,12 +3,21 @@
 
 import json
 import logging
+import re
 from typing import get_args
 
 import pytest
 
 from noid.constants import LOCATORS_MAX, SECOND
-from noid.control.reports import LEVELS, Event, context_report, event_of, line_of, pair_text
+from noid.control.reports import (
+    LEVELS,
+    Event,
+    context_report,
+    event_of,
+    line_of,
+    pair_text,
+    shares_report,
+)
 from noid.control.schema import ANSWER_OCTETS_MAX, ROWS_PER_LINE
 from noid.counters import Drop
 from noid.dns.records import Kind, Question
@@ -36,6 +45,7 @@ from noid.engine.events import (
     WatchPeer,
 )
 from noid.engine.state import State
+from noid.shares.policy import POLICY, Standing
 from tests.engine.network import A1, A2, B1, B2, established
 
 REPORTS: list[tuple[Output, Event, str]] = [
@@ -197,3 +207,9 @@ def test_a_context_is_shown_with_its_sets() -> None:
     sets = {key: ["x" * 39] * LOCATORS_MAX for key in report if key.startswith("ls")}
     longest = {**report, **sets, "peer_name": "x" * 255}
     assert ROWS_PER_LINE * len(json.dumps(longest)) < ANSWER_OCTETS_MAX
+
+
+def test_the_keys_of_shares_are_identifiers_and_differ() -> None:
+    report = shares_report(Standing(row, 1, 0, {}, {}) for row in POLICY)
+    assert len(report) == len(POLICY)
+    assert [key for key in report if not re.fullmatch(r"[a-z][a-z0-9_]*", key)] == []

@@ -124,9 +124,12 @@ def uplink_line(change: Change) -> tuple[int, str]:
 
 
 def shares_report(standings: Iterable[Standing]) -> dict[str, dict[str, Any]]:
-    """The largest users of shared tables and rates, as ``noid status --json`` shows them."""
+    """The largest users of shared tables and rates, as ``noid status --json`` shows them.
+
+    The keys are the names of the rows, written as identifiers.
+    """
     return {
-        one.row.name: {
+        one.row.name.lower().replace(" ", "_"): {
             "limit": one.limit,
             "used": one.used,
             "largest": _largest(one),
