@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """``noid plain``: sockets that bypass the shim, with a real kernel."""
 
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,16 @@ def test_sockets_of_a_program_get_the_mark_of_noid(
 def test_the_exit_status_is_that_of_the_program() -> None:
     assert main(["plain", "--", "sh", "-c", "exit 7"]) == 7
     assert main(["plain", "sh", "-c", "kill -TERM $$"]) == 128 + 15
+
+
+def test_another_user_has_the_groups_and_the_home_of_that_user_alone(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    user = pwd.getpwnam("nobody")
+    show = "import os; print(os.getresuid(), os.getresgid(), os.getgroups(), os.environ['HOME'])"
+    assert main(["plain", "--user", "nobody", "/usr/bin/python3", "-c", show]) == 0
+    uids, gids = (user.pw_uid,) * 3, (user.pw_gid,) * 3
+    assert capfd.readouterr().out == f"{uids} {gids} [{user.pw_gid}] {user.pw_dir}\n"
 
 
 def test_what_cannot_be_is_one_line(

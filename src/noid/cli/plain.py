@@ -2,7 +2,10 @@
 """``noid plain``: a program that bypasses the shim."""
 
 import argparse
+import os
+import pwd
 import subprocess
+from typing import Any
 
 from noid.cli.leaves import add_command
 from noid.cli.places import add_config, configuration
@@ -37,10 +40,28 @@ def run_plain(arguments: argparse.Namespace) -> int:
         raise UsageError("name the program: noid plain COMMAND")
     mark = configuration(arguments).plane.mark
     try:
+        identity = _identity(arguments.user)
         with bypassing(mark):
-            status = subprocess.run(words, user=arguments.user, check=False).returncode
+            status = subprocess.run(words, check=False, **identity).returncode
     except LookupError as error:
         raise UsageError(f"--user: {error}") from None
     except OSError as error:
         raise PlatformError(words[0], error.errno or 0, str(error.strerror)) from None
     return status if status >= 0 else 128 - status
+
+
+def _identity(user: str | None) -> dict[str, Any]:
+    """User, groups and environment of the program, as runuser has them.
+
+    Raises:
+        LookupError: there is no such user.
+    """
+    if user is None:
+        return {}
+    one = pwd.getpwnam(user)
+    return {
+        "user": one.pw_uid,
+        "group": one.pw_gid,
+        "extra_groups": os.getgrouplist(user, one.pw_gid),
+        "env": {**os.environ, "HOME": one.pw_dir, "USER": user, "LOGNAME": user},
+    }
