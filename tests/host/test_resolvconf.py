@@ -177,6 +177,21 @@ def test_the_command_turns_it_on_and_off(path: Path, capsys: pytest.CaptureFixtu
     assert '"on":true' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", ["[host", '[dns]\nlisten = "::1"\nnobody = 1\n', None])
+def test_off_works_with_a_configuration_that_is_refused(
+    path: Path, tmp_path: Path, text: str | None
+) -> None:
+    config = tmp_path / "noid.toml"
+    if text is not None:
+        config.write_text(text)
+    turn_on(path, "::1")
+    option = ["--resolv-conf", str(path), "--config", str(config)]
+    assert main(["resolver", "status", *option]) == 1
+    assert is_on(path)
+    assert main(["resolver", "off", *option]) == 0
+    assert path.read_text() == BEFORE
+
+
 def test_a_file_that_names_noid_by_itself_is_told_apart(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -221,7 +221,12 @@ def _step_as_json(question: Question, answer: Answer) -> dict[str, object]:
 def set_resolver(arguments: argparse.Namespace) -> int:
     """Turns it on or off, or prints its state; 1 if the state was asked for and is off."""
     path: Path = arguments.resolv_conf
-    config = configuration(arguments)
+    try:
+        config = configuration(arguments)
+    except ConfigError:
+        if arguments.wanted != "off":
+            raise
+        config = Config()  # off always works: what is put back does not depend on the file
     listen = config.dns.listen
     notes: list[str] = []
     if arguments.wanted == "on":
