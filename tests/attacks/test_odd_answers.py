@@ -2,7 +2,7 @@
 """Answers of the DNS with odd lifetimes.
 
 Attacker: who owns a zone. Guaranteed: an absence without a lifetime is kept no longer than the
-least time of D31, and the least TTL of an inquiry counts in whatever order the answers come.
+least time of D31, and the least TTL of an inquiry counts in any order of the answers.
 """
 
 import dns.flags

@@ -7,7 +7,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -318,6 +318,21 @@ def test_what_one_plane_has_taken_up_the_next_one_finds(pins: Path) -> None:
     with_plane(pins, first, second, third)
 
 
+@contextlib.contextmanager
+def routes_asked(plane: BpfPlane) -> Iterator[list[Locator]]:
+    """The peers whose route the kernel is asked for during the block."""
+    asked: list[Locator] = []
+    look_up = plane.network.default_route
+
+    def counted(aid: Locator, *, mark: int) -> tuple[Locator | None, int]:
+        asked.append(aid)
+        return look_up(aid, mark=mark)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plane.network, "default_route", counted)
+        yield asked
+
+
 def test_a_name_that_is_resolved_again_and_again_costs_one_question_to_the_kernel(
     pins: Path,
 ) -> None:
@@ -325,15 +340,7 @@ def test_a_name_that_is_resolved_again_and_again_costs_one_question_to_the_kerne
     peers = [parse_locator(f"2001:db8:77::{number}") for number in range(1, 17)]
 
     def scenario(plane: BpfPlane) -> None:
-        asked: list[Locator] = []
-        look_up = plane.network.default_route
-
-        def counted(aid: Locator, *, mark: int) -> tuple[Locator | None, int]:
-            asked.append(aid)
-            return look_up(aid, mark=mark)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(plane.network, "default_route", counted)
+        with routes_asked(plane) as asked:
             began_s = time.monotonic()
             for _ in range(50):
                 for peer in peers:
@@ -353,20 +360,11 @@ def test_very_many_names_cost_few_questions_to_the_kernel_in_a_second(pins: Path
     peers = [parse_locator(f"2001:db8:78::{number:x}") for number in range(1, 4_001)]
 
     def scenario(plane: BpfPlane) -> None:
-        asked: list[Locator] = []
-        look_up = plane.network.default_route
-
-        def counted(aid: Locator, *, mark: int) -> tuple[Locator | None, int]:
-            asked.append(aid)
-            return look_up(aid, mark=mark)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(plane.network, "default_route", counted)
+        with routes_asked(plane) as asked:
             began_s = time.monotonic()
             for peer in peers:
                 plane.watch(peer)
             took_s = time.monotonic() - began_s
-            print(f"{len(peers)} names took {took_s:.2f} s, {len(asked)} questions")
             assert len(asked) <= BURST + took_s * PER_SECOND
         assert plane.watched == set(peers), "their contexts begin as those of others"
 
