@@ -8,6 +8,7 @@ from noid.sim.history import History, Step
 from noid.sim.ordinary import BEGIN_MS, SECONDS, SOME_LOCATORS, some_traffic
 
 MINUTES = 60 * SECONDS
+FEW_LOCATORS = ((1, 2), (2, 2), (2, 3), (3, 2))
 SLOW_US = 2_000_000
 PACED_MS = 4_000
 """After a slow conversation, a fast one is known to be fast within this time."""
@@ -39,7 +40,7 @@ def _ended(
 def interrupted(number: int) -> History:
     """A daemon is replaced, or a host restarts, while a context searches for a pair."""
     source = random.Random(f"{number}/interrupted")
-    locators = source.choice(((1, 2), (2, 2), (2, 3), (3, 2)))
+    locators = source.choice(FEW_LOCATORS)
     pairs = list(itertools.product(*map(range, locators)))
     steps: list[Step] = []
     at_ms = BEGIN_MS
@@ -99,7 +100,7 @@ def blind(number: int) -> History:
 def frozen(number: int) -> History:
     """A host stands still for a time, as a paused virtual machine; its clock goes on."""
     source = random.Random(f"{number}/frozen")
-    locators = source.choice(((1, 2), (2, 2), (2, 3), (3, 2)))
+    locators = source.choice(FEW_LOCATORS)
     pairs = list(itertools.product(*map(range, locators)))
     steps: list[Step] = []
     at_ms = BEGIN_MS
@@ -125,7 +126,7 @@ def rolled_back(number: int) -> History:
     peer do not change in this time.
     """
     source = random.Random(f"{number}/rolled-back")
-    locators = source.choice(((1, 2), (2, 2), (2, 3), (3, 2)))
+    locators = source.choice(FEW_LOCATORS)
     pairs = list(itertools.product(*map(range, locators)))
     side = source.randrange(2)
     save_ms = BEGIN_MS + source.choice((0, 1_000, 20_000))
