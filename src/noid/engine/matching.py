@@ -17,7 +17,9 @@ from noid.engine.state import Timer, Trigger
 from noid.engine.unknown import tell_unknown
 from noid.engine.update import is_authentic, leap, next_nonce, request, restore, tell_untold
 from noid.flows.events import ControlMessageReceived
+from noid.locators import Locator
 from noid.wire.control import Code, ControlMessage, Flag
+from noid.wire.options import LocatorFlag
 
 
 def matching(core: Core, event: ControlMessageReceived, message: ControlMessage) -> Context | None:
@@ -71,10 +73,21 @@ def _fault(
     """Why a message with the labels and AIDs of a context is not accepted; empty if it is."""
     if not is_authentic(context.agreed_key, event, message):
         return "NOT_AUTHENTIC"
-    if not context.accepts(event.source) or event.destination not in context.own_local:
+    is_known = context.accepts(event.source) or _adds(context, message, event.source)
+    if not is_known or event.destination not in context.own_local:
         return "BETWEEN_UNKNOWN_LOCATORS"
     # Forged messages do not use these rates; otherwise they would block authentic ones.
     return "" if _may_be_looked_at(core, context, event, message) else "OVER_RATE"
+
+
+def _adds(context: Context, message: ControlMessage, source: Locator) -> bool:
+    """Whether a UR that is newer than all others has its source in Lsl(peer).
+
+    A host that moves to another network may have no locator left that its peer knows.
+    """
+    return message.nonce > context.peer_update_nonce and any(
+        one.locator == source and one.flags & LocatorFlag.LOCAL for one in message.sender_locators
+    )
 
 
 def _may_be_looked_at(

@@ -86,6 +86,19 @@ def alternatives(context: Context) -> list[Pair]:
     return sorted(pairs, key=lambda pair: rank(context, pair))
 
 
+def unlisted_pairs(context: Context) -> list[Pair]:
+    """The pairs from our working locators that the peer does not list, if no other works.
+
+    Only an update is sent over them, because the peer has to learn of these locators.
+    """
+    usable, listed = context.own_usable, context.own_set
+    if not usable.isdisjoint(listed):
+        return []
+    verified = context.peer_verified
+    pairs = [(one, peer) for one in context.own_local if one in usable for peer in verified]
+    return sorted(pairs, key=lambda pair: rank(context, pair))
+
+
 def first_contacts(context: Context) -> list[Pair]:
     """The pairs over which INIT is tried, in order [draft §4.4, §7.2; D38].
 

@@ -21,7 +21,7 @@ from noid.engine.events import Former, RememberLater
 from noid.engine.history import Pair
 from noid.engine.phases import Update
 from noid.engine.secrets import equal, keyed_hash
-from noid.engine.selection import BROKEN, better_pairs, standing
+from noid.engine.selection import BROKEN, better_pairs, standing, unlisted_pairs
 from noid.engine.state import Path, State, Timer, Trigger
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
@@ -42,6 +42,8 @@ CARRIED_AT, NONCE_AT, NONCE_OCTETS = 4, 8, 8
 """Offsets of the next header of the piggyback, and of the nonce."""
 LEAP_OCTETS = 4
 """Octets of an unpredictable increment of the nonce."""
+UNLISTED_PAIRS_MAX = 4
+"""Pairs with a source that the peer does not know yet, over which an update is sent."""
 FRAMES_KEPT_MAX = 256
 ENTRIES_KEPT_MAX = 64
 """Sets in the form of messages that are cached, because few sets occur in most messages."""
@@ -85,7 +87,7 @@ def _transmit(core: Core, context: Context, update: Update) -> None:
     if context.local_aid in context.own_usable:
         pairs = list(dict.fromkeys([*pairs, (context.local_aid, context.peer_locator)]))
     if standing(context, context.pair) >= BROKEN:
-        pairs.reverse()
+        pairs = [*unlisted_pairs(context)[:UNLISTED_PAIRS_MAX], *reversed(pairs)]
     turn, place = divmod(update.tries - 1, len(pairs))
     history = context.history_of(context.pair)
     data_first = history.heard_ns >= history.plain_ns and context.path is not Path.SEARCHING

@@ -27,7 +27,7 @@ from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, CheckIdle, IdleChecked, LocatorsVerified
 from noid.engine.phases import Probation
 from noid.engine.renewing import renew
-from noid.engine.state import State, Timer, Trigger
+from noid.engine.state import Path, State, Timer, Trigger
 from noid.engine.update import tell_remote, tell_untold
 from noid.locators import Locator
 from noid.shares.policy import INQUIRIES
@@ -253,10 +253,21 @@ def _settled(core: Core, context: Context) -> None:
         at_aid.begin(core, context)
         valid_ns = max(verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
         peers.confirm(core, context.peer_aid, verification.name, verification.remote, valid_ns)
-    lifetime_ns = max(verification.ttl_seconds * SECOND, VERIFY_AGAIN_MIN)
-    again_ns = lifetime_ns // 2 + core.jittered(lifetime_ns)
+    again_ns = _lasting_ns(core, context)
     lapse_ns = min(context.lapsing.values(), default=core.now_ns + again_ns) - core.now_ns
     core.set_timer(context, Timer.VERIFY_AGAIN, max(0, min(again_ns, lapse_ns)))
     tell_remote(core, context, Trigger.DNS_ANSWER)
     if core.own.pins:
         renew(core, context, Trigger.DNS_ANSWER)  # its name may be pinned to an uplink
+
+
+def _lasting_ns(core: Core, context: Context) -> int:
+    """How long what the DNS says of a peer holds.
+
+    A peer that no pair reaches may have moved to a locator that its name does not list yet.
+    """
+    ttl_ns = context.verification.ttl_seconds * SECOND
+    if context.path is Path.SEARCHING and not set(context.peer_local) <= set(context.peer_remote):
+        return max(ttl_ns, LOOK_AGAIN_MIN)
+    lifetime_ns = max(ttl_ns, VERIFY_AGAIN_MIN)
+    return lifetime_ns // 2 + core.jittered(lifetime_ns)
