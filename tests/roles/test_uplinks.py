@@ -2,6 +2,7 @@
 """Asking peers over the uplinks: few at a time, however many contexts there are."""
 
 import asyncio
+import contextlib
 import random
 import time
 
@@ -16,6 +17,7 @@ from noid.engine.events import Input, LocatorsChanged, MeasurePairs, PairMeasure
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.locators import Locator
+from noid.roles.gateway_search import GatewaySearch
 from noid.roles.local_locators import LocalLocators
 from noid.roles.measuring import (
     ANSWER_WAIT_MAX_S,
@@ -43,6 +45,7 @@ def watch_of(host: Host, events: list[Input], changes: list[Change]) -> UplinkWa
         heard_ns=lambda label: 0,
         changed=changes.append,
         switched=switches.append,
+        gateways=GatewaySearch(contextlib.nullcontext),
     )
     seen = [Sighting("up1", True, True, (A1,)), Sighting("up2", True, True, (A2,))]
     watch.uplinks.see(seen, 1.0)

@@ -42,6 +42,7 @@ from noid.resolver.stub import Stub
 from noid.resolver.upstream import Upstream
 from noid.roles.collecting import survivors_frozen
 from noid.roles.driver import EngineDriver
+from noid.roles.gateway_search import GatewaySearch
 from noid.roles.keeping import KeptContexts, take_up
 from noid.roles.listing import Listing
 from noid.roles.local_locators import LocalLocators
@@ -170,6 +171,7 @@ class Daemon:
             await serve_metrics(self.config.metrics.listen, self.status, self.paths, stack)
         self.driver.begin(watching.watch())
         self.driver.begin(self.uplinks.watch())
+        self.driver.begin(self.uplinks.gateways.watch())
 
     def _raise_descriptors(self) -> None:
         self.descriptors = descriptors.raise_limit()
@@ -263,6 +265,7 @@ class Daemon:
             changed=self.reporter.uplink_changed,
             switched=self.reporter.switched,
             spread=self.spreading.refresh,
+            gateways=GatewaySearch(lambda: self.plane.counted(PlaneCounter.GATEWAYS_REFUSED)),
         )
         watch.preferring.open(Path(self.config.state.directory))
         self.control.requests |= watch.requests

@@ -24,6 +24,7 @@ from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.host.survey import Survey
 from noid.locators import Locator, format_locator, parse_locator
+from noid.roles.gateway_search import GatewaySearch
 from noid.roles.local_locators import LocalLocators
 from noid.roles.measuring import Measuring, Round, both_ways
 from noid.roles.preferring import Preferring
@@ -61,6 +62,7 @@ class UplinkWatch:
         changed: is told of each change of an uplink.
         switched: is told of each switch of a context.
         spread: is called when the uplinks from which connections start may be others.
+        gateways: is told of surveys, and of our locators at which a context hears nothing.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class UplinkWatch:
         changed: Callable[[Change], None],
         switched: Callable[[Switch], None],
         spread: Callable[[], object] = lambda: None,
+        gateways: GatewaySearch,
     ) -> None:
         self.host = host
         self.own = own
@@ -81,7 +84,7 @@ class UplinkWatch:
         self.heard_ns = heard_ns
         self.changed = changed
         self.on_switch = switched
-        self.compare, self.spread = compare, spread
+        self.compare, self.spread, self.gateways = compare, spread, gateways
         self.uplinks = Uplinks()
         self.preferring = Preferring(own, self.uplinks, compare)
         self.names: dict[int, str] = {}
@@ -95,6 +98,7 @@ class UplinkWatch:
 
     def surveyed(self, survey: Survey) -> None:
         """The host is now like this."""
+        self.gateways.surveyed(survey)
         said = self.own.said
         carries = {device.name: device.carries for device in survey.devices}
         self.names |= {device.index: device.name for device in survey.devices}
@@ -129,6 +133,7 @@ class UplinkWatch:
                 self.measuring.take(output)
             case ProbeStarted():
                 self._suspect(output.local_aid, output.peer_aid)
+                self.gateways.suspect({local for local, _ in output.pairs})
             case Switched():
                 switch = Switch(time.time(), output.peer_aid, output.old, output.new, output.why)
                 self.uplinks.switched(switch)

@@ -71,6 +71,18 @@ def test_a_router_that_was_replaced_is_used_again_while_a_connection_is_busy(lab
         assert_outlives(lab, 2, conversation)
 
 
+def test_a_router_that_was_replaced_is_found_while_the_kernel_trusts_the_former(lab: Lab) -> None:
+    """The host has no other uplink that works."""
+    shell(lab, "a", "sysctl -qw net.ipv6.neigh.up1.base_reachable_time_ms=3600000")
+    lab.run("a", ["ip", "neigh", "flush", "dev", "up1"])
+    lab.cut(2)
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        lab.wait_for("the router is trusted", lambda: "REACHABLE" in neighbour(lab, ROUTER), 60)
+        lab.cut(1, Fault.ROUTER_REPLACED)
+        conversation.echoes()
+
+
 def test_a_moved_connection_follows_a_router_that_was_replaced(lab: Lab) -> None:
     with tcp(lab, "a") as conversation:
         lab.cut(1)
