@@ -11,7 +11,7 @@ its answer changes nothing.
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Final, NamedTuple
 
 from noid.host.links import FAR_AWAY
 from noid.host.lookup import Packet, routes_taken, usual_user
@@ -21,6 +21,20 @@ from noid.locators import Locator
 
 WAITS_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """After a suspicion and between the questions that follow it; by then the kernel has asked, too."""
+
+
+class Due(NamedTuple):
+    """The next question.
+
+    Attributes:
+        at_s: when it is asked.
+        times: how often it was asked since the suspicion.
+        asked_s: when it was asked last.
+    """
+
+    at_s: float
+    times: int
+    asked_s: float
 
 
 class GatewaySearch:
@@ -44,7 +58,7 @@ class GatewaySearch:
         self._waits_s = waits_s
         self._links: Mapping[int, bytes] = {}
         self._user = 0
-        self._due: dict[Locator, tuple[float, int]] = {}
+        self._due: dict[Locator, Due] = {}
         self._news = asyncio.Event()
 
     def surveyed(self, survey: Survey) -> None:
@@ -55,23 +69,25 @@ class GatewaySearch:
     def suspect(self, locators: Collection[Locator]) -> None:
         """Nothing is heard at these locators of ours, which are at most as many as a host has."""
         now_s = asyncio.get_running_loop().time()
-        fresh = {one: (now_s, 0) for one in locators if one not in self._due}
-        if fresh:
-            self._due |= fresh
-            self._news.set()
+        for one in locators:
+            before = self._due.get(one)
+            if before is None or before.times > 1:
+                least_s = now_s if before is None else before.asked_s + self._waits_s[0]
+                self._due[one] = Due(max(now_s, least_s), 0, now_s)
+                self._news.set()
 
     async def watch(self) -> None:
         """Asks until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            next_s = min((at_s for at_s, _ in self._due.values()), default=None)
+            next_s = min((one.at_s for one in self._due.values()), default=None)
             try:
                 async with asyncio.timeout_at(next_s):
                     await self._news.wait()
             except TimeoutError:
                 pass
             self._news.clear()
-            due = [one for one, (at_s, _) in self._due.items() if at_s <= loop.time()]
+            due = [one for one, it in self._due.items() if it.at_s <= loop.time()]
             if due:
                 self._put_off(due, loop.time())
                 with self._counted():
@@ -79,9 +95,9 @@ class GatewaySearch:
 
     def _put_off(self, asked: Collection[Locator], now_s: float) -> None:
         for one in asked:
-            _, times = self._due.pop(one)
+            times = self._due.pop(one).times
             if times < len(self._waits_s):
-                self._due[one] = now_s + self._waits_s[times], times + 1
+                self._due[one] = Due(now_s + self._waits_s[times], times + 1, now_s)
 
 
 def seek(sources: Collection[Locator], links: Mapping[int, bytes], user: int) -> None:
