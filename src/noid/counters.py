@@ -73,6 +73,7 @@ class PlaneCounter(CounterName, part="plane", path="plane.counters"):
     REFUSED_SOURCE_OF_NO_HOST = "packets refused: source that no host has", IN_KERNEL
     REFUSED_CONTROL_AS_DATA = "packets refused: control message as data", IN_KERNEL
     REFUSED_OVER_SHARE = "packets refused: over the share of their source /48", IN_KERNEL
+    SUPERS_NOT_ARRIVED = "times that super-packets of a context did not arrive", IN_KERNEL
 
     REFUSED_BAD_ESCAPE = "packets refused: malformed escape header"
     REFUSED_FRAGMENT = "packets refused: fragments below M6"

@@ -3,9 +3,10 @@
 
 from noid.constants import LOOK_AGAIN_MIN, SECOND
 from noid.engine.events import LocatorsChanged, Output
+from noid.engine.update import UNLISTED_PAIRS_MAX
 from noid.flows.events import UnansweredPacket
 from noid.locators import Locator
-from noid.wire.control import ControlMessage
+from noid.wire.control import Code, ControlMessage
 from noid.wire.options import LocatorEntry
 from tests.engine.network import (
     A1,
@@ -19,6 +20,7 @@ from tests.engine.network import (
     receive,
 )
 from tests.engine.test_conformance_later import LOCAL, update_from_a
+from tests.engine.test_conformance_setup import sent_by
 
 OUTAGE = 5 * SECOND
 INTERVAL = SECOND // 5
@@ -99,6 +101,18 @@ def test_nothing_is_sent_to_an_address_that_the_dns_does_not_list() -> None:
     has(network, X1)
     talks(network, 3 * SECOND)
     assert not [one for one in network.trace if one[24:40] == X1]
+
+
+def test_an_update_is_sent_from_a_few_of_very_many_new_addresses() -> None:
+    network = host_of_one_network()
+    has(network)
+    network.run(OUTAGE)
+    network.a.outputs.clear()
+    has(network, *(Locator(X1[:15] + bytes((number,))) for number in range(1, 9)))
+    network.run(20 * SECOND)
+    pairs = {(one.source, one.destination) for one, _ in sent_by(network.a, Code.UR)}
+    unlisted = [pair for pair in pairs if pair[0] != A1]
+    assert len(unlisted) == UNLISTED_PAIRS_MAX
 
 
 def of_x(network: Network) -> ControlMessage:

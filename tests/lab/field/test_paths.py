@@ -5,10 +5,14 @@ from contextlib import ExitStack
 
 import pytest
 
+from noid.counters import PlaneCounter
+from noid.host.netlink import CUTTING
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
+from noid.lab.topology import HOSTS
 from tests.lab.conversations import (
     Pinging,
+    counters,
     establish_context,
     established,
     restart_daemons,
@@ -150,6 +154,28 @@ def test_long_segments_pass_a_path_that_drops_them_and_says_nothing(lab: Lab, ot
     finally:
         shell(lab, "isp2", "\n".join(_replace_site(host, "") for host in ("a", "b")))
         shell(lab, "isp2", "nft delete table inet field")
+
+
+def test_super_packets_are_cut_if_a_router_on_the_path_has_its_kernel_cut_them(lab: Lab) -> None:
+    """A virtual router without such hardware, or with an XDP program at the other end of its link.
+
+    Its kernel does not know M6, and drops such super-packets.
+    """
+    restart_daemons(lab)
+    establish_context(lab)
+    for isp in ("isp1", "isp2"):
+        lab.set_features(isp, CUTTING, on=False)
+    try:
+        with tcp(lab, "a") as conversation:
+            for _ in range(3):
+                conversation.echoes(octets=LONG_OCTETS)
+            found = {host: counters(lab, host)[PlaneCounter.SUPERS_NOT_ARRIVED] for host in HOSTS}
+            assert all(found.values()), found
+            lab.cut(1)
+            conversation.echoes(octets=LONG_OCTETS)
+    finally:
+        for isp in ("isp1", "isp2"):
+            lab.set_features(isp, CUTTING, on=True)
 
 
 def test_connections_pass_a_middlebox_that_drops_m6_data(lab: Lab) -> None:

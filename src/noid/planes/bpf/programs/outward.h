@@ -388,6 +388,8 @@ static __always_inline int outward(struct __sk_buff *packet, u32 at, enum place 
 	    needs_segmenter(packet, uplink->flags, protocol))
 		return cut_first();
 	peer = &flow->peer[flow->chosen & 1];
+	if (place != CUT && protocol == TCP && super_octets(packet) && is_cut(flow, &peer->locator))
+		return cut_first();
 	as_it_is = place == ON_UPLINK && packet->ifindex == uplink->ifindex &&
 		   same(&aids.local, &flow->local_locator) && same(&aids.peer, &peer->locator);
 	if (!as_it_is && is_too_long(packet, protocol, at, uplink->mtu))

@@ -161,6 +161,7 @@ enum count {
 	REFUSED_SOURCE_OF_NO_HOST,
 	REFUSED_CONTROL_AS_DATA,
 	REFUSED_OVER_SHARE,
+	SUPERS_NOT_ARRIVED,
 	COUNTS,
 };
 
@@ -201,6 +202,19 @@ struct long_segment {
 	u32 sequence;
 	u64 sent_ns;
 	u64 times;
+};
+
+/* The super-packet of a flow that is watched: ports (0: none) and sequence number, as in its header,
+ * and what is known of the pair of locators that the last one had.
+ */
+struct super_packet {
+	u32 ports;
+	u32 sequence;
+	u64 sent_ns;
+	struct pair locators;
+	u64 cut_until_ns; /* super-packets are cut until then; 0: none was lost */
+	u32 losses;	  /* of those that were watched, since one arrived */
+	u32 cuts;	  /* times that it was found to be necessary */
 };
 
 /* The last TCP segment of a flow that wants an answer, as it is reported when none comes, and the

@@ -6,7 +6,7 @@
  * kept for the daemon to repeat on another pair of locators.
  */
 #pragma once
-#include "tables.h"
+#include "supers.h"
 
 #define MANY 4			   /* unanswered packets that no receiver delays its answer to */
 #define FEW_PATIENCE (SECOND / 16) /* longer than a receiver delays the answer to fewer */
@@ -331,6 +331,7 @@ static __always_inline void watch_silence(struct __sk_buff *packet, struct outbo
 	}
 	if (protocol == TCP) {
 		keep(packet, flow, aids, at, now);
+		watch_super(packet, flow, back, at, now);
 		if (is_lost_for_its_length(packet, flow, back, at, now))
 			report_long(packet, flow, at, now);
 	}

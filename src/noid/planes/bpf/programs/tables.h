@@ -76,6 +76,13 @@ struct {
 	__type(value, struct long_segment);
 } long_segments SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, ACTIVITIES_MAX);
+	__type(key, u32); /* F(local) */
+	__type(value, struct super_packet);
+} super_packets SEC(".maps");
+
 /* What a new activity is copied from: octets that are 0, too many for the stack. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
