@@ -43,7 +43,9 @@ ROOMS = {
     "dns": room(pure=True),
     "engine": room("wire dns flows shares", pure=True),
     "policy_config": room(pure=True),
-    "config": room("policy_config"),
+    "config_parts": room(pure=True),
+    "config": room("config_parts policy_config"),
+    "config_places": room("config"),
     "border_config": room("config flows"),
     "host": room(),
     "resolver": room("dns host shares"),
@@ -56,11 +58,11 @@ ROOMS = {
         " resolver state"
     ),
     "doctor": room("border_config config control dns host planes planes.bpf resolver wire"),
-    "sockets": room("config control"),
+    "sockets": room("config_places control"),
     "setup": room("dns host state"),
     "cli": room(
-        "bench border_config config control dns doctor host lab planes.bpf resolver roles setup sim"
-        " state sweep wire"
+        "bench border_config config config_places control dns doctor host lab planes.bpf resolver"
+        " roles setup sim state sweep wire"
     ),
     "sim": room("dns engine flows shares wire", pure=True),
     "sweep": room("bench engine sim"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from noid import config_places
 from noid.cli import places
 from noid.cli.main import main
 from noid.config import DEFAULT_SOCKET, Config
@@ -55,6 +56,67 @@ def test_every_wrong_key_is_reported_at_once(path: Path, capsys: Capture) -> Non
     }
 
 
+EVERYWHERE = """\
+[host]
+interfaces = [1, "none0", 2]
+locators = ["a", "fe80::1"]
+[dns]
+listen = 5
+trusted = ["2001:db8::53", "2001:db8::54"]
+never_look_up = ["x"]
+[policy]
+plain = ["*"]
+[policy.pin]
+"b.example" = 1
+"c.example" = 2
+"d.example" = ""
+[uplinks.eth1]
+weight = 9
+priority = 0
+waight = 1
+[uplinks."eth*"]
+backup = 1
+[codepoints]
+rewritable_first = "224"
+fixed_first = 230
+"""
+
+
+def test_every_problem_of_a_table_is_reported(path: Path, capsys: Capture) -> None:
+    status, problems = check(path, EVERYWHERE, capsys)
+    assert status == 1
+    found = [(one["key"], one["refused"]) for one in problems]
+    assert sorted(found) == sorted(
+        [(key, True) for key in (
+            *("host.interfaces[0]", "host.interfaces[2]", "host.locators", "host.locators"),
+            *("dns.listen", "dns.trusted", "dns.trusted", "dns.never_look_up", "policy.plain"),
+            *("policy.pin.b.example", "policy.pin.c.example", "policy.pin"),
+            *("uplinks.eth1.weight", "uplinks.eth1.priority", "uplinks.eth1.waight"),
+            *("uplinks.eth*.backup", "codepoints.rewritable_first"),
+        )]
+        + [("host.interfaces", False)]
+    )  # fmt: skip
+    assert all(one["reason"] and one["remedy"] for one in problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[dns]\nupstream = 1\ntrusted = ["2001:db8::53"]', "dns.upstream"),
+        ("[dns]\ntrusted = 1\nrequire_dnssec = true", "dns.trusted"),
+        ('name = 1\n"a - at `$[...].b.c.d" = 1', "name"),
+        ("host.name.a.b.c.d = 1", "host.name"),
+        ("[[host]]\nname = 1\n[[host]]\nname = 2", "host"),
+    ],
+)
+def test_what_follows_from_a_problem_is_not_reported(
+    text: str, key: str, path: Path, capsys: Capture
+) -> None:
+    _, problems = check(path, text, capsys)
+    assert problems[0]["key"] == key
+    assert len(problems) == 1 + text.count("$")
+
+
 def test_a_glob_that_matches_nothing_is_a_warning(path: Path, capsys: Capture) -> None:
     names = [name for _, name in socket.if_nameindex()]
     text = f'[host]\ninterfaces = ["{names[0]}", "nothing*"]\nbackup = ["2001:db8::1", "none0"]'
@@ -100,12 +162,12 @@ def test_a_file_that_is_not_there_is_wrong(path: Path, capsys: Capture) -> None:
 def test_without_a_file_there_are_defaults(
     path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "USUAL_CONFIG", path)
+    monkeypatch.setattr(config_places, "USUAL_CONFIG", path)
     monkeypatch.delenv("NOID_SOCKET", raising=False)
-    assert places.config_file(None) is None
+    assert config_places.config_file(None) is None
     assert main(["check"]) == 0
     assert "noid runs with defaults" in capsys.readouterr().out
-    assert places.control_socket("") == DEFAULT_SOCKET
+    assert config_places.control_socket("") == DEFAULT_SOCKET
     arguments = argparse.Namespace(config=None)
     assert places.configuration(arguments) == Config()
 
@@ -113,10 +175,10 @@ def test_without_a_file_there_are_defaults(
 def test_commands_find_the_socket_in_the_usual_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "USUAL_CONFIG", path)
+    monkeypatch.setattr(config_places, "USUAL_CONFIG", path)
     monkeypatch.delenv("NOID_SOCKET", raising=False)
     path.write_text('[control]\nsocket = "/run/other.sock"')
-    assert places.control_socket("") == Path("/run/other.sock")
+    assert config_places.control_socket("") == Path("/run/other.sock")
     path.write_text("[control")
-    assert places.control_socket("") == DEFAULT_SOCKET
-    assert places.control_socket("/run/named.sock") == Path("/run/named.sock")
+    assert config_places.control_socket("") == DEFAULT_SOCKET
+    assert config_places.control_socket("/run/named.sock") == Path("/run/named.sock")

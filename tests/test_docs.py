@@ -282,7 +282,7 @@ PHRASES = {
     "goes by itself|go by themselves": "the kernel removes",
 }
 """Patterns, and what to write instead."""
-ALLOWED = re.compile(r'"mend"|`mend:`|nobody[.]example')
+ALLOWED = re.compile(r'"mend"|`mend:?`|nobody[.]example')
 """A key of JSON, the word it had, and a name of a host."""
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What commands answer in JSON is what docs/json.md says."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from noid.cli.history import Tally, ping_row
+from noid.cli.main import main
 from noid.control.uplink_reports import change_event, switch_report, uplink_report
 from noid.control.uplinks import Change, Health, Reason, Sighting, Switch, Uplinks
 from noid.roles.border_record import Record
@@ -80,6 +82,20 @@ def test_an_event_of_a_border_is_as_the_page_says() -> None:
     switch, change = record.last(2)
     check("border_switched", switch)
     check("provider_changed", change)
+
+
+def test_the_records_of_a_host_are_as_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zone", "a.example", "--locator", "2001:db8::1", "--json"]) == 0
+    check("zone", json.loads(capsys.readouterr().out))
+
+
+def test_the_state_of_resolv_conf_is_as_the_page_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 2001:db8::53\n")
+    assert main(["resolver", "status", "--resolv-conf", str(path), "--json"]) == 1
+    check("resolver", json.loads(capsys.readouterr().out))
 
 
 def test_a_pair_that_was_measured_is_as_the_page_says() -> None:

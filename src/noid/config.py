@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from ipaddress import IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, assert_never, get_args
+from typing import Annotated, Literal, assert_never, get_args
 
 import msgspec
 
+from noid.config_parts import parts, whole
 from noid.constants import CONTEXTS_MAX, LOCATORS_MAX, Codepoints
 from noid.errors import ConfigError, UsageError
 from noid.locators import is_global_unicast, parse_locator
@@ -233,8 +234,10 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        why = f"cannot be read: {error.strerror}"
-        raise ConfigError(str(path), why, "name a file that is there") from None
+        remedy = "name a file that is there"
+        if isinstance(error, PermissionError):
+            remedy = "run as root, or let this user read it"
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}", remedy) from None
     except UnicodeDecodeError:
         raise ConfigError(str(path), "is not UTF-8 text", "save it as UTF-8") from None
 
@@ -245,27 +248,33 @@ def parse_config(text: str, *, origin: str = "configuration") -> Config:
     Raises:
         ConfigError: with the key and the reason.
     """
-    for problem in problems(text, origin=origin):
-        raise problem
-    return msgspec.convert(tomllib.loads(text), Config)
+    problems, config = examine(text, origin=origin)
+    if problems:
+        raise problems[0]
+    return config
 
 
-def problems(text: str, *, origin: str = "configuration") -> Iterator[ConfigError]:
-    """Everything for which a configuration is refused: one problem for each key."""
+def examine(text: str, *, origin: str = "configuration") -> tuple[list[ConfigError], Config]:
+    """Everything for which a configuration is refused, and the configuration without that."""
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also of long numbers and deep lists
-        yield ConfigError(origin, f"is not TOML: {error}", "correct the line it names")
-        return
-    found = False
-    for part in _single_keys(data):
+        why = f"is not TOML: {error}"
+        return [ConfigError(origin, why, "correct the line it names")], Config()
+    accepted = []
+    refused: dict[str, ConfigError] = {}  # by its text: a value may be wrong more than once
+    keys = set()
+    for part in parts(data):
         try:
-            msgspec.convert(part, Config)
+            msgspec.convert(part.content, Config)
+            accepted.append(part)
         except msgspec.ValidationError as error:
-            found = True
-            yield _refusal(_named(str(error), part), origin)
-    if not found:
-        yield from _contradictions(msgspec.convert(data, Config))
+            problem = _refusal(part.located(str(error)), origin)
+            refused[str(problem)] = problem
+            keys.add(".".join(part.path[:2]))
+    config = msgspec.convert(whole(accepted), Config)
+    others = (one for one in _contradictions(config) if one.other not in keys)
+    return [*refused.values(), *others], config
 
 
 def unmatched_globs(config: Config, interfaces: Iterable[str]) -> Iterator[ConfigError]:
@@ -284,22 +293,6 @@ def unmatched_globs(config: Config, interfaces: Iterable[str]) -> Iterator[Confi
                     f"host.{key}", why, "correct it, or ignore this until it is there"
                 )
     yield from unmatched_uplinks(config.policy, config.uplinks, names)
-
-
-def _single_keys(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A file taken apart, each part with one key."""
-    for section, content in data.items():
-        if content and isinstance(content, dict):
-            yield from ({section: {key: value}} for key, value in content.items())
-        else:
-            yield {section: content}
-
-
-def _named(message: str, part: dict[str, Any]) -> str:
-    """An error of msgspec, which does not say the names of tables that the operator has chosen."""
-    uplinks = part.get("uplinks")
-    name = next(iter(uplinks), "") if isinstance(uplinks, dict) else ""
-    return message.replace("$.uplinks[...]", f"$.uplinks.{name}").replace("[...]", "")
 
 
 def upstream_resolvers(config: Config, resolv_conf: Path = RESOLV_CONF) -> tuple[str, ...]:
@@ -378,8 +371,8 @@ def codepoint_problems(codepoints: CodepointsSection) -> Iterator[ConfigError]:
             name = f"codepoints.{key}"
             yield ConfigError(name, f"must be {low} to {high}, not {value}", _usual(name))
     if abs(first - second) < 8:
-        name = "codepoints.fixed_first"
-        yield ConfigError(name, "overlaps the eight of rewritable_first", _usual(name))
+        name, why = "codepoints.fixed_first", "overlaps the eight of rewritable_first"
+        yield ConfigError(name, why, _usual(name), other="codepoints.rewritable_first")
 
 
 def _dns_problems(dns: DnsSection) -> Iterator[ConfigError]:
@@ -390,13 +383,14 @@ def _dns_problems(dns: DnsSection) -> Iterator[ConfigError]:
                 yield ConfigError(f"dns.{key}", why, 'such as: "2001:db8::53"')
     for text in dns.trusted:
         if text not in dns.upstream:
-            yield ConfigError("dns.trusted", f"{text} is not in dns.upstream", "add it there")
+            why = f"{text} is not in dns.upstream"
+            yield ConfigError("dns.trusted", why, "add it there", other="dns.upstream")
     if dns.require_dnssec and dns.probe:
         why = "sends without the DNS; it cannot be combined with require_dnssec"
         yield ConfigError("dns.probe", why, "probe = false")
     if dns.require_dnssec and not dns.trusted:
-        why = "needs dns.trusted: resolvers that validate"
-        yield ConfigError("dns.require_dnssec", why, "list them in dns.upstream and dns.trusted")
+        why, remedy = "needs dns.trusted: resolvers that validate", "list them there"
+        yield ConfigError("dns.require_dnssec", why, remedy, other="dns.trusted")
     for text in dns.never_look_up:
         try:
             IPv6Network(text)

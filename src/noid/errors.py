@@ -40,13 +40,15 @@ class ConfigError(ShimError):
         key: the dotted key, such as ``dns.upstream``, or the file's name.
         why: what is wrong with it.
         remedy: what would be right, for ``noid check``.
+        other: the other key that it contradicts; empty if it contradicts none.
     """
 
-    def __init__(self, key: str, why: str, remedy: str = "") -> None:
+    def __init__(self, key: str, why: str, remedy: str = "", *, other: str = "") -> None:
         super().__init__(f"{key}: {why}")
         self.key = key
         self.why = why
         self.remedy = remedy
+        self.other = other
 
 
 class Unsupported(ShimError):

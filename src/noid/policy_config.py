@@ -100,7 +100,7 @@ def unmatched_uplinks(
     """
     names = sorted(interfaces)
     for key, texts in (("uplinks", list(sections)), ("policy.pin", list(policy.pin.values()))):
-        for text in dict.fromkeys(texts):
+        for text in dict.fromkeys(filter(None, texts)):
             if not fnmatch.filter(names, text.partition("/")[0]):
                 why = f"{text!r} matches no interface; there are {', '.join(names)}"
                 yield ConfigError(key, why, "correct it, or ignore this until it is there")

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from noid.cli import places
+from noid import config_places
 from noid.cli.main import main
 from noid.dns.records import reverse_name
 from noid.dns.zone import forward_records, reverse_records
 from noid.lab.resolution import Resolution, knowing, serving
 from noid.locators import parse_locator
 from tests.dns.conftest import NOBODY, in_network_namespace, ip, locators
+from tests.test_json import check
 
 TOP = "$TTL 300\n@ SOA ns.peers.test. root.peers.test. 1 3600 600 86400 120\n@ NS ns.peers.test.\n"
 REVERSE = "8.b.d.0.1.0.0.2.ip6.arpa"
@@ -94,7 +95,11 @@ def looked_up(
 ) -> tuple[int, Any]:
     address, port = resolution.resolver
     code = main(["lookup", peer, "--resolver", address, "--port", str(port), "--json"])
-    return code, json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    check("lookup", found)
+    for one in found["steps"]:
+        check("step", one)
+    return code, found
 
 
 @pytest.mark.parametrize(
@@ -178,7 +183,7 @@ def test_the_usual_configuration_is_read_unless_another_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usual = tmp_path / "noid.toml"
-    monkeypatch.setattr(places, "USUAL_CONFIG", usual)
+    monkeypatch.setattr(config_places, "USUAL_CONFIG", usual)
     options = ["zone", "--locator", "2001:db8:1:b::b"]
     assert main(options) == 1
     usual.write_text('[host]\nname = "usual.test"\n')

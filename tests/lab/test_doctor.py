@@ -22,6 +22,7 @@ from tests.lab.conversations import (
     tcp,
 )
 from tests.lab.refusals import NOID
+from tests.test_json import check
 
 STATEFUL = """\
 table inet fw {
@@ -64,6 +65,8 @@ def examined(lab: Lab, *options: str, host: str = "a") -> list[dict[str, Any]]:
     words = ["env", *environment, *NOID, "doctor", "--json", *options]
     done = lab.run(host, words, timeout_s=120)
     findings: list[dict[str, Any]] = json.loads(done.stdout)
+    for one in findings:
+        check("finding", one)
     return findings
 
 

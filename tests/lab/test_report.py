@@ -15,6 +15,7 @@ from noid.lab.lab import Lab
 from noid.lab.topology import HOSTS, NAME_SERVER, locators
 from tests.lab.conversations import establish_context, tcp
 from tests.lab.refusals import NOID
+from tests.test_json import check
 
 NAMES = ("a.example", "b.example")
 WHOLE = {
@@ -47,7 +48,11 @@ def reported(lab: Lab, directory: Path, *options: str) -> dict[str, bytes]:
         assert {(one.uid, one.gid, one.uname) for one in members} == {(0, 0, "")}
         files = {one.name.rpartition("/")[2]: archive.extractfile(one) for one in members}
         found = {name: file.read() for name, file in files.items() if file is not None}
-    listed = {one["name"]: one["octets"] for one in json.loads(done.stdout)["contents"]}
+    answer = json.loads(done.stdout)
+    check("report", answer)
+    for one in answer["contents"]:
+        check("report_file", one)
+    listed = {one["name"]: one["octets"] for one in answer["contents"]}
     assert listed.keys() == WHOLE - {"README.txt"}
     assert all(name in found["README.txt"].decode() for name in listed)
     return found

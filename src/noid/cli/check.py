@@ -9,8 +9,9 @@ from typing import Final
 
 from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
-from noid.cli.places import NAMED_CONFIG, USUAL_CONFIG, add_socket, config_file
-from noid.config import parse_config, problems, read_text, unmatched_globs
+from noid.cli.places import add_socket
+from noid.config import examine, read_text, unmatched_globs
+from noid.config_places import USUAL_CONFIG, config_file, named_config
 from noid.control.client import ask
 from noid.dns.records import canonical_name
 from noid.dns.zone import HOST_NAME, is_host_name
@@ -38,7 +39,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="FILE",
         nargs="?",
         type=Path,
-        default=NAMED_CONFIG,
+        default=named_config(),
         help=f"default: $NOID_CONFIG, or {USUAL_CONFIG} if it exists",
     )
     add_json(check)
@@ -85,16 +86,14 @@ def _problems(path: Path) -> Iterator[tuple[bool, ConfigError]]:
     except ConfigError as error:
         yield True, error
         return
-    fatal = list(problems(text, origin=str(path)))
-    yield from ((True, one) for one in fatal)
-    if not fatal:
-        config = parse_config(text)
-        names = [name for _, name in socket.if_nameindex()]
-        yield from ((False, one) for one in unmatched_globs(config, names))
-        name = canonical_name(config.host.name)
-        if name and not is_host_name(name):
-            why = f"{name!r} is not a host name; {HOST_NAME}"
-            yield False, ConfigError("host.name", why, 'such as: name = "a.example"')
+    refused, config = examine(text, origin=str(path))
+    yield from ((True, one) for one in refused)
+    names = [name for _, name in socket.if_nameindex()]
+    yield from ((False, one) for one in unmatched_globs(config, names))
+    name = canonical_name(config.host.name)
+    if name and not is_host_name(name):
+        why = f"{name!r} is not a host name; {HOST_NAME}"
+        yield False, ConfigError("host.name", why, 'such as: name = "a.example"')
 
 
 def _as_json(problem: ConfigError, *, is_fatal: bool) -> dict[str, object]:

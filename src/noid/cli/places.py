@@ -1,21 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Default paths of the configuration and the control socket.
-
-NOID_CONFIG and NOID_SOCKET in the environment override them; ``noid lab exec`` sets both.
-"""
+"""Arguments that several commands have."""
 
 import argparse
 import ipaddress
-import os
 from pathlib import Path
 from typing import Final
 
-from noid.config import DEFAULT_SOCKET, Config, load_config
-from noid.errors import ConfigError
+from noid.config import Config
+from noid.config_places import USUAL_CONFIG, configuration_in, control_socket, named_config
 
-USUAL_CONFIG: Final = Path("/etc/noid.toml")
-NAMED_CONFIG: Final = Path(os.environ["NOID_CONFIG"]) if "NOID_CONFIG" in os.environ else None
-"""The configuration that the environment names, which must exist; None if it names none."""
 PORT_MAX: Final = 65_535
 RESOLVER_HELP: Final = "default: those of the configuration"
 CONFIG_HELP: Final = f"TOML file; default: $NOID_CONFIG, or {USUAL_CONFIG} if it exists"
@@ -25,7 +18,7 @@ SOCKET_HELP: Final = "of the daemon; default: $NOID_SOCKET, or control.socket of
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Adds ``--config``."""
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", default=NAMED_CONFIG, help=CONFIG_HELP
+        "--config", type=Path, metavar="FILE", default=named_config(), help=CONFIG_HELP
     )
 
 
@@ -36,33 +29,13 @@ def add_socket(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def config_file(named: Path | None) -> Path | None:
-    """The named file, else the default file if it exists, else None."""
-    if named is not None:
-        return named
-    return USUAL_CONFIG if USUAL_CONFIG.exists() else None
-
-
 def configuration(arguments: argparse.Namespace) -> Config:
     """The configuration from the named file or the default file; defaults if there is no file.
 
     Raises:
         ConfigError: the file is rejected.
     """
-    path = config_file(arguments.config)
-    return Config() if path is None else load_config(path)
-
-
-def control_socket(text: str) -> Path:
-    """The path of the daemon's socket; the default path for an empty text."""
-    text = text or os.environ.get("NOID_SOCKET", "")
-    if text:
-        return Path(text)
-    try:
-        path = config_file(NAMED_CONFIG)
-        return DEFAULT_SOCKET if path is None else Path(load_config(path).control.socket)
-    except ConfigError:  # a daemon may run nevertheless; noid check prints the reason
-        return DEFAULT_SOCKET
+    return configuration_in(arguments.config)
 
 
 def address(text: str) -> str:

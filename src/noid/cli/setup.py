@@ -14,8 +14,9 @@ from noid.cli import doctor
 from noid.cli.leaves import add_command, add_json
 from noid.cli.names import DNS_PORT, TTL_SECONDS, check_host_name
 from noid.cli.output import say
-from noid.cli.places import RESOLVER_HELP, USUAL_CONFIG, add_config, address, configuration, port
+from noid.cli.places import RESOLVER_HELP, add_config, address, configuration, port
 from noid.config import RESOLV_CONF, Config, parse_config, upstream_resolvers
+from noid.config_places import USUAL_CONFIG
 from noid.dns.records import Kind, Question, canonical_name, reverse_name
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.errors import ConfigError, UsageError
