@@ -7,7 +7,6 @@ daemon or as root. A socket whose peer has no context has no path here; it works
 """
 
 import contextlib
-import os
 import socket
 import time
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, Final
 
-from noid.config import DEFAULT_SOCKET, PlaneSection
-from noid.control.client import ask, ask_rows, stream_events
+from noid.config_places import configuration_in, control_socket, named_config
+from noid.control.client import ask, stream_events
 from noid.errors import PlatformError, UsageError
 
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 """linux/in.h: a port is chosen when the socket connects, not when it is bound."""
-MARK: Final = PlaneSection().mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +65,19 @@ def context(connection: socket.socket, *, control: Path | None = None) -> Contex
 
     Args:
         connection: a socket of IPv6 that is connected.
-        control: the control socket; $NOID_SOCKET, or the usual one, if None.
+        control: the control socket; if None, $NOID_SOCKET or that of the configuration, which is
+            $NOID_CONFIG or /etc/noid.toml.
 
     Raises:
         UsageError: the socket is of another kind, or not connected.
         PlatformError: no daemon answers.
     """
     local, peer = _ends(connection)
-    path = _control(control)
-    with contextlib.closing(ask_rows(path, "contexts")) as rows:
-        row = next((one for one in rows if _is_between(one, local, peer)), None)
+    ends = {"local_aid": str(local), "peer_aid": str(peer)}
+    answer = ask(_control(control), "context", ends)
+    row = answer["context"]
     if row is None:
         return None
-    uplinks = ask(path, "paths")["uplinks"]
-    at, to = row["local_locator"], row["peer_locator"]
-    name = next((one["uplink"] for one in uplinks if at in one["locators"]), "")
     return Context(
         state=row["state"],
         local_aid=local,
@@ -89,7 +85,9 @@ def context(connection: socket.socket, *, control: Path | None = None) -> Contex
         peer_name=row["peer_name"],
         peer_locators=tuple(map(IPv6Address, row["lsv_peer"])),
         round_trip_s=row["round_trip_us"] / 1e6,
-        route=Route(IPv6Address(at), IPv6Address(to), name),
+        route=Route(
+            IPv6Address(row["local_locator"]), IPv6Address(row["peer_locator"]), answer["uplink"]
+        ),
     )
 
 
@@ -167,16 +165,19 @@ def prefer(connection: socket.socket, uplink: str, *, control: Path | None = Non
     return IPv6Address(address)
 
 
-def opt_out(connection: socket.socket, *, mark: int = MARK) -> None:
+def opt_out(connection: socket.socket, *, mark: int | None = None) -> None:
     """Lets a socket bypass the shim (SHIM_DONTSHIM), before it connects.
 
     Args:
         connection: the socket.
-        mark: ``plane.mark`` of the configuration.
+        mark: that of ``noid plain``; ``plane.mark`` of the configuration, if None.
 
     Raises:
+        ConfigError: the configuration cannot be read.
         PlatformError: setting a mark takes CAP_NET_ADMIN.
     """
+    if mark is None:
+        mark = configuration_in(named_config()).plane.mark
     try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
     except PermissionError as error:
@@ -185,7 +186,7 @@ def opt_out(connection: socket.socket, *, mark: int = MARK) -> None:
 
 
 def _control(control: Path | None) -> Path:
-    return control or Path(os.environ.get("NOID_SOCKET", "") or DEFAULT_SOCKET)
+    return control or control_socket()
 
 
 def _ends(connection: socket.socket) -> tuple[IPv6Address, IPv6Address]:
@@ -201,5 +202,5 @@ def _ends(connection: socket.socket) -> tuple[IPv6Address, IPv6Address]:
 
 
 def _is_between(row: dict[str, Any], local: IPv6Address, peer: IPv6Address) -> bool:
-    """Whether a context or an event is of a pair of AIDs."""
+    """Whether an event is about a pair of AIDs."""
     return (row.get("local_aid"), row.get("peer_aid")) == (str(local), str(peer))

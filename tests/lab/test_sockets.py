@@ -28,6 +28,13 @@ with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as connection:
     connection.connect((sys.argv[1], 7000))
     print(sockets.context(connection) is not None)
 """
+MARKED = """\
+import socket
+from noid import sockets
+with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as connection:
+    sockets.opt_out(connection)
+    print(connection.getsockopt(socket.SOL_SOCKET, socket.SO_MARK))
+"""
 
 
 @pytest.fixture
@@ -60,6 +67,13 @@ def test_the_documented_example_names_the_uplink_before_and_after_a_switch(lab: 
             lab.heal(1)
     finally:
         process.end()
+
+
+def test_a_socket_opts_out_by_the_mark_of_the_configuration(lab: Lab) -> None:
+    path = lab.directory / "marked.toml"
+    path.write_text("[plane]\nmark = 77\n", encoding="utf-8")
+    words = ["env", f"NOID_CONFIG={path}", sys.executable, "-c", MARKED]
+    assert lab.run("a", words).stdout == "77\n"
 
 
 def test_a_socket_that_opts_out_connects(lab: Lab) -> None:

@@ -5,18 +5,20 @@ import asyncio
 import contextlib
 import random
 import time
+from typing import Any
 
 import pytest
 
 from noid.config import HostSection
 from noid.constants import Codepoints
+from noid.control.reports import context_report
 from noid.control.uplinks import Change, Health, Pair, Reason, Sighting, Switch
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.events import Input, LocatorsChanged, MeasurePairs, PairMeasured, Switched
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
-from noid.locators import Locator
+from noid.locators import Locator, format_locator
 from noid.roles.gateway_search import GatewaySearch
 from noid.roles.local_locators import LocalLocators
 from noid.roles.measuring import (
@@ -84,6 +86,23 @@ def crowded() -> Host:
 def test_very_many_contexts_are_counted_by_uplink() -> None:
     report = watch_of(crowded(), [], []).report({})
     assert [one["contexts"] for one in report["uplinks"]] == [MANY // 2, MANY // 2]
+
+
+def answer_about(watch: UplinkWatch, **request: object) -> dict[str, Any]:
+    return asyncio.run(watch.requests["context"](request))
+
+
+def test_one_context_is_found_by_its_ends() -> None:
+    host = established().a.host
+    (context,) = host.contexts
+    watch = watch_of(host, [], [])
+    ends = {"local_aid": format_locator(A1), "peer_aid": format_locator(B1)}
+    found = answer_about(watch, **ends)
+    assert found == {"context": context_report(context), "uplink": "up1"}
+    none = {"context": None, "uplink": ""}
+    assert answer_about(watch, **{**ends, "peer_aid": format_locator(B2)}) == none
+    assert "is not an IPv6 address" in answer_about(watch, local_aid="x", peer_aid=3)["error"]
+    assert "is not an IPv6 address" in answer_about(watch)["error"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -363,7 +362,6 @@ class Daemon:
         """What ``noid status`` shows."""
         if not self.is_open:
             return {"error": STARTING}
-        states = Counter(context.state for context in self.host.contexts)
         return {
             "version": __version__,
             "name": self.config.host.name,
@@ -390,7 +388,7 @@ class Daemon:
             "uplinks_down": self.uplinks.down,
             "spread": self.spreading.describe(),
             "preferences": self.uplinks.preferring.describe(),
-            "contexts": {state.value: count for state, count in states.items()},
+            "contexts": {one.value: n for one, n in self.host.counts_by_state.items()},
             "taking_up": self.taking_up and self.taking_up.progress,
             "shares": shares_report(self.host.shares),
             "dropped": counter_report(Drop, self.host.drops),

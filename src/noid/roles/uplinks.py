@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from noid.control.reports import context_report
 from noid.control.schema import RequestHandler
 from noid.control.uplink_reports import uplink_report
 from noid.control.uplinks import Change, Health, Pair, Reason, Sighting, Switch, Uplinks
@@ -46,6 +47,8 @@ ROUNDS_MAX: Final = 64
 RECENT_NS: Final = 10_000_000_000
 """Without a reason only peers are asked from which data came so recently: asking would keep the
 contexts of others at the peer."""
+ENDS: Final = ("local_aid", "peer_aid")
+"""Keys of a request about one context."""
 MEASURED_OFTEN: Final = frozenset({Reason.SILENT, Reason.INBOUND_SILENT})
 """Reasons for which an uplink is measured often, to detect its recovery."""
 
@@ -308,16 +311,29 @@ class UplinkWatch:
     @property
     def requests(self) -> dict[str, RequestHandler]:
         """The commands it answers, by the names that they have on the control socket."""
-        return {"ping": self.ping, **self.preferring.requests}
+        return {"context": self.context, "ping": self.ping, **self.preferring.requests}
 
     def report(self, octets: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
         """What ``noid paths`` shows."""
         self.preferring.show()
-        contexts = Counter(one.local_locator for one in self.host.contexts)
+        contexts = self.host.counts_by_locator
         uplinks = self.uplinks.by_name.values()
         return {
             "now": round(time.time(), 3),
             "uplinks": [uplink_report(one, contexts, octets) for one in uplinks],
+        }
+
+    async def context(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The context between two AIDs and the uplink that it uses, for one program."""
+        try:
+            local, peer = (parse_locator(str(request.get(key, ""))) for key in ENDS)
+        except UsageError as error:
+            return {"error": printable(str(error))}
+        found = self.host.context_between(local, peer)
+        uplink = None if found is None else self.uplinks.of(found.local_locator)
+        return {
+            "context": None if found is None else context_report(found),
+            "uplink": "" if uplink is None else uplink.name,
         }
 
     async def ping(self, request: dict[str, Any]) -> dict[str, Any]:
