@@ -8,6 +8,7 @@ what packets carry; text appears only where people read.
 
 import functools
 import ipaddress
+import struct
 from collections.abc import Collection, Iterable
 from itertools import chain, islice, zip_longest
 from typing import Final, NewType
@@ -24,6 +25,11 @@ SUBNET_OCTETS: Final = 8
 
 FORMATTED_MAX = 4096
 """The texts of so many locators are remembered, which are asked for again and again."""
+
+WORDS: Final = struct.Struct(">8H")
+HEXTETS: Final = ":%x:%x:%x:%x:%x:%x:%x:%x:"
+ZEROS: Final = tuple(":" + "0:" * count for count in range(8, 1, -1))
+"""Runs of zeros that ``::`` stands for, the longest first (RFC 5952 §4.2)."""
 
 IPV4_COMPATIBLE = bytes(12)
 """``::/96``: ``::``, ``::1`` and addresses that are not used any more (RFC 4291 §2.5.5.1)."""
@@ -50,8 +56,13 @@ def parse_locator(text: str) -> Locator:
 
 @functools.lru_cache(maxsize=FORMATTED_MAX)
 def format_locator(locator: Locator) -> str:
-    """The locator as RFC 5952 writes it."""
-    return str(ipaddress.IPv6Address(locator))
+    """The locator as RFC 5952 writes it; faster than ``ipaddress``, because there may be many."""
+    text = HEXTETS % WORDS.unpack(locator)
+    for zeros in ZEROS:
+        before, found, after = text.partition(zeros)
+        if found:
+            return f"{before[1:]}::{after[:-1]}"
+    return text[1:-1]
 
 
 def with_aid(said: tuple[Locator, ...], aid: Locator) -> tuple[Locator, ...]:

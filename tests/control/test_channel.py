@@ -2,20 +2,22 @@
 """The control socket, over a real unix socket."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import socket
 import stat
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from noid.control import client
 from noid.control.client import ask, ask_rows, listens, stream_events
-from noid.control.schema import REQUEST_OCTETS_MAX, ROWS_PER_LINE
-from noid.control.server import CLIENTS_MAX, MONITOR_BACKLOG_MAX, ControlServer
+from noid.control.schema import LINE_S, REQUEST_OCTETS_MAX, ROWS_PER_LINE
+from noid.control.server import CLIENTS_MAX, MONITOR_BACKLOG_MAX, ControlServer, parts
 from noid.errors import PlatformError
 from tests.canned import serving
 from tests.waiting import until
@@ -86,12 +88,10 @@ def test_a_command_is_answered_with_one_line(path: Path) -> None:
 def test_one_client_may_ask_again_and_again(path: Path) -> None:
     async def scenario(server: ControlServer, path: Path) -> None:
         said = await conversation(path, b'{"command":"status"}\n', b'{"command":"contexts"}\n')
-        assert [json.loads(line) for line in said.splitlines()] == [
-            ANSWER,
-            [ANSWER] * ROWS_PER_LINE,
-            [ANSWER],
-            [],
-        ]
+        status, *lines = [json.loads(line) for line in said.splitlines()]
+        assert status == ANSWER
+        assert lines.pop() == []
+        assert [one for line in lines for one in line] == [ANSWER] * (ROWS_PER_LINE + 1)
 
     play(path, scenario)
 
@@ -110,6 +110,26 @@ def test_a_long_answer_leaves_others_their_turn_and_ends_with_its_client(path: P
 
     play(path, scenario)
     assert next(made) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("row_s", "lengths"),
+    [
+        (0.0, [ROWS_PER_LINE, ROWS_PER_LINE, 1, 0]),
+        (LINE_S / 4, [4] * (ROWS_PER_LINE // 2) + [1, 0]),
+        (2 * LINE_S, [1] * (2 * ROWS_PER_LINE + 1) + [0]),
+    ],
+)
+def test_a_line_has_as_many_rows_as_are_made_in_its_time(row_s: float, lengths: list[int]) -> None:
+    now_s = 0.0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal now_s
+        for _ in range(2 * ROWS_PER_LINE + 1):
+            now_s += row_s
+            yield ANSWER
+
+    assert [len(part) for part in parts(rows(), lambda: now_s)] == lengths
 
 
 def test_an_unknown_command_is_named_in_the_refusal(path: Path) -> None:
@@ -377,8 +397,25 @@ def listener(path: Path) -> socket.socket:
 
 
 def test_a_daemon_that_does_not_answer_in_time_is_an_error(path: Path) -> None:
-    with listener(path), pytest.raises(PlatformError, match=r"no answer within 0\.01 s"):
+    with listener(path), pytest.raises(PlatformError, match=r"no answer within 0\.01 s; .* stuck"):
         ask(path, "status", timeout_s=0.01)
+
+
+def test_a_daemon_that_reports_no_event_in_time_is_no_error_but_one_that_is_stuck_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "TIMEOUT_S", 0.01)
+    with listener(path), pytest.raises(PlatformError, match="stuck"):
+        next(stream_events(path))
+
+
+def test_a_daemon_with_too_many_waiting_clients_is_called_stuck(path: Path) -> None:
+    with listener(path) as listening, contextlib.ExitStack() as stack:
+        listening.listen(0)
+        one = stack.enter_context(socket.socket(socket.AF_UNIX))
+        one.connect(str(path))
+        with pytest.raises(PlatformError, match=r"too many clients wait; .* stuck"):
+            ask(path, "status")
 
 
 @pytest.mark.parametrize("reads", [True, False])

@@ -2,15 +2,16 @@
 """``noid status``, ``noid contexts``, ``noid monitor``: the state of a running daemon."""
 
 import argparse
+import contextlib
 import itertools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from noid.cli.leaves import add_command, add_json
-from noid.cli.output import say
-from noid.cli.places import add_socket
+from noid.cli.output import finish, say
+from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
+from noid.constants import CONTEXTS_MAX
 from noid.control.client import ask, ask_rows, stream_events
 from noid.control.reports import line_of
 from noid.counters import COUNTERS
@@ -33,6 +34,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         parser = add_command(commands, name, handler, example, description=description)
         add_json(parser)
         add_socket(parser)
+        if name == "contexts":
+            parser.add_argument(
+                "--limit", type=Count(CONTEXTS_MAX), help="contexts to show; default: all"
+            )
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -55,11 +60,12 @@ def _rows(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def contexts(arguments: argparse.Namespace) -> int:
     """Prints the contexts, one per line."""
-    found = ask_rows(arguments.socket, "contexts")
-    if arguments.json:
-        _print_json_list(found)
-    else:
-        print_columns(itertools.chain([COLUMNS], map(_cells, found)))
+    with contextlib.closing(ask_rows(arguments.socket, "contexts")) as rows:
+        found = itertools.islice(rows, arguments.limit)
+        if arguments.json:
+            _print_json_list(found)
+        else:
+            print_columns(itertools.chain([COLUMNS], map(_cells, found)))
     return 0
 
 
@@ -82,7 +88,7 @@ def print_events(arguments: argparse.Namespace, as_line: Callable[[dict[str, Any
             say(json_line(event))
         elif event["event"] != "monitoring":
             say(as_line(event))
-        sys.stdout.flush()
+        finish()
     return 0
 
 

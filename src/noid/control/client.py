@@ -15,6 +15,8 @@ from noid.errors import PlatformError
 
 TIMEOUT_S = 5.0
 """How long a client waits for the next octet of an answer."""
+STUCK = "the daemon is stopped or stuck; restart it"
+"""The remedy where a daemon does not answer."""
 
 
 def ask(
@@ -57,9 +59,7 @@ def _answered(
     try:
         yield from _lines(path, command, timeout_s, arguments)
     except TimeoutError:
-        raise PlatformError(
-            f"control socket {path}", errno.ETIMEDOUT, f"no answer within {timeout_s:g} s"
-        ) from None
+        raise _stuck(path, timeout_s) from None
     except ConnectionError:
         pass
     raise PlatformError(f"control socket {path}", 0, "the daemon closed without answering")
@@ -93,33 +93,53 @@ def stream_events(path: Path, *, timeout_s: float | None = None) -> Generator[di
     Ends when the daemon stops. With a timeout, raises TimeoutError after that long without one.
 
     Raises:
-        PlatformError: no daemon answers there, or it refuses.
+        PlatformError: no daemon answers there within TIMEOUT_S, or it refuses.
     """
-    with contextlib.closing(_lines(path, MONITOR, timeout_s)) as lines:
-        yield from lines
+    with _connection(path, TIMEOUT_S) as (stream, connection):
+        lines = _conversation(stream, connection, MONITOR)
+        try:
+            first = next(lines, None)
+        except TimeoutError:
+            raise _stuck(path, TIMEOUT_S) from None
+        if first is not None:
+            connection.settimeout(timeout_s)
+            yield first
+            yield from lines
 
 
 def _lines(
-    path: Path,
-    command: str,
-    timeout_s: float | None,
-    arguments: Mapping[str, Any] | None = None,
+    path: Path, command: str, timeout_s: float, arguments: Mapping[str, Any] | None
 ) -> Generator[Any]:
     """The lines that a daemon sends for a command, until it closes."""
     with _connection(path, timeout_s) as (stream, connection):
-        # A daemon that refuses has already closed, after an error message.
-        with contextlib.suppress(BrokenPipeError):
-            request = {**(arguments or {}), "command": command}
-            connection.sendall(msgspec.json.encode(request) + b"\n")
-        while line := stream.readline(ANSWER_OCTETS_MAX):
-            answer = msgspec.json.decode(line)
-            if why := refusal_of(answer):
-                raise PlatformError(f"command {command}", 0, why)
-            yield answer
+        yield from _conversation(stream, connection, command, arguments)
+
+
+def _conversation(
+    stream: Any,
+    connection: socket.socket,
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+) -> Generator[Any]:
+    """Sends a command; the lines that answer it, until the daemon closes."""
+    # A daemon that refuses has already closed, after an error message.
+    with contextlib.suppress(BrokenPipeError):
+        request = {**(arguments or {}), "command": command}
+        connection.sendall(msgspec.json.encode(request) + b"\n")
+    while line := stream.readline(ANSWER_OCTETS_MAX):
+        answer = msgspec.json.decode(line)
+        if why := refusal_of(answer):
+            raise PlatformError(f"command {command}", 0, why)
+        yield answer
+
+
+def _stuck(path: Path, timeout_s: float) -> PlatformError:
+    why = f"no answer within {timeout_s:g} s; {STUCK}"
+    return PlatformError(f"control socket {path}", errno.ETIMEDOUT, why)
 
 
 @contextlib.contextmanager
-def _connection(path: Path, timeout_s: float | None) -> Iterator[tuple[Any, socket.socket]]:
+def _connection(path: Path, timeout_s: float) -> Iterator[tuple[Any, socket.socket]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
         try:
@@ -129,6 +149,10 @@ def _connection(path: Path, timeout_s: float | None) -> Iterator[tuple[Any, sock
                 f"control socket {path}",
                 errno.EACCES,
                 "permission denied; run as the user of the daemon, or as root",
+            ) from None
+        except BlockingIOError:
+            raise PlatformError(
+                f"control socket {path}", errno.EAGAIN, f"too many clients wait; {STUCK}"
             ) from None
         except OSError as error:
             raise PlatformError(

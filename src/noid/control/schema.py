@@ -3,9 +3,10 @@ r"""The protocol of the control socket, which ``noid status`` and other commands
 
 One JSON value a line over a unix stream socket. A client sends ``{"command": NAME}`` and gets one
 object back; or, where there may be very many rows (``contexts``), arrays of rows, the last of them
-empty; or, from ``monitor``, an object for each event until either side closes. An object with the
-single key ``error`` is a refusal. A command is not carried out if its client has closed before its
-turn: it may have timed out and reported a failure. Any program can use it:
+empty, until the client closes; or, from ``monitor``, an object for each event until either side
+closes. An object with the single key ``error`` is a refusal. A command is not carried out if its
+client has closed before its turn: it may have timed out and reported a failure. Any program can use
+it:
 
     printf '{"command":"status"}\n' | socat - UNIX:/run/noid/noid.sock
 """
@@ -15,7 +16,10 @@ from typing import Any
 
 REQUEST_OCTETS_MAX = 4096
 ROWS_PER_LINE = 200
-"""Rows that are made and sent at once, about ten milliseconds of work, before other events."""
+"""The maximum of rows in one line."""
+LINE_S = 0.002
+"""How long rows of one line are made, before other events: an answer takes a few turns, and each of
+them waits for one line of every listing."""
 ANSWER_OCTETS_MAX = 1 << 20
 """The maximum of a line of an answer: ROWS_PER_LINE rows with the longest names fit."""
 MONITOR = "monitor"

@@ -4,16 +4,17 @@
 import asyncio
 import contextlib
 import errno
-import itertools
 import os
 import select
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from noid.control.schema import (
+    LINE_S,
     MONITOR,
     REQUEST_OCTETS_MAX,
     ROWS_PER_LINE,
@@ -152,7 +153,7 @@ class ControlServer:
                 await self._monitor(reader, writer)
                 return
             answer = await self._answer(command, request)
-            for part in [answer] if isinstance(answer, dict) else _parts(answer):
+            for part in [answer] if isinstance(answer, dict) else parts(answer):
                 writer.write(json_line(part).encode() + b"\n")
                 await writer.drain()
                 await asyncio.sleep(0)
@@ -184,9 +185,22 @@ def _has_gone(writer: asyncio.StreamWriter) -> bool:
     return bool(hangups.poll(0))
 
 
-def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Rows in lines of ROWS_PER_LINE; the last line has none."""
-    while part := list(itertools.islice(rows, ROWS_PER_LINE)):
+def parts(rows: Iterator[Row], clock: Callable[[], float] = time.monotonic) -> Iterator[list[Row]]:
+    """The lines of an answer, each for LINE_S and ROWS_PER_LINE at most; the last has no row.
+
+    Args:
+        rows: all of them, each made when it is taken.
+        clock: the time, in seconds.
+    """
+    part: list[Row] = []
+    end_s = clock() + LINE_S
+    for row in rows:
+        part.append(row)
+        if len(part) == ROWS_PER_LINE or clock() >= end_s:
+            yield part
+            part = []
+            end_s = clock() + LINE_S
+    if part:
         yield part
     yield []
 
