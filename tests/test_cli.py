@@ -254,6 +254,39 @@ def test_a_reader_that_left_ends_a_command_without_a_word(
     assert capsys.readouterr().err == ""
 
 
+def written(arguments: str, path: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """What ``noid check`` prints about a file with a name that is not ASCII, to somewhere."""
+    path.write_text('[host]\nname = "é..example"\n', encoding="utf-8")
+    command = f"exec {sys.executable} -m noid {arguments}"
+    return subprocess.run(
+        ["sh", "-c", command.format(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.slow
+def test_what_cannot_be_written_is_an_error_in_one_line(path: Path) -> None:
+    done = written("check {} > /dev/full", path)
+    assert done.returncode == 1
+    assert done.stderr == "noid: standard output: No space left on device\n"
+
+
+@pytest.mark.slow
+def test_a_closed_output_is_no_error(path: Path) -> None:
+    done = written("check {} >&-", path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_characters_that_the_locale_does_not_have_are_escaped(path: Path) -> None:
+    done = written("check {}", path, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"'\xe9..example' is not a host name" in done.stdout
+
+
 # --- what the daemon says -------------------------------------------------------------------------
 
 
@@ -296,6 +329,18 @@ def test_without_contexts_there_is_a_heading_and_an_empty_list(
         assert capsys.readouterr().out.split()[:2] == ["AID(local)", "AID(peer)"]
         assert main(["contexts", "--json", "--socket", str(path)]) == 0
         assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(1, 1), (3, 3), (9, 5)])
+def test_as_many_contexts_as_wanted_are_shown(
+    limit: int, shown: int, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["contexts", "--limit", str(limit), "--socket", str(path)]
+    with serving(path, {"contexts": lambda: iter([CONTEXT] * 5)}):
+        assert main(options) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 1 + shown
+        assert main([*options, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == [CONTEXT] * shown
 
 
 def test_very_many_contexts_are_in_columns_as_wide_as_the_first_of_them(

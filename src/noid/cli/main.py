@@ -7,12 +7,11 @@ Exit status: 0 success; 1 an error, printed in one line on standard error; 2 a w
 
 import argparse
 import importlib
-import os
 import sys
 from typing import NoReturn
 
 from noid import __version__
-from noid.cli.output import say
+from noid.cli.output import discard, finish, prepare, say
 from noid.cli.table import MODULES, SUMMARIES
 from noid.errors import ConfigError, ShimError, Unsupported
 from noid.text import printable
@@ -27,10 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the words after the program's name; those of the process if None.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    prepare()
     try:
         parsed = parser(_command(words)).parse_args(words)
         status = int(parsed.handler(parsed))
-        sys.stdout.flush()
+        finish()
     except ShimError as error:
         remedy = error.remedy if isinstance(error, ConfigError) else ""
         say(f"noid: {error}" + f"; {remedy}" * bool(remedy), is_error=True)
@@ -38,8 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader closed the pipe, as `head` does. Python would report it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard()  # the reader closed the pipe, as `head` does
         return 1
     return status
 
@@ -48,7 +47,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose error messages have printable characters only."""
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Ends the program."""
+        """Ends the program, after what it has printed is written."""
+        finish()
         super().exit(status, message and printable(message.removesuffix("\n")) + "\n")
 
 

@@ -2,16 +2,62 @@
 """Lines that commands print."""
 
 import argparse
+import io
+import os
 import sys
 from pathlib import Path
 
+from noid.errors import PlatformError
 from noid.text import json_line, printable
 
 
+def prepare() -> None:
+    """Lets every character be printed, in any locale: what it does not have is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def finish() -> None:
+    """Writes what is printed and still in memory.
+
+    Raises:
+        BrokenPipeError: the reader has closed.
+        PlatformError: it cannot be written, such as on a full disk.
+    """
+    if sys.stdout is None:  # the caller has closed it
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _not_written(error) from None
+
+
+def discard() -> None:
+    """Discards what is printed and still in memory: Python would try to write it again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(*lines: str, is_error: bool = False) -> None:
-    """Prints lines on standard output, or on standard error."""
-    for line in lines:
-        print(printable(line), file=sys.stderr if is_error else sys.stdout)
+    """Prints lines on standard output, or on standard error.
+
+    Raises:
+        BrokenPipeError, PlatformError: as ``finish``.
+    """
+    try:
+        for line in lines:
+            print(printable(line), file=sys.stderr if is_error else sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _not_written(error) from None
+
+
+def _not_written(error: OSError) -> PlatformError:
+    discard()
+    return PlatformError("standard output", error.errno or 0, str(error.strerror))
 
 
 def remove_and_say(arguments: argparse.Namespace, removed: list[str], *files: Path) -> int:

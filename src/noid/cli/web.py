@@ -5,12 +5,11 @@ import argparse
 import asyncio
 import ipaddress
 import signal
-import sys
 from pathlib import Path
 from typing import Final
 
 from noid.cli.leaves import add_command
-from noid.cli.output import say
+from noid.cli.output import finish, say
 from noid.cli.places import add_socket, port
 from noid.control.client import ask
 from noid.control.web.server import serve
@@ -73,7 +72,7 @@ def web(arguments: argparse.Namespace) -> int:
 async def _web(address: str, number: int, socket: Path) -> None:
     server = await serve(address, number, socket)
     say(f"noid web: {server.url}")
-    sys.stdout.flush()
+    finish()
     ended = asyncio.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(one, ended.set)
