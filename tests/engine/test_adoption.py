@@ -70,6 +70,22 @@ def test_the_peer_believes_its_updates() -> None:
     assert network.a.context.state is State.ESTABLISHED, "acknowledged"
 
 
+def test_a_pair_that_was_left_while_deprecated_is_used_again_after_a_restart() -> None:
+    network = established()
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=frozenset({A1})))
+    network.run(SECOND)
+    assert network.a.context.local_locator == A2
+    memory = memory_of(network.a)
+    network.a.host = Host(network.a.host.core.options, network.a.random.randbytes)
+    network.give(network.a, LocatorsChanged((A1, A2), deprecated=frozenset({A1})))
+    network.give(network.a, ContextRestored(memory))
+    network.run(SECOND)
+    assert network.a.context.local_locator == A2
+    network.give(network.a, LocatorsChanged((A1, A2)))
+    network.run(SECOND)
+    assert network.a.context.pair == (A1, B1)
+
+
 def test_an_existing_context_is_not_restored_again() -> None:
     network = established()
     before = network.a.context

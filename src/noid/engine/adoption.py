@@ -24,6 +24,7 @@ AS_IT_IS = (
     "aid_proven",
     "agreed_key",
     "former",
+    "left_pair",
     "local_locator",
     "own_remote",
     "peer_birthday",

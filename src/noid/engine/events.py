@@ -161,6 +161,7 @@ class ContextRecord:
     began: Locator | None = None
     is_plain: bool = False
     former: Former | None = None
+    left_pair: tuple[Locator, Locator] | None = None
     lost: tuple[LostData, ...] = ()
     plain_until_ns: int = 0
 

@@ -227,7 +227,8 @@ def decoded(label: int, octets: bytes | None) -> ContextRecord | None:
         return None
     names = ContextRecord.__dataclass_fields__.keys() - {"former", "lost"}
     values = [getattr(memory, name) for name in names]
-    ends = (memory.local_aid, memory.peer_aid, memory.local_locator, memory.peer_locator)
+    pair = memory.local_locator, memory.peer_locator
+    ends = (memory.local_aid, memory.peer_aid, *pair, *(memory.left_pair or ()))
     sets_of_peer = memory.remote, memory.told_remote, memory.peer_local
     sets_of_ours = memory.own_local, memory.own_remote or ()
     is_plausible = (
