@@ -18,8 +18,10 @@ import pytest
 from noid import __version__
 from noid.cli.inspect import ROWS_MEASURED
 from noid.cli.main import INTERRUPTED, main, parser
+from noid.cli.report import Daemon
 from noid.cli.table import MODULES
 from noid.counters import PlaneCounter
+from noid.errors import PlatformError
 from tests.canned import Canned, serving
 
 STATUS = {
@@ -119,6 +121,19 @@ def test_words_that_are_off_end_with_status_2(
         main(words)
     assert ended.value.code == 2
     assert "usage: noid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("statu", "did you mean status? "), ("contxt", "did you mean contexts? "), ("fly", "")],
+)
+def test_a_word_that_is_no_command_is_named_with_the_nearest(
+    word: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([word])
+    said = f"noid: error: there is no command {word!r}; {hint}See: noid --help"
+    assert capsys.readouterr().err.splitlines()[-1] == said
 
 
 # --- what a command imports -----------------------------------------------------------------------
@@ -221,6 +236,16 @@ def test_a_refusal_of_the_daemon_is_one_line(
     with serving(path, {}):
         assert main(["status", "--socket", str(path)]) == 1
     assert capsys.readouterr().err == "noid: command status: unknown command 'status'\n"
+
+
+def test_a_report_does_not_ask_a_daemon_again_that_has_not_answered(path: Path) -> None:
+    daemon = Daemon(path)
+    with pytest.raises(PlatformError):
+        daemon.answer("status")
+    with serving(path, commands()):
+        with pytest.raises(PlatformError):
+            daemon.rows("contexts", 1)
+        assert Daemon(path).rows("contexts", 1) == [CONTEXT]
 
 
 def test_ctrl_c_ends_a_command_with_its_own_status(path: Path) -> None:

@@ -36,7 +36,10 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         add_socket(parser)
         if name == "contexts":
             parser.add_argument(
-                "--limit", type=Count(CONTEXTS_MAX), help="contexts to show; default: all"
+                "--limit",
+                type=Count(CONTEXTS_MAX),
+                metavar="COUNT",
+                help="contexts to show; default: all",
             )
 
 

@@ -6,6 +6,7 @@ Exit status: 0 success; 1 an error, printed in one line on standard error; 2 a w
 """
 
 import argparse
+import difflib
 import importlib
 import sys
 from typing import NoReturn
@@ -28,7 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     prepare()
     try:
-        parsed = parser(_command(words)).parse_args(words)
+        command = _command(words)
+        top = parser(command)
+        if command and command not in SUMMARIES:
+            top.error(_unknown(command))
+        parsed = top.parse_args(words)
         status = int(parsed.handler(parsed))
         finish()
     except ShimError as error:
@@ -41,6 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
         discard()  # the reader closed the pipe, as `head` does
         return 1
     return status
+
+
+def _unknown(word: str) -> str:
+    """Why a word is no command, and the nearest one."""
+    near = difflib.get_close_matches(word, SUMMARIES, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"there is no command {word!r}; {hint}See: noid --help"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -66,6 +66,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     resolver.add_argument(
         "wanted",
         choices=("on", "off", "status"),
+        metavar="on|off|status",
         help="on: programs ask noid first; off: restore the file; status: print which it is",
     )
     resolver.add_argument(
@@ -135,6 +136,8 @@ def print_zone(arguments: argparse.Namespace) -> int:
 
 def print_lookup(arguments: argparse.Namespace) -> int:
     """Prints how the shim verifies a peer; 0 if the shim would send M6 packets to it."""
+    if not _is_address(arguments.peer):
+        check_host_name(canonical_name(arguments.peer))
     config = configuration(arguments)
     findings = asyncio.run(_look_up(arguments, config))
     well = bool(findings.verified and findings.speaks_m6)

@@ -43,8 +43,8 @@ def run_plain(arguments: argparse.Namespace) -> int:
         identity = _identity(arguments.user)
         with bypassing(mark):
             status = subprocess.run(words, check=False, **identity).returncode
-    except LookupError as error:
-        raise UsageError(f"--user: {error}") from None
+    except LookupError:
+        raise UsageError(f"--user: there is no user {arguments.user}") from None
     except OSError as error:
         raise PlatformError(words[0], error.errno or 0, str(error.strerror)) from None
     return status if status >= 0 else 128 - status

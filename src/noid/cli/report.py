@@ -2,6 +2,7 @@
 """``noid report``: what helps to find a fault, in one archive, without names and addresses."""
 
 import argparse
+import contextlib
 import io
 import itertools
 import os
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,10 +28,11 @@ from noid.cli.output import say
 from noid.cli.places import add_config, add_socket, configuration
 from noid.config import Config
 from noid.control.client import ask, ask_rows
+from noid.control.schema import Row
 from noid.counters import COUNTERS
 from noid.doctor.kernel import features
 from noid.doctor.pseudonyms import KEY_OCTETS, Pseudonyms, without_secrets
-from noid.errors import ShimError
+from noid.errors import PlatformError, ShimError
 from noid.text import json_line
 
 CONTEXTS_MAX: Final = 200
@@ -63,6 +65,42 @@ class Part(NamedTuple):
     name: str
     about: str
     collect: Callable[[], object]
+
+
+class Daemon:
+    """The daemon, which is not asked again after it has not answered: it may be stuck.
+
+    Args:
+        path: its control socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._trouble: PlatformError | None = None
+
+    def answer(self, command: str, arguments: Mapping[str, Any] | None = None) -> object:
+        """The answer to a command.
+
+        Raises:
+            PlatformError: it does not answer, or has not.
+        """
+        with self._noted():
+            return ask(self.path, command, arguments)
+
+    def rows(self, command: str, count: int) -> list[Row]:
+        """The first rows of the answer to a command; raises as ``answer``."""
+        with self._noted(), contextlib.closing(ask_rows(self.path, command)) as rows:
+            return list(itertools.islice(rows, count))
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        if self._trouble is not None:
+            raise self._trouble
+        try:
+            yield
+        except PlatformError as error:
+            self._trouble = error
+            raise
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -124,22 +162,22 @@ def report(arguments: argparse.Namespace) -> int:
 
 def parts(arguments: argparse.Namespace, config: Config) -> Iterator[Part]:
     """Everything that is collected, in the order of the archive."""
-    path = arguments.socket
+    daemon = Daemon(arguments.socket)
     yield Part("versions.json", "noid, Python, kernel, distribution, libraries", _versions)
     yield Part("kernel.json", "what the data plane needs of the kernel", features)
     yield Part("config.json", "the configuration, defaults included", lambda: _built_in(config))
-    yield Part("status.json", "noid status, counters included", lambda: ask(path, "status"))
+    yield Part("status.json", "noid status, counters included", lambda: daemon.answer("status"))
     yield Part("counters.json", "what each counter counts", _counters)
-    yield Part("paths.json", "noid paths", lambda: ask(path, "paths"))
+    yield Part("paths.json", "noid paths", lambda: daemon.answer("paths"))
     yield Part(
         "contexts.json",
         f"noid contexts, the first {CONTEXTS_MAX}",
-        lambda: list(itertools.islice(ask_rows(path, "contexts"), CONTEXTS_MAX)),
+        lambda: daemon.rows("contexts", CONTEXTS_MAX),
     )
     yield Part(
         "history.json",
         f"noid history, the last {EVENTS_MAX}",
-        lambda: ask(path, "history", {"count": EVENTS_MAX}),
+        lambda: daemon.answer("history", {"count": EVENTS_MAX}),
     )
     yield Part("doctor.json", "noid doctor", lambda: _examined(arguments))
     yield Part("log.txt", f"the last {LOG_LINES_MAX} lines of the log", lambda: _log(arguments.log))

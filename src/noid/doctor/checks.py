@@ -111,7 +111,9 @@ class Doctor:
                 own = tuple(address for address in own if address.locator in wanted)
             findings = [*self._addresses(own), *self._routes(network, survey)]
             planes = self._plane(survey)
-            status, paths = self._status("status"), self._status("paths")
+            status = self._status("status")
+            # One that does not answer is not waited for again.
+            paths = status if isinstance(status, ShimError) else self._status("paths")
             known = frozenset(map(parse_locator, _locators_of(paths)))
             locators = chosen({one.locator: one.interface for one in own}, known)
             rules = self._firewall(network, own, self._kind(status, planes))
