@@ -89,7 +89,7 @@ def test_very_many_contexts_are_counted_by_uplink() -> None:
 
 
 def answer_about(watch: UplinkWatch, **request: object) -> dict[str, Any]:
-    return asyncio.run(watch.requests["context"](request))
+    return asyncio.run(watch.context(request))
 
 
 def test_one_context_is_found_by_its_ends() -> None:
