@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.guide.network import make_wheels
+from tests.once import made_once
 
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheels that pip installs on the machines."""
-    return make_wheels(tmp_path_factory.mktemp("wheels"))
+    return made_once(tmp_path_factory, "wheels", make_wheels)

@@ -24,14 +24,13 @@ __all__ = ["lab_machine"]
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.slow,
-    pytest.mark.alone,  # over an overlay of this machine, below which nothing may change
     pytest.mark.timeout(2400),
 ]
 
 BLOCK = re.compile(r"(?:^    .*\n)+", re.MULTILINE)
 SETTINGS = re.compile("PIP_|SSL_|REQUESTS_|[a-z]+_proxy$", re.IGNORECASE)
 """What the environment says about the way to packages."""
-TREE, TEMPORARY = "root/noid", "root/temporary"
+TREE = "root/noid"
 PREFIX = "2001:db8:1:a:"
 SUITE = "make test"
 SERVICE = "systemctl enable --now noid"
@@ -62,9 +61,7 @@ def type_make(network: Network, host: str, line: str) -> None:
     machine = network.machines[host]
     words = machine.command("sh", "-ec", f"cd /{TREE} && {line}", online=True)
     settings = {name: text for name, text in os.environ.items() if SETTINGS.match(name)}
-    # A directory that only the machine has: /tmp of this one changes below the overlay.
-    machine.path(TEMPORARY).mkdir(exist_ok=True)
-    environment = {**settings, **ENVIRONMENT, "TMPDIR": f"/{TEMPORARY}"}
+    environment = {**settings, **ENVIRONMENT}
     for name in ("PIP_NO_INDEX", "PIP_CONFIG_FILE"):
         environment.pop(name)
     resolvers = machine.path("etc/resolv.conf")

@@ -18,7 +18,6 @@ __all__ = ["lab_machine"]
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.slow,
-    pytest.mark.alone,  # over an overlay of this machine, below which nothing may change
     pytest.mark.timeout(600),
 ]
 

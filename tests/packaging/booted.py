@@ -29,6 +29,7 @@ cd {place}/root
 mount -t proc none proc && mount -t sysfs -o ro none sys
 mount -t cgroup2 none sys/fs/cgroup && mount -t bpf none sys/fs/bpf
 mount -t tmpfs -o mode=0755 none run && mount -t tmpfs -o mode=0755 none dev
+mount -t tmpfs -o mode=1777 none tmp
 for name in null zero full random urandom; do : >dev/$name; mount --bind /dev/$name dev/$name; done
 mkdir dev/net dev/shm && mknod -m 0666 dev/net/tun c 10 200
 : >{place}/ready

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A machine to install packages on: an overlay of this one or another, on a node of a lab.
 
-What is written goes to a file system in memory, so that this machine stays as it is. The service is
-started by the command lines of its unit, with what systemd would prepare for them.
+What is written goes to a file system in memory, so that this machine stays as it is. /run and /tmp
+are its own: what other tests write to /tmp of this machine would change below the overlay, which
+overlayfs does not allow. The service is started by the command lines of its unit, with what systemd
+would prepare for them.
 """
 
 import contextlib
@@ -29,12 +31,15 @@ mkdir {place}/upper {place}/work {place}/root
 mount -t overlay -o lowerdir={below},upperdir={place}/upper,workdir={place}/work none {place}/root
 mount --rbind /proc {place}/root/proc && mount --rbind /sys {place}/root/sys
 mount --rbind /dev {place}/root/dev && mount -t tmpfs -o mode=0755 none {place}/root/run
+mount -t tmpfs -o mode=1777 none {place}/root/tmp
 mount -t tmpfs -o mode=0755 none {place}/root/dev/net
 mknod -m 0666 {place}/root/dev/net/tun c 10 200
 for name in resolv.conf nsswitch.conf; do cat /etc/$name >{place}/root/etc/$name; done
 : >{place}/ready
 exec sleep infinity
 """
+OWN: Final = ("run", "tmp")
+"""Directories that are not of the overlay, and are empty at first."""
 UNITS: Final = ("etc/systemd/system", "lib/systemd/system")
 """Where systemd looks for units, in this order."""
 SEARCHED: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -53,6 +58,7 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2")
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 """Passes the sockets of noid.socket."""
+PACKAGE: Final = "tmp/noid.deb"
 NOTICES: Final = "run/notices"
 NOTICE_OCTETS: Final = 4096
 BOOKKEEPING: Final = re.compile(
@@ -134,6 +140,13 @@ class Machine(Generic[Place]):
         assert done.returncode == status, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
+    def install(self, package: Path) -> None:
+        """Installs a package that is not on the machine."""
+        path = self.path(PACKAGE)
+        path.write_bytes(package.read_bytes())
+        self.run("dpkg", "--install", f"/{PACKAGE}")
+        path.unlink()
+
     def json(self, *words: str) -> Any:  # noqa: ANN401 - whatever JSON a command gives
         """What a command says as JSON."""
         return json.loads(self.run(*words))
@@ -158,7 +171,7 @@ class Machine(Generic[Place]):
             ours, below = facts(path), facts(self.below / name)
             if ours != below and not BOOKKEEPING.match(name):
                 found[name] = ours
-        for path in sorted(self.path("run").rglob("*")):
+        for path in sorted(path for own in OWN for path in self.path(own).rglob("*")):
             name = str(path.relative_to(self.path("")))
             if not BOOKKEEPING.match(name):
                 found[name] = facts(path)

@@ -21,7 +21,6 @@ __all__ = ["lab_machine"]
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.slow,
-    pytest.mark.alone,  # over an overlay of this machine, below which nothing may change
     pytest.mark.timeout(900),
 ]
 
@@ -118,7 +117,7 @@ def test_the_package_is_installed_started_upgraded_removed_and_purged(
     machine: Machine[Lab], package: Path, tmp_path: Path
 ) -> None:
     before, rules = machine.changed(), machine.run("ip", "-6", "rule")
-    machine.run("dpkg", "--install", str(package))
+    machine.install(package)
     assert machine.run("noid", "--version").startswith("noid ")
     machine.path("etc/noid.toml").write_text(CONFIG)
     process = machine.start()
@@ -143,7 +142,7 @@ def test_a_purge_does_not_need_a_valid_configuration(
     text: str | None, machine: Machine[Lab], package: Path
 ) -> None:
     before, rules = machine.changed(), machine.run("ip", "-6", "rule")
-    machine.run("dpkg", "--install", str(package))
+    machine.install(package)
     config, border = machine.path("etc/noid.toml"), machine.path("etc/noid-border.toml")
     config.write_text(CONFIG)
     process = machine.start()
@@ -172,7 +171,7 @@ def test_systemd_starts_reloads_upgrades_and_removes_the_service(
         lab.take_noid_down("a")
         with booted(lab, "a", tmp_path / "machine", below) as machine:
             rules, files = machine.run("ip", "-6", "rule"), named_noid(machine)
-            install(machine, package)
+            machine.install(package)
             assert machine.says("systemctl", "is-active", "noid") == "inactive"
             machine.path("etc/noid.toml").write_text(CONFIG)
             machine.run("systemctl", "enable", "--now", "noid", "noid-resolver.path")
@@ -180,7 +179,7 @@ def test_systemd_starts_reloads_upgrades_and_removes_the_service(
             machine.run("systemctl", "reload", "noid")
             machine.run("noid", "resolver", "on")
             pid = machine.value("noid", "MainPID")
-            install(machine, newer(package, tmp_path, 1))
+            machine.install(newer(package, tmp_path, 1))
             machine.until(lambda: machine.value("noid", "ActiveState") == "active")
             assert machine.value("noid", "MainPID") != pid
             use(machine)
@@ -192,14 +191,6 @@ def test_systemd_starts_reloads_upgrades_and_removes_the_service(
 def named_noid(machine: Booted) -> set[str]:
     """The new files of a machine that have the name of noid."""
     return {name for name in machine.changed() if "noid" in name}
-
-
-def install(machine: Machine[Lab], package: Path) -> None:
-    """Installs a package that is not on the machine."""
-    path = machine.path("run/noid.deb")
-    path.write_bytes(package.read_bytes())
-    machine.run("dpkg", "--install", "/run/noid.deb")
-    path.unlink()
 
 
 def use(machine: Machine[Lab]) -> None:
@@ -235,7 +226,7 @@ def test_a_purge_leaves_nothing_of_a_host_that_was_set_up(
         machine = network.machines["a"]
         machine.path("etc/network/interfaces").write_text(INTERFACES)
         before, routing = machine.changed(), routing_of(machine)
-        machine.run("dpkg", "--install", str(package))
+        machine.install(package)
         machine.run("sh", "-ec", SET_UP)
         assert routing_of(machine) != routing
         written = {"etc/network/interfaces.noid", "var/lib/noid-setup/journal.json"}

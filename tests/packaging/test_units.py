@@ -14,14 +14,13 @@ from noid.lab.sites import LAN_DEVICE
 from noid.lab.topology import BORDER, NAME_SERVER, site
 from tests.lab.conftest import lab_machine
 from tests.packaging.booted import Booted, booted
-from tests.packaging.test_deb import install, named_noid, use
+from tests.packaging.test_deb import named_noid, use
 from tests.packaging.upgrades import CONFIG
 
 __all__ = ["lab_machine"]
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.slow,
-    pytest.mark.alone,  # over an overlay of this machine, below which nothing may change
     pytest.mark.timeout(900),
 ]
 
@@ -47,7 +46,7 @@ def test_systemd_starts_a_daemon_again_that_hangs_or_is_killed(
         lab.take_noid_down("a")
         with booted(lab, "a", tmp_path / "machine", HERE) as machine:
             rules, files = machine.run("ip", "-6", "rule"), named_noid(machine)
-            install(machine, package)
+            machine.install(package)
             machine.path("etc/noid.toml").write_text(CONFIG)
             drop_in = machine.path("etc/systemd/system/noid.service.d/watchdog.conf")
             drop_in.parent.mkdir()
@@ -107,7 +106,7 @@ def test_systemd_runs_a_border_whose_programs_outlive_it(
         own = [line for line in lines if not line.startswith(("pins", "socket"))]
         with booted(lab, BORDER, tmp_path / "machine", HERE) as machine:
             rules = machine.run("ip", "-6", "rule")
-            install(machine, package)
+            machine.install(package)
             config = machine.path("etc/noid-border.toml")
             config.write_text("\n".join(own) + "\n")
             machine.run("systemctl", "enable", "--now", "noid-border")
@@ -133,8 +132,11 @@ def test_systemd_runs_a_border_whose_programs_outlive_it(
 
 def check_radvd(machine: Booted) -> None:
     """noid-radvd deprecates the prefix of a provider while its uplink is down."""
-    machine.run("install", str(CONTRIB / "noid-radvd"), "/usr/local/sbin")
-    machine.run("cp", str(CONTRIB / "noid-radvd.service"), "/etc/systemd/system")
+    program = machine.path("usr/local/sbin/noid-radvd")
+    program.write_bytes((CONTRIB / "noid-radvd").read_bytes())
+    program.chmod(0o755)
+    unit = machine.path("etc/systemd/system/noid-radvd.service")
+    unit.write_bytes((CONTRIB / "noid-radvd.service").read_bytes())
     path = machine.path("etc/radvd.conf")
     machine.path("etc/radvd.conf.in").write_text(RADVD)
     machine.run("systemctl", "start", "noid-radvd")

@@ -179,7 +179,7 @@ def upgrade(
 
     steps: tuple[Callable[[], object], ...] = (
         more,
-        lambda: machine.run("dpkg", "--install", str(later)),
+        lambda: machine.install(later),
         lambda: machine.stop(process),
         start,
     )
@@ -215,7 +215,7 @@ def main(count: int, built: str = "") -> None:
         (directory / "machine").mkdir()
         machine = Machine(lab, "a", directory / "machine")
         try:
-            machine.run("dpkg", "--install", str(package))
+            machine.install(package)
             machine.path("etc/noid.toml").write_text(CONFIG)
             process = machine.start()
             done: dict[bool, list[float]] = {False: [], True: []}
