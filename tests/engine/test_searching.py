@@ -373,7 +373,7 @@ def test_a_firewall_that_drops_m6_packets_alone_is_gone_round_plainly() -> None:
 def test_a_message_in_the_form_of_data_ends_the_time_aside() -> None:
     network = firewalled()
     assert network.b.context.search is not None
-    assert network.b.context.search.is_aside
+    assert network.b.context.path is Path.ASIDE
     network.b.context.search.names_newest = True  # an earlier UR of a has been heard
     network.drops_m6 = False
     network.give(network.a, MeasurePairs(network.a.context.local_label, ((A1, B1),)))

@@ -63,8 +63,8 @@ REVERTS = (
         (
             (
                 "engine/probing.py",
-                "if max(one.plain_ns, one.rejected_ns) >= one.cycle_ns > 0 and not one.is_aside:",
-                "if one.cycle_ns > 0 and not one.is_aside:",
+                "if max(one.plain_ns, one.rejected_ns) >= one.cycle_ns > 0 and not is_aside:",
+                "if one.cycle_ns > 0 and not is_aside:",
             ),
             ("engine/probing.py", "        _check_plain(core, context, one)\n", ""),
         ),

@@ -55,7 +55,7 @@ def remember(context: Context) -> ContextRecord | None:
         update_nonce=context.update_nonce,
         round_trip_ns=context.round_trip_ns,
         began=context.began,
-        is_plain=context.path is Path.SEARCHING,
+        is_plain=context.is_searching,
         lost=data_loss.remember(context),
         plain_until_ns=data_loss.plain_until_ns(context),
         **{name: getattr(context, name) for name in AS_IT_IS},

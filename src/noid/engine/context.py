@@ -341,6 +341,11 @@ class Context:
         assert path in PATH_LAW[self.path][cue], f"{self.path} may not become {path} by {cue}"
         self.path = path
 
+    @property
+    def is_searching(self) -> bool:
+        """Whether no pair is known to pass data, so that data is plain."""
+        return self.path in (Path.SEARCHING, Path.ASIDE)
+
     def history_of(self, pair: Pair) -> History:
         """What is known of a pair."""
         if not self.history and self.first_round_trip_ns and pair == self.pair:
@@ -461,8 +466,8 @@ class Context:
         doubtful = self.trial is not None and self.is_on_aids
         # A context that is being set up again still receives, but its packets are plain [D18].
         incomplete = not self.is_known_to_peer
-        # While no pair is known to work; but plain packets from a broken AID do not arrive.
-        is_plain = self.path is Path.SEARCHING and self.local_aid in self.own_usable
+        # But plain packets from a broken AID do not arrive.
+        is_plain = self.is_searching and self.local_aid in self.own_usable
         return Flow(
             local_aid=self.local_aid,
             peer_aid=self.peer_aid,

@@ -33,7 +33,7 @@ from noid.engine.phases import Finding, Search
 from noid.engine.probing import arm, batch
 from noid.engine.searching import give_up, take
 from noid.engine.selection import alternatives
-from noid.engine.state import Path
+from noid.engine.state import Cue, Path
 from noid.engine.switching import repeatable
 from noid.engine.update import next_nonce, request
 from noid.flows.events import UnansweredPacket
@@ -109,7 +109,9 @@ def heard(core: Core, context: Context, source: Locator, *, asked: bool) -> None
     elif history.unheard or history.used_ns:
         context.note(context.pair, history._replace(unheard=0, used_ns=0))
     one = context.search
-    if one is not None and one.is_aside and one.loses_all and one.empties and one.retried:
+    if one is None or context.path is not Path.ASIDE:
+        return
+    if one.loses_all and one.empties and one.retried:
         context.note(one.retried, context.history_of(one.retried)._replace(losses=0))
         take(core, context, one, Finding(one.retried, source))
 
@@ -199,7 +201,8 @@ def remember(context: Context) -> tuple[LostData, ...]:
 def plain_until_ns(context: Context) -> int:
     """Until when data goes plainly since it is lost over all pairs; 0 if it does not."""
     one = context.search
-    return one.batch_at_ns if one is not None and one.loses_all and one.is_aside else 0
+    is_plain = one is not None and one.loses_all and context.path is Path.ASIDE
+    return one.batch_at_ns if one is not None and is_plain else 0
 
 
 def recall(core: Core, context: Context, lost: tuple[LostData, ...]) -> None:
@@ -218,7 +221,8 @@ def stay_plain(core: Core, context: Context, until_ns: int) -> None:
     one = context.search
     if one is None or until_ns <= core.now_ns:
         return
-    one.why, one.loses_all, one.is_aside = Cause.DATA_LOST, True, True
+    core.turn(context, Path.ASIDE, Cue.TIME)
+    one.why, one.loses_all = Cause.DATA_LOST, True
     one.cycles, one.cycle_ns = 1, core.now_ns
     one.batch_at_ns = min(until_ns, core.now_ns + PEER_UNABLE_MAX)
     arm(core, context, one)

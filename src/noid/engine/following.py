@@ -53,7 +53,7 @@ def _moved(core: Core, context: Context, pair: Pair, *, is_followed: bool) -> No
         if not is_followed and core.now_ns < context.follow_again_ns:
             return
         context.follow_again_ns = core.now_ns + FOLLOW_AGAIN
-        if context.path is Path.SEARCHING or _is_told(context):
+        if context.is_searching or _is_told(context):
             context.follow_ns = max(context.follow_ns, core.now_ns + FOLLOW_INTERVAL)
             _probe_first(core, context, pair)
             return
@@ -74,7 +74,7 @@ def _probe_first(core: Core, context: Context, pair: Pair) -> None:
     """Probes the pair from which data arrives first, because no pair is known to work."""
     one = context.search
     assert one is not None
-    packet = one.packet if context.path is Path.SEARCHING else b""
+    packet = one.packet if context.is_searching else b""
     send_probe(core, context, one, pair, packet)
     want(core, context, one)
 

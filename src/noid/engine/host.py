@@ -189,7 +189,7 @@ class Host:
 
     @property
     def inspection(self) -> Inspection:
-        """Its tables, for simulators, benches and tests."""
+        """The tables of the host, for simulators, benches and tests."""
         return Inspection(self.core)
 
     def belongs_to_another(self, name: str, aid: Locator) -> bool:

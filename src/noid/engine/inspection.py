@@ -34,7 +34,7 @@ class Inspection:
 
     @property
     def contexts(self) -> Mapping[bytes, Context]:
-        """Those that packets of the ULP find, by <AID(local), AID(peer)>."""
+        """The contexts that packets of the ULP find, by <AID(local), AID(peer)>."""
         return self._core.contexts
 
     @property

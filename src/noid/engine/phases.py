@@ -129,7 +129,6 @@ class Search:
         names_newest: its probes name a UR that the peer sent after the search began.
         rejected_ns: when a host last rejected the form of data of a probe.
         asides: how often the context was set aside.
-        is_aside: set aside: no pair passes the form of data, so data is plain for a time [D47].
         loses_all: data is lost over all pairs although probes are answered, so data is plain.
         empties: the number of empty packets sent, to find whether data passes again.
         retried: the pair over which they are sent.
@@ -169,7 +168,6 @@ class Search:
     plain_sent_ns: int = 0
     plain_ns: int = 0
     names_newest: bool = False
-    is_aside: bool = False
     loses_all: bool = False
     empties: int = 0
     retried: Pair | None = None

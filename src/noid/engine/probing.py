@@ -51,9 +51,8 @@ def send_probe(
     asks_back: bool = True,
 ) -> None:
     """Sends a UR over one pair, in the form of data; in doubt the answer must use the same pair."""
-    in_doubt = context.path is Path.SEARCHING or (
-        context.path is Path.DOUBTING and not one.told_by_peer
-    )
+    is_doubted = context.path is Path.DOUBTING and not one.told_by_peer
+    in_doubt = context.is_searching or is_doubted
     nonce = _noted(core, context, one, pair)
     flags = Flag.HEARS_NOTHING if in_doubt and asks_back else NO_FLAGS
     if one.why is Cause.DATA_LOST and one.cycles <= 1 and not one.told_by_peer:
@@ -130,21 +129,22 @@ def _begin_cycle(core: Core, context: Context, one: Search) -> bool:
     if context.path is Path.DOUBTING and (one.cycles or not others):
         one.batch_at_ns = NEVER  # all were probed; the pair in use gets time to answer
         return False
-    if context.path is Path.SEARCHING:
+    if context.is_searching:
         others = [context.pair, *others]
-        if max(one.plain_ns, one.rejected_ns) >= one.cycle_ns > 0 and not one.is_aside:
+        is_aside = context.path is Path.ASIDE
+        if max(one.plain_ns, one.rejected_ns) >= one.cycle_ns > 0 and not is_aside:
             _set_aside(core, context, one)
             return False
         unwanted_ns = core.now_ns - one.wanted_ns
-        if unwanted_ns > SUSPICION_TIME:
-            one.batch_at_ns = NEVER
-            if not one.loses_all:
-                one.is_aside, one.cycle_ns = False, 0
-            return False
-        if one.is_aside and one.loses_all:
+        if unwanted_ns <= SUSPICION_TIME and is_aside and one.loses_all:
             _retry(core, context, one)
             return False
-        one.is_aside = False
+        if is_aside and not one.loses_all:
+            core.turn(context, Path.SEARCHING, Cue.TIME)
+        if unwanted_ns > SUSPICION_TIME:
+            one.batch_at_ns = NEVER
+            one.cycle_ns = one.cycle_ns if one.loses_all else 0
+            return False
         one.backoff = one.backoff + 1 if unwanted_ns > WANTED_TIME else 0
         one.loses_all = one.loses_all and not one.cycle_ns  # no data passes: answers count again
     one.untried, one.tried, one.count = others, 0, len(others)
@@ -167,7 +167,8 @@ def _set_aside(core: Core, context: Context, one: Search) -> None:
 
     A peer that rejects M6 is retried at increasing intervals [D45].
     """
-    one.is_aside, one.empties = True, 0
+    core.turn(context, Path.ASIDE, Cue.TIME)
+    one.empties = 0
     one.loses_all, one.doubtful = one.loses_all or one.doubtful is not None, None
     is_rejected = one.rejected_ns >= one.cycle_ns
     aside_ns = REJECTED_TIME << min(one.asides, 16) if is_rejected else PEER_UNABLE_TIME
@@ -206,13 +207,13 @@ def want(core: Core, context: Context, one: Search) -> None:
 
     Due probes are sent at once, because with very many contexts the timers of idle ones delay them.
     """
-    if context.path is not Path.SEARCHING:
+    if not context.is_searching:
         return
     one.wanted_ns = core.now_ns
-    if one.is_aside:
+    if context.path is Path.ASIDE:
         _check_plain(core, context, one)
-        if one.is_aside and one.batch_at_ns == NEVER:  # it was due while no program sent
-            one.batch_at_ns = core.now_ns
+        if context.path is Path.ASIDE and one.batch_at_ns == NEVER:
+            one.batch_at_ns = core.now_ns  # it was due while no program sent
             arm(core, context, one)
         return
     one.backoff = 0
@@ -231,10 +232,10 @@ def answer_search(core: Core, context: Context, *, in_slot: bool) -> None:
     one = context.search
     if one is None:
         return
-    if one.is_aside and in_slot and not one.loses_all:
+    if context.path is Path.ASIDE and in_slot and not one.loses_all:
         resume(core, context)
     want(core, context, one)
-    is_probing = context.path in (Path.DOUBTING, Path.SEARCHING) and not one.is_aside
+    is_probing = context.path in (Path.DOUBTING, Path.SEARCHING)
     if is_probing and not one.names_newest:
         one.names_newest = True
         one.untried, one.cycles, one.cycle_ns = [], 0, 0  # this cycle says nothing any more
@@ -260,9 +261,11 @@ def _check_plain(core: Core, context: Context, one: Search) -> None:
 def resume(core: Core, context: Context) -> None:
     """Something has changed: a search without result begins a new cycle [D45]."""
     one = context.search
-    if one is None or context.path is not Path.SEARCHING:
+    if one is None or not context.is_searching:
         return
-    one.is_aside, one.backoff, one.untried, one.cycle_ns = False, 0, [], 0
+    if context.path is Path.ASIDE:
+        core.turn(context, Path.SEARCHING, Cue.CHANGE)
+    one.backoff, one.untried, one.cycle_ns = 0, [], 0
     one.loses_all = False
     one.empties = 0
     one.wanted_ns = core.now_ns

@@ -105,7 +105,7 @@ def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
     context = core.contexts.get(event.packet[8:40])
     if context is None:
         return
-    if context.search is not None and context.path is Path.SEARCHING:
+    if context.search is not None and context.is_searching:
         context.search.packet = repeatable(event.packet) or context.search.packet
         want(core, context, context.search)
     elif core.options.on_switch and context.is_on_aids:

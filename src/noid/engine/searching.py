@@ -49,6 +49,7 @@ STEPS_TO_SEARCHING = {
     Path.ASKING: (Path.DOUBTING, Cue.TIME),
     Path.FOLLOWING: (Path.DOUBTING, Cue.TIME),
     Path.DOUBTING: (Path.SEARCHING, Cue.TIME),
+    Path.ASIDE: (Path.SEARCHING, Cue.CHANGE),
 }
 
 
@@ -182,7 +183,7 @@ def on_probe_timer(core: Core, context: Context) -> None:
 def _go_round(core: Core, context: Context, one: Search) -> None:
     """Probes the next pairs; or uses one that may lose data, since a cycle has found no better."""
     doubtful = one.doubtful if context.path is Path.SEARCHING and one.cycle_ns else None
-    is_over = core.now_ns >= one.cycle_ns + CYCLE_TIME and not (one.untried or one.is_aside)
+    is_over = core.now_ns >= one.cycle_ns + CYCLE_TIME and not one.untried
     if doubtful is not None and is_over and one.plain_ns < one.cycle_ns:
         take(core, context, one, doubtful)
     else:
@@ -276,11 +277,11 @@ def acknowledged(
             _use(core, context, one, found)
     elif pair == context.pair:
         is_late = core.now_ns - probe.sent_ns > 2 * context.expected.ask_wait_ns
-        if by is None or not is_late or context.path is Path.SEARCHING:
+        if by is None or not is_late or context.is_searching:
             _works(core, context, one, found)
         else:
             send_probe(core, context, one, pair, asks_back=False)
-    elif context.path is Path.SEARCHING or one.is_silent:
+    elif context.is_searching or one.is_silent:
         _use(core, context, one, found)
     else:
         if by is None and one.asked_ns:
@@ -293,7 +294,7 @@ def acknowledged(
 
 def _is_distrusted(core: Core, context: Context, one: Search, pair: Pair) -> bool:
     """Whether data is lost over a pair; what is known of the pair in use does not end its use."""
-    is_in_use = pair == context.pair and context.path is not Path.SEARCHING
+    is_in_use = pair == context.pair and not context.is_searching
     return not is_in_use and one.distrusts(context.history_of(pair), core.now_ns)
 
 
@@ -307,7 +308,7 @@ def take(core: Core, context: Context, one: Search, found: Finding) -> None:
 
 def _works(core: Core, context: Context, one: Search, found: Finding) -> None:
     """The pair in use answers: it was a false alarm, or the pair works again."""
-    was_dead, was_alive = context.path is Path.SEARCHING, context.path is Path.ASKING
+    was_dead, was_alive = context.is_searching, context.path is Path.ASKING
     end(core, context, Cue.THIS_ANSWERS)
     learn_source(core, context, found.source)
     if was_dead:

@@ -276,6 +276,8 @@ class Path(enum.Enum):
     """It has not answered in time; it is asked again, and other pairs are probed."""
     SEARCHING = "searching"
     """It is silent, and no other pair answers: data is plain, and all pairs are probed in turn."""
+    ASIDE = "aside"
+    """No pair passes the form of data: data is plain, and no pair is probed, for a time [D47]."""
     LEAVING = "leaving"
     """Other pairs have better marks; the first of them that answers is used."""
     FOLLOWING = "following"
@@ -295,6 +297,8 @@ class Cue(enum.Enum):
     """Another pair has better marks."""
     THIS_ANSWERS = "pair in use answers"
     OTHER_ANSWERS = "other pair answers"
+    CHANGE = "change"
+    """Plain packets fail, the peer is heard in the form of data, or sets or records change."""
     TIME = "time"
     """An answer is overdue, or the time for the attempt is over."""
 
@@ -321,6 +325,13 @@ _PATHS: dict[Path, dict[Cue, set[Path]]] = {
     Path.SEARCHING: {
         Cue.THIS_ANSWERS: {Path.STEADY},
         Cue.OTHER_ANSWERS: {Path.STEADY},
+        Cue.TIME: {Path.ASIDE},
+    },
+    Path.ASIDE: {
+        Cue.THIS_ANSWERS: {Path.STEADY},
+        Cue.OTHER_ANSWERS: {Path.STEADY},
+        Cue.CHANGE: {Path.SEARCHING},
+        Cue.TIME: {Path.SEARCHING, Path.ASIDE},
     },
     Path.LEAVING: {
         Cue.SUSPICION: {Path.ASKING},

@@ -58,7 +58,7 @@ class Timers:
         return None
 
     def rebuilt(self) -> "Timers":
-        """The same deadlines, without those that were stopped or set anew."""
+        """All deadlines, without those that were stopped or set anew."""
         timers = Timers()
         for entry in sorted(self._entries.values()):
             timers.set(entry & KEY_MASK, entry >> KEY_BITS)

@@ -90,7 +90,7 @@ def _transmit(core: Core, context: Context, update: Update) -> None:
         pairs = [*unlisted_pairs(context)[:UNLISTED_PAIRS_MAX], *reversed(pairs)]
     turn, place = divmod(update.tries - 1, len(pairs))
     history = context.history_of(context.pair)
-    data_first = history.heard_ns >= history.plain_ns and context.path is not Path.SEARCHING
+    data_first = history.heard_ns >= history.plain_ns and not context.is_searching
     core.send_on(context, message, pairs[place], in_slot=data_first == (turn % 2 == 0))
     core.set_timer(context, Timer.RETRANSMIT, core.jittered(_patience_ns(context, update)))
 
