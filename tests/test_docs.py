@@ -321,6 +321,26 @@ def test_a_phrase_is_found_across_lines(tmp_path: Path, text: str) -> None:
     assert any(pattern.search(prose(path)) for pattern, _ in patterns())
 
 
+UNCLEAR = re.compile(
+    r"(Does so|Those|That of|The same (as|for|of|with)|Its|It|They|Whether (it|they)|For people)\b"
+)
+"""How a docstring begins that can be understood only after another text."""
+
+
+def docstrings(path: Path) -> Iterator[str]:
+    """The docstrings of the functions and classes of a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield ast.get_docstring(node) or ""
+
+
+def test_docstrings_name_their_subject() -> None:
+    found = [(path, text) for path in SOURCE.rglob("*.py") for text in docstrings(path)]
+    assert len(found) > 3000
+    assert [(path, text) for path, text in found if UNCLEAR.match(text)] == []
+    assert UNCLEAR.match("Those of some rules that a plane has made.")
+
+
 NAME_MAX = 90
 
 

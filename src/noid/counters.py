@@ -47,7 +47,7 @@ class CounterName(Described):
 
     @property
     def metric(self) -> str:
-        """Its name as a metric of Prometheus."""
+        """The name of the counter as a metric of Prometheus."""
         return f"noid_{self.part}_{self.identifier}_total"
 
 

@@ -83,7 +83,7 @@ def make_room(lab: Lab, contexts: int) -> None:
 
 
 def multiply(lab: Lab, total: int) -> ContextRecord:
-    """Writes down and installs contexts like the one there is, each with a peer of its own.
+    """Stores and installs copies of the present context, each with another peer.
 
     Returns:
         The one there is.

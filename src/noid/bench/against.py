@@ -97,7 +97,7 @@ def ratios(now: Sequence[dict[str, float]], then: Sequence[dict[str, float]]) ->
 
 
 def table(series: dict[str, Series]) -> list[dict[str, str]]:
-    """The same for people: a row for each figure.
+    """The ratios as text: a row for each figure.
 
     Args:
         series: what ``ratios`` gives.

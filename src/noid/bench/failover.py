@@ -84,7 +84,7 @@ class Results:
         return [{**_words(key), **summary(runs)} for key, runs in self.runs.items()]
 
     def table(self) -> list[dict[str, str]]:
-        """The same as text."""
+        """One row for each combination, as text."""
         return [{**_words(key), **texts(runs)} for key, runs in self.runs.items()]
 
     def draw(self, directory: Path) -> None:

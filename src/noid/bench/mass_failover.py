@@ -144,7 +144,7 @@ class Sample:
         self.process: Process = lab.spawn(HOST, words)
 
     def last_ns(self) -> int:
-        """When an answer came last; 0 if never.
+        """When the last answer arrived; 0 if none has.
 
         Raises:
             PlatformError: the program has ended.

@@ -63,7 +63,7 @@ class Row:
         }
 
     def as_text(self) -> dict[str, str]:
-        """For people."""
+        """The row as text."""
         return {
             "packets a second": str(self.rate),
             "cut": "silent" if self.is_cut else "no",

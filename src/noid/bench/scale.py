@@ -229,7 +229,7 @@ def _frame(flow: Flow) -> bytes:
 
 
 def _flow(number: int) -> Flow:
-    """A context like any other: two locators an end, on its AIDs."""
+    """The flow of an ordinary context: two locators at each end, and the AIDs in use."""
     local = Locator(b"\x20\x01\x0d\xb8" + bytes(11) + b"\1")
     peers = [
         Locator(b"\x20\x01\x0d\xb8" + bytes((0, one)) + number.to_bytes(10, "big"))

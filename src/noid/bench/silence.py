@@ -168,7 +168,7 @@ def summary(runs: Sequence[Observation]) -> dict[str, Any]:
 
 
 def texts(runs: Sequence[Observation]) -> dict[str, str]:
-    """The same for people: ``median (min-max)`` in whole ms, and datagrams as ``to a/from a``."""
+    """The summary as text: ``median (min-max)`` in ms, and datagrams as ``to a/from a``."""
     found = summary(runs)
     tried = any(one.connect_ms is not None for one in runs)
     connect = _text(found["connect_ms"]) if "connect_ms" in found else "never"

@@ -85,7 +85,7 @@ def monitor(arguments: argparse.Namespace) -> int:
 
 
 def print_events(arguments: argparse.Namespace, as_line: Callable[[dict[str, Any]], str]) -> int:
-    """Does so for any daemon; ``as_line`` gives the line of an event."""
+    """Prints the events of any daemon; ``as_line`` gives the line of an event."""
     for event in stream_events(arguments.socket):
         if arguments.json:
             say(json_line(event))

@@ -200,7 +200,7 @@ def write(path: Path, files: dict[str, bytes]) -> None:
 
 
 def _configuration(arguments: argparse.Namespace) -> Config:
-    """That of the host; the defaults where it is refused: the doctor has the reason."""
+    """The configuration of the host; the defaults if it is refused (the doctor says why)."""
     try:
         return configuration(arguments)
     except ShimError:

@@ -178,7 +178,7 @@ class Result:
         }
 
     def print(self) -> None:
-        """For people."""
+        """Prints the result as text."""
         tally = self.tally
         for run in tally.failed:
             say(f"FAILED seed {run.seed}, scenario {run.scenario}")

@@ -31,7 +31,7 @@ def parent_of(question: Question) -> str:
 
 
 def zone_in_wire(name: bytes) -> bytes:
-    """The same as ``zone_of``, for a name in wire form and lower case."""
+    """See ``zone_of``, for a name in wire form and lower case."""
     starts = []
     offset = 0
     while offset < len(name) and name[offset]:

@@ -356,7 +356,7 @@ def _locators_of(paths: DaemonStatus | ShimError) -> set[str]:
 
 
 def _of_uplinks(uplinks: list[Mapping[str, Any]]) -> list[Finding]:
-    """Those that are down, and what helps against that."""
+    """The uplinks that are down, each with a remedy."""
     findings = []
     for one in uplinks:
         if one["state"] != "down":

@@ -41,7 +41,7 @@ class Packet(NamedTuple):
     required_us: int
 
     def encode(self) -> bytes:
-        """Its 24 octets."""
+        """The 24 octets of the packet."""
         first, second = VERSION << 5 | self.diagnostic, self.state << 6 | self.flags
         head = (first, second, self.multiplier, PACKET.size, self.mine, self.yours)
         return PACKET.pack(*head, self.desired_us, self.required_us, 0)

@@ -101,7 +101,7 @@ class Site:
         return None if row is None or self.prefixes[row].gone_s else row
 
     def row_of_source(self, address: bytes) -> int | None:
-        """The same, with former prefixes."""
+        """The row of the prefix, or former prefix, that an address is in; None: not of the site."""
         return self.rows.get(self.under_mask(address))
 
     def has_inside(self, destination: bytes) -> bool:

@@ -71,7 +71,7 @@ class Echo:
             source: from which address; None: the kernel chooses.
 
         Raises:
-            PlatformError: it cannot leave.
+            PlatformError: the request cannot be sent.
         """
         # The kernel sets the checksum.
         message = HEADER.pack(REQUEST, 0, 0, self._identifier, sequence)

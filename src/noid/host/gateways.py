@@ -215,7 +215,7 @@ def ask_for(device: int, address: Locator) -> None:
     many addresses of a LAN.
 
     Raises:
-        PlatformError: it refuses.
+        PlatformError: the kernel refuses.
     """
     flags = NEIGHBOUR_USE | NEIGHBOUR_KEPT
     body = NEIGHBOUR.pack(socket.AF_INET6, 0, device, 0, flags, 0)

@@ -309,9 +309,9 @@ class HostNetwork:
 
     @_on_worker
     def answered_for(self, addresses: Mapping[Locator, int]) -> frozenset[Locator]:
-        """Those of some addresses that a neighbour on a device has answered for.
+        """The addresses that a neighbour on a device has answered for.
 
-        Asks for each of them, so that a later call knows.
+        Asks for each address, so that a later call knows.
 
         Args:
             addresses: the addresses, each with the index of the device.

@@ -187,7 +187,7 @@ def take_in(manager: Manager) -> str:
         What is left to do for the operator; empty if nothing is.
 
     Raises:
-        PlatformError: it refuses.
+        PlatformError: the manager refuses.
     """
     command = " ".join(manager.take_in)
     if not SYSTEMD.is_dir() or shutil.which(manager.take_in[0]) is None:

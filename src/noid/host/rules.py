@@ -69,16 +69,16 @@ class Rule(NamedTuple):
 
     @property
     def is_by_program(self) -> bool:
-        """Whether it distinguishes packets of this host by user, protocol or port."""
+        """Whether the rule distinguishes packets of this host by user, protocol or port."""
         ports = self.source_ports, self.destination_ports
         return not self.is_passing and any((self.uids, self.protocol, *ports))
 
     def is_for(self, uid: int) -> bool:
-        """Whether it is for a user, and not for every user."""
+        """Whether the rule is for a user, and not for every user."""
         return self.uids is not None and (self.uids[0] <= uid <= self.uids[1]) != self.is_inverted
 
     def is_for_mark(self, mark: int) -> bool:
-        """Whether it is for a firewall mark, and not for every mark."""
+        """Whether the rule is for a firewall mark, and not for every mark."""
         return bool(self.mark) and (mark & self.mask == self.mark) != self.is_inverted
 
     def arguments(self) -> dict[str, Any]:

@@ -57,14 +57,14 @@ class BorderDaemon:
         """Gives it another configuration, and waits until that is in force.
 
         Raises:
-            PlatformError: it refuses.
+            PlatformError: the border refuses the configuration.
         """
         self.config.write_text(text, encoding="utf-8")
         ask(self.socket, "reload")
         self.lab.wait_for("the border answers", lambda: answers(self.socket), SWITCHED_S)
 
     def status(self) -> dict[str, Any]:
-        """Its status."""
+        """The answer to ``noid border status``."""
         found: dict[str, Any] = ask(self.socket, "status")
         return found
 

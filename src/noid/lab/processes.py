@@ -66,12 +66,12 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self.record.pid
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended."""
         return self.popen.poll() is None
 
     def output(self) -> str:
@@ -146,7 +146,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_running(record: Record) -> bool:
-    """Whether that very process is there and not a zombie."""
+    """Whether the recorded process exists and is not a zombie."""
     fields = _stat(record.pid)
     if not fields or fields[STATE_FIELD] in "ZX":
         return False
@@ -187,7 +187,7 @@ def end_processes(
 
 
 def _outliving(handles: dict[int, Record], patience_s: float) -> dict[int, Record]:
-    """Those that are still there after a while; a pidfd is readable once its process has ended."""
+    """The processes that have not ended in time; a pidfd is readable once its process has ended."""
     left = dict(handles)
     deadline = time.monotonic() + patience_s
     while left and (remaining_s := deadline - time.monotonic()) > 0:

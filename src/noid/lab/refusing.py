@@ -65,7 +65,7 @@ class Refused(Moved):
 
     @property
     def figures(self) -> dict[str, str]:
-        """The same for people, by what it is called."""
+        """The outcome as texts, by their labels."""
         return super().figures | {
             "packets refused": str(self.refused),
             "a plain sender heard": self.plain_heard,
@@ -98,7 +98,7 @@ class Filtered(Moved):
 
     @property
     def figures(self) -> dict[str, str]:
-        """The same for people, by what it is called."""
+        """The outcome as texts, by their labels."""
         return super().figures | {
             "wrong sources from inside": f"{self.tried_out}, {self.left} left",
             "wrong sources from outside": f"{self.tried_in}, {self.came_in} came in",

@@ -74,7 +74,7 @@ class Renumbered(Moved):
 
     @property
     def figures(self) -> dict[str, str]:
-        """The same for people, by what it is called."""
+        """The outcome as texts, by their labels."""
         return super().figures | {
             "left with the new prefix": str(self.by_new_prefix),
             "left with the old prefix": str(self.by_old_prefix),
@@ -124,7 +124,7 @@ def _peer_has(lab: Lab, address: str) -> Callable[[], bool]:
 
 
 def _publish(lab: Lab) -> None:
-    """Lets the DNS list the new address besides the two there are."""
+    """Adds the new address to the two that the DNS lists."""
     names = tuple(
         replace(name, addresses=(*name.addresses, NEW_ADDRESS))
         if name.text == f"{INSIDE}.{configuration.ZONE}"

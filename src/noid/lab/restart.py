@@ -40,7 +40,7 @@ class RestartOutcome(Outcome):
 
     @property
     def figures(self) -> dict[str, str]:
-        """The same for people, by what it is called."""
+        """The outcome as texts, by their labels."""
         return super().figures | {
             "longest silence before": f"{self.usual_gap_ms:.1f} ms",
             "longest silence at the restart": f"{self.restart_gap_ms:.1f} ms",

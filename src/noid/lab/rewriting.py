@@ -53,13 +53,13 @@ class Rewritten(Moved):
 
     @property
     def good(self) -> bool:
-        """Whether this is what a border is there for; hosts may notice silence before BFD."""
+        """As in the base class, and in time; hosts may notice silence before BFD."""
         moved = self.peer_ms is not None and self.survived and self.intact
         return moved and (self.scenario == BFD or (not self.probed_before and self.rewritten > 0))
 
     @property
     def figures(self) -> dict[str, str]:
-        """The same for people, by what it is called."""
+        """The outcome as texts, by their labels."""
         return super().figures | {
             "round trip": f"{self.round_trip_ms:.2f} ms",
             "fault to switch": f"{self.switch_ms:.1f} ms",

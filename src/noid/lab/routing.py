@@ -195,7 +195,7 @@ def unless(*numbers: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def kernel_errors(operation: str) -> Iterator[None]:
-    """The one place where the errors of the kernel become ours."""
+    """Raises errors of the kernel as PlatformError."""
     try:
         yield
     except NetlinkError as error:

@@ -87,12 +87,12 @@ class Talk:
 
     @property
     def good(self) -> bool:
-        """Whether this is what noid is there for."""
+        """Whether the conversation survived undamaged, and a new connection was made."""
         return self.survived and self.intact and self.new_connection_ms is not None
 
     @property
     def figures(self) -> dict[str, str]:
-        """The same for people, by what it is called."""
+        """The outcome as texts, by their labels."""
         silence = f"{self.gap_ms:.1f} ms" if self.survived else f"> {self.gap_ms / 1000:.1f} s"
         fresh = self.new_connection_ms
         return {

@@ -39,7 +39,7 @@ class SiteOutcome(Outcome):
 
     @property
     def figures(self) -> dict[str, str]:
-        """The same for people, by what it is called."""
+        """The outcome as texts, by their labels."""
         broken = {"longest silence": "broken off"} if self.reset else {}
         new = "yes" if self.new_connection else "no"
         return super().figures | broken | {"new connection works": new}

@@ -59,12 +59,12 @@ class Moved:
 
     @property
     def good(self) -> bool:
-        """Whether this is what a border is there for."""
+        """Whether the connection survived undamaged, and the border rewrote packets."""
         return self.survived and self.intact and self.rewritten > 0
 
     @property
     def figures(self) -> dict[str, str]:
-        """The same for people, by what it is called."""
+        """The outcome as texts, by their labels."""
         return {
             "connection survived": yes(self.survived),
             "longest silence": f"{self.gap_ms:.1f} ms",

@@ -146,7 +146,7 @@ def _moved(plan: Topology, host: str, routers: list[Router]) -> Iterator[Address
 
 
 def _addresses(host: str, routers: list[Router]) -> Iterator[Address]:
-    """Those of the lines, and of each border in the networks of the others."""
+    """The addresses of the lines, and of each border in the networks of the others."""
     for router in routers:
         for number in NUMBERS:
             if number in router.numbers:
@@ -163,7 +163,7 @@ def _addresses(host: str, routers: list[Router]) -> Iterator[Address]:
 
 
 def _own_routes(plan: Topology, host: str) -> Iterator[Route]:
-    """Those that are there; each default route of the host has the source that belongs to it."""
+    """The routes of a plan; each default route of the host has the source that belongs to it."""
     own = dict(zip((router_in_lan(one, host) for one in NUMBERS), locators(host), strict=True))
     for route in plan.routes:
         yield replace(route, source=own[route.gateway]) if route.node == host else route

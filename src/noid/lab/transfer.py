@@ -59,12 +59,12 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether this is what noid is there for."""
+        """Whether the download survived, and its content is right."""
         return self.survived and self.sha256_ok
 
     @property
     def figures(self) -> dict[str, str]:
-        """The same for people, by what it is called."""
+        """The outcome as texts, by their labels."""
         silence = f"{self.gap_ms:.1f} ms" if self.survived else f"> {self.gap_ms / 1000:.1f} s"
         return {
             "download survived": _yes(self.survived),

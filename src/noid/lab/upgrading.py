@@ -37,7 +37,7 @@ class Restarted(Moved):
 
     @property
     def figures(self) -> dict[str, str]:
-        """The same for people, by what it is called."""
+        """The outcome as texts, by their labels."""
         return super().figures | {
             "rewritten after the kill": str(self.rewritten_while_killed),
             "rewritten during an upgrade": str(self.rewritten_while_upgraded),

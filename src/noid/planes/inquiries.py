@@ -36,7 +36,7 @@ class Inquiries:
         self._waiting |= concerned
 
     def close(self) -> None:
-        """Looks up nothing any more."""
+        """Cancels all look-ups that wait."""
         self._waiting.clear()
 
     def _look_up_some(self) -> None:

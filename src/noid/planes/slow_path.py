@@ -298,10 +298,10 @@ class SlowPath:
                 self.arrived(arrival)
 
     def _carry_out(self, effects: Iterable[Effect], original: bytes = b"") -> None:
-        """Does what the packet path says, in order.
+        """Executes the effects of the packet path, in order.
 
         Args:
-            effects: what it says.
+            effects: the effects.
             original: the packet of a program that they are about; empty where it is none.
         """
         for effect in effects:

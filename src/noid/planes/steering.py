@@ -386,7 +386,7 @@ def choosing(section: PlaneSection) -> Rule:
 
 
 def ours_among(section: PlaneSection, rules: Iterable[Rule]) -> frozenset[Rule]:
-    """Those of some rules that a plane has made, for any addresses."""
+    """The rules among these that a plane has made, for any addresses."""
     fixed = rules_of(section, {}, by_source=True)
     first, last = section.rule_priority, section.rule_priority + RULES - 1
     tables = range(section.table + 1, section.table + UPLINKS_MAX)

@@ -80,7 +80,7 @@ class Attempt:
 
     @property
     def identifier(self) -> bytes:
-        """Its id on the wire."""
+        """The id of the query on the wire."""
         return self.octets[:2]
 
 

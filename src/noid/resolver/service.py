@@ -189,7 +189,7 @@ class Service:
     # --- in rotation ---
 
     def _arrive(self, client: Hashable, serve: Callable[[], None]) -> bool:
-        """Queues something for its client; False if too much waits."""
+        """Queues a query of a client; returns False if a queue is full."""
         count, all_max = self._arrived.count_of(client), self._arrived.count >= ARRIVED_MAX
         if all_max or count >= ARRIVED_EACH_MAX:
             self.counters[StubCounter.OVERFLOW] += 1

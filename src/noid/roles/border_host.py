@@ -146,7 +146,7 @@ def keep_answer(section: BorderSection) -> bool:
 
 
 def begin_answer(section: BorderSection) -> str:
-    """Does so at the start, in the place of what an earlier daemon left.
+    """See ``keep_answer``, at the start: replaces the rules of an earlier daemon.
 
     Returns:
         What is wrong if it cannot be done; empty if nothing is.

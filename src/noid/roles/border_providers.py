@@ -56,17 +56,17 @@ class ProviderState:
 
     @property
     def index(self) -> int:
-        """That of the uplink; 0: it is not there."""
+        """The index of the uplink; 0: it does not exist."""
         return self.link.index if self.link is not None else 0
 
     @property
     def gateway_address(self) -> Locator | None:
-        """That of the gateway, as far as there is one."""
+        """The address of the gateway, if there is one."""
         return self.gateway.address if self.gateway is not None else None
 
     @property
     def may_carry(self) -> bool:
-        """Whether its route is wanted; packets to what is beyond another border use that route."""
+        """Whether the route of the uplink is wanted; packets to what is beyond another border use that route."""
         return not self.liveness.bad.keys() - (BEYOND if self.is_beyond else set())
 
     def look(self, link: Link | None, now_ns: int) -> None:
@@ -141,9 +141,9 @@ class ProviderState:
         return None if address is None else Target(address, self.index, self._source)
 
     def check_target(self) -> Target | None:
-        """That of the echo requests."""
+        """The target of the echo requests."""
         return self.target(self._config.check_of(self.table, self.gateway_address))
 
     def bfd_target(self) -> Target | None:
-        """That of the session of BFD."""
+        """The target of the BFD session."""
         return self.target(self._config.bfd_peer_of(self.table, self.gateway_address))

@@ -73,7 +73,7 @@ class LocalLocators:
 
     @property
     def sources(self) -> tuple[Locator, ...]:
-        """Those from which new connections start: of uplinks in use, if there are any.
+        """The locators from which new connections start: of uplinks in use, if there are any.
 
         Of an uplink with several, those that the DNS has: for an AID that it does not have, peers
         use no other locator. Where uplinks are ranked or weighted, those that work. Otherwise a
@@ -93,13 +93,13 @@ class LocalLocators:
         return self.interfaces.get(locator, ""), locator[:SUBNET_OCTETS]
 
     def working(self, locators: Collection[Locator]) -> tuple[Locator, ...]:
-        """Those of some locators whose uplink works and is not to be left."""
+        """The locators among these whose uplink works and is not to be left."""
         unfit = self.down | self.said.broken | self.said.deprecated | self.away
         return tuple(one for one in self.locators if one in locators and one not in unfit)
 
     @property
     def not_left(self) -> tuple[Locator, ...]:
-        """Those that are not to be left; all of them if there are no such."""
+        """The locators that are not to be left; all if each is to be left."""
         kept = tuple(one for one in self.locators if one not in self.said.deprecated)
         return kept or self.locators
 
@@ -174,7 +174,7 @@ class LocalLocators:
         return event
 
     def lost(self, index: int) -> LocatorsChanged | None:
-        """The same of a link that has just been lost, by its index."""
+        """The change of locators by a link that has just been lost, by its index."""
         gone = self.links.get(index, frozenset()).intersection(self.locators)
         if gone <= self.said.broken:
             return None

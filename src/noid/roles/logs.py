@@ -53,7 +53,7 @@ class LogLines(logging.Formatter):
 
 
 class LineLimit(logging.Filter):
-    """Lets so many lines of each kind through."""
+    """Limits the lines of each kind."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class LineLimit(logging.Filter):
 
 
 class JournalLines(LogLines):
-    """The same for the journal: each line begins with its priority (sd-daemon(3)), not the time."""
+    """Lines of the journal: each begins with its priority (sd-daemon(3)), not the time."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The lines, each with its priority."""

@@ -42,7 +42,7 @@ def resolvers_of(config: Config) -> tuple[str, ...]:
 
 
 def named_servers(config: Config) -> tuple[Server, ...]:
-    """The same, as they are asked."""
+    """See ``resolvers_of``, with the port of each."""
     return tuple((address, DNS_PORT) for address in resolvers_of(config))
 
 

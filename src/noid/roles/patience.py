@@ -21,7 +21,7 @@ class Patience:
         return max(0.0, 1.0 - self._left_at(now_s)) * self.interval_s
 
     def use(self, now_s: float) -> None:
-        """It has been done."""
+        """Notes that it is done now."""
         self._left, self._at_s = max(0.0, self._left_at(now_s) - 1.0), now_s
 
     def _left_at(self, now_s: float) -> float:

@@ -223,7 +223,7 @@ class Preferring:
 
 
 def _names(text: str, uplink: Uplink) -> bool:
-    """Whether an uplink is meant by a text."""
+    """Whether a text names an uplink."""
     return text in (uplink.name, uplink.interface) or any(
         is_of(text, uplink.interface, one) for one in uplink.locators
     )

@@ -101,7 +101,7 @@ class _Region:
         return 1 if site in self.single else self.ranking.counts.get(site, 0)
 
     def largest(self) -> dict[int, int]:
-        """Its sites with most entries, and how many these are."""
+        """The sites with the most entries, and how many these are."""
         crowds = dict(self.ranking.largest(LARGEST_SHOWN))
         return crowds or dict.fromkeys(islice(self.single, LARGEST_SHOWN), 1)
 

@@ -203,7 +203,7 @@ def is_control(packet: bytes) -> bool:
 
 
 def is_init(packet: object) -> bool:
-    """Whether this is an INIT."""
+    """Whether a packet is an INIT."""
     if not isinstance(packet, bytes) or not is_control(packet):
         return False
     return packet[ipv6.HEADER_OCTETS + 1] == Code.INIT

@@ -66,7 +66,7 @@ class Line:
         return bool(self.loss or self.corruption or self.rate)
 
     def filters(self, octets: bytes) -> bool:
-        """Whether it drops a packet for its next header or its ICMPv6 type."""
+        """Whether the line drops a packet for its next header or its ICMPv6 type."""
         kind = octets[NEXT_HEADER_AT]
         if kind in self.filtered:
             return True
@@ -100,17 +100,17 @@ def filters_plain(line: Line) -> bool:
 
 
 def filters_m6(line: Line) -> bool:
-    """Whether it drops M6 packets of a kind."""
+    """Whether the line drops M6 packets of a kind."""
     return any(SLOTS[number] is not None for number in line.filtered)
 
 
 def filters_data_alone(line: Line) -> bool:
-    """Whether it passes messages in the form of data, and no data."""
+    """Whether the line passes messages in the form of data, and no data."""
     return filters_m6(line) and not line.filtered.issuperset(MESSAGES)
 
 
 def filters_any(line: Line) -> bool:
-    """Whether it drops packets of any kind."""
+    """Whether the line drops packets of any kind."""
     return bool(line.filtered or line.filtered_types)
 
 

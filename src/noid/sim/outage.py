@@ -69,28 +69,28 @@ class Unwatched:
     """Checks nothing."""
 
     def before(self, node: Node, event: Input) -> None:
-        """Says nothing."""
+        """Checks nothing."""
 
     def raised(self, node: Node, event: Input, error: Exception) -> None:
-        """Says nothing: the error propagates."""
+        """Lets the error propagate."""
 
     def after(self, node: Node, event: Input, outputs: list[Output]) -> None:
-        """Says nothing."""
+        """Checks nothing."""
 
     def standing(self, node: Node, outputs: list[Output]) -> None:
-        """Says nothing."""
+        """Checks nothing."""
 
     def reported(self, node: Node, event: DatapathEvent, parcel: Parcel | None) -> None:
-        """Says nothing."""
+        """Checks nothing."""
 
     def control_sent(self, node: Node, packet: bytes) -> None:
-        """Says nothing."""
+        """Checks nothing."""
 
     def data_sent(self, node: Node, flow: Flow, packet: bytes) -> None:
-        """Says nothing."""
+        """Checks nothing."""
 
     def told(self, node: Node, packet: bytes) -> None:
-        """Says nothing."""
+        """Checks nothing."""
 
 
 class Working(Node):

@@ -18,7 +18,6 @@ ECHO_REQUEST = 128
 ECHO = bytes((ECHO_REQUEST, 0, 0, 0))
 HEAD_OCTETS = 20
 REQUEST, REPLY = 1, 2
-SIZE_MIN = 24
 
 
 @dataclass(slots=True)

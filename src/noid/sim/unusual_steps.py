@@ -40,7 +40,7 @@ def _roll_back(world: World, side: int) -> None:
 
 
 def _spell(world: World, side: int, seed: int) -> None:
-    """From now on the DNS writes the data of a host in another way."""
+    """Changes how the DNS spells and orders the data of a host."""
     world.names.spell(f"{SIDES[side]}.example", seed)
 
 

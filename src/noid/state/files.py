@@ -47,14 +47,14 @@ class Trouble:
         self.text = ""
 
     def begins(self, why: str, effect: str) -> None:
-        """It cannot be used."""
+        """Notes that the file cannot be used."""
         line = f"{self.path} cannot be used ({why}); {effect}"
         if not self.text:
             logger.warning("%s", line)
         self.text = line
 
     def ends(self) -> None:
-        """It can be used."""
+        """Notes that the file can be used."""
         if self.text:
             logger.warning("%s can be used again", self.path)
             self.text = ""

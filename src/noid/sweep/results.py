@@ -77,16 +77,16 @@ class Results:
             )
 
     def close(self) -> None:
-        """Ends with the file."""
+        """Closes the file."""
         self._file.close()
 
     def missing(self, wanted: list[Chunk]) -> list[Chunk]:
-        """Those chunks that are not in it."""
+        """The chunks that are not in the file."""
         there = set(self._file.execute("SELECT scenario, numbers FROM chunks"))
         return [one for one in wanted if (one.scenario, _numbers(one)) not in there]
 
     def keep(self, outcome: Outcome) -> None:
-        """One more chunk."""
+        """Stores the outcome of a chunk."""
         totals = outcome.totals
         row = (
             outcome.chunk.scenario,

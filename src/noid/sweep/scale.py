@@ -68,7 +68,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[int], unit: int) -> "Spread | None":
-        """That of times in ns, in another unit; None where there are none."""
+        """The spread of times in ns, in another unit; None if there are none."""
         ordered = sorted(values)
         if not ordered:
             return None

@@ -74,7 +74,7 @@ class Found:
 
     @property
     def command(self) -> str:
-        """What plays it again."""
+        """The command that repeats the run."""
         return f"noid sim run --seed {self.seed} --scenario {self.scenario}"
 
 
@@ -101,7 +101,7 @@ class Totals:
     by_scenario: Counter[str] = field(default_factory=Counter)
 
     def take(self, run: Run) -> None:
-        """One more run."""
+        """Adds one run."""
         self.runs += 1
         self.events += run.events
         self.injected += run.injected
@@ -110,7 +110,7 @@ class Totals:
         self.by_scenario[run.scenario] += 1
 
     def add(self, other: "Totals") -> None:
-        """Those of others."""
+        """Adds the totals of other runs."""
         self.runs += other.runs
         self.events += other.events
         self.seconds += other.seconds

@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def chosen(
     arguments: argparse.Namespace, function: Callable[[Item], Result]
 ) -> tuple[int, Work[Item, Result]]:
-    """Those that the options name; see ``on_cluster`` and ``on_this_machine``."""
+    """The workers that the options name; see ``on_cluster`` and ``on_this_machine``."""
     if arguments.cluster:
         return on_cluster(arguments.cluster, function)
     return on_this_machine(arguments.processes, function)

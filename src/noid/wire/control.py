@@ -167,7 +167,7 @@ class Option(NamedTuple):
 
     @property
     def head(self) -> int:
-        """Its number with the critical bit."""
+        """The number of the option with the critical bit."""
         return self.type | CRITICAL if self.critical else self.type.value
 
 

@@ -66,7 +66,7 @@ class Uplinks:
             raise
 
     def _attach_all(self, device: Device, programs: Mapping[str, int]) -> str:
-        """Does so, and says how packets pass the uplink now."""
+        """Attaches the programs; returns how packets pass the uplink now."""
         bare = "" if device.has_ethernet else "_bare"
         egress, ingress = programs[f"host_egress{bare}"], programs[f"host_ingress{bare}"]
         hook = self._attach(device.index, {"egress": egress, "ingress": ingress})

@@ -82,7 +82,7 @@ class Outbound(NamedTuple):
     sent_ns: int
 
     def pack(self) -> bytes:
-        """The entry."""
+        """The octets of the entry."""
         return OUTBOUND.pack(*self)
 
     @classmethod
@@ -111,7 +111,7 @@ class Inbound(NamedTuple):
     follow_ns: int
 
     def pack(self) -> bytes:
-        """The entry."""
+        """The octets of the entry."""
         return INBOUND.pack(*self)
 
     @classmethod

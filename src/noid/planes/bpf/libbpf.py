@@ -245,7 +245,7 @@ def attach(program: int, ifindex: int, kind: int, *, flags: int = 0) -> int:
 
     Raises:
         Unsupported: this kernel, or the device's driver, has no such hook.
-        PlatformError: it refuses.
+        PlatformError: the kernel refuses.
     """
     options = _LinkOptions(sz=ctypes.sizeof(_LinkOptions), flags=flags)
     link = library().bpf_link_create(program, ifindex, kind, ctypes.byref(options))

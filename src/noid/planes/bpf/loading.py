@@ -132,7 +132,7 @@ class Programs:
     def try_out_whole(
         self, program: str, packet: bytes, context: bytes, *, flags: int = 0
     ) -> tuple[int, bytes, bytes]:
-        """Does so with a whole ``struct __sk_buff``, and returns that afterwards too."""
+        """See ``try_out``, with a whole ``struct __sk_buff``, which is returned as the third."""
         return self._try_out(program, packet, context, flags, is_whole=True)
 
     def cost_ns(self, program: str, packet: bytes, *, runs: int) -> int:

@@ -335,7 +335,7 @@ class BpfPlane(FlowTables):
         self.has_restored("routes", self.steering.correct(table, found))
 
     def _compare_all(self, tables: Iterable[int]) -> None:
-        """The same with many tables."""
+        """Compares many tables with the routes they are to have, and corrects them."""
         for table in tables:
             with self.counted(PlaneCounter.QUERIES_REFUSED):
                 added = self.steering.correct(
