@@ -106,7 +106,7 @@ def test_a_pair_that_passes_set_up_but_no_data_is_abandoned_without_traffic() ->
     network.drops_m6 = True
     network.run(3 * SECOND)
     for station in network.stations:
-        assert station.context.path is Path.SEARCHING
+        assert station.context.path is Path.ASIDE
         assert not any(flow.transmits for flow in station.rewriter.by_label.values())
 
 

@@ -16,7 +16,7 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import ContextRecord, ContextRestored
 from noid.engine.searching import go_on
-from noid.engine.state import Path, State, Timer, Trigger
+from noid.engine.state import State, Timer, Trigger
 
 UPDATE_NONCE_LEAP = 1 << 40
 """More nonces than a context uses between two records of it, because nonces only grow [D17]."""

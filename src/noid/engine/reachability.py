@@ -28,7 +28,7 @@ from noid.engine.measuring import answered
 from noid.engine.probing import answer_search, resume, want
 from noid.engine.searching import follow, leave, search
 from noid.engine.selection import better_pairs
-from noid.engine.state import Path, Timer, Trigger
+from noid.engine.state import Timer, Trigger
 from noid.engine.switching import repeatable
 from noid.engine.update import (
     acknowledge,

@@ -22,7 +22,7 @@ from noid.engine.history import Pair
 from noid.engine.phases import Update
 from noid.engine.secrets import equal, keyed_hash
 from noid.engine.selection import BROKEN, better_pairs, standing, unlisted_pairs
-from noid.engine.state import Path, State, Timer, Trigger
+from noid.engine.state import State, Timer, Trigger
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire.control import NO_FLAGS, Code, ControlMessage, Flag, Piggyback

@@ -66,7 +66,7 @@ class ProviderState:
 
     @property
     def may_carry(self) -> bool:
-        """Whether the route of the uplink is wanted; packets to what is beyond another border use that route."""
+        """Whether the route of the uplink is wanted; packets to another border use it, too."""
         return not self.liveness.bad.keys() - (BEYOND if self.is_beyond else set())
 
     def look(self, link: Link | None, now_ns: int) -> None:
