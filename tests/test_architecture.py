@@ -66,7 +66,7 @@ ROOMS = {
     ),
     "sim": room("dns engine flows shares wire", pure=True),
     "sweep": room("bench engine sim"),
-    "lab": room("control host planes.bpf"),
+    "lab": room("config control host planes.bpf"),
     "bench": room("control dns engine flows host lab planes planes.bpf resolver shares state wire"),
 }
 """Every room. The arrows between them have no cycle."""

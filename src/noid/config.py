@@ -36,7 +36,8 @@ NEXT_HEADERS_UNASSIGNED = range(146, 253)
 """Next headers 146-252 are unassigned (RFC 5237 and IANA's register); 253 and 254 are for tests."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-PlaneKind = Literal["auto", "bpf", "tun"]
+Plane = Literal["bpf", "tun"]
+PlaneKind = Literal["auto", Plane]
 Hook = Literal["auto", "tcx", "clsact"]
 Encapsulation = Literal["always", "on-switch"]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from noid.cli.main import main
-from noid.config import Config
+from noid.config import Config, Plane
 from noid.constants import LOCATORS_MAX
 from noid.doctor.firewall import ROUNDS_MAX, Firewall, Outcome
 from noid.doctor.losses import describe, ranges
-from noid.doctor.trial import NOWHERE, PlaneKind
+from noid.doctor.trial import NOWHERE
 from noid.host.netlink import HostNetwork
 from noid.locators import parse_locator
 from tests.dns.conftest import in_network_namespace
@@ -41,11 +41,11 @@ route add default via 2001:db8:1:a::1 dev up1
 A_1, A_2 = parse_locator("2001:db8:1:a::a"), parse_locator("2001:db8:2:a::a")
 PLACES = {A_1: "up1", A_2: "up2"}
 AIDS = "2001:db8:1:a::a 2001:db8:2:a::a"
-PLANES: tuple[PlaneKind, ...] = ("bpf", "tun")
+PLANES: tuple[Plane, ...] = ("bpf", "tun")
 BASE = "table inet house {{\nchain c {{\ntype filter hook {hook} priority 0;\n{rules}\n}}\n}}\n"
 ONLY_KNOWN = "policy drop\niif lo accept\nicmpv6 type { 135, 136 } accept"
 IN_OUTAGE = f"on noid0-try for {AIDS} while its own uplink is down"
-DROPPED: list[tuple[PlaneKind, str, str, list[str]]] = [
+DROPPED: list[tuple[Plane, str, str, list[str]]] = [
     ("tun", "input", "meta l4proto 224-239 drop", ["inbound next headers 224-239 on up1 up2"]),
     ("bpf", "input", "meta l4proto 224-239 drop", []),
     ("bpf", "input", "icmpv6 type 200 drop", ["inbound ICMPv6 type 200 on up1 up2"]),
@@ -229,7 +229,7 @@ def ruleset() -> str:
     return output("nft", "--stateless", "list", "ruleset")
 
 
-def tried(kind: PlaneKind, act: Callable[[Firewall], Outcome] = Firewall.try_out) -> Outcome:
+def tried(kind: Plane, act: Callable[[Firewall], Outcome] = Firewall.try_out) -> Outcome:
     """How a try on this host ends; it leaves nothing behind."""
     config = Config()
     before = state()
@@ -248,7 +248,7 @@ def texts(outcome: Outcome) -> list[str]:
     return [describe(one, Config().code_points()) for one in outcome.lost]
 
 
-def with_rules(rules: str, kind: PlaneKind, links: str = LINKS) -> Outcome:
+def with_rules(rules: str, kind: Plane, links: str = LINKS) -> Outcome:
     """How a try ends on a host with certain rules."""
 
     def scenario() -> Outcome:
@@ -287,7 +287,7 @@ def examined(
 @pytest.mark.lab
 @pytest.mark.parametrize(("kind", "hook", "rules", "expected"), DROPPED)
 def test_what_rules_drop_is_named_and_passes_after_the_fix(
-    kind: PlaneKind, hook: str, rules: str, expected: list[str]
+    kind: Plane, hook: str, rules: str, expected: list[str]
 ) -> None:
     def scenario() -> tuple[Outcome, str, str, Outcome]:
         run("ip", LINKS)
@@ -323,7 +323,7 @@ def test_the_plane_that_the_host_would_get_is_tried(
 @pytest.mark.lab
 @pytest.mark.parametrize(("rules", "kind"), [(STRICT, "bpf"), (LOOSE, "bpf"), (LOOSE, "tun")])
 def test_reverse_path_filters_drop_nothing_where_routes_go_by_source(
-    rules: str, kind: PlaneKind
+    rules: str, kind: Plane
 ) -> None:
     assert with_rules(rules, kind) == Outcome((), ())
 
@@ -476,7 +476,7 @@ def test_a_table_left_by_a_trial_that_was_killed_is_replaced() -> None:
 
 @pytest.mark.lab
 @pytest.mark.parametrize("kind", PLANES)
-def test_no_packet_leaves_the_host(kind: PlaneKind) -> None:
+def test_no_packet_leaves_the_host(kind: Plane) -> None:
     def scenario() -> tuple[list[bytes], list[bytes]]:
         run("ip", LINKS)
         run("nft", LOOSE)
@@ -511,7 +511,7 @@ def sent_by_locators(line: socket.socket) -> list[bytes]:
 
 @pytest.mark.lab
 @pytest.mark.parametrize("kind", PLANES)
-def test_as_many_locators_are_tried_as_a_context_may_have(kind: PlaneKind) -> None:
+def test_as_many_locators_are_tried_as_a_context_may_have(kind: Plane) -> None:
     many = {parse_locator(f"2001:db8:1:a::{n + 256:x}"): "up1" for n in range(LOCATORS_MAX + 1)}
     links = "".join(
         f"address add 2001:db8:1:a::{n + 256:x}/64 dev up1 nodad\n" for n in range(LOCATORS_MAX + 1)

@@ -3,10 +3,12 @@
 
 import argparse
 import contextlib
-from typing import Final
+from typing import Final, get_args
+
+from noid.config import PlaneKind
 
 DEFAULT_NAME: Final = "lab"
-PLANES: Final = ("auto", "bpf", "tun", "none")
+PLANES: Final = (*get_args(PlaneKind), "none")
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from noid.config import RESOLV_CONF, Config, upstream_resolvers
+from noid.config import RESOLV_CONF, Config, Plane, upstream_resolvers
 from noid.constants import MTU_MIN, SOURCES_MAX
 from noid.control.client import ask
 from noid.control.uplinks import Reason, reason_text
@@ -23,7 +23,6 @@ from noid.doctor import remedies
 from noid.doctor.attempt import PORT
 from noid.doctor.firewall import Firewall, Fix
 from noid.doctor.losses import Loss, describe
-from noid.doctor.trial import PlaneKind
 from noid.errors import ConfigError, PlatformError, ShimError
 from noid.host.netlink import HostNetwork
 from noid.host.resolvconf import asked, is_asked, is_in_force, resolvers_before
@@ -244,7 +243,7 @@ class Doctor:
         return Finding("resolver", Health.WRONG, found, fix)
 
     def _firewall(
-        self, network: HostNetwork, own: tuple[OwnAddress, ...], kind: PlaneKind
+        self, network: HostNetwork, own: tuple[OwnAddress, ...], kind: Plane
     ) -> list[Finding]:
         """Whether M6 packets pass the rules of this host, in both directions."""
         places = {one.locator: one.interface for one in own if not one.broken}
@@ -280,7 +279,7 @@ class Doctor:
         text += f" (plane {kind})"
         return [*changes, Finding("firewall", Health.OK, text), *findings]
 
-    def _kind(self, status: DaemonStatus | ShimError, planes: list[Finding]) -> PlaneKind:
+    def _kind(self, status: DaemonStatus | ShimError, planes: list[Finding]) -> Plane:
         """The data plane that carries packets now, or that this host would get.
 
         The kernel plane keeps running when its daemon has stopped.

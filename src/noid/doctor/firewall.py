@@ -24,11 +24,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from noid.config import PlaneSection
+from noid.config import Plane, PlaneSection
 from noid.constants import LOCATORS_MAX, Codepoints
 from noid.doctor.attempt import Attempt
 from noid.doctor.losses import PROTOCOLS, Loss, losses
-from noid.doctor.trial import PlaneKind, set_up
+from noid.doctor.trial import set_up
 from noid.errors import ShimError
 from noid.host import nftables
 from noid.host.netlink import HostNetwork
@@ -86,7 +86,7 @@ class Firewall:
         section: PlaneSection,
         points: Codepoints,
         places: Mapping[Locator, str],
-        kind: PlaneKind,
+        kind: Plane,
     ) -> None:
         self.network = network
         self.section = section

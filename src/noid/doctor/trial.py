@@ -18,9 +18,9 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from noid.config import PlaneSection
+from noid.config import Plane, PlaneSection
 from noid.constants import LOCATORS_MAX, TRIAL_SUFFIX
 from noid.errors import PlatformError, ShimError, Unsupported
 from noid.host import nftables
@@ -34,7 +34,6 @@ from noid.planes.steering import BY_OURS, BY_UPLINK
 from noid.planes.uplink import UPLINKS_MAX
 from noid.wire import ipv6
 
-PlaneKind = Literal["bpf", "tun"]
 """A data plane: in the kernel, or in user space."""
 
 TUN_PATH: Final = "/dev/net/tun"
@@ -135,7 +134,7 @@ class Trial:
     """
 
     network: HostNetwork
-    kind: PlaneKind
+    kind: Plane
     places: Mapping[Locator, str]
     stranger: Locator
     peer: Locator
@@ -209,7 +208,7 @@ class Trial:
 
 @contextlib.contextmanager
 def set_up(
-    network: HostNetwork, section: PlaneSection, places: Mapping[Locator, str], kind: PlaneKind
+    network: HostNetwork, section: PlaneSection, places: Mapping[Locator, str], kind: Plane
 ) -> Iterator[Trial]:
     """Sets the test environment up while the block runs.
 

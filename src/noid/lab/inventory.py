@@ -16,13 +16,14 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from noid.config import PlaneKind
 from noid.errors import UsageError
 from noid.lab import namespaces, processes
 from noid.lab.sites import Sites
 from noid.lab.topology import ALL_NODES
 from noid.lab.variants import Variant
 
-Plane = Literal["none", "auto", "tun", "bpf"]
+Plane = Literal["none", PlaneKind]
 
 DIRECTORY: Final = Path("/run/noid-lab")
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")

@@ -54,8 +54,8 @@ def prospects(
         devices: the uplinks.
         directory: the state directory, for the log of the verifier if it rejects the programs.
     """
-    if section.kind == "tun":
-        yield Prospect("plane", True, 'in user space: plane.kind is "tun"')
+    if not section.may_be_in_kernel:
+        yield Prospect("plane", True, f'in user space: plane.kind is "{section.kind}"')
         return
     missing = lacking()
     if missing:
