@@ -27,6 +27,8 @@ BESIDE = (
 )
 """Where labs and networks have no two daemons whose answers to each other are waited for."""
 LONG = (
+    *("guide/test_readme.py", "packaging/test_deb.py", "guide/test_recipes.py"),
+    *("bench/test_bench.py", "packaging/test_units.py", "packaging/test_wheel.py"),
     *("lives/test_open_and_close.py", "sweep/test_sweep.py", "lab/test_sites.py"),
     *("setup", "doctor/test_fixes.py", "sim/test_outage.py", "reverts", "sim_explore"),
     *("lab/test_transport.py", "lab/test_rewriting.py", "lab/test_plain.py"),

@@ -38,6 +38,8 @@ SMALL = {
     "spread": ["--runs", "1", "--seconds", "1", "--connections", "10"],
     "under-attack": ["--runs", "1"],
 }
+pytestmark = pytest.mark.lab
+
 ALONE = {"dns-stub", "mass-failover", "one-way", "under-attack"}
 """Benches with figures that a busy machine may change: losses, switches and silences."""
 GROWTH_OCTETS_MAX = 64 << 20

@@ -53,7 +53,7 @@ def interpreter(version: str) -> str:
     pytest.skip(f"no python{version} with venv: install it, or pyenv install {version}")
 
 
-pytestmark = pytest.mark.alone  # packages are built from this tree
+pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,6 @@ def test_a_wheel_is_for_one_kind_of_machine_and_has_the_object(wheel: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.lab
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("version", SUPPORTED)
 def test_doctor_and_daemon_run_from_the_wheel(version: str, wheel: Path, tmp_path: Path) -> None:
