@@ -48,7 +48,7 @@ test: lint debian
 
 # What needs no root and no Debian packages.
 check: lint
-	$(BIN)/pytest -q -m "not slow and not lab" tests/wire tests/flows tests/shares tests/engine \
+	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not lab" tests/wire tests/flows tests/shares tests/engine \
 	  tests/test_architecture.py tests/test_counters.py tests/test_config.py tests/test_text.py
 
 help:

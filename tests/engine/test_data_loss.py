@@ -146,6 +146,7 @@ def test_data_that_is_lost_on_all_pairs_goes_plainly_at_both_ends() -> None:
     assert any(one.flags & Flag.ALL_DATA_LOST for one in plain)
 
 
+@pytest.mark.slow
 def test_the_form_of_data_is_tried_again_ever_more_rarely() -> None:
     network = established()
     talk(network, SECOND)
@@ -163,6 +164,7 @@ def test_the_form_of_data_is_tried_again_ever_more_rarely() -> None:
     assert {one[6] for one in empties} == {CODEPOINTS.rewritable_first}, "in the slot of TCP"
 
 
+@pytest.mark.slow
 def test_a_peer_that_sends_data_itself_says_whether_data_comes() -> None:
     network = established()
     talk(network, SECOND)
@@ -231,6 +233,7 @@ def test_data_goes_in_its_form_again_once_that_passes() -> None:
     assert network.b.context.flow().transmits
 
 
+@pytest.mark.slow
 def test_the_next_daemon_knows_that_data_is_lost_over_all_pairs() -> None:
     network = established()
     talk(network, SECOND)
@@ -323,6 +326,7 @@ def test_of_pairs_that_answer_one_that_never_lost_data_is_used() -> None:
     assert switches == [(A2, B2), (A1, B2), (A2, B1)]
 
 
+@pytest.mark.slow
 def test_what_the_next_daemon_is_told_of_lost_data_is_bounded() -> None:
     network = established()
     context = network.a.context

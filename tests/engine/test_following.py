@@ -136,6 +136,7 @@ def test_both_ends_follow_where_both_borders_switch() -> None:
     assert site.lost(SECOND) == 0
 
 
+@pytest.mark.slow
 def test_the_peer_follows_to_and_fro_with_each_provider_that_dies() -> None:
     site = Site()
     site.converse(SECOND)
@@ -219,6 +220,7 @@ def test_a_plane_that_followed_too_early_goes_back() -> None:
     assert site.a.rewriter.by_label[site.a.context.local_label].peer_locator == B1
 
 
+@pytest.mark.slow
 def test_per_packet_rewriting_changes_no_locator_and_is_asked_twice_a_minute() -> None:
     site = Site()
     site.converse(SECOND // 10)
@@ -328,6 +330,7 @@ def test_data_from_where_the_pair_in_use_is_acknowledged_moves_nothing() -> None
     assert reports(site.a, Switched) == []
 
 
+@pytest.mark.slow
 def test_opposite_one_way_pairs_found_by_a_search_are_kept_despite_data() -> None:
     site = Site()
     ends = [(one, other) for one in (A1, A2) for other in (B1, B2)]
