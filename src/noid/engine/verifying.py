@@ -27,7 +27,7 @@ from noid.engine.core import Core
 from noid.engine.events import AnswerArrived, CheckIdle, IdleChecked, LocatorsVerified
 from noid.engine.phases import Probation
 from noid.engine.renewing import renew
-from noid.engine.state import Path, State, Timer, Trigger
+from noid.engine.state import State, Timer, Trigger
 from noid.engine.update import tell_remote, tell_untold
 from noid.locators import Locator
 from noid.shares.policy import INQUIRIES
@@ -267,7 +267,7 @@ def _lasting_ns(core: Core, context: Context) -> int:
     A peer that no pair reaches may have moved to a locator that its name does not list yet.
     """
     ttl_ns = context.verification.ttl_seconds * SECOND
-    if context.path is Path.SEARCHING and not set(context.peer_local) <= set(context.peer_remote):
+    if context.is_searching and not set(context.peer_local) <= set(context.peer_remote):
         return max(ttl_ns, LOOK_AGAIN_MIN)
     lifetime_ns = max(ttl_ns, VERIFY_AGAIN_MIN)
     return lifetime_ns // 2 + core.jittered(lifetime_ns)
