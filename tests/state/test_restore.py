@@ -3,12 +3,14 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from noid.constants import SECOND
 from noid.engine.events import ContextRecord
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
@@ -17,8 +19,10 @@ from noid.planes.bpf import layout, libbpf
 from noid.planes.bpf.carried import TABLES, pin_of
 from noid.planes.bpf.pins import prepare_pins
 from noid.state.contexts import ContextStore
-from noid.state.restore import PAGE, Found, Takeover
+from noid.state.restore import PAGE, UNANSWERED_MAX, Found, Takeover
+from noid.wire import ipv6
 from tests.planes.loading import CODEPOINTS, HERE, load
+from tests.planes.test_layout import packet_of
 from tests.state.test_contexts import A1, B2, memory
 
 COUNT = 2 * PAGE + 7
@@ -68,10 +72,15 @@ def carry(pins: Path, one: ContextRecord, *, peer_locator: Locator = B2) -> None
         ("outbound", layout.aids_key(flow), sent),
         ("inbound", layout.label_key(flow.local_label), came),
     ):
-        descriptor = libbpf.pinned(pin_of(pins, name))
-        assert descriptor is not None
-        assert libbpf.Table(descriptor, *TABLES[name]).put(key, value)
-        os.close(descriptor)
+        put(pins, name, key, value)
+
+
+def put(pins: Path, name: str, key: bytes, value: bytes) -> None:
+    """Puts an entry into a table that an earlier daemon has left."""
+    descriptor = libbpf.pinned(pin_of(pins, name))
+    assert descriptor is not None
+    assert libbpf.Table(descriptor, *TABLES[name]).put(key, value.ljust(TABLES[name][1], bytes(1)))
+    os.close(descriptor)
 
 
 def found(memories: ContextStore, pins: Path) -> list[Found]:
@@ -102,6 +111,47 @@ def test_what_the_kernel_does_not_carry_is_forgotten(tmp_path: Path, pins: Path)
     carry(pins, replace(another, peer_aid=numbered(9).peer_aid))  # has the label by now
     assert [one.memory for one in found(memories, pins)] == [carried]
     assert memories.page(0, PAGE) == [(1, carried)]
+
+
+def test_what_is_unanswered_while_there_is_no_daemon_is_found(tmp_path: Path, pins: Path) -> None:
+    memories = ContextStore(tmp_path)
+    silent, idle, other = (numbered(label) for label in (1, 2, 3))
+    memories.keep((one.local_label, one) for one in (silent, idle, other))
+    for one in (silent, idle, other):
+        carry(pins, one)
+    kept_segment(pins, silent, silent.peer_aid)
+    kept_segment(pins, other, silent.peer_aid)  # has the label by now
+    first, second, third = found(memories, pins)
+    assert second.unanswered is third.unanswered is None
+    event = first.unanswered
+    assert event is not None
+    assert (event.local_label, event.received_ns) == (silent.local_label, CLOCK.received_ns)
+    assert event.packet[24:40] == silent.peer_aid
+    assert event.silent_ns > SECOND
+
+
+def test_of_very_many_unanswered_contexts_a_limited_number_is_reported(
+    tmp_path: Path, pins: Path
+) -> None:
+    memories = ContextStore(tmp_path)
+    everything = [numbered(label) for label in range(1, PAGE + 9)]
+    memories.keep((one.local_label, one) for one in everything)
+    for one in everything:
+        carry(pins, one)
+        kept_segment(pins, one, one.peer_aid)
+    for limit, count in ((PAGE + 3, PAGE + 3), (UNANSWERED_MAX, PAGE + 8)):
+        takeover = Takeover(memories, pins, unanswered_max=limit)
+        assert len([one for page in takeover.pages() for one in page]) == PAGE + 8
+        takeover.close()
+        assert len({one.local_label for one in takeover.unanswered}) == count
+
+
+def kept_segment(pins: Path, one: ContextRecord, peer: Locator) -> None:
+    """Lets the programs have kept a segment of a flow."""
+    packet = packet_of(one.local_aid, peer, ipv6.TCP)
+    report = layout.REPORT.pack(2, layout.label_key(one.local_label), 0, bytes(16), 0, 0, 60, 0)
+    entry = layout.ACTIVITY_HEAD.pack(time.monotonic_ns(), 2) + report + packet
+    put(pins, "activities", layout.label_key(one.local_label), entry)
 
 
 def test_the_peer_is_where_the_kernel_has_followed_it_to(tmp_path: Path, pins: Path) -> None:

@@ -166,6 +166,8 @@ class Daemon:
         self.plane.start()
         self.may_speak = True
         watching.take(self._survey())
+        for event in takeover.unanswered if takeover is not None else ():
+            self.driver.handle(event)
         if self.config.metrics.listen:
             await serve_metrics(self.config.metrics.listen, self.status, self.paths, stack)
         self.driver.begin(watching.watch())

@@ -132,7 +132,7 @@ def _take_up_page(page: list[Found], driver: EngineDriver, kept: KeptContexts) -
     flows: list[Flow] = []
     clocks: list[FlowClock] = []
     aids: list[Locator] = []
-    for memory, clock in page:
+    for memory, clock, _ in page:
         for output in driver.host.handle(ContextRestored(memory), time.monotonic_ns()):
             match output:
                 case InstallFlow():
@@ -145,5 +145,5 @@ def _take_up_page(page: list[Found], driver: EngineDriver, kept: KeptContexts) -
                 case _:
                     driver.carry_out(output)
     driver.plane.take_up(flows, clocks, aids)
-    kept.keep(memory.local_label for memory, _ in page)
+    kept.keep(one.memory.local_label for one in page)
     driver.arm()

@@ -7,16 +7,23 @@ daemon does other work.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from noid.engine.events import ContextRecord
 from noid.flows.clock import FlowClock
+from noid.flows.events import UnansweredPacket
 from noid.planes.bpf.carried import Carried
 from noid.state.contexts import ContextStore
 
 PAGE = 200
 """Contexts restored at once: about twenty milliseconds."""
+
+
+UNANSWERED_MAX = 1_000
+"""Contexts that suspect their pair at once because of packets that were unanswered before; others
+do so when they send again."""
 
 
 class Found(NamedTuple):
@@ -25,10 +32,12 @@ class Found(NamedTuple):
     Attributes:
         memory: the record of the earlier daemon, with later changes of Lp(peer) by the kernel.
         clock: its times in the kernel.
+        unanswered: the report of an unanswered packet that no daemon took; None if there is none.
     """
 
     memory: ContextRecord
     clock: FlowClock
+    unanswered: UnansweredPacket | None = None
 
 
 class Takeover:
@@ -37,9 +46,18 @@ class Takeover:
     Args:
         memories: the records of the earlier daemon; others are deleted page by page.
         pins: the directory of the pinned tables.
+        unanswered_max: of how many contexts ``unanswered`` has reports.
+
+    Attributes:
+        unanswered: reports that no daemon took, of the contexts found so far. They are for the
+            engine once the plane sends.
     """
 
-    def __init__(self, memories: ContextStore, pins: Path) -> None:
+    def __init__(
+        self, memories: ContextStore, pins: Path, *, unanswered_max: int = UNANSWERED_MAX
+    ) -> None:
+        self.unanswered: list[UnansweredPacket] = []
+        self._unanswered_max = unanswered_max
         self.memories = memories
         self.total = memories.count()
         self.looked_at = 0
@@ -63,6 +81,8 @@ class Takeover:
         for found, gone in self._pages():
             self.memories.keep((label, None) for label in gone)
             self.looked_at += len(found) + len(gone)
+            reports = (one.unanswered for one in found if one.unanswered is not None)
+            self.unanswered += islice(reports, self._unanswered_max - len(self.unanswered))
             yield found
 
     def _pages(self) -> Iterator[tuple[list[Found], list[int]]]:
@@ -85,4 +105,4 @@ class Takeover:
             return None
         # The kernel has changed Lp(peer) while there was no daemon [D21].
         peer_locator = left.peer_locator or memory.peer_locator
-        return Found(replace(memory, peer_locator=peer_locator), left.clock)
+        return Found(replace(memory, peer_locator=peer_locator), left.clock, left.unanswered)

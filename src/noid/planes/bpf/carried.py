@@ -2,12 +2,16 @@
 """The kernel's tables by name, and the flows of an earlier daemon in them [D36]."""
 
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
+from noid.constants import UNANSWERED_PATIENCE
 from noid.flows.clock import FlowClock
+from noid.flows.events import UnansweredPacket
 from noid.locators import LOCATOR_OCTETS, Locator
 from noid.planes.bpf import layout, libbpf
+from noid.planes.bpf.segments import last_segment
 
 TABLES = {
     "outbound": (layout.AIDS_OCTETS, layout.OUTBOUND.size),
@@ -15,11 +19,11 @@ TABLES = {
     "far": (layout.LABEL_OCTETS, layout.FAR_ENTRY.size),
     "watched": (LOCATOR_OCTETS, layout.WATCHED.size),
     "ours": (LOCATOR_OCTETS, layout.ROW.size),
+    "activities": (layout.LABEL_OCTETS, layout.ACTIVITY_OCTETS),
 }
 """The tables that the next daemon finds: the octets of their keys and values."""
 PASSING_TABLES = {
     "uplinks": (layout.ROW.size, layout.UPLINK.size),
-    "activities": (layout.LABEL_OCTETS, layout.ACTIVITY_OCTETS),
 }
 """Those that each daemon fills anew."""
 
@@ -30,10 +34,13 @@ class Left(NamedTuple):
     Attributes:
         peer_locator: Lp(peer), which the kernel may have moved [D21]; None if it does not send.
         clock: its times.
+        unanswered: what a program of the kernel would report now, if it sends TCP segments and
+            nothing answers.
     """
 
     peer_locator: Locator | None
     clock: FlowClock
+    unanswered: UnansweredPacket | None = None
 
 
 class Carried:
@@ -46,14 +53,15 @@ class Carried:
     """
 
     def __init__(self, pins: Path) -> None:
-        self._outbound, self._inbound = (_pinned(pins, name) for name in ("outbound", "inbound"))
+        names = "outbound", "inbound", "activities"
+        self._outbound, self._inbound, self._activities = (_pinned(pins, one) for one in names)
 
     def close(self) -> None:
         """Closes the tables."""
-        for table in (self._outbound, self._inbound):
+        for table in (self._outbound, self._inbound, self._activities):
             if table is not None:
                 os.close(table.descriptor)
-        self._outbound = self._inbound = None
+        self._outbound = self._inbound = self._activities = None
 
     @property
     def are_there(self) -> bool:
@@ -74,7 +82,15 @@ class Carried:
             return None
         outbound = self._outbound.find(aids)
         peer_locator = None if outbound is None else layout.peer_locator_of(outbound)
-        return Left(peer_locator, layout.clock_of(outbound, inbound))
+        clock = layout.clock_of(outbound, inbound)
+        silent_ns = layout.silence(outbound, inbound, time.monotonic_ns())
+        if self._activities is None or silent_ns <= UNANSWERED_PATIENCE:
+            return Left(peer_locator, clock)
+        packet = last_segment(self._activities, local_label, aids)
+        event = UnansweredPacket(
+            local_label, packet, silent_ns, clock.received_ns, clock.gap_ns, clock.unanswered
+        )
+        return Left(peer_locator, clock, event if packet else None)
 
 
 def pin_of(pins: Path, name: str) -> Path:

@@ -20,6 +20,29 @@ KEPT_TIME = 120 * SECOND
 """How old a segment may be that is sent again: TCP itself gives up later."""
 
 
+def last_segment(activities: libbpf.Table, local_label: int, aids: bytes) -> bytes:
+    """The last segment of a flow; empty if none is stored, or it is too old.
+
+    Args:
+        activities: the table of the programs that has it.
+        local_label: F(local).
+        aids: AID(local) and AID(peer).
+    """
+    kept = _kept(activities, layout.label_key(local_label))
+    if kept is None or time.monotonic_ns() - kept.at_ns >= KEPT_TIME:
+        return b""
+    is_its_own = kept.packet[8 : ipv6.HEADER_OCTETS] == aids
+    return finished(kept.packet, kept.segment_octets) if is_its_own else b""
+
+
+def _kept(activities: libbpf.Table, key: bytes) -> layout.Kept | None:
+    """What an activity has kept; None if there is none, or it is written at this moment."""
+    entries = [activities.find(key) for _ in range(2)]
+    kept = [layout.kept_in(entry) for entry in entries if entry is not None]
+    versions = {one.version for one in kept}
+    return kept[0] if len(kept) == 2 and len(versions) == 1 and not versions.pop() % 2 else None
+
+
 class Segments:
     """The segments that are kept.
 
@@ -41,11 +64,7 @@ class Segments:
 
     def last(self, flow: Flow) -> bytes:
         """The last segment of a flow; empty if none is stored, or it is too old."""
-        kept = self._kept(layout.label_key(flow.local_label))
-        if kept is None or time.monotonic_ns() - kept.at_ns >= KEPT_TIME:
-            return b""
-        is_its_own = kept.packet[8 : ipv6.HEADER_OCTETS] == layout.aids_key(flow)
-        return finished(kept.packet, kept.segment_octets) if is_its_own else b""
+        return last_segment(self._tables["activities"], flow.local_label, layout.aids_key(flow))
 
     def scan(self, notify: Callable[[UnansweredPacket], None]) -> None:
         """Reports flows whose last segment stays unanswered, where the kernel has no timers."""
@@ -59,7 +78,7 @@ class Segments:
 
     def _unanswered(self, key: bytes) -> UnansweredPacket | None:
         flow = self._flows.get(int.from_bytes(key, "big"))
-        kept = self._kept(key)
+        kept = _kept(self._tables["activities"], key)
         if flow is None or kept is None:
             return None
         sent = self._tables["outbound"].find(layout.aids_key(flow))
@@ -70,10 +89,3 @@ class Segments:
         return UnansweredPacket(
             flow.local_label, finished(kept.packet, kept.segment_octets), silent_ns
         )
-
-    def _kept(self, key: bytes) -> layout.Kept | None:
-        """What an activity has kept; None if there is none, or it is written at this moment."""
-        entries = [self._tables["activities"].find(key) for _ in range(2)]
-        kept = [layout.kept_in(entry) for entry in entries if entry is not None]
-        versions = {one.version for one in kept}
-        return kept[0] if len(kept) == 2 and len(versions) == 1 and not versions.pop() % 2 else None
