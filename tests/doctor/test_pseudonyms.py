@@ -42,16 +42,49 @@ def test_addresses_share_a_prefix_as_long_as_before(one: IPv6Address, two: IPv6A
         (ADDRESS.packed.hex(":"), OTHER.packed.hex(":")),
         (f"eth0/{'2001:db8:1:a'}", f"eth0/{str(IPv6Network((OTHER, 64), False)[0])[:-2]}"),
         ("2001:db8:1:a::/64", str(IPv6Network((OTHER, 64), strict=False))),
+        ("2001:db8:1:a::/64: no", f"{IPv6Network((OTHER, 64), strict=False)}: no"),
     ],
 )
 def test_an_address_is_replaced_in_every_form(text: str, expected: str) -> None:
     assert OTHERS.of_text(text) == expected
 
 
+@given(
+    GLOBAL.map(IPv6Address.compressed.__get__) | GLOBAL.map(IPv6Address.exploded.__get__),
+    st.sampled_from(["", " ", "peer:", "node:", "(", "x=", "'", "//", "_", ". ", "12:34:56: "]),
+    st.sampled_from(["", ":", ".", ".53", ": no", ". It", "'s", "x", "%eth0.", ")", "-", "_"]),
+)
+def test_no_address_is_left_by_what_stands_around_it(text: str, before: str, after: str) -> None:
+    other = OTHERS.of_address(IPv6Address(text))
+    assert OTHERS.of_text(f"{before}{text}{after}") == f"{before}{other}{after}"
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        *("::1", "::", "127.0.0.1", "ff02::1", "12:34:56", "2026-11-29T06:00:00+0000"),
+        *("https://gate.corp.example/", "a.example/gate.corp.example", "GATE.corp.EXAMPLE(1)"),
+        *("gate.corp.example_1", r"caf\195\169.corp.example", "192.0.2.77.", "nas.service"),
+    ],
+)
+def test_a_name_or_address_is_replaced_anywhere(text: str) -> None:
+    others = Pseudonyms(KEY, ["gate.corp.example", "nas.service"], [])
+    found = others.of_text(text).lower()
+    for word in ("gate", "corp", "caf", "192", "nas", "service"):
+        assert word not in found.replace("a.example", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "::1",
+            "::",
+            "127.0.0.1",
+            "ff02::1",
+            "12:34:56",
+            "12:34:56: x",
+            "2026-11-29T06:00:00+0000",
+        ),
         *("/etc/noid.toml", "plane.kind", "noid.service", "6.1.0-32-cloud-amd64", "0.1.0"),
         *("Every 10 s one line reports.", "x86_64", "up1", "1 of 2"),
     ],

@@ -6,6 +6,7 @@ Addresses that share a prefix share a prefix of the same length afterwards (Fan,
 so a name below another stays below it. The key is thrown away: no pseudonym leads back.
 """
 
+import contextlib
 import functools
 import hashlib
 import re
@@ -30,29 +31,26 @@ KEY_TEXT: Final = re.compile(
 REMOVED: Final = "(removed)"
 
 _HEX = r"[0-9A-Fa-f]"
-_TIME = r"(?<![0-9A-Fa-f:])\d\d:\d\d:\d\d(?![0-9A-Fa-f:])"
+_TIME = r"(?<![0-9A-Fa-f:])\d\d:\d\d:\d\d(?![0-9A-Fa-f]|:[0-9A-Fa-f:])"
 _MAC = rf"(?<![0-9A-Fa-f:])(?:{_HEX}{{2}}[:-]){{5,}}{_HEX}{{2}}(?![0-9A-Fa-f:])"
-_IPV6 = rf"(?<![0-9A-Za-z:.])(?:{_HEX}{{0,4}}:){{2,}}[0-9A-Fa-f.]*(?:/\d+)?(?![0-9A-Za-z:])"
-_IPV4 = r"(?<![0-9A-Za-z.])(?:\d{1,3}\.){3}\d{1,3}(?![0-9A-Za-z.])"
+_IPV6 = rf"(?<![0-9A-Za-z])(?:{_HEX}{{0,4}}:){{2,}}[0-9A-Fa-f.]*(?:/\d+)?"
+_IPV4 = r"(?<![0-9A-Za-z.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?[0-9A-Za-z])"
 _HEX_ADDRESS = rf"(?<![0-9A-Za-z])(?:0x)?{_HEX}{{32}}(?![0-9A-Za-z])"
-_NAME = (
-    r"(?<![0-9A-Za-z_/.-])(?:[0-9A-Za-z_-]{1,63}\.)+[A-Za-z][0-9A-Za-z-]{0,62}\.?(?![0-9A-Za-z_(])"
-)
+_CHARACTER = r"(?:[\w-]|\\\d{3}|\\[^\w\s])"
+"""A character of a name as it is, or as the DNS writes it (RFC 4343 §2.1)."""
+_NAME = rf"(?<![\w\\/.-])(?:{_CHARACTER}{{1,63}}\.)+[^\W\d_][\w-]{{0,62}}\.?(?![\w(])"
 _HOME = r"(?<=/home/)[^/\s\"']+"
-_TOKEN: Final = re.compile(
-    "|".join(
-        f"(?P<{name}>{pattern})"
-        for name, pattern in (
-            ("time", _TIME),
-            ("mac", _MAC),
-            ("ipv6", _IPV6),
-            ("ipv4", _IPV4),
-            ("hex", _HEX_ADDRESS),
-            ("name", _NAME),
-            ("home", _HOME),
-        )
-    )
-)
+TOKENS: Final = {
+    "time": _TIME,
+    "mac": _MAC,
+    "ipv6": _IPV6,
+    "ipv4": _IPV4,
+    "hex": _HEX_ADDRESS,
+    "known": r"(?<![\w-])(?:{})(?![\w-])",
+    "name": _NAME,
+    "home": _HOME,
+}
+"""What is replaced in a text; the first that matches at a place counts."""
 SUFFIXES: Final = frozenset(
     {
         *("conf", "damaged", "device", "gz", "json", "log", "nft", "path"),
@@ -76,11 +74,13 @@ class Pseudonyms:
     def __init__(self, key: bytes, names: Iterable[str], plain: Collection[str]) -> None:
         self.key = key
         self.plain = frozenset(plain)
-        labels = {label for name in names for label in name.lower().strip(".").split(".")}
+        known = {name.lower().strip(".") for name in names} - {""}
+        labels = {label for name in known for label in name.split(".")}
         words = sorted((one for one in labels if len(one) >= WORD_LENGTH_MIN), reverse=True)
         pattern = "|".join(map(re.escape, words))
         self._words = re.compile(rf"(?<![\w.])(?:{pattern})(?![\w.])", re.IGNORECASE)
         self._has_words = bool(words)
+        self._tokens = _tokens(one for one in known if "." in one)
         self._bit = functools.lru_cache(CACHE)(self._flipped)
 
     def of_value(self, value: object) -> object:
@@ -97,7 +97,7 @@ class Pseudonyms:
 
     def of_text(self, text: str) -> str:
         """A text with pseudonyms for the names and addresses in it."""
-        found = _TOKEN.sub(self._replaced, text)
+        found = self._tokens.sub(self._replaced, text)
         return self._words.sub(lambda one: self._label(one[0]), found) if self._has_words else found
 
     def _replaced(self, found: re.Match[str]) -> str:
@@ -106,6 +106,7 @@ class Pseudonyms:
             "ipv6": self._ipv6,
             "ipv4": self._ipv4,
             "hex": self._hexadecimal,
+            "known": self._labels,
             "name": self._name,
             "home": self._label,
         }
@@ -135,22 +136,30 @@ class Pseudonyms:
         try:
             address = IPv6Address(whole)
         except ValueError:
-            return self._prefix(text)
+            return self._ipv6_in(text)
         found = int(self.of_address(address))
         bits = int(length or 128)
         if bits < 128 and int(address) & (1 << 128 - bits) - 1 == 0:  # a prefix, no address in one
             found &= ~((1 << 128 - bits) - 1)
         return str(IPv6Address(found)) + (f"/{length}" if length else "")
 
+    def _ipv6_in(self, text: str) -> str:
+        """A text that begins with an address: a colon, a full stop or a port may follow it."""
+        for end in range(len(text) - 1, 1, -1):
+            with contextlib.suppress(ValueError):
+                return str(self.of_address(IPv6Address(text[:end]))) + self.of_text(text[end:])
+        return self._prefix(text)
+
     def _prefix(self, text: str) -> str:
         """The first groups of an address, as the name of an uplink has them."""
+        after = text[len(text.rstrip(":")) :]
         groups = text.strip(":").split(":")
         try:
             address = IPv6Address(f"{':'.join(groups)}::")
         except ValueError:
             return text
         others = self.of_address(address).exploded.split(":")[: len(groups)]
-        return ":".join(f"{int(one, 16):x}" for one in others)
+        return ":".join(f"{int(one, 16):x}" for one in others) + after
 
     def _ipv4(self, text: str) -> str:
         try:
@@ -176,13 +185,16 @@ class Pseudonyms:
             return text
         if name.lower().endswith(REVERSE):
             return self._reverse(name) + text[len(name) :]
-        return ".".join(map(self._label, name.split("."))) + text[len(name) :]
+        return self._labels(name) + text[len(name) :]
+
+    def _labels(self, name: str) -> str:
+        return ".".join(map(self._label, name.split(".")))
 
     def _reverse(self, name: str) -> str:
         nibbles = name.lower().removesuffix(REVERSE).split(".")
         digits = "".join(reversed(nibbles))
         if len(nibbles) > NIBBLES or not re.fullmatch("[0-9a-f]+", digits):
-            return ".".join(map(self._label, name.split(".")))
+            return self._labels(name)
         address = IPv6Address(int(digits.ljust(NIBBLES, "0"), 16))
         other = f"{int(self.of_address(address)):032x}"[: len(nibbles)]
         return ".".join(reversed(other)) + REVERSE
@@ -191,6 +203,13 @@ class Pseudonyms:
         """Another label; the same in capitals."""
         octets = label.lower().encode(errors="replace")
         return "n" + hashlib.blake2b(octets, key=self.key, digest_size=LABEL_OCTETS).hexdigest()
+
+
+def _tokens(known: Iterable[str]) -> re.Pattern[str]:
+    """What is replaced, with these names."""
+    names = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+    patterns = TOKENS | {"known": TOKENS["known"].format(names or r"\b\B")}
+    return re.compile("|".join(f"(?P<{one}>{text})" for one, text in patterns.items()), re.I)
 
 
 def without_secrets(value: object) -> object:
