@@ -27,9 +27,12 @@ from noid.wire.control import Flag
 
 def begin(core: Core, context: Context) -> None:
     """Asks the AID, if the peer has not proven it and it is not being asked."""
-    if context.is_settled and context.aid_proven:
+    if not context.is_settled:
+        return
+    if context.aid_proven:
         core.disowning.until_ns.pop(context.key, None)  # D39 protects it now
-    if not context.is_settled or context.aid_proven or core.is_timer_set(context, Timer.AID):
+        return
+    if core.is_timer_set(context, Timer.AID):
         return
     asked = core.disowning.asked
     asked[context.local_label] = []

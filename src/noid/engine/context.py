@@ -24,7 +24,14 @@ from noid.constants import (
 from noid.dns.records import Question
 from noid.dns.verification import Verification
 from noid.engine.events import Former
-from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair
+from noid.engine.history import (
+    NO_HISTORY,
+    UNKNOWN,
+    History,
+    Pair,
+    silence_after,
+    smoothed,
+)
 from noid.engine.phases import Closing, Exchange, OwnCcr, Probation, Probe, Search, Trial, Update
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.flows.flow import Flow
@@ -311,6 +318,8 @@ class Context:
     @property
     def silence_ns(self) -> int:
         """T: how long a packet may stay unanswered before another pair is searched for [D20]."""
+        if not self.history:
+            return silence_after(self.first_round_trip_ns, self.tolerated_ns)
         return self.expected.silence_ns(self.tolerated_ns)
 
     @property
@@ -362,8 +371,7 @@ class Context:
         """Adds a measurement to the smoothed round-trip time of a pair."""
         if not self.history:
             # Most contexts have only the measurement of the set-up, and need no history.
-            first = History(round_trip_ns=self.first_round_trip_ns).measured(round_trip_ns)
-            self.first_round_trip_ns = first.round_trip_ns
+            self.first_round_trip_ns = smoothed(self.first_round_trip_ns, round_trip_ns)
             return
         before = self.history_of(pair)
         if self.first_round_trip_ns and pair == self.pair:
@@ -385,6 +393,14 @@ class Context:
     def own_marks_of(self, locator: Locator) -> int:
         """The marks of one of our own locators."""
         return _flags_in(self.own_marks, locator)
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether a locator of either host may rank below others by its marks, or by the DNS."""
+        if self.own_marks or self.peer_marks or self.lapsing:
+            return True
+        is_listed = self.own_remote is None or self.own_remote is self.own_local
+        return not is_listed or self.local_locator not in self.own_local
 
     def keep_former(self, key: bytes, now_ns: int) -> None:
         """Stores what authenticates the present peer before another key replaces it [D39].

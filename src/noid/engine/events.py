@@ -69,6 +69,12 @@ class LocatorsChanged:
     pins: tuple[Pin, ...] = ()
     is_spread: bool = False
 
+    @property
+    def is_unmarked(self) -> bool:
+        """Whether no locator is treated in another way than the rest."""
+        marked = self.deprecated or self.broken or self.backup or self.weights or self.pins
+        return not marked and not self.is_spread
+
 
 @dataclass(slots=True, unsafe_hash=True)
 class PolicyChanged:

@@ -87,17 +87,10 @@ class History(NamedTuple):
         Twice the round-trip time; or twice a silence that proved harmless, such as a delayed
         acknowledgement of a receiver, so that the same silence is not reported again.
         """
-        if not self.round_trip_ns:
-            return SILENCE_UNMEASURED
-        usual_ns = max(2 * self.round_trip_ns, min(2 * tolerated_ns, TOLERANCE_MAX))
-        return max(SILENCE_MIN, min(usual_ns, SILENCE_MAX))
+        return silence_after(self.round_trip_ns, tolerated_ns)
 
     def measured(self, round_trip_ns: int) -> "History":
-        """After one more measurement, if it is one (RFC 6298 §2).
-
-        It falls by half of the difference, not by an eighth, because the messages of a set-up take
-        longer than others: much is computed for each.
-        """
+        """After one more measurement, if it is one (RFC 6298 §2)."""
         if round_trip_ns <= 0:
             return self
         before_ns = self.round_trip_ns
@@ -105,10 +98,32 @@ class History(NamedTuple):
             return self._replace(round_trip_ns=round_trip_ns)
         difference_ns = abs(round_trip_ns - before_ns)
         return self._replace(
-            round_trip_ns=before_ns
-            + (round_trip_ns - before_ns) // (8 if round_trip_ns > before_ns else 2),
+            round_trip_ns=smoothed(before_ns, round_trip_ns),
             variation_ns=self.variation_ns + (difference_ns - self.variation_ns) // 4,
         )
+
+
+def silence_after(round_trip_ns: int, tolerated_ns: int) -> int:
+    """T for a round-trip time, which is 0 if not measured; see ``History.silence_ns``."""
+    if not round_trip_ns:
+        return SILENCE_UNMEASURED
+    usual_ns = max(2 * round_trip_ns, min(2 * tolerated_ns, TOLERANCE_MAX))
+    return max(SILENCE_MIN, min(usual_ns, SILENCE_MAX))
+
+
+def smoothed(before_ns: int, round_trip_ns: int) -> int:
+    """The smoothed round-trip time after one more measurement (RFC 6298 §2).
+
+    It falls by half of the difference, not by an eighth, because the messages of a set-up take
+    longer than others: much is computed for each.
+
+    Args:
+        before_ns: the smoothed time so far; 0 if there is none.
+        round_trip_ns: the measurement; 0 or less is none.
+    """
+    if not before_ns or round_trip_ns <= 0:
+        return before_ns or max(0, round_trip_ns)
+    return before_ns + (round_trip_ns - before_ns) // (8 if round_trip_ns > before_ns else 2)
 
 
 UNKNOWN = History()

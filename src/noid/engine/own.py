@@ -49,17 +49,18 @@ def marks(
         peer_aid: AID(peer), which may be pinned to an uplink.
         name: FQDN(peer), canonical; empty while it is not known.
     """
+    missing = frozenset(own_local).difference(own.locators)
+    if own.is_unmarked and not missing:
+        return ()
     kept_to = pinned(own, peer_aid, name)
     if not kept_to and own.is_spread and local_aid not in own.backup:
         kept_to = frozenset((local_aid,))
     others = frozenset(own_local) - kept_to
     said = {
         LocatorFlag.DEPRECATED: own.deprecated,
-        LocatorFlag.BROKEN: own.broken | (frozenset(own_local) - frozenset(own.locators)),
+        LocatorFlag.BROKEN: own.broken | missing,
         LocatorFlag.BACKUP: others if kept_to.intersection(own_local) else own.backup,
     }
-    if not any(said.values()) and not own.weights:
-        return ()
     entries = [
         LocatorEntry(
             one,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from noid.constants import NEVER
 from noid.engine.causes import Cause
 from noid.engine.history import History, Pair
-from noid.engine.secrets import KeyPair
+from noid.engine.secrets import KeyPair, Side
 from noid.flows.events import ControlMessageReceived
 from noid.locators import Locator
 from noid.wire.control import ControlMessage
@@ -203,6 +203,7 @@ class OwnCcr(NamedTuple):
     Attributes:
         event: the event, with the addresses.
         message: the message.
+        peer: what its sender says of itself.
         cookie: its cookie.
         keys: our key pair in its CC.
         made_ns: when that was made.
@@ -210,6 +211,7 @@ class OwnCcr(NamedTuple):
 
     event: ControlMessageReceived
     message: ControlMessage
+    peer: Side
     cookie: Cookie
     keys: KeyPair
     made_ns: int

@@ -184,7 +184,7 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
     if opened is None:
         core.drop(Drop.CCR_WITH_BAD_COOKIE)
         return
-    ccr = OwnCcr(event, message, cookie, *opened)
+    ccr = OwnCcr(event, message, said_by_sender(message), cookie, *opened)
     local_aid, peer_aid = message.receiver_aid, message.sender_aid
     context = core.contexts.get(local_aid + peer_aid) or _on_probation(core, message)
     own = core.locators if context is None else context.own_local
@@ -196,7 +196,7 @@ def on_ccr(core: Core, event: ControlMessageReceived, message: ControlMessage) -
         core.drop(Drop.LABEL_OF_TOO_MANY_PEERS)
     elif at_aid.is_refused(core, local_aid, peer_aid, cookie.locator):
         core.drop(Drop.SET_UP_DISOWNED_AT_AID)
-    elif ccr.made_ns <= core.quarantine.deleted_ns(said_by_sender(message)):
+    elif ccr.made_ns <= core.quarantine.deleted_ns(ccr.peer):
         core.drop(Drop.CCR_OF_DELETED_CONTEXT)  # any observer can send it again
     elif context is None:
         _make(core, ccr)
@@ -309,7 +309,7 @@ def _complete(core: Core, context: Context, ccr: OwnCcr) -> None:
         core.drop(Drop.CCR_WOULD_COMPLETE_UNPROVEN)
         return
     assert exchange is not None
-    key = key_with(core, context, exchange, said_by_sender(ccr.message), Code.CCR)
+    key = key_with(core, context, exchange, ccr.peer, Code.CCR)
     if not key:
         core.drop(Drop.CCR_KEY_REFUSED)
         return
@@ -349,7 +349,7 @@ def _establish_with(core: Core, context: Context, ccr: OwnCcr, secret: bytes) ->
     tokens = ccr.message.tokens
     assert tokens is not None
     own = Side(context.local_aid, context.local_label, tokens.receiver, ccr.keys.public)
-    key = context_key(secret, own, said_by_sender(ccr.message))
+    key = context_key(secret, own, ccr.peer)
     _establish_by(core, context, ccr, own, key)
 
 
@@ -372,7 +372,7 @@ def _establish_by(core: Core, context: Context, ccr: OwnCcr, own: Side, key: byt
     # The initiator has our sets from the CC.
     said = {(one.locator, one.flags & ~LocatorFlag.REMOTE) for one in message.receiver_locators}
     context.untold = said != set(own_entries(context))
-    know_peer(core, context, said_by_sender(message), own, key)
+    know_peer(core, context, ccr.peer, own, key)
     context.peer_birthday = message.context.sender_birthday
     context.peer_reset_hash = message.reset_token
     establish(core, context, Trigger.CCR, Cause.CCR_RECEIVED, pair)

@@ -58,7 +58,10 @@ def better_pairs(context: Context) -> list[Pair]:
 
     A pair that was left only because an end was deprecated is one of them when no end is so.
     """
-    now, home = standing(context, context.pair), context.left_pair
+    home = context.left_pair
+    if home is None and not context.has_marks:
+        return []
+    now = standing(context, context.pair)
     if not any(now) and home is None:
         return []
     return [

@@ -242,6 +242,8 @@ def tell_remote(core: Core, context: Context, trigger: Trigger) -> None:
     """
     if not context.is_settled or not context.verification.settled:
         return
+    if not context.told_remote and context.peer_local is context.verification.remote:
+        return  # the usual case
     said = frozenset(context.peer_local)
     told = said.intersection(context.told_remote) if context.told_remote else said
     if said.intersection(context.peer_remote) != told:

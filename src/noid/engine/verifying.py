@@ -75,7 +75,7 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
     for context in core.questions.pop(event.question, {}):
         if context.state is State.CLOSING:
             continue  # needs no answers
-        before = context.peer_verified
+        before, proofs = context.peer_verified, _proofs(context)
         was_settled = context.verification.settled
         for inquiry in _inquiries(context):
             questions = inquiry.receive(question, event.answer, context.peer_local)
@@ -89,7 +89,7 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
         if renewal is not None and renewal.settled:
             was_settled = False
             _replace(core, context, renewal)
-        verified = context.peer_verified
+        verified = before if _proofs(context) == proofs else context.peer_verified
         if context.state is State.INIT_SENT:
             _hurry(core, context, verified - before)
         if context.lapsing or context.peer_locator not in before or verified != before:
@@ -98,6 +98,12 @@ def on_answer(core: Core, event: AnswerArrived) -> None:
             _judge(core, context, context.probation)
         elif context.verification.settled and not was_settled:
             _settled(core, context)
+
+
+def _proofs(context: Context) -> tuple[tuple[Locator, ...], ...]:
+    """What Lsv(peer) depends on that the DNS changes."""
+    verification = context.verification
+    return verification.proven, verification.remote, tuple(context.lapsing)
 
 
 def _hurry(core: Core, context: Context, proven: frozenset[Locator]) -> None:
@@ -249,7 +255,7 @@ def _settled(core: Core, context: Context) -> None:
     verified = context.peer_verified
     proven = tuple(locator for locator in context.peer_set if locator in verified)
     core.emit(LocatorsVerified(context.peer_aid, verification.name, proven))
-    if context.peer_aid in verification.verified:
+    if context.peer_aid in verification.proven:
         at_aid.begin(core, context)
         valid_ns = max(verification.ttl_seconds * SECOND, LOOK_AGAIN_MIN)
         peers.confirm(core, context.peer_aid, verification.name, verification.remote, valid_ns)

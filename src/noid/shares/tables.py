@@ -177,7 +177,9 @@ class Table:
     def add(self, site: int, entry: int) -> None:
         """Adds an entry, unproven."""
         region = site >> REGION_SHIFT
-        self.regions.setdefault(region, _Region()).add(site, entry)
+        if region not in self.regions:
+            self.regions[region] = _Region()
+        self.regions[region].add(site, entry)
         self.ranking.set(region, self.ranking.counts.get(region, 0) + 1)
         self.count += 1
 

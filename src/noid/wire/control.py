@@ -196,6 +196,8 @@ REQUIRED = {
     code: tuple(one.attribute for one in OPTIONS[1:] if code in one.required) for code in Code
 }
 """What each message cannot do without, besides its context."""
+REQUIRED_VALUES = {code: attrgetter("code", "context", *names) for code, names in REQUIRED.items()}
+"""The same as a tuple of the values in a message."""
 ENCODERS = tuple((one.head, one.codec.pack) for one in OPTIONS)
 VALUES = attrgetter(*(one.attribute for one in OPTIONS))
 """The values of all options of a message, in the order of OPTIONS."""
@@ -255,9 +257,8 @@ class ControlMessage:
     piggyback: Piggyback | None = None
 
     def __post_init__(self) -> None:
-        for option in REQUIRED[self.code]:
-            if not getattr(self, option):
-                raise UsageError(f"{self.code.name} without {self._lacking()}")
+        if not all(REQUIRED_VALUES[self.code](self)):
+            raise UsageError(f"{self.code.name} without {self._lacking()}")
         if len(self.sender_locators) > LOCATORS_MAX or len(self.receiver_locators) > LOCATORS_MAX:
             raise UsageError(f"more than {LOCATORS_MAX} locators in a set")
         if (self.code is Code.UC) != (self.sender_aid == self.receiver_aid == UNSPECIFIED):
@@ -292,7 +293,7 @@ class ControlMessage:
             0,
             piggyback.next_header,
             header_octets // ALIGNMENT,
-            VERSION << 12 | self.flags.value,
+            VERSION << 12 | int(self.flags),
             self.nonce,
             self.sender_aid,
             self.receiver_aid,
