@@ -215,6 +215,8 @@ TRIAL_SILENCE: Final = 1 * SECOND
 """The least silence after which such a context is set aside."""
 TRIAL_REST: Final = 2 * SECOND
 """One context is tested so at most once in this time."""
+CONTESTED_TIME: Final = 60 * SECOND
+"""If two hosts answer a test, data is plain for so long, while the AIDs are in use [D49]."""
 CHALLENGE_TIME: Final = 5 * SECOND
 """An answer to an unpredictable nonce counts for this time; then there is another nonce [D39]."""
 AID_ASKS_MAX: Final = 8

@@ -3,8 +3,8 @@
 
 Attacker: sees every packet of the set-up and of the conversation, has any source, stops nothing.
 The key agreement is not authenticated [D40], so who answers first is the peer. Guaranteed: data is
-sent to locators of the genuine peer alone, and the conversation goes on once the observer, or its
-answers, stop. While it goes on to answer, it can keep data from arriving: docs/security.md.
+sent to locators of the genuine peer alone, and arrives there: what two hosts answer to one test is
+contested, and data is plain. What else such an observer can do: docs/security.md.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import pytest
 
-from noid.constants import MILLISECOND, MINUTE, SECOND
+from noid.constants import CONTESTED_TIME, MILLISECOND, MINUTE, SECOND
 from noid.engine.secrets import KeyPair, Side, context_key, keyed_hash
 from noid.errors import WireError
 from noid.locators import Locator
@@ -180,21 +180,23 @@ class Observed(Network):
 
 @pytest.mark.parametrize("code", [Code.CONF, Code.CCR])
 @pytest.mark.parametrize(
-    ("answers", "keeps_alive", "most_ns"),
+    ("answers", "keeps_alive"),
     [
-        pytest.param(False, False, SECOND, id="once"),
-        pytest.param(True, False, 3 * SECOND, id="and answers"),
-        pytest.param(True, True, ATTACK_NS, id="and keeps alive"),
+        pytest.param(False, False, id="once"),
+        pytest.param(True, False, id="and answers"),
+        pytest.param(False, True, id="and keeps alive"),
+        pytest.param(True, True, id="and does both"),
     ],
 )
-def test_an_observer_that_answers_first_gets_no_data_and_is_forgotten(
-    code: Code, answers: bool, keeps_alive: bool, most_ns: int
+def test_an_observer_that_answers_first_stops_no_data_and_is_forgotten(
+    code: Code, answers: bool, keeps_alive: bool
 ) -> None:
     network = Observed(code, answers=answers, keeps_alive=keeps_alive)
     network.resolve(network.a, network.b)
     interrupted_ns = network.talk(ATTACK_NS)
     assert network.key, "the victim has agreed on a key with it"
-    assert interrupted_ns <= most_ns
+    assert interrupted_ns <= 10 * INTERVAL_NS
+    assert len(network.arrived_ns) >= ATTACK_NS // INTERVAL_NS * 95 // 100
     network.is_there = network.keeps_alive = False
     assert_recovers(network)
     assert {octets[24:40] for octets in network.trace} <= {A1, A2, B1, B2}
@@ -227,6 +229,7 @@ def test_an_observer_that_has_left_the_path_stops_no_data(code: Code, answers: b
     network.is_there, network.keeps_alive = False, True
     assert network.talk(ATTACK_NS) <= LEAVING_NS
     assert network.talk(ATTACK_NS) < 100 * MILLISECOND
+    assert network.talk(CONTESTED_TIME) <= LEAVING_NS
     assert has_own_key(network)
 
 

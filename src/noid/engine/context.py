@@ -24,14 +24,7 @@ from noid.constants import (
 from noid.dns.records import Question
 from noid.dns.verification import Verification
 from noid.engine.events import Former
-from noid.engine.history import (
-    NO_HISTORY,
-    UNKNOWN,
-    History,
-    Pair,
-    silence_after,
-    smoothed,
-)
+from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair, silence_after, smoothed
 from noid.engine.phases import Closing, Exchange, OwnCcr, Probation, Probe, Search, Trial, Update
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.flows.flow import Flow
@@ -90,6 +83,7 @@ class Context:
         former: the peer before the context was replaced; an answer of it undoes that.
         doubted_nonce: our last nonce before the last one that was unpredictable [D39].
         doubted_until_ns: until when an answer to a later one shows that its sender hears us.
+        contested_until_ns: data is plain until then, if the pair in use is the AIDs; 0: not [D49].
         closing: the close exchange in progress; None if there is none.
         probation: what makes the context provisional, until it is proven.
         established_ns: when the context was last set up.
@@ -154,6 +148,7 @@ class Context:
     former: Former | None = None
     doubted_nonce: int = 0
     doubted_until_ns: int = 0
+    contested_until_ns: int = 0
     closing: Closing | None = None
     probation: Probation | None = None
     established_ns: int = 0
@@ -394,14 +389,6 @@ class Context:
         """The marks of one of our own locators."""
         return _flags_in(self.own_marks, locator)
 
-    @property
-    def has_marks(self) -> bool:
-        """Whether a locator of either host may rank below others by its marks, or by the DNS."""
-        if self.own_marks or self.peer_marks or self.lapsing:
-            return True
-        is_listed = self.own_remote is None or self.own_remote is self.own_local
-        return not is_listed or self.local_locator not in self.own_local
-
     def keep_former(self, key: bytes, now_ns: int) -> None:
         """Stores what authenticates the present peer before another key replaces it [D39].
 
@@ -479,7 +466,7 @@ class Context:
         """The flow for the data plane; with ``on_switch``, plain while on its AIDs [D28]."""
         verified = self.peer_verified
         # During a test, data is plain if the pair is the AIDs: then it arrives in any case [D39].
-        doubtful = self.trial is not None and self.is_on_aids
+        doubtful = (self.trial is not None or self.contested_until_ns > 0) and self.is_on_aids
         # A context that is being set up again still receives, but its packets are plain [D18].
         incomplete = not self.is_known_to_peer
         # But plain packets from a broken AID do not arrive.

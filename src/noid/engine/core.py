@@ -389,6 +389,7 @@ class Core:
             context.update = None
         if not context.is_settled:
             context.trial = context.search = context.late = context.rival = None
+            context.contested_until_ns = 0
             context.path = Path.STEADY
         if state not in (State.INIT_SENT, State.CCR_SENT):
             context.exchange = None

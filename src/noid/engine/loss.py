@@ -8,7 +8,7 @@ start a search [D47].
 
 from noid.constants import FLOW_LABEL_MASK, MTU_MIN
 from noid.counters import Drop
-from noid.engine import at_aid, trial
+from noid.engine import at_aid, contest, trial
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -60,7 +60,10 @@ def on_uc(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     elif not context.is_settled:
         core.drop(Drop.UC_WHILE_STARTING_OVER)
     elif not believed:
-        trial.begin(core, context)
+        is_message = slot_of(quote.next_header, core.options.codepoints) is None
+        is_message |= not quote.flow_label
+        if not (is_message and contest.refuse(core, context, nonce)):
+            trial.begin(core, context)
     else:
         trial.end(core, context, Trigger.UC, Cause.PEER_LOST_CONTEXT)
 

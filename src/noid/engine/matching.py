@@ -9,6 +9,7 @@ was set aside or replaced is therefore answered with such a request.
 
 from noid.constants import CHALLENGE_TIME, UPDATE_RETRANSMIT_HEARD
 from noid.counters import Drop
+from noid.engine import contest
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -177,8 +178,12 @@ def _heard_again(core: Core, context: Context, message: ControlMessage) -> None:
     if not context.is_complete:
         restore(core, context, trigger, Cause.PEER_HAS_CONTEXT)
     if context.trial is not None and _is_answer(core, context, message):
+        is_refused = context.trial.is_refused
         context.trial = context.rival = None
         core.stop_timer(context, Timer.TRIAL)
+        if is_refused:
+            contest.begin(core, context)
+        contest.go_on(core, context)
         core.install(context)
     tell_untold(core, context, trigger)
     update = context.update

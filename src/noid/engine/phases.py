@@ -191,10 +191,12 @@ class Trial:
     Attributes:
         until_ns: the end of the test.
         rounds: rounds of Update Requests so far.
+        is_refused: a host on the path of one of these has answered with UC.
     """
 
     until_ns: int
     rounds: int = 0
+    is_refused: bool = False
 
 
 class OwnCcr(NamedTuple):

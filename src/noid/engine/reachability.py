@@ -108,7 +108,7 @@ def on_plain_packet(core: Core, event: UlpPacketSeen) -> None:
     if context.search is not None and context.is_searching:
         context.search.packet = repeatable(event.packet) or context.search.packet
         want(core, context, context.search)
-    elif core.options.on_switch and context.is_on_aids:
+    elif (core.options.on_switch or context.contested_until_ns) and context.is_on_aids:
         sources = context.peer_locator, context.peer_source
         heard = [one.latest_ns for pair, one in context.history.items() if pair[1] in sources]
         if core.now_ns - max([context.established_ns, *heard]) >= PLAIN_SILENCE_MAX:

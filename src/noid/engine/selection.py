@@ -59,7 +59,7 @@ def better_pairs(context: Context) -> list[Pair]:
     A pair that was left only because an end was deprecated is one of them when no end is so.
     """
     home = context.left_pair
-    if home is None and not context.has_marks:
+    if home is None and not _has_marks(context):
         return []
     now = standing(context, context.pair)
     if not any(now) and home is None:
@@ -69,6 +69,14 @@ def better_pairs(context: Context) -> list[Pair]:
         for pair in alternatives(context)
         if standing(context, pair) < now or (pair == home and standing(context, pair) <= now)
     ]
+
+
+def _has_marks(context: Context) -> bool:
+    """Whether a locator of either host may rank below others by its marks, or by the DNS."""
+    if context.own_marks or context.peer_marks or context.lapsing:
+        return True
+    is_listed = context.own_remote is None or context.own_remote is context.own_local
+    return not is_listed or context.local_locator not in context.own_local
 
 
 def is_deprecated(context: Context, pair: Pair) -> bool:

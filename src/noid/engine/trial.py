@@ -18,6 +18,7 @@ from noid.constants import (
     TRIAL_SILENCE,
 )
 from noid.counters import Drop
+from noid.engine import contest
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
@@ -44,9 +45,11 @@ def begin(core: Core, context: Context) -> None:
 
 
 def on_timer(core: Core, context: Context) -> None:
-    """Begins the test for which a CCR waits, asks again, or ends the test."""
+    """Begins the test for which a CCR waits, asks again, or ends the test or its consequence."""
     under_way = context.trial
-    if under_way is None:
+    if under_way is None and context.rival is None:
+        contest.end(core, context)
+    elif under_way is None:
         begin(core, context)
     elif core.now_ns < under_way.until_ns:
         _ask(core, context, under_way)
