@@ -93,6 +93,19 @@ def test_what_is_of_no_one_stays(text: str) -> None:
     assert OTHERS.of_text(text) == text
 
 
+@pytest.mark.parametrize(
+    "part", ["a:", "00:", "0", "a.", "::", "1.", "\\1", "\\123", "-", "/home/"]
+)
+def test_a_long_text_of_others_is_replaced_too(part: str) -> None:
+    text = part * (1 << 12)
+    assert OTHERS.of_text(text)
+    assert "2001:db8" not in OTHERS.of_text(f"{text} {ADDRESS}: {text}")
+
+
+def test_octets_of_a_packet_are_removed() -> None:
+    assert OTHERS.of_text(bytes(40).hex(":")) == REMOVED
+
+
 def test_names_stay_below_each_other_and_are_found_as_words() -> None:
     found = OTHERS.of_text("Gate.Corp.example. www.corp.example; gate is up; gateway").split()
     host, www, gate, *_, gateway = (one.strip(".;") for one in found)

@@ -29,11 +29,13 @@ KEY_TEXT: Final = re.compile(
 )
 """What may be a key or a birthday in a line of text, in hexadecimal or base64."""
 REMOVED: Final = "(removed)"
+LINK_OCTETS_MAX: Final = 20
+"""The longest link-layer address, that of InfiniBand (RFC 4391)."""
 
 _HEX = r"[0-9A-Fa-f]"
 _TIME = r"(?<![0-9A-Fa-f:])\d\d:\d\d:\d\d(?![0-9A-Fa-f]|:[0-9A-Fa-f:])"
 _MAC = rf"(?<![0-9A-Fa-f:])(?:{_HEX}{{2}}[:-]){{5,}}{_HEX}{{2}}(?![0-9A-Fa-f:])"
-_IPV6 = rf"(?<![0-9A-Za-z])(?:{_HEX}{{0,4}}:){{2,}}[0-9A-Fa-f.]*(?:/\d+)?"
+_IPV6 = rf"(?<![0-9A-Za-z])(?:{_HEX}{{0,4}}:){{2,8}}[0-9A-Fa-f.]{{0,15}}(?:/\d+)?"
 _IPV4 = r"(?<![0-9A-Za-z.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?[0-9A-Za-z])"
 _HEX_ADDRESS = rf"(?<![0-9A-Za-z])(?:0x)?{_HEX}{{32}}(?![0-9A-Za-z])"
 _CHARACTER = r"(?:[\w-]|\\\d{3}|\\[^\w\s])"
@@ -63,7 +65,7 @@ NIBBLES: Final = 32
 
 
 class Pseudonyms:
-    """The pseudonyms of one report.
+    """Those of one report.
 
     Args:
         key: KEY_OCTETS random octets, which are not kept.
@@ -176,6 +178,8 @@ class Pseudonyms:
         octets = bytes.fromhex(text.replace(":", "").replace("-", ""))
         if len(octets) == 16:
             return self.of_address(IPv6Address(octets)).packed.hex(":")
+        if len(octets) > LINK_OCTETS_MAX:
+            return REMOVED  # such as a packet, which has addresses
         digest = hashlib.blake2b(octets, key=self.key, digest_size=len(octets)).digest()
         return bytes([digest[0] & 0xFC | 0x02, *digest[1:]]).hex(":")
 
