@@ -32,6 +32,7 @@ from noid.engine.events import (
     NoteHeard,
     Output,
     PairMeasured,
+    PeerDoubts,
     PeerUnable,
     ProbeStarted,
     RememberLater,
@@ -150,6 +151,7 @@ ORDERS: list[Output] = [
     NoteHeard(1),
     RememberLater(1),
     PairMeasured(1, (A1, B1), 1),
+    PeerDoubts(A1, B1),
     AskDns(Question(Kind.NAMES, "b.example")),
 ]
 

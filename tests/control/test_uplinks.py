@@ -6,6 +6,7 @@ import pytest
 from noid.control.uplink_reports import change_event, uplink_report
 from noid.control.uplinks import (
     LOSS_DEGRADED,
+    LOST_MIN,
     PARTLY_SILENT_ROUNDS,
     SAMPLES_MAX,
     SAMPLES_MIN,
@@ -128,11 +129,12 @@ def test_an_uplink_is_degraded_after_some_peers_do_not_answer_twice() -> None:
 
 def test_an_uplink_with_loss_is_degraded_until_the_loss_is_half_of_the_limit() -> None:
     uplinks = two()
-    for _ in range(SAMPLES_MIN - 1):
-        uplinks.sample(A1, 20 * MS, 110.0, is_lost=False)
+    for number in range(1, SAMPLES_MIN):
+        uplinks.sample(A1, 20 * MS, 110.0, is_lost=number < LOST_MIN)
     assert loss(uplinks) is None
+    assert uplinks.sample(A1, 20 * MS, 111.0, is_lost=False) == [], "two may be lost by chance"
     (change,) = uplinks.sample(A1, 20 * MS, 111.0, is_lost=True)
-    assert loss(uplinks) == 1 / SAMPLES_MIN
+    assert loss(uplinks) == LOST_MIN / (SAMPLES_MIN + 1)
     assert (change.new, change.reason) == (Health.DEGRADED, Reason.LOSS)
     changes: list[Change] = []
     while not changes:

@@ -3,10 +3,24 @@
 
 import pytest
 
-from noid.constants import CONTEXT_IDLE_TIME, MEASURED_PAIRS_MAX, SECOND
-from noid.engine.events import CheckIdle, MeasurePairs, NoteHeard, PairMeasured, Switched
+from noid.constants import (
+    CONTEXT_IDLE_TIME,
+    MEASURED_PAIRS_MAX,
+    MEASURED_TOGETHER,
+    MILLISECOND,
+    SECOND,
+)
+from noid.engine.events import (
+    CheckIdle,
+    MeasurePairs,
+    NoteHeard,
+    PairMeasured,
+    PeerDoubts,
+    Switched,
+)
 from noid.locators import Locator
 from tests.engine.network import A1, A2, B1, B2, DELAY_NS, X1, Network, Station, established
+from tests.engine.test_refusals import unanswered
 
 ALL = ((A1, B1), (A1, B2), (A2, B1), (A2, B2))
 
@@ -64,18 +78,21 @@ def test_measuring_keeps_no_context_of_ours_from_being_idle() -> None:
     assert not any(isinstance(one, CheckIdle) for one in network.a.outputs)
 
 
-@pytest.mark.parametrize("source", [B1, B2])
-def test_a_request_over_another_pair_does_not_end_silence_of_the_pair_in_use(
-    source: Locator,
+@pytest.mark.parametrize(
+    ("source", "here", "ends"), [(B1, False, True), (B1, True, False), (B2, False, False)]
+)
+def test_a_request_that_measures_does_not_end_silence_of_the_pair_in_use(
+    source: Locator, here: bool, ends: bool
 ) -> None:
     """A peer that measures its pairs would hide that the pair in use is dead."""
     network = established()
     network.a.outputs.clear()
-    network.give(network.b, MeasurePairs(network.b.context.local_label, ((source, A1),)))
+    pairs = ((source, A1),)
+    network.give(network.b, MeasurePairs(network.b.context.local_label, pairs, here=here))
     network.run(SECOND)
     assert network.a.context.peer_locator == B1
-    is_heard = NoteHeard(network.a.context.local_label) in network.a.outputs
-    assert is_heard == (source == B1)
+    assert (NoteHeard(network.a.context.local_label) in network.a.outputs) == ends
+    assert network.a.context.history_of((A1, source)).heard_ns > network.now_ns - SECOND
 
 
 def test_an_answer_says_whether_it_has_returned_over_its_pair() -> None:
@@ -94,3 +111,33 @@ def test_an_answer_uses_the_pair_of_its_request_if_that_is_wanted() -> None:
     found = [one for one in network.a.outputs if isinstance(one, PairMeasured)]
     assert {one.pair for one in found} == set(ALL) - {(A2, B2)}
     assert all(one.here and one.returned for one in found)
+
+
+@pytest.mark.parametrize(
+    ("apart_ns", "here", "doubts"),
+    [
+        (40 * MILLISECOND, True, True),
+        (MEASURED_TOGETHER, True, False),
+        (40 * MILLISECOND, False, False),
+    ],
+    ids=["in doubt", "one sample after another", "for people"],
+)
+def test_a_peer_that_measures_a_pair_again_at_once_doubts_it(
+    apart_ns: int, here: bool, doubts: bool
+) -> None:
+    network = established()
+    for _ in range(2):
+        network.give(network.b, MeasurePairs(network.b.context.local_label, ((B2, A2),), here=here))
+        network.run(apart_ns)
+    network.run(SECOND)
+    assert (PeerDoubts(A1, B1) in network.a.outputs) == doubts
+    assert not any(isinstance(one, Switched) for one in network.a.outputs)
+
+
+def test_a_peer_that_hears_nothing_doubts_a_pair() -> None:
+    network = established()
+    network.dead |= {(B1, A1), (B2, A1)}
+    network.give(network.b, unanswered(network.b))
+    network.run(SECOND)
+    assert network.b.context.pair[1] == A2
+    assert PeerDoubts(A1, B1) in network.a.outputs

@@ -2,6 +2,7 @@
 """The page of ``noid web`` in a real browser, before the daemon of a running lab."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
 from tests.browser import browsing
-from tests.lab.conversations import establish_context, restart_daemons, tcp
+from tests.lab.conversations import Pinging, establish_context, restart_daemons, tcp
 from tests.lab.privilege import NOBODY
 
 FIGURES = os.environ.get("NOID_FIGURES")
@@ -59,11 +62,23 @@ def test_who_may_not_open_the_socket_is_refused(kernel_lab: Lab) -> None:
     assert "run as the user of the daemon, or as root" in done.stderr
 
 
-def test_a_provider_that_is_cut_is_down_in_a_browser(kernel_lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("number", "fault", "text"),
+    [
+        (1, Fault.CARRIER, "the link has no carrier"),
+        (1, Fault.SILENT, "none over this one"),
+        (2, Fault.SILENT, "none over this one"),
+    ],
+    ids=["carrier", "silent", "silent and not in use"],
+)
+def test_a_provider_that_is_cut_is_down_in_a_browser(
+    kernel_lab: Lab, number: int, fault: Fault, text: str
+) -> None:
     lab = kernel_lab
     restart_daemons(lab)
     establish_context(lab)
-    name = lab.plan.uplink("a", 1)
+    name = lab.plan.uplink("a", number)
+    looks = LOOKS if FIGURES and fault is Fault.CARRIER else {}
 
     def card(state: str) -> str:
         return f'document.querySelector(\'[data-uplink="{name}"][data-state="{state}"]\')'
@@ -72,28 +87,31 @@ def test_a_provider_that_is_cut_is_down_in_a_browser(kernel_lab: Lab) -> None:
         page_of(lab.control_socket("a")) as url,
         browsing() as browser,
         tcp(lab, "a") as conversation,
+        Pinging(lab, "a") as ping,
     ):
         conversation.echoes()
+        ping.goes_on()
         browser.open(url)
         browser.wait_for(card("up"))
         browser.wait_for("document.querySelectorAll('#contexts tr').length === 1")
         began_s = time.monotonic()
-        lab.cut(1, Fault.CARRIER)
+        lab.cut(number, fault)
         try:
             browser.wait_for(card("down"))
             took_s = time.monotonic() - began_s
             print(f"down in the page after {took_s:.3f} s")
-            browser.wait_for(f"{card('down')}?.textContent.includes('the link has no carrier')")
+            browser.wait_for(f"{card('down')}?.textContent.includes({json.dumps(text)})")
             conversation.echoes()
-            browser.wait_for("document.querySelector('#events li.switch')")
+            if number == 1:
+                browser.wait_for("document.querySelector('#events li.switch')")
             for scheme in ("light", "dark"):
                 browser.look(width=390, height=760, scheme=scheme)
                 assert browser.value("document.documentElement.scrollWidth <= innerWidth") is True
-            for figure, (width, height, scheme) in LOOKS.items() if FIGURES else ():
+            for figure, (width, height, scheme) in looks.items():
                 browser.look(width=width, height=height, scheme=scheme)
                 (Path(FIGURES or "") / f"{figure}.png").write_bytes(browser.screenshot())
         finally:
-            lab.heal(1)
+            lab.heal(number)
         browser.wait_for(card("up"))
         browser.wait_for("document.querySelector('#events li.up')")
         browser.wait_for(f"{card('up')}?.querySelector('svg rect.down')")  # of the last hour

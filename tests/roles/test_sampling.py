@@ -14,6 +14,7 @@ from noid.roles.sampling import (
     APART_NS,
     GRACE_NS,
     IN_USE_EVERY,
+    LOSSY_NS,
     PERIOD_NS,
     REST_NS,
     SILENT_INTERVAL_NS,
@@ -220,3 +221,31 @@ def test_only_so_many_contexts_are_remembered() -> None:
     assert sampling.next_of([context], START_NS), "the oldest is forgotten"
     context.local_label = 2 * TURNS_MAX - 1
     assert sampling.next_of([context], START_NS) is None
+
+
+def test_where_data_comes_seldom_a_sample_is_about_both_uplinks() -> None:
+    sampling, context = Sampling(), context_of_two_uplinks()
+    every = 2 * IN_USE_EVERY
+
+    def taken(first: int) -> list[bool]:
+        found = []
+        for number in range(first, first + every):
+            now_ns = START_NS + number * 2 * PERIOD_NS
+            sample = sampling.next_of([context], now_ns, NONE, lambda _: True)
+            assert sample is not None
+            assert sample.here or context.local_locator not in {pair[0] for pair in sample.pairs}
+            sampling.ended(context, now_ns)
+            found.append(sample.here)
+        return found
+
+    assert taken(1).count(True) == every // IN_USE_EVERY, "those of the pair in use itself"
+    sampling.lost(context, START_NS + (every + 1) * 2 * PERIOD_NS)
+    assert all(taken(every + 1)[: LOSSY_NS // (2 * PERIOD_NS)])
+    assert not all(taken(2 * every + LOSSY_NS // (2 * PERIOD_NS)))
+
+
+def test_a_sample_is_about_one_uplink_while_the_one_in_use_is_silent() -> None:
+    sampling, context = Sampling(), context_of_two_uplinks()
+    sample = sampling.next_of([context], START_NS, frozenset({A1}), lambda _: True)
+    assert sample is not None
+    assert sample.here

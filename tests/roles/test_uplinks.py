@@ -15,7 +15,14 @@ from noid.control.reports import context_report
 from noid.control.uplinks import Change, Health, Pair, Reason, Sighting, Switch
 from noid.engine.causes import Cause
 from noid.engine.context import Context
-from noid.engine.events import Input, LocatorsChanged, MeasurePairs, PairMeasured, Switched
+from noid.engine.events import (
+    Input,
+    LocatorsChanged,
+    MeasurePairs,
+    PairMeasured,
+    PeerDoubts,
+    Switched,
+)
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
 from noid.locators import Locator, format_locator
@@ -30,7 +37,7 @@ from noid.roles.measuring import (
     Round,
     both_ways,
 )
-from noid.roles.uplinks import ROUNDS_MAX, SUSPECTS_MAX, UplinkWatch
+from noid.roles.uplinks import ASKED_IN_ALL_MAX, ROUNDS_MAX, SUSPECTS_MAX, UplinkWatch
 from tests.engine.network import A1, A2, B1, B2, established
 from tests.waiting import until
 
@@ -424,6 +431,89 @@ def test_an_uplink_over_which_nothing_arrives_may_fail_wholly() -> None:
         Peer(watch, {A1: 0.001})
         task = asyncio.create_task(watch.watch())
         await until(lambda: idle.reason is Reason.SILENT)
+        await ended(task)
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_a_peer_that_doubts_a_pair_is_asked_once() -> None:
+    async def play() -> None:
+        _, watch = heard([])
+        peer = Peer(watch, {A1: 0.001, A2: 0.001})
+        task = asyncio.create_task(watch.watch())
+
+        def asked() -> list[MeasurePairs]:
+            return [one for one in peer.asked if len(one.pairs) == 4]
+
+        await until(lambda: peer.asked)
+        watch.take(PeerDoubts(A1, B1))
+        await until(lambda: len(asked()) == 2)
+        watch.take(PeerDoubts(A1, B1))
+        assert not watch.suspects, "our requests have made it doubt"
+        await ended(task)
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_the_pair_in_use_is_watched_also_where_data_comes_seldom() -> None:
+    async def play() -> None:
+        context, watch = heard([])
+        watch.heard_ns = lambda label: time.monotonic_ns() - 1_000_000_000
+        used = watch.uplinks.by_name["up1"]
+        assert context.local_locator == A1
+        peer = Peer(watch, {A1: 0.001, A2: 0.001})
+        task = asyncio.create_task(watch.watch())
+        await until(lambda: any(one.pairs == ((A2, B2),) and not one.here for one in peer.asked))
+        assert used.health is Health.UP
+        peer.late_s.pop(A1)
+        await until(lambda: used.reason is Reason.SILENT)
+        assert all(A1 in {pair[0] for pair in one.pairs} for one in peer.asked if one.here)
+        assert watch.uplinks.by_name["up2"].health is Health.UP
+        await ended(task)
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_a_peer_whose_answers_are_lost_is_asked_again_before_it_is_judged() -> None:
+    """It switches soon: then it is known that requests over its former pair arrive."""
+
+    async def play() -> None:
+        _, watch = heard([])
+        used = watch.uplinks.by_name["up1"]
+        peer = Peer(watch, {A2: 0.001}, used=A1)
+        peer.outbound = True
+        reasons: set[Reason] = set()
+        task = asyncio.create_task(watch.watch())
+        watch.take(PeerDoubts(A1, B1))
+
+        def is_shown() -> bool:
+            if sum(one.here for one in peer.asked) > 3:
+                peer.used = A2
+            reasons.add(used.reason)
+            return used.reason is Reason.INBOUND_SILENT
+
+        await until(is_shown)
+        assert reasons == {Reason.NONE, Reason.INBOUND_SILENT}
+        await ended(task)
+
+    asyncio.run(play())
+
+
+@pytest.mark.slow
+def test_a_peer_that_does_not_switch_is_judged_by_the_answers_that_come() -> None:
+    async def play() -> None:
+        _, watch = heard([])
+        used = watch.uplinks.by_name["up1"]
+        peer = Peer(watch, {A2: 0.001}, used=A1)
+        peer.outbound = True
+        task = asyncio.create_task(watch.watch())
+        watch.take(PeerDoubts(A1, B1))
+        await until(lambda: used.reason is Reason.SILENT)
+        rounds = [one for one in peer.asked if one.here and len(one.pairs) == 4]
+        assert len(rounds) == ASKED_IN_ALL_MAX
         await ended(task)
 
     asyncio.run(play())

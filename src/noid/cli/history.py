@@ -16,7 +16,7 @@ from noid.cli.paths import clock, percent, round_trip
 from noid.cli.places import Count, add_socket
 from noid.cli.table import SUMMARIES
 from noid.control.client import ask
-from noid.control.uplinks import reason_text
+from noid.control.uplink_reports import reason_text
 from noid.text import duration, json_line, printable
 
 SHOWN: Final = 50

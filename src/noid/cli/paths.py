@@ -12,7 +12,7 @@ from noid.cli.leaves import add_command, add_json
 from noid.cli.output import say
 from noid.cli.places import add_socket
 from noid.control.client import ask
-from noid.control.uplinks import reason_text
+from noid.control.uplink_reports import reason_text
 from noid.text import duration, json_line, printable
 
 COLUMNS: Final = (

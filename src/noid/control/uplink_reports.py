@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from noid.control.uplinks import Change, Switch, Uplink
+from noid.control.uplinks import TEXTS, Change, Reason, Switch, Uplink
 from noid.locators import Locator, format_locator
 
 
@@ -68,3 +68,11 @@ def change_event(change: Change) -> dict[str, Any]:
         "reason": change.reason.value,
         "lasted_s": round(change.lasted_s, 3),
     }
+
+
+def reason_text(identifier: str) -> str:
+    """A reason as text; an unknown reason of a newer daemon is returned unchanged."""
+    try:
+        return TEXTS[Reason(identifier)]
+    except ValueError:
+        return identifier

@@ -28,6 +28,8 @@ SAMPLES_MAX: Final = 50
 """The number of last measurements from which the loss of an uplink is computed."""
 SAMPLES_MIN: Final = 10
 """With fewer measurements, the loss is not known."""
+LOST_MIN: Final = 3
+"""Fewer lost measurements are no sign of a failure."""
 LOSS_DEGRADED: Final = 0.05
 """The share of lost measurements above which an uplink is degraded; below half of it, it is up."""
 PARTLY_SILENT_ROUNDS: Final = 2
@@ -215,6 +217,14 @@ class Uplink:
             return None
         return self.samples.count(False) / len(self.samples)
 
+    @property
+    def loses_packets(self) -> bool:
+        """Whether so many measurements are lost that the uplink is degraded."""
+        loss = self.loss or 0.0
+        if self.reason is Reason.LOSS:
+            return loss >= LOSS_DEGRADED / 2
+        return loss >= LOSS_DEGRADED and self.samples.count(False) >= LOST_MIN
+
     def measured(self, round_trip_ns: int) -> None:
         """Updates the smoothed round trip with a measurement."""
         before_ns = self.round_trip_ns or round_trip_ns
@@ -380,9 +390,7 @@ class Uplinks:
             return self._turn(uplink, Health.DEGRADED, Reason.PARTLY_SILENT, now_s)
         if silences:
             return []
-        loss = uplink.loss or 0.0
-        floor = LOSS_DEGRADED / (2 if uplink.reason is Reason.LOSS else 1)
-        if loss >= floor:
+        if uplink.loses_packets:
             return self._turn(uplink, Health.DEGRADED, Reason.LOSS, now_s)
         return self._turn(uplink, Health.UP, Reason.NONE, now_s)
 
@@ -440,11 +448,3 @@ def _why_gone(sighting: Sighting | None) -> Reason:
     if sighting is None or not sighting.is_up:
         return Reason.INTERFACE_DOWN
     return Reason.NO_ADDRESS if sighting.carries else Reason.NO_CARRIER
-
-
-def reason_text(identifier: str) -> str:
-    """A reason as text; an unknown reason of a newer daemon is returned unchanged."""
-    try:
-        return TEXTS[Reason(identifier)]
-    except ValueError:
-        return identifier

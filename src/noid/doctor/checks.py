@@ -16,7 +16,8 @@ from typing import Any, Final
 from noid.config import RESOLV_CONF, Config, Plane, upstream_resolvers
 from noid.constants import MTU_MIN, SOURCES_MAX
 from noid.control.client import ask
-from noid.control.uplinks import Reason, reason_text
+from noid.control.uplink_reports import reason_text
+from noid.control.uplinks import Reason
 from noid.dns.records import Kind, Question, Status, canonical_name, reverse_name
 from noid.dns.zone import ZoneRecord, forward_records, reverse_records
 from noid.doctor import remedies

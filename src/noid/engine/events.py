@@ -374,6 +374,14 @@ class PairMeasured:
 
 
 @dataclass(slots=True, unsafe_hash=True)
+class PeerDoubts:
+    """The peer hears nothing over a pair, or measures all of them: a path may have failed."""
+
+    local_aid: Locator
+    peer_aid: Locator
+
+
+@dataclass(slots=True, unsafe_hash=True)
 class PeerUnable:
     """Report: this peer is reached as a plain IPv6 host for a while [D15]."""
 
@@ -435,6 +443,7 @@ Output = (
     | ProbeStarted
     | Switched
     | PairMeasured
+    | PeerDoubts
     | PeerUnable
     | SourceNotCovered
     | LocatorsVerified

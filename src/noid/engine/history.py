@@ -39,6 +39,7 @@ class History(NamedTuple):
         lost_ns: when that was last found.
         lost_nonce: of the first of our URs since then.
         shortened_ns: when a program was last told to send shorter packets over it.
+        asked_ns: when the peer last wanted an answer over it to a request over it.
     """
 
     heard_ns: int = 0
@@ -57,6 +58,7 @@ class History(NamedTuple):
     lost_ns: int = 0
     lost_nonce: int = 0
     shortened_ns: int = 0
+    asked_ns: int = 0
 
     @property
     def latest_ns(self) -> int:

@@ -76,14 +76,18 @@ def heard(
     *,
     unasked: bool = False,
     acknowledges: bool = False,
+    measures: bool = False,
 ) -> None:
     """Notes that an authentic message came from the peer, and over which pair.
 
     Only a message from the locator from which the peer sends its data, or an answer to a request of
-    ours, ends the silence of the pair in use: other URs of the peer are about other pairs.
+    ours, ends the silence of the pair in use: other URs of the peer are about other pairs. A peer
+    measures also while our data does not arrive.
     """
     pair = event.destination, event.source
     context.hear(pair, core.now_ns, in_slot=event.in_slot)
+    if measures:
+        return
     if acknowledges or event.source in (context.peer_locator, context.peer_source):
         core.emit(NoteHeard(context.local_label, unasked))
         spare(core, context)

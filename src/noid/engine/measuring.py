@@ -2,13 +2,15 @@
 """Measurements of pairs for people and for the model of uplinks, outside the protocol.
 
 A request is an Update Request with unchanged sets, which every peer answers. The engine concludes
-nothing from the answer: it learns about pairs only by its own requests.
+nothing from the answer: it learns about pairs only by its own requests. It reports that the peer
+doubts a pair, since one direction of a path may fail alone, which only one end notices.
 """
 
-from noid.constants import MEASURED_PAIRS_MAX
+from noid.constants import MEASURED_PAIRS_MAX, MEASURED_TOGETHER
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import MeasurePairs, PairMeasured
+from noid.engine.events import MeasurePairs, PairMeasured, PeerDoubts
+from noid.engine.history import Pair
 from noid.engine.phases import Probe
 from noid.engine.update import next_nonce, request
 from noid.locators import Locator
@@ -46,3 +48,21 @@ def answered(core: Core, context: Context, nonce: int, destination: Locator) -> 
         core.emit(
             PairMeasured(context.local_label, probe.pair, round_trip_ns, probe.here, returned)
         )
+
+
+def notice_doubt(core: Core, context: Context, pair: Pair, flags: Flag) -> None:
+    """Reports whether a request of the peer shows that it doubts a pair.
+
+    Args:
+        core: of the host.
+        context: which.
+        pair: over which the request came.
+        flags: of the request.
+    """
+    doubts = bool(flags & Flag.HEARS_NOTHING)
+    if flags & Flag.ANSWER_HERE:
+        history = context.history_of(pair)
+        doubts |= history.asked_ns > core.now_ns - MEASURED_TOGETHER
+        context.note(pair, history._replace(asked_ns=core.now_ns))
+    if doubts:
+        core.emit(PeerDoubts(context.local_aid, context.peer_aid))

@@ -24,7 +24,7 @@ from noid.engine.following import acknowledged
 from noid.engine.handshake import on_early_ur
 from noid.engine.keepalives import heard, on_data_asked
 from noid.engine.matching import matching
-from noid.engine.measuring import answered
+from noid.engine.measuring import answered, notice_doubt
 from noid.engine.probing import answer_search, resume, want
 from noid.engine.searching import follow, leave, search
 from noid.engine.selection import better_pairs
@@ -143,7 +143,8 @@ def on_ur(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
         # A repetition proves nothing: an attacker may replay it. The acknowledgement may be lost.
         acknowledge(core, context, event, message, changed=False)
         return
-    heard(core, context, event)
+    heard(core, context, event, measures=bool(message.flags & Flag.ANSWER_HERE))
+    notice_doubt(core, context, pair, message.flags)
     if not context.is_verified(event.source) and core.hints.take(context.local_label, core.now_ns):
         put_first(core, context, event.source)
     if message.heard:

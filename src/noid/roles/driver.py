@@ -18,6 +18,7 @@ from noid.engine.events import (
     NoteHeard,
     Output,
     PairMeasured,
+    PeerDoubts,
     PeerResolved,
     ProbeStarted,
     RememberLater,
@@ -118,7 +119,7 @@ class EngineDriver:
                 self.begin(self._check_idle(output.local_label, output.wait_ns))
             case AskDns():
                 self.begin(self._inquire(output.question))
-            case PairMeasured():
+            case PairMeasured() | PeerDoubts():
                 self.uplinks.take(output)
             case _:
                 self._report(output)

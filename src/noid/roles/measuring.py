@@ -74,6 +74,11 @@ class Round:
         return [pair for pair, answer in self.answers.items() if answer is None]
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the peer has answered over any pair."""
+        return len(self.unanswered) < len(self.answers)
+
+    @property
     def wait_s(self) -> float:
         """How long an answer is waited for after the last request; 0 if none is."""
         if self.is_ended:
@@ -93,9 +98,10 @@ class Round:
 def both_ways(there: Round, back: Round) -> Asked:
     """What a peer answered when it was asked over each uplink, and to answer over each.
 
-    An answer over the pair of its request has the round trip of that pair alone.
+    An answer over the pair of its request has the round trip of that pair alone. If the peer
+    answers only so, the pair that it uses has failed, and only both directions together are known.
     """
-    asked, here = there.asked, back.asked
+    asked, here = there.asked if there.is_answered else back.asked, back.asked
     returned = frozenset(there.returned | back.returned)
     unreturned = (here.unanswered & asked.answered.keys()) - returned
     return asked._replace(

@@ -7,12 +7,16 @@ quiet wants, and so is it by the peer, whose sample shows as much of our uplink.
 take turns, half a period apart: the end with the lower AID leads, the other follows. If a sample of
 the peer is missing, ours is sent instead of it, and shows whether the uplink is silent.
 
+Where data comes seldom, its silence shows late that the pair in use has failed. Then a request over
+another uplink lets the peer answer over the pair that it uses: one exchange shows both uplinks, and
+the exchange of the other end their other directions.
+
 Silent uplinks are not measured so, but more often and in an order of their own, until they answer.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from noid.control.uplinks import Pair
 from noid.engine.context import Context
@@ -36,6 +40,23 @@ REST_NS: Final = 5_000_000_000
 When the peer is heard over an uplink that is not in use, the rest ends."""
 TURNS_MAX: Final = 256
 """Contexts whose last sample is remembered; the oldest are forgotten."""
+LOSSY_NS: Final = 60_000_000_000
+"""How long each sample is about one pair alone after one was lost that was about two: else it would
+not be known which of them loses packets."""
+
+
+class Sample(NamedTuple):
+    """What is measured next.
+
+    Attributes:
+        context: which.
+        pairs: its pairs.
+        here: whether each answer is to use the pair of its request.
+    """
+
+    context: Context
+    pairs: list[Pair]
+    here: bool
 
 
 @dataclass(slots=True)
@@ -47,12 +68,14 @@ class Turn:
         is_shared: whether the peer had sent one since the sample before.
         missed: a pair that did not answer, and over which the peer has not been heard since.
         rests_until_ns: before this, the context is not measured, unless the peer is heard.
+        lossy_until_ns: before this, each sample is about one pair alone.
     """
 
     ended_ns: int = 0
     is_shared: bool = False
     missed: Pair | None = None
     rests_until_ns: int = 0
+    lossy_until_ns: int = 0
 
 
 class Sampling:
@@ -72,17 +95,22 @@ class Sampling:
         """Of the context that is looked at next, among those of the host."""
 
     def next_of(
-        self, contexts: Iterable[Context], now_ns: int, silent: Collection[Locator] = ()
-    ) -> tuple[Context, list[Pair]] | None:
+        self,
+        contexts: Iterable[Context],
+        now_ns: int,
+        silent: Collection[Locator] = (),
+        hears_seldom: Callable[[Context], bool] = lambda _: False,
+    ) -> Sample | None:
         """The next sample; ``ended`` follows.
 
         Args:
             contexts: those that may be measured; the first whose sample is due is.
             now_ns: the time, by the clock of the engine.
             silent: our locators on silent uplinks.
+            hears_seldom: whether data shows late that the pair in use of a context has failed.
 
         Returns:
-            A context and the pairs to measure; None if no sample is due.
+            The sample; None if none is due.
         """
         self.due_ns = now_ns + APART_NS
         for context in contexts:
@@ -103,11 +131,16 @@ class Sampling:
             missed = turn.missed
             if missed and context.history_of(missed).heard_ns > turn.ended_ns:
                 missed = None
-            self._keep(context, Turn(now_ns, heard_ns > turn.ended_ns > 0, missed))
+            is_shared = heard_ns > turn.ended_ns > 0
+            kept = Turn(now_ns, is_shared, missed, lossy_until_ns=turn.lossy_until_ns)
+            self._keep(context, kept)
             if self._of_silent:
-                return context, [self._in_rotation(pairs)]
+                return Sample(context, [self._in_rotation(pairs)], here=True)
             chosen = self._likely(context, pairs, missed)
-            return context, [pair for pair in chosen if pair[0] not in silent]
+            chosen = [pair for pair in chosen if pair[0] not in silent]
+            is_about_both = context.local_locator not in {*silent, *[pair[0] for pair in chosen]}
+            may_be = is_about_both and now_ns >= turn.lossy_until_ns
+            return Sample(context, chosen, here=not (may_be and hears_seldom(context)))
         return None
 
     def ended(self, context: Context, now_ns: int, missed: Pair | None = None) -> None:
@@ -121,6 +154,12 @@ class Sampling:
         turn = self._turns.get(context.local_label)
         if turn is not None:
             turn.ended_ns, turn.missed = now_ns, missed or turn.missed
+
+    def lost(self, context: Context, now_ns: int) -> None:
+        """A sample about two pairs was lost, and both work."""
+        turn = self._turns.get(context.local_label)
+        if turn is not None:
+            turn.lossy_until_ns = now_ns + LOSSY_NS
 
     def rest(self, context: Context, now_ns: int) -> None:
         """Does not measure a context for a while."""

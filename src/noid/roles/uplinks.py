@@ -17,10 +17,10 @@ from typing import Any, Final
 from noid.control.reports import context_report
 from noid.control.schema import RequestHandler
 from noid.control.uplink_reports import uplink_report
-from noid.control.uplinks import Change, Health, Pair, Reason, Sighting, Switch, Uplinks
+from noid.control.uplinks import Asked, Change, Health, Pair, Reason, Sighting, Switch, Uplinks
 from noid.dns.records import canonical_name
 from noid.engine.context import Context
-from noid.engine.events import Input, PairMeasured, ProbeStarted, Switched
+from noid.engine.events import Input, PairMeasured, PeerDoubts, ProbeStarted, Switched
 from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.host.survey import Survey
@@ -40,6 +40,13 @@ CONTEXTS_LOOKED_AT_MAX: Final = 64
 """Contexts that are looked at to find peers to ask."""
 TIMES_IN_DOUBT: Final = 3
 """So often a pair is asked at one time, where an uplink is suspected."""
+ASKED_IN_ALL_MAX: Final = 3
+"""So often peers are asked whose answers are lost except over the pair of each request: such a peer
+switches soon, and then its answers tell the directions apart."""
+SWITCH_WAIT_S: Final = 0.2
+"""How long it may take to notice: our requests over the pair in use are signs of life for it."""
+DOUBT_AGAIN_S: Final = 1.0
+"""A peer that doubts a pair is not asked again so soon, as our requests make it doubt, too."""
 PING_WAIT_S: Final = 1.0
 """How long ``noid ping`` waits for the answers of one time."""
 ROUNDS_MAX: Final = 64
@@ -49,8 +56,13 @@ RECENT_NS: Final = 10_000_000_000
 contexts of others at the peer."""
 ENDS: Final = ("local_aid", "peer_aid")
 """Keys of a request about one context."""
+SELDOM_NS: Final = 100_000_000
+"""Data that comes further apart shows late that the pair in use has failed."""
 MEASURED_OFTEN: Final = frozenset({Reason.SILENT, Reason.INBOUND_SILENT})
 """Reasons for which an uplink is measured often, to detect its recovery."""
+
+Ends = tuple[Locator, Locator]
+"""AID(local) and AID(peer) of a context."""
 
 
 class UplinkWatch:
@@ -92,10 +104,12 @@ class UplinkWatch:
         self.preferring = Preferring(own, self.uplinks, compare)
         self.names: dict[int, str] = {}
         self.measuring = Measuring(handle, self._round_trip_ns)
-        self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=SUSPECTS_MAX)
+        self.suspects: deque[Ends] = deque(maxlen=SUSPECTS_MAX)
         self.hurry = asyncio.Event()
         self.sampling, self.returning = Sampling(), Sampling(of_silent=True)
         self._asked_here: frozenset[Locator] = frozenset()
+        self._asked: frozenset[Ends] = frozenset()
+        self._asked_s = 0.0
 
     # --- what happens ---------------------------------------------------------------------------
 
@@ -129,11 +143,15 @@ class UplinkWatch:
         name = self.names.get(index, "")
         self._report(self.uplinks.lose(name, is_up=is_up, now_s=time.time()))
 
-    def take(self, output: Switched | ProbeStarted | PairMeasured) -> None:
+    def take(self, output: Switched | ProbeStarted | PairMeasured | PeerDoubts) -> None:
         """The engine reports something about pairs."""
         match output:
             case PairMeasured():
                 self.measuring.take(output)
+            case PeerDoubts():
+                ends = output.local_aid, output.peer_aid
+                if ends not in self._asked or time.monotonic() > self._asked_s + DOUBT_AGAIN_S:
+                    self._suspect(*ends)
             case ProbeStarted():
                 self._suspect(output.local_aid, output.peer_aid)
                 self.gateways.suspect({local for local, _ in output.pairs})
@@ -167,15 +185,19 @@ class UplinkWatch:
         while True:
             orders = [self.sampling, *[self.returning] * bool(self._silent_locators())]
             sampling = min(orders, key=lambda one: one.due_ns)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout((sampling.due_ns - time.monotonic_ns()) / 1e9):
-                    await self.hurry.wait()
-            if self.hurry.is_set():
+            if await self._is_hurried((sampling.due_ns - time.monotonic_ns()) / 1e9):
                 await self._ask()
             elif sampling is self.returning:
                 await self._sample_silent()
             else:
                 await self._sample()
+
+    async def _is_hurried(self, wait_s: float) -> bool:
+        """Waits until something is suspected, at most for so long; returns whether something is."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self.hurry.wait()
+        return self.hurry.is_set()
 
     def _silent_locators(self) -> frozenset[Locator]:
         uplinks = self.uplinks.by_name.values()
@@ -214,32 +236,61 @@ class UplinkWatch:
         """
         self.hurry.clear()
         contexts = list(self._to_ask())
+        found: dict[int, Round] = {}
+        for left in reversed(range(ASKED_IN_ALL_MAX)):
+            contexts = await self._ask_once(contexts, found, is_last=not left)
+            if not contexts or await self._is_hurried(SWITCH_WAIT_S):
+                break
+        return found
+
+    async def _ask_once(
+        self, contexts: list[Context], found: dict[int, Round], *, is_last: bool
+    ) -> list[Context]:
+        """Asks peers, and judges the uplinks by those whose answers tell the directions apart.
+
+        Args:
+            contexts: those that are asked.
+            found: takes the requests whose answers use the same pair, by F(local).
+            is_last: whether all are judged.
+
+        Returns:
+            The contexts that were not judged.
+        """
+        self._asked = frozenset((one.local_aid, one.peer_aid) for one in contexts)
+        self._asked_s = time.monotonic()
         there, back = await asyncio.gather(
             self.measuring.measure(contexts, times=TIMES_IN_DOUBT),
             self.measuring.measure(contexts, times=TIMES_IN_DOUBT, here=True),
         )
-        asked = [both_ways(*rounds) for rounds in zip(there, back, strict=True)]
-        self._report(self.uplinks.judge(asked, time.time()))
-        for context, one in zip(contexts, asked, strict=True):
-            if not one.answered:
+        found |= {one.label: one for one in back}
+        unclear: list[Context] = []
+        clear: list[Asked] = []
+        for context, one, other in zip(contexts, there, back, strict=True):
+            if other.is_answered and not (one.is_answered or is_last):
+                unclear.append(context)
+            else:
+                clear.append(both_ways(one, other))
+            if not (one.is_answered or other.is_answered):
                 self.sampling.rest(context, time.monotonic_ns())
-        return {one.label: one for one in back}
+        self._report(self.uplinks.judge(clear, time.time()))
+        return unclear
 
     async def _sample(self) -> None:
         """Measures a pair of a context; if that is not answered, asks peers over all of theirs."""
         now_ns = time.monotonic_ns()
         recent_ns = now_ns - RECENT_NS
         recent = (one for one in self._in_turn(self.sampling) if self._hears(one, recent_ns))
-        sample = self.sampling.next_of(recent, now_ns, self._silent_locators())
+        silent = self._silent_locators()
+        sample = self.sampling.next_of(recent, now_ns, silent, self._hears_seldom)
         if sample is None:
             return
-        context, pairs = sample
-        one = await self._measure(context, pairs, here=True)
+        context, pairs, here = sample
+        one = await self._measure(context, pairs, here=here)
         missed = None if self.hurry.is_set() else next(iter(one.unanswered), None)
         self.sampling.ended(context, time.monotonic_ns(), missed)
         self._count_answers(one)
         if missed:
-            await self._doubt(context, missed)
+            await self._doubt(context, missed, here=here)
 
     async def _sample_silent(self) -> None:
         """Measures a pair of a silent uplink, to notice its return."""
@@ -247,7 +298,7 @@ class UplinkWatch:
         sample = self.returning.next_of(contexts, time.monotonic_ns(), self._silent_locators())
         if sample is None:
             return
-        context, pairs = sample
+        context, pairs, _ = sample
         local = pairs[0][0]
         uplink = self.uplinks.of(local)
         is_known_one_way = uplink is not None and uplink.reason is Reason.INBOUND_SILENT
@@ -274,10 +325,9 @@ class UplinkWatch:
             if round_trip_ns is not None:
                 self._count(pair[0], round_trip_ns, returned=pair[0] in one.returned)
 
-    async def _doubt(self, context: Context, pair: Pair) -> None:
+    async def _doubt(self, context: Context, pair: Pair, *, here: bool) -> None:
         """A sample is not answered. Where some are lost, a second one is tried before peers."""
-        uplink = self.uplinks.of(pair[0])
-        if uplink is not None and False in uplink.samples:
+        if here and self._is_lossy(pair[0]):
             one = await self._measure(context, [pair], here=True)
             round_trip_ns = one.answers[pair]
             if round_trip_ns is not None:
@@ -288,8 +338,17 @@ class UplinkWatch:
         back = (await self._ask()).get(context.local_label)
         round_trip_ns = back.answers.get(pair) if back is not None else None
         # If this pair stays silent and others of the uplink answer, the fault is at the peer.
-        if back is not None and round_trip_ns is not None and pair[0] in back.returned:
+        if back is None or round_trip_ns is None or pair[0] not in back.returned:
+            return
+        if here:
             self._count(pair[0], round_trip_ns, is_lost=True, returned=True)
+        else:
+            self.sampling.lost(context, time.monotonic_ns())
+
+    def _is_lossy(self, locator: Locator) -> bool:
+        """Whether some measurements of an uplink were lost lately."""
+        uplink = self.uplinks.of(locator)
+        return uplink is not None and False in uplink.samples
 
     def _round_trip_ns(self, locator: Locator) -> int:
         uplink = self.uplinks.of(locator)
@@ -305,6 +364,12 @@ class UplinkWatch:
 
     def _hears(self, context: Context, since_ns: int) -> bool:
         return self.heard_ns(context.local_label) >= since_ns
+
+    def _hears_seldom(self, context: Context) -> bool:
+        """Whether data shows late that the pair in use has failed, and few packets are lost."""
+        if self._hears(context, time.monotonic_ns() - SELDOM_NS):
+            return False
+        return not any(self._is_lossy(one) for one in context.own_set)
 
     # --- answers ----------------------------------------------------------------------------------
 

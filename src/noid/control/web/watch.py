@@ -16,7 +16,7 @@ import msgspec
 
 from noid.control.client import ask, ask_rows
 from noid.control.schema import ANSWER_OCTETS_MAX
-from noid.control.uplinks import reason_text
+from noid.control.uplink_reports import reason_text
 from noid.control.web.border import border_facts, is_border
 from noid.control.web.timeline import grouped
 from noid.errors import ShimError
