@@ -151,7 +151,7 @@ ORDERS: list[Output] = [
     NoteHeard(1),
     RememberLater(1),
     PairMeasured(1, (A1, B1), 1),
-    PeerDoubts(A1, B1),
+    PeerDoubts(1),
     AskDns(Question(Kind.NAMES, "b.example")),
 ]
 

@@ -130,7 +130,7 @@ def test_a_peer_that_measures_a_pair_again_at_once_doubts_it(
         network.give(network.b, MeasurePairs(network.b.context.local_label, ((B2, A2),), here=here))
         network.run(apart_ns)
     network.run(SECOND)
-    assert (PeerDoubts(A1, B1) in network.a.outputs) == doubts
+    assert (PeerDoubts(network.a.context.local_label) in network.a.outputs) == doubts
     assert not any(isinstance(one, Switched) for one in network.a.outputs)
 
 
@@ -140,4 +140,17 @@ def test_a_peer_that_hears_nothing_doubts_a_pair() -> None:
     network.give(network.b, unanswered(network.b))
     network.run(SECOND)
     assert network.b.context.pair[1] == A2
-    assert PeerDoubts(A1, B1) in network.a.outputs
+    assert PeerDoubts(network.a.context.local_label) in network.a.outputs
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_a_context_asks_its_pair_if_answers_were_missed_and_leaves_one_that_is_silent(
+    is_dead: bool,
+) -> None:
+    network = established()
+    if is_dead:
+        network.kill_provider(1)
+    network.give(network.a, MeasurePairs(network.a.context.local_label, (), suspects=True))
+    network.run(SECOND)
+    assert any(isinstance(one, Switched) for one in network.a.outputs) == is_dead
+    assert network.a.context.pair == ((A2, B2) if is_dead else (A1, B1))

@@ -57,8 +57,7 @@ class LocatorsChanged:
         backup: those that are used only if no other works [D22].
         weights: the weights for new connections that are not 1: 2 to 8.
         pins: peers that use the locators of one uplink, with all others as backups.
-        is_spread: whether each context prefers its AID in the same way, so that contexts are
-            spread over the uplinks again after a failure.
+        is_spread: whether each context prefers its AID, to be spread again after a failure.
     """
 
     locators: tuple[Locator, ...]
@@ -90,8 +89,7 @@ class IdleChecked:
     Attributes:
         local_label: which context.
         received_ns: when the data plane last received something on it; 0 if never.
-        in_use: whether the host's stack has a connection open between its AIDs [D19], or was not
-            asked.
+        in_use: whether the stack has a connection open between its AIDs, or was not asked [D19].
     """
 
     local_label: int
@@ -186,20 +184,21 @@ class ContextRestored:
 
 @dataclass(slots=True, unsafe_hash=True)
 class MeasurePairs:
-    """The host wants to measure the round trip over pairs of a context.
+    """The host measures pairs of a context by one Update Request over each, in the form of data.
 
-    One Update Request is sent over each, in the form of data. It changes nothing: its answer is no
-    sign of life, changes no pair in use, and does not prevent the end of an idle context.
+    Its answer is no sign of life, changes no pair, and does not prevent the end of an idle context.
 
     Attributes:
         local_label: which context.
         pairs: locators of ours and of the peer; pairs that may not be used are left out.
         here: whether each answer is to use the pair of its request.
+        suspects: whether the context asks the pair in use, as answers were missed.
     """
 
     local_label: int
     pairs: tuple[tuple[Locator, Locator], ...]
     here: bool = False
+    suspects: bool = False
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -375,10 +374,9 @@ class PairMeasured:
 
 @dataclass(slots=True, unsafe_hash=True)
 class PeerDoubts:
-    """The peer hears nothing over a pair, or measures all of them: a path may have failed."""
+    """The peer hears nothing over a pair, or measures one again at once: a path may have failed."""
 
-    local_aid: Locator
-    peer_aid: Locator
+    local_label: int
 
 
 @dataclass(slots=True, unsafe_hash=True)

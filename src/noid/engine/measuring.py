@@ -2,16 +2,19 @@
 """Measurements of pairs for people and for the model of uplinks, outside the protocol.
 
 A request is an Update Request with unchanged sets, which every peer answers. The engine concludes
-nothing from the answer: it learns about pairs only by its own requests. It reports that the peer
-doubts a pair, since one direction of a path may fail alone, which only one end notices.
+nothing from the answer: it learns about pairs only by its own requests, which a missing answer may
+cause. It reports that the peer doubts a pair, since one direction of a path may fail alone, which
+only one end notices.
 """
 
 from noid.constants import MEASURED_PAIRS_MAX, MEASURED_TOGETHER
+from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import MeasurePairs, PairMeasured, PeerDoubts
 from noid.engine.history import Pair
 from noid.engine.phases import Probe
+from noid.engine.searching import search
 from noid.engine.update import next_nonce, request
 from noid.locators import Locator
 from noid.wire.control import NO_FLAGS, Flag
@@ -22,6 +25,8 @@ def on_measure_pairs(core: Core, event: MeasurePairs) -> None:
     context = core.labels.get(event.local_label)
     if context is None or not context.is_settled:
         return
+    if event.suspects:
+        search(core, context, Cause.NOTHING_HEARD)
     flags = Flag.ANSWER_HERE if event.here else NO_FLAGS
     for pair in event.pairs:
         if pair[0] in context.own_set and context.is_verified(pair[1]):
@@ -65,4 +70,4 @@ def notice_doubt(core: Core, context: Context, pair: Pair, flags: Flag) -> None:
         doubts |= history.asked_ns > core.now_ns - MEASURED_TOGETHER
         context.note(pair, history._replace(asked_ns=core.now_ns))
     if doubts:
-        core.emit(PeerDoubts(context.local_aid, context.peer_aid))
+        core.emit(PeerDoubts(context.local_label))

@@ -73,6 +73,10 @@ class Round:
         """The pairs without an answer."""
         return [pair for pair, answer in self.answers.items() if answer is None]
 
+    def returns_over(self, pair: Pair) -> bool:
+        """Whether a pair was answered, and an answer arrived over its uplink."""
+        return self.answers.get(pair) is not None and pair[0] in self.returned
+
     @property
     def is_answered(self) -> bool:
         """Whether the peer has answered over any pair."""

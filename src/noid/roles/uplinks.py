@@ -20,7 +20,14 @@ from noid.control.uplink_reports import uplink_report
 from noid.control.uplinks import Asked, Change, Health, Pair, Reason, Sighting, Switch, Uplinks
 from noid.dns.records import canonical_name
 from noid.engine.context import Context
-from noid.engine.events import Input, PairMeasured, PeerDoubts, ProbeStarted, Switched
+from noid.engine.events import (
+    Input,
+    MeasurePairs,
+    PairMeasured,
+    PeerDoubts,
+    ProbeStarted,
+    Switched,
+)
 from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.host.survey import Survey
@@ -60,9 +67,6 @@ SELDOM_NS: Final = 100_000_000
 """Data that comes further apart shows late that the pair in use has failed."""
 MEASURED_OFTEN: Final = frozenset({Reason.SILENT, Reason.INBOUND_SILENT})
 """Reasons for which an uplink is measured often, to detect its recovery."""
-
-Ends = tuple[Locator, Locator]
-"""AID(local) and AID(peer) of a context."""
 
 
 class UplinkWatch:
@@ -104,11 +108,11 @@ class UplinkWatch:
         self.preferring = Preferring(own, self.uplinks, compare)
         self.names: dict[int, str] = {}
         self.measuring = Measuring(handle, self._round_trip_ns)
-        self.suspects: deque[Ends] = deque(maxlen=SUSPECTS_MAX)
+        self.suspects: deque[tuple[Locator, Locator]] = deque(maxlen=SUSPECTS_MAX)
         self.hurry = asyncio.Event()
         self.sampling, self.returning = Sampling(), Sampling(of_silent=True)
         self._asked_here: frozenset[Locator] = frozenset()
-        self._asked: frozenset[Ends] = frozenset()
+        self._asked: frozenset[int] = frozenset()
         self._asked_s = 0.0
 
     # --- what happens ---------------------------------------------------------------------------
@@ -149,9 +153,7 @@ class UplinkWatch:
             case PairMeasured():
                 self.measuring.take(output)
             case PeerDoubts():
-                ends = output.local_aid, output.peer_aid
-                if ends not in self._asked or time.monotonic() > self._asked_s + DOUBT_AGAIN_S:
-                    self._suspect(*ends)
+                self._peer_doubts(output.local_label)
             case ProbeStarted():
                 self._suspect(output.local_aid, output.peer_aid)
                 self.gateways.suspect({local for local, _ in output.pairs})
@@ -160,6 +162,12 @@ class UplinkWatch:
                 self.uplinks.switched(switch)
                 self.on_switch(switch)
                 self._suspect(output.local_aid, output.peer_aid)
+
+    def _peer_doubts(self, label: int) -> None:
+        context = self.host.context(label)
+        is_asked = label in self._asked and time.monotonic() < self._asked_s + DOUBT_AGAIN_S
+        if context is not None and not is_asked:
+            self._suspect(context.local_aid, context.peer_aid)
 
     def _suspect(self, local_aid: Locator, peer_aid: Locator) -> None:
         if (local_aid, peer_aid) not in self.suspects:
@@ -256,7 +264,7 @@ class UplinkWatch:
         Returns:
             The contexts that were not judged.
         """
-        self._asked = frozenset((one.local_aid, one.peer_aid) for one in contexts)
+        self._asked = frozenset(one.local_label for one in contexts)
         self._asked_s = time.monotonic()
         there, back = await asyncio.gather(
             self.measuring.measure(contexts, times=TIMES_IN_DOUBT),
@@ -267,6 +275,7 @@ class UplinkWatch:
         clear: list[Asked] = []
         for context, one, other in zip(contexts, there, back, strict=True):
             if other.is_answered and not (one.is_answered or is_last):
+                self._suspect_pair_of(context)
                 unclear.append(context)
             else:
                 clear.append(both_ways(one, other))
@@ -334,16 +343,22 @@ class UplinkWatch:
                 returned = pair[0] in one.returned
                 self._count(pair[0], round_trip_ns, is_lost=True, returned=returned)
                 return
+        if not here or pair == context.pair:
+            self._suspect_pair_of(context)
+        used = context.pair
         self._suspect(context.local_aid, context.peer_aid)
         back = (await self._ask()).get(context.local_label)
-        round_trip_ns = back.answers.get(pair) if back is not None else None
-        # If this pair stays silent and others of the uplink answer, the fault is at the peer.
-        if back is None or round_trip_ns is None or pair[0] not in back.returned:
+        if back is None or not back.returns_over(pair):
             return
+        # If this pair stays silent and others of the uplink answer, the fault is at the peer.
         if here:
-            self._count(pair[0], round_trip_ns, is_lost=True, returned=True)
-        else:
+            self._count(pair[0], back.answers[pair] or 0, is_lost=True, returned=True)
+        elif back.returns_over(used):
             self.sampling.lost(context, time.monotonic_ns())
+
+    def _suspect_pair_of(self, context: Context) -> None:
+        """Lets a context ask its pair in use, before its data shows that this has failed."""
+        self.handle(MeasurePairs(context.local_label, (), suspects=True))
 
     def _is_lossy(self, locator: Locator) -> bool:
         """Whether some measurements of an uplink were lost lately."""
