@@ -565,8 +565,13 @@ def round_of(*, here: bool, answered: dict[Locator, bool]) -> Round:
         ({A1: False, A2: True}, {A1: False, A2: True}, {A2}, set()),
         ({A2: True}, {A2: True}, {A2}, set()),
         ({A1: False, A2: False}, {}, set(), set()),
+        ({A2: True}, {A1: True, A2: True}, {A1, A2}, set()),
+        ({}, {A2: True}, {A2}, set()),
     ],
-    ids=["both work", "inbound fails", "a peer without the flag", "outbound fails", "unknown"],
+    ids=[
+        *("both work", "inbound fails", "a peer without the flag", "outbound fails", "unknown"),
+        *("the others are lost", "the pair in use fails"),
+    ],
 )
 def test_what_is_asked_in_both_ways_tells_the_directions_apart(
     there: dict[Locator, bool],
@@ -577,7 +582,8 @@ def test_what_is_asked_in_both_ways_tells_the_directions_apart(
     asked = both_ways(round_of(here=False, answered=there), round_of(here=True, answered=back))
     assert asked.returned == returned
     assert asked.unreturned == unreturned
-    assert asked.answered.keys() == there.keys()
+    assert asked.answered.keys() == there.keys() | back.keys()
+    assert asked.unanswered == {A1, A2} - asked.answered.keys()
 
 
 def test_an_answer_to_a_request_of_the_other_kind_is_none() -> None:

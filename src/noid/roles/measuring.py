@@ -102,14 +102,15 @@ class Round:
 def both_ways(there: Round, back: Round) -> Asked:
     """What a peer answered when it was asked over each uplink, and to answer over each.
 
-    An answer over the pair of its request has the round trip of that pair alone. If the peer
-    answers only so, the pair that it uses has failed, and only both directions together are known.
+    An answer over the pair of its request has the round trip of that pair alone, and shows that the
+    pair works also if all others are lost.
     """
-    asked, here = there.asked if there.is_answered else back.asked, back.asked
+    asked, here = there.asked, back.asked
     returned = frozenset(there.returned | back.returned)
     unreturned = (here.unanswered & asked.answered.keys()) - returned
     return asked._replace(
-        answered={one: here.answered.get(one, time_ns) for one, time_ns in asked.answered.items()},
+        answered={**asked.answered, **here.answered},
+        unanswered=asked.unanswered - here.answered.keys(),
         returned=returned,
         unreturned=unreturned if back.returned else frozenset(),
     )

@@ -277,6 +277,8 @@ class UplinkWatch:
             if other.is_answered and not (one.is_answered or is_last):
                 self._suspect_pair_of(context)
                 unclear.append(context)
+            elif not is_last and any(map(self._is_lossy, other.asked.unanswered)):
+                unclear.append(context)  # all three requests may be lost by chance
             else:
                 clear.append(both_ways(one, other))
             if not (one.is_answered or other.is_answered):
