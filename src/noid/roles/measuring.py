@@ -8,14 +8,16 @@ satellite. An answer that comes too late still tells how long the next one is wa
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from noid.control.uplinks import Asked, Pair
+from noid.dns.records import canonical_name
 from noid.engine.context import Context
 from noid.engine.events import Input, MeasurePairs, PairMeasured
-from noid.locators import Locator
+from noid.errors import UsageError
+from noid.locators import Locator, format_locator, parse_locator
 
 PEER_LOCATORS_ASKED_MAX: Final = 3
 """Of one peer, so many locators are asked over each of ours."""
@@ -215,6 +217,29 @@ def pairs_of(context: Context) -> list[Pair]:
     peer = [one for one in context.peer_set if context.is_verified(one)]
     peer = peer[:PEER_LOCATORS_ASKED_MAX]
     return [(local, one) for local in context.own_set for one in peer]
+
+
+def pair_report(context: Context, pair: Pair, round_trip_ns: int | None) -> dict[str, Any]:
+    """A pair as ``noid ping --json`` has it."""
+    return {
+        "peer_aid": format_locator(context.peer_aid),
+        "local_locator": format_locator(pair[0]),
+        "peer_locator": format_locator(pair[1]),
+        "in_use": pair == context.pair,
+        "round_trip_us": None if round_trip_ns is None else round_trip_ns // 1000,
+    }
+
+
+def with_peer(contexts: Iterable[Context], text: str) -> Iterator[Context]:
+    """The contexts whose peer has that name, AID or locator, and can be asked."""
+    name, locator = canonical_name(text), None
+    with contextlib.suppress(UsageError):
+        locator = parse_locator(text)
+    for one in contexts:
+        is_named = name and name == one.verification.name
+        is_there = locator and (locator == one.peer_aid or locator in one.peer_set)
+        if (is_named or is_there) and one.is_settled:
+            yield one
 
 
 async def _answered(rounds: Iterable[Round], news: asyncio.Event, most_s: float) -> None:

@@ -18,7 +18,6 @@ from noid.control.reports import context_report
 from noid.control.schema import RequestHandler
 from noid.control.uplink_reports import uplink_report
 from noid.control.uplinks import Asked, Change, Health, Pair, Reason, Sighting, Switch, Uplinks
-from noid.dns.records import canonical_name
 from noid.engine.context import Context
 from noid.engine.events import (
     Input,
@@ -31,10 +30,10 @@ from noid.engine.events import (
 from noid.engine.host import Host
 from noid.errors import UsageError
 from noid.host.survey import Survey
-from noid.locators import Locator, format_locator, parse_locator
+from noid.locators import Locator, parse_locator
 from noid.roles.gateway_search import GatewaySearch
 from noid.roles.local_locators import LocalLocators
-from noid.roles.measuring import Measuring, Round, both_ways
+from noid.roles.measuring import Measuring, Round, both_ways, pair_report, with_peer
 from noid.roles.preferring import Preferring
 from noid.roles.sampling import Sampling
 from noid.text import printable
@@ -421,7 +420,7 @@ class UplinkWatch:
     async def ping(self, request: dict[str, Any]) -> dict[str, Any]:
         """Asks a peer once over every pair; the peer is an AID, a locator or a name."""
         peer = str(request.get("peer", ""))
-        found = list(itertools.islice(_with_peer(self.host.contexts, peer), PEERS_ASKED_MAX))
+        found = list(itertools.islice(with_peer(self.host.contexts, peer), PEERS_ASKED_MAX))
         if not found:
             return {"error": f"no context with {printable(peer)}; see: noid contexts"}
         if len(self.measuring.rounds) >= ROUNDS_MAX:
@@ -438,26 +437,3 @@ class UplinkWatch:
     def down(self) -> list[str]:
         """The names of the uplinks that are down."""
         return [one.name for one in self.uplinks.by_name.values() if one.health is Health.DOWN]
-
-
-def _with_peer(contexts: Iterable[Context], text: str) -> Iterator[Context]:
-    """The contexts whose peer has that name, AID or locator, and can be asked."""
-    name, locator = canonical_name(text), None
-    with contextlib.suppress(UsageError):
-        locator = parse_locator(text)
-    for one in contexts:
-        is_named = name and name == one.verification.name
-        is_there = locator and (locator == one.peer_aid or locator in one.peer_set)
-        if (is_named or is_there) and one.is_settled:
-            yield one
-
-
-def pair_report(context: Context, pair: Pair, round_trip_ns: int | None) -> dict[str, Any]:
-    """A pair as ``noid ping --json`` has it."""
-    return {
-        "peer_aid": format_locator(context.peer_aid),
-        "local_locator": format_locator(pair[0]),
-        "peer_locator": format_locator(pair[1]),
-        "in_use": pair == context.pair,
-        "round_trip_us": None if round_trip_ns is None else round_trip_ns // 1000,
-    }
