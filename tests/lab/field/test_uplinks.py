@@ -6,7 +6,8 @@ import time
 from noid.lab import namespaces
 from noid.lab.faults import Fault
 from noid.lab.lab import Lab
-from tests.lab.conversations import Conversation, tcp, udp
+from noid.lab.topology import HOSTS
+from tests.lab.conversations import Conversation, restart_daemons, tcp, udp
 from tests.lab.field.situations import (
     A_1,
     A_2,
@@ -35,6 +36,27 @@ def test_a_connection_follows_an_uplink_that_vanishes_and_comes_again(lab: Lab) 
             await_locators(lab, A_1, A_2)
             _await_attached(lab, gone)
             assert_outlives(lab, other, conversation)
+
+
+def test_a_connection_goes_on_in_another_network_after_a_time_without_any(lab: Lab) -> None:
+    """A laptop between two known networks: the DNS lists both addresses, and it has one at most."""
+
+    def are_set_up(host: str) -> bool:
+        states = [one["state"] for one in lab.contexts(host)]
+        return states == ["established"]
+
+    lab.cut(2, Fault.ADMIN)
+    await_locators(lab, A_1)
+    restart_daemons(lab)  # the peer knows nothing of the other address
+    with tcp(lab, "a") as conversation:
+        conversation.echoes()
+        lab.wait_for("both have a context", lambda: all(map(are_set_up, HOSTS)), PATIENCE_S)
+        assert [one["lsl_peer"] for one in lab.contexts("b")] == [[A_1]]
+        lab.cut(1, Fault.ADMIN)
+        await_locators(lab)
+        lab.heal(2)
+        conversation.echoes()
+        assert pair(lab)[0] == A_2
 
 
 def test_an_established_context_has_a_route_by_its_uplink_and_one_by_ours(lab: Lab) -> None:
