@@ -86,6 +86,29 @@ def test_the_prefixes_that_radvd_finds_on_an_interface_are_written_out(tmp_path:
     assert done.returncode == 0, done.stderr
 
 
+IGNORING = """\
+interface lan0 {
+  Prefix ::/64 { advpreferredlifetime 3600; };
+  AutoIgnorePrefixes { 2001:db8:2:7::1/64; # 2001:db8:1:7::/64;
+    fd00:7::/64; };
+};
+interface lan1 { prefix ::/64; };
+interface lan2 { autoignoreprefixes { 2001:db8:1:9::/64; }; prefix ::/64; };
+"""
+
+
+def test_what_radvd_is_to_ignore_is_not_written_out() -> None:
+    """As of radvd 2.20, which takes no notice of the case of its words either."""
+    names = script()
+    ours = [IPv6Network(one) for one in ("2001:db8:1:7::/64", "2001:db8:2:7::/64", "fd00:7::/64")]
+    found = {"lan0": ours, "lan1": ours[2:], "lan2": [IPv6Network("2001:db8:1:9::/64")]}
+    text = names["deprecated"](names["written_out"](IGNORING, found.__getitem__), ours[:1])
+    assert text == IGNORING.replace(
+        "Prefix ::/64 { advpreferredlifetime 3600; }",
+        "prefix 2001:db8:1:7::/64 { AdvPreferredLifetime 0;  }",
+    ).replace("lan1 { prefix ::/64", "lan1 { prefix fd00:7::/64")
+
+
 def test_what_is_below_a_dead_prefix_is_deprecated_and_nothing_else() -> None:
     deprecated = script()["deprecated"]
     assert deprecated(TEMPLATE, []) == TEMPLATE
@@ -127,6 +150,17 @@ def test_radvd_accepts_it_however_the_prefix_is_written(tmp_path: Path, body: st
     assert re.findall(r"AdvPreferredLifetime\s+(\w+)", stated) == ["0"]
     assert re.findall("#.*", after) == re.findall("#.*", before)
     assert stated.count("AdvOnLink on;") == re.sub("#.*", "", before).count("AdvOnLink on;")
+
+
+def test_a_prefix_that_is_none_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template, output = tmp_path / "radvd.conf.in", tmp_path / "radvd.conf"
+    template.write_text(TEMPLATE.replace("2001:db8:2:7::/64", "2001:db8:2:7/64"), encoding="utf-8")
+    output.write_text(TEMPLATE, encoding="utf-8")
+    script()["update"](template, output, ["false"], [IPv6Network("2001:db8:1::/48")])
+    assert output.read_text(encoding="utf-8") == TEMPLATE
+    assert "2001:db8:2:7" in capsys.readouterr().err
 
 
 def test_a_border_that_does_not_answer_is_asked_again(tmp_path: Path) -> None:
