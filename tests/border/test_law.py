@@ -246,6 +246,8 @@ def test_a_former_prefix_is_that_of_a_dead_provider_and_no_part_of_the_site() ->
     answer = packet(ipv6.ICMPV6, old, parse_locator("2001:db8:9:7::1"))
     passed = leaving(site, both, REWRITABLE, answer)
     assert passed == (Outcome.PASSED, answer), "the router asks for its neighbour"
+    ended = Site(48, site.own)
+    assert site.without_former(both) == choose(ended, providers(True, True)), "no switch then"
     new = Site(48, (SITE.prefixes[0], SITE.prefixes[1]._replace(is_new=True), former))
     assert choose(new, providers(True, True)) == Choice((0, 1, 0), 0b011)
     assert choose(new, providers(False, True)) == Choice((NOWHERE, 1, NOWHERE), 0b010)

@@ -140,7 +140,7 @@ def test_the_entry_that_the_operator_has_set_for_a_gateway_stays() -> None:
     def run() -> None:
         device = prepare()
         ip(f"{entry} permanent")
-        provider = ProviderState(0, config)
+        provider = ProviderState(config.border.providers[0], config)
         for now_ns in (1, 2):
             provider.look(gateways.links()["up1"], now_ns)
             assert gateways.neighbour(device, ROUTER).is_permanent

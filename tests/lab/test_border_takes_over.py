@@ -25,7 +25,7 @@ from noid.host.messages import (
 from noid.lab import inventory, namespaces
 from noid.lab.passing import Listener
 from noid.lab.topology import BORDER, NAME_SERVER, SOURCE_PRIORITY
-from tests.lab.border_lab import BorderLab, bordered
+from tests.lab.border_lab import FIRST, BorderLab, bordered
 from tests.lab.conversations import PATIENCE_S, tcp
 from tests.lab.test_border import CONNECT, SECOND
 from tests.lab.test_rewriting import send_rewritable
@@ -201,6 +201,33 @@ def test_nothing_stays_at_a_former_place(site: BorderLab) -> None:
 
 def _is_placed(site: BorderLab, wanted: tuple[set[str], set[str], set[str]]) -> bool:
     return _placed(site) == wanted
+
+
+RELOADS = 8
+
+
+def test_a_reload_that_moves_providers_in_the_file_loses_no_packet(site: BorderLab) -> None:
+    text = site.config.read_text(encoding="utf-8")
+    head, one, two, tail = re.split(r"(?=\[\[border\.providers\]\]|\[metrics\])", text)
+    turned = head + two + one + tail
+    words = ["ping", "-n", "-i0.001", "-I"]
+    pings = [site.lab.spawn("a", [*words, source, NAME_SERVER]) for source in (FIRST, SECOND)]
+    for number in range(RELOADS):
+        site.config.write_text((turned, text)[number % 2], encoding="utf-8")
+        site.run("reload", "--socket", str(site.socket))
+        names = ["isp2", "isp1"][:: 1 - number % 2 * 2]
+        site.lab.wait_for(f"{names}", partial(_is_in_order, site, names), PATIENCE_S)
+    for ping in pings:
+        ping.end()
+        answered = {int(one) for one in re.findall(r"icmp_seq=(\d+)", ping.output())}
+        lost = set(range(1, max(answered))) - answered
+        assert not lost, f"{len(lost)} of {max(answered)}"
+
+
+def _is_in_order(site: BorderLab, names: list[str]) -> bool:
+    with contextlib.suppress(PlatformError):  # it reloads
+        return [row["provider"] for row in site.status()["providers"]] == names
+    return False
 
 
 SILENT = """table ip6 mute {

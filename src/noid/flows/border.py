@@ -95,6 +95,10 @@ class Site:
         """The prefixes without former ones."""
         return tuple(one for one in self.prefixes if not one.gone_s)
 
+    def without_former(self, choice: "Choice") -> "Choice":
+        """A choice without the rows of former prefixes: it is the same when their time ends."""
+        return choice._replace(rows=choice.rows[: len(self.own)])
+
     def row_of(self, address: bytes) -> int | None:
         """The row of the prefix that an address is in; None: it is not of the site."""
         row = self.row_of_source(address)

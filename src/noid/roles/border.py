@@ -35,7 +35,7 @@ from noid.locators import format_locator
 from noid.planes.bpf.border import BorderPlane
 from noid.planes.bpf.border_tables import SIGNS, Left
 from noid.roles import border_host
-from noid.roles.border_placed import former_places, settle
+from noid.roles.border_placed import Place, former_places, settle
 from noid.roles.border_prefixes import KnownPrefixes
 from noid.roles.border_providers import NO_CARRIER, ProviderState
 from noid.roles.border_record import EVENTS_MAX, Record
@@ -80,7 +80,7 @@ class Border:
         self._next: BorderConfig | None = None
         section = config.border
         self.network = HostNetwork()
-        self.providers = [ProviderState(number, config) for number in range(len(section.providers))]
+        self.providers = [ProviderState(one, config) for one in section.providers]
         self.plane = BorderPlane(
             self.network,
             Path(section.pins),
@@ -105,6 +105,7 @@ class Border:
         self.manual = ""
         self.prefixes = KnownPrefixes(config)
         self.site: Site = self.prefixes.site({}, 0)
+        self.tables: dict[str, int] = {}
         self.choice = Choice((), 0)
         self.switches = 0
         self.switched_ns = NEVER
@@ -137,12 +138,14 @@ class Border:
             stack.push_async_callback(self.control.stop)
             stack.callback(self.plane.close)
             former = former_places(self.config.border, self.record.place)
-            self._take_over(self.plane.open(Path(one.pins) for one in former))
+            self._take_over(self.plane.open(Path(one.pins) for one in former), former)
             changes = NetworkChanges(None)
             stack.callback(changes.close)
             stack.callback(self._settle)
             self.survey()
-            self.record.place = settle(self.config.border, former, self.network)
+            self.record.place = settle(
+                self.config.border, self.tables.values(), former, self.network
+            )
             loop.add_reader(changes.fileno(), self._heard, changes)
             stack.callback(loop.remove_reader, changes.fileno())
             logger.info("ready: %s", self._said())
@@ -156,8 +159,11 @@ class Border:
             notify("STOPPING=1" if self._next is None else "RELOADING=1")
         return self._next
 
-    def _take_over(self, left: Left) -> None:
+    def _take_over(self, left: Left, former: Iterable[Place]) -> None:
         """Goes on with what an earlier daemon knew: no one else says which uplinks are dead."""
+        places = (Place.of(self.config.border), *former)
+        rules = gateways.rules({one for place in places for one in place.priorities})
+        self.tables = border_host.tables_of(self.config, rules)
         self.manual = left.manual if left.manual in self._names() else ""
         indexes = {name: link.index for name, link in gateways.links().items()}
         self.prefixes.take_over(left, indexes, border_host.seconds_since_boot())
@@ -279,17 +285,10 @@ class Border:
         lans = [links[name] for name in self.config.border.lans if name in links]
         uplinks = [one.link for one in self.providers if one.link is not None]
         self.plane.attach(lans, uplinks)
-        border_host.keep_routes(
-            self.config.border,
-            {
-                one.number: (one.index, one.gateway)
-                for one in self.providers
-                if one.gateway is not None and one.may_carry
-            },
-        )
+        border_host.keep_routes({self.tables[one.table.name]: one.route for one in self.providers})
         missing = [name for name in self.config.border.lans if name not in links]
         self._trouble("lans", f"there is no device {' '.join(missing)}" if missing else "")
-        changed = border_host.keep_rules(self.config, self.site)
+        changed = border_host.keep_rules(self.config, self.site, self.tables)
         if not is_first:
             self._say_restored(changed)
         forwards = FORWARDING.read_text(encoding="ascii").strip() == "1"
@@ -347,10 +346,10 @@ class Border:
                 for sign in SIGNS
             },
         )
-        told = (choice, self.manual)
+        told = (self.site.without_former(choice), self.manual)
         if self._told != told:
             old, is_first = self._leaves_by(), self._told is None
-            self._told, self.choice = told, choice
+            self._told, self.choice = told, told[0]
             if not is_first:
                 self.switches += 1
                 self.switched_ns = time.monotonic_ns()

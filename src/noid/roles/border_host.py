@@ -7,7 +7,7 @@ Each is compared with the kernel's state, and restored if others have removed it
 import contextlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final
 
@@ -40,10 +40,44 @@ NO_NFT: Final = (
 )
 
 
-def wanted_rules(config: BorderConfig, site: Site) -> set[SourceRule]:
+def tables_of(config: BorderConfig, found: Collection[SourceRule]) -> dict[str, int]:
+    """The routing table of each provider, by name.
+
+    A provider keeps the table to which the rules of its prefixes lead, wherever it is in the
+    configuration: as long as there are rules to a table, no other provider may have it.
+
+    Args:
+        config: the configuration.
+        found: the rules that an earlier daemon has left.
+    """
+    providers = config.border.providers
+    owners = {IPv6Network(text): one.name for one in providers for text in one.prefixes}
+    users: dict[int, set[str]] = {}
+    for rule in found:
+        if rule.source is not None:
+            users.setdefault(rule.table, set()).add(owners.get(rule.source, ""))
+    tables: dict[str, int] = {}
+    free = []
+    for table in Place.of(config.border).tables:
+        names = sorted(users.get(table, set()) - {""})
+        if len(names) == 1 and names[0] not in tables:
+            tables[names[0]] = table
+        else:
+            free.append((len(names), table in users, table))
+    free.sort()
+    others = [one.name for one in providers if one.name not in tables]
+    return tables | {name: table for name, (_, _, table) in zip(others, free, strict=False)}
+
+
+def wanted_rules(config: BorderConfig, site: Site, tables: Mapping[str, int]) -> set[SourceRule]:
     """The rules: packets to the inside use the main table, others that of their provider.
 
     What is sent to a former prefix of the site, such as code 5, uses the route that a LAN may have.
+
+    Args:
+        config: the configuration.
+        site: the prefixes.
+        tables: the routing table of each provider, by name.
     """
     section = config.border
     own = [IPv6Network(text) for one in section.providers for text in one.prefixes]
@@ -60,15 +94,15 @@ def wanted_rules(config: BorderConfig, site: Site) -> set[SourceRule]:
         )
         for one in former
     }
-    for number, one in enumerate(section.providers):
+    for one in section.providers:
         for text in one.prefixes:
-            table = section.table + number
-            rules.add(SourceRule(section.rule_priority + 1, table, source=IPv6Network(text)))
+            source, table = IPv6Network(text), tables[one.name]
+            rules.add(SourceRule(section.rule_priority + 1, table, source=source))
     return rules
 
 
-def keep_rules(config: BorderConfig, site: Site) -> int:
-    """Adds missing rules, and deletes other rules with our priorities.
+def keep_rules(config: BorderConfig, site: Site, tables: Mapping[str, int]) -> int:
+    """Adds missing rules, and deletes other rules with our priorities; see ``wanted_rules``.
 
     Returns:
         How many were not as wanted, without those of former prefixes, whose time ends.
@@ -76,7 +110,7 @@ def keep_rules(config: BorderConfig, site: Site) -> int:
     Raises:
         PlatformError: the kernel refuses.
     """
-    wanted = wanted_rules(config, site)
+    wanted = wanted_rules(config, site, tables)
     found = gateways.rules(Place.of(config.border).priorities)
     for rule in sorted(wanted - found, key=lambda one: one.priority):
         gateways.add_rule(rule)
@@ -85,22 +119,19 @@ def keep_rules(config: BorderConfig, site: Site) -> int:
     return sum(not rule.without_default for rule in wanted ^ found)
 
 
-def keep_routes(section: BorderSection, wanted: Mapping[int, tuple[int, Gateway]]) -> None:
+def keep_routes(wanted: Mapping[int, tuple[int, Gateway | None]]) -> None:
     """Keeps one default route in the table of each provider, and a fallback that answers.
 
     Args:
-        section: the configuration.
-        wanted: the device and the gateway of those providers that have one, by their numbers.
+        wanted: for each table the device and the gateway of its provider; None: it has none.
 
     Raises:
         PlatformError: the kernel refuses.
     """
-    for number in range(len(section.providers)):
-        table = section.table + number
+    for table, (device, gateway) in wanted.items():
         found = gateways.defaults(table)
         if 0 not in found:
             gateways.put_unreachable(table)
-        device, gateway = wanted.get(number, (0, None))
         if gateway is not None and found.get(device) != gateway:
             gateways.put_default(table, device, gateway)
         for other, through in found.items():

@@ -9,7 +9,7 @@ that no packet is lost.
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -33,7 +33,7 @@ class Place(msgspec.Struct, frozen=True):
 
     Attributes:
         rule_priority: the first of two priorities of rules.
-        table: number of the routing table of the first provider.
+        table: number of the first routing table; each provider has one.
         pins: the directory of the pins.
         socket: the control socket.
     """
@@ -115,8 +115,16 @@ def former_places(section: BorderSection, before: Place | None) -> list[Place]:
     return [one for one in known if one is not None and one != now]
 
 
-def settle(section: BorderSection, former: Iterable[Place], network: HostNetwork) -> Place:
+def settle(
+    section: BorderSection, tables: Collection[int], former: Iterable[Place], network: HostNetwork
+) -> Place:
     """Removes what is at former places and of former providers, and notes the present place.
+
+    Args:
+        section: the configuration.
+        tables: the routing tables of its providers.
+        former: the former places.
+        network: the host's devices.
 
     Raises:
         PlatformError: the kernel refuses.
@@ -125,7 +133,7 @@ def settle(section: BorderSection, former: Iterable[Place], network: HostNetwork
     for one in former:
         for text in one.take_down(network, place):
             logger.info("moved: removed %s", text)
-    for table in place.tables[len(section.providers) :]:
+    for table in sorted(set(place.tables).difference(tables)):
         gateways.clear(table)
     with contextlib.suppress(OSError):
         replace_file(place.file, msgspec.json.encode(place), mode=0o600)

@@ -32,8 +32,8 @@ class ProviderState:
     """The state of a provider.
 
     Args:
-        number: its place in the configuration.
-        config: the configuration.
+        table: what is configured about it.
+        config: the whole configuration.
 
     Attributes:
         link: its uplink; None: it is not there.
@@ -42,9 +42,8 @@ class ProviderState:
         other: the link-layer address of that border, as far as it is known.
     """
 
-    def __init__(self, number: int, config: BorderConfig) -> None:
-        self.number = number
-        self.table: ProviderTable = config.border.providers[number]
+    def __init__(self, table: ProviderTable, config: BorderConfig) -> None:
+        self.table = table
         self.liveness = Liveness(round(config.border.hold_s * SECOND))
         self.link: Link | None = None
         self.gateway: Gateway | None = None
@@ -65,9 +64,13 @@ class ProviderState:
         return self.gateway.address if self.gateway is not None else None
 
     @property
-    def may_carry(self) -> bool:
-        """Whether the route of the uplink is wanted; packets to another border use it, too."""
-        return not self.liveness.bad.keys() - (BEYOND if self.is_beyond else set())
+    def route(self) -> tuple[int, Gateway | None]:
+        """The default route that it needs: the index of the uplink, and the gateway; None: none.
+
+        Packets to another border use it, too.
+        """
+        is_bad = self.liveness.bad.keys() - (BEYOND if self.is_beyond else set())
+        return self.index, None if is_bad else self.gateway
 
     def look(self, link: Link | None, now_ns: int) -> None:
         """Reads its state from the host.

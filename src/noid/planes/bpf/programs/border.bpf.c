@@ -9,14 +9,18 @@
 #include "border.h"
 #include "parse.h"
 
+enum { BUCKETS_EACH = 16 };
+
 const volatile struct border_settings settings SEC(".rodata");
 
 /* The rows of prefixes, by the first 64 bits of an address under the mask of the site; FORMER is
- * set in those of prefixes that providers have replaced, and hosts may still use.
+ * set in those of prefixes that providers have replaced, and hosts may still use. With so many
+ * buckets, one that an address selects seldom has the prefix of another: the cost of a packet does
+ * not depend on their number.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, PREFIXES_MAX);
+	__uint(max_entries, PREFIXES_MAX * BUCKETS_EACH);
 	__type(key, u64);
 	__type(value, u32);
 } rows SEC(".maps");
