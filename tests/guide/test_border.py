@@ -228,10 +228,10 @@ def _listener(protocol: int) -> socket.socket:
     return made
 
 
-def _send_rewritable(source: str) -> None:
+def _send_rewritable(source: str, to: str = TARGET) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, TCP_OF_CONTEXTS) as sender:
         sender.bind((source, 0))
-        sender.sendto(bytes(20), (TARGET, 0))
+        sender.sendto(bytes(20), (to, 0))
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +286,22 @@ def test_hosts_of_both_lans_reach_all_and_their_packets_are_moved(site: Site) ->
         assert site.source_outside(node, address(1, node)) == address(2, node)
         assert site.reaches(node, address(1, node)), "plain packets keep their uplink"
         site.type(ROUTER, "noid border use auto")
+
+
+def test_a_firewall_of_the_router_lets_contexts_pass(site: Site) -> None:
+    rules = typed("If the router filters what it forwards")
+    assert site.run(OUTSIDE, f"ping -n -c1 -W5 {address(1, HOST)}").returncode == 0
+    site.type(ROUTER, rules + rules.splitlines()[3].replace("lan0", "lan1"))
+    try:
+        assert site.run(OUTSIDE, f"ping -n -c1 -W1 {address(1, HOST)}").returncode == 1
+        assert site.reaches(HOST, address(1, HOST))
+        with site.inside(HOST, partial(_listener, TCP_OF_CONTEXTS)) as listener:
+            site.inside(OUTSIDE, lambda: _send_rewritable(TARGET, address(2, HOST)))
+            assert listener.recvfrom(100)[1][0] == TARGET
+        site.type(ROUTER, "noid border use two")
+        assert site.source_outside(HOST, address(1, HOST)) == address(2, HOST)
+    finally:
+        site.type(ROUTER, "noid border use auto; nft delete table inet site")
 
 
 def test_a_provider_that_withdraws_its_router_is_not_used(site: Site) -> None:
