@@ -363,7 +363,6 @@ CHANGES: dict[str, Callable[[str], str]] = {
     ),
     "another table": lambda text: text.replace("[border]\n", "[border]\ntable = 7000\n"),
     "other rules": lambda text: text.replace("[border]\n", "[border]\nrule_priority = 70\n"),
-    "another hook": lambda text: text.replace("[border]\n", '[border]\nhook = "clsact"\n'),
     "a provider before the others": lambda text: text.replace(
         "[[border.providers]]",
         '[[border.providers]]\nname = "new"\nprefixes = ["2001:db8:9::/48"]\n'

@@ -15,7 +15,7 @@ const volatile struct border_settings settings SEC(".rodata");
 
 /* The rows of prefixes, by the first 64 bits of an address under the mask of the site; FORMER is
  * set in those of prefixes that providers have replaced, and hosts may still use. With so many
- * buckets, one that an address selects seldom has the prefix of another: the cost of a packet does
+ * buckets, one that an address selects rarely has the prefix of another: the cost of a packet does
  * not depend on their number.
  */
 struct {
