@@ -5,6 +5,8 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
+import resource
 import socket
 import stat
 from collections import deque
@@ -16,7 +18,7 @@ import pytest
 
 from noid.control import client
 from noid.control.client import ask, ask_rows, listens, stream_events
-from noid.control.schema import LINE_S, REQUEST_OCTETS_MAX, ROWS_PER_LINE
+from noid.control.schema import ANSWER_OCTETS_MAX, LINE_S, REQUEST_OCTETS_MAX, ROWS_PER_LINE
 from noid.control.server import CLIENTS_MAX, MONITOR_BACKLOG_MAX, ControlServer, parts
 from noid.errors import PlatformError
 from tests.canned import serving
@@ -110,6 +112,58 @@ def test_a_long_answer_leaves_others_their_turn_and_ends_with_its_client(path: P
 
     play(path, scenario)
     assert next(made) < 1_000_000
+
+
+def asking(path: Path) -> socket.socket:
+    """A client that has connected and asked, and whose turn has not come."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path))
+    client.sendall(b'{"command":"status"}\n')
+    client.setblocking(False)
+    return client
+
+
+def test_an_answer_takes_two_turns_of_the_loop_at_most(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        with asking(path) as client:
+            for _ in range(2):
+                await asyncio.sleep(0)
+            assert client.recv(100) == b'{"version":"1"}\n'
+
+    play(path, scenario)
+
+
+def test_a_long_answer_arrives_whole_and_once(path: Path) -> None:
+    text = "x" * (ANSWER_OCTETS_MAX - 100)
+
+    async def scenario(server: ControlServer, path: Path) -> None:
+        server.commands["status"] = lambda: {"text": text}
+        lines = [b'{"command":"status"}\n', b'{"command":"halt"}\n']
+        answer, refusal = (await conversation(path, *lines)).splitlines()
+        assert json.loads(answer) == {"text": text}
+        assert "unknown command" in json.loads(refusal)["error"]
+
+    play(path, scenario)
+
+
+@pytest.mark.slow
+def test_a_client_is_accepted_when_there_is_a_descriptor_again(path: Path) -> None:
+    async def scenario(server: ControlServer, path: Path) -> None:
+        with asking(path) as client:
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+            try:
+                for _ in range(10):
+                    await asyncio.sleep(0)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            with pytest.raises(BlockingIOError):
+                client.recv(100)
+            assert await asyncio.get_running_loop().sock_recv(client, 100) == b'{"version":"1"}\n'
+
+    play(path, scenario)
 
 
 @pytest.mark.parametrize(

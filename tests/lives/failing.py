@@ -45,7 +45,7 @@ HARMLESS: Final = frozenset(
     | {"getvalue", "getbuffer", "get_inheritable", "set_inheritable", "gethostname", "dup"}
     | {"recv", "recvfrom_into", "if_nameindex", "kill", "decode", "encode", "getsockname"}
     | {"htons", "open_code", "_path_normpath", "text_encoding", "__exit__", "__enter__"}
-    | {"getpeername", "getsockopt", "listen"}
+    | {"getpeername", "getsockopt", "getdefaulttimeout", "listen"}
 )
 """What cannot fail, what only looks, and what lets go."""
 DEPTH: Final = 2

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import select
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,10 @@ from noid.text import json_line
 
 CLIENTS_MAX = 32
 """The maximum of clients; one more gets an error and is closed."""
+BACKLOG = 100
+"""The maximum of clients that wait to be accepted."""
+ACCEPT_AGAIN_S = 1.0
+"""How long after a client could not be accepted it is tried again."""
 MONITOR_BACKLOG_MAX = 1000
 """The maximum of events that wait for a monitor; with more it is closed."""
 
@@ -52,7 +57,8 @@ class ControlServer:
         self.requests = requests or {}
         self.clients: set[asyncio.StreamWriter] = set()
         self.monitors: dict[asyncio.Queue[bytes], asyncio.StreamWriter] = {}
-        self.server: asyncio.Server | None = None
+        self.listener: socket.socket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Opens the socket.
@@ -77,11 +83,10 @@ class ControlServer:
             self.path.unlink(missing_ok=True)
             previous = os.umask(0o077)
             try:
-                self.server = await asyncio.start_unix_server(
-                    self._serve, str(self.path), limit=REQUEST_OCTETS_MAX
-                )
+                self.listener = _listening(self.path)
             finally:
                 os.umask(previous)
+            self._hear()
         except OSError as error:
             self._unlink()  # it exists if only listening failed
             raise PlatformError(
@@ -92,14 +97,15 @@ class ControlServer:
 
     async def stop(self) -> None:
         """Closes the socket and every client, and removes the path."""
-        if self.server is not None:
-            self.server.close()
+        if self.listener is not None:
+            asyncio.get_running_loop().remove_reader(self.listener)
+            self.listener.close()
             for writer in self.clients - set(self.monitors.values()):
                 writer.close()
             for queue, writer in self.monitors.items():
                 _end_monitor(queue, writer)
             self._unlink()
-            self.server = None
+            self.listener = None
 
     def _unlink(self) -> None:
         with contextlib.suppress(OSError):
@@ -125,6 +131,68 @@ class ControlServer:
         writer.close()
         return True
 
+    # --- clients ------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        if self.listener is not None:
+            asyncio.get_running_loop().add_reader(self.listener, self._accept)
+
+    def _accept(self) -> None:
+        """Takes one client, and answers it now if its first request is there already.
+
+        By a stream this takes six turns of the loop, and while very many contexts change, turns are
+        long.
+        """
+        assert self.listener is not None
+        loop = asyncio.get_running_loop()
+        try:
+            connection, _ = self.listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:  # such as that no descriptor is left
+            loop.remove_reader(self.listener)
+            loop.call_later(ACCEPT_AGAIN_S, self._hear)
+            return
+        connection.setblocking(False)
+        owed = self._answer_now(connection) if len(self.clients) < CLIENTS_MAX else b""
+        task = loop.create_task(self._take(connection, owed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _answer_now(self, connection: socket.socket) -> bytes:
+        """Answers a request that is there and needs no waiting; returns what could not be sent."""
+        try:
+            line, end, _ = connection.recv(REQUEST_OCTETS_MAX, socket.MSG_PEEK).partition(b"\n")
+            command = str(msgspec.json.decode(line, type=dict[str, Any])["command"])
+        except (OSError, ValueError, KeyError, RecursionError):
+            return b""  # nothing yet, or what the stream refuses
+        handler = self.commands.get(command)
+        if not end or handler is None or command in self.requests or _has_gone(connection):
+            return b""
+        answer = handler()
+        if not isinstance(answer, dict):
+            return b""  # rows are sent by the stream
+        octets = json_line(answer).encode() + b"\n"
+        try:
+            connection.recv(len(line) + len(end))
+            return octets[connection.send(octets) :]
+        except BlockingIOError:
+            return octets
+        except OSError:
+            return b""
+
+    async def _take(self, connection: socket.socket, owed: bytes) -> None:
+        """Serves a client by a stream from now on; first what is owed to it."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(
+                sock=connection, limit=REQUEST_OCTETS_MAX
+            )
+        except OSError:
+            connection.close()
+            return
+        writer.write(owed)
+        await self._serve(reader, writer)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.clients.add(writer)
         try:
@@ -147,7 +215,7 @@ class ControlServer:
             except (ValueError, KeyError, RecursionError):
                 writer.write(b'{"error":"a request is one JSON object with a command"}\n')
                 return
-            if _has_gone(writer):
+            if _has_gone(writer.get_extra_info("socket")):
                 return  # it has reported a failure: nothing may be changed for it now
             if command == MONITOR:
                 await self._monitor(reader, writer)
@@ -178,10 +246,22 @@ class ControlServer:
             departure.cancel()
 
 
-def _has_gone(writer: asyncio.StreamWriter) -> bool:
+def _listening(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _has_gone(connection: socket.socket) -> bool:
     """Whether the client has closed; one that has only ended its requests reads the answers."""
     hangups = select.poll()
-    hangups.register(writer.get_extra_info("socket"), 0)
+    hangups.register(connection, 0)
     return bool(hangups.poll(0))
 
 
