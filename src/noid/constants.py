@@ -274,8 +274,8 @@ proves nothing when it comes again, and the URs of one burst may come in another
 LOST_PAIRS_KEPT_MAX: Final = 16
 """Pairs of a context that lost data, of which the next daemon is told; the latest ones."""
 MEASURED_TOGETHER: Final = 90 * MILLISECOND
-"""A peer that measures one pair twice within this time has missed an answer: usual measurements are
-further apart."""
+"""A peer whose requests come twice over one pair within this time has missed an answer: it measures
+the pair in both ways, and usual measurements are further apart."""
 MEASURED_PAIRS_MAX: Final = 1_024
 """Measurements of pairs that wait for their answer; the oldest is given up for one more."""
 PROBES_KEPT_MAX: Final = 512

@@ -114,20 +114,22 @@ def test_an_answer_uses_the_pair_of_its_request_if_that_is_wanted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("apart_ns", "here", "doubts"),
+    ("apart_ns", "ways", "doubts"),
     [
-        (40 * MILLISECOND, True, True),
-        (MEASURED_TOGETHER, True, False),
-        (40 * MILLISECOND, False, False),
+        (0, (False, True), True),
+        (40 * MILLISECOND, (True, True), True),
+        (MEASURED_TOGETHER, (True, True), False),
+        (40 * MILLISECOND, (False, False), False),
     ],
-    ids=["in doubt", "one sample after another", "for people"],
+    ids=["in both ways", "again", "one sample after another", "for people"],
 )
-def test_a_peer_that_measures_a_pair_again_at_once_doubts_it(
-    apart_ns: int, here: bool, doubts: bool
+def test_a_peer_that_measures_a_pair_twice_at_once_doubts_it(
+    apart_ns: int, ways: tuple[bool, bool], doubts: bool
 ) -> None:
     network = established()
-    for _ in range(2):
-        network.give(network.b, MeasurePairs(network.b.context.local_label, ((B2, A2),), here=here))
+    for here in ways:
+        measure = MeasurePairs(network.b.context.local_label, ((B2, A2),), here=here)
+        network.give(network.b, measure)
         network.run(apart_ns)
     network.run(SECOND)
     assert (PeerDoubts(network.a.context.local_label) in network.a.outputs) == doubts

@@ -39,7 +39,7 @@ class History(NamedTuple):
         lost_ns: when that was last found.
         lost_nonce: of the first of our URs since then.
         shortened_ns: when a program was last told to send shorter packets over it.
-        asked_ns: when the peer last wanted an answer over it to a request over it.
+        asked_ns: when a request of the peer last came over it.
     """
 
     heard_ns: int = 0

@@ -64,10 +64,8 @@ def notice_doubt(core: Core, context: Context, pair: Pair, flags: Flag) -> None:
         pair: over which the request came.
         flags: of the request.
     """
-    doubts = bool(flags & Flag.HEARS_NOTHING)
-    if flags & Flag.ANSWER_HERE:
-        history = context.history_of(pair)
-        doubts |= history.asked_ns > core.now_ns - MEASURED_TOGETHER
-        context.note(pair, history._replace(asked_ns=core.now_ns))
-    if doubts:
+    history = context.history_of(pair)
+    is_second = history.asked_ns > core.now_ns - MEASURED_TOGETHER
+    context.note(pair, history._replace(asked_ns=core.now_ns))
+    if flags & Flag.HEARS_NOTHING or (is_second and flags & Flag.ANSWER_HERE):
         core.emit(PeerDoubts(context.local_label))
