@@ -103,6 +103,12 @@ DATA_LOST_PACKETS: Final = 6
 the peer, and are about so many packets, of which each tells of UNANSWERED_MANY at most; unless a
 request over the pair stayed unanswered lately."""
 
+DATA_UNSEEN: Final = 6
+DATA_UNSEEN_AGAIN: Final = 2
+"""Data is lost, too, if the peer has seen none after so many answered requests for a proof in a
+row, one each UNPROVEN_TIME; twice as many where requests are lost; or so many if data was lost over
+another pair lately."""
+
 LONG_LOST_TIME: Final = 10 * SECOND
 """Data that is lost again in this time, after its program was told to send shorter packets, is not
 lost because it is long."""
@@ -298,6 +304,9 @@ IN_USE_TIME: Final = 5 * MINUTE
 """A context is in use for so long after data in either direction [D46]."""
 QUARANTINED_LABELS_MAX: Final = 262_144
 """Labels that are free but not used again yet; a quarter of them all, the oldest goes first."""
+ENDED_MAX: Final = 65_536
+"""Set-ups of deleted contexts that are remembered while their cookies are valid; the oldest goes
+first. There are fewer, since each costs a key agreement."""
 NAMES_PER_LOCATOR_MAX: Final = 4
 """PTR records of one locator that are looked at [draft §16.2, D29]."""
 LOOK_AGAIN_MIN: Final = 30 * SECOND

@@ -6,7 +6,7 @@ The peer no longer has that context, so one that the CCR made would lose data fo
 
 import pytest
 
-from noid.constants import CLOSE_TIME, MILLISECOND, SECOND
+from noid.constants import COOKIE_LIFETIME, ENDED_MAX, MILLISECOND, SECOND
 from noid.counters import Drop
 from noid.engine.events import TimePassed
 from noid.engine.quarantine import Quarantine
@@ -102,15 +102,20 @@ def test_a_ccr_with_a_later_cookie_counts() -> None:
     assert not drops(network.b)
 
 
-def test_what_is_remembered_goes_with_the_label() -> None:
-    quarantine = Quarantine(limit=2)
-    for label in (1, 2):
-        quarantine.put(label, label * SECOND, b"", A1, PEER)
-    assert quarantine.deleted_ns(PEER) == 2 * SECOND
-    quarantine.release_oldest()
-    assert quarantine.deleted_ns(PEER) == 2 * SECOND
-    quarantine.release_oldest()
-    assert quarantine.deleted_ns(PEER) < 0
-    quarantine.put(3, CLOSE_TIME, b"", A1, PEER)
-    quarantine.put(4, 2 * CLOSE_TIME, b"", A1)
-    assert quarantine.deleted_ns(PEER) < 0
+def test_set_ups_are_remembered_while_their_cookies_are_valid() -> None:
+    quarantine = Quarantine()
+    for now_ns in (SECOND, 2 * SECOND):
+        quarantine.end(PEER, now_ns)
+        assert quarantine.deleted_ns(PEER) == now_ns
+    for age_ns, is_remembered in ((COOKIE_LIFETIME, True), (COOKIE_LIFETIME + 1, False)):
+        quarantine.end(PEER._replace(token=age_ns), 2 * SECOND + age_ns)
+        assert (quarantine.deleted_ns(PEER) >= 0) is is_remembered
+
+
+def test_the_number_of_set_ups_that_are_remembered_is_bounded() -> None:
+    quarantine = Quarantine()
+    for token in range(ENDED_MAX + 1):
+        quarantine.end(PEER._replace(token=token), SECOND)
+    first, *others = [quarantine.deleted_ns(PEER._replace(token=one)) for one in range(ENDED_MAX)]
+    assert first < 0
+    assert min(others) == SECOND

@@ -24,6 +24,7 @@ from noid.dns.records import Kind, Question
 from noid.engine.causes import Cause
 from noid.engine.events import (
     AskDns,
+    CheckData,
     CheckIdle,
     DeliverToUlp,
     Dropped,
@@ -147,6 +148,7 @@ ORDERS: list[Output] = [
     InstallFlow(established().a.context.flow()),
     RemoveFlow(1),
     SendAgain(1, b""),
+    CheckData(1, 2, 3),
     CheckIdle(1),
     NoteHeard(1),
     RememberLater(1),

@@ -14,7 +14,9 @@ from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
+    CheckData,
     CheckIdle,
+    DataHasCome,
     DeliverToUlp,
     IdleChecked,
     Input,
@@ -159,6 +161,9 @@ class Network:
                 label = output.local_label
                 received_ns = station.datapath.received_ns(label)
                 self.give(station, IdleChecked(label, received_ns, station.in_use))
+            case CheckData():
+                if station.datapath.received_ns(output.local_label) > output.since_ns:
+                    self.give(station, DataHasCome(output.local_label))
             case SendAgain():
                 self.follow(station, station.datapath.again(output.local_label, output.packet))
             case AskDns():

@@ -21,7 +21,7 @@ from noid.constants import (
     PEER_UNABLE_TIME,
     SECOND,
 )
-from noid.engine.events import CheckIdle, IdleChecked, SendControl, Switched
+from noid.engine.events import CheckData, DataHasCome, NoteHeard, SendControl, Switched
 from noid.engine.history import History, Pair
 from noid.engine.state import Path
 from noid.engine.update import next_nonce, request
@@ -187,7 +187,8 @@ def asks_about_data(network: Network) -> bool:
     )
     asked = encode_packet(message, A1, B1, CODEPOINTS, in_slot=True)[ipv6.HEADER_OCTETS :]
     outputs = network.b.host.handle(ControlMessageReceived(A1, B1, True, asked), network.now_ns)
-    return CheckIdle(network.b.context.local_label, DATA_ASKED_WAIT) in outputs
+    since_ns = network.now_ns - DATA_ASKED_TIME
+    return CheckData(network.b.context.local_label, since_ns, DATA_ASKED_WAIT) in outputs
 
 
 def test_a_host_looks_once_a_second_also_if_errors_come() -> None:
@@ -206,20 +207,16 @@ def test_a_host_looks_once_a_second_also_if_errors_come() -> None:
     assert asks_about_data(network)
 
 
-@pytest.mark.parametrize(
-    ("age_ns", "says_so"), [(DATA_ASKED_TIME - MILLISECOND, True), (DATA_ASKED_TIME, False)]
-)
-def test_a_host_says_that_data_comes_if_some_has_come_shortly_before(
-    age_ns: int, says_so: bool
-) -> None:
+def test_a_host_says_that_data_comes_and_this_shows_no_interval() -> None:
     network = established()
-    context = network.b.context
-    assert asks_about_data(network)
-    checked = IdleChecked(context.local_label, network.now_ns - age_ns, in_use=False)
-    network.give(network.b, checked)
-    assert bool(sent_by(network.b, Code.KEEPALIVE)) is says_so
-    network.give(network.b, checked)
-    assert len(sent_by(network.b, Code.KEEPALIVE)) == says_so, "once"
+    label = network.b.context.local_label
+    network.a.outputs.clear()
+    network.give(network.b, DataHasCome(label))
+    network.give(network.b, DataHasCome(label + 1))
+    network.run(SECOND)
+    ((_, message),) = sent_by(network.b, Code.KEEPALIVE)
+    assert message.flags == Flag.DATA_ASKED
+    assert NoteHeard(network.a.context.local_label, unasked=False) in network.a.outputs
 
 
 def test_data_goes_in_its_form_again_once_that_passes() -> None:

@@ -22,6 +22,7 @@ from noid.dns.verification import Verification
 from noid.engine.causes import Cause
 from noid.engine.core import Core
 from noid.engine.events import (
+    DataHasCome,
     DeliverToUlp,
     Dropped,
     IdleChecked,
@@ -408,11 +409,12 @@ def test_data_with_an_unknown_label_for_another_host_is_not_answered() -> None:
         UnansweredPacket(1, packet(A1, B1), SECOND),
         SourceMoved(1, B2, True),
         IdleChecked(1, 0, False),
+        DataHasCome(1),
         PacketHeld(1, packet(B1, A1), B1),
     ],
 )
 def test_what_the_plane_says_of_a_flow_that_has_gone_is_too_late(
-    event: UnansweredPacket | SourceMoved | IdleChecked | PacketHeld,
+    event: UnansweredPacket | SourceMoved | IdleChecked | DataHasCome | PacketHeld,
 ) -> None:
     network = established()
     assert network.give(network.a, event) == []

@@ -25,6 +25,7 @@ from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
     Dropped,
+    DataHasCome,
     IdleChecked,
     Input,
     LocatorsChanged,
@@ -296,6 +297,10 @@ def idleness_is_checked(choices: Choices, arena: Arena, station: Station) -> Inp
     return IdleChecked(any_label(choices, station), received_ns, choices.flag())
 
 
+def data_has_come(choices: Choices, arena: Arena, station: Station) -> Input:
+    return DataHasCome(any_label(choices, station))
+
+
 def time_passes(choices: Choices, arena: Arena, station: Station) -> Input:
     return TimePassed()
 
@@ -316,5 +321,6 @@ EVENTS: tuple[Callable[[Choices, Arena, Station], Input], ...] = (
     own_locators_change,
     a_name_is_resolved,
     idleness_is_checked,
+    data_has_come,
     time_passes,
 )

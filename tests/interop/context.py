@@ -12,6 +12,7 @@ from functools import cache
 
 from tests.interop.curve import BASE, x25519
 from tests.interop.octets import (
+    DATA_ASKED,
     ICMPV6,
     IN_LSL,
     IN_LSR,
@@ -185,7 +186,7 @@ class Speaker:
 
     def acknowledgement(self, update: Message) -> Message:
         answer = self.message(Code.UA, update.nonce, {Option.CONTEXT: self.labels})
-        return answer.signed(self.key)
+        return replace(answer, flags=update.flags & DATA_ASKED).signed(self.key)
 
     def complaint(self, packet: Packet, label: int) -> Message:
         """UC, whose sender has no AIDs to name [§10]."""

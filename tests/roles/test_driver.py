@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from noid.constants import DATA_ASKED_WAIT
+from noid.constants import DATA_ASKED_WAIT, NEVER
 from noid.dns.records import Answer, Question
-from noid.engine.events import CheckIdle, IdleChecked, Input, Output
+from noid.engine.events import CheckData, CheckIdle, DataHasCome, IdleChecked, Input, Output
 from noid.host.connections import Connections
 from noid.planes.base import DataPlane
 from noid.roles import driver
@@ -55,7 +55,8 @@ def test_a_peer_that_asks_about_data_does_not_wait_for_the_list_of_connections(
     async def run() -> tuple[Input, Input]:
         one = Recorded(station)
         one.carry_out(CheckIdle(label))
-        one.carry_out(CheckIdle(label, DATA_ASKED_WAIT))
+        one.carry_out(CheckData(label, NEVER, 0))  # none has come since then
+        one.carry_out(CheckData(label, -1, DATA_ASKED_WAIT))
         try:
             asked = await asyncio.wait_for(one.told.get(), 10)
         finally:
@@ -64,5 +65,5 @@ def test_a_peer_that_asks_about_data_does_not_wait_for_the_list_of_connections(
 
     received_ns = station.datapath.received_ns(label)
     asked, idle = asyncio.run(run())
-    assert asked == IdleChecked(label, received_ns, in_use=True)
+    assert asked == DataHasCome(label)
     assert idle == IdleChecked(label, received_ns, in_use=False), "that one did ask the kernel"

@@ -104,7 +104,6 @@ class Context:
         repeating: the packet to send again after a switch.
         repeats: how often it was sent again.
         piggybacked: the last packet on a probe of the peer, and when it arrived.
-        data_asked_ns: when the peer asked whether data comes; 0 where that is answered.
         dns_tries: how often the DNS was asked again after transient errors.
     """
 
@@ -169,7 +168,6 @@ class Context:
     repeating: bytes = b""
     repeats: int = 0
     piggybacked: tuple[bytes, int] = (b"", 0)
-    data_asked_ns: int = 0
     dns_tries: int = 0
 
     @property

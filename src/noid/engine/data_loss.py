@@ -8,6 +8,10 @@ answered, another pair is used. If that fails too, or there is none, data is pla
 [D47]. The peer is told. Requests because of silence ask the peer whether data has come: if it has,
 what the peer sends is lost, and only the peer has to leave its pair.
 
+If both ends send unasked, what one of them sends may be lost unnoticed: it hears data of the other,
+which hears its keepalives. But it hears nothing authentic, and so asks for a proof. These requests
+ask whether data has come, too.
+
 First, if the lost packet is long, its program is told to send shorter ones: a path may drop long
 packets without an answer (RFC 2923 §2.1), such as that of the other provider.
 """
@@ -18,6 +22,8 @@ from noid.constants import (
     DATA_LOST_REPORTS,
     DATA_LOST_REPORTS_AGAIN,
     DATA_LOST_TIME,
+    DATA_UNSEEN,
+    DATA_UNSEEN_AGAIN,
     LONG_LOST_TIME,
     LOST_PAIRS_KEPT_MAX,
     MTU_MIN,
@@ -105,7 +111,7 @@ def heard(core: Core, context: Context, source: Locator, *, asked: bool) -> None
     """A keepalive came: the peer receives data. If it was asked, it sends data, too."""
     history = context.history_of(context.pair)
     if asked:
-        context.note(context.pair, history._replace(passes_ns=core.now_ns))
+        context.note(context.pair, history._replace(passes_ns=core.now_ns, unseen=0))
     elif history.unheard or history.used_ns:
         context.note(context.pair, history._replace(unheard=0, used_ns=0))
     one = context.search
@@ -114,6 +120,27 @@ def heard(core: Core, context: Context, source: Locator, *, asked: bool) -> None
     if one.loses_all and one.empties and one.retried:
         context.note(one.retried, context.history_of(one.retried)._replace(losses=0))
         take(core, context, one, Finding(one.retried, source))
+
+
+def proven(context: Context, *, is_checked: bool) -> None:
+    """The peer has answered a request for a proof; if its data has come, it says that a bit later.
+
+    Args:
+        context: whose peer.
+        is_checked: the peer was asked, too, whether data has come, and looks. It cannot be asked if
+            the request has waited, because no data may have gone since. The next one does not wait.
+    """
+    if context.search is not None and context.search.is_routine:
+        history = context.history_of(context.pair)
+        unseen = history.unseen + 1 if is_checked else max(history.unseen, 1)
+        context.note(context.pair, history._replace(unseen=unseen))
+
+
+def is_unseen(core: Core, context: Context) -> bool:
+    """Whether the peer has not seen data for long, although it answers requests for a proof."""
+    history = context.history_of(context.pair)
+    usual = DATA_UNSEEN << (history.misses > 0)
+    return history.unseen >= (DATA_UNSEEN_AGAIN if _is_lost_elsewhere(core, context) else usual)
 
 
 def is_of_peer(context: Context) -> bool:
@@ -168,6 +195,7 @@ def lose(
     history = context.history_of(context.pair)
     history = history._replace(
         unheard=0,
+        unseen=0,
         losses=history.losses + 1,
         lost_ns=core.now_ns,
         lost_nonce=context.update_nonce + 1,

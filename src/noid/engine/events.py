@@ -97,6 +97,13 @@ class IdleChecked:
     in_use: bool
 
 
+@dataclass(slots=True, unsafe_hash=True)
+class DataHasCome:
+    """The answer to CheckData, if data has come on this context."""
+
+    local_label: int
+
+
 class Former(NamedTuple):
     """The state that authenticates the peer of a context before it was replaced [D39].
 
@@ -213,6 +220,7 @@ Input = (
     | LocatorsChanged
     | PolicyChanged
     | IdleChecked
+    | DataHasCome
     | ContextRestored
     | MeasurePairs
     | TimePassed
@@ -302,16 +310,24 @@ class RememberLater:
 
 @dataclass(slots=True, unsafe_hash=True)
 class CheckIdle:
-    """Check whether this context is idle; answer with IdleChecked.
+    """Check whether this context is idle; answer with IdleChecked."""
+
+    local_label: int
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class CheckData:
+    """Check whether this context has received data; answer with DataHasCome if it has.
 
     Attributes:
         local_label: which context.
-        wait_ns: how long to wait before that. Unless it is 0, the peer has just been heard and
-            waits for an answer: only the data plane is asked, and the context counts as in use.
+        since_ns: since when.
+        wait_ns: how long to wait before that.
     """
 
     local_label: int
-    wait_ns: int = 0
+    since_ns: int
+    wait_ns: int
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -436,6 +452,7 @@ Output = (
     | NoteHeard
     | RememberLater
     | CheckIdle
+    | CheckData
     | AskDns
     | StateChanged
     | ProbeStarted

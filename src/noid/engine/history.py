@@ -34,6 +34,7 @@ class History(NamedTuple):
         unheard_ns: when the first of these came.
         unheard_packets: the number of packets they are about.
         loses_requests: whether a request over it has stayed unanswered since the first of these.
+        unseen: proofs asked for and got since the peer last said on request that data comes.
         passes_ns: when the peer last said on request that data comes over it.
         losses: how often data was found to be lost over it while messages pass.
         lost_ns: when that was last found.
@@ -53,6 +54,7 @@ class History(NamedTuple):
     unheard_ns: int = 0
     unheard_packets: int = 0
     loses_requests: bool = False
+    unseen: int = 0
     passes_ns: int = 0
     losses: int = 0
     lost_ns: int = 0

@@ -43,6 +43,7 @@ from noid.engine.events import (
     AnswerArrived,
     ContextRecord,
     ContextRestored,
+    DataHasCome,
     Deadline,
     IdleChecked,
     Input,
@@ -272,7 +273,8 @@ class Host:
             case IdleChecked():
                 close.on_idle_checked(core, event)
                 verifying.on_use_checked(core, event)
-                keepalives.on_data_checked(core, event)
+            case DataHasCome():
+                keepalives.on_data_has_come(core, event)
             case ContextRestored():
                 adoption.on_context_found(core, event)
             case MeasurePairs():

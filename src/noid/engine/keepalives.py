@@ -11,7 +11,7 @@ from noid.counters import Drop
 from noid.engine import data_loss, switching
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import CheckIdle, IdleChecked, NoteHeard, RememberLater
+from noid.engine.events import CheckData, DataHasCome, NoteHeard, RememberLater
 from noid.engine.matching import matching
 from noid.engine.searching import spare
 from noid.engine.update import next_nonce, short_message
@@ -39,17 +39,14 @@ def on_data_asked(core: Core, context: Context) -> None:
     """The peer asks whether its data comes, which the data plane knows [D47]."""
     asked = context.local_label, Flag.DATA_ASKED  # errors, which may be forged, do not count here
     if context.is_settled and core.hints.take(asked, core.now_ns):
-        context.data_asked_ns = core.now_ns
-        core.emit(CheckIdle(context.local_label, DATA_ASKED_WAIT))
+        since_ns = core.now_ns - DATA_ASKED_TIME
+        core.emit(CheckData(context.local_label, since_ns, DATA_ASKED_WAIT))
 
 
-def on_data_checked(core: Core, event: IdleChecked) -> None:
+def on_data_has_come(core: Core, event: DataHasCome) -> None:
     """Tells a peer that has asked that its data comes, also if this host sends data."""
     context = core.labels.get(event.local_label)
-    if context is None or not context.data_asked_ns:
-        return
-    since_ns, context.data_asked_ns = context.data_asked_ns - DATA_ASKED_TIME, 0
-    if context.is_settled and event.received_ns > since_ns:
+    if context is not None and context.is_settled:
         _send(core, context, Flag.DATA_ASKED)
 
 
@@ -63,8 +60,9 @@ def on_keepalive(core: Core, event: ControlMessageReceived, message: ControlMess
         return
     context.peer_keepalive_nonce = message.nonce
     core.emit(RememberLater(context.local_label))
-    heard(core, context, event, unasked=True)
-    data_loss.heard(core, context, event.source, asked=bool(message.flags & Flag.DATA_ASKED))
+    asked = bool(message.flags & Flag.DATA_ASKED)
+    heard(core, context, event, unasked=not asked)
+    data_loss.heard(core, context, event.source, asked=asked)
     if (event.destination, event.source) == context.pair:
         switching.stop(core, context)
 

@@ -57,12 +57,18 @@ def send_probe(
     flags = Flag.HEARS_NOTHING if in_doubt and asks_back else NO_FLAGS
     if one.why is Cause.DATA_LOST and one.cycles <= 1 and not one.told_by_peer:
         flags |= Flag.ALL_DATA_LOST if one.loses_all else Flag.DATA_LOST
-    if one.silent_ns and not one.asks and pair == context.pair:
-        # Data from before the loss must not count.
-        silent_ns = max(one.silent_ns, core.now_ns - context.history_of(pair).unheard_ns)
-        flags |= Flag.DATA_ASKED if silent_ns > 4 * DATA_ASKED_TIME // 3 else NO_FLAGS
+    if not one.asks and pair == context.pair and _asks_about_data(core, context, one):
+        flags |= Flag.DATA_ASKED
     message = request(core, context, nonce, flags=flags, packet=packet)
     core.send_on(context, message, pair, in_slot=True)
+
+
+def _asks_about_data(core: Core, context: Context, one: Search) -> bool:
+    """Whether a request asks if data has come shortly before; data from before a loss is not."""
+    if one.is_routine:
+        return one.started_ns == core.now_ns  # a packet has just been sent
+    silent_ns = max(one.silent_ns, core.now_ns - context.history_of(context.pair).unheard_ns)
+    return one.silent_ns > 0 and silent_ns > 4 * DATA_ASKED_TIME // 3
 
 
 def measure(core: Core, context: Context) -> None:

@@ -3,15 +3,15 @@
 
 Sites share the table, as they share contexts [D46]: a site that opens and closes many contexts
 removes no label of another site early. The keys of the contexts are kept to acknowledge a CLOSE
-that is repeated, and what the peers said of themselves, so that a CCR of before makes no other
-context.
+that is repeated; and, while cookies of before are valid, what the peers said of themselves, so that
+a CCR of before makes no other context.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from noid.constants import CLOSE_TIME, COOKIE_LIFETIME
+from noid.constants import CLOSE_TIME, COOKIE_LIFETIME, ENDED_MAX
 from noid.engine.context import Context
 from noid.engine.secrets import Side
 from noid.locators import Locator
@@ -23,7 +23,6 @@ class _Kept(NamedTuple):
     until_ns: int
     key: bytes
     site: int | None
-    peer: Side | None
 
 
 def exchange_of(context: Context) -> Side:
@@ -42,7 +41,8 @@ class Quarantine:
         self.limit = limit
         self.shares = Table(QUARANTINE, limit)
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
-        self._labels_of: dict[Side, int] = {}
+        self._ended: OrderedDict[Side, int] = OrderedDict()
+        """When the last context of each exchange was deleted, in this order."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -61,9 +61,17 @@ class Quarantine:
     def keep(self, context: Context, now_ns: int) -> None:
         """Adds the label of a deleted context, if packets with it may still arrive."""
         if context.is_known_to_peer or context.announced:
-            is_young = now_ns - context.established_ns <= COOKIE_LIFETIME
-            peer = exchange_of(context) if is_young else None
-            self.put(context.local_label, now_ns, context.agreed_key, context.began, peer)
+            self.put(context.local_label, now_ns, context.agreed_key, context.began)
+            if now_ns - context.established_ns <= COOKIE_LIFETIME:
+                self.end(exchange_of(context), now_ns)
+
+    def end(self, peer: Side, now_ns: int) -> None:
+        """Notes that a context of an exchange is deleted; a CCR may repeat that exchange."""
+        ended = self._ended
+        ended[peer] = now_ns
+        ended.move_to_end(peer)
+        while len(ended) > ENDED_MAX or next(iter(ended.values())) < now_ns - COOKIE_LIFETIME:
+            ended.popitem(last=False)
 
     def deleted_ns(self, peer: Side) -> int:
         """When the last context of an exchange was deleted; -1 if none is here.
@@ -71,12 +79,9 @@ class Quarantine:
         Args:
             peer: what the peer said of itself in that exchange.
         """
-        label = self._labels_of.get(peer)
-        return -1 if label is None else self._kept[label].until_ns - CLOSE_TIME
+        return self._ended.get(peer, -1)
 
-    def put(
-        self, label: int, now_ns: int, key: bytes, began: Locator | None, peer: Side | None = None
-    ) -> None:
+    def put(self, label: int, now_ns: int, key: bytes, began: Locator | None) -> None:
         """Adds a label; if the table is full, others are removed.
 
         Args:
@@ -84,7 +89,6 @@ class Quarantine:
             now_ns: the present.
             key: K of its context.
             began: the locator of the peer whose share it takes; None if a local program began.
-            peer: what the peer said of itself, if a CCR can repeat it.
         """
         while self._kept and next(iter(self._kept.values())).until_ns <= now_ns:
             self.release_oldest()
@@ -94,9 +98,7 @@ class Quarantine:
             self._release(one)
         if len(self._kept) >= self.limit:
             self.release_oldest()
-        self._kept[label] = _Kept(now_ns + CLOSE_TIME, key, site, peer)
-        if peer is not None:
-            self._labels_of[peer] = label
+        self._kept[label] = _Kept(now_ns + CLOSE_TIME, key, site)
         if site is not None:
             self.shares.add(site, label)
 
@@ -108,8 +110,6 @@ class Quarantine:
         kept = self._kept.pop(label)
         if kept.site is not None:
             self.shares.remove(kept.site, label)
-        if kept.peer is not None and self._labels_of.get(kept.peer) == label:
-            del self._labels_of[kept.peer]
 
 
 def _unused(_: int) -> tuple[bool, int]:

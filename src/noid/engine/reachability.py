@@ -91,7 +91,11 @@ def on_long_unproven(core: Core, event: LongUnproven) -> None:
     if context is None:
         return
     core.used(context)
-    if context.search is None and core.now_ns >= context.unproven_again_ns:
+    if context.search is not None or core.now_ns < context.unproven_again_ns:
+        return
+    if data_loss.is_unseen(core, context):
+        data_loss.lose(core, context, b"")
+    else:
         search(core, context, Cause.NOTHING_AUTHENTIC_HEARD, is_question=True, is_routine=True)
 
 
@@ -185,6 +189,7 @@ def on_ua(core: Core, event: ControlMessageReceived, message: ControlMessage) ->
     if context is None:
         return
     if is_awaited:
+        data_loss.proven(context, is_checked=bool(message.flags & Flag.DATA_ASKED))
         heard(core, context, event, acknowledges=True)
     if message.nonce > context.update_nonce:
         core.drop(Drop.UA_WITHOUT_UR)

@@ -113,7 +113,7 @@ def search(
     if (history.misses or (told_by_peer and not patient)) and not is_question:
         # Single messages are lost often here; a burst for each would be too much [D43].
         _ask(core, context, one, ROUTINE_ASKS)
-    elif not is_routine or context.local_aid < context.peer_aid:
+    elif not is_routine or context.local_aid < context.peer_aid or history.unseen:
         # A question proves its sender to the peer too, so only one end asks first.
         _ask(core, context, one, 1)
     # Without evidence against the pair, a late answer is no reason for doubt.

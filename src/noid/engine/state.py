@@ -85,6 +85,7 @@ class Trigger(enum.Enum):
     KEEPALIVE = "KEEPALIVE"
     ONE_WAY_DATA = "one-way data"
     IDLE_CHECKED = "idle for X"
+    DATA_HAS_COME = "data has come"
     PACKET_HELD = "packet held"
     NO_ROOM = "no room for another"
     ICMP_ERROR = "ICMPv6 error"
@@ -136,6 +137,7 @@ STAYS: dict[Trigger, str] = {
     Trigger.KEEPALIVE: "the peer is alive; silently dropped without a context [D42]",
     Trigger.ONE_WAY_DATA: "answered with KEEPALIVE where data is sent by the flow [D42]",
     Trigger.IDLE_CHECKED: "in use, or too late [draft App. A 1, D19]",
+    Trigger.DATA_HAS_COME: "the peer, which has asked, gets KEEPALIVE [D42, D47]",
     Trigger.PACKET_HELD: "delivered, or kept for a while [D37, D48]",
     Trigger.NO_ROOM: "takes none",
     Trigger.ICMP_ERROR: "a hint that starts a search [D47]",

@@ -315,7 +315,8 @@ def acknowledge(
     so the answer uses that pair. Both pairs are used if another pair is better or the sets change.
     **Nothing is sent to a locator that is not proven.**
     """
-    octets = short_message(core, context, Code.UA, message.nonce)
+    looks = message.flags & Flag.DATA_ASKED  # the peer knows what it means that nothing follows
+    octets = short_message(core, context, Code.UA, message.nonce, flags=looks)
     back: Pair = (event.destination, event.source)
     asks_here = bool(message.flags & (Flag.HEARS_NOTHING | Flag.ANSWER_HERE))
     pairs = [back] if asks_here or changed or better_pairs(context) else []

@@ -10,7 +10,9 @@ from noid.dns.records import Answer, Question
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
+    CheckData,
     CheckIdle,
+    DataHasCome,
     DeliverToUlp,
     IdleChecked,
     Input,
@@ -116,7 +118,9 @@ class EngineDriver:
             case RememberLater():
                 self._renewed(output.local_label)
             case CheckIdle():
-                self.begin(self._check_idle(output.local_label, output.wait_ns))
+                self.begin(self._check_idle(output.local_label))
+            case CheckData():
+                self.begin(self._check_data(output))
             case AskDns():
                 self.begin(self._inquire(output.question))
             case PairMeasured() | PeerDoubts():
@@ -147,14 +151,17 @@ class EngineDriver:
         self._timer = None
         self.handle(TimePassed())
 
-    async def _check_idle(self, label: int, wait_ns: int) -> None:
+    async def _check_data(self, check: CheckData) -> None:
+        await asyncio.sleep(check.wait_ns / 1e9)
+        if self.plane.received_ns(check.local_label) > check.since_ns:
+            self.handle(DataHasCome(check.local_label))
+
+    async def _check_idle(self, label: int) -> None:
         """Tells when a context last received something, and whether a program needs it [D19]."""
-        await asyncio.sleep(wait_ns / 1e9)
         context = self.host.context(label)
         if context is None:
             return
-        ends = context.local_aid, context.peer_aid
-        in_use = wait_ns > 0 or await self._connections.exist(*ends)
+        in_use = await self._connections.exist(context.local_aid, context.peer_aid)
         if self.host.context(label) is context:
             self.handle(IdleChecked(label, self.plane.received_ns(label), in_use))
 

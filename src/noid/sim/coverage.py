@@ -5,7 +5,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from noid.engine.context import Context
-from noid.engine.events import AnswerArrived, ContextRestored, IdleChecked, Input, LocatorsChanged
+from noid.engine.events import (
+    AnswerArrived,
+    ContextRestored,
+    DataHasCome,
+    IdleChecked,
+    Input,
+    LocatorsChanged,
+)
 from noid.engine.inspection import Inspection
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.flows.events import (
@@ -34,6 +41,7 @@ OF_LABEL: dict[type[Input], Trigger] = {
     LongUnproven: Trigger.UNANSWERED,
     LongPacketLost: Trigger.UNANSWERED,
     IdleChecked: Trigger.IDLE_CHECKED,
+    DataHasCome: Trigger.DATA_HAS_COME,
     PacketHeld: Trigger.PACKET_HELD,
 }
 """Events about the context with a label."""
@@ -77,6 +85,7 @@ class Coverage:
                 | SourceMoved()
                 | OneWayDataSeen()
                 | IdleChecked()
+                | DataHasCome()
                 | PacketHeld()
             ):
                 self._count(_labelled(inside, event.local_label), OF_LABEL[type(event)])

@@ -15,6 +15,7 @@ from noid.engine.events import (
     AnswerArrived,
     ContextRecord,
     ContextRestored,
+    DataHasCome,
     IdleChecked,
     LocatorsChanged,
 )
@@ -191,6 +192,8 @@ def _happen(world: World, node: Node, context: Context | None, trigger: Trigger)
             node.give(PacketHeld(label, incoming, peer.locators[0]))
         case Trigger.IDLE_CHECKED:
             node.give(IdleChecked(label, node.now_ns, in_use=False))
+        case Trigger.DATA_HAS_COME:
+            node.give(DataHasCome(label))
         case Trigger.LOCATORS_CHANGED:
             node.give(LocatorsChanged(node.locators[:1]))
         case Trigger.CONTEXT_FOUND:

@@ -24,7 +24,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from noid.constants import MILLISECOND, MINUTE, NEVER, SECOND
+from noid.constants import (
+    DATA_UNSEEN,
+    DATA_UNSEEN_AGAIN,
+    MILLISECOND,
+    MINUTE,
+    NEVER,
+    SECOND,
+    UNPROVEN_TIME,
+)
 from noid.engine.context import Context
 from noid.locators import Locator
 from noid.sim.destinations import Destinations
@@ -64,6 +72,9 @@ STATE_NS = 3 * SECOND
 LOSSY_NS = 2 * SECOND
 LOSSY_EACH_NS = SECOND
 """Added while pairs pass messages and lose data, and for each such pair: the time to detect it."""
+UNSEEN_NS = DATA_UNSEEN * UNPROVEN_TIME
+UNSEEN_EACH_NS = DATA_UNSEEN_AGAIN * UNPROVEN_TIME
+"""The same where both ends send unasked: what one end sends alone may be lost."""
 SETUP_NS = 15 * SECOND
 SETUP_AGAIN_NS = 60 * SECOND
 """If INITs were unanswered before the last change: the longest interval between them [D16]."""
@@ -233,6 +244,8 @@ class Laws:
             self._round_trip_ns = 2 * max(line.delay_ns + line.jitter_ns for line in lines)
             lossy = network.lossy_pairs()
             self._lossy_ns = LOSSY_NS + lossy * LOSSY_EACH_NS if lossy else 0
+            if lossy and any(one.server_talks for one in self.world.ledger.conversations):
+                self._lossy_ns += UNSEEN_NS + lossy * UNSEEN_EACH_NS
         return self._round_trip_ns
 
     def _arrival_ns(self) -> int:

@@ -15,9 +15,11 @@ from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
     AskDns,
+    CheckData,
     CheckIdle,
     ContextRecord,
     ContextRestored,
+    DataHasCome,
     DeliverToUlp,
     IdleChecked,
     Input,
@@ -314,9 +316,11 @@ class Node:
                 self._follow(self.datapath.again(output.local_label, output.packet))
             case AskDns():
                 self._ask(output.question)
-            case CheckIdle(label, wait_ns):
+            case CheckIdle(label):
                 received_ns = self.datapath.received_ns
-                self._later(wait_ns, lambda: IdleChecked(label, received_ns(label), self.in_use))
+                self._later(0, lambda: IdleChecked(label, received_ns(label), self.in_use))
+            case CheckData():
+                self.world.after(output.wait_ns, self._check_data, self.incarnation, output)
             case WatchPeer():
                 self.watched.add(output.aid)
             case UnwatchPeer():
@@ -350,6 +354,10 @@ class Node:
             self.world.after(delay_ns, self._offer, self.incarnation, make)
         else:
             self.give(make())
+
+    def _check_data(self, incarnation: int, check: CheckData) -> None:
+        if self.datapath.received_ns(check.local_label) > check.since_ns:
+            self._offer(incarnation, lambda: DataHasCome(check.local_label))
 
     def _offer(self, incarnation: int, make: Callable[[], Input]) -> None:
         """Gives the engine what the shell has found, once the host is awake."""

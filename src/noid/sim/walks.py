@@ -24,6 +24,7 @@ AMOUNTS: dict[str, tuple[int, ...]] = {
     "sleep": SLEEPS_MS,
 }
 """The values that each kind of step draws from, in its own unit."""
+UNSEEN_MS = 90 * SECONDS
 BEGIN_MS = 2 * SECONDS
 """When a context is set up."""
 
@@ -72,9 +73,10 @@ def selective(number: int) -> History:
         for _ in range(source.randint(0, 3)):
             steps += _drawn(source, a, b, at_ms, SELECTIVE_KINDS)
             at_ms += source.choice((0, 30, 300, 2_000, 6_000, 20_000))
+    if unasked := source.random() < 0.3:
+        at_ms += UNSEEN_MS  # the loss of what one end sends alone is noticed late
     history = _ending(source, number, (a, b), steps, at_ms)
-    # Where both ends send unasked, neither can tell that what it sends alone is lost.
-    return replace(history, traffic=replace(history.traffic, server_talks=False))
+    return replace(history, traffic=replace(history.traffic, server_talks=unasked))
 
 
 def asleep(number: int) -> History:

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Both ends send unasked, and what one of them sends is lost alone [D41, D47].
+
+It hears data of the other, which hears its keepalives. So neither is silent for the other.
+"""
+
+import pytest
+
+from noid.constants import DATA_UNSEEN, MILLISECOND, SECOND, UNPROVEN_TIME
+from noid.engine import data_loss
+from noid.engine.events import Switched
+from noid.engine.reachability import on_long_unproven
+from noid.flows.events import LongUnproven
+from noid.wire import ipv6
+from noid.wire.control import Code, Flag
+from tests.engine.network import Network, Station, established, packet
+from tests.engine.test_conformance_setup import sent_by
+
+SLOW_MS, FAST_MS = 500, 50
+
+
+def both_talk(network: Network, duration_ns: int, slow: Station, fast: Station) -> int:
+    """One end sends twice a second, the other 20 times; how much of the former arrives."""
+    arrived = 0
+    for now_ms in range(0, duration_ns // MILLISECOND, FAST_MS):
+        for one, other, every_ms in ((fast, slow, FAST_MS), (slow, fast, SLOW_MS)):
+            if now_ms % every_ms == 0:
+                datagram = packet(one.locators[0], other.locators[0], protocol=ipv6.UDP)
+                network.ulp_sends(one, datagram)
+        fast.delivered.clear()
+        network.run(FAST_MS * MILLISECOND)
+        arrived += len(fast.delivered)
+    return arrived
+
+
+@pytest.mark.parametrize("slow_begins", [True, False])
+def test_the_loss_of_what_one_end_sends_alone_is_noticed(slow_begins: bool) -> None:
+    network = established()
+    slow, fast = network.stations if slow_begins else network.stations[::-1]
+    assert both_talk(network, 20 * SECOND, slow, fast) == 40
+    used = slow.context.pair
+    network.drops_data = {used}
+    both_talk(network, (DATA_UNSEEN + 2) * (UNPROVEN_TIME + SECOND), slow, fast)
+    assert slow.context.pair != used
+    assert both_talk(network, 10 * SECOND, slow, fast) == 20
+
+
+@pytest.mark.parametrize("slow_begins", [True, False])
+def test_what_arrives_is_not_lost(slow_begins: bool) -> None:
+    network = established()
+    slow, fast = network.stations if slow_begins else network.stations[::-1]
+    assert both_talk(network, 60 * SECOND, slow, fast) == 120
+    for station in network.stations:
+        assert not any(isinstance(one, Switched) for one in station.outputs)
+        asked = [one for _, one in sent_by(station, Code.UR) if one.flags & Flag.DATA_ASKED]
+        assert len(asked) <= 60 * SECOND // UNPROVEN_TIME
+
+
+def test_a_peer_that_does_not_say_that_it_looks_loses_nothing() -> None:
+    network = established()
+    core, context = network.a.host.core, network.a.context
+    for is_checked, is_unseen in ((False, False), (True, True)):
+        for _ in range(DATA_UNSEEN + 1):
+            on_long_unproven(core, LongUnproven(context.local_label))
+            data_loss.proven(context, is_checked=is_checked)
+        assert data_loss.is_unseen(core, context) is is_unseen
