@@ -175,7 +175,8 @@ def test_a_peer_that_sends_data_itself_says_whether_data_comes() -> None:
         network.drops_data = set() if passes else network.drops_data
         network.a.outputs.clear()
         assert silences(network, 2 * PEER_UNABLE_TIME)[0] < 100 * MILLISECOND, "no trial loses data"
-        assert sum(one.flags == Flag.DATA_ASKED for _, one in sent_by(network.a, Code.UR)) == 1
+        asked = sum(one.flags == Flag.DATA_ASKED for _, one in sent_by(network.a, Code.UR))
+        assert asked > 1 if passes else asked == 1, "once while data is plain"
         assert network.b.context.flow().transmits, "its data passes"
         assert network.a.context.flow().transmits is passes
 

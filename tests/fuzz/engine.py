@@ -24,8 +24,8 @@ from noid.dns.records import Answer, Kind, Question, Status
 from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
-    Dropped,
     DataHasCome,
+    Dropped,
     IdleChecked,
     Input,
     LocatorsChanged,

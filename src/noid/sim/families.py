@@ -296,6 +296,7 @@ FAMILIES: dict[str, Family] = {
     "selective": Family(
         "data alone is filtered between some locators, among cuts and restarts", walks.selective
     ),
+    "turning": Family("the directions of pairs that work change all the time", walks.turning),
     "asleep": Family("a host sleeps, and everything goes on without it", walks.asleep),
     **{
         f"walk-{a}x{b}": Family(f"random walks with {a}x{b} locators", walks.walk(a, b))

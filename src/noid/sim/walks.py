@@ -60,6 +60,18 @@ def storm(number: int) -> History:
     return _ending(source, number, (a, b), steps, at_ms)
 
 
+def turning(number: int) -> History:
+    """Of the directions of all pairs, others work every few moments; one each way always does."""
+    source = random.Random(f"{number}/turning")
+    a, b = source.choice(((2, 2), (2, 2), (2, 3), (3, 2), (3, 3)))
+    steps: list[Step] = []
+    at_ms = BEGIN_MS
+    for _ in range(source.randint(3, 15)):
+        steps += _drawn(source, a, b, at_ms, ("only", "only", "turn"))
+        at_ms += source.randint(700, 5_000)
+    return _ending(source, number, (a, b), steps, at_ms)
+
+
 def selective(number: int) -> History:
     """Some pairs lose data and pass messages in its form, among cuts, restarts and healing."""
     source = random.Random(f"{number}/selective")
@@ -134,6 +146,11 @@ def _drawn(
             there, back = _pick(source, a, b), _pick(source, a, b)
             for one in itertools.product(range(a), range(b)):
                 cut = 3 & ~(1 if one == there else 0) & ~(2 if one == back else 0)
+                yield Step(at_ms, "restore", (*one, 3))
+                yield Step(at_ms, "cut", (*one, cut))
+        case "turn":  # each direction of each pair works or does not
+            for one in itertools.product(range(a), range(b)):
+                cut = source.randrange(4)
                 yield Step(at_ms, "restore", (*one, 3))
                 yield Step(at_ms, "cut", (*one, cut))
         case "cut" | "restore" | "filter" | "filter-data" | "filter-control" | "unfilter":
