@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from noid.engine.causes import Cause
 from noid.lab.lab import Lab
 from noid.lab.topology import locators
-from tests.lab.conversations import PATIENCE_S, Pinging, establish_context
+from tests.lab.conversations import establish_context, udp
 
 A_1, _ = locators("a")
 B_1, _ = locators("b")
@@ -36,9 +36,9 @@ def test_only_the_host_whose_data_is_lost_leaves_its_pair(kernel_lab: Lab) -> No
     """The plane of the other host says that data comes, so that host complains, and stays."""
     lab = kernel_lab
     establish_context(lab)
-    with Pinging(lab, "a") as ping:
-        ping.goes_on()
+    with udp(lab, "a") as datagrams:
+        datagrams.echoes_at_last()
         with data_lost(lab, B_1, A_1):
-            lab.wait_for("b leaves its pair", lambda: Cause.DATA_LOST in lab.log("b"), PATIENCE_S)
-            ping.goes_on()
+            datagrams.echoes_at_last()
+            assert Cause.DATA_LOST in lab.log("b")
             assert Cause.DATA_LOST not in lab.log("a")

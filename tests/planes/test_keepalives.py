@@ -104,6 +104,18 @@ def test_a_host_that_sends_owes_no_keepalive(kernel: Kernel) -> None:
         assert reports == [] or time.monotonic_ns() - sent_ns > KEEPALIVE_INTERVAL
 
 
+def test_a_host_that_answers_each_packet_owes_no_keepalive(kernel: Kernel) -> None:
+    """However far apart the packets are."""
+    kernel.given(sent_ns=time.monotonic_ns() - SECOND)
+    for _ in range(3):
+        assert kernel.reports("host_ingress", ETHERNET + DATA) == []
+        before_ns = kernel.clock().sent_ns
+        kernel.reports("host_egress", ETHERNET + DATAGRAM)
+        assert kernel.clock().sent_ns > before_ns
+        while time.monotonic_ns() <= kernel.clock().sent_ns + KEEPALIVE_INTERVAL:
+            pass
+
+
 def test_an_authentic_message_answers_what_was_sent(kernel: Kernel) -> None:
     now_ns = time.monotonic_ns()
     kernel.given(unanswered_ns=now_ns - SECOND, unanswered=4, received_ns=now_ns - 2 * SECOND)

@@ -321,6 +321,8 @@ static __always_inline void watch_silence(struct __sk_buff *packet, struct outbo
 	flow->tick = tick;
 	now = bpf_ktime_get_ns();
 	flow->sent_ns = now;
+	if (back->owes)
+		back->owes = 0;
 	watch_proof(back, flow->local_label, now);
 	if (!wants && !flow->unanswered_ns && !is_probe(back, now))
 		return;
