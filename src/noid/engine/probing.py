@@ -53,7 +53,8 @@ def send_probe(
     """Sends a UR over one pair, in the form of data; in doubt the answer must use the same pair."""
     is_doubted = context.path is Path.DOUBTING and not one.told_by_peer
     in_doubt = context.is_searching or is_doubted
-    nonce = _noted(core, context, one, pair)
+    nonce = next_nonce(context)
+    _note(one, nonce, Probe(pair, core.now_ns))
     flags = Flag.HEARS_NOTHING if in_doubt and asks_back else NO_FLAGS
     if one.why is Cause.DATA_LOST and one.cycles <= 1 and not one.told_by_peer:
         flags |= Flag.ALL_DATA_LOST if one.loses_all else Flag.DATA_LOST
@@ -79,7 +80,9 @@ def measure(core: Core, context: Context) -> None:
         core.send_on(context, request(core, context, nonce), context.pair, in_slot=True)
 
 
-def _probe_plainly(core: Core, context: Context, one: Search, flags: Flag = NO_FLAGS) -> None:
+def _probe_plainly(
+    core: Core, context: Context, one: Search, nonce: int, flags: Flag = NO_FLAGS
+) -> None:
     """Sends a UR between the AIDs in the plain form, to detect that only data is dropped [D47].
 
     In a cycle it has the flags of the other probes, so that it is answered over its own pair like
@@ -87,16 +90,14 @@ def _probe_plainly(core: Core, context: Context, one: Search, flags: Flag = NO_F
     """
     pair = context.local_aid, context.peer_aid
     one.plain_sent_ns = core.now_ns
-    nonce = _noted(core, context, one, pair, is_plain=True)
+    _note(one, nonce, Probe(pair, core.now_ns, is_plain=True))
     core.send(request(core, context, nonce, flags=flags), pair)
 
 
-def _noted(core: Core, context: Context, one: Search, pair: Pair, *, is_plain: bool = False) -> int:
-    nonce = next_nonce(context)
-    one.probes[nonce] = Probe(pair, core.now_ns, is_plain=is_plain)
+def _note(one: Search, nonce: int, probe: Probe) -> None:
+    one.probes[nonce] = probe
     if len(one.probes) > PROBES_KEPT_MAX:
         del one.probes[next(iter(one.probes))]
-    return nonce
 
 
 def batch(core: Core, context: Context, one: Search) -> None:
@@ -116,14 +117,16 @@ def batch(core: Core, context: Context, one: Search) -> None:
         aids = context.local_aid, context.peer_aid
         core.emit(ProbeStarted(*aids, one.why, (*first, *pairs)))
     packet = one.packet if context.path is Path.SEARCHING else b""
+    # A peer names the newest of ours that has come: this one only if none in the form of data has.
+    is_cycle = begins and context.path is Path.SEARCHING
+    plain_nonce = next_nonce(context) if is_cycle else 0
     for pair in pairs:
         if pair[0] in context.own_set and context.is_verified(pair[1]):
             send_probe(core, context, one, pair, packet)
-    if begins and context.path is Path.SEARCHING:
-        # After the others: a peer that asks names the first of ours that comes.
+    if is_cycle:
         is_news = one.loses_all and not one.told_by_peer
         lost = Flag.ALL_DATA_LOST if is_news else NO_FLAGS
-        _probe_plainly(core, context, one, Flag.HEARS_NOTHING | lost)
+        _probe_plainly(core, context, one, plain_nonce, Flag.HEARS_NOTHING | lost)
     one.tried += len(pairs)
     one.batch_ns = core.now_ns
     one.batch_at_ns = core.now_ns + _interval_ns(one)
@@ -259,7 +262,7 @@ def _check_plain(core: Core, context: Context, one: Search) -> None:
     if core.now_ns - max(one.plain_ns, one.plain_sent_ns) <= wait_ns:
         return
     if is_answered or silent_ns <= PLAIN_CHECK_INTERVAL + PLAIN_ANSWER_WAIT:
-        _probe_plainly(core, context, one)
+        _probe_plainly(core, context, one, next_nonce(context))
     else:
         resume(core, context)
 
