@@ -117,15 +117,18 @@ def batch(core: Core, context: Context, one: Search) -> None:
         aids = context.local_aid, context.peer_aid
         core.emit(ProbeStarted(*aids, one.why, (*first, *pairs)))
     packet = one.packet if context.path is Path.SEARCHING else b""
-    # A peer names the newest of ours that has come: this one only if none in the form of data has.
     is_cycle = begins and context.path is Path.SEARCHING
-    plain_nonce = next_nonce(context) if is_cycle else 0
+    # A peer names the newest of ours that has come: the plain one only if none in the form of data
+    # has; unless data is lost although these come.
+    is_first = is_cycle and one.why is not Cause.DATA_LOST
+    plain_nonce = next_nonce(context) if is_first else 0
     for pair in pairs:
         if pair[0] in context.own_set and context.is_verified(pair[1]):
             send_probe(core, context, one, pair, packet)
     if is_cycle:
         is_news = one.loses_all and not one.told_by_peer
         lost = Flag.ALL_DATA_LOST if is_news else NO_FLAGS
+        plain_nonce = plain_nonce or next_nonce(context)
         _probe_plainly(core, context, one, plain_nonce, Flag.HEARS_NOTHING | lost)
     one.tried += len(pairs)
     one.batch_ns = core.now_ns
