@@ -7,7 +7,7 @@ quiet wants, and so is it by the peer, whose sample shows as much of our uplink.
 take turns, half a period apart: the end with the lower AID leads, the other follows. If a sample of
 the peer is missing, ours is sent instead of it, and shows whether the uplink is silent.
 
-Where data comes seldom, its silence shows late that the pair in use has failed. Then a request over
+Where data is rare, its silence shows late that the pair in use has failed. Then a request over
 another uplink lets the peer answer over the pair that it uses: one exchange shows both uplinks, and
 the exchange of the other end their other directions.
 
