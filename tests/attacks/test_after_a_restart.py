@@ -14,7 +14,6 @@ import pytest
 
 from noid.constants import MILLISECOND, MINUTE, SECOND
 from noid.engine.events import (
-    ContextRecord,
     ContextRestored,
     InstallFlow,
     LocatorsChanged,
@@ -23,6 +22,7 @@ from noid.engine.events import (
     RememberLater,
 )
 from noid.engine.host import Host
+from noid.engine.records import ContextRecord
 from noid.flows.events import OneWayDataSeen
 from noid.locators import Locator
 from noid.roles.keeping import RENEWED_S, KeptContexts

@@ -16,16 +16,10 @@ import pytest
 
 from noid.constants import LOCATORS_MAX, Codepoints
 from noid.control.client import answers, ask
-from noid.engine.events import (
-    ContextRecord,
-    ContextRestored,
-    InstallFlow,
-    LocatorsChanged,
-    Output,
-    TimePassed,
-)
+from noid.engine.events import ContextRestored, InstallFlow, LocatorsChanged, Output, TimePassed
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.engine.records import ContextRecord
 from noid.flows.clock import FlowClock
 from noid.lab.waiting import wait_for
 from noid.planes.bpf import layout

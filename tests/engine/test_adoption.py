@@ -7,8 +7,9 @@ from noid.constants import CONTEXT_IDLE_TIME, MINUTE, SECOND
 from noid.counters import Drop
 from noid.engine.adoption import UPDATE_NONCE_LEAP
 from noid.engine.causes import Cause
-from noid.engine.events import ContextRecord, ContextRestored, LocatorsChanged, StateChanged
+from noid.engine.events import ContextRestored, LocatorsChanged, StateChanged
 from noid.engine.host import Host
+from noid.engine.records import ContextRecord
 from noid.engine.state import Path, State
 from tests.engine.network import A1, A2, B1, B2, Network, Station, established, packet, unproven
 

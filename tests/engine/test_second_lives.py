@@ -10,8 +10,9 @@ import pytest
 from noid.constants import CONTEXT_IDLE_TIME, MILLISECOND, MINUTE, SECOND
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import ContextRecord, ContextRestored, LocatorsChanged, PeerResolved
+from noid.engine.events import ContextRestored, LocatorsChanged, PeerResolved
 from noid.engine.host import Host
+from noid.engine.records import ContextRecord
 from noid.engine.state import State
 from noid.flows.events import UnansweredPacket
 from noid.flows.software import SoftwareDatapath

@@ -8,7 +8,8 @@ import msgspec
 
 from noid.constants import MINUTE, SECOND
 from noid.engine.adoption import UPDATE_NONCE_LEAP
-from noid.engine.events import ContextRecord, ContextRestored, InstallFlow
+from noid.engine.events import ContextRestored, InstallFlow
+from noid.engine.records import ContextRecord
 from noid.engine.secrets import KEY_OCTETS
 from noid.flows.clock import FlowClock
 from noid.planes.bpf import layout

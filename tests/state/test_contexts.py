@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from noid.constants import LOST_PAIRS_KEPT_MAX
-from noid.engine.events import ContextRecord, LostData
+from noid.engine.records import ContextRecord, LostData
 from noid.errors import PlatformError
 from noid.locators import Locator, parse_locator
 from noid.state.contexts import (

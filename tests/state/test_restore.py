@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from noid.constants import SECOND
-from noid.engine.events import ContextRecord
+from noid.engine.records import ContextRecord
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.locators import Locator

@@ -14,7 +14,7 @@ from typing import Final
 from noid.bench.report import Bench, Report, Watch, add_contexts
 from noid.constants import CONTEXTS_MAX, FLOW_LABEL_MASK, Codepoints
 from noid.control.client import ask
-from noid.engine.events import ContextRecord
+from noid.engine.records import ContextRecord
 from noid.errors import PlatformError, UsageError
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow

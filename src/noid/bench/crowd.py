@@ -23,7 +23,6 @@ import msgspec
 from noid.bench.adoption import like, number_of
 from noid.constants import FLOW_LABEL_MASK, Codepoints
 from noid.engine.events import (
-    ContextRecord,
     ContextRestored,
     DeliverToUlp,
     Input,
@@ -35,6 +34,7 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.engine.records import ContextRecord
 from noid.flows.events import ControlMessageReceived, SourceMoved
 from noid.flows.rewrite import Arrival, Delivery, Rewriter, Watch
 from noid.locators import Locator

@@ -30,7 +30,7 @@ from noid.bench.report import Bench, Report, Series, Watch, add_contexts, positi
 from noid.bench.silence import Observation, observe, read_records
 from noid.constants import CONTEXTS_MAX, SECOND
 from noid.control.client import ask
-from noid.engine.events import ContextRecord
+from noid.engine.records import ContextRecord
 from noid.errors import PlatformError, UsageError
 from noid.lab import machine
 from noid.lab.faults import Fault

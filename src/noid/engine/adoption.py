@@ -14,7 +14,8 @@ from noid.engine import data_loss
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import ContextRecord, ContextRestored
+from noid.engine.events import ContextRestored
+from noid.engine.records import ContextRecord
 from noid.engine.searching import go_on
 from noid.engine.state import State, Timer, Trigger
 

@@ -23,9 +23,9 @@ from noid.constants import (
 )
 from noid.dns.records import Question
 from noid.dns.verification import Verification
-from noid.engine.events import Former
 from noid.engine.history import NO_HISTORY, UNKNOWN, History, Pair, silence_after, smoothed
 from noid.engine.phases import Closing, Exchange, OwnCcr, Probation, Probe, Search, Trial, Update
+from noid.engine.records import Former
 from noid.engine.state import LAW, PATH_LAW, Cue, Path, State, Trigger
 from noid.flows.flow import Flow
 from noid.locators import Locator, with_aid

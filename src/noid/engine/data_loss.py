@@ -34,9 +34,10 @@ from noid.constants import (
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import DeliverToUlp, LostData
+from noid.engine.events import DeliverToUlp
 from noid.engine.phases import Finding, Search
 from noid.engine.probing import arm, batch
+from noid.engine.records import LostData
 from noid.engine.searching import give_up, take
 from noid.engine.selection import alternatives
 from noid.engine.state import Cue, Path

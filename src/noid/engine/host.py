@@ -41,7 +41,6 @@ from noid.engine.context import Context
 from noid.engine.core import Core
 from noid.engine.events import (
     AnswerArrived,
-    ContextRecord,
     ContextRestored,
     DataHasCome,
     Deadline,
@@ -57,6 +56,7 @@ from noid.engine.events import (
 from noid.engine.inspection import Inspection
 from noid.engine.options import HostOptions
 from noid.engine.own import pinned
+from noid.engine.records import ContextRecord
 from noid.engine.secrets import Entropy
 from noid.engine.state import State, Timer, Trigger
 from noid.errors import WireError

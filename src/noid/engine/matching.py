@@ -13,7 +13,7 @@ from noid.engine import contest
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import Former
+from noid.engine.records import Former
 from noid.engine.state import Timer, Trigger
 from noid.engine.unknown import tell_unknown
 from noid.engine.update import is_authentic, leap, next_nonce, request, restore, tell_untold

@@ -17,9 +17,10 @@ from noid.constants import (
 from noid.engine.causes import Cause
 from noid.engine.context import Context
 from noid.engine.core import Core
-from noid.engine.events import Former, RememberLater
+from noid.engine.events import RememberLater
 from noid.engine.history import Pair
 from noid.engine.phases import Update
+from noid.engine.records import Former
 from noid.engine.secrets import equal, keyed_hash
 from noid.engine.selection import BROKEN, better_pairs, standing, unlisted_pairs
 from noid.engine.state import State, Timer, Trigger

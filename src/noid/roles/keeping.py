@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from noid.engine.events import ContextRecord, ContextRestored, InstallFlow, StateChanged, WatchPeer
+from noid.engine.events import ContextRestored, InstallFlow, StateChanged, WatchPeer
+from noid.engine.records import ContextRecord
 from noid.flows.clock import FlowClock
 from noid.flows.flow import Flow
 from noid.host.notify import notify

@@ -13,12 +13,12 @@ from noid.dns.records import Answer, Kind, Question, Status, reverse_name
 from noid.engine.context import Context
 from noid.engine.events import (
     AnswerArrived,
-    ContextRecord,
     ContextRestored,
     DataHasCome,
     IdleChecked,
     LocatorsChanged,
 )
+from noid.engine.records import ContextRecord
 from noid.engine.state import LAW, TIMERS_OF, State, Timer, Trigger
 from noid.flows.events import (
     ControlMessageReceived,

@@ -17,7 +17,6 @@ from noid.engine.events import (
     AskDns,
     CheckData,
     CheckIdle,
-    ContextRecord,
     ContextRestored,
     DataHasCome,
     DeliverToUlp,
@@ -40,6 +39,7 @@ from noid.engine.events import (
 )
 from noid.engine.host import Host
 from noid.engine.options import HostOptions
+from noid.engine.records import ContextRecord
 from noid.engine.secrets import Entropy
 from noid.engine.state import TIMERS_OF, State, Timer, Trigger
 from noid.flows.events import DatapathEvent, UnknownPeerSeen

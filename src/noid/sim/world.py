@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from noid.constants import CLOSE_TIME, MILLISECOND, SECOND
-from noid.engine.events import ContextRecord
 from noid.engine.host import Host
+from noid.engine.records import ContextRecord
 from noid.locators import Locator
 from noid.sim.checks import Checks
 from noid.sim.coverage import Coverage

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from noid.constants import FLOW_LABEL_MASK, LOCATORS_MAX, LOST_PAIRS_KEPT_MAX
-from noid.engine.events import ContextRecord, Former, LostData
+from noid.engine.records import ContextRecord, Former, LostData
 from noid.engine.secrets import KEY_OCTETS
 from noid.errors import PlatformError
 from noid.locators import LOCATOR_OCTETS, Locator

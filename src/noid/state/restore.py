@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from noid.engine.events import ContextRecord
+from noid.engine.records import ContextRecord
 from noid.flows.clock import FlowClock
 from noid.flows.events import UnansweredPacket
 from noid.planes.bpf.carried import Carried
