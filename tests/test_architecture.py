@@ -85,7 +85,7 @@ SEEDED = {"sim": {"random"}}
 
 ENGINE_DOORS = {
     *("engine.causes", "engine.events", "engine.host"),
-    *("engine.context", "engine.options", "engine.secrets"),
+    *("engine.context", "engine.options", "engine.records", "engine.secrets"),
 }
 """What of the engine others may import: the door, its data, what a host starts with."""
 
