@@ -65,7 +65,7 @@ NIBBLES: Final = 32
 
 
 class Pseudonyms:
-    """Those of one report.
+    """The pseudonyms of one report.
 
     Args:
         key: KEY_OCTETS random octets, which are not kept.

@@ -42,13 +42,13 @@ from noid.engine.options import HostOptions
 from noid.engine.records import ContextRecord
 from noid.engine.secrets import Entropy
 from noid.engine.state import TIMERS_OF, State, Timer, Trigger
-from noid.flows.events import DatapathEvent, UnknownPeerSeen
-from noid.flows.flow import Flow
+from noid.flows.events import UnknownPeerSeen
 from noid.flows.software import Deliver, Effect, SoftwareDatapath, Transmit
 from noid.locators import Locator
 from noid.sim.coverage import Coverage
 from noid.sim.names import Names
 from noid.sim.network import rejection_of
+from noid.sim.observer import Observer
 from noid.sim.parcel import CODEPOINTS, SLOTS, Parcel
 from noid.wire import icmpv6, ipv6
 
@@ -64,34 +64,6 @@ NOT_FOR_PROGRAMS = icmpv6.ERROR_TYPES | {CODEPOINTS.icmpv6_type}
 """ICMPv6 types that a host without the shim does not deliver to programs."""
 
 
-class Observer(Protocol):
-    """Observes a node before its actions have effects elsewhere."""
-
-    def before(self, node: "Node", event: Input) -> None:
-        """The engine is about to get an event."""
-
-    def raised(self, node: "Node", event: Input, error: Exception) -> None:
-        """The engine raised an exception."""
-
-    def after(self, node: "Node", event: Input, outputs: list[Output]) -> None:
-        """The engine returned these outputs."""
-
-    def standing(self, node: "Node", outputs: list[Output]) -> None:
-        """The outputs were executed."""
-
-    def reported(self, node: "Node", event: DatapathEvent, parcel: Parcel | None) -> None:
-        """The packet path reports something, because of a parcel or by itself."""
-
-    def control_sent(self, node: "Node", packet: bytes) -> None:
-        """A control message leaves."""
-
-    def data_sent(self, node: "Node", flow: Flow, packet: bytes) -> None:
-        """A data packet leaves by a flow."""
-
-    def told(self, node: "Node", packet: bytes) -> None:
-        """A program hears of an error."""
-
-
 class NodeDependencies(Protocol):
     """What a node needs of the world; see ``noid.sim.world.World``."""
 
@@ -103,7 +75,7 @@ class NodeDependencies(Protocol):
     make_host: MakeHost
 
     @property
-    def checks(self) -> Observer:
+    def checks(self) -> Observer["Node"]:
         """The observer."""
 
     def after(self, delay_ns: int, action: Callable[..., object], *arguments: object) -> None:

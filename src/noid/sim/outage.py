@@ -37,7 +37,8 @@ from noid.sim.counts import (
 from noid.sim.coverage import Coverage
 from noid.sim.names import TIMEOUT_NS, Names
 from noid.sim.network import locator_of, provider_of
-from noid.sim.node import MakeHost, Node, Observer
+from noid.sim.node import MakeHost, Node
+from noid.sim.observer import Observer
 from noid.sim.parcel import Parcel, is_control
 from noid.sim.ulp import build, number_said
 from noid.wire import ipv6
@@ -183,7 +184,7 @@ class Outage:
         self.now_ns = 1_000 * SECOND
         self.on_switch = False
         self.coverage = Coverage()
-        self.checks: Observer = Unwatched()
+        self.checks: Observer[Node] = Unwatched()
         self.random = random.Random(f"{plan.seed}/outage")
         self.zones = Zones(random.Random(f"{plan.seed}/names"), Counter())
         self.zones.listeners.append(self._asked)
