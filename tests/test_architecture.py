@@ -53,7 +53,7 @@ ROOMS = {
     "planes": room("config flows host wire"),
     "planes.bpf": room("config flows host planes wire"),
     "state": room("engine flows host planes.bpf"),
-    "control": room("engine shares"),
+    "control": room("engine host shares"),
     "roles": room(
         "border_config config control dns engine flows host planes planes.bpf policy_config"
         " resolver state"

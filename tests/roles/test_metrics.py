@@ -159,7 +159,7 @@ def test_so_many_clients_are_answered_at_one_time() -> None:
         server = MetricsServer("[::1]:0", Facts(status, paths))
         await server.start()
         others = [await asyncio.open_connection("::1", server.port) for _ in range(CLIENTS_MAX)]
-        await until(lambda: server.clients == CLIENTS_MAX)
+        await until(lambda: server.clients.count == CLIENTS_MAX)
         reader, writer = await asyncio.open_connection("::1", server.port)
         assert b"503" in await reader.readline(), "before it has said anything"
         for _, one in [*others, (reader, writer)]:
@@ -255,7 +255,7 @@ def test_clients_that_do_not_read_leave_no_connection_open() -> None:
         clients = [await asyncio.to_thread(_slow_reader, server.port) for _ in range(CLIENTS_MAX)]
         open_max = before + len(clients)
         async with asyncio.timeout(WAIT_S):
-            while server.clients or len(os.listdir("/proc/self/fd")) > open_max:
+            while server.clients.count or len(os.listdir("/proc/self/fd")) > open_max:
                 await asyncio.sleep(0.01)
         for one in clients:
             one.close()

@@ -25,7 +25,7 @@ from noid.errors import PlatformError
 from noid.resolver.clients import Clients
 from noid.resolver.exchange import LENGTH, receive_exactly
 from noid.resolver.fairness import FairQueue
-from noid.resolver.tenants import Tenants
+from noid.shares.tenants import Tenants
 
 BACKLOG_MAX: Final = 256
 """TCP connections not yet accepted."""

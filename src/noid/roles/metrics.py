@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from noid.control.admission import Admission
 from noid.control.uplinks import Health
 from noid.control.web.server import is_ours
 from noid.counters import CounterName
@@ -29,7 +30,7 @@ REQUEST_WAIT_S: Final = 5.0
 KEPT_S: Final = 0.1
 """How long the same text is an answer."""
 CLIENTS_MAX: Final = 8
-"""Connections at one time; one more is told so and closed."""
+"""Connections at one time, shared between clients; one more of the largest client is refused."""
 PATHS: Final = frozenset({b"/", b"/metrics"})
 MICROSECONDS: Final = 1_000_000
 
@@ -177,7 +178,7 @@ class MetricsServer:
         self._is_local = ipaddress.ip_address(self._place[0]).is_loopback
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(facts)
-        self.clients = 0
+        self.clients = Admission(CLIENTS_MAX)
         self._made_s = -KEPT_S
         self._made = b""
         self.server: asyncio.Server | None = None
@@ -222,11 +223,10 @@ class MetricsServer:
         return self._made
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.clients >= CLIENTS_MAX:
+        if not self.clients.enter(writer):
             writer.write(_response("503 Service Unavailable", b"too many clients\n"))
             writer.close()
             return
-        self.clients += 1
         writer.transport.set_write_buffer_limits(0)  # drain() waits until the system has it all
         try:
             async with asyncio.timeout(self.wait_s):
@@ -236,7 +236,7 @@ class MetricsServer:
         except (OSError, ValueError, EOFError, asyncio.LimitOverrunError):
             writer.transport.abort()  # else it would stay open until the client reads
         finally:
-            self.clients -= 1
+            self.clients.leave(writer)
             writer.close()
 
     def _answer(self, head: bytes) -> bytes:

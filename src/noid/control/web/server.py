@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from noid.control.admission import Admission
 from noid.control.web.watch import Watch
 from noid.errors import PlatformError
 
@@ -20,7 +21,7 @@ REQUEST_WAIT_S: Final = 5.0
 """The timeout of a request, and of each part of its answer."""
 CONNECTIONS_MAX: Final = 64
 PAGES_MAX: Final = 16
-"""The maximum of open pages, each with one stream."""
+"""The maximum of open pages, each with one stream. Clients share both numbers."""
 WRITE_BUFFER_MAX: Final = 65_536
 """The maximum of octets that wait for a client that does not read."""
 STREAM: Final = "/events"
@@ -76,6 +77,8 @@ class WebServer:
         self.watch = watch
         self.wait_s = wait_s
         self.connections: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
+        self.clients = Admission(CONNECTIONS_MAX)
+        self.pages = Admission(PAGES_MAX)
         self.files = {
             path: ((resources.files(__package__) / name).read_bytes(), kind)
             for path, (name, kind) in FILES.items()
@@ -115,7 +118,7 @@ class WebServer:
             await asyncio.gather(*filter(None, self.connections.values()))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self.connections) >= CONNECTIONS_MAX:
+        if not self.clients.enter(writer):
             writer.transport.abort()
             return
         self.connections[writer] = asyncio.current_task()
@@ -130,6 +133,8 @@ class WebServer:
             writer.transport.abort()  # the client has closed, or does not read
         finally:
             self.connections.pop(writer, None)
+            self.clients.leave(writer)
+            self.pages.leave(writer)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -145,7 +150,7 @@ class WebServer:
             raise Refused("404 Not Found", "see /")
         elif fields.get("sec-fetch-site", "") not in OUR_SITE:
             raise Refused("403 Forbidden", "another site asks")
-        elif self.watch.pages >= PAGES_MAX:
+        elif not self.pages.enter(writer):
             raise Refused("503 Service Unavailable", f"{PAGES_MAX} pages are open; close one")
         else:
             await self._stream(reader, writer)
